@@ -1,0 +1,42 @@
+# `make demo` and `make test` are all a newcomer needs: each makes .venv on first use and
+# installs again only when pyproject.toml has changed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint bench docs clean
+.DEFAULT_GOAL := demo
+
+$(BIN)/python:
+	@sh systemd/../tests/prerequisites.sh "$(PYTHON)"
+	@"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml $(BIN)/python
+	@echo "Setting up $(VENV) (first time only) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(BIN)/python
+	@echo "Setting up $(VENV) for development ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(VENV)/.run $@
+
+demo: $(VENV)/.run
+	@$(BIN)/fixgw demo $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The default configuration tree, shipped as package data."""

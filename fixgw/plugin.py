@@ -1,0 +1,278 @@
+"""What a plugin is made of: `PluginBase` (the contract), `Options` (its configuration) and `Poller` (its thread).
+
+A plugin is a module with a class ``Plugin`` derived from `PluginBase`. The gateway makes it, calls `run` once, asks for
+`get_status` whenever somebody looks, and calls `stop` once; each on a thread of its own choosing, never two of `run`
+and `stop` at the same time. A restarted plugin is a new object.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from fixgw import database, quorum
+from fixgw.errors import PluginFail, Problem
+from fixgw.rawitem import RawItem
+
+__all__ = ["Options", "PluginBase", "PluginFail", "Poller"]
+
+# What the gateway takes from a connection for itself; plugins see it in `config` only as far as they ask for it.
+CONFIGPATH = "CONFIGPATH"
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of a plugin's declared options: a msgspec struct, one field an option.
+
+    Describe a field with ``Annotated[int, msgspec.Meta(description="...", ge=1)]``: `fixgw check`, `fixgw plugins`,
+    the JSON schema and the documentation's table are made from it. ``__post_init__`` may raise ValueError.
+    """
+
+
+class PluginBase:
+    """Base of every plugin. `Plugin(name, config)`, or with the configuration's positions as third argument."""
+
+    #: The declared options; None takes the configuration as it is, unchecked.
+    Options: ClassVar[type[Options] | None] = None
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        self.name = name
+        self.config = config
+        self.config_meta = config_meta
+        self.log = logging.getLogger(f"fixgw.plugins.{name}")
+        self.running = False
+        self.quorum = quorum
+        #: The name that writes of this plugin carry; the connection's `source`, by default its name.
+        self.source: str = name
+        self.options: Any = None
+        if self.Options is not None:
+            declared = {k: v for k, v in config.items() if k != CONFIGPATH}
+            self.options = msgspec.convert(declared, self.Options, strict=True)
+        self._callbacks: list[tuple[str, Any, Any]] = []
+
+    # -- to override ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Start working, and return at once. What raises here leaves `running` False."""
+
+    def stop(self) -> None:
+        """Return when everything has stopped; raise `PluginFail` when something could not be stopped."""
+
+    def get_status(self) -> Mapping[str, Any]:
+        """Statistics for people, in the order to show them. Called from any thread, at any time; must not block."""
+        return {}
+
+    @classmethod
+    def check(cls, options: Any, db: database.Database) -> Iterable[Problem | tuple[str, str]]:
+        """What is wrong with `options`, as far as can be told without hardware: pairs (option, message).
+
+        The option may be a path into a nested one, ``"outputs.2.key"``. Called by ``fixgw check`` with a database
+        that holds every item and no thread.
+        """
+        return ()
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """`run`, then `running`: what the gateway calls."""
+        self.run()
+        self.running = True
+
+    def shutdown(self) -> None:
+        """`stop`, and what the plugin forgot to undo: what the gateway calls. Raises what `stop` raises."""
+        try:
+            self.stop()
+        finally:
+            self.running = False
+            for key, function, udata in self._callbacks:
+                database.callback_del(self.name, key, function, udata)
+            self._callbacks.clear()
+
+    def is_running(self) -> bool:
+        return self.running
+
+    def quit(self) -> None:
+        """Ask the gateway to stop, with exit code 0. Returns at once; any thread."""
+        request_quit(self.name)
+
+    def health(self) -> str:
+        """Empty when all is well; otherwise what is not, in a few words. Any thread; must not block."""
+        return ""
+
+    # -- the database --------------------------------------------------------------------------------------------------
+
+    @property
+    def db(self) -> database.Database:
+        return database.current()
+
+    def db_list(self) -> list[str]:
+        """All keys, in the order of their definition."""
+        return database.listkeys()
+
+    def db_read(self, key: str) -> Any:
+        """``(value, annunciate, old, bad, fail, secfail)``, or the scalar of ``"KEY.aux"``. KeyError when unknown."""
+        return database.read(key)
+
+    def db_write(self, key: str, value: Any) -> None:
+        """Write a scalar (flags stay), or ``(value, annunciate, bad, fail[, secfail])``, or a tuple as it is read."""
+        database.write(key, value, self.source)
+
+    def db_get_item(self, key: str) -> RawItem:
+        """The item, with attributes to get and set. KeyError when unknown."""
+        return database.get_raw_item(key, self.source)
+
+    def db_callback_add(self, key: str, function: database.LegacyCallback, udata: Any = None) -> None:
+        """Call ``function(key, value, udata)`` in the writer's thread on every change; ``"*"`` for every item."""
+        database.callback_add(self.name, key, function, udata)
+        self._callbacks.append((key, function, udata))
+
+    def db_callback_del(self, key: str, function: database.LegacyCallback, udata: Any = None) -> None:
+        database.callback_del(self.name, key, function, udata)
+        self._callbacks = [c for c in self._callbacks if c != (key, function, udata)]
+
+
+_quit: Callable[[str], None] | None = None
+
+
+def on_quit(callback: Callable[[str], None] | None) -> None:
+    """Where `PluginBase.quit` goes; set by the gateway."""
+    global _quit
+    _quit = callback
+
+
+def request_quit(who: str) -> None:
+    if _quit is not None:
+        _quit(who)
+
+
+class Backoff:
+    """Delays that double from `first` to `cap` seconds until `reset`."""
+
+    def __init__(self, first: float, cap: float) -> None:
+        self.first = first
+        self.cap = max(first, cap)
+        self._next = first
+
+    def next(self) -> float:
+        delay, self._next = self._next, min(self._next * 2, self.cap)
+        return delay
+
+    def reset(self) -> None:
+        self._next = self.first
+
+
+class Poller(PluginBase):
+    """A plugin that polls a device on a thread of its own, which this class runs.
+
+    Override three methods, all called on that thread only:
+
+    - `open` opens the device, and raises OSError (`DeviceError`) when it is not there;
+    - `poll` waits for the device, at most `timeout` seconds, and deals with what came; OSError means that it is gone;
+    - `close` closes the device, and may be called when it is not open.
+
+    A missing or vanished device is opened again with back-off, for as long as the plugin runs, and `health` says so.
+    Anything else that `poll` raises is a defect: the thread ends, `running` turns False, and the gateway restarts the
+    plugin. `counts` is for the driver's counters, shown in the status in the order of their first use.
+    """
+
+    #: Seconds that `poll` may wait; with it, how long a stop may take.
+    poll_timeout: ClassVar[float] = 0.2
+    #: Seconds between attempts to open the device: the first, and the longest.
+    reopen_delay: ClassVar[float] = 0.25
+    reopen_delay_max: ClassVar[float] = 5.0
+    #: Seconds that `stop` waits for the thread.
+    join_timeout: ClassVar[float] = 2.0
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self.counts: dict[str, int] = {}
+        self.stopping = threading.Event()
+        #: Monotonic seconds of the last return from `poll`: the sign of life.
+        self.alive = time.monotonic()
+        self._trouble = "not started"
+        self._connected = False
+        self._thread: threading.Thread | None = None
+
+    # -- to override ---------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the device. Raises OSError when that cannot be done now."""
+
+    def poll(self, timeout: float) -> None:
+        """Wait for the device, at most `timeout` seconds, and deal with what came. Raises OSError when it is gone."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the device, if it is open."""
+
+    def lost(self, reason: str) -> None:
+        """The device has gone, or could not be opened: called once per outage, on the polling thread."""
+
+    # -- what is there for the driver ----------------------------------------------------------------------------------
+
+    def count(self, what: str, n: int = 1) -> None:
+        """Count `n` more of `what`."""
+        self.counts[what] = self.counts.get(what, 0) + n
+
+    @property
+    def connected(self) -> bool:
+        return self._connected
+
+    # -- the contract --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self._trouble = "connecting"
+        self._thread = threading.Thread(target=self._loop, name=self.name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.stopping.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(self.join_timeout)
+            if thread.is_alive():
+                raise PluginFail(f"{self.name}: its thread did not stop within {self.join_timeout} s")
+
+    def health(self) -> str:
+        return self._trouble
+
+    def get_status(self) -> Mapping[str, Any]:
+        return {"connected": self._connected, **self.counts}
+
+    def _loop(self) -> None:
+        backoff = Backoff(self.reopen_delay, self.reopen_delay_max)
+        outage = ""
+        try:
+            while not self.stopping.is_set():
+                try:
+                    self.open()
+                    self._connected = True
+                    if outage:
+                        self.log.info("connected again")
+                    self._trouble = outage = ""
+                    while not self.stopping.is_set():
+                        self.poll(self.poll_timeout)
+                        self.alive = time.monotonic()
+                        backoff.reset()
+                except OSError as error:
+                    self._connected = False
+                    self.close()
+                    self._trouble = str(error) or type(error).__name__
+                    self.count("outages" if not outage else "failed attempts")
+                    if not outage:
+                        self.log.warning("%s; trying again", self._trouble)
+                        self.lost(self._trouble)
+                    outage = self._trouble
+                    self.alive = time.monotonic()
+                    self.stopping.wait(backoff.next())
+        except BaseException as error:
+            self._trouble = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._connected = False
+            self.running = False
+            self.close()

@@ -1,0 +1,1 @@
+"""Plugins that are not drivers: displays, computing, recording, demonstration."""

@@ -1,0 +1,1 @@
+"""Unit and installation files, shipped as package data."""
