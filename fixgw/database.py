@@ -882,6 +882,11 @@ class Database:
             self._thread.join(2.0)
             self._thread = None
 
+    @property
+    def alive(self) -> bool:
+        """True while the ageing thread runs: without it, a stale value would look fine."""
+        return self._thread is not None and self._thread.is_alive()
+
     def _age_forever(self) -> None:
         while not self._stopping:
             self._wake.clear()

@@ -1,0 +1,610 @@
+"""The gateway: loads the configured connections, starts, supervises, restarts and stops them.
+
+Each connection is a small state machine (`TRANSITIONS`). What may block - a plugin's constructor, `run`, `stop` - runs
+on a worker thread and is watched from outside, so that one plugin can hold up neither the others nor the supervision.
+Everything else in this module happens on the one thread that calls `Gateway.run_forever`, unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import queue
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from fixgw import __version__, database, loader, quorum, status
+from fixgw.configuration import Configuration, Connection
+from fixgw.database import Clock
+from fixgw.errors import ConfigurationError, PluginFail
+from fixgw.plugin import Backoff, PluginBase, Poller, on_quit
+from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
+
+log = logging.getLogger(__name__)
+
+TICK = 0.2  # seconds between two looks at every connection
+SLOW = 1.0  # a call that takes longer is reported by name
+SILENT = 10.0  # a poller that shows no sign of life for so long is taken for hung
+STOP_TOTAL = 15.0  # all plugins together
+STATUS_TIMEOUT = 0.5  # for one plugin's get_status
+
+
+class State(enum.Enum):
+    """Where a connection is in its life."""
+
+    LOADED = "loaded"
+    STARTING = "starting"
+    RUNNING = "running"
+    FAILED = "failed"
+    WAITING = "waiting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+#: Every change of state there is, and what brings it about. The documentation's diagram is drawn from this table.
+TRANSITIONS: dict[tuple[State, State], str] = {
+    (State.LOADED, State.STARTING): "its turn in the configuration's order",
+    (State.STARTING, State.RUNNING): "run() returned",
+    (State.STARTING, State.FAILED): "run() raised, or did not return in time",
+    (State.FAILED, State.RUNNING): "run() returned after all",
+    (State.RUNNING, State.FAILED): "its thread died, or it stopped running",
+    (State.FAILED, State.WAITING): "on_failure: restart, and what was left has been stopped",
+    (State.WAITING, State.STARTING): "the delay is over",
+    (State.LOADED, State.STOPPING): "stop",
+    (State.STARTING, State.STOPPING): "stop",
+    (State.RUNNING, State.STOPPING): "stop, or its options changed",
+    (State.FAILED, State.STOPPING): "stop",
+    (State.WAITING, State.STOPPING): "stop",
+    (State.STOPPING, State.STOPPED): "stop() returned, or took too long",
+}
+
+
+class Task:
+    """One call that may block, on a thread of its own."""
+
+    def __init__(
+        self, name: str, kind: str, function: Callable[[], None], clock: Clock, done: Callable[[], None]
+    ) -> None:
+        self.kind = kind
+        self.error: BaseException | None = None
+        self.since = clock()
+        self._function = function
+        self._done = done
+        self.thread = threading.Thread(target=self._run, name=f"{name}: {kind}", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._function()
+        except BaseException as error:  # SystemExit in somebody's run() is a failure like any other
+            self.error = error
+        self._done()
+
+    @property
+    def finished(self) -> bool:
+        return not self.thread.is_alive()
+
+
+class Runner:
+    """The life of one connection. `poke` is called from worker threads when there is something to look at."""
+
+    def __init__(self, connection: Connection, clock: Clock, poke: Callable[[], None]) -> None:
+        self.connection = connection
+        self.name = connection.name
+        self.state = State.LOADED
+        self.reason = ""
+        self.restarts = 0
+        self.since = clock()
+        self.plugin: PluginBase | None = None
+        self.hung: list[str] = []
+        self._clock = clock
+        self._poke = poke
+        self._task: Task | None = None
+        self._warned = False
+        self._due = 0.0
+        self._backoff = Backoff(connection.restart_delay, connection.restart_delay_max)
+        self._status_thread: threading.Thread | None = None
+        self._status: dict[str, Any] = {}
+        self.log = logging.getLogger(f"fixgw.plugins.{self.name}")
+
+    def _enter(self, state: State, reason: str = "") -> None:
+        if (self.state, state) not in TRANSITIONS:
+            raise RuntimeError(f"{self.name}: {self.state.value} to {state.value} is no transition")
+        self.state = state
+        self.reason = reason
+        self.since = self._clock()
+
+    def _begin(self, kind: str, function: Callable[[], None]) -> Task:
+        self._warned = False
+        self._task = Task(self.name, kind, function, self._clock, self._poke)
+        return self._task
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to start; `tick` sees the end of it."""
+        self._enter(State.STARTING)
+        self._begin("run", self._start)
+
+    def _start(self) -> None:
+        self._shut_down()  # what an earlier attempt to stop left
+        connection = self.connection
+        plugin = loader.make_plugin(connection.plugin, self.name, dict(connection.options), connection.meta)
+        plugin.source = connection.source
+        self.plugin = plugin
+        plugin.start()
+
+    def _shut_down(self) -> None:
+        plugin = self.plugin
+        if plugin is not None:
+            plugin.shutdown()
+            self.plugin = None
+
+    # -- supervision ---------------------------------------------------------------------------------------------------
+
+    def tick(self, crashes: dict[threading.Thread, str]) -> None:
+        """Look at the connection, and take it a step further."""
+        now = self._clock()
+        task = self._task
+        if self.state is State.STARTING and task is not None:
+            if task.finished:
+                self._task = None
+                if task.error is None:
+                    self._enter(State.RUNNING)
+                else:
+                    self._fail(_words(task.error, "run()"), task.error)
+            elif now - task.since > self.connection.start_timeout:
+                self._fail(f"run() has not returned within {self.connection.start_timeout:g} s")
+            elif now - task.since > SLOW and not self._warned:
+                self._warned = True
+                self.reason = "run() is taking its time"
+                self.log.warning("run() of %s has not returned after %g s", self.name, SLOW)
+        elif self.state is State.RUNNING:
+            reason = self._death(crashes)
+            if reason:
+                self._fail(reason)
+            elif self.restarts and now - self.since > self.connection.restart_delay_max:
+                self._backoff.reset()
+        elif self.state is State.FAILED:
+            self._tick_failed(task, now)
+        elif self.state is State.WAITING and now >= self._due:
+            self.restarts += 1
+            self.start()
+
+    def _tick_failed(self, task: Task | None, now: float) -> None:
+        if task is not None and not task.finished:
+            return
+        self._task = None
+        if task is not None and task.kind == "run" and task.error is None:
+            self.log.warning("run() of %s returned after all", self.name)
+            self._enter(State.RUNNING)
+        elif self.connection.on_failure == "restart":
+            if task is None or task.kind == "run":
+                self._begin("stop", self._shut_down)
+                return
+            reason = self.reason
+            if task.error is not None:
+                reason += f"; {_words(task.error, 'stop()')}"
+            delay = self._backoff.next()
+            self._due = now + delay
+            self._enter(State.WAITING, reason)
+            self.log.info("%s starts again in %g s", self.name, delay)
+
+    def _fail(self, reason: str, error: BaseException | None = None) -> None:
+        self._enter(State.FAILED, reason)
+        expected = error is None or isinstance(error, OSError)
+        self.log.error("%s failed: %s", self.name, reason, exc_info=None if expected else error)
+
+    def _death(self, crashes: dict[threading.Thread, str]) -> str:
+        """Why a running plugin is dead; empty while it lives."""
+        plugin = self.plugin
+        assert plugin is not None
+        threads = list(_threads_of(plugin))
+        for thread in threads:
+            if thread in crashes:
+                return f"its thread died: {crashes.pop(thread)}"
+        if not plugin.running:
+            return "it stopped running"
+        if threads and not any(t.is_alive() for t in threads):
+            started = [t for t in threads if t.ident is not None]
+            return "its thread ended" if started else ""
+        return ""
+
+    @property
+    def settled(self) -> bool:
+        """True when the start has been decided, one way or the other."""
+        return self.state is not State.STARTING
+
+    def signs_of_life(self, now: float) -> str:
+        """Empty, or why this connection must be taken for hung."""
+        plugin = self.plugin
+        if self.state is State.RUNNING and isinstance(plugin, Poller) and now - plugin.alive > SILENT:
+            return f"no sign of life for {now - plugin.alive:.0f} s"
+        return ""
+
+    # -- stopping ------------------------------------------------------------------------------------------------------
+
+    def stop(self, timeout: float) -> None:
+        """Stop within `timeout` seconds; what could not be stopped is in `hung` afterwards."""
+        if self.state in (State.STOPPED, State.STOPPING):
+            return
+        earlier = self._task
+        self._enter(State.STOPPING, self.reason)
+        if earlier is not None:
+            earlier.thread.join(min(timeout, 1.0))
+        if earlier is not None and not earlier.finished and earlier.kind == "stop":
+            self.hung.append("stop() has not returned")
+        else:
+            task = self._begin("stop", self._shut_down)
+            task.thread.join(timeout)
+            if not task.finished:
+                self.hung.append(f"stop() has not returned within {timeout:g} s")
+            elif task.error is not None:
+                self.hung.append(_words(task.error, "stop()"))
+            if earlier is not None and not earlier.finished:
+                self.hung.append("run() has not returned")
+        for reason in self.hung:
+            self.log.error("%s: %s", self.name, reason)
+        self._task = None
+        self._enter(State.STOPPED, "; ".join(self.hung))
+
+    # -- status --------------------------------------------------------------------------------------------------------
+
+    def health(self) -> str:
+        """Empty when all is well; otherwise what is not. Any thread."""
+        if self.state is not State.RUNNING:
+            return self.state.value + (f": {self.reason}" if self.reason else "")
+        try:
+            plugin = self.plugin
+            return self.signs_of_life(self._clock()) or (str(plugin.health()) if plugin is not None else "")
+        except Exception as error:
+            return f"health() raised {error!r}"
+
+    def report(self) -> dict[str, Any]:
+        """This connection's part of the status tree. Any thread; bounded in time whatever the plugin does."""
+        now = self._clock()
+        plugin = self.plugin
+        health = self.health()
+        return {
+            "module": self.connection.module,
+            "state": self.state.value,
+            "for": round(now - self.since, 1),
+            "running": plugin is not None and bool(plugin.running),
+            "health": health or "ok",
+            "reason": self.reason,
+            "restarts": self.restarts,
+            "next start in": round(max(0.0, self._due - now), 1) if self.state is State.WAITING else None,
+            "status": self._plugin_status(),
+        }
+
+    def _plugin_status(self) -> dict[str, Any]:
+        thread = self._status_thread
+        if thread is None or not thread.is_alive():
+            thread = self._status_thread = threading.Thread(target=self._ask, name=f"{self.name}: status", daemon=True)
+            thread.start()
+        thread.join(STATUS_TIMEOUT)
+        if thread.is_alive():
+            return {"unavailable": "get_status() has not returned", **self._status}
+        return self._status
+
+    def _ask(self) -> None:
+        plugin = self.plugin
+        try:
+            answer = status.plain(plugin.get_status()) if plugin is not None else {}
+            self._status = answer if isinstance(answer, dict) else {"status": answer}
+        except BaseException as error:
+            self._status = {"unavailable": _words(error, "get_status()")}
+
+
+def _words(error: BaseException, what: str) -> str:
+    """`error` as one sentence about `what`."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        return text or type(error).__name__
+    name = type(error).__name__
+    return f"{what} raised {name}: {text}" if text else f"{what} raised {name}"
+
+
+def _threads_of(plugin: PluginBase) -> Iterator[threading.Thread]:
+    """The threads that a plugin keeps as attributes, alone or in lists and mappings; timers end by design."""
+    for value in list(vars(plugin).values()):
+        if isinstance(value, dict):
+            members: list[Any] = list(value.values())
+        else:
+            members = list(value) if isinstance(value, (list, tuple, set)) else [value]
+        for member in members:
+            if isinstance(member, threading.Thread) and not isinstance(member, threading.Timer):
+                yield member
+
+
+class Gateway:
+    """One configuration, running.
+
+    `run_forever` starts everything, supervises until asked to stop, stops everything, and returns the exit code.
+    `reload`, if given, is called on SIGHUP to load the configuration anew; it raises `ConfigurationError` when that
+    has problems, and then nothing changes. `request_stop` and `request_reload` may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reload: Callable[[], Configuration] | None = None,
+        clock: Clock = time.monotonic,
+        notifier: Notifier | None = None,
+    ) -> None:
+        self.configuration = configuration
+        self.database = configuration.make_database(clock)
+        self.runners: dict[str, Runner] = {}
+        self.problems: list[str] = []  # of the last configuration that was refused
+        self.reloads = 0
+        self.exit_code = EXIT_OK
+        self._reload = reload
+        self._clock = clock
+        self._notifier = notifier or Notifier()
+        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._crashes: dict[threading.Thread, str] = {}
+        self._reloader: threading.Thread | None = None
+        self._started = False
+        self._stop_requested = False
+        self._since = clock()
+        self._watchdog_due = 0.0
+        self._second_due = 0.0
+        self._cpu = (clock(), time.process_time())
+
+    # -- from any thread -----------------------------------------------------------------------------------------------
+
+    def request_stop(self, exit_code: int = EXIT_OK, why: str = "") -> None:
+        """Ask `run_forever` to stop everything and return. Returns at once; safe in a signal handler."""
+
+        def stop() -> None:
+            if not self._stop_requested:
+                log.info("stopping%s", f": {why}" if why else "")
+            self._stop_requested = True
+            self.exit_code = max(self.exit_code, exit_code)
+
+        self._events.put(stop)
+
+    def request_reload(self) -> None:
+        """Ask for the configuration to be read again. Returns at once; safe in a signal handler."""
+        self._events.put(self._begin_reload)
+
+    def _poke(self) -> None:
+        self._events.put(None)
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def run_forever(self, handle_signals: bool = True) -> int:
+        """Start, supervise, stop; returns the exit code. With `handle_signals` on the main thread only."""
+        previous: dict[int, Any] = {}
+        if handle_signals:
+            handlers = {
+                signal.SIGTERM: lambda: self.request_stop(why="SIGTERM"),
+                signal.SIGINT: lambda: self.request_stop(why="SIGINT"),
+                signal.SIGHUP: self.request_reload,
+            }
+
+            def handle(number: int, _frame: FrameType | None) -> None:
+                handlers[signal.Signals(number)]()
+
+            previous = {number: signal.signal(number, handle) for number in handlers}
+        try:
+            try:
+                self.start()
+                self._notifier.ready(self.summary())
+                while not self._stop_requested:
+                    self._step(TICK)
+            finally:
+                self.stop()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        return self.exit_code
+
+    def start(self) -> None:
+        """Start every connection, in the configuration's order, each bounded in time. Does nothing a second time."""
+        if self._started:
+            return
+        self._started = True
+        database.bind(self.database)
+        quorum.leader = True
+        status.provide(self.get_status)
+        on_quit(lambda who: self.request_stop(why=f"asked by {who}"))
+        self._previous_hook = threading.excepthook
+        threading.excepthook = self._thread_died
+        self.database.start()
+        for key, value in (("GATEWAY_VERSION", __version__), ("LEADER", True), ("ZZLOADER", "Loaded")):
+            if key in self.database:
+                self.database.write(key, value, "gateway")
+        for connection in self.configuration.connections:
+            if not self._stop_requested:
+                self._launch(connection)
+        log.info("%s", self.summary())
+
+    def _launch(self, connection: Connection) -> None:
+        """Start one connection and wait until that is decided."""
+        runner = self.runners[connection.name] = Runner(connection, self._clock, self._poke)
+        runner.start()
+        while not runner.settled and not self._stop_requested:
+            self._step(TICK)
+
+    def _step(self, timeout: float) -> None:
+        """Deal with one event, or wait for it at most `timeout` seconds; then look at every connection."""
+        try:
+            event = self._events.get(timeout=timeout)
+        except queue.Empty:
+            event = None
+        if event is not None:
+            event()
+        now = self._clock()
+        for runner in list(self.runners.values()):
+            before = runner.state
+            try:
+                runner.tick(self._crashes)
+            except Exception:
+                log.exception("supervision of %s", runner.name)
+            if runner.state is State.FAILED and before is not State.FAILED and runner.connection.on_failure == "stop":
+                self.request_stop(EXIT_FAILURE, f"{runner.name} failed")
+        if now >= self._second_due:
+            self._second_due = now + 1.0
+            self._notifier.status(self.summary())
+            for thread in [t for t in self._crashes if not t.is_alive()][:-100]:
+                del self._crashes[thread]
+        if self._notifier.watchdog_interval and now >= self._watchdog_due and self._all_alive(now):
+            self._watchdog_due = now + self._notifier.watchdog_interval
+            self._notifier.watchdog()
+
+    def _all_alive(self, now: float) -> bool:
+        return self.database.alive and not any(r.signs_of_life(now) for r in self.runners.values())
+
+    def stop(self) -> int:
+        """Stop every connection, in reverse order, all within `STOP_TOTAL` seconds; returns the exit code."""
+        if not self._started:
+            return self.exit_code
+        self._started = False
+        self._notifier.stopping()
+        self._stop_runners(list(self.runners.values()))
+        self.database.stop()
+        threading.excepthook = self._previous_hook
+        on_quit(None)
+        status.provide(None)
+        self._notifier.close()
+        return self.exit_code
+
+    def _stop_runners(self, runners: list[Runner]) -> None:
+        deadline = self._clock() + STOP_TOTAL
+        for runner in reversed(runners):
+            remaining = max(0.2, deadline - self._clock())
+            runner.stop(min(runner.connection.stop_timeout, remaining))
+            if runner.hung:
+                self.exit_code = EXIT_HUNG
+
+    def _thread_died(self, args: threading.ExceptHookArgs) -> None:
+        """Called in a thread that ends with an exception."""
+        if args.thread is None or args.exc_value is None or args.exc_type is SystemExit:
+            return
+        self._crashes[args.thread] = f"{args.exc_type.__name__}: {args.exc_value}"
+        log.error(
+            "thread %s died", args.thread.name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
+        )
+        self._poke()
+
+    # -- reloading -----------------------------------------------------------------------------------------------------
+
+    def _begin_reload(self) -> None:
+        """Read the configuration on a thread of its own; supervision goes on."""
+        if self._reload is None or (self._reloader is not None and self._reloader.is_alive()):
+            return
+        self._notifier.reloading()
+        self._reloader = threading.Thread(target=self._read_again, args=(self._reload,), name="reload", daemon=True)
+        self._reloader.start()
+
+    def _read_again(self, reload: Callable[[], Configuration]) -> None:
+        try:
+            configuration = reload()
+        except ConfigurationError as error:
+            problems = [str(p) for p in error.problems]
+            self._events.put(lambda: self._refuse(problems))
+        except Exception as error:
+            problems = [f"{type(error).__name__}: {error}"]
+            self._events.put(lambda: self._refuse(problems))
+        else:
+            self._events.put(lambda: self._adopt(configuration))
+
+    def _refuse(self, problems: list[str]) -> None:
+        self.problems = problems
+        log.error("the new configuration has %d problems; flying on with the old one", len(problems))
+        for problem in problems:
+            log.error("%s", problem)
+        self._notifier.ready(self.summary())
+
+    def _adopt(self, configuration: Configuration) -> None:
+        """Restart just the connections whose options changed."""
+        self.problems = []
+        self.reloads += 1
+        old = {r.name: r for r in self.runners.values()}
+        new = {c.name: c for c in configuration.connections}
+        gone = [r for name, r in old.items() if name not in new or new[name] != r.connection]
+        if configuration.definitions != self.configuration.definitions:
+            self.problems = ["the database definition changed: that takes a restart of the gateway"]
+            log.warning("%s", self.problems[0])
+        self._stop_runners(gone)
+        for runner in gone:
+            if not runner.hung:
+                del self.runners[runner.name]
+        if self.exit_code == EXIT_HUNG:
+            self.request_stop(EXIT_HUNG, "a plugin could not be stopped")
+            return
+        started = [c for c in configuration.connections if c.name not in self.runners]
+        for connection in started:
+            self._launch(connection)
+        self.runners = {name: self.runners[name] for name in new if name in self.runners}
+        self.configuration = configuration
+        stopped = [r.name for r in gone]
+        log.info("configuration read again; stopped %s, started %s", stopped, [c.name for c in started])
+        self._notifier.ready(self.summary())
+
+    # -- status, from any thread ---------------------------------------------------------------------------------------
+
+    def troubles(self) -> dict[str, str]:
+        """What is not well, by connection."""
+        return {r.name: text for r in list(self.runners.values()) if (text := r.health())}
+
+    def summary(self) -> str:
+        """Health in one line."""
+        troubles = self.troubles()
+        total = len(self.runners)
+        text = f"{total - len(troubles)} of {total} connections well"
+        if troubles:
+            text += "; " + "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
+        if self.problems:
+            text += f"; configuration: {len(self.problems)} problems"
+        return text
+
+    def get_status(self) -> dict[str, Any]:
+        """The status tree: health first, then every connection in the configuration's order."""
+        troubles = self.troubles()
+        runners = list(self.runners.values())
+        running = [r for r in runners if r.state is State.RUNNING]
+        health = "ok" if not (troubles or self.problems) else "degraded" if running else "failed"
+        return {
+            "version": __version__,
+            "health": health,
+            "summary": self.summary(),
+            "uptime": round(self._clock() - self._since, 1),
+            "configuration": {
+                "file": str(self.configuration.file),
+                "reloads": self.reloads,
+                "problems": list(self.problems),
+            },
+            "process": self._process(),
+            "database": self.database.statistics(),
+            "connections": {r.name: r.report() for r in runners},
+        }
+
+    def _process(self) -> dict[str, Any]:
+        now, cpu = self._clock(), time.process_time()
+        (then, before), self._cpu = self._cpu, (now, cpu)
+        return {
+            "pid": os.getpid(),
+            "cpu percent": round(100 * (cpu - before) / max(now - then, 1e-3), 1),
+            "memory MiB": round(_resident() / 2**20, 1),
+            "threads": threading.active_count(),
+        }
+
+
+def _resident() -> int:
+    """Resident memory of this process in bytes."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+__all__ = ["TRANSITIONS", "Gateway", "PluginFail", "Runner", "State"]

@@ -1,0 +1,88 @@
+"""The gateway as a service: exit codes, and the notifications that systemd understands (sd_notify(3))."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+EXIT_OK = 0  #: asked to stop, and stopped cleanly
+EXIT_CONFIG = 1  #: the configuration has problems; nothing was started
+EXIT_USAGE = 2  #: the command line was wrong
+EXIT_HUNG = 3  #: a plugin could not stop; left by a hard exit
+EXIT_FAILURE = 4  #: a connection with ``on_failure: stop`` failed
+
+
+class Notifier:
+    """Sends state changes to the service manager; does nothing when there is none. Any thread; never raises."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._socket: socket.socket | None = None
+        if address:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            self._socket.setblocking(False)
+        #: Seconds between watchdog pings, half of what the manager allows; 0 = no watchdog wanted.
+        self.watchdog_interval = 0.0
+        if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
+            microseconds = environ.get("WATCHDOG_USEC", "")
+            self.watchdog_interval = int(microseconds) / 2e6 if microseconds.isdecimal() else 0.0
+        self._status = ""
+
+    def send(self, *assignments: str) -> None:
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto("\n".join(assignments).encode(), self._address)
+        except OSError as error:
+            log.debug("service manager not reached: %s", error)
+
+    def ready(self, status: str) -> None:
+        self.send("READY=1", f"STATUS={_line(status)}")
+
+    def reloading(self) -> None:
+        self.send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self) -> None:
+        self.send("STOPPING=1", "STATUS=stopping")
+
+    def watchdog(self) -> None:
+        self.send("WATCHDOG=1")
+
+    def status(self, text: str) -> None:
+        """Send the one-line summary, if it has changed."""
+        if text != self._status:
+            self._status = text
+            self.send(f"STATUS={_line(text)}")
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def leave(code: int) -> None:
+    """End the process with `code`; hard when a plugin hung or left a thread behind that would keep it alive."""
+    strays = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    if code == EXIT_HUNG or strays:
+        for thread in strays:
+            log.error("thread %s is still running; leaving without it", thread.name)
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                pass
+        os._exit(code)
+    sys.exit(code)
