@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
-	@sh systemd/../tests/prerequisites.sh "$(PYTHON)"
+	@sh tests/prerequisites.sh "$(PYTHON)"
 	@"$(PYTHON)" -m venv $(VENV)
 
 $(VENV)/.run: pyproject.toml $(BIN)/python
