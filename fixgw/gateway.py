@@ -489,9 +489,7 @@ class Gateway:
         if args.thread is None or args.exc_value is None or args.exc_type is SystemExit:
             return
         self._crashes[args.thread] = f"{args.exc_type.__name__}: {args.exc_value}"
-        log.error(
-            "thread %s died", args.thread.name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
-        )
+        log.error("thread %s died", args.thread.name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
         self._poke()
 
     # -- reloading -----------------------------------------------------------------------------------------------------

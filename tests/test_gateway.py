@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
 import textwrap
 import threading
@@ -148,6 +149,19 @@ PLUGINS = {
         class Plugin(plugin.PluginBase):
             def run(self):
                 self.quit()
+    """,
+    "deaf": """
+        import threading
+        import fixgw.plugin as plugin
+
+        class Plugin(plugin.Poller):
+            asleep = threading.Event()
+
+            def poll(self, timeout):
+                if self.asleep.is_set():
+                    self.stopping.wait()
+                else:
+                    self.stopping.wait(0.01)
     """,
     "order": """
         import fixgw.plugin as plugin
@@ -430,6 +444,38 @@ def test_a_broken_configuration_is_refused_with_every_problem_and_the_old_one_fl
     assert bench.state("same") is State.RUNNING
     assert status.get_dict()["health"] == "degraded"
     assert made("order").log_of == ["run same"]
+
+
+def test_a_hung_worker_is_reported_and_keeps_the_watchdog_hungry(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("fixgw.gateway.SILENT", 0.5)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(2.0)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        bench.start("connections: {a: {load: yes, module: t_deaf}}")
+        heard = b""
+        while b"WATCHDOG=1" not in heard:
+            heard = manager.recv(4096)
+        made("deaf").asleep.set()
+        bench.until(lambda: "no sign of life" in status.get_dict()["connections"]["a"]["health"])
+        manager.setblocking(False)
+        try:  # what was sent before it was seen
+            while manager.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+        time.sleep(0.5)  # silence is the thing to observe
+        heard = b""
+        try:
+            while True:
+                heard += manager.recv(4096) + b"\n"
+        except BlockingIOError:
+            pass
+        assert b"WATCHDOG=1" not in heard
+        assert bench.stop() == EXIT_OK
 
 
 def test_every_transition_starts_and_ends_in_a_state_that_can_be_left_or_is_final() -> None:

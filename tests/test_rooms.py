@@ -35,7 +35,11 @@ def files(*folders: str) -> list[Path]:
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT).parts
-            if parts[0] == "fixgw" and len(parts) > 1 and parts[1] in ("drivers", "plugins", "config", "systemd", "hw_sim"):
+            if (
+                parts[0] == "fixgw"
+                and len(parts) > 1
+                and parts[1] in ("drivers", "plugins", "config", "systemd", "hw_sim")
+            ):
                 continue
             found.append(path)
     assert found, folders
@@ -97,7 +101,9 @@ def test_protocols_are_sans_io(path: Path) -> None:
     if path.name != "protocol.py":
         return
     for module in imports(path):
-        assert top(module) not in {"socket", "threading", "time", "select", "selectors", "os", *HARDWARE_LIBRARIES}, module
+        assert top(module) not in {"socket", "threading", "time", "select", "selectors", "os", *HARDWARE_LIBRARIES}, (
+            module
+        )
 
 
 def test_nothing_uses_the_folders_by_their_bare_names() -> None:
@@ -163,8 +169,7 @@ def test_plugin_base_keeps_what_existing_plugins_use() -> None:
     from fixgw.plugin import PluginBase
 
     plugin = PluginBase("x", {})
-    for name in (
-        "name log config config_meta running quorum start run stop shutdown quit is_running get_status db_read db_write "
-        "db_list db_get_item db_callback_add db_callback_del"
-    ).split():
+    promised = """name log config config_meta running quorum start run stop shutdown quit is_running get_status
+        db_read db_write db_list db_get_item db_callback_add db_callback_del"""
+    for name in promised.split():
         assert hasattr(plugin, name), name
