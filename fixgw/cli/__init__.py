@@ -1,0 +1,223 @@
+"""The command line: ``fixgw`` runs a gateway and talks to one; ``fixgwc`` only talks.
+
+Each command lives in a module that is imported only when it is asked for. Such a module has
+``add_parser(subparsers)``, which adds its commands and sets ``run``, a function from the parsed arguments to the exit
+code, as their default.
+
+Exit codes: 0 done; 1 not done, one sentence on stderr says why; 2 wrong usage; 3 and 4 from a gateway (see
+`fixgw.service`); 130 interrupted; 141 whoever read the output has gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NamedTuple, NoReturn
+
+from fixgw import __version__
+from fixgw.errors import FixgwError, did_you_mean
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_READER_GONE = 141
+
+Subparsers = argparse._SubParsersAction  # what `add_parser` of a command's module is given
+Run = Callable[[argparse.Namespace], int]
+
+
+class Command(NamedTuple):
+    module: str
+    summary: str
+
+
+SERVER: dict[str, Command] = {
+    "run": Command("server", "run the gateway; `fixgw` alone does the same"),
+    "demo": Command("demo", "run it with a built-in flying aircraft: no device needed"),
+    "check": Command("server", "say everything that is wrong with a configuration"),
+    "config": Command("server", "find, copy, show or describe a configuration"),
+    "plugins": Command("server", "what can be connected, and with which options"),
+}
+CLIENT: dict[str, Command] = {
+    "list": Command("client", "which keys there are"),
+    "read": Command("client", "the value and flags of keys, now"),
+    "write": Command("client", "write a value"),
+    "flag": Command("client", "set or clear a flag"),
+    "report": Command("client", "how a key is defined: type, units, range, aux values"),
+    "watch": Command("watch", "see values change, live"),
+    "explain": Command("client", "where a value comes from, and why it is flagged"),
+    "status": Command("client", "how the gateway and its connections are doing"),
+    "console": Command("console", "type these commands one after the other, with completion"),
+}
+
+EXAMPLES = """\
+first flight:
+  fixgw demo                        in one terminal
+  fixgw watch IAS ALT VS HEAD       in another
+
+your own aircraft:
+  fixgw config init ~/.config/fixgw   a copy of the configuration, to edit
+  fixgw check                         is it right?
+  fixgw run                           fly
+  fixgw status                        is everything well?
+  fixgw explain IAS                   and if not, why not?
+
+`fixgw COMMAND --help` says more about each command.
+"""
+CLIENT_EXAMPLES = """\
+  fixgwc                            a console
+  fixgwc --host 192.168.1.10        a console to the gateway of another machine
+  fixgwc watch IAS ALT VS HEAD
+
+`fixgwc COMMAND --help` says more about each command.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``fixgw``. Returns the exit code; never raises for what a person typed."""
+    top = _top_parser("fixgw", {"A gateway": SERVER, "Talking to a running gateway": CLIENT}, EXAMPLES)
+    add_run_options(top)
+    return _run(top, {**SERVER, **CLIENT}, "run", argv)
+
+
+def client_main(argv: Sequence[str] | None = None) -> int:
+    """``fixgwc``: the commands that talk to a running gateway; a console when none is named."""
+    top = _top_parser("fixgwc", {"Commands": CLIENT}, CLIENT_EXAMPLES)
+    add_client_options(top)
+    return _run(top, CLIENT, "console", argv)
+
+
+def add_command(
+    subparsers: Subparsers[argparse.ArgumentParser], name: str, run: Run, description: str, examples: str = ""
+) -> argparse.ArgumentParser:
+    """Add the command `name`; `description` follows its summary in ``--help``."""
+    summary = (SERVER.get(name) or CLIENT[name]).summary
+    parser = subparsers.add_parser(
+        name,
+        description=f"{summary[0].upper()}{summary[1:]}.\n\n{description}".strip(),
+        epilog=f"examples:\n{examples}" if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``fixgw run``, which ``fixgw`` alone takes too."""
+    parser.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help="the configuration; default: $FIXGW_CONFIG, ~/.config/fixgw/default.yaml, /etc/fixgw/default.yaml, or "
+        "else the packaged one",
+    )
+    parser.add_argument("--log-config", metavar="FILE", help="YAML for Python's logging.config.dictConfig")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("--verbose", action="store_true", help="log what goes on")
+    loudness.add_argument("--debug", action="store_true", help="log everything")
+
+
+def add_client_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that talks to a running gateway."""
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("FIXGW_HOST", "127.0.0.1"),
+        help="where the gateway listens (default: $FIXGW_HOST or 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=os.environ.get("FIXGW_PORT", "3490"),
+        help="its NetFIX port (default: $FIXGW_PORT or 3490)",
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, default=2.0, metavar="SECONDS", help="longest wait for an answer (default: 2)"
+    )
+
+
+def complain(message: str) -> int:
+    """Say on stderr why a command could not be done; returns the exit code for that."""
+    print(f"fixgw: {message}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number, 1 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def _top_parser(prog: str, groups: dict[str, dict[str, Command]], examples: str) -> argparse.ArgumentParser:
+    lines = []
+    for title, commands in groups.items():
+        lines += [f"{title}:", *(f"  {name:<9} {command.summary}" for name, command in commands.items()), ""]
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        usage=f"{prog} [COMMAND] [OPTIONS]",
+        description="FIX Gateway: a central database of flight information, and the plugins around it.\n\n"
+        + "\n".join(lines),
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
+    # The command's own arguments are left to its parser, so that only one command's module is ever imported.
+    rest = parser.add_argument("words", nargs=argparse.PARSER, help=argparse.SUPPRESS)
+    rest.required = False
+    return parser
+
+
+def _run(top: argparse.ArgumentParser, commands: dict[str, Command], default: str, argv: Sequence[str] | None) -> int:
+    try:
+        try:
+            args = _parse(top, commands, default, list(sys.argv[1:] if argv is None else argv))
+            run: Run = args.run
+            code = run(args)
+            sys.stdout.flush()
+            return code
+        except SystemExit as leaving:  # argparse has said what there was to say
+            sys.stdout.flush()
+            return leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Somebody like `head` has seen enough. What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_READER_GONE
+    except (FixgwError, OSError) as error:
+        return complain(str(error))
+
+
+def _parse(
+    top: argparse.ArgumentParser, commands: dict[str, Command], default: str, argv: list[str]
+) -> argparse.Namespace:
+    words: list[str] = top.parse_args(argv).words or []
+    before = argv[: len(argv) - len(words)]
+    name, *after = words or [default]
+    if name not in commands:
+        top.error(f"there is no command {name!r}{did_you_mean(name, commands)}; --help lists them")
+    subparsers = argparse.ArgumentParser(prog=top.prog).add_subparsers(parser_class=_Parser)
+    import_module(f"fixgw.cli.{commands[name].module}").add_parser(subparsers)
+    parser: argparse.ArgumentParser = subparsers.choices[name]
+    return parser.parse_args(before + after)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Points to ``--help`` instead of repeating the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -1,0 +1,310 @@
+"""The commands that run a gateway or look at its configuration: run, check, config, plugins."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fixgw.cli import EXIT_DONE, EXIT_FAILED, Subparsers, add_command, add_run_options, complain
+from fixgw.errors import ConfigurationError, FixgwError, Problem, did_you_mean
+
+if TYPE_CHECKING:
+    from fixgw.configuration import Configuration
+    from fixgw.loader import PluginInfo
+
+log = logging.getLogger("fixgw")
+
+
+def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        subparsers,
+        "run",
+        run,
+        "It runs until Ctrl-C or SIGTERM; SIGHUP makes it read its configuration again and restart only the\n"
+        "connections whose options changed. It refuses to start with a configuration that has problems.\n\n"
+        "exit codes: 0 stopped as asked, 1 problems in the configuration, 2 wrong usage, 3 a plugin could not\n"
+        "be stopped, 4 a connection with `on_failure: stop` failed",
+        "  fixgw run --verbose\n  fixgw run --config-file ~/bench/default.yaml --debug",
+    )
+    add_run_options(parser)
+
+    parser = add_command(
+        subparsers,
+        "check",
+        check,
+        "Touches no hardware. Prints every problem as file:line:column: what is wrong; exit code 1 if there is any.",
+        "  fixgw check\n  fixgw check ~/bench/default.yaml",
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", help="the configuration; default: what `fixgw run` takes")
+    parser.add_argument("--config-file", metavar="FILE", help="the same as FILE")
+    parser.add_argument("--json", action="store_true", help="print the problems as JSON")
+
+    parser = add_command(
+        subparsers,
+        "config",
+        config,
+        "  init DIR   copy the packaged configuration to DIR, to be edited; never overwrites an edited file\n"
+        "  path       print which configuration `fixgw run` would take\n"
+        "  show       print what it comes to: connections with their options\n"
+        "  schema     print JSON schema, for editors",
+        "  fixgw config init ~/.config/fixgw\n  fixgw config schema > fixgw.schema.json",
+    )
+    parser.add_argument("what", choices=["init", "path", "show", "schema"])
+    parser.add_argument("directory", metavar="DIR", nargs="?", help="where `init` copies to")
+    parser.add_argument("--config-file", metavar="FILE", help="look at this configuration")
+    parser.add_argument("--json", action="store_true", help="`show` as JSON")
+
+    parser = add_command(
+        subparsers,
+        "plugins",
+        plugins,
+        "A plugin or driver is connected by naming it as `module:` of a connection.",
+        "  fixgw plugins\n  fixgw plugins netfix",
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="describe the options of this one, or of any module")
+    parser.add_argument("--json", action="store_true", help="print JSON, options included")
+
+
+# -- run ---------------------------------------------------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace) -> int:
+    from fixgw import configuration
+
+    try:
+        path = configuration.find(args.config_file)
+        loaded = configuration.load(path)
+        set_up_logging(loaded.logging, args)
+    except ConfigurationError as error:
+        return report(error)
+    if not loaded.auto_start and under_systemd(os.environ):
+        log.warning("%s says `auto start: no`, and this is a service: not starting", path)
+        return EXIT_DONE
+    for problem in loaded.warnings if hasattr(loaded, "warnings") else ():
+        log.warning("%s", problem)
+    log.info("configuration %s", path)
+
+    from fixgw.gateway import Gateway
+    from fixgw.service import leave
+
+    leave(Gateway(loaded, reload=lambda: configuration.load(path)).run_forever())
+    raise AssertionError("leave() returned")
+
+
+def under_systemd(environ: Mapping[str, str]) -> bool:
+    return "INVOCATION_ID" in environ or "NOTIFY_SOCKET" in environ
+
+
+def report(error: ConfigurationError) -> int:
+    """Print every problem; returns the exit code for that."""
+    for problem in error.problems:
+        print(problem, file=sys.stderr)
+    n = len(error.problems)
+    print(f"fixgw: {n} problem{'s' if n != 1 else ''} in the configuration; not started", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def set_up_logging(configured: Mapping[str, Any] | None, args: argparse.Namespace) -> None:
+    """Log as ``--log-config`` says, or else as the configuration does, or else in a simple way to stderr.
+
+    Raises `ConfigurationError` when that cannot be done.
+    """
+    where = args.log_config or "logging"
+    if args.log_config:
+        import yaml
+
+        try:
+            configured = yaml.safe_load(Path(args.log_config).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise _problem(where, " ".join(str(error).split())) from None
+        if not isinstance(configured, Mapping):
+            raise _problem(where, "not a mapping for logging.config.dictConfig")
+        configured = configured.get("logging", configured)
+    level = logging.DEBUG if args.debug else logging.INFO if args.verbose else None
+    if configured:
+        from logging.config import dictConfig
+
+        try:
+            # Python's default would silence every module that is already imported.
+            dictConfig({"version": 1, "disable_existing_loggers": False, **configured})
+        except (ValueError, TypeError, AttributeError, ImportError) as error:
+            cause = f" ({error.__cause__})" if error.__cause__ else ""
+            raise _problem(where, f"{error}{cause}") from None
+    else:
+        # The journal stamps what it gets.
+        stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+        logging.basicConfig(format=f"{stamp}%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    if level is not None:
+        for logger in (logging.getLogger(), log):
+            logger.setLevel(level)
+            for handler in logger.handlers:
+                handler.setLevel(min(handler.level, level))
+
+
+def _problem(where: str, message: str) -> ConfigurationError:
+    return ConfigurationError([Problem(where, 0, 0, message)])
+
+
+# -- check and config --------------------------------------------------------------------------------------------------
+
+
+def check(args: argparse.Namespace) -> int:
+    from fixgw import configuration
+
+    problems: list[Problem] = []
+    loaded = None
+    try:
+        loaded = configuration.load(configuration.find(args.file or args.config_file))
+    except ConfigurationError as error:
+        problems = error.problems
+    if args.json:
+        print(json.dumps([problem._asdict() for problem in problems], indent=2))
+    elif loaded is not None:
+        print(f"OK: {len(loaded.connections)} connections, {len(loaded.definitions)} items ({loaded.file})")
+    for problem in () if args.json else problems:
+        print(problem)
+    return EXIT_FAILED if problems else EXIT_DONE
+
+
+def config(args: argparse.Namespace) -> int:
+    from fixgw import configuration
+
+    if args.what == "init":
+        if not args.directory:
+            return complain("`fixgw config init DIR` needs to know where to copy the configuration to")
+        for line in configuration.copy_tree(Path(args.directory).expanduser()):
+            print(line)
+        return EXIT_DONE
+    if args.directory:
+        return complain(f"`fixgw config {args.what}` takes no directory; --config-file names a configuration")
+    if args.what == "schema":
+        print(json.dumps(configuration.schema(), indent=2))
+        return EXIT_DONE
+    try:
+        path = configuration.find(args.config_file)
+        if args.what == "path":
+            print(path)
+            return EXIT_DONE
+        loaded = configuration.load(path)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return EXIT_FAILED
+    facts = effective(loaded)
+    if args.json:
+        print(json.dumps(facts, indent=2, default=str))
+    else:
+        import yaml
+
+        print(yaml.safe_dump(json.loads(json.dumps(facts, default=str)), sort_keys=False, allow_unicode=True), end="")
+    return EXIT_DONE
+
+
+def effective(loaded: Configuration) -> dict[str, Any]:
+    """What a configuration comes to, as plain data."""
+    return {
+        "file": str(loaded.file),
+        "items": len(loaded.definitions),
+        "auto start": loaded.auto_start,
+        "connections": {
+            c.name: {
+                "module": c.module,
+                "source": c.source,
+                "on_failure": c.on_failure,
+                "restart_delay": c.restart_delay,
+                "restart_delay_max": c.restart_delay_max,
+                "start_timeout": c.start_timeout,
+                "stop_timeout": c.stop_timeout,
+                **{key: value for key, value in c.options.items() if key != "CONFIGPATH"},
+            }
+            for c in loaded.connections
+        },
+        "not loaded": list(loaded.unloaded),
+    }
+
+
+# -- plugins -----------------------------------------------------------------------------------------------------------
+
+
+def plugins(args: argparse.Namespace) -> int:
+    from fixgw import loader
+
+    if args.name is None:
+        found = loader.available()
+    else:
+        try:
+            found = [_plugin(args.name, loader.available())]
+        except FixgwError as error:
+            return complain(str(error))
+    if args.json:
+        print(json.dumps([_described(info) for info in found], indent=2))
+    elif args.name is None:
+        for line in _overview(found):
+            print(line)
+    else:
+        for line in _detail(found[0]):
+            print(line)
+    return EXIT_DONE
+
+
+def _plugin(name: str, found: list[PluginInfo]) -> PluginInfo:
+    """The plugin `name` among those that come with the gateway, or any module on the path. Raises `FixgwError`."""
+    from fixgw import loader
+
+    for info in found:
+        if name in (info.name, info.module):
+            return info
+    if "." not in name:
+        raise FixgwError(f"no plugin {name!r}{did_you_mean(name, [info.name for info in found])}")
+    cls = loader.load_plugin(name)
+    words = (sys.modules[cls.__module__].__doc__ or cls.__doc__ or "").strip()
+    return loader.PluginInfo(name.rpartition(".")[2], name, words.partition("\n")[0], cls.Options, None)
+
+
+def _described(info: PluginInfo) -> dict[str, Any]:
+    from fixgw import options
+
+    table = None if info.options is None else [row._asdict() for row in options.rows(info.options)]
+    return {
+        "name": info.name,
+        "module": info.module,
+        "summary": info.summary,
+        "options": table,
+        "error": info.error,
+    }
+
+
+def _overview(found: list[PluginInfo]) -> list[str]:
+    from fixgw import options
+    from fixgw.cli import text
+
+    lines = []
+    for info in found:
+        lines.append(f"{info.name:<14} {info.error or info.summary}")
+        names = [] if info.options is None else [row.name for row in options.rows(info.options) if "." not in row.name]
+        if names:
+            lines += text.wrapped(f"options: {', '.join(names)}", " " * 15)
+    return [*lines, "", "`fixgw plugins NAME` describes the options of one."]
+
+
+def _detail(info: PluginInfo) -> list[str]:
+    from fixgw import options
+    from fixgw.cli import text
+
+    lines = [f"{info.name}: {info.error or info.summary}", f"module: {info.module}", ""]
+    rows = [] if info.options is None else options.rows(info.options)
+    if info.options is None and info.error is None:
+        lines.append("It declares no options: it takes the configuration as it is, unchecked.")
+    elif not rows and info.error is None:
+        lines.append("It takes no options.")
+    for row in rows:
+        default = "required" if row.default == "required" else f"default {row.default}"
+        lines.append(f"  {row.name}: {row.type}; {default}")
+        lines += text.wrapped(row.description, "      ")
+    return lines

@@ -1,0 +1,249 @@
+"""What commands print, as text: pure functions of what the gateway answered."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, FLAG_NAMES, OLD, SECFAIL
+
+RESET = "\x1b[0m"
+BOLD = "\x1b[1m"
+DIM = "\x1b[2m"
+RED = "\x1b[31m"
+GREEN = "\x1b[32m"
+YELLOW = "\x1b[33m"
+
+
+def value_text(value: Any) -> str:
+    """A value for people: floats to nine digits, which is what an instrument may know."""
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    if isinstance(value, str):
+        return repr(value) if not value or value != value.strip() else value
+    return str(value)
+
+
+def flag_words(flags: int) -> str:
+    """The flags in words, ``good`` when none is set."""
+    return ", ".join(name for bit, name in FLAG_NAMES.items() if bit & flags) or "good"
+
+
+def flag_list(flags: int) -> list[str]:
+    return [name for bit, name in FLAG_NAMES.items() if bit & flags]
+
+
+def flag_colour(flags: int) -> str:
+    """Red: do not use the value. Yellow: take care. Green: good."""
+    if flags & (BAD | FAIL):
+        return RED
+    return YELLOW if flags & (ANNUNCIATE | OLD | SECFAIL) else GREEN
+
+
+def flag_bit(word: str) -> int:
+    """The flag that a letter of "aobfs" or a name stands for; 0 when none does."""
+    word = word.lower()
+    return FLAG_LETTERS.get(word, 0) or next((bit for bit, name in FLAG_NAMES.items() if name == word), 0)
+
+
+def ago(seconds: float | None) -> str:
+    """How long ago, in words: ``0.1 s ago``, ``5 min ago``, ``never``."""
+    return "never" if seconds is None else f"{duration(seconds)} ago"
+
+
+def duration(seconds: float) -> str:
+    """``0.05 s``, ``12 s``, ``5 min``, ``3.2 h``, ``2 days``."""
+    if seconds < 9.95:
+        return f"{seconds:.2g} s" if seconds >= 0.1 else f"{seconds:.2f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.0f} days"
+
+
+def table(rows: Iterable[Sequence[str]], indent: str = "", width: int | None = None) -> list[str]:
+    """`rows` with their columns aligned, two spaces apart; cut to `width` if given."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    lines = [indent + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows]
+    return [line[:width] for line in lines] if width else lines
+
+
+def screen_width() -> int:
+    return max(40, shutil.get_terminal_size((100, 24)).columns)
+
+
+def wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, min(100, screen_width()), initial_indent=indent, subsequent_indent=indent)
+
+
+# -- status ------------------------------------------------------------------------------------------------------------
+
+
+def status_lines(status: Mapping[str, Any], verbose: bool = False) -> list[str]:
+    """The status tree for people: health, connections, database; with `verbose` everything that plugins say."""
+    lines = [f"{str(status.get('health', 'unknown')).upper()}: {status.get('summary', '')}"]
+    facts = [f"fixgw {status.get('version', '?')}"]
+    if "uptime" in status:
+        facts.append(f"up {duration(status['uptime'])}")
+    process = status.get("process") or {}
+    facts += [f"{_number(value)} {name}" for name, value in process.items() if name != "pid"]
+    lines.append(", ".join(facts))
+    configuration = status.get("configuration") or {}
+    if configuration.get("file"):
+        lines.append(f"configuration {configuration['file']}")
+    lines += [f"  {problem}" for problem in configuration.get("problems") or ()]
+    connections = status.get("connections") or {}
+    if connections:
+        lines.append("")
+        header = ["connection", "state", "health", "restarts", "module"]
+        rows = [
+            [name, _text(c.get("state")), _health(c), _text(c.get("restarts", 0)), _text(c.get("module"))]
+            for name, c in connections.items()
+        ]
+        lines += table([header, *rows])
+        if verbose:
+            for name, connection in connections.items():
+                lines += ["", f"{name}:", *_tree(connection.get("status") or {"": "says nothing of itself"}, "  ")]
+    database = status.get("database") or {}
+    if database:
+        conflicts = database.get("conflicts") or {}
+        counts = [f"{_number(v)} {k}" for k, v in database.items() if isinstance(v, int | float)]
+        lines += ["", f"database: {', '.join(counts)}"]
+        if conflicts:
+            lines.append("two sources write the same key:")
+            lines += table(((key, _text(who)) for key, who in conflicts.items()), "  ")
+    if verbose:
+        shown = {"health", "summary", "version", "uptime", "process", "configuration", "connections", "database"}
+        rest = {k: v for k, v in status.items() if k not in shown}
+        if rest:
+            lines += ["", *_tree(rest, "")]
+    return lines
+
+
+def _health(connection: Mapping[str, Any]) -> str:
+    health, reason = _text(connection.get("health", "")), _text(connection.get("reason", ""))
+    if reason and reason not in health:
+        health = reason if health in ("", "ok", _text(connection.get("state"))) else f"{health}: {reason}"
+    again = connection.get("next start in")
+    return f"{health} (starts again in {duration(again)})" if again else health
+
+
+def _tree(tree: Mapping[str, Any], indent: str) -> list[str]:
+    lines = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            lines += [f"{indent}{key}:", *_tree(value, indent + "  ")]
+        elif isinstance(value, list | tuple) and value:
+            lines.append(f"{indent}{key}:")
+            for entry in value:
+                if isinstance(entry, Mapping):
+                    lines += [f"{indent}  -", *_tree(entry, indent + "    ")]
+                else:
+                    lines.append(f"{indent}  - {_text(entry)}")
+        else:
+            lines.append(f"{indent}{key}: {_text(value)}")
+    return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _text(value: Any) -> str:
+    if value is None or value in ([], {}):
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# -- explain -----------------------------------------------------------------------------------------------------------
+
+_MEANING = {
+    "annunciate": "outside its normal limits: to be shown to the pilot",
+    "old": "not renewed in time",
+    "bad": "suspect",
+    "fail": "not to be used",
+    "secfail": "a backup is missing",
+}
+
+
+def explanation(facts: Mapping[str, Any]) -> list[str]:
+    """What `Item.explain` says, in sentences."""
+    key, units = facts["key"], facts.get("units") or ""
+    flags: Mapping[str, str] = facts.get("flags") or {}
+    written = facts.get("age") is not None
+    lines = []
+    if facts.get("description"):
+        lines.append(f"{key}: {facts['description']}")
+    if written:
+        lines.append(f"{key} = {_with_units(facts['value'], units)}, {_verdict(flags)}.")
+        lines.append(f"From {facts.get('source') or 'an unnamed source'}, {ago(facts['age'])}.")
+    else:
+        lines.append(f"{key} has never been written (it shows {_with_units(facts['value'], units)}).")
+    for name, reason in flags.items():
+        if written or name != "old":
+            because = f": {reason}" if reason else ""
+            lines.append(f"  {name} ({_MEANING.get(name, 'set')}){because}.")
+    if written and any(name in flags for name in ("old", "bad", "fail")):
+        last = facts.get("last_good")
+        lines.append("It was never good." if last is None else f"It was last good {ago(last)}.")
+    lines += _source_lines(facts, units)
+    tolerance = facts.get("tolerance") or 0
+    lines.append(
+        f"It becomes old when not renewed within {duration(tolerance)}." if tolerance else "It never becomes old."
+    )
+    low, high = facts.get("range") or (None, None)
+    if low is not None or high is not None:
+        lines.append(f"Its range is {range_text(low, high)}{' ' + units if units else ''}.")
+    counts = f"Written {facts.get('writes', 0):,} times"
+    if facts.get("refused"):
+        counts += f", {facts['refused']:,} values refused"
+    lines.append(counts + ".")
+    if facts.get("conflicts"):
+        lines.append(
+            f"Two sources write it, {facts.get('source')} and {facts.get('conflict_with')}: "
+            f"{facts['conflicts']:,} times one met the other. Rank them, or end one of them."
+        )
+    aux = {name: value for name, value in (facts.get("aux") or {}).items() if value is not None}
+    if aux:
+        lines.append("Aux values: " + ", ".join(f"{name} {value_text(value)}" for name, value in aux.items()) + ".")
+    return lines
+
+
+def _source_lines(facts: Mapping[str, Any], units: str) -> list[str]:
+    sources: Sequence[Mapping[str, Any]] = facts.get("sources") or ()
+    ranking: Sequence[str] = facts.get("ranking") or ()
+    if len(sources) < 2 and not ranking:
+        return []
+    lines = [f"Sources, best first: {', '.join(ranking)}." if ranking else "Sources (the last one to write counts):"]
+    rows = [
+        [
+            "*" if s.get("published") else " ",
+            str(s["source"]),
+            _with_units(s["value"], units),
+            ", ".join(s.get("flags") or ()) or "good",
+            ago(s.get("age")),
+            "" if not ranking else "not ranked" if s.get("rank") is None else f"rank {s['rank'] + 1}",
+        ]
+        for s in sources
+    ]
+    return lines + table(rows, "  ")
+
+
+def _verdict(flags: Mapping[str, str]) -> str:
+    return ", ".join(flags) or "good"
+
+
+def _with_units(value: Any, units: str) -> str:
+    return f"{value_text(value)} {units}".rstrip()
+
+
+def range_text(low: Any, high: Any) -> str:
+    if low is None:
+        return f"up to {value_text(high)}"
+    return f"{value_text(low)} and above" if high is None else f"{value_text(low)} to {value_text(high)}"
