@@ -4,8 +4,9 @@ An `Item` has a key (``IAS``), a type, units, a range, a tolerance in millisecon
 current `Reading`: one immutable object, replaced whole, so that nobody ever sees a value from one write with flags from
 another. Reading takes no lock.
 
-Threads: every method may be called from any thread. Subscribers are called in the thread that writes; when two threads
-write one item in the same instant, one of them delivers for both, in order, the newest last.
+Threads: every method may be called from any thread. Subscribers are called in the thread that writes (the ageing thread
+for what becomes old); when two threads write one item in the same instant, one of them delivers for both, in order, the
+newest last.
 
 The module-level functions (`read`, `write`, `listkeys` ...) are the calls that plugins written for other gateways use;
 they act on the database of the running gateway (`bind`, `current`).
@@ -20,6 +21,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
+from itertools import count
+from math import isfinite
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -51,9 +55,12 @@ _FLAG_TEXTS = tuple("".join("1" if bits & flag else "0" for flag in FLAG_NAMES) 
 NEVER = float("-inf")
 LONGEST_TEXT = 1000
 SOURCES_KEPT = 16
+INITIAL = "initial"  # the source of values that come from the configuration
 REDELIVERIES = 100
+FEEDBACK = "its subscribers keep writing it; delivery was cut short"
 CALLBACK_STRIKES = 10
 LOG_INTERVAL = 10.0
+AGEING_SILENT = 5.0
 TRUE_WORDS = frozenset(("True", "true", "T", "yes", "1"))
 FALSE_WORDS = frozenset(("False", "false", "F", "no", "0"))
 
@@ -63,6 +70,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
     `flags` are bits (`ANNUNCIATE` ... `SECFAIL`), `stamp` is the monotonic time in seconds of the last stored value
     (`NEVER` before the first), `source` names who wrote it, `reasons` pairs each set flag with the reason in words.
+    `checked` are those of the flags that the database's own checks set: the next good write clears them.
     """
 
     value: Value
@@ -70,6 +78,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     stamp: float
     source: str
     reasons: tuple[tuple[int, str], ...] = ()
+    checked: int = 0
 
     @property
     def annunciate(self) -> bool:
@@ -147,21 +156,35 @@ AuxCallback = Callable[[str, str, "Value | None"], object]
 
 
 class Subscription:
-    """A callback on one item or on all; `close` ends it and may be called at any time, twice too."""
+    """A callback on one item or on all.
 
-    __slots__ = ("_database", "callback", "errors", "key", "on_aux")
+    `errors` counts its failures in a row. `close` ends it and may be called at any time, twice too; a delivery that is
+    under way in another thread may still call it once.
+    """
+
+    __slots__ = ("_call", "_call_aux", "_database", "callback", "errors", "key", "on_aux")
 
     def __init__(
         self, database: Database, key: str, callback: ReadingCallback | None, on_aux: AuxCallback | None
     ) -> None:
         self._database = database
         self.key = key
-        self.callback = callback
-        self.on_aux = on_aux
+        self.callback = self._call = callback
+        self.on_aux = self._call_aux = on_aux
         self.errors = 0
 
     def close(self) -> None:
         self._database._unsubscribe(self)
+
+    # What has failed once is called through these, so that those that never fail do not pay for the counting.
+
+    def _watched(self, key: str, reading: Reading) -> None:
+        self.callback(key, reading)  # type: ignore[misc]
+        self.errors = 0
+
+    def _watched_aux(self, key: str, name: str, value: Value | None) -> None:
+        self.on_aux(key, name, value)  # type: ignore[misc]
+        self.errors = 0
 
 
 class Item:
@@ -169,21 +192,24 @@ class Item:
 
     __slots__ = (
         "_aux_subscribers",
-        "_checked",
         "_clock",
-        "_conflict_with",
+        "_conflict",
         "_database",
+        "_delivered",
         "_delivering",
+        "_fast_type",
         "_high",
         "_last_good",
+        "_left_by",
         "_lock",
         "_low",
+        "_never",
         "_others",
-        "_python_type",
         "_rank_of",
         "_scheduled",
         "_subscribers",
         "_subscriptions",
+        "_telling",
         "aux",
         "conflicts",
         "definition",
@@ -202,7 +228,7 @@ class Item:
         self.tolerance = definition.tolerance / 1000.0
         #: aux name -> value or None; read freely, write with `write_aux`.
         self.aux: dict[str, Value | None] = dict.fromkeys(definition.aux)
-        #: Counters: stored or failed writes, refused values, writes that met another live source.
+        #: Counters: accepted writes, refused values, writes that took the item over from a source not yet old.
         self.writes = 0
         self.refused = 0
         self.conflicts = 0
@@ -211,28 +237,32 @@ class Item:
         self._clock = database.clock
         self._lock = threading.Lock()
         self._delivering = False
+        self._delivered: Reading | None = None  # the last that subscribers were, or are being, told
+        self._left_by = 0  # the thread that last left the delivery of its reading to another
         self._subscriptions: tuple[Subscription, ...] = ()
         self._subscribers: tuple[ReadingCallback, ...] = ()
         self._aux_subscribers: tuple[AuxCallback, ...] = ()
+        self._telling: set[tuple[int, str]] = set()  # (thread, aux name) whose callbacks are being called
         self._others: dict[str, Reading] = {}  # what sources other than the published one last said
         self._rank_of: dict[str, int | None] = {}
-        self._conflict_with = ""
-        self._checked = 0  # flags set by our own checks, to be cleared by a good write
+        self._conflict: tuple[str, ...] = ()  # the last two that met
         self._last_good = NEVER
         self._scheduled = False
-        self._python_type: type = _PYTHON_TYPES[definition.type]
+        python_type = _PYTHON_TYPES[definition.type]
+        #: Values of exactly this type and in range are stored as they are; text always goes the careful way.
+        self._fast_type: type = _Nothing if definition.type == "str" else python_type
         low, high = _WIDEST.get(definition.type, (0, 0))
-        self._low = low if definition.min is None else self._python_type(definition.min)
-        self._high = high if definition.max is None else self._python_type(definition.max)
-        if definition.type == "str":
-            self._python_type = type(None)  # text always goes the careful way
-        value = _PYTHON_TYPES[definition.type]() if definition.initial is None else definition.initial
-        value, check, _ = self._admit(value)
+        self._low: Any = low if definition.min is None else python_type(definition.min)
+        self._high: Any = high if definition.max is None else python_type(definition.max)
+        if self._is_number and not self._low <= self._high:
+            raise ValueError(f"{self.key}: the range {definition.min} to {definition.max} is empty")
+        value, check, _ = self._admit(python_type() if definition.initial is None else definition.initial)
         if check & FAIL:
             raise BadValue(self.key, "the initial value is not a number", "number")
-        if definition.initial is None and self._is_number:
-            value = min(max(value, self._low), self._high)  # type: ignore[type-var]
-        self.reading = Reading(value, OLD, NEVER, "", ((OLD, "never written"),))
+        self._never = Reading(value, OLD, NEVER, "", ((OLD, "never written"),))
+        self.reading = self._never
+        if self.ranked:
+            self._rerank(self._never)
 
     # -- facts ---------------------------------------------------------------------------------------------------------
 
@@ -269,28 +299,14 @@ class Item:
         """
         kind = self.definition.type
         try:
-            if kind == "float":
-                if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+            if kind == "str":
+                if not isinstance(value, str):
                     raise ValueError
-                try:
-                    number = float(value)
-                except OverflowError:
-                    number = float("inf")
-                if not -sys.float_info.max <= number <= sys.float_info.max:
-                    raise BadValue(self.key, f"{number} is not a finite number", "number")
-                return number
-            if kind == "int":
-                if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
-                    raise ValueError
-                if isinstance(value, str):
-                    if not value.lstrip(" +-").isdecimal() and _is_non_finite(value):
-                        raise BadValue(self.key, f"{value.strip()} is not a finite number", "number")
-                    return int(value)
-                if isinstance(value, float) and not value.is_integer():
-                    if _is_non_finite(value):
-                        raise BadValue(self.key, f"{value} is not a finite number", "number")
-                    raise ValueError
-                return int(value)
+                if len(value) > LONGEST_TEXT:
+                    raise BadValue(self.key, f"text of {len(value)} characters, at most {LONGEST_TEXT}", "text")
+                if not value.isprintable():
+                    raise BadValue(self.key, "text with control characters", "text")
+                return str.__str__(value)
             if kind == "bool":
                 if isinstance(value, str):
                     if value in TRUE_WORDS:
@@ -300,17 +316,23 @@ class Item:
                 elif value in (0, 1):
                     return bool(value)
                 raise ValueError
-            if not isinstance(value, str):
+            if isinstance(value, (bool, bytes, bytearray)):  # Python would take these for numbers
                 raise ValueError
+            if isinstance(value, str) and ("_" in value or not value.isascii()):
+                raise ValueError
+            if kind == "int" and not _is_infinite(value):
+                whole = int(value)
+                if not isinstance(value, str) and whole != value:
+                    raise ValueError
+                return whole
+            number = _float(value)
+            if not isfinite(number):
+                raise BadValue(self.key, f"{_shown(value)} is not a finite number", "number")
+            return number
         except BadValue:
             raise
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, ArithmeticError):
             raise BadValue(self.key, f"{_shown(value)} is not {_A_TYPE[kind]}", "type") from None
-        if len(value) > LONGEST_TEXT:
-            raise BadValue(self.key, f"text of {len(value)} characters, at most {LONGEST_TEXT}", "text")
-        if not value.isprintable():
-            raise BadValue(self.key, "text with control characters", "text")
-        return value
 
     def write(
         self,
@@ -327,52 +349,59 @@ class Item:
         that is NaN or infinite is not stored and the item is flagged fail. Raises `BadValue` for a wrong type; then
         nothing is stored. Any thread; subscribers are called before it returns.
         """
-        if type(value) is self._python_type and self._low <= value <= self._high:
+        if type(value) is self._fast_type and self._low <= value <= self._high:
             check = 0
             why = ""
         else:
             try:
                 value, check, why = self._admit(value)
             except BadValue:
-                self.refused += 1
+                with self._lock:
+                    self.refused += 1
                 raise
         with self._lock:
             self.writes += 1
             previous = self.reading
-            if not (flags or check or previous.flags or self.ranked) and source == previous.source:
+            if source == previous.source and not (flags or check or previous.flags):
+                # A ranked item without any flag is published from its best source, with every backup there.
                 self.reading = reading = Reading(value, 0, self._clock(), source)
             else:
-                reading = self._compose(value, source, flags, reason, mask, check, why)
-                if self.reading is previous:  # a ranked source that is not the best
-                    return reading
+                reading = self._compose(value, source, flags, reason, mask & WRITABLE, check, why)
+                self._store(reading)
             if not self._scheduled and self.tolerance:
-                self._scheduled = True
-                self._database._schedule(self, reading.stamp + self.tolerance)
-            if self._delivering or not self._subscribers:
+                self._schedule(reading)
+            if not self._subscribers or self.reading is previous:  # nobody listens, or a source that is not the best
+                return reading
+            if self._delivering:
+                self._left_by = get_ident()
                 return reading
             self._delivering = True
         self._deliver()
         return reading
 
     def flag(self, flags: int, mask: int, source: str = "", reason: str = "") -> Reading:
-        """Set the flags in `mask` to those in `flags`, leaving value and age alone; OLD may be among them."""
+        """Set the flags in `mask` to those in `flags`, leaving value and age alone; OLD may be among them.
+
+        A ranked source flags what it said itself; anybody else flags what is published. OLD cannot be cleared where
+        the clock says otherwise, nor secfail where the ranking does. Returns the reading that was flagged.
+        """
         with self._lock:
             previous = self.reading
-            base = previous if source == previous.source else self._others.get(source, previous)
+            base = previous if self.rank(source) is None else self._base(source)
+            mask &= WRITABLE | OLD
+            if mask & ~flags & OLD and self._overdue(base, self._clock()):
+                mask &= ~OLD
             reading = _flagged(base, flags, mask, reason or f"set by {source or 'nobody'}")
-            self._checked &= ~mask
-            if reading.flags and not base.flags & (OLD | BAD | FAIL):
-                self._last_good = base.stamp
             if base is not previous:
-                self._others[source] = reading
-                self._rerank()
+                self._store(reading)
+            elif self.ranked:
+                self._rerank(reading)
             else:
-                self.reading = reading
-                if self.ranked:
-                    self._rerank()
-            if self.reading is previous or self._delivering or not self._subscribers:
+                self._publish(reading)
+            if not self._scheduled and self.tolerance:
+                self._schedule(reading)
+            if not self._must_deliver(previous):
                 return reading
-            self._delivering = True
         self._deliver()
         return reading
 
@@ -386,18 +415,33 @@ class Item:
         Raises `UnknownKey` for a name that the definition lacks and `BadValue` for a value of the wrong type.
         """
         if name not in self.aux:
-            raise UnknownKey(f"{self.key}.{name}", (f"{self.key}.{a}" for a in self.aux))
+            raise UnknownKey(f"{self.key}.{name}", [f"{self.key}.{a}" for a in self.aux])
         if value is not None:
             value = self.convert(value)
             if self._is_number:
                 value = min(max(value, self._low), self._high)
-        self.aux[name] = value
-        for callback in self._aux_subscribers:
-            try:
-                callback(self.key, name, value)
-            except (Exception, SystemExit) as error:
-                self._database._callback_failed(self, callback, error)
-        return value  # type: ignore[no-any-return]
+        self.aux[name] = told = value
+        teller = (get_ident(), name)
+        if not self._aux_subscribers or teller in self._telling:  # a callback wrote: the loop that called it tells
+            return value  # type: ignore[no-any-return]
+        self._telling.add(teller)
+        try:
+            for _ in range(REDELIVERIES):
+                for callback in self._aux_subscribers:
+                    try:
+                        callback(self.key, name, told)
+                    except KeyboardInterrupt:
+                        raise
+                    except BaseException as error:
+                        self._database._callback_failed(self, callback, error)
+                if self.aux[name] == told:  # else somebody wrote meanwhile: the newest must be the last told
+                    break
+                told = self.aux[name]
+            else:
+                self._database._complain(f"{self.key}.{name}", f"{self.key}.{name}: {FEEDBACK}")
+        finally:
+            self._telling.discard(teller)
+        return self.aux[name]
 
     def _admit(self, value: Any) -> tuple[Value, int, str]:
         """(value, flags, reason): what is stored for `value`, and what the checks say of it. Raises `BadValue`."""
@@ -408,22 +452,29 @@ class Item:
                 raise
             return 0, FAIL, f"the value written was {_shown(value)}"
         if not self._is_number or self._low <= value <= self._high:
-            return value, 0, ""  # type: ignore[no-any-return]
+            return value, 0, ""
         bound = self._low if value < self._low else self._high
         if self.definition.setting:
             return bound, 0, ""
-        return bound, BAD, f"{value} is {'below' if bound == self._low else 'above'} the range ({bound} {self.units})"
+        side = "below" if bound == self._low else "above"
+        return bound, BAD, f"{_shown(value)} is {side} the range ({bound} {self.units})".replace(" )", ")")
+
+    def _base(self, source: str) -> Reading:
+        """The reading whose flags `source` keeps: its own where sources are ranked, else what is published."""
+        published = self.reading
+        if not self.ranked or source == published.source:
+            return published
+        if source in self._others:
+            return self._others[source]
+        never = self._never
+        return Reading(never.value, OLD, NEVER, source, never.reasons)
 
     def _compose(
         self, value: Value, source: str, flags: int | None, reason: str, mask: int, check: int, why: str
     ) -> Reading:
-        """The careful half of `write`, lock held: flags, reasons, sources, ranking. Publishes in `self.reading`."""
-        published = self.reading
-        own = published if source == published.source else self._others.get(source)
-        base = own if own is not None and self.ranked else published
-        keep = base.flags & ~OLD & ~self._checked
-        if self.ranked and (own is None or own.source != source):
-            keep = 0  # nobody's flags are inherited by another ranked source
+        """The careful half of `write`, lock held: what `source` says now, with flags and reasons."""
+        base = self._base(source)
+        keep = base.flags & ~OLD & ~base.checked
         if self.ranked:
             keep &= ~SECFAIL  # computed
         reasons = {bit: text for bit, text in base.reasons if bit & keep}
@@ -432,46 +483,62 @@ class Item:
             for bit in FLAG_NAMES:
                 if bit & mask & flags:
                     reasons[bit] = reason or f"set by {source or 'nobody'}"
-        self._checked = check & ~keep
-        if check:
-            keep |= check
-            reasons[check] = why
+        checked = check & ~keep
+        if checked:
+            keep |= checked
+            reasons[checked] = why
         stamp = self._clock()
         if check & FAIL:  # not stored: the value and its age stay
-            value, stamp = (base.value, base.stamp) if base.source in ("", source) else (published.value, NEVER)
-            if base.flags & OLD or stamp == NEVER:
+            value, stamp = base.value, base.stamp
+            if base.flags & OLD:
                 keep |= OLD
-                reasons[OLD] = base.reason(OLD) or "never written"
-        reading = Reading(
-            value, keep, stamp, source, tuple((b, reasons.get(b, "")) for b in FLAG_NAMES if b & keep) if keep else ()
+                reasons[OLD] = base.reason(OLD)
+        return Reading(
+            value, keep, stamp, source, tuple((b, reasons[b]) for b in FLAG_NAMES if b & keep) if keep else (), checked
         )
-        if keep & (BAD | FAIL) and base.good:
-            self._last_good = base.stamp
-        if self.ranked:
-            if source == published.source or not published.source:
-                self.reading = reading
+
+    def _store(self, reading: Reading) -> None:
+        """Make `reading` what its source says, and publish what is the best now; lock held."""
+        source = reading.source
+        published = self.reading
+        if not self.ranked:
+            if published.source and source != published.source:
                 self._others.pop(source, None)
-            else:
-                self._keep_other(reading)
-            self._rerank()
-            return reading
-        if published.source and source != published.source:
-            self._others.pop(source, None)
-            self._keep_other(published)
-            if not self.definition.setting and not published.flags & OLD and published.source != "initial":
-                self.conflicts += 1
-                self._conflict_with = published.source
+                self._keep_other(published)
+                self._count_conflict(published, source)
+            self._publish(reading)
+        elif source == published.source and self.rank(source) is not None:
+            self._rerank(reading)
+        else:
+            self._keep_other(reading)
+            if self.rank(source) is not None:
+                if self.rank(source) == self.rank(published.source):
+                    self._count_conflict(published, source)
+                self._rerank(published)
+            elif source == INITIAL and not published.source:
+                never = self._never
+                self._never = Reading(reading.value, never.flags, NEVER, "", never.reasons)
+                self._rerank(self._never)
+
+    def _publish(self, reading: Reading) -> None:
+        if not reading.good and self.reading.good:
+            self._last_good = self.reading.stamp
         self.reading = reading
-        return reading
+
+    def _count_conflict(self, published: Reading, source: str) -> None:
+        if not self.definition.setting and not published.flags & OLD and published.source != INITIAL:
+            self.conflicts += 1
+            self._conflict = (published.source, source)
 
     def _keep_other(self, reading: Reading) -> None:
         others = self._others
+        others.pop(reading.source, None)  # the latest last
         others[reading.source] = reading
         if len(others) >= SOURCES_KEPT:
             for name in [n for n in others if self.rank(n) is None][: len(others) - SOURCES_KEPT + 1]:
                 del others[name]
             if len(others) >= 4 * SOURCES_KEPT:  # even sources below a ranked name are bounded
-                del others[min(others, key=lambda n: others[n].stamp)]
+                del others[next(iter(others))]
 
     # -- sources -------------------------------------------------------------------------------------------------------
 
@@ -481,47 +548,44 @@ class Item:
             return self._rank_of[source]
         except KeyError:
             pass
-        for rank, entry in enumerate(self.definition.sources):
-            if source == entry or source.startswith(entry + "/"):
-                break
-        else:
-            rank = None  # type: ignore[assignment]
+        matching = (
+            rank
+            for rank, entry in enumerate(self.definition.sources)
+            if source == entry or source.startswith(entry + "/")
+        )
+        rank = next(matching, None)
         if len(self._rank_of) < 4 * SOURCES_KEPT:
             self._rank_of[source] = rank
         return rank
 
-    def _rerank(self) -> None:
-        """Publish the best live ranked source, lock held; sets or clears secfail."""
-        if not self.ranked:
-            return
-        current = self.reading
-        candidates = [r for r in (current, *self._others.values()) if r.source and self.rank(r.source) is not None]
-        live = [r for r in candidates if not r.flags & (OLD | FAIL)]
-        if live:
-            best = min(live, key=lambda r: (self.rank(r.source), -r.stamp))
-        elif candidates:
-            best = max(candidates, key=lambda r: r.stamp)
-        else:  # only unranked sources have written: kept, never published
-            if current.source:
-                self._others[current.source] = current
-                self.reading = Reading(
-                    current.value, OLD, NEVER, "", ((OLD, f"no ranked source has written ({current.source} has)"),)
-                )
-            return
-        present = {self.rank(r.source) for r in live}
+    def _rerank(self, current: Reading) -> None:
+        """Publish the best live ranked source, `current` standing for what is published; lock held.
+
+        While none is live, the last one stays. Secfail says that an entry of the ranking has nothing live to offer
+        (but for the one that is published, whose own flags tell).
+        """
+        best = current
+        best_rank = self.rank(current.source)
+        dead = bool(current.flags & (OLD | FAIL)) or best_rank is None
+        live = set() if dead else {best_rank}
+        for reading in self._others.values():
+            rank = self.rank(reading.source)
+            if rank is None:
+                continue
+            if not reading.flags & (OLD | FAIL):
+                live.add(rank)
+                if dead or rank < best_rank or (rank == best_rank and reading.stamp > best.stamp):  # type: ignore[operator]
+                    best, best_rank, dead = reading, rank, False
+            elif best_rank is None:
+                best, best_rank = reading, rank
         missing = [
-            name
-            for rank, name in enumerate(self.definition.sources)
-            if rank not in present and rank != self.rank(best.source)
+            entry for rank, entry in enumerate(self.definition.sources) if rank not in live and rank != (best_rank or 0)
         ]
-        if missing:
-            best_published = _flagged(best, SECFAIL, SECFAIL, f"nothing from {', '.join(missing)}")
-        else:
-            best_published = _flagged(best, 0, SECFAIL, "")
-        if current.source and best.source != current.source:
-            self._others[current.source] = current
-            self._others.pop(best.source, None)
-        self.reading = best_published
+        if best.source != current.source:
+            del self._others[best.source]
+            if current.source:
+                self._keep_other(_flagged(current, 0, SECFAIL, ""))
+        self._publish(_flagged(best, SECFAIL if missing else 0, SECFAIL, f"nothing from {', '.join(missing)}"))
 
     def readings(self) -> list[Reading]:
         """What every source last said, the published one first."""
@@ -530,69 +594,97 @@ class Item:
 
     # -- ageing --------------------------------------------------------------------------------------------------------
 
+    def _overdue(self, reading: Reading, now: float) -> bool:
+        """True when `reading` is old by the clock."""
+        return reading.stamp == NEVER or (self.tolerance > 0 and reading.stamp + self.tolerance <= now)
+
+    def _aged(self, reading: Reading, now: float) -> Reading:
+        if reading.flags & OLD or not self._overdue(reading, now):
+            return reading
+        who = reading.source or "its source"
+        return _flagged(reading, OLD, OLD, f"nothing from {who} within {self.definition.tolerance} ms")
+
+    def _schedule(self, reading: Reading) -> None:
+        """Have the item looked at when `reading` becomes old, unless it is; lock held."""
+        if not reading.flags & OLD:
+            self._scheduled = True
+            self._database._schedule(self, reading.stamp + self.tolerance)
+
     def _expire(self, now: float) -> float | None:
         """Mark what has not been rewritten in time as old; the next time to look, or None when all is old."""
         with self._lock:
             previous = self.reading
-            tolerance = self.tolerance
-            due = None
-            if not previous.flags & OLD and previous.stamp != NEVER:
-                if previous.stamp + tolerance <= now:
-                    if previous.good:
-                        self._last_good = previous.stamp
-                    text = f"nothing from {previous.source or 'its source'} within {self.definition.tolerance} ms"
-                    self.reading = _flagged(previous, OLD, OLD, text)
-                else:
-                    due = previous.stamp + tolerance
+            current = self._aged(previous, now)
+            fresh = [] if current.flags & OLD else [current.stamp]
             if self.ranked:
                 for name, reading in self._others.items():
-                    if not reading.flags & OLD and reading.stamp != NEVER:
-                        if reading.stamp + tolerance <= now:
-                            text = f"nothing from {name} within {self.definition.tolerance} ms"
-                            self._others[name] = _flagged(reading, OLD, OLD, text)
-                        else:
-                            due = min(due or float("inf"), reading.stamp + tolerance)
-                self._rerank()
+                    aged = self._others[name] = self._aged(reading, now)
+                    if not aged.flags & OLD:
+                        fresh.append(aged.stamp)
+                self._rerank(current)
+            else:
+                self._publish(current)
+            due = min(fresh) + self.tolerance if fresh and self.tolerance else None
             self._scheduled = due is not None
-            if self.reading is previous or self.reading == previous or self._delivering or not self._subscribers:
+            if not self._must_deliver(previous):
                 return due
-            self._delivering = True
         self._deliver()
         return due
 
     # -- subscribers ---------------------------------------------------------------------------------------------------
 
+    def _must_deliver(self, previous: Reading) -> bool:
+        """True when the caller, who holds the lock, must call `_deliver` as soon as it has let go of it."""
+        if self.reading is previous or not self._subscribers:
+            return False
+        if self._delivering:
+            self._left_by = get_ident()
+            return False
+        self._delivering = True
+        return True
+
     def _deliver(self) -> None:
         """Call the subscribers until the newest reading has been delivered; `_delivering` is ours."""
         for _ in range(REDELIVERIES):
-            reading = self.reading
+            reading = self._delivered = self.reading
             callbacks = iter(self._subscribers)
-            try:
-                while True:
-                    try:
-                        for callback in callbacks:
-                            callback(self.key, reading)
-                        break
-                    except (Exception, SystemExit) as error:
-                        self._database._callback_failed(self, callback, error)
-            except BaseException:
-                self._delivering = False
-                raise
+            while True:
+                try:
+                    for callback in callbacks:
+                        callback(self.key, reading)
+                    break
+                except KeyboardInterrupt:
+                    self._delivering = False
+                    raise
+                except BaseException as error:
+                    self._database._callback_failed(self, callback, error)
             self._delivering = False
-            if self.reading is reading:
+            if self.reading is self._delivered:
                 return
             with self._lock:  # somebody wrote meanwhile, and may have left the delivery to us
-                if self._delivering or self.reading is reading:
+                if self._delivering or self.reading is self._delivered:
                     return
                 self._delivering = True
+        # The subscribers are slower than the writers, or write the item themselves.
         self._delivering = False
-        self._database._complain(self.key, f"{self.key}: its subscribers keep writing it; delivery was cut short")
+        if self._left_by == get_ident():
+            self._database._complain(self.key, f"{self.key}: {FEEDBACK}")
+        else:
+            self._database._redeliver(self)
+
+    def _resume_delivery(self) -> None:
+        """Deliver the newest reading if nobody has done so."""
+        with self._lock:
+            if self._delivering or self.reading is self._delivered:
+                return
+            self._delivering = True
+        self._deliver()
 
     def _set_subscriptions(self, subscriptions: Sequence[Subscription]) -> None:
         with self._lock:
             self._subscriptions = tuple(subscriptions)
-            self._subscribers = tuple(s.callback for s in subscriptions if s.callback is not None)
-            self._aux_subscribers = tuple(s.on_aux for s in subscriptions if s.on_aux is not None)
+            self._subscribers = tuple(s._call for s in subscriptions if s._call is not None)
+            self._aux_subscribers = tuple(s._call_aux for s in subscriptions if s._call_aux is not None)
 
     # -- explaining ----------------------------------------------------------------------------------------------------
 
@@ -629,7 +721,7 @@ class Item:
             "writes": self.writes,
             "refused": self.refused,
             "conflicts": self.conflicts,
-            "conflict_with": self._conflict_with or None,
+            "conflict_with": next((s for s in self._conflict if s != reading.source), None),
             "aux": dict(self.aux),
         }
 
@@ -637,8 +729,15 @@ class Item:
 _A_TYPE = {"float": "a number", "int": "a whole number", "bool": "True or False", "str": "text"}
 
 
+class _Nothing:
+    """The type of no value."""
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a huge number"
     return text if len(text) <= 40 else text[:37] + "..."
 
 
@@ -646,55 +745,75 @@ def _seconds(age: float) -> float | None:
     return None if age == float("inf") else round(age, 3)
 
 
-def _is_non_finite(value: Any) -> bool:
+def _float(value: Any) -> float:
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
+def _is_infinite(value: Any) -> bool:
+    """True for what is NaN or infinite in itself, and not just too great for a float."""
+    try:
+        return not isfinite(float(value)) and not (isinstance(value, str) and value.strip(" +-").isdecimal())
+    except (TypeError, ValueError, OverflowError):
         return False
-    return number != number or abs(number) == float("inf")
 
 
 def _flagged(reading: Reading, flags: int, mask: int, reason: str) -> Reading:
     """`reading` with the flags in `mask` set to those in `flags`; itself when that changes nothing."""
+    if not (reading.flags | flags) & mask:
+        return reading
     wanted = (reading.flags & ~mask) | (flags & mask)
     reasons = {bit: text for bit, text in reading.reasons if bit & wanted and not bit & mask}
     reasons.update((bit, reason) for bit in FLAG_NAMES if bit & wanted & mask)
-    pairs = tuple((bit, reasons.get(bit, "")) for bit in FLAG_NAMES if bit & wanted)
-    if wanted == reading.flags and pairs == reading.reasons:
+    pairs = tuple((bit, reasons[bit]) for bit in FLAG_NAMES if bit & wanted)
+    checked = reading.checked & ~mask
+    if wanted == reading.flags and pairs == reading.reasons and checked == reading.checked:
         return reading
-    return Reading(reading.value, wanted, reading.stamp, reading.source, pairs)
+    return Reading(reading.value, wanted, reading.stamp, reading.source, pairs, checked)
 
 
 class Mailbox:
     """The latest reading of each key that changed since the last `wait`; bounded by the number of keys.
 
-    For a plugin's own thread: writers put, one thread waits. Use as a context manager, or `close` it.
+    For a plugin's own thread: writers put, one thread waits. Use as a context manager, or `close` it. Raises
+    `UnknownKey` for a key that does not exist.
     """
 
     def __init__(self, database: Database, keys: Iterable[str]) -> None:
         self._condition = threading.Condition()
         self._pending: dict[str, Reading] = {}
+        self._woken = False
+        keys = dict.fromkeys((keys,) if isinstance(keys, str) else keys)
+        for key in keys:
+            if key != "*":
+                database.item(key)
         self._subscriptions = [database.subscribe(key, self._put) for key in keys]
 
     def _put(self, key: str, reading: Reading) -> None:
         with self._condition:
+            if not self._pending:
+                self._condition.notify()
             self._pending[key] = reading
-            self._condition.notify()
 
     def wait(self, timeout: float) -> dict[str, Reading]:
         """What changed, in order of first change; empty after `timeout` seconds, or when woken by `wake`."""
         with self._condition:
-            if not self._pending:
-                self._condition.wait(timeout)
+            self._condition.wait_for(lambda: self._pending or self._woken, timeout)
+            self._woken = False
             pending, self._pending = self._pending, {}
         return pending
 
     def wake(self) -> None:
-        """Let a waiting thread go on, to look at its stop flag. Any thread."""
+        """Let the waiting thread go on, to look at its stop flag; if it does not wait now, its next wait returns at
+        once. Any thread."""
         with self._condition:
+            self._woken = True
             self._condition.notify_all()
 
     def close(self) -> None:
+        """Receive nothing more, and wake. May be called twice."""
         for subscription in self._subscriptions:
             subscription.close()
         self.wake()
@@ -720,7 +839,9 @@ class Database:
         self._lock = threading.RLock()
         self._due: list[tuple[float, int, Item]] = []
         self._arrivals: deque[tuple[float, int, Item]] = deque()
-        self._order = 0
+        self._undelivered: deque[Item] = deque()
+        self._order = count()  # so that entries due in the same instant compare
+        self._aged_at = NEVER
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -789,7 +910,7 @@ class Database:
         base, dot, name = key.partition(".")
         item = self.item(base)
         if not dot or name not in item.aux:
-            raise UnknownKey(key, (f"{base}.{a}" for a in item.aux))
+            raise UnknownKey(key, [f"{base}.{a}" for a in item.aux])
         return item, name
 
     # -- subscriptions -------------------------------------------------------------------------------------------------
@@ -806,14 +927,17 @@ class Database:
         with self._lock:
             if key == "*":
                 self._wildcards += (subscription,)
-            for item in self.items() if key == "*" else [self.item(key)]:
+            for item in self._covered_by(subscription):
                 item._set_subscriptions((*item._subscriptions, subscription))
         return subscription
+
+    def _covered_by(self, subscription: Subscription) -> list[Item]:
+        return self.items() if subscription.key == "*" else [self.item(subscription.key)]
 
     def _unsubscribe(self, subscription: Subscription) -> None:
         with self._lock:
             self._wildcards = tuple(s for s in self._wildcards if s is not subscription)
-            for item in self.items() if subscription.key == "*" else [self.item(subscription.key)]:
+            for item in self._covered_by(subscription):
                 if subscription in item._subscriptions:
                     item._set_subscriptions([s for s in item._subscriptions if s is not subscription])
 
@@ -822,34 +946,48 @@ class Database:
         return Mailbox(self, keys)
 
     def _callback_failed(self, item: Item, callback: object, error: BaseException) -> None:
+        """Count a failure; watch the subscription from the first one on, drop it after too many in a row."""
         self.callback_errors += 1
-        for subscription in item._subscriptions:
-            if callback in (subscription.callback, subscription.on_aux):
-                subscription.errors += 1
-                name = getattr(callback, "__qualname__", repr(callback))
-                if subscription.errors >= CALLBACK_STRIKES:
-                    subscription.close()
-                    log.error("callback %s on %s dropped after %d errors", name, item.key, subscription.errors)
-                else:
-                    self._complain(f"{id(callback)}", f"callback {name} on {item.key} failed: {error!r}")
-                return
+        for s in item._subscriptions:
+            if any(callback is c for c in (s.callback, s.on_aux, s._call, s._call_aux)):
+                break
+        else:
+            return  # closed meanwhile
+        told = s.callback or s.on_aux
+        name = getattr(told, "__qualname__", type(told).__name__)
+        s.errors += 1
+        if s.errors >= CALLBACK_STRIKES:
+            s.close()
+            log.error("callback %s on %s dropped after %d errors in a row", name, s.key, s.errors)
+            return
+        self._complain(f"callback {name}", f"callback {name} on {item.key} failed", error)
+        if s._call is s.callback and s._call_aux is s.on_aux:
+            s._call = s._watched if s.callback else None
+            s._call_aux = s._watched_aux if s.on_aux else None
+            with self._lock:
+                for covered in self._covered_by(s):
+                    covered._set_subscriptions(covered._subscriptions)
 
-    def _complain(self, about: str, message: str) -> None:
+    def _complain(self, about: str, message: str, error: BaseException | None = None) -> None:
         """Log at most once per `LOG_INTERVAL` and subject."""
         now = self.clock()
         if now - self._complaints.get(about, NEVER) >= LOG_INTERVAL:
             if len(self._complaints) > 1000:
                 self._complaints.clear()
             self._complaints[about] = now
-            log.warning("%s", message)
+            log.warning("%s", message, exc_info=error)
 
     # -- ageing --------------------------------------------------------------------------------------------------------
 
     def _schedule(self, item: Item, due: float) -> None:
-        self._order += 1
-        self._arrivals.append((due, self._order, item))
+        self._arrivals.append((due, next(self._order), item))
         if not self._wake.is_set():
             self._wake.set()
+
+    def _redeliver(self, item: Item) -> None:
+        """Leave the delivery of the newest reading to the ageing thread."""
+        self._undelivered.append(item)
+        self._wake.set()
 
     def age(self) -> float:
         """Mark what has become old, now; returns the seconds until something may become old next (infinite: nothing).
@@ -857,6 +995,8 @@ class Database:
         Called by the ageing thread; by tests with an injected clock. One thread at a time.
         """
         due = self._due
+        for _ in range(len(self._undelivered)):
+            self._undelivered.popleft()._resume_delivery()
         while self._arrivals:
             heappush(due, self._arrivals.popleft())
         now = self.clock()
@@ -864,18 +1004,20 @@ class Database:
             _, _, item = heappop(due)
             again = item._expire(now)
             if again is not None:
-                self._order += 1
-                heappush(due, (again, self._order, item))
+                heappush(due, (again, next(self._order), item))
         return due[0][0] - now if due else float("inf")
 
     def start(self) -> None:
-        """Start the ageing thread."""
-        self._stopping = False
-        self._thread = threading.Thread(target=self._age_forever, name="ageing", daemon=True)
-        self._thread.start()
+        """Start the ageing thread; harmless when it runs."""
+        if self._thread is None:
+            self._stopping = False
+            self._aged_at = self.clock()
+            self._thread = threading.Thread(target=self._age_forever, name="ageing", daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
-        """Stop the ageing thread; returns when it has ended. Harmless when it never ran."""
+        """Stop the ageing thread; returns when it has ended, or when a subscriber has kept it for 2 s. Harmless when
+        it never ran."""
         self._stopping = True
         self._wake.set()
         if self._thread is not None:
@@ -884,21 +1026,23 @@ class Database:
 
     @property
     def alive(self) -> bool:
-        """True while the ageing thread runs: without it, a stale value would look fine."""
-        return self._thread is not None and self._thread.is_alive()
+        """True while the ageing thread runs and is on time: without it, a stale value would look fine."""
+        thread = self._thread
+        return thread is not None and thread.is_alive() and self.clock() - self._aged_at < AGEING_SILENT
 
     def _age_forever(self) -> None:
-        while not self._stopping:
+        while True:
             self._wake.clear()
+            if self._stopping:  # looked at after the clearing, or a stop in between would be slept through
+                return
             try:
-                wait = self.age()
+                wait = min(self.age(), 1.0)
             except Exception:
                 log.exception("ageing failed")
                 wait = 0.1
+            self._aged_at = self.clock()
             # Lateness of 5 ms lets items that were written together expire together; the promise is 20 ms.
-            if wait == float("inf"):
-                self._wake.wait()
-            elif self._wake.wait(wait + 0.005):
+            if self._wake.wait(wait + 0.005):
                 # Something new to age: nothing of it can be due within 5 ms unless its tolerance is that small.
                 time.sleep(0.005)
 
@@ -908,9 +1052,7 @@ class Database:
         """Counts for the status tree."""
         items = self.items()
         readings = [i.reading for i in items]
-        conflicts = {
-            i.key: f"{i.reading.source} and {i._conflict_with} ({i.conflicts} times)" for i in items if i.conflicts
-        }
+        conflicts = {i.key: f"{' and '.join(i._conflict)} ({i.conflicts} times)" for i in items if i.conflicts}
         return {
             "items": len(items),
             "never written": sum(r.stamp == NEVER for r in readings),
@@ -927,7 +1069,7 @@ class Database:
 # -- the calls that existing plugins use -------------------------------------------------------------------------------
 
 _current = Database()
-_legacy_callbacks: dict[tuple[str, str, Any, int], Subscription] = {}
+_legacy_callbacks: list[tuple[str, str, Any, Any, Subscription]] = []
 
 LegacyCallback = Callable[[str, Any, Any], object]
 
@@ -953,10 +1095,10 @@ def read(key: str) -> Any:
 
 def write(key: str, value: Any, source: str = "") -> None:
     """Write a scalar, or a tuple as `RawItem.value` takes it."""
-    if "." in key:
-        _current.write(key, value)
-    else:
+    if isinstance(value, tuple) and "." not in key:
         get_raw_item(key, source).value = value
+    else:
+        _current.write(key, value, source)
 
 
 def listkeys() -> list[str]:
@@ -973,8 +1115,7 @@ def get_raw_item(key: str, source: str = "") -> RawItem:
 def callback_add(name: str, key: str, function: LegacyCallback, udata: Any = None) -> None:
     """Call ``function(key, value, udata)`` in the writer's thread; `value` is the plain 6-tuple, or the scalar of an
     aux value with key ``"KEY.aux"``. `key` ``"*"`` is every item. Adding the same again changes nothing."""
-    handle = (name, key, function, id(udata))
-    if handle in _legacy_callbacks:
+    if any(entry[3] is udata or entry[3] == udata for entry in _added(name, key, function)):
         return
 
     def on_reading(key: str, reading: Reading) -> None:
@@ -983,11 +1124,16 @@ def callback_add(name: str, key: str, function: LegacyCallback, udata: Any = Non
     def on_aux(key: str, aux: str, value: Value | None) -> None:
         function(f"{key}.{aux}", value, udata)
 
-    _legacy_callbacks[handle] = _current.subscribe(key, on_reading, on_aux)
+    _legacy_callbacks.append((name, key, function, udata, _current.subscribe(key, on_reading, on_aux)))
 
 
 def callback_del(name: str, key: str, function: LegacyCallback, udata: Any = None) -> None:
-    """Undo `callback_add`; harmless when there is nothing to undo."""
-    subscription = _legacy_callbacks.pop((name, key, function, id(udata)), None)
-    if subscription is not None:
-        subscription.close()
+    """Undo `callback_add`; harmless when there is nothing to undo. No `udata` means whatever it was added with."""
+    for entry in _added(name, key, function):
+        if udata is None or entry[3] is udata or entry[3] == udata:
+            entry[4].close()
+            _legacy_callbacks.remove(entry)
+
+
+def _added(name: str, key: str, function: LegacyCallback) -> list[tuple[str, str, Any, Any, Subscription]]:
+    return [entry for entry in _legacy_callbacks if entry[:3] == (name, key, function)]

@@ -4,6 +4,7 @@
     ├── UnknownKey (KeyError)              no such item or aux value
     ├── BadValue (ValueError)              a value that an item cannot take
     ├── ConfigurationError (ValueError)    one or more `Problem`s, all of them
+    ├── BadModule (ImportError)            a plugin's module is missing or of no use
     ├── MissingLibrary (ImportError)       an optional library is not installed
     ├── DeviceError (OSError)              a device is missing, or went away
     ├── PluginFail (RuntimeError)          a plugin could not stop cleanly
@@ -17,23 +18,28 @@ Each leaf also inherits the matching builtin, so that both ``except UnknownKey``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 
 class FixgwError(Exception):
     """Root of the tree."""
 
-    # KeyError would print the message as a repr.
-    __str__ = Exception.__str__
-
 
 class UnknownKey(FixgwError, KeyError):
-    """No such item or aux value; `key` is what was asked for."""
+    """No such item or aux value; `key` is what was asked for.
+
+    The nearest of the `known` names is looked for when the message is wanted: a client may ask for much that does not
+    exist, and the search takes a millisecond.
+    """
 
     def __init__(self, key: str, known: Iterable[str] = ()) -> None:
         self.key = key
-        super().__init__(f"no item {key!r}{did_you_mean(key, known)}")
+        self.known = known if isinstance(known, Collection) else tuple(known)
+        super().__init__(key)
+
+    def __str__(self) -> str:
+        return f"no item {self.key!r}{did_you_mean(self.key, self.known)}"
 
 
 class BadValue(FixgwError, ValueError):
@@ -71,13 +77,22 @@ class ConfigurationError(FixgwError, ValueError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-class MissingLibrary(FixgwError, ImportError):
-    """An optional library is not installed; the message names the extra that brings it."""
+class BadModule(FixgwError, ImportError):
+    """A plugin's module is missing, cannot be imported, or holds no plugin; `reason` says which, and what of it."""
 
-    def __init__(self, library: str, extra: str) -> None:
+    def __init__(self, module: str, reason: str) -> None:
+        self.module = module
+        self.reason = reason
+        super().__init__(reason)
+
+
+class MissingLibrary(FixgwError, ImportError):
+    """A library is not installed; the message says how to install it: through the `extra` that brings it, if any."""
+
+    def __init__(self, library: str, extra: str = "") -> None:
         self.library = library
         self.extra = extra
-        super().__init__(f"{library} is not installed: pip install 'fixgw[{extra}]'")
+        super().__init__(f"{library} is not installed: pip install " + (f"'fixgw[{extra}]'" if extra else library))
 
 
 class DeviceError(FixgwError, OSError):
@@ -122,7 +137,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The nearest known name as the tail of a sentence, or nothing."""
     from difflib import get_close_matches
 
-    names = {str(k) for k in known}
+    if len(name) > 100:  # the search takes time with the square of it
+        return ""
+    names = {str(k) for k in list(known)}
     folded: dict[str, str] = {}
     for k in sorted(names):
         folded.setdefault(k.lower(), k)

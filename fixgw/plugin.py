@@ -174,9 +174,10 @@ class Poller(PluginBase):
     - `poll` waits for the device, at most `timeout` seconds, and deals with what came; OSError means that it is gone;
     - `close` closes the device, and may be called when it is not open.
 
-    A missing or vanished device is opened again with back-off, for as long as the plugin runs, and `health` says so.
-    Anything else that `poll` raises is a defect: the thread ends, `running` turns False, and the gateway restarts the
-    plugin. `counts` is for the driver's counters, shown in the status in the order of their first use.
+    A missing or vanished device is opened again with back-off, for as long as the plugin runs, and `health` says so. An
+    outage is over when `poll` has come back once: a device that opens and then fails at once is still out.
+    Anything else that `open` or `poll` raises is a defect: the thread ends, `running` turns False, and the gateway
+    restarts the plugin. `counts` is for the driver's counters, shown in the status in the order of their first use.
     """
 
     #: Seconds that `poll` may wait; with it, how long a stop may take.
@@ -224,6 +225,14 @@ class Poller(PluginBase):
 
     # -- the contract --------------------------------------------------------------------------------------------------
 
+    def start(self) -> None:
+        self.running = True  # before there is a thread that may turn it False
+        try:
+            self.run()
+        except BaseException:
+            self.running = False
+            raise
+
     def run(self) -> None:
         self._trouble = "connecting"
         self._thread = threading.Thread(target=self._loop, name=self.name, daemon=True)
@@ -245,34 +254,43 @@ class Poller(PluginBase):
 
     def _loop(self) -> None:
         backoff = Backoff(self.reopen_delay, self.reopen_delay_max)
-        outage = ""
+        outage = False
         try:
             while not self.stopping.is_set():
                 try:
                     self.open()
                     self._connected = True
-                    if outage:
-                        self.log.info("connected again")
-                    self._trouble = outage = ""
                     while not self.stopping.is_set():
                         self.poll(self.poll_timeout)
                         self.alive = time.monotonic()
-                        backoff.reset()
+                        if self._trouble:
+                            if outage:
+                                self.log.info("connected again")
+                            self._trouble, outage = "", False
+                            backoff.reset()
                 except OSError as error:
                     self._connected = False
-                    self.close()
+                    self._close()
                     self._trouble = str(error) or type(error).__name__
-                    self.count("outages" if not outage else "failed attempts")
+                    self.count("failed attempts" if outage else "outages")
                     if not outage:
+                        outage = True
                         self.log.warning("%s; trying again", self._trouble)
                         self.lost(self._trouble)
-                    outage = self._trouble
                     self.alive = time.monotonic()
                     self.stopping.wait(backoff.next())
+            self._trouble = "stopped"
         except BaseException as error:
             self._trouble = f"{type(error).__name__}: {error}"
             raise
         finally:
             self._connected = False
             self.running = False
+            self._close()
+
+    def _close(self) -> None:
+        """`close`, whatever it raises: the device may be gone."""
+        try:
             self.close()
+        except Exception as error:
+            self.log.debug("closing failed: %r", error)
