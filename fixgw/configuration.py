@@ -1,0 +1,505 @@
+"""The configuration: found, read, checked in full, and made into what the gateway runs.
+
+A configuration says only what it changes. Without ``database file``, ``initialization files`` or ``logging`` the
+packaged ones hold; ``database overlay`` changes items and their fields on top of the definition. Two names may be used
+in every string: ``{CONFIG}`` is the directory of the main file, ``{PACKAGE}`` that of the packaged configuration.
+
+Nothing here opens a device, and nothing is written except by `copy_tree`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+import fixgw.config
+from fixgw import definition, loader, options
+from fixgw.cfg import Positions, Reader, described
+from fixgw.database import Clock, Database, Definition
+from fixgw.errors import BadModule, ConfigurationError, Problem
+from fixgw.options import Row
+from fixgw.options import rows as option_rows
+from fixgw.plugin import CONFIGPATH, PluginBase
+
+__all__ = [
+    "Configuration",
+    "Connection",
+    "Row",
+    "check",
+    "copy_tree",
+    "find",
+    "load",
+    "option_rows",
+    "packaged",
+    "schema",
+]
+
+NAME = "default.yaml"
+ENVIRONMENT = "FIXGW_CONFIG"
+
+
+class Main(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename=lambda name: name.replace("_", " "),
+):
+    """What the main file may hold."""
+
+    connections: Annotated[
+        dict[str, dict[Any, Any]], msgspec.Meta(description="Name of a connection to its module and options.")
+    ]
+    database_file: Annotated[str, msgspec.Meta(description="The database definition; default: the packaged one.")] = ""
+    database_overlay: Annotated[
+        str | dict[Any, Any] | list[Any],
+        msgspec.Meta(description="Changes to the definition: entries, a mapping of variables and entries, or a file."),
+    ] = ""
+    initialization_files: Annotated[
+        list[str] | str,
+        msgspec.Meta(description="Files with initial values, later ones win; default: the packaged one."),
+    ] = []
+    auto_start: Annotated[bool, msgspec.Meta(description="Whether the gateway runs when it is started.")] = True
+    plugin_path: Annotated[
+        list[str] | str, msgspec.Meta(description="Directories in which plugins are looked for too.")
+    ] = []
+    logging: Annotated[
+        dict[str, Any], msgspec.Meta(description="As logging.config.dictConfig takes it; default: the packaged one.")
+    ] = {}
+
+
+class Common(msgspec.Struct, frozen=True, kw_only=True):
+    """What every connection takes, whatever its plugin."""
+
+    module: Annotated[str, msgspec.Meta(description="The plugin's module.", min_length=1)]
+    load: Annotated[
+        bool | str,
+        msgspec.Meta(description="Whether to load it: yes, no, or a name in enabled: of preferences.yaml."),
+    ] = True
+    on_failure: Annotated[
+        Literal["restart", "ignore", "stop"],
+        msgspec.Meta(description="What follows when it fails; stop means the whole gateway."),
+    ] = "restart"
+    restart_delay: Annotated[
+        float, msgspec.Meta(description="Seconds before the first restart; doubles each time.", gt=0, le=3600)
+    ] = 1.0
+    restart_delay_max: Annotated[
+        float, msgspec.Meta(description="The longest delay between restarts in seconds.", gt=0, le=86400)
+    ] = 60.0
+    start_timeout: Annotated[
+        float, msgspec.Meta(description="Seconds within which run() must return.", gt=0, le=600)
+    ] = 5.0
+    stop_timeout: Annotated[
+        float, msgspec.Meta(description="Seconds within which stop() must return.", gt=0, le=600)
+    ] = 3.0
+    source: Annotated[
+        Annotated[str, msgspec.Meta(pattern=r"^[^;\s]+$")] | None,
+        msgspec.Meta(description="The name that its writes carry; default: the connection's."),
+    ] = None
+
+
+_COMMON = tuple(f.encode_name for f in msgspec.structs.fields(Common))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """One connection that is to be loaded. Equal to another when it need not be restarted for it.
+
+    `options` are the plugin's, with CONFIGPATH; `meta` are their positions. Times are in seconds.
+    """
+
+    name: str
+    module: str
+    plugin: type[PluginBase]
+    options: dict[str, Any]
+    meta: Positions = field(default_factory=lambda: Positions(""), compare=False, repr=False)
+    on_failure: str = "restart"
+    restart_delay: float = 1.0
+    restart_delay_max: float = 60.0
+    start_timeout: float = 5.0
+    stop_timeout: float = 3.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            object.__setattr__(self, "source", self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """A configuration without problems. Immutable; any thread."""
+
+    file: Path
+    directory: Path
+    connections: tuple[Connection, ...] = ()
+    #: Connections that are not to be loaded, and why not.
+    unloaded: Mapping[str, str] = field(default_factory=dict)
+    logging: dict[str, Any] | None = None
+    definitions: tuple[Definition, ...] = ()
+    #: (key or ``KEY.aux``, value as text)
+    initial: tuple[definition.Initial, ...] = ()
+    auto_start: bool = True
+    #: Every file that was read, in that order.
+    files: tuple[str, ...] = ()
+
+    def make_database(self, clock: Clock = time.monotonic) -> Database:
+        """A new database with all items and their initial values, its ageing thread not started."""
+        database = Database(self.definitions, clock)
+        definition.apply_initial(database, self.initial)
+        return database
+
+
+def packaged() -> Path:
+    """The directory of the packaged configuration."""
+    # importlib.resources would say the same, and costs 10 ms of the start.
+    return Path(os.path.abspath(fixgw.config.__path__[0]))
+
+
+def find(explicit: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The main file: `explicit` or $FIXGW_CONFIG, whether they exist or not (a directory means its default.yaml), else
+    the first there is of ~/.config/fixgw/default.yaml, /etc/fixgw/default.yaml and the packaged one."""
+    named = explicit or environ.get(ENVIRONMENT)
+    if named:
+        path = Path(named).expanduser()
+        return path / NAME if path.is_dir() else path
+    user = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    for directory in (Path(user) / "fixgw", Path("/etc/fixgw")):
+        if os.path.exists(directory / NAME):
+            return directory / NAME
+    return packaged() / NAME
+
+
+def load(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> Configuration:
+    """Read and check the configuration whose main file is `path`; ``{NAME}`` in strings becomes ``variables[NAME]``.
+
+    Imports the modules of the connections that are to be loaded. Raises `ConfigurationError` with every problem, in
+    the order of the files, and nothing else.
+    """
+    reader = Reader(os.fspath(path), {"PACKAGE": str(packaged()), **(variables or {})})
+    configuration = _read(reader)
+    if configuration is None or reader.problems:
+        raise ConfigurationError(reader.sorted_problems())
+    return configuration
+
+
+def check(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> list[Problem]:
+    """Everything that is wrong with a configuration; empty when it can be used."""
+    try:
+        load(path, variables)
+    except ConfigurationError as error:
+        return error.problems
+    return []
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def _read(reader: Reader) -> Configuration | None:
+    content, at = reader.read(reader.main)
+    if not isinstance(content, dict):
+        if not at.partial:
+            reader.report(at, f"expected a mapping with connections:, got {described(content)}")
+        return None
+    connections = content.get("connections")
+    main = {k: v for k, v in content.items() if v is not None}  # an empty section says nothing
+    if "connections" in content and connections is None:
+        main["connections"] = {}
+    reader.problems += options.problems(main, Main, at)
+
+    defaults = _Defaults(reader)
+    items, initial, database = _read_items(reader, main, at, defaults)
+
+    plugin_path = main.get("plugin path", [])
+    directories = [plugin_path] if isinstance(plugin_path, str) else plugin_path
+    if isinstance(directories, list):
+        loader.add_to_path(reader.locate(d) for d in directories if isinstance(d, str))
+    if reader.directory != packaged():
+        loader.add_to_path([reader.directory])
+
+    loaded: list[Connection] = []
+    unloaded: dict[str, str] = {}
+    for name, value in connections.items() if isinstance(connections, dict) else ():
+        if isinstance(name, str) and isinstance(value, dict):
+            connection = _read_connection(
+                reader, name, value, at["connections"].entry(name), unloaded, database if items.complete else None
+            )
+            if connection is not None:
+                loaded.append(connection)
+
+    logging = main.get("logging")
+    if isinstance(logging, dict):
+        from fixgw import logcheck  # what it needs is of use only for this
+
+        try:
+            reader.problems += logcheck.problems(logging, at["logging"])
+        except Exception as error:  # somebody's formatter or filter may raise anything
+            reader.report(at["logging"], f"logging: {type(error).__name__}: {error}")
+    else:
+        logging = defaults.value.get("logging")
+    return Configuration(
+        file=reader.main,
+        directory=reader.directory,
+        connections=tuple(loaded),
+        unloaded=unloaded,
+        logging=logging,
+        definitions=tuple(items.definitions),
+        initial=tuple(initial),
+        auto_start=bool(main.get("auto start", True)),
+        files=tuple(reader.files),
+    )
+
+
+class _Defaults:
+    """The packaged configuration, for what another one leaves out."""
+
+    def __init__(self, reader: Reader) -> None:
+        main = packaged() / NAME
+        self._for = reader
+        self.value: dict[str, Any] = {}
+        self.reader = reader
+        if reader.main != main:
+            self.reader = Reader(main)
+            self.value = self.reader.read(main)[0] or {}
+
+    def close(self) -> None:
+        if self.reader is not self._for:
+            self._for.problems += self.reader.problems
+            self._for.files += [f for f in self.reader.files if f not in self._for.files]
+
+
+def _read_items(
+    reader: Reader, main: dict[str, Any], at: Positions, defaults: _Defaults
+) -> tuple[definition.Items, list[definition.Initial], Database]:
+    """The items, their initial values, and a database with both, to check against."""
+    documents: list[tuple[Any, Positions]] = []
+    own = main.get("database file")
+    if isinstance(own, str):
+        documents.append(reader.read(reader.locate(own), at["database file"]))
+    elif own is None and (file := defaults.value.get("database file")):
+        documents.append(defaults.reader.read(defaults.reader.locate(file)))
+    overlay = main.get("database overlay")
+    if isinstance(overlay, str):
+        documents.append(reader.read(reader.locate(overlay), at["database overlay"]))
+    elif isinstance(overlay, (dict, list)):
+        documents.append((overlay, at["database overlay"]))
+    items = definition.read_definitions(reader, documents)
+    if not documents:
+        items = items._replace(complete=False)  # there is no knowing what should be there
+
+    names, names_at = main.get("initialization files"), at.at(["initialization files"])
+    files: list[tuple[Path, Positions | None]] = [
+        (reader.locate(name), names_at.at([index]))
+        for index, name in enumerate([names] if isinstance(names, str) else names if isinstance(names, list) else ())
+        if isinstance(name, str)
+    ]
+    own_values = "initialization files" in main
+    if not own_values and own is None:
+        files = [(defaults.reader.locate(f), None) for f in defaults.value.get("initialization files") or ()]
+    # Values that nobody asked for by name need not all find an item.
+    lenient = not own_values or not items.complete
+    database = Database(items.definitions)
+    initial = definition.read_initial(reader, files, items, database, lenient)
+    definition.apply_initial(database, initial)
+    defaults.close()
+    return items, initial, database
+
+
+def _read_connection(
+    reader: Reader,
+    name: str,
+    value: dict[Any, Any],
+    at: Positions,
+    unloaded: dict[str, str],
+    database: Database | None,
+) -> Connection | None:
+    """One connection; None when it is not to be loaded (then it is in `unloaded`), or cannot be."""
+    before = len(reader.problems)
+    common = {k: v for k, v in value.items() if k in _COMMON and v is not None}
+    own = {k: v for k, v in value.items() if k not in _COMMON}
+    reader.problems += options.problems(common, Common, at)
+    wanted = common.get("load", True)
+    if not (reader.enabled.get(wanted, False) if isinstance(wanted, str) else wanted):
+        unloaded[name] = f"load: {wanted}, which is not enabled" if isinstance(wanted, str) else "load: no"
+        return None
+    module = common.get("module")
+    if not isinstance(module, str) or not module:
+        return None
+    try:
+        plugin = loader.load_plugin(module)
+    except BadModule as error:
+        reader.report(at["module"], f"module {module}: {error}")
+        return None
+    given = {**own, CONFIGPATH: str(reader.directory)}
+    try:
+        _check_options(reader, plugin, own, given, at, database)
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        reader.report(at, f"the plugin could not check its options: {text}")
+    if len(reader.problems) > before:
+        return None
+    facts = {k: v for k, v in common.items() if k not in ("load", "module")}
+    return Connection(name=name, module=module, plugin=plugin, options=given, meta=at, **facts)
+
+
+def _check_options(
+    reader: Reader,
+    plugin: type[PluginBase],
+    own: dict[Any, Any],
+    given: dict[str, Any],
+    at: Positions,
+    database: Database | None,
+) -> None:
+    """Against the declared options, then by the plugin itself."""
+    checked: Any = given
+    if plugin.Options is not None:
+        found = list(options.problems(own, plugin.Options, at, also_known=_COMMON))
+        reader.problems += found
+        if found:
+            return
+        checked = msgspec.convert(own, plugin.Options, strict=True)
+    if database is None:
+        return
+    for problem in plugin.check(checked, database):
+        if isinstance(problem, Problem):
+            reader.problems.append(problem)
+        else:
+            option, text = problem
+            path = option.replace("[", ".").replace("]", "").split(".") if option else []
+            reader.report(at.at(path), f"{option}: {text}" if option else text)
+
+
+# -- for editors -------------------------------------------------------------------------------------------------------
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the main file, with the options of every plugin that comes with the gateway."""
+    definitions: dict[str, Any] = {}
+
+    def of(struct: type[msgspec.Struct], prefix: str) -> dict[str, Any]:
+        described = msgspec.json.schema(struct, ref_template=f"#/$defs/{prefix}.{{name}}")
+        own = described["$ref"].rsplit("/", 1)[1].removeprefix(f"{prefix}.")
+        parts: dict[str, Any] = described["$defs"]
+        result: dict[str, Any] = parts.pop(own)
+        definitions.update((f"{prefix}.{name}", part) for name, part in parts.items())
+        return result
+
+    include = {
+        "description": "Files whose mappings are merged here.",
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+    }
+    common = of(Common, "connection")["properties"]
+    choices = []
+    modules: list[str] = []
+    for plugin in loader.available():
+        names = [plugin.module]
+        if plugin.module.startswith(loader.DRIVERS):
+            names.append(loader.PLUGINS + plugin.name)  # the other name it goes by
+        modules += names
+        if plugin.options is None:
+            continue
+        declared = of(plugin.options, plugin.module)
+        choices.append(
+            {
+                "if": {"properties": {"module": {"enum": names}}, "required": ["module"]},
+                "then": {
+                    "description": plugin.summary,
+                    "properties": {**common, "include": include, **declared["properties"]},
+                    "required": declared.get("required", []),
+                    "additionalProperties": False,
+                },
+            }
+        )
+    main = of(Main, "main")
+    connection = {
+        "type": "object",
+        "properties": {**common, "module": {**common["module"], "examples": sorted(modules)}, "include": include},
+        "required": ["module"],
+        "allOf": choices,
+    }
+    main["properties"] |= {
+        "connections": {
+            **main["properties"]["connections"],
+            "properties": {"include": include},
+            "additionalProperties": {"$ref": "#/$defs/connection"},
+        },
+        "include": include,
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **main,
+        "title": "FIX Gateway configuration",
+        "$defs": {"connection": connection, **definitions},
+    }
+
+
+# -- a copy to edit ----------------------------------------------------------------------------------------------------
+
+MANIFEST = ".packaged.sha256"  # what was copied, as sha256sum writes and checks it
+
+
+def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
+    """Copy the packaged configuration into `directory`, made if need be; what is there already is never touched.
+
+    Returns each file with what was done: ``"written"``, ``"the same"`` or ``"kept, yours differs"``, which goes on to
+    say when the packaged file is another than the one that was copied. Raises OSError when it cannot write.
+    """
+    import hashlib
+
+    source, target = packaged(), Path(directory).expanduser()
+    copied = _manifest(target / MANIFEST)
+    report: list[tuple[Path, str]] = []
+    digests: dict[str, str] = {}
+    for path in _data_files(source):
+        name = path.relative_to(source).as_posix()
+        data, destination = path.read_bytes(), target / name
+        digest = hashlib.sha256(data).hexdigest()
+        if not os.path.lexists(destination):
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            _write(destination, data)
+            digests[name] = digest
+            action = "written"
+        elif destination.is_file() and destination.read_bytes() == data:
+            digests[name] = digest
+            action = "the same"
+        else:
+            digests[name] = copied.get(name, "")
+            action = "kept, yours differs"
+            if copied.get(name, digest) != digest:
+                action += "; the packaged one has changed since it was copied"
+        report.append((destination, action))
+    _write(target / MANIFEST, "".join(f"{d}  {n}\n" for n, d in sorted(digests.items()) if d).encode())
+    return report
+
+
+def _data_files(directory: Path) -> Iterable[Path]:
+    for path in sorted(directory.rglob("*")):
+        hidden = any(part.startswith((".", "__")) for part in path.relative_to(directory).parts)
+        if path.is_file() and not hidden and path.suffix not in (".py", ".pyc"):
+            yield path
+
+
+def _manifest(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All of it, or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

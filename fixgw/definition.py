@@ -1,0 +1,392 @@
+"""Which items there are: database definitions and initial values, read from files and checked.
+
+A definition is a mapping ``variables:`` (letter -> count) and ``entries:`` (list). An entry has a `key` and fields:
+`description`, `type` (float, int, bool or str), `min`, `max`, `units`, `initial`, `tol` (milliseconds, 0 = never ages),
+`aux` (list of names), `setting` (yes or no) and `sources` (ranking, best first). Lower-case letters at the end of a key
+are variables, and the entry stands for every combination: ``EGTec`` for EGT11, EGT12 ...; ``%e`` in the description
+is the number.
+
+Entries overlay each other field by field: a later one for a key that exists changes just the fields it names (null
+takes one back), wherever in the order the item stays. One and the same key twice in one file is an error, because there
+it is a slip.
+
+Initial values are lines ``KEY = value`` or ``KEY.aux = value``; ``#`` begins a comment, the key may be a pattern
+(``TSBTN* = False``), and later lines win.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import translate
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fixgw.cfg import Positions, Reader, described
+from fixgw.database import LONGEST_TEXT, OLD, Database, Definition
+from fixgw.errors import BadValue, did_you_mean
+
+__all__ = ["Initial", "apply_initial", "read_definitions", "read_initial"]
+
+MAX_COUNT = 99  # of one variable
+MAX_ITEMS = 10_000
+INITIAL = "initial"  #: the source of initial values
+
+FIELDS = ("key", "description", "type", "min", "max", "units", "initial", "tol", "aux", "setting", "sources")
+TYPES = ("float", "int", "bool", "str")
+
+#: Positions, key or ``KEY.aux``, value as text.
+Initial = tuple[str, str]
+
+_KEY = re.compile(r"([A-Z][A-Z0-9_]*)([a-z]*)\Z")
+_AUX = re.compile(r"[A-Za-z0-9_]+\Z")
+
+_Fields = dict[str, tuple[Any, Positions]]
+
+
+class Items(NamedTuple):
+    """`definitions` in order; what is in `doubtful` has problems and is only a stand-in; when not `complete`, there are
+    items that could not be made out."""
+
+    definitions: list[Definition]
+    doubtful: set[str]
+    complete: bool
+
+
+class _Entry:
+    """An item in the making: the numbers that stand for its variables, and its fields with their positions."""
+
+    __slots__ = ("fields", "numbers")
+
+    def __init__(self, fields: _Fields, numbers: dict[str, int]) -> None:
+        self.fields = fields
+        self.numbers = numbers
+
+
+def read_definitions(reader: Reader, documents: Iterable[tuple[Any, Positions]]) -> Items:
+    """The items that `documents` define, each laid over those before it: definitions, or bare lists of entries.
+
+    Problems go to `reader`.
+    """
+    complete = True
+    lists: list[tuple[list[Any], Positions]] = []
+    counts: dict[str, int] = {}
+    for value, at in documents:
+        document = {"entries": value} if isinstance(value, list) else value
+        if not isinstance(document, dict):
+            complete = False
+            if not at.partial:
+                reader.report(at, f"expected a mapping with variables: and entries:, got {described(value)}")
+            continue
+        complete = complete and not at.partial
+        for name, member in document.items():
+            member_at = at if document is not value else at[name]
+            if name == "variables":
+                counts.update(_counts(reader, member, member_at))
+            elif name != "entries":
+                reader.report(at.keys[name], f"unknown key {name!r}{did_you_mean(str(name), ('variables', 'entries'))}")
+            elif isinstance(member, list):
+                complete = complete and not member_at.partial
+                lists.append((member, member_at))
+            elif member is not None:
+                complete = False
+                reader.report(member_at, f"entries: expected a list, got {described(member)}")
+    entries: dict[str, _Entry] = {}
+    seen: dict[tuple[str, str], Positions] = {}
+    for items, items_at in lists:
+        for index, item in enumerate(items):
+            complete = _enter(reader, entries, seen, counts, item, items_at[index]) and complete
+            if len(entries) > MAX_ITEMS:
+                reader.report(items_at[index], f"more than {MAX_ITEMS:,} items")
+                return Items([], set(), False)
+    doubtful: set[str] = set()
+    return Items(list(_finished(reader, entries, doubtful)), doubtful, complete)
+
+
+def _counts(reader: Reader, value: Any, at: Positions) -> Iterator[tuple[str, int]]:
+    if not isinstance(value, dict):
+        if value is not None:
+            reader.report(at, f"variables: expected a mapping of letter to count, got {described(value)}")
+        return
+    for letter, count in value.items():
+        if not (isinstance(letter, str) and re.fullmatch("[a-z]", letter)):
+            reader.report(at.keys[letter], f"a variable is one lower-case letter, not {described(letter)}")
+        elif type(count) is not int or not 0 <= count <= MAX_COUNT:
+            reader.report(at[letter], f"{letter}: expected a count, 0 to {MAX_COUNT}, got {described(count)}")
+            yield letter, 1
+        else:
+            yield letter, count
+
+
+def _enter(
+    reader: Reader,
+    entries: dict[str, _Entry],
+    seen: dict[tuple[str, str], Positions],
+    counts: dict[str, int],
+    item: Any,
+    at: Positions,
+) -> bool:
+    """Expand one entry, and lay it over what is there. False when it is not clear which items it stands for."""
+    if not isinstance(item, dict):
+        reader.report(at, f"expected an item (a mapping with a key), got {described(item)}")
+        return False
+    fields: _Fields = {}
+    for name, value in item.items():
+        if name in FIELDS:
+            fields[name] = value, at[name]
+        else:
+            reader.report(at.keys[name], f"unknown field {name!r}{did_you_mean(str(name), FIELDS)}")
+    if "key" not in fields:
+        if not at.partial:
+            reader.report(at, "an item without a key")
+        return False
+    key, key_at = fields.pop("key")
+    match = _KEY.match(key) if isinstance(key, str) else None
+    if match is None:
+        words = "capital letters, digits and _, then lower-case letters that are variables"
+        reader.report(key_at, f"a key is made of {words}; got {described(key)}")
+        return False
+    first = seen.setdefault((key_at.file, key), key_at)
+    if first is not key_at:
+        reader.report(key_at, f"{key} is here a second time; the first is in line {first.line}")
+    base, letters = match.groups()
+    unknown = [letter for letter in letters if letter not in counts]
+    if unknown or len(set(letters)) < len(letters):
+        wrong = f"the variable {unknown[0]!r} is not declared" if unknown else "a variable occurs twice"
+        declared = ", ".join(sorted(counts)) or "none"
+        reader.report(key_at, f"{key}: {wrong} (declared: {declared})")
+        return False
+    if math.prod(counts[letter] for letter in letters) > MAX_ITEMS:
+        reader.report(key_at, f"{key} stands for more than {MAX_ITEMS:,} items")
+        return False
+    made: set[str] = set()
+    for numbers in product(*(range(1, counts[letter] + 1) for letter in letters)):
+        name = base + "".join(map(str, numbers))
+        if name in made:
+            reader.report(key_at, f"{key} stands for {name} twice: with so many, the numbers run into each other")
+            return False
+        made.add(name)
+        values = dict(zip(letters, numbers, strict=True))
+        earlier = entries.get(name)
+        if earlier is None:
+            entries[name] = _Entry(fields, values)
+        else:
+            entries[name] = _Entry({**earlier.fields, **fields}, {**earlier.numbers, **values})
+    return True
+
+
+def _finished(reader: Reader, entries: dict[str, _Entry], doubtful: set[str]) -> Iterator[Definition]:
+    checked: dict[tuple[tuple[str, int], ...], dict[str, Any] | None] = {}
+    for key, entry in entries.items():
+        # What a template made is checked once: its fields are the same objects.
+        identity = tuple((name, id(at)) for name, (_, at) in entry.fields.items())
+        if identity not in checked:
+            checked[identity] = _checked(reader, entry)
+        facts = checked[identity]
+        if facts is None:
+            doubtful.add(key)
+            yield Definition(key=key)
+            continue
+        description = facts.get("description", "")
+        if entry.numbers and "%" in description:
+            for letter, number in entry.numbers.items():
+                description = description.replace(f"%{letter}", str(number))
+            facts = {**facts, "description": description}
+        yield Definition(key=key, **facts)
+
+
+def _checked(reader: Reader, entry: _Entry) -> dict[str, Any] | None:
+    """The fields as `Definition` takes them; None when something is wrong with them, which has been reported."""
+    before = len(reader.problems)
+    fields = {name: (value, at) for name, (value, at) in entry.fields.items() if value is not None}
+
+    def wrong(name: str, words: str) -> None:
+        value, at = fields[name]
+        reader.report(at, f"{name}: expected {words}, got {described(value)}")
+
+    facts: dict[str, Any] = {}
+    kind = fields["type"][0] if "type" in fields else "float"
+    if kind not in TYPES:
+        reader.report(
+            fields["type"][1],
+            f"type: expected float, int, bool or str, got {described(kind)}{did_you_mean(str(kind), TYPES)}",
+        )
+        return None
+    facts["type"] = kind
+    for name in ("description", "units"):
+        if name in fields:
+            facts[name] = fields[name][0]
+            if not (isinstance(facts[name], str) and facts[name].isprintable()):
+                wrong(name, "text in one line")
+    for name in ("min", "max"):
+        if name in fields:
+            if kind in ("bool", "str"):
+                reader.report(fields[name][1], f"{name}: an item of type {kind} has no range")
+            elif (number := _number(kind, fields[name][0])) is None:
+                wrong(name, _A[kind])
+            else:
+                facts[name] = number
+    low, high = facts.get("min"), facts.get("max")
+    if low is not None and high is not None and low > high:
+        reader.report(fields["min"][1], f"min: {low} is more than max, {high}")
+    if "initial" in fields:
+        value = fields["initial"][0]
+        initial: Any
+        if kind == "bool":
+            initial = bool(value) if type(value) in (bool, int) and value in (0, 1) else None
+        elif kind == "str":
+            fit = isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT
+            initial = value if fit else None
+        else:
+            initial = _number(kind, value)
+        if initial is None:
+            wrong("initial", _A[kind])
+        elif (low is not None and initial < low) or (high is not None and initial > high):
+            reader.report(fields["initial"][1], f"initial: {initial} is outside the range, {_range(low, high)}")
+        facts["initial"] = initial
+    if "tol" in fields:
+        facts["tolerance"] = tolerance = fields["tol"][0]
+        if type(tolerance) is not int or not 0 <= tolerance <= 10**9:
+            wrong("tol", "milliseconds, a whole number, 0 = never ages")
+    if "setting" in fields:
+        facts["setting"] = fields["setting"][0]
+        if not isinstance(facts["setting"], bool):
+            wrong("setting", "yes or no")
+    for name in ("aux", "sources"):
+        if name in fields:
+            facts[name] = _names(reader, name, *fields[name])
+    return facts if len(reader.problems) == before else None
+
+
+_A = {"float": "a number", "int": "a whole number", "bool": "yes or no", "str": "text in one line"}
+
+
+def _number(kind: str, value: Any) -> float | int | None:
+    """`value` as a number of type `kind`, None when it is not one."""
+    if type(value) not in (int, float):
+        return None
+    try:
+        number = float(value)
+        if not math.isfinite(number):
+            return None
+        return number if kind == "float" else int(value) if number.is_integer() else None
+    except OverflowError:
+        return None
+
+
+def _range(low: Any, high: Any) -> str:
+    return f"{'any' if low is None else low} to {'any' if high is None else high}"
+
+
+def _names(reader: Reader, field: str, value: Any, at: Positions) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        reader.report(at, f"{field}: expected a list of names, got {described(value)}")
+        return ()
+    names: list[str] = []
+    for index, name in enumerate(value):
+        if not isinstance(name, str) or not (_AUX.match(name) if field == "aux" else name and name.isprintable()):
+            words = "a name of letters, digits and _" if field == "aux" else "the name of a source"
+            reader.report(at.at([index]), f"{field}: expected {words}, got {described(name)}")
+        elif name in names:
+            reader.report(at.at([index]), f"{field}: {name} is here twice")
+        else:
+            names.append(name)
+    return tuple(names)
+
+
+# -- initial values ----------------------------------------------------------------------------------------------------
+
+
+def read_initial(
+    reader: Reader,
+    files: Sequence[tuple[Path, Positions | None]],
+    items: Items,
+    database: Database,
+    lenient: bool = False,
+) -> list[Initial]:
+    """The initial values in `files`, patterns replaced by what they match, the last of each kept.
+
+    They are checked against `items`, which `database` holds.
+
+    Problems go to `reader`; with `lenient`, keys that do not exist are no problem.
+    """
+    found: dict[str, str] = {}
+    for path, at in files:
+        text = reader.text(path, at)
+        for number, line in enumerate((text or "").splitlines(), 1):
+            name, equals, value = line.partition("=")
+            here = Positions(str(path), number, len(line) - len(line.lstrip()) + 1)
+            if not name.strip() or name.lstrip().startswith("#"):
+                if equals and not name.strip():
+                    reader.report(here, "a value without a key")
+                continue
+            name = name.strip()
+            if not equals or not name or any(c.isspace() or c == "#" for c in name):
+                reader.report(here, "expected KEY = value, or KEY.aux = value")
+                continue
+            value_at = Positions(str(path), number, line.index("=") + 2 + len(value) - len(value.lstrip()))
+            value = _value(value)
+            for key in _matching(reader, name, items, database, here, lenient):
+                if _fits(reader, database, key, value, value_at):
+                    found[key] = value
+    return list(found.items())
+
+
+def _value(text: str) -> str:
+    """What is written behind the equals sign, without comment, and without quotes around it."""
+    text = text.strip()
+    if text[:1] == '"' and (quoted := re.match(r'"([^"]*)"\s*(?:#.*)?\Z', text)):
+        return quoted.group(1)
+    return re.split(r"(?:^|\s)#", text, maxsplit=1)[0].rstrip()
+
+
+def _matching(reader: Reader, name: str, items: Items, database: Database, at: Positions, lenient: bool) -> list[str]:
+    """The keys that `name` stands for, doubtful ones left out."""
+    base, dot, aux = name.partition(".")
+    if "*" in base or "?" in base or "[" in base:
+        pattern = re.compile(translate(base))
+        keys = [key for key in database if pattern.match(key)]
+        if dot:
+            keys = [key for key in keys if aux in database.item(key).aux or key in items.doubtful]
+        trouble = "" if keys else f"{name} matches no {'aux value' if dot else 'item'}"
+    elif base not in database:
+        keys, trouble = [], f"no item {base!r}{did_you_mean(base, database)}"
+    elif dot and aux not in (known := database.item(base).aux) and base not in items.doubtful:
+        keys, trouble = [], f"{base} has no aux value {aux!r}{did_you_mean(aux, known)}"
+    else:
+        keys, trouble = [base], ""
+    if trouble and not lenient:
+        reader.report(at, trouble)
+    return [f"{key}.{aux}" if dot else key for key in keys if key not in items.doubtful]
+
+
+def _fits(reader: Reader, database: Database, key: str, text: str, at: Positions) -> bool:
+    base, dot, _ = key.partition(".")
+    item = database.item(base)
+    if dot and text in ("None", ""):
+        return True
+    try:
+        value: Any = item.convert(text)
+    except BadValue as error:
+        reader.report(at, str(error))
+        return False
+    low, high = item.min, item.max
+    if (low is not None and value < low) or (high is not None and value > high):
+        reader.report(at, f"{key}: {text} is outside the range, {_range(low, high)}")
+        return False
+    return True
+
+
+def apply_initial(database: Database, initial: Iterable[Initial]) -> None:
+    """Write the initial values, under the source ``initial``. What ages stays old: nobody has measured it."""
+    for key, text in initial:
+        base, dot, aux = key.partition(".")
+        item = database.item(base)
+        if dot:
+            item.write_aux(aux, None if text in ("None", "") else text)
+            continue
+        item.write(text, INITIAL)
+        if item.tolerance:
+            item.flag(OLD, OLD, INITIAL, "initial value")

@@ -1,0 +1,153 @@
+"""Finding and loading plugins: any module on the Python path that has a class ``Plugin``.
+
+A name of the form ``fixgw.plugins.<name>`` stands for ``fixgw.drivers.<name>`` when there is no such plugin. Modules
+written for the name ``plugin`` (``import plugin``) find `fixgw.plugin` under it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pkgutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import fixgw.plugin
+from fixgw.errors import BadModule, MissingLibrary, did_you_mean
+from fixgw.plugin import Options, PluginBase
+
+__all__ = ["PluginInfo", "add_to_path", "available", "load_plugin", "make_plugin"]
+
+PLUGINS = "fixgw.plugins."
+DRIVERS = "fixgw.drivers."
+
+
+def add_to_path(directories: Iterable[Path | str]) -> None:
+    """Let modules be found in `directories` too; after everything else, so that nothing is hidden by them."""
+    new = [d for d in (os.path.abspath(d) for d in directories) if d not in sys.path]
+    sys.path.extend(new)
+    if new:
+        importlib.invalidate_caches()
+
+
+def load_plugin(module_name: str) -> type[PluginBase]:
+    """The class ``Plugin`` of a module, imported if it was not yet. Raises `BadModule`, which says what to do."""
+    module = _import(module_name)
+    plugin = getattr(module, "Plugin", None)
+    if plugin is None:
+        raise BadModule(module_name, f"the module {module.__name__} has no class Plugin")
+    if not isinstance(plugin, type):
+        raise BadModule(module_name, f"Plugin in the module {module.__name__} is not a class")
+    if not issubclass(plugin, PluginBase):
+        raise BadModule(module_name, f"Plugin in the module {module.__name__} is not derived from PluginBase")
+    return plugin
+
+
+def make_plugin(cls: type[PluginBase], name: str, config: dict[str, Any], meta: Any = None) -> PluginBase:
+    """A new plugin: ``cls(name, config, meta)``, or ``cls(name, config)`` where the constructor takes just that."""
+    arguments: tuple[Any, ...] = (name, config, meta)
+    try:
+        inspect.signature(cls).bind(*arguments)
+    except TypeError:
+        arguments = (name, config)
+    except ValueError:  # no signature to be had
+        pass
+    return cls(*arguments)
+
+
+class PluginInfo(NamedTuple):
+    """A plugin that comes with the gateway. `error` says why it cannot be used here, and None when it can."""
+
+    name: str
+    module: str
+    summary: str
+    options: type[Options] | None
+    error: str | None
+
+
+def available() -> list[PluginInfo]:
+    """Every plugin in `fixgw.plugins` and `fixgw.drivers`, by name. Imports them all."""
+    found = []
+    for package in (PLUGINS, DRIVERS):
+        for name in _modules_in(package):
+            module_name = package + name
+            try:
+                module = _import(module_name)
+                if not hasattr(module, "Plugin"):
+                    continue  # something that plugins share
+                cls = load_plugin(module_name)
+            except BadModule as error:
+                found.append(PluginInfo(name, module_name, "", None, error.reason))
+                continue
+            text = inspect.cleandoc(module.__doc__ or cls.__doc__ or "")
+            found.append(PluginInfo(name, module_name, text.partition("\n")[0], cls.Options, None))
+    return sorted(found)
+
+
+def _modules_in(package: str) -> list[str]:
+    """Names of the modules in ``fixgw.plugins.`` or the like; none when there is no such package."""
+    try:
+        path = importlib.import_module(package.rstrip(".")).__path__
+    except (ImportError, AttributeError):
+        return []
+    return [m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_")]
+
+
+def _import(name: str) -> ModuleType:
+    sys.modules.setdefault("plugin", fixgw.plugin)
+    candidates = [name]
+    if name.startswith(PLUGINS):
+        candidates.append(DRIVERS + name.removeprefix(PLUGINS))
+    for candidate in candidates:
+        try:
+            return importlib.import_module(candidate)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if isinstance(error, ModuleNotFoundError) and _is_about(error, candidate):
+                continue
+            raise BadModule(name, _import_failed(error)) from error
+    raise BadModule(name, f"there is no module {name!r}{did_you_mean(name, _names_like(name))}")
+
+
+def _is_about(error: ModuleNotFoundError, module: str) -> bool:
+    """Whether it is `module` itself, or a package that it should be in, that was not found."""
+    return error.name is not None and f"{module}.".startswith(f"{error.name}.")
+
+
+def _import_failed(error: BaseException) -> str:
+    if isinstance(error, MissingLibrary):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"the module is there, but it needs {error.name!r}, which cannot be found"
+    if isinstance(error, SyntaxError):
+        return f"the module is there, but has an error in line {error.lineno}: {error.msg}"
+    where = _last_line(error)
+    text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+    return f"the module is there, but importing it failed{where}: {text}"
+
+
+def _last_line(error: BaseException) -> str:
+    """Where the error was raised, as far as that is in Python."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_code.co_filename.startswith("<frozen"):
+        return ""
+    return f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+
+
+def _names_like(name: str) -> set[str]:
+    """Modules that `name` may have meant: its neighbours, and what comes with the gateway."""
+    names = {PLUGINS + n for package in (PLUGINS, DRIVERS) for n in _modules_in(package)}
+    names |= {DRIVERS + n for n in _modules_in(DRIVERS)}
+    parent, dot, _ = name.rpartition(".")
+    if not dot:
+        names |= {m.name for m in pkgutil.iter_modules()}
+    elif parent in sys.modules:
+        names |= {f"{parent}.{n}" for n in _modules_in(parent)}
+    return names

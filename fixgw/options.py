@@ -1,0 +1,236 @@
+"""Declared options: what is wrong with given ones, in a builder's words and with positions, and tables of them.
+
+A plugin declares its options as a msgspec struct (`fixgw.plugin.Options`); msgspec reports the first thing that does
+not fit, here they are all found.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import msgspec
+
+from fixgw.cfg import Positions, described
+from fixgw.errors import Problem, did_you_mean
+
+__all__ = ["Row", "problems", "rows"]
+
+
+def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: Iterable[str] = ()) -> Iterator[Problem]:
+    """Everything about `value` that does not fit the type `kind`; nothing when it fits.
+
+    `at` is where the value is written and `name` what the messages call it (empty: the connection itself);
+    `also_known` are further names of a struct's fields that a misspelt one may have meant.
+    """
+    try:
+        msgspec.convert(value, kind, strict=True)
+        return
+    except msgspec.ValidationError as error:
+        first = error
+    bare = _bare(kind, value)
+    found = list(_members(value, bare, at, name, also_known))
+    yield from found
+    if not found:  # the value as a whole: its type, its range, what its __post_init__ says
+        yield _problem(str(first), value, bare, at, name)
+
+
+def _members(value: Any, kind: Any, at: Positions, name: str, also_known: Iterable[str]) -> Iterator[Problem]:
+    if _is_struct(kind) and isinstance(value, dict):
+        fields = {f.encode_name: f for f in msgspec.structs.fields(kind)}
+        for key, member in value.items():
+            if key in fields:
+                yield from problems(member, fields[key].type, at.at([key]), f"{name}.{key}" if name else str(key))
+            elif kind.__struct_config__.forbid_unknown_fields:
+                what = f"{name}: unknown option" if name else "unknown option"
+                known = [*fields, *also_known]
+                yield at.keys.get(key, at).problem(f"{what} {key!r}{did_you_mean(str(key), known)}")
+        for key, field in fields.items():
+            if field.required and key not in value and not at.partial:
+                yield at.problem(f"{name}: {key!r} is missing" if name else f"{key!r} is missing")
+        return
+    origin, arguments = get_origin(kind), get_args(kind)
+    if isinstance(value, list) and origin in (list, tuple, set, frozenset) and arguments:
+        if origin is tuple and arguments[-1] is not Ellipsis:
+            if len(arguments) != len(value):
+                return
+            kinds = list(arguments)
+        else:
+            kinds = [arguments[0]] * len(value)
+        for index, (member, member_kind) in enumerate(zip(value, kinds, strict=True)):
+            yield from problems(member, member_kind, at.at([index]), f"{name}[{index}]")
+    elif isinstance(value, dict) and isinstance(origin, type) and issubclass(origin, Mapping) and len(arguments) == 2:
+        for key, member in value.items():
+            yield from problems(key, arguments[0], at.keys.get(key, at), f"{name}: the key {key!r}")
+            yield from problems(member, arguments[1], at.at([key]), f"{name}.{key}")
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _bare(kind: Any, value: Any) -> Any:
+    """`kind` without annotations, and of a union the one member that a mapping or a list can be meant for."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, types.UnionType) and isinstance(value, (dict, list)):
+        members = [_bare(m, value) for m in get_args(kind)]
+        if isinstance(value, dict):
+            fitting = [m for m in members if _is_struct(m) or get_origin(m) is dict]
+        else:
+            fitting = [m for m in members if get_origin(m) in (list, tuple, set, frozenset)]
+        if len(fitting) == 1:
+            return fitting[0]
+    return kind
+
+
+# -- msgspec's words into ours -----------------------------------------------------------------------------------------
+
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "yes or no",
+    "str": "text",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "nothing",
+}
+_LIMITS = {">=": "at least", ">": "more than", "<=": "at most", "<": "less than"}
+_PATH = re.compile(r" - at (?:`key` in )?`\$[^`]*`\Z")
+_EXPECTED = re.compile(r"Expected `([^`]*)`(.*)\Z", re.DOTALL)
+_LIMIT = re.compile(r" (of length )?(>=|<=|>|<) (\S+)\Z")
+_LENGTH = re.compile(r" of length (\d+(?: to \d+)?), got (\d+)\Z")
+_PATTERN = re.compile(r" matching regex (.*)\Z", re.DOTALL)
+
+
+def _problem(text: str, value: Any, kind: Any, at: Positions, name: str) -> Problem:
+    nested = _PATH.search(text)
+    text = _PATH.sub("", text)
+    if nested and not isinstance(value, (dict, list)):
+        nested = None
+    elif nested:  # of a union of mappings, say: msgspec knows the place, we only its name
+        name = (name + nested.group().split("`$")[-1].rstrip("`")).lstrip(".")
+    words = text
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        words = f"expected {_listed(choices)}, got {described(value)}"
+        if isinstance(value, str):
+            words += did_you_mean(value, [c for c in choices if isinstance(c, str)])
+    elif match := _EXPECTED.match(text):
+        kinds, rest = match.groups()
+        got = "" if nested else f", got {described(value)}"
+        words = f"expected {_type_words(kinds)}"
+        if limit := _LIMIT.match(rest):
+            length, relation, bound = limit.groups()
+            bound = bound.removesuffix(".0")
+            unit = ("" if not length else " characters" if kinds == "str" else " entries").replace(
+                "s", "", bound == "1"
+            )
+            words += f" of {_LIMITS[relation]} {bound}{unit}" if length else f", {_LIMITS[relation]} {bound}"
+        elif length_match := _LENGTH.match(rest):
+            words += f" of {length_match.group(1)}"
+            got = f", got {length_match.group(2)}"
+        elif pattern := _PATTERN.match(rest):
+            words += f" of the form {pattern.group(1)}"
+        words += got
+    return at.problem(f"{name}: {words}" if name else words)
+
+
+def _type_words(kinds: str) -> str:
+    return " or ".join(_TYPES.get(k, k) for k in kinds.split(" | ") if k != "null") or "nothing"
+
+
+def _listed(choices: Iterable[Any]) -> str:
+    *front, last = (str(c) for c in choices)
+    return f"{', '.join(front)} or {last}" if front else last
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """One option for people: `default` as one would write it in YAML, ``"required"`` when there is none."""
+
+    name: str
+    type: str
+    default: str
+    description: str
+
+
+def rows(options: type[msgspec.Struct], prefix: str = "") -> list[Row]:
+    """A row for every option that a struct declares; those of nested structs as ``outputs[].key``."""
+    table: list[Row] = []
+    for field in msgspec.structs.fields(options):
+        words, nested = _in_words(field.type)
+        if field.required:
+            default = "required"
+        elif field.default_factory is not msgspec.NODEFAULT:
+            default = _written(field.default_factory())
+        else:
+            default = _written(field.default)
+        table.append(Row(prefix + field.encode_name, words, default, _description(field.type)))
+        for suffix, struct in nested:
+            if prefix.count(".") < 5:  # a struct may hold itself
+                table += rows(struct, f"{prefix}{field.encode_name}{suffix}.")
+    return table
+
+
+def _written(value: Any) -> str:
+    plain = msgspec.to_builtins(value)
+    if isinstance(plain, bool):
+        return "yes" if plain else "no"
+    if plain is None:
+        return "none"
+    return plain if isinstance(plain, str) and plain else json.dumps(plain, ensure_ascii=False)
+
+
+def _description(kind: Any) -> str:
+    if get_origin(kind) is not Annotated:
+        return ""
+    found = [m.description for m in get_args(kind)[1:] if isinstance(m, msgspec.Meta) and m.description]
+    return found[-1] if found else ""
+
+
+def _in_words(kind: Any) -> tuple[str, list[tuple[str, type[msgspec.Struct]]]]:
+    """A type in words, and the structs in it with the way to them."""
+    if get_origin(kind) is Annotated:
+        inner, *extra = get_args(kind)
+        words, nested = _in_words(inner)
+        return words + "".join(_limits(m) for m in extra if isinstance(m, msgspec.Meta)), nested
+    origin, arguments = get_origin(kind), [a for a in get_args(kind) if a is not Ellipsis]
+    if origin is Literal:
+        return _listed(arguments), []
+    if origin in (Union, types.UnionType):
+        members = [_in_words(a) for a in arguments if a is not type(None)]
+        return " or ".join(w for w, _ in members), [n for _, nested in members for n in nested]
+    if _is_struct(kind):
+        return "mapping", [("", kind)]
+    if origin in (list, tuple, set, frozenset) or kind in (list, tuple, set, frozenset):
+        members = [_in_words(a) for a in arguments]
+        words = "list" if not members else f"list of {' and '.join(w for w, _ in members)}"
+        return words, [("[]" + s, n) for _, nested in members for s, n in nested]
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        (_, _), (words, nested) = _in_words(arguments[0]), _in_words(arguments[1])
+        return f"mapping of name to {words}", [(".*" + s, n) for s, n in nested]
+    words = {int: "whole number", float: "number", bool: "yes/no", str: "text", dict: "mapping"}.get(kind, "anything")
+    return words, []
+
+
+def _limits(meta: msgspec.Meta) -> str:
+    low, high = (meta.ge if meta.ge is not None else meta.gt), (meta.le if meta.le is not None else meta.lt)
+    words = ""
+    if low is not None and high is not None and meta.gt is None and meta.lt is None:
+        words = f", {low:g} to {high:g}" if isinstance(low, float) else f", {low} to {high}"
+    elif low is not None or high is not None:
+        parts = []
+        if low is not None:
+            parts.append(f"{'at least' if meta.gt is None else 'more than'} {low}")
+        if high is not None:
+            parts.append(f"{'at most' if meta.lt is None else 'less than'} {high}")
+        words = ", " + " and ".join(parts)
+    if meta.pattern:
+        words += f", of the form {meta.pattern}"
+    return words
