@@ -1,0 +1,505 @@
+"""NMEA 0183 without I/O: bytes in, sentences out (`Framer`); sentences in, updates of database keys out (`Decoder`).
+
+Neither ever raises on input, whatever it is; both count. Why not a library: pynmea2, the common one, has had no release
+since 2021, raises on bad input, knows no framing, and leaves unsaid what matters here (is this position valid, does it
+belong to the same instant as that speed). What is left to gain is a table of field positions, which is short.
+
+Implements NMEA 0183 4.11 as far as a GPS is concerned, read from manufacturers' documents: RMC, GGA, GNS, GLL, VTG,
+GSA, GSV, GST, ZDA of any talker, HDG and HDM of a compass, and of the proprietary sentences Garmin's PGRME and PGRMF,
+Ashtech's PASHR,POS and SkyTraq's PSTI,030.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import reduce
+from operator import xor
+from typing import ClassVar, NamedTuple
+
+from fixgw.database import BAD, FAIL, Value
+
+#: Characters between ``$`` and the end of the line. The standard says 79; some proprietary sentences are longer.
+LONGEST = 250
+
+FEET = 1 / 0.3048  # in a metre
+KNOTS = 1 / 1.852  # in a km/h
+
+# More than these is refused as absurd: knots, metres, satellites.
+FASTEST = 2000.0
+HIGHEST = 100_000.0
+MOST_SATELLITES = 200
+
+#: Seconds after which a receiver that repeats the same time of day is taken for stuck.
+STUCK = 5.0
+
+POSITION = ("LAT", "LONG")
+ACCURACY = ("GPS_ACCURACY_HORIZ", "GPS_ACCURACY_VERTICAL")
+#: What is of no worth without a fix.
+OF_THE_FIX = (*POSITION, "GS", "TRACK", "TRACKM", "TALT", "GPS_ELLIPSOID_ALT", *ACCURACY)
+
+NO_FIX = "no fix"
+
+
+class Sentence(NamedTuple):
+    """One sentence that is whole: ``GP``, ``RMC`` and the fields; a proprietary one has ``P`` and ``GRME``."""
+
+    talker: str
+    kind: str
+    fields: tuple[str, ...]
+
+
+class Update(NamedTuple):
+    """What to write to a key; a value of None leaves the value alone, and only sets the flags."""
+
+    key: str
+    value: Value | None
+    flags: int = 0
+    reason: str = ""
+
+
+class Framer:
+    """Finds the sentences in a stream of bytes, cut anywhere. Holds at most one unfinished sentence.
+
+    A sentence begins with ``$`` and ends with CR, LF, or the next ``$``. Its checksum must be right. One without a
+    checksum is taken only if its line has an end and the device has never sent a checksum: from one that does, it is
+    a sentence that has lost its tail.
+    """
+
+    REFUSALS = ("bad checksum", "no checksum", "malformed", "too long")
+
+    _END = re.compile(rb"[\r\n$]")
+    _ADDRESS = re.compile(r"(P)([A-Z0-9]{3,})|([A-Z][A-Z0-9])([A-Z]{3})")
+
+    def __init__(self, counts: dict[str, int] | None = None) -> None:
+        #: Sentences received, and the refused ones by reason.
+        self.counts = counts if counts is not None else {}
+        for name in ("received", *self.REFUSALS):
+            self.counts.setdefault(name, 0)
+        #: The last refused sentence, for people.
+        self.refused = ""
+        self._buffer = b""
+        self._has_checksums = False
+
+    def feed(self, data: bytes) -> list[Sentence]:
+        """The sentences that `data` completes, in order."""
+        buffer = self._buffer + data
+        sentences = []
+        start = buffer.find(b"$")
+        while start >= 0:
+            end = self._END.search(buffer, start + 1)
+            if end is None:
+                break
+            stop = end.start()
+            sentence = self._sentence(buffer[start + 1 : stop], whole=buffer[stop] != 0x24)
+            if sentence is not None:
+                sentences.append(sentence)
+            start = stop if buffer[stop] == 0x24 else buffer.find(b"$", stop + 1)
+        self._buffer = buffer[start:] if start >= 0 else b""
+        if len(self._buffer) > LONGEST + 1:
+            self._sentence(self._buffer[1:], whole=False)
+            self._buffer = b""
+        return sentences
+
+    def _sentence(self, raw: bytes, whole: bool) -> Sentence | None:
+        counts = self.counts
+        counts["received"] += 1
+        body, star, tail = raw.partition(b"*")
+        if len(raw) > LONGEST:
+            reason = "too long"
+        elif star and tail[:2].upper() != b"%02X" % reduce(xor, body, 0):
+            reason = "bad checksum"
+        elif not star and (self._has_checksums or not whole):
+            reason = "no checksum"
+        else:
+            text = body.decode("latin-1").rstrip()
+            address, *fields = text.split(",")
+            match = self._ADDRESS.fullmatch(address)
+            if match is not None and text.isascii() and text.isprintable():
+                self._has_checksums = self._has_checksums or bool(star)
+                return Sentence(match[1] or match[3], match[2] or match[4], tuple(fields))
+            reason = "malformed"
+        counts[reason] += 1
+        self.refused = f"{reason}: {raw[:LONGEST]!r}"
+        return None
+
+
+_TIME = re.compile(r"(\d\d)(\d\d)(\d\d)(?:\.\d*)?", re.ASCII)
+_ANGLE = re.compile(r"(\d{0,3}?)(\d{1,2}(?:\.\d*)?)", re.ASCII)  # at most two digits are minutes
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)", re.ASCII)
+
+
+class _Fix(NamedTuple):
+    """What a sentence says of the fix: what it is worth as GPS_FIX_TYPE (3: two or three dimensions), and as flags."""
+
+    type: int
+    flags: int = 0
+    reason: str = ""
+
+
+_NONE = _Fix(1, FAIL, NO_FIX)
+_PLAIN, _DIFFERENTIAL, _RTK = _Fix(3), _Fix(4), _Fix(5)
+_ESTIMATED = _Fix(1, BAD, "the receiver estimates its position (dead reckoning)")
+_MANUAL = _Fix(1, FAIL, "the receiver's position was entered by hand")
+_SIMULATED = _Fix(1, FAIL, "the receiver is in simulator mode")
+
+_QUALITY = {
+    "1": _PLAIN,
+    "2": _DIFFERENTIAL,
+    "3": _PLAIN,
+    "4": _RTK,
+    "5": _RTK,
+    "6": _ESTIMATED,
+    "7": _MANUAL,
+    "8": _SIMULATED,
+}
+# In descending worth: GNS has one letter a constellation, and the best counts.
+_MODE = {
+    "R": _RTK,
+    "F": _RTK,
+    "D": _DIFFERENTIAL,
+    "P": _PLAIN,
+    "A": _PLAIN,
+    "E": _ESTIMATED,
+    "M": _MANUAL,
+    "S": _SIMULATED,
+    "N": _NONE,
+}
+
+
+class Decoder:
+    """Turns sentences into updates of keys, and keeps in mind what belongs together.
+
+    - The last word on the fix counts. A sentence that says that there is none fails everything that depends on it, at
+      once; only of a receiver that reports each constellation apart, one without a fix does not spoil the others'.
+    - Nothing is made up: TRACKM comes from the receiver's magnetic track or its magnetic variation, the height above
+      the ellipsoid from its geoid separation, accuracy from its own estimate, or they are not written.
+    - Sentences with the same time of day are one epoch. A receiver whose time stands still has no fix.
+    """
+
+    OUTCOMES = ("used", "ignored", "absurd values")
+
+    def __init__(self, counts: dict[str, int] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        #: Sentences used and ignored (of a kind not known here), and fields refused because they cannot be true.
+        self.counts = counts if counts is not None else {}
+        for name in self.OUTCOMES:
+            self.counts.setdefault(name, 0)
+        #: What is wrong with the fix, in words; empty when it is good.
+        self.trouble = "no position yet"
+        self._clock = clock
+        self._fix = _NONE
+        self._had_fix = False
+        self._time = ""
+        self._since = clock()
+        self._epochs = 0
+        self._fixed: dict[str, int] = {}  # talker -> the epoch in which it last had a fix
+        self._counted = -10  # the epoch of the last sentence with a quality digit
+        self._used: dict[str, int] = {}  # satellites used by talker, in this epoch and in the last
+        self._used_before: dict[str, int] = {}
+        self._visible: dict[tuple[str, str], int] = {}  # by talker and signal, in this round of GSV and in the last
+        self._visible_before: dict[tuple[str, str], int] = {}
+        self._dimensions = 0  # 2 or 3 as GSA said in the last epoch that had one; 0 unknown
+        self._dimensions_epoch = -100
+        self._gsa_mode = -1  # the most that GSA said in this epoch; -1 nothing yet
+        self._told: tuple[str, int] = ("", 0)  # the time of day as last published, and its flags
+
+    def decode(self, sentence: Sentence) -> list[Update]:
+        """What `sentence` says, as updates in the order to write them; none when it is of no use."""
+        method = self._KINDS.get("P" + sentence.kind if sentence.talker == "P" else sentence.kind)
+        if method is None:
+            self.counts["ignored"] += 1
+            return []
+        self.counts["used"] += 1
+        # Fields that are missing at the end read as empty.
+        return list(method(self, sentence.talker, sentence.fields + ("",) * 24))
+
+    # -- sentences with a position -------------------------------------------------------------------------------------
+
+    def _rmc(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        fix = _MODE.get(f[11], _DIFFERENTIAL if f[1] == "D" else _PLAIN) if f[1] in ("A", "D") else self._void(f[11])
+        fix = yield from self._position(talker, fix, f[2:6], f[0])
+        if not fix.flags & FAIL:
+            yield from self._motion(fix, f[6], f[7], self._variation(f[9], f[10]))
+
+    def _gga(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        fix = _QUALITY.get(f[5].lstrip("0"), _NONE)
+        fix = yield from self._position(talker, fix, f[1:5], f[0], counted=True, altitude=bool(f[8]))
+        if f[9] in ("M", "") and f[11] in ("M", ""):
+            yield from self._height(fix, f[8], f[10])
+        yield from self._satellites_used(talker, f[6])
+
+    def _gns(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        fix = next((fix for letter, fix in _MODE.items() if letter in f[5]), _NONE)
+        fix = yield from self._position(talker, fix, f[1:5], f[0], counted=True, altitude=bool(f[8]))
+        yield from self._height(fix, f[8], f[9])
+        yield from self._satellites_used(talker, f[6])
+
+    def _gll(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        if not f[5]:  # an old form without a status, which says too little
+            return
+        yield from self._position(talker, _MODE.get(f[6], _PLAIN) if f[5] == "A" else self._void(f[6]), f[0:4], f[4])
+
+    def _pgrmf(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        fix = _PLAIN if f[10] in ("1", "2") else _NONE
+        self._gsa_mode = max(self._gsa_mode, {"1": 2, "2": 3}.get(f[10], 0))
+        fix = yield from self._position(talker, fix, f[5:9], f[3])
+        if not fix.flags & FAIL and (speed := self._number(f[11], 0.0, FASTEST / KNOTS)) is not None:
+            yield from self._motion(fix, f"{speed * KNOTS:.9f}", f[12], None)
+
+    def _pashr(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        if f[0] != "POS":
+            return
+        fix = {"0": _PLAIN, "1": _DIFFERENTIAL, "2": _RTK, "3": _RTK}.get(f[1], _NONE)
+        fix = yield from self._position(talker, fix, f[4:8], f[3], counted=True, altitude=bool(f[8]))
+        if not fix.flags & FAIL:
+            yield from self._motion(fix, f[11], f[10], None)
+
+    def _psti(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        if f[0] == "030":
+            fix = _MODE.get(f[12], _PLAIN) if f[2] == "A" else self._void(f[12])
+            yield from self._position(talker, fix, f[3:7], f[1])
+
+    # -- other sentences -----------------------------------------------------------------------------------------------
+
+    def _vtg(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        if f[8] != "N" and not self._fix.flags & FAIL:
+            yield from self._motion(self._fix, f[4], f[0], None, f[2])
+
+    def _gsa(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        self._gsa_mode = max(self._gsa_mode, {"2": 2, "3": 3}.get(f[1], 0))
+        yield from ()
+
+    def _gsv(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        count = self._number(f[2], 0, MOST_SATELLITES)
+        if f[1].lstrip("0") != "1" or count is None:
+            return
+        # The first message has up to four satellites of four fields; since 4.10 one more field names the signal.
+        which = (talker, f[3 + 4 * min(int(count), 4)])
+        if which in self._visible:  # a new round; who was not in the last one is gone
+            self._visible_before, self._visible = self._visible, {}
+        self._visible[which] = int(count)
+        if len(self._visible) > MOST_SATELLITES:
+            self._visible.clear()
+        most: dict[str, int] = {}  # a satellite is counted once, however many signals it is heard on
+        for (name, _), n in {**self._visible_before, **self._visible}.items():
+            most[name] = max(n, most.get(name, 0))
+        yield Update("GPS_SATS_VISIBLE", min(sum(most.values()), MOST_SATELLITES))
+
+    def _gst(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        if self._fix.flags & FAIL:
+            return
+        north, east, up = (self._number(field, 0.0, HIGHEST) for field in f[5:8])
+        if north is not None and east is not None:
+            yield Update("GPS_ACCURACY_HORIZ", (north**2 + east**2) ** 0.5 * FEET)
+        if up is not None:
+            yield Update("GPS_ACCURACY_VERTICAL", up * FEET)
+
+    def _pgrme(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        if self._fix.flags & FAIL:
+            return
+        for key, text, unit in zip(ACCURACY, (f[0], f[2]), (f[1], f[3]), strict=True):
+            error = self._number(text, 0.0, HIGHEST)
+            if error is not None and unit == "M":
+                yield Update(key, error * FEET)
+
+    def _zda(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        return self._clock_time(f[0])
+
+    def _hdg(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        heading = self._number(f[0], 0.0, 360.0)
+        if heading is not None:
+            yield Update("HEAD", (heading + (self._east_west(f[1], f[2]) or 0.0)) % 360.0)
+
+    def _hdm(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        heading = self._number(f[0], 0.0, 360.0)
+        if heading is not None:
+            yield Update("HEAD", heading % 360.0)
+
+    # -- parts of sentences --------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _void(mode: str) -> _Fix:
+        """What a sentence is worth whose status is not "valid": nothing, but a simulator is called by its name."""
+        return _SIMULATED if mode == "S" else _NONE
+
+    def _position(
+        self, talker: str, fix: _Fix, place: Sequence[str], clock: str, counted: bool = False, altitude: bool = False
+    ) -> Generator[Update, None, _Fix]:
+        """Time, position and GPS_FIX_TYPE, or the failure of everything; returns what the fix is really worth.
+
+        `counted`: the sentence has a quality digit, and thus more to say on GPS_FIX_TYPE than others.
+        """
+        stuck = self._epoch(clock)
+        latitude = longitude = None
+        if fix is not _NONE:
+            latitude = self._angle(place[0], place[1], "NS", 90)
+            longitude = self._angle(place[2], place[3], "EW", 180)
+            if stuck:
+                fix = _NONE._replace(reason="the receiver's time stands still")
+            elif latitude is None or longitude is None:
+                fix = _NONE._replace(reason="the receiver's position is missing or absurd")
+        if not fix.flags:
+            self._had_fix = True
+        yield from self._clock_time(clock)
+        if fix.type == 1 and fix.flags & FAIL:
+            self._fixed.pop(talker, None)
+            if any(self._epochs - epoch <= 1 for epoch in self._fixed.values()):
+                return fix  # one constellation of several
+        else:
+            self._fixed[talker] = self._epochs
+        self._fix = fix
+        self.trouble = fix.reason
+        place_known = latitude is not None and longitude is not None and not stuck
+        if fix.flags & FAIL:
+            for key in OF_THE_FIX[2 if place_known else 0 :]:
+                yield Update(key, None, FAIL, fix.reason)
+        if place_known:
+            for key, degrees in zip(POSITION, (latitude, longitude), strict=True):
+                yield Update(key, degrees, fix.flags, fix.reason)
+        if counted:
+            self._counted = self._epochs
+        if counted or fix.type == 1 or self._epochs - self._counted > 2:
+            yield Update("GPS_FIX_TYPE", self._fix_type(fix, altitude))
+        return fix
+
+    def _fix_type(self, fix: _Fix, altitude: bool) -> int:
+        if fix.type < 3:
+            return fix.type
+        if self._known_dimensions() == 2 or (fix.type == 3 and not altitude and not self._known_dimensions()):
+            return 2
+        return fix.type
+
+    def _known_dimensions(self) -> int:
+        return self._dimensions if self._epochs - self._dimensions_epoch <= 10 else 0
+
+    def _epoch(self, clock: str) -> bool:
+        """Begin a new epoch if this is another time of day; returns whether the receiver's time stands still."""
+        if not _TIME.fullmatch(clock):
+            return False
+        if "." in clock:
+            clock = clock.rstrip("0").rstrip(".")
+        if clock == self._time:
+            return self._clock() - self._since > STUCK
+        self._time = clock
+        self._since = self._clock()
+        self._epochs += 1
+        self._used_before, self._used = self._used, {}
+        if self._gsa_mode >= 0:
+            self._dimensions, self._dimensions_epoch, self._gsa_mode = self._gsa_mode, self._epochs, -1
+        return False
+
+    def _clock_time(self, clock: str) -> Iterator[Update]:
+        if not clock:
+            return
+        match = _TIME.fullmatch(clock)
+        hour, minute, second = map(int, match.groups()) if match else (99, 99, 99)
+        if hour > 23 or minute > 59 or second > 60:
+            self.counts["absurd values"] += 1
+            return
+        self._epoch(clock)
+        # Before its first fix a receiver may count from anywhere; afterwards it keeps time well enough on its own.
+        flags, reason = (0, "") if self._had_fix else (BAD, "no fix yet: the receiver's own clock")
+        if self._told == (self._time, flags):
+            return
+        self._told = (self._time, flags)
+        yield Update("TIMEZ", f"{hour:02}:{minute:02}:{second:02}", flags, reason)
+        for key, number in (("TIMEZH", hour), ("TIMEZM", minute), ("TIMEZS", second)):
+            yield Update(key, number, flags, reason)
+
+    def _motion(
+        self, fix: _Fix, speed: str, track: str, variation: float | None, magnetic: str = ""
+    ) -> Iterator[Update]:
+        """GS, TRACK and TRACKM, of a fix that is there; `speed` in knots, `variation` in degrees east."""
+        knots = self._number(speed, 0.0, FASTEST)
+        if knots is not None:
+            yield Update("GS", knots, fix.flags, fix.reason)
+        true = self._number(track, 0.0, 360.0)
+        if true is not None:
+            yield Update("TRACK", true % 360.0, fix.flags, fix.reason)
+            course = self._number(magnetic, 0.0, 360.0)
+            if course is None and variation is not None:
+                course = true - variation
+            if course is not None:
+                yield Update("TRACKM", course % 360.0, fix.flags, fix.reason)
+        elif knots is not None:
+            for key in ("TRACK", "TRACKM"):
+                yield Update(key, None, FAIL, "the receiver gives no track, as at standstill")
+
+    def _height(self, fix: _Fix, altitude: str, separation: str) -> Iterator[Update]:
+        """TALT and GPS_ELLIPSOID_ALT, from metres."""
+        if fix.flags & FAIL:
+            return
+        metres = self._number(altitude, -HIGHEST, HIGHEST)
+        geoid = self._number(separation, -HIGHEST, HIGHEST)
+        if metres is None:
+            for key in ("TALT", "GPS_ELLIPSOID_ALT"):
+                yield Update(key, None, FAIL, "the receiver gives no altitude")
+            return
+        flags, reason = fix.flags, fix.reason
+        if self._known_dimensions() == 2:
+            flags, reason = flags | BAD, reason or "the fix has two dimensions: the altitude is assumed"
+        yield Update("TALT", metres * FEET, flags, reason)
+        if geoid is not None:
+            yield Update("GPS_ELLIPSOID_ALT", (metres + geoid) * FEET, flags, reason)
+
+    def _satellites_used(self, talker: str, text: str) -> Iterator[Update]:
+        """GPS_SATS_TRACKED: of all constellations together, where the receiver reports each apart."""
+        count = self._number(text, 0, MOST_SATELLITES)
+        if count is None:
+            return
+        if talker != "GN":
+            self._used[talker] = int(count)
+            count = sum({**self._used_before, **self._used}.values())
+        yield Update("GPS_SATS_TRACKED", min(int(count), MOST_SATELLITES))
+
+    def _angle(self, text: str, hemisphere: str, hemispheres: str, most: int) -> float | None:
+        """Degrees from ``ddmm.mmm`` and a letter, north and east positive; None when missing or absurd."""
+        if not text or not hemisphere:
+            return None
+        match = _ANGLE.fullmatch(text)
+        if match and hemisphere in hemispheres:
+            minutes = float(match[2])
+            degrees = int(match[1] or 0) + minutes / 60.0
+            if minutes < 60.0 and degrees <= most:
+                return -degrees if hemisphere == hemispheres[1] else degrees
+        self.counts["absurd values"] += 1
+        return None
+
+    def _number(self, text: str, low: float, high: float) -> float | None:
+        """None when missing or absurd."""
+        if not text:
+            return None
+        if _NUMBER.fullmatch(text) and low <= (number := float(text)) <= high:
+            return number
+        self.counts["absurd values"] += 1
+        return None
+
+    def _east_west(self, text: str, letter: str) -> float | None:
+        """Degrees, east positive."""
+        degrees = self._number(text, 0.0, 180.0)
+        if degrees is None or letter not in ("E", "W"):
+            return None
+        return degrees if letter == "E" else -degrees
+
+    def _variation(self, text: str, letter: str) -> float | None:
+        """The magnetic variation in degrees east; None also for zero, which most receivers send for "unknown"."""
+        return self._east_west(text, letter) or None
+
+    _KINDS: ClassVar[dict[str, Callable[[Decoder, str, Sequence[str]], Iterator[Update]]]] = {
+        "RMC": _rmc,
+        "GGA": _gga,
+        "GNS": _gns,
+        "GLL": _gll,
+        "VTG": _vtg,
+        "GSA": _gsa,
+        "GSV": _gsv,
+        "GST": _gst,
+        "ZDA": _zda,
+        "HDG": _hdg,
+        "HDM": _hdm,
+        "PGRME": _pgrme,
+        "PGRMF": _pgrmf,
+        "PASHR": _pashr,
+        "PSTI": _psti,
+    }

@@ -1,0 +1,250 @@
+"""The serial link that all serial drivers share: open, read in chunks, notice a vanished device, find the baud rate.
+
+A driver derives from `SerialPoller` and overrides `received`; `SerialOptions` is the base of its options. The port may
+be a device, a pseudo-terminal, or any URL that pyserial takes (``socket://``, ``rfc2217://``, ``spy://``, ``loop://``).
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from fixgw.errors import DeviceError, MissingLibrary
+from fixgw.plugin import Options, Poller
+
+if TYPE_CHECKING:
+    import serial
+
+    from fixgw.database import Database
+
+CHUNK = 4096  # bytes read at once, at most
+LOG_INTERVAL = 10.0  # seconds between complaints about the same device
+
+#: What ``baud: auto`` tries, the commonest first.
+BAUD_RATES = (9600, 4800, 38400, 115200, 57600, 19200)
+
+
+class SerialOptions(Options, frozen=True, kw_only=True):
+    port: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Device (`/dev/serial/by-id/...` stays the same across reboots), pseudo-terminal, or any "
+            "pyserial URL, for example `socket://host:port`",
+        ),
+    ]
+    baud: Annotated[
+        Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
+        Meta(description="Bits per second; `auto` tries the usual rates for as long as only garbage comes"),
+    ] = "auto"
+
+
+class SerialPoller(Poller):
+    """A plugin that reads a serial line on a thread of its own. Override `received`; perhaps `idle` and `lost`."""
+
+    Options: ClassVar[type[Options] | None] = SerialOptions
+    options: SerialOptions
+
+    reopen_delay_max: ClassVar[float] = 2.0
+    #: Seconds without bytes, or without sense in them, after which `health` says so and ``auto`` tries another rate.
+    patience: ClassVar[float] = 3.0
+    #: Seconds to let a burst gather, so that a fast line does not wake the thread for every few bytes.
+    gather: ClassVar[float] = 0.005
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self.clock: Callable[[], float] = time.monotonic
+        #: The open pyserial port; the polling thread's.
+        self.port: serial.Serial | None = None
+        #: Monotonic seconds of the last bytes, of the last that made sense (infinitely long ago: none yet), and of
+        #: the start of the search for a baud rate.
+        self.heard = self.made_sense = float("-inf")
+        self._searching_since = 0.0
+        self._auto = self.options.baud == "auto"
+        self._baud = BAUD_RATES[0] if self.options.baud == "auto" else self.options.baud
+        self._fd: int | None = None
+        self._complained = float("-inf")
+        self.counts["bytes"] = 0
+
+    # -- to override ---------------------------------------------------------------------------------------------------
+
+    def received(self, data: bytes) -> bool:
+        """Deal with `data`, at most `CHUNK` bytes, never none; returns whether any of it made sense."""
+        raise NotImplementedError
+
+    def idle(self) -> None:
+        """Nothing came for `poll_timeout` seconds: the place for time-outs."""
+
+    # -- what is there for the driver ----------------------------------------------------------------------------------
+
+    def complain(self, message: str, *details: object) -> None:
+        """Log a warning about bad input, at most one in `LOG_INTERVAL` seconds."""
+        now = self.clock()
+        if now - self._complained >= LOG_INTERVAL:
+            self._complained = now
+            self.log.warning(message, *details)
+
+    # -- the contract --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        try:
+            _pyserial().serial_for_url(options.port, do_not_open=True)
+        except ImportError as error:
+            yield "port", str(error)
+        except OSError:
+            pass  # a URL that looks for hardware, and did not find it now
+        except ValueError as error:
+            yield "port", str(error)
+
+    def run(self) -> None:
+        _pyserial()
+        super().run()
+
+    def health(self) -> str:
+        if trouble := super().health():
+            return trouble
+        now = self.clock()
+        if now - self.heard > self.patience:
+            return "no data"
+        if now - self.made_sense > self.patience:
+            return f"only garbage at {self._baud} baud: " + (
+                "trying other rates" if self._auto else "check the baud rate"
+            )
+        return ""
+
+    def get_status(self) -> Mapping[str, Any]:
+        connected, *counts = super().get_status().items()
+        return dict([("port", self.options.port), ("baud", self._baud), connected, *counts])
+
+    def open(self) -> None:
+        self.heard = self.made_sense = float("-inf")
+        self.port = self._open_patiently()
+        self._searching_since = self.clock()
+        self._fd = None
+        if self.port is not None:
+            with suppress(OSError, AttributeError):  # rfc2217:// and loop:// have none
+                self._fd = self.port.fileno()
+                self.port.timeout = 0
+
+    def poll(self, timeout: float) -> None:
+        data = self._read(timeout)
+        if not data:
+            self.idle()
+            return
+        now = self.heard = self.clock()
+        self.count("bytes", len(data))
+        if self.received(data):
+            self.made_sense = now
+        elif self._auto and now - max(self.made_sense, self._searching_since) > self.patience:
+            self._next_baud(now)
+
+    def close(self) -> None:
+        port, self.port, self._fd = self.port, None, None
+        if port is not None:
+            _close(port)
+
+    def _read(self, timeout: float) -> bytes:
+        port = self.port
+        if port is None:  # stopped while opening
+            return b""
+        try:
+            if self._fd is None:
+                data = port.read(1)
+                return data + port.read(min(port.in_waiting, CHUNK - 1)) if data else data
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            if not poll.poll(timeout * 1000):
+                return b""
+            self.stopping.wait(self.gather)
+            data = port.read(CHUNK)
+        except (OSError, ValueError, TypeError) as error:
+            raise DeviceError(f"{self.options.port} went away") from error
+        if not data:  # ready, and yet nothing: never spin on it
+            self.stopping.wait(0.02)
+        return data
+
+    def _next_baud(self, now: float) -> None:
+        assert self.port is not None
+        self._baud = BAUD_RATES[(BAUD_RATES.index(self._baud) + 1) % len(BAUD_RATES)]
+        self._searching_since = now
+        self.log.info("only garbage: trying %d baud", self._baud)
+        try:
+            self.port.baudrate = self._baud
+            self.port.reset_input_buffer()
+        except Exception as error:  # termios.error is not an OSError
+            raise DeviceError(f"{self.options.port}: {error}") from error
+
+    def _open_patiently(self) -> serial.Serial | None:
+        """Open the port; None when the plugin is being stopped meanwhile.
+
+        Opening may take many seconds (a name to look up, a host that does not answer) and cannot be interrupted. It
+        has a thread of its own, so that a stop need not wait for it: whoever comes second closes the port.
+        """
+        options = self.options
+        result: list[serial.Serial | Exception] = []
+        done = threading.Event()
+        lock = threading.Lock()
+        abandoned = False
+
+        def work() -> None:
+            try:
+                port: Any = _pyserial().serial_for_url(options.port, do_not_open=True)
+                port.baudrate = self._baud
+                port.timeout = self.poll_timeout
+                if not options.port.startswith("loop:"):
+                    port.exclusive = True
+                port.open()
+            except Exception as error:
+                port = error
+            with lock:
+                result.append(port)
+                if abandoned and not isinstance(port, Exception):
+                    _close(port)
+            done.set()
+
+        threading.Thread(target=work, name=f"{self.name} opening", daemon=True).start()
+        while not done.wait(0.05):
+            self.alive = self.clock()
+            if self.stopping.is_set():
+                with lock:
+                    abandoned = True
+                    if result and not isinstance(result[0], Exception):
+                        _close(result[0])
+                return None
+        port = result[0]
+        if isinstance(port, Exception):
+            raise DeviceError(f"{options.port}: {_in_words(port)}") from port
+        return port
+
+
+def _pyserial() -> Any:
+    """The library, when it is first needed."""
+    try:
+        import serial
+    except ImportError:
+        raise MissingLibrary("pyserial") from None
+    return serial
+
+
+def _close(port: serial.Serial) -> None:
+    with suppress(Exception):  # a vanished device may fail in many ways, and is gone anyway
+        port.close()
+
+
+def _in_words(error: Exception) -> str:
+    code = getattr(error, "errno", None)
+    if code == errno.ENOENT:
+        return "no such device"
+    if code == errno.EACCES:
+        return "permission denied (is the user in the group 'dialout'?)"
+    if code == errno.EBUSY or "exclusively lock" in str(error):
+        return "in use by another program"
+    return str(error) or type(error).__name__
