@@ -47,17 +47,17 @@ RHO0 = P0 / (GAS * T0)  # 1.225 kg/m³
 
 def pressure_at(height: float) -> float:
     """Pressure in Pa at a pressure altitude in m."""
-    return P0 * (1.0 - LAPSE * height / T0) ** EXPONENT
+    return P0 * math.pow(1.0 - LAPSE * height / T0, EXPONENT)
 
 
 def pressure_height(pressure: float) -> float:
     """Pressure altitude in m of a pressure in Pa."""
-    return T0 / LAPSE * (1.0 - (pressure / P0) ** (1.0 / EXPONENT))
+    return T0 / LAPSE * (1.0 - math.pow(pressure / P0, 1.0 / EXPONENT))
 
 
 def density_height(density: float) -> float:
     """Height in m at which the standard atmosphere has a density in kg/m³."""
-    return T0 / LAPSE * (1.0 - (density / RHO0) ** (1.0 / (EXPONENT - 1.0)))
+    return T0 / LAPSE * (1.0 - math.pow(density / RHO0, 1.0 / (EXPONENT - 1.0)))
 
 
 def indicated_altitude(pressure_altitude: float, altimeter_setting: float) -> float:
@@ -82,7 +82,7 @@ def signed(angle: float) -> float:
 
 
 class Leg(NamedTuple):
-    """Fly to a waypoint (degrees) at an altitude (ft, with the correct altimeter setting) and a cruise speed (knots)."""
+    """Fly to a waypoint (degrees) at an altitude (ft, with the correct altimeter setting), then at a speed (knots)."""
 
     name: str
     lat: float
@@ -135,6 +135,7 @@ class Aircraft:
     POWER = 160.0 * HP  # W, at RATED_RPM and RATED_MAP
     RATED_RPM = 2700.0
     RATED_MAP = 28.6  # inHg: full throttle at sea level
+    FRICTION_MAP = 6.0  # inHg: what just keeps it turning
     IDLE_POWER = 0.06  # of POWER
     PROPELLER = 1.88  # m, diameter
     POWER_COEFFICIENT = (0.0652, 0.0216)  # standing still, and what it loses per unit of advance ratio
@@ -325,12 +326,13 @@ class Aircraft:
 
         self.rpm = self._follow("rpm", self._propeller_rpm(power, speed), 0.4, dt)
         ambient = self.pressure / INHG
-        self.map = min(self.RATED_MAP * power / self.POWER * self.RATED_RPM / self.rpm, ambient)
-        self.throttle = _limit((self.map - 8.0) / (ambient - 8.0), 1.0)
+        useful = self.RATED_MAP - self.FRICTION_MAP
+        self.map = min(self.FRICTION_MAP + useful * power / self.POWER * self.RATED_RPM / self.rpm, ambient)
+        self.throttle = (self.map - self.FRICTION_MAP) / (ambient - self.FRICTION_MAP)
         self.mixture = self._follow("mixture", 1.0 if self.climb > 200.0 or self.altitude < 3000.0 else 0.8, 5.0, dt)
 
         # From here on, what speed and manifold pressure make of it.
-        load = self.rpm / self.RATED_RPM * self.map / self.RATED_MAP  # of POWER
+        load = self.rpm / self.RATED_RPM * (self.map - self.FRICTION_MAP) / useful  # of POWER
         pounds = load * self.POWER / HP * (0.45 + 0.09 * (self.mixture - 0.8) / 0.2)
         self.fuel_flow = self._follow("flow", pounds / GALLON_OF_AVGAS, 0.5, dt)
         self.fuel_pressure = 5.5 - 0.08 * self.fuel_flow

@@ -1,0 +1,190 @@
+"""The virtual aircraft as a source of data, for all that no virtual instrument measures.
+
+It writes the values of the flight in the simulators' current world, or in a world of its own when there is none. Its
+source name begins with ``sim/``, so that what it writes can never pass for the real thing. What a person or a client
+sets - altimeter setting, trims, buttons - is written once, unless somebody has already set it, and then left alone; the
+indicated altitude follows the altimeter setting as that of an altimeter does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import msgspec
+
+from fixgw import plugin
+from fixgw.database import NEVER, Database, Item, Value
+from fixgw.errors import BadValue, DeviceError
+
+if TYPE_CHECKING:
+    from fixgw.hw_sim.world import World
+
+TICK = 0.05  # s
+#: Seconds between two writes of a key, unless its tolerance asks for more; `SLOW` for those that are not listed.
+PERIODS = {
+    0.05: ("PITCH", "ROLL", "YAW", "ROT", "AOA", "ANORM", "ALAT", "ALONG"),
+    0.1: ("IAS", "CAS", "TAS", "ALT", "PALT", "VS", "HEAD", "AIRPRESS", "DIFFAIRPRESS", "CDI", "GSI"),
+    0.2: ("TACH*", "PROP*", "MAP*", "THR*", "MIX*", "OILP*", "FUELF*", "FUELP*", "VOLT", "CURRNT", "GS", "TRACK*"),
+    0.5: ("EGT*", "CHT*", "OILT*", "H2OT*"),
+}
+SLOW = 1.0
+WRITES_PER_TOLERANCE = 3
+STANDSTILL = 1.0  # s
+
+#: What goes with the flight but does not change.
+STEADY: dict[str, Value] = {
+    "MAVSTATE": "READY",
+    "MAVMODE": "AUTO",
+    "MAVMSG": "Simulated flight",
+    "MAVADJ": False,
+    "MAVWPVALID": True,
+    "BAT_REMAINING": 100,
+    "BAT_VOLTAGE": 4.1,
+    "BAT_CHARGING": False,
+    "POWER_FAIL": False,
+    **{f"TIREP{wheel}": 34.0 for wheel in (1, 2, 3)},
+    **{f"TIRET{wheel}": 18.0 for wheel in (1, 2, 3)},
+    **{f"TIREB{wheel}": False for wheel in (1, 2, 3)},
+}
+
+
+def _matches(key: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in patterns)
+
+
+class Options(plugin.Options, frozen=True, kw_only=True):
+    except_: Annotated[
+        tuple[str, ...], msgspec.Meta(description="Keys, or patterns such as GPS_*, that other connections write.")
+    ] = msgspec.field(name="except", default=())
+
+
+class Plugin(plugin.Poller):
+    """Writes everything once before `run` returns, then each key at its own pace."""
+
+    Options: ClassVar[type[plugin.Options] | None] = Options
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self._world: World | None = None
+        self._own_world: World | None = None
+        self._items: dict[int, list[Item]] = {}  # those to write every so many ticks
+        self._ticks = 0
+        self._next = 0.0
+        self._values: Mapping[str, Value] = {}
+        self._values_since = 0.0
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> list[tuple[str, str]]:
+        return [
+            (f"except.{i}", f"no item matches {pattern!r}")
+            for i, pattern in enumerate(options.except_)
+            if not any(_matches(key, (pattern,)) for key in db)
+        ]
+
+    def run(self) -> None:
+        from fixgw.hw_sim import world
+
+        if not self.source.startswith("sim/"):
+            self.source = f"sim/{self.source}"
+        self._world = world.current()
+        if self._world is None:
+            self._world = self._own_world = world.World()
+            self._own_world.start()
+        self._next = self._values_since = time.monotonic()
+        try:
+            self._write_settings()
+            self._write_flight()
+        except BaseException:
+            self.stop()
+            raise
+        super().run()
+
+    def stop(self) -> None:
+        super().stop()
+        if self._own_world is not None:
+            self._own_world.stop()
+
+    def get_status(self) -> Mapping[str, Any]:
+        return {"keys": sum(map(len, self._items.values())), **super().get_status()}
+
+    def poll(self, timeout: float) -> None:
+        now = time.monotonic()
+        if self.stopping.wait(min(timeout, self._next - now)):
+            return
+        self._next = max(self._next + TICK, now)
+        self._ticks += 1
+        values = self._look()
+        for every, items in self._items.items():
+            if self._ticks % every == 0:
+                for item in items:
+                    self._write(item, values[item.key])
+                self.count("writes", len(items))
+
+    # -- at the start --------------------------------------------------------------------------------------------------
+
+    def _write_settings(self) -> None:
+        """Give what nobody has set a value, and the pilot's settings those of the flight."""
+        assert self._world is not None
+        offset = self._world.aircraft.time.astimezone().utcoffset()
+        wanted: dict[str, Value] = {
+            "BARO": self._world.aircraft.qnh,
+            "TZONE": offset.total_seconds() / 3600.0 if offset else 0.0,
+            "ACID": "SIM",
+            "COMACTNAME1": "Tower",
+            "COMSTDNAME1": "Emergency",
+        }
+        for item in self.db.items():
+            if item.definition.setting and not item.tolerance and not _matches(item.key, self.options.except_):
+                if item.key in wanted:
+                    self._write(item, wanted[item.key])
+                elif item.reading.stamp == NEVER:
+                    item.write(item.reading.value, self.source)
+
+    def _write_flight(self) -> None:
+        """Write every value that there is an item for, and decide how often."""
+        for key, value in self._look().items():
+            if key not in self.db or _matches(key, self.options.except_):
+                continue
+            item = self.db.item(key)
+            try:
+                self._write(item, value)
+            except BadValue as error:
+                self.log.warning("not written: %s", error)
+                continue
+            period = next((p for p, patterns in PERIODS.items() if _matches(key, patterns)), SLOW)
+            if item.tolerance:
+                period = min(period, item.tolerance / WRITES_PER_TOLERANCE)
+            self._items.setdefault(max(1, int(period / TICK + 1e-6)), []).append(item)
+
+    # -- all the time --------------------------------------------------------------------------------------------------
+
+    def _look(self) -> Mapping[str, Value]:
+        """The values of this moment. Raises `DeviceError` when the flight has stopped: they would be stale."""
+        assert self._world is not None
+        values, now = self._world.values, time.monotonic()
+        if values is not self._values:
+            self._values, self._values_since = values, now
+        elif now - self._values_since > STANDSTILL:
+            raise DeviceError("the virtual aircraft stands still")
+        return {**values, **STEADY, **self._as_shown(values)}
+
+    def _as_shown(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """What depends on the cockpit: the altimeter's setting, the clock's time zone."""
+        from fixgw.hw_sim.aircraft import indicated_altitude
+
+        assert self._world is not None
+        shown: dict[str, Value] = {"TIMEL": self._world.aircraft.time.astimezone().strftime("%H:%M:%S")}
+        if "BARO" in self.db:
+            shown["ALT"] = indicated_altitude(float(values["PALT"]), float(self.db.read("BARO").value))
+        return shown
+
+    def _write(self, item: Item, value: Value) -> None:
+        """Write, unless it is a setting that somebody else has set."""
+        if item.definition.setting:
+            reading = item.reading
+            if not reading.old and reading.source not in ("", "initial", self.source):
+                return
+        item.write(value, self.source)

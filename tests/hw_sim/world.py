@@ -1,0 +1,108 @@
+"""The world of a bench: the virtual aircraft flies in real time, and virtual instruments look at it.
+
+    with World() as world:
+        world.attach(Gps(VirtualPort(path)))
+        ...
+
+Everything happens on one thread, so that an instrument may look at the aircraft as it likes; other threads take
+`World.values`, which is replaced whole. Whoever runs in the same process finds the world with `current`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Protocol
+
+from fixgw.hw_sim.aircraft import Aircraft, Value
+
+log = logging.getLogger(__name__)
+
+RATE = 40.0  # steps a second
+LONGEST_STEP = 1.0  # s; after a longer pause of the machine the flight goes on where it was
+
+
+class Instrument(Protocol):
+    """Something that is attached to the world."""
+
+    def tick(self, aircraft: Aircraft, now: float, /) -> None:
+        """Do what is due at `now`, in monotonic seconds. Called `RATE` times a second on the world's thread; must not
+        block."""
+
+    def close(self) -> None:
+        """Let go of everything; called once, when the world has stopped."""
+
+
+class World:
+    """An aircraft that flies from `start` (or entering the context) to `stop`, with the instruments attached to it."""
+
+    def __init__(self, aircraft: Aircraft | None = None) -> None:
+        self.aircraft = aircraft or Aircraft(datetime.now(UTC))
+        #: The aircraft's values, by key; replaced whole at every step. Any thread; do not change them.
+        self.values: Mapping[str, Value] = self.aircraft.values()
+        self._instruments: tuple[Instrument, ...] = ()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def attach(self, instrument: Instrument) -> None:
+        """Have `instrument` look at the aircraft from now on, and closed with the world. Any thread."""
+        self._instruments = (*self._instruments, instrument)
+
+    def start(self) -> None:
+        """Fly, and become `current`."""
+        global _current
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="world", daemon=True)
+        self._thread.start()
+        _current = self
+
+    def stop(self) -> None:
+        """Stop flying, and close every instrument; harmless when stopped."""
+        global _current
+        if _current is self:
+            _current = None
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        instruments, self._instruments = self._instruments, ()
+        for instrument in instruments:
+            instrument.close()
+
+    def __enter__(self) -> World:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        period = 1.0 / RATE
+        last = due = time.monotonic()
+        while not self._stopping.wait(max(0.0, due - time.monotonic())):
+            now = time.monotonic()
+            due = max(due + period, now)
+            self.aircraft.step(min(now - last, LONGEST_STEP))
+            last = now
+            self.values = self.aircraft.values()
+            for instrument in self._instruments:
+                try:
+                    instrument.tick(self.aircraft, now)
+                except Exception:
+                    log.exception("%s failed, and is out of the world", type(instrument).__name__)
+                    self._instruments = tuple(i for i in self._instruments if i is not instrument)
+                    instrument.close()
+
+
+_current: World | None = None
+
+
+def current() -> World | None:
+    """The world that flies in this process, if one does."""
+    return _current

@@ -1,0 +1,86 @@
+"""The world of a bench: an aircraft in real time, and the instruments attached to it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+
+from fixgw.hw_sim import world
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.world import World
+
+
+class Witness:
+    """An instrument that counts its ticks, and fails when told to."""
+
+    def __init__(self, fails_at: int = 0) -> None:
+        self.times: list[float] = []
+        self.closed = 0
+        self.enough = threading.Event()
+        self.threads: set[str] = set()
+        self._fails_at = fails_at
+
+    def tick(self, aircraft: Aircraft, now: float) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.times.append(now)
+        if len(self.times) == 10:
+            self.enough.set()
+        if len(self.times) == self._fails_at:
+            raise RuntimeError("broken on purpose")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_it_flies_in_real_time_and_tells_its_instruments() -> None:
+    witness = Witness()
+    with World() as flying:
+        began, first = time.monotonic(), flying.aircraft.flight_time
+        flying.attach(witness)
+        assert witness.enough.wait(10)
+        flown, real = flying.aircraft.flight_time - first, time.monotonic() - began
+        assert flown == pytest.approx(real, abs=0.2)
+    assert witness.threads == {"world"}
+    assert witness.closed == 1
+
+
+def test_its_values_are_replaced_not_changed() -> None:
+    witness = Witness()
+    with World() as flying:
+        before = flying.values
+        copy = dict(before)
+        flying.attach(witness)
+        assert witness.enough.wait(10)
+        assert flying.values is not before
+        assert dict(before) == copy
+
+
+def test_it_is_current_while_it_flies() -> None:
+    assert world.current() is None
+    with World() as flying:
+        assert world.current() is flying
+    assert world.current() is None
+
+
+def test_it_stops_at_once_and_leaves_no_thread() -> None:
+    flying = World()
+    flying.start()
+    began = time.monotonic()
+    flying.stop()
+    assert time.monotonic() - began < 1.0
+    assert not [t for t in threading.enumerate() if t.name == "world"]
+    flying.stop()
+
+
+def test_an_instrument_that_fails_leaves_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    broken, witness = Witness(fails_at=2), Witness()
+    with caplog.at_level(logging.ERROR), World() as flying:
+        flying.attach(broken)
+        flying.attach(witness)
+        assert witness.enough.wait(10)
+    assert len(broken.times) == 2
+    assert broken.closed == 1
+    assert "Witness failed, and is out of the world" in caplog.text
