@@ -1,0 +1,1 @@
+"""NetFIX, the line protocol of displays: the sentence codec, and a client."""

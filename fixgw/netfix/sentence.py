@@ -1,0 +1,236 @@
+"""NetFIX sentences: bytes to lines, lines to commands, readings to text. Sans-I/O, for both ends of a connection.
+
+A sentence is a line of UTF-8 text of at most `LONGEST_LINE` bytes. Nothing here raises on what comes from the other
+end: what cannot be used becomes `Garbage`, an unknown `Command`, or None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import product
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL
+
+if TYPE_CHECKING:
+    from fixgw.database import Definition, Reading, Value
+
+PORT = 3490
+LONGEST_LINE = 4096
+#: Bytes of an overlong line that are read and thrown away before the connection is given up.
+PATIENCE = 1 << 20
+
+UNKNOWN_KEY = "001"
+WRONG_SUBSCRIPTION = WRONG_FLAG = "002"
+WRONG_VALUE = "003"
+UNKNOWN_COMMAND = "004"
+NOT_PERMITTED = "005"
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+_UNFIT = dict.fromkeys((*range(32), *range(127, 160), 8232, 8233), " ")
+_SEPARATOR = {ord(";"): ","}
+
+
+def clean(text: str) -> str:
+    """`text` as it can travel: ``;`` becomes ``,``, control characters and line ends become spaces."""
+    if text.isprintable() and ";" not in text:
+        return text
+    return text.translate(_UNFIT | _SEPARATOR).encode("utf-8", "replace").decode()
+
+
+def text_of(value: Value | None) -> str:
+    """A value on the wire: shortest decimal, ``True`` or ``False``, bare text, ``None`` for an unset aux value."""
+    return clean(value) if isinstance(value, str) else repr(value)
+
+
+def value_of(text: str, kind: str = "") -> Value | None:
+    """The value that `text` stands for, of type `kind` (``"float"`` ...), or of the type that it looks like.
+
+    Text that does not fit the type stays text.
+    """
+    if text == "None" and kind != "str":
+        return None
+    if kind in ("", "bool") and text in ("True", "False"):
+        return text == "True"
+    for name, convert in (("int", int), ("float", float)):
+        if kind in ("", name):
+            try:
+                number = convert(text)
+            except ValueError:
+                continue
+            if math.isfinite(number):
+                return number
+    return text
+
+
+_LAYOUTS = ((ANNUNCIATE, BAD, FAIL), (ANNUNCIATE, BAD, FAIL, SECFAIL), (ANNUNCIATE, OLD, BAD, FAIL, SECFAIL))
+_FLAGS = {
+    "".join(bits): (
+        sum(flag for flag, bit in zip(layout, bits, strict=True) if bit == "1" and flag != OLD),
+        sum(layout) & ~OLD,
+    )
+    for layout in _LAYOUTS
+    for bits in product("01", repeat=len(layout))
+}
+
+
+def flags_of(text: str) -> tuple[int, int] | None:
+    """(flags, mask) that ``abf``, ``abfs`` or ``aobfs`` characters from a client set (old is the clock's); or None."""
+    return _FLAGS.get(text)
+
+
+def flag_bits(text: str) -> int:
+    """The bits of the five ``aobfs`` characters that a server sends; what is missing counts as not set."""
+    return sum(flag for flag, bit in zip(_LAYOUTS[2], text, strict=False) if bit == "1")
+
+
+def update(key: str, reading: Reading) -> str:
+    """``KEY;value;aobfs``."""
+    return f"{key};{text_of(reading.value)};{reading.flag_text}"
+
+
+def aux_update(key: str, name: str, value: Value | None) -> str:
+    """``KEY.aux;value``."""
+    return f"{key}.{name};{text_of(value)}"
+
+
+# -- lines -------------------------------------------------------------------------------------------------------------
+
+
+class Garbage(msgspec.Struct, frozen=True, gc=False):
+    """A line that is not a sentence: overlong, with a NUL, or not UTF-8. `echo` is (the beginning of) it, cleaned."""
+
+    echo: str
+
+
+def sanitized(text: str) -> str:
+    """`text` with a replacement character for everything that is not printable."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+class LineSplitter:
+    """Bytes in, lines out, in bounded memory; lines end with ``\\n`` or ``\\r\\n``, empty ones are dropped.
+
+    An overlong line is reported once, as soon as it is one, and skipped to its end; after `patience` skipped bytes
+    `hopeless` is True.
+    """
+
+    def __init__(self, longest: int = LONGEST_LINE, patience: int = PATIENCE) -> None:
+        self._longest = longest
+        self._patience = patience
+        self._tail = bytearray()
+        self._skipped = 0  # bytes of an overlong line; 0 = the line is not (known to be) overlong
+
+    @property
+    def hopeless(self) -> bool:
+        return self._skipped > self._patience
+
+    def feed(self, data: bytes) -> list[str | Garbage]:
+        """The lines that `data` completes."""
+        lines: list[str | Garbage] = []
+        if self._skipped:
+            _, newline, rest = data.partition(b"\n")
+            if not newline:
+                self._skipped += len(data)
+                return lines
+            self._skipped = 0
+            data = rest
+        self._tail += data
+        if b"\n" in data:
+            *complete, self._tail = self._tail.split(b"\n")
+            for raw in complete:
+                if raw.endswith(b"\r"):
+                    del raw[-1]
+                if raw:
+                    lines.append(self._line(raw))
+        if len(self._tail) > self._longest:
+            lines.append(self._line(self._tail))
+            self._skipped = len(self._tail)
+            self._tail = bytearray()
+        return lines
+
+    def _line(self, raw: bytearray) -> str | Garbage:
+        if len(raw) > self._longest:
+            return Garbage(sanitized(raw[:40].decode("utf-8", "replace")))
+        if 0 not in raw:
+            try:
+                return raw.decode()
+            except UnicodeDecodeError:
+                pass
+        return Garbage(sanitized(raw.decode("utf-8", "replace")))
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+class Command(msgspec.Struct, frozen=True, gc=False):
+    """One line from a client.
+
+    `letter` is that of the command (``"r"`` for ``@r``), ``"="`` for a value sentence, empty for anything else. `key`
+    is what follows, for ``@w``, ``@f`` and value sentences up to the first ``;``, and `rest` what comes after that,
+    None without a ``;``.
+    """
+
+    letter: str
+    key: str
+    rest: str | None
+    line: str
+
+    def error(self, code: str) -> str:
+        """The reply that refuses the command: its beginning, and the code."""
+        start = self.line if self.letter in ("", "x") else f"@{self.letter}{self.key}"
+        return f"{sanitized(start)}!{code}"
+
+
+_WITH_KEY = frozenset("rsuqlx")
+_WITH_VALUE = frozenset("wf")
+
+
+def parse(line: str) -> Command:
+    """The command in `line`, which is not empty."""
+    if line[0] != "@":
+        key, semicolon, rest = line.partition(";")
+        return Command("=" if semicolon else "", key, rest, line)
+    letter = line[1:2]
+    if letter in _WITH_KEY:
+        return Command(letter, line[2:], None, line)
+    if letter in _WITH_VALUE:
+        key, semicolon, rest = line[2:].partition(";")
+        return Command(letter, key, rest if semicolon else None, line)
+    return Command("", "", None, line)
+
+
+# -- replies -----------------------------------------------------------------------------------------------------------
+
+
+def key_list(keys: Iterable[str]) -> str:
+    """The answer to ``@l``: one single line; ``ZZLOADER``, for which displays wait, comes last."""
+    ordered = sorted(keys, key="ZZLOADER".__eq__)
+    return f"@l{len(ordered)};0;{','.join(ordered)}"
+
+
+def report(definition: Definition) -> str:
+    """The answer to ``@q``: always eight fields. A number without a limit shows the widest that its type can hold."""
+    kind = definition.type
+    if kind == "bool":
+        low, high = "False", "False"
+    elif kind == "str":
+        low, high = "None", "None"
+    else:
+        convert, (lowest, highest) = _WIDEST[kind]
+        low = repr(convert(lowest if definition.min is None else definition.min))
+        high = repr(convert(highest if definition.max is None else definition.max))
+    return (
+        f"@q{definition.key};{clean(definition.description)};{kind};{low};{high};{clean(definition.units)};"
+        f"{definition.tolerance};{','.join(definition.aux)}"
+    )
+
+
+_WIDEST: dict[str, tuple[type[float] | type[int], tuple[float, float]]] = {
+    "float": (float, (-1.7976931348623157e308, 1.7976931348623157e308)),
+    "int": (int, (-(2**63), 2**63 - 1)),
+}

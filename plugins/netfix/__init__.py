@@ -1,0 +1,166 @@
+"""NetFIX for displays, consoles and other gateways.
+
+``type: server`` serves clients, ``client`` mirrors keys to and from other gateways (`outputs`), ``both`` does both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fixgw import database, plugin
+from fixgw.errors import PluginFail, Problem, did_you_mean
+from fixgw.netfix.sentence import PORT
+from fixgw.plugins.netfix.server import STOP_TIMEOUT, Server, network
+
+LOOPBACK = ("127.0.0.0/8", "::1")
+Names = tuple[str, ...]
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another gateway, and which keys go there and come from there."""
+
+    host: Annotated[str, Meta(min_length=1, description="The other gateway's host name or address.")]
+    port: Annotated[int, Meta(ge=1, le=65535, description="The other gateway's NetFIX port.")] = PORT
+    send: Annotated[Names, Meta(description="Keys, or patterns such as `EGT*`, that are written there.")] = ()
+    receive: Annotated[Names, Meta(description="Keys, or patterns, that are taken from there.")] = ()
+
+
+class Options(plugin.Options, frozen=True):
+    """Options of the `netfix` plugin."""
+
+    type: Annotated[
+        Literal["server", "client", "both"],
+        Meta(description="Serve clients, mirror keys to and from other gateways (`outputs`), or both."),
+    ] = "server"
+    host: Annotated[
+        str, Meta(description="Address to listen on; `0.0.0.0` is every IPv4 interface, `::` every interface.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = PORT
+    clients: Annotated[int, Meta(ge=1, le=10000, description="Most clients at a time; further ones are closed.")] = 100
+    allow: Annotated[Names, Meta(description="Networks whose hosts may connect.")] = LOOPBACK
+    write: Annotated[Names, Meta(description="Networks whose hosts may write values and flags.")] = LOOPBACK
+    admin: Annotated[Names, Meta(description="Networks whose hosts may stop the gateway.")] = LOOPBACK
+    outputs: Annotated[tuple[Output, ...], Meta(description="Other gateways to mirror keys to and from.")] = ()
+    rate_limit: Annotated[
+        dict[str, Annotated[float, Meta(gt=0)]],
+        Meta(description="Most updates a second, per key or pattern (`EGT*: 4`); changed flags always go out at once."),
+    ] = {}
+    refresh: Annotated[
+        bool,
+        Meta(
+            description="Let a client that writes back the very value it has just been told make it fresh again, "
+            "even when another source owns the item."
+        ),
+    ] = False
+    send_buffer: Annotated[
+        int, Meta(ge=4096, le=16777216, description="Bytes that the system may buffer for one client.")
+    ] = 131072
+    reply_buffer: Annotated[
+        int, Meta(ge=4096, le=16777216, description="Bytes of unread answers after which a client's requests wait.")
+    ] = 262144
+    stall_timeout: Annotated[
+        float, Meta(ge=1, le=3600, description="Seconds without reading anything after which a client is dropped.")
+    ] = 60.0
+
+
+class Plugin(plugin.PluginBase):
+    """The server, the links to other gateways, or both."""
+
+    Options = Options
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self.server: Server | None = None
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    @property
+    def port(self) -> int:
+        """The port listened on; with option 0 the actual one, once running."""
+        return self.server.port if self.server is not None else self.options.port
+
+    def run(self) -> None:
+        o = self.options
+        if o.type == "client":
+            return
+        self.server = Server(
+            self.db,
+            source=self.source,
+            host=o.host,
+            port=o.port,
+            clients=o.clients,
+            allow=o.allow,
+            write=o.write,
+            admin=o.admin,
+            rate_limit=o.rate_limit,
+            refresh=o.refresh,
+            send_buffer=o.send_buffer,
+            reply_buffer=o.reply_buffer,
+            stall_timeout=o.stall_timeout,
+            collect_status=_collect_status,
+            quit=self.quit,
+            log=self.log,
+        )
+        try:
+            self.server.open()
+        except OSError:
+            self.server.close()
+            self.server = None
+            raise
+        self._thread = threading.Thread(target=self._serve, args=(self.server,), name=self.name, daemon=True)
+        self._thread.start()
+        self.log.info("listening on %s port %d", o.host, self.server.port)
+
+    def _serve(self, server: Server) -> None:
+        try:
+            server.run()
+        finally:
+            self.running = False
+
+    def stop(self) -> None:
+        if self.server is not None and self._thread is not None:
+            self.server.stop()
+            self._thread.join(STOP_TIMEOUT)
+            if self._thread.is_alive():
+                raise PluginFail(f"{self.name}: its thread did not stop within {STOP_TIMEOUT} s")
+
+    def get_status(self) -> Mapping[str, Any]:
+        return {**(self.server.status() if self.server is not None else {})}
+
+    @classmethod
+    def check(cls, options: Any, db: database.Database) -> Iterable[Problem | tuple[str, str]]:
+        for option in ("allow", "write", "admin"):
+            for n, text in enumerate(getattr(options, option)):
+                try:
+                    network(text)
+                except ValueError as error:
+                    yield f"{option}.{n}", str(error)
+        if options.type == "client" and not options.outputs:
+            yield "type", "a client needs 'outputs': which gateway, and which keys"
+        if options.type == "server" and options.outputs:
+            yield "outputs", "needs type 'both' or 'client'"
+        for n, output in enumerate(options.outputs):
+            for option in ("send", "receive"):
+                for m, pattern in enumerate(getattr(output, option)):
+                    yield from _check_pattern(f"outputs.{n}.{option}.{m}", pattern, db)
+            if not (output.send or output.receive):
+                yield f"outputs.{n}", "neither sends nor receives anything"
+        for pattern in options.rate_limit:
+            yield from _check_pattern(f"rate_limit.{pattern}", pattern, db)
+
+
+def _check_pattern(option: str, pattern: str, db: database.Database) -> Iterable[tuple[str, str]]:
+    if not any(fnmatchcase(key, pattern) for key in db):
+        yield option, f"no item {pattern!r}{did_you_mean(pattern, db)}"
+
+
+def _collect_status() -> Mapping[str, Any]:
+    from fixgw import status
+
+    return status.get_dict()
