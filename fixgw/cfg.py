@@ -304,7 +304,7 @@ class Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             at = Positions(file, mark.line + 1, mark.column + 1) if mark else Positions(file, 1, 1)
-            self._abandon(at, _syntax(error))
+            self._abandon(at, _syntax(error, at, text))
         except yaml.reader.ReaderError as error:
             self._abandon(_position_of_control(file, text), f"not YAML: {error.reason}")
         finally:
@@ -517,9 +517,10 @@ def _overlay(base: tuple[Any, Positions], over: tuple[Any, Positions]) -> tuple[
     return value, at
 
 
-def _syntax(error: yaml.MarkedYAMLError) -> str:
+def _syntax(error: yaml.MarkedYAMLError, at: Positions, text: str) -> str:
     problem = error.problem or "cannot be read"
-    if "'\\t'" in problem:
+    line = "".join(text.split("\n")[at.line - 1 : at.line])
+    if line[at.column - 1 : at.column] == "\t":
         return "a tab where YAML does not allow one: indent with spaces"
     return f"not YAML: {error.context}: {problem}" if error.context else f"not YAML: {problem}"
 
@@ -541,17 +542,16 @@ def described(value: Any) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, (dict, list)):
-        return ("a mapping" if isinstance(value, dict) else "a list") if value else f"an empty {_KIND[type(value)]}"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
     try:
         text = repr(value)
     except ValueError:  # more digits than Python converts
         text = "a huge one"
     text = text if len(text) <= 50 else text[:47] + "..."
     return f"text {text}" if isinstance(value, str) else f"the number {text}"
-
-
-_KIND: dict[type, str] = {dict: "mapping", list: "list"}
 
 
 # -- the calls that existing plugins use -------------------------------------------------------------------------------

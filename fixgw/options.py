@@ -6,6 +6,7 @@ not fit, here they are all found.
 
 from __future__ import annotations
 
+import enum
 import json
 import re
 import types
@@ -35,7 +36,7 @@ def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: I
     found = list(_members(value, bare, at, name, also_known))
     yield from found
     if not found:  # the value as a whole: its type, its range, what its __post_init__ says
-        yield _problem(str(first), value, bare, at, name)
+        yield _problem(str(first), value, kind, at, name)
 
 
 def _members(value: Any, kind: Any, at: Positions, name: str, also_known: Iterable[str]) -> Iterator[Problem]:
@@ -87,60 +88,30 @@ def _bare(kind: Any, value: Any) -> Any:
     return kind
 
 
-# -- msgspec's words into ours -----------------------------------------------------------------------------------------
-
-_TYPES = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "yes or no",
-    "str": "text",
-    "array": "a list",
-    "object": "a mapping",
-    "null": "nothing",
-}
-_LIMITS = {">=": "at least", ">": "more than", "<=": "at most", "<": "less than"}
-_PATH = re.compile(r" - at (?:`key` in )?`\$[^`]*`\Z")
-_EXPECTED = re.compile(r"Expected `([^`]*)`(.*)\Z", re.DOTALL)
-_LIMIT = re.compile(r" (of length )?(>=|<=|>|<) (\S+)\Z")
-_LENGTH = re.compile(r" of length (\d+(?: to \d+)?), got (\d+)\Z")
-_PATTERN = re.compile(r" matching regex (.*)\Z", re.DOTALL)
+_PATH = re.compile(r" - at (?:`key` in )?`\$([^`]*)`\Z")
 
 
 def _problem(text: str, value: Any, kind: Any, at: Positions, name: str) -> Problem:
+    """msgspec's message about `value` in our words."""
     nested = _PATH.search(text)
-    text = _PATH.sub("", text)
-    if nested and not isinstance(value, (dict, list)):
-        nested = None
-    elif nested:  # of a union of mappings, say: msgspec knows the place, we only its name
-        name = (name + nested.group().split("`$")[-1].rstrip("`")).lstrip(".")
-    words = text
-    if get_origin(kind) is Literal:
-        choices = get_args(kind)
-        words = f"expected {_listed(choices)}, got {described(value)}"
+    if nested:  # deep in something that has no one type to go by: the value is not at hand, its place is
+        text = _PATH.sub("", text)
+        if isinstance(value, (dict, list)):
+            name = (name + nested.group(1)).lstrip(".")
+    elif text.startswith(("Expected ", "Invalid enum value ")):
+        text = f"expected {_in_words(kind)[0]}, got {described(value)}"
         if isinstance(value, str):
-            words += did_you_mean(value, [c for c in choices if isinstance(c, str)])
-    elif match := _EXPECTED.match(text):
-        kinds, rest = match.groups()
-        got = "" if nested else f", got {described(value)}"
-        words = f"expected {_type_words(kinds)}"
-        if limit := _LIMIT.match(rest):
-            length, relation, bound = limit.groups()
-            bound = bound.removesuffix(".0")
-            unit = ("" if not length else " characters" if kinds == "str" else " entries").replace(
-                "s", "", bound == "1"
-            )
-            words += f" of {_LIMITS[relation]} {bound}{unit}" if length else f", {_LIMITS[relation]} {bound}"
-        elif length_match := _LENGTH.match(rest):
-            words += f" of {length_match.group(1)}"
-            got = f", got {length_match.group(2)}"
-        elif pattern := _PATTERN.match(rest):
-            words += f" of the form {pattern.group(1)}"
-        words += got
-    return at.problem(f"{name}: {words}" if name else words)
+            text += did_you_mean(value, _choices(kind))
+    return at.problem(f"{name}: {text}" if name else text)
 
 
-def _type_words(kinds: str) -> str:
-    return " or ".join(_TYPES.get(k, k) for k in kinds.split(" | ") if k != "null") or "nothing"
+def _choices(kind: Any) -> list[str]:
+    """The words that a type allows, where it allows just some."""
+    if get_origin(kind) is Literal:
+        return [c for c in get_args(kind) if isinstance(c, str)]
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return [m.value for m in kind if isinstance(m.value, str)]
+    return [c for member in get_args(kind) for c in _choices(member)]
 
 
 def _listed(choices: Iterable[Any]) -> str:
@@ -208,12 +179,16 @@ def _in_words(kind: Any) -> tuple[str, list[tuple[str, type[msgspec.Struct]]]]:
         return " or ".join(w for w, _ in members), [n for _, nested in members for n in nested]
     if _is_struct(kind):
         return "mapping", [("", kind)]
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return _listed(m.value for m in kind), []
     if origin in (list, tuple, set, frozenset) or kind in (list, tuple, set, frozenset):
         members = [_in_words(a) for a in arguments]
         words = "list" if not members else f"list of {' and '.join(w for w, _ in members)}"
         return words, [("[]" + s, n) for _, nested in members for s, n in nested]
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        (_, _), (words, nested) = _in_words(arguments[0]), _in_words(arguments[1])
+        if len(arguments) < 2:
+            return "mapping", []
+        words, nested = _in_words(arguments[1])
         return f"mapping of name to {words}", [(".*" + s, n) for s, n in nested]
     words = {int: "whole number", float: "number", bool: "yes/no", str: "text", dict: "mapping"}.get(kind, "anything")
     return words, []
@@ -231,6 +206,9 @@ def _limits(meta: msgspec.Meta) -> str:
         if high is not None:
             parts.append(f"{'at most' if meta.lt is None else 'less than'} {high}")
         words = ", " + " and ".join(parts)
+    if meta.min_length is not None or meta.max_length is not None:
+        low, high = meta.min_length or 0, meta.max_length
+        words += f", {low} to {high} long" if high is not None else f", at least {low} long"
     if meta.pattern:
         words += f", of the form {meta.pattern}"
     return words

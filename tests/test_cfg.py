@@ -1,0 +1,372 @@
+"""YAML with positions: what is read, where it stands, and every way in which a file can be wrong."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fixgw import cfg
+from fixgw.errors import ConfigurationError
+
+
+def tree(directory: Path, **files: str) -> Path:
+    """Files in `directory`; ``main`` is main.yaml, ``a__b`` is a/b.yaml, the rest are NAME.yaml."""
+    for name, text in files.items():
+        path = directory / (name.replace("__", "/") + ".yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return directory / "main.yaml"
+
+
+def read(directory: Path, **files: str) -> Any:
+    return cfg.from_yaml(tree(directory, **files))
+
+
+def problems(directory: Path, **files: str) -> list[str]:
+    """The problems of main.yaml, without the directory."""
+    reader = cfg.Reader(tree(directory, **files))
+    reader.read(reader.main)
+    return [str(p).replace(f"{directory}{os.sep}", "") for p in reader.sorted_problems()]
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("yes", True),
+        ("Off", False),
+        ("true", True),
+        ("~", None),
+        ("", None),
+        ("17", 17),
+        ("-1_000", -1000),
+        ("0x180", 0x180),
+        ("0b101", 5),
+        ("017", 15),
+        ("0o17", 15),
+        ("08", "08"),
+        ("0", 0),
+        ("2.5", 2.5),
+        ("-.5", -0.5),
+        ("1.", 1.0),
+        ("1e6", 1e6),
+        (".inf", math.inf),
+        ("'17'", "17"),
+        ('"yes"', "yes"),
+        ("!!str 17", "17"),
+        ("!!float 17", 17.0),
+        ("plain text", "plain text"),
+        ("12:30", "12:30"),
+        ("2024-01-01", "2024-01-01"),
+        ("1.2.3.4", "1.2.3.4"),
+        ("-", [None]),
+        ("[1, [2]]", [1, [2]]),
+        ("{a: {b: c}}", {"a": {"b": "c"}}),
+        ("9" * 5000, "9" * 5000),
+    ],
+)
+def test_a_scalar_is_read_as_a_person_means_it(tmp_path: Path, text: str, value: Any) -> None:
+    block = "\n  " if text == "-" else " "
+    result = read(tmp_path, main=f"key:{block}{text}\n")["key"]
+    assert result == value
+    assert type(result) is type(value)
+
+
+def test_not_a_number_is_read(tmp_path: Path) -> None:
+    assert math.isnan(read(tmp_path, main="key: .nan")["key"])
+
+
+def test_numbers_can_be_keys(tmp_path: Path) -> None:
+    assert read(tmp_path, main="0x300: a\n5: b\n") == {0x300: "a", 5: "b"}
+
+
+def test_an_empty_file_is_an_empty_mapping(tmp_path: Path) -> None:
+    assert read(tmp_path, main="# nothing\n") == {}
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    assert read(tmp_path, main="\ufeffa: 1\n") == {"a": 1}
+
+
+def test_anchors_aliases_and_merge_keys_work(tmp_path: Path) -> None:
+    value = read(
+        tmp_path,
+        main="base: &base {a: 1, b: {c: 2}}\nlist: &limits [Min, Max]\none: {<<: *base, a: 5}\n"
+        "two: *limits\nthree: {<<: [{b: 7}, *base]}\n",
+    )
+    assert value["one"] == {"a": 5, "b": {"c": 2}}
+    assert value["two"] == ["Min", "Max"]
+    assert value["three"] == {"a": 1, "b": 7}
+
+
+def test_what_an_alias_stands_for_is_a_copy(tmp_path: Path) -> None:
+    value = read(tmp_path, main="a: &a {x: [1]}\nb: *a\n")
+    value["b"]["x"].append(2)
+    assert value["a"] == {"x": [1]}
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(st.characters(codec="ascii"))
+)
+TREES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abcXYZ_", min_size=1), inner)
+)
+
+
+@given(TREES, st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_what_yaml_writes_is_read_back(tmp_path: Path, value: Any, flow: bool) -> None:
+    text = yaml.safe_dump({"value": value}, default_flow_style=flow)
+    assert read(tmp_path, main=text) == {"value": value}
+
+
+def test_it_works_without_the_parser_in_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cfg, "_Loader", yaml.SafeLoader)
+    value, at = cfg.from_yaml(tree(tmp_path, main="a: [1, {b: yes}]\n"), metadata=True)
+    assert value == {"a": [1, {"b": True}]}
+    assert (at["a"][1]["b"].line, at["a"][1]["b"].column) == (1, 12)
+    assert problems(tmp_path, main="a: 1\na: 2\n") == [
+        "main.yaml:2:1: 'a' is here a second time; the first is in line 1"
+    ]
+    assert problems(tmp_path, main="a: \x01\n") == [
+        "main.yaml:1:4: not YAML: special characters are not allowed",
+    ]
+
+
+# -- positions ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_key_and_value_knows_its_place(tmp_path: Path) -> None:
+    _, at = cfg.from_yaml(tree(tmp_path, main="one: 1\nlist:\n  - a\n  - deep: true\n"), metadata=True)
+    assert str(at["one"]) == f"{tmp_path}/main.yaml:1:6"
+    assert (at.keys["list"].line, at.keys["list"].column) == (2, 1)
+    assert (at["list"].line, at["list"][1]["deep"].column) == (3, 11)
+    assert "two" not in at
+
+
+def test_a_path_leads_as_far_as_there_is_something(tmp_path: Path) -> None:
+    _, at = cfg.from_yaml(tree(tmp_path, main="outputs:\n  - key: A\n  - key: B\n"), metadata=True)
+    assert at.at(["outputs", "1", "key"]).line == 3
+    assert at.at(["outputs", 1, "missing", "more"]) is at["outputs"][1]
+
+
+def test_message_names_the_place_of_a_key_or_of_its_value(tmp_path: Path) -> None:
+    _, at = cfg.from_yaml(tree(tmp_path, main="port: 5\nlist: [1, 2]\n"), metadata=True)
+    assert cfg.message("too low", at, "port") == f"{tmp_path}/main.yaml:1:1: too low"
+    assert cfg.message("too low", at, "port", value=True) == f"{tmp_path}/main.yaml:1:7: too low"
+    assert cfg.message("odd", at["list"], 1) == f"{tmp_path}/main.yaml:2:11: odd"
+    assert cfg.message("missing", at, "host") == f"{tmp_path}/main.yaml:1:1: missing"
+
+
+def test_what_is_included_keeps_the_place_in_its_own_file(tmp_path: Path) -> None:
+    _, at = cfg.from_yaml(tree(tmp_path, main="a: 1\ninclude: other\n".replace("other", "o.yaml"), o="\nb: 2\n"), True)
+    assert str(at["b"]) == f"{tmp_path}/o.yaml:2:4"
+    assert str(at["a"]) == f"{tmp_path}/main.yaml:1:4"
+
+
+# -- includes ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_include_merges_mappings_and_what_is_beside_it_wins(tmp_path: Path) -> None:
+    value = read(
+        tmp_path,
+        main="netfix: {port: 5000}\ninclude: base.yaml\nlist: [3]\n",
+        base="netfix: {host: here, port: 3490}\nlist: [1, 2]\nother: 1\n",
+    )
+    assert value == {"netfix": {"host": "here", "port": 5000}, "list": [3], "other": 1}
+
+
+def test_of_several_includes_the_later_wins(tmp_path: Path) -> None:
+    value = read(tmp_path, main="x:\n  include: [a.yaml, b.yaml]\n", a="p: {q: 1, r: 1}\n", b="p: {r: 2}\n")
+    assert value == {"x": {"p": {"q": 1, "r": 2}}}
+
+
+def test_an_include_in_a_list_puts_the_items_there(tmp_path: Path) -> None:
+    value = read(
+        tmp_path,
+        main="entries:\n  - first\n  - include: more.yaml\n  - include: [more.yaml, x.yaml]\n  - last\n",
+        more="items: [a, b]\n",
+        x="items:\n  - include: more.yaml\n  - c\n",
+    )
+    assert value == {"entries": ["first", "a", "b", "a", "b", "a", "b", "c", "last"]}
+
+
+def test_files_are_looked_for_beside_the_main_file_then_beside_the_one_that_names_them(tmp_path: Path) -> None:
+    value = read(
+        tmp_path,
+        main="include: sub/a.yaml\n",
+        sub__a="include: [both.yaml, only.yaml]\n",
+        sub__both="both: sub\n",
+        both="both: main\n",
+        sub__only="only: sub\n",
+    )
+    assert value == {"both": "main", "only": "sub"}
+
+
+def test_preferences_name_files_and_their_custom_file_overrides_them(tmp_path: Path) -> None:
+    main = tree(
+        tmp_path,
+        main="include: [FIRST, SECOND]\n",
+        preferences="includes:\n  FIRST: f/one.yaml\n  SECOND: f/two.yaml\nenabled: {GPS: yes, CAN: no}\n",
+        f__one="one: 1\n",
+        f__two="two: 2\n",
+        f__mine="two: mine\n",
+    )
+    (tmp_path / "preferences.yaml.custom").write_text("includes: {SECOND: f/mine.yaml}\nenabled: {CAN: on}\n")
+    reader = cfg.Reader(main)
+    assert reader.read(main)[0] == {"one": 1, "two": "mine"}
+    assert reader.enabled == {"GPS": True, "CAN": True}
+
+
+def test_variables_are_replaced_in_values_and_in_the_names_of_files(tmp_path: Path) -> None:
+    main = tree(
+        tmp_path,
+        main="include: '{CONFIG}/{WHICH}.yaml'\n'{WHICH}': '{WHICH} and {OTHER} {'\nlist: ['{WHICH}']\n",
+        o="x: '{CONFIG}'\n",
+    )
+    value, _ = cfg.Reader(main, {"WHICH": "o"}).read(main)
+    assert value == {"x": str(tmp_path), "{WHICH}": "o and {OTHER} {", "list": ["o"]}
+
+
+# -- problems ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\nb: [1, 2\nc: 3\n", "main.yaml:3:2: not YAML: while parsing a flow sequence: did not find expected"),
+        ("a:\n\tb: 1\n", "main.yaml:2:1: a tab where YAML does not allow one: indent with spaces"),
+        ("a: 1\n b: 2\n", "main.yaml:2:3: not YAML: mapping values are not allowed"),
+        ("x:\n  a: 1\n  b: 2\n  a: 3\n", "main.yaml:4:3: 'a' is here a second time; the first is in line 2"),
+        ("a: *b\n", "main.yaml:1:4: *b is not defined before"),
+        ("a: &a [*a]\n", "main.yaml:1:8: *a stands for something that contains it"),
+        ("? [1]\n: 2\n", "main.yaml:1:3: a list of 1 cannot be a key; text or a number can"),
+        ("a: 1\n---\nb: 2\n", "main.yaml:2:1: a second document: one file holds one document"),
+        ("a: !thing 5\n", "main.yaml:1:4: the tag !thing is not supported here"),
+        ("a: !!python/object:os.system [x]\n", "main.yaml:1:4: the tag tag:yaml.org,2002:python/object:os.system is"),
+        ("a: !!int x\n", "main.yaml:1:4: the tag tag:yaml.org,2002:int is not supported here"),
+        ("a: {<<: 5}\n", "main.yaml:1:9: <<: expected a mapping, got the number 5"),
+        ("a: b\x00c\n", "main.yaml:1:5: not YAML: control characters are not allowed"),
+        ("include: [5, '']\n", "main.yaml:1:11: include: expected the name of a file, got the number 5"),
+        ("a:\n  include: gone.yaml\n", "main.yaml:2:12: cannot read DIR/gone.yaml: No such file or directory"),
+        ("include: list.yaml\n", "main.yaml:1:10: list.yaml: expected a mapping, got a list of 2"),
+        ("a: [include: list.yaml]\n", "main.yaml:1:14: list.yaml: expected a mapping that holds a list 'items:' and"),
+        ("include: main.yaml\n", "main.yaml:1:10: include loop: main.yaml -> main.yaml"),
+        ("a: " + "[" * 60 + "]" * 60, "main.yaml:1:54: nested more than 50 deep"),
+        ("include: '/dev/zero'\n", "main.yaml:1:10: cannot read /dev/zero: is not a file"),
+        ("include: '.'\n", "main.yaml:1:10: cannot read DIR: Is a directory"),
+        ('include: "a\\0b"\n', "main.yaml:1:10: include: expected the name of a file, got text 'a\\x00b'"),
+        (f"include: {'x' * 300}\n", "main.yaml:1:10: cannot read DIR/xxx"),
+    ],
+)
+def test_a_problem_says_where_and_what(tmp_path: Path, text: str, expected: str) -> None:
+    found = problems(tmp_path, main=text, list="[1, 2]\n")
+    assert found
+    assert found[0].startswith(expected.replace("DIR", str(tmp_path)).replace(f"{tmp_path}/", "")), found
+
+
+def test_all_problems_are_found_in_the_order_of_files_and_lines(tmp_path: Path) -> None:
+    assert problems(
+        tmp_path,
+        main="include: [a.yaml, gone.yaml, b.yaml]\nx: 1\nx: 2\ny: 1\ny: 2\n",
+        a="p: 1\np: 2\nq: [\n",
+        b="r: 1\nr: 2\n",
+        preferences="includs: {}\nenabled: {GPS: perhaps}\n",
+    ) == [
+        "main.yaml:1:19: cannot read gone.yaml: No such file or directory",
+        "main.yaml:3:1: 'x' is here a second time; the first is in line 2",
+        "main.yaml:5:1: 'y' is here a second time; the first is in line 4",
+        "preferences.yaml:1:1: unknown key 'includs' (did you mean 'includes'?)",
+        "preferences.yaml:2:16: GPS: expected yes or no, got text 'perhaps'",
+        "a.yaml:2:1: 'p' is here a second time; the first is in line 1",
+        "a.yaml:4:1: not YAML: while parsing a flow node: did not find expected node content",
+        "b.yaml:2:1: 'r' is here a second time; the first is in line 1",
+    ]
+
+
+def test_a_longer_include_loop_is_shown_whole(tmp_path: Path) -> None:
+    assert problems(tmp_path, main="include: a.yaml\n", a="x:\n  include: b.yaml\n", b="include: a.yaml\n") == [
+        "b.yaml:1:10: include loop: main.yaml -> a.yaml -> b.yaml -> a.yaml"
+    ]
+
+
+def test_a_loop_through_a_symbolic_link_is_a_loop(tmp_path: Path) -> None:
+    (tmp_path / "link.yaml").symlink_to("main.yaml")
+    assert problems(tmp_path, main="include: link.yaml\n") == ["main.yaml:1:10: include loop: main.yaml -> main.yaml"]
+
+
+def test_text_that_is_not_utf8_has_a_place(tmp_path: Path) -> None:
+    tree(tmp_path, main="")
+    (tmp_path / "main.yaml").write_bytes(b"a: 1\nname: Z\xfcrich\n")
+    with pytest.raises(ConfigurationError) as caught:
+        cfg.from_yaml(tmp_path / "main.yaml")
+    assert [str(p) for p in caught.value.problems] == [f"{tmp_path}/main.yaml:2:8: is not UTF-8 text: byte 0xfc"]
+
+
+def test_a_file_that_cannot_be_opened_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "main.yaml").symlink_to("main.yaml")
+    with pytest.raises(ConfigurationError, match=r"main.yaml: cannot be read: Too many levels of symbolic links"):
+        cfg.from_yaml(tmp_path / "main.yaml")
+
+
+def test_a_fifo_does_not_hold_the_reader_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "main.yaml")
+    with pytest.raises(ConfigurationError, match="is not a file"):
+        cfg.from_yaml(tmp_path / "main.yaml")
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    main = tree(tmp_path, main="#" * (cfg.MAX_BYTES + 1))
+    with pytest.raises(ConfigurationError, match=r"is larger than 2,000,000 bytes"):
+        cfg.from_yaml(main)
+
+
+def test_an_alias_bomb_is_counted_and_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    (found,) = problems(tmp_path, main="\n".join(lines))
+    assert "too much: more than 200,000 values" in found
+
+
+def test_depth_cannot_be_had_through_aliases_or_includes(tmp_path: Path) -> None:
+    chain = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [[[[*a{n - 1}]]]]" for n in range(1, 20)]
+    assert "nested more than 50 deep" in problems(tmp_path, main="\n".join(chain))[0]
+    deep = "[" * 30 + "{include: deep.yaml}" + "]" * 30
+    nested = problems(tmp_path, main=f"a: {deep}\n", deep=f"b: {'[' * 30}1{']' * 30}\n")
+    assert any("nested more than 50 deep" in p for p in nested)
+
+
+def test_a_chain_and_a_crowd_of_includes_are_bounded(tmp_path: Path) -> None:
+    files = {f"f{n}": f"include: f{n + 1}.yaml\n" for n in range(40)}
+    (found,) = problems(tmp_path, main="include: f0.yaml\n", **files)
+    assert "each included by the one before" in found
+    crowd = "".join(f"a{n}: {{include: x.yaml}}\n" for n in range(300))
+    (found,) = problems(tmp_path, main=crowd, x="y: 1\n")
+    assert "more than 200 files are included" in found
+
+
+def test_a_file_of_another_kind_is_refused_by_from_yaml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"main.yaml:1:1: expected a mapping, got a list of 1"):
+        read(tmp_path, main="- 1\n")
+
+
+@given(st.text(max_size=200) | st.text("abc:-[]{}&*!|>'\"#%@, \n\t?<~0", max_size=60) | st.binary(max_size=100))
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_file_makes_the_reader_raise(tmp_path: Path, content: str | bytes) -> None:
+    main = tmp_path / "main.yaml"
+    main.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    reader = cfg.Reader(main)
+    value, at = reader.read(main)
+    assert isinstance(at, cfg.Positions)
+    if value is None and at.partial:
+        assert reader.problems
+    assert all(p.line >= 1 and p.column >= 1 for p in reader.problems if p.line)
