@@ -1002,7 +1002,11 @@ class Database:
         now = self.clock()
         while due and due[0][0] <= now:
             _, _, item = heappop(due)
-            again = item._expire(now)
+            try:
+                again = item._expire(now)
+            except Exception as error:  # a defect: no item may be forgotten for it
+                self._complain(f"ageing {item.key}", f"ageing of {item.key} failed", error)
+                again = now + 0.1
             if again is not None:
                 heappush(due, (again, next(self._order), item))
         return due[0][0] - now if due else float("inf")
@@ -1035,11 +1039,7 @@ class Database:
             self._wake.clear()
             if self._stopping:  # looked at after the clearing, or a stop in between would be slept through
                 return
-            try:
-                wait = min(self.age(), 1.0)
-            except Exception:
-                log.exception("ageing failed")
-                wait = 0.1
+            wait = min(self.age(), 1.0)
             self._aged_at = self.clock()
             # Lateness of 5 ms lets items that were written together expire together; the promise is 20 ms.
             if self._wake.wait(wait + 0.005):
