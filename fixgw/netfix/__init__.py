@@ -1,1 +1,7 @@
 """NetFIX, the line protocol of displays: the sentence codec, and a client."""
+
+from __future__ import annotations
+
+from fixgw.netfix.client import Client, Report, Sample
+
+__all__ = ["Client", "Report", "Sample"]

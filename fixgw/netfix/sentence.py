@@ -57,7 +57,7 @@ def value_of(text: str, kind: str = "") -> Value | None:
     if kind in ("", "bool") and text in ("True", "False"):
         return text == "True"
     for name, convert in (("int", int), ("float", float)):
-        if kind in ("", name):
+        if kind in ("", name) and text.isascii() and "_" not in text:
             try:
                 number = convert(text)
             except ValueError:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -16,6 +15,7 @@ from msgspec import Meta
 from fixgw import database, plugin
 from fixgw.errors import PluginFail, Problem, did_you_mean
 from fixgw.netfix.sentence import PORT
+from fixgw.plugins.netfix.mirror import Link, matching
 from fixgw.plugins.netfix.server import STOP_TIMEOUT, Server, network
 
 LOOPBACK = ("127.0.0.0/8", "::1")
@@ -77,8 +77,8 @@ class Plugin(plugin.PluginBase):
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         super().__init__(name, config, config_meta)
         self.server: Server | None = None
+        self.links: list[Link] = []
         self._thread: threading.Thread | None = None
-        self._stopped = False
 
     @property
     def port(self) -> int:
@@ -87,8 +87,17 @@ class Plugin(plugin.PluginBase):
 
     def run(self) -> None:
         o = self.options
-        if o.type == "client":
-            return
+        if o.type != "server":
+            self.links = [
+                Link(self.db, self.source, out.host, out.port, out.send, out.receive, self.log) for out in o.outputs
+            ]
+        if o.type != "client":
+            self._listen()
+        for link in self.links:
+            link.start()
+
+    def _listen(self) -> None:
+        o = self.options
         self.server = Server(
             self.db,
             source=self.source,
@@ -124,14 +133,24 @@ class Plugin(plugin.PluginBase):
             self.running = False
 
     def stop(self) -> None:
+        for link in self.links:
+            link.stop()
         if self.server is not None and self._thread is not None:
             self.server.stop()
             self._thread.join(STOP_TIMEOUT)
             if self._thread.is_alive():
                 raise PluginFail(f"{self.name}: its thread did not stop within {STOP_TIMEOUT} s")
+        for link in self.links:
+            link.join()
+
+    def health(self) -> str:
+        return "; ".join(f"not connected to {link.name}" for link in self.links if not (link.connected and link.alive))
 
     def get_status(self) -> Mapping[str, Any]:
-        return {**(self.server.status() if self.server is not None else {})}
+        status = self.server.status() if self.server is not None else {}
+        if self.links:
+            status["outputs"] = {link.name: link.status() for link in self.links}
+        return status
 
     @classmethod
     def check(cls, options: Any, db: database.Database) -> Iterable[Problem | tuple[str, str]]:
@@ -156,7 +175,7 @@ class Plugin(plugin.PluginBase):
 
 
 def _check_pattern(option: str, pattern: str, db: database.Database) -> Iterable[tuple[str, str]]:
-    if not any(fnmatchcase(key, pattern) for key in db):
+    if not matching(db, [pattern]):
         yield option, f"no item {pattern!r}{did_you_mean(pattern, db)}"
 
 

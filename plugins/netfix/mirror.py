@@ -1,0 +1,204 @@
+"""A link to another gateway: some keys are written there, some are taken from there.
+
+Nothing goes round in circles: what came over the link is never sent back over it (its readings carry the link's own
+source name, and the other gateway does not echo a client's writes), and what came from another NetFIX client is sent
+only when it differs from what was last sent or received, so that even two links configured against each other rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Any
+
+from fixgw.database import ANNUNCIATE, BAD, FAIL, NEVER, OLD, SECFAIL, Database, Reading, Subscription, Value
+from fixgw.errors import BadValue, NetfixError, PluginFail, UnknownKey
+from fixgw.netfix import sentence
+from fixgw.netfix.client import Client, Sample
+
+STOP_TIMEOUT = 1.0
+Topic = tuple[str, str]  # key and aux name, "" for the item itself
+
+
+def matching(keys: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """The keys that at least one pattern names."""
+    patterns = list(patterns)
+    return [key for key in keys if any(fnmatchcase(key, pattern) for pattern in patterns)]
+
+
+class Link:
+    """One link, with a thread that sends and a `Client` whose thread receives. `source` is the plugin's."""
+
+    def __init__(
+        self,
+        database: Database,
+        source: str,
+        host: str,
+        port: int,
+        send: Iterable[str] = (),
+        receive: Iterable[str] = (),
+        log: logging.Logger | None = None,
+    ) -> None:
+        self.db = database
+        self.name = f"{host}:{port}"
+        self.source = f"{source}/{self.name}"
+        self.log = log or logging.getLogger(__name__)
+        self._network = f"{source}/"
+        self._send = frozenset(matching(database, send))
+        self._receive = matching(database, receive)
+        self._client = Client(host, port, reconnect=True, on_connect=self._connected, on_disconnect=self._lost)
+        self._pending: dict[Topic, None] = {}
+        self._wake = threading.Event()
+        self._stopping = False
+        self._subscriptions: list[Subscription] = []
+        self._thread = threading.Thread(target=self._work, name=f"netfix {self.name}", daemon=True)
+        self._last: dict[Topic, str] = {}  # what the other side is known to say
+        self._was_connected = False
+        self.sent = self.received = self.refused = self.connections = 0
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect in the background, and keep trying."""
+        self._subscriptions = [self.db.subscribe(key, self._changed, self._aux_changed) for key in self._send]
+        for key in self._receive:
+            self._client.subscribe(key, self._take)
+        self._thread.start()
+        self._client.start()
+
+    def stop(self) -> None:
+        """Begin to disconnect; returns at once."""
+        for subscription in self._subscriptions:
+            subscription.close()
+        self._stopping = True
+        self._wake.set()
+        self._client.disconnect(wait=0.0)
+
+    def join(self) -> None:
+        """After `stop`, return when nothing is sent any more. Raises `PluginFail` when the thread does not end."""
+        self._thread.join(STOP_TIMEOUT)
+        if self._thread.is_alive():
+            raise PluginFail(f"the link to {self.name} did not stop within {STOP_TIMEOUT} s")
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def connected(self) -> bool:
+        return self._client.connected
+
+    def status(self) -> dict[str, Any]:
+        """For people. Any thread."""
+        return {
+            "sends keys": len(self._send),
+            "receives keys": len(self._receive),
+            "connected": self.connected,
+            "connections": self.connections,
+            "sent": self.sent,
+            "received": self.received,
+            "refused": self.refused,
+        }
+
+    # -- there ---------------------------------------------------------------------------------------------------------
+
+    def _changed(self, key: str, reading: Reading) -> None:
+        self._put(key, "")
+
+    def _aux_changed(self, key: str, name: str, value: Value | None) -> None:
+        self._put(key, name)
+
+    def _put(self, key: str, name: str) -> None:
+        self._pending[key, name] = None
+        self._wake.set()
+
+    def _work(self) -> None:
+        while not self._stopping:
+            self._wake.wait()
+            self._wake.clear()
+            if not self.connected:
+                continue  # everything is sent again on connecting
+            try:
+                lines = []
+                for topic in list(self._pending):
+                    del self._pending[topic]  # before reading: a write from now on comes again
+                    lines.extend(self._news(*topic))
+                if lines:
+                    self._client.send_lines(lines)
+                    self.sent += len(lines)
+            except NetfixError:
+                pass
+
+    def _news(self, key: str, name: str) -> list[str]:
+        """The sentence to send, if what changed is for the other side to know."""
+        item = self.db.item(key)
+        if name:
+            text = sentence.text_of(item.aux[name])
+            known = self._last.get((key, name)) == text
+        else:
+            reading = item.reading
+            if reading.stamp == NEVER or reading.flags & OLD or reading.source == self.source:
+                return []  # the other side's copy ages by itself
+            text = f"{sentence.text_of(reading.value)};{_abfs(reading)}"
+            known = reading.source.startswith(self._network) and self._last.get((key, "")) == text
+        if known:
+            return []
+        self._last[key, name] = text
+        return [f"{key}.{name};{text}" if name else f"{key};{text}"]
+
+    # -- here ----------------------------------------------------------------------------------------------------------
+
+    def _connected(self) -> None:
+        self.connections += 1
+        self._was_connected = True
+        self.log.info("connected to %s", self.name)
+        self._last.clear()
+        for key in self._receive:  # first: where both sides may write, the other side's fresh value wins
+            for topic in (key, *(f"{key}.{name}" for name in self.db.item(key).aux)):
+                try:
+                    self._take(self._client.read(topic))
+                except NetfixError as error:
+                    self._refuse(f"{topic}: {error}")
+        for key in self._send:
+            self._put(key, "")
+            for name, value in self.db.item(key).aux.items():
+                if value is not None:
+                    self._put(key, name)
+
+    def _refuse(self, why: str) -> None:
+        self.refused += 1
+        self.log.debug("%s: %s", self.name, why)
+
+    def _lost(self) -> None:
+        if self._was_connected and not self._stopping:
+            self._was_connected = False
+            self.log.warning("lost the connection to %s; trying again", self.name)
+
+    def _take(self, sample: Sample) -> None:
+        """Write here what the other side says."""
+        key, _, name = sample.key.partition(".")
+        item = self.db.item(key)
+        self.received += 1
+        try:
+            if name:
+                self._last[key, name] = sample.text
+                if sample.value is not None or item.aux[name] is not None:
+                    item.write_aux(name, None if sample.value is None else sample.text)
+                return
+            if sample.old:
+                if item.reading.source == self.source:
+                    item.flag(OLD, OLD, self.source, f"old at {self.name}")
+                return
+            value = item.convert(sample.text)
+        except (BadValue, UnknownKey, KeyError) as error:
+            self._refuse(f"{sample.key}: {error}")
+            return
+        flags = sample.flags & ~OLD
+        reading = item.write(value, self.source, flags, f"so says {self.name}")
+        self._last[key, ""] = f"{sentence.text_of(reading.value)};{_abfs(reading)}"
+
+
+def _abfs(reading: Reading) -> str:
+    return "".join("1" if reading.flags & flag else "0" for flag in (ANNUNCIATE, BAD, FAIL, SECFAIL))
