@@ -45,8 +45,8 @@ class UnknownKey(FixgwError, KeyError):
 class BadValue(FixgwError, ValueError):
     """A value that an item cannot take; nothing was stored.
 
-    `reason` is ``"type"`` (cannot be converted), ``"number"`` (NaN or infinite) or ``"text"`` (too long, or with
-    control characters).
+    `reason` is ``"type"`` (cannot be converted), ``"number"`` (NaN or infinite), ``"text"`` (too long, or with
+    control characters) or ``"range"`` (more than a frame on a bus can carry).
     """
 
     def __init__(self, key: str, message: str, reason: str = "type") -> None:
