@@ -392,6 +392,8 @@ class Item:
             if mask & ~flags & OLD and self._overdue(base, self._clock()):
                 mask &= ~OLD
             reading = _flagged(base, flags, mask, reason or f"set by {source or 'nobody'}")
+            if reading is base:
+                return reading
             if base is not previous:
                 self._store(reading)
             elif self.ranked:
