@@ -36,6 +36,7 @@ STANDSTILL = 1.0  # s
 
 #: What goes with the flight but does not change.
 STEADY: dict[str, Value] = {
+    "PITCHSET": 0.0,
     "MAVSTATE": "READY",
     "MAVMODE": "AUTO",
     "MAVMSG": "Simulated flight",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from fixgw.hw_sim import world
 from fixgw.hw_sim.aircraft import Aircraft
-from fixgw.hw_sim.world import World
+from fixgw.hw_sim.world import World, bench
 
 
 class Witness:
@@ -84,3 +85,24 @@ def test_an_instrument_that_fails_leaves_and_the_others_go_on(caplog: pytest.Log
     assert len(broken.times) == 2
     assert broken.closed == 1
     assert "Witness failed, and is out of the world" in caplog.text
+
+
+def first_sentence(device: Path) -> str:
+    with device.open("rb", buffering=0) as port:
+        received = b""
+        while b"\n" not in received:
+            received += port.read(100)
+    return received.partition(b"\n")[0].decode()
+
+
+def test_a_bench_has_a_gps_on_a_port_that_any_program_can_open(tmp_path: Path) -> None:
+    with bench(tmp_path):
+        assert first_sentence(tmp_path / "gps").startswith("$GPRMC")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bench_plays_a_recording_in_place_of_the_gps(tmp_path: Path) -> None:
+    flying = bench(tmp_path, b"$GPZDA,120000.00,01,01,2025,00,00*64\r\n")
+    with (tmp_path / "gps").open("rb", buffering=0) as port, flying:
+        assert port.read(6) == b"$GPZDA"
+    assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,8 @@
         world.attach(Gps(VirtualPort(path)))
         ...
 
+`bench` is a world with every instrument there is.
+
 Everything happens on one thread, so that an instrument may look at the aircraft as it likes; other threads take
 `World.values`, which is replaced whole. Whoever runs in the same process finds the world with `current`.
 """
@@ -15,10 +17,14 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from fixgw.hw_sim.aircraft import Aircraft, Value
+from fixgw.hw_sim.nmea0183 import Gps
+from fixgw.hw_sim.pty import VirtualPort
+from fixgw.hw_sim.replay import Replay
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +104,31 @@ class World:
                     log.exception("%s failed, and is out of the world", type(instrument).__name__)
                     self._instruments = tuple(i for i in self._instruments if i is not instrument)
                     instrument.close()
+
+
+class Recording:
+    """A recorded log as an instrument: it says what a real one said, over and over, whatever the aircraft does."""
+
+    def __init__(self, log: bytes, port: VirtualPort) -> None:
+        self.port = port
+        self.replay = Replay(log, port.write, loop=True)
+
+    def tick(self, aircraft: Aircraft, now: float) -> None:
+        self.replay.step()
+
+    def close(self) -> None:
+        self.port.close()
+
+
+def bench(directory: Path, replay: bytes | None = None) -> World:
+    """A world with one virtual instrument of each kind, each on a device in `directory`: ``gps``.
+
+    With `replay`, a recorded log takes the place of the GPS.
+    """
+    world = World()
+    gps = VirtualPort(str(directory / "gps"))
+    world.attach(Gps(gps) if replay is None else Recording(replay, gps))
+    return world
 
 
 _current: World | None = None

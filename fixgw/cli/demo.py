@@ -1,0 +1,147 @@
+"""``fixgw demo``: the whole gateway, real drivers and all, on virtual instruments of a virtual aircraft."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import errno
+import logging
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain
+
+if TYPE_CHECKING:
+    from fixgw.configuration import Configuration
+    from fixgw.gateway import Gateway
+
+LONGEST_LOG = 64 * 1024 * 1024  # bytes
+
+
+def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        subparsers,
+        "demo",
+        run,
+        "An aircraft flies circuits for ever. Its virtual GPS speaks NMEA 0183 through a pseudo-terminal to the real\n"
+        "driver; what no virtual instrument measures yet is written directly. Displays connect as in flight. Needs no\n"
+        "device, no network and no configuration, and leaves nothing behind.",
+        "  fixgw demo\n  fixgw demo --replay gps.log       a recorded GPS instead of the virtual one\n"
+        "  fixgw demo --host 0.0.0.0         for a display on another computer",
+    )
+    parser.add_argument(
+        "--replay", metavar="FILE", type=Path, help="an NMEA 0183 log, replayed at its own pace in place of the GPS"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=_port, default=3490, help="NetFIX port (default: 3490; 0: any free one)")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="end by itself after so long")
+    parser.add_argument("--verbose", action="store_true", help="log what goes on")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fly until Ctrl-C, SIGTERM or `duration`; 0 then, 1 when it could not start."""
+    from fixgw import configuration
+
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the gateway takes over
+    replay: bytes | None = None
+    if args.replay:
+        try:
+            with args.replay.open("rb") as file:
+                replay = file.read(LONGEST_LOG)
+        except OSError as error:
+            return complain(f"cannot read {args.replay}: {error.strerror}")
+    if trouble := _cannot_listen(args.host, args.port):
+        return complain(trouble)
+    try:
+        with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
+            variables = {"SIM": directory, "GPS": "replay/gps" if replay is not None else "sim/gps"}
+            loaded = configuration.load(configuration.packaged() / "demo.yaml", variables)
+            code = _fly(_serving_on(loaded, args.host, args.port), Path(directory), replay, args)
+    except KeyboardInterrupt:
+        code = EXIT_DONE
+    if code != EXIT_DONE:
+        from fixgw.service import leave
+
+        leave(code)  # what hangs must not hold up the exit
+    return code
+
+
+def _fly(configuration: Configuration, directory: Path, replay: bytes | None, args: argparse.Namespace) -> int:
+    from fixgw.gateway import Gateway
+    from fixgw.hw_sim import world
+
+    gateway = Gateway(configuration)
+    timer = threading.Timer(args.duration or 0.0, gateway.request_stop, kwargs={"why": "the time is over"})
+    timer.daemon = True
+    flying = world.bench(directory, replay)
+    try:
+        flying.start()
+        gateway.start()
+        print(_what_runs(gateway, directory, args), flush=True)
+        if args.duration is not None:
+            timer.start()
+        return gateway.run_forever()
+    finally:
+        timer.cancel()
+        gateway.stop()
+        flying.stop()
+
+
+def _serving_on(configuration: Configuration, host: str, port: int) -> Configuration:
+    """The configuration with its NetFIX server on `host` and `port`."""
+    options: dict[str, object] = {"host": host, "port": port}
+    if not _is_loopback(host):  # somebody asked for it to be reached from elsewhere
+        options["allow"] = options["write"] = ["0.0.0.0/0", "::/0"]
+    connections = [
+        dataclasses.replace(c, options={**c.options, **options}) if c.name == "netfix" else c
+        for c in configuration.connections
+    ]
+    return dataclasses.replace(configuration, connections=tuple(connections))
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _cannot_listen(host: str, port: int) -> str:
+    """Why the NetFIX server could not listen there; empty when it can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        if port and error.errno == errno.EADDRINUSE:
+            return (
+                f"port {port} is taken, probably by another gateway (`fixgw status` asks it); "
+                "end that one, or choose another port with --port"
+            )
+        return f"cannot listen on {host} port {port}: {str(error.strerror or error).partition(' (')[0]}"
+    return ""
+
+
+def _what_runs(gateway: Gateway, directory: Path, args: argparse.Namespace) -> str:
+    port = getattr(gateway.runners["netfix"].plugin, "port", args.port)
+    command = "fixgw" if shutil.which("fixgw") else sys.argv[0]
+    where = "" if port == 3490 else f" --port {port}"
+    gps = f"{args.replay}, replayed" if args.replay else "virtual GPS"
+    return f"""\
+A virtual aircraft is flying. Its instruments, and who reads them:
+  {directory}/gps  {gps}, read by the real NMEA 0183 driver
+  everything else   straight from the aircraft, by the demo plugin
+NetFIX serves on {args.host} port {port}. Look at it from another terminal:
+  {command} watch{where} IAS ALT VS HEAD LAT LONG
+  {command} status{where}
+  {command} explain{where} LAT
+Ctrl-C ends it."""
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number, 0 to 65535")
+    return int(text)
