@@ -23,14 +23,14 @@ from fixgw import __version__, database, loader, quorum, status
 from fixgw.configuration import Configuration, Connection
 from fixgw.database import Clock
 from fixgw.errors import ConfigurationError, PluginFail
-from fixgw.plugin import Backoff, PluginBase, Poller, on_quit
+from fixgw.plugin import Backoff, PluginBase, on_quit
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
 
 log = logging.getLogger(__name__)
 
 TICK = 0.2  # seconds between two looks at every connection
 SLOW = 1.0  # a call that takes longer is reported by name
-SILENT = 10.0  # a poller that shows no sign of life for so long is taken for hung
+SILENT = 10.0  # a plugin that gives signs of life, and none for so long, is taken for hung
 STOP_TOTAL = 15.0  # all plugins together
 STATUS_TIMEOUT = 0.5  # for one plugin's get_status
 
@@ -223,9 +223,9 @@ class Runner:
 
     def signs_of_life(self, now: float) -> str:
         """Empty, or why this connection must be taken for hung."""
-        plugin = self.plugin
-        if self.state is State.RUNNING and isinstance(plugin, Poller) and now - plugin.alive > SILENT:
-            return f"no sign of life for {now - plugin.alive:.0f} s"
+        last = getattr(self.plugin, "alive", None)
+        if self.state is State.RUNNING and last is not None and now - last > SILENT:
+            return f"no sign of life for {now - last:.0f} s"
         return ""
 
     # -- stopping ------------------------------------------------------------------------------------------------------
@@ -259,10 +259,11 @@ class Runner:
     def health(self) -> str:
         """Empty when all is well; otherwise what is not. Any thread."""
         if self.state is not State.RUNNING:
-            return self.state.value + (f": {self.reason}" if self.reason else "")
+            return f"{self.state.value}: {self.reason}" if self.reason else str(self.state.value)
         try:
             plugin = self.plugin
-            return self.signs_of_life(self._clock()) or (str(plugin.health()) if plugin is not None else "")
+            silence = self.signs_of_life(self._clock())
+            return silence or (str(plugin.health()) if plugin is not None else "")
         except Exception as error:
             return f"health() raised {error!r}"
 

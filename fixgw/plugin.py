@@ -45,6 +45,9 @@ class PluginBase:
         self.config_meta = config_meta
         self.log = logging.getLogger(f"fixgw.plugins.{name}")
         self.running = False
+        #: Monotonic seconds of the last sign of life of the plugin's thread, or None if it gives none. One that
+        #: falls silent is reported as hung, and the service manager's watchdog is no longer fed.
+        self.alive: float | None = None
         self.quorum = quorum
         #: The name that writes of this plugin carry; the connection's `source`, by default its name.
         self.source: str = name
@@ -192,7 +195,6 @@ class Poller(PluginBase):
         super().__init__(name, config, config_meta)
         self.counts: dict[str, int] = {}
         self.stopping = threading.Event()
-        #: Monotonic seconds of the last return from `poll`: the sign of life.
         self.alive = time.monotonic()
         self._trouble = "not started"
         self._connected = False

@@ -242,7 +242,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 def made(module: str) -> Any:
-    return sys.modules[f"t_{module}"].Plugin  # type: ignore[attr-defined]
+    return sys.modules[f"t_{module}"].Plugin
 
 
 def test_runs_writes_and_stops(bench: Bench) -> None:

@@ -1,0 +1,76 @@
+"""Writes the generated parts of the documentation: option tables and the diagram of a connection's life.
+
+python docs/generate.py            rewrite the files
+python docs/generate.py --check    only say which are out of date; exit code 1 if any is
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fixgw import configuration, loader
+from fixgw.gateway import TRANSITIONS
+
+DOCS = Path(__file__).parent
+
+
+def table(rows: list[configuration.Row]) -> str:
+    lines = ["| option | value | default | |", "|---|---|---|---|"]
+    for row in rows:
+        cells = (f"`{row.name}`", row.type, f"`{row.default}`", row.description)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def options(module: str) -> str:
+    declared = loader.load_plugin(module).Options
+    assert declared is not None, f"{module} declares no options"
+    return table(configuration.option_rows(declared))
+
+
+def transitions() -> str:
+    drawn = [f"    {a.value} --> {b.value}: {why}" for (a, b), why in TRANSITIONS.items()]
+    return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> loaded", *drawn, "    stopped --> [*]", "```"])
+
+
+def modules() -> str:
+    lines = ["| module | |", "|---|---|"]
+    lines += [f"| `{info.module}` | {info.summary} |" for info in loader.available()]
+    return "\n".join(lines)
+
+
+GENERATED: dict[str, Callable[[str], str]] = {
+    "options": options,
+    "main": lambda _: table(configuration.option_rows(configuration.Main)),
+    "common": lambda _: table(configuration.option_rows(configuration.Common)),
+    "transitions": lambda _: transitions(),
+    "modules": lambda _: modules(),
+}
+NAMES = "|".join(GENERATED)
+MARKER = re.compile(rf"(<!-- ({NAMES})(?::(\S+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+
+
+def renewed(text: str) -> str:
+    """`text` with everything between its markers generated anew."""
+    return MARKER.sub(lambda m: f"{m[1]}{GENERATED[m[2]](m[3] or '')}\n{m[4]}", text)
+
+
+def main() -> int:
+    stale = []
+    for path in sorted(DOCS.rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        new = renewed(text)
+        if new != text:
+            stale.append(path)
+            if "--check" not in sys.argv:
+                path.write_text(new, encoding="utf-8")
+    for path in stale:
+        print(f"{path.relative_to(DOCS.parent)}: {'out of date' if '--check' in sys.argv else 'rewritten'}")  # noqa: T201
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
