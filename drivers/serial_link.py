@@ -199,8 +199,7 @@ class SerialPoller(Poller):
                 port: Any = _pyserial().serial_for_url(options.port, do_not_open=True)
                 port.baudrate = self._baud
                 port.timeout = self.poll_timeout
-                if not options.port.startswith("loop:"):
-                    port.exclusive = True
+                port.exclusive = True
                 port.open()
             except Exception as error:
                 port = error

@@ -1,0 +1,452 @@
+"""NMEA 0183 sentences: what is let in, what it means, and what is refused."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import xor
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fixgw.database import BAD, FAIL
+from fixgw.drivers.nmea0183.protocol import LONGEST, OF_THE_FIX, Decoder, Framer, Sentence, Update
+
+
+def framed(body: str, end: str = "\r\n") -> bytes:
+    checksum = reduce(xor, body.encode("latin-1"), 0)
+    return f"${body}*{checksum:02X}{end}".encode("latin-1")
+
+
+class Receiver:
+    """Sentences in, the last update of each key out."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.counts: dict[str, int] = {}
+        self.framer = Framer(self.counts)
+        self.decoder = Decoder(self.counts, lambda: self.time)
+        self.updates: dict[str, Update] = {}
+
+    def say(self, *bodies: str) -> dict[str, Update]:
+        """What the sentences change."""
+        changes = {
+            update.key: update
+            for body in bodies
+            for sentence in self.framer.feed(framed(body))
+            for update in self.decoder.decode(sentence)
+        }
+        self.updates.update(changes)
+        return changes
+
+    def value(self, key: str) -> Any:
+        update = self.updates[key]
+        assert not update.flags, update
+        return update.value
+
+
+@pytest.fixture
+def gps() -> Receiver:
+    return Receiver()
+
+
+RMC = "GPRMC,123519,A,4807.038,N,01131.324,E,022.4,084.4,230394,003.1,W"
+RMC_VOID = "GPRMC,123520,V,,,,,,,230394,,"
+GGA = "GPGGA,123519,4807.038,N,01131.324,E,1,08,0.9,545.4,M,46.9,M,,"
+
+
+def ends(body: str) -> list[Sentence]:
+    return Framer().feed(framed(body))
+
+
+# -- framing -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\r\r\n", "$", " \x00junk\r\n", "\xff\xfe\n"])
+def test_a_sentence_with_a_right_checksum_is_taken_however_its_line_ends(end: str) -> None:
+    assert Framer().feed(framed(RMC, end)) == ends(RMC) != []
+
+
+def test_a_sentence_is_split_into_talker_kind_and_fields() -> None:
+    assert ends("GNZDA,1,,3") == [Sentence("GN", "ZDA", ("1", "", "3"))]
+    assert ends("PGRME,9.1,M") == [Sentence("P", "GRME", ("9.1", "M"))]
+
+
+def test_a_checksum_may_be_in_lower_case() -> None:
+    assert Framer().feed(b"$GPRMC,205150.00,V,,,,,,,,,,,V*4a\r\n")
+
+
+def test_sentences_without_an_end_of_line_between_them_are_two() -> None:
+    assert [s.kind for s in Framer().feed(framed(RMC, "") + framed(GGA))] == ["RMC", "GGA"]
+
+
+def test_binary_junk_around_sentences_is_skipped() -> None:
+    framer = Framer()
+    junk = bytes(range(256))
+    assert [s.kind for s in framer.feed(junk + b"\n" + framed(RMC) + junk + framed(GGA))] == ["RMC", "GGA"]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (framed(RMC).replace(b"4807", b"4817"), "bad checksum"),
+        (framed(RMC)[:30] + b"\r\n", "no checksum"),
+        (framed(RMC)[:-4] + b"\r\n", "bad checksum"),
+        (framed("gprmc,1"), "malformed"),
+        (framed("GP"), "malformed"),
+        (framed("GPTXT,\x01"), "malformed"),
+        (framed("GPTXT,\xe9"), "malformed"),
+        (framed("GPTXT," + "x" * LONGEST), "too long"),
+    ],
+)
+def test_a_broken_sentence_is_counted_by_its_reason(data: bytes, reason: str) -> None:
+    framer = Framer()
+    framer.feed(framed(GGA))  # this device sends checksums
+    assert framer.feed(data) == []
+    assert {k: n for k, n in framer.counts.items() if n} == {"received": 2, reason: 1}
+    assert framer.refused.startswith(reason)
+
+
+def test_a_device_that_never_sends_a_checksum_is_listened_to() -> None:
+    bare = RMC.encode() + b"\r\n"
+    framer = Framer()
+    assert len(framer.feed(b"$" + bare + b"$" + bare)) == 2
+    assert framer.feed(b"$GPRMC,1235$GPGGA\r\n")[0].kind == "GGA"  # the first has lost its tail
+    assert framer.counts["no checksum"] == 1
+
+
+def test_once_a_checksum_has_been_seen_every_sentence_needs_one() -> None:
+    framer = Framer()
+    framer.feed(framed(GGA))
+    assert framer.feed(b"$" + RMC.encode() + b"\r\n") == []
+    assert framer.counts["no checksum"] == 1
+
+
+def test_a_flood_without_an_end_of_line_takes_no_memory() -> None:
+    framer = Framer()
+    for _ in range(1000):
+        framer.feed(b"$" + b"x" * 1000)
+        assert len(framer._buffer) <= LONGEST + 1
+    assert framer.feed(b"\r\n" + framed(RMC)) == ends(RMC)
+
+
+noise = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from([framed(RMC), framed(GGA), framed(RMC, ""), b"$", b"\r", b"\n", b"*", b"$GPRMC,", b"x" * 300]),
+    st.text("$*,\r\nGPRMCAVNSEW0123456789.-", max_size=60).map(str.encode),
+)
+
+
+@given(st.lists(noise, max_size=20).map(b"".join), st.data())
+def test_how_a_stream_is_cut_makes_no_difference(stream: bytes, data: st.DataObject) -> None:
+    whole = Framer()
+    expected = whole.feed(stream)
+    cut = Framer()
+    found = []
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        found += cut.feed(stream[:size])
+        stream = stream[size:]
+        assert len(cut._buffer) <= LONGEST + 1
+    assert found == expected
+    assert cut.counts == whole.counts
+
+
+field = st.one_of(
+    st.text("0123456789.-+ANSEWMVTKN", max_size=12),
+    st.sampled_from(["", "A", "V", "123519", "4807.038", "N", "01131.324", "E", "1", "nan", "inf", "1e9", "9" * 400]),
+)
+KINDS = [kind if kind.startswith("P") else "GP" + kind for kind in Decoder._KINDS]
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.lists(field, max_size=22)), max_size=8))
+def test_no_sentence_makes_the_decoder_raise_or_say_what_no_item_can_hold(
+    sentences: list[tuple[str, list[str]]],
+) -> None:
+    decoder = Decoder(clock=lambda: 0.0)
+    for kind, fields in sentences:
+        talker, rest = (kind[:1], kind[1:]) if kind.startswith("P") else (kind[:2], kind[2:])
+        for key, value, _, _ in decoder.decode(Sentence(talker, rest, tuple(fields))):
+            if key in ("LAT", "LONG", "GS", "TRACK", "TRACKM", "HEAD") and value is not None:
+                assert isinstance(value, float)
+                assert -180.0 <= value <= 2000.0
+            if key == "TIMEZ":
+                assert len(str(value)) == 8
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_the_framer_raise(data: bytes) -> None:
+    framer = Framer()
+    for sentence in framer.feed(data):
+        Decoder(clock=lambda: 0.0).decode(sentence)
+
+
+@given(st.floats(-90, 90), st.floats(-180, 180), st.sampled_from(["GP", "GN", "GL", "GA", "GB", "BD", "GQ", "GI"]))
+def test_a_position_comes_back_as_it_was_written_whoever_the_talker_is(lat: float, lon: float, talker: str) -> None:
+    def written(degrees: float, digits: int, letters: str) -> str:
+        whole, minutes = divmod(round(abs(degrees) * 60, 7), 60)
+        return f"{int(whole):0{digits}}{minutes:010.7f},{letters[degrees < 0]}"
+
+    gps = Receiver()
+    gps.say(f"{talker}GLL,{written(lat, 2, 'NS')},{written(lon, 3, 'EW')},000000.00,A,A")
+    assert gps.value("LAT") == pytest.approx(lat, abs=2e-9)
+    assert gps.value("LONG") == pytest.approx(lon, abs=2e-9)
+
+
+# -- what sentences mean -----------------------------------------------------------------------------------------------
+
+
+def test_rmc_gives_position_speed_track_and_time(gps: Receiver) -> None:
+    gps.say(RMC)
+    assert gps.value("LAT") == pytest.approx(48.1173)
+    assert gps.value("LONG") == pytest.approx(11.522067, abs=1e-6)
+    assert gps.value("GS") == 22.4
+    assert gps.value("TRACK") == 84.4
+    assert gps.value("TIMEZ") == "12:35:19"
+    assert [gps.value(key) for key in ("TIMEZH", "TIMEZM", "TIMEZS")] == [12, 35, 19]
+
+
+def test_gga_gives_altitude_and_height_in_feet_and_the_satellites_used(gps: Receiver) -> None:
+    gps.say(GGA)
+    assert gps.value("TALT") == pytest.approx(1789.370, abs=1e-3)
+    assert gps.value("GPS_ELLIPSOID_ALT") == pytest.approx(1943.241, abs=1e-3)
+    assert gps.value("GPS_SATS_TRACKED") == 8
+
+
+def test_gns_is_worth_its_best_constellation(gps: Receiver) -> None:
+    gps.say("GNGNS,224749.00,3333.4268304,N,11153.3538273,W,NDN,19,0.6,406.110,-26.294,6.0,0138,V")
+    assert gps.value("LAT") == pytest.approx(33.55711384)
+    assert gps.value("GPS_FIX_TYPE") == 4
+    assert gps.value("GPS_SATS_TRACKED") == 19
+    assert gps.say("GNGNS,224750.00,,,,,NNN,00,99.9,,,,,V")["LAT"].flags == FAIL
+
+
+@pytest.mark.parametrize(
+    ("body", "latitude"),
+    [
+        ("PGRMF,290,293895,160305,093802,13,5213.1439,N,02100.6511,E,A,2,0,226,2,1", 52.219065),
+        ("PASHR,POS,0,08,235842.00,4016.3,N,11123.4,W,1500.0,,120.5,10.5,0.1,1.8,1.0,1.2,1.1,", 40.271667),
+        ("PSTI,030,212409.000,A,2447.0895,N,12100.5211,E,100.0,0.0,0.0,0.0,280316,A,0.0,0.0", 24.784825),
+    ],
+)
+def test_proprietary_positions_are_positions_too(gps: Receiver, body: str, latitude: float) -> None:
+    gps.say(body)
+    assert gps.value("LAT") == pytest.approx(latitude, abs=1e-6)
+
+
+def test_the_magnetic_track_is_true_minus_easterly_variation(gps: Receiver) -> None:
+    gps.say(RMC)  # 3.1 west
+    assert gps.value("TRACKM") == pytest.approx(87.5)
+    gps.say("GPRMC,123520,A,4807.038,N,01131.324,E,022.4,002.0,230394,003.1,E")
+    assert gps.value("TRACKM") == pytest.approx(358.9)
+
+
+def test_the_receivers_own_magnetic_track_is_taken_from_vtg(gps: Receiver) -> None:
+    gps.say(GGA, "GPVTG,054.7,T,034.4,M,005.5,N,010.2,K")
+    assert (gps.value("TRACK"), gps.value("TRACKM"), gps.value("GS")) == (54.7, 34.4, 5.5)
+
+
+@pytest.mark.parametrize("variation", ["0.0,E", ",", "0.0,W"])
+def test_without_a_variation_there_is_no_magnetic_track(gps: Receiver, variation: str) -> None:
+    assert "TRACKM" not in gps.say(f"GPRMC,123519,A,4807.038,N,01131.324,E,022.4,084.4,230394,{variation}")
+
+
+def test_gst_and_pgrme_give_the_accuracy_in_feet(gps: Receiver) -> None:
+    gps.say(GGA, "GPGST,123519,1.0,,,,3.0,4.0,6.096")
+    assert gps.value("GPS_ACCURACY_HORIZ") == pytest.approx(16.404, abs=1e-3)
+    assert gps.value("GPS_ACCURACY_VERTICAL") == pytest.approx(20.0)
+    gps.say("PGRME,3.048,M,6.096,M,12.0,M")
+    assert gps.value("GPS_ACCURACY_HORIZ") == pytest.approx(10.0)
+
+
+def test_a_compass_gives_the_magnetic_heading(gps: Receiver) -> None:
+    gps.say("HCHDG,101.1,1.0,W,7.1,W")
+    assert gps.value("HEAD") == pytest.approx(100.1)
+    gps.say("HCHDM,238.5,M")
+    assert gps.value("HEAD") == 238.5
+
+
+def test_true_headings_and_other_sentences_are_counted_as_ignored(gps: Receiver) -> None:
+    assert gps.say("HEHDT,101.1,T", "GPTXT,01,01,02,hello", "PUBX,00") == {}
+    assert gps.counts["ignored"] == 3
+
+
+def test_a_track_of_360_is_0(gps: Receiver) -> None:
+    gps.say("GPRMC,123519,A,4807.038,N,01131.324,E,022.4,360.0,230394,,")
+    assert gps.value("TRACK") == 0.0
+
+
+# -- is it to be believed ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        RMC_VOID,
+        "GPGGA,123520,,,,,0,00,99.9,,M,,M,,",
+        "GPGGA,123520,4807.038,N,01131.324,E,0,03,9.9,545.4,M,46.9,M,,",
+        "GPGGA,123520,4807.038,N,01131.324,E,,03,9.9,545.4,M,46.9,M,,",
+        "GPGLL,4807.038,N,01131.324,E,123520,V",
+        "GPGLL,,,,,123520,A",
+        "GPRMC,123520,A,4807.038,N,01131.324,E,022.4,084.4,230394,003.1,W,N",
+        "GPRMC,,V,,,,,,,,,,N",
+    ],
+)
+def test_no_fix_fails_everything_that_depends_on_it_at_once(gps: Receiver, body: str) -> None:
+    gps.say(RMC, GGA)
+    changes = gps.say(body)
+    for key in OF_THE_FIX:
+        assert changes[key].flags == FAIL
+        assert changes[key].reason
+        assert changes[key].value is None
+    assert changes["GPS_FIX_TYPE"].value == 1
+    assert gps.decoder.trouble
+
+
+def test_time_goes_on_without_a_fix_but_is_suspect_before_the_first(gps: Receiver) -> None:
+    assert gps.say("GPZDA,000017.9,26,01,2020,,")["TIMEZ"] == Update(
+        "TIMEZ", "00:00:17", BAD, "no fix yet: the receiver's own clock"
+    )
+    gps.say(RMC, RMC_VOID)
+    assert gps.value("TIMEZ") == "12:35:20"
+
+
+def test_the_fix_comes_back_with_the_next_good_sentence(gps: Receiver) -> None:
+    gps.say(RMC, RMC_VOID, "GPRMC,123521,A,4807.038,N,01131.324,E,022.4,084.4,230394,003.1,W")
+    assert gps.value("LAT") == pytest.approx(48.1173)
+    assert gps.decoder.trouble == ""
+
+
+def test_vtg_is_not_believed_without_a_fix(gps: Receiver) -> None:
+    assert gps.say(RMC_VOID, "GPVTG,054.7,T,034.4,M,005.5,N,010.2,K").get("GS") == Update("GS", None, FAIL, "no fix")
+
+
+def test_a_simulator_is_never_taken_for_a_receiver(gps: Receiver) -> None:
+    changes = gps.say("GPGGA,125106,3854.5087,N,07726.4523,W,8,10,2.0,268.8,M,-33.9,M,,")
+    assert changes["LAT"].value == pytest.approx(38.908478, abs=1e-6)
+    assert changes["LAT"].flags == changes["LONG"].flags == FAIL
+    assert "simulator" in changes["LAT"].reason
+    assert changes["TALT"].value is None
+
+
+def test_dead_reckoning_is_suspect(gps: Receiver) -> None:
+    changes = gps.say("GNRMC,123519,A,4807.038,N,01131.324,E,022.4,084.4,230394,,,E")
+    assert {changes[key].flags for key in ("LAT", "LONG", "GS", "TRACK")} == {BAD}
+
+
+def test_no_track_at_standstill_fails_the_track_only(gps: Receiver) -> None:
+    gps.say(RMC)
+    changes = gps.say("GNRMC,123520,A,4807.038,N,01131.324,E,0.012,,230394,,,A")
+    assert (changes["TRACK"].flags, changes["TRACKM"].flags) == (FAIL, FAIL)
+    assert gps.value("GS") == 0.012
+
+
+def test_one_constellation_without_a_fix_does_not_spoil_anothers(gps: Receiver) -> None:
+    gps.say(GGA, "GLGGA,123519,,,,,0,00,,,M,,M,,")
+    assert gps.value("LAT") == pytest.approx(48.1173)
+    assert gps.decoder.trouble == ""
+    gps.say("GPGGA,123520,,,,,0,00,,,M,,M,,")
+    assert gps.updates["LAT"].flags == FAIL
+
+
+def test_a_receiver_whose_time_stands_still_has_no_fix(gps: Receiver) -> None:
+    gps.say(RMC)
+    gps.time = 4.0
+    gps.say(RMC)
+    assert not gps.updates["LAT"].flags
+    gps.time = 6.0
+    assert gps.say(RMC)["LAT"].reason == "the receiver's time stands still"
+
+
+def test_an_altitude_of_a_flat_fix_is_suspect(gps: Receiver) -> None:
+    gps.say("GPGSA,A,2,1,2,3,,,,,,,,,,3.1,3.1,", GGA)
+    assert gps.updates["TALT"].flags == BAD
+    assert gps.value("GPS_FIX_TYPE") == 2
+
+
+def test_a_fix_without_an_altitude_fails_the_altitude(gps: Receiver) -> None:
+    gps.say(GGA)
+    assert gps.say("GPGGA,123520,4807.038,N,01131.324,E,1,08,0.9,,M,,M,,")["TALT"].flags == FAIL
+
+
+@pytest.mark.parametrize(
+    ("gga_quality", "gsa_mode", "fix_type"),
+    [(0, 1, 1), (1, 2, 2), (1, 3, 3), (2, 3, 4), (2, 2, 2), (3, 3, 3), (4, 3, 5), (5, 3, 5), (6, 3, 1), (8, 3, 1)],
+)
+def test_the_fix_type(gps: Receiver, gga_quality: int, gsa_mode: int, fix_type: int) -> None:
+    gps.say(f"GPGSA,A,{gsa_mode},1,2,3,,,,,,,,,,3.1,3.1,", GGA.replace("E,1,", f"E,{gga_quality},"))
+    assert gps.value("GPS_FIX_TYPE") == fix_type
+
+
+def test_the_fix_type_of_a_receiver_that_only_sends_rmc_is_flat(gps: Receiver) -> None:
+    gps.say(RMC)
+    assert gps.value("GPS_FIX_TYPE") == 2
+
+
+def test_rmc_does_not_disturb_the_fix_type_of_gga(gps: Receiver) -> None:
+    gps.say(GGA.replace("E,1,", "E,4,"))
+    assert "GPS_FIX_TYPE" not in gps.say(RMC)
+
+
+def test_satellites_of_all_constellations_are_added_up(gps: Receiver) -> None:
+    gps.say("GPGSV,2,1,08,1,,,,2,,,,3,,,,4,,,", "GPGSV,2,2,08,5,,,,6,,,,7,,,,8,,,", "GLGSV,1,1,03,65,,,,66,,,,67,,,")
+    assert gps.value("GPS_SATS_VISIBLE") == 11
+    gps.say("GPGGA,1,,,,,1,08", "GLGGA,1,,,,,1,02")
+    assert gps.value("GPS_SATS_TRACKED") == 10
+    gps.say("GNGGA,2,,,,,1,12")
+    assert gps.value("GPS_SATS_TRACKED") == 12
+
+
+def test_a_satellite_heard_on_two_signals_is_one(gps: Receiver) -> None:
+    gps.say("GPGSV,1,1,03,1,,,,2,,,,3,,,,1", "GPGSV,1,1,02,1,,,,2,,,,6")
+    assert gps.value("GPS_SATS_VISIBLE") == 3
+
+
+def test_a_constellation_that_is_no_longer_reported_is_no_longer_counted(gps: Receiver) -> None:
+    gps.say("GPGSV,1,1,03", "GLGSV,1,1,02")
+    for _ in range(3):
+        gps.say("GPGSV,1,1,03")
+    assert gps.value("GPS_SATS_VISIBLE") == 3
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        "GPGLL,9507.038,N,01131.324,E,123520,A",
+        "GPGLL,4875.038,N,01131.324,E,123520,A",
+        "GPGLL,4807.038,X,01131.324,E,123520,A",
+        "GPGLL,4807.038,N,18131.324,E,123520,A",
+        "GPGLL,-4807.038,N,01131.324,E,123520,A",
+        "GPGLL,nan,N,01131.324,E,123520,A",
+        "GPGLL,4807.038,N,72000.0000,E,123520,A",
+    ],
+)
+def test_an_absurd_position_is_counted_and_no_position(gps: Receiver, absurd: str) -> None:
+    gps.say(RMC)
+    assert gps.say(absurd)["LAT"] == Update("LAT", None, FAIL, "the receiver's position is missing or absurd")
+    assert gps.counts["absurd values"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        ("GPRMC,253519,A,4807.038,N,01131.324,E,022.4,084.4,230394,,", "TIMEZ"),
+        ("GPRMC,123519,A,4807.038,N,01131.324,E,1000000000,084.4,230394,,", "GS"),
+        ("GPRMC,123519,A,4807.038,N,01131.324,E,-3,084.4,230394,,", "GS"),
+        ("GPRMC,123519,A,4807.038,N,01131.324,E,022.4,084.4,230394,275.0,W", "TRACKM"),
+        ("GPGGA,123519,4807.038,N,01131.324,E,1,9000,0.9,545.4,M,46.9,M,,", "GPS_SATS_TRACKED"),
+        ("GPGGA,123519,4807.038,N,01131.324,E,1,08,0.9,545.4,M,1e9,M,,", "GPS_ELLIPSOID_ALT"),
+    ],
+)
+def test_any_other_absurd_field_is_counted_and_left_out_alone(gps: Receiver, body: str, key: str) -> None:
+    changes = gps.say(body)
+    assert key not in changes
+    assert changes["LAT"].value == pytest.approx(48.1173)
+    assert gps.counts["absurd values"] == 1
+
+
+def test_a_leap_second_is_a_time(gps: Receiver) -> None:
+    gps.say(RMC, "GPZDA,235960.00,31,12,2016,,")
+    assert gps.value("TIMEZ") == "23:59:60"
