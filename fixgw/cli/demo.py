@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain
+from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
 
 if TYPE_CHECKING:
     from fixgw.configuration import Configuration
@@ -40,7 +40,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default: 127.0.0.1)")
     parser.add_argument("--port", type=_port, default=3490, help="NetFIX port (default: 3490; 0: any free one)")
-    parser.add_argument("--duration", type=float, metavar="SECONDS", help="end by itself after so long")
+    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="end by itself after so long")
     parser.add_argument("--verbose", action="store_true", help="log what goes on")
 
 
@@ -127,8 +127,9 @@ def _cannot_listen(host: str, port: int) -> str:
 
 def _what_runs(gateway: Gateway, directory: Path, args: argparse.Namespace) -> str:
     port = getattr(gateway.runners["netfix"].plugin, "port", args.port)
-    command = "fixgw" if shutil.which("fixgw") else sys.argv[0]
-    where = "" if port == 3490 else f" --port {port}"
+    command = sys.argv[0] if sys.argv[0].endswith("/fixgw") and not shutil.which("fixgw") else "fixgw"
+    where = "" if _is_loopback(args.host) or args.host in ("0.0.0.0", "::") else f" --host {args.host}"
+    where += "" if port == 3490 else f" --port {port}"
     gps = f"{args.replay}, replayed" if args.replay else "virtual GPS"
     return f"""\
 A virtual aircraft is flying. Its instruments, and who reads them:
