@@ -21,8 +21,9 @@ $(VENV)/.dev: pyproject.toml $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(VENV)/.run $@
 
+# With job control, Ctrl-C goes to the demo alone: make sees it end well instead of being interrupted itself.
 demo: $(VENV)/.run
-	@$(BIN)/fixgw demo $(ARGS)
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/fixgw demo $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 $(ARGS)
