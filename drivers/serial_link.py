@@ -114,7 +114,7 @@ class SerialPoller(Poller):
         now = self.clock()
         if now - self.heard > self.patience:
             return "no data"
-        if now - self.made_sense > self.patience:
+        if now - max(self.made_sense, self._searching_since) > self.patience:
             return f"only garbage at {self._baud} baud: " + (
                 "trying other rates" if self._auto else "check the baud rate"
             )
