@@ -1,0 +1,134 @@
+"""The tree of errors: what each one is, and what its message says to do."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fixgw import errors
+from fixgw.errors import (
+    BadValue,
+    ConfigurationError,
+    DeviceError,
+    FixgwError,
+    MissingLibrary,
+    NetfixError,
+    NotConnected,
+    PluginFail,
+    Problem,
+    Refused,
+    RequestTimeout,
+    UnknownKey,
+    did_you_mean,
+)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "builtin"),
+    [
+        (UnknownKey, KeyError),
+        (BadValue, ValueError),
+        (ConfigurationError, ValueError),
+        (MissingLibrary, ImportError),
+        (DeviceError, OSError),
+        (PluginFail, RuntimeError),
+        (NotConnected, ConnectionError),
+        (RequestTimeout, TimeoutError),
+        (Refused, ValueError),
+    ],
+)
+def test_every_leaf_is_also_the_matching_builtin(leaf: type[BaseException], builtin: type[BaseException]) -> None:
+    assert issubclass(leaf, FixgwError)
+    assert issubclass(leaf, builtin)
+    assert leaf.__doc__
+
+
+def test_the_docstring_draws_the_whole_tree() -> None:
+    leaves = [
+        c.__name__
+        for c in vars(errors).values()
+        if isinstance(c, type) and issubclass(c, FixgwError) and c is not FixgwError
+    ]
+    assert errors.__doc__
+    assert [name for name in leaves if name not in errors.__doc__] == []
+
+
+@pytest.mark.parametrize("error", [NotConnected("away"), RequestTimeout("late")])
+def test_network_errors_have_a_common_root(error: Exception) -> None:
+    assert isinstance(error, NetfixError)
+    assert isinstance(error, OSError)
+
+
+def test_an_unknown_key_reads_like_a_sentence() -> None:
+    error = UnknownKey("IASS", ["ALT", "IAS"])
+    assert str(error) == "no item 'IASS' (did you mean 'IAS'?)"
+    assert error.key == "IASS"
+    assert str(UnknownKey("IAS")) == "no item 'IAS'"
+
+
+def test_an_unknown_key_can_be_printed_twice_from_a_generator() -> None:
+    error = UnknownKey("ALTT", (k for k in ("ALT", "IAS")))
+    assert str(error) == str(error) == "no item 'ALTT' (did you mean 'ALT'?)"
+
+
+def test_the_nearest_name_is_looked_for_only_when_the_message_is_wanted() -> None:
+    known = [f"KEY{n}" for n in range(600)]
+
+    def cost(error: UnknownKey) -> float:
+        begun = time.perf_counter()
+        str(error)
+        return time.perf_counter() - begun
+
+    assert cost(UnknownKey("KEY" * 20_000, known)) < 0.1, "a client's line of rubbish is not compared"
+    begun = time.perf_counter()
+    for _ in range(1000):
+        UnknownKey("KEX5", known)
+    assert time.perf_counter() - begun < cost(UnknownKey("KEX5", known)) * 1000
+
+
+def test_a_device_error_prints_as_the_system_error_it_is() -> None:
+    assert str(DeviceError("no answer")) == "no answer"
+    assert str(DeviceError(2, "No such file", "/dev/ttyUSB0")) == "[Errno 2] No such file: '/dev/ttyUSB0'"
+    assert DeviceError(2, "No such file").errno == 2
+
+
+def test_a_bad_value_says_of_which_item() -> None:
+    error = BadValue("IAS", "'fast' is not a number")
+    assert (str(error), error.key, error.reason) == ("IAS: 'fast' is not a number", "IAS", "type")
+
+
+def test_a_problem_says_where() -> None:
+    assert str(Problem("a.yaml", 3, 7, "unknown option")) == "a.yaml:3:7: unknown option"
+    assert str(Problem("a.yaml", 0, 0, "no such file")) == "a.yaml: no such file"
+
+
+def test_a_configuration_error_tells_all_its_problems() -> None:
+    problems = [Problem("a.yaml", 1, 1, "x"), Problem("b.yaml", 2, 2, "y")]
+    error = ConfigurationError(problems)
+    assert str(error) == "a.yaml:1:1: x\nb.yaml:2:2: y"
+    assert error.problems == problems
+
+
+def test_a_missing_library_names_the_extra() -> None:
+    assert str(MissingLibrary("RPi.GPIO", "rpi")) == "RPi.GPIO is not installed: pip install 'fixgw[rpi]'"
+
+
+def test_a_refusal_says_why_and_keeps_the_code() -> None:
+    error = Refused("@wIAS;fast", "003")
+    assert (str(error), error.code) == ("@wIAS;fast: bad or missing value", "003")
+    assert str(Refused("@z", "999")) == "@z: error 999"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("ias", "IAS"), ("EGT1", "EGT11"), ("zzz", ""), ("", ""), ("x" * 101, "")],
+)
+def test_the_nearest_name(name: str, expected: str) -> None:
+    assert did_you_mean(name, ["IAS", "EGT11", "ALT"]) == (f" (did you mean {expected!r}?)" if expected else "")
+    assert did_you_mean(name, []) == ""
+
+
+def test_a_plugin_may_raise_the_class_alone() -> None:
+    with pytest.raises(PluginFail):
+        raise PluginFail
