@@ -21,7 +21,7 @@ from typing import Any
 
 from fixgw import __version__, database, loader, quorum, status
 from fixgw.configuration import Configuration, Connection
-from fixgw.database import Clock
+from fixgw.database import INITIAL, Clock
 from fixgw.errors import ConfigurationError, PluginFail
 from fixgw.plugin import Backoff, PluginBase, on_quit
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
@@ -419,9 +419,10 @@ class Gateway:
         self._previous_hook = threading.excepthook
         threading.excepthook = self._thread_died
         self.database.start()
-        for key, value in (("GATEWAY_VERSION", __version__), ("LEADER", True), ("ZZLOADER", "Loaded")):
+        own = {"GATEWAY_VERSION": (__version__, "gateway"), "ZZLOADER": ("Loaded", "gateway"), "LEADER": (True, INITIAL)}
+        for key, (value, source) in own.items():
             if key in self.database:
-                self.database.write(key, value, "gateway")
+                self.database.write(key, value, source)
         for connection in self.configuration.connections:
             if not self._stop_requested:
                 self._launch(connection)
