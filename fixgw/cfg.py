@@ -383,6 +383,7 @@ class Reader:
             if key in frame.value:
                 first = frame.positions.keys[key].line
                 self.report(key_at, f"{key!r} is here a second time; the first is in line {first}")
+                return
             frame.value[key] = value
             frame.positions.keys[key] = key_at
             frame.positions._members[key] = at

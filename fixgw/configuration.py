@@ -430,12 +430,14 @@ def schema() -> dict[str, Any]:
         },
         "include": include,
     }
-    return {
+    whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **main,
         "title": "FIX Gateway configuration",
         "$defs": {"connection": connection, **definitions},
     }
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))  # defaults may be tuples
+    return plain
 
 
 # -- a copy to edit ----------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ DRIVERS = "fixgw.drivers."
 
 def add_to_path(directories: Iterable[Path | str]) -> None:
     """Let modules be found in `directories` too; after everything else, so that nothing is hidden by them."""
-    new = [d for d in (os.path.abspath(d) for d in directories) if d not in sys.path]
+    new = [d for d in dict.fromkeys(map(os.path.abspath, directories)) if d not in sys.path]
     sys.path.extend(new)
     if new:
         importlib.invalidate_caches()

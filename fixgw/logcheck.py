@@ -73,10 +73,15 @@ def _attempt(make: Callable[[Any], object], member: dict[str, Any], at: Position
 
 
 def _words(error: BaseException) -> str:
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    return ": ".join(dict.fromkeys(" ".join(str(e).split()) or type(e).__name__ for e in causes))
+    """What happened, and why, as far as that says more."""
+    text = ""
+    cause: BaseException | None = error
+    while cause is not None:
+        words = " ".join(str(cause).split()) or type(cause).__name__
+        if words not in text:
+            text += f": {words}" if text else words
+        cause = cause.__cause__
+    return text
 
 
 def _handler(

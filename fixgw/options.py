@@ -186,7 +186,7 @@ def _in_words(kind: Any) -> tuple[str, list[tuple[str, type[msgspec.Struct]]]]:
         words = "list" if not members else f"list of {' and '.join(w for w, _ in members)}"
         return words, [("[]" + s, n) for _, nested in members for s, n in nested]
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        if len(arguments) < 2:
+        if len(arguments) < 2 or arguments[1] is Any:
             return "mapping", []
         words, nested = _in_words(arguments[1])
         return f"mapping of name to {words}", [(".*" + s, n) for s, n in nested]

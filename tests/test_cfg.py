@@ -134,9 +134,8 @@ def test_it_works_without_the_parser_in_c(tmp_path: Path, monkeypatch: pytest.Mo
     value, at = cfg.from_yaml(tree(tmp_path, main="a: [1, {b: yes}]\n"), metadata=True)
     assert value == {"a": [1, {"b": True}]}
     assert (at["a"][1]["b"].line, at["a"][1]["b"].column) == (1, 12)
-    assert problems(tmp_path, main="a: 1\na: 2\n") == [
-        "main.yaml:2:1: 'a' is here a second time; the first is in line 1"
-    ]
+    twice = "main.yaml:2:1: 'a' is here a second time; the first is in line 1"
+    assert problems(tmp_path, main="a: 1\na: 2\n") == [twice]
     assert problems(tmp_path, main="a: \x01\n") == [
         "main.yaml:1:4: not YAML: special characters are not allowed",
     ]

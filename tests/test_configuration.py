@@ -1,0 +1,639 @@
+"""The configuration as a whole: found, merged with what is packaged, checked in full, copied and described."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fixgw import configuration
+from fixgw.configuration import Configuration, Connection
+from fixgw.errors import ConfigurationError
+from fixgw.plugin import PluginBase
+
+_numbers = itertools.count()
+
+PLUGIN = '''"""A plugin for tests."""
+from collections.abc import Iterable
+from typing import Annotated, Literal
+import msgspec
+from fixgw.plugin import Options, PluginBase
+
+class Output(Options, kw_only=True, frozen=True):
+    key: str
+    every: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+class Settings(Options, kw_only=True, frozen=True):
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 5000
+    mode: Literal["fast", "slow"] = "fast"
+    outputs: tuple[Output, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.port == 6666:
+            raise ValueError("port 6666 is taken")
+
+class Plugin(PluginBase):
+    Options = Settings
+
+    @classmethod
+    def check(cls, options, db) -> Iterable[tuple[str, str]]:
+        for number, output in enumerate(options.outputs):
+            if output.key == "CRASH":
+                raise ZeroDivisionError("of the plugin's own")
+            if output.key not in db:
+                yield f"outputs.{number}.key", f"no item {output.key!r}"
+'''
+
+
+@pytest.fixture(autouse=True)
+def clean_path() -> Iterator[None]:
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if name.startswith("config_test_"):
+            del sys.modules[name]
+
+
+class Tree:
+    """A directory with a configuration."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.main = directory / "main.yaml"
+        self.plugin = f"config_test_{next(_numbers)}"
+        self.write(self.plugin + ".py", PLUGIN)
+
+    def write(self, name: str, text: str) -> None:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("PLUGIN", self.plugin))
+
+    def load(self, text: str, **variables: str) -> Configuration:
+        self.write("main.yaml", text)
+        return configuration.load(self.main, variables)
+
+    def problems(self, text: str) -> list[str]:
+        """The problems of a main file, without the directory; a ``^`` in the text is left out."""
+        self.write("main.yaml", text.replace("^", ""))
+        found = configuration.check(self.main)
+        return [str(p).replace(f"{self.directory}{os.sep}", "").replace(self.plugin, "PLUGIN") for p in found]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+# -- finding -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_named_on_the_command_line_comes_first(tmp_path: Path) -> None:
+    environ = {"FIXGW_CONFIG": "/elsewhere.yaml", "XDG_CONFIG_HOME": str(tmp_path)}
+    assert configuration.find("mine.yaml", environ) == Path("mine.yaml")
+    assert configuration.find(None, environ) == Path("/elsewhere.yaml")
+    assert configuration.find(tmp_path, environ) == tmp_path / "default.yaml"
+
+
+def test_the_users_own_file_comes_before_the_packaged_one(tmp_path: Path) -> None:
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    if not Path("/etc/fixgw/default.yaml").exists():
+        assert configuration.find(None, environ) == configuration.packaged() / "default.yaml"
+    (tmp_path / "fixgw").mkdir()
+    (tmp_path / "fixgw" / "default.yaml").write_text("connections:\n")
+    assert configuration.find(None, environ) == tmp_path / "fixgw" / "default.yaml"
+
+
+def test_looking_for_it_writes_nothing(tmp_path: Path) -> None:
+    configuration.find(None, {"XDG_CONFIG_HOME": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- the packaged configuration ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["default.yaml", "demo.yaml"])
+def test_the_packaged_configurations_have_no_problems(name: str) -> None:
+    variables = {"SIM": "/tmp/sim", "GPS": "sim/gps"}
+    assert configuration.check(configuration.packaged() / name, variables) == []
+
+
+def test_the_packaged_initial_values_all_have_their_item() -> None:
+    # Named, not defaulted: every line must find an item.
+    config = configuration.load(configuration.packaged() / "default.yaml")
+    database = config.make_database()
+    assert len(config.initial) > 100
+    assert database.read("BARO").good
+    assert database.read_aux("IAS.Vne") is not None
+
+
+def test_what_a_configuration_leaves_out_is_the_packaged(tree: Tree) -> None:
+    config = tree.load("connections:\n  x:\n    module: PLUGIN\n")
+    packaged = configuration.load(configuration.packaged() / "default.yaml")
+    assert config.definitions == packaged.definitions
+    assert config.initial == packaged.initial
+    assert config.logging == packaged.logging
+    assert config.logging is not None
+    assert [c.name for c in config.connections] == ["x"]
+    assert config.directory == tree.directory
+
+
+def test_it_loads_in_a_moment(tree: Tree) -> None:
+    tree.load("connections: {x: {module: PLUGIN}}")
+    took = []
+    for _ in range(3):
+        before = time.perf_counter()
+        configuration.load(tree.main)
+        took.append(time.perf_counter() - before)
+    assert min(took) < 0.06
+
+
+# -- items and values --------------------------------------------------------------------------------------------------
+
+
+def test_an_overlay_changes_items_of_the_packaged_definition(tree: Tree) -> None:
+    config = tree.load(
+        "connections:\ndatabase overlay:\n  - {key: IAS, max: 300}\n  - {key: CHTec, tol: 5000}\n  - {key: MINE}\n"
+    )
+    items = {d.key: d for d in config.definitions}
+    assert (items["IAS"].max, items["IAS"].units) == (300.0, "knots")
+    assert (items["CHT11"].tolerance, items["CHT14"].tolerance) == (5000, 5000)
+    assert "MINE" in items
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        "database overlay: {variables: {c: 6}, entries: [{key: MINE}]}",
+        "database overlay: mine.yaml",
+        "database overlay: {include: mine.yaml}",
+    ],
+)
+def test_an_overlay_may_change_the_variables_and_stand_in_a_file(tree: Tree, overlay: str) -> None:
+    tree.write("mine.yaml", "variables: {c: 6}\nentries: [{key: MINE}]\n")
+    keys = {d.key for d in tree.load(f"connections:\n{overlay}\n").definitions}
+    assert {"CHT16", "EGT16", "MINE"} <= keys
+
+
+def test_fewer_cylinders_leave_packaged_values_without_item_and_that_is_no_problem(tree: Tree) -> None:
+    config = tree.load("connections:\ndatabase overlay: {variables: {c: 2}}\n")
+    assert "CHT13" not in config.make_database()
+
+
+def test_ones_own_values_can_follow_the_packaged_ones(tree: Tree) -> None:
+    tree.write("mine.ini", "IAS.Vne = 123\n")
+    config = tree.load("connections:\ninitialization files: ['{PACKAGE}/initial.ini', mine.ini]\n")
+    database = config.make_database()
+    assert (database.read_aux("IAS.Vne"), database.read("BARO").value) == (123.0, 29.92)
+
+
+def test_a_definition_of_ones_own_has_no_packaged_values(tree: Tree) -> None:
+    tree.write("db.yaml", "entries: [{key: BARO}]\n")
+    config = tree.load("connections:\ndatabase file: db.yaml\n")
+    assert [d.key for d in config.definitions] == ["BARO"]
+    assert config.initial == ()
+
+
+def test_the_database_has_the_values_on_the_given_clock(tree: Tree) -> None:
+    tree.write("db.yaml", "entries: [{key: A, tol: 100}, {key: B, min: 0, max: 5, aux: [Max]}]\n")
+    tree.write("a.ini", "A = 1\nB = 2\nB.Max = 4\n")
+    tree.write("b.ini", "B = 3\n")
+    config = tree.load("connections:\ndatabase file: db.yaml\ninitialization files: [a.ini, b.ini]\n")
+    now = 50.0
+    database = config.make_database(lambda: now)
+    a, b = database.read("A"), database.read("B")
+    assert (a.value, a.flag_text, a.reason(8), a.source) == (1.0, "01000", "initial value", "initial")
+    assert (b.value, b.flag_text, b.stamp) == (3.0, "00000", 50.0)
+    assert database.read_aux("B.Max") == 4.0
+    now = 60.0
+    database.age()
+    assert database.read("A").reason(8) == "initial value"
+    assert database.read("B").good
+
+
+# -- connections -------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_has_what_is_common_and_its_plugins_options(tree: Tree) -> None:
+    config = tree.load(
+        "connections:\n  gps:\n    load: yes\n    module: PLUGIN\n    port: 77\n    on_failure: stop\n"
+        "    restart_delay: 2\n    source: sim/gps\n    outputs: [{key: IAS}]\n  other:\n    module: PLUGIN\n"
+    )
+    gps, other = config.connections
+    assert isinstance(gps, Connection)
+    assert gps.options == {"port": 77, "outputs": [{"key": "IAS"}], "CONFIGPATH": str(tree.directory)}
+    assert (gps.on_failure, gps.restart_delay, gps.source, gps.module) == ("stop", 2, "sim/gps", tree.plugin)
+    assert (other.on_failure, other.restart_delay, other.restart_delay_max) == ("restart", 1.0, 60.0)
+    assert (other.start_timeout, other.stop_timeout, other.source) == (5.0, 3.0, "other")
+    assert issubclass(gps.plugin, PluginBase)
+    assert str(gps.meta["port"]) == f"{tree.main}:5:11"
+
+
+def test_a_connection_is_the_same_when_only_its_place_has_changed(tree: Tree) -> None:
+    before = tree.load("connections:\n  a: {module: PLUGIN, port: 5}\n").connections
+    moved = tree.load("# one line more\nconnections:\n  a: {port: 5, module: PLUGIN}\n").connections
+    changed = tree.load("connections:\n  a: {module: PLUGIN, port: 6}\n").connections
+    assert before == moved
+    assert before != changed
+
+
+def test_variables_reach_the_options(tree: Tree) -> None:
+    config = tree.load("connections: {a: {module: PLUGIN, outputs: [{key: '{WHICH}'}]}}", WHICH="IAS")
+    assert config.connections[0].options["outputs"] == [{"key": "IAS"}]
+
+
+def test_a_plugin_without_declared_options_takes_anything(tree: Tree) -> None:
+    tree.write("config_test_plain.py", "import plugin\nclass Plugin(plugin.PluginBase):\n    pass\n")
+    config = tree.load("connections: {a: {module: config_test_plain, what: ever, 5: [{}]}}")
+    assert config.connections[0].options == {"what": "ever", 5: [{}], "CONFIGPATH": str(tree.directory)}
+
+
+def test_what_is_not_loaded_is_not_imported_but_its_structure_is_checked(tree: Tree) -> None:
+    config = tree.load(
+        "connections:\n  a: {load: no, module: config_test_absent}\n  b: {load: NONE, module: also.absent}\n"
+    )
+    assert config.connections == ()
+    assert config.unloaded == {"a": "load: no", "b": "load: NONE, which is not enabled"}
+    assert tree.problems("connections:\n  a: {load: no, module: 5, restart_delay: x}\n  b: 7\n  c: {load: no}\n") == [
+        "main.yaml:2:25: module: expected text, at least 1 long, got the number 5",
+        "main.yaml:2:43: restart_delay: expected number, more than 0 and at most 3600, got text 'x'",
+        "main.yaml:3:6: connections.b: expected mapping, got the number 7",
+        "main.yaml:4:3: 'module' is missing",
+    ]
+
+
+def test_plugins_are_found_in_the_plugin_path(tree: Tree) -> None:
+    tree.write("more/config_test_far.py", "import plugin\nclass Plugin(plugin.PluginBase):\n    pass\n")
+    config = tree.load("plugin path: [more]\nconnections: {a: {module: config_test_far}}")
+    assert config.connections[0].plugin.__module__ == "config_test_far"
+
+
+def test_the_tree_of_an_existing_installation_loads(tree: Tree) -> None:
+    tree.write(
+        "main.yaml",
+        "database file: '{CONFIG}/database.yaml'\nauto start: no\n"
+        "initialization files: ['{CONFIG}/fg.ini', 'custom.ini']\n"
+        "connections:\n  include: [GPS, connections/can.yaml]\n  quiet: {load: QUIET, module: not.here}\n"
+        "logging: {include: LOGGING}\n",
+    )
+    tree.write(
+        "preferences.yaml",
+        "includes: {GPS: connections/gps.yaml, LOGGING: logging.yaml, ENGINE: database/engine.yaml}\n"
+        "enabled: {GPS: no, CAN: yes}\n",
+    )
+    tree.write("preferences.yaml.custom", "enabled: {GPS: yes}\nincludes: {ENGINE: database/rotax.yaml}\n")
+    tree.write("connections/gps.yaml", "gps: {load: GPS, module: PLUGIN, include: gps_options.yaml}\n")
+    tree.write("connections/gps_options.yaml", "port: 4\n")
+    tree.write("connections/can.yaml", "can: {load: CAN, module: PLUGIN}\n")
+    tree.write("database.yaml", "variables: {e: 1, c: 4}\nentries:\n  - key: IAS\n  - include: ENGINE\n")
+    tree.write("database/rotax.yaml", "items:\n  - {key: EGTec, max: 900, aux: [Max]}\n  - include: tach.yaml\n")
+    tree.write("database/tach.yaml", "items: [{key: TACHe, type: int}]\n")
+    tree.write("fg.ini", "EGT11.Max = 700\nIAS = 10\n")
+    tree.write("custom.ini", "EGT11.Max = 750\n")
+    tree.write("logging.yaml", "version: 1\nroot: {level: INFO}\n")
+    config = configuration.load(tree.main)
+    assert [c.name for c in config.connections] == ["gps", "can"]
+    assert config.connections[0].options["port"] == 4
+    assert dict(config.unloaded) == {"quiet": "load: QUIET, which is not enabled"}
+    assert config.auto_start is False
+    assert [d.key for d in config.definitions] == ["IAS", "EGT11", "EGT12", "EGT13", "EGT14", "TACH1"]
+    assert config.make_database().read_aux("EGT11.Max") == 750.0
+    assert config.logging == {"version": 1, "root": {"level": "INFO"}}
+    assert [Path(f).name for f in config.files[:3]] == ["main.yaml", "preferences.yaml", "preferences.yaml.custom"]
+
+
+# -- problems ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_problem_is_reported_at_once_in_the_order_of_the_files(tree: Tree) -> None:
+    tree.write("db.yaml", "variables: {c: 2}\nentries:\n  - {key: IAS, tpye: int}\n  - {key: CHTc, min: 9, max: 8}\n")
+    tree.write("values.ini", "# values\nIAS = fast\nCHT1 = 5\nALT = 5\n")
+    tree.write("more.yaml", "third: {prot: 5, module: PLUGIN}\nthird: {}\n")
+    tree.write("preferences.yaml", "enable: {GPS: yes}\n")
+    report = tree.problems(
+        """\
+database file: db.yaml
+initialization files: [values.ini, gone.ini]
+databse overlay: []
+auto start: maybe
+connections:
+  include: more.yaml
+  first:
+    module: PLUGIN
+    port: many
+    mode: fsat
+    outputs:
+      - {key: IAS, every: 0}
+      - {evry: 2}
+    on_failure: restrat
+    restart_delay: -1
+  second:
+    module: fixgw.plugins.skell
+  fourth:
+    module: PLUGIN
+    port: 6666
+  fifth:
+    module: PLUGIN
+    outputs: [{key: IAS}, {key: VS}]
+  sixth: {module: PLUGIN, outputs: [{key: CRASH}]}
+  seventh: gps
+  fourth:
+    load: no
+logging:
+  version: 1
+  handlers:
+    console: {class: logging.StreamHandlr, formatter: plain}
+    file: {class: logging.FileHandler, filename: /nowhere/at/all/log, levl: INFO}
+  root: {level: CHATTY, handlers: [consol]}
+"""
+    )
+    assert report == [
+        "main.yaml:2:36: cannot read gone.ini: No such file or directory",
+        "main.yaml:3:1: unknown option 'databse overlay' (did you mean 'database overlay'?)",
+        "main.yaml:4:13: auto start: expected yes/no, got text 'maybe'",
+        "main.yaml:9:11: port: expected whole number, 1 to 65535, got text 'many'",
+        "main.yaml:10:11: mode: expected fast or slow, got text 'fsat' (did you mean 'fast'?)",
+        "main.yaml:12:27: outputs[0].every: expected whole number, at least 1, got the number 0",
+        "main.yaml:13:9: outputs[1]: 'key' is missing",
+        "main.yaml:13:10: outputs[1]: unknown option 'evry' (did you mean 'every'?)",
+        "main.yaml:14:17: on_failure: expected restart, ignore or stop, got text 'restrat' (did you mean 'restart'?)",
+        "main.yaml:15:20: restart_delay: expected number, more than 0 and at most 3600, got the number -1",
+        "main.yaml:17:13: module fixgw.plugins.skell: there is no module 'fixgw.plugins.skell' (did you mean "
+        "'fixgw.plugins.skel'?)",
+        "main.yaml:18:3: port 6666 is taken",
+        "main.yaml:23:33: outputs.1.key: no item 'VS'",
+        "main.yaml:24:3: the plugin could not check its options: ZeroDivisionError: of the plugin's own",
+        "main.yaml:25:12: connections.seventh: expected mapping, got text 'gps'",
+        "main.yaml:26:3: 'fourth' is here a second time; the first is in line 18",
+        "main.yaml:31:22: logging: handlers.console: Cannot resolve 'logging.StreamHandlr': No module named "
+        "'logging.StreamHandlr'",
+        "main.yaml:31:55: logging: handlers.console: formatter 'plain' is not defined",
+        "main.yaml:32:50: logging: handlers.file: there is no directory /nowhere/at/all",
+        "main.yaml:32:71: logging: handlers.file: unknown key 'levl' (did you mean 'level'?)",
+        "main.yaml:33:17: logging: root: level: no level 'CHATTY'",
+        "main.yaml:33:36: logging: root: handler 'consol' is not defined (did you mean 'console'?)",
+        "preferences.yaml:1:1: unknown key 'enable' (did you mean 'enabled'?)",
+        "more.yaml:1:9: unknown option 'prot' (did you mean 'port'?)",
+        "more.yaml:2:1: 'third' is here a second time; the first is in line 1",
+        "db.yaml:3:16: unknown field 'tpye' (did you mean 'type'?)",
+        "db.yaml:4:22: min: 9.0 is more than max, 8.0",
+        "values.ini:2:7: IAS: 'fast' is not a number",
+        "values.ini:4:1: no item 'ALT'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "main.yaml:1:1: expected a mapping with connections:, got nothing"),
+        ("- a", "main.yaml:1:1: expected a mapping with connections:, got a list of 1"),
+        ("auto start: no", "main.yaml:1:1: 'connections' is missing"),
+        ("connections: 5", "main.yaml:1:14: connections: expected mapping of name to mapping, got the number 5"),
+        ("connections: {5: {module: x}}", "main.yaml:1:15: connections: the key 5: expected text, got the number 5"),
+        ("connections:\nlogging: 5", "main.yaml:2:10: logging: expected mapping, got the number 5"),
+        ("connections:\ndatabase file: 5", "main.yaml:2:16: database file: expected text, got the number 5"),
+        ("connections:\ndatabase file: no.yaml", "main.yaml:2:16: cannot read no.yaml: No such file or directory"),
+        ("connections:\nplugin path: [5]", "main.yaml:2:15: plugin path[0]: expected text, got the number 5"),
+        ("connections: {a: {module: PLUGIN, port: 6666}}", "main.yaml:1:15: port 6666 is taken"),
+        (
+            "connections: {a: {source: a b, module: PLUGIN}}",
+            "main.yaml:1:27: source: expected text, of the form ^[^;\\s]+$, got text 'a b'",
+        ),
+        (
+            "connections: {a: {load: 1, module: PLUGIN}}",
+            "main.yaml:1:25: load: expected yes/no or text, got the number 1",
+        ),
+        (
+            "connections: {a: {modul: x, module: PLUGIN}}",
+            "main.yaml:1:19: unknown option 'modul' (did you mean 'module'?)",
+        ),
+        (
+            "connections:\ninitialization files: main.yaml\n",
+            "main.yaml:1:1: expected KEY = value, or KEY.aux = value",
+        ),
+    ],
+)
+def test_a_problem_has_its_place_and_its_words(tree: Tree, text: str, expected: str) -> None:
+    assert tree.problems(text)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("^{}", "'version: 1' is needed"),
+        ("{version: ^2}", "'version: 1' is needed"),
+        ("{version: 1, ^handler: {}}", "unknown key 'handler' (did you mean 'handlers'?)"),
+        ("{version: 1, root: ^5}", "root: expected a mapping, got the number 5"),
+        ("{version: 1, root: {^levl: INFO}}", "root: unknown key 'levl' (did you mean 'level'?)"),
+        ("{version: 1, root: {level: ^[1]}}", "root: level: no level [1]"),
+        ("{version: 1, root: {handlers: ^x}}", "root: handlers: expected a list of names, got text 'x'"),
+        ("{version: 1, handlers: ^[1]}", "handlers: expected a mapping, got a list of 1"),
+        ("{version: 1, handlers: {a: ^5}}", "handlers.a: expected a mapping, got the number 5"),
+        ("{version: 1, handlers: {^a: {}}}", "handlers.a: 'class' is missing"),
+        (
+            "{version: 1, handlers: {a: {class: ^logging.Logger}}}",
+            "handlers.a: text 'logging.Logger' is not a handler class",
+        ),
+        ("{version: 1, handlers: {^a: {class: logging.FileHandler}}}", "handlers.a: 'filename' is missing"),
+        (
+            "{version: 1, formatters: {^f: {format: '%(levelname'}}}",
+            "formatters.f: Invalid format '%(levelname' for '%' style",
+        ),
+        ("{version: 1, loggers: {x: {filters: [^f]}}}", "loggers.x: filter 'f' is not defined"),
+    ],
+)
+def test_a_logging_section_is_checked_without_being_applied(tree: Tree, text: str, expected: str) -> None:
+    text = f"logging: {text}"
+    assert tree.problems(f"connections:\n{text}\n") == [f"main.yaml:2:{text.index('^') + 1}: logging: {expected}"]
+
+
+def test_a_good_logging_section_is_kept_as_it_is(tree: Tree) -> None:
+    section = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"f": {"format": "{message}", "style": "{"}},
+        "filters": {"only": {"name": "fixgw"}},
+        "handlers": {
+            "out": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "f"},
+            "file": {
+                "class": "logging.handlers.RotatingFileHandler",
+                "filename": "{CONFIG}/log",
+                "maxBytes": 1000,
+                "level": "DEBUG",
+                "filters": ["only"],
+                "delay": True,
+            },
+        },
+        "loggers": {"fixgw": {"level": 10, "handlers": ["out"], "propagate": False}},
+        "root": {"handlers": ["file"], "level": "WARNING"},
+    }
+    config = tree.load(yaml.safe_dump({"connections": {}, "logging": section}))
+    assert config.logging is not None
+    assert config.logging["handlers"]["file"]["filename"] == f"{tree.directory}/log"
+    assert config.logging["formatters"] == section["formatters"]
+    assert not (tree.directory / "log").exists()
+
+
+def test_a_file_that_is_missing_is_one_problem(tmp_path: Path) -> None:
+    (problem,) = configuration.check(tmp_path / "gone.yaml")
+    assert str(problem) == f"{tmp_path}/gone.yaml: cannot be read: No such file or directory"
+
+
+def test_a_definition_that_cannot_be_read_is_not_reported_for_every_key(tree: Tree) -> None:
+    tree.write("db.yaml", "entries: [\n")
+    tree.write("v.ini", "IAS = 5\nIAS = x\n")
+    assert tree.problems(
+        "database file: db.yaml\ninitialization files: v.ini\n"
+        "connections: {a: {module: PLUGIN, outputs: [{key: IAS}]}}\n"
+    ) == ["db.yaml:2:1: not YAML: while parsing a flow node: did not find expected node content"]
+
+
+def test_a_plugin_may_report_problems_in_a_file_of_its_own(tree: Tree) -> None:
+    tree.write(
+        "config_test_mapped.py",
+        "import plugin\nfrom fixgw.errors import Problem\nclass Plugin(plugin.PluginBase):\n"
+        "    @classmethod\n    def check(cls, options, db):\n"
+        "        yield Problem(options['mapfile'], 3, 4, 'is odd')\n        yield '', 'and so is this'\n",
+    )
+    assert tree.problems("connections: {a: {module: config_test_mapped, mapfile: map.yaml}}") == [
+        "main.yaml:1:15: and so is this",
+        "map.yaml:3:4: is odd",
+    ]
+
+
+TEXT = st.text("abcmn:-[]{}&*!|>'\"#%@, \n\t?<~0", max_size=60)
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["PLUGIN", "main.yaml", "IAS", "include"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["module", "load", "port", "include", "version", "key"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+MAINS = st.dictionaries(
+    st.sampled_from(
+        [
+            "connections",
+            "logging",
+            "database file",
+            "database overlay",
+            "initialization files",
+            "plugin path",
+            "include",
+        ]
+    ),
+    VALUES | st.dictionaries(st.sampled_from(["a", "root", "handlers", "entries", "variables"]), VALUES, max_size=3),
+)
+
+
+@given(st.builds(yaml.safe_dump, MAINS) | TEXT | TEXT.map(lambda t: f"connections:\n  {t}"))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_text_makes_load_raise_anything_but_a_configuration_error(tree: Tree, text: str) -> None:
+    tree.write("main.yaml", text)
+    try:
+        config = configuration.load(tree.main)
+    except ConfigurationError as error:
+        assert error.problems
+    else:
+        config.make_database()
+
+
+# -- schema ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_knows_the_main_file_and_every_plugins_options() -> None:
+    schema = configuration.schema()
+    assert json.loads(json.dumps(schema)) == schema
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    default = yaml.safe_load((configuration.packaged() / "default.yaml").read_text())
+    assert set(default) <= set(schema["properties"])
+    assert schema["additionalProperties"] is False
+    connection = schema["$defs"]["connection"]
+    assert {"load", "module", "on_failure", "restart_delay", "source"} <= set(connection["properties"])
+    choices = {name: c["then"] for c in connection["allOf"] for name in c["if"]["properties"]["module"]["enum"]}
+    assert {"fixgw.plugins.nmea0183", "fixgw.drivers.nmea0183", "fixgw.plugins.netfix"} <= set(choices)
+    for options in default["connections"].values():
+        assert set(options) <= set(choices[options["module"]]["properties"])
+    assert "port" in choices["fixgw.drivers.nmea0183"]["required"]
+
+
+def test_every_reference_in_the_schema_leads_somewhere() -> None:
+    schema = configuration.schema()
+
+    def references(part: Any) -> Iterator[str]:
+        if isinstance(part, dict):
+            for key, value in part.items():
+                if key == "$ref":
+                    yield value
+                else:
+                    yield from references(value)
+        elif isinstance(part, list):
+            for value in part:
+                yield from references(value)
+
+    found = set(references(schema))
+    assert "#/$defs/connection" in found
+    assert {r.removeprefix("#/$defs/") for r in found} <= set(schema["$defs"])
+
+
+# -- copying -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_tree_is_copied_and_a_second_time_nothing_happens(tmp_path: Path) -> None:
+    report = configuration.copy_tree(tmp_path / "new" / "dir")
+    assert {action for _, action in report} == {"written"}
+    names = {str(path.relative_to(tmp_path / "new" / "dir")) for path, _ in report}
+    assert {"default.yaml", "database.yaml", "initial.ini", "database/engine.yaml"} <= names
+    assert not any(name.endswith(".py") for name in names)
+    assert configuration.check(tmp_path / "new" / "dir" / "default.yaml") == []
+    assert {action for _, action in configuration.copy_tree(tmp_path / "new" / "dir")} == {"the same"}
+
+
+def test_a_copy_with_edits_is_kept_and_a_lost_file_comes_back(tmp_path: Path) -> None:
+    configuration.copy_tree(tmp_path)
+    (tmp_path / "default.yaml").write_text("connections:\n")
+    (tmp_path / "initial.ini").unlink()
+    actions = {path.name: action for path, action in configuration.copy_tree(tmp_path)}
+    assert actions["default.yaml"] == "kept, yours differs"
+    assert actions["initial.ini"] == "written"
+    assert (tmp_path / "default.yaml").read_text() == "connections:\n"
+
+
+def test_it_is_said_when_the_packaged_file_has_changed_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packaged = tmp_path / "packaged"
+    packaged.mkdir()
+    monkeypatch.setattr(configuration, "packaged", lambda: packaged)
+    for version in ("one", "two", "three"):
+        (packaged / "a.yaml").write_text(version)
+        (packaged / "b.yaml").write_text("always")
+        report = {path.name: action for path, action in configuration.copy_tree(tmp_path / "copy")}
+        (tmp_path / "copy" / "b.yaml").write_text("edited")
+    assert report == {
+        "a.yaml": "kept, yours differs; the packaged one has changed since it was copied",
+        "b.yaml": "kept, yours differs",
+    }
+    assert (tmp_path / "copy" / "a.yaml").read_text() == "one"
+
+
+def test_what_cannot_be_written_is_an_os_error_and_leaves_nothing_half_done(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        configuration.copy_tree(tmp_path / "file")
+    (tmp_path / "copy" / "database.yaml").mkdir(parents=True)
+    actions = {path.name: action for path, action in configuration.copy_tree(tmp_path / "copy")}
+    assert actions["database.yaml"] == "kept, yours differs"
+    assert [p.name for p in (tmp_path / "copy").iterdir() if p.name.startswith(".")] == [".packaged.sha256"]

@@ -1,0 +1,180 @@
+"""Loading plugins: where they are found, and what is said when they are not."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fixgw.plugin
+from fixgw import loader
+from fixgw.errors import BadModule
+from fixgw.plugin import PluginBase
+
+_numbers = itertools.count()
+
+GUIDE = """
+import plugin
+class Plugin(plugin.PluginBase):
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean_path() -> Iterator[None]:
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if name.startswith("loader_test_"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Callable[[str], str]:
+    """Makes a module of some text on the path, and returns its name."""
+    loader.add_to_path([tmp_path])
+
+    def make(text: str) -> str:
+        name = f"loader_test_{next(_numbers)}"
+        (tmp_path / f"{name}.py").write_text(text)
+        return name
+
+    return make
+
+
+def reason(name: str) -> str:
+    with pytest.raises(BadModule) as caught:
+        loader.load_plugin(name)
+    assert caught.value.module == name
+    assert isinstance(caught.value, ImportError)
+    return caught.value.reason
+
+
+def test_a_module_anywhere_on_the_path_is_a_plugin(module: Callable[[str], str]) -> None:
+    cls = loader.load_plugin(module(GUIDE))
+    assert issubclass(cls, PluginBase)
+
+
+def test_the_name_plugin_is_the_gateways_own_module(module: Callable[[str], str]) -> None:
+    loader.load_plugin(module(GUIDE))
+    assert sys.modules["plugin"] is fixgw.plugin
+
+
+def test_a_drivers_name_among_the_plugins_finds_the_driver() -> None:
+    assert loader.load_plugin("fixgw.plugins.nmea0183") is loader.load_plugin("fixgw.drivers.nmea0183")
+
+
+def test_a_plugin_is_found_under_its_own_name() -> None:
+    assert loader.load_plugin("fixgw.plugins.skel").__module__ == "fixgw.plugins.skel"
+
+
+def test_directories_go_to_the_end_of_the_path_once(tmp_path: Path) -> None:
+    loader.add_to_path([tmp_path, str(tmp_path)])
+    loader.add_to_path([tmp_path])
+    assert sys.path[-1] == str(tmp_path)
+    assert sys.path.count(str(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("fixgw.plugins.skell", "fixgw.plugins.skel"),
+        ("fixgw.plugins.nmea183", "fixgw.plugins.nmea0183"),
+        ("fixgw.drivers.nmea", "fixgw.drivers.nmea0183"),
+        ("fixgw.plugin.skel", "fixgw.plugins.skel"),
+        ("fixgw.netfx", "fixgw.netfix"),
+    ],
+)
+def test_a_module_that_is_not_there_is_compared_with_those_that_are(name: str, suggestion: str) -> None:
+    assert reason(name) == f"there is no module {name!r} (did you mean {suggestion!r}?)"
+
+
+def test_a_module_of_ones_own_that_is_misspelt_is_compared_too(tmp_path: Path) -> None:
+    (tmp_path / "loader_test_thermometer.py").write_text(GUIDE)
+    loader.add_to_path([tmp_path])
+    assert reason("loader_test_thermometr").endswith("(did you mean 'loader_test_thermometer'?)")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..x", "a..b", "no/module", "nothing like it at all", "fixgw.plugins."])
+def test_a_name_that_cannot_be_one_is_an_error_like_others(name: str) -> None:
+    assert reason(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "import loader_test_nowhere\n",
+            "the module is there, but it needs 'loader_test_nowhere', which cannot be found",
+        ),
+        ("from fixgw import nowhere\n", "the module is there, but importing it failed"),
+        ("x = 1\ndef (\n", "the module is there, but has an error in line 2: "),
+        ("x = 1\nraise RuntimeError('no\\nluck')\n", "failed at NAME.py:2: RuntimeError: no luck"),
+        ("import sys\nsys.exit('wrong machine')\n", "failed at NAME.py:2: SystemExit: wrong machine"),
+        ("raise GeneratorExit\n", "failed at NAME.py:1: GeneratorExit"),
+        (
+            "from fixgw.errors import MissingLibrary\nraise MissingLibrary('RPi.GPIO', 'rpi')\n",
+            "RPi.GPIO is not installed: pip install 'fixgw[rpi]'",
+        ),
+        ("x = 1\n", "the module NAME has no class Plugin"),
+        ("def Plugin(name, config): pass\n", "Plugin in the module NAME is not a class"),
+        ("class Plugin: pass\n", "Plugin in the module NAME is not derived from PluginBase"),
+    ],
+)
+def test_a_module_of_no_use_says_why(module: Callable[[str], str], text: str, expected: str) -> None:
+    name = module(text)
+    assert expected.replace("NAME", name) in reason(name)
+
+
+def test_the_constructor_gets_what_it_takes() -> None:
+    class Two(PluginBase):
+        def __init__(self, name: str, config: dict[str, Any]) -> None:
+            super().__init__(name, config)
+
+    class Three(PluginBase):
+        def __init__(self, name: str, config: dict[str, Any], config_meta: Any) -> None:
+            super().__init__(name, config, config_meta)
+
+    class Any_(PluginBase):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+
+    for cls, meta in ((Two, None), (Three, "meta"), (Any_, "meta"), (PluginBase, "meta")):
+        plugin = loader.make_plugin(cls, "name", {"a": 1}, "meta")
+        assert (type(plugin), plugin.name, plugin.config, plugin.config_meta) == (cls, "name", {"a": 1}, meta)
+
+
+def test_what_a_constructor_raises_comes_through() -> None:
+    class Broken(PluginBase):
+        def __init__(self, name: str, config: dict[str, Any]) -> None:
+            raise TypeError("of its own")
+
+    with pytest.raises(TypeError, match="of its own"):
+        loader.make_plugin(Broken, "name", {})
+
+
+def test_all_that_comes_with_the_gateway_is_available_and_described() -> None:
+    found = {info.module: info for info in loader.available()}
+    assert {"fixgw.plugins.skel", "fixgw.plugins.netfix", "fixgw.drivers.nmea0183"} <= set(found)
+    assert "fixgw.drivers.serial_link" not in found  # shared by drivers, not one itself
+    for info in found.values():
+        assert info.error is None
+        assert info.summary.endswith(".")
+        assert info.options is not None
+
+
+def test_a_plugin_that_cannot_be_imported_is_listed_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fixgw.plugins
+
+    (tmp_path / "loader_test_broken.py").write_text("import loader_test_nowhere\n")
+    monkeypatch.setattr(fixgw.plugins, "__path__", [*fixgw.plugins.__path__, str(tmp_path)])
+    found = {info.name: info for info in loader.available()}
+    assert "loader_test_nowhere" in (found["loader_test_broken"].error or "")
+    assert found["skel"].error is None

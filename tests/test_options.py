@@ -1,0 +1,171 @@
+"""Declared options: problems in a builder's words, with positions, and the tables that describe them."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Meta
+
+from fixgw import options
+from fixgw.cfg import Positions, Reader
+from fixgw.plugin import Options
+
+
+class Parity(enum.Enum):
+    NONE = "none"
+    EVEN = "even"
+
+
+class Output(Options, kw_only=True, frozen=True):
+    """A nested struct."""
+
+    key: str
+    every: Annotated[int, Meta(ge=1, description="How often.")] = 1
+
+    def __post_init__(self) -> None:
+        if self.key == "BAD":
+            raise ValueError("BAD is no key")
+
+
+class Example(Options, kw_only=True, frozen=True):
+    """Every kind of option."""
+
+    port: Annotated[int, Meta(ge=1, le=65535, description="Port to listen on.")]
+    type: Literal["server", "client", "both"] = "server"
+    rate: Annotated[float, Meta(gt=0)] = 1
+    name: Annotated[str, Meta(min_length=1, pattern="^[a-z]*$")] = "a"
+    baud: Annotated[int, Meta(ge=50)] | Literal["auto"] = "auto"
+    verbose: bool = False
+    allow: list[str] = []
+    outputs: tuple[Output, ...] = ()
+    pair: tuple[int, int] = (1, 2)
+    limits: dict[str, Annotated[float, Meta(gt=0)]] = {}
+    first: Output | None = None
+    parity: Parity = Parity.NONE
+
+    def __post_init__(self) -> None:
+        if self.rate == 99:
+            raise ValueError("rate 99 makes no sense")
+
+
+def problems(text: str, kind: Any = Example, name: str = "", known: tuple[str, ...] = ()) -> list[str]:
+    reader = Reader("/nowhere/main.yaml")
+    value, at = reader._parse("f", text)
+    assert not reader.problems
+    return [str(p) for p in options.problems(value, kind, at, name, known)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("port: abc", "f:1:7: port: expected whole number, 1 to 65535, got text 'abc'"),
+        ("port: 0", "f:1:7: port: expected whole number, 1 to 65535, got the number 0"),
+        ("port: 1.5", "f:1:7: port: expected whole number, 1 to 65535, got the number 1.5"),
+        ("port: yes", "f:1:7: port: expected whole number, 1 to 65535, got yes"),
+        ("port:", "f:1:6: port: expected whole number, 1 to 65535, got nothing"),
+        ("port: {a: 1}", "f:1:7: port: expected whole number, 1 to 65535, got a mapping"),
+        ("port: [1]", "f:1:7: port: expected whole number, 1 to 65535, got a list of 1"),
+        (f"port: {2**70}", f"f:1:7: port: expected whole number, 1 to 65535, got the number {2**70}"),
+        ("rate: 0", "f:1:7: rate: expected number, more than 0, got the number 0"),
+        ("verbose: 1", "f:1:10: verbose: expected yes/no, got the number 1"),
+        ("type: sever", "f:1:7: type: expected server, client or both, got text 'sever' (did you mean 'server'?)"),
+        ("name: ''", "f:1:7: name: expected text, at least 1 long, of the form ^[a-z]*$, got text ''"),
+        ("name: 5", "f:1:7: name: expected text, at least 1 long, of the form ^[a-z]*$, got the number 5"),
+        ("baud: fast", "f:1:7: baud: expected whole number, at least 50 or auto, got text 'fast'"),
+        ("parity: evn", "f:1:9: parity: expected none or even, got text 'evn' (did you mean 'even'?)"),
+        ("allow: 10.0.0.0/8", "f:1:8: allow: expected list of text, got text '10.0.0.0/8'"),
+        ("allow: [a, 5]", "f:1:12: allow[1]: expected text, got the number 5"),
+        ("pair: [1, x]", "f:1:11: pair[1]: expected whole number, got text 'x'"),
+        ("pair: [1]", "f:1:7: pair: expected list of whole number and whole number, got a list of 1"),
+        ("limits: {EGT*: -1}", "f:1:16: limits.EGT*: expected number, more than 0, got the number -1"),
+        ("limits: {5: 1}", "f:1:10: limits: the key 5: expected text, got the number 5"),
+        (
+            "outputs: [{key: A, every: 0}]",
+            "f:1:27: outputs[0].every: expected whole number, at least 1, got the number 0",
+        ),
+        ("outputs: [{every: 1}]", "f:1:11: outputs[0]: 'key' is missing"),
+        ("outputs: [{key: A, evry: 2}]", "f:1:20: outputs[0]: unknown option 'evry' (did you mean 'every'?)"),
+        ("outputs: [{key: A}, {key: BAD}]", "f:1:21: outputs[1]: BAD is no key"),
+        ("first: {key: 5}", "f:1:14: first.key: expected text, got the number 5"),
+        ("first: x", "f:1:8: first: expected mapping, got text 'x'"),
+        ("rate: 99", "f:1:1: rate 99 makes no sense"),
+        ("prot: 1", "f:1:1: unknown option 'prot' (did you mean 'port'?)"),
+        ("lod: 1", "f:1:1: unknown option 'lod' (did you mean 'load'?)"),
+        ("5: 1", "f:1:1: unknown option 5"),
+    ],
+)
+def test_a_problem_is_said_in_words(text: str, expected: str) -> None:
+    given = text if text.startswith("port:") else f"{text}\nport: 1\n"
+    assert problems(given, known=("load",)) == [expected]
+
+
+def test_all_problems_are_found(tmp_path: Path) -> None:
+    assert problems(
+        "type: x\nport: 0\noutputs:\n  - {key: 1, every: 0}\n  - {}\nunknown: 5\nrate: 99\n", name="gps"
+    ) == [
+        "f:1:7: gps.type: expected server, client or both, got text 'x'",
+        "f:2:7: gps.port: expected whole number, 1 to 65535, got the number 0",
+        "f:4:11: gps.outputs[0].key: expected text, got the number 1",
+        "f:4:21: gps.outputs[0].every: expected whole number, at least 1, got the number 0",
+        "f:5:5: gps.outputs[1]: 'key' is missing",
+        "f:6:1: gps: unknown option 'unknown'",
+    ]
+
+
+def test_what_fits_has_no_problems() -> None:
+    assert problems("port: 1\nrate: 2\nbaud: 9600\nlimits: {A: 1}\nfirst: {key: A}\npair: [3, 4]\n") == []
+
+
+def test_a_missing_option_is_not_missed_where_a_file_could_not_be_read() -> None:
+    at = Positions("f", 1, 1)
+    at.partial = True
+    assert [str(p) for p in options.problems({"x": 1}, Example, at)] == ["f:1:1: unknown option 'x'"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([f.encode_name for f in msgspec.structs.fields(Example)]), VALUES))
+def test_there_are_problems_exactly_when_the_struct_refuses(value: dict[str, Any]) -> None:
+    reader = Reader("/nowhere/main.yaml")
+    content, at = reader._parse("f", yaml.safe_dump(value))
+    found = list(options.problems(content, Example, at))
+    try:
+        msgspec.convert(content, Example, strict=True)
+    except msgspec.ValidationError:
+        assert found
+    else:
+        assert not found
+    assert all(p.line >= 1 and p.column >= 1 for p in found)
+
+
+def test_the_table_has_a_row_for_every_option() -> None:
+    assert [tuple(row) for row in options.rows(Example)] == [
+        ("port", "whole number, 1 to 65535", "required", "Port to listen on."),
+        ("type", "server, client or both", "server", ""),
+        ("rate", "number, more than 0", "1", ""),
+        ("name", "text, at least 1 long, of the form ^[a-z]*$", "a", ""),
+        ("baud", "whole number, at least 50 or auto", "auto", ""),
+        ("verbose", "yes/no", "no", ""),
+        ("allow", "list of text", "[]", ""),
+        ("outputs", "list of mapping", "[]", ""),
+        ("outputs[].key", "text", "required", ""),
+        ("outputs[].every", "whole number, at least 1", "1", "How often."),
+        ("pair", "list of whole number and whole number", "[1, 2]", ""),
+        ("limits", "mapping of name to number, more than 0", "{}", ""),
+        ("first", "mapping", "none", ""),
+        ("first.key", "text", "required", ""),
+        ("first.every", "whole number, at least 1", "1", "How often."),
+        ("parity", "none or even", "none", ""),
+    ]
