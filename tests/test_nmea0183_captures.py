@@ -158,7 +158,7 @@ def test_the_captures_hold_positions_to_compare() -> None:
 @pytest.mark.parametrize("log", LOGS)
 def test_every_sentence_of_a_capture_is_accounted_for(log: str) -> None:
     counts: dict[str, int] = {}
-    framer, decoder = Framer(counts), Decoder(counts)
+    framer, decoder = Framer(counts), Decoder(lambda: 0.0, counts)
     for sentence in framer.feed((CAPTURES / log).read_bytes()):
         decoder.decode(sentence)
     refused = sum(counts[reason] for reason in Framer.REFUSALS)

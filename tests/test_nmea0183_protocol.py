@@ -26,7 +26,7 @@ class Receiver:
         self.time = 0.0
         self.counts: dict[str, int] = {}
         self.framer = Framer(self.counts)
-        self.decoder = Decoder(self.counts, lambda: self.time)
+        self.decoder = Decoder(lambda: self.time, self.counts)
         self.updates: dict[str, Update] = {}
 
     def say(self, *bodies: str) -> dict[str, Update]:

@@ -30,7 +30,7 @@ class Plugin(SerialPoller):
     def _begin(self) -> None:
         """Forget the receiver, which may be another one; the counters go on."""
         self._framer = Framer(self.counts)
-        self._decoder = Decoder(self.counts, self.clock)
+        self._decoder = Decoder(self.clock, self.counts)
 
     def open(self) -> None:
         self._begin()

@@ -12,7 +12,6 @@ Ashtech's PASHR,POS and SkyTraq's PSTI,030.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import reduce
 from operator import xor
@@ -175,12 +174,13 @@ class Decoder:
       once; only of a receiver that reports each constellation apart, one without a fix does not spoil the others'.
     - Nothing is made up: TRACKM comes from the receiver's magnetic track or its magnetic variation, the height above
       the ellipsoid from its geoid separation, accuracy from its own estimate, or they are not written.
-    - Sentences with the same time of day are one epoch. A receiver whose time stands still has no fix.
+    - Sentences with the same time of day are one epoch. A receiver whose time stands still has no fix; `clock` is
+      monotonic, in seconds.
     """
 
     OUTCOMES = ("used", "ignored", "absurd values")
 
-    def __init__(self, counts: dict[str, int] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float], counts: dict[str, int] | None = None) -> None:
         #: Sentences used and ignored (of a kind not known here), and fields refused because they cannot be true.
         self.counts = counts if counts is not None else {}
         for name in self.OUTCOMES:
