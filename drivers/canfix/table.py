@@ -125,9 +125,8 @@ class Field:
             return self._pack(self._whole(value, *self._limits[0], strict))
         if not isinstance(value, (tuple, list)) or len(value) != len(self._limits):
             raise BadValue(self.name, f"{value!r} is not {len(self._limits)} whole numbers ({self.type})", "type")
-        return self._pack(
-            *(self._whole(part, *limits, strict) for part, limits in zip(value, self._limits, strict=True))
-        )
+        parts = zip(value, self._limits, strict=True)
+        return self._pack(*(self._whole(part, *limits, strict) for part, limits in parts))
 
     def _number(self, value: object, finite: bool = True) -> float | int:
         if not isinstance(value, (int, float)):
