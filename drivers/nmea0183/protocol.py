@@ -1,8 +1,9 @@
 """NMEA 0183 without I/O: bytes in, sentences out (`Framer`); sentences in, updates of database keys out (`Decoder`).
 
-Neither ever raises on input, whatever it is; both count. Why not a library: pynmea2, the common one, has had no release
-since 2021, raises on bad input, knows no framing, and leaves unsaid what matters here (is this position valid, does it
-belong to the same instant as that speed). What is left to gain is a table of field positions, which is short.
+Neither ever raises on input, whatever it is; both count. Why not a library: those there are (pynmea2, pynmeagps) give
+names to the fields of one sentence, and raise on a bad one. What matters here is outside them: sentences amid junk,
+and whether a position is valid, is the receiver's or a simulator's, and goes with that speed. What is left to gain is a
+table of field positions, which is short.
 
 Implements NMEA 0183 4.11 as far as a GPS is concerned, read from manufacturers' documents: RMC, GGA, GNS, GLL, VTG,
 GSA, GSV, GST, ZDA of any talker, HDG and HDM of a compass, and of the proprietary sentences Garmin's PGRME and PGRMF,
