@@ -118,12 +118,15 @@ _MERGE = object()  # the key "<<"
 class Reader:
     """Reads the files of one configuration. Never raises on what they hold: it collects `problems`.
 
-    `variables` are replaced in strings, ``{NAME}`` by its value; CONFIG is always among them.
+    `variables` are replaced in strings, ``{NAME}`` by its value; CONFIG is always among them. `directory` is that of
+    the configuration, when `main` is not its main file but, say, a plugin's map (then it is CONFIGPATH).
     """
 
-    def __init__(self, main: Path | str, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, main: Path | str, variables: Mapping[str, str] | None = None, directory: Path | str | None = None
+    ) -> None:
         self.main = Path(os.path.abspath(main))
-        self.directory = self.main.parent
+        self.directory = Path(os.path.abspath(directory)) if directory else self.main.parent
         self.problems: list[Problem] = []
         #: Every file in the order of its first opening.
         self.files: list[str] = [str(self.main)]

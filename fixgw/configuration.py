@@ -59,7 +59,7 @@ class Main(
     database_file: Annotated[str, msgspec.Meta(description="The database definition; default: the packaged one.")] = ""
     database_overlay: Annotated[
         str | dict[Any, Any] | list[Any],
-        msgspec.Meta(description="Changes to the definition: entries, a mapping of variables and entries, or a file."),
+        msgspec.Meta(description="Changes to the definition: entries, variables and entries, or files with them."),
     ] = ""
     initialization_files: Annotated[
         list[str] | str,
@@ -286,6 +286,9 @@ def _read_items(
     overlay = main.get("database overlay")
     if isinstance(overlay, str):
         documents.append(reader.read(reader.locate(overlay), at["database overlay"]))
+    elif isinstance(overlay, list) and all(isinstance(name, str) for name in overlay):
+        overlays = at["database overlay"]
+        documents += [reader.read(reader.locate(name), overlays[i]) for i, name in enumerate(overlay)]
     elif isinstance(overlay, (dict, list)):
         documents.append((overlay, at["database overlay"]))
     items = definition.read_definitions(reader, documents)

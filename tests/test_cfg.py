@@ -226,6 +226,15 @@ def test_preferences_name_files_and_their_custom_file_overrides_them(tmp_path: P
     assert reader.enabled == {"GPS": True, "CAN": True}
 
 
+def test_a_file_of_a_plugin_is_read_as_part_of_the_configuration(tmp_path: Path) -> None:
+    tree(
+        tmp_path, preferences="includes: {SHARED: shared/inputs.yaml}\n", shared__inputs="x: '{CONFIG}'\n", sub__map=""
+    )
+    (tmp_path / "sub" / "map.yaml").write_text("inputs: {include: SHARED}\n")
+    reader = cfg.Reader(tmp_path / "sub" / "map.yaml", directory=tmp_path)
+    assert reader.read(reader.main)[0] == {"inputs": {"x": str(tmp_path)}}
+
+
 def test_variables_are_replaced_in_values_and_in_the_names_of_files(tmp_path: Path) -> None:
     main = tree(
         tmp_path,
