@@ -419,10 +419,9 @@ class Gateway:
         self._previous_hook = threading.excepthook
         threading.excepthook = self._thread_died
         self.database.start()
-        own = {"GATEWAY_VERSION": (__version__, "gateway"), "ZZLOADER": ("Loaded", "gateway"), "LEADER": (True, INITIAL)}
-        for key, (value, source) in own.items():
+        for key, value in (("GATEWAY_VERSION", __version__), ("LEADER", True), ("ZZLOADER", "Loaded")):
             if key in self.database:
-                self.database.write(key, value, source)
+                self.database.write(key, value, INITIAL)
         for connection in self.configuration.connections:
             if not self._stop_requested:
                 self._launch(connection)
