@@ -140,12 +140,14 @@ def test_an_item_waits_in_the_queue_once_however_often_it_is_written(db: Databas
 def test_a_value_whose_old_flag_was_taken_back_by_hand_ages_all_the_same(db: Database, clock: Clock) -> None:
     fast = db.item("FAST")
     fast.write(1.0)
+    clock.now += 0.15
+    fast.write(2.0)
     fast.flag(OLD, OLD)
     clock.now += 0.1
-    db.age()
+    assert db.age() == INFINITY, "all is old: nothing to wait for"
     clock.now += 0.05
-    fast.flag(0, OLD)
-    assert not fast.reading.old
+    assert not fast.flag(0, OLD).flags
+    assert db.age() == pytest.approx(0.05)
     clock.now += 0.051
     db.age()
     assert fast.reading.old
@@ -163,6 +165,17 @@ def test_each_source_of_a_ranked_item_ages_for_itself(db: Database, clock: Clock
     clock.now += 0.5
     assert db.age() == INFINITY
     assert (lat.reading.source, lat.reading.old) == ("gps2", True)
+
+
+def test_the_source_that_will_be_old_first_decides_when_to_look(db: Database, clock: Clock) -> None:
+    lat = db.item("LAT")
+    lat.write(1.0, "gps1")
+    clock.now += 0.5
+    lat.write(2.0, "gps2")
+    clock.now += 0.1
+    lat.write(1.0, "gps1")
+    clock.now += 0.45
+    assert db.age() == pytest.approx(0.45)
 
 
 def test_a_backup_that_comes_back_from_the_dead_is_looked_after(db: Database, clock: Clock) -> None:

@@ -1,0 +1,237 @@
+"""The calls that plugins written for other gateways make: module functions, tuples, callbacks, imports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import fixgw.database
+import fixgw.plugin as plugin
+import fixgw.quorum
+from fixgw.database import Database, Definition
+from fixgw.errors import BadValue, UnknownKey
+
+
+@pytest.fixture(autouse=True)
+def db() -> Iterator[Database]:
+    before = fixgw.database.current()
+    db = Database(
+        [
+            Definition(key="IAS", min=0.0, max=500.0, tolerance=2000, aux=("Vs", "Vne")),
+            Definition(key="GEAR", type="int"),
+            Definition(key="BTN1", type="bool"),
+        ]
+    )
+    fixgw.database.bind(db)
+    yield db
+    fixgw.database.bind(before)
+
+
+class Theirs(plugin.PluginBase):
+    """A plugin as others write them: no declared options, everything through the base class's methods."""
+
+    def __init__(self, name: str = "theirs") -> None:
+        super().__init__(name, {})
+        self.heard: list[tuple[Any, ...]] = []
+
+    def hear(self, key: str, value: Any, udata: Any) -> None:
+        self.heard.append((key, value, udata))
+
+
+@pytest.fixture
+def theirs() -> Theirs:
+    return Theirs()
+
+
+def test_reading_gives_a_plain_tuple() -> None:
+    value = fixgw.database.read("IAS")
+    assert type(value) is tuple
+    assert value == (0.0, False, True, False, False, False)
+
+
+def test_reading_an_aux_value_gives_a_scalar_or_none() -> None:
+    assert fixgw.database.read("IAS.Vs") is None
+    fixgw.database.write("IAS.Vs", 45)
+    assert fixgw.database.read("IAS.Vs") == 45.0
+
+
+def test_unknown_keys_are_key_errors(theirs: Theirs) -> None:
+    for call in (
+        lambda: fixgw.database.read("XXX"),
+        lambda: fixgw.database.read("IAS.Vx"),
+        lambda: fixgw.database.write("XXX", 1),
+        lambda: fixgw.database.write("XXX", (1, False, False, False)),
+        lambda: fixgw.database.write("IAS.Vx", 1),
+        lambda: fixgw.database.get_raw_item("XXX"),
+        lambda: fixgw.database.callback_add("n", "XXX", print),
+        lambda: theirs.db_read("XXX"),
+        lambda: theirs.db_get_item("XXX"),
+    ):
+        with pytest.raises(KeyError) as caught:
+            call()
+        assert isinstance(caught.value, UnknownKey)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (5, (5.0, False, False, False, False, False)),
+        ("103.2", (103.2, False, False, False, False, False)),
+        ((5, True, False, True), (5.0, True, False, False, True, False)),
+        ((5, False, True, False, True), (5.0, False, False, True, False, True)),
+        ((5, False, True, True, False, True), (5.0, False, False, True, False, True)),
+    ],
+)
+def test_writing_takes_scalars_text_and_tuples(theirs: Theirs, written: Any, read: Any) -> None:
+    fixgw.database.write("IAS", written)
+    assert fixgw.database.read("IAS") == read
+    theirs.db_write("IAS", written)
+    assert theirs.db_read("IAS") == read
+
+
+def test_what_was_read_can_be_written_back(theirs: Theirs) -> None:
+    theirs.db_write("IAS", (5, True, False, True, False))
+    before = theirs.db_read("IAS")
+    theirs.db_write("IAS", before)
+    assert theirs.db_read("IAS") == before
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 7])
+def test_other_tuples_are_value_errors(theirs: Theirs, length: int) -> None:
+    with pytest.raises(ValueError, match="a tuple of"):
+        theirs.db_write("IAS", (1,) * length)
+
+
+def test_a_tuple_is_no_aux_value(theirs: Theirs) -> None:
+    with pytest.raises(BadValue):
+        theirs.db_write("IAS.Vs", (1, False, False, False))
+
+
+def test_writes_carry_the_name_of_the_plugin(theirs: Theirs, db: Database) -> None:
+    theirs.db_write("IAS", 5)
+    assert db.read("IAS").source == "theirs"
+    theirs.db_write("GEAR", (5, False, False, False))
+    assert db.read("GEAR").source == "theirs"
+    theirs.source = "sim/theirs"
+    theirs.db_get_item("IAS").value = 6
+    assert db.read("IAS").source == "sim/theirs"
+
+
+def test_listing(theirs: Theirs) -> None:
+    assert fixgw.database.listkeys() == theirs.db_list() == ["IAS", "GEAR", "BTN1"]
+
+
+def test_items_can_be_had(theirs: Theirs) -> None:
+    item = theirs.db_get_item("IAS")
+    item.fail = True
+    assert fixgw.database.get_raw_item("IAS").fail is True
+    assert (item.key, item.tol, item.dtype) == ("IAS", 2000, float)
+
+
+# -- callbacks ---------------------------------------------------------------------------------------------------------
+
+
+def test_callbacks_get_key_plain_tuple_and_their_own_data(theirs: Theirs) -> None:
+    theirs.db_callback_add("IAS", theirs.hear, {"mine": 1})
+    theirs.db_write("IAS", 5)
+    theirs.db_get_item("IAS").annunciate = True
+    assert theirs.heard == [
+        ("IAS", (5.0, False, False, False, False, False), {"mine": 1}),
+        ("IAS", (5.0, True, False, False, False, False), {"mine": 1}),
+    ]
+    assert all(type(value) is tuple for _, value, _ in theirs.heard)
+
+
+def test_callbacks_get_aux_values_as_scalars_under_the_long_key(theirs: Theirs) -> None:
+    theirs.db_callback_add("*", theirs.hear)
+    theirs.db_write("IAS.Vne", "140")
+    assert theirs.heard == [("IAS.Vne", 140.0, None)]
+
+
+def test_adding_the_same_twice_changes_nothing(theirs: Theirs) -> None:
+    for _ in range(3):
+        theirs.db_callback_add("IAS", theirs.hear, "".join(["d", "ata"]))
+    theirs.db_write("IAS", 5)
+    assert len(theirs.heard) == 1
+    theirs.db_callback_del("IAS", theirs.hear, "data")
+    theirs.db_write("IAS", 6)
+    assert len(theirs.heard) == 1
+
+
+def test_callbacks_that_differ_in_their_data_are_different_ones(theirs: Theirs) -> None:
+    for data in ([1], [2], None):
+        theirs.db_callback_add("IAS", theirs.hear, data)
+    theirs.db_callback_del("IAS", theirs.hear, [2])
+    theirs.db_write("IAS", 5)
+    assert [udata for _, _, udata in theirs.heard] == [[1], None]
+
+
+def test_deleting_without_data_deletes_whatever_it_was_added_with(theirs: Theirs) -> None:
+    theirs.db_callback_add("IAS", theirs.hear, [1])
+    theirs.db_callback_add("IAS", theirs.hear, [2])
+    theirs.db_callback_add("GEAR", theirs.hear, [3])
+    theirs.db_callback_del("IAS", theirs.hear)
+    theirs.db_write("IAS", 5)
+    theirs.db_write("GEAR", 5)
+    assert [key for key, _, _ in theirs.heard] == ["GEAR"]
+
+
+def test_deleting_what_was_never_added_is_harmless(theirs: Theirs) -> None:
+    theirs.db_callback_del("IAS", theirs.hear)
+    theirs.db_callback_del("XXX", theirs.hear, 1)
+    fixgw.database.callback_del("somebody", "*", theirs.hear)
+
+
+def test_callbacks_belong_to_the_name_they_were_added_under(theirs: Theirs) -> None:
+    fixgw.database.callback_add("one", "IAS", theirs.hear)
+    fixgw.database.callback_add("two", "IAS", theirs.hear)
+    fixgw.database.callback_del("one", "IAS", theirs.hear)
+    fixgw.database.write("IAS", 1)
+    assert len(theirs.heard) == 1
+
+
+def test_a_callback_that_raises_does_not_disturb_the_writer(theirs: Theirs) -> None:
+    def broken(key: str, value: Any, udata: Any) -> None:
+        raise RuntimeError
+
+    theirs.db_callback_add("IAS", broken)
+    theirs.db_callback_add("IAS", theirs.hear)
+    theirs.db_write("IAS", 5)
+    assert len(theirs.heard) == 1
+
+
+def test_what_a_plugin_forgot_to_delete_ends_with_it(theirs: Theirs, db: Database) -> None:
+    theirs.db_callback_add("*", theirs.hear, [1])
+    theirs.db_callback_add("IAS", theirs.hear)
+    theirs.shutdown()
+    fixgw.database.write("IAS", 5)
+    assert theirs.heard == []
+    assert fixgw.database._legacy_callbacks == []
+    assert db.item("IAS")._subscriptions == ()
+
+
+def test_another_database_starts_without_callbacks(theirs: Theirs) -> None:
+    theirs.db_callback_add("IAS", theirs.hear)
+    fixgw.database.bind(Database([Definition(key="IAS")]))
+    theirs.db_write("IAS", 5)
+    assert theirs.heard == []
+    theirs.db_callback_add("IAS", theirs.hear)
+    theirs.db_write("IAS", 6)
+    assert len(theirs.heard) == 1
+
+
+# -- the rest ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_gateway_that_is_alone_leads(theirs: Theirs, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert theirs.quorum is fixgw.quorum
+    assert fixgw.quorum.leader is True
+    assert (fixgw.quorum.enabled, fixgw.quorum.nodeid, fixgw.quorum.vote_key) == (False, None, None)
+    monkeypatch.setattr(fixgw.quorum, "leader", False)
+    assert theirs.quorum.leader is False, "plain attributes, for everybody to see"
+
+
+def test_the_module_functions_act_on_the_running_gateways_database(theirs: Theirs, db: Database) -> None:
+    assert theirs.db is fixgw.database.current() is db

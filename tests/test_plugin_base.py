@@ -1,0 +1,180 @@
+"""The contract between the gateway and a plugin: making, starting, stopping, status, options."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+import pytest
+
+import fixgw.database
+from fixgw import plugin
+from fixgw.database import Database, Definition
+from fixgw.plugin import Backoff, Options, PluginBase, PluginFail
+
+
+@pytest.fixture(autouse=True)
+def db() -> Iterator[Database]:
+    before = fixgw.database.current()
+    db = Database([Definition(key="IAS")])
+    fixgw.database.bind(db)
+    yield db
+    fixgw.database.bind(before)
+
+
+class Recorder(PluginBase):
+    """Says what was done to it; `error` is raised by `run` or `stop`."""
+
+    def __init__(self, name: str, config: dict[str, Any], error: BaseException | None = None) -> None:
+        super().__init__(name, config)
+        self.error = error
+        self.calls: list[tuple[str, bool]] = []
+
+    def run(self) -> None:
+        self.calls.append(("run", self.running))
+        if self.error:
+            raise self.error
+
+    def stop(self) -> None:
+        self.calls.append(("stop", self.running))
+        if self.error:
+            raise self.error
+
+
+def test_a_plugin_has_what_the_guide_promises() -> None:
+    config = {"port": 5, "CONFIGPATH": "/etc/fixgw"}
+    made = PluginBase("mine", config)
+    assert (made.name, made.config, made.running, made.config_meta) == ("mine", config, False, None)
+    assert made.config is config
+    assert made.log.name == "fixgw.plugins.mine"
+    assert made.get_status() == {}
+    assert made.health() == ""
+    assert made.source == "mine"
+
+
+def test_the_positions_of_the_configuration_are_an_optional_third_argument() -> None:
+    assert PluginBase("mine", {}, {"port": (3, 7)}).config_meta == {"port": (3, 7)}
+
+
+def test_starting_runs_and_then_says_running() -> None:
+    made = Recorder("mine", {})
+    made.start()
+    assert made.calls == [("run", False)]
+    assert made.running
+    assert made.is_running()
+
+
+def test_a_run_that_raises_never_says_running() -> None:
+    made = Recorder("mine", {}, ValueError("no"))
+    with pytest.raises(ValueError, match="no"):
+        made.start()
+    assert not made.running
+
+
+def test_shutting_down_stops_and_says_so() -> None:
+    made = Recorder("mine", {})
+    made.start()
+    made.shutdown()
+    assert made.calls[-1] == ("stop", True)
+    assert not made.is_running()
+
+
+def test_a_stop_that_fails_is_reported_and_its_callbacks_end_all_the_same() -> None:
+    made = Recorder("mine", {}, PluginFail("a thread is left"))
+    heard: list[Any] = []
+    made.db_callback_add("IAS", lambda *a: heard.append(a))
+    made.running = True
+    with pytest.raises(PluginFail, match="a thread is left"):
+        made.shutdown()
+    assert not made.running
+    made.db_write("IAS", 1)
+    assert heard == []
+
+
+def test_the_base_alone_is_a_plugin_that_does_nothing() -> None:
+    made = PluginBase("mine", {})
+    made.start()
+    made.shutdown()
+    made.shutdown()
+    assert not made.running
+
+
+def test_the_status_keeps_its_order() -> None:
+    class Ordered(PluginBase):
+        def get_status(self) -> OrderedDict[str, int]:
+            return OrderedDict([("z", 1), ("a", 2)])
+
+    assert list(Ordered("mine", {}).get_status()) == ["z", "a"]
+
+
+def test_quitting_asks_the_gateway_by_name_and_is_harmless_without_one() -> None:
+    made = PluginBase("mine", {})
+    made.quit()
+    asked: list[str] = []
+    plugin.on_quit(asked.append)
+    try:
+        made.quit()
+    finally:
+        plugin.on_quit(None)
+    assert asked == ["mine"]
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+class Serial(Options, frozen=True, kw_only=True):
+    port: str
+    baud: Annotated[int, msgspec.Meta(ge=50)] = 4800
+
+    def __post_init__(self) -> None:
+        if self.port == "nowhere":
+            raise ValueError("port leads nowhere")
+
+
+class Declared(PluginBase):
+    Options: ClassVar[type[Options] | None] = Serial
+    options: Serial
+
+
+def test_declared_options_become_an_object() -> None:
+    made = Declared("gps", {"port": "/dev/ttyS0", "CONFIGPATH": "/etc/fixgw"})
+    assert (made.options.port, made.options.baud) == ("/dev/ttyS0", 4800)
+    with pytest.raises(AttributeError):
+        made.options.port = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({}, "missing required field `port`"),
+        ({"port": "x", "bauds": 1}, "unknown field `bauds`"),
+        ({"port": "x", "baud": "4800"}, "Expected `int`"),
+        ({"port": "x", "baud": 1}, ">= 50"),
+        ({"port": "nowhere"}, "leads nowhere"),
+    ],
+)
+def test_options_that_do_not_fit_are_errors(config: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=complaint):
+        Declared("gps", config)
+
+
+def test_nothing_is_checked_beyond_the_declaration_unless_the_plugin_does(db: Database) -> None:
+    assert list(PluginBase.check(None, db)) == []
+    assert PluginBase("mine", {"whatever": object()}).options is None
+
+
+# -- back-off ----------------------------------------------------------------------------------------------------------
+
+
+def test_delays_double_up_to_a_cap_until_reset() -> None:
+    backoff = Backoff(0.5, 3)
+    assert [backoff.next() for _ in range(5)] == [0.5, 1, 2, 3, 3]
+    backoff.reset()
+    assert backoff.next() == 0.5
+
+
+def test_a_cap_below_the_first_delay_does_not_shorten_it() -> None:
+    backoff = Backoff(5, 1)
+    assert [backoff.next(), backoff.next()] == [5, 5]

@@ -1,0 +1,317 @@
+"""The helper for drivers that poll a device on a thread of their own."""
+
+from __future__ import annotations
+
+import errno
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import pytest
+
+from fixgw.errors import DeviceError
+from fixgw.plugin import PluginFail, Poller
+
+Step = Callable[[], None]
+
+
+def gone() -> None:
+    raise DeviceError("/dev/gps went away")
+
+
+def defect() -> None:
+    raise ZeroDivisionError("a defect")
+
+
+class Device(Poller):
+    """A driver for a device that does what `steps` says, one step per poll, and then stays quiet."""
+
+    poll_timeout: ClassVar[float] = 0.05
+    reopen_delay: ClassVar[float] = 0.01
+    reopen_delay_max: ClassVar[float] = 0.04
+
+    def __init__(self, name: str = "gps", config: dict[str, Any] | None = None) -> None:
+        super().__init__(name, config or {})
+        self.steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
+        self.openings: queue.SimpleQueue[Step] = queue.SimpleQueue()
+        self.log_of_calls: list[str] = []
+        self.threads: set[threading.Thread] = set()
+
+    def _called(self, what: str) -> None:
+        self.log_of_calls.append(what)
+        self.threads.add(threading.current_thread())
+
+    def open(self) -> None:
+        self._called("open")
+        if not self.openings.empty():
+            self.openings.get()()
+
+    def poll(self, timeout: float) -> None:
+        if not self.steps.empty():
+            self._called("poll")
+            self.steps.get()()
+        else:
+            self.stopping.wait(timeout)
+
+    def close(self) -> None:
+        self._called("close")
+
+    def lost(self, reason: str) -> None:
+        self._called(f"lost: {reason}")
+
+
+def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "has not come about"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    device = Device()
+    yield device
+    device.shutdown()
+
+
+@pytest.fixture
+def crashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of threads that died of an exception, instead of a traceback on stderr."""
+    names: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: names.append(args.thread.name))
+    return names
+
+
+def test_before_it_runs_it_says_so(device: Device) -> None:
+    assert device.health() == "not started"
+    assert not device.connected
+    assert not device.running
+
+
+def test_it_opens_the_device_and_is_well(device: Device) -> None:
+    device.start()
+    assert device.running
+    eventually(lambda: device.health() == "")
+    assert device.connected
+    assert device.log_of_calls == ["open"]
+    assert list(device.get_status()) == ["connected"]
+    assert threading.current_thread() not in device.threads
+
+
+def test_counts_are_shown_in_the_order_of_their_first_use(device: Device) -> None:
+    for what in ("sentences", "errors", "sentences"):
+        device.count(what)
+    device.count("bytes", 70)
+    assert list(device.get_status().items()) == [("connected", False), ("sentences", 2), ("errors", 1), ("bytes", 70)]
+
+
+def test_a_missing_device_is_tried_again_until_it_is_there(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    there = threading.Event()
+
+    def missing() -> None:
+        if not there.is_set():
+            device.openings.put(missing)
+            raise FileNotFoundError(errno.ENOENT, "No such device", "/dev/gps")
+
+    device.openings.put(missing)
+    device.start()
+    eventually(lambda: device.counts.get("failed attempts", 0) >= 3)
+    assert device.running, "it keeps trying"
+    assert device.health() == "[Errno 2] No such device: '/dev/gps'"
+    assert not device.connected
+    there.set()
+    eventually(lambda: device.health() == "")
+    assert device.connected
+    assert device.counts["outages"] == 1
+    assert [r.levelname for r in caplog.records] == ["WARNING"], "one outage, one line"
+    assert [c for c in device.log_of_calls if c.startswith("lost")] == ["lost: [Errno 2] No such device: '/dev/gps'"], (
+        "told once"
+    )
+
+
+def test_a_device_that_goes_away_is_closed_and_opened_again(device: Device) -> None:
+    device.start()
+    eventually(lambda: device.connected)
+    device.steps.put(gone)
+    eventually(lambda: device.log_of_calls.count("open") == 2 and device.health() == "")
+    assert device.log_of_calls == ["open", "poll", "close", "lost: /dev/gps went away", "open"]
+    assert device.counts == {"outages": 1}
+    device.steps.put(gone)
+    eventually(lambda: device.counts == {"outages": 2} and device.health() == "")
+    assert device.running
+
+
+def test_a_device_that_opens_and_fails_at_once_is_one_outage_with_growing_delays(device: Device) -> None:
+    device.start()
+    eventually(lambda: device.connected)
+    for _ in range(5):
+        device.steps.put(gone)
+    eventually(lambda: device.steps.empty() and device.health() == "")
+    assert device.counts == {"outages": 1, "failed attempts": 4}
+    assert sum(c.startswith("lost") for c in device.log_of_calls) == 1
+
+
+def test_an_error_without_words_is_named(device: Device) -> None:
+    def silent() -> None:
+        raise TimeoutError
+
+    never = threading.Event()
+
+    def stay_away() -> None:
+        device.openings.put(stay_away)
+        if not never.is_set():
+            raise TimeoutError
+
+    device.openings.put(stay_away)
+    device.steps.put(silent)
+    device.start()
+    eventually(lambda: device.health() == "TimeoutError")
+
+
+def test_closing_may_fail_as_well(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken_close() -> None:
+        raise OSError("already gone")
+
+    monkeypatch.setattr(device, "close", broken_close)
+    device.start()
+    device.steps.put(gone)
+    eventually(lambda: device.counts.get("outages") == 1 and device.health() == "")
+    assert device.running
+
+
+def test_a_defect_ends_the_thread_and_says_so(device: Device, crashes: list[str]) -> None:
+    device.start()
+    eventually(lambda: device.connected)
+    device.steps.put(defect)
+    eventually(lambda: crashes)
+    assert not device.running
+    assert not device.connected
+    assert device.health() == "ZeroDivisionError: a defect"
+    assert device.log_of_calls[-1] == "close"
+    assert crashes == ["gps"]
+
+
+@pytest.mark.parametrize("where", ["open", "poll"])
+def test_a_defect_at_once_is_not_covered_up_by_the_start(crashes: list[str], where: str) -> None:
+    for _ in range(50):
+        device = Device()
+        (device.openings if where == "open" else device.steps).put(defect)
+        device.start()
+        eventually(lambda d=device: not d._thread.is_alive())  # type: ignore[misc]
+        assert not device.running
+        device.shutdown()
+
+
+def test_what_a_driver_does_in_lost_is_on_the_same_thread_and_its_defects_are_seen(
+    device: Device, crashes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "lost", lambda reason: defect())
+    device.steps.put(gone)
+    device.start()
+    eventually(lambda: crashes)
+    assert not device.running
+
+
+def test_a_run_that_raises_leaves_running_false(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "run", defect)
+    with pytest.raises(ZeroDivisionError):
+        device.start()
+    assert not device.running
+
+
+def stopped_within(device: Device, seconds: float) -> None:
+    begun = time.monotonic()
+    device.shutdown()
+    assert time.monotonic() - begun < seconds
+    assert not device.running
+    assert not device.connected
+    if device._thread is not None:
+        assert not device._thread.is_alive()
+        assert device.log_of_calls[-1] == "close"
+
+
+def test_it_stops_quickly_when_it_never_ran() -> None:
+    stopped_within(Device(), 0.5)
+
+
+def test_it_stops_quickly_while_polling(device: Device) -> None:
+    device.start()
+    eventually(lambda: device.connected)
+    stopped_within(device, 1.0)
+    assert device.health() == "stopped"
+
+
+def test_it_stops_quickly_while_waiting_to_open_again(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Device, "reopen_delay", 60.0)
+    device.openings.put(gone)
+    device.start()
+    eventually(lambda: device.health() == "/dev/gps went away")
+    stopped_within(device, 1.0)
+
+
+def test_it_stops_quickly_after_a_defect(device: Device, crashes: list[str]) -> None:
+    device.steps.put(defect)
+    device.start()
+    eventually(lambda: crashes)
+    stopped_within(device, 1.0)
+
+
+def test_it_can_be_stopped_twice_and_from_its_own_thread(device: Device) -> None:
+    device.steps.put(device.stop)
+    device.start()
+    eventually(lambda: not device.running)
+    device.stop()
+    device.stop()
+
+
+def test_an_open_that_blocks_is_a_plugin_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Device, "join_timeout", 0.1)
+    device = Device()
+    opening, release = threading.Event(), threading.Event()
+
+    def block() -> None:
+        opening.set()
+        release.wait(10)
+
+    device.openings.put(block)
+    device.start()
+    assert opening.wait(5)
+    with pytest.raises(PluginFail, match=r"gps: its thread did not stop within 0\.1 s"):
+        device.shutdown()
+    release.set()
+    eventually(lambda: not device._thread.is_alive())  # type: ignore[union-attr]
+    assert device.log_of_calls == ["open", "close"], "what was opened too late is closed again"
+
+
+def test_a_new_object_starts_afresh(device: Device) -> None:
+    device.steps.put(gone)
+    device.start()
+    eventually(lambda: device.counts)
+    device.shutdown()
+    again = Device()
+    again.start()
+    eventually(lambda: again.connected and again.health() == "")
+    assert again.counts == {}
+    again.shutdown()
+
+
+def test_polling_and_waiting_are_signs_of_life(device: Device) -> None:
+    def alive() -> float:
+        assert device.alive is not None
+        return device.alive
+
+    device.start()
+    first = alive()
+    eventually(lambda: alive() > first)
+    device.openings.put(gone)
+    device.steps.put(gone)
+    eventually(lambda: device.counts.get("failed attempts"))
+    second = alive()
+    eventually(lambda: alive() > second)
+
+
+def test_a_driver_must_say_how_to_poll() -> None:
+    with pytest.raises(NotImplementedError):
+        Poller("gps", {}).poll(0)
