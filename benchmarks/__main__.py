@@ -1,0 +1,125 @@
+"""``python -m benchmarks [--record] [MODULE ...]``: measure, and compare with the budgets and the recorded run.
+
+A loop of plain Python is timed in the same run; where the processor decides (times, shares of a core, rates), the
+ratio is corrected by it, so that a ratio of 1.3 means that the gateway became slower, not that the machine is. The
+budgets are for the machines that continuous integration runs on, and are not corrected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import pkgutil
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from timeit import repeat
+from typing import Any
+
+import benchmarks
+from benchmarks import Row
+
+BASELINE = Path(__file__).with_name("baseline.json")
+WIDTHS = "{:<62} {:>12} {:<12} {:>10}  {:<4} {:>7}"
+
+
+def modules() -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if not m.name.startswith("_"))
+
+
+def calibrate() -> float:
+    """Microseconds of a fixed piece of plain Python: calls, attributes, a dictionary, floats, strings.
+
+    The best of many short runs, so that what else the machine does hardly shows.
+    """
+
+    class Thing:
+        def __init__(self, value: float) -> None:
+            self.value = value
+
+    def work() -> None:
+        seen: dict[str, Thing] = {}
+        for n in range(1000):
+            thing = Thing(n * 0.5)
+            seen[f"KEY{n % 100}"] = thing
+            if thing.value < 0:
+                seen.clear()
+
+    return min(repeat(work, number=1, repeat=400)) * 1e6
+
+
+def ratio(row: Row, calibration: float, recorded: dict[str, Any] | None) -> float | None:
+    """How many times worse than recorded (below 1: better), on a machine as fast as then; None without a record."""
+    _, value, unit, _, better = row
+    if recorded is None or recorded["unit"] != unit or not value or not recorded["value"]:
+        return None
+    slowness = calibration / recorded["calibration"]
+    if unit.endswith("/s"):
+        value *= slowness
+    elif unit in ("µs", "ms", "s", "% of a core"):
+        value /= slowness
+    before: float = recorded["value"]
+    return value / before if better == "lower" else before / value
+
+
+def met(row: Row) -> bool:
+    _, value, _, budget, better = row
+    return value <= budget if better == "lower" else value >= budget
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def line(row: Row, calibration: float, recorded: dict[str, Any] | None) -> str:
+    name, value, unit, budget, better = row
+    compared = ratio(row, calibration, recorded)
+    return WIDTHS.format(
+        name,
+        number(value),
+        unit,
+        ("≤ " if better == "lower" else "≥ ") + number(budget),
+        "met" if met(row) else "NOT",
+        "" if compared is None else f"{compared:.2f}",
+    )
+
+
+def run(names: Iterable[str], record: bool) -> int:
+    baseline: dict[str, Any] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    python = f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}"
+    print(f"{python}, calibration {calibrate():.0f} µs; a ratio above 1 is worse than recorded")
+    print(WIDTHS.format("measurement", "measured", "", "budget", "", "ratio").rstrip(), flush=True)
+    failures = 0
+    for name in names:
+        calibration = calibrate()  # anew: a machine's speed changes while it works
+        try:
+            for row in importlib.import_module(f"benchmarks.{name}").rows():
+                print(line(row, calibration, baseline.get(row[0])).rstrip(), flush=True)
+                if record:
+                    baseline[row[0]] = {
+                        "value": float(f"{row[1]:.4g}"),
+                        "unit": row[2],
+                        "calibration": round(calibration, 1),
+                    }
+        except Exception as error:
+            failures += 1
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
+    if record:
+        BASELINE.write_text(json.dumps(baseline, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+    return 1 if failures else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What the gateway costs, measured.")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(modules())}; default: all")
+    parser.add_argument("--record", action="store_true", help=f"keep the figures in {BASELINE.name}, to compare with")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.modules) - set(modules()):
+        parser.error(f"no such module: {', '.join(sorted(unknown))}")
+    return run(options.modules or modules(), options.record)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What the database costs: a write with none, one and ten subscribers, and a read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from timeit import repeat
+
+from benchmarks import Rows
+from fixgw.database import Database, Definition, Reading
+
+KEYS = [f"KEY{n}" for n in range(600)]
+LOOPS = 20_000
+REPEATS = 15
+
+
+def database(subscribers: int) -> Database:
+    """600 items like those that fly, which age, each with as many subscribers."""
+    db = Database(Definition(key=key, min=-1000.0, max=1000.0, tolerance=2000) for key in KEYS)
+
+    def subscriber() -> Callable[[str, Reading], None]:
+        return lambda key, reading: None
+
+    for key in KEYS:
+        for _ in range(subscribers):
+            db.subscribe(key, subscriber())
+    return db
+
+
+def microseconds(statement: str, **names: object) -> float:
+    """Of one `statement`, in the best of several runs: what disturbs only ever adds."""
+    return min(repeat(statement, globals=names, number=LOOPS, repeat=REPEATS)) / LOOPS * 1e6
+
+
+def rows() -> Rows:
+    for subscribers, words, budget in (
+        (0, "no subscriber", 1.5),
+        (1, "one subscriber", 2.0),
+        (10, "ten subscribers", 4.0),
+    ):
+        db = database(subscribers)
+        item = db.item("KEY42")
+        item.write(1.0, "canfix/12")
+        cost = microseconds("write(value, source)", write=item.write, value=103.5, source="canfix/12")
+        yield f"database write, {words}", cost, "µs", budget, "lower"
+    yield "database read", microseconds("read('KEY42')", read=db.read), "µs", 0.3, "lower"
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import main
+
+    raise SystemExit(main(["database"]))

@@ -1,0 +1,84 @@
+"""The table of what the gateway costs: ratios, budgets, and what takes part."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import benchmarks.__main__ as table
+from benchmarks import Row
+
+RECORDED: dict[str, Any] = {"value": 2.0, "unit": "µs", "calibration": 300.0}
+
+
+@pytest.mark.parametrize(
+    ("row", "calibration", "recorded", "expected"),
+    [
+        (("x", 3.0, "µs", 9, "lower"), 300.0, RECORDED, 1.5),
+        (("x", 3.0, "µs", 9, "lower"), 450.0, RECORDED, 1.0),
+        (("x", 1e5, "writes/s", 9, "higher"), 600.0, {**RECORDED, "value": 2e5, "unit": "writes/s"}, 1.0),
+        (("x", 1e5, "writes/s", 9, "higher"), 300.0, {**RECORDED, "value": 2e5, "unit": "writes/s"}, 2.0),
+        (("x", 26.0, "MiB", 9, "lower"), 900.0, {**RECORDED, "value": 13.0, "unit": "MiB"}, 2.0),
+        (("x", 3.0, "ms", 9, "lower"), 300.0, RECORDED, None),
+        (("x", 3.0, "µs", 9, "lower"), 300.0, None, None),
+        (("x", 0.0, "µs", 9, "higher"), 300.0, RECORDED, None),
+    ],
+    ids=["slower", "slower machine", "rate on a slower machine", "lower rate", "memory", "unit", "new", "nought"],
+)
+def test_ratios_compare_with_a_machine_as_fast_as_then(
+    row: Row, calibration: float, recorded: dict[str, Any] | None, expected: float | None
+) -> None:
+    assert table.ratio(row, calibration, recorded) == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_budget_is_met_from_the_right_side() -> None:
+    assert table.met(("x", 1.0, "µs", 1.0, "lower"))
+    assert not table.met(("x", 1.1, "µs", 1.0, "lower"))
+    assert table.met(("x", 100.0, "%", 100.0, "higher"))
+    assert not table.met(("x", 99.9, "%", 100.0, "higher"))
+
+
+def test_a_run_prints_a_table_and_records_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = {"one": 2.0, "two": 5.0}
+
+    def load(name: str) -> ModuleType:
+        module = ModuleType(name)
+        module.rows = lambda: ((n, v, "MiB", 3.0, "lower") for n, v in measured.items())  # type: ignore[attr-defined]
+        return module
+
+    monkeypatch.setattr(importlib, "import_module", load)
+    monkeypatch.setattr(table, "BASELINE", tmp_path / "baseline.json")
+    monkeypatch.setattr(table, "modules", lambda: ["some"])
+    assert table.main(["--record"]) == 0
+    assert json.loads((tmp_path / "baseline.json").read_text())["two"]["value"] == 5.0
+    capsys.readouterr()
+    measured["one"] = 3.0
+    assert table.main(["some"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert lines == [["one", "3", "MiB", "≤", "3", "met", "1.50"], ["two", "5", "MiB", "≤", "3", "NOT", "1.00"]]
+
+
+def test_a_module_that_breaks_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(table, "modules", lambda: ["nonesuch"])
+    assert table.main([]) == 1
+    assert "ModuleNotFoundError" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", table.modules())
+def test_every_module_takes_part(name: str) -> None:
+    assert callable(importlib.import_module(f"benchmarks.{name}").rows)
+
+
+def test_what_is_recorded_is_sound() -> None:
+    for name, recorded in json.loads(table.BASELINE.read_text()).items():
+        assert recorded["calibration"] > 0, name
+        assert recorded["value"] >= 0, name
