@@ -1,4 +1,6 @@
-"""What a CAN-FIX frame costs, beside python-canfix where that is installed. ``python -m benchmarks.canfix`` prints a table.
+"""What a CAN-FIX frame costs, beside python-canfix where that is installed.
+
+``python -m benchmarks.canfix`` prints a table.
 
 The frames are what an aircraft's bus carries: flight data, positions, engine with cylinders, limits, node status. The
 route to the database is the shortest that a driver can take, so that what is measured is the codec and the database.

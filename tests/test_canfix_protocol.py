@@ -33,7 +33,7 @@ REQUESTS: dict[str, type[cf.Request]] = {
 NAMES = {cls: kind for kind, cls in REQUESTS.items()}
 CONTROLS = {cls.control: kind for kind, cls in REQUESTS.items()}
 # How the vectors call fields that have shorter names here.
-FIELDS = {"code": "rate_code", "type": "connection_type", "destination": "dest", "new_node": "node"}
+FIELDS = {"code": "rate_code", "type": "connection_type", "destination": "dest"}
 DROPPED = {
     "invalid": {"short", "reserved"},
     "ignored": {"not-for-us"},

@@ -10,7 +10,7 @@ send what the protocol does not allow. Everything is little-endian; nodes are 1.
 
 Where the specification contradicts itself: identifiers 0x600..0x6E0 are reserved; trailing bytes are tolerated, missing
 ones are not; the reserved bit of the function code is ignored, and sent as 0; text loses NULs and blanks at its end; a
-FLOAT that is NaN or infinite has failed. Frames that might be a request or an answer are requests, see
+FLOAT that is NaN or infinite has failed; node 0 may send parameters, but nothing else. Frames that might be a request or an answer are requests, see
 `Request.as_answer`.
 """
 
@@ -237,9 +237,8 @@ class NodeAlarm(Message, frozen=True, gc=False):
 
     def encode(self) -> Frame:
         _check("code", self.code, 0, 0xFFFF)
-        return Frame(
-            _check("node", self.node, 1, 255), self.code.to_bytes(2, "little") + _at_most("data", self.data, 6)
-        )
+        code = self.code.to_bytes(2, "little")
+        return Frame(_check("node", self.node, 1, 255), code + _at_most("data", self.data, 6))
 
 
 class TwoWay(Message, frozen=True, gc=False):
