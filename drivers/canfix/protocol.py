@@ -10,8 +10,8 @@ send what the protocol does not allow. Everything is little-endian; nodes are 1.
 
 Where the specification contradicts itself: identifiers 0x600..0x6E0 are reserved; trailing bytes are tolerated, missing
 ones are not; the reserved bit of the function code is ignored, and sent as 0; text loses NULs and blanks at its end; a
-FLOAT that is NaN or infinite has failed; node 0 may send parameters, but nothing else. Frames that might be a request or an answer are requests, see
-`Request.as_answer`.
+FLOAT that is NaN or infinite has failed; a parameter from node 0 is read, anything else from it is dropped. Frames that
+might be a request or an answer are requests, see `Request.as_answer`.
 """
 
 from __future__ import annotations
