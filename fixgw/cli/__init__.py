@@ -135,7 +135,7 @@ def add_client_options(parser: argparse.ArgumentParser) -> None:
         help="its NetFIX port (default: $FIXGW_PORT or 3490)",
     )
     parser.add_argument(
-        "--timeout", type=_seconds, default=2.0, metavar="SECONDS", help="longest wait for an answer (default: 2)"
+        "--timeout", type=seconds, default=2.0, metavar="SECONDS", help="longest wait for an answer (default: 2)"
     )
 
 
@@ -151,14 +151,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0.0 < seconds < 1e6:
+        number = 0.0
+    if not 0.0 < number < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
+    return number
 
 
 def _top_parser(prog: str, groups: dict[str, dict[str, Command]], examples: str) -> argparse.ArgumentParser:

@@ -17,13 +17,20 @@ GREEN = "\x1b[32m"
 YELLOW = "\x1b[33m"
 
 
-def value_text(value: Any) -> str:
-    """A value for people: floats to nine digits, which is what an instrument may know."""
+def value_text(value: Any, digits: int = 9) -> str:
+    """A value for people, floats to so many digits: nine are what a position needs."""
     if isinstance(value, float):
-        return f"{value:.9g}"
+        return f"{value:.{digits}g}"
     if isinstance(value, str):
         return repr(value) if not value or value != value.strip() else value
     return str(value)
+
+
+def short_text(value: Any) -> str:
+    """As `value_text`, in at most seven digits, five of them decimals."""
+    if isinstance(value, float) and abs(value) >= 1e-3:
+        value = round(value, 5)
+    return value_text(value, 7)
 
 
 def flag_words(flags: int) -> str:
@@ -64,6 +71,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.0f} days"
 
 
+def times(n: int) -> str:
+    return "once" if n == 1 else f"{n:,} times"
+
+
 def table(rows: Iterable[Sequence[str]], indent: str = "", width: int | None = None) -> list[str]:
     """`rows` with their columns aligned, two spaces apart; cut to `width` if given."""
     rows = [[str(cell) for cell in row] for row in rows]
@@ -92,7 +103,7 @@ def status_lines(status: Mapping[str, Any], verbose: bool = False) -> list[str]:
     if "uptime" in status:
         facts.append(f"up {duration(status['uptime'])}")
     process = status.get("process") or {}
-    facts += [f"{_number(value)} {name}" for name, value in process.items() if name != "pid"]
+    facts += [f"{name} {_number(value)}" for name, value in process.items() if name != "pid"]
     lines.append(", ".join(facts))
     configuration = status.get("configuration") or {}
     if configuration.get("file"):
@@ -200,14 +211,14 @@ def explanation(facts: Mapping[str, Any]) -> list[str]:
     low, high = facts.get("range") or (None, None)
     if low is not None or high is not None:
         lines.append(f"Its range is {range_text(low, high)}{' ' + units if units else ''}.")
-    counts = f"Written {facts.get('writes', 0):,} times"
+    counts = f"Written {times(facts.get('writes', 0))}"
     if facts.get("refused"):
-        counts += f", {facts['refused']:,} values refused"
+        counts += f", refused {times(facts['refused'])}"
     lines.append(counts + ".")
     if facts.get("conflicts"):
         lines.append(
-            f"Two sources write it, {facts.get('source')} and {facts.get('conflict_with')}: "
-            f"{facts['conflicts']:,} times one met the other. Rank them, or end one of them."
+            f"Two sources write it, {facts.get('source')} and {facts.get('conflict_with')} "
+            f"({times(facts['conflicts'])} so far): rank them, or end one of them."
         )
     aux = {name: value for name, value in (facts.get("aux") or {}).items() if value is not None}
     if aux:

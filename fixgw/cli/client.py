@@ -1,0 +1,370 @@
+"""The commands that ask a running gateway something, once: list, read, write, flag, report, explain, status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fixgw.cli import EXIT_DONE, EXIT_FAILED, Subparsers, add_client_options, add_command, complain, text
+from fixgw.database import FLAG_LETTERS, FLAG_NAMES, OLD, Database, Definition
+from fixgw.errors import BadValue, FixgwError, NotConnected, Refused, UnknownKey
+
+if TYPE_CHECKING:
+    from fixgw.netfix import Client, Report, Sample
+
+T = TypeVar("T")
+Action = Callable[["Client", argparse.Namespace], int]
+
+ON = ("on", "1", "true", "yes", "set")
+OFF = ("off", "0", "false", "no", "clear")
+
+
+def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool = True) -> None:
+    """Add the commands; without `connection` they do not take ``--host`` and its like."""
+
+    def add(name: str, action: Action, description: str, examples: str) -> argparse.ArgumentParser:
+        parser = add_command(subparsers, name, talk, description, examples)
+        parser.set_defaults(action=action)
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        if connection:
+            add_client_options(parser)
+        return parser
+
+    parser = add(
+        "list",
+        list_keys,
+        "A pattern with *, ? or [] stands for whole keys; any other word for keys that contain it.",
+        "  fixgw list\n  fixgw list 'CHT1?' OIL\n  fixgw list -l GPS",
+    )
+    parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="only keys that fit one of these")
+    parser.add_argument("-l", "--long", action="store_true", help="with units and description")
+
+    parser = add(
+        "read",
+        read,
+        "Prints value, units and flags (`good` when none is set).",
+        "  fixgw read IAS\n  fixgw read IAS.Vne 'EGT*'",
+    )
+    parser.add_argument("keys", metavar="KEY", nargs="+", help="a key, an aux value (IAS.Vne), or a pattern ('EGT*')")
+
+    parser = add(
+        "write",
+        write,
+        "Prints what is stored afterwards: the gateway clamps a value to its item's range. The flags stay as they\n"
+        "are, unless FLAGS say which of them to set; the others are then cleared, all in one step. A value that\n"
+        "begins with a minus sign and is not a plain number goes after `--`.",
+        "  fixgw write BARO 29.92\n  fixgw write IAS.Vne 180\n  fixgw write OAT 20.5 bf\n  fixgw write OAT 20.5 none",
+    )
+    parser.add_argument("key", metavar="KEY", help="a key, or an aux value (IAS.Vne; None unsets it)")
+    parser.add_argument("value", metavar="VALUE")
+    parser.add_argument(
+        "flags",
+        metavar="FLAGS",
+        nargs="?",
+        type=_flags,
+        help="letters of a annunciate, b bad, f fail, s secfail; or none",
+    )
+
+    parser = add(
+        "flag",
+        flag,
+        "FLAG is a letter or a name: a annunciate, o old, b bad, f fail, s secfail.",
+        "  fixgw flag IAS fail on\n  fixgw flag IAS f off",
+    )
+    parser.add_argument("key", metavar="KEY")
+    parser.add_argument("flag", metavar="FLAG", type=_flag)
+    parser.add_argument("setting", metavar="on|off", type=_setting)
+
+    parser = add("report", report, "With the aux values that are set.", "  fixgw report IAS")
+    parser.add_argument("keys", metavar="KEY", nargs="+", help="a key or a pattern")
+
+    parser = add(
+        "explain",
+        explain,
+        "Says which sources there are, why a flag is set, and when the value was last good.",
+        "  fixgw explain IAS",
+    )
+    parser.add_argument("keys", metavar="KEY", nargs="+", help="a key or a pattern")
+
+    parser = add(
+        "status",
+        status,
+        "Its health first, in one line; then each connection, with the reason if it is not well. Exit code 1 when the\n"
+        "gateway is not well.",
+        "  fixgw status\n  fixgw status --verbose\n  fixgw status --json",
+    )
+    parser.add_argument("--verbose", action="store_true", help="with everything that the connections say of themselves")
+
+
+def talk(args: argparse.Namespace) -> int:
+    """Do the command's action with a connection to the gateway."""
+    client = new_client(args)
+    connect(client)
+    try:
+        action: Action = args.action
+        return action(client, args)
+    finally:
+        client.disconnect()
+
+
+def new_client(args: argparse.Namespace, **options: Any) -> Client:
+    from fixgw.netfix import Client
+
+    return Client(args.host, args.port, args.timeout, **options)
+
+
+def connect(client: Client) -> None:
+    """Connect, if there is no connection. Raises `NotConnected` with what to do about it."""
+    try:
+        client.connect()
+    except NotConnected as error:
+        raise NotConnected(nobody(client, error.__cause__)) from error
+
+
+def nobody(client: Client, error: BaseException | None = None) -> str:
+    """A sentence about a gateway that cannot be reached, and what to do about it."""
+    where = f"no gateway answers at {client.host}:{client.port}"
+    if client.host in ("127.0.0.1", "localhost", "::1"):
+        return f"{where}: start one with `fixgw run`, or try `fixgw demo`"
+    reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+    return f"{where}{reason}: does one run there, and do its `host` and `allow` let this computer in?"
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def is_pattern(word: str) -> bool:
+    return any(c in word for c in "*?[")
+
+
+def expand(client: Client, words: Iterable[str]) -> list[str]:
+    """The keys that `words` name, each once; patterns become the keys they fit. Raises `UnknownKey`."""
+    keys: dict[str, None] = {}
+    known: list[str] | None = None
+    for word in words:
+        if not is_pattern(word):
+            keys[word] = None
+            continue
+        known = client.list() if known is None else known
+        fitting = [key for key in known if fnmatchcase(key.upper(), word.upper())]
+        if not fitting:
+            raise FixgwError(f"no item fits {word!r}")
+        keys.update(dict.fromkeys(fitting))
+    return list(keys)
+
+
+def asked(client: Client, key: str, ask: Callable[[str], T]) -> T:
+    """``ask(key)``; raises `UnknownKey`, with the nearest name, when there is no such key, and `FixgwError` when the
+    gateway does not permit it."""
+    try:
+        return ask(key)
+    except Refused as error:
+        if error.code == "001":
+            raise unknown_key(client, key) from None
+        if error.code == "005":
+            raise FixgwError(f"{client.host} does not let this computer do that: see `write` of its netfix") from None
+        raise
+
+
+def unknown_key(client: Client, key: str) -> UnknownKey:
+    base, dot, _ = key.partition(".")
+    known = client.list()
+    if dot and base in known:
+        return UnknownKey(key, [f"{base}.{name}" for name in client.report(base).aux])
+    return UnknownKey(key, known)
+
+
+def _each(client: Client, keys: Iterable[str], show: Callable[[str], None]) -> int:
+    """`show` each key; an unknown one is complained of, and does not keep the others from being shown."""
+    code = EXIT_DONE
+    for key in keys:
+        try:
+            asked(client, key, show)
+        except UnknownKey as error:
+            code = complain(str(error))
+    return code
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def _flag(word: str) -> int:
+    bit = text.flag_bit(word)
+    if not bit:
+        names = ", ".join(f"{letter} {FLAG_NAMES[bit]}" for letter, bit in FLAG_LETTERS.items())
+        raise argparse.ArgumentTypeError(f"there is no flag {word!r}; there are {names}")
+    return bit
+
+
+def _flags(word: str) -> int:
+    if word.lower() == "none":
+        return 0
+    bits = 0
+    for part in re.split(r"[,+ ]+", word):
+        for name in [part] if text.flag_bit(part) else part:
+            bits |= _flag(name)
+    if bits & OLD:
+        raise argparse.ArgumentTypeError("old is for the clock to say; `fixgw flag KEY old on` sets it all the same")
+    return bits
+
+
+def _setting(word: str) -> bool:
+    if word.lower() in ON + OFF:
+        return word.lower() in ON
+    raise argparse.ArgumentTypeError(f"{word!r} is neither on nor off")
+
+
+# -- actions -----------------------------------------------------------------------------------------------------------
+
+
+def list_keys(client: Client, args: argparse.Namespace) -> int:
+    patterns = [p.upper() if is_pattern(p) else f"*{p.upper()}*" for p in args.patterns]
+    keys = [k for k in client.list() if not patterns or any(fnmatchcase(k.upper(), p) for p in patterns)]
+    if args.json:
+        found = {r.key: _definition(r) for r in client.report_many(keys)} if args.long else keys
+        print(json.dumps(found, indent=2))
+    elif args.long:
+        rows = [(r.key, r.units, r.description) for r in client.report_many(keys)]
+        print(*text.table(rows), sep="\n", end="\n" if rows else "")
+    else:
+        print(*keys, sep="\n", end="\n" if keys else "")
+    return EXIT_DONE if keys else EXIT_FAILED
+
+
+def read(client: Client, args: argparse.Namespace) -> int:
+    samples: dict[str, Sample] = {}
+    units: dict[str, str] = {}
+
+    def ask(key: str) -> None:
+        units[key] = client.report(key.partition(".")[0]).units
+        samples[key] = client.read(key)
+
+    code = _each(client, expand(client, args.keys), ask)
+    if args.json:
+        print(json.dumps({key: _facts(s, units[key]) for key, s in samples.items()}, indent=2))
+    elif samples:
+        print(*text.table(_cells(s, units[key]) for key, s in samples.items()), sep="\n")
+    return code
+
+
+def _cells(sample: Sample, units: str) -> tuple[str, str, str, str]:
+    """Key, value, units, flags in words; an aux value has no flags."""
+    flags = "" if "." in sample.key else text.flag_words(sample.flags)
+    return sample.key, "-" if sample.value is None else text.value_text(sample.value), units, flags
+
+
+def _facts(sample: Sample, units: str) -> dict[str, Any]:
+    facts: dict[str, Any] = {"value": sample.value, "units": units}
+    if "." not in sample.key:
+        facts |= {"flags": text.flag_list(sample.flags), "good": sample.good}
+    return facts
+
+
+def _show(client: Client, sample: Sample, args: argparse.Namespace) -> None:
+    units = client.report(sample.key.partition(".")[0]).units
+    if args.json:
+        print(json.dumps({sample.key: _facts(sample, units)}, indent=2))
+    else:
+        print("  ".join(cell for cell in _cells(sample, units) if cell))
+
+
+def write(client: Client, args: argparse.Namespace) -> int:
+    key, value = args.key, args.value
+    definition = asked(client, key.partition(".")[0], client.report)
+    asked(client, key, client.read)
+    # What the gateway would make of it, and why it would not take it.
+    trial = Database([_trial(definition)]).item(definition.key)
+    unset = "." in key and value == "None"
+    wanted = None if unset else trial.convert(value)
+    if args.flags is None:
+        _show(client, asked(client, key, lambda k: client.write(k, value)), args)
+        return EXIT_DONE
+    if "." in key:
+        raise BadValue(key, "an aux value has no flags")
+    names = {name: bool(args.flags & bit) for bit, name in FLAG_NAMES.items() if bit != OLD}
+    client.send(key, value, **names)
+    sample = client.read(key)
+    _show(client, sample, args)
+    stored = trial.write(wanted).value
+    # A value sentence has no answer. The clamped value's bad flag is the gateway's own.
+    if sample.value != stored or sample.flags & args.flags != args.flags:
+        return complain(f"{key} was not taken: this computer may not write, or another source writes it as well")
+    return EXIT_DONE
+
+
+def _trial(report: Report) -> Definition:
+    """The definition that a report tells of, as far as values go."""
+    limits: dict[str, Any] = {"min": report.min, "max": report.max} if report.type in ("float", "int") else {}
+    return Definition(key=report.key, type=report.type, **limits)  # type: ignore[arg-type]
+
+
+def flag(client: Client, args: argparse.Namespace) -> int:
+    letter = next(letter for letter, bit in FLAG_LETTERS.items() if bit == args.flag)
+    if "." in args.key:
+        raise BadValue(args.key, "an aux value has no flags")
+    asked(client, args.key, lambda key: client.flag(key, letter, args.setting))
+    _show(client, client.read(args.key), args)
+    return EXIT_DONE
+
+
+def report(client: Client, args: argparse.Namespace) -> int:
+    found: dict[str, dict[str, Any]] = {}
+
+    def ask(key: str) -> None:
+        definition = client.report(key)
+        found[key] = _definition(definition)
+        found[key]["aux"] = {name: client.read(f"{key}.{name}").value for name in definition.aux}
+
+    code = _each(client, expand(client, args.keys), ask)
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return code
+    for n, (key, facts) in enumerate(found.items()):
+        print(*([""] if n else []), *_report_lines(key, facts), sep="\n")
+    return code
+
+
+def _definition(report: Report) -> dict[str, Any]:
+    facts = {name: getattr(report, name) for name in report.__struct_fields__ if name != "key"}
+    if report.type not in ("float", "int"):
+        facts["min"] = facts["max"] = None
+    return {**facts, "aux": list(report.aux)}
+
+
+def _report_lines(key: str, facts: dict[str, Any]) -> list[str]:
+    rows = [("type", facts["type"]), ("units", facts["units"] or "-")]
+    if facts["min"] is not None or facts["max"] is not None:
+        rows.append(("range", text.range_text(facts["min"], facts["max"])))
+    tolerance = facts["tolerance"]
+    rows.append(("becomes old", f"when not renewed within {tolerance} ms" if tolerance else "never"))
+    aux = facts["aux"].items()
+    rows += [("aux", f"{name} = {'-' if value is None else text.value_text(value)}") for name, value in aux]
+    return [f"{key}: {facts['description']}", *text.table(rows, "  ")]
+
+
+def explain(client: Client, args: argparse.Namespace) -> int:
+    found: dict[str, dict[str, Any]] = {}
+
+    def ask(key: str) -> None:
+        found[key] = client.explain(key)
+
+    code = _each(client, expand(client, args.keys), ask)
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return code
+    for n, facts in enumerate(found.values()):
+        print(*([""] if n else []), *text.explanation(facts), sep="\n")
+    return code
+
+
+def status(client: Client, args: argparse.Namespace) -> int:
+    tree = client.status()
+    if args.json:
+        print(json.dumps(tree, indent=2))
+    else:
+        print(*text.status_lines(tree, args.verbose), sep="\n")
+    return EXIT_DONE if tree.get("health") == "ok" else EXIT_FAILED
