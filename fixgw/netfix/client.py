@@ -87,6 +87,8 @@ class Report(msgspec.Struct, frozen=True):
 
 
 SampleCallback = Callable[[Sample], object]
+Samples = list[Sample]  # `list` is a method of the client
+Reports = list[Report]
 
 
 class _Request:
@@ -397,7 +399,7 @@ class Client:
         """The current value of an item, or with ``"IAS.Vne"`` of an aux value."""
         return self._sample(f"{key};{self._ask(f'@r{_fit(key)}')}")
 
-    def read_many(self, keys: Iterable[str]) -> list[Sample]:  # type: ignore[valid-type]
+    def read_many(self, keys: Iterable[str]) -> Samples:
         """As `read`, for many at the price of one round trip. Raises on the first that is refused."""
         keys = list(keys)
         answers = self._ask_many([f"@r{_fit(key)}" for key in keys])
@@ -433,7 +435,7 @@ class Client:
         """What is fixed about an item."""
         return self._report(self._ask(f"@q{_fit(key)}"), key)
 
-    def report_many(self, keys: Iterable[str]) -> list[Report]:  # type: ignore[valid-type]
+    def report_many(self, keys: Iterable[str]) -> Reports:
         """As `report`, for many at the price of one round trip. Raises on the first that is refused."""
         keys = list(keys)
         answers = self._ask_many([f"@q{_fit(key)}" for key in keys])
