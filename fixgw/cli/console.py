@@ -65,7 +65,8 @@ class Console:
         self.client: Client = new_client(args)
         self.completion = Completion(self._keys, self._aux)
         self._where = {"host": args.host, "port": args.port, "timeout": args.timeout}
-        subparsers = _Parser(prog="fixgw").add_subparsers(parser_class=_Parser)
+        parser_class: type[argparse.ArgumentParser] = _Parser
+        subparsers = argparse.ArgumentParser().add_subparsers(parser_class=parser_class)
         client_commands.add_parser(subparsers, connection=False)
         watch_command.add_parser(subparsers, connection=False)
         self._parsers: dict[str, argparse.ArgumentParser] = dict(subparsers.choices)
@@ -171,7 +172,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class Completion:
-    """What could come next, for readline. `keys` and `aux` ask the gateway; when it is away there is nothing to offer."""
+    """What could come next, for readline. `keys` and `aux` ask the gateway; when it is away they offer nothing."""
 
     def __init__(self, keys: Callable[[], list[str]], aux: Callable[[str], list[str]]) -> None:
         self._keys = keys
