@@ -2,7 +2,7 @@
 
 Writers leave what changed in a queue (`Server._changed`) and wake the thread when it sleeps. The thread formats each
 update once and sends every client the joined lines of the keys that it has subscribed to. Flushes are paced so that
-they cost about a twentieth of the time under load: bursts share a system call, and an idle gateway sends at once.
+they cost about a twentieth of the time under load (bursts share a system call), and an idle gateway sends at once.
 
 All memory is bounded. The queue passes on every update while it is short; beyond `QUEUE` entries, and for a client
 whose socket is full, only which keys have changed is kept, and the newest reading is sent when there is room. A client
@@ -50,7 +50,9 @@ CHUNK = 8192  # bytes read from one client at a time,
 SLICE = 100  # and lines of it dealt with before the others have their turn
 REFILL = 200  # lines made at a time for a client that had fallen behind
 ACCEPTS = 32  # connections accepted in a row
-LONGEST_PACE = 0.010  # seconds between flushes, at most
+DUTY = 0.05  # of the time may go into flushes that could have been fewer;
+CREDIT = 0.010  # seconds of it may be saved up while there is nothing to send,
+LONGEST_PACE = 0.010  # and no update waits longer than this
 SECONDS_SEEN = 5.0  # for so long after reading a value, writing it back unchanged is no news
 STATUS_TIMEOUT = 3.0
 STOP_TIMEOUT = 1.0
@@ -261,7 +263,7 @@ class Server:
         self._accepting = False
         self._poll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poll.register(self._wake_fd, select.EPOLLIN)
+        self._poll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)  # so that nobody need read it
         self._housekeeping = 0.0
         self._complaints: dict[str, float] = {}
         self._list_reply = ""
@@ -305,10 +307,7 @@ class Server:
                     self._asleep = False
                     if fd in self._peers:
                         self._guarded(self._peers[fd], self._on_events, events)
-                    elif fd == self._wake_fd:
-                        with suppress(BlockingIOError):
-                            os.eventfd_read(fd)
-                    else:
+                    elif fd != self._wake_fd:
                         callers = True
                     self._flush_if_due()
                 self._asleep = False
@@ -875,10 +874,10 @@ class Server:
 
     def _flush(self) -> None:
         """Send what has changed to whoever has subscribed to it."""
-        started = self._clock()
+        cost = time.thread_time()
         entries = self._take()
         if self._rates:
-            entries = self._paced(entries, started)
+            entries = self._paced(entries, self._clock())
         lines: list[tuple[str, str]] = []
         authors: dict[Peer, set[int]] = {}
         own = self._own
@@ -906,12 +905,11 @@ class Server:
                     self._fall_behind(peer, [entries[n] for n in wanted])
                 else:
                     self._update(peer, data, len(wanted))
-        ended = self._clock()
-        self._last_flush = ended
-        self._flush_cost = ended - started
         # Waiting spares system calls while updates come one by one; a full batch gains nothing by growing.
-        pace = 20.0 * 32 / (32 + len(entries))
-        self._next_flush = ended + min(pace * self._flush_cost, LONGEST_PACE)
+        self._flush_cost = time.thread_time() - cost
+        self._last_flush = now = self._clock()
+        pace = self._flush_cost / DUTY * 32 / (32 + len(entries))
+        self._next_flush = min(max(self._next_flush, now - CREDIT) + pace, now + LONGEST_PACE)
 
     def _grouped(self) -> list[tuple[frozenset[str], list[Peer]]]:
         """Clients by what they have subscribed to."""

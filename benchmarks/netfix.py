@@ -1,0 +1,264 @@
+"""What NetFIX costs: fan-out, latency, a client that does not read. ``python -m benchmarks.netfix`` prints a table.
+
+The clients live in a process of their own, so that the CPU time measured is the gateway's (and the writer's) alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import select
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+from fixgw import database
+from fixgw.database import Database, Definition
+from fixgw.plugins.netfix import Plugin
+
+KEYS = [f"KEY{n}" for n in range(100)]
+RATE = 20  # Hz
+Row = tuple[str, float, str, float, str]
+
+
+@contextmanager
+def gateway(**options: Any) -> Iterator[tuple[Database, Plugin]]:
+    """A database with `KEYS` and some more, and a server on a free port."""
+    db = Database([Definition(key=key, min=-1e9, max=1e9, tolerance=2000) for key in (*KEYS, "PING", "PONG")])
+    database.bind(db)
+    db.start()
+    plugin = Plugin("netfix", {"port": 0, **options})
+    plugin.start()
+    try:
+        yield db, plugin
+    finally:
+        plugin.shutdown()
+        db.stop()
+
+
+def connect(port: int, keys: list[str]) -> socket.socket:
+    """A client that has subscribed to `keys`."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.sendall("".join(f"@s{key}\n" for key in keys).encode())
+    answered = 0
+    while answered < len(keys):
+        answered += sock.recv(65536).count(b"\n")
+    return sock
+
+
+def _readers(port: int, count: int, pipe: Connection) -> None:
+    """In the other process: `count` clients that count sentences until told to stop."""
+    socks = [connect(port, KEYS) for _ in range(count)]
+    poll = select.epoll()
+    for sock in socks:
+        poll.register(sock.fileno(), select.EPOLLIN)
+    poll.register(pipe.fileno(), select.EPOLLIN)
+    by_fd = {sock.fileno(): sock for sock in socks}
+    lines = 0
+    pipe.send("ready")
+    stopping = False
+    while True:
+        events = poll.poll(0.3 if stopping else None)
+        if stopping and not events:
+            break
+        for fd, _ in events:
+            if fd in by_fd:
+                lines += by_fd[fd].recv(262144).count(b"\n")
+            else:
+                pipe.recv()
+                poll.unregister(fd)
+                stopping = True
+    pipe.send(lines)
+
+
+class Readers:
+    """`count` subscribed clients in another process."""
+
+    def __init__(self, port: int, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_readers, args=(port, count, theirs), daemon=True)
+        self._process.start()
+        self._pipe.recv()
+
+    def stop(self) -> int:
+        """The number of sentences that they have received."""
+        self._pipe.send("stop")
+        lines: int = self._pipe.recv()
+        self._process.join()
+        return lines
+
+
+def write_at(db: Database, rate: float, seconds: float) -> int:
+    """Write every key `rate` times a second; returns the number of rounds."""
+    items = [db.item(key) for key in KEYS]
+    start = time.monotonic()
+    rounds = int(seconds * rate)
+    for n in range(rounds):
+        delay = start + n / rate - time.monotonic()
+        if delay > 0:
+            time.sleep(delay)
+        value = float(n)
+        for item in items:
+            item.write(value + 0.123, "bench")
+    return rounds
+
+
+def fan_out(clients: int, rate: float = RATE, seconds: float = 3.0) -> tuple[float, float, float]:
+    """(% of a core, sentences a second, % of them delivered)."""
+    with gateway() as (db, plugin):
+        readers = Readers(plugin.port, clients)
+        started, cpu = time.monotonic(), time.process_time()
+        rounds = write_at(db, rate, seconds)
+        elapsed, cpu = time.monotonic() - started, time.process_time() - cpu
+        lines = readers.stop()
+        expected = rounds * len(KEYS) * clients
+        return 100.0 * cpu / elapsed, lines / elapsed, 100.0 * lines / expected
+
+
+def ceiling(clients: int = 50, seconds: float = 2.0) -> float:
+    """Sentences a second when every key is written as fast as the clients get them."""
+    with gateway() as (db, plugin):
+        readers = Readers(plugin.port, clients)
+        server = plugin.server
+        assert server is not None
+        items = [db.item(key) for key in KEYS]
+        started = time.monotonic()
+        n = 0
+        while time.monotonic() - started < seconds:
+            n += 1
+            for item in items:
+                item.write(n + 0.123, "bench")
+            while server._pending:
+                time.sleep(0.0002)
+        elapsed = time.monotonic() - started
+        return readers.stop() / elapsed
+
+
+def _ping(port: int, count: int, pipe: Connection) -> None:
+    """In the other process: a client that receives `PING` and says when."""
+    sock = connect(port, ["PING"])
+    pipe.send("ready")
+    for _ in range(count):
+        data = sock.recv(4096)
+        now = time.monotonic()
+        if not data:
+            break
+        pipe.send(now)
+
+
+def latency(count: int = 500) -> tuple[float, float]:
+    """(p50, p99) in µs from a write to a subscribed client that has the sentence in hand, gateway idle."""
+    with gateway() as (db, plugin):
+        context = multiprocessing.get_context("spawn")
+        pipe, theirs = context.Pipe()
+        process = context.Process(target=_ping, args=(plugin.port, count, theirs), daemon=True)
+        process.start()
+        pipe.recv()
+        item = db.item("PING")
+        times = []
+        for n in range(count):
+            time.sleep(0.004)
+            written = time.monotonic()
+            item.write(float(n), "bench")
+            times.append((pipe.recv() - written) * 1e6)
+        process.join()
+    return percentiles(times)
+
+
+def _round_trips(port: int, count: int, pipe: Connection) -> None:
+    """In the other process: one client writes, another one hears of it."""
+    reader = connect(port, ["PONG"])
+    writer = connect(port, [])
+    pipe.send("ready")
+    times = []
+    for n in range(count):
+        time.sleep(0.007)
+        started = time.monotonic()
+        writer.sendall(f"PONG;{n};000\n".encode())
+        reader.recv(4096)
+        times.append((time.monotonic() - started) * 1e6)
+    pipe.send(times)
+
+
+def round_trip(clients: int, count: int = 300) -> tuple[float, float]:
+    """(p50, p99) in ms from one client's write to another client, while `clients` get 100 keys at 20 Hz."""
+    with gateway() as (db, plugin):
+        readers = Readers(plugin.port, clients)
+        context = multiprocessing.get_context("spawn")
+        pipe, theirs = context.Pipe()
+        process = context.Process(target=_round_trips, args=(plugin.port, count, theirs), daemon=True)
+        process.start()
+        pipe.recv()
+        stop = threading.Event()
+
+        def write() -> None:
+            while not stop.is_set():
+                write_at(db, RATE, 0.5)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        p50, p99 = percentiles(pipe.recv())
+        stop.set()
+        writer.join()
+        process.join()
+        readers.stop()
+    return p50 / 1000.0, p99 / 1000.0
+
+
+def stalled_reader(seconds: float = 3.0, rate: float = 100.0) -> float:
+    """MiB by which the process grows while a client that has subscribed to 100 keys does not read, 10,000 writes/s."""
+    with gateway() as (db, plugin):
+        sock = connect(plugin.port, KEYS)
+        write_at(db, rate, 0.5)
+        gc.collect()
+        before = resident()
+        write_at(db, rate, seconds)
+        gc.collect()
+        growth = resident() - before
+        sock.close()
+    return growth
+
+
+def resident() -> float:
+    """Resident memory of this process, MiB."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def percentiles(times: list[float]) -> tuple[float, float]:
+    cuts = statistics.quantiles(times, n=100)
+    return cuts[49], cuts[98]
+
+
+def rows() -> Iterator[Row]:
+    """(name, measured, unit, budget, what is better) of each measurement."""
+    for clients, budget in ((10, 6.0), (50, 25.0)):
+        cpu, _, delivered = fan_out(clients)
+        yield f"fan-out, {clients} clients x 100 keys x 20 Hz: CPU", cpu, "% of a core", budget, "lower"
+        yield f"fan-out, {clients} clients x 100 keys x 20 Hz: delivered", delivered, "%", 100.0, "higher"
+    yield "fan-out, ceiling", ceiling(), "sentences/s", 400_000.0, "higher"
+    p50, p99 = latency()
+    yield "write -> client, idle: p50", p50, "µs", 100.0, "lower"
+    yield "write -> client, idle: p99", p99, "µs", 500.0, "lower"
+    for clients, budget in ((10, 3.0), (50, 20.0)):
+        _, p99 = round_trip(clients)
+        yield f"client -> gateway -> client, {clients} x 100 keys x 20 Hz: p99", p99, "ms", budget, "lower"
+    yield "a client that does not read, 10,000 writes/s: growth", stalled_reader(), "MiB", 1.0, "lower"
+
+
+def main() -> None:
+    for name, value, unit, budget, better in rows():
+        met = value <= budget if better == "lower" else value >= budget
+        print(f"{name:62} {value:12,.2f} {unit:12} {'' if met else 'NOT '}within {budget:,.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
