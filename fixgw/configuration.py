@@ -111,13 +111,15 @@ _COMMON = tuple(f.encode_name for f in msgspec.structs.fields(Common))
 class Connection:
     """One connection that is to be loaded. Equal to another when it need not be restarted for it.
 
-    `options` are the plugin's, with CONFIGPATH; `meta` are their positions. Times are in seconds.
+    `options` are the plugin's, with CONFIGPATH; `meta` are their positions; `contents` is what the files hold that
+    options name. Times are in seconds.
     """
 
     name: str
     module: str
     plugin: type[PluginBase]
     options: dict[str, Any]
+    contents: dict[str, Any] = field(default_factory=dict, repr=False)
     meta: Positions = field(default_factory=lambda: Positions(""), compare=False, repr=False)
     on_failure: str = "restart"
     restart_delay: float = 1.0
@@ -338,6 +340,7 @@ def _read_connection(
     except BadModule as error:
         reader.report(at["module"], f"module {module}: {error}")
         return None
+    contents = _read_own_files(reader, plugin, own)
     given = {**own, CONFIGPATH: str(reader.directory)}
     try:
         _check_options(reader, plugin, own, given, at, database)
@@ -347,7 +350,22 @@ def _read_connection(
     if len(reader.problems) > before:
         return None
     facts = {k: v for k, v in common.items() if k not in ("load", "module")}
-    return Connection(name=name, module=module, plugin=plugin, options=given, meta=at, **facts)
+    return Connection(name=name, module=module, plugin=plugin, options=given, contents=contents, meta=at, **facts)
+
+
+def _read_own_files(reader: Reader, plugin: type[PluginBase], own: dict[Any, Any]) -> dict[str, Any]:
+    """What the files hold that options name, by option; makes the names in `own` absolute paths.
+
+    What is wrong with the files is the plugin's to say: it knows what belongs there.
+    """
+    contents = {}
+    for option in options.files(plugin.Options) if plugin.Options is not None else ():
+        if isinstance(own.get(option), str) and own[option]:
+            path = reader.locate(own[option])
+            file = Reader(path, directory=reader.directory)
+            own[option], contents[option] = str(path), file.read(path)[0]
+            reader.files += [f for f in file.files if f not in reader.files]
+    return contents
 
 
 def _check_options(

@@ -217,6 +217,7 @@ class Item:
         "ranked",
         "reading",
         "refused",
+        "sources",
         "tolerance",
         "writes",
     )
@@ -232,7 +233,9 @@ class Item:
         self.writes = 0
         self.refused = 0
         self.conflicts = 0
-        self.ranked = bool(definition.sources)
+        #: The ranking of sources in force, best first; `ranked` says whether there is one.
+        self.sources = definition.sources
+        self.ranked = bool(self.sources)
         self._database = database
         self._clock = database.clock
         self._lock = threading.Lock()
@@ -546,19 +549,36 @@ class Item:
 
     def rank(self, source: str) -> int | None:
         """0 for the best ranked source, None for one that is not in the ranking."""
+        known = self._rank_of
         try:
-            return self._rank_of[source]
+            return known[source]
         except KeyError:
             pass
         matching = (
-            rank
-            for rank, entry in enumerate(self.definition.sources)
-            if source == entry or source.startswith(entry + "/")
+            rank for rank, entry in enumerate(self.sources) if source == entry or source.startswith(entry + "/")
         )
         rank = next(matching, None)
-        if len(self._rank_of) < 4 * SOURCES_KEPT:
-            self._rank_of[source] = rank
+        if len(known) < 4 * SOURCES_KEPT:
+            known[source] = rank
         return rank
+
+    def rank_sources(self, sources: Iterable[str] = ()) -> None:
+        """Rank the sources by `sources`, best first, from now on; none means as defined. Any thread.
+
+        For a driver whose own configuration ranks what it reads from: ``canfix/12`` before ``canfix/13``.
+        """
+        with self._lock:
+            previous = self.reading
+            self.sources = tuple(sources) or self.definition.sources
+            self.ranked = bool(self.sources)
+            self._rank_of = {}
+            if self.ranked:
+                self._rerank(previous)
+            else:
+                self._publish(_flagged(previous, 0, SECFAIL, ""))
+            if not self._must_deliver(previous):
+                return
+        self._deliver()
 
     def _rerank(self, current: Reading) -> None:
         """Publish the best live ranked source, `current` standing for what is published; lock held.
@@ -580,9 +600,7 @@ class Item:
                     best, best_rank, dead = reading, rank, False
             elif best_rank is None:
                 best, best_rank = reading, rank
-        missing = [
-            entry for rank, entry in enumerate(self.definition.sources) if rank not in live and rank != (best_rank or 0)
-        ]
+        missing = [entry for rank, entry in enumerate(self.sources) if rank not in live and rank != (best_rank or 0)]
         if best.source != current.source:
             del self._others[best.source]
             if current.source:
@@ -707,7 +725,7 @@ class Item:
             "last_good": _seconds(now - last_good),
             "tolerance": self.tolerance,
             "range": [self.min, self.max],
-            "ranking": list(self.definition.sources),
+            "ranking": list(self.sources),
             "sources": [
                 {
                     "source": r.source,

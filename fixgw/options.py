@@ -18,7 +18,7 @@ import msgspec
 from fixgw.cfg import Positions, described
 from fixgw.errors import Problem, did_you_mean
 
-__all__ = ["Row", "problems", "rows"]
+__all__ = ["Row", "files", "problems", "rows"]
 
 
 def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: Iterable[str] = ()) -> Iterator[Problem]:
@@ -117,6 +117,16 @@ def _choices(kind: Any) -> list[str]:
 def _listed(choices: Iterable[Any]) -> str:
     *front, last = (str(c) for c in choices)
     return f"{', '.join(front)} or {last}" if front else last
+
+
+def files(options: type[msgspec.Struct]) -> list[str]:
+    """The options that name a YAML file, which is then part of the configuration: ``Meta(extra={"file": True})``."""
+    return [
+        field.encode_name
+        for field in msgspec.structs.fields(options)
+        for meta in (get_args(field.type)[1:] if get_origin(field.type) is Annotated else ())
+        if isinstance(meta, msgspec.Meta) and (meta.extra or {}).get("file")
+    ]
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Describe a field with ``Annotated[int, msgspec.Meta(description="...", ge=1)]``: `fixgw check`, `fixgw plugins`,
     the JSON schema and the documentation's table are made from it. ``__post_init__`` may raise ValueError.
+
+    An option whose Meta has ``extra={"file": True}`` names a YAML file of the plugin's own. It reaches the plugin as an
+    absolute path, and when the file, or one that it includes, has changed, SIGHUP restarts the connection.
     """
 
 
