@@ -1,0 +1,197 @@
+"""CAN frames, the queue in which they wait to be sent, filters, controller errors. No thread, socket or clock."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+# Flags of a frame; the values are SocketCAN's, of the identifier above and of CAN FD below.
+EXTENDED = 0x80000000  # 29 bits of identifier instead of 11
+REMOTE = 0x40000000
+ERROR = 0x20000000  # no frame on the bus: the controller's report, see `decode_error`
+FD = 0x04
+BRS = 0x01  # FD: the data were sent at the higher bit rate
+ESI = 0x02  # FD: the sender is error-passive
+
+#: How many data bytes a CAN FD frame may have.
+FD_LENGTHS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64)
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """A frame, as it was received or is to be sent.
+
+    `flags` is a sum of the constants above, 0 for the plain kind. A remote frame's `data` are as many zero bytes as
+    it asks for. `timestamp` is monotonic seconds: of the reception, or of the wish to send.
+    """
+
+    arbitration_id: int
+    data: bytes = b""
+    flags: int = 0
+    timestamp: float = 0.0
+
+
+def validate(frame: Frame) -> None:
+    """Raise ValueError for a frame that no bus can carry."""
+    identifier, length, flags = frame.arbitration_id, len(frame.data), frame.flags
+    if not 0 <= identifier <= (0x1FFFFFFF if flags & EXTENDED else 0x7FF):
+        raise ValueError(f"{identifier:#x} is no {'29' if flags & EXTENDED else '11'}-bit identifier")
+    if length > 8 and not (flags & FD and length in FD_LENGTHS):
+        raise ValueError(f"{length} data bytes do not fit into a {'CAN FD' if flags & FD else 'classic'} frame")
+    if flags & ERROR or (flags & REMOTE and flags & FD):
+        raise ValueError("an error frame, or a remote CAN FD frame, cannot be sent")
+
+
+def priority(frame: Frame) -> int:
+    """Who wins the bus: the lower number. As in CAN's arbitration a base frame beats an extended one that starts so."""
+    identifier = frame.arbitration_id
+    if frame.flags & EXTENDED:
+        return (identifier >> 18) << 19 | 1 << 18 | (identifier & 0x3FFFF)
+    return identifier << 19
+
+
+Waiting = tuple[Frame, Any]
+
+
+class SendQueue:
+    """At most `size` frames that wait to be sent, each with an `origin` of the caller's choosing.
+
+    The highest priority goes first, one identifier's frames in their order. When it is full the lowest priority loses:
+    its oldest frame, because a newer one says more. The caller locks.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._length = 0
+        self._order: list[int] = []  # negative priorities, so that who goes first is at the cheap end
+        self._waiting: dict[int, deque[Waiting]] = {}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def push(self, frame: Frame, origin: Any = None) -> Frame | None:
+        """Add `frame`; returns the frame that had to go for it, if any, which may be itself."""
+        key = -priority(frame)
+        lost = None
+        if self._length >= self.size:
+            last = self._order[0]
+            if key < last:
+                return frame
+            lost = self._take(last, 0)[0]
+        queue = self._waiting.get(key)
+        if queue is None:
+            queue = self._waiting[key] = deque()
+            insort(self._order, key)
+        queue.append((frame, origin))
+        self._length += 1
+        return lost
+
+    def pop(self) -> Waiting:
+        """The next to send; IndexError when there is none."""
+        return self._take(self._order[-1], -1)
+
+    def put_back(self, frame: Frame, origin: Any = None) -> Frame | None:
+        """Undo `pop`; returns the frame that had to go for it, if any, which may be itself."""
+        key = -priority(frame)
+        if self._length >= self.size and key <= self._order[0]:
+            return frame
+        lost = self._take(self._order[0], 0)[0] if self._length >= self.size else None
+        queue = self._waiting.get(key)
+        if queue is None:
+            queue = self._waiting[key] = deque()
+            insort(self._order, key)
+        queue.appendleft((frame, origin))
+        self._length += 1
+        return lost
+
+    def clear(self) -> int:
+        """Forget all; returns how many."""
+        length, self._length = self._length, 0
+        self._order.clear()
+        self._waiting.clear()
+        return length
+
+    def _take(self, key: int, place: int) -> Waiting:
+        """The oldest of those with `key`, which stands at `place` in the order."""
+        queue = self._waiting[key]
+        waiting = queue.popleft()
+        if not queue:
+            del self._waiting[key]
+            del self._order[place]
+        self._length -= 1
+        return waiting
+
+
+def masks(ids: Iterable[int]) -> list[tuple[int, int]]:
+    """Pairs (identifier, mask) that let through just `ids`, extended ones written ``identifier | EXTENDED``.
+
+    Neighbours are taken together where one mask can do it. A frame passes when ``id & mask == identifier``, its id
+    written in the same way.
+    """
+    wanted = set(ids)
+    pairs: list[tuple[int, int]] = []
+    for kind, width in ((0, 11), (EXTENDED, 29)):
+        level = {i & ~EXTENDED for i in wanted if i & EXTENDED == kind}
+        full = (1 << width) - 1
+        for bits in range(width + 1):
+            whole = {i for i in level if i ^ 1 in level} if bits < width else set()
+            mask = full >> bits << bits | EXTENDED
+            pairs += [(i << bits | kind, mask) for i in sorted(level - whole)]
+            level = {i >> 1 for i in whole}
+    return pairs
+
+
+# -- what a controller says about the bus ------------------------------------------------------------------------------
+
+# The classes of error, in the identifier of an error frame, and the reasons in its data, as SocketCAN has them.
+TX_TIMEOUT, LOST_ARBITRATION, CONTROLLER, PROTOCOL, TRANSCEIVER, NO_ACK, BUS_OFF, BUS_ERROR, RESTARTED, COUNTERS = (
+    1 << bit for bit in range(10)
+)
+RX_OVERFLOW, TX_OVERFLOW, RX_WARNING, TX_WARNING, RX_PASSIVE, TX_PASSIVE, ACTIVE = (1 << bit for bit in range(7))
+
+_CLASSES = {
+    TX_TIMEOUT: "transmit timeout",
+    LOST_ARBITRATION: "arbitration lost",
+    TRANSCEIVER: "transceiver",
+    NO_ACK: "no acknowledgement",
+    BUS_OFF: "bus off",
+    BUS_ERROR: "bus error",
+    RESTARTED: "restarted",
+}
+_OVERFLOWS = {RX_OVERFLOW: "receive overflow", TX_OVERFLOW: "transmit overflow"}
+_VIOLATIONS = {1 << bit: what for bit, what in enumerate(("bit", "form", "stuff", "bit 0", "bit 1", "overload"))}
+
+
+class BusError(msgspec.Struct, frozen=True, gc=False):
+    """A controller's report: its new `state` ("active", "warning", "passive", "bus off"; empty when it does not say),
+    what happened in words, and its error counters, if it told them."""
+
+    state: str
+    events: tuple[str, ...] = ()
+    tx_errors: int | None = None
+    rx_errors: int | None = None
+
+
+def decode_error(arbitration_id: int, data: bytes) -> BusError:
+    """What an error frame says. Never raises; bytes that are missing are taken for zero."""
+    data = bytes(data[:8]).ljust(8, b"\0")
+    controller = data[1] if arbitration_id & CONTROLLER else 0
+    violation = data[2] if arbitration_id & PROTOCOL else 0
+    events = [what for bit, what in _CLASSES.items() if arbitration_id & bit]
+    events += [what for bit, what in _OVERFLOWS.items() if controller & bit]
+    events += [f"{what} error" for bit, what in _VIOLATIONS.items() if violation & bit]
+    if arbitration_id & BUS_OFF:
+        state = "bus off"
+    elif controller & (RX_PASSIVE | TX_PASSIVE):
+        state = "passive"
+    elif controller & (RX_WARNING | TX_WARNING):
+        state = "warning"
+    elif controller & ACTIVE or arbitration_id & RESTARTED:
+        state = "active"
+    else:
+        state = ""
+    counted = bool(arbitration_id & COUNTERS)
+    return BusError(state, tuple(events), data[6] if counted else None, data[7] if counted else None)

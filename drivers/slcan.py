@@ -1,0 +1,417 @@
+"""CAN adapters on a serial line that speak LAWICEL's protocol ("slcan"): CANable, USBtin, CANUSB and many more.
+
+`Parser` and `encode` are the protocol, without thread, socket or clock; `SlcanPort` is the line. It reads in chunks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import threading
+import time
+from binascii import unhexlify
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from fixgw.drivers import can_frame as cf
+from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame
+from fixgw.drivers.can_ports import Count, Port
+from fixgw.errors import DeviceError, MissingLibrary
+
+if TYPE_CHECKING:
+    import serial
+
+MAX_LINE = 256  # bytes; the longest message has 146
+CHUNK = 4096  # bytes read at once, at most
+
+#: bit/s → command. S7 is 800 kbit/s by the book, 750 on some adapters; S9 exists on some.
+BIT_RATES = {10000: b"S0", 20000: b"S1", 50000: b"S2", 100000: b"S3", 125000: b"S4", 250000: b"S5", 500000: b"S6"} | {
+    750000: b"S7",
+    800000: b"S7",
+    1000000: b"S8",
+    83300: b"S9",
+}
+DATA_BIT_RATES = {1000000: b"Y1", 2000000: b"Y2", 4000000: b"Y4", 5000000: b"Y5"}
+
+#: The letter of a frame → its flags, and the digits of its identifier.
+_KINDS = {
+    ord("t"): (0, 3),
+    ord("T"): (EXTENDED, 8),
+    ord("r"): (REMOTE, 3),
+    ord("R"): (REMOTE | EXTENDED, 8),
+    ord("d"): (FD, 3),
+    ord("D"): (FD | EXTENDED, 8),
+    ord("b"): (FD | BRS, 3),
+    ord("B"): (FD | BRS | EXTENDED, 8),
+}
+_LETTERS = {flags: (chr(letter), digits) for letter, (flags, digits) in _KINDS.items()}
+_CODES = {
+    code: n for n, digits in enumerate(zip(b"0123456789ABCDEF", b"0123456789abcdef", strict=True)) for code in digits
+}
+_MINUTE = 60000  # the adapter's time stamps count milliseconds, and start again
+_OLDEST = 1000  # milliseconds that a frame may have waited in the adapter, to be believed
+
+# What some adapters (and Linux's slcan driver) say of the controller by themselves, in SocketCAN's words.
+_STATE = re.compile(rb"s([awpb])([0-9]{3})([0-9]{3})")
+_STATES = {
+    b"a": (0, cf.ACTIVE),
+    b"w": (0, cf.RX_WARNING | cf.TX_WARNING),
+    b"p": (0, cf.RX_PASSIVE | cf.TX_PASSIVE),
+    b"b": (cf.BUS_OFF, 0),
+}
+_ERRORS = re.compile(rb"e([0-9])([a-zA-Z]+)")
+_ERROR_KINDS = {
+    ord("a"): (cf.NO_ACK, 0, 0),
+    ord("b"): (cf.PROTOCOL, 0, 0x08),
+    ord("B"): (cf.PROTOCOL, 0, 0x10),
+    ord("f"): (cf.PROTOCOL, 0, 0x02),
+    ord("s"): (cf.PROTOCOL, 0, 0x04),
+    ord("o"): (cf.CONTROLLER, cf.RX_OVERFLOW, 0),
+    ord("O"): (cf.CONTROLLER, cf.TX_OVERFLOW, 0),
+}
+
+
+class Parser:
+    """What an adapter says, as frames. Fed in chunks of any size, it remembers at most `MAX_LINE` bytes.
+
+    What makes no sense is counted as "garbage" and skipped up to the next end of a message. The state of the controller
+    comes as error frames, as SocketCAN has them.
+    """
+
+    def __init__(self, count: Count, clock: Callable[[], float] = time.monotonic) -> None:
+        #: Messages and answers so far that made sense, and commands that were refused.
+        self.sensible = self.refused = 0
+        #: The last status flags; None when the adapter has never told any.
+        self.status: int | None = None
+        self._count = count
+        self._clock = clock
+        self._rest = b""
+        self._skipping = False
+        self._stamps: list[tuple[int, int]] = []
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that end in `data`."""
+        if b"\a" in data:  # a refusal needs no carriage return
+            data = data.replace(b"\a", b"\a\r")
+        lines = (self._rest + data).split(b"\r")
+        self._rest = lines.pop()
+        if self._skipping and lines:
+            self._skipping = False
+            del lines[0]
+        if len(self._rest) > MAX_LINE:
+            self._rest = b""
+            if not self._skipping:
+                self._skipping = True
+                self._count("garbage")
+        frames: list[Frame] = []
+        now = self._clock()
+        sensible = len(lines)
+        for line in lines:
+            try:
+                kind = _KINDS.get(line[0]) if line else None
+                frame = self._answer(line, now) if kind is None else self._frame(line, *kind, now, len(frames))
+                if frame is not None:
+                    frames.append(frame)
+            except (ValueError, LookupError):
+                sensible -= 1
+                self._count("garbage")
+        self.sensible += sensible
+        if self._stamps:
+            self._restamp(frames, now)
+        return frames
+
+    def _frame(self, line: bytes, flags: int, digits: int, now: float, place: int) -> Frame:
+        """The frame in `line`; ValueError or LookupError when there is none."""
+        identifier = int.from_bytes(unhexlify(b"0" + line[1:4] if digits == 3 else line[1:9]), "big")
+        length = _CODES[line[digits + 1]]
+        start = end = digits + 2
+        if flags & FD:
+            length = FD_LENGTHS[length]
+        if (length > 8 and not flags & FD) or identifier > (0x7FF if digits == 3 else 0x1FFFFFFF):
+            raise ValueError
+        if flags & REMOTE:
+            data = bytes(length)
+        else:
+            end += 2 * length
+            data = unhexlify(line[start:end])
+            if len(data) != length:
+                raise ValueError
+        if len(line) != end:
+            stamp = unhexlify(line[end:])
+            if len(stamp) != 2:
+                raise ValueError
+            self._stamps.append((place, int.from_bytes(stamp, "big")))
+        return Frame(identifier, data, flags, now)
+
+    def _restamp(self, frames: list[Frame], now: float) -> None:
+        """Take the last of the adapter's time stamps for `now`, and the others as long before it as they say."""
+        last = self._stamps[-1][1]
+        for place, stamp in self._stamps:
+            age = (last - stamp) % _MINUTE
+            if 0 < age <= _OLDEST:
+                frame = frames[place]
+                frames[place] = Frame(frame.arbitration_id, frame.data, frame.flags, now - age / 1000)
+        self._stamps.clear()
+
+    def _answer(self, line: bytes, now: float) -> Frame | None:
+        """What is not a frame; an error frame if it tells of one. ValueError when it makes no sense."""
+        if line in (b"", b"z", b"Z"):  # done; sent
+            return None
+        if line.endswith(b"\a"):
+            self.refused += 1
+            if len(line) > 1:
+                raise ValueError
+            return None
+        if line[:1] == b"F" and len(line) == 3:
+            before, self.status = self.status or 0, unhexlify(line[1:])[0]
+            return None if self.status == before else _status_report(self.status, now)
+        if match := _STATE.fullmatch(line):
+            error, controller = _STATES[match[1]]
+            rx, tx = (min(int(match[n]), 255) for n in (2, 3))
+            return _report(error | cf.COUNTERS, now, controller, tx=tx, rx=rx)
+        if (match := _ERRORS.fullmatch(line)) and int(match[1]) == len(match[2]):
+            error = controller = violation = 0
+            for code in match[2]:
+                more = _ERROR_KINDS.get(code, (cf.BUS_ERROR, 0, 0))
+                error, controller, violation = error | more[0], controller | more[1], violation | more[2]
+            return _report(error, now, controller, violation)
+        raise ValueError
+
+
+def _status_report(status: int, now: float) -> Frame:
+    """The adapter's status flags as an error frame."""
+    error = (cf.LOST_ARBITRATION if status & 0x40 else 0) | (cf.BUS_ERROR if status & 0x80 else 0)
+    if status & 0x20:
+        controller = cf.RX_PASSIVE | cf.TX_PASSIVE
+    elif status & 0x04:
+        controller = cf.RX_WARNING | cf.TX_WARNING
+    else:
+        controller = cf.ACTIVE
+    if status & 0x09:
+        controller |= cf.RX_OVERFLOW
+    if status & 0x02:
+        controller |= cf.TX_OVERFLOW
+    return _report(error, now, controller)
+
+
+def _report(error: int, now: float, controller: int = 0, violation: int = 0, tx: int = 0, rx: int = 0) -> Frame:
+    if controller:
+        error |= cf.CONTROLLER
+    return Frame(error, bytes((0, controller, violation, 0, 0, 0, tx, rx)), ERROR, now)
+
+
+def encode(frame: Frame) -> bytes:
+    """The command that sends `frame`. ValueError for a kind that there is no command for."""
+    letter, digits = _LETTERS.get(frame.flags & ~ESI, ("", 0))
+    if not letter:
+        raise ValueError("slcan has no command for this kind of frame")
+    data = frame.data
+    length = FD_LENGTHS.index(len(data)) if frame.flags & FD else len(data)
+    body = "" if frame.flags & REMOTE else data.hex()
+    return f"{letter}{frame.arbitration_id:0{digits}X}{length:X}{body.upper()}\r".encode()
+
+
+# -- the line ----------------------------------------------------------------------------------------------------------
+
+ANSWER = 0.3  # seconds to wait for an adapter's answer; some never give one
+SETTLE = 0.05  # seconds of silence after which an adapter whose channel is closed has nothing more to say
+PENDING = 256  # bytes on their way to the adapter above which it gets no more: what waits with us goes by priority
+STATUS = 1.0  # seconds between two questions for the status flags, if they are answered
+GARBAGE = 3.0  # seconds of nothing but garbage after which it is said
+
+
+class SlcanPort(Port):
+    """An adapter on a serial device, a pseudo-terminal, or a URL that pyserial takes."""
+
+    def __init__(self, line: serial.SerialBase, count: Count, fd: bool = False) -> None:
+        self.fd = fd
+        self.version = self.serial_number = ""
+        self.parser = Parser(count)
+        self._line: Any = line
+        self._count = count
+        self._early = self._unsent = b""
+        self._putting = threading.Lock()
+        self._fd: int | None = None
+        self._refused = 0
+        self._asked_at = time.monotonic()
+        self._garbage_since: float | None = None
+        self._garbage_for = 0.0
+        with suppress(OSError, AttributeError):  # rfc2217:// and loop:// have none
+            self._fd = line.fileno()
+        self.blocking = self._fd is None
+        if self._fd is not None:
+            os.set_blocking(self._fd, False)
+            self._ready = select.poll()
+            self._ready.register(self._fd, select.POLLIN)
+
+    @classmethod
+    def open(cls, options: Any, count: Count) -> SlcanPort:
+        try:
+            import serial
+        except ImportError:
+            raise MissingLibrary("pyserial") from None
+        extra = options.extra
+        path, _, rate = str(options.channel).rpartition("@")
+        if not path or not rate.isdigit():
+            path, rate = str(options.channel), ""
+        line: Any = serial.serial_for_url(path, do_not_open=True)
+        line.baudrate = int(rate or extra.get("tty_baudrate", 115200))
+        line.rtscts = bool(extra.get("rtscts", False))
+        line.timeout = line.write_timeout = 0.2
+        if "://" not in path:
+            line.exclusive = True
+        line.open()
+        try:
+            port = cls(line, count, options.fd)
+            time.sleep(min(float(extra.get("sleep_after_open", 0.0)), 10.0))
+            port.begin(set_up(options), options.listen_only)
+        except BaseException:
+            line.close()
+            raise
+        return port
+
+    def begin(self, commands: Iterable[bytes], listen_only: bool = False) -> None:
+        """Open the adapter's CAN channel. Takes a second or so when the adapter never answers."""
+        self._put(b"\r\r\rC\r")  # what it had half of, if anything; then it may still have answers and frames to give
+        deadline = time.monotonic() + ANSWER
+        while time.monotonic() < deadline and self._get(SETTLE):
+            pass
+        answers = True
+        for command in commands:
+            answer = self._ask(command)
+            if answer.endswith(b"\a"):
+                raise DeviceError(f"{self._line.port}: the adapter refuses {command.decode()!r}")
+            answers = answers and bool(answer)
+        if answers:
+            self.version, self.serial_number = (_text(self._ask(question)) for question in (b"V", b"N"))
+        opening = self._ask(b"L" if listen_only else b"O")
+        if opening == b"\a":
+            raise DeviceError(f"{self._line.port}: the adapter does not open its channel")
+        self._early = opening.partition(b"\r")[2]
+        if answers:
+            self._early += self._ask(b"F").replace(b"\a", b"")
+
+    def read(self, timeout: float) -> list[Frame]:
+        data, self._early = self._early or self._get(timeout), b""
+        parser = self.parser
+        frames = parser.feed(data) if data else []
+        now = time.monotonic()
+        if data:
+            if parser.sensible:
+                self._garbage_since = None
+            elif self._garbage_since is None:
+                self._garbage_since = now
+            self._garbage_for = 0.0 if self._garbage_since is None else now - self._garbage_since
+            if parser.refused:
+                self._count("refused", parser.refused)
+            parser.sensible = parser.refused = 0
+        if parser.status is not None and now - self._asked_at > STATUS and not self._unsent:
+            self._asked_at = now
+            self._put(b"F\r")
+        return frames
+
+    def write(self, frame: Frame) -> bool:
+        command = encode(frame)
+        if not self.flush():
+            return False
+        with suppress(AttributeError, OSError):  # not every line can tell
+            if self._line.out_waiting > PENDING:
+                return False
+        self._put(command)
+        return True
+
+    def flush(self) -> bool:
+        if self._unsent:
+            self._put(b"")
+        return not self._unsent
+
+    def close(self) -> None:
+        with suppress(Exception):  # it may be gone
+            self._put(b"\rC\r")
+        with suppress(Exception):
+            self._line.close()
+
+    def trouble(self) -> str:
+        if self._garbage_for > GARBAGE:
+            return "only garbage: is this an slcan adapter, and its serial rate right?"
+        return ""
+
+    def facts(self) -> Mapping[str, Any]:
+        return {"adapter": " ".join(filter(None, (self.version, self.serial_number))) or "slcan"}
+
+    def _ask(self, command: bytes) -> bytes:
+        """What comes after `command` until it is answered; empty when it is not."""
+        self._put(command + b"\r")
+        answer = b""
+        deadline = time.monotonic() + ANSWER
+        while not (b"\r" in answer or b"\a" in answer) and (left := deadline - time.monotonic()) > 0:
+            answer += self._get(left)
+        return answer
+
+    def _get(self, timeout: float) -> bytes:
+        """What has come, at most `CHUNK` bytes; empty after `timeout` seconds. Raises DeviceError when it is gone."""
+        try:
+            if self._fd is None:
+                self._line.timeout = timeout
+                data: bytes = self._line.read(1)
+                return data + self._line.read(min(self._line.in_waiting, CHUNK - 1)) if data else data
+            if not self._ready.poll(timeout * 1000):
+                return b""
+            data = os.read(self._fd, CHUNK)
+        except BlockingIOError:
+            return b""
+        except (OSError, ValueError, TypeError) as error:
+            raise DeviceError(f"{self._line.port} went away") from error
+        if not data:
+            raise DeviceError(f"{self._line.port} went away")
+        return data
+
+    def _put(self, data: bytes) -> None:
+        """Send what is left, then `data`, as far as there is room. Raises DeviceError when the adapter is gone."""
+        with self._putting:
+            self._unsent += data
+            try:
+                while self._unsent:
+                    sent = self._line.write(self._unsent) if self._fd is None else os.write(self._fd, self._unsent)
+                    self._unsent = self._unsent[sent:]
+            except BlockingIOError:
+                pass
+            except (OSError, ValueError, TypeError) as error:
+                raise DeviceError(f"{self._line.port} went away") from error
+
+
+def set_up(options: Any) -> list[bytes]:
+    """The commands that set the bit rates, and so on. ValueError for options that an adapter cannot have."""
+    extra = options.extra
+    if unknown := set(extra) - _EXTRA:
+        raise ValueError(
+            f"slcan has no option {', '.join(map(repr, sorted(unknown)))}; it has {', '.join(sorted(_EXTRA))}"
+        )
+    commands: list[bytes] = []
+    if "btr" in extra:
+        commands.append(b"s" + unhexlify(extra["btr"]).hex().upper().encode())
+    elif options.bitrate is None:
+        raise ValueError("an slcan adapter needs a bitrate")
+    elif options.bitrate in BIT_RATES:
+        commands.append(BIT_RATES[options.bitrate])
+    else:
+        raise ValueError(
+            f"slcan has the bit rates {', '.join(map(str, sorted(BIT_RATES)))}; others need extra: {{btr}}"
+        )
+    if "data_bitrate" in extra:
+        if extra["data_bitrate"] not in DATA_BIT_RATES:
+            raise ValueError(f"slcan has the data bit rates {', '.join(map(str, DATA_BIT_RATES))}")
+        commands.append(DATA_BIT_RATES[extra["data_bitrate"]])
+    if "timestamps" in extra:
+        commands.append(b"Z1" if extra["timestamps"] else b"Z0")
+    return commands
+
+
+_EXTRA = {"btr", "data_bitrate", "rtscts", "sleep_after_open", "timestamps", "tty_baudrate"}
+
+
+def _text(answer: bytes) -> str:
+    """An answer fit for people."""
+    return "".join(filter(str.isprintable, answer.decode("ascii", "replace").removeprefix("\r")))[:60].strip()
