@@ -209,8 +209,8 @@ class Runner:
         for thread in threads:
             if thread in crashes:
                 return f"its thread died: {crashes.pop(thread)}"
-        if not plugin.running:
-            return "it stopped running"
+        if not plugin.running:  # a dying thread may say so before its exception arrives here
+            return _health(plugin) or "it stopped running"
         if threads and not any(t.is_alive() for t in threads):
             started = [t for t in threads if t.ident is not None]
             return "its thread ended" if started else ""
@@ -260,12 +260,7 @@ class Runner:
         """Empty when all is well; otherwise what is not. Any thread."""
         if self.state is not State.RUNNING:
             return f"{self.state.value}: {self.reason}" if self.reason else str(self.state.value)
-        try:
-            plugin = self.plugin
-            silence = self.signs_of_life(self._clock())
-            return silence or (str(plugin.health()) if plugin is not None else "")
-        except Exception as error:
-            return f"health() raised {error!r}"
+        return self.signs_of_life(self._clock()) or _health(self.plugin)
 
     def report(self) -> dict[str, Any]:
         """This connection's part of the status tree. Any thread; bounded in time whatever the plugin does."""
@@ -310,6 +305,13 @@ def _words(error: BaseException, what: str) -> str:
         return text or type(error).__name__
     name = type(error).__name__
     return f"{what} raised {name}: {text}" if text else f"{what} raised {name}"
+
+
+def _health(plugin: PluginBase | None) -> str:
+    try:
+        return str(plugin.health()) if plugin is not None else ""
+    except Exception as error:
+        return f"health() raised {error!r}"
 
 
 def _threads_of(plugin: PluginBase) -> Iterator[threading.Thread]:
