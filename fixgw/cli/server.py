@@ -83,11 +83,9 @@ def run(args: argparse.Namespace) -> int:
         set_up_logging(loaded.logging, args)
     except ConfigurationError as error:
         return report(error)
-    if not loaded.auto_start and under_systemd(os.environ):
+    if not loaded.auto_start and is_service(os.environ):
         log.warning("%s says `auto start: no`, and this is a service: not starting", path)
         return EXIT_DONE
-    for problem in loaded.warnings if hasattr(loaded, "warnings") else ():
-        log.warning("%s", problem)
     log.info("configuration %s", path)
 
     from fixgw.gateway import Gateway
@@ -97,8 +95,9 @@ def run(args: argparse.Namespace) -> int:
     raise AssertionError("leave() returned")
 
 
-def under_systemd(environ: Mapping[str, str]) -> bool:
-    return "INVOCATION_ID" in environ or "NOTIFY_SOCKET" in environ
+def is_service(environ: Mapping[str, str]) -> bool:
+    """Whether systemd has started us. Its marks alone do not say so: a desktop's terminals inherit them."""
+    return ("INVOCATION_ID" in environ or "NOTIFY_SOCKET" in environ) and not sys.stderr.isatty()
 
 
 def report(error: ConfigurationError) -> int:
@@ -178,8 +177,8 @@ def config(args: argparse.Namespace) -> int:
     if args.what == "init":
         if not args.directory:
             return complain("`fixgw config init DIR` needs to know where to copy the configuration to")
-        for line in configuration.copy_tree(Path(args.directory).expanduser()):
-            print(line)
+        for path, action in configuration.copy_tree(args.directory):
+            print(f"{path}: {action}")
         return EXIT_DONE
     if args.directory:
         return complain(f"`fixgw config {args.what}` takes no directory; --config-file names a configuration")
@@ -225,7 +224,7 @@ def effective(loaded: Configuration) -> dict[str, Any]:
             }
             for c in loaded.connections
         },
-        "not loaded": list(loaded.unloaded),
+        "not loaded": dict(loaded.unloaded),
     }
 
 

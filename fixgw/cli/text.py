@@ -120,7 +120,8 @@ def status_lines(status: Mapping[str, Any], verbose: bool = False) -> list[str]:
         lines += table([header, *rows])
         if verbose:
             for name, connection in connections.items():
-                lines += ["", f"{name}:", *_tree(connection.get("status") or {"": "says nothing of itself"}, "  ")]
+                own = connection.get("status")
+                lines += ["", f"{name}:", *(_tree(own, "  ") if own else ["  says nothing of itself"])]
     database = status.get("database") or {}
     if database:
         conflicts = database.get("conflicts") or {}

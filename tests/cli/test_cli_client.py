@@ -1,0 +1,251 @@
+"""list, read, write, flag, report, explain and status, against a real gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fixgw.database import ANNUNCIATE, BAD, FAIL, SECFAIL
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Bench, Result
+
+    Cli = Callable[..., Result]
+
+
+# -- list --------------------------------------------------------------------------------------------------------------
+
+
+def test_list_prints_keys_in_the_order_of_their_definition(bench: Bench, cli: Cli) -> None:
+    assert cli("list").out.split() == bench.db.keys()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "keys"),
+    [
+        (["EGT*"], ["EGT11", "EGT12"]),
+        (["egt"], ["EGT11", "EGT12"]),
+        (["A"], ["IAS", "ALT", "BARO", "GEAR", "ACID"]),
+        (["?A*", "COUNT"], ["IAS", "BARO", "COUNT"]),
+        (["EGT1[2-9]"], ["EGT12"]),
+    ],
+)
+def test_list_takes_patterns_and_parts_of_keys(bench: Bench, cli: Cli, patterns: list[str], keys: list[str]) -> None:
+    assert cli("list", *patterns).out.split() == keys
+
+
+def test_list_of_nothing_fails_quietly(bench: Bench, cli: Cli) -> None:
+    assert cli("list", "NOPE") == (1, "", "")
+
+
+def test_a_long_list_has_units_and_descriptions(bench: Bench, cli: Cli) -> None:
+    assert cli("list", "-l", "ALT").out == "ALT  ft  Indicated altitude\n"
+    assert json.loads(cli("list", "-l", "--json", "ALT").out)["ALT"]["units"] == "ft"
+    assert json.loads(cli("list", "--json", "EGT").out) == ["EGT11", "EGT12"]
+
+
+# -- read --------------------------------------------------------------------------------------------------------------
+
+
+def test_read_prints_value_units_and_flags(bench: Bench, cli: Cli) -> None:
+    bench.db.write("IAS", 103.2, "test")
+    bench.db.write("IAS.Vne", 160, "test")
+    bench.db.write("EGT11", 700, "test", BAD | ANNUNCIATE)
+    code, out, err = cli("read", "IAS", "IAS.Vne", "IAS.Vs", "EGT*")
+    assert (code, err) == (0, "")
+    assert [line.split() for line in out.splitlines()] == [
+        ["IAS", "103.2", "knots", "good"],
+        ["IAS.Vne", "160", "knots"],
+        ["IAS.Vs", "-", "knots"],
+        ["EGT11", "700", "degC", "annunciate,", "bad"],
+        ["EGT12", "0", "degC", "old"],
+    ]
+
+
+def test_read_as_json_has_exact_values(bench: Bench, cli: Cli) -> None:
+    bench.db.write("ALT", 0.1 + 0.2, "test")
+    bench.db.write("GEAR", True, "test", FAIL)
+    bench.db.write("ACID", "12", "test")
+    assert json.loads(cli("read", "ALT", "GEAR", "ACID", "IAS.Vne", "--json").out) == {
+        "ALT": {"value": 0.1 + 0.2, "units": "ft", "flags": [], "good": True},
+        "GEAR": {"value": True, "units": "", "flags": ["fail"], "good": False},
+        "ACID": {"value": "12", "units": "", "flags": [], "good": True},
+        "IAS.Vne": {"value": None, "units": "knots"},
+    }
+
+
+def test_an_unknown_key_is_named_with_its_neighbour_and_the_others_are_read(bench: Bench, cli: Cli) -> None:
+    code, out, err = cli("read", "BARRO", "ALT", "IAS.Vn")
+    assert code == 1
+    assert out.startswith("ALT")
+    assert err.splitlines() == [
+        "fixgw: no item 'BARRO' (did you mean 'BARO'?)",
+        "fixgw: no item 'IAS.Vn' (did you mean 'IAS.Vne'?)",
+    ]
+
+
+@pytest.mark.parametrize("word", ["NOPE*", "a;b", "a\nb", ""])
+def test_a_word_that_names_nothing_is_refused(bench: Bench, cli: Cli, word: str) -> None:
+    code, out, err = cli("read", word)
+    assert (code, out) == (1, "")
+    assert err.startswith("fixgw: no item")
+
+
+# -- write and flag ----------------------------------------------------------------------------------------------------
+
+
+def test_write_stores_a_value_and_shows_it(bench: Bench, cli: Cli) -> None:
+    assert cli("write", "BARO", "30.1") == (0, "BARO  30.1  inHg  good\n", "")
+    assert bench.db.read("BARO").value == 30.1
+    assert bench.db.read("BARO").source.startswith("netfix/")
+
+
+def test_write_leaves_the_flags_alone_unless_told(bench: Bench, cli: Cli) -> None:
+    bench.db.write("ALT", 1000, "test", ANNUNCIATE | SECFAIL)
+    assert cli("write", "ALT", "1001").out == "ALT  1001  ft  annunciate, secfail\n"
+    assert cli("write", "ALT", "1002", "bf").out == "ALT  1002  ft  bad, fail\n"
+    assert cli("write", "ALT", "1003", "secfail").out == "ALT  1003  ft  secfail\n"
+    assert cli("write", "ALT", "1004", "none").out == "ALT  1004  ft  good\n"
+
+
+def test_value_and_flags_are_one_update(bench: Bench, cli: Cli) -> None:
+    seen: list[tuple[Any, int]] = []
+    bench.db.subscribe("ALT", lambda key, reading: seen.append((reading.value, reading.flags)))
+    cli("write", "ALT", "1500", "a")
+    assert seen == [(1500.0, ANNUNCIATE)]
+
+
+def test_write_tells_what_the_gateway_made_of_it(bench: Bench, cli: Cli) -> None:
+    assert cli("write", "BARO", "99").out == "BARO  35  inHg  good\n"
+    assert cli("write", "ALT", "1e6", "none").out == "ALT  60000  ft  bad\n"
+    assert cli("write", "ALT", "-500").out == "ALT  -500  ft  good\n"
+
+
+def test_write_sets_and_unsets_aux_values(bench: Bench, cli: Cli) -> None:
+    assert cli("write", "IAS.Vne", "180").out == "IAS.Vne  180  knots\n"
+    assert cli("write", "IAS.Vne", "None").out == "IAS.Vne  -  knots\n"
+    assert bench.db.read_aux("IAS.Vne") is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["IAS", "fast"], "IAS: 'fast' is not a number"),
+        (["COUNT", "1.5"], "COUNT: '1.5' is not a whole number"),
+        (["GEAR", "down"], "GEAR: 'down' is not True or False"),
+        (["IAS", "nan"], "IAS: 'nan' is not a finite number"),
+        (["ACID", "N1;2"], "ACID: text with ';'"),
+        (["BARRO", "30"], "no item 'BARRO' (did you mean 'BARO'?)"),
+        (["IAS.Vnee", "1"], "no item 'IAS.Vnee' (did you mean 'IAS.Vne'?)"),
+        (["IAS.Vne", "1", "b"], "IAS.Vne: an aux value has no flags"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_in_a_sentence(
+    bench: Bench, cli: Cli, argv: list[str], complaint: str
+) -> None:
+    code, out, err = cli("write", *argv)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"fixgw: {complaint}")
+    assert bench.gateway.get_status()["database"]["failed"] == 0
+
+
+def test_who_may_not_write_is_told_so(bench: Bench, cli: Cli) -> None:
+    bench.stop()
+    bench.connection_options = "write: []"
+    bench.start()
+    for argv in (["write", "BARO", "30"], ["flag", "BARO", "bad", "on"]):
+        code, out, err = cli(*argv)
+        assert (code, out) == (1, "")
+        assert "does not let this computer do that" in err
+    code, _, err = cli("write", "BARO", "30", "b")
+    assert code == 1
+    assert "may not write" in err
+
+
+def test_flags_are_set_and_cleared_by_letter_or_name(bench: Bench, cli: Cli) -> None:
+    bench.db.write("ALT", 1000, "test")
+    assert cli("flag", "ALT", "fail", "on").out == "ALT  1000  ft  fail\n"
+    assert cli("flag", "ALT", "B", "1").out == "ALT  1000  ft  bad, fail\n"
+    assert cli("flag", "ALT", "f", "off").out == "ALT  1000  ft  bad\n"
+    assert bench.db.read("ALT").flags == BAD
+    assert json.loads(cli("flag", "ALT", "o", "on", "--json").out)["ALT"]["flags"] == ["old", "bad"]
+
+
+# -- report, explain, status -------------------------------------------------------------------------------------------
+
+
+def test_report_tells_the_definition_with_aux_values(bench: Bench, cli: Cli) -> None:
+    bench.db.write("IAS.Vne", 160, "test")
+    out = cli("report", "IAS").out
+    assert out.splitlines() == [
+        "IAS: Indicated airspeed",
+        "  type         float",
+        "  units        knots",
+        "  range        0 to 1000",
+        "  becomes old  when not renewed within 2000 ms",
+        "  aux          Vs = -",
+        "  aux          Vne = 160",
+    ]
+    assert json.loads(cli("report", "IAS", "GEAR", "--json").out)["IAS"] == {
+        "description": "Indicated airspeed",
+        "type": "float",
+        "min": 0.0,
+        "max": 1000.0,
+        "units": "knots",
+        "tolerance": 2000,
+        "aux": {"Vs": None, "Vne": 160.0},
+    }
+
+
+def test_explain_tells_where_a_value_comes_from(bench: Bench, cli: Cli) -> None:
+    bench.db.write("ALT", 1000, "canfix/12", BAD, "the sensor warms up")
+    out = cli("explain", "ALT").out
+    assert "ALT = 1000 ft, bad.\nFrom canfix/12, " in out
+    assert "bad (suspect): the sensor warms up." in out
+    assert json.loads(cli("explain", "ALT", "--json").out)["ALT"]["source"] == "canfix/12"
+    assert cli("explain", "ALTT").code == 1
+
+
+def test_status_begins_with_health(bench: Bench, cli: Cli) -> None:
+    code, out, _ = cli("status")
+    assert code == 0
+    assert out.startswith("OK: 1 of 1 connections well\n")
+    assert "netfix      running  ok" in out
+    assert "peak" not in out
+    assert "clients: 1" in cli("status", "--verbose").out
+    assert json.loads(cli("status", "--json").out)["health"] == "ok"
+
+
+def test_status_of_a_gateway_that_is_not_well_is_code_1(bench: Bench, cli: Cli) -> None:
+    bench.gateway.problems = ["default.yaml:1:1: nonsense"]
+    code, out, _ = cli("status")
+    assert code == 1
+    assert out.startswith("DEGRADED: ")
+    assert "nonsense" in out
+
+
+# -- a process of its own ----------------------------------------------------------------------------------------------
+
+
+def test_a_pipe_nobody_reads_ends_it_with_141_and_silence(bench: Bench) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "fixgw", "list"], stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_the_environment_may_name_the_host(bench: Bench, child: Cli) -> None:
+    code, _, err = child("list", FIXGW_HOST="no-such-host.invalid")
+    assert code == 1
+    assert "no gateway answers at no-such-host.invalid:" in err
+    assert "Traceback" not in err
+    assert child("list", FIXGW_PORT="none").code == 2

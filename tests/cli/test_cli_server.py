@@ -1,0 +1,326 @@
+"""run, check, config and plugins: in this process where that shows everything, else in one of their own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from fixgw import configuration
+from fixgw.cli import server
+from fixgw.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+    Started = Callable[..., subprocess.Popen[str]]
+
+QUIET = "connections:\n  netfix: {module: fixgw.plugins.netfix, port: 0}\n"
+BROKEN = "connections:\n  netfix: {module: fixgw.plugins.netfix, prot: 0}\n  gps: {module: fixgw.plugins.gsp}\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "default.yaml"
+    file.write_text(QUIET)
+    return file
+
+
+def serving(process: subprocess.Popen[str]) -> int:
+    """The port that a gateway says it serves on."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"listening on \S+ port (\d+)", line):
+            return int(found[1])
+    raise AssertionError("it never listened")
+
+
+# -- run ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [[], ["run"]])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_gateway_serves_until_it_is_told_to_stop(
+    started: Started, file: Path, command: list[str], number: signal.Signals
+) -> None:
+    process = started(*command, "--config-file", str(file), "--verbose")
+    with socket.create_connection(("127.0.0.1", serving(process)), 5) as client:
+        client.sendall(b"@rIAS\n")
+        assert client.recv(100).startswith(b"@rIAS;")
+    process.send_signal(number)
+    assert process.wait(20) == 0
+    out, err = process.communicate()
+    assert "Traceback" not in out + err
+
+
+def test_hangup_makes_it_read_its_configuration_again(started: Started, file: Path) -> None:
+    process = started("run", "--config-file", str(file), "--verbose")
+    first = serving(process)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    file.write_text(QUIET.replace("port: 0", f"port: {port}"))
+    process.send_signal(signal.SIGHUP)
+    assert serving(process) == port != first
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_run_refuses_what_check_finds_wrong(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "default.yaml"
+    file.write_text(BROKEN)
+    checked, ran = cli("check", str(file)), cli("run", "--config-file", str(file))
+    assert (checked.code, checked.err) == (1, "")
+    assert (ran.code, ran.out) == (1, "")
+    assert len(checked.out.splitlines()) == 2
+    assert ran.err == checked.out + "fixgw: 2 problems in the configuration; not started\n"
+
+
+def test_a_service_that_must_not_start_says_why_and_is_content(child: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "default.yaml"
+    file.write_text("auto start: no\n" + QUIET)
+    code, out, err = child("run", "--config-file", str(file), INVOCATION_ID="0123456789abcdef")
+    assert (code, out) == (0, "")
+    assert f"{file} says `auto start: no`" in err
+
+
+def test_auto_start_means_nothing_outside_a_service(started: Started, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "default.yaml"
+    file.write_text("auto start: no\n" + QUIET)
+    process = started("--config-file", str(file), "--verbose")
+    assert serving(process)
+
+
+def test_the_environment_names_the_configuration(started: Started, file: Path) -> None:
+    assert serving(started("--verbose", FIXGW_CONFIG=str(file)))
+
+
+# -- logging -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loggers() -> Iterator[logging.Logger]:
+    """The root logger without handlers; as it was, afterwards."""
+    root, own = logging.getLogger(), logging.getLogger("fixgw")
+    handlers, levels = list(root.handlers), (root.level, own.level)
+    for handler in handlers:
+        root.removeHandler(handler)
+    yield root
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
+
+
+def options(log_config: Path | None = None, verbose: bool = False, debug: bool = False) -> argparse.Namespace:
+    return argparse.Namespace(log_config=log_config and str(log_config), verbose=verbose, debug=debug)
+
+
+def to_file(path: Path, level: str = "WARNING") -> dict[str, object]:
+    return {
+        "version": 1,
+        "handlers": {"file": {"class": "logging.FileHandler", "filename": str(path), "level": level}},
+        "root": {"level": level, "handlers": ["file"]},
+    }
+
+
+def test_the_log_goes_where_the_configuration_says(loggers: logging.Logger, tmp_path: Path) -> None:
+    server.set_up_logging(to_file(tmp_path / "log"), options())
+    logging.getLogger("fixgw.x").warning("seen")
+    logging.getLogger("fixgw.x").info("not seen")
+    assert (tmp_path / "log").read_text() == "seen\n"
+    loggers.handlers[0].close()
+
+
+def test_verbose_is_heard_through_a_quieter_configuration(loggers: logging.Logger, tmp_path: Path) -> None:
+    server.set_up_logging(to_file(tmp_path / "log"), options(verbose=True))
+    logging.getLogger("fixgw.x").info("seen")
+    logging.getLogger("fixgw.x").debug("not seen")
+    assert (tmp_path / "log").read_text() == "seen\n"
+    loggers.handlers[0].close()
+
+
+def test_setting_up_the_log_does_not_silence_who_is_there_already(loggers: logging.Logger, tmp_path: Path) -> None:
+    early = logging.getLogger("fixgw.early")
+    server.set_up_logging(to_file(tmp_path / "log"), options())
+    assert not early.disabled
+    loggers.handlers[0].close()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_log_file_of_its_own_wins(loggers: logging.Logger, tmp_path: Path, wrapped: bool) -> None:
+    own = to_file(tmp_path / "own")
+    file = tmp_path / "log.yaml"
+    file.write_text(yaml.safe_dump({"logging": own} if wrapped else own))
+    server.set_up_logging(to_file(tmp_path / "other"), options(file))
+    logging.getLogger("fixgw.x").warning("here")
+    assert (tmp_path / "own").read_text() == "here\n"
+    assert not (tmp_path / "other").exists()
+    loggers.handlers[0].close()
+
+
+@pytest.mark.parametrize(
+    "content", [None, "- a list", "{", "version: 2", "version: 1\nroot: {handlers: [nobody]}", "version: 1\nroot: 7"]
+)
+def test_a_log_file_that_cannot_be_used_is_a_problem(
+    loggers: logging.Logger, tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "log.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigurationError) as caught:
+        server.set_up_logging(None, options(file))
+    assert [problem.file for problem in caught.value.problems] == [str(file)]
+
+
+@pytest.mark.parametrize(("journal", "stamp"), [("", r"\d{4}-\S+ \S+ "), ("8:1", "")])
+def test_without_any_configuration_warnings_go_to_stderr(
+    monkeypatch: pytest.MonkeyPatch, journal: str, stamp: str
+) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    if journal:
+        monkeypatch.setenv("JOURNAL_STREAM", journal)
+    program = (
+        "import argparse, logging; from fixgw.cli import server; "
+        "server.set_up_logging(None, argparse.Namespace(log_config=None, verbose=False, debug=False)); "
+        "logging.getLogger('fixgw.x').info('not seen'); logging.getLogger('fixgw.x').warning('seen')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert re.fullmatch(stamp + "WARNING fixgw.x: seen\n", done.stderr)
+
+
+# -- check -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_good_configuration_is_summed_up(cli: Cli, file: Path) -> None:
+    code, out, err = cli("check", str(file))
+    items = len(configuration.load(file).definitions)
+    assert (code, out, err) == (0, f"OK: 1 connections, {items} items ({file})\n", "")
+
+
+def test_every_problem_is_told_with_its_place(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "default.yaml"
+    file.write_text(BROKEN)
+    code, out, _ = cli("check", "--config-file", str(file))
+    assert code == 1
+    first, second = out.splitlines()
+    assert re.fullmatch(re.escape(str(file)) + r":2:\d+: .*'prot'.*did you mean 'port'.*", first)
+    assert re.fullmatch(re.escape(str(file)) + r":3:\d+: .*fixgw\.plugins\.gsp.*", second)
+
+
+def test_problems_as_json(cli: Cli, tmp_path: Path, file: Path) -> None:
+    assert json.loads(cli("check", str(file), "--json").out) == []
+    file.write_text(BROKEN)
+    code, out, _ = cli("check", str(file), "--json")
+    assert code == 1
+    assert [(p["file"], p["line"]) for p in json.loads(out)] == [(str(file), 2), (str(file), 3)]
+
+
+def test_a_missing_file_is_a_problem_too(cli: Cli, tmp_path: Path) -> None:
+    code, out, _ = cli("check", str(tmp_path / "nowhere.yaml"))
+    assert code == 1
+    assert "nowhere.yaml" in out
+
+
+# -- config ------------------------------------------------------------------------------------------------------------
+
+
+def test_init_copies_a_configuration_that_is_good_and_never_overwrites(cli: Cli, home: Path) -> None:
+    directory = home / ".config" / "fixgw"
+    assert cli("config", "init", str(directory)).code == 0
+    assert cli("config", "path").out == f"{directory / 'default.yaml'}\n"
+    assert cli("check").code == 0
+    (directory / "default.yaml").write_text(QUIET)
+    code, out, _ = cli("config", "init", str(directory))
+    assert code == 0
+    assert f"{directory / 'default.yaml'}: kept" in out
+    assert (directory / "default.yaml").read_text() == QUIET
+
+
+def test_init_needs_a_directory_that_can_be_made(cli: Cli, tmp_path: Path) -> None:
+    assert cli("config", "init").code == 1
+    (tmp_path / "file").write_text("")
+    code, out, err = cli("config", "init", str(tmp_path / "file" / "sub"))
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+
+
+def test_show_tells_what_a_configuration_comes_to(cli: Cli, file: Path) -> None:
+    out = cli("config", "show", "--config-file", str(file)).out
+    shown = yaml.safe_load(out)
+    assert shown["connections"]["netfix"]["module"] == "fixgw.plugins.netfix"
+    assert shown["connections"]["netfix"]["port"] == 0
+    assert shown == json.loads(cli("config", "show", "--json", "--config-file", str(file)).out)
+    file.write_text(BROKEN)
+    code, out, err = cli("config", "show", "--config-file", str(file))
+    assert (code, out, err.count("\n")) == (1, "", 2)
+
+
+def test_the_schema_describes_the_options_of_plugins(cli: Cli) -> None:
+    schema = json.loads(cli("config", "schema").out)
+    assert "connections" in schema["properties"]
+    assert "rate_limit" in json.dumps(schema)
+
+
+def test_a_stray_directory_is_refused(cli: Cli) -> None:
+    assert cli("config", "path", "somewhere").code == 1
+
+
+# -- plugins -----------------------------------------------------------------------------------------------------------
+
+
+def test_plugins_are_listed_with_a_line_and_their_options(cli: Cli) -> None:
+    code, out, _ = cli("plugins")
+    assert code == 0
+    for name in ("netfix", "nmea0183", "skel", "demo"):
+        assert re.search(rf"^{name} +\S", out, re.MULTILINE)
+    assert "stall_timeout" in out
+
+
+@pytest.mark.parametrize("name", ["netfix", "fixgw.plugins.netfix"])
+def test_one_plugin_is_described_option_by_option(cli: Cli, name: str) -> None:
+    code, out, _ = cli("plugins", name)
+    assert code == 0
+    assert "  port: whole number, 0 to 65535; default 3490\n      Port to listen on" in out
+    assert "outputs[].host: " in out
+
+
+def test_plugins_as_json(cli: Cli) -> None:
+    found = {p["name"]: p for p in json.loads(cli("plugins", "--json").out)}
+    assert found["netfix"]["module"] == "fixgw.plugins.netfix"
+    assert {o["name"]: o["default"] for o in found["netfix"]["options"]}["host"] == "127.0.0.1"
+    (skel,) = json.loads(cli("plugins", "skel", "--json").out)
+    assert skel == found["skel"]
+
+
+def test_any_module_on_the_path_can_be_described(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "cli_test_plugins"
+    package.mkdir()
+    (package / "old.py").write_text(
+        '"""Something of long ago.\n\nAnd more."""\nimport plugin\nclass Plugin(plugin.PluginBase):\n    pass\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out, _ = cli("plugins", "cli_test_plugins.old")
+    assert code == 0
+    assert "old: Something of long ago." in out
+    assert "declares no options" in out
+
+
+@pytest.mark.parametrize("name", ["netfxi", "no.such.module"])
+def test_a_plugin_that_is_not_there_is_refused(cli: Cli, name: str) -> None:
+    code, out, err = cli("plugins", name)
+    assert (code, out) == (1, "")
+    assert name in err

@@ -1,0 +1,210 @@
+"""What commands print, from what a gateway answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fixgw.cli import text
+from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Database, Definition
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "short"),
+    [
+        (103.2, "103.2", "103.2"),
+        (103.19999694824219, "103.199997", "103.2"),
+        (-117.123456789, "-117.123457", "-117.1235"),
+        (0.00000012, "1.2e-07", "1.2e-07"),
+        (0.77885141234, "0.778851412", "0.77885"),
+        (0.0, "0", "0"),
+        (7, "7", "7"),
+        (True, "True", "True"),
+        ("N12345", "N12345", "N12345"),
+        ("", "''", "''"),
+        (" x", "' x'", "' x'"),
+    ],
+)
+def test_values_are_shown_as_precisely_as_is_of_use(value: Any, shown: str, short: str) -> None:
+    assert text.value_text(value) == shown
+    assert text.short_text(value) == short
+
+
+def test_flags_have_words_and_colours() -> None:
+    assert text.flag_words(0) == "good"
+    assert text.flag_words(ANNUNCIATE | OLD | SECFAIL) == "annunciate, old, secfail"
+    assert text.flag_list(BAD | FAIL) == ["bad", "fail"]
+    assert [text.flag_colour(f) for f in (0, OLD, SECFAIL, BAD, FAIL | OLD)] == [
+        text.GREEN,
+        text.YELLOW,
+        text.YELLOW,
+        text.RED,
+        text.RED,
+    ]
+
+
+@pytest.mark.parametrize(("word", "bit"), [("a", ANNUNCIATE), ("Old", OLD), ("s", SECFAIL), ("FAIL", FAIL), ("x", 0)])
+def test_a_flag_goes_by_letter_or_name(word: str, bit: int) -> None:
+    assert text.flag_bit(word) == bit
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "0.00 s"),
+        (0.043, "0.04 s"),
+        (0.1, "0.1 s"),
+        (9.9, "9.9 s"),
+        (9.96, "10 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7199, "120 min"),
+        (9000, "2.5 h"),
+        (200000, "2 days"),
+    ],
+)
+def test_durations_are_rounded_to_what_matters(seconds: float, words: str) -> None:
+    assert text.duration(seconds) == words
+
+
+def test_what_never_was_is_not_some_time_ago() -> None:
+    assert text.ago(None) == "never"
+    assert text.ago(3) == "3 s ago"
+
+
+def test_columns_of_a_table_are_aligned() -> None:
+    assert text.table([["a", "bcd", "e"], ["fg", "h"]], " ") == [" a   bcd  e", " fg  h"]
+    assert text.table([]) == []
+
+
+# -- explain -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def explained(db: Database, key: str = "IAS") -> str:
+    return "\n".join(text.explanation(db.item(key).explain()))
+
+
+def test_a_good_value_is_explained_in_three_sentences(clock: Clock) -> None:
+    db = Database([Definition(key="IAS", description="Airspeed", units="knots", min=0, max=300, tolerance=2000)], clock)
+    db.write("IAS", 103.2, "canfix/12")
+    clock.now += 0.1
+    assert explained(db).splitlines() == [
+        "IAS: Airspeed",
+        "IAS = 103.2 knots, good.",
+        "From canfix/12, 0.1 s ago.",
+        "It becomes old when not renewed within 2 s.",
+        "Its range is 0 to 300 knots.",
+        "Written once.",
+    ]
+
+
+def test_a_value_never_written_is_not_passed_off_as_one(clock: Clock) -> None:
+    shown = explained(Database([Definition(key="IAS", units="knots")], clock))
+    assert "IAS has never been written (it shows 0 knots)." in shown
+    assert "From" not in shown
+    assert "last good" not in shown
+    assert "It never becomes old." in shown
+
+
+def test_a_flag_comes_with_its_reason_and_when_all_was_well(clock: Clock) -> None:
+    db = Database([Definition(key="IAS", units="knots", tolerance=2000)], clock)
+    db.write("IAS", 100, "can")
+    clock.now += 3
+    db.write("IAS", float("nan"), "can")
+    clock.now += 1
+    db.age()
+    shown = explained(db)
+    assert "fail (not to be used): the value written was nan." in shown
+    assert "It was last good 4 s ago." in shown
+
+
+def test_a_value_that_never_was_good_is_said_to_be_so(clock: Clock) -> None:
+    db = Database([Definition(key="IAS", max=10)], clock)
+    db.write("IAS", 100, "can")
+    shown = explained(db)
+    assert "bad (suspect): 100.0 is above the range" in shown
+    assert "It was never good." in shown
+
+
+def test_ranked_sources_are_shown_with_their_rank_and_the_one_that_counts(clock: Clock) -> None:
+    db = Database([Definition(key="IAS", units="knots", sources=("can", "serial"))], clock)
+    db.write("IAS", 101, "serial")
+    db.write("IAS", 102, "can")
+    lines = explained(db).splitlines()
+    start = lines.index("Sources, best first: can, serial.")
+    assert [line.split() for line in lines[start + 1 : start + 3]] == [
+        ["*", "can", "102", "knots", "good", "0.00", "s", "ago", "rank", "1"],
+        ["serial", "101", "knots", "good", "0.00", "s", "ago", "rank", "2"],
+    ]
+
+
+def test_two_sources_that_fight_are_named(clock: Clock) -> None:
+    db = Database([Definition(key="IAS", tolerance=2000)], clock)
+    for source in ("a", "b", "a"):
+        db.write("IAS", 1, source)
+    assert "Two sources write it, a and b (2 times so far): rank them, or end one of them." in explained(db)
+
+
+def test_an_explanation_survives_a_gateway_that_says_less() -> None:
+    assert text.explanation({"key": "IAS", "value": 1.0})
+
+
+# -- status ------------------------------------------------------------------------------------------------------------
+
+STATUS: dict[str, Any] = {
+    "version": "1.2",
+    "health": "degraded",
+    "summary": "1 of 2 connections well; gps: no device",
+    "uptime": 3700.0,
+    "configuration": {"file": "/etc/fixgw/default.yaml", "reloads": 0, "problems": ["a.yaml:1:2: bad"]},
+    "process": {"pid": 1, "cpu percent": 1.5, "threads": 6},
+    "database": {"items": 1200, "old": 3, "conflicts": {"OAT": "a and b (2 times)"}},
+    "connections": {
+        "netfix": {"module": "fixgw.plugins.netfix", "state": "running", "health": "ok", "reason": "", "restarts": 0},
+        "gps": {
+            "module": "fixgw.drivers.nmea0183",
+            "state": "waiting",
+            "health": "waiting: no device",
+            "reason": "no device",
+            "restarts": 4,
+            "next start in": 7.5,
+            "status": {"counts": {"sentences": 12}, "ports": ["a", {"b": 1}], "rate": None},
+        },
+    },
+}
+
+
+def test_status_shows_health_before_anything_else() -> None:
+    lines = text.status_lines(STATUS)
+    assert lines[0] == "DEGRADED: 1 of 2 connections well; gps: no device"
+    assert lines[1] == "fixgw 1.2, up 62 min, cpu percent 1.5, threads 6"
+    assert "  a.yaml:1:2: bad" in lines
+    assert lines[5].split() == ["connection", "state", "health", "restarts", "module"]
+    assert lines[7].startswith("gps         waiting  waiting: no device (starts again in 7.5 s)  4")
+    assert "database: 1,200 items, 3 old" in lines
+    assert "  OAT  a and b (2 times)" in lines
+
+
+def test_status_in_full_shows_what_each_connection_says() -> None:
+    shown = "\n".join(text.status_lines({**STATUS, "extra": {"x": 1}}, verbose=True))
+    assert "gps:\n  counts:\n    sentences: 12\n  ports:\n    - a\n    -\n      b: 1\n  rate: -" in shown
+    assert "netfix:\n  says nothing of itself" in shown
+    assert "extra:\n  x: 1" in shown
+
+
+def test_status_of_a_gateway_that_says_nothing_is_still_a_line() -> None:
+    assert text.status_lines({}) == ["UNKNOWN: ", "fixgw ?"]
