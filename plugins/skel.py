@@ -65,7 +65,7 @@ class Plugin(plugin.PluginBase):
         self.changes = 0
 
     @classmethod
-    def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
         """What `fixgw check` finds wrong beyond the types: here, keys that do not exist."""
         for option in ("write", "listen"):
             key = getattr(options, option)
