@@ -275,8 +275,8 @@ def _show(client: Client, sample: Sample, args: argparse.Namespace) -> None:
 def write(client: Client, args: argparse.Namespace) -> int:
     key, value = args.key, args.value
     definition = asked(client, key.partition(".")[0], client.report)
-    asked(client, key, client.read)
-    # What the gateway would make of it, and why it would not take it.
+    # What the gateway would make of it, and why it would not take it. (Nor is the value read before: a client that
+    # writes back what it has just read tells the gateway nothing new.)
     trial = Database([_trial(definition)]).item(definition.key)
     unset = "." in key and value == "None"
     wanted = None if unset else trial.convert(value)

@@ -25,7 +25,7 @@ from fixgw.cli import client as client_commands
 from fixgw.cli import watch as watch_command
 from fixgw.cli.client import OFF, ON, Action, connect, new_client
 from fixgw.database import FLAG_NAMES
-from fixgw.errors import FixgwError, did_you_mean
+from fixgw.errors import FixgwError, NotConnected, did_you_mean
 
 if TYPE_CHECKING:
     from fixgw.netfix import Client
@@ -142,7 +142,11 @@ class Console:
             run: Callable[[argparse.Namespace], int] = args.run
             return run(args)
         connect(self.client)
-        return action(self.client, args)
+        try:
+            return action(self.client, args)
+        except NotConnected:  # it went away unseen since the last command, and may be back
+            connect(self.client)
+            return action(self.client, args)
 
     def _help(self, words: Sequence[str]) -> int:
         for word in words:

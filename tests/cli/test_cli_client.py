@@ -121,6 +121,13 @@ def test_value_and_flags_are_one_update(bench: Bench, cli: Cli) -> None:
     assert seen == [(1500.0, ANNUNCIATE)]
 
 
+def test_write_of_the_value_that_is_there_already_is_a_write_all_the_same(bench: Bench, cli: Cli) -> None:
+    for flags in ([], ["none"]):
+        bench.db.write("ALT", 1000, "test")
+        assert cli("write", "ALT", "1000", *flags).code == 0
+        assert bench.db.read("ALT").source.startswith("netfix/")
+
+
 def test_write_tells_what_the_gateway_made_of_it(bench: Bench, cli: Cli) -> None:
     assert cli("write", "BARO", "99").out == "BARO  35  inHg  good\n"
     assert cli("write", "ALT", "1e6", "none").out == "ALT  60000  ft  bad\n"

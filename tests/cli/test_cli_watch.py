@@ -1,0 +1,299 @@
+"""watch: its table by itself, lines into a pipe, and the page on a real terminal."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fixgw.cli.text import DIM, GREEN, RED, RESET, YELLOW
+from fixgw.cli.watch import Row, Table
+from fixgw.database import BAD, FAIL, OLD
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Bench, Result, Terminal
+
+    Cli = Callable[..., Result]
+    Started = Callable[..., subprocess.Popen[str]]
+    Open = Callable[..., Terminal]
+
+
+def row(key: str = "IAS", value: float = 103.2, flags: int = 0, updated: float | None = 10.0) -> Row:
+    made = Row(key, "knots", "Indicated airspeed")
+    made.show(value, flags, updated)
+    return made
+
+
+def drawn(table: Table, now: float = 10.0, width: int = 100, height: int = 24, away: bool = False) -> list[str]:
+    return table.draw(now, width, height, "title", colour=False, away=away)
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_shows_value_units_flags_age_and_description() -> None:
+    (line,) = [line for line in drawn(Table([row()]), now=12.5) if line.startswith("IAS")]
+    assert line.split() == ["IAS", "103.2", "knots", "good", "2.5", "s", "-", "Indicated", "airspeed"]
+
+
+def test_the_rate_is_that_of_the_updates_lately() -> None:
+    it = row()
+    for n in range(100):
+        it.update(100.0, 0, 10 + n * 0.05)
+    assert it.rate(14.95) == pytest.approx(20)
+    assert it.rate(17.0) < 15
+    assert it.rate(30.0) == 0
+
+
+def test_becoming_old_is_no_sign_of_life() -> None:
+    it = row(updated=10.0)
+    it.update(103.2, OLD, 12.0)
+    assert it.age(12.5) == 2.5
+    assert it.flag_words == "old"
+
+
+def test_nothing_is_wider_or_higher_than_the_terminal() -> None:
+    table = Table([row(f"KEY{n}", value=1e8 + n) for n in range(50)])
+    for width, height in ((100, 24), (40, 10), (10, 5), (1, 1), (80, 3)):
+        lines = drawn(table, width=width, height=height)
+        assert len(lines) <= height
+        assert max(map(len, lines)) <= width
+
+
+def test_flags_have_their_colour_and_only_they() -> None:
+    for flags, colour, words in ((0, GREEN, "good"), (OLD, YELLOW, "old"), (BAD | FAIL, RED, "bad, fail")):
+        lines = Table([row(flags=flags)]).draw(10.0, 100, 24, "title", colour=True)
+        assert f"{colour}{words}{RESET}" in lines[2]
+    assert "\x1b" not in "".join(drawn(Table([row(flags=OLD)])))
+
+
+def test_a_colour_that_is_cut_off_does_not_run_into_the_next_line() -> None:
+    for width in range(1, 60):
+        for line in Table([row(flags=BAD)]).draw(10.0, width, 24, "title", colour=True):
+            assert line.count("\x1b") % 2 == 0
+
+
+def test_nothing_is_vouched_for_while_the_gateway_is_away() -> None:
+    lines = Table([row()]).draw(10.0, 100, 24, "gateway away", colour=True, away=True)
+    assert lines[0].startswith(RED)
+    assert lines[2].startswith(DIM)
+    assert "good" not in lines[2]
+    assert "unknown" in lines[2]
+
+
+def test_what_does_not_fit_can_be_scrolled_to() -> None:
+    table = Table([row(f"KEY{n:02}") for n in range(50)])
+    assert drawn(table, height=13)[-1] == "1 to 10 of 50, arrows scroll, q ends"
+    table.top += 45
+    lines = drawn(table, height=13)
+    assert lines[2].startswith("KEY40")
+    assert lines[-1].startswith("41 to 50")
+    table.top -= 100
+    assert drawn(table, height=13)[2].startswith("KEY00")
+
+
+def test_columns_do_not_shrink_when_a_value_does() -> None:
+    it = row(value=123456789.25)
+    table = Table([it])
+    before = drawn(table)[1]
+    it.show(1.0, 0, 10.0)
+    assert drawn(table)[1] == before
+
+
+def test_keys_of_which_nothing_is_heard_may_be_left_out() -> None:
+    silent, old = row("SILENT", flags=OLD, updated=None), row("OLD", flags=OLD, updated=5.0)
+    assert [r.key for r in Table([silent, old, row()], live_only=True).visible()] == ["OLD", "IAS"]
+    silent.update(1.0, 0, 11.0)
+    assert [r.key for r in Table([silent, old], live_only=True).visible()] == ["SILENT", "OLD"]
+
+
+def test_an_aux_value_has_no_flags() -> None:
+    assert row("IAS.Vne", 160.0).line == "IAS.Vne\t160.0\tknots\t"
+    assert row("IAS", 0.1 + 0.2).line == "IAS\t0.30000000000000004\tknots\tgood"
+
+
+def test_an_empty_table_can_be_drawn() -> None:
+    assert len(drawn(Table([]))) == 3
+
+
+# -- into a pipe -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def writing(bench: Bench, key: str = "ALT") -> Iterator[None]:
+    """Something that writes 1, 2, 3 ... at 100 Hz."""
+    stop = threading.Event()
+
+    def work() -> None:
+        n = 0
+        while not stop.wait(0.01):
+            n += 1
+            bench.db.write(key, n, "test")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_each_update_is_a_line_after_those_of_the_start(bench: Bench, child: Cli) -> None:
+    bench.db.write("BARO", 29.92, "test")
+    bench.db.write("IAS.Vne", 160, "test")
+    with writing(bench):
+        code, out, err = child("watch", "BARO", "IAS.Vne", "ALT", "--count", "6")
+    assert (code, err) == (0, "")
+    lines = [line.split("\t") for line in out.splitlines()]
+    assert lines[:2] == [["BARO", "29.92", "inHg", "good"], ["IAS.Vne", "160.0", "knots", ""]]
+    values = [float(line[1]) for line in lines[2:]]
+    assert len(values) == 4
+    assert values == sorted(values)
+    assert {(line[0], *line[2:]) for line in lines[2:]} <= {("ALT", "ft", "good"), ("ALT", "ft", "old")}
+
+
+def test_lines_come_at_once_and_go_on_after_a_restart_of_the_gateway(bench: Bench, started: Started) -> None:
+    process = started("watch", "ALT", "IAS")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "ALT\t0.0\tft\told\n"
+    assert process.stdout.readline() == "IAS\t0.0\tknots\told\n"
+    bench.db.write("ALT", 1000, "test")
+    assert process.stdout.readline() == "ALT\t1000.0\tft\tgood\n"
+    bench.stop()
+    assert process.stderr.readline() == "fixgw: gateway away, trying again\n"
+    bench.start()
+    assert process.stdout.readline() == "ALT\t0.0\tft\told\n"
+    assert process.stdout.readline() == "IAS\t0.0\tknots\told\n"
+    bench.db.write("ALT", 2000, "test")
+    assert process.stdout.readline() == "ALT\t2000.0\tft\tgood\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert process.stderr.read() == ""
+
+
+def test_it_ends_when_its_time_is_over(bench: Bench, child: Cli) -> None:
+    before = time.monotonic()
+    code, out, err = child("watch", "ALT", "--duration", "0.3")
+    assert (code, out, err) == (0, "ALT\t0.0\tft\told\n", "")
+    assert time.monotonic() - before >= 0.3
+
+
+def test_it_ends_quietly_when_nobody_reads_it_any_more(bench: Bench, started: Started) -> None:
+    process = started("watch", "ALT")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    with writing(bench):
+        assert process.wait(20) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stdout = None  # closed already
+
+
+def test_without_keys_everything_that_speaks_is_watched(bench: Bench, child: Cli) -> None:
+    bench.db.write("BARO", 29.92, "test")
+    with writing(bench):
+        _, out, _ = child("watch", "--count", "20")
+    assert {line.split("\t")[0] for line in out.splitlines()} == {"BARO", "ALT"}
+
+
+def test_an_unknown_key_is_refused(bench: Bench, cli: Cli) -> None:
+    assert cli("watch", "ALT", "BARRO") == (1, "", "fixgw: no item 'BARRO' (did you mean 'BARO'?)\n")
+    assert cli("watch", "NOPE*") == (1, "", "fixgw: no item fits 'NOPE*'\n")
+
+
+# -- on a terminal -----------------------------------------------------------------------------------------------------
+
+ENTER, LEAVE = re.escape("\x1b[?1049h\x1b[?25l"), re.escape("\x1b[?25h\x1b[?1049l")
+
+
+def test_values_change_in_place_until_q(bench: Bench, terminal: Open) -> None:
+    bench.db.write("ALT", 1000, "test")
+    it = terminal("watch", "ALT", "IAS")
+    it.wait_for(ENTER)
+    it.wait_for(rf"FIX Gateway at 127\.0\.0\.1:{bench.port}.*ALT +1000 ft +{re.escape(GREEN)}good{re.escape(RESET)}")
+    bench.db.write("ALT", 1234.5, "test", BAD)
+    it.wait_for(rf"ALT +1234\.5 ft +{re.escape(RED)}bad{re.escape(RESET)}")
+    it.type("q")
+    it.wait_for(LEAVE)
+    assert it.end() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_terminal_is_put_right_again_when_it_is_killed(bench: Bench, terminal: Open, number: int) -> None:
+    it = terminal("watch", "ALT")
+    it.wait_for(r"ALT +0 ft")
+    if number == signal.SIGINT:
+        it.type("\x03")
+    else:
+        it.process.send_signal(number)
+    it.wait_for(LEAVE)
+    assert it.end() == (0 if number == signal.SIGINT else 143)
+    assert "Traceback" not in it.shown
+
+
+def test_rate_and_age_are_shown(bench: Bench, terminal: Open) -> None:
+    bench.db.write("BARO", 30, "test")
+    it = terminal("watch", "ALT", "BARO")
+    with writing(bench):
+        it.wait_for(r"ALT +\d+ ft +\S*good\S* +0\.\d\d s +\d\d+\.\d Hz")
+        it.wait_for(r"BARO +30 inHg +\S*good\S* +[\d.]+ s +-")
+
+
+def test_without_colour_there_is_none(bench: Bench, terminal: Open) -> None:
+    it = terminal("watch", "ALT", NO_COLOR="1")
+    assert "m" not in "".join(re.findall(r"\x1b\[[0-9]*([a-zA-Z])", it.wait_for(r".*q ends").group()))
+
+
+def test_a_terminal_that_can_do_nothing_gets_lines(bench: Bench, terminal: Open) -> None:
+    it = terminal("watch", "ALT", "--count", "1", TERM="dumb")
+    assert it.wait_for(r".*\n").group() == "ALT\t0.0\tft\told\r\n"
+    assert it.end() == 0
+
+
+def test_it_follows_the_size_of_the_terminal(bench: Bench, terminal: Open) -> None:
+    it = terminal("watch", "*", "ALT", columns=100, rows=6)
+    it.wait_for(r"1 to 3 of 8, arrows scroll")
+    it.type("\x1b[Bj")
+    it.wait_for(r"3 to 5 of 8")
+    it.resize(100, 24)
+    it.wait_for(r"ACID[^\n]+\n[^\n]*q ends")
+    it.type("q")
+    assert it.end() == 0
+
+
+def test_it_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(bench: Bench, terminal: Open) -> None:
+    bench.db.write("ALT", 1000, "test")
+    it = terminal("watch", "ALT")
+    it.wait_for(r"ALT +1000 ft +\S*good")
+    bench.stop()
+    it.wait_for(r"gateway away, trying again.*ALT +1000 ft +unknown")
+    bench.start()
+    bench.db.write("ALT", 2000, "test")
+    it.wait_for(r"FIX Gateway at.*ALT +2000 ft +\S*good")
+    bench.db.write("ALT", 3000, "test")
+    it.wait_for(r"ALT +3000 ft +\S*good")
+    it.type("q")
+    assert it.end() == 0
+
+
+def test_a_gateway_with_other_keys_is_borne(bench: Bench, terminal: Open) -> None:
+    it = terminal("watch", "ALT", "IAS")
+    it.wait_for(r"IAS +0 knots")
+    bench.stop()
+    items = bench.directory / "database.yaml"
+    items.write_text("\n".join(line for line in items.read_text().splitlines() if "key: ALT" not in line))
+    bench.start()
+    bench.db.write("IAS", 99, "test")
+    it.wait_for(r"FIX Gateway at.*ALT +- ft.*IAS +99 knots +\S*good")
+    it.type("q")
+    assert it.end() == 0
