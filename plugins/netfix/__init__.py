@@ -129,6 +129,8 @@ class Plugin(plugin.PluginBase):
     def _serve(self, server: Server) -> None:
         try:
             server.run()
+        except Exception:
+            self.log.exception("the server's thread has died")
         finally:
             self.running = False
 

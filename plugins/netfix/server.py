@@ -2,7 +2,7 @@
 
 Writers leave what changed in a queue (`Server._changed`) and wake the thread when it sleeps. The thread formats each
 update once and sends every client the joined lines of the keys that it has subscribed to. Flushes are paced so that
-they cost about a twentieth of the time under load (bursts share a system call), and an idle gateway sends at once.
+they cost a few percent of the time under load (bursts share a system call), and an idle gateway sends at once.
 
 All memory is bounded. The queue passes on every update while it is short; beyond `QUEUE` entries, and for a client
 whose socket is full, only which keys have changed is kept, and the newest reading is sent when there is room. A client
@@ -50,9 +50,10 @@ CHUNK = 8192  # bytes read from one client at a time,
 SLICE = 100  # and lines of it dealt with before the others have their turn
 REFILL = 200  # lines made at a time for a client that had fallen behind
 ACCEPTS = 32  # connections accepted in a row
-DUTY = 0.05  # of the time may go into flushes that could have been fewer;
+DUTY = 0.03  # of the time may go into flushes that could have been fewer;
 CREDIT = 0.010  # seconds of it may be saved up while there is nothing to send,
 LONGEST_PACE = 0.010  # and no update waits longer than this
+SILENT = 5.0  # seconds without a word after which a connection may have to make room
 SECONDS_SEEN = 5.0  # for so long after reading a value, writing it back unchanged is no news
 STATUS_TIMEOUT = 3.0
 STOP_TIMEOUT = 1.0
@@ -447,8 +448,8 @@ class Server:
         self.log.debug("%s connected", peer.name)
 
     def _make_room(self) -> bool:
-        """Drop a connection that has never said anything, if there is one older than five seconds."""
-        limit = self._clock() - 5.0
+        """Drop a connection that has never said anything, if there is one older than `SILENT`."""
+        limit = self._clock() - SILENT
         for peer in self._peers.values():
             if not peer.received and peer.since < limit:
                 self.dropped += 1
@@ -888,7 +889,11 @@ class Server:
                 line = sentence.update(key, what)
                 # With a ranking, what is published of a write differs from it in secfail.
                 mine = own.pop((key, what.stamp), None) if own else None
-                if mine is not None and what.flags | SECFAIL == mine[1].flags | SECFAIL:
+                if (
+                    mine is not None
+                    and what.source == mine[1].source
+                    and what.flags | SECFAIL == mine[1].flags | SECFAIL
+                ):
                     author = mine[0]
             if author is not None:
                 authors.setdefault(author, set()).add(n)
