@@ -94,7 +94,7 @@ class Parser:
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that end in `data`."""
         if b"\a" in data:  # a refusal needs no carriage return
-            data = data.replace(b"\a", b"\a\r")
+            data = data.replace(b"\a", b"\r\a\r")
         lines = (self._rest + data).split(b"\r")
         self._rest = lines.pop()
         if self._skipping and lines:
@@ -159,10 +159,8 @@ class Parser:
         """What is not a frame; an error frame if it tells of one. ValueError when it makes no sense."""
         if line in (b"", b"z", b"Z"):  # done; sent
             return None
-        if line.endswith(b"\a"):
+        if line == b"\a":
             self.refused += 1
-            if len(line) > 1:
-                raise ValueError
             return None
         if line[:1] == b"F" and len(line) == 3:
             before, self.status = self.status or 0, unhexlify(line[1:])[0]

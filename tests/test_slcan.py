@@ -1,0 +1,426 @@
+"""slcan adapters: the protocol without any line, and the line on a pseudo-terminal with a virtual adapter behind it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw.drivers import slcan
+from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame, decode_error
+from fixgw.drivers.can_link import BusOptions
+from fixgw.drivers.slcan import Parser, SlcanPort, encode
+from fixgw.errors import DeviceError
+from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
+from fixgw.hw_sim.can import slcan as virtual
+
+
+class Fed(Parser):
+    """A parser at second 100 that counts in a Counter."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+        super().__init__(self._tally, lambda: 100.0)
+
+    def _tally(self, what: str, n: int = 1) -> None:
+        self.counts[what] += n
+
+
+def parsed(data: bytes) -> list[Frame]:
+    return Fed().feed(data)
+
+
+# -- the protocol ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "frame"),
+    [
+        (b"t1830\r", Frame(0x183, b"", 0, 100.0)),
+        (b"t18350c0000d204\r", Frame(0x183, b"\x0c\0\0\xd2\x04", 0, 100.0)),
+        (b"T1FFFFFFF2BEEF\r", Frame(0x1FFFFFFF, b"\xbe\xef", EXTENDED, 100.0)),
+        (b"r7FF8\r", Frame(0x7FF, bytes(8), REMOTE, 100.0)),
+        (b"R000000000\r", Frame(0, b"", REMOTE | EXTENDED, 100.0)),
+        (b"d1239" + b"AB" * 12 + b"\r", Frame(0x123, b"\xab" * 12, FD, 100.0)),
+        (b"B12345678F" + b"00" * 64 + b"\r", Frame(0x12345678, bytes(64), FD | BRS | EXTENDED, 100.0)),
+    ],
+)
+def test_a_message_is_a_frame(line: bytes, frame: Frame) -> None:
+    assert parsed(line) == [frame]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"t8000",  # more than 11 bits
+        b"T200000000",  # more than 29
+        b"t1239" + b"00" * 9,
+        b"t123",
+        b"t",
+        b"t1232AB",  # cut short
+        b"t1231ABC",  # half a byte too much
+        b"t+121AB",
+        b"t 121AB",
+        b"t12G0",
+        b"t123x",
+        b"t1231GG",
+        b"r123F",
+        b"dxyz0",
+        b"F",
+        b"FXY",
+        b"sx000000",
+        b"sa00000",
+        b"e2a",
+        b"\xff\xfe\xfd",
+        b"z123",
+        b"$GPRMC,123519,A",
+    ],
+)
+def test_nonsense_is_counted_and_the_next_message_is_right(line: bytes) -> None:
+    parser = Fed()
+    assert parser.feed(line + b"\rt1230\r") == [Frame(0x123, b"", 0, 100.0)]
+    assert parser.counts == {"garbage": 1}
+
+
+def test_answers_are_no_frames() -> None:
+    parser = Fed()
+    assert parser.feed(b"\r\rz\rZ\r\at1230\r\a") == [Frame(0x123, b"", 0, 100.0)]
+    assert (parser.refused, parser.counts) == (2, {})
+
+
+def test_a_refusal_in_the_middle_of_a_message_spoils_just_that_one() -> None:
+    parser = Fed()
+    assert parser.feed(b"t12\at4560\r") == [Frame(0x456, b"", 0, 100.0)]
+    assert (parser.refused, parser.counts) == (1, {"garbage": 1})
+
+
+def test_a_line_without_end_costs_bounded_memory_and_one_count() -> None:
+    parser = Fed()
+    for _ in range(1000):
+        assert parser.feed(b"t" * 100) == []
+        assert len(parser._rest) <= slcan.MAX_LINE
+    assert parser.feed(b"tt\rt1230\r") == [Frame(0x123, b"", 0, 100.0)]
+    assert parser.counts == {"garbage": 1}
+
+
+def test_time_stamps_space_out_what_came_together() -> None:
+    frames = parsed(b"t1230EA50\rt12300008\rt1230000A\r")  # the adapter's minute is over between the first two
+    assert [f.timestamp for f in frames] == pytest.approx([100 - 0.026, 100 - 0.002, 100])
+
+
+def test_an_unbelievable_time_stamp_is_not_believed() -> None:
+    assert [f.timestamp for f in parsed(b"t12300000\rt12302710\r")] == [100.0, 100.0]
+
+
+def test_status_flags_are_told_once_as_error_frames() -> None:
+    parser = Fed()
+    assert parser.feed(b"F00\r") == []
+    (passive,) = parser.feed(b"F20\r")
+    assert passive.flags == ERROR
+    assert decode_error(passive.arbitration_id, passive.data).state == "passive"
+    assert parser.feed(b"F20\r") == []
+    (overrun,) = parser.feed(b"F8C\r")
+    report = decode_error(overrun.arbitration_id, overrun.data)
+    assert (report.state, report.events) == ("warning", ("bus error", "receive overflow"))
+    (well,) = parser.feed(b"F00\r")
+    assert decode_error(well.arbitration_id, well.data).state == "active"
+
+
+def test_an_adapter_that_tells_of_its_controller_by_itself_is_understood() -> None:
+    state, errors = parsed(b"sp128007\re2as\r")
+    report = decode_error(state.arbitration_id, state.data)
+    assert (report.state, report.rx_errors, report.tx_errors) == ("passive", 128, 7)
+    assert decode_error(errors.arbitration_id, errors.data).events == ("no acknowledgement", "stuff error")
+
+
+classic = st.one_of(
+    st.builds(Frame, st.integers(0, 0x7FF), st.binary(max_size=8)),
+    st.builds(Frame, st.integers(0, 0x1FFFFFFF), st.binary(max_size=8), st.just(EXTENDED)),
+    st.builds(Frame, st.integers(0, 0x7FF), st.integers(0, 8).map(bytes), st.just(REMOTE)),
+    st.builds(
+        Frame,
+        st.integers(0, 0x1FFFFFFF),
+        st.sampled_from(FD_LENGTHS).flatmap(lambda n: st.binary(min_size=n, max_size=n)),
+        st.sampled_from([FD | EXTENDED, FD | EXTENDED | BRS]),
+    ),
+)
+
+
+@given(st.lists(classic, max_size=20), st.lists(st.integers(1, 40), min_size=1, max_size=20))
+def test_what_is_encoded_is_read_back_however_it_is_cut(frames: list[Frame], sizes: list[int]) -> None:
+    data = b"".join(map(encode, frames))
+    parser, back, place = Fed(), list[Frame](), 0
+    while data[place:]:
+        size = sizes[place % len(sizes)]
+        back += parser.feed(data[place : place + size])
+        place += size
+    assert [(f.arbitration_id, f.data, f.flags) for f in back] == [(f.arbitration_id, f.data, f.flags) for f in frames]
+    assert not parser.counts
+
+
+@given(st.lists(st.binary(max_size=60), max_size=20))
+def test_no_bytes_are_too_strange(chunks: list[bytes]) -> None:
+    parser = Fed()
+    for chunk in chunks:
+        parser.feed(chunk)
+    parser.feed(b"\r")
+    assert parser.feed(b"t1230\r") == [Frame(0x123, b"", 0, 100.0)]
+
+
+def test_an_error_frame_has_no_command() -> None:
+    with pytest.raises(ValueError, match="no command"):
+        encode(Frame(0, b"", ERROR))
+    assert encode(Frame(1, b"", FD | ESI)) == b"d0010\r"
+
+
+@pytest.mark.parametrize(
+    ("options", "commands"),
+    [
+        ({"bitrate": 125000}, [b"S4"]),
+        ({"bitrate": 1000000, "extra": {"timestamps": True}}, [b"S8", b"Z1"]),
+        ({"bitrate": 500000, "extra": {"data_bitrate": 2000000}}, [b"S6", b"Y2"]),
+        ({"extra": {"btr": "031c"}}, [b"s031C"]),
+    ],
+)
+def test_the_set_up_of_an_adapter(options: dict[str, object], commands: list[bytes]) -> None:
+    assert slcan.set_up(BusOptions(interface="slcan", **options)) == commands  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "needs a bitrate"),
+        ({"bitrate": 123456}, "has the bit rates 10000"),
+        ({"bitrate": 125000, "extra": {"data_bitrate": 3}}, "data bit rates"),
+        ({"bitrate": 125000, "extra": {"baud": 3}}, "no option 'baud'"),
+        ({"extra": {"btr": "xx"}}, "exadecimal"),
+    ],
+)
+def test_a_set_up_that_cannot_be(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        slcan.set_up(BusOptions(interface="slcan", **options))  # type: ignore[arg-type]
+
+
+# -- the line ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def segment() -> Iterator[Segment]:
+    with Segment(bitrate=1000000) as segment:
+        yield segment
+
+
+@pytest.fixture
+def adapter(segment: Segment) -> Iterator[VirtualSlcan]:
+    with VirtualSlcan(segment) as adapter:
+        yield adapter
+
+
+class Link:
+    """An open port, and what has come through it."""
+
+    def __init__(self, adapter: VirtualSlcan, **options: object) -> None:
+        self.counts = Counter[str]()
+        settings = {"interface": "slcan", "channel": adapter.path, "bitrate": 1000000} | options
+        self.port = SlcanPort.open(BusOptions(**settings), self._tally)  # type: ignore[arg-type]
+        self.frames: list[Frame] = []
+
+    def _tally(self, what: str, n: int = 1) -> None:
+        self.counts[what] += n
+
+    def until(self, condition: Callable[[], object], seconds: float = 5.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, (self.frames[-3:], self.counts)
+            self.frames += self.port.read(0.02)
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.port.close()
+
+
+def test_an_adapter_is_closed_set_up_and_opened(adapter: VirtualSlcan) -> None:
+    with Link(adapter) as link:
+        assert adapter.opened
+        assert [c for c in adapter.commands if c] == [b"C", b"S8", b"V", b"N", b"O", b"F"]
+        assert link.port.facts() == {"adapter": "V1013 NSIM1"}
+        assert not link.counts
+    link_closed = time.monotonic() + 5
+    while adapter.opened and time.monotonic() < link_closed:
+        time.sleep(0.01)
+    assert not adapter.opened
+
+
+def test_an_adapter_that_was_left_open_and_talking_is_opened_all_the_same(
+    segment: Segment, adapter: VirtualSlcan
+) -> None:
+    node, stopping = segment.attach("babbler"), threading.Event()
+
+    def babble() -> None:
+        while not stopping.wait(0.001):
+            node.send(SimFrame(0x123, bytes(8)))
+
+    adapter.bitrate, adapter.opened = 1000000, True
+    thread = threading.Thread(target=babble)
+    thread.start()
+    try:
+        with Link(adapter) as link:
+            link.until(lambda: len(link.frames) > 10)
+            assert {f.arbitration_id for f in link.frames} == {0x123}
+            assert not link.counts
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def test_listening_only_is_the_adapters_business_too(adapter: VirtualSlcan) -> None:
+    with Link(adapter, listen_only=True):
+        assert adapter.listen_only
+
+
+def test_an_adapter_that_never_answers_is_used_all_the_same(segment: Segment) -> None:
+    node = segment.attach("node")
+    with VirtualSlcan(segment, mute=True) as adapter, Link(adapter) as link:
+        deadline = time.monotonic() + 5
+        while not adapter.opened and time.monotonic() < deadline:
+            time.sleep(0.01)
+        node.send(SimFrame(0x123))
+        link.until(lambda: link.frames)
+
+
+def test_an_adapter_that_refuses_a_setting_is_an_error(adapter: VirtualSlcan) -> None:
+    with Link(adapter) as link, pytest.raises(DeviceError, match="refuses 'Z7'"):
+        link.port.begin([b"Z7"])
+
+
+def test_frames_of_every_kind_pass_both_ways(segment: Segment, adapter: VirtualSlcan) -> None:
+    heard: list[SimFrame] = []
+    node = segment.attach("node", heard.append)
+    sim = [
+        SimFrame(0x123, b"\x01\x02"),
+        SimFrame(0x12345678, bytes(8), extended=True),
+        SimFrame(0x7FF, bytes(3), remote=True),
+        SimFrame(0x001, bytes(range(64)), fd=True),
+        SimFrame(0x1ABCDEF0, bytes(12), extended=True, fd=True, brs=True),
+    ]
+    ours = [
+        Frame(0x123, b"\x01\x02"),
+        Frame(0x12345678, bytes(8), EXTENDED),
+        Frame(0x7FF, bytes(3), REMOTE),
+        Frame(0x001, bytes(range(64)), FD),
+        Frame(0x1ABCDEF0, bytes(12), EXTENDED | FD | BRS),
+    ]
+    with Link(adapter, fd=True) as link:
+        for frame in sim:
+            node.send(frame)
+        link.until(lambda: len(link.frames) == len(sim))
+        assert [(f.arbitration_id, f.data, f.flags) for f in link.frames] == [
+            (f.arbitration_id, f.data, f.flags) for f in ours
+        ]
+        for own in ours:
+            assert link.port.write(own)
+        link.until(lambda: len(heard) == len(ours))
+        assert heard == sim
+        assert not link.counts
+
+
+def test_a_refused_frame_is_counted(adapter: VirtualSlcan) -> None:
+    adapter.jammed = True
+    with Link(adapter) as link:
+        assert link.port.write(Frame(0x123))
+        link.until(lambda: link.counts["refused"] == 1)
+
+
+def test_status_flags_are_asked_for_where_they_are_answered(
+    adapter: VirtualSlcan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slcan, "STATUS", 0.05)
+    with Link(adapter) as link:
+        adapter.flags = virtual.PASSIVE | virtual.OVERRUN
+        link.until(lambda: link.frames)
+        report = decode_error(link.frames[0].arbitration_id, link.frames[0].data)
+        assert (report.state, report.events) == ("passive", ("receive overflow",))
+
+
+def test_only_garbage_is_said(adapter: VirtualSlcan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slcan, "GARBAGE", 0.05)
+    node = adapter._segment.attach("node")
+    with Link(adapter) as link:
+
+        def garbage_is_said() -> bool:
+            adapter.tell(b"$GPRMC,123519,A,4807.038\r")
+            return "slcan adapter" in link.port.trouble()
+
+        assert link.port.trouble() == ""
+        link.until(garbage_is_said)
+        assert link.counts["garbage"] > 0
+
+        def all_is_well() -> bool:
+            node.send(SimFrame(1))
+            return link.port.trouble() == ""
+
+        link.until(all_is_well)
+
+
+def test_an_unplugged_adapter_is_an_error_to_who_reads(adapter: VirtualSlcan) -> None:
+    with Link(adapter) as link:
+        adapter.unplug()
+        with pytest.raises(DeviceError, match="went away"):
+            link.until(lambda: False)
+
+
+def test_an_unplugged_adapter_is_an_error_to_who_writes(adapter: VirtualSlcan) -> None:
+    with Link(adapter) as link:
+
+        def write() -> None:
+            for _ in range(5000):
+                link.port.write(Frame(0x123))
+                time.sleep(0.001)
+
+        adapter.unplug()
+        with pytest.raises(DeviceError, match="went away"):
+            write()
+
+
+def test_an_adapter_that_does_not_read_fills_up_without_blocking(adapter: VirtualSlcan) -> None:
+    with Link(adapter) as link:
+        adapter._stopping.set()
+        adapter._thread.join()
+        since = time.monotonic()
+        written = 0
+        while link.port.write(Frame(0x123, bytes(8))) and written < 100000:
+            written += 1
+        assert 0 < written < 100000
+        assert time.monotonic() - since < 10
+        assert len(link.port._unsent) < 30
+
+
+def test_nine_thousand_frames_a_second_come_through(segment: Segment, adapter: VirtualSlcan) -> None:
+    segment.bitrate = None
+    node, total = segment.attach("node", depth=20000), 18000
+    with Link(adapter) as link:
+        since = time.monotonic()
+
+        def feed() -> None:
+            for serial in range(total):
+                node.send(SimFrame(0x100 + serial % 400, serial.to_bytes(4, "big")))
+                if serial % 100 == 99:  # as a bus does, not all at once: a pseudo-terminal holds 4 kB
+                    time.sleep(0.001)
+
+        thread = threading.Thread(target=feed)
+        thread.start()
+        link.until(lambda: len(link.frames) + adapter.overruns >= total, 30)
+        elapsed = time.monotonic() - since
+        thread.join()
+    assert [int.from_bytes(f.data, "big") for f in link.frames] == sorted(
+        int.from_bytes(f.data, "big") for f in link.frames
+    )
+    assert not link.counts["garbage"]
+    assert len(link.frames) / elapsed > 9000 * 0.5  # a machine may be busy; the benchmark has the figure
