@@ -27,10 +27,10 @@ from fixgw.hw_sim.can.nodes import (
     LOW_WARN,
     MAX,
     MIN,
-    Node,
     Number,
     Output,
     View,
+    VirtualNode,
 )
 
 FULL_SCALE_LOC = 10.0  # degrees of deviation at which a VOR needle is at its stop, CDI 1
@@ -54,7 +54,7 @@ def _time_of_day(view: View) -> bytes:
     return struct.pack("<BBBH", time.hour, time.minute, time.second, time.microsecond // 1000)
 
 
-class AirData(Node):
+class AirData(VirtualNode):
     """Air data of an EFIS. Its altimeter setting is that of the day until somebody sets it."""
 
     NAME = "Virtual EFIS air data"
@@ -103,7 +103,7 @@ class AirData(Node):
         return True
 
 
-class Ahrs(Node):
+class Ahrs(VirtualNode):
     """Attitude and heading."""
 
     NAME = "Virtual AHRS"
@@ -125,7 +125,7 @@ class Ahrs(Node):
         ]
 
 
-class Engine(Node):
+class Engine(VirtualNode):
     """Engine monitor of a four-cylinder engine and the electrical system."""
 
     NAME = "Virtual engine monitor"
@@ -153,7 +153,7 @@ class Engine(Node):
         ]
 
 
-class Fuel(Node):
+class Fuel(VirtualNode):
     """Fuel computer: three tanks, the third empty, and the flow."""
 
     NAME = "Virtual fuel computer"
@@ -170,7 +170,7 @@ class Fuel(Node):
         ]
 
 
-class Gps(Node):
+class Gps(VirtualNode):
     """GPS navigator, the deviations of its needles included."""
 
     NAME = "Virtual GPS navigator"
@@ -198,7 +198,7 @@ class Gps(Node):
         ]
 
 
-class Controls(Node):
+class Controls(VirtualNode):
     """Sensors at the flight and engine controls."""
 
     NAME = "Virtual control position sensors"
@@ -221,7 +221,7 @@ class Controls(Node):
         ]
 
 
-class Panel(Node):
+class Panel(VirtualNode):
     """A box of knobs and switches. What changes is sent at once, and everything every second."""
 
     NAME = "Virtual panel of knobs and switches"
@@ -277,7 +277,7 @@ class Panel(Node):
         return True
 
 
-DEVICES: Mapping[str, type[Node]] = {
+DEVICES: Mapping[str, type[VirtualNode]] = {
     "air": AirData,
     "ahrs": Ahrs,
     "engine": Engine,

@@ -25,12 +25,12 @@ from fixgw.hw_sim.can.nodes import (
     NODE_ID,
     NODE_SPECIFIC,
     QUALITY,
-    Frame,
-    Node,
     View,
+    VirtualNode,
 )
+from fixgw.hw_sim.can.segment import SimFrame
 
-Producer = Callable[[float, View], list[Frame]]
+Producer = Callable[[float, View], list[SimFrame]]
 
 #: The parameters that travel as FLOAT.
 FLOATS = frozenset({0x1C3, 0x1C4, 0x1D1, 0x1D2, 0x1D4, 0x1D5, 0x481, 0x482, 0x487, 0x488, 0x496, 0x497})
@@ -38,9 +38,9 @@ UNDEFINED_META = 13  # no parameter has one of this index
 MOST_AT_ONCE = 5000  # frames that a babbling node sends in one go, however late it is
 
 
-def is_value(frame: Frame) -> bool:
+def is_value(frame: SimFrame) -> bool:
     """Whether a frame is a parameter's live value."""
-    return 0x100 <= frame.id < 0x600 and len(frame.data) > 3 and not frame.data[2] >> 4
+    return 0x100 <= frame.arbitration_id < 0x600 and len(frame.data) > 3 and not frame.data[2] >> 4
 
 
 class Fault:
@@ -49,16 +49,16 @@ class Fault:
     #: Whether the node no longer hears the others.
     deaf: ClassVar[bool] = False
 
-    def begin(self, node: Node) -> None:
+    def begin(self, node: VirtualNode) -> None:
         """It breaks."""
 
-    def end(self, node: Node) -> None:
+    def end(self, node: VirtualNode) -> None:
         """It is whole again."""
 
     def received(self, id: int, data: bytes) -> None:
         """What the node hears."""
 
-    def due(self, produce: Producer, now: float, view: View) -> list[Frame]:
+    def due(self, produce: Producer, now: float, view: View) -> list[SimFrame]:
         """What the node sends; `produce` is what it would have sent."""
         return produce(now, view)
 
@@ -66,10 +66,10 @@ class Fault:
 class Each(Fault):
     """Something is wrong with every frame."""
 
-    def due(self, produce: Producer, now: float, view: View) -> list[Frame]:
+    def due(self, produce: Producer, now: float, view: View) -> list[SimFrame]:
         return [other for frame in produce(now, view) for other in self.spoil(frame)]
 
-    def spoil(self, frame: Frame) -> Iterable[Frame]:
+    def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
         """What is sent in place of `frame`."""
         raise NotImplementedError
 
@@ -82,7 +82,7 @@ class Silent(Fault):
 
     deaf = True
 
-    def due(self, produce: Producer, now: float, view: View) -> list[Frame]:
+    def due(self, produce: Producer, now: float, view: View) -> list[SimFrame]:
         produce(now, view)
         return []
 
@@ -92,11 +92,18 @@ class PowerOff(Fault):
 
     deaf = True
 
-    def begin(self, node: Node) -> None:
+    def begin(self, node: VirtualNode) -> None:
         node.power_cycle()
 
-    def due(self, produce: Producer, now: float, view: View) -> list[Frame]:
+    def due(self, produce: Producer, now: float, view: View) -> list[SimFrame]:
         return []
+
+
+class BusOff(Silent):
+    """So many of its frames have failed that its controller has left the bus."""
+
+    def begin(self, node: VirtualNode) -> None:
+        node.send_errors += 256
 
 
 class Deaf(Fault):
@@ -114,7 +121,7 @@ class Frozen(Fault):
     def __init__(self) -> None:
         self._view: View | None = None
 
-    def due(self, produce: Producer, now: float, view: View) -> list[Frame]:
+    def due(self, produce: Producer, now: float, view: View) -> list[SimFrame]:
         if self._view is None:
             self._view = view
         return produce(now, self._view)
@@ -128,8 +135,8 @@ class _Flagged(Each):
 
     flag: ClassVar[int] = 0
 
-    def spoil(self, frame: Frame) -> Iterable[Frame]:
-        if is_value(frame) and self.parameter in (None, frame.id):
+    def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
+        if is_value(frame) and self.parameter in (None, frame.arbitration_id):
             node, index, code, *value = frame.data
             frame = frame._replace(data=bytes((node, index, code | self.flag, *value)))
         return [frame]
@@ -159,8 +166,8 @@ class NotANumber(Each):
 
     infinite: bool = False
 
-    def spoil(self, frame: Frame) -> Iterable[Frame]:
-        if is_value(frame) and frame.id in FLOATS:
+    def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
+        if is_value(frame) and frame.arbitration_id in FLOATS:
             value = struct.pack("<f", float("inf" if self.infinite else "nan"))
             frame = frame._replace(data=frame.data[:3] + value)
         return [frame]
@@ -169,7 +176,7 @@ class NotANumber(Each):
 class UndefinedMeta(Each):
     """Beside each value goes one with a meta index that no parameter has, every bit of the value inverted."""
 
-    def spoil(self, frame: Frame) -> Iterable[Frame]:
+    def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
         yield frame
         if is_value(frame):
             node, index, code, *value = frame.data
@@ -185,10 +192,10 @@ class ClockDrift(Fault):
     def __post_init__(self) -> None:
         _check("by", self.by, -0.99, 10.0)
 
-    def begin(self, node: Node) -> None:
+    def begin(self, node: VirtualNode) -> None:
         node.clock_rate = 1.0 + self.by
 
-    def end(self, node: Node) -> None:
+    def end(self, node: VirtualNode) -> None:
         node.clock_rate = 1.0
 
 
@@ -198,8 +205,8 @@ class OldLibrary(Each):
     Disable and enable are not answered, a refused bit rate with 1 instead of 0xFF, a new node id without the zero.
     """
 
-    def spoil(self, frame: Frame) -> Iterable[Frame]:
-        if NODE_SPECIFIC < frame.id < NODE_SPECIFIC + 256:
+    def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
+        if NODE_SPECIFIC < frame.arbitration_id < NODE_SPECIFIC + 256:
             control, *body = frame.data
             if control in (DISABLE, ENABLE):
                 return []
@@ -222,7 +229,7 @@ class WrongLength(Each):
     def __post_init__(self) -> None:
         _check("by", self.by, -8, 8)
 
-    def spoil(self, frame: Frame) -> Iterable[Frame]:
+    def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
         length = max(0, min(len(frame.data) + self.by, 8))
         return [frame._replace(data=frame.data[:length].ljust(length, b"\xff"))]
 
@@ -230,22 +237,22 @@ class WrongLength(Each):
 class ZeroLength(Each):
     """Every frame is empty."""
 
-    def spoil(self, frame: Frame) -> Iterable[Frame]:
+    def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
         return [frame._replace(data=b"")]
 
 
 class Extended(Each):
     """Every frame has a 29-bit identifier, of the same number."""
 
-    def spoil(self, frame: Frame) -> Iterable[Frame]:
+    def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
         return [frame._replace(extended=True)]
 
 
 class Remote(Each):
     """Asks for its own frames instead of sending them."""
 
-    def spoil(self, frame: Frame) -> Iterable[Frame]:
-        return [Frame(frame.id, remote=True)]
+    def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
+        return [SimFrame(frame.arbitration_id, remote=True)]
 
 
 # -- it sends what it should not ---------------------------------------------------------------------------------------
@@ -259,9 +266,9 @@ class Reserved(Each):
     def __init__(self) -> None:
         self._sent = 0
 
-    def spoil(self, frame: Frame) -> Iterable[Frame]:
+    def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
         self._sent += 1
-        return [frame, frame._replace(id=self.IDS[self._sent % len(self.IDS)])]
+        return [frame, frame._replace(arbitration_id=self.IDS[self._sent % len(self.IDS)])]
 
 
 @dataclass
@@ -275,7 +282,7 @@ class Flood(Fault):
         self._last: float | None = None
         self._owed = 0.0
 
-    def due(self, produce: Producer, now: float, view: View) -> list[Frame]:
+    def due(self, produce: Producer, now: float, view: View) -> list[SimFrame]:
         frames = produce(now, view)
         self._owed += self.rate * (now - self._last) if self._last is not None else 0.0
         self._last = now
@@ -283,7 +290,7 @@ class Flood(Fault):
         self._owed -= int(self._owed)
         return frames + self.more(count, frames)
 
-    def more(self, count: int, frames: list[Frame]) -> list[Frame]:
+    def more(self, count: int, frames: list[SimFrame]) -> list[SimFrame]:
         raise NotImplementedError
 
 
@@ -297,9 +304,9 @@ class Babbling(Flood):
         super().__post_init__()
         if self.id is not None:
             _check("id", self.id, 0, 0x7FF)
-        self._frame = Frame(self.id or 0, b"\xff" * 8)
+        self._frame = SimFrame(self.id or 0, b"\xff" * 8)
 
-    def more(self, count: int, frames: list[Frame]) -> list[Frame]:
+    def more(self, count: int, frames: list[SimFrame]) -> list[SimFrame]:
         if self.id is None and frames:
             self._frame = frames[-1]
         return [self._frame] * count
@@ -315,17 +322,17 @@ class Garbage(Flood):
         super().__post_init__()
         self._random = Random(self.seed)
 
-    def more(self, count: int, frames: list[Frame]) -> list[Frame]:
+    def more(self, count: int, frames: list[SimFrame]) -> list[SimFrame]:
         return [self._any() for _ in range(count)]
 
-    def _any(self) -> Frame:
+    def _any(self) -> SimFrame:
         random = self._random
         data = random.randbytes(random.randrange(9))
         if random.random() < 0.1:
-            return Frame(random.getrandbits(29), data, extended=True)
+            return SimFrame(random.getrandbits(29), data, extended=True)
         if random.random() < 0.02:
-            return Frame(random.getrandbits(11), remote=True)
-        return Frame(random.getrandbits(11), data)
+            return SimFrame(random.getrandbits(11), remote=True)
+        return SimFrame(random.getrandbits(11), data)
 
 
 @dataclass
@@ -340,10 +347,10 @@ class TwoWay(Flood):
         _check("channel", self.channel, 0, 15)
         self._sent = 0
 
-    def more(self, count: int, frames: list[Frame]) -> list[Frame]:
+    def more(self, count: int, frames: list[SimFrame]) -> list[SimFrame]:
         self._sent += count
         first = self._sent - count
-        return [Frame(0x7E0 + 2 * self.channel, struct.pack("<Q", first + i)) for i in range(count)]
+        return [SimFrame(0x7E0 + 2 * self.channel, struct.pack("<Q", first + i)) for i in range(count)]
 
 
 @dataclass
@@ -356,13 +363,13 @@ class Duplicate(Fault):
         if self.id is not None:
             _check("id", self.id, 1, 255)
 
-    def begin(self, node: Node) -> None:
+    def begin(self, node: VirtualNode) -> None:
         self._twin = type(node)(self.id or node.id, serial=node.serial + 1)
 
     def received(self, id: int, data: bytes) -> None:
         self._twin.received(id, data)
 
-    def due(self, produce: Producer, now: float, view: View) -> list[Frame]:
+    def due(self, produce: Producer, now: float, view: View) -> list[SimFrame]:
         less = {key: 0.98 * value if isinstance(value, float) else value for key, value in view.items()}
         return produce(now, view) + self._twin.due(now, less)
 
@@ -375,6 +382,7 @@ def _check(option: str, value: float, low: float, high: float) -> None:
 FAULTS: Mapping[str, type[Fault]] = {
     "silent": Silent,
     "power-off": PowerOff,
+    "bus-off": BusOff,
     "deaf": Deaf,
     "frozen": Frozen,
     "failed": Failed,
@@ -399,7 +407,7 @@ FAULTS: Mapping[str, type[Fault]] = {
 class Station:
     """A node and what is wrong with it at present. The last fault to begin has the last word."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: VirtualNode) -> None:
         self.node = node
         self._faults: list[Fault] = []
 
@@ -413,17 +421,17 @@ class Station:
             self._faults = [f for f in self._faults if f is not fault]
             fault.end(self.node)
 
-    def received(self, frame: Frame) -> None:
+    def received(self, frame: SimFrame) -> None:
         """A frame that somebody else has sent. Any thread."""
-        if frame.extended or frame.remote or len(frame.data) > 8:
+        if frame.extended or frame.remote or frame.fd:
             return
         faults = self._faults
         if not any(fault.deaf for fault in faults):
-            self.node.received(frame.id, frame.data)
+            self.node.received(frame.arbitration_id, frame.data)
             for fault in faults:
-                fault.received(frame.id, frame.data)
+                fault.received(frame.arbitration_id, frame.data)
 
-    def due(self, now: float, view: View) -> list[Frame]:
+    def due(self, now: float, view: View) -> list[SimFrame]:
         """What it sends at `now`, in monotonic seconds."""
         produce: Producer = self.node.due
         for fault in self._faults:

@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
+from fixgw.hw_sim.can.segment import SimFrame
+
 #: The virtual aircraft's values by key, and what else `devices.look` sees.
 View = Mapping[str, Any]
 
@@ -35,21 +37,14 @@ ANNUNCIATE, QUALITY, FAILURE = 1, 2, 4
 # Meta indices that all engine parameters share.
 MIN, MAX, LOW_WARN, LOW_ALARM, HIGH_WARN, HIGH_ALARM = 1, 2, 4, 5, 6, 7
 
+BIT_RATES = {1: 125_000, 2: 250_000, 3: 500_000, 4: 1_000_000}  # bit/s, by the code of the bit rate message
+
 HEARTBEAT = 1.0  # s
 ABOUT = 10.0  # s between two rounds of temperature, voltage, counters and serial number
 LIMITS_EVERY = 10  # s to send every limit once; a configuration key
 SWITCHING = 1.0  # s of silence between an old bit rate and the answer at the new one
 HYSTERESIS = 0.01  # of a limit: an annunciation ends that far inside
 INBOX = 32  # requests; more than that at once are overruns
-
-
-class Frame(NamedTuple):
-    """A CAN frame; a base data frame unless marked otherwise."""
-
-    id: int
-    data: bytes = b""
-    extended: bool = False
-    remote: bool = False
 
 
 class Output:
@@ -149,7 +144,7 @@ class Memory:
 
     def __init__(self, id: int) -> None:
         self.id = id
-        self.bit_rate = 1  # 1 to 4: 125, 250, 500, 1000 kbit/s
+        self.bit_rate = 1  # a code, see `BIT_RATES`
         self.disabled: set[int] = set()
         self.limits_every = LIMITS_EVERY
 
@@ -164,7 +159,7 @@ class Setting(NamedTuple):
     write: Callable[[int], None] | None = None
 
 
-class Node:
+class VirtualNode:
     """A node in good order. Devices say what it measures in `make_outputs`.
 
     `received` may be called from any thread, everything else from one.
@@ -187,9 +182,10 @@ class Node:
         self.clock_rate = 1.0
         self.sent = 0
         self.heard = 0
+        self.send_errors = 0
         self.overruns = 0
         self._inbox: deque[bytes] = deque()
-        self._waiting: list[Frame] = []  # frames of our own accord, see `alarm`
+        self._waiting: list[SimFrame] = []  # frames of our own accord, see `alarm`
         self._on = False
         self._time = 0.0
         self._last: float | None = None
@@ -237,16 +233,16 @@ class Node:
         self._switching = None
         self._inbox.clear()
         self._waiting.clear()
-        self.sent = self.heard = self.overruns = 0
+        self.sent = self.heard = self.send_errors = self.overruns = 0
 
     def alarm(self, code: int, data: bytes = b"") -> None:
         """Send a node alarm; `code` is the maker's own, 0 to 65535, with up to 6 bytes."""
-        self._waiting.append(Frame(self.id, struct.pack("<H", code) + data))
+        self._waiting.append(SimFrame(self.id, struct.pack("<H", code) + data))
 
-    def due(self, now: float, view: View) -> list[Frame]:
+    def due(self, now: float, view: View) -> list[SimFrame]:
         """Every frame to send at `now`, in monotonic seconds, in order."""
         now = self._clock(now)
-        frames: list[Frame] = []
+        frames: list[SimFrame] = []
         if not self._on:
             self._power_up(now)
             frames += self._heartbeat()
@@ -277,19 +273,19 @@ class Node:
 
     # -- frames --------------------------------------------------------------------------------------------------------
 
-    def _message(self, control: int, *body: int) -> Frame:
-        return Frame(NODE_SPECIFIC + self.id, bytes((control, *body)))
+    def _message(self, control: int, *body: int) -> SimFrame:
+        return SimFrame(NODE_SPECIFIC + self.id, bytes((control, *body)))
 
-    def _parameter(self, output: Output, flags: int, value: bytes) -> Frame:
-        return Frame(output.id, bytes((self.id, output.index, flags)) + value)
+    def _parameter(self, output: Output, flags: int, value: bytes) -> SimFrame:
+        return SimFrame(output.id, bytes((self.id, output.index, flags)) + value)
 
-    def _heartbeat(self) -> list[Frame]:
+    def _heartbeat(self) -> list[SimFrame]:
         return [self._message(STATUS, 0, 0, *struct.pack("<H", self.errors))]
 
-    def _limit(self, output: Output, meta: int) -> Frame:
+    def _limit(self, output: Output, meta: int) -> SimFrame:
         return self._parameter(output, meta << 4, output.limit(meta))
 
-    def _report(self, view: View) -> list[Frame]:
+    def _report(self, view: View) -> list[SimFrame]:
         """Every parameter that is enabled, with its limits."""
         frames = []
         for output in self.outputs:
@@ -298,7 +294,7 @@ class Node:
                 frames += [self._limit(output, meta) for meta in output.limits]
         return frames
 
-    def _identity(self, requester: int) -> list[Frame]:
+    def _identity(self, requester: int) -> list[SimFrame]:
         model = self.MODEL.to_bytes(3, "little")
         frames = [self._message(IDENTIFICATION, requester, 1, self.DEVICE, self.FIRMWARE, *model)]
         text = self.NAME.encode("ascii") + b"\0"
@@ -323,8 +319,8 @@ class Node:
         for place, output in enumerate(self.outputs, 1):  # not all at once from then on
             output.next = now + place / len(self.outputs) / output.rate
 
-    def _in_the_background(self, now: float) -> list[Frame]:
-        frames: list[Frame] = []
+    def _in_the_background(self, now: float) -> list[SimFrame]:
+        frames: list[SimFrame] = []
         if now >= self._next_heartbeat:
             self._next_heartbeat = max(self._next_heartbeat + HEARTBEAT, now)
             frames += self._heartbeat()
@@ -341,17 +337,17 @@ class Node:
                 frames.append(self._limit(output, meta))
         return frames
 
-    def _about(self) -> list[Frame]:
-        """What it knows of itself: 31.5 °C inside, 13.8 V, frames sent, received and overrun, serial number."""
-        about = ((1, "h", 315), (2, "h", 138), (3, "I", self.sent), (4, "I", self.heard), (7, "I", self.overruns))
-        return [
-            self._message(STATUS, type, 0, *struct.pack("<" + code, number & 0xFFFFFFFF))
-            for type, code, number in (*about, (8, "I", self.serial))
-        ]
+    def _about(self) -> list[SimFrame]:
+        """What it knows of itself: 31.5 °C inside, 13.8 V, frames sent, received, failed, overrun, serial number."""
+        frames = [self._message(STATUS, type, 0, *struct.pack("<h", tenths)) for type, tenths in ((1, 315), (2, 138))]
+        counters = {3: self.sent, 4: self.heard, 5: self.send_errors, 7: self.overruns, 8: self.serial}
+        return frames + [self._message(STATUS, type, 0, *struct.pack("<I", n)) for type, n in counters.items()]
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def _obey(self, now: float, view: View, requester: int, control: int, destination: int, *rest: int) -> list[Frame]:
+    def _obey(
+        self, now: float, view: View, requester: int, control: int, destination: int, *rest: int
+    ) -> list[SimFrame]:
         body = bytes(rest)
         everybody = destination == 0
         if PARAMETER_SET <= control < PARAMETER_SET + 8:
@@ -361,7 +357,7 @@ class Node:
         if control == REPORT:
             return self._report(view)
         if control == BIT_RATE and body:
-            if not 1 <= body[0] <= 4:
+            if body[0] not in BIT_RATES:
                 return [] if body[0] == 0xFF else [self._message(BIT_RATE, requester, 0xFF)]  # an answer has FF
             self.memory.bit_rate = body[0]
             self._switching = now, requester
@@ -384,7 +380,7 @@ class Node:
             return [self._message(control, requester, 0, *struct.pack("<" + setting.code, setting.read()))]
         return []
 
-    def _enable(self, control: int, requester: int, body: bytes) -> list[Frame]:
+    def _enable(self, control: int, requester: int, body: bytes) -> list[SimFrame]:
         id = body[0] | body[1] << 8
         known = any(output.id == id for output in self.outputs)
         if known:
@@ -410,7 +406,7 @@ class Node:
     def _set_limits_every(self, seconds: int) -> None:
         self.memory.limits_every = seconds
 
-    def _set_parameter(self, page: int, body: bytes, view: View) -> list[Frame]:
+    def _set_parameter(self, page: int, body: bytes, view: View) -> list[SimFrame]:
         """An owner has no answer but the new value itself."""
         if len(body) < 3:
             return []

@@ -1,6 +1,7 @@
 """Scenarios: YAML files that say which virtual nodes are on a bus, how the aircraft flies, and what goes wrong when.
 
     description: The engine monitor falls silent, and comes back
+    bit_rate: 250                 # kbit/s: 125, 250, 500 or 1000
     duration: 30                  # s; without it, the scenario has no end
     flight:                       # all of it may be left out
       start: 2025-07-21 15:00:00  # date and time (UTC) that the aircraft believes in; now, unless given
@@ -18,10 +19,12 @@
       - {at: 18, node: panel, turn: 0, by: -3}            # an encoder, so many steps
       - {at: 19, node: panel, press: 2, for: 0.5}         # a button
       - {at: 20, node: panel, switch: 9, to: yes}
-      - {at: 21, node: engine, alarm: 0x102, data: 2a00}  # a node alarm, with its code and data in hex
+      - {at: 21, node: engine, alarm: 0x102, data: "2a00"}  # a node alarm: its code, its data in hex
+      - {at: 25, adapter: unplugged, for: 3}              # what happens to the adapter, see `ADAPTER`
 
-Every problem in a file is reported at once, with its place. The same file drives tests, benches and ``fixgw sim can``.
-`Play` plays one without threads or clocks of its own, `frames` at once, and `Nodes` in a `World`.
+Every problem in a file is reported at once, with its place. The same file drives tests, benches and ``fixgw sim can``:
+`Play` plays one without threads or clocks of its own, `frames` as fast as it goes, and `fixgw.hw_sim.can.bus.CanBus` in
+a world, on a bus that other programs can reach.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from functools import cache, partial
 from importlib import resources
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, cast, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -44,7 +47,9 @@ from fixgw.errors import ConfigurationError, Problem, did_you_mean
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.devices import DEVICES, Panel, look
 from fixgw.hw_sim.can.faults import FAULTS, Fault, Station
-from fixgw.hw_sim.can.nodes import NODE_SPECIFIC, Frame
+from fixgw.hw_sim.can.nodes import BIT_RATES
+from fixgw.hw_sim.can.segment import SimFrame
+from fixgw.hw_sim.can.slcan import PASSIVE, WARNING, VirtualSlcan
 from fixgw.options import problems
 
 STEP = 0.025  # s of `frames`
@@ -70,20 +75,27 @@ class NodeOptions(Struct, forbid_unknown_fields=True):
 class _File(Struct, forbid_unknown_fields=True):
     nodes: dict[str, NodeOptions | None]
     description: str = ""
+    bit_rate: Literal[125, 250, 500, 1000] = 250
     duration: Seconds | None = None
     flight: Flight = msgspec.field(default_factory=Flight)
     events: list[dict[str, Any]] = []
 
 
+End = Callable[[], None]
+
+
 class Event(NamedTuple):
-    """Something that happens to a node `at` so many seconds: `begin` does it and returns what ends it, if anything
-    does; that comes `lasting` seconds later, or never."""
+    """Something that happens `at` so many seconds to the node `what`, or to the adapter when that is None.
+
+    `begin` makes it happen to a `Station` or to the adapter, and returns what ends it, if anything does; that comes
+    `lasting` seconds later, or never.
+    """
 
     at: float
-    node: str
-    begin: Callable[[Station], Callable[[], None] | None]
-    lasting: float | None
+    what: str | None
     words: str
+    begin: Callable[[Any], End | None]
+    lasting: float | None = None
 
 
 class Scenario(NamedTuple):
@@ -94,6 +106,7 @@ class Scenario(NamedTuple):
     events: tuple[Event, ...] = ()
     duration: float | None = None
     description: str = ""
+    bit_rate: int = 250_000  # bit/s
 
     def aircraft(self) -> Aircraft:
         """A new aircraft, as the flight begins."""
@@ -109,8 +122,10 @@ class Scenario(NamedTuple):
         """New nodes, by name, in working order."""
         stations = {}
         for name, options in self.nodes.items():
-            stations[name] = Station(DEVICES[options.device or name](options.id))
-            stations[name].node.memory.disabled.update(options.disabled)
+            node = DEVICES[options.device or name](options.id)
+            node.memory.disabled.update(options.disabled)
+            node.memory.bit_rate = next(code for code, rate in BIT_RATES.items() if rate == self.bit_rate)
+            stations[name] = Station(node)
         return stations
 
 
@@ -201,32 +216,41 @@ def _scenario(value: dict[str, Any], at: Positions, found: list[Problem]) -> Sce
         tuple(sorted(events, key=lambda event: event.at)),
         file.duration,
         file.description,
+        file.bit_rate * 1000,
     )
 
 
 class _Happens(Struct, forbid_unknown_fields=True, kw_only=True):
     at: Seconds
+
+
+class _ToNode(_Happens):
     node: str
 
 
-class _Turn(_Happens):
+class _Turn(_ToNode):
     turn: Annotated[int, Meta(ge=0, le=1)]
     by: Annotated[int, Meta(ge=-1000, le=1000)]
 
 
-class _Press(_Happens):
+class _Press(_ToNode):
     press: Annotated[int, Meta(ge=0, le=7)]
     for_: Seconds = msgspec.field(name="for", default=0.2)
 
 
-class _Switch(_Happens):
+class _Switch(_ToNode):
     switch: Annotated[int, Meta(ge=0, le=39)]
     to: bool = True
 
 
-class _Alarm(_Happens):
+class _Alarm(_ToNode):
     alarm: Annotated[int, Meta(ge=0, le=65535)]
-    data: str | int = ""
+    data: str = ""
+
+
+class _Adapter(_Happens):
+    adapter: Literal["unplugged", "jammed", "mute", "error-warning", "error-passive"]
+    for_: Seconds | None = msgspec.field(name="for", default=None)
 
 
 KINDS: Mapping[str, type[_Happens] | None] = {
@@ -235,6 +259,7 @@ KINDS: Mapping[str, type[_Happens] | None] = {
     "press": _Press,
     "switch": _Switch,
     "alarm": _Alarm,
+    "adapter": _Adapter,
 }
 
 
@@ -249,7 +274,7 @@ def _form(name: str) -> type[Struct]:
     return msgspec.defstruct(
         fault.__name__,
         [("fault", str), ("for_", Seconds | None, msgspec.field(name="for", default=None)), *options],
-        bases=(_Happens,),
+        bases=(_ToNode,),
         kw_only=True,
         forbid_unknown_fields=True,
     )
@@ -273,7 +298,7 @@ def _event(
             found.append(at.at(["fault"]).problem(f"{name}: no fault {fault!r}{did_you_mean(fault, FAULTS)}"))
             return None
         form = _form(fault)
-    elif kind != "alarm" and isinstance(node, str) and DEVICES.get(devices.get(node, "panel")) is not Panel:
+    elif kind in ("turn", "press", "switch") and DEVICES.get(devices.get(str(node), "panel")) is not Panel:
         found.append(at.at(["node"]).problem(f"{name}: {node!r} has nothing to {kind}; a panel has"))
     wrong = list(problems(entry, form, at, name))
     found += wrong
@@ -287,30 +312,45 @@ def _event(
 
 
 def _made(kind: str, entry: dict[str, Any]) -> Event:
-    """Raises ValueError for options that do not go with each other, or are out of range."""
+    """Raises ValueError for what is out of range, or does not go together."""
+    which, lasting = entry[kind], entry.get("for")
     options = {key: value for key, value in entry.items() if key not in ("at", "node", "for", kind)}
-    what, lasting = entry[kind], entry.get("for")
-    begin: Callable[[Station], Callable[[], None] | None]
+    words = f"{kind} {which}"
+    begin: Callable[[Any], End | None]
     if kind == "fault":
-        make = partial(FAULTS[what], **options)
+        words = which
+        make = partial(FAULTS[which], **options)
         make()
         begin = partial(_break, make)
-        words = what
+    elif kind == "adapter":
+        words = which
+        begin = ADAPTER[which]
     elif kind == "alarm":
-        text = str(options.get("data", ""))
-        data = bytes.fromhex(text if len(text) % 2 == 0 else "")
-        if len(data) > 6 or (text and not data):
-            raise ValueError(f"data: {text!r} is not up to six bytes in hex")
-        begin = partial(_alarm, what, data)
-        words = f"alarm {what}"
+        text = options.get("data", "")
+        try:
+            data = bytes.fromhex(text)
+        except ValueError:
+            raise ValueError(f"data: {text!r} is not bytes in hex") from None
+        if len(data) > 6:
+            raise ValueError(f"data: {len(data)} bytes; at most 6 fit")
+        begin = partial(_alarm, which, data)
+    elif kind == "press":
+        lasting = entry.get("for", 0.2)
+        begin = partial(_press, which)
+    elif kind == "turn":
+        words += f" by {options['by']}"
+        begin = partial(_turn, which, options["by"])
     else:
-        lasting = entry.get("for", 0.2) if kind == "press" else None
-        begin = partial(_operate, kind, what, options)
-        words = f"{kind} {what}"
-    return Event(float(entry["at"]), entry["node"], begin, lasting, words)
+        on = options.get("to", True)
+        words += " on" if on else " off"
+        begin = partial(_switch, which, on)
+    return Event(float(entry["at"]), entry.get("node"), words, begin, lasting)
 
 
-def _break(make: Callable[[], Fault], station: Station) -> Callable[[], None]:
+# -- what happens ------------------------------------------------------------------------------------------------------
+
+
+def _break(make: Callable[[], Fault], station: Station) -> End:
     fault = make()
     station.begin(fault)
     return partial(station.end, fault)
@@ -320,90 +360,107 @@ def _alarm(code: int, data: bytes, station: Station) -> None:
     station.node.alarm(code, data)
 
 
-def _operate(kind: str, number: int, options: Mapping[str, Any], station: Station) -> Callable[[], None] | None:
+def _turn(encoder: int, steps: int, station: Station) -> None:
+    cast(Panel, station.node).turn(encoder, steps)
+
+
+def _switch(number: int, on: bool, station: Station) -> None:
+    cast(Panel, station.node).switch(number, on)
+
+
+def _press(button: int, station: Station) -> End:
     panel = cast(Panel, station.node)
-    if kind == "turn":
-        panel.turn(number, options["by"])
-    elif kind == "switch":
-        panel.switch(number, options.get("to", True))
-    else:
-        panel.press(number)
-        return partial(panel.press, number, False)
-    return None
+    panel.press(button)
+    return partial(panel.press, button, False)
+
+
+def _unplug(adapter: VirtualSlcan) -> End:
+    adapter.unplug()
+    return adapter.plug
+
+
+def _set(name: str, adapter: VirtualSlcan) -> End:
+    setattr(adapter, name, True)
+    return partial(setattr, adapter, name, False)
+
+
+def _raise_flag(flag: int, adapter: VirtualSlcan) -> End:
+    def lower() -> None:
+        adapter.flags &= ~flag
+
+    adapter.flags |= flag
+    return lower
+
+
+#: What can happen to the adapter: its plug is pulled, it takes no frame to send, it does not answer, its controller
+#: reports many errors, or so many that it only listens.
+ADAPTER: Mapping[str, Callable[[VirtualSlcan], End]] = {
+    "unplugged": _unplug,
+    "jammed": partial(_set, "jammed"),
+    "mute": partial(_set, "mute"),
+    "error-warning": partial(_raise_flag, WARNING),
+    "error-passive": partial(_raise_flag, WARNING | PASSIVE),
+}
 
 
 # -- playing -----------------------------------------------------------------------------------------------------------
 
 
 class Play:
-    """A scenario in progress, from the first `due` on. No thread, socket or clock.
+    """A scenario in progress, from the first `due` on. No thread, socket or clock; one thread at a time.
 
-    `received` may be called from any thread, everything else from one.
+    `tell` hears of every event: its time, and words. What happens to the `adapter` needs one.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        adapter: VirtualSlcan | None = None,
+        tell: Callable[[float, str], object] | None = None,
+    ) -> None:
         self.scenario = scenario
         self.stations = scenario.stations()
-        #: What happened last, in words, with its time.
-        self.log: list[tuple[float, str]] = []
-        self.frames = 0
+        self._adapter = adapter
+        self._tell = tell
         self._began: float | None = None
-        self._order = count()
-        self._todo: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = count()
+        self._todo: list[tuple[float, int, str, End]] = []
         for event in scenario.events:
-            self._at(event.at, partial(self._begin, event))
+            words = f"{event.what or 'the adapter'}: {event.words}"
+            self._at(event.at, words, partial(self._begin, event, words))
 
     def over(self, now: float) -> bool:
         """Whether the scenario has an end, and has reached it."""
         duration = self.scenario.duration
         return duration is not None and self._began is not None and now - self._began >= duration
 
-    def received(self, frame: Frame) -> None:
-        """A frame from the bus that is none of ours."""
-        for station in self.stations.values():
-            station.received(frame)
-
-    def due(self, now: float, aircraft: Aircraft) -> list[Frame]:
-        """Everything that the nodes send at `now`, in monotonic seconds. They hear each other's node-specific ones."""
+    def due(self, now: float, aircraft: Aircraft) -> list[tuple[str, list[SimFrame]]]:
+        """What each node sends at `now`, in monotonic seconds."""
         if self._began is None:
             self._began = now
         while self._todo and self._todo[0][0] <= now - self._began:
-            heapq.heappop(self._todo)[2]()
+            at, _, words, do = heapq.heappop(self._todo)
+            if self._tell is not None:
+                self._tell(at, words)
+            do()
         view = look(aircraft)
-        sent: list[Frame] = []
-        for station in self.stations.values():
-            frames = station.due(now, view)
-            sent += frames
-            for frame in frames:
-                if frame.id > NODE_SPECIFIC:
-                    for other in self.stations.values():
-                        if other is not station:
-                            other.received(frame)
-        self.frames += len(sent)
-        return sent
+        return [(name, station.due(now, view)) for name, station in self.stations.items()]
 
-    def _at(self, time: float, do: Callable[[], None]) -> None:
-        heapq.heappush(self._todo, (time, next(self._order), do))
+    def _at(self, time: float, words: str, do: End) -> None:
+        heapq.heappush(self._todo, (time, next(self._number), words, do))
 
-    def _begin(self, event: Event) -> None:
-        self._say(event.at, f"{event.node}: {event.words}")
-        end = event.begin(self.stations[event.node])
+    def _begin(self, event: Event, words: str) -> None:
+        whom = self._adapter if event.what is None else self.stations[event.what]
+        end = event.begin(whom) if whom is not None else None
         if end is not None and event.lasting is not None:
-            self._at(event.at + event.lasting, partial(self._end, event, end))
-
-    def _end(self, event: Event, end: Callable[[], None]) -> None:
-        assert event.lasting is not None
-        self._say(event.at + event.lasting, f"{event.node}: {event.words} is over")
-        end()
-
-    def _say(self, time: float, words: str) -> None:
-        self.log = [*self.log[-99:], (time, words)]
+            self._at(event.at + event.lasting, f"{words} is over", end)
 
 
-def frames(scenario: Scenario, duration: float | None = None, step: float = STEP) -> Iterator[tuple[float, Frame]]:
-    """Play at once, as fast as it goes: (seconds from the beginning, frame), for `duration` seconds.
+def frames(scenario: Scenario, duration: float | None = None, step: float = STEP) -> Iterator[tuple[float, SimFrame]]:
+    """Play as fast as it goes: (seconds from the beginning, frame), for `duration` seconds.
 
-    Without `duration` it is the scenario's own; one without an end goes on for ever.
+    Without `duration` it is the scenario's own; one without an end goes on for ever. The nodes hear each other; the bus
+    carries everything at once, whatever its bit rate.
     """
     if duration is not None:
         scenario = scenario._replace(duration=duration)
@@ -412,6 +469,10 @@ def frames(scenario: Scenario, duration: float | None = None, step: float = STEP
         now = tick * step
         if play.over(now):
             return
-        for frame in play.due(now, aircraft):
-            yield now, frame
+        for name, sent in play.due(now, aircraft):
+            for frame in sent:
+                for other, station in play.stations.items():
+                    if other != name:
+                        station.received(frame)
+                yield now, frame
         aircraft.step(step)

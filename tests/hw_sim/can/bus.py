@@ -1,0 +1,84 @@
+"""A virtual CAN bus with the nodes of a scenario, as an instrument of a world, and its connections to other programs.
+
+scenario = load("scenario.yaml")
+with World(scenario.aircraft()) as world:
+    world.attach(CanBus(scenario, "/tmp/can0"))       # what opens /tmp/can0 finds an slcan adapter
+    ...
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.can.nodes import BIT_RATES
+from fixgw.hw_sim.can.scenario import Play, Scenario
+from fixgw.hw_sim.can.segment import Leg, Segment
+from fixgw.hw_sim.can.slcan import VirtualSlcan
+
+DEPTH = 1024  # frames that a node may have waiting: its whole report, and more
+
+
+class CanBus:
+    """The bus, its nodes, and, at the path `adapter`, a virtual slcan adapter.
+
+    It has the scenario's bit rate. When every node has been told to change to another the bus changes with them; one
+    that has gone alone is lost to it. `tell` hears of every event: its time in seconds, and words.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        adapter: str | None = None,
+        tell: Callable[[float, str], object] | None = None,
+    ) -> None:
+        self.segment = Segment(scenario.bit_rate)
+        self._closing: list[Callable[[], None]] = [self.segment.close]
+        try:
+            self.adapter = VirtualSlcan(self.segment, adapter) if adapter else None
+        except OSError:
+            self.segment.close()
+            raise
+        if self.adapter:
+            self._closing.append(self.adapter.close)
+        self.play = Play(scenario, self.adapter, tell)
+        #: Set when the scenario has reached its end; then everybody is silent.
+        self.over = threading.Event()
+        self._nodes = {
+            name: self.segment.attach(name, station.received, DEPTH) for name, station in self.play.stations.items()
+        }
+
+    def join(self, interface: str, channel: str, **options: Any) -> None:
+        """Join the bus to one of python-can's, which takes the `options`; parted when this is closed.
+
+        Raises what python-can raises when it cannot open it.
+        """
+        import can
+
+        bus = can.Bus(interface=interface, channel=channel, **options)
+        leg = Leg(self.segment, bus)
+        self._closing += [bus.shutdown, leg.close]
+
+    def tick(self, aircraft: Aircraft, now: float) -> None:
+        if self.play.over(now):
+            self.over.set()
+            return
+        for name, sent in self.play.due(now, aircraft):
+            node = self._nodes[name]
+            for frame in sent:
+                node.send(frame)
+        self._keep_to_the_bit_rate()
+
+    def close(self) -> None:
+        """May be called twice."""
+        while self._closing:
+            self._closing.pop()()
+
+    def _keep_to_the_bit_rate(self) -> None:
+        rates = {name: BIT_RATES[station.node.memory.bit_rate] for name, station in self.play.stations.items()}
+        if len(common := set(rates.values())) == 1:
+            self.segment.bitrate = common.pop()
+        for name, rate in rates.items():
+            self._nodes[name].on = rate == self.segment.bitrate
