@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fixgw import status
+from fixgw.database import FAIL, OLD, Definition
+from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
+from fixgw.netfix import Client, Report, Sample
+from fixgw.plugin import on_quit
+
+Gateway = Any  # TestGateway of conftest.py
+Wait = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Iterator[Client]:
+    with Client(port=gateway.port, timeout=5.0) as client:
+        yield client
+
+
+class Silent:
+    """A server that accepts, and answers with what it is given."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._answers = answers
+        self._socks: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        sock, _ = self._listener.accept()
+        self._socks.append(sock)
+        for answer in self._answers:
+            sock.recv(4096)
+            sock.sendall(answer)
+
+    def close(self) -> None:
+        self._listener.close()
+        self._thread.join(5.0)
+        for sock in self._socks:
+            sock.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[..., Silent]]:
+    made = []
+
+    def make(*answers: bytes) -> Silent:
+        made.append(Silent(*answers))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+# -- requests ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_list(client: Client) -> None:
+    assert client.list() == ["IAS", "ALT", "FREE", "COUNT", "BTN1", "ACID", "BARO", "MARK", "ZZLOADER"]
+
+
+def test_the_list_of_servers_that_send_it_in_parts(server: Callable[..., Silent]) -> None:
+    with Client(port=server(b"@l3;0;A,B\n@l3;2;C\n").port) as client:
+        assert client.list() == ["A", "B", "C"]
+
+
+def test_reading(client: Client, gateway: Gateway) -> None:
+    gateway.db.write("IAS", 120.5, "test", FAIL)
+    gateway.db.write("IAS.Vne", 140)
+    sample = client.read("IAS")
+    assert sample == Sample("IAS", 120.5, FAIL, "120.5")
+    assert (sample.annunciate, sample.old, sample.bad, sample.fail, sample.secfail) == (False,) * 3 + (True, False)
+    assert not sample.good
+    assert client.read("IAS.Vne") == Sample("IAS.Vne", 140.0, 0, "140.0")
+    assert client.read("IAS.Vs").value is None
+    assert client.read("BTN1").value is False
+    assert client.read("COUNT").value == 0
+    assert client.read("ALT").old
+
+
+def test_a_report_settles_the_type(client: Client, gateway: Gateway) -> None:
+    gateway.db.write("ACID", "0123", "test")
+    assert client.read("ACID").value == 123
+    assert client.report("ACID").type == "str"
+    assert client.read("ACID").value == "0123"
+    assert client.read("ACID").text == "0123"
+
+
+def test_reporting(client: Client) -> None:
+    assert client.report("IAS") == Report("IAS", "Airspeed", "float", 0.0, 1000.0, "knots", 2000, ("Vs", "Vne"))
+    assert client.report("BTN1").aux == ()
+    assert client.report("ACID").min is None
+
+
+def test_writing_returns_what_is_stored(client: Client, gateway: Gateway) -> None:
+    assert client.write("IAS", 5000) == Sample("IAS", 1000.0, 4, "1000.0")
+    assert client.write("BTN1", True).value is True
+    assert client.write("ACID", "N123").text == "N123"
+    assert client.write("IAS.Vne", 140).value == 140.0
+    assert client.write("IAS.Vne", None).value is None
+    assert gateway.db.read("ACID").value == "N123"
+
+
+def test_a_value_sentence_sets_value_and_flags(client: Client, gateway: Gateway) -> None:
+    client.send("IAS", 5, bad=True, annunciate=True)
+    assert client.read("IAS").flags == 0b10100
+    client.send("IAS", 6, secfail=True)
+    assert client.read("IAS").flags == 0b00001
+
+
+def test_flags(client: Client) -> None:
+    client.flag("IAS", "f", True)
+    assert client.read("IAS").fail
+    client.flag("IAS", "f", False)
+    assert not client.read("IAS").fail
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (lambda c: c.read("NO"), "001"), (lambda c: c.report("NO"), "001"), (lambda c: c.write("IAS", "x"), "003"),
+        (lambda c: c.flag("IAS", "z", True), "002"), (lambda c: c.subscribe("NO", print), "001"),
+        (lambda c: c.explain("NO"), "001"), (lambda c: c.read("IAS\n@xkill"), "001"), (lambda c: c.read(""), "001"),
+        (lambda c: c.read_many(["IAS", "NO", "ALT"]), "001"), (lambda c: c.write("IAS", float("nan")), "003"),
+    ],
+)  # fmt: skip
+def test_refusals(client: Client, request_: Callable[[Client], object], code: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        request_(client)
+    assert refusal.value.code == code
+    assert client.read("ALT").key == "ALT", "and the next answer is the right one"
+
+
+def test_text_that_no_sentence_can_carry_is_not_sent(client: Client) -> None:
+    for text in ("a;b", "a\nb"):
+        with pytest.raises(BadValue):
+            client.write("ACID", text)
+
+
+def test_status_explain_and_kill(client: Client, gateway: Gateway, wait_for: Wait) -> None:
+    killed: list[str] = []
+    on_quit(killed.append)
+    status.provide(lambda: {"health": "ok"})
+    try:
+        assert client.status() == {"health": "ok"}
+        assert client.explain("IAS")["source"] is None
+        client.kill()
+        wait_for(lambda: killed == ["netfix"])
+    finally:
+        on_quit(None)
+        status.provide(None)
+
+
+def test_many_requests_cost_one_round_trip(serve: Callable[..., Gateway]) -> None:
+    gateway = serve([Definition(key=f"KEY{n}") for n in range(2500)])
+    with Client(port=gateway.port, timeout=5.0) as client:
+        keys = client.list()
+        assert [report.key for report in client.report_many(keys)] == keys
+        assert [sample.key for sample in client.read_many(keys)] == keys
+
+
+def test_several_threads_may_share_a_client(client: Client, gateway: Gateway) -> None:
+    wrong: list[object] = []
+    received = threading.Event()
+    client.subscribe("MARK", lambda sample: received.set())
+
+    def work(key: str) -> None:
+        wrong.extend(n for n in range(100) if client.read(key).key != key or client.write(key, n).value != n)
+
+    threads = [threading.Thread(target=work, args=(key,)) for key in ("IAS", "ALT", "FREE", "COUNT")]
+    for thread in threads:
+        thread.start()
+    for n in range(200):
+        gateway.db.write("MARK", n, "test")
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert received.wait(5.0)
+
+
+# -- subscriptions -----------------------------------------------------------------------------------------------------
+
+
+def test_callbacks_get_updates_of_the_item_and_its_aux_values(client: Client, gateway: Gateway, wait_for: Wait) -> None:
+    heard: list[Sample] = []
+    client.subscribe("IAS", heard.append)
+    client.subscribe("IAS", lambda sample: None)
+    gateway.db.write("IAS", 5.0, "test")
+    gateway.db.write("IAS.Vne", 140)
+    gateway.db.item("IAS").flag(OLD, OLD, "test")
+    wait_for(lambda: len(heard) == 3)
+    assert heard == [Sample("IAS", 5.0, 0, "5.0"), Sample("IAS.Vne", 140.0, 0, "140.0"), Sample("IAS", 5.0, 8, "5.0")]
+    client.unsubscribe("IAS", heard.append)
+    client.unsubscribe("IAS")
+    client.unsubscribe("IAS")
+    assert gateway.db.item("IAS")._subscriptions == ()
+
+
+def test_a_callback_may_make_requests(client: Client, gateway: Gateway, wait_for: Wait) -> None:
+    heard: list[object] = []
+
+    def ask(sample: Sample) -> None:
+        heard.append((sample.value, client.read("ALT").value, client.write("COUNT", 5).value))
+
+    client.subscribe("IAS", ask)
+    for n in range(3):
+        gateway.db.write("IAS", n, "test")
+    wait_for(lambda: heard == [(0.0, 0.0, 5), (1.0, 0.0, 5), (2.0, 0.0, 5)])
+
+
+def test_a_callback_that_raises_harms_nothing(
+    client: Client, gateway: Gateway, wait_for: Wait, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Sample] = []
+
+    def fail(sample: Sample) -> None:
+        raise ZeroDivisionError
+
+    client.subscribe("IAS", fail)
+    client.subscribe("IAS", heard.append)
+    gateway.db.write("IAS", 1.0, "test")
+    wait_for(lambda: heard)
+    assert "ZeroDivisionError" in caplog.text
+    assert client.read("IAS").value == 1.0
+
+
+# -- trouble -----------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_there() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    listener.close()
+    client = Client(port=port)
+    with pytest.raises(NotConnected, match=f"127.0.0.1 port {port}: Connection refused"):
+        client.connect()
+    with pytest.raises(ConnectionError):
+        client.read("IAS")
+    assert not client.connected
+    client.disconnect()
+
+
+def test_a_server_that_does_not_answer(server: Callable[..., Silent]) -> None:
+    with Client(port=server().port, timeout=0.05) as client:
+        with pytest.raises(RequestTimeout, match="@rIAS"):
+            client.read("IAS")
+        with pytest.raises(TimeoutError):
+            client.list()
+
+
+def test_a_late_answer_is_not_taken_for_the_next_one(server: Callable[..., Silent]) -> None:
+    with Client(port=server(b"", b"@rIAS;1.0;00000\n@rIAS;2.0;00000\n").port, timeout=0.2) as client:
+        with pytest.raises(RequestTimeout):
+            client.read("IAS")
+        assert client.read("IAS").value == 2.0
+
+
+def test_an_answer_that_never_comes_does_not_hold_up_the_others(server: Callable[..., Silent]) -> None:
+    with Client(port=server(b"", b"ALT;5.0;00000\n@rALT;1.0;00000\n").port, timeout=0.2) as client:
+        with pytest.raises(RequestTimeout):
+            client.read("IAS")
+        assert client.read("ALT").value == 1.0
+
+
+@pytest.mark.parametrize("rubbish", [b"\xff\xfe\n", b";;;\n", b"@\n", b"@r\n", b"@l\n", b"\0\n\n", b"IAS\n", b"@q;\n"])
+def test_rubbish_from_a_server_is_survived(server: Callable[..., Silent], rubbish: bytes) -> None:
+    with Client(port=server(rubbish + b"@rIAS;1.0;00000\n").port, timeout=5.0) as client:
+        assert client.read("IAS").value == 1.0
+
+
+def test_short_answers_are_survived(server: Callable[..., Silent]) -> None:
+    port = server(b"@qIAS\n", b"@xstatus;{\n", b"@rIAS\n", b"@l\n").port
+    with Client(port=port, timeout=5.0) as client:
+        assert client.report("IAS").type == ""
+        with pytest.raises(NetfixError, match="JSON"):
+            client.status()
+        assert client.read("IAS").value == ""
+        assert client.list() == []
+
+
+def test_a_request_under_way_fails_when_the_server_goes(server: Callable[..., Silent]) -> None:
+    silent = server(b"")
+    client = Client(port=silent.port, timeout=5.0)
+    client.connect()
+    started = time.monotonic()
+    closer = threading.Timer(0.1, lambda: silent._socks[0].shutdown(socket.SHUT_RDWR))
+    closer.start()
+    with pytest.raises(NotConnected):
+        client.read("IAS")
+    assert time.monotonic() - started < 4.0
+    closer.join()
+    client.disconnect()
+
+
+def test_after_a_restart_of_the_gateway_everything_goes_on(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+    first = serve()
+    events: list[str] = []
+    heard: list[Sample] = []
+    display = Client(
+        port=first.port,
+        timeout=5.0,
+        reconnect=True,
+        on_connect=lambda: events.append(f"connected, {display.read('IAS').value}"),
+        on_disconnect=lambda: events.append("lost"),
+    )
+    display.connect()
+    display.subscribe("IAS", heard.append)
+    wait_for(lambda: events == ["connected, 0.0"])
+    first.plugin.shutdown()
+    wait_for(lambda: events[1:] == ["lost"])
+    with pytest.raises(NotConnected):
+        display.read("IAS")
+    second = serve(port=first.port)
+    wait_for(lambda: events[2:] == ["connected, 0.0"])
+    second.db.write("IAS", 7.0, "test")
+    wait_for(lambda: [sample.value for sample in heard] == [7.0])
+    display.disconnect()
+    assert events[3:] == ["lost"]
+
+
+def test_it_can_be_started_before_the_gateway(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    listener.close()
+    heard: list[Sample] = []
+    client = Client(port=port, reconnect=True)
+    client.subscribe("IAS", heard.append)
+    client.start()
+    gateway = serve(port=port)
+    wait_for(lambda: gateway.db.item("IAS")._subscriptions)
+    gateway.db.write("IAS", 7.0, "test")
+    wait_for(lambda: heard)
+    client.disconnect()
+    assert not client.connected
+
+
+def test_disconnecting_twice_and_connecting_again(gateway: Gateway) -> None:
+    client = Client(port=gateway.port)
+    client.disconnect()
+    for _ in range(3):
+        client.connect()
+        client.connect()
+        assert client.read("IAS").value == 0.0
+        client.disconnect()
+        client.disconnect()
+    assert not any(thread.name == "netfix client" for thread in threading.enumerate())
