@@ -381,9 +381,12 @@ def _check_options(
     if plugin.Options is not None:
         found = list(options.problems(own, plugin.Options, at, also_known=_COMMON))
         reader.problems += found
-        if found:
+        # The plugin looks at what fits, so that one wrong option does not hide what is wrong with the others.
+        own = options.fitting(own, plugin.Options) if found else own
+        try:
+            checked = msgspec.convert(own, plugin.Options, strict=True)
+        except msgspec.ValidationError:  # a required one is among the wrong ones, or they contradict each other
             return
-        checked = msgspec.convert(own, plugin.Options, strict=True)
     if database is None:
         return
     for problem in plugin.check(checked, database):
@@ -392,7 +395,8 @@ def _check_options(
         else:
             option, text = problem
             path = option.replace("[", ".").replace("]", "").split(".") if option else []
-            reader.report(at.at(path), f"{option}: {text}" if option else text)
+            if not path or path[0] in own:
+                reader.report(at.at(path), f"{option}: {text}" if option else text)
 
 
 # -- for editors -------------------------------------------------------------------------------------------------------

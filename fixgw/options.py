@@ -18,7 +18,7 @@ import msgspec
 from fixgw.cfg import Positions, described
 from fixgw.errors import Problem, did_you_mean
 
-__all__ = ["Row", "files", "problems", "rows"]
+__all__ = ["Row", "files", "fitting", "problems", "rows"]
 
 
 def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: Iterable[str] = ()) -> Iterator[Problem]:
@@ -37,6 +37,16 @@ def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: I
     yield from found
     if not found:  # the value as a whole: its type, its range, what its __post_init__ says
         yield _problem(str(first), value, kind, at, name)
+
+
+def fitting(value: dict[Any, Any], kind: type[msgspec.Struct]) -> dict[Any, Any]:
+    """Those members of `value` that are options of the struct `kind` and fit their types."""
+    fits = {}
+    for field in msgspec.structs.fields(kind):
+        name = field.encode_name
+        if name in value and not any(problems(value[name], field.type, Positions(""), name)):
+            fits[name] = value[name]
+    return fits
 
 
 def _members(value: Any, kind: Any, at: Positions, name: str, also_known: Iterable[str]) -> Iterator[Problem]:
