@@ -41,6 +41,7 @@ SERVER: dict[str, Command] = {
     "check": Command("server", "say everything that is wrong with a configuration"),
     "config": Command("server", "find, copy, show or describe a configuration"),
     "plugins": Command("server", "what can be connected, and with which options"),
+    "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes on a CAN bus"),
 }
 CLIENT: dict[str, Command] = {
     "list": Command("client", "which keys there are"),

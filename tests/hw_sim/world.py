@@ -121,13 +121,18 @@ class Recording:
 
 
 def bench(directory: Path, replay: bytes | None = None) -> World:
-    """A world with one virtual instrument of each kind, each on a device in `directory`: ``gps``.
+    """A world with one virtual instrument of each kind, each on a device in `directory`.
 
-    With `replay`, a recorded log takes the place of the GPS.
+    ``gps`` is a serial port with a GPS, or with `replay`, a recorded log, in its place. ``can0`` is an slcan adapter
+    on a bus of 250 kbit/s with a CAN-FIX node of each kind.
     """
+    from fixgw.hw_sim.can.bus import CanBus
+    from fixgw.hw_sim.can.scenario import everything
+
     world = World()
     gps = VirtualPort(str(directory / "gps"))
     world.attach(Gps(gps) if replay is None else Recording(replay, gps))
+    world.attach(CanBus(everything(), str(directory / "can0")))
     return world
 
 

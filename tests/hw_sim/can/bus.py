@@ -53,11 +53,14 @@ class CanBus:
     def join(self, interface: str, channel: str, **options: Any) -> None:
         """Join the bus to one of python-can's, which takes the `options`; parted when this is closed.
 
-        Raises what python-can raises when it cannot open it.
+        Raises OSError when it cannot be opened.
         """
         import can
 
-        bus = can.Bus(interface=interface, channel=channel, **options)
+        try:
+            bus = can.Bus(interface=interface, channel=channel, **options)
+        except Exception as error:  # there are as many kinds as interfaces
+            raise OSError(f"cannot open {interface} {channel}: {error}") from error
         leg = Leg(self.segment, bus)
         self._closing += [bus.shutdown, leg.close]
 

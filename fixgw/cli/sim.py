@@ -1,0 +1,134 @@
+"""``fixgw sim``: virtual instruments for a bench, without a gateway."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
+
+if TYPE_CHECKING:
+    from fixgw.hw_sim.can.scenario import Scenario
+
+
+def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    group = add_command(
+        subparsers,
+        "sim",
+        run,
+        "  can   CAN-FIX nodes on a CAN bus: air data, AHRS, engine monitor, fuel, GPS, controls, panel\n\n"
+        "`fixgw sim can --help` says more.",
+        "  fixgw sim can --interface socketcan --channel vcan0\n"
+        "  fixgw sim can --slcan /tmp/can0 --scenario misbehaving",
+    )
+    parser = group.add_subparsers(dest="what", required=True, metavar="can").add_parser(
+        "can",
+        description="Virtual CAN-FIX nodes, driven by the virtual aircraft, on a bus that other programs can reach:\n"
+        "one of python-can's, or a virtual slcan adapter. They do what real ones do (heartbeat, identification,\n"
+        "limits, disable and enable), and in a scenario what real ones should not.",
+        epilog="A scenario is a YAML file, or the name of one that comes with the package; see there for how to write\n"
+        "one. Ends with the scenario, or at Ctrl-C.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--interface", metavar="NAME", help="an interface of python-can, such as socketcan")
+    parser.add_argument("--channel", help="its channel, such as can0")
+    parser.add_argument(
+        "--bitrate",
+        type=int,
+        choices=(125_000, 250_000, 500_000, 1_000_000),
+        help="the bus's bit rate (default: the scenario's; what the interface is set to stays)",
+    )
+    parser.add_argument(
+        "--option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        type=_option,
+        help="anything else that python-can takes for this interface; may be repeated",
+    )
+    parser.add_argument("--slcan", metavar="PATH", help="make a virtual slcan adapter at PATH")
+    parser.add_argument(
+        "--scenario", metavar="FILE", help="what is on the bus and what happens (default: one good node of each kind)"
+    )
+    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="end after so long")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fly until the scenario is over, Ctrl-C, SIGTERM or `duration`."""
+    from fixgw.hw_sim.can import scenario as scenarios
+
+    if not args.interface and not args.slcan:
+        return complain("where is the bus? Name --interface and --channel, or --slcan PATH")
+    if bool(args.interface) != bool(args.channel):
+        return complain("--interface and --channel go together")
+    scenario = scenarios.everything()
+    if args.scenario:
+        shipped = scenarios.shipped()
+        if args.scenario not in shipped and not Path(args.scenario).exists():
+            return complain(f"no scenario {args.scenario!r}: a file, or one of {', '.join(shipped)}")
+        scenario = scenarios.load(shipped.get(args.scenario, args.scenario))
+    if args.bitrate:
+        scenario = scenario._replace(bit_rate=args.bitrate)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _fly(scenario, args)
+    except KeyboardInterrupt:
+        pass
+    return EXIT_DONE
+
+
+def _fly(scenario: Scenario, args: argparse.Namespace) -> None:
+    from fixgw.hw_sim.can.bus import CanBus
+    from fixgw.hw_sim.world import World
+
+    world = World(scenario.aircraft())
+    bus = CanBus(scenario, args.slcan, lambda at, words: print(f"{at:8.2f} s  {words}", flush=True))
+    over = bus.over
+    timer = threading.Timer(args.duration or 0.0, over.set)
+    timer.daemon = True
+    began = time.monotonic()
+    try:
+        if args.interface:
+            options: dict[str, Any] = dict(args.option)
+            if args.bitrate:
+                options["bitrate"] = args.bitrate
+            bus.join(args.interface, args.channel, **options)
+        print(_what_runs(bus, scenario, args), flush=True)
+        world.attach(bus)
+        world.start()
+        if args.duration is not None:
+            timer.start()
+        over.wait()
+    finally:
+        timer.cancel()
+        world.stop()
+        bus.close()
+    flown = time.monotonic() - began
+    print(f"{bus.segment.frames} frames in {flown:.1f} s", flush=True)
+
+
+def _what_runs(bus: Any, scenario: Scenario, args: argparse.Namespace) -> str:
+    lines = [scenario.description] if scenario.description else []
+    lines += [f"  node {s.node.id:3}  {name}: {s.node.NAME}" for name, s in bus.play.stations.items()]
+    if args.interface:
+        lines.append(f"on {args.interface} {args.channel}")
+    if args.slcan:
+        lines.append(f"behind an slcan adapter at {args.slcan}, {scenario.bit_rate // 1000} kbit/s")
+    return "\n".join([*lines, "Ctrl-C ends it."])
+
+
+def _option(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key.isidentifier() or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
