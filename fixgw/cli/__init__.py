@@ -2,7 +2,8 @@
 
 Each command lives in a module that is imported only when it is asked for. Such a module has
 ``add_parser(subparsers)``, which adds its commands and sets ``run``, a function from the parsed arguments to the exit
-code, as their default.
+code, as their default. A driver or plugin that is a package brings a command of its own name with a module `command`
+like that; the first line of its docstring is the summary.
 
 Exit codes: 0 done; 1 not done, one sentence on stderr says why; 2 wrong usage; 3 and 4 from a gateway (see
 `fixgw.service`); 130 interrupted; 141 whoever read the output has gone.
@@ -14,6 +15,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from glob import glob
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
@@ -31,7 +33,7 @@ Run = Callable[[argparse.Namespace], int]
 
 
 class Command(NamedTuple):
-    module: str
+    module: str  # in this package, or with its whole name
     summary: str
 
 
@@ -80,9 +82,12 @@ CLIENT_EXAMPLES = """\
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``fixgw``. Returns the exit code; never raises for what a person typed."""
-    top = _top_parser("fixgw", {"A gateway": SERVER, "Talking to a running gateway": CLIENT}, EXAMPLES)
+    devices = brought()
+    top = _top_parser(
+        "fixgw", {"A gateway": SERVER, "Talking to a running gateway": CLIENT, "Talking to devices": devices}, EXAMPLES
+    )
     add_run_options(top)
-    return _run(top, {**SERVER, **CLIENT}, "run", argv)
+    return _run(top, {**devices, **SERVER, **CLIENT}, "run", argv)
 
 
 def client_main(argv: Sequence[str] | None = None) -> int:
@@ -92,11 +97,24 @@ def client_main(argv: Sequence[str] | None = None) -> int:
     return _run(top, CLIENT, "console", argv)
 
 
+def brought() -> dict[str, Command]:
+    """The commands that drivers and plugins bring, found without importing them."""
+    package = os.path.dirname(os.path.dirname(__file__))
+    commands = {}
+    for kind in ("drivers", "plugins"):
+        for found in sorted(glob(os.path.join("*", "command.py"), root_dir=os.path.join(package, kind))):
+            with open(os.path.join(package, kind, found), encoding="utf-8") as file:
+                summary = file.readline().strip('". \n')
+            name = os.path.dirname(found)
+            commands[name] = Command(f"fixgw.{kind}.{name}.command", summary[:1].lower() + summary[1:])
+    return commands
+
+
 def add_command(
     subparsers: Subparsers[argparse.ArgumentParser], name: str, run: Run, description: str, examples: str = ""
 ) -> argparse.ArgumentParser:
     """Add the command `name`; `description` follows its summary in ``--help``."""
-    summary = (SERVER.get(name) or CLIENT[name]).summary
+    summary = (SERVER.get(name) or CLIENT.get(name) or brought()[name]).summary
     parser = subparsers.add_parser(
         name,
         description=f"{summary[0].upper()}{summary[1:]}.\n\n{description}".strip(),
@@ -212,7 +230,8 @@ def _parse(
     if name not in commands:
         top.error(f"there is no command {name!r}{did_you_mean(name, commands)}; --help lists them")
     subparsers = argparse.ArgumentParser(prog=top.prog).add_subparsers(parser_class=_Parser)
-    import_module(f"fixgw.cli.{commands[name].module}").add_parser(subparsers)
+    module = commands[name].module
+    import_module(module if "." in module else f"fixgw.cli.{module}").add_parser(subparsers)
     parser: argparse.ArgumentParser = subparsers.choices[name]
     return parser.parse_args(before + after)
 
