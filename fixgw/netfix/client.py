@@ -257,11 +257,11 @@ class Client:
                     continue
             if stopping.is_set():
                 break
-            backoff.reset()
             try:
                 self._greet()
                 while not stopping.is_set():
-                    self._pump()
+                    if self._pump():
+                        backoff.reset()
                     self._deliver()
             except NotConnected:
                 pass
@@ -271,6 +271,7 @@ class Client:
             self._call(self.on_disconnect)
             if not self.reconnect:
                 return
+            stopping.wait(backoff.next())
         if self._stopping is stopping:
             self._hang_up()
         self._call(self.on_disconnect)
@@ -281,15 +282,15 @@ class Client:
                 self._send([f"@s{key}"], [_Request(f"@s{key}")])
         self._call(self.on_connect)
 
-    def _pump(self) -> None:
-        """Receive once; answers go to their requests, updates are kept for `_deliver`."""
+    def _pump(self) -> bool:
+        """Receive once, True when something came; answers go to their requests, updates are kept for `_deliver`."""
         sock = self._socket
         if sock is None:
             raise NotConnected("disconnected")
         try:
             data = sock.recv(65536)
         except TimeoutError:
-            return
+            return False
         except OSError as error:
             raise NotConnected(str(error)) from error
         if not data:
@@ -301,6 +302,7 @@ class Client:
                 self._answered(line)
             elif len(self._updates) < UPDATES_KEPT:
                 self._updates.append(self._sample(line))
+        return True
 
     def _answered(self, line: str) -> None:
         with self._lock:

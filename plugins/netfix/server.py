@@ -340,6 +340,8 @@ class Server:
             os.eventfd_write(self._wake_fd, 1)
 
     def _close(self) -> None:
+        if self._listener is not None:  # first, lest those who are dropped come back at once
+            self._listener.close()
         for subscription, _ in list(self._subscribed.values()):
             subscription.close()
         for peer in list(self._peers.values()):

@@ -29,8 +29,13 @@ DEFINITIONS = [
 class RawClient:
     """Sends text, receives lines."""
 
-    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), 5.0, (source, 0))
+    def __init__(self, port: int, source: str = "127.0.0.1", buffer: int = 0) -> None:
+        self.sock = socket.socket()
+        if buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.sock.settimeout(5.0)
+        self.sock.bind((source, 0))
+        self.sock.connect(("127.0.0.1", port))
         self._tail = b""
 
     def send(self, data: str | bytes) -> None:
@@ -86,8 +91,9 @@ class TestGateway:
         self._clients: list[RawClient] = []
         self._marks = 0
 
-    def connect(self, source: str = "127.0.0.1") -> RawClient:
-        client = RawClient(self.port, source)
+    def connect(self, source: str = "127.0.0.1", buffer: int = 0) -> RawClient:
+        """`buffer` is what the client's system keeps for it, bytes."""
+        client = RawClient(self.port, source, buffer)
         self._clients.append(client)
         return client
 

@@ -443,7 +443,7 @@ def test_who_does_not_read_updates_costs_bounded_memory_and_gets_the_newest_in_t
 ) -> None:
     keys = [f"KEY{n}" for n in range(100)]
     gateway = serve([Definition(key=key) for key in keys], send_buffer=4096)
-    stalled, other = gateway.connect(), gateway.connect()
+    stalled, other = gateway.connect(buffer=4096), gateway.connect()
     for client in (stalled, other):
         client.send("".join(f"@s{key}\n" for key in keys))
         client.lines(100)
@@ -473,7 +473,7 @@ def test_who_asks_without_reading_is_not_read_from_and_dropped_in_the_end(
     serve: Callable[..., Gateway], wait_for: Wait
 ) -> None:
     gateway = serve(send_buffer=4096, reply_buffer=8192, stall_timeout=1.0)
-    client, other = gateway.connect(), gateway.connect()
+    client, other = gateway.connect(buffer=4096), gateway.connect()
     client.sock.setblocking(False)
     deadline = time.monotonic() + 0.5
     while time.monotonic() < deadline:
@@ -489,7 +489,7 @@ def test_who_asks_without_reading_is_not_read_from_and_dropped_in_the_end(
 
 def test_who_asks_without_reading_for_a_while_gets_every_answer(serve: Callable[..., Gateway]) -> None:
     gateway = serve(send_buffer=4096, reply_buffer=4096)
-    client = gateway.connect()
+    client = gateway.connect(buffer=4096)
     sender = threading.Thread(target=client.send, args=("@l\n@rIAS\n" * 5000,))
     sender.start()
     time.sleep(0.1)
