@@ -96,15 +96,14 @@ class Console:
             while True:
                 try:
                     line = input(PROMPT)
+                    if line.strip() in LEAVING:
+                        return EXIT_DONE
+                    self.do(line)
                 except EOFError:
                     print()
                     return EXIT_DONE
                 except KeyboardInterrupt:  # a line thought better of
                     print()
-                    continue
-                if line.strip() in LEAVING:
-                    return EXIT_DONE
-                self.do(line)
 
     # -- one command ---------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import argparse
 import os
 import re
 import select
-import shutil
 import signal
 import sys
 import threading
@@ -259,8 +258,8 @@ class Watcher:
 
     def _lost(self) -> None:
         with self._lock:
-            self._away = True
-        if self._printing and not self._done.is_set():
+            news, self._away = not self._away, True
+        if news and self._printing and not self._done.is_set():
             print("fixgw: gateway away, trying again", file=sys.stderr)
 
     def _heard(self, sample: Sample) -> None:
@@ -311,7 +310,7 @@ class Watcher:
         with Terminal() as terminal:
             self._start()
             while not self._done.is_set() and not self._over():
-                width, height = shutil.get_terminal_size()
+                width, height = os.get_terminal_size(sys.stdout.fileno())  # not $COLUMNS: it may change
                 with self._lock:
                     away = self._away
                     title = f"gateway away, trying again ({address})" if away else f"FIX Gateway at {address}"

@@ -196,6 +196,17 @@ class Terminal:
             assert remaining > 0, f"no {pattern!r} in {self.shown[-2000:]!r}"
             assert self._read(remaining), f"ended without {pattern!r}: {self.shown[-2000:]!r}"
 
+    def interrupt_until(self, pattern: str) -> None:
+        """Press Ctrl-C until it shows: readline overlooks one that comes just before it begins to wait for a key."""
+        for _ in range(10):
+            self.type("\x03")
+            before = time.monotonic()
+            while time.monotonic() < before + 1.0 and not re.search(pattern, self.shown, re.DOTALL):
+                assert self._read(0.1)
+            if re.search(pattern, self.shown, re.DOTALL):
+                break
+        self.wait_for(pattern)
+
     def _read(self, seconds: float) -> bool:
         """Take in what comes within so long; False when the command has closed its terminal."""
         if not select.select([self.fd], [], [], seconds)[0]:

@@ -172,8 +172,9 @@ def test_a_console_may_be_opened_before_the_gateway(bench: Bench, terminal: Open
 def test_ctrl_c_gives_up_a_line_and_not_the_console(bench: Bench, terminal: Open) -> None:
     it = terminal("console")
     it.wait_for(PROMPT)
-    it.type("read nonsense\x03")
-    it.wait_for(PROMPT)
+    it.type("read nonsense")
+    it.wait_for("read nonsense")
+    it.interrupt_until(PROMPT)
     it.type("watch ALT\n")
     it.wait_for("q ends")
     it.type("\x03")

@@ -261,7 +261,7 @@ def test_a_terminal_that_can_do_nothing_gets_lines(bench: Bench, terminal: Open)
 
 
 def test_it_follows_the_size_of_the_terminal(bench: Bench, terminal: Open) -> None:
-    it = terminal("watch", "*", "ALT", columns=100, rows=6)
+    it = terminal("watch", "*", "ALT", columns=100, rows=6, COLUMNS="30", LINES="50")
     it.wait_for(r"1 to 3 of 8, arrows scroll")
     it.type("\x1b[Bj")
     it.wait_for(r"3 to 5 of 8")
