@@ -1,1 +1,306 @@
-"""CAN-FIX: the parameter table (`table`), its messages as bytes (`protocol`) and as a DBC file (`dbc`)."""
+"""CAN-FIX: instruments, engine monitors, switches and displays on a CAN bus, and the gateway as a node among them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fixgw.database import Database
+from fixgw.drivers import can_link
+from fixgw.drivers.can_frame import ERROR, EXTENDED, FD, REMOTE, Frame
+from fixgw.drivers.can_link import BusOptions, CanPlugin, Tap
+from fixgw.drivers.canfix import mapping
+from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix.inputs import Inputs
+from fixgw.drivers.canfix.node import RATE_PAUSE, Command, Identity, Node, State, load_state, save_state, state_file
+from fixgw.drivers.canfix.outputs import Outputs
+from fixgw.drivers.canfix.table import Table, load
+from fixgw.errors import ConfigurationError, PluginFail, Problem
+from fixgw.plugin import Options
+
+LOG_INTERVAL = 10.0  # seconds between complaints about the same bus
+SAVE_INTERVAL = 1.0  # seconds between two times that the state is written
+JOIN = 2.0  # seconds that a stop waits for the plugin's own thread
+FLYING = 40.0  # knots of GS or IAS from which the bus is not to be reorganised
+
+
+class CanfixOptions(BusOptions, frozen=True, kw_only=True):
+    """Options of a CAN-FIX bus."""
+
+    mapfile: Annotated[
+        str,
+        Meta(
+            extra={"file": True},
+            description="Which parameters go to which keys, and back; empty: every parameter that has a key",
+        ),
+    ] = ""
+    table: Annotated[
+        Literal[2023, 2024],
+        Meta(description="Whose identifiers: 2023 for the layout that older devices use for wind, tires and struts"),
+    ] = 2024
+    node: Annotated[int, Meta(ge=1, le=255, description="The gateway's node id; no other node may have it")] = 0xB6
+    device: Annotated[int, Meta(ge=0, le=255, description="Device type that it says it is")] = 0xB6
+    model: Annotated[int, Meta(ge=0, le=0xFFFFFF, description="Model number that it says it is")] = 0
+    firmware: Annotated[int, Meta(ge=0, le=255, description="Firmware revision that it says it has")] = 1
+    description: Annotated[
+        str, Meta(pattern="^[ -~]*$", max_length=60, description="What it calls itself, in printable ASCII")
+    ] = "FIX Gateway"
+    obey: Annotated[
+        list[Command],
+        Meta(description="What other nodes may tell it, of disable, report, node-id, bit-rate, configuration"),
+    ] = msgspec.field(default_factory=lambda: ["disable", "report"])
+
+
+class Plugin(CanPlugin):
+    """One CAN-FIX bus. Frames are handled on the bus's threads; whatever waits for its time, on one of our own."""
+
+    Options: ClassVar[type[Options] | None] = CanfixOptions
+    options: CanfixOptions
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self.clock = time.monotonic
+        self.table: Table = load(self.options.table)
+        self.codec = cf.Codec(self.table)
+        self.counts = dict.fromkeys(("used", "not mapped", "misfits", "saving failed"), 0)
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._ticked = self.clock()
+        self._thread: threading.Thread | None = None
+        self._complained = self._saved = float("-inf")
+        self._opened = False
+
+    # -- the contract --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:
+        yield from can_link.check(options)
+        if options.mapfile:
+            yield from mapping.read(options.mapfile, load(options.table), db)[1]
+
+    def run(self) -> None:
+        options, db = self.options, self.db
+        if options.mapfile:
+            found, problems = mapping.read(options.mapfile, self.table, db)
+            if problems:
+                raise ConfigurationError(problems)
+        else:
+            found = msgspec.convert(mapping.default(self.table, db), mapping.Map)
+        self.state_file = state_file(self.name)
+        self.node = Node(
+            options.node,
+            Identity(
+                device=options.device,
+                model=options.model,
+                firmware=options.firmware,
+                description=options.description,
+                table=options.table,
+            ),
+            self.clock,
+            self._load_state(),
+            options.obey,
+            {e.parameter(self.table).identifier for e in found.outputs if e.owner},
+            None if options.interface == "socketcan" else options.bitrate,  # the system sets a SocketCAN interface's
+            self._refuses,
+        )
+        self.inputs = Inputs(found, self.table, db, self.source)
+        self.outputs = Outputs(
+            found, self.table, db, self.source, self.node, self.inputs.heard, self._send, self._wake.set, self.clock
+        )
+        self._open(self.node.bitrate or options.bitrate)
+        self.outputs.open()
+        self._thread = threading.Thread(target=self._work, name=f"{self.name} node", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is None:  # run() has not come far
+            super().stop()
+            return
+        self._thread.join(JOIN)
+        self.outputs.close()
+        super().stop()
+        self.inputs.close()
+        if self.node.changed:
+            self._save_state()
+        if self._thread.is_alive():
+            raise PluginFail(f"{self.name}: its thread did not stop within {JOIN} s")
+
+    @property
+    def alive(self) -> float | None:
+        buses = super().alive
+        return self._ticked if buses is None else min(buses, self._ticked)
+
+    @alive.setter
+    def alive(self, when: float | None) -> None:
+        """Its buses say it, and its thread."""
+
+    def health(self) -> str:
+        trouble = super().health()
+        return trouble or (self.node.trouble() if self._thread is not None else "not started")
+
+    def get_status(self) -> Mapping[str, Any]:
+        if self._thread is None:
+            return {}
+        return {
+            **super().get_status(),
+            "frames": dict(self.codec.counts),
+            **self.counts,
+            "keys missing": sorted(self.inputs.missing),
+            "outputs": {**self.outputs.counts, **({"last": self.outputs.trouble} if self.outputs.trouble else {})},
+            **self.node.status(),
+        }
+
+    # -- the bus -------------------------------------------------------------------------------------------------------
+
+    def _open(self, bitrate: int | None) -> None:
+        """Take hold of the bus: parameters that are mapped, alarms, and whatever nodes say of themselves."""
+        ids = self.inputs.identifiers | set(range(1, 256)) | set(range(cf.NODE_SPECIFIC + 1, cf.TWO_WAY))
+        options = msgspec.structs.replace(self.options, bitrate=bitrate)
+        self.bus: Tap = self.tap(options, self.received, ids)
+
+    def received(self, frames: Sequence[Frame]) -> None:
+        """What came: on one of the bus's threads, one call at a time."""
+        decode, values, count = self.codec.decode, self.inputs.values, self.node.count
+        own, used = self.node.id, 0
+        for frame in frames:
+            identifier, flags = frame.arbitration_id, frame.flags
+            if flags:
+                outcome = decode(
+                    identifier,
+                    frame.data,
+                    bool(flags & EXTENDED),
+                    bool(flags & REMOTE),
+                    bool(flags & ERROR),
+                    bool(flags & FD),
+                )
+            else:
+                outcome = decode(identifier, frame.data)
+            if outcome.__class__ is not cf.Value:
+                self._other(outcome)
+                continue
+            node = outcome.node
+            if node == own:
+                self.node.receive(outcome)
+                continue
+            count(identifier, node)
+            try:
+                take = values[identifier][outcome.index]
+            except KeyError:
+                self.counts["not mapped"] += 1
+                continue
+            try:
+                take(outcome.value, outcome.code, node)
+                used += 1
+            except ValueError as error:
+                self._misfit(error)
+        self.counts["used"] += used
+
+    def _other(self, outcome: cf.Outcome) -> None:
+        """Anything but the value of a parameter."""
+        try:
+            if isinstance(outcome, cf.Meta) and outcome.node != self.node.id:
+                self.inputs.meta(outcome)
+            elif isinstance(outcome, cf.ParameterSet) and outcome.source != self.node.id:
+                self.inputs.set(outcome)
+        except ValueError as error:
+            self._misfit(error)
+        for answer in self.node.receive(outcome):
+            self._send(answer)
+        if self.node.report_due or self.node.changed or self.node.new_bitrate:
+            self._wake.set()
+
+    def _misfit(self, error: ValueError) -> None:
+        """A value that the database does not take."""
+        self.counts["misfits"] += 1
+        self._complain("%s", error)
+
+    def _send(self, frame: cf.Frame) -> bool:
+        return self.bus.send(frame.arbitration_id, frame.data)
+
+    # -- whatever waits for its time -----------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._ticked = now = self.clock()
+            connected = self.bus.bus.connected
+            if connected is not self._opened:
+                self._opened = connected
+                if connected:
+                    self.outputs.report()
+                else:
+                    self.inputs.lost(f"the bus is gone: {self.bus.bus.health()}")
+            for frame in self.node.tick():
+                self._send(frame)
+            if self.node.report_due:
+                self.node.report_due = False
+                self.outputs.report()
+            if self.node.new_bitrate:
+                self._change_bit_rate(*self.node.new_bitrate)
+            if self.node.changed and now - self._saved >= SAVE_INTERVAL:
+                self._save_state()
+            due = min(self.node.due, self.outputs.tick(), now + 0.2)
+            self._wake.wait(max(0.0, due - self.clock()))
+            self._wake.clear()
+
+    def _change_bit_rate(self, destination: int, bitrate: int) -> None:
+        """Close the bus and open it at another rate; back at the old one when others hold it."""
+        before = self.node.bitrate
+        self.log.warning("node %d asks for %d bit/s: changing", destination, bitrate)
+        error = False
+        try:
+            self._reopen(bitrate)
+        except can_link.BusConflict as conflict:
+            error = True
+            self.log.warning("the bit rate stays as it is: %s", conflict)
+            self._reopen(before)
+        self._stopping.wait(RATE_PAUSE)
+        for frame in self.node.rate_changed(destination, bitrate, error):
+            self._send(frame)
+
+    def _reopen(self, bitrate: int | None) -> None:
+        if self.bus in self.taps:
+            self.taps.remove(self.bus)
+            self.bus.close()
+        self._open(bitrate)
+
+    def _refuses(self, command: Command) -> str:
+        if command not in ("node-id", "bit-rate"):
+            return ""
+        db = self.db
+        for key in ("GS", "IAS"):
+            reading = db.read(key) if key in db else None
+            if reading is not None and reading.good and float(reading.value) > FLYING:
+                return f"{key} is {reading.value}: in flight"
+        return ""
+
+    # -- what survives a restart ---------------------------------------------------------------------------------------
+
+    def _load_state(self) -> State:
+        try:
+            return load_state(self.state_file)
+        except (OSError, ValueError) as error:
+            self.log.warning("%s is of no use, starting afresh: %s", self.state_file, error)
+            return State()
+
+    def _save_state(self) -> None:
+        self._saved = self.clock()
+        self.node.changed = False
+        try:
+            save_state(self.state_file, self.node.state)
+        except OSError as error:
+            self.counts["saving failed"] += 1
+            self.log.warning("what was told over the bus will not survive a restart: %s", error)
+
+    def _complain(self, message: str, *details: object) -> None:
+        """Log a warning, at most one in `LOG_INTERVAL` seconds."""
+        now = self.clock()
+        if now - self._complained >= LOG_INTERVAL:
+            self._complained = now
+            self.log.warning(message, *details)

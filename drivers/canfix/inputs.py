@@ -1,0 +1,351 @@
+"""From the bus into the database: for each mapped parameter and index a function that was put together beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import isfinite
+from typing import Any
+
+from fixgw.database import ANNUNCIATE, BAD, FAIL, Database, Item, Value
+from fixgw.drivers.canfix import mapping
+from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix.table import Parameter, Payload, Table
+
+__all__ = ["Inputs", "Take"]
+
+#: Writes a value to where it belongs: ``take(value, function code, node)``. Raises `BadValue`.
+Take = Callable[[Any, int, int], object]
+Convert = Callable[[Any], Value]
+
+MASK = ANNUNCIATE | BAD | FAIL
+#: The lower bits of a function code as the database's flags, and the reason for them.
+FLAGS = tuple(
+    ANNUNCIATE * bool(code & cf.ANNUNCIATE) | BAD * bool(code & cf.QUALITY) | FAIL * bool(code & cf.FAILURE)
+    for code in range(256)
+)
+REASON = "the node says so"
+SET = "/set"  # at the end of the source of a value that came in a Parameter Set message
+
+
+class Inputs:
+    """What a map makes of the messages on one bus. Used by one thread, but for `close` and `lost`.
+
+    Writes carry the source ``<source>/<node>``; those that came as Parameter Set messages ``<source>/<node>/set``.
+    """
+
+    def __init__(self, found: mapping.Map, table: Table, database: Database, source: str) -> None:
+        #: Identifier -> index -> what to do with the value of a parameter, or of a Parameter Set message.
+        self.values: dict[int, dict[int, Take]] = {}
+        self.sets: dict[int, dict[int, Take]] = {}
+        #: Identifier -> index -> where the meta data go.
+        self.metas: dict[int, dict[int, list[_Limits]]] = {}
+        #: What the bus last said of aux values: (key, name) -> value.
+        self.heard: dict[tuple[str, str], Value | None] = {}
+        #: Keys of the map that the database lacks.
+        self.missing: set[str] = set()
+        self._map = found
+        self._table = table
+        self._database = database
+        self._items: dict[str, Item] = {}
+        self._ranked: list[Item] = []
+        self._source = source
+        self._prefix = source + "/"
+        rankings = mapping.rankings(found, table)
+        entries: list[mapping.Received] = [*found.inputs, *found.encoders, *found.switches]
+        for entry in entries:
+            parameter = entry.parameter(table)
+            items = [self._item(key) for key in entry.keys]
+            if not any(items):
+                continue
+            name = mapping.parameter_source(entry, table)
+            of_parameter = any(name in rankings.get(key, ()) for key in entry.keys)
+            stem = f"{source}/{name}" if of_parameter else source
+            self._add(self.values, entry, _take(entry, parameter, items, _sources(stem)))
+            if entry.nodespecific:
+                self._add(self.sets, entry, _take(entry, parameter, items, _sources(stem, SET)))
+            if isinstance(entry, mapping.Input) and parameter.metas and items[0] is not None:
+                limits = _Limits(entry, parameter, items[0], found, self.heard)
+                self.metas.setdefault(parameter.identifier, {}).setdefault(entry.index, []).append(limits)
+        for key, names in rankings.items():
+            if key in self._items and not self._items[key].sources:
+                self._items[key].rank_sources([f"{source}/{name}" for name in names])
+                self._ranked.append(self._items[key])
+
+    @property
+    def identifiers(self) -> set[int]:
+        return set(self.values)
+
+    def set(self, message: cf.ParameterSet) -> bool:
+        """Do as a Parameter Set message says; False when it is not for us. Raises `BadValue`."""
+        take = self.sets.get(message.parameter.identifier, {}).get(message.index)
+        if take is not None:
+            take(message.value, 0, message.source)
+        return take is not None
+
+    def meta(self, message: cf.Meta) -> bool:
+        """Fill aux values; False when there is none for it. Raises `BadValue`."""
+        limits = self.metas.get(message.parameter.identifier, {}).get(message.index, ())
+        return sum(limit.take(message) for limit in limits) > 0
+
+    def lost(self, reason: str) -> None:
+        """Fail the measurements that came from this bus: it is gone."""
+        for item in self._items.values():
+            if item.definition.setting:
+                continue
+            for reading in item.readings()[: None if item.ranked else 1]:
+                ours = reading.source.startswith(self._prefix)
+                if ours and (not item.ranked or item.rank(reading.source) is not None):
+                    item.flag(FAIL, FAIL, reading.source, reason)
+
+    def close(self) -> None:
+        """Take back what was done to the database."""
+        for item in self._ranked:
+            item.rank_sources()
+
+    def _item(self, key: str) -> Item | None:
+        if not key:
+            return None
+        if key not in self._database:
+            self.missing.add(key)
+            return None
+        return self._items.setdefault(key, self._database.item(key))
+
+    def _add(self, routes: dict[int, dict[int, Take]], entry: mapping.Entry, take: Take) -> None:
+        """Add a route beside those that may be there for the same parameter and index."""
+        indices = routes.setdefault(entry.parameter(self._table).identifier, {})
+        there = indices.get(entry.index)
+        indices[entry.index] = take if there is None else _both(there, take)
+
+
+def _both(first: Take, second: Take) -> Take:
+    def take(value: Any, code: int, node: int) -> None:
+        try:
+            first(value, code, node)
+        finally:
+            second(value, code, node)
+
+    return take
+
+
+@lru_cache(64)
+def _sources(stem: str, tail: str = "") -> tuple[str, ...]:
+    return tuple(f"{stem}/{node}{tail}" for node in range(256))
+
+
+def _take(entry: mapping.Received, parameter: Parameter, items: list[Item | None], sources: tuple[str, ...]) -> Take:
+    if isinstance(entry, mapping.Encoder):
+        return _Encoder(entry, items, sources).take
+    if isinstance(entry, mapping.Switches):
+        return _Switches(items, _listed(entry.toggle), entry.invert, sources, parameter).take
+    if len(parameter.parts) > 1 and not parameter.text:
+        return _Parts(parameter, items, sources).take
+    item = next(item for item in items if item is not None)
+    convert = converter(entry, parameter, item)
+    write = item.write
+    if parameter.type == "FLOAT":
+
+        def take_float(value: float, code: int, node: int) -> None:
+            if not isfinite(value):
+                code &= ~cf.FAILURE  # the database finds out itself, and says why
+            write(convert(value) if convert else value, sources[node], FLAGS[code], REASON, MASK)
+
+        return take_float
+    if convert is None:
+        return lambda value, code, node: write(value, sources[node], FLAGS[code], REASON, MASK)
+    return lambda value, code, node: write(convert(value), sources[node], FLAGS[code], REASON, MASK)
+
+
+def _listed(keys: str | list[str]) -> set[str]:
+    return {key.strip() for key in (keys.split(",") if isinstance(keys, str) else keys)} - {""}
+
+
+def converter(entry: mapping.Scaled, parameter: Parameter, item: Item) -> Convert | None:
+    """What makes of the parameter's value one of the item's; None when there is nothing to do."""
+    if item.type == "str":
+        return None
+    if item.type == "bool":
+        return (lambda value: not value) if entry.invert else bool
+    scale, offset, wrap = mapping.conversion(entry, parameter, item)
+    scaled: Callable[[Any], float]
+    if wrap:
+        scaled = lambda value: ((value + 180.0) % 360.0 - 180.0) * scale + offset  # noqa: E731
+    elif (scale, offset) != (1.0, 0.0):
+        scaled = lambda value: value * scale + offset  # noqa: E731
+    elif parameter.divisor > 1 or parameter.type == "FLOAT":
+        return None if item.type == "float" else _whole
+    else:
+        return float if item.type == "float" else None
+    return scaled if item.type == "float" else lambda value: _whole(scaled(value))
+
+
+def _whole(value: float) -> Value:
+    return round(value) if isfinite(value) else value
+
+
+class _Limits:
+    """Where the meta data of one parameter go."""
+
+    def __init__(
+        self,
+        entry: mapping.Input,
+        parameter: Parameter,
+        item: Item,
+        found: mapping.Map,
+        heard: dict[tuple[str, str], Value | None],
+    ) -> None:
+        names = {index: found.aux_name(meta) for index, meta in parameter.metas.items()}
+        self._names = {index: name for index, name in names.items() if name in item.aux}
+        self._convert = converter(entry, parameter, item) or (lambda value: value)
+        self._item = item
+        self._heard = heard
+
+    def take(self, message: cf.Meta) -> bool:
+        name = self._names.get(message.meta)
+        if name is None or message.failure:
+            return False
+        value = self._convert(message.value)
+        if self._item.aux[name] != value:
+            # Noted first: an output of the same key is told while it is written, and must know where it comes from.
+            self._heard[self._item.key, name] = value
+            self._heard[self._item.key, name] = self._item.write_aux(name, value)
+        return True
+
+
+class _Parts:
+    """A time or a date: text takes all of it, numbers take the parts in their order."""
+
+    def __init__(self, parameter: Parameter, items: list[Item | None], sources: tuple[str, ...]) -> None:
+        self._sources = sources
+        self._format = parameter.format.partition(",")[0]
+        self._targets: list[tuple[Item, int]] = []  # -1 for all of it
+        part = 0
+        for item in items:
+            if item is None or item.type != "str":
+                if item is not None:
+                    self._targets.append((item, part))
+                part += 1
+            else:
+                self._targets.append((item, -1))
+
+    def take(self, value: tuple[int, ...], code: int, node: int) -> None:
+        text = self._in_words(value)
+        flags = FLAGS[code]
+        reason = REASON
+        if not text:
+            flags |= FAIL
+            reason = f"{', '.join(map(str, value))} is no {'date' if self._format == 'Year' else 'time'}"
+        source = self._sources[node]
+        for item, part in self._targets:
+            item.write(text or str(value) if part < 0 else value[part], source, flags, reason, MASK)
+
+    def _in_words(self, value: tuple[int, ...]) -> str:
+        """Empty for what cannot be."""
+        if self._format == "Hour":
+            hour, minute, second, *_ = value
+            return f"{hour:02}:{minute:02}:{second:02}" if hour < 24 and minute < 60 and second <= 60 else ""
+        if self._format == "Year":
+            year, month, day = value
+            return f"{year:04}-{month:02}-{day:02}" if 1 <= month <= 12 and 1 <= day <= 31 else ""
+        return "".join(map(str, value))
+
+
+class _Switches:
+    """Up to 40 switches, the first in the lowest bit of the first byte.
+
+    A switch is written when it changes, so that a button that somebody else pressed too stays pressed; one that toggles
+    turns its key over whenever it goes on. What a node says first is where its switches stand: it toggles nothing.
+    """
+
+    def __init__(
+        self,
+        items: list[Item | None],
+        toggle: set[str],
+        invert: bool,
+        sources: tuple[str, ...],
+        parameter: Parameter | None = None,
+    ) -> None:
+        self._sources = sources
+        self._ages = 0  # the switches that have to be written again and again
+        self._toggles = 0
+        self._used = 0
+        self._items = items
+        for number, item in enumerate(items):
+            if item is not None:
+                self._used |= 1 << number
+                if item.key in toggle:
+                    self._toggles |= 1 << number
+                elif item.tolerance:
+                    self._ages |= 1 << number
+        self._invert = self._used if invert else 0
+        self._words = parameter is not None and parameter.parts == ("WORD",) * len(parameter.parts)
+        self._last: dict[int, tuple[int, int]] = {}  # node -> bits, flags
+
+    def take(self, value: Payload, code: int, node: int) -> None:
+        bits = 0
+        if isinstance(value, tuple):
+            for number, part in enumerate(value):
+                bits |= part << number * (16 if self._words else 8)
+        else:
+            bits = int(value)
+        self.set(bits, code, node)
+
+    def set(self, bits: int, code: int, node: int) -> None:
+        flags = FLAGS[code]
+        bits = (bits ^ self._invert) & self._used
+        before, flags_before = self._last.get(node, (None, flags))
+        if flags & FAIL and before is not None:
+            bits = before  # not to be believed
+        self._last[node] = bits, flags
+        if flags != flags_before or before is None:
+            changed = self._used & ~(self._toggles if before is None else 0)
+        else:
+            changed = (bits ^ before | self._ages) & self._used
+        went_on = self._toggles & bits & ~before if before is not None else 0
+        source = self._sources[node]
+        while changed:
+            bit = changed & -changed
+            changed ^= bit
+            item = self._items[bit.bit_length() - 1]
+            assert item is not None
+            if not bit & self._toggles:
+                item.write(bool(bits & bit), source, flags, REASON, MASK)
+            elif bit & went_on:
+                item.write(not item.reading.value, source, flags, REASON, MASK)
+            elif flags != flags_before:
+                item.flag(flags, MASK, source, REASON)
+
+
+class _Encoder:
+    """One or two encoders, and up to eight buttons."""
+
+    def __init__(self, entry: mapping.Encoder, items: list[Item | None], sources: tuple[str, ...]) -> None:
+        buttons_at = (n for n, item in enumerate(items) if item is not None and item.type == "bool")
+        count = next(buttons_at, min(len(items), 2))
+        self._encoders = items[:count]
+        buttons = items[count:]
+        self._buttons = _Switches(buttons, _listed(entry.toggle), False, sources) if buttons else None
+        self._sum = entry.sum
+        self._sources = sources
+
+    def take(self, value: tuple[int, int, int], code: int, node: int) -> None:
+        source, flags = self._sources[node], FLAGS[code]
+        for item, steps in zip(self._encoders, value, strict=False):
+            if item is None:
+                continue
+            if flags & FAIL:
+                item.flag(flags, MASK, source, REASON)
+            elif steps or flags != item.reading.flags & MASK or (item.reading.value and not self._sum):
+                total = self._added(item, steps) if self._sum else steps
+                item.write(total if item.type == "int" else float(total), source, flags, REASON, MASK)
+        if self._buttons is not None:
+            self._buttons.set(value[2], code, node)
+
+    @staticmethod
+    def _added(item: Item, steps: int) -> int:
+        """The sum; beyond the end of the range it begins at the other."""
+        total = int(item.reading.value) + steps
+        if item.min is None or item.max is None:
+            return total
+        low, high = int(item.min), int(item.max)
+        return low + (total - low) % (high - low + 1)

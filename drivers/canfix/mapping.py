@@ -1,0 +1,514 @@
+"""The map between CAN-FIX parameters and the database's keys: the file, what may be wrong with it, and the default.
+
+    ignore_fixid_missing: no                  # yes: entries whose keys the database lacks are left out
+    meta replacements: {Low Warn: lowWarn}    # CAN-FIX meta data -> aux name; those of `METAS` need not be said
+    inputs:
+      - {canid: 0x183, index: 0, fixid: IAS}
+    encoders:
+      - {canid: 0x300, index: 0, fixid: "ENC1,ENC2,BTN1,BTN2", sum: yes}
+    switches:
+      - {canid: 0x308, index: 0, fixid: "BTN3,BTN4", toggle: BTN4}
+    outputs:
+      - {fixid: BARO, canid: 0x190, index: 0, owner: yes, on_change: yes}
+
+``python -m fixgw.drivers.canfix`` prints the default map for the packaged database, to begin with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from fixgw import options
+from fixgw.cfg import Positions, Reader, described
+from fixgw.database import Database, Item
+from fixgw.drivers.canfix.table import REVISIONS, Parameter, Table, load
+from fixgw.errors import Problem, UnknownKey, did_you_mean
+
+__all__ = ["Encoder", "Entry", "Input", "Map", "Output", "Switches", "conversion", "default", "rankings", "read"]
+
+Keys = Annotated[str | list[str], Meta(description="A key, or several with commas between them, or a list")]
+
+
+Priority = Annotated[
+    list[Annotated[int, Meta(ge=1, le=255)]] | int | None,
+    Meta(
+        description="Nodes, best first: the best live one is published. Or a number, where several parameters go to "
+        "one key: the lowest is published while it is live"
+    ),
+]
+Toggle = Annotated[str | list[str], Meta(description="Keys that change over each time the switch goes on")]
+NodeSpecific = Annotated[bool, Meta(description="Take Parameter Set messages for it too")]
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A parameter, by identifier or by the table's name for it, and the keys that go with it."""
+
+    canid: Annotated[int | str, Meta(description="Identifier, or the parameter's name")]
+    index: Annotated[int, Meta(ge=0, le=255, description="Which instance: cylinder 0 is the first")] = 0
+    fixid: Keys
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key in its place; an empty one means that nothing is there."""
+        return _listed(self.fixid)
+
+    def parameter(self, table: Table) -> Parameter:
+        """Raises `UnknownKey`."""
+        canid = self.canid
+        if isinstance(canid, str):
+            try:
+                canid = int(canid, 0)
+            except ValueError:
+                return table[canid]
+        return table[canid]
+
+
+class Scaled(Entry, frozen=True, kw_only=True):
+    """The key's value is the parameter's times `scale` plus `offset`."""
+
+    scale: Annotated[float | None, Meta(description="Default: what the units ask for, else 1")] = None
+    offset: float = 0.0
+    invert: Annotated[bool, Meta(description="True on the bus is False in the database")] = False
+    wrap: Annotated[
+        bool | None,
+        Meta(description="Angles beyond 180° count backwards: 350 is -10. Default: where the key can be negative"),
+    ] = None
+
+
+class Input(Scaled, frozen=True, kw_only=True):
+    priority: Priority = None
+    nodespecific: NodeSpecific = False
+
+
+class Encoder(Entry, frozen=True, kw_only=True):
+    priority: Priority = None
+    nodespecific: NodeSpecific = False
+    sum: Annotated[bool, Meta(description="Add the steps up, instead of giving those of each message")] = False
+    toggle: Toggle = ""
+
+
+class Switches(Entry, frozen=True, kw_only=True):
+    priority: Priority = None
+    nodespecific: NodeSpecific = False
+    toggle: Toggle = ""
+    invert: bool = False
+
+
+class Output(Scaled, frozen=True, kw_only=True):
+    owner: Annotated[bool, Meta(description="Send the parameter itself; otherwise Parameter Set messages")] = False
+    on_change: Annotated[bool, Meta(description="Send only what differs from the last; otherwise every write")] = False
+    require_leader: Annotated[bool, Meta(description="Send only while this gateway leads")] = False
+    rate_limit: Annotated[
+        Annotated[float, Meta(ge=0, le=1000)] | None,
+        Meta(description="Most messages a second, 0 = any number; default: 20, any for switches and text"),
+    ] = None
+    repeat: Annotated[float, Meta(ge=0, le=3600, description="Seconds after which it is sent again; 0 = never")] = 0.0
+
+
+Received = Input | Encoder | Switches
+
+
+class Map(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A map as it is written."""
+
+    ignore_fixid_missing: bool = False
+    meta_replacements: dict[str, str] = msgspec.field(name="meta replacements", default_factory=dict)
+    inputs: list[Input] = []
+    encoders: list[Encoder] = []
+    switches: list[Switches] = []
+    outputs: list[Output] = []
+
+    def aux_name(self, meta: str) -> str:
+        """The aux value that the meta data called `meta` go to."""
+        for name, aux in self.meta_replacements.items():
+            if name.lower() == meta.lower():
+                return aux
+        return METAS.get(meta, meta)
+
+
+#: The aux names of meta data that are called otherwise.
+METAS = {"Low Warn": "lowWarn", "Low Alarm": "lowAlarm", "High Warn": "highWarn", "High Alarm": "highAlarm"}
+
+
+def _listed(keys: str | list[str]) -> tuple[str, ...]:
+    return tuple(key.strip() for key in (keys.split(",") if isinstance(keys, str) else keys))
+
+
+# -- what a value becomes ----------------------------------------------------------------------------------------------
+
+PASCALS = 3386.389  # in an inch of mercury
+#: Degrees of deviation at the needle's end: of a VOR (a localizer has 2.5), of a glide slope.
+FULL_SCALE = {"VORDEV": 10.0, "GSDEV": 0.7}
+
+
+def conversion(entry: Scaled, parameter: Parameter, item: Item) -> tuple[float, float, bool]:
+    """(scale, offset, wrap) of the way from the parameter to the item."""
+    scale = entry.scale
+    if scale is None:
+        scale = 1.0
+        if item.max == 1.0 and item.type == "float":
+            if parameter.units == "%":
+                scale = 0.01
+            for name in parameter.fix_ids:
+                scale = 1 / FULL_SCALE[name] if name in FULL_SCALE else scale
+        elif (parameter.units, item.units) == ("inHg", "Pa"):
+            scale = PASCALS
+    wrap = entry.wrap
+    if wrap is None:
+        wrap = round_the_circle(parameter) and item.min is not None and item.min < 0
+    return scale, entry.offset, wrap
+
+
+def round_the_circle(parameter: Parameter) -> bool:
+    """Whether the values are angles from 0° on, all the way."""
+    return parameter.units == "°" and parameter.min == 0 and (parameter.max or 0) >= 359
+
+
+def is_switches(parameter: Parameter) -> bool:
+    """Whether the value is a set of bits."""
+    return bool(parameter.parts) and set(parameter.parts) <= {"BYTE", "WORD"}
+
+
+def is_time(parameter: Parameter) -> bool:
+    """Whether the value is a time of day, a duration or a date."""
+    return parameter.format.startswith(("Hour", "Year"))
+
+
+def bits(parameter: Parameter) -> int:
+    """How many switches the value has room for."""
+    return sum({"BYTE": 8, "WORD": 16}.get(part, 0) for part in parameter.parts)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def read(path: str | os.PathLike[str], table: Table, database: Database) -> tuple[Map, list[Problem]]:
+    """The map in a file, and everything that is wrong with it; an empty map when it cannot be used at all."""
+    reader = Reader(Path(path), directory=_home(Path(path)))
+    value, at = reader.read(reader.main)
+    found = Map()
+    if isinstance(value, dict):
+        value = {section: entries for section, entries in value.items() if entries is not None}
+        wrong = list(options.problems(value, Map, at))
+        reader.problems += wrong
+        if not wrong:
+            found = msgspec.convert(value, Map)
+            reader.problems += _Checks(found, at, table, database).problems()
+    elif value is not None or not at.partial:
+        reader.report(at, f"expected a mapping with inputs: or outputs:, got {described(value)}")
+    return found, reader.sorted_problems()
+
+
+def _home(path: Path) -> Path:
+    """The configuration that a map belongs to: the nearest directory with preferences, else the map's own."""
+    parents = path.absolute().parents
+    return next((p for p in parents if os.path.exists(p / "preferences.yaml")), parents[0])
+
+
+class _Checks:
+    """What is wrong with the entries of a map: with identifiers, keys, types, and all of them together."""
+
+    def __init__(self, found: Map, at: Positions, table: Table, database: Database) -> None:
+        self.map = found
+        self.at = at
+        self.table = table
+        self.database = database
+
+    def problems(self) -> Iterator[Problem]:
+        yield from self._meta_replacements()
+        for section in ("inputs", "encoders", "switches", "outputs"):
+            entries: list[Any] = getattr(self.map, section)
+            for number, entry in enumerate(entries):
+                at = self.at[section][number]
+                where = f"{section}[{number}]"
+                yield from (at.at([field]).problem(f"{where}: {text}") for field, text in self._entry(entry))
+            twice = Counter((self._identity(e), e.keys if section == "inputs" else ()) for e in entries)
+            for number, entry in enumerate(entries):
+                if twice.pop((self._identity(entry), entry.keys if section == "inputs" else ()), 1) > 1:
+                    yield self.at[section][number].problem(
+                        f"{section}[{number}]: there is a second entry like this one"
+                    )
+        yield from self._priorities()
+
+    def _identity(self, entry: Entry) -> tuple[Any, int]:
+        try:
+            return entry.parameter(self.table).identifier, entry.index
+        except UnknownKey:
+            return entry.canid, entry.index
+
+    def _meta_replacements(self) -> Iterator[Problem]:
+        metas = {meta.lower(): meta for parameter in self.table for meta in parameter.metas.values()}
+        names = {name for item in self.database.items() for name in item.aux}
+        section = self.at.at(["meta replacements"])
+        for meta, aux in self.map.meta_replacements.items():
+            if meta.lower() not in metas:
+                known = did_you_mean(meta, metas.values())
+                yield section.keys.get(meta, section).problem(f"no parameter has meta data {meta!r}{known}")
+            if aux not in names and not self.map.ignore_fixid_missing:
+                yield section.at([meta]).problem(f"no item has an aux value {aux!r}{did_you_mean(aux, names)}")
+
+    def _priorities(self) -> Iterator[Problem]:
+        listed: dict[str, list[Any]] = {}
+        for section in ("inputs", "encoders", "switches"):
+            for number, entry in enumerate(getattr(self.map, section)):
+                at = self.at[section][number].at(["priority"])
+                for key in filter(None, entry.keys) if entry.priority is not None else ():
+                    listed.setdefault(key, []).append(entry.priority)
+                    item = self.database.item(key) if key in self.database else None
+                    if item is not None and item.definition.sources:
+                        yield at.problem(
+                            f"{key}: the database definition ranks its sources already; rank the nodes there"
+                        )
+                    if any(isinstance(p, list) != isinstance(entry.priority, list) for p in listed[key]):
+                        yield at.problem(f"{key}: a list of nodes in one entry and a number in another")
+                if isinstance(entry.priority, list) and len(set(entry.priority)) < len(entry.priority):
+                    yield at.problem("priority: the same node twice")
+
+    # -- one entry: pairs (field, message) -----------------------------------------------------------------------------
+
+    def _entry(self, entry: Entry) -> Iterator[tuple[str, str]]:
+        try:
+            parameter = entry.parameter(self.table)
+        except UnknownKey as error:
+            yield "canid", f"canid: {error}{self._other_revision(entry)}"
+            return
+        if not parameter.type:
+            yield "canid", f"canid: {parameter.name} has no type in the table, so nothing can be made of it"
+            return
+        items = []
+        for key in entry.keys:
+            if not key:
+                continue
+            if key in self.database:
+                items.append(self.database.item(key))
+                yield from self._moved(entry, parameter, key)
+            elif not self.map.ignore_fixid_missing:
+                yield "fixid", f"fixid: {UnknownKey(key, self.database.keys())}"
+        if not any(entry.keys):
+            yield "fixid", "fixid: no key"
+        for key, times in Counter(filter(None, entry.keys)).items():
+            if times > 1:
+                yield "fixid", f"fixid: {key} twice"
+        if isinstance(entry, (Encoder, Switches)):
+            for key in filter(None, _listed(entry.toggle)):
+                if key not in entry.keys:
+                    yield "toggle", f"toggle: {key!r} is not among the keys of fixid{did_you_mean(key, entry.keys)}"
+        if isinstance(entry, Encoder):
+            yield from self._encoder(parameter, items)
+        elif isinstance(entry, Switches):
+            yield from self._switches(entry, parameter, items)
+        elif isinstance(entry, Scaled):
+            yield from self._scaled(entry, parameter, items)
+
+    def _other_revision(self, entry: Entry) -> str:
+        for revision in REVISIONS:
+            try:
+                other = entry.parameter(load(revision))
+            except UnknownKey:
+                continue
+            if revision != self.table.revision:
+                return f"; it is {other.name} in the table of {revision} (option table)"
+        return ""
+
+    def _moved(self, entry: Entry, parameter: Parameter, key: str) -> Iterator[tuple[str, str]]:
+        """An identifier that meant `key` in the other revision of the table, and means something else in this one."""
+        if key in {k for k, _ in _keys(parameter)}:
+            return
+        for revision in REVISIONS:
+            other = load(revision).get(parameter.identifier)
+            if other is None or other.name == parameter.name or key not in {k for k, _ in _keys(other)}:
+                continue
+            here = next((f"0x{p.identifier:03X}" for p in self.table if key in {k for k, _ in _keys(p)}), None)
+            yield (
+                "canid",
+                f"canid: 0x{parameter.identifier:03X} is {parameter.name} in the table of {self.table.revision}; "
+                f"{other.name} in that of {revision} (option table)" + (f"; {key} is {here} now" if here else ""),
+            )
+
+    def _encoder(self, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
+        if parameter.parts != ("INT", "INT", "BYTE"):
+            yield "canid", f"canid: {parameter.name} is no encoder (0x300..0x307, 0x11A, 0x11B)"
+        kinds = [item.type == "bool" for item in items]
+        encoders = kinds.index(True) if True in kinds else len(kinds)
+        if not 0 < encoders <= 2 or not all(kinds[encoders:]) or len(kinds) - encoders > 8:
+            yield "fixid", "fixid: expected one or two encoders (numbers), then up to eight buttons (True or False)"
+        yield from ((("fixid", f"fixid: {i.key} is text")) for i in items[:encoders] if i.type == "str")
+
+    def _switches(self, entry: Switches | Output, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
+        if not is_switches(parameter):
+            yield "canid", f"canid: {parameter.name} is not a set of switches"
+        elif len(entry.keys) > bits(parameter):
+            yield "fixid", f"fixid: {len(entry.keys)} keys, but {parameter.name} has {bits(parameter)} switches"
+        yield from (
+            ("fixid", f"fixid: {i.key} is not True or False, as switches are") for i in items if i.type != "bool"
+        )
+
+    def _scaled(self, entry: Scaled, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
+        several = len(entry.keys) > 1
+        if is_switches(parameter) and (several or (items and items[0].type == "bool" and len(parameter.parts) > 1)):
+            if isinstance(entry, Output):
+                yield from self._switches(entry, parameter, items)
+            else:
+                yield "fixid", f"fixid: {parameter.name} is a set of switches: it belongs under switches"
+            return
+        if len(parameter.parts) > 1 and not parameter.text:
+            if isinstance(entry, Output):
+                if several or not is_time(parameter) or (items and items[0].type != "str"):
+                    yield "fixid", f"fixid: {parameter.name} ({parameter.type}) can be sent from text only, as of TIMEZ"
+            elif len([i for i in items if i.type != "str"]) > len(parameter.parts):
+                yield "fixid", f"fixid: {parameter.name} has {len(parameter.parts)} numbers ({parameter.type})"
+            return
+        if several:
+            yield "fixid", f"fixid: {parameter.name} is one value: one key to an entry"
+        for item in items:
+            if parameter.text != (item.type == "str"):
+                a, b = ("text", "a number") if parameter.text else ("a number", "text")
+                yield (
+                    "fixid",
+                    f"fixid: {parameter.name} is {a}, {item.key} is {b if item.type != 'bool' else 'a switch'}",
+                )
+            elif entry.invert and item.type != "bool":
+                yield "invert", f"invert: {item.key} is not True or False; for numbers write scale: -1"
+            elif item.type not in ("float", "int") and (entry.scale is not None or entry.offset or entry.wrap):
+                yield "fixid", f"fixid: {item.key} is not a number: scale, offset and wrap do not apply"
+        if entry.scale is not None and not 1e-9 <= abs(entry.scale) <= 1e9:
+            yield "scale", "scale: expected a number other than 0, from 1e-9 to 1e9"
+        if not abs(entry.offset) <= 1e9:
+            yield "offset", "offset: expected a number up to 1e9"
+
+
+# -- ranking -----------------------------------------------------------------------------------------------------------
+
+
+def rankings(found: Map, table: Table) -> dict[str, list[str]]:
+    """The keys whose sources the map ranks: names below the connection's source, best first.
+
+    Nodes are called by their number; parameters, where several go to one key, by `parameter_source`.
+    """
+    entries: list[Received] = [*found.inputs, *found.encoders, *found.switches]
+    ranked: dict[str, list[str]] = {}
+    numbered: dict[str, list[tuple[int, int, str]]] = {}
+    for order, entry in enumerate(entries):
+        for key in filter(None, entry.keys):
+            if isinstance(entry.priority, list):
+                nodes = ranked.setdefault(key, [])
+                nodes += [str(node) for node in entry.priority if str(node) not in nodes]
+            elif isinstance(entry, Input):
+                name = parameter_source(entry, table)
+                rank = 1_000_000 if entry.priority is None else entry.priority
+                numbered.setdefault(key, []).append((rank, order, name))
+    for key, rows in numbered.items():
+        if len(rows) > 1 and key not in ranked and any(rank < 1_000_000 for rank, _, _ in rows):
+            ranked[key] = [name for _, _, name in sorted(rows)]
+    return ranked
+
+
+def parameter_source(entry: Entry, table: Table) -> str:
+    """What an entry's parameter is called in a source: ``"0x1C7"``, or ``"0x500.3"`` with an index."""
+    return f"0x{entry.parameter(table).identifier:03X}" + (f".{entry.index}" if entry.index else "")
+
+
+# -- the default -------------------------------------------------------------------------------------------------------
+
+#: Short names of the specification that are others here.
+NAMES = {
+    "ACLAT": "ALAT",
+    "ACLON": "ALONG",
+    "ACNOR": "ANORM",
+    "CTLMIX": "MIX",
+    "CTLTHR": "THR",
+    "GSDEV": "GSI",
+    "GSPEED": "GS",
+    "ID": "ACID",
+    "RALT": "AGL",
+    "VORDEV": "CDI",
+}
+#: Parameters without a short name.
+UNNAMED = {
+    "Cabin Temperature": "CAT",
+    "Generic Analog Measurement": "ANLG",
+    "Next Waypoint Identifier": "WPNAME",
+    "Next Waypoint Latitude": "WPLAT",
+    "Next Waypoint Longitude": "WPLON",
+    "Pitch Trim Control Position": "TRIMP",
+    "Roll Trim Control Position": "TRIMR",
+    "Static Pressure": "AIRPRESS",
+    "Tire Pressure": "TIREP",
+    "Turn Rate": "ROT",
+    "Yaw Trim Control Position": "TRIMY",
+}
+CYLINDERS = 18
+
+
+def _keys(parameter: Parameter) -> Iterator[tuple[str, int]]:
+    """The keys that a parameter may stand for, each with its index, whether they exist or not."""
+    number = parameter.number or ""
+    base = parameter.name.partition(" #")[0]
+    names = [NAMES.get(name, name) for name in parameter.fix_ids] + [n for n in (UNNAMED.get(base),) if n]
+    for name in names:
+        if parameter.index_name == "Cylinder":
+            yield from ((f"{name}{number}{cylinder + 1}", cylinder) for cylinder in range(CYLINDERS))
+            continue
+        yield f"{name}{number}", 0
+        if number == 1:
+            yield name, 0
+    if base == "VHF Com Frequency":
+        yield f"COMACTFREQ{number}", 0
+        yield f"COMSTDFREQ{number}", 1
+
+
+def default(table: Table, database: Database) -> dict[str, Any]:
+    """The map for every key that the database and the table have in common, as it would be written."""
+    inputs: list[dict[str, Any]] = []
+    encoders: list[dict[str, Any]] = []
+    switches: list[dict[str, Any]] = []
+    for parameter in table:
+        canid = parameter.identifier
+        if parameter.name == "Time":
+            keys = [key if key in database else "" for key in ("TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS")]
+            if any(keys):
+                inputs.append({"canid": canid, "index": 0, "fixid": ",".join(keys)})
+        elif parameter.name.startswith("Encoder Input #"):
+            keys = _present(database, (f"ENC{2 * parameter.number - 1}", f"ENC{2 * parameter.number}"))
+            if keys:
+                encoders.append({"canid": canid, "index": 0, "fixid": ",".join(keys)})
+        elif parameter.name.startswith("Generic Switches #"):
+            count = bits(parameter)
+            first = (parameter.number - 1) * count + 1
+            keys = _present(database, (f"BTN{n}" for n in range(first, first + count)))
+            if keys:
+                switches.append({"canid": canid, "index": 0, "fixid": ",".join(keys)})
+        else:
+            for key, index in _keys(parameter):
+                if key in database and _can_be(parameter, database.item(key)):
+                    inputs.append({"canid": canid, "index": index, "fixid": key})
+    return {"inputs": inputs, "encoders": encoders, "switches": switches}
+
+
+def _present(database: Database, keys: Iterable[str]) -> list[str]:
+    return [key for key in keys if key in database]
+
+
+def _can_be(parameter: Parameter, item: Item) -> bool:
+    if not parameter.type or (len(parameter.parts) > 1 and not parameter.text):
+        return False
+    return item.type == "str" if parameter.text else item.type in ("float", "int")
+
+
+def as_text(table: Table, database: Database) -> str:
+    """The default map as one would write it."""
+    lines = [f"# CAN-FIX parameters and keys, by the table of {table.revision}."]
+    for section, entries in default(table, database).items():
+        lines.append(f"{section}:")
+        for entry in entries:
+            keys = entry["fixid"] if "," not in entry["fixid"] else f'"{entry["fixid"]}"'
+            where = f"canid: 0x{entry['canid']:03X}, index: {entry['index']}, fixid: {keys}"
+            lines.append(f"  - {{{where}}}  # {table[entry['canid']].name}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,477 @@
+"""The gateway as a node among others on a CAN-FIX bus: what it owes them, and what it knows of them.
+
+Sans-I/O: messages and the passing of time go in, frames come out, the clock is injected. A `Node` answers
+identification, bit rate, node id, disable, enable, report and configuration messages, sends its status once a second,
+and keeps a table of the nodes it hears. What a babbling node can cost is bounded: answers, nodes, everything.
+
+`load_state` and `save_state` keep what has to survive a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix.table import CURRENT, Field
+
+__all__ = ["Command", "Identity", "Node", "Seen", "State", "load_state", "save_state", "state_file"]
+
+#: What other nodes may be allowed to tell this one.
+Command = Literal["disable", "report", "node-id", "bit-rate", "configuration"]
+
+HEARTBEAT = 1000  # ms between two node status messages
+SURVEY = 2.0  # seconds over which rates are counted
+SILENT = 10.0  # seconds after which a node, or a conflict, is not there any more
+ANSWERS = 50.0  # a second, at most; and as many at once
+REPORT_INTERVAL = 1.0  # seconds between two reports, at least
+DESCRIPTION_INTERVAL = 2.0  # seconds between two times that the description is sent
+QUESTIONS = 3  # how often a node is asked who it is
+ASK_INTERVAL = 2.0  # seconds between two questions
+RATE_PAUSE = 1.0  # seconds of silence at a new bit rate
+RATES_COUNTED = 4096  # pairs of parameter and node
+STATUS_KEPT = 16  # kinds of node status from one node
+CONFLICTS_KEPT = 64
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this node says it is: numbers as in `protocol.NodeIdentity`, description in printable ASCII."""
+
+    device: int = 0xB6
+    model: int = 0
+    firmware: int = 0
+    description: str = ""
+    table: int = CURRENT
+
+
+class State(msgspec.Struct, kw_only=True):
+    """What survives a restart. `node` and `bitrate` (bits per second) were told over the bus, and hold for as long as
+    the configuration says what it said then; None means as configured."""
+
+    node: int | None = None
+    bitrate: int | None = None
+    disabled: frozenset[int] = frozenset()
+    heartbeat: int = HEARTBEAT
+    sending: bool = True
+    configured_node: int | None = None
+    configured_bitrate: int | None = None
+
+
+class Seen(msgspec.Struct, kw_only=True):
+    """What is known of another node. Times are monotonic seconds; `rates` are messages a second, by parameter."""
+
+    node: int
+    first: float
+    last: float
+    identity: cf.NodeIdentity | None = None
+    description: str = ""
+    status: dict[str, Any] = {}
+    alarms: int = 0
+    alarm: int | None = None
+    alarm_at: float = float("-inf")
+    rates: dict[int, float] = {}
+    asked: int = 0
+    asked_at: float = float("-inf")
+
+
+#: What can be asked and told with configuration messages, by key: the field, and whether it can be set.
+SETTINGS: dict[int, tuple[Field, bool]] = {
+    0: (Field("Revision of the parameter table", "UINT"), False),
+    1: (Field("Time between node status messages", "UINT", 1, "ms", 200, 2000), True),
+    2: (Field("Send parameters", "BYTE", 1, "", 0, 1), True),
+    3: (Field("Time since the start", "UDINT", 1, "s"), False),
+    4: (Field("Nodes on the bus", "USHORT"), False),
+}
+UNKNOWN_KEY, READ_ONLY, OUT_OF_RANGE, WRONG_TYPE = 1, 2, 3, 4
+
+
+class Node:
+    """This node. Every method may be called from any thread, but `count` only from the one that receives.
+
+    `bitrate` is the configured one, in bits per second, None when there is no changing it. `refuses` may say, in words,
+    why a command that the configuration allows must not be obeyed now. After each call look at `changed` (the state is
+    to be saved), `report_due` and `new_bitrate`, and reset them.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        identity: Identity,
+        clock: Callable[[], float],
+        state: State | None = None,
+        obey: Collection[str] = ("disable", "report"),
+        produced: Collection[int] = (),
+        bitrate: int | None = None,
+        refuses: Callable[[Command], str] = lambda command: "",
+    ) -> None:
+        self.identity = identity
+        self.clock = clock
+        self.state = state or State()
+        self.obey = frozenset(obey)
+        #: Identifiers of the parameters that are ours to send.
+        self.produced = produced
+        if self.state.configured_node != number:
+            self.state.node = None
+        if self.state.configured_bitrate != bitrate:
+            self.state.bitrate = None
+        self.state.configured_node, self.state.configured_bitrate = number, bitrate
+        self.id = self.state.node or number
+        self.bitrate = self.state.bitrate or bitrate
+        self.nodes: dict[int, Seen] = {}
+        #: Identifier -> nodes that send it, all at the same time, and when that was last seen.
+        self.conflicts: dict[int, tuple[tuple[int, ...], float]] = {}
+        self.counts = dict.fromkeys(
+            ("requests", "requests refused", "requests ignored", "answers of others", "from our own id"), 0
+        )
+        self.changed = False
+        self.report_due = False
+        #: (who asked, bits per second) for a bit rate to change to; `rate_changed` answers.
+        self.new_bitrate: tuple[int, int] | None = None
+        #: Parameters counted since the last survey: identifier << 8 | node -> how many.
+        self.frames: dict[int, int] = {}
+        self._refuses = refuses
+        self._lock = threading.Lock()
+        self._descriptions = cf.Descriptions(longest=256, most=32)
+        now = clock()
+        self._started = now
+        self._heartbeat_at = now
+        self._surveyed = now
+        self._suspects: dict[int, tuple[int, ...]] = {}
+        self._budget = ANSWERS
+        self._budgeted = now
+        self._reported = self._described = self._twin = float("-inf")
+        self._handlers: dict[type, Callable[[Any, float], list[cf.Frame]]] = {
+            cf.NodeIdentification: self._identify,
+            cf.BitRateSet: self._set_bit_rate,
+            cf.NodeIdSet: self._set_id,
+            cf.DisableParameter: self._disable,
+            cf.EnableParameter: self._disable,
+            cf.NodeReport: self._report,
+            cf.UpdateFirmware: self._cannot,
+            cf.TwoWayConnection: self._cannot,
+            cf.ConfigurationQuery: self._query,
+            cf.ConfigurationSet: self._set,
+        }
+
+    # -- what is asked of it -------------------------------------------------------------------------------------------
+
+    def may_send(self, identifier: int) -> bool:
+        """Whether a parameter is neither disabled nor all of them switched off."""
+        return self.state.sending and identifier not in self.state.disabled
+
+    def trouble(self) -> str:
+        """Empty when all is well with the nodes; otherwise what is not."""
+        now = self.clock()
+        if now - self._twin < SILENT:
+            return f"another node has our id, {self.id}"
+        alarms = [seen for seen in list(self.nodes.values()) if now - seen.alarm_at < SILENT]
+        return f"alarm from node {alarms[0].node}: code {alarms[0].alarm}" if alarms else ""
+
+    def status(self) -> dict[str, Any]:
+        """Everything known of the nodes, for people."""
+        now = self.clock()
+        nodes: dict[str, Any] = {}
+        for seen in sorted(self.nodes.values(), key=lambda s: s.node):
+            identity = seen.identity
+            facts: dict[str, Any] = {"last seen": round(now - seen.last, 1)}
+            if identity is not None:
+                facts |= {"type": f"0x{identity.device:02X}", "model": identity.model, "firmware": identity.firmware}
+            facts["description"] = seen.description
+            facts |= seen.status
+            if seen.alarms:
+                facts |= {"alarms": seen.alarms, "alarm": seen.alarm}
+            facts["rates"] = {f"0x{identifier:03X}": rate for identifier, rate in sorted(seen.rates.items())}
+            nodes[str(seen.node)] = facts
+        conflicts = {
+            f"0x{identifier:03X}": f"nodes {' and '.join(map(str, senders))}"
+            for identifier, (senders, at) in sorted(self.conflicts.copy().items())
+            if now - at < SILENT
+        }
+        return {
+            "node": self.id,
+            "disabled": [f"0x{identifier:03X}" for identifier in sorted(self.state.disabled)],
+            "sending": self.state.sending,
+            **self.counts,
+            "conflicts": conflicts,
+            "nodes": nodes,
+        }
+
+    # -- what it hears -------------------------------------------------------------------------------------------------
+
+    def count(self, identifier: int, node: int) -> None:
+        """A parameter has come from `node`."""
+        frames, key = self.frames, identifier << 8 | node
+        try:
+            frames[key] += 1
+        except KeyError:
+            if len(frames) < RATES_COUNTED:
+                frames[key] = 1
+
+    def receive(self, message: cf.Outcome) -> list[cf.Frame]:
+        """Take any message but a parameter's value; returns the frames to send for it."""
+        node = _sender(message)
+        if not node:
+            return []
+        with self._lock:
+            now = self.clock()
+            if node == self.id:
+                self.counts["from our own id"] += 1
+                self._twin = now
+                return []
+            seen = self._see(node, now)
+            handler = self._handlers.get(type(message))
+            if handler is not None:
+                if not message.is_for(self.id):  # type: ignore[union-attr]
+                    return []
+                self.counts["requests"] += 1
+                self._budget = min(ANSWERS, self._budget + (now - self._budgeted) * ANSWERS)
+                self._budgeted = now
+                if self._budget < 1:
+                    self.counts["requests ignored"] += 1
+                    return []
+                self._budget -= 1
+                return handler(message, now)
+            self._note(seen, message)
+            return []
+
+    def _see(self, node: int, now: float) -> Seen:
+        seen = self.nodes.get(node)
+        if seen is None:
+            seen = self.nodes[node] = Seen(node=node, first=now, last=now)
+        seen.last = now
+        return seen
+
+    def _note(self, seen: Seen, message: cf.Outcome) -> None:
+        """What a node says of itself."""
+        if isinstance(message, cf.NodeIdentity):
+            seen.identity = message
+        elif isinstance(message, cf.NodeDescription):
+            text = self._descriptions.feed(message)
+            if text is not None:
+                seen.description = "".join(c if c.isprintable() else "?" for c in text)
+        elif isinstance(message, cf.NodeStatus):
+            if message.name in seen.status or len(seen.status) < STATUS_KEPT:
+                value = message.value
+                seen.status[message.name] = value.hex() if isinstance(value, bytes) else value
+        elif isinstance(message, cf.NodeAlarm):
+            seen.alarms += 1
+            seen.alarm, seen.alarm_at = message.code, seen.last
+        elif isinstance(message, cf.Answer):
+            self.counts["answers of others"] += 1
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> float:
+        """The monotonic time at which `tick` has something to do."""
+        return min(self._heartbeat_at, self._surveyed + SURVEY)
+
+    def tick(self) -> list[cf.Frame]:
+        """What is to be sent now."""
+        with self._lock:
+            now = self.clock()
+            frames: list[cf.Frame] = []
+            if now >= self._heartbeat_at:
+                interval = self.state.heartbeat / 1000
+                self._heartbeat_at = max(self._heartbeat_at, now - interval) + interval  # late, one is enough
+                frames.append(cf.NodeStatus(self.id, 0, 0).encode())
+            if now - self._surveyed >= SURVEY:
+                self._survey(now)
+                frames += self._ask(now)
+            return frames
+
+    def _survey(self, now: float) -> None:
+        """Turn what was counted into rates, and find parameters with two senders."""
+        counted, self.frames = self.frames, {}
+        elapsed, self._surveyed = now - self._surveyed, now
+        senders: dict[int, list[int]] = {}
+        rates: dict[int, dict[int, float]] = {}
+        for key, times in list(counted.items()):
+            identifier, node = key >> 8, key & 255
+            senders.setdefault(identifier, []).append(node)
+            rates.setdefault(node, {})[identifier] = round(times / elapsed, 1)
+        for node in rates:
+            if node:
+                self._see(node, now)
+        for seen in self.nodes.values():
+            seen.rates = rates.get(seen.node, {})
+        # Twice in a row: one node may have taken over from another.
+        suspects = {identifier: tuple(sorted(nodes)) for identifier, nodes in senders.items() if len(nodes) > 1}
+        for identifier, nodes in suspects.items():
+            if identifier in self._suspects and (identifier in self.conflicts or len(self.conflicts) < CONFLICTS_KEPT):
+                self.conflicts[identifier] = nodes, now
+        self._suspects = suspects
+        for identifier in [i for i, (_, at) in self.conflicts.items() if now - at > SILENT]:
+            del self.conflicts[identifier]
+
+    def _ask(self, now: float) -> list[cf.Frame]:
+        """Ask a few of the nodes that are there, and have not said who they are."""
+        unknown = [
+            seen
+            for seen in self.nodes.values()
+            if seen.identity is None
+            and seen.asked < QUESTIONS
+            and now - seen.last < SILENT
+            and now - seen.asked_at >= ASK_INTERVAL
+        ][:4]
+        for seen in unknown:
+            seen.asked += 1
+            seen.asked_at = now
+        return [cf.NodeIdentification(self.id, seen.node).encode() for seen in unknown]
+
+    # -- requests: held is the lock ------------------------------------------------------------------------------------
+
+    def _obeys(self, command: Command) -> bool:
+        if command in self.obey and not self._refuses(command):
+            return True
+        self.counts["requests refused"] += 1
+        return False
+
+    def _answer(self, request: cf.Request, error: int = 0, data: bytes = b"") -> list[cf.Frame]:
+        return [cf.Answer(self.id, request.source, request.control, error, data).encode()]
+
+    def _identify(self, request: cf.NodeIdentification, now: float) -> list[cf.Frame]:
+        me = self.identity
+        frames = [cf.NodeIdentity(self.id, request.source, me.device, me.firmware, me.model).encode()]
+        if me.description and now - self._described >= DESCRIPTION_INTERVAL:
+            self._described = now
+            frames += [packet.encode() for packet in cf.describe(me.description, self.id, request.source)]
+        return frames
+
+    def _set_bit_rate(self, request: cf.BitRateSet, now: float) -> list[cf.Frame]:
+        kbps = request.kbps
+        if kbps is None or self.bitrate is None or self.new_bitrate or not self._obeys("bit-rate"):
+            return self._answer(request, 0xFF)
+        if kbps * 1000 == self.bitrate:
+            return self._answer(request)
+        self.new_bitrate = request.source, kbps * 1000
+        return []
+
+    def rate_changed(self, destination: int, bitrate: int, error: bool) -> list[cf.Frame]:
+        """The answer to the request behind `new_bitrate`, to be sent `RATE_PAUSE` after the change to `bitrate`, or
+        after the return from it in `error`."""
+        with self._lock:
+            self.new_bitrate = None
+            if not error:
+                self.bitrate = self.state.bitrate = bitrate
+                self.changed = True
+            return [cf.Answer(self.id, destination, cf.BitRateSet.control, 0xFF if error else 0).encode()]
+
+    def _set_id(self, request: cf.NodeIdSet, now: float) -> list[cf.Frame]:
+        taken = self.nodes.get(request.node)
+        if not self._obeys("node-id") or request.node == 0 or (taken is not None and now - taken.last < SILENT):
+            return []
+        self.id = self.state.node = request.node
+        self.changed = True
+        return self._answer(request)
+
+    def _disable(self, request: cf.DisableParameter | cf.EnableParameter, now: float) -> list[cf.Frame]:
+        identifier = request.parameter_id
+        if identifier not in self.produced or not self._obeys("disable"):
+            return self._answer(request, 1)
+        if isinstance(request, cf.DisableParameter):
+            disabled = self.state.disabled | {identifier}
+        else:
+            disabled = self.state.disabled - {identifier}
+        self.changed |= disabled != self.state.disabled
+        self.state.disabled = disabled
+        return self._answer(request)
+
+    def _report(self, request: cf.NodeReport, now: float) -> list[cf.Frame]:
+        if now - self._reported >= REPORT_INTERVAL and self._obeys("report"):
+            self._reported = now
+            self.report_due = True
+        return []
+
+    def _cannot(self, request: cf.Request, now: float) -> list[cf.Frame]:
+        self.counts["requests refused"] += 1
+        return self._answer(request, 1)
+
+    def _query(self, request: cf.ConfigurationQuery, now: float) -> list[cf.Frame]:
+        if request.key not in SETTINGS:
+            return self._answer(request, UNKNOWN_KEY)
+        values = (
+            self.identity.table,
+            self.state.heartbeat,
+            int(self.state.sending),
+            int(now - self._started),
+            sum(now - seen.last < SILENT for seen in self.nodes.values()),
+        )
+        return self._answer(request, data=SETTINGS[request.key][0].write(values[request.key]))
+
+    def _set(self, request: cf.ConfigurationSet, now: float) -> list[cf.Frame]:
+        if request.key not in SETTINGS:
+            return self._answer(request, UNKNOWN_KEY)
+        field, can_be_set = SETTINGS[request.key]
+        if not can_be_set or not self._obeys("configuration"):
+            return self._answer(request, READ_ONLY)
+        if len(request.data) < field.size or any(request.data[field.size :]):
+            return self._answer(request, WRONG_TYPE)
+        value = int.from_bytes(request.data[: field.size], "little")
+        if not (field.min or 0) <= value <= (field.max or 0):
+            return self._answer(request, OUT_OF_RANGE)
+        if request.key == 1:
+            self.state.heartbeat = value
+        else:
+            self.state.sending = bool(value)
+        self.changed = True
+        return self._answer(request)
+
+
+def _sender(message: cf.Outcome) -> int:
+    """Who sent it; 0 when that cannot be told."""
+    if isinstance(message, cf.NodeSpecific):
+        return message.source
+    if isinstance(message, (cf.ParameterUpdate, cf.NodeAlarm)):
+        return message.node
+    return 0
+
+
+# -- what survives a restart -------------------------------------------------------------------------------------------
+
+
+def state_file(name: str, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the connection `name` keeps its state: in the service's state directory, else in the user's."""
+    directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if not directory:
+        directory = os.path.join(environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "fixgw")
+    safe = "".join(c if c.isalnum() or c in "-_." else f"%{ord(c):02x}" for c in name)
+    return Path(directory) / f"canfix-{safe}.json"
+
+
+def load_state(path: Path) -> State:
+    """What was saved; a fresh state when there is nothing. Raises ValueError for what makes no sense, OSError."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return State()
+    state = msgspec.json.decode(data, type=State)
+    if not (state.node is None or 1 <= state.node <= 255) or not 200 <= state.heartbeat <= 2000:
+        raise ValueError("node id or heartbeat out of range")
+    if state.bitrate not in (None, 125_000, 250_000, 500_000, 1_000_000):
+        raise ValueError("no such bit rate")
+    return state
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write it, all or nothing, and be sure of it. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(msgspec.json.encode(state))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # the new name too
+        finally:
+            os.close(directory)
+    finally:
+        temporary.unlink(missing_ok=True)

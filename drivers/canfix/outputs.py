@@ -1,0 +1,276 @@
+"""From the database onto the bus: what is written becomes parameters, or Parameter Set messages. Any thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from fixgw import quorum
+from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, Clock, Database, Item, Reading, Subscription, Value
+from fixgw.drivers.canfix import mapping
+from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix.inputs import SET
+from fixgw.drivers.canfix.node import Node
+from fixgw.drivers.canfix.table import Parameter, Payload, Table
+from fixgw.errors import BadValue
+
+__all__ = ["Output", "Outputs"]
+
+RATE = 20.0  # messages a second of what is measured, unless the map says otherwise
+NEVER = float("inf")
+Heard = dict[tuple[str, str], "Value | None"]
+
+
+class Outputs:
+    """Every output of one map. `tick` sends what had to wait; the rest is sent by whoever writes the database."""
+
+    def __init__(
+        self,
+        found: mapping.Map,
+        table: Table,
+        database: Database,
+        source: str,
+        node: Node,
+        heard: Heard,
+        send: Callable[[cf.Frame], bool],
+        wake: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self.aux_name = found.aux_name
+        self.database = database
+        self.prefix = source + "/"
+        self.node = node
+        self.heard = heard
+        self.send = send
+        self.wake = wake
+        self.clock = clock
+        self.counts = dict.fromkeys(("sent", "held back by the bus", "unsendable"), 0)
+        #: What could not be sent last, and why.
+        self.trouble = ""
+        self.outputs = []
+        for entry in found.outputs:
+            items = [database.item(key) if key in database else None for key in entry.keys]
+            if any(items):
+                self.outputs.append(Output(self, entry, entry.parameter(table), items))
+
+    @property
+    def produced(self) -> set[int]:
+        """The identifiers of the parameters that are ours to send."""
+        return {output.parameter.identifier for output in self.outputs if output.entry.owner}
+
+    def open(self) -> None:
+        for output in self.outputs:
+            output.open()
+
+    def close(self) -> None:
+        for output in self.outputs:
+            output.close()
+
+    def report(self) -> None:
+        """Send every parameter that is ours, and its meta data."""
+        for output in self.outputs:
+            output.report()
+
+    def tick(self) -> float:
+        """Send what is due; returns the monotonic time of what is next."""
+        return min((output.tick() for output in self.outputs), default=NEVER)
+
+
+class Output:
+    """One parameter, from one key, or from several switches."""
+
+    def __init__(self, outputs: Outputs, entry: mapping.Output, parameter: Parameter, items: list[Item | None]) -> None:
+        self.entry = entry
+        self.parameter = parameter
+        self._all = outputs
+        self._items = items
+        self._switches = mapping.is_switches(parameter) and any(i is not None and i.type == "bool" for i in items)
+        self._convert = _converter(entry, parameter, next(item for item in items if item is not None))
+        discrete = parameter.text or mapping.is_switches(parameter)
+        rate = (0.0 if discrete else RATE) if entry.rate_limit is None else entry.rate_limit
+        self._interval = 1 / rate if rate else 0.0
+        self._lock = threading.Lock()
+        self._subscriptions: list[Subscription] = []
+        self._free_at = float("-inf")  # when the rate limit lets the next one go
+        self._repeat_at = NEVER
+        self._waiting = False  # a value for the rate limit
+        self._last: bytes | None = None  # what was sent, without the node
+        self._metas: set[int] = set()  # that are to be sent
+        self._aux: dict[str, int] = {}
+        first = items[0]
+        if entry.owner and first is not None and not self._switches:
+            self._aux = {aux: n for n, meta in parameter.metas.items() if (aux := outputs.aux_name(meta)) in first.aux}
+
+    def open(self) -> None:
+        for item in filter(None, self._items):
+            self._subscriptions.append(
+                self._all.database.subscribe(item.key, self._written, self._aux_written if self._aux else None)
+            )
+
+    def close(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.close()
+
+    def report(self) -> None:
+        if self.entry.owner:
+            with self._lock:
+                self._last = None
+                self._metas.update(n for aux, n in self._aux.items() if self._items[0].aux[aux] is not None)  # type: ignore[union-attr]
+                self._waiting = self._told
+            self._all.wake()
+
+    @property
+    def _told(self) -> bool:
+        """Whether there is anything to say yet."""
+        return any(item is not None and item.reading.source for item in self._items)
+
+    @property
+    def _permitted(self) -> bool:
+        leads = quorum.leader or not self.entry.require_leader
+        return leads and self._all.node.may_send(self.parameter.identifier if self.entry.owner else 0)
+
+    # -- in the writer's thread ----------------------------------------------------------------------------------------
+
+    def _written(self, key: str, reading: Reading) -> None:
+        if reading.source.startswith(self._all.prefix) and not (self.entry.owner and reading.source.endswith(SET)):
+            return  # the bus knows it already
+        with self._lock:
+            if self._all.clock() >= self._free_at:
+                self._send()
+            elif not self._waiting:
+                self._waiting = True
+                self._all.wake()
+
+    def _aux_written(self, key: str, name: str, value: Value | None) -> None:
+        number = self._aux.get(name)
+        if number is None or value is None or self._all.heard.get((key, name)) == value:
+            return
+        with self._lock:
+            self._metas.add(number)
+        self._all.wake()
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> float:
+        now = self._all.clock()
+        with self._lock:
+            if now < self._free_at:
+                return min(self._free_at if self._waiting or self._metas else NEVER, self._repeat_at)
+            if self._waiting or now >= self._repeat_at:
+                self._last = None if now >= self._repeat_at else self._last
+                self._send()
+            metas, self._metas = self._metas, set()
+            for number in metas:
+                self._send_meta(number)
+            return self._repeat_at
+
+    def _send(self) -> None:
+        """Send the value as it is now; held: the lock."""
+        self._waiting = False
+        entry = self.entry
+        now = self._all.clock()
+        self._repeat_at = now + entry.repeat if entry.repeat else NEVER
+        if not self._permitted:
+            self._last = None
+            return
+        try:
+            readings = [item.reading if item is not None else None for item in self._items]
+            frame = self._frame(readings, self._all.node.id)
+        except (BadValue, ValueError) as error:
+            self._all.counts["unsendable"] += 1
+            self._all.trouble = str(error)
+            return
+        if frame is None:
+            return
+        said = frame.data[1:] if entry.owner else frame.data
+        if entry.on_change and said == self._last:
+            return
+        self._free_at = now + self._interval
+        if self._all.send(frame):
+            self._all.counts["sent"] += 1
+            self._last = said
+        else:
+            self._all.counts["held back by the bus"] += 1
+            self._last = None
+
+    def _frame(self, readings: list[Reading | None], node: int) -> cf.Frame | None:
+        """The message that says so; None when there is nothing to say. Raises `BadValue`."""
+        first = next(r for r in readings if r is not None)
+        if self._switches:
+            flags = 0
+            bits = 0
+            for number, reading in enumerate(readings):
+                if reading is not None:
+                    flags |= reading.flags & ~OLD  # a button that nobody has pressed is not suspect
+                    bits |= (bool(reading.value) != self.entry.invert) << number
+            payload: Payload = _packed(bits, self.parameter.parts)
+        else:
+            flags = first.flags
+            if not first.source:
+                return None
+            payload = self._convert(first.value)
+        if not self.entry.owner:
+            if flags & (BAD | FAIL | OLD):
+                return None
+            return cf.ParameterSet(node, self.parameter, self.entry.index, payload).encode()
+        return cf.update(
+            self.parameter,
+            payload,
+            node,
+            index=self.entry.index,
+            annunciate=bool(flags & ANNUNCIATE),
+            quality=bool(flags & (BAD | OLD)),
+            failure=bool(flags & FAIL),
+        ).encode()
+
+    def _send_meta(self, number: int) -> None:
+        item = self._items[0]
+        node = self._all.node
+        assert item is not None
+        value = next((item.aux[aux] for aux, n in self._aux.items() if n == number), None)
+        if value is None or not self._permitted:
+            return
+        try:
+            meta = cf.update(self.parameter, self._convert(value), node.id, index=self.entry.index, meta=number)
+            sent = self._all.send(meta.encode())
+        except (BadValue, ValueError) as error:
+            self._all.counts["unsendable"] += 1
+            self._all.trouble = str(error)
+        else:
+            self._all.counts["sent" if sent else "held back by the bus"] += 1
+
+
+def _packed(bits: int, parts: tuple[str, ...]) -> Payload:
+    sizes = [16 if part == "WORD" else 8 for part in parts]
+    numbers = []
+    for size in sizes:
+        numbers.append(bits & (1 << size) - 1)
+        bits >>= size
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
+def _converter(entry: mapping.Output, parameter: Parameter, item: Item) -> Callable[[Any], Payload]:
+    """What makes of the item's value one of the parameter's; may raise ValueError."""
+    if item.type == "str":
+        if parameter.text:
+            return lambda value: value
+        count = len(parameter.parts)
+        return lambda text: _parts(text, count)
+    if item.type == "bool":
+        return lambda value: int(value) ^ entry.invert
+    scale, offset, _ = mapping.conversion(entry, parameter, item)
+    if mapping.round_the_circle(parameter):
+        return lambda value: (value - offset) / scale % 360.0
+    if (scale, offset) == (1.0, 0.0):
+        return lambda value: value
+    return lambda value: (value - offset) / scale
+
+
+def _parts(text: str, count: int) -> tuple[int, ...]:
+    """The numbers in a time or a date; what it leaves out is 0."""
+    try:
+        numbers = [int(part) for part in text.replace("-", ":").split(":")]
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a time nor a date") from None
+    return tuple((numbers + [0] * count)[:count])
