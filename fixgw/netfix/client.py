@@ -149,7 +149,7 @@ class Client:
         port: int = PORT,
         timeout: float = 1.0,
         *,
-        reconnect: bool = False,
+        reconnect: bool = True,
         on_connect: Callable[[], object] | None = None,
         on_disconnect: Callable[[], object] | None = None,
     ) -> None:

@@ -161,7 +161,8 @@ class LineSplitter:
                 return raw.decode()
             except UnicodeDecodeError:
                 pass
-        return Garbage(sanitized(raw.decode("utf-8", "replace")))
+        text = sanitized(raw.decode("utf-8", "replace"))
+        return "@l" if text.startswith("@l") else Garbage(text)  # one client sends rubbish behind it
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------

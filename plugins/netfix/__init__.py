@@ -78,6 +78,7 @@ class Plugin(plugin.PluginBase):
         super().__init__(name, config, config_meta)
         self.server: Server | None = None
         self.links: list[Link] = []
+        self._trouble = ""
         self._thread: threading.Thread | None = None
 
     @property
@@ -113,6 +114,7 @@ class Plugin(plugin.PluginBase):
             reply_buffer=o.reply_buffer,
             stall_timeout=o.stall_timeout,
             collect_status=_collect_status,
+            alive=self._show_life,
             quit=self.quit,
             log=self.log,
         )
@@ -126,11 +128,15 @@ class Plugin(plugin.PluginBase):
         self._thread.start()
         self.log.info("listening on %s port %d", o.host, self.server.port)
 
+    def _show_life(self, now: float) -> None:
+        self.alive = now
+
     def _serve(self, server: Server) -> None:
         try:
             server.run()
-        except Exception:
-            self.log.exception("the server's thread has died")
+        except Exception as error:
+            self._trouble = f"the server's thread died: {error!r}"
+            self.log.exception("the server's thread died")
         finally:
             self.running = False
 
@@ -146,7 +152,8 @@ class Plugin(plugin.PluginBase):
             link.join()
 
     def health(self) -> str:
-        return "; ".join(f"not connected to {link.name}" for link in self.links if not (link.connected and link.alive))
+        lost = [f"not connected to {link.name}" for link in self.links if not (link.connected and link.alive)]
+        return self._trouble or "; ".join(lost)
 
     def get_status(self) -> Mapping[str, Any]:
         status = self.server.status() if self.server is not None else {}

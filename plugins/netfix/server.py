@@ -200,7 +200,7 @@ class Server:
     """Listens, and serves; made and started by the plugin.
 
     `open` binds (and raises `DeviceError`); `run` serves until `stop`, on the caller's thread. `source` begins the
-    source names of what clients write; `quit` is called for ``@xkill``.
+    source names of what clients write; `quit` is called for ``@xkill``, `alive` every second with the monotonic time.
     """
 
     def __init__(
@@ -220,6 +220,7 @@ class Server:
         reply_buffer: int = 262144,
         stall_timeout: float = 60.0,
         collect_status: Callable[[], Mapping[str, Any]] = dict,
+        alive: Callable[[float], None] = lambda now: None,
         quit: Callable[[], None] = lambda: None,
         log: logging.Logger | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -235,6 +236,7 @@ class Server:
         self.stall_timeout = stall_timeout
         self.log = log or logging.getLogger(__name__)
         self._allow, self._write, self._admin = ([network(n) for n in names] for names in (allow, write, admin))
+        self._alive = alive
         self._quit = quit
         self._clock = clock
         self._rates = dict(rate_limit or {})
@@ -278,9 +280,9 @@ class Server:
     def open(self) -> None:
         """Bind and listen; `port` is then the actual one. Raises `DeviceError` when the address cannot be had."""
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(
-                self.host or None, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
+            found = socket.getaddrinfo(self.host or None, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            found.sort(key=lambda entry: entry[0] != socket.AF_INET)  # localhost is 127.0.0.1 for most clients
+            family, kind, protocol, _, address = found[0]
             listener = socket.socket(family, kind, protocol)
         except OSError as error:
             raise DeviceError(f"cannot listen on {self.host} port {self.port}: {error.strerror or error}") from error
@@ -372,6 +374,7 @@ class Server:
         return max(0.0, min(self._housekeeping, self._next_release) - now)
 
     def _keep_house(self, now: float) -> None:
+        self._alive(now)
         if not self._accepting:
             self._accept_again()
         for peer in list(self._peers.values()):

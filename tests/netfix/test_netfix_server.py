@@ -29,6 +29,7 @@ Wait = Callable[[Callable[[], object]], None]
     [
         ("@l", "@l9;0;IAS,ALT,FREE,COUNT,BTN1,ACID,BARO,MARK,ZZLOADER"),
         ("@lrubbish", "@l9;0;IAS,ALT,FREE,COUNT,BTN1,ACID,BARO,MARK,ZZLOADER"),
+        ("@l\0\x80", "@l9;0;IAS,ALT,FREE,COUNT,BTN1,ACID,BARO,MARK,ZZLOADER"),
         ("@l\r", "@l9;0;IAS,ALT,FREE,COUNT,BTN1,ACID,BARO,MARK,ZZLOADER"),
         ("@rIAS", "@rIAS;0.0;01000"), ("@rBTN1", "@rBTN1;False;01000"), ("@rACID", "@rACID;;01000"),
         ("@rIAS\r", "@rIAS;0.0;01000"),
@@ -715,6 +716,11 @@ def test_a_server_whose_thread_dies_is_not_running(
     monkeypatch.setattr(gateway.plugin.server, "_keep_house", broken)
     wait_for(lambda: not gateway.plugin.running)
     assert client.closed()
+    assert gateway.plugin.health() == "the server's thread died: RuntimeError('out of order')"
+
+
+def test_a_working_server_shows_life(gateway: Gateway, wait_for: Wait) -> None:
+    wait_for(lambda: gateway.plugin.alive is not None)
 
 
 def test_a_write_that_nobody_has_subscribed_to_does_not_meet_the_server(gateway: Gateway) -> None:
