@@ -92,7 +92,7 @@ class BusConflict(FixgwError, ValueError):
     """Two connections want one bus with different options."""
 
 
-Received = Callable[[Sequence[Frame]], None]
+Received = Callable[[Sequence[Frame]], object]
 
 
 class Tap:

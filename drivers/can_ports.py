@@ -116,24 +116,22 @@ class SocketCanPort(Port):
         if not self._ready.poll(timeout * 1000):
             return []
         now = time.monotonic()
-        frames: list[Frame] = []
         receive = self._socket.recv
+        raws: list[bytes] = []
         try:
             raw, ancillary, _, _ = self._socket.recvmsg(_FD_SIZE, 64)
             self._see_overflow(ancillary)
-            while True:
-                if frame := unpack(raw, now):
-                    frames.append(frame)
-                if len(frames) >= BATCH:
-                    break
+            while len(raws) < BATCH - 1:
+                raws.append(raw)
                 raw = receive(_FD_SIZE)
+            raws.append(raw)
         except BlockingIOError:
             pass
         except OSError as error:
-            if not frames:
+            if not raws:
                 raise _explained(error, self._channel) from error
             self._error = error  # the kernel says it only once, and the frames before it are good
-        return frames
+        return [frame for raw in raws if (frame := unpack(raw, now))]
 
     def write(self, frame: Frame) -> bool:
         try:
@@ -409,10 +407,14 @@ class SocketcandPort(PythonCanPort):
 
     def read(self, timeout: float) -> list[Frame]:
         frames = super().read(timeout)
-        if not frames and self._socket is not None:  # python-can does not see that the server has gone
-            with suppress(BlockingIOError):
-                if not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                    raise DeviceError("the socketcand server has closed the connection")
+        sock = self._socket
+        if (
+            not frames
+            and sock is not None
+            and select.select([sock], [], [], 0)[0]
+            and not sock.recv(1, socket.MSG_PEEK)
+        ):
+            raise DeviceError("the socketcand server has closed the connection")  # python-can does not see it
         return frames
 
     def close(self) -> None:
