@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,6 +113,7 @@ class Output(Scaled, frozen=True, kw_only=True):
     repeat: Annotated[float, Meta(ge=0, le=3600, description="Seconds after which it is sent again; 0 = never")] = 0.0
 
 
+SECTIONS: dict[str, type[Entry]] = {"inputs": Input, "encoders": Encoder, "switches": Switches, "outputs": Output}
 Received = Input | Encoder | Switches
 
 
@@ -196,11 +198,10 @@ def read(path: str | os.PathLike[str], table: Table, database: Database) -> tupl
     found = Map()
     if isinstance(value, dict):
         value = {section: entries for section, entries in value.items() if entries is not None}
-        wrong = list(options.problems(value, Map, at))
-        reader.problems += wrong
-        if not wrong:
+        reader.problems += options.problems(value, Map, at)
+        reader.problems += _Checks(value, at, table, database).problems()
+        if not reader.problems:
             found = msgspec.convert(value, Map)
-            reader.problems += _Checks(found, at, table, database).problems()
     elif value is not None or not at.partial:
         reader.report(at, f"expected a mapping with inputs: or outputs:, got {described(value)}")
     return found, reader.sorted_problems()
@@ -213,28 +214,34 @@ def _home(path: Path) -> Path:
 
 
 class _Checks:
-    """What is wrong with the entries of a map: with identifiers, keys, types, and all of them together."""
+    """What is wrong with the entries of a map that have the right form: identifiers, keys, types, and all together."""
 
-    def __init__(self, found: Map, at: Positions, table: Table, database: Database) -> None:
-        self.map = found
+    def __init__(self, value: dict[Any, Any], at: Positions, table: Table, database: Database) -> None:
         self.at = at
         self.table = table
         self.database = database
+        self.ignore_missing = value.get("ignore_fixid_missing") is True
+        replacements = value.get("meta replacements")
+        self.replacements = replacements if isinstance(replacements, dict) else {}
+        #: Section -> the entries of the right form, each with its position and what messages call it.
+        self.entries: dict[str, list[tuple[Any, Positions, str]]] = {}
+        for section, kind in SECTIONS.items():
+            rows = self.entries[section] = []
+            entries = value.get(section)
+            for number, entry in enumerate(entries if isinstance(entries, list) else ()):
+                with suppress(msgspec.ValidationError):
+                    rows.append((msgspec.convert(entry, kind), at[section][number], f"{section}[{number}]"))
 
     def problems(self) -> Iterator[Problem]:
         yield from self._meta_replacements()
-        for section in ("inputs", "encoders", "switches", "outputs"):
-            entries: list[Any] = getattr(self.map, section)
-            for number, entry in enumerate(entries):
-                at = self.at[section][number]
-                where = f"{section}[{number}]"
-                yield from (at.at([field]).problem(f"{where}: {text}") for field, text in self._entry(entry))
-            twice = Counter((self._identity(e), e.keys if section == "inputs" else ()) for e in entries)
-            for number, entry in enumerate(entries):
-                if twice.pop((self._identity(entry), entry.keys if section == "inputs" else ()), 1) > 1:
-                    yield self.at[section][number].problem(
-                        f"{section}[{number}]: there is a second entry like this one"
-                    )
+        for section, entries in self.entries.items():
+            first: dict[Any, int] = {}
+            for entry, at, name in entries:
+                yield from (at.at([field]).problem(f"{name}: {field}: {text}") for field, text in self._entry(entry))
+                # One parameter may go to several keys, but only one thing may become a parameter.
+                same = (*self._identity(entry), entry.keys if section == "inputs" else ())
+                if first.setdefault(same, at.line) != at.line:
+                    yield at.problem(f"{name}: like the one in line {first[same]}")
         yield from self._priorities()
 
     def _identity(self, entry: Entry) -> tuple[Any, int]:
@@ -247,29 +254,29 @@ class _Checks:
         metas = {meta.lower(): meta for parameter in self.table for meta in parameter.metas.values()}
         names = {name for item in self.database.items() for name in item.aux}
         section = self.at.at(["meta replacements"])
-        for meta, aux in self.map.meta_replacements.items():
-            if meta.lower() not in metas:
-                known = did_you_mean(meta, metas.values())
+        for meta, aux in self.replacements.items():
+            if str(meta).lower() not in metas:
+                known = did_you_mean(str(meta), metas.values())
                 yield section.keys.get(meta, section).problem(f"no parameter has meta data {meta!r}{known}")
-            if aux not in names and not self.map.ignore_fixid_missing:
+            if isinstance(aux, str) and aux not in names and not self.ignore_missing:
                 yield section.at([meta]).problem(f"no item has an aux value {aux!r}{did_you_mean(aux, names)}")
 
     def _priorities(self) -> Iterator[Problem]:
-        listed: dict[str, list[Any]] = {}
-        for section in ("inputs", "encoders", "switches"):
-            for number, entry in enumerate(getattr(self.map, section)):
-                at = self.at[section][number].at(["priority"])
-                for key in filter(None, entry.keys) if entry.priority is not None else ():
-                    listed.setdefault(key, []).append(entry.priority)
-                    item = self.database.item(key) if key in self.database else None
-                    if item is not None and item.definition.sources:
-                        yield at.problem(
-                            f"{key}: the database definition ranks its sources already; rank the nodes there"
-                        )
-                    if any(isinstance(p, list) != isinstance(entry.priority, list) for p in listed[key]):
-                        yield at.problem(f"{key}: a list of nodes in one entry and a number in another")
-                if isinstance(entry.priority, list) and len(set(entry.priority)) < len(entry.priority):
-                    yield at.problem("priority: the same node twice")
+        kinds: dict[str, set[type]] = {}
+        for entry, at, name in (row for section, rows in self.entries.items() if section != "outputs" for row in rows):
+            priority = entry.priority
+            if priority is None:
+                continue
+            at = at.at(["priority"])
+            if isinstance(priority, list) and len(set(priority)) < len(priority):
+                yield at.problem(f"{name}: priority: the same node twice")
+            for key in filter(None, entry.keys):
+                if key in self.database and self.database.item(key).definition.sources:
+                    ranked = "the database definition ranks its sources already; rank the nodes there"
+                    yield at.problem(f"{name}: priority: {key}: {ranked}")
+                kinds.setdefault(key, set()).add(type(priority))
+                if len(kinds[key]) > 1:
+                    yield at.problem(f"{name}: priority: {key}: a list of nodes in one entry, a number in another")
 
     # -- one entry: pairs (field, message) -----------------------------------------------------------------------------
 
@@ -277,10 +284,10 @@ class _Checks:
         try:
             parameter = entry.parameter(self.table)
         except UnknownKey as error:
-            yield "canid", f"canid: {error}{self._other_revision(entry)}"
+            yield "canid", f"{error}{self._other_revision(entry)}"
             return
         if not parameter.type:
-            yield "canid", f"canid: {parameter.name} has no type in the table, so nothing can be made of it"
+            yield "canid", f"{parameter.name} has no type in the table, so nothing can be made of it"
             return
         items = []
         for key in entry.keys:
@@ -289,17 +296,17 @@ class _Checks:
             if key in self.database:
                 items.append(self.database.item(key))
                 yield from self._moved(entry, parameter, key)
-            elif not self.map.ignore_fixid_missing:
-                yield "fixid", f"fixid: {UnknownKey(key, self.database.keys())}"
+            elif not self.ignore_missing:
+                yield "fixid", f"{UnknownKey(key, self.database.keys())}"
         if not any(entry.keys):
-            yield "fixid", "fixid: no key"
+            yield "fixid", "no key"
         for key, times in Counter(filter(None, entry.keys)).items():
             if times > 1:
-                yield "fixid", f"fixid: {key} twice"
+                yield "fixid", f"{key} twice"
         if isinstance(entry, (Encoder, Switches)):
             for key in filter(None, _listed(entry.toggle)):
                 if key not in entry.keys:
-                    yield "toggle", f"toggle: {key!r} is not among the keys of fixid{did_you_mean(key, entry.keys)}"
+                    yield "toggle", f"{key!r} is not among the keys of fixid{did_you_mean(key, entry.keys)}"
         if isinstance(entry, Encoder):
             yield from self._encoder(parameter, items)
         elif isinstance(entry, Switches):
@@ -328,27 +335,25 @@ class _Checks:
             here = next((f"0x{p.identifier:03X}" for p in self.table if key in {k for k, _ in _keys(p)}), None)
             yield (
                 "canid",
-                f"canid: 0x{parameter.identifier:03X} is {parameter.name} in the table of {self.table.revision}; "
+                f"0x{parameter.identifier:03X} is {parameter.name} in the table of {self.table.revision}; "
                 f"{other.name} in that of {revision} (option table)" + (f"; {key} is {here} now" if here else ""),
             )
 
     def _encoder(self, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
         if parameter.parts != ("INT", "INT", "BYTE"):
-            yield "canid", f"canid: {parameter.name} is no encoder (0x300..0x307, 0x11A, 0x11B)"
+            yield "canid", f"{parameter.name} is no encoder (0x300..0x307, 0x11A, 0x11B)"
         kinds = [item.type == "bool" for item in items]
         encoders = kinds.index(True) if True in kinds else len(kinds)
         if not 0 < encoders <= 2 or not all(kinds[encoders:]) or len(kinds) - encoders > 8:
-            yield "fixid", "fixid: expected one or two encoders (numbers), then up to eight buttons (True or False)"
-        yield from ((("fixid", f"fixid: {i.key} is text")) for i in items[:encoders] if i.type == "str")
+            yield "fixid", "expected one or two encoders (numbers), then up to eight buttons (True or False)"
+        yield from ((("fixid", f"{i.key} is text")) for i in items[:encoders] if i.type == "str")
 
     def _switches(self, entry: Switches | Output, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
         if not is_switches(parameter):
-            yield "canid", f"canid: {parameter.name} is not a set of switches"
+            yield "canid", f"{parameter.name} is not a set of switches"
         elif len(entry.keys) > bits(parameter):
-            yield "fixid", f"fixid: {len(entry.keys)} keys, but {parameter.name} has {bits(parameter)} switches"
-        yield from (
-            ("fixid", f"fixid: {i.key} is not True or False, as switches are") for i in items if i.type != "bool"
-        )
+            yield "fixid", f"{len(entry.keys)} keys, but {parameter.name} has {bits(parameter)} switches"
+        yield from (("fixid", f"{i.key} is not True or False") for i in items if i.type != "bool")
 
     def _scaled(self, entry: Scaled, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
         several = len(entry.keys) > 1
@@ -356,32 +361,29 @@ class _Checks:
             if isinstance(entry, Output):
                 yield from self._switches(entry, parameter, items)
             else:
-                yield "fixid", f"fixid: {parameter.name} is a set of switches: it belongs under switches"
+                yield "fixid", f"{parameter.name} is a set of switches: it belongs under switches"
             return
         if len(parameter.parts) > 1 and not parameter.text:
             if isinstance(entry, Output):
                 if several or not is_time(parameter) or (items and items[0].type != "str"):
-                    yield "fixid", f"fixid: {parameter.name} ({parameter.type}) can be sent from text only, as of TIMEZ"
+                    yield "fixid", f"{parameter.name} ({parameter.type}) can be sent from text only, as of TIMEZ"
             elif len([i for i in items if i.type != "str"]) > len(parameter.parts):
-                yield "fixid", f"fixid: {parameter.name} has {len(parameter.parts)} numbers ({parameter.type})"
+                yield "fixid", f"{parameter.name} has {len(parameter.parts)} numbers ({parameter.type})"
             return
         if several:
-            yield "fixid", f"fixid: {parameter.name} is one value: one key to an entry"
+            yield "fixid", f"{parameter.name} is one value: one key to an entry"
         for item in items:
             if parameter.text != (item.type == "str"):
-                a, b = ("text", "a number") if parameter.text else ("a number", "text")
-                yield (
-                    "fixid",
-                    f"fixid: {parameter.name} is {a}, {item.key} is {b if item.type != 'bool' else 'a switch'}",
-                )
+                what = "text" if parameter.text else "a number"
+                yield "fixid", f"{parameter.name} is {what}, and {item.key} has the type {item.type}"
             elif entry.invert and item.type != "bool":
-                yield "invert", f"invert: {item.key} is not True or False; for numbers write scale: -1"
+                yield "invert", f"{item.key} is not True or False; for numbers write scale: -1"
             elif item.type not in ("float", "int") and (entry.scale is not None or entry.offset or entry.wrap):
-                yield "fixid", f"fixid: {item.key} is not a number: scale, offset and wrap do not apply"
+                yield "fixid", f"{item.key} is not a number: scale, offset and wrap do not apply"
         if entry.scale is not None and not 1e-9 <= abs(entry.scale) <= 1e9:
-            yield "scale", "scale: expected a number other than 0, from 1e-9 to 1e9"
+            yield "scale", "expected a number other than 0, from 1e-9 to 1e9"
         if not abs(entry.offset) <= 1e9:
-            yield "offset", "offset: expected a number up to 1e9"
+            yield "offset", "expected a number up to 1e9"
 
 
 # -- ranking -----------------------------------------------------------------------------------------------------------
