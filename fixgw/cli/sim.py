@@ -76,21 +76,23 @@ def run(args: argparse.Namespace) -> int:
         scenario = scenarios.load(shipped.get(args.scenario, args.scenario))
     if args.bitrate:
         scenario = scenario._replace(bit_rate=args.bitrate)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    over = threading.Event()
+    before = {s: signal.signal(s, lambda *_: over.set()) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _fly(scenario, args)
-    except KeyboardInterrupt:
-        pass
+        _fly(scenario, args, over)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return EXIT_DONE
 
 
-def _fly(scenario: Scenario, args: argparse.Namespace) -> None:
+def _fly(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
     from fixgw.hw_sim.can.bus import CanBus
     from fixgw.hw_sim.world import World
 
     world = World(scenario.aircraft())
     bus = CanBus(scenario, args.slcan, lambda at, words: print(f"{at:8.2f} s  {words}", flush=True))
-    over = bus.over
+    bus.over = over
     timer = threading.Timer(args.duration or 0.0, over.set)
     timer.daemon = True
     began = time.monotonic()

@@ -62,8 +62,9 @@ class World:
         """Fly, and become `current`."""
         global _current
         self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="world", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="world", daemon=True)
+        thread.start()
+        self._thread = thread  # only now: Ctrl-C may come at any moment, and an unstarted thread cannot be joined
         _current = self
 
     def stop(self) -> None:

@@ -77,8 +77,8 @@ class _File(Struct, forbid_unknown_fields=True):
     description: str = ""
     bit_rate: Literal[125, 250, 500, 1000] = 250
     duration: Seconds | None = None
-    flight: Flight = msgspec.field(default_factory=Flight)
-    events: list[dict[str, Any]] = []
+    flight: Flight | None = None
+    events: list[dict[str, Any]] | None = None
 
 
 End = Callable[[], None]
@@ -212,7 +212,7 @@ def _scenario(value: dict[str, Any], at: Positions, found: list[Problem]) -> Sce
         return None
     return Scenario(
         {name: options or NodeOptions() for name, options in file.nodes.items()},
-        file.flight,
+        file.flight or Flight(),
         tuple(sorted(events, key=lambda event: event.at)),
         file.duration,
         file.description,
