@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.can.devices import DEVICES
 from fixgw.hw_sim.can.faults import FAULTS
-from fixgw.hw_sim.can.scenario import Scenario, everything, frames, load, shipped
+from fixgw.hw_sim.can.scenario import ADAPTER, Scenario, everything, frames, load, shipped
 from fixgw.hw_sim.can.segment import SimFrame
 from fixgw.hw_sim.world import World, bench
 
@@ -102,10 +103,17 @@ def test_a_shipped_scenario_plays_to_its_end_and_the_codec_has_an_answer_to_all_
         assert seen <= {"value", "meta", "node-specific", "alarm"}
 
 
-def test_misbehaving_has_nearly_every_fault() -> None:
-    text = shipped()["misbehaving"].read_text() + shipped()["engine-monitor-lost"].read_text()
-    missing = {fault for fault in FAULTS if f"fault: {fault}" not in text}
-    assert missing <= {"annunciating", "bus-off"}
+def test_misbehaving_has_every_fault() -> None:
+    text = shipped()["misbehaving"].read_text()
+    assert [fault for fault in FAULTS if f"fault: {fault}" not in text] == []
+
+
+def test_the_page_about_benches_names_everything_and_its_sample_works(written: Callable[[str], Path]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "bench.md").read_text()
+    for name in (*DEVICES, *FAULTS, *ADAPTER, *shipped()):
+        assert f"`{name}`" in page, name
+    (sample,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(load(written(sample)).events) == 7
 
 
 def test_the_engine_monitor_is_lost_and_found() -> None:
