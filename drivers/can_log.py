@@ -1,0 +1,82 @@
+"""Recorded CAN traffic as text: what candump writes to a file or a pipe (``-l``, ``-L``), and what it shows.
+
+for recorded in read(open("candump-2025-07-21.log")): ...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame, validate
+
+__all__ = ["Recorded", "line", "parse", "read"]
+
+# (1700000000.123456) can0 183#320000D204, with R for a remote frame and ##<flags> for CAN FD
+_FILE = re.compile(
+    r"\((?P<time>\d+\.\d+)\)\s+(?P<channel>\S+)\s+(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
+    r"#(?:R(?P<asked>[0-8])?|(?:#(?P<flags>[0-9A-Fa-f]))?(?P<data>(?:[0-9A-Fa-f]{2}\.?)*))(?:\s+[RT])?"
+)
+#  can0  183   [5]  32 00 00 D2 04, perhaps with a time before it and text behind it
+_SCREEN = re.compile(
+    r"(?:\((?P<time>\d+\.\d+)\)\s+)?(?P<channel>\S+)\s+(?:[RT]X [-B] [-E]\s+)?(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
+    r"\s+\[0?(?P<length>\d+)\](?:\s+(?:(?P<remote>remote request)|(?P<data>[0-9A-Fa-f]{2}(?: [0-9A-Fa-f]{2})*)))?"
+    r"(?:\s+(?:'.*'|ERRORFRAME))?"
+)
+
+
+class Recorded(NamedTuple):
+    """A line of a log. The frame's time stamp is the log's: seconds since whenever, 0 when it has none."""
+
+    channel: str
+    frame: Frame
+
+
+def parse(text: str) -> Recorded | None:
+    """What a line says; None when it is no frame that could have been on a bus."""
+    text = text.strip()
+    match = _FILE.fullmatch(text) or _SCREEN.fullmatch(text)
+    if match is None:
+        return None
+    found = match.groupdict()
+    identifier, flags = int(found["id"], 16), EXTENDED if len(found["id"]) == 8 else 0
+    if flags and identifier & ERROR:
+        identifier, flags = identifier & 0x1FFFFFFF, ERROR
+    data = bytes.fromhex(re.sub(r"[ .]", "", found["data"] or ""))
+    if found.get("flags"):
+        flags |= FD | int(found["flags"], 16) & (BRS | ESI)
+    elif "length" in found:
+        if found["remote"]:
+            flags, data = flags | REMOTE, bytes(min(int(found["length"]), 8))
+        elif int(found["length"]) != len(data):
+            return None
+        elif len(data) > 8:
+            flags |= FD
+    elif found["data"] is None:
+        flags, data = flags | REMOTE, bytes(int(found["asked"] or 0))
+    frame = Frame(identifier, data, flags, float(found["time"] or 0.0))
+    if not flags & ERROR:
+        try:
+            validate(frame)
+        except ValueError:
+            return None
+    return Recorded(found["channel"], frame)
+
+
+def read(lines: Iterable[str], channel: str | None = None) -> Iterator[Recorded]:
+    """The frames in `lines`, of one channel or of all; other lines are skipped."""
+    for text in lines:
+        recorded = parse(text)
+        if recorded is not None and channel in (None, recorded.channel):
+            yield recorded
+
+
+def line(frame: Frame, channel: str, time: float) -> str:
+    """`frame` as candump would write it to a file; `time` in seconds since 1970."""
+    flags = frame.flags
+    identifier = frame.arbitration_id | flags & ERROR
+    head = f"({time:.6f}) {channel} {identifier:0{8 if flags & (EXTENDED | ERROR) else 3}X}#"
+    if flags & REMOTE:
+        return f"{head}R{len(frame.data) or ''}"
+    return head + (f"#{flags & (BRS | ESI):X}" if flags & FD else "") + frame.data.hex().upper()

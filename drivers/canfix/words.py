@@ -1,0 +1,346 @@
+"""CAN-FIX in words: what parameters are called, what messages say, values as text and back. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+from fixgw.drivers.canfix import mapping
+from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix.table import Parameter, Payload, Table, UnknownParameter
+from fixgw.errors import BadValue
+
+__all__ = ["facts", "find", "flags", "key", "matches", "message", "node", "read_value", "title", "value", "who"]
+
+#: What a device type stands for; where the specification names only a range, what that is for.
+_DEVICES: tuple[tuple[range, str], ...] = (
+    (range(0x31, 0x32), "AHRS"),
+    (range(0x32, 0x33), "air data"),
+    (range(0x37, 0x38), "air data"),
+    (range(0x35, 0x36), "angle of attack"),
+    (range(0x36, 0x37), "magnetometer"),
+    (range(0x38, 0x39), "outside air temperature"),
+    (range(0x39, 0x3A), "radar altimeter"),
+    (range(0x91, 0x92), "primary flight display"),
+    (range(0x95, 0x96), "annunciator"),
+    (range(0xB5, 0xB6), "USB adapter"),
+    (range(0xB6, 0xB7), "CAN-FIX router"),
+    (range(0xC1, 0xC2), "GPS"),
+    (range(0xC4, 0xC5), "ADS-B"),
+    (range(0xFE, 0xFF), "simulation"),
+    (range(0xFF, 0x100), "configuration software"),
+    (range(0x09), "flight control inputs"),
+    (range(0x10, 0x14), "engine control inputs"),
+    (range(0x20, 0x24), "system inputs"),
+    (range(0x30, 0x3A), "flight data"),
+    (range(0x40, 0x4D), "engine data"),
+    (range(0x60, 0x70), "flight controls or servos"),
+    (range(0x80, 0x85), "engine controls"),
+    (range(0x90, 0xA0), "display"),
+    (range(0xA0, 0xA6), "device interface"),
+    (range(0xB0, 0xB7), "protocol converter"),
+    (range(0xC0, 0xC5), "navigation"),
+    (range(0xD0, 0xD9), "miscellaneous I/O"),
+)
+
+
+def device(type: int) -> str:
+    """What kind of device says that it has this type, 0..255."""
+    return next((name for types, name in _DEVICES if type in types), "unknown")
+
+
+def node(number: int) -> str:
+    return f"{number} (0x{number:02X})"
+
+
+def who(number: int) -> str:
+    """A destination in a sentence."""
+    return f"node {node(number)}" if number else "all"
+
+
+# -- parameters --------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _names(table: Table) -> tuple[dict[str, tuple[Parameter, int]], dict[tuple[int, int], str]]:
+    """Keys in lower case -> parameter and index; and back, by identifier and index."""
+    found: dict[str, tuple[Parameter, int]] = {}
+    back: dict[tuple[int, int], str] = {}
+    for parameter in table:
+        for name, index in mapping._keys(parameter):
+            found.setdefault(name.lower(), (parameter, index))
+            back.setdefault((parameter.identifier, index), name)
+    return found, back
+
+
+def key(table: Table, parameter: Parameter, index: int = 0) -> str:
+    """What the gateway calls it: ``"EGT13"``; empty when it has no such key."""
+    return _names(table)[1].get((parameter.identifier, index), "")
+
+
+def title(parameter: Parameter, index: int = 0, meta: int = 0) -> str:
+    """Its name in full, with instance and meta data."""
+    name = parameter.name
+    if index or parameter.index_name == "Cylinder":
+        name += f", cylinder {index + 1}" if parameter.index_name == "Cylinder" else f", index {index}"
+    return f"{name}, {parameter.metas.get(meta, f'undefined meta data {meta}')}" if meta else name
+
+
+def find(table: Table, word: str) -> tuple[Parameter, int]:
+    """The parameter that `word` means, and its index: an identifier (``0x183``), a name of the table, a key of the
+    database (``EGT13``), or a short name of the specification where it belongs to one parameter only.
+
+    Raises `UnknownParameter`, or `BadValue` when there are several.
+    """
+    number = _number(word)
+    if number is not None:
+        parameter = table.get(number)
+        if parameter is None and word.isdecimal() and (guess := table.get(int(word, 16))):
+            raise BadValue(word, f"no CAN-FIX parameter; 0x{guess.identifier:03X} is {guess.name}", "range")
+        return table[number] if parameter is None else parameter, 0
+    parameter = table.get(word)
+    if parameter is not None:
+        return parameter, 0
+    keys = _names(table)[0]
+    if word.lower() in keys:
+        return keys[word.lower()]
+    several = [p for p in table if word.upper() in p.fix_ids]
+    if len(several) == 1:
+        return several[0], 0
+    if several:
+        listed = ", ".join(f"0x{p.identifier:03X} {p.name}" for p in several)
+        raise BadValue(word, f"this may be {listed}: say which", "range")
+    raise UnknownParameter(word, [*(p.name for p in table), *_names(table)[1].values()])
+
+
+def _number(word: str) -> int | None:
+    try:
+        return int(word, 0)
+    except ValueError:
+        return None
+
+
+def matches(table: Table, parameter: Parameter, index: int, pattern: str) -> bool:
+    """Whether a parameter is one of those that `pattern` stands for: an identifier or a range of them (0x200-0x27F), a
+    pattern with wildcards, or any part of its name or key."""
+    low, _, high = pattern.partition("-")
+    first, last = _number(low), _number(high or low)
+    if first is not None and last is not None:
+        return first <= parameter.identifier <= last
+    wanted = pattern.lower()
+    names = [n.lower() for n in (parameter.name, key(table, parameter, index), *parameter.fix_ids)]
+    if any(c in wanted for c in "*?["):
+        return any(fnmatchcase(name, wanted) for name in names)
+    return any(wanted in name for name in names)
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+_FLAGS = ((cf.ANNUNCIATE, "annunciate"), (cf.QUALITY, "bad"), (cf.FAILURE, "fail"))
+
+
+def flags(code: int) -> list[str]:
+    """The flags of a function code, by the gateway's names for them."""
+    return [name for bit, name in _FLAGS if code & bit]
+
+
+def value(parameter: Parameter, content: Payload, units: bool = True) -> str:
+    """`content` as text, with the digits that the wire has; times as 15:04:05.678, dates as 2025-07-21, bits as such."""
+    if isinstance(content, str):
+        return repr(content)
+    if parameter.format.startswith("Year") and isinstance(content, tuple):
+        return "{:04}-{:02}-{:02}".format(*content)
+    if parameter.format.startswith("Hour") and isinstance(content, tuple):
+        return ":".join(f"{part:02}" for part in content[:3]) + "".join(f".{part:03}" for part in content[3:])
+    if parameter.parts and set(parameter.parts) <= {"BYTE", "WORD"}:
+        numbers = content if isinstance(content, tuple) else (content,)
+        return " ".join(f"{n:0{8 if t == 'BYTE' else 16}b}" for n, t in zip(numbers, parameter.parts, strict=True))
+    if isinstance(content, tuple):
+        return " ".join(map(str, content))
+    if isinstance(content, float):
+        text = f"{content:.{len(str(parameter.divisor)) - 1}f}" if parameter.divisor > 1 else f"{content:.7g}"
+    else:
+        text = str(content)
+    return f"{text} {parameter.units}" if units and parameter.units else text
+
+
+def read_value(parameter: Parameter, text: str) -> Payload:
+    """The value that a person has typed; several numbers with commas, blanks or colons between them, bits as 0b101.
+
+    Raises `BadValue`.
+    """
+    if parameter.text:
+        return text
+    if not parameter.type:
+        parameter.write(0)  # raises
+    parts = re.split(r"[,:\s]+", text.strip())
+    if parameter.format.startswith("Year") and re.fullmatch(r"\d+-\d+-\d+", text.strip()):
+        parts = text.strip().split("-")
+    elif parameter.format.startswith("Hour") and len(parameter.parts) == 4 and len(parts) == 3:
+        seconds, _, fraction = parts[2].partition(".")
+        parts[2:] = [seconds, fraction[:3].ljust(3, "0")]
+    if len(parts) != len(parameter.parts):
+        raise BadValue(parameter.name, f"{text!r} is not {len(parameter.parts)} of {parameter.type}")
+    whole = parameter.divisor == 1 and parameter.type != "FLOAT"
+    numbers = [_typed(parameter, part, whole) for part in parts]
+    return numbers[0] if len(numbers) == 1 else tuple(map(int, numbers))
+
+
+def _typed(parameter: Parameter, text: str, whole: bool) -> int | float:
+    try:
+        return (int(text, 10) if text.isdecimal() else int(text, 0)) if whole else float(text)
+    except ValueError:
+        what = "a whole number" if whole else "a number"
+        raise BadValue(parameter.name, f"{text!r} is not {what}") from None
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+#: What the errors in answers mean, by control code.
+ERRORS: dict[int, dict[int, str]] = {
+    cf.DisableParameter.control: {1: "no such parameter of its own, or not allowed to"},
+    cf.EnableParameter.control: {1: "no such parameter of its own, or not allowed to"},
+    cf.ConfigurationSet.control: {1: "unknown key", 2: "read-only", 3: "out of range", 4: "wrong type"},
+    cf.ConfigurationQuery.control: {1: "unknown key", 2: "bad value"},
+}
+_ANSWERED = {
+    cf.BitRateSet.control: "bit rate",
+    cf.NodeIdSet.control: "node id",
+    cf.DisableParameter.control: "disable",
+    cf.EnableParameter.control: "enable",
+    cf.UpdateFirmware.control: "firmware update",
+    cf.TwoWayConnection.control: "two-way connection",
+    cf.ConfigurationSet.control: "configuration",
+    cf.ConfigurationQuery.control: "configuration",
+}
+
+
+def error(answer: cf.Answer) -> str:
+    """Why a request failed."""
+    return ERRORS.get(answer.control, {}).get(answer.error, f"error {answer.error}")
+
+
+def status(said: cf.NodeStatus) -> str:
+    """What a node says of itself."""
+    content = said.value
+    if said.type == 0:
+        return f"errors 0x{content:04X}" if content else "good"
+    if isinstance(content, bytes):
+        return f"{said.name}: {_hex(content)}"
+    return f"{said.name} {content!s} {said.FIELDS[said.type].units}".rstrip()
+
+
+def sender(outcome: cf.Outcome) -> int:
+    """The node that it comes from; 0 when that cannot be told."""
+    if isinstance(outcome, cf.ParameterUpdate | cf.NodeAlarm):
+        return outcome.node
+    return outcome.source if isinstance(outcome, cf.NodeSpecific) else 0
+
+
+def message(table: Table, outcome: cf.Outcome) -> str:
+    """What any frame says, in a line without its sender."""
+    if isinstance(outcome, cf.ParameterUpdate):
+        words = value(outcome.parameter, outcome.value)
+        return ", ".join([f"{title(outcome.parameter, outcome.index, outcome.meta)}: {words}", *flags(outcome.code)])
+    if isinstance(outcome, cf.Request):
+        return f"{_request(table, outcome)}, to {who(outcome.destination)}"
+    if isinstance(outcome, cf.Answer):
+        result = error(outcome) if outcome.error else f"done {_hex(outcome.data)}".rstrip()
+        return f"{_ANSWERED.get(outcome.control, 'answer')}: {result}, to {who(outcome.destination)}"
+    if isinstance(outcome, cf.NodeSpecific):
+        return _announcement(outcome)
+    if isinstance(outcome, cf.NodeAlarm):
+        return f"ALARM {outcome.code} {_hex(outcome.data)}".rstrip()
+    if isinstance(outcome, cf.TwoWay):
+        return f"channel {outcome.channel}, {'response' if outcome.response else 'request'}: {_hex(outcome.data)}"
+    assert isinstance(outcome, cf.Dropped)
+    return outcome.reason
+
+
+def _request(table: Table, request: cf.Request) -> str:
+    match request:
+        case cf.NodeIdentification():
+            return "who are you?"
+        case cf.BitRateSet():
+            return f"change to {request.kbps or f'bit rate code {request.code},'} kbit/s"
+        case cf.NodeIdSet():
+            return f"become {who(request.node)}"
+        case cf.DisableParameter() | cf.EnableParameter():
+            parameter = table.get(request.parameter_id)
+            name = f"0x{request.parameter_id:03X}" + (f" {parameter.name}" if parameter else "")
+            return f"{'stop sending' if isinstance(request, cf.DisableParameter) else 'send again:'} {name}"
+        case cf.NodeReport():
+            return "report everything"
+        case cf.UpdateFirmware():
+            return f"prepare for firmware {request.version} over channel {request.channel}"
+        case cf.TwoWayConnection():
+            return f"open channel {request.channel}, type {request.type}"
+        case cf.ConfigurationSet():
+            return f"set key {request.key} to {_hex(request.data)}"
+        case cf.ConfigurationQuery():
+            return f"what is key {request.key}?"
+    raise AssertionError(request)
+
+
+def _announcement(said: cf.NodeSpecific) -> str:
+    match said:
+        case cf.NodeIdentity():
+            return (
+                f"{device(said.device)} (type 0x{said.device:02X}), model 0x{said.model:06X}, firmware {said.firmware},"
+                f" to {who(said.destination)}"
+            )
+        case cf.NodeStatus():
+            return status(said)
+        case cf.NodeDescription():
+            text = said.text.partition(b"\0")[0].decode("ascii", "replace")
+            return f"description, part {said.packet}: {text!r}, to {who(said.destination)}"
+        case cf.ParameterSet():
+            return f"please set {title(said.parameter, said.index)} to {value(said.parameter, said.value)}"
+        case cf.UnknownParameterSet():
+            return f"please set unknown 0x{said.parameter_id:03X}, index {said.index} to {_hex(said.data)}"
+        case cf.ControlMessage():
+            return f"control code {said.control}: {_hex(said.data)}"
+    raise AssertionError(said)
+
+
+def facts(table: Table, outcome: cf.Outcome) -> dict[str, Any]:
+    """The same for programs; bytes in hex."""
+    found: dict[str, Any] = {"kind": outcome.kind, "node": sender(outcome) or None}
+    if isinstance(outcome, cf.ParameterUpdate):
+        parameter = outcome.parameter
+        return found | {
+            "key": key(table, parameter, outcome.index) or None,
+            "name": parameter.name,
+            "index": outcome.index,
+            "meta": parameter.metas.get(outcome.meta, outcome.meta) if outcome.meta else None,
+            "value": plain(outcome.value),
+            "units": parameter.units,
+            "flags": flags(outcome.code),
+        }
+    if isinstance(outcome, cf.Dropped):
+        return found | {"reason": outcome.reason}
+    found["message"] = type(outcome).__name__
+    return found | dict(_fields(outcome))
+
+
+def plain(content: Payload) -> Payload | None:
+    """A value fit for JSON, which knows no NaN and no infinity."""
+    return None if isinstance(content, float) and not abs(content) < float("inf") else content
+
+
+def _fields(outcome: cf.Message) -> Iterator[tuple[str, Any]]:
+    for name in outcome.__struct_fields__:
+        content = getattr(outcome, name)
+        if name == "node" and isinstance(outcome, cf.NodeIdSet):
+            name = "new"
+        if name not in ("source", "node"):
+            if isinstance(content, Parameter):
+                content = content.name
+            yield name, _hex(content) if isinstance(content, bytes) else plain(content)
+
+
+def _hex(data: bytes) -> str:
+    return data.hex(" ")
