@@ -278,7 +278,9 @@ class Node:
             frames: list[cf.Frame] = []
             if now >= self._heartbeat_at:
                 interval = self.state.heartbeat / 1000
-                self._heartbeat_at = max(self._heartbeat_at, now - interval) + interval  # late, one is enough
+                self._heartbeat_at += interval
+                if self._heartbeat_at <= now:  # late: one is enough
+                    self._heartbeat_at = now + interval
                 frames.append(cf.NodeStatus(self.id, 0, 0).encode())
             if now - self._surveyed >= SURVEY:
                 self._survey(now)
