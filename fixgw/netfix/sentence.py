@@ -7,6 +7,7 @@ end: what cannot be used becomes `Garbage`, an unknown `Command`, or None.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from itertools import product
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ PORT = 3490
 LONGEST_LINE = 4096
 #: Bytes of an overlong line that are read and thrown away before the connection is given up.
 PATIENCE = 1 << 20
+#: Bytes of an unusable line that its refusal repeats.
+ECHO = 40
 
 UNKNOWN_KEY = "001"
 WRONG_SUBSCRIPTION = WRONG_FLAG = "002"
@@ -31,15 +34,14 @@ NOT_PERMITTED = "005"
 
 # -- values ------------------------------------------------------------------------------------------------------------
 
-_UNFIT = dict.fromkeys((*range(32), *range(127, 160), 8232, 8233), " ")
-_SEPARATOR = {ord(";"): ","}
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
     """`text` as it can travel: ``;`` becomes ``,``, control characters and line ends become spaces."""
     if text.isprintable() and ";" not in text:
         return text
-    return text.translate(_UNFIT | _SEPARATOR).encode("utf-8", "replace").decode()
+    return _UNFIT.sub(" ", text).replace(";", ",")
 
 
 def text_of(value: Value | None) -> str:
@@ -108,8 +110,8 @@ class Garbage(msgspec.Struct, frozen=True, gc=False):
 
 
 def sanitized(text: str) -> str:
-    """`text` with a replacement character for everything that is not printable."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+    """`text` with replacement characters for control characters and line ends."""
+    return text if text.isprintable() else _UNFIT.sub("\ufffd", text)
 
 
 class LineSplitter:
@@ -154,15 +156,14 @@ class LineSplitter:
         return lines
 
     def _line(self, raw: bytearray) -> str | Garbage:
-        if len(raw) > self._longest:
-            return Garbage(sanitized(raw[:40].decode("utf-8", "replace")))
-        if 0 not in raw:
+        if len(raw) <= self._longest and 0 not in raw:
             try:
                 return raw.decode()
             except UnicodeDecodeError:
                 pass
-        text = sanitized(raw.decode("utf-8", "replace"))
-        return "@l" if text.startswith("@l") else Garbage(text)  # one client sends rubbish behind it
+        if raw.startswith(b"@l") and len(raw) <= self._longest:
+            return "@l"  # one client sends rubbish behind it
+        return Garbage(sanitized(raw[:ECHO].decode("utf-8", "replace")))
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------

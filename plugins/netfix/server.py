@@ -46,8 +46,9 @@ Address = IPv4Address | IPv6Address
 Topic = tuple[str, str]  # key and aux name, "" for the item itself
 
 QUEUE = 1024  # updates that wait for the next flush one by one
-CHUNK = 8192  # bytes read from one client at a time,
-SLICE = 100  # and lines of it dealt with before the others have their turn
+CHUNK = 8192  # bytes read from one client at a time
+SHORT = 1024  # bytes that are dealt with as they come; who sends more queues up,
+TURN = 0.0005  # and has so many seconds before it is the others' turn again
 REFILL = 200  # lines made at a time for a client that had fallen behind
 ACCEPTS = 32  # connections accepted in a row
 DUTY = 0.03  # of the time may go into flushes that could have been fewer;
@@ -316,9 +317,10 @@ class Server:
                 self._asleep = False
                 if callers:  # last, as descriptors of dropped clients are used again
                     self._accept()
-                for peer in list(self._ready):
+                if self._ready:  # one at a time: those with little to say need not wait for all with much
+                    peer = next(iter(self._ready))
+                    del self._ready[peer]
                     self._guarded(peer, self._turn)
-                    self._flush_if_due()
                 if self._awaiting:
                     self._answer_status()
                 now = self._clock()
@@ -495,6 +497,7 @@ class Server:
     # -- input ---------------------------------------------------------------------------------------------------------
 
     def _on_events(self, peer: Peer, events: int) -> None:
+        much = False
         if events & select.EPOLLOUT:
             self._refill(peer)
         if events & select.EPOLLIN and peer.events & select.EPOLLIN:
@@ -512,19 +515,22 @@ class Server:
                 self.dropped += 1
                 self._drop(peer)
                 return
+            much = len(data) > SHORT
         elif events & (select.EPOLLHUP | select.EPOLLERR):
             self._drop(peer)
             return
-        self._turn(peer)
+        if much:
+            self._rearm(peer)
+        else:
+            self._turn(peer)
 
     def _turn(self, peer: Peer) -> None:
         """Deal with some of the client's lines, and decide what to wait for."""
         todo = peer.todo
         written = len(self._pending)
         room = self.reply_buffer - len(peer.out)
-        for _ in range(min(SLICE, len(todo))):
-            if peer.awaits_status or room < 0:
-                break
+        end = self._clock() + TURN
+        while todo and room >= 0 and not peer.awaits_status and self._clock() < end:
             line = todo.popleft()
             peer.received += 1
             count = len(peer.replies)

@@ -31,7 +31,7 @@ def test_other_values_survive_the_wire_when_their_type_is_known(value: int | boo
     [
         (29.92, "29.92"), (10.0, "10.0"), (1.2e-07, "1.2e-07"), (0.1 + 0.2, "0.30000000000000004"), (-0.0, "-0.0"),
         (7, "7"), (True, "True"), (False, "False"), (None, "None"), ("", ""), ("N123AB", "N123AB"),
-        ("a;b", "a,b"), ("a\r\nb\tc", "a  b c"), ("\ud800", "?"),
+        ("a;b", "a,b"), ("a\r\nb\tc", "a  b c"), ("\ud800", " "),
     ],
 )  # fmt: skip
 def test_values_on_the_wire(value: object, text: str) -> None:
