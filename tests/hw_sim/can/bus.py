@@ -2,7 +2,7 @@
 
 scenario = load("scenario.yaml")
 with World(scenario.aircraft()) as world:
-    world.attach(CanBus(scenario, "/tmp/can0"))       # what opens /tmp/can0 finds an slcan adapter
+    world.attach(CanBus(scenario, "bench/can0"))       # what opens bench/can0 finds an slcan adapter
     ...
 """
 
