@@ -23,8 +23,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         run,
         "  can   CAN-FIX nodes on a CAN bus: air data, AHRS, engine monitor, fuel, GPS, controls, panel\n\n"
         "`fixgw sim can --help` says more.",
-        "  fixgw sim can --interface socketcan --channel vcan0\n"
-        "  fixgw sim can --slcan can0 --scenario misbehaving",
+        "  fixgw sim can --interface socketcan --channel vcan0\n  fixgw sim can --slcan can0 --scenario misbehaving",
     )
     parser = group.add_subparsers(dest="what", required=True, metavar="can").add_parser(
         "can",

@@ -1,9 +1,11 @@
 """A virtual CAN bus with the nodes of a scenario, as an instrument of a world, and its connections to other programs.
 
-scenario = load("scenario.yaml")
-with World(scenario.aircraft()) as world:
-    world.attach(CanBus(scenario, "bench/can0"))       # what opens bench/can0 finds an slcan adapter
-    ...
+    scenario = load("scenario.yaml")
+    with World(scenario.aircraft()) as world:
+        world.attach(CanBus(scenario, "bench/can0"))
+        ...
+
+What opens ``bench/can0`` finds an slcan adapter. `CanBus.join` connects the bus to one of python-can's.
 """
 
 from __future__ import annotations
