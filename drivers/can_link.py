@@ -233,7 +233,9 @@ class SharedBus(Poller):
         self.state, self.error_counters, self._broken = "", None, None
         self._filters_changed = True
         port = self._open_patiently()
-        self._port = port  # None when the bus is being stopped meanwhile
+        if port is not None:  # None when the bus is being stopped meanwhile
+            self.state = port.state()
+        self._port = port
 
     def poll(self, timeout: float) -> None:
         port = self._port
@@ -460,11 +462,11 @@ class SharedBus(Poller):
             "interface": self.options.interface,
             "channel": self.options.channel,
             "bit rate": self.options.bitrate,
-            **(port.facts() if port is not None else {}),
             "connected": self.connected,
             "users": len(self._taps),
             "controller": self.state or "unknown",
             **({"error counters": f"sending {counters[0]}, receiving {counters[1]}"} if counters else {}),
+            **(port.facts() if port is not None else {}),
             "received per second": round(self._rates[0]),
             "sent per second": round(self._rates[1]),
             "received": self._received,

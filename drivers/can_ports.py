@@ -56,6 +56,10 @@ class Port:
     def close(self) -> None:
         """Close; what waits in `write` then fails. Never raises."""
 
+    def state(self) -> str:
+        """What the controller is now, as in `BusError`, if that can be asked; otherwise empty."""
+        return ""
+
     def trouble(self) -> str:
         """What is wrong though the interface is open; empty when nothing is. Any thread."""
         return ""
@@ -78,9 +82,13 @@ _NO_ROOM = {errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM}
 class SocketCanPort(Port):
     """A raw CAN socket that is bound already."""
 
-    def __init__(self, sock: socket.socket, channel: str, count: Count, fd: bool = False) -> None:
+    def __init__(
+        self, sock: socket.socket, channel: str, count: Count, fd: bool = False, bitrate: int | None = None
+    ) -> None:
         self.fd = fd
         self._socket = sock
+        self._bitrate = bitrate
+        self._details = link_details(channel)
         self._channel = channel
         self._count = count
         self._overflows = 0
@@ -108,7 +116,7 @@ class SocketCanPort(Port):
         except OSError as error:
             sock.close()
             raise _explained(error, channel) from error
-        return cls(sock, channel, count, options.fd)
+        return cls(sock, channel, count, options.fd, options.bitrate)
 
     def read(self, timeout: float) -> list[Frame]:
         if self._error is not None:
@@ -155,6 +163,18 @@ class SocketCanPort(Port):
     def close(self) -> None:
         self._socket.close()
 
+    def state(self) -> str:
+        return str(self._details.get("controller", ""))
+
+    def trouble(self) -> str:
+        actual = self._details.get("bit rate")
+        if actual and self._bitrate and actual != self._bitrate:
+            return f"{self._channel} has been set up for {actual} bit/s, not {self._bitrate}"
+        return ""
+
+    def facts(self) -> Mapping[str, Any]:
+        return {name: value for name, value in link_details(self._channel).items() if value}
+
     def _see_overflow(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, _RXQ_OVFL):
@@ -192,6 +212,41 @@ def enlarge_receive_buffer(sock: socket.socket, size: int) -> None:
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, option, size)
             return
+
+
+_REQUEST = struct.Struct("=IHHIIBxHiII")  # netlink's header, and RTM_GETLINK's
+_STATES = ("active", "warning", "passive", "bus off")
+
+
+def link_details(channel: str) -> dict[str, Any]:
+    """What the system says of a CAN interface: bit rate, state of the controller, error counters, time until a restart
+    after bus-off in ms. Empty when it says nothing, as of virtual interfaces."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
+            sock.settimeout(0.2)
+            sock.send(_REQUEST.pack(_REQUEST.size, 18, 1, 0, 0, 0, 0, socket.if_nametoindex(channel), 0, 0))
+            link = _attributes(sock.recv(65536)[_REQUEST.size :])
+            details = _attributes(_attributes(link[18])[2])  # of IFLA_LINKINFO, IFLA_INFO_DATA
+            state = int.from_bytes(details[4][:4], sys.byteorder)
+            tx, rx = struct.unpack_from("=HH", details.get(8, bytes(4)))
+            return {
+                "bit rate": int.from_bytes(details.get(1, b"")[:4], sys.byteorder),
+                "controller": _STATES[state] if state < len(_STATES) else "",
+                "error counters": f"sending {tx}, receiving {rx}" if 8 in details else "",
+                "restarts after ms": int.from_bytes(details.get(6, b"")[:4], sys.byteorder),
+            }
+    except (AttributeError, OSError, LookupError, struct.error):
+        return {}
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes of a netlink message, by type."""
+    found: dict[int, bytes] = {}
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        found[kind & 0x3FFF] = data[4:length]
+        data = data[max(4, length + 3 & ~3) :]
+    return found
 
 
 def _explained(error: OSError, channel: str) -> DeviceError:
