@@ -6,6 +6,7 @@ python docs/generate.py --check    only say which are out of date; exit code 1 i
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from collections.abc import Callable
@@ -31,6 +32,12 @@ def options(module: str) -> str:
     return table(configuration.option_rows(declared))
 
 
+def struct(name: str) -> str:
+    """Options that several modules have in common: ``package.module.Class``."""
+    module, _, declared = name.rpartition(".")
+    return table(configuration.option_rows(getattr(importlib.import_module(module), declared)))
+
+
 def transitions() -> str:
     drawn = [f"    {a.value} --> {b.value}: {why}" for (a, b), why in TRANSITIONS.items()]
     return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> loaded", *drawn, "    stopped --> [*]", "```"])
@@ -44,6 +51,7 @@ def modules() -> str:
 
 GENERATED: dict[str, Callable[[str], str]] = {
     "options": options,
+    "struct": struct,
     "main": lambda _: table(configuration.option_rows(configuration.Main)),
     "common": lambda _: table(configuration.option_rows(configuration.Common)),
     "transitions": lambda _: transitions(),
