@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
+from benchmarks import Row
 from fixgw import database
 from fixgw.database import Database, Definition
 from fixgw.plugins.netfix import Plugin
 
 KEYS = [f"KEY{n}" for n in range(100)]
 RATE = 20  # Hz
-Row = tuple[str, float, str, float, str]
 
 
 @contextmanager

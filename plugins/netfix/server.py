@@ -340,7 +340,7 @@ class Server:
 
     def wake(self) -> None:
         """Let the thread look around. Any thread."""
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # it is closed already
             os.eventfd_write(self._wake_fd, 1)
 
     def _close(self) -> None:
@@ -354,12 +354,13 @@ class Server:
         self.close()
 
     def close(self) -> None:
-        """Give the address and all descriptors back; for a server that does not `run` (any more)."""
+        """Give the address and all descriptors back; for a server that does not `run` (any more). Twice too."""
         if self._listener is not None:
             self._listener.close()
-            self._listener = None
-            self._poll.close()
-            os.close(self._wake_fd)
+        self._poll.close()
+        if self._wake_fd >= 0:
+            fd, self._wake_fd = self._wake_fd, -1  # so that a late `wake` does not meet what gets the number next
+            os.close(fd)
 
     def _timeout(self) -> float:
         """Seconds to wait for something to happen; 0 when something has."""

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import os
 import socket
 import struct
 import threading
@@ -688,6 +690,15 @@ def test_a_taken_port_is_said_so_by_run(gateway: Gateway) -> None:
         second.start()
     assert not second.running
     second.shutdown()
+
+
+def test_failed_attempts_to_start_leave_no_descriptors_behind(gateway: Gateway) -> None:
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(DeviceError):
+            Plugin("second", {"port": gateway.port}).start()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_it_stops_within_a_second_and_the_same_port_can_be_had_again(serve: Callable[..., Gateway]) -> None:
