@@ -107,6 +107,7 @@ class Tap:
         self.ids: frozenset[int] | None = None if ids is None else frozenset(ids)
         #: Why `received` is not called any more; empty while it is.
         self.failure = ""
+        self.closed = False
 
     def send(self, arbitration_id: int, data: bytes = b"", flags: int = 0) -> bool:
         """Send a frame, at once or when its turn comes; never waits. False when it had to be dropped.
@@ -202,7 +203,7 @@ class SharedBus(Poller):
     def _deliver(self, frames: list[Frame], origin: Any = None) -> None:
         with self._delivering:
             for tap in self._taps:
-                if tap is origin:
+                if tap is origin or tap.closed:
                     continue
                 ids = tap.ids
                 mine = frames if ids is None else [f for f in frames if f.arbitration_id | f.flags & EXTENDED in ids]
@@ -535,6 +536,7 @@ def open_tap(
 
 def _release(tap: Tap) -> None:
     bus, key = tap.bus, _key(tap.bus.options)
+    tap.closed = True
     with _registry:
         last = bus.remove(tap)
         if last and _buses.get(key) is bus:

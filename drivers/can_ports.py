@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import secrets
+import os
 import select
 import socket
 import struct
@@ -425,7 +425,7 @@ class UdpMulticastPort(PythonCanPort):
     def __init__(self, bus: can.BusABC, options: Any, count: Count) -> None:
         super().__init__(bus, options, count)
         self.fd = True
-        self._mine = f"fixgw-{secrets.token_hex(6)}"
+        self._mine = f"fixgw-{os.urandom(6).hex()}"
         with socket.socket(fileno=socket.dup(bus.fileno())) as sock:
             enlarge_receive_buffer(sock, options.receive_buffer)
 
@@ -442,6 +442,11 @@ class SerialPort(PythonCanPort):
     """python-can's own serial protocol. It waits its whole time-out whatever it is asked."""
 
     drains = False
+
+    def __init__(self, bus: can.BusABC, options: Any, count: Count) -> None:
+        super().__init__(bus, options, count)
+        with suppress(AttributeError):  # a line that takes nothing shall not hold up a stop
+            bus._ser.write_timeout = 0.5  # type: ignore[attr-defined]
 
 
 class SocketcandPort(PythonCanPort):
