@@ -233,7 +233,7 @@ class Plugin(CanPlugin):
             if connected is not self._opened:
                 self._opened = connected
                 if connected:
-                    self.outputs.report()
+                    self.outputs.report(asked=False)
                 else:
                     self.inputs.lost(f"the bus is gone: {self.bus.bus.health()}")
             for frame in self.node.tick():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fixgw import quorum
-from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, Clock, Database, Item, Reading, Subscription, Value
+from fixgw.database import ANNUNCIATE, BAD, FAIL, INITIAL, OLD, Clock, Database, Item, Reading, Subscription, Value
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.inputs import SET
@@ -67,10 +67,10 @@ class Outputs:
         for output in self.outputs:
             output.close()
 
-    def report(self) -> None:
-        """Send every parameter that is ours, and its meta data."""
+    def report(self, asked: bool = True) -> None:
+        """Send every parameter that is ours, and its meta data; unless `asked`, no value that is just a start value."""
         for output in self.outputs:
-            output.report()
+            output.report(asked)
 
     def tick(self) -> float:
         """Send what is due; returns the monotonic time of what is next."""
@@ -112,18 +112,14 @@ class Output:
         for subscription in self._subscriptions:
             subscription.close()
 
-    def report(self) -> None:
+    def report(self, asked: bool) -> None:
         if self.entry.owner:
             with self._lock:
                 self._last = None
                 self._metas.update(n for aux, n in self._aux.items() if self._items[0].aux[aux] is not None)  # type: ignore[union-attr]
-                self._waiting = self._told
+                nobody = ("",) if asked else ("", INITIAL)
+                self._waiting = any(item is not None and item.reading.source not in nobody for item in self._items)
             self._all.wake()
-
-    @property
-    def _told(self) -> bool:
-        """Whether there is anything to say yet."""
-        return any(item is not None and item.reading.source for item in self._items)
 
     @property
     def _permitted(self) -> bool:
