@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
@@ -49,7 +50,6 @@ def run(args: argparse.Namespace) -> int:
     from fixgw import configuration
 
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the gateway takes over
     replay: bytes | None = None
     if args.replay:
         try:
@@ -59,13 +59,11 @@ def run(args: argparse.Namespace) -> int:
             return complain(f"cannot read {args.replay}: {error.strerror}")
     if trouble := _cannot_listen(args.host, args.port):
         return complain(trouble)
-    try:
-        with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
-            variables = {"SIM": directory, "GPS": "replay/gps" if replay is not None else "sim/gps"}
-            loaded = configuration.load(configuration.packaged() / "demo.yaml", variables)
-            code = _fly(_serving_on(loaded, args.host, args.port), Path(directory), replay, args)
-    except KeyboardInterrupt:
-        code = EXIT_DONE
+    early = _EarlySignals()
+    with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
+        variables = {"SIM": directory, "GPS": "replay/gps" if replay is not None else "sim/gps"}
+        loaded = configuration.load(configuration.packaged() / "demo.yaml", variables)
+        code = _fly(_serving_on(loaded, args.host, args.port), Path(directory), replay, args, early)
     if code != EXIT_DONE:
         from fixgw.service import leave
 
@@ -73,18 +71,46 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _fly(configuration: Configuration, directory: Path, replay: bytes | None, args: argparse.Namespace) -> int:
+class _EarlySignals:
+    """Takes SIGINT and SIGTERM until the gateway does, so that what was begun is also cleaned up."""
+
+    def __init__(self) -> None:
+        self._gateway: Gateway | None = None
+        self.came = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        if self._gateway is not None:
+            self._gateway.request_stop()
+
+    def hand_to(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        if self.came:
+            gateway.request_stop()
+
+
+def _fly(
+    configuration: Configuration,
+    directory: Path,
+    replay: bytes | None,
+    args: argparse.Namespace,
+    early: _EarlySignals,
+) -> int:
     from fixgw.gateway import Gateway
     from fixgw.hw_sim import world
 
     gateway = Gateway(configuration)
+    early.hand_to(gateway)
     timer = threading.Timer(args.duration or 0.0, gateway.request_stop, kwargs={"why": "the time is over"})
     timer.daemon = True
     flying = world.bench(directory, replay)
     try:
         flying.start()
         gateway.start()
-        print(_what_runs(gateway, directory, args), flush=True)
+        if not early.came:
+            print(_what_runs(gateway, directory, args), flush=True)
         if args.duration is not None:
             timer.start()
         return gateway.run_forever()

@@ -193,7 +193,8 @@ class Watcher:
         self._until = None if args.duration is None else time.monotonic() + args.duration
         self._client = new_client(args, reconnect=True, on_connect=self._connected, on_disconnect=self._lost)
         self._rows: dict[str, Row] = {}
-        self._lock = threading.Lock()  # rows and `_away`
+        self._early: set[str] | None = set()  # keys heard of before all have been shown once
+        self._lock = threading.Lock()  # rows, `_early` and `_away`
         self._done = threading.Event()
         self._away = False
         self._printing = False
@@ -235,9 +236,11 @@ class Watcher:
         now = time.monotonic()
         with self._lock:
             self._away = False
+            early, self._early = self._early or (), None
             for row, sample, age in zip(rows, samples, ages, strict=True):
-                updated = None if age is None else now - age
-                row.show(sample.value if sample else None, sample.flags if sample else OLD, updated)
+                if row.key not in early:  # what was heard is newer than what was read
+                    updated = None if age is None else now - age
+                    row.show(sample.value if sample else None, sample.flags if sample else OLD, updated)
                 if sample and (self._words or not row.silent):
                     self._say(row)
 
@@ -269,6 +272,9 @@ class Watcher:
         with self._lock:
             self._away = False
             row.update(sample.value, sample.flags, time.monotonic())
+            if self._early is not None:
+                self._early.add(row.key)
+                return
             self._say(row)
             if self._left is not None and not self._printing:
                 self._one_less()
