@@ -805,8 +805,8 @@ def test_it_flies_with_the_virtual_nodes(start: Start, db: Database) -> None:
         bus.join("virtual", "canfix", ignore_config=True)
         world.attach(bus)
         plugin = start()
-        for key in ("IAS", "ALT", "PITCH", "ROLL", "HEAD", "LAT", "GS", "TACH1", "OILP1", "EGT11", "FUELQ1", "TIMEZ"):
-            until(lambda key=key: db.read(key).good and db.read(key).source.startswith("canfix/"), f"no {key}")
+        keys = ["IAS", "ALT", "PITCH", "ROLL", "HEAD", "LAT", "GS", "TACH1", "OILP1", "EGT11", "FUELQ1", "TIMEZ"]
+        until(lambda: all(db.read(key).good and db.read(key).source.startswith("canfix/") for key in keys))
         until(lambda: len([n for n in plugin.get_status()["nodes"].values() if n.get("description")]) >= 5)
         until(lambda: db.read_aux("OILP1.lowAlarm") is not None, seconds=15)
         assert plugin.codec.counts["short"] == 0

@@ -415,3 +415,30 @@ def test_a_source_that_lost_its_place_does_not_keep_the_flag_of_the_place(bench:
     assert lat.reading.secfail
     lat.write(1, "gps1")
     assert not bench.said(lat)["gps2"].secfail
+
+
+def test_a_driver_may_rank_the_sources_of_an_item_that_has_no_ranking(bench: Bench) -> None:
+    bench.ias.write(100.0, "canfix/13")
+    bench.ias.rank_sources(["canfix/12", "canfix/13"])
+    assert bench.ias.ranked
+    assert bench.news()[-1] == (100.0, "00001", "canfix/13"), "the better one has not been heard of"
+    bench.ias.write(90.0, "canfix/12")
+    bench.ias.write(101.0, "canfix/13")
+    assert (bench.ias.reading.value, bench.ias.conflicts) == (90.0, 0)
+    assert bench.ias.explain()["ranking"] == ["canfix/12", "canfix/13"]
+    bench.ias.fail("broken", "canfix/12")
+    assert bench.ias.reading.value == 101.0
+
+
+def test_a_ranking_that_a_driver_made_can_be_taken_back(bench: Bench) -> None:
+    bench.ias.rank_sources(["canfix/12", "canfix/13"])
+    bench.ias.write(90.0, "canfix/12")
+    assert bench.ias.reading.secfail
+    bench.ias.rank_sources()
+    assert not bench.ias.ranked
+    assert not bench.ias.reading.secfail
+    bench.ias.write(55.0, "anybody")
+    assert bench.ias.reading.value == 55.0
+    bench.lat.rank_sources(["gps2"])
+    bench.lat.rank_sources()
+    assert bench.lat.sources == ("gps1", "gps2", "canfix"), "as defined"
