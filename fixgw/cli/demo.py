@@ -47,6 +47,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fly until Ctrl-C, SIGTERM or `duration`; 0 then, 1 when it could not start."""
+    early = _EarlySignals()
     from fixgw import configuration
 
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
@@ -59,7 +60,6 @@ def run(args: argparse.Namespace) -> int:
             return complain(f"cannot read {args.replay}: {error.strerror}")
     if trouble := _cannot_listen(args.host, args.port):
         return complain(trouble)
-    early = _EarlySignals()
     with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
         variables = {"SIM": directory, "GPS": "replay/gps" if replay is not None else "sim/gps"}
         loaded = configuration.load(configuration.packaged() / "demo.yaml", variables)
