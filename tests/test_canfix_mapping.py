@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -379,3 +380,10 @@ def test_what_is_wrong_with_the_map_is_wrong_with_the_configuration(tmp_path: Pa
     assert [(problem.file, problem.line) for problem in refused.value.problems] == [
         (str(tmp_path / "canfix" / "map.yaml"), 2)
     ]
+
+
+def test_the_map_in_the_documentation_has_no_problems(write: Path, database: Database) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "drivers" / "canfix.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(ignore_fixid_missing:.*?)^```", page, re.MULTILINE | re.DOTALL)
+    found = good(write, text, database)
+    assert {entry.keys[0] for entry in found.outputs} == {"BARO", "DIM", "BTN11"}
