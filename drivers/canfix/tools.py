@@ -76,25 +76,32 @@ class Bus:
         self._port: Port | None = None
         self._waiting: deque[Frame] = deque()
 
-    def __enter__(self) -> Bus:
+    def open(self) -> None:
         for _, problem in can_link.check(self.options):
             raise DeviceError(problem)
         self._port = open_port(self.options, lambda *_: None)
+
+    def close(self) -> None:
+        port, self._port = self._port, None
+        if port is not None:
+            port.close()
+
+    def __enter__(self) -> Bus:
+        self.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._port is not None:
-            self._port.close()
+        self.close()
 
     def change_rate(self, bitrate: int) -> bool:
         """Go on at another bit rate; False when that is not ours to do: the system's, or there is none."""
         if self.options.interface == "socketcan" or self.options.bitrate is None:
             return False
-        self.__exit__(None, None, None)
+        self.close()
         self.options = msgspec.structs.replace(self.options, bitrate=bitrate)
-        self.__enter__()
+        self.open()
         return True
 
     # -- frames --------------------------------------------------------------------------------------------------------

@@ -8,12 +8,34 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
+from fixgw.drivers.can_frame import Frame, decode_error
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
-from fixgw.drivers.canfix.table import Parameter, Payload, Table, UnknownParameter
+from fixgw.drivers.canfix.table import Field, Parameter, Payload, Table, UnknownParameter
 from fixgw.errors import BadValue
 
-__all__ = ["facts", "find", "flags", "key", "matches", "message", "node", "read_value", "title", "value", "who"]
+__all__ = [
+    "bus_error",
+    "device",
+    "error",
+    "facts",
+    "find",
+    "flags",
+    "key",
+    "matches",
+    "message",
+    "name",
+    "names",
+    "node",
+    "number",
+    "plain",
+    "read_value",
+    "sender",
+    "status",
+    "title",
+    "value",
+    "who",
+]
 
 #: What a device type stands for; where the specification names only a range, what that is for.
 _DEVICES: tuple[tuple[range, str], ...] = (
@@ -89,6 +111,18 @@ def title(parameter: Parameter, index: int = 0, meta: int = 0) -> str:
     return f"{name}, {parameter.metas.get(meta, f'undefined meta data {meta}')}" if meta else name
 
 
+def name(table: Table, outcome: cf.Outcome) -> str:
+    """The key, with its aux value, that a parameter's value or limit belongs to: ``"IAS.Vne"``; empty when there is
+    none."""
+    if not isinstance(outcome, cf.ParameterUpdate):
+        return ""
+    found = key(table, outcome.parameter, outcome.index)
+    if not found or not outcome.meta:
+        return found
+    meta = outcome.meta_name or str(outcome.meta)
+    return f"{found}.{mapping.METAS.get(meta, meta)}"
+
+
 def find(table: Table, word: str) -> tuple[Parameter, int]:
     """The parameter that `word` means, and its index: an identifier (``0x183``), a name of the table, a key of the
     database (``EGT13``), or a short name of the specification where it belongs to one parameter only.
@@ -123,13 +157,23 @@ def _number(word: str) -> int | None:
         return None
 
 
+def _range(pattern: str) -> range | None:
+    """The identifiers that a pattern names as numbers."""
+    low, _, high = pattern.partition("-")
+    first, last = _number(low), _number(high or low)
+    return None if first is None or last is None else range(first, last + 1)
+
+
+def names(pattern: str, identifier: int) -> bool:
+    """Whether a pattern names an identifier, of whatever it is, as a number."""
+    return identifier in (_range(pattern) or ())
+
+
 def matches(table: Table, parameter: Parameter, index: int, pattern: str) -> bool:
     """Whether a parameter is one of those that `pattern` stands for: an identifier or a range of them (0x200-0x27F), a
     pattern with wildcards, or any part of its name or key."""
-    low, _, high = pattern.partition("-")
-    first, last = _number(low), _number(high or low)
-    if first is not None and last is not None:
-        return first <= parameter.identifier <= last
+    if identifiers := _range(pattern):
+        return parameter.identifier in identifiers
     wanted = pattern.lower()
     names = [n.lower() for n in (parameter.name, key(table, parameter, index), *parameter.fix_ids)]
     if any(c in wanted for c in "*?["):
@@ -148,7 +192,7 @@ def flags(code: int) -> list[str]:
 
 
 def value(parameter: Parameter, content: Payload, units: bool = True) -> str:
-    """`content` as text, with the digits that the wire has; times as 15:04:05.678, dates as 2025-07-21, bits as such."""
+    """`content` as text, with the wire's digits; times as 15:04:05.678, dates as 2025-07-21, switches as bits."""
     if isinstance(content, str):
         return repr(content)
     if parameter.format.startswith("Year") and isinstance(content, tuple):
@@ -184,17 +228,16 @@ def read_value(parameter: Parameter, text: str) -> Payload:
         parts[2:] = [seconds, fraction[:3].ljust(3, "0")]
     if len(parts) != len(parameter.parts):
         raise BadValue(parameter.name, f"{text!r} is not {len(parameter.parts)} of {parameter.type}")
-    whole = parameter.divisor == 1 and parameter.type != "FLOAT"
-    numbers = [_typed(parameter, part, whole) for part in parts]
-    return numbers[0] if len(numbers) == 1 else tuple(map(int, numbers))
+    return number(parameter, parts[0]) if len(parts) == 1 else tuple(int(number(parameter, part)) for part in parts)
 
 
-def _typed(parameter: Parameter, text: str, whole: bool) -> int | float:
+def number(field: Field, text: str) -> int | float:
+    """One number of a field as a person has typed it. Raises `BadValue`."""
+    whole = field.divisor == 1 and field.type != "FLOAT"
     try:
-        return (int(text, 10) if text.isdecimal() else int(text, 0)) if whole else float(text)
+        return (int(text) if text.isdecimal() else int(text, 0)) if whole else float(text)
     except ValueError:
-        what = "a whole number" if whole else "a number"
-        raise BadValue(parameter.name, f"{text!r} is not {what}") from None
+        raise BadValue(field.name, f"{text!r} is not a {'whole ' * whole}number") from None
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
@@ -226,7 +269,7 @@ def error(answer: cf.Answer) -> str:
 def status(said: cf.NodeStatus) -> str:
     """What a node says of itself."""
     content = said.value
-    if said.type == 0:
+    if said.type == 0 and isinstance(content, int):
         return f"errors 0x{content:04X}" if content else "good"
     if isinstance(content, bytes):
         return f"{said.name}: {_hex(content)}"
@@ -258,6 +301,13 @@ def message(table: Table, outcome: cf.Outcome) -> str:
         return f"channel {outcome.channel}, {'response' if outcome.response else 'request'}: {_hex(outcome.data)}"
     assert isinstance(outcome, cf.Dropped)
     return outcome.reason
+
+
+def bus_error(frame: Frame) -> str:
+    """What an error frame reports."""
+    error = decode_error(frame.arbitration_id, frame.data)
+    state = f"the bus is {error.state}" if error.state else ""
+    return ", ".join(filter(None, (state, *error.events))) or "error frame"
 
 
 def _request(table: Table, request: cf.Request) -> str:

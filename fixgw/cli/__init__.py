@@ -140,7 +140,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     loudness.add_argument("--debug", action="store_true", help="log everything")
 
 
-def add_client_options(parser: argparse.ArgumentParser) -> None:
+def add_client_options(parser: argparse._ActionsContainer) -> None:
     """The options of every command that talks to a running gateway."""
     parser.add_argument(
         "--host",
