@@ -9,7 +9,7 @@ it has itself sent just that, from another, has come back; what it has just hear
 Neither is forwarded. So two bridges in parallel, or any number in a ring, pass each frame on a few times, not for ever.
 Where one hears a frame first from the other bridge, or the other knows no such rule, it could still go round and round;
 hence an identifier that has come back is for `HOLD` seconds forwarded only when its frame is another one than within
-the last `window`. What waits for a rate limit is remembered for as much longer as it may wait.
+the last `window`.
 
 An identifier is here a number with `EXTENDED` added when it has 29 bits.
 """
@@ -157,8 +157,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         """What a frame from the source gets for its identifier at the target; None when it does not go there."""
         if not self.backward:
             return self._shifted(identifier) if self._passes(identifier) else None
-        for first, last, offset in self.shifts:
-            if first <= identifier - offset <= last and self._passes(identifier - offset):
+        for _, _, offset in self.shifts:
+            if self._shifted(identifier - offset) == identifier and self._passes(identifier - offset):
                 return identifier - offset
         if any(shift.first <= identifier <= shift.last for shift in self.shifts):
             return None  # the other side's name for something else
@@ -215,17 +215,6 @@ class _Way(NamedTuple):
     direction: Direction
     identifier: int
     limiter: _Limiter | None
-
-    def delay(self) -> float:
-        """Seconds for which a frame may be kept waiting."""
-        return self.limiter.interval if self.limiter is not None else 0.0
-
-
-class _Plan(NamedTuple):
-    """All the ways of one identifier of one bus, and the seconds within which its repetitions may be one frame."""
-
-    ways: tuple[_Way, ...]
-    window: float
 
 
 # -- rate limits -------------------------------------------------------------------------------------------------------
@@ -335,7 +324,7 @@ class Router:
         self.returned = 0
         self._window = window
         self._routes: dict[str, list[tuple[Route, Direction, _Limiter | None]]] = {}
-        self._plans: dict[str, dict[int, _Plan]] = {}
+        self._plans: dict[str, dict[int, tuple[_Way, ...]]] = {}
         self._memory: dict[str, _Memory] = {}
         self._limiters: list[_Limiter] = []
         self._returning: dict[tuple[str, int], float] = {}  # bus and identifier -> until when
@@ -373,10 +362,12 @@ class Router:
             return []
         outs = self.due(now) if self._limiters else []
         identifier = frame.arbitration_id | frame.flags & EXTENDED
-        plan = self._plans[bus].get(identifier) or self._plan(bus, identifier)
-        if self._window and not self._is_new(bus, identifier, frame, plan, now):
+        ways = self._plans[bus].get(identifier)
+        if ways is None:
+            ways = self._plan(bus, identifier)
+        if self._window and not self._is_new(bus, identifier, frame, ways, now):
             return outs
-        for way in plan.ways:
+        for way in ways:
             if self._window and self._has_been(way, identifier, frame, now):
                 continue
             if way.limiter is not None:
@@ -410,18 +401,17 @@ class Router:
 
     # -- circles -------------------------------------------------------------------------------------------------------
 
-    def _is_new(self, bus: str, identifier: int, frame: Frame, plan: _Plan, now: float) -> bool:
+    def _is_new(self, bus: str, identifier: int, frame: Frame, ways: tuple[_Way, ...], now: float) -> bool:
         """Whether `frame`, heard on `bus`, is neither one that we have sent there nor a suspicious repetition."""
         memory = self._memory[bus]
         content = (identifier, frame.flags & (REMOTE | FD), frame.data)
-        trace = memory.get(content, now - plan.window)
+        trace = memory.get(content, now - self._window)
         if trace is not None:
             if trace.origin != bus:
-                if now - trace.when < self._window:
-                    self._came_back(self.directions[trace.origin, bus], bus, identifier, trace, now)
-                    return False
-            elif self._returning and self._returning.get((bus, identifier), now) > now:
-                for way in plan.ways:
+                self._came_back(self.directions[trace.origin, bus], bus, identifier, trace, now)
+                return False
+            if self._returning and self._returning.get((bus, identifier), now) > now:
+                for way in ways:
                     way.direction.repeated += 1
                 return False
         memory.put(content, _Trace(bus, identifier, now))
@@ -431,7 +421,8 @@ class Router:
         """Whether what `frame` becomes has just been on the target, and not because we had sent it this way."""
         direction = way.direction
         content = (way.identifier, frame.flags & (REMOTE | FD), frame.data)
-        trace = self._memory[direction.target].get(content, now - self._window - way.delay())
+        window = self._window if way.limiter is None else self._window + way.limiter.interval  # it may have waited
+        trace = self._memory[direction.target].get(content, now - window)
         if trace is None or trace.origin == direction.source:
             return False
         self._came_back(direction, direction.source, identifier, trace, now)
@@ -452,7 +443,7 @@ class Router:
 
     # -- ways ----------------------------------------------------------------------------------------------------------
 
-    def _plan(self, bus: str, identifier: int) -> _Plan:
+    def _plan(self, bus: str, identifier: int) -> tuple[_Way, ...]:
         ways: dict[str, _Way] = {}
         for route, direction, limiter in self._routes.get(bus, ()):
             if route.target not in ways and (new := route.translate(identifier)) is not None:
@@ -460,8 +451,7 @@ class Router:
         plans = self._plans[bus]
         if len(plans) >= PLANNED:
             plans.clear()
-        window = self._window + max((way.delay() for way in ways.values()), default=0.0)
-        plan = plans[identifier] = _Plan(tuple(ways.values()), window)
+        plan = plans[identifier] = tuple(ways.values())
         return plan
 
     def _send(self, way: _Way, identifier: int, frame: Frame, now: float) -> Out:
