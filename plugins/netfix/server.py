@@ -2,7 +2,8 @@
 
 Writers leave what changed in a queue (`Server._changed`) and wake the thread when it sleeps. The thread formats each
 update once and sends every client the joined lines of the keys that it has subscribed to. Flushes are paced so that
-they cost a few percent of the time under load (bursts share a system call), and an idle gateway sends at once.
+they cost a few percent of the time under load (bursts share a system call), and an idle gateway sends at once: with few
+clients in the writer's own thread, as waking another one takes longer than sending.
 
 All memory is bounded. The queue passes on every update while it is short; beyond `QUEUE` entries, and for a client
 whose socket is full, only which keys have changed is kept, and the newest reading is sent when there is room. A client
@@ -54,6 +55,7 @@ ACCEPTS = 32  # connections accepted in a row
 DUTY = 0.03  # of the time may go into flushes that could have been fewer;
 CREDIT = 0.010  # seconds of it may be saved up while there is nothing to send,
 LONGEST_PACE = 0.010  # and no update waits longer than this
+DIRECT = 4  # clients at most to whom a writer sends by itself
 SILENT = 5.0  # seconds without a word after which a connection may have to make room
 SECONDS_SEEN = 5.0  # for so long after reading a value, writing it back unchanged is no news
 STATUS_TIMEOUT = 3.0
@@ -71,7 +73,7 @@ def _within(address: Address, networks: Iterable[Network]) -> bool:
 
 
 class Peer:
-    """One connected client; touched by the server's thread only."""
+    """One connected client; touched only by who holds `Server._working`."""
 
     def __init__(self, sock: socket.socket, address: Address, port: int, source: str, since: float) -> None:
         self.sock = sock
@@ -262,6 +264,8 @@ class Server:
         self._broken: list[Peer] = []
 
         self._asleep = False
+        # Held by the server's thread except while it sleeps; by a writer that sends by itself meanwhile.
+        self._working = threading.Lock()
         self._stopping = False
         self._listener: socket.socket | None = None
         self._accepting = False
@@ -303,18 +307,23 @@ class Server:
     def run(self) -> None:
         """Serve until `stop`."""
         self._thread_id = threading.get_ident()
+        self._working.acquire()
         try:
             while not self._stopping:
                 timeout = self._timeout()
+                self._working.release()
+                try:
+                    happened = self._poll.poll(timeout)
+                finally:
+                    self._working.acquire()
+                self._asleep = False
                 callers = False
-                for fd, events in self._poll.poll(timeout):
-                    self._asleep = False
+                for fd, events in happened:
                     if fd in self._peers:
                         self._guarded(self._peers[fd], self._on_events, events)
                     elif fd != self._wake_fd:
                         callers = True
                     self._flush_if_due()
-                self._asleep = False
                 if callers:  # last, as descriptors of dropped clients are used again
                     self._accept()
                 if self._ready:  # one at a time: those with little to say need not wait for all with much
@@ -331,7 +340,10 @@ class Server:
                 while self._broken:
                     self._drop(self._broken.pop())
         finally:
-            self._close()
+            try:
+                self._close()
+            finally:
+                self._working.release()
 
     def stop(self) -> None:
         """Let `run` return soon. Any thread."""
@@ -813,7 +825,26 @@ class Server:
             self._overflow[key, ""] = None
         if self._asleep:
             self._asleep = False
-            self.wake()
+            if not self._sent_directly():
+                self.wake()
+
+    def _sent_directly(self) -> bool:
+        """In the writer's thread, while the server sleeps: send what there is, if that is quick and its time has come.
+
+        False when the server has to see to it.
+        """
+        if len(self._peers) > DIRECT or self._rates or not self._working.acquire(blocking=False):
+            return False
+        try:
+            if self._stopping or self._clock() < self._next_flush:
+                return False
+            self._flush()
+            self._asleep = True  # as it was; whoever came meanwhile is seen here, whoever comes now does it
+            if self._pending or self._overflow or self._broken:
+                self._asleep = False
+            return self._asleep
+        finally:
+            self._working.release()
 
     def _aux_changed(self, key: str, name: str, value: Value | None) -> None:
         author = None
