@@ -1,0 +1,88 @@
+"""An idle gateway with few clients sends from the writer's own thread; nothing else changes by it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from fixgw.plugins.netfix import server
+
+from .conftest import RawClient, TestGateway
+
+
+@pytest.fixture
+def flushed_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the threads that have sent updates."""
+    names: list[str] = []
+    flush = server.Server._flush
+
+    def noting(self: server.Server) -> None:
+        names.append(threading.current_thread().name)
+        flush(self)
+
+    monkeypatch.setattr(server.Server, "_flush", noting)
+    return names
+
+
+def subscribed(gateway: TestGateway, *keys: str) -> RawClient:
+    client = gateway.connect()
+    for key in keys:
+        assert client.ask(f"@s{key}") == f"@s{key}"
+    return client
+
+
+def test_the_writer_sends_when_the_server_sleeps(gateway: TestGateway, flushed_by: list[str]) -> None:
+    client = subscribed(gateway, "IAS")
+    for value in range(20):
+        time.sleep(0.02)  # idle is what it is about
+        gateway.db.write("IAS", value, "me", flags=0)
+        assert client.line() == f"IAS;{float(value)};00000"
+    assert flushed_by.count(threading.current_thread().name) >= 15
+
+
+def test_with_many_clients_the_server_sends(gateway: TestGateway, flushed_by: list[str]) -> None:
+    clients = [subscribed(gateway, "IAS") for _ in range(server.DIRECT + 1)]
+    gateway.db.write("IAS", 1, "me", flags=0)
+    for client in clients:
+        assert client.line() == "IAS;1.0;00000"
+    assert threading.current_thread().name not in flushed_by
+
+
+def test_updates_of_many_writers_all_arrive_and_each_keys_in_order(gateway: TestGateway, flushed_by: list[str]) -> None:
+    keys = ("IAS", "ALT", "FREE", "MARK")
+    client = subscribed(gateway, *keys)
+
+    def write(key: str) -> None:
+        for value in range(300):
+            gateway.db.write(key, value, key, flags=0)
+            time.sleep(0.0001 if value % 3 else 0.003)
+
+    threads = [threading.Thread(target=write, args=(key,), name="writer") for key in keys]
+    for thread in threads:
+        thread.start()
+    heard: dict[str, list[float]] = {key: [] for key in keys}
+    while any(len(values) < 300 for values in heard.values()):
+        key, value, flags = client.line().split(";")
+        assert flags == "00000"
+        heard[key].append(float(value))
+    for thread in threads:
+        thread.join()
+    assert all(values == list(range(300)) for values in heard.values())
+    assert "writer" in flushed_by
+
+
+def test_a_client_that_has_gone_does_not_disturb_the_writer(
+    gateway: TestGateway, wait_for: Callable[[Callable[[], object]], None]
+) -> None:
+    client = subscribed(gateway, "IAS")
+    other = subscribed(gateway, "IAS")
+    client.close()
+    for value in range(50):
+        gateway.db.write("IAS", value, "me", flags=0)
+        time.sleep(0.002)
+    assert [other.line() for _ in range(50)][-1] == "IAS;49.0;00000"
+    assert gateway.db.callback_errors == 0
+    wait_for(lambda: gateway.plugin.get_status()["clients"] == 1)
