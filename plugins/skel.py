@@ -24,7 +24,7 @@ import fixgw.plugin as plugin
 from fixgw.database import Database
 
 
-class Options(plugin.Options):
+class Options(plugin.Options, frozen=True, kw_only=True):
     """What the configuration may say. An option that is not declared here is an error that names the nearest."""
 
     interval: Annotated[float, msgspec.Meta(description="Seconds between two rounds.", gt=0)] = 1.0

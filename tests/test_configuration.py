@@ -642,12 +642,7 @@ def test_what_cannot_be_written_is_an_os_error_and_leaves_nothing_half_done(tmp_
 
 def test_a_wrong_option_does_not_hide_what_the_plugin_finds_in_the_others(tmp_path: Path) -> None:
     (tmp_path / "default.yaml").write_text(
-        "connections:\n"
-        "  a:\n"
-        "    module: fixgw.plugins.skel\n"
-        "    interval: often\n"
-        "    write: IASS\n"
-        "    litsen: IAS\n"
+        "connections:\n  a:\n    module: fixgw.plugins.skel\n    interval: often\n    write: IASS\n    litsen: IAS\n"
     )
     found = [str(p).partition(":")[2] for p in configuration.check(tmp_path / "default.yaml")]
     assert [line.partition(":")[0] for line in found] == ["4", "5", "6"]
