@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import socket
 import struct
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from fixgw.drivers.can_frame import Frame
 from fixgw.drivers.canfix import Plugin
 from fixgw.errors import ConfigurationError
 from fixgw.gateway import Gateway
+from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.can import scenario as scenarios
 from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.world import World
@@ -41,13 +43,17 @@ def until(condition: Callable[[], object], what: str = "", seconds: float = 10.0
         time.sleep(0.005)
 
 
+@pytest.fixture(scope="module")
+def packaged() -> Configuration:
+    return configuration.load(configuration.packaged() / configuration.NAME)
+
+
 @pytest.fixture
-def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def db(packaged: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """The packaged items, with their real tolerances; what the node remembers is kept in `tmp_path`."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setattr(can_link.SharedBus, "poll_timeout", 0.05)
-    (tmp_path / "default.yaml").write_text("connections: {}\n")
-    db = configuration.load(tmp_path / "default.yaml").make_database()
+    db = packaged.make_database()
     before = database.current()
     database.bind(db)
     db.start()
@@ -379,6 +385,37 @@ def test_when_the_bus_is_gone_its_measurements_fail_and_its_settings_stay(
     assert db.read("TAS").good
     other.parameter(*IAS)
     until(lambda: db.read("IAS").good)
+
+
+def test_an_unplugged_adapter_fails_what_it_measured_and_brings_a_report_when_it_is_back(
+    start: Start, db: Database
+) -> None:
+    sent: list[tuple[int, bytes]] = []
+    with Segment() as segment, VirtualSlcan(segment) as adapter:
+        far = segment.attach("far", lambda frame: sent.append((frame.arbitration_id, frame.data)))
+        plugin = start(
+            """\
+            inputs: [{canid: 0x183, fixid: IAS}]
+            outputs: [{fixid: BARO, canid: 0x190, owner: yes, on_change: yes}]
+            """,
+            interface="slcan",
+            channel=adapter.path,
+            bitrate=250000,
+        )
+        far.send(SimFrame(0x183, b"\x0c\0\0\xd2\4"))
+        value(db, "IAS", 123.4)
+        db.write("BARO", 30.0, "knob")
+        report = (0x190, bytes.fromhex("b600003075"))
+        until(lambda: sent.count(report) == 1)
+        adapter.unplug()
+        until(lambda: db.read("IAS").fail)
+        assert "the bus is gone" in db.read("IAS").reason(database.FAIL)
+        assert plugin.running
+        adapter.plug()
+        until(lambda: sent.count(report) == 2, "no report")
+        far.send(SimFrame(0x183, b"\x0c\0\0\xd2\4"))
+        until(lambda: db.read("IAS").good)
+        plugin.shutdown()
 
 
 # -- outputs -----------------------------------------------------------------------------------------------------------
@@ -757,11 +794,6 @@ def test_a_flood_on_the_bus_leaves_the_database_responsive(start: Start, db: Dat
 # -- the whole ---------------------------------------------------------------------------------------------------------
 
 
-def gateway(path: Path, text: str) -> Configuration:
-    path.write_text(textwrap.dedent(text))
-    return configuration.load(path)
-
-
 def test_a_changed_map_restarts_the_connection_on_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     main, can_map = tmp_path / "default.yaml", tmp_path / "map.yaml"
@@ -830,7 +862,9 @@ while time.monotonic() < deadline:
 
 
 def test_another_process_is_heard_and_hears_over_the_network(start: Start, db: Database) -> None:
-    group, port = "239.74.163.2", 43199
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("", 0))
+        group, port = "239.74.163.2", free.getsockname()[1]
     command = [sys.executable, "-c", FAR, group, str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as far:
         assert far.stdout is not None

@@ -74,6 +74,7 @@ class Plugin(CanPlugin):
         self._thread: threading.Thread | None = None
         self._complained = self._saved = float("-inf")
         self._opened = False
+        self._silent = False  # while the bit rate changes
 
     # -- the contract --------------------------------------------------------------------------------------------------
 
@@ -113,6 +114,7 @@ class Plugin(CanPlugin):
             found, self.table, db, self.source, self.node, self.inputs.heard, self._send, self._wake.set, self.clock
         )
         self._open(self.node.bitrate or options.bitrate)
+        self.inputs.open()
         self.outputs.open()
         self._thread = threading.Thread(target=self._work, name=f"{self.name} node", daemon=True)
         self._thread.start()
@@ -222,7 +224,7 @@ class Plugin(CanPlugin):
         self._complain("%s", error)
 
     def _send(self, frame: cf.Frame) -> bool:
-        return self.bus.send(frame.arbitration_id, frame.data)
+        return not self._silent and self.bus.send(frame.arbitration_id, frame.data)
 
     # -- whatever waits for its time -----------------------------------------------------------------------------------
 
@@ -253,6 +255,7 @@ class Plugin(CanPlugin):
         """Close the bus and open it at another rate; back at the old one when others hold it."""
         before = self.node.bitrate
         self.log.warning("node %d asks for %d bit/s: changing", destination, bitrate)
+        self._silent = True
         error = False
         try:
             self._reopen(bitrate)
@@ -261,6 +264,7 @@ class Plugin(CanPlugin):
             self.log.warning("the bit rate stays as it is: %s", conflict)
             self._reopen(before)
         self._stopping.wait(RATE_PAUSE)
+        self._silent = False
         for frame in self.node.rate_changed(destination, bitrate, error):
             self._send(frame)
 

@@ -49,9 +49,8 @@ class Inputs:
         self._database = database
         self._items: dict[str, Item] = {}
         self._ranked: list[Item] = []
-        self._source = source
         self._prefix = source + "/"
-        rankings = mapping.rankings(found, table)
+        self._rankings = rankings = mapping.rankings(found, table)
         entries: list[mapping.Received] = [*found.inputs, *found.encoders, *found.switches]
         for entry in entries:
             parameter = entry.parameter(table)
@@ -67,10 +66,6 @@ class Inputs:
             if isinstance(entry, mapping.Input) and parameter.metas and items[0] is not None:
                 limits = _Limits(entry, parameter, items[0], found, self.heard)
                 self.metas.setdefault(parameter.identifier, {}).setdefault(entry.index, []).append(limits)
-        for key, names in rankings.items():
-            if key in self._items and not self._items[key].sources:
-                self._items[key].rank_sources([f"{source}/{name}" for name in names])
-                self._ranked.append(self._items[key])
 
     @property
     def identifiers(self) -> set[int]:
@@ -98,8 +93,16 @@ class Inputs:
                 if ours and (not item.ranked or item.rank(reading.source) is not None):
                     item.flag(FAIL, FAIL, reading.source, reason)
 
+    def open(self) -> None:
+        """Rank the sources of the items, as the map says."""
+        for key, names in self._rankings.items():
+            item = self._items.get(key)
+            if item is not None and not item.sources:  # another bus may have been first
+                item.rank_sources([self._prefix + name for name in names])
+                self._ranked.append(item)
+
     def close(self) -> None:
-        """Take back what was done to the database."""
+        """Take that back."""
         for item in self._ranked:
             item.rank_sources()
 
@@ -237,7 +240,8 @@ class _Parts:
             reason = f"{', '.join(map(str, value))} is no {'date' if self._format == 'Year' else 'time'}"
         source = self._sources[node]
         for item, part in self._targets:
-            item.write(text or str(value) if part < 0 else value[part], source, flags, reason, MASK)
+            said = (text if part < 0 else value[part]) if text else item.reading.value
+            item.write(said, source, flags, reason, MASK)
 
     def _in_words(self, value: tuple[int, ...]) -> str:
         """Empty for what cannot be."""
