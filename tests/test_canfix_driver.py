@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import resource
 import socket
 import struct
@@ -748,7 +749,7 @@ def memory() -> int:
 def test_a_flood_of_anything_leaves_memory_flat_and_the_bus_readable(start: Start, db: Database, other: Other) -> None:
     """Random frames straight into the driver, a second's worth of 20,000, over and over."""
     plugin = start(obey=["disable", "report", "configuration"])
-    noise = __import__("random").Random(3)
+    noise = random.Random(3)
     frames = [Frame(noise.randrange(0x800), noise.randbytes(noise.randrange(9))) for _ in range(20_000)]
     plugin.received(frames)
     before = memory()
