@@ -59,7 +59,7 @@ def started(port: str, **options: Any) -> Ear:
 def test_bytes_arrive_in_order_in_bounded_chunks(port: VirtualPort) -> None:
     ear = started(port.path)
     try:
-        until(lambda: port.opened)
+        until(lambda: ear.connected)
         sent = b""
         for n in range(40):
             data = bytes([n]) * 999
@@ -86,7 +86,7 @@ def test_control_characters_and_8_bits_pass_unchanged(port: VirtualPort) -> None
     ear = started(port.path)
     everything = bytes(range(256))
     try:
-        until(lambda: port.opened)
+        until(lambda: ear.connected)
         port.write(everything)
         until(lambda: ear.heard_all == everything)
         assert port.read(0.05) == b"", "an echo"
@@ -113,7 +113,7 @@ def test_other_urls_work_alike(port: VirtualPort, url: str) -> None:
 def test_a_local_port_that_is_open_answers_within_milliseconds(port: VirtualPort) -> None:
     ear = started(port.path)
     try:
-        until(lambda: port.opened)
+        until(lambda: ear.connected)
         assert ear.idled.wait(5)
         begin = time.monotonic()
         port.write(b"ok")
