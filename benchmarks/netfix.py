@@ -6,6 +6,7 @@ The clients live in a process of their own, so that the CPU time measured is the
 from __future__ import annotations
 
 import gc
+import math
 import multiprocessing
 import os
 import select
@@ -13,7 +14,7 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
@@ -154,23 +155,48 @@ def _ping(port: int, count: int, pipe: Connection) -> None:
         pipe.send(now)
 
 
-def latency(count: int = 500) -> tuple[float, float]:
-    """(p50, p99) in µs from a write to a subscribed client that has the sentence in hand, gateway idle."""
-    with gateway() as (db, plugin):
-        context = multiprocessing.get_context("spawn")
-        pipe, theirs = context.Pipe()
-        process = context.Process(target=_ping, args=(plugin.port, count, theirs), daemon=True)
-        process.start()
-        pipe.recv()
-        item = db.item("PING")
-        times = []
-        for n in range(count):
-            time.sleep(0.004)
-            written = time.monotonic()
-            item.write(float(n), "bench")
-            times.append((pipe.recv() - written) * 1e6)
-        process.join()
+def pings(port: int, write: Callable[[int], object], count: int = 500) -> tuple[float, float]:
+    """(p50, p99) in µs from before `write` to a client in another process that has the sentence in hand."""
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=_ping, args=(port, count, theirs), daemon=True)
+    process.start()
+    pipe.recv()
+    times = []
+    for n in range(count):
+        time.sleep(0.004)
+        written = time.monotonic()
+        write(n)
+        times.append((pipe.recv() - written) * 1e6)
+    process.join()
     return percentiles(times)
+
+
+def latency() -> tuple[float, float]:
+    """From a database write to a subscribed client, gateway idle."""
+    with gateway() as (db, plugin):
+        item = db.item("PING")
+        return pings(plugin.port, lambda n: item.write(float(n), "bench"))
+
+
+def bare_latency() -> tuple[float, float]:
+    """The same from nothing but a socket: what this machine takes for it by itself."""
+    connections = []
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.recv(4096)
+        connection.sendall(b"@sPING\n")
+        connections.append(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        result = pings(listener.getsockname()[1], lambda n: connections[0].send(b"PING;%d.0;00000\n" % n))
+        thread.join()
+    connections[0].close()
+    return result
 
 
 def _round_trips(port: int, count: int, pipe: Connection) -> None:
@@ -245,7 +271,9 @@ def rows() -> Iterator[Row]:
         yield f"fan-out, {clients} clients x 100 keys x 20 Hz: CPU", cpu, "% of a core", budget, "lower"
         yield f"fan-out, {clients} clients x 100 keys x 20 Hz: delivered", delivered, "%", 100.0, "higher"
     yield "fan-out, ceiling", ceiling(), "sentences/s", 400_000.0, "higher"
-    p50, p99 = latency()
+    (bare50, bare99), (p50, p99) = bare_latency(), latency()
+    yield "a bare socket -> client, idle: p50 (what the machine takes)", bare50, "µs", math.inf, "lower"
+    yield "a bare socket -> client, idle: p99", bare99, "µs", math.inf, "lower"
     yield "write -> client, idle: p50", p50, "µs", 100.0, "lower"
     yield "write -> client, idle: p99", p99, "µs", 500.0, "lower"
     for clients, budget in ((10, 3.0), (50, 20.0)):
