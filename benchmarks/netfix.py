@@ -181,7 +181,7 @@ def latency() -> tuple[float, float]:
 
 def bare_latency() -> tuple[float, float]:
     """The same from nothing but a socket: what this machine takes for it by itself."""
-    connections = []
+    connections: list[socket.socket] = []
 
     def answer() -> None:
         connection, _ = listener.accept()
