@@ -65,20 +65,11 @@ TRUE_WORDS = frozenset(("True", "true", "T", "yes", "1"))
 FALSE_WORDS = frozenset(("False", "false", "F", "no", "0"))
 
 
-class Reading(msgspec.Struct, frozen=True, gc=False):
-    """What an item says at one moment. Immutable.
+class Flags:
+    """The bits of `flags` by their names, for what has flags."""
 
-    `flags` are bits (`ANNUNCIATE` ... `SECFAIL`), `stamp` is the monotonic time in seconds of the last stored value
-    (`NEVER` before the first), `source` names who wrote it, `reasons` pairs each set flag with the reason in words.
-    `checked` are those of the flags that the database's own checks set: the next good write clears them.
-    """
-
-    value: Value
+    __slots__ = ()
     flags: int
-    stamp: float
-    source: str
-    reasons: tuple[tuple[int, str], ...] = ()
-    checked: int = 0
 
     @property
     def annunciate(self) -> bool:
@@ -104,6 +95,22 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     def good(self) -> bool:
         """Fresh, not suspect, not failed."""
         return not self.flags & (OLD | BAD | FAIL)
+
+
+class Reading(Flags, msgspec.Struct, frozen=True, gc=False):
+    """What an item says at one moment. Immutable.
+
+    `flags` are bits (`ANNUNCIATE` ... `SECFAIL`), `stamp` is the monotonic time in seconds of the last stored value
+    (`NEVER` before the first), `source` names who wrote it, `reasons` pairs each set flag with the reason in words.
+    `checked` are those of the flags that the database's own checks set: the next good write clears them.
+    """
+
+    value: Value
+    flags: int
+    stamp: float
+    source: str
+    reasons: tuple[tuple[int, str], ...] = ()
+    checked: int = 0
 
     @property
     def flag_text(self) -> str:

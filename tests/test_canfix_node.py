@@ -17,21 +17,10 @@ from fixgw.drivers.canfix import node as canfix_node
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.node import Identity, Node, State, load_state, save_state, state_file
 
+from .conftest import Clock
+
 ME = 0xB6
 IAS, BARO = 0x183, 0x190
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -28,23 +28,10 @@ from fixgw.database import (
 )
 from fixgw.errors import BadValue, UnknownKey
 
+from .conftest import Clock
+
 NAN = float("nan")
 INFINITY = float("inf")
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -12,22 +12,11 @@ import pytest
 from fixgw import database
 from fixgw.database import BAD, OLD, Database, Definition, Reading
 
+from .conftest import Clock
+
 INFINITY = float("inf")
 PROMISE = 0.020  # seconds that a change to old may be late, for tolerances up to 200 ms
 MARGIN = 0.080  # for a machine that is busy with other things
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -21,15 +21,9 @@ from fixgw.database import (
     Reading,
 )
 
+from .conftest import Clock
+
 NAN = float("nan")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Bench:

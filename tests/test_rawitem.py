@@ -10,18 +10,7 @@ from fixgw.database import BAD, OLD, Database, Definition
 from fixgw.errors import BadValue, UnknownKey
 from fixgw.rawitem import RawItem
 
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from .conftest import Clock
 
 
 @pytest.fixture

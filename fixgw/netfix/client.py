@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Value
+from fixgw.database import Flags, Value
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.netfix.sentence import PORT, LineSplitter, flag_bits, text_of, value_of
 from fixgw.plugin import Backoff
@@ -35,7 +35,7 @@ WINDOW = 1000  # requests on their way at a time
 UPDATES_KEPT = 10000  # that wait while a callback makes requests
 
 
-class Sample(msgspec.Struct, frozen=True, gc=False):
+class Sample(Flags, msgspec.Struct, frozen=True, gc=False):
     """What a gateway says of an item or of an aux value (`key` is then ``"IAS.Vne"``; its flags are 0).
 
     `text` is the value as it came, `value` the same as float, int, bool, str or None; for an item that this client
@@ -46,31 +46,6 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     value: Value | None
     flags: int
     text: str
-
-    @property
-    def annunciate(self) -> bool:
-        return bool(self.flags & ANNUNCIATE)
-
-    @property
-    def old(self) -> bool:
-        return bool(self.flags & OLD)
-
-    @property
-    def bad(self) -> bool:
-        return bool(self.flags & BAD)
-
-    @property
-    def fail(self) -> bool:
-        return bool(self.flags & FAIL)
-
-    @property
-    def secfail(self) -> bool:
-        return bool(self.flags & SECFAIL)
-
-    @property
-    def good(self) -> bool:
-        """Fresh, not suspect, not failed."""
-        return not self.flags & (OLD | BAD | FAIL)
 
 
 class Report(msgspec.Struct, frozen=True):

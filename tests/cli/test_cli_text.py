@@ -9,13 +9,7 @@ import pytest
 from fixgw.cli import text
 from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Database, Definition
 
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from ..conftest import Clock
 
 
 @pytest.mark.parametrize(
@@ -87,11 +81,6 @@ def test_columns_of_a_table_are_aligned() -> None:
 
 
 # -- explain -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def explained(db: Database, key: str = "IAS") -> str:
