@@ -244,7 +244,7 @@ def _carefully(args: Args, plan: str, destination: int, do: Callable[[Bus, Surve
     if not args.yes and not sys.stdin.isatty():
         return complain(f"{plan} Nobody is here to confirm that: --yes does")
     with opened(args) as bus:
-        found = survey(bus, 0.0 if args.force else LISTEN, destination)
+        found = survey(bus, 0.0 if args.force else LISTEN)
         if not args.force:
             if refusal := _in_flight(args, found):
                 return complain(refusal)
@@ -300,8 +300,9 @@ def bitrate(args: Args) -> int:
     destination, kbps = args.destination, args.rate
 
     def do(bus: Bus, found: Survey) -> int:
-        went_along, answers = tools.set_bitrate(bus, destination, kbps, BIT_RATE_ANSWERS)
-        asked = {destination} if destination else set(found.nodes) | set(answers)
+        asked = {destination} if destination else set(found.nodes)
+        went_along, answers = tools.set_bitrate(bus, destination, kbps, BIT_RATE_ANSWERS, asked)
+        asked |= set(answers)
         changed = sorted(n for n in asked if n in answers and answers[n].success)
         refused = sorted(n for n in asked if n in answers and not answers[n].success)
         silent = sorted(asked - set(answers))

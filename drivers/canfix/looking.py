@@ -33,7 +33,7 @@ def _recorded(args: Args, codec: cf.Codec) -> Iterator[Heard]:
     try:
         with nullcontext(sys.stdin) if args.log == "-" else open(args.log, encoding="ascii", errors="replace") as lines:
             for recorded in can_log.read(lines, args.channel):
-                yield tools.decode(codec, recorded.frame)
+                yield tools.decode(codec, recorded.frame, recorded.channel)
     except FileNotFoundError:
         raise BadValue("--log", f"there is no file {args.log}") from None
 
@@ -200,7 +200,7 @@ def monitor(args: Args) -> int:
     try:
         if args.log:
             table = tables.load(args.table or tables.CURRENT)
-            _print_frames(args, table, _recorded(args, cf.Codec(table)), "log")
+            _print_frames(args, table, _recorded(args, cf.Codec(table)))
             return EXIT_DONE
         with opened(args) as bus:
             lines = args.raw or args.lines or args.json or not sys.stdout.isatty()
@@ -228,7 +228,7 @@ def _wanted(args: Args, table: Table, heard: Heard) -> bool:
     return any(words.matches(table, parameter, index, pattern) for pattern in args.patterns)
 
 
-def _print_frames(args: Args, table: Table, source: Iterator[Heard], channel: str) -> None:
+def _print_frames(args: Args, table: Table, source: Iterator[Heard], channel: str = "") -> None:
     """A line for each frame."""
     live = not args.log
     # A log has the time of day, or whatever its recorder had; what is live gets it from here.
@@ -242,7 +242,7 @@ def _print_frames(args: Args, table: Table, source: Iterator[Heard], channel: st
         if not _wanted(args, table, heard):
             continue
         if args.raw:
-            line = can_log.line(heard.frame, channel, heard.time + offset)
+            line = can_log.line(heard.frame, heard.channel or channel, heard.time + offset)
         elif args.json:
             line = json.dumps(
                 {"time": round(heard.time + offset, 6), "id": heard.frame.arbitration_id}
@@ -329,9 +329,9 @@ class _Screen:
             if len(self._rows) >= MOST_ROWS:
                 return
             # A dot in the name of a row: it has no flags of its own.
-            name = f"{_identifier(heard.frame)} {words.name(table, outcome)}" + ("" if value else ".")
-            row = self._rows[place] = Row(name.strip(), units)
-            order = sorted(self._rows, key=lambda at: tuple(map(str, at)))
+            name = f"{_identifier(heard.frame)} {words.name(table, outcome)}".strip() + ("" if value else ".")
+            row = self._rows[place] = Row(name, units)
+            order = sorted(self._rows, key=lambda at: (at[0], [f"{part:>3}" for part in at[1:]]))
             self.page.rows = [self._rows[at] for at in order]
         row.description = f"{about}, from {node}" if value and node else f"{node or ''}  {about}".strip()
         row.update(value or None, flags, heard.time)

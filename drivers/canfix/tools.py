@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple
@@ -39,14 +39,15 @@ REFUSALS = 0.5  # seconds within which a node that cannot change its bit rate sa
 
 
 class Heard(NamedTuple):
-    """A frame and what it says. `time` is monotonic seconds, or a log's own."""
+    """A frame and what it says. `time` is monotonic seconds, or a log's own; so is `channel`."""
 
     time: float
     frame: Frame
     outcome: cf.Outcome
+    channel: str = ""
 
 
-def decode(codec: cf.Codec, frame: Frame) -> Heard:
+def decode(codec: cf.Codec, frame: Frame, channel: str = "") -> Heard:
     flags = frame.flags
     outcome = codec.decode(
         frame.arbitration_id,
@@ -56,7 +57,7 @@ def decode(codec: cf.Codec, frame: Frame) -> Heard:
         bool(flags & ERROR),
         bool(flags & FD),
     )
-    return Heard(frame.timestamp, frame, outcome)
+    return Heard(frame.timestamp, frame, outcome, channel)
 
 
 class Bus:
@@ -172,16 +173,22 @@ class Bus:
         return survey
 
 
-def set_bitrate(bus: Bus, destination: int, kbps: int, seconds: float) -> tuple[bool, dict[int, cf.Answer]]:
+def set_bitrate(
+    bus: Bus, destination: int, kbps: int, seconds: float, expected: Collection[int] = ()
+) -> tuple[bool, dict[int, cf.Answer]]:
     """Tell one node or all of them (0) to change the bit rate, and go along; 125, 250, 500 or 1000 kbit/s.
 
-    Whether our own interface went along, and the answers, at the old rate or at the new one.
+    Whether our own interface went along, and the answers, at the old rate or at the new one, within `seconds` or until
+    all that are `expected` have come.
     """
     code = next(code for code, rate in cf.BitRateSet.RATES.items() if rate == kbps)
     request = cf.BitRateSet(bus.node, destination, code)
     found = bus.ask_all(request, REFUSALS)
     changed = bus.change_rate(kbps * 1000)
-    found |= {answer.source: answer for answer in bus.answers(request, seconds)}
+    for answer in bus.answers(request, seconds):
+        found[answer.source] = answer
+        if expected and found.keys() >= set(expected):
+            break
     return changed, found
 
 
@@ -241,7 +248,7 @@ class Survey:
         self._descriptions = cf.Descriptions()
 
     def feed(self, heard: Heard) -> None:
-        now, frame, outcome = heard
+        now, frame, outcome, _ = heard
         self._first = now if self._first is None else self._first
         self._last = now
         if frame.flags & ERROR:
