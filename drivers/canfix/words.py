@@ -234,6 +234,8 @@ def read_value(parameter: Parameter, text: str) -> Payload:
 def number(field: Field, text: str) -> int | float:
     """One number of a field as a person has typed it. Raises `BadValue`."""
     whole = field.divisor == 1 and field.type != "FLOAT"
+    if re.fullmatch(r"[01]{8}|[01]{16}", text) and set(field.parts) & {"BYTE", "WORD"}:  # as `value` shows it
+        return int(text, 2)
     try:
         return (int(text) if text.isdecimal() else int(text, 0)) if whole else float(text)
     except ValueError:

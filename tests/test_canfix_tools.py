@@ -1,0 +1,314 @@
+"""CAN-FIX in words, candump's logs, and the survey of a bus: the parts of `fixgw canfix` that need no bus."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw.drivers import can_log
+from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame
+from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix import table, tools, words
+from fixgw.errors import BadValue
+
+TABLE = table.load()
+TYPED = [parameter for parameter in TABLE if parameter.type]
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 0x7FF), st.binary(max_size=8), st.sampled_from([0, EXTENDED, REMOTE, ERROR, FD]))
+def test_any_frame_can_be_put_into_words_and_json(identifier: int, data: bytes, flags: int) -> None:
+    heard = tools.decode(cf.Codec(), Frame(identifier, data, flags))
+    assert words.message(TABLE, heard.outcome)
+    assert words.bus_error(heard.frame)
+    found = json.loads(json.dumps(words.facts(TABLE, heard.outcome), allow_nan=False))
+    assert found["kind"] == heard.outcome.kind
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        ("6E1#0000", "who are you?, to all"),
+        ("720#0001014001400101", "engine data (type 0x40), model 0x010140, firmware 1, to node 1 (0x01)"),
+        ("6E1#010002", "change to 250 kbit/s, to all"),
+        ("720#0101", "bit rate: done, to node 1 (0x01)"),
+        ("720#0101FF", "bit rate: error 255, to node 1 (0x01)"),
+        ("6E1#024041", "become node 65 (0x41), to node 64 (0x40)"),
+        ("6E1#03408301", "stop sending 0x183 Indicated Airspeed, to node 64 (0x40)"),
+        ("6E1#04408301", "send again: 0x183 Indicated Airspeed, to node 64 (0x40)"),
+        ("720#030101", "disable: no such parameter of its own, or not allowed to, to node 1 (0x01)"),
+        ("6E1#0540", "report everything, to node 64 (0x40)"),
+        ("720#0600000000", "good"),
+        ("720#0600000400", "errors 0x0004"),
+        ("720#0602008A00", "Supply Voltage 13.8 V"),
+        ("720#0600010A0B", "device 256: 0a 0b"),
+        ("6E1#0740030002", "prepare for firmware 3 over channel 2, to node 64 (0x40)"),
+        ("6E1#0840020500", "open channel 2, type 5, to node 64 (0x40)"),
+        ("6E1#094002001E00", "set key 2 to 1e 00, to node 64 (0x40)"),
+        ("720#090102", "configuration: read-only, to node 1 (0x01)"),
+        ("6E1#0A400200", "what is key 2?, to node 64 (0x40)"),
+        ("720#0A01001E00", "configuration: done 1e 00, to node 1 (0x01)"),
+        ("720#0B01030056697200", "description, part 3: 'Vir', to node 1 (0x01)"),
+        ("6E1#0C90013A75", "please set Altimeter Setting to 30.010 inHg"),
+        ("6E1#0C01060102", "please set unknown 0x601, index 0 to 01 02"),
+        ("6E1#8001", "control code 128: 01"),
+        ("040#02010203", "ALARM 258 02 03"),
+        ("7E2#0102", "channel 1, request: 01 02"),
+        ("500#400200" + "7007", "Cylinder Head Temperature #1, cylinder 3: 190.4 °C"),
+        ("183#320D57" + "2C06", "Indicated Airspeed, index 13, Vne: 158.0 knots, annunciate, bad, fail"),
+        ("183#3200D0" + "2C06", "Indicated Airspeed, undefined meta data 13: 158.0 knots"),
+        ("580#C10000" + "0F0405A602", "Time: 15:04:05.678"),
+        ("581#C10000" + "E9070715", "Date: 2025-07-21"),
+        ("308#D00000" + "0100000080", "Generic Switches #1: 00000001 00000000 00000000 00000000 10000000"),
+        ("300#D00000" + "FDFF010005", "Encoder Input #1: -3 1 5"),
+        ("480#C10000" + "414C464100", "Next Waypoint Identifier: 'ALFA'"),
+        ("600#00", "reserved identifier"),
+    ],
+)
+def test_messages_read_as_sentences(frame: str, said: str) -> None:
+    recorded = can_log.parse(f"(0.0) can0 {frame}")
+    assert recorded is not None
+    assert words.message(TABLE, tools.decode(cf.Codec(), recorded.frame).outcome) == said
+
+
+@given(st.sampled_from([p for p in TYPED if not p.text and p.type != "FLOAT"]), st.binary(min_size=5, max_size=5))
+def test_values_can_be_typed_as_they_are_shown(parameter: table.Parameter, raw: bytes) -> None:
+    value = parameter.read(bytes(3) + raw)
+    assert words.read_value(parameter, words.value(parameter, value, units=False)) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("Indicated Airspeed", "101.55", 101.55),
+        ("Aircraft Position Latitude", "-43.985", -43.985),
+        ("Indicated Altitude", "-0x10", -16),
+        ("Flap Control Switches #1", "0b101", 5),
+        ("Flap Control Switches #1", "101", 101),
+        ("Next Waypoint ETA", "15:04:05", (15, 4, 5)),
+        ("Time", "15:04:05.5", (15, 4, 5, 500)),
+        ("Time", "15 4 5 7", (15, 4, 5, 7)),
+        ("Date", "2025-07-21", (2025, 7, 21)),
+        ("Encoder Input #1", "-3, 0, 0b1", (-3, 0, 1)),
+        ("Next Waypoint Identifier", " A,B ", " A,B "),
+    ],
+)
+def test_values_are_read_as_people_write_them(name: str, text: str, value: object) -> None:
+    assert words.read_value(TABLE[name], text) == value
+
+
+@pytest.mark.parametrize(
+    ("word", "identifier", "index"),
+    [
+        ("0x183", 0x183, 0),
+        ("387", 0x183, 0),
+        ("indicated  AIRSPEED", 0x183, 0),
+        ("ias", 0x183, 0),
+        ("GS", 0x1C5, 0),
+        ("GSPEED", 0x1C5, 0),
+        ("CHT13", 0x500, 2),
+        ("CHT21", 0x501, 0),
+        ("Oil Pressure #2", 0x221, 0),
+        ("ACNOR", 0x18A, 0),
+    ],
+)
+def test_parameters_go_by_many_names(word: str, identifier: int, index: int) -> None:
+    assert words.find(TABLE, word) == (TABLE[identifier], index)
+
+
+def test_an_unclear_name_is_not_guessed() -> None:
+    with pytest.raises(
+        BadValue, match="0x500 Cylinder Head Temperature #1, 0x501 Cylinder Head Temperature #2: say which"
+    ):
+        words.find(TABLE, "CHT")
+    with pytest.raises(table.UnknownParameter, match="did you mean 'Indicated Airspeed'"):
+        words.find(TABLE, "Indicated Airspeet")
+    with pytest.raises(table.UnknownParameter, match="0x602"):
+        words.find(TABLE, "0x602")
+
+
+@pytest.mark.parametrize(
+    ("type", "name"), [(0x32, "air data"), (0x30, "flight data"), (0xB6, "CAN-FIX router"), (0x50, "unknown")]
+)
+def test_device_types_have_names(type: int, name: str) -> None:
+    assert words.device(type) == name
+
+
+# -- logs --------------------------------------------------------------------------------------------------------------
+
+classic = st.builds(
+    lambda extended, identifier, remote, data: Frame(
+        identifier if extended else identifier & 0x7FF,
+        bytes(len(data)) if remote else data,
+        extended * EXTENDED | remote * REMOTE,
+    ),
+    st.booleans(),
+    st.integers(0, 0x1FFFFFFF),
+    st.booleans(),
+    st.binary(max_size=8),
+)
+fd = st.builds(
+    lambda identifier, flags, length, byte: Frame(identifier, bytes([byte]) * length, FD | flags),
+    st.integers(0, 0x7FF),
+    st.sampled_from([0, BRS, ESI, BRS | ESI]),
+    st.sampled_from(FD_LENGTHS),
+    st.integers(0, 255),
+)
+errors = st.builds(lambda identifier: Frame(identifier, bytes(8), ERROR), st.integers(0, 0x1FFFFFFF))
+
+
+@given(classic | fd | errors, st.integers(0, 2_000_000_000_000_000))
+def test_a_frame_survives_a_log(frame: Frame, microseconds: int) -> None:
+    recorded = can_log.parse(can_log.line(frame, "can0", microseconds / 1e6))
+    assert recorded is not None
+    assert recorded.channel == "can0"
+    assert recorded.frame.timestamp == pytest.approx(microseconds / 1e6, abs=1e-6)
+    assert (recorded.frame.arbitration_id, recorded.frame.data, recorded.frame.flags) == (
+        frame.arbitration_id,
+        frame.data,
+        frame.flags,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "frame"),
+    [
+        ("  can0  183   [5]  32 00 00 D2 04", Frame(0x183, bytes.fromhex("320000d204"))),
+        (" (12.5)  can0  183   [5]  32 00 00 D2 04   '2....'", Frame(0x183, bytes.fromhex("320000d204"), 0, 12.5)),
+        ("  can0  RX - -  00000183   [0] ", Frame(0x183, b"", EXTENDED)),
+        ("  can0  183   [2]  remote request", Frame(0x183, bytes(2), REMOTE)),
+        ("  can0  183  [12]  " + " ".join(["00"] * 12), Frame(0x183, bytes(12), FD)),
+        (
+            "  can0  20000004   [8]  00 04 00 00 00 00 00 00   ERRORFRAME",
+            Frame(4, bytes.fromhex("0004000000000000"), ERROR),
+        ),
+    ],
+)
+def test_what_candump_shows_is_read_too(text: str, frame: Frame) -> None:
+    assert can_log.parse(text) == can_log.Recorded("can0", frame)
+
+
+@given(st.text(max_size=60))
+def test_no_line_is_too_strange_for_a_log(text: str) -> None:
+    recorded = can_log.parse(text)
+    assert recorded is None or recorded.frame.data is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "(1.0) can0 FFF#00",
+        "(1.0) can0 183#112233445566778899",
+        "(1.0) can0 183#1",
+        " can0 183 [3] 00 00",
+        "# remark",
+    ],
+)
+def test_what_is_no_frame_is_skipped(text: str) -> None:
+    assert list(can_log.read([text, "(1.0) can1 183#"], "can0")) == []
+
+
+# -- the survey --------------------------------------------------------------------------------------------------------
+
+
+class Listener:
+    """Feeds a survey with frames, each a tenth of a second after the last."""
+
+    def __init__(self, us: int = 0xFF) -> None:
+        self.survey = tools.Survey(us)
+        self.now = 100.0
+        self._codec = cf.Codec()
+
+    def hears(self, *frames: cf.Frame | Frame) -> None:
+        for frame in frames:
+            self.now += 0.1
+            whole = Frame(frame.arbitration_id, frame.data, getattr(frame, "flags", 0), self.now)
+            self.survey.feed(tools.decode(self._codec, whole))
+
+
+def speed(value: float, node: int = 50, **flags: bool) -> cf.Frame:
+    return cf.update(TABLE["Indicated Airspeed"], value, node, **flags).encode()
+
+
+def test_rates_are_of_the_time_that_was_listened() -> None:
+    listener = Listener()
+    listener.hears(*[speed(0.0)] * 11)
+    member = listener.survey.nodes[50]
+    assert listener.survey.seconds == pytest.approx(1.0)
+    assert listener.survey.rate(member.parameters[0x183]) == pytest.approx(11.0)
+
+
+def test_flight_begins_above_thirty_knots_and_counts_the_fastest() -> None:
+    listener = Listener()
+    listener.hears(speed(30.0))
+    assert listener.survey.flight() == []
+    listener.hears(speed(80.0, node=51), speed(20.0))
+    assert listener.survey.flight() == ["IAS is 80 knots, says node 51 (0x33)"]
+
+
+def test_failed_speeds_and_limits_do_not_fly() -> None:
+    listener = Listener()
+    limit = cf.update(TABLE["Indicated Airspeed"], 158.0, 50, meta="Vne").encode()
+    listener.hears(speed(80.0, failure=True), limit)
+    assert listener.survey.flight() == []
+    assert not listener.survey.speeds
+    listener.hears(speed(80.0, quality=True))
+    assert listener.survey.flight() != []
+
+
+def test_a_value_that_recovers_is_no_failed_one() -> None:
+    listener = Listener()
+    listener.hears(speed(80.0, failure=True))
+    member = listener.survey.nodes[50]
+    assert member.health(listener.now) == "1 value failed"
+    listener.hears(speed(80.0))
+    assert member.health(listener.now) == ""
+
+
+def test_silence_alarms_and_errors_are_told() -> None:
+    listener = Listener()
+    listener.hears(cf.NodeStatus(50, 0, 0x0004).encode(), cf.NodeAlarm(50, 7).encode())
+    listener.hears(*[speed(0.0, node=51)] * 31)
+    assert listener.survey.nodes[50].health(listener.now) == "errors 0x0004, alarm 7, silent for 3 s"
+
+
+def test_one_answer_to_each_question_is_one_device() -> None:
+    listener = Listener()
+    listener.survey.asked = True
+    identity = cf.NodeIdentity(50, 0xFF, 0x32, 1, 5).encode()
+    to_another = cf.NodeIdentity(50, 0x91, 0x32, 1, 5).encode()
+    listener.hears(to_another, identity, to_another)
+    assert not listener.survey.nodes[50].twins
+    listener.hears(identity)
+    assert listener.survey.nodes[50].twins
+
+
+def test_different_devices_with_one_id_are_twins_whoever_asked() -> None:
+    listener = Listener()
+    listener.hears(cf.NodeIdentity(50, 1, 0x32, 1, 5).encode(), cf.NodeIdentity(50, 1, 0x31, 1, 5).encode())
+    assert listener.survey.nodes[50].twins
+
+
+def test_descriptions_are_shown_without_tricks() -> None:
+    listener = Listener()
+    for packet, text in enumerate((b"EFIS", b"\x1b[2J", b" ok\0")):
+        listener.hears(cf.NodeDescription(50, 0xFF, packet, text).encode())
+    assert listener.survey.nodes[50].description == "EFIS?[2J ok"
+
+
+def test_the_state_of_the_controller_is_kept() -> None:
+    listener = Listener()
+    listener.hears(Frame(0x04, bytes.fromhex("0020000000000000"), ERROR), speed(0.0))
+    assert (listener.survey.controller, listener.survey.frames) == ("passive", 1)
+
+
+def test_not_a_number_is_nothing_in_json() -> None:
+    assert words.plain(math.nan) is None
+    assert words.plain(math.inf) is None
+    assert words.plain(1.5) == 1.5
