@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fixgw.drivers import can_log
@@ -79,6 +79,7 @@ def test_messages_read_as_sentences(frame: str, said: str) -> None:
 @given(st.sampled_from([p for p in TYPED if not p.text and p.type != "FLOAT"]), st.binary(min_size=5, max_size=5))
 def test_values_can_be_typed_as_they_are_shown(parameter: table.Parameter, raw: bytes) -> None:
     value = parameter.read(bytes(3) + raw)
+    assume(parameter.name != "Time" or value[3] < 1000)  # type: ignore[index]
     assert words.read_value(parameter, words.value(parameter, value, units=False)) == value
 
 
