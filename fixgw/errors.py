@@ -133,6 +133,11 @@ class Refused(NetfixError, ValueError):
         super().__init__(f"{request}: {self.MEANINGS.get(code, 'error ' + code)}")
 
 
+def counted(n: int, what: str) -> str:
+    """``"1 problem"``, ``"2 problems"``."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The nearest known name as the tail of a sentence, or nothing."""
     from difflib import get_close_matches

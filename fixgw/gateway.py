@@ -15,6 +15,7 @@ import resource
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 from fixgw import __version__, database, loader, quorum, status
 from fixgw.configuration import Configuration, Connection
 from fixgw.database import INITIAL, Clock
-from fixgw.errors import ConfigurationError, PluginFail
+from fixgw.errors import ConfigurationError, PluginFail, counted
 from fixgw.plugin import Backoff, PluginBase, on_quit
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
 
@@ -33,6 +34,8 @@ SLOW = 1.0  # a call that takes longer is reported by name
 SILENT = 10.0  # a plugin that gives signs of life, and none for so long, is taken for hung
 STOP_TOTAL = 15.0  # all plugins together
 STATUS_TIMEOUT = 0.5  # for one plugin's get_status
+#: Of a configuration, what holds for as long as the gateway runs.
+AT_START = {"definitions": "the database definition", "initial": "an initial value", "logging": "logging"}
 
 
 class State(enum.Enum):
@@ -103,6 +106,7 @@ class Runner:
         self.since = clock()
         self.plugin: PluginBase | None = None
         self.hung: list[str] = []
+        self._crash: tuple[PluginBase | None, str] = (None, "")
         self._clock = clock
         self._poke = poke
         self._task: Task | None = None
@@ -148,7 +152,7 @@ class Runner:
 
     # -- supervision ---------------------------------------------------------------------------------------------------
 
-    def tick(self, crashes: dict[threading.Thread, str]) -> None:
+    def tick(self) -> None:
         """Look at the connection, and take it a step further."""
         now = self._clock()
         task = self._task
@@ -166,7 +170,7 @@ class Runner:
                 self.reason = "run() is taking its time"
                 self.log.warning("run() of %s has not returned after %g s", self.name, SLOW)
         elif self.state is State.RUNNING:
-            reason = self._death(crashes)
+            reason = self._death()
             if reason:
                 self._fail(reason)
             elif self.restarts and now - self.since > self.connection.restart_delay_max:
@@ -201,14 +205,18 @@ class Runner:
         expected = error is None or isinstance(error, OSError)
         self.log.error("%s failed: %s", self.name, reason, exc_info=None if expected else error)
 
-    def _death(self, crashes: dict[threading.Thread, str]) -> str:
+    def crashed(self, plugin: PluginBase, error: str) -> None:
+        """A thread of `plugin` has ended with an exception. Any thread."""
+        self._crash = plugin, error
+
+    def _death(self) -> str:
         """Why a running plugin is dead; empty while it lives."""
         plugin = self.plugin
         assert plugin is not None
+        victim, error = self._crash
+        if victim is plugin:
+            return f"its thread died: {error}"
         threads = list(_threads_of(plugin))
-        for thread in threads:
-            if thread in crashes:
-                return f"its thread died: {crashes.pop(thread)}"
         if not plugin.running:  # a dying thread may say so before its exception arrives here
             return _health(plugin) or "it stopped running"
         if threads and not any(t.is_alive() for t in threads):
@@ -310,20 +318,35 @@ def _words(error: BaseException, what: str) -> str:
 def _health(plugin: PluginBase | None) -> str:
     try:
         return str(plugin.health()) if plugin is not None else ""
-    except Exception as error:
+    except BaseException as error:
         return f"health() raised {error!r}"
 
 
 def _threads_of(plugin: PluginBase) -> Iterator[threading.Thread]:
-    """The threads that a plugin keeps as attributes, alone or in lists and mappings; timers end by design."""
-    for value in list(vars(plugin).values()):
+    """The threads that a plugin keeps: as attributes, alone or in lists and mappings, its own or those of objects of
+    its own code; timers end by design."""
+    home = type(plugin).__module__
+    for value in _kept_by(plugin):
+        threads = _kept_by(value) if f"{type(value).__module__}.".startswith(f"{home}.") else ()
+        for thread in (value, *threads):
+            if isinstance(thread, threading.Thread) and not isinstance(thread, threading.Timer):
+                yield thread
+
+
+def _kept_by(thing: Any) -> Iterator[Any]:
+    for value in list(getattr(thing, "__dict__", {}).values()):
         if isinstance(value, dict):
-            members: list[Any] = list(value.values())
+            yield from list(value.values())
+        elif isinstance(value, (list, tuple, set)):
+            yield from list(value)
         else:
-            members = list(value) if isinstance(value, (list, tuple, set)) else [value]
-        for member in members:
-            if isinstance(member, threading.Thread) and not isinstance(member, threading.Timer):
-                yield member
+            yield value
+
+
+def _concerns(frame: FrameType, plugin: PluginBase) -> bool:
+    """Whether `plugin`, or something that keeps it, is at work in `frame`."""
+    values = list(frame.f_locals.values())
+    return any(v is plugin for v in values) or any(v is plugin for value in values for v in _kept_by(value))
 
 
 class Gateway:
@@ -341,7 +364,7 @@ class Gateway:
         clock: Clock = time.monotonic,
         notifier: Notifier | None = None,
     ) -> None:
-        self.configuration = configuration
+        self.configuration = self._at_start = configuration
         self.database = configuration.make_database(clock)
         self.runners: dict[str, Runner] = {}
         self.problems: list[str] = []  # of the last configuration that was refused
@@ -351,7 +374,6 @@ class Gateway:
         self._clock = clock
         self._notifier = notifier or Notifier()
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._crashes: dict[threading.Thread, str] = {}
         self._reloader: threading.Thread | None = None
         self._started = False
         self._stop_requested = False
@@ -448,7 +470,7 @@ class Gateway:
         for runner in list(self.runners.values()):
             before = runner.state
             try:
-                runner.tick(self._crashes)
+                runner.tick()
             except Exception:
                 log.exception("supervision of %s", runner.name)
             if runner.state is State.FAILED and before is not State.FAILED and runner.connection.on_failure == "stop":
@@ -456,8 +478,6 @@ class Gateway:
         if now >= self._second_due:
             self._second_due = now + 1.0
             self._notifier.status(self.summary())
-            for thread in [t for t in self._crashes if not t.is_alive()][:-100]:
-                del self._crashes[thread]
         if self._notifier.watchdog_interval and now >= self._watchdog_due and self._all_alive(now):
             self._watchdog_due = now + self._notifier.watchdog_interval
             self._notifier.watchdog()
@@ -491,8 +511,14 @@ class Gateway:
         """Called in a thread that ends with an exception."""
         if args.thread is None or args.exc_value is None or args.exc_type is SystemExit:
             return
-        self._crashes[args.thread] = f"{args.exc_type.__name__}: {args.exc_value}"
         log.error("thread %s died", args.thread.name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
+        plugins = [(r, p) for r in list(self.runners.values()) if (p := r.plugin) is not None]
+        whose = [(r, p) for r, p in plugins if args.thread in _threads_of(p)]
+        # A thread that nobody keeps tells by what it did when it died.
+        for frame, _ in traceback.walk_tb(args.exc_traceback):
+            whose = whose or [(r, p) for r, p in plugins if _concerns(frame, p)]
+        for runner, plugin in whose[:1]:
+            runner.crashed(plugin, f"{args.exc_type.__name__}: {args.exc_value}")
         self._poke()
 
     # -- reloading -----------------------------------------------------------------------------------------------------
@@ -519,7 +545,7 @@ class Gateway:
 
     def _refuse(self, problems: list[str]) -> None:
         self.problems = problems
-        log.error("the new configuration has %d problems; flying on with the old one", len(problems))
+        log.error("the new configuration has %s; flying on with the old one", counted(len(problems), "problem"))
         for problem in problems:
             log.error("%s", problem)
         self._notifier.ready(self.summary())
@@ -531,9 +557,10 @@ class Gateway:
         old = {r.name: r for r in self.runners.values()}
         new = {c.name: c for c in configuration.connections}
         gone = [r for name, r in old.items() if name not in new or new[name] != r.connection]
-        if configuration.definitions != self.configuration.definitions:
-            self.problems = ["the database definition changed: that takes a restart of the gateway"]
-            log.warning("%s", self.problems[0])
+        for field, what in AT_START.items():
+            if getattr(configuration, field) != getattr(self._at_start, field):
+                self.problems.append(f"{what} changed: that takes a restart of the gateway")
+                log.warning("%s", self.problems[-1])
         self._stop_runners(gone)
         for runner in gone:
             if not runner.hung:
@@ -564,7 +591,7 @@ class Gateway:
         if troubles:
             text += "; " + "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
         if self.problems:
-            text += f"; configuration: {len(self.problems)} problems"
+            text += f"; configuration: {counted(len(self.problems), 'problem')}"
         return text
 
     def get_status(self) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def _names_like(name: str) -> set[str]:
     names |= {DRIVERS + n for n in _modules_in(DRIVERS)}
     parent, dot, _ = name.rpartition(".")
     if not dot:
-        names |= {m.name for m in pkgutil.iter_modules()}
+        names |= {m.name for m in pkgutil.iter_modules()} - sys.stdlib_module_names
     elif parent in sys.modules:
         names |= {f"{parent}.{n}" for n in _modules_in(parent)}
     return names

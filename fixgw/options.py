@@ -35,7 +35,9 @@ def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: I
     bare = _bare(kind, value)
     found = list(_members(value, bare, at, name, also_known))
     yield from found
-    if not found:  # the value as a whole: its type, its range, what its __post_init__ says
+    # Otherwise it is the value as a whole: its type, its range, what its __post_init__ says. What is missing may be in
+    # the part that could not be read.
+    if not found and not (at.partial and str(first).startswith("Object missing")):
         yield _problem(str(first), value, kind, at, name)
 
 

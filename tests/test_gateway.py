@@ -150,6 +150,32 @@ PLUGINS = {
             def run(self):
                 self.quit()
     """,
+    "out_of_sight": """
+        import threading
+        import fixgw.plugin as plugin
+
+        class Helper:
+            def __init__(self, target):
+                self.thread = threading.Thread(target=target)
+                self.thread.start()
+
+        class Plugin(plugin.PluginBase):
+            go = threading.Event()
+
+            def run(self):
+                if self.config["thread"] == "of a helper":
+                    self.helper = Helper(self.work)
+                else:
+                    threading.Thread(target=self.work).start()
+
+            def work(self):
+                self.go.wait(5)
+                if self.config["dies"]:
+                    raise ZeroDivisionError("on purpose")
+
+            def stop(self):
+                self.go.set()
+    """,
     "deaf": """
         import threading
         import fixgw.plugin as plugin
@@ -310,6 +336,28 @@ def test_a_thread_that_ends_quietly_is_dead_too(bench: Bench) -> None:
     assert bench.gateway.runners["a"].reason == "its thread ended"
 
 
+@pytest.mark.parametrize(
+    ("thread", "dies", "reason"),
+    [
+        ("of a helper", "yes", "its thread died: ZeroDivisionError: on purpose"),
+        ("of a helper", "no", "its thread ended"),
+        ("that nobody keeps", "yes", "its thread died: ZeroDivisionError: on purpose"),
+    ],
+)
+def test_a_thread_need_not_be_an_attribute_of_the_plugin(bench: Bench, thread: str, dies: str, reason: str) -> None:
+    bench.start(f"""
+        connections:
+          good: {{load: yes, module: t_good}}
+          bad: {{load: yes, module: t_out_of_sight, thread: {thread}, dies: {dies}, on_failure: ignore}}
+          lucky: {{load: yes, module: t_good}}
+        """)
+    bench.until(lambda: bench.state("lucky") is State.RUNNING)
+    made("out_of_sight").go.set()
+    bench.until(lambda: bench.state("bad") is State.FAILED, 1.0)
+    assert bench.gateway.runners["bad"].reason == reason
+    assert bench.state("good") is bench.state("lucky") is State.RUNNING
+
+
 def test_running_turned_false_is_a_failure(bench: Bench) -> None:
     bench.start("connections: {a: {load: yes, module: t_gives_up, on_failure: ignore}}")
     bench.until(lambda: bench.state("a") is State.RUNNING)
@@ -444,6 +492,30 @@ def test_a_broken_configuration_is_refused_with_every_problem_and_the_old_one_fl
     assert bench.state("same") is State.RUNNING
     assert status.get_dict()["health"] == "degraded"
     assert made("order").log_of == ["run same"]
+
+
+def test_what_takes_a_restart_is_said_until_there_is_one(bench: Bench) -> None:
+    (bench.directory / "mine.ini").write_text("BARO = 30.1")
+    connection = "connections: {a: {load: yes, module: t_order, x: 1}}"
+    bench.start(connection)
+    bench.until(lambda: bench.state("a") is State.RUNNING)
+    changed = """
+        database overlay: [{key: OAT, min: -60}]
+        initialization files: [mine.ini]
+        logging: {version: 1}
+        """
+    for reload, x in enumerate((2, 3), 1):
+        bench.configure(textwrap.dedent(changed) + f"connections: {{a: {{load: yes, module: t_order, x: {x}}}}}")
+        bench.gateway.request_reload()
+        bench.until(lambda n=reload: bench.gateway.reloads == n)
+        assert status.get_dict()["configuration"]["problems"] == [
+            "the database definition changed: that takes a restart of the gateway",
+            "an initial value changed: that takes a restart of the gateway",
+            "logging changed: that takes a restart of the gateway",
+        ]
+    bench.configure(connection)
+    bench.gateway.request_reload()
+    bench.until(lambda: status.get_dict()["health"] == "ok")
 
 
 def test_a_hung_worker_is_reported_and_keeps_the_watchdog_hungry(

@@ -98,6 +98,7 @@ def test_a_module_of_ones_own_that_is_misspelt_is_compared_too(tmp_path: Path) -
     (tmp_path / "loader_test_thermometer.py").write_text(GUIDE)
     loader.add_to_path([tmp_path])
     assert reason("loader_test_thermometr").endswith("(did you mean 'loader_test_thermometer'?)")
+    assert reason("opcodes") == "there is no module 'opcodes'"  # Python's own are never plugins
 
 
 @pytest.mark.parametrize("name", ["", ".", "..x", "a..b", "no/module", "nothing like it at all", "fixgw.plugins."])

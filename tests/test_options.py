@@ -127,6 +127,7 @@ def test_a_missing_option_is_not_missed_where_a_file_could_not_be_read() -> None
     at = Positions("f", 1, 1)
     at.partial = True
     assert [str(p) for p in options.problems({"x": 1}, Example, at)] == ["f:1:1: unknown option 'x'"]
+    assert list(options.problems({}, Example, at)) == []
 
 
 VALUES = st.recursive(

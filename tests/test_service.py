@@ -151,7 +151,7 @@ def test_reload_over_sighup_tells_the_manager(run: list[Process], tmp_path: Path
     manager.until("RELOADING=1")
     manager.until("MONOTONIC_USEC=")
     manager.until("READY=1")
-    manager.until("STATUS=1 of 1 connections well; configuration: 1 problems")
+    manager.until("STATUS=1 of 1 connections well; configuration: 1 problem")
     manager.heard.clear()
     process.configure(SKELETON.replace("}}", ", interval: 0.5}}"))
     process.process.send_signal(signal.SIGHUP)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fixgw.cli import EXIT_DONE, EXIT_FAILED, Subparsers, add_command, add_run_options, complain
-from fixgw.errors import ConfigurationError, FixgwError, Problem, did_you_mean
+from fixgw.errors import ConfigurationError, FixgwError, Problem, counted, did_you_mean
 
 if TYPE_CHECKING:
     from fixgw.configuration import Configuration
@@ -104,8 +104,7 @@ def report(error: ConfigurationError) -> int:
     """Print every problem; returns the exit code for that."""
     for problem in error.problems:
         print(problem, file=sys.stderr)
-    n = len(error.problems)
-    print(f"fixgw: {n} problem{'s' if n != 1 else ''} in the configuration; not started", file=sys.stderr)
+    print(f"fixgw: {counted(len(error.problems), 'problem')} in the configuration; not started", file=sys.stderr)
     return EXIT_FAILED
 
 
@@ -165,7 +164,8 @@ def check(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([problem._asdict() for problem in problems], indent=2))
     elif loaded is not None:
-        print(f"OK: {len(loaded.connections)} connections, {len(loaded.definitions)} items ({loaded.file})")
+        size = f"{counted(len(loaded.connections), 'connection')}, {counted(len(loaded.definitions), 'item')}"
+        print(f"OK: {size} ({loaded.file})")
     for problem in () if args.json else problems:
         print(problem)
     return EXIT_FAILED if problems else EXIT_DONE
