@@ -208,7 +208,7 @@ def test_without_any_configuration_warnings_go_to_stderr(
 def test_a_good_configuration_is_summed_up(cli: Cli, file: Path) -> None:
     code, out, err = cli("check", str(file))
     items = len(configuration.load(file).definitions)
-    assert (code, out, err) == (0, f"OK: 1 connections, {items} items ({file})\n", "")
+    assert (code, out, err) == (0, f"OK: 1 connection, {items} items ({file})\n", "")
 
 
 def test_every_problem_is_told_with_its_place(cli: Cli, tmp_path: Path) -> None:
