@@ -298,6 +298,26 @@ def test_a_bus_that_is_not_there_does_not_disturb_the_others(bridge: Bridge, nod
         other.shutdown()
 
 
+def test_what_was_sent_before_a_bus_was_there_is_no_sign_that_it_does_not_follow(
+    node: Join, slow: SlowAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(can_link.SharedBus, "reopen_delay_max", 0.1)
+    a, place = node("a"), tmp_path / "adapter"
+    buses = {"a": virtual("a"), "b": {"interface": "slcan", "channel": str(place), "bitrate": 500000}}
+    plugin = Plugin("bridge", {"buses": buses, "routes": [{"from": "a", "to": "b"}]})
+    plugin.start()
+    try:
+        until(lambda: "b: " in plugin.health() and "a: " not in plugin.health())
+        a.send(0x100, bytes(4))
+        until(lambda: direction(plugin, "a to b")["refused"] == 1)
+        place.symlink_to(slow.path)
+        until(lambda: plugin.taps[1].bus.health() == "")
+        assert plugin.health() == ""
+        assert plugin.get_status()["buses"]["b"]["dropped"] == 1
+    finally:
+        plugin.shutdown()
+
+
 def test_frames_without_sense_leave_it_alone(bridge: Bridge, node: Join) -> None:
     a, b = node("a"), node("b")
     plugin = bridge(BOTH)

@@ -117,7 +117,7 @@ class Plugin(CanPlugin):
         self._wake_at = -inf  # when our thread will look again
         self._thread: threading.Thread | None = None
         self._complained = -inf
-        self._dropped: dict[str, int] = {}
+        self._dropped: dict[str, tuple[int, object]] = {}
         self._lossy: dict[str, float] = {}
 
     # -- the contract --------------------------------------------------------------------------------------------------
@@ -204,14 +204,16 @@ class Plugin(CanPlugin):
             self._wake.wait(None if self._wake_at == inf else max(self._wake_at - now, PAUSE))
 
     def _losses(self, name: str, tap: Tap, now: float) -> str:
-        """In words that a bus which works has lately dropped what was to be sent."""
-        dropped: int = tap.bus.get_status()["dropped"]
-        if dropped > self._dropped.get(name, 0) and tap.bus.connected:
+        """In words that a bus has lately dropped what was to be sent, though it was there all the time."""
+        status = tap.bus.get_status()
+        dropped, there = status["dropped"], (status["connected"], status.get("outages", 0))
+        before = self._dropped.get(name, (dropped, there))
+        self._dropped[name] = dropped, there
+        if dropped > before[0] and status["connected"] and there == before[1]:
             self._lossy[name] = now
-        self._dropped[name] = dropped
         if now - self._lossy.get(name, -inf) > LOSSY:
             return ""
-        return f"it does not follow: {dropped} frames dropped so far, the lowest priorities first"
+        return f"it does not follow; frames dropped so far, the lowest priorities first: {dropped}"
 
     # -- the configuration ---------------------------------------------------------------------------------------------
 
