@@ -79,7 +79,7 @@ def test_messages_read_as_sentences(frame: str, said: str) -> None:
 @given(st.sampled_from([p for p in TYPED if not p.text and p.type != "FLOAT"]), st.binary(min_size=5, max_size=5))
 def test_values_can_be_typed_as_they_are_shown(parameter: table.Parameter, raw: bytes) -> None:
     value = parameter.read(bytes(3) + raw)
-    assume(parameter.name != "Time" or value[3] < 1000)  # type: ignore[index]
+    assume(parameter.name != "Time" or (isinstance(value, tuple) and value[3] < 1000))
     assert words.read_value(parameter, words.value(parameter, value, units=False)) == value
 
 

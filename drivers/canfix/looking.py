@@ -303,7 +303,7 @@ class _Screen:
                         if left == 0:
                             return
                 width, height = os.get_terminal_size(sys.stdout.fileno())
-                terminal.show(self.page.draw(time.monotonic(), width, height, title, colour))
+                terminal.show(self.page.draw(time.monotonic(), width or 80, height or 24, title, colour))
                 for key in terminal.keys(0.0):
                     if key in ("q", "Q", "\x04"):
                         return

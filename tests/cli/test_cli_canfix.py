@@ -310,9 +310,9 @@ def test_somebody_with_our_own_id_is_noticed(cli: Cli, simulate: Simulate) -> No
     assert panel.node("fuel").memory.disabled == set()
 
 
-def test_the_gateway_tells_what_it_knows_of_its_nodes(
-    cli: Cli, simulate: Simulate, bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def flown(simulate: Simulate, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Panel:
+    """Air data on a bus, and a gateway that reads it."""
     panel = simulate("air")
     bench.stop()
     bench.connection_options = (
@@ -321,7 +321,10 @@ def test_the_gateway_tells_what_it_knows_of_its_nodes(
     bench.port = 0
     bench.start()
     monkeypatch.setenv("FIXGW_PORT", str(bench.port))
+    return panel
 
+
+def test_the_gateway_tells_what_it_knows_of_its_nodes(cli: Cli, flown: Panel) -> None:
     def known() -> Any:
         found = json.loads(cli("canfix", "nodes", "--gateway", "--json").out)["nodes"]
         return found and found[0]["description"] and found[0]["parameters"] and found
@@ -331,6 +334,21 @@ def test_the_gateway_tells_what_it_knows_of_its_nodes(
     assert (air["node"], air["type_name"], air["model"], air["health"]) == (50, "air data", 0x010132, "good")
     assert 5 < air["parameters"]["0x183"] < 25
     assert "Virtual EFIS air data" in cli("canfix", "nodes", "--gateway").out
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_gateway_is_a_node_like_others(cli: Cli, flown: Panel, bench: Bench) -> None:
+    until(lambda: bench.db.read("IAS").good)
+    gateway = nodes(cli, flown)["nodes"][1]
+    assert (gateway["node"], gateway["type_name"], gateway["description"]) == (182, "CAN-FIX router", "FIX Gateway")
+    code, out, _ = cli("canfix", "config", "get", "182", "1", "--type", "UINT", *flown.where)
+    assert (code, out) == (0, "key 1: e8 03  (UINT 1000)\n")
+    refused = cli("canfix", "config", "set", "182", "1", "500", "--type", "UINT", "--yes", "--force", *flown.where)
+    assert "node 182 (0xB6) refuses key 1: read-only" in refused.err
+    code, _, err = cli("canfix", "disable", "50", "ALT", "--yes", *flown.where)
+    assert code == 1
+    assert "knots, says node 50 (0x32), IAS is" in err
+    assert "knots, says the gateway" in err
 
 
 # -- monitor -----------------------------------------------------------------------------------------------------------
