@@ -479,6 +479,21 @@ def test_a_rate_limit_lets_the_newest_value_through_in_the_end(start: Start, db:
     assert 2 <= len(values) <= took * 20 + 2
 
 
+def test_an_answer_to_the_last_value_does_not_take_the_place_of_the_next(
+    start: Start, db: Database, other: Other
+) -> None:
+    start("""\
+        inputs: [{fixid: BARO, canid: 0x190}]
+        outputs: [{fixid: BARO, canid: 0x190, rate_limit: 4}]
+        """)
+    db.write("BARO", 30.12, "knob")
+    db.write("BARO", 30.5, "knob")  # waits for the rate limit
+    other.hears(NODE_SPECIFIC + ME, "0c9001a875")
+    other.send(0x190, "320000a875")
+    until(lambda: db.read("BARO").value == 30.12)
+    other.hears(NODE_SPECIFIC + ME, "0c90012477")
+
+
 def test_what_never_changes_may_be_repeated(start: Start, db: Database, other: Other) -> None:
     start("outputs: [{fixid: BARO, canid: 0x190, owner: yes, on_change: yes, repeat: 0.1}]\n")
     db.write("BARO", 30.0, "knob")

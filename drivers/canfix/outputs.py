@@ -95,6 +95,7 @@ class Output:
         self._free_at = float("-inf")  # when the rate limit lets the next one go
         self._repeat_at = NEVER
         self._waiting = False  # a value for the rate limit
+        self._unsent: dict[str, Reading] = {}  # by key; what the bus says meanwhile does not replace it
         self._last: bytes | None = None  # what was sent, without the node
         self._metas: set[int] = set()  # that are to be sent
         self._aux: dict[str, int] = {}
@@ -132,6 +133,7 @@ class Output:
         if reading.source.startswith(self._all.prefix) and not (self.entry.owner and reading.source.endswith(SET)):
             return  # the bus knows it already
         with self._lock:
+            self._unsent[key] = reading
             if self._all.clock() >= self._free_at:
                 self._send()
             elif not self._waiting:
@@ -162,8 +164,9 @@ class Output:
             return self._repeat_at
 
     def _send(self) -> None:
-        """Send the value as it is now; held: the lock."""
+        """Send what has been written, else what there is; held: the lock."""
         self._waiting = False
+        unsent, self._unsent = self._unsent, {}
         entry = self.entry
         now = self._all.clock()
         self._repeat_at = now + entry.repeat if entry.repeat else NEVER
@@ -171,7 +174,7 @@ class Output:
             self._last = None
             return
         try:
-            readings = [item.reading if item is not None else None for item in self._items]
+            readings = [unsent.get(item.key, item.reading) if item is not None else None for item in self._items]
             frame = self._frame(readings, self._all.node.id)
         except (BadValue, ValueError) as error:
             self._all.counts["unsendable"] += 1
