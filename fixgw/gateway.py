@@ -422,8 +422,7 @@ class Gateway:
             try:
                 self.start()
                 self._notifier.ready(self.summary())
-                while not self._stop_requested:
-                    self._step(TICK)
+                self.supervise(lambda: False)
             finally:
                 self.stop()
         finally:
@@ -455,8 +454,12 @@ class Gateway:
         """Start one connection and wait until that is decided."""
         runner = self.runners[connection.name] = Runner(connection, self._clock, self._poke)
         runner.start()
-        while not runner.settled and not self._stop_requested:
-            self._step(TICK)
+        self.supervise(lambda: runner.settled)
+
+    def supervise(self, done: Callable[[], bool], every: float = TICK) -> None:
+        """Supervise until `done()`, which is asked at least every so many seconds, or until asked to stop."""
+        while not done() and not self._stop_requested:
+            self._step(every)
 
     def _step(self, timeout: float) -> None:
         """Deal with one event, or wait for it at most `timeout` seconds; then look at every connection."""
@@ -541,7 +544,7 @@ class Gateway:
             problems = [f"{type(error).__name__}: {error}"]
             self._events.put(lambda: self._refuse(problems))
         else:
-            self._events.put(lambda: self._adopt(configuration))
+            self._events.put(lambda: self.adopt(configuration))
 
     def _refuse(self, problems: list[str]) -> None:
         self.problems = problems
@@ -550,8 +553,8 @@ class Gateway:
             log.error("%s", problem)
         self._notifier.ready(self.summary())
 
-    def _adopt(self, configuration: Configuration) -> None:
-        """Restart just the connections whose options changed."""
+    def adopt(self, configuration: Configuration) -> None:
+        """Go over to `configuration`: stop, start and restart just the connections that it changes."""
         self.problems = []
         self.reloads += 1
         old = {r.name: r for r in self.runners.values()}

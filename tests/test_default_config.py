@@ -181,21 +181,21 @@ def test_a_fresh_install_serves_this_computer_only(packaged: Configuration) -> N
     assert [c.name for c in packaged.connections] == ["netfix"]
     assert packaged.connections[0].options["host"] == "127.0.0.1"
     assert packaged.connections[0].options["port"] == 3490
-    assert set(packaged.unloaded) == {"gps", "demo"}
+    assert set(packaged.unloaded) == {"gps", "canfix", "demo"}
 
 
 def test_the_examples_would_run_if_they_were_loaded(tmp_path: Path) -> None:
     for path, _ in configuration.copy_tree(tmp_path):
         if path.name == "default.yaml":
             text = path.read_text()
-            assert text.count("load: no\n") == 2
+            assert text.count("load: no\n") == 3
             path.write_text(text.replace("load: no\n", "load: yes\n"))
     loaded = configuration.load(tmp_path / "default.yaml")
-    assert {c.name for c in loaded.connections} == {"netfix", "gps", "demo"}
+    assert {c.name for c in loaded.connections} == {"netfix", "gps", "canfix", "demo"}
 
 
 def test_the_demo_s_configuration_is_right() -> None:
     loaded = configuration.load(configuration.packaged() / "demo.yaml", {"SIM": "/nowhere", "GPS": "sim/gps"})
-    assert [c.name for c in loaded.connections] == ["demo", "gps", "netfix"]
+    assert [c.name for c in loaded.connections] == ["can", "gps", "demo", "netfix"]
     assert all(c.source.startswith("sim/") for c in loaded.connections if c.name != "netfix")
     assert len(loaded.definitions) == len(configuration.load(configuration.packaged() / "default.yaml").definitions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -11,26 +12,38 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import pytest
 
 from fixgw import configuration, database
+from fixgw.cli.demo import _take_off as take_off
+from fixgw.configuration import Configuration
 from fixgw.database import Database
+from fixgw.drivers.canfix import mapping
+from fixgw.drivers.canfix.table import load
 from fixgw.errors import ConfigurationError
+from fixgw.gateway import Gateway
+from fixgw.hw_sim import world
 from fixgw.hw_sim.aircraft import indicated_altitude
+from fixgw.hw_sim.can.devices import DEVICES
 from fixgw.hw_sim.world import World
 from fixgw.plugins.demo import Plugin
 
 CAPTURE = Path(__file__).parent / "captures" / "nmea0183" / "neo-m8n.log"
 FROM_THE_GPS = ("LAT", "LONG", "GS", "TRACK", "TRACKM", "TALT", "TIMEZ", "GPS_FIX_TYPE", "GPS_SATS_TRACKED")
-FROM_THE_AIRCRAFT = (
+FROM_THE_BUS = (
     *("IAS", "TAS", "ALT", "VS", "HEAD", "PITCH", "ROLL", "ROT", "ALAT", "AOA", "COURSE", "CDI", "GSI"),
-    *("TACH1", "MAP1", "THR1", "OILP1", "OILT1", "H2OT1", "FUELF1", "FUELP1", "FUELQT", "FUELQ1", "FUELQ2", "FUELQ3"),
+    *("TACH1", "MAP1", "THR1", "OILP1", "OILT1", "H2OT1", "FUELF1", "FUELP1", "FUELQ1", "FUELQ2", "FUELQ3"),
     *("CHT11", "CHT12", "CHT13", "CHT14", "EGT11", "EGT12", "EGT13", "EGT14", "VOLT", "CURRNT", "OAT", "CAT"),
+)
+FROM_THE_AIRCRAFT = (
     *("COMACTFREQ1", "COMSTDFREQ1", "COMACTRX1", "COMSQUELCH1", "COMVSWR1", "COMTXPWR1", "COMAUDVOL1", "TIMEL"),
+    *("FUELQT", "DIFFAIRPRESS"),
 )
 SETTINGS = ("BARO", "BTN3", "ENC3", "TSBTN112", "EGTBTN1", "HIDEBUTTON", "ACID", "PYEFIS_VERSION", "COMACTNAME1")
 
@@ -77,7 +90,7 @@ def demo(db: Database) -> Iterator[Callable[..., Plugin]]:
 
 def test_everything_is_good_before_run_returns(db: Database, demo: Callable[..., Plugin]) -> None:
     demo()
-    for key in (*FROM_THE_AIRCRAFT, *FROM_THE_GPS, *SETTINGS):
+    for key in (*FROM_THE_AIRCRAFT, *FROM_THE_BUS, *FROM_THE_GPS, *SETTINGS):
         assert db.read(key).good, (key, db.read(key))
 
 
@@ -151,6 +164,57 @@ def test_a_pattern_without_items_is_a_problem(tmp_path: Path) -> None:
         configuration.load(file)
 
 
+# -- its configuration -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def flown() -> Configuration:
+    return configuration.load(configuration.packaged() / "demo.yaml", {"SIM": "/nowhere", "GPS": "sim/gps"})
+
+
+@pytest.fixture(scope="module")
+def left_to_others(flown: Configuration) -> set[str]:
+    """The keys that the demo plugin does not write."""
+    (patterns,) = (c.options["except"] for c in flown.connections if c.name == "demo")
+    return {key for key in flown.make_database() if any(fnmatchcase(key, pattern) for pattern in patterns)}
+
+
+def routes(entries: Iterable[mapping.Entry], revision: int = 2024) -> dict[tuple[int, int], set[str]]:
+    """(identifier, index) -> keys."""
+    return {(e.parameter(load(revision)).identifier, e.index): set(e.keys) - {""} for e in entries}
+
+
+@pytest.fixture(scope="module")
+def mapped(flown: Configuration) -> mapping.Map:
+    (options,) = (c.options for c in flown.connections if c.name == "can")
+    found, problems = mapping.read(options["mapfile"], load(2024), flown.make_database())
+    assert problems == []
+    return found
+
+
+def test_everything_that_the_nodes_send_is_taken_from_the_bus_but_for_what_the_gps_brings(
+    flown: Configuration, mapped: mapping.Map, left_to_others: set[str]
+) -> None:
+    sent = {(output.id, output.index) for device in DEVICES.values() for output in device().outputs}
+    known = msgspec.convert(mapping.default(load(2024), flown.make_database()), mapping.Map)
+    possible = {
+        where: keys
+        for where, keys in routes([*known.inputs, *known.encoders, *known.switches]).items()
+        if where in sent and not keys <= {*FROM_THE_GPS, "TIMEZH", "TIMEZM", "TIMEZS"}
+    }
+    taken = routes([*mapped.inputs, *mapped.encoders, *mapped.switches])
+    assert taken == possible
+    assert set(FROM_THE_BUS) <= set().union(*taken.values()) <= left_to_others
+
+
+def test_what_the_demo_plugin_leaves_out_comes_from_the_bus_or_the_gps(
+    mapped: mapping.Map, left_to_others: set[str]
+) -> None:
+    taken = set().union(*routes([*mapped.inputs, *mapped.encoders, *mapped.switches]).values())
+    gps = {key for key in left_to_others if key.startswith(("GPS_", "TIMEZ"))} | set(FROM_THE_GPS)
+    assert left_to_others - taken == gps
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +235,13 @@ class Client:
     def value(self, key: str) -> str:
         return self.ask(f"@r{key}").split(";")[1]
 
+    def write(self, key: str, value: object) -> None:
+        assert self.ask(f"@w{key};{value}").startswith(f"@w{key};")
+
+    def source(self, key: str) -> str:
+        source: str = json.loads(self.ask(f"@xexplain {key}").partition(";")[2])["source"]
+        return source
+
     def status(self) -> dict[str, Any]:
         tree: dict[str, Any] = json.loads(self.ask("@xstatus").partition(";")[2])
         return tree
@@ -189,7 +260,7 @@ class Demo:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "TMPDIR": str(directory)},
+            env={**os.environ, "TMPDIR": str(directory), "XDG_STATE_HOME": str(directory)},
         )
         assert self.process.stdout is not None
         self.shown = ""
@@ -232,10 +303,10 @@ def test_the_whole_stack_flies_and_ctrl_c_ends_it(fly: Callable[..., Demo], tmp_
     demo = fly()
     assert "fixgw watch" in demo.shown or "watch --port" in demo.shown
     client = demo.connect()
-    for key in ("IAS", "ALT", "VS"):  # good for a display that connects in the same instant
-        assert client.flags(key)[1:4] == "000"
-    assert wait_for(lambda: all(client.flags(key)[1:4] == "000" for key in FROM_THE_GPS))
-    assert [key for key in (*FROM_THE_AIRCRAFT, *SETTINGS) if client.flags(key)[1:4] != "000"] == []
+    for key in ("IAS", "ALT", "VS", *FROM_THE_GPS):  # good for a display that connects in the same instant
+        assert client.flags(key)[1:4] == "000", key
+    everything = (*FROM_THE_AIRCRAFT, *FROM_THE_BUS, *FROM_THE_GPS, *SETTINGS)
+    assert wait_for(lambda: all(client.flags(key)[1:4] == "000" for key in everything))
     assert float(client.value("LAT")) == pytest.approx(43.98, abs=0.05)
     assert float(client.value("IAS")) > 60
     status = client.status()
@@ -248,6 +319,76 @@ def test_the_whole_stack_flies_and_ctrl_c_ends_it(fly: Callable[..., Demo], tmp_
     assert seconds < 2.0
     assert errors == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_key_comes_from_where_it_should_and_from_there_alone(
+    fly: Callable[..., Demo], mapped: mapping.Map
+) -> None:
+    client = fly().connect()
+    keys = {key for entry in (*mapped.inputs, *mapped.switches) for key in entry.keys}
+    nodes = {f"sim/can/{device.DEVICE}" for device in DEVICES.values()}
+    assert wait_for(lambda: {client.source(key) for key in keys} == nodes)
+    assert {client.source(key) for key in FROM_THE_GPS} == {"sim/gps"}
+    assert {client.source(key) for key in FROM_THE_AIRCRAFT} == {"sim/aircraft"}
+
+    def ages() -> list[float]:
+        return [node["last seen"] for node in bus()["nodes"].values()]
+
+    def bus() -> dict[str, Any]:
+        status: dict[str, Any] = client.status()["connections"]["can"]["status"]
+        return status
+
+    # Every node has introduced itself, and is heard again and again.
+    assert wait_for(lambda: len([n for n in bus()["nodes"].values() if n["description"] and "Node Status" in n]) == 7)
+    assert {int(number) for number in bus()["nodes"]} == {device.DEVICE for device in DEVICES.values()}
+    heard = bus()["frames"]["node-specific"]
+    assert wait_for(lambda: bus()["frames"]["node-specific"] > heard + 2 * len(DEVICES))
+    assert max(ages()) < 5.0
+    assert bus()["conflicts"] == {}
+    assert client.status()["database"]["conflicts"] == {}
+    client.close()
+
+
+def test_what_a_display_sets_reaches_the_node_that_it_belongs_to_and_stays(fly: Callable[..., Demo]) -> None:
+    client = fly().connect()
+    altitude = float(client.value("ALT"))
+    client.write("BARO", 28.5)
+    settings = {"COURSE": 123.0, "DIM": 40, "BTN7": True, "ENC1": 5, "ENC3": 7, "TRIMP": 0.25}
+    for key, value in settings.items():
+        client.write(key, value)
+    # About 1000 ft an inch of mercury; the aircraft climbs and sinks by far less meanwhile.
+    assert wait_for(lambda: float(client.value("ALT")) < altitude - 900)
+    # Owners repeat their settings every second: by then they are theirs.
+    owners = {"BARO": "sim/can/50", "COURSE": "sim/can/193", "DIM": "sim/can/208"}
+    assert wait_for(lambda: {key: client.source(key) for key in owners} == owners)
+    heard = client.status()["connections"]["can"]["status"]["frames"]["value"]
+    assert wait_for(lambda: client.status()["connections"]["can"]["status"]["frames"]["value"] > heard + 1000)
+    assert float(client.value("BARO")) == pytest.approx(28.5, abs=0.001)
+    assert {key: client.value(key) for key in settings} == {key: str(value) for key, value in settings.items()}
+    client.close()
+
+
+def test_many_turns_of_the_altimeter_knob_end_where_the_last_one_was(fly: Callable[..., Demo]) -> None:
+    client = fly().connect()
+    for hundredths in range(2900, 3051):
+        client.write("BARO", hundredths / 100)
+    assert wait_for(lambda: client.source("BARO") == "sim/can/50" and float(client.value("BARO")) == 30.5)
+    client.close()
+
+
+def test_displays_wait_for_instruments_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing brings these values: the wait ends, and says what is missing."""
+    monkeypatch.setattr("fixgw.cli.demo.PATIENCE", 0.2)
+    nobody = configuration.load(configuration.packaged() / "default.yaml")
+    gateway = Gateway(dataclasses.replace(nobody, connections=()))
+    flying = World()
+    try:
+        gateway.start()
+        assert take_off(gateway, flying, ("IAS", "EGT1[12]", "BARO")) == ["IAS", "EGT11", "EGT12"]
+        assert flying is world.current()
+    finally:
+        gateway.stop()
+        flying.stop()
 
 
 def test_sigterm_ends_it_too_and_a_second_one_starts_at_once(fly: Callable[..., Demo]) -> None:
@@ -275,13 +416,13 @@ def test_it_ends_by_itself_after_the_given_time(fly: Callable[..., Demo]) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_it_starts_ends_it_quietly(tmp_path: Path, number: int) -> None:
-    for delay in (0.05, 0.15, 0.3):
+    for delay in (0.05, 0.15, 0.3, 0.4, 0.5):
         process = subprocess.Popen(
             [sys.executable, "-m", "fixgw", "demo", "--port", "0"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "TMPDIR": str(tmp_path)},
+            env={**os.environ, "TMPDIR": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
         )
         time.sleep(delay)
         process.send_signal(number)

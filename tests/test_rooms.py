@@ -118,10 +118,15 @@ def test_nothing_uses_the_folders_by_their_bare_names() -> None:
             assert top(module) not in {"drivers", "plugins", "hw_sim", "config", "systemd"}, f"{path}: {module}"
 
 
-def loaded_by(statement: str) -> set[str]:
+def modules_of(statement: str) -> set[str]:
+    """Every module that `statement` brings in."""
     code = f"import sys; {statement}; print('\\n'.join(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return {top(m) for m in result.stdout.split()}
+    return set(result.stdout.split())
+
+
+def loaded_by(statement: str) -> set[str]:
+    return {top(m) for m in modules_of(statement)}
 
 
 @pytest.mark.parametrize(
@@ -137,6 +142,13 @@ def loaded_by(statement: str) -> set[str]:
 )
 def test_importing_stays_light(statement: str, heavy: set[str]) -> None:
     assert not loaded_by(statement) & heavy
+
+
+def test_the_default_configuration_loads_nothing_for_devices_that_it_does_not_have() -> None:
+    load = "from fixgw import configuration, gateway; configuration.load(configuration.packaged() / 'default.yaml')"
+    modules = modules_of(f"{load}.make_database()")
+    assert "fixgw.plugins.netfix" in modules
+    assert not {m for m in modules if inside(m, "fixgw.drivers", "fixgw.hw_sim", *HARDWARE_LIBRARIES)}
 
 
 def public(module: str) -> set[str]:

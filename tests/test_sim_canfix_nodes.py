@@ -481,6 +481,11 @@ def test_a_setting_that_does_not_fit_is_not_taken(data: str) -> None:
     assert node.setting is None
 
 
+def test_the_course_can_be_set() -> None:
+    assert ask(Gps(), 0x0C, 0xC9, 0x01, 0x34, 0x08) == [SimFrame(0x1C9, bytes.fromhex("c1 00 00 34 08"))]  # 210.0°
+    assert ask(Gps(), 0x0C, 0xC9, 0x01, 0x11, 0x0E) == []  # 360.1°
+
+
 def test_the_dimmer_can_be_set() -> None:
     assert ask(Panel(), 0x0C, 0x84, 0x05, 40) == [SimFrame(0x584, bytes.fromhex("d0 00 00 28"))]
     assert ask(Panel(), 0x0C, 0x84, 0x05, 101) == []

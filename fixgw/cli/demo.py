@@ -6,12 +6,16 @@ import argparse
 import dataclasses
 import errno
 import logging
+import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -21,8 +25,12 @@ from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
 if TYPE_CHECKING:
     from fixgw.configuration import Configuration
     from fixgw.gateway import Gateway
+    from fixgw.hw_sim.world import World
 
 LONGEST_LOG = 64 * 1024 * 1024  # bytes
+PATIENCE = 5.0  # seconds that displays wait for good values
+#: Without these displays fall over.
+VITAL = ("IAS", "ALT", "VS")
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -30,9 +38,9 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "demo",
         run,
-        "An aircraft flies circuits for ever. Its virtual GPS speaks NMEA 0183 through a pseudo-terminal to the real\n"
-        "driver; what no virtual instrument measures yet is written directly. Displays connect as in flight. Needs no\n"
-        "device, no network and no configuration, and leaves nothing behind.",
+        "An aircraft flies circuits for ever. Its virtual instruments, nodes on a CAN-FIX bus and an NMEA 0183 GPS,\n"
+        "speak through pseudo-terminals to the real drivers; what none of them measures is written directly. Displays\n"
+        "connect as in flight. Needs no device, no network and no configuration, and leaves nothing behind.",
         "  fixgw demo\n  fixgw demo --replay gps.log       a recorded GPS instead of the virtual one\n"
         "  fixgw demo --host 0.0.0.0         for a display on another computer",
     )
@@ -101,16 +109,20 @@ def _fly(
     from fixgw.gateway import Gateway
     from fixgw.hw_sim import world
 
-    gateway = Gateway(configuration)
+    # What nodes tell the gateway to remember is forgotten with the flight.
+    os.environ["STATE_DIRECTORY"] = str(directory)
+    instruments = tuple(c for c in configuration.connections if c.name in ("can", "gps"))
+    gateway = Gateway(dataclasses.replace(configuration, connections=instruments))
     early.hand_to(gateway)
     timer = threading.Timer(args.duration or 0.0, gateway.request_stop, kwargs={"why": "the time is over"})
     timer.daemon = True
     flying = world.bench(directory, replay)
     try:
-        flying.start()
         gateway.start()
+        missing = _take_off(gateway, flying, VITAL if replay is not None else _from_instruments(configuration))
         if not early.came:
-            print(_what_runs(gateway, directory, args), flush=True)
+            gateway.adopt(configuration)
+            print(_what_runs(gateway, directory, args, missing), flush=True)
         if args.duration is not None:
             timer.start()
         return gateway.run_forever()
@@ -118,6 +130,30 @@ def _fly(
         timer.cancel()
         gateway.stop()
         flying.stop()
+
+
+def _from_instruments(configuration: Configuration) -> tuple[str, ...]:
+    """The keys that the virtual instruments bring, or patterns of such."""
+    demo = next(c for c in configuration.connections if c.name == "demo")
+    return tuple(demo.options["except"])
+
+
+def _take_off(gateway: Gateway, flying: World, patterns: tuple[str, ...]) -> list[str]:
+    """Switch the instruments on as soon as the CAN-FIX driver listens, so that it hears the report that each node
+    begins with, and wait until what they bring is good; returns the keys that are not."""
+    items = [item for item in gateway.database.items() if any(fnmatchcase(item.key, p) for p in patterns)]
+    deadline = time.monotonic() + PATIENCE
+
+    def missing() -> list[str]:
+        return [item.key for item in items if not item.reading.good]
+
+    def wait(done: Callable[[], bool]) -> None:
+        gateway.supervise(lambda: done() or time.monotonic() > deadline, every=0.02)
+
+    wait(lambda: "can" not in gateway.troubles())
+    flying.start()
+    wait(lambda: not missing())
+    return missing()
 
 
 def _serving_on(configuration: Configuration, host: str, port: int) -> Configuration:
@@ -151,20 +187,24 @@ def _cannot_listen(host: str, port: int) -> str:
     return ""
 
 
-def _what_runs(gateway: Gateway, directory: Path, args: argparse.Namespace) -> str:
+def _what_runs(gateway: Gateway, directory: Path, args: argparse.Namespace, missing: list[str]) -> str:
+    from fixgw.hw_sim.can.devices import DEVICES
+
     port = getattr(gateway.runners["netfix"].plugin, "port", args.port)
     command = sys.argv[0] if sys.argv[0].endswith("/fixgw") and not shutil.which("fixgw") else "fixgw"
     where = "" if _is_loopback(args.host) or args.host in ("0.0.0.0", "::") else f" --host {args.host}"
     where += "" if port == 3490 else f" --port {port}"
     gps = f"{args.replay}, replayed" if args.replay else "virtual GPS"
+    warning = f"Not good yet, `{command} status{where}` may say why: {', '.join(missing)}\n" if missing else ""
     return f"""\
-A virtual aircraft is flying. Its instruments, and who reads them:
-  {directory}/gps  {gps}, read by the real NMEA 0183 driver
-  everything else   straight from the aircraft, by the demo plugin
-NetFIX serves on {args.host} port {port}. Look at it from another terminal:
+A virtual aircraft is flying. The real drivers read its instruments:
+  {directory}/can0  CAN-FIX bus with the nodes {", ".join(DEVICES)}
+  {directory}/gps   {gps}, NMEA 0183
+What none of them measures comes straight from the aircraft, by the demo plugin.
+{warning}NetFIX serves on {args.host} port {port}. Look at it from another terminal:
   {command} watch{where} IAS ALT VS HEAD LAT LONG
-  {command} status{where}
-  {command} explain{where} LAT
+  {command} status{where} --verbose
+  {command} explain{where} IAS
 Ctrl-C ends it."""
 
 

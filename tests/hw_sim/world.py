@@ -124,15 +124,15 @@ class Recording:
 def bench(directory: Path, replay: bytes | None = None) -> World:
     """A world with one virtual instrument of each kind, each on a device in `directory`.
 
-    ``gps`` is a serial port with a GPS, or with `replay`, a recorded log, in its place. ``can0`` is an slcan adapter
-    on a bus of 250 kbit/s with a CAN-FIX node of each kind.
+    ``gps`` is a serial port with a GPS at 38400 baud, or with `replay`, a recorded log, in its place. ``can0`` is an
+    slcan adapter on a bus of 250 kbit/s with a CAN-FIX node of each kind, all switched on when the world starts.
     """
     from fixgw.hw_sim.can.bus import CanBus
     from fixgw.hw_sim.can.scenario import everything
 
     world = World()
     gps = VirtualPort(str(directory / "gps"))
-    world.attach(Gps(gps) if replay is None else Recording(replay, gps))
+    world.attach(Gps(gps, baud=38400) if replay is None else Recording(replay, gps))
     world.attach(CanBus(everything(), str(directory / "can0")))
     return world
 

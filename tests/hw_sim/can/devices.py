@@ -10,7 +10,8 @@ Which key goes out as which parameter, at which rate, is in each `make_outputs`;
     controls  CTLPTCH CTLROLL CTLYAW CTLCOLL CTLATP CTLFLAP CTLLBRK CTLRBRK THR1 MIX1
     panel     two encoders with eight buttons, 40 switches, the dimmer
 
-`air` owns the altimeter setting and `panel` the dimmer: they take Parameter Set messages for those.
+`air` owns the altimeter setting, `gps` the selected course and `panel` the dimmer: they take Parameter Set messages for
+those.
 """
 
 from __future__ import annotations
@@ -171,11 +172,16 @@ class Fuel(VirtualNode):
 
 
 class Gps(VirtualNode):
-    """GPS navigator, the deviations of its needles included."""
+    """GPS navigator, the deviations of its needles included. Its course is that of the leg until somebody sets it."""
 
     NAME = "Virtual GPS navigator"
     DEVICE = 0xC1
     MODEL = 0x0101C1
+
+    def __init__(self, id: int | None = None, serial: int | None = None) -> None:
+        super().__init__(id, serial)
+        #: Degrees, once somebody has set it.
+        self.course: float | None = None
 
     def make_outputs(self) -> list[Output]:
         return [
@@ -185,7 +191,7 @@ class Gps(VirtualNode):
             Number(0x1C6, "TRACK", "H", 10, rate=5, circle=True),
             Number(0x1C7, "TRACKM", "H", 10, rate=5, circle=True),
             Number(0x1C8, "XTRACK", "h", 100, rate=5),
-            Number(0x1C9, "COURSE", "H", 10, rate=2, circle=True),
+            Number(0x1C9, lambda v: v["COURSE"] if self.course is None else self.course, "H", 10, rate=2, circle=True),
             # Unsigned: 355° is five to the left.
             Number(0x1C0, "CDI", "H", 10, rate=5, factor=FULL_SCALE_LOC, circle=True),
             Number(0x1C1, "GSI", "h", 100, rate=5, factor=FULL_SCALE_GS),
@@ -196,6 +202,15 @@ class Gps(VirtualNode):
             Output(0x580, 5, _time_of_day),
             Output(0x581, 1, lambda v: struct.pack("<HBB", v["UTC"].year, v["UTC"].month, v["UTC"].day)),
         ]
+
+    def set(self, id: int, index: int, value: bytes) -> bool:
+        if (id, index) != (0x1C9, 0) or len(value) < 2:
+            return False
+        course = struct.unpack_from("<H", value)[0] / 10
+        if course > 360.0:
+            return False
+        self.course = course
+        return True
 
 
 class Controls(VirtualNode):
