@@ -256,6 +256,30 @@ def test_a_rate_limit_lets_the_first_go_and_then_the_newest() -> None:
     assert (router.directions["a", "b"].forwarded, router.directions["a", "b"].thinned) == (3, 1)
 
 
+def test_a_value_that_has_gone_out_and_comes_again_at_once_does_not_wait_but_takes_the_place_of_what_does() -> None:
+    router = Router([route(rate=1.0)])
+    values = [(0.0, b"1"), (0.1, b"1"), (0.2, b"2"), (0.3, b"1")]
+    assert [bool(sent(router, "a", Frame(0x100, value), now)) for now, value in values] == [True, False, False, False]
+    assert router.next_due() == float("inf")
+    assert router.directions["a", "b"].thinned == 3
+    assert not sent(router, "a", Frame(0x100, b"1"), now=0.6)  # later than a frame takes to come round
+    assert [out.data for _, out in router.due(1.0)] == [b"1"]
+
+
+@given(st.sampled_from([0.4, 1.0, 2.0, 3.0, 20.0]), st.floats(0.02, 2.0))
+def test_a_value_that_does_not_change_is_kept_fresh(rate: float, period: float) -> None:
+    router, now, sendings = Router([route(rate=rate)]), 0.0, list[float]()
+    while now < 20.0:
+        due = router.next_due()
+        now_or_due = min(due, now)
+        outs = router.due(now_or_due) if due <= now else router.route("a", Frame(0x100), now)
+        sendings += [now_or_due for _ in outs]
+        if due > now:
+            now += period
+    longest = max(later - earlier for earlier, later in pairwise(sendings))
+    assert longest <= 1.0 / rate + period + 1e-9
+
+
 def test_first_data_bytes_tell_apart_what_shares_an_identifier() -> None:
     router = Router([route(rate=1.0, rate_bytes=2)])
     for cylinder in range(4):
@@ -301,6 +325,18 @@ def test_no_identifier_is_sent_more_often_than_its_rate_and_its_last_frame_alway
             assert newer > older
     direction = router.directions["a", "b"]
     assert direction.forwarded + direction.thinned == len(arrivals)
+
+
+@given(st.sampled_from([0.5, 1.0, 10.0]), st.lists(st.tuples(st.sampled_from([b"x", b"y"]), st.floats(0.0, 1.2))))
+def test_what_the_other_bus_heard_last_is_what_was_said_last(rate: float, arrivals: list[tuple[bytes, float]]) -> None:
+    router, now, last, heard = Router([route(rate=rate)]), 0.0, b"", b""
+    for data, pause in [*arrivals, (b"", 5.0)]:
+        while (due := router.next_due()) <= now + pause:
+            heard = router.due(due)[-1][1].data
+        now, last = now + pause, data or last
+        if data:
+            heard = ([heard] + [out.data for _, out in router.route("a", Frame(0x100, data), now)])[-1]
+    assert heard == last
 
 
 # -- circles -----------------------------------------------------------------------------------------------------------
@@ -482,11 +518,11 @@ def test_a_bridge_that_knows_nothing_of_circles_cannot_keep_one_going_through_us
         assert len(late) <= (10.0 - 4.0) / WINDOW * 2
 
 
-@given(delays=delays)
-def test_a_rate_limit_does_not_delay_a_frame_into_another_round(delays: list[float]) -> None:
+@given(frames=st.integers(1, 4), delays=delays)
+def test_a_rate_limit_does_not_delay_a_frame_into_another_round(frames: int, delays: list[float]) -> None:
     slow = Router(both(route(rate=1.0)))
     net = Net([slow, bridge("a", "b")], delays)
-    for n in range(3):
+    for n in range(frames):
         net.put("a", Frame(0x100, bytes([n])), n * 0.1)
         net.run(n * 0.1 + 0.1)
     for tenth in range(4, 60):
@@ -494,7 +530,7 @@ def test_a_rate_limit_does_not_delay_a_frame_into_another_round(delays: list[flo
         for direction, out in slow.due(now):
             net.put(direction.target, out, now, 0)
         net.run(now)
-    assert net.on("b").keys() == {(0x100, bytes([n])) for n in range(3)}
+    assert net.on("b").keys() == {(0x100, bytes([n])) for n in range(frames)}
     assert not net.on("a", since=0.8)
     assert not net.on("b", since=0.8)
 

@@ -231,46 +231,68 @@ class _Waiting(NamedTuple):
     frame: Frame
 
 
-class _Limiter:
-    """One frame of each stream in each interval, the first at once and the newest of the others when it is over."""
+class _Interval:
+    """Of a stream: what went out at its beginning, when, and what waits for its end."""
 
-    def __init__(self, rate: float, distinct: int) -> None:
+    __slots__ = ("frame", "since", "waiting")
+
+    def __init__(self, frame: Frame, since: float) -> None:
+        self.frame = frame
+        self.since = since
+        self.waiting: _Waiting | None = None
+
+
+class _Limiter:
+    """One frame of each stream in each interval, the first at once and the newest of the others when it is over.
+
+    A repetition within `window` of what has gone out is not worth waiting for; it might be that very frame, come round,
+    and would be sent in every interval from then on. Seconds.
+    """
+
+    def __init__(self, rate: float, distinct: int, window: float) -> None:
         self.interval = 1.0 / rate
         self.distinct = distinct
+        self.window = window
         self.waiting = 0
-        # The streams of which something went within the last interval, and what of them waits for its end.
-        self._streams: dict[_Stream, _Waiting | None] = {}
+        self._running: dict[_Stream, _Interval] = {}
         self._ends: deque[tuple[float, _Stream]] = deque()
 
-    def offer(self, waiting: _Waiting, now: float) -> tuple[bool, int]:
+    def offer(self, offered: _Waiting, now: float) -> tuple[bool, int]:
         """Whether it may go at once, and how many frames are not to go any more."""
-        stream = (waiting.identifier, waiting.frame.data[: self.distinct])
-        if stream in self._streams:
-            thinned = self._streams[stream] is not None
-            self._streams[stream] = waiting
-            self.waiting += not thinned
-            return False, int(thinned)
-        if len(self._streams) >= STREAMS:
-            return False, 1
-        self._begin(stream, now)
-        return True, 0
+        frame = offered.frame
+        stream = (offered.identifier, frame.data[: self.distinct])
+        running = self._running.get(stream)
+        if running is None:
+            if len(self._running) >= STREAMS:
+                return False, 1
+            self._begin(stream, frame, now)
+            return True, 0
+        was_waiting = running.waiting is not None
+        sent = running.frame
+        if now - running.since < self.window and (frame.data, frame.flags) == (sent.data, sent.flags):
+            running.waiting = None
+            self.waiting -= was_waiting
+            return False, 1 + was_waiting
+        running.waiting = offered
+        self.waiting += not was_waiting
+        return False, int(was_waiting)
 
     def due(self, now: float) -> Iterator[_Waiting]:
         """What has waited long enough."""
         while self._ends and self._ends[0][0] <= now:
             _, stream = self._ends.popleft()
-            waiting = self._streams.pop(stream)
+            waiting = self._running.pop(stream).waiting
             if waiting is not None:
                 self.waiting -= 1
-                self._begin(stream, now)
+                self._begin(stream, waiting.frame, now)
                 yield waiting
 
     def next_due(self) -> float:
         """When to ask for what is due; infinite while nothing waits."""
         return self._ends[0][0] if self.waiting else inf
 
-    def _begin(self, stream: _Stream, now: float) -> None:
-        self._streams[stream] = None
+    def _begin(self, stream: _Stream, frame: Frame, now: float) -> None:
+        self._running[stream] = _Interval(frame, now)
         self._ends.append((now + self.interval, stream))
 
 
@@ -337,7 +359,7 @@ class Router:
                 raise ValueError(f"a route from {route.source} to itself")
             ends = route.source, route.target
             direction = self.directions.setdefault(ends, Direction(*ends))
-            limiter = _Limiter(route.rate, route.rate_bytes) if route.rate is not None else None
+            limiter = _Limiter(route.rate, route.rate_bytes, window) if route.rate is not None else None
             if limiter is not None:
                 self._limiters.append(limiter)
             self._routes.setdefault(route.source, []).append((route, direction, limiter))
