@@ -326,13 +326,13 @@ class _Checks:
 
     def _moved(self, entry: Entry, parameter: Parameter, key: str) -> Iterator[tuple[str, str]]:
         """An identifier that meant `key` in the other revision of the table, and means something else in this one."""
-        if key in {k for k, _ in keys(parameter)}:
+        if key in {k for k, _ in keys_of(parameter)}:
             return
         for revision in REVISIONS:
             other = load(revision).get(parameter.identifier)
-            if other is None or other.name == parameter.name or key not in {k for k, _ in keys(other)}:
+            if other is None or other.name == parameter.name or key not in {k for k, _ in keys_of(other)}:
                 continue
-            here = next((f"0x{p.identifier:03X}" for p in self.table if key in {k for k, _ in keys(p)}), None)
+            here = next((f"0x{p.identifier:03X}" for p in self.table if key in {k for k, _ in keys_of(p)}), None)
             yield (
                 "canid",
                 f"0x{parameter.identifier:03X} is {parameter.name} in the table of {self.table.revision}; "
@@ -449,7 +449,7 @@ UNNAMED = {
 CYLINDERS = 18
 
 
-def keys(parameter: Parameter) -> Iterator[tuple[str, int]]:
+def keys_of(parameter: Parameter) -> Iterator[tuple[str, int]]:
     """The keys that a parameter may stand for, each with its index, whether they exist or not."""
     number = parameter.number or ""
     base = parameter.name.partition(" #")[0]
@@ -488,7 +488,7 @@ def default(table: Table, database: Database) -> dict[str, Any]:
             if keys:
                 switches.append({"canid": canid, "index": 0, "fixid": ",".join(keys)})
         else:
-            for key, index in keys(parameter):
+            for key, index in keys_of(parameter):
                 if key in database and _can_be(parameter, database.item(key)):
                     inputs.append({"canid": canid, "index": index, "fixid": key})
     return {"inputs": inputs, "encoders": encoders, "switches": switches}

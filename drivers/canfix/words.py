@@ -92,7 +92,7 @@ def _names(table: Table) -> tuple[dict[str, tuple[Parameter, int]], dict[tuple[i
     found: dict[str, tuple[Parameter, int]] = {}
     back: dict[tuple[int, int], str] = {}
     for parameter in table:
-        for name, index in mapping.keys(parameter):
+        for name, index in mapping.keys_of(parameter):
             found.setdefault(name.lower(), (parameter, index))
             back.setdefault((parameter.identifier, index), name)
     return found, back
