@@ -414,7 +414,7 @@ def test_it_ends_by_itself_after_the_given_time(fly: Callable[..., Demo]) -> Non
     assert (demo.process.returncode, errors) == (0, "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_it_starts_ends_it_quietly(tmp_path: Path, number: int) -> None:
     for delay in (0.05, 0.15, 0.3, 0.4, 0.5):
         process = subprocess.Popen(

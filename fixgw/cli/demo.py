@@ -80,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _EarlySignals:
-    """Takes SIGINT and SIGTERM until the gateway does, so that what was begun is also cleaned up."""
+    """Takes SIGINT, SIGTERM and SIGHUP until the gateway does, so that what was begun is also cleaned up."""
 
     def __init__(self) -> None:
         self._gateway: Gateway | None = None
         self.came = False
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._take)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
