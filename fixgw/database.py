@@ -1151,6 +1151,8 @@ def callback_add(name: str, key: str, function: LegacyCallback, udata: Any = Non
     def on_aux(key: str, aux: str, value: Value | None) -> None:
         function(f"{key}.{aux}", value, udata)
 
+    # By this name a failing one is complained about.
+    on_reading.__qualname__ = on_aux.__qualname__ = f"{getattr(function, '__qualname__', function)} of {name}"
     _legacy_callbacks.append((name, key, function, udata, _current.subscribe(key, on_reading, on_aux)))
 
 

@@ -374,7 +374,8 @@ class Gateway:
         self._clock = clock
         self._notifier = notifier or Notifier()
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._reloader: threading.Thread | None = None
+        self._reload_wanted = False
+        self._changing = False  # starting, or going over to another configuration: one such thing at a time
         self._started = False
         self._stop_requested = False
         self._since = clock()
@@ -397,7 +398,11 @@ class Gateway:
 
     def request_reload(self) -> None:
         """Ask for the configuration to be read again. Returns at once; safe in a signal handler."""
-        self._events.put(self._begin_reload)
+
+        def reload() -> None:
+            self._reload_wanted = True
+
+        self._events.put(reload)
 
     def _poke(self) -> None:
         self._events.put(None)
@@ -411,7 +416,8 @@ class Gateway:
             handlers = {
                 signal.SIGTERM: lambda: self.request_stop(why="SIGTERM"),
                 signal.SIGINT: lambda: self.request_stop(why="SIGINT"),
-                signal.SIGHUP: self.request_reload,
+                # With nothing to read again, the closing of the terminal means what it always does.
+                signal.SIGHUP: self.request_reload if self._reload else lambda: self.request_stop(why="SIGHUP"),
             }
 
             def handle(number: int, _frame: FrameType | None) -> None:
@@ -445,9 +451,11 @@ class Gateway:
         for key, value in (("GATEWAY_VERSION", __version__), ("LEADER", True), ("ZZLOADER", "Loaded")):
             if key in self.database:
                 self.database.write(key, value, INITIAL)
+        self._changing = True
         for connection in self.configuration.connections:
             if not self._stop_requested:
                 self._launch(connection)
+        self._changing = False
         log.info("%s", self.summary())
 
     def _launch(self, connection: Connection) -> None:
@@ -469,6 +477,8 @@ class Gateway:
             event = None
         if event is not None:
             event()
+        if self._reload_wanted and not self._changing:
+            self._begin_reload()
         now = self._clock()
         for runner in list(self.runners.values()):
             before = runner.state
@@ -528,11 +538,12 @@ class Gateway:
 
     def _begin_reload(self) -> None:
         """Read the configuration on a thread of its own; supervision goes on."""
-        if self._reload is None or (self._reloader is not None and self._reloader.is_alive()):
+        self._reload_wanted = False
+        if self._reload is None:
             return
+        self._changing = True
         self._notifier.reloading()
-        self._reloader = threading.Thread(target=self._read_again, args=(self._reload,), name="reload", daemon=True)
-        self._reloader.start()
+        threading.Thread(target=self._read_again, args=(self._reload,), name="reload", daemon=True).start()
 
     def _read_again(self, reload: Callable[[], Configuration]) -> None:
         try:
@@ -547,6 +558,7 @@ class Gateway:
             self._events.put(lambda: self.adopt(configuration))
 
     def _refuse(self, problems: list[str]) -> None:
+        self._changing = False
         self.problems = problems
         log.error("the new configuration has %s; flying on with the old one", counted(len(problems), "problem"))
         for problem in problems:
@@ -555,6 +567,7 @@ class Gateway:
 
     def adopt(self, configuration: Configuration) -> None:
         """Go over to `configuration`: stop, start and restart just the connections that it changes."""
+        self._changing = True
         self.problems = []
         self.reloads += 1
         old = {r.name: r for r in self.runners.values()}
@@ -576,6 +589,7 @@ class Gateway:
             self._launch(connection)
         self.runners = {name: self.runners[name] for name in new if name in self.runners}
         self.configuration = configuration
+        self._changing = False
         stopped = [r.name for r in gone]
         log.info("configuration read again; stopped %s, started %s", stopped, [c.name for c in started])
         self._notifier.ready(self.summary())

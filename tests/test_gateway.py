@@ -225,6 +225,13 @@ class Bench:
         self.thread.start()
         return self.gateway
 
+    def reload(self, text: str) -> None:
+        """Go over to another configuration, and wait until that is done."""
+        self.configure(text)
+        before = self.gateway.reloads
+        self.gateway.request_reload()
+        self.until(lambda: self.gateway.reloads > before and not self.gateway._changing)
+
     def _run(self) -> None:
         self.code = self.gateway.run_forever(handle_signals=False)
 
@@ -474,6 +481,50 @@ def test_reload_restarts_only_what_changed(bench: Bench) -> None:
     assert made("order").log_of[3:] == ["stop gone", "stop changed", "run new", "run changed"]
 
 
+def test_a_reload_waits_until_everything_has_been_started(bench: Bench) -> None:
+    text = """
+        connections:
+          first: {{load: yes, module: t_order, x: {x}}}
+          slow: {{load: yes, module: t_blocks, start_timeout: 20}}
+          last: {{load: yes, module: t_order, x: {x}}}
+        """
+    bench.start(text.format(x=1))
+    bench.until(lambda: bench.state("slow") is State.STARTING)
+    bench.configure(text.format(x=2))
+    bench.gateway.request_reload()
+    bench.until(bench.gateway._events.empty)
+    made("blocks").release.set()
+    bench.until(lambda: bench.gateway.reloads == 1 and bench.gateway.configuration is not bench.gateway._at_start)
+    assert bench.stop() == EXIT_OK
+    started = ["run first", "run last"]
+    assert made("order").log_of == [*started, "stop last", "stop first", *started, "stop last", "stop first"]
+
+
+def test_a_reload_that_is_asked_for_during_another_is_not_forgotten(bench: Bench) -> None:
+    text = """
+        connections:
+          changing: {{load: yes, module: t_order, x: {x}}}
+        """
+    bench.start(text.format(x=1))
+    bench.until(lambda: bench.state("changing") is State.RUNNING)
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read_slowly() -> configuration.Configuration:
+        loaded = bench.load()
+        reading.set()
+        go_on.wait(5)
+        return loaded
+
+    bench.gateway._reload = read_slowly
+    bench.configure(text.format(x=2))
+    bench.gateway.request_reload()
+    assert reading.wait(5)
+    bench.configure(text.format(x=3))
+    bench.gateway.request_reload()
+    go_on.set()
+    bench.until(lambda: [c.options["x"] for c in bench.gateway.configuration.connections] == [3])
+
+
 def test_a_broken_configuration_is_refused_with_every_problem_and_the_old_one_flies_on(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -504,18 +555,15 @@ def test_what_takes_a_restart_is_said_until_there_is_one(bench: Bench) -> None:
         initialization files: [mine.ini]
         logging: {version: 1}
         """
-    for reload, x in enumerate((2, 3), 1):
-        bench.configure(textwrap.dedent(changed) + f"connections: {{a: {{load: yes, module: t_order, x: {x}}}}}")
-        bench.gateway.request_reload()
-        bench.until(lambda n=reload: bench.gateway.reloads == n)
+    for x in (2, 3):
+        bench.reload(textwrap.dedent(changed) + f"connections: {{a: {{load: yes, module: t_order, x: {x}}}}}")
         assert status.get_dict()["configuration"]["problems"] == [
             "the database definition changed: that takes a restart of the gateway",
             "an initial value changed: that takes a restart of the gateway",
             "logging changed: that takes a restart of the gateway",
         ]
-    bench.configure(connection)
-    bench.gateway.request_reload()
-    bench.until(lambda: status.get_dict()["health"] == "ok")
+    bench.reload(connection)
+    assert status.get_dict()["health"] == "ok"
 
 
 def test_a_hung_worker_is_reported_and_keeps_the_watchdog_hungry(

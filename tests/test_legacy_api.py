@@ -192,7 +192,9 @@ def test_callbacks_belong_to_the_name_they_were_added_under(theirs: Theirs) -> N
     assert len(theirs.heard) == 1
 
 
-def test_a_callback_that_raises_does_not_disturb_the_writer(theirs: Theirs) -> None:
+def test_a_callback_that_raises_does_not_disturb_the_writer_and_is_named(
+    theirs: Theirs, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(key: str, value: Any, udata: Any) -> None:
         raise RuntimeError
 
@@ -200,6 +202,7 @@ def test_a_callback_that_raises_does_not_disturb_the_writer(theirs: Theirs) -> N
     theirs.db_callback_add("IAS", theirs.hear)
     theirs.db_write("IAS", 5)
     assert len(theirs.heard) == 1
+    assert f"broken of {theirs.name} on IAS failed" in caplog.text
 
 
 def test_what_a_plugin_forgot_to_delete_ends_with_it(theirs: Theirs, db: Database) -> None:
