@@ -492,7 +492,12 @@ def test_a_reload_waits_until_everything_has_been_started(bench: Bench) -> None:
     bench.until(lambda: bench.state("slow") is State.STARTING)
     bench.configure(text.format(x=2))
     read = threading.Event()
-    bench.gateway._reload = lambda: (read.set(), bench.load())[1]
+
+    def noticed() -> configuration.Configuration:
+        read.set()
+        return bench.load()
+
+    bench.gateway._reload = noticed
     bench.gateway.request_reload()
     assert not read.wait(0.3)
     made("blocks").release.set()
