@@ -52,15 +52,15 @@ FLAG_LETTERS = {"a": ANNUNCIATE, "o": OLD, "b": BAD, "f": FAIL, "s": SECFAIL}
 _FLAG_TUPLES = tuple(tuple(bool(bits & flag) for flag in FLAG_NAMES) for bits in range(32))
 _FLAG_TEXTS = tuple("".join("1" if bits & flag else "0" for flag in FLAG_NAMES) for bits in range(32))
 
-NEVER = float("-inf")
-LONGEST_TEXT = 1000
-SOURCES_KEPT = 16
+NEVER = float("-inf")  # the stamp of what was never written
+LONGEST_TEXT = 1000  # characters of a text item
+SOURCES_KEPT = 16  # per item, besides the published one; more when they are ranked
 INITIAL = "initial"  # the source of values that come from the configuration
-REDELIVERIES = 100
+REDELIVERIES = 100  # rounds in which one writer tells what was written while it told
 FEEDBACK = "its subscribers keep writing it; delivery was cut short"
-CALLBACK_STRIKES = 10
-LOG_INTERVAL = 10.0
-AGEING_SILENT = 5.0
+CALLBACK_STRIKES = 10  # failures in a row after which a callback is dropped
+LOG_INTERVAL = 10.0  # seconds between two complaints about the same thing
+AGEING_SILENT = 5.0  # seconds after which an ageing thread that has not come round is taken for stuck
 TRUE_WORDS = frozenset(("True", "true", "T", "yes", "1"))
 FALSE_WORDS = frozenset(("False", "false", "F", "no", "0"))
 
@@ -151,7 +151,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
 
 
-_PYTHON_TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
+PYTHON_TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
 _WIDEST: dict[str, tuple[float, float]] = {
     "float": (-sys.float_info.max, sys.float_info.max),
     "int": (-(2**63), 2**63 - 1),
@@ -258,7 +258,7 @@ class Item:
         self._conflict: tuple[str, ...] = ()  # the last two that met
         self._last_good = NEVER
         self._scheduled = False
-        python_type = _PYTHON_TYPES[definition.type]
+        python_type = PYTHON_TYPES[definition.type]
         #: Values of exactly this type and in range are stored as they are; text always goes the careful way.
         self._fast_type: type = _Nothing if definition.type == "str" else python_type
         low, high = _WIDEST.get(definition.type, (0, 0))

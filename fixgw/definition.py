@@ -25,19 +25,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fixgw.cfg import Positions, Reader, described
-from fixgw.database import LONGEST_TEXT, OLD, Database, Definition
+from fixgw.database import INITIAL, LONGEST_TEXT, OLD, Database, Definition
 from fixgw.errors import BadValue, did_you_mean
 
 __all__ = ["Initial", "apply_initial", "read_definitions", "read_initial"]
 
 MAX_COUNT = 99  # of one variable
 MAX_ITEMS = 10_000
-INITIAL = "initial"  #: the source of initial values
 
 FIELDS = ("key", "description", "type", "min", "max", "units", "initial", "tol", "aux", "setting", "sources")
 TYPES = ("float", "int", "bool", "str")
 
-#: Positions, key or ``KEY.aux``, value as text.
+#: Key or ``KEY.aux``, and value as text.
 Initial = tuple[str, str]
 
 _KEY = re.compile(r"([A-Z][A-Z0-9_]*)([a-z]*)\Z")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Item, Value
-
-_PYTHON_TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
+from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, PYTHON_TYPES, SECFAIL, Item, Value
 
 
 def _flag_property(bit: int) -> Any:
@@ -50,7 +48,7 @@ class RawItem:
 
     @property
     def dtype(self) -> type:
-        return _PYTHON_TYPES[self.item.type]
+        return PYTHON_TYPES[self.item.type]
 
     @property
     def aux(self) -> dict[str, Value | None]:

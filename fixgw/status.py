@@ -46,8 +46,10 @@ def _lines(tree: Any, depth: int) -> list[str]:
 
 def plain(value: Any, depth: int = 0) -> Any:
     """`value` as JSON can hold it, bounded in depth and size; what it cannot hold becomes text."""
-    if value is None or isinstance(value, (bool, int)):
+    if value is None or (isinstance(value, int) and value.bit_length() <= 64):
         return value
+    if isinstance(value, int):  # Python refuses to write out thousands of digits
+        return "a huge number"
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):

@@ -1,0 +1,95 @@
+"""The status tree: whatever a plugin says of itself, JSON can hold it, and it stays small."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw import status
+
+
+class Mode(enum.IntEnum):
+    CRUISE = 3
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.dates()
+    | st.complex_numbers(),
+    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text() | st.integers() | st.none(), inner),
+)
+
+
+@given(ANYTHING)
+def test_whatever_a_plugin_says_json_can_hold(value: Any) -> None:
+    plain = status.plain(value)
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        pytest.param(10**5000, "a huge number", id="huge"),
+        (2**64 - 1, 2**64 - 1),
+        (math.nan, None),
+        (Mode.CRUISE, 3),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        ({1: {2.5}}, {"1": [2.5]}),
+        (int, "<class 'int'>"),
+    ],
+)
+def test_what_json_cannot_hold_becomes_something_like_it(value: Any, plain: Any) -> None:
+    assert status.plain(value) == plain
+
+
+def test_the_order_is_kept() -> None:
+    assert list(status.plain(OrderedDict(z=1, a=2, m=3))) == ["z", "a", "m"]
+
+
+def test_it_stays_small() -> None:
+    endless: dict[str, Any] = {}
+    endless["again"] = endless
+    assert len(json.dumps(status.plain(endless))) < 1000
+    assert len(status.plain("x" * 100_000)) == status.LONGEST_TEXT + 1
+    assert len(status.plain(range(100_000))) < status.LONGEST_TEXT
+    assert len(status.plain(list(range(100_000)))) == status.MOST_ENTRIES
+
+
+@pytest.fixture
+def provided() -> Iterator[None]:
+    status.provide(lambda: {"health": "ok", "connections": {"gps": {"fix": None, "used": [3, {"snr": 40}]}}})
+    yield
+    status.provide(None)
+
+
+@pytest.mark.usefixtures("provided")
+def test_as_text_it_is_indented_lines() -> None:
+    assert status.get_string().split("\n") == [
+        "health: ok",
+        "connections:",
+        "  gps:",
+        "    fix: ",
+        "    used:",
+        "      0: 3",
+        "      1:",
+        "        snr: 40",
+    ]
+
+
+def test_without_a_gateway_there_is_none() -> None:
+    assert status.get_dict() == {}
+    assert status.get_string() == ""
