@@ -483,6 +483,16 @@ class Client:
             raise NetfixError(f"the answer to {command} is not JSON: {error}") from error
         return tree if isinstance(tree, dict) else {"": tree}
 
+    def introduce(self, identity: str) -> str:
+        """Say that this client is a link of the gateway `identity`: it is then not told what came from there.
+
+        Returns the other gateway's identity, empty of one that knows no such thing.
+        """
+        try:
+            return self._ask(f"@xmirror {identity}")
+        except Refused:
+            return ""
+
     def kill(self) -> None:
         """Ask the gateway to stop."""
         self._ask("@xkill")

@@ -1,17 +1,22 @@
 """A link to another gateway: some keys are written there, some are taken from there.
 
-Nothing goes round in circles: what came over the link is never sent back over it (its readings carry the link's own
-source name, and the other gateway does not echo a client's writes), and what came from another NetFIX client is sent
-only when it differs from what was last sent or received, so that even two links configured against each other rest.
+Nothing goes round in circles. A link introduces itself to the other gateway with this one's `identity`, and learns the
+other's; the source names of what came from a gateway, over whichever link, end with its identity, and it is not told
+that again. What came from another NetFIX client is sent only when it differs from what was last sent or received, so
+that rings come to rest too.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import re
+import socket
 import threading
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, NEVER, OLD, SECFAIL, Database, Reading, Subscription, Value
 from fixgw.errors import BadValue, NetfixError, PluginFail, UnknownKey
@@ -20,6 +25,24 @@ from fixgw.netfix.client import Client, Sample
 
 STOP_TIMEOUT = 1.0
 Topic = tuple[str, str]  # key and aux name, "" for the item itself
+
+
+_identities: WeakKeyDictionary[Database, str] = WeakKeyDictionary()
+
+
+def identity(database: Database) -> str:
+    """What distinguishes the gateway of `database` from all others: a part of a source name."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])
+    return _identities.setdefault(database, f"{host[:40]}-{os.urandom(3).hex()}")
+
+
+class _Taking(threading.local):
+    """Which gateway said what this thread is writing: aux values have no source that would tell."""
+
+    gateway = ""
+
+
+taking = _Taking()
 
 
 def matching(keys: Iterable[str], patterns: Iterable[str]) -> list[str]:
@@ -43,7 +66,8 @@ class Link:
     ) -> None:
         self.db = database
         self.name = f"{host}:{port}"
-        self.source = f"{source}/{self.name}"
+        self.source = self._base = f"{source}/{self.name}"
+        self._far = ""  # the other gateway's identity
         self.log = log or logging.getLogger(__name__)
         self._network = f"{source}/"
         self._send = frozenset(matching(database, send))
@@ -139,7 +163,7 @@ class Link:
             known = self._last.get((key, name)) == text
         else:
             reading = item.reading
-            if reading.stamp == NEVER or reading.flags & OLD or reading.source == self.source:
+            if reading.stamp == NEVER or reading.flags & OLD or self._came_from_there(reading):
                 return []  # the other side's copy ages by itself
             text = f"{sentence.text_of(reading.value)};{_abfs(reading)}"
             known = reading.source.startswith(self._network) and self._last.get((key, "")) == text
@@ -148,6 +172,9 @@ class Link:
         self._last[key, name] = text
         return [f"{key}.{name};{text}" if name else f"{key};{text}"]
 
+    def _came_from_there(self, reading: Reading) -> bool:
+        return reading.source == self.source or (self._far != "" and reading.source.endswith(f"/{self._far}"))
+
     # -- here ----------------------------------------------------------------------------------------------------------
 
     def _connected(self) -> None:
@@ -155,6 +182,8 @@ class Link:
         self._was_connected = True
         self.log.info("connected to %s", self.name)
         self._last.clear()
+        self._far = self._client.introduce(identity(self.db))
+        self.source = f"{self._base}/{self._far}" if self._far else self._base
         for key in self._receive:  # first: where both sides may write, the other side's fresh value wins
             for topic in (key, *(f"{key}.{name}" for name in self.db.item(key).aux)):
                 try:
@@ -184,7 +213,8 @@ class Link:
         try:
             if name:
                 self._last[key, name] = sample.text
-                if sample.value is not None or item.aux[name] is not None:
+                if sample.text != sentence.text_of(item.aux[name]):
+                    taking.gateway = self._far
                     item.write_aux(name, None if sample.value is None else sample.text)
                 return
             if sample.old:
@@ -195,6 +225,8 @@ class Link:
         except (BadValue, UnknownKey, KeyError) as error:
             self._refuse(f"{sample.key}: {error}")
             return
+        finally:
+            taking.gateway = ""
         flags = sample.flags & ~OLD
         reading = item.write(value, self.source, flags, f"so says {self.name}")
         self._last[key, ""] = f"{sentence.text_of(reading.value)};{_abfs(reading)}"

@@ -16,6 +16,7 @@ import errno
 import json
 import logging
 import os
+import re
 import select
 import socket
 import threading
@@ -41,6 +42,7 @@ from fixgw.netfix.sentence import (
     Garbage,
     LineSplitter,
 )
+from fixgw.plugins.netfix.mirror import identity, taking
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -57,6 +59,7 @@ CREDIT = 0.010  # seconds of it may be saved up while there is nothing to send,
 LONGEST_PACE = 0.010  # and no update waits longer than this
 DIRECT = 4  # clients at most to whom a writer sends by itself
 SILENT = 5.0  # seconds without a word after which a connection may have to make room
+_IDENTITY = re.compile(r"[A-Za-z0-9-]{1,64}")
 SECONDS_SEEN = 5.0  # for so long after reading a value, writing it back unchanged is no news
 STATUS_TIMEOUT = 3.0
 STOP_TIMEOUT = 1.0
@@ -91,6 +94,7 @@ class Peer:
         self.out = b""  # what the socket would not take
         self.behind: dict[Topic, None] = {}  # what to send, once it does
         self.events = select.EPOLLIN
+        self.gateway = ""  # of which this is a link
         self.awaits_status = False
         self.synced = False
         self.ended = False  # the client has closed its half
@@ -251,6 +255,7 @@ class Server:
 
         self._items: dict[str, Item] = {}
         self._peers: dict[int, Peer] = {}
+        self._gateways: dict[str, Peer] = {}  # links of other gateways, by their identity
         self._subscribed: dict[str, tuple[Subscription, set[Peer]]] = {}
         self._groups: list[tuple[frozenset[str], list[Peer]]] = []
         self._regroup = False
@@ -488,6 +493,8 @@ class Server:
         self._ready.pop(peer, None)
         for key in list(peer.subscriptions):
             self._unsubscribe(peer, key)
+        if self._gateways.get(peer.gateway) is peer:
+            del self._gateways[peer.gateway]
         for name in ("sent", "received", "errors", "conflated"):
             setattr(self, name, getattr(self, name) + getattr(peer, name))
         self.log.debug("%s disconnected", peer.name)
@@ -798,6 +805,11 @@ class Server:
             if item is None:
                 return UNKNOWN_KEY
             peer.reply(f"@xexplain {key};{json.dumps(item.explain(), default=str)}")
+        elif what == "mirror" and _IDENTITY.fullmatch(key) and not peer.gateway:
+            peer.gateway = key
+            peer.source += f"/{key}"
+            self._gateways[key] = peer
+            peer.reply(f"@xmirror {key};{identity(self.db)}")
         else:
             return UNKNOWN_COMMAND
         return None
@@ -851,6 +863,8 @@ class Server:
         if self._aux_author is not None and threading.get_ident() == self._thread_id:
             peer, *topic = self._aux_author
             author = peer if topic == [key, name] else None
+        elif taking.gateway:
+            author = self._gateways.get(taking.gateway)
         if len(self._pending) < QUEUE:
             self._pending.append((key, name, value, author))
         else:
@@ -938,6 +952,8 @@ class Server:
                     and what.flags | SECFAIL == mine[1].flags | SECFAIL
                 ):
                     author = mine[0]
+                elif self._gateways:  # what came from a gateway, over whichever link, is no news to it
+                    author = self._gateways.get(what.source.rpartition("/")[2])
             if author is not None:
                 authors.setdefault(author, set()).add(n)
             lines.append((key, line + "\n"))

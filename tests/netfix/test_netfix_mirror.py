@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fixgw.database import BAD, FAIL, OLD, Definition
+from fixgw.plugins.netfix.mirror import identity
 
 Gateway = Any  # TestGateway of conftest.py
 Wait = Callable[[Callable[[], object]], None]
@@ -36,7 +37,7 @@ def test_values_flags_and_aux_go_there(pair: Pair, wait_for: Wait) -> None:
     here.db.write("IAS", 120.0, "driver", BAD)
     wait_for(lambda: there.db.read("IAS").value == 120.0)
     assert there.db.read("IAS").flags == BAD
-    assert there.db.read("IAS").source == "netfix/127.0.0.1"
+    assert there.db.read("IAS").source == f"netfix/127.0.0.1/{identity(here.db)}"
     here.db.write("IAS.Vne", 140)
     wait_for(lambda: there.db.read_aux("IAS.Vne") == 140.0)
     here.db.item("IAS").fail("no sensor", "driver")
@@ -48,7 +49,7 @@ def test_values_and_flags_come_here(pair: Pair, wait_for: Wait) -> None:
     there.db.write("ALT", 5000.0, "driver", FAIL)
     wait_for(lambda: here.db.read("ALT").value == 5000.0)
     reading = here.db.read("ALT")
-    assert (reading.flags, reading.source) == (FAIL, f"netfix/127.0.0.1:{there.port}")
+    assert (reading.flags, reading.source) == (FAIL, f"netfix/127.0.0.1:{there.port}/{identity(there.db)}")
     assert reading.reason(FAIL) == f"so says 127.0.0.1:{there.port}"
 
 
@@ -101,6 +102,58 @@ def test_two_links_against_each_other_come_to_rest(serve: Callable[..., Gateway]
     time.sleep(0.1)
     assert (second.db.item("IAS").writes, third.db.item("IAS").writes) == writes
     assert max(writes) <= 3
+
+
+def test_what_both_sides_send_and_take_does_not_go_round(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+    both = {"host": "127.0.0.1", "send": ["IAS", "BARO"], "receive": ["IAS", "BARO"]}
+    first = serve()
+    second = serve(type="both", outputs=[{**both, "port": first.port}])
+    port = first.port
+    first.plugin.shutdown()
+    third = serve(type="both", port=port, outputs=[{**both, "port": second.port}])
+    wait_for(lambda: second.plugin.health() == third.plugin.health() == "")
+    wait_for(lambda: min(link(second)["received"], link(third)["received"]) >= 2)
+
+    def at_rest() -> list[int]:
+        time.sleep(0.2)
+        return [gateway.db.item(key).writes for gateway in (second, third) for key in ("IAS", "BARO")]
+
+    before = at_rest()
+    for n in range(200):  # a sensor here, a knob turned on either side
+        second.db.write("IAS", float(n), "driver")
+        second.db.write("IAS.Vs", n)
+    third.db.write("BARO", 29.0, "panel")
+    wait_for(lambda: third.db.read("IAS").value == 199.0 and second.db.read("BARO").value == 29.0)
+    second.db.write("BARO", 30.0, "panel")
+    wait_for(lambda: third.db.read("BARO").value == 30.0)
+    wait_for(lambda: third.db.read_aux("IAS.Vs") == 199.0)
+    after = at_rest()
+    assert after == at_rest()
+    assert (second.db.read("IAS").value, second.db.read("IAS").source) == (199.0, "driver"), "nothing came back"
+    assert after[0] - before[0] == 200
+    assert after[2] - before[2] <= 400, "each comes by both links, once"
+
+
+def test_two_settings_that_cross_on_their_way_do_not_chase_each_other(
+    serve: Callable[..., Gateway], wait_for: Wait
+) -> None:
+    first = serve()
+    second = serve(type="both", outputs=[{"host": "127.0.0.1", "port": first.port, "receive": ["BARO", "IAS"]}])
+    port = first.port
+    first.plugin.shutdown()
+    third = serve(
+        type="both", port=port, outputs=[{"host": "127.0.0.1", "port": second.port, "receive": ["BARO", "IAS"]}]
+    )
+    wait_for(lambda: second.plugin.health() == third.plugin.health() == "")
+    wait_for(lambda: min(link(second)["received"], link(third)["received"]) >= 2)
+    for n in range(20):
+        for gateway, start in ((second, 28.0), (third, 29.0)):
+            gateway.db.write("BARO", start + n / 100, "panel")
+            gateway.db.write("IAS.Vs", start + n)
+    time.sleep(0.2)
+    received = link(second)["received"], link(third)["received"]
+    time.sleep(0.1)
+    assert (link(second)["received"], link(third)["received"]) == received
 
 
 def test_what_was_there_before_is_exchanged_on_connecting(serve: Callable[..., Gateway], wait_for: Wait) -> None:
