@@ -201,6 +201,7 @@ def _top_parser(prog: str, groups: dict[str, dict[str, Command]], examples: str)
 
 
 def _run(top: argparse.ArgumentParser, commands: dict[str, Command], default: str, argv: Sequence[str] | None) -> int:
+    _open_missing_streams()
     try:
         try:
             args = _parse(top, commands, default, list(sys.argv[1:] if argv is None else argv))
@@ -217,8 +218,22 @@ def _run(top: argparse.ArgumentParser, commands: dict[str, Command], default: st
         # Somebody like `head` has seen enough. What is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_READER_GONE
-    except (FixgwError, OSError) as error:
+    except FixgwError as error:
         return complain(str(error))
+    except OSError as error:
+        words = error.strerror or str(error)
+        return complain(f"{error.filename}: {words}" if error.filename else words)
+
+
+def _open_missing_streams() -> None:
+    """Who starts us with ``>&-`` wants to hear nothing; but the descriptor must not become a socket's."""
+    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(fd)
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_RDWR), fd)
+            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115
 
 
 def _parse(

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -316,7 +317,7 @@ class Watcher:
         with Terminal() as terminal:
             self._start()
             while not self._done.is_set() and not self._over():
-                width, height = os.get_terminal_size(sys.stdout.fileno())  # not $COLUMNS: it may change
+                width, height = _size()
                 with self._lock:
                     away = self._away
                     title = f"gateway away, trying again ({address})" if away else f"FIX Gateway at {address}"
@@ -332,6 +333,12 @@ class Watcher:
 
     def _over(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until
+
+
+def _size() -> tuple[int, int]:
+    """Columns and lines of the terminal, as it says; where it knows none, as a serial line, of the environment."""
+    columns, lines = os.get_terminal_size(sys.stdout.fileno())  # first, as $COLUMNS does not follow a change
+    return (columns, lines) if columns and lines else shutil.get_terminal_size()
 
 
 def _base(key: str) -> str:

@@ -250,6 +250,23 @@ def test_a_pipe_nobody_reads_ends_it_with_141_and_silence(bench: Bench) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["read ALT", "status", "watch ALT --count 1", "--help"])
+def test_a_missing_stream_is_missed_by_nobody(bench: Bench, stream: str, command: str) -> None:
+    shell = f'exec "$0" -m fixgw {command} {stream}'
+    done = subprocess.run(["sh", "-c", shell, sys.executable], capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
+def test_a_full_disk_is_said_in_words(bench: Bench) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fixgw", "list"], stdout=full, stderr=subprocess.PIPE, timeout=30, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"fixgw: No space left on device\n")
+
+
 def test_the_environment_may_name_the_host(bench: Bench, child: Cli) -> None:
     code, _, err = child("list", FIXGW_HOST="no-such-host.invalid")
     assert code == 1

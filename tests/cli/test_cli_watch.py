@@ -271,6 +271,13 @@ def test_it_follows_the_size_of_the_terminal(bench: Bench, terminal: Open) -> No
     assert it.end() == 0
 
 
+def test_a_terminal_that_does_not_know_its_size_is_taken_for_a_usual_one(bench: Bench, terminal: Open) -> None:
+    it = terminal("watch", "ALT", columns=0, rows=0, COLUMNS="", LINES="")
+    it.wait_for(r"ALT +0 ft +\S*old.*q ends")
+    it.type("q")
+    assert it.end() == 0
+
+
 def test_it_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(bench: Bench, terminal: Open) -> None:
     bench.db.write("ALT", 1000, "test")
     it = terminal("watch", "ALT")
