@@ -150,16 +150,16 @@ def _tree(tree: Mapping[str, Any], indent: str) -> list[str]:
     lines = []
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            lines += [f"{indent}{key}:", *_tree(value, indent + "  ")]
+            lines += [f"{indent}{_text(key)}:", *_tree(value, indent + "  ")]
         elif isinstance(value, list | tuple) and value:
-            lines.append(f"{indent}{key}:")
+            lines.append(f"{indent}{_text(key)}:")
             for entry in value:
                 if isinstance(entry, Mapping):
                     lines += [f"{indent}  -", *_tree(entry, indent + "    ")]
                 else:
                     lines.append(f"{indent}  - {_text(entry)}")
         else:
-            lines.append(f"{indent}{key}: {_text(value)}")
+            lines.append(f"{indent}{_text(key)}: {_text(value)}")
     return lines
 
 
@@ -170,7 +170,10 @@ def _number(value: float) -> str:
 def _text(value: Any) -> str:
     if value is None or value in ([], {}):
         return "-"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    # A plugin may say anything, and a terminal may obey it.
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
 
 
 # -- explain -----------------------------------------------------------------------------------------------------------

@@ -195,5 +195,11 @@ def test_status_in_full_shows_what_each_connection_says() -> None:
     assert "extra:\n  x: 1" in shown
 
 
+def test_what_a_plugin_says_of_itself_gives_the_terminal_no_orders() -> None:
+    said = {"last\x1b[2J": "\ud800 \x1b[31m\nred"}
+    shown = "\n".join(text.status_lines({"connections": {"gps": {"status": said}}}, verbose=True))
+    assert r"last\x1b[2J: \ud800 \x1b[31m\nred" in shown
+
+
 def test_status_of_a_gateway_that_says_nothing_is_still_a_line() -> None:
     assert text.status_lines({}) == ["UNKNOWN: ", "fixgw ?"]
