@@ -137,7 +137,7 @@ class Runner:
         self._begin("run", self._start)
 
     def _start(self) -> None:
-        self._shut_down()  # what an earlier attempt to stop left
+        self._clear_away()  # what an earlier attempt to stop left
         connection = self.connection
         plugin = loader.make_plugin(connection.plugin, self.name, dict(connection.options), connection.meta)
         plugin.source = connection.source
@@ -148,6 +148,18 @@ class Runner:
         plugin = self.plugin
         if plugin is not None:
             plugin.shutdown()
+            self.plugin = None
+
+    def _clear_away(self) -> None:
+        """Stop a plugin that has failed. Its stop() may trip over what run() never made, or over a device that is
+        gone; that is no reason to keep it when nothing of it runs any more."""
+        try:
+            self._shut_down()
+        except Exception as error:
+            plugin = self.plugin
+            if plugin is None or isinstance(error, PluginFail) or any(t.is_alive() for t in _threads_of(plugin)):
+                raise
+            self.log.warning("%s had failed, and then %s", self.name, _words(error, "stop()"))
             self.plugin = None
 
     # -- supervision ---------------------------------------------------------------------------------------------------
@@ -190,7 +202,7 @@ class Runner:
             self._enter(State.RUNNING)
         elif self.connection.on_failure == "restart":
             if task is None or task.kind == "run":
-                self._begin("stop", self._shut_down)
+                self._begin("stop", self._clear_away)
                 return
             reason = self.reason
             if task.error is not None:
@@ -243,13 +255,14 @@ class Runner:
         if self.state in (State.STOPPED, State.STOPPING):
             return
         earlier = self._task
+        shut_down = self._clear_away if self.state in (State.FAILED, State.WAITING) else self._shut_down
         self._enter(State.STOPPING, self.reason)
         if earlier is not None:
             earlier.thread.join(min(timeout, 1.0))
         if earlier is not None and not earlier.finished and earlier.kind == "stop":
             self.hung.append("stop() has not returned")
         else:
-            task = self._begin("stop", self._shut_down)
+            task = self._begin("stop", shut_down)
             task.thread.join(timeout)
             if not task.finished:
                 self.hung.append(f"stop() has not returned within {timeout:g} s")

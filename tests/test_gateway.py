@@ -176,6 +176,24 @@ PLUGINS = {
             def stop(self):
                 self.go.set()
     """,
+    "half_made": """
+        import threading
+        import fixgw.plugin as plugin
+
+        class Plugin(plugin.PluginBase):
+            plugged_in = False
+
+            def run(self):
+                if not self.plugged_in:
+                    raise RuntimeError("no device")
+                self.out = threading.Event()
+                self.thread = threading.Thread(target=self.out.wait, args=(5,))
+                self.thread.start()
+
+            def stop(self):
+                self.out.set()
+                self.thread.join()
+    """,
     "deaf": """
         import threading
         import fixgw.plugin as plugin
@@ -384,6 +402,21 @@ def test_a_run_that_raises_leaves_running_false_and_the_others_running(bench: Be
     assert report["running"] is False
     assert report["reason"] == "run() raised ValueError: no such device here"
     assert status.get_dict()["health"] == "degraded"
+
+
+def test_a_plugin_whose_stop_trips_over_what_run_never_made_is_tried_again_all_the_same(bench: Bench) -> None:
+    bench.start("connections: {a: {load: yes, module: t_half_made, restart_delay: 0.05, restart_delay_max: 0.05}}")
+    bench.until(lambda: bench.gateway.runners and bench.gateway.runners["a"].restarts > 1)
+    assert bench.gateway.runners["a"].reason in ("", "run() raised RuntimeError: no device")
+    made("half_made").plugged_in = True
+    bench.until(lambda: bench.state("a") is State.RUNNING)
+    assert bench.stop() == EXIT_OK
+
+
+def test_a_plugin_that_never_came_up_does_not_spoil_the_stop(bench: Bench) -> None:
+    bench.start("connections: {a: {load: yes, module: t_half_made, on_failure: ignore}}")
+    bench.until(lambda: bench.state("a") is State.FAILED)
+    assert bench.stop() == EXIT_OK
 
 
 def test_on_failure_stop_ends_the_gateway_with_its_code(bench: Bench) -> None:
