@@ -159,7 +159,7 @@ class Runner:
             plugin = self.plugin
             if plugin is None or isinstance(error, PluginFail) or any(t.is_alive() for t in _threads_of(plugin)):
                 raise
-            self.log.warning("%s had failed, and then %s", self.name, _words(error, "stop()"))
+            self.log.warning("stop() of %s, which had failed, raised %r", self.name, error)
             self.plugin = None
 
     # -- supervision ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fixgw.cli import EXIT_DONE, EXIT_FAILED, Subparsers, add_command, add_run_options, complain
+from fixgw.cli import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Subparsers, add_command, add_run_options, complain
 from fixgw.errors import ConfigurationError, FixgwError, Problem, counted, did_you_mean
 
 if TYPE_CHECKING:
@@ -176,12 +176,14 @@ def config(args: argparse.Namespace) -> int:
 
     if args.what == "init":
         if not args.directory:
-            return complain("`fixgw config init DIR` needs to know where to copy the configuration to")
+            complain("`fixgw config init DIR` needs to know where to copy the configuration to")
+            return EXIT_USAGE
         for path, action in configuration.copy_tree(args.directory):
             print(f"{path}: {action}")
         return EXIT_DONE
     if args.directory:
-        return complain(f"`fixgw config {args.what}` takes no directory; --config-file names a configuration")
+        complain(f"`fixgw config {args.what}` takes no directory; --config-file names a configuration")
+        return EXIT_USAGE
     if args.what == "schema":
         print(json.dumps(configuration.schema(), indent=2))
         return EXIT_DONE

@@ -251,7 +251,8 @@ def test_init_copies_a_configuration_that_is_good_and_never_overwrites(cli: Cli,
 
 
 def test_init_needs_a_directory_that_can_be_made(cli: Cli, tmp_path: Path) -> None:
-    assert cli("config", "init").code == 1
+    assert cli("config", "init").code == 2
+    assert cli("config", "path", str(tmp_path)).code == 2
     (tmp_path / "file").write_text("")
     code, out, err = cli("config", "init", str(tmp_path / "file" / "sub"))
     assert (code, out) == (1, "")
