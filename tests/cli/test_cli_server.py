@@ -277,7 +277,7 @@ def test_the_schema_describes_the_options_of_plugins(cli: Cli) -> None:
 
 
 def test_a_stray_directory_is_refused(cli: Cli) -> None:
-    assert cli("config", "path", "somewhere").code == 1
+    assert cli("config", "path", "somewhere").code == 2
 
 
 # -- plugins -----------------------------------------------------------------------------------------------------------
