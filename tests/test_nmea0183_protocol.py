@@ -319,6 +319,16 @@ def test_the_fix_comes_back_with_the_next_good_sentence(gps: Receiver) -> None:
     assert gps.decoder.trouble == ""
 
 
+def test_the_old_form_of_vtg_has_no_letters(gps: Receiver) -> None:
+    said = gps.say(GGA, "GPVTG,054.7,034.4,005.5,010.2")
+    assert (said["TRACK"].value, said["TRACKM"].value, said["GS"].value) == (54.7, 34.4, 5.5)
+
+
+def test_a_vtg_without_knots_has_kilometres_an_hour(gps: Receiver) -> None:
+    assert gps.say(GGA, "GPVTG,054.7,T,,M,,N,018.52,K,A")["GS"].value == pytest.approx(10.0)
+    assert "GS" not in gps.say(GGA, "GPVTG,054.7,T,,M,,N,,K,A")
+
+
 def test_vtg_is_not_believed_without_a_fix(gps: Receiver) -> None:
     assert gps.say(RMC_VOID, "GPVTG,054.7,T,034.4,M,005.5,N,010.2,K").get("GS") == Update("GS", None, FAIL, "no fix")
 

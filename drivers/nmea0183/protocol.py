@@ -264,8 +264,14 @@ class Decoder:
     # -- other sentences -----------------------------------------------------------------------------------------------
 
     def _vtg(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
-        if f[8] != "N" and not self._fix.flags & FAIL:
-            yield from self._motion(self._fix, f[4], f[0], None, f[2])
+        if not any(f[4:]):  # the form of NMEA 0183 1.5 has no letters
+            f = (f[0], "T", f[1], "M", f[2], "N", f[3], "K", *f[4:])
+        if f[8] == "N" or self._fix.flags & FAIL:
+            return
+        speed = f[4]
+        if not speed and (km_h := self._number(f[6], 0.0, FASTEST / KNOTS)) is not None:
+            speed = f"{km_h * KNOTS:.9f}"
+        yield from self._motion(self._fix, speed, f[0], None, f[2])
 
     def _gsa(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
         self._gsa_mode = max(self._gsa_mode, {"2": 2, "3": 3}.get(f[1], 0))
