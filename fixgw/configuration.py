@@ -329,6 +329,7 @@ def _read_connection(
     own = {k: v for k, v in value.items() if k not in _COMMON}
     reader.problems += options.problems(common, Common, at)
     wanted = common.get("load", True)
+    wanted = {"yes": True, "no": False}.get(wanted, wanted) if isinstance(wanted, str) else wanted  # in quotes
     if not (reader.enabled.get(wanted, False) if isinstance(wanted, str) else wanted):
         unloaded[name] = f"load: {wanted}, which is not enabled" if isinstance(wanted, str) else "load: no"
         return None

@@ -274,9 +274,9 @@ class Poller(PluginBase):
                             self._trouble, outage = "", False
                             backoff.reset()
                 except OSError as error:
+                    self._trouble = str(error) or type(error).__name__  # first: not connected is never well
                     self._connected = False
                     self._close()
-                    self._trouble = str(error) or type(error).__name__
                     self.count("failed attempts" if outage else "outages")
                     if not outage:
                         outage = True

@@ -647,3 +647,9 @@ def test_a_wrong_option_does_not_hide_what_the_plugin_finds_in_the_others(tmp_pa
     found = [str(p).partition(":")[2] for p in configuration.check(tmp_path / "default.yaml")]
     assert [line.partition(":")[0] for line in found] == ["4", "5", "6"]
     assert "'IASS'" in found[1]
+
+
+@pytest.mark.parametrize(("written", "loaded"), [('"yes"', 1), ("yes", 1), ('"no"', 0), ("no", 0)])
+def test_a_quoted_yes_or_no_means_what_it_says(tmp_path: Path, written: str, loaded: int) -> None:
+    (tmp_path / "default.yaml").write_text(f"connections: {{a: {{load: {written}, module: fixgw.plugins.skel}}}}\n")
+    assert len(configuration.load(tmp_path / "default.yaml").connections) == loaded
