@@ -452,3 +452,11 @@ def test_a_log_that_is_not_there_is_one_plain_sentence(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == f"fixgw: cannot read {tmp_path / 'no.log'}: No such file or directory\n"
+
+
+def test_a_log_without_any_sentence_is_not_replayed(tmp_path: Path) -> None:
+    (tmp_path / "notes.log").write_text("# nothing but words\n")
+    command = [sys.executable, "-m", "fixgw", "demo", "--port", "0", "--replay", str(tmp_path / "notes.log")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"fixgw: {tmp_path / 'notes.log'} holds no NMEA 0183 sentence\n"

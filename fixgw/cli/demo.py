@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
                 replay = file.read(LONGEST_LOG)
         except OSError as error:
             return complain(f"cannot read {args.replay}: {error.strerror}")
+        if b"$" not in replay:
+            return complain(f"{args.replay} holds no NMEA 0183 sentence")
     if trouble := _cannot_listen(args.host, args.port):
         return complain(trouble)
     with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
