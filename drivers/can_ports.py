@@ -416,6 +416,9 @@ class VirtualPort(PythonCanPort):
                 queue.get_nowait()
 
 
+_MULTICAST_ALL = ((socket.IPPROTO_IP, 49), (socket.IPPROTO_IPV6, 29))  # socket options that the socket module lacks
+
+
 class UdpMulticastPort(PythonCanPort):
     """CAN frames in datagrams. What is sent comes back: it is told by the channel that our messages name."""
 
@@ -428,6 +431,9 @@ class UdpMulticastPort(PythonCanPort):
         self._mine = f"fixgw-{os.urandom(6).hex()}"
         with socket.socket(fileno=socket.dup(bus.fileno())) as sock:
             enlarge_receive_buffer(sock, options.receive_buffer)
+            for option in _MULTICAST_ALL:  # else Linux gives us every group on this port that any program has joined
+                with suppress(OSError):
+                    sock.setsockopt(*option, 0)
 
     def is_own(self, message: can.Message) -> bool:
         return message.channel == self._mine

@@ -817,6 +817,19 @@ def test_two_processes_talk_over_udp_and_nobody_hears_himself(join: Join, udp: d
             process.kill()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a group is nobody else's anyway")
+def test_two_groups_on_one_port_are_two_buses(join: Join, udp: dict[str, Any]) -> None:
+    one, other = join(**udp), join(**{**udp, "channel": "239.74.163.3"})
+    one.tap.send(0x100, b"one")
+    other.tap.send(0x200, b"other")
+    third = join(**{**udp, "channel": "239.74.163.4"})
+    with can.Bus(udp["channel"], interface="udp_multicast", ignore_config=True, **udp["extra"]) as bus:
+        bus.send(can.Message(arbitration_id=0x300, is_extended_id=False))
+        until(lambda: one.frames)
+    assert plain(one.frames) == [(0x300, b"", 0)]
+    assert other.frames == third.frames == []
+
+
 def test_garbage_from_the_network_costs_a_count(join: Join, udp: dict[str, Any]) -> None:
     import msgpack  # type: ignore[import-untyped]
 
