@@ -22,9 +22,10 @@ import pytest
 from fixgw import configuration, database, quorum
 from fixgw.configuration import Configuration
 from fixgw.database import Database, Reading
-from fixgw.drivers import can_link
+from fixgw.drivers import can_link, can_ports, canfix
 from fixgw.drivers.can_frame import Frame
 from fixgw.drivers.canfix import Plugin
+from fixgw.drivers.canfix.node import State, load_state, save_state
 from fixgw.errors import ConfigurationError
 from fixgw.gateway import Gateway
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
@@ -467,6 +468,25 @@ def test_on_change_sends_a_value_once_and_otherwise_every_write_counts(
     assert [identifier for identifier, _ in other.heard] == [0x190, 0x183, 0x183, 0x183, 0x190]
 
 
+def test_on_change_asks_again_when_the_owner_has_said_something_else(start: Start, db: Database, other: Other) -> None:
+    start("""\
+        inputs: [{fixid: BARO, canid: 0x190}]
+        outputs: [{fixid: BARO, canid: 0x190, on_change: yes, rate_limit: 0}]
+        """)
+    asked = (NODE_SPECIFIC + ME, "0c90013075")
+    db.write("BARO", 30.0, "knob")
+    other.hears(*asked)
+    other.send(0x190, "3200003075")  # the owner obeys
+    until(lambda: db.read("BARO").source == "canfix/50")
+    db.write("BARO", 30.0, "knob")
+    db.write("BARO", 30.0, "knob")
+    assert other.listen().count(asked) == 1
+    other.send(0x190, "3200001879")  # the owner's own knob: 31.0
+    value(db, "BARO", 31.0)
+    db.write("BARO", 30.0, "knob")
+    until(lambda: other.listen().count(asked) == 2)
+
+
 def test_a_rate_limit_lets_the_newest_value_through_in_the_end(start: Start, db: Database, other: Other) -> None:
     start("outputs: [{fixid: IAS, canid: 0x183, owner: yes, rate_limit: 20}]\n")
     begin = time.monotonic()
@@ -625,6 +645,20 @@ def test_it_beats_once_a_second_and_asks_who_is_there(start: Start, db: Database
     assert 0.5 < beats[2] - beats[1] < 1.6
 
 
+def test_a_bus_that_takes_its_time_to_open_costs_no_frame(
+    start: Start, db: Database, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*args: Any, open_port: Callable[..., Any] = can_ports.open_port) -> Any:
+        time.sleep(0.3)
+        return open_port(*args)
+
+    monkeypatch.setattr(can_ports, "open_port", slowly)
+    plugin = start()
+    other.send(NODE_SPECIFIC + NODE, f"00{ME:02x}")
+    other.hears(NODE_SPECIFIC + ME, "000c01b601000000")
+    assert plugin.get_status()["dropped"] == 0
+
+
 def test_start_values_are_not_sent_unless_somebody_asks(start: Start, db: Database, other: Other) -> None:
     start("outputs: [{fixid: BARO, canid: 0x190, owner: yes}, {fixid: IAS, canid: 0x183, owner: yes}]\n")
     db.write("IAS", 100.0, "pitot")
@@ -668,6 +702,33 @@ def test_a_disabled_parameter_stays_disabled_over_a_restart(start: Start, db: Da
     db.write("IAS", 101.0, "pitot")
     other.hears(0x183, "b60000f203")
     assert (0x183, "b60000e803") not in other.heard
+
+
+def test_what_it_is_told_is_saved_at_once_unless_that_goes_on_and_on(
+    start: Start, db: Database, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = start("outputs: [{fixid: IAS, canid: 0x183, owner: yes}, {fixid: ALT, canid: 0x184, owner: yes}]\n")
+    saved: list[float] = []
+
+    def tell(control: int, parameter: int) -> None:
+        other.send(NODE_SPECIFIC + NODE, bytes((control, ME)) + struct.pack("<H", parameter))
+
+    begin, state = time.monotonic(), plugin.state_file
+    for control, parameter, disabled in [(3, 0x183, {0x183}), (3, 0x184, {0x183, 0x184}), (4, 0x183, {0x184})]:
+        tell(control, parameter)
+        until(lambda: load_state(state).disabled == disabled)
+    assert time.monotonic() - begin < 0.9
+
+    def save(path: Path, state: State) -> None:
+        saved.append(time.monotonic())
+        save_state(path, state)
+
+    monkeypatch.setattr(canfix, "save_state", save)
+    for _ in range(20):
+        for control in (3, 4):
+            tell(control, 0x183)
+            time.sleep(0.005)
+    assert 1 <= len(saved) <= 8
 
 
 def test_a_new_node_id_holds_at_once_and_over_a_restart(start: Start, db: Database, other: Other) -> None:

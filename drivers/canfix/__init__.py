@@ -24,7 +24,8 @@ from fixgw.errors import ConfigurationError, PluginFail, Problem
 from fixgw.plugin import Options
 
 LOG_INTERVAL = 10.0  # seconds between complaints about the same bus
-SAVE_INTERVAL = 1.0  # seconds between two times that the state is written
+SAVES = 8  # times that the state is written at once; from then on, so that nobody wears the disk out,
+SAVE_INTERVAL = 1.0  # seconds between two times
 JOIN = 2.0  # seconds that a stop waits for the plugin's own thread
 FLYING = 40.0  # knots of GS or IAS from which the bus is not to be reorganised
 
@@ -72,7 +73,8 @@ class Plugin(CanPlugin):
         self._wake = threading.Event()
         self._ticked = self.clock()
         self._thread: threading.Thread | None = None
-        self._complained = self._saved = float("-inf")
+        self._complained = float("-inf")
+        self._saves = [float("-inf")] * SAVES  # when the state was last written
         self._opened = False
         self._silent = False  # while the bit rate changes
 
@@ -239,13 +241,14 @@ class Plugin(CanPlugin):
                 else:
                     self.inputs.lost(f"the bus is gone: {self.bus.bus.health()}")
             for frame in self.node.tick():
-                self._send(frame)
+                if connected:
+                    self._send(frame)
             if self.node.report_due:
                 self.node.report_due = False
                 self.outputs.report()
             if self.node.new_bitrate:
                 self._change_bit_rate(*self.node.new_bitrate)
-            if self.node.changed and now - self._saved >= SAVE_INTERVAL:
+            if self.node.changed and now - self._saves[0] >= SAVES * SAVE_INTERVAL:
                 self._save_state()
             due = min(self.node.due, self.outputs.tick(), now + 0.2)
             self._wake.wait(max(0.0, due - self.clock()))
@@ -294,7 +297,7 @@ class Plugin(CanPlugin):
             return State()
 
     def _save_state(self) -> None:
-        self._saved = self.clock()
+        self._saves = [*self._saves[1:], self.clock()]
         self.node.changed = False
         try:
             save_state(self.state_file, self.node.state)

@@ -131,6 +131,8 @@ class Output:
 
     def _written(self, key: str, reading: Reading) -> None:
         if reading.source.startswith(self._all.prefix) and not (self.entry.owner and reading.source.endswith(SET)):
+            if self.entry.on_change:
+                self._heard()
             return  # the bus knows it already
         with self._lock:
             self._unsent[key] = reading
@@ -139,6 +141,18 @@ class Output:
             elif not self._waiting:
                 self._waiting = True
                 self._all.wake()
+
+    def _heard(self) -> None:
+        """When the bus says something else than we did last, the same may be said again."""
+        with self._lock:
+            try:
+                frame = self._frame(
+                    [item.reading if item is not None else None for item in self._items], self._all.node.id
+                )
+            except ValueError:
+                frame = None
+            if self._said(frame) != self._last:
+                self._last = None
 
     def _aux_written(self, key: str, name: str, value: Value | None) -> None:
         number = self._aux.get(name)
@@ -182,7 +196,7 @@ class Output:
             return
         if frame is None:
             return
-        said = frame.data[1:] if entry.owner else frame.data
+        said = self._said(frame)
         if entry.on_change and said == self._last:
             return
         self._free_at = now + self._interval
@@ -192,6 +206,10 @@ class Output:
         else:
             self._all.counts["held back by the bus"] += 1
             self._last = None
+
+    def _said(self, frame: cf.Frame | None) -> bytes | None:
+        """What a frame says, whoever sends it."""
+        return frame and (frame.data[1:] if self.entry.owner else frame.data)
 
     def _frame(self, readings: list[Reading | None], node: int) -> cf.Frame | None:
         """The message that says so; None when there is nothing to say. Raises `BadValue`."""
