@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import count, pairwise
 from pathlib import Path
+from typing import Any
 
 import can
 import pytest
@@ -374,6 +376,31 @@ def test_a_setting_from_another_program_is_taken(listener: Listener, channel: st
         assert listener.hear(lambda m: m.arbitration_id == 0x190 and m.data[3:] == b"\x18\x79")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a socket hears its own groups only anyway")
+def test_it_hears_its_own_multicast_group_only() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("", 0))
+        options: dict[str, Any] = {"interface": "udp_multicast", "port": sock.getsockname()[1], "hop_limit": 0}
+    bus = CanBus(everything())
+    heard: list[int] = []
+    bus.segment.attach("ear", lambda frame: heard.append(frame.arbitration_id))
+    try:
+        bus.join(channel="239.74.163.2", **options)
+        with can.Bus("239.74.163.3", **options) as strange, can.Bus("239.74.163.2", **options) as own:
+            strange.send(can.Message(arbitration_id=0x111, is_extended_id=False))
+            own.send(can.Message(arbitration_id=0x222, is_extended_id=False))
+            if own.recv(1.0) is None:
+                pytest.skip("no multicast here")
+            deadline = time.monotonic() + 10
+            while 0x222 not in heard and time.monotonic() < deadline:
+                time.sleep(0.01)
+    except OSError:
+        pytest.skip("no multicast here")
+    finally:
+        bus.close()
+    assert heard == [0x222]
+
+
 def test_an_interface_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
     bus = CanBus(everything())
     with pytest.raises(OSError, match=r"^cannot open nonsense 0: "):
@@ -456,7 +483,14 @@ def test_an_adapter_may_be_jammed_or_mute(tmp_path: Path, attribute: str) -> Non
 
 
 def test_what_happens_to_an_adapter_needs_one(tmp_path: Path) -> None:
-    assert times(scenario(tmp_path, "at: 1, adapter: unplugged, for: 1"), 0x227, 3.0)
+    played = scenario(tmp_path, "at: 1, adapter: unplugged, for: 1")
+    assert times(played, 0x227, 3.0)
+    told: list[tuple[float, str]] = []
+    bus = CanBus(played, tell=lambda at, words: told.append((at, words)))
+    for now in (0.0, 1.0, 2.0):
+        bus.tick(Aircraft(), now)
+    bus.close()
+    assert told == [(1.0, "no adapter here: unplugged")]
 
 
 def test_at_its_end_a_scenario_is_silent(tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ What opens ``bench/can0`` finds an slcan adapter. `CanBus.join` connects the bus
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from fixgw.hw_sim.aircraft import Aircraft
@@ -63,6 +66,8 @@ class CanBus:
             bus = can.Bus(interface=interface, channel=channel, **options)
         except Exception as error:  # there are as many kinds as interfaces
             raise OSError(f"cannot open {interface} {channel}: {error}") from error
+        if interface == "udp_multicast":
+            _keep_to_the_group(bus.fileno())
         leg = Leg(self.segment, bus)
         self._closing += [bus.shutdown, leg.close]
 
@@ -87,3 +92,11 @@ class CanBus:
             self.segment.bitrate = common.pop()
         for name, rate in rates.items():
             self._nodes[name].on = rate == self.segment.bitrate
+
+
+def _keep_to_the_group(fileno: int) -> None:
+    """Let a socket hear the groups that it has joined, and not, as on Linux by default, those of other programs too."""
+    with socket.socket(fileno=os.dup(fileno)) as sock:
+        for option in ((socket.IPPROTO_IP, 49), (socket.IPPROTO_IPV6, 29)):  # the socket module lacks them
+            with suppress(OSError):
+                sock.setsockopt(*option, 0)

@@ -426,7 +426,7 @@ class Play:
         self._number = count()
         self._todo: list[tuple[float, int, str, End]] = []
         for event in scenario.events:
-            words = f"{event.what or 'the adapter'}: {event.words}"
+            words = f"{event.what or ('the adapter' if adapter else 'no adapter here')}: {event.words}"
             self._at(event.at, words, partial(self._begin, event, words))
 
     def over(self, now: float) -> bool:
