@@ -260,6 +260,8 @@ class SlcanPort(Port):
         line.timeout = line.write_timeout = 0.2
         if "://" not in path:
             line.exclusive = True
+            if path.startswith("/") and not os.path.exists(path):  # what pyserial says of it says it twice
+                raise DeviceError(f"there is no {path}")
         line.open()
         try:
             port = cls(line, count, options.fd)

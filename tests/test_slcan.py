@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -374,6 +375,13 @@ def test_an_unplugged_adapter_is_an_error_to_who_reads(adapter: VirtualSlcan) ->
         adapter.unplug()
         with pytest.raises(DeviceError, match="went away"):
             link.until(lambda: False)
+
+
+def test_an_adapter_that_is_not_there_is_said_once(tmp_path: Path) -> None:
+    options = BusOptions(interface="slcan", channel=str(tmp_path / "ttyACM0"))
+    with pytest.raises(DeviceError) as refused:
+        SlcanPort.open(options, lambda what, more=1: None)
+    assert str(refused.value) == f"there is no {options.channel}"
 
 
 def test_an_unplugged_adapter_is_an_error_to_who_writes(adapter: VirtualSlcan) -> None:

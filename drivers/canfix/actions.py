@@ -88,8 +88,9 @@ def opened(args: Args) -> Iterator[Bus]:
     try:
         bus.open()
     except DeviceError as error:
-        hint = " (does the gateway use it? An adapter serves one program at a time)"
-        raise DeviceError(f"{error}{hint if used.interface in EXCLUSIVE else ''}") from error
+        there = used.interface in EXCLUSIVE and not str(error).startswith("there is no")
+        hint = " (does the gateway use it? An adapter serves one program at a time)" if there else ""
+        raise DeviceError(f"{error}{hint}") from error
     try:
         yield bus
     finally:

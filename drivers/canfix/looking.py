@@ -200,9 +200,11 @@ def monitor(args: Args) -> int:
     try:
         if args.log:
             table = tables.load(args.table or tables.CURRENT)
+            _check(args, table)
             _print_frames(args, table, _recorded(args, cf.Codec(table)))
             return EXIT_DONE
         with opened(args) as bus:
+            _check(args, bus.codec.table)
             lines = args.raw or args.lines or args.json or not sys.stdout.isatty()
             if lines or os.environ.get("TERM", "dumb") == "dumb":
                 channel = os.path.basename(str(bus.options.channel)) or "can"
@@ -212,6 +214,11 @@ def monitor(args: Args) -> int:
     except KeyboardInterrupt:
         pass  # the usual way to end it
     return EXIT_DONE
+
+
+def _check(args: Args, table: Table) -> None:
+    for pattern in args.patterns:
+        words.check(table, pattern)
 
 
 def _wanted(args: Args, table: Table, heard: Heard) -> bool:

@@ -181,6 +181,16 @@ def matches(table: Table, parameter: Parameter, index: int, pattern: str) -> boo
     return any(wanted in name for name in names)
 
 
+def check(table: Table, pattern: str) -> None:
+    """Raise `UnknownParameter` when `pattern` stands for nothing in the table, nor for identifiers."""
+    if _range(pattern):
+        return
+    keys = _names(table)[1]
+    places = keys.keys() | {(parameter.identifier, 0) for parameter in table}
+    if not any(matches(table, table[identifier], index, pattern) for identifier, index in places):
+        raise UnknownParameter(pattern, [*(p.name for p in table), *keys.values()])
+
+
 # -- values ------------------------------------------------------------------------------------------------------------
 
 _FLAGS = ((cf.ANNUNCIATE, "annunciate"), (cf.QUALITY, "bad"), (cf.FAILURE, "fail"))

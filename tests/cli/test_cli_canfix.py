@@ -391,6 +391,14 @@ def test_monitor_filters_by_name_pattern_range_and_node(
     assert {line.split()[1] for line in out.splitlines()} == identifiers
 
 
+@pytest.mark.parametrize("word", ["OLIP1", "EGT[ab]9", "IAS.Vne"])
+def test_monitor_does_not_wait_for_what_there_is_not(cli: Cli, tmp_path: Path, word: str) -> None:
+    (log := tmp_path / "flight.log").write_text("(0.0) can0 183#320000D204\n")
+    code, out, err = cli("canfix", "monitor", "--log", str(log), "IAS", "EGT1?", "0x600", word)
+    assert (code, out) == (1, "")
+    assert f"no CAN-FIX parameter '{word}'" in err
+
+
 def test_monitor_tells_programs_flags_and_units(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("fuel", fuel=Failed())
     found = [json.loads(line) for line in monitor(cli, panel, "FUELQ1", "--json", "--duration", "1.2")]
