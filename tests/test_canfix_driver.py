@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -713,10 +714,13 @@ def test_what_it_is_told_is_saved_at_once_unless_that_goes_on_and_on(
     def tell(control: int, parameter: int) -> None:
         other.send(NODE_SPECIFIC + NODE, bytes((control, ME)) + struct.pack("<H", parameter))
 
-    begin, state = time.monotonic(), plugin.state_file
+    def is_saved(disabled: set[int]) -> bool:
+        return load_state(plugin.state_file).disabled == disabled
+
+    begin = time.monotonic()
     for control, parameter, disabled in [(3, 0x183, {0x183}), (3, 0x184, {0x183, 0x184}), (4, 0x183, {0x184})]:
         tell(control, parameter)
-        until(lambda: load_state(state).disabled == disabled)
+        until(partial(is_saved, disabled))
     assert time.monotonic() - begin < 0.9
 
     def save(path: Path, state: State) -> None:
