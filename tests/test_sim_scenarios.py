@@ -549,6 +549,7 @@ def test_the_command_plays_a_scenario_to_its_end(
     ("arguments", "complaint"),
     [
         ("", "where is the bus?"),
+        ("--slcan {dir}/c --replay {dir}/nothing.log", "--replay: there is no file "),
         ("--interface virtual", "--interface and --channel go together"),
         ("--slcan {dir}/c --channel x", "--interface and --channel go together"),
         ("--slcan {dir}/c --scenario nowhere", "no scenario 'nowhere': a file, or one of cruise,"),
@@ -563,6 +564,22 @@ def test_the_command_says_what_is_wrong(
     (tmp_path / "bad.yaml").write_text("node: {air: }\n")
     assert main(["sim", "can", *arguments.replace("{dir}", str(tmp_path)).split()]) == 1
     assert complaint in capsys.readouterr().err
+
+
+def test_the_command_replays_a_log(
+    tmp_path: Path, channel: str, listener: Listener, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "flight.log"
+    log.write_text("".join(f"({n // 10}.{n % 10}) can0 {0x100 + n:03X}#0C00{n % 256:02X}\n" for n in range(500)))
+    arguments = ["sim", "can", "--interface", "virtual", "--channel", channel, "--replay", str(log)]
+    assert main([*arguments, "--speed", "0"]) == 0
+    heard = [listener.hear(lambda m: True) for _ in range(500)]
+    assert [m and m.arbitration_id for m in heard] == [*range(0x100, 0x100 + 500)]
+    assert f"what is recorded in {log}\n" in capsys.readouterr().out
+    began = time.monotonic()
+    assert main([*arguments, "--speed", "100"]) == 0
+    assert 0.4 < time.monotonic() - began < 5
+    assert main([*arguments, "--duration", "0.3"]) == 0
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

@@ -31,7 +31,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "one of python-can's, or a virtual slcan adapter. They do what real ones do (heartbeat, identification,\n"
         "limits, disable and enable), and in a scenario what real ones should not.",
         epilog="A scenario is a YAML file, or the name of one that comes with the package; see there for how to write\n"
-        "one. Ends with the scenario, or at Ctrl-C.",
+        "one. Ends with the scenario or the replay, or at Ctrl-C.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -55,6 +55,14 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--scenario", metavar="FILE", help="what is on the bus and what happens (default: one good node of each kind)"
     )
+    parser.add_argument(
+        "--replay",
+        metavar="LOG",
+        help="send what candump -l has recorded: instead of the nodes, or beside those of a --scenario",
+    )
+    parser.add_argument(
+        "--speed", type=_speed, default=1.0, metavar="FACTOR", help="of the replay (default: 1; 0: as fast as it goes)"
+    )
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="end after so long")
     parser.set_defaults(run=run)
 
@@ -67,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
         return complain("where is the bus? Name --interface and --channel, or --slcan PATH")
     if bool(args.interface) != bool(args.channel):
         return complain("--interface and --channel go together")
-    scenario = scenarios.everything()
+    if args.replay and not Path(args.replay).exists():
+        return complain(f"--replay: there is no file {args.replay}")
+    scenario = scenarios.Scenario({}) if args.replay else scenarios.everything()
     if args.scenario:
         shipped = scenarios.shipped()
         if args.scenario not in shipped and not Path(args.scenario).exists():
@@ -87,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _fly(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
     from fixgw.hw_sim.can.bus import CanBus
+    from fixgw.hw_sim.can.replay import read_log
     from fixgw.hw_sim.world import World
 
     world = World(scenario.aircraft())
@@ -106,7 +117,10 @@ def _fly(scenario: Scenario, args: argparse.Namespace, over: threading.Event) ->
         world.start()
         if args.duration is not None:
             timer.start()
-        over.wait()
+        if args.replay:
+            bus.replay(read_log(args.replay), args.speed or None)
+        if args.scenario or not args.replay:
+            over.wait()
     finally:
         timer.cancel()
         world.stop()
@@ -118,11 +132,23 @@ def _fly(scenario: Scenario, args: argparse.Namespace, over: threading.Event) ->
 def _what_runs(bus: Any, scenario: Scenario, args: argparse.Namespace) -> str:
     lines = [scenario.description] if scenario.description else []
     lines += [f"  node {s.node.id:3}  {name}: {s.node.NAME}" for name, s in bus.play.stations.items()]
+    if args.replay:
+        lines.append(f"what is recorded in {args.replay}")
     if args.interface:
         lines.append(f"on {args.interface} {args.channel}")
     if args.slcan:
         lines.append(f"behind an slcan adapter at {args.slcan}, {scenario.bit_rate // 1000} kbit/s")
     return "\n".join([*lines, "Ctrl-C ends it."])
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = -1.0
+    if not 0.0 <= speed <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a factor, 0 or more")
+    return speed
 
 
 def _option(text: str) -> tuple[str, Any]:

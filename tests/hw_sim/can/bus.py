@@ -13,14 +13,15 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.nodes import BIT_RATES
+from fixgw.hw_sim.can.replay import Entry, replay
 from fixgw.hw_sim.can.scenario import Play, Scenario
-from fixgw.hw_sim.can.segment import Leg, Segment
+from fixgw.hw_sim.can.segment import Leg, Segment, SimFrame
 from fixgw.hw_sim.can.slcan import VirtualSlcan
 
 DEPTH = 1024  # frames that a node may have waiting: its whole report, and more
@@ -70,6 +71,22 @@ class CanBus:
             _keep_to_the_group(bus.fileno())
         leg = Leg(self.segment, bus)
         self._closing += [bus.shutdown, leg.close]
+
+    def replay(self, entries: Iterable[Entry], speed: float | None = 1.0) -> int:
+        """Put recorded frames on the bus, at `speed` times their pace or, None, as fast as it takes them.
+
+        Returns how many, when they are all sent, or when it is `over`.
+        """
+        node = self.segment.attach("replay")
+
+        def send(frame: SimFrame) -> None:
+            while not node.send(frame) and not self.over.wait(0.001):
+                pass
+
+        replayed = replay(entries, send, speed, self.over)
+        while node.sent < replayed and not self.over.wait(0.001):
+            pass
+        return replayed
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
         if self.play.over(now):
