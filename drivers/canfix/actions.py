@@ -16,7 +16,7 @@ import msgspec
 from fixgw.cli import EXIT_DONE, EXIT_FAILED, complain, text
 from fixgw.drivers import can_log
 from fixgw.drivers.can_frame import Frame
-from fixgw.drivers.canfix import CanfixOptions, Plugin, dbc, tools, words
+from fixgw.drivers.canfix import CanfixOptions, Plugin, dbc, mapping, tools, words
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix import table as tables
 from fixgw.drivers.canfix.table import Field, Parameter, Payload, Table
@@ -457,4 +457,12 @@ def write_dbc(args: Args) -> int:
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
+    return EXIT_DONE
+
+
+def write_map(args: Args) -> int:
+    from fixgw import configuration
+
+    database = configuration.load(configuration.find(args.config_file)).make_database()
+    print(mapping.as_text(tables.load(args.table or tables.CURRENT), database), end="")
     return EXIT_DONE

@@ -117,6 +117,17 @@ def _add_looking(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("--output", metavar="FILE", help="where to (default: standard output)")
     _add_table(parser)
 
+    parser = _add(
+        commands,
+        "map",
+        actions.write_map,
+        "write the default map, to edit",
+        "Every parameter that the configured database has a key for; name the file as mapfile: of the connection.",
+        "map > map.yaml",
+    )
+    _add_table(parser)
+    parser.add_argument("--config-file", metavar="FILE", help="the configuration whose database it is for")
+
 
 def _add_sending(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = _add(

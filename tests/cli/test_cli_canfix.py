@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 
+from fixgw import configuration
 from fixgw.cli import brought, main
 from fixgw.drivers import can_log
 from fixgw.drivers.can_frame import Frame
@@ -45,6 +46,7 @@ COMMANDS = (
     ["config", "get"],
     ["config", "set"],
     ["dbc"],
+    ["map"],
 )
 
 
@@ -850,3 +852,13 @@ def test_the_dbc_file_is_the_tables(cli: Cli, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fixgw", "canfix", "dbc", "--table", "2023"]
     piped = subprocess.run(command, capture_output=True, timeout=30, check=True).stdout
     assert piped == dbc.write(table.load(2023)).encode(dbc.ENCODING)
+
+
+def test_the_default_map_is_printed_and_can_be_used(cli: Cli, tmp_path: Path) -> None:
+    result = cli("canfix", "map", "--config-file", str(configuration.packaged()))
+    assert result.code == 0
+    (tmp_path / "map.yaml").write_text(result.out)
+    (tmp_path / "default.yaml").write_text(
+        "connections:\n  can: {module: fixgw.drivers.canfix, interface: virtual, channel: x, mapfile: map.yaml}\n"
+    )
+    assert configuration.check(tmp_path / "default.yaml") == []
