@@ -11,7 +11,7 @@
     outputs:
       - {fixid: BARO, canid: 0x190, index: 0, owner: yes, on_change: yes}
 
-``python -m fixgw.drivers.canfix`` prints the default map for the packaged database, to begin with.
+``fixgw canfix map`` prints the default map, to begin with.
 """
 
 from __future__ import annotations
