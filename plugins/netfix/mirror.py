@@ -132,7 +132,10 @@ class Link:
         self._put(key, "")
 
     def _aux_changed(self, key: str, name: str, value: Value | None) -> None:
-        self._put(key, name)
+        if self._far and taking.gateway == self._far:
+            self._pending.pop((key, name), None)  # theirs now; what was ours is no longer so
+        else:
+            self._put(key, name)
 
     def _put(self, key: str, name: str) -> None:
         self._pending[key, name] = None

@@ -728,10 +728,12 @@ class Server:
     def _store_aux(self, peer: Peer, item: Item, name: str, text: str) -> Value | None:
         self._sync(peer)
         self._aux_author = (peer, item.key, name)
+        taking.gateway = peer.gateway
         try:
             return item.write_aux(name, None if text == "None" else text)
         finally:
             self._aux_author = None
+            taking.gateway = ""
 
     def _flag(self, peer: Peer, command: Command) -> str | None:
         if not peer.may_write:
