@@ -95,10 +95,16 @@ def run(names: Iterable[str], record: bool) -> int:
     for name in names:
         calibration = calibrate()  # anew: a machine's speed changes while it works
         try:
+            heading = ""
             for row in importlib.import_module(f"benchmarks.{name}").rows():
-                print(line(row, calibration, baseline.get(row[0])).rstrip(), flush=True)
+                if row[0].startswith(" "):  # belongs to the row above it
+                    key = f"{name}: {heading}, {row[0].strip()}"
+                else:
+                    heading = row[0]
+                    key = f"{name}: {heading}"
+                print(line(row, calibration, baseline.get(key)).rstrip(), flush=True)
                 if record:
-                    baseline[row[0]] = {
+                    baseline[key] = {
                         "value": float(f"{row[1]:.4g}"),
                         "unit": row[2],
                         "calibration": round(calibration, 1),

@@ -57,7 +57,7 @@ def test_a_run_prints_a_table_and_records_it(
     monkeypatch.setattr(table, "BASELINE", tmp_path / "baseline.json")
     monkeypatch.setattr(table, "modules", lambda: ["some"])
     assert table.main(["--record"]) == 0
-    assert json.loads((tmp_path / "baseline.json").read_text())["two"]["value"] == 5.0
+    assert json.loads((tmp_path / "baseline.json").read_text())["some: two"]["value"] == 5.0
     capsys.readouterr()
     measured["one"] = 3.0
     assert table.main(["some"]) == 0
