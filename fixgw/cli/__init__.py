@@ -214,15 +214,23 @@ def _run(top: argparse.ArgumentParser, commands: dict[str, Command], default: st
             return leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Somebody like `head` has seen enough. What is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # somebody like `head` has seen enough
+        _forget_output()
         return EXIT_READER_GONE
     except FixgwError as error:
         return complain(str(error))
     except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:  # it was the output that failed: a full disk
+            _forget_output()
         words = error.strerror or str(error)
         return complain(f"{error.filename}: {words}" if error.filename else words)
+
+
+def _forget_output() -> None:
+    """What is still buffered must not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_missing_streams() -> None:
