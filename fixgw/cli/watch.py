@@ -192,7 +192,7 @@ class Watcher:
         self._words: list[str] = args.keys
         self._left: int | None = args.count
         self._until = None if args.duration is None else time.monotonic() + args.duration
-        self._client = new_client(args, reconnect=True, on_connect=self._connected, on_disconnect=self._lost)
+        self._client = new_client(args, reconnect=True, on_connect=self._connected_again, on_disconnect=self._lost)
         self._rows: dict[str, Row] = {}
         self._early: set[str] | None = set()  # keys heard of before all have been shown once
         self._lock = threading.Lock()  # rows, `_early` and `_away`
@@ -224,6 +224,10 @@ class Watcher:
         for base in dict.fromkeys(_base(key) for key in self._rows):
             self._client.subscribe(base, self._heard)
         self._connected()
+
+    def _connected_again(self) -> None:
+        if self._early is None:  # the first time it is `_start` that asks
+            self._connected()
 
     def _connected(self) -> None:
         """Nobody tells what has not changed, or did so meanwhile: ask."""
