@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
-from typing import Any
 
-from fixgw.cli import EXIT_USAGE, Subparsers, add_client_options, add_command, seconds
+from fixgw.cli import EXIT_USAGE, Subparsers, add_client_options, add_command, key_value, seconds
 from fixgw.drivers import can_log
 from fixgw.drivers.can_frame import ERROR, Frame
 from fixgw.drivers.canfix import actions, looking
@@ -299,7 +297,7 @@ def _add_bus(parser: argparse.ArgumentParser, sends: bool = False) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        type=_option,
+        type=key_value,
         help="anything else that python-can takes for this interface; may be repeated",
     )
     if sends:
@@ -390,13 +388,3 @@ def _hex(text: str) -> bytes:
     if not 1 <= len(data) <= 4:
         raise argparse.ArgumentTypeError(f"{text!r} is not one to four bytes in hexadecimal")
     return data
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not key.isidentifier() or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from glob import glob
 from importlib import import_module
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from fixgw import __version__
 from fixgw.errors import FixgwError, did_you_mean
@@ -168,6 +168,19 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port number, 1 to 65535")
     return int(text)
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` of the command line; VALUE is JSON, or else text."""
+    import json
+
+    key, equals, value = text.partition("=")
+    if not key.isidentifier() or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
 
 
 def seconds(text: str) -> float:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
+from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, key_value, seconds
 
 if TYPE_CHECKING:
     from fixgw.hw_sim.can.scenario import Scenario
@@ -48,7 +47,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        type=_option,
+        type=key_value,
         help="anything else that python-can takes for this interface; may be repeated",
     )
     parser.add_argument("--slcan", metavar="PATH", help="make a virtual slcan adapter at PATH")
@@ -149,13 +148,3 @@ def _speed(text: str) -> float:
     if not 0.0 <= speed <= 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a factor, 0 or more")
     return speed
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not key.isidentifier() or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value

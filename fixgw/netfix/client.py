@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from fixgw.database import Flags, Value
+from fixgw.database import LOG_INTERVAL, Flags, Value
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.netfix.sentence import PORT, LineSplitter, flag_bits, text_of, value_of
 from fixgw.plugin import Backoff
@@ -139,6 +139,9 @@ class Client:
         self._socket: socket.socket | None = None
         self._splitter = LineSplitter(LONGEST_ANSWER)
         self._requests: deque[_Request] = deque()
+        #: Callbacks that raised; the first of each `LOG_INTERVAL` seconds is logged.
+        self.callback_errors = 0
+        self._complaint_due = 0.0
         self._updates: deque[Sample] = deque()
         self._callbacks: dict[str, list[SampleCallback]] = {}
         self._types: dict[str, str] = {}
@@ -304,7 +307,10 @@ class Client:
             except NetfixError as error:
                 log.info("callback %r: %s", callback, error)
             except Exception:
-                log.exception("callback %r failed", callback)
+                self.callback_errors += 1
+                if time.monotonic() >= self._complaint_due:
+                    self._complaint_due = time.monotonic() + LOG_INTERVAL
+                    log.exception("callback %r failed", callback)
 
     def _sample(self, line: str) -> Sample:
         key, _, rest = line.partition(";")
