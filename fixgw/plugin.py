@@ -1,5 +1,7 @@
 """What a plugin is made of: `PluginBase` (the contract), `Options` (its configuration) and `Poller` (its thread).
 
+`Device` and `Finding` are what its `PluginBase.preflight` tells the doctor.
+
 A plugin is a module with a class ``Plugin`` derived from `PluginBase`. The gateway makes it, calls `run` once, asks for
 `get_status` whenever somebody looks, and calls `stop` once; each on a thread of its own choosing, never two of `run`
 and `stop` at the same time. A restarted plugin is a new object.
@@ -11,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -19,7 +21,7 @@ from fixgw import database, quorum
 from fixgw.errors import PluginFail, Problem
 from fixgw.rawitem import RawItem
 
-__all__ = ["Options", "PluginBase", "PluginFail", "Poller"]
+__all__ = ["Device", "Finding", "Options", "PluginBase", "PluginFail", "Poller"]
 
 # What the gateway takes from a connection for itself; plugins see it in `config` only as far as they ask for it.
 CONFIGPATH = "CONFIGPATH"
@@ -34,6 +36,29 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     An option whose Meta has ``extra={"file": True}`` names a YAML file of the plugin's own. It reaches the plugin as an
     absolute path, and when the file, or one that it includes, has changed, SIGHUP restarts the connection.
     """
+
+
+class Finding(NamedTuple):
+    """One thing that `fixgw doctor` has found. `fix` is the exact command, or commands, that put it right, or nothing.
+
+    ``ok`` is well; ``skipped`` could not be looked at here; ``warning`` flies, but look at it; ``problem`` does not.
+    """
+
+    level: Literal["ok", "skipped", "warning", "problem"]
+    message: str
+    fix: str = ""
+
+
+class Device(NamedTuple):
+    """A file in /dev that a connection needs to read and write: ``Device("/dev/i2c-1", "i2c", "sudo raspi-config ...")``.
+
+    `group` is the group that gives access to it, `enable` the command that makes it appear, for what the system has
+    switched off by default; the doctor looks whether it is there and permitted to whom the gateway runs as.
+    """
+
+    path: str
+    group: str = ""
+    enable: str = ""
 
 
 class PluginBase:
@@ -78,6 +103,24 @@ class PluginBase:
 
         The option may be a path into a nested one, ``"outputs.2.key"``. Called by ``fixgw check`` with a database
         that holds every item and no thread.
+        """
+        return ()
+
+    @classmethod
+    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+        """What nobody else can use at the same time: pairs (resource, option that asks for it).
+
+        Resources are plain names that drivers agree on: ``"GPIO17"``, ``"i2c-1 0x28"``, ``"/dev/ttyUSB0"``. One that
+        is claimed twice, by two connections or by two entries of one, is reported with both positions.
+        """
+        return ()
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Finding]:
+        """What `options` need of this machine, for `fixgw doctor`: devices, which it looks at, and findings of your own.
+
+        Cheap, read-only, never blocking, opens no device and imports no hardware library (``find_spec`` tells whether
+        it is there): the gateway may be running, and have it. Called with options that have passed `check`.
         """
         return ()
 
