@@ -7,6 +7,7 @@ be a device, a pseudo-terminal, or any URL that pyserial takes (``socket://``, `
 from __future__ import annotations
 
 import errno
+import os
 import select
 import threading
 import time
@@ -103,6 +104,11 @@ class SerialPoller(Poller):
             pass  # a URL that looks for hardware, and did not find it now
         except ValueError as error:
             yield "port", str(error)
+
+    @classmethod
+    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+        if options.port.startswith("/"):  # by whichever of its names; a network port may well take several clients
+            yield os.path.realpath(options.port), "port"
 
     def run(self) -> None:
         _pyserial()

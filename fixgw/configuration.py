@@ -226,10 +226,12 @@ def _read(reader: Reader) -> Configuration | None:
 
     loaded: list[Connection] = []
     unloaded: dict[str, str] = {}
+    claimed: dict[str, tuple[str, Positions]] = {}
     for name, value in connections.items() if isinstance(connections, dict) else ():
         if isinstance(name, str) and isinstance(value, dict):
+            entry = at["connections"].entry(name)
             connection = _read_connection(
-                reader, name, value, at["connections"].entry(name), unloaded, database if items.complete else None
+                reader, name, value, entry, unloaded, claimed, database if items.complete else None
             )
             if connection is not None:
                 loaded.append(connection)
@@ -321,9 +323,13 @@ def _read_connection(
     value: dict[Any, Any],
     at: Positions,
     unloaded: dict[str, str],
+    claimed: dict[str, tuple[str, Positions]],
     database: Database | None,
 ) -> Connection | None:
-    """One connection; None when it is not to be loaded (then it is in `unloaded`), or cannot be."""
+    """One connection; None when it is not to be loaded (then it is in `unloaded`), or cannot be.
+
+    `claimed` are the resources that connections have asked for: by name, who did, and where.
+    """
     before = len(reader.problems)
     common = {k: v for k, v in value.items() if k in _COMMON and v is not None}
     own = {k: v for k, v in value.items() if k not in _COMMON}
@@ -344,7 +350,9 @@ def _read_connection(
     contents = _read_own_files(reader, plugin, own)
     given = {**own, CONFIGPATH: str(reader.directory)}
     try:
-        _check_options(reader, plugin, own, given, at, database)
+        checked = _check_options(reader, plugin, own, given, at, database)
+        if checked is not None:
+            _check_claims(reader, name, plugin.claims(checked), at, claimed)
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         reader.report(at, f"the plugin could not check its options: {text}")
@@ -376,8 +384,8 @@ def _check_options(
     given: dict[str, Any],
     at: Positions,
     database: Database | None,
-) -> None:
-    """Against the declared options, then by the plugin itself."""
+) -> Any:
+    """Against the declared options, then by the plugin itself; returns what of them can be used, None for nothing."""
     checked: Any = given
     if plugin.Options is not None:
         found = list(options.problems(own, plugin.Options, at, also_known=_COMMON))
@@ -387,10 +395,8 @@ def _check_options(
         try:
             checked = msgspec.convert(own, plugin.Options, strict=True)
         except msgspec.ValidationError:  # a required one is among the wrong ones, or they contradict each other
-            return
-    if database is None:
-        return
-    for problem in plugin.check(checked, database):
+            return None
+    for problem in plugin.check(checked, database) if database is not None else ():
         if isinstance(problem, Problem):
             reader.problems.append(problem)
         else:
@@ -398,6 +404,25 @@ def _check_options(
             path = option.replace("[", ".").replace("]", "").split(".") if option else []
             if not path or path[0] in own:
                 reader.report(at.at(path), f"{option}: {text}" if option else text)
+    return checked
+
+
+def _check_claims(
+    reader: Reader,
+    name: str,
+    claims: Iterable[tuple[str, str]],
+    at: Positions,
+    claimed: dict[str, tuple[str, Positions]],
+) -> None:
+    """Nobody else may have asked for what connection `name` asks for."""
+    for resource, option in claims:
+        here = at.at(option.split("."))
+        if resource in claimed:
+            other, there = claimed[resource]
+            who = "this connection" if other == name else f"connection {other!r}"
+            reader.report(here, f"{option}: {resource} is in use by {who} already, at {there}")
+        else:
+            claimed[resource] = (name, here)
 
 
 # -- for editors -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,103 @@
+"""What only one can use - a pin, a port, an address on a bus - is asked for once in a configuration."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fixgw import configuration
+
+_numbers = itertools.count()
+
+PLUGIN = '''"""A plugin for tests."""
+from fixgw.plugin import Options, PluginBase
+
+class Settings(Options, kw_only=True, frozen=True):
+    lamps: tuple[int, ...] = ()
+    key: str = ""
+
+class Plugin(PluginBase):
+    Options = Settings
+
+    @classmethod
+    def check(cls, options, db):
+        if options.key and options.key not in db:
+            yield "key", f"no item {options.key!r}"
+
+    @classmethod
+    def claims(cls, options):
+        for number, lamp in enumerate(options.lamps):
+            yield f"LAMP{lamp}", f"lamps.{number}"
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Iterator[str]:
+    path = list(sys.path)
+    name = f"claims_test_{next(_numbers)}"
+    (tmp_path / f"{name}.py").write_text(PLUGIN)
+    yield name
+    sys.path[:] = path
+    sys.modules.pop(name, None)
+
+
+def problems(directory: Path, text: str) -> list[str]:
+    main = directory / "main.yaml"
+    main.write_text(text)
+    return [str(problem).replace(f"{directory}/", "") for problem in configuration.check(main)]
+
+
+def test_two_connections_that_ask_for_one_thing_are_reported_with_both_places(tmp_path: Path, plugin: str) -> None:
+    text = f"connections:\n  a: {{module: {plugin}, lamps: [1, 2]}}\n  b: {{module: {plugin}, lamps: [3, 2]}}\n"
+    line = text.splitlines()
+    there, here = line[1].index("2]") + 1, line[2].index("2]") + 1
+    assert problems(tmp_path, text) == [
+        f"main.yaml:3:{here}: lamps.1: LAMP2 is in use by connection 'a' already, at main.yaml:2:{there}"
+    ]
+
+
+def test_so_are_two_entries_of_one_connection(tmp_path: Path, plugin: str) -> None:
+    text = f"connections:\n  a: {{module: {plugin}, lamps: [7, 7]}}\n"
+    (found,) = problems(tmp_path, text)
+    assert "lamps.1: LAMP7 is in use by this connection already, at main.yaml:2:" in found
+
+
+def test_a_connection_with_other_faults_still_claims_what_it_asks_for(tmp_path: Path, plugin: str) -> None:
+    text = f"connections:\n  a: {{module: {plugin}, lamps: [1], key: 7}}\n  b: {{module: {plugin}, lamps: [1]}}\n"
+    first, second = problems(tmp_path, text)
+    assert "key: expected text" in first
+    assert "LAMP1 is in use by connection 'a'" in second
+
+
+def test_without_a_usable_database_claims_are_looked_at_all_the_same(tmp_path: Path, plugin: str) -> None:
+    text = f"database file: missing.yaml\nconnections:\n  a: {{module: {plugin}, lamps: [1, 1]}}\n"
+    assert any("LAMP1 is in use" in problem for problem in problems(tmp_path, text))
+
+
+def test_a_connection_that_is_not_loaded_claims_nothing(tmp_path: Path, plugin: str) -> None:
+    text = (
+        f"connections:\n  a: {{module: {plugin}, lamps: [1], load: no}}\n  b: {{module: {plugin}, lamps: [1]}}\n"
+        f"  c: {{module: {plugin}, lamps: [2]}}\n"
+    )
+    assert problems(tmp_path, text) == []
+
+
+def test_a_serial_port_has_one_user_by_whichever_of_its_names(tmp_path: Path) -> None:
+    (tmp_path / "by-id").symlink_to(tmp_path / "ttyUSB0")
+    text = "connections:\n" + "".join(
+        f"  {name}: {{module: fixgw.drivers.nmea0183, port: {tmp_path}/{port}}}\n"
+        for name, port in [("a", "ttyUSB0"), ("b", "by-id"), ("c", "ttyUSB1")]
+    )
+    (found,) = problems(tmp_path, text)
+    assert "port: ttyUSB0 is in use by connection 'a' already, at main.yaml:2:" in found
+
+
+def test_a_network_port_may_have_several(tmp_path: Path) -> None:
+    text = "connections:\n" + "".join(
+        f"  {name}: {{module: fixgw.drivers.nmea0183, port: 'socket://localhost:5000'}}\n" for name in "ab"
+    )
+    assert problems(tmp_path, text) == []
