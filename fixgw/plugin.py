@@ -1,6 +1,6 @@
 """What a plugin is made of: `PluginBase` (the contract), `Options` (its configuration) and `Poller` (its thread).
 
-`Device` and `Finding` are what its `PluginBase.preflight` tells the doctor.
+`Device`, `Feeds` and `Finding` are what its `PluginBase.preflight` tells the doctor.
 
 A plugin is a module with a class ``Plugin`` derived from `PluginBase`. The gateway makes it, calls `run` once, asks for
 `get_status` whenever somebody looks, and calls `stop` once; each on a thread of its own choosing, never two of `run`
@@ -21,7 +21,7 @@ from fixgw import database, quorum
 from fixgw.errors import PluginFail, Problem
 from fixgw.rawitem import RawItem
 
-__all__ = ["Device", "Finding", "Options", "PluginBase", "PluginFail", "Poller"]
+__all__ = ["Device", "Feeds", "Finding", "Options", "PluginBase", "PluginFail", "Poller"]
 
 # What the gateway takes from a connection for itself; plugins see it in `config` only as far as they ask for it.
 CONFIGPATH = "CONFIGPATH"
@@ -50,7 +50,7 @@ class Finding(NamedTuple):
 
 
 class Device(NamedTuple):
-    """A file in /dev that a connection needs to read and write: ``Device("/dev/i2c-1", "i2c", "sudo raspi-config ...")``.
+    """A file in /dev that a connection needs to read and write, say ``Device("/dev/i2c-1", "i2c")``.
 
     `group` is the group that gives access to it, `enable` the command that makes it appear, for what the system has
     switched off by default; the doctor looks whether it is there and permitted to whom the gateway runs as.
@@ -59,6 +59,12 @@ class Device(NamedTuple):
     path: str
     group: str = ""
     enable: str = ""
+
+
+class Feeds(NamedTuple):
+    """Keys that a connection writes when all is well: those that its options name, not all that a device might send."""
+
+    keys: tuple[str, ...]
 
 
 class PluginBase:
@@ -116,8 +122,8 @@ class PluginBase:
         return ()
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Finding]:
-        """What `options` need of this machine, for `fixgw doctor`: devices, which it looks at, and findings of your own.
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        """What `options` need of this machine, for `fixgw doctor`: devices and keys, which it looks at, and findings.
 
         Cheap, read-only, never blocking, opens no device and imports no hardware library (``find_spec`` tells whether
         it is there): the gateway may be running, and have it. Called with options that have passed `check`.
