@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from fixgw import state
 from fixgw.database import Database
 from fixgw.drivers import can_link
 from fixgw.drivers.can_frame import ERROR, EXTENDED, FD, REMOTE, Frame
@@ -17,15 +18,14 @@ from fixgw.drivers.can_link import BusOptions, CanPlugin, Tap
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.inputs import Inputs
-from fixgw.drivers.canfix.node import RATE_PAUSE, Command, Identity, Node, State, load_state, save_state, state_file
+from fixgw.drivers.canfix.node import RATE_PAUSE, Command, Identity, Node, State, load_state, save_state
 from fixgw.drivers.canfix.outputs import Outputs
 from fixgw.drivers.canfix.table import Table, load
 from fixgw.errors import ConfigurationError, PluginFail, Problem
 from fixgw.plugin import Options
+from fixgw.state import Keeper
 
 LOG_INTERVAL = 10.0  # seconds between complaints about the same bus
-SAVES = 8  # times that the state is written at once; from then on, so that nobody wears the disk out,
-SAVE_INTERVAL = 1.0  # seconds between two times
 JOIN = 2.0  # seconds that a stop waits for the plugin's own thread
 FLYING = 40.0  # knots of GS or IAS from which the bus is not to be reorganised
 
@@ -68,13 +68,13 @@ class Plugin(CanPlugin):
         self.clock = time.monotonic
         self.table: Table = load(self.options.table)
         self.codec = cf.Codec(self.table)
-        self.counts = dict.fromkeys(("used", "not mapped", "misfits", "saving failed"), 0)
+        self.counts = dict.fromkeys(("used", "not mapped", "misfits"), 0)
+        self.keeper = Keeper(state.path(f"canfix-{name}"), self.log)
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._ticked = self.clock()
         self._thread: threading.Thread | None = None
         self._complained = float("-inf")
-        self._saves = [float("-inf")] * SAVES  # when the state was last written
         self._opened = False
         self._silent = False  # while the bit rate changes
 
@@ -94,7 +94,6 @@ class Plugin(CanPlugin):
                 raise ConfigurationError(problems)
         else:
             found = msgspec.convert(mapping.default(self.table, db), mapping.Map)
-        self.state_file = state_file(self.name)
         self.node = Node(
             options.node,
             Identity(
@@ -133,6 +132,7 @@ class Plugin(CanPlugin):
         self.inputs.close()
         if self.node.changed:
             self._save_state()
+        self.keeper.close()
         if self._thread.is_alive():
             raise PluginFail(f"{self.name}: its thread did not stop within {JOIN} s")
 
@@ -147,7 +147,7 @@ class Plugin(CanPlugin):
 
     def health(self) -> str:
         trouble = super().health()
-        return trouble or (self.node.trouble() if self._thread is not None else "not started")
+        return trouble or (self.node.trouble() or self.keeper.trouble if self._thread is not None else "not started")
 
     def get_status(self) -> Mapping[str, Any]:
         if self._thread is None:
@@ -156,6 +156,7 @@ class Plugin(CanPlugin):
             **super().get_status(),
             "frames": dict(self.codec.counts),
             **self.counts,
+            "saving failed": self.keeper.failures,
             "keys missing": sorted(self.inputs.missing),
             "outputs": {**self.outputs.counts, **({"last": self.outputs.trouble} if self.outputs.trouble else {})},
             **self.node.status(),
@@ -248,7 +249,7 @@ class Plugin(CanPlugin):
                 self.outputs.report()
             if self.node.new_bitrate:
                 self._change_bit_rate(*self.node.new_bitrate)
-            if self.node.changed and now - self._saves[0] >= SAVES * SAVE_INTERVAL:
+            if self.node.changed:
                 self._save_state()
             due = min(self.node.due, self.outputs.tick(), now + 0.2)
             self._wake.wait(max(0.0, due - self.clock()))
@@ -290,20 +291,16 @@ class Plugin(CanPlugin):
     # -- what survives a restart ---------------------------------------------------------------------------------------
 
     def _load_state(self) -> State:
+        data = self.keeper.load()
         try:
-            return load_state(self.state_file)
-        except (OSError, ValueError) as error:
-            self.log.warning("%s is of no use, starting afresh: %s", self.state_file, error)
+            return State() if data is None else load_state(data)
+        except ValueError as error:
+            self.log.warning("%s is of no use, starting afresh: %s", self.keeper.path, error)
             return State()
 
     def _save_state(self) -> None:
-        self._saves = [*self._saves[1:], self.clock()]
         self.node.changed = False
-        try:
-            save_state(self.state_file, self.node.state)
-        except OSError as error:
-            self.counts["saving failed"] += 1
-            self.log.warning("what was told over the bus will not survive a restart: %s", error)
+        self.keeper.keep(save_state(self.node.state))
 
     def _complain(self, message: str, *details: object) -> None:
         """Log a warning, at most one in `LOG_INTERVAL` seconds."""

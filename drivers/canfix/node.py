@@ -4,15 +4,13 @@ Sans-I/O: messages and the passing of time go in, frames come out, the clock is 
 identification, bit rate, node id, disable, enable, report and configuration messages, sends its status once a second,
 and keeps a table of the nodes it hears. What a babbling node can cost is bounded: answers, nodes, everything.
 
-`load_state` and `save_state` keep what has to survive a restart.
+`load_state` and `save_state` are for what has to survive a restart.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import msgspec
@@ -20,7 +18,7 @@ import msgspec
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.table import CURRENT, Field
 
-__all__ = ["Command", "Identity", "Node", "Seen", "State", "load_state", "save_state", "state_file"]
+__all__ = ["Command", "Identity", "Node", "Seen", "State", "load_state", "save_state"]
 
 #: What other nodes may be allowed to tell this one.
 Command = Literal["disable", "report", "node-id", "bit-rate", "configuration"]
@@ -437,21 +435,8 @@ def _sender(message: cf.Outcome) -> int:
 # -- what survives a restart -------------------------------------------------------------------------------------------
 
 
-def state_file(name: str, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the connection `name` keeps its state: in the service's state directory, else in the user's."""
-    directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if not directory:
-        directory = os.path.join(environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "fixgw")
-    safe = "".join(c if c.isalnum() or c in "-_." else f"%{ord(c):02x}" for c in name)
-    return Path(directory) / f"canfix-{safe}.json"
-
-
-def load_state(path: Path) -> State:
-    """What was saved; a fresh state when there is nothing. Raises ValueError for what makes no sense, OSError."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return State()
+def load_state(data: bytes) -> State:
+    """The state that `save_state` has put into bytes. Raises ValueError for what makes no sense."""
     state = msgspec.json.decode(data, type=State)
     if not (state.node is None or 1 <= state.node <= 255) or not 200 <= state.heartbeat <= 2000:
         raise ValueError("node id or heartbeat out of range")
@@ -460,20 +445,5 @@ def load_state(path: Path) -> State:
     return state
 
 
-def save_state(path: Path, state: State) -> None:
-    """Write it, all or nothing, and be sure of it. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(msgspec.json.encode(state))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)  # the new name too
-        finally:
-            os.close(directory)
-    finally:
-        temporary.unlink(missing_ok=True)
+def save_state(state: State) -> bytes:
+    return msgspec.json.encode(state)

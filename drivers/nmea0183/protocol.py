@@ -18,7 +18,8 @@ from functools import reduce
 from operator import xor
 from typing import ClassVar, NamedTuple
 
-from fixgw.database import BAD, FAIL, Value
+from fixgw.database import BAD, FAIL
+from fixgw.drivers.publish import Update
 
 #: Characters between ``$`` and the end of the line. The standard says 79; some proprietary sentences are longer.
 LONGEST = 250
@@ -41,6 +42,13 @@ OF_THE_FIX = (*POSITION, "GS", "TRACK", "TRACKM", "TALT", "GPS_ELLIPSOID_ALT", *
 
 NO_FIX = "no fix"
 
+#: Everything that a receiver or compass may write.
+KEYS = frozenset(OF_THE_FIX) | {
+    "HEAD",
+    *("TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS"),
+    *("GPS_FIX_TYPE", "GPS_SATS_TRACKED", "GPS_SATS_VISIBLE"),
+}
+
 
 class Sentence(NamedTuple):
     """One sentence that is whole: ``GP``, ``RMC`` and the fields; a proprietary one has ``P`` and ``GRME``."""
@@ -48,15 +56,6 @@ class Sentence(NamedTuple):
     talker: str
     kind: str
     fields: tuple[str, ...]
-
-
-class Update(NamedTuple):
-    """What to write to a key; a value of None leaves the value alone, and only sets the flags."""
-
-    key: str
-    value: Value | None
-    flags: int = 0
-    reason: str = ""
 
 
 class Framer:
@@ -510,3 +509,25 @@ class Decoder:
         "PASHR": _pashr,
         "PSTI": _psti,
     }
+
+
+class Receiver:
+    """A receiver's whole side of the line: bytes in, updates out."""
+
+    REFUSALS: ClassVar[Sequence[str]] = Framer.REFUSALS
+
+    def __init__(self, clock: Callable[[], float], counts: dict[str, int] | None = None) -> None:
+        self._framer = Framer(counts)
+        self.counts = self._framer.counts
+        self._decoder = Decoder(clock, self.counts)
+
+    @property
+    def refused(self) -> str:
+        return self._framer.refused
+
+    @property
+    def trouble(self) -> str:
+        return self._decoder.trouble
+
+    def feed(self, data: bytes) -> list[Update]:
+        return [update for sentence in self._framer.feed(data) for update in self._decoder.decode(sentence)]

@@ -1,0 +1,85 @@
+"""What a driver has to say to the database: `Update`, what a protocol gives; `Publisher`, which writes it.
+
+A protocol names the keys that it knows; which items they go to, and that what a lost device last said must not stand,
+is the publisher's business, the same for every driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from fixgw.database import BAD, FAIL, INITIAL, Item, Value
+from fixgw.errors import BadValue, UnknownKey, did_you_mean
+from fixgw.plugin import PluginBase
+
+
+class Update(NamedTuple):
+    """What to write to a key; a value of None leaves the value alone, and only sets the flags."""
+
+    key: str
+    value: Value | None
+    flags: int = 0
+    reason: str = ""
+
+
+class Publisher:
+    """Writes updates for a plugin, under its source. For one thread, the plugin's own.
+
+    `keys` says which items get what the protocol calls so: ``{"TACH1": "TACH2", "OAT": None}`` sends the first to
+    another item and leaves the second out. `misfit` hears of values that an item cannot take, which the driver counts.
+    """
+
+    def __init__(
+        self, plugin: PluginBase, misfit: Callable[[BadValue], object], keys: Mapping[str, str | None] | None = None
+    ) -> None:
+        self._plugin = plugin
+        self._misfit = misfit
+        self._keys = keys or {}
+        self._items: dict[str, Item | None] = {}
+        #: What has been written, by the protocol's names. Only that, and what nobody has written, is ours to fail:
+        #: another source may be well.
+        self.written: set[str] = set()
+
+    def publish(self, updates: Iterable[Update]) -> None:
+        """Write them, in their order. Never raises on what is in them."""
+        for key, value, flags, reason in updates:
+            try:
+                item = self._items[key]
+            except KeyError:
+                item = self._items[key] = self._find(key)
+            if item is None:
+                continue
+            if value is None:
+                if key in self.written or item.reading.source in ("", INITIAL):
+                    item.flag(flags, BAD | FAIL, self._plugin.source, reason)
+                continue
+            self.written.add(key)
+            try:
+                item.write(value, self._plugin.source, flags, reason, mask=BAD | FAIL)
+            except BadValue as error:  # the database's definition has another type
+                self._misfit(error)
+
+    def fail(self, reason: str) -> None:
+        """Fail everything that has been written: the device is gone."""
+        self.publish([Update(key, None, FAIL, reason) for key in self.written])
+
+    def _find(self, key: str) -> Item | None:
+        name = self._keys.get(key, key)
+        if name is None:
+            return None
+        try:
+            return self._plugin.db.item(name)
+        except UnknownKey:
+            self._plugin.log.info("the database has no %s: left out", name)
+            return None
+
+
+def misnamed(keys: Mapping[str, str | None], known: Iterable[str], db: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """What is wrong with a driver's option ``keys``, when its protocol has the `known` ones: for `PluginBase.check`."""
+    known, items = set(known), set(db)
+    for key, name in keys.items():
+        if key not in known:
+            yield f"keys.{key}", f"this driver does not write {key}{did_you_mean(key, known)}"
+        elif name is not None and name not in items:
+            yield f"keys.{key}", f"the database has no item {name!r}{did_you_mean(name, items)}"

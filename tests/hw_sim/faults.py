@@ -1,0 +1,251 @@
+"""What can go wrong between an instrument and whoever listens: `FAULTS` by name, for bytes and for CAN frames alike.
+
+    wire = Wire()
+    wire.begin(BitFlips(rate=0.01))
+    for frame in wire.carry([b"$GPRMC,...\\r\\n"], now): port.write(frame)
+
+A wire carries frames: what an instrument sends in one piece, as bytes, or anything with an attribute ``data`` and a
+``_replace`` (a CAN frame). What is wrong on a wire adds up, the last fault to begin comes last. A fault's fields are
+its options in a scenario; a wrong one is a ValueError. Same `seed`, same trouble. Nothing here has a thread or a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Any)
+
+MOST_HELD = 10_000  # frames that a delay holds back; more are lost
+
+
+class Fault:
+    """A wire in perfect order, to derive from."""
+
+    def carry(self, frames: list[F], now: float) -> list[F]:
+        """What comes out at `now`, in monotonic seconds, when `frames` go in; called also when none do."""
+        return [other for frame in frames for other in self.spoil(frame)]
+
+    def spoil(self, frame: F) -> Iterable[F]:
+        """What comes out in place of one `frame`."""
+        return [frame]
+
+
+@dataclass
+class _Sometimes(Fault):
+    """Happens to a share `rate` of the frames, 0 to 1."""
+
+    rate: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check("rate", self.rate, 0.0, 1.0)
+        self.random = Random(self.seed)
+
+    def spoil(self, frame: F) -> Iterable[F]:
+        return self.befall(frame) if self.random.random() < self.rate else [frame]
+
+    def befall(self, frame: F) -> Iterable[F]:
+        raise NotImplementedError
+
+
+class Drop(_Sometimes):
+    """Frames get lost."""
+
+    def befall(self, frame: F) -> Iterable[F]:
+        return []
+
+
+class Duplicate(_Sometimes):
+    """Frames come twice."""
+
+    def befall(self, frame: F) -> Iterable[F]:
+        return [frame, frame]
+
+
+class Truncate(_Sometimes):
+    """Frames lose their tail: at least one byte, at most all but one."""
+
+    def befall(self, frame: F) -> Iterable[F]:
+        data = data_of(frame)
+        return [with_data(frame, data[: self.random.randrange(1, len(data))])] if len(data) > 1 else []
+
+
+@dataclass
+class BitFlips(Fault):
+    """Each bit is wrong with the probability `rate`."""
+
+    rate: float = 0.001
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check("rate", self.rate, 0.0, 1.0)
+        self._random = Random(self.seed)
+
+    def spoil(self, frame: F) -> Iterable[F]:
+        data = bytearray(data_of(frame))
+        for bit in range(8 * len(data)):
+            if self._random.random() < self.rate:
+                data[bit // 8] ^= 1 << bit % 8
+        return [with_data(frame, bytes(data))]
+
+
+@dataclass
+class Delay(Fault):
+    """Everything comes `by` seconds late; with `jitter`, up to so many seconds more, never out of order."""
+
+    by: float = 0.5
+    jitter: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check("by", self.by, 0.0, 60.0)
+        check("jitter", self.jitter, 0.0, 60.0)
+        self._random = Random(self.seed)
+        self._held: list[tuple[float, Any]] = []
+
+    def carry(self, frames: list[F], now: float) -> list[F]:
+        for frame in frames[: MOST_HELD - len(self._held)]:
+            due = now + self.by + self.jitter * self._random.random()
+            self._held.append((max(due, self._held[-1][0]) if self._held else due, frame))
+        ready = sum(due <= now for due, _ in self._held)
+        out = [frame for _, frame in self._held[:ready]]
+        del self._held[:ready]
+        return out
+
+
+@dataclass
+class Jitter(Delay):
+    """Frames come late by anything up to `jitter` seconds."""
+
+    by: float = 0.0
+    jitter: float = 0.2
+
+
+class Stuck(Fault):
+    """The first frame since the fault began comes again and again, in place of every other."""
+
+    def __init__(self) -> None:
+        self._first: Any = None
+
+    def spoil(self, frame: F) -> Iterable[F]:
+        if self._first is None:
+            self._first = frame
+        return [self._first]
+
+
+class Silent(Fault):
+    """Nothing comes through."""
+
+    def carry(self, frames: list[F], now: float) -> list[F]:
+        return []
+
+
+@dataclass
+class Garbage(Fault):
+    """Up to `most` random bytes come before every frame; on a CAN bus, in place of its own."""
+
+    most: int = 40
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check("most", self.most, 1, 10_000)
+        self._random = Random(self.seed)
+
+    def spoil(self, frame: F) -> Iterable[F]:
+        junk = self._random.randbytes(self._random.randint(1, self.most))
+        return [with_data(frame, junk + frame if isinstance(frame, bytes) else junk[:8])]
+
+
+@dataclass
+class Flood(Fault):
+    """Every frame comes `times` times."""
+
+    times: int = 10
+
+    def __post_init__(self) -> None:
+        check("times", self.times, 1, 1000)
+
+    def spoil(self, frame: F) -> Iterable[F]:
+        return [frame] * self.times
+
+
+@dataclass
+class BaudMismatch(Fault):
+    """The listener's clock runs at `ratio` times the sender's, so that what it takes for bits are other ones.
+
+    Each byte is sampled as a UART does: a start bit, eight data bits, a stop bit, at the middle of what the listener
+    takes for a bit. Bytes whose stop bit is not there are dropped, as a UART does that has framing errors ignored.
+    """
+
+    ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        check("ratio", self.ratio, 0.01, 100.0)
+
+    def spoil(self, frame: F) -> Iterable[F]:
+        data = data_of(frame)
+        line = [bit for byte in data for bit in (0, *(byte >> i & 1 for i in range(8)), 1)]
+        line += [1] * 10
+        out, at, step = bytearray(), 0.0, 1.0 / self.ratio
+        while at + 10 * step <= len(line):
+            if line[int(at)]:  # idle: look for the next falling edge
+                at = float(int(at) + 1)
+                continue
+            bits = [line[int(at + (i + 0.5) * step)] for i in range(10)]
+            if bits[9]:
+                out.append(sum(bit << i for i, bit in enumerate(bits[1:9])))
+            at += 9.5 * step
+        return [with_data(frame, bytes(out))] if out else []
+
+
+def data_of(frame: Any) -> bytes:
+    return frame if isinstance(frame, bytes) else frame.data
+
+
+def with_data(frame: F, data: bytes) -> F:
+    return data if isinstance(frame, bytes) else frame._replace(data=data)  # type: ignore[return-value]
+
+
+def check(option: str, value: float, low: float, high: float) -> None:
+    """Raise ValueError unless `value` is in its range."""
+    if not low <= value <= high:
+        raise ValueError(f"{option}: {value:g} is not from {low:g} to {high:g}")
+
+
+#: What can be wrong with a wire. That it is unplugged is a matter of the port: see `fixgw.hw_sim.serial`.
+FAULTS: Mapping[str, type[Fault]] = {
+    "drop": Drop,
+    "delay": Delay,
+    "jitter": Jitter,
+    "duplicate": Duplicate,
+    "truncate": Truncate,
+    "bit-flips": BitFlips,
+    "stuck": Stuck,
+    "silent": Silent,
+    "garbage": Garbage,
+    "flood": Flood,
+    "baud-mismatch": BaudMismatch,
+}
+
+
+class Wire:
+    """A wire and what is wrong with it at present. The last fault to begin has the last word."""
+
+    def __init__(self) -> None:
+        self._faults: tuple[Fault, ...] = ()
+
+    def begin(self, fault: Fault) -> None:
+        self._faults = (*self._faults, fault)
+
+    def end(self, fault: Fault) -> None:
+        """Harmless when it has ended."""
+        self._faults = tuple(f for f in self._faults if f is not fault)
+
+    def carry(self, frames: list[F], now: float) -> list[F]:
+        """What comes out at `now`, in monotonic seconds; to be called often, with no frames too."""
+        for fault in self._faults:
+            frames = fault.carry(frames, now)
+        return frames
