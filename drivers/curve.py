@@ -1,0 +1,236 @@
+"""Calibration as data: what a sensor's raw reading means, said in the options of a driver.
+
+    curve: {points: [[410, 0.0], [3700, 150.0]]}
+    curve: {thermistor: {r25: 10000, beta: 3950, pull_up: 10000}}
+    curve: {sender: {table: european-level, pull_up: 240}, scale: 20}
+
+A driver has an option of type `CurveSpec`, makes a `Curve` of it once, and calls that for every reading. What the raw
+reading is, the driver's page says: counts, volts, or a fraction of the reference.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fixgw.errors import did_you_mean
+
+KELVIN = 273.15
+T25 = 298.15  # K
+#: A divider that shows less than this, or more than all but this, of its supply is shorted or open.
+DEAD_END = 0.005
+
+Point = tuple[float, float]
+Beyond = Literal["fail", "clamp", "extend"]
+Positive = Annotated[float, Meta(gt=0.0)]
+PullUp = Annotated[float, Meta(gt=0.0, description="Ohms of the resistor from the supply to the input")]
+
+
+class Linear(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    factor: Annotated[float, Meta(description="Units of the value per unit of the reading")]
+    offset: Annotated[float, Meta(description="Value at a reading of zero")] = 0.0
+
+
+class Thermistor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Gives degrees Celsius: 1/T = 1/T25 + ln(R/r25)/beta, or 1/T = a + b ln R + c (ln R)³ (Steinhart and Hart)."""
+
+    pull_up: PullUp
+    r25: Annotated[float | None, Meta(description="Ohms at 25 °C, with `beta`")] = None
+    beta: Annotated[float | None, Meta(description="Kelvin")] = None
+    a: Annotated[
+        float | None, Meta(description="Steinhart-Hart coefficient, with `b` and `c`, in place of the others")
+    ] = None
+    b: Annotated[float | None, Meta(description="Steinhart-Hart coefficient")] = None
+    c: Annotated[float | None, Meta(description="Steinhart-Hart coefficient")] = None
+
+
+class Sender(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pull_up: PullUp
+    table: Annotated[str, Meta(description="Name of a table that comes with the gateway, in place of `ohms`")] = ""
+    ohms: Annotated[list[Point], Meta(description="Pairs of ohms and value")] = []
+
+
+class CurveSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of `points`, `linear`, `thermistor` and `sender`; what is of no use is a ValueError as the options are read."""
+
+    points: Annotated[
+        list[Point], Meta(description="Pairs of reading and value; a straight line from one to the next")
+    ] = []
+    linear: Annotated[Linear | None, Meta(description="A straight line")] = None
+    thermistor: Annotated[
+        Thermistor | None, Meta(description="NTC resistor from the input to ground, with a pull-up; gives °C")
+    ] = None
+    sender: Annotated[Sender | None, Meta(description="Resistive sender from the input to ground, with a pull-up")] = (
+        None
+    )
+    supply: Annotated[
+        Positive | None,
+        Meta(description="Reading that the pull-up's supply would give; by default the driver's full scale"),
+    ] = None
+    limits: Annotated[
+        Point | None,
+        Meta(
+            description="Lowest and highest reading (of a thermistor or sender: ohms) of a sensor that is well; "
+            "beyond them it is shorted or open, and the key fails"
+        ),
+    ] = None
+    beyond: Annotated[
+        Beyond | None,
+        Meta(
+            description="Past the ends of the points: `fail`, keep the value of the end, or go on as the last line "
+            "does; by default `fail`, and `clamp` for named tables"
+        ),
+    ] = None
+    scale: Annotated[
+        float, Meta(description="Multiplies the value: litres of a tank that the table gives the fraction of")
+    ] = 1.0
+    add: Annotated[float, Meta(description="Added to the value, after `scale`")] = 0.0
+
+    def __post_init__(self) -> None:
+        if wrong := "; ".join(self._wrong()):
+            raise ValueError(wrong)
+
+    def curve(self, full_scale: float = 1.0) -> Curve:
+        """The curve; `full_scale` is the reading that a pull-up's supply gives: 4095 counts, 3.3 volts, 1.0 of it."""
+        return Curve(self, full_scale)
+
+    def problems(self, units: str) -> Iterable[str]:
+        """What is doubtful about the curve for a key in `units`: the driver's `check` reports it."""
+        given = "degC" if self.thermistor else self._named().get("units", "")
+        if given and given != units and self.scale == 1.0 and self.add == 0.0:
+            yield f"the curve gives {given}, the key is in {units or 'no unit'}: say `scale` (and `add`)"
+
+    def _named(self) -> Mapping[str, Any]:
+        return tables()[self.sender.table] if self.sender and self.sender.table else {}
+
+    def _table(self) -> Sequence[Point]:
+        """The points, by rising reading or ohms."""
+        found = self.points
+        if self.sender is not None:
+            found = self.sender.ohms or [(ohm, value) for ohm, value in self._named()["ohms"]]
+        return sorted(found)
+
+    def _wrong(self) -> Iterable[str]:
+        kinds = [k for k in ("points", "linear", "thermistor", "sender") if getattr(self, k)]
+        if len(kinds) != 1:
+            yield "say one of points, linear, thermistor and sender" + f", not {' and '.join(kinds)}" * bool(kinds)
+            return
+        if (sender := self.sender) is not None:
+            if bool(sender.table) == bool(sender.ohms):
+                yield "a sender has either a table or ohms"
+                return
+            if sender.table and sender.table not in tables():
+                yield f"there is no table {sender.table!r}{did_you_mean(sender.table, tables())}"
+                return
+        if self.points or sender:
+            table = self._table()
+            if len(table) < 2:
+                yield "a curve has at least two points"
+            given = self.points or (sender.ohms if sender else [])
+            rising = [raw for raw, _ in given]
+            if rising not in (sorted(rising), sorted(rising, reverse=True)) or len(set(rising)) < len(rising):
+                yield "the readings of the points neither rise nor fall all along: one is misplaced or given twice"
+        if (ntc := self.thermistor) is not None:
+            simple, steinhart = (ntc.r25, ntc.beta), (ntc.a, ntc.b, ntc.c)
+            used, other = (simple, steinhart) if steinhart == (None,) * 3 else (steinhart, simple)
+            if None in used or other != (None,) * len(other):
+                yield "a thermistor has r25 and beta, or a, b and c"
+            elif used is simple and not all(x is not None and x > 0.0 for x in simple):
+                yield "r25 and beta are more than zero"
+        if self.limits is not None and self.limits[0] >= self.limits[1]:
+            yield "limits: the lowest comes first"
+        if self.beyond == "extend" and not self.points and not sender:
+            yield "beyond: only points have ends"
+        if self.scale == 0.0:
+            yield "scale: with zero nothing would be left"
+
+
+class Curve:
+    """``curve(reading)`` is the value, or None when no sensor in order gives that reading. Never raises; any thread."""
+
+    def __init__(self, spec: CurveSpec, full_scale: float = 1.0) -> None:
+        self.spec = spec
+        self._supply = spec.supply if spec.supply is not None else full_scale
+        self._limits = spec.limits
+        self._value: Callable[[float], float | None]
+        divider = spec.thermistor or spec.sender
+        self._pull_up = divider.pull_up if divider else 0.0
+        if spec.thermistor is not None:
+            self._value = _thermistor(spec.thermistor)
+        elif spec.linear is not None:
+            factor, offset = spec.linear.factor, spec.linear.offset
+            self._value = lambda reading: factor * reading + offset
+        else:
+            named = spec._named()
+            table = spec._table()
+            if named and self._limits is None:
+                self._limits = tuple(named["limits"])
+            self._value = _interpolation(table, spec.beyond or ("clamp" if named else "fail"))
+        # Without limits, what is next to a divider's ends is shorted or open; a table that begins at 0 ohms has no short.
+        self._dead_end = 0.0 if self._limits else DEAD_END
+        self._short = 0.0 if spec.sender and spec._table()[0][0] <= 0.0 else self._dead_end
+
+    def __call__(self, reading: float) -> float | None:
+        try:
+            if self._pull_up:
+                ratio = reading / self._supply
+                if not self._short <= ratio <= 1.0 - self._dead_end:
+                    return None
+                reading = self._pull_up * ratio / (1.0 - ratio)
+            if self._limits is not None and not self._limits[0] <= reading <= self._limits[1]:
+                return None
+            value = self._value(reading)
+            if value is None:
+                return None
+            value = value * self.spec.scale + self.spec.add
+        except (ArithmeticError, ValueError):  # a logarithm of nothing, a number past all bounds
+            return None
+        return value if math.isfinite(value) else None
+
+
+@cache
+def tables() -> Mapping[str, Any]:
+    """The tables that come with the gateway, by name: description, units, source, certainty, limits, ohms."""
+    import yaml
+
+    text = resources.files(__package__).joinpath("curves.yaml").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
+
+
+def _thermistor(ntc: Thermistor) -> Callable[[float], float | None]:
+    if ntc.r25 is not None and ntc.beta is not None:
+        a, b, c = 1.0 / T25 - math.log(ntc.r25) / ntc.beta, 1.0 / ntc.beta, 0.0
+    else:
+        a, b, c = ntc.a or 0.0, ntc.b or 0.0, ntc.c or 0.0
+
+    def celsius(ohms: float) -> float | None:
+        log = math.log(ohms)
+        inverse = a + b * log + c * log**3
+        return 1.0 / inverse - KELVIN if inverse > 0.0 else None
+
+    return celsius
+
+
+def _interpolation(table: Sequence[Point], beyond: Beyond) -> Callable[[float], float | None]:
+    raws = [raw for raw, _ in table]
+    values = [value for _, value in table]
+
+    def interpolated(reading: float) -> float | None:
+        if math.isnan(reading):
+            return None
+        if not raws[0] <= reading <= raws[-1] and beyond != "extend":
+            return None if beyond == "fail" else values[0] if reading < raws[0] else values[-1]
+        after = min(max(bisect_left(raws, reading), 1), len(raws) - 1)
+        low, high = raws[after - 1], raws[after]
+        share = (reading - low) / (high - low)
+        return values[after - 1] * (1.0 - share) + values[after] * share
+
+    return interpolated
