@@ -20,13 +20,13 @@ from typing import Any
 import can
 import pytest
 
-from fixgw import configuration, database, quorum
+from fixgw import configuration, database, quorum, state
 from fixgw.configuration import Configuration
 from fixgw.database import Database, Reading
-from fixgw.drivers import can_link, can_ports, canfix
+from fixgw.drivers import can_link, can_ports
 from fixgw.drivers.can_frame import Frame
 from fixgw.drivers.canfix import Plugin
-from fixgw.drivers.canfix.node import State, load_state, save_state
+from fixgw.drivers.canfix.node import load_state
 from fixgw.errors import ConfigurationError
 from fixgw.gateway import Gateway
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
@@ -693,7 +693,6 @@ def test_a_disabled_parameter_stays_disabled_over_a_restart(start: Start, db: Da
     other.send(NODE_SPECIFIC + NODE, f"03{ME:02x}8301")
     other.hears(NODE_SPECIFIC + ME, "030c00")
     other.forget()
-    until(lambda: not plugin.node.changed, "it is not saved")
     plugin.shutdown()
     again = start(text)
     db.write("IAS", 100.0, "pitot")
@@ -715,7 +714,8 @@ def test_what_it_is_told_is_saved_at_once_unless_that_goes_on_and_on(
         other.send(NODE_SPECIFIC + NODE, bytes((control, ME)) + struct.pack("<H", parameter))
 
     def is_saved(disabled: set[int]) -> bool:
-        return load_state(plugin.state_file).disabled == disabled
+        data = state.load(plugin.keeper.path)
+        return data is not None and load_state(data).disabled == disabled
 
     begin = time.monotonic()
     for control, parameter, disabled in [(3, 0x183, {0x183}), (3, 0x184, {0x183, 0x184}), (4, 0x183, {0x184})]:
@@ -723,11 +723,13 @@ def test_what_it_is_told_is_saved_at_once_unless_that_goes_on_and_on(
         until(partial(is_saved, disabled))
     assert time.monotonic() - begin < 0.9
 
-    def save(path: Path, state: State) -> None:
-        saved.append(time.monotonic())
-        save_state(path, state)
+    save = state.save
 
-    monkeypatch.setattr(canfix, "save_state", save)
+    def counting(path: Path, data: bytes) -> None:
+        saved.append(time.monotonic())
+        save(path, data)
+
+    monkeypatch.setattr(state, "save", counting)
     for _ in range(20):
         for control in (3, 4):
             tell(control, 0x183)
@@ -807,6 +809,18 @@ def test_a_state_file_that_is_broken_costs_a_warning(
     (tmp_path / "state" / "canfix-canfix.json").write_text("{")
     assert start().node.id == ME
     assert "is of no use" in caplog.text
+
+
+def test_a_disk_that_takes_nothing_is_reported_and_stops_no_value(
+    start: Start, db: Database, other: Other, tmp_path: Path
+) -> None:
+    (tmp_path / "state").write_text("where the directory should be")
+    plugin = start("inputs: [{canid: 0x184, fixid: ALT}]\noutputs: [{fixid: IAS, canid: 0x183, owner: yes}]\n")
+    other.send(NODE_SPECIFIC + NODE, f"03{ME:02x}8301")
+    until(lambda: "state is not saved" in plugin.health(), "health")
+    assert plugin.get_status()["saving failed"] == 1
+    other.parameter(0x184, struct.pack("<i", 1234))
+    value(db, "ALT", 1234.0)
 
 
 def test_the_status_can_be_shown_as_json(start: Start, db: Database, other: Other) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import stat
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from hypothesis import strategies as st
 
 from fixgw.drivers.canfix import node as canfix_node
 from fixgw.drivers.canfix import protocol as cf
-from fixgw.drivers.canfix.node import Identity, Node, State, load_state, save_state, state_file
+from fixgw.drivers.canfix.node import Identity, Node, load_state, save_state
 
 from .conftest import Clock
 
@@ -417,76 +415,28 @@ def test_a_flood_of_random_frames_leaves_it_well(make: Callable[..., Node], cloc
 # -- what survives -----------------------------------------------------------------------------------------------------
 
 
-def test_what_was_told_survives_a_restart(make: Callable[..., Node], tmp_path: Path) -> None:
-    path = tmp_path / "state" / "canfix-can.json"
-    assert load_state(path) == State()
-    node = make(obey=["node-id", "disable", "bit-rate", "configuration"], bitrate=125_000, state=load_state(path))
+def test_what_was_told_survives_a_restart(make: Callable[..., Node]) -> None:
+    node = make(obey=["node-id", "disable", "bit-rate", "configuration"], bitrate=125_000)
     ask(node, bytes((2, ME, 0x50)))
     ask(node, bytes((3, 0x50, 0x83, 0x01)))
     ask(node, bytes((9, 0x50, 1, 0, 0xF4, 1)))
     node.rate_changed(1, 500_000, error=False)
-    save_state(path, node.state)
-    again = make(bitrate=125_000, state=load_state(path))
+    again = make(bitrate=125_000, state=load_state(save_state(node.state)))
     assert (again.id, again.bitrate, again.state.heartbeat) == (0x50, 500_000, 500)
     assert not again.may_send(IAS)
 
 
-def test_a_changed_configuration_goes_before_what_was_told(make: Callable[..., Node], tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
+def test_a_changed_configuration_goes_before_what_was_told(make: Callable[..., Node]) -> None:
     node = make(obey=["node-id"], bitrate=125_000)
     ask(node, bytes((2, ME, 0x50)))
     node.rate_changed(1, 500_000, error=False)
-    save_state(path, node.state)
-    again = make(number=0x91, bitrate=250_000, state=load_state(path))
+    again = make(number=0x91, bitrate=250_000, state=load_state(save_state(node.state)))
     assert (again.id, again.bitrate) == (0x91, 250_000)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"node": 300}', '{"node": "x"}', '{"bitrate": 5}', '{"heartbeat": 1}', "\0\0\0\0"]
+    "data", [b"", b"{", b"[]", b'{"node": 300}', b'{"node": "x"}', b'{"bitrate": 5}', b'{"heartbeat": 1}', bytes(4)]
 )
-def test_a_state_that_makes_no_sense_is_a_value_error(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "state.json"
-    path.write_text(text)
+def test_a_state_that_makes_no_sense_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
-        load_state(path)
-
-
-def test_saving_leaves_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "state.json"
-    save_state(path, State(node=5))
-
-    def full(fd: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        save_state(path, State(node=6))
-    assert load_state(path).node == 5
-    assert os.listdir(tmp_path) == ["state.json"]
-
-
-def test_the_file_and_its_directory_are_synced_and_the_new_name_comes_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[str] = []
-    sync, replace = os.fsync, os.replace
-
-    def fsync(fd: int) -> None:
-        steps.append("directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file")
-        sync(fd)
-
-    def rename(a: str, b: str) -> None:
-        steps.append("rename")
-        replace(a, b)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "replace", rename)
-    save_state(tmp_path / "state.json", State())
-    assert steps == ["file", "rename", "directory"]
-
-
-def test_the_state_is_kept_where_the_service_manager_says_else_with_the_user() -> None:
-    assert state_file("can", {"STATE_DIRECTORY": "/var/lib/fixgw:/other"}) == Path("/var/lib/fixgw/canfix-can.json")
-    assert state_file("can", {"XDG_STATE_HOME": "/x"}) == Path("/x/fixgw/canfix-can.json")
-    assert state_file("../a b", {"XDG_STATE_HOME": "/x"}) == Path("/x/fixgw/canfix-..%2fa%20b.json")
-    assert state_file("can", {}).parts[-4:] == (".local", "state", "fixgw", "canfix-can.json")
+        load_state(data)

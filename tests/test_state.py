@@ -1,0 +1,330 @@
+"""State on the disk: whole at every instant, whatever ends the process, the power or the disk."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import os
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixgw import state
+from fixgw.state import Keeper, load, save
+from tests.conftest import Clock
+
+log = logging.getLogger("test")
+OLD, NEW = b'{"fuel": 40.0}', b'{"fuel": 39.5}' * 50
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "not" / "yet" / "there.json"
+    assert load(path) is None
+    for data in (OLD, NEW, b"", b"\0\xff\n# crc32 00000000\n"):
+        save(path, data)
+        assert load(path) == data
+    assert sorted(os.listdir(path.parent)) == ["there.json", "there.json~"]
+
+
+def test_it_is_kept_where_the_service_manager_says_else_with_the_user() -> None:
+    assert state.path("can", {"STATE_DIRECTORY": "/var/lib/fixgw:/other"}) == Path("/var/lib/fixgw/can.json")
+    assert state.path("can", {"XDG_STATE_HOME": "/x"}) == Path("/x/fixgw/can.json")
+    assert state.path("../a b", {"XDG_STATE_HOME": "/x"}) == Path("/x/fixgw/..%2fa%20b.json")
+    assert state.path("can", {}).parts[-4:] == (".local", "state", "fixgw", "can.json")
+
+
+def test_it_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    save(path, bytes(state.LONGEST))
+    assert load(path) == bytes(state.LONGEST)
+    with pytest.raises(ValueError, match="too much"):
+        save(path, bytes(state.LONGEST + 1))
+    path.write_bytes(bytes(10 * state.LONGEST))
+    with pytest.raises(ValueError, match="damaged"):
+        load(path)
+
+
+def damaged(content: bytes) -> Iterator[bytes]:
+    yield b""
+    yield from (content[:n] for n in (1, 20, len(content) - 1))
+    yield bytes(len(content))
+    yield from (content[:n] + bytes((content[n] ^ 1,)) + content[n + 1 :] for n in range(0, len(content), 7))
+    yield content + b"\n"
+
+
+def test_a_damaged_file_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    save(path, OLD)
+    save(path, NEW)
+    for content in damaged(path.read_bytes()):
+        path.write_bytes(content)
+        assert load(path) == OLD
+    save(path, b"newer")  # and does not take its place as the one before
+    assert (tmp_path / "state.json~").read_bytes().startswith(OLD)
+    path.write_bytes(b"x")
+    (tmp_path / "state.json~").write_bytes(b"x")
+    with pytest.raises(ValueError, match="damaged"):
+        load(path)
+
+
+# -- the process is killed ---------------------------------------------------------------------------------------------
+
+KILLER = """
+import os, random, signal, sys, time
+from pathlib import Path
+from fixgw.state import load, save
+
+path, last = Path(sys.argv[1]), 0
+for _ in range(300):
+    reading, writing = os.pipe()
+    child = os.fork()  # here, where there are no threads
+    if child == 0:
+        os.write(writing, b".")
+        while True:
+            last += 1
+            save(path, b"%d " % last * 1000)
+    os.read(reading, 1)
+    os.close(reading)
+    os.close(writing)
+    time.sleep(random.uniform(0, 0.006))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    numbers = (load(path) or b"0 " * 1000).split()
+    assert len(numbers) == 1000
+    assert len(set(numbers)) == 1, set(numbers)
+    assert int(numbers[0]) >= last  # never back to what was saved long ago
+    last = int(numbers[0])
+print(last)
+"""
+
+
+def test_a_kill_at_any_time_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    done = subprocess.run([sys.executable, "-c", KILLER, path], capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    assert int(done.stdout) > 300
+    assert len(os.listdir(tmp_path)) <= 3
+
+
+# -- the power fails ---------------------------------------------------------------------------------------------------
+
+
+class PowerFailure(BaseException):
+    pass
+
+
+class Disk:
+    """Stands for `os` in `fixgw.state`: does what it is told, remembers in which order, and fails for good after so
+    many operations. `outcomes` are the directories that a power failure may leave: of what was not synced, anything."""
+
+    def __init__(self, directory: Path, operations: float = float("inf")) -> None:
+        self.directory = directory
+        self.left = operations
+        self.names: list[dict[str, int]] = [self._names()]  # the directory after each change since it was last synced
+        self.synced: dict[int, bytes] = {
+            (directory / name).stat().st_ino: (directory / name).read_bytes() for name in self.names[0]
+        }
+        self.written: dict[int, bytes] = dict(self.synced)
+        self.steps: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(os, name)
+        if name not in ("open", "write", "fsync", "close", "replace", "unlink"):
+            return attribute
+
+        def operation(*args: Any) -> Any:
+            if self.left <= 0:
+                raise PowerFailure
+            self.left -= 1
+            if name == "write":
+                args = (args[0], args[1][: len(args[1]) // 2 + 1])  # a short write is a write
+            result = attribute(*args)
+            self._note(name, args)
+            return result
+
+        return operation
+
+    def _note(self, name: str, args: tuple[Any, ...]) -> None:
+        if name == "fsync":
+            about = os.fstat(args[0])
+            if stat.S_ISDIR(about.st_mode):
+                self.names = [self._names()]
+            else:
+                self.synced[about.st_ino] = self.written[about.st_ino]
+        elif name == "write":
+            inode = os.fstat(args[0]).st_ino
+            self.written[inode] = self.written.get(inode, b"") + args[1]
+        elif name in ("open", "replace", "unlink") and (names := self._names()) != self.names[-1]:
+            self.names.append(names)
+            for inode in names.values():
+                self.written.setdefault(inode, b"")
+        self.steps.append(name)
+
+    def _names(self) -> dict[str, int]:
+        return {entry.name: entry.inode() for entry in os.scandir(self.directory)}
+
+    def outcomes(self) -> Iterator[dict[str, bytes]]:
+        for names in self.names:
+            choices = []
+            for inode in names.values():
+                synced, written = self.synced.get(inode, b""), self.written[inode]
+                choices.append(
+                    {synced, written, written[: len(written) // 2], bytes(len(written))}
+                    if synced != written
+                    else {synced}
+                )
+            for contents in itertools.product(*choices):
+                yield dict(zip(names, contents, strict=True))
+
+
+def test_a_power_failure_at_any_step_leaves_the_old_state_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    for count in itertools.count():
+        directory, after = tmp_path / f"before{count}", tmp_path / f"after{count}"
+        save(directory / "state.json", b"older")
+        save(directory / "state.json", OLD)
+        disk = Disk(directory, count)
+        monkeypatch.setattr(state, "os", disk)
+        done = False
+        try:
+            save(directory / "state.json", NEW)
+            done = True
+        except PowerFailure:
+            pass
+        monkeypatch.setattr(state, "os", os)
+        for number, files in enumerate(disk.outcomes()):
+            copy = after / str(number)
+            copy.mkdir(parents=True)
+            for name, content in files.items():
+                (copy / name).write_bytes(content)
+            found = load(copy / "state.json")
+            assert found in ((NEW,) if done else (OLD, NEW)), (disk.steps, files)
+            seen.add(found)
+        if done:
+            break
+    assert seen == {OLD, NEW}
+    assert count > 8
+
+
+def test_the_file_is_synced_before_it_has_its_name_and_the_directory_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(tmp_path)
+    monkeypatch.setattr(state, "os", disk)
+    save(tmp_path / "state.json", b"")
+    important = [step for step in disk.steps if step in ("fsync", "replace")]
+    assert important == ["fsync", "replace", "fsync"]
+
+
+# -- the disk is full, or takes nothing --------------------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_what_was_saved_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.json"
+    save(path, OLD)
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save(path, NEW)
+    assert load(path) == OLD
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_a_file_that_must_not_grow_leaves_what_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    save(path, OLD)
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from fixgw.state import save\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: save(Path(sys.argv[1]), bytes(5000))\n"
+        "except OSError as error: print(error.strerror)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert done.stdout == "File too large\n"
+    assert load(path) == OLD
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_a_keeper_reports_a_disk_that_takes_nothing_and_writes_when_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(state, "RETRY", 0.02)
+    (tmp_path / "d").write_text("not a directory")
+    keeper = Keeper(tmp_path / "d" / "state.json", log)
+    keeper.keep(OLD)
+    keeper.keep(NEW)
+    until(lambda: keeper.failures >= 3)
+    assert keeper.trouble.startswith("state is not saved: ")
+    (tmp_path / "d").unlink()
+    until(lambda: not keeper.trouble)
+    assert load(keeper.path) == NEW
+    assert keeper.close()
+    assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"]  # once, not each time
+
+
+def test_a_disk_that_hangs_holds_up_neither_the_caller_nor_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(state, "save", lambda path, data: answer.wait())
+    keeper = Keeper(tmp_path / "state.json", log)
+    begin = time.monotonic()
+    for _ in range(1000):
+        keeper.keep(NEW)
+    assert not keeper.close(0.1)
+    assert time.monotonic() - begin < 5.0
+    assert keeper.trouble == "the disk does not answer"
+    answer.set()
+
+
+def test_a_keeper_writes_the_newest_and_its_last_word(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path / "state.json", log, interval=3600, burst=2)
+    for n in range(1000):
+        keeper.keep(b"%d" % n)
+    assert keeper.close(20.0)
+    assert load(keeper.path) == b"999"
+    assert 1 <= keeper.saved <= 3
+    assert keeper.load() == b"999"
+
+
+def test_a_keeper_spares_the_card(tmp_path: Path, clock: Clock) -> None:
+    keeper = Keeper(tmp_path / "state.json", log, interval=10.0, burst=2, clock=clock)
+    for data in (b"1", b"2"):
+        keeper.keep(data)
+        until(lambda data=data: load(keeper.path) == data)  # type: ignore[misc]
+    keeper.keep(b"3")
+    assert load(keeper.path) == b"2"
+    clock.now += 20.0
+    keeper.keep(b"4")
+    until(lambda: load(keeper.path) == b"4")
+    assert keeper.saved == 3
+    assert keeper.close()
+
+
+def test_what_is_of_no_use_costs_a_keeper_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "state.json").write_text("{")
+    assert Keeper(tmp_path / "state.json", log).load() is None
+    assert "is of no use" in caplog.text
+    assert Keeper(tmp_path / "other.json", log).load() is None
+    assert len(caplog.records) == 1
