@@ -1,0 +1,184 @@
+"""The pins of a computer, through the RPi.GPIO interface: `Pins`, and what drivers that use them have in common.
+
+Many libraries speak that interface: rpi-lgpio (any Raspberry Pi on a current kernel, the only one for the Pi 5) and
+RPi.GPIO (older ones) under one name, others for other boards, and `fixgw.hw_sim.gpio`, a virtual bank of pins. Which
+one is imported is configuration. Pins have their BCM numbers: 17 is GPIO17, whatever its place on the header.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from fixgw.errors import DeviceError, MissingLibrary
+from fixgw.plugin import Device, Finding, Options
+
+#: BCM numbers; the 40-pin header has 2 to 27.
+Pin = Annotated[int, Meta(ge=0, le=53, description="Pin, by its BCM number: 17 is GPIO17")]
+Pull = Literal["up", "down", "none"]
+Edge = Literal["both", "rising", "falling"]
+
+REAL = "RPi.GPIO"
+
+
+class PinOptions(Options, frozen=True, kw_only=True):
+    """What every driver that uses pins takes."""
+
+    library: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
+            description="Module with the RPi.GPIO interface; `fixgw.hw_sim.gpio` is a virtual bank of pins",
+        ),
+    ] = REAL
+
+
+def resource(pin: int) -> str:
+    """What `PluginBase.claims` calls a pin."""
+    return f"GPIO{pin}"
+
+
+def preflight(library: str) -> Iterable[Device | Finding]:
+    """What a driver that uses pins needs, for `PluginBase.preflight`."""
+    try:
+        found = importlib.util.find_spec(library) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        yield Finding("problem", f"no module {library}", "pip install 'fixgw[rpi]'" if library == REAL else "")
+    if library == REAL:
+        yield Device("/dev/gpiochip0", "gpio")
+
+
+class Pins:
+    """The pins of one connection. Opened and closed by one thread; `read` may be called by the library's threads too.
+
+    Several of them, in several connections, may share a library: each touches its own pins only, and the last to give
+    up a chip that has gone closes it for all. Everything raises `DeviceError` when the library cannot do it.
+    """
+
+    _lock = threading.Lock()
+    _users: Counter[str] = Counter()
+
+    def __init__(self, library: str = REAL) -> None:
+        self.library = library
+        self._module: Any = None
+        self._inputs: set[int] = set()
+        self._outputs: set[int] = set()
+        self._watched: set[int] = set()
+        self._dimmed: dict[int, Any] = {}
+
+    def require(self) -> None:
+        """Raise `MissingLibrary` when the library is not installed; looks, and imports nothing of it."""
+        with suppress(ImportError, ValueError):
+            if importlib.util.find_spec(self.library) is not None:
+                return
+        raise MissingLibrary(self.library, "rpi" if self.library == REAL else "")
+
+    def open(self) -> None:
+        """Get at the chip. Raises `DeviceError`, and `MissingLibrary` when there is no such module."""
+        self.require()
+        if self.library == REAL:
+            # lgpio makes a pipe in its working directory when it is imported; the default may not be writable.
+            runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+            os.environ.setdefault("LG_WD", runtime or tempfile.gettempdir())
+        with self._lock, self._in_words(f"{self.library} cannot be used"):
+            module = importlib.import_module(self.library)  # off a Raspberry Pi this raises RuntimeError
+            module.setwarnings(False)  # about pins that a former process has left as they were
+            module.setmode(module.BCM)
+            self._users[self.library] += 1
+            self._module = module
+
+    def input(self, pin: int, pull: Pull = "none") -> None:
+        """Make `pin` an input, with the internal resistor (some 50 kilohm) to 3.3 V or ground, or none."""
+        module = self._module
+        with self._in_words(f"GPIO{pin}"):
+            pulls = {"up": module.PUD_UP, "down": module.PUD_DOWN, "none": module.PUD_OFF}
+            module.setup(pin, module.IN, pull_up_down=pulls[pull])
+            self._inputs.add(pin)
+
+    def watch(self, pin: int, callback: Callable[[], object], edge: Edge = "both") -> bool:
+        """Call `callback` at every edge of an input, on the library's thread; False when there is no edge detection.
+
+        An edge before, or just after, may be missed: `read` the level afterwards. The callback must be quick.
+        """
+        module = self._module
+        edges = {"both": module.BOTH, "rising": module.RISING, "falling": module.FALLING}
+        try:
+            module.add_event_detect(pin, edges[edge], callback=lambda channel: callback())
+        except RuntimeError:  # RPi.GPIO on kernels where sysfs numbers its chip from 512
+            self.read(pin)  # a chip that has gone is another matter
+            return False
+        except Exception as error:
+            raise DeviceError(f"GPIO{pin}: {error}") from error
+        self._watched.add(pin)
+        return True
+
+    def read(self, pin: int) -> bool:
+        """Whether `pin` is high; of an output, what it was set to."""
+        try:
+            return bool(self._module.input(pin))
+        except Exception as error:
+            raise DeviceError(f"GPIO{pin}: {error}") from error
+
+    def output(self, pin: int, high: bool) -> None:
+        """Make `pin` an output that begins `high` or low, without a glitch between."""
+        module = self._module
+        with self._in_words(f"GPIO{pin}"):
+            module.setup(pin, module.OUT, initial=module.HIGH if high else module.LOW)
+            self._outputs.add(pin)
+
+    def write(self, pin: int, high: bool) -> None:
+        with self._in_words(f"GPIO{pin}"):
+            self._module.output(pin, self._module.HIGH if high else self._module.LOW)
+
+    def dim(self, pin: int, duty: float, frequency: float = 200.0) -> None:
+        """Pulses of `frequency` hertz on an output, high for `duty` of the time, 0 to 1."""
+        with self._in_words(f"GPIO{pin}"):
+            if pin in self._dimmed:
+                self._dimmed[pin].ChangeDutyCycle(100.0 * duty)
+            else:
+                self._dimmed[pin] = self._module.PWM(pin, frequency)
+                self._dimmed[pin].start(100.0 * duty)
+
+    def close(self, lost: bool = False) -> None:
+        """Give up the pins: inputs are free again. Never raises; may be called twice.
+
+        Outputs go on as they are, for a relay is better off with a defined level than with none, unless the chip was
+        `lost`: then everything is given up, so that it can be opened anew.
+        """
+        module, self._module = self._module, None
+        if module is None:
+            return
+        for pin in self._watched:
+            with suppress(Exception):
+                module.remove_event_detect(pin)
+        for pulses in self._dimmed.values():
+            with suppress(Exception):
+                pulses.stop()
+        for pin in self._inputs | (self._outputs if lost else set()):
+            with suppress(Exception):
+                module.cleanup(pin)
+        self._inputs, self._outputs, self._watched, self._dimmed = set(), set(), set(), {}
+        with self._lock:
+            self._users[self.library] -= 1
+            if lost and not self._users[self.library]:
+                with suppress(Exception):
+                    module.cleanup()  # of everything: rpi-lgpio closes its chip only then
+
+    @staticmethod
+    @contextmanager
+    def _in_words(what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # lgpio has errors of its own kind
+            raise DeviceError(f"{what}: {str(error) or type(error).__name__}") from error
