@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +35,7 @@ __all__ = [
     "copy_tree",
     "find",
     "load",
+    "load_safe",
     "option_rows",
     "packaged",
     "schema",
@@ -190,6 +191,34 @@ def load(path: str | os.PathLike[str], variables: Mapping[str, str] | None = Non
     return configuration
 
 
+def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem]]:
+    """What safe mode runs, and what is wrong with the rest: always something that can be run.
+
+    It is the configuration at `path` with no other connections than those whose modules the packaged one loads
+    (NetFIX), and without anything else that brings in code from outside. Where its database cannot be used, or it has
+    no such connection, the packaged one's takes its place.
+    """
+    default = load(packaged() / NAME)
+    reader = Reader(os.fspath(path), {"PACKAGE": str(packaged())})
+    own = None
+    try:
+        own = _read(reader, frozenset(c.module for c in default.connections))
+        problems = reader.sorted_problems()
+    except Exception as error:  # whatever it was, safe mode is where one hears of it
+        problems = [Problem(os.fspath(path), 0, 0, f"{type(error).__name__}: {error}")]
+    own = own or replace(default, file=Path(path), connections=())
+    basis = default if problems else own
+    safe = replace(
+        own,
+        connections=own.connections or default.connections,
+        definitions=basis.definitions,
+        initial=basis.initial,
+        logging=default.logging,
+        auto_start=True,
+    )
+    return safe, problems
+
+
 def check(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> list[Problem]:
     """Everything that is wrong with a configuration; empty when it can be used."""
     try:
@@ -202,7 +231,8 @@ def check(path: str | os.PathLike[str], variables: Mapping[str, str] | None = No
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _read(reader: Reader) -> Configuration | None:
+def _read(reader: Reader, only: Collection[str] | None = None) -> Configuration | None:
+    """`only`: the modules that safe mode trusts; None trusts all."""
     content, at = reader.read(reader.main)
     if not isinstance(content, dict):
         if not at.partial:
@@ -212,6 +242,8 @@ def _read(reader: Reader) -> Configuration | None:
     main = {k: v for k, v in content.items() if v is not None}  # an empty section says nothing
     if "connections" in content and connections is None:
         main["connections"] = {}
+    if only is not None:
+        main = {k: v for k, v in main.items() if k not in ("plugin path", "logging")}
     reader.problems += options.problems(main, Main, at)
 
     defaults = _Defaults(reader)
@@ -228,7 +260,9 @@ def _read(reader: Reader) -> Configuration | None:
     unloaded: dict[str, str] = {}
     claimed: dict[str, tuple[str, Positions]] = {}
     for name, value in connections.items() if isinstance(connections, dict) else ():
-        if isinstance(name, str) and isinstance(value, dict):
+        if only is not None and isinstance(value, dict) and value.get("module") not in only:
+            unloaded[str(name)] = "safe mode"
+        elif isinstance(name, str) and isinstance(value, dict):
             entry = at["connections"].entry(name)
             connection = _read_connection(
                 reader, name, value, entry, unloaded, claimed, database if items.complete else None

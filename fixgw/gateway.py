@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -367,7 +367,9 @@ class Gateway:
 
     `run_forever` starts everything, supervises until asked to stop, stops everything, and returns the exit code.
     `reload`, if given, is called on SIGHUP to load the configuration anew; it raises `ConfigurationError` when that
-    has problems, and then nothing changes. `request_stop` and `request_reload` may be called from any thread.
+    has problems, and then nothing changes. `notice` is something that whoever asks how the gateway is doing has to know
+    first: that this is safe mode, and why; `problems` are those of the configuration that it does not fly.
+    `request_stop` and `request_reload` may be called from any thread.
     """
 
     def __init__(
@@ -376,11 +378,14 @@ class Gateway:
         reload: Callable[[], Configuration] | None = None,
         clock: Clock = time.monotonic,
         notifier: Notifier | None = None,
+        notice: str = "",
+        problems: Iterable[str] = (),
     ) -> None:
+        self.notice = notice
         self.configuration = self._at_start = configuration
         self.database = configuration.make_database(clock)
         self.runners: dict[str, Runner] = {}
-        self.problems: list[str] = []  # of the last configuration that was refused
+        self.problems = list(problems)  # of the last configuration that was refused
         self.reloads = 0
         self.exit_code = EXIT_OK
         self._reload = reload
@@ -625,14 +630,14 @@ class Gateway:
             text += "; " + "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
         if self.problems:
             text += f"; configuration: {counted(len(self.problems), 'problem')}"
-        return text
+        return f"{self.notice}; {text}" if self.notice else text
 
     def get_status(self) -> dict[str, Any]:
         """The status tree: health first, then every connection in the configuration's order."""
         troubles = self.troubles()
         runners = list(self.runners.values())
         running = [r for r in runners if r.state is State.RUNNING]
-        health = "ok" if not (troubles or self.problems) else "degraded" if running else "failed"
+        health = "ok" if not (troubles or self.problems or self.notice) else "degraded" if running else "failed"
         return {
             "version": __version__,
             "health": health,

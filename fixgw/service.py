@@ -17,6 +17,14 @@ EXIT_CONFIG = 1  #: the configuration has problems; nothing was started
 EXIT_USAGE = 2  #: the command line was wrong
 EXIT_HUNG = 3  #: a plugin could not stop; left by a hard exit
 EXIT_FAILURE = 4  #: a connection with ``on_failure: stop`` failed
+EXIT_DEFECT = 5  #: something that should never happen; the log has it
+MEANINGS = {
+    EXIT_CONFIG: "the configuration has problems, and `fixgw check` says which",
+    EXIT_USAGE: "the command line was wrong",
+    EXIT_HUNG: "a plugin could not be stopped",
+    EXIT_FAILURE: "a connection with `on_failure: stop` failed",
+    EXIT_DEFECT: "a defect, and the log has it",
+}
 
 
 class Notifier:
@@ -70,6 +78,34 @@ class Notifier:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
+
+
+def why_safe(environ: Mapping[str, str] = os.environ) -> str:
+    """Why this is safe mode, in words, from what systemd tells a unit that it starts by ``OnFailure=``."""
+    unit, result = environ.get("MONITOR_UNIT", ""), environ.get("MONITOR_SERVICE_RESULT", "")
+    if not unit:
+        return "safe mode: asked for"
+    status = environ.get("MONITOR_EXIT_STATUS", "")
+    last = f"exit code {status}" if environ.get("MONITOR_EXIT_CODE") == "exited" else f"signal {status}"
+    meaning = MEANINGS.get(int(status), "") if status.isdecimal() else ""
+    if result == "start-limit-hit":
+        reason = f"{unit} failed again and again" + (f", last with {last}" if status not in ("", "0") else "")
+    else:
+        reason = f"{unit} failed" + (f" with {last}" if status else "") + f" ({result})"
+    return f"safe mode: {reason}" + (f": {meaning}" if meaning else "")
+
+
+def lock_memory() -> None:
+    """Keep every page of this process in memory, those to come too, once they are in use (mlockall(2)).
+
+    Raises OSError when the limit does not permit it.
+    """
+    import ctypes
+
+    current, future, on_fault = 1, 2, 4
+    if ctypes.CDLL(None, use_errno=True).mlockall(current | future | on_fault):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def leave(code: int) -> None:

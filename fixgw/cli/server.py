@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fixgw")
 
+LOCK_MEMORY = "FIXGW_LOCK_MEMORY"  # `yes` in the environment keeps the gateway's memory from being paged out
+
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
@@ -28,11 +30,13 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         run,
         "It runs until Ctrl-C or SIGTERM; SIGHUP makes it read its configuration again and restart only the\n"
         "connections whose options changed. It refuses to start with a configuration that has problems.\n\n"
+        "With --safe it serves NetFIX and its status, and nothing else, whatever the configuration is like.\n\n"
         "exit codes: 0 stopped as asked, 1 problems in the configuration, 2 wrong usage, 3 a plugin could not\n"
-        "be stopped, 4 a connection with `on_failure: stop` failed",
+        "be stopped, 4 a connection with `on_failure: stop` failed, 5 a defect, which the log shows",
         "  fixgw run --verbose\n  fixgw run --config-file ~/bench/default.yaml --debug",
     )
     add_run_options(parser)
+    parser.add_argument("--safe", action="store_true", help="safe mode: only NetFIX and status, no device")
 
     parser = add_command(
         subparsers,
@@ -76,10 +80,16 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fixgw import configuration
+    from fixgw.service import EXIT_DEFECT, leave, lock_memory, why_safe
 
+    notice, problems = "", list[Problem]()
     try:
         path = configuration.find(args.config_file)
-        loaded = configuration.load(path)
+        if args.safe:
+            loaded, problems = configuration.load_safe(path)
+            notice = why_safe()
+        else:
+            loaded = configuration.load(path)
         set_up_logging(loaded.logging, args)
     except ConfigurationError as error:
         return report(error)
@@ -87,11 +97,27 @@ def run(args: argparse.Namespace) -> int:
         log.warning("%s says `auto start: no`, and this is a service: not starting", path)
         return EXIT_DONE
     log.info("configuration %s", path)
+    if notice:
+        log.critical("%s", notice)
+        for problem in problems:
+            log.error("%s", problem)
+    if os.environ.get(LOCK_MEMORY, "") not in ("", "no", "0"):
+        try:
+            lock_memory()
+        except OSError as error:
+            log.warning("the memory is not locked, LimitMEMLOCK= may be too low: %s", error)
 
     from fixgw.gateway import Gateway
-    from fixgw.service import leave
 
-    leave(Gateway(loaded, reload=lambda: configuration.load(path)).run_forever())
+    def reload() -> Configuration:
+        return configuration.load_safe(path)[0] if args.safe else configuration.load(path)
+
+    try:
+        code = Gateway(loaded, reload=reload, notice=notice, problems=map(str, problems)).run_forever()
+    except Exception:  # not the exit code of a configuration with problems: another start may help
+        log.critical("a defect of the gateway", exc_info=True)
+        code = EXIT_DEFECT
+    leave(code)
     raise AssertionError("leave() returned")
 
 
