@@ -450,7 +450,7 @@ class Item:
                     break
                 told = self.aux[name]
             else:
-                self._database._complain(f"{self.key}.{name}", f"{self.key}.{name}: {FEEDBACK}")
+                self._database._complain(f"{self.key}.{name}", f"{self.key}.{name}: {FEEDBACK}", self.key)
         finally:
             self._telling.discard(teller)
         return self.aux[name]
@@ -695,7 +695,7 @@ class Item:
         # The subscribers are slower than the writers, or write the item themselves.
         self._delivering = False
         if self._left_by == get_ident():
-            self._database._complain(self.key, f"{self.key}: {FEEDBACK}")
+            self._database._complain(self.key, f"{self.key}: {FEEDBACK}", self.key)
         else:
             self._database._redeliver(self)
 
@@ -987,7 +987,7 @@ class Database:
             s.close()
             log.error("callback %s on %s dropped after %d errors in a row", name, s.key, s.errors)
             return
-        self._complain(f"callback {name}", f"callback {name} on {item.key} failed", error)
+        self._complain(f"callback {name}", f"callback {name} on {item.key} failed", item.key, error)
         if s._call is s.callback and s._call_aux is s.on_aux:
             s._call = s._watched if s.callback else None
             s._call_aux = s._watched_aux if s.on_aux else None
@@ -995,14 +995,14 @@ class Database:
                 for covered in self._covered_by(s):
                     covered._set_subscriptions(covered._subscriptions)
 
-    def _complain(self, about: str, message: str, error: BaseException | None = None) -> None:
+    def _complain(self, about: str, message: str, key: str, error: BaseException | None = None) -> None:
         """Log at most once per `LOG_INTERVAL` and subject."""
         now = self.clock()
         if now - self._complaints.get(about, NEVER) >= LOG_INTERVAL:
             if len(self._complaints) > 1000:
                 self._complaints.clear()
             self._complaints[about] = now
-            log.warning("%s", message, exc_info=error)
+            log.warning("%s", message, exc_info=error, extra={"FIXGW_KEY": key})
 
     # -- ageing --------------------------------------------------------------------------------------------------------
 
@@ -1032,7 +1032,7 @@ class Database:
             try:
                 again = item._expire(now)
             except Exception as error:  # a defect: no item may be forgotten for it
-                self._complain(f"ageing {item.key}", f"ageing of {item.key} failed", error)
+                self._complain(f"ageing {item.key}", f"ageing of {item.key} failed", item.key, error)
                 again = now + 0.1
             if again is not None:
                 heappush(due, (again, next(self._order), item))

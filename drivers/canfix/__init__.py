@@ -18,7 +18,7 @@ from fixgw.drivers.can_link import BusOptions, CanPlugin, Tap
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.inputs import Inputs
-from fixgw.drivers.canfix.node import RATE_PAUSE, Command, Identity, Node, State, load_state, save_state
+from fixgw.drivers.canfix.node import RATE_PAUSE, Command, Identity, Node, State, load_state, save_state, sender
 from fixgw.drivers.canfix.outputs import Outputs
 from fixgw.drivers.canfix.table import Table, load
 from fixgw.errors import ConfigurationError, PluginFail, Problem
@@ -204,7 +204,7 @@ class Plugin(CanPlugin):
                 take(outcome.value, outcome.code, node)
                 used += 1
             except ValueError as error:
-                self._misfit(error)
+                self._misfit(error, node)
         self.counts["used"] += used
 
     def _other(self, outcome: cf.Outcome) -> None:
@@ -215,16 +215,19 @@ class Plugin(CanPlugin):
             elif isinstance(outcome, cf.ParameterSet) and outcome.source != self.node.id:
                 self.inputs.set(outcome)
         except ValueError as error:
-            self._misfit(error)
+            self._misfit(error, sender(outcome))
         for answer in self.node.receive(outcome):
             self._send(answer)
         if self.node.report_due or self.node.changed or self.node.new_bitrate:
             self._wake.set()
 
-    def _misfit(self, error: ValueError) -> None:
-        """A value that the database does not take."""
+    def _misfit(self, error: ValueError, node: int) -> None:
+        """A value from `node` that the database does not take."""
         self.counts["misfits"] += 1
-        self._complain("%s", error)
+        now = self.clock()
+        if now - self._complained >= LOG_INTERVAL:
+            self._complained = now
+            self.log.warning("node %d: %s", node, error, extra={"FIXGW_NODE": node})
 
     def _send(self, frame: cf.Frame) -> bool:
         return not self._silent and self.bus.send(frame.arbitration_id, frame.data)
@@ -258,7 +261,7 @@ class Plugin(CanPlugin):
     def _change_bit_rate(self, destination: int, bitrate: int) -> None:
         """Close the bus and open it at another rate; back at the old one when others hold it."""
         before = self.node.bitrate
-        self.log.warning("node %d asks for %d bit/s: changing", destination, bitrate)
+        self.log.warning("node %d asks for %d bit/s: changing", destination, bitrate, extra={"FIXGW_NODE": destination})
         self._silent = True
         error = False
         try:
@@ -301,10 +304,3 @@ class Plugin(CanPlugin):
     def _save_state(self) -> None:
         self.node.changed = False
         self.keeper.keep(save_state(self.node.state))
-
-    def _complain(self, message: str, *details: object) -> None:
-        """Log a warning, at most one in `LOG_INTERVAL` seconds."""
-        now = self.clock()
-        if now - self._complained >= LOG_INTERVAL:
-            self._complained = now
-            self.log.warning(message, *details)

@@ -18,7 +18,7 @@ import msgspec
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.table import CURRENT, Field
 
-__all__ = ["Command", "Identity", "Node", "Seen", "State", "load_state", "save_state"]
+__all__ = ["Command", "Identity", "Node", "Seen", "State", "load_state", "save_state", "sender"]
 
 #: What other nodes may be allowed to tell this one.
 Command = Literal["disable", "report", "node-id", "bit-rate", "configuration"]
@@ -212,7 +212,7 @@ class Node:
 
     def receive(self, message: cf.Outcome) -> list[cf.Frame]:
         """Take any message but a parameter's value; returns the frames to send for it."""
-        node = _sender(message)
+        node = sender(message)
         if not node:
             return []
         with self._lock:
@@ -423,7 +423,7 @@ class Node:
         return self._answer(request)
 
 
-def _sender(message: cf.Outcome) -> int:
+def sender(message: cf.Outcome) -> int:
     """Who sent it; 0 when that cannot be told."""
     if isinstance(message, cf.NodeSpecific):
         return message.source

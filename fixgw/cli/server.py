@@ -139,6 +139,8 @@ def set_up_logging(configured: Mapping[str, Any] | None, args: argparse.Namespac
 
     Raises `ConfigurationError` when that cannot be done.
     """
+    from fixgw import journal
+
     where = args.log_config or "logging"
     if args.log_config:
         import yaml
@@ -169,6 +171,7 @@ def set_up_logging(configured: Mapping[str, Any] | None, args: argparse.Namespac
             logger.setLevel(level)
             for handler in logger.handlers:
                 handler.setLevel(min(handler.level, level))
+    journal.set_up()
 
 
 def _problem(where: str, message: str) -> ConfigurationError:

@@ -1,0 +1,199 @@
+"""Logging as a service: fields for the systemd journal, and a bound on what one place in the code can say.
+
+`set_up` is called once logging has been configured. Where a handler writes to stderr, and stderr is the journal's,
+records go to the journal in its own protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/), with fields to look for:
+
+    journalctl -u fixgw FIXGW_CONNECTION=canfix
+    journalctl -u fixgw FIXGW_KEY=IAS -o verbose
+
+`FIXGW_CONNECTION` is the connection, from the name of its logger; `FIXGW_KEY` the key that an error among the arguments
+is about. Any attribute of a record named so becomes a field: ``log.warning("...", extra={"FIXGW_NODE": 12})``.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+
+from fixgw.database import LOG_INTERVAL
+
+__all__ = ["JournalHandler", "Limit", "set_up"]
+
+SOCKET = "/run/systemd/journal/socket"
+PLUGINS = "fixgw.plugins."
+#: Records that one line of code may write for one logger in `LOG_INTERVAL` seconds.
+MOST = 100
+PLACES = 1000  # that are counted at a time
+LONGEST = 1 << 20  # characters of a field
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+
+
+def set_up(environ: Mapping[str, str] = os.environ, address: str = SOCKET) -> None:
+    """Bound every handler that there is, and let those that write to a stderr of the journal write to it properly."""
+    native = _is_stderr(environ.get("JOURNAL_STREAM", ""))
+    loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    for logger in (logging.root, *loggers):
+        for handler in list(logger.handlers):
+            if native and type(handler) is logging.StreamHandler and handler.stream is sys.stderr:
+                logger.removeHandler(handler)
+                better = JournalHandler(address)
+                better.setLevel(handler.level)
+                better.filters = handler.filters
+                logger.addHandler(better)
+                handler = better
+            if not any(isinstance(f, Limit) for f in handler.filters):
+                handler.addFilter(Limit())
+
+
+def _is_stderr(stream: str) -> bool:
+    """Whether ``device:inode``, what systemd says that the journal reads, is our stderr; it may be a parent's."""
+    try:
+        about = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return stream == f"{about.st_dev}:{about.st_ino}"
+
+
+class JournalHandler(logging.Handler):
+    """Sends records to journald's socket at `address`. Any thread; never waits, never raises.
+
+    While nobody listens there, lines go to stderr, marked with their priority as sd-daemon(3) has it. What journald
+    is too busy to take is dropped and counted, and the count is told with the next record.
+    """
+
+    def __init__(self, address: str = SOCKET) -> None:
+        super().__init__()
+        self.dropped = 0
+        self._address = address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+            if self.dropped:
+                text += f" ({self.dropped} lines before this one were lost: the journal did not take them)"
+            try:
+                self._send(b"".join(_field(name, value) for name, value in fields(record, text)))
+                self.dropped = 0
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM):
+                    self.dropped += 1
+                else:
+                    self._say(record, text)
+        except Exception:
+            self.handleError(record)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.sendto(data, self._address)
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            file = os.memfd_create("fixgw-log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            try:
+                with open(file, "wb", closefd=False) as stream:
+                    stream.write(data)
+                fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)  # else journald does not take it
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))
+                self._socket.sendmsg([], [rights], 0, self._address)
+            finally:
+                os.close(file)
+
+    def _say(self, record: logging.LogRecord, text: str) -> None:
+        mark = f"<{priority(record.levelno)}>"
+        with suppress(OSError, ValueError, AttributeError):  # no stderr either
+            sys.stderr.write("".join(f"{mark}{line}\n" for line in text.splitlines() or [""]))
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        self._socket.close()
+        super().close()
+
+
+def priority(level: int) -> int:
+    """The syslog priority of a level of Python's."""
+    for bound, number in ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6)):
+        if level >= bound:
+            return number
+    return 7
+
+
+def fields(record: logging.LogRecord, message: str) -> Iterator[tuple[str, str]]:
+    """The journal's fields of a record, whose text is `message`."""
+    yield "MESSAGE", message
+    yield "PRIORITY", str(priority(record.levelno))
+    yield "SYSLOG_IDENTIFIER", "fixgw"
+    yield "LOGGER", record.name
+    yield "THREAD_NAME", str(record.threadName)
+    yield "CODE_FILE", record.pathname
+    yield "CODE_LINE", str(record.lineno)
+    yield "CODE_FUNC", record.funcName or ""
+    own = {name: str(value) for name, value in record.__dict__.items() if name.startswith("FIXGW_")}
+    if record.name.startswith(PLUGINS):
+        own.setdefault("FIXGW_CONNECTION", record.name.removeprefix(PLUGINS))
+    for argument in record.args if isinstance(record.args, tuple) else ():
+        if isinstance(argument, Exception) and isinstance(key := getattr(argument, "key", None), str):
+            own.setdefault("FIXGW_KEY", key)
+    yield from own.items()
+
+
+def _field(name: str, value: str) -> bytes:
+    data = value[:LONGEST].encode("utf-8", "backslashreplace")
+    if b"\n" not in data:
+        return b"%s=%s\n" % (name.encode(), data)
+    return b"%s\n%s%s\n" % (name.encode(), len(data).to_bytes(8, "little"), data)
+
+
+class Limit(logging.Filter):
+    """The last resort against a flood: one line of code may write `most` records for one logger in `interval` seconds.
+
+    What is left out is counted, and the count told with the next record from there. Debugging is not limited. Any
+    thread.
+    """
+
+    def __init__(
+        self, most: int = MOST, interval: float = LOG_INTERVAL, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._most = most
+        self._interval = interval
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._places: dict[tuple[str, str, int], list[float]] = {}  # -> end of the interval, records so far
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.INFO:
+            return True
+        place = record.name, record.pathname, record.lineno
+        now = self._clock()
+        with self._lock:
+            state = self._places.get(place)
+            if state is None:
+                if len(self._places) >= PLACES:
+                    self._places.clear()
+                state = self._places[place] = [now + self._interval, 0]
+            left_out = 0
+            if now >= state[0]:
+                left_out = max(0, int(state[1]) - self._most)
+                state[:] = now + self._interval, 0
+            state[1] += 1
+            if state[1] > self._most:
+                return False
+        if left_out and not hasattr(record, "left_out"):  # another handler has said so
+            record.left_out = left_out
+            record.msg = f"{record.getMessage()} ({left_out} more from there were left out)"
+            record.args = None
+        return True

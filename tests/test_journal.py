@@ -1,0 +1,247 @@
+"""The journal: records arrive with their fields on a real socket, and nothing that one place says is without end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fixgw import journal
+from fixgw.errors import BadValue
+from fixgw.journal import JournalHandler, Limit
+from tests.conftest import Clock
+
+
+class Journald:
+    """journald's end: takes datagrams, or sealed files that come with empty ones."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.socket.settimeout(10.0)
+        self.files = 0
+
+    def next(self) -> dict[str, str]:
+        data, descriptors, _, _ = socket.recv_fds(self.socket, 1 << 22, 1)
+        if not data:
+            with open(descriptors[0], "rb") as file:
+                file.seek(0)
+                data = file.read()
+            self.files += 1
+        return self.parse(data)
+
+    def parse(self, data: bytes) -> dict[str, str]:
+        found = {}
+        while data:
+            line, _, data = data.partition(b"\n")
+            name, equals, value = line.partition(b"=")
+            if not equals:
+                size = int.from_bytes(data[:8], "little")
+                value, end, data = data[8 : 8 + size], data[8 + size : 9 + size], data[9 + size :]
+                assert end == b"\n"
+            found[name.decode()] = value.decode()
+        return found
+
+    def close(self) -> None:
+        self.socket.close()
+        os.unlink(self.path)
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[Journald]:
+    journald = Journald(tmp_path / "socket")
+    yield journald
+    journald.socket.close()
+
+
+@pytest.fixture
+def handler(journald: Journald) -> Iterator[JournalHandler]:
+    handler = JournalHandler(journald.path)
+    yield handler
+    handler.close()
+
+
+@pytest.fixture
+def log(handler: JournalHandler) -> Iterator[logging.Logger]:
+    log = logging.getLogger("fixgw.plugins.can two")
+    log.addHandler(handler)
+    yield log
+    log.removeHandler(handler)
+
+
+def test_a_record_has_fields_for_connection_key_and_node(journald: Journald, log: logging.Logger) -> None:
+    log.warning("node %d: %s", 12, BadValue("IAS", "not a number"), extra={"FIXGW_NODE": 12})
+    found = journald.next()
+    assert found["MESSAGE"] == "fixgw.plugins.can two: node 12: IAS: not a number"
+    assert found["FIXGW_CONNECTION"] == "can two"
+    assert (found["FIXGW_KEY"], found["FIXGW_NODE"]) == ("IAS", "12")
+    assert (found["PRIORITY"], found["SYSLOG_IDENTIFIER"]) == ("4", "fixgw")
+    assert found["CODE_FUNC"] == "test_a_record_has_fields_for_connection_key_and_node"
+    assert found["CODE_FILE"] == __file__
+    assert int(found["CODE_LINE"]) > 0
+
+
+def test_of_the_gateway_itself_there_is_no_connection(journald: Journald, handler: JournalHandler) -> None:
+    handler.handle(logging.LogRecord("fixgw.gateway", logging.ERROR, "x.py", 1, "no", None, None))
+    found = journald.next()
+    assert found["PRIORITY"] == "3"
+    assert "FIXGW_CONNECTION" not in found
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "MESSAGE=x\nPRIORITY=0", "\n", "ä \udc80", "=", ""])
+def test_whatever_the_text_it_stays_one_field(journald: Journald, log: logging.Logger, text: str) -> None:
+    log.error("%s", text)
+    found = journald.next()
+    assert found["MESSAGE"].startswith("fixgw.plugins.can two: ")
+    assert found["MESSAGE"].endswith(text.encode("utf-8", "backslashreplace").decode())
+    assert found["PRIORITY"] == "3"
+
+
+def test_a_traceback_is_part_of_the_message(journald: Journald, log: logging.Logger) -> None:
+    try:
+        raise RuntimeError("a defect")
+    except RuntimeError:
+        log.exception("oh")
+    lines = journald.next()["MESSAGE"].splitlines()
+    assert lines[0].endswith("oh")
+    assert lines[-1] == "RuntimeError: a defect"
+
+
+def test_what_is_too_long_for_a_datagram_comes_in_a_file(
+    journald: Journald, handler: JournalHandler, log: logging.Logger
+) -> None:
+    handler._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 50_000)
+    log.warning("%s", "x" * 200_000)
+    log.warning("%s", "x" * 3_000_000)
+    assert journald.next()["MESSAGE"].count("x") == 200_000
+    assert len(journald.next()["MESSAGE"]) == journal.LONGEST
+    assert journald.files == 2
+
+
+def test_without_journald_lines_go_to_stderr_and_back_when_it_returns(
+    journald: Journald, log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journald.close()
+    log.error("one\ntwo")
+    log.info("not at this level")
+    assert capsys.readouterr().err == "<3>fixgw.plugins.can two: one\n<3>two\n"
+    again = Journald(Path(journald.path))
+    log.error("three")
+    assert again.next()["MESSAGE"].endswith("three")
+    again.close()
+
+
+def test_a_journald_that_does_not_read_holds_up_nobody(journald: Journald, log: logging.Logger) -> None:
+    begin = time.monotonic()
+    for n in range(5000):
+        log.warning("line %d", n)
+    assert time.monotonic() - begin < 10.0
+    dropped = log.handlers[0].dropped  # type: ignore[attr-defined]
+    assert dropped > 0
+    for _ in range(5000 - dropped):
+        journald.next()
+    log.warning("reading again")
+    assert journald.next()["MESSAGE"].endswith(
+        f"reading again ({dropped} lines before this one were lost: the journal did not take them)"
+    )
+
+
+# -- which handlers ----------------------------------------------------------------------------------------------------
+
+
+SERVICE = """
+import logging, os, sys
+from fixgw import journal
+logging.basicConfig(level="INFO")
+log = logging.getLogger("fixgw.plugins.gps")
+file = logging.FileHandler(sys.argv[1])
+log.addHandler(file)
+about = os.fstat(2)
+journal.set_up({"JOURNAL_STREAM": sys.argv[2].format(about.st_dev, about.st_ino)}, sys.argv[3])
+log.info("hello")
+"""
+
+
+def serve(tmp_path: Path, stream: str, address: str) -> str:
+    """What a process, whose stderr is named so as the journal's, writes there."""
+    done = subprocess.run(
+        [sys.executable, "-c", SERVICE, tmp_path / "log", stream, address], capture_output=True, text=True, check=True
+    )
+    assert (tmp_path / "log").read_text() == "hello\n"  # what else is configured stays as it is
+    return done.stderr
+
+
+def test_a_service_whose_stderr_is_the_journals_writes_to_the_journal(tmp_path: Path, journald: Journald) -> None:
+    assert serve(tmp_path, "{}:{}", journald.path) == ""
+    found = journald.next()
+    assert (found["FIXGW_CONNECTION"], found["PRIORITY"]) == ("gps", "6")
+
+
+@pytest.mark.parametrize("stream", ["", "1:1", "nonsense"])
+def test_any_other_stderr_gets_its_lines(tmp_path: Path, journald: Journald, stream: str) -> None:
+    assert serve(tmp_path, stream, journald.path) == "INFO:fixgw.plugins.gps:hello\n"
+
+
+# -- the last resort ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(clock: Clock) -> Iterator[tuple[logging.Logger, list[str]]]:
+    lines: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    log = logging.getLogger("fixgw.limited")
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    handlers = [Handler(), Handler()]
+    for handler in handlers:
+        handler.addFilter(Limit(3, 10.0, clock))
+        log.addHandler(handler)
+    yield log, lines
+    for handler in handlers:
+        log.removeHandler(handler)
+    log.propagate = True
+
+
+def test_one_place_says_so_much_and_then_how_much_it_did_not(
+    limited: tuple[logging.Logger, list[str]], clock: Clock
+) -> None:
+    log, lines = limited
+
+    def say(n: int) -> None:
+        log.warning("line %d", n)
+
+    for n in range(100):
+        say(n)
+        clock.now += 0.01
+    log.warning("another place")
+    assert lines[::2] == lines[1::2] == ["line 0", "line 1", "line 2", "another place"]
+    clock.now += 10.0
+    say(100)
+    say(101)
+    assert lines[-4::2] == lines[-3::2] == ["line 100 (97 more from there were left out)", "line 101"]
+
+
+def test_debugging_is_not_limited(limited: tuple[logging.Logger, list[str]]) -> None:
+    log, lines = limited
+    for _ in range(100):
+        log.debug("x")
+    assert len(lines) == 200
+
+
+def test_the_limits_own_memory_is_bounded(clock: Clock) -> None:
+    limit = Limit(3, 10.0, clock)
+    for n in range(10 * journal.PLACES):
+        limit.filter(logging.LogRecord(f"name{n}", logging.INFO, "x.py", 1, "x", None, None))
+    assert len(limit._places) <= journal.PLACES
