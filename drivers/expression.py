@@ -1,0 +1,165 @@
+"""Conditions on keys as builders write them, such as ``OILP1 < 20 and TACH1 > 500``: parsed once, evaluated often.
+
+What may be used is a small part of Python's expressions: ``and or not``, comparisons, ``+ - * / %``, ``abs min max``,
+numbers, text in quotes, ``True False``, and references: ``KEY``, ``KEY.aux``, ``KEY.old``, ``KEY.bad``, ``KEY.fail``,
+``KEY.secfail``, ``KEY.annunciate``. Nothing else gets past the parser, so that an expression can do nothing but be true
+or false.
+
+What a reference stands for may be unknown (None): then so is what is made of it, except where the rest decides:
+``A or B`` is true when one of them is, ``A and B`` is false when one of them is (Kleene's three-valued logic).
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+MAX_LENGTH = 500  # characters
+MAX_DEPTH = 20
+
+FLAGS = ("annunciate", "old", "bad", "fail", "secfail")
+
+Value = float | int | bool | str
+#: What a reference stands for now; None: not known.
+Look = Callable[["Reference"], "Value | None"]
+Node = Callable[[Look], "Value | None"]
+
+
+class Reference(NamedTuple):
+    """``KEY`` (`attribute` empty), ``KEY.flag`` or ``KEY.aux``."""
+
+    key: str
+    attribute: str = ""
+
+    @property
+    def is_flag(self) -> bool:
+        return self.attribute in FLAGS
+
+    def __str__(self) -> str:
+        return f"{self.key}.{self.attribute}" if self.attribute else self.key
+
+
+class BadExpression(ValueError):
+    """An expression that cannot be understood; `column` counts from 1."""
+
+    def __init__(self, message: str, column: int = 1) -> None:
+        self.column = column
+        super().__init__(f"{message} (column {column})")
+
+
+class Expression:
+    """A parsed expression. Immutable; any thread. Raises `BadExpression`."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        #: Everything that it refers to, in the order of appearance.
+        self.references: tuple[Reference, ...] = ()
+        if len(text) > MAX_LENGTH:
+            raise BadExpression(f"too long: at most {MAX_LENGTH} characters")
+        try:
+            tree = ast.parse(text.strip(), mode="eval")
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            column = getattr(error, "offset", None) or 1
+            raise BadExpression("this is no expression", column) from None
+        self._evaluate = self._node(tree.body, 0)
+
+    def __call__(self, look: Look) -> Value | None:
+        """Its value, or None when it is not known. Never raises, unless `look` does."""
+        return self._evaluate(look)
+
+    def _node(self, node: ast.expr, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise BadExpression("too deeply nested", node.col_offset + 1)
+        below = depth + 1
+        match node:
+            case ast.Constant(value=value) if isinstance(value, (bool, int, float, str)):
+                return lambda look: value
+            case ast.Name(id="true" | "false" as word):
+                return lambda look: word == "true"
+            case ast.Name(id=key):
+                return self._refer(Reference(key))
+            case ast.Attribute(value=ast.Name(id=key), attr=attribute):
+                return self._refer(Reference(key, attribute))
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return _applied(operator.not_, [self._node(operand, below)])
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return _applied(_numeric(operator.neg), [self._node(operand, below)])
+            case ast.BoolOp(op=op, values=values):
+                return _logic(isinstance(op, ast.Or), [self._node(value, below) for value in values])
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
+                return _applied(_numeric(ARITHMETIC[type(op)]), [self._node(left, below), self._node(right, below)])
+            case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in COMPARISONS for op in ops):
+                operands = [self._node(each, below) for each in (left, *others)]
+                pairs = zip(ops, operands, operands[1:], strict=False)
+                return _logic(False, [_applied(COMPARISONS[type(op)], [a, b]) for op, a, b in pairs])
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
+                if len(arguments) < 1 + (name != "abs") or (name == "abs" and len(arguments) > 1):
+                    raise BadExpression(f"{name} has a wrong number of arguments", node.col_offset + 1)
+                return _applied(_numeric(FUNCTIONS[name]), [self._node(argument, below) for argument in arguments])
+        raise BadExpression("only and, or, not, comparisons, + - * / %, abs, min, max and keys", node.col_offset + 1)
+
+    def _refer(self, reference: Reference) -> Node:
+        if reference not in self.references:
+            self.references += (reference,)
+        return lambda look: look(reference)
+
+
+ARITHMETIC: dict[type[ast.operator], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Mod: operator.mod,
+}
+COMPARISONS: dict[type[ast.cmpop], Callable[..., Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+FUNCTIONS: dict[str, Callable[..., Any]] = {"abs": abs, "min": min, "max": max}
+
+
+def _numeric(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` on numbers only: text times a number could fill the memory."""
+
+    def of_numbers(*values: Value) -> Any:
+        if any(isinstance(value, str) for value in values):
+            raise TypeError
+        return function(*values)
+
+    return of_numbers
+
+
+def _applied(function: Callable[..., Any], operands: list[Node]) -> Node:
+    def value(look: Look) -> Value | None:
+        values = [operand(look) for operand in operands]
+        if None in values:
+            return None
+        try:
+            result: Value = function(*values)
+        except (TypeError, ArithmeticError):  # text compared with a number, a division by zero
+            return None
+        return result
+
+    return value
+
+
+def _logic(decides: bool, operands: list[Node]) -> Node:
+    """``or`` (True decides) or ``and`` (False decides)."""
+
+    def value(look: Look) -> bool | None:
+        unknown = False
+        for operand in operands:
+            each = operand(look)
+            if each is None:
+                unknown = True
+            elif bool(each) is decides:
+                return decides
+        return None if unknown else not decides
+
+    return value
