@@ -121,7 +121,7 @@ def test_what_is_too_long_for_a_datagram_comes_in_a_file(
     handler._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 50_000)
     log.warning("%s", "x" * 200_000)
     log.warning("%s", "x" * 3_000_000)
-    assert journald.next()["MESSAGE"].count("x") == 200_000
+    assert journald.next()["MESSAGE"].endswith(" " + "x" * 200_000)
     assert len(journald.next()["MESSAGE"]) == journal.LONGEST
     assert journald.files == 2
 
