@@ -9,19 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Protocol
+from typing import ClassVar
 
 from fixgw.hw_sim.aircraft import FT, KNOT, Aircraft, Value
+from fixgw.hw_sim.serial import Line, SerialInstrument
 
 SENTENCES = ("RMC", "VTG", "GGA", "GSA", "GSV", "GST", "ZDA")
-
-
-class Line(Protocol):
-    """What the receiver's transmit pin is connected to, for instance a `VirtualPort`."""
-
-    def write(self, data: bytes, /) -> object: ...
-
-    def close(self) -> None: ...
 
 
 def sentence(body: str, spoiled: bool = False) -> bytes:
@@ -75,55 +68,50 @@ def epoch(values: dict[str, Value], time: datetime, talker: str = "GP", fix: boo
     return [*bodies, f"{talker}GST,{clock},{gst}", f"{talker}ZDA,{clock},{time:%d,%m,%Y},00,00"]
 
 
-class Gps:
+class Gps(SerialInstrument):
     """The receiver: an instrument of the `World`, which calls `tick`.
 
     `rate` is in epochs a second (1 to 10), `baud` the line's speed (10 bits a byte), `sentences` those to send. Set
     `fix`, `spoiled` (wrong checksums) and `silent` at any time.
     """
 
+    NAME: ClassVar[str] = "NMEA 0183 GPS"
+
     def __init__(
         self,
         line: Line,
         rate: float = 1.0,
-        baud: int = 9600,
+        baud: int | None = None,
         talker: str = "GP",
         sentences: Collection[str] = SENTENCES,
     ) -> None:
-        self.line = line
+        super().__init__(line, baud)
         self.rate = rate
-        self.baud = baud
         self.talker = talker
         self.sentences = sentences
         self.fix = True
         self.spoiled = False
         self.silent = False
-        #: Epochs sent, and left out because the line was still busy.
-        self.epochs = 0
-        self.skipped = 0
-        self._pending = b""
         self._last_epoch: int | None = None
-        self._last_tick: float | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs sent; `skipped` are those left out because the line was still busy."""
+        return self.rounds
+
+    def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
+        bodies = epoch(aircraft.values(), aircraft.time, self.talker, self.fix)
+        return [sentence(b, self.spoiled) for b in bodies if b[2:5] in self.sentences]
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
-        """Send what is due at `now`, in monotonic seconds."""
+        """Send what is due at `now`, in monotonic seconds: an epoch begins with the aircraft's second."""
         number = int(aircraft.time.timestamp() * self.rate)
+        frames: list[bytes] = []
         if number != self._last_epoch:
             self._last_epoch = number
-            if self._pending:
+            if self.busy:
                 self.skipped += 1
-            elif not self.silent:
-                bodies = epoch(aircraft.values(), aircraft.time, self.talker, self.fix)
-                self._pending = b"".join(sentence(b, self.spoiled) for b in bodies if b[2:5] in self.sentences)
-                self.epochs += 1
-                self._last_tick = now  # an idle line saves nothing up
-        if self._pending and self._last_tick is not None:
-            allowed = int((now - self._last_tick) * self.baud / 10)
-            if allowed:
-                self._last_tick += allowed * 10 / self.baud
-                self.line.write(self._pending[:allowed])
-                self._pending = self._pending[allowed:]
-
-    def close(self) -> None:
-        """Close the line."""
-        self.line.close()
+            elif self.power and not self.silent:
+                frames = self.frames(aircraft, now)
+                self.rounds += 1
+        self.transmit(frames, now)

@@ -69,10 +69,19 @@ class SerialInstrument:
             if self.power:
                 frames = self.frames(aircraft, now)
                 self.rounds += 1
-        self.send(self._wire.carry(frames, now), now)
+        self.transmit(frames, now)
 
-    def send(self, frames: list[bytes], now: float) -> None:
-        """Put `frames` on the line behind what waits there, and send as much as the line can carry by `now`."""
+    @property
+    def busy(self) -> bool:
+        """Whether the line still carries what was sent before."""
+        return bool(self._pending)
+
+    def transmit(self, frames: list[bytes], now: float) -> None:
+        """Put `frames`, with what their wire makes of them, behind what waits, and send what the line carries by `now`.
+
+        To be called often, with no frames too.
+        """
+        frames = self._wire.carry(frames, now)
         per_second = self.baud / 10
         if not self._pending:
             self._sent_until = now - 0.5 / per_second  # an idle line saves nothing up

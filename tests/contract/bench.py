@@ -1,0 +1,289 @@
+"""A driver on a bench: the real plugin, its virtual device, and a database whose clock the test winds on.
+
+Time is the bench's: a step moves the clock on, lets the device send what is then due, and waits until the driver has
+taken all of it. Minutes of flight take milliseconds, and nothing depends on how fast the machine is. The aircraft
+hovers: its instruments must say the same all the time, and whatever else a driver writes is wrong.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from fixgw import configuration, database, loader
+from fixgw.database import Reading, Value
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.faults import Fault
+from fixgw.hw_sim.pty import VirtualPort
+from fixgw.plugin import PluginBase
+from tests.conftest import Clock
+
+STEP = 0.05  # s of the bench's time
+PATIENCE = 20.0  # s of real time that nothing needs unless it is broken
+
+
+def until(condition: Callable[[], object], what: str = "it did not happen") -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.001)
+
+
+class Hovering(Aircraft):
+    """An aircraft that stays where it is, in flight; only its time goes on."""
+
+    def step(self, dt: float) -> None:
+        self.time += timedelta(seconds=dt)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A driver, as registered.
+
+    `keys` must be good in flight, and tell the aircraft's value `within` so much (else a hundredth of it). `checksum`:
+    whether the protocol can tell a frame with wrong bytes.
+    """
+
+    driver: str
+    bench: type[Bench]
+    keys: tuple[str, ...]
+    device: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    within: Mapping[str, float] = field(default_factory=dict)
+    truth: Mapping[str, Value] = field(default_factory=dict)
+    checksum: bool = True
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.driver
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What the suite can do to it: see `Bench.CAN`."""
+        return self.bench.CAN if self.checksum else self.bench.CAN - {"flip"}
+
+
+class Bench:
+    """One driver, one device. To derive from: `begin`, `take`, and what can be done to the device."""
+
+    #: What the suite may do: the names of the tests' markers.
+    CAN: ClassVar[frozenset[str]] = frozenset()
+    device: Any
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.clock = Clock()
+        self.aircraft = Hovering(datetime(2025, 7, 21, 15, 0, tzinfo=UTC), turbulence=0.0)
+        self.db = configuration.load(configuration.packaged() / configuration.NAME).make_database(clock=self.clock)
+        self.plugin_class = loader.load_plugin(f"fixgw.drivers.{subject.driver}")
+        #: Everything good that anybody has written, by key.
+        self.seen: dict[str, set[Value]] = {}
+        self.db.subscribe("*", self._note)
+        self._before = database.current()
+        database.bind(self.db)
+        self.plugin: Any = None
+
+    # -- the device ----------------------------------------------------------------------------------------------------
+
+    def options(self) -> dict[str, Any]:
+        """Those that lead the driver to the device."""
+        raise NotImplementedError
+
+    def act(self) -> None:
+        """Let the device do what is due."""
+
+    def taken(self) -> bool:
+        """Whether the driver has taken everything that the device has sent."""
+        return True
+
+    def unplug(self) -> None:
+        raise NotImplementedError
+
+    def plug(self) -> None:
+        raise NotImplementedError
+
+    def exchange(self) -> None:
+        """Put another device in its place, which talks, but says nothing of use."""
+        raise NotImplementedError
+
+    def spoil(self, fault: Fault) -> None:
+        raise NotImplementedError
+
+    def heal(self, fault: Fault) -> None:
+        raise NotImplementedError
+
+    def silence(self) -> None:
+        raise NotImplementedError
+
+    def half_a_frame(self) -> None:
+        raise NotImplementedError
+
+    def hurry(self) -> None:
+        """From now on the device may send ten times as much as its line carries."""
+        raise NotImplementedError
+
+    def hammer(self) -> None:
+        """Send as much as fits, as fast as it goes: called again and again, on a thread of its own."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stop, and take everything away."""
+        with suppress(Exception):
+            self.stop()
+        database.bind(self._before)
+        self.db.stop()
+
+    # -- the driver ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> PluginBase:
+        """A new plugin, running."""
+        plugin = self.plugin_class("bench", {**self.options(), **self.subject.options})
+        plugin.source = "bench"
+        if hasattr(plugin, "clock"):
+            plugin.clock = self.clock
+        self.plugin = plugin
+        plugin.start()
+        return plugin
+
+    def stop(self) -> float:
+        """Seconds that it took."""
+        began = time.monotonic()
+        if self.plugin is not None:
+            plugin, self.plugin = self.plugin, None
+            plugin.shutdown()
+        return time.monotonic() - began
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        self.clock.now += STEP
+        self.aircraft.step(STEP)
+        self.act()
+        until(self.taken, "the driver does not take what its device sends")
+        self.db.age()
+
+    def fly(self, seconds: float) -> None:
+        for _ in range(round(seconds / STEP)):
+            self.step()
+
+    def fly_until(self, condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+        """Let the device work until `condition` holds, at most so many of the bench's seconds."""
+        for _ in range(round(seconds / STEP)):
+            if condition():
+                return
+            self.step()
+        assert condition(), f"{what}: {self.plugin.health()} {self.not_good()}"
+
+    def good(self) -> bool:
+        return not self.not_good() and not self.plugin.health()
+
+    def not_good(self) -> dict[str, tuple[str, Any]]:
+        """Which of the keys are not good, and why."""
+        readings = {key: self.db.read(key) for key in self.subject.keys}
+        return {key: (r.flag_text, r.reasons) for key, r in readings.items() if not r.good}
+
+    def becomes_good(self) -> None:
+        """Fly until the keys are good, and the driver complains about nothing."""
+        self.fly_until(self.good, "not all becomes good")
+
+    def truth(self) -> dict[str, Value]:
+        """What the aircraft's instruments should show."""
+        return {**self.aircraft.values(), **self.subject.truth}
+
+    def _note(self, key: str, reading: Reading) -> None:
+        if reading.good and reading.source == "bench":
+            self.seen.setdefault(key, set()).add(reading.value)
+
+    @contextmanager
+    def hammered(self) -> Iterator[None]:
+        """While the device sends as fast as it goes."""
+        over = threading.Event()
+
+        def hammer() -> None:
+            while not over.is_set():
+                self.hammer()
+
+        thread = threading.Thread(target=hammer, name="hammer")
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+class SerialBench(Bench):
+    """An instrument on a pseudo-terminal; the subject's device is a `SerialInstrument` class."""
+
+    CAN = frozenset({"late", "vanish", "exchange", "garbage", "flip", "flood", "silence", "baud", "counters"})
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.port = VirtualPort()
+        self.device = subject.device(self.port)
+        self._stranger = False
+        self._written = 0
+
+    def options(self) -> dict[str, Any]:
+        return {"port": self.port.path, "baud": self.device.BAUD}
+
+    def start(self) -> PluginBase:
+        plugin = super().start()
+        self._connected()
+        return plugin
+
+    def _connected(self) -> None:
+        """Wait for the driver to open the port, which empties its buffer."""
+        if self.port.plugged:
+            until(lambda: self.plugin.connected, "the driver does not open the port")
+            self._written = self.port.written - self.plugin.counts["bytes"]
+
+    def act(self) -> None:
+        if self._stranger:
+            self.port.write(b"Debian GNU/Linux 12 raspberrypi ttyUSB0\r\n\r\nraspberrypi login: \r\n")
+        else:
+            self.device.tick(self.aircraft, self.clock.now)
+
+    def taken(self) -> bool:
+        return bool(self.port.written - self._written <= self.plugin.counts["bytes"]) if self.plugin else True
+
+    def unplug(self) -> None:
+        self.port.unplug()
+        if self.plugin is not None:
+            until(lambda: not self.plugin.connected, "the driver does not notice that the device is gone")
+
+    def plug(self) -> None:
+        self.port.plug()
+        self._connected()
+
+    def exchange(self) -> None:
+        self._stranger = True
+
+    def spoil(self, fault: Fault) -> None:
+        self.device.begin(fault)
+
+    def heal(self, fault: Fault) -> None:
+        self.device.end(fault)
+
+    def silence(self) -> None:
+        self.device.power = False
+
+    def half_a_frame(self) -> None:
+        frame = b"".join(self.device.frames(self.aircraft, self.clock.now))
+        self.port.write(frame[: len(frame) // 2])
+        until(self.taken)
+
+    def hurry(self) -> None:
+        self.device.baud *= 10
+
+    def hammer(self) -> None:
+        self.port.write(b"".join(self.device.frames(self.aircraft, self.clock.now)))
+
+    def close(self) -> None:
+        super().close()
+        self.device.close()

@@ -1,0 +1,257 @@
+"""What every driver must do, whatever its device does. `tests/contract/subjects.py` says which drivers there are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import pytest
+
+from fixgw.hw_sim.faults import BaudMismatch, Drop, Duplicate, F, Fault, Flood, Garbage, Truncate, data_of, with_data
+from fixgw.plugin import Poller
+from tests.contract.bench import Bench, Subject, until
+from tests.contract.subjects import SUBJECTS
+
+
+def subjects(ability: str = "") -> pytest.MarkDecorator:
+    """The test runs for every driver whose bench is able to do `ability`."""
+    able = [s for s in SUBJECTS if not ability or ability in s.abilities]
+    assert able
+    return pytest.mark.parametrize("subject", able, ids=str)
+
+
+@pytest.fixture
+def bench(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    for name, seconds in (("reopen_delay", 0.01), ("reopen_delay_max", 0.05), ("poll_timeout", 0.05), ("gather", 0.0)):
+        for cls in Poller, *Poller.__subclasses__(), *(c for b in Poller.__subclasses__() for c in b.__subclasses__()):
+            if name in cls.__dict__:
+                monkeypatch.setattr(cls, name, seconds)
+    bench = subject.bench(subject)
+    yield bench
+    bench.close()
+
+
+@dataclass
+class FlipOne(Fault):
+    """One bit of every frame is wrong."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._random = Random(self.seed)
+
+    def spoil(self, frame: F) -> list[F]:
+        data = bytearray(data_of(frame))
+        data[self._random.randrange(len(data))] ^= 1 << self._random.randrange(8)
+        return [with_data(frame, bytes(data))]
+
+
+def nothing_wrong(bench: Bench, before: dict[str, set[Any]]) -> None:
+    """Whatever looked good is what the device says when all is well; what moves by itself (time, hours) aside."""
+    moving = {key for key, values in before.items() if len(values) > 1}
+    for key, values in bench.seen.items():
+        if key not in moving:
+            assert values <= before.get(key, set()), f"{key}: wrong, but looks good"
+
+
+def clean(bench: Bench) -> dict[str, set[Any]]:
+    """What the device says when all is well."""
+    bench.start()
+    bench.becomes_good()
+    bench.fly(3.0)
+    seen = {key: set(values) for key, values in bench.seen.items()}
+    bench.seen.clear()
+    return seen
+
+
+def counters_add_up(bench: Bench) -> None:
+    counts = dict(bench.plugin.counts)
+    refusals = {name: counts[name] for name in bench.plugin._protocol.REFUSALS}
+    assert counts["received"] == counts["used"] + counts["ignored"] + sum(refusals.values()), counts
+
+
+# -- life --------------------------------------------------------------------------------------------------------------
+
+
+@subjects()
+def test_it_starts_stops_and_starts_again(bench: Bench) -> None:
+    threads = set(threading.enumerate())
+    for _ in range(3):
+        plugin = bench.start()
+        assert plugin.is_running()
+        bench.becomes_good()
+        bench.stop()
+        assert not plugin.is_running()
+        until(lambda: set(threading.enumerate()) <= threads, "it leaves a thread behind")
+
+
+@subjects()
+def test_what_it_writes_is_true_good_and_its_own(bench: Bench) -> None:
+    bench.start()
+    bench.becomes_good()
+    truth = bench.truth()
+    for key in bench.subject.keys:
+        reading, item = bench.db.read(key), bench.db.item(key)
+        assert reading.source == "bench", key
+        expected = truth[key]
+        if isinstance(expected, float) and isinstance(reading.value, float):
+            within = bench.subject.within.get(key, abs(expected) / 100 + 1e-6)
+            assert abs(reading.value - expected) <= within, f"{key}: {reading.value} {item.units}, but {expected}"
+        elif key not in ("TIMEZ", "TIMEZS"):
+            assert reading.value == expected, key
+
+
+@subjects()
+def test_it_stops_within_a_second_when_nothing_happens(bench: Bench) -> None:
+    bench.start()
+    assert bench.stop() < 1.0
+
+
+@subjects()
+def test_it_stops_within_a_second_under_load(bench: Bench) -> None:
+    bench.start()
+    bench.becomes_good()
+    with bench.hammered():
+        assert bench.stop() < 1.0
+
+
+# -- the device comes and goes -----------------------------------------------------------------------------------------
+
+
+@subjects("late")
+def test_it_stops_within_a_second_while_it_looks_for_the_device(bench: Bench) -> None:
+    bench.unplug()
+    plugin = bench.start()
+    until(plugin.health, "it does not say that the device is missing")
+    assert bench.stop() < 1.0
+
+
+@subjects("late")
+def test_a_device_that_comes_late_is_taken(bench: Bench) -> None:
+    bench.unplug()
+    plugin = bench.start()
+    until(plugin.health, "it does not say that the device is missing")
+    assert plugin.is_running()
+    assert set(bench.not_good()) == set(bench.subject.keys)
+    bench.plug()
+    bench.becomes_good()
+
+
+@subjects("vanish")
+def test_a_device_that_vanishes_in_mid_frame_fails_its_keys_and_may_come_back(bench: Bench) -> None:
+    before = clean(bench)
+    bench.half_a_frame()
+    bench.unplug()
+    until(lambda: all(bench.db.read(key).fail for key in bench.subject.keys), "its last values still look good")
+    assert bench.plugin.health()
+    assert bench.plugin.is_running()
+    bench.plug()
+    bench.becomes_good()
+    nothing_wrong(bench, before)
+
+
+@subjects("exchange")
+def test_another_device_in_its_place_is_not_believed(bench: Bench) -> None:
+    bench.start()
+    bench.becomes_good()
+    bench.unplug()
+    bench.seen.clear()
+    bench.exchange()
+    bench.plug()
+    until(lambda: bench.plugin.connected)
+    bench.fly(5.0)
+    assert not bench.seen
+    assert set(bench.not_good()) == set(bench.subject.keys)
+    assert bench.plugin.health()
+
+
+# -- what comes is damaged ---------------------------------------------------------------------------------------------
+
+
+@subjects("garbage")
+def test_garbage_between_frames_hides_none_of_them(bench: Bench) -> None:
+    before = clean(bench)
+    bench.spoil(Garbage(most=7, seed=3))
+    bench.fly(5.0)
+    assert not bench.not_good()
+    nothing_wrong(bench, before)
+    counters_add_up(bench)
+
+
+@subjects("flip")
+def test_what_is_cut_off_is_not_made_up(bench: Bench) -> None:
+    before = clean(bench)
+    bench.spoil(Truncate(rate=0.5, seed=1))
+    bench.fly(10.0)
+    nothing_wrong(bench, before)
+    counters_add_up(bench)
+
+
+@subjects("flip")
+def test_a_wrong_bit_is_noticed(bench: Bench) -> None:
+    before = clean(bench)
+    fault = FlipOne()
+    bench.spoil(fault)
+    bench.fly(10.0)
+    nothing_wrong(bench, before)
+    assert sum(bench.plugin.counts[reason] for reason in bench.plugin._protocol.REFUSALS)
+    bench.heal(fault)
+    bench.becomes_good()
+    counters_add_up(bench)
+
+
+@subjects("baud")
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 2.0])
+def test_the_wrong_baud_rate_gives_nothing_that_looks_good(bench: Bench, ratio: float) -> None:
+    bench.spoil(BaudMismatch(ratio))
+    plugin = bench.start()
+    bench.fly(10.0)
+    assert not bench.seen
+    assert "garbage" in plugin.health() or "no data" in plugin.health()
+    counters_add_up(bench)
+
+
+@subjects("flood")
+def test_ten_times_as_much_as_the_line_carries_is_taken(bench: Bench) -> None:
+    before = clean(bench)
+    bench.spoil(Flood(10))
+    bench.hurry()
+    bench.fly(5.0)
+    assert not bench.not_good()
+    nothing_wrong(bench, before)
+    counters_add_up(bench)
+
+
+@subjects("counters")
+def test_everything_at_once_adds_up(bench: Bench) -> None:
+    before = clean(bench)
+    faults: list[Fault] = [Drop(0.2), Duplicate(0.2), Garbage(20)]
+    if bench.subject.checksum:
+        faults += [Truncate(0.2), FlipOne(7)]
+    for fault in faults:
+        bench.spoil(fault)
+    bench.fly(20.0)
+    nothing_wrong(bench, before)
+    counters_add_up(bench)
+    for fault in faults:
+        bench.heal(fault)
+    bench.becomes_good()
+
+
+# -- silence -----------------------------------------------------------------------------------------------------------
+
+
+@subjects("silence")
+def test_what_falls_silent_grows_old_and_recovers(bench: Bench) -> None:
+    plugin = bench.start()
+    bench.becomes_good()
+    bench.silence()
+    tolerances = {key: bench.db.item(key).tolerance for key in bench.subject.keys}
+    bench.fly(max(tolerances.values()) * 1.2 + 5.0)
+    assert {key for key, tolerance in tolerances.items() if tolerance and not bench.db.read(key).old} == set()
+    assert plugin.health() == "no data"
+    bench.device.power = True
+    bench.becomes_good()
