@@ -8,6 +8,7 @@ that the protocol cannot tell a frame with wrong bytes.
 
 from __future__ import annotations
 
+from fixgw.hw_sim.eis import Eis
 from fixgw.hw_sim.nmea0183 import Gps
 from tests.contract.bench import SerialBench, Subject
 
@@ -17,5 +18,14 @@ def serial(driver: str, device: type, keys: str, **more: object) -> Subject:
 
 
 SUBJECTS: tuple[Subject, ...] = (
+    serial(
+        "eis",
+        Eis,
+        "TACH1 CHT11 CHT14 EGT11 EGT14 OILT1 OILP1 H2OT1 VOLT FUELF1 FUELQT OAT HOBBS1 FUELP1 MAP1",
+        options={
+            "aux": {n: {"key": k, "curve": {"linear": {"factor": 0.1}}} for n, k in enumerate(("FUELP1", "MAP1"), 1)}
+        },
+        within={"OAT": 0.3, "FUELF1": 0.06},
+    ),
     serial("nmea0183", Gps, "LAT LONG GS TRACK TRACKM TALT GPS_SATS_TRACKED TIMEZ", within={"GS": 0.1}),
 )

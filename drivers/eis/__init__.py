@@ -1,0 +1,92 @@
+"""Grand Rapids EIS engine monitors, models 2004, 4000 and 6000: engine, fuel, temperatures, on request air data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta, field
+
+from fixgw.drivers.curve import CurveSpec, Linear
+from fixgw.drivers.eis.protocol import KEYS, MOST_CYLINDERS, Decoder, Speed, Unit
+from fixgw.drivers.instrument import Instrument, InstrumentOptions
+from fixgw.errors import did_you_mean
+from fixgw.plugin import Options
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
+
+AS_SENT = CurveSpec(linear=Linear(factor=1.0))
+
+
+class Aux(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is connected to an auxiliary input."""
+
+    key: Annotated[str, Meta(description="Item that it is written to")]
+    curve: Annotated[CurveSpec, Meta(description="What the number that the EIS sends means; by default, itself")] = (
+        AS_SENT
+    )
+
+
+class EisOptions(InstrumentOptions, frozen=True, kw_only=True):
+    """Options of an EIS."""
+
+    baud: Annotated[
+        Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
+        Meta(description="Bits per second; every EIS sends at 9600"),
+    ] = 9600
+    cylinders: Annotated[
+        int,
+        Meta(ge=1, le=MOST_CYLINDERS, description="Cylinders with CHT and EGT probes; the other fields are not read"),
+    ] = 4
+    temperature: Annotated[Unit, Meta(description="Degrees in which the EIS shows temperatures, and sends them")] = "F"
+    air_data: Annotated[
+        bool,
+        Meta(
+            description="The EIS has an airspeed indicator and altimeter: write IAS, ALT, VS, BARO. Without, it sends 0"
+        ),
+    ] = False
+    airspeed: Annotated[Speed, Meta(description="Unit in which the EIS shows airspeed, and sends it")] = "knots"
+    aux: Annotated[
+        dict[Annotated[int, Meta(ge=1, le=6)], Aux],
+        Meta(description="Auxiliary inputs, by number (a 2004 has two, the others six), and what is connected to them"),
+    ] = field(default_factory=dict)
+
+
+class Plugin(Instrument):
+    """One EIS on one line."""
+
+    Options: ClassVar[type[Options] | None] = EisOptions
+    options: EisOptions
+    KEYS = KEYS
+
+    _protocol: Decoder
+
+    def protocol(self) -> Decoder:
+        options = self.options
+        return Decoder(
+            self.counts,
+            cylinders=options.cylinders,
+            aux={number: (aux.key, aux.curve.curve()) for number, aux in options.aux.items()},
+            air_data=options.air_data,
+            temperature=options.temperature,
+            airspeed=options.airspeed,
+        )
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        yield from super().check(options, db)
+        for number, aux in options.aux.items():
+            at = f"aux.{number}"
+            if aux.key in KEYS:
+                yield f"{at}.key", f"the EIS has a field of its own for {aux.key}"
+            elif aux.key not in db:
+                yield f"{at}.key", f"the database has no item {aux.key!r}{did_you_mean(aux.key, db)}"
+            else:
+                for problem in aux.curve.problems(db.item(aux.key).definition.units):
+                    yield f"{at}.curve", problem
+
+    def get_status(self) -> Mapping[str, Any]:
+        model = self._protocol.model
+        return {**super().get_status(), "model": model.name if model else "not known yet"}

@@ -1,0 +1,188 @@
+"""The Grand Rapids EIS engine monitor without I/O: bytes in, updates out (`Decoder`).
+
+A frame is the header FE FF FE, a payload, and the complement of the sum of the payload's bytes: 48 bytes from a model
+2004, 73 from a 4000 or 6000. Two bytes are one number, the high one first. Source: "Model 4000/6000 Serial Data List"
+of Grand Rapids Technologies; docs/drivers/eis.md says what is certain.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+from fixgw.database import FAIL
+from fixgw.drivers.curve import Curve
+from fixgw.drivers.instrument import begin_counting
+from fixgw.drivers.publish import Update
+
+Unit = Literal["F", "C"]
+Speed = Literal["knots", "mph"]
+
+HEADER = b"\xfe\xff\xfe"
+
+MOST_CYLINDERS = 6
+AIR_DATA = ("IAS", "ALT", "VS", "BARO")
+
+
+class Model(NamedTuple):
+    """What a frame of `length` bytes carries, and where in it bytes that look like a header may be ordinary values."""
+
+    name: str
+    length: int
+    payload: struct.Struct
+    fields: str
+    lookalike: int = 0
+
+    def names(self) -> list[str]:
+        return self.fields.split()
+
+
+# Fields in small letters have no key, or none that is certain.
+MODELS = (
+    Model(
+        "2004",
+        48,
+        struct.Struct(">H2H2HHHHHBbbHHB2HHH5BHHB"),
+        "TACH1 CHT11 CHT12 EGT11 EGT12 IAS ALT VOLT FUELF1 unit VS OAT H2OT1 OILT1 OILP1 AUX1 AUX2 HOBBS1 FUELQT"
+        " hours minutes seconds endurance_hours endurance_minutes BARO tach2 spare",
+    ),
+    Model(
+        "4000/6000",
+        73,
+        struct.Struct(">H6H6H2HHHHHBbbbHB4HHHH5BHHB"),
+        "TACH1 CHT11 CHT12 CHT13 CHT14 CHT15 CHT16 EGT11 EGT12 EGT13 EGT14 EGT15 EGT16 AUX5 AUX6 IAS ALT VOLT FUELF1"
+        " unit carburettor VS OAT OILT1 OILP1 AUX1 AUX2 AUX3 AUX4 H2OT1 HOBBS1 FUELQT"
+        " hours minutes seconds endurance_hours endurance_minutes BARO tach2 spare",
+        lookalike=len(HEADER) + 39,  # carburettor at -2 degrees, sinking at 100 ft/min, -2 degrees outside
+    ),
+)
+
+#: Temperatures that are sent without a sign, and what is more than possible, in °C.
+UNSIGNED = {"CHT": 600.0, "EGT": 1200.0, "OILT": 300.0, "H2OT": 300.0}
+#: Everything else that is written: units of the key per unit sent, and what is possible, in units of the key.
+SCALED = {
+    "TACH1": (1, 0, 10_000),
+    "VOLT": (0.1, 0.0, 60.0),
+    "FUELF1": (0.1, 0.0, 300.0),
+    "FUELQT": (0.1, 0.0, 500.0),
+    "OILP1": (1.0, 0.0, 255.0),
+    "HOBBS1": (0.1, 0.0, 6553.5),
+    "IAS": (1.0, 0.0, 500.0),
+    "ALT": (1.0, 0.0, 50_000.0),
+    "VS": (100.0, -12_800.0, 12_700.0),
+    "BARO": (0.01, 25.0, 33.0),
+}
+KNOTS = 1.609344 / 1.852  # in a mile per hour
+
+#: Everything that an EIS may write, besides what its auxiliary inputs are said to be.
+KEYS = frozenset(name for model in MODELS for name in model.names() if name.isupper() and not name.startswith("AUX"))
+
+
+class Decoder:
+    """The receiving end. Holds at most one unfinished frame, and what follows the first one.
+
+    The model shows in the distance of two headers; from then on a frame is used as soon as it is complete. `cylinders`
+    are written; `aux` has the key and the curve of those auxiliary inputs that are in use, by number.
+    """
+
+    REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length")
+
+    #: The EIS says nothing of its own health.
+    trouble = ""
+
+    def __init__(
+        self,
+        counts: dict[str, int] | None = None,
+        *,
+        cylinders: int = 4,
+        aux: Mapping[int, tuple[str, Curve]] | None = None,
+        air_data: bool = False,
+        temperature: Unit = "F",
+        airspeed: Speed = "knots",
+    ) -> None:
+        self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
+        self.refused = ""
+        #: The model that sends, as far as it is known.
+        self.model: Model | None = None
+        self._buffer = b""
+        self._aux = {f"AUX{number}": target for number, target in (aux or {}).items()}
+        self._left_out = set() if air_data else set(AIR_DATA)
+        self._left_out |= {f"{k}{c}" for k in ("CHT1", "EGT1") for c in range(cylinders + 1, MOST_CYLINDERS + 1)}
+        self._fahrenheit = temperature == "F"
+        self._knots = KNOTS if airspeed == "mph" else 1.0
+
+    def feed(self, data: bytes) -> list[Update]:
+        """The updates of the frames that `data` completes, in order."""
+        buffer = self._buffer + data
+        updates: list[Update] = []
+        while (start := buffer.find(HEADER)) >= 0:
+            buffer = buffer[start:]
+            model = self._recognise(buffer)
+            if model == "unfinished":
+                break
+            self.counts["received"] += 1
+            if model is None:  # what follows its header may well hold the next one
+                buffer = buffer[1:]
+            else:
+                self.counts["used"] += 1
+                updates += self._decode(model, buffer[len(HEADER) : model.length - 1])
+                buffer = buffer[model.length :]
+        else:
+            buffer = buffer[-len(HEADER) + 1 :]  # a header may have begun
+        self._buffer = buffer
+        return updates
+
+    def _recognise(self, buffer: bytes) -> Model | Literal["unfinished"] | None:
+        """The model whose frame `buffer` begins with; None, and counted, if what follows the header is no frame."""
+        for model in (self.model,) if self.model else MODELS:
+            # Checksums are one byte: too little to tell two models apart without the next header.
+            whole = model.length if self.model else model.length + len(HEADER)
+            if len(buffer) < whole:
+                return "unfinished"
+            if self.model or buffer.startswith(HEADER, model.length):
+                frame = buffer[: model.length]
+                # The header's bytes are no values: where they turn up, a frame has lost its tail.
+                if frame.find(HEADER, 1) not in (-1, model.lookalike):
+                    break
+                if (sum(frame[len(HEADER) :]) + 1) & 0xFF:  # a sum and its complement make 255
+                    self._refuse("bad checksum", frame)
+                    return None
+                self.model = model
+                return model
+        self._refuse("wrong length", buffer[: MODELS[-1].length])
+        return None
+
+    def _refuse(self, reason: str, frame: bytes) -> None:
+        self.counts[reason] += 1
+        self.refused = f"{reason}: {frame.hex(' ')}"
+        self.model = None  # it may be another device by now
+
+    def _decode(self, model: Model, payload: bytes) -> Iterator[Update]:
+        for name, number in zip(model.names(), model.payload.unpack(payload), strict=True):
+            if name in self._aux:
+                key, curve = self._aux[name]
+                yield self._checked(key, number, curve(number), f"auxiliary input {name[3:]}")
+            elif name not in KEYS or name in self._left_out:
+                continue
+            elif name in SCALED:
+                factor, low, high = SCALED[name]
+                value = round(number * factor * (self._knots if name == "IAS" else 1), 2)
+                yield self._checked(name, number, value if low <= value <= high else None)
+            elif name == "OAT":
+                yield Update(name, self._celsius(number))
+            elif number == 0:
+                # It cannot say less. No sensor, or really so cold: not a temperature to show.
+                yield Update(name, None, FAIL, "the EIS gives 0: no sensor, or colder than it can tell")
+            else:
+                value = self._celsius(number)
+                yield self._checked(name, number, value if value <= UNSIGNED[name.rstrip("123456")] else None)
+
+    def _checked(self, key: str, number: int, value: float | None, what: str = "") -> Update:
+        if value is not None:
+            return Update(key, value)
+        self.counts["absurd values"] += 1
+        return Update(key, None, FAIL, f"the EIS gives {number}{' on ' * bool(what)}{what}: impossible")
+
+    def _celsius(self, degrees: int) -> float:
+        return (degrees - 32) / 1.8 if self._fahrenheit else float(degrees)

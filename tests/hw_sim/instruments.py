@@ -1,0 +1,10 @@
+"""All virtual instruments with a serial line, by name: what `fixgw sim serial NAME` runs."""
+
+from __future__ import annotations
+
+from fixgw.hw_sim.eis import Eis
+from fixgw.hw_sim.serial import SerialInstrument
+
+INSTRUMENTS: dict[str, type[SerialInstrument]] = {
+    Eis.NAME: Eis,
+}
