@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 TICK = 0.2  # seconds between two looks at every connection
 SLOW = 1.0  # a call that takes longer is reported by name
 SILENT = 10.0  # a plugin that gives signs of life, and none for so long, is taken for hung
-STOP_TOTAL = 15.0  # all plugins together
+STOP_TOTAL = 12.0  # all plugins together, and
+STOP_GRACE = 2.0  # what those that come too late share of it; the unit's TimeoutStopSec is more
 STATUS_TIMEOUT = 0.5  # for one plugin's get_status
 #: Of a configuration, what holds for as long as the gateway runs.
 AT_START = {"definitions": "the database definition", "initial": "an initial value", "logging": "logging"}
@@ -512,12 +513,14 @@ class Gateway:
         if now >= self._second_due:
             self._second_due = now + 1.0
             self._notifier.status(self.summary())
-        if self._notifier.watchdog_interval and now >= self._watchdog_due and self._all_alive(now):
+        self._feed_watchdog(now)
+
+    def _feed_watchdog(self, now: float) -> None:
+        """Tell the service manager that all is alive, if it is."""
+        alive = self.database.alive and not any(r.signs_of_life(now) for r in self.runners.values())
+        if alive and self._notifier.watchdog_interval and now >= self._watchdog_due:
             self._watchdog_due = now + self._notifier.watchdog_interval
             self._notifier.watchdog()
-
-    def _all_alive(self, now: float) -> bool:
-        return self.database.alive and not any(r.signs_of_life(now) for r in self.runners.values())
 
     def stop(self) -> int:
         """Stop every connection, in reverse order, all within `STOP_TOTAL` seconds; returns the exit code."""
@@ -536,10 +539,11 @@ class Gateway:
     def _stop_runners(self, runners: list[Runner]) -> None:
         deadline = self._clock() + STOP_TOTAL
         for runner in reversed(runners):
-            remaining = max(0.2, deadline - self._clock())
+            remaining = max(STOP_GRACE / len(runners), deadline - self._clock())
             runner.stop(min(runner.connection.stop_timeout, remaining))
             if runner.hung:
                 self.exit_code = EXIT_HUNG
+            self._feed_watchdog(self._clock())  # other connections may fly on
 
     def _thread_died(self, args: threading.ExceptHookArgs) -> None:
         """Called in a thread that ends with an exception."""

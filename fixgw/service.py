@@ -18,6 +18,7 @@ EXIT_USAGE = 2  #: the command line was wrong
 EXIT_HUNG = 3  #: a plugin could not stop; left by a hard exit
 EXIT_FAILURE = 4  #: a connection with ``on_failure: stop`` failed
 EXIT_DEFECT = 5  #: something that should never happen; the log has it
+LONGEST = 800  # characters of a status line
 MEANINGS = {
     EXIT_CONFIG: "the configuration has problems, and `fixgw check` says which",
     EXIT_USAGE: "the command line was wrong",
@@ -44,13 +45,16 @@ class Notifier:
             self.watchdog_interval = int(microseconds) / 2e6 if microseconds.isdecimal() else 0.0
         self._status = ""
 
-    def send(self, *assignments: str) -> None:
+    def send(self, *assignments: str) -> bool:
+        """Send them in one message; whether that was done, or nobody wants to hear it."""
         if self._socket is None:
-            return
+            return True
         try:
-            self._socket.sendto("\n".join(assignments).encode(), self._address)
+            self._socket.sendto("\n".join(assignments).encode("utf-8", "replace"), self._address)
         except OSError as error:
             log.debug("service manager not reached: %s", error)
+            return False
+        return True
 
     def ready(self, status: str) -> None:
         self.send("READY=1", f"STATUS={_line(status)}")
@@ -66,9 +70,8 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """Send the one-line summary, if it has changed."""
-        if text != self._status:
+        if text != self._status and self.send(f"STATUS={_line(text)}"):
             self._status = text
-            self.send(f"STATUS={_line(text)}")
 
     def close(self) -> None:
         if self._socket is not None:
@@ -77,7 +80,9 @@ class Notifier:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    """`text` on one line; systemd ignores a message of more than 4096 bytes as a whole."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
 def why_safe(environ: Mapping[str, str] = os.environ) -> str:

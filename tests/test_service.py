@@ -198,3 +198,153 @@ def test_nothing_is_left_behind_in_the_home_directory(run: list[Process], tmp_pa
     process.end()
     left = {p.name for p in tmp_path.iterdir()} - {"__pycache__"}
     assert left == {"default.yaml", "stuck.py", "notify"}, json.dumps(sorted(left))
+
+
+# -- what the service manager relies on --------------------------------------------------------------------------------
+
+HANGING = """
+    import os
+    import threading
+    import time
+    from pathlib import Path
+
+    import fixgw.gateway
+    from fixgw.plugin import PluginBase, Poller
+
+    fixgw.gateway.SILENT = 0.8
+    HERE = Path(__file__).parent
+
+    class Plugin(Poller):
+        '''Polls, until it is told to hang.'''
+
+        poll_timeout = 0.02
+
+        def poll(self, timeout):
+            if (HERE / "hang").exists():
+                threading.Event().wait()
+            time.sleep(timeout)
+"""
+HOGGED = """
+    import fixgw.database
+    from fixgw.plugin import PluginBase
+    from pathlib import Path
+    import threading
+
+    fixgw.database.AGEING_SILENT = 0.8
+    HERE = Path(__file__).parent
+
+    class Plugin(PluginBase):
+        '''Holds up the ageing thread from a callback when it is told to.'''
+
+        def run(self):
+            self.db.subscribe("*", self.heard)
+            self.db.write("FTIME", 1.0, "test", flags=0)
+
+        def heard(self, key, reading):
+            if (HERE / "hang").exists() and threading.current_thread().name == "ageing":
+                threading.Event().wait()
+            if reading.old:
+                threading.Timer(0.05, self.db.write, ("FTIME", 1.0, "test", 0)).start()
+"""
+ENTRIES = """
+        database file: "{CONFIG}/database.yaml"
+        connections: {a: {load: yes, module: %s}}
+        """
+ITEM = "entries: [{key: FTIME, description: Time, type: float, min: 0, max: 10, units: s, tol: 100}]\n"
+
+
+def pings(manager: Manager, seconds: float) -> int:
+    """How many come within so many seconds."""
+    deadline = time.monotonic() + seconds
+    count = 0
+    while (left := deadline - time.monotonic()) > 0:
+        manager.socket.settimeout(left)
+        try:
+            count += manager.socket.recv(4096) == b"WATCHDOG=1"
+        except TimeoutError:
+            break
+    return count
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [(HANGING, "no sign of life for"), (HOGGED, "1 of 1 connections well")],
+    ids=["poller", "ageing"],
+)
+def test_a_thread_that_hangs_ends_the_pings(
+    run: list[Process], tmp_path: Path, manager: Manager, module: str, says: str
+) -> None:
+    (tmp_path / "hanging.py").write_text(textwrap.dedent(module))
+    (tmp_path / "database.yaml").write_text(ITEM)
+    start(run, tmp_path, manager, ENTRIES % "hanging", WATCHDOG_USEC="400000")
+    manager.until("READY=1")
+    assert pings(manager, 1.5) >= 2
+    (tmp_path / "hang").touch()
+    deadline = time.monotonic() + 20.0
+    while pings(manager, 1.0):
+        assert time.monotonic() < deadline
+    assert pings(manager, 1.0) == 0
+
+
+def test_a_reload_is_announced_as_type_notify_reload_wants_it(
+    run: list[Process], tmp_path: Path, manager: Manager
+) -> None:
+    process = start(run, tmp_path, manager, SKELETON)
+    manager.until("READY=1")
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    process.process.send_signal(signal.SIGHUP)
+    manager.socket.settimeout(10.0)
+    while not (message := manager.socket.recv(4096)).startswith(b"RELOADING=1"):
+        pass
+    stamp = dict(line.split("=") for line in message.decode().splitlines())["MONOTONIC_USEC"]
+    assert before <= int(stamp) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    while not (message := manager.socket.recv(4096)).startswith(b"READY=1"):
+        pass
+    process.end()
+    manager.until("STOPPING=1")
+    assert manager.heard[-1] == "STATUS=stopping"
+
+
+def test_a_status_of_any_length_and_any_text_reaches_systemd(manager: Manager) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.path})
+    for text in ("ä" * 10_000, "\udc80 two\nlines", ""):
+        notifier.ready(text)
+        message = manager.socket.recv(100_000)
+        assert len(message) <= 4096
+        assert message.startswith(b"READY=1\nSTATUS=")
+        assert message.count(b"\n") == 1
+    notifier.close()
+
+
+def test_a_status_that_could_not_be_sent_is_sent_again(tmp_path: Path) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    notifier.status("well")
+    manager = Manager(tmp_path / "notify")
+    notifier.status("well")
+    manager.until("STATUS=well")
+    notifier.close()
+    manager.close()
+
+
+STOPPERS = {
+    "in run": "def run(self): threading.Event().wait()",
+    "in stop": "def stop(self): threading.Event().wait()",
+    "in both": "run = stop = lambda self: threading.Event().wait()",
+}
+
+
+@pytest.mark.parametrize("where", STOPPERS)
+def test_plugins_that_hang_cannot_keep_it_from_stopping_in_time(
+    run: list[Process], tmp_path: Path, manager: Manager, where: str
+) -> None:
+    text = f"import threading\nfrom fixgw.plugin import PluginBase\nclass Plugin(PluginBase):\n    {STOPPERS[where]}\n"
+    (tmp_path / "hanging.py").write_text(text)
+    fast = "start_timeout: 0.2, stop_timeout: 0.3, on_failure: ignore"
+    hanging = "\n".join(f"  h{n}: {{load: yes, module: hanging, {fast}}}" for n in range(3))
+    process = start(run, tmp_path, manager, f"connections:\n{hanging}\n  a: {{load: yes, module: fixgw.plugins.skel}}")
+    manager.until("READY=1")
+    begin = time.monotonic()
+    code, output = process.end()
+    assert code == EXIT_HUNG
+    assert time.monotonic() - begin < 10.0
+    assert "has not returned" in output
