@@ -1,0 +1,561 @@
+"""``fixgw-install``: the gateway as a service of this computer, installed, upgraded and removed.
+
+Python's standard library is all it needs, so that it runs from where nothing is installed yet: from a clone
+(``sudo systemd/install``) or straight from a wheel (``sudo env PYTHONPATH=fixgw-....whl python3 -m fixgw.install``).
+Every step is said before it is done; a step whose result is there already is left out, so that the command can be
+repeated at will. Files of the administrator are never changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import NoReturn
+
+from fixgw import __version__
+
+HOME = "/opt/fixgw"  # the virtual environment
+CONFIGURATION = "/etc/fixgw"
+SHARE = "/usr/local/share/fixgw"
+DEFAULTS = f"{SHARE}/defaults"  # as they were installed last, to compare the next ones with
+CHANGES = f"{SHARE}/changes.diff"
+#: Where /etc overrides, and what /usr/lib holds of a Debian package, is not touched.
+LIBRARY = "/usr/local/lib"
+COMMANDS = ("fixgw", "fixgwc", "fixgw-install")
+UNIT = "fixgw.service"
+#: What `fixgw.systemd` holds, and where below a library directory it belongs.
+FILES = {
+    "fixgw.service": "systemd/system/fixgw.service",
+    "fixgw@.service": "systemd/system/fixgw@.service",
+    "fixgw-safe.service": "systemd/system/fixgw-safe.service",
+    "fixgw-safe@.service": "systemd/system/fixgw-safe@.service",
+    "80-fixgw-can.network": "systemd/network/80-fixgw-can.network",
+    "70-fixgw.rules": "udev/rules.d/70-fixgw.rules",
+    "sysusers.conf": "sysusers.d/fixgw.conf",
+    "tmpfiles.conf": "tmpfiles.d/fixgw.conf",
+    "modules.conf": "modules-load.d/fixgw.conf",
+    "sysctl.conf": "sysctl.d/90-fixgw.conf",
+}
+REALTIME = f"/etc/systemd/system/{UNIT}.d/realtime.conf"
+CAN = "/etc/systemd/network/80-fixgw-can.network"
+PURGED = (CONFIGURATION, "/var/lib/fixgw", "/var/log/fixgw", SHARE, REALTIME, CAN)
+NOT_SOURCE = (".*", "build", "dist", "*.egg-info", "__pycache__")
+
+
+class Refused(Exception):
+    """It cannot be done; the message says why, and what to do."""
+
+
+class Target:
+    """The system, or a directory that stands for it. Says what it does; with `pretend`, what it would do."""
+
+    def __init__(self, root: Path, pretend: bool = False, say: Callable[[str], object] = print) -> None:
+        self.root = root
+        self.pretend = pretend
+        self.say = say
+        self.live = root == Path("/") and not pretend
+        self.changed = False  # something that a running gateway has to be restarted for
+
+    def path(self, name: str) -> Path:
+        return self.root / name.lstrip("/")
+
+    def told(self, what: str, name: str) -> None:
+        self.say(f"  {'would be ' if self.pretend else ''}{what}: {name}")
+
+    def write(self, name: str, data: bytes, mode: int = 0o644) -> None:
+        """The whole file or nothing of it, whenever the power goes."""
+        path = self.path(name)
+        if path.is_file() and not path.is_symlink() and path.read_bytes() == data:
+            self.say(f"  the same: {name}")
+            return
+        self.told("written", name)
+        self.changed = True
+        if self.pretend:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                os.fchmod(file.fileno(), mode)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def link(self, name: str, to: str) -> None:
+        path = self.path(name)
+        if path.is_symlink() and os.readlink(path) == to:
+            return
+        if os.path.lexists(path) and not path.is_symlink():
+            self.say(f"  kept, it is not ours: {name}")
+            return
+        self.told("linked", f"{name} -> {to}")
+        if not self.pretend:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            path.symlink_to(to)
+
+    def remove(self, name: str) -> None:
+        path = self.path(name)
+        if not os.path.lexists(path):
+            return
+        self.told("removed", name)
+        if self.pretend:
+            return
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+    def run(self, *command: str, optional: bool = False) -> bool:
+        """Run a command of the system, and say whether it succeeded; in a directory only say which it would be.
+
+        Raises `Refused` when it fails, unless it is `optional`.
+        """
+        text = shlex.join(command)
+        if not self.live:
+            self.say(f"  would run: {text}")
+            return True
+        self.say(f"  $ {text}")
+        try:
+            done = subprocess.run(command, check=False).returncode == 0
+        except FileNotFoundError:
+            self.say(f"  there is no {command[0]} here")
+            done = False
+        if not done and not optional:
+            raise Refused(f"this has failed, and its own words are above: {text}")
+        return done
+
+
+# -- what there is to install ------------------------------------------------------------------------------------------
+
+
+def unit_file(name: str) -> bytes:
+    """A file of the folder systemd/; from a wheel too."""
+    return (resources.files("fixgw") / "systemd" / name).read_bytes()
+
+
+def defaults() -> dict[str, bytes]:
+    """The packaged configuration: names relative to its directory, and contents."""
+
+    def walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+        for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+            if entry.name.startswith((".", "__")) or entry.name.endswith((".py", ".pyc")):
+                continue
+            if entry.is_dir():
+                yield from walk(entry, f"{prefix}{entry.name}/")
+            else:
+                yield prefix + entry.name, entry.read_bytes()
+
+    return dict(walk(resources.files("fixgw") / "config", ""))
+
+
+def own_source() -> str:
+    """What this module was started from: a wheel, a clone, or the name of a release."""
+    here = Path(__file__).resolve()
+    for parent in here.parents:
+        if parent.suffix == ".whl" and parent.is_file():
+            return str(parent)
+    clone = here.parents[1]
+    return str(clone) if (clone / "pyproject.toml").is_file() else f"fixgw=={__version__}"
+
+
+def fingerprint(source: str, extras: str) -> str:
+    """Changes when there is something else to install."""
+    digest = hashlib.sha256(extras.encode())
+    path = Path(source)
+    if path.is_file():
+        digest.update(path.read_bytes())
+    elif path.is_dir():
+        ignore = shutil.ignore_patterns(*NOT_SOURCE)
+        for directory, folders, names in os.walk(path):
+            skipped = ignore(directory, [*folders, *names])
+            folders[:] = sorted(f for f in folders if f not in skipped)
+            for name in sorted(n for n in names if n not in skipped):
+                file = Path(directory, name)
+                digest.update(str(file.relative_to(path)).encode() + b"\0" + file.read_bytes())
+    else:
+        digest.update(source.encode())
+    return digest.hexdigest()
+
+
+# -- installing --------------------------------------------------------------------------------------------------------
+
+
+def install(target: Target, args: argparse.Namespace) -> int:
+    if target.path("/var/lib/dpkg/info/fixgw.list").exists():
+        raise Refused("the Debian package is installed: upgrade that, or remove it first with `apt remove fixgw`")
+    if target.live:
+        need_root("install")
+    target.say(f"FIX Gateway {__version__}")
+    install_program(target, args)
+    install_configuration(target, args.take_defaults)
+    target.say(f"Units, users and rules for devices, below {LIBRARY}")
+    install_files(target, LIBRARY)
+    if args.realtime:
+        target.write(REALTIME, unit_file("realtime.conf"))
+    if args.can:
+        target.write(CAN, can_network(args.can, args.listen_only))
+    return start(target, args)
+
+
+def need_root(what: str) -> None:
+    if os.geteuid() != 0:
+        raise Refused(f"this needs root: sudo {Path(sys.argv[0]).name} {what}")
+
+
+PROBE = """
+import importlib.util as u, sys
+print("%d.%d" % sys.version_info[:2])
+print("" if all(map(u.find_spec, ("venv", "ensurepip"))) else "no venv")
+print("yes" if any(map(u.find_spec, ("lgpio", "RPi", "gpiod"))) else "no")
+"""
+
+
+def base_python(given: str | None) -> tuple[str, str, bool]:
+    """The Python for the virtual environment, its version as in ``3.11``, and whether it knows of a GPIO library.
+
+    Raises `Refused` when it will not do.
+    """
+    python = given or getattr(sys, "_base_executable", "") or sys.executable
+    if in_a_home(python) and not given:
+        python = "/usr/bin/python3"
+    if in_a_home(python):
+        raise Refused(f"the service cannot see {python}, which is in a home directory: --python /usr/bin/python3")
+    try:
+        result = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, check=True)
+        version, wrong, gpio = result.stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        raise Refused(f"{python} is not a Python that runs: --python names another") from None
+    if tuple(map(int, version.split("."))) < (3, 11):
+        raise Refused(f"{python} is Python {version}, and 3.11 or newer is needed: --python names another")
+    if wrong:
+        raise Refused("Python's venv module is missing: sudo apt install python3-venv")
+    return python, version, gpio == "yes"
+
+
+def in_a_home(python: str) -> bool:
+    return os.path.realpath(python).startswith(("/home/", "/root/"))
+
+
+def install_program(target: Target, args: argparse.Namespace) -> None:
+    """The virtual environment with the gateway in it."""
+    source = args.wheel or own_source()
+    if args.wheel and not os.path.isfile(source):
+        raise Refused(f"there is no wheel {source}")
+    target.say(f"The program, in {HOME}, from {source}")
+    python, version, gpio = base_python(args.python)
+    home, mine = target.path(HOME), f"{HOME}/bin/python"
+    site = args.system_site_packages or gpio
+    wanted = f"{fingerprint(source, args.extras)} python {version} site {site}\n"
+    mark = home / "installed"
+    if mark.is_file() and mark.read_text() == wanted and (not target.live or works(mine)):
+        target.say("  the same: nothing to install")
+    else:
+        if site:
+            target.say("  the system's Python packages can be seen from it: lgpio and the like have no wheels")
+        target.changed = True
+        facts = (home / "pyvenv.cfg").read_text() if (home / "pyvenv.cfg").is_file() else ""
+        fits = f"version = {version}." in facts and f"packages = {str(site).lower()}" in facts
+        fresh = not fits or not (target.live and works(mine))
+        if fresh:
+            flags = ["--system-site-packages"] if site else []
+            target.run(python, "-m", "venv", "--clear", *flags, HOME)
+        pip_install(target, source, args, again=not fresh)
+        if target.live:
+            mark.write_text(wanted)
+    for command in COMMANDS:
+        target.link(f"/usr/local/bin/{command}", f"{HOME}/bin/{command}")
+
+
+def works(python: str) -> bool:
+    try:
+        return subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def pip_install(target: Target, source: str, args: argparse.Namespace, again: bool) -> None:
+    pip = [f"{HOME}/bin/python", "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
+    where = ["--no-index"] if args.offline else []
+    for directory in args.find_links:
+        where += ["--find-links", os.path.abspath(directory)]
+    extras = f"[{args.extras}]" if args.extras else ""
+    with tempfile.TemporaryDirectory(prefix="fixgw-install-") as scratch:
+        if os.path.isdir(source):  # built from a copy, so that nothing of root's is left in somebody's clone
+            copy = f"{scratch}/source"
+            if target.live:
+                shutil.copytree(source, copy, symlinks=True, ignore=shutil.ignore_patterns(*NOT_SOURCE))
+            target.run(*pip, "wheel", "--no-deps", "--wheel-dir", f"{scratch}/wheel", *where, copy)
+            source = next(map(str, Path(scratch, "wheel").glob("*.whl")), f"{scratch}/wheel/fixgw.whl")
+        elif os.path.isfile(source):
+            source = os.path.abspath(source)
+        try:
+            target.run(*pip, "install", *where, f"{source}{extras}")
+            if again and os.path.isfile(source):  # pip takes the same version for the same thing
+                target.run(*pip, "install", "--force-reinstall", "--no-deps", *where, source)
+        except Refused as error:
+            raise Refused(
+                f"{error}\nWithout a network: --offline, with --find-links DIRECTORY (wheels of msgspec, PyYAML, "
+                "python-can and pyserial), or with --system-site-packages when the system has them"
+            ) from None
+
+
+def install_configuration(target: Target, take: bool) -> None:
+    """A first copy of the defaults; later, what has changed in them since.
+
+    What the administrator has is kept, edited or not, and what he removed is not written again. With `take`, files
+    that were never edited follow the defaults.
+    """
+    target.say(f"The configuration, in {CONFIGURATION}")
+    new = defaults()
+    before = target.path(DEFAULTS)
+    first = not before.is_dir()
+    difference: list[str] = []
+    same = 0
+    for name, data in new.items():
+        shown, mine, old = f"{CONFIGURATION}/{name}", target.path(f"{CONFIGURATION}/{name}"), before / name
+        was = old.read_bytes() if old.is_file() else None
+        if was not in (None, data):
+            difference += unified(name, was or b"", data)
+        if not os.path.lexists(mine):
+            if was is None:
+                target.write(shown, data)
+            else:
+                target.say(f"  left away, as you removed it: {shown}")
+        elif not mine.is_file() or mine.read_bytes() == data:
+            same += 1
+        elif mine.read_bytes() == was and take:
+            target.write(shown, data)
+        elif mine.read_bytes() == was:
+            target.say(f"  kept, with the default changed (--take-defaults takes it: you have not edited it): {shown}")
+        else:
+            target.say(f"  kept, it is yours{', with the default changed' if was not in (None, data) else ''}: {shown}")
+    if same:
+        target.say(f"  the same as the default: {same} of {len(new)} files")
+    for old in () if first else sorted(p for p in before.rglob("*") if p.is_file()):
+        name = old.relative_to(before).as_posix()
+        if name not in new:
+            target.say(f"  no default any more, kept: {CONFIGURATION}/{name}")
+            target.remove(f"{DEFAULTS}/{name}")
+    if difference:
+        target.say("  What has changed in the defaults since the last installation:")
+        for line in difference:
+            target.say(f"    {line}")
+        target.write(CHANGES, "".join(f"{line}\n" for line in difference).encode())
+    elif not first:
+        target.say("  The defaults have not changed since the last installation.")
+    said, target.say = target.say, lambda _: None  # last of all: the next comparison is with these
+    for name, data in new.items():
+        target.write(f"{DEFAULTS}/{name}", data)
+    target.say = said
+
+
+def unified(name: str, old: bytes, new: bytes) -> list[str]:
+    before, now = (text.decode("utf-8", "replace").splitlines() for text in (old, new))
+    return list(difflib.unified_diff(before, now, f"before/{name}", f"now/{name}", lineterm=""))
+
+
+def install_files(target: Target, library: str) -> None:
+    """Everything of systemd's and udev's. Into a package too."""
+    for name, place in FILES.items():
+        target.write(f"{library}/{place}", unit_file(name))
+
+
+def can_network(bit_rate: int, listen_only: bool) -> bytes:
+    text = unit_file("80-fixgw-can.network").decode().replace("BitRate=250K", f"BitRate={bit_rate}")
+    return (text.replace("#ListenOnly=yes", "ListenOnly=yes") if listen_only else text).encode()
+
+
+def start(target: Target, args: argparse.Namespace) -> int:
+    """Let the system know, and start the gateway, if systemd runs here."""
+    target.say("The service")
+    running = not target.live or os.path.isdir("/run/systemd/system")
+    target.run("systemd-sysusers", f"{LIBRARY}/{FILES['sysusers.conf']}")
+    target.run("systemd-tmpfiles", "--create", f"{LIBRARY}/{FILES['tmpfiles.conf']}", optional=True)
+    target.run("systemctl", "enable", UNIT)
+    if not running:
+        target.say("  systemd does not run here: the gateway will start with the system")
+        return 0
+    target.run("systemctl", "daemon-reload")
+    target.run("/usr/lib/systemd/systemd-sysctl", f"{LIBRARY}/{FILES['sysctl.conf']}", optional=True)
+    target.run("modprobe", "--quiet", "i2c-dev", optional=True)
+    target.run("udevadm", "control", "--reload", optional=True)
+    for subsystem in ("gpio", "i2c-dev", "spidev", "tty", "usb-serial"):
+        target.run("udevadm", "trigger", f"--subsystem-match={subsystem}", optional=True)
+    if args.can:
+        start_networkd(target)
+    if args.no_start:
+        return 0
+    if target.live and not target.changed and is_active():
+        target.say("  it runs, and nothing has changed")
+        return 0
+    if not target.run(f"{HOME}/bin/fixgw", "check", f"{CONFIGURATION}/default.yaml", optional=True):
+        raise Refused(f"the configuration has problems; correct them, then: sudo systemctl restart {UNIT}")
+    target.run("systemctl", "reset-failed", UNIT, optional=True)
+    if not target.run("systemctl", "restart", UNIT, optional=True):
+        target.run("systemctl", "--no-pager", "--lines=20", "status", UNIT, optional=True)
+        raise Refused("the gateway did not start; see above")
+    target.run("systemctl", "--no-pager", "--lines=0", "status", UNIT, optional=True)
+    if target.live:
+        target.say(
+            f"Done. The configuration is {CONFIGURATION}/default.yaml; after a change: sudo systemctl reload fixgw"
+        )
+    return 0
+
+
+def is_active() -> bool:
+    return subprocess.run(["systemctl", "--quiet", "is-active", UNIT], check=False).returncode == 0
+
+
+def start_networkd(target: Target) -> None:
+    """networkd sets up can0. It leaves alone what it has no file for, such as all that NetworkManager does."""
+    networkd = "systemd-networkd.service"
+    enabled = target.live and subprocess.run(["systemctl", "--quiet", "is-enabled", networkd], check=False)
+    if enabled and enabled.returncode == 0:
+        target.run("networkctl", "reload")
+        return
+    target.run("systemctl", "enable", "--now", networkd)
+    # It comes along, and would hold up the start of the system for networks that are none of networkd's business.
+    target.run("systemctl", "disable", "systemd-networkd-wait-online.service", optional=True)
+
+
+# -- removing, and looking ---------------------------------------------------------------------------------------------
+
+
+def remove(target: Target, args: argparse.Namespace) -> int:
+    if target.live:
+        need_root("remove")
+    target.say("The service")
+    running = not target.live or os.path.isdir("/run/systemd/system")
+    now = ["--now"] if running else []
+    target.run("systemctl", "disable", *now, UNIT, optional=True)
+    if running:
+        target.run("systemctl", "stop", "fixgw-safe.service", "fixgw@*.service", "fixgw-safe@*.service", optional=True)
+    target.say("Its files")
+    for place in FILES.values():
+        target.remove(f"{LIBRARY}/{place}")
+    for command in COMMANDS:
+        link = target.path(f"/usr/local/bin/{command}")
+        if link.is_symlink() and os.readlink(link).startswith(f"{HOME}/"):
+            target.remove(f"/usr/local/bin/{command}")
+    target.remove(HOME)
+    if running:
+        target.run("systemctl", "daemon-reload", optional=True)
+        target.run("udevadm", "control", "--reload", optional=True)
+    if args.purge:
+        for name in PURGED:
+            target.remove(name)
+        target.run("userdel", "fixgw", optional=True)
+    else:
+        target.say(f"Kept: {CONFIGURATION}, /var/lib/fixgw, /var/log/fixgw and the user; --purge removes them too")
+    return 0
+
+
+def status(target: Target, args: argparse.Namespace) -> int:
+    """What is installed; 1 when nothing is."""
+    if not target.path(f"{LIBRARY}/{FILES[UNIT]}").exists():
+        target.say("not installed")
+        return 1
+    if target.live:
+        subprocess.run([f"{HOME}/bin/fixgw", "--version"], check=False)
+        for question in ("is-enabled", "is-active"):
+            target.say(f"{question} {UNIT}:")
+            subprocess.run(["systemctl", question, UNIT], check=False)
+    target.say("configuration, against the defaults that came with it:")
+    before = target.path(DEFAULTS)
+    for old in sorted(p for p in before.rglob("*") if p.is_file()):
+        name = old.relative_to(before).as_posix()
+        mine = target.path(f"{CONFIGURATION}/{name}")
+        word = "removed" if not mine.is_file() else "edited" if mine.read_bytes() != old.read_bytes() else "as it came"
+        target.say(f"  {word}: {CONFIGURATION}/{name}")
+    return 0
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 1 not done and the reason on stderr, 2 wrong usage."""
+    args = parser().parse_args(argv)
+    target = Target(Path(os.path.abspath(args.root)), args.dry_run)
+    action: Callable[[Target, argparse.Namespace], int] = {"install": install, "remove": remove, "status": status}[
+        args.action
+    ]
+    try:
+        return action(target, args)
+    except Refused as error:
+        return complain(str(error))
+    except OSError as error:
+        words = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        if error.errno == errno.EROFS:
+            words += ". Make the disk writable for the time of it: sudo mount -o remount,rw /, or on Raspberry Pi OS "
+            words += "switch the overlay file system off with raspi-config, and reboot"
+        return complain(words)
+
+
+def complain(words: str) -> int:
+    print(f"fixgw-install: {words}", file=sys.stderr)
+    return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fixgw-install",
+        description="Install, upgrade or remove FIX Gateway as a service of this computer.\n\n"
+        f"  install   program in {HOME}, configuration in {CONFIGURATION}, user, units; started now and at each\n"
+        "            start of the system. Again: upgrades, keeps the configuration, shows how the defaults changed\n"
+        "  remove    all of that but the configuration\n"
+        "  status    what is installed, and which files of the configuration were edited",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("action", nargs="?", choices=["install", "remove", "status"], default="install")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--root", metavar="DIR", default="/", help="write below DIR, and only name the commands")
+    program = parser.add_argument_group("the program")
+    program.add_argument("--wheel", metavar="FILE", help="install this wheel instead of what the command came with")
+    program.add_argument("--extras", metavar="NAMES", default="", help="with these extras, such as rpi,can-usb")
+    program.add_argument("--find-links", metavar="DIR", action="append", default=[], help="wheels to take first")
+    program.add_argument("--offline", action="store_true", help="ask no package index")
+    program.add_argument("--system-site-packages", action="store_true", help="use the system's Python packages too")
+    program.add_argument("--python", metavar="PYTHON", help="the Python to use")
+    service = parser.add_argument_group("the service")
+    service.add_argument("--no-start", action="store_true", help="do not start it now")
+    service.add_argument("--realtime", action="store_true", help="real-time priority and locked memory")
+    service.add_argument("--can", metavar="BITRATE", type=_bit_rate, help="set up CAN interfaces at each start")
+    service.add_argument("--listen-only", action="store_true", help="with --can: never send, never acknowledge")
+    kept = parser.add_argument_group("the configuration")
+    kept.add_argument("--take-defaults", action="store_true", help="upgrade files that were never edited")
+    kept.add_argument("--purge", action="store_true", help="with remove: configuration, state, logs and user too")
+    return parser
+
+
+def _bit_rate(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if not 10_000 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a bit rate from 10000 to 1000000")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())
