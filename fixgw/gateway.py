@@ -625,6 +625,10 @@ class Gateway:
         """What is not well, by connection."""
         return {r.name: text for r in list(self.runners.values()) if (text := r.health())}
 
+    @property
+    def _ageing_hangs(self) -> bool:
+        return self._started and not self.database.alive
+
     def summary(self) -> str:
         """Health in one line."""
         troubles = self.troubles()
@@ -634,6 +638,8 @@ class Gateway:
             text += "; " + "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
         if self.problems:
             text += f"; configuration: {counted(len(self.problems), 'problem')}"
+        if self._ageing_hangs:
+            text += "; database: its ageing hangs, stale values may look fine"
         return f"{self.notice}; {text}" if self.notice else text
 
     def get_status(self) -> dict[str, Any]:
@@ -641,7 +647,8 @@ class Gateway:
         troubles = self.troubles()
         runners = list(self.runners.values())
         running = [r for r in runners if r.state is State.RUNNING]
-        health = "ok" if not (troubles or self.problems or self.notice) else "degraded" if running else "failed"
+        well = not (troubles or self.problems or self.notice or self._ageing_hangs)
+        health = "ok" if well else "degraded" if running else "failed"
         return {
             "version": __version__,
             "health": health,

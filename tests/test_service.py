@@ -260,7 +260,9 @@ def pings(manager: Manager, seconds: float) -> int:
     while (left := deadline - time.monotonic()) > 0:
         manager.socket.settimeout(left)
         try:
-            count += manager.socket.recv(4096) == b"WATCHDOG=1"
+            message = manager.socket.recv(4096).decode()
+            manager.heard.append(message)
+            count += message == "WATCHDOG=1"
         except TimeoutError:
             break
     return count
@@ -276,7 +278,7 @@ def test_a_thread_that_hangs_ends_the_pings(
 ) -> None:
     (tmp_path / "hanging.py").write_text(textwrap.dedent(module))
     (tmp_path / "database.yaml").write_text(ITEM)
-    start(run, tmp_path, manager, ENTRIES % "hanging", WATCHDOG_USEC="400000")
+    process = start(run, tmp_path, manager, ENTRIES % "hanging", WATCHDOG_USEC="400000")
     manager.until("READY=1")
     assert pings(manager, 1.5) >= 2
     (tmp_path / "hang").touch()
@@ -284,6 +286,8 @@ def test_a_thread_that_hangs_ends_the_pings(
     while pings(manager, 1.0):
         assert time.monotonic() < deadline
     assert pings(manager, 1.0) == 0
+    assert process.process.poll() is None
+    assert says in manager.heard[-1]
 
 
 def test_a_reload_is_announced_as_type_notify_reload_wants_it(
