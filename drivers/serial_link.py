@@ -92,6 +92,23 @@ class SerialPoller(Poller):
             self._complained = now
             self.log.warning(message, *details)
 
+    def send(self, data: bytes) -> int:
+        """Send as much of `data` as the port takes at once; returns how many bytes that was. Never waits, except on
+        ports that have no file descriptor (``rfc2217://``). Raises `DeviceError` when the device is gone."""
+        port = self.port
+        if port is None:  # stopped while opening
+            return 0
+        try:
+            if self._fd is None:
+                return port.write(data) or 0
+            poll = select.poll()
+            poll.register(self._fd, select.POLLOUT)
+            return os.write(self._fd, data) if poll.poll(0) else 0
+        except BlockingIOError:
+            return 0
+        except (OSError, ValueError, TypeError) as error:
+            raise DeviceError(f"{self.options.port} went away") from error
+
     # -- the contract --------------------------------------------------------------------------------------------------
 
     @classmethod

@@ -1,27 +1,40 @@
-"""GPS receivers that speak NMEA 0183: position, ground speed, track, altitude, time and satellites."""
+"""GPS receivers and navigators that speak NMEA 0183: position, track, altitude, time, guidance to a waypoint."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta
 
 from fixgw.drivers.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.nmea0183.protocol import KEYS, Receiver
-from fixgw.plugin import Options as PluginOptions
+from fixgw.plugin import Options
 
 
-class Options(InstrumentOptions, frozen=True, kw_only=True):
+class ReceiverOptions(InstrumentOptions, frozen=True, kw_only=True):
     """Options of an NMEA 0183 receiver."""
+
+    full_scale: Annotated[
+        float,
+        Meta(
+            ge=0.05,
+            le=20.0,
+            description="Nautical miles off the track that a navigator's CDI shows as full scale; usual are "
+            "5 or 2 en route, 1 in a terminal area, 0.3 on an approach",
+        ),
+    ] = 1.0
 
 
 class Plugin(Instrument):
     """One receiver on one line. What it says is written as it comes; what it cannot say is failed, or left to age."""
 
-    Options: ClassVar[type[PluginOptions] | None] = Options
+    Options: ClassVar[type[Options] | None] = ReceiverOptions
+    options: ReceiverOptions
     KEYS = KEYS
 
     def protocol(self) -> Receiver:
-        return Receiver(self.clock, self.counts)
+        return Receiver(self.clock, self.counts, self.options.full_scale)
 
     def get_status(self) -> Mapping[str, Any]:
         return {**super().get_status(), "fix": self._protocol.trouble or "good"}

@@ -6,8 +6,8 @@ and whether a position is valid, is the receiver's or a simulator's, and goes wi
 table of field positions, which is short.
 
 Implements NMEA 0183 4.11 as far as a GPS is concerned, read from manufacturers' documents: RMC, GGA, GNS, GLL, VTG,
-GSA, GSV, GST, ZDA of any talker, HDG and HDM of a compass, and of the proprietary sentences Garmin's PGRME and PGRMF,
-Ashtech's PASHR,POS and SkyTraq's PSTI,030.
+GSA, GSV, GST, ZDA of any talker, RMB, APB, XTE and BOD of a navigator, HDG and HDM of a compass, and of the proprietary
+sentences Garmin's PGRME and PGRMF, Ashtech's PASHR,POS and SkyTraq's PSTI,030.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ KNOTS = 1 / 1.852  # in a km/h
 FASTEST = 2000.0
 HIGHEST = 100_000.0
 MOST_SATELLITES = 200
+FARTHEST_OFF = 100.0  # nautical miles off the track
+
+#: Navigators show no more nautical miles off the track than these.
+SHOWN_OFF = 9.99
 
 #: Seconds after which a receiver that repeats the same time of day is taken for stuck.
 STUCK = 5.0
@@ -40,10 +44,15 @@ ACCURACY = ("GPS_ACCURACY_HORIZ", "GPS_ACCURACY_VERTICAL")
 #: What is of no worth without a fix.
 OF_THE_FIX = (*POSITION, "GS", "TRACK", "TRACKM", "TALT", "GPS_ELLIPSOID_ALT", *ACCURACY)
 
-NO_FIX = "no fix"
+#: What is of no worth without guidance by a navigator. The selected course may also come from a knob, and is a
+#: navigator's to fail only once it has said one.
+GUIDANCE = ("XTRACK", "CDI", "WPNAME", "WPLAT", "WPLON", "WPHEAD", "COURSE")
 
-#: Everything that a receiver or compass may write.
-KEYS = frozenset(OF_THE_FIX) | {
+NO_FIX = "no fix"
+NO_POSITION = "no position yet"
+
+#: Everything that a receiver, navigator or compass may write.
+KEYS = frozenset((*OF_THE_FIX, *GUIDANCE)) | {
     "HEAD",
     *("TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS"),
     *("GPS_FIX_TYPE", "GPS_SATS_TRACKED", "GPS_SATS_VISIBLE"),
@@ -143,6 +152,8 @@ _ESTIMATED = _Fix(1, BAD, "the receiver estimates its position (dead reckoning)"
 _MANUAL = _Fix(1, FAIL, "the receiver's position was entered by hand")
 _SIMULATED = _Fix(1, FAIL, "the receiver is in simulator mode")
 
+_UNGUIDED = _Fix(1, FAIL, "the navigator does not guide: no waypoint, or no fix")
+
 _QUALITY = {
     "1": _PLAIN,
     "2": _DIFFERENTIAL,
@@ -174,20 +185,28 @@ class Decoder:
       once; only of a receiver that reports each constellation apart, one without a fix does not spoil the others'.
     - Nothing is made up: TRACKM comes from the receiver's magnetic track or its magnetic variation, the height above
       the ellipsoid from its geoid separation, accuracy from its own estimate, or they are not written.
+    - A navigator that says that it does not guide fails deviation, course and waypoint at once. `full_scale` is the
+      deviation in nautical miles that CDI shows as -1 or 1.
     - Sentences with the same time of day are one epoch. A receiver whose time stands still has no fix; `clock` is
       monotonic, in seconds.
     """
 
     OUTCOMES = ("used", "ignored", "absurd values")
 
-    def __init__(self, clock: Callable[[], float], counts: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, clock: Callable[[], float], counts: dict[str, int] | None = None, full_scale: float = 1.0
+    ) -> None:
         #: Sentences used and ignored (of a kind not known here), and fields refused because they cannot be true.
         self.counts = counts if counts is not None else {}
         for name in self.OUTCOMES:
             self.counts.setdefault(name, 0)
         #: What is wrong with the fix, in words; empty when it is good.
-        self.trouble = "no position yet"
+        self.trouble = NO_POSITION
         self._clock = clock
+        self._full_scale = full_scale
+        self._guidance = _PLAIN  # as the navigator said last
+        self._course_said = False
+        self._east: float | None = None  # the magnetic variation as last heard, degrees
         self._fix = _NONE
         self._had_fix = False
         self._time = ""
@@ -219,8 +238,10 @@ class Decoder:
     def _rmc(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
         fix = _MODE.get(f[11], _DIFFERENTIAL if f[1] == "D" else _PLAIN) if f[1] in ("A", "D") else self._void(f[11])
         fix = yield from self._position(talker, fix, f[2:6], f[0])
+        variation = self._variation(f[9], f[10])
         if not fix.flags & FAIL:
-            yield from self._motion(fix, f[6], f[7], self._variation(f[9], f[10]))
+            self._east = self._east if variation is None else variation
+            yield from self._motion(fix, f[6], f[7], variation)
 
     def _gga(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
         fix = _QUALITY.get(f[5].lstrip("0"), _NONE)
@@ -259,6 +280,91 @@ class Decoder:
         if f[0] == "030":
             fix = _MODE.get(f[12], _PLAIN) if f[2] == "A" else self._void(f[12])
             yield from self._position(talker, fix, f[3:7], f[1])
+
+    # -- sentences of a navigator --------------------------------------------------------------------------------------
+
+    def _rmb(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        guidance = yield from self._guided(f[0], f[13])
+        if guidance.flags & FAIL:
+            return
+        yield from self._off_track(guidance, f[1], f[2])
+        yield Update("WPNAME", f[4].strip(), guidance.flags, guidance.reason)
+        latitude = self._angle(f[5], f[6], "NS", 90)
+        longitude = self._angle(f[7], f[8], "EW", 180)
+        if latitude is None or longitude is None:
+            for key in ("WPLAT", "WPLON"):
+                yield Update(key, None, FAIL, "the waypoint's position is missing or absurd")
+        else:
+            yield Update("WPLAT", latitude, guidance.flags, guidance.reason)
+            yield Update("WPLON", longitude, guidance.flags, guidance.reason)
+        yield from self._bearing(guidance, f[10], "T")
+
+    def _apb(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        guidance = yield from self._guided(f[0] if f[1] != "V" else "V", f[14])
+        if guidance.flags & FAIL:
+            return
+        yield from self._off_track(guidance, f[2], f[3], f[4])
+        yield from self._course(guidance, f[7], f[8])
+        if f[9].strip():
+            yield Update("WPNAME", f[9].strip(), guidance.flags, guidance.reason)
+        yield from self._bearing(guidance, f[10], f[11])
+
+    def _xte(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        guidance = yield from self._guided(f[0] if f[1] != "V" else "V", f[5])
+        if not guidance.flags & FAIL:
+            yield from self._off_track(guidance, f[2], f[3], f[4])
+
+    def _bod(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        if self._guidance.flags & FAIL:  # it has no status of its own
+            return
+        yield from self._course(self._guidance, *((f[2], "M") if f[2] else (f[0], "T")))
+        if f[4].strip():
+            yield Update("WPNAME", f[4].strip(), self._guidance.flags, self._guidance.reason)
+
+    def _guided(self, status: str, mode: str) -> Generator[Update, None, _Fix]:
+        """What the guidance is worth, or the failure of all of it."""
+        guidance = self._guidance = _MODE.get(mode, _PLAIN) if status == "A" else _UNGUIDED
+        if guidance.flags & FAIL:
+            for key in GUIDANCE if self._course_said else GUIDANCE[:-1]:
+                yield Update(key, None, FAIL, _UNGUIDED.reason if guidance is _NONE else guidance.reason)
+        elif (
+            self.trouble == NO_POSITION
+        ):  # a navigator may leave its position out; that it guides means that it has one
+            self.trouble = guidance.reason
+        return guidance
+
+    def _off_track(self, guidance: _Fix, miles: str, steer: str, unit: str = "N") -> Iterator[Update]:
+        """XTRACK and CDI: who is to steer left is right of the track."""
+        off = self._number(miles, 0.0, FARTHEST_OFF)
+        if off is None or steer not in ("L", "R") or unit not in ("N", ""):
+            for key in ("XTRACK", "CDI"):
+                yield Update(key, None, FAIL, "the navigator's cross-track error is missing or absurd")
+            return
+        if steer == "R":
+            off = -off
+        flags, reason = guidance.flags, guidance.reason
+        yield Update("CDI", max(-1.0, min(-off / self._full_scale, 1.0)) + 0.0, flags, reason)
+        if abs(off) >= SHOWN_OFF:
+            flags, reason = flags | BAD, reason or f"the navigator shows no more than {SHOWN_OFF} nmi"
+        yield Update("XTRACK", off, flags, reason)
+
+    def _course(self, guidance: _Fix, text: str, reference: str) -> Iterator[Update]:
+        course = self._magnetic(text, reference)
+        if course is not None:
+            self._course_said = True
+            yield Update("COURSE", course, guidance.flags, guidance.reason)
+
+    def _bearing(self, guidance: _Fix, text: str, reference: str) -> Iterator[Update]:
+        bearing = self._magnetic(text, reference)
+        if bearing is not None:
+            yield Update("WPHEAD", f"{round(bearing) % 360:03}", guidance.flags, guidance.reason)
+
+    def _magnetic(self, text: str, reference: str) -> float | None:
+        """A magnetic direction; None also for a true one while the variation is not known."""
+        degrees = self._number(text, 0.0, 360.0)
+        if degrees is None or reference not in ("M", "T") or (reference == "T" and self._east is None):
+            return None
+        return (degrees - (self._east or 0.0) * (reference == "T")) % 360.0
 
     # -- other sentences -----------------------------------------------------------------------------------------------
 
@@ -502,6 +608,10 @@ class Decoder:
         "GSV": _gsv,
         "GST": _gst,
         "ZDA": _zda,
+        "RMB": _rmb,
+        "APB": _apb,
+        "XTE": _xte,
+        "BOD": _bod,
         "HDG": _hdg,
         "HDM": _hdm,
         "PGRME": _pgrme,
@@ -516,10 +626,12 @@ class Receiver:
 
     REFUSALS: ClassVar[Sequence[str]] = Framer.REFUSALS
 
-    def __init__(self, clock: Callable[[], float], counts: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, clock: Callable[[], float], counts: dict[str, int] | None = None, full_scale: float = 1.0
+    ) -> None:
         self._framer = Framer(counts)
         self.counts = self._framer.counts
-        self._decoder = Decoder(clock, self.counts)
+        self._decoder = Decoder(clock, self.counts, full_scale)
 
     @property
     def refused(self) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from fixgw.hw_sim.eis import Eis
+from fixgw.hw_sim.nmea0183 import Gps, Navigator
 from fixgw.hw_sim.serial import SerialInstrument
 
 INSTRUMENTS: dict[str, type[SerialInstrument]] = {
     Eis.NAME: Eis,
+    Gps.NAME: Gps,
+    Navigator.NAME: Navigator,
 }

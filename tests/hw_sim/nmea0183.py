@@ -1,20 +1,21 @@
-"""A virtual GPS receiver that speaks NMEA 0183 on a virtual serial port.
+"""A virtual GPS receiver, and a navigator, that speak NMEA 0183 on a virtual serial port.
 
-It sends RMC, VTG, GGA, GSA, GSV, GST and ZDA, one epoch after another, no faster than its baud rate allows: like a real
-receiver that is asked for more than its line carries, it leaves whole epochs out. It can lose its fix, send wrong
-checksums, or fall silent. It does not model errors of position, start-up, or commands.
+They send RMC, VTG, GGA, GSA, GSV, GST and ZDA, or RMB, APB, XTE and BOD, one epoch after another, no faster than the
+baud rate allows: like a real receiver that is asked for more than its line carries, they leave whole epochs out. They
+can lose the fix, send wrong checksums, or fall silent. Errors of position, start-up and commands are not modelled.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from datetime import datetime
-from typing import ClassVar
 
-from fixgw.hw_sim.aircraft import FT, KNOT, Aircraft, Value
+from fixgw.hw_sim.aircraft import FT, KNOT, NMI, Aircraft, Value, track_and_distance
 from fixgw.hw_sim.serial import Line, SerialInstrument
 
 SENTENCES = ("RMC", "VTG", "GGA", "GSA", "GSV", "GST", "ZDA")
+ARRIVAL = 0.3  # nmi
 
 
 def sentence(body: str, spoiled: bool = False) -> bytes:
@@ -68,6 +69,37 @@ def epoch(values: dict[str, Value], time: datetime, talker: str = "GP", fix: boo
     return [*bodies, f"{talker}GST,{clock},{gst}", f"{talker}ZDA,{clock},{time:%d,%m,%Y},00,00"]
 
 
+def guidance(values: dict[str, Value], talker: str = "GP", guiding: bool = True) -> list[str]:
+    """The bodies of what a navigator says of the leg, from `values` in the units of the keys.
+
+    Of a name it sends the first six characters; a cross-track error ends at 9.99 nmi, as with the real ones.
+    """
+    if not guiding:
+        return [
+            f"{talker}RMB,V,,,,,,,,,,,,V,N",
+            f"{talker}APB,V,V,,,N,V,V,,,,,,,,N",
+            f"{talker}XTE,V,V,,,N,N",
+            f"{talker}BOD,,T,,M,,",
+        ]
+    v = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
+    variation = v["TRACK"] - v["TRACKM"]
+    name = str(values["WPNAME"])[:6]
+    place = f"{_angle(v['WPLAT'], 2, 'N', 'S')},{_angle(v['WPLON'], 3, 'E', 'W')}"
+    bearing, metres = track_and_distance(v["LAT"], v["LONG"], v["WPLAT"], v["WPLON"])
+    miles = metres / NMI
+    closing = max(0.0, v["GS"] * math.cos(math.radians(v["TRACK"] - bearing)))
+    off = f"{min(abs(v['XTRACK']), 9.99):.2f},{'L' if v['XTRACK'] > 0.0 else 'R'}"  # off to the right: steer left
+    course = f"{v['COURSE']:05.1f},M"
+    to_go = f"{(bearing - variation) % 360.0:05.1f},M"
+    arrived = "A" if miles < ARRIVAL else "V"
+    return [
+        f"{talker}RMB,A,{off},,{name},{place},{min(miles, 999.9):05.1f},{bearing:05.1f},{closing:05.1f},{arrived},A",
+        f"{talker}APB,A,A,{off},N,{arrived},V,{course},{name},{to_go},{to_go},A",
+        f"{talker}XTE,A,A,{off},N,A",
+        f"{talker}BOD,{(v['COURSE'] + variation) % 360.0:05.1f},T,{course},{name},",
+    ]
+
+
 class Gps(SerialInstrument):
     """The receiver: an instrument of the `World`, which calls `tick`.
 
@@ -75,7 +107,7 @@ class Gps(SerialInstrument):
     `fix`, `spoiled` (wrong checksums) and `silent` at any time.
     """
 
-    NAME: ClassVar[str] = "NMEA 0183 GPS"
+    NAME = "gps"
 
     def __init__(
         self,
@@ -115,3 +147,17 @@ class Gps(SerialInstrument):
                 frames = self.frames(aircraft, now)
                 self.rounds += 1
         self.transmit(frames, now)
+
+
+class Navigator(Gps):
+    """A GPS with a flight plan: it says where it is, and guides along the leg, unless `guiding` is set False."""
+
+    NAME = "navigator"
+
+    def __init__(self, line: Line, rate: float = 1.0, baud: int | None = None, talker: str = "GP") -> None:
+        super().__init__(line, rate, baud, talker, ("RMC", "GGA"))
+        self.guiding = True
+
+    def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
+        bodies = guidance(aircraft.values(), self.talker, self.fix and self.guiding)
+        return super().frames(aircraft, now) + [sentence(b, self.spoiled) for b in bodies]
