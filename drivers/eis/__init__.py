@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from fixgw.drivers.curve import CurveSpec, Linear
+from fixgw.drivers.curve import Curve, CurveSpec, Linear
 from fixgw.drivers.eis.protocol import KEYS, MOST_CYLINDERS, Decoder, Speed, Unit
 from fixgw.drivers.instrument import Instrument, InstrumentOptions
 from fixgw.errors import did_you_mean
@@ -24,9 +24,12 @@ class Aux(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What is connected to an auxiliary input."""
 
     key: Annotated[str, Meta(description="Item that it is written to")]
-    curve: Annotated[CurveSpec, Meta(description="What the number that the EIS sends means; by default, itself")] = (
-        AS_SENT
-    )
+    curve: Annotated[
+        CurveSpec | None, Meta(description="What the number that the EIS sends means; by default it is the value")
+    ] = None
+
+    def made(self) -> Curve:
+        return Curve(self.curve or AS_SENT)
 
 
 class EisOptions(InstrumentOptions, frozen=True, kw_only=True):
@@ -68,7 +71,7 @@ class Plugin(Instrument):
         return Decoder(
             self.counts,
             cylinders=options.cylinders,
-            aux={number: (aux.key, aux.curve.curve()) for number, aux in options.aux.items()},
+            aux={number: (aux.key, aux.made()) for number, aux in options.aux.items()},
             air_data=options.air_data,
             temperature=options.temperature,
             airspeed=options.airspeed,
@@ -83,7 +86,7 @@ class Plugin(Instrument):
                 yield f"{at}.key", f"the EIS has a field of its own for {aux.key}"
             elif aux.key not in db:
                 yield f"{at}.key", f"the database has no item {aux.key!r}{did_you_mean(aux.key, db)}"
-            else:
+            elif aux.curve is not None:
                 for problem in aux.curve.problems(db.item(aux.key).definition.units):
                     yield f"{at}.curve", problem
 

@@ -20,6 +20,7 @@ Unit = Literal["F", "C"]
 Speed = Literal["knots", "mph"]
 
 HEADER = b"\xfe\xff\xfe"
+PATIENCE = 3  # bad frames in a row after which it may be another model
 
 MOST_CYLINDERS = 6
 AIR_DATA = ("IAS", "ALT", "VS", "BARO")
@@ -106,6 +107,7 @@ class Decoder:
         #: The model that sends, as far as it is known.
         self.model: Model | None = None
         self._buffer = b""
+        self._refused_in_a_row = 0
         self._aux = {f"AUX{number}": target for number, target in (aux or {}).items()}
         self._left_out = set() if air_data else set(AIR_DATA)
         self._left_out |= {f"{k}{c}" for k in ("CHT1", "EGT1") for c in range(cylinders + 1, MOST_CYLINDERS + 1)}
@@ -149,6 +151,7 @@ class Decoder:
                     self._refuse("bad checksum", frame)
                     return None
                 self.model = model
+                self._refused_in_a_row = 0
                 return model
         self._refuse("wrong length", buffer[: MODELS[-1].length])
         return None
@@ -156,7 +159,9 @@ class Decoder:
     def _refuse(self, reason: str, frame: bytes) -> None:
         self.counts[reason] += 1
         self.refused = f"{reason}: {frame.hex(' ')}"
-        self.model = None  # it may be another device by now
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row >= PATIENCE:
+            self.model = None
 
     def _decode(self, model: Model, payload: bytes) -> Iterator[Update]:
         for name, number in zip(model.names(), model.payload.unpack(payload), strict=True):

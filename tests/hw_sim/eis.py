@@ -8,6 +8,7 @@ in `failed`, which holds keys. It does not model alarms, rates of change, or the
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.serial import Line, SerialInstrument
@@ -28,15 +29,15 @@ def frame(payload: bytes) -> bytes:
 
 
 class Eis(SerialInstrument):
-    """The monitor; `model` is 4000 (the 6000 sends the same) or 2004."""
+    """A 4000 with four cylinders; the 6000 sends the same."""
 
     NAME = "eis"
     BAUD = 9600
     RATE = 5.0
+    MODEL = 4000
 
-    def __init__(self, line: Line, baud: int | None = None, model: int = 4000) -> None:
-        super().__init__(line, baud)
-        self.model = model
+    def __init__(self, line: Line, **more: Any) -> None:
+        super().__init__(line, **more)
         self.air_data = False
         #: Keys whose sensor is not there.
         self.failed: set[str] = set()
@@ -59,8 +60,8 @@ class Eis(SerialInstrument):
         def signed(number: float) -> bytes:
             return struct.pack(">b", min(max(round(number), -128), 127))
 
-        cylinders = range(1, 3 if self.model == 2004 else 5)
-        unused = [0] * (0 if self.model == 2004 else 2)
+        cylinders = range(1, 3 if self.MODEL == 2004 else 5)
+        unused = [0] * (0 if self.MODEL == 2004 else 2)
         aux = {n: round(values[key] / unit) for n, (key, unit) in AUX.items()}
         flow, fuel = values["FUELF1"], values["FUELQT"]
         minutes = round(fuel / flow * 60.0) if flow else 0
@@ -70,12 +71,12 @@ class Eis(SerialInstrument):
         payload = words(values["TACH1"])
         payload += words(*(degrees(f"CHT1{i}") for i in cylinders), *unused)
         payload += words(*(degrees(f"EGT1{i}") for i in cylinders), *unused)
-        if self.model != 2004:
+        if self.MODEL != 2004:
             payload += words(0, 0)  # auxiliary inputs 5 and 6
         payload += words(values["IAS"], values["ALT"], values["VOLT"] * 10.0, flow * 10.0)
         payload += byte(fahrenheit(values["CAT"]))  # the box itself, behind the panel
         climb, outside = signed(values["VS"] / 100.0), signed(degrees("OAT"))
-        if self.model == 2004:
+        if self.MODEL == 2004:
             payload += climb + outside + words(degrees("H2OT1"), degrees("OILT1")) + oil_pressure
             payload += words(aux[1], aux[2])
         else:
@@ -85,3 +86,10 @@ class Eis(SerialInstrument):
         payload += bytes((seconds // 3600 % 256, seconds // 60 % 60, seconds % 60, minutes // 60 % 256, minutes % 60))
         payload += words(aircraft.qnh * 100.0, 0) + bytes(1)
         return [frame(payload)]
+
+
+class Eis2004(Eis):
+    """A 2004 on the same engine."""
+
+    NAME = "eis2004"
+    MODEL = 2004
