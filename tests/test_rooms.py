@@ -16,7 +16,7 @@ HARDWARE_LIBRARIES = {"serial", "can", "RPi", "gpiod", "smbus2", "spidev"}
 # The demonstration flies the virtual aircraft: the one place that brings the simulators into a gateway.
 MAY_SIMULATE = {"plugins/demo.py", "fixgw/cli/demo.py", "fixgw/cli/sim.py"}
 # Scenarios are files that people write: read and checked by what reads configurations.
-READS_FILES = {"tests/hw_sim/can/scenario.py": ("msgspec", "fixgw.cfg", "fixgw.errors", "fixgw.options")}
+READS_FILES = {"tests/hw_sim/scenario.py": ("msgspec", "fixgw.cfg", "fixgw.errors", "fixgw.options")}
 
 
 def imports(path: Path) -> Iterator[str]:

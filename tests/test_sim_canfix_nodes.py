@@ -630,14 +630,14 @@ def test_garbage_is_of_every_kind_and_the_same_for_one_seed() -> None:
 
 
 def test_a_duplicate_contradicts_the_node_under_its_own_id() -> None:
-    frames = broken(Engine, "duplicate")
+    frames = broken(Engine, "duplicate-node")
     live = {data for data in on(frames, 0x220) if data[2] == 0}
     assert live == {bytes.fromhex("40 00 00 ee 1b"), bytes.fromhex("40 00 00 5f 1b")}  # 71.5 and 70.07 psi
 
 
 def test_a_duplicate_answers_too() -> None:
     station = Station(Engine())
-    station.begin(FAULTS["duplicate"]())
+    station.begin(FAULTS["duplicate-node"]())
     station.due(0.0, VIEW)
     station.received(SimFrame(NODE_SPECIFIC + US, bytes((0x0A, 0x40, 0x01, 0x00))))
     answers = [data for data in on(station.due(0.0, VIEW), NODE_SPECIFIC + 0x40) if data[0] == 0x0A]
@@ -645,7 +645,7 @@ def test_a_duplicate_answers_too() -> None:
 
 
 def test_a_second_device_sends_the_same_parameters_from_another_node() -> None:
-    assert {data[0] for data in on(broken(Engine, "duplicate", id=66), 0x220)} == {0x40, 66}
+    assert {data[0] for data in on(broken(Engine, "duplicate-node", id=66), 0x220)} == {0x40, 66}
 
 
 def test_a_frozen_node_repeats_one_moment() -> None:
@@ -711,7 +711,7 @@ def test_no_node_minds_frames_that_are_none_of_its_business(frame: SimFrame) -> 
         ("wrong-length", {"by": 9}, "by"),
         ("clock-drift", {"by": -1.0}, "by"),
         ("two-way", {"channel": 16}, "channel"),
-        ("duplicate", {"id": 0}, "id"),
+        ("duplicate-node", {"id": 0}, "id"),
     ],
 )
 def test_options_of_faults_are_checked(fault: str, options: Any, wrong: str) -> None:

@@ -23,12 +23,13 @@ import pytest
 from fixgw.cli import main
 from fixgw.drivers.canfix import protocol
 from fixgw.errors import ConfigurationError
+from fixgw.hw_sim import faults as wire
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.can.devices import DEVICES
 from fixgw.hw_sim.can.faults import FAULTS
-from fixgw.hw_sim.can.scenario import ADAPTER, Scenario, everything, frames, load, shipped
 from fixgw.hw_sim.can.segment import SimFrame
+from fixgw.hw_sim.scenario import ADAPTER, Scenario, everything, frames, instruments, load, shipped
 from fixgw.hw_sim.world import World, bench
 
 _channels = count()
@@ -112,10 +113,10 @@ def test_misbehaving_has_every_fault() -> None:
 
 def test_the_page_about_benches_names_everything_and_its_sample_works(written: Callable[[str], Path]) -> None:
     page = (Path(__file__).parents[1] / "docs" / "bench.md").read_text()
-    for name in (*DEVICES, *FAULTS, *ADAPTER, *shipped()):
+    for name in (*DEVICES, *FAULTS, *wire.FAULTS, *ADAPTER, *shipped(), *instruments()):
         assert f"`{name}`" in page, name
     (sample,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(load(written(sample)).events) == 7
+    assert len(load(written(sample)).events) == 10
 
 
 def test_the_engine_monitor_is_lost_and_found() -> None:
@@ -258,7 +259,7 @@ events:
         (4, "flight.start: 'yesterday' is not a date and time"),
         (4, "flight.turbulence: expected number, 0 to 3, got the number 7"),
         (7, "nodes.enginee: no device 'enginee' (did you mean 'engine'?)"),
-        (8, "nodes.ahrs: its node id 50 is that of 'air'; give it an id of its own, or use the fault 'duplicate'"),
+        (8, "nodes.ahrs: its node id 50 is that of 'air'; give it an id of its own, or use the fault 'duplicate-node'"),
         (9, "nodes.gps.id: expected whole number, 1 to 255, got the number 300"),
         (9, "nodes.gps: unknown option 'colour'"),
         (11, "events[0]: no node 'ait' (did you mean 'air'?)"),
@@ -283,7 +284,7 @@ events:
     [
         ("", "expected a mapping with nodes:, got nothing"),
         ("- air", "expected a mapping with nodes:, got a list of 1"),
-        ("events: []", "'nodes' is missing"),
+        ("events: []\nnodes: 3", "nodes: expected mapping"),
         ("nodes: {}", "nodes: there is none"),
         ("nodes: [air]", "nodes: expected mapping"),
         ("nodes: {air: }\nevents: {at: 1}", "events: expected list"),
@@ -490,7 +491,7 @@ def test_what_happens_to_an_adapter_needs_one(tmp_path: Path) -> None:
     for now in (0.0, 1.0, 2.0):
         bus.tick(Aircraft(), now)
     bus.close()
-    assert told == [(1.0, "no adapter here: unplugged")]
+    assert told == [(1.0, "the adapter is not here: unplugged")]
 
 
 def test_at_its_end_a_scenario_is_silent(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, key_value, seconds
 
 if TYPE_CHECKING:
-    from fixgw.hw_sim.can.scenario import Scenario
+    from fixgw.hw_sim.scenario import Scenario
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -68,7 +68,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fly until the scenario is over, Ctrl-C, SIGTERM or `duration`."""
-    from fixgw.hw_sim.can import scenario as scenarios
+    from fixgw.hw_sim import scenario as scenarios
 
     if not args.interface and not args.slcan:
         return complain("where is the bus? Name --interface and --channel, or --slcan PATH")

@@ -24,7 +24,7 @@ from fixgw.drivers.canfix import actions, dbc, table
 from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.can.faults import Deaf, Duplicate, Failed, Fault, OldLibrary
 from fixgw.hw_sim.can.nodes import VirtualNode
-from fixgw.hw_sim.can.scenario import Flight, NodeOptions, Scenario, everything, frames
+from fixgw.hw_sim.scenario import Flight, NodeOptions, Scenario, everything, frames
 from fixgw.hw_sim.can.segment import SimFrame
 from fixgw.hw_sim.world import World
 

@@ -24,6 +24,12 @@ MOST_HELD = 10_000  # frames that a delay holds back; more are lost
 class Fault:
     """A wire in perfect order, to derive from."""
 
+    def begin(self, device: Any) -> None:
+        """It breaks, the wire of `device`."""
+
+    def end(self, device: Any) -> None:
+        """It is whole again."""
+
     def carry(self, frames: list[F], now: float) -> list[F]:
         """What comes out at `now`, in monotonic seconds, when `frames` go in; called also when none do."""
         return [other for frame in frames for other in self.spoil(frame)]
@@ -136,6 +142,16 @@ class Stuck(Fault):
         return [self._first]
 
 
+class Unplug(Fault):
+    """The plug is pulled, and put back at the end: what `unplug` and `plug` of the device do."""
+
+    def begin(self, device: Any) -> None:
+        device.unplug()
+
+    def end(self, device: Any) -> None:
+        device.plug()
+
+
 class Silent(Fault):
     """Nothing comes through."""
 
@@ -215,7 +231,7 @@ def check(option: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{option}: {value:g} is not from {low:g} to {high:g}")
 
 
-#: What can be wrong with a wire. That it is unplugged is a matter of the port: see `fixgw.hw_sim.serial`.
+#: What can be wrong with a wire.
 FAULTS: Mapping[str, type[Fault]] = {
     "drop": Drop,
     "delay": Delay,
@@ -224,6 +240,7 @@ FAULTS: Mapping[str, type[Fault]] = {
     "truncate": Truncate,
     "bit-flips": BitFlips,
     "stuck": Stuck,
+    "unplug": Unplug,
     "silent": Silent,
     "garbage": Garbage,
     "flood": Flood,

@@ -128,7 +128,7 @@ def bench(directory: Path, replay: bytes | None = None) -> World:
     slcan adapter on a bus of 250 kbit/s with a CAN-FIX node of each kind, all switched on when the world starts.
     """
     from fixgw.hw_sim.can.bus import CanBus
-    from fixgw.hw_sim.can.scenario import everything
+    from fixgw.hw_sim.scenario import everything
 
     world = World()
     gps = VirtualPort(str(directory / "gps"))

@@ -13,16 +13,16 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.nodes import BIT_RATES
 from fixgw.hw_sim.can.replay import Entry, replay
-from fixgw.hw_sim.can.scenario import Play, Scenario
 from fixgw.hw_sim.can.segment import Leg, Segment, SimFrame
 from fixgw.hw_sim.can.slcan import VirtualSlcan
+from fixgw.hw_sim.scenario import Play, Scenario
 
 DEPTH = 1024  # frames that a node may have waiting: its whole report, and more
 
@@ -31,7 +31,8 @@ class CanBus:
     """The bus, its nodes, and, at the path `adapter`, a virtual slcan adapter.
 
     It has the scenario's bit rate. When every node has been told to change to another the bus changes with them; one
-    that has gone alone is lost to it. `tell` hears of every event: its time in seconds, and words.
+    that has gone alone is lost to it. `tell` hears of every event: its time in seconds, and words. What the scenario
+    says of instruments beside the bus happens to the `instruments`, by name.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class CanBus:
         scenario: Scenario,
         adapter: str | None = None,
         tell: Callable[[float, str], object] | None = None,
+        instruments: Mapping[str, Any] | None = None,
     ) -> None:
         self.segment = Segment(scenario.bit_rate)
         self._closing: list[Callable[[], None]] = [self.segment.close]
@@ -49,7 +51,7 @@ class CanBus:
             raise
         if self.adapter:
             self._closing.append(self.adapter.close)
-        self.play = Play(scenario, self.adapter, tell)
+        self.play = Play(scenario, self.adapter, tell, instruments)
         #: Set when the scenario has reached its end; then everybody is silent.
         self.over = threading.Event()
         self._nodes = {

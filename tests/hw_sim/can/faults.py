@@ -1,4 +1,4 @@
-"""What virtual nodes can do wrong: `FAULTS` by name, each a wrapper around a node's sending.
+"""What virtual nodes can do wrong: `FAULTS` by name, each a wrapper around a node's sending, or around its wire.
 
     station = Station(Engine())
     station.begin(Babbling(rate=5000))
@@ -16,6 +16,7 @@ from functools import partial
 from random import Random
 from typing import ClassVar
 
+from fixgw.hw_sim import faults as wire
 from fixgw.hw_sim.can.nodes import (
     ANNUNCIATE,
     BIT_RATE,
@@ -29,6 +30,7 @@ from fixgw.hw_sim.can.nodes import (
     VirtualNode,
 )
 from fixgw.hw_sim.can.segment import SimFrame
+from fixgw.hw_sim.faults import Wire, check
 
 Producer = Callable[[float, View], list[SimFrame]]
 
@@ -190,7 +192,7 @@ class ClockDrift(Fault):
     by: float = 0.05
 
     def __post_init__(self) -> None:
-        _check("by", self.by, -0.99, 10.0)
+        check("by", self.by, -0.99, 10.0)
 
     def begin(self, node: VirtualNode) -> None:
         node.clock_rate = 1.0 + self.by
@@ -227,7 +229,7 @@ class WrongLength(Each):
     by: int = -1
 
     def __post_init__(self) -> None:
-        _check("by", self.by, -8, 8)
+        check("by", self.by, -8, 8)
 
     def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
         length = max(0, min(len(frame.data) + self.by, 8))
@@ -278,7 +280,7 @@ class Flood(Fault):
     rate: float = 2000.0
 
     def __post_init__(self) -> None:
-        _check("rate", self.rate, 0.1, 1e6)
+        check("rate", self.rate, 0.1, 1e6)
         self._last: float | None = None
         self._owed = 0.0
 
@@ -303,7 +305,7 @@ class Babbling(Flood):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.id is not None:
-            _check("id", self.id, 0, 0x7FF)
+            check("id", self.id, 0, 0x7FF)
         self._frame = SimFrame(self.id or 0, b"\xff" * 8)
 
     def more(self, count: int, frames: list[SimFrame]) -> list[SimFrame]:
@@ -344,7 +346,7 @@ class TwoWay(Flood):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check("channel", self.channel, 0, 15)
+        check("channel", self.channel, 0, 15)
         self._sent = 0
 
     def more(self, count: int, frames: list[SimFrame]) -> list[SimFrame]:
@@ -354,14 +356,14 @@ class TwoWay(Flood):
 
 
 @dataclass
-class Duplicate(Fault):
+class DuplicateNode(Fault):
     """A second device of the kind is on the bus, with the same node id, or with another: `id`. It reads 2 % less."""
 
     id: int | None = None
 
     def __post_init__(self) -> None:
         if self.id is not None:
-            _check("id", self.id, 1, 255)
+            check("id", self.id, 1, 255)
 
     def begin(self, node: VirtualNode) -> None:
         self._twin = type(node)(self.id or node.id, serial=node.serial + 1)
@@ -374,13 +376,10 @@ class Duplicate(Fault):
         return produce(now, view) + self._twin.due(now, less)
 
 
-def _check(option: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{option}: {value:g} is not from {low:g} to {high:g}")
-
-
-FAULTS: Mapping[str, type[Fault]] = {
+FAULTS: Mapping[str, type[Fault] | type[wire.Fault]] = {
+    **{name: wire.FAULTS[name] for name in ("drop", "delay", "jitter", "duplicate", "truncate", "bit-flips", "stuck")},
     "silent": Silent,
+    "unplug": Silent,
     "power-off": PowerOff,
     "bus-off": BusOff,
     "deaf": Deaf,
@@ -400,7 +399,7 @@ FAULTS: Mapping[str, type[Fault]] = {
     "babbling": Babbling,
     "garbage": Garbage,
     "two-way": TwoWay,
-    "duplicate": Duplicate,
+    "duplicate-node": DuplicateNode,
 }
 
 
@@ -409,15 +408,21 @@ class Station:
 
     def __init__(self, node: VirtualNode) -> None:
         self.node = node
+        self._wire = Wire()
         self._faults: list[Fault] = []
 
-    def begin(self, fault: Fault) -> None:
+    def begin(self, fault: Fault | wire.Fault) -> None:
+        if isinstance(fault, wire.Fault):
+            self._wire.begin(fault)
+            return
         fault.begin(self.node)
         self._faults = [*self._faults, fault]
 
-    def end(self, fault: Fault) -> None:
+    def end(self, fault: Fault | wire.Fault) -> None:
         """Harmless when it has ended."""
-        if any(f is fault for f in self._faults):
+        if isinstance(fault, wire.Fault):
+            self._wire.end(fault)
+        elif any(f is fault for f in self._faults):
             self._faults = [f for f in self._faults if f is not fault]
             fault.end(self.node)
 
@@ -436,4 +441,4 @@ class Station:
         produce: Producer = self.node.due
         for fault in self._faults:
             produce = partial(fault.due, produce)
-        return produce(now, view)
+        return self._wire.carry(produce(now, view), now)

@@ -1,4 +1,4 @@
-"""Scenarios: YAML files that say which virtual nodes are on a bus, how the aircraft flies, and what goes wrong when.
+"""Scenarios: YAML files that say which virtual nodes are on the bus, how the aircraft flies, and what goes wrong when.
 
     description: The engine monitor falls silent, and comes back
     bit_rate: 250                 # kbit/s: 125, 250, 500 or 1000
@@ -9,7 +9,7 @@
       seed: 1                     # of the turbulence: the same seed, the same bumps
       turbulence: 0.5             # 0 smooth, 1 light
       fuel: 3                     # gal in each of two tanks
-    nodes:
+    nodes:                        # one of each kind, unless given
       air:                        # a device, see `fixgw.hw_sim.can.devices`, with its usual node id
       engine: {id: 65}            # with another one
       spare: {device: engine, id: 66, disabled: [0x500, 0x502]}
@@ -21,6 +21,9 @@
       - {at: 20, node: panel, switch: 9, to: yes}
       - {at: 21, node: engine, alarm: 0x102, data: "2a00"}  # a node alarm: its code, its data in hex
       - {at: 25, adapter: unplugged, for: 3}              # what happens to the adapter, see `ADAPTER`
+      - {at: 30, instrument: eis, fault: truncate, rate: 0.5, for: 3}  # a wire's fault, see `fixgw.hw_sim.faults`
+      - {at: 33, instrument: gps, fault: unplug, for: 5}
+      - {at: 36, instrument: panel, turn: 0, by: 2}       # knobs, buttons and switches of the panel on pins
 
 Every problem in a file is reported at once, with its place. The same file drives tests, benches and ``fixgw sim can``:
 `Play` plays one without threads or clocks of its own, `frames` as fast as it goes, and `fixgw.hw_sim.can.bus.CanBus` in
@@ -30,26 +33,28 @@ a world, on a bus that other programs can reach.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib import resources
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, cast, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
 from fixgw.cfg import Positions, Reader, described
 from fixgw.errors import ConfigurationError, Problem, did_you_mean
+from fixgw.hw_sim import faults as wire
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.devices import DEVICES, Panel, look
 from fixgw.hw_sim.can.faults import FAULTS, Fault, Station
 from fixgw.hw_sim.can.nodes import BIT_RATES
 from fixgw.hw_sim.can.segment import SimFrame
 from fixgw.hw_sim.can.slcan import PASSIVE, WARNING, VirtualSlcan
+from fixgw.hw_sim.serial import SerialInstrument
 from fixgw.options import problems
 
 STEP = 0.025  # s of `frames`
@@ -73,7 +78,7 @@ class NodeOptions(Struct, forbid_unknown_fields=True):
 
 
 class _File(Struct, forbid_unknown_fields=True):
-    nodes: dict[str, NodeOptions | None]
+    nodes: dict[str, NodeOptions | None] | None = None
     description: str = ""
     bit_rate: Literal[125, 250, 500, 1000] = 250
     duration: Seconds | None = None
@@ -85,14 +90,15 @@ End = Callable[[], None]
 
 
 class Event(NamedTuple):
-    """Something that happens `at` so many seconds to the node `what`, or to the adapter when that is None.
+    """Something that happens `at` so many seconds to the node, the instrument or the adapter (`kind`) called `what`.
 
-    `begin` makes it happen to a `Station` or to the adapter, and returns what ends it, if anything does; that comes
-    `lasting` seconds later, or never.
+    `begin` makes it happen to what there is of that name (a `Station`, an instrument, the adapter), and returns what
+    ends it, if anything does; that comes `lasting` seconds later, or never.
     """
 
     at: float
-    what: str | None
+    kind: str
+    what: str
     words: str
     begin: Callable[[Any], End | None]
     lasting: float | None = None
@@ -134,9 +140,18 @@ def everything() -> Scenario:
     return Scenario(dict.fromkeys(DEVICES, NodeOptions()))
 
 
+@cache
+def instruments() -> tuple[str, ...]:
+    """The names that `instrument:` may have: those of every virtual instrument beside the nodes."""
+    from fixgw.hw_sim.instruments import INSTRUMENTS
+    from fixgw.hw_sim.panel import Panel as Pins
+
+    return (*INSTRUMENTS, Pins.NAME)
+
+
 def shipped() -> dict[str, Path]:
     """The scenarios that come with the package, by name."""
-    folder = Path(str(resources.files("fixgw.hw_sim.can") / "scenarios"))
+    folder = Path(str(resources.files("fixgw.hw_sim") / "scenarios"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
@@ -169,6 +184,8 @@ def _scenario(value: dict[str, Any], at: Positions, found: list[Problem]) -> Sce
     except msgspec.ValidationError:
         file = None
     nodes = value.get("nodes")
+    if nodes is None:
+        nodes = dict.fromkeys(DEVICES)
     devices: dict[str, str] = {}
     ids: dict[int, str] = {}
     for name, options in nodes.items() if isinstance(nodes, dict) else ():
@@ -186,7 +203,7 @@ def _scenario(value: dict[str, Any], at: Positions, found: list[Problem]) -> Sce
                 .keys[name]
                 .problem(
                     f"nodes.{name}: its node id {id} is that of {other!r}; give it an id of its own, "
-                    "or use the fault 'duplicate'"
+                    "or use the fault 'duplicate-node'"
                 )
             )
     if nodes == {}:
@@ -208,10 +225,10 @@ def _scenario(value: dict[str, Any], at: Positions, found: list[Problem]) -> Sce
                 events.append(event)
                 if file and file.duration is not None and event.at >= file.duration:
                     found.append(here.problem(f"{label}: at {event.at:g} the scenario is over"))
-    if file is None:
+    if file is None or not isinstance(nodes, dict):
         return None
     return Scenario(
-        {name: options or NodeOptions() for name, options in file.nodes.items()},
+        {name: options or NodeOptions() for name, options in (nodes if file.nodes is None else file.nodes).items()},
         file.flight or Flight(),
         tuple(sorted(events, key=lambda event: event.at)),
         file.duration,
@@ -224,31 +241,34 @@ class _Happens(Struct, forbid_unknown_fields=True, kw_only=True):
     at: Seconds
 
 
-class _ToNode(_Happens):
-    node: str
+class _ToNode(_Happens, kw_only=True):
+    """To a node or an instrument: that there is just one of them is seen to elsewhere."""
+
+    node: str | None = None
+    instrument: str | None = None
 
 
-class _Turn(_ToNode):
+class _Turn(_ToNode, kw_only=True):
     turn: Annotated[int, Meta(ge=0, le=1)]
     by: Annotated[int, Meta(ge=-1000, le=1000)]
 
 
-class _Press(_ToNode):
+class _Press(_ToNode, kw_only=True):
     press: Annotated[int, Meta(ge=0, le=7)]
     for_: Seconds = msgspec.field(name="for", default=0.2)
 
 
-class _Switch(_ToNode):
+class _Switch(_ToNode, kw_only=True):
     switch: Annotated[int, Meta(ge=0, le=39)]
     to: bool = True
 
 
-class _Alarm(_ToNode):
+class _Alarm(_ToNode, kw_only=True):
     alarm: Annotated[int, Meta(ge=0, le=65535)]
     data: str = ""
 
 
-class _Adapter(_Happens):
+class _Adapter(_Happens, kw_only=True):
     adapter: Literal["unplugged", "jammed", "mute", "error-warning", "error-passive"]
     for_: Seconds | None = msgspec.field(name="for", default=None)
 
@@ -263,10 +283,13 @@ KINDS: Mapping[str, type[_Happens] | None] = {
 }
 
 
+#: The faults of each kind of target.
+FAULTS_OF: Mapping[str, Mapping[str, Callable[..., Any]]] = {"node": FAULTS, "instrument": wire.FAULTS}
+
+
 @cache
-def _form(name: str) -> type[Struct]:
+def _form(fault: Callable[..., Any]) -> type[Struct]:
     """What an event with this fault may say: the fault's own fields are its options."""
-    fault = FAULTS[name]
     hints = get_type_hints(fault)
     options: list[Any] = []
     if is_dataclass(fault):
@@ -288,38 +311,52 @@ def _event(
         found.append(at.problem(f"{name}: expected one of {', '.join(KINDS)}, got {' and '.join(kinds) or 'none'}"))
         return None
     kind = kinds[0]
-    node = entry.get("node")
-    if isinstance(node, str) and devices and node not in devices:
-        found.append(at.at(["node"]).problem(f"{name}: no node {node!r}{did_you_mean(node, devices)}"))
+    target = "adapter"
+    if kind != "adapter":
+        targets = [t for t in FAULTS_OF if t in entry]
+        if len(targets) != 1:
+            found.append(at.problem(f"{name}: expected either node: or instrument:"))
+            return None
+        target = targets[0]
+        whom = entry[target]
+        known: Iterable[str] = devices if target == "node" else instruments()
+        if isinstance(whom, str) and known and whom not in known:
+            found.append(at.at([target]).problem(f"{name}: no {target} {whom!r}{did_you_mean(whom, known)}"))
     form: type[Struct] | None = KINDS[kind]
     if form is None:
-        fault = str(entry["fault"])
-        if fault not in FAULTS:
-            found.append(at.at(["fault"]).problem(f"{name}: no fault {fault!r}{did_you_mean(fault, FAULTS)}"))
+        fault, faults = str(entry["fault"]), FAULTS_OF[target]
+        if fault not in faults:
+            found.append(at.at(["fault"]).problem(f"{name}: no fault {fault!r}{did_you_mean(fault, faults)}"))
             return None
-        form = _form(fault)
-    elif kind in ("turn", "press", "switch") and DEVICES.get(devices.get(str(node), "panel")) is not Panel:
-        found.append(at.at(["node"]).problem(f"{name}: {node!r} has nothing to {kind}; a panel has"))
+        form = _form(faults[fault])
+    elif kind in ("turn", "press", "switch") and not _is_panel(target, str(whom), devices):
+        found.append(at.at([target]).problem(f"{name}: {whom!r} has nothing to {kind}; a panel has"))
+    elif kind == "alarm" and target != "node":
+        found.append(at.at([target]).problem(f"{name}: {whom!r} has no alarm; a node has"))
     wrong = list(problems(entry, form, at, name))
     found += wrong
     if wrong:
         return None
     try:
-        return _made(kind, entry)
+        return _made(kind, target, entry)
     except ValueError as error:
         found.append(at.problem(f"{name}: {error}"))
         return None
 
 
-def _made(kind: str, entry: dict[str, Any]) -> Event:
+def _is_panel(target: str, whom: str, devices: Mapping[str, str]) -> bool:
+    return whom == "panel" if target == "instrument" else DEVICES.get(devices.get(whom, "panel")) is Panel
+
+
+def _made(kind: str, target: str, entry: dict[str, Any]) -> Event:
     """Raises ValueError for what is out of range, or does not go together."""
     which, lasting = entry[kind], entry.get("for")
-    options = {key: value for key, value in entry.items() if key not in ("at", "node", "for", kind)}
+    options = {key: value for key, value in entry.items() if key not in ("at", "node", "instrument", "for", kind)}
     words = f"{kind} {which}"
     begin: Callable[[Any], End | None]
     if kind == "fault":
         words = which
-        make = partial(FAULTS[which], **options)
+        make = partial(FAULTS_OF[target][which], **options)
         make()
         begin = partial(_break, make)
     elif kind == "adapter":
@@ -344,32 +381,37 @@ def _made(kind: str, entry: dict[str, Any]) -> Event:
         on = options.get("to", True)
         words += " on" if on else " off"
         begin = partial(_switch, which, on)
-    return Event(float(entry["at"]), entry.get("node"), words, begin, lasting)
+    return Event(float(entry["at"]), target, entry[target] if kind != "adapter" else "", words, begin, lasting)
 
 
 # -- what happens ------------------------------------------------------------------------------------------------------
 
 
-def _break(make: Callable[[], Fault], station: Station) -> End:
+def _break(make: Callable[[], Any], target: Station | SerialInstrument) -> End:
     fault = make()
-    station.begin(fault)
-    return partial(station.end, fault)
+    target.begin(fault)
+    return partial(target.end, fault)
 
 
 def _alarm(code: int, data: bytes, station: Station) -> None:
     station.node.alarm(code, data)
 
 
-def _turn(encoder: int, steps: int, station: Station) -> None:
-    cast(Panel, station.node).turn(encoder, steps)
+def _panel(target: Any) -> Any:
+    """The panel itself, whether a node or the one on pins: both turn, switch and press."""
+    return target.node if isinstance(target, Station) else target
 
 
-def _switch(number: int, on: bool, station: Station) -> None:
-    cast(Panel, station.node).switch(number, on)
+def _turn(encoder: int, steps: int, target: Any) -> None:
+    _panel(target).turn(encoder, steps)
 
 
-def _press(button: int, station: Station) -> End:
-    panel = cast(Panel, station.node)
+def _switch(number: int, on: bool, target: Any) -> None:
+    _panel(target).switch(number, on)
+
+
+def _press(button: int, target: Any) -> End:
+    panel = _panel(target)
     panel.press(button)
     return partial(panel.press, button, False)
 
@@ -409,7 +451,8 @@ ADAPTER: Mapping[str, Callable[[VirtualSlcan], End]] = {
 class Play:
     """A scenario in progress, from the first `due` on. No thread, socket or clock; one thread at a time.
 
-    `tell` hears of every event: its time, and words. What happens to the `adapter` needs one.
+    `tell` hears of every event: its time, and words. What happens to the `adapter` needs one, and what happens to an
+    instrument finds it among the `instruments`, by name.
     """
 
     def __init__(
@@ -417,16 +460,21 @@ class Play:
         scenario: Scenario,
         adapter: VirtualSlcan | None = None,
         tell: Callable[[float, str], object] | None = None,
+        instruments: Mapping[str, Any] | None = None,
     ) -> None:
         self.scenario = scenario
         self.stations = scenario.stations()
-        self._adapter = adapter
+        self._targets: dict[tuple[str, str], Any] = {("node", name): s for name, s in self.stations.items()}
+        self._targets |= {("instrument", name): i for name, i in (instruments or {}).items()}
+        if adapter is not None:
+            self._targets["adapter", ""] = adapter
         self._tell = tell
         self._began: float | None = None
         self._number = count()
         self._todo: list[tuple[float, int, str, End]] = []
         for event in scenario.events:
-            words = f"{event.what or ('the adapter' if adapter else 'no adapter here')}: {event.words}"
+            there = (event.kind, event.what) in self._targets
+            words = f"{event.what or 'the adapter'}{'' if there else ' is not here'}: {event.words}"
             self._at(event.at, words, partial(self._begin, event, words))
 
     def over(self, now: float) -> bool:
@@ -450,7 +498,7 @@ class Play:
         heapq.heappush(self._todo, (time, next(self._number), words, do))
 
     def _begin(self, event: Event, words: str) -> None:
-        whom = self._adapter if event.what is None else self.stations[event.what]
+        whom = self._targets.get((event.kind, event.what))
         end = event.begin(whom) if whom is not None else None
         if end is not None and event.lasting is not None:
             self._at(event.at + event.lasting, f"{words} is over", end)

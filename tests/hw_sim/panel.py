@@ -1,0 +1,122 @@
+"""The panel of a bench, on the virtual pins of `fixgw.hw_sim.gpio`: knobs, buttons, switches, lamps, a dimmed light.
+
+Beside it, behind the same header, is a fuel flow transducer that follows the aircraft. All contacts close to ground and
+bounce. `fixgw sim panel` shows it on the terminal; in a scenario it is the instrument ``panel``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.faults import Fault, check
+from fixgw.hw_sim.gpio import BANK, Bank
+
+
+class Knob(NamedTuple):
+    """A rotary encoder of four steps a detent, and the button under it; BCM numbers of its pins."""
+
+    a: int
+    b: int
+    push: int
+
+
+KNOBS = (Knob(5, 6, 13), Knob(19, 26, 12))
+BUTTONS = (17, 27, 22, 23)
+SWITCHES = (24, 25)
+#: Lamps by what is written beside them, and the light whose brightness is dimmed.
+LAMPS = {"OIL": 20, "ALTERNATOR": 21, "FUEL": 16}
+LIGHT = 18
+#: The fuel flow transducer, and its pulses per gallon.
+FLOW = 4
+K_FACTOR = 29_000.0
+
+BOUNCES = 3
+MOST_TURNS = 1000  # detents that wait to be turned; whoever turns faster turns in vain
+
+
+class Panel:
+    """The panel: an instrument of the `World`, and what hands do to it. Any thread."""
+
+    NAME = "panel"
+
+    def __init__(self, bank: Bank = BANK) -> None:
+        self.bank = bank
+        self._moves: tuple[deque[tuple[int, bool]], ...] = tuple(deque(maxlen=4 * MOST_TURNS) for _ in KNOBS)
+        self._flowed = 0.0  # gallons that the transducer has not told yet
+        self._last: float | None = None
+
+    # -- what hands do -------------------------------------------------------------------------------------------------
+
+    def press(self, button: int, down: bool = True) -> None:
+        """Press (or let go of) button 0 to 3; 4 and 5 are those under the knobs. Raises ValueError."""
+        buttons = (*BUTTONS, *(knob.push for knob in KNOBS))
+        check("press", button, 0, len(buttons) - 1)
+        (self.bank.press if down else self.bank.release)(buttons[button], BOUNCES)
+
+    def turn(self, knob: int, steps: int) -> None:
+        """Turn knob 0 or 1 by so many detents, clockwise if positive, within the next moments. Raises ValueError."""
+        check("turn", knob, 0, len(KNOBS) - 1)
+        a, b, _ = KNOBS[knob]
+        first, second = (a, b) if steps > 0 else (b, a)
+        detent = ((first, True), (second, True), (first, False), (second, False))
+        self._moves[knob].extend(detent * min(abs(steps), MOST_TURNS))
+
+    def switch(self, number: int, on: bool = True) -> None:
+        """Set switch 0 or 1. Raises ValueError."""
+        check("switch", number, 0, len(SWITCHES) - 1)
+        (self.bank.press if on else self.bank.release)(SWITCHES[number], BOUNCES)
+
+    # -- what is to be seen --------------------------------------------------------------------------------------------
+
+    def lamps(self) -> dict[str, bool]:
+        """Which lamps light."""
+        return {name: self.bank.level(pin) for name, pin in LAMPS.items()}
+
+    def light(self) -> float:
+        """Brightness of the dimmed light: percent of the time that it is on."""
+        return self.bank.duty(LIGHT) or 0.0
+
+    def down(self, button: int) -> bool:
+        """Whether a button, numbered as for `press`, is held down."""
+        return not self.bank.level((*BUTTONS, *(knob.push for knob in KNOBS))[button])
+
+    def on(self, number: int) -> bool:
+        """Whether a switch is on."""
+        return not self.bank.level(SWITCHES[number])
+
+    # -- an instrument of the world ------------------------------------------------------------------------------------
+
+    def tick(self, aircraft: Aircraft, now: float) -> None:
+        """Turn the knobs a little, and send the transducer's pulses."""
+        for moves in self._moves:
+            if moves:
+                pin, close = moves.popleft()
+                (self.bank.press if close else self.bank.release)(pin)
+        if self._last is not None:
+            self._flowed += aircraft.fuel_flow * (now - self._last) / 3600.0
+        self._last = now
+        pulses = int(self._flowed * K_FACTOR)
+        self._flowed -= pulses / K_FACTOR
+        for _ in range(min(pulses, 1000)):
+            self.bank.drive(FLOW, False)
+            self.bank.drive(FLOW, True)
+
+    def begin(self, fault: Fault) -> None:
+        """Pins have no frames that could be spoiled: what can go wrong is that the plug is out."""
+        fault.begin(self)
+
+    def end(self, fault: Fault) -> None:
+        fault.end(self)
+
+    def unplug(self) -> None:
+        """The chip behind the pins goes."""
+        self.bank.unplug()
+
+    def plug(self) -> None:
+        self.bank.plug()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.bank.reset()
