@@ -150,6 +150,12 @@ class Pins:
                 self._dimmed[pin] = self._module.PWM(pin, frequency)
                 self._dimmed[pin].start(100.0 * duty)
 
+    def still(self, pin: int, high: bool) -> None:
+        """End the pulses of `dim`: the output stays `high` or low."""
+        with self._in_words(f"GPIO{pin}"):
+            self._dimmed.pop(pin).stop()
+        self.write(pin, high)
+
     def close(self, lost: bool = False) -> None:
         """Give up the pins: inputs are free again. Never raises; may be called twice.
 

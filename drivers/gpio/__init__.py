@@ -1,0 +1,94 @@
+"""Pins of a Raspberry Pi: buttons, knobs, selectors, lamps, relays, dimmers, and sensors that give pulses."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+from fixgw.database import Database
+from fixgw.drivers import pins
+from fixgw.drivers.gpio import options as declared
+from fixgw.drivers.gpio.functions import Common, Function, all_functions
+from fixgw.errors import DeviceError
+from fixgw.plugin import Device, Finding, Poller
+from fixgw.plugin import Options as PluginOptions
+
+
+class Plugin(Poller):
+    """The pins of one connection, on one thread. What the library's own thread tells is only noted there."""
+
+    Options: ClassVar[type[PluginOptions] | None] = declared.Options
+    options: declared.Options
+
+    reopen_delay_max: ClassVar[float] = 5.0
+    #: Seconds to let a burst of edges gather, so that a bouncing contact does not wake the thread for each.
+    gather: ClassVar[float] = 0.001
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self.clock: Callable[[], float] = time.monotonic
+        self._wake = threading.Event()
+        self._pins = pins.Pins(self.options.library)
+        self._functions: list[Function] = []
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        return declared.problems(options, db)
+
+    @classmethod
+    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+        return declared.claims(options)
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Finding]:
+        return pins.preflight(options.library)
+
+    def run(self) -> None:
+        self._pins.require()
+        common = Common(self._pins, self.db, self.source, self.clock, self.count, self._wake.set)
+        self._functions = all_functions(self.options, common)
+        super().run()
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self._wake.set()
+        super().stop()
+
+    def health(self) -> str:
+        return super().health() or "; ".join(dict.fromkeys(f.trouble for f in self._functions if f.trouble))
+
+    def get_status(self) -> Mapping[str, Any]:
+        pins = (pin for function in self._functions for pin in function.status())
+        return {"library": self.options.library, **super().get_status(), **{f"GPIO{pin}": what for pin, what in pins}}
+
+    def open(self) -> None:
+        self._pins.open()
+        now = self.clock()
+        for function in self._functions:
+            function.open(now)
+
+    def poll(self, timeout: float) -> None:
+        due = min((function.due for function in self._functions), default=float("inf"))
+        if self._wake.wait(min(timeout, max(0.0, due - self.clock()))):
+            self.stopping.wait(self.gather)
+            self._wake.clear()
+        now = self.clock()
+        for function in self._functions:
+            function.poll(now)
+
+    def close(self) -> None:
+        if self.stopping.is_set():
+            for function in self._functions:
+                try:
+                    function.rest()
+                except DeviceError:
+                    self.log.debug("an output could not be set to its safe state: the chip has gone")
+        self._pins.close(lost=not self.stopping.is_set())
+        if self.stopping.is_set():
+            self.lost("stopped")
+
+    def lost(self, reason: str) -> None:
+        for function in self._functions:
+            function.lost(reason)
