@@ -6,10 +6,13 @@ import argparse
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, key_value, seconds
+from fixgw.errors import did_you_mean
 
 if TYPE_CHECKING:
     from fixgw.hw_sim.scenario import Scenario
@@ -19,12 +22,20 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     group = add_command(
         subparsers,
         "sim",
-        run,
-        "  can   CAN-FIX nodes on a CAN bus: air data, AHRS, engine monitor, fuel, GPS, controls, panel\n\n"
-        "`fixgw sim can --help` says more.",
-        "  fixgw sim can --interface socketcan --channel vcan0\n  fixgw sim can --slcan can0 --scenario misbehaving",
+        run_can,
+        "  can      CAN-FIX nodes on a CAN bus: air data, AHRS, engine monitor, fuel, GPS, controls, panel\n"
+        "  serial   an instrument on a serial port of its own: engine monitor, EFIS, GPS, ...\n\n"
+        "`fixgw sim can --help` and so on say more.",
+        "  fixgw sim can --interface socketcan --channel vcan0\n  fixgw sim can --slcan can0 --scenario misbehaving\n"
+        "  fixgw sim serial eis --pty /tmp/eis",
     )
-    parser = group.add_subparsers(dest="what", required=True, metavar="can").add_parser(
+    kinds = group.add_subparsers(dest="what", required=True, metavar="can|serial")
+    _add_can(kinds)
+    _add_serial(kinds)
+
+
+def _add_can(kinds: Subparsers[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
         "can",
         description="Virtual CAN-FIX nodes, driven by the virtual aircraft, on a bus that other programs can reach:\n"
         "one of python-can's, or a virtual slcan adapter. They do what real ones do (heartbeat, identification,\n"
@@ -63,10 +74,109 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "--speed", type=_speed, default=1.0, metavar="FACTOR", help="of the replay (default: 1; 0: as fast as it goes)"
     )
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="end after so long")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run_can)
 
 
-def run(args: argparse.Namespace) -> int:
+def _add_serial(kinds: Subparsers[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "serial",
+        description="A virtual instrument, driven by the virtual aircraft, on a pseudo-terminal: for a gateway, a\n"
+        "display or a test of any make. It sends what the real one sends, at its pace and baud rate.",
+        epilog="Without a name: lists the instruments. Ends with the scenario, or at Ctrl-C.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("instrument", nargs="?", help="which, by name")
+    parser.add_argument("--pty", metavar="PATH", help="where its port appears (default: a temporary place)")
+    parser.add_argument("--baud", type=int, help="its pace in bits a second (default: the real one's)")
+    parser.add_argument(
+        "--scenario", metavar="FILE", help="how the aircraft flies, and what happens to the instrument and when"
+    )
+    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="end after so long")
+    parser.set_defaults(run=run_serial)
+
+
+def run_serial(args: argparse.Namespace) -> int:
+    """Fly until the scenario is over, Ctrl-C, SIGTERM or `duration`."""
+    from fixgw.hw_sim.instruments import INSTRUMENTS
+
+    if args.instrument is None:
+        width = max(map(len, INSTRUMENTS))
+        for name, kind in INSTRUMENTS.items():
+            print(f"{name:{width}}  {kind.BAUD:6} baud  {kind.WHAT}")
+        return EXIT_DONE
+    if args.instrument not in INSTRUMENTS:
+        return complain(f"no instrument {args.instrument!r}{did_you_mean(args.instrument, INSTRUMENTS)}")
+    if args.baud is not None and args.baud <= 0:
+        return complain(f"--baud: {args.baud} is not a pace")
+    scenario, why = _scenario(args)
+    if scenario is None:
+        return complain(why)
+    with _until_told() as over:
+        _speak(scenario, args, over)
+    return EXIT_DONE
+
+
+def _speak(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
+    from fixgw.hw_sim.instruments import INSTRUMENTS
+    from fixgw.hw_sim.pty import VirtualPort
+    from fixgw.hw_sim.scenario import Director, Play
+    from fixgw.hw_sim.world import World
+
+    try:
+        port = VirtualPort(args.pty)
+    except OSError as error:
+        raise SystemExit(complain(f"no port at {args.pty}: {error.strerror}")) from error
+    instrument = INSTRUMENTS[args.instrument](port)
+    instrument.baud = args.baud or instrument.baud
+    world = World(scenario.aircraft())
+    world.attach(instrument)
+    if args.scenario:
+        play = Play(scenario._replace(nodes={}), None, _tell, {args.instrument: instrument})
+        world.attach(Director(play, over))
+    timer = threading.Timer(args.duration or 0.0, over.set)
+    timer.daemon = True
+    try:
+        print(f"{args.instrument} at {port.path}, {instrument.baud} baud, 8N1\nCtrl-C ends it.", flush=True)
+        world.start()
+        if args.duration is not None:
+            timer.start()
+        over.wait()
+    finally:
+        timer.cancel()
+        world.stop()
+    print(f"{instrument.rounds} rounds, {port.written} bytes taken, {port.dropped} that nobody took", flush=True)
+
+
+@contextmanager
+def _until_told() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set."""
+    over = threading.Event()
+    before = {s: signal.signal(s, lambda *_: over.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield over
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(at: float, words: str) -> None:
+    print(f"{at:8.2f} s  {words}", flush=True)
+
+
+def _scenario(args: argparse.Namespace) -> tuple[Scenario | None, str]:
+    """The scenario that is asked for, by default one without events; or None, and why there is none."""
+    from fixgw.hw_sim import scenario as scenarios
+
+    if not args.scenario:
+        return scenarios.everything(), ""
+    shipped = scenarios.shipped()
+    if args.scenario not in shipped and not Path(args.scenario).exists():
+        return None, f"no scenario {args.scenario!r}: a file, or one of {', '.join(shipped)}"
+    return scenarios.load(shipped.get(args.scenario, args.scenario)), ""
+
+
+def run_can(args: argparse.Namespace) -> int:
     """Fly until the scenario is over, Ctrl-C, SIGTERM or `duration`."""
     from fixgw.hw_sim import scenario as scenarios
 
@@ -76,21 +186,15 @@ def run(args: argparse.Namespace) -> int:
         return complain("--interface and --channel go together")
     if args.replay and not Path(args.replay).exists():
         return complain(f"--replay: there is no file {args.replay}")
-    scenario = scenarios.Scenario({}) if args.replay else scenarios.everything()
-    if args.scenario:
-        shipped = scenarios.shipped()
-        if args.scenario not in shipped and not Path(args.scenario).exists():
-            return complain(f"no scenario {args.scenario!r}: a file, or one of {', '.join(shipped)}")
-        scenario = scenarios.load(shipped.get(args.scenario, args.scenario))
+    scenario, why = _scenario(args)
+    if scenario is None:
+        return complain(why)
+    if args.replay and not args.scenario:
+        scenario = scenarios.Scenario({})
     if args.bitrate:
         scenario = scenario._replace(bit_rate=args.bitrate)
-    over = threading.Event()
-    before = {s: signal.signal(s, lambda *_: over.set()) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _until_told() as over:
         _fly(scenario, args, over)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return EXIT_DONE
 
 
@@ -100,7 +204,7 @@ def _fly(scenario: Scenario, args: argparse.Namespace, over: threading.Event) ->
     from fixgw.hw_sim.world import World
 
     world = World(scenario.aircraft())
-    bus = CanBus(scenario, args.slcan, lambda at, words: print(f"{at:8.2f} s  {words}", flush=True))
+    bus = CanBus(scenario, args.slcan, _tell)
     bus.over = over
     timer = threading.Timer(args.duration or 0.0, over.set)
     timer.daemon = True

@@ -32,6 +32,7 @@ class Eis(SerialInstrument):
     """A 4000 with four cylinders; the 6000 sends the same."""
 
     NAME = "eis"
+    WHAT = "Grand Rapids EIS 4000/6000 engine monitor"
     BAUD = 9600
     RATE = 5.0
     MODEL = 4000
@@ -92,4 +93,5 @@ class Eis2004(Eis):
     """A 2004 on the same engine."""
 
     NAME = "eis2004"
+    WHAT = "Grand Rapids EIS 2004 engine monitor"
     MODEL = 2004

@@ -108,6 +108,7 @@ class Gps(SerialInstrument):
     """
 
     NAME = "gps"
+    WHAT = "NMEA 0183 GPS receiver"
 
     def __init__(
         self,
@@ -153,6 +154,7 @@ class Navigator(Gps):
     """A GPS with a flight plan: it says where it is, and guides along the leg, unless `guiding` is set False."""
 
     NAME = "navigator"
+    WHAT = "NMEA 0183 GPS navigator with a flight plan"
 
     def __init__(self, line: Line, rate: float = 1.0, baud: int | None = None, talker: str = "GP") -> None:
         super().__init__(line, rate, baud, talker, ("RMC", "GGA"))

@@ -33,6 +33,7 @@ a world, on a bus that other programs can reach.
 from __future__ import annotations
 
 import heapq
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
@@ -502,6 +503,23 @@ class Play:
         end = event.begin(whom) if whom is not None else None
         if end is not None and event.lasting is not None:
             self._at(event.at + event.lasting, f"{words} is over", end)
+
+
+class Director:
+    """Plays a scenario as an instrument of a world, where there is no bus; `over` is set at its end."""
+
+    def __init__(self, play: Play, over: threading.Event) -> None:
+        self._play = play
+        self._over = over
+
+    def tick(self, aircraft: Aircraft, now: float) -> None:
+        if self._play.over(now):
+            self._over.set()
+        else:
+            self._play.due(now, aircraft)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
 
 def frames(scenario: Scenario, duration: float | None = None, step: float = STEP) -> Iterator[tuple[float, SimFrame]]:

@@ -33,7 +33,9 @@ class SerialInstrument:
     instrument and its line; `power` switches it off and on. One thread at a time.
     """
 
+    #: Its name among the instruments, and what it is, for people.
     NAME: ClassVar[str] = ""
+    WHAT: ClassVar[str] = ""
     BAUD: ClassVar[int] = 9600
     #: Rounds a second.
     RATE: ClassVar[float] = 1.0
