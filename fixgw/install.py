@@ -19,9 +19,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from fixgw import __version__
@@ -51,6 +52,8 @@ FILES = {
 REALTIME = f"/etc/systemd/system/{UNIT}.d/realtime.conf"
 CAN = "/etc/systemd/network/80-fixgw-can.network"
 PURGED = (CONFIGURATION, "/var/lib/fixgw", "/var/log/fixgw", SHARE, REALTIME, CAN)
+#: For commands: PYTHONPATH says where this runs from, and is nothing to them.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 NOT_SOURCE = (".*", "build", "dist", "*.egg-info", "__pycache__")
 
 
@@ -132,7 +135,7 @@ class Target:
             return True
         self.say(f"  $ {text}")
         try:
-            done = subprocess.run(command, check=False).returncode == 0
+            done = subprocess.run(command, env=ENVIRONMENT, check=False).returncode == 0
         except FileNotFoundError:
             self.say(f"  there is no {command[0]} here")
             done = False
@@ -443,12 +446,16 @@ def remove(target: Target, args: argparse.Namespace) -> int:
     target.say("The service")
     running = not target.live or os.path.isdir("/run/systemd/system")
     now = ["--now"] if running else []
-    target.run("systemctl", "disable", *now, UNIT, optional=True)
+    target.run("systemctl", "disable", *now, UNIT, "fixgw@.service", optional=True)
     if running:
         target.run("systemctl", "stop", "fixgw-safe.service", "fixgw@*.service", "fixgw-safe@*.service", optional=True)
     target.say("Its files")
     for place in FILES.values():
         target.remove(f"{LIBRARY}/{place}")
+        folder = PurePosixPath(place).parent
+        while folder.name and not target.pretend and is_empty(target.path(f"{LIBRARY}/{folder}")):
+            target.path(f"{LIBRARY}/{folder}").rmdir()
+            folder = folder.parent
     for command in COMMANDS:
         link = target.path(f"/usr/local/bin/{command}")
         if link.is_symlink() and os.readlink(link).startswith(f"{HOME}/"):
@@ -464,6 +471,10 @@ def remove(target: Target, args: argparse.Namespace) -> int:
     else:
         target.say(f"Kept: {CONFIGURATION}, /var/lib/fixgw, /var/log/fixgw and the user; --purge removes them too")
     return 0
+
+
+def is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def status(target: Target, args: argparse.Namespace) -> int:
@@ -492,7 +503,8 @@ def status(target: Target, args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 1 not done and the reason on stderr, 2 wrong usage."""
     args = parser().parse_args(argv)
-    target = Target(Path(os.path.abspath(args.root)), args.dry_run)
+    # At once: the commands that run in between speak for themselves.
+    target = Target(Path(os.path.abspath(args.root)), args.dry_run, partial(print, flush=True))
     action: Callable[[Target, argparse.Namespace], int] = {"install": install, "remove": remove, "status": status}[
         args.action
     ]

@@ -88,16 +88,16 @@ def _line(text: str) -> str:
 def why_safe(environ: Mapping[str, str] = os.environ) -> str:
     """Why this is safe mode, in words, from what systemd tells a unit that it starts by ``OnFailure=``."""
     unit, result = environ.get("MONITOR_UNIT", ""), environ.get("MONITOR_SERVICE_RESULT", "")
-    if not unit:
+    if not unit or not result:
         return "safe mode: asked for"
     status = environ.get("MONITOR_EXIT_STATUS", "")
     last = f"exit code {status}" if environ.get("MONITOR_EXIT_CODE") == "exited" else f"signal {status}"
     meaning = MEANINGS.get(int(status), "") if status.isdecimal() else ""
-    if result == "start-limit-hit":
-        reason = f"{unit} failed again and again" + (f", last with {last}" if status not in ("", "0") else "")
-    else:
-        reason = f"{unit} failed" + (f" with {last}" if status else "") + f" ({result})"
-    return f"safe mode: {reason}" + (f": {meaning}" if meaning else "")
+    if result == "watchdog":
+        last = "the watchdog: it hung"
+    # systemd starts it again and again for any other reason than these two.
+    again = "ended" if status in (str(EXIT_CONFIG), str(EXIT_USAGE)) else "failed again and again, at last"
+    return f"safe mode: {unit} {again} with {last}" + (f": {meaning}" if meaning else "")
 
 
 def lock_memory() -> None:
