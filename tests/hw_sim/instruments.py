@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from fixgw.hw_sim.eis import Eis, Eis2004
+from fixgw.hw_sim.g3x import G3x, Gnx
+from fixgw.hw_sim.mgl_serial import Tp3
 from fixgw.hw_sim.nmea0183 import Gps, Navigator
 from fixgw.hw_sim.serial import SerialInstrument
+from fixgw.hw_sim.shadin import Shadin
 
 INSTRUMENTS: dict[str, type[SerialInstrument]] = {
     Eis.NAME: Eis,
     Eis2004.NAME: Eis2004,
+    G3x.NAME: G3x,
+    Gnx.NAME: Gnx,
     Gps.NAME: Gps,
     Navigator.NAME: Navigator,
+    Shadin.NAME: Shadin,
+    Tp3.NAME: Tp3,
 }

@@ -1,0 +1,356 @@
+"""Garmin's serial text without I/O: bytes in, updates out (`Decoder`).
+
+Three formats, told apart by their first byte:
+
+- ``=``, a G3X display's "Text Out": identifier, version, fields of fixed width, the sum of all bytes before as two
+  hexadecimal digits, CR LF. ``_`` fills what is not known.
+- ``@``, its GPS message, Garmin's older "Simple Text": fields of fixed width, CR LF, no checksum.
+- STX, the "Aviation" output of navigators (GNX 375, GTN, GNS): a letter, data, CR, usually LF, up to the letter T; then
+  the route, in part binary, and ETX. ``-`` fills what is not known. No checksum.
+
+Sources: Garmin 190-01115-01 Rev. AC, appendix B; 190-01004-02 Rev. C, table B-1. docs/drivers/g3x.md says what was not
+seen in a document.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+from fixgw.database import FAIL, Value
+from fixgw.drivers.instrument import begin_counting
+from fixgw.drivers.publish import Update
+
+LONGEST = 400  # bytes of a frame, without a navigator's route
+
+FEET = 1 / 0.3048  # in a metre
+KNOTS = 3600 / 1852  # in a m/s
+STANDING = 1.0  # knots below which a direction of motion means nothing
+
+UNKNOWN = "the device does not know it"
+ABSURD = "the device sends an absurd value"
+NO_FIX = "no fix"
+SIMULATED = "the receiver is in simulator mode"
+NO_GUIDANCE = "the navigator does not guide: no waypoint, or no fix"
+
+
+class Field(NamedTuple):
+    """A number in a message: where, the key's units per unit sent, what is added, and what is possible."""
+
+    key: str
+    at: int
+    width: int
+    factor: float
+    low: float
+    high: float
+    offset: float = 0.0
+
+
+ATTITUDE = (
+    Field("PITCH", 11, 4, 0.1, -90, 90),
+    Field("ROLL", 15, 5, 0.1, -180, 180),
+    Field("HEAD", 20, 3, 1, 0, 360),
+    Field("IAS", 23, 4, 0.1, 0, 999.9),
+    Field("PALT", 27, 6, 1, -2000, 60000),
+    Field("ROT", 33, 4, 0.1, -99.9, 99.9),
+    Field("ALAT", 37, 3, -0.01, -0.99, 0.99),  # positive is leftward on the wire
+    Field("ANORM", 40, 3, 0.1, -9.9, 9.9),
+    Field("VS", 45, 4, 10, -9990, 9990),
+    Field("OAT", 49, 3, 1, -99, 99),
+    Field("BARO", 52, 3, 0.01, 27.5, 31.5, 27.5),
+)
+ENGINE = (
+    Field("OILP1", 11, 3, 1, 0, 300),
+    Field("OILT1", 14, 4, 1, -60, 300),
+    Field("TACH1", 18, 4, 1, 0, 9999),
+    Field("MAP1", 26, 3, 0.1, 0, 99.9),
+    Field("FUELF1", 29, 3, 0.1, 0, 99.9),
+    Field("FUELP1", 35, 3, 0.1, -9.9, 99.9),
+    Field("FUELQ1", 38, 3, 0.1, 0, 99.9),
+    Field("FUELQ2", 41, 3, 0.1, 0, 99.9),
+    Field("FUELQT", 44, 3, 0.1, 0, 99.9),
+    Field("VOLT", 47, 3, 0.1, 0, 99.9),
+    Field("CURRNT", 53, 4, 0.1, -999, 999),
+    Field("HOBBS1", 57, 5, 0.1, 0, 9999.9),
+    *(Field(f"CHT1{c}", 67 + 8 * (6 - c), 4, 1, -60, 600) for c in range(6, 0, -1)),
+    *(Field(f"EGT1{c}", 71 + 8 * (6 - c), 4, 1, -60, 1200) for c in range(6, 0, -1)),
+    Field("H2OT1", 147, 5, 0.1, -60, 300),
+)
+#: By identifier and version: how long the message is, without CR LF, and what is in it.
+MESSAGES: Mapping[bytes, tuple[int, Sequence[Field]]] = {b"11": (57, ATTITUDE), b"31": (219, ENGINE)}
+
+_GPS = re.compile(
+    r"@(?:\d{6}|_{6})(?P<time>\d{6}|_{6})(?P<lat>[NS]\d{7}|_{8})(?P<long>[EW]\d{8}|_{9})(?P<status>[gGdDS_])"
+    r"(?P<error>\d{3}|_{3})(?P<height>[+-]\d{5}|_{6})(?P<east>[EW]\d{4}|_{5})(?P<north>[NS]\d{4}|_{5})"
+    r"(?:[UD]\d{4}|_{5})",
+    re.ASCII,
+)
+_STATUS = {"g": 2, "G": 3, "d": 4, "D": 4}
+_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
+#: A navigator's data by letter; some devices put blanks between degrees and minutes.
+_ITEMS = {
+    letter: re.compile(pattern, re.ASCII)
+    for letter, pattern in {
+        "z": r"[+-]?\d{1,5}",
+        "A": r"([NS]) ?(\d\d) ?(\d{4})",
+        "B": r"([EW]) ?(\d{3}) ?(\d{4})",
+        "C": r"\d{3}",
+        "D": r"\d{3}",
+        "G": r"[LR]\d{4}",
+        "I": r"\d{4}",
+        "K": r"[ -~]{1,5}",
+        "Q": r"[EW]\d{3}",
+        "S": r"-{0,9}[N-]",
+    }.items()
+}
+
+POSITION = ("LAT", "LONG")
+MOTION = ("GS", "TRACK")
+TIME = ("TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS")
+GUIDANCE = ("XTRACK", "COURSE", "WPNAME")
+
+#: Everything that may be written.
+KEYS = frozenset(
+    (
+        *(f.key for _, fields in MESSAGES.values() for f in fields),
+        *(*POSITION, *MOTION, *TIME, *GUIDANCE),
+        *("TALT", "TRACKM", "GPS_FIX_TYPE", "GPS_ACCURACY_HORIZ"),
+    )
+)
+
+_START = re.compile(rb"[=@\x02]")
+_END = re.compile(rb"[\r\n=@\x02]")
+_AVIATION_END = re.compile(rb"(?<=[\r\n])T-{3,}\r|[^ -<>?A-~\r\n]")
+
+
+class Decoder:
+    """The receiving end. Holds at most one unfinished frame."""
+
+    REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length", "truncated", "malformed")
+
+    def __init__(self, counts: dict[str, int] | None = None) -> None:
+        self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
+        self.refused = ""
+        #: What is wrong with the GPS, in words.
+        self.trouble = ""
+        self._buffer = b""
+        self._route = False  # behind a navigator's T, where bytes may be anything
+
+    def feed(self, data: bytes) -> list[Update]:
+        """The updates of the frames that `data` completes, in order."""
+        buffer = self._buffer + data
+        updates: list[Update] = []
+        while True:
+            if self._route:
+                skipped = _route_element(buffer)
+                if skipped < 0:
+                    break
+                self._route = skipped > 0
+                buffer = buffer[skipped:]
+                continue
+            start = _START.search(buffer)
+            if start is None:
+                buffer = b""
+                break
+            buffer = buffer[start.start() :]
+            aviation = buffer[0] == 2
+            end = (_AVIATION_END if aviation else _END).search(buffer, 1)
+            if end is None and len(buffer) <= LONGEST:
+                break
+            self.counts["received"] += 1
+            if end is None:
+                self._refuse("wrong length", buffer[:LONGEST])
+                buffer = buffer[1:]
+            elif aviation and len(end[0]) > 1:
+                updates += self._navigator(buffer[1 : end.start()])
+                self._route = True
+                buffer = buffer[end.end() :]
+            elif aviation or end[0] not in b"\r\n":  # the start of another, or no text at all
+                self._refuse("truncated", buffer[: end.start()])
+                buffer = buffer[end.start() :]
+            else:
+                raw = buffer[: end.start()]
+                updates += self._gps(raw) if raw[0] == 0x40 else self._message(raw)
+                buffer = buffer[end.end() :]
+        self._buffer = buffer
+        return updates
+
+    def _refuse(self, reason: str, raw: bytes) -> None:
+        self.counts[reason] += 1
+        self.refused = f"{reason}: {raw[:LONGEST]!r}"
+
+    # -- the display's messages ----------------------------------------------------------------------------------------
+
+    def _message(self, raw: bytes) -> list[Update]:
+        length, fields = MESSAGES.get(raw[1:3], (len(raw), ()))
+        if len(raw) != length:
+            self._refuse("wrong length", raw)
+            return []
+        if raw[-2:].upper() != b"%02X" % (sum(raw[:-2]) % 256):
+            self._refuse("bad checksum", raw)
+            return []
+        self.counts["used" if fields else "ignored"] += 1
+        text = raw.decode("latin-1")
+        return [self._number(f.key, text[f.at : f.at + f.width], f) for f in fields]
+
+    def _number(self, key: str, text: str, field: Field) -> Update:
+        if _NUMBER.fullmatch(text):
+            value = int(text) * field.factor + field.offset
+            if field.low <= value <= field.high:
+                return Update(key, value + 0.0)  # never -0.0
+        elif "_" in text:
+            return Update(key, None, FAIL, UNKNOWN)
+        return self._absurd(key, text)
+
+    def _absurd(self, key: str, text: str) -> Update:
+        self.counts["absurd values"] += 1
+        return Update(key, None, FAIL, f"{ABSURD}: {text!r}")
+
+    # -- the display's GPS ---------------------------------------------------------------------------------------------
+
+    def _gps(self, raw: bytes) -> list[Update]:
+        match = _GPS.fullmatch(raw.decode("latin-1"))
+        if match is None:
+            self._refuse("malformed", raw)
+            return []
+        self.counts["used"] += 1
+        status = match["status"]
+        simulated = status == "S"
+        flags, reason = (FAIL, SIMULATED) if simulated else (0, "")
+        self.trouble = SIMULATED if simulated else NO_FIX if status == "_" else ""
+        updates = [Update("GPS_FIX_TYPE", _STATUS.get(status, 1)), *self._time(match["time"], status)]
+        if status == "_":
+            lost = (*POSITION, *MOTION, "TALT", "GPS_ACCURACY_HORIZ")
+            return updates + [Update(key, None, FAIL, NO_FIX) for key in lost]
+        for key, sides, text in (("LAT", "NS", match["lat"]), ("LONG", "EW", match["long"])):
+            degrees = _angle(text[0], text[1:-5], text[-5:], sides)
+            updates.append(self._given(key, degrees, text, flags, reason))
+        height, error = match["height"], match["error"]
+        updates.append(self._given("TALT", _scaled(height, FEET), height, flags, reason))
+        updates.append(self._given("GPS_ACCURACY_HORIZ", _scaled(error, FEET), error, flags, reason))
+        return updates + self._motion(match["east"], match["north"], flags, reason)
+
+    def _given(self, key: str, value: float | None, text: str, flags: int, reason: str) -> Update:
+        if value is not None:
+            return Update(key, value, flags, reason)
+        return Update(key, None, FAIL, UNKNOWN) if "_" in text or "-" in text else self._absurd(key, text)
+
+    def _time(self, text: str, status: str) -> list[Update]:
+        """The time of day; before the first fix it is that of a clock that may be anything."""
+        hours, minutes, seconds = text[:2], text[2:4], text[4:]
+        if status == "_" or "_" in text:
+            return [Update(key, None, FAIL, NO_FIX) for key in TIME]
+        if hours > "23" or minutes > "59" or seconds > "60":
+            return [self._absurd(key, text) for key in TIME]
+        values: Sequence[Value] = (f"{hours}:{minutes}:{seconds}", int(hours), int(minutes), int(seconds))
+        return [Update(key, value) for key, value in zip(TIME, values, strict=True)]
+
+    def _motion(self, east: str, north: str, flags: int, reason: str) -> list[Update]:
+        x, y = _signed(east, "W"), _signed(north, "S")
+        if x is None or y is None:
+            return [Update(key, None, FAIL, UNKNOWN) for key in MOTION]
+        speed = math.hypot(x, y) / 10 * KNOTS
+        if speed < STANDING:
+            return [Update("GS", speed, flags, reason), Update("TRACK", None, FAIL, "standing still")]
+        return [
+            Update("GS", speed, flags, reason),
+            Update("TRACK", math.degrees(math.atan2(x, y)) % 360, flags, reason),
+        ]
+
+    # -- navigators ----------------------------------------------------------------------------------------------------
+
+    def _navigator(self, raw: bytes) -> list[Update]:
+        items: dict[str, str | None] = {}
+        for line in raw.decode("ascii").replace("\n", "\r").split("\r"):
+            letter, data = line[:1], line[1:]
+            pattern = _ITEMS.get(letter)
+            if pattern is None:
+                continue
+            if not data.strip("- ") and letter != "S":
+                items[letter] = None
+            elif pattern.fullmatch(data):
+                items[letter] = data
+            else:
+                self._refuse("malformed", raw)
+                return []
+        if not items:
+            self.counts["ignored"] += 1
+            return []
+        self.counts["used"] += 1
+        return list(self._navigation(items))
+
+    def _navigation(self, items: Mapping[str, str | None]) -> Iterator[Update]:
+        for key, letter, sides in (("LAT", "A", "NS"), ("LONG", "B", "EW")):
+            if letter in items:
+                text = items[letter]
+                self.trouble = NO_FIX if text is None else ""
+                match = _ITEMS[letter].fullmatch(text or "")
+                degrees = _angle(match[1], match[2], match[3] + "0", sides) if match else None
+                yield self._given(key, degrees, text or "-", 0, "")
+        for key, letter in (("TALT", "z"), ("GS", "D")):
+            if letter in items:
+                yield self._given(key, _scaled(items[letter], 1.0), items[letter] or "-", 0, "")
+        yield from self._directions(items)
+        guided = items.get("S") is None or items["S"][-1:] != "N"  # type: ignore[index]
+        if not guided:
+            yield from (Update(key, None, FAIL, NO_GUIDANCE) for key in GUIDANCE)
+            return
+        if "G" in items:  # left of the course is negative
+            off = _signed(items["G"] or "_", "L")
+            yield self._given("XTRACK", None if off is None else off / 100, "-", 0, "")
+        if "K" in items:
+            name = items["K"]
+            yield Update("WPNAME", None, FAIL, UNKNOWN) if name is None else Update("WPNAME", name.strip())
+
+    def _directions(self, items: Mapping[str, str | None]) -> Iterator[Update]:
+        """Track and course are magnetic with the variation given, or true, and then the variation is given as zero."""
+        variation = _signed(items.get("Q") or "_", "W")
+        track, course = _scaled(items.get("C"), 1.0), _scaled(items.get("I"), 0.1)
+        if "C" in items:
+            true = None if track is None or variation is None or track > 360 else (track + variation / 10) % 360
+            yield self._given("TRACK", true, "-", 0, "")
+        for key, letter, degrees in (("TRACKM", "C", track), ("COURSE", "I", course)):
+            if letter not in items:
+                continue
+            if not variation:
+                yield Update(key, None, FAIL, "the navigator shows true directions, or does not know the variation")
+            else:
+                text = items[letter] or "-"
+                yield self._given(key, degrees if degrees is None or degrees <= 360 else None, text, 0, "")
+
+
+def _angle(side: str, degrees: str, minutes: str, sides: str) -> float | None:
+    """Degrees, north and east positive, from whole degrees and thousandths of minutes; None when they are none."""
+    if not degrees.isdigit() or int(minutes) >= 60_000:
+        return None
+    value = int(degrees) + int(minutes) / 60_000
+    if value > (90 if sides == "NS" else 180):
+        return None
+    return value if side == sides[0] else -value
+
+
+def _scaled(text: str | None, factor: float) -> float | None:
+    return int(text) * factor if text is not None and _NUMBER.fullmatch(text) else None
+
+
+def _signed(text: str, negative: str) -> int | None:
+    """The number behind a letter, which is its sign."""
+    return None if not text[1:].isdigit() else -int(text[1:]) if text[0] == negative else int(text[1:])
+
+
+def _route_element(buffer: bytes) -> int:
+    """How many bytes of a navigator's route begin `buffer`; 0 when it is over, -1 when that cannot be told yet.
+
+    An element is ``w``, two digits, a byte, and unless the route is empty 14 bytes of any value; then CR.
+    """
+    if not buffer:
+        return -1
+    if buffer[0] in b"\r\n":
+        return 1
+    if buffer[0] != 0x77:
+        return 0
+    if len(buffer) < 5 or (buffer[4] != 0x0D and len(buffer) < 19):
+        return -1
+    return 4 if buffer[4] == 0x0D else 18 if buffer[18] == 0x0D else 0

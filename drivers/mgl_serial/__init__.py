@@ -1,0 +1,41 @@
+"""MGL Avionics TP-3: four inputs for pressure, temperature, current, fuel level or voltage, on a serial line."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from fixgw.drivers.instrument import Instrument, InstrumentOptions
+from fixgw.drivers.mgl_serial.protocol import KEYS, Decoder
+from fixgw.plugin import Options
+
+
+class MglOptions(InstrumentOptions, frozen=True, kw_only=True):
+    """Options of a TP-3."""
+
+    baud: Annotated[
+        Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
+        Meta(description="Bits per second, as set in the instrument"),
+    ] = 57600
+    keys: Annotated[
+        dict[str, str | None],
+        Meta(min_length=1, description="What the inputs measure: `{input1: OILP1, input2: OILT1}`"),
+    ]
+    address: Annotated[
+        Annotated[int, Meta(ge=0, le=255)] | None, Meta(description="Address of the instrument, of several on one line")
+    ] = None
+    level: Annotated[float, Meta(gt=0.0, description="Gallons per unit of a fuel level as it is sent")] = 1.0
+
+
+class Plugin(Instrument):
+    """One instrument on one line."""
+
+    Options: ClassVar[type[Options] | None] = MglOptions
+    options: MglOptions
+    KEYS = KEYS
+
+    def protocol(self) -> Decoder:
+        options, db = self.options, self.db
+        units = {name: db.item(key).units for name, key in options.keys.items() if key is not None and key in db}
+        return Decoder(self.counts, units=units, address=options.address, level=options.level)

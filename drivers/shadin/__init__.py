@@ -1,0 +1,35 @@
+"""Shadin air data and fuel computers: airspeed, altitudes, temperature, vertical speed, fuel flow and remaining."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from fixgw.drivers.instrument import Instrument, InstrumentOptions
+from fixgw.drivers.shadin.protocol import KEYS, Decoder
+from fixgw.plugin import Options
+
+
+class ShadinOptions(InstrumentOptions, frozen=True, kw_only=True):
+    """Options of a Shadin computer."""
+
+    baud: Annotated[
+        Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
+        Meta(description="Bits per second; every Shadin computer sends at 9600"),
+    ] = 9600
+    magnetic_heading: Annotated[
+        bool,
+        Meta(description="The heading that the computer sends is magnetic: write HEAD. Some send the true heading"),
+    ] = False
+
+
+class Plugin(Instrument):
+    """One computer on one line."""
+
+    Options: ClassVar[type[Options] | None] = ShadinOptions
+    options: ShadinOptions
+    KEYS = KEYS
+
+    def protocol(self) -> Decoder:
+        return Decoder(self.counts, self.options.magnetic_heading)

@@ -1,0 +1,141 @@
+"""Shadin air data and fuel computers without I/O: bytes in, updates out (`Decoder`).
+
+A frame is STX, lines of a format letter (G, S or Z), an identifier, data and CR LF, and ETX. The last line is the
+checksum: the sum of everything before it, STX included, modulo 256, as three decimal digits. ``-`` fills what is not
+known. Sources: Garmin 190-00356-08 Rev. G, appendix E (formats G and Z), UPS Aviation Technologies' Apollo GX50/60/65
+installation manual, table 12 (format S).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, NamedTuple
+
+from fixgw.database import FAIL
+from fixgw.drivers.instrument import begin_counting
+from fixgw.drivers.publish import Update
+
+LONGEST = 512  # bytes of a frame
+
+UNKNOWN = "the computer does not know it"
+SENSOR = "the computer reports an error of its temperature sensor"
+
+
+class Field(NamedTuple):
+    """What a line carries: the key, its units per unit sent, and what is possible, in units of the key."""
+
+    key: str
+    factor: float
+    low: float
+    high: float
+
+
+#: By identifier. Of the rate of turn one value a second is too few for ROT, which is old after 0.3 s.
+FIELDS = {
+    "A": Field("IAS", 1, 0, 999),
+    "B": Field("TAS", 1, 0, 999),
+    "D": Field("PALT", 10, -2000, 60000),
+    "E": Field("DALT", 10, -10000, 60000),
+    "F": Field("OAT", 1, -99, 99),
+    "G": Field("OAT", 1, -99, 99),
+    "K": Field("VS", 10, -9990, 9990),
+    "L": Field("HEAD", 1, 0, 360),
+    "M": Field("FUELF2", 0.1, 0, 300),
+    "O": Field("FUELF1", 0.1, 0, 300),
+    "R": Field("FUELQT", 1, 0, 1000),
+    "a": Field("ALT", 10, -2000, 60000),
+    "b": Field("BARO", 1, 25, 33),
+}
+#: Everything that may be written.
+KEYS = frozenset(field.key for field in FIELDS.values())
+
+_END = re.compile(rb"[^ -~\r\n]")
+_LINES = re.compile(r"(?:([GSZ])[A-Za-z][-+.\d]{1,8}\r\n)(?:\1[A-Za-z][-+.\d]{1,8}\r\n)*", re.ASCII)
+# Garmin's description of format Z has the checksum under R, where the others have the fuel remaining with its decimal.
+_CHECKSUM = re.compile(rb"[GSZ][*R](\d{3})\r\n\Z")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+
+
+class Decoder:
+    """The receiving end. Holds at most one unfinished frame. `heading`: HEAD is written, because it is magnetic."""
+
+    REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "no checksum", "truncated", "malformed", "too long")
+
+    def __init__(self, counts: dict[str, int] | None = None, heading: bool = False) -> None:
+        self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
+        self.refused = ""
+        #: What the computer reports of its own errors.
+        self.trouble = ""
+        self._heading = heading
+        self._buffer = b""
+
+    def feed(self, data: bytes) -> list[Update]:
+        """The updates of the frames that `data` completes, in order."""
+        buffer = self._buffer + data
+        updates: list[Update] = []
+        while (start := buffer.find(2)) >= 0:
+            buffer = buffer[start:]
+            end = _END.search(buffer, 1)
+            if end is None and len(buffer) <= LONGEST:
+                break
+            self.counts["received"] += 1
+            if end is None:
+                self._refuse("too long", buffer)
+                buffer = b""
+            elif end[0] == b"\x03":
+                updates += self._frame(buffer[: end.start()])
+                buffer = buffer[end.end() :]
+            else:  # the start of another, or no text at all
+                self._refuse("truncated", buffer[: end.start()])
+                buffer = buffer[end.start() :]
+        else:
+            buffer = b""
+        self._buffer = buffer
+        return updates
+
+    def _refuse(self, reason: str, raw: bytes) -> None:
+        self.counts[reason] += 1
+        self.refused = f"{reason}: {raw[:LONGEST]!r}"
+
+    def _frame(self, raw: bytes) -> list[Update]:
+        checksum = _CHECKSUM.search(raw)
+        if checksum is None:
+            self._refuse("no checksum", raw)
+            return []
+        body = raw[: checksum.start()]
+        if int(checksum[1]) != sum(body) % 256:
+            self._refuse("bad checksum", raw)
+            return []
+        text = body[1:].decode("ascii")
+        if not _LINES.fullmatch(text):
+            self._refuse("malformed", raw)
+            return []
+        self.counts["used"] += 1
+        return list(self._updates({line[1]: line[2:] for line in text.split("\r\n") if line}))
+
+    def _updates(self, lines: dict[str, str]) -> Iterator[Update]:
+        error = lines.get("Q", "000")
+        self.trouble = SENSOR if error == "001" else f"the computer reports error {error}" if error.strip("-0") else ""
+        if _NUMBER.fullmatch(lines.get("G", "")):  # the true temperature; F is what the probe feels
+            lines.pop("F", None)
+        elif "F" in lines:
+            lines.pop("G", None)
+        for identifier, data in lines.items():
+            field = FIELDS.get(identifier)
+            if field is None or (field.key == "HEAD" and not self._heading):
+                continue
+            if field.key == "OAT" and self.trouble == SENSOR:
+                yield Update("OAT", None, FAIL, SENSOR)
+            else:
+                yield self._number(field, data)
+
+    def _number(self, field: Field, data: str) -> Update:
+        if _NUMBER.fullmatch(data):
+            value = float(data) * field.factor
+            if field.low <= value <= field.high:
+                return Update(field.key, value)
+        elif "-" in data:
+            return Update(field.key, None, FAIL, UNKNOWN)
+        self.counts["absurd values"] += 1
+        return Update(field.key, None, FAIL, f"the computer sends an absurd value: {data!r}")
