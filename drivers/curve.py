@@ -58,7 +58,7 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class CurveSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of `points`, `linear`, `thermistor` and `sender`; what is of no use is a ValueError as the options are read."""
+    """One of `points`, `linear`, `thermistor` and `sender`; anything else is a ValueError as the options are read."""
 
     points: Annotated[
         list[Point], Meta(description="Pairs of reading and value; a straight line from one to the next")
@@ -173,7 +173,7 @@ class Curve:
             if named and self._limits is None:
                 self._limits = tuple(named["limits"])
             self._value = _interpolation(table, spec.beyond or ("clamp" if named else "fail"))
-        # Without limits, what is next to a divider's ends is shorted or open; a table that begins at 0 ohms has no short.
+        # Without limits, what is next to a divider's ends is shorted or open; a table from 0 ohms on has no short.
         self._dead_end = 0.0 if self._limits else DEAD_END
         self._short = 0.0 if spec.sender and spec._table()[0][0] <= 0.0 else self._dead_end
 

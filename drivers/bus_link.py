@@ -1,0 +1,306 @@
+"""What drivers for chips on an I2C or SPI bus have in common: open the bus, poll at a rate, notice a chip that is gone.
+
+A driver derives from `I2cPoller` or `SpiPoller` and overrides `begin` and `sample`. The bus is reached through smbus2
+or spidev, or through any module with the same interface that the option ``library`` names: a virtual bus, for instance.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module, util
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from msgspec import Meta
+
+from fixgw.drivers.instrument import KEYS_OPTION, Keys
+from fixgw.drivers.publish import Publisher, misnamed
+from fixgw.errors import BadValue, DeviceError, MissingLibrary
+from fixgw.plugin import Device, Feeds, Finding, Options, Poller
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
+
+LOG_INTERVAL = 10.0  # seconds between complaints about the same device
+RETRY = 0.02  # seconds after a failed read
+
+#: The option of drivers that write keys of their own choice.
+KeysOption = Annotated[Keys, KEYS_OPTION]
+Rate = Annotated[float, Meta(gt=0.0, le=200.0, description="Readings a second")]
+
+
+class BusOptions(Options, frozen=True, kw_only=True):
+    rate: Rate = 10.0
+
+
+class BusPoller(Poller):
+    """A plugin that polls a chip on a thread of its own. Override `connect`, `begin` and `sample`.
+
+    ``polls`` counts the readings that were tried: they are ``used``, ``read errors``, or what `sample` calls them.
+    """
+
+    Options: ClassVar[type[Options] | None] = BusOptions
+    options: Any
+
+    reopen_delay_max: ClassVar[float] = 2.0
+    #: Failed readings in a row, `RETRY` seconds apart, after which the chip is taken for gone.
+    strikes: ClassVar[int] = 3
+    #: Seconds of the very same raw reading after which a sensor that is never quite still is taken for stuck; 0: never.
+    stuck_after: ClassVar[float] = 0.0
+    #: The keys that the driver may write.
+    KEYS: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self.clock: Callable[[], float] = time.monotonic
+        self.publisher = Publisher(self, self._misfit, getattr(self.options, "keys", None))
+        self.counts.update({"polls": 0, "used": 0, "read errors": 0})
+        #: What is open; the polling thread's.
+        self.bus: Any = None
+        self._failures = 0
+        self._due = 0.0
+        self._complained = float("-inf")
+        self._refused = ""
+        self._last_raw = b""
+        self._last_change = 0.0
+
+    # -- to override ---------------------------------------------------------------------------------------------------
+
+    def connect(self) -> Any:
+        """Open the bus; what comes back has a ``close()``. Raises OSError."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """Make sure that the right chip is there, and set it up. Raises OSError."""
+
+    def sample(self) -> str:
+        """Read once and publish; empty when all is well, otherwise the counter of what was refused. Raises OSError."""
+        raise NotImplementedError
+
+    @property
+    def place(self) -> str:
+        """Where the chip is, for people and for `claims`."""
+        raise NotImplementedError
+
+    # -- what is there for the driver ----------------------------------------------------------------------------------
+
+    def pause(self, seconds: float) -> None:
+        """Let the chip do its work; a stop ends it."""
+        self.stopping.wait(seconds)
+
+    def complain(self, message: str, *details: object) -> None:
+        """Log a warning about bad input, at most one in `LOG_INTERVAL` seconds."""
+        now = self.clock()
+        if now - self._complained >= LOG_INTERVAL:
+            self._complained = now
+            self.log.warning(message, *details)
+
+    def watch(self, raw: bytes) -> None:
+        """Raises `DeviceError` while the sensor repeats itself, also after it has been opened again."""
+        now = self.clock()
+        if raw != self._last_raw:
+            self._last_raw, self._last_change = raw, now
+        elif self.stuck_after and now - self._last_change > self.stuck_after:
+            raise DeviceError(f"{self.place} is stuck: it repeats the same reading")
+
+    # -- the contract --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        yield from misnamed(getattr(options, "keys", {}), cls.KEYS, db)
+
+    def lost(self, reason: str) -> None:
+        self.publisher.fail(reason)
+
+    def health(self) -> str:
+        return super().health() or self._refused
+
+    def get_status(self) -> Mapping[str, Any]:
+        return {"device": self.place, **super().get_status()}
+
+    def open(self) -> None:
+        try:
+            self.bus = self.connect()
+            self.begin()
+        except DeviceError:
+            raise
+        except OSError as error:
+            raise DeviceError(f"{self.place}: {self._in_words(error)}") from error
+        self._failures = 0
+        self._due = self.clock()
+
+    def poll(self, timeout: float) -> None:
+        wait = self._due - self.clock()
+        if wait > 0.0:
+            self.stopping.wait(min(wait, timeout))
+        now = self.clock()
+        if now < self._due or self.stopping.is_set():
+            return
+        self._due = max(self._due + 1.0 / self.options.rate, now)
+        self.count("polls")
+        try:
+            outcome = self.sample()
+        except OSError as error:
+            self.count("read errors")
+            self._failures += 1
+            if isinstance(error, DeviceError):
+                raise
+            if self._failures >= self.strikes:
+                raise DeviceError(f"{self.place}: {self._in_words(error)}") from error
+            self._due = min(self._due, now + RETRY)
+            return
+        self._failures = 0
+        self._refused = outcome
+        self.count(outcome or "used")
+
+    def close(self) -> None:
+        bus, self.bus = self.bus, None
+        if bus is not None:
+            with suppress(Exception):  # a vanished adapter may fail in many ways, and is gone anyway
+                bus.close()
+
+    def _misfit(self, error: BadValue) -> None:
+        self.count("misfits")
+        self.complain("%s", error)
+
+    def _in_words(self, error: OSError) -> str:
+        if error.errno in (errno.EREMOTEIO, errno.ENXIO, errno.EIO, errno.ETIMEDOUT):
+            return "no answer"
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return "no such bus (is it switched on? see raspi-config, Interface Options)"
+        if error.errno == errno.EACCES:
+            return f"permission denied (is the user in the group {self._group!r}?)"
+        return str(error) or type(error).__name__
+
+    _group: ClassVar[str] = ""
+
+
+# -- I2C ---------------------------------------------------------------------------------------------------------------
+
+Address = Annotated[int, Meta(ge=0x08, le=0x77, description="Address on the bus, such as 0x28")]
+
+
+class I2cOptions(BusOptions, frozen=True, kw_only=True):
+    bus: Annotated[int, Meta(ge=0, description="Number of the I2C bus: 1 is `/dev/i2c-1`")] = 1
+    address: Address
+    library: Annotated[
+        str, Meta(min_length=1, description="Python module that reaches the bus, with the interface of smbus2")
+    ] = "smbus2"
+
+
+class I2cPoller(BusPoller):
+    """A plugin that polls one chip on an I2C bus."""
+
+    Options: ClassVar[type[Options] | None] = I2cOptions
+    _group: ClassVar[str] = "i2c"
+
+    @property
+    def place(self) -> str:
+        return f"i2c-{self.options.bus} 0x{self.options.address:02x}"
+
+    def connect(self) -> Any:
+        return library(self.options.library, "smbus2", "i2c").SMBus(self.options.bus)
+
+    def read(self, register: int, length: int) -> bytes:
+        """`length` bytes from `register` on, in blocks of at most 32. Raises OSError."""
+        data = b""
+        while len(data) < length:
+            block = min(length - len(data), 32)
+            got = bytes(self.bus.read_i2c_block_data(self.options.address, register + len(data), block))
+            if len(got) != block:
+                raise OSError(errno.EIO, "short answer")
+            data += got
+        return data
+
+    def write(self, register: int, *data: int) -> None:
+        """Write bytes from `register` on. Raises OSError."""
+        self.bus.write_i2c_block_data(self.options.address, register, list(data))
+
+    def run(self) -> None:
+        library(self.options.library, "smbus2", "i2c")
+        super().run()
+
+    @classmethod
+    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+        yield f"i2c-{options.bus} 0x{options.address:02x}", "address"
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        yield from needs(options.library, "smbus2", "i2c")
+        if options.library == "smbus2":
+            yield Device(f"/dev/i2c-{options.bus}", "i2c", "sudo raspi-config nonint do_i2c 0")
+
+
+# -- SPI ---------------------------------------------------------------------------------------------------------------
+
+
+class SpiOptions(BusOptions, frozen=True, kw_only=True):
+    bus: Annotated[int, Meta(ge=0, description="Number of the SPI bus")] = 0
+    device: Annotated[int, Meta(ge=0, description="Chip select: 0 on bus 0 is `/dev/spidev0.0`")] = 0
+    speed: Annotated[int, Meta(ge=1000, le=32_000_000, description="Clock of the bus in hertz")] = 1_000_000
+    library: Annotated[
+        str, Meta(min_length=1, description="Python module that reaches the bus, with the interface of spidev")
+    ] = "spidev"
+
+
+class SpiPoller(BusPoller):
+    """A plugin that polls one chip on an SPI bus, mode 0."""
+
+    Options: ClassVar[type[Options] | None] = SpiOptions
+    _group: ClassVar[str] = "spi"
+
+    @property
+    def place(self) -> str:
+        return f"spi-{self.options.bus}.{self.options.device}"
+
+    def connect(self) -> Any:
+        spi = library(self.options.library, "spidev", "spi").SpiDev()
+        spi.open(self.options.bus, self.options.device)
+        spi.max_speed_hz = self.options.speed
+        spi.mode = 0
+        return spi
+
+    def transfer(self, data: Sequence[int]) -> bytes:
+        """What the chip says while it hears `data`. Raises OSError."""
+        got = bytes(self.bus.xfer2(list(data)))
+        if len(got) != len(data):
+            raise OSError(errno.EIO, "short answer")
+        return got
+
+    def run(self) -> None:
+        library(self.options.library, "spidev", "spi")
+        super().run()
+
+    @classmethod
+    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+        yield f"spi-{options.bus}.{options.device}", "device"
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        yield from needs(options.library, "spidev", "spi")
+        if options.library == "spidev":
+            yield Device(f"/dev/spidev{options.bus}.{options.device}", "spi", "sudo raspi-config nonint do_spi 0")
+
+
+# -- libraries ---------------------------------------------------------------------------------------------------------
+
+
+def library(module: str, usual: str, extra: str) -> Any:
+    """The module, when it is first needed. Raises `MissingLibrary`."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise MissingLibrary(module, extra if module == usual else "") from None
+
+
+def needs(module: str, usual: str, extra: str) -> Iterable[Finding]:
+    """What `fixgw doctor` should say about a library that is not there; imports nothing."""
+    try:
+        found = util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        error = MissingLibrary(module, extra if module == usual else "")
+        yield Finding("problem", f"{module} is not installed", str(error).partition(": ")[2])

@@ -1,0 +1,209 @@
+"""Bosch BNO055 attitude and heading sensor, on I2C or on a serial port."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta, field
+
+from fixgw.drivers.bus_link import Address, I2cOptions, I2cPoller, KeysOption, Rate
+from fixgw.drivers.i2c_bno055 import protocol
+from fixgw.errors import DeviceError, MissingLibrary
+from fixgw.plugin import Device, Feeds, Finding
+from fixgw.plugin import Options as PluginOptions
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
+
+Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
+BOOT = 40  # times 0.03 s: it takes 0.65 s
+
+
+class Options(I2cOptions, frozen=True, kw_only=True):
+    """Options of a BNO055."""
+
+    address: Address = 0x28
+    port: Annotated[
+        str,
+        Meta(description="Serial port, for a chip wired for UART (PS1 high); `bus` and `address` then do not matter"),
+    ] = ""
+    rate: Rate = 50.0
+    mode: Annotated[
+        Literal["ndof", "imu"],
+        Meta(description="`ndof` fuses all sensors and writes HEAD; `imu` leaves the magnetometer out, and writes YAW"),
+    ] = "ndof"
+    forward: Annotated[Axis, Meta(description="The chip's axis that points to the nose")] = "y"
+    up: Annotated[Axis, Meta(description="The chip's axis that points up")] = "z"
+    crystal: Annotated[bool, Meta(description="Use the crystal on the board; most boards have one")] = False
+    keys: KeysOption = field(default_factory=dict)
+    roll: Annotated[float, Meta(ge=-30.0, le=30.0, description="Degrees added to ROLL")] = 0.0
+    pitch: Annotated[float, Meta(ge=-30.0, le=30.0, description="Degrees added to PITCH")] = 0.0
+    heading: Annotated[float, Meta(ge=-180.0, le=180.0, description="Degrees added to HEAD or YAW")] = 0.0
+
+
+class Plugin(I2cPoller):
+    """One BNO055: attitude from where gravity points, heading from its fusion, forces and rate of turn."""
+
+    Options: ClassVar[type[PluginOptions] | None] = Options
+    KEYS: ClassVar[frozenset[str]] = protocol.KEYS
+    stuck_after: ClassVar[float] = 2.0
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        options = self.options
+        self.counts["absurd values"] = 0
+        self.decoder = protocol.Decoder(options.mode, options.roll, options.pitch, options.heading)
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        yield from super().check(options, db)
+        if (options.forward, options.up) not in protocol.MOUNTINGS:
+            yield "up", f"{options.up} is the axis that points forward, or away from it"
+
+    @classmethod
+    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+        if options.port:
+            yield os.path.realpath(options.port), "port"
+        else:
+            yield from super().claims(options)
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        if options.port:
+            yield Device(options.port, "dialout")
+        else:
+            yield from super().preflight(options)
+        names = ((key, options.keys.get(key, key)) for key in protocol.Decoder(options.mode).keys)
+        yield Feeds(tuple(name for _, name in names if name))
+
+    @property
+    def place(self) -> str:
+        return self.options.port or super().place
+
+    def health(self) -> str:
+        return super().health() or self.decoder.trouble
+
+    def get_status(self) -> Mapping[str, Any]:
+        names = ("system", "gyroscope", "accelerometer", "magnetometer")
+        levels = dict(zip(names, self.decoder.calibration, strict=True))
+        return {**super().get_status(), "calibration (0 to 3)": levels}
+
+    def run(self) -> None:
+        if self.options.port:
+            _pyserial()
+            super(I2cPoller, self).run()
+        else:
+            super().run()
+
+    # -- the chip ------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        options = self.options
+        if (found := self.read(protocol.CHIP_ID, 1)[0]) != protocol.ID:
+            raise DeviceError(f"{self.place} is no BNO055: its id is 0x{found:02x}")
+        self.write(protocol.PAGE, 0)
+        self.write(protocol.MODE, protocol.CONFIG)
+        self.pause(0.025)
+        self.write(protocol.TRIGGER, protocol.RESET)
+        self._await_boot()
+        self.write(protocol.POWER, 0)
+        self.write(protocol.UNITS, 0)  # m/s², degrees a second, degrees, Celsius
+        self.write(protocol.REMAP, *protocol.MOUNTINGS[options.forward, options.up])
+        self.write(protocol.TRIGGER, protocol.CRYSTAL if options.crystal else 0)
+        self.pause(0.01)
+        if wrong := protocol.self_test(self.read(protocol.SELF_TEST, 1)[0], options.mode):
+            raise DeviceError(f"{self.place}: {wrong}")
+        self.write(protocol.MODE, protocol.MODES[options.mode])
+        self.pause(0.1)  # until there is a first result
+
+    def _await_boot(self) -> None:
+        for _ in range(BOOT):
+            self.pause(0.03)
+            with suppress(OSError):  # it does not answer while it starts
+                if self.stopping.is_set() or self.read(protocol.CHIP_ID, 1)[0] == protocol.ID:
+                    return
+        raise DeviceError(f"{self.place} did not come back from its reset")
+
+    def sample(self) -> str:
+        data = self.read(protocol.DATA, protocol.DATA_LENGTH)
+        fused = self.read(protocol.FUSED, protocol.FUSED_LENGTH)
+        updates = self.decoder.decode(data, fused)
+        if updates is None:
+            self.complain("%s: what it says cannot be true: %s", self.place, (data + fused).hex())
+            return "absurd values"
+        if fused[11] != protocol.RUNNING or fused[12]:  # it has lost its power, or its head: set up anew
+            self.publisher.publish(updates)
+            raise DeviceError(f"{self.place}: {self.decoder.trouble}")
+        self.watch(data + fused)
+        self.publisher.publish(updates)
+        return ""
+
+    # -- the serial line -----------------------------------------------------------------------------------------------
+
+    def connect(self) -> Any:
+        if not self.options.port:
+            return super().connect()
+        serial = _pyserial()
+        try:
+            return serial.Serial(self.options.port, 115200, timeout=0.1, exclusive=True)
+        except serial.SerialException as error:  # an OSError without a number
+            raise DeviceError(f"{self.options.port}: {error}") from error
+
+    def read(self, register: int, length: int) -> bytes:
+        if not self.options.port:
+            return super().read(register, length)
+        data = self._ask(protocol.read_request(register, length), 2 + length)
+        if len(data) != length:
+            raise OSError(errno.EIO, "short answer")
+        return data
+
+    def write(self, register: int, *data: int) -> None:
+        if not self.options.port:
+            super().write(register, *data)
+        elif register == protocol.TRIGGER and data[0] & protocol.RESET:
+            with _in_words(self.options.port):
+                self.bus.write(protocol.write_request(register, data))  # it goes without a word
+        else:
+            self._ask(protocol.write_request(register, data), 2)
+
+    def _ask(self, request: bytes, length: int) -> bytes:
+        """The data of the answer, at most `length` bytes with its head. Raises OSError."""
+        answered = b""
+        with _in_words(self.options.port):
+            self.bus.reset_input_buffer()
+            self.bus.write(request)
+        while chunk := self._hear(2 if not answered else length - len(answered)):
+            answered += chunk
+            if (found := protocol.reply(answered)) is not None:
+                data, status = found
+                if status != 1:
+                    raise OSError(errno.EIO, protocol.REPLIES.get(status, f"status {status}"))
+                return data
+            if len(answered) >= length:
+                break
+        raise OSError(errno.EIO, "no answer")
+
+    def _hear(self, length: int) -> bytes:
+        with _in_words(self.options.port):
+            return bytes(self.bus.read(length))
+
+
+@contextmanager
+def _in_words(port: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # termios has errors of its own kind
+        raise DeviceError(f"{port} went away") from error
+
+
+def _pyserial() -> Any:
+    """The library, when it is first needed."""
+    try:
+        import serial
+    except ImportError:
+        raise MissingLibrary("pyserial") from None
+    return serial

@@ -1,0 +1,192 @@
+"""The Bosch BNO055: its registers, what they say, and its frames on a serial line. No I/O.
+
+From the data sheet BST-BNO055-DS000 (register map 4.2, UART protocol 4.7), as read. Vectors are along the
+aircraft's axes right, forward, up: `remap` makes the chip give them so, however it is mounted.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable
+from itertools import product
+
+from fixgw.database import BAD, FAIL
+from fixgw.drivers.publish import Update
+
+G = 9.80665  # m/s²
+
+CHIP_ID, PAGE, DATA, FUSED = 0x00, 0x07, 0x08, 0x2E
+SELF_TEST, UNITS, MODE, POWER, TRIGGER, REMAP = 0x36, 0x3B, 0x3D, 0x3E, 0x3F, 0x41
+DATA_LENGTH, FUSED_LENGTH = 24, 13  # accelerometer to Euler angles; gravity to system error
+ID = 0xA0
+CONFIG, MODES = 0x00, {"imu": 0x08, "ndof": 0x0C}
+RESET, CRYSTAL = 0x20, 0x80
+RUNNING = 5
+
+KEYS = frozenset(("ROLL", "PITCH", "HEAD", "YAW", "ROT", "ANORM", "ALAT", "ALONG"))
+ERRORS = {
+    1: "a peripheral did not start",
+    2: "system initialisation",
+    3: "the self-test failed",
+    4: "a register value out of range",
+    5: "a register address out of range",
+    6: "a register could not be written",
+    7: "low power mode not available",
+    8: "accelerometer power mode not available",
+    9: "the fusion's configuration",
+    10: "a sensor's configuration",
+}
+SENSORS = ("accelerometer", "magnetometer", "gyroscope", "microcontroller")  # bits of the self-test
+
+# -- mounting ----------------------------------------------------------------------------------------------------------
+
+AXES = ("x", "y", "z", "-x", "-y", "-z")
+
+
+def remap(forward: str, up: str) -> tuple[int, int] | None:
+    """The registers AXIS_MAP_CONFIG and AXIS_MAP_SIGN that turn the chip's axes into right, forward and up.
+
+    `forward` and `up` are the chip's axes that point to the nose and to the sky; None when they are the same one.
+    """
+    nose, sky = _axis(forward), _axis(up)
+    right = (
+        nose[1] * sky[2] - nose[2] * sky[1],
+        nose[2] * sky[0] - nose[0] * sky[2],
+        nose[0] * sky[1] - nose[1] * sky[0],
+    )
+    if not any(right):
+        return None
+    where = signs = 0
+    for place, vector in enumerate((right, nose, sky)):
+        axis = next(i for i, v in enumerate(vector) if v)
+        where |= axis << 2 * place
+        signs |= (vector[axis] < 0) << 2 - place
+    return where, signs
+
+
+def _axis(name: str) -> tuple[int, ...]:
+    return tuple((-1 if name[0] == "-" else 1) * (axis == name[-1]) for axis in "xyz")
+
+
+MOUNTINGS = {(f, u): both for f, u in product(AXES, AXES) if (both := remap(f, u)) is not None}
+
+# -- readings ----------------------------------------------------------------------------------------------------------
+
+
+class Decoder:
+    """Makes updates of register contents. `trouble` says what is wrong with the chip; empty when nothing is."""
+
+    def __init__(self, mode: str, roll: float = 0.0, pitch: float = 0.0, heading: float = 0.0) -> None:
+        self.mode = mode
+        self.trims = (roll, pitch, heading)
+        self.trouble = ""
+        #: Calibration as the chip sees it, 0 to 3: system, gyroscope, accelerometer, magnetometer.
+        self.calibration = (0, 0, 0, 0)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return ("ROLL", "PITCH", "HEAD" if self.mode == "ndof" else "YAW", "ROT", "ANORM", "ALAT", "ALONG")
+
+    def decode(self, data: bytes, fused: bytes) -> list[Update] | None:
+        """The updates of `DATA_LENGTH` bytes from `DATA` on and `FUSED_LENGTH` from `FUSED` on; None: absurd."""
+        if len(data) != DATA_LENGTH or len(fused) != FUSED_LENGTH:
+            return None
+        force = [raw / (100.0 * G) for raw in struct.unpack_from("<3h", data, 0)]  # 1 m/s² = 100
+        rates = [raw / 16.0 for raw in struct.unpack_from("<3h", data, 12)]
+        heading = struct.unpack_from("<h", data, 18)[0] / 16.0
+        sky = [raw / (100.0 * G) for raw in struct.unpack_from("<3h", fused, 0)]
+        calibration, status, error = fused[7], fused[11], fused[12]
+
+        if status != RUNNING or error:
+            why = f": {ERRORS.get(error, f'error {error}')}" if error else ""
+            self.trouble = f"the fusion does not run (status {status}{why})"
+            return [Update(key, None, FAIL, self.trouble) for key in self.keys]
+        # Gravity is a unit vector whatever the aircraft does; angles and forces have the chip's own ranges.
+        if not 0.95 < math.hypot(*sky) < 1.05 or not 0.0 <= heading <= 360.0 or max(map(abs, force)) > 16.5:
+            return None
+        system, gyroscope, magnetometer = calibration >> 6, calibration >> 4 & 3, calibration & 3
+        self.calibration = (system, gyroscope, calibration >> 2 & 3, magnetometer)
+        self.trouble = self._uncalibrated(gyroscope, system if self.mode == "ndof" else 3)
+        attitude = (BAD, self.trouble) if self.trouble else (0, "")
+        compass = attitude
+        if not self.trouble and self.mode == "ndof" and magnetometer < 2:
+            self.trouble = "magnetometer not calibrated: turn it about all axes"
+            compass = (BAD, self.trouble)
+
+        right, forward, up = sky
+        roll, pitch, turn = self.trims
+        heading = (heading + turn) % 360.0
+        return [
+            Update("ROLL", _signed(math.degrees(math.atan2(-right, up)) + roll), *attitude),
+            Update("PITCH", max(-90.0, min(math.degrees(math.asin(_unit(forward))) + pitch, 90.0)), *attitude),
+            Update("HEAD", heading, *compass) if self.mode == "ndof" else Update("YAW", _signed(heading), *attitude),
+            Update("ROT", -sum(r * s for r, s in zip(rates, sky, strict=True)), *attitude),
+            Update("ANORM", force[2]),
+            Update("ALAT", force[0]),
+            Update("ALONG", force[1]),
+        ]
+
+    @staticmethod
+    def _uncalibrated(gyroscope: int, system: int) -> str:
+        if gyroscope < 2:
+            return "gyroscope not calibrated: keep it still"
+        if system < 1:
+            return "fusion not calibrated yet"
+        return ""
+
+
+def self_test(result: int, mode: str) -> str:
+    """What failed of the self-test that `mode` needs, in words; empty when nothing did."""
+    failed = [s for i, s in enumerate(SENSORS) if not result >> i & 1 and (mode == "ndof" or s != "magnetometer")]
+    return f"self-test failed: {', '.join(failed)}" if failed else ""
+
+
+def _signed(angle: float) -> float:
+    return (angle + 180.0) % 360.0 - 180.0
+
+
+def _unit(x: float) -> float:
+    return max(-1.0, min(x, 1.0))
+
+
+# -- the serial line ---------------------------------------------------------------------------------------------------
+
+REPLIES = {
+    1: "",
+    2: "read failed",
+    3: "write failed",
+    4: "no such register map",
+    5: "no such register",
+    6: "register not writable",
+    7: "wrong start byte",
+    8: "bus overrun",
+    9: "too long",
+    10: "too short",
+}
+OVERRUN = 7  # and 8: the chip had no time; ask again
+
+
+def read_request(register: int, length: int) -> bytes:
+    return bytes((0xAA, 0x01, register, length))
+
+
+def write_request(register: int, data: Iterable[int]) -> bytes:
+    body = bytes(data)
+    return bytes((0xAA, 0x00, register, len(body))) + body
+
+
+def reply(data: bytes) -> tuple[bytes, int] | None:
+    """What the chip answered: (data, status), status 1 being well; None while it is not complete. Never raises.
+
+    Bytes before the start of an answer are skipped.
+    """
+    for at, byte in enumerate(data):
+        if byte == 0xEE and len(data) > at + 1:
+            return b"", data[at + 1]
+        if byte == 0xBB and len(data) > at + 1:
+            body = data[at + 2 : at + 2 + data[at + 1]]
+            return (body, 1) if len(body) == data[at + 1] else None
+        if byte in (0xEE, 0xBB):
+            return None
+    return None
