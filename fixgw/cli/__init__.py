@@ -41,6 +41,7 @@ SERVER: dict[str, Command] = {
     "run": Command("server", "run the gateway; `fixgw` alone does the same"),
     "demo": Command("demo", "run it with a built-in flying aircraft: no device needed"),
     "check": Command("server", "say everything that is wrong with a configuration"),
+    "doctor": Command("doctor", "is everything ready: devices, permissions, values, the machine?"),
     "config": Command("server", "find, copy, show or describe a configuration"),
     "plugins": Command("server", "what can be connected, and with which options"),
     "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes on a CAN bus"),
@@ -65,6 +66,7 @@ first flight:
 your own aircraft:
   fixgw config init ~/.config/fixgw   a copy of the configuration, to edit
   fixgw check                         is it right?
+  fixgw doctor                        is everything there that it needs?
   fixgw run                           fly
   fixgw status                        is everything well?
   fixgw explain IAS                   and if not, why not?

@@ -1,0 +1,87 @@
+"""The command that looks whether everything is ready for flight: doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from fixgw.cli import EXIT_DONE, EXIT_FAILED, Subparsers, add_client_options, add_command, seconds, text
+from fixgw.errors import NotConnected, counted
+
+if TYPE_CHECKING:
+    from fixgw.doctor import Result
+
+
+def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        subparsers,
+        "doctor",
+        doctor,
+        "Looks at the configuration, at every device that it needs, at the machine (clock, disk, card, power,\n"
+        "temperature), and, when a gateway runs, at who feeds which key how often. Changes nothing. Says how to put\n"
+        "right what is not.\n\n"
+        "exit codes: 0 ready, perhaps with warnings (with --strict: none); 1 there are problems; 2 wrong usage",
+        "  fixgw doctor\n  fixgw doctor ~/bench/default.yaml --user fixgw\n  fixgw doctor --json --strict",
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", help="the configuration; default: what `fixgw run` takes")
+    parser.add_argument("--config-file", metavar="FILE", help="the same as FILE")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--strict", action="store_true", help="warnings count as problems")
+    parser.add_argument(
+        "--user",
+        metavar="NAME",
+        help="whom devices must be permitted to; default: whom the running gateway runs as, else fixgw if there is "
+        "such a user, else you",
+    )
+    parser.add_argument(
+        "--seconds", type=seconds, default=4.0, help="how long the running gateway's values are counted (default: 4)"
+    )
+    add_client_options(parser)
+
+
+def doctor(args: argparse.Namespace) -> int:
+    from fixgw import configuration
+    from fixgw.doctor import PROBLEM, WARNING, Machine, examine, user
+    from fixgw.netfix import Client
+
+    who = user(args.user) if args.user else None
+    client: Client | None = Client(args.host, args.port, args.timeout)
+    assert client is not None
+    try:
+        client.connect()
+    except NotConnected:
+        client = None
+    try:
+        file = configuration.find(args.file or args.config_file)
+        results = list(examine(file, Machine(), client, who, args.seconds))
+    finally:
+        if client is not None:
+            client.disconnect()
+    problems = sum(result.finding.level == PROBLEM for result in results)
+    warnings = sum(result.finding.level == WARNING for result in results)
+    if args.json:
+        print(json.dumps(facts(results, problems, warnings), indent=2))
+    else:
+        print(*lines(results), "", sep="\n")
+        print(f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}" if problems or warnings else "all well")
+    return EXIT_FAILED if problems or (args.strict and warnings) else EXIT_DONE
+
+
+def facts(results: Iterable[Result], problems: int, warnings: int) -> dict[str, Any]:
+    """The results as plain data."""
+    found = [{"about": about, **finding._asdict()} for about, finding in results]
+    return {"problems": problems, "warnings": warnings, "findings": found}
+
+
+def lines(results: Iterable[Result]) -> list[str]:
+    """The results for people, those about one thing together."""
+    grouped: dict[str, list[str]] = {}
+    for about, finding in results:
+        block = grouped.setdefault(about, [about])
+        first, *rest = text.wrapped(finding.message, " " * 11) or [""]
+        block += [f"  {finding.level:<9}{first.strip()}", *rest]
+        if finding.fix:
+            block.append(f"{' ' * 11}> {finding.fix}")
+    return [line for block in grouped.values() for line in block]

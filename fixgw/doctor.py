@@ -1,0 +1,477 @@
+"""What a builder wants to know before flight: is all there, permitted, fed and healthy, and if not, what to do?
+
+`examine` looks at the configuration, at what its connections need (`fixgw.plugin.PluginBase.preflight`), at the
+machine, and at the gateway that runs, if one does. It changes nothing, opens no device, and needs no privileges.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from fixgw import configuration, state
+from fixgw.errors import ConfigurationError, FixgwError, Refused, counted
+from fixgw.plugin import CONFIGPATH, Device, Feeds, Finding
+
+if TYPE_CHECKING:
+    from fixgw.configuration import Configuration, Connection
+    from fixgw.netfix import Client
+
+OK: Final = "ok"
+SKIPPED: Final = "skipped"
+WARNING: Final = "warning"
+PROBLEM: Final = "problem"
+SERVICE_USER = "fixgw"
+EARLIEST = 2025  # the clock of a computer that knows the time is not before
+LITTLE = 200 << 20  # bytes of disk that are little, and that are too little
+TOO_LITTLE = 10 << 20
+HOT, TOO_HOT = 75.0, 82.0  # degrees C; a Pi slows down at 80 to 85
+#: Counters of connections that should be 0, by their names in the status.
+COUNTERS = ("bus off", "error frames", "lost", "saving failed", "overruns")
+
+
+class Result(NamedTuple):
+    """A finding, and what it is `about`: ``configuration``, a connection, ``gateway`` or a part of the machine."""
+
+    about: str
+    finding: Finding
+
+
+class Who(NamedTuple):
+    """Whom the gateway runs as."""
+
+    name: str
+    uid: int
+    groups: frozenset[int]
+
+
+class Machine:
+    """This computer, seen from `root`: tests build trees of their own. Raises nothing."""
+
+    def __init__(self, root: Path = Path("/"), now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.root = root
+        self.now = now
+
+    def path(self, path: str) -> Path:
+        return self.root / path.lstrip("/")
+
+    def read(self, path: str) -> str:
+        """What a small file holds, without white space around it; empty when it cannot be read."""
+        try:
+            with open(self.path(path), encoding="utf-8", errors="replace") as file:
+                return file.read(4096).strip("\0 \t\n")
+        except OSError:
+            return ""
+
+    def find(self, pattern: str) -> list[str]:
+        """The paths that fit, as this computer names them."""
+        return sorted("/" + str(p.relative_to(self.root)) for p in self.root.glob(pattern.lstrip("/")))
+
+    def process(self, pid: int) -> Who | None:
+        """Whom a process runs as; None when there is no telling."""
+        facts = dict(line.partition(":")[::2] for line in self.read(f"/proc/{pid}/status").splitlines())
+        try:
+            uid = int(facts["Uid"].split()[1])
+            groups = frozenset(map(int, [facts["Gid"].split()[1], *facts["Groups"].split()]))
+        except (KeyError, IndexError, ValueError):
+            return None
+        return Who(_user_name(uid), uid, groups)
+
+
+def user(name: str | None = None) -> Who:
+    """The user `name`, or the service's if there is one, or else who asks. Raises `FixgwError` for an unknown name."""
+    for wanted in [name] if name else [SERVICE_USER]:
+        try:
+            entry = pwd.getpwnam(wanted)
+            return Who(wanted, entry.pw_uid, frozenset(os.getgrouplist(wanted, entry.pw_gid)))
+        except KeyError:
+            if name:
+                raise FixgwError(f"there is no user {name!r}") from None
+    return Who(_user_name(os.geteuid()), os.geteuid(), frozenset([os.getegid(), *os.getgroups()]))
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def examine(
+    file: Path, machine: Machine, client: Client | None = None, who: Who | None = None, seconds: float = 4.0
+) -> Iterator[Result]:
+    """Everything there is to say, problems and not, in the order in which to put it right.
+
+    `client` is connected to a running gateway, which is watched for so many `seconds`; without one, that is skipped.
+    `who` is whom devices have to be permitted to; by default whom that gateway runs as, else `user`.
+    """
+    loaded: Configuration | None = None
+    try:
+        loaded = configuration.load(file)
+    except ConfigurationError as error:
+        yield from (Result("configuration", Finding(PROBLEM, str(problem))) for problem in error.problems)
+    else:
+        size = f"{counted(len(loaded.connections), 'connection')}, {counted(len(loaded.definitions), 'item')}"
+        yield Result("configuration", Finding(OK, f"{size} ({loaded.file})"))
+    tree: dict[str, Any] = {}
+    with suppress(FixgwError):
+        tree = client.status() if client is not None else {}
+    if who is None:
+        who = machine.process(_number(_inner(tree, "process").get("pid"))) or user()
+    feeds: dict[str, list[str]] = {}
+    for connection in loaded.connections if loaded is not None else ():
+        for finding in _needs(connection, machine, who, feeds):
+            yield Result(connection.name, finding)
+    yield from _machine(machine, loaded)
+    if client is None or not tree:
+        yield Result("gateway", Finding(SKIPPED, "none answers: what feeds the keys was not looked at", "fixgw run"))
+        return
+    yield from _gateway(tree, loaded)
+    yield from _keys(client, tree, loaded, feeds, seconds)
+
+
+# -- what connections need ---------------------------------------------------------------------------------------------
+
+
+def _needs(connection: Connection, machine: Machine, who: Who, feeds: dict[str, list[str]]) -> Iterator[Finding]:
+    plugin = connection.plugin
+    try:
+        options: Any = {k: v for k, v in connection.options.items() if k != CONFIGPATH}
+        if plugin.Options is not None:
+            options = msgspec.convert(options, plugin.Options, strict=True)
+        found = list(plugin.preflight(options))
+    except Exception as error:  # somebody else's plugin
+        yield Finding(WARNING, f"preflight() of {connection.module} raised {type(error).__name__}: {error}")
+        return
+    for need in found:
+        if isinstance(need, Device):
+            yield look_at(need, machine, who)
+        elif isinstance(need, Feeds):
+            feeds.setdefault(connection.name, []).extend(need.keys)
+        else:
+            yield need
+
+
+def look_at(device: Device, machine: Machine, who: Who) -> Finding:
+    """Whether a device is there, and `who` may read and write it."""
+    path = device.path
+    try:
+        about = machine.path(path).stat()
+    except PermissionError:
+        return Finding(SKIPPED, f"{path}: its directory may not be looked into")
+    except OSError:
+        others = [p for p in machine.find(_likely(path)) if p != path] if path.startswith("/dev/") else []
+        message = f"there is no {path}" + (f"; there is {', '.join(others[:8])}" if others else "")
+        return Finding(PROBLEM, message, device.enable)
+    if _may_write(about, who):
+        return Finding(OK, f"{path} is there, and {who.name} may use it")
+    try:
+        group = grp.getgrgid(about.st_gid).gr_name
+    except KeyError:
+        group = str(about.st_gid)
+    mode = stat.filemode(about.st_mode)
+    if about.st_mode & 0o060 == 0o060 and about.st_gid != 0:
+        fix = f"sudo usermod -aG {group} {who.name}  # and start the gateway anew; people log in again"
+    elif device.group:
+        fix = f"sudo chgrp {device.group} {path} && sudo chmod g+rw {path}  # until a udev rule does it"
+    else:
+        fix = ""
+    return Finding(PROBLEM, f"{path}: {who.name} may not read and write it ({mode}, group {group})", fix)
+
+
+def _may_write(about: os.stat_result, who: Who) -> bool:
+    if who.uid == 0:
+        return True
+    shift = 6 if about.st_uid == who.uid else 3 if about.st_gid in who.groups else 0
+    return about.st_mode >> shift & 6 == 6
+
+
+def _likely(path: str) -> str:
+    """A pattern for devices of the same kind: ports for a port, buses for a bus."""
+    name = path.removeprefix("/dev/")
+    if name.startswith(("tty", "serial")):
+        return "/dev/tty[AU][CMAS][MAB]*" if not name.startswith("serial/") else "/dev/serial/by-*/*"
+    return "/dev/" + name.rstrip("0123456789.") + "*"
+
+
+# -- the machine -------------------------------------------------------------------------------------------------------
+
+
+def _machine(machine: Machine, loaded: Configuration | None) -> Iterator[Result]:
+    for about, check in (("clock", _clock), ("card", _card), ("power", _power), ("temperature", _temperature)):
+        for finding in check(machine):
+            yield Result(about, finding)
+    for finding in _disk(machine, loaded):
+        yield Result("disk", finding)
+
+
+def _clock(machine: Machine) -> Iterator[Finding]:
+    now = machine.now()
+    shown = f"{now:%Y-%m-%d %H:%M} UTC"
+    has_rtc = bool(machine.find("/sys/class/rtc/rtc*"))
+    synchronised = machine.path("/run/systemd/timesync/synchronized").exists()
+    source = "set by network time" if synchronised else "not known to be set by network time"
+    source += "" if has_rtc else "; no battery-backed clock"
+    if now.year < EARLIEST or now.year > EARLIEST + 50:
+        # Values, their ages and timers do not mind; logs and certificates do.
+        yield Finding(WARNING, f"it is not {shown} ({source}); only the dates in logs suffer", "timedatectl status")
+    else:
+        yield Finding(OK, f"{shown} ({source})")
+
+
+def _disk(machine: Machine, loaded: Configuration | None) -> Iterator[Finding]:
+    kept = Path("/var/lib/fixgw")
+    directory = str(kept) if machine.path(str(kept)).is_dir() else str(state.path("x").parent)
+    places = {"state": directory, "configuration": str(loaded.directory) if loaded is not None else ""}
+    for what, place in places.items():
+        path = machine.path(place) if place else machine.root
+        while not path.exists() and path != path.parent:
+            path = path.parent
+        if not place:
+            continue
+        try:
+            about = os.statvfs(path)
+        except OSError as error:
+            yield Finding(WARNING, f"{what} in {place}: {error.strerror}")
+            continue
+        free = about.f_bavail * about.f_frsize
+        words = f"{what} in {place}: {free / 2**20:,.0f} MiB free"
+        if about.f_flag & os.ST_RDONLY and what == "state":
+            yield Finding(
+                WARNING, f"{what} in {place}: the disk is read-only, so nothing is remembered", "mount | grep ro,"
+            )
+        elif free < TOO_LITTLE:
+            yield Finding(PROBLEM, words, "sudo journalctl --vacuum-size=50M")
+        elif free < LITTLE:
+            yield Finding(WARNING, words, "sudo journalctl --vacuum-size=50M")
+        else:
+            yield Finding(OK, words)
+
+
+def _card(machine: Machine) -> Iterator[Finding]:
+    """Wear as eMMC reports it (JEDEC eMMC 5.0, EXT_CSD 267 to 269: tenths of the life used, 11 for more; 2 and 3 for
+    spare blocks 80 % and more used up). SD cards do not tell."""
+    for device in machine.find("/sys/block/mmcblk[0-9]"):
+        name = device.rpartition("/")[2]
+        used = [_number(word, 16) for word in machine.read(f"{device}/device/life_time").split()]
+        spare = _number(machine.read(f"{device}/device/pre_eol_info"), 16)
+        tenths = max(used, default=0)
+        if not tenths and not spare:
+            yield Finding(SKIPPED, f"{name} does not tell how worn it is")
+        elif tenths > 10 or spare >= 3:
+            yield Finding(PROBLEM, f"{name} is worn out: replace it before it fails")
+        elif tenths >= 9 or spare == 2:
+            yield Finding(WARNING, f"{name} has used up to {tenths * 10} % of its life: have another one ready")
+        else:
+            yield Finding(OK, f"{name} has used up to {tenths * 10} % of its life")
+        if machine.read(f"{device}/ro") == "1":
+            yield Finding(WARNING, f"{name} is write-protected, by its switch or because it has failed")
+
+
+#: The firmware's flags, by bit: now, and 16 higher since power-on.
+_THROTTLED = {0: "under-voltage", 1: "slowed down", 2: "throttled", 3: "at its temperature limit"}
+
+
+def _power(machine: Machine) -> Iterator[Finding]:
+    text = machine.read("/sys/devices/platform/soc/soc:firmware/get_throttled") or _vcgencmd(machine)
+    alarms = [
+        machine.read(f"{path.rpartition('/')[0]}/in0_lcrit_alarm") == "1"
+        for path in machine.find("/sys/class/hwmon/hwmon*/name")
+        if machine.read(path) == "rpi_volt"
+    ]
+    if not text and not alarms:
+        yield Finding(SKIPPED, "this machine does not tell about its power supply")
+        return
+    flags = _number(text, 16) | any(alarms)
+    now = [words for bit, words in _THROTTLED.items() if flags >> bit & 1]
+    past = [words for bit, words in _THROTTLED.items() if flags >> 16 + bit & 1 and words not in now]
+    advice = "" if not flags & 0x10001 else ": a supply of 5.1 V and 3 A (Pi 5: 5 A), with short and thick wires"
+    if now:
+        yield Finding(PROBLEM, f"the processor is now {', '.join(now)}{advice}")
+    if past:
+        yield Finding(WARNING, f"since power-on the processor was {', '.join(past)}{advice}")
+    if not now and not past:
+        yield Finding(OK, "no under-voltage and no throttling since power-on")
+
+
+def _vcgencmd(machine: Machine) -> str:
+    program = shutil.which("vcgencmd") if machine.root == Path("/") else None
+    if program is None:
+        return ""
+    try:
+        done = subprocess.run([program, "get_throttled"], capture_output=True, text=True, timeout=2.0, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip().partition("throttled=")[2]
+
+
+def _temperature(machine: Machine) -> Iterator[Finding]:
+    found = [_number(machine.read(path)) / 1000 for path in machine.find("/sys/class/thermal/thermal_zone*/temp")]
+    if not found:
+        yield Finding(SKIPPED, "this machine does not tell its temperature")
+        return
+    hottest = max(found)
+    words = f"processor at {hottest:.0f} degrees C"
+    if hottest >= TOO_HOT:
+        yield Finding(PROBLEM, f"{words}: it slows down; give it air or a heat sink")
+    elif hottest >= HOT:
+        yield Finding(WARNING, f"{words}: little is left on a hot day")
+    else:
+        yield Finding(OK, words)
+
+
+def _number(text: Any, base: int = 10) -> int:
+    try:
+        return int(text, base) if isinstance(text, str) else int(text)
+    except (TypeError, ValueError):
+        return 0
+
+
+# -- the gateway that runs ---------------------------------------------------------------------------------------------
+
+
+def _inner(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
+    inner = tree.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _gateway(tree: Mapping[str, Any], loaded: Configuration | None) -> Iterator[Result]:
+    connections = _inner(tree, "connections")
+    level: Literal["ok", "warning"] = (
+        OK if tree.get("health") == "ok" else WARNING
+    )  # its connections say what is a problem
+    yield Result("gateway", Finding(level, f"version {tree.get('version')}: {tree.get('summary')}"))
+    theirs = _inner(tree, "configuration").get("file")
+    if loaded is not None and theirs and str(theirs) != str(loaded.file):
+        yield Result("gateway", Finding(WARNING, f"it runs another configuration: {theirs}", f"fixgw doctor {theirs}"))
+    for problem in _inner(tree, "configuration").get("problems") or ():
+        yield Result("gateway", Finding(WARNING, f"not in force: {problem}"))
+    for key, conflict in _inner(_inner(tree, "database"), "conflicts").items():
+        yield Result("gateway", Finding(WARNING, f"{key} is written by {conflict}: rank them, or end one of them"))
+    for name in [c.name for c in loaded.connections if c.name not in connections] if loaded is not None else ():
+        yield Result(
+            name, Finding(WARNING, "it is configured, and the running gateway does not have it", "fixgw status")
+        )
+    for name, report in connections.items():
+        if not isinstance(report, dict):
+            continue
+        health = report.get("health")
+        if health != "ok":
+            yield Result(name, Finding(PROBLEM, f"not well: {health}", f"fixgw status --verbose  # {name}"))
+        if report.get("restarts"):
+            yield Result(name, Finding(WARNING, f"restarted {counted(report['restarts'], 'time')}"))
+        for finding in _counters(_inner(report, "status")):
+            yield Result(name, finding)
+
+
+def _counters(status: Mapping[str, Any], where: str = "") -> Iterator[Finding]:
+    """Error counters of a connection's status, and of the buses in it."""
+    for name, value in status.items():
+        if name in COUNTERS and isinstance(value, int) and value:
+            yield Finding(WARNING, f"{where}{name}: {value}")
+        elif name == "controller" and value in ("warning", "passive", "bus off"):
+            errors = status.get("error counters")
+            yield Finding(
+                PROBLEM,
+                f"{where}the controller is {value}{f' ({errors})' if errors else ''}: check wiring, the two 120 ohm "
+                "resistors, and that every device has the same bit rate",
+            )
+        elif isinstance(value, dict) and not where:
+            yield from _counters(value, f"{name}: ")
+
+
+# -- who feeds what ----------------------------------------------------------------------------------------------------
+
+
+class Fed(NamedTuple):
+    """A key that somebody feeds: `rate` in writes a second, `needed` to stay fresh (0: it never ages)."""
+
+    key: str
+    rate: float
+    needed: float
+
+
+def _keys(
+    client: Client,
+    tree: Mapping[str, Any],
+    loaded: Configuration | None,
+    feeds: Mapping[str, list[str]],
+    seconds: float,
+) -> Iterator[Result]:
+    try:
+        before = _explain(client)
+        time.sleep(seconds)
+        after = _explain(client)
+    except Refused as error:
+        yield Result("keys", Finding(SKIPPED, f"the gateway does not say: {error}"))
+        return
+    except FixgwError as error:
+        yield Result("keys", Finding(PROBLEM, f"the gateway stopped answering: {error}"))
+        return
+    sources = {c.name: c.source for c in loaded.connections} if loaded is not None else {}
+    sources = {**{name: name for name in _inner(tree, "connections")}, **sources}
+    by_source: dict[str, list[Fed]] = {}
+    for key, (at, facts) in after.items():
+        source = facts.get("source")
+        if key not in before or not source:
+            continue
+        owner = next((name for name, s in sources.items() if source == s or source.startswith(f"{s}/")), None)
+        if owner is None:
+            continue  # initial values, and whatever clients write
+        earlier, first = before[key]
+        tolerance = facts.get("tolerance") or 0
+        fed = Fed(key, (facts["writes"] - first["writes"]) / (at - earlier), 1000 / tolerance if tolerance else 0.0)
+        by_source.setdefault(owner, []).append(fed)
+        flags = _inner(facts, "flags")
+        wrong = next((name for name in ("fail", "bad", "old") if name in flags), "")
+        if wrong:
+            reason = flags[wrong]
+            yield Result(
+                owner, Finding(PROBLEM, f"{key} is {wrong}{f': {reason}' if reason else ''}", f"fixgw explain {key}")
+            )
+        elif fed.rate < fed.needed:
+            words = f"{key} comes {fed.rate:.2g} times a second; at {fed.needed:.2g} it becomes old"
+            yield Result(owner, Finding(WARNING, words, f"fixgw explain {key}"))
+    for name, fed_keys in by_source.items():
+        yield Result(name, Finding(OK, _feeding(fed_keys)))
+    for name, mapped in feeds.items():
+        source = sources.get(name, name)
+        missing = [key for key in dict.fromkeys(mapped) if key in after and not _is_fed_by(after[key][1], source)]
+        if missing:
+            words = f"of its {len(mapped)} mapped keys {len(missing)} never came: {', '.join(missing[:20])}"
+            yield Result(name, Finding(WARNING, words + (" ..." if len(missing) > 20 else "")))
+
+
+def _explain(client: Client) -> dict[str, tuple[float, dict[str, Any]]]:
+    """When, in monotonic seconds, and what the gateway says of every key that has been written."""
+    found = {}
+    for key in client.list():
+        facts = client.explain(key)
+        found[key] = time.monotonic(), facts
+    return found
+
+
+def _is_fed_by(facts: Mapping[str, Any], source: str) -> bool:
+    names = [str(s.get("source")) for s in facts.get("sources") or ()]
+    return any(name == source or name.startswith(f"{source}/") for name in names)
+
+
+def _feeding(keys: Iterable[Fed]) -> str:
+    fed = list(keys)
+    words = f"feeds {counted(len(fed), 'key')}, {sum(f.rate for f in fed):.3g} values a second"
+    tight = min((f for f in fed if f.needed), key=lambda f: f.rate / f.needed, default=None)
+    if tight is not None:
+        words += f"; the scarcest is {tight.key}, {tight.rate:.2g} a second of {tight.needed:.2g} needed"
+    return words
