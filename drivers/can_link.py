@@ -31,7 +31,7 @@ from fixgw.database import Database
 from fixgw.drivers import can_ports
 from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame, SendQueue, decode_error, validate
 from fixgw.errors import FixgwError, PluginFail, Problem
-from fixgw.plugin import Options, PluginBase, Poller
+from fixgw.plugin import Device, Feeds, Finding, Options, PluginBase, Poller
 
 __all__ = [
     "BRS",
@@ -99,11 +99,17 @@ class Tap:
     """One user's hold on a bus. Its methods may be called from any thread."""
 
     def __init__(
-        self, bus: SharedBus, received: Received, ids: Iterable[int] | None, failed: Callable[[str], None] | None
+        self,
+        bus: SharedBus,
+        received: Received,
+        ids: Iterable[int] | None,
+        failed: Callable[[str], object] | None = None,
+        lost: Callable[[str], object] | None = None,
     ) -> None:
         self.bus = bus
         self.received = received
         self.failed = failed
+        self.lost = lost
         self.ids: frozenset[int] | None = None if ids is None else frozenset(ids)
         #: Why `received` is not called any more; empty while it is.
         self.failure = ""
@@ -213,6 +219,15 @@ class SharedBus(Poller):
                     tap.received(mine)
                 except Exception as error:
                     self._part_with(tap, error)
+
+    def lost(self, reason: str) -> None:
+        with self._delivering:
+            for tap in self._taps:
+                if tap.lost is not None and not tap.closed:
+                    try:
+                        tap.lost(reason)
+                    except Exception as error:
+                        self._part_with(tap, error)
 
     def _part_with(self, tap: Tap, error: Exception) -> None:
         """A user that raises is served no more; the others do not notice."""
@@ -508,12 +523,14 @@ def open_tap(
     options: BusOptions,
     received: Received,
     ids: Iterable[int] | None = None,
-    failed: Callable[[str], None] | None = None,
+    failed: Callable[[str], object] | None = None,
+    lost: Callable[[str], object] | None = None,
 ) -> Tap:
     """Use the bus that `options` say, with others who do; it is opened, and opened again, in the background.
 
     `received` gets frames as they come, many at once in a burst, on the bus's threads, one call at a time, and has to
     return soon; `ids` as for `Tap.accept`. When it raises, it is called no more, and `failed` is, with the reason.
+    `lost` hears why when the bus is gone, or cannot be opened: once per outage, never while `received` runs.
 
     Raises BusConflict when the bus is in use with other options, and MissingLibrary or ValueError for an interface
     that does not exist here.
@@ -523,11 +540,11 @@ def open_tap(
         bus = _buses.get(key)
         if bus is not None and bus.running:
             _agree(bus.options, options)
-            tap = Tap(bus, received, ids, failed)
+            tap = Tap(bus, received, ids, failed, lost)
             bus.add(tap)
             return tap
         bus = SharedBus(options)
-        tap = Tap(bus, received, ids, failed)
+        tap = Tap(bus, received, ids, failed, lost)
         bus.add(tap)
         bus.start()
         _buses[key] = bus
@@ -565,7 +582,7 @@ def check(options: BusOptions, prefix: str = "") -> Iterable[tuple[str, str]]:
 
 
 class CanPlugin(PluginBase):
-    """A plugin on one CAN bus or several. Override `run` to call `tap` for each; the rest is done here."""
+    """A plugin on one CAN bus or several. Override `run` to call `tap` for each, and perhaps `lost`."""
 
     Options: ClassVar[type[Options] | None] = BusOptions
 
@@ -577,10 +594,13 @@ class CanPlugin(PluginBase):
 
     def tap(self, options: BusOptions, received: Received, ids: Collection[int] | None = None) -> Tap:
         """Use a bus; to be called by `run`. See `open_tap`."""
-        tap = open_tap(options, received, ids, self._failed)
+        tap = open_tap(options, received, ids, self._failed, self.lost)
         self.taps.append(tap)
         self._threads += tap.bus.threads
         return tap
+
+    def lost(self, reason: str) -> None:
+        """One of its buses is gone, or could not be opened: once per outage, never while `received` runs."""
 
     def _failed(self, reason: str) -> None:
         self._failure = reason
@@ -633,3 +653,7 @@ class CanPlugin(PluginBase):
     @classmethod
     def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:
         return check(options) if isinstance(options, BusOptions) else ()
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        return can_ports.preflight(options) if isinstance(options, BusOptions) else ()

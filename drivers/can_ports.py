@@ -18,8 +18,10 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from fixgw.drivers import serial_link
 from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame, masks
 from fixgw.errors import DeviceError, MissingLibrary, did_you_mean
+from fixgw.plugin import Device, Finding
 
 if TYPE_CHECKING:
     import can
@@ -530,6 +532,65 @@ def check(options: Any) -> Iterator[tuple[str, str]]:
         yield "extra", f"SocketCAN has no option {', '.join(sorted(unknown))}"
     elif interface == "socketcand" and not ("host" in extra and "port" in extra):
         yield "extra", "socketcand needs a host and a port"
+
+
+SYS_NET = "/sys/class/net"
+_CAN, _UP = "280", 1  # ARPHRD_CAN, IFF_UP
+
+
+def preflight(options: Any) -> Iterator[Device | Finding]:
+    """What `options` need of this machine, for `PluginBase.preflight`. Opens nothing."""
+    channel = str(options.channel)
+    if options.interface == "socketcan":
+        yield from _look_at_link(channel, options.bitrate)
+    elif channel.startswith("/"):
+        yield from serial_link.needs(channel)
+
+
+def _look_at_link(channel: str, bitrate: int | None) -> Iterator[Finding]:
+    virtual = channel.startswith("vcan")
+    bring_up = f"sudo ip link set {channel} up" + ("" if virtual else f" type can bitrate {bitrate or 250000}")
+    kind = _fact(channel, "type")
+    if kind != _CAN:
+        others = sorted(name for name in _listed(SYS_NET) if _fact(name, "type") == _CAN)
+        text = f"{channel} is no CAN interface" if kind else f"there is no CAN interface {channel}"
+        text += f"; there is {', '.join(others)}" if others else ": is its adapter plugged in, its overlay loaded?"
+        yield Finding("problem", text, f"sudo ip link add {channel} type vcan && {bring_up}" if virtual else "")
+        return
+    if not int(_fact(channel, "flags") or "0", 16) & _UP:
+        yield Finding("problem", f"{channel} is down", bring_up)
+        return
+    details = link_details(channel)
+    actual, state = details.get("bit rate"), details.get("controller")
+    anew = f"sudo ip link set {channel} down && sudo ip link set {channel} up type can"
+    counters = f" ({details['error counters']})" if details.get("error counters") else ""
+    if actual and bitrate and actual != bitrate:
+        yield Finding("problem", f"{channel} runs at {actual} bit/s, not {bitrate}", f"{anew} bitrate {bitrate}")
+    if state == "bus off":
+        yield Finding("problem", f"{channel} is off after too many errors: wiring? resistors? bit rate?", bring_up)
+    elif state in ("warning", "passive"):
+        yield Finding("warning", f"{channel} has many errors, its controller is {state}{counters}: wiring? resistors?")
+    if details and not details.get("restarts after ms"):
+        fix = f"{anew} bitrate {actual} restart-ms 100"
+        yield Finding("warning", f"{channel} would stay off after a bus-off", fix)
+    if state in ("active", None):
+        rate = f" at {actual} bit/s" if actual else ""
+        yield Finding("ok", f"{channel} is up{rate}{counters}")
+
+
+def _fact(channel: str, name: str) -> str:
+    try:
+        with open(os.path.join(SYS_NET, channel, name), encoding="ascii") as file:
+            return file.read(64).strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def require(interface: str) -> None:

@@ -11,14 +11,14 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
 from fixgw.errors import DeviceError, MissingLibrary
-from fixgw.plugin import Options, Poller
+from fixgw.plugin import Device, Feeds, Finding, Options, Poller
 
 if TYPE_CHECKING:
     import serial
@@ -126,6 +126,10 @@ class SerialPoller(Poller):
     def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
         if options.port.startswith("/"):  # by whichever of its names; a network port may well take several clients
             yield os.path.realpath(options.port), "port"
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        return needs(options.port)
 
     def run(self) -> None:
         _pyserial()
@@ -245,6 +249,24 @@ class SerialPoller(Poller):
         if isinstance(port, Exception):
             raise DeviceError(f"{options.port}: {_in_words(port)}") from port
         return port
+
+
+CMDLINE = "/proc/cmdline"
+
+
+def needs(port: str) -> Iterator[Device | Finding]:
+    """What a serial port needs, for `PluginBase.preflight`; nothing when it is not one of this machine."""
+    if not port.startswith("/"):
+        return
+    on_board = port.removeprefix("/dev/") in ("serial0", "serial1", "ttyAMA0", "ttyS0")
+    yield Device(port, "dialout", "sudo raspi-config nonint do_serial_hw 0  # and reboot" if on_board else "")
+    with suppress(OSError), open(CMDLINE, encoding="utf-8", errors="replace") as file:
+        for word in file.read(4096).split():
+            name, _, console = word.partition("=")
+            device = f"/dev/{console.partition(',')[0]}"
+            if name == "console" and os.path.realpath(device) == os.path.realpath(port):
+                fix = "sudo raspi-config nonint do_serial_cons 1  # and reboot"
+                yield Finding("problem", f"{port} is a console of the system: its log-in disturbs the device", fix)
 
 
 def _pyserial() -> Any:

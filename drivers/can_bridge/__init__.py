@@ -13,12 +13,12 @@ import msgspec
 from msgspec import Meta
 
 from fixgw.database import Database
-from fixgw.drivers import can_link
+from fixgw.drivers import can_link, can_ports
 from fixgw.drivers.can_bridge.routing import Out, Route, Router, parse_ids, parse_shift, written
 from fixgw.drivers.can_frame import Frame
 from fixgw.drivers.can_link import BusOptions, CanPlugin, Tap
 from fixgw.errors import PluginFail, Problem, did_you_mean
-from fixgw.plugin import Options
+from fixgw.plugin import Device, Feeds, Finding, Options
 
 LOG_INTERVAL = 10.0  # seconds between complaints
 JOIN = 2.0  # seconds that a stop waits for the plugin's own thread
@@ -216,6 +216,11 @@ class Plugin(CanPlugin):
         return f"it does not follow; frames dropped so far, the lowest priorities first: {dropped}"
 
     # -- the configuration ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        for bus in options.buses.values():
+            yield from can_ports.preflight(bus)
 
     @classmethod
     def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:

@@ -22,7 +22,7 @@ from fixgw.drivers.canfix.node import RATE_PAUSE, Command, Identity, Node, State
 from fixgw.drivers.canfix.outputs import Outputs
 from fixgw.drivers.canfix.table import Table, load
 from fixgw.errors import ConfigurationError, PluginFail, Problem
-from fixgw.plugin import Options
+from fixgw.plugin import Device, Feeds, Finding, Options
 from fixgw.state import Keeper
 
 LOG_INTERVAL = 10.0  # seconds between complaints about the same bus
@@ -85,6 +85,12 @@ class Plugin(CanPlugin):
         yield from can_link.check(options)
         if options.mapfile:
             yield from mapping.read(options.mapfile, load(options.table), db)[1]
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        yield from super().preflight(options)
+        if options.mapfile:
+            yield Feeds(tuple(mapping.keys_in(options.mapfile)))
 
     def run(self) -> None:
         options, db = self.options, self.db

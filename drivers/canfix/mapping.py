@@ -466,6 +466,14 @@ def keys_of(parameter: Parameter) -> Iterator[tuple[str, int]]:
         yield f"COMSTDFREQ{number}", 1
 
 
+def keys_in(path: str | os.PathLike[str]) -> list[str]:
+    """The keys that a map without problems writes, in its order."""
+    reader = Reader(Path(path), directory=_home(Path(path)))
+    value: dict[str, Any] = reader.read(reader.main)[0] or {}
+    found = msgspec.convert({section: entries for section, entries in value.items() if entries is not None}, Map)
+    return [key for entry in (*found.inputs, *found.encoders, *found.switches) for key in entry.keys if key]
+
+
 def default(table: Table, database: Database) -> dict[str, Any]:
     """The map for every key that the database and the table have in common, as it would be written."""
     inputs: list[dict[str, Any]] = []
