@@ -1,0 +1,118 @@
+"""What instruments on a CAN bus have in common: a `Protocol` makes updates of frames, a `CanInstrument` writes them.
+
+class Plugin(CanInstrument):
+    Options = Options                                   # class Options(CanInstrumentOptions, ...)
+
+    def protocol(self) -> Protocol:
+        return protocol.Decoder(self.counts)
+"""
+
+from __future__ import annotations
+
+import time
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from fixgw.drivers.can_frame import Frame
+from fixgw.drivers.can_link import BusOptions, CanPlugin
+from fixgw.drivers.publish import Publisher, Update
+from fixgw.errors import BadValue
+from fixgw.plugin import Options
+
+LOG_INTERVAL = 10.0  # seconds between complaints about the same instrument
+
+
+class Protocol(typing.Protocol):
+    """What an instrument says, without I/O: frames in, updates out. Never raises on input.
+
+    `counts` has ``received`` frames, which are ``used``, ``ignored`` (of no interest), or refused, each for one of the
+    `REFUSALS`: the first is the sum of the others. ``absurd values`` counts single values that cannot be true.
+    """
+
+    REFUSALS: ClassVar[Sequence[str]]
+    counts: dict[str, int]
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """The identifiers that it wants to hear."""
+
+    @property
+    def refused(self) -> str:
+        """The last refused frame and why, for people."""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the instrument though it talks; empty when nothing is."""
+
+    def feed(self, frames: Iterable[Frame]) -> list[Update]:
+        """The updates of the `frames`, in order; those of other identifiers are not for us, and not counted."""
+
+
+class CanInstrument(CanPlugin):
+    """One instrument on a bus: what it says is written as it comes, ages when it is silent, fails with the bus."""
+
+    Options: ClassVar[type[Options] | None] = BusOptions
+    options: Any
+    #: Seconds without a frame of the instrument's after which `health` says so.
+    patience: ClassVar[float] = 3.0
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self.clock: Callable[[], float] = time.monotonic
+        self.counts: dict[str, int] = {}
+        self.publisher = Publisher(self, self._misfit, getattr(self.options, "keys", None))
+        self._protocol = self.protocol()
+        #: Monotonic seconds of the last frame of the instrument's that made sense.
+        self.heard = float("-inf")
+        self._complained = float("-inf")
+
+    def protocol(self) -> Protocol:
+        """A new protocol that counts in `counts`, at the start and whenever the bus is gone."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        self.tap(self.options, self.received, self._protocol.ids)
+
+    def received(self, frames: Sequence[Frame]) -> None:
+        counts, protocol = self.counts, self._protocol
+        before, refused = counts["received"], self._refused()
+        self.publisher.publish(protocol.feed(frames))
+        refused_now = self._refused() - refused
+        if counts["received"] - before > refused_now:
+            self.heard = self.clock()
+        if refused_now:
+            self.complain("%d frames refused; the last: %s", self._refused(), protocol.refused)
+
+    def lost(self, reason: str) -> None:
+        self._protocol = self.protocol()
+        self.heard = float("-inf")
+        self.publisher.fail(reason)
+
+    @property
+    def connected(self) -> bool:
+        return all(tap.bus.connected for tap in self.taps)
+
+    def health(self) -> str:
+        if trouble := super().health():
+            return trouble
+        if self.clock() - self.heard > self.patience:
+            return "no data"
+        return self._protocol.trouble
+
+    def get_status(self) -> Mapping[str, Any]:
+        return {**super().get_status(), "frames": dict(self.counts)}
+
+    def complain(self, message: str, *details: object) -> None:
+        """Log a warning about bad input, at most one in `LOG_INTERVAL` seconds."""
+        now = self.clock()
+        if now - self._complained >= LOG_INTERVAL:
+            self._complained = now
+            self.log.warning(message, *details)
+
+    def _refused(self) -> int:
+        return sum(self.counts[reason] for reason in self._protocol.REFUSALS)
+
+    def _misfit(self, error: BadValue) -> None:
+        self.counts["misfits"] = self.counts.get("misfits", 0) + 1
+        self.complain("%s", error)
