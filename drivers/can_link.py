@@ -31,7 +31,7 @@ from fixgw.database import Database
 from fixgw.drivers import can_ports
 from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame, SendQueue, decode_error, validate
 from fixgw.errors import FixgwError, PluginFail, Problem
-from fixgw.plugin import Options, PluginBase, Poller
+from fixgw.plugin import Device, Feeds, Finding, Options, PluginBase, Poller
 
 __all__ = [
     "BRS",
@@ -653,3 +653,7 @@ class CanPlugin(PluginBase):
     @classmethod
     def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:
         return check(options) if isinstance(options, BusOptions) else ()
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        return can_ports.preflight(options) if isinstance(options, BusOptions) else ()
