@@ -1,0 +1,110 @@
+"""Bosch BMP085, BMP180, BMP280 and BMP388 pressure sensors: altitude and vertical speed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from msgspec import Meta, field
+
+from fixgw.drivers.bus_link import Address, I2cOptions, I2cPoller, KeysOption, Rate
+from fixgw.drivers.i2c_bmp import protocol
+from fixgw.errors import DeviceError, UnknownKey, did_you_mean
+from fixgw.plugin import Device, Feeds, Finding
+from fixgw.plugin import Options as PluginOptions
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
+
+
+class Options(I2cOptions, frozen=True, kw_only=True):
+    """Options of a pressure sensor."""
+
+    address: Address = 0x77
+    rate: Rate = 20.0
+    keys: KeysOption = field(default_factory=dict)
+    vs_time: Annotated[
+        float, Meta(ge=0.1, le=20.0, description="Seconds over which the vertical speed is smoothed, twice")
+    ] = 0.7
+    temperature: Annotated[
+        str, Meta(description="Key for the chip's temperature in °C, such as CAT; it is warmer than the air around it")
+    ] = ""
+
+
+class Plugin(I2cPoller):
+    """One pressure sensor on the static line, or in the cabin; which one it is, it says itself."""
+
+    Options: ClassVar[type[PluginOptions] | None] = Options
+    KEYS: ClassVar[frozenset[str]] = protocol.KEYS
+    stuck_after: ClassVar[float] = 10.0
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self.counts.update({"nothing measured": 0, "absurd values": 0})
+        self._chip: protocol.Chip | None = None
+        self._air = protocol.AirData(lambda: self.clock(), self.options.vs_time, self.options.temperature)
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        yield from super().check(options, db)
+        if options.temperature and options.temperature not in db:
+            yield (
+                "temperature",
+                f"the database has no item {options.temperature!r}{did_you_mean(options.temperature, db)}",
+            )
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        yield from super().preflight(options)
+        names = (options.keys.get(key, key) for key in sorted(protocol.KEYS))
+        yield Feeds(tuple(name for name in (*names, options.temperature) if name))
+
+    def get_status(self) -> Mapping[str, Any]:
+        return {"chip": self._chip.NAME if self._chip else "none yet", **super().get_status()}
+
+    def begin(self) -> None:
+        kind = self._identify()
+        register, command, seconds = kind.RESET
+        self.write(register, command)
+        self.pause(seconds)
+        try:
+            self._chip = kind(self.read(kind.CALIBRATION[0], kind.calibration_length()))
+        except ValueError as error:
+            raise DeviceError(f"{self.place}: {error}") from None
+        for register, value in kind.SETUP:
+            self.write(register, value)
+        self.pause(0.1)  # until there is a first result, filtered
+
+    def _identify(self) -> type[protocol.Chip]:
+        for kind in protocol.CHIPS:
+            register, values = kind.ID
+            if self.read(register, 1)[0] in values:
+                return kind
+        raise DeviceError(f"{self.place} is no pressure sensor that this driver knows")
+
+    def sample(self) -> str:
+        assert self._chip is not None
+        raw = b""
+        for step in self._chip.STEPS:
+            if step.command is not None:
+                self.write(step.register, step.command)
+                self.pause(step.wait)
+                if self.stopping.is_set():  # it may not be ready
+                    return "nothing measured"
+            raw += self.read(step.data, step.length)
+        measured = self._chip.measured(raw)
+        if measured is None:
+            return "nothing measured"
+        updates = self._air.updates(*measured, self._setting())
+        if updates is None:
+            self.complain("%s: %.0f Pa at %.1f degrees cannot be true", self.place, measured[1], measured[0])
+            return "absurd values"
+        self.watch(raw)
+        self.publisher.publish(updates)
+        return ""
+
+    def _setting(self) -> Any:
+        try:
+            return self.db.read("BARO")
+        except UnknownKey:
+            return protocol.STANDARD
