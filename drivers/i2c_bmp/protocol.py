@@ -219,7 +219,7 @@ class AirData:
             growth = math.expm1(passed / self._tau)
             share = growth / (1.0 + growth)
             self._slow += (altitude - self._slow) * share
-            # In a steady climb it lags by what is climbed in passed / growth seconds: the time constant, if often sampled.
+            # In a steady climb it lags by passed / growth seconds: by the time constant, if often sampled.
             self._rate += (60.0 * (altitude - self._slow) * growth / passed - self._rate) * share
         settling = now - self._since < 4.0 * self._tau
         return Update("VS", self._rate, BAD if settling else 0, "settling" if settling else "")

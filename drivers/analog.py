@@ -1,0 +1,82 @@
+"""What drivers of analog-to-digital converters have in common: a channel is a key, a curve and a filter."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from fixgw.database import FAIL
+from fixgw.drivers.curve import CurveSpec
+from fixgw.drivers.publish import Update
+from fixgw.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    key: Annotated[str, Meta(min_length=1, description="Key that it writes")]
+    curve: Annotated[CurveSpec, Meta(description="What the reading means: see [curves](curves.md)")]
+    median: Annotated[
+        int, Meta(ge=1, le=31, description="Readings of which the middle one counts: a spike goes unseen; 1 takes each")
+    ] = 3
+    smooth: Annotated[
+        float, Meta(ge=0.0, le=60.0, description="Time constant in seconds of a low-pass filter on the value; 0: none")
+    ] = 0.0
+
+
+class Input:
+    """One channel at work. For one thread."""
+
+    def __init__(self, channel: Channel, full_scale: float) -> None:
+        self.channel = channel
+        self._curve = channel.curve.curve(full_scale)
+        self._recent: deque[float] = deque(maxlen=channel.median)
+        self._value: float | None = None
+        self._when = 0.0
+
+    def begin(self) -> None:
+        """Forget what was: the converter may be another one."""
+        self._recent.clear()
+        self._value = None
+
+    def update(self, reading: float, now: float) -> Update:
+        """What `reading` makes of the key; `now` is in monotonic seconds. Never raises.
+
+        Whether a sensor is open or shorted is told from the reading before the low-pass filter, which would let
+        its value drift through all that is plausible on its way to the end.
+        """
+        self._recent.append(reading)
+        middle = median(self._recent)
+        value = self._curve(middle)
+        if value is None:
+            self._value = None
+            return Update(self.channel.key, None, FAIL, f"open, shorted or out of its curve: reads {middle:.4g}")
+        if self._value is not None and self.channel.smooth:
+            share = 1.0 - math.exp(-max(now - self._when, 0.0) / self.channel.smooth)
+            value = self._value + (value - self._value) * share
+        self._value, self._when = value, now
+        return Update(self.channel.key, value)
+
+
+def problems(channels: Sequence[Any], db: Database, option: str = "channels") -> Iterable[tuple[str, str]]:
+    """What is wrong with channels, for `PluginBase.check`."""
+    seen: set[str] = set()
+    for i, channel in enumerate(channels):
+        if channel.key not in db:
+            yield f"{option}.{i}.key", f"the database has no item {channel.key!r}{did_you_mean(channel.key, db)}"
+            continue
+        if channel.key in seen:
+            yield f"{option}.{i}.key", f"{channel.key} is written by two channels"
+        seen.add(channel.key)
+        item = db.item(channel.key)
+        if item.type not in ("float", "int"):
+            yield f"{option}.{i}.key", f"{channel.key} is no number"
+        for problem in channel.curve.problems(item.units):
+            yield f"{option}.{i}.curve", problem

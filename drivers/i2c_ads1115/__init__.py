@@ -1,0 +1,110 @@
+"""Texas Instruments ADS1115 and ADS1015 analog-to-digital converters, with a calibration curve for each channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from fixgw.database import FAIL
+from fixgw.drivers import analog
+from fixgw.drivers.bus_link import Address, I2cOptions, I2cPoller
+from fixgw.drivers.i2c_ads1115 import protocol
+from fixgw.drivers.publish import Update
+from fixgw.errors import DeviceError
+from fixgw.plugin import Device, Feeds, Finding
+from fixgw.plugin import Options as PluginOptions
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
+
+PATIENCE = 5  # looks at whether a conversion is over, past the time that it should take
+
+
+class Channel(analog.Channel, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    input: Annotated[
+        Literal["0", "1", "2", "3", "0-1", "0-3", "1-3", "2-3"],
+        Meta(description='Input against ground, `"0"` to `"3"`, or the difference of two'),
+    ]
+    range: Annotated[
+        float, Meta(description="Largest voltage: 6.144, 4.096, 2.048, 1.024, 0.512 or 0.256; never above the supply")
+    ] = 4.096
+
+    def __post_init__(self) -> None:
+        if self.range not in protocol.RANGES:
+            raise ValueError(f"range: one of {', '.join(map(str, protocol.RANGES))}")
+
+
+class Options(I2cOptions, frozen=True, kw_only=True):
+    """Options of an ADS1115."""
+
+    address: Address = 0x48
+    supply: Annotated[
+        float, Meta(gt=0.0, le=6.0, description="Volts that pull-up resistors of thermistors and senders are fed with")
+    ] = 3.3
+    conversions: Annotated[
+        Literal[8, 16, 32, 64, 128, 250, 475, 860],
+        Meta(description="Conversions a second; a slower one is quieter. All channels are read `rate` times a second"),
+    ] = 250
+    channels: Annotated[list[Channel], Meta(min_length=1, max_length=8, description="What is wired to it")]
+
+
+class Plugin(I2cPoller):
+    """One converter; its channels are read one after the other."""
+
+    Options: ClassVar[type[PluginOptions] | None] = Options
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self.counts["out of range"] = 0
+        self._inputs = [(c, analog.Input(c, self.options.supply)) for c in self.options.channels]
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        yield from analog.problems(options.channels, db)
+        if len(options.channels) * options.rate * 1.2 > options.conversions:
+            yield (
+                "rate",
+                f"{len(options.channels)} channels at that rate need more conversions",
+            )
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        yield from super().preflight(options)
+        yield Feeds(tuple(channel.key for channel in options.channels))
+
+    def begin(self) -> None:
+        for _, each in self._inputs:
+            each.begin()
+        self._convert(self.options.channels[0])
+
+    def sample(self) -> str:
+        outcome = ""
+        for channel, each in self._inputs:
+            volts = protocol.volts(self._convert(channel), channel.range)
+            if self.stopping.is_set():
+                break
+            if volts is None:
+                each.begin()
+                outcome = "out of range"
+                reason = f"past the range of {channel.range} V"
+                self.publisher.publish([Update(channel.key, None, FAIL, reason)])
+            else:
+                self.publisher.publish([each.update(volts, self.clock())])
+        return outcome
+
+    def _convert(self, channel: Any) -> bytes:
+        """One conversion. Raises OSError, also when the chip does not do what it was told to."""
+        config = protocol.config(channel.input, channel.range, self.options.conversions)
+        self.write(protocol.CONFIG, *config.to_bytes(2, "big"))
+        wait = 1.1 / self.options.conversions  # its clock may be off by a tenth
+        for _ in range(PATIENCE):
+            self.pause(wait)
+            found = int.from_bytes(self.read(protocol.CONFIG, 2), "big")
+            if (found ^ config) & protocol.ECHOED:
+                raise OSError(f"its configuration is 0x{found:04x} where 0x{config:04x} was written")
+            if found & protocol.READY:
+                return self.read(protocol.RESULT, 2)
+            wait = 0.002
+        raise DeviceError(f"{self.place}: its conversions do not end")

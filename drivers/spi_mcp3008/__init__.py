@@ -1,0 +1,68 @@
+"""Microchip MCP3008 and MCP3004 analog-to-digital converters on SPI, with a calibration curve for each channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from fixgw.drivers import analog
+from fixgw.drivers.bus_link import SpiOptions, SpiPoller
+from fixgw.drivers.spi_mcp3008 import protocol
+from fixgw.plugin import Device, Feeds, Finding
+from fixgw.plugin import Options as PluginOptions
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
+
+
+class Channel(analog.Channel, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    input: Annotated[
+        Literal["0", "1", "2", "3", "4", "5", "6", "7", "0-1", "1-0", "2-3", "3-2", "4-5", "5-4", "6-7", "7-6"],
+        Meta(description='Input against ground, `"0"` to `"7"`, or how much it is above its neighbour, `"0-1"`'),
+    ]
+
+
+class Options(SpiOptions, frozen=True, kw_only=True):
+    """Options of an MCP3008."""
+
+    reference: Annotated[float, Meta(gt=0.0, le=6.0, description="Volts at the chip's reference input")] = 3.3
+    channels: Annotated[list[Channel], Meta(min_length=1, max_length=16, description="What is wired to it")]
+
+
+class Plugin(SpiPoller):
+    """One converter; its channels are read one after the other."""
+
+    Options: ClassVar[type[PluginOptions] | None] = Options
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self._inputs = [analog.Input(channel, self.options.reference) for channel in self.options.channels]
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        yield from analog.problems(options.channels, db)
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        yield from super().preflight(options)
+        yield Feeds(tuple(channel.key for channel in options.channels))
+
+    def begin(self) -> None:
+        for each in self._inputs:
+            each.begin()
+        self._volts(self.options.channels[0])
+
+    def sample(self) -> str:
+        readings = [self._volts(each.channel) for each in self._inputs]
+        now = self.clock()
+        self.publisher.publish([each.update(volts, now) for each, volts in zip(self._inputs, readings, strict=True)])
+        return ""
+
+    def _volts(self, channel: Any) -> float:
+        counts = protocol.counts(self.transfer(protocol.request(channel.input)))
+        if counts is None:
+            raise OSError("no chip answers")
+        volts: float = counts * self.options.reference / protocol.FULL
+        return volts

@@ -1,0 +1,27 @@
+"""Microchip MCP3008 (and the MCP3004, with four inputs): one conversion. No I/O.
+
+From the data sheet DS21295, 6.1 (segmented in bytes, figure 6-1), as read.
+"""
+
+from __future__ import annotations
+
+FULL = 1023
+NULL_BIT = 0x04
+
+#: Inputs by name: single-ended, or one against its neighbour.
+INPUTS = {
+    **{str(i): 0x80 | i << 4 for i in range(8)},
+    **{f"{i}-{i ^ 1}": i << 4 for i in range(8)},
+}
+
+
+def request(inputs: str) -> tuple[int, int, int]:
+    """The three bytes that begin and clock one conversion."""
+    return 0x01, INPUTS[inputs], 0x00
+
+
+def counts(answer: bytes) -> int | None:
+    """0 to `FULL`; None when no chip answered: it holds the bit before the result low. Never raises."""
+    if len(answer) != 3 or answer[1] & NULL_BIT:
+        return None
+    return (answer[1] & 0x03) << 8 | answer[2]
