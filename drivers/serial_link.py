@@ -279,8 +279,11 @@ def _pyserial() -> Any:
 
 
 def _close(port: serial.Serial) -> None:
+    connection = getattr(port, "_socket", None)  # which pyserial leaves open when the other end has reset it
     with suppress(Exception):  # a vanished device may fail in many ways, and is gone anyway
         port.close()
+    with suppress(OSError, AttributeError):
+        connection.close()
 
 
 def _in_words(error: Exception) -> str:

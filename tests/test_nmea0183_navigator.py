@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL
-from fixgw.drivers.nmea0183.protocol import GUIDANCE, KEYS, Receiver, Update
+from fixgw.drivers.nmea0183.protocol import GUIDANCE, KEYS, Receiver
+from fixgw.drivers.publish import Update
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.nmea0183 import Navigator
 

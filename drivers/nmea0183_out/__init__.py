@@ -1,0 +1,211 @@
+"""NMEA 0183 to autopilots, transponders and tablets: position, track, time, heading and guidance, from any source."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from msgspec import Meta, field
+
+from fixgw.database import Database, Reading
+from fixgw.drivers.nmea0183_out.protocol import LONGEST, Talker
+from fixgw.drivers.serial_link import SerialOptions, SerialPoller
+from fixgw.errors import DeviceError, UnknownKey
+from fixgw.plugin import Options, Poller
+
+Kind = Literal["RMC", "GGA", "GLL", "VTG", "GSA", "ZDA", "RMB", "APB", "XTE", "BOD", "HDG", "HDM", "HDT"]
+Rate = Annotated[float, Meta(ge=0.1, le=20.0)]
+
+UDP = "udp://"
+STALLED = 2.0  # seconds for which a receiver may take nothing
+
+
+class OutOptions(SerialOptions, frozen=True, kw_only=True):
+    """Options of an output."""
+
+    port: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Device, pseudo-terminal, `socket://host:port` (TCP), or `udp://address:port`, which may be a "
+            "broadcast or multicast address",
+        ),
+    ]
+    baud: Annotated[int, Meta(ge=50, le=4000000, description="Bits per second; autopilots take 4800 or 9600")] = 4800
+    sentences: Annotated[
+        dict[Kind, Rate], Meta(min_length=1, description="Which to send, and how many of each a second")
+    ] = field(default_factory=lambda: {"RMC": 1.0, "GGA": 1.0, "RMB": 1.0, "APB": 1.0})
+    talker: Annotated[
+        str, Meta(pattern="^[A-Z]{2}$", description="The two letters that every sentence begins with")
+    ] = "GP"
+    max_age: Annotated[
+        float,
+        Meta(gt=0.0, le=60.0, description="Seconds after which a value is not sent any more, however tolerant its key"),
+    ] = 3.0
+    arrival: Annotated[
+        float, Meta(ge=0.0, le=10.0, description="Nautical miles from the waypoint at which it has been reached")
+    ] = 0.3
+    full_scale: Annotated[
+        Annotated[float, Meta(ge=0.05, le=20.0)] | None,
+        Meta(description="Nautical miles that CDI shows as full scale: gives a cross-track error if only CDI is fed"),
+    ] = None
+    simulated: Annotated[
+        bool, Meta(description="Send simulated and replayed values as if they were real: for benches, never in flight")
+    ] = False
+
+
+class Plugin(SerialPoller):
+    """One output. Sentences go out by their schedule; what the receiver does not take is not kept for later."""
+
+    Options: ClassVar[type[Options] | None] = OutOptions
+    options: OutOptions
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        options = self.options
+        self.talker = Talker(
+            self._reading,
+            lambda: self.db.clock(),
+            partial(datetime.now, UTC),
+            talker=options.talker,
+            max_age=options.max_age,
+            arrival=options.arrival,
+            full_scale=options.full_scale,
+            simulated=options.simulated,
+        )
+        self.counts = {"sent": 0, "void": 0, "left out": 0, "bytes": 0}
+        self._udp: socket.socket | None = None
+        self._due: dict[str, float] = {}
+        self._void: dict[str, bool] = {}
+        self._pending = b""
+        self._taken = 0.0  # when the receiver last took something, or there was nothing to take
+
+    # -- the contract --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        if options.port.startswith(UDP):
+            try:
+                _address(options.port)
+            except ValueError as error:
+                yield "port", f"{error}; for example udp://192.168.1.255:10110"
+            return
+        yield from super().check(options, db)
+        if "://" not in options.port:
+            needed, carried = LONGEST * sum(options.sentences.values()), options.baud / 10
+            if needed > carried:
+                yield (
+                    "sentences",
+                    f"up to {needed:.0f} bytes a second, and the line carries {carried:.0f}: "
+                    "send fewer, less often, or raise `baud` here and at the receiver",
+                )
+
+    def health(self) -> str:
+        return Poller.health(self)
+
+    def get_status(self) -> Mapping[str, Any]:
+        return {**super().get_status(), "void now": ", ".join(kind for kind, void in list(self._void.items()) if void)}
+
+    def open(self) -> None:
+        if self.options.port.startswith(UDP):
+            self._udp = _open_udp(self.options.port)
+        else:
+            super().open()
+        self._pending = b""
+        self._taken = now = self.clock()
+        self._due = dict.fromkeys(self.options.sentences, now)
+
+    def poll(self, timeout: float) -> None:
+        self._wait(max(0.0, min([timeout, *(due - self.clock() for due in self._due.values())])))
+        self._flush()
+        now = self.clock()
+        for kind, due in self._due.items():
+            if due <= now:
+                period = 1.0 / self.options.sentences[kind]  # type: ignore[index]
+                self._due[kind] = due + period if now - due < period else now + period
+                self._say(kind)
+        if now - self._taken > STALLED:
+            raise DeviceError(f"{self.options.port}: the receiver takes nothing (flow control, or nobody reads)")
+
+    def close(self) -> None:
+        if self._udp is not None:
+            self._udp.close()
+            self._udp = None
+        if self.port is not None:  # what still waits in the system is old, and closing would wait for it
+            with suppress(Exception):
+                self.port.reset_output_buffer()
+        super().close()
+
+    # -- work ----------------------------------------------------------------------------------------------------------
+
+    def _reading(self, key: str) -> Reading | None:
+        try:
+            return self.db.read(key)
+        except UnknownKey:
+            return None
+
+    def _wait(self, seconds: float) -> None:
+        """Receivers say nothing of use, but listening notices when they go away."""
+        if self._fd is not None:
+            self._read(seconds)
+        else:
+            self.stopping.wait(seconds)
+
+    def _say(self, kind: str) -> None:
+        if self._pending:  # the last ones are still on their way: this one would be late
+            self.count("left out")
+            return
+        data, valid = self.talker.sentence(kind)
+        if self._udp is not None:
+            if not self._send_datagram(data):
+                self.count("left out")
+                return
+        else:
+            self._pending = data
+            self._flush()
+        self.count("sent" if valid else "void")
+        self.count("bytes", len(data))
+        self._void[kind] = not valid
+
+    def _flush(self) -> None:
+        taken = self.send(self._pending) if self._pending else 0
+        self._pending = self._pending[taken:]
+        if taken or not self._pending:
+            self._taken = self.clock()
+
+    def _send_datagram(self, data: bytes) -> bool:
+        assert self._udp is not None
+        try:
+            self._udp.send(data)
+        except (BlockingIOError, ConnectionRefusedError):  # no room, or nobody listens at present
+            return False
+        except OSError as error:
+            raise DeviceError(f"{self.options.port}: {error.strerror or error}") from error
+        return True
+
+
+def _address(url: str) -> tuple[str, int]:
+    """Raises ValueError. A name would have to be looked up, which may take long: not in flight."""
+    parts = urlsplit(url)
+    if parts.port is None:
+        raise ValueError("no port")
+    return str(ipaddress.ip_address(parts.hostname or "")), parts.port
+
+
+def _open_udp(url: str) -> socket.socket:
+    host, port = _address(url)
+    udp = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        udp.setblocking(False)
+        udp.connect((host, port))
+    except OSError as error:
+        udp.close()
+        raise DeviceError(f"{url}: {error.strerror or error}") from error
+    return udp

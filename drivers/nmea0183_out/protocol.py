@@ -1,0 +1,335 @@
+"""NMEA 0183 without I/O, the other way: readings of the database in, sentences out.
+
+What a receiver of these sentences steers by must be true: a value goes out only while its reading is good and fresh;
+otherwise its field is empty, and a sentence that is worth nothing without it says that it is void.
+
+Implements RMC, GGA, GLL, VTG, GSA, ZDA, RMB, APB, XTE, BOD, HDG, HDM and HDT of NMEA 0183 4.11, with the mode indicator
+that came with 2.3, as receivers' manuals describe them (docs/drivers/nmea0183_out.md names them).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import xor
+from typing import ClassVar, NamedTuple
+
+from fixgw.database import NEVER, Reading, Value
+
+LONGEST_NAME = 6  # characters of a waypoint, as since NMEA 0183 2.0
+SHOWN_OFF = 9.99  # nautical miles off the track, and to go: more is said as so much
+SHOWN_TO_GO = 999.9
+EARTH = 3440.065  # nmi, mean radius
+FEET = 0.3048  # m
+KNOT = 1.852  # km/h
+
+#: Seconds by which the computer's clock may differ from the GPS's time of day and still be asked for the date.
+CLOCKS_AGREE = 10
+
+#: Sources that are not the aircraft.
+SIMULATED = ("sim/", "replay/")
+
+_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d):([0-5]\d|60)", re.ASCII)
+_RESERVED = re.compile(r"[^ -~]|[$*,!\\^~]")
+
+
+class Fix(NamedTuple):
+    """A position that may be sent: degrees, and what it is worth as GGA's quality, as mode and in dimensions."""
+
+    latitude: float
+    longitude: float
+    quality: int
+    mode: str
+    dimensions: int
+
+    @property
+    def place(self) -> str:
+        return f"{angle(self.latitude, 2, 'NS')},{angle(self.longitude, 3, 'EW')}"
+
+
+class Talker:
+    """Makes sentences of readings: ``read(key)`` is a reading, or None for a key that there is not.
+
+    `clock` is the monotonic one that stamps the readings, `utc` the computer's date and time. `max_age` is in seconds,
+    `arrival` and `full_scale` (of CDI, which stands in for a missing XTRACK; None: it does not) in nautical miles.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[str], Reading | None],
+        clock: Callable[[], float],
+        utc: Callable[[], datetime],
+        *,
+        talker: str = "GP",
+        max_age: float = 3.0,
+        arrival: float = 0.3,
+        full_scale: float | None = None,
+        simulated: bool = False,
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._utc = utc
+        self._talker = talker
+        self._max_age = max_age
+        self._arrival = arrival
+        self._full_scale = full_scale
+        self._simulated = simulated
+
+    def sentence(self, kind: str) -> tuple[bytes, bool]:
+        """The sentence of one of the `KINDS`, framed, and whether it says anything: False for a void one."""
+        fields, valid = self._KINDS[kind](self)
+        body = f"{self._talker}{kind},{','.join(fields)}"
+        return f"${body}*{reduce(xor, body.encode('ascii'), 0):02X}\r\n".encode("ascii"), valid
+
+    # -- sentences with a position -------------------------------------------------------------------------------------
+
+    def _rmc(self) -> tuple[Iterable[str], bool]:
+        fix, date = self._fix(), self._date()
+        day = f"{date:%d%m%y}" if date else ""
+        if fix is None:
+            return (self._time(), "V", "", "", "", "", "", "", day, "", "", "N"), False
+        moving = (number(self._number("GS"), "05.1f"), direction(self._number("TRACK")))
+        return (self._time(), "A", fix.place, *moving, day, east_west(self._variation()), fix.mode), True
+
+    def _gga(self) -> tuple[Iterable[str], bool]:
+        fix = self._fix()
+        if fix is None:
+            return (self._time(), "", "", "", "", "0", "", "", "", "M", "", "M", "", ""), False
+        altitude, ellipsoid = self._number("TALT"), self._number("GPS_ELLIPSOID_ALT")
+        geoid = ellipsoid - altitude if altitude is not None and ellipsoid is not None else None
+        satellites = number(self._number("GPS_SATS_TRACKED"), "02.0f")
+        heights = (metres(altitude), "M", metres(geoid), "M")
+        return (self._time(), fix.place, str(fix.quality), satellites, "", *heights, "", ""), True
+
+    def _gll(self) -> tuple[Iterable[str], bool]:
+        fix = self._fix()
+        if fix is None:
+            return ("", "", "", "", self._time(), "V", "N"), False
+        return (fix.place, self._time(), "A", fix.mode), True
+
+    def _vtg(self) -> tuple[Iterable[str], bool]:
+        fix, speed = self._fix(), self._number("GS")
+        if fix is None or speed is None:
+            return ("", "T", "", "M", "", "N", "", "K", "N"), False
+        tracks = (direction(self._number("TRACK")), "T", direction(self._number("TRACKM")), "M")
+        return (*tracks, number(speed, "05.1f"), "N", number(speed * KNOT, "05.1f"), "K", fix.mode), True
+
+    def _gsa(self) -> tuple[Iterable[str], bool]:
+        fix = self._fix()
+        dimensions = fix.dimensions if fix is not None else 1
+        return ("A", str(dimensions), *[""] * 12, "", "", ""), dimensions > 1
+
+    def _zda(self) -> tuple[Iterable[str], bool]:
+        time, date = self._time(), self._date()
+        if not time or date is None:
+            return (time, "", "", "", "", ""), False
+        return (time, f"{date:%d,%m,%Y}", "00", "00"), True
+
+    # -- guidance ------------------------------------------------------------------------------------------------------
+
+    def _rmb(self) -> tuple[Iterable[str], bool]:
+        fix, off, leg = self._fix(), self._off(), self._leg()
+        if fix is None or off is None or leg is None:
+            return ("V", *[""] * 11, "V", "N"), False
+        bearing, to_go = leg
+        speed, track = self._number("GS"), self._number("TRACK")
+        closing = None
+        if speed is not None and track is not None:
+            closing = max(0.0, speed * math.cos(math.radians(track - bearing)))  # its field has no sign
+        there = f"{angle(self._lasting('WPLAT'), 2, 'NS')},{angle(self._lasting('WPLON'), 3, 'EW')}"
+        way = (number(min(to_go, SHOWN_TO_GO), "05.1f"), direction(bearing), number(closing, "05.1f"))
+        arrived = "A" if "A" in self._arrived() else "V"
+        return ("A", steer(off), "", self._name(), there, *way, arrived, fix.mode), True
+
+    def _apb(self) -> tuple[Iterable[str], bool]:
+        off, course = self._off(), self._number("COURSE")
+        if off is None or course is None:
+            return ("V", "V", "", "", "N", "V", "V", *[""] * 7, "N"), False
+        bearing = self._bearing()
+        mode = fix.mode if (fix := self._fix()) else "A"
+        leg = (direction(course), "M", self._name(), *bearing, *bearing)
+        return ("A", "A", steer(off), "N", *self._arrived(), *leg, mode), True
+
+    def _xte(self) -> tuple[Iterable[str], bool]:
+        off = self._off()
+        if off is None:
+            return ("V", "V", "", "", "N", "N"), False
+        return ("A", "A", steer(off), "N", fix.mode if (fix := self._fix()) else "A"), True
+
+    def _bod(self) -> tuple[Iterable[str], bool]:
+        course, variation = self._number("COURSE"), self._variation()
+        if course is None or self._off() is None:
+            return ("", "T", "", "M", "", ""), False
+        true = course + variation if variation is not None else None
+        return (direction(true), "T", direction(course), "M", self._name(), ""), True
+
+    # -- heading -------------------------------------------------------------------------------------------------------
+
+    def _hdg(self) -> tuple[Iterable[str], bool]:
+        heading = self._number("HEAD")
+        if heading is None:
+            return ("", "", "", "", ""), False
+        return (direction(heading), "", "", east_west(self._variation())), True
+
+    def _hdm(self) -> tuple[Iterable[str], bool]:
+        heading = self._number("HEAD")
+        return (direction(heading), "M"), heading is not None
+
+    def _hdt(self) -> tuple[Iterable[str], bool]:
+        heading, variation = self._number("HEAD"), self._variation()
+        true = heading + variation if heading is not None and variation is not None else None
+        return (direction(true), "T"), true is not None
+
+    # -- what the sentences are made of --------------------------------------------------------------------------------
+
+    def _value(self, key: str, max_age: float) -> Value | None:
+        """The value of `key`, if it may be sent."""
+        reading = self._read(key)
+        if reading is None or not reading.good or reading.age(self._clock()) > max_age:
+            return None
+        if not self._simulated and reading.source.startswith(SIMULATED):
+            return None
+        return reading.value
+
+    def _number(self, key: str) -> float | None:
+        value = self._value(key, self._max_age)
+        return float(value) if isinstance(value, int | float) else None
+
+    def _lasting(self, key: str) -> float | None:
+        """What is said once, and holds until its key's tolerance is over: waypoints."""
+        value = self._value(key, math.inf)
+        return float(value) if isinstance(value, int | float) else None
+
+    def _fix(self) -> Fix | None:
+        """None without a position that is good, of a receiver that has a fix, if it says so."""
+        latitude, longitude = self._number("LAT"), self._number("LONG")
+        told = self._read("GPS_FIX_TYPE")
+        kind = 3.0 if told is None or told.stamp == NEVER else self._number("GPS_FIX_TYPE")
+        if latitude is None or longitude is None or kind is None or kind < 2:
+            return None
+        quality, mode = {4: (2, "D"), 5: (4, "D")}.get(int(kind), (1, "A"))
+        return Fix(latitude, longitude, quality, mode, min(int(kind), 3))
+
+    def _time(self) -> str:
+        """The time of day of the GPS, hhmmss."""
+        match = _TIME.fullmatch(str(self._value("TIMEZ", self._max_age) or ""))
+        return "".join(match.groups()) if match else ""
+
+    def _date(self) -> datetime | None:
+        """The day of `_time`: there is no key for it, so the computer is asked, if its clock tells the same time."""
+        time = self._time()
+        if not time:
+            return None
+        now = self._utc()
+        seconds = int(time[:2]) * 3600 + int(time[2:4]) * 60 + int(time[4:])
+        ahead = (seconds - (now.hour * 3600 + now.minute * 60 + now.second) + 43200) % 86400 - 43200
+        return now + timedelta(seconds=ahead) if abs(ahead) <= CLOCKS_AGREE else None
+
+    def _variation(self) -> float | None:
+        """Magnetic variation in degrees, east positive: what lies between the two tracks."""
+        true, magnetic = self._number("TRACK"), self._number("TRACKM")
+        if true is None or magnetic is None:
+            return None
+        return (true - magnetic + 180.0) % 360.0 - 180.0
+
+    def _off(self) -> float | None:
+        """Nautical miles off the track, right positive."""
+        off = self._number("XTRACK")
+        if off is None and self._full_scale is not None and (cdi := self._number("CDI")) is not None:
+            off = -cdi * self._full_scale  # to fly left is to be on the right
+        return off
+
+    def _leg(self) -> tuple[float, float] | None:
+        """Bearing to the waypoint in degrees true, and nautical miles to go."""
+        fix, latitude, longitude = self._fix(), self._lasting("WPLAT"), self._lasting("WPLON")
+        if fix is None or latitude is None or longitude is None:
+            return None
+        return course_and_distance(fix.latitude, fix.longitude, latitude, longitude)
+
+    def _bearing(self) -> tuple[str, str]:
+        """Bearing to the waypoint and its reference; magnetic if that can be told."""
+        leg, variation = self._leg(), self._variation()
+        if leg is not None and variation is not None:
+            return direction(leg[0] - variation), "M"
+        said = str(self._value("WPHEAD", math.inf) or "")
+        if said.isascii() and said.isdigit() and int(said) <= 360:
+            return direction(float(said)), "M"
+        return (direction(leg[0]), "T") if leg is not None else ("", "")
+
+    def _arrived(self) -> tuple[str, str]:
+        """Whether the waypoint is within the arrival circle, and whether it is abeam: A or V, each."""
+        leg, course, variation = self._leg(), self._number("COURSE"), self._variation()
+        if leg is None:
+            return "V", "V"
+        bearing, to_go = leg
+        passed = (
+            course is not None and variation is not None and math.cos(math.radians(bearing - variation - course)) < 0
+        )
+        return "A" if to_go <= self._arrival else "V", "A" if passed else "V"
+
+    def _name(self) -> str:
+        return _RESERVED.sub("", str(self._value("WPNAME", math.inf) or "")).strip()[:LONGEST_NAME]
+
+    _KINDS: ClassVar[dict[str, Callable[[Talker], tuple[Iterable[str], bool]]]] = {
+        "RMC": _rmc,
+        "GGA": _gga,
+        "GLL": _gll,
+        "VTG": _vtg,
+        "GSA": _gsa,
+        "ZDA": _zda,
+        "RMB": _rmb,
+        "APB": _apb,
+        "XTE": _xte,
+        "BOD": _bod,
+        "HDG": _hdg,
+        "HDM": _hdm,
+        "HDT": _hdt,
+    }
+
+
+#: The sentences there are.
+KINDS = tuple(Talker._KINDS)
+
+#: The longest that a sentence gets, in bytes with its ends: what the standard allows.
+LONGEST = 82
+
+
+def angle(degrees: float | None, digits: int, hemispheres: str) -> str:
+    """``ddmm.mmmm,N``; rounded first, so that there are never 60 minutes."""
+    if degrees is None:
+        return ","
+    whole, rest = divmod(round(abs(degrees) * 600_000), 600_000)  # ten-thousandths of a minute
+    return f"{whole:0{digits}}{rest / 10_000:07.4f},{hemispheres[degrees < 0]}"
+
+
+def number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def metres(feet: float | None) -> str:
+    return "" if feet is None else f"{feet * FEET:.1f}"
+
+
+def direction(degrees: float | None) -> str:
+    return "" if degrees is None else f"{round(degrees, 1) % 360.0:05.1f}"
+
+
+def east_west(degrees: float | None) -> str:
+    return "," if degrees is None else f"{abs(degrees):05.1f},{'W' if degrees < 0 else 'E'}"
+
+
+def steer(off: float) -> str:
+    """The error's magnitude and the way back: who is to the right of the track (`off` positive) steers left."""
+    return f"{min(abs(off), SHOWN_OFF):.2f},{'L' if off > 0 else 'R'}"
+
+
+def course_and_distance(lat1: float, lon1: float, lat2: float, lon2: float) -> tuple[float, float]:
+    """Initial course in degrees true and great-circle distance in nautical miles; positions in degrees."""
+    a, b, d = math.radians(lat1), math.radians(lat2), math.radians(lon2 - lon1)
+    x = math.cos(b) * math.sin(d)
+    y = math.cos(a) * math.sin(b) - math.sin(a) * math.cos(b) * math.cos(d)
+    z = math.sin(a) * math.sin(b) + math.cos(a) * math.cos(b) * math.cos(d)
+    return math.degrees(math.atan2(x, y)) % 360.0, EARTH * math.atan2(math.hypot(x, y), z)
