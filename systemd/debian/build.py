@@ -1,0 +1,133 @@
+"""Builds the Debian package, of the files that ``fixgw-install`` installs: ``make deb``.
+
+The wheels that the gateway needs are unpacked below /opt/fixgw/lib, once for each version of Python, because msgspec,
+PyYAML and wrapt are compiled for one: 3.11 is Debian 12's, 3.13 Debian 13's. pip fetches those of any architecture, so
+that a package for a Raspberry Pi can be built on a PC. Nothing depends on when or where it is built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "systemd" / "debian"
+sys.path.insert(0, str(ROOT))
+
+from fixgw import __version__  # noqa: E402
+from fixgw.install import CONFIGURATION, HOME, NOT_SOURCE, Target, defaults, install_files, unit_file  # noqa: E402
+
+#: Debian's name of an architecture to those that wheels go by.
+PLATFORMS = {
+    "amd64": ("manylinux2014_x86_64", "manylinux_2_28_x86_64"),
+    "arm64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
+    "armhf": ("manylinux2014_armv7l", "manylinux_2_31_armv7l", "linux_armv7l"),
+}
+
+
+def pip(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments], check=True)
+
+
+def build(output: Path, architecture: str, pythons: list[str], wheel: Path | None = None) -> Path:
+    """The package in the directory `output`; returns its path. `wheel` instead of one built from the tree."""
+    with tempfile.TemporaryDirectory(prefix="fixgw-deb-") as scratch:
+        tree = Path(scratch, "tree")
+        if wheel is None:
+            source = Path(scratch, "source")
+            shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(*NOT_SOURCE))
+            pip("wheel", "--no-deps", "--wheel-dir", scratch, str(source))
+            (wheel,) = Path(scratch).glob("*.whl")
+        platforms = [f"--platform={name}" for name in PLATFORMS[architecture]]
+        for python in pythons:
+            library = tree / HOME.lstrip("/") / "lib" / f"python{python}"
+            pip(
+                *("install", "--target", str(library), "--no-compile", "--only-binary=:all:", *platforms),
+                *("--implementation=cp", f"--python-version={python}", str(wheel)),
+            )
+            shutil.rmtree(library / "bin")  # ours are below
+            for record in library.glob("*.dist-info/RECORD"):  # what tells where it was built
+                (record.parent / "direct_url.json").unlink(missing_ok=True)
+                lines = record.read_text().splitlines(keepends=True)
+                record.write_text("".join(sorted(n for n in lines if "bin/" not in n and "direct_url" not in n)))
+        target = Target(tree, say=lambda _: None)
+        for name in ("fixgw", "fixgwc"):
+            target.write(f"{HOME}/bin/{name}", (HERE / "launcher").read_bytes(), 0o755)
+            target.link(f"/usr/bin/{name}", f"{HOME}/bin/{name}")
+        for name, data in defaults().items():
+            target.write(f"{CONFIGURATION}/{name}", data)
+        install_files(target, "/usr/lib")
+        documents = "/usr/share/doc/fixgw"
+        target.write(f"{documents}/realtime.conf", unit_file("realtime.conf"))
+        target.write(f"{documents}/copyright", (ROOT / "NOTICE").read_bytes() + b"\n" + (ROOT / "LICENSE").read_bytes())
+
+        size = sum(p.stat().st_size for p in tree.rglob("*") if p.is_file() and not p.is_symlink())
+        oldest, newest = sorted(pythons, key=as_numbers)[0], sorted(pythons, key=as_numbers)[-1]
+        control = (
+            (HERE / "control")
+            .read_text()
+            .format(
+                version=__version__,
+                architecture=architecture,
+                oldest=oldest,
+                beyond=f"{as_numbers(newest)[0]}.{as_numbers(newest)[1] + 1}",
+                pythons=" and ".join(pythons),
+                size=size // 1024,
+            )
+        )
+        target.write("/DEBIAN/control", control.encode())
+        target.write("/DEBIAN/conffiles", "".join(f"{CONFIGURATION}/{name}\n" for name in defaults()).encode())
+        for name in ("preinst", "postinst", "prerm", "postrm"):
+            target.write(f"/DEBIAN/{name}", (HERE / name).read_bytes(), 0o755)
+
+        for path in sorted(tree.rglob("*")):
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o755)
+            elif path.is_file() and not path.is_symlink():
+                path.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
+        tree.chmod(0o755)
+        output.mkdir(parents=True, exist_ok=True)
+        package = output / f"fixgw_{__version__}_{architecture}.deb"
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or committed()}
+        command = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(package)]
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    return package
+
+
+def as_numbers(version: str) -> tuple[int, int]:
+    major, _, minor = version.partition(".")
+    return int(major), int(minor)
+
+
+def committed() -> str:
+    """When the tree was committed, in seconds of the epoch; something constant outside of git."""
+    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "1000000000"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    own = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+    parser.add_argument("--output", type=Path, default=ROOT / "dist", help="where to (default: dist)")
+    parser.add_argument("--arch", choices=PLATFORMS, default=own, help="for which computers (default: %(default)s)")
+    parser.add_argument("--pythons", default="3.11,3.13", help="for which versions of Python (default: %(default)s)")
+    parser.add_argument("--wheel", type=Path, help="of this wheel instead of one built from the tree")
+    args = parser.parse_args()
+    try:
+        print(build(args.output, args.arch, args.pythons.split(","), args.wheel))
+    except subprocess.CalledProcessError as error:
+        print(f"this has failed, and its own words are above: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
