@@ -354,7 +354,7 @@ def _gateway(tree: Mapping[str, Any], loaded: Configuration | None) -> Iterator[
     )  # its connections say what is a problem
     yield Result("gateway", Finding(level, f"version {tree.get('version')}: {tree.get('summary')}"))
     theirs = _inner(tree, "configuration").get("file")
-    if loaded is not None and theirs and str(theirs) != str(loaded.file):
+    if loaded is not None and theirs and os.path.realpath(theirs) != os.path.realpath(loaded.file):
         yield Result("gateway", Finding(WARNING, f"it runs another configuration: {theirs}", f"fixgw doctor {theirs}"))
     for problem in _inner(tree, "configuration").get("problems") or ():
         yield Result("gateway", Finding(WARNING, f"not in force: {problem}"))
@@ -422,40 +422,48 @@ def _keys(
         return
     sources = {c.name: c.source for c in loaded.connections} if loaded is not None else {}
     sources = {**{name: name for name in _inner(tree, "connections")}, **sources}
-    by_source: dict[str, list[Fed]] = {}
+    fed: dict[str, list[Fed]] = {}
+    wrong: dict[tuple[str, str], list[str]] = {}
     for key, (at, facts) in after.items():
-        source = facts.get("source")
-        if key not in before or not source:
-            continue
-        owner = next((name for name, s in sources.items() if source == s or source.startswith(f"{s}/")), None)
-        if owner is None:
+        source = facts.get("source") or ""
+        owner = next((name for name, s in sources.items() if _is_of(source, s)), None)
+        if owner is None or key not in before:
             continue  # initial values, and whatever clients write
-        earlier, first = before[key]
-        tolerance = facts.get("tolerance") or 0
-        fed = Fed(key, (facts["writes"] - first["writes"]) / (at - earlier), 1000 / tolerance if tolerance else 0.0)
-        by_source.setdefault(owner, []).append(fed)
-        flags = _inner(facts, "flags")
-        wrong = next((name for name in ("fail", "bad", "old") if name in flags), "")
-        if wrong:
-            reason = flags[wrong]
-            yield Result(
-                owner, Finding(PROBLEM, f"{key} is {wrong}{f': {reason}' if reason else ''}", f"fixgw explain {key}")
-            )
-        elif fed.rate < fed.needed:
-            words = f"{key} comes {fed.rate:.2g} times a second; at {fed.needed:.2g} it becomes old"
-            yield Result(owner, Finding(WARNING, words, f"fixgw explain {key}"))
-    for name, fed_keys in by_source.items():
-        yield Result(name, Finding(OK, _feeding(fed_keys)))
+        then, first = before[key]
+        tolerance = facts.get("tolerance") or 0.0
+        rate = (facts["writes"] - first["writes"]) / (at - then)
+        fed.setdefault(owner, []).append(Fed(key, rate, 1 / tolerance if tolerance else 0.0))
+        for flag in [flag for flag in ("fail", "old", "bad", "secfail") if flag in _inner(facts, "flags")][:1]:
+            reason = facts["flags"][flag]
+            wrong.setdefault((owner, f"{flag}: {reason}" if reason else flag), []).append(key)
+    for (owner, reason), keys in wrong.items():
+        level: Literal["warning", "problem"] = PROBLEM if reason.startswith(("fail", "old")) else WARNING
+        yield Result(owner, Finding(level, f"{_some(keys)}: {reason}", f"fixgw explain {keys[0]}"))
+    for owner, all_of_it in fed.items():
+        yield Result(owner, Finding(OK, _feeding(all_of_it)))
+        flagged = {key for (name, _), keys in wrong.items() if name == owner for key in keys}
+        slow = [
+            f"{f.key} {f.rate:.2g} of {f.needed:.2g}" for f in all_of_it if f.rate < f.needed and f.key not in flagged
+        ]
+        if slow:
+            words = f"values a second that come, of those needed to stay fresh: {_some(slow)}"
+            yield Result(owner, Finding(WARNING, words))
     for name, mapped in feeds.items():
-        source = sources.get(name, name)
-        missing = [key for key in dict.fromkeys(mapped) if key in after and not _is_fed_by(after[key][1], source)]
-        if missing:
-            words = f"of its {len(mapped)} mapped keys {len(missing)} never came: {', '.join(missing[:20])}"
-            yield Result(name, Finding(WARNING, words + (" ..." if len(missing) > 20 else "")))
+        never = [
+            key
+            for key in dict.fromkeys(mapped)
+            if key in after and after[key][1].get("tolerance") and not _has(after[key][1], sources.get(name, name))
+        ]
+        if never:
+            yield Result(name, Finding(WARNING, f"mapped, and never came: {_some(never)}"))
+
+
+def _some(words: list[str]) -> str:
+    return ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
 
 
 def _explain(client: Client) -> dict[str, tuple[float, dict[str, Any]]]:
-    """When, in monotonic seconds, and what the gateway says of every key that has been written."""
+    """When, in monotonic seconds, and what the gateway says of every key."""
     found = {}
     for key in client.list():
         facts = client.explain(key)
@@ -463,15 +471,19 @@ def _explain(client: Client) -> dict[str, tuple[float, dict[str, Any]]]:
     return found
 
 
-def _is_fed_by(facts: Mapping[str, Any], source: str) -> bool:
-    names = [str(s.get("source")) for s in facts.get("sources") or ()]
-    return any(name == source or name.startswith(f"{source}/") for name in names)
+def _is_of(source: str, connection: str) -> bool:
+    """Whether it is the connection's source, or a finer one."""
+    return source == connection or source.startswith(f"{connection}/")
+
+
+def _has(facts: Mapping[str, Any], connection: str) -> bool:
+    return any(_is_of(str(s.get("source")), connection) for s in facts.get("sources") or ())
 
 
 def _feeding(keys: Iterable[Fed]) -> str:
     fed = list(keys)
     words = f"feeds {counted(len(fed), 'key')}, {sum(f.rate for f in fed):.3g} values a second"
-    tight = min((f for f in fed if f.needed), key=lambda f: f.rate / f.needed, default=None)
-    if tight is not None:
-        words += f"; the scarcest is {tight.key}, {tight.rate:.2g} a second of {tight.needed:.2g} needed"
+    scarcest = min((f for f in fed if f.needed), key=lambda f: f.rate / f.needed, default=None)
+    if scarcest is not None:
+        words += f"; the scarcest is {scarcest.key}, {scarcest.rate:.2g} of {scarcest.needed:.2g} needed to stay fresh"
     return words

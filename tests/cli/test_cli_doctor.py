@@ -1,0 +1,188 @@
+"""``fixgw doctor`` beside a real gateway: who feeds which key how often, and exit codes for scripts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixgw import doctor
+from fixgw.cli.doctor import lines
+from fixgw.doctor import Result
+from fixgw.plugin import Finding
+from tests.cli.conftest import Bench
+from tests.cli.conftest import Result as Done
+
+FEEDER = """
+from fixgw.plugin import Feeds, Poller
+
+class Plugin(Poller):
+    '''Writes IAS often, ALT never, and says of OAT that it has failed.'''
+
+    trouble = ""
+
+    @classmethod
+    def preflight(cls, options):
+        yield Feeds(("IAS", "ALT", "VS"))
+
+    def poll(self, timeout):
+        self.stopping.wait(0.05)
+        self.db.write("IAS", 90.0, f"{self.source}/7", flags=0)
+
+    def health(self):
+        return self.trouble
+
+    def get_status(self):
+        return {"left": {"controller": self.config["controller"], "error frames": 3}}
+"""
+ITEMS = """
+entries:
+  - {key: IAS, description: Airspeed, type: float, min: 0, max: 999, units: knots, tol: 2000}
+  - {key: ALT, description: Altitude, type: float, min: 0, max: 60000, units: ft, tol: 2000}
+  - {key: VS, description: Climb, type: float, min: -9000, max: 9000, units: fpm, tol: 0}
+  - {key: OAT, description: Air, type: float, min: -60, max: 60, units: degC, tol: 0}
+"""
+
+
+@pytest.fixture(autouse=True)
+def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of which there is nothing to say: that of the tester plays no part."""
+    monkeypatch.setattr(doctor, "_machine", lambda machine, loaded: iter(()))
+
+
+@pytest.fixture
+def fed(bench: Bench) -> Bench:
+    bench.stop()
+    (bench.directory / "feeder.py").write_text(FEEDER)
+    (bench.directory / "database.yaml").write_text(ITEMS)
+    bench.connection_options = "\n  feed: {module: feeder, controller: active}"
+    bench.start()
+    return bench
+
+
+def found(done: Done) -> dict[str, list[tuple[str, str]]]:
+    tree: dict[str, Any] = json.loads(done.out)
+    grouped: dict[str, list[tuple[str, str]]] = {}
+    for finding in tree["findings"]:
+        grouped.setdefault(finding["about"], []).append((finding["level"], finding["message"]))
+    return grouped
+
+
+def test_it_says_who_feeds_what_and_what_never_came(fed: Bench, cli: Callable[..., Done]) -> None:
+    done = cli("doctor", str(fed.file), "--json", "--seconds", "0.5")
+    levels = dict(found(done)["feed"][::-1])
+    assert set(levels) == {"ok", "warning"}, done.out
+    messages = [message for _, message in found(done)["feed"]]
+    assert any(m.startswith("feeds 1 key, ") and "IAS" in m and "0.5 needed to stay fresh" in m for m in messages)
+    assert "mapped, and never came: ALT" in messages  # VS never ages: it comes when it changes
+    assert "left: error frames: 3" in messages
+    assert found(done)["gateway"][0][0] == "ok"
+    assert done.code == 0
+    assert cli("doctor", str(fed.file), "--seconds", "0.2", "--strict").code == 1
+
+
+def test_keys_that_fail_age_or_come_too_seldom_are_problems(fed: Bench, cli: Callable[..., Done]) -> None:
+    fed.db.write("VS", 100.0, "feed", flags=0)
+    fed.db.item("OAT").write(12.0, "feed", 0)
+    fed.db.item("OAT").fail("sensor open", "feed")
+    fed.db.write("ALT", 1000.0, "feed", flags=0)
+    done = cli("doctor", str(fed.file), "--json", "--seconds", "0.3")
+    assert ("problem", "OAT: fail: sensor open") in found(done)["feed"]
+    slow = [message for _, message in found(done)["feed"] if "stay fresh:" in message]
+    assert slow == ["values a second that come, of those needed to stay fresh: ALT 0 of 0.5"]
+    assert done.code == 1
+    deadline = time.monotonic() + 10
+    while not fed.db.read("ALT").old:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert any(
+        level == "problem" and message.startswith("ALT: old")
+        for level, message in found(cli("doctor", str(fed.file), "--json", "--seconds", "0.1"))["feed"]
+    )
+
+
+def test_a_connection_that_is_not_well_and_a_bus_in_trouble_are_problems(fed: Bench, cli: Callable[..., Done]) -> None:
+    plugin: Any = fed.gateway.runners["feed"].plugin
+    plugin.trouble = "no data"
+    plugin.config["controller"] = "passive"
+    done = cli("doctor", str(fed.file), "--json", "--seconds", "0.1")
+    problems = [message for level, message in found(done)["feed"] if level == "problem"]
+    assert problems[0] == "not well: no data"
+    assert problems[1].startswith("left: the controller is passive: check wiring")
+    assert found(done)["gateway"][0][0] == "warning"
+    assert done.code == 1
+
+
+def test_another_configuration_than_the_running_one_is_said(
+    fed: Bench, cli: Callable[..., Done], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("connections: {gps: {module: fixgw.plugins.skel}}\n")
+    grouped = found(cli("doctor", str(other), "--json", "--seconds", "0.1"))
+    assert any("it runs another configuration" in message for _, message in grouped["gateway"])
+    assert grouped["gps"] == [("warning", "it is configured, and the running gateway does not have it")]
+
+
+def test_a_gateway_that_goes_away_meanwhile_is_a_problem_and_no_traceback(
+    fed: Bench, cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Time:
+        monotonic = staticmethod(time.monotonic)
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            fed.stop()
+
+    monkeypatch.setattr(doctor, "time", Time)
+    done = cli("doctor", str(fed.file), "--json", "--timeout", "0.5")
+    assert found(done)["keys"][0][1].startswith("the gateway stopped answering")
+    assert done.code == 1
+    monkeypatch.undo()
+    fed.start()
+
+
+def test_without_a_gateway_it_says_so_and_looks_at_the_rest(cli: Callable[..., Done], tmp_path: Path) -> None:
+    file = tmp_path / "default.yaml"
+    file.write_text("connections: {gps: {module: fixgw.drivers.nmea0183, port: /dev/not-there}}\n")
+    done = cli("doctor", str(file), "--port", "1")
+    assert "gps\n  problem  there is no /dev/not-there" in done.out
+    assert "gateway\n  skipped  none answers" in done.out
+    assert "\n1 problem, 0 warnings\n" in done.out
+    assert done.code == 1
+    file.write_text("connections: {gps: {module: fixgw.plugins.skel}}\n")
+    done = cli("doctor", str(file), "--port", "1")
+    assert done.out.endswith("\nall well\n")
+    assert done.code == 0
+    file.write_text("connections: {gps: {module: nonsense}}\n")
+    assert cli("doctor", str(file), "--port", "1").code == 1
+
+
+def test_wrong_usage_has_its_exit_code(cli: Callable[..., Done]) -> None:
+    assert cli("doctor", "--nonsense").code == 2
+    done = cli("doctor", "--user", "nobody-of-that-name", "--port", "1")
+    assert (done.code, done.err) == (1, "fixgw: there is no user 'nobody-of-that-name'\n")
+
+
+def test_it_looks_at_this_computer(child: Callable[..., Done]) -> None:
+    done = child("doctor", "--port", "1", "--json")
+    about = {finding["about"] for finding in json.loads(done.out)["findings"]}
+    assert {"configuration", "clock", "power", "temperature", "disk", "gateway"} <= about
+    assert done.err == ""
+
+
+def test_results_about_one_thing_stand_together_with_what_to_do() -> None:
+    results = [
+        Result("a", Finding("ok", "well")),
+        Result("b", Finding("problem", "word " * 40, "do it")),
+        Result("a", Finding("warning", "hm")),
+    ]
+    shown = lines(results)
+    assert shown[:3] == ["a", "  ok       well", "  warning  hm"]
+    assert shown[3] == "b"
+    assert shown[4].startswith("  problem  word word")
+    assert shown[5].startswith(" " * 11 + "word")
+    assert shown[-1] == "           > do it"

@@ -1,0 +1,387 @@
+"""The doctor: what is there and permitted, and how the machine is, on computers made of files."""
+
+from __future__ import annotations
+
+import grp
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixgw import doctor
+from fixgw.doctor import Machine, Result, Who, examine, look_at, user
+from fixgw.drivers import can_ports, serial_link
+from fixgw.drivers.can_link import BusOptions, CanPlugin
+from fixgw.drivers.canfix import CanfixOptions
+from fixgw.drivers.canfix import Plugin as Canfix
+from fixgw.drivers.serial_link import SerialOptions, SerialPoller
+from fixgw.errors import FixgwError
+from fixgw.plugin import Device, Feeds, Finding
+
+PILOT = Who("pilot", 1000, frozenset([1000, 54321]))
+NOON = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+
+
+class Tree:
+    """A computer made of files."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.machine = Machine(root, lambda: NOON)
+
+    def write(self, path: str, text: str = "") -> Path:
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def device(self, path: str, mode: int, uid: int = 0, gid: int = 0) -> Path:
+        file = self.write(path)
+        file.chmod(mode)
+        if os.geteuid() == 0:
+            os.chown(file, uid, gid)
+        return file
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path / "root")
+
+
+def about(results: Iterator[Result], what: str) -> list[Finding]:
+    return [finding for name, finding in results if name == what]
+
+
+def machine_says(tree: Tree, what: str) -> list[Finding]:
+    return about(doctor._machine(tree.machine, None), what)
+
+
+# -- devices -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_device_that_is_missing_is_said_with_what_is_there_and_what_makes_it_appear(tree: Tree) -> None:
+    tree.write("/dev/ttyACM0")
+    found = look_at(Device("/dev/ttyUSB0", "dialout"), tree.machine, PILOT)
+    assert found == ("problem", "there is no /dev/ttyUSB0; there is /dev/ttyACM0", "")
+    found = look_at(Device("/dev/i2c-1", "i2c", "sudo raspi-config nonint do_i2c 0"), tree.machine, PILOT)
+    assert found == ("problem", "there is no /dev/i2c-1", "sudo raspi-config nonint do_i2c 0")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "permitted"),
+    [
+        (0o660, 0, 54321, True),
+        (0o660, 0, 12345, False),
+        (0o640, 0, 54321, False),
+        (0o666, 0, 0, True),
+        (0o600, 1000, 0, True),
+        (0o066, 1000, 54321, False),
+        (0o600, 0, 0, False),
+    ],
+)
+def test_who_may_use_a_device_is_told_by_its_mode(tree: Tree, mode: int, uid: int, gid: int, permitted: bool) -> None:
+    tree.device("/dev/spidev0.0", mode, uid, gid)
+    found = look_at(Device("/dev/spidev0.0", "spi"), tree.machine, PILOT)
+    assert (found.level == "ok") is permitted
+    assert look_at(Device("/dev/spidev0.0"), tree.machine, Who("root", 0, frozenset([0]))).level == "ok"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
+def test_what_is_not_permitted_comes_with_the_command_that_permits_it(tree: Tree) -> None:
+    tree.device("/dev/ttyUSB0", 0o660, 0, grp.getgrnam("dialout").gr_gid)
+    found = look_at(Device("/dev/ttyUSB0", "dialout"), tree.machine, PILOT)
+    assert found.level == "problem"
+    assert "pilot may not read and write it" in found.message
+    assert found.fix.startswith("sudo usermod -aG dialout pilot")
+    tree.device("/dev/spidev0.0", 0o600)
+    found = look_at(Device("/dev/spidev0.0", "spi"), tree.machine, PILOT)
+    assert found.fix.startswith("sudo chgrp spi /dev/spidev0.0 && sudo chmod g+rw /dev/spidev0.0")
+
+
+def test_whom_a_process_runs_as_is_read_from_proc(tree: Tree) -> None:
+    tree.write("/proc/77/status", "Name:\tfixgw\nUid:\t991\t991\t991\t991\nGid:\t991\t991\t991\t991\nGroups:\t20 44 \n")
+    assert tree.machine.process(77) == Who("991", 991, frozenset([991, 20, 44]))
+    assert tree.machine.process(78) is None
+    real = Machine().process(os.getpid())
+    assert real is not None
+    assert real.uid == os.geteuid()
+    assert {os.getegid(), *os.getgroups()} == real.groups
+
+
+def test_a_user_is_found_by_name() -> None:
+    assert user("root").uid == 0
+    with pytest.raises(FixgwError, match="no user 'nobody-of-that-name'"):
+        user("nobody-of-that-name")
+    assert user().name
+
+
+# -- what drivers need -------------------------------------------------------------------------------------------------
+
+
+def test_a_serial_driver_needs_its_port_and_no_console_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cmdline").write_text("console=tty1 console=ttyS0,115200 root=/dev/mmcblk0p2\n")
+    monkeypatch.setattr(serial_link, "CMDLINE", str(tmp_path / "cmdline"))
+    device, console = SerialPoller.preflight(SerialOptions(port="/dev/ttyS0"))
+    assert device == Device("/dev/ttyS0", "dialout", "sudo raspi-config nonint do_serial_hw 0  # and reboot")
+    assert isinstance(console, Finding)
+    assert (console.level, console.fix) == ("problem", "sudo raspi-config nonint do_serial_cons 1  # and reboot")
+    assert list(SerialPoller.preflight(SerialOptions(port="/dev/ttyUSB0"))) == [Device("/dev/ttyUSB0", "dialout")]
+    assert list(SerialPoller.preflight(SerialOptions(port="socket://10.0.0.1:7000"))) == []
+
+
+@pytest.fixture
+def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes network interfaces, and what the kernel says of them."""
+    monkeypatch.setattr(can_ports, "SYS_NET", str(tmp_path / "net"))
+    details: dict[str, dict[str, Any]] = {}
+    monkeypatch.setattr(can_ports, "link_details", lambda channel: details.get(channel, {}))
+
+    def make(name: str, kind: int = 280, up: bool = True, **facts: Any) -> None:
+        (tmp_path / "net" / name).mkdir(parents=True)
+        (tmp_path / "net" / name / "type").write_text(f"{kind}\n")
+        (tmp_path / "net" / name / "flags").write_text("0x40041\n" if up else "0x40040\n")
+        details[name] = {key.replace("_", " "): value for key, value in facts.items()}
+
+    return make
+
+
+HEALTHY = {"bit_rate": 250000, "controller": "active", "error_counters": "sending 0, receiving 0"}
+
+
+def looked(**options: Any) -> list[Any]:
+    return list(CanPlugin.preflight(BusOptions(**options)))
+
+
+def test_a_can_interface_that_is_not_there_is_a_problem(links: Callable[..., None]) -> None:
+    assert looked()[0].message == "there is no CAN interface can0: is its adapter plugged in, its overlay loaded?"
+    links("can1")
+    links("eth0", 1)
+    assert looked()[0].message == "there is no CAN interface can0; there is can1"
+    assert looked(channel="eth0")[0].message == "eth0 is no CAN interface; there is can1"
+    (virtual,) = looked(channel="vcan0")
+    assert virtual.fix == "sudo ip link add vcan0 type vcan && sudo ip link set vcan0 up"
+
+
+def test_a_can_interface_that_is_down_comes_with_the_command_that_brings_it_up(links: Callable[..., None]) -> None:
+    links("can0", up=False)
+    assert looked(bitrate=500000) == [
+        ("problem", "can0 is down", "sudo ip link set can0 up type can bitrate 500000"),
+    ]
+    assert looked()[0].fix == "sudo ip link set can0 up type can bitrate 250000"
+
+
+def test_a_can_interface_that_is_up_tells_its_counters(links: Callable[..., None]) -> None:
+    links("can0", **HEALTHY, restarts_after_ms=100)
+    assert looked() == [("ok", "can0 is up at 250000 bit/s (sending 0, receiving 0)", "")]
+    (wrong, well) = looked(bitrate=125000)
+    assert (wrong.level, well.level) == ("problem", "ok")
+    assert wrong.fix.endswith("sudo ip link set can0 up type can bitrate 125000")
+    links("vcan0")
+    assert looked(channel="vcan0") == [("ok", "vcan0 is up", "")]
+
+
+@pytest.mark.parametrize(
+    ("state", "level"), [("warning", "warning"), ("passive", "warning"), ("bus off", "problem"), ("active", "ok")]
+)
+def test_a_can_controller_in_trouble_is_said(links: Callable[..., None], state: str, level: str) -> None:
+    links("can0", **{**HEALTHY, "controller": state}, restarts_after_ms=100)
+    assert [f.level for f in looked()] == [level]
+
+
+def test_a_can_interface_that_would_stay_off_is_said(links: Callable[..., None]) -> None:
+    links("can0", **HEALTHY, restarts_after_ms=0)
+    assert looked()[0].level == "warning"
+    assert looked()[0].fix.endswith("up type can bitrate 250000 restart-ms 100")
+
+
+def test_an_slcan_adapter_needs_its_port() -> None:
+    assert looked(interface="slcan", channel="/dev/ttyACM0", bitrate=250000) == [Device("/dev/ttyACM0", "dialout")]
+    assert looked(interface="virtual", channel="x") == []
+
+
+def test_a_can_fix_map_names_the_keys_that_should_come(tmp_path: Path) -> None:
+    map_file = tmp_path / "map.yaml"
+    map_file.write_text(
+        "inputs: [{canid: 0x183, fixid: IAS}]\nencoders: [{canid: 0x300, fixid: 'ENC1, ENC2'}]\noutputs:\n"
+    )
+    options = CanfixOptions(interface="virtual", mapfile=str(map_file))
+    assert list(Canfix.preflight(options)) == [Feeds(("IAS", "ENC1", "ENC2"))]
+    assert list(Canfix.preflight(CanfixOptions(interface="virtual"))) == []
+
+
+# -- the machine -------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_is_years_off_is_a_warning(tree: Tree) -> None:
+    assert machine_says(tree, "clock")[0].level == "ok"
+    tree.machine.now = lambda: datetime(1970, 1, 1, tzinfo=UTC)
+    (found,) = machine_says(tree, "clock")
+    assert found.level == "warning"
+    assert "1970-01-01 00:00 UTC" in found.message
+    assert "no battery-backed clock" in found.message
+    tree.write("/run/systemd/timesync/synchronized")
+    tree.write("/sys/class/rtc/rtc0/name")
+    tree.machine.now = lambda: NOON
+    assert machine_says(tree, "clock")[0].message == "2026-06-01 12:00 UTC (set by network time)"
+
+
+@pytest.mark.parametrize(
+    ("life", "spare", "level"),
+    [
+        ("0x01 0x02", "0x01", "ok"),
+        ("0x09 0x01", "0x01", "warning"),
+        ("0x01 0x01", "0x02", "warning"),
+        ("0x0b 0x01", "0x01", "problem"),
+        ("0x01 0x01", "0x03", "problem"),
+        ("", "", "skipped"),
+        ("0x00 0x00", "0x00", "skipped"),
+        ("nonsense", "?", "skipped"),
+    ],
+)
+def test_the_wear_of_a_card(tree: Tree, life: str, spare: str, level: str) -> None:
+    tree.write("/sys/block/mmcblk0/device/life_time", life + "\n")
+    tree.write("/sys/block/mmcblk0/device/pre_eol_info", spare + "\n")
+    tree.write("/sys/block/mmcblk0boot0/device/life_time", "0x0b 0x0b")
+    tree.write("/sys/block/mmcblk0/ro", "0\n")
+    assert [f.level for f in machine_says(tree, "card")] == [level]
+
+
+def test_a_card_that_may_not_be_written_is_said(tree: Tree) -> None:
+    tree.write("/sys/block/mmcblk0/ro", "1\n")
+    assert machine_says(tree, "card")[-1].level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("flags", "levels", "words"),
+    [
+        ("0", ["ok"], "no under-voltage"),
+        ("50005", ["problem"], "now under-voltage, throttled: a supply of 5.1 V"),
+        ("0x50000", ["warning"], "since power-on the processor was under-voltage, throttled"),
+        ("80008", ["problem"], "at its temperature limit"),
+        ("20001", ["problem", "warning"], "slowed down"),
+        ("", ["skipped"], "does not tell"),
+    ],
+)
+def test_the_power_supply_of_a_pi(tree: Tree, flags: str, levels: list[str], words: str) -> None:
+    if flags:
+        tree.write("/sys/devices/platform/soc/soc:firmware/get_throttled", flags + "\n")
+    found = machine_says(tree, "power")
+    assert [f.level for f in found] == levels
+    assert words in found[-1].message
+
+
+def test_the_voltage_alarm_of_a_pi(tree: Tree) -> None:
+    tree.write("/sys/class/hwmon/hwmon1/name", "rpi_volt\n")
+    alarm = tree.write("/sys/class/hwmon/hwmon1/in0_lcrit_alarm", "0\n")
+    assert [f.level for f in machine_says(tree, "power")] == ["ok"]
+    alarm.write_text("1\n")
+    assert [f.level for f in machine_says(tree, "power")] == ["problem"]
+
+
+@pytest.mark.parametrize(("temperature", "level"), [(47236, "ok"), (76000, "warning"), (85000, "problem")])
+def test_the_temperature(tree: Tree, temperature: int, level: str) -> None:
+    tree.write("/sys/class/thermal/thermal_zone0/temp", "30000\n")
+    tree.write("/sys/class/thermal/thermal_zone1/temp", f"{temperature}\n")
+    (found,) = machine_says(tree, "temperature")
+    assert found.level == level
+    assert f"{temperature / 1000:.0f} degrees C" in found.message
+
+
+@pytest.mark.parametrize(
+    ("free", "read_only", "level"),
+    [(10_000_000, False, "ok"), (20_000, False, "warning"), (100, False, "problem"), (10_000_000, True, "warning")],
+)
+def test_the_disk(tree: Tree, monkeypatch: pytest.MonkeyPatch, free: int, read_only: bool, level: str) -> None:
+    (tree.root / "var/lib/fixgw").mkdir(parents=True)
+    flags = os.ST_RDONLY if read_only else 0
+    answer = os.statvfs_result((4096, 4096, free, free, free, 9, 9, 9, flags, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: answer)
+    (found,) = machine_says(tree, "disk")
+    assert found.level == level
+    assert found.message.startswith("state in /var/lib/fixgw")
+
+
+# -- all of it ---------------------------------------------------------------------------------------------------------
+
+
+PLUGIN = """
+from fixgw.plugin import Device, Feeds, Finding, Options, PluginBase
+
+class Settings(Options, frozen=True, kw_only=True):
+    port: str = ""
+
+class Plugin(PluginBase):
+    Options = Settings
+
+    @classmethod
+    def preflight(cls, options):
+        if not options.port:
+            raise RuntimeError("a defect")
+        yield Device(options.port)
+        yield Finding("warning", "it squeaks", "oil it")
+        yield Feeds(("IAS",))
+"""
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    (tmp_path / "doctored.py").write_text(PLUGIN)
+    before = list(sys.path)
+
+    def write(text: str) -> Path:
+        (tmp_path / "default.yaml").write_text(text)
+        return tmp_path / "default.yaml"
+
+    yield write
+    sys.path[:] = before
+    sys.modules.pop("doctored", None)
+
+
+def test_each_connection_is_asked_what_it_needs(tree: Tree, configured: Callable[[str], Path]) -> None:
+    file = configured(
+        "connections:\n"
+        "  a: {module: doctored, port: /dev/ttyUSB7}\n"
+        "  b: {module: doctored}\n"
+        "  c: {module: fixgw.plugins.skel}\n"
+    )
+    tree.device("/dev/ttyUSB7", 0o666)
+    results = list(examine(file, tree.machine, who=PILOT))
+    assert about(iter(results), "configuration")[0].message.startswith("3 connections, ")
+    assert about(iter(results), "a") == [
+        ("ok", "/dev/ttyUSB7 is there, and pilot may use it", ""),
+        ("warning", "it squeaks", "oil it"),
+    ]
+    (defect,) = about(iter(results), "b")
+    assert defect == ("warning", "preflight() of doctored raised RuntimeError: a defect", "")
+    assert about(iter(results), "c") == []
+    assert about(iter(results), "gateway")[0].level == "skipped"
+
+
+def test_every_problem_of_a_configuration_is_a_finding_and_the_machine_is_looked_at_all_the_same(
+    tree: Tree, configured: Callable[[str], Path]
+) -> None:
+    file = configured("connections:\n  a: {module: doctord}\n  b: {module: doctored, prot: x}\n")
+    results = list(examine(file, tree.machine, who=PILOT))
+    problems = about(iter(results), "configuration")
+    assert [p.level for p in problems] == ["problem", "problem"]
+    assert "default.yaml:2:" in problems[0].message
+    assert about(iter(results), "clock")
+
+
+def test_nothing_of_a_machine_need_be_there(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "nothing", lambda: NOON)
+    levels = {name: finding.level for name, finding in doctor._machine(machine, None)}
+    assert levels.pop("disk") in ("ok", "warning", "problem")  # of the computer that tests
+    assert levels == {"clock": "ok", "power": "skipped", "temperature": "skipped"}
+
+
+def test_it_opens_no_device(tree: Tree) -> None:
+    os.mkfifo(tree.write("/dev/x").with_name("ttyUSB0"))  # to open it would wait for ever
+    assert stat.S_ISFIFO((tree.root / "dev/ttyUSB0").stat().st_mode)
+    assert look_at(Device("/dev/ttyUSB0"), tree.machine, Who("root", 0, frozenset())).level == "ok"
