@@ -279,7 +279,7 @@ def _pyserial() -> Any:
 
 
 def _close(port: serial.Serial) -> None:
-    connection = getattr(port, "_socket", None)  # which pyserial leaves open when the other end has reset it
+    connection: Any = getattr(port, "_socket", None)  # which pyserial leaves open when the other end has reset it
     with suppress(Exception):  # a vanished device may fail in many ways, and is gone anyway
         port.close()
     with suppress(OSError, AttributeError):
