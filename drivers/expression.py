@@ -61,7 +61,7 @@ class Expression:
         try:
             tree = ast.parse(text.strip(), mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            column = getattr(error, "offset", None) or 1
+            column = getattr(error, "offset", None) or len(text) or 1  # none: it ends too early
             raise BadExpression("this is no expression", column) from None
         self._evaluate = self._node(tree.body, 0)
 

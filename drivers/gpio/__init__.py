@@ -47,9 +47,12 @@ class Plugin(Poller):
 
     def run(self) -> None:
         self._pins.require()
+        self._tie()
+        super().run()
+
+    def _tie(self) -> None:
         common = Common(self._pins, self.db, self.source, self.clock, self.count, self._wake.set)
         self._functions = all_functions(self.options, common)
-        super().run()
 
     def stop(self) -> None:
         self.stopping.set()

@@ -19,6 +19,7 @@ from fixgw.errors import BadValue, DeviceError
 
 TICK = 0.05  # seconds from one look at outputs and levels to the next, when no edge comes
 POLLED = 0.002  # the same for inputs without edge detection
+LATEST = 0.05  # seconds that a callback may come after its edge
 RATE_EVERY = 0.1  # seconds from one rate to the next
 MAX_EDGES = 10_000
 NEVER = float("inf")
@@ -259,22 +260,33 @@ class EncoderFunction(Function):
         self._option = option
         self._item = common.db.item(option.key)
         self._acceleration = protocol.Acceleration(option.acceleration)
-        self._quadrature = protocol.Quadrature(option.steps)
+        self._begin((False, False))
 
     def open(self, now: float) -> None:
-        self._quadrature = protocol.Quadrature(self._option.steps, self.line.open())
+        self._begin(self.line.open())
         self.due = now
 
+    def _begin(self, contacts: protocol.Contacts) -> None:
+        self._quadrature = protocol.Quadrature(self._option.steps, contacts)
+        self._edges: list[tuple[float, int, protocol.Contacts]] = []
+
     def poll(self, now: float) -> None:
-        missed = self._quadrature.missed
-        edges = self.line.take()
-        turned = self._quadrature.replay([(number, contacts) for _, number, contacts in edges], self.line.read())
+        self._edges += self.line.take()
+        contacts = self.line.read()
         if self.line.overflowed():
-            self._quadrature = protocol.Quadrature(self._option.steps, self.line.read())
-        elif self._quadrature.missed > missed:
+            self._begin(contacts)
+        edges = [(number, read) for _, number, read in self._edges]
+        # What does not add up may be an edge whose callback is still to come.
+        if edges and now - self._edges[0][0] < LATEST and not self._quadrature.complete(edges, contacts):
+            self.due = now + POLLED
+            return
+        when = self._edges[-1][0] if edges else now
+        self._edges.clear()
+        missed = self._quadrature.missed
+        if turned := self._quadrature.replay(edges, contacts):
+            self._turn(when, turned)
+        if self._quadrature.missed > missed:
             self.common.count("missed steps", self._quadrature.missed - missed)
-        if turned:
-            self._turn(edges[-1][0] if edges else now, turned)
         self.due = now + (POLLED if self.line.polled else TICK)
 
     def _turn(self, now: float, detents: int) -> None:

@@ -148,22 +148,28 @@ class Quadrature:
         detents, self._count = detents if self._count > 0 else -detents, 0
         return detents
 
+    def complete(self, edges: Sequence[tuple[int, Contacts]], now: Contacts) -> bool:
+        """Whether `edges` are all that lead from the last contacts to those of `now`, as far as can be told."""
+        return [self.contacts, *self._alternating(edges)][-1] == now
+
     def replay(self, edges: Sequence[tuple[int, Contacts]], now: Contacts) -> int:
-        """The same for edges that were noted as they came: (which contact, both contacts as read then); `now` are the
+        """`feed` for edges that were noted as they came: (which contact, both contacts as read then); `now` are the
         contacts after the last.
 
         Edges alternate, so that from the old levels, and from which contact each was of, every state between is known,
-        even if a late callback read what came after. That holds if it ends in the levels of `now`: otherwise edges
-        were missed, or are still to come, and what was read is all there is.
+        even if a late callback read what came after. If they are not `complete`, what was read is all there is.
         """
-        levels = list(self.contacts)
+        complete = self.complete(edges, now)
+        states = self._alternating(edges) if complete else [read for _, read in edges] + [now]
+        return sum(self.feed(state) for state in states)
+
+    def _alternating(self, edges: Sequence[tuple[int, Contacts]]) -> list[Contacts]:
+        first, second = self.contacts
         states = []
         for contact, _ in edges:
-            levels[contact] = not levels[contact]
-            states.append((levels[0], levels[1]))
-        if tuple(levels) != now:
-            states = [read for _, read in edges] + [now]
-        return sum(self.feed(state) for state in states)
+            first, second = (first, not second) if contact else (not first, second)
+            states.append((first, second))
+        return states
 
 
 class Acceleration:

@@ -100,6 +100,8 @@ class Bank:
             self.misses_first_edge = False
             #: Edges that found too many others waiting for their callbacks.
             self.lost_edges = 0
+            #: What callbacks have raised, the latest last.
+            self.callback_errors: deque[str] = deque(maxlen=100)
             self._pins = [_Pin() for _ in range(PINS)]
             self._mode = UNKNOWN
             self._warn = True
@@ -238,8 +240,8 @@ class Bank:
             callback, channel = told
             try:
                 callback(channel)
-            except Exception as error:
-                warnings.warn(f"a callback of channel {channel} raised {error!r}", RuntimeWarning, stacklevel=1)
+            except Exception as error:  # the real libraries print it, and go on
+                self.callback_errors.append(f"channel {channel}: {error!r}")
             finally:
                 with self._changed:
                     self._delivering -= 1
@@ -368,7 +370,7 @@ class Bank:
         with self._lock:
             if channel is None:
                 numbers: Iterable[int] = range(PINS)
-                if self._warn and all(pin.direction is None for pin in self._pins):
+                if self._warn and not self._stale and all(pin.direction is None for pin in self._pins):
                     warnings.warn("no channel has been set up: nothing to clean up", RuntimeWarning, stacklevel=3)
                 self._mode, self._stale = UNKNOWN, False
             else:

@@ -1,0 +1,307 @@
+"""What edges mean: nothing here has a pin, a thread or a clock."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw.drivers.gpio.protocol import (
+    SHORT_PRESS,
+    Acceleration,
+    Action,
+    Button,
+    Contacts,
+    Debouncer,
+    PulseRate,
+    Quadrature,
+    added,
+    duty,
+    position,
+)
+
+# -- debouncing --------------------------------------------------------------------------------------------------------
+
+
+def test_a_level_counts_once_it_has_lasted() -> None:
+    debouncer = Debouncer(0.02, False)
+    debouncer.feed(1.0, True)
+    assert debouncer.due == pytest.approx(1.02)
+    assert not debouncer.tick(1.019)
+    assert debouncer.tick(1.021)
+    assert debouncer.level is True
+    assert debouncer.due is None
+    assert not debouncer.tick(9.0)
+
+
+def test_every_bounce_begins_the_wait_anew() -> None:
+    debouncer = Debouncer(0.02, False)
+    for now, level in [(1.0, True), (1.01, False), (1.015, True)]:
+        debouncer.feed(now, level)
+    assert not debouncer.tick(1.03)
+    assert debouncer.tick(1.036)
+
+
+def test_a_spike_that_is_shorter_changes_nothing() -> None:
+    debouncer = Debouncer(0.02, False)
+    debouncer.feed(1.0, True)
+    debouncer.feed(1.01, False)
+    assert debouncer.due is None
+    assert not debouncer.tick(2.0)
+    assert debouncer.level is False
+
+
+@given(st.lists(st.tuples(st.floats(0.0001, 0.1), st.booleans()), max_size=60))
+def test_accepted_levels_alternate_and_each_had_lasted(changes: list[tuple[float, bool]]) -> None:
+    debouncer, now, raw, since, level = Debouncer(0.02, False), 0.0, False, 0.0, False
+    for pause, new in changes:
+        now += pause
+        if debouncer.tick(now):
+            assert debouncer.level is not level
+            assert debouncer.level is raw
+            assert now - since >= 0.02 - 1e-9
+            level = debouncer.level
+        debouncer.feed(now, new)
+        if new != raw:
+            raw, since = new, now
+    debouncer.tick(now + 1.0)
+    assert debouncer.level is raw
+
+
+# -- buttons -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_button_is_pressed_and_released() -> None:
+    button = Button()
+    assert list(button.change(1.0, True)) == [Action.PRESS]
+    assert button.due is None
+    assert list(button.change(2.0, False)) == [Action.RELEASE]
+
+
+def test_a_button_held_is_pressed_again_and_again() -> None:
+    button = Button(repeat=0.2, repeat_after=0.5)
+    assert list(button.change(1.0, True)) == [Action.PRESS]
+    assert list(button.tick(1.4)) == []
+    assert list(button.tick(1.51)) == [Action.RELEASE]
+    assert list(button.tick(1.62)) == [Action.PRESS]
+    assert list(button.tick(1.73)) == [Action.RELEASE]
+    assert list(button.change(1.75, False)) == []
+    assert button.due is None
+
+
+def test_a_short_press_is_known_when_it_is_over() -> None:
+    button = Button(long_after=1.0)
+    assert list(button.change(1.0, True)) == []
+    assert list(button.change(1.3, False)) == [Action.PRESS]
+    assert button.due == pytest.approx(1.3 + SHORT_PRESS)
+    assert list(button.tick(1.5)) == [Action.RELEASE]
+    assert button.due is None
+
+
+def test_pressing_again_at_once_ends_the_short_press() -> None:
+    button = Button(long_after=1.0)
+    list(button.change(1.0, True))
+    list(button.change(1.1, False))
+    assert list(button.change(1.15, True)) == [Action.RELEASE]
+    assert list(button.tick(2.2)) == [Action.LONG_PRESS]
+
+
+def test_a_long_press_lasts_until_it_is_let_go() -> None:
+    button = Button(long_after=1.0)
+    list(button.change(1.0, True))
+    assert list(button.tick(2.0)) == [Action.LONG_PRESS]
+    assert list(button.tick(5.0)) == []
+    assert list(button.change(6.0, False)) == [Action.LONG_RELEASE]
+    assert list(button.tick(9.0)) == []
+
+
+# -- knobs -------------------------------------------------------------------------------------------------------------
+
+CYCLE: list[Contacts] = [(False, False), (True, False), (True, True), (False, True)]
+
+
+def quarters(start: int, moves: list[int]) -> list[Contacts]:
+    """The contacts after each move of a quarter, forward or back."""
+    states, phase = [], start
+    for move in moves:
+        phase += move
+        states.append(CYCLE[phase % 4])
+    return states
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_whole_turns_make_as_many_detents(steps: int, direction: int) -> None:
+    decoder = Quadrature(steps)
+    turned = [decoder.feed(contacts) for contacts in quarters(0, [direction] * 24)]
+    assert sum(turned) == direction * 24 // steps
+    assert decoder.missed == 0
+    assert all(abs(detents) <= 1 for detents in turned)
+
+
+def test_half_a_detent_and_back_is_nothing() -> None:
+    decoder = Quadrature(4)
+    assert [decoder.feed(c) for c in quarters(0, [1, 1, -1, -1, -1, -1, 1, 1])] == [0] * 8
+
+
+@given(st.sampled_from([1, 2, 4]), st.lists(st.tuples(st.sampled_from([1, -1]), st.integers(0, 4)), max_size=40))
+def test_bounces_add_nothing_wherever_the_knob_is_turned(steps: int, turns: list[tuple[int, int]]) -> None:
+    decoder, turned, place = Quadrature(steps), 0, 0
+    for direction, bounces in turns:
+        for _ in range(steps):
+            for contacts in quarters(place, [direction, -direction] * bounces + [direction]):
+                turned += decoder.feed(contacts)
+            place += direction
+    assert turned == sum(direction for direction, _ in turns)
+    assert decoder.missed == 0
+
+
+@given(st.integers(0, 3), st.sampled_from([2, 4]))
+def test_a_knob_that_stands_between_two_detents_belongs_to_the_nearest(start: int, steps: int) -> None:
+    decoder = Quadrature(steps, CYCLE[start])
+    home = (-start) % steps
+    states = quarters(start, [1] * (home + steps))
+    turned = [decoder.feed(contacts) for contacts in states]
+    assert sum(turned) in (1, 2)
+    assert sum(turned[home:]) == 1
+
+
+def test_two_quarters_at_once_are_taken_to_go_on_as_before() -> None:
+    for direction in (1, -1):
+        decoder = Quadrature(4)
+        states = quarters(0, [direction] * 12)
+        seen = [state for n, state in enumerate(states) if n not in (4, 9)]
+        assert sum(decoder.feed(contacts) for contacts in seen) == 3 * direction
+        assert decoder.missed == 2
+
+
+@given(st.lists(st.sampled_from([1, -1]), max_size=60), st.integers(0, 10), st.integers(1, 12))
+def test_edges_tell_the_way_even_if_their_levels_were_read_too_late(moves: list[int], late: int, chunk: int) -> None:
+    """Each edge is noted with the contacts `late` edges later; batches of `chunk` edges are replayed."""
+    states = quarters(0, moves)
+    truth, decoder = Quadrature(4), Quadrature(4)
+    before, edges = (False, False), []
+    for n, state in enumerate(states):
+        which = 0 if state[0] != before[0] else 1
+        edges.append((which, states[min(n + late, len(states) - 1)]))
+        before = state
+    wanted = sum(truth.feed(state) for state in states)
+    turned = 0
+    for begin in range(0, len(edges), chunk):
+        batch = edges[begin : begin + chunk]
+        turned += decoder.replay(batch, states[begin + len(batch) - 1])
+    assert turned == wanted
+    assert decoder.missed == 0
+
+
+def test_an_edge_that_nobody_told_of_is_found_in_the_levels() -> None:
+    decoder = Quadrature(4)
+    states = quarters(0, [1, 1, 1, 1])
+    edges = [(1, states[1]), (0, states[2])]  # the first is missing
+    assert decoder.replay(edges, states[2]) == 0
+    assert decoder.contacts == states[2]
+    assert decoder.replay([], states[3]) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.tuples(st.booleans(), st.booleans())), max_size=30))
+def test_a_replay_ends_in_the_levels_that_there_are(edges: list[tuple[int, Contacts]]) -> None:
+    for now in CYCLE:
+        decoder = Quadrature(4)
+        decoder.replay(edges, now)
+        assert decoder.contacts == now
+
+
+def test_a_fast_turn_counts_more() -> None:
+    acceleration = Acceleration(10)
+    assert acceleration.factor(0.0, 1) == 1
+    assert acceleration.factor(0.5, 1) == 1, "two a second"
+    assert acceleration.factor(0.52, 1) == 10, "fifty a second"
+    assert 1 < acceleration.factor(0.52 + 1 / 18, 1) < 10
+    assert acceleration.factor(0.6, -1) == 1, "the other way"
+    assert Acceleration().factor(0.0, 5) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "change", "wrap", "whole", "expected"),
+    [
+        (29.92, 0.01, False, False, 29.93),
+        (34.99, 0.05, False, False, 35.0),
+        (20.01, -1.0, False, False, 20.0),
+        (34.0, 2.0, True, False, 21.0),
+        (35.0, 1.0, True, True, 20.0),
+        (20.0, -1.0, True, True, 35.0),
+    ],
+)
+def test_sums_stay_in_the_range(value: float, change: float, wrap: bool, whole: bool, expected: float) -> None:
+    assert added(value, change, 20.0, 35.0, wrap, whole) == expected
+
+
+def test_a_range_may_have_one_end_or_none() -> None:
+    assert added(1.0, -5.0, 0.0, None, False, False) == 0.0
+    assert added(1.0, 5.0, None, 3.0, False, False) == 3.0
+    assert added(1.0, 5.0, None, None, True, False) == 6.0
+
+
+# -- selectors, rates, lamps -------------------------------------------------------------------------------------------
+
+
+def test_a_selector_has_one_contact_closed() -> None:
+    assert position([False, True, False]) == 1
+    assert position([False, False]) is None
+    with pytest.raises(ValueError, match="several"):
+        position([True, False, True])
+
+
+@given(st.floats(0.5, 2000.0))
+def test_a_steady_rate_is_told_whatever_it_is(hertz: float) -> None:
+    rate, now = PulseRate(100.0, window=1.0, timeout=5.0), 100.0
+    for _ in range(max(3, int(2 * hertz))):
+        now += 1.0 / hertz
+        rate.feed(now)
+    assert rate.rate(now) == pytest.approx(hertz, rel=1e-6)
+
+
+def test_nothing_is_said_before_it_is_known_and_zero_after_the_timeout() -> None:
+    rate = PulseRate(100.0, timeout=2.0)
+    assert rate.rate(101.0) is None
+    assert rate.rate(102.1) == 0.0
+    rate.feed(103.0)
+    assert rate.rate(103.1) is None, "one pulse is no rate"
+    rate.feed(103.5)
+    assert rate.rate(103.5) == pytest.approx(2.0)
+
+
+def test_the_rate_falls_while_no_pulse_comes() -> None:
+    rate = PulseRate(0.0, timeout=2.0)
+    for n in range(101):
+        rate.feed(n / 100)
+    rates = [rate.rate(1.0 + n / 10) for n in range(22)]
+    assert rates[0] == pytest.approx(100.0)
+    known = [r for r in rates if r is not None]
+    assert known == sorted(known, reverse=True)
+    assert rates[5] is not None
+    assert rates[5] < 70
+    assert rates[12] is not None
+    assert rates[12] < 2
+    assert rates[21] == 0.0
+
+
+def test_interference_is_left_out_and_counted() -> None:
+    rate = PulseRate(0.0, window=1.0, shortest=0.005)
+    for n in range(100):
+        rate.feed(n / 50)
+        rate.feed(n / 50 + 0.001)
+    assert rate.rate(2.0) == pytest.approx(50.0, rel=0.03)
+    assert (rate.used, rate.glitches) == (100, 100)
+    assert not rate.noisy(2.0)
+    for n in range(60):
+        rate.feed(1.98 + n / 60000)
+    assert rate.noisy(2.0)
+
+
+def test_a_dimmer_follows_the_eye() -> None:
+    assert duty(0, 0, 100, 2.2) == 0.0
+    assert duty(100, 0, 100, 2.2) == 1.0
+    assert duty(50, 0, 100, 2.2) == pytest.approx(0.2176, abs=1e-4)
+    assert duty(50, 0, 100, 1.0) == 0.5
+    assert duty(150, 0, 100, 2.2) == 1.0
