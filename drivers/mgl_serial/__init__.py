@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
 from fixgw.drivers.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.mgl_serial.protocol import KEYS, Decoder
-from fixgw.plugin import Options
+from fixgw.plugin import Device, Feeds, Finding, Options
 
 
 class MglOptions(InstrumentOptions, frozen=True, kw_only=True):
@@ -34,6 +35,11 @@ class Plugin(Instrument):
     Options: ClassVar[type[Options] | None] = MglOptions
     options: MglOptions
     KEYS = KEYS
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        yield from super().preflight(options)
+        yield Feeds(tuple(key for key in options.keys.values() if key is not None))
 
     def protocol(self) -> Decoder:
         options, db = self.options, self.db

@@ -1,0 +1,179 @@
+"""MGL Avionics RDAC engine monitors on a CAN bus, and the gateway in place of one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta, field
+
+from fixgw.drivers.can_frame import Frame
+from fixgw.drivers.can_instrument import CanInstrument
+from fixgw.drivers.can_link import BusOptions
+from fixgw.drivers.curve import Curve, CurveSpec
+from fixgw.drivers.mgl_rdac.protocol import CHANNELS, FULL_SCALE, Decoder, Encoder, Target
+from fixgw.errors import PluginFail, Problem, did_you_mean
+from fixgw.plugin import Device, Feeds, Finding, Options
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
+
+JOIN = 2.0  # seconds that a stop waits for the sending thread
+RIVAL = 5.0  # seconds for which another sender of our messages is remembered
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a channel of the RDAC measures."""
+
+    key: Annotated[str, Meta(description="Item that it is written to, or sent from")]
+    curve: Annotated[
+        CurveSpec | None,
+        Meta(description="What the raw reading means; when sending, the raw reading for a value of the key"),
+    ] = None
+
+    def calibration(self) -> Curve | None:
+        return None if self.curve is None else self.curve.curve(FULL_SCALE)
+
+
+def usual() -> dict[str, Channel]:
+    return {
+        "rpm_1": Channel(key="TACH1"),
+        "voltage": Channel(key="VOLT"),
+        "temperature": Channel(key="RAT"),
+    }
+
+
+class RdacOptions(BusOptions, frozen=True, kw_only=True):
+    """Options of an RDAC."""
+
+    rdac: Annotated[int, Meta(ge=1, le=16, description="Number of the RDAC, as set at it")] = 1
+    role: Annotated[
+        Literal["listen", "send"],
+        Meta(description="Listen to the RDAC, or take its place and send its messages to displays that know it"),
+    ] = "listen"
+    channels: Annotated[
+        dict[str, Channel],
+        Meta(
+            min_length=1,
+            description="What is connected, by the channel's name; by default the first tachometer, the voltage and "
+            "the RDAC's own temperature",
+        ),
+    ] = field(default_factory=usual)
+    interval: Annotated[float, Meta(ge=0.05, le=5.0, description="Seconds between messages, when sending")] = 0.2
+
+
+class Plugin(CanInstrument):
+    """One RDAC on one bus: listens to it, or is it."""
+
+    Options: ClassVar[type[Options] | None] = RdacOptions
+    options: RdacOptions
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self._stopping = threading.Event()
+        self._sender: threading.Thread | None = None
+        self._ticked = time.monotonic()
+        self._rival = float("-inf")
+        #: The channels for want of which messages are not sent.
+        self._missing: list[str] = []
+        if self.sending:
+            self.counts = dict.fromkeys(("sent", "not sent", "rivals"), 0)
+
+    @property
+    def sending(self) -> bool:
+        return self.options.role == "send"
+
+    def protocol(self) -> Decoder:
+        options = self.options
+        return Decoder(
+            options.rdac,
+            {name: Target(channel.key, channel.calibration()) for name, channel in options.channels.items()},
+            self.counts,
+        )
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:
+        yield from super().check(options, db)
+        keys: dict[str, str] = {}
+        for name, channel in options.channels.items():
+            at, known = f"channels.{name}", CHANNELS.get(name)
+            if known is None:
+                yield at, f"an RDAC has no channel {name!r}{did_you_mean(name, CHANNELS)}"
+            elif known.raw and channel.curve is None:
+                yield at, f"{name} is a raw reading: say with `curve` what it means"
+            if channel.key not in db:
+                yield f"{at}.key", f"the database has no item {channel.key!r}{did_you_mean(channel.key, db)}"
+            elif channel.curve is not None and options.role == "listen":
+                yield from ((f"{at}.curve", problem) for problem in channel.curve.problems(db.item(channel.key).units))
+            if options.role == "listen" and (other := keys.setdefault(channel.key, name)) != name:
+                yield f"{at}.key", f"{other} writes {channel.key} already"
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        yield from super().preflight(options)
+        if options.role == "listen":
+            yield Feeds(tuple(channel.key for channel in options.channels.values()))
+
+    def run(self) -> None:
+        super().run()
+        if self.sending:
+            self._sender = threading.Thread(target=self._send_forever, name=f"{self.name} sending", daemon=True)
+            self._sender.start()
+            self._threads.append(self._sender)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._sender is not None:
+            self._sender.join(JOIN)
+        super().stop()
+        if self._sender is not None and self._sender.is_alive():
+            raise PluginFail(f"{self.name}: its thread did not stop within {JOIN} s")
+
+    @property
+    def alive(self) -> float | None:
+        bus = super().alive
+        return bus if self._sender is None or bus is None else min(bus, self._ticked)
+
+    @alive.setter
+    def alive(self, when: float | None) -> None:
+        """Its bus says it, and its thread."""
+
+    def received(self, frames: Sequence[Frame]) -> None:
+        if not self.sending:
+            super().received(frames)
+            return
+        self.counts["rivals"] += len(frames)
+        self._rival = self.clock()
+        self.complain("another RDAC %d is on the bus: its messages and ours contradict each other", self.options.rdac)
+
+    def lost(self, reason: str) -> None:
+        if not self.sending:
+            super().lost(reason)
+
+    def health(self) -> str:
+        if not self.sending:
+            return super().health()
+        if trouble := super(CanInstrument, self).health():
+            return trouble
+        if self.clock() - self._rival < RIVAL:
+            return f"another RDAC {self.options.rdac} is on the bus"
+        return f"not sent, for want of a good value: {', '.join(self._missing)}" if self._missing else ""
+
+    def _send_forever(self) -> None:
+        options, db = self.options, self.db
+        items = {name: db.item(channel.key) for name, channel in options.channels.items()}
+        encoder = Encoder(options.rdac, {name: c.calibration() for name, c in options.channels.items()})
+        while not self._stopping.wait(options.interval):
+            self._ticked = time.monotonic()
+            values = {name: _value(item.reading) for name, item in items.items()}
+            messages, self._missing = encoder.encode(values)
+            sent = sum(self.taps[0].send(identifier, data) for identifier, data in messages)
+            self.counts["sent"] += sent
+            self.counts["not sent"] += len(messages) - sent
+
+
+def _value(reading: Any) -> float | None:
+    return float(reading.value) if reading.good and isinstance(reading.value, int | float) else None
