@@ -12,19 +12,34 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from fixgw.hw_sim.dynon_d10 import D10, STALL_ANGLE
 from fixgw.hw_sim.eis import Eis
 from fixgw.hw_sim.g3x import G3x, Gnx
+from fixgw.hw_sim.megasquirt import Megasquirt
+from fixgw.hw_sim.mgl_rdac import Rdac
 from fixgw.hw_sim.mgl_serial import Tp3
 from fixgw.hw_sim.nmea0183 import Gps
 from fixgw.hw_sim.shadin import Shadin
-from tests.contract.bench import SerialBench, Subject
+from fixgw.hw_sim.skyview import SkyView
+from tests.contract.bench import CanBench, SerialBench, Subject
 
 
 def serial(driver: str, device: Callable[..., Any], keys: str, **more: object) -> Subject:
     return Subject(driver, SerialBench, tuple(keys.split()), device, **more)  # type: ignore[arg-type]
 
 
+def can(driver: str, device: Callable[..., Any], keys: str, **more: object) -> Subject:
+    return Subject(driver, CanBench, tuple(keys.split()), device, **more)  # type: ignore[arg-type]
+
+
 SUBJECTS: tuple[Subject, ...] = (
+    serial(
+        "dynon_d10",
+        D10,
+        "PITCH ROLL HEAD IAS ALT PALT ROT VS ALAT ANORM AOA",
+        options={"stall_angle": STALL_ANGLE},
+        within={"HEAD": 0.5, "VS": 3.0, "AOA": 0.08},
+    ),
     serial(
         "eis",
         Eis,
@@ -49,6 +64,25 @@ SUBJECTS: tuple[Subject, ...] = (
         checksum=False,
         name="g3x navigator",
     ),
+    can("megasquirt", Megasquirt, "TACH1 MAP1 H2OT1 THR1 VOLT FUELF1 EGT11 EGT14", options={"probes": 4}),
+    can(
+        "mgl_rdac",
+        Rdac,
+        "TACH1 VOLT RAT OILT1 OILP1 FUELF1 CHT11 EGT14",
+        options={
+            "channels": {
+                "rpm_1": {"key": "TACH1"},
+                "voltage": {"key": "VOLT"},
+                "temperature": {"key": "RAT"},
+                "thermocouple_1": {"key": "CHT11"},
+                "thermocouple_8": {"key": "EGT14"},
+                "oil_temperature": {"key": "OILT1", "curve": {"points": [[500, 0.0], [3500, 150.0]]}},
+                "oil_pressure": {"key": "OILP1", "curve": {"points": [[400, 0.0], [3600, 100.0]]}},
+                "fuel_flow_1": {"key": "FUELF1", "curve": {"linear": {"factor": 0.02}}},
+            }
+        },
+        within={"RAT": 0.5},
+    ),
     serial(
         "mgl_serial",
         Tp3,
@@ -62,5 +96,13 @@ SUBJECTS: tuple[Subject, ...] = (
         partial(Shadin, format="G"),
         "IAS TAS PALT DALT OAT VS FUELF1 FUELQT ALT",
         within={"OAT": 0.5, "FUELF1": 0.06},
+    ),
+    serial(
+        "skyview",
+        SkyView,
+        "PITCH ROLL HEAD IAS TAS ALT PALT DALT ROT VS ALAT ANORM OAT COURSE CDI GSI TIMEZ TACH1 OILP1 OILT1 MAP1 FUELF1"
+        " FUELP1 FUELQ1 FUELQ2 VOLT CURRNT HOBBS1 CHT11 CHT14 EGT11 EGT14 H2OT1",
+        options={"inputs": {12: "H2OT1"}},
+        within={"HEAD": 0.5, "VS": 5.0, "OAT": 0.5, "GSI": 0.011},
     ),
 )

@@ -1,0 +1,32 @@
+"""Dynon EFIS-D6, D10, D10A, D60 and D100: attitude, air data, acceleration; on request angle of attack."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from fixgw.drivers.dynon import DynonOptions
+from fixgw.drivers.dynon_d10.protocol import KEYS, Decoder
+from fixgw.drivers.instrument import Instrument
+from fixgw.plugin import Options
+
+
+class D10Options(DynonOptions, frozen=True, kw_only=True):
+    """Options of a D10."""
+
+    baud: Annotated[
+        Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
+        Meta(description="Bits per second; these displays send at 115200"),
+    ] = 115200
+
+
+class Plugin(Instrument):
+    """One display on one line."""
+
+    Options: ClassVar[type[Options] | None] = D10Options
+    options: D10Options
+    KEYS = KEYS
+
+    def protocol(self) -> Decoder:
+        return Decoder(self.clock, self.counts, self.options.stall_angle)

@@ -1,0 +1,60 @@
+"""Dynon's EFIS-D6, D10, D10A, D60 and D100 without I/O: bytes in, updates out (`Decoder`).
+
+A line has 51 characters and no mark at its beginning. Source: "EFIS Serial Data Output" in Dynon's EFIS-D10A and
+EFIS-D100 Pilot's User Guides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from fixgw.drivers import dynon
+from fixgw.drivers.dynon import Field
+from fixgw.drivers.publish import Update
+
+LENGTH = 51
+
+FEET = 1 / 0.3048  # in a metre
+KNOTS = 3600 / 1852  # in a m/s
+
+ALWAYS = (
+    Field("PITCH", 9, 4, 0.1, -90, 90),
+    Field("ROLL", 13, 5, 0.1, -180, 180),
+    Field("HEAD", 18, 3, 1, 0, 359),
+    Field("IAS", 21, 4, 0.1 * KNOTS, 0, 1000),
+    Field("ALAT", 34, 3, -0.01, -0.99, 0.99),  # positive is leftward on the line
+    Field("ANORM", 37, 3, 0.1, -9.9, 9.9),
+)
+#: With the lowest bit of the status 0, and with it 1.
+ALTERNATING = (
+    (Field("ALT", 25, 5, FEET, -3000, 33_000), Field("ROT", 30, 4, 0.1, -99.9, 99.9)),
+    (Field("PALT", 25, 5, FEET, -3000, 33_000), Field("VS", 30, 4, 6, -6000, 6000)),  # tenths of feet a second
+)
+
+KEYS = frozenset({"AOA", *(field.key for fields in (ALWAYS, *ALTERNATING) for field in fields)})
+
+
+class Decoder(dynon.Decoder):
+    """The receiving end. `stall_angle` in degrees; None leaves AOA out."""
+
+    LONGEST = LENGTH
+
+    def __init__(
+        self, clock: Callable[[], float], counts: dict[str, int] | None = None, stall_angle: float | None = None
+    ) -> None:
+        super().__init__(clock, counts)
+        self._always = ALWAYS + dynon.angle_of_attack(40, stall_angle)
+
+    def frames(self, line: bytes) -> Iterable[bytes]:
+        """A frame is what ends with its line; before it may be one that has lost its end."""
+        return [part for part in (line[:-LENGTH], line[-LENGTH:]) if part]
+
+    def length(self, raw: bytes) -> int:
+        return LENGTH
+
+    def decode(self, line: str) -> Iterator[Update] | None:
+        try:
+            status = int(line[41:47], 16)
+        except ValueError:
+            return None
+        return self.numbers(line, self._always + ALTERNATING[status & 1], "", line[:8])
