@@ -52,6 +52,7 @@ def set_up(environ: Mapping[str, str] = os.environ, address: str = SOCKET) -> No
                 handler = better
             if not any(isinstance(f, Limit) for f in handler.filters):
                 handler.addFilter(Limit())
+                handler.handleError = _Failed(handler)  # type: ignore[method-assign]
 
 
 def _is_stderr(stream: str) -> bool:
@@ -61,6 +62,22 @@ def _is_stderr(stream: str) -> bool:
     except (OSError, ValueError, AttributeError):
         return False
     return stream == f"{about.st_dev}:{about.st_ino}"
+
+
+class _Failed:
+    """Says that a handler cannot write, once in `LOG_INTERVAL`, in place of a traceback for each record: a log file on
+    a full disk would otherwise fill the journal."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._name = type(handler).__name__
+        self._said = float("-inf")
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        now = time.monotonic()
+        if now - self._said >= LOG_INTERVAL:
+            self._said = now
+            with suppress(OSError, ValueError, AttributeError):
+                sys.stderr.write(f"<4>{self._name} cannot log: {sys.exc_info()[1]}\n")
 
 
 class JournalHandler(logging.Handler):

@@ -245,3 +245,22 @@ def test_the_limits_own_memory_is_bounded(clock: Clock) -> None:
     for n in range(10 * journal.PLACES):
         limit.filter(logging.LogRecord(f"name{n}", logging.INFO, "x.py", 1, "x", None, None))
     assert len(limit._places) <= journal.PLACES
+
+
+FULL = """
+import logging
+from fixgw import journal
+logging.basicConfig(filename="/dev/full", level="INFO")
+journal.set_up({})
+for n in range(50):
+    logging.getLogger("fixgw").info("line %d", n)
+print("done")
+"""
+
+
+def test_a_log_on_a_full_disk_costs_one_line_not_one_for_each_record() -> None:
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, check=True)
+    assert done.stdout == "done\n"
+    lines = done.stderr.splitlines()
+    assert lines[0] == "<4>FileHandler cannot log: [Errno 28] No space left on device"
+    assert sum("cannot log" in line for line in lines) == 1

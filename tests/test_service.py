@@ -352,3 +352,65 @@ def test_plugins_that_hang_cannot_keep_it_from_stopping_in_time(
     assert code == EXIT_HUNG
     assert time.monotonic() - begin < 10.0
     assert "has not returned" in output
+
+
+# -- disks that take nothing -------------------------------------------------------------------------------------------
+
+FULL_DISK = """
+    database file: "{CONFIG}/database.yaml"
+    logging:
+      version: 1
+      handlers: {file: {class: logging.FileHandler, filename: /dev/full}}
+      root: {level: DEBUG, handlers: [file]}
+    connections:
+      netfix: {load: yes, module: fixgw.plugins.netfix, port: 0}
+      a: {load: yes, module: remembers}
+    """
+REMEMBERS = """
+    from pathlib import Path
+    from fixgw.plugin import Poller
+    from fixgw.state import Keeper, path
+
+    class Plugin(Poller):
+        '''Writes a key and keeps its state, which nobody can.'''
+
+        poll_timeout = 0.02
+
+        def open(self):
+            self.keeper = Keeper(path("remembers"), self.log)
+
+        def poll(self, timeout):
+            self.stopping.wait(timeout)
+            self.count("polls")
+            self.keeper.keep(b"%d" % self.counts["polls"])
+            self.db.write("FTIME", 1.0, self.source, flags=0)
+            (Path(__file__).parent / "flows").write_text(str(self.counts["polls"]))
+
+        def close(self):
+            self.keeper.close()
+
+        def health(self):
+            return super().health() or self.keeper.trouble
+"""
+
+
+def test_full_disks_are_reported_and_stop_no_value(run: list[Process], tmp_path: Path, manager: Manager) -> None:
+    (tmp_path / "remembers.py").write_text(textwrap.dedent(REMEMBERS))
+    (tmp_path / "database.yaml").write_text(ITEM)
+    (tmp_path / "state").write_text("a file, where the directory should be")
+    process = start(run, tmp_path, manager, FULL_DISK, STATE_DIRECTORY=str(tmp_path / "state"), WATCHDOG_USEC="400000")
+    manager.until("READY=1")
+    manager.until("STATUS=1 of 2 connections well; a: state is not saved")
+
+    def polls() -> int:
+        return int((tmp_path / "flows").read_text() or 0)
+
+    before = polls()
+    assert pings(manager, 1.0) >= 1
+    deadline = time.monotonic() + 10.0
+    while polls() < before + 10:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    code, output = process.end()
+    assert code == EXIT_OK
+    assert output.count("cannot log") <= 3
