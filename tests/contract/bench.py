@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from fixgw import configuration, database, loader
 from fixgw.database import Reading, Value
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.faults import Fault
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.plugin import PluginBase
@@ -287,3 +288,90 @@ class SerialBench(Bench):
     def close(self) -> None:
         super().close()
         self.device.close()
+
+
+class CanBench(Bench):
+    """An instrument on a CAN bus, behind an slcan adapter; the subject's device is a `CanInstrument` class."""
+
+    # A bus has checksums of its own: a frame is whole and right, or does not come.
+    CAN = frozenset({"late", "vanish", "exchange", "flood", "silence"})
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.segment = Segment()
+        self.adapter = VirtualSlcan(self.segment)
+        self.port = self.adapter.port
+        self.device = subject.device(self.segment)
+        self._watch = self.segment.attach("watch", self._delivered)
+        self._stranger = self.segment.attach("stranger")
+        self._strange = False
+        self._seen = self._for_driver = self._base = 0
+
+    def _delivered(self, frame: SimFrame) -> None:
+        self._seen += 1
+        self._for_driver += self.adapter.opened
+
+    def options(self) -> dict[str, Any]:
+        return {"interface": "slcan", "channel": self.adapter.path, "bitrate": self.device.BITRATE}
+
+    def start(self) -> PluginBase:
+        plugin = super().start()
+        self._connected()
+        return plugin
+
+    def _connected(self) -> None:
+        if self.port.plugged:
+            until(lambda: self.plugin.connected and self.adapter.opened, "the driver does not open the adapter")
+            self._for_driver, self._base = 0, self._received()
+
+    def _received(self) -> int:
+        received: int = self.plugin.taps[0].bus.get_status()["received"]
+        return received
+
+    def act(self) -> None:
+        if self._strange:
+            self._stranger.send(SimFrame(0x123, b"not ours"))
+        else:
+            self.device.tick(self.aircraft, self.clock.now)
+
+    def taken(self) -> bool:
+        if self._seen < self.device.sent + self._stranger.sent:
+            return False
+        return self.plugin is None or self._received() - self._base >= self._for_driver - self.adapter.overruns
+
+    def unplug(self) -> None:
+        self.adapter.unplug()
+        if self.plugin is not None:
+            until(lambda: not self.plugin.connected, "the driver does not notice that the adapter is gone")
+        self._for_driver, self._base = 0, self._received() if self.plugin else 0
+
+    def plug(self) -> None:
+        self.adapter.plug()
+        self._connected()
+
+    def exchange(self) -> None:
+        self._strange = True
+
+    def spoil(self, fault: Fault) -> None:
+        self.device.begin(fault)
+
+    def heal(self, fault: Fault) -> None:
+        self.device.end(fault)
+
+    def silence(self) -> None:
+        self.device.power = False
+
+    def half_a_frame(self) -> None:
+        self.adapter.tell(b"t2018AABB")
+
+    def hurry(self) -> None:
+        """A bus without a bit rate carries everything."""
+
+    def hammer(self) -> None:
+        for frame in self.device.frames(self.aircraft, self.clock.now):
+            self._stranger.send(frame)
+
+    def close(self) -> None:
+        super().close()
+        self.adapter.close()
+        self.segment.close()

@@ -33,8 +33,8 @@ class CanInstrument:
     def __init__(self, segment: Segment) -> None:
         self.node = segment.attach(self.NAME, self.received, DEPTH)
         self.power = True
-        #: Rounds sent.
-        self.rounds = 0
+        #: Rounds, and frames that the bus has taken.
+        self.rounds = self.sent = 0
         self._wire = Wire()
         self._next: float | None = None
 
@@ -61,7 +61,7 @@ class CanInstrument:
                 frames = self.frames(aircraft, now)
                 self.rounds += 1
         for frame in self._wire.carry(frames, now):
-            self.node.send(frame)
+            self.sent += self.node.send(frame)
 
     def close(self) -> None:
         """Leave the bus."""
