@@ -23,6 +23,10 @@ class Line(Protocol):
 
     def write(self, data: bytes, /) -> object: ...
 
+    def plug(self) -> None: ...
+
+    def unplug(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -57,10 +61,20 @@ class SerialInstrument:
         raise NotImplementedError
 
     def begin(self, fault: Fault) -> None:
+        fault.begin(self)
         self._wire.begin(fault)
 
     def end(self, fault: Fault) -> None:
         self._wire.end(fault)
+        fault.end(self)
+
+    def unplug(self) -> None:
+        """Pull its plug; harmless when it is out."""
+        self.line.unplug()
+
+    def plug(self) -> None:
+        """Put it back; harmless when it is there."""
+        self.line.plug()
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
         """Send what is due at `now`, in monotonic seconds."""
