@@ -21,6 +21,7 @@ from fixgw.drivers.pins import Pins
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.hw_sim import gpio
 from fixgw.hw_sim.gpio import Bank
+from fixgw.plugin import Feeds
 
 from .conftest import Clock
 
@@ -246,8 +247,13 @@ def test_positions_of_keys_that_age_are_written_again(by_hand: Make, bank: Bank,
     panel = by_hand(
         buttons=[{"pin": 17, "key": "HELD"}], selectors=[{"pins": [20, 21], "key": "GEAR", "values": [1, 2], "none": 0}]
     )
-    writes = db.item("HELD").writes, db.item("GEAR").writes
-    until(lambda: panel.after(0.01) or (db.item("HELD").writes > writes[0] and db.item("GEAR").writes > writes[1]))
+    before = db.item("HELD").writes, db.item("GEAR").writes
+
+    def written() -> bool:
+        panel.after(0.01)
+        return db.item("HELD").writes > before[0] and db.item("GEAR").writes > before[1]
+
+    until(written)
 
 
 # -- knobs -------------------------------------------------------------------------------------------------------------
@@ -590,7 +596,7 @@ def test_a_chip_that_goes_fails_its_keys_and_comes_back(bank: Bank, db: Database
         bank.unplug()
         until(lambda: not plugin.connected)
         for key in ("BTN1", "TANK", "TACH1", "FUELF1", "FUELUSED"):
-            until(lambda key=key: db.read(key).fail, key)
+            until(lambda: db.read(key).fail, key)  # noqa: B023
         assert "does not answer" in db.read("BTN1").reason(FAIL)
         assert plugin.health()
         assert not db.read("ENC1").fail
@@ -642,6 +648,13 @@ def test_a_missing_library_is_a_sentence_that_says_what_to_install(db: Database)
     assert str(MissingLibrary("RPi.GPIO", "rpi")).endswith("pip install 'fixgw[rpi]'")
     (finding,) = pins.preflight("no_such.module")
     assert "no module no_such.module" in str(finding)
+    _, feeds = Plugin.preflight(plugin.options)
+    assert feeds == Feeds(("BTN1",))
+
+
+def test_keys_that_say_what_pins_are_like_now_are_expected_to_be_fed(db: Database) -> None:
+    (feeds,) = Plugin.preflight(Plugin("panel", {"library": VIRTUAL, **EVERYTHING}).options)
+    assert feeds == Feeds(("BTN1", "TANK", "TACH1", "FUELF1", "FUELUSED"))
 
 
 def test_importing_the_driver_imports_no_library() -> None:

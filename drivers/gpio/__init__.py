@@ -12,7 +12,7 @@ from fixgw.drivers import pins
 from fixgw.drivers.gpio import options as declared
 from fixgw.drivers.gpio.functions import Common, Function, all_functions
 from fixgw.errors import DeviceError
-from fixgw.plugin import Device, Finding, Poller
+from fixgw.plugin import Device, Feeds, Finding, Poller
 from fixgw.plugin import Options as PluginOptions
 
 
@@ -42,8 +42,9 @@ class Plugin(Poller):
         return declared.claims(options)
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Finding]:
-        return pins.preflight(options.library)
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        yield from pins.preflight(options.library)
+        yield Feeds(tuple(declared.fed(options)))
 
     def run(self) -> None:
         self._pins.require()

@@ -36,7 +36,8 @@ Active = Annotated[
     Literal["low", "high"], Meta(description="Level of the closed contact: low if it goes to ground, high if to 3.3 V")
 ]
 OwnPull = Annotated[
-    Pull | None, Meta(description="Internal resistor; default: the one opposite to `active`, so that nothing floats")
+    Literal["auto", "up", "down", "none"],
+    Meta(description="Internal resistor; `auto`: the one opposite to `active`, so that nothing floats"),
 ]
 Debounce = Annotated[float, Meta(ge=0.0, le=1.0, description="Seconds that a level must last to count")]
 
@@ -45,11 +46,13 @@ class Contact(PluginOptions, frozen=True, kw_only=True):
     """A contact, or several, to ground or to 3.3 V."""
 
     active: Active = "low"
-    pull: OwnPull = None
+    pull: OwnPull = "auto"
 
     @property
     def resistor(self) -> Pull:
-        return self.pull or ("up" if self.active == "low" else "down")
+        if self.pull == "auto":
+            return "up" if self.active == "low" else "down"
+        return self.pull
 
 
 class Button(Contact, frozen=True, kw_only=True):
@@ -184,6 +187,15 @@ def claims(options: Options) -> Iterator[tuple[str, str]]:
         yield from ((resource(pin), f"selectors.{n}.pins.{m}") for m, pin in enumerate(selector.pins))
     for name in ("outputs", "dimmers", "pulses"):
         yield from ((resource(entry.pin), f"{name}.{n}.pin") for n, entry in enumerate(getattr(options, name)))
+
+
+def fed(options: Options) -> Iterator[str]:
+    """Keys that say what pins are like now; those that knobs and toggles set change only when somebody does."""
+    for _, button in all_buttons(options):
+        yield from ([button.key] if button.mode == "momentary" else []) + ([button.long_key] if button.long_key else [])
+    yield from (selector.key for selector in options.selectors)
+    for pulses in options.pulses:
+        yield from (key for key in (pulses.key, pulses.total_key) if key)
 
 
 def problems(options: Options, db: Database) -> Iterator[tuple[str, str]]:
