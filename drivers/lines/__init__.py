@@ -1,0 +1,193 @@
+"""Sensors that send lines of text - an Arduino, a serial thermometer - described in the configuration, without code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fixgw.database import Database, TypeName
+from fixgw.drivers.curve import CurveSpec, Linear
+from fixgw.drivers.instrument import Instrument, Keys
+from fixgw.drivers.lines import pattern
+from fixgw.drivers.lines.protocol import Checksum, Decoder, Field, Format
+from fixgw.drivers.serial_link import SerialOptions
+from fixgw.errors import did_you_mean
+from fixgw.plugin import Feeds, Options
+
+#: What usual sensors and libraries say when they cannot tell.
+INVALID = ("", "-", "--", "---", "?", "nan", "inf", "-inf", "ovf", "none", "null", "n/a", "err", "error")
+
+
+class FieldOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    from_: Annotated[
+        Annotated[int, Meta(ge=1, le=100)] | str | None,
+        Meta(description="Its column, from 1; or the name of its pair or group, by default that of the key"),
+    ] = msgspec.field(name="from", default=None)
+    factor: Annotated[float, Meta(description="Units of the key per unit of the number in the line")] = 1.0
+    offset: Annotated[float, Meta(description="Added to it, after `factor`")] = 0.0
+    curve: Annotated[CurveSpec | None, Meta(description="What the number means, in place of `factor` and `offset`")] = (
+        None
+    )
+    full_scale: Annotated[
+        float, Meta(gt=0.0, description="The number that the supply of the curve's pull-up would give")
+    ] = 1023.0
+    min: Annotated[float | None, Meta(description="Less than this cannot be true, and fails the key")] = None
+    max: Annotated[float | None, Meta(description="More than this cannot be true, and fails the key")] = None
+    invalid: Annotated[
+        list[str], Meta(description="What the sensor says when it cannot tell; the key then fails. Case is the same")
+    ] = msgspec.field(default_factory=lambda: list(INVALID))
+
+    def made(self, key: str, kind: TypeName) -> Field:
+        return Field(
+            key=key,
+            place=key if self.from_ is None else self.from_,
+            type=kind,
+            curve=(self.curve or CurveSpec(linear=Linear(factor=self.factor, offset=self.offset))).curve(
+                self.full_scale
+            ),
+            low=float("-inf") if self.min is None else self.min,
+            high=float("inf") if self.max is None else self.max,
+            invalid=frozenset(text.lower() for text in self.invalid),
+        )
+
+
+class LineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    form: Annotated[
+        Literal["columns", "pairs", "pattern"],
+        Meta(description="Values in `columns`, in `pairs` such as `OAT=21.5` or `OAT: 21.5`, or found by a `pattern`"),
+    ] = "columns"
+    prefix: Annotated[
+        str, Meta(max_length=50, description="Only lines that begin so are meant; it is taken off first")
+    ] = ""
+    separator: Annotated[
+        str, Meta(max_length=10, description="What is between columns, or pairs; empty: any white space")
+    ] = ","
+    columns: Annotated[
+        Annotated[int, Meta(ge=1, le=100)] | None,
+        Meta(description="How many columns a whole line has: others are refused. Say it wherever there is no checksum"),
+    ] = None
+    pattern: Annotated[
+        str,
+        Meta(description="Regular expression for the whole line, after the prefix, with a named group for each key"),
+    ] = ""
+    fields: Annotated[dict[str, FieldOptions], Meta(min_length=1, description="What each key is made of")]
+
+    def made(self, db: Database) -> Format:
+        """Raises ValueError for a wrong pattern."""
+        kinds = {key: db.item(key).type for key in self.fields if key in db}
+        return Format(
+            fields=[field.made(key, kinds.get(key, "float")) for key, field in self.fields.items()],
+            prefix=self.prefix,
+            separator=self.separator,
+            pairs=self.form == "pairs",
+            pattern=pattern.compiled(self.pattern) if self.form == "pattern" else None,
+            columns=self.columns,
+        )
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    text: Annotated[
+        str,
+        Meta(
+            min_length=1, max_length=200, description='What to send, with its end of line: `"?\\r\\n"` in double quotes'
+        ),
+    ]
+    every: Annotated[float, Meta(ge=0.05, le=3600.0, description="Seconds from one to the next")] = 1.0
+
+
+class LinesOptions(SerialOptions, frozen=True, kw_only=True):
+    """Options of a sensor that sends lines."""
+
+    checksum: Annotated[
+        Checksum,
+        Meta(
+            description="At the end of every line, after a `*`, in hexadecimal digits: `nmea-xor` (exclusive or of "
+            "what is before the `*`, without a `$` at the beginning), `sum8` (sum modulo 256) or `crc16` (CCITT, "
+            "initial value FFFF), both of everything before the `*`"
+        ),
+    ] = "none"
+    lines: Annotated[
+        list[LineOptions], Meta(min_length=1, description="The kinds of lines; the first that fits a line reads it")
+    ]
+    ask: Annotated[Ask | None, Meta(description="For sensors that speak only when they are asked")] = None
+
+    @property
+    def keys(self) -> Keys:
+        """Keys are named where they are made."""
+        return {}
+
+
+class Plugin(Instrument):
+    """One sender of lines."""
+
+    Options: ClassVar[type[Options] | None] = LinesOptions
+    options: LinesOptions  # type: ignore[assignment]
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self._ask_at = float("-inf")
+
+    def protocol(self) -> Decoder:
+        return Decoder([line.made(self.db) for line in self.options.lines], self.options.checksum, self.counts)
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        yield from super().check(options, db)
+        for number, line in enumerate(options.lines):
+            yield from ((f"lines.{number}.{place}", message) for place, message in _check_line(line, db))
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Any]:
+        yield from super().preflight(options)
+        yield Feeds(tuple(dict.fromkeys(key for line in options.lines for key in line.fields)))
+
+    def open(self) -> None:
+        super().open()
+        self._ask_at = float("-inf")
+
+    def poll(self, timeout: float) -> None:
+        ask = self.options.ask
+        if ask is not None:
+            now = self.clock()
+            if now >= self._ask_at:
+                self._ask_at = now + ask.every
+                question = ask.text.encode()
+                self.count("asked" if self.send(question) == len(question) else "not asked")
+            timeout = min(timeout, max(self._ask_at - now, 0.0))
+        super().poll(timeout)
+
+
+def _check_line(line: LineOptions, db: Database) -> Iterable[tuple[str, str]]:
+    groups: Iterable[str] = ()
+    if (line.form == "pattern") != bool(line.pattern):
+        yield "pattern", "belongs to `form: pattern`, which needs one"
+    elif line.pattern:
+        try:
+            groups = pattern.compiled(line.pattern).groupindex
+        except ValueError as error:
+            yield "pattern", str(error)
+            return
+    if line.columns is not None and line.form != "columns":
+        yield "columns", "belongs to `form: columns`"
+    for key, field in line.fields.items():
+        at = f"fields.{key}"
+        place = key if field.from_ is None else field.from_
+        if key not in db:
+            yield at, f"the database has no item {key!r}{did_you_mean(key, db)}"
+        elif field.curve is not None:
+            for problem in field.curve.problems(db.item(key).definition.units):
+                yield f"{at}.curve", problem
+        if field.curve is not None and (field.factor, field.offset) != (1.0, 0.0):
+            yield f"{at}.curve", "takes the place of factor and offset: say one or the other"
+        if line.form == "columns":
+            if not isinstance(place, int):
+                yield at if field.from_ is None else f"{at}.from", "the number of the column, from 1"
+            elif line.columns is not None and place > line.columns:
+                yield f"{at}.from", f"there are {line.columns} columns"
+        elif not isinstance(place, str):
+            yield f"{at}.from", "the name of the pair" if line.form == "pairs" else "the name of the group"
+        elif line.form == "pattern" and place not in groups and line.pattern:
+            yield f"{at}.from" if field.from_ else at, f"the pattern has no group (?P<{place}>...)"
