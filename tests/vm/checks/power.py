@@ -1,0 +1,133 @@
+"""Power: a full disk, the plug pulled in mid-flight, and the times from power-on. Last of all, the removal."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from ..bench import Bench, check, number
+from ..machine import Failed
+
+#: Saves a number again and again the way drivers do, and tells the host which ones have reached the disk.
+SAVES = """
+import itertools
+from pathlib import Path
+from fixgw import state
+with open("/dev/ttyS2", "w") as port:
+    for number in itertools.count(1):
+        state.save(Path("/var/lib/fixgw/vm.json"), b"%d" % number * 200)
+        print(number, file=port, flush=True)
+"""
+
+LOADS = """
+from pathlib import Path
+from fixgw import state
+data = state.load(Path("/var/lib/fixgw/vm.json"))
+number = data[: len(data) // 200]
+assert data == number * 200, data
+print(int(number))
+"""
+
+#: The recorded instruments, which like real ones are on when the computer is: no part of its start.
+PLAYER = """
+[Unit]
+After=sys-subsystem-net-devices-can1.device
+StartLimitIntervalSec=0
+[Service]
+ExecStart=/usr/bin/canplayer -I /var/lib/fixgw-vm/bus.log -l i can1=can0
+Restart=always
+RestartSec=0.2
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+@check("a full disk: values flow on, and NetFIX serves")
+def full_disk(bench: Bench) -> None:
+    m = bench.machine
+    with bench.nodes("vcan0"):
+        bench.good("PITCH", 90.0)
+        m.run("fallocate -l $(($(df --output=avail -B1 / | tail -1) - 4096)) /full; dd if=/dev/zero of=/full2; true")
+        try:
+            assert int(m.run("df --output=avail -B1 / | tail -1")) < 65536
+            before = bench.connection("canfix")["status"]["received"]
+            time.sleep(3.0)
+            bench.good("PITCH")
+            assert bench.connection("canfix")["status"]["received"] > before
+        finally:
+            m.run("rm -f /full /full2")
+
+
+@check("the plug is pulled in mid-flight: the configuration and the state are whole, and it flies again")
+def power_loss(bench: Bench) -> str:
+    m = bench.machine
+    m.write("/etc/systemd/system/fixgw-vm-player.service", PLAYER)
+    m.run("systemctl daemon-reload; systemctl enable --now fixgw-vm-player.service")
+    configuration = m.run("sha256sum /etc/fixgw/*.yaml /etc/fixgw/*.ini")
+    m.write("/run/fixgw-vm/saves.py", SAVES)
+    m.run("sync; stty -F /dev/ttyS2 raw -echo")
+    m.run("systemd-run --quiet --unit=saves /opt/fixgw/bin/python /run/fixgw-vm/saves.py")
+    bench.good("PITCH", 60.0)
+    port = m.serial[1]
+    saved = last_number(port, 20, 60.0)
+    time.sleep(1.37)
+    m.power_off()  # whatever it was doing
+    bench.measured["cold start"] = cold_start(bench)
+    assert m.run("sha256sum /etc/fixgw/*.yaml /etc/fixgw/*.ini") == configuration
+    m.write("/run/fixgw-vm/loads.py", LOADS)
+    found = int(m.run("/opt/fixgw/bin/python /run/fixgw-vm/loads.py"))
+    assert found >= saved, f"the host was told that {saved} had been saved, and {found} is there"
+    m.run("fixgw check /etc/fixgw/default.yaml")
+    assert "Traceback" not in bench.journal("-b")
+    assert bench.show("NRestarts") == {"NRestarts": "0"}
+    return f"{saved} saves were told, {found} found; {m.run('dmesg | grep -m1 -i recovery')}"
+
+
+@check("the plug is pulled, and pulled again while the machine starts")
+def power_loss_at_start(bench: Bench) -> str:
+    bench.machine.power_off()
+    bench.machine.boot()
+    bench.machine.until("systemctl is-active fixgw.service", "activating|active", 90.0)
+    bench.machine.power_off()
+    return cold_start(bench)
+
+
+@check("it is removed, and the configuration is kept")
+def removal(bench: Bench) -> None:
+    m = bench.machine
+    m.run("fixgw-install remove", 120.0)
+    m.run("test -e /etc/fixgw/default.yaml; test ! -e /opt/fixgw; test ! -e /usr/local/bin/fixgw")
+    assert bench.show("LoadState", "ActiveState") == {"LoadState": "not-found", "ActiveState": "inactive"}
+
+
+def cold_start(bench: Bench) -> str:
+    """Power on; the times until the service is active and until the attitude is good, by the host's clock."""
+    m = bench.machine
+    m.boot()
+    bench.good("PITCH", 180.0)
+    attitude = m.uptime
+    m.until("systemctl is-active fixgw.service", "^active$")
+    # The kernel's clock begins later than the machine: the firmware and the kernel's own unpacking come before.
+    before_kernel = m.uptime - float(m.run("cut -d' ' -f1 /proc/uptime"))
+    active = number(r"=(\d+)", m.run("systemctl show fixgw.service -p ActiveEnterTimestampMonotonic")) / 1e6
+    exec_start = number(r"=(\d+)", m.run("systemctl show fixgw.service -p ExecMainStartTimestampMonotonic")) / 1e6
+    return (
+        f"service started {before_kernel + exec_start:.1f} s, active {before_kernel + active:.1f} s, "
+        f"attitude good {attitude:.1f} s after power-on"
+    )
+
+
+def last_number(port: socket.socket, at_least: int, timeout: float) -> int:
+    """Read the numbers that come, until one is high enough."""
+    deadline = time.monotonic() + timeout
+    port.settimeout(1.0)
+    data = b""
+    while time.monotonic() < deadline:
+        try:
+            data += port.recv(65536)
+        except TimeoutError:
+            continue
+        lines = data.split(b"\n")[:-1]
+        if lines and int(lines[-1]) >= at_least:
+            return int(lines[-1])
+    raise Failed(f"no {at_least} saves within {timeout:g} s; at last {data[-200:]!r}")
