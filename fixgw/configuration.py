@@ -538,6 +538,8 @@ def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
     """
     import hashlib
 
+    from fixgw import state  # here only
+
     source, target = packaged(), Path(directory).expanduser()
     copied = _manifest(target / MANIFEST)
     report: list[tuple[Path, str]] = []
@@ -547,8 +549,7 @@ def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
         data, destination = path.read_bytes(), target / name
         digest = hashlib.sha256(data).hexdigest()
         if not os.path.lexists(destination):
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            _write(destination, data)
+            state.replace(destination, data)
             digests[name] = digest
             action = "written"
         elif destination.is_file() and destination.read_bytes() == data:
@@ -560,7 +561,7 @@ def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
             if copied.get(name, digest) != digest:
                 action += "; the packaged one has changed since it was copied"
         report.append((destination, action))
-    _write(target / MANIFEST, "".join(f"{d}  {n}\n" for n, d in sorted(digests.items()) if d).encode())
+    state.replace(target / MANIFEST, "".join(f"{d}  {n}\n" for n, d in sorted(digests.items()) if d).encode())
     return report
 
 
@@ -577,16 +578,3 @@ def _manifest(path: Path) -> dict[str, str]:
     except OSError:
         return {}
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of it, or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

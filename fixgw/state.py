@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["LONGEST", "Keeper", "load", "path", "save"]
+__all__ = ["LONGEST", "Keeper", "load", "path", "replace", "save"]
 
 LONGEST = 65536  # bytes that a file may hold
 RETRY = 30.0  # seconds until what could not be written is tried again
@@ -63,20 +63,32 @@ def save(path: Path, data: bytes) -> None:
     """
     if len(data) > LONGEST:
         raise ValueError(f"{len(data)} bytes are too much for {path}")
+    replace(path, data + _SEAL % zlib.crc32(data), keep=True)
+
+
+def replace(path: Path, content: bytes, mode: int | None = None, keep: bool = False) -> None:
+    """Write the whole file or nothing of it, whenever the power goes; its directory is made if need be.
+
+    Without a `mode` it has that of any new file. With `keep`, the file of `save` that was there before becomes the one
+    to fall back on. Raises OSError.
+    """
     os.makedirs(path.parent, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     try:
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
-            rest = data + _SEAL % zlib.crc32(data)
+            if mode is not None:
+                os.fchmod(file, mode)
+            rest = content
             while rest:
                 rest = rest[os.write(file, rest) :]
             os.fsync(file)
         finally:
             os.close(file)
-        with suppress(ValueError, FileNotFoundError):  # what is damaged must not take the place of what is not
-            _read(path)
-            os.replace(path, _backup(path))
+        if keep:
+            with suppress(ValueError, FileNotFoundError):  # what is damaged must not take the place of what is not
+                _read(path)
+                os.replace(path, _backup(path))
         os.replace(new, path)
     except OSError:
         with suppress(OSError):
