@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from fixgw.database import FAIL, Value
+from fixgw.drivers.atmosphere import indicated_altitude
 from fixgw.drivers.instrument import begin_counting
 from fixgw.drivers.publish import Update
 
@@ -116,7 +117,7 @@ KEYS = frozenset(
     (
         *(f.key for _, fields in MESSAGES.values() for f in fields),
         *(*POSITION, *MOTION, *TIME, *GUIDANCE),
-        *("TALT", "TRACKM", "GPS_FIX_TYPE", "GPS_ACCURACY_HORIZ"),
+        *("ALT", "TALT", "TRACKM", "GPS_FIX_TYPE", "GPS_ACCURACY_HORIZ"),
     )
 )
 
@@ -160,7 +161,7 @@ class Decoder:
             if end is None and len(buffer) <= LONGEST:
                 break
             self.counts["received"] += 1
-            if end is None:
+            if end is None or end.start() > LONGEST:
                 self._refuse("wrong length", buffer[:LONGEST])
                 buffer = buffer[1:]
             elif aviation and len(end[0]) > 1:
@@ -193,7 +194,16 @@ class Decoder:
             return []
         self.counts["used" if fields else "ignored"] += 1
         text = raw.decode("latin-1")
-        return [self._number(f.key, text[f.at : f.at + f.width], f) for f in fields]
+        updates = [self._number(f.key, text[f.at : f.at + f.width], f) for f in fields]
+        return updates + self._altitude(updates) if fields is ATTITUDE else updates
+
+    def _altitude(self, updates: Sequence[Update]) -> list[Update]:
+        """What its altimeter shows, which it does not send: from the pressure altitude and the setting."""
+        known = {u.key: u.value for u in updates}
+        height, setting = known["PALT"], known["BARO"]
+        if isinstance(height, float) and isinstance(setting, float):
+            return [Update("ALT", round(indicated_altitude(height, setting), 1))]
+        return [Update("ALT", None, FAIL, UNKNOWN)]
 
     def _number(self, key: str, text: str, field: Field) -> Update:
         if _NUMBER.fullmatch(text):

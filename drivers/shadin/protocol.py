@@ -80,9 +80,9 @@ class Decoder:
             if end is None and len(buffer) <= LONGEST:
                 break
             self.counts["received"] += 1
-            if end is None:
+            if end is None or end.start() > LONGEST:
                 self._refuse("too long", buffer)
-                buffer = b""
+                buffer = buffer[1:]
             elif end[0] == b"\x03":
                 updates += self._frame(buffer[: end.start()])
                 buffer = buffer[end.end() :]
