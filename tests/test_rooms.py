@@ -165,7 +165,8 @@ def public(module: str) -> set[str]:
             "read write listkeys get_raw_item callback_add callback_del bind current Database Item Reading Definition "
             "Mailbox Subscription ANNUNCIATE OLD BAD FAIL SECFAIL",
         ),
-        ("fixgw.plugin", "PluginBase PluginFail Poller Options"),
+        ("fixgw.plugin", "PluginBase PluginFail Poller Options Device Feeds Finding"),
+        ("fixgw.state", "Keeper load path replace save"),
         ("fixgw.status", "get_dict get_string"),
         ("fixgw.quorum", "leader enabled nodeid total_nodes vote_key"),
         ("fixgw.cfg", "from_yaml message"),
