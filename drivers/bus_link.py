@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOG_INTERVAL = 10.0  # seconds between complaints about the same device
 RETRY = 0.02  # seconds after a failed read
+NONSENSE_LIMIT = 1.0  # seconds of readings that are all refused
 
 #: The option of drivers that write keys of their own choice.
 KeysOption = Annotated[Keys, KEYS_OPTION]
@@ -62,7 +63,8 @@ class BusPoller(Poller):
         self._failures = 0
         self._due = 0.0
         self._complained = float("-inf")
-        self._refused = ""
+        self._nonsense = ""
+        self._sound = 0.0
         self._last_raw = b""
         self._last_change = 0.0
 
@@ -115,7 +117,7 @@ class BusPoller(Poller):
         self.publisher.fail(reason)
 
     def health(self) -> str:
-        return super().health() or self._refused
+        return super().health() or self._nonsense
 
     def get_status(self) -> Mapping[str, Any]:
         return {"device": self.place, **super().get_status()}
@@ -129,7 +131,7 @@ class BusPoller(Poller):
         except OSError as error:
             raise DeviceError(f"{self.place}: {self._in_words(error)}") from error
         self._failures = 0
-        self._due = self.clock()
+        self._due = self._sound = self.clock()
 
     def poll(self, timeout: float) -> None:
         wait = self._due - self.clock()
@@ -152,8 +154,16 @@ class BusPoller(Poller):
             self._due = min(self._due, now + RETRY)
             return
         self._failures = 0
-        self._refused = outcome
+        self._judge(outcome, now)
         self.count(outcome or "used")
+
+    def _judge(self, outcome: str, now: float) -> None:
+        """What has long been nonsense fails its keys, for not all of them age."""
+        if not outcome:
+            self._sound, self._nonsense = now, ""
+        elif not self._nonsense and now - self._sound > NONSENSE_LIMIT:
+            self._nonsense = outcome
+            self.publisher.fail(outcome)
 
     def close(self) -> None:
         bus, self.bus = self.bus, None

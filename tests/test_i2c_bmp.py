@@ -237,7 +237,7 @@ def test_a_stuck_sensor_fails(bus: i2c.VirtualBus, db: Database) -> None:
         plugin.shutdown()
 
 
-def test_pressure_out_of_the_world_is_counted_and_the_keys_age(bus: i2c.VirtualBus, db: Database) -> None:
+def test_pressure_out_of_the_world_is_counted_and_fails_before_long(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x77, i2c.Bmp280())
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: db.read("PALT").good)
@@ -245,7 +245,8 @@ def test_pressure_out_of_the_world_is_counted_and_the_keys_age(bus: i2c.VirtualB
         chip.pressure = 10_000.0
         until(lambda: plugin.counts["absurd values"] > 3)
         until(lambda: plugin.health() == "absurd values")
-        until(lambda: db.read("PALT").old)
+        until(lambda: db.read("PALT").fail)
+        assert db.read("PALT").reason(FAIL) == "absurd values"
         assert db.read("PALT").value == pytest.approx(last, abs=20.0)
         chip.pressure = 101_325.0
         until(lambda: db.read("PALT").good and not plugin.health())

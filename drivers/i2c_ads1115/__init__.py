@@ -80,19 +80,18 @@ class Plugin(I2cPoller):
         self._convert(self.options.channels[0])
 
     def sample(self) -> str:
-        outcome = ""
         for channel, each in self._inputs:
             volts = protocol.volts(self._convert(channel), channel.range)
             if self.stopping.is_set():
                 break
             if volts is None:
                 each.begin()
-                outcome = "out of range"
+                self.count("out of range")
                 reason = f"past the range of {channel.range} V"
                 self.publisher.publish([Update(channel.key, None, FAIL, reason)])
             else:
                 self.publisher.publish([each.update(volts, self.clock())])
-        return outcome
+        return ""
 
     def _convert(self, channel: Any) -> bytes:
         """One conversion. Raises OSError, also when the chip does not do what it was told to."""

@@ -1,0 +1,91 @@
+"""Joy-IT StromPi 3 uninterruptible supply, by its serial port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta, field
+
+from fixgw.drivers import ups
+from fixgw.drivers.instrument import KEYS_OPTION, Instrument, Keys
+from fixgw.drivers.serial_link import SerialOptions
+from fixgw.drivers.strompi.protocol import REQUEST, Decoder
+from fixgw.plugin import Device, Feeds, Finding
+from fixgw.plugin import Options as PluginOptions
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
+
+PATIENCE = 4  # requests without an answer
+
+
+class Options(SerialOptions, frozen=True, kw_only=True):
+    """Options of a StromPi 3."""
+
+    baud: Annotated[Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"], Meta(description="Bits per second")] = (
+        38400
+    )
+    keys: Annotated[Keys, KEYS_OPTION] = field(default_factory=dict)
+    every: Annotated[float, Meta(ge=1.0, le=60.0, description="Seconds from one request to the next")] = 2.0
+    shutdown: ups.ShutdownOption = None
+
+
+class Plugin(Instrument):
+    """One board, asked for its status again and again."""
+
+    Options: ClassVar[type[PluginOptions] | None] = Options
+    options: Any
+    KEYS: ClassVar[frozenset[str]] = ups.KEYS
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self._due = 0.0
+        self._asked = self._used_before = 0
+        self.patience = PATIENCE * self.options.every  # type: ignore[misc]
+        self._shutdown = None
+        if self.options.shutdown is not None:
+            self._shutdown = ups.Shutdown(self.options.shutdown, lambda: self.db, self.log)
+
+    def protocol(self) -> Decoder:
+        self.decoder = Decoder(self.counts)
+        return self.decoder
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        yield from super().check(options, db)
+        yield from ups.problems(options.shutdown, db)
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        yield from super().preflight(options)
+        yield Feeds(tuple(name for key in sorted(ups.KEYS) if (name := options.keys.get(key, key))))
+
+    def health(self) -> str:
+        return super().health() or (self._shutdown.trouble if self._shutdown else "")
+
+    def get_status(self) -> Mapping[str, Any]:
+        return {**super().get_status(), "firmware": self.decoder.firmware or "not known yet"}
+
+    def open(self) -> None:
+        super().open()
+        self._due = self.clock()
+        self._asked = 0
+
+    def poll(self, timeout: float) -> None:
+        now = self.clock()
+        if now >= self._due:
+            self._due = now + self.options.every
+            self._ask()
+        super().poll(timeout)
+        if self._shutdown is not None and self.decoder.lost is not None:
+            self._shutdown.update(self.decoder.lost, self.decoder.remaining, self.clock())
+
+    def _ask(self) -> None:
+        used = self.counts["used"]
+        self._asked = 0 if used != self._used_before else self._asked + 1
+        self._used_before = used
+        if self._asked == PATIENCE:  # a port that is there, and a board that is not, or hangs
+            self.publisher.fail("the board does not answer")
+        self.decoder.asked()
+        self.send(REQUEST)

@@ -1,0 +1,107 @@
+"""Joy-IT StromPi 3: its status report, 38 numbers a line each, and what it says unasked. No I/O.
+
+As read in the vendor's status script for firmware 1.73 (github.com/joy-it/strompi3, MIT): the report's lines, voltages
+in millivolts, and the words of the warnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from fixgw.database import FAIL
+from fixgw.drivers.instrument import begin_counting
+from fixgw.drivers.publish import Update
+
+REQUEST = b"\rstatus-rpi\r"
+LINES = 38
+# Lines of the report, counted from 0.
+WEEKDAY, MODE, LEVEL, CHARGING, WIDE, BATTERY, USB, OUTPUT, STATUS, FIRMWARE = 2, 3, 22, 23, 31, 32, 33, 34, 35, 37
+LEVELS = {1: 10, 2: 25, 3: 50, 4: 100}  # %
+ON_BATTERY = 3
+NO_BATTERY = 500  # mV
+MOST = 70_000  # mV
+LONGEST = 200  # characters of a line
+OF_BATTERY = ("BAT_VOLTAGE", "BAT_REMAINING", "BAT_CHARGING")
+
+
+class Decoder:
+    """Reports and warnings. Counts reports ``received``, which are ``used``, or refused: ``incomplete`` or ``absurd``;
+    and lines that are none: ``warnings`` and ``other lines``."""
+
+    REFUSALS: ClassVar[Sequence[str]] = ("incomplete", "absurd")
+
+    def __init__(self, counts: dict[str, int] | None = None) -> None:
+        self.counts = begin_counting(counts, "received", "used", *self.REFUSALS, "warnings", "other lines")
+        self.refused = ""
+        #: The last report: whether the battery feeds the computer, its charge in % (0: not known), the firmware.
+        self.lost: bool | None = None
+        self.remaining = 0
+        self.firmware = ""
+        self.trouble = ""
+        self._rest = b""
+        self._numbers: list[int] = []
+
+    def asked(self) -> None:
+        """A report has been asked for: what came before is none of it."""
+        if self._numbers:
+            self._refuse("incomplete", self._numbers)
+        self._numbers = []
+
+    def feed(self, data: bytes) -> list[Update]:
+        """What complete lines say; `data` may be cut anywhere. Never raises."""
+        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        if len(self._rest) > LONGEST:
+            self._rest = b""
+            self.counts["other lines"] += 1
+        updates: list[Update] = []
+        for line in lines:
+            text = line.strip(b" \0\t")
+            if not text:
+                continue
+            if text.isdigit() and len(text) < 10:
+                self._numbers.append(int(text))
+                if len(self._numbers) == LINES:
+                    updates += self._report(self._numbers)
+                    self._numbers = []
+            elif b"PowerBack" in text or b"Powerfail" in text or b"ShutdownRaspberryPi" in text:
+                self.counts["warnings"] += 1
+                self.lost = b"PowerBack" not in text
+                updates.append(Update("POWER_FAIL", self.lost))
+            else:
+                self.counts["other lines"] += 1
+        return updates
+
+    def _refuse(self, why: str, numbers: list[int]) -> None:
+        self.counts["received"] += 1
+        self.counts[why] += 1
+        self.refused = f"{why}: {' '.join(map(str, numbers))}"
+
+    def _report(self, numbers: list[int]) -> list[Update]:
+        level, charging, status, battery = (numbers[i] for i in (LEVEL, CHARGING, STATUS, BATTERY))
+        voltages = [numbers[i] for i in (WIDE, BATTERY, USB, OUTPUT)]
+        sound = (
+            1 <= numbers[WEEKDAY] <= 7
+            and 1 <= numbers[MODE] <= 6
+            and level <= 4
+            and charging <= 1
+            and 1 <= status <= ON_BATTERY
+            and max(voltages) <= MOST
+        )
+        if not sound:
+            self._refuse("absurd", numbers)
+            return []
+        self.counts["received"] += 1
+        self.counts["used"] += 1
+        self.lost = status == ON_BATTERY
+        self.firmware = str(numbers[FIRMWARE])
+        self.remaining = LEVELS.get(level, 0)
+        updates = [Update("POWER_FAIL", self.lost)]
+        if battery < NO_BATTERY:
+            self.trouble = "no battery"
+            return updates + [Update(key, None, FAIL, "no battery") for key in OF_BATTERY]
+        self.trouble = ""
+        updates += [Update("BAT_VOLTAGE", battery / 1000.0), Update("BAT_CHARGING", bool(charging))]
+        if level in LEVELS:
+            return [*updates, Update("BAT_REMAINING", LEVELS[level])]
+        return [*updates, Update("BAT_REMAINING", None, FAIL, "the board does not know it")]

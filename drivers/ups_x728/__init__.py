@@ -1,0 +1,154 @@
+"""Geekworm X728 uninterruptible supply: battery, loss of supply, and an orderly shutdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from msgspec import Meta, field
+
+from fixgw.drivers import ups
+from fixgw.drivers.bus_link import Address, I2cOptions, I2cPoller, KeysOption, Rate
+from fixgw.drivers.pins import REAL, Pin, Pins, resource
+from fixgw.drivers.pins import preflight as pins_preflight
+from fixgw.drivers.ups_x728 import protocol
+from fixgw.errors import DeviceError
+from fixgw.plugin import Device, Feeds, Finding
+from fixgw.plugin import Options as PluginOptions
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
+
+PULSE = 3.0  # s
+
+
+class Options(I2cOptions, frozen=True, kw_only=True):
+    """Options of an X728."""
+
+    address: Address = 0x36
+    rate: Rate = 2.0
+    keys: KeysOption = field(default_factory=dict)
+    lost_pin: Annotated[
+        Pin | None, Meta(description="Pin (BCM number) that is high without supply; none: not watched")
+    ] = 6
+    off_pin: Annotated[
+        Pin | None,
+        Meta(
+            description="Pin that tells the board, by a pulse of 3 s before the shutdown, to cut the power when the "
+            "computer is down; 26, or 13 on boards of version 1; none: it is left on",
+        ),
+    ] = None
+    pins: Annotated[
+        str, Meta(description="Module with the RPi.GPIO interface; `fixgw.hw_sim.gpio` is a virtual bank of pins")
+    ] = REAL
+    shutdown: ups.ShutdownOption = None
+
+
+class Plugin(I2cPoller):
+    """One board: its fuel gauge on I2C, its signals on pins."""
+
+    Options: ClassVar[type[PluginOptions] | None] = Options
+    KEYS: ClassVar[frozenset[str]] = ups.KEYS
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        options = self.options
+        self.counts["absurd values"] = 0
+        self._pins = Pins(options.pins)
+        self._pulse_ends: float | None = None
+        self._shutdown = None
+        if options.shutdown is not None:
+            self._shutdown = ups.Shutdown(options.shutdown, lambda: self.db, self.log, self._pulse)
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        yield from super().check(options, db)
+        yield from ups.problems(options.shutdown, db)
+        if options.shutdown is not None and options.lost_pin is None:
+            yield "shutdown", "without `lost_pin`, nothing tells that the supply is lost"
+
+    @classmethod
+    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+        yield from super().claims(options)
+        for option in ("lost_pin", "off_pin"):
+            if (pin := getattr(options, option)) is not None:
+                yield resource(pin), option
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        yield from super().preflight(options)
+        if options.lost_pin is not None or options.off_pin is not None:
+            yield from pins_preflight(options.pins)
+        unknown = {"POWER_FAIL", "BAT_CHARGING"} if options.lost_pin is None else set()
+        yield Feeds(tuple(n for key in sorted(ups.KEYS - unknown) if (n := options.keys.get(key, key))))
+
+    def health(self) -> str:
+        return super().health() or (self._shutdown.trouble if self._shutdown else "")
+
+    def run(self) -> None:
+        if self.options.lost_pin is not None or self.options.off_pin is not None:
+            self._pins.require()
+        super().run()
+
+    def begin(self) -> None:
+        options = self.options
+        if options.lost_pin is not None or options.off_pin is not None:
+            self._pins.open()
+        if options.lost_pin is not None:
+            self._pins.input(options.lost_pin, "down")  # a pin that nobody drives tells of no loss
+        if options.off_pin is not None:
+            self._pins.output(options.off_pin, False)
+        self._read()
+
+    def close(self) -> None:
+        with suppress(DeviceError):
+            if self._pulse_ends is not None:
+                self._end_pulse()
+        self._pins.close()
+        super().close()
+
+    def sample(self) -> str:
+        lost = self._supply_lost()
+        battery = self._read()
+        if battery is None:
+            return "absurd values"
+        volts, percent = battery
+        found = protocol.updates(volts, percent, lost)
+        if self.options.lost_pin is None:
+            found = [u for u in found if u.key not in ("POWER_FAIL", "BAT_CHARGING")]
+        self.publisher.publish(found)
+        if self._shutdown is not None:
+            self._shutdown.update(lost, percent, self.clock())
+        return ""
+
+    def _supply_lost(self) -> bool:
+        if self.options.lost_pin is None:
+            return False
+        try:
+            return self._pins.read(self.options.lost_pin)
+        except DeviceError:
+            self._pins.close(lost=True)
+            raise
+
+    def _read(self) -> tuple[float, float] | None:
+        return protocol.battery(self.read(protocol.VOLTAGE, 2), self.read(protocol.CHARGE, 2))
+
+    def _pulse(self, now: float) -> bool:
+        """Whether the board has been told, or cannot be; begins, goes on with, or ends the pulse."""
+        if self.options.off_pin is None:
+            return True
+        try:
+            if self._pulse_ends is None:
+                self._pins.write(self.options.off_pin, True)
+                self._pulse_ends = now + PULSE
+            if now < self._pulse_ends:
+                return False
+            self._end_pulse()
+        except DeviceError as error:
+            self.log.error("the board could not be told: %s", error)
+        return True
+
+    def _end_pulse(self) -> None:
+        self._pulse_ends = None
+        self._pins.write(self.options.off_pin, False)
