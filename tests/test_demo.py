@@ -28,6 +28,7 @@ from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix.table import load
 from fixgw.errors import ConfigurationError
 from fixgw.gateway import Gateway
+from fixgw.hw_sim import scenario as scenarios
 from fixgw.hw_sim import world
 from fixgw.hw_sim.aircraft import indicated_altitude
 from fixgw.hw_sim.can.devices import DEVICES
@@ -38,12 +39,16 @@ CAPTURE = Path(__file__).parent / "captures" / "nmea0183" / "neo-m8n.log"
 FROM_THE_GPS = ("LAT", "LONG", "GS", "TRACK", "TRACKM", "TALT", "TIMEZ", "GPS_FIX_TYPE", "GPS_SATS_TRACKED")
 FROM_THE_BUS = (
     *("IAS", "TAS", "ALT", "VS", "HEAD", "PITCH", "ROLL", "ROT", "ALAT", "AOA", "COURSE", "CDI", "GSI"),
-    *("TACH1", "MAP1", "THR1", "OILP1", "OILT1", "H2OT1", "FUELF1", "FUELP1", "FUELQ1", "FUELQ2", "FUELQ3"),
-    *("CHT11", "CHT12", "CHT13", "CHT14", "EGT11", "EGT12", "EGT13", "EGT14", "VOLT", "CURRNT", "OAT", "CAT"),
+    *("PROP1", "THR1", "FUELQ1", "FUELQ2", "FUELQ3", "OAT", "CAT"),
 )
+FROM_THE_ENGINE_MONITOR = (
+    *("TACH1", "MAP1", "OILP1", "OILT1", "H2OT1", "FUELP1", "FUELQT", "VOLT", "CURRNT", "HOBBS1"),
+    *("CHT11", "CHT12", "CHT13", "CHT14", "EGT11", "EGT12", "EGT13", "EGT14"),
+)
+FROM_THE_PANEL = ("FUELF1", "ENC3", "ENC4", *(f"BTN{n}" for n in range(33, 41)))
 FROM_THE_AIRCRAFT = (
     *("COMACTFREQ1", "COMSTDFREQ1", "COMACTRX1", "COMSQUELCH1", "COMVSWR1", "COMTXPWR1", "COMAUDVOL1", "TIMEL"),
-    *("FUELQT", "DIFFAIRPRESS"),
+    "DIFFAIRPRESS",
 )
 SETTINGS = ("BARO", "BTN3", "ENC3", "TSBTN112", "EGTBTN1", "HIDEBUTTON", "ACID", "PYEFIS_VERSION", "COMACTNAME1")
 
@@ -90,7 +95,7 @@ def demo(db: Database) -> Iterator[Callable[..., Plugin]]:
 
 def test_everything_is_good_before_run_returns(db: Database, demo: Callable[..., Plugin]) -> None:
     demo()
-    for key in (*FROM_THE_AIRCRAFT, *FROM_THE_BUS, *FROM_THE_GPS, *SETTINGS):
+    for key in (*FROM_THE_AIRCRAFT, *FROM_THE_BUS, *FROM_THE_ENGINE_MONITOR, *FROM_THE_GPS, *SETTINGS):
         assert db.read(key).good, (key, db.read(key))
 
 
@@ -192,7 +197,7 @@ def mapped(flown: Configuration) -> mapping.Map:
     return found
 
 
-def test_everything_that_the_nodes_send_is_taken_from_the_bus_but_for_what_the_gps_brings(
+def test_everything_that_the_nodes_send_is_taken_from_the_bus_but_for_what_another_instrument_brings(
     flown: Configuration, mapped: mapping.Map, left_to_others: set[str]
 ) -> None:
     sent = {(output.id, output.index) for device in DEVICES.values() for output in device().outputs}
@@ -200,19 +205,21 @@ def test_everything_that_the_nodes_send_is_taken_from_the_bus_but_for_what_the_g
     possible = {
         where: keys
         for where, keys in routes([*known.inputs, *known.encoders, *known.switches]).items()
-        if where in sent and not keys <= {*FROM_THE_GPS, "TIMEZH", "TIMEZM", "TIMEZS"}
+        if where in sent
+        and not keys <= {*FROM_THE_GPS, "TIMEZH", "TIMEZM", "TIMEZS", *FROM_THE_ENGINE_MONITOR, *FROM_THE_PANEL}
     }
+    possible = {where: keys - set(FROM_THE_PANEL) for where, keys in possible.items()}
     taken = routes([*mapped.inputs, *mapped.encoders, *mapped.switches])
     assert taken == possible
     assert set(FROM_THE_BUS) <= set().union(*taken.values()) <= left_to_others
 
 
-def test_what_the_demo_plugin_leaves_out_comes_from_the_bus_or_the_gps(
+def test_what_the_demo_plugin_leaves_out_comes_from_an_instrument(
     mapped: mapping.Map, left_to_others: set[str]
 ) -> None:
     taken = set().union(*routes([*mapped.inputs, *mapped.encoders, *mapped.switches]).values())
     gps = {key for key in left_to_others if key.startswith(("GPS_", "TIMEZ"))} | set(FROM_THE_GPS)
-    assert left_to_others - taken == gps
+    assert left_to_others - taken == {*gps, *FROM_THE_ENGINE_MONITOR, *FROM_THE_PANEL}
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -305,12 +312,16 @@ def test_the_whole_stack_flies_and_ctrl_c_ends_it(fly: Callable[..., Demo], tmp_
     client = demo.connect()
     for key in ("IAS", "ALT", "VS", *FROM_THE_GPS):  # good for a display that connects in the same instant
         assert client.flags(key)[1:4] == "000", key
-    everything = (*FROM_THE_AIRCRAFT, *FROM_THE_BUS, *FROM_THE_GPS, *SETTINGS)
+    everything = (
+        *(*FROM_THE_AIRCRAFT, *FROM_THE_BUS, *FROM_THE_GPS),
+        *(*FROM_THE_ENGINE_MONITOR, *FROM_THE_PANEL, *SETTINGS),
+    )
     assert wait_for(lambda: all(client.flags(key)[1:4] == "000" for key in everything))
     assert float(client.value("LAT")) == pytest.approx(43.98, abs=0.05)
     assert float(client.value("IAS")) > 60
     status = client.status()
     assert status["health"] == "ok"
+    assert list(status["connections"]) == ["can", "gps", "eis", "panel", "demo", "netfix"]
     assert status["database"]["conflicts"] == {}
     client.close()
 
@@ -460,3 +471,74 @@ def test_a_log_without_any_sentence_is_not_replayed(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
     assert done.stderr == f"fixgw: {tmp_path / 'notes.log'} holds no NMEA 0183 sentence\n"
+
+
+# -- what happens in a scenario ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "source"),
+    [
+        ("instrument: gps, fault: unplug", "sim/gps"),
+        ("instrument: eis, fault: unplug", "sim/eis"),
+        ("instrument: panel, fault: unplug", "sim/panel"),
+        ("adapter: unplugged", "sim/can"),
+        ("node: air, fault: unplug", "sim/can/50"),
+    ],
+)
+def test_what_is_unplugged_fails_its_own_keys_and_no_others_until_it_is_back(
+    event: str, source: str, left_to_others: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "unplugged.yaml"
+    file.write_text(f"events: [{{at: 6, {event}, for: 3.5}}]\n")
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    loaded = configuration.load(configuration.packaged() / "demo.yaml", {"SIM": str(tmp_path), "GPS": "sim/gps"})
+    gateway = Gateway(
+        dataclasses.replace(loaded, connections=tuple(c for c in loaded.connections if c.name != "netfix"))
+    )
+    told: list[str] = []
+    flying = world.bench(tmp_path, None, scenarios.load(file), lambda at, words: told.append(words))
+    items = gateway.database.items()
+    try:
+        gateway.start()
+        assert take_off(gateway, flying, tuple(left_to_others)) == []
+        assert told == []
+        own = {i.key for i in items if (i.reading.source + "/").startswith(source + "/")}
+        assert own
+        others = {i.key for i in items if i.reading.source.startswith("sim/")} - own
+
+        def not_good(keys: set[str]) -> set[str]:
+            return {key for key in keys if not gateway.database.read(key).good}
+
+        def stale(keys: set[str]) -> set[str]:
+            """Leaving out what a busy machine may bring late."""
+            return {
+                key
+                for key in not_good(keys)
+                if gateway.database.item(key).tolerance >= 1.0 or gateway.database.read(key).fail
+            }
+
+        deadline = time.monotonic() + 40.0
+        others_hurt: set[str] = set()
+
+        def watch(done: Callable[[], bool]) -> None:
+            def enough() -> bool:
+                others_hurt.update(stale(others))
+                return done() or time.monotonic() > deadline
+
+            gateway.supervise(enough, every=0.02)
+
+        if source.startswith("sim/can"):  # what somebody has set stays set when its node is gone
+            own = {key for key in own if not gateway.database.item(key).definition.setting}
+        if "node" in event:  # nobody can tell that it is gone but by waiting
+            own = {key for key in own if 0.0 < gateway.database.item(key).tolerance <= 2.0}
+            assert own
+        watch(lambda: not_good(own) == own)
+        assert not_good(own) == own
+        assert len(told) == 1
+        watch(lambda: len(told) == 2 and not not_good(own))
+        assert not_good(own) == set()
+        assert others_hurt == set()
+    finally:
+        gateway.stop()
+        flying.stop()

@@ -21,10 +21,12 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
+from fixgw.cli.sim import chosen_scenario, tell
 
 if TYPE_CHECKING:
     from fixgw.configuration import Configuration
     from fixgw.gateway import Gateway
+    from fixgw.hw_sim.scenario import Scenario
     from fixgw.hw_sim.world import World
 
 LONGEST_LOG = 64 * 1024 * 1024  # bytes
@@ -38,14 +40,18 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "demo",
         run,
-        "An aircraft flies circuits for ever. Its virtual instruments, nodes on a CAN-FIX bus and an NMEA 0183 GPS,\n"
-        "speak through pseudo-terminals to the real drivers; what none of them measures is written directly. Displays\n"
-        "connect as in flight. Needs no device, no network and no configuration, and leaves nothing behind.",
+        "An aircraft flies circuits for ever. Its virtual instruments, nodes on a CAN-FIX bus, an NMEA 0183 GPS, a\n"
+        "serial engine monitor and a panel on pins, speak to the real drivers; what none of them measures is written\n"
+        "directly. Displays connect as in flight. Needs no device, no network, no configuration, and leaves nothing\n"
+        "behind.",
         "  fixgw demo\n  fixgw demo --replay gps.log       a recorded GPS instead of the virtual one\n"
         "  fixgw demo --host 0.0.0.0         for a display on another computer",
     )
     parser.add_argument(
         "--replay", metavar="FILE", type=Path, help="an NMEA 0183 log, replayed at its own pace in place of the GPS"
+    )
+    parser.add_argument(
+        "--scenario", metavar="FILE", help="what happens to the instruments and when: a file, or one of the package"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default: 127.0.0.1)")
     parser.add_argument("--port", type=_port, default=3490, help="NetFIX port (default: 3490; 0: any free one)")
@@ -68,12 +74,15 @@ def run(args: argparse.Namespace) -> int:
             return complain(f"cannot read {args.replay}: {error.strerror}")
         if b"$" not in replay:
             return complain(f"{args.replay} holds no NMEA 0183 sentence")
+    scenario, why = chosen_scenario(args)
+    if scenario is None:
+        return complain(why)
     if trouble := _cannot_listen(args.host, args.port):
         return complain(trouble)
     with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
         variables = {"SIM": directory, "GPS": "replay/gps" if replay is not None else "sim/gps"}
         loaded = configuration.load(configuration.packaged() / "demo.yaml", variables)
-        code = _fly(_serving_on(loaded, args.host, args.port), Path(directory), replay, args, early)
+        code = _fly(_serving_on(loaded, args.host, args.port), Path(directory), replay, scenario, args, early)
     if code != EXIT_DONE:
         from fixgw.service import leave
 
@@ -105,6 +114,7 @@ def _fly(
     configuration: Configuration,
     directory: Path,
     replay: bytes | None,
+    scenario: Scenario,
     args: argparse.Namespace,
     early: _EarlySignals,
 ) -> int:
@@ -113,19 +123,20 @@ def _fly(
 
     # What nodes tell the gateway to remember is forgotten with the flight.
     os.environ["STATE_DIRECTORY"] = str(directory)
-    instruments = tuple(c for c in configuration.connections if c.name in ("can", "gps"))
+    instruments = tuple(c for c in configuration.connections if c.name not in ("demo", "netfix"))
     gateway = Gateway(dataclasses.replace(configuration, connections=instruments))
     early.hand_to(gateway)
-    timer = threading.Timer(args.duration or 0.0, gateway.request_stop, kwargs={"why": "the time is over"})
+    ends = [end for end in (args.duration, scenario.duration) if end is not None]
+    timer = threading.Timer(min(ends, default=0.0), gateway.request_stop, kwargs={"why": "the time is over"})
     timer.daemon = True
-    flying = world.bench(directory, replay)
+    flying = world.bench(directory, replay, scenario, tell)
     try:
         gateway.start()
         missing = _take_off(gateway, flying, VITAL if replay is not None else _from_instruments(configuration))
         if not early.came:
             gateway.adopt(configuration)
             print(_what_runs(gateway, directory, args, missing), flush=True)
-        if args.duration is not None:
+        if ends:
             timer.start()
         return gateway.run_forever()
     finally:
@@ -202,6 +213,8 @@ def _what_runs(gateway: Gateway, directory: Path, args: argparse.Namespace, miss
 A virtual aircraft is flying. The real drivers read its instruments:
   {directory}/can0  CAN-FIX bus with the nodes {", ".join(DEVICES)}
   {directory}/gps   {gps}, NMEA 0183
+  {directory}/eis   virtual Grand Rapids EIS engine monitor
+  virtual pins of a Raspberry Pi, with knobs, buttons, switches, lamps and a fuel flow transducer
 What none of them measures comes straight from the aircraft, by the demo plugin.
 {warning}NetFIX serves on {args.host} port {port}. Look at it from another terminal:
   {command} watch{where} IAS ALT VS HEAD LAT LONG

@@ -109,7 +109,7 @@ def run_serial(args: argparse.Namespace) -> int:
         return complain(f"no instrument {args.instrument!r}{did_you_mean(args.instrument, INSTRUMENTS)}")
     if args.baud is not None and args.baud <= 0:
         return complain(f"--baud: {args.baud} is not a pace")
-    scenario, why = _scenario(args)
+    scenario, why = chosen_scenario(args)
     if scenario is None:
         return complain(why)
     with _until_told() as over:
@@ -132,7 +132,7 @@ def _speak(scenario: Scenario, args: argparse.Namespace, over: threading.Event) 
     world = World(scenario.aircraft())
     world.attach(instrument)
     if args.scenario:
-        play = Play(scenario._replace(nodes={}), None, _tell, {args.instrument: instrument})
+        play = Play(scenario._replace(nodes={}), None, tell, {args.instrument: instrument})
         world.attach(Director(play, over))
     timer = threading.Timer(args.duration or 0.0, over.set)
     timer.daemon = True
@@ -160,11 +160,12 @@ def _until_told() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _tell(at: float, words: str) -> None:
+def tell(at: float, words: str) -> None:
+    """Print an event of a scenario."""
     print(f"{at:8.2f} s  {words}", flush=True)
 
 
-def _scenario(args: argparse.Namespace) -> tuple[Scenario | None, str]:
+def chosen_scenario(args: argparse.Namespace) -> tuple[Scenario | None, str]:
     """The scenario that is asked for, by default one without events; or None, and why there is none."""
     from fixgw.hw_sim import scenario as scenarios
 
@@ -186,7 +187,7 @@ def run_can(args: argparse.Namespace) -> int:
         return complain("--interface and --channel go together")
     if args.replay and not Path(args.replay).exists():
         return complain(f"--replay: there is no file {args.replay}")
-    scenario, why = _scenario(args)
+    scenario, why = chosen_scenario(args)
     if scenario is None:
         return complain(why)
     if args.replay and not args.scenario:
@@ -204,7 +205,7 @@ def _fly(scenario: Scenario, args: argparse.Namespace, over: threading.Event) ->
     from fixgw.hw_sim.world import World
 
     world = World(scenario.aircraft())
-    bus = CanBus(scenario, args.slcan, _tell)
+    bus = CanBus(scenario, args.slcan, tell)
     bus.over = over
     timer = threading.Timer(args.duration or 0.0, over.set)
     timer.daemon = True

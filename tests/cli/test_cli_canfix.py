@@ -22,7 +22,7 @@ from fixgw.drivers import can_log
 from fixgw.drivers.can_frame import Frame
 from fixgw.drivers.canfix import actions, dbc, table
 from fixgw.hw_sim.can.bus import CanBus
-from fixgw.hw_sim.can.faults import Deaf, Duplicate, Failed, Fault, OldLibrary
+from fixgw.hw_sim.can.faults import Deaf, DuplicateNode, Failed, Fault, OldLibrary
 from fixgw.hw_sim.can.nodes import VirtualNode
 from fixgw.hw_sim.scenario import Flight, NodeOptions, Scenario, everything, frames
 from fixgw.hw_sim.can.segment import SimFrame
@@ -272,14 +272,14 @@ def test_nodes_tells_programs_the_same_with_rates(cli: Cli, simulate: Simulate) 
 
 
 def test_two_nodes_that_send_one_parameter_are_a_conflict(cli: Cli, simulate: Simulate) -> None:
-    panel = simulate("fuel", fuel=Duplicate(69))
+    panel = simulate("fuel", fuel=DuplicateNode(69))
     assert {"id": 0x226, "name": "Fuel Quantity #1", "nodes": [68, 69]} in nodes(cli, panel)["conflicts"]
     out = cli("canfix", "nodes", *panel.where, "--duration", "0.6").out
     assert "  0x226 Fuel Quantity #1: nodes 68 (0x44) and 69 (0x45)" in out.splitlines()
 
 
 def test_two_devices_with_one_id_are_told_by_their_answers(cli: Cli, simulate: Simulate) -> None:
-    (fuel,) = nodes(cli, simulate("fuel", fuel=Duplicate()))["nodes"]
+    (fuel,) = nodes(cli, simulate("fuel", fuel=DuplicateNode()))["nodes"]
     assert fuel["twins"]
     assert "two devices with this id" in fuel["health"]
 
@@ -633,7 +633,7 @@ def test_a_node_refuses_what_it_does_not_send(cli: Cli, simulate: Simulate) -> N
 
 
 def test_everybody_can_be_told_at_once_to_be_silent(cli: Cli, simulate: Simulate) -> None:
-    panel = simulate("engine", "fuel", fuel=Duplicate(69))
+    panel = simulate("engine", "fuel", fuel=DuplicateNode(69))
     quick = ("--yes", "--timeout", "0.5", *panel.where)
     code, out, _ = cli("canfix", "disable", "all", "FUELQ1", *quick)
     assert code == 0

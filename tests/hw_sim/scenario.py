@@ -51,7 +51,7 @@ from fixgw.errors import ConfigurationError, Problem, did_you_mean
 from fixgw.hw_sim import faults as wire
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.devices import DEVICES, Panel, look
-from fixgw.hw_sim.can.faults import FAULTS, Fault, Station
+from fixgw.hw_sim.can.faults import FAULTS, Station
 from fixgw.hw_sim.can.nodes import BIT_RATES
 from fixgw.hw_sim.can.segment import SimFrame
 from fixgw.hw_sim.can.slcan import PASSIVE, WARNING, VirtualSlcan

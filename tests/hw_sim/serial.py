@@ -10,10 +10,13 @@ class Eis(SerialInstrument):
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.faults import Fault, Wire
+
+if TYPE_CHECKING:
+    from fixgw.hw_sim.pty import VirtualPort
 
 LONGEST_WAIT = 1.0  # s of line time that may wait to be sent; what comes on top is left out, as real instruments do
 
@@ -22,10 +25,6 @@ class Line(Protocol):
     """What an instrument's transmit pin is connected to, for instance a `VirtualPort`."""
 
     def write(self, data: bytes, /) -> object: ...
-
-    def plug(self) -> None: ...
-
-    def unplug(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -69,12 +68,12 @@ class SerialInstrument:
         fault.end(self)
 
     def unplug(self) -> None:
-        """Pull its plug; harmless when it is out."""
-        self.line.unplug()
+        """Pull its plug, of a line that has one; harmless when it is out."""
+        cast("VirtualPort", self.line).unplug()
 
     def plug(self) -> None:
         """Put it back; harmless when it is there."""
-        self.line.plug()
+        cast("VirtualPort", self.line).plug()
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
         """Send what is due at `now`, in monotonic seconds."""

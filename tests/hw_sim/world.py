@@ -15,16 +15,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fixgw.hw_sim.aircraft import Aircraft, Value
+from fixgw.hw_sim.faults import Fault
 from fixgw.hw_sim.nmea0183 import Gps
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.hw_sim.replay import Replay
+
+if TYPE_CHECKING:
+    from fixgw.hw_sim.scenario import Scenario
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +118,19 @@ class Recording:
         self.port = port
         self.replay = Replay(log, port.write, loop=True)
 
+    def begin(self, fault: Fault) -> None:
+        """A recording is what it is: only its plug can be pulled."""
+        fault.begin(self)
+
+    def end(self, fault: Fault) -> None:
+        fault.end(self)
+
+    def unplug(self) -> None:
+        self.port.unplug()
+
+    def plug(self) -> None:
+        self.port.plug()
+
     def tick(self, aircraft: Aircraft, now: float) -> None:
         self.replay.step()
 
@@ -121,19 +138,36 @@ class Recording:
         self.port.close()
 
 
-def bench(directory: Path, replay: bytes | None = None) -> World:
-    """A world with one virtual instrument of each kind, each on a device in `directory`.
+def bench(
+    directory: Path,
+    replay: bytes | None = None,
+    scenario: Scenario | None = None,
+    tell: Callable[[float, str], object] | None = None,
+) -> World:
+    """A world with what `fixgw demo` flies with, each on a device in `directory`, all switched on when it starts.
 
-    ``gps`` is a serial port with a GPS at 38400 baud, or with `replay`, a recorded log, in its place. ``can0`` is an
-    slcan adapter on a bus of 250 kbit/s with a CAN-FIX node of each kind, all switched on when the world starts.
+    ``gps`` is a serial port with a GPS at 38400 baud, or with `replay`, a recorded log, in its place; ``eis`` one with
+    an engine monitor. ``can0`` is an slcan adapter on a bus of 250 kbit/s with a CAN-FIX node of each kind. The panel
+    is on the virtual pins of `fixgw.hw_sim.gpio`. A `scenario` may say otherwise of the bus, and what happens to them
+    all; `tell` hears of every event.
     """
     from fixgw.hw_sim.can.bus import CanBus
+    from fixgw.hw_sim.eis import Eis
+    from fixgw.hw_sim.panel import Panel
     from fixgw.hw_sim.scenario import everything
 
-    world = World()
-    gps = VirtualPort(str(directory / "gps"))
-    world.attach(Gps(gps, baud=38400) if replay is None else Recording(replay, gps))
-    world.attach(CanBus(everything(), str(directory / "can0")))
+    scenario = scenario or everything()
+    world = World(scenario.aircraft())
+    port = VirtualPort(str(directory / "gps"))
+    gps = Gps(port, baud=38400) if replay is None else Recording(replay, port)
+    instruments: dict[str, Any] = {
+        "gps": gps,
+        "eis": Eis(VirtualPort(str(directory / "eis"))),
+        "panel": Panel(),
+    }
+    world.attach(CanBus(scenario, str(directory / "can0"), tell, instruments))
+    for instrument in instruments.values():
+        world.attach(instrument)
     return world
 
 
