@@ -1,0 +1,143 @@
+"""The bytes of a serial port for programs on a network: each client gets all of them, and may be let to send some."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta
+
+from fixgw.database import Database
+from fixgw.drivers.serial_bridge.server import Server, Write, network
+from fixgw.drivers.serial_link import SerialOptions, SerialPoller
+from fixgw.errors import DeviceError, PluginFail
+from fixgw.plugin import Options, Poller
+
+JOIN = 2.0  # seconds that a stop waits for the server's thread
+
+
+class BridgeOptions(SerialOptions, frozen=True, kw_only=True):
+    """Options of a serial bridge."""
+
+    baud: Annotated[int, Meta(ge=50, le=4000000, description="Bits per second")] = 9600
+    tcp_port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")]
+    host: Annotated[
+        str, Meta(description="Address to listen on; `0.0.0.0` is every IPv4 interface, `::` every interface")
+    ] = "127.0.0.1"
+    allow: Annotated[tuple[str, ...], Meta(description="Networks whose hosts may connect")] = ("127.0.0.0/8", "::1")
+    write: Annotated[
+        Write,
+        Meta(
+            description="Whose bytes go to the serial port: nobody's, those of the `one` client that has been "
+            "connected for longest, or those of `all`, mixed as they come"
+        ),
+    ] = "none"
+    clients: Annotated[int, Meta(ge=1, le=100, description="Most clients at a time; further ones are closed")] = 8
+    buffer: Annotated[
+        int,
+        Meta(ge=1024, le=16777216, description="Bytes that wait for a slow client; what comes on top it never gets"),
+    ] = 65536
+    stall_timeout: Annotated[
+        float, Meta(ge=1.0, le=3600.0, description="Seconds without taking anything after which a client is dropped")
+    ] = 30.0
+
+
+class Plugin(SerialPoller):
+    """One port and its clients. They stay connected while the device is unplugged."""
+
+    Options: ClassVar[type[Options] | None] = BridgeOptions
+    options: BridgeOptions
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self._writing = threading.Lock()  # the port, which the server's thread writes and ours closes
+        self._server: Server | None = None
+        self._server_thread: threading.Thread | None = None
+
+    @property
+    def tcp_port(self) -> int:
+        """The port listened on; with option 0 the actual one, once running."""
+        return self._server.port if self._server is not None else self.options.tcp_port
+
+    # -- the contract --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        yield from super().check(options, db)
+        for number, text in enumerate(options.allow):
+            try:
+                network(text)
+            except ValueError as error:
+                yield f"allow.{number}", str(error)
+
+    @classmethod
+    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+        yield from super().claims(options)
+        if options.tcp_port:
+            yield f"TCP port {options.tcp_port}", "tcp_port"
+
+    def run(self) -> None:
+        options = self.options
+        server = Server(
+            options.host,
+            options.tcp_port,
+            self._write,
+            allow=options.allow,
+            writers=options.write,
+            clients=options.clients,
+            buffer=options.buffer,
+            stall=options.stall_timeout,
+            counts=self.counts,
+            log=self.log,
+        )
+        server.open()
+        self._server = server
+        self._server_thread = threading.Thread(
+            target=self._serve, args=(server,), name=f"{self.name} server", daemon=True
+        )
+        self._server_thread.start()
+        self.log.info("listening on %s port %d", options.host, server.port)
+        super().run()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+        super().stop()
+        if self._server_thread is not None:
+            self._server_thread.join(JOIN)
+            if self._server_thread.is_alive():
+                raise PluginFail(f"{self.name}: its server did not stop within {JOIN:g} s")
+
+    def health(self) -> str:
+        return Poller.health(self)  # a device that says nothing may have nothing to say
+
+    def get_status(self) -> Mapping[str, Any]:
+        connections = self._server.connections() if self._server is not None else []
+        return {**super().get_status(), "listening on": self.tcp_port, "connections": connections}
+
+    def close(self) -> None:
+        with self._writing:
+            super().close()
+
+    def received(self, data: bytes) -> bool:
+        assert self._server is not None
+        self._server.broadcast(data)
+        return True
+
+    # -- the server's thread -------------------------------------------------------------------------------------------
+
+    def _serve(self, server: Server) -> None:
+        try:
+            server.run()
+        finally:
+            self.running = False
+
+    def _write(self, data: bytes) -> int | None:
+        with self._writing:
+            if not self.connected or self.port is None:
+                return None
+            try:
+                return self.send(data)
+            except DeviceError:  # our own thread will notice
+                return None
