@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,8 @@ from fixgw.drivers.gpio.protocol import (
     Button,
     Contacts,
     Debouncer,
+    Knob,
+    KnobEdge,
     PulseRate,
     Quadrature,
     added,
@@ -175,40 +179,77 @@ def test_two_quarters_at_once_are_taken_to_go_on_as_before() -> None:
         assert decoder.missed == 2
 
 
-@given(st.lists(st.sampled_from([1, -1]), max_size=60), st.integers(0, 10), st.integers(1, 12))
-def test_edges_tell_the_way_even_if_their_levels_were_read_too_late(moves: list[int], late: int, chunk: int) -> None:
-    """Each edge is noted with the contacts `late` edges later; batches of `chunk` edges are replayed."""
-    states = quarters(0, moves)
-    truth, decoder = Quadrature(4), Quadrature(4)
-    before, edges = (False, False), []
+def edges_of(states: list[Contacts], late: int = 0) -> list[KnobEdge]:
+    """The edges that lead through `states`, each told of with the contacts `late` edges later."""
+    edges: list[KnobEdge] = []
+    before = (False, False)
     for n, state in enumerate(states):
-        which = 0 if state[0] != before[0] else 1
-        edges.append((which, states[min(n + late, len(states) - 1)]))
+        edges.append((0 if state[0] != before[0] else 1, states[min(n + late, len(states) - 1)]))
         before = state
-    wanted = sum(truth.feed(state) for state in states)
-    turned = 0
-    for begin in range(0, len(edges), chunk):
-        batch = edges[begin : begin + chunk]
-        turned += decoder.replay(batch, states[begin + len(batch) - 1])
-    assert turned == wanted
-    assert decoder.missed == 0
+    return edges
 
 
-def test_an_edge_that_nobody_told_of_is_found_in_the_levels() -> None:
-    decoder = Quadrature(4)
+@given(st.lists(st.sampled_from([1, -1]), max_size=60), st.integers(0, 3), st.integers(1, 12))
+def test_edges_tell_the_way_even_if_their_levels_were_read_too_late(moves: list[int], late: int, chunk: int) -> None:
+    """Edges come in batches of `chunk`."""
+    states = quarters(0, moves)
+    truth, knob, turned = Quadrature(4), Knob(4, (False, False)), 0
+    for begin in range(0, len(states), chunk):
+        end = min(begin + chunk, len(states))
+        batch = edges_of(states[:end], late)[begin:end]
+        turned += knob.poll(0.0, batch, states[end - 1])
+    assert turned == sum(truth.feed(state) for state in states)
+    assert knob.missed == 0
+    assert not knob.waiting
+
+
+def at(times: list[float], states: list[Contacts], now: float) -> Contacts:
+    """What the contacts are at `now`, when at `times` they became `states`."""
+    return next((s for t, s in zip(reversed(times), reversed(states), strict=True) if t <= now), (False, False))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([1, 1, 1, -1]), st.floats(0.003, 0.04), st.floats(0.0, 0.0029)), max_size=60),
+    st.lists(st.floats(0.001, 0.06), min_size=1, max_size=40),
+)
+def test_an_edge_that_is_still_on_its_way_when_the_levels_are_read_turns_nothing_round(
+    moves: list[tuple[int, float, float]], pauses: list[float]
+) -> None:
+    """Moves after pauses of their own, told of with delays of their own; looked at after other pauses."""
+    states = quarters(0, [move for move, _, _ in moves])
+    times = list(itertools.accumulate(pause for _, pause, _ in moves))
+    told = [time + delay for time, (_, _, delay) in zip(times, moves, strict=True)]
+    edges = [(edge[0], at(times, states, when)) for edge, when in zip(edges_of(states), told, strict=True)]
+    knob, turned, now, done = Knob(4, (False, False)), 0, 0.0, 0
+    for pause in itertools.chain(itertools.islice(itertools.cycle(pauses), 400), [0.1, 0.1, 0.1]):
+        now += pause if done < len(edges) else 0.1
+        arrived = sum(when <= now for when in told)
+        turned += knob.poll(now, edges[done:arrived], at(times, states, now))
+        done = arrived
+    if done == len(edges):
+        truth = Quadrature(4)
+        assert turned == sum(truth.feed(state) for state in states)
+
+
+def test_an_edge_that_nobody_told_of_is_found_in_the_levels_after_a_while() -> None:
+    knob = Knob(4, (False, False))
     states = quarters(0, [1, 1, 1, 1])
-    edges = [(1, states[1]), (0, states[2])]  # the first is missing
-    assert decoder.replay(edges, states[2]) == 0
-    assert decoder.contacts == states[2]
-    assert decoder.replay([], states[3]) == 1
+    assert knob.poll(0.0, [(1, states[1]), (0, states[2])], states[2]) == 0, "the first is missing"
+    assert knob.waiting
+    assert knob.poll(0.06, [], states[2]) == 0
+    assert knob.contacts == states[2]
+    assert knob.poll(0.1, [], states[3]) == 0
+    assert knob.poll(0.2, [], states[3]) == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.tuples(st.booleans(), st.booleans())), max_size=30))
-def test_a_replay_ends_in_the_levels_that_there_are(edges: list[tuple[int, Contacts]]) -> None:
-    for now in CYCLE:
-        decoder = Quadrature(4)
-        decoder.replay(edges, now)
-        assert decoder.contacts == now
+def test_whatever_is_told_it_ends_in_the_levels_that_there_are(edges: list[KnobEdge]) -> None:
+    for contacts in CYCLE:
+        knob = Knob(4, (False, False))
+        knob.poll(0.0, edges, contacts)
+        knob.poll(0.1, [], contacts)
+        assert knob.contacts == contacts
+        assert not knob.waiting
 
 
 def test_a_fast_turn_counts_more() -> None:

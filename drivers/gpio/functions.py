@@ -267,27 +267,19 @@ class EncoderFunction(Function):
         self.due = now
 
     def _begin(self, contacts: protocol.Contacts) -> None:
-        self._quadrature = protocol.Quadrature(self._option.steps, contacts)
-        self._edges: list[tuple[float, int, protocol.Contacts]] = []
+        self._knob = protocol.Knob(self._option.steps, contacts, 0.0 if self.line.polled else LATEST)
 
     def poll(self, now: float) -> None:
-        self._edges += self.line.take()
+        edges = self.line.take()
         contacts = self.line.read()
         if self.line.overflowed():
             self._begin(contacts)
-        edges = [(number, read) for _, number, read in self._edges]
-        # What does not add up may be an edge whose callback is still to come.
-        if edges and now - self._edges[0][0] < LATEST and not self._quadrature.complete(edges, contacts):
-            self.due = now + POLLED
-            return
-        when = self._edges[-1][0] if edges else now
-        self._edges.clear()
-        missed = self._quadrature.missed
-        if turned := self._quadrature.replay(edges, contacts):
-            self._turn(when, turned)
-        if self._quadrature.missed > missed:
-            self.common.count("missed steps", self._quadrature.missed - missed)
-        self.due = now + (POLLED if self.line.polled else TICK)
+        missed = self._knob.missed
+        if turned := self._knob.poll(now, [(contact, read) for _, contact, read in edges], contacts):
+            self._turn(edges[-1][0] if edges else now, turned)
+        if self._knob.missed > missed:
+            self.common.count("missed steps", self._knob.missed - missed)
+        self.due = now + (POLLED if self.line.polled or self._knob.waiting else TICK)
 
     def _turn(self, now: float, detents: int) -> None:
         self.common.count("detents", abs(detents))
@@ -298,7 +290,7 @@ class EncoderFunction(Function):
         self.common.write(item, round(total) if whole else total)
 
     def status(self) -> Iterator[tuple[int, str]]:
-        for pin, closed in zip((self._option.a, self._option.b), self._quadrature.contacts, strict=True):
+        for pin, closed in zip((self._option.a, self._option.b), self._knob.contacts, strict=True):
             yield pin, f"knob {self._option.key}: {'closed' if closed else 'open'}{_polled(self.line)}"
 
 

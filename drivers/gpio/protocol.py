@@ -148,27 +148,63 @@ class Quadrature:
         detents, self._count = detents if self._count > 0 else -detents, 0
         return detents
 
-    def complete(self, edges: Sequence[tuple[int, Contacts]], now: Contacts) -> bool:
-        """Whether `edges` are all that lead from the last contacts to those of `now`, as far as can be told."""
-        return [self.contacts, *self._alternating(edges)][-1] == now
 
-    def replay(self, edges: Sequence[tuple[int, Contacts]], now: Contacts) -> int:
-        """`feed` for edges that were noted as they came: (which contact, both contacts as read then); `now` are the
-        contacts after the last.
+#: Of an edge: which of the two contacts it was of, and both as they were read when it was told of, which may be late.
+KnobEdge = tuple[int, Contacts]
 
-        Edges alternate, so that from the old levels, and from which contact each was of, every state between is known,
-        even if a late callback read what came after. If they are not `complete`, what was read is all there is.
-        """
-        complete = self.complete(edges, now)
-        states = self._alternating(edges) if complete else [read for _, read in edges] + [now]
-        return sum(self.feed(state) for state in states)
 
-    def _alternating(self, edges: Sequence[tuple[int, Contacts]]) -> list[Contacts]:
+class Knob:
+    """A `Quadrature` fed from edges as a library tells of them: in order, but late, and sometimes not at all.
+
+    A contact's edges alternate, so that from the old levels, and from which contact each edge was of, every state
+    between is known, even if what was read at the edge was already a later one. That is believed if it ends in the
+    levels that there are, and if everything read was a state still to come. Otherwise an edge is on its way, and there
+    is time to wait for it, `patience` seconds; after that, what was read is all there is.
+    """
+
+    def __init__(self, steps: int, contacts: Contacts, patience: float = 0.05) -> None:
+        self._quadrature = Quadrature(steps, contacts)
+        self._patience = patience
+        self._edges: list[KnobEdge] = []
+        self._waiting: float | None = None
+
+    @property
+    def contacts(self) -> Contacts:
+        return self._quadrature.contacts
+
+    @property
+    def missed(self) -> int:
+        return self._quadrature.missed
+
+    @property
+    def waiting(self) -> bool:
+        """Whether edges do not add up, yet."""
+        return self._waiting is not None
+
+    def poll(self, now: float, edges: Sequence[KnobEdge], contacts: Contacts) -> int:
+        """Detents turned, clockwise positive; `edges` have come since the last time, `contacts` are as they are now."""
+        self._edges += edges
+        states = self._alternating()
+        if states is None or (states or [self.contacts])[-1] != contacts:
+            if self._waiting is None:
+                self._waiting = now
+            if now - self._waiting < self._patience:
+                return 0
+            states = [read for _, read in self._edges] + [contacts]
+        self._waiting = None
+        self._edges.clear()
+        return sum(self._quadrature.feed(state) for state in states)
+
+    def _alternating(self) -> list[Contacts] | None:
+        """The state after each edge, if that agrees with what was read."""
         first, second = self.contacts
-        states = []
-        for contact, _ in edges:
+        states: list[Contacts] = []
+        for contact, _ in self._edges:
             first, second = (first, not second) if contact else (not first, second)
             states.append((first, second))
+        for number, (_, read) in enumerate(self._edges):
+            if read not in states[number : number + 4]:
+                return None
         return states
 
 
