@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key: Annotated[str, Meta(min_length=1, description="Key that it writes")]
-    curve: Annotated[CurveSpec, Meta(description="What the reading means: see [curves](curves.md)")]
+    curve: Annotated[CurveSpec, Meta(description="What the reading, in volts, means")]
     median: Annotated[
         int, Meta(ge=1, le=31, description="Readings of which the middle one counts: a spike goes unseen; 1 takes each")
     ] = 3
