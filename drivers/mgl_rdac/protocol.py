@@ -195,10 +195,10 @@ class Encoder:
         if value is None:
             return None
         if kind == "thermocouple":
-            cold_junction = values.get("temperature") if "temperature" in self._curves else 0.0
+            cold_junction = self._word("temperature", values) if "temperature" in self._curves else 0
             if cold_junction is None:
                 return None
-            value -= round(cold_junction)
+            value -= _signed(cold_junction)
         elif kind == "voltage":
             value /= VOLT
         elif kind == "rpm" and value >= LAST_SINGLE_RPM:
@@ -208,6 +208,8 @@ class Encoder:
             if counts is None:
                 return None
             value = counts
+        if not abs(value) <= 0xFFFF:  # nor is not a number
+            return None
         word = round(value)
         if kind in ("thermocouple", "temperature", "voltage"):
             return word & 0xFFFF if -0x8000 <= word <= 0x7FFF else None
