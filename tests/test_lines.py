@@ -18,7 +18,7 @@ from fixgw.drivers.lines.pattern import compiled
 from fixgw.drivers.lines.protocol import LONGEST, Decoder, Field, Format
 from fixgw.drivers.publish import Update
 from fixgw.hw_sim.aircraft import Aircraft
-from fixgw.hw_sim.lines import TANK, Arduino, crc16
+from fixgw.hw_sim.lines import READ_WITH, Arduino, crc16
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.plugin import Feeds
 
@@ -183,6 +183,19 @@ def test_lines_of_no_interest_are_ignored() -> None:
     assert decoder.counts["ignored"] == 2
 
 
+def test_when_no_line_can_be_used_it_says_so_until_one_can() -> None:
+    decoder = Decoder([CSV])
+    decoder.feed(b"hello\n" * 20)
+    assert decoder.trouble == "lines come, but none that could be used"
+    decoder.feed(b"E,1,2,3\n")
+    assert decoder.trouble == ""
+
+
+def test_junk_before_a_dollar_does_not_spoil_its_line() -> None:
+    decoder = Decoder([Format([number("X", 2)], prefix="$")], "nmea-xor")
+    assert [u.value for u in decoder.feed(b"\xff\x00$junk$E,1*58\r\n")] == [1.0]
+
+
 CHUNKS = st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"E,1,2,3\n", b"\r\n", b"x" * 300, b"E,"])))
 
 
@@ -310,31 +323,6 @@ def db() -> Iterator[Database]:
     database.bind(before)
 
 
-#: What reads the virtual Arduino.
-ARDUINO: dict[str, Any] = {
-    "baud": 115200,
-    "checksum": "nmea-xor",
-    "lines": [
-        {
-            "prefix": "$ENG,",
-            "columns": 4,
-            "fields": {
-                "TACH1": {"from": 1},
-                "OILP1": {"from": 2, "factor": 0.1},
-                "OILT1": {"from": 3, "min": -50, "max": 200},
-                "FUELQ1": {"from": 4, "curve": {"sender": {"table": "european-level", "pull_up": 240}, "scale": TANK}},
-            },
-        },
-        {
-            "prefix": "$ENV,",
-            "form": "pairs",
-            "separator": ";",
-            "fields": {"OAT": {}, "CAT": {}, "VOLT": {}, "COMACTRX1": {}},
-        },
-    ],
-}
-
-
 def problems(db: Database, **options: Any) -> dict[str, str]:
     return dict(Plugin.check(Plugin("arduino", {"port": "/dev/x", **options}).options, db))
 
@@ -347,13 +335,13 @@ def test_an_arduino_needs_no_code(db: Database) -> None:
     aircraft = Aircraft()
     with VirtualPort() as port:
         arduino = Arduino(port)
-        plugin = Plugin("arduino", {"port": port.path, **ARDUINO})
+        plugin = Plugin("arduino", {"port": port.path, **READ_WITH})
         plugin.start()
         try:
             until(lambda: plugin.connected and port.opened)
             tick = iter(range(100_000))
             truth = aircraft.values()
-            keys = [key for form in ARDUINO["lines"] for key in form["fields"]]
+            keys = [key for form in READ_WITH["lines"] for key in form["fields"]]
             until(lambda: arduino.tick(aircraft, next(tick) * 0.05) or all(db.read(k).good for k in keys))  # type: ignore[func-returns-value]
             for key in keys:
                 assert db.read(key).value == pytest.approx(truth[key], rel=0.01, abs=0.1), key
@@ -389,14 +377,14 @@ def test_a_sensor_that_must_be_asked_is_asked(db: Database) -> None:
 
 
 def test_the_doctor_is_told_which_keys_it_feeds(db: Database) -> None:
-    plugin = Plugin("arduino", {"port": "/dev/x", **ARDUINO})
+    plugin = Plugin("arduino", {"port": "/dev/x", **READ_WITH})
     (feeds,) = [found for found in Plugin.preflight(plugin.options) if isinstance(found, Feeds)]
     assert "FUELQ1" in feeds.keys
     assert "VOLT" in feeds.keys
 
 
 def test_the_samples_configuration_has_no_problems(db: Database) -> None:
-    assert problems(db, **ARDUINO) == {}
+    assert problems(db, **READ_WITH) == {}
 
 
 @pytest.mark.parametrize(

@@ -110,18 +110,25 @@ class Decoder:
 
     REFUSALS: ClassVar[Sequence[str]] = ("cut off", "too long", "garbage", "no checksum", "bad checksum", "malformed")
 
-    trouble = ""
+    #: Lines in a row of which none could be used, after which there is trouble.
+    PATIENCE: ClassVar[int] = 20
 
     def __init__(
         self, formats: Iterable[Format], checksum: Checksum = "none", counts: dict[str, int] | None = None
     ) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
         self.refused = ""
+        self._strange = 0
         self._formats = tuple(formats)
         self._checksum = CHECKSUMS.get(checksum)
+        self._dollars = checksum == "nmea-xor"  # where a $ can only be a beginning, and what is before it junk
         self._buffer = b""
         #: Why what is gathering up to the next end of line is no line; empty when it is one.
         self._spoiled = "" if self._checksum else "cut off"
+
+    @property
+    def trouble(self) -> str:
+        return "" if self._strange < self.PATIENCE else "lines come, but none that could be used"
 
     def feed(self, data: bytes) -> list[Update]:
         *lines, rest = _ENDS.split(self._buffer + data)
@@ -136,11 +143,14 @@ class Decoder:
 
     def _line(self, raw: bytes) -> Iterable[Update]:
         self.counts["received"] += 1
+        self._strange += 1
         spoiled, self._spoiled = self._spoiled, ""
         if spoiled or len(raw) > LONGEST:
             return self._refuse(spoiled or "too long", raw)
         if self._checksum is not None:
             sum_of, digits = self._checksum
+            if self._dollars:
+                raw = raw[max(raw.rfind(b"$"), 0) :]
             body, star, tail = raw.rpartition(b"*")
             if not star:
                 return self._refuse("no checksum", raw)
@@ -161,6 +171,7 @@ class Decoder:
             texts = form.texts(line)
             if not isinstance(texts, str):
                 self.counts["used"] += 1
+                self._strange = 0
                 return [u for f in form.fields if f.place in texts for u in self._update(f, texts[f.place].strip())]
             wrong = wrong or texts
         if wrong:

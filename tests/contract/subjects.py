@@ -15,10 +15,11 @@ from typing import Any
 from fixgw.hw_sim.dynon_d10 import D10, STALL_ANGLE
 from fixgw.hw_sim.eis import Eis
 from fixgw.hw_sim.g3x import G3x, Gnx
+from fixgw.hw_sim.lines import READ_WITH, Arduino
 from fixgw.hw_sim.megasquirt import Megasquirt
 from fixgw.hw_sim.mgl_rdac import Rdac
 from fixgw.hw_sim.mgl_serial import Tp3
-from fixgw.hw_sim.nmea0183 import Gps
+from fixgw.hw_sim.nmea0183 import Gps, Navigator
 from fixgw.hw_sim.shadin import Shadin
 from fixgw.hw_sim.skyview import SkyView
 from tests.contract.bench import CanBench, SerialBench, Subject
@@ -64,6 +65,7 @@ SUBJECTS: tuple[Subject, ...] = (
         checksum=False,
         name="g3x navigator",
     ),
+    serial("lines", Arduino, "TACH1 OILP1 OILT1 FUELQ1 OAT CAT VOLT COMSTDRX1", options=READ_WITH),
     can("megasquirt", Megasquirt, "TACH1 MAP1 H2OT1 THR1 VOLT FUELF1 EGT11 EGT14", options={"probes": 4}),
     can(
         "mgl_rdac",
@@ -91,6 +93,13 @@ SUBJECTS: tuple[Subject, ...] = (
         within={"FUELQ1": 0.5},
     ),
     serial("nmea0183", Gps, "LAT LONG GS TRACK TRACKM TALT GPS_SATS_TRACKED TIMEZ", within={"GS": 0.1}),
+    serial(
+        "nmea0183",
+        Navigator,
+        "LAT LONG XTRACK CDI COURSE WPLAT WPLON WPNAME WPHEAD",
+        within={"XTRACK": 0.011, "CDI": 0.011},
+        name="nmea0183 navigator",
+    ),
     serial(
         "shadin",
         partial(Shadin, format="G"),

@@ -1,7 +1,7 @@
 """A virtual Arduino on USB that prints what its sensors say, as lines of text.
 
     $ENG,2412,623,87.5,388*5A        rpm, oil pressure in tenths of a psi, oil temperature in °C, fuel sender in counts
-    $ENV,OAT=12.3;CAT=20.1;VOLT=14.12;COMACTRX1=on*2F
+    $ENV,OAT=12.3;CAT=20.1;VOLT=14.12;COMSTDRX1=on*2F
 
 The fuel sender has 10 ohms when its tank of 20 gallons is empty, 180 when it is full, and a pull-up of 240 ohms; the
 converter has 10 bits. A sensor in `failed` says "nan", as Arduino libraries print it. Faults of converters are not
@@ -10,12 +10,38 @@ modelled.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.serial import Line, SerialInstrument
 
 TANK = 20.0  # gallons
 PULL_UP = 240.0  # ohms
 FULL_SCALE = 1023
+
+#: The options with which the driver `lines` reads it.
+READ_WITH: dict[str, Any] = {
+    "baud": 115200,
+    "checksum": "nmea-xor",
+    "lines": [
+        {
+            "prefix": "$ENG,",
+            "columns": 4,
+            "fields": {
+                "TACH1": {"from": 1},
+                "OILP1": {"from": 2, "factor": 0.1},
+                "OILT1": {"from": 3, "min": -50, "max": 200},
+                "FUELQ1": {"from": 4, "curve": {"sender": {"table": "european-level", "pull_up": 240}, "scale": TANK}},
+            },
+        },
+        {
+            "prefix": "$ENV,",
+            "form": "pairs",
+            "separator": ";",
+            "fields": {"OAT": {}, "CAT": {}, "VOLT": {}, "COMSTDRX1": {}},
+        },
+    ],
+}
 
 
 def crc16(data: bytes) -> int:
@@ -56,7 +82,7 @@ class Arduino(SerialInstrument):
             "OAT": f"{v['OAT']:.2f}",
             "CAT": f"{v['CAT']:.2f}",
             "VOLT": f"{v['VOLT']:.2f}",
-            "COMACTRX1": "on" if v["COMACTRX1"] else "off",
+            "COMSTDRX1": "on" if v["COMSTDRX1"] else "off",
         }
         told = {name: "nan" if name in self.failed else text for name, text in (engine | environment).items()}
         return [
