@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta
 
+from fixgw.database import FAIL
 from fixgw.drivers.instrument import KEYS_OPTION, Keys
-from fixgw.drivers.publish import Publisher, misnamed
+from fixgw.drivers.publish import Publisher, Update, misnamed
 from fixgw.errors import BadValue, DeviceError, MissingLibrary
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller
 
@@ -92,6 +93,14 @@ class BusPoller(Poller):
         """Let the chip do its work; a stop ends it."""
         self.stopping.wait(seconds)
 
+    def feeds(self) -> Iterable[str]:
+        """What it writes as it is configured, by the protocol's names."""
+        return self.KEYS
+
+    def fail_all(self, reason: str) -> None:
+        """Fail what it writes, also what has only had its initial value so far."""
+        self.publisher.publish([Update(key, None, FAIL, reason) for key in self.feeds()])
+
     def complain(self, message: str, *details: object) -> None:
         """Log a warning about bad input, at most one in `LOG_INTERVAL` seconds."""
         now = self.clock()
@@ -114,7 +123,7 @@ class BusPoller(Poller):
         yield from misnamed(getattr(options, "keys", {}), cls.KEYS, db)
 
     def lost(self, reason: str) -> None:
-        self.publisher.fail(reason)
+        self.fail_all(reason)
 
     def health(self) -> str:
         return super().health() or self._nonsense
@@ -163,7 +172,7 @@ class BusPoller(Poller):
             self._sound, self._nonsense = now, ""
         elif not self._nonsense and now - self._sound > NONSENSE_LIMIT:
             self._nonsense = outcome
-            self.publisher.fail(outcome)
+            self.fail_all(outcome)
 
     def close(self) -> None:
         bus, self.bus = self.bus, None

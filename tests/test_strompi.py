@@ -207,3 +207,9 @@ def test_options_are_checked(db: Database) -> None:
     )
     assert [option for option, _ in Plugin.check(wrong, db)] == ["keys.BAT", "shutdown.unless"]
     assert list(Plugin.claims(wrong)) == [("/dev/null", "port")]
+
+
+def test_a_board_that_was_never_there_does_not_leave_initial_values_looking_good(db: Database) -> None:
+    with running(Plugin, port="/dev/no-such-port") as plugin:
+        until(lambda: plugin.counts.get("outages"))
+        until(lambda: all(db.read(key).fail for key in ("BAT_VOLTAGE", "BAT_REMAINING", "POWER_FAIL", "BAT_CHARGING")))

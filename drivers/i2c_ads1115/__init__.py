@@ -74,6 +74,9 @@ class Plugin(I2cPoller):
         yield from super().preflight(options)
         yield Feeds(tuple(channel.key for channel in options.channels))
 
+    def feeds(self) -> Iterable[str]:
+        return (channel.key for channel in self.options.channels)
+
     def begin(self) -> None:
         for _, each in self._inputs:
             each.begin()

@@ -59,6 +59,9 @@ class Plugin(I2cPoller):
         names = (options.keys.get(key, key) for key in sorted(protocol.KEYS))
         yield Feeds(tuple(name for name in (*names, options.temperature) if name))
 
+    def feeds(self) -> Iterable[str]:
+        return (*protocol.KEYS, self.options.temperature) if self.options.temperature else protocol.KEYS
+
     def get_status(self) -> Mapping[str, Any]:
         return {"chip": self._chip.NAME if self._chip else "none yet", **super().get_status()}
 

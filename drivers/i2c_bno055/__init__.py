@@ -80,6 +80,9 @@ class Plugin(I2cPoller):
         names = ((key, options.keys.get(key, key)) for key in protocol.Decoder(options.mode).keys)
         yield Feeds(tuple(name for _, name in names if name))
 
+    def feeds(self) -> Iterable[str]:
+        return self.decoder.keys
+
     @property
     def place(self) -> str:
         return self.options.port or super().place

@@ -49,6 +49,9 @@ class Plugin(SpiPoller):
         yield from super().preflight(options)
         yield Feeds(tuple(channel.key for channel in options.channels))
 
+    def feeds(self) -> Iterable[str]:
+        return (channel.key for channel in self.options.channels)
+
     def begin(self) -> None:
         for each in self._inputs:
             each.begin()

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, field
 
+from fixgw.database import FAIL
 from fixgw.drivers import ups
 from fixgw.drivers.instrument import KEYS_OPTION, Instrument, Keys
+from fixgw.drivers.publish import Update
 from fixgw.drivers.serial_link import SerialOptions
 from fixgw.drivers.strompi.protocol import REQUEST, Decoder
 from fixgw.plugin import Device, Feeds, Finding
@@ -72,6 +74,10 @@ class Plugin(Instrument):
         self._due = self.clock()
         self._asked = 0
 
+    def lost(self, reason: str) -> None:
+        """Fails its keys, also those that have only had their initial values so far."""
+        self.publisher.publish([Update(key, None, FAIL, reason) for key in ups.KEYS])
+
     def poll(self, timeout: float) -> None:
         now = self.clock()
         if now >= self._due:
@@ -86,6 +92,6 @@ class Plugin(Instrument):
         self._asked = 0 if used != self._used_before else self._asked + 1
         self._used_before = used
         if self._asked == PATIENCE:  # a port that is there, and a board that is not, or hangs
-            self.publisher.fail("the board does not answer")
+            self.lost("the board does not answer")
         self.decoder.asked()
         self.send(REQUEST)

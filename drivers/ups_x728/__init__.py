@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -80,8 +80,10 @@ class Plugin(I2cPoller):
         yield from super().preflight(options)
         if options.lost_pin is not None or options.off_pin is not None:
             yield from pins_preflight(options.pins)
-        unknown = {"POWER_FAIL", "BAT_CHARGING"} if options.lost_pin is None else set()
-        yield Feeds(tuple(n for key in sorted(ups.KEYS - unknown) if (n := options.keys.get(key, key))))
+        yield Feeds(tuple(n for key in sorted(_feeds(options)) if (n := options.keys.get(key, key))))
+
+    def feeds(self) -> Set[str]:
+        return _feeds(self.options)
 
     def health(self) -> str:
         return super().health() or (self._shutdown.trouble if self._shutdown else "")
@@ -114,10 +116,8 @@ class Plugin(I2cPoller):
         if battery is None:
             return "absurd values"
         volts, percent = battery
-        found = protocol.updates(volts, percent, lost)
-        if self.options.lost_pin is None:
-            found = [u for u in found if u.key not in ("POWER_FAIL", "BAT_CHARGING")]
-        self.publisher.publish(found)
+        known = self.feeds()
+        self.publisher.publish([u for u in protocol.updates(volts, percent, lost) if u.key in known])
         if self._shutdown is not None:
             self._shutdown.update(lost, percent, self.clock())
         return ""
@@ -152,3 +152,8 @@ class Plugin(I2cPoller):
     def _end_pulse(self) -> None:
         self._pulse_ends = None
         self._pins.write(self.options.off_pin, False)
+
+
+def _feeds(options: Any) -> Set[str]:
+    """Without the pin, nothing is known of the supply."""
+    return ups.KEYS if options.lost_pin is not None else {"BAT_VOLTAGE", "BAT_REMAINING"}
