@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -19,7 +19,7 @@ from fixgw.errors import PluginFail, Problem, did_you_mean
 from fixgw.plugin import Device, Feeds, Finding, Options
 
 if TYPE_CHECKING:
-    from fixgw.database import Database
+    from fixgw.database import Database, Item, Reading
 
 JOIN = 2.0  # seconds that a stop waits for the sending thread
 RIVAL = 5.0  # seconds for which another sender of our messages is remembered
@@ -118,15 +118,21 @@ class Plugin(CanInstrument):
             yield Feeds(tuple(channel.key for channel in options.channels.values()))
 
     def run(self) -> None:
-        super().run()
         if self.sending:
-            self._sender = threading.Thread(target=self._send_forever, name=f"{self.name} sending", daemon=True)
+            channels, db = self.options.channels, self.db
+            items = {name: db.item(channel.key) for name, channel in channels.items()}
+            encoder = Encoder(self.options.rdac, {name: channel.calibration() for name, channel in channels.items()})
+            self._sender = threading.Thread(
+                target=self._send_forever, args=(encoder, items), name=f"{self.name} sending", daemon=True
+            )
+        super().run()
+        if self._sender is not None:
             self._sender.start()
             self._threads.append(self._sender)
 
     def stop(self) -> None:
         self._stopping.set()
-        if self._sender is not None:
+        if self._sender is not None and self._sender.ident is not None:
             self._sender.join(JOIN)
         super().stop()
         if self._sender is not None and self._sender.is_alive():
@@ -162,18 +168,14 @@ class Plugin(CanInstrument):
             return f"another RDAC {self.options.rdac} is on the bus"
         return f"not sent, for want of a good value: {', '.join(self._missing)}" if self._missing else ""
 
-    def _send_forever(self) -> None:
-        options, db = self.options, self.db
-        items = {name: db.item(channel.key) for name, channel in options.channels.items()}
-        encoder = Encoder(options.rdac, {name: c.calibration() for name, c in options.channels.items()})
-        while not self._stopping.wait(options.interval):
+    def _send_forever(self, encoder: Encoder, items: Mapping[str, Item]) -> None:
+        while not self._stopping.wait(self.options.interval):
             self._ticked = time.monotonic()
-            values = {name: _value(item.reading) for name, item in items.items()}
-            messages, self._missing = encoder.encode(values)
+            messages, self._missing = encoder.encode({name: _value(item.reading) for name, item in items.items()})
             sent = sum(self.taps[0].send(identifier, data) for identifier, data in messages)
             self.counts["sent"] += sent
             self.counts["not sent"] += len(messages) - sent
 
 
-def _value(reading: Any) -> float | None:
+def _value(reading: Reading) -> float | None:
     return float(reading.value) if reading.good and isinstance(reading.value, int | float) else None

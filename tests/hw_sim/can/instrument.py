@@ -21,8 +21,8 @@ DEPTH = 1024  # frames that may wait for the bus
 class CanInstrument:
     """An instrument of the `World`, which calls `tick`: a node on `segment` that sends `RATE` rounds a second.
 
-    Faults may `begin` and `end` at any time, between the instrument and the bus; `power` switches it off and on. What
-    others send it gets as `received`, on the segment's thread; everything else on one thread at a time.
+    Faults may `begin` and `end` at any time, between the instrument and the bus; `power` switches it off and on. One
+    thread at a time.
     """
 
     NAME: ClassVar[str] = ""
@@ -31,7 +31,7 @@ class CanInstrument:
     RATE: ClassVar[float] = 5.0
 
     def __init__(self, segment: Segment) -> None:
-        self.node = segment.attach(self.NAME, self.received, DEPTH)
+        self.node = segment.attach(self.NAME, depth=DEPTH)
         self.power = True
         #: Rounds, and frames that the bus has taken.
         self.rounds = self.sent = 0
@@ -41,9 +41,6 @@ class CanInstrument:
     def frames(self, aircraft: Aircraft, now: float) -> list[SimFrame]:
         """One round, at `now` in monotonic seconds."""
         raise NotImplementedError
-
-    def received(self, frame: SimFrame) -> None:
-        """What another node has sent."""
 
     def begin(self, fault: Fault) -> None:
         self._wire.begin(fault)
