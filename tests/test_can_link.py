@@ -448,6 +448,30 @@ def test_an_interface_that_goes_is_opened_again(join: Join, script: Script, how:
     until(lambda: [f.arbitration_id for f in again.written] == [2])
 
 
+def test_who_wants_to_hear_of_outages_hears_once_of_each(join: Join, script: Script) -> None:
+    reasons: list[str] = []
+
+    def defective(reason: str) -> None:
+        raise RuntimeError(reason)
+
+    script.ports = [Scripted(), DeviceError("not yet"), DeviceError("not yet"), Scripted()]
+    user = join(**SCRIPTED)
+    broken = open_tap(BusOptions(**SCRIPTED), user.received, lost=defective)
+    listener = open_tap(BusOptions(**SCRIPTED), user.received, lost=reasons.append)
+    try:
+        script.port.given.append(DeviceError("can0 is down"))
+        until(lambda: script.opened == 4 and user.bus.health() == "")
+        assert reasons == ["can0 is down"]
+        script.ports[3].given.append(DeviceError("can0 has gone"))  # type: ignore[union-attr]
+        until(lambda: len(reasons) == 2)
+        assert reasons[1] == "can0 has gone"
+        assert broken.failure == "RuntimeError: can0 is down"
+        assert not listener.failure
+    finally:
+        broken.close()
+        listener.close()
+
+
 def test_during_an_outage_health_says_why_and_frames_are_dropped(join: Join, script: Script) -> None:
     script.ports = [DeviceError("can0 is down")]
     user = join(**SCRIPTED, wait=False)
