@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -178,8 +179,10 @@ class Pins:
         with self._lock:
             self._users[self.library] -= 1
             if lost and not self._users[self.library]:
-                with suppress(Exception):
+                try:
                     module.cleanup()  # of everything: rpi-lgpio closes its chip only then
+                except Exception:  # and cannot when the chip has really gone: then it is to be imported anew
+                    sys.modules.pop(self.library, None)
 
     @staticmethod
     @contextmanager

@@ -703,6 +703,21 @@ def test_lgpio_gets_a_directory_to_write_to_before_it_is_imported(
     assert module.found == str(tmp_path)
 
 
+def test_a_library_that_cannot_close_a_chip_that_has_gone_is_imported_anew(library: Callable[[str], str]) -> None:
+    """As rpi-lgpio 0.6, whose cleanup asks the chip first."""
+    name = library("BCM = 11\nsetmode = setwarnings = print\ndef cleanup():\n    raise OSError('No such device')\n")
+    first, second = Pins(name), Pins(name)
+    first.open()
+    second.open()
+    old = sys.modules[name]
+    first.close(lost=True)
+    assert sys.modules[name] is old, "another connection has it"
+    second.close(lost=True)
+    first.open()
+    assert sys.modules[name] is not old
+    first.close()
+
+
 def test_pins_are_read_written_watched_and_given_up(bank: Bank) -> None:
     edges: list[bool] = []
     mine, other = Pins(VIRTUAL), Pins(VIRTUAL)
