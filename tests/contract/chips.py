@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import fields
 
 from fixgw.hw_sim import gpio, i2c, spi
+from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.pty import VirtualPort
-from fixgw.plugin import Options
+from fixgw.hw_sim.strompi import StromPi
+from fixgw.plugin import Options, PluginBase
 from tests.bus_bench import numbers
 from tests.contract.bench import Bench, Subject, until
 
@@ -23,19 +26,52 @@ class ChipBench(Bench):
         super().__init__(subject)
         self.number = next(numbers)
         self.device = subject.device()
+        self.device.tick(self.aircraft, self.clock.now)
         self.db.write("BARO", self.aircraft.qnh)
         self._polls = 0
+        self._plugged = True
         self.attach()
 
     def attach(self) -> None:
+        """Put the device where the driver finds it."""
         raise NotImplementedError
+
+    def detach(self) -> None:
+        """Take it away."""
+        raise NotImplementedError
+
+    def start(self) -> PluginBase:
+        plugin = super().start()
+        self._connected()
+        return plugin
+
+    def _connected(self) -> None:
+        if self._plugged:
+            until(lambda: self.plugin.connected, "the driver does not find the chip")
+
+    def plug(self) -> None:
+        self.attach()
+        self._plugged = True
+        if self.plugin is not None:
+            self._connected()
+
+    def unplug(self) -> None:
+        self.detach()
+        self._plugged = False
+
+        def noticed() -> bool:
+            self.clock.now += 0.05
+            return not self.plugin.connected
+
+        if self.plugin is not None:
+            until(noticed, "the driver does not notice that the chip is gone")
 
     def act(self) -> None:
         self.device.tick(self.aircraft, self.clock.now)
         self._polls = self.plugin.counts["polls"] if self.plugin else 0
 
     def taken(self) -> bool:
-        return not self.plugin or not self.plugin.connected or self.plugin.counts["polls"] > self._polls
+        return not self.plugin or not self._plugged or self.plugin.counts["polls"] > self._polls
 
     def half_a_frame(self) -> None:
         """A bus carries whole transfers, or none."""
@@ -51,24 +87,19 @@ class I2cBench(ChipBench):
     def attach(self) -> None:
         self.bus = i2c.bus(self.number)
         (self.address,) = (f.default for f in fields(self.plugin_class.Options or Options) if f.name == "address")
+        self.device.power_up()
         self.bus.attach(self.address, self.device)
         gpio.BANK.reset()
+
+    def detach(self) -> None:
+        self.bus.detach(self.address)
 
     def options(self) -> dict[str, Any]:
         return {"library": "fixgw.hw_sim.i2c", "bus": self.number, "rate": 200.0}
 
-    def unplug(self) -> None:
-        self.bus.unplug(self.address)
-        if self.plugin is not None:
-            self.clock.now += 0.1
-            until(lambda: self.plugin.counts.get("outages"), "the driver does not notice that the chip is gone")
-
-    def plug(self) -> None:
-        self.bus.plug(self.address)
-
     def close(self) -> None:
         super().close()
-        self.bus.detach(self.address)
+        self.detach()
 
 
 class SpiBench(ChipBench):
@@ -77,16 +108,11 @@ class SpiBench(ChipBench):
     def attach(self) -> None:
         spi.attach(self.number, 0, self.device)
 
+    def detach(self) -> None:
+        spi.unplug(self.number, 0)
+
     def options(self) -> dict[str, Any]:
         return {"library": "fixgw.hw_sim.spi", "bus": self.number, "rate": 200.0}
-
-    def unplug(self) -> None:
-        spi.unplug(self.number, 0)
-        if self.plugin is not None:
-            self.clock.now += 0.1
-
-    def plug(self) -> None:
-        spi.attach(self.number, 0, self.device)
 
     def close(self) -> None:
         super().close()
@@ -126,3 +152,73 @@ class BoardBench(Bench):
     def close(self) -> None:
         super().close()
         self.device.close()
+
+
+def chip(driver: str, device: Callable[..., Any], keys: str, **more: object) -> Subject:
+    bench = SpiBench if driver.startswith("spi_") else I2cBench
+    return Subject(driver, bench, tuple(keys.split()), device, **more)  # type: ignore[arg-type]
+
+
+def senders(chip: Any, *volts: Callable[[Aircraft], float]) -> Any:
+    """A converter with what is wired to its inputs."""
+    chip.senders.extend(volts)
+    return chip
+
+
+CHIPS: tuple[Subject, ...] = (
+    chip(
+        "i2c_ads1115",
+        lambda: senders(i2c.Ads1115(), lambda a: a.oil_pressure / 50.0, lambda a: a.voltage / 10.0),
+        "OILP1 VOLT",
+        options={
+            "conversions": 860,
+            "channels": [
+                {"input": "0", "key": "OILP1", "curve": {"linear": {"factor": 50.0}}},
+                {"input": "1", "key": "VOLT", "curve": {"linear": {"factor": 10.0}}},
+            ],
+        },
+    ),
+    *(
+        chip(
+            "i2c_bmp",
+            device,
+            "AIRPRESS PALT ALT",
+            options={"vs_time": 0.1},
+            within={"AIRPRESS": 15.0, "PALT": 6.0, "ALT": 8.0},
+            name=f"i2c_bmp {device.__name__}",
+        )
+        for device in (i2c.Bmp180, i2c.Bmp280, i2c.Bmp388)
+    ),
+    chip(
+        "i2c_bno055",
+        i2c.Bno055,
+        "ROLL PITCH HEAD ROT ANORM ALONG ALAT",
+        within={"ROLL": 0.2, "PITCH": 0.2, "HEAD": 0.1, "ROT": 0.6, "ANORM": 0.03, "ALONG": 0.03, "ALAT": 0.03},
+    ),
+    chip(
+        "spi_mcp3008",
+        lambda: senders(spi.Mcp3008(), lambda a: a.oil_pressure / 50.0, lambda a: a.voltage / 10.0),
+        "OILP1 VOLT",
+        options={
+            "channels": [
+                {"input": "0", "key": "OILP1", "curve": {"linear": {"factor": 50.0}}},
+                {"input": "1", "key": "VOLT", "curve": {"linear": {"factor": 10.0}}},
+            ]
+        },
+        within={"OILP1": 0.4, "VOLT": 0.1},
+    ),
+    Subject(
+        "strompi",
+        BoardBench,
+        ("BAT_VOLTAGE", "BAT_REMAINING", "BAT_CHARGING", "POWER_FAIL"),
+        StromPi,
+        truth={"BAT_VOLTAGE": 3.31, "BAT_REMAINING": 100, "BAT_CHARGING": False, "POWER_FAIL": False},
+    ),
+    chip(
+        "ups_x728",
+        i2c.X728,
+        "BAT_VOLTAGE BAT_REMAINING BAT_CHARGING POWER_FAIL",
+        options={"pins": "fixgw.hw_sim.gpio"},
+        truth={"BAT_VOLTAGE": 4.1, "BAT_REMAINING": 95, "BAT_CHARGING": True, "POWER_FAIL": False},
+    ),
+)
