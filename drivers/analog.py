@@ -76,7 +76,7 @@ def problems(channels: Sequence[Any], db: Database, option: str = "channels") ->
             yield f"{option}.{i}.key", f"{channel.key} is written by two channels"
         seen.add(channel.key)
         item = db.item(channel.key)
-        if item.type not in ("float", "int"):
-            yield f"{option}.{i}.key", f"{channel.key} is no number"
+        if item.type != "float":
+            yield f"{option}.{i}.key", f"{channel.key} does not take numbers with fractions"
         for problem in channel.curve.problems(item.units):
             yield f"{option}.{i}.curve", problem

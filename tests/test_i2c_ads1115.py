@@ -201,6 +201,6 @@ def test_keys_units_and_rates_are_checked(db: Database) -> None:
         ("channels.0.key", "the database has no item 'OILPP1' (did you mean 'OILP1'?)"),
         ("channels.1.curve", "the curve gives psi, the key is in degC: say `scale` (and `add`)"),
         ("channels.2.key", "OILT1 is written by two channels"),
-        ("channels.3.key", "TIMEZ is no number"),
+        ("channels.3.key", "TIMEZ does not take numbers with fractions"),
         ("rate", "4 channels at that rate need more conversions"),
     ]

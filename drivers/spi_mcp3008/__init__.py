@@ -67,5 +67,5 @@ class Plugin(SpiPoller):
         counts = protocol.counts(self.transfer(protocol.request(channel.input)))
         if counts is None:
             raise OSError("no chip answers")
-        volts: float = counts * self.options.reference / protocol.FULL
+        volts: float = counts * self.options.reference / protocol.STEPS
         return volts

@@ -5,7 +5,7 @@ From the data sheet DS21295, 6.1 (segmented in bytes, figure 6-1), as read.
 
 from __future__ import annotations
 
-FULL = 1023
+STEPS = 1024  # in the reference; the last count is one step below it
 NULL_BIT = 0x04
 
 #: Inputs by name: single-ended, or one against its neighbour.
@@ -21,7 +21,7 @@ def request(inputs: str) -> tuple[int, int, int]:
 
 
 def counts(answer: bytes) -> int | None:
-    """0 to `FULL`; None when no chip answered: it holds the bit before the result low. Never raises."""
+    """0 to 1023; None when no chip answered: it holds the bit before the result low. Never raises."""
     if len(answer) != 3 or answer[1] & NULL_BIT:
         return None
     return (answer[1] & 0x03) << 8 | answer[2]
