@@ -238,6 +238,9 @@ class Plugin(CanPlugin):
     def _send(self, frame: cf.Frame) -> bool:
         return not self._silent and self.bus.send(frame.arbitration_id, frame.data)
 
+    def lost(self, reason: str) -> None:
+        self.inputs.lost(f"the bus is gone: {reason}")
+
     # -- whatever waits for its time -----------------------------------------------------------------------------------
 
     def _work(self) -> None:
@@ -248,8 +251,6 @@ class Plugin(CanPlugin):
                 self._opened = connected
                 if connected:
                     self.outputs.report(asked=False)
-                else:
-                    self.inputs.lost(f"the bus is gone: {self.bus.bus.health()}")
             for frame in self.node.tick():
                 if connected:
                     self._send(frame)

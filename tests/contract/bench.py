@@ -74,6 +74,10 @@ class Bench:
 
     #: What the suite may do: the names of the tests' markers.
     CAN: ClassVar[frozenset[str]] = frozenset()
+    #: Whether the driver knows which device it should hear, and complains when it does not.
+    expects: ClassVar[bool] = True
+    #: Whether the driver goes by the bench's clock.
+    wound: ClassVar[bool] = True
     device: Any
 
     def __init__(self, subject: Subject) -> None:
@@ -132,6 +136,12 @@ class Bench:
         """Send as much as fits, as fast as it goes: called again and again, on a thread of its own."""
         raise NotImplementedError
 
+    def counters_add_up(self) -> None:
+        """Every frame that came has been used, ignored or refused."""
+        counts = dict(self.plugin.counts)
+        refused = sum(counts[name] for name in self.plugin._protocol.REFUSALS)
+        assert counts["received"] == counts["used"] + counts["ignored"] + refused, counts
+
     def close(self) -> None:
         """Stop, and take everything away."""
         with suppress(Exception):
@@ -145,7 +155,7 @@ class Bench:
         """A new plugin, running."""
         plugin = self.plugin_class("bench", {**self.options(), **self.subject.options})
         plugin.source = "bench"
-        if hasattr(plugin, "clock"):
+        if self.wound and hasattr(plugin, "clock"):
             plugin.clock = self.clock
         self.plugin = plugin
         plugin.start()
@@ -197,7 +207,7 @@ class Bench:
         return {**self.aircraft.values(), **self.subject.truth}
 
     def _note(self, key: str, reading: Reading) -> None:
-        if reading.good and reading.source == "bench":
+        if reading.good and reading.source.partition("/")[0] == "bench":
             self.seen.setdefault(key, set()).add(reading.value)
 
     @contextmanager
@@ -321,8 +331,12 @@ class CanBench(Bench):
 
     def _connected(self) -> None:
         if self.port.plugged:
-            until(lambda: self.plugin.connected and self.adapter.opened, "the driver does not open the adapter")
+            until(lambda: self.connected and self.adapter.opened, "the driver does not open the adapter")
             self._for_driver, self._base = 0, self._received()
+
+    @property
+    def connected(self) -> bool:
+        return bool(self.plugin.taps[0].bus.connected)
 
     def _received(self) -> int:
         received: int = self.plugin.taps[0].bus.get_status()["received"]
@@ -342,7 +356,7 @@ class CanBench(Bench):
     def unplug(self) -> None:
         self.adapter.unplug()
         if self.plugin is not None:
-            until(lambda: not self.plugin.connected, "the driver does not notice that the adapter is gone")
+            until(lambda: not self.connected, "the driver does not notice that the adapter is gone")
         self._for_driver, self._base = 0, self._received() if self.plugin else 0
 
     def plug(self) -> None:

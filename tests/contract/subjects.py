@@ -1,4 +1,4 @@
-"""The drivers that pass the contract suite: one line each, in the order of their names.
+"""The drivers that pass the contract suite: one line each, in the order of their names; chips are in `chips`.
 
 A line names the driver, its virtual device, and the keys that must be good in flight and tell the aircraft's values.
 What a driver needs beyond its device's place goes into `options`; `within` says how coarse a key is on the wire, if
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from fixgw.hw_sim.autopilot import Autopilot
 from fixgw.hw_sim.dynon_d10 import D10, STALL_ANGLE
 from fixgw.hw_sim.eis import Eis
 from fixgw.hw_sim.g3x import G3x, Gnx
@@ -22,7 +23,10 @@ from fixgw.hw_sim.mgl_serial import Tp3
 from fixgw.hw_sim.nmea0183 import Gps, Navigator
 from fixgw.hw_sim.shadin import Shadin
 from fixgw.hw_sim.skyview import SkyView
-from tests.contract.bench import CanBench, SerialBench, Subject
+from tests.contract.bench import Bench, CanBench, SerialBench, Subject
+from tests.contract.chips import CHIPS
+from tests.contract.outputs import AutopilotBench, BridgeBench, BytesBench, CanFixBench, CanFixNode
+from tests.contract.pins import PinBench
 
 
 def serial(driver: str, device: Callable[..., Any], keys: str, **more: object) -> Subject:
@@ -33,7 +37,14 @@ def can(driver: str, device: Callable[..., Any], keys: str, **more: object) -> S
     return Subject(driver, CanBench, tuple(keys.split()), device, **more)  # type: ignore[arg-type]
 
 
+def other(bench: type[Bench], driver: str, device: Callable[..., Any], keys: str, **more: object) -> Subject:
+    return Subject(driver, bench, tuple(keys.split()), device, **more)  # type: ignore[arg-type]
+
+
 SUBJECTS: tuple[Subject, ...] = (
+    *CHIPS,
+    other(BridgeBench, "can_bridge", Rdac, ""),
+    other(CanFixBench, "canfix", CanFixNode, "TACH1 PROP1 OILP1 OILT1 VOLT CHT11 CHT14 EGT11 EGT14"),
     serial(
         "dynon_d10",
         D10,
@@ -53,9 +64,9 @@ SUBJECTS: tuple[Subject, ...] = (
     serial(
         "g3x",
         partial(G3x, gps=False),
-        "PITCH ROLL HEAD IAS ALT PALT ROT ANORM ALAT VS OAT OILP1 OILT1 TACH1 MAP1 FUELF1 FUELP1 FUELQ1 FUELQT VOLT CURRNT"
-        " HOBBS1 CHT11 CHT14 EGT11 EGT14 H2OT1",
-        within={"HEAD": 0.5, "OAT": 0.5, "CHT": 0.5},
+        "PITCH ROLL HEAD IAS ALT PALT ROT ANORM ALAT VS OAT OILP1 OILT1 TACH1 MAP1 FUELF1 FUELP1 FUELQ1 FUELQT VOLT"
+        " CURRNT HOBBS1 CHT11 CHT14 EGT11 EGT14 H2OT1",
+        within={"HEAD": 0.5, "OAT": 0.5},
         name="g3x display",
     ),
     serial(
@@ -64,6 +75,21 @@ SUBJECTS: tuple[Subject, ...] = (
         "LAT LONG TALT TRACK TRACKM GS XTRACK COURSE WPNAME",
         checksum=False,
         name="g3x navigator",
+    ),
+    other(
+        PinBench,
+        "gpio",
+        object,
+        "FUELF1 BTN33",
+        options={
+            "pulses": [{"pin": 4, "key": "FUELF1", "pulses": 29000, "per": "gallon", "window": 2}],
+            "buttons": [{"pin": 17, "key": "BTN33"}],
+            "encoders": [{"a": 5, "b": 6, "key": "ENC3"}],
+            "outputs": [{"pin": 20, "when": "OILP1 < 25"}],
+            "dimmers": [{"pin": 18, "key": "DIM"}],
+        },
+        truth={"BTN33": False},
+        within={"FUELF1": 0.4},
     ),
     serial("lines", Arduino, "TACH1 OILP1 OILT1 FUELQ1 OAT CAT VOLT COMSTDRX1", options=READ_WITH),
     can("megasquirt", Megasquirt, "TACH1 MAP1 H2OT1 THR1 VOLT FUELF1 EGT11 EGT14", options={"probes": 4}),
@@ -100,6 +126,8 @@ SUBJECTS: tuple[Subject, ...] = (
         within={"XTRACK": 0.011, "CDI": 0.011},
         name="nmea0183 navigator",
     ),
+    other(AutopilotBench, "nmea0183_out", Autopilot, ""),
+    other(BytesBench, "serial_bridge", Gps, "", options={"tcp_port": 0}),
     serial(
         "shadin",
         partial(Shadin, format="G"),

@@ -67,12 +67,6 @@ def clean(bench: Bench) -> dict[str, set[Any]]:
     return seen
 
 
-def counters_add_up(bench: Bench) -> None:
-    counts = dict(bench.plugin.counts)
-    refusals = {name: counts[name] for name in bench.plugin._protocol.REFUSALS}
-    assert counts["received"] == counts["used"] + counts["ignored"] + sum(refusals.values()), counts
-
-
 # -- life --------------------------------------------------------------------------------------------------------------
 
 
@@ -92,10 +86,11 @@ def test_it_starts_stops_and_starts_again(bench: Bench) -> None:
 def test_what_it_writes_is_true_good_and_its_own(bench: Bench) -> None:
     bench.start()
     bench.becomes_good()
+    bench.fly(3.0)
     truth = bench.truth()
     for key in bench.subject.keys:
         reading, item = bench.db.read(key), bench.db.item(key)
-        assert reading.source == "bench", key
+        assert reading.source.partition("/")[0] == "bench", key
         expected = truth[key]
         if isinstance(expected, float) and isinstance(reading.value, float):
             within = bench.subject.within.get(key, abs(expected) / 100 + 1e-6)
@@ -135,7 +130,8 @@ def test_a_device_that_comes_late_is_taken(bench: Bench) -> None:
     plugin = bench.start()
     until(plugin.health, "it does not say that the device is missing")
     assert plugin.is_running()
-    assert set(bench.not_good()) == set(bench.subject.keys)
+    # A setting that does not age is good before anybody says it.
+    assert set(bench.not_good()) >= {k for k in bench.subject.keys if not bench.db.item(k).definition.setting}
     bench.plug()
     bench.becomes_good()
 
@@ -161,11 +157,10 @@ def test_another_device_in_its_place_is_not_believed(bench: Bench) -> None:
     bench.seen.clear()
     bench.exchange()
     bench.plug()
-    until(lambda: bench.plugin.connected)
     bench.fly(5.0)
     assert not bench.seen
     assert set(bench.not_good()) == set(bench.subject.keys)
-    assert bench.plugin.health()
+    assert bench.plugin.health() or not bench.expects
 
 
 # -- what comes is damaged ---------------------------------------------------------------------------------------------
@@ -178,7 +173,7 @@ def test_garbage_between_frames_hides_none_of_them(bench: Bench) -> None:
     bench.fly(5.0)
     assert not bench.not_good()
     nothing_wrong(bench, before)
-    counters_add_up(bench)
+    bench.counters_add_up()
 
 
 @subjects("flip")
@@ -187,7 +182,7 @@ def test_what_is_cut_off_is_not_made_up(bench: Bench) -> None:
     bench.spoil(Truncate(rate=0.5, seed=1))
     bench.fly(10.0)
     nothing_wrong(bench, before)
-    counters_add_up(bench)
+    bench.counters_add_up()
 
 
 @subjects("flip")
@@ -200,7 +195,7 @@ def test_a_wrong_bit_is_noticed(bench: Bench) -> None:
     assert sum(bench.plugin.counts[reason] for reason in bench.plugin._protocol.REFUSALS)
     bench.heal(fault)
     bench.becomes_good()
-    counters_add_up(bench)
+    bench.counters_add_up()
 
 
 @subjects("baud")
@@ -211,7 +206,7 @@ def test_the_wrong_baud_rate_gives_nothing_that_looks_good(bench: Bench, ratio: 
     bench.fly(10.0)
     assert not bench.seen
     assert "garbage" in plugin.health() or "no data" in plugin.health()
-    counters_add_up(bench)
+    bench.counters_add_up()
 
 
 @subjects("flood")
@@ -222,7 +217,7 @@ def test_ten_times_as_much_as_the_line_carries_is_taken(bench: Bench) -> None:
     bench.fly(5.0)
     assert not bench.not_good()
     nothing_wrong(bench, before)
-    counters_add_up(bench)
+    bench.counters_add_up()
 
 
 @subjects("counters")
@@ -235,7 +230,7 @@ def test_everything_at_once_adds_up(bench: Bench) -> None:
         bench.spoil(fault)
     bench.fly(20.0)
     nothing_wrong(bench, before)
-    counters_add_up(bench)
+    bench.counters_add_up()
     for fault in faults:
         bench.heal(fault)
     bench.becomes_good()
@@ -252,6 +247,6 @@ def test_what_falls_silent_grows_old_and_recovers(bench: Bench) -> None:
     tolerances = {key: bench.db.item(key).tolerance for key in bench.subject.keys}
     bench.fly(max(tolerances.values()) * 1.2 + 5.0)
     assert {key for key, tolerance in tolerances.items() if tolerance and not bench.db.read(key).old} == set()
-    assert plugin.health() == "no data"
+    assert plugin.health() == "no data" or not bench.expects
     bench.device.power = True
     bench.becomes_good()
