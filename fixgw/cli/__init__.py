@@ -44,7 +44,7 @@ SERVER: dict[str, Command] = {
     "doctor": Command("doctor", "is everything ready: devices, permissions, values, the machine?"),
     "config": Command("server", "find, copy, show or describe a configuration"),
     "plugins": Command("server", "what can be connected, and with which options"),
-    "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes on a CAN bus"),
+    "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes, serial instruments, a panel"),
 }
 CLIENT: dict[str, Command] = {
     "list": Command("client", "which keys there are"),

@@ -26,6 +26,8 @@ from fixgw.cli.sim import chosen_scenario, tell
 if TYPE_CHECKING:
     from fixgw.configuration import Configuration
     from fixgw.gateway import Gateway
+    from fixgw.hw_sim.panel import Panel
+    from fixgw.hw_sim.panel_server import PanelServer
     from fixgw.hw_sim.scenario import Scenario
     from fixgw.hw_sim.world import World
 
@@ -120,6 +122,7 @@ def _fly(
 ) -> int:
     from fixgw.gateway import Gateway
     from fixgw.hw_sim import world
+    from fixgw.hw_sim.panel import Panel
 
     # What nodes tell the gateway to remember is forgotten with the flight.
     os.environ["STATE_DIRECTORY"] = str(directory)
@@ -129,20 +132,35 @@ def _fly(
     ends = [end for end in (args.duration, scenario.duration) if end is not None]
     timer = threading.Timer(min(ends, default=0.0), gateway.request_stop, kwargs={"why": "the time is over"})
     timer.daemon = True
-    flying = world.bench(directory, replay, scenario, tell)
+    panel = Panel()
+    flying = world.bench(directory, replay, scenario, tell, panel)
+    hands = _lend(directory / "panel", panel)
     try:
         gateway.start()
         missing = _take_off(gateway, flying, VITAL if replay is not None else _from_instruments(configuration))
         if not early.came:
             gateway.adopt(configuration)
-            print(_what_runs(gateway, directory, args, missing), flush=True)
+            print(_what_runs(gateway, directory, args, missing, hands), flush=True)
         if ends:
             timer.start()
         return gateway.run_forever()
     finally:
         timer.cancel()
+        if hands is not None:
+            hands.close()
         gateway.stop()
         flying.stop()
+
+
+def _lend(path: Path, panel: Panel) -> PanelServer | None:
+    """Let `fixgw sim panel` at the panel; the flight does not depend on it."""
+    from fixgw.hw_sim.panel_server import PanelServer
+
+    try:
+        return PanelServer(path, panel)
+    except OSError as error:
+        logging.getLogger(__name__).warning("no hand can get at the panel: %s: %s", path, error.strerror)
+        return None
 
 
 def _from_instruments(configuration: Configuration) -> tuple[str, ...]:
@@ -200,7 +218,9 @@ def _cannot_listen(host: str, port: int) -> str:
     return ""
 
 
-def _what_runs(gateway: Gateway, directory: Path, args: argparse.Namespace, missing: list[str]) -> str:
+def _what_runs(
+    gateway: Gateway, directory: Path, args: argparse.Namespace, missing: list[str], hands: PanelServer | None
+) -> str:
     from fixgw.hw_sim.can.devices import DEVICES
 
     port = getattr(gateway.runners["netfix"].plugin, "port", args.port)
@@ -209,6 +229,7 @@ def _what_runs(gateway: Gateway, directory: Path, args: argparse.Namespace, miss
     where += "" if port == 3490 else f" --port {port}"
     gps = f"{args.replay}, replayed" if args.replay else "virtual GPS"
     warning = f"Not good yet, `{command} status{where}` may say why: {', '.join(missing)}\n" if missing else ""
+    at_hand = "" if hands is None else f"\n  {command} sim panel" + ("" if hands.publish() else f" {hands.path}")
     return f"""\
 A virtual aircraft is flying. The real drivers read its instruments:
   {directory}/can0  CAN-FIX bus with the nodes {", ".join(DEVICES)}
@@ -219,7 +240,7 @@ What none of them measures comes straight from the aircraft, by the demo plugin.
 {warning}NetFIX serves on {args.host} port {port}. Look at it from another terminal:
   {command} watch{where} IAS ALT VS HEAD LAT LONG
   {command} status{where} --verbose
-  {command} explain{where} IAS
+  {command} explain{where} IAS{at_hand}
 Ctrl-C ends it."""
 
 

@@ -24,14 +24,16 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "sim",
         run_can,
         "  can      CAN-FIX nodes on a CAN bus: air data, AHRS, engine monitor, fuel, GPS, controls, panel\n"
-        "  serial   an instrument on a serial port of its own: engine monitor, EFIS, GPS, ...\n\n"
+        "  serial   an instrument on a serial port of its own: engine monitor, EFIS, GPS, ...\n"
+        "  panel    hands on the virtual pins of a running gateway: knobs, buttons, switches, lamps\n\n"
         "`fixgw sim can --help` and so on say more.",
         "  fixgw sim can --interface socketcan --channel vcan0\n  fixgw sim can --slcan can0 --scenario misbehaving\n"
-        "  fixgw sim serial eis --pty /tmp/eis",
+        "  fixgw sim serial eis --pty /tmp/eis\n  fixgw sim panel",
     )
-    kinds = group.add_subparsers(dest="what", required=True, metavar="can|serial")
+    kinds = group.add_subparsers(dest="what", required=True, metavar="can|serial|panel")
     _add_can(kinds)
     _add_serial(kinds)
+    _add_panel(kinds)
 
 
 def _add_can(kinds: Subparsers[argparse.ArgumentParser]) -> None:
@@ -94,6 +96,31 @@ def _add_serial(kinds: Subparsers[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="end after so long")
     parser.set_defaults(run=run_serial)
+
+
+def _add_panel(kinds: Subparsers[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "panel",
+        description="Virtual pins of a running gateway, such as `fixgw demo`: press buttons, turn knobs, see lamps.\n"
+        "On a terminal the page says which keys do what. In a pipe each change is a line (pin, direction, level,\n"
+        "pull resistor, duty in percent, what it is, separated by tabs), and commands are taken line by line, to the\n"
+        "end of the input: press N [SECONDS], release N, turn KNOB DETENTS, switch N 0|1, drive PIN 0|1, let PIN,\n"
+        "turn-pins A B DETENTS, pulses PIN HZ, unplug, plug. Parts are numbered from 0, as in scenarios; pins have\n"
+        "their BCM numbers.",
+        epilog="examples:\n  fixgw sim panel\n  echo 'turn 0 -3' | fixgw sim panel",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "path", nargs="?", default="", help="its socket (default: $FIXGW_PANEL, or what a gateway has put there)"
+    )
+    parser.set_defaults(run=run_panel)
+
+
+def run_panel(args: argparse.Namespace) -> int:
+    from fixgw.cli.panel import run
+
+    return run(args)
 
 
 def run_serial(args: argparse.Namespace) -> int:

@@ -321,7 +321,7 @@ class Watcher:
         with Terminal() as terminal:
             self._start()
             while not self._done.is_set() and not self._over():
-                width, height = _size()
+                width, height = size()
                 with self._lock:
                     away = self._away
                     title = f"gateway away, trying again ({address})" if away else f"FIX Gateway at {address}"
@@ -339,7 +339,7 @@ class Watcher:
         return self._until is not None and time.monotonic() >= self._until
 
 
-def _size() -> tuple[int, int]:
+def size() -> tuple[int, int]:
     """Columns and lines of the terminal, as it says; where it knows none, as a serial line, of the environment."""
     columns, lines = os.get_terminal_size(sys.stdout.fileno())  # first, as $COLUMNS does not follow a change
     return (columns, lines) if columns and lines else shutil.get_terminal_size()
@@ -399,13 +399,11 @@ class Terminal:
             self._last = page
             _out(page)
 
-    def keys(self, timeout: float) -> list[str]:
-        """The keys pressed, after at most `timeout` seconds."""
-        if self._stdin is None:
-            time.sleep(timeout)
-            return []
-        ready, _, _ = select.select([self._stdin], [], [], timeout)
-        if not ready:
+    def keys(self, timeout: float, *others: int) -> list[str]:
+        """The keys pressed, after at most `timeout` seconds; none when one of `others` has something to read."""
+        files = [*others] if self._stdin is None else [self._stdin, *others]
+        ready, _, _ = select.select(files, [], [], timeout)
+        if self._stdin is None or self._stdin not in ready:
             return []
         data = os.read(self._stdin, 256)
         return _KEYS.findall(data.decode("utf-8", "replace")) if data else ["q"]

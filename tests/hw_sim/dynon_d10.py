@@ -29,6 +29,7 @@ class D10(SerialInstrument):
     """The display."""
 
     NAME = "dynon_d10"
+    WHAT = "Dynon D10A or D100 EFIS"
     BAUD = 115200
     RATE = 20.0
 

@@ -30,6 +30,7 @@ class G3x(SerialInstrument):
     """The display; `gps`: the GPS message, which has no checksum, is switched on."""
 
     NAME = "g3x"
+    WHAT = "Garmin G3X display, text output"
     BAUD = 115200
     RATE = 10.0
 
@@ -122,6 +123,7 @@ class Gnx(SerialInstrument):
     """The navigator, which steers to the aircraft's next waypoint."""
 
     NAME = "gnx"
+    WHAT = "Garmin GNX 375 navigator, aviation output"
     BAUD = 9600
     RATE = 1.0
 

@@ -20,6 +20,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 VERSION = "0.7.2"
 RPI_INFO = {
@@ -52,6 +53,18 @@ MAX_WAITING = 10_000  # edges on their way to callbacks; the kernel's buffer has
 MAX_HISTORY = 10_000
 
 Callback = Callable[[int], object]
+
+
+class PinState(NamedTuple):
+    """What there is to see of a pin: `pull` is `PUD_UP`, `PUD_DOWN` or `PUD_OFF`, `driven` is None while no hand is on
+    it, `duty` in percent and None while it makes no pulses."""
+
+    direction: int | None
+    level: bool
+    pull: int
+    driven: bool | None
+    watched: bool
+    duty: float | None
 
 
 class _Pin:
@@ -167,6 +180,17 @@ class Bank:
     def watched(self, pin: int) -> bool:
         """Whether the program hears of edges of `pin`."""
         return self._pins[pin].edge is not None
+
+    def state(self, pin: int) -> PinState:
+        """Everything about `pin` at one moment."""
+        with self._lock:
+            p = self._pins[pin]
+            return PinState(p.direction, p.level, p.pull, p.driven, p.edge is not None, self.duty(pin))
+
+    @property
+    def plugged(self) -> bool:
+        """Whether the chip is there."""
+        return not self._gone
 
     def occupy(self, pin: int) -> None:
         """Another program has made an output of `pin`."""

@@ -61,6 +61,7 @@ class Arduino(SerialInstrument):
     """
 
     NAME = "arduino"
+    WHAT = "Arduino on USB that prints its sensors as lines of text"
     BAUD = 115200
     RATE = 10.0
 

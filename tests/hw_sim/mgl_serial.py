@@ -14,6 +14,7 @@ PRESSURE, TEMPERATURE, CURRENT, LEVEL, VOLTAGE = range(1, 6)
 
 class Tp3(SerialInstrument):
     NAME = "tp3"
+    WHAT = "MGL Avionics TP-3 with four inputs"
     BAUD = 57600
     RATE = 5.0
 

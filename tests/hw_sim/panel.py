@@ -43,7 +43,9 @@ class Panel:
 
     def __init__(self, bank: Bank = BANK) -> None:
         self.bank = bank
-        self._moves: tuple[deque[tuple[int, bool]], ...] = tuple(deque(maxlen=4 * MOST_TURNS) for _ in KNOBS)
+        #: Detents that each knob has been turned by, clockwise.
+        self.turned = [0] * len(KNOBS)
+        self._moves: tuple[deque[tuple[int, bool, int]], ...] = tuple(deque(maxlen=4 * MOST_TURNS) for _ in KNOBS)
         self._flowed = 0.0  # gallons that the transducer has not told yet
         self._last: float | None = None
 
@@ -59,8 +61,8 @@ class Panel:
         """Turn knob 0 or 1 by so many detents, clockwise if positive, within the next moments. Raises ValueError."""
         check("turn", knob, 0, len(KNOBS) - 1)
         a, b, _ = KNOBS[knob]
-        first, second = (a, b) if steps > 0 else (b, a)
-        detent = ((first, True), (second, True), (first, False), (second, False))
+        first, second, by = (a, b, 1) if steps > 0 else (b, a, -1)
+        detent = ((first, True, 0), (second, True, 0), (first, False, 0), (second, False, by))
         self._moves[knob].extend(detent * min(abs(steps), MOST_TURNS))
 
     def switch(self, number: int, on: bool = True) -> None:
@@ -90,10 +92,11 @@ class Panel:
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
         """Turn the knobs a little, and send the transducer's pulses."""
-        for moves in self._moves:
+        for knob, moves in enumerate(self._moves):
             if moves:
-                pin, close = moves.popleft()
+                pin, close, by = moves.popleft()
                 (self.bank.press if close else self.bank.release)(pin)
+                self.turned[knob] += by
         if self._last is not None:
             self._flowed += aircraft.fuel_flow * (now - self._last) / 3600.0
         self._last = now

@@ -14,6 +14,7 @@ class Shadin(SerialInstrument):
     """The computer; `format` is the letter that begins its lines."""
 
     NAME = "shadin"
+    WHAT = "Shadin air data and fuel computer"
     BAUD = 9600
     RATE = 1.0
 

@@ -28,6 +28,7 @@ class SkyView(SerialInstrument):
     """The display."""
 
     NAME = "skyview"
+    WHAT = "Dynon SkyView EFIS with its engine monitor"
     BAUD = 115200
     RATE = 16.0
 

@@ -28,6 +28,7 @@ from fixgw.hw_sim.pty import VirtualPort
 from fixgw.hw_sim.replay import Replay
 
 if TYPE_CHECKING:
+    from fixgw.hw_sim.panel import Panel
     from fixgw.hw_sim.scenario import Scenario
 
 log = logging.getLogger(__name__)
@@ -143,11 +144,12 @@ def bench(
     replay: bytes | None = None,
     scenario: Scenario | None = None,
     tell: Callable[[float, str], object] | None = None,
+    panel: Panel | None = None,
 ) -> World:
     """A world with what `fixgw demo` flies with, each on a device in `directory`, all switched on when it starts.
 
     ``gps`` is a serial port with a GPS at 38400 baud, or with `replay`, a recorded log, in its place; ``eis`` one with
-    an engine monitor. ``can0`` is an slcan adapter on a bus of 250 kbit/s with a CAN-FIX node of each kind. The panel
+    an engine monitor. ``can0`` is an slcan adapter on a bus of 250 kbit/s with a CAN-FIX node of each kind. The `panel`
     is on the virtual pins of `fixgw.hw_sim.gpio`. A `scenario` may say otherwise of the bus, and what happens to them
     all; `tell` hears of every event.
     """
@@ -163,7 +165,7 @@ def bench(
     instruments: dict[str, Any] = {
         "gps": gps,
         "eis": Eis(VirtualPort(str(directory / "eis"))),
-        "panel": Panel(),
+        "panel": panel or Panel(),
     }
     world.attach(CanBus(scenario, str(directory / "can0"), tell, instruments))
     for instrument in instruments.values():

@@ -1,0 +1,332 @@
+"""``fixgw sim panel``: the virtual pins of a running gateway, on the terminal, or as lines and commands in a pipe."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import socket
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from fixgw.cli import EXIT_DONE, EXIT_FAILED, complain, text
+from fixgw.cli.watch import Terminal, size
+
+PRESS = 0.2  # seconds that a key presses a button
+LOOK = 0.25  # seconds between two looks at the size of the terminal
+GONE = "the panel has gone"
+CELL = 40  # least width of a pin in the table
+HIDDEN = 100_000  # bytes of one line that no panel says
+
+REVERSE = "\x1b[7m"
+
+#: Keys that turn a knob: which, and how far.
+TURNS = {
+    **dict.fromkeys(("\x1b[D", "a"), (0, -1)),
+    **dict.fromkeys(("\x1b[C", "d"), (0, 1)),
+    **dict.fromkeys(("\x1b[B", "j"), (1, -1)),
+    **dict.fromkeys(("\x1b[A", "l"), (1, 1)),
+}
+SWITCHES = "st"
+State = dict[str, Any]
+Segment = tuple[str, str]  # words and their colour
+
+
+def run(args: argparse.Namespace) -> int:
+    """Until q, Ctrl-C, SIGTERM or the end of the input; 1 when there is no panel, or no more."""
+    from fixgw.hw_sim import panel_server
+
+    path = args.path or panel_server.well_known()
+    try:
+        link = Link(panel_server.connect(path))
+    except OSError as error:
+        return complain(
+            f"no panel at {path}: {str(error.strerror or error).lower()}; `fixgw demo` has one, and so has a gateway "
+            "with `library: fixgw.hw_sim.panel_pins`"
+        )
+    try:
+        if sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+            return on_terminal(link, path)
+        return in_pipe(link)
+    except KeyboardInterrupt:
+        return EXIT_DONE  # the usual way to end it
+    finally:
+        link.close()
+
+
+class Link:
+    """The connection to the panel. One thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._heard = b""
+        self.open = True
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def say(self, command: str) -> None:
+        try:
+            self._connection.sendall(f"{command}\n".encode())
+        except OSError:
+            self.open = False
+
+    def say_no_more(self) -> None:
+        """There are no more commands; the panel ends when it has answered those that there were."""
+        try:
+            self._connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.open = False
+
+    def hear(self) -> list[State]:
+        """What it has said; waits for some of it. Clears `open` when it has gone."""
+        try:
+            data = self._connection.recv(65536)
+        except OSError:
+            data = b""
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        try:
+            said = [json.loads(line) for line in lines]
+        except ValueError:
+            said, data = [], b""
+        self.open = self.open and bool(data) and len(self._heard) < HIDDEN
+        return [one for one in said if isinstance(one, dict)]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+# -- in a pipe ---------------------------------------------------------------------------------------------------------
+
+
+def in_pipe(link: Link) -> int:
+    """A line for each change, and the commands of the standard input."""
+    code = EXIT_DONE
+    before: list[str] = []
+    stdin, rest = sys.stdin.fileno(), b""
+    files: list[Any] = [link, stdin]
+    while link.open:
+        ready, _, _ = select.select(files, [], [])
+        if stdin in ready:
+            data = os.read(stdin, 4096)
+            *lines, rest = (rest + data).split(b"\n") if data else [rest, b""]
+            for line in lines:
+                link.say(line.decode("utf-8", "replace"))
+            if not data:
+                files.remove(stdin)
+                link.say_no_more()
+        if link in ready:
+            for said in link.hear():
+                if "error" in said:
+                    code = complain(said["error"])
+                    continue
+                now = list(lines_of(said))
+                for words in now:
+                    if words not in before:
+                        print(words)
+                before = now
+            sys.stdout.flush()
+    return code if stdin not in files else complain(GONE)
+
+
+def lines_of(state: State) -> Iterator[str]:
+    """The state as lines: the chip, each pin that is set up or held, and where the knobs stand."""
+    yield f"chip\t{'plugged' if state['plugged'] else 'unplugged'}"
+    parts = named(state)
+    for number, pin in shown(state):
+        level, duty = ("low", "high")[pin["level"]], pin["duty"]
+        words = (pin["direction"], level, pin["pull"], None if duty is None else f"{duty:g}", parts.get(int(number)))
+        yield "\t".join((f"GPIO{number}", *(word or "" for word in words)))
+    for at, knob in enumerate((state["panel"] or {}).get("knobs", ())):
+        yield f"knob {at}\t{knob['position']}"
+
+
+def shown(state: State) -> list[tuple[str, dict[str, Any]]]:
+    """The pins that the program has set up, or that somebody holds."""
+    return [(n, p) for n, p in state["pins"].items() if p["direction"] is not None or p["driven"] is not None]
+
+
+def named(state: State, first: int = 0) -> dict[int, str]:
+    """What is on the pins of the panel, by pin; its parts are counted from `first`."""
+    if (panel := state["panel"]) is None:
+        return {}
+    parts = {pin: f"button {n}" for n, pin in enumerate(buttons(panel), first)}
+    parts |= {pin: f"switch {n}" for n, pin in enumerate(panel["switches"], first)}
+    parts |= {knob[contact]: f"knob {n} {contact}" for n, knob in enumerate(panel["knobs"], first) for contact in "ab"}
+    return parts | {pin: f"lamp {name}" for name, pin in panel["lamps"].items()} | {panel["light"]: "light"}
+
+
+def buttons(panel: dict[str, Any]) -> list[int]:
+    """Those of their own, then those under the knobs."""
+    return [*panel["buttons"], *(knob["push"] for knob in panel["knobs"])]
+
+
+# -- on a terminal -----------------------------------------------------------------------------------------------------
+
+
+def on_terminal(link: Link, path: str) -> int:
+    """The page, drawn anew at every change, until somebody presses q."""
+    page = Page(path, colour=not os.environ.get("NO_COLOR"))
+    with Terminal() as terminal:
+        while link.open:
+            if page.state is not None:
+                terminal.show(page.draw(*size()))
+            for key in terminal.keys(LOOK, link.fileno()):
+                if key in ("q", "Q", "\x04"):
+                    return EXIT_DONE
+                for command in page.commands(key.replace("\x1bO", "\x1b[")):
+                    link.say(command)
+            if select.select([link], [], [], 0.0)[0]:
+                page.take(link.hear())
+    complain(page.trouble or GONE)
+    return EXIT_FAILED
+
+
+class Page:
+    """What is on the screen, and what keys do."""
+
+    def __init__(self, path: str, colour: bool) -> None:
+        self.path = path
+        self.colour = colour
+        self.state: State | None = None
+        self.chosen = ""  # the number of a pin
+        self.trouble = ""
+
+    def take(self, said: list[State]) -> None:
+        for one in said:
+            if "error" in one:
+                self.trouble = one["error"]
+            else:
+                self.state = one
+
+    def commands(self, key: str) -> list[str]:
+        """What a key says to the panel."""
+        state = self.state
+        if state is None:
+            return []
+        self.trouble = ""
+        panel, pins = state["panel"], state["pins"]
+        inputs = [number for number, pin in shown(state) if pin["direction"] != "out"]
+        if key == "u":
+            return ["unplug" if state["plugged"] else "plug"]
+        if key in ("\t", "\x1b[Z") and inputs:
+            step = 1 if key == "\t" else -1
+            at = inputs.index(self.chosen) + step if self.chosen in inputs else min(0, step)
+            self.chosen = inputs[at % len(inputs)]
+        elif key == " " and self.chosen in inputs:
+            pin = pins[self.chosen]
+            return [f"let {self.chosen}" if held(pin) else f"drive {self.chosen} {int(pin['pull'] == 'down')}"]
+        elif panel is None:
+            if key in TURNS and self.chosen in inputs[:-1]:
+                other = inputs[inputs.index(self.chosen) + 1]
+                return [f"turn-pins {self.chosen} {other} {TURNS[key][1]}"]
+        elif key in TURNS and TURNS[key][0] < len(panel["knobs"]):
+            return ["turn {} {}".format(*TURNS[key])]
+        elif key in SWITCHES and SWITCHES.index(key) < len(panel["switches"]):
+            number = SWITCHES.index(key)
+            return [f"switch {number} {int(not held(pins[str(panel['switches'][number])]))}"]
+        elif key.isdecimal() and 1 <= int(key) <= len(buttons(panel)):
+            return [f"press {int(key) - 1} {PRESS}"]
+        return []
+
+    def draw(self, width: int, height: int) -> list[str]:
+        """At most `height` lines of at most `width` visible characters."""
+        assert self.state is not None
+        state, panel = self.state, self.state["panel"]
+        chip = [] if state["plugged"] else [("  the chip is UNPLUGGED", text.RED)]
+        lines: list[list[Segment]] = [[(f"Virtual pins at {self.path}", text.BOLD), *chip]]
+        keys = "space closes and opens it, u unplugs the chip, q ends"
+        if panel is not None:
+            lines += [*self._parts(panel), []]
+            keys = f"1-{len(buttons(panel))} press, arrows or a d, j l turn, s t switch, tab chooses a pin, {keys}"
+        else:
+            keys = f"tab chooses a pin, arrows turn a knob on it and the next, {keys}"
+        words, colour = (self.trouble, text.RED) if self.trouble else (keys, text.DIM)
+        footer = [[(line, colour)] for line in textwrap.wrap(words, max(1, width))[: max(1, height // 4)]]
+        lines += self._table(width, max(1, height - len(lines) - len(footer)))
+        return [self._line(line, width) for line in [*lines[: height - len(footer)], *footer]]
+
+    def _parts(self, panel: dict[str, Any]) -> list[list[Segment]]:
+        assert self.state is not None
+        pins = self.state["pins"]
+
+        def contact(name: str, pin: int, words: str, colour: str) -> list[Segment]:
+            closed = held(pins[str(pin)])
+            return [
+                (f"  {name} ", ""),
+                (f" {words} " if closed else " - ".center(len(words) + 2), colour if closed else ""),
+            ]
+
+        lamps: list[Segment] = []
+        for name, pin in panel["lamps"].items():
+            lit = pins[str(pin)]["direction"] == "out" and bool(pins[str(pin)]["level"])
+            lamps += [
+                ("  ", ""),
+                (f" {name} LIT  " if lit else f" {name} dark ", text.YELLOW + REVERSE if lit else text.DIM),
+            ]
+        bright = brightness(pins[str(panel["light"])])
+        bar = round(bright / 5.0)
+        knobs: list[Segment] = []
+        for n, knob in enumerate(panel["knobs"]):
+            knobs.append((f"  {n + 1}: {knob['position']:+d}".ljust(12), ""))
+            knobs += contact(f"[{len(panel['buttons']) + n + 1}]", knob["push"], "PUSHED", text.GREEN + REVERSE)
+        pressed: list[Segment] = []
+        for n, pin in enumerate(panel["buttons"], 1):
+            pressed += contact(f"[{n}]", pin, "PRESSED", text.GREEN + REVERSE)
+        switches: list[Segment] = []
+        for key, pin in zip(SWITCHES, panel["switches"], strict=False):
+            on = held(pins[str(pin)])
+            switches += [(f"  [{key}] ", ""), (" ON " if on else " off", text.GREEN + REVERSE if on else "")]
+        light = [("  ", ""), ("#" * bar, text.YELLOW), (f"{'.' * (20 - bar)} {bright:.0f} %", "")]
+        rows = {"lamps": lamps, "light": light, "knobs": knobs, "buttons": pressed, "switches": switches}
+        return [[(f"{name:<9}", ""), *row] for name, row in rows.items()]
+
+    def _table(self, width: int, height: int) -> list[list[Segment]]:
+        """The pins, in as many columns as fit; what does not fit is around the chosen one."""
+        assert self.state is not None
+        pins, parts = shown(self.state), named(self.state, 1)
+        if not pins:
+            return [[("No pin has been set up.", text.DIM)]]
+        columns = max(1, min(width // CELL, -(-len(pins) // max(1, height - 1))))
+        cell = max(CELL, min(width // columns, 60))
+        rows = min(max(1, height - 1), -(-len(pins) // columns))
+        numbers = [number for number, _ in pins]
+        at = numbers.index(self.chosen) if self.chosen in numbers else 0
+        top = max(0, min(at - rows * columns // 2, len(pins) - rows * columns))
+        pins = pins[top : top + rows * columns]
+        header = f"  {'PIN':<7}{'DIR':<4}{'LEVEL':<6}{'PULL':<5}{'DUTY':<6}PART".ljust(cell)
+        table: list[list[Segment]] = [[(header * columns, text.DIM)]]
+        for row in range(rows):
+            line: list[Segment] = []
+            for number, pin in pins[row::rows]:
+                duty = "" if pin["duty"] is None else f"{pin['duty']:.0f}%"
+                words = (
+                    f"{'>' if number == self.chosen else ' '} GPIO{number:<3}{pin['direction'] or '-':<4}"
+                    f"{('low', 'high')[pin['level']]:<6}{pin['pull'] or '-':<5}{duty:<6}{parts.get(int(number), '')}"
+                )
+                line.append((words[: cell - 1].ljust(cell), text.BOLD if number == self.chosen else ""))
+            table.append(line)
+        return table
+
+    def _line(self, segments: list[Segment], width: int) -> str:
+        line = ""
+        for words, colour in segments:
+            words = words[:width]
+            width -= len(words)
+            line += f"{colour}{words}{text.RESET}" if colour and self.colour and words else words
+        return line
+
+
+def held(pin: dict[str, Any]) -> bool:
+    """Whether somebody closes the contact on a pin."""
+    return pin["driven"] is not None
+
+
+def brightness(pin: dict[str, Any]) -> float:
+    """Percent of the time that an output is on."""
+    if pin["direction"] != "out":
+        return 0.0
+    return float(pin["duty"]) if pin["duty"] is not None else 100.0 * pin["level"]
