@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -29,6 +30,7 @@ NOT_COPIED = (".*", "build", "dist", "*.egg-info", "__pycache__")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0 when every check has passed, 1 when one has failed, 77 when there is no machine to be had."""
     args = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no machine is left behind
     began = time.monotonic()
     try:
         built = image.build()
@@ -52,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Unavailable as error:
         print(f"no virtual machine: {error}", file=sys.stderr)
         return UNAVAILABLE
+    except KeyboardInterrupt:
+        return 130
     finally:
         if machine is not None:
             machine.power_off()

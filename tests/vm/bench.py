@@ -54,6 +54,9 @@ connections:
       - {pin: 23, when: BTN4, active: low}
 """
 
+#: Of the instruments on can1, as candump writes it.
+RECORDING = "/var/lib/fixgw-vm/bus.log"
+
 #: Instruments enough for an emulated processor.
 SCENARIO = """
 description: Air data and attitude
@@ -142,6 +145,13 @@ class Bench:
             yield
         finally:
             m.run("systemctl stop nodes.service")
+
+    def record(self, channel: str) -> None:
+        """Twelve seconds of what is on a CAN interface, into `RECORDING`."""
+        self.machine.run(
+            f"mkdir -p $(dirname {RECORDING}); timeout 12 candump -L {channel} > {RECORDING}.new; "
+            f"test $(wc -l < {RECORDING}.new) -gt 300 && mv {RECORDING}.new {RECORDING} && sync"
+        )
 
     @contextmanager
     def plugin(self, name: str, code: str, options: str = "") -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 
-from ..bench import Bench, check, number
+from ..bench import RECORDING, Bench, check, number
 from ..machine import Failed
 
 #: Saves a number again and again the way drivers do, and tells the host which ones have reached the disk.
@@ -29,12 +29,12 @@ print(int(number))
 """
 
 #: The recorded instruments, which like real ones are on when the computer is: no part of its start.
-PLAYER = """
+PLAYER = f"""
 [Unit]
 After=sys-subsystem-net-devices-can1.device
 StartLimitIntervalSec=0
 [Service]
-ExecStart=/usr/bin/canplayer -I /var/lib/fixgw-vm/bus.log -l i can1=can0
+ExecStart=/usr/bin/canplayer -I {RECORDING} -l i can1=can0
 Restart=always
 RestartSec=0.2
 [Install]
@@ -61,6 +61,10 @@ def full_disk(bench: Bench) -> None:
 @check("the plug is pulled in mid-flight: the configuration and the state are whole, and it flies again")
 def power_loss(bench: Bench) -> str:
     m = bench.machine
+    if m.run(f"test -e {RECORDING} || echo none"):
+        with bench.nodes("can1"):
+            bench.good("PITCH", 90.0)
+            bench.record("can0")
     m.write("/etc/systemd/system/fixgw-vm-player.service", PLAYER)
     m.run("systemctl daemon-reload; systemctl enable --now fixgw-vm-player.service")
     configuration = m.run("sha256sum /etc/fixgw/*.yaml /etc/fixgw/*.ini")
