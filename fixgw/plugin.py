@@ -323,6 +323,8 @@ class Poller(PluginBase):
                             self._trouble, outage = "", False
                             backoff.reset()
                 except OSError as error:
+                    if self.stopping.is_set():
+                        break  # what a stop interrupts is no outage
                     self._trouble = str(error) or type(error).__name__  # first: not connected is never well
                     self._connected = False
                     self._close()

@@ -194,8 +194,10 @@ def test_the_examples_would_run_if_they_were_loaded(tmp_path: Path) -> None:
     assert {c.name for c in loaded.connections} == {"netfix", "gps", "canfix", "demo"}
 
 
-def test_the_demo_s_configuration_is_right() -> None:
-    loaded = configuration.load(configuration.packaged() / "demo.yaml", {"SIM": "/nowhere", "GPS": "sim/gps"})
-    assert [c.name for c in loaded.connections] == ["can", "gps", "demo", "netfix"]
-    assert all(c.source.startswith("sim/") for c in loaded.connections if c.name != "netfix")
+@pytest.mark.parametrize("name", ["demo.yaml", "demo-everything.yaml"])
+def test_the_demo_s_configuration_is_right(name: str) -> None:
+    loaded = configuration.load(configuration.packaged() / name, {"SIM": "/nowhere", "GPS": "sim/gps"})
+    assert [c.name for c in loaded.connections][:6] == ["can", "gps", "eis", "panel", "demo", "netfix"]
+    silent = ("netfix", "autopilot", "raw", "bridge")  # they say nothing to the database
+    assert all(c.source.startswith("sim/") for c in loaded.connections if c.name not in silent)
     assert len(loaded.definitions) == len(configuration.load(configuration.packaged() / "default.yaml").definitions)

@@ -21,6 +21,7 @@ import msgspec
 import pytest
 
 from fixgw import configuration, database
+from fixgw.cli.demo import VITAL
 from fixgw.cli.demo import _take_off as take_off
 from fixgw.configuration import Configuration
 from fixgw.database import Database
@@ -28,13 +29,15 @@ from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix.table import load
 from fixgw.errors import ConfigurationError
 from fixgw.gateway import Gateway
+from fixgw.hw_sim import everything, world
 from fixgw.hw_sim import scenario as scenarios
-from fixgw.hw_sim import world
 from fixgw.hw_sim.aircraft import indicated_altitude
 from fixgw.hw_sim.can.devices import DEVICES
+from fixgw.hw_sim.faults import Unplug
 from fixgw.hw_sim.world import World
 from fixgw.plugins.demo import Plugin
 
+DRIVERS = Path(__file__).parents[1] / "drivers"
 CAPTURE = Path(__file__).parent / "captures" / "nmea0183" / "neo-m8n.log"
 FROM_THE_GPS = ("LAT", "LONG", "GS", "TRACK", "TRACKM", "TALT", "TIMEZ", "GPS_FIX_TYPE", "GPS_SATS_TRACKED")
 FROM_THE_BUS = (
@@ -539,6 +542,62 @@ def test_what_is_unplugged_fails_its_own_keys_and_no_others_until_it_is_back(
         watch(lambda: len(told) == 2 and not not_good(own))
         assert not_good(own) == set()
         assert others_hurt == set()
+    finally:
+        gateway.stop()
+        flying.stop()
+
+
+# -- with everything ---------------------------------------------------------------------------------------------------
+
+#: What is pulled, and the source of what it said; None: it says nothing to the database.
+PLUGS = {
+    **dict.fromkeys(("raw", "autopilot", "can1")),
+    **{name: f"sim/{name}" for name in everything.NAMES if name not in ("raw", "autopilot", "can1")},
+    **{name: f"sim/{name}" for name in ("gps", "eis", "panel")},
+}
+
+
+@pytest.mark.timeout(180)
+def test_everything_flies_and_whatever_is_unplugged_takes_its_own_values_with_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    file = configuration.packaged() / "demo-everything.yaml"
+    loaded = configuration.load(file, {"SIM": str(tmp_path), "GPS": "sim/gps"})
+    instruments = tuple(c for c in loaded.connections if c.name != "netfix")
+    gateway = Gateway(dataclasses.replace(loaded, connections=instruments))
+    flying = world.bench(tmp_path, more=True)
+    items = [item for item in gateway.database.items() if not item.definition.setting]
+
+    def not_good() -> set[tuple[str, str]]:
+        """(key, source) of every value that is not good, but for what a busy machine may bring late."""
+        return {
+            (item.key, reading.source)
+            for item in items
+            for reading in item.readings()
+            if reading.fail or reading.bad or (reading.old and reading.source and item.tolerance >= 1.0)
+        }
+
+    def supervise(done: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 30.0
+        gateway.supervise(lambda: done() or time.monotonic() > deadline, every=0.02)
+        assert done(), f"{what}: {gateway.troubles()} {sorted(not_good())[:10]}"
+
+    try:
+        gateway.start()
+        take_off(gateway, flying, VITAL)
+        supervise(lambda: not gateway.troubles() and not not_good(), "not everything is well")
+        drivers = {c.module.partition("fixgw.drivers.")[2] for c in loaded.connections} - {""}
+        assert drivers == {p.name for p in DRIVERS.iterdir() if (p / "__init__.py").exists()}
+        assert gateway.database.statistics()["conflicts"] == {}
+        for name, source in PLUGS.items():
+            own = {(i.key, r.source) for i in items for r in i.readings() if r.source == source}
+            assert own or source is None, name
+            fault = Unplug()
+            flying.named[name].begin(fault)
+            supervise(lambda own=own: bool(gateway.troubles()) and not_good() == own, f"{name} is unplugged")  # type: ignore[misc]
+            flying.named[name].end(fault)
+            supervise(lambda: not gateway.troubles() and not not_good(), f"{name} is back")
     finally:
         gateway.stop()
         flying.stop()

@@ -46,7 +46,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "serial engine monitor and a panel on pins, speak to the real drivers; what none of them measures is written\n"
         "directly. Displays connect as in flight. Needs no device, no network, no configuration, and leaves nothing\n"
         "behind.",
-        "  fixgw demo\n  fixgw demo --replay gps.log       a recorded GPS instead of the virtual one\n"
+        "  fixgw demo\n  fixgw demo --everything           every driver that there is, each with its virtual device\n"
+        "  fixgw demo --replay gps.log       a recorded GPS instead of the virtual one\n"
         "  fixgw demo --host 0.0.0.0         for a display on another computer",
     )
     parser.add_argument(
@@ -54,6 +55,11 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--scenario", metavar="FILE", help="what happens to the instruments and when: a file, or one of the package"
+    )
+    parser.add_argument(
+        "--everything",
+        action="store_true",
+        help="one of every driver, each with its virtual device; where several measure the same, the best is taken",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default: 127.0.0.1)")
     parser.add_argument("--port", type=_port, default=3490, help="NetFIX port (default: 3490; 0: any free one)")
@@ -83,7 +89,9 @@ def run(args: argparse.Namespace) -> int:
         return complain(trouble)
     with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
         variables = {"SIM": directory, "GPS": "replay/gps" if replay is not None else "sim/gps"}
-        loaded = configuration.load(configuration.packaged() / "demo.yaml", variables)
+        loaded = configuration.load(
+            configuration.packaged() / ("demo-everything.yaml" if args.everything else "demo.yaml"), variables
+        )
         code = _fly(_serving_on(loaded, args.host, args.port), Path(directory), replay, scenario, args, early)
     if code != EXIT_DONE:
         from fixgw.service import leave
@@ -133,7 +141,7 @@ def _fly(
     timer = threading.Timer(min(ends, default=0.0), gateway.request_stop, kwargs={"why": "the time is over"})
     timer.daemon = True
     panel = Panel()
-    flying = world.bench(directory, replay, scenario, tell, panel)
+    flying = world.bench(directory, replay, scenario, tell, panel, args.everything)
     hands = _lend(directory / "panel", panel)
     try:
         gateway.start()
@@ -228,6 +236,11 @@ def _what_runs(
     where = "" if _is_loopback(args.host) or args.host in ("0.0.0.0", "::") else f" --host {args.host}"
     where += "" if port == 3490 else f" --port {port}"
     gps = f"{args.replay}, replayed" if args.replay else "virtual GPS"
+    others = ""
+    if args.everything:
+        from fixgw.hw_sim.everything import NAMES
+
+        others = f"  and {', '.join(NAMES)}\n"
     warning = f"Not good yet, `{command} status{where}` may say why: {', '.join(missing)}\n" if missing else ""
     at_hand = "" if hands is None else f"\n  {command} sim panel" + ("" if hands.publish() else f" {hands.path}")
     return f"""\
@@ -236,7 +249,7 @@ A virtual aircraft is flying. The real drivers read its instruments:
   {directory}/gps   {gps}, NMEA 0183
   {directory}/eis   virtual Grand Rapids EIS engine monitor
   virtual pins of a Raspberry Pi, with knobs, buttons, switches, lamps and a fuel flow transducer
-What none of them measures comes straight from the aircraft, by the demo plugin.
+{others}What none of them measures comes straight from the aircraft, by the demo plugin.
 {warning}NetFIX serves on {args.host} port {port}. Look at it from another terminal:
   {command} watch{where} IAS ALT VS HEAD LAT LONG
   {command} status{where} --verbose

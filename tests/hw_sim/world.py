@@ -55,6 +55,8 @@ class World:
         self.aircraft = aircraft or Aircraft(datetime.now(UTC))
         #: The aircraft's values, by key; replaced whole at every step. Any thread; do not change them.
         self.values: Mapping[str, Value] = self.aircraft.values()
+        #: The instruments that a scenario knows by name.
+        self.named: dict[str, Any] = {}
         self._instruments: tuple[Instrument, ...] = ()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -145,13 +147,14 @@ def bench(
     scenario: Scenario | None = None,
     tell: Callable[[float, str], object] | None = None,
     panel: Panel | None = None,
+    more: bool = False,
 ) -> World:
     """A world with what `fixgw demo` flies with, each on a device in `directory`, all switched on when it starts.
 
     ``gps`` is a serial port with a GPS at 38400 baud, or with `replay`, a recorded log, in its place; ``eis`` one with
     an engine monitor. ``can0`` is an slcan adapter on a bus of 250 kbit/s with a CAN-FIX node of each kind. The `panel`
     is on the virtual pins of `fixgw.hw_sim.gpio`. A `scenario` may say otherwise of the bus, and what happens to them
-    all; `tell` hears of every event.
+    all; `tell` hears of every event. With `more`, there is one of everything: see `fixgw.hw_sim.everything`.
     """
     from fixgw.hw_sim.can.bus import CanBus
     from fixgw.hw_sim.eis import Eis
@@ -167,9 +170,14 @@ def bench(
         "eis": Eis(VirtualPort(str(directory / "eis"))),
         "panel": panel or Panel(),
     }
+    if more:
+        from fixgw.hw_sim.everything import devices
+
+        instruments |= devices(directory)
     world.attach(CanBus(scenario, str(directory / "can0"), tell, instruments))
     for instrument in instruments.values():
         world.attach(instrument)
+    world.named = instruments
     return world
 
 

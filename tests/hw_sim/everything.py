@@ -1,0 +1,134 @@
+"""One of each virtual device beside those of the small bench: what `fixgw demo --everything` flies with.
+
+Serial instruments are on ports in the bench's directory, each under its name; ``rdac`` and ``megasquirt`` behind slcan
+adapters of their own, because their identifiers are also those of CAN-FIX; ``can1`` is the far side of a CAN bridge;
+the chips are on the virtual buses `I2C` and SPI 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fixgw.hw_sim import i2c, spi
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.autopilot import Autopilot
+from fixgw.hw_sim.can.instrument import CanInstrument
+from fixgw.hw_sim.can.segment import Segment
+from fixgw.hw_sim.can.slcan import VirtualSlcan
+from fixgw.hw_sim.dynon_d10 import D10
+from fixgw.hw_sim.faults import Fault
+from fixgw.hw_sim.g3x import G3x, Gnx
+from fixgw.hw_sim.lines import Arduino
+from fixgw.hw_sim.megasquirt import Megasquirt
+from fixgw.hw_sim.mgl_rdac import Rdac
+from fixgw.hw_sim.mgl_serial import Tp3
+from fixgw.hw_sim.nmea0183 import Gps, Navigator
+from fixgw.hw_sim.pty import VirtualPort
+from fixgw.hw_sim.serial import SerialInstrument
+from fixgw.hw_sim.shadin import Shadin
+from fixgw.hw_sim.skyview import SkyView
+from fixgw.hw_sim.strompi import StromPi
+
+I2C = 1
+SERIAL: tuple[type[SerialInstrument], ...] = (Arduino, D10, G3x, Gnx, Navigator, Shadin, SkyView, Tp3)
+CHIPS: dict[str, tuple[int, type[i2c.Chip]]] = {
+    "bno055": (0x28, i2c.Bno055),
+    "x728": (0x36, i2c.X728),
+    "ads1115": (0x48, i2c.Ads1115),
+    "bmp280": (0x76, i2c.Bmp280),
+}
+#: What is wired to the converters: a lever of 0.1 to 3.1 V each.
+LEVERS: tuple[Callable[[Aircraft], float], ...] = (
+    lambda aircraft: 0.1 + 3.0 * aircraft.throttle,
+    lambda aircraft: 0.1 + 3.0 * aircraft.mixture,
+)
+
+
+class Plugged:
+    """A device as an instrument whose plug can be pulled: `unplug` and `plug` say how, `close` takes it away."""
+
+    def __init__(
+        self,
+        device: Any,
+        unplug: Callable[[], object],
+        plug: Callable[[], object],
+        *closing: Callable[[], object],
+    ) -> None:
+        self.device = device
+        self.unplug = unplug
+        self.plug = plug
+        self._closing = closing
+
+    def tick(self, aircraft: Aircraft, now: float) -> None:
+        self.device.tick(aircraft, now)
+
+    def begin(self, fault: Fault) -> None:
+        fault.begin(self)
+        if isinstance(self.device, CanInstrument):
+            self.device.begin(fault)
+
+    def end(self, fault: Fault) -> None:
+        if isinstance(self.device, CanInstrument):
+            self.device.end(fault)
+        fault.end(self)
+
+    def close(self) -> None:
+        for close in self._closing:
+            close()
+
+
+def devices(directory: Path) -> dict[str, Any]:
+    """The instruments, by name, for a world to attach and a scenario to spoil."""
+
+    def port(name: str) -> VirtualPort:
+        return VirtualPort(str(directory / name))
+
+    made: dict[str, Any] = {kind.NAME: kind(port(kind.NAME)) for kind in SERIAL}
+    made["raw"] = Gps(port("raw"))  # behind the serial bridge
+    strompi, listening = port("strompi"), port("autopilot")
+    made["strompi"] = Plugged(StromPi(strompi), strompi.unplug, strompi.plug, strompi.close)
+    made["autopilot"] = Plugged(Autopilot(listening), listening.unplug, listening.plug, listening.close)
+    for kind in (Rdac, Megasquirt):
+        made[kind.NAME] = _on_a_bus(kind, str(directory / kind.NAME))
+    far = Segment()
+    bridged = VirtualSlcan(far, str(directory / "can1"))
+    made["can1"] = Plugged(_Nothing(), bridged.unplug, bridged.plug, bridged.close, far.close)
+    for name, (address, model) in CHIPS.items():
+        made[name] = _on_i2c(address, model())
+    converter = spi.attach(0, 0, spi.Mcp3008())
+    converter.senders.extend(LEVERS)
+    made["mcp3008"] = Plugged(
+        converter, lambda: spi.detach(0, 0), lambda: spi.attach(0, 0, converter), lambda: spi.detach(0, 0)
+    )
+    return made
+
+
+#: The names of `devices`, for those who must know them before there are any.
+NAMES = (
+    *(kind.NAME for kind in SERIAL),
+    *("raw", "strompi", "autopilot", Rdac.NAME, Megasquirt.NAME, "can1", *CHIPS, "mcp3008"),
+)
+
+
+class _Nothing:
+    def tick(self, aircraft: Aircraft, now: float) -> None:
+        """It does nothing."""
+
+
+def _on_a_bus(kind: type[CanInstrument], path: str) -> Plugged:
+    segment = Segment(kind.BITRATE)
+    adapter = VirtualSlcan(segment, path)
+    device = kind(segment)
+    return Plugged(device, adapter.unplug, adapter.plug, device.close, adapter.close, segment.close)
+
+
+def _on_i2c(address: int, chip: i2c.Chip) -> Plugged:
+    bus = i2c.bus(I2C)
+    bus.attach(address, chip)
+    if isinstance(chip, i2c.Ads1115):
+        chip.senders.extend(LEVERS)
+    return Plugged(
+        chip, lambda: bus.unplug(address), lambda: bus.plug(address), chip.close, lambda: bus.detach(address)
+    )
