@@ -171,9 +171,11 @@ def on_terminal(link: Link, path: str) -> int:
     """The page, drawn anew at every change, until somebody presses q."""
     page = Page(path, colour=not os.environ.get("NO_COLOR"))
     with Terminal() as terminal:
+        shape = (0, 0)
         while link.open:
+            before, shape = shape, size()
             if page.state is not None:
-                terminal.show(page.draw(*size()))
+                terminal.show(page.draw(*shape), anew=shape != before)
             for key in terminal.keys(LOOK, link.fileno()):
                 if key in ("q", "Q", "\x04"):
                     return EXIT_DONE
@@ -236,8 +238,8 @@ class Page:
         """At most `height` lines of at most `width` visible characters."""
         assert self.state is not None
         state, panel = self.state, self.state["panel"]
-        chip = [] if state["plugged"] else [("  the chip is UNPLUGGED", text.RED)]
-        lines: list[list[Segment]] = [[(f"Virtual pins at {self.path}", text.BOLD), *chip]]
+        chip = [] if state["plugged"] else [(", UNPLUGGED", text.RED)]
+        lines: list[list[Segment]] = [[("Virtual pins", text.BOLD), *chip, (f" at {self.path}", text.BOLD)]]
         keys = "space closes and opens it, u unplugs the chip, q ends"
         if panel is not None:
             lines += [*self._parts(panel), []]

@@ -393,9 +393,10 @@ class Terminal:
             termios.tcsetattr(self._stdin, termios.TCSADRAIN, self._saved)
         _out(_LEAVE)
 
-    def show(self, lines: list[str]) -> None:
+    def show(self, lines: list[str], anew: bool = False) -> None:
+        """Draw them if they are others than before, or `anew`, since something else may have been drawn over them."""
         page = "\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines[:-1]) + f"{lines[-1]}\x1b[K\x1b[J"
-        if page != self._last:
+        if anew or page != self._last:
             self._last = page
             _out(page)
 

@@ -320,6 +320,7 @@ class PanelServer:
         state = json.dumps(self.state())
         for client in self._clients[:]:
             try:
+                client.flush()
                 if client.told != state and not client.waiting:  # a slow reader gets the latest
                     client.told = state
                     client.tell(state)
