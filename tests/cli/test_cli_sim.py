@@ -1,0 +1,150 @@
+"""sim serial: each virtual instrument on a port of its own, for whoever opens it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fixgw import configuration, database
+from fixgw.database import Database
+from fixgw.drivers import eis
+from fixgw.hw_sim.instruments import INSTRUMENTS
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Result
+
+    Child = Callable[..., Result]
+    Cli = Callable[..., Result]
+    Started = Callable[..., subprocess.Popen[str]]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return bool(condition())
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    """The packaged database, ageing, and bound as a gateway does."""
+    made = configuration.load(configuration.packaged() / "default.yaml").make_database()
+    before = database.current()
+    database.bind(made)
+    made.start()
+    yield made
+    made.stop()
+    database.bind(before)
+
+
+def test_without_a_name_it_says_what_there_is(cli: Cli) -> None:
+    code, out, err = cli("sim", "serial")
+    assert (code, err) == (0, "")
+    lines = [re.fullmatch(r"(\S+) +(\d+) baud  (\S.*\S)", line) for line in out.splitlines()]
+    assert [line and line[1] for line in lines] == list(INSTRUMENTS)
+    assert "eis          9600 baud  Grand Rapids EIS 4000/6000 engine monitor" in out
+
+
+@pytest.mark.parametrize("name", INSTRUMENTS)
+def test_each_instrument_says_what_it_is_and_can_be_had(name: str, child: Child, tmp_path: Path) -> None:
+    kind = INSTRUMENTS[name]
+    assert name == kind.NAME
+    assert kind.WHAT
+    path = tmp_path / "port"
+    code, out, err = child("sim", "serial", name, "--pty", str(path), "--duration", "0.1")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{name} at {path}, {kind.BAUD} baud, 8N1\n")
+    assert re.search(r"^[1-9]\d* rounds, 0 bytes taken, \d+ that nobody took$", out, re.MULTILINE)
+    assert not path.is_symlink()
+
+
+def test_a_driver_reads_it(db: Database, started: Started, tmp_path: Path) -> None:
+    path = tmp_path / "eis"
+    process = started("sim", "serial", "eis", "--pty", str(path))
+    assert line_of(process) == f"eis at {path}, 9600 baud, 8N1\n"
+    driver = eis.Plugin("eis", {"port": str(path)})
+    driver.start()
+    try:
+        assert wait_for(lambda: db.read("TACH1").good and db.read("EGT14").good)
+        assert 500 < float(db.read("TACH1").value) < 3000
+    finally:
+        driver.shutdown()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+    taken = re.search(r"(\d+) bytes taken", out)
+    assert taken is not None
+    assert int(taken[1]) > 0
+    assert list(tmp_path.glob("eis*")) == []
+
+
+def test_without_a_path_it_finds_a_place_and_leaves_nothing_there(started: Started, tmp_path: Path) -> None:
+    place = tmp_path / "tmp"
+    place.mkdir()
+    process = started("sim", "serial", "shadin", TMPDIR=str(place))
+    port = re.fullmatch(rf"shadin at ({place}/\S+), 9600 baud, 8N1\n", line_of(process))
+    assert port is not None
+    with open(port[1], "rb") as file:
+        assert file.read(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert list(place.iterdir()) == []
+
+
+def test_its_pace_can_be_said(child: Child, tmp_path: Path) -> None:
+    code, out, _ = child("sim", "serial", "gps", "--pty", str(tmp_path / "gps"), "--baud", "38400", "--duration", "0.1")
+    assert code == 0
+    assert "38400 baud" in out
+
+
+def test_in_a_scenario_its_plug_is_pulled_and_put_back(started: Started, tmp_path: Path) -> None:
+    path, file = tmp_path / "gps", tmp_path / "loose.yaml"
+    file.write_text("duration: 2\nevents: [{at: 0.5, instrument: gps, fault: unplug, for: 1}]\n")
+    process = started("sim", "serial", "gps", "--pty", str(path), "--scenario", str(file))
+    line_of(process)
+    assert path.is_symlink()
+    assert wait_for(lambda: not path.is_symlink())
+    assert wait_for(path.is_symlink)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+    told = re.findall(r"^ +(\d\.\d\d) s +.*gps.*unplug", out, re.MULTILINE)
+    assert [float(at) for at in told] == [pytest.approx(0.5, abs=0.1), pytest.approx(1.5, abs=0.1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["eiss"], "no instrument 'eiss' (did you mean 'eis'?)"),
+        (["eis", "--baud", "0"], "--baud: 0 is not a pace"),
+        (["eis", "--pty", "/no/such/place"], "no port at /no/such/place: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_is_one_plain_sentence(cli: Cli, arguments: list[str], sentence: str) -> None:
+    assert cli("sim", "serial", *arguments) == (1, "", f"fixgw: {sentence}\n")
+
+
+def test_an_unknown_scenario_is_one_plain_sentence(cli: Cli) -> None:
+    code, out, err = cli("sim", "serial", "eis", "--scenario", "nosuch")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"fixgw: no scenario 'nosuch': a file, or one of .*misbehaving.*\n", err)
+
+
+def test_what_is_at_its_place_already_is_left_alone(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "notes"
+    file.write_text("mine")
+    assert cli("sim", "serial", "eis", "--pty", str(file)) == (1, "", f"fixgw: no port at {file}: File exists\n")
+    assert file.read_text() == "mine"
