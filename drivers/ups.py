@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterable
 from logging import Logger
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -17,7 +19,9 @@ from fixgw.errors import UnknownKey, did_you_mean
 
 KEYS = frozenset(("BAT_VOLTAGE", "BAT_REMAINING", "BAT_CHARGING", "POWER_FAIL"))
 COMMAND_LIMIT = 20.0  # s
-AGAIN = 60.0  # s after a command that failed
+AGAIN = 60.0  # s after which a computer that is still up is not going down
+#: In the service's runtime directory: what fixgw-poweroff.path waits for.
+REQUEST = "poweroff"
 FULL = 99  # %: above, nothing flows into the battery that is worth the word
 
 
@@ -35,7 +39,13 @@ class ShutdownOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "last, for they may have lost their supply too. With keys that never said anything, it is not shut down"
         ),
     ] = ""
-    command: Annotated[tuple[str, ...], Meta(min_length=1, description="What to run")] = ("systemctl", "poweroff")
+    command: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="What to run instead of asking systemd, which does it for the installed service "
+            "(`fixgw-poweroff.path`); without the service it is `systemctl poweroff`"
+        ),
+    ] = ()
 
 
 #: The option `shutdown` of every such driver.
@@ -59,8 +69,9 @@ def problems(options: ShutdownOptions | None, db: Database) -> Iterable[tuple[st
 
 
 class Shutdown:
-    """Decides, and runs the command on a thread of its own. `update` and `trouble` are for the driver's thread.
+    """Decides, and switches off on a thread of its own. `update` and `trouble` are for the driver's thread.
 
+    The service's user may switch nothing off: it leaves a request in its runtime directory, on which systemd acts.
     `before` is called with the time until it says that it is done: a board that has to be told first.
     """
 
@@ -123,17 +134,22 @@ class Shutdown:
     def _proceed(self, now: float) -> None:
         self.trouble = "shutting down"
         if self._thread is None and self._before(now):
-            self._log.warning("on battery for %g s: %s", self.options.after, " ".join(self.options.command))
+            self._log.warning("on battery for %g s: switching the computer off", self.options.after)
             self._thread = threading.Thread(target=self._run, name="shutdown", daemon=True)
             self._next = now + AGAIN
             self._thread.start()
         elif self._thread is not None and not self._thread.is_alive() and now >= self._next:
-            self._committed, self._thread = False, None  # we are still here
+            self._committed, self._thread = False, None
+            self._log.error("the computer is still up %g s after the shutdown began", AGAIN)
 
     def _run(self) -> None:
+        runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
         try:
+            if runtime and not self.options.command:
+                Path(runtime, REQUEST).touch()
+                return
             done = subprocess.run(
-                self.options.command,
+                self.options.command or ("systemctl", "poweroff"),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

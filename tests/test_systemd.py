@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fixgw.drivers.ups import REQUEST
 from fixgw.install import FILES, main
 from fixgw.service import EXIT_CONFIG, EXIT_USAGE
 
@@ -32,7 +33,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A system with the units in place, and with an executable where the gateway's will be."""
     root = tmp_path_factory.mktemp("root")
     assert main(["--root", str(root)]) == 0
-    for program in ("opt/fixgw/bin/fixgw", "bin/kill", "bin/systemctl"):
+    for program in ("opt/fixgw/bin/fixgw", "bin/kill", "bin/sh", "bin/systemctl"):
         (root / program).parent.mkdir(parents=True, exist_ok=True)
         (root / program).write_text("#!/bin/sh\n")
         (root / program).chmod(0o755)
@@ -40,7 +41,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", ["fixgw.service", "fixgw@second.service", "fixgw-safe.service"])
+@pytest.mark.parametrize("unit", ["fixgw.service", "fixgw@second.service", "fixgw-safe.service", "fixgw-poweroff.path"])
 def test_systemd_has_nothing_to_say_about_the_units(unit: str, staged: Path) -> None:
     directory = staged / "usr/local/lib/systemd/system"
     if "@" in unit:
@@ -88,6 +89,7 @@ def test_an_instance_is_the_same_with_directories_of_its_own() -> None:
         .replace("/run/fixgw", "/run/fixgw-%i")
         .replace("Directory=fixgw", "Directory=fixgw-%i")
         .replace("fixgw-safe.service", "fixgw-safe@%i.service")
+        .replace("fixgw-poweroff.path", "fixgw-poweroff@%i.path")
         for line in lines("fixgw.service")
         if not line.startswith("Description")
     ]
@@ -96,7 +98,8 @@ def test_an_instance_is_the_same_with_directories_of_its_own() -> None:
 
 def test_nothing_is_waited_for_at_the_start() -> None:
     for unit in UNITS:
-        assert not values(unit, "Wants") + values(unit, "Requires") + values(unit, "BindsTo")
+        assert not values(unit, "Requires") + values(unit, "BindsTo")
+        assert {"fixgw-poweroff.path", "fixgw-poweroff@%i.path"} >= set(values(unit, "Wants"))
         assert "network" not in " ".join(values(unit, "After"))
     assert "sys-subsystem-net-devices-can0.device" in values("fixgw.service", "After")[0]
 
@@ -119,6 +122,15 @@ def test_stopping_has_more_time_than_the_gateway_takes() -> None:
 
     for unit in UNITS:
         assert int(values(unit, "TimeoutStopSec")[0]) > STOP_TOTAL
+
+
+def test_a_request_to_switch_the_computer_off_is_seen_where_the_driver_leaves_it() -> None:
+    for instance in ("", "@"):
+        (directory,) = values(f"fixgw{instance}.service", "RuntimeDirectory")
+        assert values(f"fixgw-poweroff{instance}.path", "PathExists") == [f"/run/{directory}/{REQUEST}"]
+        assert values(f"fixgw-poweroff{instance}.path", "Unit") == ["fixgw-poweroff.service"]
+    forgotten, _ = values("fixgw-poweroff.service", "ExecStart")  # or it would be started again and again
+    assert f"rm -f /run/fixgw/{REQUEST} /run/fixgw-*/{REQUEST}" in forgotten
 
 
 def test_safe_mode_touches_no_device() -> None:

@@ -138,6 +138,25 @@ def test_a_command_that_fails_is_said_and_tried_again(
     assert "No such file" in caplog.text
 
 
+def test_as_a_service_it_asks_systemd_by_a_file_and_says_when_nobody_heard(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    bench = Bench(tmp_path, clock, command=[])
+    bench.fly(30, lost=True)
+    assert list(tmp_path.iterdir()) == []
+    bench.fly(5, lost=True)
+    assert bench.commands == 0
+    (request,) = tmp_path.iterdir()
+    assert request.name == "poweroff"
+    request.unlink()
+    assert "still up" not in caplog.text
+    bench.fly(70, lost=True)
+    assert "the computer is still up 60 s after the shutdown began" in caplog.text
+    bench.shutdown._thread.join(20)  # type: ignore[union-attr]
+    assert request.exists()
+
+
 def test_a_command_that_hangs_ends(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
