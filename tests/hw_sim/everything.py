@@ -17,22 +17,15 @@ from fixgw.hw_sim.autopilot import Autopilot
 from fixgw.hw_sim.can.instrument import CanInstrument
 from fixgw.hw_sim.can.segment import Segment
 from fixgw.hw_sim.can.slcan import VirtualSlcan
-from fixgw.hw_sim.dynon_d10 import D10
 from fixgw.hw_sim.faults import Fault
-from fixgw.hw_sim.g3x import G3x, Gnx
-from fixgw.hw_sim.lines import Arduino
+from fixgw.hw_sim.instruments import INSTRUMENTS
 from fixgw.hw_sim.megasquirt import Megasquirt
 from fixgw.hw_sim.mgl_rdac import Rdac
-from fixgw.hw_sim.mgl_serial import Tp3
-from fixgw.hw_sim.nmea0183 import Gps, Navigator
+from fixgw.hw_sim.nmea0183 import Gps
 from fixgw.hw_sim.pty import VirtualPort
-from fixgw.hw_sim.serial import SerialInstrument
-from fixgw.hw_sim.shadin import Shadin
-from fixgw.hw_sim.skyview import SkyView
-from fixgw.hw_sim.strompi import StromPi
 
 I2C = 1
-SERIAL: tuple[type[SerialInstrument], ...] = (Arduino, D10, G3x, Gnx, Navigator, Shadin, SkyView, Tp3)
+SERIAL = ("arduino", "dynon_d10", "g3x", "gnx", "navigator", "shadin", "skyview", "strompi", "tp3")
 CHIPS: dict[str, tuple[int, type[i2c.Chip]]] = {
     "bno055": (0x28, i2c.Bno055),
     "x728": (0x36, i2c.X728),
@@ -85,10 +78,9 @@ def devices(directory: Path) -> dict[str, Any]:
     def port(name: str) -> VirtualPort:
         return VirtualPort(str(directory / name))
 
-    made: dict[str, Any] = {kind.NAME: kind(port(kind.NAME)) for kind in SERIAL}
+    made: dict[str, Any] = {name: INSTRUMENTS[name](port(name)) for name in SERIAL}
     made["raw"] = Gps(port("raw"))  # behind the serial bridge
-    strompi, listening = port("strompi"), port("autopilot")
-    made["strompi"] = Plugged(StromPi(strompi), strompi.unplug, strompi.plug, strompi.close)
+    listening = port("autopilot")
     made["autopilot"] = Plugged(Autopilot(listening), listening.unplug, listening.plug, listening.close)
     for kind in (Rdac, Megasquirt):
         made[kind.NAME] = _on_a_bus(kind, str(directory / kind.NAME))
@@ -107,8 +99,8 @@ def devices(directory: Path) -> dict[str, Any]:
 
 #: The names of `devices`, for those who must know them before there are any.
 NAMES = (
-    *(kind.NAME for kind in SERIAL),
-    *("raw", "strompi", "autopilot", Rdac.NAME, Megasquirt.NAME, "can1", *CHIPS, "mcp3008"),
+    *SERIAL,
+    *("raw", "autopilot", Rdac.NAME, Megasquirt.NAME, "can1", *CHIPS, "mcp3008"),
 )
 
 

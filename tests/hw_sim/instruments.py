@@ -11,6 +11,7 @@ from fixgw.hw_sim.nmea0183 import Gps, Navigator
 from fixgw.hw_sim.serial import SerialInstrument
 from fixgw.hw_sim.shadin import Shadin
 from fixgw.hw_sim.skyview import SkyView
+from fixgw.hw_sim.strompi import StromPi
 
 INSTRUMENTS: dict[str, type[SerialInstrument]] = {
     Arduino.NAME: Arduino,
@@ -23,5 +24,6 @@ INSTRUMENTS: dict[str, type[SerialInstrument]] = {
     Navigator.NAME: Navigator,
     Shadin.NAME: Shadin,
     SkyView.NAME: SkyView,
+    StromPi.NAME: StromPi,
     Tp3.NAME: Tp3,
 }

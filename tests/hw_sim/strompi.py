@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.pty import VirtualPort
+from fixgw.hw_sim.serial import SerialInstrument
 
 
-class StromPi:
+class StromPi(SerialInstrument):
     """The board: an instrument of the `World`, which calls `tick`; or `answer` it by hand."""
 
+    NAME = "strompi"
+    WHAT = "Joy-IT StromPi 3 uninterruptible supply: speaks when it is asked"
+    BAUD = 38400
     WARNINGS = True
 
     def __init__(self, port: VirtualPort) -> None:
+        super().__init__(port)
         self.port = port
         self.supply = True
         self.battery = True
@@ -41,24 +46,27 @@ class StromPi:
         return "".join(line + "\n" for line in lines).encode()
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
-        self.answer()
+        self.transmit(self._answers(0.0), now)
 
     def answer(self, timeout: float = 0.0) -> None:
-        """Hear what has been asked within `timeout` seconds, and answer."""
+        """Hear what has been asked within `timeout` seconds, and answer at once, whatever the line carries."""
+        for answer in self._answers(timeout):
+            self.port.write(answer)
+
+    def _answers(self, timeout: float) -> list[bytes]:
         self._heard = (self._heard + self.port.read(timeout))[-100:]
-        if self.silent:
+        if self.silent or not self.power:
             self._heard = b""
-            return
+            return []
+        answers = []
         if self.supply != self._supplied:
             self._supplied = self.supply
             if self.WARNINGS:
-                self.port.write(b"xxx--StromPiPowerBack--xxx\n" if self.supply else b"xxx--StromPiPowerfail--xxx\n")
+                answers.append(b"xxx--StromPiPowerBack--xxx\n" if self.supply else b"xxx--StromPiPowerfail--xxx\n")
         *commands, self._heard = self._heard.split(b"\r")
         for command in commands:
             if command == b"status-rpi":
                 self.requests += 1
-                self.port.write(self.report())
-
-    def close(self) -> None:
-        """Close the port."""
-        self.port.close()
+                self.rounds += 1
+                answers.append(self.report())
+        return answers
