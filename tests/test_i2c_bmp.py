@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL, Database, Reading
+from fixgw.drivers.atmosphere import pressure_altitude
 from fixgw.drivers.i2c_bmp import Options, Plugin, protocol
 from fixgw.drivers.i2c_bmp.protocol import AirData, Bmp180, Bmp280, Bmp388, Chip
 from fixgw.drivers.publish import Update
@@ -106,7 +107,7 @@ def test_no_calibration_and_no_raw_value_make_it_raise(kind: type[Chip], calibra
 )
 def test_pressure_altitude_is_that_of_the_standard_atmosphere(pascals: float, feet: float) -> None:
     """ICAO Doc 7488, to the whole pascal."""
-    assert protocol.pressure_altitude(pascals) == pytest.approx(feet, abs=2.0)
+    assert pressure_altitude(pascals) == pytest.approx(feet, abs=2.0)
 
 
 def updates(air: AirData, pascals: float, setting: float = 29.92, flags: int = 0) -> dict[str, Update]:
@@ -235,6 +236,50 @@ def test_a_stuck_sensor_fails(bus: i2c.VirtualBus, db: Database) -> None:
         until(lambda: db.read("PALT").good)
     finally:
         plugin.shutdown()
+
+
+@pytest.mark.parametrize("kind", [i2c.Bmp280, i2c.Bmp388])
+def test_a_chip_that_lost_its_power_for_a_moment_is_set_up_anew(
+    kind: type[i2c.Barometer], bus: i2c.VirtualBus, db: Database
+) -> None:
+    chip = bus.attach(0x77, kind())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("PALT").good and not plugin.health())
+        chip.power_up()
+        until(lambda: db.read("PALT").fail)
+        assert "has lost its configuration" in db.read("PALT").reason(FAIL)
+        until(lambda: db.read("PALT").good and not plugin.health())
+
+
+@pytest.mark.parametrize(("kind", "register", "asleep"), [(i2c.Bmp280, 0xF4, 0x30), (i2c.Bmp388, 0x1B, 0x03)])
+def test_a_chip_that_fell_asleep_does_not_pass_its_last_pressure_for_a_new_one(
+    kind: type[i2c.Barometer], register: int, asleep: int, bus: i2c.VirtualBus, db: Database
+) -> None:
+    chip = bus.attach(0x77, kind())
+    plugin = Plugin(SOURCE, options(bus))
+    plugin.stuck_after = 1000.0  # type: ignore[misc]
+    plugin.start()
+    try:
+        until(lambda: db.read("PALT").good)
+        chip.registers[register] = asleep
+        until(lambda: db.read("PALT").fail)
+        until(lambda: db.read("PALT").good and not plugin.health())
+    finally:
+        plugin.shutdown()
+
+
+def test_what_a_bmp180_holds_after_its_power_came_is_no_measurement(bus: i2c.VirtualBus, db: Database) -> None:
+    """Temperature and pressure of 0x8000 would be some 50 degrees and 2000 ft: nothing that looks wrong."""
+    chip = bus.attach(0x77, i2c.Bmp180())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("PALT").good)
+        chip.faults.stuck = True  # it hears commands, and measures nothing
+        chip.power_up()
+        until(lambda: db.read("PALT").fail)
+        assert plugin.health() == "nothing measured"
+        assert plugin.counts["nothing measured"] > 3
+        chip.faults.stuck = False
+        until(lambda: db.read("PALT").good and not plugin.health())
 
 
 def test_pressure_out_of_the_world_is_counted_and_fails_before_long(bus: i2c.VirtualBus, db: Database) -> None:

@@ -36,7 +36,7 @@ class Plugin(I2cPoller):
 
     Options: ClassVar[type[PluginOptions] | None] = Options
     KEYS: ClassVar[frozenset[str]] = protocol.KEYS
-    stuck_after: ClassVar[float] = 10.0
+    stuck_after: ClassVar[float] = 2.0
 
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         super().__init__(name, config, config_meta)
@@ -95,6 +95,9 @@ class Plugin(I2cPoller):
                 if self.stopping.is_set():  # it may not be ready
                     return "nothing measured"
             raw += self.read(step.data, step.length)
+        for register, value in self._chip.SETUP[-1:]:
+            if self.read(register, 1)[0] != value:
+                raise OSError("it has lost its configuration")
         measured = self._chip.measured(raw)
         if measured is None:
             return "nothing measured"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 from fixgw.database import BAD, Reading
+from fixgw.drivers.atmosphere import indicated_altitude, pressure_altitude
 from fixgw.drivers.publish import Update
 
 KEYS = frozenset(("AIRPRESS", "PALT", "ALT", "VS"))
@@ -38,7 +39,7 @@ class Chip:
     #: Register and command that reset it, and the seconds that it then needs.
     RESET: ClassVar[tuple[int, int, float]] = (0xE0, 0xB6, 0.02)
     CALIBRATION: ClassVar[tuple[int, str]]
-    #: Registers to write, in order.
+    #: Registers to write, in order. The last begins the measurements; it reads otherwise after a loss of power.
     SETUP: ClassVar[tuple[tuple[int, int], ...]] = ()
     STEPS: ClassVar[tuple[Step, ...]]
 
@@ -71,12 +72,15 @@ class Bmp180(Chip):
     ID = (0xD0, (0x55,))
     CALIBRATION = (0xAA, ">hhhHHHhhhhh")
     OVERSAMPLING: ClassVar[int] = 3
+    NOTHING: ClassVar[tuple[bytes, bytes]] = (b"\x80\x00", b"\x80\x00\x00")  # as its power comes
     STEPS = (
         Step(0xF6, 2, 0xF4, 0x2E, 0.005),
         Step(0xF6, 3, 0xF4, 0x34 | OVERSAMPLING << 6, 0.026),
     )
 
     def _measured(self, raw: bytes) -> tuple[float, float] | None:
+        if raw[:2] == self.NOTHING[0] or raw[2:] == self.NOTHING[1]:
+            return None
         temperature = int.from_bytes(raw[:2], "big")
         pressure = int.from_bytes(raw[2:], "big") >> 8 - self.OVERSAMPLING
         tenths, pascals = self.compensate(temperature, pressure, self.OVERSAMPLING)
@@ -161,18 +165,11 @@ def _quotient(a: int, b: int) -> int:
 
 # -- air data ----------------------------------------------------------------------------------------------------------
 
-P0 = 101_325.0  # Pa
-INHG = 3386.389  # Pa
+STANDARD_SETTING = 29.92  # inHg
 #: The altimeter setting where the database has none.
-STANDARD = Reading(29.92, 0, 0.0, "")
-FT = 0.3048  # m
+STANDARD = Reading(STANDARD_SETTING, 0, 0.0, "")
 PRESSURES = (25_000.0, 115_000.0)  # Pa: 34,000 ft, and below any ground
 TEMPERATURES = (-45.0, 90.0)  # °C
-
-
-def pressure_altitude(pascals: float) -> float:
-    """ft in the standard atmosphere, below its tropopause (ICAO Doc 7488)."""
-    return 288.15 / 0.0065 * (1.0 - math.pow(pascals / P0, 1.0 / 5.25588)) / FT
 
 
 class AirData:
@@ -195,14 +192,12 @@ class AirData:
         if not (PRESSURES[0] <= pascals <= PRESSURES[1] and TEMPERATURES[0] <= celsius <= TEMPERATURES[1]):
             return None
         altitude = pressure_altitude(pascals)
-        shift = (
-            pressure_altitude(setting.value * INHG) if isinstance(setting.value, float) and setting.value > 0 else 0.0
-        )
-        why = "" if setting.good else "the altimeter setting is not good"
+        inches = setting.value if isinstance(setting.value, float) and setting.value > 0.0 else STANDARD_SETTING
+        why = "" if setting.good and inches == setting.value else "the altimeter setting is not good"
         found = [
             Update("AIRPRESS", pascals),
             Update("PALT", altitude),
-            Update("ALT", altitude - shift, BAD if why else 0, why),
+            Update("ALT", indicated_altitude(altitude, inches), BAD if why else 0, why),
             self._vertical_speed(altitude),
         ]
         if self._temperature:

@@ -271,6 +271,7 @@ class Bmp180(Barometer):
         self.put(0xAA, ">hhhHHHhhhhh", self.AC1, self.AC2, self.AC3, self.AC4, self.AC5, self.AC6,
                  self.B1, self.B2, self.MB, self.MC, self.MD)  # fmt: skip
         self.put(0xD0, "BB", 0x55, 0x02)
+        self.registers[0xF6] = 0x80  # the result; nothing has been measured
 
     def written(self, register: int, value: int) -> None:
         if (register, value) == (0xE0, 0xB6):
