@@ -55,6 +55,14 @@ def settled(**options: object) -> Decoder:
     return decoder
 
 
+def changed(data: bytes, words: dict[int, int]) -> bytes:
+    """A frame with other words, by their offset after the header, and the right checksum."""
+    payload = bytearray(data[len(HEADER) : -1])
+    for at, word in words.items():
+        payload[at : at + 2] = word.to_bytes(2)
+    return frame(bytes(payload))
+
+
 def adds_up(decoder: Decoder) -> bool:
     counts = decoder.counts
     return counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in decoder.REFUSALS)
@@ -82,6 +90,7 @@ def test_the_golden_frame_of_a_4000() -> None:
         "OILP1": 72.0,
         "HOBBS1": 310.3,
         "FUELQT": 24.0,
+        "FTIME": pytest.approx(1.21556, abs=0.00001),  # 1:12:56
     }
 
 
@@ -106,6 +115,7 @@ def test_the_golden_frame_of_a_2004_with_air_data() -> None:
         "OILP1": 55.0,
         "HOBBS1": 8.1,
         "FUELQT": 6.5,
+        "FTIME": pytest.approx(0.09167, abs=0.00001),  # 0:05:30
     }
     assert decoder.model is not None
     assert decoder.model.name == "2004"
@@ -129,6 +139,48 @@ def test_only_the_cylinders_that_there_are_are_written() -> None:
 
 def test_air_data_that_the_eis_has_not_are_not_written() -> None:
     assert not {"IAS", "ALT", "VS", "BARO"} & decoded(settled(), FRAME).keys()
+    assert not {"IAS", "ALT", "VS", "BARO"} & decoded(Decoder(air_data=False), FRAME_2004 + HEADER).keys()
+
+
+def test_air_data_show_by_not_being_zero() -> None:
+    found = values(Decoder(), FRAME_2004 + HEADER)
+    assert (found["IAS"], found["ALT"], found["VS"], found["BARO"]) == (85.0, 3500.0, -100.0, 30.14)
+    decoder = settled()
+    assert "IAS" not in values(decoder, changed(FRAME, {30: 0, 32: 100}))
+    found = values(decoder, changed(FRAME, {30: 20, 32: 0}))  # once there, they may be zero
+    assert (found["IAS"], found["ALT"], found["VS"]) == (20.0, 0.0, 0.0)
+
+
+def test_the_second_tachometer_goes_where_it_is_told() -> None:
+    data = changed(FRAME, {66: 2380})
+    assert "PROP1" not in decoded(settled(), data)
+    assert values(settled(tach2="PROP1"), data)["PROP1"] == 2380
+    assert decoded(settled(tach2="PROP1"), changed(FRAME, {66: 12_000}))["PROP1"].flags == FAIL
+
+
+def test_a_flight_time_that_is_none_fails() -> None:
+    assert values(settled(), changed(FRAME, {59: 0x023B}))["FTIME"] == pytest.approx(2 + 59 / 60 + FRAME[64] / 3600)
+    decoder = settled()
+    assert decoded(decoder, changed(FRAME, {59: 0x023C}))["FTIME"].flags == FAIL
+    assert decoder.counts["absurd values"] == 1
+
+
+def test_a_frame_before_silence_is_whole() -> None:
+    for data, model in ((FRAME, "4000/6000"), (FRAME_2004, "2004")):
+        decoder = Decoder()
+        assert decoder.feed(data) == []
+        assert decoder.pause()
+        assert decoder.model
+        assert decoder.model.name == model
+        assert decoder.pause() == []
+        decoder.feed(data)
+        assert decoder.counts["used"] == 2
+        assert adds_up(decoder)
+    half = Decoder()
+    half.feed(FRAME[:60])
+    assert half.pause() == []
+    half.feed(FRAME[60:] + HEADER)
+    assert half.counts["used"] == 1
 
 
 def test_miles_per_hour_and_degrees_celsius_can_be_said() -> None:
@@ -173,8 +225,8 @@ def test_the_first_frame_waits_for_the_next_header_and_the_others_do_not() -> No
     decoder = Decoder()
     assert decoder.feed(FRAME) == []
     assert decoder.feed(HEADER[:1]) == []
-    assert len(decoded(decoder, HEADER[1:])) == 17
-    assert len(decoded(decoder, FRAME[3:])) == 17
+    assert len(decoded(decoder, HEADER[1:])) == 22
+    assert len(decoded(decoder, FRAME[3:])) == 22
     assert decoder.counts["used"] == 2
 
 
@@ -254,12 +306,20 @@ def test_the_virtual_eis_says_what_the_aircraft_does(model: type[Eis]) -> None:
     aircraft, eis = Aircraft(), model(Nowhere())
     eis.air_data = True
     tenth = 0.0501
-    within = {"VOLT": tenth, "FUELF1": tenth, "FUELQT": tenth, "HOBBS1": tenth, "VS": 50.0, "BARO": 0.005}
+    within = {
+        "VOLT": tenth,
+        "FUELF1": tenth,
+        "FUELQT": tenth,
+        "HOBBS1": tenth,
+        "VS": 50.0,
+        "BARO": 0.005,
+        "FTIME": 0.0003,
+    }
     for _ in range(20):
         aircraft.step(30.0)
-        truth = {**aircraft.values(), "BARO": aircraft.qnh}
+        truth = {**aircraft.values(), "BARO": aircraft.qnh, "FTIME": aircraft.flight_time / 3600}
         found = values(Decoder(air_data=True), eis.frames(aircraft, 0.0)[0] + HEADER)
-        assert len(found) == (21 if model is Eis else 17)
+        assert len(found) == (22 if model is Eis else 18)
         for key, value in found.items():
             degrees = key[:3] in ("CHT", "EGT", "OAT") or key in ("OILT1", "H2OT1")
             assert value == pytest.approx(truth[key], abs=0.5 / 1.8 if degrees else within.get(key, 0.5)), key
@@ -268,7 +328,7 @@ def test_the_virtual_eis_says_what_the_aircraft_does(model: type[Eis]) -> None:
 def test_a_sensor_that_is_not_there_fails_its_key() -> None:
     eis = Eis(Nowhere())
     eis.failed = {"OILT1", "EGT12"}
-    found = decoded(settled(), eis.frames(Aircraft(), 0.0)[0])
+    found = decoded(settled(cylinders=4), eis.frames(Aircraft(), 0.0)[0])
     assert {key for key, update in found.items() if update.flags} == {"OILT1", "EGT12"}
 
 

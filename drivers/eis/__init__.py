@@ -42,15 +42,20 @@ class EisOptions(InstrumentOptions, frozen=True, kw_only=True):
     cylinders: Annotated[
         int,
         Meta(ge=1, le=MOST_CYLINDERS, description="Cylinders with CHT and EGT probes; the other fields are not read"),
-    ] = 4
+    ] = MOST_CYLINDERS
     temperature: Annotated[Unit, Meta(description="Degrees in which the EIS shows temperatures, and sends them")] = "F"
     air_data: Annotated[
-        bool,
+        bool | Literal["auto"],
         Meta(
-            description="The EIS has an airspeed indicator and altimeter: write IAS, ALT, VS, BARO. Without, it sends 0"
+            description="Whether the EIS has an airspeed indicator and altimeter, for IAS, ALT, VS, BARO. Without, it "
+            "sends 0: `auto` writes IAS once it is more than 0, and ALT, VS, BARO once the altitude is"
         ),
-    ] = False
+    ] = "auto"
     airspeed: Annotated[Speed, Meta(description="Unit in which the EIS shows airspeed, and sends it")] = "knots"
+    tach2: Annotated[
+        str | None,
+        Meta(description="Item of the second tachometer, such as `PROP1`; older EIS send something else in its place"),
+    ] = None
     aux: Annotated[
         dict[Annotated[int, Meta(ge=1, le=6)], Aux],
         Meta(description="Auxiliary inputs, by number (a 2004 has two, the others six), and what is connected to them"),
@@ -72,14 +77,24 @@ class Plugin(Instrument):
             self.counts,
             cylinders=options.cylinders,
             aux={number: (aux.key, aux.made()) for number, aux in options.aux.items()},
-            air_data=options.air_data,
+            air_data=None if options.air_data == "auto" else options.air_data,
+            tach2=options.tach2,
             temperature=options.temperature,
             airspeed=options.airspeed,
         )
 
+    def idle(self) -> None:
+        if updates := self._protocol.pause():
+            self.made_sense = self.clock()
+            self.publisher.publish(updates)
+
     @classmethod
     def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
+        if options.tach2 in KEYS:
+            yield "tach2", f"the EIS has a field of its own for {options.tach2}"
+        elif options.tach2 is not None and options.tach2 not in db:
+            yield "tach2", f"the database has no item {options.tach2!r}{did_you_mean(options.tach2, db)}"
         for number, aux in options.aux.items():
             at = f"aux.{number}"
             if aux.key in KEYS:

@@ -24,6 +24,7 @@ PATIENCE = 3  # bad frames in a row after which it may be another model
 
 MOST_CYLINDERS = 6
 AIR_DATA = ("IAS", "ALT", "VS", "BARO")
+TIMER = ("hours", "minutes", "seconds")
 
 
 class Model(NamedTuple):
@@ -77,14 +78,17 @@ SCALED = {
 KNOTS = 1.609344 / 1.852  # in a mile per hour
 
 #: Everything that an EIS may write, besides what its auxiliary inputs are said to be.
-KEYS = frozenset(name for model in MODELS for name in model.names() if name.isupper() and not name.startswith("AUX"))
+KEYS = frozenset(
+    ("FTIME", *(name for model in MODELS for name in model.names() if name.isupper() and not name.startswith("AUX")))
+)
 
 
 class Decoder:
     """The receiving end. Holds at most one unfinished frame, and what follows the first one.
 
     The model shows in the distance of two headers; from then on a frame is used as soon as it is complete. `cylinders`
-    are written; `aux` has the key and the curve of those auxiliary inputs that are in use, by number.
+    are written; `aux` has the key and the curve of those auxiliary inputs that are in use, by number; `tach2` is the
+    key of the second tachometer. `air_data` None: each part of it is written once it is seen to be there.
     """
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length")
@@ -96,9 +100,10 @@ class Decoder:
         self,
         counts: dict[str, int] | None = None,
         *,
-        cylinders: int = 4,
+        cylinders: int = MOST_CYLINDERS,
         aux: Mapping[int, tuple[str, Curve]] | None = None,
-        air_data: bool = False,
+        air_data: bool | None = None,
+        tach2: str | None = None,
         temperature: Unit = "F",
         airspeed: Speed = "knots",
     ) -> None:
@@ -110,6 +115,8 @@ class Decoder:
         self._refused_in_a_row = 0
         self._aux = {f"AUX{number}": target for number, target in (aux or {}).items()}
         self._left_out = set() if air_data else set(AIR_DATA)
+        self._look_for_air_data = air_data is None
+        self._tach2 = tach2
         self._left_out |= {f"{k}{c}" for k in ("CHT1", "EGT1") for c in range(cylinders + 1, MOST_CYLINDERS + 1)}
         self._fahrenheit = temperature == "F"
         self._knots = KNOTS if airspeed == "mph" else 1.0
@@ -133,6 +140,14 @@ class Decoder:
         else:
             buffer = buffer[-len(HEADER) + 1 :]  # a header may have begun
         self._buffer = buffer
+        return updates
+
+    def pause(self) -> list[Update]:
+        """The updates of a frame behind which the line has fallen silent: as good a sign of its end as a header."""
+        if all(len(self._buffer) != model.length for model in MODELS):
+            return []
+        updates = self.feed(HEADER)
+        self._buffer = b""
         return updates
 
     def _recognise(self, buffer: bytes) -> Model | Literal["unfinished"] | None:
@@ -164,10 +179,17 @@ class Decoder:
             self.model = None
 
     def _decode(self, model: Model, payload: bytes) -> Iterator[Update]:
-        for name, number in zip(model.names(), model.payload.unpack(payload), strict=True):
+        numbers = dict(zip(model.names(), model.payload.unpack(payload), strict=True))
+        if self._look_for_air_data:
+            self._left_out -= _air_data(numbers)
+        yield self._flight_time(*(numbers[name] for name in TIMER))
+        for name, number in numbers.items():
             if name in self._aux:
                 key, curve = self._aux[name]
                 yield self._checked(key, number, curve(number), f"auxiliary input {name[3:]}")
+            elif name == "tach2" and self._tach2:
+                _, low, high = SCALED["TACH1"]
+                yield self._checked(self._tach2, number, number if low <= number <= high else None)
             elif name not in KEYS or name in self._left_out:
                 continue
             elif name in SCALED:
@@ -183,6 +205,12 @@ class Decoder:
                 value = self._celsius(number)
                 yield self._checked(name, number, value if value <= UNSIGNED[name.rstrip("123456")] else None)
 
+    def _flight_time(self, hours: int, minutes: int, seconds: int) -> Update:
+        if minutes < 60 and seconds < 60:
+            return Update("FTIME", hours + minutes / 60 + seconds / 3600)
+        self.counts["absurd values"] += 1
+        return Update("FTIME", None, FAIL, f"the EIS gives {hours}:{minutes:02}:{seconds:02}: impossible")
+
     def _checked(self, key: str, number: int, value: float | None, what: str = "") -> Update:
         if value is not None:
             return Update(key, value)
@@ -191,3 +219,9 @@ class Decoder:
 
     def _celsius(self, degrees: int) -> float:
         return (degrees - 32) / 1.8 if self._fahrenheit else float(degrees)
+
+
+def _air_data(numbers: Mapping[str, int]) -> set[str]:
+    """What of it an EIS has: without an altimeter, or airspeed indicator, the altitude, or airspeed, is always 0."""
+    altimeter = {"ALT", "VS", "BARO"} if numbers["ALT"] else set()
+    return altimeter | ({"IAS"} if numbers["IAS"] else set())
