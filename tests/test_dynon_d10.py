@@ -82,7 +82,7 @@ def test_percents_make_an_angle_of_attack_when_the_stall_angle_is_known(clock: C
     assert "AOA" not in values(Decoder(clock), resent(GUIDE, 40, b"50"))
 
 
-@pytest.mark.parametrize(("at", "text", "key"), [(18, b"360", "HEAD"), (9, b"+901", "PITCH"), (13, b"-1801", "ROLL")])
+@pytest.mark.parametrize(("at", "text", "key"), [(18, b"361", "HEAD"), (9, b"+901", "PITCH"), (13, b"-1801", "ROLL")])
 def test_what_cannot_be_is_failed_and_counted(decoder: Decoder, at: int, text: bytes, key: str) -> None:
     (update,) = [u for u in decoder.feed(resent(GUIDE, at, text)) if u.flags]
     assert (update.key, update.value, update.flags) == (key, None, FAIL)

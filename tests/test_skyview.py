@@ -107,6 +107,7 @@ def test_the_guides_engine_message(decoder: Decoder) -> None:
         "FUELP1": 16.4,
         "FUELQ1": 26.3,
         "FUELQ2": 26.3,
+        "FUELQT": 0.0,
         "VOLT": 28.0,
         "CURRNT": 12.0,
         "HOBBS1": 1.3,

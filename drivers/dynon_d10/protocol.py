@@ -20,7 +20,7 @@ KNOTS = 3600 / 1852  # in a m/s
 ALWAYS = (
     Field("PITCH", 9, 4, 0.1, -90, 90),
     Field("ROLL", 13, 5, 0.1, -180, 180),
-    Field("HEAD", 18, 3, 1, 0, 359),
+    Field("HEAD", 18, 3, 1, 0, 360),
     Field("IAS", 21, 4, 0.1 * KNOTS, 0, 1000),
     Field("ALAT", 34, 3, -0.01, -0.99, 0.99),  # positive is leftward on the line
     Field("ANORM", 37, 3, 0.1, -9.9, 9.9),

@@ -23,7 +23,7 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
     ADAHRS: (
         Field("PITCH", 12, 4, 0.1, -90, 90),
         Field("ROLL", 16, 5, 0.1, -180, 180),
-        Field("HEAD", 21, 3, 1, 0, 359),
+        Field("HEAD", 21, 3, 1, 0, 360),
         Field("IAS", 24, 4, 0.1, 0, 999.9),
         Field("PALT", 28, 6, 1, -3000, 60_000),
         Field("ROT", 34, 4, 0.1, -99.9, 99.9),
@@ -36,7 +36,7 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("DALT", 60, 6, 1, -10_000, 60_000),
     ),
     SYSTEM: (
-        Field("COURSE", 28, 3, 1, 0, 359),
+        Field("COURSE", 28, 3, 1, 0, 360),
         Field("CDI", 35, 3, 0.01, -0.99, 0.99),
         Field("GSI", 38, 3, 0.01, -0.99, 0.99),
     ),
@@ -47,6 +47,7 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("FUELP1", 36, 3, 0.1, 0, 99.9),
         Field("FUELQ1", 39, 3, 0.1, 0, 99.9),
         Field("FUELQ2", 42, 3, 0.1, 0, 99.9),
+        Field("FUELQT", 45, 3, 0.1, 0, 99.9),
         Field("VOLT", 48, 3, 0.1, 0, 60),
         Field("CURRNT", 54, 4, 0.1, -99.9, 99.9),
         Field("HOBBS1", 58, 5, 0.1, 0, 9999.9),
