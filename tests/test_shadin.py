@@ -45,7 +45,8 @@ def test_format_g() -> None:
             "TAS": 112.0,
             "PALT": 5480.0,
             "DALT": 6010.0,
-            "OAT": -6.0,  # the true temperature, not the -4 that the probe feels
+            "OAT": -4.0,
+            "ROT": 3.0,
             "VS": -510.0,
             "FUELF1": 9.2,
             "FUELQT": 35.8,
@@ -60,6 +61,20 @@ def test_format_z_has_its_checksum_under_another_letter() -> None:
     assert values(Z) == pytest.approx(
         {"IAS": 87.0, "TAS": 91.0, "PALT": -120.0, "DALT": 350.0, "OAT": 17.0, "VS": 420.0, "FUELF1": 10.1}
     )
+
+
+def test_the_true_temperature_stands_in_for_an_outside_one_that_is_not_known() -> None:
+    assert values(framed(b"GF---\r\nGG-06\r\n"))["OAT"] == -6.0
+    assert values(framed(b"GG-06\r\n"))["OAT"] == -6.0
+
+
+def test_a_sum_that_ends_with_the_error_indicator_is_right_too() -> None:
+    summed = b"\x02GA104\r\nGQ000\r\n"
+    rest = b"GR0035.8\r\nGa+0536\r\n"
+    assert values(summed + rest + b"G*%03d\r\n\x03" % (sum(summed) % 256))["ALT"] == 5360.0
+    decoder = Decoder()
+    assert decoder.feed(summed + rest + b"G*%03d\r\n\x03" % (sum(summed) % 256 ^ 1)) == []
+    assert decoder.counts["bad checksum"] == 1
 
 
 def test_the_heading_is_written_only_where_it_is_known_to_be_magnetic() -> None:

@@ -1,9 +1,9 @@
 """Shadin air data and fuel computers without I/O: bytes in, updates out (`Decoder`).
 
 A frame is STX, lines of a format letter (G, S or Z), an identifier, data and CR LF, and ETX. The last line is the
-checksum: the sum of everything before it, STX included, modulo 256, as three decimal digits. ``-`` fills what is not
-known. Sources: Garmin 190-00356-08 Rev. G, appendix E (formats G and Z), UPS Aviation Technologies' Apollo GX50/60/65
-installation manual, table 12 (format S).
+checksum: the sum of everything before it, STX included, modulo 256, as three decimal digits; or, as Garmin describes
+it, of everything up to the error indicator (Q). ``-`` fills what is not known. Sources: Garmin 190-00356-08 Rev. G,
+appendix E (formats G and Z), UPS Aviation Technologies' Apollo GX50/60/65 installation manual, table 12 (format S).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Field(NamedTuple):
     high: float
 
 
-#: By identifier. Of the rate of turn one value a second is too few for ROT, which is old after 0.3 s.
+#: By identifier.
 FIELDS = {
     "A": Field("IAS", 1, 0, 999),
     "B": Field("TAS", 1, 0, 999),
@@ -39,6 +39,7 @@ FIELDS = {
     "E": Field("DALT", 10, -10000, 60000),
     "F": Field("OAT", 1, -99, 99),
     "G": Field("OAT", 1, -99, 99),
+    "J": Field("ROT", 1, -99, 99),
     "K": Field("VS", 10, -9990, 9990),
     "L": Field("HEAD", 1, 0, 360),
     "M": Field("FUELF2", 0.1, 0, 300),
@@ -54,6 +55,7 @@ _END = re.compile(rb"[^ -~\r\n]")
 _LINES = re.compile(r"(?:([GSZ])[A-Za-z][-+.\d]{1,8}\r\n)(?:\1[A-Za-z][-+.\d]{1,8}\r\n)*", re.ASCII)
 # Garmin's description of format Z has the checksum under R, where the others have the fuel remaining with its decimal.
 _CHECKSUM = re.compile(rb"[GSZ][*R](\d{3})\r\n\Z")
+_ERROR = re.compile(rb"[GSZ]Q[-\d]{3}\r\n")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
@@ -104,7 +106,9 @@ class Decoder:
             self._refuse("no checksum", raw)
             return []
         body = raw[: checksum.start()]
-        if int(checksum[1]) != sum(body) % 256:
+        error_told = _ERROR.search(body)
+        ends = (len(body), error_told.end() if error_told else 0)
+        if int(checksum[1]) not in (sum(body[:end]) % 256 for end in ends if end):
             self._refuse("bad checksum", raw)
             return []
         text = body[1:].decode("ascii")
@@ -117,10 +121,10 @@ class Decoder:
     def _updates(self, lines: dict[str, str]) -> Iterator[Update]:
         error = lines.get("Q", "000")
         self.trouble = SENSOR if error == "001" else f"the computer reports error {error}" if error.strip("-0") else ""
-        if _NUMBER.fullmatch(lines.get("G", "")):  # the true temperature; F is what the probe feels
-            lines.pop("F", None)
-        elif "F" in lines:
+        if "F" in lines and ("G" not in lines or _NUMBER.fullmatch(lines["F"])):
             lines.pop("G", None)
+        else:  # the true temperature in place of the one outside: they differ by the heat of impact
+            lines.pop("F", None)
         for identifier, data in lines.items():
             field = FIELDS.get(identifier)
             if field is None or (field.key == "HEAD" and not self._heading):
