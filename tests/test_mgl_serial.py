@@ -31,8 +31,8 @@ def adds_up(decoder: Decoder) -> bool:
     return counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in decoder.REFUSALS)
 
 
-def framed(payload: bytes, address: int = 1) -> bytes:
-    covered = bytes((address, 8, len(payload))) + payload
+def framed(payload: bytes, address: int = 1, message: int = 8) -> bytes:
+    covered = bytes((address, message, len(payload))) + payload
     checksum = 0xA5
     for byte in covered:
         checksum ^= byte
@@ -72,6 +72,16 @@ def test_another_address_is_another_instrument() -> None:
     assert decoder.feed(GOLDEN) == []
     assert decoder.counts["ignored"] == 1
     assert decoder.feed(framed(GOLDEN[4:14], address=7)) == Decoder().feed(GOLDEN)
+
+
+def test_messages_of_another_type_are_of_another_instrument() -> None:
+    decoder = Decoder()
+    assert decoder.feed(framed(GOLDEN[4:14], message=1)) == []
+    assert decoder.counts["ignored"] == 1
+    assert adds_up(decoder)
+    assert decoder.trouble == "messages of type 1, and not 8: not a TP-3"
+    assert decoder.feed(GOLDEN)
+    assert not decoder.trouble
 
 
 def test_absurd_values_and_unknown_types_are_refused_and_counted() -> None:

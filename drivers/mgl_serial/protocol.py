@@ -1,6 +1,6 @@
 """The serial output of MGL Avionics' TP-3 without I/O: bytes in, updates out (`Decoder`).
 
-A frame is STX, the unit's address, a message type, the length of the payload, the payload, the exclusive or of
+A frame is STX, the unit's address, a message type (8), the length of the payload, the payload, the exclusive or of
 everything from the address on, begun with A5, and ETX. The payload of a TP-3: two bytes with the types of four inputs,
 four bits each, the fourth first; four signed 16-bit numbers, the high byte first. Source of the frame: Vega TP-3
 operating manual, 4.3.1; docs/drivers/mgl_serial.md says what of the payload is certain.
@@ -19,6 +19,7 @@ from fixgw.drivers.instrument import begin_counting
 from fixgw.drivers.publish import Update
 
 STX, ETX, SEED = 0x02, 0x03, 0xA5
+MESSAGE = 8
 PAYLOAD = struct.Struct(">BB4h")
 LENGTH = PAYLOAD.size + 6
 
@@ -56,9 +57,6 @@ class Decoder:
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length", "no end")
 
-    #: The instrument says nothing of its own health.
-    trouble = ""
-
     def __init__(
         self,
         counts: dict[str, int] | None = None,
@@ -69,6 +67,8 @@ class Decoder:
     ) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
         self.refused = ""
+        #: The instrument says nothing of its own health; only that it is another one.
+        self.trouble = ""
         self._units = dict.fromkeys(INPUTS, "") if units is None else units
         self._address = address
         self._level = level
@@ -105,9 +105,12 @@ class Decoder:
         return "" if frame[LENGTH - 1] == ETX else "no end"
 
     def _decode(self, frame: bytes) -> Iterator[Update]:
-        ignored = self._address is not None and frame[1] != self._address
-        self.counts["ignored" if ignored else "used"] += 1
-        if ignored:
+        ours = self._address in (None, frame[1])
+        known = frame[2] == MESSAGE
+        if ours:
+            self.trouble = "" if known else f"messages of type {frame[2]}, and not {MESSAGE}: not a TP-3"
+        self.counts["used" if ours and known else "ignored"] += 1
+        if not (ours and known):
             return iter(())
         high, low, *values = PAYLOAD.unpack_from(frame, 4)
         types = (low & 15, low >> 4, high & 15, high >> 4)
