@@ -88,6 +88,20 @@ def test_the_message_set_in_the_units_of_the_keys() -> None:
     assert updates["FUELP1"] == Update("FUELP1", None, FAIL, "aux_1: no sender in order gives 0")
 
 
+@pytest.mark.parametrize("words", ["FFFF 6400", "7800 FFFF"])
+def test_an_error_may_show_in_the_pulses_and_in_their_ratio(words: str) -> None:
+    frame = Frame(0x201, bytes.fromhex(words + "7800 6400"))
+    first, second = Decoder(1, {name: ALL[name] for name in ("fuel_flow_1", "fuel_flow_2")}).feed([frame])
+    assert first == Update("FUELF1", None, FAIL, "the RDAC reports an error of fuel_flow_1")
+    assert second.value == pytest.approx(2.4)
+
+
+def test_a_speed_of_all_ones_is_none() -> None:
+    (update,) = Decoder(1, {"rpm_1": Target("TACH1")}).feed([Frame(0x208, b"\xff" * 8)])
+    assert update.value is None
+    assert update.flags == FAIL
+
+
 def test_what_has_no_curve_and_no_key_is_not_written() -> None:
     decoder = Decoder(1, {"rpm_1": Target("TACH1")})
     assert decoder.feed(GOLDEN) == [Update("TACH1", 2450.0)]

@@ -65,6 +65,7 @@ POSSIBLE: Mapping[Kind, tuple[float, float]] = {
     "thermocouple": (-60.0, 1300.0),
     "temperature": (-60.0, 150.0),
     "voltage": (0.0, 60.0),
+    "rpm": (0.0, 200_000.0),
 }
 
 
@@ -143,7 +144,7 @@ class Decoder:
             value = _signed(raw) * VOLT
         elif kind == "rpm" and raw >= LAST_SINGLE_RPM:
             value = (raw - LAST_SINGLE_RPM) * 10 + LAST_SINGLE_RPM
-        elif kind == "flow" and raw == NO_FLOW:
+        elif kind == "flow" and NO_FLOW in words[channel.word : channel.word + 2]:  # the pulses, or their ratio
             return Update(target.key, None, FAIL, f"the RDAC reports an error of {name}")
         low, high = (0, FULL_SCALE) if kind == "analog" else POSSIBLE.get(kind, (0.0, float("inf")))
         if not low <= value <= high:
