@@ -269,9 +269,26 @@ def test_a_compass_gives_the_magnetic_heading(gps: Receiver) -> None:
     assert gps.value("HEAD") == 238.5
 
 
-def test_true_headings_and_other_sentences_are_counted_as_ignored(gps: Receiver) -> None:
-    assert gps.say("HEHDT,101.1,T", "GPTXT,01,01,02,hello", "PUBX,00") == {}
-    assert gps.counts["ignored"] == 3
+def test_a_true_heading_is_made_magnetic_once_the_variation_is_known(gps: Receiver) -> None:
+    assert gps.say("HEHDT,101.1,T") == {}
+    gps.say("GPRMC,123519,A,4807.038,N,01131.324,E,022.4,084.4,230394,003.1,W")
+    gps.say("HEHDT,101.1,T")
+    assert gps.value("HEAD") == pytest.approx(104.2)
+    gps.say("HCHDG,200.0,,,7.0,E", "HEHDT,001.0,T")
+    assert gps.value("HEAD") == pytest.approx(354.0), "the compass knows the variation too"
+
+
+def test_a_compass_without_a_heading_fails_it_and_not_that_of_another(gps: Receiver) -> None:
+    gps.say("HCHDG,101.1,,,,", "GPHDT,,T")
+    assert gps.value("HEAD") == pytest.approx(101.1)
+    assert gps.say("HCHDG,,,,,")["HEAD"].flags == FAIL
+    gps.say("HCHDM,238.5,M")
+    assert gps.value("HEAD") == 238.5
+
+
+def test_other_sentences_are_counted_as_ignored(gps: Receiver) -> None:
+    assert gps.say("GPTXT,01,01,02,hello", "PUBX,00") == {}
+    assert gps.counts["ignored"] == 2
 
 
 def test_a_track_of_360_is_0(gps: Receiver) -> None:

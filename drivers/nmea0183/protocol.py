@@ -6,8 +6,8 @@ and whether a position is valid, is the receiver's or a simulator's, and goes wi
 table of field positions, which is short.
 
 Implements NMEA 0183 4.11 as far as a GPS is concerned, read from manufacturers' documents: RMC, GGA, GNS, GLL, VTG,
-GSA, GSV, GST, ZDA of any talker, RMB, APB, XTE and BOD of a navigator, HDG and HDM of a compass, and of the proprietary
-sentences Garmin's PGRME and PGRMF, Ashtech's PASHR,POS and SkyTraq's PSTI,030.
+GSA, GSV, GST, ZDA of any talker, RMB, APB, XTE and BOD of a navigator, HDG, HDM and HDT of a compass, and of the
+proprietary sentences Garmin's PGRME and PGRMF, Ashtech's PASHR,POS and SkyTraq's PSTI,030.
 """
 
 from __future__ import annotations
@@ -207,6 +207,7 @@ class Decoder:
         self._guidance = _PLAIN  # as the navigator said last
         self._course_said = False
         self._east: float | None = None  # the magnetic variation as last heard, degrees
+        self._compass = ""  # the sentence that told the heading last, with its talker
         self._fix = _NONE
         self._had_fix = False
         self._time = ""
@@ -419,14 +420,26 @@ class Decoder:
         return self._clock_time(f[0])
 
     def _hdg(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
-        heading = self._number(f[0], 0.0, 360.0)
-        if heading is not None:
-            yield Update("HEAD", (heading + (self._east_west(f[1], f[2]) or 0.0)) % 360.0)
+        heading, variation = self._number(f[0], 0.0, 360.0), self._variation(f[3], f[4])
+        self._east = self._east if variation is None else variation
+        deviation = self._east_west(f[1], f[2]) or 0.0
+        return self._heading(talker + "HDG", None if heading is None else heading + deviation)
 
     def _hdm(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
-        heading = self._number(f[0], 0.0, 360.0)
-        if heading is not None:
-            yield Update("HEAD", heading % 360.0)
+        return self._heading(talker + "HDM", self._number(f[0], 0.0, 360.0))
+
+    def _hdt(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        if f[0] and self._east is None:  # true, and the variation is not known: nothing for a magnetic heading
+            return iter(())
+        return self._heading(talker + "HDT", self._magnetic(f[0], "T"))
+
+    def _heading(self, compass: str, degrees: float | None) -> Iterator[Update]:
+        """HEAD, or its failure if this `compass` has said it last: of two, one may have nothing to say."""
+        if degrees is not None:
+            self._compass = compass
+            yield Update("HEAD", degrees % 360.0)
+        elif self._compass in ("", compass):
+            yield Update("HEAD", None, FAIL, "the compass gives no heading")
 
     # -- parts of sentences --------------------------------------------------------------------------------------------
 
@@ -614,6 +627,7 @@ class Decoder:
         "BOD": _bod,
         "HDG": _hdg,
         "HDM": _hdm,
+        "HDT": _hdt,
         "PGRME": _pgrme,
         "PGRMF": _pgrmf,
         "PASHR": _pashr,
