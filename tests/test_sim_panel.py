@@ -246,9 +246,7 @@ def test_pulses_come_until_they_are_ended(server: PanelServer, hands: Hands, ban
     hands.say("pulses 5 50", "pulses 5 200")
     assert wait_for(lambda: len(edges) > 50)
     hands.say("pulses 5 0")
-    assert wait_for(lambda: not server._sending)
-    bank.flush()
-    assert len([t for t in threading.enumerate() if t.name == "pulses on GPIO5"]) == 0
+    assert wait_for(lambda: not [t for t in threading.enumerate() if t.name == "pulses on GPIO5"])
     hands.say("pulses 5 200")
     assert wait_for(lambda: server._sending)
     server.close()
@@ -497,7 +495,7 @@ def test_a_program_with_that_library_has_hands_as_long_as_it_runs(tmp_path: Path
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     hands = Hands(str(path))
-    assert hands.hear()["pins"]["17"]["direction"] == "in"
+    assert hands.see(lambda s: s["pins"]["17"]["watched"])["pins"]["17"]["direction"] == "in"
     hands.say("drive 17 0")
     assert process.stdout.readline() == "17\n"
     process.communicate("\n", timeout=20)

@@ -362,7 +362,7 @@ def run(home: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]
         process = subprocess.Popen(
             [sys.executable, "-m", "fixgw", *argv],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, **environ},
         )
