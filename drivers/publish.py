@@ -37,8 +37,7 @@ class Publisher:
         self._misfit = misfit
         self._keys = keys or {}
         self._items: dict[str, Item | None] = {}
-        #: What has been written, by the protocol's names. Only that, and what nobody has written, is ours to fail:
-        #: another source may be well.
+        #: What has been written, by the protocol's names.
         self.written: set[str] = set()
 
     def publish(self, updates: Iterable[Update]) -> None:
@@ -51,8 +50,10 @@ class Publisher:
             if item is None:
                 continue
             if value is None:
-                if key in self.written or item.reading.source in ("", INITIAL):
-                    item.flag(flags, BAD | FAIL, self._plugin.source, reason)
+                # What another source has said is not ours to flag; a ranked item keeps each source's own.
+                source = self._plugin.source
+                if item.reading.source in (source, "", INITIAL) or item.rank(source) is not None:
+                    item.flag(flags, BAD | FAIL, source, reason)
                 continue
             self.written.add(key)
             try:

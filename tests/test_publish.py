@@ -1,0 +1,106 @@
+"""What drivers say to the database: written under their source, failed when it is lost, never another's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fixgw import database
+from fixgw.database import BAD, FAIL, Database, Definition
+from fixgw.drivers.publish import Publisher, Update, misnamed
+from fixgw.plugin import PluginBase
+from tests.conftest import Clock
+
+
+@pytest.fixture
+def db(clock: Clock) -> Iterator[Database]:
+    made = Database(
+        [
+            Definition(key="OAT", min=-100.0, max=100.0, tolerance=2000),
+            Definition(key="RAT", min=-100.0, max=100.0),
+            Definition(key="IAS", min=0.0, max=300.0, sources=("best", "mine")),
+            Definition(key="TIMEZ", type="str"),
+        ],
+        clock=clock,
+    )
+    before = database.current()
+    database.bind(made)
+    yield made
+    database.bind(before)
+
+
+def publisher(keys: dict[str, str | None] | None = None) -> tuple[Publisher, list[Any]]:
+    misfits: list[Any] = []
+    return Publisher(PluginBase("mine", {}), misfits.append, keys), misfits
+
+
+def test_values_carry_the_source_and_their_flags(db: Database) -> None:
+    publisher()[0].publish([Update("OAT", 12.5, BAD, "in doubt")])
+    reading = db.read("OAT")
+    assert (reading.value, reading.source, reading.bad, reading.reason(BAD)) == (12.5, "mine", True, "in doubt")
+
+
+def test_a_good_value_clears_what_was_wrong_before(db: Database) -> None:
+    publish = publisher()[0].publish
+    publish([Update("OAT", 12.5, BAD, "in doubt"), Update("OAT", None, FAIL, "no probe"), Update("OAT", 12.0)])
+    assert db.read("OAT").good
+
+
+def test_what_an_instrument_cannot_tell_fails_even_if_it_never_could(db: Database) -> None:
+    publisher()[0].publish([Update("OAT", None, FAIL, "no probe")])
+    assert db.read("OAT").fail
+    assert db.read("OAT").reason(FAIL) == "no probe"
+
+
+def test_a_lost_device_fails_what_it_has_written_and_nothing_else(db: Database) -> None:
+    mine, _ = publisher()
+    mine.publish([Update("OAT", 12.5)])
+    mine.fail("went away")
+    assert db.read("OAT").reason(FAIL) == "went away"
+    assert not db.read("RAT").fail
+
+
+def test_what_another_source_has_said_since_is_left_alone(db: Database) -> None:
+    mine, _ = publisher()
+    mine.publish([Update("OAT", 12.5)])
+    db.write("OAT", 13.0, "other")
+    mine.fail("went away")
+    mine.publish([Update("OAT", None, FAIL, "no probe")])
+    assert db.read("OAT").good
+    assert db.read("OAT").value == 13.0
+
+
+def test_a_ranked_source_fails_its_own_value_behind_the_published_one(db: Database) -> None:
+    mine, _ = publisher()
+    mine.publish([Update("IAS", 100.0)])
+    db.write("IAS", 101.0, "best")
+    mine.fail("went away")
+    assert db.read("IAS").value == 101.0
+    assert not db.read("IAS").fail
+    assert db.read("IAS").secfail
+
+
+def test_keys_can_be_sent_elsewhere_or_left_out(db: Database) -> None:
+    mine, _ = publisher({"OAT": "RAT", "TIMEZ": None})
+    mine.publish([Update("OAT", 5.0), Update("TIMEZ", "12:00:00")])
+    assert db.read("RAT").value == 5.0
+    assert db.read("OAT").old
+    assert db.read("TIMEZ").old
+    mine.fail("went away")
+    assert db.read("RAT").fail
+
+
+def test_what_the_database_lacks_is_left_out_and_what_does_not_fit_is_told(db: Database) -> None:
+    mine, misfits = publisher()
+    mine.publish([Update("NOSUCH", 1.0), Update("OAT", "warm"), Update("RAT", 3.0)])
+    assert [error.key for error in misfits] == ["OAT"]
+    assert db.read("RAT").value == 3.0
+
+
+def test_wrong_names_in_the_option_are_found(db: Database) -> None:
+    found = dict(misnamed({"OAT": "RTA", "OATT": "RAT", "RAT": None}, {"OAT", "RAT"}, db))
+    assert set(found) == {"keys.OAT", "keys.OATT"}
+    assert "did you mean 'RAT'?" in found["keys.OAT"]
+    assert "did you mean 'OAT'?" in found["keys.OATT"]
