@@ -9,6 +9,7 @@ repeated at will. Files of the administrator are never changed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import errno
 import hashlib
@@ -25,17 +26,22 @@ from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from fixgw import __version__
+from fixgw import __version__, state
 
 HOME = "/opt/fixgw"  # the virtual environment
 CONFIGURATION = "/etc/fixgw"
 SHARE = "/usr/local/share/fixgw"
 DEFAULTS = f"{SHARE}/defaults"  # as they were installed last, to compare the next ones with
 CHANGES = f"{SHARE}/changes.diff"
+WRITTEN = f"{SHARE}/written"  # checksums of what was written into the configuration: what differs was edited
+#: There until the gateway has been restarted for what was changed; an interrupted installation leaves it to the next.
+RESTART = "/run/fixgw-install.restart"
+PACKAGED = "/usr/lib/systemd/system/fixgw.service"  # of the Debian package
 #: Where /etc overrides, and what /usr/lib holds of a Debian package, is not touched.
 LIBRARY = "/usr/local/lib"
 COMMANDS = ("fixgw", "fixgwc", "fixgw-install")
 UNIT = "fixgw.service"
+INSTANCES = "fixgw@*.service"
 #: What `fixgw.systemd` holds, and where below a library directory it belongs.
 FILES = {
     "fixgw.service": "systemd/system/fixgw.service",
@@ -72,7 +78,8 @@ class Target:
         self.pretend = pretend
         self.say = say
         self.live = root == Path("/") and not pretend
-        self.changed = False  # something that a running gateway has to be restarted for
+        #: Something that a running gateway has to be restarted for.
+        self.changed = self.live and self.path(RESTART).exists()
 
     def path(self, name: str) -> Path:
         return self.root / name.lstrip("/")
@@ -87,20 +94,19 @@ class Target:
             self.say(f"  the same: {name}")
             return
         self.told("written", name)
-        self.changed = True
+        self.changes()
         if self.pretend:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
         try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                os.fchmod(file.fileno(), mode)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            state.replace(path, data, mode)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+
+    def changes(self) -> None:
+        """Remember that there is something to restart for, even if this ends here and is called again."""
+        self.changed = True
+        if self.live:
+            self.path(RESTART).touch()
 
     def link(self, name: str, to: str) -> None:
         path = self.path(name)
@@ -203,10 +209,12 @@ def fingerprint(source: str, extras: str) -> str:
 
 
 def install(target: Target, args: argparse.Namespace) -> int:
-    if target.path("/var/lib/dpkg/info/fixgw.list").exists():
+    if target.path(PACKAGED).exists():
         raise Refused("the Debian package is installed: upgrade that, or remove it first with `apt remove fixgw`")
     if target.live:
-        need_root("install")
+        need_root()
+        if not (shutil.which("systemctl") and shutil.which("systemd-sysusers")):
+            raise Refused("there is no systemd here to start a service: docs/getting-started.md does without")
     target.say(f"FIX Gateway {__version__}")
     install_program(target, args)
     install_configuration(target, args.take_defaults)
@@ -219,9 +227,9 @@ def install(target: Target, args: argparse.Namespace) -> int:
     return start(target, args)
 
 
-def need_root(what: str) -> None:
+def need_root() -> None:
     if os.geteuid() != 0:
-        raise Refused(f"this needs root: sudo {Path(sys.argv[0]).name} {what}")
+        raise Refused("this needs root: the same command again, with sudo")
 
 
 PROBE = """
@@ -268,21 +276,30 @@ def install_program(target: Target, args: argparse.Namespace) -> None:
     home, mine = target.path(HOME), f"{HOME}/bin/python"
     site = args.system_site_packages or gpio
     wanted = f"{fingerprint(source, args.extras)} python {version} site {site}\n"
+    # What is in it. Empty while pip is at work, and not there until the environment is whole: so that what was
+    # interrupted is done again.
     mark = home / "installed"
-    if mark.is_file() and mark.read_text() == wanted and (not target.live or works(mine)):
+    present = mark.read_text() if mark.is_file() else None
+    if present == wanted and (not target.live or works(mine)):
         target.say("  the same: nothing to install")
     else:
         if site:
             target.say("  the system's Python packages can be seen from it: lgpio and the like have no wheels")
-        target.changed = True
+        target.changes()
         facts = (home / "pyvenv.cfg").read_text() if (home / "pyvenv.cfg").is_file() else ""
         fits = f"version = {version}." in facts and f"packages = {str(site).lower()}" in facts
-        fresh = not fits or not (target.live and works(mine))
+        fresh = present is None or not fits or not (target.live and works(mine))
         if fresh:
+            if target.live:
+                home.mkdir(parents=True, exist_ok=True)
+                mark.unlink(missing_ok=True)
             flags = ["--system-site-packages"] if site else []
             target.run(python, "-m", "venv", "--clear", *flags, HOME)
+        if target.live:
+            mark.write_text("")
         pip_install(target, source, args, again=not fresh)
         if target.live:
+            os.sync()  # before the word that it is there; pip does not
             mark.write_text(wanted)
     for command in COMMANDS:
         target.link(f"/usr/local/bin/{command}", f"{HOME}/bin/{command}")
@@ -301,23 +318,25 @@ def pip_install(target: Target, source: str, args: argparse.Namespace, again: bo
     for directory in args.find_links:
         where += ["--find-links", os.path.abspath(directory)]
     extras = f"[{args.extras}]" if args.extras else ""
-    with tempfile.TemporaryDirectory(prefix="fixgw-install-") as scratch:
-        if os.path.isdir(source):  # built from a copy, so that nothing of root's is left in somebody's clone
-            copy = f"{scratch}/source"
-            if target.live:
-                shutil.copytree(source, copy, symlinks=True, ignore=shutil.ignore_patterns(*NOT_SOURCE))
-            target.run(*pip, "wheel", "--no-deps", "--wheel-dir", f"{scratch}/wheel", *where, copy)
-            source = next(map(str, Path(scratch, "wheel").glob("*.whl")), f"{scratch}/wheel/fixgw.whl")
-        elif os.path.isfile(source):
-            source = os.path.abspath(source)
+    with contextlib.ExitStack() as stack:
         try:
+            if os.path.isdir(source):  # built from a copy, so that nothing of root's is left in somebody's clone
+                scratch = "/tmp/fixgw-install"
+                if target.live:
+                    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="fixgw-install-"))
+                    ignore = shutil.ignore_patterns(*NOT_SOURCE)
+                    shutil.copytree(source, f"{scratch}/source", symlinks=True, ignore=ignore)
+                target.run(*pip, "wheel", "--no-deps", "--wheel-dir", scratch, *where, f"{scratch}/source")
+                source = next(map(str, Path(scratch).glob("*.whl")), f"{scratch}/fixgw.whl")
+            elif os.path.isfile(source):
+                source = os.path.abspath(source)
             target.run(*pip, "install", *where, f"{source}{extras}")
-            if again and os.path.isfile(source):  # pip takes the same version for the same thing
+            if again and source.endswith(".whl"):  # pip takes the same version for the same thing
                 target.run(*pip, "install", "--force-reinstall", "--no-deps", *where, source)
         except Refused as error:
             raise Refused(
-                f"{error}\nWithout a network: --offline, with --find-links DIRECTORY (wheels of msgspec, PyYAML, "
-                "python-can and pyserial), or with --system-site-packages when the system has them"
+                f"{error}\nIf there is no network: --offline, with --find-links DIRECTORY of wheels that were fetched "
+                "elsewhere (docs/installation.md says how), or with --system-site-packages when the system has them"
             ) from None
 
 
@@ -331,6 +350,7 @@ def install_configuration(target: Target, take: bool) -> None:
     new = defaults()
     before = target.path(DEFAULTS)
     first = not before.is_dir()
+    written = checksums(target)
     difference: list[str] = []
     same = 0
     for name, data in new.items():
@@ -341,13 +361,16 @@ def install_configuration(target: Target, take: bool) -> None:
         if not os.path.lexists(mine):
             if was is None:
                 target.write(shown, data)
+                written[name] = checksum(data)
             else:
                 target.say(f"  left away, as you removed it: {shown}")
         elif not mine.is_file() or mine.read_bytes() == data:
             same += 1
-        elif mine.read_bytes() == was and take:
+            written[name] = checksum(data)
+        elif checksum(mine.read_bytes()) == written.get(name) and take:
             target.write(shown, data)
-        elif mine.read_bytes() == was:
+            written[name] = checksum(data)
+        elif checksum(mine.read_bytes()) == written.get(name):
             target.say(f"  kept, with the default changed (--take-defaults takes it: you have not edited it): {shown}")
         else:
             target.say(f"  kept, it is yours{', with the default changed' if was not in (None, data) else ''}: {shown}")
@@ -368,7 +391,19 @@ def install_configuration(target: Target, take: bool) -> None:
     said, target.say = target.say, lambda _: None  # last of all: the next comparison is with these
     for name, data in new.items():
         target.write(f"{DEFAULTS}/{name}", data)
+    target.write(WRITTEN, "".join(f"{digest}  {name}\n" for name, digest in sorted(written.items())).encode())
     target.say = said
+
+
+def checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def checksums(target: Target) -> dict[str, str]:
+    """Of the files of the configuration, as they were written here last."""
+    path = target.path(WRITTEN)
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def unified(name: str, old: bytes, new: bytes) -> list[str]:
@@ -390,9 +425,10 @@ def can_network(bit_rate: int, listen_only: bool) -> bytes:
 def start(target: Target, args: argparse.Namespace) -> int:
     """Let the system know, and start the gateway, if systemd runs here."""
     target.say("The service")
-    running = not target.live or os.path.isdir("/run/systemd/system")
+    running = systemd_runs(target)
     target.run("systemd-sysusers", f"{LIBRARY}/{FILES['sysusers.conf']}")
     target.run("systemd-tmpfiles", "--create", f"{LIBRARY}/{FILES['tmpfiles.conf']}", optional=True)
+    target.run("systemctl", "unmask", UNIT)  # a Debian package that was removed masks it
     target.run("systemctl", "enable", UNIT)
     if not running:
         target.say("  systemd does not run here: the gateway will start with the system")
@@ -416,12 +452,19 @@ def start(target: Target, args: argparse.Namespace) -> int:
     if not target.run("systemctl", "restart", UNIT, optional=True):
         target.run("systemctl", "--no-pager", "--lines=20", "status", UNIT, optional=True)
         raise Refused("the gateway did not start; see above")
+    target.run("systemctl", "try-restart", INSTANCES, optional=True)
     target.run("systemctl", "--no-pager", "--lines=0", "status", UNIT, optional=True)
     if target.live:
+        target.path(RESTART).unlink(missing_ok=True)
         target.say(
             f"Done. The configuration is {CONFIGURATION}/default.yaml; after a change: sudo systemctl reload fixgw"
         )
     return 0
+
+
+def systemd_runs(target: Target) -> bool:
+    """Not so while an image is made, say."""
+    return not target.live or os.path.isdir("/run/systemd/system")
 
 
 def is_active() -> bool:
@@ -445,13 +488,13 @@ def start_networkd(target: Target) -> None:
 
 def remove(target: Target, args: argparse.Namespace) -> int:
     if target.live:
-        need_root("remove")
+        need_root()
     target.say("The service")
-    running = not target.live or os.path.isdir("/run/systemd/system")
+    running = systemd_runs(target)
     now = ["--now"] if running else []
     target.run("systemctl", "disable", *now, UNIT, "fixgw@.service", optional=True)
     if running:
-        target.run("systemctl", "stop", "fixgw-safe.service", "fixgw@*.service", "fixgw-safe@*.service", optional=True)
+        target.run("systemctl", "stop", "fixgw-safe.service", INSTANCES, "fixgw-safe@*.service", optional=True)
     target.say("Its files")
     for place in FILES.values():
         target.remove(f"{LIBRARY}/{place}")
@@ -464,15 +507,21 @@ def remove(target: Target, args: argparse.Namespace) -> int:
         if link.is_symlink() and os.readlink(link).startswith(f"{HOME}/"):
             target.remove(f"/usr/local/bin/{command}")
     target.remove(HOME)
+    if target.live:
+        target.path(RESTART).unlink(missing_ok=True)
     if running:
         target.run("systemctl", "daemon-reload", optional=True)
         target.run("udevadm", "control", "--reload", optional=True)
     if args.purge:
-        for name in PURGED:
+        instances = [f"/{p.relative_to(target.root)}" for p in sorted(target.root.glob("var/l*/fixgw-*"))]
+        for name in (*PURGED, *instances):
             target.remove(name)
+        if not target.pretend and is_empty(target.path(REALTIME).parent):
+            target.path(REALTIME).parent.rmdir()
         target.run("userdel", "fixgw", optional=True)
     else:
-        target.say(f"Kept: {CONFIGURATION}, /var/lib/fixgw, /var/log/fixgw and the user; --purge removes them too")
+        target.say(f"Kept: {CONFIGURATION} and, to compare it with the next defaults, {SHARE};")
+        target.say("state and logs in /var/lib/fixgw and /var/log/fixgw, and the user; --purge removes them too")
     return 0
 
 
@@ -491,11 +540,12 @@ def status(target: Target, args: argparse.Namespace) -> int:
             target.say(f"{question} {UNIT}:")
             subprocess.run(["systemctl", question, UNIT], check=False)
     target.say("configuration, against the defaults that came with it:")
-    before = target.path(DEFAULTS)
+    before, written = target.path(DEFAULTS), checksums(target)
     for old in sorted(p for p in before.rglob("*") if p.is_file()):
         name = old.relative_to(before).as_posix()
         mine = target.path(f"{CONFIGURATION}/{name}")
-        word = "removed" if not mine.is_file() else "edited" if mine.read_bytes() != old.read_bytes() else "as it came"
+        as_written = mine.is_file() and checksum(mine.read_bytes()) == written.get(name)
+        word = "removed" if not mine.is_file() else "as it came" if as_written else "edited"
         target.say(f"  {word}: {CONFIGURATION}/{name}")
     return 0
 

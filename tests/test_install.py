@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -127,6 +130,19 @@ def test_files_never_edited_follow_the_defaults_when_asked_for(system: Path, mon
     assert (system / "etc/fixgw/initial.ini").read_bytes() == b"# new\n"
 
 
+def test_a_default_that_was_not_taken_at_once_can_be_taken_later(
+    system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first upgrade has said that it could be."""
+    NewVersion(monkeypatch, initial_ini=b"# new\n")
+    assert run(system) == 0
+    assert "you have not edited it): /etc/fixgw/initial.ini" in capsys.readouterr().out
+    assert run(system, "status") == 0
+    assert "as it came: /etc/fixgw/initial.ini" in capsys.readouterr().out
+    assert run(system, "--take-defaults") == 0
+    assert (system / "etc/fixgw/initial.ini").read_bytes() == b"# new\n"
+
+
 def test_a_file_that_is_no_default_any_more_is_kept(
     system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,8 +157,13 @@ def test_removing_leaves_the_configuration_and_purging_nothing(system: Path) -> 
     assert run(system, "remove") == 0
     assert set(snapshot(system)) == configuration
     assert not (system / "usr/local/lib/systemd").exists()
+    assert run(system, "--realtime", "--can", "250000") == 0
+    for name in ("var/lib/fixgw", "var/lib/fixgw-bench", "var/log/fixgw-bench"):
+        (system / name).mkdir(parents=True)
+        (system / name / "file").touch()
     assert run(system, "remove", "--purge") == 0
     assert snapshot(system) == {}
+    assert not [p for p in system.rglob("*") if "fixgw" in p.name]
 
 
 def test_a_command_of_the_same_name_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -202,12 +223,12 @@ def test_a_python_that_will_not_do_is_named(
 
 
 def test_beside_the_debian_package_it_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    listing = tmp_path / "var/lib/dpkg/info/fixgw.list"
-    listing.parent.mkdir(parents=True)
-    listing.touch()
+    unit = tmp_path / "usr/lib/systemd/system/fixgw.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
     assert run(tmp_path) == 1
     assert "apt remove fixgw" in capsys.readouterr().err
-    assert list(snapshot(tmp_path)) == ["var/lib/dpkg/info/fixgw.list"]
+    assert list(snapshot(tmp_path)) == ["usr/lib/systemd/system/fixgw.service"]
 
 
 def test_a_read_only_disk_is_named(
@@ -222,6 +243,97 @@ def test_a_read_only_disk_is_named(
     assert not (tmp_path / "etc/fixgw/default.yaml").exists()
 
 
+class Killed(BaseException):
+    """What the process cannot see coming."""
+
+
+class Computer(install.Target):
+    """A system whose commands are played, each in two halves, and which ends the installer at the `last` of these."""
+
+    def __init__(self, root: Path, last: int = 1_000_000) -> None:
+        super().__init__(root, say=lambda _: None)
+        self.live = True
+        self.path("/run").mkdir(parents=True, exist_ok=True)
+        self.changed = self.path(install.RESTART).exists()
+        self.left = last
+        self.home = self.path(install.HOME)
+
+    def run(self, *command: str, optional: bool = False) -> bool:
+        self.half()
+        if "venv" in command:
+            shutil.rmtree(self.home, ignore_errors=True)
+            (self.home / "bin").mkdir(parents=True)
+            (self.home / "bin/python").touch()
+            version = f"{sys.version_info[0]}.{sys.version_info[1]}.0"
+            (self.home / "pyvenv.cfg").write_text(f"version = {version}\ninclude-system-site-packages = false\n")
+            self.half()
+            (self.home / "pip").touch()
+        elif "pip" in command and "install" in command:
+            (self.home / "program").unlink(missing_ok=True)
+            self.half()
+            (self.home / "program").write_text((ROOT / "pyproject.toml").read_text())
+        elif command[:2] == ("systemctl", "restart"):
+            running = self.path("/running")
+            running.write_text((self.home / "program").read_text())
+            self.half()
+        return True
+
+    def half(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            self.die()
+
+    def die(self) -> NoReturn:
+        raise Killed
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
+    """What `install` needs to believe in a `Computer`. Nothing tells a whole environment from half of one but what the
+    installer itself has left."""
+    monkeypatch.setattr(install, "need_root", lambda: None)
+    monkeypatch.setattr(install, "works", lambda _: True)
+    monkeypatch.setattr(install, "systemd_runs", lambda _: True)
+    monkeypatch.setattr(install, "is_active", lambda: True)  # the one from before: the worst case
+    monkeypatch.setattr(install, "fingerprint", lambda *_: "version 1")
+    monkeypatch.setattr(install, "defaults", lambda: {"default.yaml": b"connections: {}\n"})
+    monkeypatch.setattr(shutil, "which", lambda _: "/bin/true")
+    for slow in ("sync", "fsync"):
+        monkeypatch.setattr(os, slow, lambda *_: None)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return install.parser().parse_args(["--python", fake_python(tmp_path, version, "", "no")])
+
+
+def test_wherever_it_is_killed_the_next_time_puts_all_right(tmp_path: Path, played: argparse.Namespace) -> None:
+    for last in range(40):
+        root = tmp_path / str(last)
+        first = Computer(root, last)
+        with contextlib.suppress(Killed):
+            install.install(first, played)
+        assert install.install(Computer(root), played) == 0
+        for name in ("opt/fixgw/pip", "opt/fixgw/program", "running"):
+            assert (root / name).exists(), f"no {name} after {last}"
+        assert not (root / install.RESTART.lstrip("/")).exists()
+        if first.left >= 0:
+            break  # it was left to the end
+    assert 15 < last < 39, last
+
+
+def test_an_upgrade_that_was_killed_can_be_taken_back(
+    tmp_path: Path, played: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install.install(Computer(tmp_path), played)
+    monkeypatch.setattr(install, "fingerprint", lambda *_: "version 2")
+    upgrade = Computer(tmp_path)
+    with contextlib.suppress(Killed):
+        monkeypatch.setattr(upgrade, "half", lambda: (tmp_path / "opt/fixgw/program").exists() or upgrade.die())
+        install.install(upgrade, played)
+    assert not (tmp_path / "opt/fixgw/program").exists()
+    monkeypatch.setattr(install, "fingerprint", lambda *_: "version 1")
+    assert install.install(Computer(tmp_path), played) == 0
+    assert (tmp_path / "opt/fixgw/program").exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to be somebody else")
 def test_without_root_it_asks_for_sudo() -> None:
     command = ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/env", "python3", "-c", "pass"]
@@ -231,7 +343,7 @@ def test_without_root_it_asks_for_sudo() -> None:
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd="/", check=False)
     assert result.returncode == 1
-    assert "needs root: sudo" in result.stderr
+    assert "needs root: the same command again, with sudo" in result.stderr
 
 
 def test_it_needs_nothing_but_the_standard_library() -> None:
