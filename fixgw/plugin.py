@@ -265,7 +265,8 @@ class Poller(PluginBase):
         """Close the device, if it is open."""
 
     def lost(self, reason: str) -> None:
-        """The device has gone, or could not be opened: called once per outage, on the polling thread."""
+        """The device has gone, or could not be opened: called on the polling thread once per outage, and again when it
+        could be opened and was gone before `poll` came back, which may have written something."""
 
     # -- what is there for the driver ----------------------------------------------------------------------------------
 
@@ -326,13 +327,14 @@ class Poller(PluginBase):
                     if self.stopping.is_set():
                         break  # what a stop interrupts is no outage
                     self._trouble = str(error) or type(error).__name__  # first: not connected is never well
-                    self._connected = False
+                    opened, self._connected = self._connected, False
                     self._close()
                     self.count("failed attempts" if outage else "outages")
                     if not outage:
-                        outage = True
                         self.log.warning("%s; trying again", self._trouble)
+                    if opened or not outage:
                         self.lost(self._trouble)
+                    outage = True
                     self.alive = time.monotonic()
                     self.stopping.wait(backoff.next())
             self._trouble = "stopped"

@@ -143,6 +143,23 @@ def test_a_device_that_goes_away_is_closed_and_opened_again(device: Device) -> N
     assert device.running
 
 
+def test_what_a_device_wrote_before_it_failed_again_does_not_stand(device: Device) -> None:
+    """It opens in an outage, `poll` writes, and fails before it comes back: the outage goes on, the value must not."""
+    written: list[str] = []
+
+    def writes_and_goes() -> None:
+        written.append("good")
+        gone()
+
+    device.lost = lambda reason: written.append(reason)  # type: ignore[method-assign]
+    device.openings.put(gone)
+    device.steps.put(writes_and_goes)
+    device.start()
+    eventually(lambda: device.counts.get("failed attempts") == 1 and device.health() == "")
+    assert written == ["/dev/gps went away", "good", "/dev/gps went away"]
+    assert device.counts["outages"] == 1
+
+
 def test_a_device_that_opens_and_fails_at_once_is_one_outage_with_growing_delays(device: Device) -> None:
     device.start()
     eventually(lambda: device.connected)
@@ -150,7 +167,7 @@ def test_a_device_that_opens_and_fails_at_once_is_one_outage_with_growing_delays
         device.steps.put(gone)
     eventually(lambda: device.steps.empty() and device.health() == "")
     assert device.counts == {"outages": 1, "failed attempts": 4}
-    assert sum(c.startswith("lost") for c in device.log_of_calls) == 1
+    assert sum(c.startswith("lost") for c in device.log_of_calls) == 5, "each time, for it may have written something"
 
 
 def test_an_error_without_words_is_named(device: Device) -> None:
