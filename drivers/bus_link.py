@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LOG_INTERVAL = 10.0  # seconds between complaints about the same device
 RETRY = 0.02  # seconds after a failed read
+SLOW = 0.3  # seconds for a failed read, after which the bus is taken for stuck: each more would last as long
 NONSENSE_LIMIT = 1.0  # seconds of readings that are all refused
 
 #: The option of drivers that write keys of their own choice.
@@ -139,7 +140,7 @@ class BusPoller(Poller):
             raise
         except OSError as error:
             raise DeviceError(f"{self.place}: {self._in_words(error)}") from error
-        self._failures = 0
+        self._failures = self.strikes - 1  # no patience with a chip that has not answered once
         self._due = self._sound = self.clock()
 
     def poll(self, timeout: float) -> None:
@@ -158,7 +159,7 @@ class BusPoller(Poller):
             self._failures += 1
             if isinstance(error, DeviceError):
                 raise
-            if self._failures >= self.strikes:
+            if self._failures >= self.strikes or self.clock() - now > SLOW:
                 raise DeviceError(f"{self.place}: {self._in_words(error)}") from error
             self._due = min(self._due, now + RETRY)
             return

@@ -268,6 +268,21 @@ def test_a_chip_that_fell_asleep_does_not_pass_its_last_pressure_for_a_new_one(
         plugin.shutdown()
 
 
+def test_a_chip_that_answers_when_it_is_set_up_and_then_no_more_is_one_outage(
+    bus: i2c.VirtualBus, db: Database
+) -> None:
+    class Forgetful(i2c.Bmp280):
+        def measure(self) -> None:
+            super().measure()
+            self.registers[0xF4] = 0
+
+    bus.attach(0x77, Forgetful())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: plugin.counts.get("failed attempts", 0) > 1)
+        assert plugin.counts["outages"] == 1
+        assert "has lost its configuration" in plugin.health()
+
+
 def test_what_a_bmp180_holds_after_its_power_came_is_no_measurement(bus: i2c.VirtualBus, db: Database) -> None:
     """Temperature and pressure of 0x8000 would be some 50 degrees and 2000 ft: nothing that looks wrong."""
     chip = bus.attach(0x77, i2c.Bmp180())

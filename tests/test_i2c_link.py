@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import time
+
 import pytest
 
-from fixgw.drivers import bus_link
+from fixgw.drivers import bus_link, i2c_bno055
 from fixgw.drivers.i2c_bmp import Options, Plugin
 from fixgw.drivers.spi_mcp3008 import Options as SpiOptions
 from fixgw.drivers.spi_mcp3008 import Plugin as SpiPlugin
 from fixgw.errors import MissingLibrary
 from fixgw.hw_sim import i2c, spi
 from fixgw.plugin import Device, Feeds, Finding
-from tests.bus_bench import numbers
+from tests.bus_bench import numbers, packaged_database, running, until
 from tests.test_spi_mcp3008 import CHANNELS
 
 
@@ -71,3 +74,25 @@ def test_the_virtual_bus_refuses_what_the_real_one_refuses() -> None:
         assert smbus.read_byte_data(0x20, 0x40) == 7
     with pytest.raises(FileNotFoundError):
         i2c.SMBus(next(numbers))
+
+
+def test_a_stuck_bus_on_which_every_transfer_times_out_is_noticed_at_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel gives up after about a second; three of them would be too long to leave an attitude standing."""
+    bus = i2c.bus(next(numbers))
+    bus.attach(0x28, i2c.Bno055())
+
+    def held(address: int) -> i2c.Chip:
+        time.sleep(0.6)
+        raise TimeoutError(errno.ETIMEDOUT, "held")
+
+    with (
+        packaged_database() as db,
+        running(i2c_bno055.Plugin, library="fixgw.hw_sim.i2c", bus=bus.number) as plugin,
+    ):
+        until(lambda: db.read("ROLL").good)
+        monkeypatch.setattr(bus, "chip", held)
+        until(lambda: db.read("ROLL").fail)
+        assert plugin.counts["read errors"] == 1
+        assert "no answer" in plugin.health()

@@ -105,8 +105,29 @@ def test_missing_vanishing_and_returning(bus: int, db: Database) -> None:
         until(lambda: db.read("OILP1").good and not plugin.health())
 
 
+def test_a_line_that_stays_low_is_not_read_as_no_voltage(bus: int, db: Database) -> None:
+    chip = spi.attach(bus, 0, spi.Mcp3008())
+    chip.volts[0] = 1.25
+    linear = [{"input": "0", "key": "OILP1", "curve": {"linear": {"factor": 40.0}}}]
+    with running(Plugin, **options(bus, channels=linear)) as plugin:
+        until(lambda: db.read("OILP1").good)
+        chip.volts[0], chip.volts[7] = 0.0, 0.5
+        until(lambda: db.read("OILP1").value == 0.0)
+        assert db.read("OILP1").good  # another input tells that the chip is there
+        chip.volts[0] = 1.25
+        until(lambda: db.read("OILP1").value == pytest.approx(50.0, abs=0.3))
+        spi.unplug(bus, 0, high=False)
+        until(lambda: db.read("OILP1").fail)
+        assert db.read("OILP1").value == pytest.approx(50.0, abs=0.3)
+        until(lambda: plugin.counts.get("failed attempts", 0) > 1)
+        assert plugin.health() == f"spi-{bus}.0: no chip answers, or all of its inputs are at 0 V"
+        assert plugin.counts["outages"] == 1
+        spi.attach(bus, 0, chip)
+        until(lambda: db.read("OILP1").good and not plugin.health())
+
+
 def test_start_stop_start(bus: int, db: Database) -> None:
-    spi.attach(bus, 0, spi.Mcp3008())
+    spi.attach(bus, 0, spi.Mcp3008()).volts[0] = 1.25
     for _ in range(3):
         with running(Plugin, **options(bus)) as plugin:
             until(lambda p=plugin: p.counts["used"])  # type: ignore[misc]

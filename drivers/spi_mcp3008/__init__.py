@@ -38,7 +38,7 @@ class Plugin(SpiPoller):
 
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         super().__init__(name, config, config_meta)
-        self._inputs = [analog.Input(channel, self.options.reference) for channel in self.options.channels]
+        self._inputs = [(c.input, analog.Input(c, self.options.reference)) for c in self.options.channels]
 
     @classmethod
     def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
@@ -53,18 +53,27 @@ class Plugin(SpiPoller):
         return (channel.key for channel in self.options.channels)
 
     def begin(self) -> None:
-        for each in self._inputs:
+        for _, each in self._inputs:
             each.begin()
-        self._volts(self.options.channels[0])
+        self._readings()
 
     def sample(self) -> str:
-        readings = [self._volts(each.channel) for each in self._inputs]
+        readings = self._readings()
         now = self.clock()
-        self.publisher.publish([each.update(volts, now) for each, volts in zip(self._inputs, readings, strict=True)])
+        self.publisher.publish(
+            [each.update(volts, now) for (_, each), volts in zip(self._inputs, readings, strict=True)]
+        )
         return ""
 
-    def _volts(self, channel: Any) -> float:
-        counts = protocol.counts(self.transfer(protocol.request(channel.input)))
+    def _readings(self) -> list[float]:
+        """Volts of each channel. Raises OSError, also when nothing at all tells that there is a chip."""
+        readings = [self._volts(name) for name, _ in self._inputs]
+        if not any(readings) and not any(self._volts(name) for name in protocol.SINGLE_ENDED):
+            raise OSError("no chip answers, or all of its inputs are at 0 V")
+        return readings
+
+    def _volts(self, inputs: str) -> float:
+        counts = protocol.counts(self.transfer(protocol.request(inputs)))
         if counts is None:
             raise OSError("no chip answers")
         volts: float = counts * self.options.reference / protocol.STEPS

@@ -8,9 +8,10 @@ from __future__ import annotations
 STEPS = 1024  # in the reference; the last count is one step below it
 NULL_BIT = 0x04
 
+SINGLE_ENDED = tuple(str(i) for i in range(8))
 #: Inputs by name: single-ended, or one against its neighbour.
 INPUTS = {
-    **{str(i): 0x80 | i << 4 for i in range(8)},
+    **{name: 0x80 | i << 4 for i, name in enumerate(SINGLE_ENDED)},
     **{f"{i}-{i ^ 1}": i << 4 for i in range(8)},
 }
 
@@ -21,7 +22,10 @@ def request(inputs: str) -> tuple[int, int, int]:
 
 
 def counts(answer: bytes) -> int | None:
-    """0 to 1023; None when no chip answered: it holds the bit before the result low. Never raises."""
+    """0 to 1023; None when no chip answered: it holds the bit before the result low. Never raises.
+
+    A line that nobody holds, and that a resistor pulls low, gives 0: that is for the caller to tell from 0 V.
+    """
     if len(answer) != 3 or answer[1] & NULL_BIT:
         return None
     return (answer[1] & 0x03) << 8 | answer[2]

@@ -27,7 +27,8 @@ class SpiChip(Protocol):
 
 AnyChip = TypeVar("AnyChip", bound=SpiChip)
 _lock = threading.RLock()
-_places: dict[tuple[int, int], SpiChip | None] = {}
+#: What is at each chip select: a chip, or the level of a line that nobody holds.
+_places: dict[tuple[int, int], SpiChip | bool] = {}
 
 
 def attach(bus: int, device: int, chip: AnyChip) -> AnyChip:
@@ -37,10 +38,10 @@ def attach(bus: int, device: int, chip: AnyChip) -> AnyChip:
     return chip
 
 
-def unplug(bus: int, device: int) -> None:
-    """Pull the chip, the bus stays: its line is high from then on."""
+def unplug(bus: int, device: int, high: bool = True) -> None:
+    """Pull the chip, the bus stays: its line is high from then on, or low, as a Raspberry Pi pulls it."""
     with _lock:
-        _places[bus, device] = None
+        _places[bus, device] = high
 
 
 def detach(bus: int, device: int) -> None:
@@ -72,7 +73,7 @@ class SpiDev:
             if self._place not in _places:
                 raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
             chip = _places[self._place]
-            return [0xFF] * len(values) if chip is None else list(chip.transfer(bytes(values)))
+            return [0xFF * chip] * len(values) if isinstance(chip, bool) else list(chip.transfer(bytes(values)))
 
 
 class Mcp3008:
