@@ -74,6 +74,7 @@ class Decoder:
         self._buffer = b""
         self._times: dict[str, tuple[str, float]] = {}  # last time of day, and since when, by kind of frame
         self._stuck: set[str] = set()
+        self._told_of: set[str] = set()  # the keys of all values so far
 
     @property
     def trouble(self) -> str:
@@ -83,7 +84,9 @@ class Decoder:
         """The updates of the lines that `data` completes, in order."""
         *lines, rest = _END.split(self._buffer + data)
         self._buffer = rest[-self.LONGEST - 1 :]  # too long stays too long
-        return [update for line in lines for raw in self.frames(line) for update in self._frame(raw)]
+        updates = [update for line in lines for raw in self.frames(line) for update in self._frame(raw)]
+        self._told_of.update(update.key for update in updates if update.value is not None)
+        return updates
 
     def frames(self, line: bytes) -> Iterable[bytes]:
         """What may be frames in a line, without its end."""
@@ -121,9 +124,11 @@ class Decoder:
             since = now
         self._times[kind] = (time, since)
         if now - since > STUCK:
+            # What lines of other kinds have said is no better: they come from the same display.
+            others = sorted(self._told_of) if kind not in self._stuck else []
             self._stuck.add(kind)
-            for field in fields:
-                yield Update(field.key, None, FAIL, STANDS_STILL)
+            for key in dict.fromkeys([*others, *(field.key for field in fields)]):
+                yield Update(key, None, FAIL, STANDS_STILL)
             return
         self._stuck.discard(kind)
         for field in fields:

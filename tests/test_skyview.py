@@ -186,6 +186,16 @@ def test_a_display_that_hangs_is_not_believed(clock: Clock) -> None:
     assert decoder.trouble == ""
 
 
+def test_a_display_that_hangs_on_one_message_fails_what_the_others_said(clock: Clock, decoder: Decoder) -> None:
+    said = values(decoder, ALL)
+    decoder.feed(ADAHRS + b"\r\n")
+    clock.now += 5.1
+    failed = decoded(decoder, ADAHRS + b"\r\n")
+    assert said.keys() <= failed.keys()
+    assert {u.flags for u in failed.values()} == {FAIL}
+    assert "HOBBS1" not in decoded(decoder, ADAHRS + b"\r\n"), "once is enough"
+
+
 def test_messages_of_another_version_are_not_guessed_at(decoder: Decoder) -> None:
     assert decoder.feed(b"!2118132412302+00101590+0500020050+16XXX30L00U02R000001110E6\r\n") == []
     assert decoder.counts["ignored"] + decoder.counts["bad checksum"] == 1
