@@ -93,7 +93,9 @@ class Plugin(I2cPoller):
                 reason = f"past the range of {channel.range} V"
                 self.publisher.publish([Update(channel.key, None, FAIL, reason)])
             else:
-                self.publisher.publish([each.update(volts, self.clock())])
+                update = each.update(volts, self.clock())
+                self.count("out of range", update.value is None)
+                self.publisher.publish([update])
         return ""
 
     def _convert(self, channel: Any) -> bytes:

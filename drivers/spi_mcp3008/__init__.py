@@ -38,6 +38,7 @@ class Plugin(SpiPoller):
 
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         super().__init__(name, config, config_meta)
+        self.counts["out of range"] = 0
         self._inputs = [(c.input, analog.Input(c, self.options.reference)) for c in self.options.channels]
 
     @classmethod
@@ -60,9 +61,9 @@ class Plugin(SpiPoller):
     def sample(self) -> str:
         readings = self._readings()
         now = self.clock()
-        self.publisher.publish(
-            [each.update(volts, now) for (_, each), volts in zip(self._inputs, readings, strict=True)]
-        )
+        updates = [each.update(volts, now) for (_, each), volts in zip(self._inputs, readings, strict=True)]
+        self.count("out of range", sum(update.value is None for update in updates))
+        self.publisher.publish(updates)
         return ""
 
     def _readings(self) -> list[float]:

@@ -36,10 +36,30 @@ def until(condition: Callable[[], object], what: str = "it did not happen") -> N
 
 
 class Hovering(Aircraft):
-    """An aircraft that stays where it is, in flight; only its time goes on."""
+    """An aircraft that stays where it is, in a turn and beside its track; only its time goes on.
+
+    `absurd` takes the place of what it does, by key; while it is `stopped`, not even its time goes on.
+    """
+
+    def __init__(self, start: datetime) -> None:
+        self.absurd: dict[str, Value] = {}
+        self.stopped = False
+        super().__init__(start, turbulence=0.0)
+        self.roll, self.turn_rate = -12.0, -3.1
 
     def step(self, dt: float) -> None:
-        self.time += timedelta(seconds=dt)
+        self.time += timedelta(seconds=0.0 if self.stopped else dt)
+
+    @property
+    def pressure(self) -> float:
+        return float(self.absurd.get("AIRPRESS", super().pressure))
+
+    @property
+    def load_factor(self) -> float:
+        return float(self.absurd.get("ANORM", super().load_factor))
+
+    def values(self) -> dict[str, Value]:
+        return {**super().values(), "ALAT": -0.06, "XTRACK": 0.25, "CDI": -0.25, **self.absurd}
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,10 @@ class Subject:
 
     `keys` must be good in flight, and tell the aircraft's value `within` so much (else a hundredth of it). `checksum`:
     whether the protocol can tell a frame with wrong bytes.
+
+    `absurd` is what cannot be true: values of the aircraft by key, or attributes of the device, in small letters.
+    `unknown` goes to the device's `failed`: what it then does not know, and says so. `repeats`: whether the driver
+    notices a device that says the same again and again.
     """
 
     driver: str
@@ -58,6 +82,9 @@ class Subject:
     within: Mapping[str, float] = field(default_factory=dict)
     truth: Mapping[str, Value] = field(default_factory=dict)
     checksum: bool = True
+    absurd: Mapping[str, Value] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    repeats: bool = False
     name: str = ""
 
     def __str__(self) -> str:
@@ -66,7 +93,9 @@ class Subject:
     @property
     def abilities(self) -> frozenset[str]:
         """What the suite can do to it: see `Bench.CAN`."""
-        return self.bench.CAN if self.checksum else self.bench.CAN - {"flip"}
+        more = {"absurd": self.absurd, "unknown": self.unknown, "repeats": self.repeats}
+        without = set() if self.checksum else {"flip"}
+        return self.bench.CAN - without | {ability for ability, able in more.items() if able}
 
 
 class Bench:
@@ -83,7 +112,8 @@ class Bench:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.clock = Clock()
-        self.aircraft = Hovering(datetime(2025, 7, 21, 15, 0, tzinfo=UTC), turbulence=0.0)
+        self.aircraft = Hovering(datetime(2025, 7, 21, 15, 0, tzinfo=UTC))
+        self._before_absurd: dict[str, Any] = {}
         self.db = configuration.load(configuration.packaged() / configuration.NAME).make_database(clock=self.clock)
         self.plugin_class = loader.load_plugin(f"fixgw.drivers.{subject.driver}")
         #: Everything good that anybody has written, by key.
@@ -125,8 +155,19 @@ class Bench:
     def silence(self) -> None:
         raise NotImplementedError
 
+    def speak(self) -> None:
+        """End the silence."""
+        raise NotImplementedError
+
+    def repeat(self) -> None:
+        """From now on the device says the same again and again."""
+        self.aircraft.stopped = True
+
     def half_a_frame(self) -> None:
         raise NotImplementedError
+
+    def other_half(self) -> None:
+        """What follows `half_a_frame`, if anything can: it must be of no use to the driver."""
 
     def hurry(self) -> None:
         """From now on the device may send ten times as much as its line carries."""
@@ -136,11 +177,31 @@ class Bench:
         """Send as much as fits, as fast as it goes: called again and again, on a thread of its own."""
         raise NotImplementedError
 
+    def go_mad(self) -> None:
+        """From now on the device measures what cannot be."""
+        for name, value in self.subject.absurd.items():
+            if name.islower():
+                self._before_absurd[name] = getattr(self.device, name)
+                setattr(self.device, name, value)
+            else:
+                self.aircraft.absurd[name] = value
+
+    def recover(self) -> None:
+        """End the madness."""
+        self.aircraft.absurd.clear()
+        for name, value in self._before_absurd.items():
+            setattr(self.device, name, value)
+
+    def refused(self) -> int:
+        """Frames and values that the driver has refused."""
+        counts: dict[str, int] = self.plugin.counts
+        return sum(counts[name] for name in self.plugin._protocol.REFUSALS) + counts.get("absurd values", 0)
+
     def counters_add_up(self) -> None:
         """Every frame that came has been used, ignored or refused."""
         counts = dict(self.plugin.counts)
         refused = sum(counts[name] for name in self.plugin._protocol.REFUSALS)
-        assert counts["received"] == counts["used"] + counts["ignored"] + refused, counts
+        assert counts["received"] == counts["used"] + counts.get("ignored", 0) + refused, counts
 
     def close(self) -> None:
         """Stop, and take everything away."""
@@ -231,7 +292,7 @@ class Bench:
 class SerialBench(Bench):
     """An instrument on a pseudo-terminal; the subject's device is a `SerialInstrument` class."""
 
-    CAN = frozenset({"late", "vanish", "exchange", "garbage", "flip", "flood", "silence", "baud", "counters"})
+    CAN = frozenset({"late", "vanish", "exchange", "wire", "garbage", "flip", "flood", "silence", "baud", "counters"})
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
@@ -284,10 +345,20 @@ class SerialBench(Bench):
     def silence(self) -> None:
         self.device.power = False
 
+    def speak(self) -> None:
+        self.device.power = True
+
     def half_a_frame(self) -> None:
-        frame = b"".join(self.device.frames(self.aircraft, self.clock.now))
+        frame = self.device.frames(self.aircraft, self.clock.now)[0]
         self.port.write(frame[: len(frame) // 2])
+        self._rest = frame[len(frame) // 2 :]
         until(self.taken)
+
+    def other_half(self) -> None:
+        used = self.plugin.counts["used"]
+        self.port.write(self._rest)
+        until(self.taken)
+        assert self.plugin.counts["used"] == used, "a frame of two halves, before and after the outage, is believed"
 
     def hurry(self) -> None:
         self.device.baud *= 10
@@ -303,8 +374,8 @@ class SerialBench(Bench):
 class CanBench(Bench):
     """An instrument on a CAN bus, behind an slcan adapter; the subject's device is a `CanInstrument` class."""
 
-    # A bus has checksums of its own: a frame is whole and right, or does not come.
-    CAN = frozenset({"late", "vanish", "exchange", "flood", "silence"})
+    # A bus has checksums of its own: no bit is wrong. That an instrument sends fewer bytes than it should is possible.
+    CAN = frozenset({"late", "vanish", "exchange", "wire", "flood", "silence", "counters"})
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
@@ -375,8 +446,20 @@ class CanBench(Bench):
     def silence(self) -> None:
         self.device.power = False
 
+    def speak(self) -> None:
+        self.device.power = True
+
     def half_a_frame(self) -> None:
-        self.adapter.tell(b"t2018AABB")
+        identifier, data = self.device.frames(self.aircraft, self.clock.now)[0][:2]
+        line = b"t%03X%d%s\r" % (identifier, len(data), data.hex().upper().encode())
+        self.adapter.tell(line[:9])
+        self._rest = line[9:]
+
+    def other_half(self) -> None:
+        received = self._received()
+        self.adapter.tell(self._rest)
+        time.sleep(0.05)
+        assert self._received() == received, "a frame of two halves, before and after the outage, is believed"
 
     def hurry(self) -> None:
         """A bus without a bit rate carries everything."""

@@ -16,15 +16,19 @@ from fixgw.plugin import Options, PluginBase
 from tests.bus_bench import numbers
 from tests.contract.bench import Bench, Subject, until
 
+#: What a reading may be refused for; of an analog input out of range only its key suffers.
+REFUSALS = ("nothing measured", "absurd values")
+
 
 class ChipBench(Bench):
     """A chip that is polled; the subject's device makes one. Where it goes, `plug` and `unplug` say."""
 
-    CAN = frozenset({"late", "vanish"})
+    CAN = frozenset({"late", "vanish", "counters"})
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
         self.number = next(numbers)
+        self._stranger = False
         self.device = subject.device()
         self.device.tick(self.aircraft, self.clock.now)
         self.db.write("BARO", self.aircraft.qnh)
@@ -46,7 +50,7 @@ class ChipBench(Bench):
         return plugin
 
     def _connected(self) -> None:
-        if self._plugged:
+        if self._plugged and not self._stranger:
             until(lambda: self.plugin.connected, "the driver does not find the chip")
 
     def plug(self) -> None:
@@ -71,25 +75,58 @@ class ChipBench(Bench):
         self._polls = self.plugin.counts["polls"] if self.plugin else 0
 
     def taken(self) -> bool:
-        return not self.plugin or not self._plugged or self.plugin.counts["polls"] > self._polls
+        absent = not self.plugin or not self._plugged or self._stranger
+        return absent or self.plugin.counts["polls"] > self._polls
 
     def half_a_frame(self) -> None:
         """A bus carries whole transfers, or none."""
+
+    def refused(self) -> int:
+        return sum(self.plugin.counts.get(name, 0) for name in (*REFUSALS, "out of range"))
+
+    def counters_add_up(self) -> None:
+        def whole() -> bool:  # unless a reading is just going on
+            counts = self.plugin.counts
+            return bool(counts["polls"] == sum(counts.get(name, 0) for name in ("used", "read errors", *REFUSALS)))
+
+        until(whole, f"they do not: {self.plugin.counts}")
 
     def hammer(self) -> None:
         self.clock.now += 0.001
         time.sleep(0.0005)
 
 
+class Refusing(i2c.Faults):
+    """Every twentieth transfer is not acknowledged."""
+
+    def refuses(self) -> bool:
+        self.transfers = getattr(self, "transfers", 0) + 1
+        self.refused += self.transfers % 20 == 0
+        return self.transfers % 20 == 0
+
+
 class I2cBench(ChipBench):
     """On I2C, at the address that the driver expects."""
+
+    CAN = ChipBench.CAN | {"exchange", "refuse"}
 
     def attach(self) -> None:
         self.bus = i2c.bus(self.number)
         (self.address,) = (f.default for f in fields(self.plugin_class.Options or Options) if f.name == "address")
         self.device.power_up()
-        self.bus.attach(self.address, self.device)
+        other: i2c.Chip = i2c.Bmp280() if isinstance(self.device, i2c.Bno055) else i2c.Bno055()
+        self.bus.attach(self.address, other if self._stranger else self.device)
         gpio.BANK.reset()
+
+    def exchange(self) -> None:
+        self._stranger = True
+
+    def repeat(self) -> None:
+        self.device.faults.stuck = True
+
+    def refuse(self) -> None:
+        """From now on the chip does not acknowledge a transfer now and then."""
+        self.device.faults = Refusing()
 
     def detach(self) -> None:
         self.bus.detach(self.address)
@@ -122,7 +159,7 @@ class SpiBench(ChipBench):
 class BoardBench(Bench):
     """A board on a serial port that speaks when it is asked; the subject's device takes the port."""
 
-    CAN = frozenset({"late", "vanish"})
+    CAN = frozenset({"late", "vanish", "counters", "silence"})
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
@@ -143,6 +180,12 @@ class BoardBench(Bench):
     def plug(self) -> None:
         self.port.plug()
 
+    def silence(self) -> None:
+        self.device.silent = True
+
+    def speak(self) -> None:
+        self.device.silent = False
+
     def half_a_frame(self) -> None:
         self.port.write(self.device.report()[:40])
 
@@ -159,24 +202,30 @@ def chip(driver: str, device: Callable[..., Any], keys: str, **more: object) -> 
     return Subject(driver, bench, tuple(keys.split()), device, **more)  # type: ignore[arg-type]
 
 
-def senders(chip: Any, *volts: Callable[[Aircraft], float]) -> Any:
-    """A converter with what is wired to its inputs."""
-    chip.senders.extend(volts)
+def senders(chip: Any) -> Any:
+    """A converter with what is wired to its inputs, as `CHANNELS` has it."""
+
+    def sender(key: str, factor: float) -> Callable[[Aircraft], float]:
+        return lambda aircraft: float(aircraft.values()[key]) / factor
+
+    chip.senders += (sender("OILP1", 50.0), sender("VOLT", 10.0))
     return chip
+
+
+#: No sender in order gives more than 3 volts.
+CHANNELS = [
+    {"input": "0", "key": "OILP1", "curve": {"linear": {"factor": 50.0}, "limits": [0.0, 3.0]}},
+    {"input": "1", "key": "VOLT", "curve": {"linear": {"factor": 10.0}}},
+]
 
 
 CHIPS: tuple[Subject, ...] = (
     chip(
         "i2c_ads1115",
-        lambda: senders(i2c.Ads1115(), lambda a: a.oil_pressure / 50.0, lambda a: a.voltage / 10.0),
+        lambda: senders(i2c.Ads1115()),
         "OILP1 VOLT",
-        options={
-            "conversions": 860,
-            "channels": [
-                {"input": "0", "key": "OILP1", "curve": {"linear": {"factor": 50.0}}},
-                {"input": "1", "key": "VOLT", "curve": {"linear": {"factor": 10.0}}},
-            ],
-        },
+        options={"conversions": 860, "channels": CHANNELS},
+        absurd={"OILP1": 160.0},
     ),
     *(
         chip(
@@ -185,6 +234,8 @@ CHIPS: tuple[Subject, ...] = (
             "AIRPRESS PALT ALT",
             options={"vs_time": 0.1},
             within={"AIRPRESS": 15.0, "PALT": 6.0, "ALT": 8.0},
+            absurd={"AIRPRESS": 15_000.0},
+            repeats=True,
             name=f"i2c_bmp {device.__name__}",
         )
         for device in (i2c.Bmp180, i2c.Bmp280, i2c.Bmp388)
@@ -194,18 +245,17 @@ CHIPS: tuple[Subject, ...] = (
         i2c.Bno055,
         "ROLL PITCH HEAD ROT ANORM ALONG ALAT",
         within={"ROLL": 0.2, "PITCH": 0.2, "HEAD": 0.1, "ROT": 0.6, "ANORM": 0.03, "ALONG": 0.03, "ALAT": 0.03},
+        truth={"ALAT": 0.0},
+        absurd={"ANORM": 30.0},
+        repeats=True,
     ),
     chip(
         "spi_mcp3008",
-        lambda: senders(spi.Mcp3008(), lambda a: a.oil_pressure / 50.0, lambda a: a.voltage / 10.0),
+        lambda: senders(spi.Mcp3008()),
         "OILP1 VOLT",
-        options={
-            "channels": [
-                {"input": "0", "key": "OILP1", "curve": {"linear": {"factor": 50.0}}},
-                {"input": "1", "key": "VOLT", "curve": {"linear": {"factor": 10.0}}},
-            ]
-        },
+        options={"channels": CHANNELS},
         within={"OILP1": 0.4, "VOLT": 0.1},
+        absurd={"OILP1": 160.0},
     ),
     Subject(
         "strompi",
@@ -213,6 +263,7 @@ CHIPS: tuple[Subject, ...] = (
         ("BAT_VOLTAGE", "BAT_REMAINING", "BAT_CHARGING", "POWER_FAIL"),
         StromPi,
         truth={"BAT_VOLTAGE": 3.31, "BAT_REMAINING": 100, "BAT_CHARGING": False, "POWER_FAIL": False},
+        absurd={"voltage": 90.0},
     ),
     chip(
         "ups_x728",
@@ -220,5 +271,6 @@ CHIPS: tuple[Subject, ...] = (
         "BAT_VOLTAGE BAT_REMAINING BAT_CHARGING POWER_FAIL",
         options={"pins": "fixgw.hw_sim.gpio"},
         truth={"BAT_VOLTAGE": 4.1, "BAT_REMAINING": 95, "BAT_CHARGING": True, "POWER_FAIL": False},
+        absurd={"voltage": 1.0},
     ),
 )

@@ -40,6 +40,19 @@ class CanFixBench(CanBench):
     expects = False
     wound = False
 
+    def half_a_frame(self) -> None:
+        self.adapter.tell(b"t2018AABB")
+
+    def other_half(self) -> None:
+        """It may say anything."""
+
+    def refused(self) -> int:
+        """It takes what fits the wire; the database then says that it is out of range."""
+        return sum(self.db.read(key).bad for key in self.subject.absurd)
+
+    def counters_add_up(self) -> None:
+        """They are its own tests' affair."""
+
 
 class AutopilotBench(LookedAtBench):
     """A listener on a pseudo-terminal; the database has the aircraft's position from a receiver."""
@@ -81,6 +94,9 @@ class BytesBench(SerialBench):
 
     CAN = frozenset({"late", "vanish"})
 
+    def other_half(self) -> None:
+        """Every byte is handed on."""
+
     def start(self) -> PluginBase:
         plugin = super().start()
         self._client = socket.create_connection(("127.0.0.1", plugin.tcp_port), timeout=10.0)  # type: ignore[attr-defined]
@@ -108,6 +124,9 @@ class BridgeBench(CanBench):
     """A CAN bridge from the device's bus to another; good is while frames arrive there."""
 
     CAN = frozenset({"late", "vanish"})
+
+    def other_half(self) -> None:
+        """Every frame is handed on."""
 
     def __init__(self, subject: Subject) -> None:
         self._fresh = float("-inf")

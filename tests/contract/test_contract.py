@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from fixgw.hw_sim.faults import BaudMismatch, Drop, Duplicate, F, Fault, Flood, Garbage, Truncate, data_of, with_data
+import fixgw.drivers
+from fixgw.hw_sim.faults import (
+    BaudMismatch,
+    Delay,
+    Drop,
+    Duplicate,
+    F,
+    Fault,
+    Flood,
+    Garbage,
+    Jitter,
+    Stuck,
+    Truncate,
+    data_of,
+    with_data,
+)
 from fixgw.plugin import Poller
 from tests.contract.bench import Bench, Subject, until
 from tests.contract.subjects import SUBJECTS
@@ -49,6 +65,20 @@ class FlipOne(Fault):
         return [with_data(frame, bytes(data))]
 
 
+@dataclass
+class Stutter(Fault):
+    """Before every frame comes one that has lost its tail."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._random = Random(self.seed)
+
+    def spoil(self, frame: F) -> list[F]:
+        data = data_of(frame)
+        return [with_data(frame, data[: self._random.randrange(1, len(data))]), frame]
+
+
 def nothing_wrong(bench: Bench, before: dict[str, set[Any]]) -> None:
     """Whatever looked good is what the device says when all is well; what moves by itself (time, hours) aside."""
     moving = {key for key, values in before.items() if len(values) > 1}
@@ -65,6 +95,19 @@ def clean(bench: Bench) -> dict[str, set[Any]]:
     seen = {key: set(values) for key, values in bench.seen.items()}
     bench.seen.clear()
     return seen
+
+
+# -- who is here -------------------------------------------------------------------------------------------------------
+
+
+def test_every_driver_is_here() -> None:
+    folders = {path.parent.name for path in Path(fixgw.drivers.__path__[0]).glob("*/__init__.py")}
+    assert {subject.driver for subject in SUBJECTS} == folders
+
+
+@subjects()
+def test_what_is_absurd_is_said_of_whatever_measures(subject: Subject) -> None:
+    assert subject.absurd or not subject.keys or subject.driver == "gpio"  # a pin is high or low
 
 
 # -- life --------------------------------------------------------------------------------------------------------------
@@ -145,6 +188,7 @@ def test_a_device_that_vanishes_in_mid_frame_fails_its_keys_and_may_come_back(be
     assert bench.plugin.health()
     assert bench.plugin.is_running()
     bench.plug()
+    bench.other_half()
     bench.becomes_good()
     nothing_wrong(bench, before)
 
@@ -163,6 +207,19 @@ def test_another_device_in_its_place_is_not_believed(bench: Bench) -> None:
     assert bench.plugin.health() or not bench.expects
 
 
+@subjects("refuse")
+def test_a_chip_that_does_not_answer_now_and_then_is_asked_again(bench: Bench) -> None:
+    before = clean(bench)
+    bench.refuse()  # type: ignore[attr-defined]
+    for _ in range(100):
+        bench.step()
+        assert not bench.not_good()
+    assert bench.plugin.counts["read errors"]
+    assert "outages" not in bench.plugin.counts
+    nothing_wrong(bench, before)
+    bench.counters_add_up()
+
+
 # -- what comes is damaged ---------------------------------------------------------------------------------------------
 
 
@@ -173,6 +230,23 @@ def test_garbage_between_frames_hides_none_of_them(bench: Bench) -> None:
     bench.fly(5.0)
     assert not bench.not_good()
     nothing_wrong(bench, before)
+    bench.counters_add_up()
+
+
+@subjects("garbage")
+def test_a_frame_that_lost_its_tail_hides_not_the_next(bench: Bench) -> None:
+    bench.start()
+    bench.becomes_good()
+    counts = bench.plugin.counts
+    bench.hurry()
+    used, rounds = counts["used"], bench.device.rounds
+    bench.fly(5.0)
+    a_round = (counts["used"] - used) / (bench.device.rounds - rounds)
+    bench.spoil(Stutter())
+    used, rounds = counts["used"], bench.device.rounds
+    bench.fly(10.0)
+    assert counts["used"] - used >= 0.9 * a_round * (bench.device.rounds - rounds)
+    assert not bench.not_good()
     bench.counters_add_up()
 
 
@@ -220,12 +294,16 @@ def test_ten_times_as_much_as_the_line_carries_is_taken(bench: Bench) -> None:
     bench.counters_add_up()
 
 
-@subjects("counters")
+@subjects("wire")
 def test_everything_at_once_adds_up(bench: Bench) -> None:
     before = clean(bench)
-    faults: list[Fault] = [Drop(0.2), Duplicate(0.2), Garbage(20)]
+    faults: list[Fault] = [Drop(0.2), Duplicate(0.2), Jitter(jitter=0.3)]
+    if "garbage" in bench.subject.abilities:
+        faults += [Garbage(20)]
     if bench.subject.checksum:
-        faults += [Truncate(0.2), FlipOne(7)]
+        faults += [Truncate(0.2)]
+    if "flip" in bench.subject.abilities:
+        faults += [FlipOne(7)]
     for fault in faults:
         bench.spoil(fault)
     bench.fly(20.0)
@@ -234,6 +312,73 @@ def test_everything_at_once_adds_up(bench: Bench) -> None:
     for fault in faults:
         bench.heal(fault)
     bench.becomes_good()
+
+
+@subjects("wire")
+@pytest.mark.parametrize("faults", [lambda: [Delay(by=0.7, jitter=0.4), Duplicate(0.5)], lambda: [Stuck()]])
+def test_what_comes_late_or_again_is_true_all_the_same(bench: Bench, faults: Callable[[], list[Fault]]) -> None:
+    before = clean(bench)
+    begun = faults()
+    for fault in begun:
+        bench.spoil(fault)
+    bench.fly(10.0)
+    nothing_wrong(bench, before)
+    bench.counters_add_up()
+    for fault in begun:
+        bench.heal(fault)
+    bench.becomes_good()
+
+
+@subjects("counters")
+def test_the_counters_add_up_when_all_is_well(bench: Bench) -> None:
+    clean(bench)
+    assert bench.plugin.counts["used"]
+    assert not bench.refused()
+    bench.counters_add_up()
+
+
+# -- what comes is whole, and cannot be true ---------------------------------------------------------------------------
+
+
+@subjects("absurd")
+def test_what_cannot_be_true_is_not_believed(bench: Bench) -> None:
+    before = clean(bench)
+    refused = bench.refused()
+    bench.go_mad()
+    bench.fly(15.0)
+    assert bench.not_good() or bench.aircraft.absurd
+    assert not [key for key in bench.aircraft.absurd if bench.db.read(key).good]
+    assert bench.refused() > refused
+    nothing_wrong(bench, before)
+    bench.counters_add_up()
+    bench.recover()
+    bench.becomes_good()
+
+
+@subjects("unknown")
+def test_what_the_device_does_not_know_fails_and_nothing_else(bench: Bench) -> None:
+    before = clean(bench)
+    bench.device.failed |= set(bench.subject.unknown)
+    bench.fly(5.0)
+    assert set(bench.not_good()) == set(bench.subject.unknown)
+    for key in bench.subject.unknown:
+        assert bench.db.read(key).fail
+        assert bench.db.read(key).reasons
+    nothing_wrong(bench, before)
+    bench.device.failed.clear()
+    bench.becomes_good()
+
+
+@subjects("repeats")
+def test_a_device_that_hangs_is_noticed(bench: Bench) -> None:
+    bench.start()
+    bench.becomes_good()
+    bench.repeat()
+
+    def noticed() -> bool:
+        return bool(set(bench.not_good()) == set(bench.subject.keys) and bench.plugin.health())
+
+    bench.fly_until(noticed, "what stands still looks good")
 
 
 # -- silence -----------------------------------------------------------------------------------------------------------
@@ -245,8 +390,8 @@ def test_what_falls_silent_grows_old_and_recovers(bench: Bench) -> None:
     bench.becomes_good()
     bench.silence()
     tolerances = {key: bench.db.item(key).tolerance for key in bench.subject.keys}
-    bench.fly(max(tolerances.values()) * 1.2 + 5.0)
+    bench.fly(max(tolerances.values()) * 1.2 + 10.0)
     assert {key for key, tolerance in tolerances.items() if tolerance and not bench.db.read(key).old} == set()
     assert plugin.health() == "no data" or not bench.expects
-    bench.device.power = True
+    bench.speak()
     bench.becomes_good()
