@@ -207,9 +207,9 @@ class Decoder:
 
     def _number(self, key: str, text: str, field: Field) -> Update:
         if _NUMBER.fullmatch(text):
-            value = int(text) * field.factor + field.offset
+            value = round(int(text) * field.factor + field.offset, 3) + 0.0  # never -0.0
             if field.low <= value <= field.high:
-                return Update(key, value + 0.0)  # never -0.0
+                return Update(key, value)
         elif "_" in text:
             return Update(key, None, FAIL, UNKNOWN)
         return self._absurd(key, text)
