@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fixgw import configuration, database
+from fixgw import configuration, database, state
 from fixgw.database import BAD, FAIL, Database
 from fixgw.drivers import pins
 from fixgw.drivers.gpio import Plugin
@@ -57,7 +57,8 @@ def bank() -> Iterator[Bank]:
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
+def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     (tmp_path / "default.yaml").write_text(OVERLAY)
     db = configuration.load(tmp_path / "default.yaml").make_database()
     before = database.current()
@@ -233,6 +234,31 @@ def test_a_button_that_is_held_at_the_start_is_pressed_but_toggles_nothing(
     bank.release(17)
     panel.after(0.05)
     assert db.read("BTN1").value is False
+
+
+def test_letting_go_of_a_button_that_was_held_at_the_start_is_no_short_press(
+    by_hand: Make, bank: Bank, db: Database
+) -> None:
+    bank.drive(17, False)
+    bank.drive(18, False)
+    panel = by_hand(
+        buttons=[
+            {"pin": 17, "key": "BTN1", "long_key": "BTN3"},
+            {"pin": 18, "key": "BTN2", "mode": "toggle", "long_key": "BTN4"},
+        ]
+    )
+    seen: list[object] = []
+    for key in ("BTN1", "BTN2", "BTN3", "BTN4"):
+        db.subscribe(key, lambda key, reading: seen.append((key, reading.value)) if reading.value else None)
+    for pin in (17, 18):
+        bank.release(pin)
+    panel.after(2.0)
+    assert seen == []
+    bank.press(17)
+    panel.after(0.1)
+    bank.release(17)
+    panel.after(0.3)
+    assert seen == [("BTN1", True)]
 
 
 def test_an_edge_that_nobody_told_of_is_only_late(by_hand: Make, bank: Bank, db: Database) -> None:
@@ -468,6 +494,67 @@ def test_fuel_flow_is_in_the_keys_units_and_adds_up(
     assert db.read(key).value == pytest.approx(expected, rel=0.1)
     assert db.read("FUELUSED").value == pytest.approx(2.0 + 80 / 4000)
     assert db.read("FUELUSED").good
+
+
+FLOW = {"pin": 25, "key": "FUELF1", "pulses": 4000, "per": "gallon", "total_key": "FUELUSED"}
+
+
+def fresh(tmp_path: Path) -> Database:
+    """As after a restart of the gateway: nobody has written anything yet."""
+    db = configuration.load(tmp_path / "default.yaml").make_database()
+    database.bind(db)
+    return db
+
+
+def test_a_total_goes_on_after_a_restart(by_hand: Make, db: Database, tmp_path: Path) -> None:
+    panel = by_hand(pulses=[FLOW])
+    db.write("FUELUSED", 2.0)
+    tick(panel, 25, 10, 8.0)
+    panel.after(3.0)  # the engine stands
+    panel.stop()
+    panel.plugin.stop()
+    db = fresh(tmp_path)
+    panel = by_hand(pulses=[FLOW])
+    assert db.read("FUELUSED").value == pytest.approx(2.02)
+    assert db.read("FUELUSED").good
+    tick(panel, 25, 10, 2.0)
+    panel.after(0.2)
+    assert db.read("FUELUSED").value == pytest.approx(2.025)
+
+
+def test_a_total_that_was_still_rising_says_what_it_lacks_after_a_kill(
+    by_hand: Make, db: Database, tmp_path: Path
+) -> None:
+    panel = by_hand(pulses=[FLOW])
+    tick(panel, 25, 20, 15.0)
+    until(lambda: panel.plugin._totals.keeper.saved >= 2)  # type: ignore[union-attr]
+    db = fresh(tmp_path)
+    by_hand(pulses=[FLOW])
+    assert 0.05 <= float(db.read("FUELUSED").value) <= 0.075
+    assert db.read("FUELUSED").reason(BAD) == "pulses were missed while the gateway did not run"
+    db.write("FUELUSED", 0.0, "reset", 0)
+    panel.after(0.2)
+    assert db.read("FUELUSED").good
+
+
+def test_a_total_that_somebody_has_set_already_is_left_alone(by_hand: Make, db: Database, tmp_path: Path) -> None:
+    panel = by_hand(pulses=[FLOW])
+    tick(panel, 25, 10, 8.0)
+    panel.stop()
+    panel.plugin.stop()
+    db = fresh(tmp_path)
+    db.write("FUELUSED", 7.0, "pilot")
+    by_hand(pulses=[FLOW])
+    assert db.read("FUELUSED").value == pytest.approx(7.0)
+
+
+def test_a_damaged_file_of_totals_is_told_and_starts_afresh(
+    by_hand: Make, db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    state.save(state.path("gpio-panel"), b'{"FUELUSED": "much"}')
+    by_hand(pulses=[FLOW])
+    assert db.read("FUELUSED").value == 0.0
+    assert "is of no use, starting afresh" in caplog.text
 
 
 def test_more_interference_than_pulses_is_bad(by_hand: Make, bank: Bank, db: Database) -> None:

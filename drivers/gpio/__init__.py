@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
+from fixgw import state
 from fixgw.database import Database
 from fixgw.drivers import pins
 from fixgw.drivers.gpio import options as declared
-from fixgw.drivers.gpio.functions import Common, Function, all_functions
+from fixgw.drivers.gpio.functions import Common, Function, Totals, all_functions
 from fixgw.errors import DeviceError
 from fixgw.plugin import Device, Feeds, Finding, Poller
 from fixgw.plugin import Options as PluginOptions
+from fixgw.state import Keeper
 
 
 class Plugin(Poller):
@@ -32,6 +34,7 @@ class Plugin(Poller):
         self._wake = threading.Event()
         self._pins = pins.Pins(self.options.library)
         self._functions: list[Function] = []
+        self._totals: Totals | None = None
 
     @classmethod
     def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
@@ -52,16 +55,23 @@ class Plugin(Poller):
         super().run()
 
     def _tie(self) -> None:
-        common = Common(self._pins, self.db, self.source, self.clock, self.count, self._wake.set)
+        if any(pulses.total_key for pulses in self.options.pulses):
+            self._totals = Totals(Keeper(state.path(f"gpio-{self.name}"), self.log), self.log)
+        common = Common(self._pins, self.db, self.source, self.clock, self.count, self._wake.set, self._totals)
         self._functions = all_functions(self.options, common)
 
     def stop(self) -> None:
         self.stopping.set()
         self._wake.set()
-        super().stop()
+        try:
+            super().stop()
+        finally:
+            if self._totals is not None:
+                self._totals.keeper.close(0.5)
 
     def health(self) -> str:
-        return super().health() or "; ".join(dict.fromkeys(f.trouble for f in self._functions if f.trouble))
+        troubles = [f.trouble for f in self._functions] + [self._totals.keeper.trouble if self._totals else ""]
+        return super().health() or "; ".join(dict.fromkeys(trouble for trouble in troubles if trouble))
 
     def get_status(self) -> Mapping[str, Any]:
         pins = (pin for function in self._functions for pin in function.status())

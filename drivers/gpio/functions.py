@@ -8,23 +8,57 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from logging import Logger
 from typing import Generic, TypeVar
 
-from fixgw.database import BAD, FAIL, OLD, Database, Item, Value
+import msgspec
+
+from fixgw.database import BAD, FAIL, INITIAL, OLD, Database, Item, Value
 from fixgw.drivers import expression
 from fixgw.drivers.gpio import protocol
 from fixgw.drivers.gpio.options import RATES, TOTALS, Button, Dimmer, Encoder, Options, Output, Pulses, Selector
 from fixgw.drivers.pins import Edge, Pins, Pull
 from fixgw.errors import BadValue, DeviceError
+from fixgw.state import Keeper
 
 TICK = 0.05  # seconds from one look at outputs and levels to the next, when no edge comes
 POLLED = 0.002  # the same for inputs without edge detection
 LATEST = 0.05  # seconds that a callback may come after its edge
 RATE_EVERY = 0.1  # seconds from one rate to the next
+KEEP_EVERY = 10.0  # seconds from one time that a rising total is saved to the next
 MAX_EDGES = 10_000
 NEVER = float("inf")
 
 Level = TypeVar("Level")
+
+
+class Total(msgspec.Struct, frozen=True):
+    """A totaliser as it is kept: with `gap`, what it lacks; `flowing`: pulses were still coming."""
+
+    value: float
+    gap: str = ""
+    flowing: bool = False
+
+
+class Totals:
+    """The totalisers of one connection, kept through restarts."""
+
+    def __init__(self, keeper: Keeper, log: Logger) -> None:
+        self.keeper = keeper
+        self._known: dict[str, Total] = {}
+        try:
+            if data := keeper.load():
+                self._known = msgspec.json.decode(data, type=dict[str, Total])
+        except msgspec.MsgspecError as error:
+            log.warning("%s is of no use, starting afresh: %s", keeper.path, error)
+
+    def get(self, key: str) -> Total | None:
+        return self._known.get(key)
+
+    def keep(self, key: str, total: Total) -> None:
+        if self._known.get(key) != total:
+            self._known[key] = total
+            self.keeper.keep(msgspec.json.encode(self._known))
 
 
 class Common:
@@ -38,6 +72,7 @@ class Common:
         clock: Callable[[], float],
         count: Callable[[str, int], None],
         wake: Callable[[], None],
+        totals: Totals | None = None,
     ) -> None:
         self.pins = pins
         self.db = db
@@ -45,6 +80,7 @@ class Common:
         self.clock = clock
         self.count = count
         self.wake = wake
+        self.totals = totals
 
     def write(self, item: Item, value: Value | float, flags: int = 0, reason: str = "") -> None:
         try:
@@ -348,6 +384,8 @@ class PulsesFunction(Function):
         self._stamps: deque[float] = deque()
         self._overflow = 0
         self._gap = ""  # why the total lacks something
+        self._flowing = False
+        self._kept = common.clock()
         self._rate = protocol.PulseRate(common.clock(), option.window, option.timeout, option.shortest)
         self._watched = False
         self._level = False
@@ -362,6 +400,7 @@ class PulsesFunction(Function):
         self._level = self.pins.read(option.pin)
         self._rate.restart(now)
         self._unheard = 0
+        self._restore()
         if self._total is not None and self._total.reading.fail:  # left so by a connection that has been stopped
             self._gap = self._gap or "pulses were missed"
         self.due = now
@@ -397,8 +436,9 @@ class PulsesFunction(Function):
             if lost
             else ""
         )
-        self._add(used)
         self._hertz = None if self.trouble else self._rate.rate(now)
+        flowed, self._flowing = self._flowing, bool(used) or (self._flowing and self._hertz != 0.0)
+        self._add(used, now, flowed is not self._flowing)
         if self.trouble:
             self._item.flag(FAIL, FAIL, self.common.source, self.trouble)
         elif self._hertz is not None:
@@ -407,20 +447,37 @@ class PulsesFunction(Function):
             reason = "more interference than pulses" if noisy else ""
             self.common.write(self._item, round(value) if self._item.type == "int" else value, BAD * noisy, reason)
 
-    def _add(self, pulses: int) -> None:
-        total = self._total
+    def _restore(self) -> None:
+        """The total goes on where it was, unless somebody has set it meanwhile."""
+        total, totals = self._total, self.common.totals
+        if total is None or totals is None or total.reading.source not in ("", INITIAL):
+            return
+        if (kept := totals.get(total.key)) is not None:
+            self._gap = kept.gap or ("pulses were missed while the gateway did not run" if kept.flowing else "")
+            self.common.write(total, kept.value, BAD * bool(self._gap), self._gap)
+
+    def _add(self, pulses: int, now: float, turned: bool) -> None:
+        """`turned`: pulses have begun to come, or ended."""
+        total, totals = self._total, self.common.totals
         if total is None:
             return
         reading = total.reading
-        if reading.source and reading.source != self.common.source:
+        anew = bool(reading.source) and reading.source != self.common.source
+        if anew:
             self._gap = ""  # somebody has set it: what was missing before is of no account
         amount = float(reading.value) + pulses * self._passed
         self.common.write(total, amount, BAD * bool(self._gap), self._gap)
+        if totals is not None and (anew or turned or now - self._kept >= KEEP_EVERY):
+            self._kept = now
+            totals.keep(total.key, Total(amount, self._gap, self._flowing))
 
     def lost(self, reason: str) -> None:
         self._hertz = None
         self._item.flag(FAIL, FAIL, self.common.source, reason)
         if self._total is not None and reason:
+            if self.common.totals is not None and self._total.reading.source == self.common.source:
+                kept = Total(float(self._total.reading.value), self._gap, self._flowing)
+                self.common.totals.keep(self._total.key, kept)
             self._gap = f"pulses were missed: {reason}"
             self._total.flag(FAIL, FAIL, self.common.source, reason)
 

@@ -67,8 +67,12 @@ class Button:
 
     def change(self, now: float, pressed: bool) -> Iterator[Action]:
         """The contact has closed, or opened."""
-        self.pressed = pressed
+        before, self.pressed = self.pressed, pressed
         self.due = None
+        if (
+            not before and not pressed
+        ):  # let go of after it had been held since before anybody looked: that was no press
+            return
         if pressed:
             yield from self._set(False)  # a short press that still lasts
             if self._long_after is not None:
