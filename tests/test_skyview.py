@@ -196,11 +196,18 @@ def test_a_display_that_hangs_on_one_message_fails_what_the_others_said(clock: C
     assert "HOBBS1" not in decoded(decoder, ADAHRS + b"\r\n"), "once is enough"
 
 
-def test_messages_of_another_version_are_not_guessed_at(decoder: Decoder) -> None:
+def test_messages_of_a_version_with_another_layout_are_not_guessed_at(decoder: Decoder) -> None:
     assert decoder.feed(b"!2118132412302+00101590+0500020050+16XXX30L00U02R000001110E6\r\n") == []
     assert decoder.counts["ignored"] + decoder.counts["bad checksum"] == 1
-    assert decoder.feed(resent(SYSTEM, 3, b"3")) == []
+    longer = SYSTEM[:2] + b"3" + SYSTEM[3:-2] + b"0"
+    assert decoder.feed(longer + b"%02X\r\n" % (sum(longer) % 256)) == []
     assert "!23" in decoder.trouble
+
+
+def test_messages_of_another_version_and_the_same_length_are_read(decoder: Decoder) -> None:
+    for raw in (ADAHRS, SYSTEM, ENGINE):
+        assert values(decoder, resent(raw, 3, b"9")) == values(Decoder(lambda: 0.0), raw + b"\r\n")
+    assert not decoder.trouble
 
 
 # -- lines -------------------------------------------------------------------------------------------------------------

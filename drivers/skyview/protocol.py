@@ -1,8 +1,9 @@
 """Dynon SkyView's serial output without I/O: bytes in, updates out (`Decoder`).
 
-Messages begin with ``!``, the type and its version: ``!11`` ADAHRS, ``!22`` system, ``!32`` engine (EMS). Source:
-"Serial Data Output" in Dynon's SkyView System Installation Guide, Revisions R and AA; docs/drivers/skyview.md says what
-of the engine message was not seen in it.
+Messages begin with ``!``, the type and its version: ``!11`` ADAHRS, ``!22`` system, ``!32`` engine (EMS). Other
+versions are taken if they have the same length: a message before software 5.1 has another. Source: "Serial Data Output"
+in Dynon's SkyView System Installation Guide, Revisions R and AA; docs/drivers/skyview.md says what of the engine
+message was not seen in it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from fixgw.drivers.atmosphere import indicated_altitude
 from fixgw.drivers.dynon import UNKNOWN, Field
 from fixgw.drivers.publish import Update
 
-ADAHRS, SYSTEM, ENGINE = "!11", "!22", "!32"
+ADAHRS, SYSTEM, ENGINE = "!1", "!2", "!3"
+CURRENT = {ADAHRS: "1", SYSTEM: "2", ENGINE: "2"}  # versions
 LENGTHS = {ADAHRS: 72, SYSTEM: 91, ENGINE: 223}
 
 FIELDS: Mapping[str, tuple[Field, ...]] = {
@@ -126,13 +128,14 @@ class Decoder(dynon.Decoder):
         return [b"!" + part for part in line.split(b"!")[1:]]
 
     def length(self, raw: bytes) -> int:
-        return LENGTHS.get(raw[:3].decode("latin-1"), len(raw))
+        kind, version = raw[:2].decode("latin-1"), raw[2:3].decode("latin-1")
+        return LENGTHS[kind] if CURRENT.get(kind) == version else len(raw)
 
     def decode(self, line: str) -> Iterator[Update] | None:
-        kind, time = line[:3], line[3:11]
-        if kind not in LENGTHS:
-            if kind[:2] in ("!1", "!2", "!3"):
-                self._strange = f"messages {kind} of a version that is not known: SkyView software before 5.1?"
+        kind, time = line[:2], line[3:11]
+        if LENGTHS.get(kind) != len(line):
+            if kind in LENGTHS:
+                self._strange = f"messages {line[:3]} of a version that is not known: SkyView software before 5.1?"
             return None
         return self._updates(kind, time, line)
 
