@@ -14,7 +14,6 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -34,6 +33,8 @@ SKIPPED: Final = "skipped"
 WARNING: Final = "warning"
 PROBLEM: Final = "problem"
 SERVICE_USER = "fixgw"
+INSTALLED = "/opt/fixgw"  # there, the gateway is a service
+PATIENCE = 15.0  # seconds for a gateway to tell about every key
 EARLIEST = 2025  # the clock of a computer that knows the time is not before
 LITTLE = 200 << 20  # bytes of disk that are little, and that are too little
 TOO_LITTLE = 10 << 20
@@ -126,8 +127,14 @@ def examine(
         size = f"{counted(len(loaded.connections), 'connection')}, {counted(len(loaded.definitions), 'item')}"
         yield Result("configuration", Finding(OK, f"{size} ({loaded.file})"))
     tree: dict[str, Any] = {}
-    with suppress(FixgwError):
-        tree = client.status() if client is not None else {}
+    silent = _absent(machine)
+    if client is not None:
+        try:
+            tree = client.status()
+        except Refused as error:
+            silent = Finding(SKIPPED, f"it does not say how it is: {error}")
+        except FixgwError as error:
+            silent = Finding(PROBLEM, f"something listens there, and does not answer: {error}")
     if who is None:
         who = machine.process(_number(_inner(tree, "process").get("pid"))) or user()
     feeds: dict[str, list[str]] = {}
@@ -136,9 +143,7 @@ def examine(
             yield Result(connection.name, finding)
     yield from _machine(machine, loaded)
     if not tree:
-        words = "none answers" if client is None else "it does not say how it is"
-        fix = "fixgw run" if client is None else ""
-        yield Result("gateway", Finding(SKIPPED, f"{words}: what feeds the keys was not looked at", fix))
+        yield Result("gateway", silent)
     if client is None or not tree:
         return
     yield from _gateway(tree, loaded)
@@ -345,6 +350,11 @@ def _number(text: Any, base: int = 10) -> int:
 # -- the gateway that runs ---------------------------------------------------------------------------------------------
 
 
+def _absent(machine: Machine) -> Finding:
+    fix = "sudo systemctl start fixgw" if machine.path(INSTALLED).exists() else "fixgw run"
+    return Finding(SKIPPED, "none answers: what feeds the keys was not looked at", fix)
+
+
 def _inner(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
     inner = tree.get(name)
     return inner if isinstance(inner, dict) else {}
@@ -399,11 +409,27 @@ def _counters(status: Mapping[str, Any], where: str = "") -> Iterator[Finding]:
 
 
 class Fed(NamedTuple):
-    """A key that somebody feeds: `rate` in writes a second, `needed` to stay fresh (0: it never ages)."""
+    """A key that somebody feeds: written so often in the seconds `watched`; seconds of `tolerance`, 0: never ages."""
 
     key: str
-    rate: float
-    needed: float
+    writes: int
+    watched: float
+    tolerance: float
+
+    @property
+    def rate(self) -> float:
+        """Writes a second."""
+        return self.writes / self.watched
+
+    @property
+    def needed(self) -> float:
+        """Writes a second to stay fresh; 0 when that was not to be seen in the time."""
+        return 1 / self.tolerance if 0 < self.tolerance <= self.watched else 0.0
+
+    @property
+    def slow(self) -> bool:
+        """Whether it comes too seldom, beyond the one write that may have come just before or after."""
+        return self.writes + 1 < self.needed * self.watched
 
 
 def _keys(
@@ -433,9 +459,8 @@ def _keys(
         if owner is None or key not in before:
             continue  # initial values, and whatever clients write
         then, first = before[key]
-        tolerance = facts.get("tolerance") or 0.0
-        rate = (facts["writes"] - first["writes"]) / (at - then)
-        fed.setdefault(owner, []).append(Fed(key, rate, 1 / tolerance if tolerance else 0.0))
+        writes = facts["writes"] - first["writes"]
+        fed.setdefault(owner, []).append(Fed(key, writes, at - then, facts.get("tolerance") or 0.0))
         for flag in [flag for flag in ("fail", "old", "bad", "secfail") if flag in _inner(facts, "flags")][:1]:
             reason = facts["flags"][flag]
             wrong.setdefault((owner, f"{flag}: {reason}" if reason else flag), []).append(key)
@@ -445,9 +470,7 @@ def _keys(
     for owner, all_of_it in fed.items():
         yield Result(owner, Finding(OK, _feeding(all_of_it)))
         flagged = {key for (name, _), keys in wrong.items() if name == owner for key in keys}
-        slow = [
-            f"{f.key} {f.rate:.2g} of {f.needed:.2g}" for f in all_of_it if f.rate < f.needed and f.key not in flagged
-        ]
+        slow = [f"{f.key} {f.rate:.2g} of {f.needed:.2g}" for f in all_of_it if f.slow and f.key not in flagged]
         if slow:
             words = f"values a second that come, of those needed to stay fresh: {_some(slow)}"
             yield Result(owner, Finding(WARNING, words))
@@ -466,9 +489,12 @@ def _some(words: list[str]) -> str:
 
 
 def _explain(client: Client) -> dict[str, tuple[float, dict[str, Any]]]:
-    """When, in monotonic seconds, and what the gateway says of every key."""
-    found = {}
+    """When, in monotonic seconds, and what the gateway says of every key. Raises `FixgwError`."""
+    found: dict[str, tuple[float, dict[str, Any]]] = {}
+    began = time.monotonic()
     for key in client.list():
+        if time.monotonic() - began > PATIENCE:
+            raise FixgwError(f"it told of {len(found)} keys in {PATIENCE:g} s")
         facts = client.explain(key)
         found[key] = time.monotonic(), facts
     return found

@@ -41,7 +41,7 @@ SERVER: dict[str, Command] = {
     "run": Command("server", "run the gateway; `fixgw` alone does the same"),
     "demo": Command("demo", "run it with a built-in flying aircraft: no device needed"),
     "check": Command("server", "say everything that is wrong with a configuration"),
-    "doctor": Command("doctor", "says whether everything is ready: devices, permissions, values, the machine"),
+    "doctor": Command("doctor", "say whether everything is ready: devices, permissions, values, the machine"),
     "config": Command("server", "find, copy, show or describe a configuration"),
     "plugins": Command("server", "what can be connected, and with which options"),
     "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes, serial instruments, a panel"),

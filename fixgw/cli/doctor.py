@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +54,12 @@ def doctor(args: argparse.Namespace) -> int:
         client.connect()
     except NotConnected:
         client = None
+    caches, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing is left beside plugins that are imported
     try:
         file = configuration.find(args.file or args.config_file)
         results = list(examine(file, Machine(), client, who, args.seconds))
     finally:
+        sys.dont_write_bytecode = caches
         if client is not None:
             client.disconnect()
     problems = sum(result.finding.level == PROBLEM for result in results)
