@@ -142,7 +142,10 @@ def test_safe_mode_touches_no_device() -> None:
 def test_devices_that_come_later_are_allowed_by_number() -> None:
     """A name would count only if the driver had been loaded before."""
     allowed = {value.split()[0] for value in values("fixgw.service", "DeviceAllow")}
-    assert {"char-4", "char-166", "char-188", "char-204", "char-89", "char-153", "char-gpiochip"} <= allowed
+    serial = {"char-4", "char-166", "char-188", "char-204", "char-216", "char-ttySC", "char-136"}
+    pins = {"char-89", "char-153", "char-gpiochip", "char-*gpiomem", "/dev/gpiomem"}
+    assert allowed == serial | pins
+    assert values("fixgw.service", "DevicePolicy") == ["closed"]
 
 
 @pytest.mark.skipif(shutil.which("udevadm") is None, reason="udevadm is not installed here")
