@@ -17,14 +17,13 @@ from msgspec import Meta
 
 from fixgw.database import FAIL
 from fixgw.drivers.instrument import KEYS_OPTION, Keys
-from fixgw.drivers.publish import Publisher, Update, misnamed
-from fixgw.errors import BadValue, DeviceError, MissingLibrary
+from fixgw.drivers.publish import Complaints, Publisher, Update, misnamed
+from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller
 
 if TYPE_CHECKING:
     from fixgw.database import Database
 
-LOG_INTERVAL = 10.0  # seconds between complaints about the same device
 RETRY = 0.02  # seconds after a failed read
 SLOW = 0.3  # seconds for a failed read, after which the bus is taken for stuck: each more would last as long
 NONSENSE_LIMIT = 1.0  # seconds of readings that are all refused
@@ -58,13 +57,14 @@ class BusPoller(Poller):
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         super().__init__(name, config, config_meta)
         self.clock: Callable[[], float] = time.monotonic
-        self.publisher = Publisher(self, self._misfit, getattr(self.options, "keys", None))
+        #: Logs a warning about bad input, unless it has just logged one.
+        self.complain = Complaints(self.log, lambda: self.clock())
+        self.publisher = Publisher(self, self.counts, self.complain, getattr(self.options, "keys", None))
         self.counts.update({"polls": 0, "used": 0, "read errors": 0})
         #: What is open; the polling thread's.
         self.bus: Any = None
         self._failures = 0
         self._due = 0.0
-        self._complained = float("-inf")
         self._nonsense = ""
         self._sound = 0.0
         self._last_raw = b""
@@ -101,13 +101,6 @@ class BusPoller(Poller):
     def fail_all(self, reason: str) -> None:
         """Fail what it writes, also what has only had its initial value so far."""
         self.publisher.publish([Update(key, None, FAIL, reason) for key in self.feeds()])
-
-    def complain(self, message: str, *details: object) -> None:
-        """Log a warning about bad input, at most one in `LOG_INTERVAL` seconds."""
-        now = self.clock()
-        if now - self._complained >= LOG_INTERVAL:
-            self._complained = now
-            self.log.warning(message, *details)
 
     def watch(self, raw: bytes) -> None:
         """Raises `DeviceError` while the sensor repeats itself, also after it has been opened again."""
@@ -180,10 +173,8 @@ class BusPoller(Poller):
         if bus is not None:
             with suppress(Exception):  # a vanished adapter may fail in many ways, and is gone anyway
                 bus.close()
-
-    def _misfit(self, error: BadValue) -> None:
-        self.count("misfits")
-        self.complain("%s", error)
+        if self.stopping.is_set():  # not all keys age
+            self.lost("stopped")
 
     def _in_words(self, error: OSError) -> str:
         if error.errno in (errno.EREMOTEIO, errno.ENXIO, errno.EIO, errno.ETIMEDOUT):

@@ -16,11 +16,8 @@ from typing import Any, ClassVar
 
 from fixgw.drivers.can_frame import Frame
 from fixgw.drivers.can_link import BusOptions, CanPlugin
-from fixgw.drivers.publish import Publisher, Update
-from fixgw.errors import BadValue
+from fixgw.drivers.publish import Complaints, Publisher, Update
 from fixgw.plugin import Options
-
-LOG_INTERVAL = 10.0  # seconds between complaints about the same instrument
 
 
 class Protocol(typing.Protocol):
@@ -61,11 +58,12 @@ class CanInstrument(CanPlugin):
         super().__init__(name, config, config_meta)
         self.clock: Callable[[], float] = time.monotonic
         self.counts: dict[str, int] = {}
-        self.publisher = Publisher(self, self._misfit, getattr(self.options, "keys", None))
+        #: Logs a warning about bad input, unless it has just logged one.
+        self.complain = Complaints(self.log, lambda: self.clock())
+        self.publisher = Publisher(self, self.counts, self.complain, getattr(self.options, "keys", None))
         self._protocol = self.protocol()
         #: Monotonic seconds of the last frame of the instrument's that made sense.
         self.heard = float("-inf")
-        self._complained = float("-inf")
 
     def protocol(self) -> Protocol:
         """A new protocol that counts in `counts`, at the start and whenever the bus is gone."""
@@ -103,16 +101,5 @@ class CanInstrument(CanPlugin):
     def get_status(self) -> Mapping[str, Any]:
         return {**super().get_status(), "frames": dict(self.counts)}
 
-    def complain(self, message: str, *details: object) -> None:
-        """Log a warning about bad input, at most one in `LOG_INTERVAL` seconds."""
-        now = self.clock()
-        if now - self._complained >= LOG_INTERVAL:
-            self._complained = now
-            self.log.warning(message, *details)
-
     def _refused(self) -> int:
         return sum(self.counts[reason] for reason in self._protocol.REFUSALS)
-
-    def _misfit(self, error: BadValue) -> None:
-        self.counts["misfits"] = self.counts.get("misfits", 0) + 1
-        self.complain("%s", error)

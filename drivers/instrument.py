@@ -20,7 +20,6 @@ from msgspec import Meta, field
 
 from fixgw.drivers.publish import Publisher, Update, misnamed
 from fixgw.drivers.serial_link import SerialOptions, SerialPoller
-from fixgw.errors import BadValue
 from fixgw.plugin import Options
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Instrument(SerialPoller):
 
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         super().__init__(name, config, config_meta)
-        self.publisher = Publisher(self, self._misfit, self.options.keys)
+        self.publisher = Publisher(self, self.counts, self.complain, self.options.keys)
         self._protocol = self.protocol()
 
     def protocol(self) -> Protocol:
@@ -103,10 +102,6 @@ class Instrument(SerialPoller):
 
     def _refused(self) -> int:
         return sum(self.counts[reason] for reason in self._protocol.REFUSALS)
-
-    def _misfit(self, error: BadValue) -> None:
-        self.count("misfits")
-        self.complain("%s", error)
 
 
 def begin_counting(counts: dict[str, int] | None, *names: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What a driver has to say to the database: `Update`, what a protocol gives; `Publisher`, which writes it.
+"""What a driver has to say: `Update`, what a protocol gives; `Publisher`, which writes it; `Complaints`, for the log.
 
 A protocol names the keys that it knows; which items they go to, and that what a lost device last said must not stand,
 is the publisher's business, the same for every driver.
@@ -6,10 +6,11 @@ is the publisher's business, the same for every driver.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from fixgw.database import BAD, FAIL, INITIAL, Item, Value
+from fixgw.database import BAD, FAIL, INITIAL, LOG_INTERVAL, Item, Value
 from fixgw.errors import BadValue, UnknownKey, did_you_mean
 from fixgw.plugin import PluginBase
 
@@ -23,18 +24,39 @@ class Update(NamedTuple):
     reason: str = ""
 
 
+class Complaints:
+    """Warnings about bad input: at most one in `LOG_INTERVAL` seconds of `clock`. For one thread."""
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float]) -> None:
+        self._log = log
+        self._clock = clock
+        self._last = float("-inf")
+
+    def __call__(self, message: str, *details: object) -> None:
+        now = self._clock()
+        if now - self._last >= LOG_INTERVAL:
+            self._last = now
+            self._log.warning(message, *details)
+
+
 class Publisher:
     """Writes updates for a plugin, under its source. For one thread, the plugin's own.
 
     `keys` says which items get what the protocol calls so: ``{"TACH1": "TACH2", "OAT": None}`` sends the first to
-    another item and leaves the second out. `misfit` hears of values that an item cannot take, which the driver counts.
+    another item and leaves the second out. A value that an item cannot take is one of the ``misfits`` in `counts`, and
+    something to `complain` of.
     """
 
     def __init__(
-        self, plugin: PluginBase, misfit: Callable[[BadValue], object], keys: Mapping[str, str | None] | None = None
+        self,
+        plugin: PluginBase,
+        counts: dict[str, int],
+        complain: Callable[..., object],
+        keys: Mapping[str, str | None] | None = None,
     ) -> None:
         self._plugin = plugin
-        self._misfit = misfit
+        self._counts = counts
+        self._complain = complain
         self._keys = keys or {}
         self._items: dict[str, Item | None] = {}
         #: What has been written, by the protocol's names.
@@ -59,7 +81,8 @@ class Publisher:
             try:
                 item.write(value, self._plugin.source, flags, reason, mask=BAD | FAIL)
             except BadValue as error:  # the database's definition has another type
-                self._misfit(error)
+                self._counts["misfits"] = self._counts.get("misfits", 0) + 1
+                self._complain("%s", error)
 
     def fail(self, reason: str) -> None:
         """Fail everything that has been written: the device is gone."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
+from fixgw.drivers.publish import Complaints
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from fixgw.database import Database
 
 CHUNK = 4096  # bytes read at once, at most
-LOG_INTERVAL = 10.0  # seconds between complaints about the same device
 
 #: What ``baud: auto`` tries, the commonest first.
 BAUD_RATES = (9600, 4800, 38400, 115200, 57600, 19200)
@@ -62,6 +62,8 @@ class SerialPoller(Poller):
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         super().__init__(name, config, config_meta)
         self.clock: Callable[[], float] = time.monotonic
+        #: Logs a warning about bad input, unless it has just logged one.
+        self.complain = Complaints(self.log, lambda: self.clock())
         #: The open pyserial port; the polling thread's.
         self.port: serial.Serial | None = None
         #: Monotonic seconds of the last bytes, of the last that made sense (infinitely long ago: none yet), and of
@@ -71,7 +73,6 @@ class SerialPoller(Poller):
         self._auto = self.options.baud == "auto"
         self._baud = BAUD_RATES[0] if self.options.baud == "auto" else self.options.baud
         self._fd: int | None = None
-        self._complained = float("-inf")
         self.counts["bytes"] = 0
 
     # -- to override ---------------------------------------------------------------------------------------------------
@@ -84,13 +85,6 @@ class SerialPoller(Poller):
         """Nothing came for `poll_timeout` seconds: the place for time-outs."""
 
     # -- what is there for the driver ----------------------------------------------------------------------------------
-
-    def complain(self, message: str, *details: object) -> None:
-        """Log a warning about bad input, at most one in `LOG_INTERVAL` seconds."""
-        now = self.clock()
-        if now - self._complained >= LOG_INTERVAL:
-            self._complained = now
-            self.log.warning(message, *details)
 
     def send(self, data: bytes) -> int:
         """Send as much of `data` as the port takes at once; returns how many bytes that was. Never waits, except on
