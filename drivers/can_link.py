@@ -585,6 +585,7 @@ class CanPlugin(PluginBase):
     """A plugin on one CAN bus or several. Override `run` to call `tap` for each, and perhaps `lost`."""
 
     Options: ClassVar[type[Options] | None] = BusOptions
+    runs_by_itself: ClassVar[bool] = True
 
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         super().__init__(name, config, config_meta)
@@ -614,14 +615,6 @@ class CanPlugin(PluginBase):
     @alive.setter
     def alive(self, when: float | None) -> None:
         """Its buses say it."""
-
-    def start(self) -> None:
-        self.running = True  # before there is a thread that may turn it False
-        try:
-            self.run()
-        except BaseException:
-            self.running = False
-            raise
 
     def run(self) -> None:
         raise NotImplementedError

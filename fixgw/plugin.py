@@ -72,6 +72,8 @@ class PluginBase:
 
     #: The declared options; None takes the configuration as it is, unchecked.
     Options: ClassVar[type[Options] | None] = None
+    #: A thread of its own turns `running` False when it dies: so it is True before `run` makes that thread.
+    runs_by_itself: ClassVar[bool] = False
 
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         self.name = name
@@ -134,8 +136,14 @@ class PluginBase:
 
     def start(self) -> None:
         """`run`, then `running`: what the gateway calls."""
-        self.run()
-        self.running = True
+        self.running = self.runs_by_itself
+        try:
+            self.run()
+        except BaseException:
+            self.running = False
+            raise
+        if not self.runs_by_itself:
+            self.running = True
 
     def shutdown(self) -> None:
         """`stop`, and what the plugin forgot to undo: what the gateway calls. Raises what `stop` raises."""
@@ -235,6 +243,7 @@ class Poller(PluginBase):
     restarts the plugin. `counts` is for the driver's counters, shown in the status in the order of their first use.
     """
 
+    runs_by_itself: ClassVar[bool] = True
     #: Seconds that `poll` may wait; with it, how long a stop may take.
     poll_timeout: ClassVar[float] = 0.2
     #: Seconds between attempts to open the device: the first, and the longest.
@@ -279,14 +288,6 @@ class Poller(PluginBase):
         return self._connected
 
     # -- the contract --------------------------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        self.running = True  # before there is a thread that may turn it False
-        try:
-            self.run()
-        except BaseException:
-            self.running = False
-            raise
 
     def run(self) -> None:
         self._trouble = "connecting"

@@ -66,8 +66,26 @@ def test_starting_runs_and_then_says_running() -> None:
     assert made.is_running()
 
 
-def test_a_run_that_raises_never_says_running() -> None:
-    made = Recorder("mine", {}, ValueError("no"))
+class DeadAtOnce(Recorder):
+    """Its thread has died before `run` is over."""
+
+    runs_by_itself = True
+
+    def run(self) -> None:
+        super().run()
+        self.running = False
+
+
+def test_a_thread_that_dies_at_once_is_not_said_to_run() -> None:
+    made = DeadAtOnce("mine", {})
+    made.start()
+    assert made.calls == [("run", True)]
+    assert not made.running
+
+
+@pytest.mark.parametrize("kind", [Recorder, DeadAtOnce])
+def test_a_run_that_raises_leaves_running_false(kind: type[Recorder]) -> None:
+    made = kind("mine", {}, ValueError("no"))
     with pytest.raises(ValueError, match="no"):
         made.start()
     assert not made.running

@@ -73,6 +73,7 @@ class Plugin(plugin.PluginBase):
     """The server, the links to other gateways, or both."""
 
     Options = Options
+    runs_by_itself = True
 
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         super().__init__(name, config, config_meta)
