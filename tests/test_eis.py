@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw import configuration
+from fixgw import configuration, database
 from fixgw.database import FAIL, Database
 from fixgw.drivers.curve import CurveSpec, Linear
 from fixgw.drivers.eis import EisOptions, Plugin
@@ -17,6 +19,7 @@ from fixgw.drivers.eis.protocol import HEADER, KEYS, MODELS, Decoder
 from fixgw.drivers.publish import Update
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.eis import Eis, Eis2004, frame
+from fixgw.hw_sim.pty import VirtualPort
 
 DATA = Path(__file__).parent / "data" / "eis"
 
@@ -357,3 +360,35 @@ def test_an_auxiliary_input_goes_to_an_item_of_its_own(db: Database) -> None:
 def test_a_curve_in_another_unit_is_doubted(db: Database) -> None:
     ((option, _),) = problems(db, key="FUELP1", curve={"thermistor": {"r25": 1e4, "beta": 3950, "pull_up": 1e4}})
     assert option == "aux.1.curve"
+
+
+# -- on a line ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_single_frame_goes_to_the_items_that_keys_name() -> None:
+    db = configuration.load(configuration.packaged() / configuration.NAME).make_database()
+    before = database.current()
+    database.bind(db)
+    moved = {"TACH1": "PROP1", "CHT11": "CHT15", "EGT11": None}
+    with VirtualPort() as port:
+        plugin = Plugin("right", {"port": port.path, "cylinders": 1, "keys": moved})
+        plugin.start()
+        try:
+            until(lambda: plugin.connected)
+            port.write(FRAME)
+            until(lambda: db.read("OILP1").source == "right")  # which is written after the others
+            assert not plugin.health()
+            assert db.read("PROP1").value == 2400
+            assert db.read("CHT15").value == pytest.approx(173.889, abs=DEGREE)
+            assert not [key for key in ("TACH1", "CHT11", "EGT11") if db.read(key).source == "right"]
+        finally:
+            plugin.shutdown()
+            database.bind(before)
+            db.stop()
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
