@@ -127,6 +127,13 @@ def test_a_named_table_knows_when_its_sender_is_broken() -> None:
     assert oil(1.0) is None
 
 
+@pytest.mark.parametrize("name", sorted(tables()))
+def test_every_named_sender_fails_when_it_is_shorted_or_open(name: str) -> None:
+    broken = curve(sender={"table": name, "pull_up": 240})
+    assert broken(divider(0.5, 240)) is None
+    assert broken(divider(100_000, 240)) is None
+
+
 def test_a_tank_in_gallons_from_a_table_in_fractions() -> None:
     tank = curve(sender={"table": "american-level", "pull_up": 240}, scale=19.0)
     assert tank(divider(240, 240)) == 0.0

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import FAIL, Database
+from fixgw.drivers import ups
 from fixgw.drivers.publish import Update
 from fixgw.drivers.strompi import Options, Plugin, protocol
 from fixgw.drivers.strompi.protocol import Decoder
@@ -167,6 +168,7 @@ def test_what_the_board_says_is_in_the_database(board: StromPi, db: Database) ->
         board.supply, board.charging, board.level = True, True, 2
         until(lambda: db.read("POWER_FAIL").value is False)
         until(lambda: db.read("BAT_REMAINING").value == 25 and db.read("BAT_CHARGING").value)
+    assert {db.read(key).reason(FAIL) for key in ups.KEYS} == {"stopped"}, "they would never age"
 
 
 def test_a_port_that_goes_fails_the_keys_and_comes_back(board: StromPi, db: Database) -> None:

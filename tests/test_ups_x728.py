@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.database import Database, Definition
+from fixgw.database import FAIL, Database, Definition
 from fixgw.drivers import ups
 from fixgw.drivers.ups_x728 import Options, Plugin, protocol
 from fixgw.hw_sim import gpio, i2c
@@ -228,6 +228,17 @@ def test_a_board_that_goes_fails_its_keys_and_comes_back(bus: i2c.VirtualBus, ba
         until(lambda: db.read("POWER_FAIL").fail)
         bank.plug()
         until(lambda: db.read("POWER_FAIL").good and not plugin.health())
+
+
+def test_a_connection_that_is_stopped_leaves_nothing_that_looks_good_for_ever(
+    bus: i2c.VirtualBus, bank: gpio.Bank, db: Database
+) -> None:
+    bus.attach(0x36, i2c.X728())
+    with running(Plugin, **options(bus)):
+        until(lambda: all(db.read(key).good for key in ups.KEYS))
+    assert {db.read(key).reason(FAIL) for key in ups.KEYS} == {"stopped"}
+    with running(Plugin, **options(bus)):
+        until(lambda: all(db.read(key).good for key in ups.KEYS))
 
 
 def test_nonsense_fails_before_long_though_these_keys_never_age(

@@ -78,6 +78,11 @@ class Plugin(Instrument):
         """Fails its keys, also those that have only had their initial values so far."""
         self.publisher.publish([Update(key, None, FAIL, reason) for key in ups.KEYS])
 
+    def close(self) -> None:
+        super().close()
+        if self.stopping.is_set():  # its keys never age
+            self.lost("stopped")
+
     def poll(self, timeout: float) -> None:
         now = self.clock()
         if now >= self._due:
