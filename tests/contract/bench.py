@@ -177,14 +177,13 @@ class Bench:
         """Send as much as fits, as fast as it goes: called again and again, on a thread of its own."""
         raise NotImplementedError
 
-    def go_mad(self) -> None:
-        """From now on the device measures what cannot be."""
-        for name, value in self.subject.absurd.items():
-            if name.islower():
-                self._before_absurd[name] = getattr(self.device, name)
-                setattr(self.device, name, value)
-            else:
-                self.aircraft.absurd[name] = value
+    def go_mad(self, name: str, value: Value) -> None:
+        """From now on the device measures what cannot be, one of the subject's `absurd`."""
+        if name.islower():
+            self._before_absurd[name] = getattr(self.device, name)
+            setattr(self.device, name, value)
+        else:
+            self.aircraft.absurd[name] = value
 
     def recover(self) -> None:
         """End the madness."""
