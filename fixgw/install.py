@@ -343,14 +343,15 @@ def pip_install(target: Target, source: str, args: argparse.Namespace, again: bo
 def install_configuration(target: Target, take: bool) -> None:
     """A first copy of the defaults; later, what has changed in them since.
 
-    What the administrator has is kept, edited or not, and what he removed is not written again. With `take`, files
-    that were never edited follow the defaults.
+    What the administrator has is kept, edited or not, and what he removed is not written again, unless that is all of
+    it. With `take`, files that were never edited follow the defaults.
     """
     target.say(f"The configuration, in {CONFIGURATION}")
     new = defaults()
     before = target.path(DEFAULTS)
     first = not before.is_dir()
     written = checksums(target)
+    afresh = not any(os.path.lexists(target.path(f"{CONFIGURATION}/{name}")) for name in new)
     difference: list[str] = []
     same = 0
     for name, data in new.items():
@@ -359,7 +360,7 @@ def install_configuration(target: Target, take: bool) -> None:
         if was not in (None, data):
             difference += unified(name, was or b"", data)
         if not os.path.lexists(mine):
-            if was is None:
+            if was is None or afresh:
                 target.write(shown, data)
                 written[name] = checksum(data)
             else:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fixgw.install import FILES, defaults
+from fixgw.install import FILES, INSTANCES, PACKAGED, UNIT, defaults
 
 ROOT = Path(__file__).parents[1]
 BUILD = runpy.run_path(str(ROOT / "systemd/debian/build.py"))
@@ -47,7 +47,7 @@ def test_it_holds_what_the_installer_installs_and_is_reproducible(tmp_path: Path
     package = build(tmp_path / "one", wheel)
     assert package.name == "fixgw_0.1.0_arm64.deb"
     assert field(package, "Architecture") == "arm64"
-    assert "python3 (>= 3.11), python3 (<< 3.14)" in field(package, "Depends")
+    assert "python3 (>= 3.11), python3 (<< 3.14), python3.13 | python3.11" in field(package, "Depends")
 
     subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(tmp_path / "tree")], check=True)
     tree = tmp_path / "tree"
@@ -62,6 +62,17 @@ def test_it_holds_what_the_installer_installs_and_is_reproducible(tmp_path: Path
     assert (tree / "opt/fixgw/bin/fixgw").stat().st_mode & 0o777 == 0o755
 
     assert build(tmp_path / "two", wheel).read_bytes() == package.read_bytes()
+
+
+def test_package_and_installer_know_of_each_other() -> None:
+    assert f"/usr/lib/{FILES[UNIT]}" == PACKAGED
+    assert f"-e /usr/local/lib/{FILES[UNIT]} " in (ROOT / "systemd/debian/preinst").read_text()
+
+
+@pytest.mark.parametrize(("script", "verb"), [("prerm", "stop"), ("postinst", "try-restart")])
+def test_second_gateways_follow_the_first(script: str, verb: str) -> None:
+    text = (ROOT / "systemd/debian" / script).read_text()
+    assert any(verb in line and f"'{INSTANCES}'" in line for line in text.splitlines())
 
 
 @pytest.mark.parametrize("script", ["preinst", "postinst", "prerm", "postrm"])

@@ -122,6 +122,14 @@ def test_an_upgrade_keeps_the_configuration_and_shows_what_changed(
     assert "The defaults have not changed" in capsys.readouterr().out
 
 
+def test_a_configuration_that_was_deleted_is_written_afresh(system: Path) -> None:
+    before = snapshot(system)
+    shutil.rmtree(system / "etc/fixgw")
+    (system / "etc/fixgw/bench").mkdir(parents=True)  # a second gateway's, say
+    assert run(system) == 0
+    assert snapshot(system) == before
+
+
 def test_files_never_edited_follow_the_defaults_when_asked_for(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (system / "etc/fixgw/default.yaml").write_bytes(b"connections: {}\n")
     NewVersion(monkeypatch, default_yaml=b"# new\n", initial_ini=b"# new\n")

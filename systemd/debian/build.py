@@ -76,6 +76,7 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
                 architecture=architecture,
                 oldest=oldest,
                 beyond=f"{as_numbers(newest)[0]}.{as_numbers(newest)[1] + 1}",
+                either=" | ".join(f"python{python}" for python in pythons),  # not one in between
                 pythons=" and ".join(pythons),
                 size=size // 1024,
             )
