@@ -58,13 +58,14 @@ def test_the_plugin_in_ten_lines_is_that_and_runs(tmp_path: Path) -> None:
         database.bind(previous)
 
 
-def test_the_tutorials_driver_passes_its_own_tests(tmp_path: Path) -> None:
+def test_the_tutorials_drivers_pass_their_own_tests(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "plugins.md").read_text()
-    files = re.findall(r"<!-- tutorial: (\S+) -->\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert [name for name, _ in files] == ["protocol.py", "thermometer.py", "test_thermometer.py"]
-    for name, code in files:
+    files = dict(re.findall(r"<!-- tutorial: (\S+) -->\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    tests = [name for name in files if name.startswith("test_")]
+    assert tests == ["test_thermometer.py", "test_on_the_bases.py"]
+    for name, code in files.items():
         (tmp_path / name).write_text(code)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_thermometer.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *tests]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 
