@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+
+from fixgw.database import Database
+from fixgw.errors import did_you_mean
 
 MAX_LENGTH = 500  # characters
 MAX_DEPTH = 20
@@ -106,6 +109,23 @@ class Expression:
         return lambda look: look(reference)
 
 
+def problems(text: str, db: Database) -> Iterator[str]:
+    """What is wrong with an expression on the keys of `db`, for `PluginBase.check`."""
+    try:
+        expression = Expression(text)
+    except BadExpression as error:
+        yield str(error)
+        return
+    for reference in expression.references:
+        if reference.key not in db:
+            yield f"no item {reference.key!r}{did_you_mean(reference.key, db)}"
+        elif reference.attribute and not reference.is_flag and reference.attribute not in db.item(reference.key).aux:
+            known = [f"{reference.key}.{name}" for name in db.item(reference.key).aux]
+            yield f"no aux value {str(reference)!r}{did_you_mean(str(reference), known)}"
+    if not expression.references:
+        yield "it refers to no key, and never changes"
+
+
 ARITHMETIC: dict[type[ast.operator], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -144,7 +164,7 @@ def _applied(function: Callable[..., Any], operands: list[Node]) -> Node:
             result: Value = function(*values)
         except (TypeError, ArithmeticError):  # text compared with a number, a division by zero
             return None
-        return result
+        return result if result == result else None  # no number is nothing that is known
 
     return value
 

@@ -92,7 +92,8 @@ class Pins:
             # lgpio makes a pipe in its working directory when it is imported; the default may not be writable.
             runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
             os.environ.setdefault("LG_WD", runtime or tempfile.gettempdir())
-        with self._lock, self._in_words(f"{self.library} cannot be used"):
+        hint = " (current Raspberry Pis need rpi-lgpio: pip install 'fixgw[rpi]')" if self.library == REAL else ""
+        with self._lock, self._in_words(f"{self.library} cannot be used{hint}"):
             module = importlib.import_module(self.library)  # off a Raspberry Pi this raises RuntimeError
             module.setwarnings(False)  # about pins that a former process has left as they were
             module.setmode(module.BCM)

@@ -14,8 +14,9 @@ import msgspec
 from msgspec import Meta
 
 from fixgw.database import NEVER, Database, Value
-from fixgw.drivers.expression import BadExpression, Expression, Reference
-from fixgw.errors import UnknownKey, did_you_mean
+from fixgw.drivers import expression
+from fixgw.drivers.expression import Expression, Reference
+from fixgw.errors import UnknownKey
 
 KEYS = frozenset(("BAT_VOLTAGE", "BAT_REMAINING", "BAT_CHARGING", "POWER_FAIL"))
 COMMAND_LIMIT = 20.0  # s
@@ -56,16 +57,8 @@ ShutdownOption = Annotated[
 
 def problems(options: ShutdownOptions | None, db: Database) -> Iterable[tuple[str, str]]:
     """What is wrong with it, for `PluginBase.check`."""
-    if options is None or not options.unless:
-        return
-    try:
-        references = Expression(options.unless).references
-    except BadExpression as error:
-        yield "shutdown.unless", str(error)
-        return
-    for key in dict.fromkeys(r.key for r in references):
-        if key not in db:
-            yield "shutdown.unless", f"no item {key!r}{did_you_mean(key, db)}"
+    if options is not None and options.unless:
+        yield from (("shutdown.unless", text) for text in dict.fromkeys(expression.problems(options.unless, db)))
 
 
 class Shutdown:

@@ -775,6 +775,15 @@ def test_a_library_that_refuses_this_machine_is_a_device_that_is_not_there(libra
     pins.close()
 
 
+def test_the_wrong_one_of_two_libraries_of_one_name_is_told_from_the_right_one(
+    library: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = library("raise RuntimeError('Cannot determine SOC peripheral base address')")
+    monkeypatch.setattr("fixgw.drivers.pins.REAL", name)
+    with pytest.raises(DeviceError, match=r"need rpi-lgpio: pip install 'fixgw\[rpi\]'\): Cannot determine SOC"):
+        Pins(name).open()
+
+
 def test_lgpio_gets_a_directory_to_write_to_before_it_is_imported(
     library: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

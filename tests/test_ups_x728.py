@@ -304,6 +304,8 @@ def test_what_is_wrong_with_the_options_is_found_without_a_board(db: Database) -
         ("shutdown.unless", "no item 'IASS' (did you mean 'IAS'?)"),
         ("shutdown", "without `lost_pin`, nothing tells that the supply is lost"),
     ]
+    wrong = msgspec.convert({"shutdown": {"after": 60, "unless": "IAS > IAS.Vx0"}}, Options)
+    assert [message[:24] for _, message in Plugin.check(wrong, db)] == ["no aux value 'IAS.Vx0' ("]
     wrong = msgspec.convert({"shutdown": {"after": 60, "unless": "IAS >"}}, Options)
     assert [option for option, _ in Plugin.check(wrong, db)] == ["shutdown.unless"]
 

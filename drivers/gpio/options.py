@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, structs
 
 from fixgw.database import Database, Item
-from fixgw.drivers.expression import BadExpression, Expression
+from fixgw.drivers import expression
 from fixgw.drivers.pins import Pin, PinOptions, Pull, resource
 from fixgw.errors import BadValue, did_you_mean
 from fixgw.plugin import Options as PluginOptions
@@ -213,7 +213,7 @@ def problems(options: Options, db: Database) -> Iterator[tuple[str, str]]:
         if selector.key in db:
             yield from _values(db.item(selector.key), f"selectors.{n}", selector)
     for n, output in enumerate(options.outputs):
-        yield from ((f"outputs.{n}.when", text) for text in _condition(db, output.when))
+        yield from ((f"outputs.{n}.when", text) for text in expression.problems(output.when, db))
     for n, dimmer in enumerate(options.dimmers):
         yield from _key(db, f"dimmers.{n}.key", dimmer.key, "float", "int")
         if dimmer.key in db and (db.item(dimmer.key).min is None or db.item(dimmer.key).max is None):
@@ -252,22 +252,6 @@ def _values(item: Item, at: str, selector: Selector) -> Iterator[tuple[str, str]
             (item.min is not None and whole < item.min) or (item.max is not None and whole > item.max)
         ):
             yield where, f"{value} is out of {item.key}'s range"
-
-
-def _condition(db: Database, text: str) -> Iterator[str]:
-    try:
-        expression = Expression(text)
-    except BadExpression as error:
-        yield str(error)
-        return
-    for reference in expression.references:
-        if reference.key not in db:
-            yield f"no item {reference.key!r}{did_you_mean(reference.key, db)}"
-        elif reference.attribute and not reference.is_flag and reference.attribute not in db.item(reference.key).aux:
-            known = [f"{reference.key}.{name}" for name in db.item(reference.key).aux]
-            yield f"no aux value {str(reference)!r}{did_you_mean(str(reference), known)}"
-    if not expression.references:
-        yield "it refers to no key, and never changes"
 
 
 def _pulses(db: Database, at: str, pulses: Pulses) -> Iterator[tuple[str, str]]:
