@@ -178,6 +178,13 @@ def test_cut_anywhere_it_says_the_same() -> None:
         assert decoder.feed(STREAM[:cut]) + decoder.feed(STREAM[cut:]) == whole
 
 
+@pytest.mark.parametrize("wrong", [ATTITUDE[:-5], ATTITUDE[:-4] + b"0", ENGINE[:-5]])
+def test_a_message_of_another_length_is_not_believed_though_its_sum_is_right(wrong: bytes) -> None:
+    decoder = Decoder()
+    assert decoder.feed(summed(wrong)) == []
+    assert decoder.counts["wrong length"] == decoder.counts["received"] == 1
+
+
 def test_a_frame_that_lost_its_end_does_not_swallow_the_next() -> None:
     for frame in (ATTITUDE, GPS, NAVIGATOR):
         for length in range(1, len(frame) - 1, 7):

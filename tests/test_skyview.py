@@ -230,6 +230,12 @@ def test_a_message_that_has_lost_its_end_does_not_swallow_the_next(clock: Clock)
         assert adds_up(decoder)
 
 
+@pytest.mark.parametrize("wrong", [ADAHRS[:-3], ADAHRS[:-2] + b"0"])
+def test_a_message_of_another_length_is_not_believed_though_its_sum_is_right(decoder: Decoder, wrong: bytes) -> None:
+    assert decoder.feed(wrong + b"%02X\r\n" % (sum(wrong) % 256)) == []
+    assert decoder.counts["wrong length"] == decoder.counts["received"] == 1
+
+
 def test_a_wrong_character_costs_its_own_message_only(clock: Clock) -> None:
     for at in range(3, len(ADAHRS)):
         decoder = Decoder(clock)
