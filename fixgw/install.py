@@ -177,13 +177,18 @@ def defaults() -> dict[str, bytes]:
 
 
 def own_source() -> str:
-    """What this module was started from: a wheel, a clone, or the name of a release."""
+    """What this module was started from: a wheel or a clone. Raises `Refused` for a copy that was installed.
+
+    Never a name for the package index to look up: whoever has it there need not be us.
+    """
     here = Path(__file__).resolve()
     for parent in here.parents:
         if parent.suffix == ".whl" and parent.is_file():
             return str(parent)
     clone = here.parents[1]
-    return str(clone) if (clone / "pyproject.toml").is_file() else f"fixgw=={__version__}"
+    if not (clone / "pyproject.toml").is_file():
+        raise Refused("this copy cannot install another: --wheel FILE, or systemd/install of a clone")
+    return str(clone)
 
 
 def fingerprint(source: str, extras: str) -> str:
@@ -192,7 +197,7 @@ def fingerprint(source: str, extras: str) -> str:
     path = Path(source)
     if path.is_file():
         digest.update(path.read_bytes())
-    elif path.is_dir():
+    else:
         ignore = shutil.ignore_patterns(*NOT_SOURCE)
         for directory, folders, names in os.walk(path):
             skipped = ignore(directory, [*folders, *names])
@@ -200,8 +205,6 @@ def fingerprint(source: str, extras: str) -> str:
             for name in sorted(n for n in names if n not in skipped):
                 file = Path(directory, name)
                 digest.update(str(file.relative_to(path)).encode() + b"\0" + file.read_bytes())
-    else:
-        digest.update(source.encode())
     return digest.hexdigest()
 
 
@@ -268,6 +271,11 @@ def in_a_home(python: str) -> bool:
 
 def install_program(target: Target, args: argparse.Namespace) -> None:
     """The virtual environment with the gateway in it."""
+    if Path(sys.prefix) == target.path(HOME) and not args.wheel:
+        if args.extras or args.python or args.system_site_packages:
+            raise Refused("options of the program need what to install: --wheel FILE, or systemd/install of a clone")
+        target.say(f"The program, in {HOME}: this command is part of it")
+        return
     source = args.wheel or own_source()
     if args.wheel and not os.path.isfile(source):
         raise Refused(f"there is no wheel {source}")
@@ -328,10 +336,10 @@ def pip_install(target: Target, source: str, args: argparse.Namespace, again: bo
                     shutil.copytree(source, f"{scratch}/source", symlinks=True, ignore=ignore)
                 target.run(*pip, "wheel", "--no-deps", "--wheel-dir", scratch, *where, f"{scratch}/source")
                 source = next(map(str, Path(scratch).glob("*.whl")), f"{scratch}/fixgw.whl")
-            elif os.path.isfile(source):
+            else:
                 source = os.path.abspath(source)
             target.run(*pip, "install", *where, f"{source}{extras}")
-            if again and source.endswith(".whl"):  # pip takes the same version for the same thing
+            if again:  # pip takes the same version for the same thing
                 target.run(*pip, "install", "--force-reinstall", "--no-deps", *where, source)
         except Refused as error:
             raise Refused(

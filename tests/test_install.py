@@ -295,6 +295,30 @@ class Computer(install.Target):
         raise Killed
 
 
+def test_the_installed_command_leaves_the_program_alone(
+    system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To build it anew, it would have to ask the package index for itself."""
+    monkeypatch.setattr(sys, "prefix", str(system / "opt/fixgw"))
+    capsys.readouterr()
+    assert run(system, "--can", "500000") == 0
+    said = capsys.readouterr().out
+    assert "this command is part of it" in said
+    assert "venv" not in said
+    assert "pip" not in said
+    for option in (["--extras", "rpi"], ["--system-site-packages"]):
+        assert run(system, *option) == 1
+        assert "--wheel FILE, or systemd/install of a clone" in capsys.readouterr().err
+
+
+def test_a_copy_somewhere_else_does_not_ask_the_index_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(install, "__file__", str(tmp_path / "site-packages/fixgw/install.py"))
+    assert run(tmp_path / "system") == 1
+    assert "this copy cannot install another" in capsys.readouterr().err
+
+
 @pytest.fixture
 def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     """What `install` needs to believe in a `Computer`. Nothing tells a whole environment from half of one but what the
