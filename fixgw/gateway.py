@@ -23,7 +23,7 @@ from typing import Any
 from fixgw import __version__, database, loader, quorum, status
 from fixgw.configuration import Configuration, Connection
 from fixgw.database import INITIAL, LOG_INTERVAL, Clock
-from fixgw.errors import ConfigurationError, PluginFail, counted
+from fixgw.errors import ConfigurationError, MissingLibrary, PluginFail, counted
 from fixgw.plugin import Backoff, PluginBase, on_quit
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
 
@@ -215,7 +215,7 @@ class Runner:
 
     def _fail(self, reason: str, error: BaseException | None = None) -> None:
         self._enter(State.FAILED, reason)
-        expected = error is None or isinstance(error, OSError)
+        expected = error is None or isinstance(error, OSError | MissingLibrary)
         self.log.error("%s failed: %s", self.name, reason, exc_info=None if expected else error)
 
     def crashed(self, plugin: PluginBase, error: str) -> None:

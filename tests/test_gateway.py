@@ -413,6 +413,20 @@ def test_a_plugin_whose_stop_trips_over_what_run_never_made_is_tried_again_all_t
     assert bench.stop() == EXIT_OK
 
 
+def test_a_library_that_is_not_installed_is_a_sentence_and_no_traceback(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.start("connections: {a: {load: yes, module: fixgw.drivers.i2c_bmp, library: nosuch, on_failure: ignore}}")
+    bench.until(lambda: bench.state("a") is State.FAILED)
+    assert bench.stop() == EXIT_OK
+    (said,) = [
+        r
+        for r in caplog.records
+        if "nosuch is not installed: pip install nosuch" in r.getMessage() and r.levelname == "ERROR"
+    ]
+    assert said.exc_info is None
+
+
 def test_a_plugin_that_never_came_up_does_not_spoil_the_stop(bench: Bench) -> None:
     bench.start("connections: {a: {load: yes, module: t_half_made, on_failure: ignore}}")
     bench.until(lambda: bench.state("a") is State.FAILED)

@@ -285,6 +285,21 @@ def test_a_chip_that_lost_its_power_for_a_moment_is_set_up_anew(bus: i2c.Virtual
         until(lambda: db.read("ROLL").good and not plugin.health())
 
 
+def test_a_setting_that_was_garbled_on_its_way_gives_no_attitude(bus: i2c.VirtualBus, db: Database) -> None:
+    class Garbling(i2c.Bno055):
+        garbles = True
+
+        def write(self, register: int, data: bytes) -> None:
+            super().write(register, b"\x06" + data[1:] if self.garbles and register == 0x41 else data)
+
+    chip = bus.attach(0x28, Garbling())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: "does not keep its configuration" in plugin.health())
+        assert not db.read("ROLL").good
+        chip.garbles = False
+        until(lambda: db.read("ROLL").good and not plugin.health())
+
+
 def test_a_chip_that_repeats_itself_fails_and_stays_so(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x28, i2c.Bno055())
     plugin = Plugin(SOURCE, options(bus))

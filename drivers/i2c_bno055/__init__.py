@@ -113,15 +113,21 @@ class Plugin(I2cPoller):
         self.pause(0.025)
         self.write(protocol.TRIGGER, protocol.RESET)
         self._await_boot()
-        self.write(protocol.POWER, 0)
-        self.write(protocol.UNITS, 0)  # m/s², degrees a second, degrees, Celsius
-        self.write(protocol.REMAP, *protocol.MOUNTINGS[options.forward, options.up])
+        self._set(protocol.POWER, 0)
+        self._set(protocol.UNITS, 0)  # m/s², degrees a second, degrees, Celsius
+        self._set(protocol.REMAP, *protocol.MOUNTINGS[options.forward, options.up])
         self.write(protocol.TRIGGER, protocol.CRYSTAL if options.crystal else 0)
         self.pause(0.01)
         if wrong := protocol.self_test(self.read(protocol.SELF_TEST, 1)[0], options.mode):
             raise DeviceError(f"{self.place}: {wrong}")
         self.write(protocol.MODE, protocol.MODES[options.mode])
         self.pause(0.1)  # until there is a first result
+
+    def _set(self, register: int, *data: int) -> None:
+        """Write, and make sure: with a garbled axis it would show a wrong attitude, and look well."""
+        self.write(register, *data)
+        if not self.stopping.is_set() and self.read(register, len(data)) != bytes(data):
+            raise DeviceError(f"{self.place} does not keep its configuration")
 
     def _await_boot(self) -> None:
         for _ in range(BOOT):
