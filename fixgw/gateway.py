@@ -615,8 +615,8 @@ class Gateway:
         self.runners = {name: self.runners[name] for name in new if name in self.runners}
         self.configuration = configuration
         self._changing = False
-        stopped = [r.name for r in gone]
-        log.info("configuration read again; stopped %s, started %s", stopped, [c.name for c in started])
+        for what, names in (("stopped", [r.name for r in gone]), ("started", [c.name for c in started])):
+            log.info("configuration read again: %s %s", what, ", ".join(names) or "none")
         self._notifier.ready(self.summary())
 
     # -- status, from any thread ---------------------------------------------------------------------------------------
