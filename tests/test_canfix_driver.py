@@ -29,8 +29,8 @@ from fixgw.drivers.canfix import Plugin
 from fixgw.drivers.canfix.node import load_state
 from fixgw.errors import ConfigurationError
 from fixgw.gateway import Gateway
-from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim import scenario as scenarios
+from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.world import World
 
