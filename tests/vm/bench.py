@@ -147,10 +147,10 @@ class Bench:
             m.run("systemctl stop nodes.service")
 
     def record(self, channel: str) -> None:
-        """Twelve seconds of what is on a CAN interface, into `RECORDING`."""
+        """Six seconds of what is on a CAN interface, into `RECORDING`."""
         self.machine.run(
-            f"mkdir -p $(dirname {RECORDING}); timeout 12 candump -L {channel} > {RECORDING}.new; "
-            f"test $(wc -l < {RECORDING}.new) -gt 300 && mv {RECORDING}.new {RECORDING} && sync"
+            f"mkdir -p $(dirname {RECORDING}); timeout 6 candump -L {channel} > {RECORDING}.new; "
+            f"test $(wc -l < {RECORDING}.new) -gt 200 && mv {RECORDING}.new {RECORDING} && sync"
         )
 
     @contextmanager

@@ -81,7 +81,7 @@ def bad_reload(bench: Bench) -> str:
 @check("the journal has the connection as a field")
 def journal(bench: Bench) -> str:
     return bench.machine.run(
-        "journalctl --no-pager --lines=1 --output=cat -u fixgw.service FIXGW_CONNECTION=gps | grep ."
+        "journalctl --no-pager --lines=1 --output=cat -u fixgw.service FIXGW_CONNECTION=netfix | grep ."
     )
 
 

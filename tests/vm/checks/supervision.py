@@ -63,7 +63,8 @@ def killed(bench: Bench) -> str:
     bench.machine.until("systemctl show fixgw.service -P NRestarts", "^1$")
     bench.machine.until("systemctl is-active fixgw.service", "^active$")
     bench.read("IAS")
-    assert bench.show("ActiveState", unit="fixgw-safe.service") == {"ActiveState": "inactive"}
+    safe = bench.show("ActiveState", "Result", "ExecMainStartTimestampMonotonic", unit="fixgw-safe.service")
+    assert safe["ActiveState"] == "inactive", f"fixgw-safe.service: {safe}"
     return f"serving again after {time.monotonic() - began:.1f} s"
 
 
