@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -31,9 +30,16 @@ def db(clock: Clock) -> Iterator[Database]:
     database.bind(before)
 
 
-def publisher(keys: dict[str, str | None] | None = None) -> tuple[Publisher, list[Any]]:
-    misfits: list[Any] = []
-    return Publisher(PluginBase("mine", {}), misfits.append, keys), misfits
+def publisher(keys: dict[str, str | None] | None = None) -> tuple[Publisher, list[str]]:
+    """And what it complains of."""
+    complaints: list[str] = []
+    counts: dict[str, int] = {}
+
+    def complain(message: str, *details: object) -> None:
+        complaints.append(message % details)
+        assert counts["misfits"] == len(complaints)
+
+    return Publisher(PluginBase("mine", {}), counts, complain, keys), complaints
 
 
 def test_values_carry_the_source_and_their_flags(db: Database) -> None:
@@ -93,9 +99,10 @@ def test_keys_can_be_sent_elsewhere_or_left_out(db: Database) -> None:
 
 
 def test_what_the_database_lacks_is_left_out_and_what_does_not_fit_is_told(db: Database) -> None:
-    mine, misfits = publisher()
+    mine, complaints = publisher()
     mine.publish([Update("NOSUCH", 1.0), Update("OAT", "warm"), Update("RAT", 3.0)])
-    assert [error.key for error in misfits] == ["OAT"]
+    (complaint,) = complaints
+    assert complaint.startswith("OAT: ")
     assert db.read("RAT").value == 3.0
 
 

@@ -24,8 +24,8 @@ from fixgw.drivers.canfix import actions, dbc, table
 from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.can.faults import Deaf, DuplicateNode, Failed, Fault, OldLibrary
 from fixgw.hw_sim.can.nodes import VirtualNode
-from fixgw.hw_sim.scenario import Flight, NodeOptions, Scenario, everything, frames
 from fixgw.hw_sim.can.segment import SimFrame
+from fixgw.hw_sim.scenario import Flight, NodeOptions, Scenario, everything, frames
 from fixgw.hw_sim.world import World
 
 if TYPE_CHECKING:
