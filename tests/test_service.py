@@ -158,7 +158,8 @@ def test_reload_over_sighup_tells_the_manager(run: list[Process], tmp_path: Path
     manager.until("STATUS=1 of 1 connections well")
     code, output = process.end()
     assert code == EXIT_OK
-    assert "stopped ['a'], started ['a']" in output
+    assert "configuration read again: stopped a" in output
+    assert "configuration read again: started a" in output
 
 
 def test_the_watchdog_is_fed_while_all_is_well(run: list[Process], tmp_path: Path, manager: Manager) -> None:
