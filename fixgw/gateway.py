@@ -35,6 +35,8 @@ SILENT = 10.0  # a plugin that gives signs of life, and none for so long, is tak
 STOP_TOTAL = 12.0  # all plugins together, and
 STOP_GRACE = 2.0  # what those that come too late share of it; the unit's TimeoutStopSec is more
 STATUS_TIMEOUT = 0.5  # for one plugin's get_status
+#: What a plugin may raise in good order: a device or a library is not there. Its words suffice.
+EXPECTED = (OSError, MissingLibrary)
 #: Of a configuration, what holds for as long as the gateway runs.
 AT_START = {"definitions": "the database definition", "initial": "an initial value", "logging": "logging"}
 
@@ -215,7 +217,7 @@ class Runner:
 
     def _fail(self, reason: str, error: BaseException | None = None) -> None:
         self._enter(State.FAILED, reason)
-        expected = error is None or isinstance(error, OSError | MissingLibrary)
+        expected = error is None or isinstance(error, EXPECTED)
         self.log.error("%s failed: %s", self.name, reason, exc_info=None if expected else error)
 
     def crashed(self, plugin: PluginBase, error: str) -> None:
@@ -323,7 +325,7 @@ class Runner:
 def _words(error: BaseException, what: str) -> str:
     """`error` as one sentence about `what`."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError):
+    if isinstance(error, EXPECTED):
         return text or type(error).__name__
     name = type(error).__name__
     return f"{what} raised {name}: {text}" if text else f"{what} raised {name}"
