@@ -90,6 +90,7 @@ def devices(directory: Path) -> dict[str, Any]:
     for name, (address, model) in CHIPS.items():
         made[name] = _on_i2c(address, model())
     converter = spi.attach(0, 0, spi.Mcp3008())
+    converter.volts[:] = [0.1] * 8  # before the first tick: at 0 V it would be taken for absent
     converter.senders.extend(LEVERS)
     made["mcp3008"] = Plugged(
         converter, lambda: spi.detach(0, 0), lambda: spi.attach(0, 0, converter), lambda: spi.detach(0, 0)
