@@ -24,8 +24,8 @@ PATIENCE = 5  # looks at whether a conversion is over, past the time that it sho
 
 class Channel(analog.Channel, frozen=True, kw_only=True, forbid_unknown_fields=True):
     input: Annotated[
-        Literal["0", "1", "2", "3", "0-1", "0-3", "1-3", "2-3"],
-        Meta(description='Input against ground, `"0"` to `"3"`, or the difference of two'),
+        Annotated[int, Meta(ge=0, le=3)] | Literal["0", "1", "2", "3", "0-1", "0-3", "1-3", "2-3"],
+        Meta(description="Input against ground, 0 to 3, or the difference of two, `0-1`"),
     ]
     range: Annotated[
         float, Meta(description="Largest voltage: 6.144, 4.096, 2.048, 1.024, 0.512 or 0.256; never above the supply")
@@ -100,7 +100,7 @@ class Plugin(I2cPoller):
 
     def _convert(self, channel: Any) -> bytes:
         """One conversion. Raises OSError, also when the chip does not do what it was told to."""
-        config = protocol.config(channel.input, channel.range, self.options.conversions)
+        config = protocol.config(str(channel.input), channel.range, self.options.conversions)
         self.write(protocol.CONFIG, *config.to_bytes(2, "big"))
         wait = 1.1 / self.options.conversions  # its clock may be off by a tenth
         for _ in range(PATIENCE):

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 class Channel(analog.Channel, frozen=True, kw_only=True, forbid_unknown_fields=True):
     input: Annotated[
-        Literal["0", "1", "2", "3", "4", "5", "6", "7", "0-1", "1-0", "2-3", "3-2", "4-5", "5-4", "6-7", "7-6"],
-        Meta(description='Input against ground, `"0"` to `"7"`, or how much it is above its neighbour, `"0-1"`'),
+        Annotated[int, Meta(ge=0, le=7)]
+        | Literal["0", "1", "2", "3", "4", "5", "6", "7", "0-1", "1-0", "2-3", "3-2", "4-5", "5-4", "6-7", "7-6"],
+        Meta(description="Input against ground, 0 to 7, or how much it is above its neighbour, `0-1`"),
     ]
 
 
@@ -39,7 +40,7 @@ class Plugin(SpiPoller):
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         super().__init__(name, config, config_meta)
         self.counts["out of range"] = 0
-        self._inputs = [(c.input, analog.Input(c, self.options.reference)) for c in self.options.channels]
+        self._inputs = [(str(c.input), analog.Input(c, self.options.reference)) for c in self.options.channels]
 
     @classmethod
     def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
