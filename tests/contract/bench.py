@@ -288,7 +288,23 @@ class Bench:
             thread.join()
 
 
-class SerialBench(Bench):
+class WiredBench(Bench):
+    """An instrument that sends by itself, over a wire that faults can spoil."""
+
+    def spoil(self, fault: Fault) -> None:
+        self.device.begin(fault)
+
+    def heal(self, fault: Fault) -> None:
+        self.device.end(fault)
+
+    def silence(self) -> None:
+        self.device.power = False
+
+    def speak(self) -> None:
+        self.device.power = True
+
+
+class SerialBench(WiredBench):
     """An instrument on a pseudo-terminal; the subject's device is a `SerialInstrument` class."""
 
     CAN = frozenset({"late", "vanish", "exchange", "wire", "garbage", "flip", "flood", "silence", "baud", "counters"})
@@ -335,18 +351,6 @@ class SerialBench(Bench):
     def exchange(self) -> None:
         self._stranger = True
 
-    def spoil(self, fault: Fault) -> None:
-        self.device.begin(fault)
-
-    def heal(self, fault: Fault) -> None:
-        self.device.end(fault)
-
-    def silence(self) -> None:
-        self.device.power = False
-
-    def speak(self) -> None:
-        self.device.power = True
-
     def half_a_frame(self) -> None:
         frame = self.device.frames(self.aircraft, self.clock.now)[0]
         self.port.write(frame[: len(frame) // 2])
@@ -370,7 +374,7 @@ class SerialBench(Bench):
         self.device.close()
 
 
-class CanBench(Bench):
+class CanBench(WiredBench):
     """An instrument on a CAN bus, behind an slcan adapter; the subject's device is a `CanInstrument` class."""
 
     # A bus has checksums of its own: no bit is wrong. That an instrument sends fewer bytes than it should is possible.
@@ -435,18 +439,6 @@ class CanBench(Bench):
 
     def exchange(self) -> None:
         self._strange = True
-
-    def spoil(self, fault: Fault) -> None:
-        self.device.begin(fault)
-
-    def heal(self, fault: Fault) -> None:
-        self.device.end(fault)
-
-    def silence(self) -> None:
-        self.device.power = False
-
-    def speak(self) -> None:
-        self.device.power = True
 
     def half_a_frame(self) -> None:
         identifier, data = self.device.frames(self.aircraft, self.clock.now)[0][:2]
