@@ -135,6 +135,10 @@ class BridgeBench(CanBench):
         super().__init__(subject)
         self._far.attach("listener", self._arrived)
 
+    def _connected(self) -> None:
+        super()._connected()
+        until(lambda: self._far_adapter.opened, "the driver does not open the other adapter")
+
     def _arrived(self, frame: SimFrame) -> None:
         self._fresh = self.clock.now
 

@@ -17,12 +17,15 @@ class LookedAtBench(Bench):
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
+        self._there = True
         self._alive: Any = None
         self._rounds = 0
 
     def start(self) -> PluginBase:
         plugin = super().start()
         plugin.poll_timeout = 0.002  # type: ignore[attr-defined]
+        if self._there:
+            until(lambda: self.plugin.connected, "the driver does not open the device")
         return plugin
 
     def act(self) -> None:
@@ -47,6 +50,7 @@ class LookedAtBench(Bench):
 
     def unplug(self) -> None:
         self.pull()
+        self._there = False
         for _ in range(400):  # the driver notices when it is time to do something
             if self.plugin is None or not self.plugin.connected:
                 return
