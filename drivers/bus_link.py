@@ -53,6 +53,9 @@ class BusPoller(Poller):
     stuck_after: ClassVar[float] = 0.0
     #: The keys that the driver may write.
     KEYS: ClassVar[frozenset[str]] = frozenset()
+    #: The module that reaches the real bus, and the name of the extra that brings it and of the group that may use it.
+    LIBRARY: ClassVar[str] = ""
+    GROUP: ClassVar[str] = ""
 
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         super().__init__(name, config, config_meta)
@@ -110,7 +113,23 @@ class BusPoller(Poller):
         elif self.stuck_after and now - self._last_change > self.stuck_after:
             raise DeviceError(f"{self.place} is stuck: it repeats the same reading")
 
+    def module(self) -> Any:
+        """The module that reaches the bus, imported when it is first needed. Raises `MissingLibrary`."""
+        name = self.options.library
+        try:
+            return import_module(name)
+        except ImportError:
+            raise MissingLibrary(name, self.GROUP if name == self.LIBRARY else "") from None
+
     # -- the contract --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self.module()
+        super().run()
+
+    @classmethod
+    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+        return needs(options.library, cls.LIBRARY, cls.GROUP)
 
     @classmethod
     def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
@@ -182,10 +201,8 @@ class BusPoller(Poller):
         if error.errno in (errno.ENOENT, errno.ENODEV):
             return "no such bus (is it switched on? see raspi-config, Interface Options)"
         if error.errno == errno.EACCES:
-            return f"permission denied (is the user in the group {self._group!r}?)"
+            return f"permission denied (is the user in the group {self.GROUP!r}?)"
         return str(error) or type(error).__name__
-
-    _group: ClassVar[str] = ""
 
 
 # -- I2C ---------------------------------------------------------------------------------------------------------------
@@ -205,14 +222,15 @@ class I2cPoller(BusPoller):
     """A plugin that polls one chip on an I2C bus."""
 
     Options: ClassVar[type[Options] | None] = I2cOptions
-    _group: ClassVar[str] = "i2c"
+    LIBRARY: ClassVar[str] = "smbus2"
+    GROUP: ClassVar[str] = "i2c"
 
     @property
     def place(self) -> str:
         return f"i2c-{self.options.bus} 0x{self.options.address:02x}"
 
     def connect(self) -> Any:
-        return library(self.options.library, "smbus2", "i2c").SMBus(self.options.bus)
+        return self.module().SMBus(self.options.bus)
 
     def read(self, register: int, length: int) -> bytes:
         """`length` bytes from `register` on, in blocks of at most 32. Raises OSError."""
@@ -229,18 +247,14 @@ class I2cPoller(BusPoller):
         """Write bytes from `register` on. Raises OSError."""
         self.bus.write_i2c_block_data(self.options.address, register, list(data))
 
-    def run(self) -> None:
-        library(self.options.library, "smbus2", "i2c")
-        super().run()
-
     @classmethod
     def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
         yield f"i2c-{options.bus} 0x{options.address:02x}", "address"
 
     @classmethod
     def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
-        yield from needs(options.library, "smbus2", "i2c")
-        if options.library == "smbus2":
+        yield from super().preflight(options)
+        if options.library == cls.LIBRARY:
             yield Device(f"/dev/i2c-{options.bus}", "i2c", "sudo raspi-config nonint do_i2c 0")
 
 
@@ -260,14 +274,15 @@ class SpiPoller(BusPoller):
     """A plugin that polls one chip on an SPI bus, mode 0."""
 
     Options: ClassVar[type[Options] | None] = SpiOptions
-    _group: ClassVar[str] = "spi"
+    LIBRARY: ClassVar[str] = "spidev"
+    GROUP: ClassVar[str] = "spi"
 
     @property
     def place(self) -> str:
         return f"spi-{self.options.bus}.{self.options.device}"
 
     def connect(self) -> Any:
-        spi = library(self.options.library, "spidev", "spi").SpiDev()
+        spi = self.module().SpiDev()
         spi.open(self.options.bus, self.options.device)
         spi.max_speed_hz = self.options.speed
         spi.mode = 0
@@ -280,30 +295,15 @@ class SpiPoller(BusPoller):
             raise OSError(errno.EIO, "short answer")
         return got
 
-    def run(self) -> None:
-        library(self.options.library, "spidev", "spi")
-        super().run()
-
     @classmethod
     def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
         yield f"spi-{options.bus}.{options.device}", "device"
 
     @classmethod
     def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
-        yield from needs(options.library, "spidev", "spi")
-        if options.library == "spidev":
+        yield from super().preflight(options)
+        if options.library == cls.LIBRARY:
             yield Device(f"/dev/spidev{options.bus}.{options.device}", "spi", "sudo raspi-config nonint do_spi 0")
-
-
-# -- libraries ---------------------------------------------------------------------------------------------------------
-
-
-def library(module: str, usual: str, extra: str) -> Any:
-    """The module, when it is first needed. Raises `MissingLibrary`."""
-    try:
-        return import_module(module)
-    except ImportError:
-        raise MissingLibrary(module, extra if module == usual else "") from None
 
 
 def needs(module: str, usual: str, extra: str) -> Iterable[Finding]:

@@ -95,12 +95,8 @@ class Plugin(I2cPoller):
         levels = dict(zip(names, self.decoder.calibration, strict=True))
         return {**super().get_status(), "calibration (0 to 3)": levels}
 
-    def run(self) -> None:
-        if self.options.port:
-            _pyserial()
-            super(I2cPoller, self).run()
-        else:
-            super().run()
+    def module(self) -> Any:
+        return _pyserial() if self.options.port else super().module()
 
     # -- the chip ------------------------------------------------------------------------------------------------------
 
