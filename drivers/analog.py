@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Meta
 
 from fixgw.database import FAIL
-from fixgw.drivers.curve import CurveSpec
-from fixgw.drivers.publish import Update
 from fixgw.errors import did_you_mean
+from fixgw.kit.curve import CurveSpec
+from fixgw.kit.update import Update
 
 if TYPE_CHECKING:
     from fixgw.database import Database

@@ -17,8 +17,10 @@ from msgspec import Meta
 
 from fixgw.database import FAIL
 from fixgw.drivers.instrument import KEYS_OPTION, Keys
-from fixgw.drivers.publish import Complaints, Publisher, Update, misnamed
 from fixgw.errors import DeviceError, MissingLibrary
+from fixgw.kit.complaints import Complaints
+from fixgw.kit.publish import Publisher, misnamed
+from fixgw.kit.update import Update
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller
 
 if TYPE_CHECKING:

@@ -16,7 +16,9 @@ from typing import Any, ClassVar
 
 from fixgw.drivers.can_frame import Frame
 from fixgw.drivers.can_link import BusOptions, CanPlugin
-from fixgw.drivers.publish import Complaints, Publisher, Update
+from fixgw.kit.complaints import Complaints
+from fixgw.kit.publish import Publisher
+from fixgw.kit.update import Update
 from fixgw.plugin import Options
 
 

@@ -31,6 +31,7 @@ from fixgw.database import Database
 from fixgw.drivers import can_ports
 from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame, SendQueue, decode_error, validate
 from fixgw.errors import FixgwError, PluginFail, Problem
+from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Device, Feeds, Finding, Options, PluginBase, Poller
 
 __all__ = [
@@ -49,7 +50,6 @@ __all__ = [
     "open_tap",
 ]
 
-LOG_INTERVAL = 10.0  # seconds between complaints about the same bus
 MAX_AGE = 1.0  # seconds after which a frame that could not be sent is not worth sending
 INLINE = 32  # frames that the caller of `send` sends itself, before it leaves the rest to the writer
 RETRY = (0.0005, 0.01)  # seconds between attempts to send when there is no room: the first pause, and the longest
@@ -169,7 +169,7 @@ class SharedBus(Poller):
         self._received = 0
         self._rates = (0.0, 0.0)
         self._rated = (clock(), 0, 0)
-        self._complained = float("-inf")
+        self.complain = Complaints(self.log, lambda: self.clock())
         self.counts |= dict.fromkeys(("lost", "error frames", "bus off", "own echoes"), 0)
 
     @property
@@ -298,13 +298,7 @@ class SharedBus(Poller):
             self.count(event)
         if error.state and error.state != self.state:
             self.state = error.state
-            self._complain("%s", _HARMED.get(error.state, "the controller is well again"))
-
-    def _complain(self, message: str, *details: object) -> None:
-        now = self.clock()
-        if now - self._complained >= LOG_INTERVAL:
-            self._complained = now
-            self.log.warning(message, *details)
+            self.complain("%s", _HARMED.get(error.state, "the controller is well again"))
 
     def _rate(self) -> None:
         now = self.clock()
@@ -402,7 +396,7 @@ class SharedBus(Poller):
                     raise
                 except Exception as error:
                     self._unsendable += 1
-                    self._complain("%#x could not be sent: %s", frame.arbitration_id, error)
+                    self.complain("%#x could not be sent: %s", frame.arbitration_id, error)
                     continue
                 if not taken:
                     with self._queueing:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta, field
 
-from fixgw.drivers.publish import Publisher, Update, misnamed
 from fixgw.drivers.serial_link import SerialOptions, SerialPoller
+from fixgw.kit.publish import Publisher, misnamed
+from fixgw.kit.update import Update
 from fixgw.plugin import Options
 
 if TYPE_CHECKING:

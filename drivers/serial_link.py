@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from fixgw.drivers.publish import Complaints
 from fixgw.errors import DeviceError, MissingLibrary
+from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller
 
 if TYPE_CHECKING:

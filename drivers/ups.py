@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Meta
 
 from fixgw.database import NEVER, Database, Value
-from fixgw.drivers import expression
-from fixgw.drivers.expression import Expression, Reference
 from fixgw.errors import UnknownKey
+from fixgw.kit import expression
+from fixgw.kit.expression import Expression, Reference
 
 KEYS = frozenset(("BAT_VOLTAGE", "BAT_REMAINING", "BAT_CHARGING", "POWER_FAIL"))
 COMMAND_LIMIT = 20.0  # s

@@ -22,8 +22,9 @@ from typing import Any
 
 from fixgw import __version__, database, loader, quorum, status
 from fixgw.configuration import Configuration, Connection
-from fixgw.database import INITIAL, LOG_INTERVAL, Clock
+from fixgw.database import INITIAL, Clock
 from fixgw.errors import ConfigurationError, MissingLibrary, PluginFail, counted
+from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Backoff, PluginBase, on_quit
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
 
@@ -402,7 +403,7 @@ class Gateway:
         self._since = clock()
         self._watchdog_due = 0.0
         self._second_due = 0.0
-        self._complaint_due = 0.0
+        self._complain = Complaints(log, clock)
         self._cpu = (clock(), time.process_time())
 
     # -- from any thread -----------------------------------------------------------------------------------------------
@@ -507,8 +508,7 @@ class Gateway:
             try:
                 runner.tick()
             except Exception:  # a defect of ours; the others must not suffer from it, nor the log
-                if now >= self._complaint_due:
-                    self._complaint_due = now + LOG_INTERVAL
+                if self._complain.due():
                     log.exception("supervision of %s", runner.name)
             if runner.state is State.FAILED and before is not State.FAILED and runner.connection.on_failure == "stop":
                 self.request_stop(EXIT_FAILURE, f"{runner.name} failed")

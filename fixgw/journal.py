@@ -24,13 +24,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
-from fixgw.database import LOG_INTERVAL
+from fixgw.kit.complaints import INTERVAL_S
 
 __all__ = ["JournalHandler", "Limit", "set_up"]
 
 SOCKET = "/run/systemd/journal/socket"
 PLUGINS = "fixgw.plugins."
-#: Records that one line of code may write for one logger in `LOG_INTERVAL` seconds.
+#: Records that one line of code may write for one logger in `INTERVAL_S` seconds.
 MOST = 100
 PLACES = 1000  # that are counted at a time
 LONGEST = 1 << 20  # characters of a field
@@ -65,7 +65,7 @@ def _is_stderr(stream: str) -> bool:
 
 
 class _Failed:
-    """Says that a handler cannot write, once in `LOG_INTERVAL`, in place of a traceback for each record: a log file on
+    """Says that a handler cannot write, once in `INTERVAL_S`, in place of a traceback for each record: a log file on
     a full disk would otherwise fill the journal."""
 
     def __init__(self, handler: logging.Handler) -> None:
@@ -74,7 +74,7 @@ class _Failed:
 
     def __call__(self, record: logging.LogRecord) -> None:
         now = time.monotonic()
-        if now - self._said >= LOG_INTERVAL:
+        if now - self._said >= INTERVAL_S:
             self._said = now
             with suppress(OSError, ValueError, AttributeError):
                 sys.stderr.write(f"<4>{self._name} cannot log: {sys.exc_info()[1]}\n")
@@ -182,7 +182,7 @@ class Limit(logging.Filter):
     """
 
     def __init__(
-        self, most: int = MOST, interval: float = LOG_INTERVAL, clock: Callable[[], float] = time.monotonic
+        self, most: int = MOST, interval: float = INTERVAL_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__()
         self._most = most

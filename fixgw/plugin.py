@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import msgspec
 
 from fixgw import database, quorum
+from fixgw.database.legacy import RawItem
 from fixgw.errors import PluginFail, Problem
-from fixgw.rawitem import RawItem
 
 __all__ = ["Device", "Feeds", "Finding", "Options", "PluginBase", "PluginFail", "Poller"]
 

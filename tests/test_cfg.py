@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fixgw import cfg
+from fixgw.configuration.reader import MAX_BYTES, Positions, Reader
 from fixgw.errors import ConfigurationError
 
 
@@ -31,7 +32,7 @@ def read(directory: Path, **files: str) -> Any:
 
 def problems(directory: Path, **files: str) -> list[str]:
     """The problems of main.yaml, without the directory."""
-    reader = cfg.Reader(tree(directory, **files))
+    reader = Reader(tree(directory, **files))
     reader.read(reader.main)
     return [str(p).replace(f"{directory}{os.sep}", "") for p in reader.sorted_problems()]
 
@@ -130,7 +131,7 @@ def test_what_yaml_writes_is_read_back(tmp_path: Path, value: Any, flow: bool) -
 
 
 def test_it_works_without_the_parser_in_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cfg, "_Loader", yaml.SafeLoader)
+    monkeypatch.setattr("fixgw.configuration.reader._Loader", yaml.SafeLoader)
     value, at = cfg.from_yaml(tree(tmp_path, main="a: [1, {b: yes}]\n"), metadata=True)
     assert value == {"a": [1, {"b": True}]}
     assert (at["a"][1]["b"].line, at["a"][1]["b"].column) == (1, 12)
@@ -221,7 +222,7 @@ def test_preferences_name_files_and_their_custom_file_overrides_them(tmp_path: P
         f__mine="two: mine\n",
     )
     (tmp_path / "preferences.yaml.custom").write_text("includes: {SECOND: f/mine.yaml}\nenabled: {CAN: on}\n")
-    reader = cfg.Reader(main)
+    reader = Reader(main)
     assert reader.read(main)[0] == {"one": 1, "two": "mine"}
     assert reader.enabled == {"GPS": True, "CAN": True}
 
@@ -231,7 +232,7 @@ def test_a_file_of_a_plugin_is_read_as_part_of_the_configuration(tmp_path: Path)
         tmp_path, preferences="includes: {SHARED: shared/inputs.yaml}\n", shared__inputs="x: '{CONFIG}'\n", sub__map=""
     )
     (tmp_path / "sub" / "map.yaml").write_text("inputs: {include: SHARED}\n")
-    reader = cfg.Reader(tmp_path / "sub" / "map.yaml", directory=tmp_path)
+    reader = Reader(tmp_path / "sub" / "map.yaml", directory=tmp_path)
     assert reader.read(reader.main)[0] == {"inputs": {"x": str(tmp_path)}}
 
 
@@ -241,7 +242,7 @@ def test_variables_are_replaced_in_values_and_in_the_names_of_files(tmp_path: Pa
         main="include: '{CONFIG}/{WHICH}.yaml'\n'{WHICH}': '{WHICH} and {OTHER} {'\nlist: ['{WHICH}']\n",
         o="x: '{CONFIG}'\n",
     )
-    value, _ = cfg.Reader(main, {"WHICH": "o"}).read(main)
+    value, _ = Reader(main, {"WHICH": "o"}).read(main)
     assert value == {"x": str(tmp_path), "{WHICH}": "o and {OTHER} {", "list": ["o"]}
 
 
@@ -333,7 +334,7 @@ def test_a_fifo_does_not_hold_the_reader_up(tmp_path: Path) -> None:
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
-    main = tree(tmp_path, main="#" * (cfg.MAX_BYTES + 1))
+    main = tree(tmp_path, main="#" * (MAX_BYTES + 1))
     with pytest.raises(ConfigurationError, match=r"is larger than 2,000,000 bytes"):
         cfg.from_yaml(main)
 
@@ -372,9 +373,9 @@ def test_a_file_of_another_kind_is_refused_by_from_yaml(tmp_path: Path) -> None:
 def test_no_file_makes_the_reader_raise(tmp_path: Path, content: str | bytes) -> None:
     main = tmp_path / "main.yaml"
     main.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
-    reader = cfg.Reader(main)
+    reader = Reader(main)
     value, at = reader.read(main)
-    assert isinstance(at, cfg.Positions)
+    assert isinstance(at, Positions)
     if value is None and at.partial:
         assert reader.problems
     assert all(p.line >= 1 and p.column >= 1 for p in reader.problems if p.line)

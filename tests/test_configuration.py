@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from fixgw import configuration
 from fixgw.configuration import Configuration, Connection
+from fixgw.configuration.schema import schema
+from fixgw.configuration.tree import copy_tree
 from fixgw.errors import ConfigurationError
 from fixgw.plugin import PluginBase
 
@@ -557,13 +559,13 @@ def test_no_text_makes_load_raise_anything_but_a_configuration_error(tree: Tree,
 
 
 def test_the_schema_knows_the_main_file_and_every_plugins_options() -> None:
-    schema = configuration.schema()
-    assert json.loads(json.dumps(schema)) == schema
-    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    described = schema()
+    assert json.loads(json.dumps(described)) == described
+    assert described["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     default = yaml.safe_load((configuration.packaged() / "default.yaml").read_text())
-    assert set(default) <= set(schema["properties"])
-    assert schema["additionalProperties"] is False
-    connection = schema["$defs"]["connection"]
+    assert set(default) <= set(described["properties"])
+    assert described["additionalProperties"] is False
+    connection = described["$defs"]["connection"]
     assert {"load", "module", "on_failure", "restart_delay", "source"} <= set(connection["properties"])
     choices = {name: c["then"] for c in connection["allOf"] for name in c["if"]["properties"]["module"]["enum"]}
     assert {"fixgw.plugins.nmea0183", "fixgw.drivers.nmea0183", "fixgw.plugins.netfix"} <= set(choices)
@@ -573,7 +575,7 @@ def test_the_schema_knows_the_main_file_and_every_plugins_options() -> None:
 
 
 def test_every_reference_in_the_schema_leads_somewhere() -> None:
-    schema = configuration.schema()
+    described = schema()
 
     def references(part: Any) -> Iterator[str]:
         if isinstance(part, dict):
@@ -586,29 +588,29 @@ def test_every_reference_in_the_schema_leads_somewhere() -> None:
             for value in part:
                 yield from references(value)
 
-    found = set(references(schema))
+    found = set(references(described))
     assert "#/$defs/connection" in found
-    assert {r.removeprefix("#/$defs/") for r in found} <= set(schema["$defs"])
+    assert {r.removeprefix("#/$defs/") for r in found} <= set(described["$defs"])
 
 
 # -- copying -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_tree_is_copied_and_a_second_time_nothing_happens(tmp_path: Path) -> None:
-    report = configuration.copy_tree(tmp_path / "new" / "dir")
+    report = copy_tree(tmp_path / "new" / "dir")
     assert {action for _, action in report} == {"written"}
     names = {str(path.relative_to(tmp_path / "new" / "dir")) for path, _ in report}
     assert {"default.yaml", "database.yaml", "initial.ini", "database/engine.yaml"} <= names
     assert not any(name.endswith(".py") for name in names)
     assert configuration.check(tmp_path / "new" / "dir" / "default.yaml") == []
-    assert {action for _, action in configuration.copy_tree(tmp_path / "new" / "dir")} == {"the same"}
+    assert {action for _, action in copy_tree(tmp_path / "new" / "dir")} == {"the same"}
 
 
 def test_a_copy_with_edits_is_kept_and_a_lost_file_comes_back(tmp_path: Path) -> None:
-    configuration.copy_tree(tmp_path)
+    copy_tree(tmp_path)
     (tmp_path / "default.yaml").write_text("connections:\n")
     (tmp_path / "initial.ini").unlink()
-    actions = {path.name: action for path, action in configuration.copy_tree(tmp_path)}
+    actions = {path.name: action for path, action in copy_tree(tmp_path)}
     assert actions["default.yaml"] == "kept, yours differs"
     assert actions["initial.ini"] == "written"
     assert (tmp_path / "default.yaml").read_text() == "connections:\n"
@@ -617,11 +619,11 @@ def test_a_copy_with_edits_is_kept_and_a_lost_file_comes_back(tmp_path: Path) ->
 def test_it_is_said_when_the_packaged_file_has_changed_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packaged = tmp_path / "packaged"
     packaged.mkdir()
-    monkeypatch.setattr(configuration, "packaged", lambda: packaged)
+    monkeypatch.setattr("fixgw.configuration.tree.packaged", lambda: packaged)
     for version in ("one", "two", "three"):
         (packaged / "a.yaml").write_text(version)
         (packaged / "b.yaml").write_text("always")
-        report = {path.name: action for path, action in configuration.copy_tree(tmp_path / "copy")}
+        report = {path.name: action for path, action in copy_tree(tmp_path / "copy")}
         (tmp_path / "copy" / "b.yaml").write_text("edited")
     assert report == {
         "a.yaml": "kept, yours differs; the packaged one has changed since it was copied",
@@ -633,9 +635,9 @@ def test_it_is_said_when_the_packaged_file_has_changed_since(tmp_path: Path, mon
 def test_what_cannot_be_written_is_an_os_error_and_leaves_nothing_half_done(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
-        configuration.copy_tree(tmp_path / "file")
+        copy_tree(tmp_path / "file")
     (tmp_path / "copy" / "database.yaml").mkdir(parents=True)
-    actions = {path.name: action for path, action in configuration.copy_tree(tmp_path / "copy")}
+    actions = {path.name: action for path, action in copy_tree(tmp_path / "copy")}
     assert actions["database.yaml"] == "kept, yours differs"
     assert [p.name for p in (tmp_path / "copy").iterdir() if p.name.startswith(".")] == [".packaged.sha256"]
 

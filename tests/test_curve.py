@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.cfg import Positions
-from fixgw.drivers.curve import Curve, CurveSpec, tables
-from fixgw.options import problems
+from fixgw.configuration.options import problems
+from fixgw.configuration.reader import Positions
+from fixgw.kit.curve import Curve, CurveSpec, tables
 
 
 def spec(**options: Any) -> CurveSpec:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, WRITABLE, Database, Definition, Item, Reading
+from fixgw.database.legacy import RawItem
 from fixgw.errors import BadValue
-from fixgw.rawitem import RawItem
 
 ANYTHING = st.one_of(
     st.none(),

@@ -14,12 +14,12 @@ from fixgw.database import (
     INITIAL,
     OLD,
     SECFAIL,
-    SOURCES_KEPT,
     Database,
     Definition,
     Item,
     Reading,
 )
+from fixgw.database.item import SOURCES_KEPT
 
 from .conftest import Clock
 

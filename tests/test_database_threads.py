@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from fixgw import database
 from fixgw.database import BAD, FAIL, Database, Definition, Item, Reading
 
 WRITES = 10_000
@@ -127,7 +126,7 @@ def test_a_writer_is_not_kept_delivering_for_others_for_ever(
     db: Database, ias: Item, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others write faster than the subscriber can be told: after a while the delivery goes to the ageing thread."""
-    monkeypatch.setattr(database, "REDELIVERIES", 3)
+    monkeypatch.setattr("fixgw.database.item.REDELIVERIES", 3)
     flood_over, returned = threading.Event(), threading.Event()
     told: list[Reading] = []
     me = threading.get_ident()

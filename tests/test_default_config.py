@@ -11,6 +11,7 @@ import pytest
 
 from fixgw import configuration
 from fixgw.configuration import Configuration
+from fixgw.configuration.tree import copy_tree
 from fixgw.database import Database, Definition
 
 # What pyEfis asks for; it does not start without.
@@ -185,7 +186,7 @@ def test_a_fresh_install_serves_this_computer_only(packaged: Configuration) -> N
 
 
 def test_the_examples_would_run_if_they_were_loaded(tmp_path: Path) -> None:
-    for path, _ in configuration.copy_tree(tmp_path):
+    for path, _ in copy_tree(tmp_path):
         if path.name == "default.yaml":
             text = path.read_text()
             assert text.count("load: no\n") == 3

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fixgw import definition
-from fixgw.cfg import Reader
+from fixgw.configuration import items
+from fixgw.configuration.reader import Reader
 from fixgw.database import Database, Definition
 
 DATA = Path(__file__).parent / "data"
@@ -28,14 +28,14 @@ class Read:
             path = directory / f"d{number}.yaml"
             path.write_text(text)
             read.append(self.reader.read(path))
-        self.items = definition.read_definitions(self.reader, read)
+        self.items = items.read_definitions(self.reader, read)
         self.database = Database(self.items.definitions)
         self.initial: list[tuple[str, str]] = []
         if initial is not None:
             path = directory / "values.ini"
             path.write_text(initial)
-            self.initial = definition.read_initial(self.reader, [(path, None)], self.items, self.database, lenient)
-            definition.apply_initial(self.database, self.initial)
+            self.initial = items.read_initial(self.reader, [(path, None)], self.items, self.database, lenient)
+            items.apply_initial(self.database, self.initial)
         self.problems = [str(p).replace(f"{directory}/", "") for p in self.reader.sorted_problems()]
 
     @property
@@ -236,8 +236,8 @@ def test_a_tree_as_existing_installations_have_it_loads_without_a_complaint(tmp_
             item |= {"units": row["units"], "tol": int(row["tol_ms"]), "aux": row["aux"].split()}
             groups.setdefault(row["group"], []).append(item)
     (tmp_path / "database").mkdir()
-    for group, items in groups.items():
-        (tmp_path / "database" / f"{group}.yaml").write_text(yaml.safe_dump({"items": items}, sort_keys=False))
+    for group, members in groups.items():
+        (tmp_path / "database" / f"{group}.yaml").write_text(yaml.safe_dump({"items": members}, sort_keys=False))
     includes = [{"include": f"database/{group}.yaml"} for group in groups]
     read = Read(tmp_path, yaml.safe_dump({"variables": variables, "entries": includes}, sort_keys=False))
     assert read.problems == []
@@ -251,7 +251,7 @@ YAML_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=5,
 )
-FIELDS = st.dictionaries(st.sampled_from(definition.FIELDS), YAML_VALUES | st.sampled_from(["int", "str", "A", "Be"]))
+FIELDS = st.dictionaries(st.sampled_from(items.FIELDS), YAML_VALUES | st.sampled_from(["int", "str", "A", "Be"]))
 
 
 @given(st.lists(FIELDS | YAML_VALUES, max_size=4), YAML_VALUES)

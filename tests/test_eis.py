@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from fixgw import configuration, database
 from fixgw.database import FAIL, Database
-from fixgw.drivers.curve import CurveSpec, Linear
 from fixgw.drivers.eis import EisOptions, Plugin
 from fixgw.drivers.eis.protocol import HEADER, KEYS, MODELS, Decoder
-from fixgw.drivers.publish import Update
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.eis import Eis, Eis2004, frame
 from fixgw.hw_sim.pty import VirtualPort
+from fixgw.kit.curve import CurveSpec, Linear
+from fixgw.kit.update import Update
 
 DATA = Path(__file__).parent / "data" / "eis"
 

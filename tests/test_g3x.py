@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from fixgw.database import FAIL
 from fixgw.drivers.g3x.protocol import KEYS, MESSAGES, NO_FIX, NO_GUIDANCE, UNKNOWN, Decoder
-from fixgw.drivers.publish import Update
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.g3x import G3x, Gnx
+from fixgw.kit.update import Update
 
 DATA = Path(__file__).parent / "data" / "g3x"
 ATTITUDE, ENGINE, GPS, NAVIGATOR = (

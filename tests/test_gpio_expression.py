@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.drivers.expression import FLAGS, BadExpression, Expression, Reference
+from fixgw.kit.expression import FLAGS, BadExpression, Expression, Reference
 
 
 def value(text: str, **known: Any) -> Any:

@@ -15,8 +15,8 @@ from fixgw import configuration
 from fixgw.database import FAIL, Database
 from fixgw.drivers import analog
 from fixgw.drivers.i2c_ads1115 import Options, Plugin, protocol
-from fixgw.drivers.publish import Update
 from fixgw.hw_sim import i2c
+from fixgw.kit.update import Update
 from tests.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
 
 # -- the registers -----------------------------------------------------------------------------------------------------

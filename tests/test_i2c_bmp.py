@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL, Database, Reading
-from fixgw.drivers.atmosphere import pressure_altitude
 from fixgw.drivers.i2c_bmp import Options, Plugin, protocol
 from fixgw.drivers.i2c_bmp.protocol import AirData, Bmp180, Bmp280, Bmp388, Chip
-from fixgw.drivers.publish import Update
 from fixgw.hw_sim import i2c
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.kit.units import pressure_altitude
+from fixgw.kit.update import Update
 from tests.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
 from tests.conftest import Clock
 

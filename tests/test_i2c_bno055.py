@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from fixgw.database import BAD, FAIL, Database
 from fixgw.drivers.i2c_bno055 import Plugin, protocol
 from fixgw.drivers.i2c_bno055.protocol import AXES, Decoder
-from fixgw.drivers.publish import Update
 from fixgw.hw_sim import i2c
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.pty import VirtualPort
+from fixgw.kit.update import Update
 from tests.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
 
 # -- the registers -----------------------------------------------------------------------------------------------------

@@ -211,7 +211,7 @@ def test_what_a_plugin_forgot_to_delete_ends_with_it(theirs: Theirs, db: Databas
     theirs.shutdown()
     fixgw.database.write("IAS", 5)
     assert theirs.heard == []
-    assert fixgw.database._legacy_callbacks == []
+    assert fixgw.database.legacy._legacy_callbacks == []
     assert db.item("IAS")._subscriptions == ()
 
 

@@ -16,10 +16,10 @@ from fixgw.database import FAIL, Database
 from fixgw.drivers.lines import Plugin
 from fixgw.drivers.lines.pattern import compiled
 from fixgw.drivers.lines.protocol import LONGEST, Decoder, Field, Format
-from fixgw.drivers.publish import Update
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.lines import READ_WITH, Arduino, crc16
 from fixgw.hw_sim.pty import VirtualPort
+from fixgw.kit.update import Update
 from fixgw.plugin import Feeds
 
 INVALID = frozenset(("nan", "", "---"))

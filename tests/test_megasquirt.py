@@ -18,10 +18,10 @@ from fixgw.drivers.can_frame import EXTENDED, REMOTE, Frame
 from fixgw.drivers.can_link import SharedBus
 from fixgw.drivers.megasquirt import MegasquirtOptions, Plugin
 from fixgw.drivers.megasquirt.protocol import BASE, FIELDS, KEYS, Decoder, Target
-from fixgw.drivers.publish import Update
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.megasquirt import Megasquirt
+from fixgw.kit.update import Update
 
 NOON = datetime(2025, 7, 21, 15, 0, tzinfo=UTC)
 

@@ -18,13 +18,13 @@ from fixgw import configuration, database
 from fixgw.database import FAIL, Database
 from fixgw.drivers.can_frame import EXTENDED, REMOTE, Frame
 from fixgw.drivers.can_link import SharedBus
-from fixgw.drivers.curve import Curve, CurveSpec
 from fixgw.drivers.mgl_rdac import Plugin, RdacOptions
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, COLD_JUNCTION_MAX_AGE, Decoder, Encoder, Target
-from fixgw.drivers.publish import Update
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can import Segment
 from fixgw.hw_sim.mgl_rdac import SENDERS, Rdac
+from fixgw.kit.curve import Curve, CurveSpec
+from fixgw.kit.update import Update
 
 NOON = datetime(2025, 7, 21, 15, 0, tzinfo=UTC)
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from fixgw.database import FAIL
 from fixgw.drivers.mgl_serial.protocol import INPUTS, KEYS, OFF, Decoder
-from fixgw.drivers.publish import Update
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.mgl_serial import Tp3
+from fixgw.kit.update import Update
 
 GOLDEN, WITH_AN_END_INSIDE = (
     bytes.fromhex(line.partition("#")[0])

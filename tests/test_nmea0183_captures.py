@@ -19,7 +19,7 @@ import pytest
 
 from fixgw.database import FAIL
 from fixgw.drivers.nmea0183.protocol import Decoder, Framer, Sentence
-from fixgw.drivers.publish import Update
+from fixgw.kit.update import Update
 
 CAPTURES = Path(__file__).parent / "captures" / "nmea0183"
 LOGS = sorted(path.name for path in CAPTURES.glob("*.log"))

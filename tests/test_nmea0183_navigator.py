@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL
 from fixgw.drivers.nmea0183.protocol import GUIDANCE, KEYS, Receiver
-from fixgw.drivers.publish import Update
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.nmea0183 import Navigator
+from fixgw.kit.update import Update
 
 RMC = "GPRMC,123519,A,4807.038,N,01131.324,E,022.4,084.4,230394,003.1,W"  # variation 3.1 degrees west
 RMC_VOID = "GPRMC,123520,V,,,,,,,230394,,"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL
 from fixgw.drivers.nmea0183.protocol import LONGEST, OF_THE_FIX, Decoder, Framer, Sentence
-from fixgw.drivers.publish import Update
+from fixgw.kit.update import Update
 
 
 def framed(body: str, end: str = "\r\n") -> bytes:

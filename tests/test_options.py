@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from fixgw import options
-from fixgw.cfg import Positions, Reader
+from fixgw.configuration import options
+from fixgw.configuration.reader import Positions, Reader
 from fixgw.plugin import Options
 
 

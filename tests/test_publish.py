@@ -8,7 +8,8 @@ import pytest
 
 from fixgw import database
 from fixgw.database import BAD, FAIL, Database, Definition
-from fixgw.drivers.publish import Publisher, Update, misnamed
+from fixgw.kit.publish import Publisher, misnamed
+from fixgw.kit.update import Update
 from fixgw.plugin import PluginBase
 from tests.conftest import Clock
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fixgw.database import BAD, OLD, Database, Definition
+from fixgw.database.legacy import RawItem
 from fixgw.errors import BadValue, UnknownKey
-from fixgw.rawitem import RawItem
 
 from .conftest import Clock
 

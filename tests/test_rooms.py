@@ -16,7 +16,7 @@ HARDWARE_LIBRARIES = {"serial", "can", "RPi", "gpiod", "smbus2", "spidev"}
 # The demonstration flies the virtual aircraft, and `fixgw sim` runs the virtual devices: they bring the simulators in.
 MAY_SIMULATE = {"plugins/demo.py", "fixgw/cli/demo.py", "fixgw/cli/panel.py", "fixgw/cli/sim.py"}
 # Scenarios are files that people write: read and checked by what reads configurations.
-READS_FILES = {"tests/hw_sim/scenario.py": ("msgspec", "fixgw.cfg", "fixgw.errors", "fixgw.options")}
+READS_FILES = {"tests/hw_sim/scenario.py": ("msgspec", "fixgw.configuration", "fixgw.errors")}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import FAIL
-from fixgw.drivers.publish import Update
 from fixgw.drivers.shadin.protocol import KEYS, SENSOR, UNKNOWN, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.shadin import Shadin
+from fixgw.kit.update import Update
 
 DATA = Path(__file__).parent / "data" / "shadin"
 G, Z = ((DATA / f"{name}.txt").read_bytes() for name in "gz")

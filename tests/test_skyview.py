@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from fixgw import configuration
 from fixgw.database import FAIL, Database
 from fixgw.drivers.dynon import STANDS_STILL
-from fixgw.drivers.publish import Update
 from fixgw.drivers.skyview import Plugin, SkyviewOptions
 from fixgw.drivers.skyview.protocol import HARNESS, KEYS, TIME, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.skyview import COOLANT, STALL_ANGLE, SkyView
+from fixgw.kit.update import Update
 from tests.conftest import Clock
 
 # From the SkyView System Installation Guide, Revision R, Appendix E.

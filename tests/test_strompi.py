@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from fixgw.database import FAIL, Database
 from fixgw.drivers import ups
-from fixgw.drivers.publish import Update
 from fixgw.drivers.strompi import Options, Plugin, protocol
 from fixgw.drivers.strompi.protocol import Decoder
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.hw_sim.strompi import StromPi
+from fixgw.kit.update import Update
 from tests.bus_bench import SOURCE, packaged_database, running, until
 
 #: Line by line as the vendor's status script reads them: on USB, battery 3.312 V, 50 %, charging.

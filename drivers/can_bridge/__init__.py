@@ -18,9 +18,9 @@ from fixgw.drivers.can_bridge.routing import Out, Route, Router, parse_ids, pars
 from fixgw.drivers.can_frame import Frame
 from fixgw.drivers.can_link import BusOptions, CanPlugin, Tap
 from fixgw.errors import PluginFail, Problem, did_you_mean
+from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Device, Feeds, Finding, Options
 
-LOG_INTERVAL = 10.0  # seconds between complaints
 JOIN = 2.0  # seconds that a stop waits for the plugin's own thread
 LOSSY = 5.0  # seconds after the last loss for which a bus is said not to follow
 PAUSE = 0.001  # seconds between two looks at what waits for a rate limit
@@ -116,7 +116,7 @@ class Plugin(CanPlugin):
         self._wake = threading.Event()
         self._wake_at = -inf  # when our thread will look again
         self._thread: threading.Thread | None = None
-        self._complained = -inf
+        self.complain = Complaints(self.log, lambda: self.clock())
         self._dropped: dict[str, tuple[int, object]] = {}
         self._lossy: dict[str, float] = {}
 
@@ -184,9 +184,8 @@ class Plugin(CanPlugin):
             ring = self.router.trouble(now)
             if self.router.next_due() < self._wake_at:
                 self._wake.set()
-        if ring and now - self._complained >= LOG_INTERVAL:
-            self._complained = now
-            self.log.warning("%s", ring)
+        if ring:
+            self.complain("%s", ring)
 
     def _forward(self, outs: Iterable[Out]) -> None:
         for direction, frame in outs:

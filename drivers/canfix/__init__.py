@@ -22,10 +22,10 @@ from fixgw.drivers.canfix.node import RATE_PAUSE, Command, Identity, Node, State
 from fixgw.drivers.canfix.outputs import Outputs
 from fixgw.drivers.canfix.table import Table, load
 from fixgw.errors import ConfigurationError, PluginFail, Problem
+from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Device, Feeds, Finding, Options
 from fixgw.state import Keeper
 
-LOG_INTERVAL = 10.0  # seconds between complaints about the same bus
 JOIN = 2.0  # seconds that a stop waits for the plugin's own thread
 FLYING = 40.0  # knots of GS or IAS from which the bus is not to be reorganised
 
@@ -74,7 +74,7 @@ class Plugin(CanPlugin):
         self._wake = threading.Event()
         self._ticked = self.clock()
         self._thread: threading.Thread | None = None
-        self._complained = float("-inf")
+        self.complain = Complaints(self.log, lambda: self.clock())
         self._opened = False
         self._silent = False  # while the bit rate changes
 
@@ -230,10 +230,7 @@ class Plugin(CanPlugin):
     def _misfit(self, error: ValueError, node: int) -> None:
         """A value from `node` that the database does not take."""
         self.counts["misfits"] += 1
-        now = self.clock()
-        if now - self._complained >= LOG_INTERVAL:
-            self._complained = now
-            self.log.warning("node %d: %s", node, error, extra={"FIXGW_NODE": node})
+        self.complain("node %d: %s", node, error, extra={"FIXGW_NODE": node})
 
     def _send(self, frame: cf.Frame) -> bool:
         return not self._silent and self.bus.send(frame.arbitration_id, frame.data)

@@ -26,11 +26,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from fixgw import options
-from fixgw.cfg import Positions, Reader, described
+from fixgw.configuration import options
+from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import Database, Item
 from fixgw.drivers.canfix.table import REVISIONS, Parameter, Table, load
 from fixgw.errors import Problem, UnknownKey, did_you_mean
+from fixgw.kit.units import PASCALS_PER_INHG
 
 __all__ = ["Encoder", "Entry", "Input", "Map", "Output", "Switches", "conversion", "default", "rankings", "read"]
 
@@ -145,7 +146,6 @@ def _listed(keys: str | list[str]) -> tuple[str, ...]:
 
 # -- what a value becomes ----------------------------------------------------------------------------------------------
 
-PASCALS = 3386.389  # in an inch of mercury
 #: Degrees of deviation at the needle's end: of a VOR (a localizer has 2.5), of a glide slope.
 FULL_SCALE = {"VORDEV": 10.0, "GSDEV": 0.7}
 
@@ -161,7 +161,7 @@ def conversion(entry: Scaled, parameter: Parameter, item: Item) -> tuple[float, 
             for name in parameter.fix_ids:
                 scale = 1 / FULL_SCALE[name] if name in FULL_SCALE else scale
         elif (parameter.units, item.units) == ("inHg", "Pa"):
-            scale = PASCALS
+            scale = PASCALS_PER_INHG
     wrap = entry.wrap
     if wrap is None:
         wrap = round_the_circle(parameter) and item.min is not None and item.min < 0

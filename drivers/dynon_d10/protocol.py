@@ -10,25 +10,24 @@ from collections.abc import Callable, Iterable, Iterator
 
 from fixgw.drivers import dynon
 from fixgw.drivers.dynon import Field
-from fixgw.drivers.publish import Update
+from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS
+from fixgw.kit.update import Update
 
 LENGTH = 51
-
-FEET = 1 / 0.3048  # in a metre
-KNOTS = 3600 / 1852  # in a m/s
 
 ALWAYS = (
     Field("PITCH", 9, 4, 0.1, -90, 90),
     Field("ROLL", 13, 5, 0.1, -180, 180),
     Field("HEAD", 18, 3, 1, 0, 360),
-    Field("IAS", 21, 4, 0.1 * KNOTS, 0, 1000),
+    Field("IAS", 21, 4, 0.1 * KNOTS_PER_MPS, 0, 1000),
     Field("ALAT", 34, 3, -0.01, -0.99, 0.99),  # positive is leftward on the line
     Field("ANORM", 37, 3, 0.1, -9.9, 9.9),
 )
 #: With the lowest bit of the status 0, and with it 1.
 ALTERNATING = (
-    (Field("ALT", 25, 5, FEET, -3000, 33_000), Field("ROT", 30, 4, 0.1, -99.9, 99.9)),
-    (Field("PALT", 25, 5, FEET, -3000, 33_000), Field("VS", 30, 4, 6, -6000, 6000)),  # tenths of feet a second
+    (Field("ALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("ROT", 30, 4, 0.1, -99.9, 99.9)),
+    # tenths of feet a second
+    (Field("PALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("VS", 30, 4, 6, -6000, 6000)),
 )
 
 KEYS = frozenset({"AOA", *(field.key for fields in (ALWAYS, *ALTERNATING) for field in fields)})

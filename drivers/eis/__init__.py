@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from fixgw.drivers.curve import Curve, CurveSpec, Linear
 from fixgw.drivers.eis.protocol import KEYS, MOST_CYLINDERS, Decoder, Speed, Unit
 from fixgw.drivers.instrument import Instrument, InstrumentOptions
 from fixgw.errors import did_you_mean
+from fixgw.kit.curve import Curve, CurveSpec, Linear
 from fixgw.plugin import Options
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 from fixgw.database import FAIL
-from fixgw.drivers.curve import Curve
-from fixgw.drivers.instrument import begin_counting
-from fixgw.drivers.publish import Update
+from fixgw.kit.curve import Curve
+from fixgw.kit.units import KNOTS_PER_MPH
+from fixgw.kit.update import Update, begin_counting
 
 Unit = Literal["F", "C"]
 Speed = Literal["knots", "mph"]
@@ -75,7 +75,6 @@ SCALED = {
     "VS": (100.0, -12_800.0, 12_700.0),
     "BARO": (0.01, 25.0, 33.0),
 }
-KNOTS = 1.609344 / 1.852  # in a mile per hour
 
 #: Everything that an EIS may write, besides what its auxiliary inputs are said to be.
 KEYS = frozenset(
@@ -119,7 +118,7 @@ class Decoder:
         self._tach2 = tach2
         self._left_out |= {f"{k}{c}" for k in ("CHT1", "EGT1") for c in range(cylinders + 1, MOST_CYLINDERS + 1)}
         self._fahrenheit = temperature == "F"
-        self._knots = KNOTS if airspeed == "mph" else 1.0
+        self._knots = KNOTS_PER_MPH if airspeed == "mph" else 1.0
 
     def feed(self, data: bytes) -> list[Update]:
         """The updates of the frames that `data` completes, in order."""

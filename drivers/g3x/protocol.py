@@ -20,14 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from fixgw.database import FAIL, Value
-from fixgw.drivers.atmosphere import indicated_altitude
-from fixgw.drivers.instrument import begin_counting
-from fixgw.drivers.publish import Update
+from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS, indicated_altitude
+from fixgw.kit.update import Update, begin_counting
 
 LONGEST = 400  # bytes of a frame, without a navigator's route
 
-FEET = 1 / 0.3048  # in a metre
-KNOTS = 3600 / 1852  # in a m/s
 STANDING = 1.0  # knots below which a direction of motion means nothing
 
 UNKNOWN = "the device does not know it"
@@ -238,8 +235,8 @@ class Decoder:
             degrees = _angle(text[0], text[1:-5], text[-5:], sides)
             updates.append(self._given(key, degrees, text, flags, reason))
         height, error = match["height"], match["error"]
-        updates.append(self._given("TALT", _scaled(height, FEET), height, flags, reason))
-        updates.append(self._given("GPS_ACCURACY_HORIZ", _scaled(error, FEET), error, flags, reason))
+        updates.append(self._given("TALT", _scaled(height, FEET_PER_METRE), height, flags, reason))
+        updates.append(self._given("GPS_ACCURACY_HORIZ", _scaled(error, FEET_PER_METRE), error, flags, reason))
         return updates + self._motion(match["east"], match["north"], flags, reason)
 
     def _given(self, key: str, value: float | None, text: str, flags: int, reason: str) -> Update:
@@ -261,7 +258,7 @@ class Decoder:
         x, y = _signed(east, "W"), _signed(north, "S")
         if x is None or y is None:
             return [Update(key, None, FAIL, UNKNOWN) for key in MOTION]
-        speed = math.hypot(x, y) / 10 * KNOTS
+        speed = math.hypot(x, y) / 10 * KNOTS_PER_MPS
         if speed < STANDING:
             return [Update("GS", speed, flags, reason), Update("TRACK", None, FAIL, "standing still")]
         return [

@@ -14,11 +14,11 @@ from typing import Generic, TypeVar
 import msgspec
 
 from fixgw.database import BAD, FAIL, INITIAL, OLD, Database, Item, Value
-from fixgw.drivers import expression
 from fixgw.drivers.gpio import protocol
 from fixgw.drivers.gpio.options import RATES, TOTALS, Button, Dimmer, Encoder, Options, Output, Pulses, Selector
 from fixgw.drivers.pins import Edge, Pins, Pull
 from fixgw.errors import BadValue, DeviceError
+from fixgw.kit import expression
 from fixgw.state import Keeper
 
 TICK = 0.05  # seconds from one look at outputs and levels to the next, when no edge comes

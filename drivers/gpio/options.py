@@ -8,27 +8,26 @@ from typing import Annotated, Literal
 from msgspec import Meta, structs
 
 from fixgw.database import Database, Item
-from fixgw.drivers import expression
 from fixgw.drivers.pins import Pin, PinOptions, Pull, resource
 from fixgw.errors import BadValue, did_you_mean
+from fixgw.kit import expression
+from fixgw.kit.units import LITRES_PER_GALLON
 from fixgw.plugin import Options as PluginOptions
-
-LITERS = 3.785411784  # in a US gallon, by definition
 
 #: (what a pulse is a part of, the key's units) -> the key's value for one of it in a second.
 RATES = {
     ("revolution", "rpm"): 60.0,
     ("gallon", "gal/hr"): 3600.0,
-    ("gallon", "l/hr"): 3600.0 * LITERS,
+    ("gallon", "l/hr"): 3600.0 * LITRES_PER_GALLON,
     ("liter", "l/hr"): 3600.0,
-    ("liter", "gal/hr"): 3600.0 / LITERS,
+    ("liter", "gal/hr"): 3600.0 / LITRES_PER_GALLON,
 }
 #: (what a pulse is a part of, the totaliser's units) -> the total for one of it.
 TOTALS = {
     ("gallon", "gal"): 1.0,
-    ("gallon", "l"): LITERS,
+    ("gallon", "l"): LITRES_PER_GALLON,
     ("liter", "l"): 1.0,
-    ("liter", "gal"): 1.0 / LITERS,
+    ("liter", "gal"): 1.0 / LITRES_PER_GALLON,
 }
 
 Key = Annotated[str, Meta(min_length=1)]

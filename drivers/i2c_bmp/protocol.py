@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 from fixgw.database import BAD, Reading
-from fixgw.drivers.atmosphere import indicated_altitude, pressure_altitude
-from fixgw.drivers.publish import Update
+from fixgw.kit.units import indicated_altitude, pressure_altitude
+from fixgw.kit.update import Update
 
 KEYS = frozenset(("AIRPRESS", "PALT", "ALT", "VS"))
 

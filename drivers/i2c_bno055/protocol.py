@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import product
 
 from fixgw.database import BAD, FAIL
-from fixgw.drivers.publish import Update
+from fixgw.kit.update import Update
 
 G = 9.80665  # m/s²
 

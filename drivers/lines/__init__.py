@@ -9,12 +9,12 @@ import msgspec
 from msgspec import Meta
 
 from fixgw.database import Database, TypeName
-from fixgw.drivers.curve import CurveSpec, Linear
 from fixgw.drivers.instrument import Instrument, Keys
 from fixgw.drivers.lines import pattern
 from fixgw.drivers.lines.protocol import Checksum, Decoder, Field, Format
 from fixgw.drivers.serial_link import SerialOptions
 from fixgw.errors import did_you_mean
+from fixgw.kit.curve import CurveSpec, Linear
 from fixgw.plugin import Feeds, Options
 
 #: What usual sensors and libraries say when they cannot tell.

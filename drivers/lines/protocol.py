@@ -14,9 +14,7 @@ from functools import reduce
 from operator import xor
 from typing import ClassVar, Literal
 
-from fixgw.database import FAIL, FALSE_WORDS, TRUE_WORDS, TypeName, Value
-from fixgw.drivers.instrument import begin_counting
-from fixgw.drivers.publish import Update
+from fixgw.kit.update import FAIL, FALSE_WORDS, TRUE_WORDS, TypeName, Update, Value, begin_counting
 
 LONGEST = 250  # bytes of a line, without its end
 LONGEST_TEXT = 100  # characters of a value

@@ -21,8 +21,8 @@ from fixgw.drivers.megasquirt.protocol import (
     Decoder,
     Target,
 )
-from fixgw.drivers.publish import misnamed
 from fixgw.errors import Problem, did_you_mean
+from fixgw.kit.publish import misnamed
 from fixgw.plugin import Options
 
 if TYPE_CHECKING:

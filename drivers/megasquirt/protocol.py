@@ -13,14 +13,13 @@ from typing import ClassVar, NamedTuple
 
 from fixgw.database import FAIL
 from fixgw.drivers.can_frame import Frame
-from fixgw.drivers.instrument import begin_counting
-from fixgw.drivers.publish import Update
+from fixgw.kit.units import INHG_PER_KPA
+from fixgw.kit.update import Update, begin_counting
 
 BASE = 1520
 GROUPS = 64
 PROBES = 8
 
-INHG = 0.295299830714  # in a kPa
 GAL_HR = 60.0 / 3785.411784  # in a cm³/min
 CELSIUS, FREEZING = 5.0 / 9.0, -32.0 * 5.0 / 9.0
 
@@ -72,7 +71,7 @@ class Target(NamedTuple):
 #: What is written of every computer.
 TARGETS: Mapping[str, Target] = {
     "rpm": Target("TACH1", high=20_000.0),
-    "map": Target("MAP1", INHG, low=1.0, high=120.0),
+    "map": Target("MAP1", INHG_PER_KPA, low=1.0, high=120.0),
     "clt": Target("H2OT1", CELSIUS, FREEZING, -60.0, 300.0),
     "tps": Target("THR1", 0.01, low=-0.05, high=1.05),
     "batt": Target("VOLT", low=0.0, high=60.0),

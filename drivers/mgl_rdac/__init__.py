@@ -13,9 +13,9 @@ from msgspec import Meta, field
 from fixgw.drivers.can_frame import Frame
 from fixgw.drivers.can_instrument import CanInstrument
 from fixgw.drivers.can_link import BusOptions
-from fixgw.drivers.curve import Curve, CurveSpec
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, FULL_SCALE, Decoder, Encoder, Target
 from fixgw.errors import PluginFail, Problem, did_you_mean
+from fixgw.kit.curve import Curve, CurveSpec
 from fixgw.plugin import Device, Feeds, Finding, Options
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 from fixgw.database import FAIL
 from fixgw.drivers.can_frame import Frame
-from fixgw.drivers.curve import Curve
-from fixgw.drivers.instrument import begin_counting
-from fixgw.drivers.publish import Update
+from fixgw.kit.curve import Curve
+from fixgw.kit.update import Update, begin_counting
 
 FIRST_ADDRESS = 31
 VOLT = 0.017428951  # V per unit of the voltage

@@ -15,8 +15,7 @@ from operator import xor
 from typing import ClassVar, NamedTuple
 
 from fixgw.database import FAIL
-from fixgw.drivers.instrument import begin_counting
-from fixgw.drivers.publish import Update
+from fixgw.kit.update import Update, begin_counting
 
 STX, ETX, SEED = 0x02, 0x03, 0xA5
 MESSAGE = 8

@@ -19,13 +19,12 @@ from operator import xor
 from typing import ClassVar, NamedTuple
 
 from fixgw.database import BAD, FAIL
-from fixgw.drivers.publish import Update
+from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_KMH
+from fixgw.kit.update import Update
 
 #: Characters between ``$`` and the end of the line. The standard says 79; some proprietary sentences are longer.
 LONGEST = 250
 
-FEET = 1 / 0.3048  # in a metre
-KNOTS = 1 / 1.852  # in a km/h
 
 # More than these is refused as absurd: knots, metres, satellites.
 FASTEST = 2000.0
@@ -266,8 +265,8 @@ class Decoder:
         fix = _PLAIN if f[10] in ("1", "2") else _NONE
         self._gsa_mode = max(self._gsa_mode, {"1": 2, "2": 3}.get(f[10], 0))
         fix = yield from self._position(talker, fix, f[5:9], f[3])
-        if not fix.flags & FAIL and (speed := self._number(f[11], 0.0, FASTEST / KNOTS)) is not None:
-            yield from self._motion(fix, f"{speed * KNOTS:.9f}", f[12], None)
+        if not fix.flags & FAIL and (speed := self._number(f[11], 0.0, FASTEST / KNOTS_PER_KMH)) is not None:
+            yield from self._motion(fix, f"{speed * KNOTS_PER_KMH:.9f}", f[12], None)
 
     def _pashr(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
         if f[0] != "POS":
@@ -375,8 +374,8 @@ class Decoder:
         if f[8] == "N" or self._fix.flags & FAIL:
             return
         speed = f[4]
-        if not speed and (km_h := self._number(f[6], 0.0, FASTEST / KNOTS)) is not None:
-            speed = f"{km_h * KNOTS:.9f}"
+        if not speed and (km_h := self._number(f[6], 0.0, FASTEST / KNOTS_PER_KMH)) is not None:
+            speed = f"{km_h * KNOTS_PER_KMH:.9f}"
         yield from self._motion(self._fix, speed, f[0], None, f[2])
 
     def _gsa(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
@@ -404,9 +403,9 @@ class Decoder:
             return
         north, east, up = (self._number(field, 0.0, HIGHEST) for field in f[5:8])
         if north is not None and east is not None:
-            yield Update("GPS_ACCURACY_HORIZ", (north**2 + east**2) ** 0.5 * FEET)
+            yield Update("GPS_ACCURACY_HORIZ", (north**2 + east**2) ** 0.5 * FEET_PER_METRE)
         if up is not None:
-            yield Update("GPS_ACCURACY_VERTICAL", up * FEET)
+            yield Update("GPS_ACCURACY_VERTICAL", up * FEET_PER_METRE)
 
     def _pgrme(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
         if self._fix.flags & FAIL:
@@ -414,7 +413,7 @@ class Decoder:
         for key, text, unit in zip(ACCURACY, (f[0], f[2]), (f[1], f[3]), strict=True):
             error = self._number(text, 0.0, HIGHEST)
             if error is not None and unit == "M":
-                yield Update(key, error * FEET)
+                yield Update(key, error * FEET_PER_METRE)
 
     def _zda(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
         return self._clock_time(f[0])
@@ -564,9 +563,9 @@ class Decoder:
         flags, reason = fix.flags, fix.reason
         if self._known_dimensions() == 2:
             flags, reason = flags | BAD, reason or "the fix has two dimensions: the altitude is assumed"
-        yield Update("TALT", metres * FEET, flags, reason)
+        yield Update("TALT", metres * FEET_PER_METRE, flags, reason)
         if geoid is not None:
-            yield Update("GPS_ELLIPSOID_ALT", (metres + geoid) * FEET, flags, reason)
+            yield Update("GPS_ELLIPSOID_ALT", (metres + geoid) * FEET_PER_METRE, flags, reason)
 
     def _satellites_used(self, talker: str, text: str) -> Iterator[Update]:
         """GPS_SATS_TRACKED: of all constellations together, where the receiver reports each apart."""

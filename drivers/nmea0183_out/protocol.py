@@ -18,13 +18,12 @@ from operator import xor
 from typing import ClassVar, NamedTuple
 
 from fixgw.database import NEVER, Reading, Value
+from fixgw.kit.units import FEET_PER_METRE, KMH_PER_KNOT
 
 LONGEST_NAME = 6  # characters of a waypoint, as since NMEA 0183 2.0
 SHOWN_OFF = 9.99  # nautical miles off the track, and to go: more is said as so much
 SHOWN_TO_GO = 999.9
 EARTH = 3440.065  # nmi, mean radius
-FEET = 0.3048  # m
-KNOT = 1.852  # km/h
 
 #: Seconds by which the computer's clock may differ from the GPS's time of day and still be asked for the date.
 CLOCKS_AGREE = 10
@@ -115,7 +114,7 @@ class Talker:
         if fix is None or speed is None:
             return ("", "T", "", "M", "", "N", "", "K", "N"), False
         tracks = (direction(self._number("TRACK")), "T", direction(self._number("TRACKM")), "M")
-        return (*tracks, number(speed, "05.1f"), "N", number(speed * KNOT, "05.1f"), "K", fix.mode), True
+        return (*tracks, number(speed, "05.1f"), "N", number(speed * KMH_PER_KNOT, "05.1f"), "K", fix.mode), True
 
     def _gsa(self) -> tuple[Iterable[str], bool]:
         fix = self._fix()
@@ -310,7 +309,7 @@ def number(value: float | None, form: str) -> str:
 
 
 def metres(feet: float | None) -> str:
-    return "" if feet is None else f"{feet * FEET:.1f}"
+    return "" if feet is None else f"{feet / FEET_PER_METRE:.1f}"
 
 
 def direction(degrees: float | None) -> str:

@@ -12,8 +12,8 @@ from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Literal
 
-from fixgw.drivers.instrument import begin_counting
 from fixgw.errors import DeviceError
+from fixgw.kit.update import begin_counting
 
 CHUNK = 4096  # bytes read at once
 CHUNKS_WAITING = 256  # from the serial port; further ones are given up

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 from fixgw.database import FAIL
-from fixgw.drivers.instrument import begin_counting
-from fixgw.drivers.publish import Update
+from fixgw.kit.update import Update, begin_counting
 
 LONGEST = 512  # bytes of a frame
 

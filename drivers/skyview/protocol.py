@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from fixgw.database import FAIL
 from fixgw.drivers import dynon
-from fixgw.drivers.atmosphere import indicated_altitude
 from fixgw.drivers.dynon import UNKNOWN, Field
-from fixgw.drivers.publish import Update
+from fixgw.kit.units import indicated_altitude
+from fixgw.kit.update import Update
 
 ADAHRS, SYSTEM, ENGINE = "!1", "!2", "!3"
 CURRENT = {ADAHRS: "1", SYSTEM: "2", ENGINE: "2"}  # versions

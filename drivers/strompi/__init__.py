@@ -10,9 +10,9 @@ from msgspec import Meta, field
 from fixgw.database import FAIL
 from fixgw.drivers import ups
 from fixgw.drivers.instrument import KEYS_OPTION, Instrument, Keys
-from fixgw.drivers.publish import Update
 from fixgw.drivers.serial_link import SerialOptions
 from fixgw.drivers.strompi.protocol import REQUEST, Decoder
+from fixgw.kit.update import Update
 from fixgw.plugin import Device, Feeds, Finding
 from fixgw.plugin import Options as PluginOptions
 

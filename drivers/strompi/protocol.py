@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from fixgw.database import FAIL
-from fixgw.drivers.instrument import begin_counting
-from fixgw.drivers.publish import Update
+from fixgw.kit.update import Update, begin_counting
 
 REQUEST = b"\rstatus-rpi\r"
 LINES = 38

@@ -5,8 +5,8 @@ Voltage and charge as read in the vendor's description; register names as in Max
 
 from __future__ import annotations
 
-from fixgw.drivers.publish import Update
 from fixgw.drivers.ups import charging
+from fixgw.kit.update import Update
 
 VOLTAGE, CHARGE = 0x02, 0x04
 

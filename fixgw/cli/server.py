@@ -207,14 +207,18 @@ def config(args: argparse.Namespace) -> int:
         if not args.directory:
             complain("`fixgw config init DIR` needs to know where to copy the configuration to")
             return EXIT_USAGE
-        for path, action in configuration.copy_tree(args.directory):
+        from fixgw.configuration.tree import copy_tree
+
+        for path, action in copy_tree(args.directory):
             print(f"{path}: {action}")
         return EXIT_DONE
     if args.directory:
         complain(f"`fixgw config {args.what}` takes no directory; --config-file names a configuration")
         return EXIT_USAGE
     if args.what == "schema":
-        print(json.dumps(configuration.schema(), indent=2))
+        from fixgw.configuration.schema import schema
+
+        print(json.dumps(schema(), indent=2))
         return EXIT_DONE
     try:
         path = configuration.find(args.config_file)
@@ -298,7 +302,7 @@ def _plugin(name: str, found: list[PluginInfo]) -> PluginInfo:
 
 
 def _described(info: PluginInfo) -> dict[str, Any]:
-    from fixgw import options
+    from fixgw.configuration import options
 
     table = None if info.options is None else [row._asdict() for row in options.rows(info.options)]
     return {
@@ -311,8 +315,8 @@ def _described(info: PluginInfo) -> dict[str, Any]:
 
 
 def _overview(found: list[PluginInfo]) -> list[str]:
-    from fixgw import options
     from fixgw.cli import text
+    from fixgw.configuration import options
 
     lines = []
     for info in found:
@@ -324,8 +328,8 @@ def _overview(found: list[PluginInfo]) -> list[str]:
 
 
 def _detail(info: PluginInfo) -> list[str]:
-    from fixgw import options
     from fixgw.cli import text
+    from fixgw.configuration import options
 
     lines = [f"{info.name}: {info.error or info.summary}", f"module: {info.module}", ""]
     rows = [] if info.options is None else options.rows(info.options)

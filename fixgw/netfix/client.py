@@ -21,8 +21,9 @@ from typing import Any
 
 import msgspec
 
-from fixgw.database import LOG_INTERVAL, Flags, Value
+from fixgw.database import Flags, Value
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
+from fixgw.kit.complaints import Complaints
 from fixgw.netfix.sentence import PORT, LineSplitter, flag_bits, text_of, value_of
 from fixgw.plugin import Backoff
 
@@ -139,9 +140,9 @@ class Client:
         self._socket: socket.socket | None = None
         self._splitter = LineSplitter(LONGEST_ANSWER)
         self._requests: deque[_Request] = deque()
-        #: Callbacks that raised; the first of each `LOG_INTERVAL` seconds is logged.
+        #: Callbacks that raised; some are logged.
         self.callback_errors = 0
-        self._complaint_due = 0.0
+        self._complain = Complaints(log, time.monotonic)
         self._updates: deque[Sample] = deque()
         self._callbacks: dict[str, list[SampleCallback]] = {}
         self._types: dict[str, str] = {}
@@ -308,8 +309,7 @@ class Client:
                 log.info("callback %r: %s", callback, error)
             except Exception:
                 self.callback_errors += 1
-                if time.monotonic() >= self._complaint_due:
-                    self._complaint_due = time.monotonic() + LOG_INTERVAL
+                if self._complain.due():
                     log.exception("callback %r failed", callback)
 
     def _sample(self, line: str) -> Sample:

@@ -30,6 +30,7 @@ from typing import Any
 
 from fixgw.database import FLAG_LETTERS, SECFAIL, Database, Item, Reading, Subscription, Value
 from fixgw.errors import BadValue, DeviceError
+from fixgw.kit.complaints import Complaints
 from fixgw.netfix import sentence
 from fixgw.netfix.sentence import (
     NOT_PERMITTED,
@@ -63,7 +64,6 @@ _IDENTITY = re.compile(r"[A-Za-z0-9-]{1,64}")
 SECONDS_SEEN = 5.0  # for so long after reading a value, writing it back unchanged is no news
 STATUS_TIMEOUT = 3.0
 STOP_TIMEOUT = 1.0
-LOG_INTERVAL = 10.0
 
 
 def network(text: str) -> Network:
@@ -278,7 +278,7 @@ class Server:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)  # so that nobody need read it
         self._housekeeping = 0.0
-        self._complaints: dict[str, float] = {}
+        self._complain = Complaints(self.log, clock)
         self._list_reply = ""
         self._list_length = -1
 
@@ -401,16 +401,11 @@ class Server:
             if not peer.out:
                 peer.progress = now
             elif now - peer.progress > self.stall_timeout:
-                self._complain(f"{peer.name}: has not read anything for {self.stall_timeout:g} s; dropped", "stalled")
+                self._complain(
+                    "%s: has not read anything for %g s; dropped", peer.name, self.stall_timeout, about="stalled"
+                )
                 self.dropped += 1
                 self._drop(peer)
-
-    def _complain(self, message: str, about: str) -> None:
-        """Log at most once per `LOG_INTERVAL` and subject."""
-        now = self._clock()
-        if now - self._complaints.get(about, -LOG_INTERVAL) >= LOG_INTERVAL:
-            self._complaints[about] = now
-            self.log.warning("%s", message)
 
     # -- clients come and go -------------------------------------------------------------------------------------------
 
@@ -432,7 +427,7 @@ class Server:
                     # Nothing to be had for a while: look again at the next housekeeping, not in a tight loop.
                     self._poll.unregister(listener.fileno())
                     self._accepting = False
-                    self._complain(f"cannot accept connections: {error.strerror}", "accept")
+                    self._complain("cannot accept connections: %s", error.strerror, about="accept")
                     return
                 continue  # that one has gone already
             try:
@@ -445,12 +440,12 @@ class Server:
         address = getattr(address, "ipv4_mapped", None) or address
         if not _within(address, self._allow):
             self.turned_away += 1
-            self._complain(f"{address} may not connect", "allow")
+            self._complain("%s may not connect", address, about="allow")
             sock.close()
             return
         if len(self._peers) >= self.most_clients and not self._make_room():
             self.turned_away += 1
-            self._complain(f"{address} turned away: {self.most_clients} clients are connected already", "full")
+            self._complain("%s turned away: %d clients are connected already", address, self.most_clients, about="full")
             sock.close()
             return
         sock.setblocking(False)
@@ -508,9 +503,7 @@ class Server:
         except Exception:
             self.errors += 1
             self.dropped += 1
-            now = self._clock()
-            if now - self._complaints.get("defect", -LOG_INTERVAL) >= LOG_INTERVAL:
-                self._complaints["defect"] = now
+            if self._complain.due("defect"):
                 self.log.exception("%s: dropped", peer.name)
             self._drop(peer)
 
@@ -531,7 +524,7 @@ class Server:
             else:
                 peer.ended = True
             if peer.splitter.hopeless:
-                self._complain(f"{peer.name}: an endless line; dropped", "endless")
+                self._complain("%s: an endless line; dropped", peer.name, about="endless")
                 self.dropped += 1
                 self._drop(peer)
                 return

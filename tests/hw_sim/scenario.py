@@ -46,7 +46,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
-from fixgw.cfg import Positions, Reader, described
+from fixgw.configuration.options import problems
+from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.errors import ConfigurationError, Problem, did_you_mean
 from fixgw.hw_sim import faults as wire
 from fixgw.hw_sim.aircraft import Aircraft
@@ -56,7 +57,6 @@ from fixgw.hw_sim.can.nodes import BIT_RATES
 from fixgw.hw_sim.can.segment import SimFrame
 from fixgw.hw_sim.can.slcan import PASSIVE, WARNING, VirtualSlcan
 from fixgw.hw_sim.serial import SerialInstrument
-from fixgw.options import problems
 
 STEP = 0.025  # s of `frames`
 

@@ -1,4 +1,4 @@
-"""What a driver has to say: `Update`, what a protocol gives; `Publisher`, which writes it; `Complaints`, for the log.
+"""`Publisher`: writes a protocol's updates to the database, for its plugin.
 
 A protocol names the keys that it knows; which items they go to, and that what a lost device last said must not stand,
 is the publisher's business, the same for every driver.
@@ -6,37 +6,15 @@ is the publisher's business, the same for every driver.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from fixgw.database import BAD, FAIL, INITIAL, LOG_INTERVAL, Item, Value
 from fixgw.errors import BadValue, UnknownKey, did_you_mean
-from fixgw.plugin import PluginBase
+from fixgw.kit.update import BAD, FAIL, INITIAL, Update
 
-
-class Update(NamedTuple):
-    """What to write to a key; a value of None leaves the value alone, and only sets the flags."""
-
-    key: str
-    value: Value | None
-    flags: int = 0
-    reason: str = ""
-
-
-class Complaints:
-    """Warnings about bad input: at most one in `LOG_INTERVAL` seconds of `clock`. For one thread."""
-
-    def __init__(self, log: logging.Logger, clock: Callable[[], float]) -> None:
-        self._log = log
-        self._clock = clock
-        self._last = float("-inf")
-
-    def __call__(self, message: str, *details: object) -> None:
-        now = self._clock()
-        if now - self._last >= LOG_INTERVAL:
-            self._last = now
-            self._log.warning(message, *details)
+if TYPE_CHECKING:
+    from fixgw.database import Item
+    from fixgw.plugin import PluginBase
 
 
 class Publisher:

@@ -24,7 +24,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fixgw.cfg import Positions, Reader, described
+from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import INITIAL, LONGEST_TEXT, OLD, Database, Definition
 from fixgw.errors import BadValue, did_you_mean
 

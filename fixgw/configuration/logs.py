@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fixgw.cfg import Positions, described
+from fixgw.configuration.reader import Positions, described
 from fixgw.errors import Problem, did_you_mean
 
 __all__ = ["problems"]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import msgspec
 
-from fixgw.cfg import Positions, described
+from fixgw.configuration.reader import Positions, described
 from fixgw.errors import Problem, did_you_mean
 
 __all__ = ["Row", "files", "fitting", "problems", "rows"]

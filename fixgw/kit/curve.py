@@ -21,8 +21,8 @@ import msgspec
 from msgspec import Meta
 
 from fixgw.errors import did_you_mean
+from fixgw.kit.units import ZERO_CELSIUS_K
 
-KELVIN = 273.15
 T25 = 298.15  # K
 #: A divider that shows less than this, or more than all but this, of its supply is shorted or open.
 DEAD_END = 0.005
@@ -214,7 +214,7 @@ def _thermistor(ntc: Thermistor) -> Callable[[float], float | None]:
     def celsius(ohms: float) -> float | None:
         log = math.log(ohms)
         inverse = a + b * log + c * log**3
-        return 1.0 / inverse - KELVIN if inverse > 0.0 else None
+        return 1.0 / inverse - ZERO_CELSIUS_K if inverse > 0.0 else None
 
     return celsius
 

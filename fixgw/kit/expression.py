@@ -14,17 +14,19 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fixgw.database import Database
 from fixgw.errors import did_you_mean
+from fixgw.kit.update import FLAG_NAMES, Value
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
 
 MAX_LENGTH = 500  # characters
 MAX_DEPTH = 20
 
-FLAGS = ("annunciate", "old", "bad", "fail", "secfail")
+FLAGS = tuple(FLAG_NAMES.values())
 
-Value = float | int | bool | str
 #: What a reference stands for now; None: not known.
 Look = Callable[["Reference"], "Value | None"]
 Node = Callable[[Look], "Value | None"]

@@ -1,162 +1,35 @@
-"""The central database of flight information.
-
-An `Item` has a key (``IAS``), a type, units, a range, a tolerance in milliseconds, named aux values (``IAS.Vne``) and a
-current `Reading`: one immutable object, replaced whole, so that nobody ever sees a value from one write with flags from
-another. Reading takes no lock.
-
-Threads: every method may be called from any thread. Subscribers are called in the thread that writes (the ageing thread
-for what becomes old); when two threads write one item in the same instant, one of them delivers for both, in order, the
-newest last.
-
-The module-level functions (`read`, `write`, `listkeys` ...) are the calls that plugins written for other gateways use;
-they act on the database of the running gateway (`bind`, `current`).
-"""
+"""One item of the database (`Item`), and those who listen to it (`Subscription`)."""
 
 from __future__ import annotations
 
-import logging
-import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from heapq import heappop, heappush
-from itertools import count
+from collections.abc import Callable, Iterable, Sequence
 from math import isfinite
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from fixgw.database.reading import LONGEST_TEXT, PYTHON_TYPES, WIDEST, Definition, Reading
 from fixgw.errors import BadValue, UnknownKey
+from fixgw.kit.update import (
+    BAD,
+    FAIL,
+    FALSE_WORDS,
+    FLAG_NAMES,
+    INITIAL,
+    NEVER,
+    OLD,
+    SECFAIL,
+    TRUE_WORDS,
+    WRITABLE,
+    TypeName,
+    Value,
+)
 
 if TYPE_CHECKING:
-    from fixgw.rawitem import RawItem
+    from fixgw.database import Database
 
-log = logging.getLogger(__name__)
-
-Value = float | int | bool | str
-TypeName = Literal["float", "int", "bool", "str"]
-Clock = Callable[[], float]
-
-# Flags are bits in the order of the wire's "aobfs".
-ANNUNCIATE = 16
-OLD = 8
-BAD = 4
-FAIL = 2
-SECFAIL = 1
-WRITABLE = ANNUNCIATE | BAD | FAIL | SECFAIL  # OLD belongs to the clock, not to the writer
-FLAG_NAMES = {ANNUNCIATE: "annunciate", OLD: "old", BAD: "bad", FAIL: "fail", SECFAIL: "secfail"}
-FLAG_LETTERS = {"a": ANNUNCIATE, "o": OLD, "b": BAD, "f": FAIL, "s": SECFAIL}
-
-_FLAG_TUPLES = tuple(tuple(bool(bits & flag) for flag in FLAG_NAMES) for bits in range(32))
-_FLAG_TEXTS = tuple("".join("1" if bits & flag else "0" for flag in FLAG_NAMES) for bits in range(32))
-
-NEVER = float("-inf")  # the stamp of what was never written
-LONGEST_TEXT = 1000  # characters of a text item
 SOURCES_KEPT = 16  # per item, besides the published one; more when they are ranked
-INITIAL = "initial"  # the source of values that come from the configuration
 REDELIVERIES = 100  # rounds in which one writer tells what was written while it told
-FEEDBACK = "its subscribers keep writing it; delivery was cut short"
-CALLBACK_STRIKES = 10  # failures in a row after which a callback is dropped
-LOG_INTERVAL = 10.0  # seconds between two complaints about the same thing
-AGEING_SILENT = 5.0  # seconds after which an ageing thread that has not come round is taken for stuck
-TRUE_WORDS = frozenset(("True", "true", "T", "yes", "1"))
-FALSE_WORDS = frozenset(("False", "false", "F", "no", "0"))
-
-
-class Flags:
-    """The bits of `flags` by their names, for what has flags."""
-
-    __slots__ = ()
-    flags: int
-
-    @property
-    def annunciate(self) -> bool:
-        return bool(self.flags & ANNUNCIATE)
-
-    @property
-    def old(self) -> bool:
-        return bool(self.flags & OLD)
-
-    @property
-    def bad(self) -> bool:
-        return bool(self.flags & BAD)
-
-    @property
-    def fail(self) -> bool:
-        return bool(self.flags & FAIL)
-
-    @property
-    def secfail(self) -> bool:
-        return bool(self.flags & SECFAIL)
-
-    @property
-    def good(self) -> bool:
-        """Fresh, not suspect, not failed."""
-        return not self.flags & (OLD | BAD | FAIL)
-
-
-class Reading(Flags, msgspec.Struct, frozen=True, gc=False):
-    """What an item says at one moment. Immutable.
-
-    `flags` are bits (`ANNUNCIATE` ... `SECFAIL`), `stamp` is the monotonic time in seconds of the last stored value
-    (`NEVER` before the first), `source` names who wrote it, `reasons` pairs each set flag with the reason in words.
-    `checked` are those of the flags that the database's own checks set: the next good write clears them.
-    """
-
-    value: Value
-    flags: int
-    stamp: float
-    source: str
-    reasons: tuple[tuple[int, str], ...] = ()
-    checked: int = 0
-
-    @property
-    def flag_text(self) -> str:
-        """The flags as ``aobfs`` characters, ``"01000"`` for old."""
-        return _FLAG_TEXTS[self.flags]
-
-    def as_tuple(self) -> tuple[Value, bool, bool, bool, bool, bool]:
-        """The plain tuple ``(value, annunciate, old, bad, fail, secfail)`` that existing plugins expect."""
-        return (self.value, *_FLAG_TUPLES[self.flags])  # type: ignore[return-value]
-
-    def reason(self, flag: int) -> str:
-        """Why `flag` is set, in words; empty when it is not."""
-        return next((text for bit, text in self.reasons if bit == flag), "")
-
-    def age(self, now: float) -> float:
-        """Seconds since the value was stored; infinite before the first."""
-        return now - self.stamp
-
-
-class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """What is fixed about an item.
-
-    `tolerance` is in milliseconds, 0 = never ages. A `setting` (altimeter setting, bug, trim, encoder, button) is only
-    clamped to its range; a measurement out of range is also flagged bad. `sources` ranks the sources, best first:
-    an entry stands for itself and for everything below it (``canfix`` covers ``canfix/12``).
-    """
-
-    key: str
-    type: TypeName = "float"
-    description: str = ""
-    units: str = ""
-    min: float | int | None = None
-    max: float | int | None = None
-    initial: Value | None = None
-    tolerance: int = 0
-    aux: tuple[str, ...] = ()
-    setting: bool = False
-    sources: tuple[str, ...] = ()
-
-
-PYTHON_TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
-_WIDEST: dict[str, tuple[float, float]] = {
-    "float": (-sys.float_info.max, sys.float_info.max),
-    "int": (-(2**63), 2**63 - 1),
-    "bool": (False, True),
-}
 
 ReadingCallback = Callable[[str, Reading], object]
 AuxCallback = Callable[[str, str, "Value | None"], object]
@@ -261,7 +134,7 @@ class Item:
         python_type = PYTHON_TYPES[definition.type]
         #: Values of exactly this type and in range are stored as they are; text always goes the careful way.
         self._fast_type: type = _Nothing if definition.type == "str" else python_type
-        low, high = _WIDEST.get(definition.type, (0, 0))
+        low, high = WIDEST.get(definition.type, (0, 0))
         self._low: Any = low if definition.min is None else python_type(definition.min)
         self._high: Any = high if definition.max is None else python_type(definition.max)
         if self._is_number and not self._low <= self._high:
@@ -450,7 +323,7 @@ class Item:
                     break
                 told = self.aux[name]
             else:
-                self._database._complain(f"{self.key}.{name}", f"{self.key}.{name}: {FEEDBACK}", self.key)
+                self._complain_of_feedback(f"{self.key}.{name}")
         finally:
             self._telling.discard(teller)
         return self.aux[name]
@@ -695,9 +568,17 @@ class Item:
         # The subscribers are slower than the writers, or write the item themselves.
         self._delivering = False
         if self._left_by == get_ident():
-            self._database._complain(self.key, f"{self.key}: {FEEDBACK}", self.key)
+            self._complain_of_feedback(self.key)
         else:
             self._database._redeliver(self)
+
+    def _complain_of_feedback(self, name: str) -> None:
+        self._database.complain(
+            "%s: its subscribers keep writing it; delivery was cut short",
+            name,
+            about=name,
+            extra={"FIXGW_KEY": self.key},
+        )
 
     def _resume_delivery(self) -> None:
         """Deliver the newest reading if nobody has done so."""
@@ -799,370 +680,3 @@ def _flagged(reading: Reading, flags: int, mask: int, reason: str) -> Reading:
     if wanted == reading.flags and pairs == reading.reasons and checked == reading.checked:
         return reading
     return Reading(reading.value, wanted, reading.stamp, reading.source, pairs, checked)
-
-
-class Mailbox:
-    """The latest reading of each key that changed since the last `wait`; bounded by the number of keys.
-
-    For a plugin's own thread: writers put, one thread waits. Use as a context manager, or `close` it. Raises
-    `UnknownKey` for a key that does not exist.
-    """
-
-    def __init__(self, database: Database, keys: Iterable[str]) -> None:
-        self._condition = threading.Condition()
-        self._pending: dict[str, Reading] = {}
-        self._woken = False
-        keys = dict.fromkeys((keys,) if isinstance(keys, str) else keys)
-        for key in keys:
-            if key != "*":
-                database.item(key)
-        self._subscriptions = [database.subscribe(key, self._put) for key in keys]
-
-    def _put(self, key: str, reading: Reading) -> None:
-        with self._condition:
-            if not self._pending:
-                self._condition.notify()
-            self._pending[key] = reading
-
-    def wait(self, timeout: float) -> dict[str, Reading]:
-        """What changed, in order of first change; empty after `timeout` seconds, or when woken by `wake`."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._pending or self._woken, timeout)
-            self._woken = False
-            pending, self._pending = self._pending, {}
-        return pending
-
-    def wake(self) -> None:
-        """Let the waiting thread go on, to look at its stop flag; if it does not wait now, its next wait returns at
-        once. Any thread."""
-        with self._condition:
-            self._woken = True
-            self._condition.notify_all()
-
-    def close(self) -> None:
-        """Receive nothing more, and wake. May be called twice."""
-        for subscription in self._subscriptions:
-            subscription.close()
-        self.wake()
-
-    def __enter__(self) -> Mailbox:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-class Database:
-    """All items, in the order of their definition.
-
-    `clock` is monotonic, in seconds. `start` runs the thread that ages items; with an injected clock, call `age`
-    instead.
-    """
-
-    def __init__(self, definitions: Iterable[Definition] = (), clock: Clock = time.monotonic) -> None:
-        self.clock = clock
-        self._items: dict[str, Item] = {}
-        self._wildcards: tuple[Subscription, ...] = ()
-        self._lock = threading.RLock()
-        self._due: list[tuple[float, int, Item]] = []
-        self._arrivals: deque[tuple[float, int, Item]] = deque()
-        self._undelivered: deque[Item] = deque()
-        self._order = count()  # so that entries due in the same instant compare
-        self._aged_at = NEVER
-        self._wake = threading.Event()
-        self._stopping = False
-        self._thread: threading.Thread | None = None
-        self._complaints: dict[str, float] = {}
-        self.callback_errors = 0
-        for definition in definitions:
-            self.define(definition)
-
-    # -- items ---------------------------------------------------------------------------------------------------------
-
-    def define(self, definition: Definition) -> Item:
-        """Add an item. Raises ValueError for a key that exists, `BadValue` for an unfit initial value."""
-        with self._lock:
-            if definition.key in self._items:
-                raise ValueError(f"{definition.key} is defined twice")
-            item = self._items[definition.key] = Item(self, definition)
-            item._set_subscriptions(self._wildcards)
-            return item
-
-    def item(self, key: str) -> Item:
-        """The item `key`. Raises `UnknownKey`, which names the nearest."""
-        try:
-            return self._items[key]
-        except KeyError:
-            raise UnknownKey(key, self._items) from None
-
-    def keys(self) -> list[str]:
-        return list(self._items)
-
-    def items(self) -> list[Item]:
-        return list(self._items.values())
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._items
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def read(self, key: str) -> Reading:
-        """The current reading of an item. Takes no lock. Raises `UnknownKey`."""
-        try:
-            return self._items[key].reading
-        except KeyError:
-            raise UnknownKey(key, self._items) from None
-
-    def read_aux(self, key: str) -> Value | None:
-        """The aux value ``"IAS.Vne"``; None when unset. Raises `UnknownKey`."""
-        item, name = self._split(key)
-        return item.aux[name]
-
-    def write(
-        self, key: str, value: Any, source: str = "", flags: int | None = None, reason: str = ""
-    ) -> Reading | None:
-        """Write an item (see `Item.write`), or with ``"IAS.Vne"`` an aux value (then returns None)."""
-        item = self._items.get(key)
-        if item is not None:
-            return item.write(value, source, flags, reason)
-        item, name = self._split(key)
-        item.write_aux(name, value)
-        return None
-
-    def _split(self, key: str) -> tuple[Item, str]:
-        base, dot, name = key.partition(".")
-        item = self.item(base)
-        if not dot or name not in item.aux:
-            raise UnknownKey(key, [f"{base}.{a}" for a in item.aux])
-        return item, name
-
-    # -- subscriptions -------------------------------------------------------------------------------------------------
-
-    def subscribe(
-        self, key: str, callback: ReadingCallback | None = None, on_aux: AuxCallback | None = None
-    ) -> Subscription:
-        """Call ``callback(key, reading)`` on every write and flag change, ``on_aux(key, name, value)`` for aux values.
-
-        Both run in the writer's thread and must return at once. `key` ``"*"`` means every item, also ones defined
-        later. A callback that raises is counted and logged, and dropped after `CALLBACK_STRIKES` failures in a row.
-        """
-        subscription = Subscription(self, key, callback, on_aux)
-        with self._lock:
-            if key == "*":
-                self._wildcards += (subscription,)
-            for item in self._covered_by(subscription):
-                item._set_subscriptions((*item._subscriptions, subscription))
-        return subscription
-
-    def _covered_by(self, subscription: Subscription) -> list[Item]:
-        return self.items() if subscription.key == "*" else [self.item(subscription.key)]
-
-    def _unsubscribe(self, subscription: Subscription) -> None:
-        with self._lock:
-            self._wildcards = tuple(s for s in self._wildcards if s is not subscription)
-            for item in self._covered_by(subscription):
-                if subscription in item._subscriptions:
-                    item._set_subscriptions([s for s in item._subscriptions if s is not subscription])
-
-    def mailbox(self, keys: Iterable[str] = ("*",)) -> Mailbox:
-        """A `Mailbox` for `keys`, or for all."""
-        return Mailbox(self, keys)
-
-    def _callback_failed(self, item: Item, callback: object, error: BaseException) -> None:
-        """Count a failure; watch the subscription from the first one on, drop it after too many in a row."""
-        self.callback_errors += 1
-        for s in item._subscriptions:
-            if any(callback is c for c in (s.callback, s.on_aux, s._call, s._call_aux)):
-                break
-        else:
-            return  # closed meanwhile
-        told = s.callback or s.on_aux
-        name = getattr(told, "__qualname__", type(told).__name__)
-        s.errors += 1
-        if s.errors >= CALLBACK_STRIKES:
-            s.close()
-            log.error("callback %s on %s dropped after %d errors in a row", name, s.key, s.errors)
-            return
-        self._complain(f"callback {name}", f"callback {name} on {item.key} failed", item.key, error)
-        if s._call is s.callback and s._call_aux is s.on_aux:
-            s._call = s._watched if s.callback else None
-            s._call_aux = s._watched_aux if s.on_aux else None
-            with self._lock:
-                for covered in self._covered_by(s):
-                    covered._set_subscriptions(covered._subscriptions)
-
-    def _complain(self, about: str, message: str, key: str, error: BaseException | None = None) -> None:
-        """Log at most once per `LOG_INTERVAL` and subject."""
-        now = self.clock()
-        if now - self._complaints.get(about, NEVER) >= LOG_INTERVAL:
-            if len(self._complaints) > 1000:
-                self._complaints.clear()
-            self._complaints[about] = now
-            log.warning("%s", message, exc_info=error, extra={"FIXGW_KEY": key})
-
-    # -- ageing --------------------------------------------------------------------------------------------------------
-
-    def _schedule(self, item: Item, due: float) -> None:
-        self._arrivals.append((due, next(self._order), item))
-        if not self._wake.is_set():
-            self._wake.set()
-
-    def _redeliver(self, item: Item) -> None:
-        """Leave the delivery of the newest reading to the ageing thread."""
-        self._undelivered.append(item)
-        self._wake.set()
-
-    def age(self) -> float:
-        """Mark what has become old, now; returns the seconds until something may become old next (infinite: nothing).
-
-        Called by the ageing thread; by tests with an injected clock. One thread at a time.
-        """
-        due = self._due
-        for _ in range(len(self._undelivered)):
-            self._undelivered.popleft()._resume_delivery()
-        while self._arrivals:
-            heappush(due, self._arrivals.popleft())
-        now = self.clock()
-        while due and due[0][0] <= now:
-            _, _, item = heappop(due)
-            try:
-                again = item._expire(now)
-            except Exception as error:  # a defect: no item may be forgotten for it
-                self._complain(f"ageing {item.key}", f"ageing of {item.key} failed", item.key, error)
-                again = now + 0.1
-            if again is not None:
-                heappush(due, (again, next(self._order), item))
-        return due[0][0] - now if due else float("inf")
-
-    def start(self) -> None:
-        """Start the ageing thread; harmless when it runs."""
-        if self._thread is None:
-            self._stopping = False
-            self._aged_at = self.clock()
-            self._thread = threading.Thread(target=self._age_forever, name="ageing", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the ageing thread; returns when it has ended, or when a subscriber has kept it for 2 s. Harmless when
-        it never ran."""
-        self._stopping = True
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(2.0)
-            self._thread = None
-
-    @property
-    def alive(self) -> bool:
-        """True while the ageing thread runs and is on time: without it, a stale value would look fine."""
-        thread = self._thread
-        return thread is not None and thread.is_alive() and self.clock() - self._aged_at < AGEING_SILENT
-
-    def _age_forever(self) -> None:
-        while True:
-            self._wake.clear()
-            if self._stopping:  # looked at after the clearing, or a stop in between would be slept through
-                return
-            wait = min(self.age(), 1.0)
-            self._aged_at = self.clock()
-            # Lateness of 5 ms lets items that were written together expire together; the promise is 20 ms.
-            if self._wake.wait(wait + 0.005):
-                # Something new to age: nothing of it can be due within 5 ms unless its tolerance is that small.
-                time.sleep(0.005)
-
-    # -- facts for status ----------------------------------------------------------------------------------------------
-
-    def statistics(self) -> dict[str, Any]:
-        """Counts for the status tree."""
-        items = self.items()
-        readings = [i.reading for i in items]
-        conflicts = {i.key: f"{' and '.join(i._conflict)} ({i.conflicts} times)" for i in items if i.conflicts}
-        return {
-            "items": len(items),
-            "never written": sum(r.stamp == NEVER for r in readings),
-            "old": sum(r.old and r.stamp != NEVER for r in readings),
-            "bad": sum(r.bad for r in readings),
-            "failed": sum(r.fail for r in readings),
-            "writes": sum(i.writes for i in items),
-            "refused values": sum(i.refused for i in items),
-            "callback errors": self.callback_errors,
-            "conflicts": conflicts,
-        }
-
-
-# -- the calls that existing plugins use -------------------------------------------------------------------------------
-
-_current = Database()
-_legacy_callbacks: list[tuple[str, str, Any, Any, Subscription]] = []
-
-LegacyCallback = Callable[[str, Any, Any], object]
-
-
-def bind(database: Database) -> None:
-    """Make `database` the one that the module-level functions and `PluginBase.db` act on."""
-    global _current
-    _current = database
-    _legacy_callbacks.clear()
-
-
-def current() -> Database:
-    """The running gateway's database."""
-    return _current
-
-
-def read(key: str) -> Any:
-    """``(value, annunciate, old, bad, fail, secfail)`` of an item, or the scalar of ``"KEY.aux"``."""
-    if "." in key:
-        return _current.read_aux(key)
-    return _current.read(key).as_tuple()
-
-
-def write(key: str, value: Any, source: str = "") -> None:
-    """Write a scalar, or a tuple as `RawItem.value` takes it."""
-    if isinstance(value, tuple) and "." not in key:
-        get_raw_item(key, source).value = value
-    else:
-        _current.write(key, value, source)
-
-
-def listkeys() -> list[str]:
-    return _current.keys()
-
-
-def get_raw_item(key: str, source: str = "") -> RawItem:
-    """The item with its attributes to get and set. Raises `UnknownKey`, a KeyError."""
-    from fixgw.rawitem import RawItem
-
-    return RawItem(_current.item(key), source)
-
-
-def callback_add(name: str, key: str, function: LegacyCallback, udata: Any = None) -> None:
-    """Call ``function(key, value, udata)`` in the writer's thread; `value` is the plain 6-tuple, or the scalar of an
-    aux value with key ``"KEY.aux"``. `key` ``"*"`` is every item. Adding the same again changes nothing."""
-    if any(entry[3] is udata or entry[3] == udata for entry in _added(name, key, function)):
-        return
-
-    def on_reading(key: str, reading: Reading) -> None:
-        function(key, reading.as_tuple(), udata)
-
-    def on_aux(key: str, aux: str, value: Value | None) -> None:
-        function(f"{key}.{aux}", value, udata)
-
-    # By this name a failing one is complained about.
-    on_reading.__qualname__ = on_aux.__qualname__ = f"{getattr(function, '__qualname__', function)} of {name}"
-    _legacy_callbacks.append((name, key, function, udata, _current.subscribe(key, on_reading, on_aux)))
-
-
-def callback_del(name: str, key: str, function: LegacyCallback, udata: Any = None) -> None:
-    """Undo `callback_add`; harmless when there is nothing to undo. No `udata` means whatever it was added with."""
-    for entry in _added(name, key, function):
-        if udata is None or entry[3] is udata or entry[3] == udata:
-            entry[4].close()
-            _legacy_callbacks.remove(entry)
-
-
-def _added(name: str, key: str, function: LegacyCallback) -> list[tuple[str, str, Any, Any, Subscription]]:
-    return [entry for entry in _legacy_callbacks if entry[:3] == (name, key, function)]

@@ -4,7 +4,7 @@ A configuration says only what it changes. Without ``database file``, ``initiali
 packaged ones hold; ``database overlay`` changes items and their fields on top of the definition. Two names may be used
 in every string: ``{CONFIG}`` is the directory of the main file, ``{PACKAGE}`` that of the packaged configuration.
 
-Nothing here opens a device, and nothing is written except by `copy_tree`.
+Nothing here opens a device or writes a file.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 import fixgw.config
-from fixgw import definition, loader, options
-from fixgw.cfg import Positions, Reader, described
+from fixgw import loader
+from fixgw.configuration import options
+from fixgw.configuration.items import Initial, Items, apply_initial, read_definitions, read_initial
+from fixgw.configuration.options import Row
+from fixgw.configuration.options import rows as option_rows
+from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import Clock, Database, Definition
 from fixgw.errors import BadModule, ConfigurationError, Problem
-from fixgw.options import Row
-from fixgw.options import rows as option_rows
 from fixgw.plugin import CONFIGPATH, PluginBase
 
 __all__ = [
@@ -32,13 +34,11 @@ __all__ = [
     "Connection",
     "Row",
     "check",
-    "copy_tree",
     "find",
     "load",
     "load_safe",
     "option_rows",
     "packaged",
-    "schema",
 ]
 
 NAME = "default.yaml"
@@ -146,7 +146,7 @@ class Configuration:
     logging: dict[str, Any] | None = None
     definitions: tuple[Definition, ...] = ()
     #: (key or ``KEY.aux``, value as text)
-    initial: tuple[definition.Initial, ...] = ()
+    initial: tuple[Initial, ...] = ()
     auto_start: bool = True
     #: Every file that was read, in that order.
     files: tuple[str, ...] = ()
@@ -154,7 +154,7 @@ class Configuration:
     def make_database(self, clock: Clock = time.monotonic) -> Database:
         """A new database with all items and their initial values, its ageing thread not started."""
         database = Database(self.definitions, clock)
-        definition.apply_initial(database, self.initial)
+        apply_initial(database, self.initial)
         return database
 
 
@@ -272,10 +272,10 @@ def _read(reader: Reader, only: Collection[str] | None = None) -> Configuration 
 
     logging = main.get("logging")
     if isinstance(logging, dict):
-        from fixgw import logcheck  # what it needs is of use only for this
+        from fixgw.configuration import logs  # what it needs is of use only for this
 
         try:
-            reader.problems += logcheck.problems(logging, at["logging"])
+            reader.problems += logs.problems(logging, at["logging"])
         except Exception as error:  # somebody's formatter or filter may raise anything
             reader.report(at["logging"], f"logging: {type(error).__name__}: {error}")
     else:
@@ -313,7 +313,7 @@ class _Defaults:
 
 def _read_items(
     reader: Reader, main: dict[str, Any], at: Positions, defaults: _Defaults
-) -> tuple[definition.Items, list[definition.Initial], Database]:
+) -> tuple[Items, list[Initial], Database]:
     """The items, their initial values, and a database with both, to check against."""
     documents: list[tuple[Any, Positions]] = []
     own = main.get("database file")
@@ -329,7 +329,7 @@ def _read_items(
         documents += [reader.read(reader.locate(name), overlays[i]) for i, name in enumerate(overlay)]
     elif isinstance(overlay, (dict, list)):
         documents.append((overlay, at["database overlay"]))
-    items = definition.read_definitions(reader, documents)
+    items = read_definitions(reader, documents)
     if not documents:
         items = items._replace(complete=False)  # there is no knowing what should be there
 
@@ -345,8 +345,8 @@ def _read_items(
     # Values that nobody asked for by name need not all find an item.
     lenient = not own_values or not items.complete
     database = Database(items.definitions)
-    initial = definition.read_initial(reader, files, items, database, lenient)
-    definition.apply_initial(database, initial)
+    initial = read_initial(reader, files, items, database, lenient)
+    apply_initial(database, initial)
     defaults.close()
     return items, initial, database
 
@@ -457,124 +457,3 @@ def _check_claims(
             reader.report(here, f"{option}: {resource} is in use by {who} already, at {there}")
         else:
             claimed[resource] = (name, here)
-
-
-# -- for editors -------------------------------------------------------------------------------------------------------
-
-
-def schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of the main file, with the options of every plugin that comes with the gateway."""
-    definitions: dict[str, Any] = {}
-
-    def of(struct: type[msgspec.Struct], prefix: str) -> dict[str, Any]:
-        described = msgspec.json.schema(struct, ref_template=f"#/$defs/{prefix}.{{name}}")
-        own = described["$ref"].rsplit("/", 1)[1].removeprefix(f"{prefix}.")
-        parts: dict[str, Any] = described["$defs"]
-        result: dict[str, Any] = parts.pop(own)
-        definitions.update((f"{prefix}.{name}", part) for name, part in parts.items())
-        return result
-
-    include = {
-        "description": "Files whose mappings are merged here.",
-        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-    }
-    common = of(Common, "connection")["properties"]
-    choices = []
-    modules: list[str] = []
-    for plugin in loader.available():
-        names = [plugin.module]
-        if plugin.module.startswith(loader.DRIVERS):
-            names.append(loader.PLUGINS + plugin.name)  # the other name it goes by
-        modules += names
-        if plugin.options is None:
-            continue
-        declared = of(plugin.options, plugin.module)
-        choices.append(
-            {
-                "if": {"properties": {"module": {"enum": names}}, "required": ["module"]},
-                "then": {
-                    "description": plugin.summary,
-                    "properties": {**common, "include": include, **declared["properties"]},
-                    "required": declared.get("required", []),
-                    "additionalProperties": False,
-                },
-            }
-        )
-    main = of(Main, "main")
-    connection = {
-        "type": "object",
-        "properties": {**common, "module": {**common["module"], "examples": sorted(modules)}, "include": include},
-        "required": ["module"],
-        "allOf": choices,
-    }
-    main["properties"] |= {
-        "connections": {
-            **main["properties"]["connections"],
-            "properties": {"include": include},
-            "additionalProperties": {"$ref": "#/$defs/connection"},
-        },
-        "include": include,
-    }
-    whole = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **main,
-        "title": "FIX Gateway configuration",
-        "$defs": {"connection": connection, **definitions},
-    }
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))  # defaults may be tuples
-    return plain
-
-
-# -- a copy to edit ----------------------------------------------------------------------------------------------------
-
-MANIFEST = ".packaged.sha256"  # what was copied, as sha256sum writes and checks it
-
-
-def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
-    """Copy the packaged configuration into `directory`, made if need be; what is there already is never touched.
-
-    Returns each file with what was done: ``"written"``, ``"the same"`` or ``"kept, yours differs"``, which goes on to
-    say when the packaged file is another than the one that was copied. Raises OSError when it cannot write.
-    """
-    import hashlib
-
-    from fixgw import state  # here only
-
-    source, target = packaged(), Path(directory).expanduser()
-    copied = _manifest(target / MANIFEST)
-    report: list[tuple[Path, str]] = []
-    digests: dict[str, str] = {}
-    for path in _data_files(source):
-        name = path.relative_to(source).as_posix()
-        data, destination = path.read_bytes(), target / name
-        digest = hashlib.sha256(data).hexdigest()
-        if not os.path.lexists(destination):
-            state.replace(destination, data)
-            digests[name] = digest
-            action = "written"
-        elif destination.is_file() and destination.read_bytes() == data:
-            digests[name] = digest
-            action = "the same"
-        else:
-            digests[name] = copied.get(name, "")
-            action = "kept, yours differs"
-            if copied.get(name, digest) != digest:
-                action += "; the packaged one has changed since it was copied"
-        report.append((destination, action))
-    state.replace(target / MANIFEST, "".join(f"{d}  {n}\n" for n, d in sorted(digests.items()) if d).encode())
-    return report
-
-
-def _data_files(directory: Path) -> Iterable[Path]:
-    for path in sorted(directory.rglob("*")):
-        hidden = any(part.startswith((".", "__")) for part in path.relative_to(directory).parts)
-        if path.is_file() and not hidden and path.suffix not in (".py", ".pyc"):
-            yield path
-
-
-def _manifest(path: Path) -> dict[str, str]:
-    try:
-        lines = path.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return {}
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

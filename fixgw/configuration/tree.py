@@ -1,0 +1,59 @@
+"""A copy of the packaged configuration, to edit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from fixgw import state
+from fixgw.configuration import packaged
+
+MANIFEST = ".packaged.sha256"  # what was copied, as sha256sum writes and checks it
+
+
+def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
+    """Copy the packaged configuration into `directory`, made if need be; what is there already is never touched.
+
+    Returns each file with what was done: ``"written"``, ``"the same"`` or ``"kept, yours differs"``, which goes on to
+    say when the packaged file is another than the one that was copied. Raises OSError when it cannot write.
+    """
+    source, target = packaged(), Path(directory).expanduser()
+    copied = _manifest(target / MANIFEST)
+    report: list[tuple[Path, str]] = []
+    digests: dict[str, str] = {}
+    for path in _data_files(source):
+        name = path.relative_to(source).as_posix()
+        data, destination = path.read_bytes(), target / name
+        digest = hashlib.sha256(data).hexdigest()
+        if not os.path.lexists(destination):
+            state.replace(destination, data)
+            digests[name] = digest
+            action = "written"
+        elif destination.is_file() and destination.read_bytes() == data:
+            digests[name] = digest
+            action = "the same"
+        else:
+            digests[name] = copied.get(name, "")
+            action = "kept, yours differs"
+            if copied.get(name, digest) != digest:
+                action += "; the packaged one has changed since it was copied"
+        report.append((destination, action))
+    state.replace(target / MANIFEST, "".join(f"{d}  {n}\n" for n, d in sorted(digests.items()) if d).encode())
+    return report
+
+
+def _data_files(directory: Path) -> Iterable[Path]:
+    for path in sorted(directory.rglob("*")):
+        hidden = any(part.startswith((".", "__")) for part in path.relative_to(directory).parts)
+        if path.is_file() and not hidden and path.suffix not in (".py", ".pyc"):
+            yield path
+
+
+def _manifest(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

@@ -1,0 +1,176 @@
+"""What plugins written for other gateways call: module-level functions, and an item as attributes to get and to set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fixgw.database.item import Item, Subscription
+from fixgw.database.reading import PYTHON_TYPES, Reading
+from fixgw.kit.update import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Value
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
+
+
+def _flag_property(bit: int) -> Any:
+    def get(self: RawItem) -> bool:
+        return bool(self.item.reading.flags & bit)
+
+    def put(self: RawItem, setting: Any) -> None:
+        self.item.flag(bit if setting else 0, bit, self.source)
+
+    return property(get, put)
+
+
+def _fact(name: str) -> Any:
+    get: Callable[[RawItem], Any] = lambda self: getattr(self.item.definition, name)  # noqa: E731
+    return property(get)
+
+
+class RawItem:
+    """View of an `Item` for one writer; `source` is the name that its writes carry. Any thread."""
+
+    __slots__ = ("item", "source")
+
+    def __init__(self, item: Item, source: str = "") -> None:
+        self.item = item
+        self.source = source
+
+    annunciate = _flag_property(ANNUNCIATE)
+    old = _flag_property(OLD)
+    bad = _flag_property(BAD)
+    fail = _flag_property(FAIL)
+    secfail = _flag_property(SECFAIL)
+
+    key = _fact("key")
+    description = _fact("description")
+    units = _fact("units")
+    min = _fact("min")
+    max = _fact("max")
+    tol = _fact("tolerance")
+    typestring = _fact("type")
+
+    @property
+    def dtype(self) -> type:
+        return PYTHON_TYPES[self.item.type]
+
+    @property
+    def aux(self) -> dict[str, Value | None]:
+        return self.item.aux
+
+    @property
+    def age(self) -> float:
+        """Milliseconds since the value was written; infinite before the first."""
+        return self.item.reading.age(self.item._clock()) * 1000.0
+
+    @property
+    def value(self) -> Any:
+        """``(value, annunciate, old, bad, fail, secfail)``.
+
+        Set a scalar to leave the flags alone, ``(value, annunciate, bad, fail[, secfail])`` to set them, or a
+        6-tuple as it is read (its old is ignored). Any other length is a ValueError.
+        """
+        return self.item.reading.as_tuple()
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        if not isinstance(value, tuple):
+            self.item.write(value, self.source)
+            return
+        if len(value) == 6:
+            value = (value[0], value[1], value[3], value[4], value[5])
+        if len(value) not in (4, 5):
+            raise ValueError(
+                f"{self.key}: a tuple of {len(value)}; (value, annunciate, bad, fail[, secfail]) is needed"
+            )
+        bits = (ANNUNCIATE, BAD, FAIL, SECFAIL)[: len(value) - 1]
+        flags = sum(bit for bit, setting in zip(bits, value[1:], strict=True) if setting)
+        self.item.write(value[0], self.source, flags, mask=sum(bits))
+
+    def get_aux_value(self, name: str) -> Value | None:
+        return self.item.aux[name]
+
+    def set_aux_value(self, name: str, value: Any) -> None:
+        self.item.write_aux(name, value)
+
+    def get_aux_list(self) -> list[str]:
+        return list(self.item.aux)
+
+
+# -- the calls that existing plugins use -------------------------------------------------------------------------------
+
+_current: Database | None = None
+_legacy_callbacks: list[tuple[str, str, Any, Any, Subscription]] = []
+
+LegacyCallback = Callable[[str, Any, Any], object]
+
+
+def bind(database: Database) -> None:
+    """Make `database` the one that the module-level functions and `PluginBase.db` act on."""
+    global _current
+    _current = database
+    _legacy_callbacks.clear()
+
+
+def current() -> Database:
+    """The running gateway's database; an empty one when no gateway runs in this process."""
+    global _current
+    if _current is None:
+        from fixgw.database import Database
+
+        _current = Database()
+    return _current
+
+
+def read(key: str) -> Any:
+    """``(value, annunciate, old, bad, fail, secfail)`` of an item, or the scalar of ``"KEY.aux"``."""
+    if "." in key:
+        return current().read_aux(key)
+    return current().read(key).as_tuple()
+
+
+def write(key: str, value: Any, source: str = "") -> None:
+    """Write a scalar, or a tuple as `RawItem.value` takes it."""
+    if isinstance(value, tuple) and "." not in key:
+        get_raw_item(key, source).value = value
+    else:
+        current().write(key, value, source)
+
+
+def listkeys() -> list[str]:
+    return current().keys()
+
+
+def get_raw_item(key: str, source: str = "") -> RawItem:
+    """The item with its attributes to get and set. Raises `UnknownKey`, a KeyError."""
+    return RawItem(current().item(key), source)
+
+
+def callback_add(name: str, key: str, function: LegacyCallback, udata: Any = None) -> None:
+    """Call ``function(key, value, udata)`` in the writer's thread; `value` is the plain 6-tuple, or the scalar of an
+    aux value with key ``"KEY.aux"``. `key` ``"*"`` is every item. Adding the same again changes nothing."""
+    if any(entry[3] is udata or entry[3] == udata for entry in _added(name, key, function)):
+        return
+
+    def on_reading(key: str, reading: Reading) -> None:
+        function(key, reading.as_tuple(), udata)
+
+    def on_aux(key: str, aux: str, value: Value | None) -> None:
+        function(f"{key}.{aux}", value, udata)
+
+    # By this name a failing one is complained about.
+    on_reading.__qualname__ = on_aux.__qualname__ = f"{getattr(function, '__qualname__', function)} of {name}"
+    _legacy_callbacks.append((name, key, function, udata, current().subscribe(key, on_reading, on_aux)))
+
+
+def callback_del(name: str, key: str, function: LegacyCallback, udata: Any = None) -> None:
+    """Undo `callback_add`; harmless when there is nothing to undo. No `udata` means whatever it was added with."""
+    for entry in _added(name, key, function):
+        if udata is None or entry[3] is udata or entry[3] == udata:
+            entry[4].close()
+            _legacy_callbacks.remove(entry)
+
+
+def _added(name: str, key: str, function: LegacyCallback) -> list[tuple[str, str, Any, Any, Subscription]]:
+    return [entry for entry in _legacy_callbacks if entry[:3] == (name, key, function)]

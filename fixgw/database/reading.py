@@ -1,0 +1,111 @@
+"""What an item says at one moment (`Reading`), and what is fixed about it (`Definition`)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from fixgw.kit.update import ANNUNCIATE, BAD, FAIL, FLAG_NAMES, OLD, SECFAIL, TypeName, Value
+
+Clock = Callable[[], float]
+
+_FLAG_TUPLES = tuple(tuple(bool(bits & flag) for flag in FLAG_NAMES) for bits in range(32))
+_FLAG_TEXTS = tuple("".join("1" if bits & flag else "0" for flag in FLAG_NAMES) for bits in range(32))
+
+LONGEST_TEXT = 1000  # characters of a text item
+
+
+class Flags:
+    """The bits of `flags` by their names, for what has flags."""
+
+    __slots__ = ()
+    flags: int
+
+    @property
+    def annunciate(self) -> bool:
+        return bool(self.flags & ANNUNCIATE)
+
+    @property
+    def old(self) -> bool:
+        return bool(self.flags & OLD)
+
+    @property
+    def bad(self) -> bool:
+        return bool(self.flags & BAD)
+
+    @property
+    def fail(self) -> bool:
+        return bool(self.flags & FAIL)
+
+    @property
+    def secfail(self) -> bool:
+        return bool(self.flags & SECFAIL)
+
+    @property
+    def good(self) -> bool:
+        """Fresh, not suspect, not failed."""
+        return not self.flags & (OLD | BAD | FAIL)
+
+
+class Reading(Flags, msgspec.Struct, frozen=True, gc=False):
+    """What an item says at one moment. Immutable.
+
+    `flags` are bits (`ANNUNCIATE` ... `SECFAIL`), `stamp` is the monotonic time in seconds of the last stored value
+    (`NEVER` before the first), `source` names who wrote it, `reasons` pairs each set flag with the reason in words.
+    `checked` are those of the flags that the database's own checks set: the next good write clears them.
+    """
+
+    value: Value
+    flags: int
+    stamp: float
+    source: str
+    reasons: tuple[tuple[int, str], ...] = ()
+    checked: int = 0
+
+    @property
+    def flag_text(self) -> str:
+        """The flags as ``aobfs`` characters, ``"01000"`` for old."""
+        return _FLAG_TEXTS[self.flags]
+
+    def as_tuple(self) -> tuple[Value, bool, bool, bool, bool, bool]:
+        """The plain tuple ``(value, annunciate, old, bad, fail, secfail)`` that existing plugins expect."""
+        return (self.value, *_FLAG_TUPLES[self.flags])  # type: ignore[return-value]
+
+    def reason(self, flag: int) -> str:
+        """Why `flag` is set, in words; empty when it is not."""
+        return next((text for bit, text in self.reasons if bit == flag), "")
+
+    def age(self, now: float) -> float:
+        """Seconds since the value was stored; infinite before the first."""
+        return now - self.stamp
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """What is fixed about an item.
+
+    `tolerance` is in milliseconds, 0 = never ages. A `setting` (altimeter setting, bug, trim, encoder, button) is only
+    clamped to its range; a measurement out of range is also flagged bad. `sources` ranks the sources, best first:
+    an entry stands for itself and for everything below it (``canfix`` covers ``canfix/12``).
+    """
+
+    key: str
+    type: TypeName = "float"
+    description: str = ""
+    units: str = ""
+    min: float | int | None = None
+    max: float | int | None = None
+    initial: Value | None = None
+    tolerance: int = 0
+    aux: tuple[str, ...] = ()
+    setting: bool = False
+    sources: tuple[str, ...] = ()
+
+
+PYTHON_TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
+WIDEST: dict[str, tuple[float, float]] = {
+    "float": (-sys.float_info.max, sys.float_info.max),
+    "int": (-(2**63), 2**63 - 1),
+    "bool": (False, True),
+}

@@ -1,0 +1,46 @@
+"""Rate-limited warnings: `Complaints`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import logging
+
+INTERVAL_S = 10.0  # between two warnings about the same subject
+MOST_SUBJECTS = 1000
+
+
+class Complaints:
+    """Logs a warning unless the same subject has been complained about within the last `INTERVAL_S` seconds.
+
+    `clock` returns monotonic seconds. Any thread may call it; two that complain in the same instant may both be logged.
+    """
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float]) -> None:
+        self._log = log
+        self._clock = clock
+        self._last: dict[str, float] = {}
+
+    def __call__(
+        self,
+        message: str,
+        *details: object,
+        about: str = "",
+        error: BaseException | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        """Log `message` % `details`, with the traceback of `error`. Without `about` there is one subject for all."""
+        if self.due(about):
+            self._log.warning(message, *details, exc_info=error, extra=extra)
+
+    def due(self, about: str = "") -> bool:
+        """Whether a complaint about this subject may be logged now; then it counts as logged."""
+        now = self._clock()
+        if now - self._last.get(about, float("-inf")) < INTERVAL_S:
+            return False
+        if len(self._last) >= MOST_SUBJECTS:
+            self._last.clear()
+        self._last[about] = now
+        return True
