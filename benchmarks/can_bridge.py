@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from benchmarks import Row
 from fixgw.drivers.can_bridge import Plugin
 from fixgw.drivers.can_bridge.routing import Route, Router
-from fixgw.drivers.can_frame import Frame
+from fixgw.drivers.links.can.frame import Frame
 
 GROUP = "239.74.163.2"
 IDENTIFIERS = 64

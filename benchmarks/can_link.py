@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from benchmarks import Row
-from fixgw.drivers.can_frame import Frame
-from fixgw.drivers.can_link import BusOptions, Tap, open_tap
-from fixgw.drivers.can_ports import SocketCanPort, pack
-from fixgw.drivers.slcan import encode
+from fixgw.drivers.links.can.bus import Tap, open_tap
+from fixgw.drivers.links.can.frame import Frame
+from fixgw.drivers.links.can.port import BusOptions
+from fixgw.drivers.links.can.slcan import encode
+from fixgw.drivers.links.can.socketcan import SocketCanPort, pack
 
 BUS = 9000  # frames/s: a saturated 1 Mbit/s bus
 FRAMES = [Frame(0x100 + n % 400, bytes([n & 255] * (4 + n % 5))) for n in range(1000)]

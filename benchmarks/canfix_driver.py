@@ -19,9 +19,9 @@ import can
 
 from fixgw import configuration, database
 from fixgw.database import Database
-from fixgw.drivers.can_frame import Frame
 from fixgw.drivers.canfix import Plugin
 from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.links.can.frame import Frame
 
 Row = tuple[str, float, str, float, str]
 

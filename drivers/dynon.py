@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, NamedTuple
 from msgspec import Meta
 
 from fixgw.database import FAIL
-from fixgw.drivers.instrument import InstrumentOptions
+from fixgw.drivers.links.instrument import InstrumentOptions
 from fixgw.kit.update import Update, begin_counting
 
 #: Seconds after which a display that repeats the same time of day is taken for hung.

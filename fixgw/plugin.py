@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import msgspec
 
 from fixgw import database, quorum
+from fixgw.backoff import Backoff
 from fixgw.database.legacy import RawItem
 from fixgw.errors import PluginFail, Problem
 
@@ -210,22 +211,6 @@ def on_quit(callback: Callable[[str], None] | None) -> None:
 def request_quit(who: str) -> None:
     if _quit is not None:
         _quit(who)
-
-
-class Backoff:
-    """Delays that double from `first` to `cap` seconds until `reset`."""
-
-    def __init__(self, first: float, cap: float) -> None:
-        self.first = first
-        self.cap = max(first, cap)
-        self._next = first
-
-    def next(self) -> float:
-        delay, self._next = self._next, min(self._next * 2, self.cap)
-        return delay
-
-    def reset(self) -> None:
-        self._next = self.first
 
 
 class Poller(PluginBase):

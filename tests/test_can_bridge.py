@@ -20,10 +20,12 @@ import can
 import pytest
 
 from fixgw import configuration, database
-from fixgw.drivers import can_link, canfix
+from fixgw.drivers import canfix
 from fixgw.drivers.can_bridge import Plugin
-from fixgw.drivers.can_frame import Frame
-from fixgw.drivers.can_link import BusConflict, BusOptions, open_tap
+from fixgw.drivers.links.can import bus as can_bus
+from fixgw.drivers.links.can.bus import BusConflict, open_tap
+from fixgw.drivers.links.can.frame import Frame
+from fixgw.drivers.links.can.port import BusOptions
 
 
 def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
@@ -75,7 +77,7 @@ Bridge = Callable[..., Plugin]
 @pytest.fixture
 def bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bridge]:
     """Start bridges, wait until their buses are well, and stop them in the end; nothing may be left over."""
-    monkeypatch.setattr(can_link.SharedBus, "poll_timeout", 0.05)
+    monkeypatch.setattr(can_bus.SharedBus, "poll_timeout", 0.05)
     plugins: list[Plugin] = []
 
     def start(*routes: dict[str, Any], buses: dict[str, Any] | None = None, **more: Any) -> Plugin:
@@ -88,7 +90,7 @@ def bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bridge]:
     yield start
     for plugin in plugins:
         plugin.shutdown()
-    assert not can_link._buses
+    assert not can_bus._buses
     assert not [t for t in threading.enumerate() if t.name.startswith("bridge")]
 
 
@@ -301,7 +303,7 @@ def test_a_bus_that_is_not_there_does_not_disturb_the_others(bridge: Bridge, nod
 def test_what_was_sent_before_a_bus_was_there_is_no_sign_that_it_does_not_follow(
     node: Join, slow: SlowAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(can_link.SharedBus, "reopen_delay_max", 0.1)
+    monkeypatch.setattr(can_bus.SharedBus, "reopen_delay_max", 0.1)
     a, place = node("a"), tmp_path / "adapter"
     buses = {"a": virtual("a"), "b": {"interface": "slcan", "channel": str(place), "bitrate": 500000}}
     plugin = Plugin("bridge", {"buses": buses, "routes": [{"from": "a", "to": "b"}]})
@@ -501,7 +503,7 @@ def test_two_names_of_one_bus_are_refused_and_nothing_stays_open() -> None:
     with pytest.raises(ValueError, match="b and a are the same bus"):
         plugin.start()
     plugin.shutdown()
-    assert not can_link._buses
+    assert not can_bus._buses
 
 
 def test_a_bus_that_others_use_differently_is_refused(bridge: Bridge) -> None:
@@ -512,7 +514,7 @@ def test_a_bus_that_others_use_differently_is_refused(bridge: Bridge) -> None:
         plugin.start()
     assert not plugin.running
     plugin.shutdown()
-    assert {key[1] for key in can_link._buses} == {"a", "b"}
+    assert {key[1] for key in can_bus._buses} == {"a", "b"}
 
 
 def test_a_bridge_can_be_stopped_while_frames_come_and_wait(bridge: Bridge, node: Join) -> None:

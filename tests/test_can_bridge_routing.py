@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fixgw.drivers.can_bridge import routing
 from fixgw.drivers.can_bridge.routing import Ids, Route, Router, Shift, parse_ids, parse_shift, written
-from fixgw.drivers.can_frame import ERROR, EXTENDED, FD, REMOTE, Frame
+from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame
 
 WINDOW = 0.5
 

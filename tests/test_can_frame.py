@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.drivers.can_frame import (
+from fixgw.drivers.links.can.frame import (
     ERROR,
     EXTENDED,
     FD,

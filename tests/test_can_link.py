@@ -14,10 +14,12 @@ from typing import Any
 import can
 import pytest
 
-from fixgw.drivers import can_link, can_ports
-from fixgw.drivers.can_frame import ERROR, ESI
-from fixgw.drivers.can_link import BRS, EXTENDED, FD, REMOTE, BusConflict, BusOptions, CanPlugin, Frame, Tap, open_tap
-from fixgw.drivers.can_ports import Port, SocketCanPort
+from fixgw.drivers.links.can import bus as can_bus
+from fixgw.drivers.links.can import ports
+from fixgw.drivers.links.can.bus import BusConflict, CanPlugin, Tap, open_tap
+from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame
+from fixgw.drivers.links.can.port import BATCH, BusOptions, Port
+from fixgw.drivers.links.can.socketcan import SocketCanPort
 from fixgw.errors import DeviceError, MissingLibrary, PluginFail
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.pty import VirtualPort
@@ -54,7 +56,7 @@ class User:
 @pytest.fixture
 def join(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., User]]:
     """Make users, wait until their bus is well, and let go of all in the end; no bus may be left over."""
-    monkeypatch.setattr(can_link.SharedBus, "poll_timeout", 0.05)
+    monkeypatch.setattr(can_bus.SharedBus, "poll_timeout", 0.05)
     users: list[User] = []
 
     def make(*ids: int, wait: bool = True, **options: Any) -> User:
@@ -66,7 +68,7 @@ def join(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., User]]:
     yield make
     for user in users:
         user.tap.close()
-    assert not can_link._buses
+    assert not can_bus._buses
 
 
 Join = Callable[..., User]
@@ -210,7 +212,7 @@ def test_who_does_not_say_agrees(join: Join) -> None:
 
 def test_servers_with_the_same_channel_are_different_buses() -> None:
     options = [BusOptions(interface="socketcand", channel="can0", extra={"host": h, "port": 1}) for h in ("a", "b")]
-    assert can_link._key(options[0]) != can_link._key(options[1])
+    assert can_bus._key(options[0]) != can_bus._key(options[1])
 
 
 @pytest.mark.filterwarnings("error")
@@ -338,8 +340,8 @@ class Script:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     script = Script()
-    monkeypatch.setattr(can_ports, "open_port", script.open)
-    monkeypatch.setattr(can_link.SharedBus, "reopen_delay", 0.01)
+    monkeypatch.setattr(ports, "open_port", script.open)
+    monkeypatch.setattr(can_bus.SharedBus, "reopen_delay", 0.01)
     return script
 
 
@@ -393,8 +395,8 @@ def test_senders_on_many_threads_lose_nothing_and_keep_the_order_of_each_identif
 
 
 def test_what_has_become_old_is_not_sent(join: Join, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(can_link, "MAX_AGE", 0.05)
-    monkeypatch.setattr(can_link, "STUCK", 0.1)
+    monkeypatch.setattr(can_bus, "MAX_AGE", 0.05)
+    monkeypatch.setattr(can_bus, "STUCK", 0.1)
     user = join(**SCRIPTED)
     script.port.room = 0
     user.tap.send(1)
@@ -525,11 +527,11 @@ def test_a_bus_stops_within_a_second_whatever_it_is_doing(script: Script, state:
     script.gate.set()
     if state in ("opening", "idle"):
         until(script.port.closed.is_set)  # also when it was opened too late
-    assert not can_link._buses
+    assert not can_bus._buses
 
 
 def test_a_user_who_does_not_let_go_is_a_plugin_fail(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(can_link.SharedBus, "join_timeout", 0.1)
+    monkeypatch.setattr(can_bus.SharedBus, "join_timeout", 0.1)
     user, release, started = User(**SCRIPTED), threading.Event(), threading.Event()
 
     def hang(frames: Sequence[Frame]) -> None:
@@ -587,7 +589,7 @@ def test_a_plugin_is_a_few_lines(other: can.BusABC) -> None:
     assert time.monotonic() - plugin.alive < 5
     plugin.shutdown()
     assert not plugin.running
-    assert not can_link._buses
+    assert not can_bus._buses
 
 
 def test_a_plugin_with_a_defect_stops_running_and_says_why(other: can.BusABC) -> None:
@@ -629,26 +631,26 @@ def test_a_plugin_with_two_buses_tells_them_apart() -> None:
 
 
 def test_a_configuration_is_checked_without_hardware() -> None:
-    assert not list(can_link.check(BusOptions()))
-    assert not list(can_link.check(BusOptions(interface="slcan", channel="/dev/ttyACM0", bitrate=250000)))
+    assert not list(can_bus.check(BusOptions()))
+    assert not list(can_bus.check(BusOptions(interface="slcan", channel="/dev/ttyACM0", bitrate=250000)))
     wrong = {
         "buses.0.interface": BusOptions(interface="sockectan"),
         "buses.0.bitrate": BusOptions(interface="slcan"),
         "buses.0.extra": BusOptions(interface="socketcand"),
     }
     for option, options in wrong.items():
-        assert [where for where, _ in can_link.check(options, "buses.0.")] == [option]
-    assert [m for _, m in can_link.check(BusOptions(interface="sockectan"))] == [
+        assert [where for where, _ in can_bus.check(options, "buses.0.")] == [option]
+    assert [m for _, m in can_bus.check(BusOptions(interface="sockectan"))] == [
         "there is no CAN interface 'sockectan' (did you mean 'socketcan'?)"
     ]
-    assert list(can_link.check(BusOptions(extra={"baud": 1}))) == [("extra", "SocketCAN has no option baud")]
+    assert list(can_bus.check(BusOptions(extra={"baud": 1}))) == [("extra", "SocketCAN has no option baud")]
 
 
 def test_a_missing_library_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(can_ports, "find_spec", lambda name: None)
+    monkeypatch.setattr(ports, "find_spec", lambda name: None)
     with pytest.raises(MissingLibrary, match=r"fixgw\[can-udp\]"):
         User(interface="udp_multicast", channel="239.74.163.2")
-    assert not can_link._buses
+    assert not can_bus._buses
 
 
 # -- floods ------------------------------------------------------------------------------------------------------------
@@ -671,7 +673,7 @@ def test_a_flood_that_nobody_deals_with_takes_bounded_memory(join: Join, other: 
             other.send(message(n % 0x700), timeout=0)
         except can.CanOperationError:
             refused += 1
-    assert 2000 - refused <= 65536 // 512 + can_ports.BATCH
+    assert 2000 - refused <= 65536 // 512 + BATCH
     release.set()
 
 

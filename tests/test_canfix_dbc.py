@@ -10,8 +10,9 @@ from typing import Any
 import cantools
 import pytest
 
-from fixgw.drivers.canfix import dbc, table
 from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix import table
+from fixgw.drivers.canfix.tool import dbc
 
 TABLES = [table.load(revision) for revision in table.REVISIONS]
 

@@ -23,10 +23,11 @@ import pytest
 from fixgw import configuration, database, quorum, state
 from fixgw.configuration import Configuration
 from fixgw.database import Database, Reading
-from fixgw.drivers import can_link, can_ports
-from fixgw.drivers.can_frame import Frame
 from fixgw.drivers.canfix import Plugin
 from fixgw.drivers.canfix.node import load_state
+from fixgw.drivers.links.can import bus as can_bus
+from fixgw.drivers.links.can import ports
+from fixgw.drivers.links.can.frame import Frame
 from fixgw.errors import ConfigurationError
 from fixgw.gateway import Gateway
 from fixgw.hw_sim import scenario as scenarios
@@ -55,7 +56,7 @@ def packaged() -> Configuration:
 def db(packaged: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """The packaged items, with their real tolerances; what the node remembers is kept in `tmp_path`."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    monkeypatch.setattr(can_link.SharedBus, "poll_timeout", 0.05)
+    monkeypatch.setattr(can_bus.SharedBus, "poll_timeout", 0.05)
     db = packaged.make_database()
     before = database.current()
     database.bind(db)
@@ -63,7 +64,7 @@ def db(packaged: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     yield db
     db.stop()
     database.bind(before)
-    assert not can_link._buses
+    assert not can_bus._buses
 
 
 class Other:
@@ -649,11 +650,11 @@ def test_it_beats_once_a_second_and_asks_who_is_there(start: Start, db: Database
 def test_a_bus_that_takes_its_time_to_open_costs_no_frame(
     start: Start, db: Database, other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slowly(*args: Any, open_port: Callable[..., Any] = can_ports.open_port) -> Any:
+    def slowly(*args: Any, open_port: Callable[..., Any] = ports.open_port) -> Any:
         time.sleep(0.3)
         return open_port(*args)
 
-    monkeypatch.setattr(can_ports, "open_port", slowly)
+    monkeypatch.setattr(ports, "open_port", slowly)
     plugin = start()
     other.send(NODE_SPECIFIC + NODE, f"00{ME:02x}")
     other.hears(NODE_SPECIFIC + ME, "000c01b601000000")
@@ -772,7 +773,7 @@ def test_a_bit_rate_is_changed_and_answered_a_second_later(start: Start, db: Dat
 
 def test_a_bit_rate_that_others_on_the_bus_hold_stays(start: Start, db: Database, other: Other) -> None:
     plugin = start(obey=["bit-rate"], bitrate=125000)
-    tap = can_link.open_tap(plugin.options, lambda frames: None)
+    tap = can_bus.open_tap(plugin.options, lambda frames: None)
     try:
         other.send(NODE_SPECIFIC + NODE, f"01{ME:02x}02")
         other.hears(NODE_SPECIFIC + ME, "010cff")

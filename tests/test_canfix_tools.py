@@ -9,10 +9,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fixgw.drivers import can_log
-from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame
 from fixgw.drivers.canfix import protocol as cf
-from fixgw.drivers.canfix import table, tools, words
+from fixgw.drivers.canfix import table
+from fixgw.drivers.canfix.tool import text as words
+from fixgw.drivers.canfix.tool.survey import Survey, decode
+from fixgw.drivers.links.can import log as can_log
+from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame
 from fixgw.errors import BadValue
 
 TABLE = table.load()
@@ -23,7 +25,7 @@ TYPED = [parameter for parameter in TABLE if parameter.type]
 
 @given(st.integers(0, 0x7FF), st.binary(max_size=8), st.sampled_from([0, EXTENDED, REMOTE, ERROR, FD]))
 def test_any_frame_can_be_put_into_words_and_json(identifier: int, data: bytes, flags: int) -> None:
-    heard = tools.decode(cf.Codec(), Frame(identifier, data, flags))
+    heard = decode(cf.Codec(), Frame(identifier, data, flags))
     assert words.message(TABLE, heard.outcome)
     assert words.bus_error(heard.frame)
     found = json.loads(json.dumps(words.facts(TABLE, heard.outcome), allow_nan=False))
@@ -73,7 +75,7 @@ def test_any_frame_can_be_put_into_words_and_json(identifier: int, data: bytes, 
 def test_messages_read_as_sentences(frame: str, said: str) -> None:
     recorded = can_log.parse(f"(0.0) can0 {frame}")
     assert recorded is not None
-    assert words.message(TABLE, tools.decode(cf.Codec(), recorded.frame).outcome) == said
+    assert words.message(TABLE, decode(cf.Codec(), recorded.frame).outcome) == said
 
 
 @given(st.sampled_from([p for p in TYPED if not p.text and p.type != "FLOAT"]), st.binary(min_size=5, max_size=5))
@@ -222,7 +224,7 @@ class Listener:
     """Feeds a survey with frames, each a tenth of a second after the last."""
 
     def __init__(self, us: int = 0xFF) -> None:
-        self.survey = tools.Survey(us)
+        self.survey = Survey(us)
         self.now = 100.0
         self._codec = cf.Codec()
 
@@ -230,7 +232,7 @@ class Listener:
         for frame in frames:
             self.now += 0.1
             whole = Frame(frame.arbitration_id, frame.data, getattr(frame, "flags", 0), self.now)
-            self.survey.feed(tools.decode(self._codec, whole))
+            self.survey.feed(decode(self._codec, whole))
 
 
 def speed(value: float, node: int = 50, **flags: bool) -> cf.Frame:

@@ -15,11 +15,11 @@ import pytest
 
 from fixgw import doctor
 from fixgw.doctor import Machine, Result, Who, examine, look_at, user
-from fixgw.drivers import can_ports, serial_link
-from fixgw.drivers.can_link import BusOptions, CanPlugin
 from fixgw.drivers.canfix import CanfixOptions
 from fixgw.drivers.canfix import Plugin as Canfix
-from fixgw.drivers.serial_link import SerialOptions, SerialPoller
+from fixgw.drivers.links.can.bus import CanPlugin
+from fixgw.drivers.links.can.port import BusOptions
+from fixgw.drivers.links.serial import SerialOptions, SerialPoller
 from fixgw.errors import FixgwError
 from fixgw.plugin import Device, Feeds, Finding
 
@@ -126,7 +126,7 @@ def test_a_user_is_found_by_name() -> None:
 
 def test_a_serial_driver_needs_its_port_and_no_console_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cmdline").write_text("console=tty1 console=ttyS0,115200 root=/dev/mmcblk0p2\n")
-    monkeypatch.setattr(serial_link, "CMDLINE", str(tmp_path / "cmdline"))
+    monkeypatch.setattr("fixgw.drivers.links.serial.CMDLINE", str(tmp_path / "cmdline"))
     device, console = SerialPoller.preflight(SerialOptions(port="/dev/ttyS0"))
     assert device == Device("/dev/ttyS0", "dialout", "sudo raspi-config nonint do_serial_hw 0  # and reboot")
     assert isinstance(console, Finding)
@@ -138,9 +138,9 @@ def test_a_serial_driver_needs_its_port_and_no_console_on_it(tmp_path: Path, mon
 @pytest.fixture
 def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes network interfaces, and what the kernel says of them."""
-    monkeypatch.setattr(can_ports, "SYS_NET", str(tmp_path / "net"))
+    monkeypatch.setattr("fixgw.drivers.links.can.socketcan.SYS_NET", str(tmp_path / "net"))
     details: dict[str, dict[str, Any]] = {}
-    monkeypatch.setattr(can_ports, "link_details", lambda channel: details.get(channel, {}))
+    monkeypatch.setattr("fixgw.drivers.links.can.socketcan.link_details", lambda channel: details.get(channel, {}))
 
     def make(name: str, kind: int = 280, up: bool = True, **facts: Any) -> None:
         (tmp_path / "net" / name).mkdir(parents=True)

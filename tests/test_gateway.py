@@ -663,7 +663,7 @@ def test_a_defect_of_the_supervision_disturbs_neither_the_others_nor_the_log(
         looks.append(self)
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setattr("fixgw.gateway.Runner.tick", tick)
+    monkeypatch.setattr("fixgw.runner.Runner.tick", tick)
     bench.until(lambda: len(looks) >= 4)
     assert caplog.messages.count("supervision of a") == 1
     assert bench.stop() == EXIT_OK

@@ -15,9 +15,9 @@ import pytest
 
 from fixgw import configuration, database, state
 from fixgw.database import BAD, FAIL, Database
-from fixgw.drivers import pins
 from fixgw.drivers.gpio import Plugin
-from fixgw.drivers.pins import Pins
+from fixgw.drivers.links import pins
+from fixgw.drivers.links.pins import Pins
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.hw_sim import gpio
 from fixgw.hw_sim.gpio import Bank
@@ -779,7 +779,7 @@ def test_the_wrong_one_of_two_libraries_of_one_name_is_told_from_the_right_one(
     library: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = library("raise RuntimeError('Cannot determine SOC peripheral base address')")
-    monkeypatch.setattr("fixgw.drivers.pins.REAL", name)
+    monkeypatch.setattr("fixgw.drivers.links.pins.REAL", name)
     with pytest.raises(DeviceError, match=r"need rpi-lgpio: pip install 'fixgw\[rpi\]'\): Cannot determine SOC"):
         Pins(name).open()
 
@@ -788,7 +788,7 @@ def test_lgpio_gets_a_directory_to_write_to_before_it_is_imported(
     library: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     name = library("import os\nfound = os.environ['LG_WD']\nBCM = 11\nsetmode = setwarnings = print\n")
-    monkeypatch.setattr("fixgw.drivers.pins.REAL", name)
+    monkeypatch.setattr("fixgw.drivers.links.pins.REAL", name)
     monkeypatch.setenv("RUNTIME_DIRECTORY", f"{tmp_path}:/run/other")
     monkeypatch.setenv("LG_WD", "")
     monkeypatch.delenv("LG_WD")

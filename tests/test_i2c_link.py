@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from fixgw.drivers import bus_link, i2c_bno055
+from fixgw.drivers import i2c_bno055
 from fixgw.drivers.i2c_bmp import Options, Plugin
+from fixgw.drivers.links import chips
 from fixgw.drivers.spi_mcp3008 import Options as SpiOptions
 from fixgw.drivers.spi_mcp3008 import Plugin as SpiPlugin
 from fixgw.errors import MissingLibrary
@@ -33,7 +34,7 @@ def test_the_doctor_hears_what_is_needed() -> None:
     asked = list(Plugin.preflight(Options(bus=4, keys={"VS": None})))
     assert Device("/dev/i2c-4", "i2c", "sudo raspi-config nonint do_i2c 0") in asked
     assert Feeds(("AIRPRESS", "ALT", "PALT")) in asked
-    (missing,) = bus_link.needs("no_such_library", "smbus2", "i2c")
+    (missing,) = chips.needs("no_such_library", "smbus2", "i2c")
     assert missing == Finding("problem", "no_such_library is not installed", "pip install no_such_library")
     import msgspec
 

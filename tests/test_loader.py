@@ -162,7 +162,7 @@ def test_what_a_constructor_raises_comes_through() -> None:
 def test_all_that_comes_with_the_gateway_is_available_and_described() -> None:
     found = {info.module: info for info in loader.available()}
     assert {"fixgw.plugins.skel", "fixgw.plugins.netfix", "fixgw.drivers.nmea0183"} <= set(found)
-    assert "fixgw.drivers.serial_link" not in found  # shared by drivers, not one itself
+    assert "fixgw.drivers.links.serial" not in found  # shared by drivers, not one itself
     for info in found.values():
         assert info.error is None
         assert info.summary.endswith(".")

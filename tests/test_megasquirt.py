@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from fixgw import configuration, database
 from fixgw.database import FAIL, Database
-from fixgw.drivers.can_frame import EXTENDED, REMOTE, Frame
-from fixgw.drivers.can_link import SharedBus
+from fixgw.drivers.links.can.bus import SharedBus
+from fixgw.drivers.links.can.frame import EXTENDED, REMOTE, Frame
 from fixgw.drivers.megasquirt import MegasquirtOptions, Plugin
 from fixgw.drivers.megasquirt.protocol import BASE, FIELDS, KEYS, Decoder, Target
 from fixgw.hw_sim.aircraft import Aircraft

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from fixgw import configuration, database
 from fixgw.database import FAIL, Database
-from fixgw.drivers.can_frame import EXTENDED, REMOTE, Frame
-from fixgw.drivers.can_link import SharedBus
+from fixgw.drivers.links.can.bus import SharedBus
+from fixgw.drivers.links.can.frame import EXTENDED, REMOTE, Frame
 from fixgw.drivers.mgl_rdac import Plugin, RdacOptions
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, COLD_JUNCTION_MAX_AGE, Decoder, Encoder, Target
 from fixgw.hw_sim.aircraft import Aircraft

@@ -11,8 +11,9 @@ import pytest
 
 import fixgw.database
 from fixgw import plugin
+from fixgw.backoff import Backoff
 from fixgw.database import Database, Definition
-from fixgw.plugin import Backoff, Options, PluginBase, PluginFail
+from fixgw.plugin import Options, PluginBase, PluginFail
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fixgw.database import Database
-from fixgw.drivers.serial_link import CHUNK, SerialPoller
+from fixgw.drivers.links.serial import CHUNK, SerialPoller
 from fixgw.errors import MissingLibrary
 from fixgw.hw_sim.pty import VirtualPort
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.drivers import slcan
-from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame, decode_error
-from fixgw.drivers.can_link import BusOptions
-from fixgw.drivers.slcan import Parser, SlcanPort, encode
+from fixgw.drivers.links.can import slcan
+from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame, decode_error
+from fixgw.drivers.links.can.port import BusOptions
+from fixgw.drivers.links.can.slcan import Parser, SlcanPort, encode
 from fixgw.errors import DeviceError
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.can import slcan as virtual

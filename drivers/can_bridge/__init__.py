@@ -13,10 +13,12 @@ import msgspec
 from msgspec import Meta
 
 from fixgw.database import Database
-from fixgw.drivers import can_link, can_ports
 from fixgw.drivers.can_bridge.routing import Out, Route, Router, parse_ids, parse_shift, written
-from fixgw.drivers.can_frame import Frame
-from fixgw.drivers.can_link import BusOptions, CanPlugin, Tap
+from fixgw.drivers.links.can import bus as can_bus
+from fixgw.drivers.links.can import ports
+from fixgw.drivers.links.can.bus import CanPlugin, Tap
+from fixgw.drivers.links.can.frame import Frame
+from fixgw.drivers.links.can.port import BusOptions
 from fixgw.errors import PluginFail, Problem, did_you_mean
 from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Device, Feeds, Finding, Options
@@ -219,14 +221,14 @@ class Plugin(CanPlugin):
     @classmethod
     def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
         for bus in options.buses.values():
-            yield from can_ports.preflight(bus)
+            yield from ports.preflight(bus)
 
     @classmethod
     def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:
         buses: dict[str, BusOptions] = options.buses
         names = list(buses)
         for number, (name, bus) in enumerate(buses.items()):
-            yield from can_link.check(bus, f"buses.{name}.")
+            yield from can_bus.check(bus, f"buses.{name}.")
             for other in names[:number]:
                 if _place(bus) == _place(buses[other]):
                     yield f"buses.{name}.channel", f"{name} and {other} are the same bus"

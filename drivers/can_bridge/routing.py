@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from fixgw.drivers.can_frame import ERROR, EXTENDED, FD, REMOTE, Frame
+from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame
 
 __all__ = ["Direction", "Ids", "Route", "Router", "Shift", "parse_ids", "parse_shift", "written"]
 

@@ -12,22 +12,32 @@ from msgspec import Meta
 
 from fixgw import state
 from fixgw.database import Database
-from fixgw.drivers import can_link
-from fixgw.drivers.can_frame import ERROR, EXTENDED, FD, REMOTE, Frame
-from fixgw.drivers.can_link import BusOptions, CanPlugin, Tap
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.inputs import Inputs
-from fixgw.drivers.canfix.node import RATE_PAUSE, Command, Identity, Node, State, load_state, save_state, sender
+from fixgw.drivers.canfix.node import (
+    FLYING_KT,
+    RATE_PAUSE,
+    Command,
+    Identity,
+    Node,
+    State,
+    load_state,
+    save_state,
+    sender,
+)
 from fixgw.drivers.canfix.outputs import Outputs
 from fixgw.drivers.canfix.table import Table, load
+from fixgw.drivers.links.can import bus as can_bus
+from fixgw.drivers.links.can.bus import CanPlugin, Tap
+from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame
+from fixgw.drivers.links.can.port import BusOptions
 from fixgw.errors import ConfigurationError, PluginFail, Problem
 from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Device, Feeds, Finding, Options
 from fixgw.state import Keeper
 
 JOIN = 2.0  # seconds that a stop waits for the plugin's own thread
-FLYING = 40.0  # knots of GS or IAS from which the bus is not to be reorganised
 
 
 class CanfixOptions(BusOptions, frozen=True, kw_only=True):
@@ -82,7 +92,7 @@ class Plugin(CanPlugin):
 
     @classmethod
     def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:
-        yield from can_link.check(options)
+        yield from can_bus.check(options)
         if options.mapfile:
             yield from mapping.read(options.mapfile, load(options.table), db)[1]
 
@@ -270,7 +280,7 @@ class Plugin(CanPlugin):
         error = False
         try:
             self._reopen(bitrate)
-        except can_link.BusConflict as conflict:
+        except can_bus.BusConflict as conflict:
             error = True
             self.log.warning("the bit rate stays as it is: %s", conflict)
             self._reopen(before)
@@ -291,7 +301,7 @@ class Plugin(CanPlugin):
         db = self.db
         for key in ("GS", "IAS"):
             reading = db.read(key) if key in db else None
-            if reading is not None and reading.good and float(reading.value) > FLYING:
+            if reading is not None and reading.good and float(reading.value) > FLYING_KT:
                 return f"{key} is {reading.value}: in flight"
         return ""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 
 from fixgw.cli import EXIT_USAGE, Subparsers, add_client_options, add_command, key_value, seconds
-from fixgw.drivers import can_log
-from fixgw.drivers.can_frame import ERROR, Frame
-from fixgw.drivers.canfix import actions, looking
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix import table as tables
-from fixgw.drivers.canfix.tools import CONFIGURATOR
+from fixgw.drivers.canfix.tool import change, show
+from fixgw.drivers.canfix.tool.bus import CONFIGURATOR
+from fixgw.drivers.links.can import log as can_log
+from fixgw.drivers.links.can.frame import ERROR, Frame
 
 DESCRIPTION = """\
 They use the bus themselves, beside the gateway or without it. Which bus: that of the configuration's CAN-FIX
@@ -45,7 +45,7 @@ def _none(args: argparse.Namespace) -> int:
 def _add(
     commands: Subparsers[argparse.ArgumentParser],
     name: str,
-    run: actions.Action,
+    run: change.Action,
     summary: str,
     description: str,
     examples: str,
@@ -66,7 +66,7 @@ def _add_looking(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = _add(
         commands,
         "nodes",
-        looking.nodes,
+        show.nodes,
         "who is on the bus, and how they are",
         "Asks every node who it is, and listens. HEALTH is what a node says of itself: `good`, or its error bits;\n"
         "then values that it marks as failed, alarms, and whether it has fallen silent. Below the nodes: conflicts,\n"
@@ -85,7 +85,7 @@ def _add_looking(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = _add(
         commands,
         "monitor",
-        looking.monitor,
+        show.monitor,
         "what is said on the bus, decoded",
         "On a terminal each parameter has a line, which changes in place; into a pipe, with --lines, or from a log,\n"
         "each frame has one: seconds, identifier, node, key, what it says. Ends with q or Ctrl-C.\n\n"
@@ -107,7 +107,7 @@ def _add_looking(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = _add(
         commands,
         "dbc",
-        actions.write_dbc,
+        change.write_dbc,
         "write the parameter table as a DBC file",
         "For SavvyCAN, cantools, Wireshark and other analysers.",
         "dbc > canfix.dbc\ndbc --table 2023 --output canfix-2023.dbc",
@@ -118,7 +118,7 @@ def _add_looking(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = _add(
         commands,
         "map",
-        actions.write_map,
+        change.write_map,
         "write the default map, to edit",
         "Every parameter that the configured database has a key for; name the file as mapfile: of the connection.",
         "map > map.yaml",
@@ -131,7 +131,7 @@ def _add_sending(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = _add(
         commands,
         "send",
-        actions.send,
+        change.send,
         "send a parameter, or any frame",
         "The parameter goes out as a measurement of our own: displays take it for true. With --set its owner is asked\n"
         "to take on the value instead, which is how an altimeter setting or a frequency is changed, and what the\n"
@@ -164,7 +164,7 @@ def _add_sending(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = _add(
         commands,
         "report",
-        actions.report,
+        change.report,
         "have a node send everything now",
         "Every enabled parameter with its limits, each as it was last heard within --duration.",
         "report 64\nreport all --json",
@@ -179,7 +179,7 @@ def _add_changing(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = _add(
         commands,
         "node-id",
-        actions.node_id,
+        change.node_id,
         "give a node another id",
         "The node keeps it for good, and answers from the new id; one that cannot take it says nothing.",
         "node-id 64 65\nnode-id 0x40 0x41 --yes",
@@ -191,7 +191,7 @@ def _add_changing(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = _add(
         commands,
         "bitrate",
-        actions.bitrate,
+        change.bitrate,
         "change the bit rate of the bus",
         "Every node is told at once, changes, and keeps the rate for good. A slcan adapter goes along; a SocketCAN\n"
         "interface has to be changed by hand (the command says how). So has `bitrate:` in the configuration.",
@@ -204,11 +204,11 @@ def _add_changing(commands: Subparsers[argparse.ArgumentParser]) -> None:
     for name, run, summary, description in (
         (
             "disable",
-            actions.disable,
+            change.disable,
             "forbid a node to send a parameter",
             "It keeps to that until it is enabled again.",
         ),
-        ("enable", actions.enable, "allow a node to send a parameter again", ""),
+        ("enable", change.enable, "allow a node to send a parameter again", ""),
     ):
         parser = _add(
             commands,
@@ -236,7 +236,7 @@ def _add_config(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = _add(
         commands,
         "get",
-        actions.config_get,
+        change.config_get,
         "read what a node is configured with",
         "Prints the bytes, and the value as --type or as every type that they may be.",
         "config get 64 2\nconfig get 64 1 2 --type UINT --json",
@@ -244,7 +244,7 @@ def _add_config(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("destination", metavar="NODE", type=_node)
     parser.add_argument("keys", metavar="KEY", nargs="+", type=_key, help="0 to 65535")
     parser.add_argument(
-        "--type", choices=actions.FIELD_TYPES, metavar="TYPE", help=f"one of {', '.join(actions.FIELD_TYPES)}"
+        "--type", choices=change.FIELD_TYPES, metavar="TYPE", help=f"one of {', '.join(change.FIELD_TYPES)}"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     _add_bus(parser, sends=True)
@@ -252,7 +252,7 @@ def _add_config(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = _add(
         commands,
         "set",
-        actions.config_set,
+        change.config_set,
         "set what a node is configured with",
         "And reads it back.",
         "config set 64 2 30 --type UINT\nconfig set 64 2 --hex 1E00",
@@ -261,7 +261,7 @@ def _add_config(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("key", metavar="KEY", type=_key, help="0 to 65535")
     parser.add_argument("value", metavar="VALUE", nargs="?")
     parser.add_argument(
-        "--type", choices=actions.FIELD_TYPES, metavar="TYPE", help=f"one of {', '.join(actions.FIELD_TYPES)}"
+        "--type", choices=change.FIELD_TYPES, metavar="TYPE", help=f"one of {', '.join(change.FIELD_TYPES)}"
     )
     parser.add_argument("--hex", type=_hex, metavar="BYTES", help="up to four bytes as they are, instead of VALUE")
     _add_dangerous(parser)

@@ -26,6 +26,7 @@ Command = Literal["disable", "report", "node-id", "bit-rate", "configuration"]
 HEARTBEAT = 1000  # ms between two node status messages
 SURVEY = 2.0  # seconds over which rates are counted
 SILENT = 10.0  # seconds after which a node, or a conflict, is not there any more
+FLYING_KT = 30.0  # GS or IAS above which the bus is not to be reorganised
 ANSWERS = 50.0  # a second, at most; and as many at once
 REPORT_INTERVAL = 1.0  # seconds between two reports, at least
 DESCRIPTION_INTERVAL = 2.0  # seconds between two times that the description is sent

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from fixgw.drivers.dynon import DynonOptions
 from fixgw.drivers.dynon_d10.protocol import KEYS, Decoder
-from fixgw.drivers.instrument import Instrument
+from fixgw.drivers.links.instrument import Instrument
 from fixgw.plugin import Options
 
 

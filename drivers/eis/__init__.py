@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, field
 
 from fixgw.drivers.eis.protocol import KEYS, MOST_CYLINDERS, Decoder, Speed, Unit
-from fixgw.drivers.instrument import Instrument, InstrumentOptions
+from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.errors import did_you_mean
 from fixgw.kit.curve import Curve, CurveSpec, Linear
 from fixgw.plugin import Options

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from fixgw.drivers.g3x.protocol import KEYS, Decoder
-from fixgw.drivers.instrument import Instrument, InstrumentOptions
+from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.plugin import Options
 
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from fixgw import state
 from fixgw.database import Database
-from fixgw.drivers import pins
 from fixgw.drivers.gpio import options as declared
 from fixgw.drivers.gpio.functions import Common, Function, Totals, all_functions
+from fixgw.drivers.links import pins
 from fixgw.errors import DeviceError
 from fixgw.plugin import Device, Feeds, Finding, Poller
 from fixgw.plugin import Options as PluginOptions

@@ -16,7 +16,7 @@ import msgspec
 from fixgw.database import BAD, FAIL, INITIAL, OLD, Database, Item, Value
 from fixgw.drivers.gpio import protocol
 from fixgw.drivers.gpio.options import RATES, TOTALS, Button, Dimmer, Encoder, Options, Output, Pulses, Selector
-from fixgw.drivers.pins import Edge, Pins, Pull
+from fixgw.drivers.links.pins import Edge, Pins, Pull
 from fixgw.errors import BadValue, DeviceError
 from fixgw.kit import expression
 from fixgw.state import Keeper

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, structs
 
 from fixgw.database import Database, Item
-from fixgw.drivers.pins import Pin, PinOptions, Pull, resource
+from fixgw.drivers.links.pins import Pin, PinOptions, Pull, resource
 from fixgw.errors import BadValue, did_you_mean
 from fixgw.kit import expression
 from fixgw.kit.units import LITRES_PER_GALLON

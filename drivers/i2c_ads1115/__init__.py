@@ -9,8 +9,8 @@ from msgspec import Meta
 
 from fixgw.database import FAIL
 from fixgw.drivers import analog
-from fixgw.drivers.bus_link import Address, I2cOptions, I2cPoller
 from fixgw.drivers.i2c_ads1115 import protocol
+from fixgw.drivers.links.chips import Address, I2cOptions, I2cPoller
 from fixgw.errors import DeviceError
 from fixgw.kit.update import Update
 from fixgw.plugin import Device, Feeds, Finding

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, field
 
-from fixgw.drivers.bus_link import Address, I2cOptions, I2cPoller, KeysOption, Rate
 from fixgw.drivers.i2c_bno055 import protocol
+from fixgw.drivers.links.chips import Address, I2cOptions, I2cPoller, KeysOption, Rate
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.plugin import Device, Feeds, Finding
 from fixgw.plugin import Options as PluginOptions

@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from fixgw.database import Database, TypeName
-from fixgw.drivers.instrument import Instrument, Keys
 from fixgw.drivers.lines import pattern
 from fixgw.drivers.lines.protocol import Checksum, Decoder, Field, Format
-from fixgw.drivers.serial_link import SerialOptions
+from fixgw.drivers.links.instrument import Instrument, Keys
+from fixgw.drivers.links.serial import SerialOptions
 from fixgw.errors import did_you_mean
 from fixgw.kit.curve import CurveSpec, Linear
 from fixgw.plugin import Feeds, Options

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta, field
 
-from fixgw.drivers.can_instrument import CanInstrument
-from fixgw.drivers.can_link import BusOptions
-from fixgw.drivers.instrument import KEYS_OPTION, Keys
+from fixgw.drivers.links.can.instrument import CanInstrument
+from fixgw.drivers.links.can.port import BusOptions
+from fixgw.drivers.links.instrument import KEYS_OPTION, Keys
 from fixgw.drivers.megasquirt.protocol import (
     BASE,
     FIELDS,

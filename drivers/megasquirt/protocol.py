@@ -12,7 +12,7 @@ from struct import Struct
 from typing import ClassVar, NamedTuple
 
 from fixgw.database import FAIL
-from fixgw.drivers.can_frame import Frame
+from fixgw.drivers.links.can.frame import Frame
 from fixgw.kit.units import INHG_PER_KPA
 from fixgw.kit.update import Update, begin_counting
 

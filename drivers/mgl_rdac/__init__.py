@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from fixgw.drivers.can_frame import Frame
-from fixgw.drivers.can_instrument import CanInstrument
-from fixgw.drivers.can_link import BusOptions
+from fixgw.drivers.links.can.frame import Frame
+from fixgw.drivers.links.can.instrument import CanInstrument
+from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, FULL_SCALE, Decoder, Encoder, Target
 from fixgw.errors import PluginFail, Problem, did_you_mean
 from fixgw.kit.curve import Curve, CurveSpec

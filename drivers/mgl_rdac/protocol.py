@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 from fixgw.database import FAIL
-from fixgw.drivers.can_frame import Frame
+from fixgw.drivers.links.can.frame import Frame
 from fixgw.kit.curve import Curve
 from fixgw.kit.update import Update, begin_counting
 

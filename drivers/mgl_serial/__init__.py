@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from fixgw.drivers.instrument import Instrument, InstrumentOptions
+from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.mgl_serial.protocol import KEYS, Decoder
 from fixgw.plugin import Device, Feeds, Finding, Options
 

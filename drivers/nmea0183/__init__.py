@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from fixgw.drivers.instrument import Instrument, InstrumentOptions
+from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.nmea0183.protocol import KEYS, Receiver
 from fixgw.plugin import Options
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from msgspec import Meta, field
 
 from fixgw.database import Database, Reading
+from fixgw.drivers.links.serial import SerialOptions, SerialPoller
 from fixgw.drivers.nmea0183_out.protocol import LONGEST, Talker
-from fixgw.drivers.serial_link import SerialOptions, SerialPoller
 from fixgw.errors import DeviceError, UnknownKey
 from fixgw.plugin import Options, Poller
 

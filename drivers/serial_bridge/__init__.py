@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta
 
 from fixgw.database import Database
+from fixgw.drivers.links.serial import SerialOptions, SerialPoller
 from fixgw.drivers.serial_bridge.server import Server, Write, network
-from fixgw.drivers.serial_link import SerialOptions, SerialPoller
 from fixgw.errors import DeviceError, PluginFail
 from fixgw.plugin import Options, Poller
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from fixgw.drivers.instrument import Instrument, InstrumentOptions
+from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.shadin.protocol import KEYS, Decoder
 from fixgw.plugin import Options
 

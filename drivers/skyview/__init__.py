@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from msgspec import Meta, field
 
 from fixgw.drivers.dynon import DynonOptions
-from fixgw.drivers.instrument import Instrument
+from fixgw.drivers.links.instrument import Instrument
 from fixgw.drivers.skyview.protocol import HARNESS, INPUTS, KEYS, LETTERS, THERMOCOUPLES, Decoder
 from fixgw.errors import did_you_mean
 from fixgw.plugin import Options

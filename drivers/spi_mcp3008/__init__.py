@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from fixgw.drivers import analog
-from fixgw.drivers.bus_link import SpiOptions, SpiPoller
+from fixgw.drivers.links.chips import SpiOptions, SpiPoller
 from fixgw.drivers.spi_mcp3008 import protocol
 from fixgw.plugin import Device, Feeds, Finding
 from fixgw.plugin import Options as PluginOptions

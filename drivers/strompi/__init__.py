@@ -9,8 +9,8 @@ from msgspec import Meta, field
 
 from fixgw.database import FAIL
 from fixgw.drivers import ups
-from fixgw.drivers.instrument import KEYS_OPTION, Instrument, Keys
-from fixgw.drivers.serial_link import SerialOptions
+from fixgw.drivers.links.instrument import KEYS_OPTION, Instrument, Keys
+from fixgw.drivers.links.serial import SerialOptions
 from fixgw.drivers.strompi.protocol import REQUEST, Decoder
 from fixgw.kit.update import Update
 from fixgw.plugin import Device, Feeds, Finding

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from msgspec import Meta, field
 
 from fixgw.drivers import ups
-from fixgw.drivers.bus_link import Address, I2cOptions, I2cPoller, KeysOption, Rate
-from fixgw.drivers.pins import REAL, Pin, Pins, resource
-from fixgw.drivers.pins import preflight as pins_preflight
+from fixgw.drivers.links.chips import Address, I2cOptions, I2cPoller, KeysOption, Rate
+from fixgw.drivers.links.pins import REAL, Pin, Pins, resource
+from fixgw.drivers.links.pins import preflight as pins_preflight
 from fixgw.drivers.ups_x728 import protocol
 from fixgw.errors import DeviceError
 from fixgw.plugin import Device, Feeds, Finding

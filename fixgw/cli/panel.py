@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fixgw.cli import EXIT_DONE, EXIT_FAILED, complain, text
-from fixgw.cli.watch import Terminal, size
+from fixgw.cli.terminal import Terminal, size
 
 PRESS = 0.2  # seconds that a key presses a button
 LOOK = 0.25  # seconds between two looks at the size of the terminal

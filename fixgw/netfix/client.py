@@ -21,11 +21,11 @@ from typing import Any
 
 import msgspec
 
+from fixgw.backoff import Backoff
 from fixgw.database import Flags, Value
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.kit.complaints import Complaints
 from fixgw.netfix.sentence import PORT, LineSplitter, flag_bits, text_of, value_of
-from fixgw.plugin import Backoff
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,10 @@ import pytest
 
 from fixgw import configuration
 from fixgw.cli import brought, main
-from fixgw.drivers import can_log
-from fixgw.drivers.can_frame import Frame
-from fixgw.drivers.canfix import actions, dbc, table
+from fixgw.drivers.canfix import table
+from fixgw.drivers.canfix.tool import change, dbc
+from fixgw.drivers.links.can import log as can_log
+from fixgw.drivers.links.can.frame import Frame
 from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.can.faults import Deaf, DuplicateNode, Failed, Fault, OldLibrary
 from fixgw.hw_sim.can.nodes import VirtualNode
@@ -106,13 +107,13 @@ def simulate() -> Iterator[Simulate]:
 def alone(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """No gateway, no configuration, and no more patience than nodes need that say everything at once."""
     monkeypatch.setenv("FIXGW_PORT", "1")
-    monkeypatch.setattr(actions, "LISTEN", 0.2)
+    monkeypatch.setattr(change, "LISTEN", 0.2)
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long enough to hear how fast the aircraft is."""
-    monkeypatch.setattr(actions, "LISTEN", 0.5)
+    monkeypatch.setattr(change, "LISTEN", 0.5)
 
 
 def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
@@ -680,7 +681,7 @@ def test_a_node_that_refuses_the_bit_rate_leaves_a_bus_with_two(cli: Cli, simula
 def test_nodes_that_do_not_confirm_the_bit_rate_are_listed(
     cli: Cli, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actions, "BIT_RATE_ANSWERS", 1.0)
+    monkeypatch.setattr(change, "BIT_RATE_ANSWERS", 1.0)
     panel = simulate("engine", engine=Deaf())
     code, out, err = cli("canfix", "bitrate", "500", "--only", "64", *panel.where, "--yes")
     assert (code, out) == (1, "no answer: 64 (0x40)\n")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fixgw.cli.terminal import Row, Table
 from fixgw.cli.text import DIM, GREEN, RED, RESET, YELLOW
-from fixgw.cli.watch import Row, Table
 from fixgw.database import BAD, FAIL, OLD
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from fixgw.drivers.can_frame import Frame
-from fixgw.drivers.can_link import BusOptions, CanPlugin
+from fixgw.drivers.links.can.bus import CanPlugin
+from fixgw.drivers.links.can.frame import Frame
+from fixgw.drivers.links.can.port import BusOptions
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.publish import Publisher
 from fixgw.kit.update import Update

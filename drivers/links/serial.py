@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
+from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller
@@ -147,7 +147,7 @@ class SerialPoller(Poller):
 
     def open(self) -> None:
         self.heard = self.made_sense = float("-inf")
-        self.port = self._open_patiently()
+        self.port = self._open()
         self._searching_since = self.clock()
         self._fd = None
         if self.port is not None:
@@ -203,45 +203,23 @@ class SerialPoller(Poller):
         except Exception as error:  # termios.error is not an OSError
             raise DeviceError(f"{self.options.port}: {error}") from error
 
-    def _open_patiently(self) -> serial.Serial | None:
-        """Open the port; None when the plugin is being stopped meanwhile.
+    def _open(self) -> serial.Serial | None:
+        """Open the port; None when the plugin is being stopped meanwhile. Raises `DeviceError`."""
 
-        Opening may take many seconds (a name to look up, a host that does not answer) and cannot be interrupted. It
-        has a thread of its own, so that a stop need not wait for it: whoever comes second closes the port.
-        """
-        options = self.options
-        result: list[serial.Serial | Exception] = []
-        done = threading.Event()
-        lock = threading.Lock()
-        abandoned = False
-
-        def work() -> None:
-            try:
-                port: Any = _pyserial().serial_for_url(options.port, do_not_open=True)
-                port.baudrate = self._baud
-                port.timeout = self.poll_timeout
-                port.exclusive = True
-                port.open()
-            except Exception as error:
-                port = error
-            with lock:
-                result.append(port)
-                if abandoned and not isinstance(port, Exception):
-                    _close(port)
-            done.set()
-
-        threading.Thread(target=work, name=f"{self.name} opening", daemon=True).start()
-        while not done.wait(0.05):
+        def waiting() -> None:
             self.alive = self.clock()
-            if self.stopping.is_set():
-                with lock:
-                    abandoned = True
-                    if result and not isinstance(result[0], Exception):
-                        _close(result[0])
-                return None
-        port = result[0]
-        if isinstance(port, Exception):
-            raise DeviceError(f"{options.port}: {_in_words(port)}") from port
+
+        try:
+            return open_patiently(self.name, self._open_now, _close, self.stopping, waiting)
+        except Exception as error:
+            raise DeviceError(f"{self.options.port}: {_in_words(error)}") from error
+
+    def _open_now(self) -> serial.Serial:
+        port: serial.Serial = _pyserial().serial_for_url(self.options.port, do_not_open=True)
+        port.baudrate = self._baud
+        port.timeout = self.poll_timeout
+        port.exclusive = True
+        port.open()
         return port
 
 

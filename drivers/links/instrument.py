@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta, field
 
-from fixgw.drivers.serial_link import SerialOptions, SerialPoller
+from fixgw.drivers.links.serial import SerialOptions, SerialPoller
 from fixgw.kit.publish import Publisher, misnamed
 from fixgw.kit.update import Update
 from fixgw.plugin import Options

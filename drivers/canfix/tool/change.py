@@ -14,13 +14,17 @@ from typing import Any
 import msgspec
 
 from fixgw.cli import EXIT_DONE, EXIT_FAILED, complain, text
-from fixgw.drivers import can_log
-from fixgw.drivers.can_frame import Frame
-from fixgw.drivers.canfix import CanfixOptions, Plugin, dbc, mapping, tools, words
+from fixgw.drivers.canfix import CanfixOptions, Plugin, mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix import table as tables
+from fixgw.drivers.canfix.node import FLYING_KT
 from fixgw.drivers.canfix.table import Field, Parameter, Payload, Table
-from fixgw.drivers.canfix.tools import Bus, Survey
+from fixgw.drivers.canfix.tool import dbc
+from fixgw.drivers.canfix.tool import text as words
+from fixgw.drivers.canfix.tool.bus import CONFIGURATOR, Bus, set_bitrate
+from fixgw.drivers.canfix.tool.survey import Survey
+from fixgw.drivers.links.can import log as can_log
+from fixgw.drivers.links.can.frame import Frame
 from fixgw.errors import BadValue, DeviceError, NetfixError, did_you_mean
 
 Args = argparse.Namespace
@@ -84,7 +88,7 @@ def _configured(args: Args) -> CanfixOptions:
 def opened(args: Args) -> Iterator[Bus]:
     """The bus that the arguments mean. Raises `DeviceError` with what to do about it."""
     used = options(args)
-    bus = Bus(used, cf.Codec(tables.load(used.table)), getattr(args, "node", tools.CONFIGURATOR))
+    bus = Bus(used, cf.Codec(tables.load(used.table)), getattr(args, "node", CONFIGURATOR))
     try:
         bus.open()
     except DeviceError as error:
@@ -233,7 +237,7 @@ def _gateway_flight(args: Args) -> list[str]:
                     said = client.read(key)
                 except NetfixError:
                     continue
-                if not said.fail and isinstance(said.value, int | float) and said.value > tools.FLYING:
+                if not said.fail and isinstance(said.value, int | float) and said.value > FLYING_KT:
                     reasons.append(f"{key} is {said.value:.0f} knots, says the gateway")
     except NetfixError:
         pass
@@ -302,7 +306,7 @@ def bitrate(args: Args) -> int:
 
     def do(bus: Bus, found: Survey) -> int:
         asked = {destination} if destination else set(found.nodes)
-        went_along, answers = tools.set_bitrate(bus, destination, kbps, BIT_RATE_ANSWERS, asked)
+        went_along, answers = set_bitrate(bus, destination, kbps, BIT_RATE_ANSWERS, asked)
         asked |= set(answers)
         changed = sorted(n for n in asked if n in answers and answers[n].success)
         refused = sorted(n for n in asked if n in answers and not answers[n].success)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fixgw.drivers import can_frame as cf
-from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame
-from fixgw.drivers.can_ports import Count, Port
+from fixgw.drivers.links.can import frame as cf
+from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame
+from fixgw.drivers.links.can.port import BusOptions, Count, Port
 from fixgw.errors import DeviceError, MissingLibrary
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ class SlcanPort(Port):
             self._ready.register(self._fd, select.POLLIN)
 
     @classmethod
-    def open(cls, options: Any, count: Count) -> SlcanPort:
+    def open(cls, options: BusOptions, count: Count) -> SlcanPort:
         try:
             import serial
         except ImportError:
@@ -382,7 +382,7 @@ class SlcanPort(Port):
                 raise DeviceError(f"{self._line.port} went away") from error
 
 
-def set_up(options: Any) -> list[bytes]:
+def set_up(options: BusOptions) -> list[bytes]:
     """The commands that set the bit rates, and so on. ValueError for options that an adapter cannot have."""
     extra = options.extra
     if unknown := set(extra) - _EXTRA:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame, validate
+from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame, validate
 
 __all__ = ["Recorded", "line", "parse", "read"]
 

@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
-from fixgw.drivers.can_frame import Frame, decode_error
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.table import Field, Parameter, Payload, Table, UnknownParameter
+from fixgw.drivers.links.can.frame import Frame, decode_error
 from fixgw.errors import BadValue
 
 __all__ = [

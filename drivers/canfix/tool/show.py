@@ -14,14 +14,15 @@ from typing import Any
 
 from fixgw.cli import EXIT_DONE, EXIT_FAILED, text
 from fixgw.database import ANNUNCIATE, BAD, FAIL
-from fixgw.drivers import can_log
-from fixgw.drivers.can_frame import ERROR, EXTENDED, Frame
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix import table as tables
-from fixgw.drivers.canfix import tools, words
-from fixgw.drivers.canfix.actions import Args, opened, survey
 from fixgw.drivers.canfix.table import Table
-from fixgw.drivers.canfix.tools import Bus, Heard, Member, Survey
+from fixgw.drivers.canfix.tool import text as words
+from fixgw.drivers.canfix.tool.bus import Bus
+from fixgw.drivers.canfix.tool.change import Args, opened, survey
+from fixgw.drivers.canfix.tool.survey import SILENT, Heard, Member, Survey, decode, surveyed
+from fixgw.drivers.links.can import log as can_log
+from fixgw.drivers.links.can.frame import ERROR, EXTENDED, Frame
 from fixgw.errors import BadValue
 
 REDRAW = 0.2  # seconds
@@ -33,7 +34,7 @@ def _recorded(args: Args, codec: cf.Codec) -> Iterator[Heard]:
     try:
         with nullcontext(sys.stdin) if args.log == "-" else open(args.log, encoding="ascii", errors="replace") as lines:
             for recorded in can_log.read(lines, args.channel):
-                yield tools.decode(codec, recorded.frame, recorded.channel)
+                yield decode(codec, recorded.frame, recorded.channel)
     except FileNotFoundError:
         raise BadValue("--log", f"there is no file {args.log}") from None
 
@@ -46,7 +47,7 @@ def nodes(args: Args) -> int:
         found = _known_to_the_gateway(args)
     elif args.log:
         codec = cf.Codec(tables.load(args.table or tables.CURRENT))
-        found = _as_facts(tools.surveyed(_recorded(args, codec)))
+        found = _as_facts(surveyed(_recorded(args, codec)))
     else:
         with opened(args) as bus:
             heard = survey(bus, args.duration, ask=None if args.quiet else 0)
@@ -156,7 +157,7 @@ def _known_facts(number: int, known: Mapping[str, Any]) -> dict[str, Any]:
     alarms = {str(told.pop("alarm")): told.pop("alarms")} if "alarm" in told else {}
     health = [words.status(cf.NodeStatus(number, 0, told["Node Status"]))] if "Node Status" in told else []
     health += [f"alarm {code}" for code in alarms]
-    if facts["last_seen"] > tools.SILENT:
+    if facts["last_seen"] > SILENT:
         health.append(f"silent for {facts['last_seen']:.0f} s")
     return facts | {"health": ", ".join(health), "alarms": alarms, "twins": False, "status": told}
 
@@ -286,7 +287,7 @@ class _Screen:
     """Each parameter on a line of its own, and each other kind of message of each node."""
 
     def __init__(self, args: Args, bus: Bus) -> None:
-        from fixgw.cli.watch import Table as Page
+        from fixgw.cli.terminal import Table as Page
 
         self.args = args
         self.bus = bus
@@ -295,7 +296,7 @@ class _Screen:
 
     def run(self) -> None:
         """Show what comes until q is pressed, or it is enough."""
-        from fixgw.cli.watch import SCROLLS, Terminal
+        from fixgw.cli.terminal import SCROLLS, Terminal
 
         args, began = self.args, time.monotonic()
         left = args.count
@@ -317,7 +318,7 @@ class _Screen:
                     self.page.top += SCROLLS.get(key, 0)
 
     def _take(self, heard: Heard) -> None:
-        from fixgw.cli.watch import Row
+        from fixgw.cli.terminal import Row
 
         outcome, table = heard.outcome, self.bus.codec.table
         node, identifier = words.sender(outcome), heard.frame.arbitration_id

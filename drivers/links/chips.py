@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from msgspec import Meta
 
 from fixgw.database import FAIL
-from fixgw.drivers.instrument import KEYS_OPTION, Keys
+from fixgw.drivers.links.instrument import KEYS_OPTION, Keys
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.publish import Publisher, misnamed
@@ -35,17 +35,17 @@ KeysOption = Annotated[Keys, KEYS_OPTION]
 Rate = Annotated[float, Meta(gt=0.0, le=200.0, description="Readings a second")]
 
 
-class BusOptions(Options, frozen=True, kw_only=True):
+class ChipOptions(Options, frozen=True, kw_only=True):
     rate: Rate = 10.0
 
 
-class BusPoller(Poller):
+class ChipPoller(Poller):
     """A plugin that polls a chip on a thread of its own. Override `connect`, `begin` and `sample`.
 
     ``polls`` counts the readings that were tried: they are ``used``, ``read errors``, or what `sample` calls them.
     """
 
-    Options: ClassVar[type[Options] | None] = BusOptions
+    Options: ClassVar[type[Options] | None] = ChipOptions
     options: Any
 
     reopen_delay_max: ClassVar[float] = 2.0
@@ -212,7 +212,7 @@ class BusPoller(Poller):
 Address = Annotated[int, Meta(ge=0x08, le=0x77, description="Address on the bus, such as 0x28")]
 
 
-class I2cOptions(BusOptions, frozen=True, kw_only=True):
+class I2cOptions(ChipOptions, frozen=True, kw_only=True):
     bus: Annotated[int, Meta(ge=0, description="Number of the I2C bus: 1 is `/dev/i2c-1`")] = 1
     address: Address
     library: Annotated[
@@ -220,7 +220,7 @@ class I2cOptions(BusOptions, frozen=True, kw_only=True):
     ] = "smbus2"
 
 
-class I2cPoller(BusPoller):
+class I2cPoller(ChipPoller):
     """A plugin that polls one chip on an I2C bus."""
 
     Options: ClassVar[type[Options] | None] = I2cOptions
@@ -263,7 +263,7 @@ class I2cPoller(BusPoller):
 # -- SPI ---------------------------------------------------------------------------------------------------------------
 
 
-class SpiOptions(BusOptions, frozen=True, kw_only=True):
+class SpiOptions(ChipOptions, frozen=True, kw_only=True):
     bus: Annotated[int, Meta(ge=0, description="Number of the SPI bus")] = 0
     device: Annotated[int, Meta(ge=0, description="Chip select: 0 on bus 0 is `/dev/spidev0.0`")] = 0
     speed: Annotated[int, Meta(ge=1000, le=32_000_000, description="Clock of the bus in hertz")] = 1_000_000
@@ -272,7 +272,7 @@ class SpiOptions(BusOptions, frozen=True, kw_only=True):
     ] = "spidev"
 
 
-class SpiPoller(BusPoller):
+class SpiPoller(ChipPoller):
     """A plugin that polls one chip on an SPI bus, mode 0."""
 
     Options: ClassVar[type[Options] | None] = SpiOptions

@@ -23,13 +23,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Any, ClassVar
-
-from msgspec import Meta
+from typing import Any, ClassVar
 
 from fixgw.database import Database
-from fixgw.drivers import can_ports
-from fixgw.drivers.can_frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame, SendQueue, decode_error, validate
+from fixgw.drivers.links.can import ports
+from fixgw.drivers.links.can.frame import (
+    BRS,
+    ERROR,
+    ESI,
+    EXTENDED,
+    FD,
+    REMOTE,
+    Frame,
+    SendQueue,
+    decode_error,
+    validate,
+)
+from fixgw.drivers.links.can.port import BusOptions, Port
+from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import FixgwError, PluginFail, Problem
 from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Device, Feeds, Finding, Options, PluginBase, Poller
@@ -56,36 +67,6 @@ RETRY = (0.0005, 0.01)  # seconds between attempts to send when there is no room
 STUCK = 2.0  # seconds without room after which `health` says so
 LOCAL = 4096  # frames that wait for the others on this bus, at most
 OPENING = 10.0  # seconds of opening after which `health` says so
-
-
-class BusOptions(Options, frozen=True, kw_only=True):
-    interface: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="`socketcan`, `slcan` (serial adapters), `gs_usb`, `serial`, `udp_multicast`, `virtual`, "
-            "`socketcand`, or any other interface of python-can",
-        ),
-    ] = "socketcan"
-    channel: Annotated[
-        str | int, Meta(description="What the interface calls it: `can0`, `/dev/ttyACM0`, a multicast group, a number")
-    ] = "can0"
-    bitrate: Annotated[
-        Annotated[int, Meta(ge=1000, le=1000000)] | None,
-        Meta(description="Bits per second. SocketCAN interfaces get theirs from the system"),
-    ] = None
-    fd: Annotated[bool, Meta(description="Use CAN FD, where the interface can")] = False
-    listen_only: Annotated[bool, Meta(description="Never send; slcan adapters do not even acknowledge")] = False
-    receive_buffer: Annotated[
-        int, Meta(ge=4096, le=67108864, description="Bytes of receive buffer to ask of the system, for bursts")
-    ] = 4194304
-    send_queue: Annotated[
-        int,
-        Meta(ge=1, le=65536, description="Frames that may wait to be sent; when it is full the lowest priority goes"),
-    ] = 1024
-    extra: Annotated[
-        dict[str, Any], Meta(description="Further arguments for the interface, named as python-can names them")
-    ] = {}
 
 
 class BusConflict(FixgwError, ValueError):
@@ -153,7 +134,7 @@ class SharedBus(Poller):
         #: What the controller last said it is: "active", "warning", "passive", "bus off"; empty when it did not say.
         self.state = ""
         self.error_counters: tuple[int, int] | None = None
-        self._port: can_ports.Port | None = None
+        self._port: Port | None = None
         self._taps: tuple[Tap, ...] = ()
         self._delivering = threading.RLock()  # held while `received` of anybody runs
         self._filters_changed = False
@@ -241,14 +222,14 @@ class SharedBus(Poller):
     # -- receiving: on the polling thread ------------------------------------------------------------------------------
 
     def run(self) -> None:
-        can_ports.require(self.options.interface)
+        ports.require(self.options.interface)
         super().run()
         self._writer.start()
 
     def open(self) -> None:
         self.state, self.error_counters, self._broken = "", None, None
         self._filters_changed = True
-        port = self._open_patiently()
+        port = self._open()
         if port is not None:  # None when the bus is being stopped meanwhile
             self.state = port.state()
         self._port = port
@@ -307,44 +288,18 @@ class SharedBus(Poller):
             self._rates = (self._received - received) / (now - since), (self._sent - sent) / (now - since)
             self._rated = (now, self._received, self._sent)
 
-    def _open_patiently(self) -> can_ports.Port | None:
-        """Open the interface; None when the bus is being stopped meanwhile.
-
-        Opening may take many seconds and cannot be interrupted. It has a thread of its own, so that a stop need not
-        wait for it: whoever comes second closes what has been opened.
-        """
-        result: list[can_ports.Port | BaseException] = []
-        done = threading.Event()
-        lock = threading.Lock()
-        abandoned = False
-
-        def work() -> None:
-            opened: can_ports.Port | BaseException
-            try:
-                opened = can_ports.open_port(self.options, self.count)
-            except BaseException as error:
-                opened = error
-            with lock:
-                result.append(opened)
-                if abandoned and isinstance(opened, can_ports.Port):
-                    opened.close()
-            done.set()
-
+    def _open(self) -> Port | None:
+        """Open the interface; None when the bus is being stopped meanwhile."""
         since = self.clock()
-        threading.Thread(target=work, name=f"{self.name} opening", daemon=True).start()
-        while not done.wait(0.05):
+
+        def waiting() -> None:
             self.alive = self.clock()
             if self.alive - since > OPENING:
                 self._trouble = f"still opening, for {self.alive - since:.0f} s"
-            if self.stopping.is_set():
-                with lock:
-                    abandoned = True
-                    if result and isinstance(result[0], can_ports.Port):
-                        result[0].close()
-                return None
-        if isinstance(result[0], BaseException):
-            raise result[0]
-        return result[0]
+
+        return open_patiently(
+            self.name, lambda: ports.open_port(self.options, self.count), Port.close, self.stopping, waiting
+        )
 
     # -- sending: on any thread ----------------------------------------------------------------------------------------
 
@@ -572,7 +527,7 @@ def _agree(used: BusOptions, wanted: BusOptions) -> None:
 
 def check(options: BusOptions, prefix: str = "") -> Iterable[tuple[str, str]]:
     """What is wrong with `options`, for `PluginBase.check`; `prefix` is where they stand, as in "buses.0."."""
-    return [(prefix + option, message) for option, message in can_ports.check(options)]
+    return [(prefix + option, message) for option, message in ports.check(options)]
 
 
 class CanPlugin(PluginBase):
@@ -643,4 +598,4 @@ class CanPlugin(PluginBase):
 
     @classmethod
     def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
-        return can_ports.preflight(options) if isinstance(options, BusOptions) else ()
+        return ports.preflight(options) if isinstance(options, BusOptions) else ()

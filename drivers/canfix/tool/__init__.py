@@ -1,0 +1,1 @@
+"""What `fixgw canfix` does; its arguments are in `fixgw.drivers.canfix.command`."""

@@ -1,0 +1,189 @@
+"""Who is on a CAN-FIX bus, from what is heard there: `Survey`. No I/O."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix.node import FLYING_KT
+from fixgw.drivers.canfix.table import Parameter
+from fixgw.drivers.canfix.tool import text as words
+from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame, decode_error
+
+AIRSPEED, GROUNDSPEED = 0x183, 0x1C5
+SILENT = 2.0  # seconds within which every node has to say something
+
+
+class Heard(NamedTuple):
+    """A frame and what it says. `time` is monotonic seconds, or a log's own; so is `channel`."""
+
+    time: float
+    frame: Frame
+    outcome: cf.Outcome
+    channel: str = ""
+
+
+def decode(codec: cf.Codec, frame: Frame, channel: str = "") -> Heard:
+    flags = frame.flags
+    outcome = codec.decode(
+        frame.arbitration_id,
+        frame.data,
+        bool(flags & EXTENDED),
+        bool(flags & REMOTE),
+        bool(flags & ERROR),
+        bool(flags & FD),
+    )
+    return Heard(frame.timestamp, frame, outcome, channel)
+
+
+class Member:
+    """What a survey knows of one node. Times are those of the frames."""
+
+    def __init__(self, number: int, now: float) -> None:
+        self.number = number
+        self.first = self.last = now
+        self.frames = 0
+        self.identity: cf.NodeIdentity | None = None
+        self.description = ""
+        #: What it said of itself, by type of node status.
+        self.status: dict[int, cf.NodeStatus] = {}
+        self.alarms: Counter[int] = Counter()
+        #: How often it sent each parameter, meta data included.
+        self.parameters: Counter[int] = Counter()
+        #: Values that it marked as failed when it last sent them: (identifier, index).
+        self.failed: set[tuple[int, int]] = set()
+        #: Different devices say that they are this node, or one says so twice.
+        self.twins = False
+
+    def health(self, now: float) -> str:
+        """In words; empty when it says nothing of itself and there is nothing to be said."""
+        said = self.status.get(0)
+        told = [] if said is None else [words.status(said)]
+        if self.failed:
+            told.append(f"{len(self.failed)} value{'s' * (len(self.failed) > 1)} failed")
+        told += [f"alarm {code}" for code in self.alarms]
+        if now - self.last > SILENT:
+            told.append(f"silent for {now - self.last:.0f} s")
+        if self.twins:
+            told.append("two devices with this id")
+        return ", ".join(told)
+
+
+class Survey:
+    """Who is on a bus, from what is heard there. `us` is our own id, whose frames do not count."""
+
+    def __init__(self, us: int = 0) -> None:
+        self.us = us
+        self.nodes: dict[int, Member] = {}
+        self.frames = 0
+        #: What the controller last said of the bus: "passive", "bus off" ...
+        self.controller = ""
+        #: Whether the nodes have been asked who they are: each then answers once.
+        self.asked = False
+        self._senders: dict[int, set[int]] = {}
+        self._parameters: dict[int, Parameter] = {}
+        self._speeds: dict[int, tuple[float, int]] = {}
+        self._first: float | None = None
+        self._last = 0.0
+        self._answered: set[int] = set()
+        self._descriptions = cf.Descriptions()
+
+    def feed(self, heard: Heard) -> None:
+        now, frame, outcome, _ = heard
+        self._first = now if self._first is None else self._first
+        self._last = now
+        if frame.flags & ERROR:
+            self.controller = decode_error(frame.arbitration_id, frame.data).state or self.controller
+            return
+        self.frames += 1
+        number = words.sender(outcome)
+        if not number:
+            return
+        member = self.nodes.get(number)
+        if member is None:
+            member = self.nodes[number] = Member(number, now)
+        member.last = now
+        member.frames += 1
+        if isinstance(outcome, cf.ParameterUpdate):
+            self._parameter(member, outcome)
+        elif isinstance(outcome, cf.NodeIdentity):
+            self._identity(member, outcome)
+        elif isinstance(outcome, cf.NodeDescription):
+            text = self._descriptions.feed(outcome)
+            if text is not None:
+                member.description = "".join(c if c.isprintable() else "?" for c in text)
+        elif isinstance(outcome, cf.NodeStatus):
+            member.status[outcome.type] = outcome
+        elif isinstance(outcome, cf.NodeAlarm):
+            member.alarms[outcome.code] += 1
+
+    def _parameter(self, member: Member, update: cf.ParameterUpdate) -> None:
+        identifier = update.parameter.identifier
+        member.parameters[identifier] += 1
+        self._parameters[identifier] = update.parameter
+        self._senders.setdefault(identifier, set()).add(member.number)
+        if not isinstance(update, cf.Value):
+            return
+        place = (identifier, update.index)
+        (member.failed.add if update.failure else member.failed.discard)(place)
+        if identifier in (AIRSPEED, GROUNDSPEED) and not update.failure and isinstance(update.value, float):
+            fastest = self._speeds.get(identifier, (0.0, 0))
+            self._speeds[identifier] = max(fastest, (update.value, member.number))
+
+    def _identity(self, member: Member, identity: cf.NodeIdentity) -> None:
+        known = member.identity
+        if known is not None and (known.device, known.model, known.firmware) != (
+            identity.device,
+            identity.model,
+            identity.firmware,
+        ):
+            member.twins = True
+        if identity.destination == self.us and self.asked:
+            member.twins |= member.number in self._answered
+            self._answered.add(member.number)
+        member.identity = identity
+
+    @property
+    def seconds(self) -> float:
+        """From the first frame to the last."""
+        return 0.0 if self._first is None else self._last - self._first
+
+    @property
+    def now(self) -> float:
+        """When the last frame came."""
+        return self._last
+
+    def rate(self, frames: int) -> float:
+        """So many frames in this survey, as frames a second."""
+        return frames / self.seconds if self.seconds else 0.0
+
+    def conflicts(self) -> dict[Parameter, list[int]]:
+        """Parameters that several nodes send."""
+        return {
+            self._parameters[identifier]: sorted(nodes)
+            for identifier, nodes in sorted(self._senders.items())
+            if len(nodes) > 1
+        }
+
+    def flight(self) -> list[str]:
+        """What speaks for it that the aircraft flies."""
+        return [
+            f"{'IAS' if identifier == AIRSPEED else 'GS'} is {speed:.0f} knots, says node {words.node(number)}"
+            for identifier, (speed, number) in sorted(self._speeds.items())
+            if speed > FLYING_KT
+        ]
+
+    @property
+    def speeds(self) -> bool:
+        """Whether anybody has said how fast it is."""
+        return bool(self._speeds)
+
+
+def surveyed(heard: Iterable[Heard]) -> Survey:
+    """A survey of what has been recorded."""
+    survey = Survey()
+    for one in heard:
+        survey.feed(one)
+    return survey

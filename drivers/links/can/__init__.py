@@ -1,0 +1,1 @@
+"""CAN buses: frames, interfaces behind one shape, and the bus that drivers share."""

@@ -1,0 +1,198 @@
+"""A terminal as a screen (`Terminal`), and the table of values that `fixgw watch` and others draw on it (`Table`)."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from fixgw.cli import text
+from fixgw.database import OLD, Value
+
+EXIT_TERMINATED = 143
+RATE_WINDOW = 5.0  # seconds over which updates are counted
+
+SCROLLS = {"\x1b[A": -1, "k": -1, "\x1b[B": 1, "j": 1, "\x1b[5~": -20, "\x1b[6~": 20, " ": 20}
+_KEYS = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
+_ENTER = "\x1b[?1049h\x1b[?25l"  # a screen of its own, no cursor
+_LEAVE = "\x1b[?25h\x1b[?1049l"
+
+
+class Row:
+    """What is known of one key, or aux value. `updated` and the stamps are monotonic seconds."""
+
+    def __init__(self, key: str, units: str = "", description: str = "") -> None:
+        self.key = key
+        self.units = units
+        self.description = description
+        self.value: Value | None = None
+        self.flags = 0
+        self.updated: float | None = None
+        self._stamps: deque[float] = deque(maxlen=64)
+
+    def show(self, value: Value | None, flags: int, updated: float | None) -> None:
+        """The state found on connecting; not an update."""
+        self.value, self.flags, self.updated = value, flags, updated
+
+    def update(self, value: Value | None, flags: int, now: float) -> None:
+        if not flags & OLD:  # becoming old, or a flag while old, is no sign of life
+            self.updated = now
+            self._stamps.append(now)
+        self.value, self.flags = value, flags
+
+    def rate(self, now: float) -> float:
+        """Updates a second, lately."""
+        while self._stamps and self._stamps[0] < now - RATE_WINDOW:
+            self._stamps.popleft()
+        n = len(self._stamps)
+        return (n - 1) / (now - self._stamps[0]) if n > 1 and now > self._stamps[0] else 0.0
+
+    def age(self, now: float) -> float | None:
+        return None if self.updated is None else max(0.0, now - self.updated)
+
+    @property
+    def silent(self) -> bool:
+        """Nothing has been heard of it, and what there is is old."""
+        return self.updated is None and bool(self.flags & OLD)
+
+    @property
+    def flag_words(self) -> str:
+        return "" if "." in self.key else text.flag_words(self.flags)
+
+    @property
+    def line(self) -> str:
+        """For a pipe: key, exact value, units, flags."""
+        value = self.value if isinstance(self.value, str) else repr(self.value)
+        return "\t".join((self.key, value, self.units, self.flag_words))
+
+
+class Table:
+    """The keys that are watched, drawn as lines; with `live_only` without those of which nothing is heard.
+
+    Not safe from several threads.
+    """
+
+    def __init__(self, rows: Iterable[Row], live_only: bool = False) -> None:
+        self.rows = list(rows)
+        self.live_only = live_only
+        self.top = 0  # first row shown
+        self._value_width = 8
+
+    def visible(self) -> list[Row]:
+        return [row for row in self.rows if not (self.live_only and row.silent)]
+
+    def draw(self, now: float, width: int, height: int, title: str, colour: bool, away: bool = False) -> list[str]:
+        """At most `height` lines of at most `width` visible characters. With `away` no value is vouched for."""
+        rows, room = self.visible(), max(1, height - 3)
+        self.top = max(0, min(self.top, len(rows) - room))
+        shown = rows[self.top : self.top + room]
+        values = ["-" if row.value is None else text.short_text(row.value) for row in shown]
+        flags = ["unknown" if away else row.flag_words for row in shown]
+        # Columns that never shrink do not dance.
+        self._value_width = min(24, max([self._value_width, *map(len, values)]))
+        key_width = max([3, *(len(row.key) for row in rows)])
+        units_width = max([5, *(len(row.units) for row in rows)])
+        flags_width = max([7, *map(len, flags)])
+        start = key_width + self._value_width + units_width + 5  # where the flags are
+
+        def line(key: str, value: str, units: str, flags: str, age: str, rate: str, description: str) -> str:
+            whole = (
+                f"{key:<{key_width}}  {value:>{self._value_width}} {units:<{units_width}}  {flags:<{flags_width}}"
+                f"  {age:>7}  {rate:>8}  {description}"
+            )
+            return whole[:width].rstrip()
+
+        header = line("KEY", "VALUE", "UNITS", "FLAGS", "AGE", "RATE", "DESCRIPTION")
+        lines = [_painted(title[:width], text.RED if away else text.BOLD, colour), _painted(header, text.DIM, colour)]
+        for row, value, words in zip(shown, values, flags, strict=True):
+            age, rate = row.age(now), row.rate(now)
+            if len(value) > self._value_width:
+                value = value[: self._value_width - 1] + "…"
+            plain = line(
+                row.key,
+                value,
+                row.units,
+                words,
+                "-" if age is None else text.duration(age),
+                f"{rate:.1f} Hz" if rate >= 0.05 else "-",
+                row.description,
+            )
+            end = start + len(words)
+            if away:
+                lines.append(_painted(plain, text.DIM, colour))
+            else:
+                words = _painted(plain[start:end], text.flag_colour(row.flags), colour)
+                lines.append(plain[:start] + words + plain[end:])
+        hidden = len(rows) > len(shown)
+        footer = f"{self.top + 1} to {self.top + len(shown)} of {len(rows)}, arrows scroll, " if hidden else ""
+        lines.append(_painted(f"{footer}q ends"[:width], text.DIM, colour))
+        return lines[:height]
+
+
+def _painted(words: str, colour: str, wanted: bool) -> str:
+    return f"{colour}{words}{text.RESET}" if wanted and words else words
+
+
+def size() -> tuple[int, int]:
+    """Columns and lines of the terminal, as it says; where it knows none, as a serial line, of the environment."""
+    columns, lines = os.get_terminal_size(sys.stdout.fileno())  # first, as $COLUMNS does not follow a change
+    return (columns, lines) if columns and lines else shutil.get_terminal_size()
+
+
+def write_out(words: str) -> None:
+    """Write all of it to stdout, unbuffered: a thread that hangs in here holds no lock that the exit would need."""
+    data = memoryview(words.encode(sys.stdout.encoding or "utf-8", "replace"))
+    while data:
+        data = data[os.write(sys.stdout.fileno(), data) :]
+
+
+class Terminal:
+    """The terminal as a page that is drawn again and again; as it was before when the block is left, killed or not."""
+
+    def __enter__(self) -> Terminal:
+        self._last = ""
+        self._stdin: int | None = None
+        self._saved: Any = None
+        self._previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
+        if sys.stdin is not None and sys.stdin.isatty():
+            import termios
+            import tty
+
+            self._stdin = sys.stdin.fileno()
+            self._saved = termios.tcgetattr(self._stdin)
+            tty.setcbreak(self._stdin)
+            attributes = termios.tcgetattr(self._stdin)
+            attributes[6][termios.VSUSP] = b"\0"  # Ctrl-Z would leave the shell without a cursor
+            termios.tcsetattr(self._stdin, termios.TCSANOW, attributes)
+        write_out(_ENTER)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        signal.signal(signal.SIGTERM, self._previous)
+        if self._stdin is not None:
+            import termios
+
+            termios.tcsetattr(self._stdin, termios.TCSADRAIN, self._saved)
+        write_out(_LEAVE)
+
+    def show(self, lines: list[str], anew: bool = False) -> None:
+        """Draw them if they are others than before, or `anew`, since something else may have been drawn over them."""
+        page = "\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines[:-1]) + f"{lines[-1]}\x1b[K\x1b[J"
+        if anew or page != self._last:
+            self._last = page
+            write_out(page)
+
+    def keys(self, timeout: float, *others: int) -> list[str]:
+        """The keys pressed, after at most `timeout` seconds; none when one of `others` has something to read."""
+        files = [*others] if self._stdin is None else [self._stdin, *others]
+        ready, _, _ = select.select(files, [], [], timeout)
+        if self._stdin is None or self._stdin not in ready:
+            return []
+        data = os.read(self._stdin, 256)
+        return _KEYS.findall(data.decode("utf-8", "replace")) if data else ["q"]
