@@ -20,11 +20,11 @@ from typing import Any
 from benchmarks import Rows
 from fixgw import configuration, database, loader
 from fixgw.hw_sim.aircraft import Aircraft
-from fixgw.hw_sim.eis import Eis
+from fixgw.hw_sim.devices.eis import Eis
+from fixgw.hw_sim.devices.nmea0183 import Gps
+from fixgw.hw_sim.devices.skyview import SkyView
 from fixgw.hw_sim.gpio import BANK
-from fixgw.hw_sim.nmea0183 import Gps
 from fixgw.hw_sim.serial import SerialInstrument
-from fixgw.hw_sim.skyview import SkyView
 
 ROUNDS = 5
 SECONDS = 60  # of flight

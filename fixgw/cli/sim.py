@@ -125,15 +125,15 @@ def run_panel(args: argparse.Namespace) -> int:
 
 def run_serial(args: argparse.Namespace) -> int:
     """Fly until the scenario is over, Ctrl-C, SIGTERM or `duration`."""
-    from fixgw.hw_sim.instruments import INSTRUMENTS
+    from fixgw.hw_sim.devices import instruments
 
     if args.instrument is None:
-        width = max(map(len, INSTRUMENTS))
-        for name, kind in INSTRUMENTS.items():
+        width = max(map(len, instruments()))
+        for name, kind in instruments().items():
             print(f"{name:{width}}  {kind.BAUD:6} baud  {kind.WHAT}")
         return EXIT_DONE
-    if args.instrument not in INSTRUMENTS:
-        return complain(f"no instrument {args.instrument!r}{did_you_mean(args.instrument, INSTRUMENTS)}")
+    if args.instrument not in instruments():
+        return complain(f"no instrument {args.instrument!r}{did_you_mean(args.instrument, instruments())}")
     if args.baud is not None and args.baud <= 0:
         return complain(f"--baud: {args.baud} is not a pace")
     scenario, why = chosen_scenario(args)
@@ -145,7 +145,7 @@ def run_serial(args: argparse.Namespace) -> int:
 
 
 def _speak(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
-    from fixgw.hw_sim.instruments import INSTRUMENTS
+    from fixgw.hw_sim.devices import instruments
     from fixgw.hw_sim.pty import VirtualPort
     from fixgw.hw_sim.scenario import Director, Play
     from fixgw.hw_sim.world import World
@@ -154,7 +154,7 @@ def _speak(scenario: Scenario, args: argparse.Namespace, over: threading.Event) 
         port = VirtualPort(args.pty)
     except OSError as error:
         raise SystemExit(complain(f"no port at {args.pty}: {error.strerror}")) from error
-    instrument = INSTRUMENTS[args.instrument](port)
+    instrument = instruments()[args.instrument](port)
     instrument.baud = args.baud or instrument.baud
     world = World(scenario.aircraft())
     world.attach(instrument)

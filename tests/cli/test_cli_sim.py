@@ -15,7 +15,7 @@ import pytest
 from fixgw import configuration, database
 from fixgw.database import Database
 from fixgw.drivers import eis
-from fixgw.hw_sim.instruments import INSTRUMENTS
+from fixgw.hw_sim.devices import instruments
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Result
@@ -55,13 +55,13 @@ def test_without_a_name_it_says_what_there_is(cli: Cli) -> None:
     code, out, err = cli("sim", "serial")
     assert (code, err) == (0, "")
     lines = [re.fullmatch(r"(\S+) +(\d+) baud  (\S.*\S)", line) for line in out.splitlines()]
-    assert [line and line[1] for line in lines] == list(INSTRUMENTS)
+    assert [line and line[1] for line in lines] == list(instruments())
     assert "eis          9600 baud  Grand Rapids EIS 4000/6000 engine monitor" in out
 
 
-@pytest.mark.parametrize("name", INSTRUMENTS)
+@pytest.mark.parametrize("name", instruments())
 def test_each_instrument_says_what_it_is_and_can_be_had(name: str, child: Child, tmp_path: Path) -> None:
-    kind = INSTRUMENTS[name]
+    kind = instruments()[name]
     assert name == kind.NAME
     assert kind.WHAT
     path = tmp_path / "port"

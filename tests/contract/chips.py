@@ -10,11 +10,16 @@ from msgspec.structs import fields
 
 from fixgw.hw_sim import gpio, i2c, spi
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.devices.ads1115 import Ads1115
+from fixgw.hw_sim.devices.bmp import Bmp180, Bmp280, Bmp388
+from fixgw.hw_sim.devices.bno055 import Bno055
+from fixgw.hw_sim.devices.mcp3008 import Mcp3008
+from fixgw.hw_sim.devices.strompi import StromPi
+from fixgw.hw_sim.devices.x728 import X728
 from fixgw.hw_sim.pty import VirtualPort
-from fixgw.hw_sim.strompi import StromPi
 from fixgw.plugin import Options, PluginBase
-from tests.bus_bench import numbers
 from tests.contract.bench import Bench, Subject, until
+from tests.drivers.bus_bench import numbers
 
 #: What a reading may be refused for; of an analog input out of range only its key suffers.
 REFUSALS = ("nothing measured", "absurd values")
@@ -114,7 +119,7 @@ class I2cBench(ChipBench):
         self.bus = i2c.bus(self.number)
         (self.address,) = (f.default for f in fields(self.plugin_class.Options or Options) if f.name == "address")
         self.device.power_up()
-        other: i2c.Chip = i2c.Bmp280() if isinstance(self.device, i2c.Bno055) else i2c.Bno055()
+        other: i2c.Chip = Bmp280() if isinstance(self.device, Bno055) else Bno055()
         self.bus.attach(self.address, other if self._stranger else self.device)
         gpio.BANK.reset()
 
@@ -222,7 +227,7 @@ CHANNELS = [
 CHIPS: tuple[Subject, ...] = (
     chip(
         "i2c_ads1115",
-        lambda: senders(i2c.Ads1115()),
+        lambda: senders(Ads1115()),
         "OILP1 VOLT",
         options={"conversions": 860, "channels": CHANNELS},
         absurd={"OILP1": 160.0},
@@ -238,11 +243,11 @@ CHIPS: tuple[Subject, ...] = (
             repeats=True,
             name=f"i2c_bmp {device.__name__}",
         )
-        for device in (i2c.Bmp180, i2c.Bmp280, i2c.Bmp388)
+        for device in (Bmp180, Bmp280, Bmp388)
     ),
     chip(
         "i2c_bno055",
-        i2c.Bno055,
+        Bno055,
         "ROLL PITCH HEAD ROT ANORM ALONG ALAT",
         within={"ROLL": 0.2, "PITCH": 0.2, "HEAD": 0.1, "ROT": 0.6, "ANORM": 0.03, "ALONG": 0.03, "ALAT": 0.03},
         truth={"ALAT": 0.0},
@@ -251,7 +256,7 @@ CHIPS: tuple[Subject, ...] = (
     ),
     chip(
         "spi_mcp3008",
-        lambda: senders(spi.Mcp3008()),
+        lambda: senders(Mcp3008()),
         "OILP1 VOLT",
         options={"channels": CHANNELS},
         within={"OILP1": 0.4, "VOLT": 0.1},
@@ -267,7 +272,7 @@ CHIPS: tuple[Subject, ...] = (
     ),
     chip(
         "ups_x728",
-        i2c.X728,
+        X728,
         "BAT_VOLTAGE BAT_REMAINING BAT_CHARGING POWER_FAIL",
         options={"pins": "fixgw.hw_sim.gpio"},
         truth={"BAT_VOLTAGE": 4.1, "BAT_REMAINING": 95, "BAT_CHARGING": True, "POWER_FAIL": False},

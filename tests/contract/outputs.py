@@ -7,12 +7,12 @@ from contextlib import suppress
 from typing import Any
 
 from fixgw.hw_sim.aircraft import Aircraft
-from fixgw.hw_sim.autopilot import Autopilot
 from fixgw.hw_sim.can.devices import DEVICES, look
 from fixgw.hw_sim.can.faults import Station
 from fixgw.hw_sim.can.instrument import CanInstrument
 from fixgw.hw_sim.can.segment import Segment, SimFrame
 from fixgw.hw_sim.can.slcan import VirtualSlcan
+from fixgw.hw_sim.devices.autopilot import Autopilot
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.plugin import PluginBase
 from tests.contract.bench import CanBench, SerialBench, Subject, until

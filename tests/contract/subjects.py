@@ -13,17 +13,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fixgw.hw_sim.autopilot import Autopilot
-from fixgw.hw_sim.dynon_d10 import D10, STALL_ANGLE
-from fixgw.hw_sim.eis import Eis
-from fixgw.hw_sim.g3x import G3x, Gnx
-from fixgw.hw_sim.lines import READ_WITH, Arduino
-from fixgw.hw_sim.megasquirt import Megasquirt
-from fixgw.hw_sim.mgl_rdac import Rdac
-from fixgw.hw_sim.mgl_serial import Tp3
-from fixgw.hw_sim.nmea0183 import Gps, Navigator
-from fixgw.hw_sim.shadin import Shadin
-from fixgw.hw_sim.skyview import SkyView
+from fixgw.hw_sim.devices.autopilot import Autopilot
+from fixgw.hw_sim.devices.dynon_d10 import D10, STALL_ANGLE
+from fixgw.hw_sim.devices.eis import Eis
+from fixgw.hw_sim.devices.g3x import G3x, Gnx
+from fixgw.hw_sim.devices.lines import READ_WITH, Arduino
+from fixgw.hw_sim.devices.megasquirt import Megasquirt
+from fixgw.hw_sim.devices.mgl_rdac import Rdac
+from fixgw.hw_sim.devices.mgl_serial import Tp3
+from fixgw.hw_sim.devices.nmea0183 import Gps, Navigator
+from fixgw.hw_sim.devices.shadin import Shadin
+from fixgw.hw_sim.devices.skyview import SkyView
 from tests.contract.bench import Bench, CanBench, SerialBench, Subject
 from tests.contract.chips import CHIPS
 from tests.contract.outputs import AutopilotBench, BridgeBench, BytesBench, CanFixBench, CanFixNode

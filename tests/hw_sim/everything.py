@@ -13,24 +13,29 @@ from typing import Any
 
 from fixgw.hw_sim import i2c, spi
 from fixgw.hw_sim.aircraft import Aircraft
-from fixgw.hw_sim.autopilot import Autopilot
 from fixgw.hw_sim.can.instrument import CanInstrument
 from fixgw.hw_sim.can.segment import Segment
 from fixgw.hw_sim.can.slcan import VirtualSlcan
+from fixgw.hw_sim.devices import instruments
+from fixgw.hw_sim.devices.ads1115 import Ads1115
+from fixgw.hw_sim.devices.autopilot import Autopilot
+from fixgw.hw_sim.devices.bmp import Bmp280
+from fixgw.hw_sim.devices.bno055 import Bno055
+from fixgw.hw_sim.devices.mcp3008 import Mcp3008
+from fixgw.hw_sim.devices.megasquirt import Megasquirt
+from fixgw.hw_sim.devices.mgl_rdac import Rdac
+from fixgw.hw_sim.devices.nmea0183 import Gps
+from fixgw.hw_sim.devices.x728 import X728
 from fixgw.hw_sim.faults import Fault
-from fixgw.hw_sim.instruments import INSTRUMENTS
-from fixgw.hw_sim.megasquirt import Megasquirt
-from fixgw.hw_sim.mgl_rdac import Rdac
-from fixgw.hw_sim.nmea0183 import Gps
 from fixgw.hw_sim.pty import VirtualPort
 
 I2C = 1
 SERIAL = ("arduino", "dynon_d10", "g3x", "gnx", "navigator", "shadin", "skyview", "strompi", "tp3")
 CHIPS: dict[str, tuple[int, type[i2c.Chip]]] = {
-    "bno055": (0x28, i2c.Bno055),
-    "x728": (0x36, i2c.X728),
-    "ads1115": (0x48, i2c.Ads1115),
-    "bmp280": (0x76, i2c.Bmp280),
+    "bno055": (0x28, Bno055),
+    "x728": (0x36, X728),
+    "ads1115": (0x48, Ads1115),
+    "bmp280": (0x76, Bmp280),
 }
 #: What is wired to the converters: a lever of 0.1 to 3.1 V each.
 LEVERS: tuple[Callable[[Aircraft], float], ...] = (
@@ -78,7 +83,7 @@ def devices(directory: Path) -> dict[str, Any]:
     def port(name: str) -> VirtualPort:
         return VirtualPort(str(directory / name))
 
-    made: dict[str, Any] = {name: INSTRUMENTS[name](port(name)) for name in SERIAL}
+    made: dict[str, Any] = {name: instruments()[name](port(name)) for name in SERIAL}
     made["raw"] = Gps(port("raw"))  # behind the serial bridge
     listening = port("autopilot")
     made["autopilot"] = Plugged(Autopilot(listening), listening.unplug, listening.plug, listening.close)
@@ -89,7 +94,7 @@ def devices(directory: Path) -> dict[str, Any]:
     made["can1"] = Plugged(_Nothing(), bridged.unplug, bridged.plug, bridged.close, far.close)
     for name, (address, model) in CHIPS.items():
         made[name] = _on_i2c(address, model())
-    converter = spi.attach(0, 0, spi.Mcp3008())
+    converter = spi.attach(0, 0, Mcp3008())
     converter.volts[:] = [0.1] * 8  # before the first tick: at 0 V it would be taken for absent
     converter.senders.extend(LEVERS)
     made["mcp3008"] = Plugged(
@@ -120,7 +125,7 @@ def _on_a_bus(kind: type[CanInstrument], path: str) -> Plugged:
 def _on_i2c(address: int, chip: i2c.Chip) -> Plugged:
     bus = i2c.bus(I2C)
     bus.attach(address, chip)
-    if isinstance(chip, i2c.Ads1115):
+    if isinstance(chip, Ads1115):
         chip.senders.extend(LEVERS)
     return Plugged(
         chip, lambda: bus.unplug(address), lambda: bus.plug(address), chip.close, lambda: bus.detach(address)

@@ -144,11 +144,11 @@ def everything() -> Scenario:
 @cache
 def instruments() -> tuple[str, ...]:
     """The names that `instrument:` may have: those of every virtual instrument beside the nodes."""
+    from fixgw.hw_sim.devices import instruments
     from fixgw.hw_sim.everything import NAMES
-    from fixgw.hw_sim.instruments import INSTRUMENTS
     from fixgw.hw_sim.panel import Panel as Pins
 
-    return tuple(dict.fromkeys((*INSTRUMENTS, Pins.NAME, *NAMES)))
+    return tuple(dict.fromkeys((*instruments(), Pins.NAME, *NAMES)))
 
 
 def shipped() -> dict[str, Path]:

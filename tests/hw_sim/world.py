@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fixgw.hw_sim.aircraft import Aircraft, Value
+from fixgw.hw_sim.devices.nmea0183 import Gps
 from fixgw.hw_sim.faults import Fault
-from fixgw.hw_sim.nmea0183 import Gps
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.hw_sim.replay import Replay
 
@@ -157,7 +157,7 @@ def bench(
     all; `tell` hears of every event. With `more`, there is one of everything: see `fixgw.hw_sim.everything`.
     """
     from fixgw.hw_sim.can.bus import CanBus
-    from fixgw.hw_sim.eis import Eis
+    from fixgw.hw_sim.devices.eis import Eis
     from fixgw.hw_sim.panel import Panel
     from fixgw.hw_sim.scenario import everything
 

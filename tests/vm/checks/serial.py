@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fixgw.hw_sim.nmea0183 import Gps
+from fixgw.hw_sim.devices.nmea0183 import Gps
 from fixgw.hw_sim.world import World
 
 from ..bench import Bench, check

@@ -1,0 +1,749 @@
+"""Items, values, flags, aux values and subscriptions of the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from enum import IntEnum, StrEnum
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+import pytest
+
+from fixgw.database import (
+    ANNUNCIATE,
+    BAD,
+    CALLBACK_STRIKES,
+    FAIL,
+    LONGEST_TEXT,
+    OLD,
+    SECFAIL,
+    Database,
+    Definition,
+    Item,
+    Reading,
+)
+from fixgw.errors import BadValue, UnknownKey
+from tests.conftest import Clock
+
+NAN = float("nan")
+INFINITY = float("inf")
+
+
+@pytest.fixture
+def db(clock: Clock) -> Database:
+    return Database(
+        [
+            Definition(key="IAS", units="knots", min=0.0, max=500.0, tolerance=2000, aux=("Vs", "Vne")),
+            Definition(key="BARO", units="inHg", min=27.5, max=31.5, initial=29.92, setting=True),
+            Definition(key="GEAR", type="int", min=-5, max=10, aux=("Most",)),
+            Definition(key="FREE", type="int"),
+            Definition(key="WIDE"),
+            Definition(key="BTN1", type="bool"),
+            Definition(key="ACID", type="str", aux=("Note",)),
+        ],
+        clock,
+    )
+
+
+@pytest.fixture
+def ias(db: Database) -> Item:
+    return db.item("IAS")
+
+
+# -- readings ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reading_cannot_be_changed(ias: Item) -> None:
+    with pytest.raises(AttributeError):
+        ias.reading.value = 5.0  # type: ignore[misc]
+
+
+def test_an_item_never_written_is_old_and_says_why(ias: Item) -> None:
+    assert ias.reading.old
+    assert not ias.reading.good
+    assert ias.reading.reason(OLD) == "never written"
+    assert ias.reading.age(5.0) == INFINITY
+
+
+def test_a_first_value_is_in_range_even_when_nought_is_not(db: Database) -> None:
+    db.define(Definition(key="HOT", min=50.0, max=90.0))
+    assert db.read("HOT").value == 50.0
+    assert db.read("BARO").value == 29.92
+
+
+def test_a_write_replaces_the_reading_whole(ias: Item, clock: Clock) -> None:
+    before = ias.reading
+    written = ias.write(103.5, "pitot")
+    assert before.old
+    assert before.value == 0.0
+    assert ias.reading is written == Reading(103.5, 0, clock.now, "pitot")
+    assert written.good
+
+
+def test_flags_show_in_every_form(ias: Item) -> None:
+    reading = ias.write(1.0, flags=ANNUNCIATE | FAIL | SECFAIL)
+    assert reading.flag_text == "10011"
+    assert reading.as_tuple() == (1.0, True, False, False, True, True)
+    assert type(reading.as_tuple()) is tuple
+    assert (reading.annunciate, reading.old, reading.bad, reading.fail, reading.secfail) == reading.as_tuple()[1:]
+
+
+# -- what a value may be -----------------------------------------------------------------------------------------------
+
+
+class Gear(IntEnum):
+    UP = 0
+    DOWN = 3
+
+
+class Sign(StrEnum):
+    OURS = "N123"
+
+
+class FloatLike:
+    def __float__(self) -> float:
+        return 7.5
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "stored"),
+    [
+        ("IAS", 5, 5.0),
+        ("IAS", "103.2", 103.2),
+        ("IAS", " 1e2 ", 100.0),
+        ("IAS", Decimal("1.5"), 1.5),
+        ("IAS", Fraction(1, 4), 0.25),
+        ("IAS", FloatLike(), 7.5),
+        ("GEAR", 3, 3),
+        ("GEAR", 3.0, 3),
+        ("GEAR", "-3", -3),
+        ("GEAR", "+3", 3),
+        ("GEAR", Gear.DOWN, 3),
+        ("GEAR", Decimal("4"), 4),
+        ("BTN1", True, True),
+        ("BTN1", 1, True),
+        ("BTN1", 0.0, False),
+        *[("BTN1", word, True) for word in ("True", "true", "T", "yes", "1")],
+        *[("BTN1", word, False) for word in ("False", "false", "F", "no", "0")],
+        ("ACID", "", ""),
+        ("ACID", "D-EABC ü", "D-EABC ü"),
+        ("ACID", Sign.OURS, "N123"),
+    ],
+)
+def test_values_become_the_items_type(db: Database, key: str, given: Any, stored: Any) -> None:
+    reading = db.write(key, given)
+    assert reading is not None
+    assert (reading.value, reading.flags) == (stored, 0)
+    assert type(reading.value) is type(stored)
+
+
+NOT_FLOAT: list[Any] = [None, "", "fast", True, [], "1_0", "٣", b"5", bytearray(b"5"), "1,5", "0x10", 1j]
+NOT_INT: list[Any] = [None, "", 1.5, "42.0", "1e1", True, "1_0", Decimal("1.5"), Fraction(1, 2), b"5", "三", "9" * 5000]
+NOT_BOOL: list[Any] = [None, "", 2, "TRUE", "on", " 1", "Yes", [], NAN, b"1"]
+NOT_TEXT: list[Any] = [None, 5, b"N123", True, []]
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        *(("IAS", value) for value in NOT_FLOAT),
+        *(("GEAR", value) for value in NOT_INT),
+        *(("BTN1", value) for value in NOT_BOOL),
+        *(("ACID", value) for value in NOT_TEXT),
+    ],
+)
+def test_a_wrong_type_is_an_error_to_the_writer_and_changes_nothing(db: Database, key: str, given: Any) -> None:
+    item = db.item(key)
+    before = item.reading
+    with pytest.raises(BadValue) as caught:
+        item.write(given, flags=FAIL)
+    assert caught.value.reason == "type"
+    assert caught.value.key == key
+    assert item.reading is before
+    assert (item.refused, item.writes) == (1, 0)
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\rb", "\x00", "\x1b[31m", "\u2028", "\udc80"])
+def test_text_with_control_characters_is_refused(db: Database, text: str) -> None:
+    with pytest.raises(BadValue, match="control") as caught:
+        db.write("ACID", text)
+    assert caught.value.reason == "text"
+
+
+def test_text_is_bounded(db: Database) -> None:
+    db.write("ACID", "x" * LONGEST_TEXT)
+    with pytest.raises(BadValue, match="1001 characters") as caught:
+        db.write("ACID", "x" * (LONGEST_TEXT + 1))
+    assert caught.value.reason == "text"
+
+
+# -- not a number ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["IAS", "GEAR", "WIDE", "BARO"])
+@pytest.mark.parametrize(
+    "given", [NAN, INFINITY, -INFINITY, "nan", "-inf", "1e400", Decimal("NaN"), Decimal("Infinity")]
+)
+def test_what_is_no_finite_number_is_not_stored_and_fails_the_item(db: Database, key: str, given: Any) -> None:
+    db.write(key, 5)
+    before = db.read(key)
+    reading = db.write(key, given, "", 0)
+    assert reading is not None
+    assert (reading.value, reading.flags, reading.stamp) == (before.value, before.flags | FAIL, before.stamp)
+    assert (
+        "nan" in reading.reason(FAIL).lower()
+        or "inf" in reading.reason(FAIL).lower()
+        or "1e400" in reading.reason(FAIL)
+    )
+
+
+def test_the_next_good_value_ends_the_failure(ias: Item) -> None:
+    ias.write(NAN)
+    assert not ias.write(80.0).flags
+
+
+def test_not_a_number_as_the_first_value_leaves_the_item_never_written(ias: Item) -> None:
+    reading = ias.write(NAN, "pitot")
+    assert (reading.value, reading.flags) == (0.0, OLD | FAIL)
+    assert reading.age(0.0) == INFINITY
+    assert reading.reason(OLD) == "never written"
+    assert reading.source == "pitot"
+
+
+def test_not_a_number_does_not_make_an_item_younger(ias: Item, clock: Clock, db: Database) -> None:
+    ias.write(80.0)
+    clock.now += 1.5
+    ias.write(NAN)
+    clock.now += 0.6
+    db.age()
+    assert ias.reading.flags == OLD | FAIL
+
+
+def test_a_number_beyond_all_floats_fails_a_float_and_clamps_an_int(db: Database) -> None:
+    assert db.item("WIDE").write(10**400).fail
+    reading = db.item("FREE").write(10**400)
+    assert (reading.value, reading.flags) == (2**63 - 1, BAD)
+    assert db.item("FREE").write(-(10**5000)).value == -(2**63)
+
+
+# -- range -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("given", "stored"), [(500.1, 500.0), (-1, 0.0), ("1e300", 500.0), (10**30, 500.0)])
+def test_a_measurement_out_of_range_is_clamped_and_bad_until_a_good_one(ias: Item, given: Any, stored: float) -> None:
+    reading = ias.write(given)
+    assert (reading.value, reading.flags) == (stored, BAD)
+    assert "the range" in reading.reason(BAD)
+    assert "knots" in reading.reason(BAD)
+    assert not ias.write(100.0).flags
+
+
+def test_a_setting_out_of_range_is_only_clamped(db: Database) -> None:
+    reading = db.item("BARO").write(99.0)
+    assert (reading.value, reading.flags) == (31.5, 0)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 500.0])
+def test_the_ends_of_the_range_are_in_it(ias: Item, value: float) -> None:
+    assert not ias.write(value).flags
+
+
+def test_an_empty_range_and_an_unfit_initial_value_are_errors(db: Database) -> None:
+    with pytest.raises(ValueError, match="range 5 to 1 is empty"):
+        db.define(Definition(key="X", min=5, max=1))
+    with pytest.raises(ValueError, match="empty"):
+        db.define(Definition(key="X", min=NAN))
+    with pytest.raises(BadValue):
+        db.define(Definition(key="X", initial="fast"))
+    with pytest.raises(BadValue):
+        db.define(Definition(key="X", initial=NAN))
+    assert "X" not in db
+    with pytest.raises(ValueError, match="twice"):
+        db.define(Definition(key="IAS"))
+
+
+# -- flags -------------------------------------------------------------------------------------------------------------
+
+
+def test_flags_given_with_a_value_replace_those_there(ias: Item) -> None:
+    ias.write(1.0, "a", ANNUNCIATE | FAIL, "pump off")
+    assert list(ias.reading.reasons) == [(ANNUNCIATE, "pump off"), (FAIL, "pump off")]
+    ias.write(1.0, "a", BAD)
+    assert list(ias.reading.reasons) == [(BAD, "set by a")]
+    ias.write(1.0, "a", 0)
+    assert ias.reading.flags == 0
+
+
+def test_a_value_alone_leaves_the_flags(ias: Item) -> None:
+    ias.write(1.0, "a", BAD, "ice")
+    reading = ias.write(2.0, "b")
+    assert (reading.value, reading.flags, reading.reason(BAD), reading.source) == (2.0, BAD, "ice", "b")
+
+
+def test_flags_outside_the_mask_stay(ias: Item) -> None:
+    ias.write(1.0, flags=SECFAIL | BAD)
+    assert ias.write(2.0, flags=FAIL, mask=BAD | FAIL).flags == SECFAIL | FAIL
+
+
+def test_nobody_can_write_old(ias: Item) -> None:
+    assert ias.write(1.0, flags=OLD | BAD, mask=OLD | BAD).flags == BAD
+
+
+def test_a_check_does_not_take_over_a_flag_that_was_set_by_hand(ias: Item) -> None:
+    ias.write(1.0, "a", BAD, "ice")
+    assert ias.write(999.0).reason(BAD) == "ice"
+    assert ias.write(2.0).reason(BAD) == "ice", "only who has set it clears it"
+
+
+def test_a_flag_set_by_hand_survives_good_writes_where_a_checked_one_does_not(ias: Item) -> None:
+    ias.write(999.0)
+    ias.flag(BAD, BAD, reason="ice")
+    assert ias.write(2.0).bad
+
+
+def test_a_checked_flag_can_be_cleared_by_hand(ias: Item) -> None:
+    ias.write(999.0)
+    assert not ias.flag(0, BAD).flags
+
+
+def test_flags_alone_leave_value_and_age(ias: Item, clock: Clock) -> None:
+    ias.write(1.0)
+    stamp = clock.now
+    clock.now += 1
+    reading = ias.flag(FAIL | ANNUNCIATE, FAIL | ANNUNCIATE | BAD, "client", "unplugged")
+    assert (reading.value, reading.stamp, reading.flags) == (1.0, stamp, FAIL | ANNUNCIATE)
+    assert reading.reason(FAIL) == "unplugged"
+    assert ias.flag(0, FAIL).flags == ANNUNCIATE
+
+
+def test_fail_says_why(ias: Item) -> None:
+    ias.write(1.0, "pitot")
+    assert ias.fail("no answer", "pitot").reason(FAIL) == "no answer"
+
+
+def test_unknown_bits_are_ignored(ias: Item) -> None:
+    ias.write(1.0, flags=1 << 9, mask=1 << 9)
+    ias.flag(1 << 7, 1 << 7)
+    assert ias.reading.flag_text == "00000"
+
+
+def test_old_by_hand_holds_until_the_next_value(ias: Item) -> None:
+    ias.write(1.0)
+    assert ias.flag(OLD, OLD, "client").reason(OLD) == "set by client"
+    assert not ias.write(2.0).flags
+
+
+def test_old_can_be_taken_back_only_where_the_clock_agrees(db: Database, ias: Item, clock: Clock) -> None:
+    assert ias.flag(0, OLD).old, "never written"
+    ias.write(1.0)
+    ias.flag(OLD, OLD)
+    assert not ias.flag(0, OLD).flags
+    clock.now += 3
+    db.age()
+    assert ias.flag(0, OLD).old, "nothing has come since"
+    wide = db.item("WIDE")
+    wide.write(1.0)
+    wide.flag(OLD, OLD)
+    clock.now += 1e6
+    assert not wide.flag(0, OLD).flags, "an item without tolerance never ages"
+
+
+# -- aux ---------------------------------------------------------------------------------------------------------------
+
+
+def test_aux_values_are_unset_until_written(db: Database, ias: Item) -> None:
+    assert ias.aux == {"Vs": None, "Vne": None}
+    db.write("IAS.Vne", "140")
+    assert db.read_aux("IAS.Vne") == 140.0
+    db.write("IAS.Vne", None)
+    assert db.read_aux("IAS.Vne") is None
+
+
+def test_aux_values_have_the_items_type_and_range(db: Database, ias: Item) -> None:
+    assert ias.write_aux("Vs", 1000) == 500.0
+    assert db.item("GEAR").write_aux("Most", -99) == -5
+    with pytest.raises(BadValue):
+        db.write("GEAR.Most", 1.5)
+    with pytest.raises(BadValue) as caught:
+        db.write("IAS.Vs", NAN)
+    assert caught.value.reason == "number"
+    assert ias.aux["Vs"] == 500.0
+
+
+@pytest.mark.parametrize("key", ["IAS.Vx", "IAS.", "XXX.Vs", "IAS.Vs.more", ".", "", ".Vs"])
+def test_unknown_aux_values_are_errors(db: Database, key: str) -> None:
+    with pytest.raises(UnknownKey):
+        db.write(key, 1)
+    with pytest.raises(UnknownKey):
+        db.read_aux(key)
+
+
+def test_errors_name_what_was_meant(db: Database) -> None:
+    with pytest.raises(UnknownKey, match="did you mean 'BARO'"):
+        db.read("BARRO")
+    with pytest.raises(KeyError, match=r"did you mean 'IAS\.Vne'"):
+        db.write("IAS.Vn", 1)
+
+
+def test_aux_news_reach_their_subscribers(db: Database) -> None:
+    news: list[tuple[Any, ...]] = []
+    subscription = db.subscribe("IAS", on_aux=lambda *a: news.append(a))
+    db.write("IAS", 5.0)
+    db.write("IAS.Vs", 40)
+    db.write("IAS.Vs", None)
+    subscription.close()
+    db.write("IAS.Vs", 50)
+    assert news == [("IAS", "Vs", 40.0), ("IAS", "Vs", None)]
+
+
+def test_an_aux_subscriber_that_writes_the_same_aux_value_does_not_recurse(db: Database, ias: Item) -> None:
+    told: list[Any] = []
+
+    def count_down(key: str, name: str, value: Any) -> None:
+        told.append(value)
+        if value:
+            ias.write_aux(name, value - 1)
+
+    db.subscribe("IAS", on_aux=count_down)
+    assert ias.write_aux("Vs", 50) == 0.0
+    assert told == [float(n) for n in range(50, -1, -1)]
+
+
+def test_endless_aux_feedback_is_cut_short(db: Database, ias: Item, caplog: pytest.LogCaptureFixture) -> None:
+    db.subscribe("IAS", on_aux=lambda k, name, v: ias.write_aux(name, 0 if v else 1))
+    ias.write_aux("Vs", 1)
+    assert "cut short" in caplog.text
+    assert ias.write_aux("Vne", None) in (0.0, 1.0), "and works on"
+
+
+# -- the database as a collection --------------------------------------------------------------------------------------
+
+
+def test_keys_come_in_the_order_of_definition(db: Database) -> None:
+    assert (
+        db.keys() == list(db) == [i.key for i in db.items()] == ["IAS", "BARO", "GEAR", "FREE", "WIDE", "BTN1", "ACID"]
+    )
+    assert len(db) == 7
+    assert "IAS" in db
+    assert "XXX" not in db
+
+
+def test_statistics_count(db: Database, ias: Item, clock: Clock) -> None:
+    ias.write(1.0)
+    db.write("GEAR", 99)
+    db.write("WIDE", NAN)
+    with pytest.raises(BadValue):
+        ias.write("x")
+    clock.now += 3
+    db.age()
+    facts = db.statistics()
+    assert (facts["items"], facts["never written"], facts["old"], facts["bad"], facts["failed"]) == (7, 5, 1, 1, 1)
+    assert (facts["writes"], facts["refused values"], facts["callback errors"]) == (3, 1, 0)
+    assert facts["conflicts"] == {}
+
+
+# -- explain -----------------------------------------------------------------------------------------------------------
+
+
+def test_explain_tells_where_a_value_comes_from_and_why_it_is_flagged(db: Database, ias: Item, clock: Clock) -> None:
+    ias.write(100.0, "pitot")
+    clock.now += 1
+    ias.write(999.0, "pitot", ANNUNCIATE, "overspeed")
+    clock.now += 0.5
+    facts = ias.explain()
+    assert facts["value"] == 500.0
+    assert facts["flags"] == {"annunciate": "overspeed", "bad": "999.0 is above the range (500.0 knots)"}
+    assert (facts["source"], facts["age"], facts["last_good"]) == ("pitot", 0.5, 1.5)
+    assert (facts["writes"], facts["refused"], facts["conflicts"], facts["conflict_with"]) == (2, 0, 0, None)
+    assert facts["range"] == [0.0, 500.0]
+
+
+def test_explain_of_what_was_never_written(ias: Item) -> None:
+    facts = ias.explain()
+    assert (facts["age"], facts["last_good"], facts["source"], facts["sources"]) == (None, None, None, [])
+    assert facts["flags"] == {"old": "never written"}
+    msgspec.json.encode(facts)
+
+
+def test_explain_remembers_when_an_aged_value_was_last_good(db: Database, ias: Item, clock: Clock) -> None:
+    ias.write(1.0, "pitot")
+    clock.now += 60
+    db.age()
+    ias.flag(FAIL, FAIL)
+    assert ias.explain()["last_good"] == 60.0
+
+
+# -- subscriptions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def news(db: Database) -> list[tuple[str, Reading]]:
+    heard: list[tuple[str, Reading]] = []
+    db.subscribe("IAS", lambda key, reading: heard.append((key, reading)))
+    return heard
+
+
+def test_nothing_is_told_on_subscribing(db: Database, ias: Item) -> None:
+    ias.write(1.0)
+    heard: list[Reading] = []
+    db.subscribe("IAS", lambda k, r: heard.append(r))
+    db.age()
+    assert heard == []
+
+
+def test_every_write_is_told_even_of_the_same_value(ias: Item, news: list[tuple[str, Reading]]) -> None:
+    readings = [ias.write(1.0), ias.write(1.0), ias.write(NAN), ias.write(700)]
+    assert news == [("IAS", r) for r in readings]
+
+
+def test_a_change_of_flags_is_told_and_a_flag_that_is_there_already_is_not(
+    ias: Item, news: list[tuple[str, Reading]]
+) -> None:
+    ias.write(1.0, "a")
+    ias.fail("no answer", "a")
+    ias.fail("no answer", "a")
+    ias.flag(0, BAD)
+    assert [r.flags for _, r in news] == [0, FAIL]
+
+
+def test_a_refused_value_is_not_told(ias: Item, news: list[tuple[str, Reading]]) -> None:
+    with pytest.raises(BadValue):
+        ias.write("x")
+    assert news == []
+
+
+def test_the_star_stands_for_every_item_later_ones_too(db: Database) -> None:
+    heard: list[str] = []
+    subscription = db.subscribe("*", lambda key, reading: heard.append(key))
+    db.define(Definition(key="LATER"))
+    db.write("IAS", 1)
+    db.write("LATER", 1)
+    subscription.close()
+    subscription.close()
+    db.write("LATER", 2)
+    db.define(Definition(key="LAST")).write(1)
+    assert heard == ["IAS", "LATER"]
+
+
+def test_subscribing_to_an_unknown_key_is_an_error(db: Database) -> None:
+    with pytest.raises(UnknownKey):
+        db.subscribe("XXX", lambda k, r: None)
+
+
+def test_callbacks_may_unsubscribe_themselves_and_others(db: Database, ias: Item) -> None:
+    heard: list[str] = []
+
+    def once(key: str, reading: Reading) -> None:
+        heard.append("once")
+        first.close()
+        second.close()
+
+    first = db.subscribe("IAS", once)
+    second = db.subscribe("IAS", lambda k, r: heard.append("second"))
+    ias.write(1.0)
+    ias.write(2.0)
+    assert heard == ["once", "second"], "what is under way is finished, and no more"
+
+
+def test_a_callback_may_subscribe_and_define(db: Database, ias: Item) -> None:
+    heard: list[Any] = []
+
+    def grow(key: str, reading: Reading) -> None:
+        db.subscribe("IAS", lambda k, r: heard.append(r.value))
+        db.define(Definition(key=f"NEW{reading.value:g}"))
+
+    subscription = db.subscribe("IAS", grow)
+    ias.write(1.0)
+    subscription.close()
+    ias.write(2.0)
+    assert heard == [2.0]
+    assert "NEW1" in db
+
+
+def test_a_subscriber_that_writes_the_item_is_told_of_its_own_write_afterwards(db: Database, ias: Item) -> None:
+    heard: list[Any] = []
+
+    def limit(key: str, reading: Reading) -> None:
+        if reading.value > 100:  # type: ignore[operator]
+            assert ias.write(100.0, "limiter").value == 100.0
+
+    db.subscribe("IAS", limit)
+    db.subscribe("IAS", lambda k, r: heard.append((r.value, r.source)))
+    assert ias.write(300.0, "pitot").value == 300.0
+    assert heard == [(300.0, "pitot"), (100.0, "limiter")]
+
+
+def test_endless_feedback_is_cut_short_and_logged_once(
+    db: Database, ias: Item, caplog: pytest.LogCaptureFixture
+) -> None:
+    subscription = db.subscribe("IAS", lambda k, r: ias.write(1.0 - r.value))  # type: ignore[operator]
+    ias.write(1.0)
+    ias.write(1.0)
+    assert [r.message for r in caplog.records] == ["IAS: its subscribers keep writing it; delivery was cut short"]
+    assert ias.writes < 1000
+    subscription.close()
+    heard: list[Any] = []
+    db.subscribe("IAS", lambda k, r: heard.append(r.value))
+    ias.write(7.0)
+    assert heard == [7.0]
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def callback(*arguments: object) -> None:
+        raise error
+
+    return callback
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), SystemExit(3), asyncio.CancelledError(), GeneratorExit(), BaseException("x")], ids=repr
+)
+def test_a_callback_that_raises_stops_neither_the_writer_nor_the_others(
+    db: Database, ias: Item, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Any] = []
+    db.subscribe("IAS", raising(error), raising(error))
+    db.subscribe("IAS", lambda k, r: heard.append(r.value), lambda k, n, v: heard.append(v))
+    ias.write(1.0)
+    ias.write(2.0)
+    ias.write_aux("Vs", 3)
+    assert heard == [1.0, 2.0, 3.0]
+    assert db.callback_errors == 3
+    assert len(caplog.records) == 1, "once per interval"
+    assert caplog.records[0].exc_info is not None
+
+
+def test_an_error_that_cannot_even_be_printed_is_survived(db: Database, ias: Item) -> None:
+    class Nasty(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+        __repr__ = __str__
+
+    db.subscribe("IAS", raising(Nasty()))
+    assert ias.write(1.0).good
+
+
+def test_ctrl_c_in_a_callback_is_not_swallowed_and_the_item_works_on(db: Database, ias: Item) -> None:
+    errors: Iterator[BaseException] = iter([KeyboardInterrupt()])
+    heard: list[Any] = []
+
+    def interrupted(key: str, reading: Reading) -> None:
+        for error in errors:
+            raise error
+        heard.append(reading.value)
+
+    db.subscribe("IAS", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ias.write(1.0)
+    ias.write(2.0)
+    assert heard == [2.0]
+
+
+def test_a_callback_that_always_fails_is_dropped(
+    db: Database, ias: Item, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[float] = []
+
+    def broken(key: str, reading: Reading) -> None:
+        calls.append(1)
+        raise ValueError
+
+    db.subscribe("*", broken)
+    for n in range(CALLBACK_STRIKES + 5):
+        clock.now += 100  # so that every complaint is due
+        (ias if n % 2 else db.item("WIDE")).write(float(n))
+    assert len(calls) == CALLBACK_STRIKES
+    assert [r.levelno for r in caplog.records] == [logging.WARNING] * (CALLBACK_STRIKES - 1) + [logging.ERROR]
+    assert "dropped" in caplog.records[-1].message
+
+
+def test_a_callback_that_fails_now_and_then_is_kept(db: Database, ias: Item) -> None:
+    calls: list[float] = []
+
+    def flaky(*news: object) -> None:
+        calls.append(1)
+        if len(calls) % CALLBACK_STRIKES:
+            raise ValueError
+
+    subscription = db.subscribe("IAS", flaky, flaky)
+    for n in range(10 * CALLBACK_STRIKES):
+        ias.write_aux("Vs", n) if n % 3 else ias.write(float(n))
+    assert len(calls) == 10 * CALLBACK_STRIKES
+    assert subscription.errors == 0
+    assert db.callback_errors == 9 * CALLBACK_STRIKES
+
+
+def test_closing_works_for_a_callback_that_has_failed(db: Database, ias: Item) -> None:
+    calls: list[float] = []
+
+    def failing_once(key: str, reading: Reading) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError
+
+    subscription = db.subscribe("IAS", failing_once)
+    ias.write(1.0)
+    ias.write(2.0)
+    subscription.close()
+    ias.write(3.0)
+    assert len(calls) == 2
+
+
+# -- mailboxes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_mailbox_holds_the_latest_of_each_key_in_order_of_change(db: Database) -> None:
+    with db.mailbox(["IAS", "WIDE", "IAS"]) as box:
+        db.write("WIDE", 1)
+        db.write("IAS", 2)
+        db.write("WIDE", 3)
+        db.write("GEAR", 4)
+        assert [(key, r.value) for key, r in box.wait(0).items()] == [("WIDE", 3.0), ("IAS", 2.0)]
+        assert box.wait(0) == {}
+
+
+def test_a_mailbox_is_bounded_by_its_keys(db: Database) -> None:
+    with db.mailbox() as box:
+        for n in range(10_000):
+            db.write(("IAS", "WIDE")[n % 2], n)
+        assert list(box.wait(0)) == ["IAS", "WIDE"]
+
+
+def test_a_mailbox_can_be_for_one_key(db: Database) -> None:
+    with db.mailbox("IAS") as box:
+        db.write("IAS", 2)
+        assert list(box.wait(0)) == ["IAS"]
+
+
+def test_a_mailbox_hears_of_flags_and_age(db: Database, clock: Clock) -> None:
+    with db.mailbox() as box:
+        db.write("IAS", 1)
+        clock.now += 5
+        db.age()
+        assert box.wait(0)["IAS"].old
+
+
+def test_a_mailbox_for_an_unknown_key_leaves_nothing_behind(db: Database, ias: Item) -> None:
+    with pytest.raises(UnknownKey):
+        db.mailbox(["IAS", "XXX"])
+    assert ias._subscriptions == ()
+
+
+def test_a_wake_before_the_wait_is_not_lost(db: Database) -> None:
+    with db.mailbox() as box:
+        box.wake()
+        assert box.wait(60) == {}
+        assert box.wait(0) == {}
+
+
+def test_a_closed_mailbox_receives_nothing(db: Database) -> None:
+    box = db.mailbox()
+    box.close()
+    box.close()
+    db.write("IAS", 1)
+    assert box.wait(60) == {}, "and does not keep its owner waiting"

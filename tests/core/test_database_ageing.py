@@ -1,0 +1,374 @@
+"""What becomes old, and when its subscribers hear of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fixgw import database
+from fixgw.database import BAD, OLD, Database, Definition, Reading
+from tests.conftest import Clock
+
+INFINITY = float("inf")
+PROMISE = 0.020  # seconds that a change to old may be late, for tolerances up to 200 ms
+MARGIN = 0.080  # for a machine that is busy with other things
+
+
+@pytest.fixture
+def db(clock: Clock) -> Database:
+    return Database(
+        [
+            Definition(key="FAST", tolerance=200),
+            Definition(key="SLOW", tolerance=2000),
+            Definition(key="NEVER"),
+            Definition(key="LAT", tolerance=1000, sources=("gps1", "gps2")),
+        ],
+        clock,
+    )
+
+
+# -- with a clock that stands still until it is moved ------------------------------------------------------------------
+
+
+def test_a_value_becomes_old_exactly_when_its_tolerance_is_over(db: Database, clock: Clock) -> None:
+    fast = db.item("FAST")
+    fast.write(1.0, "adc")
+    clock.now += 0.199
+    db.age()
+    assert not fast.reading.old
+    clock.now += 0.002
+    db.age()
+    assert fast.reading.flags == OLD
+    assert fast.reading.value == 1.0
+    assert fast.reading.reason(OLD) == "nothing from adc within 200 ms"
+
+
+def test_being_old_keeps_the_other_flags_and_the_stamp(db: Database, clock: Clock) -> None:
+    stamp = db.item("FAST").write(1.0, flags=BAD, reason="ice").stamp
+    clock.now += 1
+    db.age()
+    assert dict(db.read("FAST").reasons) == {OLD: "nothing from its source within 200 ms", BAD: "ice"}
+    assert db.read("FAST").stamp == stamp
+
+
+def test_a_rewrite_in_time_keeps_a_value_fresh(db: Database, clock: Clock) -> None:
+    heard: list[Reading] = []
+    db.subscribe("FAST", lambda k, r: heard.append(r))
+    for _ in range(50):
+        db.write("FAST", 1.0)
+        clock.now += 0.15
+        db.age()
+    assert not any(r.old for r in heard)
+    clock.now += 0.06
+    db.age()
+    assert heard[-1].old
+
+
+def test_subscribers_hear_of_it_once(db: Database, clock: Clock) -> None:
+    heard: list[bool] = []
+    db.subscribe("FAST", lambda k, r: heard.append(r.old))
+    db.write("FAST", 1.0)
+    for _ in range(5):
+        clock.now += 1
+        db.age()
+        assert db.read("FAST").old, "reading it does not use the news up"
+    assert heard == [False, True]
+
+
+def test_an_old_value_that_is_written_again_ages_again(db: Database, clock: Clock) -> None:
+    for _ in range(3):
+        db.write("FAST", 1.0)
+        assert not db.read("FAST").old
+        db.age()
+        clock.now += 0.3
+        db.age()
+        assert db.read("FAST").old
+
+
+def test_a_rewrite_at_the_last_moment_moves_the_due_time(db: Database, clock: Clock) -> None:
+    db.write("FAST", 1.0)
+    clock.now += 0.25  # overdue, but nobody has looked
+    db.write("FAST", 2.0)
+    assert db.age() == pytest.approx(0.2)
+    assert not db.read("FAST").old
+
+
+def test_tolerance_nought_means_never(db: Database, clock: Clock) -> None:
+    db.write("NEVER", 1.0)
+    clock.now += 1e9
+    assert db.age() == INFINITY
+    assert not db.read("NEVER").old
+
+
+def test_age_says_how_long_nothing_can_happen(db: Database, clock: Clock) -> None:
+    assert db.age() == INFINITY
+    db.write("SLOW", 1)
+    assert db.age() == pytest.approx(2.0)
+    clock.now += 1.5
+    assert db.age() == pytest.approx(0.5)
+    db.write("FAST", 1)
+    assert db.age() == pytest.approx(0.2)
+    clock.now += 10
+    assert db.age() == INFINITY
+
+
+def test_an_item_waits_in_the_queue_once_however_often_it_is_written(db: Database, clock: Clock) -> None:
+    for _ in range(1000):
+        db.write("FAST", 1.0)
+        db.write("LAT", 1.0, "gps1")
+        db.write("LAT", 1.0, "gps2")
+    db.age()
+    assert len(db._due) == 2
+
+
+def test_a_value_whose_old_flag_was_taken_back_by_hand_ages_all_the_same(db: Database, clock: Clock) -> None:
+    fast = db.item("FAST")
+    fast.write(1.0)
+    clock.now += 0.15
+    fast.write(2.0)
+    fast.flag(OLD, OLD)
+    clock.now += 0.1
+    assert db.age() == INFINITY, "all is old: nothing to wait for"
+    clock.now += 0.05
+    assert not fast.flag(0, OLD).flags
+    assert db.age() == pytest.approx(0.05)
+    clock.now += 0.051
+    db.age()
+    assert fast.reading.old
+
+
+def test_each_source_of_a_ranked_item_ages_for_itself(db: Database, clock: Clock) -> None:
+    lat = db.item("LAT")
+    lat.write(1.0, "gps1")
+    clock.now += 0.5
+    lat.write(2.0, "gps2")
+    assert db.age() == pytest.approx(0.5)
+    clock.now += 0.6
+    assert db.age() == pytest.approx(0.4)
+    assert (lat.reading.source, lat.reading.old) == ("gps2", False)
+    clock.now += 0.5
+    assert db.age() == INFINITY
+    assert (lat.reading.source, lat.reading.old) == ("gps2", True)
+
+
+def test_the_source_that_will_be_old_first_decides_when_to_look(db: Database, clock: Clock) -> None:
+    lat = db.item("LAT")
+    lat.write(1.0, "gps1")
+    clock.now += 0.5
+    lat.write(2.0, "gps2")
+    clock.now += 0.1
+    lat.write(1.0, "gps1")
+    clock.now += 0.45
+    assert db.age() == pytest.approx(0.45)
+
+
+def test_a_backup_that_comes_back_from_the_dead_is_looked_after(db: Database, clock: Clock) -> None:
+    lat = db.item("LAT")
+    lat.write(1.0, "gps1")
+    clock.now += 5
+    db.age()
+    lat.write(2.0, "gps2")
+    assert db.age() == pytest.approx(1.0)
+    clock.now += 1.1
+    db.age()
+    assert lat.reading.old
+
+
+def test_items_due_in_the_same_instant_do_not_get_compared(clock: Clock) -> None:
+    db = Database([Definition(key=f"K{n}", tolerance=100) for n in range(200)], clock)
+    for key in db:
+        db.write(key, 1.0)
+    clock.now += 1
+    db.age()
+    assert all(db.read(key).old for key in db)
+
+
+# -- with the real clock and the real thread ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[..., Database]]:
+    started: list[Database] = []
+
+    def start(*definitions: Definition) -> Database:
+        db = Database(definitions)
+        started.append(db)
+        db.start()
+        return db
+
+    yield start
+    for db in started:
+        db.stop()
+        assert not db.alive
+
+
+class Lateness:
+    """Seconds after its due time at which each item was told to be old."""
+
+    def __init__(self, db: Database) -> None:
+        self.seconds: dict[str, float] = {}
+        self.due: dict[str, float] = {}
+        self._all = threading.Event()
+        for item in db.items():
+            self.due[item.key] = item.tolerance
+        db.subscribe("*", self.hear)
+
+    def hear(self, key: str, reading: Reading) -> None:
+        if reading.old:
+            self.seconds[key] = time.monotonic() - reading.stamp - self.due[key]
+            if len(self.seconds) == len(self.due):
+                self._all.set()
+
+    def wait(self) -> dict[str, float]:
+        assert self._all.wait(10)
+        return self.seconds
+
+
+def test_a_first_write_wakes_a_thread_that_has_had_nothing_to_do(running: Callable[..., Database]) -> None:
+    db = running(Definition(key="FAST", tolerance=200))
+    late = Lateness(db)
+    threading.Event().wait(0.05)  # let the thread go to sleep
+    db.write("FAST", 1.0)
+    (seconds,) = late.wait().values()
+    assert 0 <= seconds <= PROMISE + MARGIN
+
+
+def test_a_short_tolerance_is_kept_while_the_thread_sleeps_for_a_long_one(running: Callable[..., Database]) -> None:
+    db = running(Definition(key="LONG", tolerance=3_600_000), Definition(key="FAST", tolerance=20))
+    db.write("LONG", 1.0)
+    late = Lateness(db)
+    late.due.pop("LONG")
+    threading.Event().wait(0.05)
+    db.write("FAST", 1.0)
+    assert 0 <= late.wait()["FAST"] <= PROMISE + MARGIN
+
+
+def test_a_tolerance_of_years_is_no_problem(running: Callable[..., Database]) -> None:
+    db = running(Definition(key="LONG", tolerance=2**62), Definition(key="FAST", tolerance=20))
+    db.write("LONG", 1.0)
+    late = Lateness(db)
+    late.due.pop("LONG")
+    db.write("FAST", 1.0)
+    late.wait()
+    assert not db.read("LONG").old
+
+
+def test_many_items_that_stop_together_are_all_told_in_time(running: Callable[..., Database]) -> None:
+    db = running(*(Definition(key=f"K{n}", tolerance=100 + n % 100) for n in range(600)))
+    late = Lateness(db)
+    for _ in range(3):
+        for item in db.items():
+            item.write(1.0)
+        threading.Event().wait(0.03)
+    seconds = sorted(late.wait().values())
+    assert seconds[0] >= 0
+    assert seconds[300] <= PROMISE + MARGIN / 2
+    assert seconds[-1] <= PROMISE + 2 * MARGIN
+
+
+def test_the_thread_costs_little_with_600_items_at_20_hz(running: Callable[..., Database]) -> None:
+    db = running(*(Definition(key=f"K{n}", tolerance=(200, 1000, 2000)[n % 3]) for n in range(600)))
+    items = db.items()
+    ageing = 0.0
+    thread = next(t for t in threading.enumerate() if t.name == "ageing" and t is db._thread)
+    assert thread.ident is not None
+    spent = time.pthread_getcpuclockid(thread.ident)
+    begun, before = time.monotonic(), time.clock_gettime(spent)
+    while (elapsed := time.monotonic() - begun) < 1.0:
+        for item in items:
+            item.write(1.0)
+        threading.Event().wait(0.05)
+    ageing = (time.clock_gettime(spent) - before) / elapsed
+    assert not any(db.read(key).old for key in db)
+    assert ageing < 0.05, "of a core; 0.01 measured"
+
+
+def test_stopping_at_any_moment_is_quick() -> None:
+    for n in range(200):
+        db = Database([Definition(key="FAST", tolerance=1)])
+        db.start()
+        if n % 2:
+            db.write("FAST", 1.0)
+        begun = time.monotonic()
+        db.stop()
+        assert time.monotonic() - begun < 1.0
+        assert not db.alive
+
+
+def test_starting_and_stopping_twice_is_harmless() -> None:
+    db = Database([Definition(key="FAST", tolerance=20)])
+    db.stop()
+    before = threading.active_count()
+    db.start()
+    db.start()
+    assert threading.active_count() == before + 1
+    db.stop()
+    db.stop()
+    db.start()
+    late = Lateness(db)
+    db.write("FAST", 1.0)
+    late.wait()
+    db.stop()
+    assert threading.active_count() == before
+
+
+def test_a_subscriber_that_raises_whatever_it_be_does_not_end_the_ageing(running: Callable[..., Database]) -> None:
+    db = running(Definition(key="A", tolerance=20), Definition(key="B", tolerance=40))
+
+    def broken(key: str, reading: Reading) -> None:
+        if reading.old:
+            raise BaseException("not even an Exception")
+
+    db.subscribe("A", broken)
+    late = Lateness(db)
+    db.write("A", 1.0)
+    db.write("B", 1.0)
+    late.wait()
+    assert db.alive
+
+
+def test_a_defect_in_the_ageing_is_logged_and_survived(
+    running: Callable[..., Database], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expire = database.Item._expire
+    errors = iter([RuntimeError("defect")])
+
+    def broken(item: Any, now: float) -> float | None:
+        for error in errors:
+            raise error
+        return expire(item, now)
+
+    monkeypatch.setattr(database.Item, "_expire", broken)
+    db = running(Definition(key="A", tolerance=20), Definition(key="B", tolerance=40))
+    late = Lateness(db)
+    db.write("A", 1.0)
+    db.write("B", 1.0)
+    late.wait()
+    assert caplog.messages == ["ageing of A failed"]
+    assert db.read("A").old, "the item in whose turn it happened is not forgotten"
+
+
+def test_a_subscriber_that_keeps_the_thread_shows(
+    running: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = running(Definition(key="A", tolerance=1))
+    caught, release = threading.Event(), threading.Event()
+
+    def slow(key: str, reading: Reading) -> None:
+        if reading.old:
+            caught.set()
+            release.wait(10)
+
+    db.subscribe("A", slow)
+    assert db.alive
+    db.write("A", 1.0)
+    assert caught.wait(5)
+    monkeypatch.setattr(database, "AGEING_SILENT", 0.0)  # as if it had lasted that long
+    try:
+        assert not db.alive
+    finally:
+        release.set()

@@ -1,0 +1,437 @@
+"""Several sources for one item: ranking, fall-back, secondary fail, conflicts, and what stays readable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from fixgw.database import (
+    ANNUNCIATE,
+    BAD,
+    FAIL,
+    INITIAL,
+    OLD,
+    SECFAIL,
+    Database,
+    Definition,
+    Item,
+    Reading,
+)
+from fixgw.database.item import SOURCES_KEPT
+from tests.conftest import Clock
+
+NAN = float("nan")
+
+
+class Bench:
+    """A database with one ranked item (``LAT``: gps1, gps2, canfix) and one without ranking (``IAS``)."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.db = Database(
+            [
+                Definition(key="LAT", min=-90.0, max=90.0, tolerance=1000, sources=("gps1", "gps2", "canfix")),
+                Definition(key="IAS", min=0.0, max=500.0, tolerance=1000),
+                Definition(key="BARO", setting=True),
+                Definition(key="LONE", tolerance=1000, sources=("gps1",)),
+            ],
+            self.clock,
+        )
+        self.lat = self.db.item("LAT")
+        self.ias = self.db.item("IAS")
+        self.heard: list[Reading] = []
+        self.db.subscribe("*", lambda key, reading: self.heard.append(reading))
+
+    def news(self) -> list[tuple[Any, str, str]]:
+        """What subscribers have been told since the last look: (value, flags, source)."""
+        news = [(r.value, r.flag_text, r.source) for r in self.heard]
+        self.heard.clear()
+        return news
+
+    def later(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.db.age()
+
+    def said(self, item: Item) -> dict[str, Reading]:
+        return {r.source: r for r in item.readings()}
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def lat(bench: Bench) -> Item:
+    return bench.lat
+
+
+def all_write(lat: Item, **values: float) -> None:
+    for source, value in values.items():
+        lat.write(value, source)
+
+
+# -- ranking -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_ranked_item_starts_old_with_its_backups_missing(lat: Item) -> None:
+    assert lat.reading.flags == OLD | SECFAIL
+    assert lat.reading.reason(SECFAIL) == "nothing from gps2, canfix"
+
+
+def test_the_best_live_source_is_published_whoever_writes_last(bench: Bench, lat: Item) -> None:
+    all_write(lat, canfix=3, gps2=2, gps1=1)
+    all_write(lat, gps2=2.5, canfix=3.5)
+    assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (1.0, "gps1", 0)
+    assert [n[2] for n in bench.news()] == ["canfix", "gps2", "gps1"], "each was the best when it wrote"
+
+
+def test_a_lower_ranked_write_is_kept_and_not_told(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2, canfix=3)
+    bench.news()
+    published = lat.reading
+    returned = lat.write(2.5, "gps2")
+    assert (returned.value, returned.source) == (2.5, "gps2"), "the writer gets its own back"
+    assert lat.reading is published
+    assert bench.said(lat)["gps2"].value == 2.5
+    assert bench.news() == []
+
+
+def test_an_entry_covers_what_is_below_it(lat: Item) -> None:
+    assert [lat.rank(s) for s in ("gps1", "canfix/12", "canfix", "canfixer", "", "gps1/RMC", "netfix/1")] == [
+        0,
+        2,
+        2,
+        None,
+        None,
+        0,
+        None,
+    ]
+    all_write(lat, **{"gps1/RMC": 1, "gps2": 2, "canfix/12": 3})
+    assert (lat.reading.source, lat.reading.flags) == ("gps1/RMC", 0)
+
+
+def test_fall_back_when_the_better_one_ages_and_return_when_it_recovers(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2, canfix=3)
+    bench.news()
+    bench.clock.now += 0.6
+    all_write(lat, gps2=2.1, canfix=3.1)
+    bench.later(0.5)
+    assert bench.news() == [(2.1, "00001", "gps2")]
+    assert lat.reading.reason(SECFAIL) == "nothing from gps1"
+    assert bench.said(lat)["gps1"].reason(OLD) == "nothing from gps1 within 1000 ms"
+    lat.write(1.2, "gps1")
+    assert bench.news() == [(1.2, "00000", "gps1")]
+    assert bench.said(lat)["gps2"].flags == 0
+
+
+def test_fall_back_when_the_better_one_fails_and_return_when_it_recovers(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2, canfix=3)
+    bench.news()
+    lat.fail("antenna open", "gps1")
+    assert bench.news() == [(2.0, "00001", "gps2")]
+    assert bench.said(lat)["gps1"].reason(FAIL) == "antenna open"
+    lat.write(1.1, "gps1")
+    assert bench.news() == [], "its failure was set by hand, and holds until it is cleared"
+    lat.write(1.2, "gps1", 0)
+    assert bench.news() == [(1.2, "00000", "gps1")]
+
+
+def test_fall_back_on_not_a_number_ends_by_itself(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2, canfix=3)
+    lat.write(NAN, "gps1")
+    assert (lat.reading.value, lat.reading.source) == (2.0, "gps2")
+    assert bench.said(lat)["gps1"].value == 1.0
+    lat.write(1.1, "gps1")
+    assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (1.1, "gps1", 0)
+
+
+def test_a_suspect_value_of_the_best_is_still_published(lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2, canfix=3)
+    lat.write(91, "gps1")
+    assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (90.0, "gps1", BAD)
+
+
+def test_checked_flags_belong_to_the_source_that_was_checked(lat: Item) -> None:
+    all_write(lat, gps2=2, canfix=3)
+    lat.write(91, "gps1")
+    lat.write(2.1, "gps2")
+    assert lat.write(1, "gps1").flags == 0
+    lat.write(95, "gps2")
+    lat.write(1.1, "gps1")
+    lat.fail("gone", "gps1")
+    assert lat.reading.flags == BAD | SECFAIL, "what gps2 said was out of range"
+
+
+def test_no_source_inherits_the_flags_of_another(lat: Item) -> None:
+    lat.write(1, "gps1", ANNUNCIATE | BAD, "by hand")
+    assert lat.write(2, "gps2").flags == 0
+    assert lat.reading.flags == ANNUNCIATE | BAD | SECFAIL
+
+
+def test_when_all_are_dead_the_last_one_published_stays(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2)
+    bench.later(0.5)
+    lat.write(2.5, "gps2")
+    bench.later(0.6)
+    assert lat.reading.source == "gps2"
+    bench.news()
+    bench.later(1)
+    assert bench.news() == [(2.5, "01001", "gps2")]
+    assert lat.reading.reason(SECFAIL) == "nothing from gps1, canfix"
+    lat.write(NAN, "gps1")
+    assert bench.news() == []
+    all_write(lat, canfix=3)
+    assert bench.news() == [(3.0, "00001", "canfix")]
+
+
+def test_secondary_fail_goes_when_the_last_backup_is_there(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2)
+    bench.news()
+    lat.write(3, "canfix")
+    assert bench.news() == [(1.0, "00000", "gps1")], "a change of flags alone"
+    bench.clock.now += 0.9
+    all_write(lat, gps1=1, gps2=2)
+    bench.later(0.2)
+    assert lat.reading.reason(SECFAIL) == "nothing from canfix"
+
+
+def test_secondary_fail_of_a_ranked_item_cannot_be_set_or_cleared_by_hand(lat: Item) -> None:
+    lat.write(1, "gps1", 0)
+    assert lat.reading.secfail
+    lat.flag(0, SECFAIL, "gps1")
+    assert lat.reading.secfail
+    all_write(lat, gps2=2, canfix=3)
+    lat.write(1, "gps1", SECFAIL)
+    assert not lat.reading.secfail
+
+
+def test_an_entry_alone_has_no_backup_that_could_be_missing(bench: Bench) -> None:
+    lone = bench.db.item("LONE")
+    assert lone.reading.flags == OLD
+    assert lone.write(1, "gps1").flags == 0
+    bench.later(2)
+    assert lone.reading.flags == OLD
+
+
+def test_two_sources_below_one_entry_are_a_conflict_and_the_last_one_wins(lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2)
+    lat.fail("gone", "gps1")
+    lat.fail("gone", "gps2")
+    lat.write(3, "canfix/3")
+    lat.write(4, "canfix/4")
+    assert lat.reading.source == "canfix/3", "written in the same instant: no reason to change"
+    lat._clock.now += 0.1  # type: ignore[attr-defined]
+    lat.write(4, "canfix/4")
+    assert lat.reading.source == "canfix/4"
+    assert lat.conflicts == 2
+
+
+# -- sources outside the ranking ---------------------------------------------------------------------------------------
+
+
+def test_a_source_outside_the_ranking_is_kept_and_never_published(bench: Bench, lat: Item) -> None:
+    for source in ("netfix/127.0.0.1", ""):
+        lat.write(9, source)
+        assert (lat.reading.value, lat.reading.flags, lat.reading.source) == (0.0, OLD | SECFAIL, "")
+    all_write(lat, gps1=1)
+    bench.later(2)
+    bench.news()
+    returned = lat.write(9, "netfix/127.0.0.1")
+    assert (returned.value, returned.flags) == (9.0, 0)
+    assert (lat.reading.value, lat.reading.source, lat.reading.old) == (1.0, "gps1", True)
+    assert bench.news() == []
+    assert bench.said(lat)["netfix/127.0.0.1"].value == 9.0
+
+
+def test_what_an_outsider_said_ages_as_well(bench: Bench, lat: Item) -> None:
+    lat.write(9, "netfix/127.0.0.1")
+    bench.later(2)
+    assert bench.said(lat)["netfix/127.0.0.1"].old
+    assert bench.news() == []
+
+
+def test_an_initial_value_shows_until_a_ranked_source_has_written_but_is_not_fresh(bench: Bench, lat: Item) -> None:
+    lat.write(48, INITIAL)
+    assert (lat.reading.value, lat.reading.flags) == (48.0, OLD | SECFAIL)
+    lat.write(1, "gps1")
+    lat.write(49, INITIAL)
+    assert lat.reading.value == 1.0
+
+
+# -- who flags what ----------------------------------------------------------------------------------------------------
+
+
+def test_a_ranked_source_flags_what_it_said_itself(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2, canfix=3)
+    bench.news()
+    assert lat.fail("no answer", "gps2").source == "gps2"
+    assert (lat.reading.source, lat.reading.flags) == ("gps1", SECFAIL)
+    assert lat.reading.reason(SECFAIL) == "nothing from gps2"
+    lat.flag(0, FAIL, "gps2")
+    assert lat.reading.flags == 0
+
+
+def test_a_ranked_source_that_has_never_written_does_not_fail_the_others(bench: Bench, lat: Item) -> None:
+    lat.write(2, "gps2")
+    lat.fail("no answer", "gps1")
+    assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (2.0, "gps2", SECFAIL)
+    assert dict(bench.said(lat)["gps1"].reasons) == {OLD: "never written", FAIL: "no answer"}
+
+
+def test_a_failure_before_any_value_is_shown(lat: Item) -> None:
+    lat.fail("no answer", "gps1")
+    assert lat.reading.reason(FAIL) == "no answer"
+    assert lat.reading.flags == OLD | FAIL | SECFAIL
+
+
+@pytest.mark.parametrize("wrote_before", [False, True])
+def test_anybody_else_flags_what_is_published(bench: Bench, lat: Item, wrote_before: bool) -> None:
+    all_write(lat, gps1=1, gps2=2, canfix=3)
+    if wrote_before:
+        lat.write(9, "netfix/127.0.0.1")
+    assert lat.flag(ANNUNCIATE, ANNUNCIATE, "netfix/127.0.0.1").source == "gps1"
+    assert lat.reading.flags == ANNUNCIATE
+    lat.flag(OLD, OLD, "netfix/127.0.0.1")
+    assert lat.reading.source == "gps2"
+    lat.write(1, "gps1")
+    assert lat.reading.flags == ANNUNCIATE, "the source that was flagged is back"
+
+
+@pytest.mark.parametrize("key", ["LAT", "IAS"])
+def test_flags_can_be_set_before_anything_was_written(bench: Bench, key: str) -> None:
+    item = bench.db.item(key)
+    item.flag(ANNUNCIATE, ANNUNCIATE, "annunciate")
+    assert item.reading.annunciate
+    assert item.reading.old
+    item.flag(0, ANNUNCIATE, "annunciate")
+    assert not item.reading.annunciate
+    assert item.readings() == [item.reading]
+
+
+def test_flagging_without_a_change_leaves_no_trace(lat: Item) -> None:
+    lat.write(1, "gps1")
+    lat.flag(0, FAIL, "gps1")
+    before = lat.reading
+    lat.flag(0, ANNUNCIATE, "somebody")
+    assert lat.reading is before
+
+
+# -- without ranking ---------------------------------------------------------------------------------------------------
+
+
+def test_the_last_writer_wins_and_the_conflict_is_counted_and_reported(bench: Bench) -> None:
+    ias = bench.ias
+    for n in range(3):
+        ias.write(n, "canfix/3")
+        ias.write(n + 100, "adc")
+    assert (ias.reading.value, ias.reading.source) == (102.0, "adc")
+    assert ias.conflicts == 5
+    assert bench.db.statistics()["conflicts"] == {"IAS": "canfix/3 and adc (5 times)"}
+    assert ias.explain()["conflict_with"] == "canfix/3"
+    assert bench.said(ias)["canfix/3"].value == 2.0
+
+
+def test_taking_over_from_an_old_source_is_no_conflict(bench: Bench) -> None:
+    bench.ias.write(1, "canfix/3")
+    bench.later(2)
+    bench.ias.write(2, "adc")
+    assert bench.ias.conflicts == 0
+
+
+def test_settings_may_have_many_writers_and_initial_values_are_nobodys(bench: Bench) -> None:
+    baro = bench.db.item("BARO")
+    baro.write(29.92, "netfix/1")
+    baro.write(30.0, "encoder")
+    bench.ias.write(0, INITIAL)
+    bench.ias.write(1, "adc")
+    assert bench.db.statistics()["conflicts"] == {}
+
+
+def test_anybody_flags_the_published_reading_of_an_unranked_item(bench: Bench) -> None:
+    ias = bench.ias
+    ias.write(1, "netfix/1")
+    ias.write(2, "adc")
+    ias.flag(BAD, BAD, "netfix/1")
+    assert (ias.reading.value, ias.reading.flags, ias.reading.reason(BAD)) == (2.0, BAD, "set by netfix/1")
+
+
+def test_not_a_number_from_another_source_keeps_the_value_and_its_age(bench: Bench) -> None:
+    ias = bench.ias
+    stamp = ias.write(80, "adc").stamp
+    bench.clock.now += 0.5
+    reading = ias.write(NAN, "canfix")
+    assert (reading.value, reading.stamp, reading.flags, reading.source) == (80.0, stamp, FAIL, "canfix")
+
+
+# -- bounds, and explaining --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["LAT", "IAS"])
+def test_many_sources_cost_bounded_memory(bench: Bench, key: str) -> None:
+    item = bench.db.item(key)
+    item.write(1, "gps1")
+    for n in range(500):
+        bench.clock.now += 0.0001
+        item.write(n % 90, f"netfix/10.0.0.{n}")
+    assert len(item.readings()) <= SOURCES_KEPT
+    assert "netfix/10.0.0.498" in bench.said(item), "the latest are kept"
+    for n in range(500):
+        bench.clock.now += 0.0001
+        item.write(n % 90, f"canfix/{n}")
+    assert len(item.readings()) <= 4 * SOURCES_KEPT
+    assert len(item._rank_of) <= 4 * SOURCES_KEPT
+    if key == "LAT":
+        assert item.reading.source == "gps1"
+
+
+def test_explain_shows_every_source(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2)
+    bench.clock.now += 0.25
+    lat.write(9, "netfix/1")
+    lat.fail("gone", "gps2")
+    facts = lat.explain()
+    assert facts["ranking"] == ["gps1", "gps2", "canfix"]
+    assert facts["flags"] == {"secfail": "nothing from gps2, canfix"}
+    assert {s["source"]: (s["rank"], s["published"], s["value"], s["flags"], s["age"]) for s in facts["sources"]} == {
+        "gps1": (0, True, 1.0, {"secfail": "nothing from gps2, canfix"}, 0.25),
+        "gps2": (1, False, 2.0, {"fail": "gone"}, 0.25),
+        "netfix/1": (None, False, 9.0, {}, 0.0),
+    }
+    msgspec.json.encode(facts)
+
+
+def test_a_source_that_lost_its_place_does_not_keep_the_flag_of_the_place(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps2=2)
+    assert lat.reading.secfail
+    lat.write(1, "gps1")
+    assert not bench.said(lat)["gps2"].secfail
+
+
+def test_a_driver_may_rank_the_sources_of_an_item_that_has_no_ranking(bench: Bench) -> None:
+    bench.ias.write(100.0, "canfix/13")
+    bench.ias.rank_sources(["canfix/12", "canfix/13"])
+    assert bench.ias.ranked
+    assert bench.news()[-1] == (100.0, "00001", "canfix/13"), "the better one has not been heard of"
+    bench.ias.write(90.0, "canfix/12")
+    bench.ias.write(101.0, "canfix/13")
+    assert (bench.ias.reading.value, bench.ias.conflicts) == (90.0, 0)
+    assert bench.ias.explain()["ranking"] == ["canfix/12", "canfix/13"]
+    bench.ias.fail("broken", "canfix/12")
+    assert bench.ias.reading.value == 101.0
+
+
+def test_a_ranking_that_a_driver_made_can_be_taken_back(bench: Bench) -> None:
+    bench.ias.rank_sources(["canfix/12", "canfix/13"])
+    bench.ias.write(90.0, "canfix/12")
+    assert bench.ias.reading.secfail
+    bench.ias.rank_sources()
+    assert not bench.ias.ranked
+    assert not bench.ias.reading.secfail
+    bench.ias.write(55.0, "anybody")
+    assert bench.ias.reading.value == 55.0
+    bench.lat.rank_sources(["gps2"])
+    bench.lat.rank_sources()
+    assert bench.lat.sources == ("gps1", "gps2", "canfix"), "as defined"

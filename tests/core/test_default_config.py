@@ -1,0 +1,204 @@
+"""The packaged configuration: complete, sensible, and what displays need."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from fixgw import configuration
+from fixgw.configuration import Configuration
+from fixgw.configuration.tree import copy_tree
+from fixgw.database import Database, Definition
+
+# What pyEfis asks for; it does not start without.
+PYEFIS = (Path(__file__).parents[1] / "data" / "pyefis-keys.txt").read_text().split()
+SPEEDS = ("Vs", "Vs0", "Vno", "Vne", "Vfe")
+# The smallest aircraft: one engine with four cylinders, three tanks.
+FEWEST = {"e": 1, "c": 4, "a": 1, "b": 3, "r": 3, "t": 3, "n": 1, "s": 23, "d": 1, "w": 3, "g": 4}
+UNITS = {
+    "A", "MHz", "Pa", "V", "W", "deg", "deg/s", "degC", "fraction", "ft", "ft/min", "g", "gal", "gal/hr", "h", "inHg",
+    "kHz", "knots", "level", "min", "nmi", "psi", "pulses", "ratio", "rpm", "s", "satellites", "votes", "%",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def packaged() -> Configuration:
+    return configuration.load(configuration.packaged() / "default.yaml")
+
+
+@pytest.fixture(scope="module")
+def database(packaged: Configuration) -> Database:
+    return packaged.make_database()
+
+
+def key_table() -> list[dict[str, str]]:
+    with (Path(__file__).parents[1] / "data" / "fix-keys.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def expanded(template: str) -> list[str]:
+    base = template.rstrip("abcdefghijklmnopqrstuvwxyz")
+    counts = (range(1, FEWEST[letter] + 1) for letter in template[len(base) :])
+    return [base + "".join(map(str, numbers)) for numbers in itertools.product(*counts)]
+
+
+def test_every_key_of_the_table_is_there_with_its_type_and_aux(database: Database) -> None:
+    for row in key_table():
+        for key in expanded(row["key"]):
+            definition = database.item(key).definition
+            assert definition.type == row["type"], key
+            assert definition.tolerance == int(row["tol_ms"]), key
+            assert set(definition.aux) == set(row["aux"].split()), key
+
+
+def test_the_keys_come_in_the_order_of_the_table(database: Database) -> None:
+    wanted = [key for row in key_table() for key in expanded(row["key"])]
+    places = {key: place for place, key in enumerate(database.keys())}
+    assert wanted == sorted(wanted, key=places.__getitem__)
+
+
+def test_no_range_is_narrower_than_the_table_without_a_reason(database: Database) -> None:
+    for row in key_table():
+        for key in expanded(row["key"]):
+            definition = database.item(key).definition
+            if row["min"]:
+                assert definition.min is not None
+                assert definition.min <= float(row["min"]) or key == "BARO", key
+            if row["max"]:
+                assert definition.max is not None
+                assert definition.max >= float(row["max"]), key
+
+
+@pytest.mark.parametrize("key", PYEFIS)
+def test_pyefis_finds(database: Database, key: str) -> None:
+    assert key in database
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_pyefis_finds_the_speed(database: Database, speed: str) -> None:
+    assert database.read_aux(f"IAS.{speed}") is not None
+
+
+def test_zzloader_is_last_and_good_from_the_start(database: Database) -> None:
+    assert database.keys()[-1] == "ZZLOADER"
+    assert database.item("ZZLOADER").definition.initial == "Loaded"
+
+
+def test_every_item_says_what_it_is(packaged: Configuration) -> None:
+    descriptions: dict[str, str] = {}
+    for definition in packaged.definitions:
+        assert len(definition.description) > 10, definition.key
+        assert "%" not in definition.description, definition.key
+        assert definition.description not in descriptions, (definition.key, descriptions[definition.description])
+        descriptions[definition.description] = definition.key
+
+
+def test_every_number_has_a_range_and_units(packaged: Configuration) -> None:
+    for definition in packaged.definitions:
+        if definition.type in ("float", "int"):
+            assert definition.min is not None, definition.key
+            assert definition.max is not None, definition.key
+            assert definition.min < definition.max, definition.key
+            assert definition.units in UNITS, definition.key
+        else:
+            assert definition.units == "", definition.key
+
+
+def test_known_defects_of_older_definitions_are_not_there(database: Database) -> None:
+    assert "bearing" not in database.item("TRACK").description.lower()
+    assert "true airspeed" not in database.item("CAS").description.lower()
+    for key in ("HEAD", "TRACK", "TRACKM", "COURSE"):
+        assert database.item(key).max == 360.0
+    assert database.item("DIFFAIRPRESS").reading.value == 0.0
+    assert database.item("TSBTN112").description == "Touch-screen button 12 of display node 1"
+
+
+@pytest.mark.parametrize("key", ["OILT1", "CHT11", "EGT11", "H2OT1", "DALT", "CURRNT"])
+def test_a_frosty_morning_is_not_a_fault(packaged: Configuration, key: str) -> None:
+    assert packaged.make_database().item(key).write(-15.0, "test").good
+
+
+def test_settings_are_what_people_set_and_measurements_are_not(packaged: Configuration) -> None:
+    settings = {d.key for d in packaged.definitions if d.setting}
+    for key in ("BARO", "COURSE", "TRIMP", "ENC1", "BTN1", "TSBTN11", "EGTBTN1", "DIM", "ACID", "HIDEBUTTON", "TZONE"):
+        assert key in settings, key
+    for key in ("IAS", "ALT", "OILP1", "LAT", "CDI", "TIMEZ", "LEADER", "COMACTFREQ1", "GATEWAY_VERSION", "CTLPTCH"):
+        assert key not in settings, key
+    assert all(key in settings for key in database_keys(packaged, r"(TS|EGT)?BTN\d+|ENC\d+|MAVREQ\w+|TRIM\w"))
+
+
+def database_keys(packaged: Configuration, pattern: str) -> list[str]:
+    keys = [d.key for d in packaged.definitions if re.fullmatch(pattern, d.key)]
+    assert keys
+    return keys
+
+
+def test_what_ages_is_a_measurement_and_what_nobody_measures_never_ages(packaged: Configuration) -> None:
+    def ages(definition: Definition) -> bool:
+        return definition.tolerance > 0
+
+    assert {d.key for d in packaged.definitions if d.setting and ages(d)} == {"COURSE", "PITCHSET"}
+
+
+def test_settings_are_good_before_anything_has_run(database: Database) -> None:
+    assert database.read("BARO").value == 29.92
+    for key in ("BARO", "DIM", "HIDEBUTTON", "TSBTN112", "EGTBTN4", "BTN3", "ENC3", "TRIMP", "MAVREQAUTO"):
+        reading = database.read(key)
+        assert reading.good, key
+        assert reading.source == "initial"
+
+
+def test_measurements_are_old_until_somebody_measures(database: Database) -> None:
+    for key in ("IAS", "ALT", "LAT", "OILT1", "FUELQT"):
+        assert database.read(key).old, key
+
+
+def test_limits_are_in_order(database: Database) -> None:
+    order = ("Min", "lowAlarm", "lowWarn", "highWarn", "highAlarm", "Max")
+    for item in database.items():
+        limits = [item.aux[name] for name in order[1:5] if item.aux.get(name) is not None]
+        assert limits == sorted(limits), item.key  # type: ignore[type-var]
+        low, high = item.aux.get("Min"), item.aux.get("Max")
+        if low is not None and high is not None:
+            assert low < high, item.key  # type: ignore[operator]
+    speeds = [float(database.read_aux(f"IAS.{v}") or 0) for v in ("Vs0", "Vs", "Vx", "Vy", "Vfe", "Va", "Vno", "Vne")]
+    assert speeds == sorted(speeds)
+    assert 0 not in speeds
+
+
+def test_every_gauge_of_pyefis_has_its_ends(database: Database) -> None:
+    for key in PYEFIS:
+        item = database.item(key)
+        if "Max" in item.aux:
+            assert item.aux["Min"] is not None, key
+            assert item.aux["Max"] is not None, key
+
+
+def test_a_fresh_install_serves_this_computer_only(packaged: Configuration) -> None:
+    assert [c.name for c in packaged.connections] == ["netfix"]
+    assert packaged.connections[0].options["host"] == "127.0.0.1"
+    assert packaged.connections[0].options["port"] == 3490
+    assert set(packaged.unloaded) == {"gps", "canfix", "demo"}
+
+
+def test_the_examples_would_run_if_they_were_loaded(tmp_path: Path) -> None:
+    for path, _ in copy_tree(tmp_path):
+        if path.name == "default.yaml":
+            text = path.read_text()
+            assert text.count("load: no\n") == 3
+            path.write_text(text.replace("load: no\n", "load: yes\n"))
+    loaded = configuration.load(tmp_path / "default.yaml")
+    assert {c.name for c in loaded.connections} == {"netfix", "gps", "canfix", "demo"}
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "demo-everything.yaml"])
+def test_the_demo_s_configuration_is_right(name: str) -> None:
+    loaded = configuration.load(configuration.packaged() / name, {"SIM": "/nowhere", "GPS": "sim/gps"})
+    assert [c.name for c in loaded.connections][:6] == ["can", "gps", "eis", "panel", "demo", "netfix"]
+    silent = ("netfix", "autopilot", "raw", "bridge")  # they say nothing to the database
+    assert all(c.source.startswith("sim/") for c in loaded.connections if c.name not in silent)
+    assert len(loaded.definitions) == len(configuration.load(configuration.packaged() / "default.yaml").definitions)

@@ -1,0 +1,352 @@
+"""Database definitions and initial values: templates, overlays, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fixgw.configuration import items
+from fixgw.configuration.reader import Reader
+from fixgw.database import Database, Definition
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+class Read:
+    """What reading some documents, and perhaps initial values, gives."""
+
+    def __init__(self, directory: Path, *documents: str, initial: str | None = None, lenient: bool = False) -> None:
+        self.reader = Reader(directory / "main.yaml")
+        read = []
+        for number, text in enumerate(documents):
+            path = directory / f"d{number}.yaml"
+            path.write_text(text)
+            read.append(self.reader.read(path))
+        self.items = items.read_definitions(self.reader, read)
+        self.database = Database(self.items.definitions)
+        self.initial: list[tuple[str, str]] = []
+        if initial is not None:
+            path = directory / "values.ini"
+            path.write_text(initial)
+            self.initial = items.read_initial(self.reader, [(path, None)], self.items, self.database, lenient)
+            items.apply_initial(self.database, self.initial)
+        self.problems = [str(p).replace(f"{directory}/", "") for p in self.reader.sorted_problems()]
+
+    @property
+    def keys(self) -> list[str]:
+        return [d.key for d in self.items.definitions]
+
+    def __getitem__(self, key: str) -> Definition:
+        return next(d for d in self.items.definitions if d.key == key)
+
+
+def entry(directory: Path, text: str) -> list[str]:
+    """The problems of a definition with one entry."""
+    read = Read(directory, f"variables: {{e: 1, c: 2}}\nentries:\n  - {{{text}}}\n")
+    return [p.removeprefix("d0.yaml:3:") for p in read.problems]
+
+
+# -- definitions -------------------------------------------------------------------------------------------------------
+
+
+def test_an_entry_becomes_an_item_with_all_its_facts(tmp_path: Path) -> None:
+    read = Read(
+        tmp_path,
+        "entries:\n  - key: IAS\n    description: Indicated airspeed\n    type: float\n    min: 0\n    max: 1000\n"
+        "    units: knots\n    initial: 0\n    tol: 2000\n    aux: [Min, 0g]\n    setting: no\n"
+        "    sources: [canfix, sim/backup]\n",
+    )
+    assert read.problems == []
+    assert read["IAS"] == Definition(
+        key="IAS",
+        description="Indicated airspeed",
+        type="float",
+        min=0.0,
+        max=1000.0,
+        units="knots",
+        initial=0.0,
+        tolerance=2000,
+        aux=("Min", "0g"),
+        sources=("canfix", "sim/backup"),
+    )
+    assert type(read["IAS"].max) is float
+
+
+def test_what_an_entry_leaves_out_has_its_default(tmp_path: Path) -> None:
+    read = Read(tmp_path, "entries: [{key: X}, {key: Y_2, type: int, max: 5.0}, {key: Z, type: bool, initial: 1}]")
+    assert read.items.definitions == [
+        Definition(key="X"),
+        Definition(key="Y_2", type="int", max=5),
+        Definition(key="Z", type="bool", initial=True),
+    ]
+
+
+def test_a_template_stands_for_every_combination(tmp_path: Path) -> None:
+    read = Read(
+        tmp_path,
+        "variables: {e: 2, c: 3, z: 0}\n"
+        "entries:\n  - {key: EGTec, description: 'EGT %c of engine %e, %%, %x'}\n  - {key: NONEz}\n  - {key: OIL}\n",
+    )
+    assert read.keys == ["EGT11", "EGT12", "EGT13", "EGT21", "EGT22", "EGT23", "OIL"]
+    assert read["EGT23"].description == "EGT 3 of engine 2, %%, %x"
+
+
+def test_entries_come_from_included_files(tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("items:\n  - key: B\n  - key: C\n")
+    assert Read(tmp_path, "entries:\n  - key: A\n  - include: more.yaml\n  - key: D\n").keys == ["A", "B", "C", "D"]
+
+
+def test_a_later_document_changes_just_the_fields_it_names(tmp_path: Path) -> None:
+    read = Read(
+        tmp_path,
+        "variables: {c: 2}\nentries:\n  - {key: CHTc, description: 'CHT %c', max: 900, tol: 2000, aux: [Min, Max]}\n"
+        "  - {key: OAT, units: degC}\n",
+        "variables: {c: 3}\nentries:\n  - {key: CHTc, max: 500}\n  - {key: CHT2, tol: 100, aux: ~}\n",
+        "- {key: OAT, units: degF}\n- {key: NEW}\n",
+    )
+    assert read.problems == []
+    assert read.keys == ["CHT1", "CHT2", "CHT3", "OAT", "NEW"]
+    assert read["CHT1"] == Definition(key="CHT1", description="CHT 1", max=500.0, tolerance=2000, aux=("Min", "Max"))
+    assert read["CHT2"] == Definition(key="CHT2", description="CHT 2", max=500.0, tolerance=100)
+    assert read["OAT"].units == "degF"
+
+
+def test_a_plain_entry_may_follow_its_template_in_the_same_file(tmp_path: Path) -> None:
+    read = Read(tmp_path, "variables: {c: 2}\nentries:\n  - {key: CHTc, max: 900}\n  - {key: CHT2, max: 950}\n")
+    assert read.problems == []
+    assert (read["CHT1"].max, read["CHT2"].max) == (900.0, 950.0)
+
+
+def test_shared_fields_under_other_names_are_told_apart(tmp_path: Path) -> None:
+    read = Read(
+        tmp_path, "entries:\n  - {key: A, min: &a 1, max: &b 2}\n  - {key: B, max: *a}\n  - {key: C, min: *a}\n"
+    )
+    assert (read["B"].min, read["B"].max, read["C"].min, read["C"].max) == (None, 1.0, 1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("key: A, descripton: x", "14: unknown field 'descripton' (did you mean 'description'?)"),
+        ("min: 1", "5: an item without a key"),
+        ("key: ias", "11: a key is made of capital letters, digits and _, then lower-case letters that are variables;"),
+        ("key: 5A", "11: a key is made of"),
+        ("key: A-B", "11: a key is made of"),
+        ("key: AeB", "11: a key is made of"),
+        ("key: 17", "11: a key is made of capital letters"),
+        ("key: EGTex", "11: EGTex: the variable 'x' is not declared (declared: c, e)"),
+        ("key: EGTee", "11: EGTee: a variable occurs twice (declared: c, e)"),
+        ("key: A, type: flaot", "20: type: expected float, int, bool or str, got text 'flaot' (did you mean 'float'?)"),
+        ("key: A, type: [x]", "20: type: expected float, int, bool or str, got a list of 1"),
+        ("key: A, min: low", "19: min: expected a number, got text 'low'"),
+        ("key: A, min: yes", "19: min: expected a number, got yes"),
+        ("key: A, max: .nan", "19: max: expected a number, got the number nan"),
+        ("key: A, max: .inf", "19: max: expected a number, got the number inf"),
+        ("key: A, type: int, max: 2.5", "30: max: expected a whole number, got the number 2.5"),
+        ("key: A, type: str, max: 2", "30: max: an item of type str has no range"),
+        ("key: A, min: 5, max: 4", "19: min: 5.0 is more than max, 4.0"),
+        ("key: A, min: 5, initial: 4", "31: initial: 4.0 is outside the range, 5.0 to any"),
+        ("key: A, initial: x", "23: initial: expected a number, got text 'x'"),
+        ("key: A, type: bool, initial: 2", "35: initial: expected yes or no, got the number 2"),
+        ("key: A, type: str, initial: 2", "34: initial: expected text in one line, got the number 2"),
+        (f"key: A, type: str, initial: {'x' * 1001}", "34: initial: expected text in one line, got text 'xxx"),
+        ("key: A, tol: -1", "19: tol: expected milliseconds, a whole number, 0 = never ages, got the number -1"),
+        ("key: A, tol: 1.5", "19: tol: expected milliseconds"),
+        ("key: A, tol: yes", "19: tol: expected milliseconds"),
+        ("key: A, aux: Min", "19: aux: expected a list of names, got text 'Min'"),
+        ("key: A, aux: [Min, 5]", "25: aux: expected a name of letters, digits and _, got the number 5"),
+        ("key: A, aux: [a b]", "20: aux: expected a name of letters, digits and _, got text 'a b'"),
+        ("key: A, aux: [Min, Min]", "25: aux: Min is here twice"),
+        ("key: A, sources: [canfix, 5]", "32: sources: expected the name of a source, got the number 5"),
+        ("key: A, setting: maybe", "23: setting: expected yes or no, got text 'maybe'"),
+        ("key: A, units: 5", "21: units: expected text in one line, got the number 5"),
+        ('key: A, description: "a\\nb"', "27: description: expected text in one line, got text 'a\\nb'"),
+    ],
+)
+def test_a_wrong_entry_says_what_is_expected_and_where(tmp_path: Path, text: str, expected: str) -> None:
+    (found,) = entry(tmp_path, text)
+    assert found.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("5", "d0.yaml:1:1: expected a mapping with variables: and entries:, got the number 5"),
+        ("variable: {e: 1}", "d0.yaml:1:1: unknown key 'variable' (did you mean 'variables'?)"),
+        ("entries: {a: 1}", "d0.yaml:1:10: entries: expected a list, got a mapping"),
+        ("entries: [5]", "d0.yaml:1:11: expected an item (a mapping with a key), got the number 5"),
+        ("variables: [e]", "d0.yaml:1:12: variables: expected a mapping of letter to count, got a list of 1"),
+        ("variables: {E: 1}", "d0.yaml:1:13: a variable is one lower-case letter, not text 'E'"),
+        ("variables: {e: many}", "d0.yaml:1:16: e: expected a count, 0 to 99, got text 'many'"),
+        ("variables: {e: 100}", "d0.yaml:1:16: e: expected a count, 0 to 99, got the number 100"),
+        ("variables: {e: yes}", "d0.yaml:1:16: e: expected a count, 0 to 99, got yes"),
+        ("entries: [{key: A}, {key: A}]", "d0.yaml:1:27: A is here a second time; the first is in line 1"),
+        (
+            "variables: {e: 1, c: 11}\nentries: [{key: TEMPec}, {key: TEMPce}]",
+            "",
+        ),
+        (
+            "variables: {e: 11, c: 11}\nentries: [{key: EGTec}]",
+            "d0.yaml:2:17: EGTec stands for EGT111 twice: with so many, the numbers run into each other",
+        ),
+        (
+            "variables: {e: 99, c: 99, t: 99}\nentries: [{key: EGTect}]",
+            "d0.yaml:2:17: EGTect stands for more than 10,000 items",
+        ),
+    ],
+)
+def test_a_wrong_definition_says_what_is_expected_and_where(tmp_path: Path, text: str, expected: str) -> None:
+    assert Read(tmp_path, text).problems == ([expected] if expected else [])
+
+
+def test_a_fault_in_a_template_is_reported_once_and_its_items_are_stand_ins(tmp_path: Path) -> None:
+    read = Read(tmp_path, "variables: {c: 4}\nentries:\n  - {key: CHTc, min: x}\n  - {key: OAT}\n")
+    assert read.problems == ["d0.yaml:3:22: min: expected a number, got text 'x'"]
+    assert read.keys == ["CHT1", "CHT2", "CHT3", "CHT4", "OAT"]
+    assert read.items.doubtful == {"CHT1", "CHT2", "CHT3", "CHT4"}
+    assert read.items.complete
+
+
+@pytest.mark.parametrize(
+    "text", ["entries: [{min: 1}]", "entries: 5", "entries:\n  - include: gone.yaml\n", "include: gone.yaml", "["]
+)
+def test_a_definition_whose_items_cannot_be_made_out_is_not_complete(tmp_path: Path, text: str) -> None:
+    read = Read(tmp_path, text)
+    assert len(read.problems) == 1
+    assert not read.items.complete
+
+
+def test_a_tree_as_existing_installations_have_it_loads_without_a_complaint(tmp_path: Path) -> None:
+    variables = {"e": 1, "c": 4, "a": 8, "b": 16, "r": 3, "t": 2, "n": 1, "s": 24, "d": 2, "w": 3, "g": 4}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    with open(DATA / "fix-keys.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            item: dict[str, Any] = {"key": row["key"], "description": "of engine %e", "type": row["type"]}
+            for name in ("min", "max", "initial"):
+                if row[name] and row["type"] in ("float", "int"):
+                    item[name] = float(row[name]) if row["type"] == "float" else int(row[name])
+                elif row[name]:
+                    item[name] = row[name] == "True" if row["type"] == "bool" else row[name]
+            item |= {"units": row["units"], "tol": int(row["tol_ms"]), "aux": row["aux"].split()}
+            groups.setdefault(row["group"], []).append(item)
+    (tmp_path / "database").mkdir()
+    for group, members in groups.items():
+        (tmp_path / "database" / f"{group}.yaml").write_text(yaml.safe_dump({"items": members}, sort_keys=False))
+    includes = [{"include": f"database/{group}.yaml"} for group in groups]
+    read = Read(tmp_path, yaml.safe_dump({"variables": variables, "entries": includes}, sort_keys=False))
+    assert read.problems == []
+    assert {"EGT14", "TSBTN124", "IAS", "ZZLOADER"} <= set(read.keys)
+    assert read["EGT13"].description == "of engine 1"
+    assert read["AOA"].aux == ("Min", "Max", "0g", "Warn", "Stall")
+
+
+YAML_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = st.dictionaries(st.sampled_from(items.FIELDS), YAML_VALUES | st.sampled_from(["int", "str", "A", "Be"]))
+
+
+@given(st.lists(FIELDS | YAML_VALUES, max_size=4), YAML_VALUES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_definition_makes_the_reader_raise(tmp_path: Path, entries: list[Any], variables: Any) -> None:
+    text = yaml.safe_dump({"variables": variables, "entries": entries})
+    read = Read(tmp_path, text)
+    assert read.problems or read.items.complete
+
+
+# -- initial values ----------------------------------------------------------------------------------------------------
+
+ITEMS = """
+variables: {c: 3}
+entries:
+  - {key: IAS, min: 0, max: 500, tol: 2000, aux: [Min, Vne]}
+  - {key: BARO, min: 20, max: 35, setting: yes}
+  - {key: ACID, type: str}
+  - {key: BTNc, type: bool, setting: yes}
+  - {key: CHTc, max: 900, aux: [Max]}
+  - {key: COUNT, type: int}
+"""
+
+
+def test_initial_values_are_written_with_their_source(tmp_path: Path) -> None:
+    read = Read(
+        tmp_path,
+        ITEMS,
+        initial='# settings\n  # more\n\nBARO = 29.92  # today\nACID="N 1#2"\nBTN* = yes\nBTN2 = no\nCHT*.Max = 450\n'
+        "IAS.Vne = 160\nIAS.Vne = 170\nIAS.Min = None\nIAS = 12\nCOUNT = 5 # five\nACID = D-EF#G # call sign\n",
+    )
+    assert read.problems == []
+    assert ("IAS.Vne", "170") in read.initial
+    database = read.database
+    baro = database.read("BARO")
+    assert (baro.value, baro.source, baro.flag_text) == (29.92, "initial", "00000")
+    assert [database.read(f"BTN{n}").value for n in (1, 2, 3)] == [True, False, True]
+    assert database.read("ACID").value == "D-EF#G"
+    assert database.read("COUNT").value == 5
+    assert [database.read_aux(f"CHT{n}.Max") for n in (1, 2, 3)] == [450.0] * 3
+    assert (database.read_aux("IAS.Vne"), database.read_aux("IAS.Min")) == (170.0, None)
+
+
+def test_what_ages_stays_old_because_nobody_has_measured_it(tmp_path: Path) -> None:
+    ias = Read(tmp_path, ITEMS, initial="IAS = 12\n").database.read("IAS")
+    assert (ias.value, ias.flag_text, ias.reasons) == (12.0, "01000", ((8, "initial value"),))
+
+
+def test_quotes_keep_what_would_be_a_comment(tmp_path: Path) -> None:
+    assert Read(tmp_path, ITEMS, initial='ACID = "a # b"  # c\n').initial == [("ACID", "a # b")]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("BAR = 29.92", "1:1: no item 'BAR' (did you mean 'BARO'?)"),
+        ("  IAS.Vno = 5", "1:3: IAS has no aux value 'Vno' (did you mean 'Vne'?)"),
+        ("IAS.Vne.x = 5", "1:1: IAS has no aux value 'Vne.x' (did you mean 'Vne'?)"),
+        ("BARO 29.92", "1:1: expected KEY = value, or KEY.aux = value"),
+        ("BARO", "1:1: expected KEY = value"),
+        ("IAS Vne = 5", "1:1: expected KEY = value"),
+        ("[section]", "1:1: expected KEY = value"),
+        ("= 5", "1:1: a value without a key"),
+        ("BARO = high", "1:8: BARO: 'high' is not a number"),
+        ("BARO =", "1:7: BARO: '' is not a number"),
+        ("BARO = nan", "1:8: BARO: 'nan' is not"),
+        ("BARO = 36", "1:8: BARO: 36 is outside the range, 20.0 to 35.0"),
+        ("COUNT = 1.5", "1:9: COUNT: '1.5' is not a whole number"),
+        ("IAS.Vne = 501", "1:11: IAS.Vne: 501 is outside the range, 0.0 to 500.0"),
+        ("IAS.Vne = fast", "1:11: IAS: 'fast' is not a number"),
+        ("TSBTN* = no", "1:1: TSBTN* matches no item"),
+        ("BTN*.Max = 1", "1:1: BTN*.Max matches no aux value"),
+    ],
+)
+def test_a_wrong_line_says_what_is_expected_and_where(tmp_path: Path, line: str, expected: str) -> None:
+    (found,) = Read(tmp_path, ITEMS, initial=line).problems
+    assert found.startswith(f"values.ini:{expected}")
+
+
+def test_values_that_nobody_asked_for_may_lack_their_items(tmp_path: Path) -> None:
+    read = Read(tmp_path, ITEMS, initial="GONE = 1\nGONE* = 1\nIAS.Gone = 1\nBARO = 30\n", lenient=True)
+    assert read.problems == []
+    assert read.initial == [("BARO", "30")]
+
+
+def test_a_fault_in_an_item_is_not_reported_again_for_its_initial_value(tmp_path: Path) -> None:
+    read = Read(tmp_path, "entries:\n  - {key: ACID, type: txt}\n", initial="ACID = N1\nACID.x = 5\nACI* = 7\n")
+    assert read.problems == ["d0.yaml:2:23: type: expected float, int, bool or str, got text 'txt'"]
+    assert read.initial == []
+
+
+@given(st.text("ABIASCHT*[]?!.=# \"'\n-5", max_size=80))
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_text_makes_the_reader_of_initial_values_raise(tmp_path: Path, text: str) -> None:
+    read = Read(tmp_path, ITEMS, initial=text)
+    assert all("=" in line or line.strip() == "" or line.strip()[0] == "#" for line in text.splitlines()) or (
+        read.problems
+    )

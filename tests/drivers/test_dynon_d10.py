@@ -1,0 +1,172 @@
+"""Dynon's D10 family: the line in its own guide, damage, and the virtual display as the other end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw.database import FAIL
+from fixgw.drivers.dynon import STANDS_STILL
+from fixgw.drivers.dynon_d10.protocol import KEYS, Decoder
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.devices.dynon_d10 import D10, STALL_ANGLE
+from tests.conftest import Clock
+
+# From the EFIS-D10A and EFIS-D100 Pilot's User Guides.
+GUIDE = (Path(__file__).parents[1] / "data" / "dynon_d10" / "guide.txt").read_bytes().strip()
+LINE = GUIDE + b"\r\n"
+# The same with the status' lowest bit 0: its last digit 7 has become 6, and so A4 has become A3.
+OTHER = GUIDE[:46] + b"6" + GUIDE[47:49] + b"A3\r\n"
+
+
+class Nowhere:
+    def write(self, data: bytes, /) -> None: ...
+
+    def plug(self) -> None: ...
+
+    def unplug(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def values(decoder: Decoder, data: bytes) -> dict[str, object]:
+    return {update.key: update.value for update in decoder.feed(data) if not update.flags}
+
+
+def adds_up(decoder: Decoder) -> bool:
+    counts = decoder.counts
+    return counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in decoder.REFUSALS)
+
+
+def resent(line: bytes, at: int, text: bytes) -> bytes:
+    """`line` with other characters, the first of which is the one `at` (from 1), and the right sum."""
+    body = line[: at - 1] + text + line[at - 1 + len(text) : 49]
+    return body + b"%02X\r\n" % (sum(body) % 256)
+
+
+@pytest.fixture
+def decoder(clock: Clock) -> Decoder:
+    return Decoder(clock)
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_guides_own_line(decoder: Decoder) -> None:
+    found = values(decoder, LINE)
+    assert found == {
+        "PITCH": 5.8,
+        "ROLL": -5.4,
+        "HEAD": 130.0,
+        "IAS": pytest.approx(233.261, abs=0.001),  # 120.0 m/s x 3600 / 1852
+        "ALAT": 0.01,  # -01: 0.01 g to the right
+        "ANORM": 1.5,
+        "PALT": pytest.approx(29990.16, abs=0.01),  # 9141 m / 0.3048
+        "VS": 66.0,  # 1.1 ft/s x 60
+    }
+
+
+def test_the_status_says_which_altitude_it_is_and_whether_a_rate_of_turn_comes(decoder: Decoder) -> None:
+    found = values(decoder, OTHER)
+    assert found["ALT"] == pytest.approx(29990.16, abs=0.01)
+    assert found["ROT"] == 1.1
+    assert not {"PALT", "VS"} & found.keys()
+
+
+def test_percents_make_an_angle_of_attack_when_the_stall_angle_is_known(clock: Clock) -> None:
+    decoder = Decoder(clock, stall_angle=18.0)
+    assert values(decoder, resent(GUIDE, 40, b"50"))["AOA"] == 9.0
+    assert "AOA" not in values(Decoder(clock), resent(GUIDE, 40, b"50"))
+
+
+@pytest.mark.parametrize(("at", "text", "key"), [(18, b"361", "HEAD"), (9, b"+901", "PITCH"), (13, b"-1801", "ROLL")])
+def test_what_cannot_be_is_failed_and_counted(decoder: Decoder, at: int, text: bytes, key: str) -> None:
+    (update,) = [u for u in decoder.feed(resent(GUIDE, at, text)) if u.flags]
+    assert (update.key, update.value, update.flags) == (key, None, FAIL)
+    assert decoder.counts["absurd values"] == 1
+    assert decoder.counts["used"] == 1
+
+
+def test_what_the_display_does_not_know_fails(decoder: Decoder) -> None:
+    (update,) = [u for u in decoder.feed(resent(GUIDE, 21, b"XXXX")) if u.flags]
+    assert (update.key, update.value, update.flags) == ("IAS", None, FAIL)
+    assert decoder.counts["absurd values"] == 0
+
+
+def test_a_line_without_a_status_is_ignored(decoder: Decoder) -> None:
+    assert decoder.feed(resent(GUIDE, 42, b"status")) == []
+    assert decoder.counts["ignored"] == 1
+
+
+def test_a_display_that_hangs_is_not_believed(decoder: Decoder, clock: Clock) -> None:
+    assert values(decoder, LINE)
+    clock.now += 5.1
+    updates = decoder.feed(LINE)
+    assert {u.flags for u in updates} == {FAIL}
+    assert decoder.trouble == STANDS_STILL
+    assert values(decoder, resent(GUIDE, 7, b"22"))
+    assert decoder.trouble == ""
+
+
+# -- lines -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_may_be_cut_anywhere(clock: Clock) -> None:
+    for cut in range(len(LINE) + 1):
+        decoder = Decoder(clock)
+        decoder.feed(LINE + LINE[:cut])
+        decoder.feed(LINE[cut:])
+        assert decoder.counts["used"] == 2
+
+
+def test_a_line_that_has_lost_its_end_does_not_swallow_the_next(clock: Clock) -> None:
+    for length in range(1, len(GUIDE) + 1):
+        decoder = Decoder(clock)
+        decoder.feed(GUIDE[:length] + LINE)
+        assert decoder.counts["used"] == 1 + (length == len(GUIDE)), length
+        assert adds_up(decoder)
+
+
+def test_a_wrong_character_costs_its_own_line_only(clock: Clock) -> None:
+    for at in range(len(GUIDE)):
+        decoder = Decoder(clock)
+        decoder.feed(LINE[:at] + bytes((LINE[at] ^ 1,)) + LINE[at + 1 :] + LINE)
+        assert decoder.counts["used"] == 1, at
+        assert decoder.counts["bad checksum"] == 1, at
+        assert decoder.refused
+
+
+@given(st.lists(st.one_of(st.binary(max_size=80), st.sampled_from([LINE, OTHER, LINE[:30]])), max_size=8))
+def test_no_bytes_make_it_raise_and_its_counters_add_up(parts: list[bytes]) -> None:
+    decoder = Decoder(lambda: 0.0, stall_angle=16.0)
+    for part in parts:
+        for update in decoder.feed(part):
+            assert update.key in KEYS
+            assert (update.value is None) == bool(update.flags)
+        assert len(decoder._buffer) <= len(GUIDE) + 1
+    assert adds_up(decoder)
+
+
+# -- the virtual display -----------------------------------------------------------------------------------------------
+
+
+def test_the_virtual_display_says_what_the_aircraft_does(clock: Clock) -> None:
+    aircraft, display = Aircraft(), D10(Nowhere())
+    decoder = Decoder(clock, stall_angle=STALL_ANGLE)
+    within = {"IAS": 0.1, "ALT": 1.7, "PALT": 1.7, "VS": 3.1, "HEAD": 0.51, "ALAT": 0.006, "AOA": 0.081}
+    seen = set()
+    for _ in range(60):
+        aircraft.step(7.0)
+        display.tick(aircraft, clock.now)
+        clock.now += 1.0
+        for key, value in values(decoder, display.frames(aircraft, clock.now)[0]).items():
+            seen.add(key)
+            truth = float(aircraft.values()[key])
+            if key == "HEAD":
+                truth = min((truth - 360.0, truth, truth + 360.0), key=lambda t: abs(t - value))  # type: ignore[operator]
+            assert value == pytest.approx(truth, abs=within.get(key, 0.0501)), key
+    assert seen == KEYS
+    assert decoder.counts["absurd values"] == 0

@@ -1,0 +1,290 @@
+"""Garmin's serial text: golden frames by hand, framing, what no input may do, and the virtual devices."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw.database import FAIL
+from fixgw.drivers.g3x.protocol import KEYS, MESSAGES, NO_FIX, NO_GUIDANCE, UNKNOWN, Decoder
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.devices.g3x import G3x, Gnx
+from fixgw.kit.update import Update
+
+DATA = Path(__file__).parents[1] / "data" / "g3x"
+ATTITUDE, ENGINE, GPS, NAVIGATOR = (
+    (DATA / f"{name}.txt").read_bytes() for name in ["attitude", "engine", "gps", "navigator"]
+)
+
+
+def decoded(data: bytes) -> dict[str, Update]:
+    return {update.key: update for update in Decoder().feed(data)}
+
+
+def values(data: bytes) -> dict[str, Any]:
+    return {key: update.value for key, update in decoded(data).items() if not update.flags}
+
+
+def adds_up(decoder: Decoder) -> bool:
+    counts = decoder.counts
+    return counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in decoder.REFUSALS)
+
+
+def summed(body: bytes) -> bytes:
+    return body + b"%02X\r\n" % (sum(body) % 256)
+
+
+# -- golden ------------------------------------------------------------------------------------------------------------
+
+
+def test_attitude_and_air_data() -> None:
+    """-012 +0153 247 1042 +05480 +029 -03 +10 22 +051 -04 255."""
+    assert values(ATTITUDE) == pytest.approx(
+        {
+            "PITCH": -1.2,
+            "ROLL": 15.3,
+            "HEAD": 247.0,
+            "IAS": 104.2,
+            "PALT": 5480.0,
+            "ROT": 2.9,
+            "ALAT": 0.03,  # positive is leftward on the wire
+            "ANORM": 1.0,
+            "VS": 510.0,
+            "OAT": -4.0,
+            "BARO": 30.05,  # 27.50 + 2.55
+            # 30.05 inHg is 101761 Pa; (101761 / 101325) ** 0.190263 - 1 = 0.000818, of 145442 ft: 119 ft
+            "ALT": 5599.0,
+        },
+        abs=0.3,
+    )
+
+
+def test_engine() -> None:
+    known = values(ENGINE)
+    assert known == pytest.approx(
+        {
+            "OILP1": 67.0,
+            "OILT1": 84.0,
+            "TACH1": 2450.0,
+            "MAP1": 24.3,
+            "FUELF1": 9.2,
+            "FUELP1": 4.8,
+            "FUELQ1": 18.3,
+            "FUELQ2": 17.5,
+            "FUELQT": 35.8,
+            "VOLT": 14.1,
+            "CURRNT": 18.5,
+            "HOBBS1": 421.3,
+            **dict(zip(("CHT14", "CHT13", "CHT12", "CHT11"), (178.0, 181.0, 176.0, 183.0), strict=True)),
+            **dict(zip(("EGT14", "EGT13", "EGT12", "EGT11"), (702.0, 710.0, 695.0, 721.0), strict=True)),
+            "H2OT1": 85.1,
+        }
+    )
+    assert decoded(ENGINE)["CHT16"] == Update("CHT16", None, FAIL, UNKNOWN)
+
+
+def test_gps() -> None:
+    known = values(GPS)
+    assert known["LAT"] == pytest.approx(43 + 57.300 / 60)
+    assert known["LONG"] == pytest.approx(-(88 + 33.750 / 60))
+    assert known["TALT"] == pytest.approx(1676 / 0.3048)
+    assert known["GPS_ACCURACY_HORIZ"] == pytest.approx(9 / 0.3048)
+    # 25.0 m/s to the west, 43.3 m/s to the north: 50.0 m/s, 30 degrees to the left of north
+    assert known["GS"] == pytest.approx(97.19, abs=0.01)
+    assert known["TRACK"] == pytest.approx(330.0, abs=0.01)
+    assert known["GPS_FIX_TYPE"] == 3
+    assert (known["TIMEZ"], known["TIMEZH"], known["TIMEZM"], known["TIMEZS"]) == ("14:30:00", 14, 30, 0)
+
+
+def test_navigator() -> None:
+    known = values(NAVIGATOR)
+    assert known == pytest.approx(
+        {
+            "LAT": 43 + 57.30 / 60,
+            "LONG": -(88 + 33.75 / 60),
+            "TALT": 5500.0,
+            "GS": 97.0,
+            "TRACKM": 335.0,
+            "TRACK": 331.5,  # the variation is 3.5 degrees west
+            "COURSE": 330.1,
+            "XTRACK": -0.42,  # left of the course
+            "WPNAME": "ALFA",
+        }
+    )
+
+
+# -- what is not known -------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_made_of_what_the_display_does_not_know() -> None:
+    body = b"=11" + b"_" * 52
+    updates = decoded(summed(body))
+    assert set(updates) == {field.key for field in MESSAGES[b"11"][1]} | {"ALT"}
+    assert all(u.value is None and u.flags == FAIL and u.reason == UNKNOWN for u in updates.values())
+
+
+def test_without_a_fix_everything_that_depends_on_it_fails() -> None:
+    decoder = Decoder()
+    updates = {u.key: u for u in decoder.feed(b"@250721143000" + b"_" * 42 + b"\r\n")}
+    for key in ("LAT", "LONG", "GS", "TRACK", "TALT", "TIMEZ"):
+        assert updates[key] == Update(key, None, FAIL, NO_FIX)
+    assert updates["GPS_FIX_TYPE"].value == 1
+    assert decoder.trouble == NO_FIX
+    decoder.feed(GPS)
+    assert not decoder.trouble
+
+
+def test_a_simulated_position_is_failed() -> None:
+    updates = decoded(GPS.replace(b"G009", b"S009"))
+    assert updates["LAT"].flags == updates["GS"].flags == FAIL
+
+
+def test_absurd_values_are_refused_and_counted() -> None:
+    decoder = Decoder()
+    body = ATTITUDE[:-4].replace(b"-012+0153", b"-912+1953")
+    updates = {u.key: u for u in decoder.feed(summed(body))}
+    assert updates["PITCH"].value is None
+    assert updates["ROLL"].value is None
+    assert updates["IAS"].value == pytest.approx(104.2)
+    assert decoder.counts["absurd values"] == 2
+
+
+def test_a_navigator_that_does_not_guide_says_nothing_of_the_course() -> None:
+    updates = decoded(NAVIGATOR.replace(b"S-----", b"S----N"))
+    assert updates["XTRACK"].reason == updates["WPNAME"].reason == NO_GUIDANCE
+    assert updates["LAT"].flags == 0
+
+
+def test_directions_of_a_navigator_without_variation_are_true_ones() -> None:
+    updates = decoded(NAVIGATOR.replace(b"QW035", b"QE000"))
+    assert updates["TRACK"].value == 335.0
+    assert updates["TRACKM"].flags == updates["COURSE"].flags == FAIL
+
+
+# -- framing -----------------------------------------------------------------------------------------------------------
+
+STREAM = ATTITUDE + ENGINE + GPS + ATTITUDE + NAVIGATOR + ATTITUDE
+
+
+def test_cut_anywhere_it_says_the_same() -> None:
+    whole = Decoder().feed(STREAM)
+    for cut in range(len(STREAM)):
+        decoder = Decoder()
+        assert decoder.feed(STREAM[:cut]) + decoder.feed(STREAM[cut:]) == whole
+
+
+@pytest.mark.parametrize("wrong", [ATTITUDE[:-5], ATTITUDE[:-4] + b"0", ENGINE[:-5]])
+def test_a_message_of_another_length_is_not_believed_though_its_sum_is_right(wrong: bytes) -> None:
+    decoder = Decoder()
+    assert decoder.feed(summed(wrong)) == []
+    assert decoder.counts["wrong length"] == decoder.counts["received"] == 1
+
+
+def test_a_frame_that_lost_its_end_does_not_swallow_the_next() -> None:
+    for frame in (ATTITUDE, GPS, NAVIGATOR):
+        for length in range(1, len(frame) - 1, 7):
+            decoder = Decoder()
+            assert decoder.feed(frame[:length] + ATTITUDE)[-12:] == Decoder().feed(ATTITUDE)
+            assert adds_up(decoder)
+
+
+def test_a_bad_checksum_is_refused() -> None:
+    decoder = Decoder()
+    assert decoder.feed(ATTITUDE.replace(b"1042", b"1043")) == []
+    assert decoder.counts["bad checksum"] == 1
+    assert "bad checksum" in decoder.refused
+
+
+def test_other_messages_are_ignored() -> None:
+    decoder = Decoder()
+    assert decoder.feed(summed(b"=7112345678") + ATTITUDE) != []
+    assert decoder.counts["ignored"] == 1
+    assert decoder.counts["used"] == 1
+
+
+def test_the_route_may_hold_any_byte() -> None:
+    for binary in (bytes(range(9)), b"\x02=11\r\n\x03@T", b"=" * 9, b"\x03" * 9):
+        route = b"w01aALFA " + binary + b"\r\nw02aBRAVO" + binary + b"\r\n\x03"
+        decoder = Decoder()
+        decoder.feed(NAVIGATOR.partition(b"w01")[0] + route + ATTITUDE)
+        assert decoder.counts["used"] == 2
+        assert sum(decoder.counts[r] for r in decoder.REFUSALS) == 0
+
+
+@given(
+    st.lists(
+        st.one_of(st.binary(max_size=80), st.sampled_from([ATTITUDE, ENGINE, GPS, NAVIGATOR, b"=11", b"@", b"\x02"]))
+    )
+)
+def test_no_bytes_make_it_raise_and_all_are_counted(chunks: list[bytes]) -> None:
+    decoder = Decoder()
+    for chunk in chunks:
+        for update in decoder.feed(chunk):
+            assert update.key in KEYS
+    assert adds_up(decoder)
+    assert len(decoder._buffer) <= 500
+
+
+@given(st.integers(0, len(ATTITUDE) - 3), st.integers(1, 255))
+def test_a_wrong_byte_in_a_frame_with_a_checksum_is_noticed(at: int, flip: int) -> None:
+    spoiled = bytearray(ATTITUDE)
+    spoiled[at] ^= flip
+    assert [u for u in Decoder().feed(bytes(spoiled)) if u.value is not None] == []
+
+
+# -- the virtual devices -----------------------------------------------------------------------------------------------
+
+
+class Line:
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def flown(minutes: int) -> Aircraft:
+    aircraft = Aircraft(datetime(2025, 7, 21, 15, 0, tzinfo=UTC))
+    for _ in range(minutes * 60):
+        aircraft.step(1.0)
+    return aircraft
+
+
+@pytest.mark.parametrize("minutes", [0, 4, 9, 17, 26])
+def test_the_virtual_display_shows_what_the_aircraft_does(minutes: int) -> None:
+    aircraft, display = flown(minutes), G3x(Line())
+    known = values(b"".join(display.frames(aircraft, 0.0)))
+    truth = {**aircraft.values(), "BARO": aircraft.qnh}
+    coarse = {"LAT": 1e-5, "LONG": 1e-5, "TALT": 2.0, "GPS_ACCURACY_HORIZ": 2.0, "TRACK": 0.2, "GS": 0.2, "VS": 5.0}
+    for key in KEYS & truth.keys() - {"COURSE", "XTRACK", "WPNAME", "TRACKM"}:
+        if isinstance(truth[key], float):
+            assert known[key] == pytest.approx(truth[key], abs=coarse.get(key, 0.51)), key
+    assert known["TIMEZ"] == truth["TIMEZ"]
+
+
+@pytest.mark.parametrize("minutes", [0, 9, 17])
+def test_the_virtual_navigator_guides_the_aircraft(minutes: int) -> None:
+    aircraft = flown(minutes)
+    known = values(b"".join(Gnx(Line()).frames(aircraft, 0.0)))
+    truth = aircraft.values()
+    for key, within in {
+        "LAT": 1e-4,
+        "LONG": 1e-4,
+        "TRACKM": 0.6,
+        "TRACK": 0.6,
+        "XTRACK": 0.006,
+        "COURSE": 0.06,
+    }.items():
+        assert known[key] == pytest.approx(truth[key], abs=within), key
+    assert known["WPNAME"] == truth["WPNAME"]
+
+
+def test_a_sensor_that_fails_at_the_display_fails_its_key() -> None:
+    display = G3x(Line())
+    display.failed = {"OAT", "CHT12"}
+    updates = decoded(b"".join(display.frames(flown(0), 0.0)))
+    assert updates["OAT"].flags == updates["CHT12"].flags == FAIL
+    assert updates["CHT11"].flags == 0

@@ -1,0 +1,330 @@
+"""The pressure sensors: the data sheets' examples, altitudes and climbs, and virtual chips on a virtual bus."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw.database import BAD, FAIL, Database, Reading
+from fixgw.drivers.i2c_bmp import Options, Plugin, protocol
+from fixgw.drivers.i2c_bmp.protocol import AirData, Bmp180, Bmp280, Bmp388, Chip
+from fixgw.hw_sim import i2c
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.devices import bmp
+from fixgw.hw_sim.devices.bno055 import Bno055
+from fixgw.kit.units import pressure_altitude
+from fixgw.kit.update import Update
+from tests.conftest import Clock
+from tests.drivers.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
+
+# -- compensation ------------------------------------------------------------------------------------------------------
+
+BMP180_EXAMPLE = struct.pack(">hhhHHHhhhhh", 408, -72, -14383, 32741, 32757, 23153, 6190, 4, -32768, -8711, 2868)
+BMP280_EXAMPLE = struct.pack(
+    "<HhhHhhhhhhhh", 27504, 26435, -1000, 36477, -10685, 3024, 2855, 140, -7, 15500, -14600, 6000
+)
+
+
+def test_bmp180_gives_the_data_sheets_example() -> None:
+    """UT 27898, UP 23843 at oversampling 0 are 15.0 °C and 69964 Pa."""
+    assert Bmp180(BMP180_EXAMPLE).compensate(27898, 23843, 0) == (150, 69964)
+
+
+def test_bmp280_gives_the_data_sheets_example() -> None:
+    """519888 and 415148 are 25.08 °C and 100653.27 Pa."""
+    celsius, pascals = Bmp280(BMP280_EXAMPLE).compensate(519888, 415148)
+    assert celsius == pytest.approx(25.08, abs=0.005)
+    assert pascals == pytest.approx(100653.27, abs=0.02)
+
+
+def test_raw_bytes_are_put_together_as_the_chips_send_them() -> None:
+    raw = (415148 << 4).to_bytes(3, "big") + (519888 << 4).to_bytes(3, "big")
+    assert Bmp280(BMP280_EXAMPLE).measured(raw) == pytest.approx((25.08, 100653.27), abs=0.03)
+    chip = Bmp180(BMP180_EXAMPLE)
+    raw = (27898).to_bytes(2, "big") + (23843 * 8 << 5).to_bytes(3, "big")
+    measured = chip.measured(raw)
+    assert measured is not None
+    assert measured[0] == 15.0
+    assert measured[1] == pytest.approx(69964, abs=5)  # at another oversampling the integers round otherwise
+
+
+@pytest.mark.parametrize(("kind", "virtual"), [(Bmp180, bmp.Bmp180), (Bmp280, bmp.Bmp280), (Bmp388, bmp.Bmp388)])
+@pytest.mark.parametrize(
+    ("celsius", "pascals"), [(-30.0, 30_000.0), (0.0, 60_000.0), (25.0, 101_325.0), (60.0, 108_000.0)]
+)
+def test_compensation_undoes_what_the_virtual_chip_does(
+    kind: type[Chip], virtual: type[bmp.Barometer], celsius: float, pascals: float
+) -> None:
+    chip = virtual()
+    chip.temperature, chip.pressure, chip.noise = celsius, pascals, 0.0
+    for register, value in kind.SETUP:
+        chip.write(register, bytes((value,)))
+    raw = b""
+    for step in kind.STEPS:
+        if step.command is not None:
+            chip.write(step.register, bytes((step.command,)))
+        raw += chip.read(step.data, step.length)
+    driver = kind(chip.read(kind.CALIBRATION[0], kind.calibration_length()))
+    measured = driver.measured(raw)
+    assert measured is not None
+    assert measured[0] == pytest.approx(celsius, abs=0.1)
+    assert measured[1] == pytest.approx(pascals, abs=12.0 if kind is Bmp180 else 1.0)
+
+
+def test_a_chip_that_has_not_measured_gives_nothing() -> None:
+    for kind, virtual in ((Bmp280, bmp.Bmp280()), (Bmp388, bmp.Bmp388())):
+        driver = kind(virtual.read(kind.CALIBRATION[0], kind.calibration_length()))
+        assert driver.measured(virtual.read(kind.STEPS[0].data, 6)) is None
+
+
+def test_an_empty_memory_is_no_calibration() -> None:
+    for kind in protocol.CHIPS:
+        for filler in (b"\x00", b"\xff"):
+            with pytest.raises(ValueError, match="no calibration"):
+                kind(filler * kind.calibration_length())
+
+
+@given(st.sampled_from(protocol.CHIPS), st.binary(min_size=24, max_size=24), st.binary(max_size=8))
+def test_no_calibration_and_no_raw_value_make_it_raise(kind: type[Chip], calibration: bytes, raw: bytes) -> None:
+    try:
+        chip = kind(calibration[: kind.calibration_length()])
+    except ValueError:
+        return
+    measured = chip.measured(raw)
+    if measured is not None:
+        AirData(lambda: 0.0, 1.0).updates(*measured, protocol.STANDARD)
+
+
+# -- air data ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pascals", "feet"), [(101325.0, 0.0), (84307.0, 5000.0), (69682.0, 10000.0), (46563.0, 20000.0)]
+)
+def test_pressure_altitude_is_that_of_the_standard_atmosphere(pascals: float, feet: float) -> None:
+    """ICAO Doc 7488, to the whole pascal."""
+    assert pressure_altitude(pascals) == pytest.approx(feet, abs=2.0)
+
+
+def updates(air: AirData, pascals: float, setting: float = 29.92, flags: int = 0) -> dict[str, Update]:
+    found = air.updates(20.0, pascals, Reading(setting, flags, 0.0, "x"))
+    assert found is not None
+    return {u.key: u for u in found}
+
+
+def test_the_altimeter_setting_shifts_the_altitude_and_nothing_else(clock: Clock) -> None:
+    air = AirData(clock, 1.0)
+    standard, high = updates(air, 90000.0, 29.9213), updates(air, 90000.0, 30.92)
+    assert standard["ALT"].value == pytest.approx(standard["PALT"].value, abs=0.5)
+    assert high["PALT"].value == standard["PALT"].value
+    assert float(high["ALT"].value or 0) - float(standard["ALT"].value or 0) == pytest.approx(920, abs=10)
+    assert updates(air, 90000.0, 29.92, FAIL)["ALT"][2:] == (BAD, "the altimeter setting is not good")
+    assert updates(air, 90000.0, 29.92, FAIL)["PALT"].flags == 0
+
+
+def test_an_aircraft_on_the_ground_with_the_qnh_set_reads_its_elevation(clock: Clock) -> None:
+    aircraft = Aircraft()
+    values = updates(AirData(clock, 1.0), aircraft.pressure, aircraft.qnh)
+    assert values["ALT"].value == pytest.approx(aircraft.altitude, abs=3.0)
+
+
+def test_a_steady_climb_is_its_rate_after_settling(clock: Clock) -> None:
+    air = AirData(clock, 0.7)
+    altitude, flags = 3000.0, []
+    for _ in range(400):
+        pascals = 101325.0 * (1 - 0.0065 * altitude * 0.3048 / 288.15) ** 5.25588
+        speed = updates(air, pascals)["VS"]
+        flags.append(speed.flags)
+        clock.now += 0.05
+        altitude += 600.0 / 60.0 * 0.05
+    assert speed.value == pytest.approx(600.0, abs=1.0)
+    assert flags[0] == BAD
+    assert flags[-1] == 0
+    assert speed.reason == ""
+
+
+def test_after_a_gap_the_vertical_speed_begins_anew(clock: Clock) -> None:
+    air = AirData(clock, 0.5)
+    for _ in range(100):
+        updates(air, 90000.0)
+        clock.now += 0.05
+    clock.now += 10.0
+    speed = updates(air, 85000.0)["VS"]
+    assert speed == Update("VS", 0.0, BAD, "settling")
+
+
+@pytest.mark.parametrize(
+    ("celsius", "pascals"), [(20, 20_000), (20, 120_000), (-60, 90_000), (100, 90_000), (20, math.nan)]
+)
+def test_air_that_cannot_be_is_refused(clock: Clock, celsius: float, pascals: float) -> None:
+    assert AirData(clock, 1.0).updates(celsius, pascals, protocol.STANDARD) is None
+
+
+# -- virtual chips -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    with packaged_database() as db:
+        yield db
+
+
+@pytest.fixture
+def bus() -> Iterator[i2c.VirtualBus]:
+    bus = i2c.bus(next(numbers))
+    yield bus
+    bus.detach(0x77)
+
+
+def options(bus: i2c.VirtualBus, **more: object) -> dict[str, object]:
+    return {"library": "fixgw.hw_sim.i2c", "bus": bus.number, "vs_time": 0.1, **more}
+
+
+@pytest.mark.parametrize("kind", [bmp.Bmp180, bmp.Bmp280, bmp.Bmp388])
+def test_each_chip_is_recognised_and_measures_the_aircrafts_air(
+    kind: type[bmp.Barometer], bus: i2c.VirtualBus, db: Database
+) -> None:
+    aircraft = Aircraft()
+    chip = bus.attach(0x77, kind())
+    chip.look(aircraft)
+    db.write("BARO", aircraft.qnh)
+    with running(Plugin, **options(bus, temperature="CAT")) as plugin:
+        until(lambda: all(db.read(key).good for key in ("AIRPRESS", "PALT", "ALT", "VS", "CAT")))
+        assert db.read("AIRPRESS").value == pytest.approx(aircraft.pressure, abs=15.0)
+        assert db.read("PALT").value == pytest.approx(aircraft.values()["PALT"], abs=6.0)
+        assert db.read("ALT").value == pytest.approx(aircraft.altitude, abs=8.0)
+        assert db.read("CAT").value == pytest.approx(aircraft.cabin + chip.case, abs=0.2)
+        assert db.read("ALT").source == SOURCE
+        assert kind.__name__.upper() in plugin.get_status()["chip"]
+        assert plugin.health() == ""
+        assert adds_up(plugin.counts, "nothing measured", "absurd values")
+
+
+def test_missing_vanishing_and_returning_as_another_type(bus: i2c.VirtualBus, db: Database) -> None:
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: "no answer" in plugin.health())
+        bus.attach(0x77, bmp.Bmp180())
+        until(lambda: db.read("PALT").good)
+        bus.unplug(0x77)
+        until(lambda: db.read("PALT").fail and db.read("VS").fail)
+        bus.attach(0x77, bmp.Bmp388())
+        until(lambda: db.read("PALT").good and not plugin.health())
+        assert plugin.get_status()["chip"] == "BMP388"
+
+
+def test_a_chip_that_it_does_not_know_is_said(bus: i2c.VirtualBus, db: Database) -> None:
+    bus.attach(0x77, Bno055())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: "no pressure sensor that this driver knows" in plugin.health())
+
+
+def test_a_stuck_sensor_fails(bus: i2c.VirtualBus, db: Database) -> None:
+    chip = bus.attach(0x77, bmp.Bmp280())
+    plugin = Plugin(SOURCE, options(bus))
+    plugin.stuck_after = 0.2  # type: ignore[misc]
+    plugin.start()
+    try:
+        until(lambda: db.read("PALT").good)
+        chip.faults.stuck = True
+        until(lambda: db.read("PALT").fail)
+        assert "stuck" in db.read("PALT").reason(FAIL)
+        chip.faults.stuck = False
+        until(lambda: db.read("PALT").good)
+    finally:
+        plugin.shutdown()
+
+
+@pytest.mark.parametrize("kind", [bmp.Bmp280, bmp.Bmp388])
+def test_a_chip_that_lost_its_power_for_a_moment_is_set_up_anew(
+    kind: type[bmp.Barometer], bus: i2c.VirtualBus, db: Database
+) -> None:
+    chip = bus.attach(0x77, kind())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("PALT").good and not plugin.health())
+        chip.power_up()
+        until(lambda: db.read("PALT").fail)
+        assert "has lost its configuration" in db.read("PALT").reason(FAIL)
+        until(lambda: db.read("PALT").good and not plugin.health())
+
+
+@pytest.mark.parametrize(("kind", "register", "asleep"), [(bmp.Bmp280, 0xF4, 0x30), (bmp.Bmp388, 0x1B, 0x03)])
+def test_a_chip_that_fell_asleep_does_not_pass_its_last_pressure_for_a_new_one(
+    kind: type[bmp.Barometer], register: int, asleep: int, bus: i2c.VirtualBus, db: Database
+) -> None:
+    chip = bus.attach(0x77, kind())
+    plugin = Plugin(SOURCE, options(bus))
+    plugin.stuck_after = 1000.0  # type: ignore[misc]
+    plugin.start()
+    try:
+        until(lambda: db.read("PALT").good)
+        chip.registers[register] = asleep
+        until(lambda: db.read("PALT").fail)
+        until(lambda: db.read("PALT").good and not plugin.health())
+    finally:
+        plugin.shutdown()
+
+
+def test_a_chip_that_answers_when_it_is_set_up_and_then_no_more_is_one_outage(
+    bus: i2c.VirtualBus, db: Database
+) -> None:
+    class Forgetful(bmp.Bmp280):
+        def measure(self) -> None:
+            super().measure()
+            self.registers[0xF4] = 0
+
+    bus.attach(0x77, Forgetful())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: plugin.counts.get("failed attempts", 0) > 1)
+        assert plugin.counts["outages"] == 1
+        assert "has lost its configuration" in plugin.health()
+
+
+def test_what_a_bmp180_holds_after_its_power_came_is_no_measurement(bus: i2c.VirtualBus, db: Database) -> None:
+    """Temperature and pressure of 0x8000 would be some 50 degrees and 2000 ft: nothing that looks wrong."""
+    chip = bus.attach(0x77, bmp.Bmp180())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("PALT").good)
+        chip.faults.stuck = True  # it hears commands, and measures nothing
+        chip.power_up()
+        until(lambda: db.read("PALT").fail)
+        assert plugin.health() == "nothing measured"
+        assert plugin.counts["nothing measured"] > 3
+        chip.faults.stuck = False
+        until(lambda: db.read("PALT").good and not plugin.health())
+
+
+def test_pressure_out_of_the_world_is_counted_and_fails_before_long(bus: i2c.VirtualBus, db: Database) -> None:
+    chip = bus.attach(0x77, bmp.Bmp280())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("PALT").good)
+        last = db.read("PALT").value
+        chip.pressure = 10_000.0
+        until(lambda: plugin.counts["absurd values"] > 3)
+        until(lambda: plugin.health() == "absurd values")
+        until(lambda: db.read("PALT").fail)
+        assert db.read("PALT").reason(FAIL) == "absurd values"
+        assert db.read("PALT").value == pytest.approx(last, abs=20.0)
+        chip.pressure = 101_325.0
+        until(lambda: db.read("PALT").good and not plugin.health())
+
+
+def test_keys_can_be_sent_elsewhere_or_left_out(bus: i2c.VirtualBus, db: Database) -> None:
+    chip = bus.attach(0x77, bmp.Bmp280())
+    chip.pressure = 90_000.0
+    with running(Plugin, **options(bus, keys={"PALT": "DALT", "ALT": None})):
+        until(lambda: db.read("DALT").good)
+        assert db.read("PALT").old
+        assert db.read("ALT").old
+
+
+def test_what_is_wrong_with_the_options_is_found_without_a_bus(db: Database) -> None:
+    wrong = msgspec.convert({"temperature": "CATT", "keys": {"PALTT": "ALT"}}, Options)
+    assert [option for option, _ in Plugin.check(wrong, db)] == ["keys.PALTT", "temperature"]
+    assert list(Plugin.check(Options(), db)) == []
+    assert list(Plugin.claims(Options(bus=3))) == [("i2c-3 0x77", "address")]

@@ -1,0 +1,407 @@
+"""The BNO055 driver: register contents, mountings, frames on the serial line, and a virtual chip on a virtual bus."""
+
+from __future__ import annotations
+
+import math
+import struct
+import threading
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw.database import BAD, FAIL, Database
+from fixgw.drivers.i2c_bno055 import Plugin, protocol
+from fixgw.drivers.i2c_bno055.protocol import AXES, Decoder
+from fixgw.hw_sim import i2c
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.devices.bmp import Bmp280
+from fixgw.hw_sim.devices.bno055 import Bno055
+from fixgw.hw_sim.pty import VirtualPort
+from fixgw.kit.update import Update
+from tests.drivers.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
+
+# -- the registers -----------------------------------------------------------------------------------------------------
+
+
+def block(
+    force: tuple[int, int, int] = (0, 0, 981),
+    rates: tuple[int, int, int] = (0, 0, 0),
+    heading: int = 0,
+    sky: tuple[int, int, int] = (0, 0, 981),
+    calibration: int = 0xFF,
+    status: int = 5,
+    error: int = 0,
+) -> tuple[bytes, bytes]:
+    """The registers 0x08 to 0x1F, and 0x2E to 0x3A."""
+    data = struct.pack("<12h", *force, 0, 0, 0, *rates, heading, 0, 0)
+    return data, struct.pack("<3h", *sky) + bytes((25, calibration, 0x0F, 0, 0, status, error))
+
+
+def decoded(decoder: Decoder | None = None, **what: object) -> dict[str, Update]:
+    updates = (decoder or Decoder("ndof")).decode(*block(**what))  # type: ignore[arg-type]
+    assert updates is not None
+    return {u.key: u for u in updates}
+
+
+def test_level_and_still_is_one_g_and_nothing_else() -> None:
+    values = {key: update.value for key, update in decoded().items()}
+    assert values == {
+        "ROLL": pytest.approx(0.0),
+        "PITCH": pytest.approx(0.0),
+        "HEAD": 0.0,
+        "ROT": pytest.approx(0.0),
+        "ANORM": pytest.approx(1.0, abs=0.001),
+        "ALAT": 0.0,
+        "ALONG": 0.0,
+    }
+
+
+def test_units_are_those_of_the_data_sheet() -> None:
+    """Euler angles 1° = 16, rates 1 °/s = 16, accelerations 1 m/s² = 100."""
+    values = decoded(heading=16 * 90, rates=(0, 0, -16 * 3), force=(-98, 196, 1961))
+    assert values["HEAD"].value == 90.0
+    assert values["ROT"].value == pytest.approx(3.0, abs=0.01)  # clockwise from above: a turn to the right
+    assert values["ALAT"].value == pytest.approx(-0.1, abs=0.001)
+    assert values["ALONG"].value == pytest.approx(0.2, abs=0.001)
+    assert values["ANORM"].value == pytest.approx(2.0, abs=0.001)
+
+
+@pytest.mark.parametrize("roll", [-170, -60, 0, 30, 90])
+@pytest.mark.parametrize("pitch", [-80, -10, 0, 45])
+def test_attitude_is_where_the_sky_is(roll: int, pitch: int) -> None:
+    r, p = math.radians(roll), math.radians(pitch)
+    sky = (-math.sin(r) * math.cos(p), math.sin(p), math.cos(r) * math.cos(p))
+    x, y, z = (round(981 * s) for s in sky)
+    values = decoded(sky=(x, y, z))
+    assert values["ROLL"].value == pytest.approx(roll, abs=0.5)
+    assert values["PITCH"].value == pytest.approx(pitch, abs=0.2)
+
+
+def test_trims_are_added() -> None:
+    values = decoded(Decoder("ndof", roll=1.5, pitch=-2.0, heading=-10.0), heading=0)
+    assert values["ROLL"].value == pytest.approx(1.5)
+    assert values["PITCH"].value == pytest.approx(-2.0)
+    assert values["HEAD"].value == 350.0
+
+
+def test_without_the_magnetometer_there_is_yaw_and_no_heading() -> None:
+    values = decoded(Decoder("imu"), heading=16 * 350, calibration=0x30)
+    assert "HEAD" not in values
+    assert values["YAW"].value == pytest.approx(-10.0)
+    assert not any(update.flags for update in values.values())
+
+
+def test_what_is_not_calibrated_is_bad_and_says_what_to_do() -> None:
+    values = decoded(calibration=0b11_01_11_11)
+    assert {key for key, u in values.items() if u.flags == BAD} == {"ROLL", "PITCH", "HEAD", "ROT"}
+    assert values["ROLL"].reason == "gyroscope not calibrated: keep it still"
+    decoder = Decoder("ndof")
+    values = decoded(decoder, calibration=0b11_11_11_01)
+    assert {key for key, u in values.items() if u.flags} == {"HEAD"}
+    assert decoder.trouble == "magnetometer not calibrated: turn it about all axes"
+    assert decoder.calibration == (3, 3, 3, 1)
+    assert decoded(calibration=0b00_11_11_11)["PITCH"].reason == "fusion not calibrated yet"
+    assert decoded(decoder)["HEAD"].flags == 0
+    assert decoder.trouble == ""
+
+
+def test_a_chip_that_does_not_fuse_fails_everything_with_its_reason() -> None:
+    values = decoded(status=1, error=3)
+    assert set(values) == {"ROLL", "PITCH", "HEAD", "ROT", "ANORM", "ALAT", "ALONG"}
+    assert all(u.flags == FAIL and u.value is None for u in values.values())
+    assert values["ROLL"].reason == "the fusion does not run (status 1: the self-test failed)"
+    assert decoded(status=0)["HEAD"].reason == "the fusion does not run (status 0)"
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"sky": (0, 0, 0)},
+        {"sky": (700, 0, 0)},
+        {"heading": 5761},
+        {"heading": -1},
+        {"force": (0, 0, 32767)},
+    ],
+)
+def test_what_cannot_be_true_is_refused(what: dict[str, object]) -> None:
+    assert Decoder("ndof").decode(*block(**what)) is None  # type: ignore[arg-type]
+
+
+@given(st.binary(max_size=40), st.binary(max_size=20))
+def test_no_register_contents_make_the_decoder_raise(data: bytes, fused: bytes) -> None:
+    for update in Decoder("ndof").decode(data, fused) or ():
+        assert update.value is None or math.isfinite(float(update.value))
+
+
+@given(st.binary(min_size=24, max_size=24), st.binary(min_size=7, max_size=7), st.integers(0, 255))
+def test_values_are_within_their_ranges_whatever_the_registers_say(data: bytes, fused: bytes, where: int) -> None:
+    sky = struct.pack("<3h", 981, 0, 0) + fused
+    for update in Decoder("imu").decode(data, sky[:11] + b"\x05\x00") or ():
+        limit = {"ROLL": 180, "PITCH": 90, "YAW": 180, "ROT": 2100}.get(update.key, 17)
+        assert update.value is not None
+        assert abs(float(update.value)) <= limit
+
+
+def test_the_self_test_names_what_failed() -> None:
+    assert protocol.self_test(0x0F, "ndof") == ""
+    assert protocol.self_test(0b1001, "ndof") == "self-test failed: magnetometer, gyroscope"
+    assert protocol.self_test(0b1101, "imu") == ""
+
+
+def test_the_mountings_of_the_data_sheet() -> None:
+    """P0 to P7 of its table of placements are what lies flat: the register values are those printed there."""
+    printed = {
+        (0x21, 0x04),
+        (0x24, 0x00),
+        (0x24, 0x06),
+        (0x21, 0x02),
+        (0x24, 0x03),
+        (0x21, 0x01),
+        (0x21, 0x07),
+        (0x24, 0x05),
+    }
+    assert {both for (_, up), both in protocol.MOUNTINGS.items() if up.endswith("z")} == printed
+    assert protocol.MOUNTINGS["y", "z"] == (0x24, 0x00)  # as it is delivered
+    assert len(protocol.MOUNTINGS) == 24
+    assert protocol.remap("x", "-x") is None
+
+
+# -- the serial line ---------------------------------------------------------------------------------------------------
+
+
+def test_frames_are_those_of_the_data_sheet() -> None:
+    assert protocol.read_request(0x00, 1) == b"\xaa\x01\x00\x01"
+    assert protocol.write_request(0x3D, [0x0C]) == b"\xaa\x00\x3d\x01\x0c"
+    assert protocol.reply(b"\xee\x01") == (b"", 1)
+    assert protocol.reply(b"\xee\x07") == (b"", 7)
+    assert protocol.reply(b"\xbb\x02\x34\x12") == (b"\x34\x12", 1)
+    assert protocol.reply(b"\xbb\x02\x34") is None
+    assert protocol.reply(b"\x00\xee") is None
+    assert protocol.reply(b"") is None
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_the_answer_raise(data: bytes) -> None:
+    protocol.reply(data)
+
+
+# -- a virtual chip ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    with packaged_database() as db:
+        yield db
+
+
+@pytest.fixture
+def bus() -> Iterator[i2c.VirtualBus]:
+    bus = i2c.bus(next(numbers))
+    yield bus
+    bus.detach(0x28)
+
+
+def options(bus: i2c.VirtualBus) -> dict[str, object]:
+    return {"library": "fixgw.hw_sim.i2c", "bus": bus.number, "rate": 100.0}
+
+
+def test_what_the_aircraft_does_is_in_the_database(bus: i2c.VirtualBus, db: Database) -> None:
+    aircraft = Aircraft()
+    aircraft.step(60.0)
+    chip = bus.attach(0x28, Bno055())
+    chip.look(aircraft)
+    truth = aircraft.values()
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: all(db.read(key).good for key in plugin.decoder.keys) and not plugin.health())
+        for key, within in {"ROLL": 0.2, "PITCH": 0.2, "HEAD": 0.1, "ROT": 0.6, "ANORM": 0.02, "ALONG": 0.02}.items():
+            assert db.read(key).value == pytest.approx(truth[key], abs=within), key
+            assert db.read(key).source == SOURCE
+        assert plugin.get_status()["calibration (0 to 3)"]["gyroscope"] == 3
+        assert adds_up(plugin.counts, "absurd values")
+
+
+@pytest.mark.parametrize(("forward", "up"), [(f, u) for f, u in product(AXES, AXES) if f[-1] != u[-1]])
+def test_it_may_be_mounted_anyhow(forward: str, up: str) -> None:
+    """The chip's own remapping and ours undo the mounting, in all 24 of them."""
+    chip = Bno055(forward, up)
+    chip.roll, chip.pitch, chip.heading, chip.force = 20.0, 5.0, 123.0, (0.1, 0.2, 1.5)
+    chip.write(protocol.REMAP, bytes(protocol.MOUNTINGS[forward, up]))
+    chip.write(protocol.MODE, b"\x0c")
+    updates = Decoder("ndof").decode(chip.read(protocol.DATA, 24), chip.read(protocol.FUSED, 13))
+    assert updates is not None
+    values = {u.key: u.value for u in updates}
+    assert values["ROLL"] == pytest.approx(20.0, abs=0.2)
+    assert values["PITCH"] == pytest.approx(5.0, abs=0.2)
+    assert values["ALAT"] == pytest.approx(0.1, abs=0.03)
+    assert values["ALONG"] == pytest.approx(0.2, abs=0.03)
+    assert values["ANORM"] == pytest.approx(1.5, abs=0.03)
+
+
+def test_it_is_awaited_fails_at_once_when_it_goes_and_comes_back(bus: i2c.VirtualBus, db: Database) -> None:
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: plugin.counts.get("outages"))
+        assert plugin.health() == f"i2c-{bus.number} 0x28: no answer"
+        bus.attach(0x28, Bno055())
+        until(lambda: db.read("ROLL").good)
+        bus.unplug(0x28)
+        until(lambda: db.read("ROLL").fail and db.read("HEAD").fail)
+        assert "no answer" in db.read("ROLL").reason(FAIL)
+        bus.plug(0x28)
+        until(lambda: db.read("ROLL").good and not plugin.health())
+
+
+def test_a_bus_that_is_not_there_is_said(db: Database) -> None:
+    with running(Plugin, library="fixgw.hw_sim.i2c", bus=next(numbers)) as plugin:
+        until(lambda: "no such bus" in plugin.health())
+
+
+def test_another_chip_at_its_address_is_not_taken_for_it(bus: i2c.VirtualBus, db: Database) -> None:
+    bus.attach(0x28, Bmp280())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: "is no BNO055" in plugin.health())
+        assert not db.read("ROLL").good
+
+
+def test_one_missed_transfer_costs_nothing(bus: i2c.VirtualBus, db: Database) -> None:
+    chip = bus.attach(0x28, Bno055())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("ROLL").good)
+        chip.faults.refuse = 0.05
+        until(lambda: plugin.counts["read errors"] > 5)
+        chip.faults.refuse = 0.0
+        until(lambda: db.read("ROLL").good and not plugin.health())
+        assert adds_up(plugin.counts, "absurd values")
+
+
+def test_a_chip_that_lost_its_power_for_a_moment_is_set_up_anew(bus: i2c.VirtualBus, db: Database) -> None:
+    chip = bus.attach(0x28, Bno055())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("ROLL").good)
+        failed = threading.Event()
+        db.subscribe("ROLL", lambda key, reading: failed.set() if reading.fail else None)
+        chip.power_up()
+        assert failed.wait(20)
+        until(lambda: db.read("ROLL").good and not plugin.health())
+
+
+def test_a_setting_that_was_garbled_on_its_way_gives_no_attitude(bus: i2c.VirtualBus, db: Database) -> None:
+    class Garbling(Bno055):
+        garbles = True
+
+        def write(self, register: int, data: bytes) -> None:
+            super().write(register, b"\x06" + data[1:] if self.garbles and register == 0x41 else data)
+
+    chip = bus.attach(0x28, Garbling())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: "does not keep its configuration" in plugin.health())
+        assert not db.read("ROLL").good
+        chip.garbles = False
+        until(lambda: db.read("ROLL").good and not plugin.health())
+
+
+def test_a_chip_that_repeats_itself_fails_and_stays_so(bus: i2c.VirtualBus, db: Database) -> None:
+    chip = bus.attach(0x28, Bno055())
+    plugin = Plugin(SOURCE, options(bus))
+    plugin.stuck_after = 0.1  # type: ignore[misc]
+    plugin.start()
+    try:
+        until(lambda: db.read("ROLL").good)
+        chip.registers[0x08] ^= 1
+        chip.faults.stuck = True
+        until(lambda: db.read("ROLL").fail)
+        until(lambda: plugin.counts.get("failed attempts"))
+        chip.faults.stuck = False
+        until(lambda: db.read("ROLL").good and not plugin.health())
+    finally:
+        plugin.shutdown()
+
+
+def test_turned_bits_are_refused_or_within_range(bus: i2c.VirtualBus, db: Database) -> None:
+    chip = bus.attach(0x28, Bno055())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("ROLL").good)
+        chip.faults.flips = 0.2
+        until(lambda: plugin.counts["absurd values"] > 3)
+        chip.faults.flips = 0.0
+        until(lambda: db.read("ROLL").good and not plugin.health())
+
+
+def test_start_stop_start(bus: i2c.VirtualBus, db: Database) -> None:
+    bus.attach(0x28, Bno055())
+    for _ in range(3):
+        with running(Plugin, **options(bus)) as plugin:
+            until(lambda p=plugin: p.counts["used"])  # type: ignore[misc]
+
+
+def test_mounting_it_the_impossible_way_is_a_problem(db: Database) -> None:
+    import msgspec
+
+    from fixgw.drivers.i2c_bno055 import Options
+
+    assert list(Plugin.check(msgspec.convert({"forward": "x", "up": "-x"}, Options), db)) == [
+        ("up", "-x is the axis that points forward, or away from it")
+    ]
+    assert list(Plugin.claims(Options())) == [("i2c-1 0x28", "address")]
+    assert list(Plugin.claims(Options(port="/dev/null"))) == [("/dev/null", "port")]
+
+
+# -- on a serial port --------------------------------------------------------------------------------------------------
+
+
+class Uart:
+    """The virtual chip, wired for its serial protocol."""
+
+    def __init__(self, port: VirtualPort, chip: Bno055) -> None:
+        self.port, self.chip = port, chip
+        self.ending = threading.Event()
+        self.busy = 0
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        heard = b""
+        while not self.ending.is_set():
+            heard += self.port.read(0.02)
+            if len(heard) < 4 or (heard[1] == 0 and len(heard) < 4 + heard[3]):
+                continue
+            write, register, length = heard[1] == 0, heard[2], heard[3]
+            data, heard = heard[4 : 4 + length], b""
+            try:
+                if self.busy:
+                    self.busy -= 1
+                    self.port.write(b"\xee\x07")
+                elif write:
+                    self.chip.write(register, data)
+                    if not (register == 0x3F and data[0] & 0x20):
+                        self.port.write(b"\xee\x01")
+                else:
+                    self.port.write(b"\xbb" + bytes((length,)) + self.chip.read(register, length))
+            except OSError:  # it is still starting: not a word
+                pass
+
+    def close(self) -> None:
+        self.ending.set()
+        self.thread.join()
+
+
+def test_the_same_on_a_serial_port(db: Database) -> None:
+    with VirtualPort() as port:
+        chip = Bno055()
+        chip.roll = -12.0
+        uart = Uart(port, chip)
+        try:
+            with running(Plugin, port=port.path) as plugin:
+                until(lambda: db.read("ROLL").good)
+                assert db.read("ROLL").value == pytest.approx(-12.0, abs=0.1)
+                uart.busy = 1  # it had no time, once
+                until(lambda: plugin.counts["read errors"])
+                until(lambda: db.read("ROLL").good)
+                port.unplug()
+                until(lambda: db.read("ROLL").fail)
+                port.plug()
+                until(lambda: db.read("ROLL").good and not plugin.health())
+        finally:
+            uart.close()

@@ -1,0 +1,437 @@
+"""Lines of text from sensors: forms, checksums, what is refused, and patterns that would take for ever."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw import configuration, database
+from fixgw.database import FAIL, Database
+from fixgw.drivers.lines import Plugin
+from fixgw.drivers.lines.pattern import compiled
+from fixgw.drivers.lines.protocol import LONGEST, Decoder, Field, Format
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.devices.lines import READ_WITH, Arduino, crc16
+from fixgw.hw_sim.pty import VirtualPort
+from fixgw.kit.update import Update
+from fixgw.plugin import Feeds
+
+INVALID = frozenset(("nan", "", "---"))
+
+
+def number(key: str, place: int | str, **more: Any) -> Field:
+    return Field(key=key, place=place, invalid=INVALID, **more)
+
+
+CSV = Format([number("OILP1", 1), number("OILT1", 3)], prefix="E,")
+
+
+def heard(*lines: str, formats: list[Format] | None = None) -> dict[str, Update]:
+    """What whole lines change, the first fragment aside."""
+    decoder = Decoder(formats or [CSV])
+    decoder.feed(b"\n")
+    return {u.key: u for line in lines for u in decoder.feed(line.encode() + b"\r\n")}
+
+
+def values(*lines: str, formats: list[Format] | None = None) -> dict[str, Any]:
+    return {key: update.value for key, update in heard(*lines, formats=formats).items() if not update.flags}
+
+
+def adds_up(decoder: Decoder) -> bool:
+    counts = decoder.counts
+    parts = ("used", "ignored", *decoder.REFUSALS)
+    return counts["received"] == sum(counts[part] for part in parts)
+
+
+# -- forms -------------------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_counted_from_one_after_the_prefix() -> None:
+    assert values("E,62.5,x, 88 ") == {"OILP1": 62.5, "OILT1": 88.0}
+
+
+@pytest.mark.parametrize(("separator", "line"), [(";", "1;2"), ("", " 1 \t 2"), (" | ", "1 | 2"), ("\t", "1\t2")])
+def test_columns_are_separated_as_somebody_likes(separator: str, line: str) -> None:
+    form = Format([number("OILP1", 1), number("OILT1", 2)], separator=separator)
+    assert values(line, formats=[form]) == {"OILP1": 1.0, "OILT1": 2.0}
+
+
+def test_pairs_are_found_by_name_in_any_order_and_others_are_left_alone() -> None:
+    form = Format([number("OAT", "t"), number("VOLT", "VOLT")], pairs=True)
+    assert values("x=3,VOLT=14.1,t: 21.5", formats=[form]) == {"OAT": 21.5, "VOLT": 14.1}
+    assert values("VOLT=14.1", formats=[form]) == {"VOLT": 14.1}
+
+
+def test_a_pattern_finds_named_groups_in_the_whole_line() -> None:
+    form = Format([number("OAT", "OAT")], pattern=compiled(r"temp is (?P<OAT>-?\d+\.\d) degrees.*"))
+    assert values("temp is -3.5 degrees today", formats=[form]) == {"OAT": -3.5}
+    assert values("the temp is -3.5 degrees", formats=[form]) == {}
+
+
+def test_the_first_format_that_fits_reads_the_line() -> None:
+    other = Format([number("OAT", "OAT")], prefix="E", pairs=True)
+    found = values("E,1,2,3", "EOAT=4", formats=[CSV, other])
+    assert found == {"OILP1": 1.0, "OILT1": 3.0, "OAT": 4.0}
+
+
+def test_a_number_becomes_what_its_curve_says() -> None:
+    form = Format([number("OILP1", 1, curve=lambda x: x * 0.1 + 5)])
+    assert values("620", formats=[form]) == {"OILP1": 67.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("float", "-1.5e2", -150.0),
+        ("float", "+.5", 0.5),
+        ("int", "2411.6", 2412),
+        ("bool", "on", True),
+        ("bool", "0", False),
+        ("bool", "True", True),
+        ("str", "climb now", "climb now"),
+    ],
+)
+def test_the_text_becomes_the_items_type(kind: Any, text: str, value: Any) -> None:
+    (found,) = values(text, formats=[Format([number("X", 1, type=kind)])]).values()
+    assert found == value
+    assert type(found) is type(value)
+
+
+# -- what cannot be ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "---", ""])
+def test_a_sensor_that_cannot_tell_fails_its_key(text: str) -> None:
+    update = heard(f"E,{text},0,1")["OILP1"]
+    assert (update.value, update.flags) == (None, FAIL)
+    assert update.reason == "the sensor gives no value"
+
+
+@pytest.mark.parametrize("text", ["abc", "1,5"[:1] + "_0", "0x10", "1e999", "--5", "infinity", "१२", "600"])
+def test_what_is_no_number_or_absurd_fails_its_key_and_is_counted(text: str) -> None:
+    decoder = Decoder([Format([number("OILP1", 1, high=500.0)], separator=";")])
+    (update,) = decoder.feed(b"\n" + text.encode() + b"\n")
+    assert (update.value, update.flags) == (None, FAIL)
+    assert decoder.counts["absurd values"] == 1
+
+
+def test_a_curve_without_a_value_fails_the_key() -> None:
+    (update,) = heard("5", formats=[Format([number("X", 1, curve=lambda x: None)])]).values()
+    assert update.flags == FAIL
+
+
+def test_a_word_that_is_neither_yes_nor_no_fails_its_key() -> None:
+    (update,) = heard("maybe", formats=[Format([number("X", 1, type="bool")])]).values()
+    assert update.flags == FAIL
+
+
+def test_a_line_with_a_wrong_number_of_columns_is_refused() -> None:
+    decoder = Decoder([Format([number("X", 1)], columns=3)])
+    assert decoder.feed(b"\n1,2\n1,2,3,4\n") == []
+    assert decoder.counts["malformed"] == 2
+    assert [u.value for u in decoder.feed(b"1,2,3\n")] == [1.0]
+    short = Decoder([CSV])
+    assert short.feed(b"\nE,1,2\n") == []
+    assert short.counts["malformed"] == 1
+
+
+# -- lines -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_before_the_first_end_of_line_may_be_a_tail_and_is_not_used() -> None:
+    decoder = Decoder([Format([number("X", 1)])])
+    assert decoder.feed(b"23.4\r\n") == []
+    assert decoder.counts["cut off"] == 1
+    assert [u.value for u in decoder.feed(b"123.4\r\n")] == [123.4]
+    assert adds_up(decoder)
+
+
+def test_a_line_without_an_end_is_not_used() -> None:
+    decoder = Decoder([Format([number("X", 1)])])
+    assert decoder.feed(b"\n12") == []
+    assert [u.value for u in decoder.feed(b"3\n")] == [123.0]
+
+
+@pytest.mark.parametrize("junk", [b"\xff\xfe1,2", b"E,1\x00,2,3", b"E,1\x1b[0m,2,3"])
+def test_garbage_is_refused_and_the_next_line_is_not(junk: bytes) -> None:
+    decoder = Decoder([CSV])
+    updates = decoder.feed(b"\n" + junk + b"\nE,1,2,3\n")
+    assert len(updates) == 2
+    assert decoder.counts["garbage"] == 1
+
+
+def test_a_flood_without_an_end_takes_no_memory() -> None:
+    decoder = Decoder([CSV])
+    decoder.feed(b"\n")
+    for _ in range(1000):
+        decoder.feed(b"E,1,2,3," * 100)
+        assert len(decoder._buffer) <= LONGEST
+    assert len(decoder.feed(b"\nE,1,2,3\n")) == 2
+    assert decoder.counts["too long"] == 1
+    assert adds_up(decoder)
+
+
+def test_lines_of_no_interest_are_ignored() -> None:
+    decoder = Decoder([CSV])
+    assert decoder.feed(b"\nBooting...\n\n\r\nfree memory: 512\n") == []
+    assert decoder.counts["ignored"] == 2
+
+
+def test_when_no_line_can_be_used_it_says_so_until_one_can() -> None:
+    decoder = Decoder([CSV])
+    decoder.feed(b"hello\n" * 20)
+    assert decoder.trouble == "lines come, but none that could be used"
+    decoder.feed(b"E,1,2,3\n")
+    assert decoder.trouble == ""
+
+
+def test_junk_before_a_dollar_does_not_spoil_its_line() -> None:
+    decoder = Decoder([Format([number("X", 2)], prefix="$")], "nmea-xor")
+    assert [u.value for u in decoder.feed(b"\xff\x00$junk$E,1*58\r\n")] == [1.0]
+
+
+CHUNKS = st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"E,1,2,3\n", b"\r\n", b"x" * 300, b"E,"])))
+
+
+@given(CHUNKS, st.sampled_from(["none", "nmea-xor", "sum8", "crc16"]))
+def test_no_bytes_make_it_raise_and_the_counters_add_up(chunks: list[bytes], checksum: Any) -> None:
+    decoder = Decoder([CSV, Format([number("Y", "y")], pairs=True)], checksum)
+    for chunk in chunks:
+        decoder.feed(chunk)
+        assert adds_up(decoder)
+    whole = Decoder([CSV, Format([number("Y", "y")], pairs=True)], checksum)
+    whole.feed(b"".join(chunks))
+    assert whole.counts == decoder.counts
+
+
+# -- checksums ---------------------------------------------------------------------------------------------------------
+
+#: By hand: 45^2C^31 = 58; 45+2C+31 = A2; CRC-16/CCITT-FALSE of "123456789" is 29B1 by its catalogue.
+GOLDEN = [("nmea-xor", b"E,1*58"), ("nmea-xor", b"$E,1*58"), ("sum8", b"E,1*A2"), ("sum8", b"E,1*a2"), ("crc16", None)]
+
+
+@pytest.mark.parametrize(("kind", "line"), GOLDEN)
+def test_a_right_checksum_is_accepted_and_a_wrong_one_is_not(kind: Any, line: bytes | None) -> None:
+    assert crc16(b"123456789") == 0x29B1
+    line = line or b"123456789*29B1"
+    decoder = Decoder([Format([number("X", 1)])], kind)
+    decoder.feed(b"\n".join([line, line.replace(b"1", b"2", 1), line[:-1], line.partition(b"*")[0], b""]))
+    assert decoder.counts["used"] == 1
+    assert decoder.counts["bad checksum"] == 2
+    assert decoder.counts["no checksum"] == 1
+
+
+def test_with_a_checksum_the_first_line_counts() -> None:
+    decoder = Decoder([Format([number("X", 1)])], "sum8")
+    assert [u.value for u in decoder.feed(b"1*31\n")] == [1.0]
+
+
+# -- patterns ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(a+)+b",
+        r"(?P<X>(\d+,)*)",
+        r".*.*.*=(?P<X>\d+)",
+        r"(?P<X>a?a?a?a?a?a?a?a?aaaaaaaa)",
+        r"(a|a)(a|a)(a|a)(a|a)b",
+        r"(?P<X>\w+)\1",
+        r"(?=.*x)(?P<X>.*)",
+        r"(?i)(?P<X>abc)",
+        r"(?P<X>\S*)\S*\d*\w*!",
+        "x" * 501,
+    ],
+)
+def test_a_pattern_that_might_take_for_ever_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError):
+        compiled(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["(", "(?P<X>", "[z-a]", "*", "(?P<1>x)", "a{3,2}"])
+def test_a_pattern_that_is_none_is_refused_in_words(pattern: str) -> None:
+    with pytest.raises(ValueError, match=r"not a regular expression: .* position"):
+        compiled(pattern)
+
+
+USEFUL = [
+    r"T=(?P<OAT>-?\d+(?:\.\d+)?)",
+    r".*T=(?P<OAT>-?\d+\.\d).*",
+    r"(?P<A>[-\d.]+),(?P<B>[-\d.]+),(?P<C>[-\d.]+),(?P<D>[-\d.]+),(?P<E>[-\d.]+)",
+    r"(?P<A>\d+)\s+(?P<B>\d+)\s+(?P<C>\w+)(?: (?P<D>\d+))?$",
+    r"rpm (?P<TACH1>\d{1,4}) (?:ok|bad|fault)",
+    r"^(?P<N>[^;]*);(?P<M>[^;]*);.*$",
+]
+WORST = ["a" * 250, "1" * 250, "1," * 125, "T=1" * 83, "1 " * 125, "1" * 125 + " " * 125, "T=" + "1" * 248, ";" * 250]
+
+
+@pytest.mark.parametrize("pattern", USEFUL)
+def test_useful_patterns_pass_and_are_quick_on_any_line(pattern: str) -> None:
+    form = compiled(pattern)
+    begin = time.process_time()
+    for line in WORST:
+        form.fullmatch(line)
+    assert time.process_time() - begin < 0.5
+
+
+PIECE = st.sampled_from(["a", "b", r"\d", r"\w", ".", "[ab]", "[^a]", "1", r"\s", ",", r"\D"])
+REPEATED = st.builds(
+    lambda piece, times: piece + times, PIECE, st.sampled_from(["", "*", "+", "?", "*?", "{2,9}", "{3}"])
+)
+GROUPED = st.builds(
+    lambda parts, wrap: wrap.format("".join(parts)),
+    st.lists(REPEATED, max_size=6),
+    st.sampled_from(["{}", "({})", "(?:{})?", "(?:{}|b+)", "(?P<X>{})"]),
+)
+
+
+@given(st.lists(GROUPED, max_size=5), st.sampled_from(["ab", "a", "1", "a1", "ab1,", " a"]))
+def test_whatever_passes_is_quick(parts: list[str], filling: str) -> None:
+    try:
+        form = compiled("".join(parts))
+    except ValueError:
+        return
+    line = (filling * 250)[:249] + "!"
+    begin = time.process_time()
+    form.fullmatch(line)
+    assert time.process_time() - begin < 1.0, form.pattern
+
+
+# -- the plugin --------------------------------------------------------------------------------------------------------
+
+
+def until(condition: Callable[[], object], what: str = "it did not happen") -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    before = database.current()
+    db = configuration.load(configuration.packaged() / configuration.NAME).make_database()
+    database.bind(db)
+    yield db
+    database.bind(before)
+
+
+def problems(db: Database, **options: Any) -> dict[str, str]:
+    return dict(Plugin.check(Plugin("arduino", {"port": "/dev/x", **options}).options, db))
+
+
+def line(**more: Any) -> dict[str, Any]:
+    return {"lines": [{"fields": {"OAT": {"from": 1}}, **more}]}
+
+
+def test_an_arduino_needs_no_code(db: Database) -> None:
+    aircraft = Aircraft()
+    with VirtualPort() as port:
+        arduino = Arduino(port)
+        plugin = Plugin("arduino", {"port": port.path, **READ_WITH})
+        plugin.start()
+        try:
+            until(lambda: plugin.connected and port.opened)
+            tick = iter(range(100_000))
+            truth = aircraft.values()
+            keys = [key for form in READ_WITH["lines"] for key in form["fields"]]
+            until(lambda: arduino.tick(aircraft, next(tick) * 0.05) or all(db.read(k).good for k in keys))  # type: ignore[func-returns-value]
+            for key in keys:
+                assert db.read(key).value == pytest.approx(truth[key], rel=0.01, abs=0.1), key
+                assert db.read(key).source == "arduino"
+            arduino.failed = {"oilp", "OAT"}
+            until(lambda: arduino.tick(aircraft, next(tick) * 0.05) or db.read("OILP1").fail)  # type: ignore[func-returns-value]
+            until(lambda: db.read("OAT").fail)
+            assert db.read("OILT1").good
+            until(lambda: plugin.health() == "")
+            port.unplug()
+            until(lambda: all(db.read(k).fail for k in keys))
+        finally:
+            plugin.shutdown()
+
+
+def test_a_sensor_that_must_be_asked_is_asked(db: Database) -> None:
+    with VirtualPort() as port:
+        options = {"port": port.path, "baud": 9600, "ask": {"text": "?\r\n", "every": 0.05}, **line()}
+        plugin = Plugin("sensor", options)
+        plugin.start()
+        try:
+
+            def answered() -> bool:
+                if b"?\r\n" in port.read():
+                    port.write(b"21.5\r\n")
+                return db.read("OAT").good
+
+            until(answered)
+            assert db.read("OAT").value == 21.5
+            assert plugin.counts["asked"] >= 2  # the first answer might have been the tail of another
+        finally:
+            plugin.shutdown()
+
+
+def test_the_doctor_is_told_which_keys_it_feeds(db: Database) -> None:
+    plugin = Plugin("arduino", {"port": "/dev/x", **READ_WITH})
+    (feeds,) = [found for found in Plugin.preflight(plugin.options) if isinstance(found, Feeds)]
+    assert "FUELQ1" in feeds.keys
+    assert "VOLT" in feeds.keys
+
+
+def test_the_samples_configuration_has_no_problems(db: Database) -> None:
+    assert problems(db, **READ_WITH) == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "options"),
+    [
+        ("lines.0.fields.OATT", {"lines": [{"fields": {"OATT": {"from": 1}}}]}),
+        ("lines.0.fields.OAT", {"lines": [{"fields": {"OAT": {}}}]}),
+        ("lines.0.fields.OAT.from", {"lines": [{"fields": {"OAT": {"from": "t"}}}]}),
+        ("lines.0.fields.OAT.from", {"lines": [{"columns": 3, "fields": {"OAT": {"from": 4}}}]}),
+        ("lines.0.fields.OAT.from", line(form="pairs")),
+        ("lines.0.columns", {"lines": [{"form": "pairs", "columns": 2, "fields": {"OAT": {}}}]}),
+        ("lines.0.pattern", line(pattern="x")),
+        (
+            "lines.0.fields.OAT.curve",
+            {"lines": [{"fields": {"OAT": {"from": 1, "factor": 2.0, "curve": {"linear": {"factor": 1.0}}}}}]},
+        ),
+        (
+            "lines.0.fields.OILP1.curve",
+            {
+                "lines": [
+                    {
+                        "fields": {
+                            "OILP1": {"from": 1, "curve": {"thermistor": {"r25": 1e4, "beta": 3950, "pull_up": 1e4}}}
+                        }
+                    }
+                ]
+            },
+        ),
+    ],
+)
+def test_what_is_wrong_in_the_options_is_found_at_its_place(db: Database, option: str, options: dict[str, Any]) -> None:
+    assert list(problems(db, **options)) == [option]
+
+
+@pytest.mark.parametrize(
+    ("option", "pattern"),
+    [("lines.0.pattern", "(a+)+"), ("lines.0.pattern", "("), ("lines.0.fields.OAT", r"(?P<T>\d+)")],
+)
+def test_what_is_wrong_with_a_pattern_is_found_at_its_place(db: Database, option: str, pattern: str) -> None:
+    from fixgw.drivers.lines import FieldOptions, LineOptions, LinesOptions
+
+    options = LinesOptions(
+        port="/dev/x", lines=[LineOptions(form="pattern", pattern=pattern, fields={"OAT": FieldOptions()})]
+    )
+    assert [place for place, _ in Plugin.check(options, db)] == [option]
+
+
+def test_a_group_that_took_no_part_is_no_value() -> None:
+    form = Format([number("A", "A"), number("B", "B")], pattern=re.compile(r"(?P<A>\d)(?:,(?P<B>\d))?"))
+    assert heard("1", formats=[form])["B"].flags == FAIL

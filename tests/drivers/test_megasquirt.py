@@ -1,0 +1,186 @@
+"""MegaSquirt's broadcast: golden frames by hand, what no input may do, the virtual computer, the plugin on a bus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw import configuration, database
+from fixgw.database import FAIL, Database
+from fixgw.drivers.links.can.bus import SharedBus
+from fixgw.drivers.links.can.frame import EXTENDED, REMOTE, Frame
+from fixgw.drivers.megasquirt import MegasquirtOptions, Plugin
+from fixgw.drivers.megasquirt.protocol import BASE, FIELDS, KEYS, Decoder, Target
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
+from fixgw.hw_sim.devices.megasquirt import Megasquirt
+from fixgw.kit.update import Update
+
+NOON = datetime(2025, 7, 21, 15, 0, tzinfo=UTC)
+
+
+def frames(path: str) -> list[Frame]:
+    """Those of a file of lines ``identifier#data``, in hexadecimal."""
+    lines = (Path(__file__).parents[1] / "data" / path).read_text().splitlines()
+    pairs = [line.split()[0].split("#") for line in lines if line and not line.startswith("#")]
+    return [Frame(int(identifier, 16), bytes.fromhex(data)) for identifier, data in pairs]
+
+
+GOLDEN = frames("megasquirt/broadcast.txt")
+
+
+def adds_up(decoder: Decoder) -> bool:
+    counts = decoder.counts
+    return counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in decoder.REFUSALS)
+
+
+def test_the_broadcast_in_the_units_of_the_keys() -> None:
+    updates = {u.key: u for u in Decoder().feed(GOLDEN)}
+    assert {key: u.value for key, u in updates.items() if not u.flags} == pytest.approx(
+        {
+            "TACH1": 2450.0,
+            "MAP1": 82.3 / 3.386389,
+            "H2OT1": 85.0,
+            "THR1": 0.625,
+            "VOLT": 13.8,
+            "FUELF1": 580 * 60 / 3785.411784,
+            "EGT11": 710.0,
+            "EGT12": 695.0,
+            "EGT13": -160 / 9,
+        },
+        rel=1e-6,
+    )
+    assert updates["EGT14"].flags == FAIL, "1838 degrees below zero"
+
+
+def test_further_fields_go_where_they_are_sent() -> None:
+    decoder = Decoder(targets={"sensors1": Target("OILP1"), "sensors2": Target("OILT1", 5 / 9, -160 / 9)})
+    updates = decoder.feed(GOLDEN)
+    assert [u.key for u in updates] == ["OILP1", "OILT1"]
+    assert [u.value for u in updates] == pytest.approx([67.5, (184.0 - 32) / 1.8])
+    assert decoder.counts["ignored"] == len(GOLDEN) - 1
+
+
+def test_another_base() -> None:
+    moved = [Frame(f.arbitration_id - BASE + 0x300, f.data) for f in GOLDEN]
+    assert Decoder(base=0x300).feed(moved) == Decoder().feed(GOLDEN)
+    assert Decoder(base=0x300).feed(GOLDEN) == []
+
+
+def test_a_throttle_that_is_not_calibrated_exactly_is_closed_or_open() -> None:
+    for raw, share in ((-20, 0.0), (1012, 1.0)):
+        data = raw.to_bytes(2, "big", signed=True) + bytes(6)
+        assert Decoder(targets={"tps": Target("THR1", 0.01, low=-0.05, high=1.05)}).feed([Frame(BASE + 3, data)]) == [
+            Update("THR1", share)
+        ]
+
+
+def test_what_is_no_whole_data_frame_is_refused() -> None:
+    decoder = Decoder()
+    spoiled = [Frame(BASE, bytes(7)), Frame(BASE, bytes(8), REMOTE), Frame(BASE + 2, b"")]
+    assert decoder.feed(spoiled) == []
+    assert (decoder.counts["wrong length"], decoder.counts["not a data frame"]) == (2, 1)
+    assert adds_up(decoder)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Frame,
+            st.one_of(st.integers(BASE - 5, BASE + 70), st.integers(0, 0x7FF)),
+            st.binary(max_size=8),
+            st.sampled_from([0, 0, 0, REMOTE, EXTENDED]),
+        )
+    )
+)
+def test_no_frames_make_it_raise_and_all_are_counted(some: list[Frame]) -> None:
+    decoder = Decoder()
+    for update in decoder.feed(some):
+        assert update.key in KEYS
+        assert (update.value is None) is bool(update.flags)
+    assert adds_up(decoder)
+    assert decoder.counts["received"] == sum(f.arbitration_id in decoder.ids for f in some)
+
+
+def test_every_field_is_in_its_frame() -> None:
+    for field in FIELDS.values():
+        assert 0 <= field.group < 64
+        assert field.at + field.number.size <= 8
+
+
+def test_the_virtual_computer_says_what_the_engine_does() -> None:
+    aircraft = Aircraft(NOON)
+    with Segment() as segment:
+        sent = Megasquirt(segment).frames(aircraft, 0.0)
+    known = {u.key: u.value for u in Decoder().feed(Frame(f.arbitration_id, f.data) for f in sent)}
+    truth = aircraft.values()
+    for key, within in {"TACH1": 0.1, "MAP1": 0.02, "H2OT1": 0.03, "THR1": 6e-4, "VOLT": 0.06, "FUELF1": 0.02}.items():
+        assert known[key] == pytest.approx(truth[key], abs=within), key
+    for cylinder in (1, 2, 3, 4):
+        assert known[f"EGT1{cylinder}"] == pytest.approx(truth[f"EGT1{cylinder}"], abs=0.03)
+
+
+# -- the plugin --------------------------------------------------------------------------------------------------------
+
+
+def until(condition: Callable[[], object], what: str = "it did not happen") -> None:
+    deadline = time.monotonic() + 10.0
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    for name, seconds in (("poll_timeout", 0.05), ("reopen_delay", 0.02), ("reopen_delay_max", 0.05)):
+        monkeypatch.setattr(SharedBus, name, seconds)
+    db = configuration.load(configuration.packaged() / configuration.NAME).make_database()
+    before = database.current()
+    database.bind(db)
+    yield db
+    db.stop()
+    database.bind(before)
+
+
+def test_unplugging_the_adapter_fails_its_keys_and_nothing_else(db: Database) -> None:
+    with Segment() as segment, VirtualSlcan(segment) as adapter:
+        node = segment.attach("computer")
+        options = {"interface": "slcan", "channel": adapter.path, "bitrate": 500000, "keys": {"TACH1": "PROP1"}}
+        plugin = Plugin("ecu", options)
+        plugin.start()
+        try:
+            until(lambda: adapter.opened)
+            until(lambda: plugin.health() == "no data")
+            for frame in GOLDEN:
+                node.send(SimFrame(frame.arbitration_id, frame.data))
+            until(lambda: db.read("PROP1").good and db.read("FUELF1").good)
+            assert db.read("PROP1").value == 2450
+            assert db.read("TACH1").old, "sent to another item"
+            assert db.read("EGT11").old, "no probes are connected"
+            assert plugin.health() == ""
+            adapter.unplug()
+            until(lambda: db.read("PROP1").fail and db.read("VOLT").fail)
+            assert plugin.health()
+            assert not db.read("EGT11").fail
+            adapter.plug()
+            until(lambda: adapter.opened)
+            node.send(SimFrame(GOLDEN[0].arbitration_id, GOLDEN[0].data))
+            until(lambda: db.read("PROP1").good)
+            assert db.read("VOLT").fail, "it has not been heard yet"
+        finally:
+            plugin.shutdown()
+
+
+def test_options_that_name_what_is_not_there_are_found(db: Database) -> None:
+    fields = {"sensor1": {"key": "OILP1"}, "sensors2": {"key": "OILP7"}}
+    options = msgspec.convert({"fields": fields, "keys": {"TACH2": "PROP1"}}, MegasquirtOptions)
+    found = dict(Plugin.check(options, db))  # type: ignore[arg-type]
+    assert set(found) == {"fields.sensor1", "fields.sensors2.key", "keys.TACH2"}
+    assert "did you mean 'sensors1'" in found["fields.sensor1"]

@@ -1,0 +1,176 @@
+"""Shadin computers: golden frames by hand, framing, what no input may do, and the virtual computer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw.database import FAIL
+from fixgw.drivers.shadin.protocol import KEYS, SENSOR, UNKNOWN, Decoder
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.devices.shadin import Shadin
+from fixgw.kit.update import Update
+
+DATA = Path(__file__).parents[1] / "data" / "shadin"
+G, Z = ((DATA / f"{name}.txt").read_bytes() for name in "gz")
+
+
+def decoded(data: bytes, heading: bool = False) -> dict[str, Update]:
+    return {update.key: update for update in Decoder(heading=heading).feed(data)}
+
+
+def values(data: bytes) -> dict[str, Any]:
+    return {key: update.value for key, update in decoded(data).items() if not update.flags}
+
+
+def framed(body: bytes, letter: bytes = b"G") -> bytes:
+    body = b"\x02" + body
+    return body + letter + b"*%03d\r\n\x03" % (sum(body) % 256)
+
+
+def adds_up(decoder: Decoder) -> bool:
+    counts = decoder.counts
+    return counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in decoder.REFUSALS)
+
+
+def test_format_g() -> None:
+    assert values(G) == pytest.approx(
+        {
+            "IAS": 104.0,
+            "TAS": 112.0,
+            "PALT": 5480.0,
+            "DALT": 6010.0,
+            "OAT": -4.0,
+            "ROT": 3.0,
+            "VS": -510.0,
+            "FUELF1": 9.2,
+            "FUELQT": 35.8,
+            "ALT": 5360.0,
+            "BARO": 30.05,
+        }
+    )
+    assert decoded(G)["FUELF2"] == Update("FUELF2", None, FAIL, UNKNOWN)
+
+
+def test_format_z_has_its_checksum_under_another_letter() -> None:
+    assert values(Z) == pytest.approx(
+        {"IAS": 87.0, "TAS": 91.0, "PALT": -120.0, "DALT": 350.0, "OAT": 17.0, "VS": 420.0, "FUELF1": 10.1}
+    )
+
+
+def test_the_true_temperature_stands_in_for_an_outside_one_that_is_not_known() -> None:
+    assert values(framed(b"GF---\r\nGG-06\r\n"))["OAT"] == -6.0
+    assert values(framed(b"GG-06\r\n"))["OAT"] == -6.0
+
+
+def test_a_sum_that_ends_with_the_error_indicator_is_right_too() -> None:
+    summed = b"\x02GA104\r\nGQ000\r\n"
+    rest = b"GR0035.8\r\nGa+0536\r\n"
+    assert values(summed + rest + b"G*%03d\r\n\x03" % (sum(summed) % 256))["ALT"] == 5360.0
+    decoder = Decoder()
+    assert decoder.feed(summed + rest + b"G*%03d\r\n\x03" % (sum(summed) % 256 ^ 1)) == []
+    assert decoder.counts["bad checksum"] == 1
+
+
+def test_the_heading_is_written_only_where_it_is_known_to_be_magnetic() -> None:
+    assert "HEAD" not in decoded(G)
+    assert decoded(G, heading=True)["HEAD"].value == 247.0
+
+
+def test_what_is_not_known_fails() -> None:
+    updates = decoded(framed(b"GA---\r\nGD+----\r\nGF---\r\nGG---\r\n"))
+    assert {u.key for u in updates.values()} == {"IAS", "PALT", "OAT"}
+    assert all(u.value is None and u.flags == FAIL and u.reason == UNKNOWN for u in updates.values())
+
+
+def test_an_error_of_the_temperature_sensor_fails_the_temperature_and_is_told() -> None:
+    decoder = Decoder()
+    updates = {u.key: u for u in decoder.feed(framed(b"GA104\r\nGF+17\r\nGG+16\r\nGQ001\r\n"))}
+    assert updates["OAT"] == Update("OAT", None, FAIL, SENSOR)
+    assert updates["IAS"].flags == 0
+    assert decoder.trouble == SENSOR
+    decoder.feed(framed(b"GQ016\r\n"))
+    assert decoder.trouble == "the computer reports error 016"
+    decoder.feed(G)
+    assert not decoder.trouble
+
+
+def test_absurd_values_are_refused_and_counted() -> None:
+    decoder = Decoder()
+    updates = decoder.feed(framed(b"Gb05.00\r\nGL361\r\nGD+9999\r\n"))
+    assert all(u.value is None and u.flags == FAIL for u in updates)
+    assert decoder.counts["absurd values"] == 2, "the heading is not looked at"
+
+
+def test_cut_anywhere_it_says_the_same() -> None:
+    whole = Decoder().feed(G + Z + G)
+    for cut in range(len(G + Z)):
+        decoder = Decoder()
+        assert decoder.feed((G + Z + G)[:cut]) + decoder.feed((G + Z + G)[cut:]) == whole
+
+
+def test_a_frame_that_lost_its_end_does_not_swallow_the_next() -> None:
+    for length in range(1, len(G) - 1, 5):
+        decoder = Decoder()
+        assert decoder.feed(G[:length] + Z) == Decoder().feed(Z)
+        assert decoder.counts["truncated"] == 1
+        assert adds_up(decoder)
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (G.replace(b"GA104", b"GA105"), "bad checksum"),
+        (b"\x02GA104\r\n\x03", "no checksum"),
+        (framed(b"GA104\r\nZB112\r\n"), "malformed"),
+        (framed(b"GA104\r\nG\r\n"), "malformed"),
+        (b"\x02" + b"GA104\r\n" * 100 + b"\x03", "too long"),
+    ],
+)
+def test_what_is_no_frame_is_refused(frame: bytes, reason: str) -> None:
+    decoder = Decoder()
+    assert decoder.feed(frame) == []
+    assert decoder.counts[reason] == decoder.counts["received"] == 1
+    assert decoder.refused.startswith(reason)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=80), st.sampled_from([G, Z, b"\x02", b"GA104\r\n"]))))
+def test_no_bytes_make_it_raise_and_all_are_counted(chunks: list[bytes]) -> None:
+    decoder = Decoder()
+    for chunk in chunks:
+        for update in decoder.feed(chunk):
+            assert update.key in KEYS
+    assert adds_up(decoder)
+    assert len(decoder._buffer) <= 600
+
+
+class Line:
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("letter", ["G", "S", "Z"])
+@pytest.mark.parametrize("minutes", [0, 4, 17])
+def test_the_virtual_computer_tells_what_the_aircraft_does(minutes: int, letter: str) -> None:
+    aircraft = Aircraft(datetime(2025, 7, 21, 15, 0, tzinfo=UTC))
+    for _ in range(minutes * 60):
+        aircraft.step(1.0)
+    known = values(Shadin(Line(), format=letter).frames(aircraft, 0.0)[0])
+    truth = {**aircraft.values(), "BARO": aircraft.qnh}
+    coarse = {"PALT": 5.0, "DALT": 5.0, "ALT": 5.0, "VS": 5.0, "FUELF1": 0.05, "FUELQT": 0.05}
+    for key in known:
+        assert known[key] == pytest.approx(truth[key], abs=coarse.get(key, 0.501)), key
+    assert ("FUELQT" in known) is (letter != "Z")
+
+
+def test_a_sensor_that_fails_at_the_computer_fails_its_key() -> None:
+    computer = Shadin(Line(), format="G")
+    computer.failed = {"OAT", "FUELF1"}
+    updates = decoded(computer.frames(Aircraft(datetime(2025, 7, 21, 15, 0, tzinfo=UTC)), 0.0)[0])
+    assert updates["OAT"].flags == updates["FUELF1"].flags == FAIL

@@ -1,0 +1,317 @@
+"""The X728 driver: its gauge, its pins, and when the computer is shut down, on virtual buses and pins."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw.database import FAIL, Database, Definition
+from fixgw.drivers import ups
+from fixgw.drivers.ups_x728 import Options, Plugin, protocol
+from fixgw.hw_sim import gpio, i2c
+from fixgw.hw_sim.devices.x728 import X728
+from tests.conftest import Clock
+from tests.drivers.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
+
+LOST, OFF = 6, 26
+
+# -- the gauge ---------------------------------------------------------------------------------------------------------
+
+
+def test_registers_are_in_steps_of_1250_microvolts_over_16_and_of_a_256th_percent() -> None:
+    assert protocol.battery(b"\xcd\x00", b"\x5f\x80") == (4.1, 95.5)
+    assert protocol.battery(b"\xcd\x00", b"\x6e\x00") == (4.1, 100.0)  # 110 %
+
+
+@pytest.mark.parametrize(("voltage", "charge"), [(b"", b""), (b"\xff\xff", b"\xff\xff"), (b"\xcd\0", b"\xff\0")])
+def test_what_no_cell_can_be_is_refused(voltage: bytes, charge: bytes) -> None:
+    assert protocol.battery(voltage, charge) is None
+
+
+@given(st.binary(max_size=3), st.binary(max_size=3))
+def test_no_register_contents_make_it_raise(voltage: bytes, charge: bytes) -> None:
+    found = protocol.battery(voltage, charge)
+    assert found is None or (2.0 <= found[0] <= 5.0 and 0.0 <= found[1] <= 100.0)
+
+
+# -- when to shut down -------------------------------------------------------------------------------------------------
+
+
+class Bench:
+    """A `Shutdown` whose command leaves a file."""
+
+    def __init__(self, path: Path, clock: Clock, **options: Any) -> None:
+        self.path, self.clock = path / "shut down", clock
+        command = [sys.executable, "-c", f"open({str(self.path)!r}, 'a').write('x')"]
+        self.db = Database([Definition(key="IAS", min=0.0, max=500.0, tolerance=2000, aux=("Vs",))])
+        declared = msgspec.convert({"after": 30, "command": command, **options}, ups.ShutdownOptions)
+        self.shutdown = ups.Shutdown(declared, lambda: self.db, logging.getLogger("test"))
+
+    def fly(self, seconds: float, lost: bool, remaining: float = 50.0) -> None:
+        for _ in range(int(seconds)):
+            self.shutdown.update(lost, remaining, self.clock.now)
+            self.clock.now += 1.0
+
+    @property
+    def commands(self) -> int:
+        """How often the command has been run to its end."""
+        thread = self.shutdown._thread
+        if thread is not None:
+            thread.join(20)
+        return len(self.path.read_text()) if self.path.exists() else 0
+
+
+def test_after_so_long_without_supply_the_computer_is_shut_down_once(tmp_path: Path, clock: Clock) -> None:
+    bench = Bench(tmp_path, clock)
+    bench.fly(30, lost=True)
+    assert bench.commands == 0
+    assert bench.shutdown.trouble == "on battery"
+    bench.fly(5, lost=True)
+    assert bench.commands == 1
+    assert bench.shutdown.trouble == "shutting down"
+
+
+def test_a_supply_that_comes_back_in_time_calls_it_off(tmp_path: Path, clock: Clock) -> None:
+    bench = Bench(tmp_path, clock)
+    for _ in range(5):
+        bench.fly(29, lost=True)
+        bench.fly(1, lost=False)
+    assert bench.commands == 0
+    assert bench.shutdown.trouble == ""
+
+
+def test_it_may_wait_for_a_low_battery(tmp_path: Path, clock: Clock) -> None:
+    bench = Bench(tmp_path, clock, below=20)
+    bench.fly(300, lost=True, remaining=20.0)
+    assert bench.commands == 0
+    bench.fly(1, lost=True, remaining=19.9)
+    assert bench.commands == 1
+
+
+def test_a_full_battery_does_not_keep_it_up(tmp_path: Path, clock: Clock) -> None:
+    bench = Bench(tmp_path, clock)
+    bench.fly(35, lost=True, remaining=100.0)
+    assert bench.commands == 1
+
+
+def test_never_in_flight_as_far_as_the_keys_said_last(tmp_path: Path, clock: Clock) -> None:
+    bench = Bench(tmp_path, clock, unless="IAS > 30")
+    bench.fly(100, lost=True)
+    assert bench.commands == 0
+    assert bench.shutdown.trouble == "on battery, and not shut down: IAS > 30 is not known"
+    bench.db.write("IAS", 90.0, "adc")
+    bench.db.item("IAS").fail("no supply", "adc")
+    bench.fly(100, lost=True)
+    assert bench.commands == 0
+    assert bench.shutdown.trouble == "on battery, and not shut down: IAS > 30"
+    bench.db.write("IAS", 0.0, "adc")
+    bench.db.item("IAS").fail("no supply", "adc")
+    bench.fly(1, lost=True)
+    assert bench.commands == 1
+
+
+def test_a_command_that_fails_is_said_and_tried_again(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; open({str(tmp_path / 'shut down')!r}, 'a').write('x'); sys.exit('no')",
+    ]
+    bench = Bench(tmp_path, clock, command=command)
+    bench.fly(40, lost=True)
+    assert bench.commands == 1
+    assert "the shutdown failed: exit code 1: no" in caplog.text
+    bench.fly(70, lost=True)
+    assert bench.commands == 2
+    bench = Bench(tmp_path, clock, command=["/no/such/program"])
+    bench.fly(40, lost=True)
+    bench.shutdown._thread.join(20)  # type: ignore[union-attr]
+    assert "No such file" in caplog.text
+
+
+def test_as_a_service_it_asks_systemd_by_a_file_and_says_when_nobody_heard(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    bench = Bench(tmp_path, clock, command=[])
+    bench.fly(30, lost=True)
+    assert list(tmp_path.iterdir()) == []
+    bench.fly(5, lost=True)
+    assert bench.commands == 0
+    (request,) = tmp_path.iterdir()
+    assert request.name == "poweroff"
+    request.unlink()
+    assert "still up" not in caplog.text
+    bench.fly(70, lost=True)
+    assert "the computer is still up 60 s after the shutdown began" in caplog.text
+    bench.shutdown._thread.join(20)  # type: ignore[union-attr]
+    assert request.exists()
+
+
+def test_a_command_that_hangs_ends(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ups, "COMMAND_LIMIT", 0.2)
+    bench = Bench(tmp_path, clock, command=[sys.executable, "-c", "import time; time.sleep(60)"])
+    bench.fly(40, lost=True)
+    assert bench.commands == 0
+    assert "timed out" in caplog.text
+
+
+# -- a virtual board ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    with packaged_database() as db:
+        yield db
+
+
+@pytest.fixture
+def bank() -> Iterator[gpio.Bank]:
+    bank = gpio.BANK
+    bank.reset()
+    yield bank
+    bank.reset()
+
+
+@pytest.fixture
+def bus(bank: gpio.Bank) -> Iterator[i2c.VirtualBus]:
+    bus = i2c.bus(next(numbers))
+    yield bus
+    bus.detach(0x36)
+
+
+def options(bus: i2c.VirtualBus, **more: Any) -> dict[str, Any]:
+    given = {"library": "fixgw.hw_sim.i2c", "bus": bus.number, "pins": "fixgw.hw_sim.gpio", "rate": 50.0}
+    return {**given, **more}
+
+
+def test_battery_and_supply_are_in_the_database(bus: i2c.VirtualBus, bank: gpio.Bank, db: Database) -> None:
+    chip = bus.attach(0x36, X728())
+    bank.drive(LOST, False)
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("BAT_VOLTAGE").source == SOURCE and not plugin.health())
+        assert db.read("BAT_VOLTAGE").value == pytest.approx(4.1)
+        assert db.read("BAT_REMAINING").value == 95
+        assert db.read("BAT_CHARGING").value is True
+        assert db.read("POWER_FAIL").value is False
+        bank.drive(LOST, True)
+        chip.charge, chip.voltage = 60.0, 3.7
+        until(lambda: db.read("POWER_FAIL").value is True and db.read("BAT_REMAINING").value == 60)
+        assert db.read("BAT_CHARGING").value is False
+        bank.drive(LOST, False)
+        chip.charge = 100.0
+        until(lambda: db.read("POWER_FAIL").value is False and db.read("BAT_REMAINING").value == 100)
+        assert db.read("BAT_CHARGING").value is False
+        assert adds_up(plugin.counts, "absurd values")
+
+
+def test_a_board_that_goes_fails_its_keys_and_comes_back(bus: i2c.VirtualBus, bank: gpio.Bank, db: Database) -> None:
+    bus.attach(0x36, X728())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("BAT_VOLTAGE").source == SOURCE)
+        bus.unplug(0x36)
+        until(lambda: db.read("BAT_VOLTAGE").fail and db.read("POWER_FAIL").fail)
+        bus.plug(0x36)
+        until(lambda: db.read("BAT_VOLTAGE").good and not plugin.health())
+        bank.unplug()
+        until(lambda: db.read("POWER_FAIL").fail)
+        bank.plug()
+        until(lambda: db.read("POWER_FAIL").good and not plugin.health())
+
+
+def test_a_connection_that_is_stopped_leaves_nothing_that_looks_good_for_ever(
+    bus: i2c.VirtualBus, bank: gpio.Bank, db: Database
+) -> None:
+    bus.attach(0x36, X728())
+    with running(Plugin, **options(bus)):
+        until(lambda: all(db.read(key).good for key in ups.KEYS))
+    assert {db.read(key).reason(FAIL) for key in ups.KEYS} == {"stopped"}
+    with running(Plugin, **options(bus)):
+        until(lambda: all(db.read(key).good for key in ups.KEYS))
+
+
+def test_nonsense_fails_before_long_though_these_keys_never_age(
+    bus: i2c.VirtualBus, bank: gpio.Bank, db: Database
+) -> None:
+    chip = bus.attach(0x36, X728())
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("BAT_VOLTAGE").source == SOURCE)
+        chip.voltage = 0.0
+        until(lambda: db.read("BAT_VOLTAGE").fail)
+        assert plugin.health() == "absurd values"
+
+
+def test_without_a_pin_nothing_is_said_of_the_supply(bus: i2c.VirtualBus, bank: gpio.Bank, db: Database) -> None:
+    bus.attach(0x36, X728())
+    with running(Plugin, **options(bus, lost_pin=None)):
+        until(lambda: db.read("BAT_VOLTAGE").source == SOURCE)
+        assert db.read("POWER_FAIL").source != SOURCE
+        assert bank.direction(LOST) is None
+
+
+def test_the_board_is_told_by_a_pulse_before_the_command_runs(
+    bus: i2c.VirtualBus, bank: gpio.Bank, db: Database, tmp_path: Path, clock: Clock
+) -> None:
+    done = tmp_path / "done"
+    command = [sys.executable, "-c", f"open({str(done)!r}, 'w').close()"]
+    bus.attach(0x36, X728())
+    plugin = Plugin(SOURCE, options(bus, off_pin=OFF, shutdown={"after": 10, "command": command}))
+    plugin.clock = clock
+    plugin.start()
+    try:
+
+        def fly(seconds: float) -> None:
+            for _ in range(int(seconds * 4)):
+                polls = plugin.counts["polls"]
+                clock.now += 0.25
+                until(lambda p=polls: plugin.counts["polls"] > p)  # type: ignore[misc]
+
+        fly(1)
+        assert not bank.level(OFF)
+        bank.drive(LOST, True)
+        fly(9)
+        assert not bank.level(OFF)
+        fly(2)
+        assert bank.level(OFF)
+        assert not done.exists()
+        fly(3)
+        assert not bank.level(OFF)
+        until(done.exists)
+        times = [(time, level) for time, pin, level in bank.history if pin == OFF]
+        assert [level for _, level in times][-2:] == [True, False]
+        assert plugin.health() == "shutting down"
+    finally:
+        plugin.shutdown()
+
+
+def test_what_is_wrong_with_the_options_is_found_without_a_board(db: Database) -> None:
+    good = msgspec.convert({"shutdown": {"after": 60, "unless": "IAS > 30 or TACH1 > 0"}}, Options)
+    assert list(Plugin.check(good, db)) == []
+    assert list(Plugin.claims(good)) == [("i2c-1 0x36", "address"), ("GPIO6", "lost_pin")]
+    wrong = msgspec.convert({"lost_pin": None, "shutdown": {"after": 60, "unless": "IASS > 30"}}, Options)
+    assert list(Plugin.check(wrong, db)) == [
+        ("shutdown.unless", "no item 'IASS' (did you mean 'IAS'?)"),
+        ("shutdown", "without `lost_pin`, nothing tells that the supply is lost"),
+    ]
+    wrong = msgspec.convert({"shutdown": {"after": 60, "unless": "IAS > IAS.Vx0"}}, Options)
+    assert [message[:24] for _, message in Plugin.check(wrong, db)] == ["no aux value 'IAS.Vx0' ("]
+    wrong = msgspec.convert({"shutdown": {"after": 60, "unless": "IAS >"}}, Options)
+    assert [option for option, _ in Plugin.check(wrong, db)] == ["shutdown.unless"]
+
+
+def test_nothing_is_shut_down_and_nothing_imported_unless_asked_for() -> None:
+    assert Options().shutdown is None
+    code = "import fixgw.drivers.ups_x728, sys; assert not {'smbus2', 'RPi'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,95 @@
+"""What the documentation shows works: generated parts are current, samples run, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fixgw import configuration, database
+from fixgw.database import Database, Definition
+from fixgw.plugin import PluginBase
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_generated_parts_are_current() -> None:
+    """`make docs` renews them."""
+    command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_plugin_in_ten_lines_is_that_and_runs(tmp_path: Path) -> None:
+    (text,) = blocks("README.md", "python")
+    assert len([line for line in text.splitlines() if line.strip()]) <= 10
+    sensor = tmp_path / "temperature"
+    sensor.write_text("21500\n")
+    namespace: dict[str, type[PluginBase]] = {}
+    exec(re.sub(r'open\("/sys.*?"\)', f"open({str(sensor)!r})", text), namespace)
+    previous = database.current()
+    database.bind(Database([Definition(key="OAT", min=-100.0, max=100.0, tolerance=2000)]))
+    plugin = namespace["Plugin"]("oat", {})
+    try:
+        plugin.start()
+        deadline = time.monotonic() + 5
+        while not plugin.db.read("OAT").good:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert plugin.db.read("OAT").value == 21.5
+    finally:
+        plugin.shutdown()
+        plugin.file.close()  # type: ignore[attr-defined]
+        database.bind(previous)
+
+
+def test_the_tutorials_drivers_pass_their_own_tests(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    files = dict(re.findall(r"<!-- tutorial: (\S+) -->\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    tests = [name for name in files if name.startswith("test_")]
+    assert tests == ["test_thermometer.py", "test_on_the_bases.py"]
+    for name, code in files.items():
+        (tmp_path / name).write_text(code)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *tests]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def whole(text: str) -> bool:
+    return text.startswith("connections:")
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [(str(p.relative_to(ROOT)), t) for p in PAGES for t in blocks(str(p.relative_to(ROOT)), "yaml") if whole(t)],
+)
+def test_sample_configurations_have_no_problems(page: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "default.yaml").write_text(text)
+    assert configuration.check(tmp_path / "default.yaml") == []
+
+
+def test_the_sample_overlay_has_no_problems(tmp_path: Path) -> None:
+    (text,) = [t for t in blocks("docs/configuration.md", "yaml") if t.startswith("database overlay:")]
+    (tmp_path / "default.yaml").write_text("connections: {}\n" + text)
+    assert configuration.check(tmp_path / "default.yaml") == []
+    loaded = configuration.load(tmp_path / "default.yaml")
+    items = {d.key: d for d in loaded.definitions}
+    assert items["IAS"].tolerance == 500
+    assert items["IAS"].units == "knots"
+    assert "EGT21" in items
+    assert items["SMOKE"].setting

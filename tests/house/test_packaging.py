@@ -1,0 +1,72 @@
+"""The wheel holds what the tree holds, under the import names that the tree has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINKS = {"drivers": "drivers", "plugins": "plugins", "config": "config", "systemd": "systemd", "tests/hw_sim": "hw_sim"}
+KINDS = {".py", ".yaml", ".ini", ".csv", ".service", ".log", ".typed"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the sdist, as a release is."""
+    directory = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--outdir", str(directory), str(ROOT)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (wheel,) = directory.glob("*.whl")
+    return wheel
+
+
+def tracked() -> list[str]:
+    if (ROOT / ".git").exists():
+        listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return listing.splitlines()
+    return [str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file()]
+
+
+def packed_as(name: str) -> str | None:
+    """Where the wheel must hold the file `name` of the tree; None when it need not."""
+    if Path(name).suffix not in KINDS:
+        return None
+    for folder, inside in LINKS.items():
+        if name.startswith(folder + "/"):
+            return f"fixgw/{inside}/{name[len(folder) + 1 :]}"
+    return name if name.startswith("fixgw/") else None
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_holds_the_tree(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    expected = {packed for name in tracked() if (packed := packed_as(name)) and (ROOT / name).is_file()}
+    assert "fixgw/plugins/skel.py" in expected
+    assert "fixgw/config/default.yaml" in expected
+    assert "fixgw/hw_sim/aircraft.py" in expected
+    assert expected - held == set()
+    tops = {name.partition("/")[0] for name in held}
+    assert {t for t in tops if not t.endswith(".dist-info")} == {"fixgw"}
+
+
+@pytest.mark.timeout(300)
+def test_the_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
+    """Unpacked elsewhere and put first on the path, it finds its own configuration and modules."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = (
+        "import fixgw, fixgw.drivers.nmea0183, fixgw.plugins.netfix, fixgw.hw_sim.aircraft;"
+        "from fixgw import configuration as c; print(fixgw.__file__); print(len(c.load(c.find(None)).definitions))"
+    )
+    environment = {"PYTHONPATH": str(tmp_path / "site"), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    where, count = result.stdout.split()
+    assert where.startswith(str(tmp_path))
+    assert int(count) > 150

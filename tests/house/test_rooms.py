@@ -1,0 +1,194 @@
+"""Who may import whom (docs/architecture.md), what importing costs, and which names are public."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CORE_LIBRARIES = {"yaml", "msgspec"}
+HARDWARE_LIBRARIES = {"serial", "can", "RPi", "gpiod", "smbus2", "spidev"}
+# The demonstration flies the virtual aircraft, and `fixgw sim` runs the virtual devices: they bring the simulators in.
+MAY_SIMULATE = {"plugins/demo.py", "fixgw/cli/demo.py", "fixgw/cli/panel.py", "fixgw/cli/sim.py"}
+# Scenarios are files that people write: read and checked by what reads configurations.
+READS_FILES = {"tests/hw_sim/scenario.py": ("msgspec", "fixgw.configuration", "fixgw.errors")}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that `path` imports, at the top or inside a function, absolute."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                assert path.is_relative_to(ROOT / "tests"), f"{path}: relative import"
+                continue
+            if node.module in ("fixgw", "fixgw.drivers", "fixgw.plugins", "fixgw.hw_sim"):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            elif node.module is not None:
+                yield node.module
+
+
+def files(*folders: str) -> list[Path]:
+    found = []
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT).parts
+            if (
+                parts[0] == "fixgw"
+                and len(parts) > 1
+                and parts[1] in ("drivers", "plugins", "config", "systemd", "hw_sim")
+            ):
+                continue
+            found.append(path)
+    assert found, folders
+    return found
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def inside(module: str, *packages: str) -> bool:
+    return any(module == p or module.startswith(p + ".") for p in packages)
+
+
+@pytest.mark.parametrize("path", files("fixgw"), ids=named)
+def test_the_core_knows_no_driver_no_plugin_and_no_simulator(path: Path) -> None:
+    for module in imports(path):
+        assert not inside(module, "fixgw.drivers", "fixgw.plugins"), module
+        if named(path) not in MAY_SIMULATE:
+            assert not inside(module, "fixgw.hw_sim"), module
+        assert top(module) in sys.stdlib_module_names | CORE_LIBRARIES | {"fixgw"}, module
+
+
+@pytest.mark.parametrize("path", files("plugins"), ids=named)
+def test_a_plugin_knows_the_core_and_itself(path: Path) -> None:
+    own = "fixgw.plugins." + path.relative_to(ROOT / "plugins").parts[0].removesuffix(".py")
+    for module in imports(path):
+        if inside(module, "fixgw.plugins"):
+            assert inside(module, own), module
+        assert not inside(module, "fixgw.drivers"), module
+        if named(path) not in MAY_SIMULATE:
+            assert not inside(module, "fixgw.hw_sim"), module
+
+
+@pytest.mark.parametrize("path", files("drivers"), ids=named)
+def test_a_driver_knows_the_core_its_family_and_the_shared_links(path: Path) -> None:
+    family = path.relative_to(ROOT / "drivers").parts[0].removesuffix(".py")
+    shared = [p.stem for p in (ROOT / "drivers").glob("*.py")]
+    for module in imports(path):
+        if inside(module, "fixgw.drivers"):
+            assert module.split(".")[2] in [family, *shared], module
+        assert not inside(module, "fixgw.plugins", "fixgw.hw_sim"), module
+
+
+@pytest.mark.parametrize("path", files("tests/hw_sim"), ids=named)
+def test_a_simulator_knows_no_codec_of_ours(path: Path) -> None:
+    for module in imports(path):
+        if inside(module, *READS_FILES.get(named(path), ())):
+            continue
+        assert top(module) in sys.stdlib_module_names | HARDWARE_LIBRARIES | {"fixgw"}, module
+        if top(module) == "fixgw":
+            assert inside(module, "fixgw.hw_sim"), module
+
+
+@pytest.mark.parametrize("path", files("drivers"), ids=named)
+def test_protocols_are_sans_io(path: Path) -> None:
+    if path.name != "protocol.py":
+        return
+    for module in imports(path):
+        assert top(module) not in {"socket", "threading", "time", "select", "selectors", "os", *HARDWARE_LIBRARIES}, (
+            module
+        )
+
+
+def test_nothing_uses_the_folders_by_their_bare_names() -> None:
+    for path in files("fixgw", "drivers", "plugins", "tests", "benchmarks"):
+        for module in imports(path):
+            assert top(module) not in {"drivers", "plugins", "hw_sim", "config", "systemd"}, f"{path}: {module}"
+
+
+def modules_of(statement: str) -> set[str]:
+    """Every module that `statement` brings in."""
+    code = f"import sys; {statement}; print('\\n'.join(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def loaded_by(statement: str) -> set[str]:
+    return {top(m) for m in modules_of(statement)}
+
+
+@pytest.mark.parametrize(
+    ("statement", "heavy"),
+    [
+        ("import fixgw", {"yaml", "msgspec", "logging", "threading"}),
+        ("import fixgw.netfix", {"yaml", "serial", "can", "asyncio"}),
+        ("import fixgw.gateway", {"serial", "can", "asyncio", "http", "email", "multiprocessing", "readline"}),
+        ("import fixgw.cli", {"serial", "can", "asyncio", "yaml", "readline", "multiprocessing"}),
+        ("import fixgw.plugins.netfix", {"serial", "can", "asyncio"}),
+        ("import fixgw.drivers.nmea0183", {"serial", "can", "asyncio"}),
+    ],
+)
+def test_importing_stays_light(statement: str, heavy: set[str]) -> None:
+    assert not loaded_by(statement) & heavy
+
+
+def test_the_default_configuration_loads_nothing_for_devices_that_it_does_not_have() -> None:
+    load = "from fixgw import configuration, gateway; configuration.load(configuration.packaged() / 'default.yaml')"
+    modules = modules_of(f"{load}.make_database()")
+    assert "fixgw.plugins.netfix" in modules
+    assert not {m for m in modules if inside(m, "fixgw.drivers", "fixgw.hw_sim", *HARDWARE_LIBRARIES)}
+
+
+def public(module: str) -> set[str]:
+    import importlib
+
+    return {n for n in vars(importlib.import_module(module)) if not n.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("module", "promised"),
+    [
+        (
+            "fixgw.database",
+            "read write listkeys get_raw_item callback_add callback_del bind current Database Item Reading Definition "
+            "Mailbox Subscription ANNUNCIATE OLD BAD FAIL SECFAIL",
+        ),
+        ("fixgw.plugin", "PluginBase PluginFail Poller Options Device Feeds Finding"),
+        ("fixgw.state", "Keeper load path replace save"),
+        ("fixgw.status", "get_dict get_string"),
+        ("fixgw.quorum", "leader enabled nodeid total_nodes vote_key"),
+        ("fixgw.cfg", "from_yaml message"),
+        ("fixgw.netfix", "Client"),
+        ("fixgw.gateway", "Gateway State TRANSITIONS"),
+        ("fixgw.service", "EXIT_OK EXIT_CONFIG EXIT_USAGE EXIT_HUNG EXIT_FAILURE"),
+        (
+            "fixgw.errors",
+            "FixgwError UnknownKey BadValue ConfigurationError MissingLibrary DeviceError PluginFail NetfixError "
+            "NotConnected RequestTimeout Refused Problem",
+        ),
+    ],
+)
+def test_public_names_stay(module: str, promised: str) -> None:
+    assert set(promised.split()) <= public(module)
+
+
+def test_plugin_base_keeps_what_existing_plugins_use() -> None:
+    from fixgw.plugin import PluginBase
+
+    plugin = PluginBase("x", {})
+    promised = """name log config config_meta running quorum start run stop shutdown quit is_running get_status
+        db_read db_write db_list db_get_item db_callback_add db_callback_del"""
+    for name in promised.split():
+        assert hasattr(plugin, name), name

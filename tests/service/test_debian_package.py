@@ -1,0 +1,86 @@
+"""The Debian package: of the installer's files, with libraries for more than one Python, the same every time."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixgw.install import FILES, INSTANCES, PACKAGED, UNIT, defaults
+
+ROOT = Path(__file__).parents[2]
+BUILD = runpy.run_path(str(ROOT / "systemd/debian/build.py"))
+pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed here")
+
+
+def tiny_wheel(directory: Path) -> Path:
+    """Named like the gateway's, without requirements: what pip fetches is pip's business."""
+    wheel = directory / "fixgw-0.1.0-py3-none-any.whl"
+    information = "fixgw-0.1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("fixgw/__init__.py", "")
+        archive.writestr(f"{information}/METADATA", "Metadata-Version: 2.1\nName: fixgw\nVersion: 0.1.0\n")
+        archive.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{information}/entry_points.txt", "[console_scripts]\nfixgw = fixgw:main\n")
+        archive.writestr(f"{information}/RECORD", "")
+    return wheel
+
+
+def build(output: Path, wheel: Path) -> Path:
+    function: Any = BUILD["build"]
+    package: Path = function(output, "arm64", ["3.13", "3.11"], wheel)
+    return package
+
+
+def field(package: Path, name: str) -> str:
+    command = ["dpkg-deb", "--field", str(package), name]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_it_holds_what_the_installer_installs_and_is_reproducible(tmp_path: Path) -> None:
+    wheel = tiny_wheel(tmp_path)
+    package = build(tmp_path / "one", wheel)
+    assert package.name == "fixgw_0.1.0_arm64.deb"
+    assert field(package, "Architecture") == "arm64"
+    assert "python3 (>= 3.11), python3 (<< 3.14), python3.13 | python3.11" in field(package, "Depends")
+
+    subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(tmp_path / "tree")], check=True)
+    tree = tmp_path / "tree"
+    for name, place in FILES.items():
+        assert (tree / "usr/lib" / place).read_bytes() == (ROOT / "systemd" / name).read_bytes()
+    assert (tree / "DEBIAN/conffiles").read_text().splitlines() == [f"/etc/fixgw/{name}" for name in defaults()]
+    for python in ("3.11", "3.13"):
+        library = tree / f"opt/fixgw/lib/python{python}"
+        assert (library / "fixgw/__init__.py").exists()
+        assert not (library / "bin").exists()
+        assert str(tmp_path) not in (library / "fixgw-0.1.0.dist-info/RECORD").read_text()
+    assert (tree / "opt/fixgw/bin/fixgw").stat().st_mode & 0o777 == 0o755
+
+    assert build(tmp_path / "two", wheel).read_bytes() == package.read_bytes()
+
+
+def test_package_and_installer_know_of_each_other() -> None:
+    assert f"/usr/lib/{FILES[UNIT]}" == PACKAGED
+    assert f"-e /usr/local/lib/{FILES[UNIT]} " in (ROOT / "systemd/debian/preinst").read_text()
+
+
+@pytest.mark.parametrize(("script", "verb"), [("prerm", "stop"), ("postinst", "try-restart")])
+def test_second_gateways_follow_the_first(script: str, verb: str) -> None:
+    text = (ROOT / "systemd/debian" / script).read_text()
+    assert any(verb in line and f"'{INSTANCES}'" in line for line in text.splitlines())
+
+
+@pytest.mark.parametrize("script", ["preinst", "postinst", "prerm", "postrm"])
+def test_its_scripts_are_sound_and_need_no_systemd_that_runs(script: str) -> None:
+    path = ROOT / "systemd/debian" / script
+    subprocess.run(["sh", "-n", str(path)], check=True)
+    text = path.read_text()
+    for line in text.splitlines():
+        if "systemctl" in line or "deb-systemd-invoke" in line:
+            assert "/run/systemd/system" in line or "[ -d /run/systemd/system ]" in text
+            assert "|| true" in line

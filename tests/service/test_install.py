@@ -1,0 +1,427 @@
+"""The installer: in directories that stand for a system, by its own command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from fixgw import install
+from fixgw.install import FILES, main
+
+ROOT = Path(__file__).parents[2]
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    """Every file and link below `root`."""
+    return {
+        str(p.relative_to(root)): os.readlink(p).encode() if p.is_symlink() else p.read_bytes()
+        for p in sorted(root.rglob("*"))
+        if p.is_symlink() or p.is_file()
+    }
+
+
+def run(root: Path, *arguments: str) -> int:
+    return main([*arguments, "--root", str(root)])
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    root = tmp_path / "system"
+    assert run(root) == 0
+    return root
+
+
+def test_everything_is_in_its_place(system: Path) -> None:
+    for name, place in FILES.items():
+        assert (system / "usr/local/lib" / place).read_bytes() == (ROOT / "systemd" / name).read_bytes()
+    for path in (ROOT / "config").rglob("*.yaml"):
+        assert (system / "etc/fixgw" / path.relative_to(ROOT / "config")).read_bytes() == path.read_bytes()
+    assert os.readlink(system / "usr/local/bin/fixgw") == "/opt/fixgw/bin/fixgw"
+
+
+def test_every_file_for_the_system_has_a_place() -> None:
+    """What lies in systemd/ is installed, or known to be something else."""
+    others = {"__init__.py", "install", "realtime.conf"}
+    assert {p.name for p in (ROOT / "systemd").iterdir() if p.is_file()} == set(FILES) | others
+
+
+def test_what_needs_the_system_is_named_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path) == 0
+    said = capsys.readouterr().out
+    for command in ("-m venv --clear /opt/fixgw", "systemd-sysusers", "systemctl enable fixgw.service"):
+        assert any("would run: " in line and command in line for line in said.splitlines()), said
+    assert not (tmp_path / "opt/fixgw").exists()
+
+
+def test_a_second_time_changes_nothing(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(system)
+    capsys.readouterr()
+    assert run(system) == 0
+    said = capsys.readouterr().out
+    assert snapshot(system) == before
+    assert "written" not in said
+    assert "The defaults have not changed since the last installation." in said
+
+
+def test_a_dry_run_writes_nothing_and_says_what_it_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "system", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert not (tmp_path / "system").exists()
+    assert "would be written: /usr/local/lib/systemd/system/fixgw.service" in said
+    assert "would be written: /etc/fixgw/default.yaml" in said
+
+
+class NewVersion:
+    """Packaged defaults other than those of the tree."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **changes: bytes | None) -> None:
+        files: dict[str, bytes | None] = {**install.defaults(), **{k.replace("_", "."): v for k, v in changes.items()}}
+        present = {name: data for name, data in files.items() if data is not None}
+        monkeypatch.setattr(install, "defaults", lambda: present)
+
+
+def test_an_upgrade_keeps_the_configuration_and_shows_what_changed(
+    system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = b"connections: {}  # mine\n"
+    (system / "etc/fixgw/default.yaml").write_bytes(mine)
+    (system / "etc/fixgw/demo.yaml").unlink()
+    initial = (system / "etc/fixgw/initial.ini").read_bytes()
+    default = (ROOT / "config/default.yaml").read_bytes()
+    NewVersion(
+        monkeypatch,
+        default_yaml=default + b"# a new section\n",
+        initial_ini=initial + b"BARO = 29.92\n",
+        demo_yaml=b"# new\n",
+        new_yaml=b"# brand-new\n",
+    )
+    capsys.readouterr()
+    assert run(system) == 0
+    said = capsys.readouterr().out
+    assert (system / "etc/fixgw/default.yaml").read_bytes() == mine
+    assert (system / "etc/fixgw/initial.ini").read_bytes() == initial
+    assert not (system / "etc/fixgw/demo.yaml").exists()
+    assert (system / "etc/fixgw/new.yaml").read_bytes() == b"# brand-new\n"
+    assert "kept, it is yours, with the default changed: /etc/fixgw/default.yaml" in said
+    assert "--take-defaults" in said
+    assert "left away, as you removed it: /etc/fixgw/demo.yaml" in said
+    assert "+# a new section" in said
+    assert "+BARO = 29.92" in said
+    assert "+# a new section" in (system / "usr/local/share/fixgw/changes.diff").read_text()
+    capsys.readouterr()
+    assert run(system) == 0
+    assert "The defaults have not changed" in capsys.readouterr().out
+
+
+def test_a_configuration_that_was_deleted_is_written_afresh(system: Path) -> None:
+    before = snapshot(system)
+    shutil.rmtree(system / "etc/fixgw")
+    (system / "etc/fixgw/bench").mkdir(parents=True)  # a second gateway's, say
+    assert run(system) == 0
+    assert snapshot(system) == before
+
+
+def test_files_never_edited_follow_the_defaults_when_asked_for(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (system / "etc/fixgw/default.yaml").write_bytes(b"connections: {}\n")
+    NewVersion(monkeypatch, default_yaml=b"# new\n", initial_ini=b"# new\n")
+    assert run(system, "--take-defaults") == 0
+    assert (system / "etc/fixgw/default.yaml").read_bytes() == b"connections: {}\n"
+    assert (system / "etc/fixgw/initial.ini").read_bytes() == b"# new\n"
+
+
+def test_a_default_that_was_not_taken_at_once_can_be_taken_later(
+    system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first upgrade has said that it could be."""
+    NewVersion(monkeypatch, initial_ini=b"# new\n")
+    assert run(system) == 0
+    assert "you have not edited it): /etc/fixgw/initial.ini" in capsys.readouterr().out
+    assert run(system, "status") == 0
+    assert "as it came: /etc/fixgw/initial.ini" in capsys.readouterr().out
+    assert run(system, "--take-defaults") == 0
+    assert (system / "etc/fixgw/initial.ini").read_bytes() == b"# new\n"
+
+
+def test_a_file_that_is_no_default_any_more_is_kept(
+    system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    NewVersion(monkeypatch, demo_yaml=None)
+    assert run(system) == 0
+    assert "no default any more, kept: /etc/fixgw/demo.yaml" in capsys.readouterr().out
+    assert (system / "etc/fixgw/demo.yaml").exists()
+
+
+def test_removing_leaves_the_configuration_and_purging_nothing(system: Path) -> None:
+    configuration = {n for n in snapshot(system) if n.startswith(("etc/fixgw", "usr/local/share/fixgw"))}
+    assert run(system, "remove") == 0
+    assert set(snapshot(system)) == configuration
+    assert not (system / "usr/local/lib/systemd").exists()
+    assert run(system, "--realtime", "--can", "250000") == 0
+    for name in ("var/lib/fixgw", "var/lib/fixgw-bench", "var/log/fixgw-bench"):
+        (system / name).mkdir(parents=True)
+        (system / name / "file").touch()
+    assert run(system, "remove", "--purge") == 0
+    assert snapshot(system) == {}
+    assert not [p for p in system.rglob("*") if "fixgw" in p.name]
+
+
+def test_a_command_of_the_same_name_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    own = tmp_path / "usr/local/bin/fixgw"
+    own.parent.mkdir(parents=True)
+    own.write_text("#!/bin/sh\n")
+    assert run(tmp_path) == 0
+    assert run(tmp_path, "remove", "--purge") == 0
+    assert own.read_text() == "#!/bin/sh\n"
+
+
+def test_can_is_set_up_with_the_bit_rate_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "--can", "500000", "--listen-only", "--realtime") == 0
+    text = (tmp_path / "etc/systemd/network/80-fixgw-can.network").read_text()
+    assert "\nBitRate=500000\n" in text
+    assert "\nListenOnly=yes\n" in text
+    assert (tmp_path / "etc/systemd/system/fixgw.service.d/realtime.conf").exists()
+    assert "would run: systemctl enable --now systemd-networkd.service" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--wheel", "/nowhere/fixgw.whl"], 1, "there is no wheel /nowhere/fixgw.whl"),
+        (["--python", "/bin/false"], 1, "/bin/false is not a Python that runs"),
+        (["--can", "fast"], 2, "'fast' is not a bit rate"),
+        (["upgrade"], 2, "invalid choice"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fixgw.install", "--root", str(tmp_path / "system"), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == code
+    assert words in result.stderr
+
+
+def fake_python(directory: Path, *answers: str) -> str:
+    path = directory / "python"
+    path.write_text("#!/bin/sh\nprintf '" + "\\n".join(answers) + "\\n'\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (("3.9", "", "no"), "is Python 3.9, and 3.11 or newer is needed"),
+        (("3.12", "no venv", "no"), "sudo apt install python3-venv"),
+    ],
+)
+def test_a_python_that_will_not_do_is_named(
+    answers: tuple[str, ...], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "system", "--python", fake_python(tmp_path, *answers)) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "system").exists()
+
+
+def test_beside_the_debian_package_it_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unit = tmp_path / "usr/lib/systemd/system/fixgw.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    assert run(tmp_path) == 1
+    assert "apt remove fixgw" in capsys.readouterr().err
+    assert list(snapshot(tmp_path)) == ["usr/lib/systemd/system/fixgw.service"]
+
+
+def test_a_read_only_disk_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system", "/etc/fixgw")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert run(tmp_path) == 1
+    assert "remount,rw" in capsys.readouterr().err
+    assert not (tmp_path / "etc/fixgw/default.yaml").exists()
+
+
+class Killed(BaseException):
+    """What the process cannot see coming."""
+
+
+class Computer(install.Target):
+    """A system whose commands are played, each in two halves, and which ends the installer at the `last` of these."""
+
+    def __init__(self, root: Path, last: int = 1_000_000) -> None:
+        super().__init__(root, say=lambda _: None)
+        self.live = True
+        self.path("/run").mkdir(parents=True, exist_ok=True)
+        self.changed = self.path(install.RESTART).exists()
+        self.left = last
+        self.home = self.path(install.HOME)
+
+    def run(self, *command: str, optional: bool = False) -> bool:
+        self.half()
+        if "venv" in command:
+            shutil.rmtree(self.home, ignore_errors=True)
+            (self.home / "bin").mkdir(parents=True)
+            (self.home / "bin/python").touch()
+            version = f"{sys.version_info[0]}.{sys.version_info[1]}.0"
+            (self.home / "pyvenv.cfg").write_text(f"version = {version}\ninclude-system-site-packages = false\n")
+            self.half()
+            (self.home / "pip").touch()
+        elif "pip" in command and "install" in command:
+            (self.home / "program").unlink(missing_ok=True)
+            self.half()
+            (self.home / "program").write_text((ROOT / "pyproject.toml").read_text())
+        elif command[:2] == ("systemctl", "restart"):
+            running = self.path("/running")
+            running.write_text((self.home / "program").read_text())
+            self.half()
+        return True
+
+    def half(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            self.die()
+
+    def die(self) -> NoReturn:
+        raise Killed
+
+
+def test_the_installed_command_leaves_the_program_alone(
+    system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To build it anew, it would have to ask the package index for itself."""
+    monkeypatch.setattr(sys, "prefix", str(system / "opt/fixgw"))
+    capsys.readouterr()
+    assert run(system, "--can", "500000") == 0
+    said = capsys.readouterr().out
+    assert "this command is part of it" in said
+    assert "venv" not in said
+    assert "pip" not in said
+    for option in (["--extras", "rpi"], ["--system-site-packages"]):
+        assert run(system, *option) == 1
+        assert "--wheel FILE, or systemd/install of a clone" in capsys.readouterr().err
+
+
+def test_a_copy_somewhere_else_does_not_ask_the_index_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(install, "__file__", str(tmp_path / "site-packages/fixgw/install.py"))
+    assert run(tmp_path / "system") == 1
+    assert "this copy cannot install another" in capsys.readouterr().err
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
+    """What `install` needs to believe in a `Computer`. Nothing tells a whole environment from half of one but what the
+    installer itself has left."""
+    monkeypatch.setattr(install, "need_root", lambda: None)
+    monkeypatch.setattr(install, "works", lambda _: True)
+    monkeypatch.setattr(install, "systemd_runs", lambda _: True)
+    monkeypatch.setattr(install, "is_active", lambda: True)  # the one from before: the worst case
+    monkeypatch.setattr(install, "fingerprint", lambda *_: "version 1")
+    monkeypatch.setattr(install, "defaults", lambda: {"default.yaml": b"connections: {}\n"})
+    monkeypatch.setattr(shutil, "which", lambda _: "/bin/true")
+    for slow in ("sync", "fsync"):
+        monkeypatch.setattr(os, slow, lambda *_: None)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return install.parser().parse_args(["--python", fake_python(tmp_path, version, "", "no")])
+
+
+def test_wherever_it_is_killed_the_next_time_puts_all_right(tmp_path: Path, played: argparse.Namespace) -> None:
+    for last in range(40):
+        root = tmp_path / str(last)
+        first = Computer(root, last)
+        with contextlib.suppress(Killed):
+            install.install(first, played)
+        assert install.install(Computer(root), played) == 0
+        for name in ("opt/fixgw/pip", "opt/fixgw/program", "running"):
+            assert (root / name).exists(), f"no {name} after {last}"
+        assert not (root / install.RESTART.lstrip("/")).exists()
+        if first.left >= 0:
+            break  # it was left to the end
+    assert 15 < last < 39, last
+
+
+def test_an_upgrade_that_was_killed_can_be_taken_back(
+    tmp_path: Path, played: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install.install(Computer(tmp_path), played)
+    monkeypatch.setattr(install, "fingerprint", lambda *_: "version 2")
+    upgrade = Computer(tmp_path)
+    with contextlib.suppress(Killed):
+        monkeypatch.setattr(upgrade, "half", lambda: (tmp_path / "opt/fixgw/program").exists() or upgrade.die())
+        install.install(upgrade, played)
+    assert not (tmp_path / "opt/fixgw/program").exists()
+    monkeypatch.setattr(install, "fingerprint", lambda *_: "version 1")
+    assert install.install(Computer(tmp_path), played) == 0
+    assert (tmp_path / "opt/fixgw/program").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to be somebody else")
+def test_without_root_it_asks_for_sudo() -> None:
+    command = ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/env", "python3", "-c", "pass"]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("nobody may run this Python")
+    command[-2:] = ["-m", "fixgw.install"]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd="/", check=False)
+    assert result.returncode == 1
+    assert "needs root: the same command again, with sudo" in result.stderr
+
+
+def test_it_needs_nothing_but_the_standard_library() -> None:
+    """It runs before anything is installed: here without site-packages."""
+    code = (
+        "import sys, fixgw.install; print(sorted({m.partition('.')[0] for m in sys.modules} - sys.stdlib_module_names))"
+    )
+    command = [sys.executable, "-S", "-c", code]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert result.stdout.strip() in ("['__main__', 'fixgw']", "['fixgw']")
+
+
+def test_the_script_of_the_clone_is_the_same_command(tmp_path: Path) -> None:
+    script = [str(ROOT / "systemd/install"), "--root", str(tmp_path / "system")]
+    result = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path, check=False)
+    if "venv module is missing" in result.stderr or "3.11 or newer" in result.stderr:
+        pytest.skip(result.stderr)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "system/usr/local/lib/systemd/system/fixgw.service").is_file()
+    assert f"from {ROOT}" in result.stdout
+
+
+def test_it_runs_straight_from_a_wheel(tmp_path: Path) -> None:
+    """A wheel is a zip file, and Python runs zip files."""
+    wheel = tmp_path / "fixgw-0.1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for folder, inside in (("fixgw", "fixgw"), ("config", "fixgw/config"), ("systemd", "fixgw/systemd")):
+            for path in (ROOT / folder).rglob("*"):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    archive.write(path, f"{inside}/{path.relative_to(ROOT / folder)}")
+    command = [sys.executable, "-m", "fixgw.install", "--root", str(tmp_path / "system")]
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stderr
+    assert f"from {wheel}" in result.stdout
+    assert (tmp_path / "system/etc/fixgw/default.yaml").read_bytes() == (ROOT / "config/default.yaml").read_bytes()
+
+
+def test_what_is_installed_is_told(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (system / "etc/fixgw/default.yaml").write_text("connections: {}\n")
+    (system / "etc/fixgw/demo.yaml").unlink()
+    capsys.readouterr()
+    assert run(system, "status") == 0
+    said = capsys.readouterr().out
+    assert "edited: /etc/fixgw/default.yaml" in said
+    assert "removed: /etc/fixgw/demo.yaml" in said
+    assert "as it came: /etc/fixgw/initial.ini" in said
+    assert run(system / "elsewhere", "status") == 1

@@ -1,0 +1,605 @@
+"""The demonstration: the plugin by itself, and `fixgw demo` from start to Ctrl-C."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import pytest
+
+from fixgw import configuration, database
+from fixgw.cli.demo import VITAL
+from fixgw.cli.demo import _take_off as take_off
+from fixgw.configuration import Configuration
+from fixgw.database import Database
+from fixgw.drivers.canfix import mapping
+from fixgw.drivers.canfix.table import load
+from fixgw.errors import ConfigurationError
+from fixgw.gateway import Gateway
+from fixgw.hw_sim import everything, world
+from fixgw.hw_sim import scenario as scenarios
+from fixgw.hw_sim.aircraft import indicated_altitude
+from fixgw.hw_sim.can.devices import DEVICES
+from fixgw.hw_sim.faults import Unplug
+from fixgw.hw_sim.world import World
+from fixgw.plugins.demo import Plugin
+
+DRIVERS = Path(__file__).parents[2] / "drivers"
+CAPTURE = Path(__file__).parents[1] / "captures" / "nmea0183" / "neo-m8n.log"
+FROM_THE_GPS = ("LAT", "LONG", "GS", "TRACK", "TRACKM", "TALT", "TIMEZ", "GPS_FIX_TYPE", "GPS_SATS_TRACKED")
+FROM_THE_BUS = (
+    *("IAS", "TAS", "ALT", "VS", "HEAD", "PITCH", "ROLL", "ROT", "ALAT", "AOA", "COURSE", "CDI", "GSI"),
+    *("PROP1", "THR1", "FUELQ1", "FUELQ2", "FUELQ3", "OAT", "CAT"),
+)
+FROM_THE_ENGINE_MONITOR = (
+    *("TACH1", "MAP1", "OILP1", "OILT1", "H2OT1", "FUELP1", "FUELQT", "VOLT", "CURRNT", "HOBBS1"),
+    *("CHT11", "CHT12", "CHT13", "CHT14", "EGT11", "EGT12", "EGT13", "EGT14"),
+)
+FROM_THE_PANEL = ("FUELF1", "ENC3", "ENC4", *(f"BTN{n}" for n in range(33, 41)))
+FROM_THE_AIRCRAFT = (
+    *("COMACTFREQ1", "COMSTDFREQ1", "COMACTRX1", "COMSQUELCH1", "COMVSWR1", "COMTXPWR1", "COMAUDVOL1", "TIMEL"),
+    "DIFFAIRPRESS",
+)
+SETTINGS = ("BARO", "BTN3", "ENC3", "TSBTN112", "EGTBTN1", "HIDEBUTTON", "ACID", "PYEFIS_VERSION", "COMACTNAME1")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return bool(condition())
+
+
+# -- the plugin --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    """The packaged database, ageing, and bound as a gateway does."""
+    made = configuration.load(configuration.packaged() / "default.yaml").make_database()
+    before = database.current()
+    database.bind(made)
+    made.start()
+    yield made
+    made.stop()
+    database.bind(before)
+
+
+@pytest.fixture
+def demo(db: Database) -> Iterator[Callable[..., Plugin]]:
+    """Makes and starts plugins with the given options, and stops them."""
+    plugins: list[Plugin] = []
+
+    def make(**options: Any) -> Plugin:
+        plugin = Plugin("aircraft", options)
+        plugins.append(plugin)
+        plugin.start()
+        return plugin
+
+    yield make
+    for plugin in plugins:
+        plugin.shutdown()
+
+
+def test_everything_is_good_before_run_returns(db: Database, demo: Callable[..., Plugin]) -> None:
+    demo()
+    for key in (*FROM_THE_AIRCRAFT, *FROM_THE_BUS, *FROM_THE_ENGINE_MONITOR, *FROM_THE_GPS, *SETTINGS):
+        assert db.read(key).good, (key, db.read(key))
+
+
+def test_its_source_says_that_it_is_simulated(db: Database, demo: Callable[..., Plugin]) -> None:
+    demo()
+    assert db.read("IAS").source == "sim/aircraft"
+
+
+def test_what_others_write_is_left_to_them(db: Database, demo: Callable[..., Plugin]) -> None:
+    demo(**{"except": ["LAT", "GPS_*"]})
+    assert db.read("LAT").old
+    assert db.read("GPS_FIX_TYPE").old
+    assert db.read("LONG").good
+
+
+def test_values_stay_fresh_and_move(db: Database, demo: Callable[..., Plugin]) -> None:
+    plugin = demo()
+    aged: list[str] = []
+    db.subscribe("*", lambda key, reading: aged.append(key) if reading.old else None)
+    start = db.read("ALT").value
+    assert wait_for(lambda: plugin.counts.get("writes", 0) > 3000)
+    assert db.read("ALT").value > start  # type: ignore[operator]
+    # A machine that is too busy may be late for the 200 ms ones; nothing else may ever age.
+    assert {key for key in aged if db.item(key).tolerance >= 1.0} == set()
+
+
+def test_the_altimeter_follows_its_setting(db: Database, demo: Callable[..., Plugin]) -> None:
+    demo()
+    correct = float(db.read("ALT").value)
+    db.write("BARO", 29.05, "pilot")
+    assert wait_for(lambda: float(db.read("ALT").value) < correct - 500)
+    assert float(db.read("ALT").value) == pytest.approx(indicated_altitude(float(db.read("PALT").value), 29.05), abs=30)
+    assert db.read("BARO").source == "pilot"
+
+
+def test_what_somebody_has_set_is_not_set_again(db: Database, demo: Callable[..., Plugin]) -> None:
+    db.write("BARO", 28.5, "netfix/display")
+    db.write("ENC1", 5, "netfix/display")
+    demo()
+    assert db.read("BARO").value == 28.5
+    assert db.read("ENC1").value == 5
+
+
+def test_it_reads_the_world_that_there_is(db: Database, demo: Callable[..., Plugin]) -> None:
+    with World() as world:
+        demo()
+        assert db.read("LAT").value == pytest.approx(world.aircraft.lat, abs=0.001)
+        assert len([t for t in threading.enumerate() if t.name == "world"]) == 1
+
+
+def test_values_age_when_the_flight_stands_still(db: Database, demo: Callable[..., Plugin]) -> None:
+    world = World()
+    world.start()
+    plugin = demo()
+    world.stop()
+    assert wait_for(lambda: db.read("IAS").old)
+    assert "stands still" in plugin.health()
+
+
+def test_its_own_world_ends_with_it(demo: Callable[..., Plugin]) -> None:
+    plugin = demo()
+    assert [t for t in threading.enumerate() if t.name == "world"]
+    plugin.shutdown()
+    assert not [t for t in threading.enumerate() if t.name == "world"]
+
+
+def test_a_pattern_without_items_is_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / "default.yaml"
+    file.write_text("connections: {demo: {module: fixgw.plugins.demo, except: [LAT, NOSUCH*]}}")
+    with pytest.raises(ConfigurationError, match=r"default.yaml:1:\d+: except.1: no item matches 'NOSUCH\*'"):
+        configuration.load(file)
+
+
+# -- its configuration -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def flown() -> Configuration:
+    return configuration.load(configuration.packaged() / "demo.yaml", {"SIM": "/nowhere", "GPS": "sim/gps"})
+
+
+@pytest.fixture(scope="module")
+def left_to_others(flown: Configuration) -> set[str]:
+    """The keys that the demo plugin does not write."""
+    (patterns,) = (c.options["except"] for c in flown.connections if c.name == "demo")
+    return {key for key in flown.make_database() if any(fnmatchcase(key, pattern) for pattern in patterns)}
+
+
+def routes(entries: Iterable[mapping.Entry], revision: int = 2024) -> dict[tuple[int, int], set[str]]:
+    """(identifier, index) -> keys."""
+    return {(e.parameter(load(revision)).identifier, e.index): set(e.keys) - {""} for e in entries}
+
+
+@pytest.fixture(scope="module")
+def mapped(flown: Configuration) -> mapping.Map:
+    (options,) = (c.options for c in flown.connections if c.name == "can")
+    found, problems = mapping.read(options["mapfile"], load(2024), flown.make_database())
+    assert problems == []
+    return found
+
+
+def test_everything_that_the_nodes_send_is_taken_from_the_bus_but_for_what_another_instrument_brings(
+    flown: Configuration, mapped: mapping.Map, left_to_others: set[str]
+) -> None:
+    sent = {(output.id, output.index) for device in DEVICES.values() for output in device().outputs}
+    known = msgspec.convert(mapping.default(load(2024), flown.make_database()), mapping.Map)
+    possible = {
+        where: keys
+        for where, keys in routes([*known.inputs, *known.encoders, *known.switches]).items()
+        if where in sent
+        and not keys <= {*FROM_THE_GPS, "TIMEZH", "TIMEZM", "TIMEZS", *FROM_THE_ENGINE_MONITOR, *FROM_THE_PANEL}
+    }
+    possible = {where: keys - set(FROM_THE_PANEL) for where, keys in possible.items()}
+    taken = routes([*mapped.inputs, *mapped.encoders, *mapped.switches])
+    assert taken == possible
+    assert set(FROM_THE_BUS) <= set().union(*taken.values()) <= left_to_others
+
+
+def test_what_the_demo_plugin_leaves_out_comes_from_an_instrument(
+    mapped: mapping.Map, left_to_others: set[str]
+) -> None:
+    taken = set().union(*routes([*mapped.inputs, *mapped.encoders, *mapped.switches]).values())
+    gps = {key for key in left_to_others if key.startswith(("GPS_", "TIMEZ"))} | set(FROM_THE_GPS)
+    assert left_to_others - taken == {*gps, *FROM_THE_ENGINE_MONITOR, *FROM_THE_PANEL}
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+class Client:
+    """A display in a few lines."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._lines: IO[str] = self._socket.makefile("r")
+
+    def ask(self, command: str) -> str:
+        self._socket.sendall(f"{command}\n".encode())
+        return self._lines.readline().rstrip("\n")
+
+    def flags(self, key: str) -> str:
+        return self.ask(f"@r{key}").rpartition(";")[2]
+
+    def value(self, key: str) -> str:
+        return self.ask(f"@r{key}").split(";")[1]
+
+    def write(self, key: str, value: object) -> None:
+        assert self.ask(f"@w{key};{value}").startswith(f"@w{key};")
+
+    def source(self, key: str) -> str:
+        source: str = json.loads(self.ask(f"@xexplain {key}").partition(";")[2])["source"]
+        return source
+
+    def status(self) -> dict[str, Any]:
+        tree: dict[str, Any] = json.loads(self.ask("@xstatus").partition(";")[2])
+        return tree
+
+    def close(self) -> None:
+        self._lines.close()
+        self._socket.close()
+
+
+class Demo:
+    """`fixgw demo` in a child process, on a port of its own."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fixgw", "demo", "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(directory), "XDG_STATE_HOME": str(directory)},
+        )
+        assert self.process.stdout is not None
+        self.shown = ""
+        for line in self.process.stdout:
+            self.shown += line
+            if "Ctrl-C" in line:
+                break
+        else:
+            pytest.fail(f"it did not start: {self.process.communicate()[1]}")
+
+    def connect(self) -> Client:
+        match = re.search(r"port (\d+)\.", self.shown)
+        assert match, self.shown
+        return Client(int(match[1]))
+
+    def end(self, number: int) -> tuple[int, float, str]:
+        """Exit code, seconds that it took, and what it said on stderr."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=15)
+        return self.process.returncode, time.monotonic() - began, errors
+
+
+@pytest.fixture
+def fly(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    started: list[Demo] = []
+
+    def make(*arguments: str) -> Demo:
+        started.append(Demo(tmp_path, *arguments))
+        return started[-1]
+
+    yield make
+    for demo in started:
+        if demo.process.poll() is None:
+            demo.process.kill()
+        demo.process.communicate()
+
+
+def test_the_whole_stack_flies_and_ctrl_c_ends_it(fly: Callable[..., Demo], tmp_path: Path) -> None:
+    demo = fly()
+    assert "fixgw watch" in demo.shown or "watch --port" in demo.shown
+    client = demo.connect()
+    for key in ("IAS", "ALT", "VS", *FROM_THE_GPS):  # good for a display that connects in the same instant
+        assert client.flags(key)[1:4] == "000", key
+    everything = (
+        *(*FROM_THE_AIRCRAFT, *FROM_THE_BUS, *FROM_THE_GPS),
+        *(*FROM_THE_ENGINE_MONITOR, *FROM_THE_PANEL, *SETTINGS),
+    )
+    assert wait_for(lambda: all(client.flags(key)[1:4] == "000" for key in everything))
+    assert float(client.value("LAT")) == pytest.approx(43.98, abs=0.05)
+    assert float(client.value("IAS")) > 60
+    status = client.status()
+    assert status["health"] == "ok"
+    assert list(status["connections"]) == ["can", "gps", "eis", "panel", "demo", "netfix"]
+    assert status["database"]["conflicts"] == {}
+    client.close()
+
+    code, seconds, errors = demo.end(signal.SIGINT)
+    assert code == 0
+    assert seconds < 2.0
+    assert errors == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_key_comes_from_where_it_should_and_from_there_alone(
+    fly: Callable[..., Demo], mapped: mapping.Map
+) -> None:
+    client = fly().connect()
+    keys = {key for entry in (*mapped.inputs, *mapped.switches) for key in entry.keys}
+    nodes = {f"sim/can/{device.DEVICE}" for device in DEVICES.values()}
+    assert wait_for(lambda: {client.source(key) for key in keys} == nodes)
+    assert {client.source(key) for key in FROM_THE_GPS} == {"sim/gps"}
+    assert {client.source(key) for key in FROM_THE_AIRCRAFT} == {"sim/aircraft"}
+
+    def ages() -> list[float]:
+        return [node["last seen"] for node in bus()["nodes"].values()]
+
+    def bus() -> dict[str, Any]:
+        status: dict[str, Any] = client.status()["connections"]["can"]["status"]
+        return status
+
+    # Every node has introduced itself, and is heard again and again.
+    assert wait_for(lambda: len([n for n in bus()["nodes"].values() if n["description"] and "Node Status" in n]) == 7)
+    assert {int(number) for number in bus()["nodes"]} == {device.DEVICE for device in DEVICES.values()}
+    heard = bus()["frames"]["node-specific"]
+    assert wait_for(lambda: bus()["frames"]["node-specific"] > heard + 2 * len(DEVICES))
+    assert max(ages()) < 5.0
+    assert bus()["conflicts"] == {}
+    assert client.status()["database"]["conflicts"] == {}
+    client.close()
+
+
+def test_what_a_display_sets_reaches_the_node_that_it_belongs_to_and_stays(fly: Callable[..., Demo]) -> None:
+    client = fly().connect()
+    altitude = float(client.value("ALT"))
+    client.write("BARO", 28.5)
+    settings = {"COURSE": 123.0, "DIM": 40, "BTN7": True, "ENC1": 5, "ENC3": 7, "TRIMP": 0.25}
+    for key, value in settings.items():
+        client.write(key, value)
+    # About 1000 ft an inch of mercury; the aircraft climbs and sinks by far less meanwhile.
+    assert wait_for(lambda: float(client.value("ALT")) < altitude - 900)
+    # Owners repeat their settings every second: by then they are theirs.
+    owners = {"BARO": "sim/can/50", "COURSE": "sim/can/193", "DIM": "sim/can/208"}
+    assert wait_for(lambda: {key: client.source(key) for key in owners} == owners)
+    heard = client.status()["connections"]["can"]["status"]["frames"]["value"]
+    assert wait_for(lambda: client.status()["connections"]["can"]["status"]["frames"]["value"] > heard + 1000)
+    assert float(client.value("BARO")) == pytest.approx(28.5, abs=0.001)
+    assert {key: client.value(key) for key in settings} == {key: str(value) for key, value in settings.items()}
+    client.close()
+
+
+def test_many_turns_of_the_altimeter_knob_end_where_the_last_one_was(fly: Callable[..., Demo]) -> None:
+    client = fly().connect()
+    for hundredths in range(2900, 3051):
+        client.write("BARO", hundredths / 100)
+    assert wait_for(lambda: client.source("BARO") == "sim/can/50" and float(client.value("BARO")) == 30.5)
+    client.close()
+
+
+def test_displays_wait_for_instruments_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing brings these values: the wait ends, and says what is missing."""
+    monkeypatch.setattr("fixgw.cli.demo.PATIENCE", 0.2)
+    nobody = configuration.load(configuration.packaged() / "default.yaml")
+    gateway = Gateway(dataclasses.replace(nobody, connections=()))
+    flying = World()
+    try:
+        gateway.start()
+        assert take_off(gateway, flying, ("IAS", "EGT1[12]", "BARO")) == ["IAS", "EGT11", "EGT12"]
+        assert flying is world.current()
+    finally:
+        gateway.stop()
+        flying.stop()
+
+
+def test_sigterm_ends_it_too_and_a_second_one_starts_at_once(fly: Callable[..., Demo]) -> None:
+    for _ in range(2):
+        code, seconds, errors = fly().end(signal.SIGTERM)
+        assert (code, errors) == (0, "")
+        assert seconds < 2.0
+
+
+def test_a_recorded_log_takes_the_place_of_the_gps(fly: Callable[..., Demo]) -> None:
+    demo = fly("--replay", str(CAPTURE))
+    client = demo.connect()
+    assert wait_for(lambda: client.flags("LAT")[1:4] == "000")
+    assert float(client.value("LAT")) == pytest.approx(44.069, abs=0.01)
+    assert client.flags("IAS")[1:4] == "000"
+    client.close()
+    assert demo.end(signal.SIGINT)[0] == 0
+
+
+def test_it_ends_by_itself_after_the_given_time(fly: Callable[..., Demo]) -> None:
+    demo = fly("--duration", "0.2")
+    _, errors = demo.process.communicate(timeout=15)
+    assert (demo.process.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_it_starts_ends_it_quietly(tmp_path: Path, number: int) -> None:
+    for delay in (0.05, 0.15, 0.3, 0.4, 0.5):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fixgw", "demo", "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
+        )
+        time.sleep(delay)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=15)
+        if "Traceback" in errors:  # the interpreter itself, before our first line ran
+            assert "fixgw/cli/demo.py" not in errors
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_one_plain_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "fixgw", "demo", "--port", str(port)], capture_output=True, text=True, timeout=30
+        )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert re.fullmatch(rf"fixgw: port {port} is taken, .*--port\n", done.stderr)
+
+
+def test_a_log_that_is_not_there_is_one_plain_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fixgw", "demo", "--port", "0", "--replay", str(tmp_path / "no.log")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"fixgw: cannot read {tmp_path / 'no.log'}: No such file or directory\n"
+
+
+def test_a_log_without_any_sentence_is_not_replayed(tmp_path: Path) -> None:
+    (tmp_path / "notes.log").write_text("# nothing but words\n")
+    command = [sys.executable, "-m", "fixgw", "demo", "--port", "0", "--replay", str(tmp_path / "notes.log")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"fixgw: {tmp_path / 'notes.log'} holds no NMEA 0183 sentence\n"
+
+
+# -- what happens in a scenario ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "source"),
+    [
+        ("instrument: gps, fault: unplug", "sim/gps"),
+        ("instrument: eis, fault: unplug", "sim/eis"),
+        ("instrument: panel, fault: unplug", "sim/panel"),
+        ("adapter: unplugged", "sim/can"),
+        ("node: air, fault: unplug", "sim/can/50"),
+    ],
+)
+def test_what_is_unplugged_fails_its_own_keys_and_no_others_until_it_is_back(
+    event: str, source: str, left_to_others: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "unplugged.yaml"
+    file.write_text(f"events: [{{at: 6, {event}, for: 3.5}}]\n")
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    loaded = configuration.load(configuration.packaged() / "demo.yaml", {"SIM": str(tmp_path), "GPS": "sim/gps"})
+    gateway = Gateway(
+        dataclasses.replace(loaded, connections=tuple(c for c in loaded.connections if c.name != "netfix"))
+    )
+    told: list[str] = []
+    flying = world.bench(tmp_path, None, scenarios.load(file), lambda at, words: told.append(words))
+    items = gateway.database.items()
+    try:
+        gateway.start()
+        assert take_off(gateway, flying, tuple(left_to_others)) == []
+        assert told == []
+        own = {i.key for i in items if (i.reading.source + "/").startswith(source + "/")}
+        assert own
+        others = {i.key for i in items if i.reading.source.startswith("sim/")} - own
+
+        def not_good(keys: set[str]) -> set[str]:
+            return {key for key in keys if not gateway.database.read(key).good}
+
+        def stale(keys: set[str]) -> set[str]:
+            """Leaving out what a busy machine may bring late."""
+            return {
+                key
+                for key in not_good(keys)
+                if gateway.database.item(key).tolerance >= 1.0 or gateway.database.read(key).fail
+            }
+
+        deadline = time.monotonic() + 40.0
+        others_hurt: set[str] = set()
+
+        def watch(done: Callable[[], bool]) -> None:
+            def enough() -> bool:
+                others_hurt.update(stale(others))
+                return done() or time.monotonic() > deadline
+
+            gateway.supervise(enough, every=0.02)
+
+        if source.startswith("sim/can"):  # what somebody has set stays set when its node is gone
+            own = {key for key in own if not gateway.database.item(key).definition.setting}
+        if "node" in event:  # nobody can tell that it is gone but by waiting
+            own = {key for key in own if 0.0 < gateway.database.item(key).tolerance <= 2.0}
+            assert own
+        watch(lambda: not_good(own) == own)
+        assert not_good(own) == own
+        assert len(told) == 1
+        watch(lambda: len(told) == 2 and not not_good(own))
+        assert not_good(own) == set()
+        assert others_hurt == set()
+    finally:
+        gateway.stop()
+        flying.stop()
+
+
+# -- with everything ---------------------------------------------------------------------------------------------------
+
+#: What is pulled, and the source of what it said; None: it says nothing to the database.
+PLUGS = {
+    **dict.fromkeys(("raw", "autopilot", "can1")),
+    **{name: f"sim/{name}" for name in everything.NAMES if name not in ("raw", "autopilot", "can1")},
+    **{name: f"sim/{name}" for name in ("gps", "eis", "panel")},
+}
+
+
+@pytest.mark.timeout(180)
+def test_everything_flies_and_whatever_is_unplugged_takes_its_own_values_with_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    file = configuration.packaged() / "demo-everything.yaml"
+    loaded = configuration.load(file, {"SIM": str(tmp_path), "GPS": "sim/gps"})
+    instruments = tuple(c for c in loaded.connections if c.name != "netfix")
+    gateway = Gateway(dataclasses.replace(loaded, connections=instruments))
+    flying = world.bench(tmp_path, more=True)
+    items = [item for item in gateway.database.items() if not item.definition.setting]
+
+    def not_good() -> set[tuple[str, str]]:
+        """(key, source) of every value that is not good, but for what a busy machine may bring late."""
+        return {
+            (item.key, reading.source)
+            for item in items
+            for reading in item.readings()
+            if reading.fail or reading.bad or (reading.old and reading.source and item.tolerance >= 1.0)
+        }
+
+    own: set[tuple[str, str]] = set()
+
+    def supervise(done: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 30.0
+        gateway.supervise(lambda: done() or time.monotonic() > deadline, every=0.02)
+        assert done(), f"{what}: {gateway.troubles()} {sorted(not_good() ^ own)[:10]}"
+
+    try:
+        gateway.start()
+        take_off(gateway, flying, VITAL)
+        supervise(lambda: not gateway.troubles() and not not_good(), "not everything is well")
+        drivers = {c.module.partition("fixgw.drivers.")[2] for c in loaded.connections} - {""}
+        assert drivers == {p.name for p in DRIVERS.iterdir() if (p / "__init__.py").exists()}
+        assert gateway.database.statistics()["conflicts"] == {}
+        for name, source in PLUGS.items():
+            own = {(i.key, r.source) for i in items for r in i.readings() if r.source == source}
+            assert own or source is None, name
+            fault = Unplug()
+            flying.named[name].begin(fault)
+            supervise(lambda gone=own: bool(gateway.troubles()) and not_good() == gone, f"{name} is unplugged")  # type: ignore[misc]
+            flying.named[name].end(fault)
+            supervise(lambda: not gateway.troubles() and not not_good(), f"{name} is back")
+    finally:
+        gateway.stop()
+        flying.stop()

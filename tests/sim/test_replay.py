@@ -1,0 +1,128 @@
+"""The replay of recorded logs: every byte, at the pace of the recording."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw.hw_sim.replay import Replay
+
+CAPTURES = Path(__file__).parents[1] / "captures" / "nmea0183"
+
+
+class Tape:
+    """A replay on a clock of its own; `out` is what came out, and when."""
+
+    def __init__(self, log: bytes, factor: float = 1.0, loop: bool = False) -> None:
+        self.now = 1000.0
+        self.out: list[tuple[float, bytes]] = []
+        self.replay = Replay(log, lambda data: self.out.append((self.now - 1000.0, data)), factor, loop, self.clock)
+
+    def clock(self) -> float:
+        return self.now
+
+    def play(self, steps: int = 10_000) -> Tape:
+        for _ in range(steps):
+            wait = self.replay.step()
+            if wait is None:
+                break
+            self.now += wait
+        return self
+
+    @property
+    def bytes(self) -> bytes:
+        return b"".join(data for _, data in self.out)
+
+    @property
+    def times(self) -> list[float]:
+        return [round(at, 6) for at, _ in self.out]
+
+
+def log(*stamps: str) -> bytes:
+    return b"".join(f"$GPGGA,{stamp},1,N\r\n$GPVTG,1\r\n$GPRMC,{stamp},A\r\njunk\xff\n".encode() for stamp in stamps)
+
+
+@pytest.mark.parametrize("path", sorted(CAPTURES.glob("*.log")), ids=lambda path: path.name)
+def test_a_capture_comes_out_whole_but_for_the_comments_at_its_head(path: Path) -> None:
+    raw = path.read_bytes()
+    lines = itertools.dropwhile(lambda line: line.startswith(b"#"), raw.splitlines(keepends=True))
+    tape = Tape(raw).play()
+    assert tape.bytes == b"".join(lines)
+    assert max(len(data) for _, data in tape.out) < 2000
+
+
+def test_the_pace_is_that_of_the_time_stamps() -> None:
+    tape = Tape(log("120000", "120001", "120003.50")).play()
+    assert tape.times == [0.0, 1.0, 3.5]
+    assert tape.out[0][1] == log("120000")
+
+
+def test_a_factor_makes_it_faster() -> None:
+    tape = Tape(log("120000", "120001", "120002"), factor=10)
+    assert tape.play().times == [0.0, 0.1, 0.2]
+    assert tape.replay.duration == pytest.approx(0.2)
+
+
+def test_midnight_is_a_second_like_any_other() -> None:
+    assert Tape(log("235959", "000000")).play().times == [0.0, 1.0]
+
+
+def test_a_cut_in_the_recording_is_a_second() -> None:
+    assert Tape(log("120000", "130000", "125959", "130000")).play().times == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_log_without_time_stamps_comes_line_by_line() -> None:
+    tape = Tape(b"a\nb\n").play()
+    assert tape.times == [0.0, 0.1]
+    assert tape.out[1][1] == b"b\n"
+
+
+def test_a_loop_begins_again_after_a_second() -> None:
+    tape = Tape(log("120000", "120001"), loop=True).play(steps=5)
+    assert tape.times == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert tape.replay.rounds == 3
+
+
+def test_without_a_loop_it_ends_and_stays_ended() -> None:
+    tape = Tape(log("120000")).play()
+    assert tape.replay.step() is None
+    assert tape.bytes == log("120000")
+
+
+@pytest.mark.parametrize("nothing", [b"", b"# only\n# comments\n"])
+def test_an_empty_log_is_over_at_once(nothing: bytes) -> None:
+    assert Tape(nothing, loop=True).replay.step() is None
+
+
+@pytest.mark.parametrize("factor", [0, -1, float("nan")])
+def test_time_does_not_stand_still_or_run_backwards(factor: float) -> None:
+    with pytest.raises(ValueError):
+        Replay(b"", print, factor)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=30), st.integers(0, 235959).map(lambda n: log(f"{n:06}"))), max_size=12))
+def test_no_log_loses_or_gains_a_byte(parts: list[bytes]) -> None:
+    data = b"x" + b"".join(parts)
+    tape = Tape(data).play()
+    assert tape.bytes == data
+    assert tape.times == sorted(tape.times)
+
+
+def test_it_runs_until_it_is_stopped(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_bytes(b"# head\n" + log("120000", "120001"))
+    out: list[bytes] = []
+    stop = threading.Event()
+    replay = Replay.open(tmp_path / "a.log", out.append, factor=100, loop=True)
+    thread = threading.Thread(target=replay.run, args=(stop,))
+    thread.start()
+    while replay.rounds < 3:
+        pass
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert b"".join(out).startswith(log("120000", "120001"))
