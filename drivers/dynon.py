@@ -13,9 +13,7 @@ from typing import Annotated, ClassVar, NamedTuple
 
 from msgspec import Meta
 
-from fixgw.database import FAIL
-from fixgw.drivers.links.instrument import InstrumentOptions
-from fixgw.kit.update import Update, begin_counting
+from fixgw.kit.update import FAIL, Update, begin_counting
 
 #: Seconds after which a display that repeats the same time of day is taken for hung.
 STUCK = 5.0
@@ -23,18 +21,17 @@ STUCK = 5.0
 UNKNOWN = "the display does not know it"
 STANDS_STILL = "the display's clock stands still"
 
+#: The option that says what the display's percents are percents of.
+StallAngle = Annotated[
+    Annotated[float, Meta(gt=0.0, le=45.0)] | None,
+    Meta(
+        description="Angle of attack in degrees at which the wing stalls. The display sends percents of it, which "
+        "make AOA; without it, AOA is not written"
+    ),
+]
+
 _END = re.compile(rb"[\r\n]+")
 _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
-
-
-class DynonOptions(InstrumentOptions, frozen=True, kw_only=True):
-    stall_angle: Annotated[
-        Annotated[float, Meta(gt=0.0, le=45.0)] | None,
-        Meta(
-            description="Angle of attack in degrees at which the wing stalls. The display sends percents of it, which "
-            "make AOA; without it, AOA is not written"
-        ),
-    ] = None
 
 
 class Field(NamedTuple):

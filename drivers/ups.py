@@ -23,7 +23,6 @@ COMMAND_LIMIT = 20.0  # s
 AGAIN = 60.0  # s after which a computer that is still up is not going down
 #: In the service's runtime directory: what fixgw-poweroff.path waits for.
 REQUEST = "poweroff"
-FULL = 99  # %: above, nothing flows into the battery that is worth the word
 
 
 class ShutdownOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -156,8 +155,3 @@ class Shutdown:
         if done.returncode:
             said = done.stderr[-300:].decode(errors="replace").strip()
             self._log.error("the shutdown failed: exit code %d: %s", done.returncode, said)
-
-
-def charging(lost: bool, remaining: float) -> bool:
-    """For boards that do not say: a battery with a supply that is not full is being charged."""
-    return not lost and remaining < FULL

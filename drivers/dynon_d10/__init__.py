@@ -6,19 +6,20 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from fixgw.drivers.dynon import DynonOptions
+from fixgw.drivers.dynon import StallAngle
 from fixgw.drivers.dynon_d10.protocol import KEYS, Decoder
-from fixgw.drivers.links.instrument import Instrument
+from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.plugin import Options
 
 
-class D10Options(DynonOptions, frozen=True, kw_only=True):
+class D10Options(InstrumentOptions, frozen=True, kw_only=True):
     """Options of a D10."""
 
     baud: Annotated[
         Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
         Meta(description="Bits per second; these displays send at 115200"),
     ] = 115200
+    stall_angle: StallAngle = None
 
 
 class Plugin(Instrument):

@@ -11,10 +11,9 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
-from fixgw.database import FAIL
 from fixgw.kit.curve import Curve
 from fixgw.kit.units import KNOTS_PER_MPH
-from fixgw.kit.update import Update, begin_counting
+from fixgw.kit.update import FAIL, Update, begin_counting
 
 Unit = Literal["F", "C"]
 Speed = Literal["knots", "mph"]

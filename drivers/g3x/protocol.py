@@ -19,9 +19,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
-from fixgw.database import FAIL, Value
 from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS, indicated_altitude
-from fixgw.kit.update import Update, begin_counting
+from fixgw.kit.update import FAIL, Update, Value, begin_counting
 
 LONGEST = 400  # bytes of a frame, without a navigator's route
 

@@ -101,7 +101,7 @@ class Plugin(I2cPoller):
         measured = self._chip.measured(raw)
         if measured is None:
             return "nothing measured"
-        updates = self._air.updates(*measured, self._setting())
+        updates = self._air.updates(*measured, *self._setting())
         if updates is None:
             self.complain("%s: %.0f Pa at %.1f degrees cannot be true", self.place, measured[1], measured[0])
             return "absurd values"
@@ -109,8 +109,9 @@ class Plugin(I2cPoller):
         self.publisher.publish(updates)
         return ""
 
-    def _setting(self) -> Any:
+    def _setting(self) -> tuple[object, bool]:
         try:
-            return self.db.read("BARO")
+            reading = self.db.read("BARO")
         except UnknownKey:
-            return protocol.STANDARD
+            return protocol.STANDARD_SETTING, True
+        return reading.value, reading.good

@@ -11,9 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
-from fixgw.database import BAD, Reading
 from fixgw.kit.units import indicated_altitude, pressure_altitude
-from fixgw.kit.update import Update
+from fixgw.kit.update import BAD, Update
 
 KEYS = frozenset(("AIRPRESS", "PALT", "ALT", "VS"))
 
@@ -167,7 +166,6 @@ def _quotient(a: int, b: int) -> int:
 
 STANDARD_SETTING = 29.92  # inHg
 #: The altimeter setting where the database has none.
-STANDARD = Reading(STANDARD_SETTING, 0, 0.0, "")
 PRESSURES = (25_000.0, 115_000.0)  # Pa: 34,000 ft, and below any ground
 TEMPERATURES = (-45.0, 90.0)  # °C
 
@@ -187,13 +185,14 @@ class AirData:
     def _begin(self, altitude: float, now: float) -> None:
         self._since, self._slow, self._rate = now, altitude, 0.0
 
-    def updates(self, celsius: float, pascals: float, setting: Reading) -> list[Update] | None:
-        """Updates, or None when the air cannot be so. `setting` is the altimeter setting, inHg."""
+    def updates(self, celsius: float, pascals: float, setting: object, good: bool = True) -> list[Update] | None:
+        """Updates, or None when the air cannot be so. `setting`, the altimeter setting in
+        inHg, may not be `good`."""
         if not (PRESSURES[0] <= pascals <= PRESSURES[1] and TEMPERATURES[0] <= celsius <= TEMPERATURES[1]):
             return None
         altitude = pressure_altitude(pascals)
-        inches = setting.value if isinstance(setting.value, float) and setting.value > 0.0 else STANDARD_SETTING
-        why = "" if setting.good and inches == setting.value else "the altimeter setting is not good"
+        inches = setting if isinstance(setting, float) and setting > 0.0 else STANDARD_SETTING
+        why = "" if good and inches == setting else "the altimeter setting is not good"
         found = [
             Update("AIRPRESS", pascals),
             Update("PALT", altitude),

@@ -11,8 +11,7 @@ import struct
 from collections.abc import Iterable
 from itertools import product
 
-from fixgw.database import BAD, FAIL
-from fixgw.kit.update import Update
+from fixgw.kit.update import BAD, FAIL, Update
 
 G = 9.80665  # m/s²
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from struct import Struct
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from fixgw.database import FAIL
-from fixgw.drivers.links.can.frame import Frame
 from fixgw.kit.units import INHG_PER_KPA
-from fixgw.kit.update import Update, begin_counting
+from fixgw.kit.update import FAIL, Update, begin_counting
+
+if TYPE_CHECKING:
+    from fixgw.drivers.links.can.frame import Frame
 
 BASE = 1520
 GROUPS = 64

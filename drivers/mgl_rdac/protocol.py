@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from fixgw.database import FAIL
-from fixgw.drivers.links.can.frame import Frame
 from fixgw.kit.curve import Curve
-from fixgw.kit.update import Update, begin_counting
+from fixgw.kit.update import FAIL, Update, begin_counting
+
+if TYPE_CHECKING:
+    from fixgw.drivers.links.can.frame import Frame
 
 FIRST_ADDRESS = 31
 VOLT = 0.017428951  # V per unit of the voltage

@@ -14,8 +14,7 @@ from functools import reduce
 from operator import xor
 from typing import ClassVar, NamedTuple
 
-from fixgw.database import FAIL
-from fixgw.kit.update import Update, begin_counting
+from fixgw.kit.update import FAIL, Update, begin_counting
 
 STX, ETX, SEED = 0x02, 0x03, 0xA5
 MESSAGE = 8

@@ -18,9 +18,8 @@ from functools import reduce
 from operator import xor
 from typing import ClassVar, NamedTuple
 
-from fixgw.database import BAD, FAIL
 from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_KMH
-from fixgw.kit.update import Update
+from fixgw.kit.update import BAD, FAIL, Update
 
 #: Characters between ``$`` and the end of the line. The standard says 79; some proprietary sentences are longer.
 LONGEST = 250

@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import xor
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from fixgw.database import NEVER, Reading, Value
 from fixgw.kit.units import FEET_PER_METRE, KMH_PER_KNOT
+from fixgw.kit.update import NEVER, Value
+
+if TYPE_CHECKING:
+    from fixgw.database import Reading
 
 LONGEST_NAME = 6  # characters of a waypoint, as since NMEA 0183 2.0
 SHOWN_OFF = 9.99  # nautical miles off the track, and to go: more is said as so much

@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
-from fixgw.database import FAIL
-from fixgw.kit.update import Update, begin_counting
+from fixgw.kit.update import FAIL, Update, begin_counting
 
 LONGEST = 512  # bytes of a frame
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, field
 
-from fixgw.drivers.dynon import DynonOptions
-from fixgw.drivers.links.instrument import Instrument
+from fixgw.drivers.dynon import StallAngle
+from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.skyview.protocol import HARNESS, INPUTS, KEYS, LETTERS, THERMOCOUPLES, Decoder
 from fixgw.errors import did_you_mean
 from fixgw.plugin import Options
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fixgw.database import Database
 
 
-class SkyviewOptions(DynonOptions, frozen=True, kw_only=True):
+class SkyviewOptions(InstrumentOptions, frozen=True, kw_only=True):
     """Options of a SkyView."""
 
     baud: Annotated[
@@ -39,6 +39,7 @@ class SkyviewOptions(DynonOptions, frozen=True, kw_only=True):
         bool,
         Meta(description="The second fuel flow sensor measures what flows back to the tank: FUELF1 is the difference"),
     ] = False
+    stall_angle: StallAngle = None
 
 
 class Plugin(Instrument):

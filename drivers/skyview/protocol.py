@@ -11,11 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from fixgw.database import FAIL
 from fixgw.drivers import dynon
 from fixgw.drivers.dynon import UNKNOWN, Field
 from fixgw.kit.units import indicated_altitude
-from fixgw.kit.update import Update
+from fixgw.kit.update import FAIL, Update
 
 ADAHRS, SYSTEM, ENGINE = "!1", "!2", "!3"
 CURRENT = {ADAHRS: "1", SYSTEM: "2", ENGINE: "2"}  # versions

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from fixgw.database import FAIL
-from fixgw.kit.update import Update, begin_counting
+from fixgw.kit.update import FAIL, Update, begin_counting
 
 REQUEST = b"\rstatus-rpi\r"
 LINES = 38

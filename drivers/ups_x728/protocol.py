@@ -5,10 +5,10 @@ Voltage and charge as read in the vendor's description; register names as in Max
 
 from __future__ import annotations
 
-from fixgw.drivers.ups import charging
 from fixgw.kit.update import Update
 
 VOLTAGE, CHARGE = 0x02, 0x04
+FULL = 99  # %: above, nothing flows into the battery that is worth the word
 
 
 def battery(voltage: bytes, charge: bytes) -> tuple[float, float] | None:
@@ -26,6 +26,7 @@ def updates(volts: float, percent: float, lost: bool) -> list[Update]:
     return [
         Update("BAT_VOLTAGE", volts),
         Update("BAT_REMAINING", round(percent)),
-        Update("BAT_CHARGING", charging(lost, percent)),
+        # The board does not say: a battery with a supply that is not full is being charged.
+        Update("BAT_CHARGING", not lost and percent < FULL),
         Update("POWER_FAIL", lost),
     ]

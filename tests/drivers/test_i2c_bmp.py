@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.database import BAD, FAIL, Database, Reading
+from fixgw.database import BAD, FAIL, Database
 from fixgw.drivers.i2c_bmp import Options, Plugin, protocol
 from fixgw.drivers.i2c_bmp.protocol import AirData, Bmp180, Bmp280, Bmp388, Chip
 from fixgw.hw_sim import i2c
@@ -98,7 +98,7 @@ def test_no_calibration_and_no_raw_value_make_it_raise(kind: type[Chip], calibra
         return
     measured = chip.measured(raw)
     if measured is not None:
-        AirData(lambda: 0.0, 1.0).updates(*measured, protocol.STANDARD)
+        AirData(lambda: 0.0, 1.0).updates(*measured, protocol.STANDARD_SETTING)
 
 
 # -- air data ----------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def test_pressure_altitude_is_that_of_the_standard_atmosphere(pascals: float, fe
 
 
 def updates(air: AirData, pascals: float, setting: float = 29.92, flags: int = 0) -> dict[str, Update]:
-    found = air.updates(20.0, pascals, Reading(setting, flags, 0.0, "x"))
+    found = air.updates(20.0, pascals, setting, not flags)
     assert found is not None
     return {u.key: u for u in found}
 
@@ -163,7 +163,7 @@ def test_after_a_gap_the_vertical_speed_begins_anew(clock: Clock) -> None:
     ("celsius", "pascals"), [(20, 20_000), (20, 120_000), (-60, 90_000), (100, 90_000), (20, math.nan)]
 )
 def test_air_that_cannot_be_is_refused(clock: Clock, celsius: float, pascals: float) -> None:
-    assert AirData(clock, 1.0).updates(celsius, pascals, protocol.STANDARD) is None
+    assert AirData(clock, 1.0).updates(celsius, pascals, protocol.STANDARD_SETTING) is None
 
 
 # -- virtual chips -----------------------------------------------------------------------------------------------------

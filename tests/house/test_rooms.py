@@ -13,15 +13,29 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE_LIBRARIES = {"yaml", "msgspec"}
 HARDWARE_LIBRARIES = {"serial", "can", "RPi", "gpiod", "smbus2", "spidev"}
+#: What has to do with files, sockets, threads and time.
+WORLDLY = {"socket", "threading", "select", "selectors", "subprocess", "logging", *HARDWARE_LIBRARIES}
+#: What drivers bring to the command line.
+COMMANDS = {"drivers/canfix/command.py", "drivers/canfix/tool/change.py", "drivers/canfix/tool/show.py"}
 # The demonstration flies the virtual aircraft, and `fixgw sim` runs the virtual devices: they bring the simulators in.
 MAY_SIMULATE = {"plugins/demo.py", "fixgw/cli/demo.py", "fixgw/cli/panel.py", "fixgw/cli/sim.py"}
 # Scenarios are files that people write: read and checked by what reads configurations.
 READS_FILES = {"tests/hw_sim/scenario.py": ("msgspec", "fixgw.configuration", "fixgw.errors")}
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module that `path` imports, at the top or inside a function, absolute."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports(path: Path, types: bool = True) -> Iterator[str]:
+    """Every module that `path` imports, at the top or inside a function, absolute; without `types`, not those that only
+    a type checker sees."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
+            and not types
+        ):
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -83,13 +97,38 @@ def test_a_plugin_knows_the_core_and_itself(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", files("drivers"), ids=named)
-def test_a_driver_knows_the_core_its_family_and_the_shared_links(path: Path) -> None:
+def test_a_driver_knows_the_core_its_family_and_the_links(path: Path) -> None:
     family = path.relative_to(ROOT / "drivers").parts[0].removesuffix(".py")
-    shared = [p.stem for p in (ROOT / "drivers").glob("*.py")]
+    shared = {p.stem for p in (ROOT / "drivers").glob("*.py")} | {"links"} if family != "links" else {"links"}
     for module in imports(path):
         if inside(module, "fixgw.drivers"):
-            assert module.split(".")[2] in [family, *shared], module
+            assert module.split(".")[2] in {family, *shared}, module
         assert not inside(module, "fixgw.plugins", "fixgw.hw_sim"), module
+        if named(path) not in COMMANDS:
+            assert not inside(module, "fixgw.cli", "fixgw.gateway", "fixgw.runner"), module
+
+
+@pytest.mark.parametrize("path", files("fixgw/kit"), ids=named)
+def test_the_kit_has_no_io_and_no_threads(path: Path) -> None:
+    for module in imports(path, types=False):
+        assert top(module) not in WORLDLY, module
+        assert top(module) != "fixgw" or inside(module, "fixgw.kit", "fixgw.errors"), module
+
+
+@pytest.mark.parametrize("path", files("fixgw/net"), ids=named)
+def test_sockets_know_nothing_of_what_goes_over_them(path: Path) -> None:
+    for module in imports(path, types=False):
+        assert top(module) != "fixgw" or inside(module, "fixgw.net", "fixgw.kit", "fixgw.errors", "fixgw.backoff"), (
+            module
+        )
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in files("fixgw") if "cli" not in p.parts and p.name != "__main__.py"], ids=named
+)
+def test_nobody_knows_the_command_line(path: Path) -> None:
+    for module in imports(path):
+        assert not inside(module, "fixgw.cli"), module
 
 
 @pytest.mark.parametrize("path", files("tests/hw_sim"), ids=named)
@@ -102,14 +141,26 @@ def test_a_simulator_knows_no_codec_of_ours(path: Path) -> None:
             assert inside(module, "fixgw.hw_sim"), module
 
 
-@pytest.mark.parametrize("path", files("drivers"), ids=named)
-def test_protocols_are_sans_io(path: Path) -> None:
-    if path.name != "protocol.py":
-        return
-    for module in imports(path):
-        assert top(module) not in {"socket", "threading", "time", "select", "selectors", "os", *HARDWARE_LIBRARIES}, (
-            module
-        )
+PROTOCOLS = sorted((ROOT / "drivers").glob("*/protocol.py"))
+
+
+@pytest.mark.parametrize("path", PROTOCOLS, ids=named)
+def test_a_protocol_is_sans_io_with_everything_it_brings(path: Path) -> None:
+    """Loaded by itself, without the package around it: its imports bring nothing of the world, at any depth."""
+    family = f"fixgw.drivers.{path.parent.name}"
+    package = (
+        f"import types; p = types.ModuleType('{family}'); p.__path__ = ['{path.parent}']; sys.modules['{family}'] = p"
+    )
+    loaded = modules_of(f"{package}; import {family}.protocol")
+    assert not {top(module) for module in loaded} & WORLDLY
+    ours = {
+        module
+        for module in loaded
+        if top(module) == "fixgw" and not inside(module, family, "fixgw.kit", "fixgw.errors")
+    }
+    assert ours <= {"fixgw", "fixgw.drivers", *(f"fixgw.drivers.{p.stem}" for p in (ROOT / "drivers").glob("*.py"))}
+    for module in imports(path, types=False):
+        assert not inside(module, "fixgw.drivers.links"), module
 
 
 def test_nothing_uses_the_folders_by_their_bare_names() -> None:

@@ -209,10 +209,10 @@ HANGING = """
     import time
     from pathlib import Path
 
-    import fixgw.gateway
+    import fixgw.runner
     from fixgw.plugin import PluginBase, Poller
 
-    fixgw.gateway.SILENT = 0.8
+    fixgw.runner.SILENT = 0.8
     HERE = Path(__file__).parent
 
     class Plugin(Poller):

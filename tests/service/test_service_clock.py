@@ -17,7 +17,7 @@ from fixgw.gateway import Gateway, State
 ROOT = Path(__file__).parents[2]
 WALL = {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "now", "utcnow", "today", "CLOCK_REALTIME"}
 #: What has a reason to look at it: whether it is sane, the dates in a log of the bus, the date that a GPS left out.
-MAY_LOOK = {"fixgw/doctor.py", "drivers/canfix/looking.py", "drivers/nmea0183_out/__init__.py"}
+MAY_LOOK = {"fixgw/doctor.py", "drivers/canfix/tool/show.py", "drivers/nmea0183_out/__init__.py"}
 
 
 def sources() -> list[Path]:

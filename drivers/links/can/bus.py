@@ -298,7 +298,11 @@ class SharedBus(Poller):
                 self._trouble = f"still opening, for {self.alive - since:.0f} s"
 
         return open_patiently(
-            self.name, lambda: ports.open_port(self.options, self.count), Port.close, self.stopping, waiting
+            self.name,
+            lambda: ports.open_port(self.options, self.count),
+            lambda port: port.close(),
+            self.stopping,
+            waiting,
         )
 
     # -- sending: on any thread ----------------------------------------------------------------------------------------

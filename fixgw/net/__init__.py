@@ -1,0 +1,1 @@
+"""Sockets for drivers and plugins alike: who may connect, listening, connecting, datagrams."""
