@@ -1,4 +1,4 @@
-"""Writes the generated parts of the documentation: option tables and the diagram of a connection's life.
+"""Writes the generated parts of the documentation: option tables, a connection's life, what each driver rests on.
 
 python docs/generate.py            rewrite the files
 python docs/generate.py --check    only say which are out of date; exit code 1 if any is
@@ -49,6 +49,28 @@ def modules() -> str:
     return "\n".join(lines)
 
 
+EVIDENCE = ("document", "frames in the tests", "real hardware")
+
+
+def evidence_of(page: Path) -> dict[str, str]:
+    """The rows of the section "Evidence" of a driver's page, which must be those of `EVIDENCE`. Raises ValueError."""
+    _, _, section = page.read_text(encoding="utf-8").partition("\n## Evidence\n")
+    rows = dict(re.findall(r"^\| ([a-z ]+) \| (.+) \|$", section.partition("\n## ")[0], re.MULTILINE))
+    if tuple(rows) != EVIDENCE:
+        raise ValueError(f"{page}: the section Evidence needs a table with the rows {', '.join(EVIDENCE)}")
+    return rows
+
+
+def evidence() -> str:
+    """What each driver rests on, for docs/drivers/index.md."""
+    lines = [f"| driver | {' | '.join(EVIDENCE)} |", "|---" * (len(EVIDENCE) + 1) + "|"]
+    for info in loader.available():
+        if info.module.startswith(loader.DRIVERS):
+            rows = evidence_of(DOCS / "drivers" / f"{info.name}.md")
+            lines.append(f"| [{info.name}]({info.name}.md): {info.summary.rstrip('.')} | {' | '.join(rows.values())} |")
+    return "\n".join(lines)
+
+
 GENERATED: dict[str, Callable[[str], str]] = {
     "options": options,
     "struct": struct,
@@ -56,6 +78,7 @@ GENERATED: dict[str, Callable[[str], str]] = {
     "common": lambda _: table(configuration.option_rows(configuration.Common)),
     "transitions": lambda _: transitions(),
     "modules": lambda _: modules(),
+    "evidence": lambda _: evidence(),
 }
 NAMES = "|".join(GENERATED)
 MARKER = re.compile(rf"(<!-- ({NAMES})(?::(\S+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fixgw import configuration, database
+from fixgw import configuration, database, loader
 from fixgw.database import Database, Definition
 from fixgw.plugin import PluginBase
 
@@ -27,6 +27,14 @@ def test_generated_parts_are_current() -> None:
     command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("kind", ["drivers", "plugins"])
+def test_everything_that_can_be_connected_has_a_page(kind: str) -> None:
+    """And a driver's page says what it rests on, or `docs/generate.py` fails."""
+    names = {info.name for info in loader.available() if info.module.startswith(f"fixgw.{kind}.")}
+    assert names
+    assert {name for name in names if not (ROOT / "docs" / kind / f"{name}.md").exists()} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -59,7 +67,7 @@ def test_the_plugin_in_ten_lines_is_that_and_runs(tmp_path: Path) -> None:
 
 
 def test_the_tutorials_drivers_pass_their_own_tests(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "plugins.md").read_text()
+    text = (ROOT / "docs" / "writing-plugins.md").read_text()
     files = dict(re.findall(r"<!-- tutorial: (\S+) -->\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     tests = [name for name in files if name.startswith("test_")]
     assert tests == ["test_thermometer.py", "test_on_the_bases.py"]
