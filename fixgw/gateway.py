@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
-from fixgw import __version__, database, quorum, status
+from fixgw import __version__, database, logqueue, quorum, status
 from fixgw.configuration import Configuration, Connection
 from fixgw.database import INITIAL, Clock
 from fixgw.errors import ConfigurationError, PluginFail, counted
@@ -312,6 +312,8 @@ class Gateway:
             text += f"; configuration: {counted(len(self.problems), 'problem')}"
         if self._ageing_hangs:
             text += "; database: its ageing hangs, stale values may look fine"
+        if log_trouble := logqueue.trouble():
+            text += f"; {log_trouble}"
         return f"{self.notice}; {text}" if self.notice else text
 
     def get_status(self) -> dict[str, Any]:
@@ -319,7 +321,7 @@ class Gateway:
         troubles = self.troubles()
         runners = list(self.runners.values())
         running = [r for r in runners if r.state is State.RUNNING]
-        well = not (troubles or self.problems or self.notice or self._ageing_hangs)
+        well = not (troubles or self.problems or self.notice or self._ageing_hangs or logqueue.trouble())
         health = "ok" if well else "degraded" if running else "failed"
         return {
             "version": __version__,
@@ -332,6 +334,7 @@ class Gateway:
                 "problems": list(self.problems),
             },
             "process": self._process(),
+            "log": {"trouble": logqueue.trouble(), "dropped": logqueue.dropped()},
             "database": self.database.statistics(),
             "connections": {r.name: r.report() for r in runners},
         }

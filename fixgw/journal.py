@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
+from fixgw import logqueue
 from fixgw.kit.complaints import INTERVAL_S
 
 __all__ = ["JournalHandler", "Limit", "set_up"]
@@ -38,7 +39,7 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 
 
 def set_up(environ: Mapping[str, str] = os.environ, address: str = SOCKET) -> None:
-    """Bound every handler that there is, and let those that write to a stderr of the journal write to it properly."""
+    """Bound and queue every handler; those that write to the journal through stderr use its protocol instead."""
     native = _is_stderr(environ.get("JOURNAL_STREAM", ""))
     loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
     for logger in (logging.root, *loggers):
@@ -53,6 +54,7 @@ def set_up(environ: Mapping[str, str] = os.environ, address: str = SOCKET) -> No
             if not any(isinstance(f, Limit) for f in handler.filters):
                 handler.addFilter(Limit())
                 handler.handleError = _Failed(handler)  # type: ignore[method-assign]
+    logqueue.queue_all()
 
 
 def _is_stderr(stream: str) -> bool:
@@ -161,7 +163,8 @@ def fields(record: logging.LogRecord, message: str) -> Iterator[tuple[str, str]]
     own = {name: str(value) for name, value in record.__dict__.items() if name.startswith("FIXGW_")}
     if record.name.startswith(PLUGINS):
         own.setdefault("FIXGW_CONNECTION", record.name.removeprefix(PLUGINS))
-    for argument in record.args if isinstance(record.args, tuple) else ():
+    arguments = getattr(record, "arguments", record.args)
+    for argument in arguments if isinstance(arguments, tuple) else ():
         if isinstance(argument, Exception) and isinstance(key := getattr(argument, "key", None), str):
             own.setdefault("FIXGW_KEY", key)
     yield from own.items()

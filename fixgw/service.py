@@ -115,10 +115,14 @@ def lock_memory() -> None:
 
 def leave(code: int) -> None:
     """End the process with `code`; hard when a plugin hung or left a thread behind that would keep it alive."""
+    from fixgw import logqueue
+
     strays = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    for thread in strays:
+        log.error("thread %s is still running; leaving without it", thread.name)
+    if not logqueue.finish():  # whoever is stuck there holds locks that an orderly end needs
+        os._exit(code)
     if code == EXIT_HUNG or strays:
-        for thread in strays:
-            log.error("thread %s is still running; leaving without it", thread.name)
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
             try:

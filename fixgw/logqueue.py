@@ -1,0 +1,143 @@
+"""Logging without waiting: each handler writes on a thread of its own, behind a bounded queue.
+
+A terminal that has been stopped (Ctrl-S), a pipe nobody reads, an SD card that stalls: the handler's thread waits for
+it, and nobody else does. What does not fit into the queue is dropped and counted, and the count is logged as soon as
+the handler can write again. `trouble` names a handler that is stuck; `finish` writes what is left before the process
+ends, for a bounded time.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["QueuedHandler", "finish", "queue_all", "trouble"]
+
+QUEUED = 1000  # records that wait for one handler, at most
+STUCK_S = 2.0  # one record under way for so long: the handler is stuck
+FINISH_S = 1.0  # for all handlers together, at the end of the process
+
+_handlers: list[QueuedHandler] = []
+
+
+class QueuedHandler(logging.Handler):
+    """Stands in front of `target`, whose level and filters it takes over. Any thread may log; none ever waits."""
+
+    def __init__(
+        self, target: logging.Handler, size: int = QUEUED, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(target.level)
+        self.target = target
+        self.filters, target.filters = target.filters, []
+        target.setLevel(logging.NOTSET)
+        #: Records dropped so far because the queue was full.
+        self.dropped = 0
+        self._reported = 0
+        self._size = size
+        self._clock = clock
+        self._records: deque[logging.LogRecord] = deque()
+        self._wake = threading.Event()
+        self._since: float | None = None  # the record under way
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._records) >= self._size:
+            self.dropped += 1
+            return
+        queued = copy.copy(record)
+        try:
+            # Now: by the time it is written its arguments may have changed. They stay, for the journal's fields.
+            queued.msg, queued.args = record.getMessage(), None
+        except Exception:
+            self.handleError(record)
+            return
+        queued.arguments = record.args
+        self._records.append(queued)
+        self._wake.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=f"log {type(self.target).__name__}", daemon=True)
+            self._thread.start()
+
+    @property
+    def stuck_s(self) -> float:
+        """Seconds for which the target has been writing one record; 0 when it is not. Any thread."""
+        since = self._since
+        return 0.0 if since is None else self._clock() - since
+
+    def join(self, timeout: float) -> bool:
+        """Whether everything has been written within `timeout` seconds; nothing is written afterwards."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self._thread is None or not self._thread.is_alive()
+
+    def close(self) -> None:
+        if self.join(0.0):
+            self.target.close()
+        super().close()
+
+    def _work(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while self._records:
+                self._write(self._records.popleft())
+                if self.dropped != self._reported:
+                    self._write(self._lost())
+            if self._stopping:
+                return
+
+    def _write(self, record: logging.LogRecord) -> None:
+        self._since = self._clock()
+        try:
+            self.target.handle(record)
+        except Exception:  # a handler of somebody's own: this thread serves the next record all the same
+            self.target.handleError(record)
+        finally:
+            self._since = None
+
+    def _lost(self) -> logging.LogRecord:
+        lost, self._reported = self.dropped - self._reported, self.dropped
+        text = f"{lost} log lines were dropped: {type(self.target).__name__} was too slow"
+        return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+
+
+def queue_all() -> None:
+    """Put a queue in front of every handler of every logger that has none; once per handler, however many use it."""
+    fronts: dict[logging.Handler, QueuedHandler] = {}
+    loggers = [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    for logger in (logging.root, *loggers):
+        for number, handler in enumerate(logger.handlers):
+            if not isinstance(handler, QueuedHandler):
+                if handler not in fronts:
+                    fronts[handler] = QueuedHandler(handler)
+                    _handlers.append(fronts[handler])
+                logger.handlers[number] = fronts[handler]
+
+
+def trouble() -> str:
+    """Which handlers are stuck, in words; empty when all write. Any thread."""
+    return "; ".join(
+        f"the log is stuck: {type(each.target).__name__} has been writing one line for {each.stuck_s:.0f} s"
+        + (f", {each.dropped} dropped" if each.dropped else "")
+        for each in _handlers
+        if each.stuck_s > STUCK_S
+    )
+
+
+def dropped() -> dict[str, int]:
+    """Lines dropped so far, by handler; those that dropped none are left out. Any thread."""
+    return {type(each.target).__name__: each.dropped for each in _handlers if each.dropped}
+
+
+def finish(timeout: float = FINISH_S) -> bool:
+    """Write what waits. False when some of it could not be written in time: then only a hard exit ends the process."""
+    deadline = time.monotonic() + timeout
+    written = [each.join(max(0.0, deadline - time.monotonic())) for each in _handlers]
+    return all(written)

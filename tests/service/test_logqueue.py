@@ -1,0 +1,167 @@
+"""No thread waits for a log: not for a handler that hangs, not for a terminal that has been stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fixgw.logqueue import QueuedHandler
+from fixgw.netfix import Client
+
+
+class Slow(logging.Handler):
+    """Writes to a list, when the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.written: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.entered.set()
+        assert self.gate.wait(20)
+        self.written.append(self.format(record))
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    slow = Slow()
+    yield slow
+    slow.gate.set()
+
+
+@pytest.fixture
+def log() -> Iterator[logging.Logger]:
+    log = logging.getLogger("test_logqueue")
+    log.propagate = False
+    yield log
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+
+
+def test_records_arrive_in_order_and_as_they_were_when_they_were_logged(slow: Slow, log: logging.Logger) -> None:
+    handler = QueuedHandler(slow)
+    log.addHandler(handler)
+    changing = ["first"]
+    slow.gate.clear()
+    log.warning("%s", changing)
+    changing[0] = "second"
+    log.warning("%s", changing)
+    slow.gate.set()
+    assert handler.join(20)
+    assert slow.written == ["['first']", "['second']"]
+
+
+def test_whoever_logs_does_not_wait_and_what_is_dropped_is_counted_and_told(slow: Slow, log: logging.Logger) -> None:
+    clock = [100.0]
+    handler = QueuedHandler(slow, size=10, clock=lambda: clock[0])
+    log.addHandler(handler)
+    slow.gate.clear()
+    log.warning("0")
+    assert slow.entered.wait(20)
+    for number in range(1, 15):
+        log.warning("%d", number)
+    assert handler.dropped == 4
+    clock[0] = 107.0
+    assert handler.stuck_s == 7.0
+    assert not handler.join(0.0)
+    slow.gate.set()
+    assert handler.join(20)
+    assert slow.written == ["0", "4 log lines were dropped: Slow was too slow", *map(str, range(1, 11))]
+    assert handler.stuck_s == 0.0
+
+
+def test_a_record_that_cannot_be_formatted_costs_only_itself(slow: Slow, log: logging.Logger) -> None:
+    handler = QueuedHandler(slow)
+    handler.handleError = lambda record: slow.written.append("refused")  # type: ignore[method-assign]
+    log.addHandler(handler)
+    log.warning("%d", "no number")
+    log.warning("fine")
+    assert handler.join(20)
+    assert slow.written == ["refused", "fine"]
+
+
+def test_a_target_that_raises_goes_on_with_the_next_record(log: logging.Logger) -> None:
+    seen: list[str] = []
+
+    class Raising(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            seen.append(record.getMessage())
+            raise OSError("no room")
+
+        def handleError(self, record: logging.LogRecord) -> None:
+            seen.append("error")
+
+    handler = QueuedHandler(Raising())
+    log.addHandler(handler)
+    log.warning("a")
+    log.warning("b")
+    assert handler.join(20)
+    assert seen == ["a", "error", "b", "error"]
+
+
+def test_level_and_filters_of_the_target_hold(slow: Slow, log: logging.Logger) -> None:
+    slow.setLevel(logging.ERROR)
+    slow.addFilter(lambda record: "secret" not in record.getMessage())
+    handler = QueuedHandler(slow)
+    log.addHandler(handler)
+    log.warning("too low")
+    log.error("secret")
+    log.error("said")
+    assert handler.join(20)
+    assert slow.written == ["said"]
+
+
+def test_a_stopped_terminal_holds_up_nobody_and_sigterm_is_obeyed(tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(
+        "from fixgw.plugin import PluginBase\n\n\n"
+        "class Plugin(PluginBase):\n"
+        "    def run(self):\n"
+        "        self.db_callback_add('IAS', lambda key, value, udata: self.log.warning('IAS is %s', value))\n"
+    )
+    (tmp_path / "main.yaml").write_text(
+        "connections:\n  noisy: {module: noisy}\n  netfix: {module: fixgw.plugins.netfix, port: 0}\n"
+    )
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fixgw", "run", "--verbose", "--config-file", str(tmp_path / "main.yaml")],
+        stdout=slave,
+        stderr=slave,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "STATE_DIRECTORY": str(tmp_path)},
+    )
+    try:
+        said = b""
+        while b"listening on 127.0.0.1 port " not in said or not said.rstrip(b"\r\n ").rpartition(b"port ")[2]:
+            said += os.read(master, 65536)
+        port = int(said.partition(b"listening on 127.0.0.1 port ")[2].split()[0])
+        with Client("127.0.0.1", port) as client:
+            termios.tcflow(slave, termios.TCOOFF)
+            for number in range(200):
+                client.write("IAS", number)
+            assert client.read("IAS").value == 199.0
+            deadline = time.monotonic() + 20
+            while "the log is stuck" not in client.status()["summary"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+        os.close(slave)
