@@ -1,7 +1,7 @@
 """``fixgw-install``: the gateway as a service of this computer, installed, upgraded and removed.
 
 Python's standard library is all it needs, so that it runs from where nothing is installed yet: from a clone
-(``sudo systemd/install``) or straight from a wheel (``sudo env PYTHONPATH=fixgw-....whl python3 -m fixgw.install``).
+(``sudo systemd/install``) or straight from a wheel (``sudo env PYTHONPATH=fixgw-....whl python3 -P -m fixgw.install``).
 Every step is said before it is done; a step whose result is there already is left out, so that the command can be
 repeated at will. Files of the administrator are never changed.
 """
@@ -254,7 +254,7 @@ def base_python(given: str | None) -> tuple[str, str, bool]:
     if in_a_home(python):
         raise Refused(f"the service cannot see {python}, which is in a home directory: --python /usr/bin/python3")
     try:
-        result = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, check=True)
+        result = subprocess.run([python, "-I", "-c", PROBE], capture_output=True, text=True, check=True)
         version, wrong, gpio = result.stdout.splitlines()
     except (OSError, subprocess.CalledProcessError, ValueError):
         raise Refused(f"{python} is not a Python that runs: --python names another") from None
@@ -302,7 +302,7 @@ def install_program(target: Target, args: argparse.Namespace) -> None:
                 home.mkdir(parents=True, exist_ok=True)
                 mark.unlink(missing_ok=True)
             flags = ["--system-site-packages"] if site else []
-            target.run(python, "-m", "venv", "--clear", *flags, HOME)
+            target.run(python, "-I", "-m", "venv", "--clear", *flags, HOME)
         if target.live:
             mark.write_text("")
         pip_install(target, source, args, again=not fresh)
@@ -315,13 +315,13 @@ def install_program(target: Target, args: argparse.Namespace) -> None:
 
 def works(python: str) -> bool:
     try:
-        return subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode == 0
+        return subprocess.run([python, "-I", "-c", "import pip"], capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
 
 def pip_install(target: Target, source: str, args: argparse.Namespace, again: bool) -> None:
-    pip = [f"{HOME}/bin/python", "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
+    pip = [f"{HOME}/bin/python", "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
     where = ["--no-index"] if args.offline else []
     for directory in args.find_links:
         where += ["--find-links", os.path.abspath(directory)]

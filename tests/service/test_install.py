@@ -57,7 +57,7 @@ def test_every_file_for_the_system_has_a_place() -> None:
 def test_what_needs_the_system_is_named_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path) == 0
     said = capsys.readouterr().out
-    for command in ("-m venv --clear /opt/fixgw", "systemd-sysusers", "systemctl enable fixgw.service"):
+    for command in ("-I -m venv --clear /opt/fixgw", "systemd-sysusers", "systemctl enable fixgw.service"):
         assert any("would run: " in line and command in line for line in said.splitlines()), said
     assert not (tmp_path / "opt/fixgw").exists()
 
@@ -387,6 +387,16 @@ def test_it_needs_nothing_but_the_standard_library() -> None:
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert result.stdout.strip() in ("['__main__', 'fixgw']", "['fixgw']")
+
+
+def test_nothing_in_the_current_directory_is_executed(tmp_path: Path) -> None:
+    """The installer runs as root, perhaps in a folder of downloads."""
+    for name in ("argparse.py", "runpy.py", "venv.py", "pip.py", "fixgw.py", "sitecustomize.py"):
+        (tmp_path / name).write_text("open('executed', 'w').close()\nraise SystemExit(66)\n")
+    command = [str(ROOT / "systemd" / "install"), "--dry-run", "--root", str(tmp_path / "system")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert not (tmp_path / "executed").exists(), result
+    assert "/opt/fixgw" in result.stdout, result
 
 
 def test_the_script_of_the_clone_is_the_same_command(tmp_path: Path) -> None:

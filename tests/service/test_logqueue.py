@@ -85,12 +85,11 @@ def test_whoever_logs_does_not_wait_and_what_is_dropped_is_counted_and_told(slow
     assert handler.stuck_s == 0.0
 
 
-def test_a_record_that_cannot_be_formatted_costs_only_itself(slow: Slow, log: logging.Logger) -> None:
+def test_a_record_that_cannot_be_formatted_costs_only_itself(slow: Slow) -> None:
     handler = QueuedHandler(slow)
     handler.handleError = lambda record: slow.written.append("refused")  # type: ignore[method-assign]
-    log.addHandler(handler)
-    log.warning("%d", "no number")
-    log.warning("fine")
+    for message in ("%d", "%s"):
+        handler.handle(logging.LogRecord("x", logging.WARNING, "x.py", 1, message, ("fine",), None))
     assert handler.join(20)
     assert slow.written == ["refused", "fine"]
 
