@@ -49,6 +49,20 @@ def modules() -> str:
     return "\n".join(lines)
 
 
+DECISION = re.compile(r"# (\d+)\. (.+)\n\nDate: (\d{4}-\d\d-\d\d)  \nStatus: (.+)\n")
+
+
+def decisions() -> str:
+    """The records of docs/decisions, the newest first. Raises ValueError for one that does not begin as they do."""
+    lines = ["| | decision | date | status |", "|---|---|---|---|"]
+    for path in sorted((DOCS / "decisions").glob("[0-9]*.md"), reverse=True):
+        head = DECISION.match(path.read_text(encoding="utf-8"))
+        if head is None or int(head[1]) != int(path.name[:4]):
+            raise ValueError(f"{path}: a record begins with its number, title, date and status")
+        lines.append(f"| {head[1]} | [{head[2]}]({path.name}) | {head[3]} | {head[4]} |")
+    return "\n".join(lines)
+
+
 EVIDENCE = ("document", "frames in the tests", "real hardware")
 
 
@@ -79,6 +93,7 @@ GENERATED: dict[str, Callable[[str], str]] = {
     "transitions": lambda _: transitions(),
     "modules": lambda _: modules(),
     "evidence": lambda _: evidence(),
+    "decisions": lambda _: decisions(),
 }
 NAMES = "|".join(GENERATED)
 MARKER = re.compile(rf"(<!-- ({NAMES})(?::(\S+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL)

@@ -6,16 +6,17 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fixgw import configuration, database, loader
 from fixgw.database import Database, Definition
-from fixgw.plugin import PluginBase
+from fixgw.plugin import Poller
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -39,30 +40,47 @@ def test_everything_that_can_be_connected_has_a_page(kind: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    for target, section in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text()):
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        if section:
+            titles = re.findall(r"^#+ (.*)", there.read_text(), re.MULTILINE)
+            assert section in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, section
 
 
-def test_the_plugin_in_ten_lines_is_that_and_runs(tmp_path: Path) -> None:
+def test_the_plugin_in_fifteen_lines_is_that_and_survives_odd_readings(tmp_path: Path) -> None:
     (text,) = blocks("README.md", "python")
-    assert len([line for line in text.splitlines() if line.strip()]) <= 10
+    assert len([line for line in text.splitlines() if line.strip()]) <= 15
     sensor = tmp_path / "temperature"
-    sensor.write_text("21500\n")
-    namespace: dict[str, type[PluginBase]] = {}
+    sensor.write_text("-1500\n")
+    namespace: dict[str, type[Poller]] = {}
     exec(re.sub(r'open\("/sys.*?"\)', f"open({str(sensor)!r})", text), namespace)
     previous = database.current()
     database.bind(Database([Definition(key="OAT", min=-100.0, max=100.0, tolerance=2000)]))
     plugin = namespace["Plugin"]("oat", {})
-    try:
-        plugin.start()
-        deadline = time.monotonic() + 5
-        while not plugin.db.read("OAT").good:
+
+    def until(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 10
+        while not condition():
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+    try:
+        plugin.start()
+        until(lambda: plugin.db.read("OAT").good)
+        assert plugin.db.read("OAT").value == -1.5
+        for odd in ("", "85000\n", "?\n"):
+            sensor.write_text(odd)
+            until(lambda: plugin.db.read("OAT").fail)
+            sensor.write_text("21500\n")
+            until(lambda: plugin.db.read("OAT").good)
         assert plugin.db.read("OAT").value == 21.5
+        assert plugin.counts["odd readings"] >= 3
+        assert plugin.is_running()
+        sensor.unlink()
+        until(lambda: plugin.db.read("OAT").fail)
     finally:
         plugin.shutdown()
-        plugin.file.close()  # type: ignore[attr-defined]
         database.bind(previous)
 
 
