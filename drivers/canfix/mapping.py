@@ -512,8 +512,8 @@ def _can_be(parameter: Parameter, item: Item) -> bool:
     return item.type == "str" if parameter.text else item.type in ("float", "int")
 
 
-def as_text(table: Table, database: Database) -> str:
-    """The default map as one would write it."""
+def format_default(table: Table, database: Database) -> str:
+    """The default map as the text of a map file."""
     lines = [f"# CAN-FIX parameters and keys, by the table of {table.revision}."]
     for section, entries in default(table, database).items():
         lines.append(f"{section}:")

@@ -1,4 +1,4 @@
-"""`fixgw canfix`, on virtual buses with virtual nodes: what it shows, what it asks of nodes, and when it refuses."""
+"""`fixgw canfix` on virtual buses with virtual nodes: what it shows, what it asks of nodes, and when it refuses."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def joined(words: object) -> str | None:
 
 
 class Panel:
-    """A virtual bus with its nodes flying, and everything that was sent on it by somebody else."""
+    """A virtual bus with flying nodes; `sent` collects the frames that others send."""
 
     def __init__(self, names: tuple[str, ...], faults: Mapping[str, Fault], adapter: str | None) -> None:
         options = {name: NodeOptions() for name in names}
@@ -70,7 +70,7 @@ class Panel:
             self.where = ["--interface", "slcan", "--channel", adapter, "--bitrate", "250000"]
         else:
             self.bus.join("virtual", self.channel)
-        self.told: list[SimFrame] = []
+        self.sent: list[SimFrame] = []
         self.listener = self.bus.segment.attach("listener", self._hear, 1000)
         self.world = World(self.bus.play.scenario.aircraft())
         self.world.attach(self.bus)
@@ -81,7 +81,7 @@ class Panel:
 
     def _hear(self, frame: SimFrame) -> None:
         if frame.arbitration_id == 0x7DF or frame.data[:1] == b"\xff":  # node 255
-            self.told.append(frame)
+            self.sent.append(frame)
 
     def close(self) -> None:
         self.world.stop()
@@ -90,7 +90,7 @@ class Panel:
 
 @pytest.fixture
 def simulate() -> Iterator[Simulate]:
-    """Put virtual devices on a bus; an engine monitor and a panel unless others are named."""
+    """Put virtual devices on a bus: by default an engine monitor and a panel."""
     panels = []
 
     def start(*names: str, adapter: Path | None = None, **faults: Fault) -> Panel:
@@ -105,15 +105,15 @@ def simulate() -> Iterator[Simulate]:
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """No gateway, no configuration, and no more patience than nodes need that say everything at once."""
+    """No gateway, no configuration, and only a short listening time."""
     monkeypatch.setenv("FIXGW_PORT", "1")
-    monkeypatch.setattr(change, "LISTEN", 0.2)
+    monkeypatch.setattr(change, "LISTEN_S", 0.2)
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long enough to hear how fast the aircraft is."""
-    monkeypatch.setattr(change, "LISTEN", 0.5)
+    """Listen long enough to hear the airspeed."""
+    monkeypatch.setattr(change, "LISTEN_S", 0.5)
 
 
 def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
@@ -123,12 +123,12 @@ def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-# -- how it is found ---------------------------------------------------------------------------------------------------
+# -- finding the command -----------------------------------------------------------------------------------------------
 
 
-def test_a_driver_brings_its_command_by_having_one(cli: Cli) -> None:
+def test_a_driver_package_provides_its_own_command(cli: Cli) -> None:
     assert brought()["canfix"].module == "fixgw.drivers.canfix.command"
-    assert "canfix    tools for a CAN-FIX bus: who is on it" in cli("--help").out
+    assert "canfix    tools for a CAN-FIX bus: list the nodes" in cli("--help").out
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=joined)
@@ -165,7 +165,7 @@ def test_wrong_usage_is_one_line_and_code_2(cli: Cli, argv: list[str]) -> None:
     assert err.count("\n") == 1
 
 
-# -- which bus ---------------------------------------------------------------------------------------------------------
+# -- choosing the bus --------------------------------------------------------------------------------------------------
 
 
 def configured(directory: Path, *channels: str, **options: str) -> Path:
@@ -180,7 +180,7 @@ def configured(directory: Path, *channels: str, **options: str) -> Path:
     return path
 
 
-def test_the_bus_is_that_of_the_only_connection(cli: Cli, simulate: Simulate, tmp_path: Path) -> None:
+def test_the_only_connection_gives_the_bus(cli: Cli, simulate: Simulate, tmp_path: Path) -> None:
     panel = simulate("fuel")
     file = configured(tmp_path, panel.channel)
     code, out, _ = cli("canfix", "nodes", "--duration", "0.5", "--config-file", str(file))
@@ -188,27 +188,28 @@ def test_the_bus_is_that_of_the_only_connection(cli: Cli, simulate: Simulate, tm
     assert "Virtual fuel computer" in out
 
 
-def test_of_several_connections_one_is_to_be_named(cli: Cli, simulate: Simulate, tmp_path: Path) -> None:
+def test_several_connections_need_a_choice(cli: Cli, simulate: Simulate, tmp_path: Path) -> None:
     panel = simulate("fuel")
     file = configured(tmp_path, "elsewhere", panel.channel)
     quick = ("canfix", "nodes", "--duration", "0.5", "--config-file", str(file))
     code, _, err = cli(*quick)
     assert code == 1
-    assert f"which of can1, can2? {file} has several" in err
+    assert f"{file} has several CAN-FIX connections: choose one of can1, can2" in err
     assert "Virtual fuel computer" in cli(*quick, "--connection", "can2").out
     code, _, err = cli(*quick, "--connection", "can3")
     assert code == 1
-    assert "no CAN-FIX connection 'can3'" in err
+    assert "no enabled CAN-FIX connection 'can3'" in err
 
 
-def test_without_any_connection_the_bus_is_to_be_named(cli: Cli) -> None:
+def test_without_a_connection_the_bus_must_be_named(cli: Cli) -> None:
     code, out, err = cli("canfix", "nodes")
     assert (code, out) == (1, "")
-    assert "has no CAN-FIX connection: say which bus with --interface and --channel" in err
+    assert "has no CAN-FIX connection: name the bus with --interface and --channel" in err
 
 
-def test_an_interface_needs_a_channel_and_has_to_exist(cli: Cli) -> None:
-    assert "--interface: which one? Name it with --channel" in cli("canfix", "nodes", "--interface", "virtual").err
+def test_an_interface_must_exist_and_needs_a_channel(cli: Cli) -> None:
+    no_channel = cli("canfix", "nodes", "--interface", "virtual")
+    assert "--interface: name the virtual channel as well, with --channel" in no_channel.err
     assert (
         "'virtuall' (did you mean 'virtual'?)"
         in cli("canfix", "nodes", "--interface", "virtuall", "--channel", "x").err
@@ -230,7 +231,7 @@ def test_an_adapter_in_use_by_the_gateway_is_explained(cli: Cli, simulate: Simul
     code, _, err = cli("canfix", "nodes", *panel.where)
     first.join(10)
     assert code == 1
-    assert "does the gateway use it? An adapter serves one program at a time" in err
+    assert "is the gateway using it? An adapter serves one program at a time" in err
     assert results == [0]
 
 
@@ -243,7 +244,7 @@ def nodes(cli: Cli, panel: Panel, *options: str, seconds: float = 0.6) -> dict[s
     return found
 
 
-def test_nodes_shows_who_is_there_and_how_they_are(cli: Cli, simulate: Simulate) -> None:
+def test_nodes_shows_identity_and_health(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("air", "engine", "fuel", engine=Failed(0x200))
     panel.node("fuel").errors = 0x0004
     code, out, _ = cli("canfix", "nodes", *panel.where, "--duration", "1.5")
@@ -257,7 +258,7 @@ def test_nodes_shows_who_is_there_and_how_they_are(cli: Cli, simulate: Simulate)
     assert fuel.endswith("errors 0x0004")
 
 
-def test_nodes_tells_programs_the_same_with_rates(cli: Cli, simulate: Simulate) -> None:
+def test_nodes_prints_json_with_rates(cli: Cli, simulate: Simulate) -> None:
     found = nodes(cli, simulate("air", "fuel"), seconds=1.2)
     air, fuel = found["nodes"]
     assert (air["node"], air["type"], air["type_name"], air["model"], air["firmware"]) == (
@@ -272,44 +273,45 @@ def test_nodes_tells_programs_the_same_with_rates(cli: Cli, simulate: Simulate) 
     assert (found["conflicts"], found["notes"]) == ([], [])
 
 
-def test_two_nodes_that_send_one_parameter_are_a_conflict(cli: Cli, simulate: Simulate) -> None:
+def test_two_nodes_that_send_the_same_parameter_are_a_conflict(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("fuel", fuel=DuplicateNode(69))
     assert {"id": 0x226, "name": "Fuel Quantity #1", "nodes": [68, 69]} in nodes(cli, panel)["conflicts"]
     out = cli("canfix", "nodes", *panel.where, "--duration", "0.6").out
     assert "  0x226 Fuel Quantity #1: nodes 68 (0x44) and 69 (0x45)" in out.splitlines()
 
 
-def test_two_devices_with_one_id_are_told_by_their_answers(cli: Cli, simulate: Simulate) -> None:
+def test_two_answers_reveal_two_devices_with_one_id(cli: Cli, simulate: Simulate) -> None:
     (fuel,) = nodes(cli, simulate("fuel", fuel=DuplicateNode()))["nodes"]
     assert fuel["twins"]
     assert "two devices with this id" in fuel["health"]
 
 
-def test_a_node_that_answers_nothing_is_shown_all_the_same(cli: Cli, simulate: Simulate) -> None:
+def test_a_node_that_does_not_answer_is_still_listed(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("fuel", fuel=Deaf())
     out = cli("canfix", "nodes", *panel.where, "--duration", "1", "--long").out
-    assert "68 (0x44)  does not say" in out
+    assert "68 (0x44)  unidentified" in out
     assert "    0x226 Fuel Quantity #1, " in out
 
 
-def test_quiet_means_that_nothing_is_sent(cli: Cli, simulate: Simulate) -> None:
+def test_quiet_sends_nothing(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("fuel")
     assert [n["node"] for n in nodes(cli, panel, "--quiet")["nodes"]] == [68]
-    assert panel.told == []
+    assert panel.sent == []
 
 
-def test_a_silent_bus_is_no_success(cli: Cli) -> None:
+def test_a_silent_bus_is_a_failure(cli: Cli) -> None:
     code, out, _ = cli("canfix", "nodes", "--interface", "virtual", "--channel", str(uuid4()), "--duration", "0.2")
     assert code == 1
-    assert out == "nobody says anything: is the bus powered and terminated, and the bit rate right?\n"
+    assert out == "nothing received: is the bus powered and terminated, and is the bit rate right?\n"
 
 
-def test_somebody_with_our_own_id_is_noticed(cli: Cli, simulate: Simulate) -> None:
+def test_another_device_with_our_own_id_is_noticed(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("fuel")
-    assert "node 68 (0x44) is our own id: choose another with --node" in nodes(cli, panel, "--node", "68")["notes"]
+    notes = nodes(cli, panel, "--node", "68")["notes"]
+    assert "another device is node 68 (0x44), as we are: choose another id with --node" in notes
     code, _, err = cli("canfix", "disable", "68", "FUELQ1", *panel.where, "--node", "68", "--yes")
     assert code == 1
-    assert "is somebody else on this bus" in err
+    assert "another device on this bus is node 68 (0x44): choose another id with --node" in err
     assert panel.node("fuel").memory.disabled == set()
 
 
@@ -327,7 +329,7 @@ def flown(simulate: Simulate, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
     return panel
 
 
-def test_the_gateway_tells_what_it_knows_of_its_nodes(cli: Cli, flown: Panel) -> None:
+def test_the_gateway_lists_the_nodes_that_it_knows(cli: Cli, flown: Panel) -> None:
     def known() -> Any:
         found = json.loads(cli("canfix", "nodes", "--gateway", "--json").out)["nodes"]
         return found and found[0]["description"] and found[0]["parameters"] and found
@@ -340,18 +342,18 @@ def test_the_gateway_tells_what_it_knows_of_its_nodes(cli: Cli, flown: Panel) ->
 
 
 @pytest.mark.usefixtures("patient")
-def test_the_gateway_is_a_node_like_others(cli: Cli, flown: Panel, bench: Bench) -> None:
+def test_the_gateway_is_a_node_like_any_other(cli: Cli, flown: Panel, bench: Bench) -> None:
     until(lambda: bench.db.read("IAS").good)
     gateway = nodes(cli, flown)["nodes"][1]
     assert (gateway["node"], gateway["type_name"], gateway["description"]) == (182, "CAN-FIX router", "FIX Gateway")
     code, out, _ = cli("canfix", "config", "get", "182", "1", "--type", "UINT", *flown.where)
     assert (code, out) == (0, "key 1: e8 03  (UINT 1000)\n")
     refused = cli("canfix", "config", "set", "182", "1", "500", "--type", "UINT", "--yes", "--force", *flown.where)
-    assert "node 182 (0xB6) refuses key 1: read-only" in refused.err
+    assert "node 182 (0xB6) refused key 1: read-only" in refused.err
     code, _, err = cli("canfix", "disable", "50", "ALT", "--yes", *flown.where)
     assert code == 1
-    assert "knots, says node 50 (0x32), IAS is" in err
-    assert "knots, says the gateway" in err
+    assert "knots according to node 50 (0x32), IAS is" in err
+    assert "knots according to the gateway" in err
 
 
 # -- monitor -----------------------------------------------------------------------------------------------------------
@@ -395,14 +397,14 @@ def test_monitor_filters_by_name_pattern_range_and_node(
 
 
 @pytest.mark.parametrize("word", ["OLIP1", "EGT[ab]9", "IAS.Vne"])
-def test_monitor_does_not_wait_for_what_there_is_not(cli: Cli, tmp_path: Path, word: str) -> None:
+def test_monitor_rejects_unknown_parameters_at_once(cli: Cli, tmp_path: Path, word: str) -> None:
     (log := tmp_path / "flight.log").write_text("(0.0) can0 183#320000D204\n")
     code, out, err = cli("canfix", "monitor", "--log", str(log), "IAS", "EGT1?", "0x600", word)
     assert (code, out) == (1, "")
     assert f"no CAN-FIX parameter '{word}'" in err
 
 
-def test_monitor_tells_programs_flags_and_units(cli: Cli, simulate: Simulate) -> None:
+def test_monitor_prints_json_with_flags_and_units(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("fuel", fuel=Failed())
     found = [json.loads(line) for line in monitor(cli, panel, "FUELQ1", "--json", "--duration", "1.2")]
     live = [f for f in found if f["meta"] is None]
@@ -450,7 +452,7 @@ def test_monitor_reads_a_log_from_standard_input(cli: Cli, monkeypatch: pytest.M
     ]
 
 
-def test_a_log_tells_who_is_in_conflict(cli: Cli, tmp_path: Path) -> None:
+def test_conflicts_are_found_in_a_log(cli: Cli, tmp_path: Path) -> None:
     log = tmp_path / "flight.log"
     log.write_text(LOG)
     found = json.loads(cli("canfix", "nodes", "--log", str(log), "--json", "--channel", "can0").out)
@@ -466,11 +468,11 @@ def test_the_other_table_gives_other_names(cli: Cli, tmp_path: Path) -> None:
     assert "Flight Time: 12.3 " in cli("canfix", "monitor", "--log", str(log), "--table", "2023").out
 
 
-def test_a_log_that_is_not_there_is_a_sentence(cli: Cli) -> None:
+def test_a_missing_log_is_reported_in_one_sentence(cli: Cli) -> None:
     assert cli("canfix", "monitor", "--log", "/nowhere.log").err == "fixgw: --log: there is no file /nowhere.log\n"
 
 
-def test_on_a_terminal_each_parameter_has_a_line_that_changes(
+def test_on_a_terminal_each_parameter_has_one_line_updated_in_place(
     simulate: Simulate, terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     panel = simulate("air", adapter=tmp_path / "can0")
@@ -524,16 +526,16 @@ def test_send_puts_a_parameter_on_the_bus(
         (["ALT", "1.5"], "'1.5' is not a whole number"),
         (["IAS", "100", "--meta", "Vxx"], "it has no meta data 'Vxx' (did you mean 'Vx'?)"),
         (["Indicated Airsped", "1"], "did you mean 'Indicated Airspeed'?"),
-        (["CHT", "1"], "this may be 0x500 Cylinder Head Temperature #1, 0x501 Cylinder Head Temperature #2: say which"),
+        (["CHT", "1"], "it could be 0x500 Cylinder Head Temperature #1, 0x501 Cylinder Head Temperature #2"),
         (["183", "1"], "0x183 is Indicated Airspeed"),
-        (["Time", "15:04"], "not 4 of USHORT[3],UINT"),
+        (["Time", "15:04"], "'15:04' is not 4 numbers (USHORT[3],UINT)"),
         (["0x1D7", "1"], "the table gives it no type"),
-        (["IAS"], "send what? PARAMETER and VALUE, or --frame"),
-        ([], "send what?"),
+        (["IAS"], "give either PARAMETER and VALUE, or --frame"),
+        ([], "give either PARAMETER and VALUE, or --frame"),
     ],
     ids=joined,
 )
-def test_what_cannot_be_sent_is_explained(cli: Cli, words: list[str], problem: str) -> None:
+def test_a_value_that_cannot_be_sent_is_explained(cli: Cli, words: list[str], problem: str) -> None:
     where = ["--interface", "virtual", "--channel", str(uuid4())]
     code, out, err = cli("canfix", "send", *words, *where, "--force")
     assert (code, out) == (1, "")
@@ -546,19 +548,19 @@ def test_send_repeats_at_a_rate(cli: Cli, simulate: Simulate) -> None:
     code, out, _ = cli("canfix", "send", "IAS", "90", *panel.where, "--rate", "100", "--count", "5", "--force")
     assert code == 0
     assert out.endswith(", 5 times\n")
-    until(lambda: [f.arbitration_id for f in panel.told].count(0x183) == 5)
+    until(lambda: [f.arbitration_id for f in panel.sent].count(0x183) == 5)
 
 
-def test_an_owner_takes_on_what_it_is_sent(cli: Cli, simulate: Simulate) -> None:
+def test_the_owner_adopts_a_value(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("air")
     code, out, _ = cli("canfix", "send", "BARO", "30.01", "--set", *panel.where)
-    assert (code, out) == (0, "node 50 (0x32) now says Altimeter Setting: 30.010 inHg\n")
+    assert (code, out) == (0, "node 50 (0x32) now sends Altimeter Setting: 30.010 inHg\n")
     code, _, err = cli("canfix", "send", "BARO", "10", "--set", *panel.where, "--timeout", "1.2")
     assert code == 1
-    assert "node 50 (0x32) still says 30.010 inHg: Altimeter Setting was not set" in err
+    assert "Altimeter Setting was not set: node 50 (0x32) still sends 30.010 inHg" in err
     code, _, err = cli("canfix", "send", "COURSE", "90", "--set", *panel.where, "--timeout", "0.3")
     assert code == 1
-    assert "nobody sends Selected Course" in err
+    assert "no node sends Selected Course" in err
 
 
 def test_report_shows_everything_with_limits(cli: Cli, simulate: Simulate) -> None:
@@ -572,20 +574,20 @@ def test_report_shows_everything_with_limits(cli: Cli, simulate: Simulate) -> No
     assert {f["node"] for f in found} == {68, 208}
     code, _, err = cli("canfix", "report", "9", *panel.where, "--duration", "0.2")
     assert code == 1
-    assert "node 9 (0x09) reports nothing within 0.2 s" in err
+    assert "node 9 (0x09) sent nothing within 0.2 s" in err
 
 
-# -- what changes nodes ------------------------------------------------------------------------------------------------
+# -- changing nodes ----------------------------------------------------------------------------------------------------
 
 
-def test_a_node_takes_another_id(cli: Cli, simulate: Simulate) -> None:
+def test_a_node_changes_its_id(cli: Cli, simulate: Simulate) -> None:
     panel = simulate()
     code, out, _ = cli("canfix", "node-id", "64", "0x41", *panel.where, "--yes")
     assert (code, out) == (0, "node 64 (0x40) is now node 65 (0x41)\n")
     assert panel.node("engine").id == 65
 
 
-def test_an_old_node_that_answers_shorter_is_understood(cli: Cli, simulate: Simulate) -> None:
+def test_the_shorter_answer_of_an_old_node_is_understood(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("engine", engine=OldLibrary())
     assert cli("canfix", "node-id", "64", "65", *panel.where, "--yes").code == 0
 
@@ -594,21 +596,20 @@ def test_an_id_in_use_is_refused(cli: Cli, simulate: Simulate) -> None:
     panel = simulate()
     code, _, err = cli("canfix", "node-id", "64", "208", *panel.where, "--yes")
     assert code == 1
-    assert "node 208 (0xD0) is on the bus already" in err
+    assert "node 208 (0xD0) is already on the bus" in err
     assert panel.node("engine").id == 64
-    assert cli("canfix", "node-id", "64", "64", *panel.where, "--yes").err == "fixgw: node 64 (0x40) has that id\n"
+    same = cli("canfix", "node-id", "64", "64", *panel.where, "--yes")
+    assert same.err == "fixgw: node 64 (0x40) already has that id\n"
 
 
-def test_silence_after_a_new_id_is_told_from_absence(cli: Cli, simulate: Simulate) -> None:
+def test_a_node_that_keeps_its_id_is_distinguished_from_an_absent_one(cli: Cli, simulate: Simulate) -> None:
     panel = simulate(engine=Deaf())
     quick = ("--yes", "--timeout", "0.6", *panel.where)
-    assert (
-        "node 64 (0x40) keeps its id: it cannot take another, or must not"
-        in cli("canfix", "node-id", "64", "65", *quick).err
-    )
+    kept = cli("canfix", "node-id", "64", "65", *quick)
+    assert "node 64 (0x40) kept its id: it cannot change it, or is not permitted to" in kept.err
     code, _, err = cli("canfix", "node-id", "9", "65", "--yes", "--timeout", "0.3", *panel.where)
     assert code == 1
-    assert "node 9 (0x09) does not answer: is it on the bus" in err
+    assert "node 9 (0x09) does not answer: check the connection" in err
 
 
 def test_parameters_are_disabled_and_enabled(cli: Cli, simulate: Simulate) -> None:
@@ -616,24 +617,24 @@ def test_parameters_are_disabled_and_enabled(cli: Cli, simulate: Simulate) -> No
     code, out, _ = cli("canfix", "disable", "64", "CHT12", "0x502", *panel.where, "--yes")
     assert code == 0
     assert out.splitlines() == [
-        "node 64 (0x40) no longer sends 0x500 Cylinder Head Temperature #1",
-        "node 64 (0x40) no longer sends 0x502 Exhaust Gas Temperature #1",
+        "node 64 (0x40) disabled 0x500 Cylinder Head Temperature #1",
+        "node 64 (0x40) disabled 0x502 Exhaust Gas Temperature #1",
     ]
     assert panel.node("engine").memory.disabled == {0x500, 0x502}
     code, out, _ = cli("canfix", "enable", "64", "CHT11", *panel.where, "--yes")
-    assert (code, out) == (0, "node 64 (0x40) sends 0x500 Cylinder Head Temperature #1 again\n")
+    assert (code, out) == (0, "node 64 (0x40) enabled 0x500 Cylinder Head Temperature #1\n")
     assert panel.node("engine").memory.disabled == {0x502}
 
 
-def test_a_node_refuses_what_it_does_not_send(cli: Cli, simulate: Simulate) -> None:
+def test_a_node_refuses_to_disable_a_parameter_that_it_does_not_send(cli: Cli, simulate: Simulate) -> None:
     panel = simulate()
     code, out, err = cli("canfix", "disable", "64", "IAS", "TACH1", *panel.where, "--yes")
     assert code == 1
-    assert out == "node 64 (0x40) no longer sends 0x200 N1 or Engine RPM #1\n"
-    assert "refuses 0x183 Indicated Airspeed: no such parameter of its own, or not allowed to" in err
+    assert out == "node 64 (0x40) disabled 0x200 N1 or Engine RPM #1\n"
+    assert "refused 0x183 Indicated Airspeed: not one of its parameters, or not permitted" in err
 
 
-def test_everybody_can_be_told_at_once_to_be_silent(cli: Cli, simulate: Simulate) -> None:
+def test_a_parameter_can_be_disabled_in_all_nodes_at_once(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("engine", "fuel", fuel=DuplicateNode(69))
     quick = ("--yes", "--timeout", "0.5", *panel.where)
     code, out, _ = cli("canfix", "disable", "all", "FUELQ1", *quick)
@@ -651,20 +652,20 @@ def test_a_node_that_never_answers_is_reported(cli: Cli, simulate: Simulate) -> 
     assert "node 64 (0x40) does not answer" in err
 
 
-def test_all_nodes_change_the_bit_rate_and_the_adapter_goes_along(cli: Cli, simulate: Simulate, tmp_path: Path) -> None:
+def test_all_nodes_change_the_bit_rate_and_the_adapter_follows(cli: Cli, simulate: Simulate, tmp_path: Path) -> None:
     panel = simulate(adapter=tmp_path / "can0")
     code, out, _ = cli("canfix", "bitrate", "500", *panel.where, "--yes")
     assert code == 0
     assert out.splitlines() == [
         "now at 500 kbit/s: 64 (0x40), 208 (0xD0)",
-        "In the configuration `bitrate:` has to be 500000 now.",
+        "Now set `bitrate: 500000` in the configuration.",
     ]
     assert panel.bus.segment.bitrate == 500_000
     panel.where[-1] = "500000"
     assert [n["node"] for n in nodes(cli, panel)["nodes"]] == [64, 208]
 
 
-def test_a_node_that_refuses_the_bit_rate_leaves_a_bus_with_two(cli: Cli, simulate: Simulate) -> None:
+def test_a_node_that_refuses_the_bit_rate_leaves_two_bit_rates_on_the_bus(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("engine")
 
     def refuse(frame: SimFrame) -> None:
@@ -675,23 +676,23 @@ def test_a_node_that_refuses_the_bit_rate_leaves_a_bus_with_two(cli: Cli, simula
     code, out, err = cli("canfix", "bitrate", "500", *panel.where, "--yes")
     assert code == 1
     assert "now at 500 kbit/s: 64 (0x40)\nrefused: 70 (0x46)\n" in out
-    assert "the bus has two bit rates now" in err
+    assert "the bus now has two bit rates" in err
 
 
 def test_nodes_that_do_not_confirm_the_bit_rate_are_listed(
     cli: Cli, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(change, "BIT_RATE_ANSWERS", 1.0)
+    monkeypatch.setattr(change, "BIT_RATE_TIMEOUT_S", 1.0)
     panel = simulate("engine", engine=Deaf())
     code, out, err = cli("canfix", "bitrate", "500", "--only", "64", *panel.where, "--yes")
     assert (code, out) == (1, "no answer: 64 (0x40)\n")
-    assert "not every node has confirmed it" in err
+    assert "some nodes did not confirm the change" in err
 
 
-# -- configuration of a node -------------------------------------------------------------------------------------------
+# -- a node's configuration --------------------------------------------------------------------------------------------
 
 
-def test_configuration_is_read_as_any_type_or_as_one(cli: Cli, simulate: Simulate) -> None:
+def test_configuration_is_read_as_every_type_that_fits_or_as_one(cli: Cli, simulate: Simulate) -> None:
     panel = simulate()
     code, out, _ = cli("canfix", "config", "get", "64", "1", "2", *panel.where)
     assert code == 0
@@ -713,16 +714,16 @@ def test_configuration_is_set_and_read_back(cli: Cli, simulate: Simulate) -> Non
     ("words", "problem"),
     [
         (["get", "64", "9"], "node 64 (0x40), key 9: unknown key"),
-        (["set", "64", "9", "1", "--type", "UINT"], "refuses key 9: unknown key"),
-        (["set", "64", "1", "1", "--type", "UDINT"], "refuses key 1: read-only"),
-        (["set", "64", "2", "0", "--type", "UINT"], "refuses key 2: out of range"),
-        (["set", "64", "2", "10", "--type", "BYTE"], "refuses key 2: wrong type"),
+        (["set", "64", "9", "1", "--type", "UINT"], "refused key 9: unknown key"),
+        (["set", "64", "1", "1", "--type", "UDINT"], "refused key 1: read-only"),
+        (["set", "64", "2", "0", "--type", "UINT"], "refused key 2: out of range"),
+        (["set", "64", "2", "10", "--type", "BYTE"], "refused key 2: wrong type"),
         (["set", "64", "2", "-1", "--type", "UINT"], "outside what UINT can carry"),
-        (["set", "64", "2", "10"], "set it to what? VALUE with --type, or --hex"),
+        (["set", "64", "2", "10"], "give either VALUE with --type, or --hex"),
     ],
     ids=joined,
 )
-def test_what_a_node_refuses_is_said_in_words(cli: Cli, simulate: Simulate, words: list[str], problem: str) -> None:
+def test_a_nodes_refusal_is_explained(cli: Cli, simulate: Simulate, words: list[str], problem: str) -> None:
     panel = simulate("engine")
     yes = ["--yes"] if words[0] == "set" else []
     code, out, err = cli("canfix", "config", *words, *yes, *panel.where)
@@ -730,7 +731,7 @@ def test_what_a_node_refuses_is_said_in_words(cli: Cli, simulate: Simulate, word
     assert problem in err
 
 
-def test_a_node_without_an_answer_is_no_endless_wait(cli: Cli, simulate: Simulate) -> None:
+def test_a_node_that_does_not_answer_ends_the_wait(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("engine")
     code, _, err = cli("canfix", "config", "get", "9", "1", "--timeout", "0.3", *panel.where)
     assert code == 1
@@ -750,69 +751,69 @@ DANGEROUS = (
 
 @pytest.mark.parametrize("command", DANGEROUS, ids=joined)
 @pytest.mark.usefixtures("patient")
-def test_in_flight_nothing_is_changed(cli: Cli, simulate: Simulate, command: list[str]) -> None:
+def test_nothing_is_changed_in_flight(cli: Cli, simulate: Simulate, command: list[str]) -> None:
     panel = simulate("air", "gps", "fuel")
     code, out, err = cli("canfix", *command, *panel.where, "--yes")
     assert (code, out) == (1, "")
-    assert err.startswith("fixgw: refused: IAS is ")
-    assert "knots, says node 50 (0x32), GS is " in err
-    assert "--force does it all the same" in err
-    assert {frame.data[0] for frame in panel.told} == {0}  # who are you?
+    assert err.startswith("fixgw: refused, the aircraft appears to be flying: IAS is ")
+    assert "knots according to node 50 (0x32), GS is " in err
+    assert "If it is on the ground, use --force" in err
+    assert {frame.data[0] for frame in panel.sent} == {0}  # identification requests
 
 
 @pytest.mark.usefixtures("patient")
-def test_in_flight_nothing_is_sent_that_others_take_for_true(cli: Cli, simulate: Simulate) -> None:
+def test_no_value_is_sent_in_flight(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("air")
     code, _, err = cli("canfix", "send", "IAS", "10", *panel.where)
     assert code == 1
-    assert "refused: IAS is" in err
-    assert panel.told == []
+    assert "flying: IAS is" in err
+    assert panel.sent == []
 
 
-def test_force_is_for_a_bench_that_flies(cli: Cli, simulate: Simulate) -> None:
+def test_force_overrides_the_check_for_flight(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("air", "fuel")
     assert cli("canfix", "disable", "68", "FUELQ1", *panel.where, "--yes", "--force").code == 0
     assert panel.node("fuel").memory.disabled == {0x226}
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_speed_that_has_failed_is_no_flight(cli: Cli, simulate: Simulate) -> None:
+def test_a_failed_speed_does_not_count_as_flight(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("air", "fuel", air=Failed())
     assert cli("canfix", "disable", "68", "FUELQ1", *panel.where, "--yes").code == 0
 
 
-def test_the_gateway_may_know_of_a_flight_that_the_bus_does_not(cli: Cli, simulate: Simulate, bench: Bench) -> None:
+def test_the_gateway_may_know_that_the_aircraft_is_flying(cli: Cli, simulate: Simulate, bench: Bench) -> None:
     panel = simulate("fuel")
     disable = ("canfix", "disable", "68", "FUELQ1", "--yes", "--port", str(bench.port), *panel.where)
     bench.db.write("IAS", 95.0)
     code, _, err = cli(*disable)
     assert code == 1
-    assert "refused: IAS is 95 knots, says the gateway" in err
+    assert "flying: IAS is 95 knots according to the gateway" in err
     bench.db.write("IAS", 25.0)
     assert cli(*disable).code == 0
 
 
 @pytest.mark.parametrize("command", DANGEROUS, ids=joined)
-def test_without_anybody_to_ask_nothing_is_done(cli: Cli, simulate: Simulate, command: list[str]) -> None:
+def test_nothing_is_done_without_confirmation(cli: Cli, simulate: Simulate, command: list[str]) -> None:
     panel = simulate("fuel")
     code, out, err = cli("canfix", *command, *panel.where)
     assert (code, out) == (1, "")
-    assert "Nobody is here to confirm that: --yes does" in err
-    assert panel.told == []
+    assert "Confirm with --yes when there is no terminal" in err
+    assert panel.sent == []
 
 
-def test_a_person_is_asked_and_may_say_no(
+def test_the_person_is_asked_and_may_decline(
     simulate: Simulate, terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     panel = simulate("engine", adapter=tmp_path / "can0")
     command = ("canfix", "node-id", "64", "65", *panel.where)
     asking = terminal(*command)
-    asking.wait_for(r"Node 64 \(0x40\) becomes node 65 \(0x41\), for good\.")
+    asking.wait_for(r"Node 64 \(0x40\) will permanently become node 65 \(0x41\)\.")
     asking.wait_for(r"node 64 \(0x40\), engine data, Virtual engine monitor")
-    asking.wait_for(r"Nobody on the bus says how fast the aircraft is: make sure that it stands\.")
-    asking.wait_for(r"Do it\? \[y/N\] ")
+    asking.wait_for(r"No node on the bus sends a speed: make sure that the aircraft is stationary\.")
+    asking.wait_for(r"Proceed\? \[y/N\] ")
     asking.type("\n")
-    asking.wait_for("nothing was done")
+    asking.wait_for("nothing was changed")
     assert asking.end() == 1
     assert panel.node("engine").id == 64
     again = terminal(*command)
@@ -839,10 +840,10 @@ def test_commands_of_other_processes_reach_nodes_behind_an_adapter(
     assert read.out.count("N1 or Engine RPM #1") == 3
 
 
-# -- the table ---------------------------------------------------------------------------------------------------------
+# -- the parameter table -----------------------------------------------------------------------------------------------
 
 
-def test_the_dbc_file_is_the_tables(cli: Cli, tmp_path: Path) -> None:
+def test_the_dbc_file_matches_the_table(cli: Cli, tmp_path: Path) -> None:
     cantools = pytest.importorskip("cantools")
     file = tmp_path / "canfix.dbc"
     assert cli("canfix", "dbc", "--output", str(file)).code == 0

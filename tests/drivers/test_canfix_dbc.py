@@ -83,5 +83,5 @@ def test_names_fit_readers_that_know_no_long_ones() -> None:
     for parameters in TABLES:
         lines = dbc.write(parameters).splitlines()
         names = [line.split()[2].rstrip(":") for line in lines if line.startswith("BO_ ")]
-        assert all(len(name) <= dbc.LONGEST_NAME and name.isidentifier() for name in names)
+        assert all(len(name) <= dbc.MAX_NAME_LENGTH and name.isidentifier() for name in names)
         assert len(set(names)) == len(names)

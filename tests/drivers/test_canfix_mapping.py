@@ -318,7 +318,7 @@ def test_the_default_map_follows_the_revision_of_the_table(database: Database) -
 @pytest.mark.parametrize("revision", [2023, 2024])
 def test_the_default_map_as_text_is_a_map_without_problems(write: Path, database: Database, revision: int) -> None:
     table = load(revision)
-    found = good(write, mapping.as_text(table, database), database, table)
+    found = good(write, mapping.format_default(table, database), database, table)
     assert found == msgspec.convert(mapping.default(table, database), Map)
 
 

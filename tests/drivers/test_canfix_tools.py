@@ -1,4 +1,4 @@
-"""CAN-FIX in words, candump's logs, and the survey of a bus: the parts of `fixgw canfix` that need no bus."""
+"""The parts of `fixgw canfix` that need no bus: CAN-FIX as text, candump logs, the survey of a bus."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ TYPED = [parameter for parameter in TABLE if parameter.type]
 @given(st.integers(0, 0x7FF), st.binary(max_size=8), st.sampled_from([0, EXTENDED, REMOTE, ERROR, FD]))
 def test_any_frame_can_be_put_into_words_and_json(identifier: int, data: bytes, flags: int) -> None:
     heard = decode(cf.Codec(), Frame(identifier, data, flags))
-    assert words.message(TABLE, heard.outcome)
-    assert words.bus_error(heard.frame)
-    found = json.loads(json.dumps(words.facts(TABLE, heard.outcome), allow_nan=False))
+    assert words.describe_message(TABLE, heard.outcome)
+    assert words.describe_bus_error(heard.frame)
+    found = json.loads(json.dumps(words.as_dict(TABLE, heard.outcome), allow_nan=False))
     assert found["kind"] == heard.outcome.kind
 
 
 @pytest.mark.parametrize(
-    ("frame", "said"),
+    ("frame", "text"),
     [
-        ("6E1#0000", "who are you?, to all"),
+        ("6E1#0000", "identify yourself, to all"),
         ("720#0001014001400101", "engine data (type 0x40), model 0x010140, firmware 1, to node 1 (0x01)"),
         ("6E1#010002", "change to 250 kbit/s, to all"),
         ("720#0101", "bit rate: done, to node 1 (0x01)"),
         ("720#0101FF", "bit rate: error 255, to node 1 (0x01)"),
-        ("6E1#024041", "become node 65 (0x41), to node 64 (0x40)"),
-        ("6E1#03408301", "stop sending 0x183 Indicated Airspeed, to node 64 (0x40)"),
-        ("6E1#04408301", "send again: 0x183 Indicated Airspeed, to node 64 (0x40)"),
-        ("720#030101", "disable: no such parameter of its own, or not allowed to, to node 1 (0x01)"),
-        ("6E1#0540", "report everything, to node 64 (0x40)"),
+        ("6E1#024041", "change id to 65 (0x41), to node 64 (0x40)"),
+        ("6E1#03408301", "disable 0x183 Indicated Airspeed, to node 64 (0x40)"),
+        ("6E1#04408301", "enable 0x183 Indicated Airspeed, to node 64 (0x40)"),
+        ("720#030101", "disable: not one of its parameters, or not permitted, to node 1 (0x01)"),
+        ("6E1#0540", "report all parameters, to node 64 (0x40)"),
         ("720#0600000000", "good"),
         ("720#0600000400", "errors 0x0004"),
         ("720#0602008A00", "Supply Voltage 13.8 V"),
         ("720#0600010A0B", "device 256: 0a 0b"),
-        ("6E1#0740030002", "prepare for firmware 3 over channel 2, to node 64 (0x40)"),
+        ("6E1#0740030002", "prepare for a firmware update to 3 on channel 2, to node 64 (0x40)"),
         ("6E1#0840020500", "open channel 2, type 5, to node 64 (0x40)"),
         ("6E1#094002001E00", "set key 2 to 1e 00, to node 64 (0x40)"),
         ("720#090102", "configuration: read-only, to node 1 (0x01)"),
-        ("6E1#0A400200", "what is key 2?, to node 64 (0x40)"),
+        ("6E1#0A400200", "read key 2, to node 64 (0x40)"),
         ("720#0A01001E00", "configuration: done 1e 00, to node 1 (0x01)"),
         ("720#0B01030056697200", "description, part 3: 'Vir', to node 1 (0x01)"),
-        ("6E1#0C90013A75", "please set Altimeter Setting to 30.010 inHg"),
-        ("6E1#0C01060102", "please set unknown 0x601, index 0 to 01 02"),
+        ("6E1#0C90013A75", "set Altimeter Setting to 30.010 inHg"),
+        ("6E1#0C01060102", "set unknown parameter 0x601, index 0 to 01 02"),
         ("6E1#8001", "control code 128: 01"),
         ("040#02010203", "ALARM 258 02 03"),
         ("7E2#0102", "channel 1, request: 01 02"),
@@ -72,17 +72,17 @@ def test_any_frame_can_be_put_into_words_and_json(identifier: int, data: bytes, 
         ("600#00", "reserved identifier"),
     ],
 )
-def test_messages_read_as_sentences(frame: str, said: str) -> None:
+def test_messages_are_described_in_words(frame: str, text: str) -> None:
     recorded = can_log.parse(f"(0.0) can0 {frame}")
     assert recorded is not None
-    assert words.message(TABLE, decode(cf.Codec(), recorded.frame).outcome) == said
+    assert words.describe_message(TABLE, decode(cf.Codec(), recorded.frame).outcome) == text
 
 
 @given(st.sampled_from([p for p in TYPED if not p.text and p.type != "FLOAT"]), st.binary(min_size=5, max_size=5))
 def test_values_can_be_typed_as_they_are_shown(parameter: table.Parameter, raw: bytes) -> None:
     value = parameter.read(bytes(3) + raw)
     assume(parameter.name != "Time" or (isinstance(value, tuple) and value[3] < 1000))
-    assert words.read_value(parameter, words.value(parameter, value, units=False)) == value
+    assert words.parse_value(parameter, words.format_value(parameter, value, units=False)) == value
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_values_can_be_typed_as_they_are_shown(parameter: table.Parameter, raw: 
         ("Next Waypoint Identifier", " A,B ", " A,B "),
     ],
 )
-def test_values_are_read_as_people_write_them(name: str, text: str, value: object) -> None:
-    assert words.read_value(TABLE[name], text) == value
+def test_values_are_parsed_as_people_write_them(name: str, text: str, value: object) -> None:
+    assert words.parse_value(TABLE[name], text) == value
 
 
 @pytest.mark.parametrize(
@@ -120,26 +120,26 @@ def test_values_are_read_as_people_write_them(name: str, text: str, value: objec
         ("ACNOR", 0x18A, 0),
     ],
 )
-def test_parameters_go_by_many_names(word: str, identifier: int, index: int) -> None:
-    assert words.find(TABLE, word) == (TABLE[identifier], index)
+def test_parameters_are_found_by_identifier_name_and_key(word: str, identifier: int, index: int) -> None:
+    assert words.find_parameter(TABLE, word) == (TABLE[identifier], index)
 
 
-def test_an_unclear_name_is_not_guessed() -> None:
+def test_an_ambiguous_name_is_refused() -> None:
     with pytest.raises(
-        BadValue, match="0x500 Cylinder Head Temperature #1, 0x501 Cylinder Head Temperature #2: say which"
+        BadValue, match="it could be 0x500 Cylinder Head Temperature #1, 0x501 Cylinder Head Temperature #2"
     ):
-        words.find(TABLE, "CHT")
+        words.find_parameter(TABLE, "CHT")
     with pytest.raises(table.UnknownParameter, match="did you mean 'Indicated Airspeed'"):
-        words.find(TABLE, "Indicated Airspeet")
+        words.find_parameter(TABLE, "Indicated Airspeet")
     with pytest.raises(table.UnknownParameter, match="0x602"):
-        words.find(TABLE, "0x602")
+        words.find_parameter(TABLE, "0x602")
 
 
 @pytest.mark.parametrize(
     ("type", "name"), [(0x32, "air data"), (0x30, "flight data"), (0xB6, "CAN-FIX router"), (0x50, "unknown")]
 )
 def test_device_types_have_names(type: int, name: str) -> None:
-    assert words.device(type) == name
+    assert words.describe_device(type) == name
 
 
 # -- logs --------------------------------------------------------------------------------------------------------------
@@ -192,12 +192,12 @@ def test_a_frame_survives_a_log(frame: Frame, microseconds: int) -> None:
         ),
     ],
 )
-def test_what_candump_shows_is_read_too(text: str, frame: Frame) -> None:
+def test_candumps_screen_output_is_read_too(text: str, frame: Frame) -> None:
     assert can_log.parse(text) == can_log.Recorded("can0", frame)
 
 
 @given(st.text(max_size=60))
-def test_no_line_is_too_strange_for_a_log(text: str) -> None:
+def test_any_line_of_a_log_is_tolerated(text: str) -> None:
     recorded = can_log.parse(text)
     assert recorded is None or recorded.frame.data is not None
 
@@ -213,7 +213,7 @@ def test_no_line_is_too_strange_for_a_log(text: str) -> None:
         "# remark",
     ],
 )
-def test_what_is_no_frame_is_skipped(text: str) -> None:
+def test_lines_without_a_frame_are_skipped(text: str) -> None:
     assert list(can_log.read([text, "(1.0) can1 183#"], "can0")) == []
 
 
@@ -221,7 +221,7 @@ def test_what_is_no_frame_is_skipped(text: str) -> None:
 
 
 class Listener:
-    """Feeds a survey with frames, each a tenth of a second after the last."""
+    """Feeds frames to a survey, each 0.1 s after the last."""
 
     def __init__(self, us: int = 0xFF) -> None:
         self.survey = Survey(us)
@@ -239,7 +239,7 @@ def speed(value: float, node: int = 50, **flags: bool) -> cf.Frame:
     return cf.update(TABLE["Indicated Airspeed"], value, node, **flags).encode()
 
 
-def test_rates_are_of_the_time_that_was_listened() -> None:
+def test_rates_are_over_the_time_listened() -> None:
     listener = Listener()
     listener.hears(*[speed(0.0)] * 11)
     member = listener.survey.nodes[50]
@@ -250,22 +250,22 @@ def test_rates_are_of_the_time_that_was_listened() -> None:
 def test_flight_begins_above_thirty_knots_and_counts_the_fastest() -> None:
     listener = Listener()
     listener.hears(speed(30.0))
-    assert listener.survey.flight() == []
+    assert listener.survey.signs_of_flight() == []
     listener.hears(speed(80.0, node=51), speed(20.0))
-    assert listener.survey.flight() == ["IAS is 80 knots, says node 51 (0x33)"]
+    assert listener.survey.signs_of_flight() == ["IAS is 80 knots according to node 51 (0x33)"]
 
 
-def test_failed_speeds_and_limits_do_not_fly() -> None:
+def test_failed_speeds_and_limits_are_no_signs_of_flight() -> None:
     listener = Listener()
     limit = cf.update(TABLE["Indicated Airspeed"], 158.0, 50, meta="Vne").encode()
     listener.hears(speed(80.0, failure=True), limit)
-    assert listener.survey.flight() == []
-    assert not listener.survey.speeds
+    assert listener.survey.signs_of_flight() == []
+    assert not listener.survey.knows_speed
     listener.hears(speed(80.0, quality=True))
-    assert listener.survey.flight() != []
+    assert listener.survey.signs_of_flight() != []
 
 
-def test_a_value_that_recovers_is_no_failed_one() -> None:
+def test_a_value_that_recovers_no_longer_counts_as_failed() -> None:
     listener = Listener()
     listener.hears(speed(80.0, failure=True))
     member = listener.survey.nodes[50]
@@ -274,14 +274,14 @@ def test_a_value_that_recovers_is_no_failed_one() -> None:
     assert member.health(listener.now) == ""
 
 
-def test_silence_alarms_and_errors_are_told() -> None:
+def test_health_reports_silence_alarms_and_errors() -> None:
     listener = Listener()
     listener.hears(cf.NodeStatus(50, 0, 0x0004).encode(), cf.NodeAlarm(50, 7).encode())
     listener.hears(*[speed(0.0, node=51)] * 31)
     assert listener.survey.nodes[50].health(listener.now) == "errors 0x0004, alarm 7, silent for 3 s"
 
 
-def test_one_answer_to_each_question_is_one_device() -> None:
+def test_two_answers_to_one_question_are_two_devices() -> None:
     listener = Listener()
     listener.survey.asked = True
     identity = cf.NodeIdentity(50, 0xFF, 0x32, 1, 5).encode()
@@ -292,26 +292,26 @@ def test_one_answer_to_each_question_is_one_device() -> None:
     assert listener.survey.nodes[50].twins
 
 
-def test_different_devices_with_one_id_are_twins_whoever_asked() -> None:
+def test_different_devices_with_one_id_are_twins() -> None:
     listener = Listener()
     listener.hears(cf.NodeIdentity(50, 1, 0x32, 1, 5).encode(), cf.NodeIdentity(50, 1, 0x31, 1, 5).encode())
     assert listener.survey.nodes[50].twins
 
 
-def test_descriptions_are_shown_without_tricks() -> None:
+def test_control_characters_in_descriptions_are_replaced() -> None:
     listener = Listener()
     for packet, text in enumerate((b"EFIS", b"\x1b[2J", b" ok\0")):
         listener.hears(cf.NodeDescription(50, 0xFF, packet, text).encode())
     assert listener.survey.nodes[50].description == "EFIS?[2J ok"
 
 
-def test_the_state_of_the_controller_is_kept() -> None:
+def test_the_survey_keeps_the_controllers_state() -> None:
     listener = Listener()
     listener.hears(Frame(0x04, bytes.fromhex("0020000000000000"), ERROR), speed(0.0))
     assert (listener.survey.controller, listener.survey.frames) == ("passive", 1)
 
 
-def test_not_a_number_is_nothing_in_json() -> None:
-    assert words.plain(math.nan) is None
-    assert words.plain(math.inf) is None
-    assert words.plain(1.5) == 1.5
+def test_nan_and_infinity_are_null_in_json() -> None:
+    assert words.to_json(math.nan) is None
+    assert words.to_json(math.inf) is None
+    assert words.to_json(1.5) == 1.5

@@ -1,1 +1,1 @@
-"""What `fixgw canfix` does; its arguments are in `fixgw.drivers.canfix.command`."""
+"""The implementation of `fixgw canfix`; `fixgw.drivers.canfix.command` defines its arguments."""

@@ -1,10 +1,10 @@
-"""What `fixgw canfix` does, without its arguments and its printing: a hand on the bus, and a survey of who is on it.
+"""Access to a CAN-FIX bus for command-line tools: send, listen, make requests, survey the nodes.
 
     with Bus(BusOptions(interface="slcan", channel="/dev/ttyACM0", bitrate=250000)) as bus:
-        found = bus.survey(3.0)                  # found.nodes, found.conflicts(), found.flight()
+        found = bus.survey(3.0)                  # found.nodes, found.conflicts(), found.signs_of_flight()
         answer = bus.ask(cf.DisableParameter(bus.node, 64, 0x500), 1.0)
 
-For one thread. Errors of the bus are `DeviceError`.
+Use each `Bus` from one thread only. Bus errors raise `DeviceError`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from fixgw.errors import DeviceError
 __all__ = ["CONFIGURATOR", "Bus", "set_bitrate"]
 
 CONFIGURATOR = 0xFF  # the node id that CAN-FIX suggests for configuration software
-NO_ROOM = 1.0  # seconds to try to send
-SLICE = 0.25  # seconds of one wait for frames
-REFUSALS = 0.5  # seconds within which a node that cannot change its bit rate says so, at the old one
+SEND_TIMEOUT_S = 1.0  # how long to wait for room in a full transmit queue
+POLL_S = 0.25  # the longest single wait for frames
+REFUSAL_TIMEOUT_S = 0.5  # a node that cannot change its bit rate answers within this time, at the old rate
 
 
 class Bus:
-    """A CAN bus, on which this program is the node `node`, 1 to 255."""
+    """A CAN bus on which this program is node `node`, 1 to 255."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Bus:
         self.node = node
         self._clock = clock
         self._port: Port | None = None
-        self._waiting: deque[Frame] = deque()
+        self._pending: deque[Frame] = deque()
 
     def open(self) -> None:
         for _, problem in can_bus.check(self.options):
@@ -70,7 +70,7 @@ class Bus:
         self.close()
 
     def change_rate(self, bitrate: int) -> bool:
-        """Go on at another bit rate; False when that is not ours to do: the system's, or there is none."""
+        """Reopen the bus at another bit rate. False when we cannot: SocketCAN, or an interface without a bit rate."""
         if self.options.interface == "socketcan" or self.options.bitrate is None:
             return False
         self.close()
@@ -81,30 +81,30 @@ class Bus:
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def send(self, frame: cf.Frame | Frame) -> None:
-        """Send it now. ValueError for a frame that no bus can carry."""
+        """Send `frame` now. Raises ValueError for a frame that no bus can carry."""
         frame = Frame(*frame) if isinstance(frame, cf.Frame) else frame
         validate(frame)
         if self.options.listen_only:
-            raise DeviceError(f"{self.options.channel} is configured to listen only")
-        port, deadline = self._opened(), self._clock() + NO_ROOM
+            raise DeviceError(f"{self.options.channel} is configured as listen-only")
+        port, deadline = self._require_port(), self._clock() + SEND_TIMEOUT_S
         for attempt in (partial(port.write, frame), port.flush):
             while not attempt():
                 if self._clock() > deadline:
-                    raise DeviceError("nothing can be sent: is anybody else on the bus, at the same bit rate?")
-                self._waiting.extend(port.read(0.005))
+                    raise DeviceError("cannot send: is another node on the bus, at the same bit rate?")
+                self._pending.extend(port.read(0.005))
 
     def listen(self, seconds: float | None = None) -> Iterator[Heard]:
-        """What comes within so long, or for ever."""
-        port, until = self._opened(), None if seconds is None else self._clock() + seconds
+        """Yield the frames received within `seconds`, or without end."""
+        port, until = self._require_port(), None if seconds is None else self._clock() + seconds
         while True:
-            while self._waiting:  # whoever listens next gets the rest
-                yield decode(self.codec, self._waiting.popleft())
-            left = SLICE if until is None else until - self._clock()
+            while self._pending:  # frames that the caller leaves stay for the next call
+                yield decode(self.codec, self._pending.popleft())
+            left = POLL_S if until is None else until - self._clock()
             if left <= 0:
                 return
-            self._waiting.extend(port.read(min(left, SLICE)))
+            self._pending.extend(port.read(min(left, POLL_S)))
 
-    def _opened(self) -> Port:
+    def _require_port(self) -> Port:
         if self._port is None:
             raise DeviceError("the bus is not open")
         return self._port
@@ -112,19 +112,21 @@ class Bus:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def ask(self, request: cf.Request, timeout: float, answers_as: int = 0) -> cf.Answer | None:
-        """Send a request to one node; its answer, or None for silence. `answers_as` is the id that it answers with, if
-        that is another."""
+        """Send a request to one node and return its answer, or None if it does not answer within `timeout` seconds.
+
+        `answers_as` is the node id to expect the answer from, when it differs from the request's destination.
+        """
         self.send(request.encode())
         wanted = answers_as or request.destination
         return next((a for a in self.answers(request, timeout) if a.source == wanted), None)
 
     def ask_all(self, request: cf.Request, timeout: float) -> dict[int, cf.Answer]:
-        """Send a request to all nodes; their answers within `timeout`."""
+        """Send a request to all nodes and return the answers received within `timeout` seconds, by node."""
         self.send(request.encode())
         return {answer.source: answer for answer in self.answers(request, timeout)}
 
     def answers(self, request: cf.Request, timeout: float) -> Iterator[cf.Answer]:
-        """What nodes answer to a request of ours."""
+        """Yield the answers to `request` received within `timeout` seconds."""
         for heard in self.listen(timeout):
             outcome = heard.outcome
             if isinstance(outcome, type(request)):  # some answers look like requests
@@ -136,7 +138,7 @@ class Bus:
                 yield outcome
 
     def survey(self, seconds: float, ask: int | None = 0) -> Survey:
-        """Listen for so long, after asking a node (0: all; None: nobody) who it is."""
+        """Ask node `ask` (0: all, None: none) to identify itself, then listen for `seconds`."""
         survey = Survey(self.node)
         if ask is not None and not self.options.listen_only:
             self.send(cf.NodeIdentification(self.node, ask).encode())
@@ -149,14 +151,14 @@ class Bus:
 def set_bitrate(
     bus: Bus, destination: int, kbps: int, seconds: float, expected: Collection[int] = ()
 ) -> tuple[bool, dict[int, cf.Answer]]:
-    """Tell one node or all of them (0) to change the bit rate, and go along; 125, 250, 500 or 1000 kbit/s.
+    """Tell one node, or all (0), to change to 125, 250, 500 or 1000 kbit/s, and change our own interface too.
 
-    Whether our own interface went along, and the answers, at the old rate or at the new one, within `seconds` or until
-    all that are `expected` have come.
+    Returns whether our interface changed, and the answers received at the old and the new rate. Stops waiting after
+    `seconds`, or once every `expected` node has answered.
     """
     code = next(code for code, rate in cf.BitRateSet.RATES.items() if rate == kbps)
     request = cf.BitRateSet(bus.node, destination, code)
-    found = bus.ask_all(request, REFUSALS)
+    found = bus.ask_all(request, REFUSAL_TIMEOUT_S)
     changed = bus.change_rate(kbps * 1000)
     for answer in bus.answers(request, seconds):
         found[answer.source] = answer

@@ -1,4 +1,4 @@
-"""The CAN-FIX parameter table as a DBC file, for SavvyCAN, cantools, Wireshark and other analysers."""
+"""The CAN-FIX parameter table as a DBC file, for SavvyCAN, cantools, Wireshark and other analysis tools."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from fixgw.drivers.canfix.table import VALUE_AT, Field, Parameter, Table
 
-#: What DBC readers expect the file to be in.
+#: The encoding that DBC readers expect.
 ENCODING = "cp1252"
-LONGEST_NAME = 32
+MAX_NAME_LENGTH = 32
 
 _HEAD = """VERSION "CAN-FIX 0.7, identifiers of {revision}"
 
@@ -19,7 +19,7 @@ BS_:
 
 BU_:
 """
-# Of each message: name, first bit, bits.
+# The signals that every message begins with: name, first bit, number of bits.
 _HEADER = (
     ("Node", 0, 8),
     ("Index", 8, 8),
@@ -36,9 +36,9 @@ BA_DEF_DEF_ "SystemMessageLongSymbol" "";
 def write(table: Table) -> str:
     """`table` as the text of a DBC file, to be saved in `ENCODING`.
 
-    A message for each parameter that has a type: Node, Index, the flags, Meta, and the value, called Value or, in
-    several parts, as the table calls them or Value1, Value2 ...; text is one signal for each character. What Meta
-    other than 0 means is in its value table: then Value is not the live value.
+    Each parameter that has a type is a message with the signals Node, Index, the flags, Meta, and Value. The parts of a
+    composite value are named as in the table, or else Value1, Value2 ...; text has one signal per character. The
+    meanings of Meta are in its value table: when Meta is not 0, Value is not the live value.
     """
     typed = [p for p in table if p.type]
     sections = [_HEAD.format(revision=table.revision)]
@@ -55,7 +55,7 @@ def message_name(parameter: Parameter) -> str:
 
 
 def signal_names(parameter: Parameter) -> list[str]:
-    """What the parts of the value are called."""
+    """The names of the value's signals."""
     parts = parameter.parts
     if len(parts) == 1:
         return ["Value"]
@@ -66,7 +66,7 @@ def signal_names(parameter: Parameter) -> list[str]:
 def _short_name(parameter: Parameter) -> str:
     name = message_name(parameter)
     tail = f"_{parameter.identifier:03X}"
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - len(tail)] + tail
+    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - len(tail)] + tail
 
 
 def _message(parameter: Parameter) -> str:
@@ -90,7 +90,7 @@ def _values(parameter: Parameter) -> Iterator[str]:
 
 def _long_name(parameter: Parameter) -> str:
     name = message_name(parameter)
-    if len(name) <= LONGEST_NAME:
+    if len(name) <= MAX_NAME_LENGTH:
         return ""
     return f'BA_ "SystemMessageLongSymbol" BO_ {parameter.identifier} "{name}";\n'
 

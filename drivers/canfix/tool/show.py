@@ -1,4 +1,4 @@
-"""The commands of `fixgw canfix` that look and change nothing: nodes, monitor."""
+"""The `fixgw canfix` commands that only show: nodes, monitor."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from fixgw.drivers.canfix import table as tables
 from fixgw.drivers.canfix.table import Table
 from fixgw.drivers.canfix.tool import text as words
 from fixgw.drivers.canfix.tool.bus import Bus
-from fixgw.drivers.canfix.tool.change import Args, opened, survey
-from fixgw.drivers.canfix.tool.survey import SILENT, Heard, Member, Survey, decode, surveyed
+from fixgw.drivers.canfix.tool.change import Args, open_bus, survey
+from fixgw.drivers.canfix.tool.survey import SILENT_AFTER_S, Heard, Member, Survey, decode, survey_of
 from fixgw.drivers.links.can import log as can_log
 from fixgw.drivers.links.can.frame import ERROR, EXTENDED, Frame
 from fixgw.errors import BadValue
 
-REDRAW = 0.2  # seconds
-MOST_ROWS = 5000  # on the screen, even if somebody babbles
+REDRAW_S = 0.2
+MAX_ROWS = 5000  # on the screen, even if a node babbles
 
 
-def _recorded(args: Args, codec: cf.Codec) -> Iterator[Heard]:
-    """What is in the log."""
+def _read_log(args: Args, codec: cf.Codec) -> Iterator[Heard]:
+    """Decode the frames of the log."""
     try:
         with nullcontext(sys.stdin) if args.log == "-" else open(args.log, encoding="ascii", errors="replace") as lines:
             for recorded in can_log.read(lines, args.channel):
@@ -44,14 +44,14 @@ def _recorded(args: Args, codec: cf.Codec) -> Iterator[Heard]:
 
 def nodes(args: Args) -> int:
     if args.gateway:
-        found = _known_to_the_gateway(args)
+        found = _ask_gateway(args)
     elif args.log:
         codec = cf.Codec(tables.load(args.table or tables.CURRENT))
-        found = _as_facts(surveyed(_recorded(args, codec)))
+        found = _survey_as_dict(survey_of(_read_log(args, codec)))
     else:
-        with opened(args) as bus:
+        with open_bus(args) as bus:
             heard = survey(bus, args.duration, ask=None if args.quiet else 0)
-            found = _as_facts(heard)
+            found = _survey_as_dict(heard)
             found["notes"] += _notes(bus, heard)
     if args.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
@@ -60,9 +60,9 @@ def nodes(args: Args) -> int:
     return EXIT_DONE if found["nodes"] else EXIT_FAILED
 
 
-def _as_facts(found: Survey) -> dict[str, Any]:
+def _survey_as_dict(found: Survey) -> dict[str, Any]:
     return {
-        "nodes": [_member_facts(member, found) for _, member in sorted(found.nodes.items())],
+        "nodes": [_member_as_dict(member, found) for _, member in sorted(found.nodes.items())],
         "conflicts": [
             {"id": parameter.identifier, "name": parameter.name, "nodes": senders}
             for parameter, senders in found.conflicts().items()
@@ -73,12 +73,12 @@ def _as_facts(found: Survey) -> dict[str, Any]:
     }
 
 
-def _member_facts(member: Member, found: Survey) -> dict[str, Any]:
+def _member_as_dict(member: Member, found: Survey) -> dict[str, Any]:
     identity = member.identity
     return {
         "node": member.number,
         "type": identity and identity.device,
-        "type_name": identity and words.device(identity.device),
+        "type_name": identity and words.describe_device(identity.device),
         "model": identity and identity.model,
         "firmware": identity and identity.firmware,
         "description": member.description or None,
@@ -87,8 +87,8 @@ def _member_facts(member: Member, found: Survey) -> dict[str, Any]:
         "last_seen": round(found.now - member.last, 1),
         "twins": member.twins,
         "status": {
-            said.name: said.value.hex(" ") if isinstance(said.value, bytes) else said.value
-            for _, said in sorted(member.status.items())
+            status.name: status.value.hex(" ") if isinstance(status.value, bytes) else status.value
+            for _, status in sorted(member.status.items())
         },
         "alarms": {str(code): times for code, times in sorted(member.alarms.items())},
         "parameters": {
@@ -101,14 +101,14 @@ def _member_facts(member: Member, found: Survey) -> dict[str, Any]:
 def _notes(bus: Bus, found: Survey) -> list[str]:
     notes = []
     if not found.frames:
-        notes.append("nobody says anything: is the bus powered and terminated, and the bit rate right?")
+        notes.append("nothing received: is the bus powered and terminated, and is the bit rate right?")
     if bus.node in found.nodes:
-        notes.append(f"node {words.node(bus.node)} is our own id: choose another with --node")
+        notes.append(f"another device is node {words.format_node(bus.node)}, as we are: choose another id with --node")
     return notes
 
 
-def _known_to_the_gateway(args: Args) -> dict[str, Any]:
-    """What the running gateway's CAN-FIX connections know of their nodes, in the same form."""
+def _ask_gateway(args: Args) -> dict[str, Any]:
+    """The nodes known to the running gateway's CAN-FIX connections, in the same form as `_survey_as_dict`."""
     from fixgw.cli.client import connect, new_client
 
     client = new_client(args)
@@ -123,14 +123,14 @@ def _known_to_the_gateway(args: Args) -> dict[str, Any]:
         if not str(connection.get("module", "")).endswith("canfix") or args.connection not in (None, name):
             continue
         for number, known in (own.get("nodes") or {}).items():
-            found["nodes"].append(_known_facts(int(number), known))
+            found["nodes"].append(_seen_as_dict(int(number), known))
         for identifier, senders in (own.get("conflicts") or {}).items():
             numbers = [int(number) for number in re.findall(r"\d+", senders)]
             found["conflicts"].append({"id": int(identifier, 16), "name": _name(identifier), "nodes": numbers})
         if connection.get("health") != "ok":
             found["notes"].append(f"{name}: {connection.get('reason') or connection.get('health')}")
     if not found["nodes"]:
-        found["notes"].append("the gateway knows of no CAN-FIX node")
+        found["notes"].append("the gateway has not heard any CAN-FIX node")
     return found
 
 
@@ -139,27 +139,29 @@ def _name(identifier: str) -> str:
     return parameter.name if parameter else ""
 
 
-def _known_facts(number: int, known: Mapping[str, Any]) -> dict[str, Any]:
-    told = dict(known)
-    kind = int(told.pop("type"), 16) if "type" in told else None
-    rates = told.pop("rates", {})
+def _seen_as_dict(number: int, seen: Mapping[str, Any]) -> dict[str, Any]:
+    status = dict(seen)
+    kind = int(status.pop("type"), 16) if "type" in status else None
+    rates = status.pop("rates", {})
     facts = {
         "node": number,
         "type": kind,
-        "type_name": None if kind is None else words.device(kind),
-        "model": told.pop("model", None),
-        "firmware": told.pop("firmware", None),
-        "description": told.pop("description", "") or None,
-        "last_seen": told.pop("last seen", 0.0),
+        "type_name": None if kind is None else words.describe_device(kind),
+        "model": status.pop("model", None),
+        "firmware": status.pop("firmware", None),
+        "description": status.pop("description", "") or None,
+        "last_seen": status.pop("last seen", 0.0),
         "rate": round(sum(rates.values()), 1),
         "parameters": rates,
     }
-    alarms = {str(told.pop("alarm")): told.pop("alarms")} if "alarm" in told else {}
-    health = [words.status(cf.NodeStatus(number, 0, told["Node Status"]))] if "Node Status" in told else []
+    alarms = {str(status.pop("alarm")): status.pop("alarms")} if "alarm" in status else {}
+    health = []
+    if "Node Status" in status:
+        health.append(words.describe_status(cf.NodeStatus(number, 0, status["Node Status"])))
     health += [f"alarm {code}" for code in alarms]
-    if facts["last_seen"] > SILENT:
+    if facts["last_seen"] > SILENT_AFTER_S:
         health.append(f"silent for {facts['last_seen']:.0f} s")
-    return facts | {"health": ", ".join(health), "alarms": alarms, "twins": False, "status": told}
+    return facts | {"health": ", ".join(health), "alarms": alarms, "twins": False, "status": status}
 
 
 def _node_lines(found: Mapping[str, Any], long: bool) -> Iterator[str]:
@@ -168,8 +170,8 @@ def _node_lines(found: Mapping[str, Any], long: bool) -> Iterator[str]:
         known = node["type"] is not None
         rows.append(
             (
-                words.node(node["node"]),
-                f"{node['type_name']} (0x{node['type']:02X})" if known else "does not say",
+                words.format_node(node["node"]),
+                f"{node['type_name']} (0x{node['type']:02X})" if known else "unidentified",
                 f"0x{node['model']:06X}" if known else "-",
                 str(node["firmware"]) if known else "-",
                 node["description"] or "-",
@@ -185,11 +187,11 @@ def _node_lines(found: Mapping[str, Any], long: bool) -> Iterator[str]:
         if long:
             yield from (f"    {name}: {value}" for name, value in node["status"].items())
             for identifier, rate in node["parameters"].items():
-                yield f"    {identifier} {_name(identifier)}, {rate:g} a second"
+                yield f"    {identifier} {_name(identifier)}, {rate:g} per second"
     if found["conflicts"]:
-        yield "conflicts: parameters that several nodes send (`fixgw canfix disable` settles it)"
+        yield "conflicts: parameters sent by more than one node (`fixgw canfix disable` stops one of them)"
         for conflict in found["conflicts"]:
-            senders = " and ".join(map(words.node, conflict["nodes"]))
+            senders = " and ".join(map(words.format_node, conflict["nodes"]))
             yield f"  0x{conflict['id']:03X} {conflict['name']}: nodes {senders}"
     yield from found["notes"]
 
@@ -201,11 +203,11 @@ def monitor(args: Args) -> int:
     try:
         if args.log:
             table = tables.load(args.table or tables.CURRENT)
-            _check(args, table)
-            _print_frames(args, table, _recorded(args, cf.Codec(table)))
+            _check_patterns(args, table)
+            _print_frames(args, table, _read_log(args, cf.Codec(table)))
             return EXIT_DONE
-        with opened(args) as bus:
-            _check(args, bus.codec.table)
+        with open_bus(args) as bus:
+            _check_patterns(args, bus.codec.table)
             lines = args.raw or args.lines or args.json or not sys.stdout.isatty()
             if lines or os.environ.get("TERM", "dumb") == "dumb":
                 channel = os.path.basename(str(bus.options.channel)) or "can"
@@ -217,29 +219,29 @@ def monitor(args: Args) -> int:
     return EXIT_DONE
 
 
-def _check(args: Args, table: Table) -> None:
+def _check_patterns(args: Args, table: Table) -> None:
     for pattern in args.patterns:
-        words.check(table, pattern)
+        words.check_pattern(table, pattern)
 
 
-def _wanted(args: Args, table: Table, heard: Heard) -> bool:
-    """Whether this is what somebody wants to see."""
+def _is_wanted(args: Args, table: Table, heard: Heard) -> bool:
+    """Whether the arguments select this frame."""
     outcome = heard.outcome
-    if args.source is not None and words.sender(outcome) != args.source:
+    if args.source is not None and words.sender_of(outcome) != args.source:
         return False
     if not args.patterns:
         return True
     parameter = getattr(outcome, "parameter", None)
     if parameter is None:
-        return any(words.names(pattern, heard.frame.arbitration_id) for pattern in args.patterns)
+        return any(words.matches_identifier(pattern, heard.frame.arbitration_id) for pattern in args.patterns)
     index = getattr(outcome, "index", 0)
-    return any(words.matches(table, parameter, index, pattern) for pattern in args.patterns)
+    return any(words.matches_parameter(table, parameter, index, pattern) for pattern in args.patterns)
 
 
 def _print_frames(args: Args, table: Table, source: Iterator[Heard], channel: str = "") -> None:
-    """A line for each frame."""
+    """Print one line per frame."""
     live = not args.log
-    # A log has the time of day, or whatever its recorder had; what is live gets it from here.
+    # A log carries the time of day, or whatever clock its recorder had; live frames get the time of day here.
     offset = datetime.now(UTC).timestamp() - time.monotonic() if live else 0.0
     start: float | None = None
     left = args.count
@@ -247,19 +249,19 @@ def _print_frames(args: Args, table: Table, source: Iterator[Heard], channel: st
         start = heard.time if start is None else start
         if args.duration is not None and heard.time - start > args.duration:
             return
-        if not _wanted(args, table, heard):
+        if not _is_wanted(args, table, heard):
             continue
         if args.raw:
             line = can_log.line(heard.frame, heard.channel or channel, heard.time + offset)
         elif args.json:
             line = json.dumps(
                 {"time": round(heard.time + offset, 6), "id": heard.frame.arbitration_id}
-                | words.facts(table, heard.outcome)
+                | words.as_dict(table, heard.outcome)
                 | {"data": heard.frame.data.hex()},
                 ensure_ascii=False,
             )
         else:
-            line = f"{heard.time - start:9.3f}  {_line(table, heard)}"
+            line = f"{heard.time - start:9.3f}  {_format_frame(table, heard)}"
         print(line, flush=live)
         if left is not None:
             left -= 1
@@ -267,24 +269,24 @@ def _print_frames(args: Args, table: Table, source: Iterator[Heard], channel: st
                 return
 
 
-def _identifier(frame: Frame) -> str:
+def _format_identifier(frame: Frame) -> str:
     return f"{frame.arbitration_id:0{8 if frame.flags & EXTENDED else 3}X}"
 
 
-def _line(table: Table, heard: Heard) -> str:
-    """Identifier, node, key, what it says."""
+def _format_frame(table: Table, heard: Heard) -> str:
+    """Identifier, node, key and message."""
     outcome = heard.outcome
     if heard.frame.flags & ERROR:
-        return f"{'ERR':>3}  {'-':>3}  {'':12}  {words.bus_error(heard.frame)}"
-    said = words.message(table, outcome)
+        return f"{'ERR':>3}  {'-':>3}  {'':12}  {words.describe_bus_error(heard.frame)}"
+    message = words.describe_message(table, outcome)
     if isinstance(outcome, cf.Dropped):
-        said = f"{said}: {heard.frame.data.hex(' ')}".rstrip(": ")
-    node = words.sender(outcome) or "-"
-    return f"{_identifier(heard.frame)}  {node:>3}  {words.name(table, outcome):12}  {said}"
+        message = f"{message}: {heard.frame.data.hex(' ')}".rstrip(": ")
+    node = words.sender_of(outcome) or "-"
+    return f"{_format_identifier(heard.frame)}  {node:>3}  {words.name_of(table, outcome):12}  {message}"
 
 
 class _Screen:
-    """Each parameter on a line of its own, and each other kind of message of each node."""
+    """One line for each parameter, and one for each other kind of message from each node."""
 
     def __init__(self, args: Args, bus: Bus) -> None:
         from fixgw.cli.terminal import Table as Page
@@ -295,7 +297,7 @@ class _Screen:
         self._rows: dict[Any, Any] = {}
 
     def run(self) -> None:
-        """Show what comes until q is pressed, or it is enough."""
+        """Show frames until q is pressed, or until the count or duration is reached."""
         from fixgw.cli.terminal import SCROLLS, Terminal
 
         args, began = self.args, time.monotonic()
@@ -304,8 +306,8 @@ class _Screen:
         colour = not os.environ.get("NO_COLOR")
         with Terminal() as terminal:
             while args.duration is None or time.monotonic() - began < args.duration:
-                for heard in self.bus.listen(REDRAW):
-                    if _wanted(args, self.bus.codec.table, heard):
+                for heard in self.bus.listen(REDRAW_S):
+                    if _is_wanted(args, self.bus.codec.table, heard):
                         self._take(heard)
                         left = None if left is None else left - 1
                         if left == 0:
@@ -321,23 +323,27 @@ class _Screen:
         from fixgw.cli.terminal import Row
 
         outcome, table = heard.outcome, self.bus.codec.table
-        node, identifier = words.sender(outcome), heard.frame.arbitration_id
+        node, identifier = words.sender_of(outcome), heard.frame.arbitration_id
         flags, value, units = 0, "", ""
         if isinstance(outcome, cf.ParameterUpdate):
             parameter, index, meta = outcome.parameter, outcome.index, outcome.meta
             place: tuple[Any, ...] = (identifier, index, meta, node)
-            about, units = words.title(parameter, index, meta), parameter.units
-            value = words.value(parameter, outcome.value, units=False)
+            about, units = words.title_of(parameter, index, meta), parameter.units
+            value = words.format_value(parameter, outcome.value, units=False)
             flags = ANNUNCIATE * outcome.annunciate | BAD * outcome.quality | FAIL * outcome.failure
         else:
             place = (identifier, type(outcome).__name__, getattr(outcome, "type", 0), node)
-            about = words.bus_error(heard.frame) if heard.frame.flags & ERROR else words.message(table, outcome)
+            about = (
+                words.describe_bus_error(heard.frame)
+                if heard.frame.flags & ERROR
+                else words.describe_message(table, outcome)
+            )
         row = self._rows.get(place)
         if row is None:
-            if len(self._rows) >= MOST_ROWS:
+            if len(self._rows) >= MAX_ROWS:
                 return
-            # A dot in the name of a row: it has no flags of its own.
-            name = f"{_identifier(heard.frame)} {words.name(table, outcome)}".strip() + ("" if value else ".")
+            # A dot in a row's name tells `Row` that it has no flags.
+            name = f"{_format_identifier(heard.frame)} {words.name_of(table, outcome)}".strip() + ("" if value else ".")
             row = self._rows[place] = Row(name, units)
             order = sorted(self._rows, key=lambda at: (at[0], [f"{part:>3}" for part in at[1:]]))
             self.page.rows = [self._rows[at] for at in order]

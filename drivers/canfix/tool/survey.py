@@ -1,4 +1,4 @@
-"""Who is on a CAN-FIX bus, from what is heard there: `Survey`. No I/O."""
+"""The nodes on a CAN-FIX bus and their health, worked out from received frames: `Survey`. No I/O."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fixgw.drivers.canfix.tool import text as words
 from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame, decode_error
 
 AIRSPEED, GROUNDSPEED = 0x183, 0x1C5
-SILENT = 2.0  # seconds within which every node has to say something
+SILENT_AFTER_S = 2.0  # every node must send something within this time
 
 
 class Heard(NamedTuple):
-    """A frame and what it says. `time` is monotonic seconds, or a log's own; so is `channel`."""
+    """A received frame and its meaning. `time` is in monotonic seconds, or the log's own; so is `channel`."""
 
     time: float
     frame: Frame
@@ -39,7 +39,7 @@ def decode(codec: cf.Codec, frame: Frame, channel: str = "") -> Heard:
 
 
 class Member:
-    """What a survey knows of one node. Times are those of the frames."""
+    """What a survey knows about one node. Times are those of the frames."""
 
     def __init__(self, number: int, now: float) -> None:
         self.number = number
@@ -47,40 +47,40 @@ class Member:
         self.frames = 0
         self.identity: cf.NodeIdentity | None = None
         self.description = ""
-        #: What it said of itself, by type of node status.
+        #: Its latest status messages, by type.
         self.status: dict[int, cf.NodeStatus] = {}
         self.alarms: Counter[int] = Counter()
-        #: How often it sent each parameter, meta data included.
+        #: How many times it sent each parameter, meta data included.
         self.parameters: Counter[int] = Counter()
-        #: Values that it marked as failed when it last sent them: (identifier, index).
+        #: Values that carried the failure flag when last sent: (identifier, index).
         self.failed: set[tuple[int, int]] = set()
-        #: Different devices say that they are this node, or one says so twice.
+        #: Two different devices identify as this node, or one identified itself twice.
         self.twins = False
 
     def health(self, now: float) -> str:
-        """In words; empty when it says nothing of itself and there is nothing to be said."""
-        said = self.status.get(0)
-        told = [] if said is None else [words.status(said)]
+        """A summary in words; empty when the node sends no status and nothing is wrong."""
+        status = self.status.get(0)
+        parts = [] if status is None else [words.describe_status(status)]
         if self.failed:
-            told.append(f"{len(self.failed)} value{'s' * (len(self.failed) > 1)} failed")
-        told += [f"alarm {code}" for code in self.alarms]
-        if now - self.last > SILENT:
-            told.append(f"silent for {now - self.last:.0f} s")
+            parts.append(f"{len(self.failed)} value{'s' * (len(self.failed) > 1)} failed")
+        parts += [f"alarm {code}" for code in self.alarms]
+        if now - self.last > SILENT_AFTER_S:
+            parts.append(f"silent for {now - self.last:.0f} s")
         if self.twins:
-            told.append("two devices with this id")
-        return ", ".join(told)
+            parts.append("two devices with this id")
+        return ", ".join(parts)
 
 
 class Survey:
-    """Who is on a bus, from what is heard there. `us` is our own id, whose frames do not count."""
+    """The nodes on a bus, worked out from received frames. `us` is our own node id."""
 
     def __init__(self, us: int = 0) -> None:
         self.us = us
         self.nodes: dict[int, Member] = {}
         self.frames = 0
-        #: What the controller last said of the bus: "passive", "bus off" ...
+        #: The bus state that the controller last reported: "passive", "bus off" ...
         self.controller = ""
-        #: Whether the nodes have been asked who they are: each then answers once.
+        #: Whether we asked the nodes to identify themselves; each then answers once.
         self.asked = False
         self._senders: dict[int, set[int]] = {}
         self._parameters: dict[int, Parameter] = {}
@@ -98,7 +98,7 @@ class Survey:
             self.controller = decode_error(frame.arbitration_id, frame.data).state or self.controller
             return
         self.frames += 1
-        number = words.sender(outcome)
+        number = words.sender_of(outcome)
         if not number:
             return
         member = self.nodes.get(number)
@@ -107,9 +107,9 @@ class Survey:
         member.last = now
         member.frames += 1
         if isinstance(outcome, cf.ParameterUpdate):
-            self._parameter(member, outcome)
+            self._take_parameter(member, outcome)
         elif isinstance(outcome, cf.NodeIdentity):
-            self._identity(member, outcome)
+            self._take_identity(member, outcome)
         elif isinstance(outcome, cf.NodeDescription):
             text = self._descriptions.feed(outcome)
             if text is not None:
@@ -119,7 +119,7 @@ class Survey:
         elif isinstance(outcome, cf.NodeAlarm):
             member.alarms[outcome.code] += 1
 
-    def _parameter(self, member: Member, update: cf.ParameterUpdate) -> None:
+    def _take_parameter(self, member: Member, update: cf.ParameterUpdate) -> None:
         identifier = update.parameter.identifier
         member.parameters[identifier] += 1
         self._parameters[identifier] = update.parameter
@@ -132,7 +132,7 @@ class Survey:
             fastest = self._speeds.get(identifier, (0.0, 0))
             self._speeds[identifier] = max(fastest, (update.value, member.number))
 
-    def _identity(self, member: Member, identity: cf.NodeIdentity) -> None:
+    def _take_identity(self, member: Member, identity: cf.NodeIdentity) -> None:
         known = member.identity
         if known is not None and (known.device, known.model, known.firmware) != (
             identity.device,
@@ -147,42 +147,43 @@ class Survey:
 
     @property
     def seconds(self) -> float:
-        """From the first frame to the last."""
+        """The time from the first frame to the last."""
         return 0.0 if self._first is None else self._last - self._first
 
     @property
     def now(self) -> float:
-        """When the last frame came."""
+        """The time of the last frame."""
         return self._last
 
     def rate(self, frames: int) -> float:
-        """So many frames in this survey, as frames a second."""
+        """`frames` in this survey as frames per second."""
         return frames / self.seconds if self.seconds else 0.0
 
     def conflicts(self) -> dict[Parameter, list[int]]:
-        """Parameters that several nodes send."""
+        """The parameters that more than one node sends."""
         return {
             self._parameters[identifier]: sorted(nodes)
             for identifier, nodes in sorted(self._senders.items())
             if len(nodes) > 1
         }
 
-    def flight(self) -> list[str]:
-        """What speaks for it that the aircraft flies."""
+    def signs_of_flight(self) -> list[str]:
+        """The speeds above `FLYING_KT`, as clauses for a message."""
         return [
-            f"{'IAS' if identifier == AIRSPEED else 'GS'} is {speed:.0f} knots, says node {words.node(number)}"
+            f"{'IAS' if identifier == AIRSPEED else 'GS'} is {speed:.0f} knots according to "
+            f"node {words.format_node(number)}"
             for identifier, (speed, number) in sorted(self._speeds.items())
             if speed > FLYING_KT
         ]
 
     @property
-    def speeds(self) -> bool:
-        """Whether anybody has said how fast it is."""
+    def knows_speed(self) -> bool:
+        """Whether any node has sent a valid airspeed or ground speed."""
         return bool(self._speeds)
 
 
-def surveyed(heard: Iterable[Heard]) -> Survey:
-    """A survey of what has been recorded."""
+def survey_of(heard: Iterable[Heard]) -> Survey:
+    """A survey of recorded frames."""
     survey = Survey()
     for one in heard:
         survey.feed(one)

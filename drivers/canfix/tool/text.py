@@ -1,4 +1,4 @@
-"""CAN-FIX in words: what parameters are called, what messages say, values as text and back. Pure functions."""
+"""CAN-FIX as text: parameter names, messages in words, values to text and back. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from fixgw.drivers.links.can.frame import Frame, decode_error
 from fixgw.errors import BadValue
 
 __all__ = [
-    "bus_error",
-    "device",
-    "error",
-    "facts",
-    "find",
-    "flags",
-    "key",
-    "matches",
-    "message",
-    "name",
-    "names",
-    "node",
-    "number",
-    "plain",
-    "read_value",
-    "sender",
-    "status",
-    "title",
-    "value",
-    "who",
+    "as_dict",
+    "describe_bus_error",
+    "describe_device",
+    "describe_error",
+    "describe_message",
+    "describe_status",
+    "find_parameter",
+    "flag_names",
+    "format_destination",
+    "format_node",
+    "format_value",
+    "key_of",
+    "matches_identifier",
+    "matches_parameter",
+    "name_of",
+    "parse_number",
+    "parse_value",
+    "sender_of",
+    "title_of",
+    "to_json",
 ]
 
-#: What a device type stands for; where the specification names only a range, what that is for.
+#: The meaning of each device type. Where the specification defines only a range, the meaning of the range.
 _DEVICES: tuple[tuple[range, str], ...] = (
     (range(0x31, 0x32), "AHRS"),
     (range(0x32, 0x33), "air data"),
@@ -69,18 +69,18 @@ _DEVICES: tuple[tuple[range, str], ...] = (
 )
 
 
-def device(type: int) -> str:
-    """What kind of device says that it has this type, 0..255."""
+def describe_device(type: int) -> str:
+    """The kind of device that reports `type`, 0..255."""
     return next((name for types, name in _DEVICES if type in types), "unknown")
 
 
-def node(number: int) -> str:
+def format_node(number: int) -> str:
     return f"{number} (0x{number:02X})"
 
 
-def who(number: int) -> str:
-    """A destination in a sentence."""
-    return f"node {node(number)}" if number else "all"
+def format_destination(number: int) -> str:
+    """A destination, as part of a sentence."""
+    return f"node {format_node(number)}" if number else "all"
 
 
 # -- parameters --------------------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def who(number: int) -> str:
 
 @cache
 def _names(table: Table) -> tuple[dict[str, tuple[Parameter, int]], dict[tuple[int, int], str]]:
-    """Keys in lower case -> parameter and index; and back, by identifier and index."""
+    """Maps keys in lower case to parameter and index, and identifier and index back to keys."""
     found: dict[str, tuple[Parameter, int]] = {}
     back: dict[tuple[int, int], str] = {}
     for parameter in table:
@@ -98,42 +98,42 @@ def _names(table: Table) -> tuple[dict[str, tuple[Parameter, int]], dict[tuple[i
     return found, back
 
 
-def key(table: Table, parameter: Parameter, index: int = 0) -> str:
-    """What the gateway calls it: ``"EGT13"``; empty when it has no such key."""
+def key_of(table: Table, parameter: Parameter, index: int = 0) -> str:
+    """The gateway's key for a parameter, such as ``"EGT13"``; empty when there is none."""
     return _names(table)[1].get((parameter.identifier, index), "")
 
 
-def title(parameter: Parameter, index: int = 0, meta: int = 0) -> str:
-    """Its name in full, with instance and meta data."""
+def title_of(parameter: Parameter, index: int = 0, meta: int = 0) -> str:
+    """The parameter's full name, with instance and meta data."""
     name = parameter.name
     if index or parameter.index_name == "Cylinder":
         name += f", cylinder {index + 1}" if parameter.index_name == "Cylinder" else f", index {index}"
     return f"{name}, {parameter.metas.get(meta, f'undefined meta data {meta}')}" if meta else name
 
 
-def name(table: Table, outcome: cf.Outcome) -> str:
-    """The key, with its aux value, that a parameter's value or limit belongs to: ``"IAS.Vne"``; empty when there is
-    none."""
+def name_of(table: Table, outcome: cf.Outcome) -> str:
+    """The key, or key and aux name (``"IAS.Vne"``), that a parameter update sets; empty when there is none."""
     if not isinstance(outcome, cf.ParameterUpdate):
         return ""
-    found = key(table, outcome.parameter, outcome.index)
+    found = key_of(table, outcome.parameter, outcome.index)
     if not found or not outcome.meta:
         return found
     meta = outcome.meta_name or str(outcome.meta)
     return f"{found}.{mapping.METAS.get(meta, meta)}"
 
 
-def find(table: Table, word: str) -> tuple[Parameter, int]:
-    """The parameter that `word` means, and its index: an identifier (``0x183``), a name of the table, a key of the
-    database (``EGT13``), or a short name of the specification where it belongs to one parameter only.
+def find_parameter(table: Table, word: str) -> tuple[Parameter, int]:
+    """The parameter that `word` names, and its index.
 
-    Raises `UnknownParameter`, or `BadValue` when there are several.
+    `word` is an identifier (``0x183``), a name from the table, a database key (``EGT13``), or one of the
+    specification's short names if only one parameter has it. Raises `UnknownParameter`, or `BadValue` when `word` is
+    ambiguous.
     """
     number = _number(word)
     if number is not None:
         parameter = table.get(number)
         if parameter is None and word.isdecimal() and (guess := table.get(int(word, 16))):
-            raise BadValue(word, f"no CAN-FIX parameter; 0x{guess.identifier:03X} is {guess.name}", "range")
+            raise BadValue(word, f"not a CAN-FIX parameter; 0x{guess.identifier:03X} is {guess.name}", "range")
         return table[number] if parameter is None else parameter, 0
     parameter = table.get(word)
     if parameter is not None:
@@ -146,7 +146,7 @@ def find(table: Table, word: str) -> tuple[Parameter, int]:
         return several[0], 0
     if several:
         listed = ", ".join(f"0x{p.identifier:03X} {p.name}" for p in several)
-        raise BadValue(word, f"this may be {listed}: say which", "range")
+        raise BadValue(word, f"ambiguous: it could be {listed}", "range")
     raise UnknownParameter(word, [*(p.name for p in table), *_names(table)[1].values()])
 
 
@@ -158,36 +158,39 @@ def _number(word: str) -> int | None:
 
 
 def _range(pattern: str) -> range | None:
-    """The identifiers that a pattern names as numbers."""
+    """The identifiers of a numeric pattern; None for other patterns."""
     low, _, high = pattern.partition("-")
     first, last = _number(low), _number(high or low)
     return None if first is None or last is None else range(first, last + 1)
 
 
-def names(pattern: str, identifier: int) -> bool:
-    """Whether a pattern names an identifier, of whatever it is, as a number."""
+def matches_identifier(pattern: str, identifier: int) -> bool:
+    """Whether a numeric pattern includes `identifier`, of any kind of message."""
     return identifier in (_range(pattern) or ())
 
 
-def matches(table: Table, parameter: Parameter, index: int, pattern: str) -> bool:
-    """Whether a parameter is one of those that `pattern` stands for: an identifier or a range of them (0x200-0x27F), a
-    pattern with wildcards, or any part of its name or key."""
+def matches_parameter(table: Table, parameter: Parameter, index: int, pattern: str) -> bool:
+    """Whether a parameter matches `pattern`.
+
+    A pattern is an identifier, a range of identifiers (0x200-0x27F), a name or key with wildcards, or part of a name or
+    key.
+    """
     if identifiers := _range(pattern):
         return parameter.identifier in identifiers
     wanted = pattern.lower()
-    names = [n.lower() for n in (parameter.name, key(table, parameter, index), *parameter.fix_ids)]
+    names = [n.lower() for n in (parameter.name, key_of(table, parameter, index), *parameter.fix_ids)]
     if any(c in wanted for c in "*?["):
         return any(fnmatchcase(name, wanted) for name in names)
     return any(wanted in name for name in names)
 
 
-def check(table: Table, pattern: str) -> None:
-    """Raise `UnknownParameter` when `pattern` stands for nothing in the table, nor for identifiers."""
+def check_pattern(table: Table, pattern: str) -> None:
+    """Raise `UnknownParameter` when `pattern` is not numeric and matches nothing in the table."""
     if _range(pattern):
         return
     keys = _names(table)[1]
     places = keys.keys() | {(parameter.identifier, 0) for parameter in table}
-    if not any(matches(table, table[identifier], index, pattern) for identifier, index in places):
+    if not any(matches_parameter(table, table[identifier], index, pattern) for identifier, index in places):
         raise UnknownParameter(pattern, [*(p.name for p in table), *keys.values()])
 
 
@@ -196,13 +199,13 @@ def check(table: Table, pattern: str) -> None:
 _FLAGS = ((cf.ANNUNCIATE, "annunciate"), (cf.QUALITY, "bad"), (cf.FAILURE, "fail"))
 
 
-def flags(code: int) -> list[str]:
-    """The flags of a function code, by the gateway's names for them."""
+def flag_names(code: int) -> list[str]:
+    """The flags set in a function code, by the gateway's names."""
     return [name for bit, name in _FLAGS if code & bit]
 
 
-def value(parameter: Parameter, content: Payload, units: bool = True) -> str:
-    """`content` as text, with the wire's digits; times as 15:04:05.678, dates as 2025-07-21, switches as bits."""
+def format_value(parameter: Parameter, content: Payload, units: bool = True) -> str:
+    """`content` as text, to the wire's resolution; times as 15:04:05.678, dates as 2025-07-21, switches as bits."""
     if isinstance(content, str):
         return repr(content)
     if parameter.format.startswith("Year") and isinstance(content, tuple):
@@ -221,10 +224,10 @@ def value(parameter: Parameter, content: Payload, units: bool = True) -> str:
     return f"{text} {parameter.units}" if units and parameter.units else text
 
 
-def read_value(parameter: Parameter, text: str) -> Payload:
-    """The value that a person has typed; several numbers with commas, blanks or colons between them, bits as 0b101.
+def parse_value(parameter: Parameter, text: str) -> Payload:
+    """Parse a value as typed by a person. Raises `BadValue`.
 
-    Raises `BadValue`.
+    Commas, spaces or colons separate several numbers; bits may be written as 0b101.
     """
     if parameter.text:
         return text
@@ -237,14 +240,22 @@ def read_value(parameter: Parameter, text: str) -> Payload:
         seconds, _, fraction = parts[2].partition(".")
         parts[2:] = [seconds, fraction[:3].ljust(3, "0")]
     if len(parts) != len(parameter.parts):
-        raise BadValue(parameter.name, f"{text!r} is not {len(parameter.parts)} of {parameter.type}")
-    return number(parameter, parts[0]) if len(parts) == 1 else tuple(int(number(parameter, part)) for part in parts)
+        raise BadValue(parameter.name, f"{text!r} is not {_amount(parameter)} ({parameter.type})")
+    return (
+        parse_number(parameter, parts[0])
+        if len(parts) == 1
+        else tuple(int(parse_number(parameter, part)) for part in parts)
+    )
 
 
-def number(field: Field, text: str) -> int | float:
-    """One number of a field as a person has typed it. Raises `BadValue`."""
+def _amount(parameter: Parameter) -> str:
+    return "one number" if len(parameter.parts) == 1 else f"{len(parameter.parts)} numbers"
+
+
+def parse_number(field: Field, text: str) -> int | float:
+    """Parse one number of a field as typed by a person. Raises `BadValue`."""
     whole = field.divisor == 1 and field.type != "FLOAT"
-    if re.fullmatch(r"[01]{8}|[01]{16}", text) and set(field.parts) & {"BYTE", "WORD"}:  # as `value` shows it
+    if re.fullmatch(r"[01]{8}|[01]{16}", text) and set(field.parts) & {"BYTE", "WORD"}:  # as `format_value` shows it
         return int(text, 2)
     try:
         return (int(text) if text.isdecimal() else int(text, 0)) if whole else float(text)
@@ -254,10 +265,10 @@ def number(field: Field, text: str) -> int | float:
 
 # -- messages ----------------------------------------------------------------------------------------------------------
 
-#: What the errors in answers mean, by control code.
+#: The meaning of error codes in answers, by control code.
 ERRORS: dict[int, dict[int, str]] = {
-    cf.DisableParameter.control: {1: "no such parameter of its own, or not allowed to"},
-    cf.EnableParameter.control: {1: "no such parameter of its own, or not allowed to"},
+    cf.DisableParameter.control: {1: "not one of its parameters, or not permitted"},
+    cf.EnableParameter.control: {1: "not one of its parameters, or not permitted"},
     cf.ConfigurationSet.control: {1: "unknown key", 2: "read-only", 3: "out of range", 4: "wrong type"},
     cf.ConfigurationQuery.control: {1: "unknown key", 2: "bad value"},
 }
@@ -273,40 +284,41 @@ _ANSWERED = {
 }
 
 
-def error(answer: cf.Answer) -> str:
-    """Why a request failed."""
+def describe_error(answer: cf.Answer) -> str:
+    """The reason that a request failed."""
     return ERRORS.get(answer.control, {}).get(answer.error, f"error {answer.error}")
 
 
-def status(said: cf.NodeStatus) -> str:
-    """What a node says of itself."""
-    content = said.value
-    if said.type == 0 and isinstance(content, int):
+def describe_status(status: cf.NodeStatus) -> str:
+    content = status.value
+    if status.type == 0 and isinstance(content, int):
         return f"errors 0x{content:04X}" if content else "good"
     if isinstance(content, bytes):
-        return f"{said.name}: {_hex(content)}"
-    return f"{said.name} {content!s} {said.FIELDS[said.type].units}".rstrip()
+        return f"{status.name}: {_hex(content)}"
+    return f"{status.name} {content!s} {status.FIELDS[status.type].units}".rstrip()
 
 
-def sender(outcome: cf.Outcome) -> int:
-    """The node that it comes from; 0 when that cannot be told."""
+def sender_of(outcome: cf.Outcome) -> int:
+    """The node that sent a message; 0 when the frame does not say."""
     if isinstance(outcome, cf.ParameterUpdate | cf.NodeAlarm):
         return outcome.node
     return outcome.source if isinstance(outcome, cf.NodeSpecific) else 0
 
 
-def message(table: Table, outcome: cf.Outcome) -> str:
-    """What any frame says, in a line without its sender."""
+def describe_message(table: Table, outcome: cf.Outcome) -> str:
+    """The meaning of any frame in one line, without its sender."""
     if isinstance(outcome, cf.ParameterUpdate):
-        words = value(outcome.parameter, outcome.value)
-        return ", ".join([f"{title(outcome.parameter, outcome.index, outcome.meta)}: {words}", *flags(outcome.code)])
+        words = format_value(outcome.parameter, outcome.value)
+        return ", ".join(
+            [f"{title_of(outcome.parameter, outcome.index, outcome.meta)}: {words}", *flag_names(outcome.code)]
+        )
     if isinstance(outcome, cf.Request):
-        return f"{_request(table, outcome)}, to {who(outcome.destination)}"
+        return f"{_describe_request(table, outcome)}, to {format_destination(outcome.destination)}"
     if isinstance(outcome, cf.Answer):
-        result = error(outcome) if outcome.error else f"done {_hex(outcome.data)}".rstrip()
-        return f"{_ANSWERED.get(outcome.control, 'answer')}: {result}, to {who(outcome.destination)}"
+        result = describe_error(outcome) if outcome.error else f"done {_hex(outcome.data)}".rstrip()
+        return f"{_ANSWERED.get(outcome.control, 'answer')}: {result}, to {format_destination(outcome.destination)}"
     if isinstance(outcome, cf.NodeSpecific):
-        return _announcement(outcome)
+        return _describe_announcement(outcome)
     if isinstance(outcome, cf.NodeAlarm):
         return f"ALARM {outcome.code} {_hex(outcome.data)}".rstrip()
     if isinstance(outcome, cf.TwoWay):
@@ -315,72 +327,75 @@ def message(table: Table, outcome: cf.Outcome) -> str:
     return outcome.reason
 
 
-def bus_error(frame: Frame) -> str:
-    """What an error frame reports."""
+def describe_bus_error(frame: Frame) -> str:
+    """The meaning of an error frame."""
     error = decode_error(frame.arbitration_id, frame.data)
     state = f"the bus is {error.state}" if error.state else ""
     return ", ".join(filter(None, (state, *error.events))) or "error frame"
 
 
-def _request(table: Table, request: cf.Request) -> str:
+def _describe_request(table: Table, request: cf.Request) -> str:
     match request:
         case cf.NodeIdentification():
-            return "who are you?"
+            return "identify yourself"
         case cf.BitRateSet():
-            return f"change to {request.kbps or f'bit rate code {request.code},'} kbit/s"
+            if request.kbps is None:
+                return f"change to unknown bit rate code {request.code}"
+            return f"change to {request.kbps} kbit/s"
         case cf.NodeIdSet():
-            return f"become {who(request.node)}"
+            return f"change id to {format_node(request.node)}"
         case cf.DisableParameter() | cf.EnableParameter():
             parameter = table.get(request.parameter_id)
             name = f"0x{request.parameter_id:03X}" + (f" {parameter.name}" if parameter else "")
-            return f"{'stop sending' if isinstance(request, cf.DisableParameter) else 'send again:'} {name}"
+            return f"{'disable' if isinstance(request, cf.DisableParameter) else 'enable'} {name}"
         case cf.NodeReport():
-            return "report everything"
+            return "report all parameters"
         case cf.UpdateFirmware():
-            return f"prepare for firmware {request.version} over channel {request.channel}"
+            return f"prepare for a firmware update to {request.version} on channel {request.channel}"
         case cf.TwoWayConnection():
             return f"open channel {request.channel}, type {request.type}"
         case cf.ConfigurationSet():
             return f"set key {request.key} to {_hex(request.data)}"
         case cf.ConfigurationQuery():
-            return f"what is key {request.key}?"
+            return f"read key {request.key}"
     raise AssertionError(request)
 
 
-def _announcement(said: cf.NodeSpecific) -> str:
-    match said:
+def _describe_announcement(message: cf.NodeSpecific) -> str:
+    match message:
         case cf.NodeIdentity():
             return (
-                f"{device(said.device)} (type 0x{said.device:02X}), model 0x{said.model:06X}, firmware {said.firmware},"
-                f" to {who(said.destination)}"
+                f"{describe_device(message.device)} (type 0x{message.device:02X}), model 0x{message.model:06X},"
+                f" firmware {message.firmware}, to {format_destination(message.destination)}"
             )
         case cf.NodeStatus():
-            return status(said)
+            return describe_status(message)
         case cf.NodeDescription():
-            text = said.text.partition(b"\0")[0].decode("ascii", "replace")
-            return f"description, part {said.packet}: {text!r}, to {who(said.destination)}"
+            text = message.text.partition(b"\0")[0].decode("ascii", "replace")
+            return f"description, part {message.packet}: {text!r}, to {format_destination(message.destination)}"
         case cf.ParameterSet():
-            return f"please set {title(said.parameter, said.index)} to {value(said.parameter, said.value)}"
+            value = format_value(message.parameter, message.value)
+            return f"set {title_of(message.parameter, message.index)} to {value}"
         case cf.UnknownParameterSet():
-            return f"please set unknown 0x{said.parameter_id:03X}, index {said.index} to {_hex(said.data)}"
+            return f"set unknown parameter 0x{message.parameter_id:03X}, index {message.index} to {_hex(message.data)}"
         case cf.ControlMessage():
-            return f"control code {said.control}: {_hex(said.data)}"
-    raise AssertionError(said)
+            return f"control code {message.control}: {_hex(message.data)}"
+    raise AssertionError(message)
 
 
-def facts(table: Table, outcome: cf.Outcome) -> dict[str, Any]:
-    """The same for programs; bytes in hex."""
-    found: dict[str, Any] = {"kind": outcome.kind, "node": sender(outcome) or None}
+def as_dict(table: Table, outcome: cf.Outcome) -> dict[str, Any]:
+    """The meaning of any frame as JSON data; bytes in hexadecimal."""
+    found: dict[str, Any] = {"kind": outcome.kind, "node": sender_of(outcome) or None}
     if isinstance(outcome, cf.ParameterUpdate):
         parameter = outcome.parameter
         return found | {
-            "key": key(table, parameter, outcome.index) or None,
+            "key": key_of(table, parameter, outcome.index) or None,
             "name": parameter.name,
             "index": outcome.index,
             "meta": parameter.metas.get(outcome.meta, outcome.meta) if outcome.meta else None,
-            "value": plain(outcome.value),
+            "value": to_json(outcome.value),
             "units": parameter.units,
-            "flags": flags(outcome.code),
+            "flags": flag_names(outcome.code),
         }
     if isinstance(outcome, cf.Dropped):
         return found | {"reason": outcome.reason}
@@ -388,8 +403,8 @@ def facts(table: Table, outcome: cf.Outcome) -> dict[str, Any]:
     return found | dict(_fields(outcome))
 
 
-def plain(content: Payload) -> Payload | None:
-    """A value fit for JSON, which knows no NaN and no infinity."""
+def to_json(content: Payload) -> Payload | None:
+    """A value for JSON: None instead of NaN or infinity."""
     return None if isinstance(content, float) and not abs(content) < float("inf") else content
 
 
@@ -401,7 +416,7 @@ def _fields(outcome: cf.Message) -> Iterator[tuple[str, Any]]:
         if name not in ("source", "node"):
             if isinstance(content, Parameter):
                 content = content.name
-            yield name, _hex(content) if isinstance(content, bytes) else plain(content)
+            yield name, _hex(content) if isinstance(content, bytes) else to_json(content)
 
 
 def _hex(data: bytes) -> str:
