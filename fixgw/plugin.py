@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -22,7 +23,19 @@ from fixgw.backoff import Backoff
 from fixgw.database.legacy import RawItem
 from fixgw.errors import PluginFail, Problem
 
-__all__ = ["Device", "Feeds", "Finding", "Options", "PluginBase", "PluginFail", "Poller"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+else:
+
+    def TypeVar(name, *, bound=None, default=Any):
+        """A type variable with a default, as Python has them from 3.13 on; before, the default is kept as the bound."""
+        return typing.TypeVar(name, bound=default)
+
+
+__all__ = ["Device", "Feeds", "Finding", "Options", "PluginBase", "PluginFail", "Poller", "TypeVar"]
+
+#: The declared options of a plugin.
+OptionsT = TypeVar("OptionsT", default=Any)
 
 # What the gateway takes from a connection for itself; plugins see it in `config` only as far as they ask for it.
 CONFIGPATH = "CONFIGPATH"
@@ -68,13 +81,22 @@ class Feeds(NamedTuple):
     keys: tuple[str, ...]
 
 
-class PluginBase:
-    """Base of every plugin. `Plugin(name, config)`, or with the configuration's positions as third argument."""
+class PluginBase(Generic[OptionsT]):
+    """Base of every plugin. `Plugin(name, config)`, or with the configuration's positions as third argument.
+
+    ``class Plugin(PluginBase[EgtOptions])`` declares the options: `self.options`, and what `check`, `claims` and
+    `preflight` are given, is then an ``EgtOptions``. ``Options = EgtOptions`` in the class does the same untyped.
+    """
 
     #: The declared options; None takes the configuration as it is, unchecked.
     Options: ClassVar[type[Options] | None] = None
     #: A thread of its own turns `running` False when it dies: so it is True before `run` makes that thread.
     runs_by_itself: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "Options" not in cls.__dict__ and (declared := _declared_options(cls)) is not None:
+            cls.Options = declared
 
     def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
         self.name = name
@@ -88,13 +110,18 @@ class PluginBase:
         self.quorum = quorum
         #: The name that writes of this plugin carry; the connection's `source`, by default its name.
         self.source: str = name
-        self.options: Any = None
+        options = None
         if self.Options is not None:
-            declared = {k: v for k, v in config.items() if k != CONFIGPATH}
-            self.options = msgspec.convert(declared, self.Options, strict=True)
+            given = {k: v for k, v in config.items() if k != CONFIGPATH}
+            options = msgspec.convert(given, self.Options, strict=True)
+        self.options = cast(OptionsT, options)
         self._callbacks: list[tuple[str, Any, Any]] = []
+        self.set_up()
 
     # -- to override ---------------------------------------------------------------------------------------------------
+
+    def set_up(self) -> None:
+        """Give the plugin the state that it begins with; the options are there. The end of the constructor."""
 
     def run(self) -> None:
         """Start working, and return at once. What raises here leaves `running` False."""
@@ -107,7 +134,7 @@ class PluginBase:
         return {}
 
     @classmethod
-    def check(cls, options: Any, db: database.Database) -> Iterable[Problem | tuple[str, str]]:
+    def check(cls, options: OptionsT, db: database.Database) -> Iterable[Problem | tuple[str, str]]:
         """What is wrong with `options`, as far as can be told without hardware: pairs (option, message).
 
         The option may be a path into a nested one, ``"outputs.2.key"``. Called by ``fixgw check`` with a database
@@ -116,7 +143,7 @@ class PluginBase:
         return ()
 
     @classmethod
-    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+    def claims(cls, options: OptionsT) -> Iterable[tuple[str, str]]:
         """What nobody else can use at the same time: pairs (resource, option that asks for it).
 
         Resources are plain names that drivers agree on: ``"GPIO17"``, ``"i2c-1 0x28"``, ``"/dev/ttyUSB0"``. One that
@@ -125,7 +152,7 @@ class PluginBase:
         return ()
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: OptionsT) -> Iterable[Device | Feeds | Finding]:
         """What `options` need of this machine, for `fixgw doctor`: devices and keys, which it looks at, and findings.
 
         Cheap, read-only, never blocking, opens no device and imports no hardware library (``find_spec`` tells whether
@@ -199,6 +226,20 @@ class PluginBase:
         self._callbacks = [c for c in self._callbacks if c != (key, function, udata)]
 
 
+def _declared_options(cls: type[PluginBase]) -> type[Options] | None:
+    """The options among the type arguments of `cls`; of a base that is generic itself, the default."""
+    for base in cls.__dict__.get("__orig_bases__", ()):
+        origin = typing.get_origin(base)
+        if isinstance(origin, type) and issubclass(origin, PluginBase):
+            argument = typing.get_args(base)[0]
+            bound = getattr(argument, "__bound__", argument)
+            if isinstance(bound, type) and issubclass(bound, Options):
+                return bound
+            if argument is bound and argument is not Any:
+                raise TypeError(f"{cls.__qualname__}: the options {argument!r} are not derived from {Options!r}")
+    return None
+
+
 _quit: Callable[[str], None] | None = None
 
 
@@ -213,7 +254,7 @@ def request_quit(who: str) -> None:
         _quit(who)
 
 
-class Poller(PluginBase):
+class Poller(PluginBase[OptionsT]):
     """A plugin that polls a device on a thread of its own, which this class runs.
 
     Override three methods, all called on that thread only:
@@ -237,8 +278,8 @@ class Poller(PluginBase):
     #: Seconds that `stop` waits for the thread.
     join_timeout: ClassVar[float] = 2.0
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.counts: dict[str, int] = {}
         self.stopping = threading.Event()
         self.alive = time.monotonic()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -62,13 +62,11 @@ class Options(plugin.Options, frozen=True, kw_only=True):
     ] = msgspec.field(name="except", default=())
 
 
-class Plugin(plugin.Poller):
+class Plugin(plugin.Poller[Options]):
     """Writes everything once before `run` returns, then each key at its own pace."""
 
-    Options: ClassVar[type[plugin.Options] | None] = Options
-
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self._world: World | None = None
         self._own_world: World | None = None
         self._items: dict[int, list[Item]] = {}  # those to write every so many ticks
@@ -78,7 +76,7 @@ class Plugin(plugin.Poller):
         self._values_since = 0.0
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> list[tuple[str, str]]:
+    def check(cls, options: Options, db: Database) -> list[tuple[str, str]]:
         return [
             (f"except.{i}", f"no item matches {pattern!r}")
             for i, pattern in enumerate(options.except_)

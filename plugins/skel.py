@@ -54,18 +54,16 @@ class MainThread(threading.Thread):
         self.getout.set()
 
 
-class Plugin(plugin.PluginBase):
+class Plugin(plugin.PluginBase[Options]):
     """What the gateway looks for in the module: a class of this name."""
 
-    Options = Options
-
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.thread = MainThread(self)
         self.changes = 0
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
         """What `fixgw check` finds wrong beyond the types: here, keys that do not exist."""
         for option in ("write", "listen"):
             key = getattr(options, option)

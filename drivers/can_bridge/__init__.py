@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -102,14 +102,11 @@ class BridgeOptions(Options, frozen=True, kw_only=True):
     ] = 0.5
 
 
-class Plugin(CanPlugin):
+class Plugin(CanPlugin[BridgeOptions]):
     """One bridge. Frames are forwarded on the bus's threads; those that wait for a rate limit, on one of our own."""
 
-    Options: ClassVar[type[Options] | None] = BridgeOptions
-    options: BridgeOptions
-
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.clock = time.monotonic
         self.router = Router((r for options in self.options.routes for r in options.routes()), self.options.loop_window)
         self._buses: dict[str, Tap] = {}
@@ -219,12 +216,12 @@ class Plugin(CanPlugin):
     # -- the configuration ---------------------------------------------------------------------------------------------
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: BridgeOptions) -> Iterable[Device | Feeds | Finding]:
         for bus in options.buses.values():
             yield from ports.preflight(bus)
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:
+    def check(cls, options: BridgeOptions, db: Database) -> Iterable[Problem | tuple[str, str]]:
         buses: dict[str, BusOptions] = options.buses
         names = list(buses)
         for number, (name, bus) in enumerate(buses.items()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -34,7 +34,7 @@ from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame
 from fixgw.drivers.links.can.port import BusOptions
 from fixgw.errors import ConfigurationError, PluginFail, Problem
 from fixgw.kit.complaints import Complaints
-from fixgw.plugin import Device, Feeds, Finding, Options
+from fixgw.plugin import Device, Feeds, Finding
 from fixgw.state import Keeper
 
 JOIN = 2.0  # seconds that a stop waits for the plugin's own thread
@@ -67,19 +67,16 @@ class CanfixOptions(BusOptions, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=lambda: ["disable", "report"])
 
 
-class Plugin(CanPlugin):
+class Plugin(CanPlugin[CanfixOptions]):
     """One CAN-FIX bus. Frames are handled on the bus's threads; whatever waits for its time, on one of our own."""
 
-    Options: ClassVar[type[Options] | None] = CanfixOptions
-    options: CanfixOptions
-
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.clock = time.monotonic
         self.table: Table = load(self.options.table)
         self.codec = cf.Codec(self.table)
         self.counts = dict.fromkeys(("used", "not mapped", "misfits"), 0)
-        self.keeper = Keeper(state.path(f"canfix-{name}"), self.log)
+        self.keeper = Keeper(state.path(f"canfix-{self.name}"), self.log)
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._ticked = self.clock()
@@ -91,13 +88,13 @@ class Plugin(CanPlugin):
     # -- the contract --------------------------------------------------------------------------------------------------
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:
+    def check(cls, options: CanfixOptions, db: Database) -> Iterable[Problem | tuple[str, str]]:
         yield from can_bus.check(options)
         if options.mapfile:
             yield from mapping.read(options.mapfile, load(options.table), db)[1]
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: CanfixOptions) -> Iterable[Device | Feeds | Finding]:
         yield from super().preflight(options)
         if options.mapfile:
             yield Feeds(tuple(mapping.keys_in(options.mapfile)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from fixgw.drivers.dynon import StallAngle
 from fixgw.drivers.dynon_d10.protocol import KEYS, Decoder
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
-from fixgw.plugin import Options
 
 
 class D10Options(InstrumentOptions, frozen=True, kw_only=True):
@@ -22,11 +21,9 @@ class D10Options(InstrumentOptions, frozen=True, kw_only=True):
     stall_angle: StallAngle = None
 
 
-class Plugin(Instrument):
+class Plugin(Instrument[D10Options]):
     """One display on one line."""
 
-    Options: ClassVar[type[Options] | None] = D10Options
-    options: D10Options
     KEYS = KEYS
 
     def protocol(self) -> Decoder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, field
@@ -12,7 +12,6 @@ from fixgw.drivers.eis.protocol import KEYS, MOST_CYLINDERS, Decoder, Speed, Uni
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.errors import did_you_mean
 from fixgw.kit.curve import Curve, CurveSpec, Linear
-from fixgw.plugin import Options
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -62,11 +61,9 @@ class EisOptions(InstrumentOptions, frozen=True, kw_only=True):
     ] = field(default_factory=dict)
 
 
-class Plugin(Instrument):
+class Plugin(Instrument[EisOptions]):
     """One EIS on one line."""
 
-    Options: ClassVar[type[Options] | None] = EisOptions
-    options: EisOptions
     KEYS = KEYS
 
     _protocol: Decoder
@@ -89,7 +86,7 @@ class Plugin(Instrument):
             self.publisher.publish(updates)
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: EisOptions, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         if options.tach2 in KEYS:
             yield "tach2", f"the EIS has a field of its own for {options.tach2}"

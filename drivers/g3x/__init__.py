@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from fixgw.drivers.g3x.protocol import KEYS, Decoder
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
-from fixgw.plugin import Options
 
 
 class G3xOptions(InstrumentOptions, frozen=True, kw_only=True):
@@ -20,10 +19,9 @@ class G3xOptions(InstrumentOptions, frozen=True, kw_only=True):
     ] = 115200
 
 
-class Plugin(Instrument):
+class Plugin(Instrument[G3xOptions]):
     """One display or navigator on one line."""
 
-    Options: ClassVar[type[Options] | None] = G3xOptions
     KEYS = KEYS
 
     def protocol(self) -> Decoder:

@@ -14,22 +14,18 @@ from fixgw.drivers.gpio.functions import Common, Function, Totals, all_functions
 from fixgw.drivers.links import pins
 from fixgw.errors import DeviceError
 from fixgw.plugin import Device, Feeds, Finding, Poller
-from fixgw.plugin import Options as PluginOptions
 from fixgw.state import Keeper
 
 
-class Plugin(Poller):
+class Plugin(Poller[declared.Options]):
     """The pins of one connection, on one thread. What the library's own thread tells is only noted there."""
-
-    Options: ClassVar[type[PluginOptions] | None] = declared.Options
-    options: declared.Options
 
     reopen_delay_max: ClassVar[float] = 5.0
     #: Seconds to let a burst of edges gather, so that a bouncing contact does not wake the thread for each.
     gather: ClassVar[float] = 0.001
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.clock: Callable[[], float] = time.monotonic
         self._wake = threading.Event()
         self._pins = pins.Pins(self.options.library)
@@ -37,15 +33,15 @@ class Plugin(Poller):
         self._totals: Totals | None = None
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: declared.Options, db: Database) -> Iterable[tuple[str, str]]:
         return declared.problems(options, db)
 
     @classmethod
-    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+    def claims(cls, options: declared.Options) -> Iterable[tuple[str, str]]:
         return declared.claims(options)
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: declared.Options) -> Iterable[Device | Feeds | Finding]:
         yield from pins.preflight(options.library)
         yield Feeds(tuple(declared.fed(options)))
 

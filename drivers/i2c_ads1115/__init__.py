@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -14,7 +14,6 @@ from fixgw.drivers.links.chips import Address, I2cOptions, I2cPoller
 from fixgw.errors import DeviceError
 from fixgw.kit.update import Update
 from fixgw.plugin import Device, Feeds, Finding
-from fixgw.plugin import Options as PluginOptions
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -50,18 +49,16 @@ class Options(I2cOptions, frozen=True, kw_only=True):
     channels: Annotated[list[Channel], Meta(min_length=1, max_length=8, description="What is wired to it")]
 
 
-class Plugin(I2cPoller):
+class Plugin(I2cPoller[Options]):
     """One converter; its channels are read one after the other."""
 
-    Options: ClassVar[type[PluginOptions] | None] = Options
-
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.counts["out of range"] = 0
         self._inputs = [(c, analog.Input(c, self.options.supply)) for c in self.options.channels]
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
         yield from analog.problems(options.channels, db)
         if len(options.channels) * options.rate * 1.2 > options.conversions:
             yield (
@@ -70,7 +67,7 @@ class Plugin(I2cPoller):
             )
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: Options) -> Iterable[Device | Feeds | Finding]:
         yield from super().preflight(options)
         yield Feeds(tuple(channel.key for channel in options.channels))
 

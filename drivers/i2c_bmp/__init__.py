@@ -11,7 +11,6 @@ from fixgw.drivers.i2c_bmp import protocol
 from fixgw.drivers.links.chips import Address, I2cOptions, I2cPoller, KeysOption, Rate
 from fixgw.errors import DeviceError, UnknownKey, did_you_mean
 from fixgw.plugin import Device, Feeds, Finding
-from fixgw.plugin import Options as PluginOptions
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -31,21 +30,20 @@ class Options(I2cOptions, frozen=True, kw_only=True):
     ] = ""
 
 
-class Plugin(I2cPoller):
+class Plugin(I2cPoller[Options]):
     """One pressure sensor on the static line, or in the cabin; which one it is, it says itself."""
 
-    Options: ClassVar[type[PluginOptions] | None] = Options
     KEYS: ClassVar[frozenset[str]] = protocol.KEYS
     stuck_after: ClassVar[float] = 2.0
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.counts.update({"nothing measured": 0, "absurd values": 0})
         self._chip: protocol.Chip | None = None
         self._air = protocol.AirData(lambda: self.clock(), self.options.vs_time, self.options.temperature)
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         if options.temperature and options.temperature not in db:
             yield (
@@ -54,7 +52,7 @@ class Plugin(I2cPoller):
             )
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: Options) -> Iterable[Device | Feeds | Finding]:
         yield from super().preflight(options)
         names = (options.keys.get(key, key) for key in sorted(protocol.KEYS))
         yield Feeds(tuple(name for name in (*names, options.temperature) if name))

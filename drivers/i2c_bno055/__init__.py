@@ -14,7 +14,6 @@ from fixgw.drivers.i2c_bno055 import protocol
 from fixgw.drivers.links.chips import Address, I2cOptions, I2cPoller, KeysOption, Rate
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.plugin import Device, Feeds, Finding
-from fixgw.plugin import Options as PluginOptions
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -45,34 +44,33 @@ class Options(I2cOptions, frozen=True, kw_only=True):
     heading: Annotated[float, Meta(ge=-180.0, le=180.0, description="Degrees added to HEAD or YAW")] = 0.0
 
 
-class Plugin(I2cPoller):
+class Plugin(I2cPoller[Options]):
     """One BNO055: attitude from where gravity points, heading from its fusion, forces and rate of turn."""
 
-    Options: ClassVar[type[PluginOptions] | None] = Options
     KEYS: ClassVar[frozenset[str]] = protocol.KEYS
     stuck_after: ClassVar[float] = 2.0
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         options = self.options
         self.counts["absurd values"] = 0
         self.decoder = protocol.Decoder(options.mode, options.roll, options.pitch, options.heading)
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         if (options.forward, options.up) not in protocol.MOUNTINGS:
             yield "up", f"{options.up} is the axis that points forward, or away from it"
 
     @classmethod
-    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+    def claims(cls, options: Options) -> Iterable[tuple[str, str]]:
         if options.port:
             yield os.path.realpath(options.port), "port"
         else:
             yield from super().claims(options)
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: Options) -> Iterable[Device | Feeds | Finding]:
         if options.port:
             yield Device(options.port, "dialout")
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -11,11 +11,11 @@ from msgspec import Meta
 from fixgw.database import Database, TypeName
 from fixgw.drivers.lines import pattern
 from fixgw.drivers.lines.protocol import Checksum, Decoder, Field, Format
-from fixgw.drivers.links.instrument import Instrument, Keys
+from fixgw.drivers.links.instrument import Instrument
 from fixgw.drivers.links.serial import SerialOptions
 from fixgw.errors import did_you_mean
 from fixgw.kit.curve import CurveSpec, Linear
-from fixgw.plugin import Feeds, Options
+from fixgw.plugin import Feeds
 
 #: What usual sensors and libraries say when they cannot tell.
 INVALID = ("", "-", "--", "---", "?", "nan", "inf", "-inf", "ovf", "none", "null", "n/a", "err", "error")
@@ -114,33 +114,23 @@ class LinesOptions(SerialOptions, frozen=True, kw_only=True):
     ]
     ask: Annotated[Ask | None, Meta(description="For sensors that speak only when they are asked")] = None
 
-    @property
-    def keys(self) -> Keys:
-        """Keys are named where they are made."""
-        return {}
 
-
-class Plugin(Instrument):
+class Plugin(Instrument[LinesOptions]):
     """One sender of lines."""
 
-    Options: ClassVar[type[Options] | None] = LinesOptions
-    options: LinesOptions  # type: ignore[assignment]
-
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
-        self._ask_at = float("-inf")
+    _ask_at = float("-inf")
 
     def protocol(self) -> Decoder:
         return Decoder([line.made(self.db) for line in self.options.lines], self.options.checksum, self.counts)
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: LinesOptions, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         for number, line in enumerate(options.lines):
             yield from ((f"lines.{number}.{place}", message) for place, message in _check_line(line, db))
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Any]:
+    def preflight(cls, options: LinesOptions) -> Iterable[Any]:
         yield from super().preflight(options)
         yield Feeds(tuple(dict.fromkeys(key for line in options.lines for key in line.fields)))
 

@@ -21,7 +21,7 @@ from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.publish import Publisher, misnamed
 from fixgw.kit.update import Update
-from fixgw.plugin import Device, Feeds, Finding, Options, Poller
+from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -39,14 +39,14 @@ class ChipOptions(Options, frozen=True, kw_only=True):
     rate: Rate = 10.0
 
 
-class ChipPoller(Poller):
+ChipOptionsT = TypeVar("ChipOptionsT", bound=ChipOptions, default=ChipOptions)
+
+
+class ChipPoller(Poller[ChipOptionsT]):
     """A plugin that polls a chip on a thread of its own. Override `connect`, `begin` and `sample`.
 
     ``polls`` counts the readings that were tried: they are ``used``, ``read errors``, or what `sample` calls them.
     """
-
-    Options: ClassVar[type[Options] | None] = ChipOptions
-    options: Any
 
     reopen_delay_max: ClassVar[float] = 2.0
     #: Failed readings in a row, `RETRY` seconds apart, after which the chip is taken for gone.
@@ -59,8 +59,8 @@ class ChipPoller(Poller):
     LIBRARY: ClassVar[str] = ""
     GROUP: ClassVar[str] = ""
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.clock: Callable[[], float] = time.monotonic
         #: Logs a warning about bad input, unless it has just logged one.
         self.complain = Complaints(self.log, lambda: self.clock())
@@ -93,6 +93,11 @@ class ChipPoller(Poller):
         """Where the chip is, for people and for `claims`."""
         raise NotImplementedError
 
+    @property
+    def library(self) -> str:
+        """The name of the module that reaches the bus."""
+        raise NotImplementedError
+
     # -- what is there for the driver ----------------------------------------------------------------------------------
 
     def pause(self, seconds: float) -> None:
@@ -117,7 +122,7 @@ class ChipPoller(Poller):
 
     def module(self) -> Any:
         """The module that reaches the bus, imported when it is first needed. Raises `MissingLibrary`."""
-        name = self.options.library
+        name = self.library
         try:
             return import_module(name)
         except ImportError:
@@ -130,11 +135,7 @@ class ChipPoller(Poller):
         super().run()
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
-        return needs(options.library, cls.LIBRARY, cls.GROUP)
-
-    @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: ChipOptionsT, db: Database) -> Iterable[tuple[str, str]]:
         yield from misnamed(getattr(options, "keys", {}), cls.KEYS, db)
 
     def lost(self, reason: str) -> None:
@@ -220,16 +221,22 @@ class I2cOptions(ChipOptions, frozen=True, kw_only=True):
     ] = "smbus2"
 
 
-class I2cPoller(ChipPoller):
+I2cOptionsT = TypeVar("I2cOptionsT", bound=I2cOptions, default=I2cOptions)
+
+
+class I2cPoller(ChipPoller[I2cOptionsT]):
     """A plugin that polls one chip on an I2C bus."""
 
-    Options: ClassVar[type[Options] | None] = I2cOptions
     LIBRARY: ClassVar[str] = "smbus2"
     GROUP: ClassVar[str] = "i2c"
 
     @property
     def place(self) -> str:
         return f"i2c-{self.options.bus} 0x{self.options.address:02x}"
+
+    @property
+    def library(self) -> str:
+        return self.options.library
 
     def connect(self) -> Any:
         return self.module().SMBus(self.options.bus)
@@ -250,12 +257,12 @@ class I2cPoller(ChipPoller):
         self.bus.write_i2c_block_data(self.options.address, register, list(data))
 
     @classmethod
-    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+    def claims(cls, options: I2cOptionsT) -> Iterable[tuple[str, str]]:
         yield f"i2c-{options.bus} 0x{options.address:02x}", "address"
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
-        yield from super().preflight(options)
+    def preflight(cls, options: I2cOptionsT) -> Iterable[Device | Feeds | Finding]:
+        yield from needs(options.library, cls.LIBRARY, cls.GROUP)
         if options.library == cls.LIBRARY:
             yield Device(f"/dev/i2c-{options.bus}", "i2c", "sudo raspi-config nonint do_i2c 0")
 
@@ -272,16 +279,22 @@ class SpiOptions(ChipOptions, frozen=True, kw_only=True):
     ] = "spidev"
 
 
-class SpiPoller(ChipPoller):
+SpiOptionsT = TypeVar("SpiOptionsT", bound=SpiOptions, default=SpiOptions)
+
+
+class SpiPoller(ChipPoller[SpiOptionsT]):
     """A plugin that polls one chip on an SPI bus, mode 0."""
 
-    Options: ClassVar[type[Options] | None] = SpiOptions
     LIBRARY: ClassVar[str] = "spidev"
     GROUP: ClassVar[str] = "spi"
 
     @property
     def place(self) -> str:
         return f"spi-{self.options.bus}.{self.options.device}"
+
+    @property
+    def library(self) -> str:
+        return self.options.library
 
     def connect(self) -> Any:
         spi = self.module().SpiDev()
@@ -298,12 +311,12 @@ class SpiPoller(ChipPoller):
         return got
 
     @classmethod
-    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+    def claims(cls, options: SpiOptionsT) -> Iterable[tuple[str, str]]:
         yield f"spi-{options.bus}.{options.device}", "device"
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
-        yield from super().preflight(options)
+    def preflight(cls, options: SpiOptionsT) -> Iterable[Device | Feeds | Finding]:
+        yield from needs(options.library, cls.LIBRARY, cls.GROUP)
         if options.library == cls.LIBRARY:
             yield Device(f"/dev/spidev{options.bus}.{options.device}", "spi", "sudo raspi-config nonint do_spi 0")
 

@@ -2,8 +2,7 @@
 
 A driver is then its protocol, and a class that says which:
 
-    class Plugin(Instrument):
-        Options = Options
+    class Plugin(Instrument[EisOptions]):
         KEYS = protocol.KEYS
 
         def protocol(self) -> Protocol:
@@ -14,14 +13,14 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta, field
 
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
 from fixgw.kit.publish import Publisher, misnamed
 from fixgw.kit.update import Update
-from fixgw.plugin import Options
+from fixgw.plugin import TypeVar
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -60,17 +59,18 @@ class Protocol(typing.Protocol):
         """The updates of the frames that `data` completes, in order."""
 
 
-class Instrument(SerialPoller):
+OptionsT = TypeVar("OptionsT", bound=SerialOptions, default=InstrumentOptions)
+
+
+class Instrument(SerialPoller[OptionsT]):
     """One instrument on one line: what it says is written as it comes, and fails when the line is lost."""
 
-    Options: ClassVar[type[Options] | None] = InstrumentOptions
-    options: InstrumentOptions
     #: The keys that the driver may write.
     KEYS: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
-        self.publisher = Publisher(self, self.counts, self.complain, self.options.keys)
+    def set_up(self) -> None:
+        super().set_up()
+        self.publisher = Publisher(self, self.counts, self.complain, getattr(self.options, "keys", None))
         self._protocol = self.protocol()
 
     def protocol(self) -> Protocol:
@@ -78,9 +78,9 @@ class Instrument(SerialPoller):
         raise NotImplementedError
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: OptionsT, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
-        yield from misnamed(options.keys, cls.KEYS, db)
+        yield from misnamed(getattr(options, "keys", {}), cls.KEYS, db)
 
     def open(self) -> None:
         self._protocol = self.protocol()

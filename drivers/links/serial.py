@@ -19,7 +19,7 @@ from msgspec import Meta
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit.complaints import Complaints
-from fixgw.plugin import Device, Feeds, Finding, Options, Poller
+from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
 
 if TYPE_CHECKING:
     import serial
@@ -47,11 +47,11 @@ class SerialOptions(Options, frozen=True, kw_only=True):
     ] = "auto"
 
 
-class SerialPoller(Poller):
-    """A plugin that reads a serial line on a thread of its own. Override `received`; perhaps `idle` and `lost`."""
+OptionsT = TypeVar("OptionsT", bound=SerialOptions, default=SerialOptions)
 
-    Options: ClassVar[type[Options] | None] = SerialOptions
-    options: SerialOptions
+
+class SerialPoller(Poller[OptionsT]):
+    """A plugin that reads a serial line on a thread of its own. Override `received`; perhaps `idle` and `lost`."""
 
     reopen_delay_max: ClassVar[float] = 2.0
     #: Seconds without bytes, or without sense in them, after which `health` says so and ``auto`` tries another rate.
@@ -59,8 +59,8 @@ class SerialPoller(Poller):
     #: Seconds to let a burst gather, so that a fast line does not wake the thread for every few bytes.
     gather: ClassVar[float] = 0.005
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.clock: Callable[[], float] = time.monotonic
         #: Logs a warning about bad input, unless it has just logged one.
         self.complain = Complaints(self.log, lambda: self.clock())
@@ -106,7 +106,7 @@ class SerialPoller(Poller):
     # -- the contract --------------------------------------------------------------------------------------------------
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: OptionsT, db: Database) -> Iterable[tuple[str, str]]:
         try:
             _pyserial().serial_for_url(options.port, do_not_open=True)
         except ImportError as error:
@@ -117,12 +117,12 @@ class SerialPoller(Poller):
             yield "port", str(error)
 
     @classmethod
-    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+    def claims(cls, options: OptionsT) -> Iterable[tuple[str, str]]:
         if options.port.startswith("/"):  # by whichever of its names; a network port may well take several clients
             yield os.path.realpath(options.port), "port"
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: OptionsT) -> Iterable[Device | Feeds | Finding]:
         return needs(options.port)
 
     def run(self) -> None:

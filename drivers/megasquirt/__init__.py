@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta, field
@@ -23,7 +23,6 @@ from fixgw.drivers.megasquirt.protocol import (
 )
 from fixgw.errors import Problem, did_you_mean
 from fixgw.kit.publish import misnamed
-from fixgw.plugin import Options
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -51,11 +50,8 @@ class MegasquirtOptions(BusOptions, frozen=True, kw_only=True):
     keys: Annotated[Keys, KEYS_OPTION] = field(default_factory=dict)
 
 
-class Plugin(CanInstrument):
+class Plugin(CanInstrument[MegasquirtOptions]):
     """One engine computer on one bus."""
-
-    Options: ClassVar[type[Options] | None] = MegasquirtOptions
-    options: MegasquirtOptions
 
     def protocol(self) -> Decoder:
         options = self.options
@@ -65,7 +61,7 @@ class Plugin(CanInstrument):
         return Decoder(self.counts, targets, options.base)
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:
+    def check(cls, options: MegasquirtOptions, db: Database) -> Iterable[Problem | tuple[str, str]]:
         yield from super().check(options, db)
         yield from misnamed(options.keys, KEYS, db)
         for name, extra in options.fields.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta, field
@@ -16,7 +16,7 @@ from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, FULL_SCALE, Decoder, Encoder, Target
 from fixgw.errors import PluginFail, Problem, did_you_mean
 from fixgw.kit.curve import Curve, CurveSpec
-from fixgw.plugin import Device, Feeds, Finding, Options
+from fixgw.plugin import Device, Feeds, Finding
 
 if TYPE_CHECKING:
     from fixgw.database import Database, Item, Reading
@@ -65,14 +65,11 @@ class RdacOptions(BusOptions, frozen=True, kw_only=True):
     interval: Annotated[float, Meta(ge=0.05, le=5.0, description="Seconds between messages, when sending")] = 0.2
 
 
-class Plugin(CanInstrument):
+class Plugin(CanInstrument[RdacOptions]):
     """One RDAC on one bus: listens to it, or is it."""
 
-    Options: ClassVar[type[Options] | None] = RdacOptions
-    options: RdacOptions
-
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self._stopping = threading.Event()
         self._sender: threading.Thread | None = None
         self._ticked = time.monotonic()
@@ -95,7 +92,7 @@ class Plugin(CanInstrument):
         )
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:
+    def check(cls, options: RdacOptions, db: Database) -> Iterable[Problem | tuple[str, str]]:
         yield from super().check(options, db)
         keys: dict[str, str] = {}
         for name, channel in options.channels.items():
@@ -112,7 +109,7 @@ class Plugin(CanInstrument):
                 yield f"{at}.key", f"{other} writes {channel.key} already"
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: RdacOptions) -> Iterable[Device | Feeds | Finding]:
         yield from super().preflight(options)
         if options.role == "listen":
             yield Feeds(tuple(channel.key for channel in options.channels.values()))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.mgl_serial.protocol import KEYS, Decoder
-from fixgw.plugin import Device, Feeds, Finding, Options
+from fixgw.plugin import Device, Feeds, Finding
 
 
 class MglOptions(InstrumentOptions, frozen=True, kw_only=True):
@@ -29,15 +29,13 @@ class MglOptions(InstrumentOptions, frozen=True, kw_only=True):
     level: Annotated[float, Meta(gt=0.0, description="Gallons per unit of a fuel level as it is sent")] = 1.0
 
 
-class Plugin(Instrument):
+class Plugin(Instrument[MglOptions]):
     """One instrument on one line."""
 
-    Options: ClassVar[type[Options] | None] = MglOptions
-    options: MglOptions
     KEYS = KEYS
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: MglOptions) -> Iterable[Device | Feeds | Finding]:
         yield from super().preflight(options)
         yield Feeds(tuple(key for key in options.keys.values() if key is not None))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.nmea0183.protocol import KEYS, Receiver
-from fixgw.plugin import Options
 
 
 class ReceiverOptions(InstrumentOptions, frozen=True, kw_only=True):
@@ -26,11 +25,9 @@ class ReceiverOptions(InstrumentOptions, frozen=True, kw_only=True):
     ] = 1.0
 
 
-class Plugin(Instrument):
+class Plugin(Instrument[ReceiverOptions]):
     """One receiver on one line. What it says is written as it comes; what it cannot say is failed, or left to age."""
 
-    Options: ClassVar[type[Options] | None] = ReceiverOptions
-    options: ReceiverOptions
     KEYS = KEYS
 
     def protocol(self) -> Receiver:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta, field
@@ -17,7 +17,7 @@ from fixgw.database import Database, Reading
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
 from fixgw.drivers.nmea0183_out.protocol import LONGEST, Talker
 from fixgw.errors import DeviceError, UnknownKey
-from fixgw.plugin import Options, Poller
+from fixgw.plugin import Poller
 
 Kind = Literal["RMC", "GGA", "GLL", "VTG", "GSA", "ZDA", "RMB", "APB", "XTE", "BOD", "HDG", "HDM", "HDT"]
 Rate = Annotated[float, Meta(ge=0.1, le=20.0)]
@@ -60,14 +60,11 @@ class OutOptions(SerialOptions, frozen=True, kw_only=True):
     ] = False
 
 
-class Plugin(SerialPoller):
+class Plugin(SerialPoller[OutOptions]):
     """One output. Sentences go out by their schedule; what the receiver does not take is not kept for later."""
 
-    Options: ClassVar[type[Options] | None] = OutOptions
-    options: OutOptions
-
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         options = self.options
         self.talker = Talker(
             self._reading,
@@ -89,7 +86,7 @@ class Plugin(SerialPoller):
     # -- the contract --------------------------------------------------------------------------------------------------
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: OutOptions, db: Database) -> Iterable[tuple[str, str]]:
         if options.port.startswith(UDP):
             try:
                 _address(options.port)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -12,7 +12,7 @@ from fixgw.database import Database
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
 from fixgw.drivers.serial_bridge.server import Server, Write, network
 from fixgw.errors import DeviceError, PluginFail
-from fixgw.plugin import Options, Poller
+from fixgw.plugin import Poller
 
 JOIN = 2.0  # seconds that a stop waits for the server's thread
 
@@ -43,14 +43,11 @@ class BridgeOptions(SerialOptions, frozen=True, kw_only=True):
     ] = 30.0
 
 
-class Plugin(SerialPoller):
+class Plugin(SerialPoller[BridgeOptions]):
     """One port and its clients. They stay connected while the device is unplugged."""
 
-    Options: ClassVar[type[Options] | None] = BridgeOptions
-    options: BridgeOptions
-
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self._writing = threading.Lock()  # the port, which the server's thread writes and ours closes
         self._server: Server | None = None
         self._server_thread: threading.Thread | None = None
@@ -63,7 +60,7 @@ class Plugin(SerialPoller):
     # -- the contract --------------------------------------------------------------------------------------------------
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: BridgeOptions, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         for number, text in enumerate(options.allow):
             try:
@@ -72,7 +69,7 @@ class Plugin(SerialPoller):
                 yield f"allow.{number}", str(error)
 
     @classmethod
-    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+    def claims(cls, options: BridgeOptions) -> Iterable[tuple[str, str]]:
         yield from super().claims(options)
         if options.tcp_port:
             yield f"TCP port {options.tcp_port}", "tcp_port"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.shadin.protocol import KEYS, Decoder
-from fixgw.plugin import Options
 
 
 class ShadinOptions(InstrumentOptions, frozen=True, kw_only=True):
@@ -24,11 +23,9 @@ class ShadinOptions(InstrumentOptions, frozen=True, kw_only=True):
     ] = False
 
 
-class Plugin(Instrument):
+class Plugin(Instrument[ShadinOptions]):
     """One computer on one line."""
 
-    Options: ClassVar[type[Options] | None] = ShadinOptions
-    options: ShadinOptions
     KEYS = KEYS
 
     def protocol(self) -> Decoder:

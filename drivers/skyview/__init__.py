@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, field
 
@@ -11,7 +11,6 @@ from fixgw.drivers.dynon import StallAngle
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.skyview.protocol import HARNESS, INPUTS, KEYS, LETTERS, THERMOCOUPLES, Decoder
 from fixgw.errors import did_you_mean
-from fixgw.plugin import Options
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -42,11 +41,9 @@ class SkyviewOptions(InstrumentOptions, frozen=True, kw_only=True):
     stall_angle: StallAngle = None
 
 
-class Plugin(Instrument):
+class Plugin(Instrument[SkyviewOptions]):
     """One SkyView on one line."""
 
-    Options: ClassVar[type[Options] | None] = SkyviewOptions
-    options: SkyviewOptions
     KEYS = KEYS
 
     def protocol(self) -> Decoder:
@@ -61,7 +58,7 @@ class Plugin(Instrument):
         )
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: SkyviewOptions, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         for option, items in ("thermocouples", options.thermocouples), ("inputs", options.inputs):
             for number, key in items.items():

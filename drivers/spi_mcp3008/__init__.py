@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
@@ -11,7 +11,6 @@ from fixgw.drivers import analog
 from fixgw.drivers.links.chips import SpiOptions, SpiPoller
 from fixgw.drivers.spi_mcp3008 import protocol
 from fixgw.plugin import Device, Feeds, Finding
-from fixgw.plugin import Options as PluginOptions
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -32,22 +31,20 @@ class Options(SpiOptions, frozen=True, kw_only=True):
     channels: Annotated[list[Channel], Meta(min_length=1, max_length=16, description="What is wired to it")]
 
 
-class Plugin(SpiPoller):
+class Plugin(SpiPoller[Options]):
     """One converter; its channels are read one after the other."""
 
-    Options: ClassVar[type[PluginOptions] | None] = Options
-
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.counts["out of range"] = 0
         self._inputs = [(str(c.input), analog.Input(c, self.options.reference)) for c in self.options.channels]
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
         yield from analog.problems(options.channels, db)
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: Options) -> Iterable[Device | Feeds | Finding]:
         yield from super().preflight(options)
         yield Feeds(tuple(channel.key for channel in options.channels))
 

@@ -14,7 +14,6 @@ from fixgw.drivers.links.serial import SerialOptions
 from fixgw.drivers.strompi.protocol import REQUEST, Decoder
 from fixgw.kit.update import Update
 from fixgw.plugin import Device, Feeds, Finding
-from fixgw.plugin import Options as PluginOptions
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -33,15 +32,13 @@ class Options(SerialOptions, frozen=True, kw_only=True):
     shutdown: ups.ShutdownOption = None
 
 
-class Plugin(Instrument):
+class Plugin(Instrument[Options]):
     """One board, asked for its status again and again."""
 
-    Options: ClassVar[type[PluginOptions] | None] = Options
-    options: Any
     KEYS: ClassVar[frozenset[str]] = ups.KEYS
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self._due = 0.0
         self._asked = self._used_before = 0
         self.patience = PATIENCE * self.options.every  # type: ignore[misc]
@@ -54,12 +51,12 @@ class Plugin(Instrument):
         return self.decoder
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         yield from ups.problems(options.shutdown, db)
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: Options) -> Iterable[Device | Feeds | Finding]:
         yield from super().preflight(options)
         yield Feeds(tuple(name for key in sorted(ups.KEYS) if (name := options.keys.get(key, key))))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta, field
 
@@ -15,7 +15,6 @@ from fixgw.drivers.links.pins import preflight as pins_preflight
 from fixgw.drivers.ups_x728 import protocol
 from fixgw.errors import DeviceError
 from fixgw.plugin import Device, Feeds, Finding
-from fixgw.plugin import Options as PluginOptions
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -45,14 +44,13 @@ class Options(I2cOptions, frozen=True, kw_only=True):
     shutdown: ups.ShutdownOption = None
 
 
-class Plugin(I2cPoller):
+class Plugin(I2cPoller[Options]):
     """One board: its fuel gauge on I2C, its signals on pins."""
 
-    Options: ClassVar[type[PluginOptions] | None] = Options
     KEYS: ClassVar[frozenset[str]] = ups.KEYS
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         options = self.options
         self.counts["absurd values"] = 0
         self._pins = Pins(options.pins)
@@ -62,21 +60,21 @@ class Plugin(I2cPoller):
             self._shutdown = ups.Shutdown(options.shutdown, lambda: self.db, self.log, self._pulse)
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+    def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         yield from ups.problems(options.shutdown, db)
         if options.shutdown is not None and options.lost_pin is None:
             yield "shutdown", "without `lost_pin`, nothing tells that the supply is lost"
 
     @classmethod
-    def claims(cls, options: Any) -> Iterable[tuple[str, str]]:
+    def claims(cls, options: Options) -> Iterable[tuple[str, str]]:
         yield from super().claims(options)
         for option in ("lost_pin", "off_pin"):
             if (pin := getattr(options, option)) is not None:
                 yield resource(pin), option
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: Options) -> Iterable[Device | Feeds | Finding]:
         yield from super().preflight(options)
         if options.lost_pin is not None or options.off_pin is not None:
             yield from pins_preflight(options.pins)
@@ -151,9 +149,10 @@ class Plugin(I2cPoller):
 
     def _end_pulse(self) -> None:
         self._pulse_ends = None
-        self._pins.write(self.options.off_pin, False)
+        if self.options.off_pin is not None:
+            self._pins.write(self.options.off_pin, False)
 
 
-def _feeds(options: Any) -> Set[str]:
+def _feeds(options: Options) -> Set[str]:
     """Without the pin, nothing is known of the supply."""
     return ups.KEYS if options.lost_pin is not None else {"BAT_VOLTAGE", "BAT_REMAINING"}

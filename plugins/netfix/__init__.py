@@ -69,14 +69,13 @@ class Options(plugin.Options, frozen=True):
     ] = 60.0
 
 
-class Plugin(plugin.PluginBase):
+class Plugin(plugin.PluginBase[Options]):
     """The server, the links to other gateways, or both."""
 
-    Options = Options
     runs_by_itself = True
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.server: Server | None = None
         self.links: list[Link] = []
         self._trouble = ""
@@ -163,7 +162,7 @@ class Plugin(plugin.PluginBase):
         return status
 
     @classmethod
-    def check(cls, options: Any, db: database.Database) -> Iterable[Problem | tuple[str, str]]:
+    def check(cls, options: Options, db: database.Database) -> Iterable[Problem | tuple[str, str]]:
         for option in ("allow", "write", "admin"):
             for n, text in enumerate(getattr(options, option)):
                 try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import types
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, assert_type
 
 import msgspec
 import pytest
@@ -13,7 +14,8 @@ import fixgw.database
 from fixgw import plugin
 from fixgw.backoff import Backoff
 from fixgw.database import Database, Definition
-from fixgw.plugin import Options, PluginBase, PluginFail
+from fixgw.drivers.links.instrument import Instrument, InstrumentOptions, Protocol
+from fixgw.plugin import Options, PluginBase, PluginFail, Poller, TypeVar
 
 
 @pytest.fixture(autouse=True)
@@ -152,9 +154,8 @@ class Serial(Options, frozen=True, kw_only=True):
             raise ValueError("port leads nowhere")
 
 
-class Declared(PluginBase):
-    Options: ClassVar[type[Options] | None] = Serial
-    options: Serial
+class Declared(PluginBase[Serial]):
+    pass
 
 
 def test_declared_options_become_an_object() -> None:
@@ -197,3 +198,117 @@ def test_delays_double_up_to_a_cap_until_reset() -> None:
 def test_a_cap_below_the_first_delay_does_not_shorten_it() -> None:
     backoff = Backoff(5, 1)
     assert [backoff.next(), backoff.next()] == [5, 5]
+
+
+class Lines(Options, frozen=True, kw_only=True):
+    lines: int = 1
+
+
+LinesT = TypeVar("LinesT", bound=Options, default=Lines)
+
+
+class Reader(Poller[LinesT]):
+    """A base that leaves to others what the options are."""
+
+
+class MoreLines(Lines, frozen=True, kw_only=True):
+    more: int = 2
+
+
+def test_the_type_argument_declares_the_options() -> None:
+    class Ours(Reader[MoreLines]):
+        pass
+
+    class Theirs(Ours):
+        pass
+
+    class Default(Reader):
+        pass
+
+    assert (Ours.Options, Theirs.Options, Default.Options) == (MoreLines, MoreLines, Lines)
+    assert Ours("x", {"lines": 5}).options.more == 2
+
+
+def test_without_a_type_argument_nothing_is_declared() -> None:
+    class Old(Poller):
+        pass
+
+    class Generic(Poller[Any]):
+        pass
+
+    assert Old.Options is Generic.Options is PluginBase.Options is None
+
+
+def test_options_in_the_class_count_for_more_than_a_type_argument() -> None:
+    class Both(Reader[MoreLines]):
+        Options = Serial
+
+    assert Both.Options is Serial
+
+
+@pytest.mark.parametrize("argument", [int, "MoreLines", msgspec.Struct])
+def test_a_type_argument_that_is_no_options_is_an_error(argument: Any) -> None:
+    with pytest.raises(TypeError, match="are not derived from"):
+        types.new_class("Wrong", (Reader[argument],))
+
+
+def test_a_plugin_sets_up_what_it_begins_with_after_its_bases() -> None:
+    class Ours(Reader[MoreLines]):
+        def set_up(self) -> None:
+            super().set_up()
+            self.counts["lines"] = self.options.lines
+
+    class Theirs(Ours):
+        def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+            super().__init__(name, config, config_meta)
+            self.counts["more"] = 0
+
+    assert Theirs("x", {"lines": 5}).counts == {"lines": 5, "more": 0}
+
+
+# Each way in which a plugin may be written; `make lint` checks that mypy --strict takes it, and what it makes of it.
+
+
+class Typed(PluginBase[Serial]):
+    def set_up(self) -> None:
+        super().set_up()
+        self.port = assert_type(self.options, Serial).port
+
+    @classmethod
+    def check(cls, options: Serial, db: Database) -> Iterable[tuple[str, str]]:
+        yield "port", options.nonsense  # type: ignore[attr-defined]
+
+
+class Untyped(PluginBase):
+    Options = Serial
+
+    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
+        super().__init__(name, config, config_meta)
+        self.port: str = self.options.port
+
+    @classmethod
+    def check(cls, options: Any, db: Database) -> Iterable[tuple[str, str]]:
+        yield "port", options.port
+
+
+class OnADriversBase(Instrument):
+    def protocol(self) -> Protocol:
+        assert_type(self.options, InstrumentOptions)
+        raise NotImplementedError
+
+
+class MoreOptions(InstrumentOptions, frozen=True, kw_only=True):
+    more: int = 1
+
+
+class TypedOnADriversBase(Instrument[MoreOptions]):
+    def protocol(self) -> Protocol:
+        assert_type(self.options, MoreOptions)
+        raise NotImplementedError
+
+
+def test_a_plugin_may_be_typed_or_not() -> None:
+    for kind in Typed, Untyped:
+        assert kind.Options is Serial
+        assert kind("gps", {"port": "/dev/x"}).port == "/dev/x"
+    assert (OnADriversBase.Options, TypedOnADriversBase.Options) == (InstrumentOptions, MoreOptions)

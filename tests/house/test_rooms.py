@@ -83,6 +83,7 @@ def test_the_core_knows_no_driver_no_plugin_and_no_simulator(path: Path) -> None
         assert not inside(module, "fixgw.drivers", "fixgw.plugins"), module
         if named(path) not in MAY_SIMULATE:
             assert not inside(module, "fixgw.hw_sim"), module
+    for module in imports(path, types=False):
         assert top(module) in sys.stdlib_module_names | CORE_LIBRARIES | {"fixgw"}, module
 
 

@@ -2,9 +2,7 @@
 
 A driver derives from `CanPlugin`, and embeds `BusOptions` in its own options:
 
-    class Plugin(CanPlugin):
-        Options = Options                                    # class Options(BusOptions, frozen=True, kw_only=True)
-
+    class Plugin(CanPlugin[NodeOptions]):  # class NodeOptions(BusOptions, frozen=True, kw_only=True)
         def run(self):
             self.bus = self.tap(self.options, self.received, ids={0x183, 0x184})
 
@@ -43,7 +41,7 @@ from fixgw.drivers.links.can.port import BusOptions, Port
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import FixgwError, PluginFail, Problem
 from fixgw.kit.complaints import Complaints
-from fixgw.plugin import Device, Feeds, Finding, Options, PluginBase, Poller
+from fixgw.plugin import Device, Feeds, Finding, Options, PluginBase, Poller, TypeVar
 
 __all__ = [
     "BRS",
@@ -534,14 +532,16 @@ def check(options: BusOptions, prefix: str = "") -> Iterable[tuple[str, str]]:
     return [(prefix + option, message) for option, message in ports.check(options)]
 
 
-class CanPlugin(PluginBase):
+OptionsT = TypeVar("OptionsT", bound=Options, default=BusOptions)
+
+
+class CanPlugin(PluginBase[OptionsT]):
     """A plugin on one CAN bus or several. Override `run` to call `tap` for each, and perhaps `lost`."""
 
-    Options: ClassVar[type[Options] | None] = BusOptions
     runs_by_itself: ClassVar[bool] = True
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.taps: list[Tap] = []
         self._threads: list[threading.Thread] = []  # where the gateway looks for dead ones
         self._failure = ""
@@ -597,9 +597,9 @@ class CanPlugin(PluginBase):
         return {str(tap.bus.options.channel): tap.bus.get_status() for tap in self.taps}
 
     @classmethod
-    def check(cls, options: Any, db: Database) -> Iterable[Problem | tuple[str, str]]:
+    def check(cls, options: OptionsT, db: Database) -> Iterable[Problem | tuple[str, str]]:
         return check(options) if isinstance(options, BusOptions) else ()
 
     @classmethod
-    def preflight(cls, options: Any) -> Iterable[Device | Feeds | Finding]:
+    def preflight(cls, options: OptionsT) -> Iterable[Device | Feeds | Finding]:
         return ports.preflight(options) if isinstance(options, BusOptions) else ()

@@ -1,8 +1,6 @@
 """What instruments on a CAN bus have in common: a `Protocol` makes updates of frames, a `CanInstrument` writes them.
 
-class Plugin(CanInstrument):
-    Options = Options                                   # class Options(CanInstrumentOptions, ...)
-
+class Plugin(CanInstrument[RdacOptions]):
     def protocol(self) -> Protocol:
         return protocol.Decoder(self.counts)
 """
@@ -20,7 +18,7 @@ from fixgw.drivers.links.can.port import BusOptions
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.publish import Publisher
 from fixgw.kit.update import Update
-from fixgw.plugin import Options
+from fixgw.plugin import TypeVar
 
 
 class Protocol(typing.Protocol):
@@ -49,16 +47,17 @@ class Protocol(typing.Protocol):
         """The updates of the `frames`, in order; those of other identifiers are not for us, and not counted."""
 
 
-class CanInstrument(CanPlugin):
+OptionsT = TypeVar("OptionsT", bound=BusOptions, default=BusOptions)
+
+
+class CanInstrument(CanPlugin[OptionsT]):
     """One instrument on a bus: what it says is written as it comes, ages when it is silent, fails with the bus."""
 
-    Options: ClassVar[type[Options] | None] = BusOptions
-    options: Any
     #: Seconds without a frame of the instrument's after which `health` says so.
     patience: ClassVar[float] = 3.0
 
-    def __init__(self, name: str, config: dict[str, Any], config_meta: Any = None) -> None:
-        super().__init__(name, config, config_meta)
+    def set_up(self) -> None:
+        super().set_up()
         self.clock: Callable[[], float] = time.monotonic
         self.counts: dict[str, int] = {}
         #: Logs a warning about bad input, unless it has just logged one.
