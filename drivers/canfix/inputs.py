@@ -339,7 +339,7 @@ class _Encoder:
                 continue
             if flags & FAIL:
                 item.flag(flags, MASK, source, REASON)
-            elif steps or flags != item.reading.flags & MASK or (item.reading.value and not self._sum):
+            elif steps or flags != item.said.flags & MASK or (item.reading.value and not self._sum):
                 total = self._added(item, steps) if self._sum else steps
                 item.write(total if item.type == "int" else float(total), source, flags, REASON, MASK)
         if self._buttons is not None:

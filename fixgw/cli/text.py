@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, FLAG_NAMES, OLD, SECFAIL
+from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, FLAG_NAMES, INITIAL, KEPT, OLD, SECFAIL
 
 RESET = "\x1b[0m"
 BOLD = "\x1b[1m"
@@ -186,6 +186,11 @@ _MEANING = {
     "secfail": "a backup is missing",
 }
 
+_START_SOURCES = {
+    INITIAL: "the configuration, a start value that nobody has set since (initial)",
+    KEPT: "before the restart, and not set since (kept)",
+}
+
 
 def explanation(facts: Mapping[str, Any]) -> list[str]:
     """What `Item.explain` says, in sentences."""
@@ -197,7 +202,8 @@ def explanation(facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"{key}: {facts['description']}")
     if written:
         lines.append(f"{key} = {_with_units(facts['value'], units)}, {_verdict(flags)}.")
-        lines.append(f"From {facts.get('source') or 'an unnamed source'}, {ago(facts['age'])}.")
+        source = facts.get("source") or "an unnamed source"
+        lines.append(f"From {_START_SOURCES.get(source, source)}, {ago(facts['age'])}.")
     else:
         lines.append(f"{key} has never been written (it shows {_with_units(facts['value'], units)}).")
     for name, reason in flags.items():

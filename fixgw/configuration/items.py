@@ -384,7 +384,7 @@ def apply_initial(database: Database, initial: Iterable[Initial]) -> None:
         base, dot, aux = key.partition(".")
         item = database.item(base)
         if dot:
-            item.write_aux(aux, None if text in ("None", "") else text)
+            item.write_aux(aux, None if text in ("None", "") else text, INITIAL)
             continue
         item.write(text, INITIAL)
         if item.tolerance:

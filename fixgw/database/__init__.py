@@ -39,13 +39,13 @@ from fixgw.database.legacy import (
 from fixgw.database.reading import LONGEST_TEXT, PYTHON_TYPES, Clock, Definition, Flags, Reading
 from fixgw.errors import UnknownKey
 from fixgw.kit.complaints import Complaints
+from fixgw.kit.sources import INITIAL, KEPT
 from fixgw.kit.update import (
     ANNUNCIATE,
     BAD,
     FAIL,
     FLAG_LETTERS,
     FLAG_NAMES,
-    INITIAL,
     NEVER,
     OLD,
     SECFAIL,
@@ -62,6 +62,7 @@ __all__ = [
     "FLAG_LETTERS",
     "FLAG_NAMES",
     "INITIAL",
+    "KEPT",
     "LONGEST_TEXT",
     "NEVER",
     "OLD",
@@ -107,6 +108,7 @@ class Mailbox:
 
     def __init__(self, database: Database, keys: Iterable[str]) -> None:
         self._condition = threading.Condition()
+        self._database = database
         self._pending: dict[str, Reading] = {}
         self._woken = False
         keys = dict.fromkeys((keys,) if isinstance(keys, str) else keys)
@@ -122,12 +124,15 @@ class Mailbox:
             self._pending[key] = reading
 
     def wait(self, timeout: float) -> dict[str, Reading]:
-        """What changed, in order of first change; empty after `timeout` seconds, or when woken by `wake`."""
+        """What changed, in order of first change; empty after `timeout` seconds, or when woken by `wake`.
+
+        A reading is old if it is overdue by now, however long it has been waiting here.
+        """
         with self._condition:
             self._condition.wait_for(lambda: self._pending or self._woken, timeout)
             self._woken = False
             pending, self._pending = self._pending, {}
-        return pending
+        return {key: self._database.item(key).aged(reading) for key, reading in pending.items()}
 
     def wake(self) -> None:
         """Let the waiting thread go on, to look at its stop flag; if it does not wait now, its next wait returns at
@@ -208,7 +213,7 @@ class Database:
         return len(self._items)
 
     def read(self, key: str) -> Reading:
-        """The current reading of an item. Takes no lock. Raises `UnknownKey`."""
+        """The current reading of an item, old if it is overdue by now. Takes no lock. Raises `UnknownKey`."""
         try:
             return self._items[key].reading
         except KeyError:
@@ -227,7 +232,7 @@ class Database:
         if item is not None:
             return item.write(value, source, flags, reason)
         item, name = self._split(key)
-        item.write_aux(name, value)
+        item.write_aux(name, value, source)
         return None
 
     def _split(self, key: str) -> tuple[Item, str]:

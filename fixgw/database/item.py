@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from fixgw.database.reading import LONGEST_TEXT, PYTHON_TYPES, WIDEST, Definition, Reading
 from fixgw.errors import BadValue, UnknownKey
+from fixgw.kit.sources import START
 from fixgw.kit.update import (
+    ANNUNCIATE,
     BAD,
     FAIL,
     FALSE_WORDS,
     FLAG_NAMES,
-    INITIAL,
     NEVER,
     OLD,
     SECFAIL,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fixgw.database import Database
 
 SOURCES_KEPT = 16  # per item, besides the published one; more when they are ranked
+ANNUNCIATORS = 16  # owners of one item's annunciate flag
 REDELIVERIES = 100  # rounds in which one writer tells what was written while it told
 
 ReadingCallback = Callable[[str, Reading], object]
@@ -86,16 +88,19 @@ class Item:
         "_never",
         "_others",
         "_rank_of",
+        "_reading",
+        "_said",
         "_scheduled",
         "_subscribers",
         "_subscriptions",
         "_telling",
+        "annunciators",
         "aux",
+        "aux_sources",
         "conflicts",
         "definition",
         "key",
         "ranked",
-        "reading",
         "refused",
         "sources",
         "tolerance",
@@ -109,6 +114,8 @@ class Item:
         self.tolerance = definition.tolerance / 1000.0
         #: aux name -> value or None; read freely, write with `write_aux`.
         self.aux: dict[str, Value | None] = dict.fromkeys(definition.aux)
+        #: aux name -> who set it, for those that say so; `INITIAL` for start values.
+        self.aux_sources: dict[str, str] = {}
         #: Counters: accepted writes, refused values, writes that took the item over from a source not yet old.
         self.writes = 0
         self.refused = 0
@@ -127,6 +134,9 @@ class Item:
         self._aux_subscribers: tuple[AuxCallback, ...] = ()
         self._telling: set[tuple[int, str]] = set()  # (thread, aux name) whose callbacks are being called
         self._others: dict[str, Reading] = {}  # what sources other than the published one last said
+        #: Alert logic that holds the annunciate flag set: owner -> reason. Replaced whole; see `annunciate`.
+        self.annunciators: dict[str, str] = {}
+        self._said: Reading | None = None  # while there are any: the published reading without what they add
         self._rank_of: dict[str, int | None] = {}
         self._conflict: tuple[str, ...] = ()  # the last two that met
         self._last_good = NEVER
@@ -143,11 +153,31 @@ class Item:
         if check & FAIL:
             raise BadValue(self.key, "the initial value is not a number", "number")
         self._never = Reading(value, OLD, NEVER, "", ((OLD, "never written"),))
-        self.reading = self._never
+        self._reading = self._never
         if self.ranked:
             self._rerank(self._never)
 
     # -- facts ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def reading(self) -> Reading:
+        """The current reading, compared with the clock now: what is overdue is old, even if this process was held up
+        and has not marked it yet. Takes no lock."""
+        reading = self._reading
+        if self.tolerance and reading.stamp + self.tolerance <= self._clock():
+            return self._aged(reading, self._clock())
+        return reading
+
+    @property
+    def said(self) -> Reading:
+        """The current reading as its source says it: without the annunciate flag of the alert logic."""
+        return self.aged(self._said or self._reading)
+
+    def aged(self, reading: Reading) -> Reading:
+        """`reading`, of this item, as it is to be handed out now: old if it is overdue."""
+        if self.tolerance and reading.stamp + self.tolerance <= self._clock():
+            return self._aged(reading, self._clock())
+        return reading
 
     @property
     def type(self) -> TypeName:
@@ -244,16 +274,16 @@ class Item:
                 raise
         with self._lock:
             self.writes += 1
-            previous = self.reading
+            previous = self._reading
             if source == previous.source and not (flags or check or previous.flags):
                 # A ranked item without any flag is published from its best source, with every backup there.
-                self.reading = reading = Reading(value, 0, self._clock(), source)
+                self._reading = reading = Reading(value, 0, self._clock(), source)
             else:
                 reading = self._compose(value, source, flags, reason, mask & WRITABLE, check, why)
                 self._store(reading)
             if not self._scheduled and self.tolerance:
                 self._schedule(reading)
-            if not self._subscribers or self.reading is previous:  # nobody listens, or a source that is not the best
+            if not self._subscribers or self._reading is previous:  # nobody listens, or a source that is not the best
                 return reading
             if self._delivering:
                 self._left_by = get_ident()
@@ -269,15 +299,18 @@ class Item:
         the clock says otherwise, nor secfail where the ranking does. Returns the reading that was flagged.
         """
         with self._lock:
-            previous = self.reading
-            base = previous if self.rank(source) is None else self._base(source)
+            previous = self._reading
+            said = self._said or previous
+            base = said if self.rank(source) is None else self._base(source)
+            ours = base is said
             mask &= WRITABLE | OLD
-            if mask & ~flags & OLD and self._overdue(base, self._clock()):
-                mask &= ~OLD
+            if self._overdue(base, self._clock()):
+                base = self._aged(base, self._clock())
+                mask &= flags | ~OLD
             reading = _flagged(base, flags, mask, reason or f"set by {source or 'nobody'}")
             if reading is base:
                 return reading
-            if base is not previous:
+            if not ours:
                 self._store(reading)
             elif self.ranked:
                 self._rerank(reading)
@@ -294,10 +327,36 @@ class Item:
         """Flag the item failed, for `reason`: a driver that knows that its instrument cannot tell."""
         return self.flag(FAIL, FAIL, source, reason)
 
-    def write_aux(self, name: str, value: Any) -> Value | None:
+    def annunciate(self, on: bool, reason: str = "", owner: str = "") -> None:
+        """Hold the annunciate flag set for `owner`, or let go of it: for alert logic, which is not the item's source.
+
+        The published flag is set while the item's source sets it or any owner holds it, so that neither clears the
+        other's: what the source writes never makes it flicker. An owner is a connection's name. Calling it again with
+        the same `reason` changes nothing and costs little. Raises ValueError beyond `ANNUNCIATORS` owners.
+        """
+        with self._lock:
+            owners = dict(self.annunciators)
+            if on:
+                if owners.get(owner) == reason:
+                    return
+                owners[owner] = reason
+                if len(owners) > ANNUNCIATORS:
+                    raise ValueError(f"{self.key}: more than {ANNUNCIATORS} owners of its annunciate flag")
+            elif owners.pop(owner, None) is None:
+                return
+            previous = self._reading
+            said = self._said or previous
+            self.annunciators, self._said = owners, None
+            self._publish(self._aged(said, self._clock()))
+            if not self._must_deliver(previous):
+                return
+        self._deliver()
+
+    def write_aux(self, name: str, value: Any, source: str = "") -> Value | None:
         """Set the aux value `name`, clamped to the item's range; None unsets it. Returns what is now stored.
 
-        Raises `UnknownKey` for a name that the definition lacks and `BadValue` for a value of the wrong type.
+        `source` is who says so, if that is known. Raises `UnknownKey` for a name that the definition lacks and
+        `BadValue` for a value of the wrong type.
         """
         if name not in self.aux:
             raise UnknownKey(f"{self.key}.{name}", [f"{self.key}.{a}" for a in self.aux])
@@ -306,6 +365,8 @@ class Item:
             if self._is_number:
                 value = min(max(value, self._low), self._high)
         self.aux[name] = told = value
+        if source or self.aux_sources:
+            self.aux_sources[name] = source
         teller = (get_ident(), name)
         if not self._aux_subscribers or teller in self._telling:  # a callback wrote: the loop that called it tells
             return value  # type: ignore[no-any-return]
@@ -346,7 +407,7 @@ class Item:
 
     def _base(self, source: str) -> Reading:
         """The reading whose flags `source` keeps: its own where sources are ranked, else what is published."""
-        published = self.reading
+        published = self._said or self._reading
         if not self.ranked or source == published.source:
             return published
         if source in self._others:
@@ -385,7 +446,7 @@ class Item:
     def _store(self, reading: Reading) -> None:
         """Make `reading` what its source says, and publish what is the best now; lock held."""
         source = reading.source
-        published = self.reading
+        published = self._said or self._reading
         if not self.ranked:
             if published.source and source != published.source:
                 self._others.pop(source, None)
@@ -400,18 +461,24 @@ class Item:
                 if self.rank(source) == self.rank(published.source):
                     self._count_conflict(published, source)
                 self._rerank(published)
-            elif source == INITIAL and not published.source:
+            elif source in START and not published.source:
                 never = self._never
                 self._never = Reading(reading.value, never.flags, NEVER, "", never.reasons)
                 self._rerank(self._never)
 
     def _publish(self, reading: Reading) -> None:
-        if not reading.good and self.reading.good:
-            self._last_good = self.reading.stamp
-        self.reading = reading
+        """Publish what a source says, with the annunciate flag of those who hold it; lock held."""
+        if self.annunciators:
+            if reading is self._said:
+                return
+            self._said = reading
+            reading = _annunciated(reading, self.annunciators)
+        if not reading.good and self._reading.good:
+            self._last_good = self._reading.stamp
+        self._reading = reading
 
     def _count_conflict(self, published: Reading, source: str) -> None:
-        if not self.definition.setting and not published.flags & OLD and published.source != INITIAL:
+        if not self.definition.setting and not published.flags & OLD and published.source not in START:
             self.conflicts += 1
             self._conflict = (published.source, source)
 
@@ -448,14 +515,14 @@ class Item:
         For a driver whose own configuration ranks what it reads from: ``canfix/12`` before ``canfix/13``.
         """
         with self._lock:
-            previous = self.reading
+            previous = self._reading
             self.sources = tuple(sources) or self.definition.sources
             self.ranked = bool(self.sources)
             self._rank_of = {}
             if self.ranked:
-                self._rerank(previous)
+                self._rerank(self._said or previous)
             else:
-                self._publish(_flagged(previous, 0, SECFAIL, ""))
+                self._publish(_flagged(self._said or previous, 0, SECFAIL, ""))
             if not self._must_deliver(previous):
                 return
         self._deliver()
@@ -466,14 +533,16 @@ class Item:
         While none is live, the last one stays. Secfail says that an entry of the ranking has nothing live to offer
         (but for the one that is published, whose own flags tell).
         """
-        best = current
+        now = self._clock()
+        best = current = self._aged(current, now)
         best_rank = self.rank(current.source)
         dead = bool(current.flags & (OLD | FAIL)) or best_rank is None
         live = set() if dead else {best_rank}
-        for reading in self._others.values():
-            rank = self.rank(reading.source)
+        for other in self._others.values():
+            rank = self.rank(other.source)
             if rank is None:
                 continue
+            reading = self._aged(other, now)
             if not reading.flags & (OLD | FAIL):
                 live.add(rank)
                 if dead or rank < best_rank or (rank == best_rank and reading.stamp > best.stamp):  # type: ignore[operator]
@@ -490,7 +559,9 @@ class Item:
     def readings(self) -> list[Reading]:
         """What every source last said, the published one first."""
         with self._lock:
-            return [self.reading, *self._others.values()]
+            readings = [self._said or self._reading, *self._others.values()]
+        now = self._clock()
+        return [self._aged(reading, now) for reading in readings]
 
     # -- ageing --------------------------------------------------------------------------------------------------------
 
@@ -513,8 +584,8 @@ class Item:
     def _expire(self, now: float) -> float | None:
         """Mark what has not been rewritten in time as old; the next time to look, or None when all is old."""
         with self._lock:
-            previous = self.reading
-            current = self._aged(previous, now)
+            previous = self._reading
+            current = self._aged(self._said or previous, now)
             fresh = [] if current.flags & OLD else [current.stamp]
             if self.ranked:
                 for name, reading in self._others.items():
@@ -535,7 +606,7 @@ class Item:
 
     def _must_deliver(self, previous: Reading) -> bool:
         """True when the caller, who holds the lock, must call `_deliver` as soon as it has let go of it."""
-        if self.reading is previous or not self._subscribers:
+        if self._reading is previous or not self._subscribers:
             return False
         if self._delivering:
             self._left_by = get_ident()
@@ -546,7 +617,7 @@ class Item:
     def _deliver(self) -> None:
         """Call the subscribers until the newest reading has been delivered; `_delivering` is ours."""
         for _ in range(REDELIVERIES):
-            reading = self._delivered = self.reading
+            reading = self._delivered = self._reading
             callbacks = iter(self._subscribers)
             while True:
                 try:
@@ -559,10 +630,10 @@ class Item:
                 except BaseException as error:
                     self._database._callback_failed(self, callback, error)
             self._delivering = False
-            if self.reading is self._delivered:
+            if self._reading is self._delivered:
                 return
             with self._lock:  # somebody wrote meanwhile, and may have left the delivery to us
-                if self._delivering or self.reading is self._delivered:
+                if self._delivering or self._reading is self._delivered:
                     return
                 self._delivering = True
         # The subscribers are slower than the writers, or write the item themselves.
@@ -583,7 +654,7 @@ class Item:
     def _resume_delivery(self) -> None:
         """Deliver the newest reading if nobody has done so."""
         with self._lock:
-            if self._delivering or self.reading is self._delivered:
+            if self._delivering or self._reading is self._delivered:
                 return
             self._delivering = True
         self._deliver()
@@ -599,8 +670,8 @@ class Item:
     def explain(self) -> dict[str, Any]:
         """Where the value comes from, which sources exist, why it is flagged, when it was last good (seconds ago)."""
         now = self._clock()
+        reading = self.reading
         readings = self.readings()
-        reading = readings[0]
         last_good = reading.stamp if reading.good else self._last_good
         return {
             "key": self.key,
@@ -609,6 +680,7 @@ class Item:
             "units": self.units,
             "flags": {FLAG_NAMES[bit]: text for bit, text in reading.reasons},
             "source": reading.source or None,
+            "annunciated_by": dict(self.annunciators),
             "age": _seconds(reading.age(now)),
             "last_good": _seconds(now - last_good),
             "tolerance": self.tolerance,
@@ -617,7 +689,7 @@ class Item:
             "sources": [
                 {
                     "source": r.source,
-                    "published": r is reading,
+                    "published": r is readings[0],
                     "rank": self.rank(r.source) if self.ranked else None,
                     "value": r.value,
                     "flags": {FLAG_NAMES[bit]: text for bit, text in r.reasons},
@@ -631,6 +703,7 @@ class Item:
             "conflicts": self.conflicts,
             "conflict_with": next((s for s in self._conflict if s != reading.source), None),
             "aux": dict(self.aux),
+            "aux_sources": dict(self.aux_sources),
         }
 
 
@@ -666,6 +739,14 @@ def _is_infinite(value: Any) -> bool:
         return not isfinite(float(value)) and not (isinstance(value, str) and value.strip(" +-").isdecimal())
     except (TypeError, ValueError, OverflowError):
         return False
+
+
+def _annunciated(said: Reading, owners: dict[str, str]) -> Reading:
+    """`said` with the annunciate flag of its `owners`, and with their reasons."""
+    reasons = [said.reason(ANNUNCIATE)] if said.annunciate else []
+    for owner, reason in owners.items():
+        reasons.append(f"{reason} ({owner})" if reason and owner else reason or f"set by {owner or 'nobody'}")
+    return _flagged(said, ANNUNCIATE, ANNUNCIATE, "; ".join(reasons))
 
 
 def _flagged(reading: Reading, flags: int, mask: int, reason: str) -> Reading:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fixgw.database.item import Item, Subscription
 from fixgw.database.reading import PYTHON_TYPES, Reading
-from fixgw.kit.update import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Value
+from fixgw.kit.update import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, WRITABLE, Value
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -37,7 +37,23 @@ class RawItem:
         self.item = item
         self.source = source
 
-    annunciate = _flag_property(ANNUNCIATE)
+    @property
+    def annunciate(self) -> bool:
+        """True while the item's source or any alert logic annunciates it.
+
+        Set by the item's source it is the source's own flag. Set by anybody else it is alert logic's
+        (`Item.annunciate`), which the source's writes do not clear, and which clears nothing of the source's.
+        """
+        return self.item.reading.annunciate
+
+    @annunciate.setter
+    def annunciate(self, setting: Any) -> None:
+        ours = self.item.said.source == self.source
+        if ours:
+            self.item.flag(ANNUNCIATE if setting else 0, ANNUNCIATE, self.source)
+        if not (ours and setting):
+            self.item.annunciate(bool(setting), owner=self.source)
+
     old = _flag_property(OLD)
     bad = _flag_property(BAD)
     fail = _flag_property(FAIL)
@@ -69,7 +85,8 @@ class RawItem:
         """``(value, annunciate, old, bad, fail, secfail)``.
 
         Set a scalar to leave the flags alone, ``(value, annunciate, bad, fail[, secfail])`` to set them, or a
-        6-tuple as it is read (its old is ignored). Any other length is a ValueError.
+        6-tuple as it is read (its old is ignored, and its annunciate while alert logic holds that flag). Any other
+        length is a ValueError.
         """
         return self.item.reading.as_tuple()
 
@@ -78,7 +95,10 @@ class RawItem:
         if not isinstance(value, tuple):
             self.item.write(value, self.source)
             return
+        mask = WRITABLE
         if len(value) == 6:
+            if value[1] and self.item.annunciators:  # what was read does not tell whose it is
+                mask &= ~ANNUNCIATE
             value = (value[0], value[1], value[3], value[4], value[5])
         if len(value) not in (4, 5):
             raise ValueError(
@@ -86,7 +106,7 @@ class RawItem:
             )
         bits = (ANNUNCIATE, BAD, FAIL, SECFAIL)[: len(value) - 1]
         flags = sum(bit for bit, setting in zip(bits, value[1:], strict=True) if setting)
-        self.item.write(value[0], self.source, flags, mask=sum(bits))
+        self.item.write(value[0], self.source, flags, mask=sum(bits) & mask)
 
     def get_aux_value(self, name: str) -> Value | None:
         return self.item.aux[name]

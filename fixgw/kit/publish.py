@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from fixgw.errors import BadValue, UnknownKey, did_you_mean
-from fixgw.kit.update import BAD, FAIL, INITIAL, Update
+from fixgw.kit.sources import START
+from fixgw.kit.update import BAD, FAIL, Update
 
 if TYPE_CHECKING:
     from fixgw.database import Item
@@ -52,7 +53,8 @@ class Publisher:
             if value is None:
                 # What another source has said is not ours to flag; a ranked item keeps each source's own.
                 source = self._plugin.source
-                if item.reading.source in (source, "", INITIAL) or item.rank(source) is not None:
+                theirs = item.reading.source
+                if theirs in (source, "") or theirs in START or item.rank(source) is not None:
                     item.flag(flags, BAD | FAIL, source, reason)
                 continue
             self.written.add(key)

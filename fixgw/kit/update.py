@@ -18,7 +18,6 @@ FLAG_NAMES = {ANNUNCIATE: "annunciate", OLD: "old", BAD: "bad", FAIL: "fail", SE
 FLAG_LETTERS = {"a": ANNUNCIATE, "o": OLD, "b": BAD, "f": FAIL, "s": SECFAIL}
 
 NEVER = float("-inf")  # the time stamp of an item that has never been written
-INITIAL = "initial"  # the source of values that come from the configuration
 TRUE_WORDS = frozenset(("True", "true", "T", "yes", "1"))
 FALSE_WORDS = frozenset(("False", "false", "F", "no", "0"))
 

@@ -28,7 +28,7 @@ from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from fixgw.database import FLAG_LETTERS, SECFAIL, Database, Item, Reading, Subscription, Value
+from fixgw.database import ANNUNCIATE, FLAG_LETTERS, SECFAIL, Database, Item, Reading, Subscription, Value
 from fixgw.errors import BadValue, DeviceError
 from fixgw.kit.complaints import Complaints
 from fixgw.netfix import sentence
@@ -49,6 +49,7 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 Topic = tuple[str, str]  # key and aux name, "" for the item itself
 
+NOT_OURS = ANNUNCIATE | SECFAIL  # flags that others than the writer add to what it writes
 QUEUE = 1024  # updates that wait for the next flush one by one
 CHUNK = 8192  # bytes read from one client at a time
 SHORT = 1024  # bytes that are dealt with as they come; who sends more queues up,
@@ -696,7 +697,7 @@ class Server:
         """Write what a client says, unless it only repeats what somebody else has published. Raises `BadValue`."""
         value = item.convert(text)
         self._sync(peer)
-        current = item.reading
+        current = item.said
         if self._repeats(peer, item, value, current):
             if (current.flags ^ flags) & mask:
                 self._mine(peer, item.flag(flags, mask, peer.source), item.key)
@@ -742,7 +743,11 @@ class Server:
             return WRONG_FLAG
         if setting not in ("0", "1"):
             return WRONG_VALUE
-        item.flag(flag if setting == "1" else 0, flag, peer.source)
+        ours = item.said.source == peer.source
+        if ours or flag != ANNUNCIATE:
+            item.flag(flag if setting == "1" else 0, flag, peer.source)
+        if flag == ANNUNCIATE and not (ours and setting == "1"):  # all clients are one owner: they come and go
+            item.annunciate(setting == "1", "set by a client", self.source)
         peer.reply(command.line)
         return None
 
@@ -938,13 +943,14 @@ class Server:
             if name:
                 line = sentence.aux_update(key, name, what)
             else:
+                what = self._items[key].aged(what)  # this process may have been held up since
                 line = sentence.update(key, what)
-                # With a ranking, what is published of a write differs from it in secfail.
+                # What is published of a write differs from it in secfail, with a ranking, and in annunciate.
                 mine = own.pop((key, what.stamp), None) if own else None
                 if (
                     mine is not None
                     and what.source == mine[1].source
-                    and what.flags | SECFAIL == mine[1].flags | SECFAIL
+                    and what.flags | NOT_OURS == mine[1].flags | NOT_OURS
                 ):
                     author = mine[0]
                 elif self._gateways:  # what came from a gateway, over whichever link, is no news to it

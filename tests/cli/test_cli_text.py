@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fixgw.cli import text
-from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Database, Definition
+from fixgw.database import ANNUNCIATE, BAD, FAIL, INITIAL, KEPT, OLD, SECFAIL, Database, Definition
 
 from ..conftest import Clock
 
@@ -107,6 +107,23 @@ def test_a_value_never_written_is_not_passed_off_as_one(clock: Clock) -> None:
     assert "From" not in shown
     assert "last good" not in shown
     assert "It never becomes old." in shown
+
+
+def test_a_start_value_is_called_one(clock: Clock) -> None:
+    db = Database([Definition(key="BARO", setting=True)], clock)
+    db.write("BARO", 29.92, INITIAL)
+    assert "From the configuration, a start value that nobody has set since (initial), 0.00 s ago." in explained(
+        db, "BARO"
+    )
+    db.write("BARO", 30.1, KEPT)
+    assert "From before the restart, and not set since (kept), 0.00 s ago." in explained(db, "BARO")
+
+
+def test_who_annunciates_it_is_named(clock: Clock) -> None:
+    db = Database([Definition(key="OILP1")], clock)
+    db.write("OILP1", 18, "can")
+    db.item("OILP1").annunciate(True, "below lowAlarm", "alerts")
+    assert "to be shown to the pilot): below lowAlarm (alerts)." in explained(db, "OILP1")
 
 
 def test_a_flag_comes_with_its_reason_and_when_all_was_well(clock: Clock) -> None:

@@ -104,6 +104,104 @@ def test_tolerance_nought_means_never(db: Database, clock: Clock) -> None:
     assert not db.read("NEVER").old
 
 
+def held_up(db: Database, clock: Clock, key: str = "FAST", seconds: float = 0.3) -> Reading:
+    """A value that was fresh when it was written; then the process stood still, and nothing has been aged since."""
+    written = db.item(key).write(1.0, "adc", BAD, "ice")
+    assert not written.old
+    clock.now += seconds
+    return written
+
+
+def test_what_is_read_late_is_old_although_nobody_has_aged_it(db: Database, clock: Clock) -> None:
+    held_up(db, clock)
+    item = db.item("FAST")
+    for reading in (db.read("FAST"), item.reading, item.said, item.readings()[0]):
+        assert reading.flags == OLD | BAD
+        assert reading.reason(OLD) == "nothing from adc within 200 ms"
+        assert reading.reason(BAD) == "ice"
+    assert item.explain()["flags"] == {"old": "nothing from adc within 200 ms", "bad": "ice"}
+    assert item.explain()["sources"][0]["flags"] == item.explain()["flags"]
+    assert db.statistics()["old"] == 1
+
+
+def test_what_is_read_in_time_is_fresh(db: Database, clock: Clock) -> None:
+    held_up(db, clock, seconds=0.199)
+    item = db.item("FAST")
+    assert not any(r.old for r in (db.read("FAST"), item.reading, item.said, item.readings()[0]))
+    assert db.read("FAST") is db.read("FAST"), "nothing is made for it"
+    held_up(db, clock, "NEVER", 1e9)
+    assert not db.read("NEVER").old
+
+
+def test_plugins_of_others_read_it_old_too(db: Database, clock: Clock) -> None:
+    database.bind(db)
+    held_up(db, clock)
+    raw = database.get_raw_item("FAST")
+    assert raw.old
+    assert raw.value == database.read("FAST") == (1.0, False, True, True, False, False)
+
+
+def test_what_waits_in_a_mailbox_becomes_old_there(db: Database, clock: Clock) -> None:
+    with db.mailbox(["FAST", "SLOW"]) as mailbox:
+        held_up(db, clock)
+        db.write("SLOW", 2.0)
+        readings = mailbox.wait(0)
+    assert {key: r.old for key, r in readings.items()} == {"FAST": True, "SLOW": False}
+
+
+def test_reading_it_old_is_no_news_to_anybody_until_it_is_aged(db: Database, clock: Clock) -> None:
+    heard: list[bool] = []
+    db.subscribe("FAST", lambda k, r: heard.append(r.old))
+    held_up(db, clock)
+    assert db.read("FAST").old
+    assert heard == [False]
+    db.age()
+    assert heard == [False, True]
+
+
+def test_a_flag_does_not_make_fresh_what_nobody_has_aged(db: Database, clock: Clock) -> None:
+    heard: list[str] = []
+    db.subscribe("FAST", lambda k, r: heard.append(r.flag_text))
+    held_up(db, clock)
+    db.item("FAST").flag(0, BAD | OLD, "adc")
+    db.age()
+    assert heard == ["00100", "01000"]
+
+
+def test_an_overdue_source_gives_way_before_it_is_aged(db: Database, clock: Clock) -> None:
+    lat = db.item("LAT")
+    lat.write(48.0, "gps1")
+    clock.now += 1.5
+    lat.write(49.0, "gps2")
+    assert (lat.reading.value, lat.reading.source, lat.reading.old) == (49.0, "gps2", False)
+    assert {r.source: r.old for r in lat.readings()} == {"gps2": False, "gps1": True}
+    clock.now += 0.5
+    lat.write(48.5, "gps1")
+    assert lat.reading.source == "gps1"
+
+
+def test_reading_old_in_one_thread_while_another_writes(db: Database, clock: Clock) -> None:
+    item = db.item("FAST")
+    wrong: list[Reading] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            reading = item.reading
+            if reading.old and reading.value == 2.0:
+                wrong.append(reading)
+
+    held_up(db, clock)
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(2000):
+        item.write(2.0, "adc", 0)
+    stop.set()
+    reader.join()
+    assert wrong == []
+    assert not db.read("FAST").old
+
+
 def test_age_says_how_long_nothing_can_happen(db: Database, clock: Clock) -> None:
     assert db.age() == INFINITY
     db.write("SLOW", 1)

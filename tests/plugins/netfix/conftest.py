@@ -82,8 +82,10 @@ class TestGateway:
 
     __test__ = False
 
-    def __init__(self, definitions: list[Definition], **options: Any) -> None:
-        self.db = Database(definitions)
+    def __init__(
+        self, definitions: list[Definition], clock: Callable[[], float] = time.monotonic, **options: Any
+    ) -> None:
+        self.db = Database(definitions, clock)
         database.bind(self.db)
         self.plugin = Plugin("netfix", {"port": 0, **options})
         self.plugin.start()

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from fixgw import status
-from fixgw.database import BAD, FAIL, OLD, SECFAIL, Database, Definition
+from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Database, Definition
 from fixgw.errors import DeviceError
 from fixgw.plugin import on_quit
 from fixgw.plugins.netfix import Plugin, server
+from tests.conftest import Clock
 
 Gateway = Any  # TestGateway of conftest.py
 Wait = Callable[[Callable[[], object]], None]
@@ -780,3 +781,62 @@ def test_old_flags_are_found_again_after_a_restart(serve: Callable[..., Gateway]
     gateway.db.write("IAS", 5.0, "test", FAIL)
     gateway.db.item("IAS").flag(OLD, OLD, "test")
     assert gateway.connect().ask("@rIAS") == "@rIAS;5.0;01010"
+
+
+# -- held up, and flags with owners ------------------------------------------------------------------------------------
+
+
+def test_what_waited_while_the_process_was_held_up_goes_out_old(serve: Callable[..., Gateway]) -> None:
+    clock = Clock()
+    gateway = serve(clock=clock)
+    client = gateway.connect()
+    for key in ("IAS", "FREE"):
+        assert client.ask(f"@s{key}") == f"@s{key}"
+    with gateway.plugin.server._working:  # the server is not let run, as if the process were stopped
+        gateway.db.write("IAS", 100.0, "pitot", 0)
+        gateway.db.write("FREE", 1.0, "test", 0)
+        clock.now += 3.0
+    assert client.lines(2) == ["IAS;100.0;01000", "FREE;1.0;00000"]
+    assert client.ask("@rIAS") == "@rIAS;100.0;01000"
+    gateway.db.write("IAS", 101.0, "pitot", 0)
+    assert client.line() == "IAS;101.0;00000"
+
+
+def test_clients_together_own_the_annunciate_flag_that_they_set(gateway: Gateway) -> None:
+    ias = gateway.db.item("IAS")
+    ias.write(100.0, "pitot", 0)
+    first, second = gateway.connect(), gateway.connect()
+    assert first.ask("@fIAS;a;1") == "@fIAS;a;1"
+    assert ias.annunciators == {"netfix": "set by a client"}
+    ias.write(101.0, "pitot", 0)
+    assert first.ask("@rIAS") == "@rIAS;101.0;10000"
+    first.close()
+    assert second.ask("@fIAS;a;0") == "@fIAS;a;0"
+    assert second.ask("@rIAS") == "@rIAS;101.0;00000"
+    ias.write(101.0, "pitot", ANNUNCIATE)
+    second.ask("@fIAS;a;0")
+    assert ias.reading.annunciate, "its source says so"
+
+
+def test_a_client_flags_what_it_has_written_itself(gateway: Gateway) -> None:
+    client = gateway.connect()
+    client.send("IAS;100.0;0000\n@fIAS;a;1\n")
+    assert client.line() == "@fIAS;a;1"
+    ias = gateway.db.item("IAS")
+    assert (ias.said.annunciate, ias.annunciators) == (True, {})
+    client.ask("@fIAS;a;0")
+    assert not ias.reading.annunciate
+
+
+def test_a_client_does_not_hear_its_own_writes_while_they_are_annunciated(gateway: Gateway) -> None:
+    client, other = gateway.connect(), gateway.connect()
+    for c in (client, other):
+        c.send("@sIAS\n@sMARK\n")
+        assert c.lines(2) == ["@sIAS", "@sMARK"]
+    gateway.db.item("IAS").annunciate(True, "too fast", "alerts")
+    assert gateway.heard(client) == ["IAS;0.0;11000"]
+    client.send("IAS;100.0;0000\n")
+    assert client.ask("@rIAS") == "@rIAS;100.0;10000"
+    assert gateway.heard(client) == []
+    assert other.lines(2)[1] == "MARK;1;00000"
+    assert other.line() == "IAS;100.0;10000"

@@ -1,0 +1,30 @@
+"""What source names say of values."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixgw.kit.sources import derived_source, mark_of, simulated
+
+
+@pytest.mark.parametrize(
+    ("sources", "own", "derived"),
+    [
+        ([], "compute", "compute"),
+        (["canfix/12", "initial", ""], "compute", "compute"),
+        (["canfix/12", "sim/gps"], "compute", "sim/compute"),
+        (["replay/flight 7"], "compute", "replay/compute"),
+        (["override/IAS"], "compute", "override/compute"),
+        (["override/IAS", "sim/gps", "replay/x"], "compute", "sim/compute"),
+        (["replay/x"], "sim/compute", "sim/compute"),
+        (["simulator", "sim", "my/sim/gps"], "compute", "compute"),
+    ],
+)
+def test_what_is_derived_is_as_real_as_what_it_comes_from(sources: list[str], own: str, derived: str) -> None:
+    assert derived_source(sources, own) == derived
+    assert simulated(derived) == any(map(simulated, [*sources, own]))
+
+
+def test_the_mark_is_what_a_source_begins_with() -> None:
+    assert mark_of("replay/gps") == "replay/"
+    assert mark_of("gps") == mark_of("") == mark_of("mirror/sim/gps") == ""
