@@ -242,8 +242,8 @@ def test_writing_flagging_ageing_and_reading_at_once() -> None:
 
     together(write("A", "x"), write("B", "x"), write("B", "y"), look)
     deadline = time.monotonic() + 5
-    while not all(db.read(k).old for k in db):
-        assert time.monotonic() < deadline, "everything becomes old in the end"
+    while not all(told[k].old for k in db):
+        assert time.monotonic() < deadline, "everything becomes old in the end, and is told"
         time.sleep(0.005)
     db.stop()
     assert all(told[k] is db.read(k) for k in db)
