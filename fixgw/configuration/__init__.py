@@ -26,7 +26,7 @@ from fixgw.configuration.options import Row
 from fixgw.configuration.options import rows as option_rows
 from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import Clock, Database, Definition
-from fixgw.errors import BadModule, ConfigurationError, Problem
+from fixgw.errors import BadModule, ConfigurationError, Problem, did_you_mean
 from fixgw.plugin import CONFIGPATH, PluginBase
 
 __all__ = [
@@ -370,6 +370,12 @@ def _read_connection(
     reader.problems += options.problems(common, Common, at)
     wanted = common.get("load", True)
     wanted = {"yes": True, "no": False}.get(wanted, wanted) if isinstance(wanted, str) else wanted  # in quotes
+    if isinstance(wanted, str) and wanted not in reader.enabled:
+        names = [*reader.enabled, "yes", "no"]
+        if not reader.enabled or did_you_mean(wanted, names):  # else it is a preference that is not enabled
+            known = "yes or no, or a name in enabled: of preferences.yaml"
+            reader.report(at["load"], f"load: expected {known}, got {wanted!r}{did_you_mean(wanted, names)}")
+            return None
     if not (reader.enabled.get(wanted, False) if isinstance(wanted, str) else wanted):
         unloaded[name] = f"load: {wanted}, which is not enabled" if isinstance(wanted, str) else "load: no"
         return None

@@ -307,7 +307,7 @@ class Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             at = Positions(file, mark.line + 1, mark.column + 1) if mark else Positions(file, 1, 1)
-            self._abandon(at, _syntax(error, at, text))
+            self._abandon(*_syntax(error, at, text))
         except yaml.reader.ReaderError as error:
             self._abandon(_position_of_control(file, text), f"not YAML: {error.reason}")
         finally:
@@ -521,12 +521,66 @@ def _overlay(base: tuple[Any, Positions], over: tuple[Any, Positions]) -> tuple[
     return value, at
 
 
-def _syntax(error: yaml.MarkedYAMLError, at: Positions, text: str) -> str:
+def _syntax(error: yaml.MarkedYAMLError, at: Positions, text: str) -> tuple[Positions, str]:
+    """What is wrong with text that is not YAML, in a builder's words, and where that is."""
     problem = error.problem or "cannot be read"
-    line = "".join(text.split("\n")[at.line - 1 : at.line])
+    lines = text.split("\n")
+    line = lines[at.line - 1] if at.line <= len(lines) else ""
     if line[at.column - 1 : at.column] == "\t":
-        return "a tab where YAML does not allow one: indent with spaces"
-    return f"not YAML: {error.context}: {problem}" if error.context else f"not YAML: {problem}"
+        return at, "a tab where YAML does not allow one: indent with spaces"
+    start = error.context_mark
+    opened = f", opened in line {start.line + 1}," if start else ""
+    if "mapping values are not allowed" in problem:
+        return _misplaced_colon(at, lines)
+    if "cannot start any token" in problem:
+        return at, f"a value cannot begin with {line[at.column - 1 : at.column]!r}: put it in quotes"
+    if "quoted scalar" in (error.context or ""):
+        return at, f"a quote{opened} is never closed"
+    brace = lines[start.line][start.column : start.column + 1] if start and start.line < len(lines) else ""
+    if brace and brace in "[{":
+        return at, f"the {brace!r}{opened} is not closed, or a comma is missing before this"
+    if "block collection" in (error.context or "") and "block mapping" not in (error.context or ""):
+        return at, "expected another list entry ('- ...'): this line is indented like the list above it"
+    if "block mapping" in (error.context or ""):
+        if (before := _line_before(at, lines)) and ":" not in before[1]:
+            return _missing_colon(at.file, *before)
+        return at, f"this line's indentation, {_spaces(line)}, matches no line above it"
+    return at, f"not YAML: {error.context}: {problem}" if error.context else f"not YAML: {problem}"
+
+
+def _misplaced_colon(at: Positions, lines: list[str]) -> tuple[Positions, str]:
+    """A colon where no mapping can begin: mostly the line before lacks one."""
+    line = lines[at.line - 1] if at.line <= len(lines) else ""
+    key, colon, value = line.partition(": ")
+    if colon and len(key) < at.column - 1:
+        return at, f"a second ': ' in one line: put the value in quotes, {key.strip()}: {value.strip()!r}"
+    if before := _line_before(at, lines):
+        words = before[1]
+        if ":" not in words:
+            return _missing_colon(at.file, *before)
+        if _indent(line) > _indent(words):
+            return at, f"this line is indented deeper than the one before it ({_spaces(words)}), which has a value already"
+    return at, "a colon where there can be none"
+
+
+def _line_before(at: Positions, lines: list[str]) -> tuple[int, str] | None:
+    """The number, from 0, and the text of the last line before `at` that holds more than a comment."""
+    for number in range(min(at.line - 2, len(lines) - 1), -1, -1):
+        if words := lines[number].partition("#")[0].rstrip():
+            return number, words
+    return None
+
+
+def _missing_colon(file: str, number: int, words: str) -> tuple[Positions, str]:
+    return Positions(file, number + 1, _indent(words) + 1), f"a colon is missing: '{words.split()[0]}:'"
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _spaces(line: str) -> str:
+    return f"{_indent(line)} space{'s' * (_indent(line) != 1)}"
 
 
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

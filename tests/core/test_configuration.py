@@ -263,11 +263,12 @@ def test_a_plugin_without_declared_options_takes_anything(tree: Tree) -> None:
 
 
 def test_what_is_not_loaded_is_not_imported_but_its_structure_is_checked(tree: Tree) -> None:
+    tree.write("preferences.yaml", "enabled: {CANFIX: no}\n")
     config = tree.load(
-        "connections:\n  a: {load: no, module: config_test_absent}\n  b: {load: NONE, module: also.absent}\n"
+        "connections:\n  a: {load: no, module: config_test_absent}\n  b: {load: QUORUM, module: also.absent}\n"
     )
     assert config.connections == ()
-    assert config.unloaded == {"a": "load: no", "b": "load: NONE, which is not enabled"}
+    assert config.unloaded == {"a": "load: no", "b": "load: QUORUM, which is not enabled"}
     assert tree.problems("connections:\n  a: {load: no, module: 5, restart_delay: x}\n  b: 7\n  c: {load: no}\n") == [
         "main.yaml:2:25: module: expected text, at least 1 long, got the number 5",
         "main.yaml:2:43: restart_delay: expected number, more than 0 and at most 3600, got text 'x'",
@@ -655,3 +656,27 @@ def test_a_wrong_option_does_not_hide_what_the_plugin_finds_in_the_others(tmp_pa
 def test_a_quoted_yes_or_no_means_what_it_says(tmp_path: Path, written: str, loaded: int) -> None:
     (tmp_path / "default.yaml").write_text(f"connections: {{a: {{load: {written}, module: fixgw.plugins.skel}}}}\n")
     assert len(configuration.load(tmp_path / "default.yaml").connections) == loaded
+
+
+# -- whether to load ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("enabled", "load", "problem"),
+    [
+        (
+            None,
+            "yse",
+            "load: expected yes or no, or a name in enabled: of preferences.yaml, got 'yse' (did you mean 'yes'?)",
+        ),
+        (None, "COMPUTE", "load: expected yes or no, or a name in enabled: of preferences.yaml, got 'COMPUTE'"),
+        ("{CANFIX: yes}", "CANFX", "got 'CANFX' (did you mean 'CANFIX'?)"),
+        ("{CANFIX: yes}", "CANFIX", ""),
+        ("{CANFIX: yes}", "QUORUM", ""),  # a preference that nobody has enabled
+    ],
+)
+def test_a_misspelt_load_is_found(tree: Tree, enabled: str | None, load: str, problem: str) -> None:
+    if enabled is not None:
+        tree.write("preferences.yaml", f"enabled: {enabled}\n")
+    found = tree.problems(f"connections:\n  gps: {{load: {load}, module: fixgw.drivers.nmea0183, port: /dev/null}}\n")
+    assert [p for p in found if problem in p] if problem else found == []
