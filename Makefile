@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint vm bench docs deb clean
+.PHONY: demo test lint soak vm bench docs deb clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -32,6 +32,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+soak: $(VENV)/.dev
+	$(BIN)/python tests/soak.py --hours $(or $(HOURS),2) $(ARGS)
 
 vm: $(VENV)/.run
 	@tests/vm/run $(ARGS)

@@ -559,7 +559,10 @@ def _misplaced_colon(at: Positions, lines: list[str]) -> tuple[Positions, str]:
         if ":" not in words:
             return _missing_colon(at.file, *before)
         if _indent(line) > _indent(words):
-            return at, f"this line is indented deeper than the one before it ({_spaces(words)}), which has a value already"
+            deeper = (
+                f"indented deeper than the line before it ({_spaces(words)}), which has a value already"
+            )
+            return at, deeper
     return at, "a colon where there can be none"
 
 

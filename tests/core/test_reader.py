@@ -254,7 +254,7 @@ def test_variables_are_replaced_in_values_and_in_the_names_of_files(tmp_path: Pa
     [
         ("a: 1\nb: [1, 2\nc: 3\n", "main.yaml:3:2: the '[', opened in line 2, is not closed"),
         ("a:\n\tb: 1\n", "main.yaml:2:1: a tab where YAML does not allow one: indent with spaces"),
-        ("a: 1\n b: 2\n", "main.yaml:2:3: this line is indented deeper than the one before it"),
+        ("a: 1\n b: 2\n", "main.yaml:2:3: indented deeper than the line before it"),
         ("x:\n  a: 1\n  b: 2\n  a: 3\n", "main.yaml:4:3: 'a' is here a second time; the first is in line 2"),
         ("a: *b\n", "main.yaml:1:4: *b is not defined before"),
         ("a: &a [*a]\n", "main.yaml:1:8: *a stands for something that contains it"),
@@ -388,7 +388,7 @@ def test_no_file_makes_the_reader_raise(tmp_path: Path, content: str | bytes) ->
         ("a:\n  gps\n    load: yes\n", "2:3", "a colon is missing: 'gps:'"),
         ("a:\n  load yes  # always\n  module: x\n", "2:3", "a colon is missing: 'load:'"),
         ("a:\n    load: yes\n   module: x\n", "3:4", "this line's indentation, 3 spaces, matches no line above it"),
-        ("a:\n  load: yes\n    module: x\n", "3:11", "this line is indented deeper than the one before it (2 spaces)"),
+        ("a:\n  load: yes\n    module: x\n", "3:11", "indented deeper than the line before it (2 spaces)"),
         ("a:\n  port: a: b\n", "2:10", "a second ': ' in one line: put the value in quotes, port: 'a: b'"),
         ("a:\n  port: 'abc\n  b: c\n", "4:1", "a quote, opened in line 2, is never closed"),
         ("a:\n  port: {1: {key: A}\nb: c\n", "3:1", "the '{', opened in line 2, is not closed, or a comma is missing"),
