@@ -559,9 +559,7 @@ def _misplaced_colon(at: Positions, lines: list[str]) -> tuple[Positions, str]:
         if ":" not in words:
             return _missing_colon(at.file, *before)
         if _indent(line) > _indent(words):
-            deeper = (
-                f"indented deeper than the line before it ({_spaces(words)}), which has a value already"
-            )
+            deeper = f"indented deeper than the line before it ({_spaces(words)}), which has a value already"
             return at, deeper
     return at, "a colon where there can be none"
 
