@@ -44,6 +44,7 @@ SERVER: dict[str, Command] = {
     "doctor": Command("doctor", "say whether everything is ready: devices, permissions, values, the machine"),
     "config": Command("server", "find, copy, show or describe a configuration"),
     "plugins": Command("server", "what can be connected, and with which options"),
+    "new": Command("new", "start a driver or plugin of your own, from a template that passes its tests"),
     "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes, serial instruments, a panel"),
 }
 CLIENT: dict[str, Command] = {

@@ -207,9 +207,9 @@ def config(args: argparse.Namespace) -> int:
         if not args.directory:
             complain("`fixgw config init DIR` needs to know where to copy the configuration to")
             return EXIT_USAGE
-        from fixgw.configuration.tree import copy_tree
+        from fixgw.configuration.tree import copy_tree, write_schema
 
-        for path, action in copy_tree(args.directory):
+        for path, action in (*copy_tree(args.directory), write_schema(args.directory)):
             print(f"{path}: {action}")
         return EXIT_DONE
     if args.directory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ from fixgw import state
 from fixgw.configuration import packaged
 
 MANIFEST = ".packaged.sha256"  # what was copied, as sha256sum writes and checks it
+SCHEMA = "fixgw.schema.json"  # the first line of default.yaml names it, for editors
 
 
 def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
@@ -42,6 +44,20 @@ def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
         report.append((destination, action))
     state.replace(target / MANIFEST, "".join(f"{d}  {n}\n" for n, d in sorted(digests.items()) if d).encode())
     return report
+
+
+def write_schema(directory: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Write the JSON schema of the main file beside it: it is ours alone, so an older one is replaced.
+
+    Returns the file with what was done: ``"written"`` or ``"the same"``. Raises OSError when it cannot write.
+    """
+    from fixgw.configuration.schema import schema  # imports every driver
+
+    path, data = Path(directory).expanduser() / SCHEMA, json.dumps(schema(), indent=1).encode()
+    if path.is_file() and path.read_bytes() == data:
+        return path, "the same"
+    state.replace(path, data)
+    return path, "written"
 
 
 def _data_files(directory: Path) -> Iterable[Path]:

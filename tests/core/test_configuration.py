@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from fixgw import configuration
 from fixgw.configuration import Configuration, Connection
 from fixgw.configuration.schema import schema
-from fixgw.configuration.tree import copy_tree
+from fixgw.configuration.tree import SCHEMA, copy_tree, write_schema
 from fixgw.errors import ConfigurationError
 from fixgw.plugin import PluginBase
 
@@ -615,6 +615,17 @@ def test_a_copy_with_edits_is_kept_and_a_lost_file_comes_back(tmp_path: Path) ->
     assert actions["default.yaml"] == "kept, yours differs"
     assert actions["initial.ini"] == "written"
     assert (tmp_path / "default.yaml").read_text() == "connections:\n"
+
+
+def test_editors_find_the_schema_beside_the_main_file_and_it_follows_the_gateway(tmp_path: Path) -> None:
+    copy_tree(tmp_path)
+    assert write_schema(tmp_path) == (tmp_path / SCHEMA, "written")
+    first = (tmp_path / "default.yaml").read_text().splitlines()[0]
+    assert json.loads((tmp_path / first.removeprefix("# yaml-language-server: $schema=")).read_text()) == schema()
+    assert write_schema(tmp_path)[1] == "the same"
+    (tmp_path / SCHEMA).write_text("{}")
+    assert write_schema(tmp_path)[1] == "written"
+    assert json.loads((tmp_path / SCHEMA).read_text()) == schema()
 
 
 def test_it_is_said_when_the_packaged_file_has_changed_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LINKS = {"drivers": "drivers", "plugins": "plugins", "config": "config", "systemd": "systemd", "tests/hw_sim": "hw_sim"}
-KINDS = {".py", ".yaml", ".ini", ".csv", ".service", ".log", ".typed"}
+KINDS = {".py", ".yaml", ".ini", ".csv", ".service", ".log", ".typed", ".in"}
 
 
 @pytest.fixture(scope="module")

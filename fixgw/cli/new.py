@@ -1,0 +1,134 @@
+"""The command that starts a driver or a plugin: new."""
+
+from __future__ import annotations
+
+import argparse
+import keyword
+import re
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from fixgw.cli import EXIT_DONE, EXIT_USAGE, Subparsers, add_command, complain
+from fixgw.errors import FixgwError
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+#: The templates of each kind: where the file goes in a folder of one's own, and where in a clone of the gateway.
+KINDS: dict[str, dict[str, tuple[str, str]]] = {
+    "driver": {
+        "protocol.py": ("@name@/protocol.py", "drivers/@name@/protocol.py"),
+        "__init__.py": ("@name@/__init__.py", "drivers/@name@/__init__.py"),
+        "simulator.py": ("@name@/simulator.py", "tests/hw_sim/devices/@name@.py"),
+        "test.py": ("test_@name@.py", "tests/drivers/test_@name@.py"),
+        "page.md": ("@name@.md", "docs/drivers/@name@.md"),
+    },
+    "plugin": {
+        "plugin.py": ("@name@.py", "plugins/@name@.py"),
+        "test.py": ("test_@name@.py", "tests/plugins/test_@name@.py"),
+        "page.md": ("@name@.md", "docs/plugins/@name@.md"),
+    },
+}
+
+
+def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        subparsers,
+        "new",
+        new,
+        "  driver NAME   what speaks a device's protocol: protocol, plugin, virtual device, tests, page\n"
+        "  plugin NAME   what computes, judges, stores or serves: plugin, tests, page\n\n"
+        "What it writes works and passes its tests as it is; change it step by step. In a clone of the gateway the\n"
+        "files go where their like are, anywhere else beside each other. Nothing is ever overwritten.",
+        "  fixgw new driver thermo\n  fixgw new plugin average --to ~/.config/fixgw",
+    )
+    parser.add_argument("kind", choices=list(KINDS))
+    parser.add_argument("name", metavar="NAME", help="small letters, digits and _; it becomes the module's name")
+    parser.add_argument("--to", metavar="DIR", type=Path, default=Path(), help="where; default: the current directory")
+
+
+def new(args: argparse.Namespace) -> int:
+    if problem := wrong_with(args.name):
+        complain(f"{args.name!r} {problem}")
+        return EXIT_USAGE
+    directory: Path = args.to.expanduser()
+    made = {directory / path: text for path, text in render(args.kind, args.name, is_clone(directory)).items()}
+    if existing := [path for path in made if path.exists()]:
+        raise FixgwError(f"{existing[0]} exists already; nothing was written")
+    for path, text in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+        print(path)
+    for line in what_next(args.kind, args.name, directory):
+        print(line)
+    return EXIT_DONE
+
+
+def wrong_with(name: str) -> str:
+    """Why `name` cannot be that of a new module; empty when it can."""
+    if not NAME.fullmatch(name):
+        return "is no name for a module: small letters, digits and _, beginning with a letter"
+    if keyword.iskeyword(name) or name in sys.stdlib_module_names or name in ("fixgw", "plugin", "test"):
+        return "means something else to Python or to the gateway; choose another name"
+    return ""
+
+
+def is_clone(directory: Path) -> bool:
+    """Whether `directory` is the top of a clone of the gateway's repository."""
+    return all((directory / part).exists() for part in ("fixgw/plugin.py", "drivers", "plugins", "tests/hw_sim"))
+
+
+def render(kind: str, name: str, in_clone: bool) -> dict[str, str]:
+    """The files of a new driver or plugin: their text, by path."""
+    package = f"fixgw.{kind}s.{name}" if in_clone else name
+    marks = {
+        "name": name,
+        "Name": "".join(word.capitalize() for word in name.split("_")),
+        "package": package,
+        "simulator": f"fixgw.hw_sim.devices.{name}" if in_clone else f"{name}.simulator",
+        "options": f"<!-- options:{package} -->\n<!-- /options -->"
+        if in_clone
+        else f"`fixgw plugins {name}` prints them.",
+    }
+
+    def filled(text: str) -> str:
+        return re.sub("@(name|Name|package|simulator|options)@", lambda match: marks[match[1]], text)
+
+    folder = files("fixgw.cli") / "templates" / kind
+    made = {}
+    for template, places in KINDS[kind].items():
+        text = filled((folder / f"{template}.in").read_text("utf-8"))
+        if template.endswith(".py"):
+            text = with_sorted_imports(text, "fixgw" if in_clone else name)
+        made[filled(places[in_clone])] = text
+    return made
+
+
+def with_sorted_imports(text: str, own: str) -> str:
+    """`text` with its imports in the usual order: Python's, other people's, those of the package `own`."""
+    lines = text.splitlines()
+    places = [n for n, line in enumerate(lines) if line.startswith(("import ", "from "))]
+    groups: list[list[str]] = [[], [], [], []]
+    for n in places:
+        top = lines[n].split()[1].partition(".")[0]
+        groups[3 if top == own else 2 if top not in sys.stdlib_module_names else top != "__future__"].append(lines[n])
+    ordered = [sorted(group, key=lambda line: (line.startswith("from "), line.split()[1])) for group in groups if group]
+    lines[places[0] : places[-1] + 1] = ["\n\n".join("\n".join(group) for group in ordered)]
+    return "\n".join(lines) + "\n"
+
+
+def what_next(kind: str, name: str, directory: Path) -> list[str]:
+    if is_clone(directory):
+        test = KINDS[kind]["test.py"][True].replace("@name@", name)
+        return [
+            f"1. .venv/bin/python -m pytest {test}   # passes as it is; change tests and code together",
+            "2. make docs lint   # fills in the table of options, looks at types and style",
+            "3. CONTRIBUTING.md has the list of what makes it complete",
+        ]
+    return [
+        f"1. cd {directory} && python3 -m pytest test_{name}.py   # passes as it is; change tests and code together",
+        f"2. in the configuration: `module: {name}`; beside it, or with {directory.resolve()} in `plugin path:`",
+        "3. fixgw check && fixgw run, and then fixgw status",
+    ]

@@ -1,0 +1,94 @@
+"""`fixgw new`: what it writes passes its tests, mypy and ruff, in a folder of one's own and in a clone; refusals."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+ROOT = Path(__file__).parents[2]
+
+
+def passes(directory: Path, path: Path, *module: str) -> None:
+    """Run a Python module in `directory`, with `path` first on the Python path and for mypy."""
+    environment = {**os.environ, "PYTHONPATH": str(path), "MYPYPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", *module]
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["driver", "plugin"])
+def test_what_it_writes_passes_tests_types_and_style(cli: Cli, tmp_path: Path, kind: str) -> None:
+    code, out, err = cli("new", kind, "oil_watch", "--to", str(tmp_path))
+    assert (code, err) == (0, "")
+    *files, _, _, _ = out.splitlines()
+    assert {Path(file) for file in files} == {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert not [path for path in files if re.search(r"@\w+@", Path(path).read_text())]
+    passes(tmp_path, ROOT, "pytest", "-q", "-p", "no:cacheprovider", "-W", "error")
+    passes(tmp_path, ROOT, "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), ".")
+    passes(tmp_path, ROOT, "ruff", "check", "--no-cache", "--config", str(ROOT / "pyproject.toml"), ".")
+    passes(tmp_path, ROOT, "ruff", "format", "--no-cache", "--check", "--config", str(ROOT / "pyproject.toml"), ".")
+
+
+@pytest.mark.timeout(300)
+def test_in_a_clone_the_files_go_where_their_like_are(cli: Cli, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for name in ("fixgw", "drivers", "plugins", "config", "systemd", "tests", "docs"):
+        ignore = shutil.ignore_patterns("__pycache__", "captures", "vm")
+        shutil.copytree(ROOT / name, clone / name, symlinks=True, ignore=ignore)
+    shutil.copy(ROOT / "pyproject.toml", clone)
+    for kind, name in (("driver", "oil_watch"), ("plugin", "hottest")):
+        assert cli("new", kind, name, "--to", str(clone)).code == 0
+    passes(clone, clone, "docs.generate")
+    passes(clone, clone, "docs.generate", "--check")
+    assert "[oil_watch](oil_watch.md)" in (clone / "docs/drivers/index.md").read_text()
+    assert "| `port` |" in (clone / "docs/drivers/oil_watch.md").read_text()
+    tests = ["tests/drivers/test_oil_watch.py", "tests/plugins/test_hottest.py"]
+    passes(clone, clone, "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    passes(
+        clone,
+        clone,
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/house/test_rooms.py",
+        "-k",
+        "oil_watch or hottest",
+    )
+    written = [str(p) for name in ("oil_watch", "hottest") for p in clone.rglob("*.py") if name in str(p)]
+    assert len(written) == 6
+    passes(clone, clone, "ruff", "check", "--no-cache", *written)
+    passes(clone, clone, "ruff", "format", "--no-cache", "--check", *written)
+
+
+@pytest.mark.parametrize("name", ["Thermo", "9volt", "a-b", "a.b", "../x", "", "class", "json", "fixgw"])
+def test_what_is_no_name_for_a_module_is_refused(cli: Cli, tmp_path: Path, name: str) -> None:
+    code, _, err = cli("new", "driver", name, "--to", str(tmp_path))
+    assert code == 2
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(cli: Cli, tmp_path: Path) -> None:
+    mine = tmp_path / "test_thermo.py"
+    mine.write_text("mine")
+    code, _, err = cli("new", "driver", "thermo", "--to", str(tmp_path))
+    assert code == 1
+    assert f"{mine} exists already" in err
+    assert list(tmp_path.iterdir()) == [mine]
+    assert mine.read_text() == "mine"
