@@ -162,6 +162,7 @@ class Plugin(I2cPoller[Options]):
         data = self._ask(protocol.read_request(register, length), 2 + length)
         if len(data) != length:
             raise OSError(errno.EIO, "short answer")
+        self.record("in", register, data)
         return data
 
     def write(self, register: int, *data: int) -> None:

@@ -18,6 +18,7 @@ from msgspec import Meta
 from fixgw.database import FAIL
 from fixgw.drivers.links.instrument import KEYS_OPTION, Keys
 from fixgw.errors import DeviceError, MissingLibrary
+from fixgw.kit import raw
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.publish import Publisher, misnamed
 from fixgw.kit.update import Update
@@ -26,9 +27,9 @@ from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
 if TYPE_CHECKING:
     from fixgw.database import Database
 
-RETRY = 0.02  # seconds after a failed read
-SLOW = 0.3  # seconds for a failed read, after which the bus is taken for stuck: each more would last as long
-NONSENSE_LIMIT = 1.0  # seconds of readings that are all refused
+RETRY_S = 0.02  # after a failed read
+SLOW_S = 0.3  # for a failed read, after which the bus is taken for stuck: each more would last as long
+NONSENSE_LIMIT_S = 1.0  # of readings that are all refused
 
 #: The option of drivers that write keys of their own choice.
 KeysOption = Annotated[Keys, KEYS_OPTION]
@@ -49,7 +50,7 @@ class ChipPoller(Poller[ChipOptionsT]):
     """
 
     reopen_delay_max: ClassVar[float] = 2.0
-    #: Failed readings in a row, `RETRY` seconds apart, after which the chip is taken for gone.
+    #: Failed readings in a row, `RETRY_S` apart, after which the chip is taken for gone.
     strikes: ClassVar[int] = 3
     #: Seconds of the very same raw reading after which a sensor that is never quite still is taken for stuck; 0: never.
     stuck_after: ClassVar[float] = 0.0
@@ -68,6 +69,7 @@ class ChipPoller(Poller[ChipOptionsT]):
         self.counts.update({"polls": 0, "used": 0, "read errors": 0})
         #: What is open; the polling thread's.
         self.bus: Any = None
+        self._raw = raw.Point()
         self._failures = 0
         self._due = 0.0
         self._nonsense = ""
@@ -120,6 +122,11 @@ class ChipPoller(Poller[ChipOptionsT]):
         elif self.stuck_after and now - self._last_change > self.stuck_after:
             raise DeviceError(f"{self.place} is stuck: it repeats the same reading")
 
+    def record(self, direction: raw.Direction, register: int, data: bytes) -> None:
+        """Tell the gateway's recorders what was read or written."""
+        if self._raw.taps:
+            self._raw.pass_on(self.name, self.clock(), direction, (register, data))
+
     def module(self) -> Any:
         """The module that reaches the bus, imported when it is first needed. Raises `MissingLibrary`."""
         name = self.library
@@ -132,6 +139,7 @@ class ChipPoller(Poller[ChipOptionsT]):
 
     def run(self) -> None:
         self.module()
+        self._raw = raw.point(self.db)
         super().run()
 
     @classmethod
@@ -174,9 +182,9 @@ class ChipPoller(Poller[ChipOptionsT]):
             self._failures += 1
             if isinstance(error, DeviceError):
                 raise
-            if self._failures >= self.strikes or self.clock() - now > SLOW:
+            if self._failures >= self.strikes or self.clock() - now > SLOW_S:
                 raise DeviceError(f"{self.place}: {self._in_words(error)}") from error
-            self._due = min(self._due, now + RETRY)
+            self._due = min(self._due, now + RETRY_S)
             return
         self._failures = 0
         self._judge(outcome, now)
@@ -186,7 +194,7 @@ class ChipPoller(Poller[ChipOptionsT]):
         """What has long been nonsense fails its keys, for not all of them age."""
         if not outcome:
             self._sound, self._nonsense = now, ""
-        elif not self._nonsense and now - self._sound > NONSENSE_LIMIT:
+        elif not self._nonsense and now - self._sound > NONSENSE_LIMIT_S:
             self._nonsense = outcome
             self.fail_all(outcome)
 
@@ -250,11 +258,13 @@ class I2cPoller(ChipPoller[I2cOptionsT]):
             if len(got) != block:
                 raise OSError(errno.EIO, "short answer")
             data += got
+        self.record("in", register, data)
         return data
 
     def write(self, register: int, *data: int) -> None:
         """Write bytes from `register` on. Raises OSError."""
         self.bus.write_i2c_block_data(self.options.address, register, list(data))
+        self.record("out", register, bytes(data))
 
     @classmethod
     def claims(cls, options: I2cOptionsT) -> Iterable[tuple[str, str]]:
@@ -308,6 +318,7 @@ class SpiPoller(ChipPoller[SpiOptionsT]):
         got = bytes(self.bus.xfer2(list(data)))
         if len(got) != len(data):
             raise OSError(errno.EIO, "short answer")
+        self.record("in", data[0], got)
         return got
 
     @classmethod

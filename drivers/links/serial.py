@@ -1,7 +1,8 @@
 """The serial link that all serial drivers share: open, read in chunks, notice a vanished device, find the baud rate.
 
 A driver derives from `SerialPoller` and overrides `received`; `SerialOptions` is the base of its options. The port may
-be a device, a pseudo-terminal, or any URL that pyserial takes (``socket://``, ``rfc2217://``, ``spy://``, ``loop://``).
+be a device, a pseudo-terminal, a network link (``tcp://HOST:PORT``, also written ``socket://``, and
+``udp://HOST:PORT``), or another URL that pyserial takes (``rfc2217://``, ``spy://``, ``loop://``).
 """
 
 from __future__ import annotations
@@ -18,15 +19,24 @@ from msgspec import Meta
 
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import DeviceError, MissingLibrary
+from fixgw.kit import raw
 from fixgw.kit.complaints import Complaints
+from fixgw.net import endpoint
+from fixgw.net.tcp import TcpLink
+from fixgw.net.udp import UdpLink
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
 
 if TYPE_CHECKING:
-    import serial
-
     from fixgw.database import Database
+    from fixgw.net.access import Address
 
-CHUNK = 4096  # bytes read at once, at most
+CHUNK_BYTES = 4096  # read at once, at most
+STILL_S = 0.02  # without reading, after a port was ready and had nothing
+
+#: The links over a network, by the scheme of their URLs; all others are pyserial's.
+TCP, UDP = ("tcp", "socket"), "udp"
+#: What is open: a `serial.Serial`, a `TcpLink` or a `UdpLink`.
+Line = Any
 
 #: What ``baud: auto`` tries, the commonest first.
 BAUD_RATES = (9600, 4800, 38400, 115200, 57600, 19200)
@@ -37,13 +47,17 @@ class SerialOptions(Options, frozen=True, kw_only=True):
         str,
         Meta(
             min_length=1,
-            description="Device (`/dev/serial/by-id/...` stays the same across reboots), pseudo-terminal, or any "
-            "pyserial URL, for example `socket://host:port`",
+            description="Device (`/dev/serial/by-id/...` stays the same across reboots), pseudo-terminal, "
+            "`tcp://HOST:PORT` (connect to a server), `udp://HOST:PORT` (listen there for datagrams), or a URL of "
+            "pyserial",
         ),
     ]
     baud: Annotated[
         Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
-        Meta(description="Bits per second; `auto` tries the usual rates for as long as only garbage comes"),
+        Meta(
+            description="Bits per second; `auto` tries the usual rates for as long as only garbage comes. Without "
+            "meaning for `tcp://` and `udp://`"
+        ),
     ] = "auto"
 
 
@@ -55,30 +69,32 @@ class SerialPoller(Poller[OptionsT]):
 
     reopen_delay_max: ClassVar[float] = 2.0
     #: Seconds without bytes, or without sense in them, after which `health` says so and ``auto`` tries another rate.
-    patience: ClassVar[float] = 3.0
+    patience_s: ClassVar[float] = 3.0
     #: Seconds to let a burst gather, so that a fast line does not wake the thread for every few bytes.
-    gather: ClassVar[float] = 0.005
+    gather_s: ClassVar[float] = 0.005
 
     def set_up(self) -> None:
         super().set_up()
         self.clock: Callable[[], float] = time.monotonic
         #: Logs a warning about bad input, unless it has just logged one.
         self.complain = Complaints(self.log, lambda: self.clock())
-        #: The open pyserial port; the polling thread's.
-        self.port: serial.Serial | None = None
+        #: What is open; the polling thread's.
+        self.port: Line | None = None
         #: Monotonic seconds of the last bytes, of the last that made sense (infinitely long ago: none yet), and of
         #: the start of the search for a baud rate.
         self.heard = self.made_sense = float("-inf")
         self._searching_since = 0.0
-        self._auto = self.options.baud == "auto"
+        self._networked = endpoint.scheme_of(self.options.port) in (*TCP, UDP)
+        self._auto = self.options.baud == "auto" and not self._networked
         self._baud = BAUD_RATES[0] if self.options.baud == "auto" else self.options.baud
         self._fd: int | None = None
+        self._raw = raw.Point()
         self.counts["bytes"] = 0
 
     # -- to override ---------------------------------------------------------------------------------------------------
 
     def received(self, data: bytes) -> bool:
-        """Deal with `data`, at most `CHUNK` bytes, never none; returns whether any of it made sense."""
+        """Deal with `data`, at most `CHUNK_BYTES`, never none; returns whether any of it made sense."""
         raise NotImplementedError
 
     def idle(self) -> None:
@@ -93,22 +109,29 @@ class SerialPoller(Poller[OptionsT]):
         if port is None:  # stopped while opening
             return 0
         try:
-            if self._fd is None:
-                return port.write(data) or 0
-            poll = select.poll()
-            poll.register(self._fd, select.POLLOUT)
-            return os.write(self._fd, data) if poll.poll(0) else 0
+            if self._fd is None or self._networked:
+                sent: int = port.write(data) or 0
+            else:
+                poll = select.poll()
+                poll.register(self._fd, select.POLLOUT)
+                sent = os.write(self._fd, data) if poll.poll(0) else 0
         except BlockingIOError:
             return 0
         except (OSError, ValueError, TypeError) as error:
             raise DeviceError(f"{self.options.port} went away") from error
+        if self._raw.taps and sent:
+            self._raw.pass_on(self.name, self.clock(), "out", data[:sent])
+        return sent
 
     # -- the contract --------------------------------------------------------------------------------------------------
 
     @classmethod
     def check(cls, options: OptionsT, db: Database) -> Iterable[tuple[str, str]]:
         try:
-            _pyserial().serial_for_url(options.port, do_not_open=True)
+            if endpoint.scheme_of(options.port) in (*TCP, UDP):
+                endpoint.parse(options.port)
+            else:
+                _pyserial().serial_for_url(options.port, do_not_open=True)
         except ImportError as error:
             yield "port", str(error)
         except OSError:
@@ -118,24 +141,30 @@ class SerialPoller(Poller[OptionsT]):
 
     @classmethod
     def claims(cls, options: OptionsT) -> Iterable[tuple[str, str]]:
-        if options.port.startswith("/"):  # by whichever of its names; a network port may well take several clients
+        if options.port.startswith("/"):  # by whichever of its names; a server may well take several clients
             yield os.path.realpath(options.port), "port"
+        elif endpoint.scheme_of(options.port) == UDP:
+            yield f"UDP port {endpoint.parse(options.port).port}", "port"
 
     @classmethod
     def preflight(cls, options: OptionsT) -> Iterable[Device | Feeds | Finding]:
         return needs(options.port)
 
     def run(self) -> None:
-        _pyserial()
+        if not self._networked:
+            _pyserial()
+        self._raw = raw.point(self.db)
         super().run()
 
     def health(self) -> str:
         if trouble := super().health():
             return trouble
         now = self.clock()
-        if now - self.heard > self.patience:
+        if now - self.heard > self.patience_s:
             return "no data"
-        if now - max(self.made_sense, self._searching_since) > self.patience:
+        if now - max(self.made_sense, self._searching_since) > self.patience_s:
+            if self._networked:
+                return "only garbage: is this the right instrument?"
             return f"only garbage at {self._baud} baud: " + (
                 "trying other rates" if self._auto else "check the baud rate"
             )
@@ -143,7 +172,11 @@ class SerialPoller(Poller[OptionsT]):
 
     def get_status(self) -> Mapping[str, Any]:
         connected, *counts = super().get_status().items()
-        return dict([("port", self.options.port), ("baud", self._baud), connected, *counts])
+        link: tuple[str, Any] = ("baud", self._baud)
+        if self._networked:
+            port = self.port
+            link = "link", "none" if port is None else port.described
+        return dict([("port", self.options.port), link, connected, *counts])
 
     def open(self) -> None:
         self.heard = self.made_sense = float("-inf")
@@ -153,7 +186,8 @@ class SerialPoller(Poller[OptionsT]):
         if self.port is not None:
             with suppress(OSError, AttributeError):  # rfc2217:// and loop:// have none
                 self._fd = self.port.fileno()
-                self.port.timeout = 0
+                if not self._networked:
+                    self.port.timeout = 0
 
     def poll(self, timeout: float) -> None:
         data = self._read(timeout)
@@ -164,7 +198,7 @@ class SerialPoller(Poller[OptionsT]):
         self.count("bytes", len(data))
         if self.received(data):
             self.made_sense = now
-        elif self._auto and now - max(self.made_sense, self._searching_since) > self.patience:
+        elif self._auto and now - max(self.made_sense, self._searching_since) > self.patience_s:
             self._next_baud(now)
 
     def close(self) -> None:
@@ -178,18 +212,23 @@ class SerialPoller(Poller[OptionsT]):
             return b""
         try:
             if self._fd is None:
-                data = port.read(1)
-                return data + port.read(min(port.in_waiting, CHUNK - 1)) if data else data
-            poll = select.poll()
-            poll.register(self._fd, select.POLLIN)
-            if not poll.poll(timeout * 1000):
-                return b""
-            self.stopping.wait(self.gather)
-            data = port.read(CHUNK)
+                data: bytes = port.read(1)
+                if not data:
+                    return b""
+                data += port.read(min(port.in_waiting, CHUNK_BYTES - 1))
+            else:
+                poll = select.poll()
+                poll.register(self._fd, select.POLLIN)
+                if not poll.poll(timeout * 1000):
+                    return b""
+                self.stopping.wait(self.gather_s)
+                data = port.read(CHUNK_BYTES)
         except (OSError, ValueError, TypeError) as error:
             raise DeviceError(f"{self.options.port} went away") from error
         if not data:  # ready, and yet nothing: never spin on it
-            self.stopping.wait(0.02)
+            self.stopping.wait(STILL_S)
+        elif self._raw.taps:
+            self._raw.pass_on(self.name, self.clock(), "in", data)
         return data
 
     def _next_baud(self, now: float) -> None:
@@ -203,7 +242,7 @@ class SerialPoller(Poller[OptionsT]):
         except Exception as error:  # termios.error is not an OSError
             raise DeviceError(f"{self.options.port}: {error}") from error
 
-    def _open(self) -> serial.Serial | None:
+    def _open(self) -> Line | None:
         """Open the port; None when the plugin is being stopped meanwhile. Raises `DeviceError`."""
 
         def waiting() -> None:
@@ -214,13 +253,22 @@ class SerialPoller(Poller[OptionsT]):
         except Exception as error:
             raise DeviceError(f"{self.options.port}: {_in_words(error)}") from error
 
-    def _open_now(self) -> serial.Serial:
-        port: serial.Serial = _pyserial().serial_for_url(self.options.port, do_not_open=True)
+    def _open_now(self) -> Line:
+        scheme = endpoint.scheme_of(self.options.port)
+        if scheme in TCP:
+            return TcpLink(endpoint.parse(self.options.port))
+        if scheme == UDP:
+            return UdpLink(endpoint.parse(self.options.port), self._refuse_datagram, lambda: self.clock())
+        port = _pyserial().serial_for_url(self.options.port, do_not_open=True)
         port.baudrate = self._baud
         port.timeout = self.poll_timeout
         port.exclusive = True
         port.open()
         return port
+
+    def _refuse_datagram(self, why: str, sender: Address) -> None:
+        self.count(why)
+        self.complain("refused a datagram from %s: %s", sender, why, about=why)
 
 
 CMDLINE = "/proc/cmdline"
@@ -250,12 +298,9 @@ def _pyserial() -> Any:
     return serial
 
 
-def _close(port: serial.Serial) -> None:
-    connection: Any = getattr(port, "_socket", None)  # which pyserial leaves open when the other end has reset it
+def _close(port: Line) -> None:
     with suppress(Exception):  # a vanished device may fail in many ways, and is gone anyway
         port.close()
-    with suppress(OSError, AttributeError):
-        connection.close()
 
 
 def _in_words(error: Exception) -> str:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta, field
 
 from fixgw.database import Database, Reading
-from fixgw.drivers.links.serial import SerialOptions, SerialPoller
+from fixgw.drivers.links.serial import UDP, Line, SerialOptions, SerialPoller
 from fixgw.drivers.nmea0183_out.protocol import LONGEST, Talker
 from fixgw.errors import DeviceError, UnknownKey
+from fixgw.net import endpoint
+from fixgw.net.udp import UdpSender
 from fixgw.plugin import Poller
 
 Kind = Literal["RMC", "GGA", "GLL", "VTG", "GSA", "ZDA", "RMB", "APB", "XTE", "BOD", "HDG", "HDM", "HDT"]
 Rate = Annotated[float, Meta(ge=0.1, le=20.0)]
 
-UDP = "udp://"
-STALLED = 2.0  # seconds for which a receiver may take nothing
+STALLED_S = 2.0  # for so long a receiver may take nothing
 
 
 class OutOptions(SerialOptions, frozen=True, kw_only=True):
@@ -33,8 +31,8 @@ class OutOptions(SerialOptions, frozen=True, kw_only=True):
         str,
         Meta(
             min_length=1,
-            description="Device, pseudo-terminal, `socket://host:port` (TCP), or `udp://address:port`, which may be a "
-            "broadcast or multicast address",
+            description="Device, pseudo-terminal, `tcp://HOST:PORT` (connect to a receiver that listens), or "
+            "`udp://ADDRESS:PORT`, which may be a broadcast or multicast address",
         ),
     ]
     baud: Annotated[int, Meta(ge=50, le=4000000, description="Bits per second; autopilots take 4800 or 9600")] = 4800
@@ -77,7 +75,7 @@ class Plugin(SerialPoller[OutOptions]):
             simulated=options.simulated,
         )
         self.counts = {"sent": 0, "void": 0, "left out": 0, "bytes": 0}
-        self._udp: socket.socket | None = None
+        self._sends_datagrams = endpoint.scheme_of(options.port) == UDP
         self._due: dict[str, float] = {}
         self._void: dict[str, bool] = {}
         self._pending = b""
@@ -87,13 +85,11 @@ class Plugin(SerialPoller[OutOptions]):
 
     @classmethod
     def check(cls, options: OutOptions, db: Database) -> Iterable[tuple[str, str]]:
-        if options.port.startswith(UDP):
-            try:
-                _address(options.port)
-            except ValueError as error:
-                yield "port", f"{error}; for example udp://192.168.1.255:10110"
-            return
         yield from super().check(options, db)
+        if endpoint.scheme_of(options.port) == UDP:
+            with suppress(ValueError):  # which has been said above
+                if endpoint.parse(options.port).address is None:
+                    yield "port", "UDP needs an address, for example udp://192.168.1.255:10110: no name is looked up"
         if "://" not in options.port:
             needed, carried = LONGEST * sum(options.sentences.values()), options.baud / 10
             if needed > carried:
@@ -103,6 +99,11 @@ class Plugin(SerialPoller[OutOptions]):
                     "send fewer, less often, or raise `baud` here and at the receiver",
                 )
 
+    @classmethod
+    def claims(cls, options: OutOptions) -> Iterable[tuple[str, str]]:
+        if endpoint.scheme_of(options.port) != UDP:  # any number may send
+            yield from super().claims(options)
+
     def health(self) -> str:
         return Poller.health(self)
 
@@ -110,10 +111,7 @@ class Plugin(SerialPoller[OutOptions]):
         return {**super().get_status(), "void now": ", ".join(kind for kind, void in list(self._void.items()) if void)}
 
     def open(self) -> None:
-        if self.options.port.startswith(UDP):
-            self._udp = _open_udp(self.options.port)
-        else:
-            super().open()
+        super().open()
         self._pending = b""
         self._taken = now = self.clock()
         self._due = dict.fromkeys(self.options.sentences, now)
@@ -127,17 +125,19 @@ class Plugin(SerialPoller[OutOptions]):
                 period = 1.0 / self.options.sentences[kind]  # type: ignore[index]
                 self._due[kind] = due + period if now - due < period else now + period
                 self._say(kind)
-        if now - self._taken > STALLED:
+        if now - self._taken > STALLED_S:
             raise DeviceError(f"{self.options.port}: the receiver takes nothing (flow control, or nobody reads)")
 
     def close(self) -> None:
-        if self._udp is not None:
-            self._udp.close()
-            self._udp = None
         if self.port is not None:  # what still waits in the system is old, and closing would wait for it
             with suppress(Exception):
                 self.port.reset_output_buffer()
         super().close()
+
+    def _open_now(self) -> Line:
+        if self._sends_datagrams:
+            return UdpSender(endpoint.parse(self.options.port))
+        return super()._open_now()
 
     # -- work ----------------------------------------------------------------------------------------------------------
 
@@ -159,10 +159,12 @@ class Plugin(SerialPoller[OutOptions]):
             self.count("left out")
             return
         data, valid = self.talker.sentence(kind)
-        if self._udp is not None:
-            if not self._send_datagram(data):
+        if isinstance(self.port, UdpSender):
+            if not self.port.send(data):
                 self.count("left out")
                 return
+            if self._raw.taps:
+                self._raw.pass_on(self.name, self.clock(), "out", data)
         else:
             self._pending = data
             self._flush()
@@ -175,34 +177,3 @@ class Plugin(SerialPoller[OutOptions]):
         self._pending = self._pending[taken:]
         if taken or not self._pending:
             self._taken = self.clock()
-
-    def _send_datagram(self, data: bytes) -> bool:
-        assert self._udp is not None
-        try:
-            self._udp.send(data)
-        except (BlockingIOError, ConnectionRefusedError):  # no room, or nobody listens at present
-            return False
-        except OSError as error:
-            raise DeviceError(f"{self.options.port}: {error.strerror or error}") from error
-        return True
-
-
-def _address(url: str) -> tuple[str, int]:
-    """Raises ValueError. A name would have to be looked up, which may take long: not in flight."""
-    parts = urlsplit(url)
-    if parts.port is None:
-        raise ValueError("no port")
-    return str(ipaddress.ip_address(parts.hostname or "")), parts.port
-
-
-def _open_udp(url: str) -> socket.socket:
-    host, port = _address(url)
-    udp = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        udp.setblocking(False)
-        udp.connect((host, port))
-    except OSError as error:
-        udp.close()
-        raise DeviceError(f"{url}: {error.strerror or error}") from error
-    return udp

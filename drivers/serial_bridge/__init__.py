@@ -10,11 +10,12 @@ from msgspec import Meta
 
 from fixgw.database import Database
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
-from fixgw.drivers.serial_bridge.server import Server, Write, network
+from fixgw.drivers.serial_bridge.server import Server, Write
 from fixgw.errors import DeviceError, PluginFail
+from fixgw.net import access
 from fixgw.plugin import Poller
 
-JOIN = 2.0  # seconds that a stop waits for the server's thread
+JOIN_S = 2.0  # for so long a stop waits for the server's thread
 
 
 class BridgeOptions(SerialOptions, frozen=True, kw_only=True):
@@ -25,7 +26,7 @@ class BridgeOptions(SerialOptions, frozen=True, kw_only=True):
     host: Annotated[
         str, Meta(description="Address to listen on; `0.0.0.0` is every IPv4 interface, `::` every interface")
     ] = "127.0.0.1"
-    allow: Annotated[tuple[str, ...], Meta(description="Networks whose hosts may connect")] = ("127.0.0.0/8", "::1")
+    allow: Annotated[tuple[str, ...], Meta(description="Networks whose hosts may connect")] = access.LOOPBACK
     write: Annotated[
         Write,
         Meta(
@@ -62,11 +63,7 @@ class Plugin(SerialPoller[BridgeOptions]):
     @classmethod
     def check(cls, options: BridgeOptions, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
-        for number, text in enumerate(options.allow):
-            try:
-                network(text)
-            except ValueError as error:
-                yield f"allow.{number}", str(error)
+        yield from access.problems("allow", options.allow)
 
     @classmethod
     def claims(cls, options: BridgeOptions) -> Iterable[tuple[str, str]]:
@@ -102,9 +99,9 @@ class Plugin(SerialPoller[BridgeOptions]):
             self._server.stop()
         super().stop()
         if self._server_thread is not None:
-            self._server_thread.join(JOIN)
+            self._server_thread.join(JOIN_S)
             if self._server_thread.is_alive():
-                raise PluginFail(f"{self.name}: its server did not stop within {JOIN:g} s")
+                raise PluginFail(f"{self.name}: its server did not stop within {JOIN_S:g} s")
 
     def health(self) -> str:
         return Poller.health(self)  # a device that says nothing may have nothing to say

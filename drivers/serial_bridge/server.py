@@ -9,32 +9,29 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Literal
 
-from fixgw.errors import DeviceError
+from fixgw.kit.complaints import Complaints
 from fixgw.kit.update import begin_counting
+from fixgw.net.listener import Caller, Listener
+from fixgw.net.tcp import vanished
 
-CHUNK = 4096  # bytes read at once
+CHUNK_BYTES = 4096  # read at once
 CHUNKS_WAITING = 256  # from the serial port; further ones are given up
-TICK = 0.25  # s; between two looks at what only time brings
-RETRY = 0.02  # s; until the serial port is offered again what it did not take
+TICK_S = 0.25  # between two looks at what only time brings
+LOOK_S = 1.0  # between two looks for clients that have vanished
+RETRY_S = 0.02  # until the serial port is offered again what it did not take
 
-Network = IPv4Network | IPv6Network
 Write = Literal["none", "one", "all"]
-
-
-def network(text: str) -> Network:
-    """``"192.168.1.0/24"`` or a single address. Raises ValueError."""
-    return ip_network(text, strict=False)
 
 
 class Client:
     """One connection."""
 
-    def __init__(self, sock: socket.socket, name: str, now: float) -> None:
-        self.sock = sock
-        self.name = name
+    def __init__(self, caller: Caller, now: float) -> None:
+        self.sock = caller.sock
+        self.address = caller.address
+        self.name = str(caller)
         self.out = bytearray()
         self.lost = 0
         #: When it last took something, or there was nothing to take.
@@ -65,27 +62,38 @@ class Server:
         log: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.host = host
-        self.port = port
         self.counts = counts
-        begin_counting(counts, "clients", "clients refused", "sent", "lost", "overrun", "stalled")
-        begin_counting(counts, "written", "not allowed", "discarded")
+        begin_counting(counts, "sent", "lost", "overrun", "stalled", "written", "not allowed", "discarded")
         self._write = write
-        self._allow = [network(text) for text in allow]
         self._writers = writers
-        self._most = clients
         self._buffer = buffer
         self._stall = stall
-        self._log = log
         self._clock = clock
+        self._complain = Complaints(log, clock)
+        # The system would keep megabytes for a slow client.
+        self._listener = Listener(
+            host,
+            port,
+            allow=allow,
+            most=clients,
+            send_buffer=buffer,
+            complain=self._complain,
+            counts=counts,
+            clock=clock,
+        )
         self._clients: dict[int, Client] = {}  # by file descriptor, the one that came first is the first
         self._incoming: deque[bytes] = deque()
         self._outgoing = bytearray()
         self._selector = selectors.DefaultSelector()
-        self._listener: socket.socket | None = None
+        self._look_at = clock()
         self._wakes, self._wake = socket.socketpair()
         self._stopping = False
         self._closed = False
+
+    @property
+    def port(self) -> int:
+        """The port listened on; once open the actual one."""
+        return self._listener.port
 
     # -- any thread ----------------------------------------------------------------------------------------------------
 
@@ -114,23 +122,20 @@ class Server:
 
     def open(self) -> None:
         """Raises `DeviceError` when the address cannot be had."""
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
-            listener = self._listener = socket.create_server((self.host, self.port), family=family, backlog=16)
-        except OSError as error:
+            self._listener.open()
+        except OSError:
             self.close()
-            raise DeviceError(f"cannot listen on {self.host} port {self.port}: {error.strerror or error}") from error
-        listener.setblocking(False)
-        self.port = listener.getsockname()[1]
+            raise
         self._wakes.setblocking(False)
         self._wake.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ)
+        self._listener.watch(self._selector)
         self._selector.register(self._wakes, selectors.EVENT_READ)
 
     def run(self) -> None:
         try:
             while not self._stopping:
-                self._turn(self._selector.select(RETRY if self._outgoing else TICK))
+                self._turn(self._selector.select(RETRY_S if self._outgoing else TICK_S))
         finally:
             self.close()
 
@@ -142,51 +147,44 @@ class Server:
         for client in list(self._clients.values()):
             client.sock.close()
         self._clients.clear()
-        for sock in (self._listener, self._wakes, self._wake):
-            if sock is not None:
-                sock.close()
-        self._selector.close()
+        for closing in (self._listener, self._wakes, self._wake, self._selector):
+            closing.close()
 
     def _turn(self, ready: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
+        callers = False
         for key, events in ready:
-            if key.fileobj is self._listener:
-                self._accept()
-            elif key.fileobj is self._wakes:
+            if key.fileobj is self._wakes:
                 with suppress(BlockingIOError):
-                    while self._wakes.recv(CHUNK):
+                    while self._wakes.recv(CHUNK_BYTES):
                         pass
-            elif events & selectors.EVENT_READ and (client := self._clients.get(key.fd)):
-                self._receive(client)
+            elif client := self._clients.get(key.fd):
+                if events & selectors.EVENT_READ:
+                    self._receive(client)
+            else:
+                callers = True
+        if callers:  # last, as descriptors of those that were dropped are used again
+            self._accept()
         self._distribute()
         self._pass_on()
         now = self._clock()
         for client in list(self._clients.values()):
             self._flush(client, now)
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._listener.resume()
+            for client in list(self._clients.values()):
+                if vanished(client.sock):
+                    self._complain("%s has vanished: dropped", client.name)
+                    self._drop(client)
 
     def _accept(self) -> None:
-        assert self._listener is not None
-        with suppress(OSError):  # gone again before it was greeted
-            sock, (host, port, *_) = self._listener.accept()
-            address = ip_address(host.partition("%")[0])
-            if isinstance(address, IPv6Address):
-                address = address.ipv4_mapped or address
-            allowed = any(address in network for network in self._allow)
-            if not allowed or len(self._clients) >= self._most:
-                self.counts["clients refused"] += 1
-                self._log.info("%s port %d: %s", host, port, "too many clients" if allowed else "not allowed")
-                sock.close()
-                return
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer)  # or the system would keep megabytes
-            self._clients[sock.fileno()] = Client(sock, f"{address} port {port}", self._clock())
-            self._selector.register(sock, selectors.EVENT_READ)
-            self.counts["clients"] += 1
+        for caller in self._listener.accept():
+            self._clients[caller.sock.fileno()] = Client(caller, self._clock())
+            self._selector.register(caller.sock, selectors.EVENT_READ)
 
     def _receive(self, client: Client) -> None:
         try:
-            data = client.sock.recv(CHUNK)
+            data = client.sock.recv(CHUNK_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -234,13 +232,13 @@ class Server:
                 client.took = now
             elif now - client.took > self._stall:
                 self.counts["stalled"] += 1
-                self._log.warning("%s takes nothing: dropped", client.name)
+                self._complain("%s takes nothing: dropped", client.name)
                 self._drop(client)
                 return
         else:
             client.took = now
         # While the serial port is busy nobody is read from: whoever sends too much has to wait.
-        events = selectors.EVENT_READ * (len(self._outgoing) < CHUNK) | selectors.EVENT_WRITE * bool(client.out)
+        events = selectors.EVENT_READ * (len(self._outgoing) < CHUNK_BYTES) | selectors.EVENT_WRITE * bool(client.out)
         if events != client.events:
             if client.events:
                 self._selector.unregister(client.sock)
@@ -249,7 +247,9 @@ class Server:
             client.events = events
 
     def _drop(self, client: Client) -> None:
-        self._clients.pop(client.sock.fileno(), None)
+        if self._clients.pop(client.sock.fileno(), None) is None:
+            return
         if client.events:
             self._selector.unregister(client.sock)
         client.sock.close()
+        self._listener.left(client.address)

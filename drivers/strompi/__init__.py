@@ -41,7 +41,7 @@ class Plugin(Instrument[Options]):
         super().set_up()
         self._due = 0.0
         self._asked = self._used_before = 0
-        self.patience = PATIENCE * self.options.every  # type: ignore[misc]
+        self.patience_s = PATIENCE * self.options.every  # type: ignore[misc]
         self._shutdown = None
         if self.options.shutdown is not None:
             self._shutdown = ups.Shutdown(self.options.shutdown, lambda: self.db, self.log)

@@ -41,7 +41,12 @@ def subjects(ability: str = "") -> pytest.MarkDecorator:
 
 @pytest.fixture
 def bench(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    for name, seconds in (("reopen_delay", 0.01), ("reopen_delay_max", 0.05), ("poll_timeout", 0.05), ("gather", 0.0)):
+    for name, seconds in (
+        ("reopen_delay", 0.01),
+        ("reopen_delay_max", 0.05),
+        ("poll_timeout", 0.05),
+        ("gather_s", 0.0),
+    ):
         for cls in Poller, *Poller.__subclasses__(), *(c for b in Poller.__subclasses__() for c in b.__subclasses__()):
             if name in cls.__dict__:
                 monkeypatch.setattr(cls, name, seconds)

@@ -158,7 +158,7 @@ def test_a_loss_of_the_fix_fails_position_speed_and_track_at_once(gps: Plugin, p
 
 
 def test_a_silent_receiver_lets_its_items_age_and_health_says_so(gps: Plugin, port: VirtualPort, db: Database) -> None:
-    gps.patience = 0.3  # type: ignore[misc]
+    gps.patience_s = 0.3  # type: ignore[misc]
     connect(gps, port)
     port.write(rmc(19))
     until(lambda: db.read("GS").good)
@@ -221,7 +221,7 @@ def test_garbage_costs_counters_and_one_line_in_the_log(
 
 def test_health_names_a_wrong_baud_rate(port: VirtualPort, db: Database) -> None:
     with running(port=port.path, baud=4800) as gps:
-        gps.patience = 0.1  # type: ignore[misc]
+        gps.patience_s = 0.1  # type: ignore[misc]
         connect(gps, port)
         until(lambda: port.write(b"\x80\xf8\x00junk") and "check the baud rate" in gps.health())
         assert gps.health() == "only garbage at 4800 baud: check the baud rate"
@@ -230,7 +230,7 @@ def test_health_names_a_wrong_baud_rate(port: VirtualPort, db: Database) -> None
 def test_automatic_baud_goes_round_while_only_garbage_comes_and_stays_when_it_makes_sense(
     gps: Plugin, port: VirtualPort, db: Database
 ) -> None:
-    gps.patience = 0.05  # type: ignore[misc]
+    gps.patience_s = 0.05  # type: ignore[misc]
     connect(gps, port)
     seen = set()
 

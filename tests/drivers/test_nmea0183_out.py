@@ -410,7 +410,7 @@ def test_an_unplugged_port_is_used_again_when_it_is_back(db: Database) -> None:
 def test_a_receiver_that_does_not_read_costs_nothing_and_gets_nothing_old(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fixgw.drivers.nmea0183_out.STALLED", 0.2)
+    monkeypatch.setattr("fixgw.drivers.nmea0183_out.STALLED_S", 0.2)
     write(db)
     options = {"sentences": dict.fromkeys(KINDS, 20), "baud": 115200}
     with VirtualPort() as port, sending(port=port.path, **options) as plugin:

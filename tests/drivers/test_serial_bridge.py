@@ -198,7 +198,7 @@ def test_there_are_only_so_many_clients(port: VirtualPort) -> None:
     with bridging(port, clients=1) as plugin, client(plugin) as first:
         with socket.create_connection(("127.0.0.1", plugin.tcp_port), timeout=10) as second:
             assert ended(second)
-        assert plugin.counts["clients refused"] == 1
+        assert plugin.counts["clients too many"] == 1
         port.write(b"x")
         assert read(first, 1) == b"x"
 
@@ -207,7 +207,7 @@ def test_hosts_that_are_not_on_the_list_are_closed(port: VirtualPort) -> None:
     with bridging(port, allow=["192.0.2.0/24"]) as plugin:
         with socket.create_connection(("127.0.0.1", plugin.tcp_port), timeout=10) as stranger:
             assert ended(stranger)
-        assert plugin.counts["clients refused"] == 1
+        assert plugin.counts["clients not allowed"] == 1
 
 
 def test_a_stop_closes_clients_and_frees_the_port(port: VirtualPort) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fixgw.database import Database
-from fixgw.drivers.links.serial import CHUNK, SerialPoller
+from fixgw.drivers.links.serial import CHUNK_BYTES, SerialPoller
 from fixgw.errors import MissingLibrary
 from fixgw.hw_sim.pty import VirtualPort
 
@@ -67,7 +67,7 @@ def test_bytes_arrive_in_order_in_bounded_chunks(port: VirtualPort) -> None:
             assert port.write(data) == len(data)
             sent += data
         until(lambda: ear.heard_all == sent)
-        assert max(map(len, ear.chunks)) <= CHUNK
+        assert max(map(len, ear.chunks)) <= CHUNK_BYTES
         assert ear.get_status()["bytes"] == len(sent)
     finally:
         ear.shutdown()

@@ -104,7 +104,7 @@ def test_a_line_without_end_costs_bounded_memory_and_one_count() -> None:
     parser = Fed()
     for _ in range(1000):
         assert parser.feed(b"t" * 100) == []
-        assert len(parser._rest) <= slcan.MAX_LINE
+        assert len(parser._rest) <= slcan.LINE_BYTES
     assert parser.feed(b"tt\rt1230\r") == [Frame(0x123, b"", 0, 100.0)]
     assert parser.counts == {"garbage": 1}
 

@@ -40,6 +40,7 @@ from fixgw.drivers.links.can.frame import (
 from fixgw.drivers.links.can.port import BusOptions, Port
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import FixgwError, PluginFail, Problem
+from fixgw.kit import raw
 from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Device, Feeds, Finding, Options, PluginBase, Poller, TypeVar
 
@@ -59,12 +60,12 @@ __all__ = [
     "open_tap",
 ]
 
-MAX_AGE = 1.0  # seconds after which a frame that could not be sent is not worth sending
-INLINE = 32  # frames that the caller of `send` sends itself, before it leaves the rest to the writer
-RETRY = (0.0005, 0.01)  # seconds between attempts to send when there is no room: the first pause, and the longest
-STUCK = 2.0  # seconds without room after which `health` says so
-LOCAL = 4096  # frames that wait for the others on this bus, at most
-OPENING = 10.0  # seconds of opening after which `health` says so
+MAX_AGE_S = 1.0  # after that a frame that could not be sent is not worth sending
+INLINE_FRAMES = 32  # that the caller of `send` sends itself, before it leaves the rest to the writer
+RETRY_S = (0.0005, 0.01)  # between attempts to send when there is no room: the first pause, and the longest
+STUCK_S = 2.0  # without room, after which `health` says so
+LOCAL_FRAMES = 4096  # that wait for the others on this bus, at most
+OPENING_S = 10.0  # of opening, after which `health` says so
 
 
 class BusConflict(FixgwError, ValueError):
@@ -84,8 +85,10 @@ class Tap:
         ids: Iterable[int] | None,
         failed: Callable[[str], object] | None = None,
         lost: Callable[[str], object] | None = None,
+        point: raw.Point | None = None,
     ) -> None:
         self.bus = bus
+        self.point = point
         self.received = received
         self.failed = failed
         self.lost = lost
@@ -134,6 +137,7 @@ class SharedBus(Poller):
         self.error_counters: tuple[int, int] | None = None
         self._port: Port | None = None
         self._taps: tuple[Tap, ...] = ()
+        self._points: tuple[raw.Point, ...] = ()  # of the gateways that use it
         self._delivering = threading.RLock()  # held while `received` of anybody runs
         self._filters_changed = False
         self._queue = SendQueue(options.send_queue)
@@ -143,7 +147,7 @@ class SharedBus(Poller):
         self._stuck_since: float | None = None
         self._broken: OSError | None = None
         self._wake = threading.Event()
-        self._local: deque[tuple[Frame, Any]] = deque(maxlen=LOCAL)
+        self._local: deque[tuple[Frame, Any]] = deque(maxlen=LOCAL_FRAMES)
         self._writer = threading.Thread(target=self._write_loop, name=f"{self.name} sending", daemon=True)
         self._received = 0
         self._rates = (0.0, 0.0)
@@ -160,15 +164,19 @@ class SharedBus(Poller):
 
     def add(self, tap: Tap) -> None:
         with self._queueing:
-            self._taps = (*self._taps, tap)
+            self._set_taps((*self._taps, tap))
         self.refilter()
 
     def remove(self, tap: Tap) -> bool:
         """Serve `tap` no more; whether nobody is left. It may still be in the middle of something: see `settle`."""
         with self._queueing:
-            self._taps = tuple(t for t in self._taps if t is not tap)
+            self._set_taps(tuple(t for t in self._taps if t is not tap))
         self.refilter()
         return not self._taps
+
+    def _set_taps(self, taps: tuple[Tap, ...]) -> None:
+        self._taps = taps
+        self._points = tuple({id(tap.point): tap.point for tap in taps if tap.point is not None}.values())
 
     def settle(self) -> None:
         """Wait until no user is in the middle of something, unless called by one. Raises PluginFail."""
@@ -241,6 +249,7 @@ class SharedBus(Poller):
             port.accept(self._wanted())
         frames = port.read(timeout)
         if frames:
+            self._record("in", frames)
             errors = [f for f in frames if f.flags & ERROR]
             if errors:
                 frames = [f for f in frames if not f.flags & ERROR]
@@ -252,6 +261,11 @@ class SharedBus(Poller):
         if self._broken is not None:
             raise self._broken
         self._rate()
+
+    def _record(self, direction: raw.Direction, frames: list[Frame]) -> None:
+        for point in self._points:
+            if point.taps:
+                point.pass_on(self.name, self.clock(), direction, frames)
 
     def close(self) -> None:
         port, self._port = self._port, None
@@ -292,7 +306,7 @@ class SharedBus(Poller):
 
         def waiting() -> None:
             self.alive = self.clock()
-            if self.alive - since > OPENING:
+            if self.alive - since > OPENING_S:
                 self._trouble = f"still opening, for {self.alive - since:.0f} s"
 
         return open_patiently(
@@ -320,7 +334,7 @@ class SharedBus(Poller):
             self._wake.set()
         else:
             try:
-                rest = self._send_waiting(INLINE)
+                rest = self._send_waiting(INLINE_FRAMES)
             finally:
                 self._sending.release()
             if rest or self._local:
@@ -343,7 +357,7 @@ class SharedBus(Poller):
                             self._stuck_since = None
                         return False
                     frame, origin = self._queue.pop()
-                if self.clock() - frame.timestamp > MAX_AGE:
+                if self.clock() - frame.timestamp > MAX_AGE_S:
                     aged = True
                     self._stale += 1
                     continue
@@ -361,8 +375,9 @@ class SharedBus(Poller):
                     return self._no_room()
                 self._stuck_since = None
                 self._sent += 1
+                self._record("out", [frame])
                 if len(self._taps) > 1:
-                    self._unheard += len(self._local) == LOCAL
+                    self._unheard += len(self._local) == LOCAL_FRAMES
                     self._local.append((frame, origin))
             return True
         except OSError as error:
@@ -376,21 +391,21 @@ class SharedBus(Poller):
         return True
 
     def _write_loop(self) -> None:
-        pause = RETRY[0]
+        pause = RETRY_S[0]
         while not self.stopping.is_set():
             self._wake.wait()
             self._wake.clear()
             rest = True
             while rest and not self.stopping.is_set():
                 with self._sending:
-                    rest = self._send_waiting(INLINE)
+                    rest = self._send_waiting(INLINE_FRAMES)
                     stuck = self._stuck_since is not None
                 self._deliver_local()
                 if rest and stuck:
                     self.stopping.wait(pause)
-                    pause = min(pause * 2, RETRY[1])
+                    pause = min(pause * 2, RETRY_S[1])
                 else:
-                    pause = RETRY[0]
+                    pause = RETRY_S[0]
 
     def _deliver_local(self) -> None:
         """What one user has sent, the others hear."""
@@ -418,7 +433,7 @@ class SharedBus(Poller):
         if self.state in _HARMED:
             return _HARMED[self.state]
         since = self._stuck_since
-        if since is not None and self.clock() - since > STUCK:
+        if since is not None and self.clock() - since > STUCK_S:
             return "nothing can be sent: is anybody else on the bus, at the same bit rate?"
         return ""
 
@@ -476,12 +491,14 @@ def open_tap(
     ids: Iterable[int] | None = None,
     failed: Callable[[str], object] | None = None,
     lost: Callable[[str], object] | None = None,
+    point: raw.Point | None = None,
 ) -> Tap:
     """Use the bus that `options` say, with others who do; it is opened, and opened again, in the background.
 
     `received` gets frames as they come, many at once in a burst, on the bus's threads, one call at a time, and has to
     return soon; `ids` as for `Tap.accept`. When it raises, it is called no more, and `failed` is, with the reason.
-    `lost` hears why when the bus is gone, or cannot be opened: once per outage, never while `received` runs.
+    `lost` hears why when the bus is gone, or cannot be opened: once per outage, never while `received` runs. `point` is
+    where the gateway's recorders hear all that is on the bus.
 
     Raises BusConflict when the bus is in use with other options, and MissingLibrary or ValueError for an interface
     that does not exist here.
@@ -491,11 +508,11 @@ def open_tap(
         bus = _buses.get(key)
         if bus is not None and bus.running:
             _agree(bus.options, options)
-            tap = Tap(bus, received, ids, failed, lost)
+            tap = Tap(bus, received, ids, failed, lost, point)
             bus.add(tap)
             return tap
         bus = SharedBus(options)
-        tap = Tap(bus, received, ids, failed, lost)
+        tap = Tap(bus, received, ids, failed, lost, point)
         bus.add(tap)
         bus.start()
         _buses[key] = bus
@@ -548,7 +565,7 @@ class CanPlugin(PluginBase[OptionsT]):
 
     def tap(self, options: BusOptions, received: Received, ids: Collection[int] | None = None) -> Tap:
         """Use a bus; to be called by `run`. See `open_tap`."""
-        tap = open_tap(options, received, ids, self._failed, self.lost)
+        tap = open_tap(options, received, ids, self._failed, self.lost, raw.point(self.db))
         self.taps.append(tap)
         self._threads += tap.bus.threads
         return tap

@@ -54,7 +54,7 @@ class CanInstrument(CanPlugin[OptionsT]):
     """One instrument on a bus: what it says is written as it comes, ages when it is silent, fails with the bus."""
 
     #: Seconds without a frame of the instrument's after which `health` says so.
-    patience: ClassVar[float] = 3.0
+    patience_s: ClassVar[float] = 3.0
 
     def set_up(self) -> None:
         super().set_up()
@@ -96,7 +96,7 @@ class CanInstrument(CanPlugin[OptionsT]):
     def health(self) -> str:
         if trouble := super().health():
             return trouble
-        if self.clock() - self.heard > self.patience:
+        if self.clock() - self.heard > self.patience_s:
             return "no data"
         return self._protocol.trouble
 

@@ -18,6 +18,7 @@ from fixgw.drivers.links.can.python_can import (
 )
 from fixgw.drivers.links.can.socketcan import SocketCanPort
 from fixgw.errors import DeviceError, MissingLibrary, did_you_mean
+from fixgw.net import endpoint
 from fixgw.plugin import Device, Finding
 
 _PYTHON_CAN: dict[str, type[PythonCanPort]] = {
@@ -44,8 +45,14 @@ def check(options: BusOptions) -> Iterator[tuple[str, str]]:
         yield "interface", str(error)
         return
     if interface == "slcan":
-        from fixgw.drivers.links.can.slcan import set_up
+        from fixgw.drivers.links.can.slcan import line_of, set_up
 
+        path, _ = line_of(options)
+        if endpoint.scheme_of(path) in serial.TCP:
+            try:
+                endpoint.parse(path)
+            except ValueError as error:
+                yield "channel", str(error)
         try:
             set_up(options)
         except (ValueError, TypeError) as error:

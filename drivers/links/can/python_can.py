@@ -19,7 +19,7 @@ from fixgw.errors import DeviceError
 if TYPE_CHECKING:
     import can
 
-GARBLED = 100  # unusable messages in a row, after which an interface is opened anew
+GARBLED_MESSAGES = 100  # unusable ones in a row, after which an interface is opened anew
 
 
 class PythonCanPort(Port):
@@ -29,7 +29,7 @@ class PythonCanPort(Port):
     #: Whether it can be asked, without waiting, if there is more.
     drains = True
     #: Unusable messages in a row after which it is taken for gone.
-    patience = float(GARBLED)
+    most_garbled = float(GARBLED_MESSAGES)
 
     def __init__(self, bus: can.BusABC, options: BusOptions, count: Count) -> None:
         import can
@@ -83,7 +83,7 @@ class PythonCanPort(Port):
                 self._garbled = 0
             except Exception as error:
                 self._garbled += 1
-                if not self._garbage(error) or self._garbled >= self.patience:
+                if not self._garbage(error) or self._garbled >= self.most_garbled:
                     if frames:
                         break  # it will say so again
                     self._garbled = 0
@@ -182,7 +182,7 @@ class UdpMulticastPort(PythonCanPort):
     """CAN frames in datagrams. What is sent comes back: it is told by the channel that our messages name."""
 
     blocking = False
-    patience = float("inf")  # anybody on the network can send anything
+    most_garbled = float("inf")  # anybody on the network can send anything
 
     def __init__(self, bus: can.BusABC, options: BusOptions, count: Count) -> None:
         super().__init__(bus, options, count)

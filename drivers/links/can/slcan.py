@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any
 from fixgw.drivers.links.can import frame as cf
 from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame
 from fixgw.drivers.links.can.port import BusOptions, Count, Port
+from fixgw.drivers.links.serial import TCP
 from fixgw.errors import DeviceError, MissingLibrary
+from fixgw.net import endpoint
+from fixgw.net.tcp import TcpLink
 
 if TYPE_CHECKING:
     import serial
 
-MAX_LINE = 256  # bytes; the longest message has 146
-CHUNK = 4096  # bytes read at once, at most
+LINE_BYTES = 256  # the longest message has 146
+CHUNK_BYTES = 4096  # read at once, at most
 
 #: bit/s → command. S7 is 800 kbit/s by the book, 750 on some adapters; S9 exists on some.
 BIT_RATES = {10000: b"S0", 20000: b"S1", 50000: b"S2", 100000: b"S3", 125000: b"S4", 250000: b"S5", 500000: b"S6"} | {
@@ -50,8 +53,8 @@ _LETTERS = {flags: (chr(letter), digits) for letter, (flags, digits) in _KINDS.i
 _CODES = {
     code: n for n, digits in enumerate(zip(b"0123456789ABCDEF", b"0123456789abcdef", strict=True)) for code in digits
 }
-_MINUTE = 60000  # the adapter's time stamps count milliseconds, and start again
-_OLDEST = 1000  # milliseconds that a frame may have waited in the adapter, to be believed
+_MINUTE_MS = 60000  # the adapter's time stamps count milliseconds, and start again
+_OLDEST_MS = 1000  # that a frame may have waited in the adapter, to be believed
 
 # What some adapters (and Linux's slcan driver) say of the controller by themselves, in SocketCAN's words.
 _STATE = re.compile(rb"s([awpb])([0-9]{3})([0-9]{3})")
@@ -74,7 +77,7 @@ _ERROR_KINDS = {
 
 
 class Parser:
-    """What an adapter says, as frames. Fed in chunks of any size, it remembers at most `MAX_LINE` bytes.
+    """What an adapter says, as frames. Fed in chunks of any size, it remembers at most `LINE_BYTES`.
 
     What makes no sense is counted as "garbage" and skipped up to the next end of a message. The state of the controller
     comes as error frames, as SocketCAN has them.
@@ -100,7 +103,7 @@ class Parser:
         if self._skipping and lines:
             self._skipping = False
             del lines[0]
-        if len(self._rest) > MAX_LINE:
+        if len(self._rest) > LINE_BYTES:
             self._rest = b""
             if not self._skipping:
                 self._skipping = True
@@ -149,8 +152,8 @@ class Parser:
         """Take the last of the adapter's time stamps for `now`, and the others as long before it as they say."""
         last = self._stamps[-1][1]
         for place, stamp in self._stamps:
-            age = (last - stamp) % _MINUTE
-            if 0 < age <= _OLDEST:
+            age = (last - stamp) % _MINUTE_MS
+            if 0 < age <= _OLDEST_MS:
                 frame = frames[place]
                 frames[place] = Frame(frame.arbitration_id, frame.data, frame.flags, now - age / 1000)
         self._stamps.clear()
@@ -213,15 +216,15 @@ def encode(frame: Frame) -> bytes:
 
 # -- the line ----------------------------------------------------------------------------------------------------------
 
-ANSWER = 0.3  # seconds to wait for an adapter's answer; some never give one
-SETTLE = 0.05  # seconds of silence after which an adapter whose channel is closed has nothing more to say
-PENDING = 256  # bytes on their way to the adapter above which it gets no more: what waits with us goes by priority
-STATUS = 1.0  # seconds between two questions for the status flags, if they are answered
-GARBAGE = 3.0  # seconds of nothing but garbage after which it is said
+ANSWER_S = 0.3  # to wait for an adapter's answer; some never give one
+SETTLE_S = 0.05  # of silence, after which an adapter whose channel is closed has nothing more to say
+PENDING_BYTES = 256  # on their way to the adapter above which it gets no more: what waits with us goes by priority
+STATUS_S = 1.0  # between two questions for the status flags, if they are answered
+GARBAGE_S = 3.0  # of nothing but garbage, after which it is said
 
 
 class SlcanPort(Port):
-    """An adapter on a serial device, a pseudo-terminal, or a URL that pyserial takes."""
+    """An adapter on a serial device, a pseudo-terminal, a network (``tcp://``), or a URL that pyserial takes."""
 
     def __init__(self, line: serial.SerialBase, count: Count, fd: bool = False) -> None:
         self.fd = fd
@@ -246,26 +249,10 @@ class SlcanPort(Port):
 
     @classmethod
     def open(cls, options: BusOptions, count: Count) -> SlcanPort:
-        try:
-            import serial
-        except ImportError:
-            raise MissingLibrary("pyserial") from None
-        extra = options.extra
-        path, _, rate = str(options.channel).rpartition("@")
-        if not path or not rate.isdigit():
-            path, rate = str(options.channel), ""
-        line: Any = serial.serial_for_url(path, do_not_open=True)
-        line.baudrate = int(rate or extra.get("tty_baudrate", 115200))
-        line.rtscts = bool(extra.get("rtscts", False))
-        line.timeout = line.write_timeout = 0.2
-        if "://" not in path:
-            line.exclusive = True
-            if path.startswith("/") and not os.path.exists(path):  # what pyserial says of it says it twice
-                raise DeviceError(f"there is no {path}")
-        line.open()
+        line = _open_line(options)
         try:
             port = cls(line, count, options.fd)
-            time.sleep(min(float(extra.get("sleep_after_open", 0.0)), 10.0))
+            time.sleep(min(float(options.extra.get("sleep_after_open", 0.0)), 10.0))
             port.begin(set_up(options), options.listen_only)
         except BaseException:
             line.close()
@@ -275,8 +262,8 @@ class SlcanPort(Port):
     def begin(self, commands: Iterable[bytes], listen_only: bool = False) -> None:
         """Open the adapter's CAN channel. Takes a second or so when the adapter never answers."""
         self._put(b"\r\r\rC\r")  # what it had half of, if anything; then it may still have answers and frames to give
-        deadline = time.monotonic() + ANSWER
-        while time.monotonic() < deadline and self._get(SETTLE):
+        deadline = time.monotonic() + ANSWER_S
+        while time.monotonic() < deadline and self._get(SETTLE_S):
             pass
         answers = True
         for command in commands:
@@ -307,7 +294,7 @@ class SlcanPort(Port):
             if parser.refused:
                 self._count("refused", parser.refused)
             parser.sensible = parser.refused = 0
-        if parser.status is not None and now - self._asked_at > STATUS and not self._unsent:
+        if parser.status is not None and now - self._asked_at > STATUS_S and not self._unsent:
             self._asked_at = now
             self._put(b"F\r")
         return frames
@@ -317,7 +304,7 @@ class SlcanPort(Port):
         if not self.flush():
             return False
         with suppress(AttributeError, OSError):  # not every line can tell
-            if self._line.out_waiting > PENDING:
+            if self._line.out_waiting > PENDING_BYTES:
                 return False
         self._put(command)
         return True
@@ -334,7 +321,7 @@ class SlcanPort(Port):
             self._line.close()
 
     def trouble(self) -> str:
-        if self._garbage_for > GARBAGE:
+        if self._garbage_for > GARBAGE_S:
             return "only garbage: is this an slcan adapter, and its serial rate right?"
         return ""
 
@@ -345,21 +332,21 @@ class SlcanPort(Port):
         """What comes after `command` until it is answered; empty when it is not."""
         self._put(command + b"\r")
         answer = b""
-        deadline = time.monotonic() + ANSWER
+        deadline = time.monotonic() + ANSWER_S
         while not (b"\r" in answer or b"\a" in answer) and (left := deadline - time.monotonic()) > 0:
             answer += self._get(left)
         return answer
 
     def _get(self, timeout: float) -> bytes:
-        """What has come, at most `CHUNK` bytes; empty after `timeout` seconds. Raises DeviceError when it is gone."""
+        """What has come, at most `CHUNK_BYTES`; empty after `timeout` seconds. Raises DeviceError when it is gone."""
         try:
             if self._fd is None:
                 self._line.timeout = timeout
                 data: bytes = self._line.read(1)
-                return data + self._line.read(min(self._line.in_waiting, CHUNK - 1)) if data else data
+                return data + self._line.read(min(self._line.in_waiting, CHUNK_BYTES - 1)) if data else data
             if not self._ready.poll(timeout * 1000):
                 return b""
-            data = os.read(self._fd, CHUNK)
+            data = os.read(self._fd, CHUNK_BYTES)
         except BlockingIOError:
             return b""
         except (OSError, ValueError, TypeError) as error:
@@ -380,6 +367,34 @@ class SlcanPort(Port):
                 pass
             except (OSError, ValueError, TypeError) as error:
                 raise DeviceError(f"{self._line.port} went away") from error
+
+
+def line_of(options: BusOptions) -> tuple[str, str]:
+    """The device or URL, and the serial rate if the channel names one: ``/dev/ttyACM0@115200``."""
+    path, _, rate = str(options.channel).rpartition("@")
+    return (path, rate) if path and rate.isdigit() else (str(options.channel), "")
+
+
+def _open_line(options: BusOptions) -> Any:
+    """The adapter's line, open. Raises `MissingLibrary`, and OSError or ValueError when it cannot be had."""
+    extra = options.extra
+    path, rate = line_of(options)
+    if endpoint.scheme_of(path) in TCP:
+        return TcpLink(endpoint.parse(path))
+    try:
+        import serial
+    except ImportError:
+        raise MissingLibrary("pyserial") from None
+    line: Any = serial.serial_for_url(path, do_not_open=True)
+    line.baudrate = int(rate or extra.get("tty_baudrate", 115200))
+    line.rtscts = bool(extra.get("rtscts", False))
+    line.timeout = line.write_timeout = 0.2
+    if "://" not in path:
+        line.exclusive = True
+        if path.startswith("/") and not os.path.exists(path):  # what pyserial says of it says it twice
+            raise DeviceError(f"there is no {path}")
+    line.open()
+    return line
 
 
 def set_up(options: BusOptions) -> list[bytes]:

@@ -1,0 +1,63 @@
+"""Which hosts are allowed: networks as people write them, and the addresses of those who call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+LOOPBACK = ("127.0.0.0/8", "::1")
+MAPPED_BITS = 96  # of an IPv6 address, before the IPv4 address that it carries
+
+
+def network(text: str) -> Network:
+    """The network that `text` names, ``"192.168.1.0/24"`` or a single address. Raises ValueError with the reason.
+
+    IPv4 in IPv6 notation (``::ffff:127.0.0.0/104``) is the IPv4 network, as `address_of` makes callers IPv4 too.
+    """
+    found = ip_network(text, strict=False)
+    if isinstance(found, IPv6Network) and (mapped := IPv6Interface(text).ip.ipv4_mapped) is not None:
+        if found.prefixlen < MAPPED_BITS:
+            raise ValueError(
+                f"{text!r} mixes IPv4 and IPv6: write the IPv4 network (for example 127.0.0.0/8) and the IPv6 network "
+                "as two entries"
+            )
+        return ip_network((mapped, found.prefixlen - MAPPED_BITS), strict=False)
+    return found
+
+
+def address_of(host: str) -> Address:
+    """The address in `host`, as a socket names its peer: without the zone, and IPv4 as IPv4. Raises ValueError."""
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+class Networks:
+    """Allowed networks; ``address in networks``. Raises ValueError when one of the texts names none."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._networks = [network(text) for text in texts]
+
+    def __contains__(self, address: Address) -> bool:
+        return any(address in allowed for allowed in self._networks)
+
+
+def problems(option: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with an option that lists networks, for a plugin's `check`."""
+    for n, text in enumerate(texts):
+        try:
+            network(text)
+        except ValueError as error:
+            yield f"{option}.{n}", str(error)

@@ -1,0 +1,65 @@
+"""Where a link over a network leads: ``tcp://HOST:PORT`` and its like, taken apart and checked."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from fixgw.net.access import Address, address_of
+
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+_NUMBERS = re.compile(r"[0-9.]+")
+
+
+class Endpoint(NamedTuple):
+    """`host` is an address or a name, `port` 1 to 65535."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def address(self) -> Address | None:
+        """The host as an address; None when it is a name."""
+        try:
+            return address_of(self.host)
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def scheme_of(text: str) -> str:
+    """``"tcp"`` of ``"tcp://..."``, in lower case; empty when `text` is no URL."""
+    scheme, separator, _ = text.partition("://")
+    return scheme.lower() if separator else ""
+
+
+def parse(url: str) -> Endpoint:
+    """Raises ValueError with the reason."""
+    parts = urlsplit(url)
+    scheme = scheme_of(url)
+    example = f"write {scheme}://HOST:PORT"
+    if parts.username is not None or parts.path or parts.query or parts.fragment:
+        raise ValueError(f"nothing but a host and a port may follow {scheme}://: {example}")
+    host = parts.hostname or ""
+    if not host:
+        raise ValueError(f"no host: {example}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port is None:
+        raise ValueError(f"no port: {example}")
+    if not 0 < port < 65536:
+        raise ValueError("the port must be a number from 1 to 65535")
+    endpoint = Endpoint(scheme, host, port)
+    if endpoint.address is None and (
+        len(host) > 253 or not _NAME.fullmatch(host) or _NUMBERS.fullmatch(host) or ":" in host
+    ):
+        raise ValueError(f"{host!r} is neither an address nor the name of a host")
+    return endpoint

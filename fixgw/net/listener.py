@@ -1,0 +1,193 @@
+"""A TCP port to listen on, with bounds: who may connect, how many, how many from one host. `Listener`."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+from fixgw.errors import DeviceError
+from fixgw.kit.complaints import Complaints
+from fixgw.kit.update import begin_counting
+from fixgw.net.access import Address, Networks, address_of
+from fixgw.net.tcp import keep_alive
+
+BACKLOG = 1024  # connections that the system may hold until they are accepted
+ACCEPTS = 32  # connections accepted in a row
+PAUSE_S = 1.0  # without accepting, when the process has no descriptors or memory left
+READABLE = 1  # select.EPOLLIN and selectors.EVENT_READ alike
+#: The counters.
+ACCEPTED = "clients"
+REFUSALS = NOT_ALLOWED, TOO_MANY, TOO_MANY_FROM_ONE_HOST = (
+    "clients not allowed",
+    "clients too many",
+    "clients too many from one host",
+)
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Poller(Protocol):
+    """A `select.epoll`, or a selector."""
+
+    def register(self, fileobj: int, events: int, /) -> object: ...
+
+    def unregister(self, fileobj: int, /) -> object: ...
+
+
+class Caller(NamedTuple):
+    """Somebody who has connected and may. `sock` does not block."""
+
+    sock: socket.socket
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.address} port {self.port}"
+
+
+class Listener:
+    """Listens on `host` and `port`. `open` and `watch` it, `accept` when it is readable, and say who has `left`.
+
+    At most `most` connections are open at a time, `most_per_host` of them from one address (None: no bound of its own).
+    `send_buffer` is in bytes, 0 for the system's choice. `counts` is what to count in. All of it belongs to one thread,
+    except `counts`.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        allow: Iterable[str],
+        most: int,
+        most_per_host: int | None = None,
+        send_buffer: int = 0,
+        complain: Complaints,
+        counts: dict[str, int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.counts = begin_counting(counts, ACCEPTED, *REFUSALS)
+        self._allow = Networks(allow)
+        self._most = most
+        self._most_per_host = most_per_host
+        self._send_buffer = send_buffer
+        self._complain = complain
+        self._clock = clock
+        self._open: Counter[Address] = Counter()
+        self._socket: socket.socket | None = None
+        self._poller: Poller | None = None
+        self._again_at = float("inf")
+
+    @property
+    def refused(self) -> int:
+        """Connections that were closed at once, for whatever reason."""
+        return sum(self.counts[refusal] for refusal in REFUSALS)
+
+    def open(self) -> None:
+        """Bind and listen; `port` is then the actual one. Raises `DeviceError` when the address cannot be had."""
+        try:
+            found = socket.getaddrinfo(self.host or None, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            found.sort(key=lambda entry: entry[0] != socket.AF_INET)  # localhost is 127.0.0.1 for most clients
+            family, kind, protocol, _, address = found[0]
+            self._socket = sock = socket.socket(family, kind, protocol)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # `::` is every interface
+            if self._send_buffer:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)  # connections inherit it
+            sock.bind(address)
+            sock.listen(BACKLOG)
+            sock.setblocking(False)
+        except OSError as error:
+            self.close()
+            raise DeviceError(f"cannot listen on {self.host} port {self.port}: {error.strerror or error}") from error
+        self.port = sock.getsockname()[1]
+
+    def fileno(self) -> int:
+        assert self._socket is not None
+        return self._socket.fileno()
+
+    def watch(self, poller: Poller) -> None:
+        """Register with `poller`, and leave it for a while whenever nothing can be accepted."""
+        self._poller = poller
+        self._again_at = float("inf")
+        poller.register(self.fileno(), READABLE)
+
+    def resume(self) -> None:
+        """Listen again, if the pause after running out of descriptors is over. Call it once a second or so."""
+        if self._clock() >= self._again_at:
+            assert self._poller is not None
+            self.watch(self._poller)
+
+    def accept(self, make_room: Callable[[], bool] = lambda: False) -> Iterator[Caller]:
+        """Those who wait to connect and may, a bounded number of them.
+
+        When all places are taken, `make_room` may end a connection (and say so to `left`), and returns whether it did.
+        """
+        for _ in range(ACCEPTS):
+            sock = self._socket
+            if sock is None:
+                return
+            try:
+                connection, (host, port, *_) = sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._pause(error)
+                    return
+                continue  # it has hung up already
+            try:
+                address = address_of(host)
+                if not self._admits(address, make_room):
+                    connection.close()
+                    continue
+                connection.setblocking(False)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                keep_alive(connection)
+            except (OSError, ValueError):
+                connection.close()
+                continue
+            self._open[address] += 1
+            self.counts[ACCEPTED] += 1
+            yield Caller(connection, address, port)
+
+    def left(self, address: Address) -> None:
+        """A connection from `address` has been closed."""
+        self._open[address] -= 1
+        if not self._open[address]:
+            del self._open[address]
+
+    def close(self) -> None:
+        """Stop listening; connections stay. May be called twice."""
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            sock.close()
+
+    def _admits(self, address: Address, make_room: Callable[[], bool]) -> bool:
+        if address not in self._allow:
+            self.counts[NOT_ALLOWED] += 1
+            self._complain("%s may not connect", address, about="not allowed")
+        elif self._most_per_host is not None and self._open[address] >= self._most_per_host:
+            self.counts[TOO_MANY_FROM_ONE_HOST] += 1
+            self._complain(
+                "%s turned away: it has %d connections already", address, self._most_per_host, about="one host"
+            )
+        elif self._open.total() >= self._most and not make_room():
+            self.counts[TOO_MANY] += 1
+            self._complain("%s turned away: %d clients are connected already", address, self._most, about="too many")
+        else:
+            return True
+        return False
+
+    def _pause(self, error: OSError) -> None:
+        """Without descriptors the waiting connection would wake us again and again."""
+        assert self._poller is not None
+        self._poller.unregister(self.fileno())
+        self._again_at = self._clock() + PAUSE_S
+        self._complain("cannot accept connections: %s", error.strerror, about="accept")
