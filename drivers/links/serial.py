@@ -311,4 +311,4 @@ def _in_words(error: Exception) -> str:
         return "permission denied (is the user in the group 'dialout'?)"
     if code == errno.EBUSY or "exclusively lock" in str(error):
         return "in use by another program"
-    return str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -10,6 +10,7 @@ that the protocol cannot tell a frame with wrong bytes; `absurd`, values that th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from fixgw.hw_sim.devices.shadin import Shadin
 from fixgw.hw_sim.devices.skyview import SkyView
 from tests.contract.bench import Bench, CanBench, SerialBench, Subject
 from tests.contract.chips import CHIPS
+from tests.contract.links import TcpBench, UdpBench
 from tests.contract.outputs import AutopilotBench, BridgeBench, BytesBench, CanFixBench, CanFixNode
 from tests.contract.pins import PinBench
 
@@ -186,4 +188,12 @@ SUBJECTS: tuple[Subject, ...] = (
         unknown=("IAS", "OILP1", "EGT11"),
         repeats=True,
     ),
+)
+
+#: One protocol, any link: what some of them say comes over a network, too.
+SUBJECTS += tuple(
+    replace(subject, bench=bench, name=f"{subject} over {link}")
+    for subject in SUBJECTS
+    if str(subject) in ("eis", "nmea0183", "skyview")
+    for link, bench in (("TCP", TcpBench), ("UDP", UdpBench))
 )

@@ -395,8 +395,8 @@ def test_senders_on_many_threads_lose_nothing_and_keep_the_order_of_each_identif
 
 
 def test_what_has_become_old_is_not_sent(join: Join, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(can_bus, "MAX_AGE", 0.05)
-    monkeypatch.setattr(can_bus, "STUCK", 0.1)
+    monkeypatch.setattr(can_bus, "MAX_AGE_S", 0.05)
+    monkeypatch.setattr(can_bus, "STUCK_S", 0.1)
     user = join(**SCRIPTED)
     script.port.room = 0
     user.tap.send(1)

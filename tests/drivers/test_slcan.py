@@ -342,7 +342,7 @@ def test_a_refused_frame_is_counted(adapter: VirtualSlcan) -> None:
 def test_status_flags_are_asked_for_where_they_are_answered(
     adapter: VirtualSlcan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slcan, "STATUS", 0.05)
+    monkeypatch.setattr(slcan, "STATUS_S", 0.05)
     with Link(adapter) as link:
         adapter.flags = virtual.PASSIVE | virtual.OVERRUN
         link.until(lambda: link.frames)
@@ -351,7 +351,7 @@ def test_status_flags_are_asked_for_where_they_are_answered(
 
 
 def test_only_garbage_is_said(adapter: VirtualSlcan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slcan, "GARBAGE", 0.05)
+    monkeypatch.setattr(slcan, "GARBAGE_S", 0.05)
     node = adapter._segment.attach("node")
     with Link(adapter) as link:
 

@@ -1,0 +1,104 @@
+"""The benches of instruments that are reached over a network: what they say comes over TCP, or in datagrams."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import Any
+
+from tests.contract.bench import SerialBench, Subject
+
+
+class TcpServer:
+    """Where an instrument's bytes are to be had, one client at a time: what a `VirtualPort` is for a serial line."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        self._client: socket.socket | None = None
+        self._listener: socket.socket | None = None
+        self._port = 0
+        self.plug()
+        self.path = f"tcp://127.0.0.1:{self._port}"
+
+    @property
+    def plugged(self) -> bool:
+        return self._listener is not None
+
+    def plug(self) -> None:
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self._port))
+            self._listener.setblocking(False)
+            self._port = self._listener.getsockname()[1]
+
+    def unplug(self) -> None:
+        for sock in (self._client, self._listener):
+            if sock is not None:
+                sock.close()
+        self._client = self._listener = None
+
+    def write(self, data: bytes) -> int:
+        """Send `data` to the client, if there is one."""
+        if self._listener is not None:
+            with suppress(BlockingIOError):
+                client, _ = self._listener.accept()
+                if self._client is not None:
+                    self._client.close()
+                self._client = client
+        if self._client is None:
+            return 0
+        self._client.sendall(data)
+        self.written += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self.unplug()
+
+
+class UdpSource:
+    """An instrument that sends datagrams."""
+
+    plugged = True
+
+    def __init__(self) -> None:
+        self.written = 0
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            self._address = free.getsockname()
+        self.path = f"udp://127.0.0.1:{self._address[1]}"
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def write(self, data: bytes) -> int:
+        """Send `data` in datagrams of at most 500 bytes."""
+        for start in range(0, len(data), 500):
+            self._socket.sendto(data[start : start + 500], self._address)
+        self.written += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class NetworkBench(SerialBench):
+    """An instrument behind a network; `LINE` is how."""
+
+    LINE: Any = TcpServer
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.port.close()
+        self.port = self.LINE()
+        self.device.line = self.port
+
+    def options(self) -> dict[str, Any]:
+        return {"port": self.port.path}
+
+
+class TcpBench(NetworkBench):
+    CAN = SerialBench.CAN - {"baud"}
+
+
+class UdpBench(NetworkBench):
+    """A silent sender is all that there is to notice, and a flood may lose datagrams."""
+
+    CAN = SerialBench.CAN - {"baud", "late", "vanish", "exchange", "flood"}
+    LINE = UdpSource

@@ -1,0 +1,147 @@
+"""What a recorder hears of the links: everything, in order, without disturbing anybody."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fixgw import database
+from fixgw.database import Database
+from fixgw.drivers import i2c_bmp
+from fixgw.drivers.links.can.bus import CanPlugin
+from fixgw.drivers.links.can.port import BusOptions
+from fixgw.drivers.links.serial import SerialPoller
+from fixgw.hw_sim import i2c
+from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
+from fixgw.hw_sim.devices.bmp import Bmp280
+from fixgw.hw_sim.pty import VirtualPort
+from fixgw.kit import raw
+from fixgw.kit.raw import Buffer, Heard
+from tests.drivers.bus_bench import SOURCE, numbers, packaged_database, running, until
+
+LOG = logging.getLogger("recorder")
+
+
+class Ear(SerialPoller):
+    def received(self, data: bytes) -> bool:
+        return True
+
+
+class Node(CanPlugin):
+    options: BusOptions
+
+    def run(self) -> None:
+        self.heard: list[Any] = []
+        self.bus = self.tap(self.options, self.heard.extend)
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    before = database.current()
+    database.bind(Database())
+    yield database.current()
+    database.bind(before)
+
+
+def test_serial_bytes_are_heard_in_both_directions(db: Database) -> None:
+    buffer = Buffer(1000)
+    ear = Ear("gps", {"port": "loop://", "baud": 9600})
+    ear.start()
+    try:
+        until(lambda: ear.connected)
+        tap = raw.listen(db, buffer, LOG)
+        assert ear.send(b"hello") == 5
+        until(lambda: ear.counts["bytes"] == 5)
+        tap.close()
+        tap.close()
+        ear.send(b"unheard")
+        until(lambda: ear.counts["bytes"] == 12)
+    finally:
+        ear.shutdown()
+    heard = buffer.take()
+    assert {(h.connection, h.direction) for h in heard} == {("gps", "in"), ("gps", "out")}
+    assert b"".join(h.data for h in heard if h.direction == "in") == b"hello"
+    assert [h.data for h in heard if h.direction == "out"] == [b"hello"]
+    assert buffer.take() == []
+
+
+def test_a_tap_that_fails_is_closed_and_disturbs_nobody(db: Database, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*heard: object) -> None:
+        raise RuntimeError("disk full")
+
+    buffer = Buffer(1000)
+    bad = raw.listen(db, broken, LOG)
+    raw.listen(db, buffer, LOG)
+    with VirtualPort() as port:
+        ear = Ear("gps", {"port": port.path, "baud": 9600})
+        ear.start()
+        try:
+            until(lambda: ear.connected)
+            for n in range(1, 4):
+                port.write(b"x")
+                until(lambda wanted=n: ear.counts["bytes"] == wanted)  # type: ignore[misc]
+        finally:
+            ear.shutdown()
+    assert bad.failure == "RuntimeError: disk full"
+    assert [record.message for record in caplog.records if record.name == "recorder"] == [
+        "recording gps failed, and ends: RuntimeError: disk full"
+    ]
+    assert len(buffer.take()) == 3
+    assert list(raw.point(db).taps) != [], "the other one goes on"
+
+
+def test_gateways_do_not_hear_each_other(db: Database) -> None:
+    mine, theirs = Buffer(10), Buffer(10)
+    elsewhere = Database()
+    raw.listen(db, mine, LOG)
+    raw.listen(elsewhere, theirs, LOG)
+    raw.point(db).pass_on("gps", 1.0, "in", b"x")
+    assert mine.take() == [Heard("gps", 1.0, "in", b"x")]
+    assert theirs.take() == []
+
+
+def test_a_buffer_that_nobody_empties_is_bounded() -> None:
+    buffer = Buffer(3)
+    for n in range(5):
+        buffer("gps", float(n), "in", b"")
+    assert [heard.stamp for heard in buffer.take()] == [2.0, 3.0, 4.0]
+    assert buffer.lost == 2
+
+
+def test_frames_are_heard_under_the_name_of_their_bus_once(db: Database) -> None:
+    buffer = Buffer(1000)
+    raw.listen(db, buffer, LOG)
+    with Segment() as segment, VirtualSlcan(segment) as adapter:
+        options = {"interface": "slcan", "channel": adapter.path, "bitrate": 250000}
+        nodes = [Node(name, dict(options)) for name in ("a", "b")]
+        for node in nodes:
+            node.start()
+        other = segment.attach("other")
+        try:
+            until(lambda: not nodes[0].health())
+            other.send(SimFrame(0x183, b"\x01"))
+            until(lambda: all(node.heard for node in nodes))
+            assert nodes[0].bus.send(0x184, b"\x02")
+            until(lambda: len(nodes[1].heard) == 2)
+        finally:
+            for node in nodes:
+                node.shutdown()
+    frames = [(h.direction, frame.arbitration_id) for h in buffer.take() for frame in h.data]
+    assert [pair for pair in frames if pair[1] in (0x183, 0x184)] == [("in", 0x183), ("out", 0x184)]
+
+
+def test_samples_of_chips_are_heard() -> None:
+    buffer = Buffer(1000)
+    bus = i2c.bus(next(numbers))
+    bus.attach(0x77, Bmp280())
+    with packaged_database() as db:
+        raw.listen(db, buffer, LOG)
+        with running(i2c_bmp.Plugin, bus=bus.number, address=0x77, library="fixgw.hw_sim.i2c") as plugin:
+            until(lambda: plugin.counts["used"] >= 2)
+    heard = buffer.take()
+    assert {h.connection for h in heard} == {SOURCE}
+    assert {h.direction for h in heard} == {"in", "out"}
+    assert all(isinstance(h.data[0], int) and isinstance(h.data[1], bytes) for h in heard)
