@@ -144,7 +144,8 @@ class SerialPoller(Poller[OptionsT]):
         if options.port.startswith("/"):  # by whichever of its names; a server may well take several clients
             yield os.path.realpath(options.port), "port"
         elif endpoint.scheme_of(options.port) == UDP:
-            yield f"UDP port {endpoint.parse(options.port).port}", "port"
+            with suppress(ValueError):  # which `check` says
+                yield f"UDP port {endpoint.parse(options.port).port}", "port"
 
     @classmethod
     def preflight(cls, options: OptionsT) -> Iterable[Device | Feeds | Finding]:

@@ -46,7 +46,10 @@ class TcpServer:
                 self._client = client
         if self._client is None:
             return 0
-        self._client.sendall(data)
+        try:
+            self._client.sendall(data)
+        except OSError:  # it has gone
+            return 0
         self.written += len(data)
         return len(data)
 

@@ -153,6 +153,7 @@ def test_urls_are_checked(db: Database, port: str, said: str) -> None:
     problems = list(SerialPoller.check(SerialOptions(port=port, baud=4800), db))
     assert [option for option, _ in problems] == (["port"] if said else [])
     assert said in "".join(message for _, message in problems)
+    assert len(list(SerialPoller.claims(SerialOptions(port=port)))) == (port.startswith("udp") and not said)
     if not said:
         assert list(SerialPoller.preflight(SerialOptions(port=port))) == []
 
