@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from fixgw import __version__  # noqa: E402
 from fixgw.install import CONFIGURATION, HOME, NOT_SOURCE, Target, defaults, install_files, unit_file  # noqa: E402
 
-#: Debian's name of an architecture to those that wheels go by.
+#: Debian's name of an architecture to the names that wheels use.
 PLATFORMS = {
     "amd64": ("manylinux2014_x86_64", "manylinux_2_28_x86_64"),
     "arm64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
@@ -51,7 +51,7 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
                 *("--implementation=cp", f"--python-version={python}", str(wheel)),
             )
             shutil.rmtree(library / "bin")  # ours are below
-            for record in library.glob("*.dist-info/RECORD"):  # what tells where it was built
+            for record in library.glob("*.dist-info/RECORD"):  # this shows where it was built
                 (record.parent / "direct_url.json").unlink(missing_ok=True)
                 lines = record.read_text().splitlines(keepends=True)
                 record.write_text("".join(sorted(n for n in lines if "bin/" not in n and "direct_url" not in n)))
@@ -76,7 +76,7 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
                 architecture=architecture,
                 oldest=oldest,
                 beyond=f"{as_numbers(newest)[0]}.{as_numbers(newest)[1] + 1}",
-                either=" | ".join(f"python{python}" for python in pythons),  # not one in between
+                either=" | ".join(f"python{python}" for python in pythons),  # not a version in between
                 pythons=" and ".join(pythons),
                 size=size // 1024,
             )
