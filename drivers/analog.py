@@ -1,4 +1,4 @@
-"""What drivers of analog-to-digital converters have in common: a channel is a key, a curve and a filter."""
+"""What drivers of analog-to-digital converters share: a channel has a key, a curve and a filter."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    key: Annotated[str, Meta(min_length=1, description="Key that it writes")]
-    curve: Annotated[CurveSpec, Meta(description="What the reading, in volts, means")]
+    key: Annotated[str, Meta(min_length=1, description="Key that this channel writes")]
+    curve: Annotated[CurveSpec, Meta(description="Converts the reading in volts to the value")]
     median: Annotated[
-        int, Meta(ge=1, le=31, description="Readings of which the middle one counts: a spike goes unseen; 1 takes each")
+        int, Meta(ge=1, le=31, description="Number of readings in a median filter, which removes spikes; 1: no filter")
     ] = 3
     smooth: Annotated[
-        float, Meta(ge=0.0, le=60.0, description="Time constant in seconds of a low-pass filter on the value; 0: none")
+        float,
+        Meta(ge=0.0, le=60.0, description="Time constant in seconds of a low-pass filter on the value; 0: no filter"),
     ] = 0.0
 
 
 class Input:
-    """One channel at work. For one thread."""
+    """One channel at run time. Used by one thread."""
 
     def __init__(self, channel: Channel, full_scale: float) -> None:
         self.channel = channel
@@ -42,22 +43,22 @@ class Input:
         self._when = 0.0
 
     def begin(self) -> None:
-        """Forget what was: the converter may be another one."""
+        """Forget earlier readings: the converter may have been replaced."""
         self._recent.clear()
         self._value = None
 
     def update(self, reading: float, now: float) -> Update:
-        """What `reading` makes of the key; `now` is in monotonic seconds. Never raises.
+        """Convert `reading` to an update of the key; `now` is in monotonic seconds. Never raises.
 
-        Whether a sensor is open or shorted is told from the reading before the low-pass filter, which would let
-        its value drift through all that is plausible on its way to the end.
+        An open or shorted sensor is detected before the low-pass filter, which would otherwise let the value drift
+        through plausible numbers on its way to the limit.
         """
         self._recent.append(reading)
         middle = median(self._recent)
         value = self._curve(middle)
         if value is None:
             self._value = None
-            return Update(self.channel.key, None, FAIL, f"open, shorted or out of its curve: reads {middle:.4g}")
+            return Update(self.channel.key, None, FAIL, f"open, shorted or off its curve: the reading is {middle:.4g}")
         if self._value is not None and self.channel.smooth:
             share = 1.0 - math.exp(-max(now - self._when, 0.0) / self.channel.smooth)
             value = self._value + (value - self._value) * share
@@ -65,8 +66,8 @@ class Input:
         return Update(self.channel.key, value)
 
 
-def problems(channels: Sequence[Any], db: Database, option: str = "channels") -> Iterable[tuple[str, str]]:
-    """What is wrong with channels, for `PluginBase.check`."""
+def check_channels(channels: Sequence[Any], db: Database, option: str = "channels") -> Iterable[tuple[str, str]]:
+    """Describe what is wrong with `channels`, for `PluginBase.check`."""
     seen: set[str] = set()
     for i, channel in enumerate(channels):
         if channel.key not in db:
@@ -77,6 +78,6 @@ def problems(channels: Sequence[Any], db: Database, option: str = "channels") ->
         seen.add(channel.key)
         item = db.item(channel.key)
         if item.type != "float":
-            yield f"{option}.{i}.key", f"{channel.key} does not take numbers with fractions"
-        for problem in channel.curve.problems(item.units):
+            yield f"{option}.{i}.key", f"{channel.key} is not of type float"
+        for problem in channel.curve.check_units(item.units):
             yield f"{option}.{i}.curve", problem

@@ -1,8 +1,8 @@
-"""What Dynon's displays have in common on a serial line: lines of fixed-width text, as `Decoder`.
+"""What the serial outputs of Dynon's displays share: lines of fixed-width text, and the `Decoder` for them.
 
-A line is fields, the sum of all characters before it modulo 256 as two hexadecimal digits, CR LF. A field is a number
-with a fixed width, or filled with ``X`` when the display does not know it. Every line begins with the display's time of
-day, down to a fraction of a second: one that stands still comes from a display that hangs.
+A line consists of fields, a checksum and CR LF. The checksum is the sum of all characters before it modulo 256, as two
+hexadecimal digits. A field is a number of fixed width, or filled with ``X`` when the display does not know it. Every
+line begins with the display's time of day, to a fraction of a second: if the time stands still, the display hangs.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from msgspec import Meta
 
 from fixgw.kit.update import FAIL, Update, begin_counting
 
-#: Seconds after which a display that repeats the same time of day is taken for hung.
-STUCK = 5.0
+#: A display that repeats the same time of day for this long has hung.
+STUCK_AFTER_S = 5.0
 
 UNKNOWN = "the display does not know it"
-STANDS_STILL = "the display's clock stands still"
+CLOCK_STOPPED = "the display's clock has stopped"
 
-#: The option that says what the display's percents are percents of.
+#: The option that gives the angle of attack that the display calls 100 %.
 StallAngle = Annotated[
     Annotated[float, Meta(gt=0.0, le=45.0)] | None,
     Meta(
-        description="Angle of attack in degrees at which the wing stalls. The display sends percents of it, which "
-        "make AOA; without it, AOA is not written"
+        description="Angle of attack in degrees at which the wing stalls. The display sends a percentage of it, from "
+        "which AOA is computed; without this option, AOA is not written"
     ),
 ]
 
@@ -35,8 +35,8 @@ _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 class Field(NamedTuple):
-    """A number in a line: its first character, counted from 1 as Dynon does, the key's units per unit sent, and what is
-    possible, in the key's units."""
+    """A number in a line: its first character (counted from 1, as Dynon does), the key's units per unit sent, and the
+    possible range in the key's units."""
 
     key: str
     at: int
@@ -51,14 +51,14 @@ class Field(NamedTuple):
 
 
 def angle_of_attack(at: int, stall_angle: float | None) -> tuple[Field, ...]:
-    """The field with percents of the stall angle, if that is known."""
+    """The field with the percentage of the stall angle; empty if the stall angle is unknown."""
     return () if stall_angle is None else (Field("AOA", at, 2, stall_angle / 100, 0, stall_angle),)
 
 
 class Decoder:
-    """The receiving end. Holds at most one unfinished line. `clock` gives monotonic seconds.
+    """Decodes the bytes of one display. Holds at most one unfinished line. `clock` returns monotonic seconds.
 
-    To derive from: `frames` finds in a line what may be frames, `fields` tells those of one with the right checksum.
+    Subclasses define how to find frames in a line (`frames`) and how to decode one with a correct checksum (`decode`).
     """
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length")
@@ -69,32 +69,32 @@ class Decoder:
         self.refused = ""
         self._clock = clock
         self._buffer = b""
-        self._times: dict[str, tuple[str, float]] = {}  # last time of day, and since when, by kind of frame
+        self._times: dict[str, tuple[str, float]] = {}  # by kind of frame: the last time of day, and since when
         self._stuck: set[str] = set()
-        self._told_of: set[str] = set()  # the keys of all values so far
+        self._written: set[str] = set()  # the keys of all values so far
 
     @property
     def trouble(self) -> str:
-        return STANDS_STILL if self._stuck else ""
+        return CLOCK_STOPPED if self._stuck else ""
 
     def feed(self, data: bytes) -> list[Update]:
         """The updates of the lines that `data` completes, in order."""
         *lines, rest = _END.split(self._buffer + data)
-        self._buffer = rest[-self.LONGEST - 1 :]  # too long stays too long
+        self._buffer = rest[-self.LONGEST - 1 :]  # an overlong line must stay overlong
         updates = [update for line in lines for raw in self.frames(line) for update in self._frame(raw)]
-        self._told_of.update(update.key for update in updates if update.value is not None)
+        self._written.update(update.key for update in updates if update.value is not None)
         return updates
 
     def frames(self, line: bytes) -> Iterable[bytes]:
-        """What may be frames in a line, without its end."""
+        """Find the candidate frames in a line, given without its line ending."""
         raise NotImplementedError
 
     def length(self, raw: bytes) -> int:
-        """How long the frame should be, going by its beginning."""
+        """The expected length of the frame, judged by its beginning."""
         raise NotImplementedError
 
     def decode(self, line: str) -> Iterator[Update] | None:
-        """The updates of a frame that is whole; None when it is of no interest."""
+        """Decode a complete frame; None if it is of no interest."""
         raise NotImplementedError
 
     def _frame(self, raw: bytes) -> Iterable[Update]:
@@ -111,21 +111,21 @@ class Decoder:
         self.refused = f"{reason}: {raw!r}"
         return ()
 
-    # -- what there is for decoding ------------------------------------------------------------------------------------
+    # -- helpers for subclasses ----------------------------------------------------------------------------------------
 
     def numbers(self, line: str, fields: Iterable[Field], kind: str, time: str) -> Iterator[Update]:
-        """The fields of a line, or their failure if the `time` of lines of this `kind` stands still."""
+        """Decode the fields of a line, or fail them if the `time` in lines of this `kind` has stopped."""
         now = self._clock()
         last, since = self._times.get(kind, ("", now))
-        if time != last or "-" in time:  # before it has heard of a GPS, a SkyView has no time
+        if time != last or "-" in time:  # a SkyView without a GPS has no time
             since = now
         self._times[kind] = (time, since)
-        if now - since > STUCK:
-            # What lines of other kinds have said is no better: they come from the same display.
-            others = sorted(self._told_of) if kind not in self._stuck else []
+        if now - since > STUCK_AFTER_S:
+            # Fail the values from other kinds of lines too: they come from the same display.
+            others = sorted(self._written) if kind not in self._stuck else []
             self._stuck.add(kind)
             for key in dict.fromkeys([*others, *(field.key for field in fields)]):
-                yield Update(key, None, FAIL, STANDS_STILL)
+                yield Update(key, None, FAIL, CLOCK_STOPPED)
             return
         self._stuck.discard(kind)
         for field in fields:
@@ -139,4 +139,4 @@ class Decoder:
         elif set(text) & {"X", "Z"}:
             return Update(field.key, None, FAIL, UNKNOWN)
         self.counts["absurd values"] += 1
-        return Update(field.key, None, FAIL, f"the display sends {text!r}: impossible")
+        return Update(field.key, None, FAIL, f"the display sends {text!r}, which is impossible")

@@ -1,4 +1,4 @@
-"""What drivers of uninterruptible supplies have in common: when, and how, the computer is shut down."""
+"""What drivers of uninterruptible power supplies share: when and how to shut the computer down."""
 
 from __future__ import annotations
 
@@ -19,52 +19,58 @@ from fixgw.kit import expression
 from fixgw.kit.expression import Expression, Reference
 
 KEYS = frozenset(("BAT_VOLTAGE", "BAT_REMAINING", "BAT_CHARGING", "POWER_FAIL"))
-COMMAND_LIMIT = 20.0  # s
-AGAIN = 60.0  # s after which a computer that is still up is not going down
-#: In the service's runtime directory: what fixgw-poweroff.path waits for.
+COMMAND_LIMIT_S = 20.0
+RETRY_AFTER_S = 60.0  # a computer that is still up after this long is not shutting down
+#: The file in the service's runtime directory that fixgw-poweroff.path waits for.
 REQUEST = "poweroff"
 
 
 class ShutdownOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     after: Annotated[
-        float, Meta(ge=1.0, le=86400.0, description="Seconds without supply, uninterrupted, before it is shut down")
+        float, Meta(ge=1.0, le=86400.0, description="Seconds of uninterrupted supply failure before the shutdown")
     ]
     below: Annotated[
-        int, Meta(ge=1, le=100, description="Only when the battery has less than this, in %; 100: whatever it has")
+        int,
+        Meta(
+            ge=1,
+            le=100,
+            description="Shut down only when less than this percentage of the battery is left; 100: at any charge",
+        ),
     ] = 100
     unless: Annotated[
         str,
         Meta(
-            description="Never while this expression is true, such as `IAS > 30`; goes by what its keys said "
-            "last, for they may have lost their supply too. With keys that never said anything, it is not shut down"
+            description="Never shut down while this expression is true, such as `IAS > 30`. It uses the last values of "
+            "its keys, even if old or failed, because their sources may have lost power too. While one of its keys has "
+            "never been written, the computer is not shut down"
         ),
     ] = ""
     command: Annotated[
         tuple[str, ...],
         Meta(
-            description="What to run instead of asking systemd, which does it for the installed service "
-            "(`fixgw-poweroff.path`); without the service it is `systemctl poweroff`"
+            description="Command to run instead of asking systemd. By default the installed service asks systemd "
+            "(`fixgw-poweroff.path`), and without the service `systemctl poweroff` is run"
         ),
     ] = ()
 
 
-#: The option `shutdown` of every such driver.
+#: The `shutdown` option of every such driver.
 ShutdownOption = Annotated[
-    ShutdownOptions | None, Meta(description="Shut the computer down when the supply is lost; by default it never is")
+    ShutdownOptions | None, Meta(description="Shut the computer down when the supply is lost; default: never")
 ]
 
 
-def problems(options: ShutdownOptions | None, db: Database) -> Iterable[tuple[str, str]]:
-    """What is wrong with it, for `PluginBase.check`."""
+def check_shutdown(options: ShutdownOptions | None, db: Database) -> Iterable[tuple[str, str]]:
+    """Describe what is wrong with the options, for `PluginBase.check`."""
     if options is not None and options.unless:
-        yield from (("shutdown.unless", text) for text in dict.fromkeys(expression.problems(options.unless, db)))
+        yield from (("shutdown.unless", text) for text in dict.fromkeys(expression.check(options.unless, db)))
 
 
 class Shutdown:
-    """Decides, and switches off on a thread of its own. `update` and `trouble` are for the driver's thread.
+    """Decides when to shut down, and does so on its own thread. `update` and `trouble` are for the driver's thread.
 
-    The service's user may switch nothing off: it leaves a request in its runtime directory, on which systemd acts.
-    `before` is called with the time until it says that it is done: a board that has to be told first.
+    The service's user may not power the computer off, so it leaves a request in its runtime directory on which systemd
+    acts. `before` is called repeatedly, with the time, until it returns True: it can notify a board first.
     """
 
     def __init__(
@@ -86,7 +92,7 @@ class Shutdown:
         self.trouble = ""
 
     def update(self, lost: bool, remaining: float, now: float) -> None:
-        """`lost`: there is no supply; `remaining`: % of the battery; `now`: monotonic seconds. Never raises."""
+        """`lost`: the supply is lost; `remaining`: battery charge in %; `now`: monotonic seconds. Never raises."""
         if self._committed:
             self._proceed(now)
         elif not lost:
@@ -95,21 +101,21 @@ class Shutdown:
             self._since, self.trouble = None, ""
         elif self._since is None:
             self._since = now
-            self._log.warning("the supply is lost: shutting down after %g s", self.options.after)
+            self._log.warning("the supply is lost; shutdown after %g s on battery", self.options.after)
             self.trouble = "on battery"
         elif now - self._since >= self.options.after and remaining < self.options.below + (self.options.below == 100):
-            if why := self._held_back():
-                self.trouble = f"on battery, and not shut down: {why}"
+            if why := self._reason_to_wait():
+                self.trouble = f"on battery; shutdown withheld: {why}"
             elif now >= self._next:
                 self._committed = True
                 self._proceed(now)
 
-    def _held_back(self) -> str:
+    def _reason_to_wait(self) -> str:
         if self._unless is None:
             return ""
         value = self._unless(self._look)
         if value is None:
-            return f"{self.options.unless} is not known"
+            return f"cannot evaluate {self.options.unless}"
         return self.options.unless if value else ""
 
     def _look(self, reference: Reference) -> Value | None:
@@ -126,13 +132,13 @@ class Shutdown:
     def _proceed(self, now: float) -> None:
         self.trouble = "shutting down"
         if self._thread is None and self._before(now):
-            self._log.warning("on battery for %g s: switching the computer off", self.options.after)
+            self._log.warning("on battery for %g s; shutting the computer down", self.options.after)
             self._thread = threading.Thread(target=self._run, name="shutdown", daemon=True)
-            self._next = now + AGAIN
+            self._next = now + RETRY_AFTER_S
             self._thread.start()
         elif self._thread is not None and not self._thread.is_alive() and now >= self._next:
             self._committed, self._thread = False, None
-            self._log.error("the computer is still up %g s after the shutdown began", AGAIN)
+            self._log.error("the computer is still up %g s after the shutdown began", RETRY_AFTER_S)
 
     def _run(self) -> None:
         runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
@@ -145,7 +151,7 @@ class Shutdown:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                timeout=COMMAND_LIMIT,
+                timeout=COMMAND_LIMIT_S,
                 check=False,
                 start_new_session=True,
             )

@@ -73,7 +73,7 @@ class Plugin(Instrument[EisOptions]):
         return Decoder(
             self.counts,
             cylinders=options.cylinders,
-            aux={number: (aux.key, aux.made()) for number, aux in options.aux.items()},
+            aux={number: (aux.key, aux.build()) for number, aux in options.aux.items()},
             air_data=None if options.air_data == "auto" else options.air_data,
             tach2=options.tach2,
             temperature=options.temperature,
@@ -99,7 +99,7 @@ class Plugin(Instrument[EisOptions]):
             elif aux.key not in db:
                 yield f"{at}.key", f"the database has no item {aux.key!r}{did_you_mean(aux.key, db)}"
             elif aux.curve is not None:
-                for problem in aux.curve.problems(db.item(aux.key).definition.units):
+                for problem in aux.curve.check_units(db.item(aux.key).definition.units):
                     yield f"{at}.curve", problem
 
     def get_status(self) -> Mapping[str, Any]:

@@ -34,7 +34,7 @@ class Plugin(Poller[declared.Options]):
 
     @classmethod
     def check(cls, options: declared.Options, db: Database) -> Iterable[tuple[str, str]]:
-        return declared.problems(options, db)
+        return declared.check(options, db)
 
     @classmethod
     def claims(cls, options: declared.Options) -> Iterable[tuple[str, str]]:
@@ -43,7 +43,7 @@ class Plugin(Poller[declared.Options]):
     @classmethod
     def preflight(cls, options: declared.Options) -> Iterable[Device | Feeds | Finding]:
         yield from pins.preflight(options.library)
-        yield Feeds(tuple(declared.fed(options)))
+        yield Feeds(tuple(declared.fed_keys(options)))
 
     def run(self) -> None:
         self._pins.require()

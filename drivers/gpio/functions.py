@@ -322,7 +322,7 @@ class EncoderFunction(Function):
         option, item = self._option, self._item
         whole = item.type == "int"
         change = detents * self._acceleration.factor(now, detents) * option.step
-        total = protocol.added(float(item.reading.value), change, item.min, item.max, option.wrap, whole)
+        total = protocol.add_within(float(item.reading.value), change, item.min, item.max, option.wrap, whole)
         self.common.write(item, round(total) if whole else total)
 
     def status(self) -> Iterator[tuple[int, str]]:

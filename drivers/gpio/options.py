@@ -212,7 +212,7 @@ def problems(options: Options, db: Database) -> Iterator[tuple[str, str]]:
         if selector.key in db:
             yield from _values(db.item(selector.key), f"selectors.{n}", selector)
     for n, output in enumerate(options.outputs):
-        yield from ((f"outputs.{n}.when", text) for text in expression.problems(output.when, db))
+        yield from ((f"outputs.{n}.when", text) for text in expression.check(output.when, db))
     for n, dimmer in enumerate(options.dimmers):
         yield from _key(db, f"dimmers.{n}.key", dimmer.key, "float", "int")
         if dimmer.key in db and (db.item(dimmer.key).min is None or db.item(dimmer.key).max is None):

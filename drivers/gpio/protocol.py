@@ -1,6 +1,6 @@
-"""What edges mean: debounced levels, buttons, turns of a knob, positions of a selector, rates of pulses.
+"""Turns edges into debounced levels, button presses, turns of a knob, selector positions and pulse rates.
 
-Times are monotonic seconds that the caller brings; nothing here reads a clock or a pin. Contacts are True when closed.
+The caller supplies times in monotonic seconds; nothing here reads a clock or a pin. A contact is True when closed.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-SHORT_PRESS = 0.1  # seconds that a short press lasts in the database, where it is known only when it is over
+SHORT_PRESS_S = 0.1  # duration of a short press in the database, where it appears only once it is over
 MAX_STAMPS = 4096
 
 
 class Debouncer(Generic[T]):
-    """A level that counts once it has not changed for `period` seconds. Call `tick` when it is `due`, or later."""
+    """Accepts a level once it has not changed for `period` seconds. Call `tick` when it is `due`, or later."""
 
     def __init__(self, period: float, level: T) -> None:
         self.period = period
-        #: The level that counts.
+        #: The accepted level.
         self.level = level
-        #: When the last one fed will count, if it stays; None when it does already.
+        #: When the last level fed will be accepted if it persists; None if it is accepted already.
         self.due: float | None = None
         self._raw = level
 
     def feed(self, now: float, level: T) -> None:
-        """The contact has `level` now."""
+        """Report that the contact has `level` now."""
         if level != self._raw:
             self._raw = level
             self.due = None if level == self.level else now + self.period
 
     def tick(self, now: float) -> bool:
-        """Whether `level` has changed."""
+        """Let time pass; return whether the accepted `level` has changed."""
         if self.due is None or now < self.due:
             return False
         self.due = None
@@ -52,29 +52,30 @@ class Action(Enum):
 
 
 class Button:
-    """What becomes of a debounced contact. With `long_after` seconds, a press is short or long, and known to be short
-    only when it is over; with `repeat` seconds, holding is pressing again and again, after `repeat_after`."""
+    """Turns a debounced contact into actions.
+
+    With `long_after` seconds a press is either short or long, and a short one is reported only when it is over. With
+    `repeat` seconds a button that is held for `repeat_after` seconds is pressed again and again.
+    """
 
     def __init__(self, long_after: float | None = None, repeat: float = 0.0, repeat_after: float = 0.5) -> None:
-        #: When `tick` is to be called; None when there is nothing to wait for.
+        #: When to call `tick`; None when there is nothing to wait for.
         self.due: float | None = None
         self.pressed = False
-        self._on = False  # what the key says
+        self._on = False  # the value of the key
         self._long = False
         self._long_after = long_after
         self._repeat = repeat
         self._repeat_after = repeat_after
 
     def change(self, now: float, pressed: bool) -> Iterator[Action]:
-        """The contact has closed, or opened."""
+        """The contact has closed (`pressed`) or opened."""
         before, self.pressed = self.pressed, pressed
         self.due = None
-        if (
-            not before and not pressed
-        ):  # let go of after it had been held since before anybody looked: that was no press
+        if not before and not pressed:  # held since before we started, and now released: not a press
             return
         if pressed:
-            yield from self._set(False)  # a short press that still lasts
+            yield from self._set(False)  # a short press may still be on
             if self._long_after is not None:
                 self.due = now + self._long_after
                 return
@@ -86,12 +87,12 @@ class Button:
             yield Action.LONG_RELEASE
         elif self._long_after is not None:
             yield from self._set(True)
-            self.due = now + SHORT_PRESS
+            self.due = now + SHORT_PRESS_S
         else:
             yield from self._set(False)
 
     def tick(self, now: float) -> Iterator[Action]:
-        """Time has passed."""
+        """Let time pass."""
         if self.due is None or now < self.due:
             return
         self.due = None
@@ -110,17 +111,17 @@ class Button:
             yield Action.PRESS if on else Action.RELEASE
 
 
-#: The two contacts of a knob -> the quarter of its cycle; clockwise, the first closes first.
+#: The two contacts of a knob -> the quarter of its cycle. Clockwise, the first contact closes first.
 PHASE = {(False, False): 0, (True, False): 1, (True, True): 2, (False, True): 3}
 Contacts = tuple[bool, bool]
 
 
 class Quadrature:
-    """The contacts of a rotary encoder in, detents out. `steps` of the four quarters of a cycle make a detent.
+    """Turns the contacts of a rotary encoder into detents. `steps` of the four quarters of a cycle make one detent.
 
-    Each quarter moves the count by one, there and back: a bouncing contact goes to and fro and adds nothing. A detent
-    counts when the knob is in it. Two quarters at once (`missed`: something came too fast) are taken to continue the
-    way it was turning.
+    Each quarter changes the count by one in either direction, so a bouncing contact adds nothing. A detent is reported
+    when the knob arrives in it. If two quarters change at once, an edge was lost (`missed`), and the knob is assumed to
+    have kept its direction.
     """
 
     def __init__(self, steps: int = 4, contacts: Contacts = (False, False)) -> None:
@@ -129,12 +130,12 @@ class Quadrature:
         self._steps = steps
         self._phase = PHASE[contacts]
         self._direction = 0
-        self._count = self._phase % steps  # quarters since the last detent; from the nearest, if it stands between two
+        self._count = self._phase % steps  # quarters since the last detent; between two detents, from the nearest
         if self._count > steps / 2:
             self._count -= steps
 
     def feed(self, contacts: Contacts) -> int:
-        """Detents turned since the last one, clockwise positive."""
+        """Report the contacts; return the detents turned since the last call, clockwise positive."""
         phase = PHASE[contacts]
         move = (phase - self._phase) % 4
         if move == 0:
@@ -153,17 +154,17 @@ class Quadrature:
         return detents
 
 
-#: Of an edge: which of the two contacts it was of, and both as they were read when it was told of, which may be late.
+#: Which of the two contacts changed, and both as read when the edge was reported, which may be late.
 KnobEdge = tuple[int, Contacts]
 
 
 class Knob:
-    """A `Quadrature` fed from edges as a library tells of them: in order, but late, and sometimes not at all.
+    """A `Quadrature` fed from the edges that a library reports: in order, but late, and sometimes not at all.
 
-    A contact's edges alternate, so that from the old levels, and from which contact each edge was of, every state
-    between is known, even if what was read at the edge was already a later one. That is believed if it ends in the
-    levels that there are, and if everything read was a state still to come. Otherwise an edge is on its way, and there
-    is time to wait for it, `patience` seconds; after that, what was read is all there is.
+    The edges of one contact alternate. From the old levels and the order of the edges we can therefore reconstruct
+    every state in between, even if the levels read at an edge were already later ones. We accept the reconstruction if
+    it ends at the present levels and if every state that was read occurs in it soon enough. Otherwise an edge may still
+    be on its way: we wait `patience` seconds for it, and then use the states that were read.
     """
 
     def __init__(self, steps: int, contacts: Contacts, patience: float = 0.05) -> None:
@@ -182,11 +183,12 @@ class Knob:
 
     @property
     def waiting(self) -> bool:
-        """Whether edges do not add up, yet."""
+        """Whether the edges do not agree with the levels yet."""
         return self._waiting is not None
 
     def poll(self, now: float, edges: Sequence[KnobEdge], contacts: Contacts) -> int:
-        """Detents turned, clockwise positive; `edges` have come since the last time, `contacts` are as they are now."""
+        """Return the detents turned, clockwise positive, from the `edges` since the last call and the present
+        `contacts`."""
         self._edges += edges
         states = self._alternating()
         if states is None or (states or [self.contacts])[-1] != contacts:
@@ -200,7 +202,7 @@ class Knob:
         return sum(self._quadrature.feed(state) for state in states)
 
     def _alternating(self) -> list[Contacts] | None:
-        """The state after each edge, if that agrees with what was read."""
+        """The state after each edge; None if that contradicts the states that were read."""
         first, second = self.contacts
         states: list[Contacts] = []
         for contact, _ in self._edges:
@@ -213,7 +215,7 @@ class Knob:
 
 
 class Acceleration:
-    """How many steps a detent is worth: 1 at a leisurely turn (`SLOW`, detents a second), `most` at a fast one."""
+    """Steps per detent: 1 when the knob is turned slowly (`SLOW`, in detents a second), `most` when turned fast."""
 
     SLOW = 6.0
     FAST = 30.0
@@ -224,7 +226,7 @@ class Acceleration:
         self._clockwise = True
 
     def factor(self, now: float, detents: int) -> int:
-        """For `detents` turned until `now`; one in the other direction is never accelerated."""
+        """The factor for `detents` turned until `now`; a change of direction is never accelerated."""
         since, self._last = now - self._last, now
         same, self._clockwise = (detents > 0) == self._clockwise, detents > 0
         if not same or self._most <= 1.0:
@@ -234,9 +236,9 @@ class Acceleration:
         return round(1.0 + (self._most - 1.0) * share)
 
 
-def added(value: float, change: float, low: float | None, high: float | None, wrap: bool, whole: bool) -> float:
-    """`value` + `change` within the range, of which the ends meet if it is to `wrap`: a `whole` number's are one apart,
-    a heading's are the same."""
+def add_within(value: float, change: float, low: float | None, high: float | None, wrap: bool, whole: bool) -> float:
+    """Add `change` to `value` within the range. With `wrap` the ends of the range meet: `whole` numbers go from `high`
+    to `low` in one step, while for others, such as headings, both ends are the same value."""
     total = round(value + change, 9)  # 29.92 + 0.01 is 29.93
     if low is None or high is None:
         return max(total, low) if low is not None else min(total, high) if high is not None else total
@@ -246,7 +248,8 @@ def added(value: float, change: float, low: float | None, high: float | None, wr
 
 
 def position(closed: Iterable[bool]) -> int | None:
-    """Which one of a selector's contacts is closed, from 0; None for none. Raises ValueError for several."""
+    """The number of a selector's closed contact, from 0; None if all are open. Raises ValueError if several are
+    closed."""
     found = [number for number, contact in enumerate(closed) if contact]
     if len(found) > 1:
         raise ValueError("several contacts are closed")
@@ -254,10 +257,10 @@ def position(closed: Iterable[bool]) -> int | None:
 
 
 class PulseRate:
-    """Pulses a second, averaged over whole periods in a window of the last `window` seconds.
+    """Measures pulses a second, averaged over whole periods within the last `window` seconds.
 
-    When pulses stop the rate falls, and after `timeout` seconds it is zero. Pulses less
-    than `shortest` seconds after the last one used are interference: counted in `glitches`, and otherwise ignored.
+    When the pulses stop, the rate falls; after `timeout` seconds it is zero. A pulse less than `shortest` seconds after
+    the last one used is interference: it is counted in `glitches` and ignored.
     """
 
     def __init__(self, now: float, window: float = 1.0, timeout: float = 2.0, shortest: float = 0.0) -> None:
@@ -266,12 +269,12 @@ class PulseRate:
         self._window = window
         self._timeout = timeout
         self._shortest = shortest
-        self._since = now  # when there was last a pulse, or hope of one
+        self._since = now  # the last pulse, or the start
         self._stamps: deque[float] = deque(maxlen=MAX_STAMPS)
         self._refused: deque[float] = deque(maxlen=MAX_STAMPS)
 
     def feed(self, stamp: float) -> bool:
-        """A pulse came at `stamp`; returns whether it is used."""
+        """Report a pulse at time `stamp`; return whether it is used."""
         if self._stamps and stamp - self._stamps[-1] < self._shortest:
             self.glitches += 1
             self._refused.append(stamp)
@@ -282,7 +285,7 @@ class PulseRate:
         return True
 
     def rate(self, now: float) -> float | None:
-        """Pulses a second; None when that cannot be told yet."""
+        """Pulses a second; None while there are too few to tell."""
         stamps = self._stamps
         if now - self._since > self._timeout:
             stamps.clear()
@@ -292,22 +295,22 @@ class PulseRate:
         if len(stamps) < 2 or stamps[-1] <= stamps[0]:
             return None
         rate = (len(stamps) - 1) / (stamps[-1] - stamps[0])
-        # At best the next pulse comes now: it is no faster than that.
+        # The next pulse comes now at the earliest, so the rate cannot be higher than this.
         return min(rate, len(stamps) / (now - stamps[0])) if now > stamps[-1] else rate
 
     def noisy(self, now: float) -> bool:
-        """Whether in the window more pulses were refused than used: then the rate is not to be trusted."""
+        """Whether more pulses in the window were refused than used, so that the rate cannot be trusted."""
         while self._refused and self._refused[0] < now - self._window:
             self._refused.popleft()
         return len(self._refused) > len(self._stamps)
 
     def restart(self, now: float) -> None:
-        """Pulses have been missed: begin anew."""
+        """Start again, because pulses were missed."""
         self._stamps.clear()
         self._since = now
 
 
 def duty(value: float, low: float, high: float, gamma: float) -> float:
-    """The share of time, 0 to 1, that a lamp is to be on to look as bright as `value` between `low` and `high`."""
+    """The duty cycle, 0 to 1, at which a lamp looks as bright as `value` between `low` and `high`."""
     share = min(max((value - low) / (high - low), 0.0), 1.0)
     return float(share**gamma)

@@ -59,7 +59,7 @@ class Plugin(I2cPoller[Options]):
 
     @classmethod
     def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
-        yield from analog.problems(options.channels, db)
+        yield from analog.check_channels(options.channels, db)
         if len(options.channels) * options.rate * 1.2 > options.conversions:
             yield (
                 "rate",

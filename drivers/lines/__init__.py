@@ -1,4 +1,4 @@
-"""Sensors that send lines of text - an Arduino, a serial thermometer - described in the configuration, without code."""
+"""Sensors that send lines of text (an Arduino, a serial thermometer), described in the configuration without code."""
 
 from __future__ import annotations
 
@@ -17,30 +17,34 @@ from fixgw.errors import did_you_mean
 from fixgw.kit.curve import CurveSpec, Linear
 from fixgw.plugin import Feeds
 
-#: What usual sensors and libraries say when they cannot tell.
+#: What common sensors and libraries send when they have no value.
 INVALID = ("", "-", "--", "---", "?", "nan", "inf", "-inf", "ovf", "none", "null", "n/a", "err", "error")
 
 
 class FieldOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     from_: Annotated[
         Annotated[int, Meta(ge=1, le=100)] | str | None,
-        Meta(description="Its column, from 1; or the name of its pair or group, by default that of the key"),
+        Meta(description="Its column, from 1, or the name of its pair or group; default: the name of the key"),
     ] = msgspec.field(name="from", default=None)
-    factor: Annotated[float, Meta(description="Units of the key per unit of the number in the line")] = 1.0
-    offset: Annotated[float, Meta(description="Added to it, after `factor`")] = 0.0
-    curve: Annotated[CurveSpec | None, Meta(description="What the number means, in place of `factor` and `offset`")] = (
-        None
-    )
+    factor: Annotated[float, Meta(description="Factor that converts the number in the line to the key's units")] = 1.0
+    offset: Annotated[float, Meta(description="Offset added after `factor`")] = 0.0
+    curve: Annotated[
+        CurveSpec | None, Meta(description="Converts the number to the value; replaces `factor` and `offset`")
+    ] = None
     full_scale: Annotated[
-        float, Meta(gt=0.0, description="The number that the supply of the curve's pull-up would give")
+        float, Meta(gt=0.0, description="Number that corresponds to the supply of the curve's pull-up")
     ] = 1023.0
-    min: Annotated[float | None, Meta(description="Less than this cannot be true, and fails the key")] = None
-    max: Annotated[float | None, Meta(description="More than this cannot be true, and fails the key")] = None
+    min: Annotated[float | None, Meta(description="Lowest possible value; a lower one fails the key")] = None
+    max: Annotated[float | None, Meta(description="Highest possible value; a higher one fails the key")] = None
     invalid: Annotated[
-        list[str], Meta(description="What the sensor says when it cannot tell; the key then fails. Case is the same")
+        list[str],
+        Meta(
+            description="What the sensor sends when it has no value; the key then fails. Upper and lower case "
+            "are the same"
+        ),
     ] = msgspec.field(default_factory=lambda: list(INVALID))
 
-    def made(self, key: str, kind: TypeName) -> Field:
+    def build(self, key: str, kind: TypeName) -> Field:
         return Field(
             key=key,
             place=key if self.from_ is None else self.from_,
@@ -57,33 +61,44 @@ class FieldOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class LineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     form: Annotated[
         Literal["columns", "pairs", "pattern"],
-        Meta(description="Values in `columns`, in `pairs` such as `OAT=21.5` or `OAT: 21.5`, or found by a `pattern`"),
+        Meta(
+            description="How the values are found: in `columns`, in `pairs` such as `OAT=21.5` or `OAT: 21.5`, "
+            "or by a `pattern`"
+        ),
     ] = "columns"
     prefix: Annotated[
-        str, Meta(max_length=50, description="Only lines that begin so are meant; it is taken off first")
+        str, Meta(max_length=50, description="Only lines that begin with this text are used; it is removed first")
     ] = ""
     separator: Annotated[
-        str, Meta(max_length=10, description="What is between columns, or pairs; empty: any white space")
+        str, Meta(max_length=10, description="Text between columns or pairs; empty: any white space")
     ] = ","
     columns: Annotated[
         Annotated[int, Meta(ge=1, le=100)] | None,
-        Meta(description="How many columns a whole line has: others are refused. Say it wherever there is no checksum"),
+        Meta(
+            description="Number of columns in a complete line; other lines are refused. Set it wherever there is "
+            "no checksum"
+        ),
     ] = None
     pattern: Annotated[
         str,
-        Meta(description="Regular expression for the whole line, after the prefix, with a named group for each key"),
+        Meta(
+            description="Regular expression that matches the whole line after the prefix, with a named group for "
+            "each key"
+        ),
     ] = ""
-    fields: Annotated[dict[str, FieldOptions], Meta(min_length=1, description="What each key is made of")]
+    fields: Annotated[
+        dict[str, FieldOptions], Meta(min_length=1, description="The keys, and where each finds its value")
+    ]
 
-    def made(self, db: Database) -> Format:
-        """Raises ValueError for a wrong pattern."""
+    def build(self, db: Database) -> Format:
+        """Raises ValueError if the pattern is wrong."""
         kinds = {key: db.item(key).type for key in self.fields if key in db}
         return Format(
-            fields=[field.made(key, kinds.get(key, "float")) for key, field in self.fields.items()],
+            fields=[field.build(key, kinds.get(key, "float")) for key, field in self.fields.items()],
             prefix=self.prefix,
             separator=self.separator,
             pairs=self.form == "pairs",
-            pattern=pattern.compiled(self.pattern) if self.form == "pattern" else None,
+            pattern=pattern.compile_safely(self.pattern) if self.form == "pattern" else None,
             columns=self.columns,
         )
 
@@ -92,36 +107,37 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     text: Annotated[
         str,
         Meta(
-            min_length=1, max_length=200, description='What to send, with its end of line: `"?\\r\\n"` in double quotes'
+            min_length=1, max_length=200, description='Text to send, with its line ending: `"?\\r\\n"` in double quotes'
         ),
     ]
-    every: Annotated[float, Meta(ge=0.05, le=3600.0, description="Seconds from one to the next")] = 1.0
+    every: Annotated[float, Meta(ge=0.05, le=3600.0, description="Seconds between two requests")] = 1.0
 
 
 class LinesOptions(SerialOptions, frozen=True, kw_only=True):
-    """Options of a sensor that sends lines."""
+    """Options for a sensor that sends lines."""
 
     checksum: Annotated[
         Checksum,
         Meta(
-            description="At the end of every line, after a `*`, in hexadecimal digits: `nmea-xor` (exclusive or of "
-            "what is before the `*`, without a `$` at the beginning), `sum8` (sum modulo 256) or `crc16` (CCITT, "
+            description="Checksum at the end of every line, after a `*`, in hexadecimal: `nmea-xor` (exclusive or of "
+            "everything before the `*`, without a leading `$`), `sum8` (sum modulo 256) or `crc16` (CCITT, "
             "initial value FFFF), both of everything before the `*`"
         ),
     ] = "none"
     lines: Annotated[
-        list[LineOptions], Meta(min_length=1, description="The kinds of lines; the first that fits a line reads it")
+        list[LineOptions],
+        Meta(min_length=1, description="The kinds of lines; the first one that matches a line decodes it"),
     ]
-    ask: Annotated[Ask | None, Meta(description="For sensors that speak only when they are asked")] = None
+    ask: Annotated[Ask | None, Meta(description="Request to send, for sensors that send only on request")] = None
 
 
 class Plugin(Instrument[LinesOptions]):
-    """One sender of lines."""
+    """One sensor that sends lines."""
 
     _ask_at = float("-inf")
 
     def protocol(self) -> Decoder:
-        return Decoder([line.made(self.db) for line in self.options.lines], self.options.checksum, self.counts)
+        return Decoder([line.build(self.db) for line in self.options.lines], self.options.checksum, self.counts)
 
     @classmethod
     def check(cls, options: LinesOptions, db: Database) -> Iterable[tuple[str, str]]:
@@ -153,31 +169,31 @@ class Plugin(Instrument[LinesOptions]):
 def _check_line(line: LineOptions, db: Database) -> Iterable[tuple[str, str]]:
     groups: Iterable[str] = ()
     if (line.form == "pattern") != bool(line.pattern):
-        yield "pattern", "belongs to `form: pattern`, which needs one"
+        yield "pattern", "`form: pattern` needs a pattern, and other forms take none"
     elif line.pattern:
         try:
-            groups = pattern.compiled(line.pattern).groupindex
+            groups = pattern.compile_safely(line.pattern).groupindex
         except ValueError as error:
             yield "pattern", str(error)
             return
     if line.columns is not None and line.form != "columns":
-        yield "columns", "belongs to `form: columns`"
+        yield "columns", "allowed only with `form: columns`"
     for key, field in line.fields.items():
         at = f"fields.{key}"
         place = key if field.from_ is None else field.from_
         if key not in db:
             yield at, f"the database has no item {key!r}{did_you_mean(key, db)}"
         elif field.curve is not None:
-            for problem in field.curve.problems(db.item(key).definition.units):
+            for problem in field.curve.check_units(db.item(key).definition.units):
                 yield f"{at}.curve", problem
         if field.curve is not None and (field.factor, field.offset) != (1.0, 0.0):
-            yield f"{at}.curve", "takes the place of factor and offset: say one or the other"
+            yield f"{at}.curve", "give either a curve, or factor and offset"
         if line.form == "columns":
             if not isinstance(place, int):
-                yield at if field.from_ is None else f"{at}.from", "the number of the column, from 1"
+                yield at if field.from_ is None else f"{at}.from", "give the number of the column, from 1"
             elif line.columns is not None and place > line.columns:
-                yield f"{at}.from", f"there are {line.columns} columns"
+                yield f"{at}.from", f"a line has only {line.columns} columns"
         elif not isinstance(place, str):
-            yield f"{at}.from", "the name of the pair" if line.form == "pairs" else "the name of the group"
+            yield f"{at}.from", "give the name of the pair" if line.form == "pairs" else "give the name of the group"
         elif line.form == "pattern" and place not in groups and line.pattern:
             yield f"{at}.from" if field.from_ else at, f"the pattern has no group (?P<{place}>...)"

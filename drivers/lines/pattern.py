@@ -1,9 +1,9 @@
-"""Regular expressions that people write into a configuration: compiled, and refused when they might take for ever.
+"""Compiles regular expressions from a configuration, and refuses those that might take practically for ever.
 
-Python's matcher goes back and tries again wherever a repeat might also have stopped earlier. Patterns with repeats
-within repeats so take exponential time on the wrong line, and nothing else runs meanwhile. Here a choice is harmless
-when the next character decides it: when what is repeated, or optional, cannot begin what follows. Of choices that are
-not decided so, a pattern may have `MOST_CHOICES`: on a line of 250 characters that is tens of thousands of steps.
+Python's matcher backtracks wherever a repeat might also have stopped earlier. Patterns with nested repeats can
+therefore take exponential time on the wrong line, and nothing else runs meanwhile. A choice is harmless when the next
+character decides it: when the repeated or optional part cannot begin what follows it. A pattern may have at most
+`MAX_CHOICES` others; on a line of 250 characters that means tens of thousands of steps.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
-MOST_CHOICES = 2
-LONGEST = 500  # characters of a pattern
+MAX_CHOICES = 2
+MAX_LENGTH = 500  # characters in a pattern
 
-# Characters are told apart as far as ASCII goes; four more stand for the digits, letters, blanks and others beyond it.
+# Every ASCII character is itself; four more numbers stand for the digits, letters, blanks and others beyond ASCII.
 _ASCII = frozenset(range(128))
 _BEYOND = frozenset((128, 129, 130, 131))
 _ALL = _ASCII | _BEYOND
@@ -30,28 +30,29 @@ _ONE = (op.LITERAL, op.NOT_LITERAL, op.ANY, op.IN)
 _REPEATS = (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT)
 
 
-def compiled(pattern: str) -> re.Pattern[str]:
-    """The compiled `pattern`, for `fullmatch`. Raises ValueError: not a pattern, or one that might take for ever."""
-    if len(pattern) > LONGEST:
-        raise ValueError(f"a pattern of {len(pattern)} characters, at most {LONGEST}")
+def compile_safely(pattern: str) -> re.Pattern[str]:
+    """Compile `pattern` for `fullmatch`. Raises ValueError if it is no pattern, or might take practically for ever."""
+    if len(pattern) > MAX_LENGTH:
+        raise ValueError(f"the pattern has {len(pattern)} characters; at most {MAX_LENGTH} are allowed")
     try:
         result = re.compile(pattern)
         tree = parser.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"not a regular expression: {error}") from None
+        raise ValueError(f"not a valid regular expression: {error}") from None
     if result.flags != re.UNICODE:
-        raise ValueError("flags such as (?i) are not possible here: write [Tt]")
+        raise ValueError("flags such as (?i) are not allowed here; write [Tt] instead")
     _, choices = _begin(tree, frozenset())
-    if choices > MOST_CHOICES:
+    if choices > MAX_CHOICES:
         raise ValueError(
-            f"{choices} places where a repeat may stop earlier as well, and {MOST_CHOICES} are allowed, so that no "
-            "line can hold everything up: repeat what cannot begin what follows, [^,]* and not .* before a comma"
+            f"{choices} repeats may stop in several places, and at most {MAX_CHOICES} are allowed, so that no line can "
+            "block the gateway: repeat only characters that cannot begin what follows, [^,]* instead "
+            "of .* before a comma"
         )
     return result
 
 
 def _begin(sequence: Iterable[Any], follow: frozenset[int]) -> tuple[frozenset[int], int]:
-    """The characters that may come first, when `follow` may come after the sequence; and the undecided choices."""
+    """The characters that may begin `sequence` when `follow` may come after it, and the number of undecided choices."""
     choices = 0
     for code, argument in reversed(list(sequence)):
         if code in _ONE:
@@ -72,12 +73,14 @@ def _begin(sequence: Iterable[Any], follow: frozenset[int]) -> tuple[frozenset[i
         elif code in _REPEATS:
             least, most, body = argument
             if most > 1 and not _is_one(body):
-                raise ValueError("only single characters and sets may be repeated: no repeat of a group")
+                raise ValueError("only single characters and sets may be repeated, not groups")
             first, more = _begin(body, follow)
             choices += more + bool(least != most and code is not op.POSSESSIVE_REPEAT and first & follow)
             follow = first if least else first | follow
         else:
-            raise ValueError(f"{str(code).lower().replace('_', ' ')}: not possible here; characters, sets, groups are")
+            raise ValueError(
+                f"{str(code).lower().replace('_', ' ')}: not allowed here; use characters, sets and groups"
+            )
     return follow, choices
 
 
@@ -89,7 +92,7 @@ def _is_one(body: Sequence[Any]) -> bool:
 
 
 def _characters(code: Any, argument: Any) -> frozenset[int]:
-    """At least the characters that one element matches."""
+    """The characters that one element matches, or more."""
     if code is op.ANY:
         return _ALL
     if code is op.LITERAL:
@@ -104,7 +107,7 @@ def _characters(code: Any, argument: Any) -> frozenset[int]:
             continue
         low, high = value if kind is op.RANGE else (value, value)
         found.update(range(low, min(high, 127) + 1))
-        if high > 127 and not negated:  # of a negated set this takes away some of what is beyond, not all
+        if high > 127 and not negated:  # in a negated set this excludes some characters beyond ASCII, not all
             found |= _BEYOND
     return _ALL - found if negated else frozenset(found)
 

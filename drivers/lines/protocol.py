@@ -1,7 +1,7 @@
-"""Lines of text without I/O: bytes in, updates out, by formats that somebody has described.
+"""Lines of text without I/O: bytes in, updates out, according to formats described in the configuration.
 
-A line ends with CR or LF. Without a checksum its beginning must be certain too: what comes before the first end of line
-may be the tail of one, and "23.4" the tail of "123.4".
+A line ends with CR or LF. Without a checksum its beginning must be certain too: whatever precedes the first line ending
+may be the end of a longer line, and "23.4" may be the end of "123.4".
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import ClassVar, Literal
 
 from fixgw.kit.update import FAIL, FALSE_WORDS, TRUE_WORDS, TypeName, Update, Value, begin_counting
 
-LONGEST = 250  # bytes of a line, without its end
-LONGEST_TEXT = 100  # characters of a value
+MAX_LINE = 250  # bytes, without the line ending
+MAX_TEXT = 100  # characters in a value
 
 Checksum = Literal["none", "nmea-xor", "sum8", "crc16"]
 
-#: What each kind makes of the bytes before the ``*``, and how many hexadecimal digits follow it.
+#: The checksum of the bytes before the ``*``, and the number of hexadecimal digits after it, by name.
 CHECKSUMS: Mapping[str, tuple[Callable[[bytes], int], int]] = {
     "nmea-xor": (lambda data: reduce(xor, data.removeprefix(b"$"), 0), 2),
     "sum8": (lambda data: sum(data) & 0xFF, 2),
@@ -37,22 +37,22 @@ _FALSE = {word.lower() for word in FALSE_WORDS} | {"off", "n", "f"}
 
 @dataclass(frozen=True)
 class Field:
-    """A value in a line: where it is, and what its text means. `place` is a column from 1, or a name."""
+    """Where a value is in a line, and what its text means. `place` is a column, from 1, or a name."""
 
     key: str
     place: int | str
     type: TypeName = "float"
-    #: From the number in the text to the key's; None when no sensor in order says so.
+    #: Converts the number in the text to the key's value; returns None if no healthy sensor sends it.
     curve: Callable[[float], float | None] = float
     low: float = float("-inf")
     high: float = float("inf")
-    #: What the sensor says when it cannot tell, in lower case.
+    #: What the sensor sends when it has no value, in lower case.
     invalid: frozenset[str] = frozenset()
 
     def value(self, text: str) -> Value | None:
-        """None for what cannot be true. The text is not one of the `invalid`."""
+        """Convert `text`, which is not one of `invalid`; None if the value is impossible."""
         if self.type == "str":
-            return text if len(text) <= LONGEST_TEXT else None
+            return text if len(text) <= MAX_TEXT else None
         if self.type == "bool":
             word = text.lower()
             return True if word in _TRUE else False if word in _FALSE else None
@@ -66,10 +66,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of line: it begins with `prefix`, and what follows has a pattern, pairs, or columns.
+    """A kind of line: it begins with `prefix`, followed by a pattern, pairs, or columns.
 
-    `separator` stands between columns or pairs; an empty one is any white space. `columns` is how many there are; None:
-    as many as are asked for, or more.
+    `separator` stands between columns or pairs; if empty, they are separated by white space. `columns` is the number of
+    columns; None: at least as many as the fields need.
     """
 
     fields: Sequence[Field]
@@ -80,7 +80,7 @@ class Format:
     columns: int | None = None
 
     def texts(self, line: str) -> Mapping[int | str, str] | str:
-        """The texts by place; or why there are none: empty when the line is of another format."""
+        """The texts by place, or the reason why there are none; the reason is empty if the line has another format."""
         if not line.startswith(self.prefix):
             return ""
         line = line[len(self.prefix) :]
@@ -92,7 +92,7 @@ class Format:
             return {name.strip(): text.strip() for name, sign, text in map(_pair, parts) if sign}
         least = max((f.place for f in self.fields if isinstance(f.place, int)), default=1)
         if len(parts) < least or (self.columns is not None and len(parts) != self.columns):
-            return f"{len(parts)} columns"
+            return f"it has {len(parts)} columns"
         return dict(enumerate(parts, 1))
 
 
@@ -101,32 +101,32 @@ def _pair(text: str) -> tuple[str, str, str]:
 
 
 class Decoder:
-    """Makes updates of lines. The first of the `formats` that a line has decides; of none: it is ignored.
+    """Decodes lines. The first of `formats` that matches a line decodes it; a line that matches none is ignored.
 
-    A key of a format that is not among a line's pairs is left alone: a sender may tell one thing at a time.
+    If a line of pairs lacks a key of its format, that key is left alone: a sensor may send one value at a time.
     """
 
     REFUSALS: ClassVar[Sequence[str]] = ("cut off", "too long", "garbage", "no checksum", "bad checksum", "malformed")
 
-    #: Lines in a row of which none could be used, after which there is trouble.
-    PATIENCE: ClassVar[int] = 20
+    #: After this many lines in a row without a usable one, there is `trouble`.
+    BAD_LINES_BEFORE_TROUBLE: ClassVar[int] = 20
 
     def __init__(
         self, formats: Iterable[Format], checksum: Checksum = "none", counts: dict[str, int] | None = None
     ) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
         self.refused = ""
-        self._strange = 0
+        self._unusable = 0
         self._formats = tuple(formats)
         self._checksum = CHECKSUMS.get(checksum)
-        self._dollars = checksum == "nmea-xor"  # where a $ can only be a beginning, and what is before it junk
+        self._dollars = checksum == "nmea-xor"  # a $ can only begin a line; anything before it is junk
         self._buffer = b""
-        #: Why what is gathering up to the next end of line is no line; empty when it is one.
+        #: Why the bytes collected up to the next line ending are not a line; empty if they are.
         self._spoiled = "" if self._checksum else "cut off"
 
     @property
     def trouble(self) -> str:
-        return "" if self._strange < self.PATIENCE else "lines come, but none that could be used"
+        return "" if self._unusable < self.BAD_LINES_BEFORE_TROUBLE else "lines arrive, but none of them is usable"
 
     def feed(self, data: bytes) -> list[Update]:
         *lines, rest = _ENDS.split(self._buffer + data)
@@ -134,16 +134,16 @@ class Decoder:
         for line in lines:
             if line or self._spoiled:
                 updates += self._line(line)
-        if len(rest) > LONGEST and not self._spoiled:
+        if len(rest) > MAX_LINE and not self._spoiled:
             self._spoiled = "too long"
-        self._buffer = rest[:LONGEST]
+        self._buffer = rest[:MAX_LINE]
         return updates
 
     def _line(self, raw: bytes) -> Iterable[Update]:
         self.counts["received"] += 1
-        self._strange += 1
+        self._unusable += 1
         spoiled, self._spoiled = self._spoiled, ""
-        if spoiled or len(raw) > LONGEST:
+        if spoiled or len(raw) > MAX_LINE:
             return self._refuse(spoiled or "too long", raw)
         if self._checksum is not None:
             sum_of, digits = self._checksum
@@ -169,7 +169,7 @@ class Decoder:
             texts = form.texts(line)
             if not isinstance(texts, str):
                 self.counts["used"] += 1
-                self._strange = 0
+                self._unusable = 0
                 return [u for f in form.fields if f.place in texts for u in self._update(f, texts[f.place].strip())]
             wrong = wrong or texts
         if wrong:
@@ -179,14 +179,14 @@ class Decoder:
 
     def _update(self, field: Field, text: str) -> Iterable[Update]:
         if text.lower() in field.invalid:
-            return [Update(field.key, None, FAIL, "the sensor gives no value")]
+            return [Update(field.key, None, FAIL, "the sensor has no value")]
         value = field.value(text)
         if value is None:
             self.counts["absurd values"] += 1
-            return [Update(field.key, None, FAIL, f"the sensor says {text[:20]!r}, which cannot be")]
+            return [Update(field.key, None, FAIL, f"the sensor sends {text[:20]!r}, which is impossible")]
         return [Update(field.key, value)]
 
     def _refuse(self, reason: str, raw: bytes, why: str = "") -> Iterable[Update]:
         self.counts[reason] += 1
-        self.refused = f"{why or reason}: {raw[:LONGEST]!r}"
+        self.refused = f"{why or reason}: {raw[:MAX_LINE]!r}"
         return ()

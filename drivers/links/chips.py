@@ -20,7 +20,7 @@ from fixgw.drivers.links.instrument import KEYS_OPTION, Keys
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit import raw
 from fixgw.kit.complaints import Complaints
-from fixgw.kit.publish import Publisher, misnamed
+from fixgw.kit.publish import Publisher, check_keys
 from fixgw.kit.update import Update
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
 
@@ -144,7 +144,7 @@ class ChipPoller(Poller[ChipOptionsT]):
 
     @classmethod
     def check(cls, options: ChipOptionsT, db: Database) -> Iterable[tuple[str, str]]:
-        yield from misnamed(getattr(options, "keys", {}), cls.KEYS, db)
+        yield from check_keys(getattr(options, "keys", {}), cls.KEYS, db)
 
     def lost(self, reason: str) -> None:
         self.fail_all(reason)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta, field
 
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
-from fixgw.kit.publish import Publisher, misnamed
+from fixgw.kit.publish import Publisher, check_keys
 from fixgw.kit.update import Update
 from fixgw.plugin import TypeVar
 
@@ -80,7 +80,7 @@ class Instrument(SerialPoller[OptionsT]):
     @classmethod
     def check(cls, options: OptionsT, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
-        yield from misnamed(getattr(options, "keys", {}), cls.KEYS, db)
+        yield from check_keys(getattr(options, "keys", {}), cls.KEYS, db)
 
     def open(self) -> None:
         self._protocol = self.protocol()

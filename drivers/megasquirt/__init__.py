@@ -22,7 +22,7 @@ from fixgw.drivers.megasquirt.protocol import (
     Target,
 )
 from fixgw.errors import Problem, did_you_mean
-from fixgw.kit.publish import misnamed
+from fixgw.kit.publish import check_keys
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -63,7 +63,7 @@ class Plugin(CanInstrument[MegasquirtOptions]):
     @classmethod
     def check(cls, options: MegasquirtOptions, db: Database) -> Iterable[Problem | tuple[str, str]]:
         yield from super().check(options, db)
-        yield from misnamed(options.keys, KEYS, db)
+        yield from check_keys(options.keys, KEYS, db)
         for name, extra in options.fields.items():
             if name not in FIELDS:
                 yield f"fields.{name}", f"the broadcast has no field {name!r} of use here{did_you_mean(name, FIELDS)}"

@@ -104,7 +104,9 @@ class Plugin(CanInstrument[RdacOptions]):
             if channel.key not in db:
                 yield f"{at}.key", f"the database has no item {channel.key!r}{did_you_mean(channel.key, db)}"
             elif channel.curve is not None and options.role == "listen":
-                yield from ((f"{at}.curve", problem) for problem in channel.curve.problems(db.item(channel.key).units))
+                yield from (
+                    (f"{at}.curve", problem) for problem in channel.curve.check_units(db.item(channel.key).units)
+                )
             if options.role == "listen" and (other := keys.setdefault(channel.key, name)) != name:
                 yield f"{at}.key", f"{other} writes {channel.key} already"
 

@@ -1,4 +1,4 @@
-"""GPS receivers and navigators that speak NMEA 0183: position, track, altitude, time, guidance to a waypoint."""
+"""GPS receivers and navigators that speak NMEA 0183: position, track, altitude, time and guidance to a waypoint."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from fixgw.drivers.nmea0183.protocol import KEYS, Receiver
 
 
 class ReceiverOptions(InstrumentOptions, frozen=True, kw_only=True):
-    """Options of an NMEA 0183 receiver."""
+    """Options for an NMEA 0183 receiver."""
 
     full_scale: Annotated[
         float,
         Meta(
             ge=0.05,
             le=20.0,
-            description="Nautical miles off the track that a navigator's CDI shows as full scale; usual are "
+            description="Cross-track distance in nautical miles that a navigator's CDI shows as full scale; commonly "
             "5 or 2 en route, 1 in a terminal area, 0.3 on an approach",
         ),
     ] = 1.0
 
 
 class Plugin(Instrument[ReceiverOptions]):
-    """One receiver on one line. What it says is written as it comes; what it cannot say is failed, or left to age."""
+    """One receiver on one line. Writes what it reports at once; what it cannot report is failed, or left to age."""
 
     KEYS = KEYS
 

@@ -1,11 +1,11 @@
 """NMEA 0183 without I/O: bytes in, sentences out (`Framer`); sentences in, updates of database keys out (`Decoder`).
 
-Neither ever raises on input, whatever it is; both count. Why not a library: those there are (pynmea2, pynmeagps) give
-names to the fields of one sentence, and raise on a bad one. What matters here is outside them: sentences amid junk,
-and whether a position is valid, is the receiver's or a simulator's, and goes with that speed. What is left to gain is a
-table of field positions, which is short.
+Neither ever raises, whatever the input; both count. Why not a library? The existing ones (pynmea2, pynmeagps) name the
+fields of one sentence, and raise an exception on a bad one. The hard part lies elsewhere: finding sentences amid junk,
+and deciding whether a position is valid, is real or simulated, and belongs with a speed. A library would save only a
+short table of field positions.
 
-Implements NMEA 0183 4.11 as far as a GPS is concerned, read from manufacturers' documents: RMC, GGA, GNS, GLL, VTG,
+Implements NMEA 0183 4.11 as far as a GPS is concerned, according to manufacturers' documents: RMC, GGA, GNS, GLL, VTG,
 GSA, GSV, GST, ZDA of any talker, RMB, APB, XTE and BOD of a navigator, HDG, HDM and HDT of a compass, and of the
 proprietary sentences Garmin's PGRME and PGRMF, Ashtech's PASHR,POS and SkyTraq's PSTI,030.
 """
@@ -21,36 +21,37 @@ from typing import ClassVar, NamedTuple
 from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_KMH
 from fixgw.kit.update import BAD, FAIL, Update
 
-#: Characters between ``$`` and the end of the line. The standard says 79; some proprietary sentences are longer.
-LONGEST = 250
+#: Maximum length in characters between ``$`` and the end of the line. The standard says 79; some proprietary sentences
+#: are longer.
+MAX_SENTENCE = 250
 
 
-# More than these is refused as absurd: knots, metres, satellites.
-FASTEST = 2000.0
-HIGHEST = 100_000.0
-MOST_SATELLITES = 200
-FARTHEST_OFF = 100.0  # nautical miles off the track
+# Anything above these is refused as absurd.
+MAX_SPEED_KT = 2000.0
+MAX_HEIGHT_M = 100_000.0
+MAX_SATELLITES = 200
+MAX_CROSS_TRACK_NMI = 100.0
 
-#: Navigators show no more nautical miles off the track than these.
-SHOWN_OFF = 9.99
+#: Navigators do not show a cross-track error above this.
+MAX_SHOWN_CROSS_TRACK_NMI = 9.99
 
-#: Seconds after which a receiver that repeats the same time of day is taken for stuck.
-STUCK = 5.0
+#: A receiver that repeats the same time of day for this long is stuck.
+STUCK_AFTER_S = 5.0
 
 POSITION = ("LAT", "LONG")
 ACCURACY = ("GPS_ACCURACY_HORIZ", "GPS_ACCURACY_VERTICAL")
-#: What is of no worth without a fix.
-OF_THE_FIX = (*POSITION, "GS", "TRACK", "TRACKM", "TALT", "GPS_ELLIPSOID_ALT", *ACCURACY)
+#: Keys that are worthless without a fix.
+FIX_KEYS = (*POSITION, "GS", "TRACK", "TRACKM", "TALT", "GPS_ELLIPSOID_ALT", *ACCURACY)
 
-#: What is of no worth without guidance by a navigator. The selected course may also come from a knob, and is a
-#: navigator's to fail only once it has said one.
-GUIDANCE = ("XTRACK", "CDI", "WPNAME", "WPLAT", "WPLON", "WPHEAD", "COURSE")
+#: Keys that are worthless without guidance by a navigator. A knob may also set the course, so a navigator fails COURSE
+#: only once it has sent one.
+GUIDANCE_KEYS = ("XTRACK", "CDI", "WPNAME", "WPLAT", "WPLON", "WPHEAD", "COURSE")
 
 NO_FIX = "no fix"
 NO_POSITION = "no position yet"
 
-#: Everything that a receiver, navigator or compass may write.
-KEYS = frozenset((*OF_THE_FIX, *GUIDANCE)) | {
+#: Every key that a receiver, navigator or compass may write.
+KEYS = frozenset((*FIX_KEYS, *GUIDANCE_KEYS)) | {
     "HEAD",
     *("TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS"),
     *("GPS_FIX_TYPE", "GPS_SATS_TRACKED", "GPS_SATS_VISIBLE"),
@@ -58,7 +59,7 @@ KEYS = frozenset((*OF_THE_FIX, *GUIDANCE)) | {
 
 
 class Sentence(NamedTuple):
-    """One sentence that is whole: ``GP``, ``RMC`` and the fields; a proprietary one has ``P`` and ``GRME``."""
+    """One complete sentence: ``GP``, ``RMC`` and the fields, or ``P``, ``GRME`` and the fields if proprietary."""
 
     talker: str
     kind: str
@@ -66,11 +67,11 @@ class Sentence(NamedTuple):
 
 
 class Framer:
-    """Finds the sentences in a stream of bytes, cut anywhere. Holds at most one unfinished sentence.
+    """Finds the sentences in a stream of bytes that may be cut anywhere. Holds at most one unfinished sentence.
 
-    A sentence begins with ``$`` and ends with CR, LF, or the next ``$``. Its checksum must be right. One without a
-    checksum is taken only if its line has an end and the device has never sent a checksum: from one that does, it is
-    a sentence that has lost its tail.
+    A sentence begins with ``$`` and ends with CR, LF, or the next ``$``. If it has a checksum, it must be correct. A
+    sentence without one is accepted only if its line is complete and the device has never sent a checksum; otherwise it
+    has lost its end.
     """
 
     REFUSALS = ("bad checksum", "no checksum", "malformed", "too long")
@@ -79,17 +80,17 @@ class Framer:
     _ADDRESS = re.compile(r"(P)([A-Z0-9]{3,})|([A-Z][A-Z0-9])([A-Z]{3})")
 
     def __init__(self, counts: dict[str, int] | None = None) -> None:
-        #: Sentences received, and the refused ones by reason.
+        #: Sentences received, and those refused, by reason.
         self.counts = counts if counts is not None else {}
         for name in ("received", *self.REFUSALS):
             self.counts.setdefault(name, 0)
-        #: The last refused sentence, for people.
+        #: Describes the last refused sentence.
         self.refused = ""
         self._buffer = b""
         self._has_checksums = False
 
     def feed(self, data: bytes) -> list[Sentence]:
-        """The sentences that `data` completes, in order."""
+        """Return the sentences that `data` completes, in order."""
         buffer = self._buffer + data
         sentences = []
         start = buffer.find(b"$")
@@ -103,7 +104,7 @@ class Framer:
                 sentences.append(sentence)
             start = stop if buffer[stop] == 0x24 else buffer.find(b"$", stop + 1)
         self._buffer = buffer[start:] if start >= 0 else b""
-        if len(self._buffer) > LONGEST + 1:
+        if len(self._buffer) > MAX_SENTENCE + 1:
             self._sentence(self._buffer[1:], whole=False)
             self._buffer = b""
         return sentences
@@ -112,7 +113,7 @@ class Framer:
         counts = self.counts
         counts["received"] += 1
         body, star, tail = raw.partition(b"*")
-        if len(raw) > LONGEST:
+        if len(raw) > MAX_SENTENCE:
             reason = "too long"
         elif star and tail[:2].upper() != b"%02X" % reduce(xor, body, 0):
             reason = "bad checksum"
@@ -127,17 +128,17 @@ class Framer:
                 return Sentence(match[1] or match[3], match[2] or match[4], tuple(fields))
             reason = "malformed"
         counts[reason] += 1
-        self.refused = f"{reason}: {raw[:LONGEST]!r}"
+        self.refused = f"{reason}: {raw[:MAX_SENTENCE]!r}"
         return None
 
 
 _TIME = re.compile(r"(\d\d)(\d\d)(\d\d)(?:\.\d*)?", re.ASCII)
-_ANGLE = re.compile(r"(\d{0,3}?)(\d{1,2}(?:\.\d*)?)", re.ASCII)  # at most two digits are minutes
+_ANGLE = re.compile(r"(\d{0,3}?)(\d{1,2}(?:\.\d*)?)", re.ASCII)  # the last two digits before the point are minutes
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)", re.ASCII)
 
 
 class _Fix(NamedTuple):
-    """What a sentence says of the fix: what it is worth as GPS_FIX_TYPE (3: two or three dimensions), and as flags."""
+    """The quality of a fix according to a sentence: as GPS_FIX_TYPE (3: two or three dimensions) and as flags."""
 
     type: int
     flags: int = 0
@@ -150,7 +151,7 @@ _ESTIMATED = _Fix(1, BAD, "the receiver estimates its position (dead reckoning)"
 _MANUAL = _Fix(1, FAIL, "the receiver's position was entered by hand")
 _SIMULATED = _Fix(1, FAIL, "the receiver is in simulator mode")
 
-_UNGUIDED = _Fix(1, FAIL, "the navigator does not guide: no waypoint, or no fix")
+_UNGUIDED = _Fix(1, FAIL, "the navigator gives no guidance: no waypoint, or no fix")
 
 _QUALITY = {
     "1": _PLAIN,
@@ -162,7 +163,7 @@ _QUALITY = {
     "7": _MANUAL,
     "8": _SIMULATED,
 }
-# In descending worth: GNS has one letter a constellation, and the best counts.
+# From best to worst: GNS has one letter per constellation, and the best one counts.
 _MODE = {
     "R": _RTK,
     "F": _RTK,
@@ -177,16 +178,16 @@ _MODE = {
 
 
 class Decoder:
-    """Turns sentences into updates of keys, and keeps in mind what belongs together.
+    """Turns sentences into updates of keys, and remembers what belongs together.
 
-    - The last word on the fix counts. A sentence that says that there is none fails everything that depends on it, at
-      once; only of a receiver that reports each constellation apart, one without a fix does not spoil the others'.
-    - Nothing is made up: TRACKM comes from the receiver's magnetic track or its magnetic variation, the height above
-      the ellipsoid from its geoid separation, accuracy from its own estimate, or they are not written.
-    - A navigator that says that it does not guide fails deviation, course and waypoint at once. `full_scale` is the
-      deviation in nautical miles that CDI shows as -1 or 1.
-    - Sentences with the same time of day are one epoch. A receiver whose time stands still has no fix; `clock` is
-      monotonic, in seconds.
+    - The latest report on the fix counts. A sentence without a fix fails every key that depends on it, at once. Only if
+      the receiver reports its constellations separately does one without a fix leave the others valid.
+    - Nothing is invented: TRACKM comes from the receiver's magnetic track or variation, the height above the ellipsoid
+      from its geoid separation, accuracy from its own estimate. Without these, the keys are not written.
+    - A navigator that reports no guidance fails deviation, course and waypoint at once. `full_scale` is the cross-track
+      distance in nautical miles at which CDI is -1 or 1.
+    - Sentences with the same time of day form one epoch. A receiver whose time stops has no fix. `clock` returns
+      monotonic seconds.
     """
 
     OUTCOMES = ("used", "ignored", "absurd values")
@@ -194,18 +195,18 @@ class Decoder:
     def __init__(
         self, clock: Callable[[], float], counts: dict[str, int] | None = None, full_scale: float = 1.0
     ) -> None:
-        #: Sentences used and ignored (of a kind not known here), and fields refused because they cannot be true.
+        #: Sentences used, sentences ignored (of an unknown kind), and fields refused because their values are absurd.
         self.counts = counts if counts is not None else {}
         for name in self.OUTCOMES:
             self.counts.setdefault(name, 0)
-        #: What is wrong with the fix, in words; empty when it is good.
+        #: What is wrong with the fix, in words; empty if it is good.
         self.trouble = NO_POSITION
         self._clock = clock
         self._full_scale = full_scale
-        self._guidance = _PLAIN  # as the navigator said last
+        self._guidance = _PLAIN  # as last reported by the navigator
         self._course_said = False
-        self._east: float | None = None  # the magnetic variation as last heard, degrees
-        self._compass = ""  # the sentence that told the heading last, with its talker
+        self._east: float | None = None  # the last magnetic variation received, degrees
+        self._compass = ""  # the talker and kind of the sentence that last gave a heading
         self._fix = _NONE
         self._had_fix = False
         self._time = ""
@@ -213,23 +214,24 @@ class Decoder:
         self._epochs = 0
         self._fixed: dict[str, int] = {}  # talker -> the epoch in which it last had a fix
         self._counted = -10  # the epoch of the last sentence with a quality digit
-        self._used: dict[str, int] = {}  # satellites used by talker, in this epoch and in the last
+        self._used: dict[str, int] = {}  # satellites used, by talker, in this epoch and in the last
         self._used_before: dict[str, int] = {}
-        self._visible: dict[tuple[str, str], int] = {}  # by talker and signal, in this round of GSV and in the last
+        # satellites visible, by talker and signal, in this round of GSV and in the last
+        self._visible: dict[tuple[str, str], int] = {}
         self._visible_before: dict[tuple[str, str], int] = {}
-        self._dimensions = 0  # 2 or 3 as GSA said in the last epoch that had one; 0 unknown
+        self._dimensions = 0  # 2 or 3 according to GSA in the last epoch that had one; 0: unknown
         self._dimensions_epoch = -100
-        self._gsa_mode = -1  # the most that GSA said in this epoch; -1 nothing yet
-        self._told: tuple[str, int] = ("", 0)  # the time of day as last published, and its flags
+        self._gsa_mode = -1  # the highest mode from GSA in this epoch; -1: none yet
+        self._last_time: tuple[str, int] = ("", 0)  # the time of day as last published, and its flags
 
     def decode(self, sentence: Sentence) -> list[Update]:
-        """What `sentence` says, as updates in the order to write them; none when it is of no use."""
+        """Decode `sentence` into updates, in the order in which to write them; none if it is not used."""
         method = self._KINDS.get("P" + sentence.kind if sentence.talker == "P" else sentence.kind)
         if method is None:
             self.counts["ignored"] += 1
             return []
         self.counts["used"] += 1
-        # Fields that are missing at the end read as empty.
+        # Treat fields missing at the end as empty.
         return list(method(self, sentence.talker, sentence.fields + ("",) * 24))
 
     # -- sentences with a position -------------------------------------------------------------------------------------
@@ -256,7 +258,7 @@ class Decoder:
         yield from self._satellites_used(talker, f[6])
 
     def _gll(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
-        if not f[5]:  # an old form without a status, which says too little
+        if not f[5]:  # an old form without a status is not enough
             return
         yield from self._position(talker, _MODE.get(f[6], _PLAIN) if f[5] == "A" else self._void(f[6]), f[0:4], f[4])
 
@@ -264,7 +266,7 @@ class Decoder:
         fix = _PLAIN if f[10] in ("1", "2") else _NONE
         self._gsa_mode = max(self._gsa_mode, {"1": 2, "2": 3}.get(f[10], 0))
         fix = yield from self._position(talker, fix, f[5:9], f[3])
-        if not fix.flags & FAIL and (speed := self._number(f[11], 0.0, FASTEST / KNOTS_PER_KMH)) is not None:
+        if not fix.flags & FAIL and (speed := self._number(f[11], 0.0, MAX_SPEED_KT / KNOTS_PER_KMH)) is not None:
             yield from self._motion(fix, f"{speed * KNOTS_PER_KMH:.9f}", f[12], None)
 
     def _pashr(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
@@ -314,27 +316,25 @@ class Decoder:
             yield from self._off_track(guidance, f[2], f[3], f[4])
 
     def _bod(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
-        if self._guidance.flags & FAIL:  # it has no status of its own
+        if self._guidance.flags & FAIL:  # BOD has no status of its own
             return
         yield from self._course(self._guidance, *((f[2], "M") if f[2] else (f[0], "T")))
         if f[4].strip():
             yield Update("WPNAME", f[4].strip(), self._guidance.flags, self._guidance.reason)
 
     def _guided(self, status: str, mode: str) -> Generator[Update, None, _Fix]:
-        """What the guidance is worth, or the failure of all of it."""
+        """Return the quality of the guidance, and fail every guidance key if there is none."""
         guidance = self._guidance = _MODE.get(mode, _PLAIN) if status == "A" else _UNGUIDED
         if guidance.flags & FAIL:
-            for key in GUIDANCE if self._course_said else GUIDANCE[:-1]:
+            for key in GUIDANCE_KEYS if self._course_said else GUIDANCE_KEYS[:-1]:
                 yield Update(key, None, FAIL, _UNGUIDED.reason if guidance is _NONE else guidance.reason)
-        elif (
-            self.trouble == NO_POSITION
-        ):  # a navigator may leave its position out; that it guides means that it has one
+        elif self.trouble == NO_POSITION:  # a navigator may omit its position; since it guides, it has one
             self.trouble = guidance.reason
         return guidance
 
     def _off_track(self, guidance: _Fix, miles: str, steer: str, unit: str = "N") -> Iterator[Update]:
-        """XTRACK and CDI: who is to steer left is right of the track."""
-        off = self._number(miles, 0.0, FARTHEST_OFF)
+        """XTRACK and CDI. If the navigator says to steer left, the aircraft is right of the track."""
+        off = self._number(miles, 0.0, MAX_CROSS_TRACK_NMI)
         if off is None or steer not in ("L", "R") or unit not in ("N", ""):
             for key in ("XTRACK", "CDI"):
                 yield Update(key, None, FAIL, "the navigator's cross-track error is missing or absurd")
@@ -343,8 +343,8 @@ class Decoder:
             off = -off
         flags, reason = guidance.flags, guidance.reason
         yield Update("CDI", max(-1.0, min(-off / self._full_scale, 1.0)) + 0.0, flags, reason)
-        if abs(off) >= SHOWN_OFF:
-            flags, reason = flags | BAD, reason or f"the navigator shows no more than {SHOWN_OFF} nmi"
+        if abs(off) >= MAX_SHOWN_CROSS_TRACK_NMI:
+            flags, reason = flags | BAD, reason or f"the navigator shows at most {MAX_SHOWN_CROSS_TRACK_NMI} nmi"
         yield Update("XTRACK", off, flags, reason)
 
     def _course(self, guidance: _Fix, text: str, reference: str) -> Iterator[Update]:
@@ -359,7 +359,7 @@ class Decoder:
             yield Update("WPHEAD", f"{round(bearing) % 360:03}", guidance.flags, guidance.reason)
 
     def _magnetic(self, text: str, reference: str) -> float | None:
-        """A magnetic direction; None also for a true one while the variation is not known."""
+        """The magnetic direction; None if it is true and the variation is unknown."""
         degrees = self._number(text, 0.0, 360.0)
         if degrees is None or reference not in ("M", "T") or (reference == "T" and self._east is None):
             return None
@@ -368,12 +368,12 @@ class Decoder:
     # -- other sentences -----------------------------------------------------------------------------------------------
 
     def _vtg(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
-        if not any(f[4:]):  # the form of NMEA 0183 1.5 has no letters
+        if not any(f[4:]):  # the form of NMEA 0183 1.5, without unit letters
             f = (f[0], "T", f[1], "M", f[2], "N", f[3], "K", *f[4:])
         if f[8] == "N" or self._fix.flags & FAIL:
             return
         speed = f[4]
-        if not speed and (km_h := self._number(f[6], 0.0, FASTEST / KNOTS_PER_KMH)) is not None:
+        if not speed and (km_h := self._number(f[6], 0.0, MAX_SPEED_KT / KNOTS_PER_KMH)) is not None:
             speed = f"{km_h * KNOTS_PER_KMH:.9f}"
         yield from self._motion(self._fix, speed, f[0], None, f[2])
 
@@ -382,25 +382,25 @@ class Decoder:
         yield from ()
 
     def _gsv(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
-        count = self._number(f[2], 0, MOST_SATELLITES)
+        count = self._number(f[2], 0, MAX_SATELLITES)
         if f[1].lstrip("0") != "1" or count is None:
             return
-        # The first message has up to four satellites of four fields; since 4.10 one more field names the signal.
+        # The first message has up to four satellites with four fields each; since 4.10 one more field names the signal.
         which = (talker, f[3 + 4 * min(int(count), 4)])
-        if which in self._visible:  # a new round; who was not in the last one is gone
+        if which in self._visible:  # a new round begins; talkers absent from the last one are gone
             self._visible_before, self._visible = self._visible, {}
         self._visible[which] = int(count)
-        if len(self._visible) > MOST_SATELLITES:
+        if len(self._visible) > MAX_SATELLITES:
             self._visible.clear()
-        most: dict[str, int] = {}  # a satellite is counted once, however many signals it is heard on
+        most: dict[str, int] = {}  # count a satellite once, however many of its signals are received
         for (name, _), n in {**self._visible_before, **self._visible}.items():
             most[name] = max(n, most.get(name, 0))
-        yield Update("GPS_SATS_VISIBLE", min(sum(most.values()), MOST_SATELLITES))
+        yield Update("GPS_SATS_VISIBLE", min(sum(most.values()), MAX_SATELLITES))
 
     def _gst(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
         if self._fix.flags & FAIL:
             return
-        north, east, up = (self._number(field, 0.0, HIGHEST) for field in f[5:8])
+        north, east, up = (self._number(field, 0.0, MAX_HEIGHT_M) for field in f[5:8])
         if north is not None and east is not None:
             yield Update("GPS_ACCURACY_HORIZ", (north**2 + east**2) ** 0.5 * FEET_PER_METRE)
         if up is not None:
@@ -410,7 +410,7 @@ class Decoder:
         if self._fix.flags & FAIL:
             return
         for key, text, unit in zip(ACCURACY, (f[0], f[2]), (f[1], f[3]), strict=True):
-            error = self._number(text, 0.0, HIGHEST)
+            error = self._number(text, 0.0, MAX_HEIGHT_M)
             if error is not None and unit == "M":
                 yield Update(key, error * FEET_PER_METRE)
 
@@ -427,31 +427,31 @@ class Decoder:
         return self._heading(talker + "HDM", self._number(f[0], 0.0, 360.0))
 
     def _hdt(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
-        if f[0] and self._east is None:  # true, and the variation is not known: nothing for a magnetic heading
+        if f[0] and self._east is None:  # a true heading without the variation gives no magnetic heading
             return iter(())
         return self._heading(talker + "HDT", self._magnetic(f[0], "T"))
 
     def _heading(self, compass: str, degrees: float | None) -> Iterator[Update]:
-        """HEAD, or its failure if this `compass` has said it last: of two, one may have nothing to say."""
+        """HEAD. A missing heading fails it only if this `compass` wrote it last: another compass may still have one."""
         if degrees is not None:
             self._compass = compass
             yield Update("HEAD", degrees % 360.0)
         elif self._compass in ("", compass):
-            yield Update("HEAD", None, FAIL, "the compass gives no heading")
+            yield Update("HEAD", None, FAIL, "the compass sends no heading")
 
     # -- parts of sentences --------------------------------------------------------------------------------------------
 
     @staticmethod
     def _void(mode: str) -> _Fix:
-        """What a sentence is worth whose status is not "valid": nothing, but a simulator is called by its name."""
+        """The fix for a sentence whose status is not "valid": none, with the reason if a simulator sent it."""
         return _SIMULATED if mode == "S" else _NONE
 
     def _position(
         self, talker: str, fix: _Fix, place: Sequence[str], clock: str, counted: bool = False, altitude: bool = False
     ) -> Generator[Update, None, _Fix]:
-        """Time, position and GPS_FIX_TYPE, or the failure of everything; returns what the fix is really worth.
+        """Update time, position and GPS_FIX_TYPE, or fail every key of the fix. Returns the fix after all checks.
 
-        `counted`: the sentence has a quality digit, and thus more to say on GPS_FIX_TYPE than others.
+        `counted`: the sentence has a quality digit, so it overrides others on GPS_FIX_TYPE.
         """
         stuck = self._epoch(clock)
         latitude = longitude = None
@@ -459,7 +459,7 @@ class Decoder:
             latitude = self._angle(place[0], place[1], "NS", 90)
             longitude = self._angle(place[2], place[3], "EW", 180)
             if stuck:
-                fix = _NONE._replace(reason="the receiver's time stands still")
+                fix = _NONE._replace(reason="the receiver's time has stopped")
             elif latitude is None or longitude is None:
                 fix = _NONE._replace(reason="the receiver's position is missing or absurd")
         if not fix.flags:
@@ -468,14 +468,14 @@ class Decoder:
         if fix.type == 1 and fix.flags & FAIL:
             self._fixed.pop(talker, None)
             if any(self._epochs - epoch <= 1 for epoch in self._fixed.values()):
-                return fix  # one constellation of several
+                return fix  # another constellation has a fix
         else:
             self._fixed[talker] = self._epochs
         self._fix = fix
         self.trouble = fix.reason
         place_known = latitude is not None and longitude is not None and not stuck
         if fix.flags & FAIL:
-            for key in OF_THE_FIX[2 if place_known else 0 :]:
+            for key in FIX_KEYS[2 if place_known else 0 :]:
                 yield Update(key, None, FAIL, fix.reason)
         if place_known:
             for key, degrees in zip(POSITION, (latitude, longitude), strict=True):
@@ -497,13 +497,13 @@ class Decoder:
         return self._dimensions if self._epochs - self._dimensions_epoch <= 10 else 0
 
     def _epoch(self, clock: str) -> bool:
-        """Begin a new epoch if this is another time of day; returns whether the receiver's time stands still."""
+        """Begin a new epoch if the time of day has changed; return whether the receiver's time has stopped."""
         if not _TIME.fullmatch(clock):
             return False
         if "." in clock:
             clock = clock.rstrip("0").rstrip(".")
         if clock == self._time:
-            return self._clock() - self._since > STUCK
+            return self._clock() - self._since > STUCK_AFTER_S
         self._time = clock
         self._since = self._clock()
         self._epochs += 1
@@ -521,11 +521,11 @@ class Decoder:
             self.counts["absurd values"] += 1
             return
         self._epoch(clock)
-        # Before its first fix a receiver may count from anywhere; afterwards it keeps time well enough on its own.
+        # Before its first fix a receiver's time may be anything; afterwards its own clock is accurate enough.
         flags, reason = (0, "") if self._had_fix else (BAD, "no fix yet: the receiver's own clock")
-        if self._told == (self._time, flags):
+        if self._last_time == (self._time, flags):
             return
-        self._told = (self._time, flags)
+        self._last_time = (self._time, flags)
         yield Update("TIMEZ", f"{hour:02}:{minute:02}:{second:02}", flags, reason)
         for key, number in (("TIMEZH", hour), ("TIMEZM", minute), ("TIMEZS", second)):
             yield Update(key, number, flags, reason)
@@ -533,8 +533,8 @@ class Decoder:
     def _motion(
         self, fix: _Fix, speed: str, track: str, variation: float | None, magnetic: str = ""
     ) -> Iterator[Update]:
-        """GS, TRACK and TRACKM, of a fix that is there; `speed` in knots, `variation` in degrees east."""
-        knots = self._number(speed, 0.0, FASTEST)
+        """GS, TRACK and TRACKM for an existing fix; `speed` in knots, `variation` in degrees east."""
+        knots = self._number(speed, 0.0, MAX_SPEED_KT)
         if knots is not None:
             yield Update("GS", knots, fix.flags, fix.reason)
         true = self._number(track, 0.0, 360.0)
@@ -547,37 +547,37 @@ class Decoder:
                 yield Update("TRACKM", course % 360.0, fix.flags, fix.reason)
         elif knots is not None:
             for key in ("TRACK", "TRACKM"):
-                yield Update(key, None, FAIL, "the receiver gives no track, as at standstill")
+                yield Update(key, None, FAIL, "the receiver sends no track, as when stationary")
 
     def _height(self, fix: _Fix, altitude: str, separation: str) -> Iterator[Update]:
         """TALT and GPS_ELLIPSOID_ALT, from metres."""
         if fix.flags & FAIL:
             return
-        metres = self._number(altitude, -HIGHEST, HIGHEST)
-        geoid = self._number(separation, -HIGHEST, HIGHEST)
+        metres = self._number(altitude, -MAX_HEIGHT_M, MAX_HEIGHT_M)
+        geoid = self._number(separation, -MAX_HEIGHT_M, MAX_HEIGHT_M)
         if metres is None:
             for key in ("TALT", "GPS_ELLIPSOID_ALT"):
-                yield Update(key, None, FAIL, "the receiver gives no altitude")
+                yield Update(key, None, FAIL, "the receiver sends no altitude")
             return
         flags, reason = fix.flags, fix.reason
         if self._known_dimensions() == 2:
-            flags, reason = flags | BAD, reason or "the fix has two dimensions: the altitude is assumed"
+            flags, reason = flags | BAD, reason or "two-dimensional fix: the altitude is assumed"
         yield Update("TALT", metres * FEET_PER_METRE, flags, reason)
         if geoid is not None:
             yield Update("GPS_ELLIPSOID_ALT", (metres + geoid) * FEET_PER_METRE, flags, reason)
 
     def _satellites_used(self, talker: str, text: str) -> Iterator[Update]:
-        """GPS_SATS_TRACKED: of all constellations together, where the receiver reports each apart."""
-        count = self._number(text, 0, MOST_SATELLITES)
+        """GPS_SATS_TRACKED: the sum over all constellations that the receiver reports separately."""
+        count = self._number(text, 0, MAX_SATELLITES)
         if count is None:
             return
         if talker != "GN":
             self._used[talker] = int(count)
             count = sum({**self._used_before, **self._used}.values())
-        yield Update("GPS_SATS_TRACKED", min(int(count), MOST_SATELLITES))
+        yield Update("GPS_SATS_TRACKED", min(int(count), MAX_SATELLITES))
 
     def _angle(self, text: str, hemisphere: str, hemispheres: str, most: int) -> float | None:
-        """Degrees from ``ddmm.mmm`` and a letter, north and east positive; None when missing or absurd."""
+        """Degrees from ``ddmm.mmm`` and a letter, north and east positive; None if missing or absurd."""
         if not text or not hemisphere:
             return None
         match = _ANGLE.fullmatch(text)
@@ -590,7 +590,7 @@ class Decoder:
         return None
 
     def _number(self, text: str, low: float, high: float) -> float | None:
-        """None when missing or absurd."""
+        """Parse a number; None if missing or out of range."""
         if not text:
             return None
         if _NUMBER.fullmatch(text) and low <= (number := float(text)) <= high:
@@ -606,7 +606,7 @@ class Decoder:
         return degrees if letter == "E" else -degrees
 
     def _variation(self, text: str, letter: str) -> float | None:
-        """The magnetic variation in degrees east; None also for zero, which most receivers send for "unknown"."""
+        """The magnetic variation in degrees east; None also for zero, which most receivers send if it is unknown."""
         return self._east_west(text, letter) or None
 
     _KINDS: ClassVar[dict[str, Callable[[Decoder, str, Sequence[str]], Iterator[Update]]]] = {
@@ -634,7 +634,7 @@ class Decoder:
 
 
 class Receiver:
-    """A receiver's whole side of the line: bytes in, updates out."""
+    """Frames and decodes everything from one receiver: bytes in, updates out."""
 
     REFUSALS: ClassVar[Sequence[str]] = Framer.REFUSALS
 

@@ -12,7 +12,7 @@ from msgspec import Meta, field
 
 from fixgw.database import Database, Reading
 from fixgw.drivers.links.serial import UDP, Line, SerialOptions, SerialPoller
-from fixgw.drivers.nmea0183_out.protocol import LONGEST, Talker
+from fixgw.drivers.nmea0183_out.protocol import MAX_SENTENCE, Talker
 from fixgw.errors import DeviceError, UnknownKey
 from fixgw.net import endpoint
 from fixgw.net.udp import UdpSender
@@ -91,7 +91,7 @@ class Plugin(SerialPoller[OutOptions]):
                 if endpoint.parse(options.port).address is None:
                     yield "port", "UDP needs an address, for example udp://192.168.1.255:10110: no name is looked up"
         if "://" not in options.port:
-            needed, carried = LONGEST * sum(options.sentences.values()), options.baud / 10
+            needed, carried = MAX_SENTENCE * sum(options.sentences.values()), options.baud / 10
             if needed > carried:
                 yield (
                     "sentences",

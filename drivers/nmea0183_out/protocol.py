@@ -1,10 +1,10 @@
-"""NMEA 0183 without I/O, the other way: readings of the database in, sentences out.
+"""NMEA 0183 output without I/O: readings from the database in, sentences out.
 
-What a receiver of these sentences steers by must be true: a value goes out only while its reading is good and fresh;
-otherwise its field is empty, and a sentence that is worth nothing without it says that it is void.
+An autopilot may steer by these sentences, so they must be true. A value is sent only while its reading is good and
+fresh; otherwise its field is empty, and a sentence that is useless without it is marked void.
 
 Implements RMC, GGA, GLL, VTG, GSA, ZDA, RMB, APB, XTE, BOD, HDG, HDM and HDT of NMEA 0183 4.11, with the mode indicator
-that came with 2.3, as receivers' manuals describe them (docs/drivers/nmea0183_out.md names them).
+introduced in 2.3, as described in receivers' manuals (listed in docs/drivers/nmea0183_out.md).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from fixgw.kit.update import NEVER, Value
 if TYPE_CHECKING:
     from fixgw.database import Reading
 
-LONGEST_NAME = 6  # characters of a waypoint, as since NMEA 0183 2.0
-SHOWN_OFF = 9.99  # nautical miles off the track, and to go: more is said as so much
-SHOWN_TO_GO = 999.9
-EARTH = 3440.065  # nmi, mean radius
+MAX_NAME = 6  # characters in a waypoint's name, since NMEA 0183 2.0
+MAX_SHOWN_CROSS_TRACK_NMI = 9.99  # larger errors and distances are sent as these
+MAX_SHOWN_DISTANCE_NMI = 999.9
+EARTH_RADIUS_NMI = 3440.065  # mean
 
-#: Seconds by which the computer's clock may differ from the GPS's time of day and still be asked for the date.
-CLOCKS_AGREE = 10
+#: The computer's date is used if its clock agrees with the GPS's time of day within this.
+MAX_CLOCK_DIFFERENCE_S = 10
 
 #: Sources that are not the aircraft.
 SIMULATED = ("sim/", "replay/")
@@ -39,7 +39,7 @@ _RESERVED = re.compile(r"[^ -~]|[$*,!\\^~]")
 
 
 class Fix(NamedTuple):
-    """A position that may be sent: degrees, and what it is worth as GGA's quality, as mode and in dimensions."""
+    """A position that may be sent, in degrees, with its GGA quality, mode and dimensions."""
 
     latitude: float
     longitude: float
@@ -53,10 +53,11 @@ class Fix(NamedTuple):
 
 
 class Talker:
-    """Makes sentences of readings: ``read(key)`` is a reading, or None for a key that there is not.
+    """Makes sentences from readings: ``read(key)`` returns a reading, or None if there is no such key.
 
-    `clock` is the monotonic one that stamps the readings, `utc` the computer's date and time. `max_age` is in seconds,
-    `arrival` and `full_scale` (of CDI, which stands in for a missing XTRACK; None: it does not) in nautical miles.
+    `clock` returns monotonic time, as in the readings' stamps; `utc` returns the computer's date and time. `max_age` is
+    in seconds, `arrival` and `full_scale` in nautical miles. `full_scale` is that of CDI, which replaces a missing
+    XTRACK; if None, it does not.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Talker:
         self._simulated = simulated
 
     def sentence(self, kind: str) -> tuple[bytes, bool]:
-        """The sentence of one of the `KINDS`, framed, and whether it says anything: False for a void one."""
+        """Return the framed sentence of a kind in `KINDS`, and whether it is valid (False: void)."""
         fields, valid = self._KINDS[kind](self)
         body = f"{self._talker}{kind},{','.join(fields)}"
         return f"${body}*{reduce(xor, body.encode('ascii'), 0):02X}\r\n".encode("ascii"), valid
@@ -142,7 +143,7 @@ class Talker:
         if speed is not None and track is not None:
             closing = max(0.0, speed * math.cos(math.radians(track - bearing)))  # its field has no sign
         there = f"{angle(self._lasting('WPLAT'), 2, 'NS')},{angle(self._lasting('WPLON'), 3, 'EW')}"
-        way = (number(min(to_go, SHOWN_TO_GO), "05.1f"), direction(bearing), number(closing, "05.1f"))
+        way = (number(min(to_go, MAX_SHOWN_DISTANCE_NMI), "05.1f"), direction(bearing), number(closing, "05.1f"))
         arrived = "A" if "A" in self._arrived() else "V"
         return ("A", steer(off), "", self._name(), there, *way, arrived, fix.mode), True
 
@@ -185,10 +186,10 @@ class Talker:
         true = heading + variation if heading is not None and variation is not None else None
         return (direction(true), "T"), true is not None
 
-    # -- what the sentences are made of --------------------------------------------------------------------------------
+    # -- the parts of sentences ----------------------------------------------------------------------------------------
 
     def _value(self, key: str, max_age: float) -> Value | None:
-        """The value of `key`, if it may be sent."""
+        """The value of `key`; None if it may not be sent."""
         reading = self._read(key)
         if reading is None or not reading.good or reading.age(self._clock()) > max_age:
             return None
@@ -201,12 +202,12 @@ class Talker:
         return float(value) if isinstance(value, int | float) else None
 
     def _lasting(self, key: str) -> float | None:
-        """What is said once, and holds until its key's tolerance is over: waypoints."""
+        """A value that is written once and holds until its key ages, such as a waypoint."""
         value = self._value(key, math.inf)
         return float(value) if isinstance(value, int | float) else None
 
     def _fix(self) -> Fix | None:
-        """None without a position that is good, of a receiver that has a fix, if it says so."""
+        """The position; None unless it is good and the receiver, if it reports its fix type, has a fix."""
         latitude, longitude = self._number("LAT"), self._number("LONG")
         told = self._read("GPS_FIX_TYPE")
         kind = 3.0 if told is None or told.stamp == NEVER else self._number("GPS_FIX_TYPE")
@@ -216,22 +217,23 @@ class Talker:
         return Fix(latitude, longitude, quality, mode, min(int(kind), 3))
 
     def _time(self) -> str:
-        """The time of day of the GPS, hhmmss."""
+        """The GPS's time of day, hhmmss."""
         match = _TIME.fullmatch(str(self._value("TIMEZ", self._max_age) or ""))
         return "".join(match.groups()) if match else ""
 
     def _date(self) -> datetime | None:
-        """The day of `_time`: there is no key for it, so the computer is asked, if its clock tells the same time."""
+        """The date of `_time`. No key has it, so we take the computer's, provided that its clock agrees with the
+        GPS."""
         time = self._time()
         if not time:
             return None
         now = self._utc()
         seconds = int(time[:2]) * 3600 + int(time[2:4]) * 60 + int(time[4:])
         ahead = (seconds - (now.hour * 3600 + now.minute * 60 + now.second) + 43200) % 86400 - 43200
-        return now + timedelta(seconds=ahead) if abs(ahead) <= CLOCKS_AGREE else None
+        return now + timedelta(seconds=ahead) if abs(ahead) <= MAX_CLOCK_DIFFERENCE_S else None
 
     def _variation(self) -> float | None:
-        """Magnetic variation in degrees, east positive: what lies between the two tracks."""
+        """Magnetic variation in degrees, east positive: the difference between the two tracks."""
         true, magnetic = self._number("TRACK"), self._number("TRACKM")
         if true is None or magnetic is None:
             return None
@@ -241,7 +243,7 @@ class Talker:
         """Nautical miles off the track, right positive."""
         off = self._number("XTRACK")
         if off is None and self._full_scale is not None and (cdi := self._number("CDI")) is not None:
-            off = -cdi * self._full_scale  # to fly left is to be on the right
+            off = -cdi * self._full_scale  # a command to fly left means that we are right of the track
         return off
 
     def _leg(self) -> tuple[float, float] | None:
@@ -252,7 +254,7 @@ class Talker:
         return course_and_distance(fix.latitude, fix.longitude, latitude, longitude)
 
     def _bearing(self) -> tuple[str, str]:
-        """Bearing to the waypoint and its reference; magnetic if that can be told."""
+        """Bearing to the waypoint and its reference; magnetic if the variation is known."""
         leg, variation = self._leg(), self._variation()
         if leg is not None and variation is not None:
             return direction(leg[0] - variation), "M"
@@ -262,7 +264,7 @@ class Talker:
         return (direction(leg[0]), "T") if leg is not None else ("", "")
 
     def _arrived(self) -> tuple[str, str]:
-        """Whether the waypoint is within the arrival circle, and whether it is abeam: A or V, each."""
+        """A or V twice: is the aircraft within the arrival circle, and has it passed abeam the waypoint?"""
         leg, course, variation = self._leg(), self._number("COURSE"), self._variation()
         if leg is None:
             return "V", "V"
@@ -273,7 +275,7 @@ class Talker:
         return "A" if to_go <= self._arrival else "V", "A" if passed else "V"
 
     def _name(self) -> str:
-        return _RESERVED.sub("", str(self._value("WPNAME", math.inf) or "")).strip()[:LONGEST_NAME]
+        return _RESERVED.sub("", str(self._value("WPNAME", math.inf) or "")).strip()[:MAX_NAME]
 
     _KINDS: ClassVar[dict[str, Callable[[Talker], tuple[Iterable[str], bool]]]] = {
         "RMC": _rmc,
@@ -292,15 +294,15 @@ class Talker:
     }
 
 
-#: The sentences there are.
+#: The kinds of sentences.
 KINDS = tuple(Talker._KINDS)
 
-#: The longest that a sentence gets, in bytes with its ends: what the standard allows.
-LONGEST = 82
+#: The maximum length of a sentence in bytes, including its ends, according to the standard.
+MAX_SENTENCE = 82
 
 
 def angle(degrees: float | None, digits: int, hemispheres: str) -> str:
-    """``ddmm.mmmm,N``; rounded first, so that there are never 60 minutes."""
+    """``ddmm.mmmm,N``; rounded before splitting, so that the minutes never read 60."""
     if degrees is None:
         return ","
     whole, rest = divmod(round(abs(degrees) * 600_000), 600_000)  # ten-thousandths of a minute
@@ -324,8 +326,8 @@ def east_west(degrees: float | None) -> str:
 
 
 def steer(off: float) -> str:
-    """The error's magnitude and the way back: who is to the right of the track (`off` positive) steers left."""
-    return f"{min(abs(off), SHOWN_OFF):.2f},{'L' if off > 0 else 'R'}"
+    """The size of the error and the direction to steer: left if we are right of the track (`off` is positive)."""
+    return f"{min(abs(off), MAX_SHOWN_CROSS_TRACK_NMI):.2f},{'L' if off > 0 else 'R'}"
 
 
 def course_and_distance(lat1: float, lon1: float, lat2: float, lon2: float) -> tuple[float, float]:
@@ -334,4 +336,4 @@ def course_and_distance(lat1: float, lon1: float, lat2: float, lon2: float) -> t
     x = math.cos(b) * math.sin(d)
     y = math.cos(a) * math.sin(b) - math.sin(a) * math.cos(b) * math.cos(d)
     z = math.sin(a) * math.sin(b) + math.cos(a) * math.cos(b) * math.cos(d)
-    return math.degrees(math.atan2(x, y)) % 360.0, EARTH * math.atan2(math.hypot(x, y), z)
+    return math.degrees(math.atan2(x, y)) % 360.0, EARTH_RADIUS_NMI * math.atan2(math.hypot(x, y), z)

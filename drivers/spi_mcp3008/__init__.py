@@ -41,7 +41,7 @@ class Plugin(SpiPoller[Options]):
 
     @classmethod
     def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
-        yield from analog.problems(options.channels, db)
+        yield from analog.check_channels(options.channels, db)
 
     @classmethod
     def preflight(cls, options: Options) -> Iterable[Device | Feeds | Finding]:

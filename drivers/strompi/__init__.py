@@ -53,7 +53,7 @@ class Plugin(Instrument[Options]):
     @classmethod
     def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
-        yield from ups.problems(options.shutdown, db)
+        yield from ups.check_shutdown(options.shutdown, db)
 
     @classmethod
     def preflight(cls, options: Options) -> Iterable[Device | Feeds | Finding]:

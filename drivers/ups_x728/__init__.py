@@ -62,7 +62,7 @@ class Plugin(I2cPoller[Options]):
     @classmethod
     def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
-        yield from ups.problems(options.shutdown, db)
+        yield from ups.check_shutdown(options.shutdown, db)
         if options.shutdown is not None and options.lost_pin is None:
             yield "shutdown", "without `lost_pin`, nothing tells that the supply is lost"
 

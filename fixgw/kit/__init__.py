@@ -1,1 +1,1 @@
-"""What protocols, drivers and plugins are made of. Nothing in here does I/O, starts a thread or reads a clock."""
+"""Building blocks for protocols, drivers and plugins. Nothing here does I/O, starts a thread or reads a clock."""

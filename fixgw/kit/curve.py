@@ -1,11 +1,11 @@
-"""Calibration as data: what a sensor's raw reading means, said in the options of a driver.
+"""Calibration as data: a driver's options describe what a sensor's raw readings mean.
 
     curve: {points: [[410, 0.0], [3700, 150.0]]}
     curve: {thermistor: {r25: 10000, beta: 3950, pull_up: 10000}}
     curve: {sender: {table: european-level, pull_up: 240}, scale: 20}
 
-A driver has an option of type `CurveSpec`, makes a `Curve` of it once, and calls that for every reading. What the raw
-reading is, the driver's page says: counts, volts, or a fraction of the reference.
+A driver has an option of type `CurveSpec`, builds a `Curve` from it once, and calls that for every reading. The
+driver's page says what its raw readings are: counts, volts, or a fraction of the reference.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from msgspec import Meta
 from fixgw.errors import did_you_mean
 from fixgw.kit.units import ZERO_CELSIUS_K
 
-T25 = 298.15  # K
-#: A divider that shows less than this, or more than all but this, of its supply is shorted or open.
+T25_K = 298.15
+#: A divider whose output is within this fraction of either end of its supply is shorted or open.
 DEAD_END = 0.005
 
 Point = tuple[float, float]
 Beyond = Literal["fail", "clamp", "extend"]
 Positive = Annotated[float, Meta(gt=0.0)]
-PullUp = Annotated[float, Meta(gt=0.0, description="Ohms of the resistor from the supply to the input")]
+PullUp = Annotated[float, Meta(gt=0.0, description="Resistance in ohms between the supply and the input")]
 
 
 class Linear(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    factor: Annotated[float, Meta(description="Units of the value per unit of the reading")]
-    offset: Annotated[float, Meta(description="Value at a reading of zero")] = 0.0
+    factor: Annotated[float, Meta(description="Change in the value per unit of the reading")]
+    offset: Annotated[float, Meta(description="Value when the reading is zero")] = 0.0
 
 
 class Thermistor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Gives degrees Celsius: 1/T = 1/T25 + ln(R/r25)/beta, or 1/T = a + b ln R + c (ln R)³ (Steinhart and Hart)."""
+    """An NTC thermistor, in degrees Celsius: 1/T = 1/T25 + ln(R/r25)/beta, or 1/T = a + b ln R + c (ln R)³ (Steinhart
+    and Hart)."""
 
     pull_up: PullUp
-    r25: Annotated[float | None, Meta(description="Ohms at 25 °C, with `beta`")] = None
+    r25: Annotated[float | None, Meta(description="Resistance in ohms at 25 °C; goes with `beta`")] = None
     beta: Annotated[float | None, Meta(description="Kelvin")] = None
     a: Annotated[
-        float | None, Meta(description="Steinhart-Hart coefficient, with `b` and `c`, in place of the others")
+        float | None, Meta(description="Steinhart-Hart coefficient; `a`, `b` and `c` replace `r25` and `beta`")
     ] = None
     b: Annotated[float | None, Meta(description="Steinhart-Hart coefficient")] = None
     c: Annotated[float | None, Meta(description="Steinhart-Hart coefficient")] = None
@@ -53,65 +54,65 @@ class Thermistor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 class Sender(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pull_up: PullUp
-    table: Annotated[str, Meta(description="Name of a table that comes with the gateway, in place of `ohms`")] = ""
-    ohms: Annotated[list[Point], Meta(description="Pairs of ohms and value")] = []
+    table: Annotated[str, Meta(description="Name of a table supplied with the gateway; replaces `ohms`")] = ""
+    ohms: Annotated[list[Point], Meta(description="Pairs of resistance in ohms and value")] = []
 
 
 class CurveSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of `points`, `linear`, `thermistor` and `sender`; anything else is a ValueError as the options are read."""
+    """Exactly one of `points`, `linear`, `thermistor` and `sender`; otherwise reading the options raises ValueError."""
 
-    points: Annotated[
-        list[Point], Meta(description="Pairs of reading and value; a straight line from one to the next")
-    ] = []
+    points: Annotated[list[Point], Meta(description="Pairs of reading and value, joined by straight lines")] = []
     linear: Annotated[Linear | None, Meta(description="A straight line")] = None
     thermistor: Annotated[
-        Thermistor | None, Meta(description="NTC resistor from the input to ground, with a pull-up; gives °C")
+        Thermistor | None,
+        Meta(description="NTC thermistor between the input and ground, with a pull-up; the value is in °C"),
     ] = None
-    sender: Annotated[Sender | None, Meta(description="Resistive sender from the input to ground, with a pull-up")] = (
-        None
-    )
+    sender: Annotated[
+        Sender | None, Meta(description="Resistive sender between the input and ground, with a pull-up")
+    ] = None
     supply: Annotated[
         Positive | None,
-        Meta(description="Reading that the pull-up's supply would give; by default the driver's full scale"),
+        Meta(description="Reading that corresponds to the pull-up's supply; default: the driver's full scale"),
     ] = None
     limits: Annotated[
         Point | None,
         Meta(
-            description="Lowest and highest reading (of a thermistor or sender: ohms) of a sensor that is well; "
-            "beyond them it is shorted or open, and the key fails"
+            description="Lowest and highest reading (for a thermistor or sender: resistance in ohms) of a healthy "
+            "sensor; beyond them it is shorted or open, and the key fails"
         ),
     ] = None
     beyond: Annotated[
         Beyond | None,
         Meta(
-            description="Past the ends of the points: `fail`, keep the value of the end, or go on as the last line "
-            "does; by default `fail`, and `clamp` for named tables"
+            description="What to do beyond the first and last points: `fail` the key, `clamp` to the nearest point, "
+            "or `extend` the nearest line; default: `fail`, or `clamp` for named tables"
         ),
     ] = None
     scale: Annotated[
-        float, Meta(description="Multiplies the value: litres of a tank that the table gives the fraction of")
+        float, Meta(description="Factor applied to the value: the tank's capacity if the table gives a fraction")
     ] = 1.0
-    add: Annotated[float, Meta(description="Added to the value, after `scale`")] = 0.0
+    add: Annotated[float, Meta(description="Offset added to the value after `scale`")] = 0.0
 
     def __post_init__(self) -> None:
         if wrong := "; ".join(self._wrong()):
             raise ValueError(wrong)
 
     def curve(self, full_scale: float = 1.0) -> Curve:
-        """The curve; `full_scale` is the reading that a pull-up's supply gives: 4095 counts, 3.3 volts, 1.0 of it."""
+        """Build the curve. `full_scale` is the reading at a pull-up's supply: 4095 counts, 3.3 volts, a ratio of
+        1.0."""
         return Curve(self, full_scale)
 
-    def problems(self, units: str) -> Iterable[str]:
-        """What is doubtful about the curve for a key in `units`: the driver's `check` reports it."""
+    def check_units(self, units: str) -> Iterable[str]:
+        """Describe why the curve may not suit a key in `units`, for `PluginBase.check`."""
         given = "degC" if self.thermistor else self._named().get("units", "")
         if given and given != units and self.scale == 1.0 and self.add == 0.0:
-            yield f"the curve gives {given}, the key is in {units or 'no unit'}: say `scale` (and `add`)"
+            yield f"the curve gives {given}, but the key is in {units or 'no unit'}: set `scale` (and `add`) to convert"
 
     def _named(self) -> Mapping[str, Any]:
         return tables()[self.sender.table] if self.sender and self.sender.table else {}
 
     def _table(self) -> Sequence[Point]:
-        """The points, by rising reading or ohms."""
+        """The points, sorted by rising reading or resistance."""
         found = self.points
         if self.sender is not None:
             found = self.sender.ohms or [(ohm, value) for ohm, value in self._named()["ohms"]]
@@ -120,11 +121,13 @@ class CurveSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def _wrong(self) -> Iterable[str]:
         kinds = [k for k in ("points", "linear", "thermistor", "sender") if getattr(self, k)]
         if len(kinds) != 1:
-            yield "say one of points, linear, thermistor and sender" + f", not {' and '.join(kinds)}" * bool(kinds)
+            yield "choose exactly one of points, linear, thermistor and sender" + f", not {' and '.join(kinds)}" * bool(
+                kinds
+            )
             return
         if (sender := self.sender) is not None:
             if bool(sender.table) == bool(sender.ohms):
-                yield "a sender has either a table or ohms"
+                yield "a sender takes either table or ohms"
                 return
             if sender.table and sender.table not in tables():
                 yield f"there is no table {sender.table!r}{did_you_mean(sender.table, tables())}"
@@ -132,28 +135,29 @@ class CurveSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.points or sender:
             table = self._table()
             if len(table) < 2:
-                yield "a curve has at least two points"
+                yield "a curve needs at least two points"
             given = self.points or (sender.ohms if sender else [])
             rising = [raw for raw, _ in given]
             if rising not in (sorted(rising), sorted(rising, reverse=True)) or len(set(rising)) < len(rising):
-                yield "the readings of the points neither rise nor fall all along: one is misplaced or given twice"
+                yield "the readings must rise or fall throughout: one is out of place or repeated"
         if (ntc := self.thermistor) is not None:
             simple, steinhart = (ntc.r25, ntc.beta), (ntc.a, ntc.b, ntc.c)
             used, other = (simple, steinhart) if steinhart == (None,) * 3 else (steinhart, simple)
             if None in used or other != (None,) * len(other):
-                yield "a thermistor has r25 and beta, or a, b and c"
+                yield "a thermistor needs either r25 and beta, or a, b and c"
             elif used is simple and not all(x is not None and x > 0.0 for x in simple):
-                yield "r25 and beta are more than zero"
+                yield "r25 and beta must be greater than zero"
         if self.limits is not None and self.limits[0] >= self.limits[1]:
-            yield "limits: the lowest comes first"
+            yield "limits: give the lower one first"
         if self.beyond == "extend" and not self.points and not sender:
-            yield "beyond: only points have ends"
+            yield "beyond: extend applies only to points and senders"
         if self.scale == 0.0:
-            yield "scale: with zero nothing would be left"
+            yield "scale: must not be zero"
 
 
 class Curve:
-    """``curve(reading)`` is the value, or None when no sensor in order gives that reading. Never raises; any thread."""
+    """``curve(reading)`` returns the value, or None if no healthy sensor gives that reading. Never raises; any
+    thread."""
 
     def __init__(self, spec: CurveSpec, full_scale: float = 1.0) -> None:
         self.spec = spec
@@ -173,7 +177,8 @@ class Curve:
             if named and self._limits is None:
                 self._limits = tuple(named["limits"])
             self._value = _interpolation(table, spec.beyond or ("clamp" if named else "fail"))
-        # Without limits, what is next to a divider's ends is shorted or open; a table from 0 ohms on has no short.
+        # Without limits, a reading close to either end of a divider is shorted or open. A table that starts at 0 ohms
+        # has no short.
         self._dead_end = 0.0 if self._limits else DEAD_END
         self._short = 0.0 if spec.sender and spec._table()[0][0] <= 0.0 else self._dead_end
 
@@ -190,14 +195,14 @@ class Curve:
             if value is None:
                 return None
             value = value * self.spec.scale + self.spec.add
-        except (ArithmeticError, ValueError):  # a logarithm of nothing, a number past all bounds
+        except (ArithmeticError, ValueError):  # the logarithm of zero, or an overflow
             return None
         return value if math.isfinite(value) else None
 
 
 @cache
 def tables() -> Mapping[str, Any]:
-    """The tables that come with the gateway, by name: description, units, source, certainty, limits, ohms."""
+    """The tables supplied with the gateway, by name: description, units, source, certainty, limits, ohms."""
     import yaml
 
     text = resources.files(__package__).joinpath("curves.yaml").read_text(encoding="utf-8")
@@ -207,7 +212,7 @@ def tables() -> Mapping[str, Any]:
 
 def _thermistor(ntc: Thermistor) -> Callable[[float], float | None]:
     if ntc.r25 is not None and ntc.beta is not None:
-        a, b, c = 1.0 / T25 - math.log(ntc.r25) / ntc.beta, 1.0 / ntc.beta, 0.0
+        a, b, c = 1.0 / T25_K - math.log(ntc.r25) / ntc.beta, 1.0 / ntc.beta, 0.0
     else:
         a, b, c = ntc.a or 0.0, ntc.b or 0.0, ntc.c or 0.0
 
@@ -223,7 +228,7 @@ def _interpolation(table: Sequence[Point], beyond: Beyond) -> Callable[[float], 
     raws = [raw for raw, _ in table]
     values = [value for _, value in table]
 
-    def interpolated(reading: float) -> float | None:
+    def interpolate(reading: float) -> float | None:
         if math.isnan(reading):
             return None
         if not raws[0] <= reading <= raws[-1] and beyond != "extend":
@@ -233,4 +238,4 @@ def _interpolation(table: Sequence[Point], beyond: Beyond) -> Callable[[float], 
         share = (reading - low) / (high - low)
         return values[after - 1] * (1.0 - share) + values[after] * share
 
-    return interpolated
+    return interpolate

@@ -1,12 +1,11 @@
-"""Conditions on keys as builders write them, such as ``OILP1 < 20 and TACH1 > 500``: parsed once, evaluated often.
+"""Conditions on keys, written by builders, such as ``OILP1 < 20 and TACH1 > 500``: parsed once, evaluated often.
 
-What may be used is a small part of Python's expressions: ``and or not``, comparisons, ``+ - * / %``, ``abs min max``,
-numbers, text in quotes, ``True False``, and references: ``KEY``, ``KEY.aux``, ``KEY.old``, ``KEY.bad``, ``KEY.fail``,
-``KEY.secfail``, ``KEY.annunciate``. Nothing else gets past the parser, so that an expression can do nothing but be true
-or false.
+The language is a small subset of Python's expressions: ``and or not``, comparisons, ``+ - * / %``, ``abs min max``,
+numbers, quoted text, ``True False``, and references: ``KEY``, ``KEY.aux``, ``KEY.old``, ``KEY.bad``, ``KEY.fail``,
+``KEY.secfail``, ``KEY.annunciate``. The parser rejects everything else, so an expression cannot have side effects.
 
-What a reference stands for may be unknown (None): then so is what is made of it, except where the rest decides:
-``A or B`` is true when one of them is, ``A and B`` is false when one of them is (Kleene's three-valued logic).
+If the value of a reference is unknown (None), so is the result, unless the other operands decide it: ``A or B`` is true
+when either is true, ``A and B`` is false when either is false (Kleene's three-valued logic).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MAX_DEPTH = 20
 
 FLAGS = tuple(FLAG_NAMES.values())
 
-#: What a reference stands for now; None: not known.
+#: Returns the present value of a reference, or None if it is unknown.
 Look = Callable[["Reference"], "Value | None"]
 Node = Callable[[Look], "Value | None"]
 
@@ -47,7 +46,7 @@ class Reference(NamedTuple):
 
 
 class BadExpression(ValueError):
-    """An expression that cannot be understood; `column` counts from 1."""
+    """An expression that cannot be parsed; `column` counts from 1."""
 
     def __init__(self, message: str, column: int = 1) -> None:
         self.column = column
@@ -59,19 +58,19 @@ class Expression:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        #: Everything that it refers to, in the order of appearance.
+        #: Everything that it refers to, in order of appearance.
         self.references: tuple[Reference, ...] = ()
         if len(text) > MAX_LENGTH:
             raise BadExpression(f"too long: at most {MAX_LENGTH} characters")
         try:
             tree = ast.parse(text.strip(), mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            column = getattr(error, "offset", None) or len(text) or 1  # none: it ends too early
-            raise BadExpression("this is no expression", column) from None
+            column = getattr(error, "offset", None) or len(text) or 1  # no offset: the text ends too early
+            raise BadExpression("not a valid expression", column) from None
         self._evaluate = self._node(tree.body, 0)
 
     def __call__(self, look: Look) -> Value | None:
-        """Its value, or None when it is not known. Never raises, unless `look` does."""
+        """Evaluate it; None if the result is unknown. Raises only what `look` raises."""
         return self._evaluate(look)
 
     def _node(self, node: ast.expr, depth: int) -> Node:
@@ -88,22 +87,24 @@ class Expression:
             case ast.Attribute(value=ast.Name(id=key), attr=attribute):
                 return self._refer(Reference(key, attribute))
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return _applied(operator.not_, [self._node(operand, below)])
+                return _apply(operator.not_, [self._node(operand, below)])
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return _applied(_numeric(operator.neg), [self._node(operand, below)])
+                return _apply(_numeric(operator.neg), [self._node(operand, below)])
             case ast.BoolOp(op=op, values=values):
                 return _logic(isinstance(op, ast.Or), [self._node(value, below) for value in values])
             case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
-                return _applied(_numeric(ARITHMETIC[type(op)]), [self._node(left, below), self._node(right, below)])
+                return _apply(_numeric(ARITHMETIC[type(op)]), [self._node(left, below), self._node(right, below)])
             case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in COMPARISONS for op in ops):
                 operands = [self._node(each, below) for each in (left, *others)]
                 pairs = zip(ops, operands, operands[1:], strict=False)
-                return _logic(False, [_applied(COMPARISONS[type(op)], [a, b]) for op, a, b in pairs])
+                return _logic(False, [_apply(COMPARISONS[type(op)], [a, b]) for op, a, b in pairs])
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
                 if len(arguments) < 1 + (name != "abs") or (name == "abs" and len(arguments) > 1):
-                    raise BadExpression(f"{name} has a wrong number of arguments", node.col_offset + 1)
-                return _applied(_numeric(FUNCTIONS[name]), [self._node(argument, below) for argument in arguments])
-        raise BadExpression("only and, or, not, comparisons, + - * / %, abs, min, max and keys", node.col_offset + 1)
+                    raise BadExpression(f"{name} has the wrong number of arguments", node.col_offset + 1)
+                return _apply(_numeric(FUNCTIONS[name]), [self._node(argument, below) for argument in arguments])
+        raise BadExpression(
+            "allowed are and, or, not, comparisons, + - * / %, abs, min, max and keys", node.col_offset + 1
+        )
 
     def _refer(self, reference: Reference) -> Node:
         if reference not in self.references:
@@ -111,8 +112,8 @@ class Expression:
         return lambda look: look(reference)
 
 
-def problems(text: str, db: Database) -> Iterator[str]:
-    """What is wrong with an expression on the keys of `db`, for `PluginBase.check`."""
+def check(text: str, db: Database) -> Iterator[str]:
+    """Describe what is wrong with an expression on the keys of `db`, for `PluginBase.check`."""
     try:
         expression = Expression(text)
     except BadExpression as error:
@@ -120,12 +121,12 @@ def problems(text: str, db: Database) -> Iterator[str]:
         return
     for reference in expression.references:
         if reference.key not in db:
-            yield f"no item {reference.key!r}{did_you_mean(reference.key, db)}"
+            yield f"the database has no item {reference.key!r}{did_you_mean(reference.key, db)}"
         elif reference.attribute and not reference.is_flag and reference.attribute not in db.item(reference.key).aux:
             known = [f"{reference.key}.{name}" for name in db.item(reference.key).aux]
-            yield f"no aux value {str(reference)!r}{did_you_mean(str(reference), known)}"
+            yield f"there is no aux value {str(reference)!r}{did_you_mean(str(reference), known)}"
     if not expression.references:
-        yield "it refers to no key, and never changes"
+        yield "it refers to no key, so it never changes"
 
 
 ARITHMETIC: dict[type[ast.operator], Callable[..., Any]] = {
@@ -147,34 +148,34 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {"abs": abs, "min": min, "max": max}
 
 
 def _numeric(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` on numbers only: text times a number could fill the memory."""
+    """`function`, for numbers only: text multiplied by a number could exhaust the memory."""
 
-    def of_numbers(*values: Value) -> Any:
+    def apply_to_numbers(*values: Value) -> Any:
         if any(isinstance(value, str) for value in values):
             raise TypeError
         return function(*values)
 
-    return of_numbers
+    return apply_to_numbers
 
 
-def _applied(function: Callable[..., Any], operands: list[Node]) -> Node:
-    def value(look: Look) -> Value | None:
+def _apply(function: Callable[..., Any], operands: list[Node]) -> Node:
+    def evaluate(look: Look) -> Value | None:
         values = [operand(look) for operand in operands]
         if None in values:
             return None
         try:
             result: Value = function(*values)
-        except (TypeError, ArithmeticError):  # text compared with a number, a division by zero
+        except (TypeError, ArithmeticError):  # text compared with a number, or division by zero
             return None
-        return result if result == result else None  # no number is nothing that is known
+        return result if result == result else None  # NaN counts as unknown
 
-    return value
+    return evaluate
 
 
 def _logic(decides: bool, operands: list[Node]) -> Node:
-    """``or`` (True decides) or ``and`` (False decides)."""
+    """``or`` (`decides` is True) or ``and`` (`decides` is False)."""
 
-    def value(look: Look) -> bool | None:
+    def evaluate(look: Look) -> bool | None:
         unknown = False
         for operand in operands:
             each = operand(look)
@@ -184,4 +185,4 @@ def _logic(decides: bool, operands: list[Node]) -> Node:
                 return decides
         return None if unknown else not decides
 
-    return value
+    return evaluate

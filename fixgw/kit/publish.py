@@ -1,7 +1,7 @@
-"""`Publisher`: writes a protocol's updates to the database, for its plugin.
+"""`Publisher`: writes a protocol's updates to the database on behalf of its plugin.
 
-A protocol names the keys that it knows; which items they go to, and that what a lost device last said must not stand,
-is the publisher's business, the same for every driver.
+A protocol names the keys that it knows. For every driver alike, the publisher decides which items they go to, and fails
+them when the device is lost so that its last values do not stand.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Publisher:
-    """Writes updates for a plugin, under its source. For one thread, the plugin's own.
+    """Writes updates under the plugin's source. Used only by the plugin's own thread.
 
-    `keys` says which items get what the protocol calls so: ``{"TACH1": "TACH2", "OAT": None}`` sends the first to
-    another item and leaves the second out. A value that an item cannot take is one of the ``misfits`` in `counts`, and
-    something to `complain` of.
+    `keys` maps the protocol's names to items: ``{"TACH1": "TACH2", "OAT": None}`` sends the first to another item and
+    leaves the second out. A value that an item cannot take is counted as one of the ``misfits`` in `counts` and passed
+    to `complain`.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class Publisher:
         self._complain = complain
         self._keys = keys or {}
         self._items: dict[str, Item | None] = {}
-        #: What has been written, by the protocol's names.
+        #: The keys written so far, by the protocol's names.
         self.written: set[str] = set()
 
     def publish(self, updates: Iterable[Update]) -> None:
-        """Write them, in their order. Never raises on what is in them."""
+        """Write `updates` in order. Never raises, whatever they contain."""
         for key, value, flags, reason in updates:
             try:
                 item = self._items[key]
@@ -51,7 +51,7 @@ class Publisher:
             if item is None:
                 continue
             if value is None:
-                # What another source has said is not ours to flag; a ranked item keeps each source's own.
+                # Do not flag another source's value; a ranked item keeps each source's reading apart.
                 source = self._plugin.source
                 theirs = item.reading.source
                 if theirs in (source, "") or theirs in START or item.rank(source) is not None:
@@ -60,12 +60,12 @@ class Publisher:
             self.written.add(key)
             try:
                 item.write(value, self._plugin.source, flags, reason, mask=BAD | FAIL)
-            except BadValue as error:  # the database's definition has another type
+            except BadValue as error:  # the item is defined with another type
                 self._counts["misfits"] = self._counts.get("misfits", 0) + 1
                 self._complain("%s", error)
 
     def fail(self, reason: str) -> None:
-        """Fail everything that has been written: the device is gone."""
+        """Fail every key written so far: the device is gone."""
         self.publish([Update(key, None, FAIL, reason) for key in self.written])
 
     def _find(self, key: str) -> Item | None:
@@ -75,12 +75,13 @@ class Publisher:
         try:
             return self._plugin.db.item(name)
         except UnknownKey:
-            self._plugin.log.info("the database has no %s: left out", name)
+            self._plugin.log.info("the database has no item %s; it is left out", name)
             return None
 
 
-def misnamed(keys: Mapping[str, str | None], known: Iterable[str], db: Iterable[str]) -> Iterable[tuple[str, str]]:
-    """What is wrong with a driver's option ``keys``, when its protocol has the `known` ones: for `PluginBase.check`."""
+def check_keys(keys: Mapping[str, str | None], known: Iterable[str], db: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Describe what is wrong with a driver's ``keys`` option, given the protocol's `known` keys: for
+    `PluginBase.check`."""
     known, items = set(known), set(db)
     for key, name in keys.items():
         if key not in known:

@@ -16,10 +16,10 @@ ZERO_CELSIUS_K = 273.15
 
 
 def pressure_altitude(pascals: float) -> float:
-    """Feet above the level of 1013.25 hPa: ICAO Doc 7488, below the tropopause."""
+    """Pressure altitude in feet, below the tropopause (ICAO Doc 7488)."""
     return 288.15 / 0.0065 * (1.0 - math.pow(pascals / 101_325.0, 1.0 / 5.25588)) * FEET_PER_METRE
 
 
 def indicated_altitude(feet: float, setting: float) -> float:
-    """What an altimeter shows at a pressure altitude in feet, with a setting in inHg (more than 0)."""
+    """Indicated altitude in feet, from the pressure altitude in feet and the altimeter setting in inHg (above 0)."""
     return feet - pressure_altitude(setting * PASCALS_PER_INHG)

@@ -1,4 +1,4 @@
-"""What a protocol says: `Update`; and what values and flags are."""
+"""What a protocol produces, `Update`, and the types of values and flags."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Literal, NamedTuple
 Value = float | int | bool | str
 TypeName = Literal["float", "int", "bool", "str"]
 
-# Flags are bits in the order of the wire's "aobfs".
+# Flags are bits in the order in which NetFIX sends them: "aobfs".
 ANNUNCIATE = 16
 OLD = 8
 BAD = 4
 FAIL = 2
 SECFAIL = 1
-WRITABLE = ANNUNCIATE | BAD | FAIL | SECFAIL  # OLD belongs to the clock, not to the writer
+WRITABLE = ANNUNCIATE | BAD | FAIL | SECFAIL  # only the clock sets OLD
 FLAG_NAMES = {ANNUNCIATE: "annunciate", OLD: "old", BAD: "bad", FAIL: "fail", SECFAIL: "secfail"}
 FLAG_LETTERS = {"a": ANNUNCIATE, "o": OLD, "b": BAD, "f": FAIL, "s": SECFAIL}
 
@@ -23,7 +23,7 @@ FALSE_WORDS = frozenset(("False", "false", "F", "no", "0"))
 
 
 class Update(NamedTuple):
-    """What to write to a key; a value of None leaves the value alone, and only sets the flags."""
+    """A write to a key. With a value of None only the flags are set; the item keeps its value."""
 
     key: str
     value: Value | None
@@ -32,7 +32,7 @@ class Update(NamedTuple):
 
 
 def begin_counting(counts: dict[str, int] | None, *names: str) -> dict[str, int]:
-    """`counts` itself, or a new one, with an entry for each of the `names`: a protocol's counters, in their order."""
+    """Return `counts`, or a new dict, with a counter for each of `names`, in that order."""
     counts = {} if counts is None else counts
     for name in names:
         counts.setdefault(name, 0)

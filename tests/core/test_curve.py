@@ -157,11 +157,11 @@ def test_every_table_that_comes_along_is_sound_and_names_its_source(name: str) -
 
 
 def test_what_cannot_be_used_is_said_where_it_is_written() -> None:
-    assert "say one of points, linear, thermistor and sender" in wrong()
+    assert "choose exactly one of points, linear, thermistor and sender" in wrong()
     assert "not points and linear" in wrong(points=[[0, 0], [1, 1]], linear={"factor": 1.0})
     assert "at least two points" in wrong(points=[[0, 0]])
-    assert "neither rise nor fall" in wrong(points=[[0, 0], [2, 1], [1, 2]])
-    assert "given twice" in wrong(points=[[0, 0], [1, 1], [1, 2]])
+    assert "must rise or fall throughout" in wrong(points=[[0, 0], [2, 1], [1, 2]])
+    assert "repeated" in wrong(points=[[0, 0], [1, 1], [1, 2]])
     assert "r25 and beta, or a, b and c" in wrong(thermistor={"pull_up": 1000, "r25": 1000})
     assert "r25 and beta, or a, b and c" in wrong(thermistor={"pull_up": 1000, "r25": 1e3, "beta": 1.0, "a": 1.0})
     assert "more than zero" in wrong(thermistor={"pull_up": 1000, "r25": 0, "beta": 3000})
@@ -174,15 +174,15 @@ def test_what_cannot_be_used_is_said_where_it_is_written() -> None:
 
 def test_a_unit_that_is_not_the_keys_is_told_unless_it_is_scaled() -> None:
     table = {"table": "vdo-pressure-5bar", "pull_up": 100}
-    assert list(spec(sender=table).problems("psi")) == []
-    assert list(spec(sender=table).problems("bar")) == [
-        "the curve gives psi, the key is in bar: say `scale` (and `add`)"
+    assert list(spec(sender=table).check_units("psi")) == []
+    assert list(spec(sender=table).check_units("bar")) == [
+        "the curve gives psi, but the key is in bar: set `scale` (and `add`) to convert"
     ]
-    assert list(spec(sender=table, scale=0.0689).problems("bar")) == []
+    assert list(spec(sender=table, scale=0.0689).check_units("bar")) == []
     ntc = {"r25": 10000, "beta": 3950, "pull_up": 10000}
-    assert list(spec(thermistor=ntc).problems("degC")) == []
-    assert len(list(spec(thermistor=ntc).problems("degF"))) == 1
-    assert list(spec(points=[[0, 0], [1, 1]]).problems("anything")) == []
+    assert list(spec(thermistor=ntc).check_units("degC")) == []
+    assert len(list(spec(thermistor=ntc).check_units("degF"))) == 1
+    assert list(spec(points=[[0, 0], [1, 1]]).check_units("anything")) == []
 
 
 # -- whatever comes ----------------------------------------------------------------------------------------------------

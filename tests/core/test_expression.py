@@ -110,10 +110,10 @@ def test_nothing_else_gets_past_the_parser(text: str) -> None:
 
 
 def test_a_mistake_is_named_with_its_column() -> None:
-    with pytest.raises(BadExpression, match=r"this is no expression \(column \d+\)") as caught:
+    with pytest.raises(BadExpression, match=r"not a valid expression \(column \d+\)") as caught:
         Expression("OILP1 < 20 &")
     assert caught.value.column in (12, 13), "where it ends"
-    with pytest.raises(BadExpression, match=r"only and, or, not.*column 9"):
+    with pytest.raises(BadExpression, match=r"allowed are and, or, not.*column 9"):
         Expression("OILP1 > 2 ** 2")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fixgw import database
 from fixgw.database import BAD, FAIL, Database, Definition
-from fixgw.kit.publish import Publisher, misnamed
+from fixgw.kit.publish import Publisher, check_keys
 from fixgw.kit.update import Update
 from fixgw.plugin import PluginBase
 from tests.conftest import Clock
@@ -108,7 +108,7 @@ def test_what_the_database_lacks_is_left_out_and_what_does_not_fit_is_told(db: D
 
 
 def test_wrong_names_in_the_option_are_found(db: Database) -> None:
-    found = dict(misnamed({"OAT": "RTA", "OATT": "RAT", "RAT": None}, {"OAT", "RAT"}, db))
+    found = dict(check_keys({"OAT": "RTA", "OATT": "RAT", "RAT": None}, {"OAT", "RAT"}, db))
     assert set(found) == {"keys.OAT", "keys.OATT"}
     assert "did you mean 'RAT'?" in found["keys.OAT"]
     assert "did you mean 'OAT'?" in found["keys.OATT"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import FAIL
-from fixgw.drivers.dynon import STANDS_STILL
+from fixgw.drivers.dynon import CLOCK_STOPPED
 from fixgw.drivers.dynon_d10.protocol import KEYS, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.devices.dynon_d10 import D10, STALL_ANGLE
@@ -106,7 +106,7 @@ def test_a_display_that_hangs_is_not_believed(decoder: Decoder, clock: Clock) ->
     clock.now += 5.1
     updates = decoder.feed(LINE)
     assert {u.flags for u in updates} == {FAIL}
-    assert decoder.trouble == STANDS_STILL
+    assert decoder.trouble == CLOCK_STOPPED
     assert values(decoder, resent(GUIDE, 7, b"22"))
     assert decoder.trouble == ""
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.drivers.gpio.protocol import (
-    SHORT_PRESS,
+    SHORT_PRESS_S,
     Acceleration,
     Action,
     Button,
@@ -19,7 +19,7 @@ from fixgw.drivers.gpio.protocol import (
     KnobEdge,
     PulseRate,
     Quadrature,
-    added,
+    add_within,
     duty,
     position,
 )
@@ -97,7 +97,7 @@ def test_a_short_press_is_known_when_it_is_over() -> None:
     button = Button(long_after=1.0)
     assert list(button.change(1.0, True)) == []
     assert list(button.change(1.3, False)) == [Action.PRESS]
-    assert button.due == pytest.approx(1.3 + SHORT_PRESS)
+    assert button.due == pytest.approx(1.3 + SHORT_PRESS_S)
     assert list(button.tick(1.5)) == [Action.RELEASE]
     assert button.due is None
 
@@ -274,13 +274,13 @@ def test_a_fast_turn_counts_more() -> None:
     ],
 )
 def test_sums_stay_in_the_range(value: float, change: float, wrap: bool, whole: bool, expected: float) -> None:
-    assert added(value, change, 20.0, 35.0, wrap, whole) == expected
+    assert add_within(value, change, 20.0, 35.0, wrap, whole) == expected
 
 
 def test_a_range_may_have_one_end_or_none() -> None:
-    assert added(1.0, -5.0, 0.0, None, False, False) == 0.0
-    assert added(1.0, 5.0, None, 3.0, False, False) == 3.0
-    assert added(1.0, 5.0, None, None, True, False) == 6.0
+    assert add_within(1.0, -5.0, 0.0, None, False, False) == 0.0
+    assert add_within(1.0, 5.0, None, 3.0, False, False) == 3.0
+    assert add_within(1.0, 5.0, None, None, True, False) == 6.0
 
 
 # -- selectors, rates, lamps -------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_an_open_sensor_fails_at_once_however_slow_the_filter() -> None:
     each = input_(smooth=60.0, median=1)
     values(each, [2.5] * 5)
     update = each.update(5.0, 1.0)
-    assert update == Update("OILP1", None, FAIL, "open, shorted or out of its curve: reads 5")
+    assert update == Update("OILP1", None, FAIL, "open, shorted or off its curve: the reading is 5")
     assert each.update(1.5, 1.1).value == 25.0  # and what comes after it does not remember what was before
 
 
@@ -201,8 +201,8 @@ def test_keys_units_and_rates_are_checked(db: Database) -> None:
     )
     assert list(Plugin.check(given, db)) == [
         ("channels.0.key", "the database has no item 'OILPP1' (did you mean 'OILP1'?)"),
-        ("channels.1.curve", "the curve gives psi, the key is in degC: say `scale` (and `add`)"),
+        ("channels.1.curve", "the curve gives psi, but the key is in degC: set `scale` (and `add`) to convert"),
         ("channels.2.key", "OILT1 is written by two channels"),
-        ("channels.3.key", "TIMEZ does not take numbers with fractions"),
+        ("channels.3.key", "TIMEZ is not of type float"),
         ("rate", "4 channels at that rate need more conversions"),
     ]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL
-from fixgw.drivers.nmea0183.protocol import GUIDANCE, KEYS, Receiver
+from fixgw.drivers.nmea0183.protocol import GUIDANCE_KEYS, KEYS, Receiver
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.devices.nmea0183 import Navigator
 from fixgw.kit.update import Update
@@ -136,7 +136,7 @@ def test_bod_gives_the_course_preferably_as_its_sender_sees_it(panel: Panel) -> 
 def test_no_guidance_fails_all_of_it_at_once(panel: Panel, void: str) -> None:
     panel.hear(RMC, "GPRMB,A,0.4,L,,DEST,4917.24,N,12309.57,W,001.3,052.5,000.5,V", "GPBOD,,T,105.6,M,DEST,")
     panel.hear(void)
-    for key in GUIDANCE:
+    for key in GUIDANCE_KEYS:
         assert panel.updates[key].value is None
         assert panel.updates[key].flags == FAIL
         assert panel.updates[key].reason

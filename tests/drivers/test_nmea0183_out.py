@@ -17,7 +17,7 @@ from fixgw import configuration, database
 from fixgw.database import BAD, FAIL, Database, Definition
 from fixgw.drivers.nmea0183.protocol import Receiver
 from fixgw.drivers.nmea0183_out import OutOptions, Plugin
-from fixgw.drivers.nmea0183_out.protocol import KINDS, LONGEST, Talker
+from fixgw.drivers.nmea0183_out.protocol import KINDS, MAX_SENTENCE, Talker
 from fixgw.hw_sim.aircraft import Aircraft, track_and_distance
 from fixgw.hw_sim.devices.autopilot import Autopilot
 from fixgw.hw_sim.pty import VirtualPort
@@ -291,7 +291,7 @@ def test_whatever_the_readings_are_every_sentence_is_one_and_short_enough(
         if text.isprintable():
             bench.write(**{key: text})
     data, valid = bench.talker.sentence(kind)
-    assert len(data) <= LONGEST
+    assert len(data) <= MAX_SENTENCE
     bench.say(kind)
     if valid and kind in ("RMC", "GGA", "GLL"):
         assert not values["LAT"][1]

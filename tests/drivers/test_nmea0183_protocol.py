@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL
-from fixgw.drivers.nmea0183.protocol import LONGEST, OF_THE_FIX, Decoder, Framer, Sentence
+from fixgw.drivers.nmea0183.protocol import FIX_KEYS, MAX_SENTENCE, Decoder, Framer, Sentence
 from fixgw.kit.update import Update
 
 
@@ -98,7 +98,7 @@ def test_binary_junk_around_sentences_is_skipped() -> None:
         (framed("GP"), "malformed"),
         (framed("GPTXT,\x01"), "malformed"),
         (framed("GPTXT,\xe9"), "malformed"),
-        (framed("GPTXT," + "x" * LONGEST), "too long"),
+        (framed("GPTXT," + "x" * MAX_SENTENCE), "too long"),
     ],
 )
 def test_a_broken_sentence_is_counted_by_its_reason(data: bytes, reason: str) -> None:
@@ -128,7 +128,7 @@ def test_a_flood_without_an_end_of_line_takes_no_memory() -> None:
     framer = Framer()
     for _ in range(1000):
         framer.feed(b"$" + b"x" * 1000)
-        assert len(framer._buffer) <= LONGEST + 1
+        assert len(framer._buffer) <= MAX_SENTENCE + 1
     assert framer.feed(b"\r\n" + framed(RMC)) == ends(RMC)
 
 
@@ -149,7 +149,7 @@ def test_how_a_stream_is_cut_makes_no_difference(stream: bytes, data: st.DataObj
         size = data.draw(st.integers(1, len(stream)))
         found += cut.feed(stream[:size])
         stream = stream[size:]
-        assert len(cut._buffer) <= LONGEST + 1
+        assert len(cut._buffer) <= MAX_SENTENCE + 1
     assert found == expected
     assert cut.counts == whole.counts
 
@@ -315,7 +315,7 @@ def test_a_track_of_360_is_0(gps: Receiver) -> None:
 def test_no_fix_fails_everything_that_depends_on_it_at_once(gps: Receiver, body: str) -> None:
     gps.say(RMC, GGA)
     changes = gps.say(body)
-    for key in OF_THE_FIX:
+    for key in FIX_KEYS:
         assert changes[key].flags == FAIL
         assert changes[key].reason
         assert changes[key].value is None
@@ -385,7 +385,7 @@ def test_a_receiver_whose_time_stands_still_has_no_fix(gps: Receiver) -> None:
     gps.say(RMC)
     assert not gps.updates["LAT"].flags
     gps.time = 6.0
-    assert gps.say(RMC)["LAT"].reason == "the receiver's time stands still"
+    assert gps.say(RMC)["LAT"].reason == "the receiver's time has stopped"
 
 
 def test_an_altitude_of_a_flat_fix_is_suspect(gps: Receiver) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fixgw import configuration
 from fixgw.database import FAIL, Database
-from fixgw.drivers.dynon import STANDS_STILL
+from fixgw.drivers.dynon import CLOCK_STOPPED
 from fixgw.drivers.skyview import Plugin, SkyviewOptions
 from fixgw.drivers.skyview.protocol import HARNESS, KEYS, TIME, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
@@ -180,7 +180,7 @@ def test_a_display_that_hangs_is_not_believed(clock: Clock) -> None:
     assert values(decoder, ALL)
     clock.now += 5.1
     assert {u.flags for u in decoder.feed(ALL)} == {FAIL}
-    assert decoder.trouble == STANDS_STILL
+    assert decoder.trouble == CLOCK_STOPPED
     for raw in (ADAHRS, SYSTEM, ENGINE):
         decoder.feed(resent(raw, 4, b"21145200"))
     assert decoder.trouble == ""

@@ -107,12 +107,12 @@ def test_never_in_flight_as_far_as_the_keys_said_last(tmp_path: Path, clock: Clo
     bench = Bench(tmp_path, clock, unless="IAS > 30")
     bench.fly(100, lost=True)
     assert bench.commands == 0
-    assert bench.shutdown.trouble == "on battery, and not shut down: IAS > 30 is not known"
+    assert bench.shutdown.trouble == "on battery; shutdown withheld: cannot evaluate IAS > 30"
     bench.db.write("IAS", 90.0, "adc")
     bench.db.item("IAS").fail("no supply", "adc")
     bench.fly(100, lost=True)
     assert bench.commands == 0
-    assert bench.shutdown.trouble == "on battery, and not shut down: IAS > 30"
+    assert bench.shutdown.trouble == "on battery; shutdown withheld: IAS > 30"
     bench.db.write("IAS", 0.0, "adc")
     bench.db.item("IAS").fail("no supply", "adc")
     bench.fly(1, lost=True)
@@ -161,7 +161,7 @@ def test_as_a_service_it_asks_systemd_by_a_file_and_says_when_nobody_heard(
 def test_a_command_that_hangs_ends(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ups, "COMMAND_LIMIT", 0.2)
+    monkeypatch.setattr(ups, "COMMAND_LIMIT_S", 0.2)
     bench = Bench(tmp_path, clock, command=[sys.executable, "-c", "import time; time.sleep(60)"])
     bench.fly(40, lost=True)
     assert bench.commands == 0
@@ -302,11 +302,11 @@ def test_what_is_wrong_with_the_options_is_found_without_a_board(db: Database) -
     assert list(Plugin.claims(good)) == [("i2c-1 0x36", "address"), ("GPIO6", "lost_pin")]
     wrong = msgspec.convert({"lost_pin": None, "shutdown": {"after": 60, "unless": "IASS > 30"}}, Options)
     assert list(Plugin.check(wrong, db)) == [
-        ("shutdown.unless", "no item 'IASS' (did you mean 'IAS'?)"),
+        ("shutdown.unless", "the database has no item 'IASS' (did you mean 'IAS'?)"),
         ("shutdown", "without `lost_pin`, nothing tells that the supply is lost"),
     ]
     wrong = msgspec.convert({"shutdown": {"after": 60, "unless": "IAS > IAS.Vx0"}}, Options)
-    assert [message[:24] for _, message in Plugin.check(wrong, db)] == ["no aux value 'IAS.Vx0' ("]
+    assert [message[:24] for _, message in Plugin.check(wrong, db)] == ["there is no aux value 'I"]
     wrong = msgspec.convert({"shutdown": {"after": 60, "unless": "IAS >"}}, Options)
     assert [option for option, _ in Plugin.check(wrong, db)] == ["shutdown.unless"]
 
