@@ -62,7 +62,7 @@ class Decoder:
     """
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length")
-    LONGEST: ClassVar[int]
+    MAX_FRAME: ClassVar[int]
 
     def __init__(self, clock: Callable[[], float], counts: dict[str, int] | None = None) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
@@ -80,7 +80,7 @@ class Decoder:
     def feed(self, data: bytes) -> list[Update]:
         """The updates of the lines that `data` completes, in order."""
         *lines, rest = _END.split(self._buffer + data)
-        self._buffer = rest[-self.LONGEST - 1 :]  # an overlong line must stay overlong
+        self._buffer = rest[-self.MAX_FRAME - 1 :]  # an overlong line must stay overlong
         updates = [update for line in lines for raw in self.frames(line) for update in self._frame(raw)]
         self._written.update(update.key for update in updates if update.value is not None)
         return updates

@@ -1,6 +1,6 @@
 """Dynon's EFIS-D6, D10, D10A, D60 and D100 without I/O: bytes in, updates out (`Decoder`).
 
-A line has 51 characters and no mark at its beginning. Source: "EFIS Serial Data Output" in Dynon's EFIS-D10A and
+A line has 51 characters, and nothing marks its beginning. Source: "EFIS Serial Data Output" in Dynon's EFIS-D10A and
 EFIS-D100 Pilot's User Guides.
 """
 
@@ -23,10 +23,10 @@ ALWAYS = (
     Field("ALAT", 34, 3, -0.01, -0.99, 0.99),  # positive is leftward on the line
     Field("ANORM", 37, 3, 0.1, -9.9, 9.9),
 )
-#: With the lowest bit of the status 0, and with it 1.
+#: Fields when the lowest bit of the status is 0, and when it is 1.
 ALTERNATING = (
     (Field("ALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("ROT", 30, 4, 0.1, -99.9, 99.9)),
-    # tenths of feet a second
+    # VS in tenths of a foot per second
     (Field("PALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("VS", 30, 4, 6, -6000, 6000)),
 )
 
@@ -34,9 +34,9 @@ KEYS = frozenset({"AOA", *(field.key for fields in (ALWAYS, *ALTERNATING) for fi
 
 
 class Decoder(dynon.Decoder):
-    """The receiving end. `stall_angle` in degrees; None leaves AOA out."""
+    """Decodes the display's lines. `stall_angle` is in degrees; if None, AOA is left out."""
 
-    LONGEST = LENGTH
+    MAX_FRAME = LENGTH
 
     def __init__(
         self, clock: Callable[[], float], counts: dict[str, int] | None = None, stall_angle: float | None = None
@@ -45,7 +45,7 @@ class Decoder(dynon.Decoder):
         self._always = ALWAYS + dynon.angle_of_attack(40, stall_angle)
 
     def frames(self, line: bytes) -> Iterable[bytes]:
-        """A frame is what ends with its line; before it may be one that has lost its end."""
+        """A frame ends with its line; anything before it is a frame that has lost its end."""
         return [part for part in (line[:-LENGTH], line[-LENGTH:]) if part]
 
     def length(self, raw: bytes) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, field
 
-from fixgw.drivers.eis.protocol import KEYS, MOST_CYLINDERS, Decoder, Speed, Unit
+from fixgw.drivers.eis.protocol import KEYS, MAX_CYLINDERS, Decoder, Speed, Unit
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.errors import did_you_mean
 from fixgw.kit.curve import Curve, CurveSpec, Linear
@@ -40,8 +40,8 @@ class EisOptions(InstrumentOptions, frozen=True, kw_only=True):
     ] = 9600
     cylinders: Annotated[
         int,
-        Meta(ge=1, le=MOST_CYLINDERS, description="Cylinders with CHT and EGT probes; the other fields are not read"),
-    ] = MOST_CYLINDERS
+        Meta(ge=1, le=MAX_CYLINDERS, description="Cylinders with CHT and EGT probes; the other fields are not read"),
+    ] = MAX_CYLINDERS
     temperature: Annotated[Unit, Meta(description="Degrees in which the EIS shows temperatures, and sends them")] = "F"
     air_data: Annotated[
         bool | Literal["auto"],

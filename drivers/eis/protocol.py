@@ -1,8 +1,8 @@
 """The Grand Rapids EIS engine monitor without I/O: bytes in, updates out (`Decoder`).
 
-A frame is the header FE FF FE, a payload, and the complement of the sum of the payload's bytes: 48 bytes from a model
-2004, 73 from a 4000 or 6000. Two bytes are one number, the high one first. Source: "Model 4000/6000 Serial Data List"
-of Grand Rapids Technologies; docs/drivers/eis.md says what is certain.
+A frame consists of the header FE FF FE, a payload, and the complement of the sum of the payload's bytes: 48 bytes from
+a model 2004, 73 from a 4000 or 6000. Two bytes form a number, high byte first. Source: "Model 4000/6000 Serial Data
+List" of Grand Rapids Technologies; docs/drivers/eis.md says what is certain.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Unit = Literal["F", "C"]
 Speed = Literal["knots", "mph"]
 
 HEADER = b"\xfe\xff\xfe"
-PATIENCE = 3  # bad frames in a row after which it may be another model
+BAD_FRAMES_BEFORE_SEARCH = 3  # after this many in a row it may be another model
 
-MOST_CYLINDERS = 6
+MAX_CYLINDERS = 6
 AIR_DATA = ("IAS", "ALT", "VS", "BARO")
 TIMER = ("hours", "minutes", "seconds")
 
 
 class Model(NamedTuple):
-    """What a frame of `length` bytes carries, and where in it bytes that look like a header may be ordinary values."""
+    """The contents of a frame of `length` bytes. At `lookalike`, values may look like a header."""
 
     name: str
     length: int
@@ -39,7 +39,7 @@ class Model(NamedTuple):
         return self.fields.split()
 
 
-# Fields in small letters have no key, or none that is certain.
+# Fields in lower case have no key, or none that we are certain of.
 MODELS = (
     Model(
         "2004",
@@ -59,9 +59,9 @@ MODELS = (
     ),
 )
 
-#: Temperatures that are sent without a sign, and what is more than possible, in °C.
+#: Temperatures that are sent without a sign, and the highest possible value in °C.
 UNSIGNED = {"CHT": 600.0, "EGT": 1200.0, "OILT": 300.0, "H2OT": 300.0}
-#: Everything else that is written: units of the key per unit sent, and what is possible, in units of the key.
+#: The other keys: units of the key per unit sent, and the possible range in units of the key.
 SCALED = {
     "TACH1": (1, 0, 10_000),
     "VOLT": (0.1, 0.0, 60.0),
@@ -75,30 +75,30 @@ SCALED = {
     "BARO": (0.01, 25.0, 33.0),
 }
 
-#: Everything that an EIS may write, besides what its auxiliary inputs are said to be.
+#: Every key that an EIS may write, apart from those of its auxiliary inputs.
 KEYS = frozenset(
     ("FTIME", *(name for model in MODELS for name in model.names() if name.isupper() and not name.startswith("AUX")))
 )
 
 
 class Decoder:
-    """The receiving end. Holds at most one unfinished frame, and what follows the first one.
+    """Decodes the stream. Holds at most one unfinished frame and the beginning of the next.
 
-    The model shows in the distance of two headers; from then on a frame is used as soon as it is complete. `cylinders`
-    are written; `aux` has the key and the curve of those auxiliary inputs that are in use, by number; `tach2` is the
-    key of the second tachometer. `air_data` None: each part of it is written once it is seen to be there.
+    The distance between two headers reveals the model; from then on each frame is used as soon as it is complete. Only
+    the first `cylinders` are written. `aux` has the key and curve of each auxiliary input in use, by number; `tach2` is
+    the key of the second tachometer. With `air_data` None, each part of it is written once it has been seen to exist.
     """
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length")
 
-    #: The EIS says nothing of its own health.
+    #: The EIS does not report its own health.
     trouble = ""
 
     def __init__(
         self,
         counts: dict[str, int] | None = None,
         *,
-        cylinders: int = MOST_CYLINDERS,
+        cylinders: int = MAX_CYLINDERS,
         aux: Mapping[int, tuple[str, Curve]] | None = None,
         air_data: bool | None = None,
         tach2: str | None = None,
@@ -107,7 +107,7 @@ class Decoder:
     ) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
         self.refused = ""
-        #: The model that sends, as far as it is known.
+        #: The model that is sending; None if not known yet.
         self.model: Model | None = None
         self._buffer = b""
         self._refused_in_a_row = 0
@@ -115,7 +115,7 @@ class Decoder:
         self._left_out = set() if air_data else set(AIR_DATA)
         self._look_for_air_data = air_data is None
         self._tach2 = tach2
-        self._left_out |= {f"{k}{c}" for k in ("CHT1", "EGT1") for c in range(cylinders + 1, MOST_CYLINDERS + 1)}
+        self._left_out |= {f"{k}{c}" for k in ("CHT1", "EGT1") for c in range(cylinders + 1, MAX_CYLINDERS + 1)}
         self._fahrenheit = temperature == "F"
         self._knots = KNOTS_PER_MPH if airspeed == "mph" else 1.0
 
@@ -129,19 +129,19 @@ class Decoder:
             if model == "unfinished":
                 break
             self.counts["received"] += 1
-            if model is None:  # what follows its header may well hold the next one
+            if model is None:  # the bytes after the header may contain the next one
                 buffer = buffer[1:]
             else:
                 self.counts["used"] += 1
                 updates += self._decode(model, buffer[len(HEADER) : model.length - 1])
                 buffer = buffer[model.length :]
         else:
-            buffer = buffer[-len(HEADER) + 1 :]  # a header may have begun
+            buffer = buffer[-len(HEADER) + 1 :]  # may be the beginning of a header
         self._buffer = buffer
         return updates
 
     def pause(self) -> list[Update]:
-        """The updates of a frame behind which the line has fallen silent: as good a sign of its end as a header."""
+        """Decode a complete frame followed by silence, which marks its end as well as a header does."""
         if all(len(self._buffer) != model.length for model in MODELS):
             return []
         updates = self.feed(HEADER)
@@ -149,18 +149,18 @@ class Decoder:
         return updates
 
     def _recognise(self, buffer: bytes) -> Model | Literal["unfinished"] | None:
-        """The model whose frame `buffer` begins with; None, and counted, if what follows the header is no frame."""
+        """The model whose frame begins `buffer`. If the header is not followed by a frame: None, and counted."""
         for model in (self.model,) if self.model else MODELS:
-            # Checksums are one byte: too little to tell two models apart without the next header.
+            # A checksum of one byte is too weak to tell two models apart without the next header.
             whole = model.length if self.model else model.length + len(HEADER)
             if len(buffer) < whole:
                 return "unfinished"
             if self.model or buffer.startswith(HEADER, model.length):
                 frame = buffer[: model.length]
-                # The header's bytes are no values: where they turn up, a frame has lost its tail.
+                # No values look like a header elsewhere: if one turns up, the frame has lost its end.
                 if frame.find(HEADER, 1) not in (-1, model.lookalike):
                     break
-                if (sum(frame[len(HEADER) :]) + 1) & 0xFF:  # a sum and its complement make 255
+                if (sum(frame[len(HEADER) :]) + 1) & 0xFF:  # a sum and its complement add up to 255
                     self._refuse("bad checksum", frame)
                     return None
                 self.model = model
@@ -173,7 +173,7 @@ class Decoder:
         self.counts[reason] += 1
         self.refused = f"{reason}: {frame.hex(' ')}"
         self._refused_in_a_row += 1
-        if self._refused_in_a_row >= PATIENCE:
+        if self._refused_in_a_row >= BAD_FRAMES_BEFORE_SEARCH:
             self.model = None
 
     def _decode(self, model: Model, payload: bytes) -> Iterator[Update]:
@@ -197,8 +197,8 @@ class Decoder:
             elif name == "OAT":
                 yield Update(name, self._celsius(number))
             elif number == 0:
-                # It cannot say less. No sensor, or really so cold: not a temperature to show.
-                yield Update(name, None, FAIL, "the EIS gives 0: no sensor, or colder than it can tell")
+                # 0 is the lowest that it can send: no sensor, or colder. Either way, do not show a temperature.
+                yield Update(name, None, FAIL, "the EIS sends 0: no sensor, or too cold to measure")
             else:
                 value = self._celsius(number)
                 yield self._checked(name, number, value if value <= UNSIGNED[name.rstrip("123456")] else None)
@@ -207,19 +207,20 @@ class Decoder:
         if minutes < 60 and seconds < 60:
             return Update("FTIME", hours + minutes / 60 + seconds / 3600)
         self.counts["absurd values"] += 1
-        return Update("FTIME", None, FAIL, f"the EIS gives {hours}:{minutes:02}:{seconds:02}: impossible")
+        return Update("FTIME", None, FAIL, f"the EIS sends {hours}:{minutes:02}:{seconds:02}, which is impossible")
 
     def _checked(self, key: str, number: int, value: float | None, what: str = "") -> Update:
         if value is not None:
             return Update(key, value)
         self.counts["absurd values"] += 1
-        return Update(key, None, FAIL, f"the EIS gives {number}{' on ' * bool(what)}{what}: impossible")
+        return Update(key, None, FAIL, f"the EIS sends {number}{' for ' * bool(what)}{what}, which is impossible")
 
     def _celsius(self, degrees: int) -> float:
         return (degrees - 32) / 1.8 if self._fahrenheit else float(degrees)
 
 
 def _air_data(numbers: Mapping[str, int]) -> set[str]:
-    """What of it an EIS has: without an altimeter, or airspeed indicator, the altitude, or airspeed, is always 0."""
+    """The air data that an EIS has. Without an altimeter (or airspeed indicator), altitude (or airspeed) is always
+    0."""
     altimeter = {"ALT", "VS", "BARO"} if numbers["ALT"] else set()
     return altimeter | ({"IAS"} if numbers["IAS"] else set())

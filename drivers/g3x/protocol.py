@@ -2,14 +2,14 @@
 
 Three formats, told apart by their first byte:
 
-- ``=``, a G3X display's "Text Out": identifier, version, fields of fixed width, the sum of all bytes before as two
-  hexadecimal digits, CR LF. ``_`` fills what is not known.
+- ``=``, a G3X display's "Text Out": identifier, version, fields of fixed width, the sum of all preceding bytes as two
+  hexadecimal digits, CR LF. ``_`` fills unknown fields.
 - ``@``, its GPS message, Garmin's older "Simple Text": fields of fixed width, CR LF, no checksum.
-- STX, the "Aviation" output of navigators (GNX 375, GTN, GNS): a letter, data, CR, usually LF, up to the letter T; then
-  the route, in part binary, and ETX. ``-`` fills what is not known. No checksum.
+- STX, the "Aviation" output of navigators (GNX 375, GTN, GNS): lines of a letter, data, CR and usually LF, up to the
+  letter T; then the route, partly binary, and ETX. ``-`` fills unknown fields. No checksum.
 
-Sources: Garmin 190-01115-01 Rev. AC, appendix B; 190-01004-02 Rev. C, table B-1. docs/drivers/g3x.md says what was not
-seen in a document.
+Sources: Garmin 190-01115-01 Rev. AC, appendix B; 190-01004-02 Rev. C, table B-1. docs/drivers/g3x.md says which parts
+are not confirmed by a document.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from typing import ClassVar, NamedTuple
 from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS, indicated_altitude
 from fixgw.kit.update import FAIL, Update, Value, begin_counting
 
-LONGEST = 400  # bytes of a frame, without a navigator's route
+MAX_FRAME = 400  # bytes, without a navigator's route
 
-STANDING = 1.0  # knots below which a direction of motion means nothing
+STATIONARY_KT = 1.0  # below this, the track means nothing
 
 UNKNOWN = "the device does not know it"
 ABSURD = "the device sends an absurd value"
 NO_FIX = "no fix"
 SIMULATED = "the receiver is in simulator mode"
-NO_GUIDANCE = "the navigator does not guide: no waypoint, or no fix"
+NO_GUIDANCE = "the navigator gives no guidance: no waypoint, or no fix"
 
 
 class Field(NamedTuple):
-    """A number in a message: where, the key's units per unit sent, what is added, and what is possible."""
+    """A number in a message: where it is, the key's units per unit sent, the possible range, and an offset."""
 
     key: str
     at: int
@@ -75,7 +75,7 @@ ENGINE = (
     *(Field(f"EGT1{c}", 71 + 8 * (6 - c), 4, 1, -60, 1200) for c in range(6, 0, -1)),
     Field("H2OT1", 147, 5, 0.1, -60, 300),
 )
-#: By identifier and version: how long the message is, without CR LF, and what is in it.
+#: By identifier and version: the length of the message without CR LF, and its fields.
 MESSAGES: Mapping[bytes, tuple[int, Sequence[Field]]] = {b"11": (57, ATTITUDE), b"31": (219, ENGINE)}
 
 _GPS = re.compile(
@@ -86,7 +86,7 @@ _GPS = re.compile(
 )
 _STATUS = {"g": 2, "G": 3, "d": 4, "D": 4}
 _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
-#: A navigator's data by letter; some devices put blanks between degrees and minutes.
+#: A navigator's data by letter; some devices put spaces between degrees and minutes.
 _ITEMS = {
     letter: re.compile(pattern, re.ASCII)
     for letter, pattern in {
@@ -108,7 +108,7 @@ MOTION = ("GS", "TRACK")
 TIME = ("TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS")
 GUIDANCE = ("XTRACK", "COURSE", "WPNAME")
 
-#: Everything that may be written.
+#: Every key that may be written.
 KEYS = frozenset(
     (
         *(f.key for _, fields in MESSAGES.values() for f in fields),
@@ -123,7 +123,7 @@ _AVIATION_END = re.compile(rb"(?<=[\r\n])T-{3,}\r|[^ -<>?A-~\r\n]")
 
 
 class Decoder:
-    """The receiving end. Holds at most one unfinished frame."""
+    """Decodes the stream. Holds at most one unfinished frame."""
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length", "truncated", "malformed")
 
@@ -133,7 +133,7 @@ class Decoder:
         #: What is wrong with the GPS, in words.
         self.trouble = ""
         self._buffer = b""
-        self._route = False  # behind a navigator's T, where bytes may be anything
+        self._route = False  # after a navigator's T, where bytes may have any value
 
     def feed(self, data: bytes) -> list[Update]:
         """The updates of the frames that `data` completes, in order."""
@@ -154,17 +154,17 @@ class Decoder:
             buffer = buffer[start.start() :]
             aviation = buffer[0] == 2
             end = (_AVIATION_END if aviation else _END).search(buffer, 1)
-            if end is None and len(buffer) <= LONGEST:
+            if end is None and len(buffer) <= MAX_FRAME:
                 break
             self.counts["received"] += 1
-            if end is None or end.start() > LONGEST:
-                self._refuse("wrong length", buffer[:LONGEST])
+            if end is None or end.start() > MAX_FRAME:
+                self._refuse("wrong length", buffer[:MAX_FRAME])
                 buffer = buffer[1:]
             elif aviation and len(end[0]) > 1:
                 updates += self._navigator(buffer[1 : end.start()])
                 self._route = True
                 buffer = buffer[end.end() :]
-            elif aviation or end[0] not in b"\r\n":  # the start of another, or no text at all
+            elif aviation or end[0] not in b"\r\n":  # the start of another frame, or not text
                 self._refuse("truncated", buffer[: end.start()])
                 buffer = buffer[end.start() :]
             else:
@@ -176,7 +176,7 @@ class Decoder:
 
     def _refuse(self, reason: str, raw: bytes) -> None:
         self.counts[reason] += 1
-        self.refused = f"{reason}: {raw[:LONGEST]!r}"
+        self.refused = f"{reason}: {raw[:MAX_FRAME]!r}"
 
     # -- the display's messages ----------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class Decoder:
         return updates + self._altitude(updates) if fields is ATTITUDE else updates
 
     def _altitude(self, updates: Sequence[Update]) -> list[Update]:
-        """What its altimeter shows, which it does not send: from the pressure altitude and the setting."""
+        """The indicated altitude, which is not sent, from the pressure altitude and the altimeter setting."""
         known = {u.key: u.value for u in updates}
         height, setting = known["PALT"], known["BARO"]
         if isinstance(height, float) and isinstance(setting, float):
@@ -244,7 +244,7 @@ class Decoder:
         return Update(key, None, FAIL, UNKNOWN) if "_" in text or "-" in text else self._absurd(key, text)
 
     def _time(self, text: str, status: str) -> list[Update]:
-        """The time of day; before the first fix it is that of a clock that may be anything."""
+        """The time of day; before the first fix the device's own clock may be wrong."""
         hours, minutes, seconds = text[:2], text[2:4], text[4:]
         if status == "_" or "_" in text:
             return [Update(key, None, FAIL, NO_FIX) for key in TIME]
@@ -258,8 +258,8 @@ class Decoder:
         if x is None or y is None:
             return [Update(key, None, FAIL, UNKNOWN) for key in MOTION]
         speed = math.hypot(x, y) / 10 * KNOTS_PER_MPS
-        if speed < STANDING:
-            return [Update("GS", speed, flags, reason), Update("TRACK", None, FAIL, "standing still")]
+        if speed < STATIONARY_KT:
+            return [Update("GS", speed, flags, reason), Update("TRACK", None, FAIL, "stationary")]
         return [
             Update("GS", speed, flags, reason),
             Update("TRACK", math.degrees(math.atan2(x, y)) % 360, flags, reason),
@@ -311,7 +311,7 @@ class Decoder:
             yield Update("WPNAME", None, FAIL, UNKNOWN) if name is None else Update("WPNAME", name.strip())
 
     def _directions(self, items: Mapping[str, str | None]) -> Iterator[Update]:
-        """Track and course are magnetic with the variation given, or true, and then the variation is given as zero."""
+        """Track and course are either magnetic, sent with the variation, or true, sent with a variation of zero."""
         variation = _signed(items.get("Q") or "_", "W")
         track, course = _scaled(items.get("C"), 1.0), _scaled(items.get("I"), 0.1)
         if "C" in items:
@@ -321,14 +321,15 @@ class Decoder:
             if letter not in items:
                 continue
             if not variation:
-                yield Update(key, None, FAIL, "the navigator shows true directions, or does not know the variation")
+                yield Update(key, None, FAIL, "the navigator sends true directions, or does not know the variation")
             else:
                 text = items[letter] or "-"
                 yield self._given(key, degrees if degrees is None or degrees <= 360 else None, text, 0, "")
 
 
 def _angle(side: str, degrees: str, minutes: str, sides: str) -> float | None:
-    """Degrees, north and east positive, from whole degrees and thousandths of minutes; None when they are none."""
+    """Degrees, north and east positive, from whole degrees and thousandths of minutes; None if they are not an
+    angle."""
     if not degrees.isdigit() or int(minutes) >= 60_000:
         return None
     value = int(degrees) + int(minutes) / 60_000
@@ -342,14 +343,14 @@ def _scaled(text: str | None, factor: float) -> float | None:
 
 
 def _signed(text: str, negative: str) -> int | None:
-    """The number behind a letter, which is its sign."""
+    """The number after a letter, which is its sign."""
     return None if not text[1:].isdigit() else -int(text[1:]) if text[0] == negative else int(text[1:])
 
 
 def _route_element(buffer: bytes) -> int:
-    """How many bytes of a navigator's route begin `buffer`; 0 when it is over, -1 when that cannot be told yet.
+    """The length of the route element that begins `buffer`; 0 if the route is over, -1 if it is incomplete.
 
-    An element is ``w``, two digits, a byte, and unless the route is empty 14 bytes of any value; then CR.
+    An element is ``w``, two digits, a byte, 14 bytes of any value (unless the route is empty), and CR.
     """
     if not buffer:
         return -1

@@ -1,7 +1,7 @@
-"""What pins do: each class ties some pins to some keys, and decides on the polling thread.
+"""What pins do: each class connects some pins to some keys, and runs on the polling thread.
 
-Edges are noted by the library's thread - when, and at which level - in a bounded queue (`Line`); nothing else happens
-there. A level is read once more whenever the queue has been emptied, so that an edge that nobody told of is only late.
+The library's thread only records the time and level of each edge in a bounded queue (`Line`). Whenever the queue has
+been emptied, the level is read again, so an edge that was never reported is only late.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from fixgw.errors import BadValue, DeviceError
 from fixgw.kit import expression
 from fixgw.state import Keeper
 
-TICK = 0.05  # seconds from one look at outputs and levels to the next, when no edge comes
-POLLED = 0.002  # the same for inputs without edge detection
-LATEST = 0.05  # seconds that a callback may come after its edge
-RATE_EVERY = 0.1  # seconds from one rate to the next
-KEEP_EVERY = 10.0  # seconds from one time that a rising total is saved to the next
+TICK_S = 0.05  # between two looks at outputs and levels when no edge arrives
+POLLING_TICK_S = 0.002  # the same for inputs without edge detection
+MAX_CALLBACK_DELAY_S = 0.05  # a callback may come this long after its edge
+RATE_INTERVAL_S = 0.1  # between two rates
+SAVE_INTERVAL_S = 10.0  # between two saves of a rising total
 MAX_EDGES = 10_000
 NEVER = float("inf")
 
@@ -33,7 +33,7 @@ Level = TypeVar("Level")
 
 
 class Total(msgspec.Struct, frozen=True):
-    """A totaliser as it is kept: with `gap`, what it lacks; `flowing`: pulses were still coming."""
+    """A totaliser as saved. `gap` says what is missing from it; `flowing`: pulses were still coming."""
 
     value: float
     gap: str = ""
@@ -41,7 +41,7 @@ class Total(msgspec.Struct, frozen=True):
 
 
 class Totals:
-    """The totalisers of one connection, kept through restarts."""
+    """The totalisers of one connection, which survive restarts."""
 
     def __init__(self, keeper: Keeper, log: Logger) -> None:
         self.keeper = keeper
@@ -50,7 +50,7 @@ class Totals:
             if data := keeper.load():
                 self._known = msgspec.json.decode(data, type=dict[str, Total])
         except msgspec.MsgspecError as error:
-            log.warning("%s is of no use, starting afresh: %s", keeper.path, error)
+            log.warning("cannot use %s, starting again from scratch: %s", keeper.path, error)
 
     def get(self, key: str) -> Total | None:
         return self._known.get(key)
@@ -85,11 +85,11 @@ class Common:
     def write(self, item: Item, value: Value | float, flags: int = 0, reason: str = "") -> None:
         try:
             item.write(value, self.source, flags, reason, mask=BAD | FAIL)
-        except BadValue:  # the database's definition has another type
+        except BadValue:  # the item is defined with another type
             self.count("misfits", 1)
 
     def refresh(self, item: Item) -> None:
-        """A position that lasts is still known: write it again before it ages, where items of its kind do."""
+        """Write a lasting position again before its item ages, if the item has a tolerance."""
         reading = item.reading
         ours = reading.source == self.source and not reading.fail
         if item.tolerance and ours and reading.age(self.db.clock()) > item.tolerance / 2:
@@ -97,11 +97,11 @@ class Common:
 
 
 class Function:
-    """Some pins and what they do. All on the polling thread."""
+    """Some pins and what they do. Used only on the polling thread."""
 
-    #: When `poll` is to be called again, monotonic seconds, at the latest.
+    #: When to call `poll` again at the latest, in monotonic seconds.
     due = NEVER
-    #: What is wrong with it, for people.
+    #: What is wrong, in words; empty if nothing is.
     trouble = ""
 
     def __init__(self, common: Common) -> None:
@@ -113,28 +113,28 @@ class Function:
         raise NotImplementedError
 
     def poll(self, now: float) -> None:
-        """Do what is to be done now. Raises DeviceError when the chip has gone."""
+        """Do what is due at `now`. Raises DeviceError if the chip is gone."""
         raise NotImplementedError
 
     def lost(self, reason: str) -> None:
-        """The pins cannot be read any more."""
+        """The pins can no longer be read."""
 
     def rest(self) -> None:
-        """Leave the outputs as they should be when nobody looks after them. Raises DeviceError."""
+        """Put the outputs into their safe state before the gateway stops. Raises DeviceError."""
 
     def status(self) -> Iterator[tuple[int, str]]:
-        """Each pin and what it does now. Any thread."""
+        """Each pin and its present state. Any thread."""
         raise NotImplementedError
 
 
 class Line(Generic[Level]):
-    """An input, or some that are read together, and the edges that have come: (time, number, level)."""
+    """One or several inputs that are read together, and their queued edges: (time, number, level)."""
 
     def __init__(
         self, common: Common, numbers: Sequence[int], pull: Pull, read: Callable[[], Level], edge: Edge = "both"
     ) -> None:
         self.read = read
-        #: Whether there is no edge detection.
+        #: True if there is no edge detection.
         self.polled = False
         self.overflow = 0
         self._common = common
@@ -144,17 +144,19 @@ class Line(Generic[Level]):
         self._edges: deque[tuple[float, int, Level]] = deque()
 
     def open(self) -> Level:
-        """Set up; returns the level."""
+        """Set up the pins; return the level."""
         pins = self._common.pins
         self._edges.clear()
         for number in self._numbers:
             pins.input(number, self._pull)
-        watched = [pins.watch(number, self._noted(index), self._edge) for index, number in enumerate(self._numbers)]
+        watched = [
+            pins.watch(number, self._make_callback(index), self._edge) for index, number in enumerate(self._numbers)
+        ]
         self.polled = not all(watched)
         return self.read()
 
-    def _noted(self, index: int) -> Callable[[], None]:
-        """The callback of one pin; on the library's thread."""
+    def _make_callback(self, index: int) -> Callable[[], None]:
+        """Make the callback of one pin, which runs on the library's thread."""
         edges, read, clock, wake = self._edges, self.read, self._common.clock, self._common.wake
 
         def note() -> None:
@@ -165,18 +167,18 @@ class Line(Generic[Level]):
             try:
                 edges.append((now, index, read()))
             except DeviceError:
-                pass  # the polling thread sees it too, and deals with it
+                pass  # the polling thread will see the error and handle it
             wake()
 
         return note
 
     def take(self) -> list[tuple[float, int, Level]]:
-        """The edges since the last time."""
+        """Return the edges since the last call."""
         edges = self._edges
         return [edges.popleft() for _ in range(len(edges))]
 
     def overflowed(self) -> bool:
-        """Whether edges found the queue full since the last time; counts them."""
+        """Whether the queue has been full since the last call; counts the lost edges."""
         lost, self.overflow = self.overflow, 0
         if lost:
             self._common.count("lost edges", lost)
@@ -184,7 +186,7 @@ class Line(Generic[Level]):
 
 
 class Debounced(Function, Generic[Level]):
-    """Contacts that are looked at together, of which a level counts that lasts."""
+    """Contacts that are read together and debounced."""
 
     def __init__(self, common: Common, numbers: Sequence[int], pull: Pull, read: Callable[[], Level], period: float):
         super().__init__(common)
@@ -209,7 +211,7 @@ class Debounced(Function, Generic[Level]):
         debouncer.feed(now, self.line.read())
         self._tick(debouncer, now)
         self.passed(now)
-        self.due = min(now + (POLLED if self.line.polled else TICK), debouncer.due or NEVER)
+        self.due = min(now + (POLLING_TICK_S if self.line.polled else TICK_S), debouncer.due or NEVER)
 
     def _tick(self, debouncer: protocol.Debouncer[Level], now: float) -> None:
         due = debouncer.due
@@ -221,11 +223,11 @@ class Debounced(Function, Generic[Level]):
         raise NotImplementedError
 
     def changed(self, now: float, level: Level) -> None:
-        """Another level has lasted."""
+        """A new level has been accepted."""
         raise NotImplementedError
 
     def passed(self, now: float) -> None:
-        """Time has passed."""
+        """Let time pass."""
 
 
 class ButtonFunction(Debounced[bool]):
@@ -244,7 +246,7 @@ class ButtonFunction(Debounced[bool]):
         return protocol.Button(long_after, option.repeat, option.repeat_after)
 
     def begin(self, now: float, level: bool) -> None:
-        """A button that is held when the gateway starts is pressed, but that is no press to toggle anything."""
+        """A button that is held when the gateway starts counts as pressed, but toggles nothing."""
         self._button = self._released()
         if self._option.mode == "momentary":
             self.common.write(self._item, False)
@@ -277,7 +279,7 @@ class ButtonFunction(Debounced[bool]):
                     self.common.write(self._long_item, action is protocol.Action.LONG_PRESS)
 
     def lost(self, reason: str) -> None:
-        if self._option.mode == "momentary":  # what a toggle was set to stays set
+        if self._option.mode == "momentary":  # a toggle keeps its state
             self._item.flag(FAIL, FAIL, self.common.source, reason)
         if self._long_item is not None:
             self._long_item.flag(FAIL, FAIL, self.common.source, reason)
@@ -303,7 +305,7 @@ class EncoderFunction(Function):
         self.due = now
 
     def _begin(self, contacts: protocol.Contacts) -> None:
-        self._knob = protocol.Knob(self._option.steps, contacts, 0.0 if self.line.polled else LATEST)
+        self._knob = protocol.Knob(self._option.steps, contacts, 0.0 if self.line.polled else MAX_CALLBACK_DELAY_S)
 
     def poll(self, now: float) -> None:
         edges = self.line.take()
@@ -315,7 +317,7 @@ class EncoderFunction(Function):
             self._turn(edges[-1][0] if edges else now, turned)
         if self._knob.missed > missed:
             self.common.count("missed steps", self._knob.missed - missed)
-        self.due = now + (POLLED if self.line.polled or self._knob.waiting else TICK)
+        self.due = now + (POLLING_TICK_S if self.line.polled or self._knob.waiting else TICK_S)
 
     def _turn(self, now: float, detents: int) -> None:
         self.common.count("detents", abs(detents))
@@ -371,7 +373,7 @@ class SelectorFunction(Debounced[tuple[bool, ...]]):
 
 
 class PulsesFunction(Function):
-    """A rate, and what has passed. Its edges wake nobody: it is looked at ten times a second."""
+    """A rate and a total. Edges do not wake the thread; it looks ten times a second."""
 
     def __init__(self, common: Common, option: Pulses) -> None:
         super().__init__(common)
@@ -383,13 +385,13 @@ class PulsesFunction(Function):
         self._passed = TOTALS[option.per, self._total.units] / option.pulses if self._total is not None else 0.0
         self._stamps: deque[float] = deque()
         self._overflow = 0
-        self._gap = ""  # why the total lacks something
+        self._gap = ""  # why the total is incomplete
         self._flowing = False
         self._kept = common.clock()
         self._rate = protocol.PulseRate(common.clock(), option.window, option.timeout, option.shortest)
         self._watched = False
         self._level = False
-        self._unheard = 0  # times that the level had changed without an edge
+        self._unheard = 0  # times that the level changed without an edge
         self._hertz: float | None = None
 
     def open(self, now: float) -> None:
@@ -401,7 +403,7 @@ class PulsesFunction(Function):
         self._rate.restart(now)
         self._unheard = 0
         self._restore()
-        if self._total is not None and self._total.reading.fail:  # left so by a connection that has been stopped
+        if self._total is not None and self._total.reading.fail:  # left by a stopped connection
             self._gap = self._gap or "pulses were missed"
         self.due = now
 
@@ -415,7 +417,7 @@ class PulsesFunction(Function):
     def poll(self, now: float) -> None:
         if now < self.due:
             return
-        self.due = now + RATE_EVERY
+        self.due = now + RATE_INTERVAL_S
         level = self.pins.read(self._option.pin)
         stamps = [self._stamps.popleft() for _ in range(len(self._stamps))]
         glitches = self._rate.glitches
@@ -430,9 +432,9 @@ class PulsesFunction(Function):
             self._gap = "pulses were lost"
             self._rate.restart(now)
         self.trouble = (
-            f"GPIO{self._option.pin} has no edge detection, without which no rate can be told"
+            f"GPIO{self._option.pin} has no edge detection, so its pulses cannot be counted"
             if not self._watched or self._unheard >= 3
-            else "more pulses than can be counted"
+            else "too many pulses to count"
             if lost
             else ""
         )
@@ -448,26 +450,26 @@ class PulsesFunction(Function):
             self.common.write(self._item, round(value) if self._item.type == "int" else value, BAD * noisy, reason)
 
     def _restore(self) -> None:
-        """The total goes on where it was, unless somebody has set it meanwhile."""
+        """Continue from the saved total, unless it has been set meanwhile."""
         total, totals = self._total, self.common.totals
         if total is None or totals is None or total.reading.source not in ("", INITIAL):
             return
         if (kept := totals.get(total.key)) is not None:
-            self._gap = kept.gap or ("pulses were missed while the gateway did not run" if kept.flowing else "")
+            self._gap = kept.gap or ("pulses were missed while the gateway was not running" if kept.flowing else "")
             self.common.write(total, kept.value, BAD * bool(self._gap), self._gap)
 
     def _add(self, pulses: int, now: float, turned: bool) -> None:
-        """`turned`: pulses have begun to come, or ended."""
+        """`turned`: pulses have just started or stopped."""
         total, totals = self._total, self.common.totals
         if total is None:
             return
         reading = total.reading
         anew = bool(reading.source) and reading.source != self.common.source
         if anew:
-            self._gap = ""  # somebody has set it: what was missing before is of no account
+            self._gap = ""  # it has been set: earlier gaps no longer matter
         amount = float(reading.value) + pulses * self._passed
         self.common.write(total, amount, BAD * bool(self._gap), self._gap)
-        if totals is not None and (anew or turned or now - self._kept >= KEEP_EVERY):
+        if totals is not None and (anew or turned or now - self._kept >= SAVE_INTERVAL_S):
             self._kept = now
             totals.keep(total.key, Total(amount, self._gap, self._flowing))
 
@@ -501,13 +503,13 @@ class OutputFunction(Function):
     def poll(self, now: float) -> None:
         if now < self.due:
             return
-        self.due = now + TICK
+        self.due = now + TICK_S
         wanted = self._when(self._look)
         self._on = None if wanted is None else bool(wanted)
         lit = self._option.safe if self._on is None else self._on
         if self._on and self._option.blink:
             lit = int(now * self._option.blink * 2) % 2 == 0
-        self.pins.write(self._option.pin, self._level(lit))  # every time: that is how a lost chip is noticed
+        self.pins.write(self._option.pin, self._level(lit))  # write every time, to notice a lost chip
 
     def rest(self) -> None:
         self.pins.write(self._option.pin, self._level(self._option.safe))
@@ -524,7 +526,7 @@ class OutputFunction(Function):
         return None if item.reading.flags & (OLD | FAIL) else item.reading.value
 
     def status(self) -> Iterator[tuple[int, str]]:
-        safe = f"safe state ({'on' if self._option.safe else 'off'}): not known"
+        safe = f"unknown, so in its safe state ({'on' if self._option.safe else 'off'})"
         yield self._option.pin, f"output {self._option.when}: {safe if self._on is None else _on_off(self._on)}"
 
 
@@ -544,8 +546,8 @@ class DimmerFunction(Function):
     def poll(self, now: float) -> None:
         if now < self.due:
             return
-        self.due = now + TICK
-        self.pins.read(self._option.pin)  # notices a lost chip
+        self.due = now + TICK_S
+        self.pins.read(self._option.pin)  # to notice a lost chip
         item, option = self._item, self._option
         if item.reading.flags & (OLD | FAIL):
             self._set(option.safe / 100.0)
@@ -567,10 +569,11 @@ class DimmerFunction(Function):
 
 
 def all_functions(options: Options, common: Common) -> list[Function]:
-    """The functions that `options` ask for. Raises `UnknownKey`, `BadExpression`: what the check would have said."""
+    """Build the functions in `options`. Raises `UnknownKey` and `BadExpression`, which `check` would have reported."""
     knobs = [encoder.button for encoder in options.encoders if encoder.button is not None]
     return [
-        *(OutputFunction(common, option) for option in options.outputs),  # first: lamps and relays get their level
+        # first, so that lamps and relays get their level
+        *(OutputFunction(common, option) for option in options.outputs),
         *(DimmerFunction(common, option) for option in options.dimmers),
         *(ButtonFunction(common, option) for option in (*options.buttons, *knobs)),
         *(EncoderFunction(common, option) for option in options.encoders),

@@ -111,5 +111,5 @@ class Plugin(I2cPoller[Options]):
         try:
             reading = self.db.read("BARO")
         except UnknownKey:
-            return protocol.STANDARD_SETTING, True
+            return protocol.STANDARD_SETTING_INHG, True
         return reading.value, reading.good

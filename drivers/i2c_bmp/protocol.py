@@ -1,7 +1,7 @@
-"""Bosch's pressure sensors BMP085, BMP180, BMP280 and BMP388, and what altimeters make of their pressure. No I/O.
+"""Bosch's pressure sensors BMP085, BMP180, BMP280 and BMP388, and the air data computed from their pressure. No I/O.
 
-From the data sheets BST-BMP180-DS000 (3.5), BST-BMP280-DS001 (3.11, 8.1: floating point), BST-BMP388-DS001 (9.2, 9.3).
-The examples of the first two are in the tests; there is none for the BMP388.
+Sources: data sheets BST-BMP180-DS000 (3.5), BST-BMP280-DS001 (3.11, 8.1: floating point), BST-BMP388-DS001 (9.2, 9.3).
+The tests contain the examples of the first two; the BMP388's has none.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ class Step(NamedTuple):
 
 
 class Chip:
-    """One type of sensor, with the calibration of the one at hand. Raises ValueError when that cannot be."""
+    """One type of sensor, with the calibration of one chip. Raises ValueError if the calibration is impossible."""
 
     NAME: ClassVar[str]
-    #: Register and values of the identification.
+    #: The identification: its register and possible values.
     ID: ClassVar[tuple[int, tuple[int, ...]]]
-    #: Register and command that reset it, and the seconds that it then needs.
+    #: The reset: its register and command, and the seconds that it takes.
     RESET: ClassVar[tuple[int, int, float]] = (0xE0, 0xB6, 0.02)
     CALIBRATION: ClassVar[tuple[int, str]]
-    #: Registers to write, in order. The last begins the measurements; it reads otherwise after a loss of power.
+    #: Registers to write, in order. The last starts the measurements, and reads differently after a loss of power.
     SETUP: ClassVar[tuple[tuple[int, int], ...]] = ()
     STEPS: ClassVar[tuple[Step, ...]]
 
     def __init__(self, calibration: bytes) -> None:
         if len(set(calibration)) == 1:
-            raise ValueError("no calibration in its memory")
+            raise ValueError("the chip has no calibration in its memory")
         self.c = struct.unpack(self.CALIBRATION[1], calibration)
 
     @classmethod
@@ -52,7 +52,8 @@ class Chip:
         return struct.calcsize(cls.CALIBRATION[1])
 
     def measured(self, raw: bytes) -> tuple[float, float] | None:
-        """(°C, Pa) of what the steps read, or None: nothing measured, or nonsense to the formula. Never raises."""
+        """(°C, Pa) from the bytes that the steps read; None if there is no measurement, or the formula fails. Never
+        raises."""
         if len(raw) != sum(step.length for step in self.STEPS):
             return None
         try:
@@ -65,13 +66,13 @@ class Chip:
 
 
 class Bmp180(Chip):
-    """BMP085 and BMP180, at their highest oversampling; integers, as in the data sheet."""
+    """BMP085 and BMP180, at their highest oversampling; integer arithmetic, as in the data sheet."""
 
     NAME = "BMP085/BMP180"
     ID = (0xD0, (0x55,))
     CALIBRATION = (0xAA, ">hhhHHHhhhhh")
     OVERSAMPLING: ClassVar[int] = 3
-    NOTHING: ClassVar[tuple[bytes, bytes]] = (b"\x80\x00", b"\x80\x00\x00")  # as its power comes
+    NOTHING: ClassVar[tuple[bytes, bytes]] = (b"\x80\x00", b"\x80\x00\x00")  # after power-up
     STEPS = (
         Step(0xF6, 2, 0xF4, 0x2E, 0.005),
         Step(0xF6, 3, 0xF4, 0x34 | OVERSAMPLING << 6, 0.026),
@@ -86,7 +87,7 @@ class Bmp180(Chip):
         return tenths / 10.0, float(pascals)
 
     def compensate(self, ut: int, up: int, oss: int) -> tuple[int, int]:
-        """(0.1 °C, Pa); the letters are the data sheet's."""
+        """(0.1 °C, Pa); the names are the data sheet's."""
         ac1, ac2, ac3, ac4, ac5, ac6, b1, b2, _, mc, md = self.c
         x1 = (ut - ac6) * ac5 >> 15
         x2 = _quotient(mc << 11, x1 + md)
@@ -158,22 +159,22 @@ CHIPS: tuple[type[Chip], ...] = (Bmp180, Bmp280, Bmp388)
 
 
 def _quotient(a: int, b: int) -> int:
-    """a / b, cut off towards zero, as in C."""
+    """a / b, truncated towards zero, as in C."""
     return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
 
 
 # -- air data ----------------------------------------------------------------------------------------------------------
 
-STANDARD_SETTING = 29.92  # inHg
-#: The altimeter setting where the database has none.
-PRESSURES = (25_000.0, 115_000.0)  # Pa: 34,000 ft, and below any ground
-TEMPERATURES = (-45.0, 90.0)  # °C
+STANDARD_SETTING_INHG = 29.92
+POSSIBLE_PA = (25_000.0, 115_000.0)  # 34,000 ft, and lower than any land
+POSSIBLE_C = (-45.0, 90.0)
 
 
 class AirData:
-    """Makes updates of pressures. `time_constant` seconds smooth the vertical speed; `clock` is monotonic."""
+    """Turns pressures into updates. The vertical speed is smoothed over `time_constant` seconds; `clock` is
+    monotonic."""
 
-    LONGEST_GAP = 2.0  # s without a pressure, after which the vertical speed begins anew
+    MAX_GAP_S = 2.0  # after longer without a pressure, the vertical speed starts again
 
     def __init__(self, clock: Callable[[], float], time_constant: float, temperature: str = "") -> None:
         self._clock = clock
@@ -186,12 +187,12 @@ class AirData:
         self._since, self._slow, self._rate = now, altitude, 0.0
 
     def updates(self, celsius: float, pascals: float, setting: object, good: bool = True) -> list[Update] | None:
-        """Updates, or None when the air cannot be so. `setting`, the altimeter setting in
-        inHg, may not be `good`."""
-        if not (PRESSURES[0] <= pascals <= PRESSURES[1] and TEMPERATURES[0] <= celsius <= TEMPERATURES[1]):
+        """Return the updates, or None if the air cannot be like that. `setting` is the altimeter setting in inHg, and
+        `good` says whether its reading is."""
+        if not (POSSIBLE_PA[0] <= pascals <= POSSIBLE_PA[1] and POSSIBLE_C[0] <= celsius <= POSSIBLE_C[1]):
             return None
         altitude = pressure_altitude(pascals)
-        inches = setting if isinstance(setting, float) and setting > 0.0 else STANDARD_SETTING
+        inches = setting if isinstance(setting, float) and setting > 0.0 else STANDARD_SETTING_INHG
         why = "" if good and inches == setting else "the altimeter setting is not good"
         found = [
             Update("AIRPRESS", pascals),
@@ -204,16 +205,17 @@ class AirData:
         return found
 
     def _vertical_speed(self, altitude: float) -> Update:
-        """How fast the altitude runs away from itself delayed, smoothed once more: a lag of twice the time constant."""
+        """The rate at which the altitude leaves its own delayed value, smoothed again: the lag is twice the time
+        constant."""
         now, last = self._clock(), self._last
         self._last = now
-        if now - last > self.LONGEST_GAP:
+        if now - last > self.MAX_GAP_S:
             self._begin(altitude, now)
         elif (passed := now - last) > 0.0:
             growth = math.expm1(passed / self._tau)
             share = growth / (1.0 + growth)
             self._slow += (altitude - self._slow) * share
-            # In a steady climb it lags by passed / growth seconds: by the time constant, if often sampled.
+            # In a steady climb it lags by passed / growth seconds, which is the time constant if sampled often.
             self._rate += (60.0 * (altitude - self._slow) * growth / passed - self._rate) * share
         settling = now - self._since < 4.0 * self._tau
         return Update("VS", self._rate, BAD if settling else 0, "settling" if settling else "")

@@ -1,7 +1,7 @@
-"""The Bosch BNO055: its registers, what they say, and its frames on a serial line. No I/O.
+"""The Bosch BNO055: its registers, their meaning, and its frames on a serial line. No I/O.
 
-From the data sheet BST-BNO055-DS000 (register map 4.2, UART protocol 4.7), as read. Vectors are along the
-aircraft's axes right, forward, up: `remap` makes the chip give them so, however it is mounted.
+Source: data sheet BST-BNO055-DS000 (register map 4.2, UART protocol 4.7). Vectors are along the aircraft's axes right,
+forward and up: however the chip is mounted, `remap` makes it report them so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import product
 
 from fixgw.kit.update import BAD, FAIL, Update
 
-G = 9.80665  # m/s²
+G_MPS2 = 9.80665
 
 CHIP_ID, PAGE, DATA, FUSED = 0x00, 0x07, 0x08, 0x2E
 SELF_TEST, UNITS, MODE, POWER, TRIGGER, REMAP = 0x36, 0x3B, 0x3D, 0x3E, 0x3F, 0x41
@@ -26,15 +26,15 @@ RUNNING = 5
 KEYS = frozenset(("ROLL", "PITCH", "HEAD", "YAW", "ROT", "ANORM", "ALAT", "ALONG"))
 ERRORS = {
     1: "a peripheral did not start",
-    2: "system initialisation",
+    2: "system initialisation failed",
     3: "the self-test failed",
     4: "a register value out of range",
     5: "a register address out of range",
     6: "a register could not be written",
     7: "low power mode not available",
     8: "accelerometer power mode not available",
-    9: "the fusion's configuration",
-    10: "a sensor's configuration",
+    9: "wrong configuration of the sensor fusion",
+    10: "wrong configuration of a sensor",
 }
 SENSORS = ("accelerometer", "magnetometer", "gyroscope", "microcontroller")  # bits of the self-test
 
@@ -44,9 +44,9 @@ AXES = ("x", "y", "z", "-x", "-y", "-z")
 
 
 def remap(forward: str, up: str) -> tuple[int, int] | None:
-    """The registers AXIS_MAP_CONFIG and AXIS_MAP_SIGN that turn the chip's axes into right, forward and up.
+    """The values of AXIS_MAP_CONFIG and AXIS_MAP_SIGN that turn the chip's axes into right, forward and up.
 
-    `forward` and `up` are the chip's axes that point to the nose and to the sky; None when they are the same one.
+    `forward` and `up` name the chip's axes that point forward and up; None if they are the same axis.
     """
     nose, sky = _axis(forward), _axis(up)
     right = (
@@ -74,13 +74,13 @@ MOUNTINGS = {(f, u): both for f, u in product(AXES, AXES) if (both := remap(f, u
 
 
 class Decoder:
-    """Makes updates of register contents. `trouble` says what is wrong with the chip; empty when nothing is."""
+    """Decodes register contents. `trouble` says what is wrong with the chip; empty if nothing is."""
 
     def __init__(self, mode: str, roll: float = 0.0, pitch: float = 0.0, heading: float = 0.0) -> None:
         self.mode = mode
         self.trims = (roll, pitch, heading)
         self.trouble = ""
-        #: Calibration as the chip sees it, 0 to 3: system, gyroscope, accelerometer, magnetometer.
+        #: The chip's own view of its calibration, 0 to 3: system, gyroscope, accelerometer, magnetometer.
         self.calibration = (0, 0, 0, 0)
 
     @property
@@ -88,20 +88,20 @@ class Decoder:
         return ("ROLL", "PITCH", "HEAD" if self.mode == "ndof" else "YAW", "ROT", "ANORM", "ALAT", "ALONG")
 
     def decode(self, data: bytes, fused: bytes) -> list[Update] | None:
-        """The updates of `DATA_LENGTH` bytes from `DATA` on and `FUSED_LENGTH` from `FUSED` on; None: absurd."""
+        """Decode `DATA_LENGTH` bytes starting at `DATA` and `FUSED_LENGTH` at `FUSED`; None if they are absurd."""
         if len(data) != DATA_LENGTH or len(fused) != FUSED_LENGTH:
             return None
-        force = [raw / (100.0 * G) for raw in struct.unpack_from("<3h", data, 0)]  # 1 m/s² = 100
+        force = [raw / (100.0 * G_MPS2) for raw in struct.unpack_from("<3h", data, 0)]  # 1 m/s² = 100
         rates = [raw / 16.0 for raw in struct.unpack_from("<3h", data, 12)]
         heading = struct.unpack_from("<h", data, 18)[0] / 16.0
-        sky = [raw / (100.0 * G) for raw in struct.unpack_from("<3h", fused, 0)]
+        sky = [raw / (100.0 * G_MPS2) for raw in struct.unpack_from("<3h", fused, 0)]
         calibration, status, error = fused[7], fused[11], fused[12]
 
         if status != RUNNING or error:
             why = f": {ERRORS.get(error, f'error {error}')}" if error else ""
-            self.trouble = f"the fusion does not run (status {status}{why})"
+            self.trouble = f"the sensor fusion is not running (status {status}{why})"
             return [Update(key, None, FAIL, self.trouble) for key in self.keys]
-        # Gravity is a unit vector whatever the aircraft does; angles and forces have the chip's own ranges.
+        # Gravity is a unit vector whatever the aircraft does; angles and forces must be within the chip's ranges.
         if not 0.95 < math.hypot(*sky) < 1.05 or not 0.0 <= heading <= 360.0 or max(map(abs, force)) > 16.5:
             return None
         system, gyroscope, magnetometer = calibration >> 6, calibration >> 4 & 3, calibration & 3
@@ -110,7 +110,7 @@ class Decoder:
         attitude = (BAD, self.trouble) if self.trouble else (0, "")
         compass = attitude
         if not self.trouble and self.mode == "ndof" and magnetometer < 2:
-            self.trouble = "magnetometer not calibrated: turn it about all axes"
+            self.trouble = "magnetometer not calibrated: rotate it about all axes"
             compass = (BAD, self.trouble)
 
         right, forward, up = sky
@@ -129,14 +129,14 @@ class Decoder:
     @staticmethod
     def _uncalibrated(gyroscope: int, system: int) -> str:
         if gyroscope < 2:
-            return "gyroscope not calibrated: keep it still"
+            return "gyroscope not calibrated: keep the sensor still"
         if system < 1:
-            return "fusion not calibrated yet"
+            return "sensor fusion not calibrated yet"
         return ""
 
 
 def self_test(result: int, mode: str) -> str:
-    """What failed of the self-test that `mode` needs, in words; empty when nothing did."""
+    """Describe which part of the self-test that `mode` needs has failed; empty if none has."""
     failed = [s for i, s in enumerate(SENSORS) if not result >> i & 1 and (mode == "ndof" or s != "magnetometer")]
     return f"self-test failed: {', '.join(failed)}" if failed else ""
 
@@ -163,7 +163,7 @@ REPLIES = {
     9: "too long",
     10: "too short",
 }
-OVERRUN = 7  # and 8: the chip had no time; ask again
+OVERRUN = 7  # like 8: the chip was busy; ask again
 
 
 def read_request(register: int, length: int) -> bytes:
@@ -176,7 +176,7 @@ def write_request(register: int, data: Iterable[int]) -> bytes:
 
 
 def reply(data: bytes) -> tuple[bytes, int] | None:
-    """What the chip answered: (data, status), status 1 being well; None while it is not complete. Never raises.
+    """Return the chip's answer as (data, status), or None while it is incomplete. Status 1 is success. Never raises.
 
     Bytes before the start of an answer are skipped.
     """

@@ -1,8 +1,8 @@
 """The CAN broadcast of MegaSquirt engine computers without I/O: frames in, updates out (`Decoder`).
 
-Group n of the "advanced real-time data" is a frame of eight bytes with the base identifier plus n; numbers have their
-high byte first. Source: "Megasquirt-2 and Megasquirt-3 CAN realtime data broadcasting format", 2016-02-17;
-docs/drivers/megasquirt.md says what was not seen in it.
+Group n of the "advanced real-time data" is a frame of eight bytes whose arbitration id is the base plus n; numbers are
+sent high byte first. Source: "Megasquirt-2 and Megasquirt-3 CAN realtime data broadcasting format", 2016-02-17;
+docs/drivers/megasquirt.md says what the document does not confirm.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ BASE = 1520
 GROUPS = 64
 PROBES = 8
 
-GAL_HR = 60.0 / 3785.411784  # in a cm³/min
+GAL_HR = 60.0 / 3785.411784  # gallons an hour in 1 cm³/min
 CELSIUS, FREEZING = 5.0 / 9.0, -32.0 * 5.0 / 9.0
 
 
 class Field(NamedTuple):
-    """Where a number is, and its unit per unit sent."""
+    """Where a number is, and its units per unit sent."""
 
     group: int
     at: int
@@ -36,7 +36,7 @@ class Field(NamedTuple):
 
 _U8, _U16, _S16 = Struct(">B"), Struct(">H"), Struct(">h")
 
-#: By the name that the document gives it. Pressures are in kPa, temperatures in °F.
+#: By its name in the document. Pressures are in kPa, temperatures in °F.
 FIELDS: Mapping[str, Field] = {
     "rpm": Field(0, 6, _U16, 1.0),
     "adv_deg": Field(1, 0, _S16, 0.1),
@@ -60,7 +60,7 @@ FIELDS: Mapping[str, Field] = {
 
 
 class Target(NamedTuple):
-    """The key that a field goes to: ``value = number * scale + add``, and what is possible, in the key's unit."""
+    """The key that a field goes to: ``value = number * scale + add``, and the possible range in the key's units."""
 
     key: str
     scale: float = 1.0
@@ -69,7 +69,7 @@ class Target(NamedTuple):
     high: float = float("inf")
 
 
-#: What is written of every computer.
+#: The fields that are written for every computer.
 TARGETS: Mapping[str, Target] = {
     "rpm": Target("TACH1", high=20_000.0),
     "map": Target("MAP1", INHG_PER_KPA, low=1.0, high=120.0),
@@ -83,11 +83,11 @@ KEYS = frozenset(target.key for target in TARGETS.values())
 
 
 class Decoder:
-    """The receiving end. `targets` are the fields that are wanted; `base` is the identifier of group 0."""
+    """Decodes the broadcast. `targets` are the wanted fields; `base` is the identifier of group 0."""
 
     REFUSALS: ClassVar[Sequence[str]] = ("wrong length", "not a data frame")
 
-    #: The broadcast says nothing of the computer's own health that is certain.
+    #: The broadcast has no reliable information on the computer's own health.
     trouble = ""
 
     def __init__(
@@ -104,7 +104,7 @@ class Decoder:
             self._groups.setdefault(base + FIELDS[name].group, []).append((name, FIELDS[name], target))
 
     def feed(self, frames: Iterable[Frame]) -> list[Update]:
-        """The updates of the `frames`, in order; those of other identifiers are not counted."""
+        """Return the updates from `frames`, in order. Frames with other identifiers are not counted."""
         counts, updates = self.counts, []
         for frame in frames:
             identifier, data = frame.arbitration_id, frame.data
@@ -127,7 +127,7 @@ class Decoder:
         value = number * target.scale + target.add
         if not target.low <= value <= target.high:
             self.counts["absurd values"] += 1
-            return Update(target.key, None, FAIL, f"the engine computer sends an absurd value: {name} {number:g}")
-        if name == "tps":  # a calibration is never exact
+            return Update(target.key, None, FAIL, f"the engine computer sends an absurd value: {name} is {number:g}")
+        if name == "tps":  # no calibration is exact
             value = min(max(value, 0.0), 1.0)
         return Update(target.key, value)

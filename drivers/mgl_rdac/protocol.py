@@ -1,8 +1,8 @@
-"""The messages of MGL Avionics' RDAC on a CAN bus without I/O: frames in, updates out (`Decoder`), and the way back
+"""The CAN messages of MGL Avionics' RDAC without I/O: frames in, updates out (`Decoder`); values in, frames out
 (`Encoder`).
 
-An identifier of 11 bits is the sender's address times 16, plus the message; RDAC n has the address 31 + n. A message is
-four words, the low byte first. No document of the vendor was at hand: docs/drivers/mgl_rdac.md says what that means.
+An arbitration id of 11 bits is the sender's address times 16, plus the message number; RDAC n has the address 31 + n. A
+message is four words, low byte first. We had no document from the vendor: docs/drivers/mgl_rdac.md says what follows.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from fixgw.drivers.links.can.frame import Frame
 
 FIRST_ADDRESS = 31
-VOLT = 0.017428951  # V per unit of the voltage
-LAST_SINGLE_RPM = 50_000  # from here on a unit is ten revolutions a minute
+VOLT = 0.017428951  # volts per unit sent
+LAST_SINGLE_RPM = 50_000  # above this, one unit is ten revolutions a minute
 NO_FLOW = 0xFFFF
 FULL_SCALE = 4095  # of an analog input
-COLD_JUNCTION_MAX_AGE = 10.0  # seconds for which a temperature of the RDAC serves its thermocouples
+COLD_JUNCTION_MAX_AGE_S = 10.0  # the thermocouples may use an RDAC temperature up to this age
 
 Kind = Literal["flow", "thermocouple", "analog", "word", "temperature", "voltage", "rpm"]
 
 
 class Channel(NamedTuple):
-    """Where a reading is, and of what kind; raw ones need a curve."""
+    """Where a reading is, and its kind; raw ones need a curve."""
 
     message: int
     word: int
@@ -59,8 +59,8 @@ CHANNELS: Mapping[str, Channel] = {
     "current": Channel(8, 3, "word"),
 }
 MESSAGES = frozenset(channel.message for channel in CHANNELS.values())
-LENGTH = {7: 4}  # bytes, at least; the others have eight
-#: What is possible, of readings that need no curve.
+LENGTH = {7: 4}  # minimum in bytes, by message; the others have eight
+#: The possible range of readings that need no curve.
 POSSIBLE: Mapping[Kind, tuple[float, float]] = {
     "thermocouple": (-60.0, 1300.0),
     "temperature": (-60.0, 150.0),
@@ -70,36 +70,36 @@ POSSIBLE: Mapping[Kind, tuple[float, float]] = {
 
 
 def identifiers(rdac: int) -> dict[int, int]:
-    """The messages of an RDAC, by identifier."""
+    """The message numbers of an RDAC, by arbitration id."""
     return {(FIRST_ADDRESS + rdac) << 4 | message: message for message in MESSAGES}
 
 
 class Target(NamedTuple):
-    """The key that a channel goes to, through a curve if there is one."""
+    """The key that a channel is written to, through a curve if there is one."""
 
     key: str
     curve: Curve | None = None
 
 
 class Decoder:
-    """The receiving end: RDAC number `rdac`, and what its channels measure. Of the others nothing is written."""
+    """Decodes RDAC number `rdac`, and writes the channels in `targets`."""
 
     REFUSALS: ClassVar[Sequence[str]] = ("wrong length", "not a data frame")
 
     def __init__(self, rdac: int, targets: Mapping[str, Target], counts: dict[str, int] | None = None) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
         self.refused = ""
-        #: What is wrong with the RDAC though it talks.
+        #: What is wrong with an RDAC that is sending.
         self.trouble = ""
         self._messages = identifiers(rdac)
         self.ids = frozenset(self._messages)
         self._wanted: dict[int, list[tuple[str, Channel, Target]]] = {}
         for name, target in targets.items():
             self._wanted.setdefault(CHANNELS[name].message, []).append((name, CHANNELS[name], target))
-        self._cold_junction: tuple[float, float] | None = None  # its temperature in °C, and when it was heard
+        self._cold_junction: tuple[float, float] | None = None  # its temperature in °C, and when it was received
 
     def feed(self, frames: Iterable[Frame]) -> list[Update]:
-        """The updates of the `frames`, in order; those of other identifiers are not counted."""
+        """Return the updates from `frames`, in order. Frames with other identifiers are not counted."""
         counts, updates = self.counts, []
         for frame in frames:
             message, data = self._messages.get(frame.arbitration_id), frame.data
@@ -114,7 +114,7 @@ class Decoder:
             words = struct.unpack("<4H", data.ljust(8, b"\0"))
             wanted = self._wanted.get(message, ())
             if message == CHANNELS["temperature"].message:
-                self._hear_cold_junction(_signed(words[0]), frame.timestamp)
+                self._note_cold_junction(_signed(words[0]), frame.timestamp)
             elif not wanted:
                 counts["ignored"] += 1
                 continue
@@ -122,20 +122,20 @@ class Decoder:
             updates += [self._update(name, channel, target, words, frame.timestamp) for name, channel, target in wanted]
         return updates
 
-    def _hear_cold_junction(self, degrees: int, when: float) -> None:
+    def _note_cold_junction(self, degrees: int, when: float) -> None:
         low, high = POSSIBLE["temperature"]
-        well = low <= degrees <= high
-        self._cold_junction = (degrees, when) if well else None
-        self.trouble = "" if well else f"the RDAC's own temperature is absurd: {degrees} degC"
+        healthy = low <= degrees <= high
+        self._cold_junction = (degrees, when) if healthy else None
+        self.trouble = "" if healthy else f"the RDAC's own temperature is absurd: {degrees} degC"
 
     def _update(self, name: str, channel: Channel, target: Target, words: Sequence[int], when: float) -> Update:
         raw = words[channel.word]
         value: float = raw
         kind = channel.kind
         if kind == "thermocouple":
-            if self._cold_junction is None or when - self._cold_junction[1] > COLD_JUNCTION_MAX_AGE:
+            if self._cold_junction is None or when - self._cold_junction[1] > COLD_JUNCTION_MAX_AGE_S:
                 return Update(
-                    target.key, None, FAIL, "the temperature of the RDAC, to which this one adds, is not known"
+                    target.key, None, FAIL, "the RDAC's own temperature, to which a thermocouple's adds, is unknown"
                 )
             value = _signed(raw) + self._cold_junction[0]
         elif kind == "temperature":
@@ -144,26 +144,26 @@ class Decoder:
             value = _signed(raw) * VOLT
         elif kind == "rpm" and raw >= LAST_SINGLE_RPM:
             value = (raw - LAST_SINGLE_RPM) * 10 + LAST_SINGLE_RPM
-        elif kind == "flow" and NO_FLOW in words[channel.word : channel.word + 2]:  # the pulses, or their ratio
-            return Update(target.key, None, FAIL, f"the RDAC reports an error of {name}")
+        elif kind == "flow" and NO_FLOW in words[channel.word : channel.word + 2]:  # in the pulses or in their ratio
+            return Update(target.key, None, FAIL, f"the RDAC reports an error on {name}")
         low, high = (0, FULL_SCALE) if kind == "analog" else POSSIBLE.get(kind, (0.0, float("inf")))
         if not low <= value <= high:
             self.counts["absurd values"] += 1
-            return Update(target.key, None, FAIL, f"the RDAC sends an absurd value: {name} {value:g}")
+            return Update(target.key, None, FAIL, f"the RDAC sends an absurd value: {name} is {value:g}")
         if target.curve is None:
             return Update(target.key, float(value))
         calibrated = target.curve(value)
         if calibrated is None:
-            return Update(target.key, None, FAIL, f"{name}: no sender in order gives {value:g}")
+            return Update(target.key, None, FAIL, f"{name} reads {value:g}, which no healthy sender gives")
         return Update(target.key, round(calibrated) if kind == "rpm" else calibrated)
 
 
 class Encoder:
-    """The sending end, in place of RDAC number `rdac`; `curves` give the counts of the raw `channels` for values.
+    """Encodes messages in place of RDAC number `rdac`. `curves` give the counts of the raw `channels` for values.
 
-    A message goes out only while all of its channels that are in use have a value: there is no word for "not known"
-    that every display understands, but every display notices that a message is missing. Words of no channel are zero,
-    but for fuel flows, which say that they are in error.
+    A message is sent only while all of its channels in use have a value. Not every display understands a word for
+    "unknown", but every display notices a missing message. Words without a channel are zero, except for fuel flows,
+    which report an error.
     """
 
     def __init__(self, rdac: int, channels: Mapping[str, Curve | None]) -> None:
@@ -174,7 +174,7 @@ class Encoder:
             self._messages.setdefault(CHANNELS[name].message, []).append(name)
 
     def encode(self, values: Mapping[str, float | None]) -> tuple[list[tuple[int, bytes]], list[str]]:
-        """The messages, each an identifier and its data, and the channels for want of which others are not sent."""
+        """Return the messages (arbitration id, data), and the channels without a value, whose messages are withheld."""
         messages, missing = [], []
         for message, names in sorted(self._messages.items()):
             words = [NO_FLOW, 0, NO_FLOW, 0] if message == 1 else [0, 0, 0, 0]
@@ -191,7 +191,7 @@ class Encoder:
         return messages, missing
 
     def _word(self, name: str, values: Mapping[str, float | None]) -> int | None:
-        """The word for a channel's value; None when there is none, or it does not fit."""
+        """The word for a channel's value; None if there is no value, or it does not fit."""
         value, kind, curve = values.get(name), CHANNELS[name].kind, self._curves[name]
         if value is None:
             return None
@@ -209,7 +209,7 @@ class Encoder:
             if counts is None:
                 return None
             value = counts
-        if not abs(value) <= 0xFFFF:  # nor is not a number
+        if not abs(value) <= 0xFFFF:  # also refuses NaN
             return None
         word = round(value)
         if kind in ("thermocouple", "temperature", "voltage"):

@@ -1,9 +1,9 @@
 """The serial output of MGL Avionics' TP-3 without I/O: bytes in, updates out (`Decoder`).
 
-A frame is STX, the unit's address, a message type (8), the length of the payload, the payload, the exclusive or of
-everything from the address on, begun with A5, and ETX. The payload of a TP-3: two bytes with the types of four inputs,
-four bits each, the fourth first; four signed 16-bit numbers, the high byte first. Source of the frame: Vega TP-3
-operating manual, 4.3.1; docs/drivers/mgl_serial.md says what of the payload is certain.
+A frame is STX, the unit's address, a message type (8), the length of the payload, the payload, a checksum, and ETX. The
+checksum is the exclusive or of A5 and everything from the address on. The payload of a TP-3: two bytes with the types
+of four inputs, four bits each, the fourth first; four signed 16-bit numbers, high byte first. Source of the frame: Vega
+TP-3 operating manual, 4.3.1; docs/drivers/mgl_serial.md says how certain the payload is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEYS = frozenset(INPUTS)
 
 
 class Kind(NamedTuple):
-    """A type of input: its unit, as keys have it, units per unit sent, and what is possible."""
+    """A type of input: its units (as in the database), units per unit sent, and the possible range."""
 
     name: str
     units: str
@@ -47,10 +47,10 @@ OFF = "the input is switched off in the instrument"
 
 
 class Decoder:
-    """The receiving end. Holds at most one unfinished frame; `feed` speaks of `INPUTS`.
+    """Decodes the stream. Holds at most one unfinished frame. `feed` returns updates of `INPUTS`.
 
-    `units` are those of the keys, by the inputs that are in use: an input of another type fails its key. `address`: the
-    unit that is meant, of several on one line. `level` is the key's units per unit of a fuel level.
+    `units` are those of the keys, for the inputs in use; an input of another type fails its key. `address` selects one
+    unit if several share a line. `level` is the key's units per unit of a fuel level.
     """
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length", "no end")
@@ -65,7 +65,7 @@ class Decoder:
     ) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
         self.refused = ""
-        #: The instrument says nothing of its own health; only that it is another one.
+        #: The instrument does not report its own health; this says only if it is another one.
         self.trouble = ""
         self._units = dict.fromkeys(INPUTS, "") if units is None else units
         self._address = address
@@ -83,9 +83,9 @@ class Decoder:
             elif len(buffer) < LENGTH:
                 break
             else:
-                reason = self._wrong(buffer)
+                reason = self._find_fault(buffer)
             self.counts["received"] += 1
-            if reason:  # what looked like a start may be data: the next may be inside
+            if reason:  # the STX may have been data, and the true start may follow
                 self.counts[reason] += 1
                 self.refused = f"{reason}: {buffer[:LENGTH].hex(' ')}"
                 buffer = buffer[1:]
@@ -97,7 +97,7 @@ class Decoder:
         self._buffer = buffer
         return updates
 
-    def _wrong(self, frame: bytes) -> str:
+    def _find_fault(self, frame: bytes) -> str:
         if reduce(xor, frame[1 : LENGTH - 2], SEED) != frame[LENGTH - 2]:
             return "bad checksum"
         return "" if frame[LENGTH - 1] == ETX else "no end"
@@ -106,7 +106,7 @@ class Decoder:
         ours = self._address in (None, frame[1])
         known = frame[2] == MESSAGE
         if ours:
-            self.trouble = "" if known else f"messages of type {frame[2]}, and not {MESSAGE}: not a TP-3"
+            self.trouble = "" if known else f"messages have type {frame[2]} instead of {MESSAGE}: this is not a TP-3"
         self.counts["used" if ours and known else "ignored"] += 1
         if not (ours and known):
             return iter(())
@@ -120,10 +120,10 @@ class Decoder:
             return Update(name, None, FAIL, OFF)
         kind = KINDS.get(type_)
         if kind is None:
-            return self._absurd(name, f"an input of type {type_}, which is not known")
+            return self._absurd(name, f"an input of unknown type {type_}")
         units = self._units[name]
         if type_ != LEVEL and units and units != kind.units:
-            return Update(name, None, FAIL, f"the input is {kind.name}, and the key is in {units}")
+            return Update(name, None, FAIL, f"the input is {kind.name}, but the key is in {units}")
         value = raw * kind.factor
         if not kind.low <= value <= kind.high:
             return self._absurd(name, f"{kind.name} of {value:g} {kind.units}")
@@ -131,4 +131,4 @@ class Decoder:
 
     def _absurd(self, name: str, what: str) -> Update:
         self.counts["absurd values"] += 1
-        return Update(name, None, FAIL, f"absurd: {what}")
+        return Update(name, None, FAIL, f"the instrument sends an absurd value: {what}")

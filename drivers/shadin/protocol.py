@@ -1,8 +1,8 @@
 """Shadin air data and fuel computers without I/O: bytes in, updates out (`Decoder`).
 
 A frame is STX, lines of a format letter (G, S or Z), an identifier, data and CR LF, and ETX. The last line is the
-checksum: the sum of everything before it, STX included, modulo 256, as three decimal digits; or, as Garmin describes
-it, of everything up to the error indicator (Q). ``-`` fills what is not known. Sources: Garmin 190-00356-08 Rev. G,
+checksum, as three decimal digits: the sum modulo 256 of everything before it, including STX; or, as Garmin describes
+it, of everything up to the error indicator (Q). ``-`` fills unknown fields. Sources: Garmin 190-00356-08 Rev. G,
 appendix E (formats G and Z), UPS Aviation Technologies' Apollo GX50/60/65 installation manual, table 12 (format S).
 """
 
@@ -14,14 +14,14 @@ from typing import ClassVar, NamedTuple
 
 from fixgw.kit.update import FAIL, Update, begin_counting
 
-LONGEST = 512  # bytes of a frame
+MAX_FRAME = 512  # bytes
 
 UNKNOWN = "the computer does not know it"
-SENSOR = "the computer reports an error of its temperature sensor"
+SENSOR = "the computer reports a fault in its temperature sensor"
 
 
 class Field(NamedTuple):
-    """What a line carries: the key, its units per unit sent, and what is possible, in units of the key."""
+    """The contents of a line: the key, its units per unit sent, and the possible range in units of the key."""
 
     key: str
     factor: float
@@ -46,26 +46,26 @@ FIELDS = {
     "a": Field("ALT", 10, -2000, 60000),
     "b": Field("BARO", 1, 25, 33),
 }
-#: Everything that may be written.
+#: Every key that may be written.
 KEYS = frozenset(field.key for field in FIELDS.values())
 
 _END = re.compile(rb"[^ -~\r\n]")
 _LINES = re.compile(r"(?:([GSZ])[A-Za-z][-+.\d]{1,8}\r\n)(?:\1[A-Za-z][-+.\d]{1,8}\r\n)*", re.ASCII)
-# Garmin's description of format Z has the checksum under R, where the others have the fuel remaining with its decimal.
+# In Garmin's description of format Z, R is the checksum; elsewhere R is the fuel remaining, with a decimal point.
 _CHECKSUM = re.compile(rb"[GSZ][*R](\d{3})\r\n\Z")
 _ERROR = re.compile(rb"[GSZ]Q[-\d]{3}\r\n")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 class Decoder:
-    """The receiving end. Holds at most one unfinished frame. `heading`: HEAD is written, because it is magnetic."""
+    """Decodes the stream. Holds at most one unfinished frame. With `heading`, HEAD is written: it is magnetic."""
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "no checksum", "truncated", "malformed", "too long")
 
     def __init__(self, counts: dict[str, int] | None = None, heading: bool = False) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
         self.refused = ""
-        #: What the computer reports of its own errors.
+        #: The error that the computer reports, in words.
         self.trouble = ""
         self._heading = heading
         self._buffer = b""
@@ -77,16 +77,16 @@ class Decoder:
         while (start := buffer.find(2)) >= 0:
             buffer = buffer[start:]
             end = _END.search(buffer, 1)
-            if end is None and len(buffer) <= LONGEST:
+            if end is None and len(buffer) <= MAX_FRAME:
                 break
             self.counts["received"] += 1
-            if end is None or end.start() > LONGEST:
+            if end is None or end.start() > MAX_FRAME:
                 self._refuse("too long", buffer)
                 buffer = buffer[1:]
             elif end[0] == b"\x03":
                 updates += self._frame(buffer[: end.start()])
                 buffer = buffer[end.end() :]
-            else:  # the start of another, or no text at all
+            else:  # the start of another frame, or not text
                 self._refuse("truncated", buffer[: end.start()])
                 buffer = buffer[end.start() :]
         else:
@@ -96,7 +96,7 @@ class Decoder:
 
     def _refuse(self, reason: str, raw: bytes) -> None:
         self.counts[reason] += 1
-        self.refused = f"{reason}: {raw[:LONGEST]!r}"
+        self.refused = f"{reason}: {raw[:MAX_FRAME]!r}"
 
     def _frame(self, raw: bytes) -> list[Update]:
         checksum = _CHECKSUM.search(raw)
@@ -104,8 +104,8 @@ class Decoder:
             self._refuse("no checksum", raw)
             return []
         body = raw[: checksum.start()]
-        error_told = _ERROR.search(body)
-        ends = (len(body), error_told.end() if error_told else 0)
+        error_line = _ERROR.search(body)
+        ends = (len(body), error_line.end() if error_line else 0)
         if int(checksum[1]) not in (sum(body[:end]) % 256 for end in ends if end):
             self._refuse("bad checksum", raw)
             return []
@@ -121,7 +121,7 @@ class Decoder:
         self.trouble = SENSOR if error == "001" else f"the computer reports error {error}" if error.strip("-0") else ""
         if "F" in lines and ("G" not in lines or _NUMBER.fullmatch(lines["F"])):
             lines.pop("G", None)
-        else:  # the true temperature in place of the one outside: they differ by the heat of impact
+        else:  # G, the true air temperature, replaces F: they differ by the ram rise
             lines.pop("F", None)
         for identifier, data in lines.items():
             field = FIELDS.get(identifier)

@@ -1,9 +1,9 @@
 """Dynon SkyView's serial output without I/O: bytes in, updates out (`Decoder`).
 
-Messages begin with ``!``, the type and its version: ``!11`` ADAHRS, ``!22`` system, ``!32`` engine (EMS). Other
-versions are taken if they have the same length: a message before software 5.1 has another. Source: "Serial Data Output"
-in Dynon's SkyView System Installation Guide, Revisions R and AA; docs/drivers/skyview.md says what of the engine
-message was not seen in it.
+Messages begin with ``!``, their type and its version: ``!11`` ADAHRS, ``!22`` system, ``!32`` engine (EMS). Other
+versions are accepted if they have the same length; messages of software before 5.1 do not. Source: "Serial Data Output"
+in Dynon's SkyView System Installation Guide, Revisions R and AA; docs/drivers/skyview.md says which parts of the engine
+message it does not confirm.
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("HOBBS1", 58, 5, 0.1, 0, 9999.9),
     ),
 }
-# Two pick-ups on one engine, and what flows to it and back.
+# Two pick-ups on one engine, and the fuel flows to the engine and back.
 ENGINE_SPEEDS = (Field("TACH1", 19, 4, 1, 0, 9999), Field("TACH1", 23, 4, 1, 0, 9999))
 FLOW, RETURN_FLOW = Field("FUELF1", 30, 3, 0.1, 0, 99.9), Field("FUELF1", 33, 3, 0.1, 0, 99.9)
-STALL_SHARE = 44  # where it is
+STALL_PERCENT_AT = 44
 
-#: Thermocouples as Dynon's harness has them, by number: heads and exhausts in turn, the last cylinder first.
+#: Thermocouples as wired in Dynon's harness, by number: heads and exhausts alternate, from the last cylinder down.
 HARNESS: Mapping[int, str] = {
     number: f"{'CHT' if number % 2 else 'EGT'}1{7 - (number + 1) // 2}" for number in range(1, 13)
 }
 THERMOCOUPLES, FIRST_THERMOCOUPLE = 14, 68
-#: What heads and exhausts may reach, °C.
+#: The highest possible temperature of heads and exhausts, in °C.
 HOTTEST = 999
 
 INPUTS, FIRST_INPUT = 13, 124
-#: General purpose inputs, by the key's unit: its letter, and units of the key per unit sent. Contacts, in volts, are
-#: left out: the documents disagree whether they are thousandths or hundredths.
+#: General purpose inputs, by the key's units: their letter, and units of the key per unit sent. Contacts, in volts, are
+#: left out: the documents disagree on whether they are thousandths or hundredths.
 LETTERS = {"degC": ("C", 0.1), "psi": ("P", 0.1), "gal": ("G", 0.1), "%": ("T", 1.0), "deg": ("T", 1.0)}
 _INPUT = re.compile(r"([+-]\d{4})([A-Z])", re.ASCII)
 
@@ -83,14 +83,14 @@ KEYS = frozenset(
 
 
 class Decoder(dynon.Decoder):
-    """The receiving end. `stall_angle` in degrees; None leaves AOA out.
+    """Decodes the display's messages. `stall_angle` is in degrees; if None, AOA is left out.
 
-    `inputs` has the key and the unit (one of `LETTERS`) of general purpose inputs, `thermocouples` the keys of
-    thermocouples, both by number; an input's key is that input's alone. `return_flow`: fuel flows back to the tank, and
+    `inputs` has the key and unit (one of `LETTERS`) of general purpose inputs, `thermocouples` the keys of
+    thermocouples, both by number; each key belongs to one input only. `return_flow`: fuel flows back to the tank, and
     the second flow sensor measures it.
     """
 
-    LONGEST = max(LENGTHS.values())
+    MAX_FRAME = max(LENGTHS.values())
 
     def __init__(
         self,
@@ -111,19 +111,19 @@ class Decoder(dynon.Decoder):
         )
         self._fields = {
             **FIELDS,
-            ADAHRS: FIELDS[ADAHRS] + dynon.angle_of_attack(STALL_SHARE, stall_angle),
+            ADAHRS: FIELDS[ADAHRS] + dynon.angle_of_attack(STALL_PERCENT_AT, stall_angle),
             ENGINE: tuple(field for field in (*FIELDS[ENGINE], *probes) if field.key not in by_input),
         }
         self._return_flow = return_flow
         self._told = ""
-        self._strange = ""
+        self._unknown_version = ""
 
     @property
     def trouble(self) -> str:
-        return super().trouble or self._strange
+        return super().trouble or self._unknown_version
 
     def frames(self, line: bytes) -> Iterable[bytes]:
-        """Each ``!`` begins a frame: one before it has lost its end."""
+        """Each ``!`` begins a frame; a frame cut short by it has lost its end."""
         return [b"!" + part for part in line.split(b"!")[1:]]
 
     def length(self, raw: bytes) -> int:
@@ -134,7 +134,8 @@ class Decoder(dynon.Decoder):
         kind, time = line[:2], line[3:11]
         if LENGTHS.get(kind) != len(line):
             if kind in LENGTHS:
-                self._strange = f"messages {line[:3]} of a version that is not known: SkyView software before 5.1?"
+                self._unknown_version = f"{line[:3]} messages have an unknown version; is the SkyView software older "
+                "than 5.1?"
             return None
         return self._updates(kind, time, line)
 
@@ -159,7 +160,7 @@ class Decoder(dynon.Decoder):
             for key in ("TACH1", "FUELF1", *(key for key, _ in self._inputs.values())):
                 yield Update(key, None, FAIL, stuck)
             return
-        # With one magneto off, its pick-up shows nothing.
+        # With one magneto off, its pick-up reads nothing.
         speeds = [self.number(field, field.text(line)) for field in ENGINE_SPEEDS]
         turning = [int(update.value) for update in speeds if isinstance(update.value, float)]
         yield Update("TACH1", max(turning)) if turning else speeds[0]
@@ -180,14 +181,14 @@ class Decoder(dynon.Decoder):
             return Update(key, None, FAIL, UNKNOWN)
         letter, factor = LETTERS[unit]
         if match[2] != letter:
-            return Update(key, None, FAIL, f"the display sends {text!r}, which is not in {unit}")
+            return Update(key, None, FAIL, f"the display sends {text!r}, but the key is in {unit}")
         return Update(key, round(int(match[1]) * factor, 1))
 
     def _time(self, text: str, stuck: str) -> Iterator[Update]:
         match = _TIME.fullmatch(text)
         if stuck or match is None:
             self._told = ""
-            yield from (Update(key, None, FAIL, stuck or "the display has not heard of a GPS yet") for key in TIME)
+            yield from (Update(key, None, FAIL, stuck or "the display has no GPS time yet") for key in TIME)
         elif self._told != text[:6]:
             self._told = text[:6]
             yield Update("TIMEZ", ":".join(match.groups()))

@@ -95,5 +95,5 @@ class Plugin(Instrument[Options]):
         self._used_before = used
         if self._asked == PATIENCE:  # a port that is there, and a board that is not, or hangs
             self.lost("the board does not answer")
-        self.decoder.asked()
+        self.decoder.start_report()
         self.send(REQUEST)

@@ -1,7 +1,7 @@
-"""Joy-IT StromPi 3: its status report, 38 numbers a line each, and what it says unasked. No I/O.
+"""Joy-IT StromPi 3: its status report, 38 numbers on a line each, and its unsolicited messages. No I/O.
 
-As read in the vendor's status script for firmware 1.73 (github.com/joy-it/strompi3, MIT): the report's lines, voltages
-in millivolts, and the words of the warnings.
+Source: the vendor's status script for firmware 1.73 (github.com/joy-it/strompi3, MIT), for the lines of the report,
+voltages in millivolts, and the texts of the warnings.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ WEEKDAY, MODE, LEVEL, CHARGING, WIDE, BATTERY, USB, OUTPUT, STATUS, FIRMWARE = 2
 LEVELS = {1: 10, 2: 25, 3: 50, 4: 100}  # %
 ON_BATTERY = 3
 NO_BATTERY = 500  # mV
-MOST = 70_000  # mV
-LONGEST = 200  # characters of a line
+MAX_MV = 70_000
+MAX_LINE = 200  # characters
 OF_BATTERY = ("BAT_VOLTAGE", "BAT_REMAINING", "BAT_CHARGING")
 
 
 class Decoder:
-    """Reports and warnings. Counts reports ``received``, which are ``used``, or refused: ``incomplete`` or ``absurd``;
-    and lines that are none: ``warnings`` and ``other lines``."""
+    """Decodes reports and warnings.
+
+    Counts reports ``received`` and ``used``, or refused as ``incomplete`` or ``absurd``, and other lines: ``warnings``
+    and ``other lines``.
+    """
 
     REFUSALS: ClassVar[Sequence[str]] = ("incomplete", "absurd")
 
     def __init__(self, counts: dict[str, int] | None = None) -> None:
         self.counts = begin_counting(counts, "received", "used", *self.REFUSALS, "warnings", "other lines")
         self.refused = ""
-        #: The last report: whether the battery feeds the computer, its charge in % (0: not known), the firmware.
+        #: The last report: whether the computer runs on battery, the charge in % (0: unknown), and the firmware.
         self.lost: bool | None = None
         self.remaining = 0
         self.firmware = ""
@@ -40,16 +43,16 @@ class Decoder:
         self._rest = b""
         self._numbers: list[int] = []
 
-    def asked(self) -> None:
-        """A report has been asked for: what came before is none of it."""
+    def start_report(self) -> None:
+        """A report has been requested: discard what came before it."""
         if self._numbers:
             self._refuse("incomplete", self._numbers)
         self._numbers = []
 
     def feed(self, data: bytes) -> list[Update]:
-        """What complete lines say; `data` may be cut anywhere. Never raises."""
+        """Return the updates of complete lines; `data` may be cut anywhere. Never raises."""
         *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        if len(self._rest) > LONGEST:
+        if len(self._rest) > MAX_LINE:
             self._rest = b""
             self.counts["other lines"] += 1
         updates: list[Update] = []
@@ -84,7 +87,7 @@ class Decoder:
             and level <= 4
             and charging <= 1
             and 1 <= status <= ON_BATTERY
-            and max(voltages) <= MOST
+            and max(voltages) <= MAX_MV
         )
         if not sound:
             self._refuse("absurd", numbers)
@@ -102,4 +105,4 @@ class Decoder:
         updates += [Update("BAT_VOLTAGE", battery / 1000.0), Update("BAT_CHARGING", bool(charging))]
         if level in LEVELS:
             return [*updates, Update("BAT_REMAINING", LEVELS[level])]
-        return [*updates, Update("BAT_REMAINING", None, FAIL, "the board does not know it")]
+        return [*updates, Update("BAT_REMAINING", None, FAIL, "the board does not know the charge")]

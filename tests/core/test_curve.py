@@ -164,10 +164,10 @@ def test_what_cannot_be_used_is_said_where_it_is_written() -> None:
     assert "repeated" in wrong(points=[[0, 0], [1, 1], [1, 2]])
     assert "r25 and beta, or a, b and c" in wrong(thermistor={"pull_up": 1000, "r25": 1000})
     assert "r25 and beta, or a, b and c" in wrong(thermistor={"pull_up": 1000, "r25": 1e3, "beta": 1.0, "a": 1.0})
-    assert "more than zero" in wrong(thermistor={"pull_up": 1000, "r25": 0, "beta": 3000})
+    assert "greater than zero" in wrong(thermistor={"pull_up": 1000, "r25": 0, "beta": 3000})
     assert "(did you mean 'american-level'?)" in wrong(sender={"pull_up": 100, "table": "american-leval"})
-    assert "either a table or ohms" in wrong(sender={"pull_up": 100})
-    assert "the lowest comes first" in wrong(linear={"factor": 1.0}, limits=[2, 1])
+    assert "either table or ohms" in wrong(sender={"pull_up": 100})
+    assert "give the lower one first" in wrong(linear={"factor": 1.0}, limits=[2, 1])
     assert "only points have ends" in wrong(linear={"factor": 1.0}, beyond="extend")
     assert "nothing would be left" in wrong(linear={"factor": 1.0}, scale=0.0)
 

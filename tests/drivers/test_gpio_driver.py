@@ -530,7 +530,7 @@ def test_a_total_that_was_still_rising_says_what_it_lacks_after_a_kill(
     db = fresh(tmp_path)
     by_hand(pulses=[FLOW])
     assert 0.05 <= float(db.read("FUELUSED").value) <= 0.075
-    assert db.read("FUELUSED").reason(BAD) == "pulses were missed while the gateway did not run"
+    assert db.read("FUELUSED").reason(BAD) == "pulses were missed while the gateway was not running"
     db.write("FUELUSED", 0.0, "reset", 0)
     panel.after(0.2)
     assert db.read("FUELUSED").good
@@ -553,7 +553,7 @@ def test_a_damaged_file_of_totals_is_told_and_starts_afresh(
     state.save(state.path("gpio-panel"), b'{"FUELUSED": "much"}')
     by_hand(pulses=[FLOW])
     assert db.read("FUELUSED").value == 0.0
-    assert "is of no use, starting afresh" in caplog.text
+    assert "starting again from scratch" in caplog.text
 
 
 def test_more_interference_than_pulses_is_bad(by_hand: Make, bank: Bank, db: Database) -> None:
@@ -856,20 +856,23 @@ def problems(tmp_path: Path, *connections: str) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("library: x", "no pin is used"),
+        ("library: x", "no pin is configured"),
         ("library: ../x", "library: expected text"),
-        ("buttons: [{pin: 17, key: BTN99}]", "buttons.0.key: no item 'BTN99'"),
+        ("buttons: [{pin: 17, key: BTN99}]", "buttons.0.key: the database has no item 'BTN99'"),
         ("buttons: [{pin: 17, key: OILP1}]", "OILP1 is of type float, not bool"),
-        ("buttons: [{pin: 17, key: BTN1, long_key: X}]", "buttons.0.long_key: no item 'X'"),
-        ("buttons: [{pin: 17, key: BTN1, long_key: BTN2, repeat: 1}]", "exclude each other"),
+        ("buttons: [{pin: 17, key: BTN1, long_key: X}]", "buttons.0.long_key: the database has no item 'X'"),
+        ("buttons: [{pin: 17, key: BTN1, long_key: BTN2, repeat: 1}]", "cannot be used together"),
         ("buttons: [{pin: 17, key: BTN1, repeat: 0.01}]", "at least 0.1 s"),
         ("buttons: [{pin: 77, key: BTN1}]", "buttons[0].pin: expected whole number, 0 to 53"),
-        ("encoders: [{a: 1, b: 2, key: ENC1, step: 0.5}]", "encoders.0.step: ENC1 takes whole numbers only"),
+        (
+            "encoders: [{a: 1, b: 2, key: ENC1, step: 0.5}]",
+            "encoders.0.step: ENC1 is an int and takes whole numbers only",
+        ),
         ("encoders: [{a: 1, b: 2, key: NORANGE, wrap: yes}]", "encoders.0.wrap: NORANGE has no range"),
         ("encoders: [{a: 1, b: 2, key: ACID}]", "ACID is of type str, not float or int"),
         ("selectors: [{pins: [1, 2], key: GEAR, values: [1]}]", "2 pins, but 1 values"),
         ("selectors: [{pins: [1, 2], key: GEAR, values: [1, UP]}]", "selectors.0.values.1: GEAR: 'UP'"),
-        ("selectors: [{pins: [1, 2], key: GEAR, values: [1, 20]}]", "20 is out of GEAR's range"),
+        ("selectors: [{pins: [1, 2], key: GEAR, values: [1, 20]}]", "20 is outside GEAR's range"),
         ("selectors: [{pins: [1, 2], key: TANK}]", "selectors.0.key: TANK: 1 is not text"),
         (
             "outputs: [{pin: 1, when: OILPP1 < 20}]",
@@ -879,9 +882,15 @@ def problems(tmp_path: Path, *connections: str) -> list[str]:
         ("outputs: [{pin: 1, when: OILP1 <}]", "outputs.0.when: not a valid expression"),
         ("outputs: [{pin: 1, when: 1 < 2}]", "it refers to no key"),
         ("dimmers: [{pin: 1, key: NORANGE}]", "NORANGE has no range"),
-        ("pulses: [{pin: 1, key: OILP1, pulses: 2, per: revolution}]", "OILP1 is in psi; per revolution makes rpm"),
-        ("pulses: [{pin: 1, key: TACH1, pulses: 2, per: gallon}]", "TACH1 is in rpm; per gallon makes gal/hr or l/hr"),
-        ("pulses: [{pin: 1, key: TACH1, pulses: 2, per: revolution, total_key: HZ}]", "makes no total"),
+        (
+            "pulses: [{pin: 1, key: OILP1, pulses: 2, per: revolution}]",
+            "OILP1 is in psi; per revolution it must be in rpm",
+        ),
+        (
+            "pulses: [{pin: 1, key: TACH1, pulses: 2, per: gallon}]",
+            "TACH1 is in rpm; per gallon it must be in gal/hr or l/hr",
+        ),
+        ("pulses: [{pin: 1, key: TACH1, pulses: 2, per: revolution, total_key: HZ}]", "there is no total"),
         (
             "pulses: [{pin: 1, key: TACH1, pulses: 0, per: revolution}]",
             "pulses[0].pulses: expected number, more than 0",

@@ -98,7 +98,7 @@ def test_no_calibration_and_no_raw_value_make_it_raise(kind: type[Chip], calibra
         return
     measured = chip.measured(raw)
     if measured is not None:
-        AirData(lambda: 0.0, 1.0).updates(*measured, protocol.STANDARD_SETTING)
+        AirData(lambda: 0.0, 1.0).updates(*measured, protocol.STANDARD_SETTING_INHG)
 
 
 # -- air data ----------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_after_a_gap_the_vertical_speed_begins_anew(clock: Clock) -> None:
     ("celsius", "pascals"), [(20, 20_000), (20, 120_000), (-60, 90_000), (100, 90_000), (20, math.nan)]
 )
 def test_air_that_cannot_be_is_refused(clock: Clock, celsius: float, pascals: float) -> None:
-    assert AirData(clock, 1.0).updates(celsius, pascals, protocol.STANDARD_SETTING) is None
+    assert AirData(clock, 1.0).updates(celsius, pascals, protocol.STANDARD_SETTING_INHG) is None
 
 
 # -- virtual chips -----------------------------------------------------------------------------------------------------

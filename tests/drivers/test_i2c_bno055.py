@@ -97,13 +97,13 @@ def test_without_the_magnetometer_there_is_yaw_and_no_heading() -> None:
 def test_what_is_not_calibrated_is_bad_and_says_what_to_do() -> None:
     values = decoded(calibration=0b11_01_11_11)
     assert {key for key, u in values.items() if u.flags == BAD} == {"ROLL", "PITCH", "HEAD", "ROT"}
-    assert values["ROLL"].reason == "gyroscope not calibrated: keep it still"
+    assert values["ROLL"].reason == "gyroscope not calibrated: keep the sensor still"
     decoder = Decoder("ndof")
     values = decoded(decoder, calibration=0b11_11_11_01)
     assert {key for key, u in values.items() if u.flags} == {"HEAD"}
-    assert decoder.trouble == "magnetometer not calibrated: turn it about all axes"
+    assert decoder.trouble == "magnetometer not calibrated: rotate it about all axes"
     assert decoder.calibration == (3, 3, 3, 1)
-    assert decoded(calibration=0b00_11_11_11)["PITCH"].reason == "fusion not calibrated yet"
+    assert decoded(calibration=0b00_11_11_11)["PITCH"].reason == "sensor fusion not calibrated yet"
     assert decoded(decoder)["HEAD"].flags == 0
     assert decoder.trouble == ""
 
@@ -112,8 +112,8 @@ def test_a_chip_that_does_not_fuse_fails_everything_with_its_reason() -> None:
     values = decoded(status=1, error=3)
     assert set(values) == {"ROLL", "PITCH", "HEAD", "ROT", "ANORM", "ALAT", "ALONG"}
     assert all(u.flags == FAIL and u.value is None for u in values.values())
-    assert values["ROLL"].reason == "the fusion does not run (status 1: the self-test failed)"
-    assert decoded(status=0)["HEAD"].reason == "the fusion does not run (status 0)"
+    assert values["ROLL"].reason == "the sensor fusion is not running (status 1: the self-test failed)"
+    assert decoded(status=0)["HEAD"].reason == "the sensor fusion is not running (status 0)"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from fixgw.database import FAIL, Database
 from fixgw.drivers.links.can.bus import SharedBus
 from fixgw.drivers.links.can.frame import EXTENDED, REMOTE, Frame
 from fixgw.drivers.mgl_rdac import Plugin, RdacOptions
-from fixgw.drivers.mgl_rdac.protocol import CHANNELS, COLD_JUNCTION_MAX_AGE, Decoder, Encoder, Target
+from fixgw.drivers.mgl_rdac.protocol import CHANNELS, COLD_JUNCTION_MAX_AGE_S, Decoder, Encoder, Target
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can import Segment
 from fixgw.hw_sim.devices.mgl_rdac import SENDERS, Rdac
@@ -84,15 +84,15 @@ def test_the_message_set_in_the_units_of_the_keys() -> None:
             "CURRNT": 18.5,
         }
     )
-    assert updates["FUELF2"] == Update("FUELF2", None, FAIL, "the RDAC reports an error of fuel_flow_2")
-    assert updates["FUELP1"] == Update("FUELP1", None, FAIL, "aux_1: no sender in order gives 0")
+    assert updates["FUELF2"] == Update("FUELF2", None, FAIL, "the RDAC reports an error on fuel_flow_2")
+    assert updates["FUELP1"] == Update("FUELP1", None, FAIL, "aux_1 reads 0, which no healthy sender gives")
 
 
 @pytest.mark.parametrize("words", ["FFFF 6400", "7800 FFFF"])
 def test_an_error_may_show_in_the_pulses_and_in_their_ratio(words: str) -> None:
     frame = Frame(0x201, bytes.fromhex(words + "7800 6400"))
     first, second = Decoder(1, {name: ALL[name] for name in ("fuel_flow_1", "fuel_flow_2")}).feed([frame])
-    assert first == Update("FUELF1", None, FAIL, "the RDAC reports an error of fuel_flow_1")
+    assert first == Update("FUELF1", None, FAIL, "the RDAC reports an error on fuel_flow_1")
     assert second.value == pytest.approx(2.4)
 
 
@@ -123,7 +123,7 @@ def test_a_thermocouple_needs_the_temperature_of_the_rdac_and_a_fresh_one() -> N
     assert update.value is None
     assert update.flags == FAIL
     assert decoder.feed([TEMPERATURE, couple]) == [Update("CHT11", 178.0)]
-    late = Frame(couple.arbitration_id, couple.data, 0, 100.1 + COLD_JUNCTION_MAX_AGE)
+    late = Frame(couple.arbitration_id, couple.data, 0, 100.1 + COLD_JUNCTION_MAX_AGE_S)
     assert decoder.feed([late])[0].flags == FAIL
 
 

@@ -58,7 +58,7 @@ def test_temperatures_may_be_below_zero() -> None:
 def test_an_input_of_another_type_than_the_keys_unit_fails_it() -> None:
     updates = decoded(GOLDEN, units={"input1": "degC", "input2": "degC"})
     assert set(updates) == {"input1", "input2"}, "the others are not in use"
-    assert updates["input1"] == Update("input1", None, FAIL, "the input is a pressure, and the key is in degC")
+    assert updates["input1"] == Update("input1", None, FAIL, "the input is a pressure, but the key is in degC")
     assert updates["input2"].flags == 0
 
 
@@ -79,7 +79,7 @@ def test_messages_of_another_type_are_of_another_instrument() -> None:
     assert decoder.feed(framed(GOLDEN[4:14], message=1)) == []
     assert decoder.counts["ignored"] == 1
     assert adds_up(decoder)
-    assert decoder.trouble == "messages of type 1, and not 8: not a TP-3"
+    assert decoder.trouble == "messages have type 1 instead of 8: this is not a TP-3"
     assert decoder.feed(GOLDEN)
     assert not decoder.trouble
 

@@ -88,9 +88,9 @@ def test_what_cannot_be_a_report_is_refused(change: dict[str, int]) -> None:
 
 def test_a_line_lost_costs_one_report() -> None:
     decoder = Decoder()
-    decoder.asked()
+    decoder.start_report()
     assert decoder.feed(lines().partition(b"\n")[2]) == []
-    decoder.asked()
+    decoder.start_report()
     assert decoder.counts["incomplete"] == 1
     assert len(decoder.feed(lines())) == 4
     assert decoder.counts["received"] == 2
@@ -122,10 +122,10 @@ def test_no_bytes_make_it_raise_and_the_counters_add_up(chunks: list[bytes]) -> 
     for chunk in chunks:
         decoder.feed(chunk)
         if b"7" in chunk:
-            decoder.asked()
+            decoder.start_report()
     counts = decoder.counts
     assert counts["received"] == counts["used"] + counts["incomplete"] + counts["absurd"]
-    assert len(decoder._rest) <= protocol.LONGEST
+    assert len(decoder._rest) <= protocol.MAX_LINE
 
 
 # -- a virtual board ---------------------------------------------------------------------------------------------------
