@@ -27,7 +27,7 @@ class Aux(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         CurveSpec | None, Meta(description="What the number that the EIS sends means; by default it is the value")
     ] = None
 
-    def made(self) -> Curve:
+    def build(self) -> Curve:
         return Curve(self.curve or AS_SENT)
 
 

@@ -168,8 +168,8 @@ def test_what_cannot_be_used_is_said_where_it_is_written() -> None:
     assert "(did you mean 'american-level'?)" in wrong(sender={"pull_up": 100, "table": "american-leval"})
     assert "either table or ohms" in wrong(sender={"pull_up": 100})
     assert "give the lower one first" in wrong(linear={"factor": 1.0}, limits=[2, 1])
-    assert "only points have ends" in wrong(linear={"factor": 1.0}, beyond="extend")
-    assert "nothing would be left" in wrong(linear={"factor": 1.0}, scale=0.0)
+    assert "extend applies only to points and senders" in wrong(linear={"factor": 1.0}, beyond="extend")
+    assert "must not be zero" in wrong(linear={"factor": 1.0}, scale=0.0)
 
 
 def test_a_unit_that_is_not_the_keys_is_told_unless_it_is_scaled() -> None:
