@@ -8,8 +8,7 @@ import pytest
 
 from fixgw.cli import text
 from fixgw.database import ANNUNCIATE, BAD, FAIL, INITIAL, KEPT, OLD, SECFAIL, Database, Definition
-
-from ..conftest import Clock
+from fixgw.hw_sim.bench.clock import Clock
 
 
 @pytest.mark.parametrize(

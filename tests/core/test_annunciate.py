@@ -9,7 +9,7 @@ import pytest
 from fixgw import database
 from fixgw.database import ANNUNCIATE, BAD, OLD, SECFAIL, Database, Definition, Item, Reading
 from fixgw.database.item import ANNUNCIATORS
-from tests.conftest import Clock
+from fixgw.hw_sim.bench.clock import Clock
 
 A = "10000"
 NONE = "00000"

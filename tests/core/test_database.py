@@ -27,7 +27,7 @@ from fixgw.database import (
     Reading,
 )
 from fixgw.errors import BadValue, UnknownKey
-from tests.conftest import Clock
+from fixgw.hw_sim.bench.clock import Clock
 
 NAN = float("nan")
 INFINITY = float("inf")

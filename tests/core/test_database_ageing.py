@@ -11,7 +11,7 @@ import pytest
 
 from fixgw import database
 from fixgw.database import BAD, OLD, Database, Definition, Reading
-from tests.conftest import Clock
+from fixgw.hw_sim.bench.clock import Clock
 
 INFINITY = float("inf")
 PROMISE = 0.020  # seconds that a change to old may be late, for tolerances up to 200 ms

@@ -20,7 +20,7 @@ from fixgw.database import (
     Reading,
 )
 from fixgw.database.item import SOURCES_KEPT
-from tests.conftest import Clock
+from fixgw.hw_sim.bench.clock import Clock
 
 NAN = float("nan")
 

@@ -8,10 +8,10 @@ import pytest
 
 from fixgw import database
 from fixgw.database import BAD, FAIL, Database, Definition
+from fixgw.hw_sim.bench.clock import Clock
 from fixgw.kit.publish import Publisher, check_keys
 from fixgw.kit.update import Update
 from fixgw.plugin import PluginBase
-from tests.conftest import Clock
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from fixgw.database import BAD, OLD, Database, Definition
 from fixgw.database.legacy import RawItem
 from fixgw.errors import BadValue, UnknownKey
-from tests.conftest import Clock
+from fixgw.hw_sim.bench.clock import Clock
 
 
 @pytest.fixture

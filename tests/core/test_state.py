@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from fixgw import state
+from fixgw.hw_sim.bench.clock import Clock
 from fixgw.state import Keeper, load, save
-from tests.conftest import Clock
 
 log = logging.getLogger("test")
 OLD, NEW = b'{"fuel": 40.0}', b'{"fuel": 39.5}' * 50

@@ -5,29 +5,40 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from typing import Any
 
-from fixgw import configuration, database
+from fixgw import database
 from fixgw.database import Database
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench import base
+from fixgw.hw_sim.bench.base import until
+from fixgw.hw_sim.bench.chips import numbers
 from fixgw.plugin import Poller
 
+__all__ = ["SENDERS", "SOURCE", "adds_up", "numbers", "packaged_database", "running", "until", "with_senders"]
+
 SOURCE = "bench"
-#: Buses that no other test has.
-numbers = count(100)
+#: Channels of a converter; a sender in order gives no more than 3 volts.
+SENDERS = [
+    {"input": "0", "key": "OILP1", "curve": {"linear": {"factor": 50.0}, "limits": [0.0, 3.0]}},
+    {"input": "1", "key": "VOLT", "curve": {"linear": {"factor": 10.0}}},
+]
 
 
-def until(condition: Callable[[], object], what: str = "it did not happen", seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
+def with_senders(chip: Any) -> Any:
+    """The converter with senders wired to its inputs, as `SENDERS` says."""
+
+    def sender(key: str, factor: float) -> Callable[[Aircraft], float]:
+        return lambda aircraft: float(aircraft.values()[key]) / factor
+
+    chip.senders += (sender("OILP1", 50.0), sender("VOLT", 10.0))
+    return chip
 
 
 @contextmanager
 def packaged_database() -> Iterator[Database]:
     """The packaged items, with their real tolerances, as the current database."""
-    db = configuration.load(configuration.packaged() / configuration.NAME).make_database()
+    db = base.packaged_database()
     before = database.current()
     database.bind(db)
     db.start()

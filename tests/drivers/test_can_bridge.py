@@ -26,6 +26,12 @@ from fixgw.drivers.links.can import bus as can_bus
 from fixgw.drivers.links.can.bus import BusConflict, open_tap
 from fixgw.drivers.links.can.frame import Frame
 from fixgw.drivers.links.can.port import BusOptions
+from fixgw.hw_sim.bench.base import Subject
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import CanBench
+from fixgw.hw_sim.can.segment import Segment, SimFrame
+from fixgw.hw_sim.can.slcan import VirtualSlcan
+from fixgw.hw_sim.devices.mgl_rdac import Rdac
 
 
 def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
@@ -643,3 +649,48 @@ connections:
       - {from: b, to: a, both: yes, rate: 5, rate_bytes: 3}
 """)
     assert configuration.check(tmp_path / "default.yaml") == []
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class BridgeBench(CanBench):
+    """A CAN bridge from the device's bus to another; good is while frames arrive there."""
+
+    CAN = frozenset({"late", "vanish"})
+
+    def other_half(self) -> None:
+        """Every frame is handed on."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._fresh = float("-inf")
+        self._far = Segment()
+        self._far_adapter = VirtualSlcan(self._far)
+        super().__init__(subject)
+        self._far.attach("listener", self._arrived)
+
+    def _connected(self) -> None:
+        super()._connected()
+        until(lambda: self._far_adapter.opened)
+
+    def _arrived(self, frame: SimFrame) -> None:
+        self._fresh = self.clock.now
+
+    def options(self) -> dict[str, Any]:
+        far = {"interface": "slcan", "channel": self._far_adapter.path, "bitrate": self.device.BITRATE}
+        return {
+            "buses": {"near": super().options(), "far": far},
+            "routes": [{"from": "near", "to": "far"}],
+        }
+
+    def good(self) -> bool:
+        return self.clock.now - self._fresh < 2.0 and not self.plugin.health()
+
+    def close(self) -> None:
+        super().close()
+        self._far_adapter.close()
+        self._far.close()
+
+
+class TestContract(Contract):
+    subject = BridgeBench.of("fixgw.drivers.can_bridge", Rdac)

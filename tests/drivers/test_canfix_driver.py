@@ -31,8 +31,14 @@ from fixgw.drivers.links.can.frame import Frame
 from fixgw.errors import ConfigurationError
 from fixgw.gateway import Gateway
 from fixgw.hw_sim import scenario as scenarios
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import CanBench
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.can.bus import CanBus
+from fixgw.hw_sim.can.devices import DEVICES, look
+from fixgw.hw_sim.can.faults import Station
+from fixgw.hw_sim.can.instrument import CanInstrument
 from fixgw.hw_sim.world import World
 
 ME = 0xB6
@@ -981,3 +987,50 @@ def test_another_process_is_heard_and_hears_over_the_network(start: Start, db: D
             assert far.stdout.readline() == "b600003075\n"
         finally:
             far.kill()
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class CanFixNode(CanInstrument):
+    """One of the virtual CAN-FIX nodes, as an instrument."""
+
+    NAME = "engine"
+    RATE = 40.0
+
+    def __init__(self, segment: Segment) -> None:
+        super().__init__(segment)
+        self.station = Station(DEVICES[self.NAME]())
+
+    def frames(self, aircraft: Aircraft, now: float) -> list[SimFrame]:
+        return self.station.due(now, look(aircraft))
+
+
+class CanFixBench(CanBench):
+    """A node among others that may come and go: the driver complains about none that is missing."""
+
+    CAN = frozenset({"late", "vanish", "exchange", "silence"})
+    expects = False
+    wound = False
+
+    def half_a_frame(self) -> None:
+        self.adapter.tell(b"t2018AABB")
+
+    def other_half(self) -> None:
+        """It may say anything."""
+
+    def refused(self) -> int:
+        """It takes what fits the wire; the database then says that it is out of range."""
+        return sum(self.db.read(key).bad for key in self.subject.absurd)
+
+    def counters_add_up(self) -> None:
+        """They are its own tests' affair."""
+
+
+class TestContract(Contract):
+    subject = CanFixBench.of(
+        "fixgw.drivers.canfix",
+        CanFixNode,
+        "TACH1 PROP1 OILP1 OILT1 VOLT CHT11 CHT14 EGT11 EGT14",
+        absurd={"OILP1": 400.0},
+    )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fixgw.drivers.canfix import node as canfix_node
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.node import Identity, Node, load_state, save_state
-from tests.conftest import Clock
+from fixgw.hw_sim.bench.clock import Clock
 
 ME = 0xB6
 IAS, BARO = 0x183, 0x190

@@ -12,8 +12,10 @@ from fixgw.database import FAIL
 from fixgw.drivers.dynon import CLOCK_STOPPED
 from fixgw.drivers.dynon_d10.protocol import KEYS, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.dynon_d10 import D10, STALL_ANGLE
-from tests.conftest import Clock
 
 # From the EFIS-D10A and EFIS-D100 Pilot's User Guides.
 GUIDE = (Path(__file__).parents[1] / "data" / "dynon_d10" / "guide.txt").read_bytes().strip()
@@ -170,3 +172,18 @@ def test_the_virtual_display_says_what_the_aircraft_does(clock: Clock) -> None:
             assert value == pytest.approx(truth, abs=within.get(key, 0.0501)), key
     assert seen == KEYS
     assert decoder.counts["absurd values"] == 0
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = SerialBench.of(
+        "fixgw.drivers.dynon_d10",
+        D10,
+        "PITCH ROLL HEAD IAS ALT PALT ROT VS ALAT ANORM AOA",
+        options={"stall_angle": STALL_ANGLE},
+        within={"HEAD": 0.5, "VS": 3.0, "AOA": 0.08, "ANORM": 0.05},
+        absurd={"PITCH": 95.0, "ROLL": 190.0},
+        repeats=True,
+    )

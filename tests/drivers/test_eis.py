@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,9 @@ from fixgw.database import FAIL, Database
 from fixgw.drivers.eis import EisOptions, Plugin
 from fixgw.drivers.eis.protocol import HEADER, KEYS, MODELS, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.network import TcpBench, UdpBench
+from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.eis import Eis, Eis2004, frame
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit.curve import CurveSpec, Linear
@@ -392,3 +396,28 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.005)
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = SerialBench.of(
+        "fixgw.drivers.eis",
+        Eis,
+        "TACH1 CHT11 CHT14 EGT11 EGT14 OILT1 OILP1 H2OT1 VOLT FUELF1 FUELQT OAT HOBBS1 FUELP1 MAP1",
+        options={
+            "aux": {n: {"key": k, "curve": {"linear": {"factor": 0.1}}} for n, k in enumerate(("FUELP1", "MAP1"), 1)}
+        },
+        within={"OAT": 0.3, "FUELF1": 0.06},
+        absurd={"TACH1": 30_000, "CHT11": 1500.0, "VOLT": 90.0},
+        unknown=("CHT11", "EGT14"),
+    )
+
+
+class TestContractOverTcp(Contract):
+    subject = replace(TestContract.subject, bench=TcpBench)
+
+
+class TestContractOverUdp(Contract):
+    subject = replace(TestContract.subject, bench=UdpBench)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from fixgw.database import FAIL
 from fixgw.drivers.g3x.protocol import KEYS, MESSAGES, NO_FIX, NO_GUIDANCE, UNKNOWN, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.g3x import G3x, Gnx
 from fixgw.kit.update import Update
 
@@ -288,3 +291,28 @@ def test_a_sensor_that_fails_at_the_display_fails_its_key() -> None:
     updates = decoded(b"".join(display.frames(flown(0), 0.0)))
     assert updates["OAT"].flags == updates["CHT12"].flags == FAIL
     assert updates["CHT11"].flags == 0
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContractOfTheDisplay(Contract):
+    subject = SerialBench.of(
+        "fixgw.drivers.g3x",
+        partial(G3x, gps=False),
+        "PITCH ROLL HEAD IAS ALT PALT ROT ANORM ALAT VS OAT OILP1 OILT1 TACH1 MAP1 FUELF1 FUELP1 FUELQ1 FUELQT VOLT"
+        " CURRNT HOBBS1 CHT11 CHT14 EGT11 EGT14 H2OT1",
+        within={"HEAD": 0.5, "OAT": 0.5, "ANORM": 0.05},
+        absurd={"PITCH": 95.0, "ROLL": 190.0, "CHT11": 900.0},
+        unknown=("IAS", "OILP1", "EGT11"),
+    )
+
+
+class TestContractOfTheNavigator(Contract):
+    subject = SerialBench.of(
+        "fixgw.drivers.g3x",
+        Gnx,
+        "LAT LONG TALT TRACK TRACKM GS XTRACK COURSE WPNAME",
+        checksum=False,
+        absurd={"LAT": 95.0},
+    )

@@ -20,9 +20,12 @@ from fixgw.drivers.links import pins
 from fixgw.drivers.links.pins import Pins
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.hw_sim import gpio
+from fixgw.hw_sim.bench.base import Subject, TimedBench
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.gpio import Bank
+from fixgw.hw_sim.panel import KNOBS, Panel
 from fixgw.plugin import Feeds
-from tests.conftest import Clock
 
 VIRTUAL = "fixgw.hw_sim.gpio"
 
@@ -926,3 +929,61 @@ def test_two_connections_that_ask_for_one_pin_are_told_of_both_places(tmp_path: 
 def test_so_are_two_entries_of_one(tmp_path: Path, options: str) -> None:
     (found,) = problems(tmp_path, options)
     assert "is in use by this connection already" in found
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class PinBench(TimedBench):
+    """The panel on virtual pins."""
+
+    measures = False  # a pin is high or low
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        gpio.BANK.reset()
+        self.device = Panel()
+
+    def options(self) -> dict[str, Any]:
+        return {"library": "fixgw.hw_sim.gpio"}
+
+    def act(self) -> None:
+        super().act()
+        gpio.BANK.flush()
+
+    def half_a_frame(self) -> None:
+        """A knob between two detents."""
+        gpio.BANK.press(KNOBS[0].a)
+
+    def hammer(self) -> None:
+        self.device.turn(0, 10)
+        super().hammer()
+
+    def pull(self) -> None:
+        gpio.BANK.unplug()
+
+    def plug(self) -> None:
+        gpio.BANK.release(KNOBS[0].a)
+        gpio.BANK.plug()
+        until(lambda: self.plugin.connected, "the driver does not open the chip again")
+
+    def close(self) -> None:
+        super().close()
+        gpio.BANK.reset()
+
+
+class TestContract(Contract):
+    subject = PinBench.of(
+        "fixgw.drivers.gpio",
+        Panel,
+        "FUELF1 BTN33",
+        options={
+            "pulses": [{"pin": 4, "key": "FUELF1", "pulses": 29000, "per": "gallon", "window": 2}],
+            "buttons": [{"pin": 17, "key": "BTN33"}],
+            "encoders": [{"a": 5, "b": 6, "key": "ENC3"}],
+            "outputs": [{"pin": 20, "when": "OILP1 < 25"}],
+            "dimmers": [{"pin": 18, "key": "DIM"}],
+        },
+        truth={"BTN33": False},
+        within={"FUELF1": 0.4},
+    )

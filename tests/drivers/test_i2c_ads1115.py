@@ -16,10 +16,12 @@ from fixgw.database import FAIL, Database
 from fixgw.drivers import analog
 from fixgw.drivers.i2c_ads1115 import Options, Plugin, protocol
 from fixgw.hw_sim import i2c
+from fixgw.hw_sim.bench.chips import I2cBench
+from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.ads1115 import Ads1115
 from fixgw.hw_sim.devices.x728 import X728
 from fixgw.kit.update import Update
-from tests.drivers.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
+from tests.drivers.bus_bench import SENDERS, SOURCE, adds_up, numbers, packaged_database, running, until, with_senders
 
 # -- the registers -----------------------------------------------------------------------------------------------------
 
@@ -206,3 +208,16 @@ def test_keys_units_and_rates_are_checked(db: Database) -> None:
         ("channels.3.key", "TIMEZ is not of type float"),
         ("rate", "4 channels at that rate need more conversions"),
     ]
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = I2cBench.of(
+        "fixgw.drivers.i2c_ads1115",
+        lambda: with_senders(Ads1115()),
+        "OILP1 VOLT",
+        options={"conversions": 860, "channels": SENDERS},
+        absurd={"OILP1": 160.0},
+    )

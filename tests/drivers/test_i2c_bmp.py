@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
@@ -16,11 +16,14 @@ from fixgw.drivers.i2c_bmp import Options, Plugin, protocol
 from fixgw.drivers.i2c_bmp.protocol import AirData, Bmp180, Bmp280, Bmp388, Chip
 from fixgw.hw_sim import i2c
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.base import Subject
+from fixgw.hw_sim.bench.chips import I2cBench
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices import bmp
 from fixgw.hw_sim.devices.bno055 import Bno055
 from fixgw.kit.units import pressure_altitude
 from fixgw.kit.update import Update
-from tests.conftest import Clock
 from tests.drivers.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
 
 # -- compensation ------------------------------------------------------------------------------------------------------
@@ -328,3 +331,30 @@ def test_what_is_wrong_with_the_options_is_found_without_a_bus(db: Database) -> 
     assert [option for option, _ in Plugin.check(wrong, db)] == ["keys.PALTT", "temperature"]
     assert list(Plugin.check(Options(), db)) == []
     assert list(Plugin.claims(Options(bus=3))) == [("i2c-3 0x77", "address")]
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+def subject(device: Callable[..., bmp.Barometer]) -> Subject:
+    return I2cBench.of(
+        "fixgw.drivers.i2c_bmp",
+        device,
+        "AIRPRESS PALT ALT",
+        options={"vs_time": 0.1},
+        within={"AIRPRESS": 15.0, "PALT": 6.0, "ALT": 8.0},
+        absurd={"AIRPRESS": 15_000.0},
+        repeats=True,
+    )
+
+
+class TestContractOfABmp180(Contract):
+    subject = subject(bmp.Bmp180)
+
+
+class TestContractOfABmp280(Contract):
+    subject = subject(bmp.Bmp280)
+
+
+class TestContractOfABmp388(Contract):
+    subject = subject(bmp.Bmp388)

@@ -17,6 +17,8 @@ from fixgw.drivers.i2c_bno055 import Plugin, protocol
 from fixgw.drivers.i2c_bno055.protocol import AXES, Decoder
 from fixgw.hw_sim import i2c
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.chips import I2cBench
+from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.bmp import Bmp280
 from fixgw.hw_sim.devices.bno055 import Bno055
 from fixgw.hw_sim.pty import VirtualPort
@@ -405,3 +407,18 @@ def test_the_same_on_a_serial_port(db: Database) -> None:
                 until(lambda: db.read("ROLL").good and not plugin.health())
         finally:
             uart.close()
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = I2cBench.of(
+        "fixgw.drivers.i2c_bno055",
+        Bno055,
+        "ROLL PITCH HEAD ROT ANORM ALONG ALAT",
+        within={"ROLL": 0.2, "PITCH": 0.2, "HEAD": 0.1, "ROT": 0.6, "ANORM": 0.03, "ALONG": 0.03, "ALAT": 0.03},
+        truth={"ALAT": 0.0},
+        absurd={"ANORM": 30.0},
+        repeats=True,
+    )

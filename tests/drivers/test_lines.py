@@ -17,6 +17,8 @@ from fixgw.drivers.lines import Plugin
 from fixgw.drivers.lines.pattern import compile_safely
 from fixgw.drivers.lines.protocol import MAX_LINE, Decoder, Field, Format
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.lines import READ_WITH, Arduino, crc16
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit.update import Update
@@ -435,3 +437,17 @@ def test_what_is_wrong_with_a_pattern_is_found_at_its_place(db: Database, option
 def test_a_group_that_took_no_part_is_no_value() -> None:
     form = Format([number("A", "A"), number("B", "B")], pattern=re.compile(r"(?P<A>\d)(?:,(?P<B>\d))?"))
     assert heard("1", formats=[form])["B"].flags == FAIL
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = SerialBench.of(
+        "fixgw.drivers.lines",
+        Arduino,
+        "TACH1 OILP1 OILT1 FUELQ1 OAT CAT VOLT COMSTDRX1",
+        options=READ_WITH,
+        absurd={"OILT1": 500.0},
+        unknown=("OAT", "VOLT"),
+    )

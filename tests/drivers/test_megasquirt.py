@@ -19,6 +19,8 @@ from fixgw.drivers.links.can.frame import EXTENDED, REMOTE, Frame
 from fixgw.drivers.megasquirt import MegasquirtOptions, Plugin
 from fixgw.drivers.megasquirt.protocol import BASE, FIELDS, KEYS, Decoder, Target
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import CanBench
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.devices.megasquirt import Megasquirt
 from fixgw.kit.update import Update
@@ -184,3 +186,16 @@ def test_options_that_name_what_is_not_there_are_found(db: Database) -> None:
     found = dict(Plugin.check(options, db))  # type: ignore[arg-type]
     assert set(found) == {"fields.sensor1", "fields.sensors2.key", "keys.TACH2"}
     assert "did you mean 'sensors1'" in found["fields.sensor1"]
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = CanBench.of(
+        "fixgw.drivers.megasquirt",
+        Megasquirt,
+        "TACH1 MAP1 H2OT1 THR1 VOLT FUELF1 EGT11 EGT14",
+        options={"probes": 4},
+        absurd={"TACH1": 30_000, "H2OT1": 900.0, "VOLT": 90.0},
+    )

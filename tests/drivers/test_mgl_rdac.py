@@ -21,6 +21,8 @@ from fixgw.drivers.links.can.frame import EXTENDED, REMOTE, Frame
 from fixgw.drivers.mgl_rdac import Plugin, RdacOptions
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, COLD_JUNCTION_MAX_AGE_S, Decoder, Encoder, Target
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import CanBench
 from fixgw.hw_sim.can import Segment
 from fixgw.hw_sim.devices.mgl_rdac import SENDERS, Rdac
 from fixgw.kit.curve import Curve, CurveSpec
@@ -345,3 +347,29 @@ def test_two_of_them_understand_each_other(db: Database) -> None:
 def test_channels_that_cannot_be_are_found(db: Database, channels: dict[str, Any], problem: str) -> None:
     options = msgspec.convert({"channels": channels}, RdacOptions)
     assert any(problem in message for _, message in Plugin.check(options, db))  # type: ignore[misc]
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = CanBench.of(
+        "fixgw.drivers.mgl_rdac",
+        Rdac,
+        "TACH1 VOLT RAT OILT1 OILP1 FUELF1 CHT11 EGT14",
+        options={
+            "channels": {
+                "rpm_1": {"key": "TACH1"},
+                "voltage": {"key": "VOLT"},
+                "temperature": {"key": "RAT"},
+                "thermocouple_1": {"key": "CHT11"},
+                "thermocouple_8": {"key": "EGT14"},
+                "oil_temperature": {"key": "OILT1", "curve": {"points": [[500, 0.0], [3500, 150.0]]}},
+                "oil_pressure": {"key": "OILP1", "curve": {"points": [[400, 0.0], [3600, 100.0]]}},
+                "fuel_flow_1": {"key": "FUELF1", "curve": {"linear": {"factor": 0.02}}},
+            }
+        },
+        within={"RAT": 0.5},
+        absurd={"CHT11": 2000.0, "VOLT": 90.0},
+        unknown=("CHT11", "OILT1", "FUELF1"),
+    )

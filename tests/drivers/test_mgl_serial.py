@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from fixgw.database import FAIL
 from fixgw.drivers.mgl_serial.protocol import INPUTS, KEYS, OFF, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.mgl_serial import Tp3
 from fixgw.kit.update import Update
 
@@ -139,3 +141,18 @@ def test_the_virtual_instrument_shows_what_the_aircraft_does() -> None:
     for name, key, within in zip(INPUTS, ("OILP1", "OILT1", "VOLT"), (0.06, 0.6, 0.06), strict=False):
         assert updates[name].value == pytest.approx(truth[key], abs=within)
     assert updates["input4"].reason == OFF
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = SerialBench.of(
+        "fixgw.drivers.mgl_serial",
+        Tp3,
+        "OILP1 OILT1 VOLT FUELQ1",
+        options={"keys": {"input1": "OILP1", "input2": "OILT1", "input3": "VOLT", "input4": "FUELQ1"}},
+        within={"FUELQ1": 0.5},
+        absurd={"OILP1": 2000.0, "OILT1": 2000.0},
+        unknown=("VOLT",),
+    )

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from fixgw import configuration, database
 from fixgw.database import Database, Reading
 from fixgw.drivers.nmea0183 import Plugin
 from fixgw.errors import PluginFail
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.network import TcpBench, UdpBench
+from fixgw.hw_sim.bench.wired import SerialBench
+from fixgw.hw_sim.devices.nmea0183 import Gps
 from fixgw.hw_sim.pty import VirtualPort
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "nmea0183"
@@ -389,3 +394,25 @@ def test_a_stop_without_a_start_is_harmless(db: Database) -> None:
         Plugin("gps", {"port": "/dev/x"}).shutdown()
     except PluginFail:  # pragma: no cover
         pytest.fail("nothing was running")
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = SerialBench.of(
+        "fixgw.drivers.nmea0183",
+        Gps,
+        "LAT LONG GS TRACK TRACKM TALT GPS_SATS_TRACKED TIMEZ",
+        within={"GS": 0.1},
+        absurd={"LAT": 95.0},
+        repeats=True,
+    )
+
+
+class TestContractOverTcp(Contract):
+    subject = replace(TestContract.subject, bench=TcpBench)
+
+
+class TestContractOverUdp(Contract):
+    subject = replace(TestContract.subject, bench=UdpBench)

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from fixgw.database import BAD, FAIL
 from fixgw.drivers.nmea0183.protocol import GUIDANCE_KEYS, KEYS, Receiver
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.nmea0183 import Navigator
 from fixgw.kit.update import Update
 
@@ -225,3 +227,16 @@ def test_the_virtual_navigator_stops_guiding_without_a_plan_or_a_fix() -> None:
         flown(navigator)
         assert wire.updates["CDI"].flags == FAIL
         assert wire.updates["LAT"].flags == (FAIL if attribute == "fix" else 0)
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = SerialBench.of(
+        "fixgw.drivers.nmea0183",
+        Navigator,
+        "LAT LONG XTRACK CDI COURSE WPLAT WPLON WPNAME WPHEAD",
+        within={"XTRACK": 0.011, "CDI": 0.011},
+        absurd={"GS": 5000.0},
+    )

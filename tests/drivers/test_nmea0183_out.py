@@ -19,9 +19,11 @@ from fixgw.drivers.nmea0183.protocol import Receiver
 from fixgw.drivers.nmea0183_out import OutOptions, Plugin
 from fixgw.drivers.nmea0183_out.protocol import KINDS, MAX_SENTENCE, Talker
 from fixgw.hw_sim.aircraft import Aircraft, track_and_distance
+from fixgw.hw_sim.bench.base import Subject, TimedBench
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.autopilot import Autopilot
 from fixgw.hw_sim.pty import VirtualPort
-from tests.conftest import Clock
 
 NOON = datetime(2025, 7, 21, 12, 0, 0, tzinfo=UTC)
 FLYING: dict[str, Any] = {
@@ -494,3 +496,45 @@ def test_every_key_that_is_read_is_in_the_packaged_database() -> None:
     for definition in KEYS:
         assert db.item(definition.key).type == definition.type
     assert OutOptions(port="/dev/x").sentences
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class AutopilotBench(TimedBench):
+    """A listener on a pseudo-terminal; the database has the aircraft's position from a receiver."""
+
+    CAN = frozenset({"late", "vanish"})
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.port = VirtualPort()
+        self.device = Autopilot(self.port)
+
+    def options(self) -> dict[str, Any]:
+        return {"port": self.port.path}
+
+    def act(self) -> None:
+        for key, value in self.aircraft.values().items():
+            if key in self.db and not self.db.item(key).definition.setting:
+                self.db.write(key, value, "gps")
+        super().act()
+
+    def good(self) -> bool:
+        assert self.device.complaints == []
+        return self.device.position(self.clock.now) is not None and not self.plugin.health()
+
+    def pull(self) -> None:
+        self.port.unplug()
+
+    def plug(self) -> None:
+        self.port.plug()
+        until(lambda: self.plugin.connected)
+
+    def close(self) -> None:
+        super().close()
+        self.port.close()
+
+
+class TestContract(Contract):
+    subject = AutopilotBench.of("fixgw.drivers.nmea0183_out", Autopilot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -14,7 +14,11 @@ from fixgw import database
 from fixgw.database import Database
 from fixgw.drivers.serial_bridge import Plugin
 from fixgw.errors import DeviceError
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import SerialBench
+from fixgw.hw_sim.devices.nmea0183 import Gps
 from fixgw.hw_sim.pty import VirtualPort
+from fixgw.plugin import PluginBase
 
 
 def until(condition: Callable[[], object], what: str = "it did not happen") -> None:
@@ -248,3 +252,41 @@ def test_wrong_networks_are_a_problem_of_the_configuration() -> None:
     options = Plugin("bridge", {"port": "/dev/x", "tcp_port": 4000, "allow": ["::1", "lan"]}).options
     assert [place for place, _ in Plugin.check(options, Database())] == ["allow.1"]
     assert ("TCP port 4000", "tcp_port") in Plugin.claims(options)
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class BytesBench(SerialBench):
+    """A serial bridge with a client on the network; good is while the client gets what the device sends."""
+
+    CAN = frozenset({"late", "vanish"})
+
+    def other_half(self) -> None:
+        """Every byte is handed on."""
+
+    def start(self) -> PluginBase:
+        plugin = super().start()
+        self._client = socket.create_connection(("127.0.0.1", plugin.tcp_port), timeout=10.0)  # type: ignore[attr-defined]
+        self._client.setblocking(False)
+        self._fresh = float("-inf")
+        return plugin
+
+    def act(self) -> None:
+        super().act()
+        if self.plugin is not None:
+            with suppress(BlockingIOError):
+                if self._client.recv(65536):
+                    self._fresh = self.clock.now
+
+    def good(self) -> bool:
+        return self.clock.now - self._fresh < 2.0 and not self.plugin.health()
+
+    def stop(self) -> float:
+        if self.plugin is not None:
+            self._client.close()
+        return super().stop()
+
+
+class TestContract(Contract):
+    subject = BytesBench.of("fixgw.drivers.serial_bridge", Gps, options={"tcp_port": 0})

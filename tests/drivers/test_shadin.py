@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from fixgw.database import FAIL
 from fixgw.drivers.shadin.protocol import KEYS, SENSOR, UNKNOWN, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.shadin import Shadin
 from fixgw.kit.update import Update
 
@@ -174,3 +177,17 @@ def test_a_sensor_that_fails_at_the_computer_fails_its_key() -> None:
     computer.failed = {"OAT", "FUELF1"}
     updates = decoded(computer.frames(Aircraft(datetime(2025, 7, 21, 15, 0, tzinfo=UTC)), 0.0)[0])
     assert updates["OAT"].flags == updates["FUELF1"].flags == FAIL
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = SerialBench.of(
+        "fixgw.drivers.shadin",
+        partial(Shadin, format="G"),
+        "IAS TAS PALT DALT OAT VS FUELF1 FUELQT ALT",
+        within={"OAT": 0.5, "FUELF1": 0.06},
+        absurd={"IAS": 5000.0, "OAT": 300.0},
+        unknown=("OAT", "FUELF1"),
+    )

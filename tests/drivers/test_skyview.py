@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -15,9 +16,12 @@ from fixgw.drivers.dynon import CLOCK_STOPPED
 from fixgw.drivers.skyview import Plugin, SkyviewOptions
 from fixgw.drivers.skyview.protocol import HARNESS, KEYS, TIME, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.network import TcpBench, UdpBench
+from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.skyview import COOLANT, STALL_ANGLE, SkyView
 from fixgw.kit.update import Update
-from tests.conftest import Clock
 
 # From the SkyView System Installation Guide, Revision R, Appendix E.
 ADAHRS, SYSTEM, ENGINE = (Path(__file__).parents[1] / "data" / "skyview" / "guide.txt").read_bytes().split()
@@ -324,3 +328,28 @@ def test_items_are_checked(db: Database, option: str, key: str, problem: str | N
     found = list(Plugin.check(options, db))
     assert [at for at, _ in found] == ([f"{option}.12"] if problem else [])
     assert all(problem is not None and problem in message for _, message in found)
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = SerialBench.of(
+        "fixgw.drivers.skyview",
+        SkyView,
+        "PITCH ROLL HEAD IAS TAS ALT PALT DALT ROT VS ALAT ANORM OAT COURSE CDI GSI TIMEZ TACH1 OILP1 OILT1 MAP1 FUELF1"
+        " FUELP1 FUELQ1 FUELQ2 VOLT CURRNT HOBBS1 CHT11 CHT14 EGT11 EGT14 H2OT1",
+        options={"inputs": {12: "H2OT1"}},
+        within={"HEAD": 0.5, "VS": 5.0, "OAT": 0.5, "GSI": 0.011, "ANORM": 0.05},
+        absurd={"PITCH": 95.0, "ROLL": 190.0, "OILT1": 500.0},
+        unknown=("IAS", "OILP1", "EGT11"),
+        repeats=True,
+    )
+
+
+class TestContractOverTcp(Contract):
+    subject = replace(TestContract.subject, bench=TcpBench)
+
+
+class TestContractOverUdp(Contract):
+    subject = replace(TestContract.subject, bench=UdpBench)

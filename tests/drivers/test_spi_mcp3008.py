@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from fixgw.database import Database
 from fixgw.drivers.spi_mcp3008 import Options, Plugin, protocol
 from fixgw.hw_sim import spi
+from fixgw.hw_sim.bench.chips import SpiBench
+from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.mcp3008 import Mcp3008
-from tests.drivers.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
+from tests.drivers.bus_bench import SENDERS, SOURCE, adds_up, numbers, packaged_database, running, until, with_senders
 
 CHANNELS = [
     {"input": "0", "key": "OILP1", "curve": {"points": [[0.25, 0.0], [2.25, 100.0]]}},
@@ -140,3 +142,17 @@ def test_claims_and_checks(db: Database) -> None:
     assert list(Plugin.check(given, db)) == []
     wrong = msgspec.convert({"channels": [{**CHANNELS[0], "key": "OILPP"}]}, Options)
     assert [option for option, _ in Plugin.check(wrong, db)] == ["channels.0.key"]
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = SpiBench.of(
+        "fixgw.drivers.spi_mcp3008",
+        lambda: with_senders(Mcp3008()),
+        "OILP1 VOLT",
+        options={"channels": SENDERS},
+        within={"OILP1": 0.4, "VOLT": 0.1},
+        absurd={"OILP1": 160.0},
+    )

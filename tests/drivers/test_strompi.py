@@ -15,6 +15,8 @@ from fixgw.database import FAIL, Database
 from fixgw.drivers import ups
 from fixgw.drivers.strompi import Options, Plugin, protocol
 from fixgw.drivers.strompi.protocol import Decoder
+from fixgw.hw_sim.bench.base import Bench, Subject
+from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.strompi import StromPi
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit.update import Update
@@ -215,3 +217,57 @@ def test_a_board_that_was_never_there_does_not_leave_initial_values_looking_good
     with running(Plugin, port="/dev/no-such-port") as plugin:
         until(lambda: plugin.counts.get("outages"))
         until(lambda: all(db.read(key).fail for key in ("BAT_VOLTAGE", "BAT_REMAINING", "POWER_FAIL", "BAT_CHARGING")))
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class BoardBench(Bench):
+    """A board on a serial port that speaks when it is asked; the subject's device takes the port."""
+
+    CAN = frozenset({"late", "vanish", "counters", "silence"})
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.port = VirtualPort()
+        self.device = subject.device(self.port)
+
+    def options(self) -> dict[str, Any]:
+        return {"port": self.port.path}
+
+    def act(self) -> None:
+        self.device.answer(0.002)
+
+    def unplug(self) -> None:
+        self.port.unplug()
+        if self.plugin is not None:
+            until(lambda: not self.plugin.connected, "the driver does not notice that the board is gone")
+
+    def plug(self) -> None:
+        self.port.plug()
+
+    def silence(self) -> None:
+        self.device.silent = True
+
+    def speak(self) -> None:
+        self.device.silent = False
+
+    def half_a_frame(self) -> None:
+        self.port.write(self.device.report()[:40])
+
+    def hammer(self) -> None:
+        self.port.write(self.device.report())
+
+    def close(self) -> None:
+        super().close()
+        self.device.close()
+
+
+class TestContract(Contract):
+    subject = BoardBench.of(
+        "fixgw.drivers.strompi",
+        StromPi,
+        "BAT_VOLTAGE BAT_REMAINING BAT_CHARGING POWER_FAIL",
+        truth={"BAT_VOLTAGE": 3.31, "BAT_REMAINING": 100, "BAT_CHARGING": False, "POWER_FAIL": False},
+        absurd={"voltage": 90.0},
+    )

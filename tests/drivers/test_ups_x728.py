@@ -18,8 +18,10 @@ from fixgw.database import FAIL, Database, Definition
 from fixgw.drivers import ups
 from fixgw.drivers.ups_x728 import Options, Plugin, protocol
 from fixgw.hw_sim import gpio, i2c
+from fixgw.hw_sim.bench.chips import I2cBench
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.x728 import X728
-from tests.conftest import Clock
 from tests.drivers.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
 
 LOST, OFF = 6, 26
@@ -315,3 +317,17 @@ def test_nothing_is_shut_down_and_nothing_imported_unless_asked_for() -> None:
     assert Options().shutdown is None
     code = "import fixgw.drivers.ups_x728, sys; assert not {'smbus2', 'RPi'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TestContract(Contract):
+    subject = I2cBench.of(
+        "fixgw.drivers.ups_x728",
+        X728,
+        "BAT_VOLTAGE BAT_REMAINING BAT_CHARGING POWER_FAIL",
+        options={"pins": "fixgw.hw_sim.gpio"},
+        truth={"BAT_VOLTAGE": 4.1, "BAT_REMAINING": 95, "BAT_CHARGING": True, "POWER_FAIL": False},
+        absurd={"voltage": 1.0},
+    )

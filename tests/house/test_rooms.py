@@ -22,6 +22,9 @@ COMMANDS = {"drivers/canfix/command.py", "drivers/canfix/tool/change.py", "drive
 MAY_SIMULATE = {"plugins/demo.py", "fixgw/cli/demo.py", "fixgw/cli/panel.py", "fixgw/cli/sim.py"}
 # Scenarios are files that people write: read and checked by what reads configurations.
 READS_FILES = {"tests/hw_sim/scenario.py": ("msgspec", "fixgw.configuration", "fixgw.errors")}
+# The bench runs a plugin on a database; two of its modules are for pytest alone.
+ON_THE_BENCH = ("msgspec", "fixgw.configuration", "fixgw.database", "fixgw.loader", "fixgw.plugin")
+FOR_PYTEST = {"tests/hw_sim/bench/contract.py", "tests/hw_sim/bench/plugin.py"}
 
 
 def imports(path: Path, types: bool = True) -> Iterator[str]:
@@ -135,8 +138,13 @@ def test_nobody_knows_the_command_line(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files("tests/hw_sim"), ids=named)
 def test_a_simulator_knows_no_codec_of_ours(path: Path) -> None:
+    allowed: tuple[str, ...] = READS_FILES.get(named(path), ())
+    if path.is_relative_to(ROOT / "tests/hw_sim/bench"):
+        allowed += ON_THE_BENCH
+    if named(path) in FOR_PYTEST:
+        allowed += ("pytest",)
     for module in imports(path):
-        if inside(module, *READS_FILES.get(named(path), ())):
+        if inside(module, *allowed):
             continue
         assert top(module) in sys.stdlib_module_names | HARDWARE_LIBRARIES | {"fixgw"}, module
         if top(module) == "fixgw":
@@ -191,10 +199,18 @@ def loaded_by(statement: str) -> set[str]:
         ("import fixgw.cli", {"serial", "can", "asyncio", "yaml", "readline", "multiprocessing"}),
         ("import fixgw.plugins.netfix", {"serial", "can", "asyncio"}),
         ("import fixgw.drivers.nmea0183", {"serial", "can", "asyncio"}),
+        ("import fixgw.hw_sim.bench.clock", {"pytest", "yaml", "msgspec", "threading"}),
+        ("import fixgw.hw_sim.bench.plugin", {"yaml", "msgspec"}),
     ],
 )
 def test_importing_stays_light(statement: str, heavy: set[str]) -> None:
     assert not loaded_by(statement) & heavy
+
+
+def test_every_driver_passes_the_contract_suite() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests/drivers").glob("test_*.py"))
+    subjects = set(re.findall(r"\.of\(\s*\"fixgw\.drivers\.(\w+)\"", tests))
+    assert subjects == {path.parent.name for path in (ROOT / "drivers").glob("*/__init__.py")} - {"links"}
 
 
 def test_the_default_configuration_loads_nothing_for_devices_that_it_does_not_have() -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from fixgw import journal
 from fixgw.errors import BadValue
+from fixgw.hw_sim.bench.clock import Clock
 from fixgw.journal import JournalHandler, Limit
-from tests.conftest import Clock
 
 
 class Journald:

@@ -16,9 +16,9 @@ import pytest
 from fixgw import status
 from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Database, Definition
 from fixgw.errors import DeviceError
+from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugin import on_quit
 from fixgw.plugins.netfix import Plugin, server
-from tests.conftest import Clock
 
 Gateway = Any  # TestGateway of conftest.py
 Wait = Callable[[Callable[[], object]], None]

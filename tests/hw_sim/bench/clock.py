@@ -1,20 +1,13 @@
-"""What several tests share."""
+"""Time in a test's hand: `Clock`."""
 
 from __future__ import annotations
 
-import pytest
-
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A monotonic clock in seconds that stands still until the test sets `now` on."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()

@@ -1,4 +1,4 @@
-"""The benches of instruments that are reached over a network: what they say comes over TCP, or in datagrams."""
+"""Benches of instruments behind a network, which send over TCP or in datagrams."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from tests.contract.bench import SerialBench, Subject
+from fixgw.hw_sim.bench.base import Subject
+from fixgw.hw_sim.bench.wired import SerialBench
 
 
 class TcpServer:

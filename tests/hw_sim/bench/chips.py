@@ -1,0 +1,160 @@
+"""Benches of chips, which the driver polls: on I2C and on SPI. Each has a virtual bus of its own."""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from typing import Any
+
+from msgspec.structs import fields
+
+from fixgw.hw_sim import gpio, i2c, spi
+from fixgw.hw_sim.bench.base import Bench, Subject, until
+from fixgw.hw_sim.devices.bmp import Bmp280
+from fixgw.hw_sim.devices.bno055 import Bno055
+from fixgw.plugin import Options, PluginBase
+
+#: Numbers of virtual buses that nobody else uses.
+numbers = count(100)
+#: Why a driver may refuse a whole reading; an analog input that is out of range concerns its own key only.
+REFUSALS = ("nothing measured", "absurd values")
+
+
+class ChipBench(Bench):
+    """A chip that is polled; the subject's `device` takes nothing. `attach` and `detach` say where it is."""
+
+    CAN = frozenset({"late", "vanish", "counters"})
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.number = next(numbers)
+        self._stranger = False
+        self.device = subject.device()
+        self.device.tick(self.aircraft, self.clock.now)
+        self.db.write("BARO", self.aircraft.qnh)
+        self._polls = 0
+        self._plugged = True
+        self.attach()
+
+    def attach(self) -> None:
+        """Put the chip where the driver finds it."""
+        raise NotImplementedError
+
+    def detach(self) -> None:
+        """Remove it."""
+        raise NotImplementedError
+
+    def start(self) -> PluginBase:
+        plugin = super().start()
+        self._connected()
+        return plugin
+
+    def _connected(self) -> None:
+        if self._plugged and not self._stranger:
+            until(lambda: self.plugin.connected, "the driver does not find the chip")
+
+    def plug(self) -> None:
+        self.attach()
+        self._plugged = True
+        if self.plugin is not None:
+            self._connected()
+
+    def unplug(self) -> None:
+        self.detach()
+        self._plugged = False
+
+        def noticed() -> bool:
+            self.clock.now += 0.05
+            return not self.plugin.connected
+
+        if self.plugin is not None:
+            until(noticed, "the driver does not notice that the chip is gone")
+
+    def step(self) -> None:
+        # Counted before the clock moves on: the driver may poll at once, and then not until the clock moves again.
+        self._polls = self.plugin.counts["polls"] if self.plugin else 0
+        super().step()
+
+    def act(self) -> None:
+        self.device.tick(self.aircraft, self.clock.now)
+
+    def taken(self) -> bool:
+        absent = not self.plugin or not self._plugged or self._stranger
+        return absent or self.plugin.counts["polls"] > self._polls
+
+    def half_a_frame(self) -> None:
+        """A bus carries a whole transfer or none."""
+
+    def refused(self) -> int:
+        return sum(self.plugin.counts.get(name, 0) for name in (*REFUSALS, "out of range"))
+
+    def counters_add_up(self) -> None:
+        def whole() -> bool:  # unless a reading is just going on
+            counts = self.plugin.counts
+            return bool(counts["polls"] == sum(counts.get(name, 0) for name in ("used", "read errors", *REFUSALS)))
+
+        until(whole, f"they do not: {self.plugin.counts}")
+
+    def hammer(self) -> None:
+        self.clock.now += 0.001
+        time.sleep(0.0005)
+
+
+class Refusing(i2c.Faults):
+    """The chip does not acknowledge every twentieth transfer."""
+
+    def refuses(self) -> bool:
+        self.transfers = getattr(self, "transfers", 0) + 1
+        self.refused += self.transfers % 20 == 0
+        return self.transfers % 20 == 0
+
+
+class I2cBench(ChipBench):
+    """A chip on I2C, at the address that the driver expects."""
+
+    CAN = ChipBench.CAN | {"exchange", "refuse"}
+
+    def attach(self) -> None:
+        self.bus = i2c.bus(self.number)
+        (self.address,) = (f.default for f in fields(self.plugin_class.Options or Options) if f.name == "address")
+        self.device.power_up()
+        other: i2c.Chip = Bmp280() if isinstance(self.device, Bno055) else Bno055()
+        self.bus.attach(self.address, other if self._stranger else self.device)
+        gpio.BANK.reset()
+
+    def exchange(self) -> None:
+        self._stranger = True
+
+    def repeat(self) -> None:
+        self.device.faults.stuck = True
+
+    def refuse(self) -> None:
+        """From now on the chip fails to acknowledge a transfer now and then."""
+        self.device.faults = Refusing()
+
+    def detach(self) -> None:
+        self.bus.detach(self.address)
+
+    def options(self) -> dict[str, Any]:
+        return {"library": "fixgw.hw_sim.i2c", "bus": self.number, "rate": 200.0}
+
+    def close(self) -> None:
+        super().close()
+        self.detach()
+
+
+class SpiBench(ChipBench):
+    """A chip on SPI, at chip select 0."""
+
+    def attach(self) -> None:
+        spi.attach(self.number, 0, self.device)
+
+    def detach(self) -> None:
+        spi.unplug(self.number, 0)
+
+    def options(self) -> dict[str, Any]:
+        return {"library": "fixgw.hw_sim.spi", "bus": self.number, "rate": 200.0}
+
+    def close(self) -> None:
+        super().close()
+        spi.detach(self.number, 0)
