@@ -54,6 +54,10 @@ class Bno055(Chip):
             raise OSError(errno.EREMOTEIO, os.strerror(errno.EREMOTEIO))
         return super().read(register, length)
 
+    def write(self, register: int, data: bytes) -> None:
+        if register == 0x07 or register > 0x3A:  # the others can only be read
+            super().write(register, data)
+
     def written(self, register: int, value: int) -> None:
         if register == 0x3F and value & 0x20:
             self.power_up()
