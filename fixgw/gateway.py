@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
-from fixgw import __version__, database, logqueue, quorum, status
+from fixgw import __version__, logqueue, world
 from fixgw.configuration import Configuration, Connection
 from fixgw.database import INITIAL, Clock
 from fixgw.errors import ConfigurationError, PluginFail, counted
 from fixgw.kit.complaints import Complaints
-from fixgw.plugin import on_quit
 from fixgw.runner import TRANSITIONS, Runner, State, concerns, threads_of
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
+from fixgw.world import World
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,12 @@ class Gateway:
         self.notice = notice
         self.configuration = self._at_start = configuration
         self.database = configuration.make_database(clock)
+        self.world = World(
+            self.database,
+            quit=lambda who: self.request_stop(why=f"asked by {who}"),
+            status=self.get_status,
+            thread_died=self._thread_died,
+        )
         self.runners: dict[str, Runner] = {}
         self.problems = list(problems)  # of the last configuration that was refused
         self.reloads = 0
@@ -134,12 +140,7 @@ class Gateway:
         if self._started:
             return
         self._started = True
-        database.bind(self.database)
-        quorum.leader = True
-        status.provide(self.get_status)
-        on_quit(lambda who: self.request_stop(why=f"asked by {who}"))
-        self._previous_hook = threading.excepthook
-        threading.excepthook = self._thread_died
+        world.begin(self.world)
         self.database.start()
         for key, value in (("GATEWAY_VERSION", __version__), ("LEADER", True), ("ZZLOADER", "Loaded")):
             if key in self.database:
@@ -153,7 +154,7 @@ class Gateway:
 
     def _launch(self, connection: Connection) -> None:
         """Start one connection and wait until that is decided."""
-        runner = self.runners[connection.name] = Runner(connection, self._clock, self._poke)
+        runner = self.runners[connection.name] = Runner(connection, self.world, self._clock, self._poke)
         runner.start()
         self.supervise(lambda: runner.settled)
 
@@ -202,9 +203,7 @@ class Gateway:
         self._notifier.stopping()
         self._stop_runners(list(self.runners.values()))
         self.database.stop()
-        threading.excepthook = self._previous_hook
-        on_quit(None)
-        status.provide(None)
+        world.end(self.world)
         self._notifier.close()
         return self.exit_code
 
@@ -217,19 +216,17 @@ class Gateway:
                 self.exit_code = EXIT_HUNG
             self._feed_watchdog(self._clock())  # other connections may fly on
 
-    def _thread_died(self, args: threading.ExceptHookArgs) -> None:
-        """Called in a thread that ends with an exception."""
-        if args.thread is None or args.exc_value is None or args.exc_type is SystemExit:
-            return
-        log.error("thread %s died", args.thread.name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
+    def _thread_died(self, args: threading.ExceptHookArgs) -> bool:
+        """Fail the plugin whose thread it was. Called in a thread that ends with an exception."""
         plugins = [(r, p) for r in list(self.runners.values()) if (p := r.plugin) is not None]
-        whose = [(r, p) for r, p in plugins if args.thread in threads_of(p)]
+        whose = [(r, p) for r, p in plugins if any(t is args.thread for t in threads_of(p))]
         # A thread that nobody keeps tells by what it did when it died.
         for frame, _ in traceback.walk_tb(args.exc_traceback):
             whose = whose or [(r, p) for r, p in plugins if concerns(frame, p)]
         for runner, plugin in whose[:1]:
             runner.crashed(plugin, f"{args.exc_type.__name__}: {args.exc_value}")
         self._poke()
+        return bool(whose)
 
     # -- reloading -----------------------------------------------------------------------------------------------------
 

@@ -13,15 +13,16 @@ import logging
 import threading
 import time
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, cast
 
 import msgspec
 
-from fixgw import database, quorum
+from fixgw import database
 from fixgw.backoff import Backoff
 from fixgw.database.legacy import RawItem
 from fixgw.errors import PluginFail, Problem
+from fixgw.world import Quorum, new_plugins_world
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -107,7 +108,8 @@ class PluginBase(Generic[OptionsT]):
         #: Monotonic seconds of the last sign of life of the plugin's thread, or None if it gives none. One that
         #: falls silent is reported as hung, and the service manager's watchdog is no longer fed.
         self.alive: float | None = None
-        self.quorum = quorum
+        #: That of the gateway that runs the plugin.
+        self.world = new_plugins_world()
         #: The name that writes of this plugin carry; the connection's `source`, by default its name.
         self.source: str = name
         options = None
@@ -180,7 +182,7 @@ class PluginBase(Generic[OptionsT]):
         finally:
             self.running = False
             for key, function, udata in self._callbacks:
-                database.callback_del(self.name, key, function, udata)
+                database.callback_del(self.name, key, function, udata, db=self.db)
             self._callbacks.clear()
 
     def is_running(self) -> bool:
@@ -188,7 +190,7 @@ class PluginBase(Generic[OptionsT]):
 
     def quit(self) -> None:
         """Ask the gateway to stop, with exit code 0. Returns at once; any thread."""
-        request_quit(self.name)
+        self.world.quit(self.name)
 
     def health(self) -> str:
         """Empty when all is well; otherwise what is not, in a few words. Any thread; must not block."""
@@ -198,31 +200,35 @@ class PluginBase(Generic[OptionsT]):
 
     @property
     def db(self) -> database.Database:
-        return database.current()
+        return self.world.database
+
+    @property
+    def quorum(self) -> Quorum:
+        return self.world.quorum
 
     def db_list(self) -> list[str]:
         """All keys, in the order of their definition."""
-        return database.listkeys()
+        return self.db.keys()
 
     def db_read(self, key: str) -> Any:
         """``(value, annunciate, old, bad, fail, secfail)``, or the scalar of ``"KEY.aux"``. KeyError when unknown."""
-        return database.read(key)
+        return database.read(key, db=self.db)
 
     def db_write(self, key: str, value: Any) -> None:
         """Write a scalar (flags stay), or ``(value, annunciate, bad, fail[, secfail])``, or a tuple as it is read."""
-        database.write(key, value, self.source)
+        database.write(key, value, self.source, db=self.db)
 
     def db_get_item(self, key: str) -> RawItem:
         """The item, with attributes to get and set. KeyError when unknown."""
-        return database.get_raw_item(key, self.source)
+        return database.get_raw_item(key, self.source, db=self.db)
 
     def db_callback_add(self, key: str, function: database.LegacyCallback, udata: Any = None) -> None:
         """Call ``function(key, value, udata)`` in the writer's thread on every change; ``"*"`` for every item."""
-        database.callback_add(self.name, key, function, udata)
+        database.callback_add(self.name, key, function, udata, db=self.db)
         self._callbacks.append((key, function, udata))
 
     def db_callback_del(self, key: str, function: database.LegacyCallback, udata: Any = None) -> None:
-        database.callback_del(self.name, key, function, udata)
+        database.callback_del(self.name, key, function, udata, db=self.db)
         self._callbacks = [c for c in self._callbacks if c != (key, function, udata)]
 
 
@@ -238,20 +244,6 @@ def _declared_options(cls: type[PluginBase]) -> type[Options] | None:
             if argument is bound and argument is not Any:
                 raise TypeError(f"{cls.__qualname__}: the options {argument!r} are not derived from {Options!r}")
     return None
-
-
-_quit: Callable[[str], None] | None = None
-
-
-def on_quit(callback: Callable[[str], None] | None) -> None:
-    """Where `PluginBase.quit` goes; set by the gateway."""
-    global _quit
-    _quit = callback
-
-
-def request_quit(who: str) -> None:
-    if _quit is not None:
-        _quit(who)
 
 
 class Poller(PluginBase[OptionsT]):

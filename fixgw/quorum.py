@@ -1,10 +1,38 @@
-"""Who leads when several gateways serve one aircraft: plain module attributes, set by whoever decides it.
+"""Who leads when several gateways serve one aircraft: attributes of this module, to read and to set.
 
-A gateway that is alone leads.
+They are those of the process's first gateway (`fixgw.world.first`); a plugin's own gateway has them in `self.quorum`.
 """
 
-leader: bool = True
-enabled: bool = False
-nodeid: int | None = None
-total_nodes: int = 1
-vote_key: str | None = None
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from fixgw import world
+
+leader: bool
+enabled: bool
+nodeid: int | None
+total_nodes: int
+vote_key: str | None
+
+
+def _firsts(name: str) -> property:
+    def get(module: ModuleType) -> Any:
+        return getattr(world.first().quorum, name)
+
+    def put(module: ModuleType, value: Any) -> None:
+        setattr(world.first().quorum, name, value)
+
+    return property(get, put)
+
+
+class _Module(ModuleType):
+    """This module, whose attributes are the first gateway's."""
+
+
+for _name in vars(world.Quorum()):
+    setattr(_Module, _name, _firsts(_name))
+
+sys.modules[__name__].__class__ = _Module

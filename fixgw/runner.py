@@ -19,6 +19,7 @@ from fixgw.configuration import Connection
 from fixgw.database import Clock
 from fixgw.errors import MissingLibrary, PluginFail
 from fixgw.plugin import PluginBase
+from fixgw.world import World
 
 SLOW = 1.0  # a call that takes longer is reported by name
 SILENT = 10.0  # a plugin that gives signs of life, and none for so long, is taken for hung
@@ -86,8 +87,9 @@ class Task:
 class Runner:
     """The life of one connection. `poke` is called from worker threads when there is something to look at."""
 
-    def __init__(self, connection: Connection, clock: Clock, poke: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, world: World, clock: Clock, poke: Callable[[], None]) -> None:
         self.connection = connection
+        self.world = world
         self.name = connection.name
         self.state = State.LOADED
         self.reason = ""
@@ -128,7 +130,8 @@ class Runner:
     def _start(self) -> None:
         self._clear_away()  # what an earlier attempt to stop left
         connection = self.connection
-        plugin = loader.make_plugin(connection.plugin, self.name, dict(connection.options), connection.meta)
+        with self.world.hosting():
+            plugin = loader.make_plugin(connection.plugin, self.name, dict(connection.options), connection.meta)
         plugin.source = connection.source
         self.plugin = plugin
         plugin.start()

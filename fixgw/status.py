@@ -7,25 +7,19 @@ second whatever the plugins do, and hold nothing but what JSON can.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from fixgw import world
 
 DEEPEST = 8
 MOST_ENTRIES = 1000
 LONGEST_TEXT = 2000
 
-_provider: Callable[[], dict[str, Any]] | None = None
-
-
-def provide(provider: Callable[[], dict[str, Any]] | None) -> None:
-    """Where the tree comes from; set by the running gateway."""
-    global _provider
-    _provider = provider
-
 
 def get_dict() -> dict[str, Any]:
-    """The status tree, in the order to show it; empty when no gateway runs in this process."""
-    return _provider() if _provider is not None else {}
+    """The status tree of the process's first gateway, in the order to show it; empty when no gateway runs."""
+    return world.first().status()
 
 
 def get_string() -> str:

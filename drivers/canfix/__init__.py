@@ -125,7 +125,16 @@ class Plugin(CanPlugin[CanfixOptions]):
         )
         self.inputs = Inputs(found, self.table, db, self.source)
         self.outputs = Outputs(
-            found, self.table, db, self.source, self.node, self.inputs.heard, self._send, self._wake.set, self.clock
+            found,
+            self.table,
+            db,
+            self.source,
+            self.node,
+            self.inputs.heard,
+            self._send,
+            self._wake.set,
+            self.quorum,
+            self.clock,
         )
         self._open(self.node.bitrate or options.bitrate)
         self.inputs.open()

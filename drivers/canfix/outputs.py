@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fixgw import quorum
 from fixgw.database import ANNUNCIATE, BAD, FAIL, INITIAL, OLD, Clock, Database, Item, Reading, Subscription, Value
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
@@ -14,6 +13,7 @@ from fixgw.drivers.canfix.inputs import SET
 from fixgw.drivers.canfix.node import Node
 from fixgw.drivers.canfix.table import Parameter, Payload, Table
 from fixgw.errors import BadValue
+from fixgw.world import Quorum
 
 __all__ = ["Output", "Outputs"]
 
@@ -35,6 +35,7 @@ class Outputs:
         heard: Heard,
         send: Callable[[cf.Frame], bool],
         wake: Callable[[], None],
+        quorum: Quorum,
         clock: Clock,
     ) -> None:
         self.aux_name = found.aux_name
@@ -44,6 +45,7 @@ class Outputs:
         self.heard = heard
         self.send = send
         self.wake = wake
+        self.quorum = quorum
         self.clock = clock
         self.counts = dict.fromkeys(("sent", "held back by the bus", "unsendable"), 0)
         #: What could not be sent last, and why.
@@ -124,7 +126,7 @@ class Output:
 
     @property
     def _permitted(self) -> bool:
-        leads = quorum.leader or not self.entry.require_leader
+        leads = self._all.quorum.leader or not self.entry.require_leader
         return leads and self._all.node.may_send(self.parameter.identifier if self.entry.owner else 0)
 
     # -- in the writer's thread ----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ for what becomes old); when two threads write one item in the same instant, one 
 newest last.
 
 The module-level functions (`read`, `write`, `listkeys` ...) are the calls that plugins written for other gateways use;
-they act on the database of the running gateway (`bind`, `current`).
+they act on the database of the process's first gateway (`current`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 
 from fixgw.database.item import AuxCallback, Item, ReadingCallback, Subscription
 from fixgw.database.legacy import (
+    Added,
     LegacyCallback,
     RawItem,
     bind,
@@ -176,6 +177,7 @@ class Database:
         self._thread: threading.Thread | None = None
         self.complain = Complaints(log, clock)
         self.callback_errors = 0
+        self.legacy_callbacks: list[Added] = []
         for definition in definitions:
             self.define(definition)
 

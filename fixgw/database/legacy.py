@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fixgw import world
 from fixgw.database.item import Item, Subscription
 from fixgw.database.reading import PYTHON_TYPES, Reading
 from fixgw.kit.update import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, WRITABLE, Value
@@ -120,57 +121,65 @@ class RawItem:
 
 # -- the calls that existing plugins use -------------------------------------------------------------------------------
 
-_current: Database | None = None
-_legacy_callbacks: list[tuple[str, str, Any, Any, Subscription]] = []
-
 LegacyCallback = Callable[[str, Any, Any], object]
 
 
+class Added(NamedTuple):
+    """What `callback_add` has added."""
+
+    name: str
+    key: str
+    function: LegacyCallback
+    udata: Any
+    subscription: Subscription
+
+
 def bind(database: Database) -> None:
-    """Make `database` the one that the module-level functions and `PluginBase.db` act on."""
-    global _current
-    _current = database
-    _legacy_callbacks.clear()
+    """Let the module-level functions act on `database` while no gateway runs, and plugins that are made meanwhile."""
+    world.alone().database = database
 
 
 def current() -> Database:
-    """The running gateway's database; an empty one when no gateway runs in this process."""
-    global _current
-    if _current is None:
-        from fixgw.database import Database
-
-        _current = Database()
-    return _current
+    """The database of the process's first gateway; when none runs, an empty one, or the last that was bound."""
+    return world.first().database
 
 
-def read(key: str) -> Any:
+# Each acts on the first gateway's database unless `db` is given, as `PluginBase` does.
+
+
+def read(key: str, *, db: Database | None = None) -> Any:
     """``(value, annunciate, old, bad, fail, secfail)`` of an item, or the scalar of ``"KEY.aux"``."""
+    db = current() if db is None else db
     if "." in key:
-        return current().read_aux(key)
-    return current().read(key).as_tuple()
+        return db.read_aux(key)
+    return db.read(key).as_tuple()
 
 
-def write(key: str, value: Any, source: str = "") -> None:
+def write(key: str, value: Any, source: str = "", *, db: Database | None = None) -> None:
     """Write a scalar, or a tuple as `RawItem.value` takes it."""
+    db = current() if db is None else db
     if isinstance(value, tuple) and "." not in key:
-        get_raw_item(key, source).value = value
+        RawItem(db.item(key), source).value = value
     else:
-        current().write(key, value, source)
+        db.write(key, value, source)
 
 
 def listkeys() -> list[str]:
     return current().keys()
 
 
-def get_raw_item(key: str, source: str = "") -> RawItem:
+def get_raw_item(key: str, source: str = "", *, db: Database | None = None) -> RawItem:
     """The item with its attributes to get and set. Raises `UnknownKey`, a KeyError."""
-    return RawItem(current().item(key), source)
+    return RawItem((current() if db is None else db).item(key), source)
 
 
-def callback_add(name: str, key: str, function: LegacyCallback, udata: Any = None) -> None:
+def callback_add(
+    name: str, key: str, function: LegacyCallback, udata: Any = None, *, db: Database | None = None
+) -> None:
     """Call ``function(key, value, udata)`` in the writer's thread; `value` is the plain 6-tuple, or the scalar of an
     aux value with key ``"KEY.aux"``. `key` ``"*"`` is every item. Adding the same again changes nothing."""
-    if any(entry[3] is udata or entry[3] == udata for entry in _added(name, key, function)):
+    db = current() if db is None else db
+    if any(entry.udata is udata or entry.udata == udata for entry in _added(db, name, key, function)):
         return
 
     def on_reading(key: str, reading: Reading) -> None:
@@ -181,16 +190,19 @@ def callback_add(name: str, key: str, function: LegacyCallback, udata: Any = Non
 
     # By this name a failing one is complained about.
     on_reading.__qualname__ = on_aux.__qualname__ = f"{getattr(function, '__qualname__', function)} of {name}"
-    _legacy_callbacks.append((name, key, function, udata, current().subscribe(key, on_reading, on_aux)))
+    db.legacy_callbacks.append(Added(name, key, function, udata, db.subscribe(key, on_reading, on_aux)))
 
 
-def callback_del(name: str, key: str, function: LegacyCallback, udata: Any = None) -> None:
+def callback_del(
+    name: str, key: str, function: LegacyCallback, udata: Any = None, *, db: Database | None = None
+) -> None:
     """Undo `callback_add`; harmless when there is nothing to undo. No `udata` means whatever it was added with."""
-    for entry in _added(name, key, function):
-        if udata is None or entry[3] is udata or entry[3] == udata:
-            entry[4].close()
-            _legacy_callbacks.remove(entry)
+    db = current() if db is None else db
+    for entry in _added(db, name, key, function):
+        if udata is None or entry.udata is udata or entry.udata == udata:
+            entry.subscription.close()
+            db.legacy_callbacks.remove(entry)
 
 
-def _added(name: str, key: str, function: LegacyCallback) -> list[tuple[str, str, Any, Any, Subscription]]:
-    return [entry for entry in _legacy_callbacks if entry[:3] == (name, key, function)]
+def _added(db: Database, name: str, key: str, function: LegacyCallback) -> list[Added]:
+    return [entry for entry in db.legacy_callbacks if entry[:3] == (name, key, function)]

@@ -113,7 +113,7 @@ class Plugin(plugin.PluginBase[Options]):
             send_buffer=o.send_buffer,
             reply_buffer=o.reply_buffer,
             stall_timeout=o.stall_timeout,
-            collect_status=_collect_status,
+            collect_status=lambda: self.world.status(),
             alive=self._show_life,
             quit=self.quit,
             log=self.log,
@@ -186,9 +186,3 @@ class Plugin(plugin.PluginBase[Options]):
 def _check_pattern(option: str, pattern: str, db: database.Database) -> Iterable[tuple[str, str]]:
     if not matching(db, [pattern]):
         yield option, f"no item {pattern!r}{did_you_mean(pattern, db)}"
-
-
-def _collect_status() -> Mapping[str, Any]:
-    from fixgw import status
-
-    return status.get_dict()

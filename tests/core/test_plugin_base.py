@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 import fixgw.database
-from fixgw import plugin
 from fixgw.backoff import Backoff
 from fixgw.database import Database, Definition
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions, Protocol
 from fixgw.plugin import Options, PluginBase, PluginFail, Poller, TypeVar
+from fixgw.world import World
 
 
 @pytest.fixture(autouse=True)
@@ -134,11 +134,9 @@ def test_quitting_asks_the_gateway_by_name_and_is_harmless_without_one() -> None
     made = PluginBase("mine", {})
     made.quit()
     asked: list[str] = []
-    plugin.on_quit(asked.append)
-    try:
-        made.quit()
-    finally:
-        plugin.on_quit(None)
+    with World(quit=asked.append).hosting():
+        made = PluginBase("mine", {})
+    made.quit()
     assert asked == ["mine"]
 
 

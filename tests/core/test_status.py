@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw import status
+from fixgw import status, world
+from fixgw.world import World
 
 
 class Mode(enum.IntEnum):
@@ -71,9 +72,10 @@ def test_it_stays_small() -> None:
 
 @pytest.fixture
 def provided() -> Iterator[None]:
-    status.provide(lambda: {"health": "ok", "connections": {"gps": {"fix": None, "used": [3, {"snr": 40}]}}})
+    running = World(status=lambda: {"health": "ok", "connections": {"gps": {"fix": None, "used": [3, {"snr": 40}]}}})
+    world.begin(running)
     yield
-    status.provide(None)
+    world.end(running)
 
 
 @pytest.mark.usefixtures("provided")

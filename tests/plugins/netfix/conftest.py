@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from fixgw import database
 from fixgw.database import Database, Definition
 from fixgw.plugins.netfix import Plugin
+from fixgw.world import World
 
 DEFINITIONS = [
     Definition(key="IAS", units="knots", min=0, max=1000, tolerance=2000, aux=("Vs", "Vne"), description="Airspeed"),
@@ -86,8 +86,9 @@ class TestGateway:
         self, definitions: list[Definition], clock: Callable[[], float] = time.monotonic, **options: Any
     ) -> None:
         self.db = Database(definitions, clock)
-        database.bind(self.db)
-        self.plugin = Plugin("netfix", {"port": 0, **options})
+        self.world = World(self.db)
+        with self.world.hosting():
+            self.plugin = Plugin("netfix", {"port": 0, **options})
         self.plugin.start()
         self.port = self.plugin.port
         self._clients: list[RawClient] = []

@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from fixgw import status
 from fixgw.database import FAIL, OLD, Definition
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.netfix import Client, Report, Sample
-from fixgw.plugin import on_quit
 
 Gateway = Any  # TestGateway of conftest.py
 Wait = Callable[[Callable[[], object]], None]
@@ -149,16 +147,12 @@ def test_text_that_no_sentence_can_carry_is_not_sent(client: Client) -> None:
 
 def test_status_explain_and_kill(client: Client, gateway: Gateway, wait_for: Wait) -> None:
     killed: list[str] = []
-    on_quit(killed.append)
-    status.provide(lambda: {"health": "ok"})
-    try:
-        assert client.status() == {"health": "ok"}
-        assert client.explain("IAS")["source"] is None
-        client.kill()
-        wait_for(lambda: killed == ["netfix"])
-    finally:
-        on_quit(None)
-        status.provide(None)
+    gateway.world.quit = killed.append
+    gateway.world.status = lambda: {"health": "ok"}
+    assert client.status() == {"health": "ok"}
+    assert client.explain("IAS")["source"] is None
+    client.kill()
+    wait_for(lambda: killed == ["netfix"])
 
 
 def test_many_requests_cost_one_round_trip(serve: Callable[..., Gateway]) -> None:

@@ -13,11 +13,9 @@ from typing import Any
 
 import pytest
 
-from fixgw import status
 from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Database, Definition
 from fixgw.errors import DeviceError
 from fixgw.hw_sim.bench.clock import Clock
-from fixgw.plugin import on_quit
 from fixgw.plugins.netfix import Plugin, server
 
 Gateway = Any  # TestGateway of conftest.py
@@ -113,12 +111,9 @@ def test_text_of_a_driver_never_breaks_a_sentence(gateway: Gateway) -> None:
 
 def test_kill_stops_the_gateway(gateway: Gateway, wait_for: Wait) -> None:
     asked: list[str] = []
-    on_quit(asked.append)
-    try:
-        assert gateway.connect().ask("@xkill") == "@xkill"
-        wait_for(lambda: asked == ["netfix"])
-    finally:
-        on_quit(None)
+    gateway.world.quit = asked.append
+    assert gateway.connect().ask("@xkill") == "@xkill"
+    wait_for(lambda: asked == ["netfix"])
 
 
 # -- updates -----------------------------------------------------------------------------------------------------------
@@ -600,7 +595,7 @@ def test_a_slow_status_holds_up_nobody_and_keeps_its_place(gateway: Gateway, wit
         assert go_on.wait(5.0)
         return {"health": "ok", "text": "two\nlines; über"}
 
-    status.provide(collect)
+    gateway.world.status = collect
     try:
         client = gateway.connect()
         client.send("@rIAS\n@xstatus\n@rMARK\n")
@@ -614,19 +609,17 @@ def test_a_slow_status_holds_up_nobody_and_keeps_its_place(gateway: Gateway, wit
         assert client.line() == "@rMARK;0;01000"
     finally:
         go_on.set()
-        status.provide(None)
 
 
 def test_a_status_that_never_comes_is_answered_all_the_same(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "STATUS_TIMEOUT", 0.05)
     go_on = threading.Event()
-    status.provide(lambda: {"late": go_on.wait(5.0)})
+    gateway.world.status = lambda: {"late": go_on.wait(5.0)}
     try:
         answer = gateway.connect().ask("@xstatus")
         assert json.loads(answer.partition(";")[2])["health"] == "failed"
     finally:
         go_on.set()
-        status.provide(None)
 
 
 def test_the_plugin_tells_about_its_clients(gateway: Gateway) -> None:
