@@ -137,7 +137,7 @@ def ceiling(clients: int = 50, seconds: float = 2.0) -> float:
             n += 1
             for item in items:
                 item.write(n + 0.123, "bench")
-            while server._pending:
+            while server._fanout.waiting:
                 time.sleep(0.0002)
         elapsed = time.monotonic() - started
         return readers.stop() / elapsed

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import TYPE_CHECKING
 
-from fixgw.net.endpoint import Endpoint
+if TYPE_CHECKING:
+    from fixgw.net.endpoint import Endpoint
 
 #: Seconds of silence before the first probe, between probes, and how many may go unanswered: 12 s in all.
 KEEPALIVE_IDLE_S = 4

@@ -25,6 +25,7 @@ from fixgw.backoff import Backoff
 from fixgw.database import Flags, Value
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.kit.complaints import Complaints
+from fixgw.net import tcp
 from fixgw.netfix.sentence import PORT, LineSplitter, flag_bits, text_of, value_of
 
 log = logging.getLogger(__name__)
@@ -194,15 +195,10 @@ class Client:
 
     def _open(self) -> None:
         try:
-            sock = socket.create_connection((self.host, self.port), self.timeout)
+            sock = tcp.connect(self.host, self.port, self.timeout)
         except OSError as error:
             reason = error.strerror or str(error) or type(error).__name__
             raise NotConnected(f"no gateway at {self.host} port {self.port}: {reason}") from error
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)):
-            if hasattr(socket, option):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         with self._lock:
             self._splitter = LineSplitter(LONGEST_ANSWER)
             self._socket = sock

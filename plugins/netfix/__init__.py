@@ -14,11 +14,12 @@ from msgspec import Meta
 
 from fixgw import database, plugin
 from fixgw.errors import PluginFail, Problem, did_you_mean
+from fixgw.net import access
+from fixgw.net.access import LOOPBACK
 from fixgw.netfix.sentence import PORT
 from fixgw.plugins.netfix.mirror import Link, matching
-from fixgw.plugins.netfix.server import STOP_TIMEOUT, Server, network
+from fixgw.plugins.netfix.server import STOP_TIMEOUT_S, Server
 
-LOOPBACK = ("127.0.0.0/8", "::1")
 Names = tuple[str, ...]
 
 
@@ -43,6 +44,10 @@ class Options(plugin.Options, frozen=True):
     ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = PORT
     clients: Annotated[int, Meta(ge=1, le=10000, description="Most clients at a time; further ones are closed.")] = 100
+    clients_per_host: Annotated[
+        Annotated[int, Meta(ge=1, le=10000)] | None,
+        Meta(description="Most clients at a time from one host, so that it cannot shut out the others"),
+    ] = None
     allow: Annotated[Names, Meta(description="Networks whose hosts may connect.")] = LOOPBACK
     write: Annotated[Names, Meta(description="Networks whose hosts may write values and flags.")] = LOOPBACK
     admin: Annotated[Names, Meta(description="Networks whose hosts may stop the gateway.")] = LOOPBACK
@@ -105,6 +110,7 @@ class Plugin(plugin.PluginBase[Options]):
             host=o.host,
             port=o.port,
             clients=o.clients,
+            clients_per_host=o.clients_per_host,
             allow=o.allow,
             write=o.write,
             admin=o.admin,
@@ -145,9 +151,9 @@ class Plugin(plugin.PluginBase[Options]):
             link.stop()
         if self.server is not None and self._thread is not None:
             self.server.stop()
-            self._thread.join(STOP_TIMEOUT)
+            self._thread.join(STOP_TIMEOUT_S)
             if self._thread.is_alive():
-                raise PluginFail(f"{self.name}: its thread did not stop within {STOP_TIMEOUT} s")
+                raise PluginFail(f"{self.name}: its thread did not stop within {STOP_TIMEOUT_S} s")
         for link in self.links:
             link.join()
 
@@ -162,13 +168,14 @@ class Plugin(plugin.PluginBase[Options]):
         return status
 
     @classmethod
+    def claims(cls, options: Options) -> Iterable[tuple[str, str]]:
+        if options.type != "client" and options.port:
+            yield f"TCP port {options.port}", "port"
+
+    @classmethod
     def check(cls, options: Options, db: database.Database) -> Iterable[Problem | tuple[str, str]]:
         for option in ("allow", "write", "admin"):
-            for n, text in enumerate(getattr(options, option)):
-                try:
-                    network(text)
-                except ValueError as error:
-                    yield f"{option}.{n}", str(error)
+            yield from access.problems(option, getattr(options, option))
         if options.type == "client" and not options.outputs:
             yield "type", "a client needs 'outputs': which gateway, and which keys"
         if options.type == "server" and options.outputs:

@@ -22,11 +22,9 @@ from fixgw.database import ANNUNCIATE, BAD, FAIL, NEVER, OLD, SECFAIL, Database,
 from fixgw.errors import BadValue, NetfixError, PluginFail, UnknownKey
 from fixgw.netfix import sentence
 from fixgw.netfix.client import Client, Sample
+from fixgw.plugins.netfix.peer import Topic
 
-STOP_TIMEOUT = 1.0
-Topic = tuple[str, str]  # key and aux name, "" for the item itself
-
-
+STOP_TIMEOUT_S = 1.0
 _identities: WeakKeyDictionary[Database, str] = WeakKeyDictionary()
 
 
@@ -102,9 +100,9 @@ class Link:
 
     def join(self) -> None:
         """After `stop`, return when nothing is sent any more. Raises `PluginFail` when the thread does not end."""
-        self._thread.join(STOP_TIMEOUT)
+        self._thread.join(STOP_TIMEOUT_S)
         if self._thread.is_alive():
-            raise PluginFail(f"the link to {self.name} did not stop within {STOP_TIMEOUT} s")
+            raise PluginFail(f"the link to {self.name} did not stop within {STOP_TIMEOUT_S} s")
 
     @property
     def alive(self) -> bool:

@@ -293,16 +293,17 @@ far = '''
 import socket, sys
 with socket.create_server(("10.99.0.2", 4001)) as server:
     print("listening", flush=True)
-    kept = [server.accept() for _ in range(3)]
+    kept = [server.accept() for _ in range(4)]
     sys.stdin.read()
 '''
 process = subprocess.Popen(["ip", "netns", "exec", sys.argv[1], sys.executable, "-c", far],
                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 process.stdout.readline()
 idle, sending = (tcp.TcpLink(parse("tcp://10.99.0.2:4001")) for _ in range(2))
-served = socket.create_connection(("10.99.0.2", 4001))
-tcp.keep_alive(served)
-served.setblocking(False)
+served, talking = (socket.create_connection(("10.99.0.2", 4001)) for _ in range(2))
+for sock in served, talking:
+    tcp.keep_alive(sock)
+    sock.setblocking(False)
 # A peer that is alive and does not read has not vanished, however long it takes.
 try:
     while True:
@@ -317,6 +318,7 @@ while time.monotonic() < deadline:
 subprocess.run(["ip", "link", "set", "near", "down"], check=True)
 cut = time.monotonic()
 sending.write(b"x")
+talking.send(b"x")
 waiting = {"idle": idle, "sending": sending}
 while waiting and time.monotonic() - cut < 15:
     for name, link in list(waiting.items()):
@@ -327,6 +329,10 @@ while waiting and time.monotonic() - cut < 15:
             del waiting[name]
     time.sleep(0.02)
 assert not waiting, waiting
+while not tcp.vanished(talking):
+    assert time.monotonic() - cut < 15
+    time.sleep(0.02)
+print("talking", round(time.monotonic() - cut, 1))
 process.kill()
 process.wait()
 """
@@ -348,6 +354,7 @@ def test_a_cable_that_is_cut_is_noticed(tmp_path: Any) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert "idle" in result.stdout
     assert "sending" in result.stdout
+    assert "talking" in result.stdout
 
 
 # -- datagrams ---------------------------------------------------------------------------------------------------------

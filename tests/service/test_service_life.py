@@ -17,7 +17,7 @@ from fixgw.drivers import canfix, nmea0183
 from fixgw.drivers.canfix.node import Node
 from fixgw.gateway import Gateway
 from fixgw.hw_sim.pty import VirtualPort
-from fixgw.plugins.netfix import server
+from fixgw.plugins.netfix import commands
 from fixgw.service import Notifier
 
 
@@ -126,7 +126,7 @@ def test_the_own_thread_of_a_can_driver(bench: Bench, monkeypatch: pytest.Monkey
 
 
 def test_the_thread_that_serves_netfix(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.Server, "_handle", bench.hang)
+    monkeypatch.setattr(commands.Commands, "handle", bench.hang)
     bench.start("module: fixgw.plugins.netfix, port: 0")
     with socket.create_connection(("127.0.0.1", bench.plugin.port)) as client:
         bench.is_seen_to_hang(lambda: client.sendall(b"@rIAS\n"))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fixgw.plugins.netfix import server
+from fixgw.plugins.netfix import fanout
 
 from .conftest import RawClient, TestGateway
 
@@ -17,13 +17,13 @@ from .conftest import RawClient, TestGateway
 def flushed_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the threads that have sent updates."""
     names: list[str] = []
-    flush = server.Server._flush
+    flush = fanout.FanOut._flush
 
-    def noting(self: server.Server) -> None:
+    def noting(self: fanout.FanOut) -> None:
         names.append(threading.current_thread().name)
         flush(self)
 
-    monkeypatch.setattr(server.Server, "_flush", noting)
+    monkeypatch.setattr(fanout.FanOut, "_flush", noting)
     return names
 
 
@@ -44,7 +44,7 @@ def test_the_writer_sends_when_the_server_sleeps(gateway: TestGateway, flushed_b
 
 
 def test_with_many_clients_the_server_sends(gateway: TestGateway, flushed_by: list[str]) -> None:
-    clients = [subscribed(gateway, "IAS") for _ in range(server.DIRECT + 1)]
+    clients = [subscribed(gateway, "IAS") for _ in range(fanout.DIRECT_CLIENTS + 1)]
     gateway.db.write("IAS", 1, "me", flags=0)
     for client in clients:
         assert client.line() == "IAS;1.0;00000"

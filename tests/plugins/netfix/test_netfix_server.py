@@ -16,10 +16,11 @@ import pytest
 from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Database, Definition
 from fixgw.errors import DeviceError
 from fixgw.hw_sim.bench.clock import Clock
-from fixgw.plugins.netfix import Plugin, server
+from fixgw.plugins.netfix import Plugin, commands, server
 
 Gateway = Any  # TestGateway of conftest.py
 Wait = Callable[[Callable[[], object]], None]
+CLIENT = {"type": "client", "outputs": [{"host": "x", "send": ["IAS"]}]}
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -433,7 +434,13 @@ def test_a_vanished_peer_will_be_noticed(gateway: Gateway) -> None:
     gateway.connect().ask("@rIAS")
     (peer,) = gateway.plugin.server._peers.values()
     assert peer.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    assert peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+    idle, interval, probes = (
+        peer.sock.getsockopt(socket.IPPROTO_TCP, option)
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    )
+    assert idle + interval * probes < 15
+    # The system would drop a client that is alive and slow: `stall_timeout` says how long that may take.
+    assert peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
     assert peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
@@ -523,7 +530,7 @@ def test_a_defect_costs_one_client_only(
     def broken(*args: object) -> None:
         raise RuntimeError("out of order")
 
-    monkeypatch.setitem(server._HANDLERS, "q", broken)
+    monkeypatch.setitem(commands._HANDLERS, "q", broken)
     client = gateway.connect()
     client.send("@qIAS\n")
     assert client.closed()
@@ -557,6 +564,33 @@ def test_ten_clients_in_the_same_instant_are_all_served(gateway: Gateway) -> Non
     assert answers == ["@rIAS;0.0;01000"] * 10
 
 
+def test_one_host_leaves_room_for_the_others(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+    gateway = serve(clients=3, clients_per_host=2)
+    greedy = [gateway.connect("127.0.0.2") for _ in range(4)]
+    wait_for(lambda: gateway.plugin.get_status()["turned away"] == 2)
+    assert gateway.connect("127.0.0.3").ask("@rIAS") == "@rIAS;0.0;01000"
+    greedy[0].close()
+    wait_for(lambda: gateway.plugin.get_status()["clients"] == 2)
+    assert gateway.connect("127.0.0.2").ask("@rIAS") == "@rIAS;0.0;01000"
+
+
+def test_a_client_that_has_vanished_is_dropped(
+    gateway: Gateway, witness: Callable[[], None], wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system says of a peer that acknowledges nothing: `tests/net` cuts a cable for it."""
+    client = gateway.connect("127.0.0.2")
+    assert client.ask("@sIAS") == "@sIAS"
+    monkeypatch.setattr(server, "vanished", lambda sock: sock.getpeername()[0] == "127.0.0.2")
+    assert client.closed()
+    wait_for(lambda: gateway.plugin.get_status()["dropped"] == 1)
+    witness()
+
+
+def test_two_servers_on_one_port_are_found() -> None:
+    claims = [list(Plugin.claims(Plugin("netfix", options).options)) for options in ({}, {"port": 0}, CLIENT)]
+    assert claims == [[("TCP port 3490", "port")], [], []]
+
+
 def test_a_flood_of_connections_is_survived(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     gateway = serve(clients=20)
     first = gateway.connect()
@@ -574,7 +608,7 @@ def test_a_flood_of_connections_is_survived(serve: Callable[..., Gateway], wait_
 def test_a_silent_connection_makes_room_for_a_new_one(
     serve: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "SILENT", 0.0)
+    monkeypatch.setattr(server, "SILENT_S", 0.0)
     gateway = serve(clients=2)
     talker = gateway.connect()
     talker.ask("@rIAS")
@@ -612,7 +646,7 @@ def test_a_slow_status_holds_up_nobody_and_keeps_its_place(gateway: Gateway, wit
 
 
 def test_a_status_that_never_comes_is_answered_all_the_same(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "STATUS_TIMEOUT", 0.05)
+    monkeypatch.setattr(commands, "STATUS_TIMEOUT_S", 0.05)
     go_on = threading.Event()
     gateway.world.status = lambda: {"late": go_on.wait(5.0)}
     try:
@@ -785,7 +819,7 @@ def test_what_waited_while_the_process_was_held_up_goes_out_old(serve: Callable[
     client = gateway.connect()
     for key in ("IAS", "FREE"):
         assert client.ask(f"@s{key}") == f"@s{key}"
-    with gateway.plugin.server._working:  # the server is not let run, as if the process were stopped
+    with gateway.plugin.server._fanout.working:  # the server is not let run, as if the process were stopped
         gateway.db.write("IAS", 100.0, "pitot", 0)
         gateway.db.write("FREE", 1.0, "test", 0)
         clock.now += 3.0
