@@ -108,8 +108,8 @@ class PluginBase(Generic[OptionsT]):
         #: Monotonic seconds of the last sign of life of the plugin's thread, or None if it gives none. One that
         #: falls silent is reported as hung, and the service manager's watchdog is no longer fed.
         self.alive: float | None = None
-        #: That of the gateway that runs the plugin.
-        self.world = new_plugins_world()
+        #: What belongs to the gateway that runs the plugin.
+        self._gateway = new_plugins_world()
         #: The name that writes of this plugin carry; the connection's `source`, by default its name.
         self.source: str = name
         options = None
@@ -118,11 +118,11 @@ class PluginBase(Generic[OptionsT]):
             options = msgspec.convert(given, self.Options, strict=True)
         self.options = cast(OptionsT, options)
         self._callbacks: list[tuple[str, Any, Any]] = []
-        self.set_up()
+        self.__post_init__()
 
     # -- to override ---------------------------------------------------------------------------------------------------
 
-    def set_up(self) -> None:
+    def __post_init__(self) -> None:
         """Give the plugin the state that it begins with; the options are there. The end of the constructor."""
 
     def run(self) -> None:
@@ -190,7 +190,7 @@ class PluginBase(Generic[OptionsT]):
 
     def quit(self) -> None:
         """Ask the gateway to stop, with exit code 0. Returns at once; any thread."""
-        self.world.quit(self.name)
+        self._gateway.quit(self.name)
 
     def health(self) -> str:
         """Empty when all is well; otherwise what is not, in a few words. Any thread; must not block."""
@@ -200,11 +200,11 @@ class PluginBase(Generic[OptionsT]):
 
     @property
     def db(self) -> database.Database:
-        return self.world.database
+        return self._gateway.database
 
     @property
     def quorum(self) -> Quorum:
-        return self.world.quorum
+        return self._gateway.quorum
 
     def db_list(self) -> list[str]:
         """All keys, in the order of their definition."""
@@ -270,8 +270,8 @@ class Poller(PluginBase[OptionsT]):
     #: Seconds that `stop` waits for the thread.
     join_timeout: ClassVar[float] = 2.0
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.counts: dict[str, int] = {}
         self.stopping = threading.Event()
         self.alive = time.monotonic()

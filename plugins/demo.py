@@ -65,8 +65,8 @@ class Options(plugin.Options, frozen=True, kw_only=True):
 class Plugin(plugin.Poller[Options]):
     """Writes everything once before `run` returns, then each key at its own pace."""
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._world: World | None = None
         self._own_world: World | None = None
         self._items: dict[int, list[Item]] = {}  # those to write every so many ticks

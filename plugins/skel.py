@@ -57,8 +57,8 @@ class MainThread(threading.Thread):
 class Plugin(plugin.PluginBase[Options]):
     """What the gateway looks for in the module: a class of this name."""
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.thread = MainThread(self)
         self.changes = 0
 

@@ -105,8 +105,8 @@ class BridgeOptions(Options, frozen=True, kw_only=True):
 class Plugin(CanPlugin[BridgeOptions]):
     """One bridge. Frames are forwarded on the bus's threads; those that wait for a rate limit, on one of our own."""
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.clock = time.monotonic
         self.router = Router((r for options in self.options.routes for r in options.routes()), self.options.loop_window)
         self._buses: dict[str, Tap] = {}

@@ -70,8 +70,8 @@ class CanfixOptions(BusOptions, frozen=True, kw_only=True):
 class Plugin(CanPlugin[CanfixOptions]):
     """One CAN-FIX bus. Frames are handled on the bus's threads; whatever waits for its time, on one of our own."""
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.clock = time.monotonic
         self.table: Table = load(self.options.table)
         self.codec = cf.Codec(self.table)

@@ -24,8 +24,8 @@ class Plugin(Poller[declared.Options]):
     #: Seconds to let a burst of edges gather, so that a bouncing contact does not wake the thread for each.
     gather: ClassVar[float] = 0.001
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.clock: Callable[[], float] = time.monotonic
         self._wake = threading.Event()
         self._pins = pins.Pins(self.options.library)

@@ -52,8 +52,8 @@ class Options(I2cOptions, frozen=True, kw_only=True):
 class Plugin(I2cPoller[Options]):
     """One converter; its channels are read one after the other."""
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.counts["out of range"] = 0
         self._inputs = [(c, analog.Input(c, self.options.supply)) for c in self.options.channels]
 

@@ -36,8 +36,8 @@ class Plugin(I2cPoller[Options]):
     KEYS: ClassVar[frozenset[str]] = protocol.KEYS
     stuck_after: ClassVar[float] = 2.0
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.counts.update({"nothing measured": 0, "absurd values": 0})
         self._chip: protocol.Chip | None = None
         self._air = protocol.AirData(lambda: self.clock(), self.options.vs_time, self.options.temperature)

@@ -50,8 +50,8 @@ class Plugin(I2cPoller[Options]):
     KEYS: ClassVar[frozenset[str]] = protocol.KEYS
     stuck_after: ClassVar[float] = 2.0
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         options = self.options
         self.counts["absurd values"] = 0
         self.decoder = protocol.Decoder(options.mode, options.roll, options.pitch, options.heading)

@@ -60,8 +60,8 @@ class ChipPoller(Poller[ChipOptionsT]):
     LIBRARY: ClassVar[str] = ""
     GROUP: ClassVar[str] = ""
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.clock: Callable[[], float] = time.monotonic
         #: Logs a warning about bad input, unless it has just logged one.
         self.complain = Complaints(self.log, lambda: self.clock())

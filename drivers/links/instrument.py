@@ -68,8 +68,8 @@ class Instrument(SerialPoller[OptionsT]):
     #: The keys that the driver may write.
     KEYS: ClassVar[frozenset[str]] = frozenset()
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.publisher = Publisher(self, self.counts, self.complain, getattr(self.options, "keys", None))
         self._protocol = self.protocol()
 

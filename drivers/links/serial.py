@@ -73,8 +73,8 @@ class SerialPoller(Poller[OptionsT]):
     #: Seconds to let a burst gather, so that a fast line does not wake the thread for every few bytes.
     gather_s: ClassVar[float] = 0.005
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.clock: Callable[[], float] = time.monotonic
         #: Logs a warning about bad input, unless it has just logged one.
         self.complain = Complaints(self.log, lambda: self.clock())

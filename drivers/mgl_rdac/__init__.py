@@ -68,8 +68,8 @@ class RdacOptions(BusOptions, frozen=True, kw_only=True):
 class Plugin(CanInstrument[RdacOptions]):
     """One RDAC on one bus: listens to it, or is it."""
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._stopping = threading.Event()
         self._sender: threading.Thread | None = None
         self._ticked = time.monotonic()

@@ -61,8 +61,8 @@ class OutOptions(SerialOptions, frozen=True, kw_only=True):
 class Plugin(SerialPoller[OutOptions]):
     """One output. Sentences go out by their schedule; what the receiver does not take is not kept for later."""
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         options = self.options
         self.talker = Talker(
             self._reading,

@@ -47,8 +47,8 @@ class BridgeOptions(SerialOptions, frozen=True, kw_only=True):
 class Plugin(SerialPoller[BridgeOptions]):
     """One port and its clients. They stay connected while the device is unplugged."""
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._writing = threading.Lock()  # the port, which the server's thread writes and ours closes
         self._server: Server | None = None
         self._server_thread: threading.Thread | None = None

@@ -34,8 +34,8 @@ class Options(SpiOptions, frozen=True, kw_only=True):
 class Plugin(SpiPoller[Options]):
     """One converter; its channels are read one after the other."""
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.counts["out of range"] = 0
         self._inputs = [(str(c.input), analog.Input(c, self.options.reference)) for c in self.options.channels]
 

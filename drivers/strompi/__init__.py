@@ -37,8 +37,8 @@ class Plugin(Instrument[Options]):
 
     KEYS: ClassVar[frozenset[str]] = ups.KEYS
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._due = 0.0
         self._asked = self._used_before = 0
         self.patience_s = PATIENCE * self.options.every  # type: ignore[misc]

@@ -49,8 +49,8 @@ class Plugin(I2cPoller[Options]):
 
     KEYS: ClassVar[frozenset[str]] = ups.KEYS
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         options = self.options
         self.counts["absurd values"] = 0
         self._pins = Pins(options.pins)

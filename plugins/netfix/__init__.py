@@ -79,8 +79,8 @@ class Plugin(plugin.PluginBase[Options]):
 
     runs_by_itself = True
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.server: Server | None = None
         self.links: list[Link] = []
         self._trouble = ""
@@ -119,7 +119,7 @@ class Plugin(plugin.PluginBase[Options]):
             send_buffer=o.send_buffer,
             reply_buffer=o.reply_buffer,
             stall_timeout=o.stall_timeout,
-            collect_status=lambda: self.world.status(),
+            collect_status=lambda: self._gateway.status(),
             alive=self._show_life,
             quit=self.quit,
             log=self.log,

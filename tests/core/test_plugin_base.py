@@ -252,8 +252,8 @@ def test_a_type_argument_that_is_no_options_is_an_error(argument: Any) -> None:
 
 def test_a_plugin_sets_up_what_it_begins_with_after_its_bases() -> None:
     class Ours(Reader[MoreLines]):
-        def set_up(self) -> None:
-            super().set_up()
+        def __post_init__(self) -> None:
+            super().__post_init__()
             self.counts["lines"] = self.options.lines
 
     class Theirs(Ours):
@@ -268,8 +268,8 @@ def test_a_plugin_sets_up_what_it_begins_with_after_its_bases() -> None:
 
 
 class Typed(PluginBase[Serial]):
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.port = assert_type(self.options, Serial).port
 
     @classmethod

@@ -134,7 +134,7 @@ def test_each_tells_of_itself(three: list[Running]) -> None:
         with each.client() as client:
             tree = client.status()
         assert Path(tree["configuration"]["file"]).parent.name == name
-        assert each.plugin.world.status()["configuration"] == tree["configuration"]
+        assert each.plugin._gateway.status()["configuration"] == tree["configuration"]
 
 
 def test_who_quits_ends_its_own_gateway(three: list[Running]) -> None:
@@ -214,5 +214,5 @@ def test_a_plugin_is_of_the_world_in_which_it_is_made() -> None:
         other = threading.Thread(target=lambda: made.append(PluginBase("x", {})))
         other.start()
         other.join()
-    assert [plugin.world for plugin in made] == [b, a, world.first()]
+    assert [plugin._gateway for plugin in made] == [b, a, world.first()]
     assert made[0].db_list() == ["B"]

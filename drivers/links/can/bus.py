@@ -557,8 +557,8 @@ class CanPlugin(PluginBase[OptionsT]):
 
     runs_by_itself: ClassVar[bool] = True
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.taps: list[Tap] = []
         self._threads: list[threading.Thread] = []  # where the gateway looks for dead ones
         self._failure = ""

@@ -56,8 +56,8 @@ class CanInstrument(CanPlugin[OptionsT]):
     #: Seconds without a frame of the instrument's after which `health` says so.
     patience_s: ClassVar[float] = 3.0
 
-    def set_up(self) -> None:
-        super().set_up()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.clock: Callable[[], float] = time.monotonic
         self.counts: dict[str, int] = {}
         #: Logs a warning about bad input, unless it has just logged one.
