@@ -77,11 +77,13 @@ def evidence_of(page: Path) -> dict[str, str]:
 
 def evidence() -> str:
     """What each driver rests on, for docs/drivers/index.md."""
-    lines = [f"| driver | {' | '.join(EVIDENCE)} |", "|---" * (len(EVIDENCE) + 1) + "|"]
+    lines = [f"| device | driver | {' | '.join(EVIDENCE)} |", "|---" * (len(EVIDENCE) + 2) + "|"]
     for info in loader.available():
         if info.module.startswith(loader.DRIVERS):
-            rows = evidence_of(DOCS / "drivers" / f"{info.name}.md")
-            lines.append(f"| [{info.name}]({info.name}.md): {info.summary.rstrip('.')} | {' | '.join(rows.values())} |")
+            page = DOCS / "drivers" / f"{info.name}.md"
+            title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+            cells = (f"[{title}]({page.name})", f"`{info.name}`", *evidence_of(page).values())
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-def passes(directory: Path, path: Path, *module: str) -> None:
+def passes(directory: Path, path: Path | str, *module: str) -> None:
     """Run a Python module in `directory`, with `path` first on the Python path and for mypy."""
     environment = {**os.environ, "PYTHONPATH": str(path), "MYPYPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", *module]
@@ -30,17 +30,19 @@ def passes(directory: Path, path: Path, *module: str) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", ["driver", "plugin"])
-def test_what_it_writes_passes_tests_types_and_style(cli: Cli, tmp_path: Path, kind: str) -> None:
-    code, out, err = cli("new", kind, "oil_watch", "--to", str(tmp_path))
-    assert (code, err) == (0, "")
-    *files, _, _, _ = out.splitlines()
-    assert {Path(file) for file in files} == {path for path in tmp_path.rglob("*") if path.is_file()}
-    assert not [path for path in files if re.search(r"@\w+@", Path(path).read_text())]
-    passes(tmp_path, ROOT, "pytest", "-q", "-p", "no:cacheprovider", "-W", "error")
-    passes(tmp_path, ROOT, "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), ".")
-    passes(tmp_path, ROOT, "ruff", "check", "--no-cache", "--config", str(ROOT / "pyproject.toml"), ".")
-    passes(tmp_path, ROOT, "ruff", "format", "--no-cache", "--check", "--config", str(ROOT / "pyproject.toml"), ".")
+def test_what_it_writes_passes_tests_types_and_style(cli: Cli, tmp_path: Path) -> None:
+    for kind, name in (("driver", "oil_watch"), ("plugin", "hottest")):
+        code, out, err = cli("new", kind, name, "--to", str(tmp_path / kind))
+        assert (code, err) == (0, "")
+        *files, _, _, _ = out.splitlines()
+        assert {Path(file) for file in files} == {path for path in (tmp_path / kind).rglob("*") if path.is_file()}
+        assert not [path for path in files if re.search(r"@\w+@", Path(path).read_text())]
+        passes(tmp_path / kind, ROOT, "pytest", "-q", "-p", "no:cacheprovider", "-W", "error")
+        style = ("--no-cache", "--config", str(ROOT / "pyproject.toml"), ".")
+        passes(tmp_path / kind, ROOT, "ruff", "check", *style)
+        passes(tmp_path / kind, ROOT, "ruff", "format", "--check", *style)
+    path = f"{ROOT}:{tmp_path / 'driver'}:{tmp_path / 'plugin'}"
+    passes(tmp_path, path, "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "--explicit-package-bases", ".")
 
 
 @pytest.mark.timeout(300)
@@ -54,8 +56,7 @@ def test_in_a_clone_the_files_go_where_their_like_are(cli: Cli, tmp_path: Path) 
     for kind, name in (("driver", "oil_watch"), ("plugin", "hottest")):
         assert cli("new", kind, name, "--to", str(clone)).code == 0
     passes(clone, clone, "docs.generate")
-    passes(clone, clone, "docs.generate", "--check")
-    assert "[oil_watch](oil_watch.md)" in (clone / "docs/drivers/index.md").read_text()
+    assert "[oil_watch](oil_watch.md) | `oil_watch` |" in (clone / "docs/drivers/index.md").read_text()
     assert "| `port` |" in (clone / "docs/drivers/oil_watch.md").read_text()
     tests = ["tests/drivers/test_oil_watch.py", "tests/plugins/test_hottest.py"]
     passes(clone, clone, "pytest", "-q", "-p", "no:cacheprovider", *tests)

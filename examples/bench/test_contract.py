@@ -1,0 +1,18 @@
+"""The engine monitor with the options of this aircraft, put through all that happens to cables and instruments."""
+
+from __future__ import annotations
+
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.wired import SerialBench
+from fixgw.hw_sim.devices.eis import Eis
+
+
+class TestContract(Contract):
+    subject = SerialBench.of(
+        "fixgw.drivers.eis",
+        Eis,
+        "TACH1 OILP1 OILT1 CHT11 CHT14 EGT11 EGT14",  # must be good in flight, and true
+        options={"cylinders": 4},
+        absurd={"TACH1": 30_000},  # cannot be true
+        unknown=("CHT11",),  # a probe that is not there
+    )
