@@ -25,6 +25,7 @@ from fixgw.errors import ConfigurationError, PluginFail, counted
 from fixgw.kit.complaints import Complaints
 from fixgw.runner import TRANSITIONS, Runner, State, concerns, threads_of
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
+from fixgw.settings import Settings, path_for
 from fixgw.world import World
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Gateway:
             status=self.get_status,
             thread_died=self._thread_died,
         )
+        self.settings = Settings(self.database, path_for(configuration.file), clock)
         self.runners: dict[str, Runner] = {}
         self.problems = list(problems)  # of the last configuration that was refused
         self.reloads = 0
@@ -145,6 +147,7 @@ class Gateway:
         for key, value in (("GATEWAY_VERSION", __version__), ("LEADER", True), ("ZZLOADER", "Loaded")):
             if key in self.database:
                 self.database.write(key, value, INITIAL)
+        self.settings.open()
         self._changing = True
         for connection in self.configuration.connections:
             if not self._stop_requested:
@@ -202,6 +205,7 @@ class Gateway:
         self._started = False
         self._notifier.stopping()
         self._stop_runners(list(self.runners.values()))
+        self.settings.close()
         self.database.stop()
         world.end(self.world)
         self._notifier.close()
@@ -309,6 +313,8 @@ class Gateway:
             text += f"; configuration: {counted(len(self.problems), 'problem')}"
         if self._ageing_hangs:
             text += "; database: its ageing hangs, stale values may look fine"
+        if self.settings.trouble:
+            text += f"; settings: {self.settings.trouble}"
         if log_trouble := logqueue.trouble():
             text += f"; {log_trouble}"
         return f"{self.notice}; {text}" if self.notice else text
@@ -318,7 +324,8 @@ class Gateway:
         troubles = self.troubles()
         runners = list(self.runners.values())
         running = [r for r in runners if r.state is State.RUNNING]
-        well = not (troubles or self.problems or self.notice or self._ageing_hangs or logqueue.trouble())
+        inner = self._ageing_hangs or self.settings.trouble or logqueue.trouble()
+        well = not (troubles or self.problems or self.notice or inner)
         health = "ok" if well else "degraded" if running else "failed"
         return {
             "version": __version__,
@@ -333,6 +340,7 @@ class Gateway:
             "process": self._process(),
             "log": {"trouble": logqueue.trouble(), "dropped": logqueue.dropped()},
             "database": self.database.statistics(),
+            "settings": self.settings.status(),
             "connections": {r.name: r.report() for r in runners},
         }
 

@@ -4,6 +4,7 @@
     keeper = Keeper(path, self.log)
     known = keeper.load()                         # bytes, or None when there is nothing that is whole
     keeper.keep(b"...")                           # any thread, at once; a thread of the keeper's writes it
+    keeper.keep(make)                             # the same with what make() returns when it is written
     keeper.close()                                # the last word is on the disk
 
 A file is what was saved and one line with its checksum, so that JSON stays readable for people. `save` writes it
@@ -139,21 +140,31 @@ class Keeper:
         self._interval = interval
         self._clock = clock
         self._times = [float("-inf")] * burst  # of the last attempts
-        self._newest: bytes | None = None
+        self._newest: bytes | Callable[[], bytes] | None = None
         self._wanted = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
 
     def load(self) -> bytes | None:
-        """What was saved last; None when there is nothing, or nothing of use, which is logged."""
+        """What was saved last; None when there is nothing, or nothing of use. What is damaged is logged."""
         try:
-            return load(self.path)
+            data = load(self.path)
         except (OSError, ValueError) as error:
             self._log.warning("%s is of no use, starting afresh: %s", self.path, error)
             return None
+        try:
+            _read(self.path)
+        except ValueError as error:
+            self._log.warning("%s: using what was saved before it", error)
+        except OSError:
+            pass  # there was none, or the power went while it took the place of the one before
+        return data
 
-    def keep(self, data: bytes) -> None:
-        """Have `data` written. Any thread; never waits for the disk."""
+    def keep(self, data: bytes | Callable[[], bytes]) -> None:
+        """Have `data` written, or what it returns when it is called then, on the keeper's thread.
+
+        Any thread; never waits for the disk.
+        """
         with self._wanted:
             self._newest = data
             if self._thread is None and not self._closing:
@@ -202,9 +213,9 @@ class Keeper:
             return self._times[-1] + RETRY - now
         return self._times[0] + len(self._times) * self._interval - now
 
-    def _save(self, data: bytes) -> bool:
+    def _save(self, data: bytes | Callable[[], bytes]) -> bool:
         try:
-            save(self.path, data)
+            save(self.path, data() if callable(data) else data)
         except (OSError, ValueError) as error:
             self.failures += 1
             text = f"state is not saved: {(isinstance(error, OSError) and error.strerror) or error}"

@@ -13,12 +13,13 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from fixgw.database import BAD, FAIL, INITIAL, OLD, Database, Item, Value
+from fixgw.database import BAD, FAIL, OLD, Database, Item, Value
 from fixgw.drivers.gpio import protocol
 from fixgw.drivers.gpio.options import RATES, TOTALS, Button, Dimmer, Encoder, Options, Output, Pulses, Selector
 from fixgw.drivers.links.pins import Edge, Pins, Pull
 from fixgw.errors import BadValue, DeviceError
 from fixgw.kit import expression
+from fixgw.kit.sources import START
 from fixgw.state import Keeper
 
 TICK_S = 0.05  # between two looks at outputs and levels when no edge arrives
@@ -452,7 +453,7 @@ class PulsesFunction(Function):
     def _restore(self) -> None:
         """Continue from the saved total, unless it has been set meanwhile."""
         total, totals = self._total, self.common.totals
-        if total is None or totals is None or total.reading.source not in ("", INITIAL):
+        if total is None or totals is None or total.reading.source not in ("", *START):
             return
         if (kept := totals.get(total.key)) is not None:
             self._gap = kept.gap or ("pulses were missed while the gateway was not running" if kept.flowing else "")

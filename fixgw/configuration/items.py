@@ -2,9 +2,9 @@
 
 A definition is a mapping ``variables:`` (letter -> count) and ``entries:`` (list). An entry has a `key` and fields:
 `description`, `type` (float, int, bool or str), `min`, `max`, `units`, `initial`, `tol` (milliseconds, 0 = never ages),
-`aux` (list of names), `setting` (yes or no) and `sources` (ranking, best first). Lower-case letters at the end of a key
-are variables, and the entry stands for every combination: ``EGTec`` for EGT11, EGT12 ...; ``%e`` in the description
-is the number.
+`aux` (list of names), `setting` and `keep` (yes or no) and `sources` (ranking, best first). Lower-case letters at the
+end of a key are variables, and the entry stands for every combination: ``EGTec`` for EGT11, EGT12 ...; ``%e`` in the
+description is the number.
 
 Entries overlay each other field by field: a later one for a key that exists changes just the fields it names (null
 takes one back), wherever in the order the item stays. One and the same key twice in one file is an error, because there
@@ -33,7 +33,7 @@ __all__ = ["Initial", "apply_initial", "read_definitions", "read_initial"]
 MAX_COUNT = 99  # of one variable
 MAX_ITEMS = 10_000
 
-FIELDS = ("key", "description", "type", "min", "max", "units", "initial", "tol", "aux", "setting", "sources")
+FIELDS = ("key", "description", "type", "min", "max", "units", "initial", "tol", "aux", "setting", "keep", "sources")
 TYPES = ("float", "int", "bool", "str")
 
 #: Key or ``KEY.aux``, and value as text.
@@ -249,10 +249,11 @@ def _checked(reader: Reader, entry: _Entry) -> dict[str, Any] | None:
         facts["tolerance"] = tolerance = fields["tol"][0]
         if type(tolerance) is not int or not 0 <= tolerance <= 10**9:
             wrong("tol", "milliseconds, a whole number, 0 = never ages")
-    if "setting" in fields:
-        facts["setting"] = fields["setting"][0]
-        if not isinstance(facts["setting"], bool):
-            wrong("setting", "yes or no")
+    for name in ("setting", "keep"):
+        if name in fields:
+            facts[name] = fields[name][0]
+            if not isinstance(facts[name], bool):
+                wrong(name, "yes or no")
     for name in ("aux", "sources"):
         if name in fields:
             facts[name] = _names(reader, name, *fields[name])

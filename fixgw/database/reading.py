@@ -86,8 +86,9 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     """What is fixed about an item.
 
     `tolerance` is in milliseconds, 0 = never ages. A `setting` (altimeter setting, bug, trim, encoder, button) is only
-    clamped to its range; a measurement out of range is also flagged bad. `sources` ranks the sources, best first:
-    an entry stands for itself and for everything below it (``canfix`` covers ``canfix/12``).
+    clamped to its range; a measurement out of range is also flagged bad. `keep` says that it is to survive a restart
+    (`fixgw.settings`). `sources` ranks the sources, best first: an entry stands for itself and for everything below it
+    (``canfix`` covers ``canfix/12``).
     """
 
     key: str
@@ -100,6 +101,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: int = 0
     aux: tuple[str, ...] = ()
     setting: bool = False
+    keep: bool = False
     sources: tuple[str, ...] = ()
 
 

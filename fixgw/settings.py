@@ -1,0 +1,122 @@
+"""Settings that survive a restart, a kill or a power cut: those of the items that are defined with ``keep: yes``.
+
+What a person sets is kept in one small file (`fixgw.state`), written by a thread of its own soon after the change, at
+most once a second on average, so that neither the database nor the writer ever waits for a disk. When the gateway
+starts, before any connection does, each setting is again what it was, under the source ``kept``. That is a start value:
+good to fly with, but no news to another gateway, which may have been told better meanwhile. An item that ages comes
+back old.
+
+Start values are not kept, so that a change in the configuration counts until somebody sets the item; nor is what is
+simulated, replayed or overridden, nor what is old, bad or failed: then the one before stands.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+from fixgw import state
+from fixgw.database import BAD, FAIL, KEPT, OLD, Clock, Database, Item, Reading, Subscription, Value
+from fixgw.errors import BadValue, counted
+from fixgw.kit.sources import START, simulated
+
+__all__ = ["Settings", "path_for"]
+
+log = logging.getLogger(__name__)
+
+
+def path_for(configuration: Path) -> Path:
+    """Where the settings are kept of a gateway that flies this configuration file: two of them do not mix."""
+    absolute = configuration.absolute()
+    return state.path(f"settings-{absolute.stem}-{zlib.crc32(str(absolute).encode()):08x}")
+
+
+class Settings:
+    """Keeps the settings of `database` in the file `path`. `open` and `close` on one thread, the rest on any."""
+
+    def __init__(self, database: Database, path: Path, clock: Clock = time.monotonic) -> None:
+        self._items = {item.key: item for item in database.items() if item.definition.keep}
+        self._database = database
+        self._keeper = state.Keeper(path, log, clock=clock)
+        self._values: dict[str, tuple[Value, str]] = {}  # key -> value, and who has set it
+        self._subscriptions: list[Subscription] = []
+        #: How many settings were restored.
+        self.restored = 0
+
+    def open(self) -> None:
+        """Restore what was kept, and keep what is set from now on. Never raises on what is in the file."""
+        if not self._items:
+            return
+        for key, said in self._load().items():
+            if (item := self._items.get(key)) is not None:
+                self._restore(item, said)
+        if self.restored:
+            log.info("%s as before the restart", counted(self.restored, "setting"))
+        self._subscriptions = [self._database.subscribe(key, self._changed) for key in self._items]
+
+    def close(self) -> None:
+        """Keep nothing more; waits at most a second until the last change is on the disk."""
+        for subscription in self._subscriptions:
+            subscription.close()
+        self._keeper.close()
+
+    @property
+    def trouble(self) -> str:
+        """Why the newest settings are not on the disk; empty when all is well."""
+        return self._keeper.trouble
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "kept": len(self._items),
+            "restored": self.restored,
+            "saved": self._keeper.saved,
+            "saving failed": self._keeper.failures,
+            "file": str(self._keeper.path),
+        }
+
+    def _load(self) -> dict[str, Any]:
+        data = self._keeper.load()
+        if data is None:
+            return {}
+        try:
+            found = json.loads(data)["settings"]
+            if isinstance(found, dict):
+                return found
+            reason = "its settings are no mapping"
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {error}"
+        log.warning("%s is of no use, starting afresh: %s", self._keeper.path, reason)
+        return {}
+
+    def _restore(self, item: Item, said: Any) -> None:
+        try:
+            value: Any = item.convert(said["value"])
+            source = str(said["source"])
+            if (item.min is not None and value < item.min) or (item.max is not None and value > item.max):
+                raise BadValue(item.key, f"{value} is outside its range", "range")
+        except (BadValue, KeyError, TypeError) as error:
+            log.warning("%s: what was kept is of no use: %s", item.key, error)
+            return
+        item.write(value, KEPT)
+        if item.tolerance:
+            item.flag(OLD, OLD, KEPT, "kept from before the restart")
+        self._values[item.key] = value, source
+        self.restored += 1
+
+    def _changed(self, key: str, reading: Reading) -> None:
+        """In the writer's thread."""
+        source = reading.source
+        if reading.flags & (OLD | BAD | FAIL) or source in START or simulated(source):
+            return
+        if (known := self._values.get(key)) is None or known[0] != reading.value:
+            self._values[key] = reading.value, source
+            self._keeper.keep(self._document)
+
+    def _document(self) -> bytes:
+        """What is written, put together on the keeper's thread."""
+        settings = {key: {"value": value, "source": source} for key, (value, source) in self._values.copy().items()}
+        return json.dumps({"settings": settings}, indent=1).encode()

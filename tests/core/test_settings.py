@@ -1,0 +1,290 @@
+"""Settings that survive: what is kept, what comes back, and what a disk may do meanwhile."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixgw import state
+from fixgw.database import BAD, INITIAL, KEPT, OLD, Database, Definition
+from fixgw.settings import Settings, path_for
+
+DEFINITIONS = [
+    Definition(key="BARO", min=20, max=35, setting=True, keep=True),
+    Definition(key="DIM", type="int", min=0, max=100, setting=True, keep=True),
+    Definition(key="NAME", type="str", setting=True, keep=True),
+    Definition(key="COURSE", min=0, max=360, setting=True, keep=True, tolerance=2000),
+    Definition(key="BUG", min=0, max=360, setting=True, keep=True, sources=("gpio", "netfix")),
+    Definition(key="BTN1", type="bool", setting=True),
+]
+
+
+class Aircraft:
+    """Gateways that come and go, each with a database of its own, and one state directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "settings.json"
+        self._settings: list[Settings] = []
+
+    def start(self, definitions: list[Definition] = DEFINITIONS, initial: float = 29.92) -> Database:
+        db = Database(definitions)
+        db.write("BARO", initial, INITIAL)
+        self._settings.append(Settings(db, self.path))
+        self.now.open()
+        return db
+
+    @property
+    def now(self) -> Settings:
+        return self._settings[-1]
+
+    def until_saved(self, times: int = 1) -> None:
+        until(lambda: self.now.status()["saved"] >= times)
+
+    def stop(self) -> None:
+        for settings in self._settings:
+            settings.close()
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 10.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def aircraft(tmp_path: Path) -> Iterator[Aircraft]:
+    aircraft = Aircraft(tmp_path)
+    yield aircraft
+    aircraft.stop()
+
+
+def test_a_setting_is_what_it_was_without_a_word_of_farewell(aircraft: Aircraft) -> None:
+    db = aircraft.start()
+    assert (db.read("BARO").value, db.read("BARO").source) == (29.92, INITIAL)
+    db.write("BARO", 30.12, "gpio")
+    aircraft.until_saved()
+    again = aircraft.start()  # the first one was never closed
+    assert (again.read("BARO").value, again.read("BARO").source, again.read("BARO").flags) == (30.12, KEPT, 0)
+    assert aircraft.now.status()["restored"] == 1
+
+
+def test_it_stays_so_over_many_restarts(aircraft: Aircraft) -> None:
+    aircraft.start().write("BARO", 30.12, "gpio")
+    aircraft.until_saved()
+    for n in range(3):
+        db = aircraft.start()
+        assert db.read("BARO").value == 30.12
+        db.write("DIM", n, "gpio")
+        aircraft.until_saved()
+    kept = json.loads(state.load(aircraft.path) or b"")["settings"]
+    assert kept["BARO"] == {"value": 30.12, "source": "gpio"}
+
+
+def test_each_type_comes_back_as_it_was(aircraft: Aircraft) -> None:
+    db = aircraft.start()
+    for key, value in (("BARO", 30), ("DIM", 40), ("NAME", 'Zoë "x"'), ("BTN1", True)):
+        db.write(key, value, "gpio")
+    aircraft.stop()
+    again = aircraft.start()
+    assert [(type(v), v) for v in (again.read(k).value for k in ("BARO", "DIM", "NAME"))] == [
+        (float, 30.0),
+        (int, 40),
+        (str, 'Zoë "x"'),
+    ]
+    assert again.read("BTN1").source == "", "not everything is kept"
+
+
+def test_what_ages_comes_back_old(aircraft: Aircraft) -> None:
+    aircraft.start().write("COURSE", 270.0, "canfix/193")
+    aircraft.stop()
+    reading = aircraft.start().read("COURSE")
+    assert (reading.value, reading.flags, reading.source) == (270.0, OLD, KEPT)
+
+
+def test_a_ranked_item_starts_with_it_until_a_source_speaks(aircraft: Aircraft) -> None:
+    aircraft.start().write("BUG", 90.0, "gpio")
+    aircraft.stop()
+    db = aircraft.start()
+    assert (db.read("BUG").value, db.read("BUG").old) == (90.0, True)
+    db.write("BUG", 180.0, "netfix")
+    assert (db.read("BUG").value, db.read("BUG").source) == (180.0, "netfix")
+
+
+def test_start_values_and_what_is_doubtful_or_simulated_is_not_kept(aircraft: Aircraft) -> None:
+    db = aircraft.start()
+    db.write("BARO", 30.12, "gpio")
+    aircraft.until_saved()
+    for source in ("sim/can/50", "replay/can", "override/BARO", INITIAL, KEPT):
+        db.write("BARO", 25.0, source)
+    db.write("BARO", 26.0, "canfix/50", BAD, "the node says so")
+    db.write("BARO", 30.12, "gpio", 0)
+    aircraft.stop()
+    assert aircraft.now.status()["saved"] == 1
+    assert aircraft.start().read("BARO").value == 30.12
+
+
+def test_a_new_start_value_counts_until_somebody_sets_the_item(aircraft: Aircraft) -> None:
+    aircraft.start().write("DIM", 1, "gpio")
+    aircraft.stop()
+    assert aircraft.start(initial=30.0).read("BARO").value == 30.0
+
+
+def test_the_same_again_is_not_written_again(aircraft: Aircraft) -> None:
+    db = aircraft.start()
+    for _ in range(1000):
+        db.write("BARO", 30.12, "canfix/50")
+    aircraft.stop()
+    assert aircraft.now.status()["saved"] == 1
+
+
+def test_a_knob_does_not_wear_the_card_out(aircraft: Aircraft) -> None:
+    db = aircraft.start()
+    for n in range(5000):
+        db.write("BARO", 20 + n / 1000, "gpio")
+    aircraft.stop()
+    assert aircraft.now.status()["saved"] <= 10
+    assert aircraft.start().read("BARO").value == 24.999
+
+
+def test_two_writers_at_once_leave_what_the_database_says(aircraft: Aircraft) -> None:
+    db = aircraft.start()
+
+    def turn(source: str, low: float) -> None:
+        for n in range(1000):
+            db.write("BARO", low + n / 1000, source)
+            db.write("DIM", n % 100, source)
+
+    threads = [threading.Thread(target=turn, args=(f"gpio{n}", 20.0 + n)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    aircraft.stop()
+    again = aircraft.start()
+    assert (again.read("BARO").value, again.read("DIM").value) == (db.read("BARO").value, db.read("DIM").value)
+
+
+def test_nobody_waits_for_a_disk_that_hangs(aircraft: Aircraft, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    save = state.save
+    monkeypatch.setattr(state, "save", lambda path, data: (answer.wait(20), save(path, data)))
+    db = aircraft.start()
+    heard: list[object] = []
+    db.subscribe("BARO", lambda key, reading: heard.append(reading.value))
+    for n in range(100):
+        db.write("BARO", 30 + n / 100, "gpio")
+    assert len(heard) == 100
+    assert aircraft.now.status()["saved"] == 0
+    aircraft.now.close()
+    assert aircraft.now.trouble == "the disk does not answer"
+    answer.set()
+    aircraft.until_saved()
+
+
+def test_a_full_disk_costs_a_counter_and_a_line(
+    aircraft: Aircraft, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    db = aircraft.start()
+    db.write("BARO", 30.12, "gpio")
+    aircraft.until_saved()
+    monkeypatch.setattr(state, "RETRY", 0.01)
+    monkeypatch.setattr(state, "save", full)
+    caplog.clear()
+    db.write("BARO", 30.50, "gpio")
+    until(lambda: aircraft.now.status()["saving failed"] >= 3)
+    assert aircraft.now.trouble == "state is not saved: No space left on device"
+    assert len(caplog.records) == 1
+    assert db.read("BARO").value == 30.50
+    assert aircraft.start().read("BARO").value == 30.12, "what was saved before still holds"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"\0" * 300, b'{"settings": {"BARO": {"value": 30.12, "source": "gpio"}}}',
+        b'{"settings": {"BARO": {"value": 30.12, "source": "gpio"}}}\n# crc32 00000000\n',
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_refused_in_one_line(
+    aircraft: Aircraft, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    aircraft.path.write_bytes(content)
+    assert aircraft.start().read("BARO").source == INITIAL
+    assert len(caplog.records) == 1
+    assert f"{aircraft.path} is of no use, starting afresh" in caplog.text
+
+
+def test_a_damaged_file_falls_back_on_the_one_before_and_says_so(
+    aircraft: Aircraft, caplog: pytest.LogCaptureFixture
+) -> None:
+    db = aircraft.start()
+    for times, value in ((1, 30.12), (2, 30.50)):
+        db.write("BARO", value, "gpio")
+        aircraft.until_saved(times)
+    aircraft.path.write_bytes(aircraft.path.read_bytes()[:-30])
+    assert aircraft.start().read("BARO").value == 30.12
+    assert [r.message for r in caplog.records] == [f"{aircraft.path} is damaged: using what was saved before it"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"{}", b"nonsense", b'{"settings": []}', b'{"settings": ' + b"[" * 5000, b"\xff", b"12", b"null"],
+)
+def test_what_is_whole_and_means_nothing_is_refused_in_one_line(
+    aircraft: Aircraft, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    state.save(aircraft.path, content)
+    assert aircraft.start().read("BARO").source == INITIAL
+    assert len(caplog.records) == 1
+
+
+def test_one_setting_of_no_use_does_not_spoil_the_others(aircraft: Aircraft, caplog: pytest.LogCaptureFixture) -> None:
+    kept = {
+        "BARO": {"value": 99.0, "source": "gpio"},  # the definition had another range then
+        "DIM": {"value": "bright", "source": "gpio"},
+        "COURSE": {"value": float("nan"), "source": "gpio"},
+        "BUG": [1],
+        "GONE": {"value": 1.0, "source": "gpio"},
+        "BTN1": {"value": True, "source": "gpio"},  # is no longer kept
+        "NAME": {"value": "N1", "source": "gpio"},
+    }
+    state.save(aircraft.path, json.dumps({"settings": kept}).encode())
+    db = aircraft.start()
+    assert {key: db.read(key).source for key in db} == {
+        "BARO": INITIAL, "DIM": "", "NAME": KEPT, "COURSE": "", "BUG": "", "BTN1": "",
+    }  # fmt: skip
+    assert len(caplog.records) == 4
+
+
+def test_with_nothing_to_keep_there_is_no_file_nor_thread(aircraft: Aircraft) -> None:
+    db = aircraft.start([Definition(key="BARO")])
+    before = threading.active_count()
+    db.write("BARO", 30.0, "gpio")
+    aircraft.stop()
+    assert threading.active_count() == before
+    assert not aircraft.path.exists()
+
+
+def test_two_configurations_do_not_share_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    one = path_for(Path("/etc/fixgw/default.yaml"))
+    assert one == path_for(Path("/etc/fixgw/default.yaml"))
+    assert one != path_for(Path("/home/pilot/default.yaml"))
+    assert one.parent == tmp_path
+    assert one.name.startswith("settings-default-")
+
+
+@pytest.fixture(autouse=True)
+def _warnings_only(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
