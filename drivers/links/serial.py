@@ -22,8 +22,6 @@ from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit import raw
 from fixgw.kit.complaints import Complaints
 from fixgw.net import endpoint
-from fixgw.net.tcp import TcpLink
-from fixgw.net.udp import UdpLink
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ STILL_S = 0.02  # without reading, after a port was ready and had nothing
 
 #: The links over a network, by the scheme of their URLs; all others are pyserial's.
 TCP, UDP = ("tcp", "socket"), "udp"
-#: What is open: a `serial.Serial`, a `TcpLink` or a `UdpLink`.
+#: What is open: a `serial.Serial`, a `fixgw.net.tcp.TcpLink` or a `fixgw.net.udp.UdpLink`.
 Line = Any
 
 #: What ``baud: auto`` tries, the commonest first.
@@ -257,8 +255,12 @@ class SerialPoller(Poller[OptionsT]):
     def _open_now(self) -> Line:
         scheme = endpoint.scheme_of(self.options.port)
         if scheme in TCP:
+            from fixgw.net.tcp import TcpLink
+
             return TcpLink(endpoint.parse(self.options.port))
         if scheme == UDP:
+            from fixgw.net.udp import UdpLink
+
             return UdpLink(endpoint.parse(self.options.port), self._refuse_datagram, lambda: self.clock())
         port = _pyserial().serial_for_url(self.options.port, do_not_open=True)
         port.baudrate = self._baud

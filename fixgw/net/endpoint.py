@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, NamedTuple
 
-from fixgw.net.access import Address, address_of
+if TYPE_CHECKING:
+    from fixgw.net.access import Address
 
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 _NUMBERS = re.compile(r"[0-9.]+")
+# Stricter than urllib.parse, which also takes user names, paths and queries.
+_URL = re.compile(r"(?P<scheme>[^:]*)://(?P<host>\[[^\]]*\]|[^:/?#@\[\]]*)(?::(?P<port>[^:/?#@]*))?(?P<rest>.*)")
 
 
 class Endpoint(NamedTuple):
@@ -23,6 +25,8 @@ class Endpoint(NamedTuple):
     @property
     def address(self) -> Address | None:
         """The host as an address; None when it is a name."""
+        from fixgw.net.access import address_of  # brings `ipaddress`, which serial lines do without
+
         try:
             return address_of(self.host)
         except ValueError:
@@ -41,20 +45,17 @@ def scheme_of(text: str) -> str:
 
 def parse(url: str) -> Endpoint:
     """Raises ValueError with the reason."""
-    parts = urlsplit(url)
     scheme = scheme_of(url)
     example = f"write {scheme}://HOST:PORT"
-    if parts.username is not None or parts.path or parts.query or parts.fragment:
+    parts = _URL.fullmatch(url)
+    if parts is None or parts["rest"]:
         raise ValueError(f"nothing but a host and a port may follow {scheme}://: {example}")
-    host = parts.hostname or ""
+    host = parts["host"].strip("[]")
     if not host:
         raise ValueError(f"no host: {example}")
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if port is None:
+    if not parts["port"]:
         raise ValueError(f"no port: {example}")
+    port = int(parts["port"]) if re.fullmatch("[0-9]{1,5}", parts["port"]) else 0
     if not 0 < port < 65536:
         raise ValueError("the port must be a number from 1 to 65535")
     endpoint = Endpoint(scheme, host, port)
