@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from fixgw.database import Database
-from fixgw.drivers.can_bridge.routing import Out, Route, Router, parse_ids, parse_shift, written
+from fixgw.drivers.can_bridge.routing import Out, Route, Router, format_id, parse_ids, parse_shift
 from fixgw.drivers.links.can import bus as can_bus
 from fixgw.drivers.links.can import ports
 from fixgw.drivers.links.can.bus import CanPlugin, Tap
@@ -283,11 +283,11 @@ def _check_remap(route: RouteOptions) -> Iterator[tuple[str, str]]:
             continue
         for other_first, other_last, other_offset in earlier:
             if (begin := max(first, other_first)) <= min(last, other_last):
-                yield f".remap.{which}", f"{written(begin)} has been given another identifier before"
+                yield f".remap.{which}", f"{format_id(begin)} has been given another identifier before"
             elif (begin := max(first + offset, other_first + other_offset)) <= min(
                 last + offset, other_last + other_offset
             ):
-                yield f".remap.{which}", f"something else becomes {written(begin)} already"
+                yield f".remap.{which}", f"something else becomes {format_id(begin)} already"
         earlier.append((first, last, offset))
 
 

@@ -1,17 +1,17 @@
-"""Which frame goes where: filters, other identifiers, rate limits, no circles. No thread, socket or clock.
+"""Routing of frames between CAN buses: filters, new identifiers, rate limits, loop prevention. No I/O, no clock.
 
     router = Router([Route(source="engine", target="panel"), Route(source="panel", target="engine", ids=...)])
-    for direction, frame in router.route("engine", received, now):   # and router.due(now) from time to time
+    for direction, frame in router.route("engine", received, now):   # call router.due(now) from time to time as well
         ...                                                          # send `frame` on the bus `direction.target`
 
-Circles. A router remembers for `window` seconds what it has heard and sent on each bus. What it hears on a bus to which
-it has itself sent just that, from another, has come back; what it has just heard on a bus need not go there any more.
-Neither is forwarded. So two bridges in parallel, or any number in a ring, pass each frame on a few times, not for ever.
-Where one hears a frame first from the other bridge, or the other knows no such rule, it could still go round and round;
-hence an identifier that has come back is for `HOLD` seconds forwarded only when its frame is another one than within
-the last `window`.
+Loops. A router remembers the frames that it has received from and sent to each bus in the last `window` seconds. A frame
+that it receives from a bus to which it has just sent the same frame has come back, and is not forwarded. A frame that it
+has just received from a bus is not sent there. So two bridges in parallel, or any number in a ring, forward each frame
+a few times at most. A frame could still circulate if a router receives it first from the other bridge, or if the other
+bridge has no such rule. Therefore, for `HOLD_S` seconds after an identifier has come back, its frames are forwarded only
+if they differ from those of the last `window` seconds.
 
-An identifier is here a number with `EXTENDED` added when it has 29 bits.
+In this module an identifier is a number, with `EXTENDED` added if it has 29 bits.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ import msgspec
 
 from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame
 
-__all__ = ["Direction", "Ids", "Route", "Router", "Shift", "parse_ids", "parse_shift", "written"]
+__all__ = ["Direction", "Ids", "Route", "Router", "Shift", "format_id", "parse_ids", "parse_shift"]
 
-HOLD = 10.0  # seconds for which a returned frame is held against its identifier, and against the buses
-RETURNED = 3  # frames that come back within that time until it is called a ring
-REMEMBERED = 4096  # frames remembered for each bus; as many again while these are new
-STREAMS = 4096  # streams that one route tells apart for its rate limit
-PLANNED = 8192  # identifiers of one bus whose way is known without looking it up
-LISTED = 256  # identifiers of 29 bits, in one range, that are worth a filter each
+HOLD_S = 10.0  # how long a returned frame restricts its identifier and counts towards a ring
+RING_RETURNS = 3  # frames returned within `HOLD_S` that make a ring
+MAX_REMEMBERED = 4096  # frames in each of the two generations of a bus's memory
+MAX_STREAMS = 4096  # streams that the rate limit of one route distinguishes
+MAX_PLANS = 8192  # identifiers per bus with a cached plan
+MAX_LISTED = 256  # identifiers of 29 bits in a range that are filtered one by one
 
 _BASE, _LONG = 0x7FF, 0x1FFFFFFF
 
@@ -41,20 +41,20 @@ _BASE, _LONG = 0x7FF, 0x1FFFFFFF
 
 
 class Ids(NamedTuple):
-    """The identifiers from `first` to `last`; or with a `mask`, those that agree with `first` in its bits."""
+    """The identifiers from `first` to `last`; or with a `mask`, those that equal `first` in the mask's bits."""
 
     first: int
     last: int
     mask: int | None = None
 
-    def has(self, identifier: int) -> bool:
+    def contains(self, identifier: int) -> bool:
         if self.mask is not None:
             return identifier & self.mask == self.first
         return self.first <= identifier <= self.last
 
 
 class Shift(NamedTuple):
-    """The identifiers from `first` to `last` become others, `offset` further on."""
+    """The identifiers from `first` to `last` are shifted by `offset`."""
 
     first: int
     last: int
@@ -70,7 +70,7 @@ _IDS = re.compile(rf"(ext\s+)?{_NUMBER}(?:\s*([-/])\s*{_NUMBER})?")
 def parse_ids(text: int | str) -> Ids:
     """``0x183``, ``"0x200-0x27F"``, ``"0x500/0x7F0"`` (identifier/mask), ``"base"``, ``"extended"``.
 
-    Numbers above 0x7FF are identifiers of 29 bits, others are so with ``ext`` before them. Raises ValueError.
+    Numbers above 0x7FF are identifiers of 29 bits; smaller ones are too with ``ext`` before them. Raises ValueError.
     """
     if isinstance(text, int):
         identifier = _identifier(text, False)
@@ -80,7 +80,9 @@ def parse_ids(text: int | str) -> Ids:
         return BASE if text == "base" else LONG
     match = _IDS.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no identifier, range (0x200-0x27F), identifier/mask, 'base' or 'extended'")
+        raise ValueError(
+            f"{text!r} is not an identifier, a range (0x200-0x27F), an identifier/mask, 'base' or 'extended'"
+        )
     extended, sign = bool(match[1]), match[3]
     first = _identifier(_number(match[2]), extended)
     if sign is None:
@@ -89,9 +91,7 @@ def parse_ids(text: int | str) -> Ids:
     if sign == "-":
         last = _identifier(second, extended)
         if (first ^ last) & EXTENDED:
-            raise ValueError(
-                f"{text} begins with an identifier of 11 bits and ends with one of 29: write ext before it?"
-            )
+            raise ValueError(f"{text} begins with an identifier of 11 bits and ends with one of 29: put ext before it?")
         if last < first:
             raise ValueError(f"{text} ends before it begins")
         return Ids(first, last)
@@ -102,20 +102,20 @@ def parse_ids(text: int | str) -> Ids:
 
 
 def parse_shift(which: int | str, to: int | str) -> Shift:
-    """An identifier or range, and what it, or its first, becomes. Raises ValueError."""
+    """Parse an identifier or range, and the new identifier of its first. Raises ValueError."""
     source, target = parse_ids(which), parse_ids(to)
     if source.mask is not None:
-        raise ValueError(f"{which}: a mask cannot be given other identifiers, a range can")
+        raise ValueError(f"{which}: a mask cannot be remapped, only an identifier or a range")
     if target.mask is not None or target.first != target.last:
-        raise ValueError(f"{to}: expected the one identifier that the first becomes")
+        raise ValueError(f"{to}: expected a single identifier, the new one for the first of {which}")
     end = target.first + source.last - source.first
     if end > (EXTENDED | _LONG if target.first & EXTENDED else _BASE):
-        raise ValueError(f"{which} does not fit behind {to}")
+        raise ValueError(f"{which} does not fit when it begins at {to}")
     return Shift(source.first, source.last, target.first - source.first)
 
 
-def written(identifier: int) -> str:
-    """As `parse_ids` reads it."""
+def format_id(identifier: int) -> str:
+    """An identifier as text, in the form that `parse_ids` reads."""
     number = identifier & _LONG
     return f"ext {number:#x}" if identifier & EXTENDED and number <= _BASE else f"{number:#x}"
 
@@ -126,7 +126,7 @@ def _number(text: str) -> int:
 
 def _identifier(number: int, extended: bool) -> int:
     if not 0 <= number <= _LONG:
-        raise ValueError(f"{number:#x} is no identifier of 11 or 29 bits")
+        raise ValueError(f"{number:#x} is not an identifier of 11 or 29 bits")
     return number | EXTENDED if extended or number > _BASE else number
 
 
@@ -134,11 +134,11 @@ def _identifier(number: int, extended: bool) -> int:
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """From one bus to another. `ids` and `exclude` are the source's identifiers; no `ids` are all.
+    """A route from one bus to another. `ids` and `exclude` are identifiers on the source bus; empty `ids` mean all.
 
-    With a `rate`, each identifier goes at most so many times a second, the newest frame always, when its time comes.
-    `rate_bytes` are how many of the first data bytes tell apart what shares an identifier.
-    A `backward` route is another one the other way round: from its target to its source, identifiers given back.
+    With a `rate`, each identifier is sent at most that many times per second; the newest frame is always sent, as soon as
+    the rate allows. `rate_bytes` is the number of leading data bytes that distinguish streams with the same identifier.
+    A `backward` route is the reverse of another route: it swaps source and target and undoes the shifts.
     """
 
     source: str
@@ -154,33 +154,33 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, source=self.target, target=self.source, backward=not self.backward)
 
     def translate(self, identifier: int) -> int | None:
-        """What a frame from the source gets for its identifier at the target; None when it does not go there."""
+        """The identifier on the target bus of a frame from the source; None if the route does not forward it."""
         if not self.backward:
-            return self._shifted(identifier) if self._passes(identifier) else None
+            return self._shift(identifier) if self._passes(identifier) else None
         for _, _, offset in self.shifts:
-            if self._shifted(identifier - offset) == identifier and self._passes(identifier - offset):
+            if self._shift(identifier - offset) == identifier and self._passes(identifier - offset):
                 return identifier - offset
         if any(shift.first <= identifier <= shift.last for shift in self.shifts):
-            return None  # the other side's name for something else
+            return None  # on the other bus this identifier means something else
         return identifier if self._passes(identifier) else None
 
     def pairs(self) -> list[tuple[int, int]] | None:
-        """Every identifier that may pass, with what it becomes; None when that is too many to tell."""
+        """Every identifier that may pass, with its new identifier; None when there are too many to list."""
         candidates = list(range(_BASE + 1))
         for ids in self.ids or (BASE, LONG):
             if ids.first & EXTENDED:
-                if ids.mask is not None or ids.last - ids.first >= LISTED:
+                if ids.mask is not None or ids.last - ids.first >= MAX_LISTED:
                     return None
                 candidates += range(ids.first, ids.last + 1)
-        pairs = [(i, self._shifted(i)) for i in candidates if self._passes(i)]
+        pairs = [(i, self._shift(i)) for i in candidates if self._passes(i)]
         return [(there, here) for here, there in pairs] if self.backward else pairs
 
     def _passes(self, identifier: int) -> bool:
-        if self.ids and not any(ids.has(identifier) for ids in self.ids):
+        if self.ids and not any(ids.contains(identifier) for ids in self.ids):
             return False
-        return not any(ids.has(identifier) for ids in self.exclude)
+        return not any(ids.contains(identifier) for ids in self.exclude)
 
-    def _shifted(self, identifier: int) -> int:
+    def _shift(self, identifier: int) -> int:
         for first, last, offset in self.shifts:
             if first <= identifier <= last:
                 return identifier + offset
@@ -188,7 +188,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Direction:
-    """From one bus to another, whichever routes lead there, and what has become of the frames."""
+    """Counters for the frames from one bus to another, over all routes between them."""
 
     __slots__ = ("forwarded", "refused", "repeated", "returned", "source", "target", "thinned")
 
@@ -196,13 +196,13 @@ class Direction:
         self.source = source
         self.target = target
         self.forwarded = 0
-        #: Replaced by newer ones within the time that a rate limit allows one frame.
+        #: Dropped by a rate limit in favour of a newer frame.
         self.thinned = 0
-        #: Come back from there, or been there already.
+        #: Not forwarded because it came back from there, or had been there already.
         self.returned = 0
-        #: Not forwarded because the same had just been, and its identifier comes back.
+        #: Not forwarded because it repeated a recent frame of an identifier that has come back.
         self.repeated = 0
-        #: Not taken by the bus; for whoever sends to count.
+        #: Refused by the bus; the sender counts these.
         self.refused = 0
 
 
@@ -210,7 +210,7 @@ Out = tuple[Direction, Frame]
 
 
 class _Way(NamedTuple):
-    """Where one identifier of one bus goes."""
+    """A destination for one identifier of one bus."""
 
     direction: Direction
     identifier: int
@@ -224,7 +224,7 @@ _Stream = tuple[int, bytes]  # identifier at the source, first data bytes
 
 
 class _Waiting(NamedTuple):
-    """A frame on its way, and what its identifier was at the source."""
+    """A frame that waits for a rate limit, with its identifier on the source bus."""
 
     way: _Way
     identifier: int
@@ -232,7 +232,7 @@ class _Waiting(NamedTuple):
 
 
 class _Interval:
-    """Of a stream: what went out at its beginning, when, and what waits for its end."""
+    """An interval of a stream: the frame sent at its start, when, and the frame that waits for its end."""
 
     __slots__ = ("frame", "since", "waiting")
 
@@ -243,10 +243,10 @@ class _Interval:
 
 
 class _Limiter:
-    """One frame of each stream in each interval, the first at once and the newest of the others when it is over.
+    """Sends one frame of each stream per interval: the first at once, the newest of the others when the interval ends.
 
-    A repetition within `window` of what has gone out is not worth waiting for; it might be that very frame, come round,
-    and would be sent in every interval from then on. Seconds.
+    A frame that repeats the last one sent within `window` does not wait. It may be the same frame come back, and would
+    then be sent again in every interval. Times are in seconds.
     """
 
     def __init__(self, rate: float, distinct: int, window: float) -> None:
@@ -258,12 +258,12 @@ class _Limiter:
         self._ends: deque[tuple[float, _Stream]] = deque()
 
     def offer(self, offered: _Waiting, now: float) -> tuple[bool, int]:
-        """Whether it may go at once, and how many frames are not to go any more."""
+        """Returns whether to send the frame at once, and how many frames have been dropped."""
         frame = offered.frame
         stream = (offered.identifier, frame.data[: self.distinct])
         running = self._running.get(stream)
         if running is None:
-            if len(self._running) >= STREAMS:
+            if len(self._running) >= MAX_STREAMS:
                 return False, 1
             self._begin(stream, frame, now)
             return True, 0
@@ -278,7 +278,7 @@ class _Limiter:
         return False, int(was_waiting)
 
     def due(self, now: float) -> Iterator[_Waiting]:
-        """What has waited long enough."""
+        """The frames whose interval has ended by `now`."""
         while self._ends and self._ends[0][0] <= now:
             _, stream = self._ends.popleft()
             waiting = self._running.pop(stream).waiting
@@ -288,7 +288,7 @@ class _Limiter:
                 yield waiting
 
     def next_due(self) -> float:
-        """When to ask for what is due; infinite while nothing waits."""
+        """When to call `due` next; infinite while no frame waits."""
         return self._ends[0][0] if self.waiting else inf
 
     def _begin(self, stream: _Stream, frame: Frame, now: float) -> None:
@@ -296,13 +296,13 @@ class _Limiter:
         self._ends.append((now + self.interval, stream))
 
 
-# -- circles -----------------------------------------------------------------------------------------------------------
+# -- memory of frames --------------------------------------------------------------------------------------------------
 
 _Content = tuple[int, int, bytes]  # identifier, kind, data
 
 
 class _Trace(NamedTuple):
-    """A frame that was on a bus `when`; `origin` is the bus where we heard it, as `identifier`."""
+    """A frame seen on a bus at the time `when`. We received it from the bus `origin`, with `identifier`."""
 
     origin: str
     identifier: int
@@ -310,7 +310,7 @@ class _Trace(NamedTuple):
 
 
 class _Memory:
-    """What was on one bus within the last `seconds` at least, in two generations: forgetting costs nothing."""
+    """The frames on one bus in at least the last `seconds`, in two generations, so that forgetting costs nothing."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -319,30 +319,30 @@ class _Memory:
         self._old: dict[_Content, _Trace] = {}
 
     def get(self, content: _Content, after: float) -> _Trace | None:
-        """What was there after that time."""
+        """The trace of a frame with this content later than `after`."""
         trace = self._new.get(content) or self._old.get(content)
         return trace if trace is not None and trace.when > after else None
 
     def put(self, content: _Content, trace: _Trace) -> None:
-        if trace.when - self._since >= self._seconds or len(self._new) >= REMEMBERED:
+        if trace.when - self._since >= self._seconds or len(self._new) >= MAX_REMEMBERED:
             self._old, self._new = self._new, {}
             self._since = trace.when
         self._new[content] = trace
 
 
-# -- all of it ---------------------------------------------------------------------------------------------------------
+# -- the router --------------------------------------------------------------------------------------------------------
 
 
 class Router:
-    """Routes between buses, of which for every target the first that takes a frame decides.
+    """Routes frames between buses. For each target, the first route that accepts a frame decides.
 
-    `window` is in seconds; 0 lets frames go in circles. The caller locks, and sends what a call returns before the next
-    call: then no identifier's frames change places. Times are monotonic seconds.
+    `window` is in seconds; 0 turns loop prevention off. The caller provides the lock, and sends the returned frames
+    before it calls again, so that frames with the same identifier stay in order. Times are in monotonic seconds.
     """
 
     def __init__(self, routes: Iterable[Route], window: float = 0.5) -> None:
         self.directions: dict[tuple[str, str], Direction] = {}
-        #: Frames that have come back, in all.
+        #: The number of frames that have come back.
         self.returned = 0
         self._window = window
         self._routes: dict[str, list[tuple[Route, Direction, _Limiter | None]]] = {}
@@ -350,7 +350,7 @@ class Router:
         self._memory: dict[str, _Memory] = {}
         self._limiters: list[_Limiter] = []
         self._returning: dict[tuple[str, int], float] = {}  # bus and identifier -> until when
-        self._returns: deque[float] = deque(maxlen=RETURNED)
+        self._returns: deque[float] = deque(maxlen=RING_RETURNS)
         self._last = ""
         routes = list(routes)
         longest = window + max((1.0 / route.rate for route in routes if route.rate is not None), default=0.0)
@@ -368,7 +368,7 @@ class Router:
                 self._memory.setdefault(bus, _Memory(longest))
 
     def wanted(self, bus: str) -> set[int] | None:
-        """The identifiers to listen to on `bus`: what is to be forwarded, and what might come back. None for all."""
+        """The identifiers to receive on `bus`: those to be forwarded and those that might come back. None for all."""
         wanted: set[int] = set()
         for routes in self._routes.values():
             for route, _, _ in routes:
@@ -379,7 +379,7 @@ class Router:
         return wanted
 
     def route(self, bus: str, frame: Frame, now: float) -> list[Out]:
-        """What follows from `frame`, heard on `bus`. Never raises, whatever the frame."""
+        """Take a frame received on `bus` and return the frames to send. Never raises, whatever the frame."""
         if frame.flags & ERROR or bus not in self._plans:
             return []
         outs = self.due(now) if self._limiters else []
@@ -390,7 +390,7 @@ class Router:
         if self._window and not self._is_new(bus, identifier, frame, ways, now):
             return outs
         for way in ways:
-            if self._window and self._has_been(way, identifier, frame, now):
+            if self._window and self._was_on_target(way, identifier, frame, now):
                 continue
             if way.limiter is not None:
                 at_once, thinned = way.limiter.offer(_Waiting(way, identifier, frame), now)
@@ -401,36 +401,36 @@ class Router:
         return outs
 
     def due(self, now: float) -> list[Out]:
-        """What has waited for a rate limit until `now`."""
+        """The frames that waited for a rate limit and are due by `now`."""
         outs: list[Out] = []
         for limiter in self._limiters:
             for way, identifier, frame in limiter.due(now):
-                if self._window and self._has_been(way, identifier, frame, now):
+                if self._window and self._was_on_target(way, identifier, frame, now):
                     continue
-                fresh = Frame(frame.arbitration_id, frame.data, frame.flags, now)  # its waiting makes it not late
+                fresh = Frame(frame.arbitration_id, frame.data, frame.flags, now)  # the wait must not count as a delay
                 outs.append(self._send(way, identifier, fresh, now))
         return outs
 
     def next_due(self) -> float:
-        """When to call `due`; infinite while nothing waits."""
+        """When to call `due` next; infinite while no frame waits."""
         return min((limiter.next_due() for limiter in self._limiters), default=inf)
 
     def trouble(self, now: float) -> str:
-        """In words that the buses form a ring; empty when they do not seem to."""
-        if len(self._returns) < RETURNED or now - self._returns[0] > HOLD:
+        """A message when the buses appear to form a ring; empty otherwise."""
+        if len(self._returns) < RING_RETURNS or now - self._returns[0] > HOLD_S:
             return ""
         return self._last
 
-    # -- circles -------------------------------------------------------------------------------------------------------
+    # -- loops ---------------------------------------------------------------------------------------------------------
 
     def _is_new(self, bus: str, identifier: int, frame: Frame, ways: tuple[_Way, ...], now: float) -> bool:
-        """Whether `frame`, heard on `bus`, is neither one that we have sent there nor a suspicious repetition."""
+        """Whether a frame received on `bus` is neither one that we sent there nor a suspicious repetition."""
         memory = self._memory[bus]
         content = (identifier, frame.flags & (REMOTE | FD), frame.data)
         trace = memory.get(content, now - self._window)
         if trace is not None:
             if trace.origin != bus:
-                self._came_back(self.directions[trace.origin, bus], bus, identifier, trace, now)
+                self._count_return(self.directions[trace.origin, bus], bus, identifier, trace, now)
                 return False
             if self._returning and self._returning.get((bus, identifier), now) > now:
                 for way in ways:
@@ -439,31 +439,31 @@ class Router:
         memory.put(content, _Trace(bus, identifier, now))
         return True
 
-    def _has_been(self, way: _Way, identifier: int, frame: Frame, now: float) -> bool:
-        """Whether what `frame` becomes has just been on the target, and not because we had sent it this way."""
+    def _was_on_target(self, way: _Way, identifier: int, frame: Frame, now: float) -> bool:
+        """Whether the forwarded frame has just been on the target bus, other than by our sending it the same way."""
         direction = way.direction
         content = (way.identifier, frame.flags & (REMOTE | FD), frame.data)
         window = self._window if way.limiter is None else self._window + way.limiter.interval  # it may have waited
         trace = self._memory[direction.target].get(content, now - window)
         if trace is None or trace.origin == direction.source:
             return False
-        self._came_back(direction, direction.source, identifier, trace, now)
+        self._count_return(direction, direction.source, identifier, trace, now)
         return True
 
-    def _came_back(self, direction: Direction, bus: str, identifier: int, trace: _Trace, now: float) -> None:
-        """Count a frame that is back on `bus`, where it is `identifier`, or would be if we forwarded it."""
+    def _count_return(self, direction: Direction, bus: str, identifier: int, trace: _Trace, now: float) -> None:
+        """Count a frame that has come back to `bus`, with `identifier` there, or would if we forwarded it."""
         direction.returned += 1
         self.returned += 1
         self._returns.append(now)
-        if len(self._returning) >= REMEMBERED:
+        if len(self._returning) >= MAX_REMEMBERED:
             self._returning.clear()
-        self._returning[bus, identifier] = self._returning[trace.origin, trace.identifier] = now + HOLD
+        self._returning[bus, identifier] = self._returning[trace.origin, trace.identifier] = now + HOLD_S
         self._last = (
-            f"a ring: what goes from {direction.source} to {direction.target} comes back, the last "
-            f"{written(identifier)} (are they bridged elsewhere too, or do two nodes send the same?)"
+            f"a ring: frames from {direction.source} to {direction.target} come back, most recently "
+            f"{format_id(identifier)} (is there another bridge, or do two nodes send the same frames?)"
         )
 
-    # -- ways ----------------------------------------------------------------------------------------------------------
+    # -- plans ---------------------------------------------------------------------------------------------------------
 
     def _plan(self, bus: str, identifier: int) -> tuple[_Way, ...]:
         ways: dict[str, _Way] = {}
@@ -471,7 +471,7 @@ class Router:
             if route.target not in ways and (new := route.translate(identifier)) is not None:
                 ways[route.target] = _Way(direction, new, limiter)
         plans = self._plans[bus]
-        if len(plans) >= PLANNED:
+        if len(plans) >= MAX_PLANS:
             plans.clear()
         plan = plans[identifier] = tuple(ways.values())
         return plan

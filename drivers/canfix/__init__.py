@@ -106,7 +106,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             if problems:
                 raise ConfigurationError(problems)
         else:
-            found = msgspec.convert(mapping.default(self.table, db), mapping.Map)
+            found = msgspec.convert(mapping.build_default(self.table, db), mapping.Map)
         self.node = Node(
             options.node,
             Identity(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from math import isfinite
 from typing import Any
@@ -50,7 +50,7 @@ class Inputs:
         self._items: dict[str, Item] = {}
         self._ranked: list[Item] = []
         self._prefix = source + "/"
-        self._rankings = rankings = mapping.rankings(found, table)
+        self._rankings = rankings = mapping.rank_sources(found, table)
         entries: list[mapping.Received] = [*found.inputs, *found.encoders, *found.switches]
         for entry in entries:
             parameter = entry.parameter(table)
@@ -140,7 +140,7 @@ def _take(entry: mapping.Received, parameter: Parameter, items: list[Item | None
     if isinstance(entry, mapping.Encoder):
         return _Encoder(entry, items, sources).take
     if isinstance(entry, mapping.Switches):
-        return _Switches(items, _listed(entry.toggle), entry.invert, sources, parameter).take
+        return _Switches(items, mapping.split_keys(entry.toggle), entry.invert, sources, parameter).take
     if len(parameter.parts) > 1 and not parameter.text:
         return _Parts(parameter, items, sources).take
     item = next(item for item in items if item is not None)
@@ -157,10 +157,6 @@ def _take(entry: mapping.Received, parameter: Parameter, items: list[Item | None
     if convert is None:
         return lambda value, code, node: write(value, sources[node], FLAGS[code], REASON, MASK)
     return lambda value, code, node: write(convert(value), sources[node], FLAGS[code], REASON, MASK)
-
-
-def _listed(keys: str | list[str]) -> set[str]:
-    return {key.strip() for key in (keys.split(",") if isinstance(keys, str) else keys)} - {""}
 
 
 def converter(entry: mapping.Scaled, parameter: Parameter, item: Item) -> Convert | None:
@@ -264,7 +260,7 @@ class _Switches:
     def __init__(
         self,
         items: list[Item | None],
-        toggle: set[str],
+        toggle: Collection[str],
         invert: bool,
         sources: tuple[str, ...],
         parameter: Parameter | None = None,
@@ -328,7 +324,7 @@ class _Encoder:
         count = next(buttons_at, min(len(items), 2))
         self._encoders = items[:count]
         buttons = items[count:]
-        self._buttons = _Switches(buttons, _listed(entry.toggle), False, sources) if buttons else None
+        self._buttons = _Switches(buttons, mapping.split_keys(entry.toggle), False, sources) if buttons else None
         self._sum = entry.sum
         self._sources = sources
 

@@ -1,7 +1,7 @@
-"""The map between CAN-FIX parameters and the database's keys: the file, what may be wrong with it, and the default.
+"""The map between CAN-FIX parameters and database keys: the file, its validation, and the default map.
 
-    ignore_fixid_missing: no                  # yes: entries whose keys the database lacks are left out
-    meta replacements: {Low Warn: lowWarn}    # CAN-FIX meta data -> aux name; those of `METAS` need not be said
+    ignore_fixid_missing: no                  # yes: ignore keys that the database does not have
+    meta replacements: {Low Warn: lowWarn}    # CAN-FIX meta data -> aux name; `METAS` are the defaults
     inputs:
       - {canid: 0x183, index: 0, fixid: IAS}
     encoders:
@@ -11,7 +11,7 @@
     outputs:
       - {fixid: BARO, canid: 0x190, index: 0, owner: yes, on_change: yes}
 
-``fixgw canfix map`` prints the default map, to begin with.
+``fixgw canfix map`` prints the default map as a starting point.
 """
 
 from __future__ import annotations
@@ -33,24 +33,35 @@ from fixgw.drivers.canfix.table import REVISIONS, Parameter, Table, load
 from fixgw.errors import Problem, UnknownKey, did_you_mean
 from fixgw.kit.units import PASCALS_PER_INHG
 
-__all__ = ["Encoder", "Entry", "Input", "Map", "Output", "Switches", "conversion", "default", "rankings", "read"]
+__all__ = [
+    "Encoder",
+    "Entry",
+    "Input",
+    "Map",
+    "Output",
+    "Switches",
+    "build_default",
+    "conversion",
+    "rank_sources",
+    "read",
+]
 
-Keys = Annotated[str | list[str], Meta(description="A key, or several with commas between them, or a list")]
+Keys = Annotated[str | list[str], Meta(description="One key, several separated by commas, or a list")]
 
 
 Priority = Annotated[
     list[Annotated[int, Meta(ge=1, le=255)]] | int | None,
     Meta(
-        description="Nodes, best first: the best live one is published. Or a number, where several parameters go to "
+        description="Nodes, best first: the best live node is published. Or a number, if several parameters feed "
         "one key: the lowest is published while it is live"
     ),
 ]
-Toggle = Annotated[str | list[str], Meta(description="Keys that change over each time the switch goes on")]
-NodeSpecific = Annotated[bool, Meta(description="Take Parameter Set messages for it too")]
+Toggle = Annotated[str | list[str], Meta(description="Keys that toggle each time their switch closes")]
+NodeSpecific = Annotated[bool, Meta(description="Accept Parameter Set messages as well")]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A parameter, by identifier or by the table's name for it, and the keys that go with it."""
+    """A parameter, by identifier or by name, and its keys."""
 
     canid: Annotated[int | str, Meta(description="Identifier, or the parameter's name")]
     index: Annotated[int, Meta(ge=0, le=255, description="Which instance: cylinder 0 is the first")] = 0
@@ -58,11 +69,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Every key in its place; an empty one means that nothing is there."""
-        return _listed(self.fixid)
+        """The keys in order; an empty key leaves out that part of the value."""
+        return split_keys(self.fixid)
 
     def parameter(self, table: Table) -> Parameter:
-        """Raises `UnknownKey`."""
+        """The parameter in `table`. Raises `UnknownKey`."""
         canid = self.canid
         if isinstance(canid, str):
             try:
@@ -73,14 +84,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Scaled(Entry, frozen=True, kw_only=True):
-    """The key's value is the parameter's times `scale` plus `offset`."""
+    """The key's value is the parameter's value times `scale` plus `offset`."""
 
-    scale: Annotated[float | None, Meta(description="Default: what the units ask for, else 1")] = None
+    scale: Annotated[float | None, Meta(description="Default: converts between the units if they differ, else 1")] = (
+        None
+    )
     offset: float = 0.0
     invert: Annotated[bool, Meta(description="True on the bus is False in the database")] = False
     wrap: Annotated[
         bool | None,
-        Meta(description="Angles beyond 180° count backwards: 350 is -10. Default: where the key can be negative"),
+        Meta(description="Angles above 180° become negative: 350 is -10. Default: yes if the key can be negative"),
     ] = None
 
 
@@ -92,7 +105,7 @@ class Input(Scaled, frozen=True, kw_only=True):
 class Encoder(Entry, frozen=True, kw_only=True):
     priority: Priority = None
     nodespecific: NodeSpecific = False
-    sum: Annotated[bool, Meta(description="Add the steps up, instead of giving those of each message")] = False
+    sum: Annotated[bool, Meta(description="Accumulate the steps instead of writing those of each message")] = False
     toggle: Toggle = ""
 
 
@@ -104,14 +117,14 @@ class Switches(Entry, frozen=True, kw_only=True):
 
 
 class Output(Scaled, frozen=True, kw_only=True):
-    owner: Annotated[bool, Meta(description="Send the parameter itself; otherwise Parameter Set messages")] = False
-    on_change: Annotated[bool, Meta(description="Send only what differs from the last; otherwise every write")] = False
-    require_leader: Annotated[bool, Meta(description="Send only while this gateway leads")] = False
+    owner: Annotated[bool, Meta(description="Send the parameter itself instead of Parameter Set messages")] = False
+    on_change: Annotated[bool, Meta(description="Send only when the value has changed, not on every write")] = False
+    require_leader: Annotated[bool, Meta(description="Send only while this gateway is the leader")] = False
     rate_limit: Annotated[
         Annotated[float, Meta(ge=0, le=1000)] | None,
-        Meta(description="Most messages a second, 0 = any number; default: 20, any for switches and text"),
+        Meta(description="Messages per second at most, 0 = no limit; default: 20, no limit for switches and text"),
     ] = None
-    repeat: Annotated[float, Meta(ge=0, le=3600, description="Seconds after which it is sent again; 0 = never")] = 0.0
+    repeat: Annotated[float, Meta(ge=0, le=3600, description="Send again after this many seconds; 0 = never")] = 0.0
 
 
 SECTIONS: dict[str, type[Entry]] = {"inputs": Input, "encoders": Encoder, "switches": Switches, "outputs": Output}
@@ -119,7 +132,7 @@ Received = Input | Encoder | Switches
 
 
 class Map(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A map as it is written."""
+    """The contents of a map file."""
 
     ignore_fixid_missing: bool = False
     meta_replacements: dict[str, str] = msgspec.field(name="meta replacements", default_factory=dict)
@@ -129,29 +142,30 @@ class Map(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     outputs: list[Output] = []
 
     def aux_name(self, meta: str) -> str:
-        """The aux value that the meta data called `meta` go to."""
+        """The aux name for the meta data called `meta`."""
         for name, aux in self.meta_replacements.items():
             if name.lower() == meta.lower():
                 return aux
         return METAS.get(meta, meta)
 
 
-#: The aux names of meta data that are called otherwise.
+#: The meta data whose aux name differs from their own.
 METAS = {"Low Warn": "lowWarn", "Low Alarm": "lowAlarm", "High Warn": "highWarn", "High Alarm": "highAlarm"}
 
 
-def _listed(keys: str | list[str]) -> tuple[str, ...]:
+def split_keys(keys: str | list[str]) -> tuple[str, ...]:
+    """The keys of an option that takes one, several separated by commas, or a list."""
     return tuple(key.strip() for key in (keys.split(",") if isinstance(keys, str) else keys))
 
 
-# -- what a value becomes ----------------------------------------------------------------------------------------------
+# -- conversion of values ----------------------------------------------------------------------------------------------
 
-#: Degrees of deviation at the needle's end: of a VOR (a localizer has 2.5), of a glide slope.
-FULL_SCALE = {"VORDEV": 10.0, "GSDEV": 0.7}
+#: Full-scale deflection in degrees: of a VOR (2.5 for a localizer), and of a glide slope.
+FULL_SCALE_DEG = {"VORDEV": 10.0, "GSDEV": 0.7}
 
 
 def conversion(entry: Scaled, parameter: Parameter, item: Item) -> tuple[float, float, bool]:
-    """(scale, offset, wrap) of the way from the parameter to the item."""
+    """The (scale, offset, wrap) that convert the parameter's value to the item's."""
     scale = entry.scale
     if scale is None:
         scale = 1.0
@@ -159,17 +173,17 @@ def conversion(entry: Scaled, parameter: Parameter, item: Item) -> tuple[float, 
             if parameter.units == "%":
                 scale = 0.01
             for name in parameter.fix_ids:
-                scale = 1 / FULL_SCALE[name] if name in FULL_SCALE else scale
+                scale = 1 / FULL_SCALE_DEG[name] if name in FULL_SCALE_DEG else scale
         elif (parameter.units, item.units) == ("inHg", "Pa"):
             scale = PASCALS_PER_INHG
     wrap = entry.wrap
     if wrap is None:
-        wrap = round_the_circle(parameter) and item.min is not None and item.min < 0
+        wrap = is_full_circle(parameter) and item.min is not None and item.min < 0
     return scale, entry.offset, wrap
 
 
-def round_the_circle(parameter: Parameter) -> bool:
-    """Whether the values are angles from 0° on, all the way."""
+def is_full_circle(parameter: Parameter) -> bool:
+    """Whether the values are angles from 0° to a full turn."""
     return parameter.units == "°" and parameter.min == 0 and (parameter.max or 0) >= 359
 
 
@@ -183,8 +197,8 @@ def is_time(parameter: Parameter) -> bool:
     return parameter.format.startswith(("Hour", "Year"))
 
 
-def bits(parameter: Parameter) -> int:
-    """How many switches the value has room for."""
+def switch_count(parameter: Parameter) -> int:
+    """The number of switches in the value."""
     return sum({"BYTE": 8, "WORD": 16}.get(part, 0) for part in parameter.parts)
 
 
@@ -192,8 +206,8 @@ def bits(parameter: Parameter) -> int:
 
 
 def read(path: str | os.PathLike[str], table: Table, database: Database) -> tuple[Map, list[Problem]]:
-    """The map in a file, and everything that is wrong with it; an empty map when it cannot be used at all."""
-    reader = Reader(Path(path), directory=_home(Path(path)))
+    """Read a map file. Returns the map and its problems; the map is empty if there are any."""
+    reader = Reader(Path(path), directory=_configuration_directory(Path(path)))
     value, at = reader.read(reader.main)
     found = Map()
     if isinstance(value, dict):
@@ -207,14 +221,14 @@ def read(path: str | os.PathLike[str], table: Table, database: Database) -> tupl
     return found, reader.sorted_problems()
 
 
-def _home(path: Path) -> Path:
-    """The configuration that a map belongs to: the nearest directory with preferences, else the map's own."""
+def _configuration_directory(path: Path) -> Path:
+    """The configuration that a map belongs to: the nearest directory with preferences, or else the map's own."""
     parents = path.absolute().parents
     return next((p for p in parents if os.path.exists(p / "preferences.yaml")), parents[0])
 
 
 class _Checks:
-    """What is wrong with the entries of a map that have the right form: identifiers, keys, types, and all together."""
+    """Checks the entries of a map that are well-formed: identifiers, keys, types, and contradictions between them."""
 
     def __init__(self, value: dict[Any, Any], at: Positions, table: Table, database: Database) -> None:
         self.at = at
@@ -223,7 +237,7 @@ class _Checks:
         self.ignore_missing = value.get("ignore_fixid_missing") is True
         replacements = value.get("meta replacements")
         self.replacements = replacements if isinstance(replacements, dict) else {}
-        #: Section -> the entries of the right form, each with its position and what messages call it.
+        #: Section -> its well-formed entries, each with its position and its name in messages.
         self.entries: dict[str, list[tuple[Any, Positions, str]]] = {}
         for section, kind in SECTIONS.items():
             rows = self.entries[section] = []
@@ -233,16 +247,18 @@ class _Checks:
                     rows.append((msgspec.convert(entry, kind), at[section][number], f"{section}[{number}]"))
 
     def problems(self) -> Iterator[Problem]:
-        yield from self._meta_replacements()
+        yield from self._check_meta_replacements()
         for section, entries in self.entries.items():
             first: dict[Any, int] = {}
             for entry, at, name in entries:
-                yield from (at.at([field]).problem(f"{name}: {field}: {text}") for field, text in self._entry(entry))
-                # One parameter may go to several keys, but only one thing may become a parameter.
+                yield from (
+                    at.at([field]).problem(f"{name}: {field}: {text}") for field, text in self._check_entry(entry)
+                )
+                # One parameter may feed several keys, but each parameter may be sent from one entry only.
                 same = (*self._identity(entry), entry.keys if section == "inputs" else ())
                 if first.setdefault(same, at.line) != at.line:
-                    yield at.problem(f"{name}: like the one in line {first[same]}")
-        yield from self._priorities()
+                    yield at.problem(f"{name}: the same as in line {first[same]}")
+        yield from self._check_priorities()
 
     def _identity(self, entry: Entry) -> tuple[Any, int]:
         try:
@@ -250,7 +266,7 @@ class _Checks:
         except UnknownKey:
             return entry.canid, entry.index
 
-    def _meta_replacements(self) -> Iterator[Problem]:
+    def _check_meta_replacements(self) -> Iterator[Problem]:
         metas = {meta.lower(): meta for parameter in self.table for meta in parameter.metas.values()}
         names = {name for item in self.database.items() for name in item.aux}
         section = self.at.at(["meta replacements"])
@@ -261,7 +277,7 @@ class _Checks:
             if isinstance(aux, str) and aux not in names and not self.ignore_missing:
                 yield section.at([meta]).problem(f"no item has an aux value {aux!r}{did_you_mean(aux, names)}")
 
-    def _priorities(self) -> Iterator[Problem]:
+    def _check_priorities(self) -> Iterator[Problem]:
         kinds: dict[str, set[type]] = {}
         for entry, at, name in (row for section, rows in self.entries.items() if section != "outputs" for row in rows):
             priority = entry.priority
@@ -269,25 +285,25 @@ class _Checks:
                 continue
             at = at.at(["priority"])
             if isinstance(priority, list) and len(set(priority)) < len(priority):
-                yield at.problem(f"{name}: priority: the same node twice")
+                yield at.problem(f"{name}: priority: the same node appears twice")
             for key in filter(None, entry.keys):
                 if key in self.database and self.database.item(key).definition.sources:
-                    ranked = "the database definition ranks its sources already; rank the nodes there"
+                    ranked = "the database definition already ranks its sources; rank the nodes there"
                     yield at.problem(f"{name}: priority: {key}: {ranked}")
                 kinds.setdefault(key, set()).add(type(priority))
                 if len(kinds[key]) > 1:
                     yield at.problem(f"{name}: priority: {key}: a list of nodes in one entry, a number in another")
 
-    # -- one entry: pairs (field, message) -----------------------------------------------------------------------------
+    # -- checks of one entry: they yield pairs (field, message) --------------------------------------------------------
 
-    def _entry(self, entry: Entry) -> Iterator[tuple[str, str]]:
+    def _check_entry(self, entry: Entry) -> Iterator[tuple[str, str]]:
         try:
             parameter = entry.parameter(self.table)
         except UnknownKey as error:
             yield "canid", f"{error}{self._other_revision(entry)}"
             return
         if not parameter.type:
-            yield "canid", f"{parameter.name} has no type in the table, so nothing can be made of it"
+            yield "canid", f"{parameter.name} has no type in the table, so it cannot be decoded"
             return
         items = []
         for key in entry.keys:
@@ -295,24 +311,24 @@ class _Checks:
                 continue
             if key in self.database:
                 items.append(self.database.item(key))
-                yield from self._moved(entry, parameter, key)
+                yield from self._check_revision(entry, parameter, key)
             elif not self.ignore_missing:
                 yield "fixid", f"{UnknownKey(key, self.database.keys())}"
         if not any(entry.keys):
-            yield "fixid", "no key"
+            yield "fixid", "it has no key"
         for key, times in Counter(filter(None, entry.keys)).items():
             if times > 1:
-                yield "fixid", f"{key} twice"
+                yield "fixid", f"{key} appears twice"
         if isinstance(entry, (Encoder, Switches)):
-            for key in filter(None, _listed(entry.toggle)):
+            for key in filter(None, split_keys(entry.toggle)):
                 if key not in entry.keys:
                     yield "toggle", f"{key!r} is not among the keys of fixid{did_you_mean(key, entry.keys)}"
         if isinstance(entry, Encoder):
-            yield from self._encoder(parameter, items)
+            yield from self._check_encoder(parameter, items)
         elif isinstance(entry, Switches):
-            yield from self._switches(entry, parameter, items)
+            yield from self._check_switches(entry, parameter, items)
         elif isinstance(entry, Scaled):
-            yield from self._scaled(entry, parameter, items)
+            yield from self._check_scaled(entry, parameter, items)
 
     def _other_revision(self, entry: Entry) -> str:
         for revision in REVISIONS:
@@ -321,11 +337,11 @@ class _Checks:
             except UnknownKey:
                 continue
             if revision != self.table.revision:
-                return f"; it is {other.name} in the table of {revision} (option table)"
+                return f"; it is {other.name} in the table of {revision} (option `table`)"
         return ""
 
-    def _moved(self, entry: Entry, parameter: Parameter, key: str) -> Iterator[tuple[str, str]]:
-        """An identifier that meant `key` in the other revision of the table, and means something else in this one."""
+    def _check_revision(self, entry: Entry, parameter: Parameter, key: str) -> Iterator[tuple[str, str]]:
+        """Report an identifier that stands for `key` in the other revision of the table, but not in this one."""
         if key in {k for k, _ in keys_of(parameter)}:
             return
         for revision in REVISIONS:
@@ -336,63 +352,66 @@ class _Checks:
             yield (
                 "canid",
                 f"0x{parameter.identifier:03X} is {parameter.name} in the table of {self.table.revision}; "
-                f"{other.name} in that of {revision} (option table)" + (f"; {key} is {here} now" if here else ""),
+                f"it is {other.name} in the table of {revision} (option `table`)"
+                + (f"; {key} is now {here}" if here else ""),
             )
 
-    def _encoder(self, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
+    def _check_encoder(self, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
         if parameter.parts != ("INT", "INT", "BYTE"):
-            yield "canid", f"{parameter.name} is no encoder (0x300..0x307, 0x11A, 0x11B)"
+            yield "canid", f"{parameter.name} is not an encoder (0x300..0x307, 0x11A, 0x11B)"
         kinds = [item.type == "bool" for item in items]
         encoders = kinds.index(True) if True in kinds else len(kinds)
         if not 0 < encoders <= 2 or not all(kinds[encoders:]) or len(kinds) - encoders > 8:
             yield "fixid", "expected one or two encoders (numbers), then up to eight buttons (True or False)"
         yield from ((("fixid", f"{i.key} is text")) for i in items[:encoders] if i.type == "str")
 
-    def _switches(self, entry: Switches | Output, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
+    def _check_switches(
+        self, entry: Switches | Output, parameter: Parameter, items: list[Item]
+    ) -> Iterator[tuple[str, str]]:
         if not is_switches(parameter):
             yield "canid", f"{parameter.name} is not a set of switches"
-        elif len(entry.keys) > bits(parameter):
-            yield "fixid", f"{len(entry.keys)} keys, but {parameter.name} has {bits(parameter)} switches"
+        elif len(entry.keys) > switch_count(parameter):
+            yield "fixid", f"{len(entry.keys)} keys, but {parameter.name} has {switch_count(parameter)} switches"
         yield from (("fixid", f"{i.key} is not True or False") for i in items if i.type != "bool")
 
-    def _scaled(self, entry: Scaled, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
+    def _check_scaled(self, entry: Scaled, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
         several = len(entry.keys) > 1
         if is_switches(parameter) and (several or (items and items[0].type == "bool" and len(parameter.parts) > 1)):
             if isinstance(entry, Output):
-                yield from self._switches(entry, parameter, items)
+                yield from self._check_switches(entry, parameter, items)
             else:
                 yield "fixid", f"{parameter.name} is a set of switches: it belongs under switches"
             return
         if len(parameter.parts) > 1 and not parameter.text:
             if isinstance(entry, Output):
                 if several or not is_time(parameter) or (items and items[0].type != "str"):
-                    yield "fixid", f"{parameter.name} ({parameter.type}) can be sent from text only, as of TIMEZ"
+                    yield "fixid", f"{parameter.name} ({parameter.type}) can be sent from one text key only, like TIMEZ"
             elif len([i for i in items if i.type != "str"]) > len(parameter.parts):
                 yield "fixid", f"{parameter.name} has {len(parameter.parts)} numbers ({parameter.type})"
             return
         if several:
-            yield "fixid", f"{parameter.name} is one value: one key to an entry"
+            yield "fixid", f"{parameter.name} is a single value: expected one key"
         for item in items:
             if parameter.text != (item.type == "str"):
                 what = "text" if parameter.text else "a number"
-                yield "fixid", f"{parameter.name} is {what}, and {item.key} has the type {item.type}"
+                yield "fixid", f"{parameter.name} is {what}, but {item.key} has the type {item.type}"
             elif entry.invert and item.type != "bool":
-                yield "invert", f"{item.key} is not True or False; for numbers write scale: -1"
+                yield "invert", f"{item.key} is not True or False; for numbers use scale: -1"
             elif item.type not in ("float", "int") and (entry.scale is not None or entry.offset or entry.wrap):
                 yield "fixid", f"{item.key} is not a number: scale, offset and wrap do not apply"
         if entry.scale is not None and not 1e-9 <= abs(entry.scale) <= 1e9:
-            yield "scale", "expected a number other than 0, from 1e-9 to 1e9"
+            yield "scale", "expected a magnitude from 1e-9 to 1e9"
         if not abs(entry.offset) <= 1e9:
-            yield "offset", "expected a number up to 1e9"
+            yield "offset", "expected a magnitude of at most 1e9"
 
 
 # -- ranking -----------------------------------------------------------------------------------------------------------
 
 
-def rankings(found: Map, table: Table) -> dict[str, list[str]]:
-    """The keys whose sources the map ranks: names below the connection's source, best first.
+def rank_sources(found: Map, table: Table) -> dict[str, list[str]]:
+    """The keys whose sources the map ranks, each with its sources below the connection's own, best first.
 
-    Nodes are called by their number; parameters, where several go to one key, by `parameter_source`.
+    Nodes are named by number. Parameters, if several feed one key, are named by `parameter_source`.
     """
     entries: list[Received] = [*found.inputs, *found.encoders, *found.switches]
     ranked: dict[str, list[str]] = {}
@@ -413,13 +432,13 @@ def rankings(found: Map, table: Table) -> dict[str, list[str]]:
 
 
 def parameter_source(entry: Entry, table: Table) -> str:
-    """What an entry's parameter is called in a source: ``"0x1C7"``, or ``"0x500.3"`` with an index."""
+    """The name of an entry's parameter in a source: ``"0x1C7"``, or ``"0x500.3"`` with an index."""
     return f"0x{entry.parameter(table).identifier:03X}" + (f".{entry.index}" if entry.index else "")
 
 
 # -- the default -------------------------------------------------------------------------------------------------------
 
-#: Short names of the specification that are others here.
+#: The specification's short names that differ from our keys.
 NAMES = {
     "ACLAT": "ALAT",
     "ACLON": "ALONG",
@@ -432,7 +451,7 @@ NAMES = {
     "RALT": "AGL",
     "VORDEV": "CDI",
 }
-#: Parameters without a short name.
+#: The keys of parameters without a short name.
 UNNAMED = {
     "Cabin Temperature": "CAT",
     "Generic Analog Measurement": "ANLG",
@@ -450,7 +469,7 @@ CYLINDERS = 18
 
 
 def keys_of(parameter: Parameter) -> Iterator[tuple[str, int]]:
-    """The keys that a parameter may stand for, each with its index, whether they exist or not."""
+    """The keys that a parameter can feed by default, each with its index, whether or not they exist."""
     number = parameter.number or ""
     base = parameter.name.partition(" #")[0]
     names = [NAMES.get(name, name) for name in parameter.fix_ids] + [n for n in (UNNAMED.get(base),) if n]
@@ -467,15 +486,15 @@ def keys_of(parameter: Parameter) -> Iterator[tuple[str, int]]:
 
 
 def keys_in(path: str | os.PathLike[str]) -> list[str]:
-    """The keys that a map without problems writes, in its order."""
-    reader = Reader(Path(path), directory=_home(Path(path)))
+    """The keys that a valid map writes, in its order."""
+    reader = Reader(Path(path), directory=_configuration_directory(Path(path)))
     value: dict[str, Any] = reader.read(reader.main)[0] or {}
     found = msgspec.convert({section: entries for section, entries in value.items() if entries is not None}, Map)
     return [key for entry in (*found.inputs, *found.encoders, *found.switches) for key in entry.keys if key]
 
 
-def default(table: Table, database: Database) -> dict[str, Any]:
-    """The map for every key that the database and the table have in common, as it would be written."""
+def build_default(table: Table, database: Database) -> dict[str, Any]:
+    """The contents of a map file for every key that the table and the database have in common."""
     inputs: list[dict[str, Any]] = []
     encoders: list[dict[str, Any]] = []
     switches: list[dict[str, Any]] = []
@@ -486,27 +505,27 @@ def default(table: Table, database: Database) -> dict[str, Any]:
             if any(keys):
                 inputs.append({"canid": canid, "index": 0, "fixid": ",".join(keys)})
         elif parameter.name.startswith("Encoder Input #"):
-            keys = _present(database, (f"ENC{2 * parameter.number - 1}", f"ENC{2 * parameter.number}"))
+            keys = _known_keys(database, (f"ENC{2 * parameter.number - 1}", f"ENC{2 * parameter.number}"))
             if keys:
                 encoders.append({"canid": canid, "index": 0, "fixid": ",".join(keys)})
         elif parameter.name.startswith("Generic Switches #"):
-            count = bits(parameter)
+            count = switch_count(parameter)
             first = (parameter.number - 1) * count + 1
-            keys = _present(database, (f"BTN{n}" for n in range(first, first + count)))
+            keys = _known_keys(database, (f"BTN{n}" for n in range(first, first + count)))
             if keys:
                 switches.append({"canid": canid, "index": 0, "fixid": ",".join(keys)})
         else:
             for key, index in keys_of(parameter):
-                if key in database and _can_be(parameter, database.item(key)):
+                if key in database and _is_compatible(parameter, database.item(key)):
                     inputs.append({"canid": canid, "index": index, "fixid": key})
     return {"inputs": inputs, "encoders": encoders, "switches": switches}
 
 
-def _present(database: Database, keys: Iterable[str]) -> list[str]:
+def _known_keys(database: Database, keys: Iterable[str]) -> list[str]:
     return [key for key in keys if key in database]
 
 
-def _can_be(parameter: Parameter, item: Item) -> bool:
+def _is_compatible(parameter: Parameter, item: Item) -> bool:
     if not parameter.type or (len(parameter.parts) > 1 and not parameter.text):
         return False
     return item.type == "str" if parameter.text else item.type in ("float", "int")
@@ -515,7 +534,7 @@ def _can_be(parameter: Parameter, item: Item) -> bool:
 def format_default(table: Table, database: Database) -> str:
     """The default map as the text of a map file."""
     lines = [f"# CAN-FIX parameters and keys, by the table of {table.revision}."]
-    for section, entries in default(table, database).items():
+    for section, entries in build_default(table, database).items():
         lines.append(f"{section}:")
         for entry in entries:
             keys = entry["fixid"] if "," not in entry["fixid"] else f'"{entry["fixid"]}"'

@@ -135,7 +135,7 @@ class Node:
         self.frames: dict[int, int] = {}
         self._refuses = refuses
         self._lock = threading.Lock()
-        self._descriptions = cf.Descriptions(longest=256, most=32)
+        self._descriptions = cf.Descriptions(max_length=256, max_count=32)
         now = clock()
         self._started = now
         self._heartbeat_at = now
@@ -341,7 +341,7 @@ class Node:
         frames = [cf.NodeIdentity(self.id, request.source, me.device, me.firmware, me.model).encode()]
         if me.description and now - self._described >= DESCRIPTION_INTERVAL:
             self._described = now
-            frames += [packet.encode() for packet in cf.describe(me.description, self.id, request.source)]
+            frames += [packet.encode() for packet in cf.split_description(me.description, self.id, request.source)]
         return frames
 
     def _set_bit_rate(self, request: cf.BitRateSet, now: float) -> list[cf.Frame]:

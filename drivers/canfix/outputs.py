@@ -279,7 +279,7 @@ def _converter(entry: mapping.Output, parameter: Parameter, item: Item) -> Calla
     if item.type == "bool":
         return lambda value: int(value) ^ entry.invert
     scale, offset, _ = mapping.conversion(entry, parameter, item)
-    if mapping.round_the_circle(parameter):
+    if mapping.is_full_circle(parameter):
         return lambda value: (value - offset) / scale % 360.0
     if (scale, offset) == (1.0, 0.0):
         return lambda value: value

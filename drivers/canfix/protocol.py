@@ -4,14 +4,15 @@
     outcome = codec.decode(0x183, b"\\x0c\\x00\\x00\\xd2\\x04")     # Value: Indicated Airspeed 123.4 from node 12
     update(codec.table["Indicated Airspeed"], 123.4, node=12).encode()   # Frame(0x183, ...)
 
-`Codec.decode` turns any frame into an outcome and never raises: a `Message`, or `Dropped` with the reason. Each has a
-`kind`, one of `KINDS`, and is counted under it. Every message has ``encode()``, which raises `BadValue` rather than
-send what the protocol does not allow. Everything is little-endian; nodes are 1..255, and 0 addresses all of them.
+`Codec.decode` turns any frame into an outcome, a `Message` or a `Dropped` with the reason, and never raises. Each
+outcome has a `kind`, one of `KINDS`, and is counted under it. Every message has ``encode()``, which raises `BadValue`
+for a message that the protocol does not allow. Numbers are little-endian. Nodes are 1..255; 0 addresses all of them.
 
-Where the specification contradicts itself: identifiers 0x600..0x6E0 are reserved; trailing bytes are tolerated, missing
-ones are not; the reserved bit of the function code is ignored, and sent as 0; text loses NULs and blanks at its end; a
-FLOAT that is NaN or infinite has failed; a parameter from node 0 is read, anything else from it is dropped. Frames that
-might be a request or an answer are requests, see `Request.as_answer`.
+Where the specification contradicts itself, we decide: identifiers 0x600..0x6E0 are reserved; extra bytes are tolerated,
+missing ones are not; the reserved bit of the function code is ignored on reception and sent as 0; trailing NULs and
+spaces are removed from text; a FLOAT that is NaN or infinite counts as failed; a parameter from node 0 is accepted, any
+other message from node 0 is dropped. A frame that could be either a request or an answer is taken as a request; see
+`Request.as_answer`.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ __all__ = [
     "UnknownParameterSet",
     "UpdateFirmware",
     "Value",
-    "describe",
+    "split_description",
     "update",
 ]
 
-# The identifiers; the ranges are the protocol's, whatever the "groups" of a table say.
+# The ranges of identifiers. They are the protocol's own; the "groups" of a table do not change them.
 PARAMETERS = range(0x100, 0x600)
 NODE_SPECIFIC = 0x6E0
 TWO_WAY = 0x7E0
@@ -72,9 +73,9 @@ TWO_WAY = 0x7E0
 ANNUNCIATE = 0x01
 QUALITY = 0x02
 FAILURE = 0x04
-_SENT = 0xF7
+_CODE_BITS = 0xF7  # all but the reserved bit
 
-#: What can become of a frame.
+#: The possible outcomes of decoding a frame.
 KINDS = (
     "value",
     "meta",
@@ -102,24 +103,24 @@ def _check(what: str, number: int, low: int, high: int) -> int:
     return number
 
 
-def _at_most(what: str, data: bytes, size: int) -> bytes:
+def _check_size(what: str, data: bytes, size: int) -> bytes:
     if len(data) > size:
-        raise BadValue(what, f"{len(data)} bytes; {size} fit", "range")
+        raise BadValue(what, f"{len(data)} bytes are too many; at most {size} fit", "range")
     return bytes(data)
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What a frame says. Immutable; equal when its fields are."""
+    """The meaning of a frame. Immutable; equal when its fields are equal."""
 
     kind: ClassVar[str]
 
     def encode(self) -> Frame:
-        """The frame that says this. Raises `BadValue` when there is none."""
+        """The frame for this message. Raises `BadValue` when the protocol does not allow it."""
         raise NotImplementedError
 
 
 class Dropped(msgspec.Struct, frozen=True, gc=False):
-    """A frame that says nothing to us: `reason` in words, `parameter` if its identifier belongs to one."""
+    """A frame without a meaning for us. `reason` says why; `parameter` is set if the identifier belongs to one."""
 
     kind: str
     reason: str
@@ -133,9 +134,9 @@ Outcome = Message | Dropped
 
 
 class ParameterUpdate(Message, frozen=True, gc=False):
-    """A parameter that `node` sends: `value` in the parameter's units, with its function code.
+    """A parameter sent by `node`: `value` in the parameter's units, and its function code.
 
-    `index` tells the instances of one parameter apart (cylinder 0 is the first).
+    `index` distinguishes the instances of one parameter (cylinder 0 is the first).
     """
 
     parameter: Parameter
@@ -150,17 +151,17 @@ class ParameterUpdate(Message, frozen=True, gc=False):
 
     @property
     def quality(self) -> bool:
-        """Suspect: to be shown flagged."""
+        """The value is suspect: show it flagged."""
         return bool(self.code & QUALITY)
 
     @property
     def failure(self) -> bool:
-        """Bad: not to be shown."""
+        """The value has failed: do not show it."""
         return bool(self.code & FAILURE)
 
     @property
     def meta(self) -> int:
-        """0 for the value itself, otherwise which of its set-points or limits this is."""
+        """0 for the value itself, otherwise the index of a set-point or limit."""
         return self.code >> 4
 
     @property
@@ -168,10 +169,10 @@ class ParameterUpdate(Message, frozen=True, gc=False):
         return self.parameter.metas.get(self.meta)
 
     def encode(self, strict: bool = True) -> Frame:
-        """The frame that says this.
+        """The frame for this message.
 
-        Raises `BadValue` for undefined meta data, and for a value that the wire type cannot carry or that is outside
-        the parameter's own range; the latter may pass when it has failed, or not `strict`.
+        Raises `BadValue` for undefined meta data, and for a value that the wire type cannot carry. A value outside the
+        parameter's own range also raises, unless the failure flag is set or `strict` is False.
         """
         parameter, meta = self.parameter, self.meta
         if type(self) is UndefinedMeta or type(self) is not _update_type(parameter, meta):
@@ -179,7 +180,7 @@ class ParameterUpdate(Message, frozen=True, gc=False):
         _check("node", self.node, 1, 255)
         _check("index", self.index, 0, 255)
         _check("code", self.code, 0, 255)
-        head = bytes((self.node, self.index, self.code & _SENT))
+        head = bytes((self.node, self.index, self.code & _CODE_BITS))
         return Frame(parameter.identifier, head + parameter.write(self.value, strict and not self.failure))
 
 
@@ -190,13 +191,13 @@ class Value(ParameterUpdate, frozen=True, gc=False):
 
 
 class Meta(ParameterUpdate, frozen=True, gc=False):
-    """A set-point or limit that belongs to the value, in the same units."""
+    """A set-point or limit of the value, in the same units."""
 
     kind: ClassVar[str] = "meta"
 
 
 class UndefinedMeta(ParameterUpdate, frozen=True, gc=False):
-    """Meta data with an index that this parameter does not define: never to be taken for the value."""
+    """Meta data with an index that the parameter does not define. Never treat it as the value."""
 
     kind: ClassVar[str] = "undefined-meta"
 
@@ -218,7 +219,10 @@ def update(
     quality: bool = False,
     failure: bool = False,
 ) -> Value | Meta:
-    """`parameter` as `node` sends it; `meta` by index or by name ("Vne"). Raises `BadValue` for undefined meta data."""
+    """A message in which `node` sends `parameter`; `meta` is an index or a name ("Vne").
+
+    Raises `BadValue` for undefined meta data.
+    """
     number = parameter.meta_index(meta)
     code = number << 4 | annunciate * ANNUNCIATE | quality * QUALITY | failure * FAILURE
     return (Meta if number else Value)(parameter, node, index, code, value)
@@ -228,7 +232,7 @@ def update(
 
 
 class NodeAlarm(Message, frozen=True, gc=False):
-    """`node` is in trouble; `code` (0..65535) and up to 6 bytes of `data` mean what the node's maker says."""
+    """An alarm from `node`. The manufacturer defines `code` (0..65535) and `data` (up to 6 bytes)."""
 
     kind: ClassVar[str] = "alarm"
     node: int
@@ -238,11 +242,14 @@ class NodeAlarm(Message, frozen=True, gc=False):
     def encode(self) -> Frame:
         _check("code", self.code, 0, 0xFFFF)
         code = self.code.to_bytes(2, "little")
-        return Frame(_check("node", self.node, 1, 255), code + _at_most("data", self.data, 6))
+        return Frame(_check("node", self.node, 1, 255), code + _check_size("data", self.data, 6))
 
 
 class TwoWay(Message, frozen=True, gc=False):
-    """Up to 8 free bytes on two-way channel 0..15, from who asked for the channel or, a `response`, from the other."""
+    """Up to 8 free bytes on two-way channel 0..15.
+
+    A `response` comes from the node that was asked to open the channel; the other messages come from the one that asked.
+    """
 
     kind: ClassVar[str] = "two-way"
     channel: int
@@ -251,14 +258,14 @@ class TwoWay(Message, frozen=True, gc=False):
 
     def encode(self) -> Frame:
         identifier = TWO_WAY + 2 * _check("channel", self.channel, 0, 15) + bool(self.response)
-        return Frame(identifier, _at_most("data", self.data, 8))
+        return Frame(identifier, _check_size("data", self.data, 8))
 
 
 # -- node-specific messages --------------------------------------------------------------------------------------------
 
 
 class NodeSpecific(Message, frozen=True, gc=False):
-    """A message of the node `source`."""
+    """A message from node `source`."""
 
     kind: ClassVar[str] = "node-specific"
     source: int
@@ -268,26 +275,26 @@ class NodeSpecific(Message, frozen=True, gc=False):
 
 
 class Request(NodeSpecific, frozen=True, gc=False):
-    """`source` asks something of `destination`, or of every node when that is 0 and `broadcast` allows it."""
+    """A request from `source` to `destination`, which is 0 for all nodes if `broadcast` allows it."""
 
     control: ClassVar[int]
-    #: Whether all nodes may be asked at once.
+    #: Whether the request may be sent to all nodes at once.
     broadcast: ClassVar[bool] = False
-    #: The fields behind the destination: their struct format, and the range of each.
+    #: The fields after the destination: their struct format, and the range of each.
     layout: ClassVar[struct.Struct] = struct.Struct("<")
     ranges: ClassVar[tuple[tuple[int, int], ...]] = ()
 
     destination: int
 
     def is_for(self, node: int) -> bool:
-        """Whether `node` has to answer."""
+        """Whether `node` must answer."""
         return self.destination == node or (self.destination == 0 and self.broadcast)
 
     def as_answer(self) -> Answer:
-        """What the same frame says when it answers a request of ours.
+        """The meaning of the same frame if it answers a request of ours.
 
-        Some answers cannot be told from requests: one byte of configuration, a refused bit rate in the old style
-        (error 1), and whatever a device pads. Who waits for an answer from `source` takes this one.
+        Some answers look like requests: one byte of configuration, a refused bit rate in the old style (error 1), and
+        the answers of devices that pad their frames. Use this when you expect an answer from `source`.
         """
         return _answer(self.source, self.destination, self.control, self._body())
 
@@ -318,7 +325,7 @@ _IDENTIFIER = (PARAMETERS.start, PARAMETERS.stop - 1)
 
 
 class NodeIdentification(Request, frozen=True, gc=False):
-    """Who are you? Answered with a `NodeIdentity`."""
+    """Ask a node to identify itself. The answer is a `NodeIdentity`."""
 
     control: ClassVar[int] = 0
     broadcast: ClassVar[bool] = True
@@ -332,9 +339,10 @@ class NodeIdentification(Request, frozen=True, gc=False):
 
 
 class BitRateSet(Request, frozen=True, gc=False):
-    """Change to the bit rate with this `code`; answered a second later at the new rate, or at once with error 0xFF.
+    """Change to the bit rate with this `code`.
 
-    Never obey without the operator's leave: an old-style failure looks the same.
+    The answer comes a second later at the new rate, or at once with error 0xFF. Never obey without the operator's
+    permission: an old-style refusal looks the same.
     """
 
     RATES: ClassVar[dict[int, int]] = {1: 125, 2: 250, 3: 500, 4: 1000}
@@ -346,7 +354,7 @@ class BitRateSet(Request, frozen=True, gc=False):
 
     @property
     def kbps(self) -> int | None:
-        """kbit/s; None when there is no such code."""
+        """The bit rate in kbit/s; None for an unknown code."""
         return self.RATES.get(self.code)
 
     @classmethod
@@ -355,7 +363,7 @@ class BitRateSet(Request, frozen=True, gc=False):
 
 
 class NodeIdSet(Request, frozen=True, gc=False):
-    """Be `node` from now on; answered from the new id, and not at all when it cannot be done."""
+    """Change the node id to `node`. The answer comes from the new id; a node that cannot change does not answer."""
 
     control: ClassVar[int] = 2
     layout: ClassVar[struct.Struct] = struct.Struct("<B")
@@ -368,7 +376,7 @@ class NodeIdSet(Request, frozen=True, gc=False):
 
 
 class DisableParameter(Request, frozen=True, gc=False):
-    """Stop sending a parameter; error 1: unknown."""
+    """Stop sending a parameter. Error 1: unknown parameter."""
 
     control: ClassVar[int] = 3
     broadcast: ClassVar[bool] = True
@@ -378,7 +386,7 @@ class DisableParameter(Request, frozen=True, gc=False):
 
 
 class EnableParameter(Request, frozen=True, gc=False):
-    """Send a parameter again; error 1: unknown."""
+    """Send a parameter again. Error 1: unknown parameter."""
 
     control: ClassVar[int] = 4
     layout: ClassVar[struct.Struct] = struct.Struct("<H")
@@ -387,14 +395,14 @@ class EnableParameter(Request, frozen=True, gc=False):
 
 
 class NodeReport(Request, frozen=True, gc=False):
-    """Send every enabled parameter now, with its meta data; there is no answer."""
+    """Send every enabled parameter with its meta data now. There is no answer."""
 
     control: ClassVar[int] = 5
     broadcast: ClassVar[bool] = True
 
 
 class UpdateFirmware(Request, frozen=True, gc=False):
-    """Get ready to be updated to `version` over two-way `channel` 0..15."""
+    """Prepare for a firmware update to `version` over two-way `channel` 0..15."""
 
     control: ClassVar[int] = 7
     layout: ClassVar[struct.Struct] = struct.Struct("<HB")
@@ -404,7 +412,7 @@ class UpdateFirmware(Request, frozen=True, gc=False):
 
 
 class TwoWayConnection(Request, frozen=True, gc=False):
-    """Talk with `source` on two-way `channel` 0..15; `type` is the device maker's."""
+    """Open two-way `channel` 0..15 with `source`. The manufacturer defines `type`."""
 
     control: ClassVar[int] = 8
     layout: ClassVar[struct.Struct] = struct.Struct("<BH")
@@ -426,7 +434,7 @@ class ConfigurationSet(Request, frozen=True, gc=False):
     data: bytes
 
     def _body(self) -> bytes:
-        return super()._body() + _at_most("data", self.data, 4)
+        return super()._body() + _check_size("data", self.data, 4)
 
     @classmethod
     def _decode(cls, source: int, data: Data) -> NodeSpecific:
@@ -434,7 +442,7 @@ class ConfigurationSet(Request, frozen=True, gc=False):
 
 
 class ConfigurationQuery(Request, frozen=True, gc=False):
-    """What is configuration `key`? Answered with its data, or error 1 (unknown) or 2 (bad value)."""
+    """Read configuration `key`. The answer is its data, or error 1 (unknown key) or 2 (bad value)."""
 
     control: ClassVar[int] = 10
     layout: ClassVar[struct.Struct] = struct.Struct("<H")
@@ -483,21 +491,21 @@ class Answer(NodeSpecific, frozen=True, gc=False):
         if control not in _ANSWERED:
             raise BadValue("control", f"control code {control} has no such answer", "range")
         if control == NodeIdSet.control and error:
-            raise BadValue("error", "a node id that cannot be taken is answered with silence", "range")
+            raise BadValue("error", "a node that cannot change its id does not answer", "range")
         body = bytes((error,))
         if control == BitRateSet.control:
             body = b"\xff" if error else b""
         if control == ConfigurationQuery.control and not error:
-            body += _at_most("data", self.data, 4)
+            body += _check_size("data", self.data, 4)
         elif self.data:
-            raise BadValue("data", "only a configuration query that succeeded is answered with data", "range")
+            raise BadValue("data", "only the answer to a successful configuration query has data", "range")
         return self._frame(control, bytes((self.destination,)) + body)
 
 
 class NodeStatus(NodeSpecific, frozen=True, gc=False):
-    """What `source` says of itself.
+    """A status report of `source`.
 
-    Types 0..9 are in `FIELDS`; 256..65535 are the device maker's, and `value` is up to 5 bytes.
+    `FIELDS` has types 0..9. The manufacturer defines types 256..65535, for which `value` is up to 5 bytes.
     """
 
     FIELDS: ClassVar[dict[int, Field]] = {
@@ -531,7 +539,7 @@ class NodeStatus(NodeSpecific, frozen=True, gc=False):
             _check("type", self.type, 256, 0xFFFF)
             if not isinstance(self.value, bytes):
                 raise BadValue(self.name, f"{self.value!r} is not bytes", "type")
-            body = _at_most("value", self.value, 5)
+            body = _check_size("value", self.value, 5)
         return self._frame(self.control, self.type.to_bytes(2, "little") + body)
 
     @classmethod
@@ -546,7 +554,7 @@ class NodeStatus(NodeSpecific, frozen=True, gc=False):
 
 
 class NodeDescription(NodeSpecific, frozen=True, gc=False):
-    """Packet `packet` of a description, 4 bytes of `text`; see `describe` and `Descriptions`."""
+    """Packet `packet` of a description: 4 bytes of `text`. See `split_description` and `Descriptions`."""
 
     control: ClassVar[int] = 11
     destination: int
@@ -557,7 +565,7 @@ class NodeDescription(NodeSpecific, frozen=True, gc=False):
         _check("destination", self.destination, 1, 255)
         _check("packet", self.packet, *_WORD)
         if len(self.text) != 4:
-            raise BadValue("text", f"{len(self.text)} bytes; a packet holds 4", "range")
+            raise BadValue("text", f"a packet has 4 bytes, not {len(self.text)}", "range")
         head = bytes((self.destination,)) + self.packet.to_bytes(2, "little")
         return self._frame(self.control, head + bytes(self.text))
 
@@ -567,7 +575,7 @@ class NodeDescription(NodeSpecific, frozen=True, gc=False):
 
 
 class ParameterSet(NodeSpecific, frozen=True, gc=False):
-    """`source` asks the owner of `parameter` to take on `value`; the owner says so by sending the parameter."""
+    """A request from `source` that the owner of `parameter` adopt `value`. The owner confirms by sending the parameter."""
 
     controls: ClassVar[range] = range(12, 20)
     parameter: Parameter
@@ -575,16 +583,16 @@ class ParameterSet(NodeSpecific, frozen=True, gc=False):
     value: Payload
 
     def encode(self, strict: bool = True) -> Frame:
-        """The frame; not `strict`, the value may be outside the parameter's own range."""
+        """The frame for this message. Unless `strict`, the value may be outside the parameter's own range."""
         _check("index", self.index, 0, 255)
-        # The index has 8 bits: five beside the identifier, three in the control code.
+        # The index has 8 bits: five above the identifier, three in the control code.
         word = self.parameter.identifier | (self.index & 31) << 11
         body = word.to_bytes(2, "little") + self.parameter.write(self.value, strict)
         return self._frame(self.controls.start + (self.index >> 5), body)
 
 
 class UnknownParameterSet(NodeSpecific, frozen=True, gc=False):
-    """A `ParameterSet` for a parameter that the table does not have, or gives no type: `data` as it came."""
+    """A `ParameterSet` for a parameter that is not in the table or has no type there; `data` is as received."""
 
     kind: ClassVar[str] = "unknown"
     parameter_id: int
@@ -596,7 +604,7 @@ class UnknownParameterSet(NodeSpecific, frozen=True, gc=False):
 
 
 class ControlMessage(NodeSpecific, frozen=True, gc=False):
-    """A control code without a meaning of its own: 20..127 is reserved, 128..255 the user's; up to 7 bytes of data."""
+    """A control code without a defined meaning: 20..127 are reserved, 128..255 are free for users. Up to 7 bytes."""
 
     control: int
     data: bytes = b""
@@ -606,7 +614,7 @@ class ControlMessage(NodeSpecific, frozen=True, gc=False):
         return self.control < 128
 
     def encode(self) -> Frame:
-        return self._frame(_check("control", self.control, 20, 255), _at_most("data", self.data, 7))
+        return self._frame(_check("control", self.control, 20, 255), _check_size("data", self.data, 7))
 
 
 _REQUESTS: tuple[type[Request], ...] = (
@@ -625,7 +633,7 @@ _ANSWERED = {r.control for r in _REQUESTS} - {NodeIdentification.control, NodeRe
 
 
 def _exchange(request: type[Request]) -> Callable[[int, Data], NodeSpecific | None]:
-    """The decoder of a control code that has requests and answers; None when the frame is too short for either."""
+    """The decoder for a control code with requests and answers. It returns None for a frame that is too short."""
     control, shortest = request.control, 2 + request.layout.size
     answered = control in _ANSWERED
 
@@ -640,7 +648,7 @@ def _exchange(request: type[Request]) -> Callable[[int, Data], NodeSpecific | No
 
 
 def _answer(source: int, destination: int, control: int, rest: bytes) -> Answer:
-    """The answer with `rest` behind its destination."""
+    """Decode an answer; `rest` are the bytes after its destination."""
     error = rest[0] if rest else 0
     data = rest[1:5] if control == ConfigurationQuery.control and not error else b""
     return Answer(source, destination, control, error, data)
@@ -648,61 +656,64 @@ def _answer(source: int, destination: int, control: int, rest: bytes) -> Answer:
 
 # -- node descriptions -------------------------------------------------------------------------------------------------
 
-LONGEST_DESCRIPTION = 4 * 0x10000 - 1
+MAX_DESCRIPTION_LENGTH = 4 * 0x10000 - 1
 
 
-def describe(text: str, source: int, destination: int) -> Iterator[NodeDescription]:
-    """`text` as the packets that follow a `NodeIdentity`, in order. Raises `BadValue` unless it is printable ASCII."""
+def split_description(text: str, source: int, destination: int) -> Iterator[NodeDescription]:
+    """Split `text` into the packets that follow a `NodeIdentity`. Raises `BadValue` unless it is printable ASCII."""
     if not (text.isascii() and (text.isprintable() or not text)):
         raise BadValue("text", f"{text!r} is not printable ASCII", "text")
-    if len(text) > LONGEST_DESCRIPTION:
-        raise BadValue("text", f"{len(text)} characters; at most {LONGEST_DESCRIPTION} can be sent", "range")
+    if len(text) > MAX_DESCRIPTION_LENGTH:
+        raise BadValue(
+            "text", f"{len(text)} characters are too many; at most {MAX_DESCRIPTION_LENGTH} can be sent", "range"
+        )
     raw = text.encode() + b"\0"
     for packet, at in enumerate(range(0, len(raw), 4)):
         yield NodeDescription(source, destination, packet, raw[at : at + 4].ljust(4, b"\0"))
 
 
 class Descriptions:
-    """Puts descriptions together from their packets.
+    """Assembles descriptions from their packets.
 
-    At most `most` at a time, the oldest making room, each of at most `longest` characters; what is longer is cut.
+    It assembles at most `max_count` at a time and then drops the oldest. It cuts descriptions after `max_length`
+    characters.
     """
 
-    def __init__(self, longest: int = 1024, most: int = 255) -> None:
-        self.longest = longest
-        self.most = most
-        #: Packets that fitted nowhere: out of order, or after the end.
+    def __init__(self, max_length: int = 1024, max_count: int = 255) -> None:
+        self.max_length = max_length
+        self.max_count = max_count
+        #: Packets that were out of order, or came after the end.
         self.stray = 0
         self._parts: dict[tuple[int, int], bytearray] = {}
 
     def feed(self, message: NodeDescription) -> str | None:
-        """Take a packet; returns the description when this was its last."""
+        """Take a packet. Returns the description if this was its last packet."""
         key = (message.source, message.destination)
         if message.packet == 0:
             self._parts.pop(key, None)
-            while len(self._parts) >= self.most:
+            while len(self._parts) >= self.max_count:
                 del self._parts[next(iter(self._parts))]
             self._parts[key] = bytearray()
         text = self._parts.get(key)
         if text is None or message.packet * 4 != len(text):
-            if text is None or message.packet * 4 != len(text) - 4 or message.text != text[-4:]:  # not just repeated
+            if text is None or message.packet * 4 != len(text) - 4 or message.text != text[-4:]:  # not a repetition
                 self._parts.pop(key, None)
                 self.stray += 1
             return None
         text += message.text
-        if 0 not in message.text and len(text) < self.longest:
+        if 0 not in message.text and len(text) < self.max_length:
             return None
         del self._parts[key]
-        return text.partition(b"\0")[0][: self.longest].decode("ascii", "replace")
+        return text.partition(b"\0")[0][: self.max_length].decode("ascii", "replace")
 
 
 # -- the codec ---------------------------------------------------------------------------------------------------------
 
 
 class Codec:
-    """Decodes frames by one table, one ready-made decoder for each identifier.
+    """Decodes frames with one parameter table, using one prepared decoder per identifier.
 
-    `counts` has the frames seen of each kind. Use one codec for each thread that decodes.
+    `counts` holds the number of frames of each kind. Use a separate codec in each thread.
     """
 
     def __init__(self, table: Table | None = None) -> None:
@@ -729,7 +740,7 @@ class Codec:
         error: bool = False,
         fd: bool = False,
     ) -> Outcome:
-        """What the frame says. Never raises, whatever the identifier, the data and the flags."""
+        """The meaning of a frame. Never raises, whatever the identifier, data and flags."""
         if extended or remote or error or fd or arbitration_id >> 11 or len(data) > 8:
             outcome: Outcome = _FOREIGN[
                 "error" if error else "extended" if extended or arbitration_id >> 11 else "remote" if remote else "FD"
@@ -790,7 +801,7 @@ def _parameter_decoder(parameter: Parameter) -> Callable[[Data], Outcome]:
         return lambda data: untyped
     size, read = 3 + parameter.size, parameter.read
     short = Dropped("short", f"{parameter.name} cut short: it needs {size} bytes", parameter)
-    # By meta index, so that an undefined one can never end up as a value.
+    # Chosen by meta index, so that undefined meta data can never be taken for a value.
     classes = tuple(_update_type(parameter, meta) for meta in range(16))
 
     def decode(data: Data) -> Outcome:

@@ -1,7 +1,7 @@
-"""The CAN-FIX parameter table: what each identifier means, and how its value travels.
+"""The CAN-FIX parameter table: the meaning of each identifier, and the encoding of its value.
 
-The facts are in ``parameters.csv``, whose first lines explain it. Two layouts of the identifiers are in use, called by
-the year: `CURRENT` and 2023, which older devices send.
+The data is in ``parameters.csv``, explained in its first lines. Two assignments of identifiers are in use, named by year:
+`CURRENT`, and 2023 for older devices.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Data = bytes | bytearray | memoryview
 CURRENT = 2024
 REVISIONS = (2023, CURRENT)
 
-# Every message that carries a typed value carries it from here on.
+# The offset of the value in every message that carries a typed value.
 VALUE_AT = 3
 
 _CODES = {
@@ -41,20 +41,20 @@ _PART = re.compile(r"([A-Z]+)(?:\[([1-9])\])?")
 
 
 class UnknownParameter(UnknownKey):
-    """No such parameter in the table; `key` is what was asked for."""
+    """The table has no such parameter; `key` is the one requested."""
 
     def __str__(self) -> str:
         return f"no CAN-FIX parameter {self.key!r}{did_you_mean(self.key, self.known)}"
 
 
 class Field:
-    """A named value as it travels: wire type, scale, range.
+    """A named value on the wire: its type, scale and range.
 
-    `type` is the specification's (``"UINT"``, ``"USHORT[3],UINT"``); empty when it gives none, and then the field can
-    be neither read nor written. The whole number on the wire divided by `divisor` is the value in `units`; `min` and
-    `max` are in `units` too, None where there is no limit but the wire's. `size` is in bytes.
+    `type` is the specification's (``"UINT"``, ``"USHORT[3],UINT"``). It is empty when the specification gives none; such
+    a field can be neither read nor written. The integer on the wire divided by `divisor` is the value in `units`. `min`
+    and `max` are in `units` as well; None means that only the wire type limits the value. `size` is in bytes.
 
-    Values are float (scaled, or FLOAT), int (unscaled, bit sets too), str (CHAR) or a tuple of int (several parts).
+    Values are float (scaled, or FLOAT), int (unscaled, and sets of bits), str (CHAR) or a tuple of int (several parts).
     """
 
     __slots__ = (
@@ -95,7 +95,7 @@ class Field:
         self.size = wire.size
         self._pack = wire.pack
         self.read = _reader(self._codes, divisor)
-        #: One turn of a circle whose range stops short of it: 359.97° is sent as 0.0°.
+        #: A full turn on the wire, for angles whose range ends below 360°: 359.97° is sent as 0.0°.
         self._turn = 360 * divisor if units == "°" and min == 0 and max is not None and 359 <= max < 360 else None
         self._limits = [_limits(code) for code in self._codes if code not in "sf0123456789"]
 
@@ -110,10 +110,10 @@ class Field:
         return tuple(base for base, count in _split(self.type) for _ in range(count))
 
     def write(self, value: Payload, strict: bool = True) -> bytes:
-        """`value` as it travels, rounded to the nearest step (half to even), text padded with NUL.
+        """Encode `value`, rounded to the nearest step (half to even); text is padded with NUL.
 
-        Raises `BadValue` for what does not fit: reason "type", "number" (NaN or infinite), "range" or "text". Not
-        `strict`, whatever the wire type can carry is written: beyond the field's own range, NaN as FLOAT.
+        Raises `BadValue` with the reason "type", "number" (NaN or infinite), "range" or "text". Unless `strict`, the
+        field's own range does not matter and NaN is allowed for FLOAT: anything that the wire type can carry is written.
         """
         if not self.type:
             raise BadValue(self.name, "the table gives it no type, so it cannot be sent", "type")
@@ -134,8 +134,8 @@ class Field:
         if isinstance(value, float) and not math.isfinite(value):
             if finite:
                 raise BadValue(self.name, f"{value} is not a finite number", "number")
-        elif not -1e100 < value < 1e100:  # so that no arithmetic from here on overflows
-            raise BadValue(self.name, f"a number of that size is outside what {self.type} can carry", "range")
+        elif not -1e100 < value < 1e100:  # prevents overflow in the arithmetic that follows
+            raise BadValue(self.name, f"a number of this size is outside what {self.type} can carry", "range")
         return value
 
     def _outside(self, value: float, low: float, high: float, what: str) -> BadValue:
@@ -143,7 +143,7 @@ class Field:
         return BadValue(self.name, f"{value:.12g}{units} is outside {what}, {low:.12g} to {high:.12g}", "range")
 
     def _within(self, value: float, scale: int = 1) -> None:
-        """Raise unless `value`, in units / `scale`, is in the field's own range."""
+        """Raise unless `value`, in units of 1 / `scale`, is in the field's own range."""
         low = -math.inf if self.min is None else self.min
         high = math.inf if self.max is None else self.max
         if not round(low * scale, 6) <= value <= round(high * scale, 6):
@@ -185,9 +185,9 @@ class Field:
 class Parameter(Field):
     """One identifier of the table.
 
-    `name` ends in ``#1``, ``#2`` ... when several identifiers have the same meaning, and `number` is that number (0
-    when there is only one). `index_name` says what the index counts (empty: the index is 0), `metas` names the
-    defined indices other than 0 (meta data: limits, speeds), `fix_ids` are the specification's short names.
+    When several identifiers have the same meaning, `name` ends in ``#1``, ``#2`` ... and `number` is that number
+    (otherwise 0). `index_name` says what the index counts (empty: the index is always 0). `metas` maps the defined meta
+    indices, which are not 0, to their names (limits, speeds). `fix_ids` are the specification's short names.
     """
 
     __slots__ = ("fix_ids", "format", "identifier", "index_name", "metas", "number")
@@ -220,7 +220,7 @@ class Parameter(Field):
 
 
 class Table:
-    """The parameters of one revision, by identifier or by name; iterates in the order of the identifiers. Immutable."""
+    """The parameters of one revision, by identifier or by name. Iterates in order of identifier. Immutable."""
 
     def __init__(self, revision: int, parameters: Iterable[Parameter]) -> None:
         self.revision = revision
@@ -229,7 +229,7 @@ class Table:
         self._by_name = {_folded(p.name): p for p in self}
 
     def __getitem__(self, key: int | str) -> Parameter:
-        """By identifier or by name, whose case and spacing do not matter. Raises `UnknownParameter`."""
+        """Look up by identifier, or by name ignoring case and spacing. Raises `UnknownParameter`."""
         parameter = self.get(key)
         if parameter is None:
             raise UnknownParameter(key if isinstance(key, str) else f"0x{key:03X}", [p.name for p in self])
@@ -250,7 +250,7 @@ class Table:
 
 @functools.cache
 def load(revision: int = CURRENT) -> Table:
-    """The table of `revision`, one of `REVISIONS`. Raises `BadValue` for any other."""
+    """The table of `revision`, one of `REVISIONS`. Raises `BadValue` for any other revision."""
     if revision not in REVISIONS:
         raise BadValue("table", f"{revision!r} is not one of {', '.join(map(str, REVISIONS))}", "range")
     text = (pkgutil.get_data(__name__, "parameters.csv") or b"").decode()
@@ -280,7 +280,7 @@ def _split(type: str) -> Iterator[tuple[str, int]]:
 
 
 def _codes(type: str) -> str:
-    """`type` as a struct format without the byte order."""
+    """The struct format of `type`, without the byte order."""
     return "".join(f"{n}s" if base == "CHAR" else _CODES[base] * n for base, n in _split(type))
 
 
@@ -295,7 +295,7 @@ def _reader(codes: str, divisor: int) -> Callable[[Data], Payload]:
         return lambda data: unpack(data, VALUE_AT)[0].decode("latin-1").rstrip("\0 ")
     if len(codes) != 1:
         return lambda data: unpack(data, VALUE_AT)
-    # Divided, not multiplied: 3 / 10 is 0.3, 3 * 0.1 is 0.30000000000000004.
+    # Divide rather than multiply: 3 / 10 is 0.3, but 3 * 0.1 is 0.30000000000000004.
     if divisor > 1:
         return lambda data: unpack(data, VALUE_AT)[0] / divisor
     return lambda data: unpack(data, VALUE_AT)[0]

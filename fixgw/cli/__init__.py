@@ -1,12 +1,12 @@
-"""The command line: ``fixgw`` runs a gateway and talks to one; ``fixgwc`` only talks.
+"""The command line: ``fixgw`` runs a gateway or talks to one; ``fixgwc`` only talks to one.
 
-Each command lives in a module that is imported only when it is asked for. Such a module has
-``add_parser(subparsers)``, which adds its commands and sets ``run``, a function from the parsed arguments to the exit
-code, as their default. A driver or plugin that is a package brings a command of its own name with a module `command`
-like that; the first line of its docstring is the summary.
+Each command's module is imported only when the command is used. The module provides ``add_parser(subparsers)``, which
+adds its commands and sets their default ``run``, a function that takes the parsed arguments and returns the exit code.
+A driver or plugin package can provide a command named after itself with such a module, called `command`; the first line
+of the module's docstring is the summary.
 
-Exit codes: 0 done; 1 not done, one sentence on stderr says why; 2 wrong usage; 3 and 4 from a gateway (see
-`fixgw.service`); 130 interrupted; 141 whoever read the output has gone.
+Exit codes: 0 success; 1 failure, explained in one sentence on stderr; 2 wrong usage; 3 and 4 from a gateway (see
+`fixgw.service`); 130 interrupted; 141 the reader of the output has gone.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_READER_GONE = 141
 
-Subparsers = argparse._SubParsersAction  # what `add_parser` of a command's module is given
+Subparsers = argparse._SubParsersAction  # the argument of each command module's `add_parser`
 Run = Callable[[argparse.Namespace], int]
 
 
 class Command(NamedTuple):
-    module: str  # in this package, or with its whole name
+    module: str  # within this package, or fully qualified
     summary: str
 
 
 SERVER: dict[str, Command] = {
     "run": Command("server", "run the gateway; `fixgw` alone does the same"),
-    "demo": Command("demo", "run it with a built-in flying aircraft: no device needed"),
-    "check": Command("server", "say everything that is wrong with a configuration"),
-    "doctor": Command("doctor", "say whether everything is ready: devices, permissions, values, the machine"),
-    "config": Command("server", "find, copy, show or describe a configuration"),
-    "plugins": Command("server", "what can be connected, and with which options"),
-    "new": Command("new", "start a driver or plugin of your own, from a template that passes its tests"),
+    "demo": Command("demo", "run a gateway with a simulated aircraft; needs no hardware"),
+    "check": Command("server", "list all problems in a configuration"),
+    "doctor": Command("doctor", "check that everything is ready: devices, permissions, values, the computer"),
+    "config": Command("server", "find, copy or show a configuration, or print its schema"),
+    "plugins": Command("server", "list drivers and plugins, and describe their options"),
+    "new": Command("new", "create a driver or plugin from a template that passes its tests"),
     "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes, serial instruments, a panel"),
 }
 CLIENT: dict[str, Command] = {
-    "list": Command("client", "which keys there are"),
-    "read": Command("client", "the value and flags of keys, now"),
+    "list": Command("client", "list keys"),
+    "read": Command("client", "print the current value and flags of keys"),
     "write": Command("client", "write a value"),
     "flag": Command("client", "set or clear a flag"),
-    "report": Command("client", "how a key is defined: type, units, range, aux values"),
-    "watch": Command("watch", "see values change, live"),
-    "explain": Command("client", "where a value comes from, and why it is flagged"),
-    "status": Command("client", "how the gateway and its connections are doing"),
-    "console": Command("console", "type these commands one after the other, with completion"),
+    "report": Command("client", "print the definition of keys: type, units, range, aux values"),
+    "watch": Command("watch", "watch values change"),
+    "explain": Command("client", "explain where a value comes from and why it is flagged"),
+    "status": Command("client", "show the health of the gateway and its connections"),
+    "console": Command("console", "type these commands interactively, with completion"),
 }
 
 EXAMPLES = """\
@@ -65,27 +65,27 @@ first flight:
   fixgw watch IAS ALT VS HEAD       in another
 
 your own aircraft:
-  fixgw config init ~/.config/fixgw   a copy of the configuration, to edit
-  fixgw check                         is it right?
-  fixgw doctor                        is everything there that it needs?
+  fixgw config init ~/.config/fixgw   copy the configuration, then edit it
+  fixgw check                         is the configuration valid?
+  fixgw doctor                        are the devices and the computer ready?
   fixgw run                           fly
-  fixgw status                        is everything well?
+  fixgw status                        is everything healthy?
   fixgw explain IAS                   and if not, why not?
 
-`fixgw COMMAND --help` says more about each command.
+`fixgw COMMAND --help` describes each command.
 """
 CLIENT_EXAMPLES = """\
-  fixgwc                            a console
-  fixgwc --host 192.168.1.10        a console to the gateway of another machine
+  fixgwc                            open a console
+  fixgwc --host 192.168.1.10        open a console to the gateway on another computer
   fixgwc watch IAS ALT VS HEAD
 
-`fixgwc COMMAND --help` says more about each command.
+`fixgwc COMMAND --help` describes each command.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``fixgw``. Returns the exit code; never raises for what a person typed."""
-    devices = brought()
+    """Run ``fixgw`` and return the exit code. Wrong usage never raises."""
+    devices = package_commands()
     top = _top_parser(
         "fixgw", {"A gateway": SERVER, "Talking to a running gateway": CLIENT, "Talking to devices": devices}, EXAMPLES
     )
@@ -94,14 +94,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def client_main(argv: Sequence[str] | None = None) -> int:
-    """``fixgwc``: the commands that talk to a running gateway; a console when none is named."""
+    """Run ``fixgwc``: the commands that talk to a running gateway; without a command, the console."""
     top = _top_parser("fixgwc", {"Commands": CLIENT}, CLIENT_EXAMPLES)
     add_client_options(top)
     return _run(top, CLIENT, "console", argv)
 
 
-def brought() -> dict[str, Command]:
-    """The commands that drivers and plugins bring, found without importing them."""
+def package_commands() -> dict[str, Command]:
+    """The commands that driver and plugin packages provide, found without importing them."""
     package = os.path.dirname(os.path.dirname(__file__))
     commands = {}
     for kind in ("drivers", "plugins"):
@@ -117,7 +117,7 @@ def add_command(
     subparsers: Subparsers[argparse.ArgumentParser], name: str, run: Run, description: str, examples: str = ""
 ) -> argparse.ArgumentParser:
     """Add the command `name`; `description` follows its summary in ``--help``."""
-    summary = (SERVER.get(name) or CLIENT.get(name) or brought()[name]).summary
+    summary = (SERVER.get(name) or CLIENT.get(name) or package_commands()[name]).summary
     parser = subparsers.add_parser(
         name,
         description=f"{summary[0].upper()}{summary[1:]}.\n\n{description}".strip(),
@@ -130,25 +130,25 @@ def add_command(
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``fixgw run``, which ``fixgw`` alone takes too."""
+    """Add the options of ``fixgw run``, which ``fixgw`` alone accepts too."""
     parser.add_argument(
         "--config-file",
         metavar="FILE",
         help="the configuration; default: $FIXGW_CONFIG, ~/.config/fixgw/default.yaml, /etc/fixgw/default.yaml, or "
-        "else the packaged one",
+        "the packaged one, in this order",
     )
     parser.add_argument("--log-config", metavar="FILE", help="YAML for Python's logging.config.dictConfig")
     loudness = parser.add_mutually_exclusive_group()
-    loudness.add_argument("--verbose", action="store_true", help="log what goes on")
-    loudness.add_argument("--debug", action="store_true", help="log everything")
+    loudness.add_argument("--verbose", action="store_true", help="log normal activity as well")
+    loudness.add_argument("--debug", action="store_true", help="log everything, for debugging")
 
 
 def add_client_options(parser: argparse._ActionsContainer) -> None:
-    """The options of every command that talks to a running gateway."""
+    """Add the options shared by all commands that talk to a running gateway."""
     parser.add_argument(
         "--host",
         default=os.environ.get("FIXGW_HOST", "127.0.0.1"),
-        help="where the gateway listens (default: $FIXGW_HOST or 127.0.0.1)",
+        help="the gateway's address (default: $FIXGW_HOST or 127.0.0.1)",
     )
     parser.add_argument(
         "--port",
@@ -162,7 +162,7 @@ def add_client_options(parser: argparse._ActionsContainer) -> None:
 
 
 def complain(message: str) -> int:
-    """Say on stderr why a command could not be done; returns the exit code for that."""
+    """Print on stderr why a command failed, and return the exit code for failure."""
     print(f"fixgw: {message}", file=sys.stderr)
     return EXIT_FAILED
 
@@ -174,7 +174,7 @@ def _port(text: str) -> int:
 
 
 def key_value(text: str) -> tuple[str, Any]:
-    """``KEY=VALUE`` of the command line; VALUE is JSON, or else text."""
+    """Parse ``KEY=VALUE``; VALUE is JSON or, failing that, text."""
     import json
 
     key, equals, value = text.partition("=")
@@ -187,6 +187,7 @@ def key_value(text: str) -> tuple[str, Any]:
 
 
 def seconds(text: str) -> float:
+    """Parse a positive number of seconds."""
     try:
         number = float(text)
     except ValueError:
@@ -210,7 +211,7 @@ def _top_parser(prog: str, groups: dict[str, dict[str, Command]], examples: str)
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
-    # The command's own arguments are left to its parser, so that only one command's module is ever imported.
+    # Each command parses its own arguments, so only the module of the command in use is imported.
     rest = parser.add_argument("words", nargs=argparse.PARSER, help=argparse.SUPPRESS)
     rest.required = False
     return parser
@@ -225,32 +226,32 @@ def _run(top: argparse.ArgumentParser, commands: dict[str, Command], default: st
             code = run(args)
             sys.stdout.flush()
             return code
-        except SystemExit as leaving:  # argparse has said what there was to say
+        except SystemExit as leaving:  # argparse has printed the message
             sys.stdout.flush()
             return leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # somebody like `head` has seen enough
-        _forget_output()
+    except BrokenPipeError:  # a reader such as `head` has closed the pipe
+        _discard_output()
         return EXIT_READER_GONE
     except FixgwError as error:
         return complain(str(error))
     except OSError as error:
         try:
             sys.stdout.flush()
-        except OSError:  # it was the output that failed: a full disk
-            _forget_output()
+        except OSError:  # the output itself failed, on a full disk for example
+            _discard_output()
         words = error.strerror or str(error)
         return complain(f"{error.filename}: {words}" if error.filename else words)
 
 
-def _forget_output() -> None:
-    """What is still buffered must not fail again at exit."""
+def _discard_output() -> None:
+    """Send stdout to /dev/null, so that flushing its buffer at exit cannot fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_missing_streams() -> None:
-    """Who starts us with ``>&-`` wants to hear nothing; but the descriptor must not become a socket's."""
+    """Open /dev/null for standard streams that were closed (``>&-``), so that no socket gets their descriptors."""
     for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         if getattr(sys, name) is None:
             try:
@@ -276,7 +277,7 @@ def _parse(
 
 
 class _Parser(argparse.ArgumentParser):
-    """Points to ``--help`` instead of repeating the usage."""
+    """Refers to ``--help`` instead of repeating the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")

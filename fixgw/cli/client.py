@@ -1,4 +1,4 @@
-"""The commands that ask a running gateway something, once: list, read, write, flag, report, explain, status."""
+"""The commands that make one request to a running gateway: list, read, write, flag, report, explain, status."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OFF = ("off", "0", "false", "no", "clear")
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool = True) -> None:
-    """Add the commands; without `connection` they do not take ``--host`` and its like."""
+    """Add the commands; without `connection`, leave out ``--host`` and the other connection options."""
 
     def add(name: str, action: Action, description: str, examples: str) -> argparse.ArgumentParser:
         parser = add_command(subparsers, name, talk, description, examples)
@@ -37,11 +37,11 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
     parser = add(
         "list",
         list_keys,
-        "A pattern with *, ? or [] stands for whole keys; any other word for keys that contain it.",
+        "A pattern with *, ? or [] must match the whole key; any other word matches keys that contain it.",
         "  fixgw list\n  fixgw list 'CHT1?' OIL\n  fixgw list -l GPS",
     )
-    parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="only keys that fit one of these")
-    parser.add_argument("-l", "--long", action="store_true", help="with units and description")
+    parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="list only keys that match one of these")
+    parser.add_argument("-l", "--long", action="store_true", help="include units and description")
 
     parser = add(
         "read",
@@ -54,9 +54,9 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
     parser = add(
         "write",
         write,
-        "Prints what is stored afterwards: the gateway clamps a value to its item's range. The flags stay as they\n"
-        "are, unless FLAGS say which of them to set; the others are then cleared, all in one step. A value that\n"
-        "begins with a minus sign and is not a plain number goes after `--`.",
+        "Prints the value as stored: the gateway clamps it to the item's range. Without FLAGS, the flags stay as they\n"
+        "are. With FLAGS, these flags are set and the others cleared, in the same step as the value. Put `--` before\n"
+        "a value that begins with a minus sign but is not a plain number.",
         "  fixgw write BARO 29.92\n  fixgw write IAS.Vne 180\n  fixgw write OAT 20.5 bf\n  fixgw write OAT 20.5 none",
     )
     parser.add_argument("key", metavar="KEY", help="a key, or an aux value (IAS.Vne; None unsets it)")
@@ -66,26 +66,26 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
         metavar="FLAGS",
         nargs="?",
         type=_flags,
-        help="letters of a annunciate, b bad, f fail, s secfail; or none",
+        help="any of the letters a (annunciate), b (bad), f (fail), s (secfail), or none",
     )
 
     parser = add(
         "flag",
         flag,
-        "FLAG is a letter or a name: a annunciate, o old, b bad, f fail, s secfail.",
+        "FLAG is a name or its first letter: annunciate, old, bad, fail, secfail.",
         "  fixgw flag IAS fail on\n  fixgw flag IAS f off",
     )
     parser.add_argument("key", metavar="KEY")
     parser.add_argument("flag", metavar="FLAG", type=_flag)
     parser.add_argument("setting", metavar="on|off", type=_setting)
 
-    parser = add("report", report, "With the aux values that are set.", "  fixgw report IAS")
+    parser = add("report", report, "Aux values are shown as currently set.", "  fixgw report IAS")
     parser.add_argument("keys", metavar="KEY", nargs="+", help="a key or a pattern")
 
     parser = add(
         "explain",
         explain,
-        "Says which sources there are, why a flag is set, and when the value was last good.",
+        "Shows the sources of the value, the reason for each flag, and when the value was last good.",
         "  fixgw explain IAS",
     )
     parser.add_argument("keys", metavar="KEY", nargs="+", help="a key or a pattern")
@@ -93,15 +93,15 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
     parser = add(
         "status",
         status,
-        "Its health first, in one line; then each connection, with the reason if it is not well. Exit code 1 when the\n"
-        "gateway is not well.",
+        "The first line is the overall health. A table of the connections follows, with the reason for any that is\n"
+        "not healthy. The exit code is 1 when the gateway is not healthy.",
         "  fixgw status\n  fixgw status --verbose\n  fixgw status --json",
     )
-    parser.add_argument("--verbose", action="store_true", help="with everything that the connections say of themselves")
+    parser.add_argument("--verbose", action="store_true", help="include all details that connections report")
 
 
 def talk(args: argparse.Namespace) -> int:
-    """Do the command's action with a connection to the gateway."""
+    """Connect to the gateway and perform the command's action."""
     client = new_client(args)
     connect(client)
     try:
@@ -118,20 +118,20 @@ def new_client(args: argparse.Namespace, **options: Any) -> Client:
 
 
 def connect(client: Client) -> None:
-    """Connect, if there is no connection. Raises `NotConnected` with what to do about it."""
+    """Connect unless already connected. Raises `NotConnected` with advice."""
     try:
         client.connect()
     except NotConnected as error:
-        raise NotConnected(nobody(client, error.__cause__)) from error
+        raise NotConnected(_describe_unreachable(client, error.__cause__)) from error
 
 
-def nobody(client: Client, error: BaseException | None = None) -> str:
-    """A sentence about a gateway that cannot be reached, and what to do about it."""
+def _describe_unreachable(client: Client, error: BaseException | None = None) -> str:
+    """Say that the gateway cannot be reached, with advice."""
     where = f"no gateway answers at {client.host}:{client.port}"
     if client.host in ("127.0.0.1", "localhost", "::1"):
         return f"{where}: start one with `fixgw run`, or try `fixgw demo`"
     reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
-    return f"{where}{reason}: does one run there, and do its `host` and `allow` let this computer in?"
+    return f"{where}{reason}: is one running there, and do its `host` and `allow` options admit this computer?"
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def is_pattern(word: str) -> bool:
 
 
 def expand(client: Client, words: Iterable[str]) -> list[str]:
-    """The keys that `words` name, each once; patterns become the keys they fit. Raises `UnknownKey`."""
+    """Replace patterns in `words` by the keys that match, without duplicates. Raises `FixgwError` if none matches."""
     keys: dict[str, None] = {}
     known: list[str] | None = None
     for word in words:
@@ -150,23 +150,28 @@ def expand(client: Client, words: Iterable[str]) -> list[str]:
             keys[word] = None
             continue
         known = client.list() if known is None else known
-        fitting = [key for key in known if fnmatchcase(key.upper(), word.upper())]
-        if not fitting:
-            raise FixgwError(f"no item fits {word!r}")
-        keys.update(dict.fromkeys(fitting))
+        matching = [key for key in known if fnmatchcase(key.upper(), word.upper())]
+        if not matching:
+            raise FixgwError(f"no item matches {word!r}")
+        keys.update(dict.fromkeys(matching))
     return list(keys)
 
 
-def asked(client: Client, key: str, ask: Callable[[str], T]) -> T:
-    """``ask(key)``; raises `UnknownKey`, with the nearest name, when there is no such key, and `FixgwError` when the
-    gateway does not permit it."""
+def ask_about(client: Client, key: str, ask: Callable[[str], T]) -> T:
+    """Call ``ask(key)``, and turn the gateway's refusal into a sentence.
+
+    Raises `UnknownKey`, with the nearest known key, or `FixgwError` when the gateway does not permit the request.
+    """
     try:
         return ask(key)
     except Refused as error:
         if error.code == "001":
             raise unknown_key(client, key) from None
         if error.code == "005":
-            raise FixgwError(f"{client.host} does not let this computer do that: see `write` of its netfix") from None
+            raise FixgwError(
+                f"the gateway at {client.host} does not allow writes from this computer: see the `write` option of its "
+                "netfix connection"
+            ) from None
         raise
 
 
@@ -179,11 +184,11 @@ def unknown_key(client: Client, key: str) -> UnknownKey:
 
 
 def _each(client: Client, keys: Iterable[str], show: Callable[[str], None]) -> int:
-    """`show` each key; an unknown one is complained of, and does not keep the others from being shown."""
+    """Call `show` for each key. Complain about unknown keys and continue with the others."""
     code = EXIT_DONE
     for key in keys:
         try:
-            asked(client, key, show)
+            ask_about(client, key, show)
         except UnknownKey as error:
             code = complain(str(error))
     return code
@@ -196,7 +201,7 @@ def _flag(word: str) -> int:
     bit = text.flag_bit(word)
     if not bit:
         names = ", ".join(f"{letter} {FLAG_NAMES[bit]}" for letter, bit in FLAG_LETTERS.items())
-        raise argparse.ArgumentTypeError(f"there is no flag {word!r}; there are {names}")
+        raise argparse.ArgumentTypeError(f"there is no flag {word!r}; the flags are {names}")
     return bit
 
 
@@ -208,7 +213,7 @@ def _flags(word: str) -> int:
         for name in [part] if text.flag_bit(part) else part:
             bits |= _flag(name)
     if bits & OLD:
-        raise argparse.ArgumentTypeError("old is for the clock to say; `fixgw flag KEY old on` sets it all the same")
+        raise argparse.ArgumentTypeError("`old` depends on the value's age; `fixgw flag KEY old on` can still set it")
     return bits
 
 
@@ -252,7 +257,7 @@ def read(client: Client, args: argparse.Namespace) -> int:
 
 
 def _cells(sample: Sample, units: str) -> tuple[str, str, str, str]:
-    """Key, value, units, flags in words; an aux value has no flags."""
+    """Key, value, units and flag names. An aux value has no flags."""
     flags = "" if "." in sample.key else text.flag_words(sample.flags)
     return sample.key, "-" if sample.value is None else text.value_text(sample.value), units, flags
 
@@ -274,14 +279,14 @@ def _show(client: Client, sample: Sample, args: argparse.Namespace) -> None:
 
 def write(client: Client, args: argparse.Namespace) -> int:
     key, value = args.key, args.value
-    definition = asked(client, key.partition(".")[0], client.report)
-    # What the gateway would make of it, and why it would not take it. (Nor is the value read before: a client that
-    # writes back what it has just read tells the gateway nothing new.)
-    trial = Database([_trial(definition)]).item(definition.key)
+    definition = ask_about(client, key.partition(".")[0], client.report)
+    # Write to a copy of the item first, to learn why the gateway would refuse the value or how it would clamp it. Do
+    # not read the key before writing: the gateway ignores a client that writes back what it has just read.
+    trial = Database([_trial_definition(definition)]).item(definition.key)
     unset = "." in key and value == "None"
     wanted = None if unset else trial.convert(value)
     if args.flags is None:
-        _show(client, asked(client, key, lambda k: client.write(k, value)), args)
+        _show(client, ask_about(client, key, lambda k: client.write(k, value)), args)
         return EXIT_DONE
     if "." in key:
         raise BadValue(key, "an aux value has no flags")
@@ -290,14 +295,14 @@ def write(client: Client, args: argparse.Namespace) -> int:
     sample = client.read(key)
     _show(client, sample, args)
     stored = trial.write(wanted).value
-    # A value sentence has no answer. The clamped value's bad flag is the gateway's own.
+    # The gateway does not answer a value sentence, and it sets `bad` itself when it clamps a value.
     if sample.value != stored or sample.flags & args.flags != args.flags:
-        return complain(f"{key} was not taken: this computer may not write, or another source writes it as well")
+        return complain(f"{key} was not set: this computer may not write, or another source writes {key} too")
     return EXIT_DONE
 
 
-def _trial(report: Report) -> Definition:
-    """The definition that a report tells of, as far as values go."""
+def _trial_definition(report: Report) -> Definition:
+    """A definition with the type and range of the reported item."""
     limits: dict[str, Any] = {"min": report.min, "max": report.max} if report.type in ("float", "int") else {}
     return Definition(key=report.key, type=report.type, **limits)  # type: ignore[arg-type]
 
@@ -306,7 +311,7 @@ def flag(client: Client, args: argparse.Namespace) -> int:
     letter = next(letter for letter, bit in FLAG_LETTERS.items() if bit == args.flag)
     if "." in args.key:
         raise BadValue(args.key, "an aux value has no flags")
-    asked(client, args.key, lambda key: client.flag(key, letter, args.setting))
+    ask_about(client, args.key, lambda key: client.flag(key, letter, args.setting))
     _show(client, client.read(args.key), args)
     return EXIT_DONE
 
@@ -340,7 +345,7 @@ def _report_lines(key: str, facts: dict[str, Any]) -> list[str]:
     if facts["min"] is not None or facts["max"] is not None:
         rows.append(("range", text.range_text(facts["min"], facts["max"])))
     tolerance = facts["tolerance"]
-    rows.append(("becomes old", f"when not renewed within {tolerance} ms" if tolerance else "never"))
+    rows.append(("becomes old", f"after {tolerance} ms without an update" if tolerance else "never"))
     aux = facts["aux"].items()
     rows += [("aux", f"{name} = {'-' if value is None else text.value_text(value)}") for name, value in aux]
     return [f"{key}: {facts['description']}", *text.table(rows, "  ")]

@@ -1,4 +1,4 @@
-"""The command console: the client's commands, typed one after the other."""
+"""The command console: an interactive prompt for the client commands."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from fixgw.netfix import Client
 
 PROMPT = "fixgw> "
-HISTORY = 1000  # lines kept
-LEAVING = ("quit", "exit", "q")
+HISTORY_LINES = 1000
+QUIT_WORDS = ("quit", "exit", "q")
 COMMANDS = [name for name in CLIENT if name != "console"]
-KEY_FIRST = ("write", "flag")  # the others take any number of keys
+KEY_FIRST = ("write", "flag")  # these take one key, then something else; the others take any number of keys
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -42,9 +42,9 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "console",
         run,
-        "The commands are those of `fixgw`, with completion of commands, keys, aux values and flags on the tab key\n"
-        "and a history over all consoles; `help` lists them, `quit` or Ctrl-D ends. Commands may also come through a\n"
-        "pipe; the exit code is then 1 if one of them failed.",
+        "The console takes the client commands of `fixgw`. The tab key completes commands, keys, aux values and\n"
+        "flags, and the history is kept between sessions. `help` lists the commands; `quit` or Ctrl-D leaves. The\n"
+        "console also reads commands from a pipe; its exit code is then 1 if any of them failed.",
         "  fixgw console\n  echo 'read IAS ALT' | fixgw console",
     )
     add_client_options(parser)
@@ -53,13 +53,13 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     console = Console(args)
     try:
-        return console.from_person() if sys.stdin.isatty() else console.from_pipe()
+        return console.run_interactively() if sys.stdin.isatty() else console.run_from_pipe()
     finally:
         console.close()
 
 
 class Console:
-    """Connects when a command needs it, so that a gateway may come and go between two commands."""
+    """Runs commands. It connects when a command needs it, so the gateway may restart between two commands."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.client: Client = new_client(args)
@@ -76,19 +76,19 @@ class Console:
     def close(self) -> None:
         self.client.disconnect()
 
-    # -- where commands come from --------------------------------------------------------------------------------------
+    # -- input ---------------------------------------------------------------------------------------------------------
 
-    def from_pipe(self) -> int:
+    def run_from_pipe(self) -> int:
         worst = EXIT_DONE
         for line in sys.stdin:
-            if line.strip() in LEAVING:
+            if line.strip() in QUIT_WORDS:
                 break
             worst = max(worst, self.do(line))
         return EXIT_FAILED if worst else EXIT_DONE
 
-    def from_person(self) -> int:
+    def run_interactively(self) -> int:
         with History(self.completion):
-            print("`help` lists the commands, `quit` ends.")
+            print("`help` lists the commands, `quit` leaves.")
             try:
                 connect(self.client)
             except FixgwError as error:
@@ -96,19 +96,19 @@ class Console:
             while True:
                 try:
                     line = input(PROMPT)
-                    if line.strip() in LEAVING:
+                    if line.strip() in QUIT_WORDS:
                         return EXIT_DONE
                     self.do(line)
                 except EOFError:
                     print()
                     return EXIT_DONE
-                except KeyboardInterrupt:  # a line thought better of
+                except KeyboardInterrupt:  # drop the line
                     print()
 
     # -- one command ---------------------------------------------------------------------------------------------------
 
     def do(self, line: str) -> int:
-        """Do one command; returns its exit code. Raises nothing but `BrokenPipeError`."""
+        """Run one command and return its exit code. Raises only `BrokenPipeError`."""
         try:
             words = shlex.split(line, comments=True)
         except ValueError as error:
@@ -119,7 +119,7 @@ class Console:
             code = self._do(*words)
             sys.stdout.flush()
             return code
-        except SystemExit as leaving:  # the parser has said what there was to say
+        except SystemExit as leaving:  # the parser has printed the message
             return leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
         except KeyboardInterrupt:
             print()
@@ -143,7 +143,7 @@ class Console:
         connect(self.client)
         try:
             return action(self.client, args)
-        except NotConnected:  # it went away unseen since the last command, and may be back
+        except NotConnected:  # the connection was lost since the last command; the gateway may be back
             connect(self.client)
             return action(self.client, args)
 
@@ -155,10 +155,10 @@ class Console:
         if not words:
             for name in COMMANDS:
                 print(f"  {name:<9} {CLIENT[name].summary}")
-            print("  quit      end\n\n`help COMMAND` says more about one.")
+            print("  quit      leave the console\n\n`help COMMAND` describes one command.")
         return EXIT_DONE
 
-    # -- what completion asks the gateway ------------------------------------------------------------------------------
+    # -- requests for completion ---------------------------------------------------------------------------------------
 
     def _keys(self) -> list[str]:
         connect(self.client)
@@ -175,7 +175,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 class Completion:
-    """What could come next, for readline. `keys` and `aux` ask the gateway; when it is away they offer nothing."""
+    """Completes words for readline.
+
+    `keys` and `aux` ask the gateway; when they raise a `FixgwError`, there is nothing to offer.
+    """
 
     def __init__(self, keys: Callable[[], list[str]], aux: Callable[[str], list[str]]) -> None:
         self._keys = keys
@@ -183,7 +186,7 @@ class Completion:
         self._found: list[str] = []
 
     def candidates(self, before: Sequence[str], word: str) -> list[str]:
-        """What `word`, which follows the words `before`, could become."""
+        """The possible completions of `word`, which follows the words `before`."""
         if not before:
             return [c for c in (*COMMANDS, "help", "quit") if c.startswith(word)]
         command, *given = before
@@ -210,7 +213,7 @@ class Completion:
             return []
 
     def __call__(self, word: str, state: int) -> str | None:
-        """As readline's `set_completer` wants it; an exception in here would go unseen."""
+        """The interface for readline's `set_completer`, which hides exceptions."""
         import readline
 
         if state == 0:
@@ -223,7 +226,7 @@ class Completion:
 
 
 class History:
-    """Line editing, completion, and a history that is kept between consoles, while the block lasts."""
+    """A context manager for line editing, completion, and a history that is kept between sessions."""
 
     def __init__(self, completion: Completion) -> None:
         self._completion = completion
@@ -233,9 +236,9 @@ class History:
     def __enter__(self) -> None:
         try:
             import readline
-        except ImportError:  # Python was built without: then it is a plain prompt
+        except ImportError:  # Python was built without readline: use a plain prompt
             return
-        readline.set_history_length(HISTORY)
+        readline.set_history_length(HISTORY_LINES)
         readline.set_completer_delims(" \t\n")
         readline.set_completer(self._completion)
         editline = "libedit" in (readline.__doc__ or "")

@@ -1,4 +1,4 @@
-"""``fixgw demo``: the whole gateway, real drivers and all, on virtual instruments of a virtual aircraft."""
+"""``fixgw demo``: a complete gateway with real drivers, connected to the virtual instruments of a virtual aircraft."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
-from fixgw.cli.sim import chosen_scenario, tell
+from fixgw.cli.sim import choose_scenario, print_event
 
 if TYPE_CHECKING:
     from fixgw.configuration import Configuration
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from fixgw.hw_sim.scenario import Scenario
     from fixgw.hw_sim.world import World
 
-LONGEST_LOG = 64 * 1024 * 1024  # bytes
-PATIENCE = 5.0  # seconds that displays wait for good values
-#: Without these displays fall over.
+MAX_LOG_BYTES = 64 * 1024 * 1024
+TAKE_OFF_TIMEOUT_S = 5.0  # how long displays wait for good values
+#: Displays do not work without these keys.
 VITAL = ("IAS", "ALT", "VS")
 
 
@@ -42,33 +42,38 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "demo",
         run,
-        "An aircraft flies circuits for ever. Its virtual instruments, nodes on a CAN-FIX bus, an NMEA 0183 GPS, a\n"
-        "serial engine monitor and a panel on pins, speak to the real drivers; what none of them measures is written\n"
-        "directly. Displays connect as in flight. Needs no device, no network, no configuration, and leaves nothing\n"
-        "behind.",
-        "  fixgw demo\n  fixgw demo --everything           every driver that there is, each with its virtual device\n"
-        "  fixgw demo --replay gps.log       a recorded GPS instead of the virtual one\n"
-        "  fixgw demo --host 0.0.0.0         for a display on another computer",
+        "A simulated aircraft flies circuits until you stop it. Its virtual instruments feed the real drivers: nodes\n"
+        "on a CAN-FIX bus, an NMEA 0183 GPS, a serial engine monitor and a panel on GPIO pins. Values that none of\n"
+        "them measures are written directly. Displays connect as they would in flight. The demo needs no hardware,\n"
+        "network or configuration, and leaves no files behind.",
+        "  fixgw demo\n  fixgw demo --everything           run every driver with its virtual device\n"
+        "  fixgw demo --replay gps.log       replay a recorded GPS instead of the virtual one\n"
+        "  fixgw demo --host 0.0.0.0         let a display on another computer connect",
     )
     parser.add_argument(
-        "--replay", metavar="FILE", type=Path, help="an NMEA 0183 log, replayed at its own pace in place of the GPS"
+        "--replay",
+        metavar="FILE",
+        type=Path,
+        help="replay this NMEA 0183 log, at its own pace, instead of the virtual GPS",
     )
     parser.add_argument(
-        "--scenario", metavar="FILE", help="what happens to the instruments and when: a file, or one of the package"
+        "--scenario",
+        metavar="FILE",
+        help="events that happen to the instruments: a file, or the name of a packaged scenario",
     )
     parser.add_argument(
         "--everything",
         action="store_true",
-        help="one of every driver, each with its virtual device; where several measure the same, the best is taken",
+        help="run every driver with its virtual device; where several measure the same value, the best is used",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=_port, default=3490, help="NetFIX port (default: 3490; 0: any free one)")
-    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="end by itself after so long")
-    parser.add_argument("--verbose", action="store_true", help="log what goes on")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=_port, default=3490, help="NetFIX port (default: 3490; 0: any free port)")
+    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
+    parser.add_argument("--verbose", action="store_true", help="log normal activity as well")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fly until Ctrl-C, SIGTERM or `duration`; 0 then, 1 when it could not start."""
+    """Fly until Ctrl-C, SIGTERM or the end of `duration`, and return 0; return 1 if the demo cannot start."""
     early = _EarlySignals()
     from fixgw import configuration
 
@@ -77,15 +82,15 @@ def run(args: argparse.Namespace) -> int:
     if args.replay:
         try:
             with args.replay.open("rb") as file:
-                replay = file.read(LONGEST_LOG)
+                replay = file.read(MAX_LOG_BYTES)
         except OSError as error:
             return complain(f"cannot read {args.replay}: {error.strerror}")
         if b"$" not in replay:
-            return complain(f"{args.replay} holds no NMEA 0183 sentence")
-    scenario, why = chosen_scenario(args)
+            return complain(f"{args.replay} contains no NMEA 0183 sentences")
+    scenario, problem = choose_scenario(args)
     if scenario is None:
-        return complain(why)
-    if trouble := _cannot_listen(args.host, args.port):
+        return complain(problem)
+    if trouble := _check_address(args.host, args.port):
         return complain(trouble)
     with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
         variables = {"SIM": directory, "GPS": "replay/gps" if replay is not None else "sim/gps"}
@@ -96,27 +101,27 @@ def run(args: argparse.Namespace) -> int:
     if code != EXIT_DONE:
         from fixgw.service import leave
 
-        leave(code)  # what hangs must not hold up the exit
+        leave(code)  # exit even if a thread hangs
     return code
 
 
 class _EarlySignals:
-    """Takes SIGINT, SIGTERM and SIGHUP until the gateway does, so that what was begun is also cleaned up."""
+    """Takes SIGINT, SIGTERM and SIGHUP until the gateway does, so that an early signal still leads to a clean stop."""
 
     def __init__(self) -> None:
         self._gateway: Gateway | None = None
-        self.came = False
+        self.received = False
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._take)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
+        self.received = True
         if self._gateway is not None:
             self._gateway.request_stop()
 
     def hand_to(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        if self.came:
+        if self.received:
             gateway.request_stop()
 
 
@@ -132,7 +137,7 @@ def _fly(
     from fixgw.hw_sim import world
     from fixgw.hw_sim.panel import Panel
 
-    # What nodes tell the gateway to remember is forgotten with the flight.
+    # Keep the state that the drivers save in the temporary directory.
     os.environ["STATE_DIRECTORY"] = str(directory)
     instruments = tuple(c for c in configuration.connections if c.name not in ("demo", "netfix"))
     gateway = Gateway(dataclasses.replace(configuration, connections=instruments))
@@ -141,47 +146,49 @@ def _fly(
     timer = threading.Timer(min(ends, default=0.0), gateway.request_stop, kwargs={"why": "the time is over"})
     timer.daemon = True
     panel = Panel()
-    flying = world.bench(directory, replay, scenario, tell, panel, args.everything)
-    hands = _lend(directory / "panel", panel)
+    flying = world.bench(directory, replay, scenario, print_event, panel, args.everything)
+    panel_server = _serve_panel(directory / "panel", panel)
     try:
         gateway.start()
         missing = _take_off(gateway, flying, VITAL if replay is not None else _from_instruments(configuration))
-        if not early.came:
+        if not early.received:
             gateway.adopt(configuration)
-            print(_what_runs(gateway, directory, args, missing, hands), flush=True)
+            print(_describe(gateway, directory, args, missing, panel_server), flush=True)
         if ends:
             timer.start()
         return gateway.run_forever()
     finally:
         timer.cancel()
-        if hands is not None:
-            hands.close()
+        if panel_server is not None:
+            panel_server.close()
         gateway.stop()
         flying.stop()
 
 
-def _lend(path: Path, panel: Panel) -> PanelServer | None:
-    """Let `fixgw sim panel` at the panel; the flight does not depend on it."""
+def _serve_panel(path: Path, panel: Panel) -> PanelServer | None:
+    """Let `fixgw sim panel` operate the panel. The demo goes on without it if that is not possible."""
     from fixgw.hw_sim.panel_server import PanelServer
 
     try:
         return PanelServer(path, panel)
     except OSError as error:
-        logging.getLogger(__name__).warning("no hand can get at the panel: %s: %s", path, error.strerror)
+        logging.getLogger(__name__).warning("`fixgw sim panel` cannot be used: %s: %s", path, error.strerror)
         return None
 
 
 def _from_instruments(configuration: Configuration) -> tuple[str, ...]:
-    """The keys that the virtual instruments bring, or patterns of such."""
+    """The keys, or patterns of keys, that the virtual instruments provide."""
     demo = next(c for c in configuration.connections if c.name == "demo")
     return tuple(demo.options["except"])
 
 
 def _take_off(gateway: Gateway, flying: World, patterns: tuple[str, ...]) -> list[str]:
-    """Switch the instruments on as soon as the CAN-FIX driver listens, so that it hears the report that each node
-    begins with, and wait until what they bring is good; returns the keys that are not."""
+    """Switch the instruments on and wait until their values are good; return the keys that are not.
+
+    First wait for the CAN-FIX driver to listen, so that it hears the report that each node sends at the start.
+    """
     items = [item for item in gateway.database.items() if any(fnmatchcase(item.key, p) for p in patterns)]
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TAKE_OFF_TIMEOUT_S
 
     def missing() -> list[str]:
         return [item.key for item in items if not item.reading.good]
@@ -198,7 +205,7 @@ def _take_off(gateway: Gateway, flying: World, patterns: tuple[str, ...]) -> lis
 def _serving_on(configuration: Configuration, host: str, port: int) -> Configuration:
     """The configuration with its NetFIX server on `host` and `port`."""
     options: dict[str, object] = {"host": host, "port": port}
-    if not _is_loopback(host):  # somebody asked for it to be reached from elsewhere
+    if not _is_loopback(host):  # --host asks for access from other computers
         options["allow"] = options["write"] = ["0.0.0.0/0", "::/0"]
     connections = [
         dataclasses.replace(c, options={**c.options, **options}) if c.name == "netfix" else c
@@ -211,23 +218,23 @@ def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _cannot_listen(host: str, port: int) -> str:
-    """Why the NetFIX server could not listen there; empty when it can."""
+def _check_address(host: str, port: int) -> str:
+    """The reason that the NetFIX server cannot listen on an address; empty when it can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         if port and error.errno == errno.EADDRINUSE:
             return (
-                f"port {port} is taken, probably by another gateway (`fixgw status` asks it); "
-                "end that one, or choose another port with --port"
+                f"port {port} is in use, probably by another gateway (check with `fixgw status`); "
+                "stop that gateway, or choose another port with --port"
             )
         return f"cannot listen on {host} port {port}: {str(error.strerror or error).partition(' (')[0]}"
     return ""
 
 
-def _what_runs(
-    gateway: Gateway, directory: Path, args: argparse.Namespace, missing: list[str], hands: PanelServer | None
+def _describe(
+    gateway: Gateway, directory: Path, args: argparse.Namespace, missing: list[str], panel_server: PanelServer | None
 ) -> str:
     from fixgw.hw_sim.can.devices import DEVICES
 
@@ -241,20 +248,24 @@ def _what_runs(
         from fixgw.hw_sim.everything import NAMES
 
         others = f"  and {', '.join(NAMES)}\n"
-    warning = f"Not good yet, `{command} status{where}` may say why: {', '.join(missing)}\n" if missing else ""
-    at_hand = "" if hands is None else f"\n  {command} sim panel" + ("" if hands.publish() else f" {hands.path}")
+    warning = ""
+    if missing:
+        warning = f"Not good yet: {', '.join(missing)}. `{command} status{where}` may show why.\n"
+    panel_command = ""
+    if panel_server is not None:
+        panel_command = f"\n  {command} sim panel" + ("" if panel_server.publish() else f" {panel_server.path}")
     return f"""\
 A virtual aircraft is flying. The real drivers read its instruments:
   {directory}/can0  CAN-FIX bus with the nodes {", ".join(DEVICES)}
   {directory}/gps   {gps}, NMEA 0183
   {directory}/eis   virtual Grand Rapids EIS engine monitor
   virtual pins of a Raspberry Pi, with knobs, buttons, switches, lamps and a fuel flow transducer
-{others}What none of them measures comes straight from the aircraft, by the demo plugin.
-{warning}NetFIX serves on {args.host} port {port}. Look at it from another terminal:
+{others}The demo plugin writes the values that none of them measures.
+{warning}NetFIX listens on {args.host} port {port}. Try these commands in another terminal:
   {command} watch{where} IAS ALT VS HEAD LAT LONG
   {command} status{where} --verbose
-  {command} explain{where} IAS{at_hand}
-Ctrl-C ends it."""
+  {command} explain{where} IAS{panel_command}
+Press Ctrl-C to stop."""
 
 
 def _port(text: str) -> int:

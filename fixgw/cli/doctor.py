@@ -1,4 +1,4 @@
-"""The command that looks whether everything is ready for flight: doctor."""
+"""The command that checks whether everything is ready for flight: doctor."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "doctor",
         doctor,
-        "Looks at the configuration, at every device that it needs, at the machine (clock, disk, card, power,\n"
-        "temperature), and, when a gateway runs, at who feeds which key how often. Changes nothing. Says how to put\n"
-        "right what is not.\n\n"
-        "exit codes: 0 ready, perhaps with warnings (with --strict: none); 1 there are problems; 2 wrong usage",
+        "Checks the configuration, every device that it needs, the computer (clock, disk, card, power, temperature),\n"
+        "and, if a gateway is running, the source and rate of its values. It changes nothing. Each problem comes with\n"
+        "a suggestion.\n\n"
+        "exit codes: 0 ready, possibly with warnings (with --strict: without); 1 problems found; 2 wrong usage",
         "  fixgw doctor\n  fixgw doctor ~/bench/default.yaml --user fixgw\n  fixgw doctor --json --strict",
     )
-    parser.add_argument("file", metavar="FILE", nargs="?", help="the configuration; default: what `fixgw run` takes")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="the configuration; default: as for `fixgw run`")
     parser.add_argument("--config-file", metavar="FILE", help="the same as FILE")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--strict", action="store_true", help="warnings count as problems")
+    parser.add_argument("--strict", action="store_true", help="treat warnings as problems")
     parser.add_argument(
         "--user",
         metavar="NAME",
-        help="whom devices must be permitted to; default: whom the running gateway runs as, else fixgw if there is "
-        "such a user, else you",
+        help="the user who must be able to open the devices; default: the running gateway's user, or fixgw if that "
+        "user exists, or you",
     )
     parser.add_argument(
-        "--seconds", type=seconds, default=4.0, help="how long the running gateway's values are counted (default: 4)"
+        "--seconds", type=seconds, default=4.0, help="how long to count the running gateway's updates (default: 4)"
     )
     add_client_options(parser)
 
@@ -54,7 +54,7 @@ def doctor(args: argparse.Namespace) -> int:
         client.connect()
     except NotConnected:
         client = None
-    caches, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing is left beside plugins that are imported
+    caches, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # leave no cache files beside plugins
     try:
         file = configuration.find(args.file or args.config_file)
         results = list(examine(file, Machine(), client, who, args.seconds))
@@ -73,13 +73,13 @@ def doctor(args: argparse.Namespace) -> int:
 
 
 def facts(results: Iterable[Result], problems: int, warnings: int) -> dict[str, Any]:
-    """The results as plain data."""
+    """The results as JSON data."""
     found = [{"about": about, **finding._asdict()} for about, finding in results]
     return {"problems": problems, "warnings": warnings, "findings": found}
 
 
 def lines(results: Iterable[Result]) -> list[str]:
-    """The results for people, those about one thing together."""
+    """The results as lines of text, grouped by subject."""
     grouped: dict[str, list[str]] = {}
     for about, finding in results:
         block = grouped.setdefault(about, [about])

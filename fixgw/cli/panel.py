@@ -1,4 +1,4 @@
-"""``fixgw sim panel``: the virtual pins of a running gateway, on the terminal, or as lines and commands in a pipe."""
+"""``fixgw sim panel``: operate a running gateway's virtual pins, on a terminal or with commands in a pipe."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 from fixgw.cli import EXIT_DONE, EXIT_FAILED, complain, text
 from fixgw.cli.terminal import Terminal, size
 
-PRESS = 0.2  # seconds that a key presses a button
-LOOK = 0.25  # seconds between two looks at the size of the terminal
-GONE = "the panel has gone"
-CELL = 40  # least width of a pin in the table
-HIDDEN = 100_000  # bytes of one line that no panel says
+PRESS_S = 0.2  # how long a key press holds a button down
+POLL_S = 0.25  # how often to check the size of the terminal
+LOST = "lost the connection to the panel"
+CELL_WIDTH = 40  # the minimum width of a pin in the table, in characters
+MAX_LINE_BYTES = 100_000  # no panel sends a longer line
 
 REVERSE = "\x1b[7m"
 
@@ -36,7 +36,7 @@ Segment = tuple[str, str]  # words and their colour
 
 
 def run(args: argparse.Namespace) -> int:
-    """Until q, Ctrl-C, SIGTERM or the end of the input; 1 when there is no panel, or no more."""
+    """Run until q, Ctrl-C, SIGTERM or the end of the input. Returns 1 when there is no panel, or no longer one."""
     from fixgw.hw_sim import panel_server
 
     path = args.path or panel_server.well_known()
@@ -44,56 +44,56 @@ def run(args: argparse.Namespace) -> int:
         link = Link(panel_server.connect(path))
     except OSError as error:
         return complain(
-            f"no panel at {path}: {str(error.strerror or error).lower()}; `fixgw demo` has one, and so has a gateway "
-            "with `library: fixgw.hw_sim.panel_pins`"
+            f"no panel at {path}: {str(error.strerror or error).lower()}; `fixgw demo` provides one, and so does a "
+            "gateway with `library: fixgw.hw_sim.panel_pins`"
         )
     try:
         if sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-            return on_terminal(link, path)
-        return in_pipe(link)
+            return run_on_terminal(link, path)
+        return run_in_pipe(link)
     except KeyboardInterrupt:
-        return EXIT_DONE  # the usual way to end it
+        return EXIT_DONE  # the usual way to stop
     finally:
         link.close()
 
 
 class Link:
-    """The connection to the panel. One thread."""
+    """The connection to the panel. Use it from one thread only."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._heard = b""
+        self._received = b""
         self.open = True
 
     def fileno(self) -> int:
         return self._connection.fileno()
 
-    def say(self, command: str) -> None:
+    def send(self, command: str) -> None:
         try:
             self._connection.sendall(f"{command}\n".encode())
         except OSError:
             self.open = False
 
-    def say_no_more(self) -> None:
-        """There are no more commands; the panel ends when it has answered those that there were."""
+    def finish(self) -> None:
+        """Tell the panel that no more commands follow. It closes the connection after the last answer."""
         try:
             self._connection.shutdown(socket.SHUT_WR)
         except OSError:
             self.open = False
 
-    def hear(self) -> list[State]:
-        """What it has said; waits for some of it. Clears `open` when it has gone."""
+    def receive(self) -> list[State]:
+        """Wait for data and return the messages received. Clears `open` when the panel has gone."""
         try:
             data = self._connection.recv(65536)
         except OSError:
             data = b""
-        *lines, self._heard = (self._heard + data).split(b"\n")
+        *lines, self._received = (self._received + data).split(b"\n")
         try:
-            said = [json.loads(line) for line in lines]
+            messages = [json.loads(line) for line in lines]
         except ValueError:
-            said, data = [], b""
-        self.open = self.open and bool(data) and len(self._heard) < HIDDEN
-        return [one for one in said if isinstance(one, dict)]
+            messages, data = [], b""
+        self.open = self.open and bool(data) and len(self._received) < MAX_LINE_BYTES
+        return [message for message in messages if isinstance(message, dict)]
 
     def close(self) -> None:
         self._connection.close()
@@ -102,8 +102,8 @@ class Link:
 # -- in a pipe ---------------------------------------------------------------------------------------------------------
 
 
-def in_pipe(link: Link) -> int:
-    """A line for each change, and the commands of the standard input."""
+def run_in_pipe(link: Link) -> int:
+    """Print a line for each change, and send the commands from standard input."""
     code = EXIT_DONE
     before: list[str] = []
     stdin, rest = sys.stdin.fileno(), b""
@@ -114,29 +114,29 @@ def in_pipe(link: Link) -> int:
             data = os.read(stdin, 4096)
             *lines, rest = (rest + data).split(b"\n") if data else [rest, b""]
             for line in lines:
-                link.say(line.decode("utf-8", "replace"))
+                link.send(line.decode("utf-8", "replace"))
             if not data:
                 files.remove(stdin)
-                link.say_no_more()
+                link.finish()
         if link in ready:
-            for said in link.hear():
-                if "error" in said:
-                    code = complain(said["error"])
+            for message in link.receive():
+                if "error" in message:
+                    code = complain(message["error"])
                     continue
-                now = list(lines_of(said))
+                now = list(state_lines(message))
                 for words in now:
                     if words not in before:
                         print(words)
                 before = now
             sys.stdout.flush()
-    return code if stdin not in files else complain(GONE)
+    return code if stdin not in files else complain(LOST)
 
 
-def lines_of(state: State) -> Iterator[str]:
-    """The state as lines: the chip, each pin that is set up or held, and where the knobs stand."""
+def state_lines(state: State) -> Iterator[str]:
+    """The state as lines: the chip, each pin that is set up or driven, and the positions of the knobs."""
     yield f"chip\t{'plugged' if state['plugged'] else 'unplugged'}"
-    parts = named(state)
-    for number, pin in shown(state):
+    parts = part_names(state)
+    for number, pin in visible_pins(state):
         level, duty = ("low", "high")[pin["level"]], pin["duty"]
         words = (pin["direction"], level, pin["pull"], None if duty is None else f"{duty:g}", parts.get(int(number)))
         yield "\t".join((f"GPIO{number}", *(word or "" for word in words)))
@@ -144,13 +144,13 @@ def lines_of(state: State) -> Iterator[str]:
         yield f"knob {at}\t{knob['position']}"
 
 
-def shown(state: State) -> list[tuple[str, dict[str, Any]]]:
-    """The pins that the program has set up, or that somebody holds."""
+def visible_pins(state: State) -> list[tuple[str, dict[str, Any]]]:
+    """The pins that the gateway has set up, or that are driven from outside."""
     return [(n, p) for n, p in state["pins"].items() if p["direction"] is not None or p["driven"] is not None]
 
 
-def named(state: State, first: int = 0) -> dict[int, str]:
-    """What is on the pins of the panel, by pin; its parts are counted from `first`."""
+def part_names(state: State, first: int = 0) -> dict[int, str]:
+    """The names of the panel's parts by pin, numbered from `first`."""
     if (panel := state["panel"]) is None:
         return {}
     parts = {pin: f"button {n}" for n, pin in enumerate(buttons(panel), first)}
@@ -160,15 +160,15 @@ def named(state: State, first: int = 0) -> dict[int, str]:
 
 
 def buttons(panel: dict[str, Any]) -> list[int]:
-    """Those of their own, then those under the knobs."""
+    """The pins of the separate buttons, then of the buttons in the knobs."""
     return [*panel["buttons"], *(knob["push"] for knob in panel["knobs"])]
 
 
 # -- on a terminal -----------------------------------------------------------------------------------------------------
 
 
-def on_terminal(link: Link, path: str) -> int:
-    """The page, drawn anew at every change, until somebody presses q."""
+def run_on_terminal(link: Link, path: str) -> int:
+    """Show the page and redraw it at every change, until q is pressed."""
     page = Page(path, colour=not os.environ.get("NO_COLOR"))
     with Terminal() as terminal:
         shape = (0, 0)
@@ -176,19 +176,19 @@ def on_terminal(link: Link, path: str) -> int:
             before, shape = shape, size()
             if page.state is not None:
                 terminal.show(page.draw(*shape), anew=shape != before)
-            for key in terminal.keys(LOOK, link.fileno()):
+            for key in terminal.keys(POLL_S, link.fileno()):
                 if key in ("q", "Q", "\x04"):
                     return EXIT_DONE
                 for command in page.commands(key.replace("\x1bO", "\x1b[")):
-                    link.say(command)
+                    link.send(command)
             if select.select([link], [], [], 0.0)[0]:
-                page.take(link.hear())
-    complain(page.trouble or GONE)
+                page.take(link.receive())
+    complain(page.trouble or LOST)
     return EXIT_FAILED
 
 
 class Page:
-    """What is on the screen, and what keys do."""
+    """The contents of the screen, and the meaning of keys."""
 
     def __init__(self, path: str, colour: bool) -> None:
         self.path = path
@@ -197,21 +197,21 @@ class Page:
         self.chosen = ""  # the number of a pin
         self.trouble = ""
 
-    def take(self, said: list[State]) -> None:
-        for one in said:
-            if "error" in one:
-                self.trouble = one["error"]
+    def take(self, messages: list[State]) -> None:
+        for message in messages:
+            if "error" in message:
+                self.trouble = message["error"]
             else:
-                self.state = one
+                self.state = message
 
     def commands(self, key: str) -> list[str]:
-        """What a key says to the panel."""
+        """The commands that a key sends to the panel."""
         state = self.state
         if state is None:
             return []
         self.trouble = ""
         panel, pins = state["panel"], state["pins"]
-        inputs = [number for number, pin in shown(state) if pin["direction"] != "out"]
+        inputs = [number for number, pin in visible_pins(state) if pin["direction"] != "out"]
         if key == "u":
             return ["unplug" if state["plugged"] else "plug"]
         if key in ("\t", "\x1b[Z") and inputs:
@@ -220,7 +220,7 @@ class Page:
             self.chosen = inputs[at % len(inputs)]
         elif key == " " and self.chosen in inputs:
             pin = pins[self.chosen]
-            return [f"let {self.chosen}" if held(pin) else f"drive {self.chosen} {int(pin['pull'] == 'down')}"]
+            return [f"let {self.chosen}" if is_driven(pin) else f"drive {self.chosen} {int(pin['pull'] == 'down')}"]
         elif panel is None:
             if key in TURNS and self.chosen in inputs[:-1]:
                 other = inputs[inputs.index(self.chosen) + 1]
@@ -229,9 +229,9 @@ class Page:
             return ["turn {} {}".format(*TURNS[key])]
         elif key in SWITCHES and SWITCHES.index(key) < len(panel["switches"]):
             number = SWITCHES.index(key)
-            return [f"switch {number} {int(not held(pins[str(panel['switches'][number])]))}"]
+            return [f"switch {number} {int(not is_driven(pins[str(panel['switches'][number])]))}"]
         elif key.isdecimal() and 1 <= int(key) <= len(buttons(panel)):
-            return [f"press {int(key) - 1} {PRESS}"]
+            return [f"press {int(key) - 1} {PRESS_S}"]
         return []
 
     def draw(self, width: int, height: int) -> list[str]:
@@ -240,12 +240,12 @@ class Page:
         state, panel = self.state, self.state["panel"]
         chip = [] if state["plugged"] else [(", UNPLUGGED", text.RED)]
         lines: list[list[Segment]] = [[("Virtual pins", text.BOLD), *chip, (f" at {self.path}", text.BOLD)]]
-        keys = "space closes and opens it, u unplugs the chip, q ends"
+        keys = "space closes and opens its contact, u unplugs the chip, q quits"
         if panel is not None:
             lines += [*self._parts(panel), []]
-            keys = f"1-{len(buttons(panel))} press, arrows or a d, j l turn, s t switch, tab chooses a pin, {keys}"
+            keys = f"1-{len(buttons(panel))} press, arrows or a d, j l turn, s t switch, tab selects a pin, {keys}"
         else:
-            keys = f"tab chooses a pin, arrows turn a knob on it and the next, {keys}"
+            keys = f"tab selects a pin, arrows turn a knob on it and the next, {keys}"
         words, colour = (self.trouble, text.RED) if self.trouble else (keys, text.DIM)
         footer = [[(line, colour)] for line in textwrap.wrap(words, max(1, width))[: max(1, height // 4)]]
         lines += self._table(width, max(1, height - len(lines) - len(footer)))
@@ -256,7 +256,7 @@ class Page:
         pins = self.state["pins"]
 
         def contact(name: str, pin: int, words: str, colour: str) -> list[Segment]:
-            closed = held(pins[str(pin)])
+            closed = is_driven(pins[str(pin)])
             return [
                 (f"  {name} ", ""),
                 (f" {words} " if closed else " - ".center(len(words) + 2), colour if closed else ""),
@@ -280,20 +280,20 @@ class Page:
             pressed += contact(f"[{n}]", pin, "PRESSED", text.GREEN + REVERSE)
         switches: list[Segment] = []
         for key, pin in zip(SWITCHES, panel["switches"], strict=False):
-            on = held(pins[str(pin)])
+            on = is_driven(pins[str(pin)])
             switches += [(f"  [{key}] ", ""), (" ON " if on else " off", text.GREEN + REVERSE if on else "")]
         light = [("  ", ""), ("#" * bar, text.YELLOW), (f"{'.' * (20 - bar)} {bright:.0f} %", "")]
         rows = {"lamps": lamps, "light": light, "knobs": knobs, "buttons": pressed, "switches": switches}
         return [[(f"{name:<9}", ""), *row] for name, row in rows.items()]
 
     def _table(self, width: int, height: int) -> list[list[Segment]]:
-        """The pins, in as many columns as fit; what does not fit is around the chosen one."""
+        """The pins in as many columns as fit; if not all fit, those around the selected pin."""
         assert self.state is not None
-        pins, parts = shown(self.state), named(self.state, 1)
+        pins, parts = visible_pins(self.state), part_names(self.state, 1)
         if not pins:
-            return [[("No pin has been set up.", text.DIM)]]
-        columns = max(1, min(width // CELL, -(-len(pins) // max(1, height - 1))))
-        cell = max(CELL, min(width // columns, 60))
+            return [[("No pins have been set up.", text.DIM)]]
+        columns = max(1, min(width // CELL_WIDTH, -(-len(pins) // max(1, height - 1))))
+        cell = max(CELL_WIDTH, min(width // columns, 60))
         rows = min(max(1, height - 1), -(-len(pins) // columns))
         numbers = [number for number, _ in pins]
         at = numbers.index(self.chosen) if self.chosen in numbers else 0
@@ -322,13 +322,13 @@ class Page:
         return line
 
 
-def held(pin: dict[str, Any]) -> bool:
-    """Whether somebody closes the contact on a pin."""
+def is_driven(pin: dict[str, Any]) -> bool:
+    """Whether the contact on a pin is closed."""
     return pin["driven"] is not None
 
 
 def brightness(pin: dict[str, Any]) -> float:
-    """Percent of the time that an output is on."""
+    """The duty cycle of an output in percent."""
     if pin["direction"] != "out":
         return 0.0
     return float(pin["duty"]) if pin["duty"] is not None else 100.0 * pin["level"]

@@ -1,4 +1,4 @@
-"""The commands that run a gateway or look at its configuration: run, check, config, plugins."""
+"""The commands that run a gateway or inspect its configuration: run, check, config, plugins."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "run",
         run,
-        "It runs until Ctrl-C or SIGTERM; SIGHUP makes it read its configuration again and restart only the\n"
-        "connections whose options changed. It refuses to start with a configuration that has problems.\n\n"
-        "With --safe it serves NetFIX and its status, and nothing else, whatever the configuration is like.\n\n"
-        "exit codes: 0 stopped as asked, 1 problems in the configuration, 2 wrong usage, 3 a plugin could not\n"
-        "be stopped, 4 a connection with `on_failure: stop` failed, 5 a defect, which the log shows",
+        "The gateway runs until Ctrl-C or SIGTERM. On SIGHUP it rereads its configuration and restarts only the\n"
+        "connections whose options changed. It refuses to start when the configuration has problems.\n\n"
+        "With --safe it serves NetFIX and its own status only, even if the configuration has problems.\n\n"
+        "exit codes: 0 stopped as requested, 1 problems in the configuration, 2 wrong usage, 3 a plugin could not\n"
+        "be stopped, 4 a connection with `on_failure: stop` failed, 5 an internal error, which is in the log",
         "  fixgw run --verbose\n  fixgw run --config-file ~/bench/default.yaml --debug",
     )
     add_run_options(parser)
-    parser.add_argument("--safe", action="store_true", help="safe mode: only NetFIX and status, no device")
+    parser.add_argument("--safe", action="store_true", help="safe mode: NetFIX and status only, no devices")
 
     parser = add_command(
         subparsers,
         "check",
         check,
-        "Touches no hardware. Prints every problem as file:line:column: what is wrong; exit code 1 if there is any.",
+        "Prints every problem as `file:line:column: message`; the exit code is then 1. It does not access hardware.",
         "  fixgw check\n  fixgw check ~/bench/default.yaml",
     )
-    parser.add_argument("file", metavar="FILE", nargs="?", help="the configuration; default: what `fixgw run` takes")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="the configuration; default: as for `fixgw run`")
     parser.add_argument("--config-file", metavar="FILE", help="the same as FILE")
     parser.add_argument("--json", action="store_true", help="print the problems as JSON")
 
@@ -53,26 +53,26 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "config",
         config,
-        "  init DIR   copy the packaged configuration to DIR, to be edited; never overwrites an edited file\n"
-        "  path       print which configuration `fixgw run` would take\n"
-        "  show       print what it comes to: connections with their options\n"
-        "  schema     print JSON schema, for editors",
+        "  init DIR   copy the packaged configuration to DIR for editing; never overwrites an edited file\n"
+        "  path       print the path of the configuration that `fixgw run` would use\n"
+        "  show       print the effective configuration: connections with all their options\n"
+        "  schema     print the JSON schema, for editors",
         "  fixgw config init ~/.config/fixgw\n  fixgw config schema > fixgw.schema.json",
     )
     parser.add_argument("what", choices=["init", "path", "show", "schema"])
     parser.add_argument("directory", metavar="DIR", nargs="?", help="where `init` copies to")
-    parser.add_argument("--config-file", metavar="FILE", help="look at this configuration")
+    parser.add_argument("--config-file", metavar="FILE", help="use this configuration")
     parser.add_argument("--json", action="store_true", help="`show` as JSON")
 
     parser = add_command(
         subparsers,
         "plugins",
         plugins,
-        "A plugin or driver is connected by naming it as `module:` of a connection.",
+        "To use a driver or plugin, give its module as `module:` in a connection.",
         "  fixgw plugins\n  fixgw plugins netfix",
     )
-    parser.add_argument("name", metavar="NAME", nargs="?", help="describe the options of this one, or of any module")
-    parser.add_argument("--json", action="store_true", help="print JSON, options included")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="describe the options of this driver, plugin or module")
+    parser.add_argument("--json", action="store_true", help="print JSON, including options")
 
 
 # -- run ---------------------------------------------------------------------------------------------------------------
@@ -94,9 +94,9 @@ def run(args: argparse.Namespace) -> int:
     except ConfigurationError as error:
         return report(error)
     if not loaded.auto_start and is_service(os.environ):
-        log.warning("%s says `auto start: no`, and this is a service: not starting", path)
+        log.warning("not starting as a service: %s says `auto start: no`", path)
         return EXIT_DONE
-    log.info("configuration %s", path)
+    log.info("using configuration %s", path)
     if notice:
         log.critical("%s", notice)
         for problem in problems:
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             lock_memory()
         except OSError as error:
-            log.warning("the memory is not locked, LimitMEMLOCK= may be too low: %s", error)
+            log.warning("cannot lock the process's memory (is LimitMEMLOCK= too low?): %s", error)
 
     from fixgw.gateway import Gateway
 
@@ -114,20 +114,20 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         code = Gateway(loaded, reload=reload, notice=notice, problems=map(str, problems)).run_forever()
-    except Exception:  # not the exit code of a configuration with problems: another start may help
-        log.critical("a defect of the gateway", exc_info=True)
+    except Exception:  # not EXIT_FAILED, which stands for problems in the configuration: here a restart may help
+        log.critical("internal error, please report it", exc_info=True)
         code = EXIT_DEFECT
     leave(code)
     raise AssertionError("leave() returned")
 
 
 def is_service(environ: Mapping[str, str]) -> bool:
-    """Whether systemd has started us. Its marks alone do not say so: a desktop's terminals inherit them."""
+    """Whether systemd started us. Its environment variables are not enough: terminals on a desktop inherit them."""
     return ("INVOCATION_ID" in environ or "NOTIFY_SOCKET" in environ) and not sys.stderr.isatty()
 
 
 def report(error: ConfigurationError) -> int:
-    """Print every problem; returns the exit code for that."""
+    """Print every problem and return the exit code."""
     for problem in error.problems:
         print(problem, file=sys.stderr)
     print(f"fixgw: {counted(len(error.problems), 'problem')} in the configuration; not started", file=sys.stderr)
@@ -135,9 +135,9 @@ def report(error: ConfigurationError) -> int:
 
 
 def set_up_logging(configured: Mapping[str, Any] | None, args: argparse.Namespace) -> None:
-    """Log as ``--log-config`` says, or else as the configuration does, or else in a simple way to stderr.
+    """Set up logging as in ``--log-config``, or as in the configuration, or else to stderr.
 
-    Raises `ConfigurationError` when that cannot be done.
+    Raises `ConfigurationError`.
     """
     from fixgw import journal
 
@@ -157,13 +157,13 @@ def set_up_logging(configured: Mapping[str, Any] | None, args: argparse.Namespac
         from logging.config import dictConfig
 
         try:
-            # Python's default would silence every module that is already imported.
+            # By default Python silences the loggers of modules that are already imported.
             dictConfig({"version": 1, "disable_existing_loggers": False, **configured})
         except (ValueError, TypeError, AttributeError, ImportError) as error:
             cause = f" ({error.__cause__})" if error.__cause__ else ""
             raise _problem(where, f"{error}{cause}") from None
     else:
-        # The journal stamps what it gets.
+        # The journal adds its own time stamps.
         stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
         logging.basicConfig(format=f"{stamp}%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     if level is not None:
@@ -205,7 +205,7 @@ def config(args: argparse.Namespace) -> int:
 
     if args.what == "init":
         if not args.directory:
-            complain("`fixgw config init DIR` needs to know where to copy the configuration to")
+            complain("`fixgw config init` needs the directory to copy the configuration to: `fixgw config init DIR`")
             return EXIT_USAGE
         from fixgw.configuration.tree import copy_tree, write_schema
 
@@ -213,7 +213,7 @@ def config(args: argparse.Namespace) -> int:
             print(f"{path}: {action}")
         return EXIT_DONE
     if args.directory:
-        complain(f"`fixgw config {args.what}` takes no directory; --config-file names a configuration")
+        complain(f"`fixgw config {args.what}` takes no directory; use --config-file to name a configuration")
         return EXIT_USAGE
     if args.what == "schema":
         from fixgw.configuration.schema import schema
@@ -230,7 +230,7 @@ def config(args: argparse.Namespace) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return EXIT_FAILED
-    facts = effective(loaded)
+    facts = effective_configuration(loaded)
     if args.json:
         print(json.dumps(facts, indent=2, default=str))
     else:
@@ -240,8 +240,8 @@ def config(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def effective(loaded: Configuration) -> dict[str, Any]:
-    """What a configuration comes to, as plain data."""
+def effective_configuration(loaded: Configuration) -> dict[str, Any]:
+    """The effective configuration as JSON data."""
     return {
         "file": str(loaded.file),
         "items": len(loaded.definitions),
@@ -288,7 +288,7 @@ def plugins(args: argparse.Namespace) -> int:
 
 
 def _plugin(name: str, found: list[PluginInfo]) -> PluginInfo:
-    """The plugin `name` among those that come with the gateway, or any module on the path. Raises `FixgwError`."""
+    """The packaged plugin or driver `name`, or any module on the path. Raises `FixgwError`."""
     from fixgw import loader
 
     for info in found:
@@ -324,7 +324,7 @@ def _overview(found: list[PluginInfo]) -> list[str]:
         names = [] if info.options is None else [row.name for row in options.rows(info.options) if "." not in row.name]
         if names:
             lines += text.wrapped(f"options: {', '.join(names)}", " " * 15)
-    return [*lines, "", "`fixgw plugins NAME` describes the options of one."]
+    return [*lines, "", "`fixgw plugins NAME` describes the options of one of them."]
 
 
 def _detail(info: PluginInfo) -> list[str]:
@@ -334,7 +334,7 @@ def _detail(info: PluginInfo) -> list[str]:
     lines = [f"{info.name}: {info.error or info.summary}", f"module: {info.module}", ""]
     rows = [] if info.options is None else options.rows(info.options)
     if info.options is None and info.error is None:
-        lines.append("It declares no options: it takes the configuration as it is, unchecked.")
+        lines.append("It does not declare its options: they are passed on unchecked.")
     elif not rows and info.error is None:
         lines.append("It takes no options.")
     for row in rows:

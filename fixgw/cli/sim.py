@@ -1,4 +1,4 @@
-"""``fixgw sim``: virtual instruments for a bench, without a gateway."""
+"""``fixgw sim``: virtual instruments for bench tests, without a gateway."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "sim",
         run_can,
         "  can      CAN-FIX nodes on a CAN bus: air data, AHRS, engine monitor, fuel, GPS, controls, panel\n"
-        "  serial   an instrument on a serial port of its own: engine monitor, EFIS, GPS, ...\n"
-        "  panel    hands on the virtual pins of a running gateway: knobs, buttons, switches, lamps\n\n"
-        "`fixgw sim can --help` and so on say more.",
+        "  serial   an instrument on a virtual serial port: engine monitor, EFIS, GPS, ...\n"
+        "  panel    operate the virtual pins of a running gateway: knobs, buttons, switches, lamps\n\n"
+        "`fixgw sim can --help` and so on describe each one.",
         "  fixgw sim can --interface socketcan --channel vcan0\n  fixgw sim can --slcan can0 --scenario misbehaving\n"
         "  fixgw sim serial eis --pty /tmp/eis\n  fixgw sim panel",
     )
@@ -39,21 +39,21 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 def _add_can(kinds: Subparsers[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser(
         "can",
-        description="Virtual CAN-FIX nodes, driven by the virtual aircraft, on a bus that other programs can reach:\n"
-        "one of python-can's, or a virtual slcan adapter. They do what real ones do (heartbeat, identification,\n"
-        "limits, disable and enable), and in a scenario what real ones should not.",
-        epilog="A scenario is a YAML file, or the name of one that comes with the package; see there for how to write\n"
-        "one. Ends with the scenario or the replay, or at Ctrl-C.",
+        description="Virtual CAN-FIX nodes, driven by a simulated aircraft, on a bus that other programs can use: any\n"
+        "python-can interface, or a virtual slcan adapter. The nodes behave like real ones (heartbeat,\n"
+        "identification, limits, disable and enable), and a scenario can make them misbehave.",
+        epilog="A scenario is a YAML file, or the name of a packaged scenario; the packaged files show how to write\n"
+        "one. The command stops at the end of the scenario or the replay, or on Ctrl-C.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--interface", metavar="NAME", help="an interface of python-can, such as socketcan")
-    parser.add_argument("--channel", help="its channel, such as can0")
+    parser.add_argument("--interface", metavar="NAME", help="a python-can interface such as socketcan")
+    parser.add_argument("--channel", help="the interface's channel, such as can0")
     parser.add_argument(
         "--bitrate",
         type=int,
         choices=(125_000, 250_000, 500_000, 1_000_000),
-        help="the bus's bit rate (default: the scenario's; what the interface is set to stays)",
+        help="the bus's bit rate (default: the scenario's; an interface's own setting is not changed)",
     )
     parser.add_argument(
         "--option",
@@ -61,50 +61,52 @@ def _add_can(kinds: Subparsers[argparse.ArgumentParser]) -> None:
         action="append",
         default=[],
         type=key_value,
-        help="anything else that python-can takes for this interface; may be repeated",
+        help="another python-can option for this interface; may be repeated",
     )
-    parser.add_argument("--slcan", metavar="PATH", help="make a virtual slcan adapter at PATH")
+    parser.add_argument("--slcan", metavar="PATH", help="create a virtual slcan adapter at PATH")
     parser.add_argument(
-        "--scenario", metavar="FILE", help="what is on the bus and what happens (default: one good node of each kind)"
+        "--scenario", metavar="FILE", help="the nodes and events (default: one healthy node of each kind)"
     )
     parser.add_argument(
         "--replay",
         metavar="LOG",
-        help="send what candump -l has recorded: instead of the nodes, or beside those of a --scenario",
+        help="replay a `candump -l` log, instead of the nodes, or in addition to those of a --scenario",
     )
     parser.add_argument(
-        "--speed", type=_speed, default=1.0, metavar="FACTOR", help="of the replay (default: 1; 0: as fast as it goes)"
+        "--speed",
+        type=_parse_speed,
+        default=1.0,
+        metavar="FACTOR",
+        help="speed of the replay (default: 1; 0: as fast as possible)",
     )
-    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="end after so long")
+    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
     parser.set_defaults(run=run_can)
 
 
 def _add_serial(kinds: Subparsers[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser(
         "serial",
-        description="A virtual instrument, driven by the virtual aircraft, on a pseudo-terminal: for a gateway, a\n"
-        "display or a test of any make. It sends what the real one sends, at its pace and baud rate.",
-        epilog="Without a name: lists the instruments. Ends with the scenario, or at Ctrl-C.",
+        description="A virtual instrument, driven by a simulated aircraft, on a pseudo-terminal, for any gateway,\n"
+        "display or test program. It sends the same data as the real instrument, at the same rate and speed.",
+        epilog="Without a name, the command lists the instruments. It stops at the end of the scenario, or on Ctrl-C.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("instrument", nargs="?", help="which, by name")
-    parser.add_argument("--pty", metavar="PATH", help="where its port appears (default: a temporary place)")
-    parser.add_argument("--baud", type=int, help="its pace in bits a second (default: the real one's)")
-    parser.add_argument(
-        "--scenario", metavar="FILE", help="how the aircraft flies, and what happens to the instrument and when"
-    )
-    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="end after so long")
+    parser.add_argument("instrument", nargs="?", help="the name of the instrument")
+    parser.add_argument("--pty", metavar="PATH", help="where to create the port (default: a temporary path)")
+    parser.add_argument("--baud", type=int, help="baud rate (default: the real instrument's)")
+    parser.add_argument("--scenario", metavar="FILE", help="the flight, and events that happen to the instrument")
+    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
     parser.set_defaults(run=run_serial)
 
 
 def _add_panel(kinds: Subparsers[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser(
         "panel",
-        description="Virtual pins of a running gateway, such as `fixgw demo`: press buttons, turn knobs, see lamps.\n"
-        "On a terminal the page says which keys do what. In a pipe each change is a line (pin, direction, level,\n"
-        "pull resistor, duty in percent, what it is, separated by tabs), and commands are taken line by line, to the\n"
-        "end of the input: press N [SECONDS], release N, turn KNOB DETENTS, switch N 0|1, drive PIN 0|1, let PIN,\n"
+        description="Operate the virtual pins of a running gateway such as `fixgw demo`: press buttons, turn knobs,\n"
+        "see lamps. On a terminal, the page explains the keys. In a pipe, each change is a line (pin, direction,\n"
+        "level, pull resistor, duty cycle in percent, part, separated by tabs), and commands are read line by line\n"
+        "until the input ends: press N [SECONDS], release N, turn KNOB DETENTS, switch N 0|1, drive PIN 0|1, let PIN,\n"
         "turn-pins A B DETENTS, pulses PIN HZ, unplug, plug. Parts are numbered from 0, as in scenarios; pins have\n"
         "their BCM numbers.",
         epilog="examples:\n  fixgw sim panel\n  echo 'turn 0 -3' | fixgw sim panel",
@@ -112,7 +114,10 @@ def _add_panel(kinds: Subparsers[argparse.ArgumentParser]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "path", nargs="?", default="", help="its socket (default: $FIXGW_PANEL, or what a gateway has put there)"
+        "path",
+        nargs="?",
+        default="",
+        help="the panel's socket (default: $FIXGW_PANEL, or the one that the gateway has announced)",
     )
     parser.set_defaults(run=run_panel)
 
@@ -124,7 +129,7 @@ def run_panel(args: argparse.Namespace) -> int:
 
 
 def run_serial(args: argparse.Namespace) -> int:
-    """Fly until the scenario is over, Ctrl-C, SIGTERM or `duration`."""
+    """Fly until the end of the scenario or `duration`, Ctrl-C or SIGTERM."""
     from fixgw.hw_sim.devices import instruments
 
     if args.instrument is None:
@@ -135,16 +140,16 @@ def run_serial(args: argparse.Namespace) -> int:
     if args.instrument not in instruments():
         return complain(f"no instrument {args.instrument!r}{did_you_mean(args.instrument, instruments())}")
     if args.baud is not None and args.baud <= 0:
-        return complain(f"--baud: {args.baud} is not a pace")
-    scenario, why = chosen_scenario(args)
+        return complain(f"--baud: {args.baud} is not a baud rate")
+    scenario, problem = choose_scenario(args)
     if scenario is None:
-        return complain(why)
-    with _until_told() as over:
-        _speak(scenario, args, over)
+        return complain(problem)
+    with _stop_on_signal() as over:
+        _run_instrument(scenario, args, over)
     return EXIT_DONE
 
 
-def _speak(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
+def _run_instrument(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
     from fixgw.hw_sim.devices import instruments
     from fixgw.hw_sim.pty import VirtualPort
     from fixgw.hw_sim.scenario import Director, Play
@@ -153,18 +158,18 @@ def _speak(scenario: Scenario, args: argparse.Namespace, over: threading.Event) 
     try:
         port = VirtualPort(args.pty)
     except OSError as error:
-        raise SystemExit(complain(f"no port at {args.pty}: {error.strerror}")) from error
+        raise SystemExit(complain(f"cannot create {args.pty}: {error.strerror}")) from error
     instrument = instruments()[args.instrument](port)
     instrument.baud = args.baud or instrument.baud
     world = World(scenario.aircraft())
     world.attach(instrument)
     if args.scenario:
-        play = Play(scenario._replace(nodes={}), None, tell, {args.instrument: instrument})
+        play = Play(scenario._replace(nodes={}), None, print_event, {args.instrument: instrument})
         world.attach(Director(play, over))
     timer = threading.Timer(args.duration or 0.0, over.set)
     timer.daemon = True
     try:
-        print(f"{args.instrument} at {port.path}, {instrument.baud} baud, 8N1\nCtrl-C ends it.", flush=True)
+        print(f"{args.instrument} at {port.path}, {instrument.baud} baud, 8N1\nPress Ctrl-C to stop.", flush=True)
         world.start()
         if args.duration is not None:
             timer.start()
@@ -172,12 +177,12 @@ def _speak(scenario: Scenario, args: argparse.Namespace, over: threading.Event) 
     finally:
         timer.cancel()
         world.stop()
-    print(f"{instrument.rounds} rounds, {port.written} bytes taken, {port.dropped} that nobody took", flush=True)
+    print(f"{instrument.rounds} rounds, {port.written} bytes read, {port.dropped} bytes not read", flush=True)
 
 
 @contextmanager
-def _until_told() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set."""
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """Provide an event that Ctrl-C and SIGTERM set."""
     over = threading.Event()
     before = {s: signal.signal(s, lambda *_: over.set()) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -187,52 +192,52 @@ def _until_told() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def tell(at: float, words: str) -> None:
-    """Print an event of a scenario."""
+def print_event(at: float, words: str) -> None:
+    """Print an event of a scenario, `at` seconds after its start."""
     print(f"{at:8.2f} s  {words}", flush=True)
 
 
-def chosen_scenario(args: argparse.Namespace) -> tuple[Scenario | None, str]:
-    """The scenario that is asked for, by default one without events; or None, and why there is none."""
+def choose_scenario(args: argparse.Namespace) -> tuple[Scenario | None, str]:
+    """The scenario that the arguments name, by default one without events; or None and the problem."""
     from fixgw.hw_sim import scenario as scenarios
 
     if not args.scenario:
         return scenarios.everything(), ""
     shipped = scenarios.shipped()
     if args.scenario not in shipped and not Path(args.scenario).exists():
-        return None, f"no scenario {args.scenario!r}: a file, or one of {', '.join(shipped)}"
+        return None, f"no scenario {args.scenario!r}: give a file, or one of {', '.join(shipped)}"
     return scenarios.load(shipped.get(args.scenario, args.scenario)), ""
 
 
 def run_can(args: argparse.Namespace) -> int:
-    """Fly until the scenario is over, Ctrl-C, SIGTERM or `duration`."""
+    """Fly until the end of the scenario, replay or `duration`, Ctrl-C or SIGTERM."""
     from fixgw.hw_sim import scenario as scenarios
 
     if not args.interface and not args.slcan:
-        return complain("where is the bus? Name --interface and --channel, or --slcan PATH")
+        return complain("name the bus: --interface and --channel, or --slcan PATH")
     if bool(args.interface) != bool(args.channel):
-        return complain("--interface and --channel go together")
+        return complain("use --interface and --channel together")
     if args.replay and not Path(args.replay).exists():
         return complain(f"--replay: there is no file {args.replay}")
-    scenario, why = chosen_scenario(args)
+    scenario, problem = choose_scenario(args)
     if scenario is None:
-        return complain(why)
+        return complain(problem)
     if args.replay and not args.scenario:
         scenario = scenarios.Scenario({})
     if args.bitrate:
         scenario = scenario._replace(bit_rate=args.bitrate)
-    with _until_told() as over:
-        _fly(scenario, args, over)
+    with _stop_on_signal() as over:
+        _run_bus(scenario, args, over)
     return EXIT_DONE
 
 
-def _fly(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
+def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
     from fixgw.hw_sim.can.bus import CanBus
     from fixgw.hw_sim.can.replay import read_log
     from fixgw.hw_sim.world import World
 
     world = World(scenario.aircraft())
-    bus = CanBus(scenario, args.slcan, tell)
+    bus = CanBus(scenario, args.slcan, print_event)
     bus.over = over
     timer = threading.Timer(args.duration or 0.0, over.set)
     timer.daemon = True
@@ -243,7 +248,7 @@ def _fly(scenario: Scenario, args: argparse.Namespace, over: threading.Event) ->
             if args.bitrate:
                 options["bitrate"] = args.bitrate
             bus.join(args.interface, args.channel, **options)
-        print(_what_runs(bus, scenario, args), flush=True)
+        print(_describe(bus, scenario, args), flush=True)
         world.attach(bus)
         world.start()
         if args.duration is not None:
@@ -260,19 +265,19 @@ def _fly(scenario: Scenario, args: argparse.Namespace, over: threading.Event) ->
     print(f"{bus.segment.frames} frames in {flown:.1f} s", flush=True)
 
 
-def _what_runs(bus: Any, scenario: Scenario, args: argparse.Namespace) -> str:
+def _describe(bus: Any, scenario: Scenario, args: argparse.Namespace) -> str:
     lines = [scenario.description] if scenario.description else []
     lines += [f"  node {s.node.id:3}  {name}: {s.node.NAME}" for name, s in bus.play.stations.items()]
     if args.replay:
-        lines.append(f"what is recorded in {args.replay}")
+        lines.append(f"replaying {args.replay}")
     if args.interface:
         lines.append(f"on {args.interface} {args.channel}")
     if args.slcan:
-        lines.append(f"behind an slcan adapter at {args.slcan}, {scenario.bit_rate // 1000} kbit/s")
-    return "\n".join([*lines, "Ctrl-C ends it."])
+        lines.append(f"on an slcan adapter at {args.slcan}, {scenario.bit_rate // 1000} kbit/s")
+    return "\n".join([*lines, "Press Ctrl-C to stop."])
 
 
-def _speed(text: str) -> float:
+def _parse_speed(text: str) -> float:
     try:
         speed = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A terminal as a screen (`Terminal`), and the table of values that `fixgw watch` and others draw on it (`Table`)."""
+"""A full-screen terminal (`Terminal`), and the table of values that `fixgw watch` and others draw on it (`Table`)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fixgw.cli import text
 from fixgw.database import OLD, Value
 
 EXIT_TERMINATED = 143
-RATE_WINDOW = 5.0  # seconds over which updates are counted
+RATE_WINDOW_S = 5.0  # the time over which update rates are measured
 
 SCROLLS = {"\x1b[A": -1, "k": -1, "\x1b[B": 1, "j": 1, "\x1b[5~": -20, "\x1b[6~": 20, " ": 20}
 _KEYS = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
-_ENTER = "\x1b[?1049h\x1b[?25l"  # a screen of its own, no cursor
+_ENTER = "\x1b[?1049h\x1b[?25l"  # alternate screen, no cursor
 _LEAVE = "\x1b[?25h\x1b[?1049l"
 
 
 class Row:
-    """What is known of one key, or aux value. `updated` and the stamps are monotonic seconds."""
+    """The latest state of one key or aux value. `updated` and the stamps are in monotonic seconds."""
 
     def __init__(self, key: str, units: str = "", description: str = "") -> None:
         self.key = key
@@ -37,18 +37,18 @@ class Row:
         self._stamps: deque[float] = deque(maxlen=64)
 
     def show(self, value: Value | None, flags: int, updated: float | None) -> None:
-        """The state found on connecting; not an update."""
+        """Set the state read on connecting, which does not count as an update."""
         self.value, self.flags, self.updated = value, flags, updated
 
     def update(self, value: Value | None, flags: int, now: float) -> None:
-        if not flags & OLD:  # becoming old, or a flag while old, is no sign of life
+        if not flags & OLD:  # a change while old is not an update of the value
             self.updated = now
             self._stamps.append(now)
         self.value, self.flags = value, flags
 
     def rate(self, now: float) -> float:
-        """Updates a second, lately."""
-        while self._stamps and self._stamps[0] < now - RATE_WINDOW:
+        """Updates per second, within the last `RATE_WINDOW_S`."""
+        while self._stamps and self._stamps[0] < now - RATE_WINDOW_S:
             self._stamps.popleft()
         n = len(self._stamps)
         return (n - 1) / (now - self._stamps[0]) if n > 1 and now > self._stamps[0] else 0.0
@@ -58,7 +58,7 @@ class Row:
 
     @property
     def silent(self) -> bool:
-        """Nothing has been heard of it, and what there is is old."""
+        """Whether it is old and has never been updated."""
         return self.updated is None and bool(self.flags & OLD)
 
     @property
@@ -67,15 +67,15 @@ class Row:
 
     @property
     def line(self) -> str:
-        """For a pipe: key, exact value, units, flags."""
+        """The line for a pipe: key, exact value, units, flags."""
         value = self.value if isinstance(self.value, str) else repr(self.value)
         return "\t".join((self.key, value, self.units, self.flag_words))
 
 
 class Table:
-    """The keys that are watched, drawn as lines; with `live_only` without those of which nothing is heard.
+    """The watched keys as lines on a screen. With `live_only`, rows that have never been updated are hidden.
 
-    Not safe from several threads.
+    Not thread-safe.
     """
 
     def __init__(self, rows: Iterable[Row], live_only: bool = False) -> None:
@@ -88,18 +88,18 @@ class Table:
         return [row for row in self.rows if not (self.live_only and row.silent)]
 
     def draw(self, now: float, width: int, height: int, title: str, colour: bool, away: bool = False) -> list[str]:
-        """At most `height` lines of at most `width` visible characters. With `away` no value is vouched for."""
+        """At most `height` lines of at most `width` visible characters. With `away`, flags are shown as unknown."""
         rows, room = self.visible(), max(1, height - 3)
         self.top = max(0, min(self.top, len(rows) - room))
         shown = rows[self.top : self.top + room]
         values = ["-" if row.value is None else text.short_text(row.value) for row in shown]
         flags = ["unknown" if away else row.flag_words for row in shown]
-        # Columns that never shrink do not dance.
+        # Never shrink the column, so that the page does not jump about.
         self._value_width = min(24, max([self._value_width, *map(len, values)]))
         key_width = max([3, *(len(row.key) for row in rows)])
         units_width = max([5, *(len(row.units) for row in rows)])
         flags_width = max([7, *map(len, flags)])
-        start = key_width + self._value_width + units_width + 5  # where the flags are
+        start = key_width + self._value_width + units_width + 5  # the column where the flags begin
 
         def line(key: str, value: str, units: str, flags: str, age: str, rate: str, description: str) -> str:
             whole = (
@@ -131,7 +131,7 @@ class Table:
                 lines.append(plain[:start] + words + plain[end:])
         hidden = len(rows) > len(shown)
         footer = f"{self.top + 1} to {self.top + len(shown)} of {len(rows)}, arrows scroll, " if hidden else ""
-        lines.append(_painted(f"{footer}q ends"[:width], text.DIM, colour))
+        lines.append(_painted(f"{footer}q quits"[:width], text.DIM, colour))
         return lines[:height]
 
 
@@ -140,20 +140,20 @@ def _painted(words: str, colour: str, wanted: bool) -> str:
 
 
 def size() -> tuple[int, int]:
-    """Columns and lines of the terminal, as it says; where it knows none, as a serial line, of the environment."""
-    columns, lines = os.get_terminal_size(sys.stdout.fileno())  # first, as $COLUMNS does not follow a change
+    """Columns and lines of the terminal; of the environment when the terminal does not know, as on a serial line."""
+    columns, lines = os.get_terminal_size(sys.stdout.fileno())  # ask it first: $COLUMNS does not follow a resize
     return (columns, lines) if columns and lines else shutil.get_terminal_size()
 
 
 def write_out(words: str) -> None:
-    """Write all of it to stdout, unbuffered: a thread that hangs in here holds no lock that the exit would need."""
+    """Write to stdout, unbuffered: a thread that blocks here holds no lock that the exit needs."""
     data = memoryview(words.encode(sys.stdout.encoding or "utf-8", "replace"))
     while data:
         data = data[os.write(sys.stdout.fileno(), data) :]
 
 
 class Terminal:
-    """The terminal as a page that is drawn again and again; as it was before when the block is left, killed or not."""
+    """A context manager for full-screen output. It restores the terminal on exit, even on SIGTERM."""
 
     def __enter__(self) -> Terminal:
         self._last = ""
@@ -182,14 +182,14 @@ class Terminal:
         write_out(_LEAVE)
 
     def show(self, lines: list[str], anew: bool = False) -> None:
-        """Draw them if they are others than before, or `anew`, since something else may have been drawn over them."""
+        """Draw the lines if they have changed; with `anew`, draw them in any case."""
         page = "\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines[:-1]) + f"{lines[-1]}\x1b[K\x1b[J"
         if anew or page != self._last:
             self._last = page
             write_out(page)
 
     def keys(self, timeout: float, *others: int) -> list[str]:
-        """The keys pressed, after at most `timeout` seconds; none when one of `others` has something to read."""
+        """Wait up to `timeout` seconds for key presses, or for data on one of `others`; return the keys pressed."""
         files = [*others] if self._stdin is None else [self._stdin, *others]
         ready, _, _ = select.select(files, [], [], timeout)
         if self._stdin is None or self._stdin not in ready:

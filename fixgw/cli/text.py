@@ -1,4 +1,4 @@
-"""What commands print, as text: pure functions of what the gateway answered."""
+"""The gateway's answers as text for people: pure functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ YELLOW = "\x1b[33m"
 
 
 def value_text(value: Any, digits: int = 9) -> str:
-    """A value for people, floats to so many digits: nine are what a position needs."""
+    """A value for people; floats are rounded to `digits` digits (a position needs nine)."""
     if isinstance(value, float):
         return f"{value:.{digits}g}"
     if isinstance(value, str):
@@ -27,14 +27,14 @@ def value_text(value: Any, digits: int = 9) -> str:
 
 
 def short_text(value: Any) -> str:
-    """As `value_text`, in at most seven digits, five of them decimals."""
+    """A value in at most seven digits and five decimals."""
     if isinstance(value, float) and abs(value) >= 1e-3:
         value = round(value, 5)
     return value_text(value, 7)
 
 
 def flag_words(flags: int) -> str:
-    """The flags in words, ``good`` when none is set."""
+    """The names of the flags, or ``good`` when none is set."""
     return ", ".join(name for bit, name in FLAG_NAMES.items() if bit & flags) or "good"
 
 
@@ -43,20 +43,20 @@ def flag_list(flags: int) -> list[str]:
 
 
 def flag_colour(flags: int) -> str:
-    """Red: do not use the value. Yellow: take care. Green: good."""
+    """Red: do not use the value. Yellow: caution. Green: good."""
     if flags & (BAD | FAIL):
         return RED
     return YELLOW if flags & (ANNUNCIATE | OLD | SECFAIL) else GREEN
 
 
 def flag_bit(word: str) -> int:
-    """The flag that a letter of "aobfs" or a name stands for; 0 when none does."""
+    """The flag with this name or letter ("aobfs"); 0 when there is none."""
     word = word.lower()
     return FLAG_LETTERS.get(word, 0) or next((bit for bit, name in FLAG_NAMES.items() if name == word), 0)
 
 
 def ago(seconds: float | None) -> str:
-    """How long ago, in words: ``0.1 s ago``, ``5 min ago``, ``never``."""
+    """``0.1 s ago``, ``5 min ago``, or ``never`` for None."""
     return "never" if seconds is None else f"{duration(seconds)} ago"
 
 
@@ -76,7 +76,7 @@ def times(n: int) -> str:
 
 
 def table(rows: Iterable[Sequence[str]], indent: str = "", width: int | None = None) -> list[str]:
-    """`rows` with their columns aligned, two spaces apart; cut to `width` if given."""
+    """`rows` as lines with aligned columns, two spaces apart; cut to `width` if given."""
     rows = [[str(cell) for cell in row] for row in rows]
     if not rows:
         return []
@@ -97,7 +97,7 @@ def wrapped(text: str, indent: str = "") -> list[str]:
 
 
 def status_lines(status: Mapping[str, Any], verbose: bool = False) -> list[str]:
-    """The status tree for people: health, connections, database; with `verbose` everything that plugins say."""
+    """The status tree as text: health, connections, database; with `verbose`, all details."""
     lines = [f"{str(status.get('health', 'unknown')).upper()}: {status.get('summary', '')}"]
     facts = [f"fixgw {status.get('version', '?')}"]
     if "uptime" in status:
@@ -121,14 +121,14 @@ def status_lines(status: Mapping[str, Any], verbose: bool = False) -> list[str]:
         if verbose:
             for name, connection in connections.items():
                 own = connection.get("status")
-                lines += ["", f"{name}:", *(_tree(own, "  ") if own else ["  says nothing of itself"])]
+                lines += ["", f"{name}:", *(_tree(own, "  ") if own else ["  no details"])]
     database = status.get("database") or {}
     if database:
         conflicts = database.get("conflicts") or {}
         counts = [f"{_number(v)} {k}" for k, v in database.items() if isinstance(v, int | float)]
         lines += ["", f"database: {', '.join(counts)}"]
         if conflicts:
-            lines.append("two sources write the same key:")
+            lines.append("keys written by two sources:")
             lines += table(((key, _text(who)) for key, who in conflicts.items()), "  ")
     if verbose:
         shown = {"health", "summary", "version", "uptime", "process", "configuration", "connections", "database"}
@@ -143,7 +143,7 @@ def _health(connection: Mapping[str, Any]) -> str:
     if reason and reason not in health:
         health = reason if health in ("", "ok", _text(connection.get("state"))) else f"{health}: {reason}"
     again = connection.get("next start in")
-    return f"{health} (starts again in {duration(again)})" if again else health
+    return f"{health} (restarts in {duration(again)})" if again else health
 
 
 def _tree(tree: Mapping[str, Any], indent: str) -> list[str]:
@@ -172,18 +172,18 @@ def _text(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.6g}"
-    # A plugin may say anything, and a terminal may obey it.
+    # A plugin's text may contain control characters that a terminal would obey.
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
 
 
 # -- explain -----------------------------------------------------------------------------------------------------------
 
 _MEANING = {
-    "annunciate": "outside its normal limits: to be shown to the pilot",
-    "old": "not renewed in time",
+    "annunciate": "outside its normal limits: alert the pilot",
+    "old": "not updated in time",
     "bad": "suspect",
-    "fail": "not to be used",
-    "secfail": "a backup is missing",
+    "fail": "must not be used",
+    "secfail": "a backup source has failed",
 }
 
 _START_SOURCES = {
@@ -193,7 +193,7 @@ _START_SOURCES = {
 
 
 def explanation(facts: Mapping[str, Any]) -> list[str]:
-    """What `Item.explain` says, in sentences."""
+    """The result of `Item.explain` in sentences."""
     key, units = facts["key"], facts.get("units") or ""
     flags: Mapping[str, str] = facts.get("flags") or {}
     written = facts.get("age") is not None
@@ -212,11 +212,11 @@ def explanation(facts: Mapping[str, Any]) -> list[str]:
             lines.append(f"  {name} ({_MEANING.get(name, 'set')}){because}.")
     if written and any(name in flags for name in ("old", "bad", "fail")):
         last = facts.get("last_good")
-        lines.append("It was never good." if last is None else f"It was last good {ago(last)}.")
+        lines.append("It has never been good." if last is None else f"It was last good {ago(last)}.")
     lines += _source_lines(facts, units)
     tolerance = facts.get("tolerance") or 0
     lines.append(
-        f"It becomes old when not renewed within {duration(tolerance)}." if tolerance else "It never becomes old."
+        f"It becomes old after {duration(tolerance)} without an update." if tolerance else "It never becomes old."
     )
     low, high = facts.get("range") or (None, None)
     if low is not None or high is not None:
@@ -228,7 +228,7 @@ def explanation(facts: Mapping[str, Any]) -> list[str]:
     if facts.get("conflicts"):
         lines.append(
             f"Two sources write it, {facts.get('source')} and {facts.get('conflict_with')} "
-            f"({times(facts['conflicts'])} so far): rank them, or end one of them."
+            f"({times(facts['conflicts'])} so far): rank them, or remove one."
         )
     aux = {name: value for name, value in (facts.get("aux") or {}).items() if value is not None}
     if aux:
@@ -241,7 +241,7 @@ def _source_lines(facts: Mapping[str, Any], units: str) -> list[str]:
     ranking: Sequence[str] = facts.get("ranking") or ()
     if len(sources) < 2 and not ranking:
         return []
-    lines = [f"Sources, best first: {', '.join(ranking)}." if ranking else "Sources (the last one to write counts):"]
+    lines = [f"Sources, best first: {', '.join(ranking)}." if ranking else "Sources (the latest write is published):"]
     rows = [
         [
             "*" if s.get("published") else " ",
@@ -249,7 +249,7 @@ def _source_lines(facts: Mapping[str, Any], units: str) -> list[str]:
             _with_units(s["value"], units),
             ", ".join(s.get("flags") or ()) or "good",
             ago(s.get("age")),
-            "" if not ranking else "not ranked" if s.get("rank") is None else f"rank {s['rank'] + 1}",
+            "" if not ranking else "unranked" if s.get("rank") is None else f"rank {s['rank'] + 1}",
         ]
         for s in sources
     ]

@@ -1,4 +1,4 @@
-"""The command watch: values as they change, in place on a terminal, as lines into a pipe."""
+"""The command watch: values as they change, in place on a terminal or as lines in a pipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, seconds
-from fixgw.cli.client import asked, connect, expand, is_pattern, new_client
+from fixgw.cli.client import ask_about, connect, expand, is_pattern, new_client
 from fixgw.cli.terminal import SCROLLS, Row, Table, Terminal, size, write_out
 from fixgw.database import OLD
 from fixgw.errors import Refused
@@ -18,8 +18,8 @@ from fixgw.errors import Refused
 if TYPE_CHECKING:
     from fixgw.netfix import Sample
 
-REDRAW = 0.2  # seconds
-MOST_EXPLAINED = 100  # keys whose age is asked for on connecting: it is one question each
+REDRAW_S = 0.2
+MAX_EXPLAINED = 100  # keys; beyond that, do not ask for each key's age on connecting: it takes a request per key
 EXIT_TERMINATED = 143
 
 
@@ -28,14 +28,14 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
         subparsers,
         "watch",
         run,
-        "On a terminal the values change in place: green is good, yellow old or to be noticed, red not to be used.\n"
-        "Into a pipe each update is a line: key, value, units, flags, separated by tabs. Ends with q or Ctrl-C; goes\n"
-        "on when the gateway is started again. Without KEY: every key of which anything is heard.",
+        "On a terminal, values are updated in place: green is good, yellow needs attention, red must not be used. In\n"
+        "a pipe, each update is a line: key, value, units and flags, separated by tabs. Press q or Ctrl-C to stop.\n"
+        "The command reconnects when the gateway restarts. Without KEY it shows all keys that receive values.",
         "  fixgw watch IAS ALT VS HEAD\n  fixgw watch 'EGT*' 'CHT*'\n  fixgw watch ALT --duration 60 | tee climb.txt",
     )
     parser.add_argument("keys", metavar="KEY", nargs="*", help="a key, an aux value (IAS.Vne), or a pattern ('EGT*')")
-    parser.add_argument("--count", type=_count, metavar="N", help="end after so many updates (in a pipe: lines)")
-    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="end after so long")
+    parser.add_argument("--count", type=_count, metavar="N", help="stop after N updates (in a pipe: lines)")
+    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
     if connection:
         add_client_options(parser)
 
@@ -51,26 +51,29 @@ def run(args: argparse.Namespace) -> int:
     try:
         watcher.connect()
         if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-            watcher.on_terminal()
+            watcher.run_on_terminal()
         else:
-            watcher.into_pipe()
+            watcher.run_in_pipe()
     except KeyboardInterrupt:
-        pass  # the usual way to end it
+        pass  # the usual way to stop
     finally:
         watcher.close()
     return EXIT_DONE
 
 
 class Watcher:
-    """Keeps the rows up to date. `_heard`, `_connected` and `_lost` are called on the client's receiving thread."""
+    """Keeps the rows up to date.
+
+    The client calls `_on_update`, `_on_connect` and `_on_disconnect` on its receiving thread.
+    """
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._words: list[str] = args.keys
         self._left: int | None = args.count
         self._until = None if args.duration is None else time.monotonic() + args.duration
-        self._client = new_client(args, reconnect=True, on_connect=self._connected_again, on_disconnect=self._lost)
+        self._client = new_client(args, reconnect=True, on_connect=self._on_connect, on_disconnect=self._on_disconnect)
         self._rows: dict[str, Row] = {}
-        self._early: set[str] | None = set()  # keys heard of before all have been shown once
+        self._early: set[str] | None = set()  # keys updated before the first full read; None after it
         self._lock = threading.Lock()  # rows, `_early` and `_away`
         self._done = threading.Event()
         self._away = False
@@ -78,13 +81,13 @@ class Watcher:
         self._broken: OSError | None = None
 
     def connect(self) -> None:
-        """Connect, and learn about the keys. Raises `NotConnected`, `UnknownKey`."""
+        """Connect and read the keys' definitions. Raises `NotConnected` or `UnknownKey`."""
         client = self._client
         connect(client)
         keys = expand(client, self._words or ["*"])
         for word in self._words:
             if not is_pattern(word):
-                asked(client, word, client.read)
+                ask_about(client, word, client.read)
         bases = dict.fromkeys(_base(key) for key in keys)
         about = {report.key: report for report in client.report_many(bases)}
         self._rows = {key: Row(key, about[_base(key)].units, about[_base(key)].description) for key in keys}
@@ -93,37 +96,37 @@ class Watcher:
         self._done.set()
         self._client.disconnect()
 
-    # -- what the gateway says -----------------------------------------------------------------------------------------
+    # -- updates from the gateway --------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Take in what there is, then what comes."""
+        """Subscribe to the keys, then read them all once."""
         for base in dict.fromkeys(_base(key) for key in self._rows):
-            self._client.subscribe(base, self._heard)
-        self._connected()
+            self._client.subscribe(base, self._on_update)
+        self._read_all()
 
-    def _connected_again(self) -> None:
-        if self._early is None:  # the first time it is `_start` that asks
-            self._connected()
+    def _on_connect(self) -> None:
+        if self._early is None:  # on the first connection `_start` reads them
+            self._read_all()
 
-    def _connected(self) -> None:
-        """Nobody tells what has not changed, or did so meanwhile: ask."""
+    def _read_all(self) -> None:
+        """Read every key: the gateway does not send values that have not changed, or that changed meanwhile."""
         rows = list(self._rows.values())
         try:
             samples: list[Sample | None] = [*self._client.read_many([row.key for row in rows])]
-        except Refused:  # a gateway with other keys than before
+        except Refused:  # the gateway came back with different keys
             samples = [self._read(row.key) for row in rows]
-        explain = len(rows) <= MOST_EXPLAINED
+        explain = len(rows) <= MAX_EXPLAINED
         ages = [self._age(row.key) if explain and sample else None for row, sample in zip(rows, samples, strict=True)]
         now = time.monotonic()
         with self._lock:
             self._away = False
             early, self._early = self._early or (), None
             for row, sample, age in zip(rows, samples, ages, strict=True):
-                if row.key not in early:  # what was heard is newer than what was read
+                if row.key not in early:  # an update is newer than the value read
                     updated = None if age is None else now - age
                     row.show(sample.value if sample else None, sample.flags if sample else OLD, updated)
                 if sample and (self._words or not row.silent):
-                    self._say(row)
+                    self._print(row)
 
     def _read(self, key: str) -> Sample | None:
         try:
@@ -136,17 +139,17 @@ class Watcher:
             return None
         try:
             age = self._client.explain(key).get("age")
-        except Refused:  # a gateway that does not explain
+        except Refused:  # a gateway without `explain`
             return None
         return age if isinstance(age, int | float) else None
 
-    def _lost(self) -> None:
+    def _on_disconnect(self) -> None:
         with self._lock:
             news, self._away = not self._away, True
         if news and self._printing and not self._done.is_set():
-            print("fixgw: gateway away, trying again", file=sys.stderr)
+            print("fixgw: connection lost, reconnecting", file=sys.stderr)
 
-    def _heard(self, sample: Sample) -> None:
+    def _on_update(self, sample: Sample) -> None:
         row = self._rows.get(sample.key)
         if row is None or self._done.is_set():
             return
@@ -156,12 +159,12 @@ class Watcher:
             if self._early is not None:
                 self._early.add(row.key)
                 return
-            self._say(row)
+            self._print(row)
             if self._left is not None and not self._printing:
-                self._one_less()
+                self._count_down()
 
-    def _say(self, row: Row) -> None:
-        """Print a line, if that is what we do. A reader that is slow holds up the gateway's sending, not its work."""
+    def _print(self, row: Row) -> None:
+        """Print a line when in a pipe. A slow reader delays the gateway's sending to us, not its other work."""
         if self._printing and not self._done.is_set():
             try:
                 write_out(row.line + "\n")
@@ -169,28 +172,28 @@ class Watcher:
                 self._broken = error
                 self._done.set()
             if self._left is not None:
-                self._one_less()
+                self._count_down()
 
-    def _one_less(self) -> None:
+    def _count_down(self) -> None:
         assert self._left is not None
         self._left -= 1
         if self._left <= 0:
             self._done.set()
 
-    # -- showing it ----------------------------------------------------------------------------------------------------
+    # -- output --------------------------------------------------------------------------------------------------------
 
-    def into_pipe(self) -> None:
-        """Print a line for each update. Raises OSError when nobody reads them any more."""
+    def run_in_pipe(self) -> None:
+        """Print a line for each update. Raises OSError when the reader has gone."""
         self._printing = True
         self._start()
-        # In slices: a wait without end could not be interrupted everywhere.
+        # Wait in slices: Ctrl-C does not interrupt an endless wait on every platform.
         while not self._done.wait(self._time_left(1.0)) and not self._over():
             pass
         if self._broken is not None:
             raise self._broken
 
-    def on_terminal(self) -> None:
-        """Show the values in place, until somebody presses q."""
+    def run_on_terminal(self) -> None:
+        """Show the values in place until q is pressed."""
         table = Table(self._rows.values(), live_only=not self._words)
         colour = not os.environ.get("NO_COLOR")
         address = f"{self._client.host}:{self._client.port}"
@@ -200,10 +203,10 @@ class Watcher:
                 width, height = size()
                 with self._lock:
                     away = self._away
-                    title = f"gateway away, trying again ({address})" if away else f"FIX Gateway at {address}"
+                    title = f"connection lost, reconnecting to {address}" if away else f"FIX Gateway at {address}"
                     lines = table.draw(time.monotonic(), width, height, title, colour, away)
                 terminal.show(lines)
-                for key in terminal.keys(self._time_left(REDRAW)):
+                for key in terminal.keys(self._time_left(REDRAW_S)):
                     if key in ("q", "Q", "\x04"):
                         return
                     table.top += SCROLLS.get(key, 0)

@@ -1,4 +1,4 @@
-"""A real gateway to talk to, commands in this process and in others, and a terminal."""
+"""A real gateway to talk to, commands in this process and in child processes, and a terminal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Result(NamedTuple):
 
 
 class Bench:
-    """A gateway on a port of its own, in this process; it can be stopped and started again."""
+    """A gateway in this process, on its own port. It can be stopped and restarted."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -89,7 +89,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A gateway, which commands find by themselves."""
+    """A gateway that commands find by its port in the environment."""
     before = database.current()
     bench = Bench(tmp_path)
     monkeypatch.setenv("FIXGW_PORT", str(bench.port))
@@ -101,7 +101,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Do a command in this process."""
+    """Run a command in this process."""
 
     def do(*argv: str) -> Result:
         code = main(argv)
@@ -112,7 +112,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home, so that the tester's own configuration and history play no part."""
+    """An empty home directory, so that the user's own configuration and history have no effect."""
     home = tmp_path / "home"
     home.mkdir()
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "FIXGW_CONFIG", "NO_COLOR", "INVOCATION_ID", "NOTIFY_SOCKET"):
@@ -123,7 +123,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def child(home: Path) -> Callable[..., Result]:
-    """Do a command in a process of its own, to its end."""
+    """Run a command in a child process until it ends."""
 
     def do(*argv: str, input: str = "", **environ: str) -> Result:
         done = subprocess.run(
@@ -142,7 +142,7 @@ def child(home: Path) -> Callable[..., Result]:
 
 @pytest.fixture
 def started(home: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a command in a process of its own, its output in pipes."""
+    """Start a command in a child process with its output in pipes."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(*argv: str, **environ: str) -> subprocess.Popen[str]:
@@ -164,13 +164,13 @@ def started(home: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 class Terminal:
-    """A command on a terminal of its own, with what it has shown so far."""
+    """A command on its own terminal. `shown` is its output that `wait_for` has not consumed yet."""
 
     def __init__(self, *argv: str, columns: int = 100, rows: int = 24, **environ: str) -> None:
         self.shown = ""
         self.fd, far = os.openpty()
         self.resize(columns, rows)
-        # The first terminal that the leader of a new session opens becomes its own: Ctrl-C then works.
+        # The first terminal that a session leader opens becomes its controlling terminal, so Ctrl-C works.
         shell = ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(far)]
         self.process = subprocess.Popen(
             [*shell, sys.executable, "-m", "fixgw", *argv],
@@ -186,7 +186,7 @@ class Terminal:
         os.write(self.fd, keys.encode())
 
     def wait_for(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
-        """The first match in what comes, or has come since the last match."""
+        """Wait for the first match in the output since the last match."""
         deadline = time.monotonic() + seconds
         while True:
             if found := re.search(pattern, self.shown, re.DOTALL):
@@ -197,7 +197,7 @@ class Terminal:
             assert self._read(remaining), f"ended without {pattern!r}: {self.shown[-2000:]!r}"
 
     def interrupt_until(self, pattern: str) -> None:
-        """Press Ctrl-C until it shows: readline overlooks one that comes just before it begins to wait for a key."""
+        """Press Ctrl-C until `pattern` appears: readline misses one that comes just before it waits for a key."""
         for _ in range(10):
             self.type("\x03")
             before = time.monotonic()
@@ -208,7 +208,7 @@ class Terminal:
         self.wait_for(pattern)
 
     def _read(self, seconds: float) -> bool:
-        """Take in what comes within so long; False when the command has closed its terminal."""
+        """Read output for up to `seconds`. False when the command has closed its terminal."""
         if not select.select([self.fd], [], [], seconds)[0]:
             return True
         try:
@@ -222,7 +222,7 @@ class Terminal:
         return bool(data)
 
     def end(self, seconds: float = 20.0) -> int:
-        """Wait for the end, taking in what is still shown; the exit code, or minus the signal."""
+        """Wait for the command to end while reading its output. Returns the exit code, or minus the signal."""
         deadline = time.monotonic() + seconds
         while self._read(max(0.0, deadline - time.monotonic())):
             assert time.monotonic() < deadline, f"still running: {self.shown[-2000:]!r}"

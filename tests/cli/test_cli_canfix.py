@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from fixgw import configuration
-from fixgw.cli import brought, main
+from fixgw.cli import main, package_commands
 from fixgw.drivers.canfix import table
 from fixgw.drivers.canfix.tool import change, dbc
 from fixgw.drivers.links.can import log as can_log
@@ -127,7 +127,7 @@ def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
 
 
 def test_a_driver_package_provides_its_own_command(cli: Cli) -> None:
-    assert brought()["canfix"].module == "fixgw.drivers.canfix.command"
+    assert package_commands()["canfix"].module == "fixgw.drivers.canfix.command"
     assert "canfix    tools for a CAN-FIX bus: list the nodes" in cli("--help").out
 
 

@@ -40,7 +40,7 @@ def test_list_takes_patterns_and_parts_of_keys(bench: Bench, cli: Cli, patterns:
     assert cli("list", *patterns).out.split() == keys
 
 
-def test_list_of_nothing_fails_quietly(bench: Bench, cli: Cli) -> None:
+def test_an_empty_list_fails_quietly(bench: Bench, cli: Cli) -> None:
     assert cli("list", "NOPE") == (1, "", "")
 
 
@@ -80,7 +80,7 @@ def test_read_as_json_has_exact_values(bench: Bench, cli: Cli) -> None:
     }
 
 
-def test_an_unknown_key_is_named_with_its_neighbour_and_the_others_are_read(bench: Bench, cli: Cli) -> None:
+def test_an_unknown_key_is_reported_with_a_suggestion_and_the_others_are_read(bench: Bench, cli: Cli) -> None:
     code, out, err = cli("read", "BARRO", "ALT", "IAS.Vn")
     assert code == 1
     assert out.startswith("ALT")
@@ -91,7 +91,7 @@ def test_an_unknown_key_is_named_with_its_neighbour_and_the_others_are_read(benc
 
 
 @pytest.mark.parametrize("word", ["NOPE*", "a;b", "a\nb", ""])
-def test_a_word_that_names_nothing_is_refused(bench: Bench, cli: Cli, word: str) -> None:
+def test_a_word_that_matches_no_key_is_refused(bench: Bench, cli: Cli, word: str) -> None:
     code, out, err = cli("read", word)
     assert (code, out) == (1, "")
     assert err.startswith("fixgw: no item")
@@ -121,14 +121,14 @@ def test_value_and_flags_are_one_update(bench: Bench, cli: Cli) -> None:
     assert seen == [(1500.0, ANNUNCIATE)]
 
 
-def test_write_of_the_value_that_is_there_already_is_a_write_all_the_same(bench: Bench, cli: Cli) -> None:
+def test_writing_the_same_value_again_counts_as_a_write(bench: Bench, cli: Cli) -> None:
     for flags in ([], ["none"]):
         bench.db.write("ALT", 1000, "test")
         assert cli("write", "ALT", "1000", *flags).code == 0
         assert bench.db.read("ALT").source.startswith("netfix/")
 
 
-def test_write_tells_what_the_gateway_made_of_it(bench: Bench, cli: Cli) -> None:
+def test_write_shows_the_value_as_stored(bench: Bench, cli: Cli) -> None:
     assert cli("write", "BARO", "99").out == "BARO  35  inHg  good\n"
     assert cli("write", "ALT", "1e6", "none").out == "ALT  60000  ft  bad\n"
     assert cli("write", "ALT", "-500").out == "ALT  -500  ft  good\n"
@@ -153,7 +153,7 @@ def test_write_sets_and_unsets_aux_values(bench: Bench, cli: Cli) -> None:
         (["IAS.Vne", "1", "b"], "IAS.Vne: an aux value has no flags"),
     ],
 )
-def test_what_cannot_be_written_is_refused_in_a_sentence(
+def test_a_value_that_cannot_be_written_is_refused_in_a_sentence(
     bench: Bench, cli: Cli, argv: list[str], complaint: str
 ) -> None:
     code, out, err = cli("write", *argv)
@@ -162,17 +162,17 @@ def test_what_cannot_be_written_is_refused_in_a_sentence(
     assert bench.gateway.get_status()["database"]["failed"] == 0
 
 
-def test_who_may_not_write_is_told_so(bench: Bench, cli: Cli) -> None:
+def test_a_client_that_may_not_write_gets_an_explanation(bench: Bench, cli: Cli) -> None:
     bench.stop()
     bench.connection_options = "write: []"
     bench.start()
     for argv in (["write", "BARO", "30"], ["flag", "BARO", "bad", "on"]):
         code, out, err = cli(*argv)
         assert (code, out) == (1, "")
-        assert "does not let this computer do that" in err
+        assert "does not allow writes from this computer" in err
     code, _, err = cli("write", "BARO", "30", "b")
     assert code == 1
-    assert "may not write" in err
+    assert "BARO was not set: this computer may not write" in err
 
 
 def test_flags_are_set_and_cleared_by_letter_or_name(bench: Bench, cli: Cli) -> None:
@@ -187,7 +187,7 @@ def test_flags_are_set_and_cleared_by_letter_or_name(bench: Bench, cli: Cli) -> 
 # -- report, explain, status -------------------------------------------------------------------------------------------
 
 
-def test_report_tells_the_definition_with_aux_values(bench: Bench, cli: Cli) -> None:
+def test_report_prints_the_definition_with_aux_values(bench: Bench, cli: Cli) -> None:
     bench.db.write("IAS.Vne", 160, "test")
     out = cli("report", "IAS").out
     assert out.splitlines() == [
@@ -195,7 +195,7 @@ def test_report_tells_the_definition_with_aux_values(bench: Bench, cli: Cli) -> 
         "  type         float",
         "  units        knots",
         "  range        0 to 1000",
-        "  becomes old  when not renewed within 2000 ms",
+        "  becomes old  after 2000 ms without an update",
         "  aux          Vs = -",
         "  aux          Vne = 160",
     ]
@@ -210,7 +210,7 @@ def test_report_tells_the_definition_with_aux_values(bench: Bench, cli: Cli) -> 
     }
 
 
-def test_explain_tells_where_a_value_comes_from(bench: Bench, cli: Cli) -> None:
+def test_explain_names_the_source_of_a_value(bench: Bench, cli: Cli) -> None:
     bench.db.write("ALT", 1000, "canfix/12", BAD, "the sensor warms up")
     out = cli("explain", "ALT").out
     assert "ALT = 1000 ft, bad.\nFrom canfix/12, " in out
@@ -229,7 +229,7 @@ def test_status_begins_with_health(bench: Bench, cli: Cli) -> None:
     assert json.loads(cli("status", "--json").out)["health"] == "ok"
 
 
-def test_status_of_a_gateway_that_is_not_well_is_code_1(bench: Bench, cli: Cli) -> None:
+def test_status_of_an_unhealthy_gateway_is_code_1(bench: Bench, cli: Cli) -> None:
     bench.gateway.problems = ["default.yaml:1:1: nonsense"]
     code, out, _ = cli("status")
     assert code == 1
@@ -240,7 +240,7 @@ def test_status_of_a_gateway_that_is_not_well_is_code_1(bench: Bench, cli: Cli) 
 # -- a process of its own ----------------------------------------------------------------------------------------------
 
 
-def test_a_pipe_nobody_reads_ends_it_with_141_and_silence(bench: Bench) -> None:
+def test_a_closed_pipe_ends_it_quietly_with_code_141(bench: Bench) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -252,14 +252,14 @@ def test_a_pipe_nobody_reads_ends_it_with_141_and_silence(bench: Bench) -> None:
 
 @pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("command", ["read ALT", "status", "watch ALT --count 1", "--help"])
-def test_a_missing_stream_is_missed_by_nobody(bench: Bench, stream: str, command: str) -> None:
+def test_a_closed_standard_stream_does_no_harm(bench: Bench, stream: str, command: str) -> None:
     shell = f'exec "$0" -m fixgw {command} {stream}'
     done = subprocess.run(["sh", "-c", shell, sys.executable], capture_output=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
-def test_a_full_disk_is_said_in_words(bench: Bench) -> None:
+def test_a_full_disk_is_reported_in_a_sentence(bench: Bench) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "fixgw", "list"], stdout=full, stderr=subprocess.PIPE, timeout=30, check=False
@@ -267,7 +267,7 @@ def test_a_full_disk_is_said_in_words(bench: Bench) -> None:
     assert (done.returncode, done.stderr) == (1, b"fixgw: No space left on device\n")
 
 
-def test_the_environment_may_name_the_host(bench: Bench, child: Cli) -> None:
+def test_the_environment_can_name_the_host_and_port(bench: Bench, child: Cli) -> None:
     code, _, err = child("list", FIXGW_HOST="no-such-host.invalid")
     assert code == 1
     assert "no gateway answers at no-such-host.invalid:" in err

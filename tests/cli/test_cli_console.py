@@ -1,4 +1,4 @@
-"""console: commands through a pipe, and typed on a real terminal with completion and history."""
+"""console: commands from a pipe, and typed on a real terminal with completion and history."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEYS = ["IAS", "ALT", "EGT11", "EGT12"]
 
 
 def complete(line: str) -> list[str]:
-    """What the last word of `line` could become."""
+    """The completions of the last word of `line`."""
     completion = Completion(lambda: KEYS, lambda key: [f"{key}.Vs", f"{key}.Vne"])
     before, _, word = line.rpartition(" ")
     return completion.candidates(before.split(), word)
@@ -50,11 +50,11 @@ def complete(line: str) -> list[str]:
         ("nonsense x", []),
     ],
 )
-def test_what_could_come_next_is_offered(line: str, candidates: list[str]) -> None:
+def test_completion_offers_what_fits(line: str, candidates: list[str]) -> None:
     assert complete(line) == candidates
 
 
-def test_a_gateway_that_is_away_leaves_nothing_to_offer() -> None:
+def test_completion_offers_nothing_without_a_gateway() -> None:
     def away(*_: object) -> list[str]:
         raise NotConnected("away")
 
@@ -72,7 +72,7 @@ def test_commands_come_through_a_pipe(bench: Bench, child: Cli) -> None:
     assert bench.db.read("ALT").value == 1000
 
 
-def test_a_failed_command_shows_in_the_exit_code_and_the_others_are_done(bench: Bench, child: Cli) -> None:
+def test_a_failed_command_sets_the_exit_code_and_the_others_still_run(bench: Bench, child: Cli) -> None:
     code, out, err = child("console", input="reed ALT\nread\nread NOPE\nread 'ALT\nlist ALT\n")
     assert (code, out) == (1, "ALT\n")
     assert err.splitlines() == [
@@ -83,10 +83,10 @@ def test_a_failed_command_shows_in_the_exit_code_and_the_others_are_done(bench: 
     ]
 
 
-def test_help_tells_what_there_is_and_how_it_is_used(bench: Bench, child: Cli) -> None:
+def test_help_lists_the_commands_and_describes_each(bench: Bench, child: Cli) -> None:
     code, out, _ = child("console", input="help\nhelp read\nread --help\n")
     assert code == 0
-    assert "  explain   where a value comes from" in out
+    assert "  explain   explain where a value comes from" in out
     assert out.count("usage: read [-h] [--json] KEY [KEY ...]") == 2
     assert child("console", input="help reed\n").code == 1
 
@@ -142,7 +142,7 @@ def test_the_tab_key_completes_commands_keys_aux_values_and_flags(bench: Bench, 
     assert it.end() == 0
 
 
-def test_a_gateway_may_come_and_go_between_two_commands(bench: Bench, terminal: Open) -> None:
+def test_the_gateway_may_restart_between_two_commands(bench: Bench, terminal: Open) -> None:
     it = terminal("console")
     it.wait_for(PROMPT)
     it.type("list ALT\n")
@@ -169,21 +169,21 @@ def test_a_console_may_be_opened_before_the_gateway(bench: Bench, terminal: Open
     it.wait_for(ANSWER)
 
 
-def test_ctrl_c_gives_up_a_line_and_not_the_console(bench: Bench, terminal: Open) -> None:
+def test_ctrl_c_drops_the_line_but_keeps_the_console(bench: Bench, terminal: Open) -> None:
     it = terminal("console")
     it.wait_for(PROMPT)
     it.type("read nonsense")
     it.wait_for("read nonsense")
     it.interrupt_until(PROMPT)
     it.type("watch ALT\n")
-    it.wait_for("q ends")
+    it.wait_for("q quits")
     it.type("\x03")
     it.wait_for(PROMPT)
     it.type("list ALT\n")
     it.wait_for(ANSWER)
 
 
-def test_lines_are_remembered_by_the_next_console(bench: Bench, terminal: Open, home: Path) -> None:
+def test_the_history_is_kept_for_the_next_console(bench: Bench, terminal: Open, home: Path) -> None:
     it = terminal("console")
     it.wait_for(PROMPT)
     it.type("list ALT\nquit\n")
@@ -195,7 +195,7 @@ def test_lines_are_remembered_by_the_next_console(bench: Bench, terminal: Open, 
     it.wait_for(ANSWER)
 
 
-def test_a_history_that_cannot_be_kept_is_no_reason_to_fail(bench: Bench, terminal: Open, home: Path) -> None:
+def test_the_console_works_when_the_history_cannot_be_saved(bench: Bench, terminal: Open, home: Path) -> None:
     (home / ".local").write_text("in the way")
     it = terminal("console")
     it.wait_for(PROMPT)

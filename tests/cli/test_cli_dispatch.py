@@ -1,4 +1,4 @@
-"""What every command has in common: help, version, usage errors, and what may be imported when."""
+"""What all commands have in common: help, version, usage errors, and imports on demand."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_version_is_printed(cli: Cli) -> None:
     assert cli("--version") == (0, f"fixgw {__version__}\n", "")
 
 
-def test_a_misspelt_command_is_answered_with_the_nearest(cli: Cli) -> None:
+def test_a_misspelt_command_gets_a_suggestion(cli: Cli) -> None:
     code, out, err = cli("wacth", "IAS")
     assert (code, out) == (2, "")
     assert "no command 'wacth' (did you mean 'watch'?)" in err
@@ -97,14 +97,14 @@ def test_without_a_gateway_a_command_says_so_in_a_sentence(cli: Cli) -> None:
         assert err == "fixgw: no gateway answers at 127.0.0.1:1: start one with `fixgw run`, or try `fixgw demo`\n"
 
 
-def test_a_far_gateway_that_does_not_answer_gets_other_advice(cli: Cli) -> None:
+def test_the_advice_differs_for_a_gateway_on_another_computer(cli: Cli) -> None:
     code, _, err = cli("list", "--host", "127.0.0.2", "--port", "1")
     assert code == 1
     assert "127.0.0.2:1 (Connection refused)" in err
     assert "`allow`" in err
 
 
-def test_fixgwc_knows_only_what_talks_to_a_gateway(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fixgwc_has_only_client_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert client_main(["--help"]) == 0
     out = capsys.readouterr().out
     assert "usage: fixgwc" in out
@@ -134,6 +134,6 @@ def test_a_client_command_imports_no_part_of_the_gateway() -> None:
     assert not {"yaml", "fixgw.gateway", "fixgw.configuration", "fixgw.cli.watch", "fixgw.cli.console"} & loaded
 
 
-def test_describing_run_imports_no_client_and_no_gateway_yet() -> None:
+def test_the_help_of_run_imports_neither_client_nor_gateway() -> None:
     loaded = loaded_by("run", "--help")
     assert not {"yaml", "fixgw.gateway", "fixgw.netfix", "readline"} & loaded

@@ -1,4 +1,4 @@
-"""``fixgw doctor`` beside a real gateway: who feeds which key how often, and exit codes for scripts."""
+"""``fixgw doctor`` with a real gateway: the sources and rates of keys, and exit codes for scripts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ entries:
 
 @pytest.fixture(autouse=True)
 def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine of which there is nothing to say: that of the tester plays no part."""
+    """A machine without findings: the computer that runs the tests must not matter."""
     monkeypatch.setattr(doctor, "_machine", lambda machine, loaded: iter(()))
 
 
@@ -75,7 +75,7 @@ def found(done: Done) -> dict[str, list[tuple[str, str]]]:
     return grouped
 
 
-def test_it_says_who_feeds_what_and_what_never_came(fed: Bench, cli: Callable[..., Done]) -> None:
+def test_it_lists_the_sources_of_keys_and_the_keys_without_values(fed: Bench, cli: Callable[..., Done]) -> None:
     done = cli("doctor", str(fed.file), "--json", "--seconds", "1.1")
     levels = dict(found(done)["feed"][::-1])
     assert set(levels) == {"ok", "warning"}, done.out
@@ -118,21 +118,19 @@ def test_keys_that_fail_or_age_are_problems(fed: Bench, cli: Callable[..., Done]
         (0, 4.0, 0.0, False),  # never ages
     ],
 )
-def test_what_comes_too_seldom_is_told_from_what_need_not_come_yet(
+def test_a_slow_key_is_distinguished_from_one_that_is_not_due_yet(
     writes: int, watched: float, tolerance: float, slow: bool
 ) -> None:
     assert doctor.Fed("OAT", writes, watched, tolerance).slow is slow
 
 
-def test_what_comes_too_seldom_is_a_warning(
-    fed: Bench, cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_key_is_a_warning(fed: Bench, cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.Fed, "slow", property(lambda self: True))
     messages = [message for _, message in found(cli("doctor", str(fed.file), "--json", "--seconds", "0.2"))["feed"]]
     assert any(m.startswith("values a second that come, of those needed to stay fresh: IAS ") for m in messages)
 
 
-def test_what_listens_and_does_not_answer_is_a_problem(cli: Callable[..., Done], tmp_path: Path) -> None:
+def test_a_port_that_accepts_but_does_not_answer_is_a_problem(cli: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "default.yaml").write_text("connections: {}\n")
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = str(mute.getsockname()[1])
@@ -143,7 +141,7 @@ def test_what_listens_and_does_not_answer_is_a_problem(cli: Callable[..., Done],
     assert done.code == 1
 
 
-def test_a_gateway_that_tells_too_slowly_is_not_waited_for(
+def test_it_does_not_wait_for_a_slow_gateway(
     fed: Bench, cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "PATIENCE", 0.0)
@@ -151,7 +149,7 @@ def test_a_gateway_that_tells_too_slowly_is_not_waited_for(
     assert found(done)["keys"] == [("problem", "the gateway stopped answering: it told of 0 keys in 0 s")]
 
 
-def test_it_leaves_nothing_beside_the_plugins(fed: Bench, cli: Callable[..., Done], tmp_path: Path) -> None:
+def test_it_leaves_no_files_beside_plugins(fed: Bench, cli: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text(FEEDER)
     (tmp_path / "default.yaml").write_text("plugin path: '{CONFIG}'\nconnections: {o: {load: yes, module: other}}\n")
     before = sorted(tmp_path.rglob("*"))
@@ -161,7 +159,7 @@ def test_it_leaves_nothing_beside_the_plugins(fed: Bench, cli: Callable[..., Don
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_connection_that_is_not_well_and_a_bus_in_trouble_are_problems(fed: Bench, cli: Callable[..., Done]) -> None:
+def test_an_unhealthy_connection_and_a_bus_in_trouble_are_problems(fed: Bench, cli: Callable[..., Done]) -> None:
     plugin: Any = fed.gateway.runners["feed"].plugin
     plugin.trouble = "no data"
     plugin.config["controller"] = "passive"
@@ -173,7 +171,7 @@ def test_a_connection_that_is_not_well_and_a_bus_in_trouble_are_problems(fed: Be
     assert done.code == 1
 
 
-def test_another_configuration_than_the_running_one_is_said(
+def test_it_says_when_the_running_gateway_uses_another_configuration(
     fed: Bench, cli: Callable[..., Done], tmp_path: Path
 ) -> None:
     other = tmp_path / "other.yaml"
@@ -183,7 +181,7 @@ def test_another_configuration_than_the_running_one_is_said(
     assert grouped["gps"] == [("warning", "it is configured, and the running gateway does not have it")]
 
 
-def test_a_gateway_that_goes_away_meanwhile_is_a_problem_and_no_traceback(
+def test_a_gateway_that_goes_away_meanwhile_is_a_problem(
     fed: Bench, cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Time:
@@ -201,7 +199,7 @@ def test_a_gateway_that_goes_away_meanwhile_is_a_problem_and_no_traceback(
     fed.start()
 
 
-def test_without_a_gateway_it_says_so_and_looks_at_the_rest(cli: Callable[..., Done], tmp_path: Path) -> None:
+def test_without_a_gateway_it_says_so_and_checks_the_rest(cli: Callable[..., Done], tmp_path: Path) -> None:
     file = tmp_path / "default.yaml"
     file.write_text("connections: {gps: {module: fixgw.drivers.nmea0183, port: /dev/not-there}}\n")
     done = cli("doctor", str(file), "--port", "1")
@@ -223,14 +221,14 @@ def test_wrong_usage_has_its_exit_code(cli: Callable[..., Done]) -> None:
     assert (done.code, done.err) == (1, "fixgw: there is no user 'nobody-of-that-name'\n")
 
 
-def test_it_looks_at_this_computer(child: Callable[..., Done]) -> None:
+def test_it_checks_this_computer(child: Callable[..., Done]) -> None:
     done = child("doctor", "--port", "1", "--json")
     about = {finding["about"] for finding in json.loads(done.out)["findings"]}
     assert {"configuration", "clock", "power", "temperature", "disk", "gateway"} <= about
     assert done.err == ""
 
 
-def test_results_about_one_thing_stand_together_with_what_to_do() -> None:
+def test_results_are_grouped_by_subject_with_their_fixes() -> None:
     results = [
         Result("a", Finding("ok", "well")),
         Result("b", Finding("problem", "word " * 40, "do it")),

@@ -1,4 +1,4 @@
-"""sim panel: hands on virtual pins, as lines and commands in a pipe, and as a page on a real terminal."""
+"""sim panel: virtual pins operated by commands in a pipe, and on a page on a real terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fixgw.cli.panel import Page, lines_of
+from fixgw.cli.panel import Page, state_lines
 from fixgw.cli.text import GREEN, RED, YELLOW
 from fixgw.hw_sim import gpio as GPIO
 from fixgw.hw_sim.gpio import Bank
@@ -41,7 +41,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> bool:
 
 @pytest.fixture
 def bank() -> Iterator[Bank]:
-    """Pins that a program has set up as the demonstration does."""
+    """Pins, set up as in the demo."""
     made = Bank()
     made.setmode(GPIO.BCM)
     made.setup([5, 6, 17, 24, 25], GPIO.IN, pull_up_down=GPIO.PUD_UP)
@@ -53,7 +53,7 @@ def bank() -> Iterator[Bank]:
 
 @pytest.fixture
 def server(bank: Bank, tmp_path: Path) -> Iterator[PanelServer]:
-    """A panel that knobs can be turned on."""
+    """A panel with knobs that can be turned."""
     panel = Panel(bank)
     with PanelServer(tmp_path / "panel", panel, bank) as made, World() as world:
         world.attach(panel)
@@ -62,7 +62,7 @@ def server(bank: Bank, tmp_path: Path) -> Iterator[PanelServer]:
 
 @pytest.fixture
 def plain(bank: Bank, tmp_path: Path) -> Iterator[PanelServer]:
-    """Nothing but pins."""
+    """Pins without a panel."""
     with PanelServer(tmp_path / "panel", None, bank) as made:
         yield made
 
@@ -98,7 +98,7 @@ def test_a_page_shows_every_part_and_every_pin_that_is_set_up(server: PanelServe
     assert re.search(r"\[s\] +ON +\[t\] +off", page)
 
 
-def test_what_lights_and_what_is_wrong_has_a_colour(server: PanelServer, bank: Bank) -> None:
+def test_lights_and_trouble_are_coloured(server: PanelServer, bank: Bank) -> None:
     bank.output(20, 1)
     bank.press(17)
     assert RED not in drawn(paged(server, colour=True))
@@ -110,7 +110,7 @@ def test_what_lights_and_what_is_wrong_has_a_colour(server: PanelServer, bank: B
     assert f"{RED}it cannot be done" in drawn(page)
 
 
-def test_a_lamp_on_a_pin_that_nobody_has_set_up_is_dark(server: PanelServer, bank: Bank) -> None:
+def test_a_lamp_on_a_pin_that_is_not_set_up_is_dark(server: PanelServer, bank: Bank) -> None:
     bank.output(20, 1)
     bank.cleanup(20)
     assert bank.level(20)
@@ -150,7 +150,7 @@ def test_the_chosen_pin_stays_in_sight(bank: Bank, plain: PanelServer) -> None:
         ("u", "unplug"),
     ],
 )
-def test_keys_are_hands(server: PanelServer, bank: Bank, key: str, command: str) -> None:
+def test_keys_operate_the_panel(server: PanelServer, bank: Bank, key: str, command: str) -> None:
     bank.press(25)
     assert paged(server).commands(key) == [command]
 
@@ -161,7 +161,7 @@ def test_other_keys_do_nothing(server: PanelServer, key: str) -> None:
     assert Page("", False).commands(key) == []
 
 
-def test_where_there_is_no_panel_keys_act_on_the_chosen_pin(plain: PanelServer, bank: Bank) -> None:
+def test_without_a_panel_keys_act_on_the_selected_pin(plain: PanelServer, bank: Bank) -> None:
     page = paged(plain)
     for key in ("1", "s", "\x1b[C", " "):
         assert page.commands(key) == []
@@ -175,10 +175,10 @@ def test_where_there_is_no_panel_keys_act_on_the_chosen_pin(plain: PanelServer, 
     assert page.commands(" ") == ["let 5"]
 
 
-def test_a_program_that_has_set_nothing_up_is_shown_as_such(tmp_path: Path) -> None:
+def test_the_page_says_when_no_pins_are_set_up(tmp_path: Path) -> None:
     with PanelServer(tmp_path / "panel", None, Bank()) as server:
         page = paged(server)
-        assert "No pin has been set up." in drawn(page)
+        assert "No pins have been set up." in drawn(page)
         assert page.commands("\t") == []
 
 
@@ -186,7 +186,7 @@ def test_a_program_that_has_set_nothing_up_is_shown_as_such(tmp_path: Path) -> N
 
 
 def test_each_pin_is_a_line(server: PanelServer) -> None:
-    assert list(lines_of(server.state())) == [
+    assert list(state_lines(server.state())) == [
         "chip\tplugged",
         "GPIO4\tin\tlow\tdown\t\t",
         "GPIO5\tin\thigh\tup\t\tknob 0 a",
@@ -201,20 +201,18 @@ def test_each_pin_is_a_line(server: PanelServer) -> None:
     ]
 
 
-def test_commands_are_done_to_the_end_of_the_input(server: PanelServer, bank: Bank, child: Child) -> None:
+def test_commands_are_run_until_the_input_ends(server: PanelServer, bank: Bank, child: Child) -> None:
     code, out, err = child("sim", "panel", server.path, input="press 0\ndrive 4 1")
     assert (code, err) == (0, "")
     assert {"GPIO17\tin\tlow\tup\t\tbutton 0", "GPIO4\tin\thigh\tdown\t\t"} <= set(out.splitlines())
     assert not bank.level(17)
 
 
-def test_without_any_input_it_says_how_things_are(server: PanelServer, child: Child) -> None:
-    assert child("sim", "panel", server.path) == (0, "\n".join([*lines_of(server.state()), ""]), "")
+def test_without_input_it_prints_the_state(server: PanelServer, child: Child) -> None:
+    assert child("sim", "panel", server.path) == (0, "\n".join([*state_lines(server.state()), ""]), "")
 
 
-def test_a_command_that_cannot_be_done_is_told_and_the_others_are_done(
-    server: PanelServer, bank: Bank, child: Child
-) -> None:
+def test_a_refused_command_is_reported_and_the_others_are_run(server: PanelServer, bank: Bank, child: Child) -> None:
     code, _, err = child("sim", "panel", server.path, input="press 9\npress 0\n")
     assert (code, err) == (1, "fixgw: press: 9 is not from 0 to 5\n")
     assert not bank.level(17)
@@ -253,7 +251,7 @@ def pipe(server: PanelServer) -> Iterator[Pipe]:
     made.process.communicate()
 
 
-def test_each_change_is_a_line_at_once(pipe: Pipe, bank: Bank) -> None:
+def test_each_change_is_printed_at_once(pipe: Pipe, bank: Bank) -> None:
     pipe.see("knob 1\t0")
     bank.output(20, 1)
     pipe.see("GPIO20\tout\thigh\t\t\tlamp OIL")
@@ -267,19 +265,19 @@ def test_each_change_is_a_line_at_once(pipe: Pipe, bank: Bank) -> None:
     assert pipe.process.stderr.read() == ""
 
 
-def test_it_says_when_the_panel_goes(pipe: Pipe, server: PanelServer) -> None:
+def test_it_reports_the_loss_of_the_panel(pipe: Pipe, server: PanelServer) -> None:
     pipe.see("knob 1\t0")
     server.close()
     assert pipe.process.wait(20) == 1
     assert pipe.process.stderr is not None
-    assert pipe.process.stderr.read() == "fixgw: the panel has gone\n"
+    assert pipe.process.stderr.read() == "fixgw: lost the connection to the panel\n"
 
 
 def test_no_panel_is_one_plain_sentence(child: Child, tmp_path: Path) -> None:
     code, out, err = child("sim", "panel", FIXGW_PANEL=str(tmp_path / "none"))
     assert (code, out) == (1, "")
     assert re.fullmatch(
-        rf"fixgw: no panel at {tmp_path}/none: no such file or directory; `fixgw demo` has one, .*\n", err
+        rf"fixgw: no panel at {tmp_path}/none: no such file or directory; `fixgw demo` provides one, .*\n", err
     )
 
 
@@ -293,7 +291,7 @@ def test_keys_press_and_turn_and_lamps_light(server: PanelServer, bank: Bank, te
     bank.add_event_detect(17, GPIO.FALLING, pressed.append)
     it = terminal("sim", "panel", server.path, NO_COLOR="1")
     it.wait_for(ENTER)
-    it.wait_for(r"OIL dark.*q +ends")
+    it.wait_for(r"OIL dark.*q +quits")
     bank.output(20, 1)
     it.wait_for(r"OIL LIT")
     it.type("1")
@@ -311,7 +309,7 @@ def test_keys_press_and_turn_and_lamps_light(server: PanelServer, bank: Bank, te
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_terminal_is_put_right_again_when_it_is_killed(server: PanelServer, terminal: Open, number: int) -> None:
+def test_the_terminal_is_restored_when_the_command_is_killed(server: PanelServer, terminal: Open, number: int) -> None:
     it = terminal("sim", "panel", server.path)
     it.wait_for("OIL dark")
     if number == signal.SIGINT:
@@ -323,11 +321,11 @@ def test_the_terminal_is_put_right_again_when_it_is_killed(server: PanelServer, 
     assert "Traceback" not in it.shown
 
 
-def test_the_terminal_is_put_right_again_when_the_panel_goes(server: PanelServer, terminal: Open) -> None:
+def test_the_terminal_is_restored_when_the_panel_goes(server: PanelServer, terminal: Open) -> None:
     it = terminal("sim", "panel", server.path)
     it.wait_for("OIL dark")
     server.close()
-    it.wait_for(LEAVE + r".*fixgw: the panel has gone")
+    it.wait_for(LEAVE + r".*fixgw: lost the connection to the panel")
     assert it.end() == 1
 
 
@@ -341,7 +339,7 @@ def test_it_follows_the_size_of_the_terminal(server: PanelServer, terminal: Open
     assert it.end() == 0
 
 
-def test_a_terminal_that_can_do_nothing_gets_lines(server: PanelServer, terminal: Open) -> None:
+def test_a_dumb_terminal_gets_lines(server: PanelServer, terminal: Open) -> None:
     it = terminal("sim", "panel", server.path, TERM="dumb")
     it.wait_for("chip\tplugged\r\n")
     it.type("drive 17 0\n")
@@ -350,12 +348,12 @@ def test_a_terminal_that_can_do_nothing_gets_lines(server: PanelServer, terminal
     assert it.end() == 0
 
 
-# -- of a whole gateway ------------------------------------------------------------------------------------------------
+# -- with a whole gateway ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def run(home: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
-    """Start a gateway, and return it with what it has said, which ends with `word`."""
+    """Start a gateway, and return it with its output up to the line that contains `word`."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(*argv: str, word: str = "", **environ: str) -> tuple[subprocess.Popen[str], str]:
@@ -381,9 +379,7 @@ def run(home: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]
         process.communicate()
 
 
-def test_the_demonstrations_panel_is_found_and_nothing_is_left_of_it(
-    run: Callable[..., Any], child: Child, tmp_path: Path
-) -> None:
+def test_the_demos_panel_is_found_and_leaves_no_files(run: Callable[..., Any], child: Child, tmp_path: Path) -> None:
     places = {"TMPDIR": str(tmp_path / "tmp"), "XDG_RUNTIME_DIR": str(tmp_path / "run"), "FIXGW_PANEL": ""}
     (tmp_path / "tmp").mkdir()
     (tmp_path / "run").mkdir()
@@ -406,7 +402,7 @@ def test_the_demonstrations_panel_is_found_and_nothing_is_left_of_it(
     assert os.listdir(tmp_path / "run") == []
 
 
-def test_a_gateway_of_ones_own_is_shown_by_its_library(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_any_gateway_shows_its_pins_with_the_panel_library(run: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "panel"
     file = tmp_path / "default.yaml"
     file.write_text("""\

@@ -1,4 +1,4 @@
-"""run, check, config and plugins: in this process where that shows everything, else in one of their own."""
+"""run, check, config and plugins: in this process where that is enough, otherwise in a child process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def serving(process: subprocess.Popen[str]) -> int:
-    """The port that a gateway says it serves on."""
+    """The port that a gateway logs that it listens on."""
     assert process.stderr is not None
     for line in process.stderr:
         if found := re.search(r"listening on \S+ port (\d+)", line):
@@ -52,7 +52,7 @@ def serving(process: subprocess.Popen[str]) -> int:
 
 @pytest.mark.parametrize("command", [[], ["run"]])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_gateway_serves_until_it_is_told_to_stop(
+def test_a_gateway_serves_until_it_is_stopped(
     started: Started, file: Path, command: list[str], number: signal.Signals
 ) -> None:
     process = started(*command, "--config-file", str(file), "--verbose")
@@ -65,7 +65,7 @@ def test_a_gateway_serves_until_it_is_told_to_stop(
     assert "Traceback" not in out + err
 
 
-def test_hangup_makes_it_read_its_configuration_again(started: Started, file: Path) -> None:
+def test_hangup_makes_it_reread_its_configuration(started: Started, file: Path) -> None:
     process = started("run", "--config-file", str(file), "--verbose")
     first = serving(process)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -77,7 +77,7 @@ def test_hangup_makes_it_read_its_configuration_again(started: Started, file: Pa
     assert process.wait(20) == 0
 
 
-def test_run_refuses_what_check_finds_wrong(cli: Cli, tmp_path: Path) -> None:
+def test_run_refuses_a_configuration_that_check_finds_problems_in(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "default.yaml"
     file.write_text(BROKEN)
     checked, ran = cli("check", str(file)), cli("run", "--config-file", str(file))
@@ -87,7 +87,7 @@ def test_run_refuses_what_check_finds_wrong(cli: Cli, tmp_path: Path) -> None:
     assert ran.err == checked.out + "fixgw: 2 problems in the configuration; not started\n"
 
 
-def test_a_service_that_must_not_start_says_why_and_is_content(child: Cli, tmp_path: Path) -> None:
+def test_a_service_that_must_not_start_says_why_and_succeeds(child: Cli, tmp_path: Path) -> None:
     file = tmp_path / "default.yaml"
     file.write_text("auto start: no\n" + QUIET)
     code, out, err = child("run", "--config-file", str(file), INVOCATION_ID="0123456789abcdef")
@@ -95,7 +95,7 @@ def test_a_service_that_must_not_start_says_why_and_is_content(child: Cli, tmp_p
     assert f"{file} says `auto start: no`" in err
 
 
-def test_auto_start_means_nothing_outside_a_service(started: Started, home: Path, tmp_path: Path) -> None:
+def test_auto_start_has_no_effect_outside_a_service(started: Started, home: Path, tmp_path: Path) -> None:
     file = tmp_path / "default.yaml"
     file.write_text("auto start: no\n" + QUIET)
     process = started("--config-file", str(file), "--verbose")
@@ -111,7 +111,7 @@ def test_the_environment_names_the_configuration(started: Started, file: Path) -
 
 @pytest.fixture
 def loggers() -> Iterator[logging.Logger]:
-    """The root logger without handlers; as it was, afterwards."""
+    """The root logger without handlers; restored afterwards."""
     root, own = logging.getLogger(), logging.getLogger("fixgw")
     handlers, levels = list(root.handlers), (root.level, own.level)
     for handler in handlers:
@@ -145,7 +145,7 @@ def test_the_log_goes_where_the_configuration_says(loggers: logging.Logger, tmp_
     loggers.handlers[0].close()
 
 
-def test_verbose_is_heard_through_a_quieter_configuration(loggers: logging.Logger, tmp_path: Path) -> None:
+def test_verbose_overrides_a_quieter_configuration(loggers: logging.Logger, tmp_path: Path) -> None:
     server.set_up_logging(to_file(tmp_path / "log"), options(verbose=True))
     logging.getLogger("fixgw.x").info("seen")
     logging.getLogger("fixgw.x").debug("not seen")
@@ -153,7 +153,7 @@ def test_verbose_is_heard_through_a_quieter_configuration(loggers: logging.Logge
     loggers.handlers[0].close()
 
 
-def test_setting_up_the_log_does_not_silence_who_is_there_already(loggers: logging.Logger, tmp_path: Path) -> None:
+def test_setting_up_the_log_does_not_silence_existing_loggers(loggers: logging.Logger, tmp_path: Path) -> None:
     early = logging.getLogger("fixgw.early")
     server.set_up_logging(to_file(tmp_path / "log"), options())
     assert not early.disabled
@@ -161,7 +161,9 @@ def test_setting_up_the_log_does_not_silence_who_is_there_already(loggers: loggi
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_log_file_of_its_own_wins(loggers: logging.Logger, tmp_path: Path, wrapped: bool) -> None:
+def test_the_log_config_option_overrides_the_configuration(
+    loggers: logging.Logger, tmp_path: Path, wrapped: bool
+) -> None:
     own = to_file(tmp_path / "own")
     file = tmp_path / "log.yaml"
     file.write_text(yaml.safe_dump({"logging": own} if wrapped else own))
@@ -175,9 +177,7 @@ def test_a_log_file_of_its_own_wins(loggers: logging.Logger, tmp_path: Path, wra
 @pytest.mark.parametrize(
     "content", [None, "- a list", "{", "version: 2", "version: 1\nroot: {handlers: [nobody]}", "version: 1\nroot: 7"]
 )
-def test_a_log_file_that_cannot_be_used_is_a_problem(
-    loggers: logging.Logger, tmp_path: Path, content: str | None
-) -> None:
+def test_an_unusable_log_config_is_a_problem(loggers: logging.Logger, tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "log.yaml"
     if content is not None:
         file.write_text(content)
@@ -211,7 +211,7 @@ def test_a_good_configuration_is_summed_up(cli: Cli, file: Path) -> None:
     assert (code, out, err) == (0, f"OK: 1 connection, {items} items ({file})\n", "")
 
 
-def test_every_problem_is_told_with_its_place(cli: Cli, tmp_path: Path) -> None:
+def test_every_problem_is_printed_with_its_place(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "default.yaml"
     file.write_text(BROKEN)
     code, out, _ = cli("check", "--config-file", str(file))
@@ -238,7 +238,7 @@ def test_a_missing_file_is_a_problem_too(cli: Cli, tmp_path: Path) -> None:
 # -- config ------------------------------------------------------------------------------------------------------------
 
 
-def test_init_copies_a_configuration_that_is_good_and_never_overwrites(cli: Cli, home: Path) -> None:
+def test_init_copies_a_valid_configuration_and_never_overwrites(cli: Cli, home: Path) -> None:
     directory = home / ".config" / "fixgw"
     assert cli("config", "init", str(directory)).code == 0
     assert cli("config", "path").out == f"{directory / 'default.yaml'}\n"
@@ -250,7 +250,7 @@ def test_init_copies_a_configuration_that_is_good_and_never_overwrites(cli: Cli,
     assert (directory / "default.yaml").read_text() == QUIET
 
 
-def test_init_needs_a_directory_that_can_be_made(cli: Cli, tmp_path: Path) -> None:
+def test_init_needs_a_directory_that_it_can_create(cli: Cli, tmp_path: Path) -> None:
     assert cli("config", "init").code == 2
     assert cli("config", "path", str(tmp_path)).code == 2
     (tmp_path / "file").write_text("")
@@ -259,7 +259,7 @@ def test_init_needs_a_directory_that_can_be_made(cli: Cli, tmp_path: Path) -> No
     assert err.count("\n") == 1
 
 
-def test_show_tells_what_a_configuration_comes_to(cli: Cli, file: Path) -> None:
+def test_show_prints_the_effective_configuration(cli: Cli, file: Path) -> None:
     out = cli("config", "show", "--config-file", str(file)).out
     shown = yaml.safe_load(out)
     assert shown["connections"]["netfix"]["module"] == "fixgw.plugins.netfix"
@@ -317,11 +317,11 @@ def test_any_module_on_the_path_can_be_described(cli: Cli, tmp_path: Path, monke
     code, out, _ = cli("plugins", "cli_test_plugins.old")
     assert code == 0
     assert "old: Something of long ago." in out
-    assert "declares no options" in out
+    assert "does not declare its options" in out
 
 
 @pytest.mark.parametrize("name", ["netfxi", "no.such.module"])
-def test_a_plugin_that_is_not_there_is_refused(cli: Cli, name: str) -> None:
+def test_an_unknown_plugin_is_refused(cli: Cli, name: str) -> None:
     code, out, err = cli("plugins", name)
     assert (code, out) == (1, "")
     assert name in err

@@ -1,4 +1,4 @@
-"""sim serial: each virtual instrument on a port of its own, for whoever opens it."""
+"""sim serial: each virtual instrument on its own port."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture
 def db() -> Iterator[Database]:
-    """The packaged database, ageing, and bound as a gateway does."""
+    """The packaged database, ageing, and bound as in a gateway."""
     made = configuration.load(configuration.packaged() / "default.yaml").make_database()
     before = database.current()
     database.bind(made)
@@ -51,7 +51,7 @@ def db() -> Iterator[Database]:
     database.bind(before)
 
 
-def test_without_a_name_it_says_what_there_is(cli: Cli) -> None:
+def test_without_a_name_it_lists_the_instruments(cli: Cli) -> None:
     code, out, err = cli("sim", "serial")
     assert (code, err) == (0, "")
     lines = [re.fullmatch(r"(\S+) +(\d+) baud  (\S.*\S)", line) for line in out.splitlines()]
@@ -60,7 +60,7 @@ def test_without_a_name_it_says_what_there_is(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("name", instruments())
-def test_each_instrument_says_what_it_is_and_can_be_had(name: str, child: Child, tmp_path: Path) -> None:
+def test_each_instrument_runs_and_describes_itself(name: str, child: Child, tmp_path: Path) -> None:
     kind = instruments()[name]
     assert name == kind.NAME
     assert kind.WHAT
@@ -68,7 +68,7 @@ def test_each_instrument_says_what_it_is_and_can_be_had(name: str, child: Child,
     code, out, err = child("sim", "serial", name, "--pty", str(path), "--duration", "0.1")
     assert (code, err) == (0, "")
     assert out.startswith(f"{name} at {path}, {kind.BAUD} baud, 8N1\n")
-    assert re.search(r"^\d+ rounds, 0 bytes taken, \d+ that nobody took$", out, re.MULTILINE)
+    assert re.search(r"^\d+ rounds, 0 bytes read, \d+ bytes not read$", out, re.MULTILINE)
     assert not path.is_symlink()
 
 
@@ -86,13 +86,13 @@ def test_a_driver_reads_it(db: Database, started: Started, tmp_path: Path) -> No
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
-    taken = re.search(r"(\d+) bytes taken", out)
-    assert taken is not None
-    assert int(taken[1]) > 0
+    read = re.search(r"(\d+) bytes read", out)
+    assert read is not None
+    assert int(read[1]) > 0
     assert list(tmp_path.glob("eis*")) == []
 
 
-def test_without_a_path_it_finds_a_place_and_leaves_nothing_there(started: Started, tmp_path: Path) -> None:
+def test_without_a_path_it_uses_a_temporary_one_and_removes_it(started: Started, tmp_path: Path) -> None:
     place = tmp_path / "tmp"
     place.mkdir()
     process = started("sim", "serial", "shadin", TMPDIR=str(place))
@@ -105,13 +105,13 @@ def test_without_a_path_it_finds_a_place_and_leaves_nothing_there(started: Start
     assert list(place.iterdir()) == []
 
 
-def test_its_pace_can_be_said(child: Child, tmp_path: Path) -> None:
+def test_the_baud_rate_can_be_given(child: Child, tmp_path: Path) -> None:
     code, out, _ = child("sim", "serial", "gps", "--pty", str(tmp_path / "gps"), "--baud", "38400", "--duration", "0.1")
     assert code == 0
     assert "38400 baud" in out
 
 
-def test_in_a_scenario_its_plug_is_pulled_and_put_back(started: Started, tmp_path: Path) -> None:
+def test_a_scenario_can_unplug_it_and_plug_it_in_again(started: Started, tmp_path: Path) -> None:
     path, file = tmp_path / "gps", tmp_path / "loose.yaml"
     file.write_text("duration: 2\nevents: [{at: 0.5, instrument: gps, fault: unplug, for: 1}]\n")
     process = started("sim", "serial", "gps", "--pty", str(path), "--scenario", str(file))
@@ -129,22 +129,22 @@ def test_in_a_scenario_its_plug_is_pulled_and_put_back(started: Started, tmp_pat
     ("arguments", "sentence"),
     [
         (["eiss"], "no instrument 'eiss' (did you mean 'eis'?)"),
-        (["eis", "--baud", "0"], "--baud: 0 is not a pace"),
-        (["eis", "--pty", "/no/such/place"], "no port at /no/such/place: No such file or directory"),
+        (["eis", "--baud", "0"], "--baud: 0 is not a baud rate"),
+        (["eis", "--pty", "/no/such/place"], "cannot create /no/such/place: No such file or directory"),
     ],
 )
-def test_what_cannot_be_is_one_plain_sentence(cli: Cli, arguments: list[str], sentence: str) -> None:
+def test_wrong_arguments_are_reported_in_one_sentence(cli: Cli, arguments: list[str], sentence: str) -> None:
     assert cli("sim", "serial", *arguments) == (1, "", f"fixgw: {sentence}\n")
 
 
-def test_an_unknown_scenario_is_one_plain_sentence(cli: Cli) -> None:
+def test_an_unknown_scenario_is_reported_in_one_sentence(cli: Cli) -> None:
     code, out, err = cli("sim", "serial", "eis", "--scenario", "nosuch")
     assert (code, out) == (1, "")
-    assert re.fullmatch(r"fixgw: no scenario 'nosuch': a file, or one of .*misbehaving.*\n", err)
+    assert re.fullmatch(r"fixgw: no scenario 'nosuch': give a file, or one of .*misbehaving.*\n", err)
 
 
-def test_what_is_at_its_place_already_is_left_alone(cli: Cli, tmp_path: Path) -> None:
+def test_an_existing_file_is_left_alone(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "notes"
     file.write_text("mine")
-    assert cli("sim", "serial", "eis", "--pty", str(file)) == (1, "", f"fixgw: no port at {file}: File exists\n")
+    assert cli("sim", "serial", "eis", "--pty", str(file)) == (1, "", f"fixgw: cannot create {file}: File exists\n")
     assert file.read_text() == "mine"

@@ -1,4 +1,4 @@
-"""What commands print, from what a gateway answered."""
+"""The gateway's answers as text."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from fixgw.hw_sim.bench.clock import Clock
         (" x", "' x'", "' x'"),
     ],
 )
-def test_values_are_shown_as_precisely_as_is_of_use(value: Any, shown: str, short: str) -> None:
+def test_values_are_shown_with_useful_precision(value: Any, shown: str, short: str) -> None:
     assert text.value_text(value) == shown
     assert text.short_text(value) == short
 
 
-def test_flags_have_words_and_colours() -> None:
+def test_flags_have_names_and_colours() -> None:
     assert text.flag_words(0) == "good"
     assert text.flag_words(ANNUNCIATE | OLD | SECFAIL) == "annunciate, old, secfail"
     assert text.flag_list(BAD | FAIL) == ["bad", "fail"]
@@ -46,7 +46,7 @@ def test_flags_have_words_and_colours() -> None:
 
 
 @pytest.mark.parametrize(("word", "bit"), [("a", ANNUNCIATE), ("Old", OLD), ("s", SECFAIL), ("FAIL", FAIL), ("x", 0)])
-def test_a_flag_goes_by_letter_or_name(word: str, bit: int) -> None:
+def test_a_flag_is_found_by_letter_or_name(word: str, bit: int) -> None:
     assert text.flag_bit(word) == bit
 
 
@@ -65,11 +65,11 @@ def test_a_flag_goes_by_letter_or_name(word: str, bit: int) -> None:
         (200000, "2 days"),
     ],
 )
-def test_durations_are_rounded_to_what_matters(seconds: float, words: str) -> None:
+def test_durations_are_rounded_sensibly(seconds: float, words: str) -> None:
     assert text.duration(seconds) == words
 
 
-def test_what_never_was_is_not_some_time_ago() -> None:
+def test_ago_is_never_for_none() -> None:
     assert text.ago(None) == "never"
     assert text.ago(3) == "3 s ago"
 
@@ -94,13 +94,13 @@ def test_a_good_value_is_explained_in_three_sentences(clock: Clock) -> None:
         "IAS: Airspeed",
         "IAS = 103.2 knots, good.",
         "From canfix/12, 0.1 s ago.",
-        "It becomes old when not renewed within 2 s.",
+        "It becomes old after 2 s without an update.",
         "Its range is 0 to 300 knots.",
         "Written once.",
     ]
 
 
-def test_a_value_never_written_is_not_passed_off_as_one(clock: Clock) -> None:
+def test_a_value_that_was_never_written_is_said_to_be_so(clock: Clock) -> None:
     shown = explained(Database([Definition(key="IAS", units="knots")], clock))
     assert "IAS has never been written (it shows 0 knots)." in shown
     assert "From" not in shown
@@ -118,14 +118,14 @@ def test_a_start_value_is_called_one(clock: Clock) -> None:
     assert "From before the restart, and not set since (kept), 0.00 s ago." in explained(db, "BARO")
 
 
-def test_who_annunciates_it_is_named(clock: Clock) -> None:
+def test_the_owner_of_an_annunciation_is_named(clock: Clock) -> None:
     db = Database([Definition(key="OILP1")], clock)
     db.write("OILP1", 18, "can")
     db.item("OILP1").annunciate(True, "below lowAlarm", "alerts")
-    assert "to be shown to the pilot): below lowAlarm (alerts)." in explained(db, "OILP1")
+    assert "alert the pilot): below lowAlarm (alerts)." in explained(db, "OILP1")
 
 
-def test_a_flag_comes_with_its_reason_and_when_all_was_well(clock: Clock) -> None:
+def test_a_flag_is_shown_with_its_reason_and_the_last_good_time(clock: Clock) -> None:
     db = Database([Definition(key="IAS", units="knots", tolerance=2000)], clock)
     db.write("IAS", 100, "can")
     clock.now += 3
@@ -133,19 +133,19 @@ def test_a_flag_comes_with_its_reason_and_when_all_was_well(clock: Clock) -> Non
     clock.now += 1
     db.age()
     shown = explained(db)
-    assert "fail (not to be used): the value written was nan." in shown
+    assert "fail (must not be used): the value written was nan." in shown
     assert "It was last good 4 s ago." in shown
 
 
-def test_a_value_that_never_was_good_is_said_to_be_so(clock: Clock) -> None:
+def test_a_value_that_has_never_been_good_is_said_to_be_so(clock: Clock) -> None:
     db = Database([Definition(key="IAS", max=10)], clock)
     db.write("IAS", 100, "can")
     shown = explained(db)
     assert "bad (suspect): 100.0 is above the range" in shown
-    assert "It was never good." in shown
+    assert "It has never been good." in shown
 
 
-def test_ranked_sources_are_shown_with_their_rank_and_the_one_that_counts(clock: Clock) -> None:
+def test_ranked_sources_are_shown_with_their_rank_and_the_published_one(clock: Clock) -> None:
     db = Database([Definition(key="IAS", units="knots", sources=("can", "serial"))], clock)
     db.write("IAS", 101, "serial")
     db.write("IAS", 102, "can")
@@ -157,14 +157,14 @@ def test_ranked_sources_are_shown_with_their_rank_and_the_one_that_counts(clock:
     ]
 
 
-def test_two_sources_that_fight_are_named(clock: Clock) -> None:
+def test_two_conflicting_sources_are_named(clock: Clock) -> None:
     db = Database([Definition(key="IAS", tolerance=2000)], clock)
     for source in ("a", "b", "a"):
         db.write("IAS", 1, source)
-    assert "Two sources write it, a and b (2 times so far): rank them, or end one of them." in explained(db)
+    assert "Two sources write it, a and b (2 times so far): rank them, or remove one." in explained(db)
 
 
-def test_an_explanation_survives_a_gateway_that_says_less() -> None:
+def test_an_explanation_works_with_missing_facts() -> None:
     assert text.explanation({"key": "IAS", "value": 1.0})
 
 
@@ -199,23 +199,23 @@ def test_status_shows_health_before_anything_else() -> None:
     assert lines[1] == "fixgw 1.2, up 62 min, cpu percent 1.5, threads 6"
     assert "  a.yaml:1:2: bad" in lines
     assert lines[5].split() == ["connection", "state", "health", "restarts", "module"]
-    assert lines[7].startswith("gps         waiting  waiting: no device (starts again in 7.5 s)  4")
+    assert lines[7].startswith("gps         waiting  waiting: no device (restarts in 7.5 s)  4")
     assert "database: 1,200 items, 3 old" in lines
     assert "  OAT  a and b (2 times)" in lines
 
 
-def test_status_in_full_shows_what_each_connection_says() -> None:
+def test_verbose_status_shows_the_details_of_each_connection() -> None:
     shown = "\n".join(text.status_lines({**STATUS, "extra": {"x": 1}}, verbose=True))
     assert "gps:\n  counts:\n    sentences: 12\n  ports:\n    - a\n    -\n      b: 1\n  rate: -" in shown
-    assert "netfix:\n  says nothing of itself" in shown
+    assert "netfix:\n  no details" in shown
     assert "extra:\n  x: 1" in shown
 
 
-def test_what_a_plugin_says_of_itself_gives_the_terminal_no_orders() -> None:
+def test_control_characters_in_a_plugins_status_are_escaped() -> None:
     said = {"last\x1b[2J": "\ud800 \x1b[31m\nred"}
     shown = "\n".join(text.status_lines({"connections": {"gps": {"status": said}}}, verbose=True))
     assert r"last\x1b[2J: \ud800 \x1b[31m\nred" in shown
 
 
-def test_status_of_a_gateway_that_says_nothing_is_still_a_line() -> None:
+def test_an_empty_status_is_still_shown() -> None:
     assert text.status_lines({}) == ["UNKNOWN: ", "fixgw ?"]

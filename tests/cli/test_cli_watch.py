@@ -1,4 +1,4 @@
-"""watch: its table by itself, lines into a pipe, and the page on a real terminal."""
+"""watch: its table alone, lines in a pipe, and the page on a real terminal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_row_shows_value_units_flags_age_and_description() -> None:
     assert line.split() == ["IAS", "103.2", "knots", "good", "2.5", "s", "-", "Indicated", "airspeed"]
 
 
-def test_the_rate_is_that_of_the_updates_lately() -> None:
+def test_the_rate_is_that_of_recent_updates() -> None:
     it = row()
     for n in range(100):
         it.update(100.0, 0, 10 + n * 0.05)
@@ -52,7 +52,7 @@ def test_the_rate_is_that_of_the_updates_lately() -> None:
     assert it.rate(30.0) == 0
 
 
-def test_becoming_old_is_no_sign_of_life() -> None:
+def test_becoming_old_is_not_an_update() -> None:
     it = row(updated=10.0)
     it.update(103.2, OLD, 12.0)
     assert it.age(12.5) == 2.5
@@ -67,30 +67,30 @@ def test_nothing_is_wider_or_higher_than_the_terminal() -> None:
         assert max(map(len, lines)) <= width
 
 
-def test_flags_have_their_colour_and_only_they() -> None:
+def test_only_flags_are_coloured() -> None:
     for flags, colour, words in ((0, GREEN, "good"), (OLD, YELLOW, "old"), (BAD | FAIL, RED, "bad, fail")):
         lines = Table([row(flags=flags)]).draw(10.0, 100, 24, "title", colour=True)
         assert f"{colour}{words}{RESET}" in lines[2]
     assert "\x1b" not in "".join(drawn(Table([row(flags=OLD)])))
 
 
-def test_a_colour_that_is_cut_off_does_not_run_into_the_next_line() -> None:
+def test_a_truncated_colour_does_not_run_into_the_next_line() -> None:
     for width in range(1, 60):
         for line in Table([row(flags=BAD)]).draw(10.0, width, 24, "title", colour=True):
             assert line.count("\x1b") % 2 == 0
 
 
-def test_nothing_is_vouched_for_while_the_gateway_is_away() -> None:
-    lines = Table([row()]).draw(10.0, 100, 24, "gateway away", colour=True, away=True)
+def test_flags_are_unknown_while_the_gateway_is_away() -> None:
+    lines = Table([row()]).draw(10.0, 100, 24, "connection lost", colour=True, away=True)
     assert lines[0].startswith(RED)
     assert lines[2].startswith(DIM)
     assert "good" not in lines[2]
     assert "unknown" in lines[2]
 
 
-def test_what_does_not_fit_can_be_scrolled_to() -> None:
+def test_a_long_table_can_be_scrolled() -> None:
     table = Table([row(f"KEY{n:02}") for n in range(50)])
-    assert drawn(table, height=13)[-1] == "1 to 10 of 50, arrows scroll, q ends"
+    assert drawn(table, height=13)[-1] == "1 to 10 of 50, arrows scroll, q quits"
     table.top += 45
     lines = drawn(table, height=13)
     assert lines[2].startswith("KEY40")
@@ -107,7 +107,7 @@ def test_columns_do_not_shrink_when_a_value_does() -> None:
     assert drawn(table)[1] == before
 
 
-def test_keys_of_which_nothing_is_heard_may_be_left_out() -> None:
+def test_keys_without_updates_can_be_hidden() -> None:
     silent, old = row("SILENT", flags=OLD, updated=None), row("OLD", flags=OLD, updated=5.0)
     assert [r.key for r in Table([silent, old, row()], live_only=True).visible()] == ["OLD", "IAS"]
     silent.update(1.0, 0, 11.0)
@@ -128,7 +128,7 @@ def test_an_empty_table_can_be_drawn() -> None:
 
 @contextmanager
 def writing(bench: Bench, key: str = "ALT") -> Iterator[None]:
-    """Something that writes 1, 2, 3 ... at 100 Hz."""
+    """Write 1, 2, 3 ... at 100 Hz."""
     stop = threading.Event()
 
     def work() -> None:
@@ -146,7 +146,7 @@ def writing(bench: Bench, key: str = "ALT") -> Iterator[None]:
         thread.join()
 
 
-def test_each_update_is_a_line_after_those_of_the_start(bench: Bench, child: Cli) -> None:
+def test_the_initial_values_are_printed_before_the_updates(bench: Bench, child: Cli) -> None:
     bench.db.write("BARO", 29.92, "test")
     bench.db.write("IAS.Vne", 160, "test")
     with writing(bench):
@@ -160,7 +160,7 @@ def test_each_update_is_a_line_after_those_of_the_start(bench: Bench, child: Cli
     assert {(line[0], *line[2:]) for line in lines[2:]} <= {("ALT", "ft", "good"), ("ALT", "ft", "old")}
 
 
-def test_lines_come_at_once_and_go_on_after_a_restart_of_the_gateway(bench: Bench, started: Started) -> None:
+def test_lines_are_printed_at_once_and_continue_after_the_gateway_restarts(bench: Bench, started: Started) -> None:
     process = started("watch", "ALT", "IAS")
     assert process.stdout is not None
     assert process.stderr is not None
@@ -169,7 +169,7 @@ def test_lines_come_at_once_and_go_on_after_a_restart_of_the_gateway(bench: Benc
     bench.db.write("ALT", 1000, "test")
     assert process.stdout.readline() == "ALT\t1000.0\tft\tgood\n"
     bench.stop()
-    assert process.stderr.readline() == "fixgw: gateway away, trying again\n"
+    assert process.stderr.readline() == "fixgw: connection lost, reconnecting\n"
     bench.start()
     assert process.stdout.readline() == "ALT\t0.0\tft\told\n"
     assert process.stdout.readline() == "IAS\t0.0\tknots\told\n"
@@ -180,14 +180,14 @@ def test_lines_come_at_once_and_go_on_after_a_restart_of_the_gateway(bench: Benc
     assert process.stderr.read() == ""
 
 
-def test_it_ends_when_its_time_is_over(bench: Bench, child: Cli) -> None:
+def test_it_ends_after_its_duration(bench: Bench, child: Cli) -> None:
     before = time.monotonic()
     code, out, err = child("watch", "ALT", "--duration", "0.3")
     assert (code, out, err) == (0, "ALT\t0.0\tft\told\n", "")
     assert time.monotonic() - before >= 0.3
 
 
-def test_it_ends_quietly_when_nobody_reads_it_any_more(bench: Bench, started: Started) -> None:
+def test_it_ends_quietly_when_the_pipe_is_closed(bench: Bench, started: Started) -> None:
     process = started("watch", "ALT")
     assert process.stdout is not None
     process.stdout.readline()
@@ -199,7 +199,7 @@ def test_it_ends_quietly_when_nobody_reads_it_any_more(bench: Bench, started: St
     process.stdout = None  # closed already
 
 
-def test_without_keys_everything_that_speaks_is_watched(bench: Bench, child: Cli) -> None:
+def test_without_keys_it_watches_every_key_that_is_updated(bench: Bench, child: Cli) -> None:
     bench.db.write("BARO", 29.92, "test")
     with writing(bench):
         _, out, _ = child("watch", "--count", "20")
@@ -208,7 +208,7 @@ def test_without_keys_everything_that_speaks_is_watched(bench: Bench, child: Cli
 
 def test_an_unknown_key_is_refused(bench: Bench, cli: Cli) -> None:
     assert cli("watch", "ALT", "BARRO") == (1, "", "fixgw: no item 'BARRO' (did you mean 'BARO'?)\n")
-    assert cli("watch", "NOPE*") == (1, "", "fixgw: no item fits 'NOPE*'\n")
+    assert cli("watch", "NOPE*") == (1, "", "fixgw: no item matches 'NOPE*'\n")
 
 
 # -- on a terminal -----------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def test_values_change_in_place_until_q(bench: Bench, terminal: Open) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_terminal_is_put_right_again_when_it_is_killed(bench: Bench, terminal: Open, number: int) -> None:
+def test_the_terminal_is_restored_when_the_command_is_killed(bench: Bench, terminal: Open, number: int) -> None:
     it = terminal("watch", "ALT")
     it.wait_for(r"ALT +0 ft")
     if number == signal.SIGINT:
@@ -251,10 +251,10 @@ def test_rate_and_age_are_shown(bench: Bench, terminal: Open) -> None:
 
 def test_without_colour_there_is_none(bench: Bench, terminal: Open) -> None:
     it = terminal("watch", "ALT", NO_COLOR="1")
-    assert "m" not in "".join(re.findall(r"\x1b\[[0-9]*([a-zA-Z])", it.wait_for(r".*q ends").group()))
+    assert "m" not in "".join(re.findall(r"\x1b\[[0-9]*([a-zA-Z])", it.wait_for(r".*q quits").group()))
 
 
-def test_a_terminal_that_can_do_nothing_gets_lines(bench: Bench, terminal: Open) -> None:
+def test_a_dumb_terminal_gets_lines(bench: Bench, terminal: Open) -> None:
     it = terminal("watch", "ALT", "--count", "1", TERM="dumb")
     assert it.wait_for(r".*\n").group() == "ALT\t0.0\tft\told\r\n"
     assert it.end() == 0
@@ -266,24 +266,24 @@ def test_it_follows_the_size_of_the_terminal(bench: Bench, terminal: Open) -> No
     it.type("\x1b[Bj")
     it.wait_for(r"3 to 5 of 8")
     it.resize(100, 24)
-    it.wait_for(r"ACID[^\n]+\n[^\n]*q ends")
+    it.wait_for(r"ACID[^\n]+\n[^\n]*q quits")
     it.type("q")
     assert it.end() == 0
 
 
-def test_a_terminal_that_does_not_know_its_size_is_taken_for_a_usual_one(bench: Bench, terminal: Open) -> None:
+def test_a_terminal_that_does_not_know_its_size_gets_the_default(bench: Bench, terminal: Open) -> None:
     it = terminal("watch", "ALT", columns=0, rows=0, COLUMNS="", LINES="")
-    it.wait_for(r"ALT +0 ft +\S*old.*q ends")
+    it.wait_for(r"ALT +0 ft +\S*old.*q quits")
     it.type("q")
     assert it.end() == 0
 
 
-def test_it_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(bench: Bench, terminal: Open) -> None:
+def test_it_says_when_the_connection_is_lost_and_continues_when_it_is_back(bench: Bench, terminal: Open) -> None:
     bench.db.write("ALT", 1000, "test")
     it = terminal("watch", "ALT")
     it.wait_for(r"ALT +1000 ft +\S*good")
     bench.stop()
-    it.wait_for(r"gateway away, trying again.*ALT +1000 ft +unknown")
+    it.wait_for(r"connection lost, reconnecting to.*ALT +1000 ft +unknown")
     bench.start()
     bench.db.write("ALT", 2000, "test")
     it.wait_for(r"FIX Gateway at.*ALT +2000 ft +\S*good")
@@ -293,7 +293,7 @@ def test_it_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(bench: Ben
     assert it.end() == 0
 
 
-def test_a_gateway_with_other_keys_is_borne(bench: Bench, terminal: Open) -> None:
+def test_it_copes_with_a_gateway_that_comes_back_with_other_keys(bench: Bench, terminal: Open) -> None:
     it = terminal("watch", "ALT", "IAS")
     it.wait_for(r"IAS +0 knots")
     bench.stop()

@@ -1,4 +1,4 @@
-"""Routing between CAN buses: identifiers, filters, rates, order, and nothing in circles. No bus, no clock."""
+"""Routing between CAN buses: identifiers, filters, rates, order, loop prevention. No bus, no clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fixgw.drivers.can_bridge import routing
-from fixgw.drivers.can_bridge.routing import Ids, Route, Router, Shift, parse_ids, parse_shift, written
+from fixgw.drivers.can_bridge.routing import Ids, Route, Router, Shift, format_id, parse_ids, parse_shift
 from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame
 
 WINDOW = 0.5
@@ -63,38 +63,38 @@ def sent(router: Router, bus: str, frame: Frame, now: float = 0.0) -> list[tuple
         ("extended", Ids(EXTENDED, 0x1FFFFFFF | EXTENDED)),
     ],
 )
-def test_identifiers_are_read(text: int | str, expected: Ids) -> None:
+def test_identifiers_are_parsed(text: int | str, expected: Ids) -> None:
     assert parse_ids(text) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (-1, "no identifier"),
-        (0x20000000, "no identifier"),
-        ("0x20000000", "no identifier"),
-        ("", "is no identifier"),
-        ("18FEF100", "is no identifier"),
-        ("0x1-0x2-0x3", "is no identifier"),
+        (-1, "not an identifier"),
+        (0x20000000, "not an identifier"),
+        ("0x20000000", "not an identifier"),
+        ("", "is not an identifier"),
+        ("18FEF100", "is not an identifier"),
+        ("0x1-0x2-0x3", "is not an identifier"),
         ("0x700-0x900", "11 bits and ends with one of 29"),
         ("0x20-0x10", "ends before it begins"),
         ("0x100/0xFFF", "mask has more bits"),
     ],
 )
-def test_what_is_no_identifier_is_refused(text: int | str, complaint: str) -> None:
+def test_invalid_identifiers_are_refused(text: int | str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse_ids(text)
 
 
 @given(identifiers)
-def test_an_identifier_is_read_as_it_is_written(identifier: int) -> None:
-    assert parse_ids(written(identifier)) == Ids(identifier, identifier)
+def test_a_formatted_identifier_parses_to_itself(identifier: int) -> None:
+    assert parse_ids(format_id(identifier)) == Ids(identifier, identifier)
 
 
 @given(identifiers, st.integers(0, 0x7FF), st.integers(0, 0x7FF))
-def test_a_mask_tells_which_bits_count(identifier: int, wanted: int, mask: int) -> None:
-    has = parse_ids(f"{wanted:#x}/{mask:#x}").has(identifier)
-    assert has == (not identifier & EXTENDED and identifier & mask == wanted & mask)
+def test_a_mask_selects_the_bits_that_matter(identifier: int, wanted: int, mask: int) -> None:
+    contained = parse_ids(f"{wanted:#x}/{mask:#x}").contains(identifier)
+    assert contained == (not identifier & EXTENDED and identifier & mask == wanted & mask)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_mask_tells_which_bits_count(identifier: int, wanted: int, mask: int) 
         (0x200, "ext 0x200", Shift(0x200, 0x200, EXTENDED)),
     ],
 )
-def test_new_identifiers_are_read(which: int | str, to: int | str, expected: Shift) -> None:
+def test_new_identifiers_are_parsed(which: int | str, to: int | str, expected: Shift) -> None:
     assert parse_shift(which, to) == expected
 
 
@@ -113,8 +113,8 @@ def test_new_identifiers_are_read(which: int | str, to: int | str, expected: Shi
     ("which", "to", "complaint"),
     [
         ("0x500/0x7F0", 0x100, "a mask cannot"),
-        (0x500, "0x100-0x10F", "the one identifier"),
-        (0x500, "base", "the one identifier"),
+        (0x500, "0x100-0x10F", "a single identifier"),
+        (0x500, "base", "a single identifier"),
         ("0x500-0x50F", 0x7F8, "does not fit"),
         ("extended", "ext 1", "does not fit"),
     ],
@@ -128,37 +128,37 @@ def test_impossible_new_identifiers_are_refused(which: int | str, to: int | str,
 
 
 @given(frames)
-def test_a_route_without_more_forwards_any_frame_as_it_is(frame: Frame) -> None:
+def test_a_plain_route_forwards_any_frame_unchanged(frame: Frame) -> None:
     router = Router([route()])
     assert sent(router, "a", frame) == [("b", frame)]
     assert sent(router, "b", frame, now=9.0) == []
 
 
-def test_filters_choose_what_passes() -> None:
+def test_filters_select_the_frames_that_pass() -> None:
     router = Router([route(ids=[0x100, "0x200-0x20F", "0x300/0x7F0"], exclude=[0x208])])
     passing = [i for i in range(0x800) if sent(router, "a", Frame(i))]
     assert passing == [0x100, *range(0x200, 0x208), *range(0x209, 0x210), *range(0x300, 0x310)]
     assert not sent(router, "a", Frame(0x100, b"", EXTENDED))
 
 
-def test_an_error_frame_and_an_unknown_bus_lead_nowhere() -> None:
+def test_error_frames_and_unknown_buses_are_ignored() -> None:
     router = Router([route()])
     assert sent(router, "a", Frame(4, bytes(8), ERROR)) == []
     assert sent(router, "c", Frame(4)) == []
 
 
-def test_a_route_never_leads_back_to_its_beginning() -> None:
+def test_a_route_from_a_bus_to_itself_is_refused() -> None:
     with pytest.raises(ValueError, match="to itself"):
         Router([route("a", "a")])
 
 
-def test_for_each_target_the_first_route_that_takes_a_frame_decides() -> None:
+def test_for_each_target_the_first_route_that_accepts_a_frame_decides() -> None:
     router = Router([route(ids=[0x100], remap={0x100: 0x101}), route("a", "c"), route()])
     assert sent(router, "a", Frame(0x100)) == [("b", Frame(0x101)), ("c", Frame(0x100))]
     assert sent(router, "a", Frame(0x200)) == [("c", Frame(0x200)), ("b", Frame(0x200))]
 
 
-def test_new_identifiers_are_given_and_given_back() -> None:
+def test_new_identifiers_are_assigned_and_undone_on_the_way_back() -> None:
     router = Router(both(route(remap={"0x500-0x50F": 0x600, 0x100: "ext 0x123"})))
     assert sent(router, "a", Frame(0x50A, b"1", 0, 7.0)) == [("b", Frame(0x60A, b"1", 0, 7.0))]
     assert sent(router, "b", Frame(0x60B, b"2")) == [("a", Frame(0x50B, b"2"))]
@@ -166,7 +166,7 @@ def test_new_identifiers_are_given_and_given_back() -> None:
     assert sent(router, "b", Frame(0x123, b"4", EXTENDED)) == [("a", Frame(0x100, b"4"))]
 
 
-def test_an_identifier_that_means_another_thing_on_the_other_bus_does_not_come_back_as_itself() -> None:
+def test_an_identifier_with_another_meaning_on_the_other_bus_does_not_pass_backward() -> None:
     router = Router(both(route(remap={0x500: 0x600})))
     assert sent(router, "b", Frame(0x500)) == []
 
@@ -193,7 +193,7 @@ some_routes = st.builds(
 
 
 @given(some_routes)
-def test_whatever_passes_is_listened_to(some: Route) -> None:
+def test_every_identifier_that_can_pass_is_wanted(some: Route) -> None:
     router = Router([some])
     here, there = router.wanted("a"), router.wanted("b")
     if not some.ids:
@@ -216,7 +216,7 @@ def test_the_way_back_undoes_the_way_there(some: Route, identifier: int) -> None
     assert back == identifier or (back is not None and some.translate(back) == new)  # two may become one
 
 
-def test_single_identifiers_of_29_bits_are_listened_to_alone_but_not_large_ranges() -> None:
+def test_single_identifiers_of_29_bits_are_wanted_one_by_one_but_large_ranges_as_a_whole() -> None:
     assert Router([route(ids=["0x18FEF100-0x18FEF103", 0x12])]).wanted("a") == {
         0x12,
         *((0x18FEF100 + n) | EXTENDED for n in range(4)),
@@ -225,24 +225,24 @@ def test_single_identifiers_of_29_bits_are_listened_to_alone_but_not_large_range
     assert Router([route(ids=["extended"])]).wanted("a") is None
 
 
-def test_without_a_window_nobody_listens_to_where_frames_only_go() -> None:
+def test_without_a_window_nothing_is_wanted_from_a_bus_that_is_only_a_target() -> None:
     assert Router([route(ids=[0x12])], window=0.0).wanted("b") == set()
 
 
-def test_identifiers_without_number_cost_bounded_memory() -> None:
+def test_any_number_of_identifiers_costs_bounded_memory() -> None:
     router = Router([route()])
-    for n in range(3 * routing.PLANNED):
+    for n in range(3 * routing.MAX_PLANS):
         assert sent(router, "a", Frame(n, b"", EXTENDED), now=n * 1e-4)
-    assert len(router._plans["a"]) <= routing.PLANNED
+    assert len(router._plans["a"]) <= routing.MAX_PLANS
     for memory in router._memory.values():
-        assert len(memory._new) <= routing.REMEMBERED
-        assert len(memory._old) <= routing.REMEMBERED
+        assert len(memory._new) <= routing.MAX_REMEMBERED
+        assert len(memory._old) <= routing.MAX_REMEMBERED
 
 
 # -- rates -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_rate_limit_lets_the_first_go_and_then_the_newest() -> None:
+def test_a_rate_limit_sends_the_first_frame_and_then_the_newest() -> None:
     router = Router([route(rate=10.0)])
     assert sent(router, "a", Frame(0x100, b"1"), now=0.0) == [("b", Frame(0x100, b"1"))]
     assert router.next_due() == float("inf")
@@ -256,7 +256,7 @@ def test_a_rate_limit_lets_the_first_go_and_then_the_newest() -> None:
     assert (router.directions["a", "b"].forwarded, router.directions["a", "b"].thinned) == (3, 1)
 
 
-def test_a_value_that_has_gone_out_and_comes_again_at_once_does_not_wait_but_takes_the_place_of_what_does() -> None:
+def test_an_immediate_repetition_of_the_sent_frame_replaces_the_waiting_one_but_does_not_wait() -> None:
     router = Router([route(rate=1.0)])
     values = [(0.0, b"1"), (0.1, b"1"), (0.2, b"2"), (0.3, b"1")]
     assert [bool(sent(router, "a", Frame(0x100, value), now)) for now, value in values] == [True, False, False, False]
@@ -267,7 +267,7 @@ def test_a_value_that_has_gone_out_and_comes_again_at_once_does_not_wait_but_tak
 
 
 @given(st.sampled_from([0.4, 1.0, 2.0, 3.0, 20.0]), st.floats(0.02, 2.0))
-def test_a_value_that_does_not_change_is_kept_fresh(rate: float, period: float) -> None:
+def test_an_unchanging_value_is_kept_fresh(rate: float, period: float) -> None:
     router, now, sendings = Router([route(rate=rate)]), 0.0, list[float]()
     while now < 20.0:
         due = router.next_due()
@@ -280,23 +280,23 @@ def test_a_value_that_does_not_change_is_kept_fresh(rate: float, period: float) 
     assert longest <= 1.0 / rate + period + 1e-9
 
 
-def test_first_data_bytes_tell_apart_what_shares_an_identifier() -> None:
+def test_leading_data_bytes_distinguish_streams_with_one_identifier() -> None:
     router = Router([route(rate=1.0, rate_bytes=2)])
     for cylinder in range(4):
         assert sent(router, "a", Frame(0x500, bytes([12, cylinder, 0, 99])))
         assert not sent(router, "a", Frame(0x500, bytes([12, cylinder, 0, 98])))
 
 
-def test_streams_without_number_cost_bounded_memory_and_no_more_than_the_rate() -> None:
+def test_any_number_of_streams_costs_bounded_memory_and_keeps_to_the_rate() -> None:
     router = Router([route(rate=1.0, rate_bytes=8)])
-    forwarded = sum(len(sent(router, "a", Frame(1, n.to_bytes(4, "big")))) for n in range(2 * routing.STREAMS))
-    assert forwarded == routing.STREAMS
-    assert router.directions["a", "b"].thinned == routing.STREAMS
+    forwarded = sum(len(sent(router, "a", Frame(1, n.to_bytes(4, "big")))) for n in range(2 * routing.MAX_STREAMS))
+    assert forwarded == routing.MAX_STREAMS
+    assert router.directions["a", "b"].thinned == routing.MAX_STREAMS
     assert len(router.route("a", Frame(1, b"later"), 1.5)) == 1
 
 
 @given(st.sampled_from([1.0, 3.0, 50.0]), st.lists(st.tuples(st.integers(0, 3), st.floats(0.0, 0.7)), max_size=60))
-def test_no_identifier_is_sent_more_often_than_its_rate_and_its_last_frame_always(
+def test_an_identifier_keeps_to_its_rate_and_its_last_frame_is_always_sent(
     rate: float, arrivals: list[tuple[int, float]]
 ) -> None:
     router = Router([route(rate=rate)])
@@ -328,7 +328,7 @@ def test_no_identifier_is_sent_more_often_than_its_rate_and_its_last_frame_alway
 
 
 @given(st.sampled_from([0.5, 1.0, 10.0]), st.lists(st.tuples(st.sampled_from([b"x", b"y"]), st.floats(0.0, 1.2))))
-def test_what_the_other_bus_heard_last_is_what_was_said_last(rate: float, arrivals: list[tuple[bytes, float]]) -> None:
+def test_the_last_frame_sent_on_is_the_last_one_received(rate: float, arrivals: list[tuple[bytes, float]]) -> None:
     router, now, last, heard = Router([route(rate=rate)]), 0.0, b"", b""
     for data, pause in [*arrivals, (b"", 5.0)]:
         while (due := router.next_due()) <= now + pause:
@@ -342,7 +342,7 @@ def test_what_the_other_bus_heard_last_is_what_was_said_last(rate: float, arriva
 # -- circles -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_we_have_sent_to_a_bus_is_not_taken_back_from_it() -> None:
+def test_a_frame_that_we_sent_to_a_bus_is_not_forwarded_back() -> None:
     router = Router(both(route()))
     assert sent(router, "a", Frame(0x100, b"1"), now=0.0)
     assert sent(router, "b", Frame(0x100, b"1"), now=0.1) == []
@@ -351,14 +351,14 @@ def test_what_we_have_sent_to_a_bus_is_not_taken_back_from_it() -> None:
     assert sent(router, "b", Frame(0x100, b"1"), now=0.1 + WINDOW)
 
 
-def test_what_has_been_on_a_bus_anyway_is_not_sent_there() -> None:
+def test_a_frame_that_was_on_a_bus_already_is_not_sent_there() -> None:
     router = Router([route("b", "a")])
     assert sent(router, "a", Frame(0x100, b"1"), now=0.0) == []
     assert sent(router, "b", Frame(0x100, b"1"), now=0.1) == []
     assert router.directions["b", "a"].returned == 1
 
 
-def test_another_kind_of_frame_is_another_frame() -> None:
+def test_frames_of_different_kinds_differ() -> None:
     router = Router(both(route()))
     assert sent(router, "a", Frame(0x100))
     assert sent(router, "b", Frame(0x100, b"", REMOTE))
@@ -367,7 +367,7 @@ def test_another_kind_of_frame_is_another_frame() -> None:
     assert sent(router, "b", Frame(0x100)) == []
 
 
-def test_a_frame_that_comes_back_under_its_new_identifier_is_known() -> None:
+def test_a_frame_that_comes_back_under_its_new_identifier_is_recognised() -> None:
     router = Router(both(route(remap={0x100: 0x200})))
     assert sent(router, "a", Frame(0x100, b"1"))
     assert sent(router, "b", Frame(0x200, b"1")) == []
@@ -375,24 +375,24 @@ def test_a_frame_that_comes_back_under_its_new_identifier_is_known() -> None:
     assert sent(router, "a", Frame(0x100, b"2")) == []
 
 
-def test_a_value_that_does_not_change_passes_every_time() -> None:
+def test_an_unchanging_value_passes_every_time() -> None:
     router = Router(both(route()))
     assert all(sent(router, "a", Frame(0x100), now=n * 0.01) for n in range(200))
     assert router.returned == 0
 
 
-def test_a_few_frames_that_come_back_are_called_a_ring_until_they_have_ceased_to() -> None:
+def test_a_ring_is_reported_while_frames_keep_coming_back() -> None:
     router = Router(both(route()))
-    for n in range(routing.RETURNED):
+    for n in range(routing.RING_RETURNS):
         assert router.trouble(float(n)) == ""
         sent(router, "a", Frame(0x100 + n), now=float(n))
         sent(router, "b", Frame(0x100 + n), now=float(n))
-    assert router.trouble(2.0).startswith("a ring: what goes from a to b comes back, the last 0x102 (")
-    assert router.trouble(routing.HOLD) != ""
-    assert router.trouble(routing.HOLD + 0.1) == ""
+    assert router.trouble(2.0).startswith("a ring: frames from a to b come back, most recently 0x102 (")
+    assert router.trouble(routing.HOLD_S) != ""
+    assert router.trouble(routing.HOLD_S + 0.1) == ""
 
 
-def test_an_identifier_that_comes_back_is_for_a_while_not_repeated_but_its_changes_pass() -> None:
+def test_repetitions_of_an_identifier_that_came_back_are_dropped_but_changes_pass() -> None:
     router = Router(both(route()))
     sent(router, "a", Frame(0x100, b"1"), now=0.0)
     sent(router, "b", Frame(0x100, b"1"), now=0.0)
@@ -415,7 +415,7 @@ def test_without_a_window_everything_passes() -> None:
 
 
 class Repeater:
-    """A bridge that knows nothing of circles."""
+    """A bridge without loop prevention."""
 
     def __init__(self, *ways: tuple[str, str]) -> None:
         self.ways = ways
@@ -425,7 +425,7 @@ class Repeater:
 
 
 class Net:
-    """Buses and bridges between them; who hears what when is for `delays` to say. `horizon` frames are the end."""
+    """Buses and the bridges between them. `delays` are those of the bridges' receptions; ends after `horizon` frames."""
 
     def __init__(self, bridges: Sequence[Router | Repeater], delays: list[float], horizon: int = 3000) -> None:
         self.bridges = bridges
@@ -437,7 +437,7 @@ class Net:
         self._heard: dict[tuple[int, str], float] = {}
 
     def put(self, bus: str, frame: Frame, now: float, sender: int | None = None) -> None:
-        """A frame appears on a bus; all but its sender will hear it, each bus's frames in their order."""
+        """Put a frame on a bus. All bridges but its sender receive it, each bus's frames in order."""
         self.log.append((now, bus, frame))
         for number in range(len(self.bridges)):
             if number != sender:
@@ -459,7 +459,7 @@ class Net:
 
 
 def bridge(*buses: str) -> Router:
-    """Everything between all of these buses."""
+    """A bridge that forwards everything between all these buses."""
     return Router([route(a, b) for a, b in permutations(buses, 2)])
 
 
@@ -475,7 +475,7 @@ delays = st.lists(st.floats(0.001, 0.02), min_size=1, max_size=40)
 
 @pytest.mark.parametrize("ring", RINGS.values(), ids=RINGS.keys())
 @given(delays=delays)
-def test_in_a_ring_every_frame_arrives_everywhere_and_none_goes_round_for_ever(
+def test_in_a_ring_every_frame_arrives_everywhere_and_none_circulates(
     ring: tuple[tuple[str, ...], ...], delays: list[float]
 ) -> None:
     net = Net([bridge(*buses) for buses in ring], delays)
@@ -487,7 +487,7 @@ def test_in_a_ring_every_frame_arrives_everywhere_and_none_goes_round_for_ever(
     for bus in buses:
         assert set(net.on(bus)) == {(0x100 + n, b"") for n in range(12)}
     quiet = [when for when, _, frame in net.log if frame.arbitration_id < 0x10A]
-    assert max(quiet) < 9 * 0.3 + 0.3  # each had come to rest before the next but one
+    assert max(quiet) < 9 * 0.3 + 0.3  # each frame stopped before the next but one
     assert any(isinstance(b, Router) and b.trouble(3.5) for b in net.bridges)
 
 
@@ -495,7 +495,7 @@ def test_in_a_ring_every_frame_arrives_everywhere_and_none_goes_round_for_ever(
 def test_a_ring_of_two_one_way_bridges_is_broken_by_the_one_that_closes_it(delays: list[float]) -> None:
     there, back = Router([route("a", "b")]), Router([route("b", "a")])
     net = Net([there, back], delays)
-    for n in range(routing.RETURNED):
+    for n in range(routing.RING_RETURNS):
         net.put("a", Frame(0x100, bytes([n])), n * 1.0)
         net.run(n + 1.0)
     assert net.on("b").keys() == net.on("a").keys()
@@ -504,7 +504,7 @@ def test_a_ring_of_two_one_way_bridges_is_broken_by_the_one_that_closes_it(delay
 
 
 @given(delays=delays)
-def test_a_bridge_that_knows_nothing_of_circles_cannot_keep_one_going_through_us(delays: list[float]) -> None:
+def test_a_bridge_without_loop_prevention_cannot_keep_frames_circulating_through_us(delays: list[float]) -> None:
     ours = bridge("a", "b")
     net = Net([ours, Repeater(("a", "b"), ("b", "a"))], delays)
     for n in range(10):
@@ -519,7 +519,7 @@ def test_a_bridge_that_knows_nothing_of_circles_cannot_keep_one_going_through_us
 
 
 @given(frames=st.integers(1, 4), delays=delays)
-def test_a_rate_limit_does_not_delay_a_frame_into_another_round(frames: int, delays: list[float]) -> None:
+def test_a_rate_limit_does_not_delay_a_frame_beyond_loop_prevention(frames: int, delays: list[float]) -> None:
     slow = Router(both(route(rate=1.0)))
     net = Net([slow, bridge("a", "b")], delays)
     for n in range(frames):
@@ -536,7 +536,7 @@ def test_a_rate_limit_does_not_delay_a_frame_into_another_round(frames: int, del
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), frames, st.floats(0.0, 0.3)), max_size=60))
-def test_no_frame_is_ever_returned_to_where_it_came_from(heard: list[tuple[str, Frame, float]]) -> None:
+def test_no_frame_is_sent_back_to_its_source(heard: list[tuple[str, Frame, float]]) -> None:
     router, now = bridge("a", "b", "c"), 0.0
     for bus, frame, pause in heard:
         now += pause

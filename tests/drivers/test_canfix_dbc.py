@@ -1,4 +1,4 @@
-"""The DBC file says the same as the codec; cantools is the judge."""
+"""The DBC file agrees with the codec, as judged by cantools."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return request.param, cantools.database.load_file(path, strict=True)
 
 
-def test_it_has_every_parameter_that_has_a_type(loaded: tuple[table.Table, Any]) -> None:
+def test_it_contains_every_parameter_with_a_type(loaded: tuple[table.Table, Any]) -> None:
     parameters, database = loaded
     typed = {p.identifier: p for p in parameters if p.type}
     assert {m.frame_id for m in database.messages} == set(typed)
@@ -37,7 +37,7 @@ def test_it_has_every_parameter_that_has_a_type(loaded: tuple[table.Table, Any])
         assert {index: str(name) for index, name in meta.items()} == {0: "Value", **parameter.metas}
 
 
-def test_units_and_ranges_are_those_of_the_table(loaded: tuple[table.Table, Any]) -> None:
+def test_units_and_ranges_match_the_table(loaded: tuple[table.Table, Any]) -> None:
     parameters, database = loaded
     for parameter in parameters:
         if parameter.type and len(parameter.parts) == 1:
@@ -79,7 +79,7 @@ def test_cantools_encodes_what_the_codec_reads(loaded: tuple[table.Table, Any]) 
     assert ours == cf.update(parameters[0x183], 123.4, 12, index=3, meta="Vne", annunciate=True, failure=True)
 
 
-def test_names_fit_readers_that_know_no_long_ones() -> None:
+def test_names_fit_readers_without_long_names() -> None:
     for parameters in TABLES:
         lines = dbc.write(parameters).splitlines()
         names = [line.split()[2].rstrip(":") for line in lines if line.startswith("BO_ ")]

@@ -26,7 +26,7 @@ FRAMES_EACH = 40
 
 
 def theirs(identifier: int, raw: bytes | str, **flags: Any) -> Any:
-    """What python-canfix makes of a frame."""
+    """A frame as decoded by python-canfix."""
     data = bytes.fromhex(raw) if isinstance(raw, str) else raw
     return canfix.parseMessage(can.Message(arbitration_id=identifier, is_extended_id=False, data=data, **flags))
 
@@ -36,7 +36,7 @@ def ours(identifier: int, raw: bytes | str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value of theirs as ours: bits as a number, lists as tuples, text without its padding."""
+    """Convert their value to ours: bits to a number, lists to tuples, text without padding."""
     if isinstance(value, str):
         return value.rstrip("\0 ")
     if isinstance(value, (list, tuple)):
@@ -92,7 +92,7 @@ def test_parameters_encode_alike(parameter: table.Parameter) -> None:
 
 
 @pytest.mark.parametrize("identifier", [i for i in cf.PARAMETERS if i not in TABLE or not TABLE[i].type])
-def test_they_raise_for_what_we_call_unknown(identifier: int) -> None:
+def test_they_raise_for_identifiers_that_are_unknown_to_us(identifier: int) -> None:
     with pytest.raises(KeyError):
         theirs(identifier, bytes(8))
     assert ours(identifier, bytes(8)).kind == "unknown"
@@ -157,14 +157,14 @@ def test_they_multiply() -> None:
     assert ours(0x183, "0c00000300").value == 0.3
 
 
-def test_they_take_undefined_meta_data_for_the_value() -> None:
+def test_they_treat_undefined_meta_data_as_the_value() -> None:
     undefined, live = theirs(0x184, "0c001060ea0000"), theirs(0x184, "0c000060ea0000")
     assert (undefined.meta, undefined.value) == (live.meta, live.value) == (None, 60000)
     assert ours(0x184, "0c001060ea0000").kind == "undefined-meta"
 
 
 @pytest.mark.parametrize("raw", ["", "0c", "0c0000"])
-def test_they_make_up_a_parameter_from_a_frame_without_a_value(raw: str) -> None:
+def test_they_invent_a_parameter_from_a_frame_without_a_value(raw: str) -> None:
     assert (theirs(0x183, raw).identifier, theirs(0x183, raw).value) == (0, 0)
     assert ours(0x183, raw).kind == "short"
 
@@ -185,13 +185,13 @@ def test_they_read_text_that_is_too_short_and_raise_beyond_ascii() -> None:
     assert ours(0x480, "0c00004b4c4158ff").value == "KLAXÿ"
 
 
-def test_they_take_a_float_that_is_not_a_number_for_good() -> None:
+def test_they_treat_a_float_nan_as_good() -> None:
     raw = bytes((12, 0, 0)) + struct.pack("<f", math.nan)
     assert not theirs(0x1C3, raw).failure
     assert ours(0x1C3, raw).failure
 
 
-def test_they_make_up_a_parameter_from_a_remote_frame() -> None:
+def test_they_invent_a_parameter_from_a_remote_frame() -> None:
     assert theirs(0x183, "", is_remote_frame=True).value == 0
     assert CODEC.decode(0x183, b"", remote=True).kind == "not-for-us"
 
@@ -202,7 +202,7 @@ def test_they_see_nodes_with_negative_numbers_in_reserved_identifiers(identifier
     assert ours(identifier, "0032").kind == "reserved"
 
 
-def test_they_take_messages_from_node_0() -> None:
+def test_they_accept_messages_from_node_0() -> None:
     assert theirs(0x6E0, "0001").sendNode == 0
     assert ours(0x6E0, "0001").kind == "reserved"
 
@@ -241,7 +241,7 @@ def test_they_do_not_scale_node_status() -> None:
     assert ours(0x6E5, "060100fa00").value == 25.0
 
 
-def test_they_cannot_set_what_they_do_not_know() -> None:
+def test_they_cannot_set_an_unknown_parameter() -> None:
     with pytest.raises(KeyError):
         _ = theirs(0x6E2, "0c9201e274").value
     assert ours(0x6E2, "0c9201e274").kind == "unknown"
@@ -253,14 +253,14 @@ def description(packet: int) -> Any:
     return message
 
 
-def test_they_number_description_packets_wrongly_from_256_on() -> None:
+def test_they_misnumber_description_packets_from_256_on() -> None:
     assert bytes(description(255).msg.data) == cf.NodeDescription(5, 1, 255, b"abcd").encode().data
     with pytest.raises(ValueError, match="byte must be in range"):
         _ = description(256).msg
     assert bytes(description(265).msg.data) != cf.NodeDescription(5, 1, 265, b"abcd").encode().data
 
 
-def test_they_cannot_send_a_description_packet_as_it_came() -> None:
+def test_they_cannot_send_a_description_packet_as_received() -> None:
     with pytest.raises(TypeError):
         _ = theirs(0x6E5, "0b0101004d616b65").msg
     assert ours(0x6E5, "0b0101004d616b65").encode().data == bytes.fromhex("0b0101004d616b65")

@@ -1,4 +1,4 @@
-"""The CAN-FIX map: what a file may say, every problem with it and its place, and the default map."""
+"""The CAN-FIX map: the file, its problems and their places, and the default map."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def wrong(path: Path, text: str, database: Database, table: Table = TABLE) -> li
     return [f"{p.line}:{p.column}: {p.message}" for p in problems]
 
 
-def test_a_map_as_installations_have_it_reads_without_problems(write: Path, database: Database) -> None:
+def test_a_typical_map_has_no_problems(write: Path, database: Database) -> None:
     found = good(
         write,
         """\
@@ -83,7 +83,7 @@ def test_a_map_as_installations_have_it_reads_without_problems(write: Path, data
     assert found.aux_name("low warn") == "lowWarn"
 
 
-def test_a_parameter_may_be_called_by_its_name_and_keys_be_a_list(write: Path, database: Database) -> None:
+def test_a_parameter_can_be_named_and_keys_can_be_a_list(write: Path, database: Database) -> None:
     found = good(
         write,
         """\
@@ -128,17 +128,17 @@ def test_every_problem_is_reported_at_its_place(write: Path, database: Database)
         "2:27: inputs[0]: fixid: no item 'IASS' (did you mean 'IAS'?)",
         "3:13: inputs[1]: canid: no CAN-FIX parameter '0x600'",
         "4:13: inputs[2]: canid: no CAN-FIX parameter 'Indicated Airspede' (did you mean 'Indicated Airspeed'?)",
-        "5:13: inputs[3]: canid: ADS-B ES Status has no type in the table, so nothing can be made of it",
+        "5:13: inputs[3]: canid: ADS-B ES Status has no type in the table, so it cannot be decoded",
         "6:39: inputs[4].index: expected whole number, 0 to 255, got the number 300",
         "7:32: inputs[5]: unknown option 'prioritty' (did you mean 'priority'?)",
-        "8:27: inputs[6]: fixid: Aircraft Identifier is text, and ALT has the type float",
-        "9:27: inputs[7]: fixid: Indicated Airspeed is a number, and ACID has the type str",
+        "8:27: inputs[6]: fixid: Aircraft Identifier is text, but ALT has the type float",
+        "9:27: inputs[7]: fixid: Indicated Airspeed is a number, but ACID has the type str",
         "10:27: inputs[8]: fixid: Time has 4 numbers (USHORT[3],UINT)",
         "11:27: inputs[9]: fixid: Generic Switches #1 is a set of switches: it belongs under switches",
-        "12:27: inputs[10]: fixid: Indicated Airspeed is one value: one key to an entry",
-        "13:40: inputs[11]: invert: IAS is not True or False; for numbers write scale: -1",
-        "14:5: inputs[12]: like the one in line 13",
-        "14:39: inputs[12]: scale: expected a number other than 0, from 1e-9 to 1e9",
+        "12:27: inputs[10]: fixid: Indicated Airspeed is a single value: expected one key",
+        "13:40: inputs[11]: invert: IAS is not True or False; for numbers use scale: -1",
+        "14:5: inputs[12]: the same as in line 13",
+        "14:39: inputs[12]: scale: expected a magnitude from 1e-9 to 1e9",
     ]
 
 
@@ -162,9 +162,9 @@ def test_switches_and_encoders_are_checked(write: Path, database: Database) -> N
         "3:27: switches[1]: fixid: 9 keys, but Flap Control Switches #1 has 8 switches",
         "4:27: switches[2]: fixid: IAS is not True or False",
         "4:47: switches[2]: toggle: 'BTN2' is not among the keys of fixid (did you mean 'BTN1'?)",
-        "6:13: encoders[0]: canid: Generic Switches #1 is no encoder (0x300..0x307, 0x11A, 0x11B)",
+        "6:13: encoders[0]: canid: Generic Switches #1 is not an encoder (0x300..0x307, 0x11A, 0x11B)",
         "7:27: encoders[1]: fixid: expected one or two encoders (numbers), then up to eight buttons (True or False)",
-        "8:27: encoders[2]: fixid: ENC1 twice",
+        "8:27: encoders[2]: fixid: ENC1 appears twice",
     ]
 
 
@@ -180,13 +180,13 @@ def test_outputs_are_checked(write: Path, database: Database) -> None:
         """,
         database,
     ) == [
-        "2:13: outputs[0]: fixid: Time (USHORT[3],UINT) can be sent from text only, as of TIMEZ",
-        "3:5: outputs[1]: like the one in line 2",
+        "2:13: outputs[0]: fixid: Time (USHORT[3],UINT) can be sent from one text key only, like TIMEZ",
+        "3:5: outputs[1]: the same as in line 2",
         "4:13: outputs[2]: fixid: IAS is not True or False",
     ]
 
 
-def test_keys_that_do_not_exist_may_be_ignored(write: Path, database: Database) -> None:
+def test_unknown_keys_can_be_ignored(write: Path, database: Database) -> None:
     text = """\
         ignore_fixid_missing: yes
         meta replacements: {Low Warn: sometimes}
@@ -200,29 +200,27 @@ def test_keys_that_do_not_exist_may_be_ignored(write: Path, database: Database) 
     ]
 
 
-def test_meta_data_that_no_parameter_has_are_reported(write: Path, database: Database) -> None:
+def test_unknown_meta_data_and_aux_names_are_reported(write: Path, database: Database) -> None:
     assert wrong(write, "meta replacements: {Low Wran: lowWarn, Vne: Vnee}", database) == [
         "1:21: no parameter has meta data 'Low Wran' (did you mean 'Low Warn'?)",
         "1:45: no item has an aux value 'Vnee' (did you mean 'Vne'?)",
     ]
 
 
-def test_an_identifier_that_moved_between_the_revisions_is_not_taken_for_what_it_was(
-    write: Path, database: Database
-) -> None:
+def test_an_identifier_with_another_meaning_in_this_revision_is_reported(write: Path, database: Database) -> None:
     text = "inputs:\n  - {canid: 0x545, fixid: FTIME}\n"
     assert wrong(write, text, database) == [
-        "2:13: inputs[0]: canid: 0x545 is Strut Pressure #4 in the table of 2024; Flight Time in that of 2023 "
-        "(option table); FTIME is 0x546 now",
+        "2:13: inputs[0]: canid: 0x545 is Strut Pressure #4 in the table of 2024; it is Flight Time in the "
+        "table of 2023 (option `table`); FTIME is now 0x546",
     ]
     assert good(write, text, database, load(2023)).inputs
     assert wrong(write, text.replace("0x545", "0x547"), database) == [
         "2:13: inputs[0]: canid: no CAN-FIX parameter '0x547'; it is Strut Pressure #4 in the table of 2023 "
-        "(option table)",
+        "(option `table`)",
     ]
 
 
-def test_yaml_that_cannot_be_read_and_a_missing_file_are_problems(tmp_path: Path, database: Database) -> None:
+def test_invalid_yaml_and_a_missing_file_are_problems(tmp_path: Path, database: Database) -> None:
     path = tmp_path / "map.yaml"
     assert wrong(path, "inputs: [", database)[0].startswith("2:1: not YAML")
     assert wrong(path, "- a list\n", database) == [
@@ -231,7 +229,7 @@ def test_yaml_that_cannot_be_read_and_a_missing_file_are_problems(tmp_path: Path
     assert "cannot be read" in str(mapping.read(tmp_path / "none.yaml", TABLE, database)[1][0])
 
 
-def test_a_map_may_be_spread_over_files_of_the_configuration(tmp_path: Path, database: Database) -> None:
+def test_a_map_can_include_files_of_the_configuration(tmp_path: Path, database: Database) -> None:
     (tmp_path / "preferences.yaml").write_text("includes: {ENGINE: canfix/engine.yaml}\n")
     (tmp_path / "canfix").mkdir()
     (tmp_path / "canfix" / "engine.yaml").write_text("items:\n  - {canid: 0x220, fixid: OILP1}\n")
@@ -246,10 +244,10 @@ def test_a_map_may_be_spread_over_files_of_the_configuration(tmp_path: Path, dat
 
 def test_priority_ranks_nodes(write: Path, database: Database) -> None:
     found = good(write, "inputs:\n  - {canid: 0x183, fixid: IAS, priority: [12, 13]}\n", database)
-    assert mapping.rankings(found, TABLE) == {"IAS": ["12", "13"]}
+    assert mapping.rank_sources(found, TABLE) == {"IAS": ["12", "13"]}
 
 
-def test_a_number_as_priority_ranks_parameters_that_go_to_one_key(write: Path, database: Database) -> None:
+def test_a_number_as_priority_ranks_parameters_that_feed_one_key(write: Path, database: Database) -> None:
     found = good(
         write,
         """\
@@ -260,7 +258,7 @@ def test_a_number_as_priority_ranks_parameters_that_go_to_one_key(write: Path, d
         """,
         database,
     )
-    assert mapping.rankings(found, TABLE) == {"TALT": ["0x409", "0x40A"]}
+    assert mapping.rank_sources(found, TABLE) == {"TALT": ["0x409", "0x40A"]}
 
 
 def test_contradicting_priorities_are_reported(write: Path) -> None:
@@ -275,8 +273,8 @@ def test_contradicting_priorities_are_reported(write: Path) -> None:
         """,
         ranked,
     ) == [
-        "2:42: inputs[0]: priority: the same node twice",
-        "2:42: inputs[0]: priority: IAS: the database definition ranks its sources already; rank the nodes there",
+        "2:42: inputs[0]: priority: the same node appears twice",
+        "2:42: inputs[0]: priority: IAS: the database definition already ranks its sources; rank the nodes there",
         "4:43: inputs[2]: priority: TALT: a list of nodes in one entry, a number in another",
     ]
 
@@ -285,12 +283,12 @@ def test_contradicting_priorities_are_reported(write: Path) -> None:
 
 
 def default_keys(database: Database, revision: int = 2024) -> dict[str, tuple[int, int]]:
-    found = msgspec.convert(mapping.default(load(revision), database), Map)
+    found = msgspec.convert(mapping.build_default(load(revision), database), Map)
     entries: list[mapping.Entry] = [*found.inputs, *found.encoders, *found.switches]
     return {key: (int(entry.canid), entry.index) for entry in entries for key in entry.keys}
 
 
-def test_the_default_map_has_every_key_that_the_table_names(database: Database) -> None:
+def test_the_default_map_has_every_key_of_the_table(database: Database) -> None:
     keys = default_keys(database)
     named = {
         mapping.NAMES.get(fix_id, fix_id) + (str(parameter.number or ""))
@@ -316,10 +314,10 @@ def test_the_default_map_follows_the_revision_of_the_table(database: Database) -
 
 
 @pytest.mark.parametrize("revision", [2023, 2024])
-def test_the_default_map_as_text_is_a_map_without_problems(write: Path, database: Database, revision: int) -> None:
+def test_the_default_map_as_text_has_no_problems(write: Path, database: Database, revision: int) -> None:
     table = load(revision)
     found = good(write, mapping.format_default(table, database), database, table)
-    assert found == msgspec.convert(mapping.default(table, database), Map)
+    assert found == msgspec.convert(mapping.build_default(table, database), Map)
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -343,7 +341,7 @@ def test_units_that_differ_are_converted(
     assert mapping.conversion(entry, TABLE[canid], database.item(key)) == expected
 
 
-def test_what_the_map_says_of_scale_and_wrap_holds(database: Database) -> None:
+def test_scale_and_wrap_in_the_map_override_the_defaults(database: Database) -> None:
     entry = mapping.Input(canid=0x1C0, fixid="CDI", scale=0.4, offset=0.1, wrap=False)
     assert mapping.conversion(entry, TABLE[0x1C0], database.item("CDI")) == (0.4, 0.1, False)
 
@@ -366,7 +364,7 @@ def configured(directory: Path, text: str) -> configuration.Configuration:
     return configuration.load(directory / "default.yaml")
 
 
-def test_a_changed_map_makes_another_connection_of_it_a_changed_comment_does_not(tmp_path: Path) -> None:
+def test_a_changed_map_changes_the_connection_but_a_changed_comment_does_not(tmp_path: Path) -> None:
     text = "inputs:\n  - {canid: 0x183, fixid: IAS}\n"
     before = configured(tmp_path, text)
     assert str(tmp_path / "canfix" / "map.yaml") in before.files
@@ -374,7 +372,7 @@ def test_a_changed_map_makes_another_connection_of_it_a_changed_comment_does_not
     assert configured(tmp_path, text.replace("IAS", "TAS")).connections != before.connections
 
 
-def test_what_is_wrong_with_the_map_is_wrong_with_the_configuration(tmp_path: Path) -> None:
+def test_problems_in_the_map_are_problems_in_the_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as refused:
         configured(tmp_path, "inputs:\n  - {canid: 0x183, fixid: IASS}\n")
     assert [(problem.file, problem.line) for problem in refused.value.problems] == [

@@ -1,4 +1,4 @@
-"""Properties of the CAN-FIX codec: what it sends it reads, and nothing that a bus can carry makes it raise."""
+"""Properties of the CAN-FIX codec: it decodes what it encodes, and no frame on a bus makes it raise."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LIMITS = {
 
 
 def values(field: table.Field) -> st.SearchStrategy[table.Payload]:
-    """What `field` can be, in its own range."""
+    """Values of `field` within its own range."""
     if field.text:
         return st.text(st.characters(max_codepoint=255), max_size=field.size).map(lambda t: t.rstrip("\0 "))
     if field.type == "FLOAT":
@@ -110,7 +110,7 @@ other_messages = st.one_of(
 
 
 def codec_of(message: Any) -> cf.Codec:
-    """The codec whose table `message` is from."""
+    """The codec with the table that `message` comes from."""
     parameter = getattr(message, "parameter", None)
     if parameter is None:
         return CODEC
@@ -119,7 +119,7 @@ def codec_of(message: Any) -> cf.Codec:
 
 @settings(max_examples=1000)
 @given(st.one_of(updates(), parameter_sets(), other_messages))
-def test_what_is_sent_is_what_is_read(message: cf.Message) -> None:
+def test_an_encoded_message_decodes_to_itself(message: cf.Message) -> None:
     frame = message.encode()
     assert 0 < frame.arbitration_id < 0x800
     assert len(frame.data) <= 8
@@ -128,7 +128,7 @@ def test_what_is_sent_is_what_is_read(message: cf.Message) -> None:
 
 @settings(max_examples=1000)
 @given(st.integers(0, 0x7FF), st.binary(max_size=8))
-def test_what_is_read_can_be_sent_or_is_refused(identifier: int, raw: bytes) -> None:
+def test_a_decoded_message_can_be_encoded_or_is_refused(identifier: int, raw: bytes) -> None:
     outcome = CODEC.decode(identifier, raw)
     if isinstance(outcome, cf.Dropped):
         return
@@ -143,7 +143,7 @@ def test_what_is_read_can_be_sent_or_is_refused(identifier: int, raw: bytes) -> 
 
 
 @given(updates())
-def test_bytes_behind_a_value_do_not_change_it(message: cf.Message) -> None:
+def test_bytes_after_a_value_do_not_change_it(message: cf.Message) -> None:
     identifier, raw = message.encode()
     assert codec_of(message).decode(identifier, raw.ljust(8, b"\xff")) == message
 
@@ -172,14 +172,14 @@ def test_a_number_is_rounded_to_the_nearest_step(parameter: table.Parameter, val
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300), nodes, nodes)
 def test_a_description_arrives_as_it_was_sent(text: str, source: int, destination: int) -> None:
     descriptions = cf.Descriptions()
-    *before, last = [descriptions.feed(packet) for packet in cf.describe(text, source, destination)]
+    *before, last = [descriptions.feed(packet) for packet in cf.split_description(text, source, destination)]
     assert last == text
     assert not any(before)
 
 
 @given(st.lists(st.builds(cf.NodeDescription, st.integers(1, 3), st.just(1), st.integers(0, 3), st.binary(max_size=4))))
 def test_descriptions_survive_any_packets(packets: list[cf.NodeDescription]) -> None:
-    descriptions = cf.Descriptions(longest=8, most=2)
+    descriptions = cf.Descriptions(max_length=8, max_count=2)
     for packet in packets:
         text = descriptions.feed(packet)
         assert text is None or len(text) <= 8

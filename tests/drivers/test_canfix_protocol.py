@@ -1,4 +1,4 @@
-"""The CAN-FIX codec against worked frames (tests/data/canfix.json), and what those do not say."""
+"""The CAN-FIX codec against worked frames (tests/data/canfix.json), and cases that these do not cover."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ DROPPED = {
 
 
 def plain(value: Any) -> Any:
-    """`value` as the vectors write it."""
+    """`value` in the form of the vectors."""
     if isinstance(value, tuple):
         return list(value)
     return value.hex() if isinstance(value, bytes) else value
 
 
 def meaning_of(outcome: cf.Outcome) -> dict[str, Any]:
-    """`outcome` in the words of the vectors."""
+    """`outcome` in the form of the vectors."""
     match outcome:
         case cf.ParameterUpdate():
             return {
@@ -108,7 +108,7 @@ def meaning_of(outcome: cf.Outcome) -> dict[str, Any]:
 
 
 def message_of(meaning: dict[str, Any]) -> cf.Message:
-    """The message that means `meaning`."""
+    """The message for a vector's `meaning`."""
     m = dict(meaning)
     kind = m["kind"]
     value: Any = m.get("value")
@@ -141,7 +141,7 @@ def message_of(meaning: dict[str, Any]) -> cf.Message:
 
 
 def agrees(outcome: cf.Outcome, expected: dict[str, Any]) -> bool:
-    """Whether `outcome` says what a vector expects, as far as the vector goes."""
+    """Whether `outcome` matches a vector in all that the vector specifies."""
     kind = expected["kind"]
     if kind in DROPPED or isinstance(outcome, cf.Dropped):
         return outcome.kind in DROPPED.get(kind, ())
@@ -221,7 +221,7 @@ def test_frames_that_are_not_base_data_frames_are_not_for_us(flags: dict[str, bo
     assert codec.counts["not-for-us"] == sum(codec.counts.values()) == 7
 
 
-def test_what_no_base_frame_can_be_is_not_for_us_either() -> None:
+def test_impossible_base_frames_are_not_for_us_either() -> None:
     assert CODEC.decode(0x800, IAS_100).kind == "not-for-us"
     assert CODEC.decode(0x1FFFFFFF, IAS_100).kind == "not-for-us"
     assert CODEC.decode(-1, IAS_100).kind == "not-for-us"
@@ -289,7 +289,7 @@ def test_a_parameter_without_a_type_is_never_decoded_or_sent(parameter: table.Pa
         cf.update(parameter, 0, 1).encode()
 
 
-def test_numbers_are_divided_so_that_they_are_the_nearest_there_is() -> None:
+def test_numbers_are_divided_to_the_nearest_float() -> None:
     for raw in range(65536):
         outcome = CODEC.decode(0x183, bytes((12, 0, 0)) + raw.to_bytes(2, "little"))
         assert isinstance(outcome, cf.Value)
@@ -303,7 +303,7 @@ def test_a_float_that_is_not_finite_has_failed(number: float) -> None:
     assert outcome.failure
 
 
-def test_flags_come_one_by_one_and_the_reserved_bit_means_nothing() -> None:
+def test_each_flag_is_decoded_and_the_reserved_bit_is_ignored() -> None:
     for bits in range(16):
         outcome = CODEC.decode(0x183, bytes((12, 0, bits)) + IAS_100[3:])
         assert isinstance(outcome, cf.Value)
@@ -312,14 +312,14 @@ def test_flags_come_one_by_one_and_the_reserved_bit_means_nothing() -> None:
         assert outcome.encode().data[2] == bits & 7
 
 
-def test_text_loses_its_padding() -> None:
+def test_padding_is_removed_from_text() -> None:
     for raw in (b"OAK\0\0", b"OAK  ", b"OAK \0"):
         outcome = CODEC.decode(0x480, bytes((12, 0, 0)) + raw)
         assert isinstance(outcome, cf.Value)
         assert outcome.value == "OAK"
 
 
-def test_frames_may_come_in_any_kind_of_bytes() -> None:
+def test_any_bytes_like_data_is_decoded() -> None:
     expected = CODEC.decode(0x183, IAS_100)
     assert CODEC.decode(0x183, bytearray(IAS_100)) == CODEC.decode(0x183, memoryview(IAS_100)) == expected
     for identifier, raw in ((7, b"\1\2\3"), (0x6E1, b"\x09\x05\x02\x00\x01"), (0x7E3, b"\1\2")):
@@ -349,7 +349,7 @@ def test_older_devices_use_other_identifiers() -> None:
     assert cf.Codec(old).decode(0x40C, bytes(8)).kind == "unknown"
 
 
-def test_the_current_table_is_that_of_the_specification() -> None:
+def test_the_current_table_matches_the_specification() -> None:
     assert table.load() is TABLE
     assert TABLE.revision == 2024
     assert len(TABLE) == 411
@@ -373,7 +373,7 @@ def test_parameters_are_found_by_identifier_and_by_name() -> None:
         TABLE[0x700]
 
 
-def test_an_unknown_revision_names_those_there_are() -> None:
+def test_an_unknown_revision_is_refused_with_the_known_ones() -> None:
     with pytest.raises(BadValue, match="2023, 2024"):
         table.load(2022)
 
@@ -382,7 +382,7 @@ def test_an_unknown_revision_names_those_there_are() -> None:
 
 
 def refused(message: cf.Message) -> str:
-    """Why `message` cannot be sent."""
+    """The reason that `message` cannot be sent."""
     with pytest.raises(FixgwError) as caught:
         message.encode()
     assert isinstance(caught.value, BadValue)
@@ -420,7 +420,7 @@ def test_values_that_cannot_be_sent_are_refused(name: str, value: Any, reason: s
     assert refused(cf.ParameterSet(12, TABLE[name], 0, value)) == reason
 
 
-def test_a_refusal_says_what_would_fit() -> None:
+def test_a_refusal_gives_the_range() -> None:
     with pytest.raises(BadValue, match=r"Indicated Airspeed: 1000 knots is outside its range, 0 to 999\.9"):
         cf.update(IAS, 1000, 12).encode()
     with pytest.raises(BadValue, match=r"6553\.6 knots is outside what UINT can carry, 0 to 6553\.5"):
@@ -514,7 +514,7 @@ def test_messages_that_the_protocol_does_not_allow_are_refused(message: cf.Messa
     assert refused(message) == "range"
 
 
-def test_node_status_wants_numbers_or_bytes_as_its_type_says() -> None:
+def test_node_status_takes_numbers_or_bytes_according_to_its_type() -> None:
     assert refused(cf.NodeStatus(1, 0, b"\0\0")) == "type"
     assert refused(cf.NodeStatus(1, 256, 5)) == "type"
 
@@ -526,14 +526,14 @@ def nsm(source: int, data: str) -> cf.Outcome:
     return CODEC.decode(0x6E0 + source, bytes.fromhex(data))
 
 
-def test_a_broadcast_obliges_only_where_the_protocol_says_so() -> None:
+def test_a_broadcast_must_be_answered_only_where_the_protocol_says_so() -> None:
     obliged = {cls.control for cls in REQUESTS.values() if cls(1, 0, *[1] * (len(cls.__struct_fields__) - 2)).is_for(9)}
     assert obliged == {0, 1, 3, 5}
     assert cf.NodeIdSet(1, 9, 3).is_for(9)
     assert not cf.NodeReport(1, 8).is_for(9)
 
 
-def test_what_might_be_a_request_or_an_answer_is_a_request_that_can_be_read_as_an_answer() -> None:
+def test_an_ambiguous_frame_is_a_request_that_can_be_read_as_an_answer() -> None:
     refusal = nsm(5, "010101")  # as some devices refuse a bit rate
     assert refusal == cf.BitRateSet(5, 1, 1)
     assert refusal.as_answer() == cf.Answer(5, 1, 1, 1)
@@ -571,7 +571,7 @@ def test_what_might_be_a_request_or_an_answer_is_a_request_that_can_be_read_as_a
         ("ff", cf.ControlMessage(5, 255)),
     ],
 )
-def test_devices_are_understood_even_when_they_are_odd(data: str, expected: cf.Message) -> None:
+def test_odd_frames_of_real_devices_are_understood(data: str, expected: cf.Message) -> None:
     assert nsm(5, data) == expected
 
 
@@ -594,7 +594,7 @@ def test_the_index_of_a_parameter_set_is_packed() -> None:
         assert CODEC.decode(*message.encode()) == message
 
 
-def test_a_parameter_set_for_what_has_no_type_is_unknown() -> None:
+def test_a_parameter_set_for_a_parameter_without_a_type_is_unknown() -> None:
     for identifier in (0x192, 0x494, 0x600, 0x7FF, 0):
         outcome = CODEC.decode(0x6E5, bytes((12, *identifier.to_bytes(2, "little"), 1, 2)))
         assert outcome == cf.UnknownParameterSet(5, identifier, 0, b"\1\2")
@@ -606,17 +606,19 @@ def test_a_parameter_set_for_what_has_no_type_is_unknown() -> None:
 
 @pytest.mark.parametrize("text", ["", "A", "ABC", "ABCD", "MakerPlane EFIS 7.0", "x" * 1000])
 def test_a_description_arrives_as_it_was_sent(text: str) -> None:
-    packets = list(cf.describe(text, 5, 1))
+    packets = list(cf.split_description(text, 5, 1))
     descriptions = cf.Descriptions()
     results = [descriptions.feed(CODEC.decode(*packet.encode())) for packet in packets]  # type: ignore[arg-type]
     assert results == [None] * (len(packets) - 1) + [text]
     assert descriptions.stray == 0
 
 
-def test_descriptions_of_several_nodes_may_mingle_and_packets_may_repeat() -> None:
+def test_descriptions_may_be_interleaved_and_packets_may_repeat() -> None:
     descriptions = cf.Descriptions()
     done = []
-    for pair in zip(cf.describe("one two three", 5, 1), cf.describe("four five six", 6, 1), strict=True):
+    for pair in zip(
+        cf.split_description("one two three", 5, 1), cf.split_description("four five six", 6, 1), strict=True
+    ):
         for packet in pair:
             done += [descriptions.feed(packet), descriptions.feed(packet)]
     assert [text for text in done if text] == ["one two three", "four five six"]
@@ -624,14 +626,14 @@ def test_descriptions_of_several_nodes_may_mingle_and_packets_may_repeat() -> No
 
 def test_a_description_with_a_packet_missing_never_arrives() -> None:
     descriptions = cf.Descriptions()
-    packets = list(cf.describe("one two three", 5, 1))
+    packets = list(cf.split_description("one two three", 5, 1))
     assert [descriptions.feed(p) for p in (*packets[:1], *packets[2:])] == [None] * 3
     assert descriptions.stray == 2
     assert [descriptions.feed(p) for p in packets][-1] == "one two three"
 
 
 def test_descriptions_cost_bounded_memory() -> None:
-    descriptions = cf.Descriptions(longest=10, most=3)
+    descriptions = cf.Descriptions(max_length=10, max_count=3)
     endless = [cf.NodeDescription(5, 1, n, b"abcd") for n in range(1000)]
     assert [text for p in endless if (text := descriptions.feed(p))] == ["abcdabcdab"]
     for source in range(1, 256):
@@ -639,7 +641,7 @@ def test_descriptions_cost_bounded_memory() -> None:
     assert len(descriptions._parts) == 3
 
 
-def test_only_what_can_be_described_is() -> None:
+def test_text_that_cannot_be_sent_is_refused() -> None:
     for text in ("é", "a\0b", "a\nb", "x" * 262144):
         with pytest.raises(BadValue):
-            list(cf.describe(text, 5, 1))
+            list(cf.split_description(text, 5, 1))

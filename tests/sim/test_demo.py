@@ -204,7 +204,7 @@ def test_everything_that_the_nodes_send_is_taken_from_the_bus_but_for_what_anoth
     flown: Configuration, mapped: mapping.Map, left_to_others: set[str]
 ) -> None:
     sent = {(output.id, output.index) for device in DEVICES.values() for output in device().outputs}
-    known = msgspec.convert(mapping.default(load(2024), flown.make_database()), mapping.Map)
+    known = msgspec.convert(mapping.build_default(load(2024), flown.make_database()), mapping.Map)
     possible = {
         where: keys
         for where, keys in routes([*known.inputs, *known.encoders, *known.switches]).items()
@@ -392,7 +392,7 @@ def test_many_turns_of_the_altimeter_knob_end_where_the_last_one_was(fly: Callab
 
 def test_displays_wait_for_instruments_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing brings these values: the wait ends, and says what is missing."""
-    monkeypatch.setattr("fixgw.cli.demo.PATIENCE", 0.2)
+    monkeypatch.setattr("fixgw.cli.demo.TAKE_OFF_TIMEOUT_S", 0.2)
     nobody = configuration.load(configuration.packaged() / "default.yaml")
     gateway = Gateway(dataclasses.replace(nobody, connections=()))
     flying = World()
