@@ -4,12 +4,12 @@
     for direction, frame in router.route("engine", received, now):   # call router.due(now) from time to time as well
         ...                                                          # send `frame` on the bus `direction.target`
 
-Loops. A router remembers the frames that it has received from and sent to each bus in the last `window` seconds. A frame
-that it receives from a bus to which it has just sent the same frame has come back, and is not forwarded. A frame that it
-has just received from a bus is not sent there. So two bridges in parallel, or any number in a ring, forward each frame
-a few times at most. A frame could still circulate if a router receives it first from the other bridge, or if the other
-bridge has no such rule. Therefore, for `HOLD_S` seconds after an identifier has come back, its frames are forwarded only
-if they differ from those of the last `window` seconds.
+Loops. A router remembers the frames that it has received from and sent to each bus in the last `window` seconds. A
+frame that it receives from a bus to which it has just sent the same frame has come back, and is not forwarded. A frame
+that it has just received from a bus is not sent there. So two bridges in parallel, or any number in a ring, forward
+each frame a few times at most. A frame could still circulate if a router receives it first from the other bridge, or if
+the other bridge has no such rule. Therefore, for `HOLD_S` seconds after an identifier has come back, its frames are
+forwarded only if they differ from those of the last `window` seconds.
 
 In this module an identifier is a number, with `EXTENDED` added if it has 29 bits.
 """
@@ -136,8 +136,8 @@ def _identifier(number: int, extended: bool) -> int:
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """A route from one bus to another. `ids` and `exclude` are identifiers on the source bus; empty `ids` mean all.
 
-    With a `rate`, each identifier is sent at most that many times per second; the newest frame is always sent, as soon as
-    the rate allows. `rate_bytes` is the number of leading data bytes that distinguish streams with the same identifier.
+    With a `rate`, each identifier is sent at most that many times per second; the newest frame is always sent, as soon
+    as the rate allows. `rate_bytes` is the number of leading data bytes that distinguish streams with one identifier.
     A `backward` route is the reverse of another route: it swaps source and target and undoes the shifts.
     """
 

@@ -248,7 +248,7 @@ class NodeAlarm(Message, frozen=True, gc=False):
 class TwoWay(Message, frozen=True, gc=False):
     """Up to 8 free bytes on two-way channel 0..15.
 
-    A `response` comes from the node that was asked to open the channel; the other messages come from the one that asked.
+    A `response` comes from the node that was asked to open the channel, any other message from the node that asked.
     """
 
     kind: ClassVar[str] = "two-way"
@@ -575,7 +575,7 @@ class NodeDescription(NodeSpecific, frozen=True, gc=False):
 
 
 class ParameterSet(NodeSpecific, frozen=True, gc=False):
-    """A request from `source` that the owner of `parameter` adopt `value`. The owner confirms by sending the parameter."""
+    """A request from `source` that the owner of `parameter` adopt `value`; the owner confirms by sending it."""
 
     controls: ClassVar[range] = range(12, 20)
     parameter: Parameter

@@ -1,7 +1,7 @@
 """The CAN-FIX parameter table: the meaning of each identifier, and the encoding of its value.
 
-The data is in ``parameters.csv``, explained in its first lines. Two assignments of identifiers are in use, named by year:
-`CURRENT`, and 2023 for older devices.
+The data is in ``parameters.csv``, explained in its first lines. Two assignments of identifiers are in use, named by
+year: `CURRENT`, and 2023 for older devices.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class UnknownParameter(UnknownKey):
 class Field:
     """A named value on the wire: its type, scale and range.
 
-    `type` is the specification's (``"UINT"``, ``"USHORT[3],UINT"``). It is empty when the specification gives none; such
-    a field can be neither read nor written. The integer on the wire divided by `divisor` is the value in `units`. `min`
-    and `max` are in `units` as well; None means that only the wire type limits the value. `size` is in bytes.
+    `type` is the specification's (``"UINT"``, ``"USHORT[3],UINT"``). It is empty when the specification gives none;
+    such a field can be neither read nor written. The integer on the wire divided by `divisor` is the value in `units`.
+    `min` and `max` are in `units` as well; None means that only the wire type limits the value. `size` is in bytes.
 
     Values are float (scaled, or FLOAT), int (unscaled, and sets of bits), str (CHAR) or a tuple of int (several parts).
     """
@@ -113,7 +113,8 @@ class Field:
         """Encode `value`, rounded to the nearest step (half to even); text is padded with NUL.
 
         Raises `BadValue` with the reason "type", "number" (NaN or infinite), "range" or "text". Unless `strict`, the
-        field's own range does not matter and NaN is allowed for FLOAT: anything that the wire type can carry is written.
+        field's own range does not matter and NaN is allowed for FLOAT: anything that the wire type can carry is
+        written.
         """
         if not self.type:
             raise BadValue(self.name, "the table gives it no type, so it cannot be sent", "type")

@@ -425,7 +425,7 @@ class Repeater:
 
 
 class Net:
-    """Buses and the bridges between them. `delays` are those of the bridges' receptions; ends after `horizon` frames."""
+    """Buses and the bridges between them. Receptions take `delays`, in turn. The run ends after `horizon` frames."""
 
     def __init__(self, bridges: Sequence[Router | Repeater], delays: list[float], horizon: int = 3000) -> None:
         self.bridges = bridges
