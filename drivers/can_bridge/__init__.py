@@ -1,4 +1,4 @@
-"""Bridges between CAN buses: chosen frames from one to another, over wires or a network, and never in a circle."""
+"""Bridges between CAN buses: forwards selected frames, locally or over a network, and prevents loops."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ from fixgw.errors import PluginFail, Problem, did_you_mean
 from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Device, Feeds, Finding, Options
 
-JOIN = 2.0  # seconds that a stop waits for the plugin's own thread
-LOSSY = 5.0  # seconds after the last loss for which a bus is said not to follow
-PAUSE = 0.001  # seconds between two looks at what waits for a rate limit
+JOIN_TIMEOUT_S = 2.0  # how long a stop waits for the plugin's own thread
+LOSSY_S = 5.0  # how long after the last dropped frame a bus counts as too slow
+MIN_WAIT_S = 0.001  # the shortest wait for frames held back by a rate limit
 
-Identifier = int | str  # as `routing.parse_ids` takes it
+Identifier = int | str  # in the form that `routing.parse_ids` reads
 
 
 class RouteOptions(Options, frozen=True, kw_only=True):
-    from_: Annotated[str, Meta(description="The bus that frames come from")] = msgspec.field(name="from")
-    to: Annotated[str | list[str], Meta(description="The bus, or buses, that they go to")]
-    both: Annotated[bool, Meta(description="The other way too, with the same filters, and identifiers given back")] = (
-        False
-    )
+    from_: Annotated[str, Meta(description="Source bus")] = msgspec.field(name="from")
+    to: Annotated[str | list[str], Meta(description="Target bus or buses")]
+    both: Annotated[
+        bool, Meta(description="Forward in the other direction too, with the same filters and `remap` undone")
+    ] = False
     ids: Annotated[
         list[Identifier],
         Meta(
-            description="Identifiers that pass, as the `from` bus knows them: `0x183`, `0x200-0x27F`, `0x500/0x7F0` "
-            "(identifier/mask), `base` (all of 11 bits), `extended` (all of 29). Above 0x7FF they have 29 bits, as "
-            "has `ext 0x123`. Empty: all"
+            description="Identifiers to forward, as on the `from` bus: `0x183`, `0x200-0x27F`, `0x500/0x7F0` "
+            "(identifier/mask), `base` (all of 11 bits), `extended` (all of 29 bits). Identifiers above 0x7FF have 29 "
+            "bits, and so has `ext 0x123`. Empty: all"
         ),
     ] = []
-    except_: Annotated[list[Identifier], Meta(description="Identifiers that do not pass, written in the same way")] = (
+    except_: Annotated[list[Identifier], Meta(description="Identifiers not to forward, in the same form")] = (
         msgspec.field(name="except", default_factory=list)
     )
     remap: Annotated[
         dict[Identifier, Identifier],
-        Meta(description="Identifiers, or ranges, and what they, or their first, become on the other bus"),
+        Meta(description="New identifiers on the other bus: of an identifier, or of the first in a range"),
     ] = {}
     rate: Annotated[
         Annotated[float, Meta(gt=0.0, le=10000.0)] | None,
-        Meta(description="Most frames a second of each identifier; of more, the newest goes"),
+        Meta(description="Frames per second at most, for each identifier; the newest frame is always sent"),
     ] = None
     rate_bytes: Annotated[
         int,
-        Meta(ge=0, le=8, description="So many first data bytes tell apart what `rate` counts: 3 for CAN-FIX"),
+        Meta(ge=0, le=8, description="Apply `rate` separately to each value of the first data bytes: 3 for CAN-FIX"),
     ] = 0
 
     def targets(self) -> list[str]:
         return [self.to] if isinstance(self.to, str) else self.to
 
     def routes(self) -> Iterator[Route]:
-        """Raises ValueError; see `_check_route`."""
+        """The routes that these options describe. Raises ValueError if `_check_route` finds problems."""
         for target in self.targets():
             route = Route(
                 source=self.from_,
@@ -85,35 +85,35 @@ class BridgeOptions(Options, frozen=True, kw_only=True):
 
     buses: Annotated[
         dict[Annotated[str, Meta(pattern=r"^[^\s.\[\]]+$")], BusOptions],
-        Meta(min_length=2, description="Name of each bus, of your choice, and which it is"),
+        Meta(min_length=2, description="The buses, each under a name of your choice"),
     ]
     routes: Annotated[
         list[RouteOptions],
-        Meta(min_length=1, description="What goes where; between two buses, the first that takes a frame decides"),
+        Meta(min_length=1, description="The routes; between two buses, the first that accepts a frame decides"),
     ]
     loop_window: Annotated[
         float,
         Meta(
             ge=0.0,
             le=10.0,
-            description="Seconds within which the very frame that went to a bus is not taken back from it; "
-            "0 for traffic in which nodes answer with what they were sent",
+            description="Seconds during which a frame sent to a bus is not forwarded back from it; 0 for traffic in "
+            "which nodes answer with the frame that they received",
         ),
     ] = 0.5
 
 
 class Plugin(CanPlugin[BridgeOptions]):
-    """One bridge. Frames are forwarded on the bus's threads; those that wait for a rate limit, on one of our own."""
+    """One bridge. It forwards frames on the buses' threads, frames that waited for a rate limit on its own thread."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.clock = time.monotonic
         self.router = Router((r for options in self.options.routes for r in options.routes()), self.options.loop_window)
         self._buses: dict[str, Tap] = {}
-        self._lock = threading.Lock()  # the router, and that frames are sent in the order in which it says so
+        self._lock = threading.Lock()  # guards the router, and keeps its frames in order
         self._stopping = threading.Event()
         self._wake = threading.Event()
-        self._wake_at = -inf  # when our thread will look again
+        self._wake_at = -inf  # when the thread will call the router next
         self._thread: threading.Thread | None = None
         self.complain = Complaints(self.log, lambda: self.clock())
         self._dropped: dict[str, tuple[int, object]] = {}
@@ -122,7 +122,7 @@ class Plugin(CanPlugin[BridgeOptions]):
     # -- the contract --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        with self._lock:  # what comes before all are there waits
+        with self._lock:  # frames wait until all buses are open
             for name, options in self.options.buses.items():
                 tap = self.tap(options, partial(self._received, name), self.router.wanted(name))
                 for other, known in self._buses.items():
@@ -140,12 +140,12 @@ class Plugin(CanPlugin[BridgeOptions]):
             super().stop()
         finally:
             if self._thread is not None:
-                self._thread.join(JOIN)
+                self._thread.join(JOIN_TIMEOUT_S)
         if self._thread is not None and self._thread.is_alive():
-            raise PluginFail(f"{self.name}: its thread did not stop within {JOIN:g} s")
+            raise PluginFail(f"{self.name}: its thread did not stop within {JOIN_TIMEOUT_S:g} s")
 
     def health(self) -> str:
-        """The troubles of the buses by name, buses that cannot follow, and rings."""
+        """Problems of the buses, buses that are too slow, and rings."""
         if self._failure:
             return self._failure
         now = self.clock()
@@ -159,7 +159,7 @@ class Plugin(CanPlugin[BridgeOptions]):
         return "; ".join(words)
 
     def get_status(self) -> Mapping[str, Any]:
-        """The directions with their counters, then the buses."""
+        """The counters of each direction, then the status of the buses."""
         directions = {
             f"{d.source} to {d.target}": {
                 "forwarded": d.forwarded,
@@ -192,26 +192,26 @@ class Plugin(CanPlugin[BridgeOptions]):
                 direction.refused += 1
 
     def _work(self) -> None:
-        """Send what has waited for a rate limit."""
+        """Send the frames that waited for a rate limit."""
         while not self._stopping.is_set():
             self._wake.clear()
             with self._lock:
                 now = self.clock()
                 self._forward(self.router.due(now))
                 self._wake_at = self.router.next_due()
-            self._wake.wait(None if self._wake_at == inf else max(self._wake_at - now, PAUSE))
+            self._wake.wait(None if self._wake_at == inf else max(self._wake_at - now, MIN_WAIT_S))
 
     def _losses(self, name: str, tap: Tap, now: float) -> str:
-        """In words that a bus has lately dropped what was to be sent, though it was there all the time."""
+        """A message when a bus has recently dropped frames although it was connected all the time; else empty."""
         status = tap.bus.get_status()
-        dropped, there = status["dropped"], (status["connected"], status.get("outages", 0))
-        before = self._dropped.get(name, (dropped, there))
-        self._dropped[name] = dropped, there
-        if dropped > before[0] and status["connected"] and there == before[1]:
+        dropped, connection = status["dropped"], (status["connected"], status.get("outages", 0))
+        before = self._dropped.get(name, (dropped, connection))
+        self._dropped[name] = dropped, connection
+        if dropped > before[0] and status["connected"] and connection == before[1]:
             self._lossy[name] = now
-        if now - self._lossy.get(name, -inf) > LOSSY:
+        if now - self._lossy.get(name, -inf) > LOSSY_S:
             return ""
-        return f"it does not follow; frames dropped so far, the lowest priorities first: {dropped}"
+        return f"too slow for the traffic; {dropped} frames dropped so far, the lowest priorities first"
 
     # -- the configuration ---------------------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class Plugin(CanPlugin[BridgeOptions]):
             for other in names[:number]:
                 if _place(bus) == _place(buses[other]):
                     yield f"buses.{name}.channel", f"{name} and {other} are the same bus"
-        decided: set[tuple[str, str]] = set()  # directions in which an earlier route takes everything
+        decided: set[tuple[str, str]] = set()  # directions in which an earlier route accepts everything
         for number, route in enumerate(options.routes):
             problems = list(_check_route(route, buses))
             yield from ((f"routes.{number}{place}", message) for place, message in problems)
@@ -238,16 +238,16 @@ class Plugin(CanPlugin[BridgeOptions]):
             ends = {(route.from_, target) for target in route.targets()}
             ends |= {(target, source) for source, target in ends if route.both}
             if ends <= decided:
-                yield f"routes.{number}", "an earlier route takes everything between these buses"
+                yield f"routes.{number}", "an earlier route accepts everything between these buses"
             if not route.ids and not route.except_:
                 decided |= ends
 
 
 def _check_route(route: RouteOptions, buses: Mapping[str, BusOptions]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a route; places begin with a dot."""
+    """The problems of a route, as pairs of place and message; places begin with a dot."""
     targets = [(".to" if isinstance(route.to, str) else f".to.{n}", name) for n, name in enumerate(route.targets())]
     if not targets:
-        yield ".to", "no bus"
+        yield ".to", "expected at least one bus"
     known = True
     for place, name in ((".from", route.from_), *targets):
         if name not in buses:
@@ -255,13 +255,13 @@ def _check_route(route: RouteOptions, buses: Mapping[str, BusOptions]) -> Iterat
             yield place, f"there is no bus {name!r}{did_you_mean(name, buses)}"
     for number, (place, name) in enumerate(targets):
         if name == route.from_:
-            yield place, f"a frame is never returned to where it came from, {name}"
+            yield place, f"{name} is the source bus: frames are never sent back to it"
         elif name in (earlier for _, earlier in targets[:number]):
-            yield place, f"{name} is there already"
+            yield place, f"{name} appears twice"
         elif known and buses[name].listen_only:
-            yield place, f"{name} is listen_only: nothing can be sent there"
+            yield place, f"{name} is listen_only: frames cannot be sent there"
     if route.both and known and buses[route.from_].listen_only:
-        yield ".both", f"{route.from_} is listen_only: nothing can be sent there"
+        yield ".both", f"{route.from_} is listen_only: frames cannot be sent there"
     for option, given in (("ids", route.ids), ("except", route.except_)):
         for number, text in enumerate(given):
             try:
@@ -270,7 +270,7 @@ def _check_route(route: RouteOptions, buses: Mapping[str, BusOptions]) -> Iterat
                 yield f".{option}.{number}", str(error)
     yield from _check_remap(route)
     if route.rate_bytes and route.rate is None:
-        yield ".rate_bytes", "of no use without a rate"
+        yield ".rate_bytes", "it has no effect without a rate"
 
 
 def _check_remap(route: RouteOptions) -> Iterator[tuple[str, str]]:
@@ -283,11 +283,11 @@ def _check_remap(route: RouteOptions) -> Iterator[tuple[str, str]]:
             continue
         for other_first, other_last, other_offset in earlier:
             if (begin := max(first, other_first)) <= min(last, other_last):
-                yield f".remap.{which}", f"{format_id(begin)} has been given another identifier before"
+                yield f".remap.{which}", f"{format_id(begin)} is remapped twice"
             elif (begin := max(first + offset, other_first + other_offset)) <= min(
                 last + offset, other_last + other_offset
             ):
-                yield f".remap.{which}", f"something else becomes {format_id(begin)} already"
+                yield f".remap.{which}", f"another identifier is already remapped to {format_id(begin)}"
         earlier.append((first, last, offset))
 
 

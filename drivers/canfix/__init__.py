@@ -17,14 +17,13 @@ from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.inputs import Inputs
 from fixgw.drivers.canfix.node import (
     FLYING_KT,
-    RATE_PAUSE,
+    RATE_CHANGE_PAUSE_S,
     Command,
     Identity,
     Node,
     State,
     load_state,
     save_state,
-    sender,
 )
 from fixgw.drivers.canfix.outputs import Outputs
 from fixgw.drivers.canfix.table import Table, load
@@ -37,7 +36,7 @@ from fixgw.kit.complaints import Complaints
 from fixgw.plugin import Device, Feeds, Finding
 from fixgw.state import Keeper
 
-JOIN = 2.0  # seconds that a stop waits for the plugin's own thread
+JOIN_TIMEOUT_S = 2.0  # how long a stop waits for the plugin's own thread
 
 
 class CanfixOptions(BusOptions, frozen=True, kw_only=True):
@@ -47,28 +46,28 @@ class CanfixOptions(BusOptions, frozen=True, kw_only=True):
         str,
         Meta(
             extra={"file": True},
-            description="Which parameters go to which keys, and back; empty: every parameter that has a key",
+            description="The map between parameters and keys; empty: read every parameter that has a key",
         ),
     ] = ""
     table: Annotated[
         Literal[2023, 2024],
-        Meta(description="Whose identifiers: 2023 for the layout that older devices use for wind, tires and struts"),
+        Meta(description="Year of the parameter identifiers; 2023 for older devices (wind, tires, struts)"),
     ] = 2024
-    node: Annotated[int, Meta(ge=1, le=255, description="The gateway's node id; no other node may have it")] = 0xB6
-    device: Annotated[int, Meta(ge=0, le=255, description="Device type that it says it is")] = 0xB6
-    model: Annotated[int, Meta(ge=0, le=0xFFFFFF, description="Model number that it says it is")] = 0
-    firmware: Annotated[int, Meta(ge=0, le=255, description="Firmware revision that it says it has")] = 1
+    node: Annotated[int, Meta(ge=1, le=255, description="The gateway's node id, which no other node may use")] = 0xB6
+    device: Annotated[int, Meta(ge=0, le=255, description="Device type that the gateway reports")] = 0xB6
+    model: Annotated[int, Meta(ge=0, le=0xFFFFFF, description="Model number that the gateway reports")] = 0
+    firmware: Annotated[int, Meta(ge=0, le=255, description="Firmware revision that the gateway reports")] = 1
     description: Annotated[
-        str, Meta(pattern="^[ -~]*$", max_length=60, description="What it calls itself, in printable ASCII")
+        str, Meta(pattern="^[ -~]*$", max_length=60, description="Name that the gateway reports, in printable ASCII")
     ] = "FIX Gateway"
     obey: Annotated[
         list[Command],
-        Meta(description="What other nodes may tell it, of disable, report, node-id, bit-rate, configuration"),
+        Meta(description="Commands to accept from other nodes: disable, report, node-id, bit-rate, configuration"),
     ] = msgspec.field(default_factory=lambda: ["disable", "report"])
 
 
 class Plugin(CanPlugin[CanfixOptions]):
-    """One CAN-FIX bus. Frames are handled on the bus's threads; whatever waits for its time, on one of our own."""
+    """One CAN-FIX bus. Frames are handled on the bus's threads, timed work on the plugin's own thread."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,7 +119,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             self._load_state(),
             options.obey,
             {e.parameter(self.table).identifier for e in found.outputs if e.owner},
-            None if options.interface == "socketcan" else options.bitrate,  # the system sets a SocketCAN interface's
+            None if options.interface == "socketcan" else options.bitrate,  # the system sets the bit rate of SocketCAN
             self._refuses,
         )
         self.inputs = Inputs(found, self.table, db, self.source)
@@ -145,10 +144,10 @@ class Plugin(CanPlugin[CanfixOptions]):
     def stop(self) -> None:
         self._stopping.set()
         self._wake.set()
-        if self._thread is None:  # run() has not come far
+        if self._thread is None:  # run() failed early
             super().stop()
             return
-        self._thread.join(JOIN)
+        self._thread.join(JOIN_TIMEOUT_S)
         self.outputs.close()
         super().stop()
         self.inputs.close()
@@ -156,7 +155,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             self._save_state()
         self.keeper.close()
         if self._thread.is_alive():
-            raise PluginFail(f"{self.name}: its thread did not stop within {JOIN} s")
+            raise PluginFail(f"{self.name}: its thread did not stop within {JOIN_TIMEOUT_S:g} s")
 
     @property
     def alive(self) -> float | None:
@@ -165,7 +164,7 @@ class Plugin(CanPlugin[CanfixOptions]):
 
     @alive.setter
     def alive(self, when: float | None) -> None:
-        """Its buses say it, and its thread."""
+        """Ignored: the buses and the plugin's thread determine it."""
 
     def health(self) -> str:
         trouble = super().health()
@@ -187,13 +186,13 @@ class Plugin(CanPlugin[CanfixOptions]):
     # -- the bus -------------------------------------------------------------------------------------------------------
 
     def _open(self, bitrate: int | None) -> None:
-        """Take hold of the bus: parameters that are mapped, alarms, and whatever nodes say of themselves."""
+        """Open the bus, for mapped parameters, alarms and node-specific messages."""
         ids = self.inputs.identifiers | set(range(1, 256)) | set(range(cf.NODE_SPECIFIC + 1, cf.TWO_WAY))
         options = msgspec.structs.replace(self.options, bitrate=bitrate)
         self.bus: Tap = self.tap(options, self.received, ids)
 
     def received(self, frames: Sequence[Frame]) -> None:
-        """What came: on one of the bus's threads, one call at a time."""
+        """Handle received frames. Called on one of the bus's threads, one call at a time."""
         decode, values, count = self.codec.decode, self.inputs.values, self.node.count
         own, used = self.node.id, 0
         for frame in frames:
@@ -210,7 +209,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             else:
                 outcome = decode(identifier, frame.data)
             if outcome.__class__ is not cf.Value:
-                self._other(outcome)
+                self._receive_other(outcome)
                 continue
             node = outcome.node
             if node == own:
@@ -226,25 +225,25 @@ class Plugin(CanPlugin[CanfixOptions]):
                 take(outcome.value, outcome.code, node)
                 used += 1
             except ValueError as error:
-                self._misfit(error, node)
+                self._count_misfit(error, node)
         self.counts["used"] += used
 
-    def _other(self, outcome: cf.Outcome) -> None:
-        """Anything but the value of a parameter."""
+    def _receive_other(self, outcome: cf.Outcome) -> None:
+        """Handle anything but the value of a parameter."""
         try:
             if isinstance(outcome, cf.Meta) and outcome.node != self.node.id:
                 self.inputs.meta(outcome)
             elif isinstance(outcome, cf.ParameterSet) and outcome.source != self.node.id:
                 self.inputs.set(outcome)
         except ValueError as error:
-            self._misfit(error, sender(outcome))
+            self._count_misfit(error, cf.sender_of(outcome))
         for answer in self.node.receive(outcome):
             self._send(answer)
         if self.node.report_due or self.node.changed or self.node.new_bitrate:
             self._wake.set()
 
-    def _misfit(self, error: ValueError, node: int) -> None:
-        """A value from `node` that the database does not take."""
+    def _count_misfit(self, error: ValueError, node: int) -> None:
+        """Count a value from `node` that the database refused."""
         self.counts["misfits"] += 1
         self.complain("node %d: %s", node, error, extra={"FIXGW_NODE": node})
 
@@ -252,9 +251,9 @@ class Plugin(CanPlugin[CanfixOptions]):
         return not self._silent and self.bus.send(frame.arbitration_id, frame.data)
 
     def lost(self, reason: str) -> None:
-        self.inputs.lost(f"the bus is gone: {reason}")
+        self.inputs.lost(f"the bus was lost: {reason}")
 
-    # -- whatever waits for its time -----------------------------------------------------------------------------------
+    # -- timed work ----------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -279,18 +278,20 @@ class Plugin(CanPlugin[CanfixOptions]):
             self._wake.clear()
 
     def _change_bit_rate(self, destination: int, bitrate: int) -> None:
-        """Close the bus and open it at another rate; back at the old one when others hold it."""
+        """Reopen the bus at another bit rate, or at the old one if other plugins use the bus."""
         before = self.node.bitrate
-        self.log.warning("node %d asks for %d bit/s: changing", destination, bitrate, extra={"FIXGW_NODE": destination})
+        self.log.warning(
+            "changing to %d bit/s, as requested by node %d", bitrate, destination, extra={"FIXGW_NODE": destination}
+        )
         self._silent = True
         error = False
         try:
             self._reopen(bitrate)
         except can_bus.BusConflict as conflict:
             error = True
-            self.log.warning("the bit rate stays as it is: %s", conflict)
+            self.log.warning("cannot change the bit rate: %s", conflict)
             self._reopen(before)
-        self._stopping.wait(RATE_PAUSE)
+        self._stopping.wait(RATE_CHANGE_PAUSE_S)
         self._silent = False
         for frame in self.node.rate_changed(destination, bitrate, error):
             self._send(frame)
@@ -308,17 +309,17 @@ class Plugin(CanPlugin[CanfixOptions]):
         for key in ("GS", "IAS"):
             reading = db.read(key) if key in db else None
             if reading is not None and reading.good and float(reading.value) > FLYING_KT:
-                return f"{key} is {reading.value}: in flight"
+                return f"in flight: {key} is {reading.value}"
         return ""
 
-    # -- what survives a restart ---------------------------------------------------------------------------------------
+    # -- saved state ---------------------------------------------------------------------------------------------------
 
     def _load_state(self) -> State:
         data = self.keeper.load()
         try:
             return State() if data is None else load_state(data)
         except ValueError as error:
-            self.log.warning("%s is of no use, starting afresh: %s", self.keeper.path, error)
+            self.log.warning("ignoring the invalid saved state in %s: %s", self.keeper.path, error)
             return State()
 
     def _save_state(self) -> None:

@@ -1,4 +1,4 @@
-"""From the bus into the database: for each mapped parameter and index a function that was put together beforehand."""
+"""From the bus to the database: one prepared function for each mapped parameter and index."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ from fixgw.drivers.canfix.table import Parameter, Payload, Table
 
 __all__ = ["Inputs", "Take"]
 
-#: Writes a value to where it belongs: ``take(value, function code, node)``. Raises `BadValue`.
+#: Writes a received value to its keys: ``take(value, function code, node)``. Raises `BadValue`.
 Take = Callable[[Any, int, int], object]
 Convert = Callable[[Any], Value]
 
 MASK = ANNUNCIATE | BAD | FAIL
-#: The lower bits of a function code as the database's flags, and the reason for them.
+#: The database flags for each function code, and the reason given for them.
 FLAGS = tuple(
     ANNUNCIATE * bool(code & cf.ANNUNCIATE) | BAD * bool(code & cf.QUALITY) | FAIL * bool(code & cf.FAILURE)
     for code in range(256)
 )
-REASON = "the node says so"
-SET = "/set"  # at the end of the source of a value that came in a Parameter Set message
+REASON = "flagged by the node"
+SET = "/set"  # ends the source of a value from a Parameter Set message
 
 
 class Inputs:
-    """What a map makes of the messages on one bus. Used by one thread, but for `close` and `lost`.
+    """Writes the messages of one bus to the database according to a map.
 
-    Writes carry the source ``<source>/<node>``; those that came as Parameter Set messages ``<source>/<node>/set``.
+    Use it from one thread; `close` and `lost` may be called from others. The source of a write is
+    ``<source>/<node>``, or ``<source>/<node>/set`` for a Parameter Set message.
     """
 
     def __init__(self, found: mapping.Map, table: Table, database: Database, source: str) -> None:
-        #: Identifier -> index -> what to do with the value of a parameter, or of a Parameter Set message.
+        #: Identifier -> index -> the function that takes the value of a parameter, or of a Parameter Set message.
         self.values: dict[int, dict[int, Take]] = {}
         self.sets: dict[int, dict[int, Take]] = {}
-        #: Identifier -> index -> where the meta data go.
+        #: Identifier -> index -> the targets of meta data.
         self.metas: dict[int, dict[int, list[_Limits]]] = {}
-        #: What the bus last said of aux values: (key, name) -> value.
+        #: The aux values last received from the bus, by key and name.
         self.heard: dict[tuple[str, str], Value | None] = {}
-        #: Keys of the map that the database lacks.
+        #: Keys of the map that are not in the database.
         self.missing: set[str] = set()
         self._map = found
         self._table = table
@@ -72,19 +73,19 @@ class Inputs:
         return set(self.values)
 
     def set(self, message: cf.ParameterSet) -> bool:
-        """Do as a Parameter Set message says; False when it is not for us. Raises `BadValue`."""
+        """Obey a Parameter Set message. False when the map does not accept it. Raises `BadValue`."""
         take = self.sets.get(message.parameter.identifier, {}).get(message.index)
         if take is not None:
             take(message.value, 0, message.source)
         return take is not None
 
     def meta(self, message: cf.Meta) -> bool:
-        """Fill aux values; False when there is none for it. Raises `BadValue`."""
+        """Set aux values from meta data. False when there is no aux value for it. Raises `BadValue`."""
         limits = self.metas.get(message.parameter.identifier, {}).get(message.index, ())
         return sum(limit.take(message) for limit in limits) > 0
 
     def lost(self, reason: str) -> None:
-        """Fail the measurements that came from this bus: it is gone."""
+        """Fail the measurements that came from this bus; settings keep their value."""
         for item in self._items.values():
             if item.definition.setting:
                 continue
@@ -94,15 +95,15 @@ class Inputs:
                     item.flag(FAIL, FAIL, reading.source, reason)
 
     def open(self) -> None:
-        """Rank the sources of the items, as the map says."""
+        """Rank the sources of the items according to the map."""
         for key, names in self._rankings.items():
             item = self._items.get(key)
-            if item is not None and not item.sources:  # another bus may have been first
+            if item is not None and not item.sources:  # another bus may have ranked them already
                 item.rank_sources([self._prefix + name for name in names])
                 self._ranked.append(item)
 
     def close(self) -> None:
-        """Take that back."""
+        """Undo the ranking."""
         for item in self._ranked:
             item.rank_sources()
 
@@ -115,7 +116,7 @@ class Inputs:
         return self._items.setdefault(key, self._database.item(key))
 
     def _add(self, routes: dict[int, dict[int, Take]], entry: mapping.Entry, take: Take) -> None:
-        """Add a route beside those that may be there for the same parameter and index."""
+        """Add a function, in addition to any for the same parameter and index."""
         indices = routes.setdefault(entry.parameter(self._table).identifier, {})
         there = indices.get(entry.index)
         indices[entry.index] = take if there is None else _both(there, take)
@@ -144,13 +145,13 @@ def _take(entry: mapping.Received, parameter: Parameter, items: list[Item | None
     if len(parameter.parts) > 1 and not parameter.text:
         return _Parts(parameter, items, sources).take
     item = next(item for item in items if item is not None)
-    convert = converter(entry, parameter, item)
+    convert = make_converter(entry, parameter, item)
     write = item.write
     if parameter.type == "FLOAT":
 
         def take_float(value: float, code: int, node: int) -> None:
             if not isfinite(value):
-                code &= ~cf.FAILURE  # the database finds out itself, and says why
+                code &= ~cf.FAILURE  # the database fails the value itself, with a better reason
             write(convert(value) if convert else value, sources[node], FLAGS[code], REASON, MASK)
 
         return take_float
@@ -159,8 +160,8 @@ def _take(entry: mapping.Received, parameter: Parameter, items: list[Item | None
     return lambda value, code, node: write(convert(value), sources[node], FLAGS[code], REASON, MASK)
 
 
-def converter(entry: mapping.Scaled, parameter: Parameter, item: Item) -> Convert | None:
-    """What makes of the parameter's value one of the item's; None when there is nothing to do."""
+def make_converter(entry: mapping.Scaled, parameter: Parameter, item: Item) -> Convert | None:
+    """The function that converts the parameter's value to the item's; None when no conversion is needed."""
     if item.type == "str":
         return None
     if item.type == "bool":
@@ -183,7 +184,7 @@ def _whole(value: float) -> Value:
 
 
 class _Limits:
-    """Where the meta data of one parameter go."""
+    """Writes the meta data of one parameter to aux values."""
 
     def __init__(
         self,
@@ -195,7 +196,7 @@ class _Limits:
     ) -> None:
         names = {index: found.aux_name(meta) for index, meta in parameter.metas.items()}
         self._names = {index: name for index, name in names.items() if name in item.aux}
-        self._convert = converter(entry, parameter, item) or (lambda value: value)
+        self._convert = make_converter(entry, parameter, item) or (lambda value: value)
         self._item = item
         self._heard = heard
 
@@ -205,19 +206,19 @@ class _Limits:
             return False
         value = self._convert(message.value)
         if self._item.aux[name] != value:
-            # Noted first: an output of the same key is told while it is written, and must know where it comes from.
+            # Note it before writing: the write notifies an output of the same key, which must recognise its origin.
             self._heard[self._item.key, name] = value
             self._heard[self._item.key, name] = self._item.write_aux(name, value)
         return True
 
 
 class _Parts:
-    """A time or a date: text takes all of it, numbers take the parts in their order."""
+    """Writes a time or a date: as a whole to text keys, and part by part, in order, to number keys."""
 
     def __init__(self, parameter: Parameter, items: list[Item | None], sources: tuple[str, ...]) -> None:
         self._sources = sources
         self._format = parameter.format.partition(",")[0]
-        self._targets: list[tuple[Item, int]] = []  # -1 for all of it
+        self._targets: list[tuple[Item, int]] = []  # item and part; -1 for the whole
         part = 0
         for item in items:
             if item is None or item.type != "str":
@@ -228,19 +229,19 @@ class _Parts:
                 self._targets.append((item, -1))
 
     def take(self, value: tuple[int, ...], code: int, node: int) -> None:
-        text = self._in_words(value)
+        text = self._as_text(value)
         flags = FLAGS[code]
         reason = REASON
         if not text:
             flags |= FAIL
-            reason = f"{', '.join(map(str, value))} is no {'date' if self._format == 'Year' else 'time'}"
+            reason = f"{', '.join(map(str, value))} is not a {'date' if self._format == 'Year' else 'time'}"
         source = self._sources[node]
         for item, part in self._targets:
-            said = (text if part < 0 else value[part]) if text else item.reading.value
-            item.write(said, source, flags, reason, MASK)
+            new = (text if part < 0 else value[part]) if text else item.reading.value
+            item.write(new, source, flags, reason, MASK)
 
-    def _in_words(self, value: tuple[int, ...]) -> str:
-        """Empty for what cannot be."""
+    def _as_text(self, value: tuple[int, ...]) -> str:
+        """The time or date as text; empty when it is impossible."""
         if self._format == "Hour":
             hour, minute, second, *_ = value
             return f"{hour:02}:{minute:02}:{second:02}" if hour < 24 and minute < 60 and second <= 60 else ""
@@ -253,8 +254,9 @@ class _Parts:
 class _Switches:
     """Up to 40 switches, the first in the lowest bit of the first byte.
 
-    A switch is written when it changes, so that a button that somebody else pressed too stays pressed; one that toggles
-    turns its key over whenever it goes on. What a node says first is where its switches stand: it toggles nothing.
+    A switch is written when it changes, so a button that another source has pressed stays pressed. A toggling switch
+    inverts its key each time it closes. The first message from a node gives the positions of its switches, and toggles
+    nothing.
     """
 
     def __init__(
@@ -266,7 +268,7 @@ class _Switches:
         parameter: Parameter | None = None,
     ) -> None:
         self._sources = sources
-        self._ages = 0  # the switches that have to be written again and again
+        self._ages = 0  # the switches whose keys age: write them with every message
         self._toggles = 0
         self._used = 0
         self._items = items
@@ -295,13 +297,13 @@ class _Switches:
         bits = (bits ^ self._invert) & self._used
         before, flags_before = self._last.get(node, (None, flags))
         if flags & FAIL and before is not None:
-            bits = before  # not to be believed
+            bits = before  # do not believe a failed value
         self._last[node] = bits, flags
         if flags != flags_before or before is None:
             changed = self._used & ~(self._toggles if before is None else 0)
         else:
             changed = (bits ^ before | self._ages) & self._used
-        went_on = self._toggles & bits & ~before if before is not None else 0
+        closed = self._toggles & bits & ~before if before is not None else 0
         source = self._sources[node]
         while changed:
             bit = changed & -changed
@@ -310,7 +312,7 @@ class _Switches:
             assert item is not None
             if not bit & self._toggles:
                 item.write(bool(bits & bit), source, flags, REASON, MASK)
-            elif bit & went_on:
+            elif bit & closed:
                 item.write(not item.reading.value, source, flags, REASON, MASK)
             elif flags != flags_before:
                 item.flag(flags, MASK, source, REASON)
@@ -336,14 +338,14 @@ class _Encoder:
             if flags & FAIL:
                 item.flag(flags, MASK, source, REASON)
             elif steps or flags != item.said.flags & MASK or (item.reading.value and not self._sum):
-                total = self._added(item, steps) if self._sum else steps
+                total = self._add(item, steps) if self._sum else steps
                 item.write(total if item.type == "int" else float(total), source, flags, REASON, MASK)
         if self._buttons is not None:
             self._buttons.set(value[2], code, node)
 
     @staticmethod
-    def _added(item: Item, steps: int) -> int:
-        """The sum; beyond the end of the range it begins at the other."""
+    def _add(item: Item, steps: int) -> int:
+        """The item's value plus `steps`, wrapped around at the ends of its range."""
         total = int(item.reading.value) + steps
         if item.min is None or item.max is None:
             return total

@@ -1,10 +1,10 @@
-"""The gateway as a node among others on a CAN-FIX bus: what it owes them, and what it knows of them.
+"""The gateway as a node on a CAN-FIX bus: its duties, and its knowledge of the other nodes.
 
-Sans-I/O: messages and the passing of time go in, frames come out, the clock is injected. A `Node` answers
-identification, bit rate, node id, disable, enable, report and configuration messages, sends its status once a second,
-and keeps a table of the nodes it hears. What a babbling node can cost is bounded: answers, nodes, everything.
+Sans-I/O: it takes messages and the time of an injected clock, and returns frames. A `Node` answers identification, bit
+rate, node id, disable, enable, report and configuration messages, sends its status once a second, and keeps a table of
+the nodes that it hears. Answers and memory are bounded, whatever a babbling node sends.
 
-`load_state` and `save_state` are for what has to survive a restart.
+`load_state` and `save_state` convert the state that survives a restart.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ import msgspec
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.table import CURRENT, Field
 
-__all__ = ["Command", "Identity", "Node", "Seen", "State", "load_state", "save_state", "sender"]
+__all__ = ["Command", "Identity", "Node", "Seen", "State", "load_state", "save_state"]
 
-#: What other nodes may be allowed to tell this one.
+#: The commands of other nodes that the configuration can allow.
 Command = Literal["disable", "report", "node-id", "bit-rate", "configuration"]
 
-HEARTBEAT = 1000  # ms between two node status messages
-SURVEY = 2.0  # seconds over which rates are counted
-SILENT = 10.0  # seconds after which a node, or a conflict, is not there any more
-FLYING_KT = 30.0  # GS or IAS above which the bus is not to be reorganised
-ANSWERS = 50.0  # a second, at most; and as many at once
-REPORT_INTERVAL = 1.0  # seconds between two reports, at least
-DESCRIPTION_INTERVAL = 2.0  # seconds between two times that the description is sent
-QUESTIONS = 3  # how often a node is asked who it is
-ASK_INTERVAL = 2.0  # seconds between two questions
-RATE_PAUSE = 1.0  # seconds of silence at a new bit rate
-RATES_COUNTED = 4096  # pairs of parameter and node
-STATUS_KEPT = 16  # kinds of node status from one node
-CONFLICTS_KEPT = 64
+HEARTBEAT_MS = 1000  # between two node status messages, unless another node changes it
+SURVEY_S = 2.0  # the time over which rates are measured
+SILENT_S = 10.0  # a node, conflict or alarm expires after this time
+FLYING_KT = 30.0  # refuse to reorganise the bus when GS or IAS is higher
+MAX_ANSWERS_PER_S = 50.0  # also the largest burst
+REPORT_INTERVAL_S = 1.0  # the minimum time between two reports
+DESCRIPTION_INTERVAL_S = 2.0  # the minimum time between two transmissions of our description
+MAX_QUESTIONS = 3  # how many times to ask a node to identify itself
+QUESTION_INTERVAL_S = 2.0  # the minimum time between two questions to a node
+RATE_CHANGE_PAUSE_S = 1.0  # how long to stay silent after changing the bit rate
+MAX_RATES = 4096  # pairs of parameter and node
+MAX_STATUS_TYPES = 16  # per node
+MAX_CONFLICTS = 64
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Who this node says it is: numbers as in `protocol.NodeIdentity`, description in printable ASCII."""
+    """This node's identity: numbers as in `protocol.NodeIdentity`, description in printable ASCII."""
 
     device: int = 0xB6
     model: int = 0
@@ -49,20 +49,23 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, kw_only=True):
-    """What survives a restart. `node` and `bitrate` (bits per second) were told over the bus, and hold for as long as
-    the configuration says what it said then; None means as configured."""
+    """The state that survives a restart.
+
+    `node` and `bitrate` (bits per second) are those set over the bus, None if they are as configured. They expire when
+    the configuration changes.
+    """
 
     node: int | None = None
     bitrate: int | None = None
     disabled: frozenset[int] = frozenset()
-    heartbeat: int = HEARTBEAT
+    heartbeat: int = HEARTBEAT_MS
     sending: bool = True
     configured_node: int | None = None
     configured_bitrate: int | None = None
 
 
 class Seen(msgspec.Struct, kw_only=True):
-    """What is known of another node. Times are monotonic seconds; `rates` are messages a second, by parameter."""
+    """What we know about another node. Times are in monotonic seconds; `rates` are messages per second by parameter."""
 
     node: int
     first: float
@@ -78,7 +81,7 @@ class Seen(msgspec.Struct, kw_only=True):
     asked_at: float = float("-inf")
 
 
-#: What can be asked and told with configuration messages, by key: the field, and whether it can be set.
+#: Our configuration keys: the field, and whether other nodes may set it.
 SETTINGS: dict[int, tuple[Field, bool]] = {
     0: (Field("Revision of the parameter table", "UINT"), False),
     1: (Field("Time between node status messages", "UINT", 1, "ms", 200, 2000), True),
@@ -90,11 +93,11 @@ UNKNOWN_KEY, READ_ONLY, OUT_OF_RANGE, WRONG_TYPE = 1, 2, 3, 4
 
 
 class Node:
-    """This node. Every method may be called from any thread, but `count` only from the one that receives.
+    """This node. Call its methods from any thread, but `count` only from the receiving thread.
 
-    `bitrate` is the configured one, in bits per second, None when there is no changing it. `refuses` may say, in words,
-    why a command that the configuration allows must not be obeyed now. After each call look at `changed` (the state is
-    to be saved), `report_due` and `new_bitrate`, and reset them.
+    `bitrate` is the configured bit rate in bits per second, or None if it cannot be changed. `refuses` returns the
+    reason not to obey an allowed command now, or an empty text. After each call, check and reset `changed` (save the
+    state), `report_due` and `new_bitrate`.
     """
 
     def __init__(
@@ -112,7 +115,7 @@ class Node:
         self.clock = clock
         self.state = state or State()
         self.obey = frozenset(obey)
-        #: Identifiers of the parameters that are ours to send.
+        #: The identifiers of the parameters that we send as their owner.
         self.produced = produced
         if self.state.configured_node != number:
             self.state.node = None
@@ -122,16 +125,16 @@ class Node:
         self.id = self.state.node or number
         self.bitrate = self.state.bitrate or bitrate
         self.nodes: dict[int, Seen] = {}
-        #: Identifier -> nodes that send it, all at the same time, and when that was last seen.
+        #: Identifier -> the nodes that send it concurrently, and when we last noticed.
         self.conflicts: dict[int, tuple[tuple[int, ...], float]] = {}
         self.counts = dict.fromkeys(
             ("requests", "requests refused", "requests ignored", "answers of others", "from our own id"), 0
         )
         self.changed = False
         self.report_due = False
-        #: (who asked, bits per second) for a bit rate to change to; `rate_changed` answers.
+        #: The requesting node and the bit rate to change to, in bits per second; call `rate_changed` afterwards.
         self.new_bitrate: tuple[int, int] | None = None
-        #: Parameters counted since the last survey: identifier << 8 | node -> how many.
+        #: The number of frames since the last survey, by identifier << 8 | node.
         self.frames: dict[int, int] = {}
         self._refuses = refuses
         self._lock = threading.Lock()
@@ -141,7 +144,7 @@ class Node:
         self._heartbeat_at = now
         self._surveyed = now
         self._suspects: dict[int, tuple[int, ...]] = {}
-        self._budget = ANSWERS
+        self._budget = MAX_ANSWERS_PER_S
         self._budgeted = now
         self._reported = self._described = self._twin = float("-inf")
         self._handlers: dict[type, Callable[[Any, float], list[cf.Frame]]] = {
@@ -151,28 +154,28 @@ class Node:
             cf.DisableParameter: self._disable,
             cf.EnableParameter: self._disable,
             cf.NodeReport: self._report,
-            cf.UpdateFirmware: self._cannot,
-            cf.TwoWayConnection: self._cannot,
-            cf.ConfigurationQuery: self._query,
-            cf.ConfigurationSet: self._set,
+            cf.UpdateFirmware: self._refuse,
+            cf.TwoWayConnection: self._refuse,
+            cf.ConfigurationQuery: self._read_setting,
+            cf.ConfigurationSet: self._change_setting,
         }
 
-    # -- what is asked of it -------------------------------------------------------------------------------------------
+    # -- state ---------------------------------------------------------------------------------------------------------
 
     def may_send(self, identifier: int) -> bool:
-        """Whether a parameter is neither disabled nor all of them switched off."""
+        """Whether sending is switched on and the parameter is not disabled."""
         return self.state.sending and identifier not in self.state.disabled
 
     def trouble(self) -> str:
-        """Empty when all is well with the nodes; otherwise what is not."""
+        """A problem with the nodes on the bus; empty when there is none."""
         now = self.clock()
-        if now - self._twin < SILENT:
+        if now - self._twin < SILENT_S:
             return f"another node has our id, {self.id}"
-        alarms = [seen for seen in list(self.nodes.values()) if now - seen.alarm_at < SILENT]
+        alarms = [seen for seen in list(self.nodes.values()) if now - seen.alarm_at < SILENT_S]
         return f"alarm from node {alarms[0].node}: code {alarms[0].alarm}" if alarms else ""
 
     def status(self) -> dict[str, Any]:
-        """Everything known of the nodes, for people."""
+        """Everything that we know about the nodes, for the plugin's status."""
         now = self.clock()
         nodes: dict[str, Any] = {}
         for seen in sorted(self.nodes.values(), key=lambda s: s.node):
@@ -189,7 +192,7 @@ class Node:
         conflicts = {
             f"0x{identifier:03X}": f"nodes {' and '.join(map(str, senders))}"
             for identifier, (senders, at) in sorted(self.conflicts.copy().items())
-            if now - at < SILENT
+            if now - at < SILENT_S
         }
         return {
             "node": self.id,
@@ -200,20 +203,20 @@ class Node:
             "nodes": nodes,
         }
 
-    # -- what it hears -------------------------------------------------------------------------------------------------
+    # -- receiving -----------------------------------------------------------------------------------------------------
 
     def count(self, identifier: int, node: int) -> None:
-        """A parameter has come from `node`."""
+        """Count a parameter received from `node`."""
         frames, key = self.frames, identifier << 8 | node
         try:
             frames[key] += 1
         except KeyError:
-            if len(frames) < RATES_COUNTED:
+            if len(frames) < MAX_RATES:
                 frames[key] = 1
 
     def receive(self, message: cf.Outcome) -> list[cf.Frame]:
-        """Take any message but a parameter's value; returns the frames to send for it."""
-        node = sender(message)
+        """Take any message but a parameter's value, and return the frames to send in answer."""
+        node = cf.sender_of(message)
         if not node:
             return []
         with self._lock:
@@ -228,7 +231,8 @@ class Node:
                 if not message.is_for(self.id):  # type: ignore[union-attr]
                     return []
                 self.counts["requests"] += 1
-                self._budget = min(ANSWERS, self._budget + (now - self._budgeted) * ANSWERS)
+                earned = (now - self._budgeted) * MAX_ANSWERS_PER_S
+                self._budget = min(MAX_ANSWERS_PER_S, self._budget + earned)
                 self._budgeted = now
                 if self._budget < 1:
                     self.counts["requests ignored"] += 1
@@ -246,7 +250,7 @@ class Node:
         return seen
 
     def _note(self, seen: Seen, message: cf.Outcome) -> None:
-        """What a node says of itself."""
+        """Note what a node reports about itself."""
         if isinstance(message, cf.NodeIdentity):
             seen.identity = message
         elif isinstance(message, cf.NodeDescription):
@@ -254,7 +258,7 @@ class Node:
             if text is not None:
                 seen.description = "".join(c if c.isprintable() else "?" for c in text)
         elif isinstance(message, cf.NodeStatus):
-            if message.name in seen.status or len(seen.status) < STATUS_KEPT:
+            if message.name in seen.status or len(seen.status) < MAX_STATUS_TYPES:
                 value = message.value
                 seen.status[message.name] = value.hex() if isinstance(value, bytes) else value
         elif isinstance(message, cf.NodeAlarm):
@@ -267,27 +271,27 @@ class Node:
 
     @property
     def due(self) -> float:
-        """The monotonic time at which `tick` has something to do."""
-        return min(self._heartbeat_at, self._surveyed + SURVEY)
+        """When to call `tick` next, in monotonic seconds."""
+        return min(self._heartbeat_at, self._surveyed + SURVEY_S)
 
     def tick(self) -> list[cf.Frame]:
-        """What is to be sent now."""
+        """The frames to send now."""
         with self._lock:
             now = self.clock()
             frames: list[cf.Frame] = []
             if now >= self._heartbeat_at:
                 interval = self.state.heartbeat / 1000
                 self._heartbeat_at += interval
-                if self._heartbeat_at <= now:  # late: one is enough
+                if self._heartbeat_at <= now:  # late: send one, not all that were missed
                     self._heartbeat_at = now + interval
                 frames.append(cf.NodeStatus(self.id, 0, 0).encode())
-            if now - self._surveyed >= SURVEY:
+            if now - self._surveyed >= SURVEY_S:
                 self._survey(now)
                 frames += self._ask(now)
             return frames
 
     def _survey(self, now: float) -> None:
-        """Turn what was counted into rates, and find parameters with two senders."""
+        """Compute rates from the counts, and find parameters with more than one sender."""
         counted, self.frames = self.frames, {}
         elapsed, self._surveyed = now - self._surveyed, now
         senders: dict[int, list[int]] = {}
@@ -301,31 +305,31 @@ class Node:
                 self._see(node, now)
         for seen in self.nodes.values():
             seen.rates = rates.get(seen.node, {})
-        # Twice in a row: one node may have taken over from another.
+        # Report a conflict only if seen in two surveys in a row: one node may have taken over from another.
         suspects = {identifier: tuple(sorted(nodes)) for identifier, nodes in senders.items() if len(nodes) > 1}
         for identifier, nodes in suspects.items():
-            if identifier in self._suspects and (identifier in self.conflicts or len(self.conflicts) < CONFLICTS_KEPT):
+            if identifier in self._suspects and (identifier in self.conflicts or len(self.conflicts) < MAX_CONFLICTS):
                 self.conflicts[identifier] = nodes, now
         self._suspects = suspects
-        for identifier in [i for i, (_, at) in self.conflicts.items() if now - at > SILENT]:
+        for identifier in [i for i, (_, at) in self.conflicts.items() if now - at > SILENT_S]:
             del self.conflicts[identifier]
 
     def _ask(self, now: float) -> list[cf.Frame]:
-        """Ask a few of the nodes that are there, and have not said who they are."""
+        """Ask a few of the nodes on the bus that have not identified themselves."""
         unknown = [
             seen
             for seen in self.nodes.values()
             if seen.identity is None
-            and seen.asked < QUESTIONS
-            and now - seen.last < SILENT
-            and now - seen.asked_at >= ASK_INTERVAL
+            and seen.asked < MAX_QUESTIONS
+            and now - seen.last < SILENT_S
+            and now - seen.asked_at >= QUESTION_INTERVAL_S
         ][:4]
         for seen in unknown:
             seen.asked += 1
             seen.asked_at = now
         return [cf.NodeIdentification(self.id, seen.node).encode() for seen in unknown]
 
-    # -- requests: held is the lock ------------------------------------------------------------------------------------
+    # -- requests; the caller holds the lock ---------------------------------------------------------------------------
 
     def _obeys(self, command: Command) -> bool:
         if command in self.obey and not self._refuses(command):
@@ -339,7 +343,7 @@ class Node:
     def _identify(self, request: cf.NodeIdentification, now: float) -> list[cf.Frame]:
         me = self.identity
         frames = [cf.NodeIdentity(self.id, request.source, me.device, me.firmware, me.model).encode()]
-        if me.description and now - self._described >= DESCRIPTION_INTERVAL:
+        if me.description and now - self._described >= DESCRIPTION_INTERVAL_S:
             self._described = now
             frames += [packet.encode() for packet in cf.split_description(me.description, self.id, request.source)]
         return frames
@@ -354,8 +358,10 @@ class Node:
         return []
 
     def rate_changed(self, destination: int, bitrate: int, error: bool) -> list[cf.Frame]:
-        """The answer to the request behind `new_bitrate`, to be sent `RATE_PAUSE` after the change to `bitrate`, or
-        after the return from it in `error`."""
+        """The answer to the request for `new_bitrate`.
+
+        Send it `RATE_CHANGE_PAUSE_S` after the change to `bitrate`, or after the return to the old rate (`error`).
+        """
         with self._lock:
             self.new_bitrate = None
             if not error:
@@ -365,7 +371,7 @@ class Node:
 
     def _set_id(self, request: cf.NodeIdSet, now: float) -> list[cf.Frame]:
         taken = self.nodes.get(request.node)
-        if not self._obeys("node-id") or request.node == 0 or (taken is not None and now - taken.last < SILENT):
+        if not self._obeys("node-id") or request.node == 0 or (taken is not None and now - taken.last < SILENT_S):
             return []
         self.id = self.state.node = request.node
         self.changed = True
@@ -384,16 +390,16 @@ class Node:
         return self._answer(request)
 
     def _report(self, request: cf.NodeReport, now: float) -> list[cf.Frame]:
-        if now - self._reported >= REPORT_INTERVAL and self._obeys("report"):
+        if now - self._reported >= REPORT_INTERVAL_S and self._obeys("report"):
             self._reported = now
             self.report_due = True
         return []
 
-    def _cannot(self, request: cf.Request, now: float) -> list[cf.Frame]:
+    def _refuse(self, request: cf.Request, now: float) -> list[cf.Frame]:
         self.counts["requests refused"] += 1
         return self._answer(request, 1)
 
-    def _query(self, request: cf.ConfigurationQuery, now: float) -> list[cf.Frame]:
+    def _read_setting(self, request: cf.ConfigurationQuery, now: float) -> list[cf.Frame]:
         if request.key not in SETTINGS:
             return self._answer(request, UNKNOWN_KEY)
         values = (
@@ -401,15 +407,15 @@ class Node:
             self.state.heartbeat,
             int(self.state.sending),
             int(now - self._started),
-            sum(now - seen.last < SILENT for seen in self.nodes.values()),
+            sum(now - seen.last < SILENT_S for seen in self.nodes.values()),
         )
         return self._answer(request, data=SETTINGS[request.key][0].write(values[request.key]))
 
-    def _set(self, request: cf.ConfigurationSet, now: float) -> list[cf.Frame]:
+    def _change_setting(self, request: cf.ConfigurationSet, now: float) -> list[cf.Frame]:
         if request.key not in SETTINGS:
             return self._answer(request, UNKNOWN_KEY)
-        field, can_be_set = SETTINGS[request.key]
-        if not can_be_set or not self._obeys("configuration"):
+        field, writable = SETTINGS[request.key]
+        if not writable or not self._obeys("configuration"):
             return self._answer(request, READ_ONLY)
         if len(request.data) < field.size or any(request.data[field.size :]):
             return self._answer(request, WRONG_TYPE)
@@ -424,25 +430,16 @@ class Node:
         return self._answer(request)
 
 
-def sender(message: cf.Outcome) -> int:
-    """Who sent it; 0 when that cannot be told."""
-    if isinstance(message, cf.NodeSpecific):
-        return message.source
-    if isinstance(message, (cf.ParameterUpdate, cf.NodeAlarm)):
-        return message.node
-    return 0
-
-
-# -- what survives a restart -------------------------------------------------------------------------------------------
+# -- saved state -------------------------------------------------------------------------------------------------------
 
 
 def load_state(data: bytes) -> State:
-    """The state that `save_state` has put into bytes. Raises ValueError for what makes no sense."""
+    """Decode the bytes of `save_state`. Raises ValueError for an invalid state."""
     state = msgspec.json.decode(data, type=State)
     if not (state.node is None or 1 <= state.node <= 255) or not 200 <= state.heartbeat <= 2000:
         raise ValueError("node id or heartbeat out of range")
     if state.bitrate not in (None, 125_000, 250_000, 500_000, 1_000_000):
-        raise ValueError("no such bit rate")
+        raise ValueError(f"{state.bitrate} is not a CAN-FIX bit rate")
     return state
 
 

@@ -1,4 +1,4 @@
-"""From the database onto the bus: what is written becomes parameters, or Parameter Set messages. Any thread."""
+"""From the database to the bus: writes are sent as parameters or as Parameter Set messages. Thread-safe."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from fixgw.world import Quorum
 
 __all__ = ["Output", "Outputs"]
 
-RATE = 20.0  # messages a second of what is measured, unless the map says otherwise
+DEFAULT_RATE_HZ = 20.0  # the rate limit of measurements, unless the map sets another
 NEVER = float("inf")
-Heard = dict[tuple[str, str], "Value | None"]
+AuxValues = dict[tuple[str, str], "Value | None"]
 
 
 class Outputs:
@@ -32,7 +32,7 @@ class Outputs:
         database: Database,
         source: str,
         node: Node,
-        heard: Heard,
+        heard: AuxValues,
         send: Callable[[cf.Frame], bool],
         wake: Callable[[], None],
         quorum: Quorum,
@@ -48,7 +48,7 @@ class Outputs:
         self.quorum = quorum
         self.clock = clock
         self.counts = dict.fromkeys(("sent", "held back by the bus", "unsendable"), 0)
-        #: What could not be sent last, and why.
+        #: The reason why the last unsendable value could not be sent.
         self.trouble = ""
         self.outputs = []
         for entry in found.outputs:
@@ -58,7 +58,7 @@ class Outputs:
 
     @property
     def produced(self) -> set[int]:
-        """The identifiers of the parameters that are ours to send."""
+        """The identifiers of the parameters that we send as their owner."""
         return {output.parameter.identifier for output in self.outputs if output.entry.owner}
 
     def open(self) -> None:
@@ -75,12 +75,12 @@ class Outputs:
             output.report(asked)
 
     def tick(self) -> float:
-        """Send what is due; returns the monotonic time of what is next."""
+        """Send what is due. Returns when to call again, in monotonic seconds."""
         return min((output.tick() for output in self.outputs), default=NEVER)
 
 
 class Output:
-    """One parameter, from one key, or from several switches."""
+    """One parameter, sent from one key or from several switches."""
 
     def __init__(self, outputs: Outputs, entry: mapping.Output, parameter: Parameter, items: list[Item | None]) -> None:
         self.entry = entry
@@ -88,18 +88,18 @@ class Output:
         self._all = outputs
         self._items = items
         self._switches = mapping.is_switches(parameter) and any(i is not None and i.type == "bool" for i in items)
-        self._convert = _converter(entry, parameter, next(item for item in items if item is not None))
+        self._convert = _make_converter(entry, parameter, next(item for item in items if item is not None))
         discrete = parameter.text or mapping.is_switches(parameter)
-        rate = (0.0 if discrete else RATE) if entry.rate_limit is None else entry.rate_limit
+        rate = (0.0 if discrete else DEFAULT_RATE_HZ) if entry.rate_limit is None else entry.rate_limit
         self._interval = 1 / rate if rate else 0.0
         self._lock = threading.Lock()
         self._subscriptions: list[Subscription] = []
-        self._free_at = float("-inf")  # when the rate limit lets the next one go
+        self._free_at = float("-inf")  # when the rate limit allows the next message
         self._repeat_at = NEVER
-        self._waiting = False  # a value for the rate limit
+        self._waiting = False  # whether a value waits for the rate limit
         self._unsent: dict[str, Reading] = {}  # by key; what the bus says meanwhile does not replace it
-        self._last: bytes | None = None  # what was sent, without the node
-        self._metas: set[int] = set()  # that are to be sent
+        self._last: bytes | None = None  # the last content sent, without the node
+        self._metas: set[int] = set()  # the meta indices to be sent
         self._aux: dict[str, int] = {}
         first = items[0]
         if entry.owner and first is not None and not self._switches:
@@ -135,7 +135,7 @@ class Output:
         if reading.source.startswith(self._all.prefix) and not (self.entry.owner and reading.source.endswith(SET)):
             if self.entry.on_change:
                 self._heard()
-            return  # the bus knows it already
+            return  # it came from this bus
         with self._lock:
             self._unsent[key] = reading
             if self._all.clock() >= self._free_at:
@@ -145,7 +145,7 @@ class Output:
                 self._all.wake()
 
     def _heard(self) -> None:
-        """When the bus says something else than we did last, the same may be said again."""
+        """If the bus now has another value than the one we last sent, let the same value be sent again."""
         with self._lock:
             try:
                 frame = self._frame(
@@ -153,7 +153,7 @@ class Output:
                 )
             except ValueError:
                 frame = None
-            if self._said(frame) != self._last:
+            if self._content(frame) != self._last:
                 self._last = None
 
     def _aux_written(self, key: str, name: str, value: Value | None) -> None:
@@ -198,32 +198,32 @@ class Output:
             return
         if frame is None:
             return
-        said = self._said(frame)
-        if entry.on_change and said == self._last:
+        content = self._content(frame)
+        if entry.on_change and content == self._last:
             return
         self._free_at = now + self._interval
         if self._all.send(frame):
             self._all.counts["sent"] += 1
-            self._last = said
+            self._last = content
         else:
             self._all.counts["held back by the bus"] += 1
             self._last = None
 
-    def _said(self, frame: cf.Frame | None) -> bytes | None:
-        """What a frame says, whoever sends it."""
+    def _content(self, frame: cf.Frame | None) -> bytes | None:
+        """The content of a frame, without the node that sends it."""
         return frame and (frame.data[1:] if self.entry.owner else frame.data)
 
     def _frame(self, readings: list[Reading | None], node: int) -> cf.Frame | None:
-        """The message that says so; None when there is nothing to say. Raises `BadValue`."""
+        """The frame for these readings; None when there is nothing to send. Raises `BadValue`."""
         first = next(r for r in readings if r is not None)
         if self._switches:
             flags = 0
             bits = 0
             for number, reading in enumerate(readings):
                 if reading is not None:
-                    flags |= reading.flags & ~OLD  # a button that nobody has pressed is not suspect
+                    flags |= reading.flags & ~OLD  # a button that has not been pressed for a while is not suspect
                     bits |= (bool(reading.value) != self.entry.invert) << number
-            payload: Payload = _packed(bits, self.parameter.parts)
+            payload: Payload = _pack_bits(bits, self.parameter.parts)
         else:
             flags = first.flags
             if not first.source:
@@ -260,7 +260,7 @@ class Output:
             self._all.counts["sent" if sent else "held back by the bus"] += 1
 
 
-def _packed(bits: int, parts: tuple[str, ...]) -> Payload:
+def _pack_bits(bits: int, parts: tuple[str, ...]) -> Payload:
     sizes = [16 if part == "WORD" else 8 for part in parts]
     numbers = []
     for size in sizes:
@@ -269,13 +269,13 @@ def _packed(bits: int, parts: tuple[str, ...]) -> Payload:
     return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
-def _converter(entry: mapping.Output, parameter: Parameter, item: Item) -> Callable[[Any], Payload]:
-    """What makes of the item's value one of the parameter's; may raise ValueError."""
+def _make_converter(entry: mapping.Output, parameter: Parameter, item: Item) -> Callable[[Any], Payload]:
+    """The function that converts the item's value to the parameter's. It may raise ValueError."""
     if item.type == "str":
         if parameter.text:
             return lambda value: value
         count = len(parameter.parts)
-        return lambda text: _parts(text, count)
+        return lambda text: _parse_parts(text, count)
     if item.type == "bool":
         return lambda value: int(value) ^ entry.invert
     scale, offset, _ = mapping.conversion(entry, parameter, item)
@@ -286,8 +286,8 @@ def _converter(entry: mapping.Output, parameter: Parameter, item: Item) -> Calla
     return lambda value: (value - offset) / scale
 
 
-def _parts(text: str, count: int) -> tuple[int, ...]:
-    """The numbers in a time or a date; what it leaves out is 0."""
+def _parse_parts(text: str, count: int) -> tuple[int, ...]:
+    """The numbers in a time or a date; missing parts are 0."""
     try:
         numbers = [int(part) for part in text.replace("-", ":").split(":")]
     except ValueError:

@@ -60,6 +60,7 @@ __all__ = [
     "UnknownParameterSet",
     "UpdateFirmware",
     "Value",
+    "sender_of",
     "split_description",
     "update",
 ]
@@ -128,6 +129,15 @@ class Dropped(msgspec.Struct, frozen=True, gc=False):
 
 
 Outcome = Message | Dropped
+
+
+def sender_of(outcome: Outcome) -> int:
+    """The node that sent a message; 0 when the frame does not say."""
+    if isinstance(outcome, NodeSpecific):
+        return outcome.source
+    if isinstance(outcome, (ParameterUpdate, NodeAlarm)):
+        return outcome.node
+    return 0
 
 
 # -- parameters --------------------------------------------------------------------------------------------------------

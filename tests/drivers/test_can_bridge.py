@@ -1,4 +1,4 @@
-"""The CAN bridge on real buses: python-can's virtual one, datagrams between two processes, a slow serial adapter."""
+"""The CAN bridge on real buses: python-can's virtual bus, datagrams between two processes, a slow serial adapter."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def virtual(channel: str, **more: Any) -> dict[str, Any]:
 
 
 class Node:
-    """Somebody else on a bus of python-can; his own frames he does not hear."""
+    """Another user of a python-can bus. It does not receive its own frames."""
 
     def __init__(self, channel: str, interface: str = "virtual", **more: Any) -> None:
         self.bus = can.Bus(channel, interface=interface, ignore_config=True, **more)
@@ -57,7 +57,7 @@ class Node:
         self.bus.send(can.Message(arbitration_id=identifier, data=data, **more))
 
     def hears(self) -> list[tuple[int, bytes]]:
-        """Everything so far."""
+        """All frames received so far."""
         while (message := self.bus.recv(0)) is not None:
             self.heard.append((message.arbitration_id, bytes(message.data)))
         return self.heard
@@ -82,7 +82,7 @@ Bridge = Callable[..., Plugin]
 
 @pytest.fixture
 def bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bridge]:
-    """Start bridges, wait until their buses are well, and stop them in the end; nothing may be left over."""
+    """Start bridges, wait until their buses are healthy, and stop them at the end without leaving anything open."""
     monkeypatch.setattr(can_bus.SharedBus, "poll_timeout", 0.05)
     plugins: list[Plugin] = []
 
@@ -100,14 +100,14 @@ def bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bridge]:
     assert not [t for t in threading.enumerate() if t.name.startswith("bridge")]
 
 
-def rests(value: Callable[[], int]) -> int:
-    """What `value` gives once it has not changed for 0.3 s."""
+def settled(value: Callable[[], int]) -> int:
+    """The result of `value` once it has not changed for 0.3 s."""
     since, before = time.monotonic(), value()
     deadline = since + 15.0
     while time.monotonic() < since + 0.3:
         if (now := value()) != before:
             since, before = time.monotonic(), now
-        assert since < deadline, f"it does not come to rest: {before}"
+        assert since < deadline, f"it keeps changing: {before}"
         time.sleep(0.01)
     return before
 
@@ -139,7 +139,7 @@ def test_frames_go_from_one_bus_to_the_other_and_back(bridge: Bridge, node: Join
     assert direction(plugin, "b to a")["forwarded"] == 2
 
 
-def test_routes_choose_rename_and_have_a_direction(bridge: Bridge, node: Join) -> None:
+def test_routes_filter_and_remap_in_one_direction(bridge: Bridge, node: Join) -> None:
     a, b, c = node("a"), node("b"), node("c")
     bridge(
         {"from": "a", "to": ["b", "c"], "ids": ["0x100-0x1FF"], "except": [0x180], "remap": {0x120: 0x520}},
@@ -156,9 +156,7 @@ def test_routes_choose_rename_and_have_a_direction(bridge: Bridge, node: Join) -
     assert a.heard == [(0x300, b"")]
 
 
-def test_what_another_user_of_the_same_handle_sends_crosses_the_bridge_and_he_hears_what_comes(
-    bridge: Bridge, node: Join
-) -> None:
+def test_another_user_of_the_same_handle_sends_and_receives_through_the_bridge(bridge: Bridge, node: Join) -> None:
     b, heard = node("b"), list[Frame]()
     plugin = bridge(BOTH)
     tap = open_tap(BusOptions(**virtual("a")), heard.extend)
@@ -173,7 +171,7 @@ def test_what_another_user_of_the_same_handle_sends_crosses_the_bridge_and_he_he
         tap.close()
 
 
-def test_the_can_fix_driver_works_through_a_bridge_on_the_bus_that_they_share(
+def test_the_can_fix_driver_works_through_a_bridge_on_the_same_bus(
     bridge: Bridge, node: Join, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
@@ -187,14 +185,14 @@ def test_the_can_fix_driver_works_through_a_bridge_on_the_bus_that_they_share(
         gateway.start()
         far.send(0x183, b"\x0c\x00\x00\xd2\x04")  # node 12: 123.4 knots
         until(lambda: db.read("IAS").value == 123.4)
-        far.send(0x6E0 + 12, b"\x00\xb6")  # who are you, 0xB6?
+        far.send(0x6E0 + 12, b"\x00\xb6")  # ask 0xB6 to identify itself
         until(lambda: any(i == 0x6E0 + 0xB6 and data[:2] == b"\x00\x0c" for i, data in far.hears()))
     finally:
         gateway.shutdown()
         database.bind(before)
 
 
-def test_a_rate_limit_passes_the_newest_value_when_its_time_comes(bridge: Bridge, node: Join) -> None:
+def test_a_rate_limit_forwards_the_newest_value_as_soon_as_it_may(bridge: Bridge, node: Join) -> None:
     a, b = node("a"), node("b")
     plugin = bridge({"from": "a", "to": "b", "rate": 20})
     start = time.monotonic()
@@ -208,7 +206,7 @@ def test_a_rate_limit_passes_the_newest_value_when_its_time_comes(bridge: Bridge
     assert counts["forwarded"] + counts["thinned"] == 200
 
 
-def test_a_flood_passes_without_loss_each_identifier_in_its_order(bridge: Bridge, node: Join) -> None:
+def test_a_flood_passes_without_loss_and_each_identifier_in_order(bridge: Bridge, node: Join) -> None:
     a, b = node("a"), node("b")
     plugin = bridge(BOTH)
     total = 6000
@@ -221,11 +219,11 @@ def test_a_flood_passes_without_loss_each_identifier_in_its_order(bridge: Bridge
     assert direction(plugin, "a to b")["refused"] == 0
 
 
-# -- a bus that cannot follow, or is not there -------------------------------------------------------------------------
+# -- slow and missing buses --------------------------------------------------------------------------------------------
 
 
 class SlowAdapter:
-    """An slcan adapter that takes `chunk` bytes, about one frame, every `pause` seconds."""
+    """An slcan adapter that accepts `chunk` bytes, about one frame, every `pause` seconds."""
 
     def __init__(self, pause: float = 0.001, chunk: int = 22) -> None:
         self.master, slave = os.openpty()
@@ -262,7 +260,7 @@ def slow() -> Iterator[SlowAdapter]:
     adapter.close()
 
 
-def test_a_slower_bus_gets_the_highest_priorities_and_bounded_memory_waits_for_it(
+def test_a_slower_bus_gets_the_highest_priorities_and_memory_stays_bounded(
     bridge: Bridge, node: Join, slow: SlowAdapter
 ) -> None:
     a = node("a")
@@ -278,7 +276,7 @@ def test_a_slower_bus_gets_the_highest_priorities_and_bounded_memory_waits_for_i
             a.send(identifier, n.to_bytes(4, "big"))
         waiting = max(waiting, to_slow.get_status()["waiting"])
         time.sleep(0.002)
-    until(lambda: "b: it does not follow" in plugin.health())
+    until(lambda: "b: too slow for the traffic" in plugin.health())
     until(lambda: to_slow.get_status()["waiting"] == 0 and (urgent, rounds - 1) in slow.frames)
     assert waiting <= 100
     assert [serial for identifier, serial in slow.frames if identifier == urgent] == list(range(rounds))
@@ -290,7 +288,7 @@ def test_a_slower_bus_gets_the_highest_priorities_and_bounded_memory_waits_for_i
     assert direction(plugin, "a to b")["forwarded"] == rounds * (len(idle) + 1)
 
 
-def test_a_bus_that_is_not_there_does_not_disturb_the_others(bridge: Bridge, node: Join, tmp_path: Path) -> None:
+def test_a_missing_bus_does_not_disturb_the_others(bridge: Bridge, node: Join, tmp_path: Path) -> None:
     a, b = node("a"), node("b")
     plugin = bridge(BOTH)
     missing = {"interface": "slcan", "channel": str(tmp_path / "missing"), "bitrate": 500000}
@@ -306,7 +304,7 @@ def test_a_bus_that_is_not_there_does_not_disturb_the_others(bridge: Bridge, nod
         other.shutdown()
 
 
-def test_what_was_sent_before_a_bus_was_there_is_no_sign_that_it_does_not_follow(
+def test_frames_dropped_before_a_bus_connects_do_not_count_as_too_slow(
     node: Join, slow: SlowAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(can_bus.SharedBus, "reopen_delay_max", 0.1)
@@ -326,7 +324,7 @@ def test_what_was_sent_before_a_bus_was_there_is_no_sign_that_it_does_not_follow
         plugin.shutdown()
 
 
-def test_frames_without_sense_leave_it_alone(bridge: Bridge, node: Join) -> None:
+def test_odd_frames_do_no_harm(bridge: Bridge, node: Join) -> None:
     a, b = node("a"), node("b")
     plugin = bridge(BOTH)
     for n in range(2000):
@@ -342,7 +340,7 @@ def test_frames_without_sense_leave_it_alone(bridge: Bridge, node: Join) -> None
 # -- rings -------------------------------------------------------------------------------------------------------------
 
 
-def test_two_bridges_in_a_ring_say_so_and_end_it(bridge: Bridge, node: Join, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_bridges_in_a_ring_report_and_stop_it(bridge: Bridge, node: Join, caplog: pytest.LogCaptureFixture) -> None:
     a, b = node("a"), node("b")
     plugins = [bridge(BOTH), bridge(BOTH)]
     for n in range(50):
@@ -351,10 +349,10 @@ def test_two_bridges_in_a_ring_say_so_and_end_it(bridge: Bridge, node: Join, cap
     until(lambda: {n for i in range(10) for n in serials(b.hears(), 0x100 + i)} == set(range(50)))
     assert any(plugin.get_status()["ring"] for plugin in plugins)
     until(lambda: any("a ring: " in record.getMessage() for record in list(caplog.records)))
-    assert rests(lambda: len(a.hears()) + len(b.hears())) < 1000
+    assert settled(lambda: len(a.hears()) + len(b.hears())) < 1000
 
 
-def test_two_one_way_bridges_in_a_ring_end_it_too(bridge: Bridge, node: Join) -> None:
+def test_two_one_way_bridges_in_a_ring_stop_it_too(bridge: Bridge, node: Join) -> None:
     a, b = node("a"), node("b")
     bridge({"from": "a", "to": "b"})
     closing = bridge({"from": "b", "to": "a"})
@@ -362,10 +360,10 @@ def test_two_one_way_bridges_in_a_ring_end_it_too(bridge: Bridge, node: Join) ->
         a.send(0x100, n.to_bytes(4, "big"))
     until(lambda: "a ring" in closing.health())
     until(lambda: set(serials(b.hears(), 0x100)) == set(range(20)))
-    assert rests(lambda: len(a.hears()) + len(b.hears())) < 500
+    assert settled(lambda: len(a.hears()) + len(b.hears())) < 500
 
 
-def test_the_same_frame_on_both_sides_is_taken_for_a_ring_only_with_a_window(bridge: Bridge, node: Join) -> None:
+def test_the_same_frame_on_both_buses_counts_as_a_ring_only_with_a_window(bridge: Bridge, node: Join) -> None:
     a, b = node("a"), node("b")
     plugin = bridge(BOTH, loop_window=0)
     for n in range(20):
@@ -380,7 +378,7 @@ def test_the_same_frame_on_both_sides_is_taken_for_a_ring_only_with_a_window(bri
 
 
 def multicast(ports: int) -> list[dict[str, Any]]:
-    """Buses of datagrams on free ports, if they come back on this machine; skips otherwise."""
+    """Multicast buses on free ports. Skips the test if this machine does not receive its own multicasts."""
     socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(ports)]
     try:
         for sock in socks:
@@ -415,7 +413,7 @@ print("stopped", flush=True)
 
 
 class Child:
-    """A bridge in a process of its own."""
+    """A bridge in a child process."""
 
     def __init__(self, buses: dict[str, Any], *routes: dict[str, Any]) -> None:
         config = json.dumps({"buses": buses, "routes": routes})
@@ -429,7 +427,7 @@ class Child:
         return self.process.stdout.readline().strip()
 
     def ask(self) -> tuple[str, dict[str, Any]]:
-        """Its health and status."""
+        """The bridge's health and status."""
         assert self.process.stdin is not None
         self.process.stdin.write("?\n")
         self.process.stdin.flush()
@@ -449,7 +447,7 @@ class Child:
         self.process.stdout.close()
 
 
-def test_a_bridge_in_another_process_joins_two_udp_buses_and_returns_nothing(node: Join) -> None:
+def test_a_bridge_in_another_process_joins_two_udp_buses_and_sends_nothing_back(node: Join) -> None:
     first, second = multicast(2)
     with Child({"a": first, "b": second}, BOTH) as child:
         a = node(first["channel"], "udp_multicast", **first["extra"])
@@ -458,13 +456,13 @@ def test_a_bridge_in_another_process_joins_two_udp_buses_and_returns_nothing(nod
         for n in range(total):
             a.send(0x100 + n % 5, n.to_bytes(4, "big"))
             b.send(0x200 + n % 5, n.to_bytes(4, "big"))
-            if n % 50 == 49:  # their sockets have room for few
+            if n % 50 == 49:  # the sockets' buffers are small
                 until(lambda n=n: len(a.hears()) > 2 * n and len(b.hears()) > 2 * n)  # type: ignore[misc]
         until(lambda: len(a.hears()) >= 2 * total and len(b.hears()) >= 2 * total)
         for who, crossed in ((a, range(0x200, 0x205)), (b, range(0x100, 0x105))):
             for identifier in crossed:
                 assert serials(who.heard, identifier) == list(range(identifier & 0xF, total, 5))
-            assert len(who.hears()) == 2 * total  # python-can hands him his own, and nobody else does
+            assert len(who.hears()) == 2 * total  # its own frames come from python-can only
         until(lambda: [child.ask()[1]["buses"][bus]["own echoes"] for bus in "ab"] == [total, total])
         health, status = child.ask()
         assert health == ""
@@ -472,7 +470,7 @@ def test_a_bridge_in_another_process_joins_two_udp_buses_and_returns_nothing(nod
         assert status["directions"]["a to b"]["came back"] == 0
 
 
-def test_a_remote_leg_joins_the_buses_of_two_gateways(bridge: Bridge, node: Join) -> None:
+def test_a_network_leg_joins_the_buses_of_two_gateways(bridge: Bridge, node: Join) -> None:
     (leg,) = multicast(1)
     with Child({"a": virtual("there"), "b": leg}, BOTH) as child:
         here = node("here")
@@ -483,7 +481,7 @@ def test_a_remote_leg_joins_the_buses_of_two_gateways(bridge: Bridge, node: Join
         assert here.hears() == []
 
 
-def test_two_processes_in_a_ring_say_so_and_end_it(bridge: Bridge, node: Join) -> None:
+def test_two_processes_in_a_ring_report_and_stop_it(bridge: Bridge, node: Join) -> None:
     first, second = multicast(2)
     with Child({"a": first, "b": second}, BOTH) as child:
         plugin = bridge(BOTH, buses={"a": first, "b": second})
@@ -497,13 +495,13 @@ def test_two_processes_in_a_ring_say_so_and_end_it(bridge: Bridge, node: Join) -
             statuses = plugin.get_status(), child.ask()[1]
             return sum(d["forwarded"] for status in statuses for d in status["directions"].values())
 
-        assert rests(forwarded) < 1000
+        assert settled(forwarded) < 1000
 
 
 # -- life --------------------------------------------------------------------------------------------------------------
 
 
-def test_two_names_of_one_bus_are_refused_and_nothing_stays_open() -> None:
+def test_two_names_for_one_bus_are_refused_and_nothing_stays_open() -> None:
     buses = {"a": virtual("a"), "b": virtual("a")}
     plugin = Plugin("bridge", {"buses": buses, "routes": [BOTH]})
     with pytest.raises(ValueError, match="b and a are the same bus"):
@@ -512,7 +510,7 @@ def test_two_names_of_one_bus_are_refused_and_nothing_stays_open() -> None:
     assert not can_bus._buses
 
 
-def test_a_bus_that_others_use_differently_is_refused(bridge: Bridge) -> None:
+def test_a_bus_in_use_with_other_options_is_refused(bridge: Bridge) -> None:
     bridge(BOTH, buses={"a": virtual("a", send_queue=10), "b": virtual("b")})
     buses = {"c": virtual("c"), "a": virtual("a", send_queue=20)}
     plugin = Plugin("bridge", {"buses": buses, "routes": [{"from": "c", "to": "a"}]})
@@ -523,7 +521,7 @@ def test_a_bus_that_others_use_differently_is_refused(bridge: Bridge) -> None:
     assert {key[1] for key in can_bus._buses} == {"a", "b"}
 
 
-def test_a_bridge_can_be_stopped_while_frames_come_and_wait(bridge: Bridge, node: Join) -> None:
+def test_a_bridge_can_be_stopped_while_frames_arrive_and_wait(bridge: Bridge, node: Join) -> None:
     a = node("a")
     plugin = bridge({**BOTH, "rate": 1})
     stopping = threading.Event()
@@ -590,26 +588,26 @@ connections:
 """
 
 
-def test_every_problem_of_a_configuration_is_reported_with_its_position(tmp_path: Path) -> None:
+def test_every_problem_is_reported_with_its_position(tmp_path: Path) -> None:
     (tmp_path / "default.yaml").write_text(WRONG)
     found = [(p.line, p.column, p.message) for p in configuration.check(tmp_path / "default.yaml")]
     expected = [
         (7, 22, "buses.b.interface: there is no CAN interface 'virtuel' (did you mean 'virtual'?)"),
         (8, 40, "buses.c.channel: c and a are the same bus"),
         (11, 23, "routes.0.to: there is no bus 'aa' (did you mean 'a'?)"),
-        (12, 23, "routes.1.to: a frame is never returned to where it came from, a"),
-        (13, 27, "routes.2.to.1: b is there already"),
-        (14, 23, "routes.3.to: d is listen_only: nothing can be sent there"),
-        (15, 32, "routes.4.both: d is listen_only: nothing can be sent there"),
-        (18, 22, "routes.5.ids.1: 0x700-0x900 begins with an identifier of 11 bits and ends with one of 29: write ext"),
-        (18, 35, "routes.5.ids.2: -0x1 is no identifier of 11 or 29 bits"),
-        (19, 18, "routes.5.except.0: 'x' is no identifier, range"),
-        (20, 21, "routes.5.rate_bytes: of no use without a rate"),
-        (23, 24, "routes.5.remap.0x0F0-0x10F: 0x100 has been given another identifier before"),
-        (24, 18, "routes.5.remap.768: something else becomes 0x200 already"),
-        (25, 24, "routes.5.remap.0x400/0x7F0: 0x400/0x7F0: a mask cannot be given other identifiers, a range can"),
-        (27, 9, "routes.7: an earlier route takes everything between these buses"),
-        (29, 23, "routes.9.to: no bus"),
+        (12, 23, "routes.1.to: a is the source bus: frames are never sent back to it"),
+        (13, 27, "routes.2.to.1: b appears twice"),
+        (14, 23, "routes.3.to: d is listen_only: frames cannot be sent there"),
+        (15, 32, "routes.4.both: d is listen_only: frames cannot be sent there"),
+        (18, 22, "routes.5.ids.1: 0x700-0x900 begins with an identifier of 11 bits and ends with one of 29: put ext"),
+        (18, 35, "routes.5.ids.2: -0x1 is not an identifier of 11 or 29 bits"),
+        (19, 18, "routes.5.except.0: 'x' is not an identifier, a range"),
+        (20, 21, "routes.5.rate_bytes: it has no effect without a rate"),
+        (23, 24, "routes.5.remap.0x0F0-0x10F: 0x100 is remapped twice"),
+        (24, 18, "routes.5.remap.768: another identifier is already remapped to 0x200"),
+        (25, 24, "routes.5.remap.0x400/0x7F0: 0x400/0x7F0: a mask cannot be remapped, only an identifier or a range"),
+        (27, 9, "routes.7: an earlier route accepts everything between these buses"),
+        (29, 23, "routes.9.to: expected at least one bus"),
     ]
     assert [(line, column) for line, column, _ in found] == [(line, column) for line, column, _ in expected]
     for (_, _, message), (_, _, beginning) in zip(found, expected, strict=True):
@@ -627,7 +625,7 @@ def test_every_problem_of_a_configuration_is_reported_with_its_position(tmp_path
         ("buses: {a: {}, b: {}}, routes: [{from: a, to: b, rate: 0}]", "rate"),
     ],
 )
-def test_what_does_not_fit_the_options_is_told(options: str, complaint: str, tmp_path: Path) -> None:
+def test_wrong_options_are_reported(options: str, complaint: str, tmp_path: Path) -> None:
     module = "load: yes, module: fixgw.drivers.can_bridge"
     (tmp_path / "default.yaml").write_text(f"connections:\n  bridge: {{{module}, {options}}}\n")
     (problem,) = configuration.check(tmp_path / "default.yaml")

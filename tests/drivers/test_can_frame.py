@@ -1,4 +1,4 @@
-"""CAN frames: validity, the queue they wait in, identifier filters, and what controllers say."""
+"""CAN frames: validity, the send queue, identifier filters, and error frames."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def drain(queue: SendQueue) -> list[Frame]:
     return [queue.pop()[0] for _ in range(len(queue))]
 
 
-def test_the_highest_priority_goes_first() -> None:
+def test_the_highest_priority_is_sent_first() -> None:
     queue = SendQueue(10)
     for identifier in (0x300, 0x100, 0x200):
         queue.push(Frame(identifier), origin=hex(identifier))
@@ -88,7 +88,7 @@ def test_when_full_the_lowest_priority_loses_its_oldest() -> None:
     assert drain(queue) == [Frame(0x100), Frame(0x200), Frame(0x300, b"newest")]
 
 
-def test_what_could_not_be_sent_goes_back_to_the_front() -> None:
+def test_an_unsent_frame_goes_back_to_the_front() -> None:
     queue = SendQueue(2)
     for data in (b"1", b"2"):
         queue.push(Frame(0x100, data))
@@ -97,7 +97,7 @@ def test_what_could_not_be_sent_goes_back_to_the_front() -> None:
     assert drain(queue) == [Frame(0x100, b"1"), Frame(0x100, b"2")]
 
 
-def test_what_goes_back_into_a_full_queue_displaces_the_lowest_priority() -> None:
+def test_a_frame_put_back_into_a_full_queue_displaces_the_lowest_priority() -> None:
     queue = SendQueue(1)
     queue.push(Frame(0x100))
     first, _ = queue.pop()
@@ -145,7 +145,7 @@ def passes(pairs: list[tuple[int, int]], identifier: int) -> bool:
 
 
 @given(st.sets(base_ids, max_size=60), st.sets(extended_ids.map(lambda i: i | EXTENDED), max_size=5), base_ids)
-def test_masks_let_through_just_what_is_wanted(base: set[int], extended: set[int], other: int) -> None:
+def test_masks_pass_only_the_wanted_identifiers(base: set[int], extended: set[int], other: int) -> None:
     pairs = masks(base | extended)
     for identifier in range(0x800):
         assert passes(pairs, identifier) == (identifier in base)
@@ -177,10 +177,10 @@ def test_neighbours_share_a_mask() -> None:
         (0x204, b"\0\x20\0\0\0\0\x80\x05", BusError("passive", (), 128, 5)),
     ],
 )
-def test_what_error_frames_say(identifier: int, data: bytes, expected: BusError) -> None:
+def test_error_frames_are_decoded(identifier: int, data: bytes, expected: BusError) -> None:
     assert decode_error(identifier, data) == expected
 
 
 @given(st.integers(0, 0x1FFFFFFF), st.binary(max_size=64))
-def test_no_error_frame_is_too_strange(identifier: int, data: bytes) -> None:
+def test_any_error_frame_is_tolerated(identifier: int, data: bytes) -> None:
     assert decode_error(identifier, data).state in ("", "active", "warning", "passive", "bus off")

@@ -1,4 +1,4 @@
-"""The CAN bus that drivers share: reading, sending, sharing, outages, stopping, over each interface there is here."""
+"""The CAN bus that drivers share: reading, sending, sharing, outages and stopping, over each available interface."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 def plain(frames: Sequence[Frame]) -> list[tuple[int, bytes, int]]:
-    """Without the time stamps."""
+    """The frames without their time stamps."""
     return [(f.arbitration_id, f.data, f.flags) for f in frames]
 
 
 class User:
-    """Somebody on a bus, and what he heard."""
+    """A user of a bus, and the frames that it received."""
 
     def __init__(self, ids: Collection[int] | None = None, **options: Any) -> None:
         self.frames: list[Frame] = []
@@ -55,7 +55,7 @@ class User:
 
 @pytest.fixture
 def join(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., User]]:
-    """Make users, wait until their bus is well, and let go of all in the end; no bus may be left over."""
+    """Create users, wait until their bus is healthy, and close all at the end; no bus may stay open."""
     monkeypatch.setattr(can_bus.SharedBus, "poll_timeout", 0.05)
     users: list[User] = []
 
@@ -90,7 +90,7 @@ def message(arbitration_id: int, data: bytes = b"", **more: Any) -> can.Message:
 # -- one user ----------------------------------------------------------------------------------------------------------
 
 
-def test_frames_come_and_go(join: Join, other: can.BusABC) -> None:
+def test_frames_are_received_and_sent(join: Join, other: can.BusABC) -> None:
     user = join(**VIRTUAL)
     before = time.monotonic()
     other.send(message(0x123, b"\x01\x02"))
@@ -120,14 +120,14 @@ def test_a_frame_that_no_bus_can_carry_is_the_senders_error(join: Join) -> None:
         user.tap.send(0x800)
 
 
-def test_who_only_listens_sends_nothing(join: Join, other: can.BusABC) -> None:
+def test_a_listen_only_user_sends_nothing(join: Join, other: can.BusABC) -> None:
     user = join(**VIRTUAL, listen_only=True)
     assert not user.tap.send(0x123)
     assert user.status("dropped") == 1
     assert other.recv(0.05) is None
 
 
-def test_a_user_hears_the_identifiers_it_wants(join: Join, other: can.BusABC) -> None:
+def test_a_user_receives_the_identifiers_that_it_wants(join: Join, other: can.BusABC) -> None:
     user, everything = join(0x100, 0x200 | EXTENDED, **VIRTUAL), join(**VIRTUAL)
     for identifier in (0x100, 0x200, 0x300):
         other.send(message(identifier))
@@ -161,7 +161,7 @@ def test_users_of_one_channel_share_its_handle(join: Join, other: can.BusABC) ->
     assert not any(thread.is_alive() for thread in bus.threads)
 
 
-def test_what_one_user_sends_the_others_on_the_handle_hear(join: Join, other: can.BusABC) -> None:
+def test_other_users_of_the_handle_receive_what_one_user_sends(join: Join, other: can.BusABC) -> None:
     one, two, three = join(**VIRTUAL), join(**VIRTUAL), join(0x7FF, **VIRTUAL)
     assert one.tap.send(0x123, b"x")
     until(lambda: two.frames)
@@ -170,7 +170,7 @@ def test_what_one_user_sends_the_others_on_the_handle_hear(join: Join, other: ca
     assert other.recv(5) is not None
 
 
-def test_two_buses_may_be_bridged_both_ways_from_where_frames_are_heard(join: Join) -> None:
+def test_two_buses_can_be_bridged_both_ways_from_the_receiving_threads(join: Join) -> None:
     users = [join(interface="virtual", channel=channel) for channel in "ab"]
     taps: list[Tap] = []
 
@@ -205,7 +205,7 @@ def test_users_who_disagree_cannot_share(join: Join, first: Any, second: Any, wo
         User(**VIRTUAL, **second)
 
 
-def test_who_does_not_say_agrees(join: Join) -> None:
+def test_unset_options_never_conflict(join: Join) -> None:
     one = join(**VIRTUAL, bitrate=250000, send_queue=7)
     assert join(**VIRTUAL).bus is one.bus
 
@@ -216,7 +216,7 @@ def test_servers_with_the_same_channel_are_different_buses() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_user_that_raises_is_served_no_more_and_the_others_do_not_notice(
+def test_a_user_that_raises_is_dropped_and_the_others_are_not_affected(
     join: Join, other: can.BusABC, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, good = join(**VIRTUAL), join(**VIRTUAL)
@@ -236,7 +236,7 @@ def test_a_user_that_raises_is_served_no_more_and_the_others_do_not_notice(
     assert sum(record.exc_info is not None for record in caplog.records) == 1
 
 
-def test_closing_waits_for_what_is_being_received(join: Join, other: can.BusABC) -> None:
+def test_closing_waits_for_the_receiver_to_return(join: Join, other: can.BusABC) -> None:
     user, _ = join(**VIRTUAL), join(**VIRTUAL)
     started, finished = threading.Event(), []
 
@@ -272,7 +272,7 @@ def test_a_user_may_close_while_it_receives(join: Join, other: can.BusABC) -> No
 
 
 class Scripted(Port):
-    """An interface without a bus: reads what is given, writes where there is room."""
+    """An interface without a bus: reads the frames it is given, and writes as long as there is room."""
 
     def __init__(self) -> None:
         self.given: list[Frame | Exception] = []
@@ -314,7 +314,7 @@ class Scripted(Port):
 
 
 class Script:
-    """What `open_port` gives, one after the other; the last again and again."""
+    """The successive results of `open_port`; the last one repeats."""
 
     def __init__(self) -> None:
         self.ports: list[Scripted | Exception] = [Scripted()]
@@ -348,7 +348,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 SCRIPTED: dict[str, Any] = {"interface": "virtual", "channel": "scripted"}
 
 
-def test_an_interface_that_can_filter_is_told_what_all_users_want(join: Join, script: Script) -> None:
+def test_an_interface_with_filters_gets_those_of_all_users(join: Join, script: Script) -> None:
     one = join(1, 2, **SCRIPTED)
     until(lambda: script.port.accepted == {1, 2})
     two = join(2, 3, **SCRIPTED)
@@ -359,7 +359,7 @@ def test_an_interface_that_can_filter_is_told_what_all_users_want(join: Join, sc
     until(lambda: script.port.accepted is None)
 
 
-def test_when_nothing_can_be_sent_the_highest_priority_is_kept_and_the_rest_counted(join: Join, script: Script) -> None:
+def test_when_sending_stalls_the_highest_priority_is_kept_and_the_rest_counted(join: Join, script: Script) -> None:
     user = join(**SCRIPTED, send_queue=4)
     script.port.room = 0
     for identifier in (5, 3, 8, 1, 9, 2):
@@ -394,7 +394,7 @@ def test_senders_on_many_threads_lose_nothing_and_keep_the_order_of_each_identif
     assert user.status("sent") == 4 * total
 
 
-def test_what_has_become_old_is_not_sent(join: Join, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_that_waited_too_long_are_not_sent(join: Join, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(can_bus, "MAX_AGE_S", 0.05)
     monkeypatch.setattr(can_bus, "STUCK_S", 0.1)
     user = join(**SCRIPTED)
@@ -432,7 +432,7 @@ def test_a_sender_never_waits_for_an_interface_that_does(join: Join, script: Scr
 
 
 @pytest.mark.parametrize("how", ["reading", "writing"])
-def test_an_interface_that_goes_is_opened_again(join: Join, script: Script, how: str) -> None:
+def test_a_lost_interface_is_reopened(join: Join, script: Script, how: str) -> None:
     script.ports = [Scripted(), DeviceError("not yet"), Scripted()]
     user = join(**SCRIPTED)
     assert user.status("connected")
@@ -450,7 +450,7 @@ def test_an_interface_that_goes_is_opened_again(join: Join, script: Script, how:
     until(lambda: [f.arbitration_id for f in again.written] == [2])
 
 
-def test_who_wants_to_hear_of_outages_hears_once_of_each(join: Join, script: Script) -> None:
+def test_each_outage_is_reported_once_to_users_that_ask_for_it(join: Join, script: Script) -> None:
     reasons: list[str] = []
 
     def defective(reason: str) -> None:
@@ -482,7 +482,7 @@ def test_during_an_outage_health_says_why_and_frames_are_dropped(join: Join, scr
     assert (user.status("dropped"), user.status("connected")) == (1, False)
 
 
-def test_what_the_controller_says_is_shown_and_counted_and_nobody_takes_it_for_a_frame(
+def test_error_frames_are_shown_and_counted_but_not_delivered(
     join: Join, script: Script, caplog: pytest.LogCaptureFixture
 ) -> None:
     user = join(**SCRIPTED)
@@ -501,7 +501,7 @@ def test_what_the_controller_says_is_shown_and_counted_and_nobody_takes_it_for_a
 
 
 @pytest.mark.parametrize("state", ["opening", "out", "idle", "stuck", "blocked", "flooded"])
-def test_a_bus_stops_within_a_second_whatever_it_is_doing(script: Script, state: str) -> None:
+def test_a_bus_stops_within_a_second_in_any_state(script: Script, state: str) -> None:
     script.ports = [DeviceError("gone")] if state == "out" else [Scripted()]
     if state == "opening":
         script.gate.clear()
@@ -530,7 +530,7 @@ def test_a_bus_stops_within_a_second_whatever_it_is_doing(script: Script, state:
     assert not can_bus._buses
 
 
-def test_a_user_who_does_not_let_go_is_a_plugin_fail(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_that_does_not_return_is_a_plugin_fail(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(can_bus.SharedBus, "join_timeout", 0.1)
     user, release, started = User(**SCRIPTED), threading.Event(), threading.Event()
 
@@ -554,7 +554,7 @@ def test_a_user_who_does_not_let_go_is_a_plugin_fail(script: Script, monkeypatch
 
 
 class Plugin(CanPlugin):
-    """The shortest there is."""
+    """The shortest possible plugin."""
 
     def run(self) -> None:
         self.frames: list[Frame] = []
@@ -603,7 +603,7 @@ def test_a_plugin_with_a_defect_stops_running_and_says_why(other: can.BusABC) ->
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_reader_is_seen_and_the_next_user_gets_a_new_one(script: Script) -> None:
+def test_a_dead_reader_is_noticed_and_the_next_user_gets_a_new_one(script: Script) -> None:
     script.ports = [Scripted(), Scripted()]
     plugin = Plugin("canfix", dict(SCRIPTED))
     plugin.start()
@@ -620,7 +620,7 @@ def test_a_dead_reader_is_seen_and_the_next_user_gets_a_new_one(script: Script) 
     again.shutdown()
 
 
-def test_a_plugin_with_two_buses_tells_them_apart() -> None:
+def test_a_plugin_with_two_buses_distinguishes_them() -> None:
     plugin = TwoBuses("bridge", {})
     plugin.start()
     until(lambda: plugin.health() == "")
@@ -646,7 +646,7 @@ def test_a_configuration_is_checked_without_hardware() -> None:
     assert list(can_bus.check(BusOptions(extra={"baud": 1}))) == [("extra", "SocketCAN has no option baud")]
 
 
-def test_a_missing_library_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_the_extra_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "find_spec", lambda name: None)
     with pytest.raises(MissingLibrary, match=r"fixgw\[can-udp\]"):
         User(interface="udp_multicast", channel="239.74.163.2")
@@ -656,7 +656,7 @@ def test_a_missing_library_names_the_extra_that_brings_it(monkeypatch: pytest.Mo
 # -- floods ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_flood_comes_through_whole(join: Join, other: can.BusABC) -> None:
+def test_a_flood_is_received_without_loss(join: Join, other: can.BusABC) -> None:
     user, total = join(**VIRTUAL), 20000
     for n in range(total):
         other.send(message(0x100 + n % 256, n.to_bytes(4, "big")))
@@ -664,7 +664,7 @@ def test_a_flood_comes_through_whole(join: Join, other: can.BusABC) -> None:
     assert [int.from_bytes(f.data, "big") for f in user.frames] == list(range(total))
 
 
-def test_a_flood_that_nobody_deals_with_takes_bounded_memory(join: Join, other: can.BusABC) -> None:
+def test_a_flood_that_is_not_handled_takes_bounded_memory(join: Join, other: can.BusABC) -> None:
     user, release = join(**VIRTUAL, receive_buffer=65536), threading.Event()
     user.tap.received = lambda frames: release.wait(20)
     refused = 0
@@ -681,7 +681,7 @@ def test_a_flood_that_nobody_deals_with_takes_bounded_memory(join: Join, other: 
 
 
 class Kernel:
-    """The other end of a socket that passes for a raw CAN socket."""
+    """The other end of a socket that stands in for a raw CAN socket."""
 
     def __init__(self) -> None:
         ours, self.socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -727,19 +727,19 @@ def test_error_frames_keep_their_classes(kernel: Kernel) -> None:
     assert plain(kernel.port.read(1.0)) == [(1, b"x", FD | ESI)]
 
 
-def test_a_burst_is_read_at_once_and_nothing_in_no_time(kernel: Kernel) -> None:
+def test_a_burst_is_read_at_once_and_an_empty_socket_returns_at_once(kernel: Kernel) -> None:
     for n in range(10):
         kernel.socket.send(struct.pack("=IB3x8s", n, 0, b""))
     assert [f.arbitration_id for f in kernel.port.read(1.0)] == list(range(10))
     assert kernel.port.read(0.0) == []
 
 
-def test_what_is_no_frame_is_skipped(kernel: Kernel) -> None:
+def test_data_that_is_not_a_frame_is_skipped(kernel: Kernel) -> None:
     kernel.socket.send(b"abc")
     assert kernel.port.read(1.0) == []
 
 
-def test_a_full_transmit_buffer_is_no_room(kernel: Kernel) -> None:
+def test_a_full_transmit_buffer_means_no_room(kernel: Kernel) -> None:
     written = 0
     while kernel.port.write(Frame(1, bytes(8))):
         written += 1
@@ -748,7 +748,7 @@ def test_a_full_transmit_buffer_is_no_room(kernel: Kernel) -> None:
     assert kernel.port.write(Frame(1))
 
 
-def test_a_vanished_interface_is_an_error_after_what_came_before(kernel: Kernel) -> None:
+def test_a_vanished_interface_is_an_error_after_its_last_frames(kernel: Kernel) -> None:
     kernel.socket.send(struct.pack("=IB3x8s", 1, 0, b""))
     kernel.port._error = OSError(100, "Network is down")
     with pytest.raises(DeviceError, match="can0 is down"):
@@ -764,7 +764,7 @@ def test_the_kernels_drops_are_counted(kernel: Kernel) -> None:
     assert kernel.counts == {"lost": 7}
 
 
-def test_an_interface_that_does_not_exist_is_waited_for(join: Join) -> None:
+def test_it_waits_for_an_interface_that_does_not_exist_yet(join: Join) -> None:
     user = join(interface="socketcan", channel="can99", wait=False)
     until(lambda: user.bus.health() != "connecting")
     assert user.bus.health() in ("this system has no SocketCAN", "there is no CAN interface can99")
@@ -797,7 +797,7 @@ def test_an_slcan_adapter_may_be_unplugged_and_plugged_in_again(join: Join) -> N
 
 
 def multicast_port() -> int:
-    """A free port, if datagrams to a group come back on this machine; skips otherwise."""
+    """A free port. Skips the test if this machine does not receive its own multicasts."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("", 0))
         port: int = sock.getsockname()[1]
@@ -827,7 +827,7 @@ with can.Bus("239.74.163.2", interface="udp_multicast", port=int(sys.argv[1]), i
 """
 
 
-def test_two_processes_talk_over_udp_and_nobody_hears_himself(join: Join, udp: dict[str, Any]) -> None:
+def test_two_processes_talk_over_udp_without_hearing_themselves(join: Join, udp: dict[str, Any]) -> None:
     user = join(**udp)
     port = str(udp["extra"]["port"])
     with subprocess.Popen([sys.executable, "-c", ECHO, port], stdout=subprocess.PIPE, text=True) as process:
@@ -883,7 +883,7 @@ def test_garbage_from_the_network_costs_a_count(join: Join, udp: dict[str, Any])
 
 
 class Socketcand:
-    """A server of a bus that it has not got."""
+    """A server for a bus that does not exist."""
 
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -918,7 +918,7 @@ class Socketcand:
         self.thread.join(5)
 
 
-def test_a_bus_of_another_machine_through_socketcand(join: Join) -> None:
+def test_a_bus_on_another_machine_through_socketcand(join: Join) -> None:
     server = Socketcand()
     user = join(interface="socketcand", channel="can0", extra={"host": "127.0.0.1", "port": server.port})
     connection = server.connections[0]

@@ -1,4 +1,4 @@
-"""The CAN-FIX driver on python-can's virtual bus: real threads, real database, another node's frames made by hand."""
+"""The CAN-FIX driver on python-can's virtual bus: real threads, real database, hand-made frames from another node."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def packaged() -> Configuration:
 
 @pytest.fixture
 def db(packaged: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """The packaged items, with their real tolerances; what the node remembers is kept in `tmp_path`."""
+    """The packaged items with their real tolerances. The node's state is saved in `tmp_path`."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setattr(can_bus.SharedBus, "poll_timeout", 0.05)
     db = packaged.make_database()
@@ -74,7 +74,7 @@ def db(packaged: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 class Other:
-    """Another node on the bus: sends by hand, remembers what it hears."""
+    """Another node on the bus: sends frames made by hand, and collects the frames that it receives."""
 
     def __init__(self, channel: str = "canfix") -> None:
         self.bus = can.Bus(channel, interface="virtual", ignore_config=True)
@@ -89,7 +89,7 @@ class Other:
         self.send(identifier, bytes((node, index, code)) + value)
 
     def listen(self) -> list[tuple[int, str]]:
-        """Everything heard so far, but for heartbeats and questions."""
+        """All frames received so far, except heartbeats and identification requests."""
         while (message := self.bus.recv(0)) is not None:
             data = bytes(message.data)
             if message.arbitration_id > NODE_SPECIFIC and data[0] in (0, 6) and len(data) in (2, 5):
@@ -117,7 +117,7 @@ Start = Callable[..., Plugin]
 
 @pytest.fixture
 def start(db: Database, tmp_path: Path) -> Iterator[Start]:
-    """Start the driver with a map; stopped at the end, within a second or two."""
+    """Start the driver with a map, and check that it stops in time at the end."""
     plugins: list[Plugin] = []
 
     def start(text: str = "", name: str = "canfix", **options: Any) -> Plugin:
@@ -128,7 +128,7 @@ def start(db: Database, tmp_path: Path) -> Iterator[Start]:
         plugin = Plugin(name, {"interface": "virtual", "channel": "canfix", **options})
         plugins.append(plugin)
         plugin.start()
-        until(lambda: plugin.health() == "", "it is not well")
+        until(lambda: plugin.health() == "", "it is not healthy")
         until(lambda: plugin._opened, "it has not noticed that the bus is open")
         return plugin
 
@@ -141,7 +141,7 @@ def start(db: Database, tmp_path: Path) -> Iterator[Start]:
 
 
 def value(db: Database, key: str, expected: Any) -> Reading:
-    """The reading of `key`, once it has the value."""
+    """The reading of `key` once it has the expected value."""
     until(lambda: db.read(key).value == expected, f"{key} is {db.read(key)}, not {expected}")
     return db.read(key)
 
@@ -177,7 +177,7 @@ def test_without_a_map_every_parameter_with_a_key_is_read(start: Start, db: Data
     [(0x01, "10000"), (0x02, "00100"), (0x04, "00010"), (0x07, "10110"), (0x08, "00000")],
     ids=["annunciate", "quality", "failure", "all", "reserved"],
 )
-def test_flags_become_flags_and_go_again(start: Start, db: Database, other: Other, code: int, flags: str) -> None:
+def test_flags_are_set_and_cleared(start: Start, db: Database, other: Other, code: int, flags: str) -> None:
     start()
     other.parameter(*IAS, code=code)
     assert value(db, "IAS", 123.4).flag_text == flags
@@ -185,7 +185,7 @@ def test_flags_become_flags_and_go_again(start: Start, db: Database, other: Othe
     assert value(db, "IAS", 100.0).flag_text == "00000"
 
 
-def test_a_float_that_is_no_number_fails_and_keeps_the_last_value(start: Start, db: Database, other: Other) -> None:
+def test_a_float_nan_fails_and_keeps_the_last_value(start: Start, db: Database, other: Other) -> None:
     start()
     other.parameter(0x1C3, struct.pack("<f", 48.5))
     other.parameter(0x1C3, struct.pack("<f", float("nan")))
@@ -194,7 +194,7 @@ def test_a_float_that_is_no_number_fails_and_keeps_the_last_value(start: Start, 
     assert db.read("LAT").reasons[-1][1] == "the value written was nan"
 
 
-def test_meta_data_fill_aux_values_and_undefined_ones_nothing(start: Start, db: Database, other: Other) -> None:
+def test_meta_data_set_aux_values_and_undefined_meta_data_are_ignored(start: Start, db: Database, other: Other) -> None:
     plugin = start()
     other.parameter(0x183, struct.pack("<H", 1630), code=0x50)  # Vne
     other.parameter(0x220, struct.pack("<H", 2500), code=0x40)  # Low Warn
@@ -205,7 +205,7 @@ def test_meta_data_fill_aux_values_and_undefined_ones_nothing(start: Start, db: 
     assert db.read("IAS").old
 
 
-def test_the_map_may_give_meta_data_other_names(start: Start, db: Database, other: Other) -> None:
+def test_the_map_can_give_meta_data_other_aux_names(start: Start, db: Database, other: Other) -> None:
     start("meta replacements: {low warn: lowAlarm}\ninputs: [{canid: 0x220, fixid: OILP1}]\n")
     other.parameter(0x220, struct.pack("<H", 2500), code=0x40)
     until(lambda: db.read_aux("OILP1.lowAlarm") == 25.0)
@@ -238,7 +238,7 @@ def test_the_time_of_day_is_split_into_its_keys(start: Start, db: Database, othe
     other.parameter(0x580, struct.pack("<BBBH", 24, 0, 0, 0))
     until(lambda: db.read("TIMEZ").fail)
     until(lambda: db.read("TIMEZH").fail)
-    assert db.read("TIMEZ").reasons[0][1] == "24, 0, 0, 0 is no time"
+    assert db.read("TIMEZ").reasons[0][1] == "24, 0, 0, 0 is not a time"
 
 
 def test_forty_switches_over_five_bytes(start: Start, db: Database, other: Other) -> None:
@@ -252,7 +252,7 @@ def test_forty_switches_over_five_bytes(start: Start, db: Database, other: Other
     value(db, "BTN40", False)
 
 
-def test_a_switch_that_toggles_changes_when_it_goes_on_and_only_then(start: Start, db: Database, other: Other) -> None:
+def test_a_toggling_switch_inverts_its_key_only_when_it_closes(start: Start, db: Database, other: Other) -> None:
     plugin = start("""\
         switches:
           - {canid: 0x308, index: 2, fixid: "BTN1,,BTN3", toggle: BTN3}
@@ -269,7 +269,7 @@ def test_a_switch_that_toggles_changes_when_it_goes_on_and_only_then(start: Star
     assert db.read("BTN1").value is True
 
 
-def test_a_button_that_somebody_else_pressed_stays_until_its_switch_moves(
+def test_a_button_pressed_by_another_source_stays_until_its_switch_moves(
     start: Start, db: Database, other: Other
 ) -> None:
     plugin = start()
@@ -281,7 +281,7 @@ def test_a_button_that_somebody_else_pressed_stays_until_its_switch_moves(
     assert db.read("BTN1").value is True
 
 
-def test_encoders_give_steps_or_their_sum_and_buttons(start: Start, db: Database, other: Other) -> None:
+def test_encoders_write_steps_or_their_sum_and_buttons(start: Start, db: Database, other: Other) -> None:
     plugin = start("""\
         encoders:
           - {canid: 0x300, fixid: "ENC1,ENC2,BTN1,BTN2", toggle: BTN2}
@@ -298,14 +298,14 @@ def test_encoders_give_steps_or_their_sum_and_buttons(start: Start, db: Database
     assert [db.read(key).value for key in ("ENC2", "BTN1", "BTN2", "ENC3", "BTN3")] == [0, True, True, 6, True]
 
 
-def test_a_sum_of_steps_begins_anew_at_the_end_of_its_range(start: Start, db: Database, other: Other) -> None:
+def test_a_sum_of_steps_wraps_around_at_the_end_of_its_range(start: Start, db: Database, other: Other) -> None:
     start('encoders: [{canid: 0x300, fixid: "ENC1", sum: yes}]\n')
     db.write("ENC1", 32766, "somebody")
     other.parameter(0x300, struct.pack("<hhB", 3, 0, 0))
     value(db, "ENC1", -32767)
 
 
-def test_parameter_set_messages_are_taken_where_the_map_says_so(start: Start, db: Database, other: Other) -> None:
+def test_parameter_set_messages_are_accepted_if_the_map_says_so(start: Start, db: Database, other: Other) -> None:
     start("""\
         inputs:
           - {canid: 0x190, fixid: BARO, nodespecific: yes}
@@ -320,7 +320,7 @@ def test_parameter_set_messages_are_taken_where_the_map_says_so(start: Start, db
     assert db.read("IAS").source == ""
 
 
-def test_nodes_are_ranked_as_the_map_says(start: Start, db: Database, other: Other) -> None:
+def test_nodes_are_ranked_according_to_the_map(start: Start, db: Database, other: Other) -> None:
     plugin = start("inputs: [{canid: 0x183, fixid: IAS, priority: [12, 13]}]\n")
     other.parameter(0x183, struct.pack("<H", 900), node=13)
     assert value(db, "IAS", 90.0).source == "canfix/13"
@@ -336,7 +336,7 @@ def test_nodes_are_ranked_as_the_map_says(start: Start, db: Database, other: Oth
     assert not db.item("IAS").ranked
 
 
-def test_parameters_that_go_to_one_key_are_ranked_as_the_map_says(start: Start, db: Database, other: Other) -> None:
+def test_parameters_that_feed_one_key_are_ranked_according_to_the_map(start: Start, db: Database, other: Other) -> None:
     plugin = start("""\
         inputs:
           - {canid: 0x40A, fixid: TALT, priority: 2}
@@ -351,14 +351,14 @@ def test_parameters_that_go_to_one_key_are_ranked_as_the_map_says(start: Start, 
     assert db.read("TALT").value == 1100.0
 
 
-def test_one_parameter_may_go_to_two_keys(start: Start, db: Database, other: Other) -> None:
+def test_one_parameter_can_feed_two_keys(start: Start, db: Database, other: Other) -> None:
     start("inputs:\n  - {canid: 0x183, fixid: IAS}\n  - {canid: 0x183, fixid: CAS}\n")
     other.parameter(*IAS)
     value(db, "IAS", 123.4)
     value(db, "CAS", 123.4)
 
 
-def test_what_is_not_for_us_or_makes_no_sense_is_counted(start: Start, db: Database, other: Other) -> None:
+def test_unmapped_and_invalid_frames_are_counted(start: Start, db: Database, other: Other) -> None:
     plugin = start("inputs: [{canid: 0x183, fixid: IAS}, {canid: 0x587, fixid: ACID}]\n")
     other.parameter(0x183, b"\1")
     other.parameter(0x183, b"\1\2", index=7)
@@ -373,13 +373,13 @@ def test_what_is_not_for_us_or_makes_no_sense_is_counted(start: Start, db: Datab
     assert plugin.health() == f"another node has our id, {ME}"
 
 
-def test_the_older_table_has_the_older_identifiers(start: Start, db: Database, other: Other) -> None:
+def test_the_older_table_has_its_own_identifiers(start: Start, db: Database, other: Other) -> None:
     start(table=2023)
     other.parameter(0x545, struct.pack("<H", 15))
     value(db, "FTIME", 1.5)
 
 
-def test_when_the_bus_is_gone_its_measurements_fail_and_its_settings_stay(
+def test_when_the_bus_is_lost_its_measurements_fail_and_its_settings_stay(
     start: Start, db: Database, other: Other
 ) -> None:
     plugin = start()
@@ -388,16 +388,16 @@ def test_when_the_bus_is_gone_its_measurements_fail_and_its_settings_stay(
     value(db, "IAS", 123.4)
     value(db, "BARO", 30.0)
     db.write("TAS", 100.0, "somebody else")
-    plugin.inputs.lost("the bus is gone: can0 is down")
+    plugin.inputs.lost("the bus was lost: can0 is down")
     assert db.read("IAS").fail
-    assert db.read("IAS").reasons[0][1] == "the bus is gone: can0 is down"
+    assert db.read("IAS").reasons[0][1] == "the bus was lost: can0 is down"
     assert db.read("BARO").good
     assert db.read("TAS").good
     other.parameter(*IAS)
     until(lambda: db.read("IAS").good)
 
 
-def test_an_unplugged_adapter_fails_what_it_measured_and_brings_a_report_when_it_is_back(
+def test_an_unplugged_adapter_fails_its_values_and_triggers_a_report_when_it_is_back(
     start: Start, db: Database
 ) -> None:
     sent: list[tuple[int, bytes]] = []
@@ -419,7 +419,7 @@ def test_an_unplugged_adapter_fails_what_it_measured_and_brings_a_report_when_it
         until(lambda: sent.count(report) == 1)
         adapter.unplug()
         until(lambda: db.read("IAS").fail)
-        assert "the bus is gone" in db.read("IAS").reason(database.FAIL)
+        assert "the bus was lost" in db.read("IAS").reason(database.FAIL)
         assert plugin.running
         adapter.plug()
         until(lambda: sent.count(report) == 2, "no report")
@@ -431,7 +431,7 @@ def test_an_unplugged_adapter_fails_what_it_measured_and_brings_a_report_when_it
 # -- outputs -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_ours_is_sent_as_a_parameter_with_its_flags(start: Start, db: Database, other: Other) -> None:
+def test_an_owned_parameter_is_sent_with_its_flags(start: Start, db: Database, other: Other) -> None:
     start("outputs: [{fixid: IAS, canid: 0x183, owner: yes, rate_limit: 0}]\n")
     db.write("IAS", 123.4, "pitot")
     other.hears(0x183, "b60000d204")
@@ -448,7 +448,9 @@ def test_an_output_that_has_become_old_is_sent_as_suspect(start: Start, db: Data
     other.hears(0x180, "b600026400")
 
 
-def test_what_is_not_ours_is_sent_as_parameter_set_while_it_is_good(start: Start, db: Database, other: Other) -> None:
+def test_a_parameter_of_another_owner_is_sent_as_parameter_set_while_it_is_good(
+    start: Start, db: Database, other: Other
+) -> None:
     start("outputs: [{fixid: BARO, canid: 0x190, index: 33, on_change: yes}]\n")
     db.write("BARO", 30.12, "knob")
     other.hears(NODE_SPECIFIC + ME, "0d9009a875")
@@ -459,9 +461,7 @@ def test_what_is_not_ours_is_sent_as_parameter_set_while_it_is_good(start: Start
     assert len(other.heard) == 1
 
 
-def test_on_change_sends_a_value_once_and_otherwise_every_write_counts(
-    start: Start, db: Database, other: Other
-) -> None:
+def test_on_change_sends_a_value_once_otherwise_every_write_is_sent(start: Start, db: Database, other: Other) -> None:
     start("""\
         outputs:
           - {fixid: BARO, canid: 0x190, owner: yes, on_change: yes, rate_limit: 0}
@@ -476,7 +476,7 @@ def test_on_change_sends_a_value_once_and_otherwise_every_write_counts(
     assert [identifier for identifier, _ in other.heard] == [0x190, 0x183, 0x183, 0x183, 0x190]
 
 
-def test_on_change_asks_again_when_the_owner_has_said_something_else(start: Start, db: Database, other: Other) -> None:
+def test_on_change_asks_again_after_the_owner_has_sent_another_value(start: Start, db: Database, other: Other) -> None:
     start("""\
         inputs: [{fixid: BARO, canid: 0x190}]
         outputs: [{fixid: BARO, canid: 0x190, on_change: yes, rate_limit: 0}]
@@ -495,7 +495,7 @@ def test_on_change_asks_again_when_the_owner_has_said_something_else(start: Star
     until(lambda: other.listen().count(asked) == 2)
 
 
-def test_a_rate_limit_lets_the_newest_value_through_in_the_end(start: Start, db: Database, other: Other) -> None:
+def test_a_rate_limit_always_sends_the_newest_value_in_the_end(start: Start, db: Database, other: Other) -> None:
     start("outputs: [{fixid: IAS, canid: 0x183, owner: yes, rate_limit: 20}]\n")
     begin = time.monotonic()
     for n in range(1, 301):
@@ -507,9 +507,7 @@ def test_a_rate_limit_lets_the_newest_value_through_in_the_end(start: Start, db:
     assert 2 <= len(values) <= took * 20 + 2
 
 
-def test_an_answer_to_the_last_value_does_not_take_the_place_of_the_next(
-    start: Start, db: Database, other: Other
-) -> None:
+def test_the_owners_answer_to_one_value_does_not_replace_the_next(start: Start, db: Database, other: Other) -> None:
     start("""\
         inputs: [{fixid: BARO, canid: 0x190}]
         outputs: [{fixid: BARO, canid: 0x190, rate_limit: 4}]
@@ -522,13 +520,13 @@ def test_an_answer_to_the_last_value_does_not_take_the_place_of_the_next(
     other.hears(NODE_SPECIFIC + ME, "0c90012477")
 
 
-def test_what_never_changes_may_be_repeated(start: Start, db: Database, other: Other) -> None:
+def test_an_unchanging_value_can_be_repeated(start: Start, db: Database, other: Other) -> None:
     start("outputs: [{fixid: BARO, canid: 0x190, owner: yes, on_change: yes, repeat: 0.1}]\n")
     db.write("BARO", 30.0, "knob")
     until(lambda: other.listen().count((0x190, "b600003075")) >= 3)
 
 
-def test_switches_go_out_together(start: Start, db: Database, other: Other) -> None:
+def test_switches_are_sent_together(start: Start, db: Database, other: Other) -> None:
     keys = ",".join(f"BTN{n}" for n in range(1, 41))
     start(f'outputs: [{{fixid: "{keys}", canid: 0x309, owner: yes}}]\n')
     db.write("BTN1", True, "screen")
@@ -539,7 +537,7 @@ def test_switches_go_out_together(start: Start, db: Database, other: Other) -> N
     other.hears(0x309, "b600000000000080")
 
 
-def test_a_button_pressed_and_let_go_at_once_is_not_lost(start: Start, db: Database, other: Other) -> None:
+def test_a_button_pressed_and_released_at_once_is_not_lost(start: Start, db: Database, other: Other) -> None:
     start('outputs: [{fixid: "BTN1,BTN2", canid: 0x309, owner: yes}]\n')
     other.forget()
     for pressed in (True, False) * 10:
@@ -547,7 +545,7 @@ def test_a_button_pressed_and_let_go_at_once_is_not_lost(start: Start, db: Datab
     until(lambda: len(other.listen()) == 20)
 
 
-def test_text_is_sent_and_a_time_from_text(start: Start, db: Database, other: Other) -> None:
+def test_text_is_sent_as_text_and_as_a_time(start: Start, db: Database, other: Other) -> None:
     start("""\
         outputs:
           - {fixid: ACID, canid: 0x587, owner: yes}
@@ -559,7 +557,7 @@ def test_text_is_sent_and_a_time_from_text(start: Start, db: Database, other: Ot
     other.hears(0x580, "b60000173b3a0000")
 
 
-def test_what_cannot_be_sent_is_counted_with_the_reason(start: Start, db: Database, other: Other) -> None:
+def test_an_unsendable_value_is_counted_with_the_reason(start: Start, db: Database, other: Other) -> None:
     plugin = start("""\
         outputs:
           - {fixid: ACID, canid: 0x587, owner: yes}
@@ -575,7 +573,7 @@ def test_what_cannot_be_sent_is_counted_with_the_reason(start: Start, db: Databa
     other.hears(0x185, "b600000000")
 
 
-def test_only_the_leader_sends_what_is_the_leaders(
+def test_only_the_leader_sends_outputs_that_require_it(
     start: Start, db: Database, other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start("outputs: [{fixid: IAS, canid: 0x183, owner: yes, require_leader: yes, rate_limit: 0}]\n")
@@ -595,7 +593,7 @@ BOTH_WAYS = """\
     """
 
 
-def test_what_came_from_the_bus_is_not_sent_back_to_it(start: Start, db: Database, other: Other) -> None:
+def test_a_value_from_the_bus_is_not_sent_back_to_it(start: Start, db: Database, other: Other) -> None:
     start(BOTH_WAYS)
     other.parameter(0x190, struct.pack("<H", 29000))
     value(db, "BARO", 29.0)
@@ -605,14 +603,14 @@ def test_what_came_from_the_bus_is_not_sent_back_to_it(start: Start, db: Databas
     assert [identifier for identifier, _ in other.heard] == [0x190]
 
 
-def test_what_another_node_asks_of_its_owner_is_published_by_it(start: Start, db: Database, other: Other) -> None:
+def test_a_value_set_by_another_node_is_published_by_us_as_its_owner(start: Start, db: Database, other: Other) -> None:
     start(BOTH_WAYS)
     other.send(NODE_SPECIFIC + NODE, bytes.fromhex("0c9001") + struct.pack("<H", 30120))
     other.hears(0x190, "b60000a875")
     value(db, "BARO", 30.12)
 
 
-def test_limits_that_came_from_the_bus_are_not_sent_back_others_are(start: Start, db: Database, other: Other) -> None:
+def test_limits_from_the_bus_are_not_sent_back_but_others_are_sent(start: Start, db: Database, other: Other) -> None:
     start("""\
         inputs: [{canid: 0x183, fixid: IAS}]
         outputs: [{fixid: IAS, canid: 0x183, owner: yes}]
@@ -628,7 +626,7 @@ def test_limits_that_came_from_the_bus_are_not_sent_back_others_are(start: Start
 # -- the node ----------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_a_node_among_others(start: Start, db: Database, other: Other) -> None:
+def test_it_identifies_itself_and_knows_other_nodes(start: Start, db: Database, other: Other) -> None:
     plugin = start(description="Gate", model=5)
     other.send(NODE_SPECIFIC + NODE, "0000")
     other.hears(NODE_SPECIFIC + ME, "000c01b601050000")
@@ -638,7 +636,9 @@ def test_it_is_a_node_among_others(start: Start, db: Database, other: Other) -> 
     assert plugin.get_status()["nodes"]["12"]["type"] == "0x31"
 
 
-def test_it_beats_once_a_second_and_asks_who_is_there(start: Start, db: Database, other: Other) -> None:
+def test_it_sends_a_heartbeat_once_a_second_and_asks_nodes_to_identify_themselves(
+    start: Start, db: Database, other: Other
+) -> None:
     start()
     beats: list[float] = []
     asked = False
@@ -653,7 +653,7 @@ def test_it_beats_once_a_second_and_asks_who_is_there(start: Start, db: Database
     assert 0.5 < beats[2] - beats[1] < 1.6
 
 
-def test_a_bus_that_takes_its_time_to_open_costs_no_frame(
+def test_a_bus_that_opens_slowly_costs_no_frame(
     start: Start, db: Database, other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slowly(*args: Any, open_port: Callable[..., Any] = ports.open_port) -> Any:
@@ -667,7 +667,7 @@ def test_a_bus_that_takes_its_time_to_open_costs_no_frame(
     assert plugin.get_status()["dropped"] == 0
 
 
-def test_start_values_are_not_sent_unless_somebody_asks(start: Start, db: Database, other: Other) -> None:
+def test_start_values_are_not_sent_unless_requested(start: Start, db: Database, other: Other) -> None:
     start("outputs: [{fixid: BARO, canid: 0x190, owner: yes}, {fixid: IAS, canid: 0x183, owner: yes}]\n")
     db.write("IAS", 100.0, "pitot")
     other.hears(0x183, "b60000e803")
@@ -694,7 +694,7 @@ def test_a_report_sends_every_parameter_with_its_meta_data(start: Start, db: Dat
     assert {identifier for identifier, _ in other.heard} == {0x183}, "what was never written is not reported"
 
 
-def test_a_disabled_parameter_stays_disabled_over_a_restart(start: Start, db: Database, other: Other) -> None:
+def test_a_disabled_parameter_stays_disabled_after_a_restart(start: Start, db: Database, other: Other) -> None:
     text = "outputs: [{fixid: IAS, canid: 0x183, owner: yes, rate_limit: 0}]\n"
     plugin = start(text)
     other.send(NODE_SPECIFIC + NODE, f"03{ME:02x}8301")
@@ -711,7 +711,7 @@ def test_a_disabled_parameter_stays_disabled_over_a_restart(start: Start, db: Da
     assert (0x183, "b60000e803") not in other.heard
 
 
-def test_what_it_is_told_is_saved_at_once_unless_that_goes_on_and_on(
+def test_changes_are_saved_at_once_but_not_too_often(
     start: Start, db: Database, other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugin = start("outputs: [{fixid: IAS, canid: 0x183, owner: yes}, {fixid: ALT, canid: 0x184, owner: yes}]\n")
@@ -744,7 +744,7 @@ def test_what_it_is_told_is_saved_at_once_unless_that_goes_on_and_on(
     assert 1 <= len(saved) <= 8
 
 
-def test_a_new_node_id_holds_at_once_and_over_a_restart(start: Start, db: Database, other: Other) -> None:
+def test_a_new_node_id_takes_effect_at_once_and_survives_a_restart(start: Start, db: Database, other: Other) -> None:
     text = "outputs: [{fixid: IAS, canid: 0x183, owner: yes}]\n"
     plugin = start(text, obey=["node-id"])
     other.send(NODE_SPECIFIC + NODE, f"02{ME:02x}50")
@@ -777,7 +777,7 @@ def test_a_bit_rate_is_changed_and_answered_a_second_later(start: Start, db: Dat
     assert start(bitrate=125000).get_status()["bit rate"] == 1000000
 
 
-def test_a_bit_rate_that_others_on_the_bus_hold_stays(start: Start, db: Database, other: Other) -> None:
+def test_the_bit_rate_stays_if_another_user_of_the_bus_needs_it(start: Start, db: Database, other: Other) -> None:
     plugin = start(obey=["bit-rate"], bitrate=125000)
     tap = can_bus.open_tap(plugin.options, lambda frames: None)
     try:
@@ -790,7 +790,7 @@ def test_a_bit_rate_that_others_on_the_bus_hold_stays(start: Start, db: Database
         tap.close()
 
 
-def test_two_buses_have_two_maps(start: Start, db: Database, other: Other) -> None:
+def test_each_bus_has_its_own_map(start: Start, db: Database, other: Other) -> None:
     start("inputs: [{canid: 0x183, fixid: IAS}]\n", "left")
     start("inputs: [{canid: 0x183, fixid: TAS}]\n", "right", channel="second")
     second = Other("second")
@@ -809,18 +809,16 @@ def test_a_map_with_problems_is_refused_with_all_of_them(start: Start) -> None:
     assert len(refused.value.problems) == 2
 
 
-def test_a_state_file_that_is_broken_costs_a_warning(
+def test_a_broken_state_file_costs_a_warning(
     start: Start, db: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "canfix-canfix.json").write_text("{")
     assert start().node.id == ME
-    assert "is of no use" in caplog.text
+    assert "ignoring the invalid saved state in" in caplog.text
 
 
-def test_a_disk_that_takes_nothing_is_reported_and_stops_no_value(
-    start: Start, db: Database, other: Other, tmp_path: Path
-) -> None:
+def test_a_full_disk_is_reported_and_stops_no_value(start: Start, db: Database, other: Other, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("where the directory should be")
     plugin = start("inputs: [{canid: 0x184, fixid: ALT}]\noutputs: [{fixid: IAS, canid: 0x183, owner: yes}]\n")
     other.send(NODE_SPECIFIC + NODE, f"03{ME:02x}8301")
@@ -843,12 +841,12 @@ def test_the_status_can_be_shown_as_json(start: Start, db: Database, other: Othe
 
 
 def memory() -> int:
-    """kB resident, at most so far."""
+    """The peak resident memory in kB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def test_a_flood_of_anything_leaves_memory_flat_and_the_bus_readable(start: Start, db: Database, other: Other) -> None:
-    """Random frames straight into the driver, a second's worth of 20,000, over and over."""
+    """Feed random frames straight into the driver: 20,000, as many as in a second, several times."""
     plugin = start(obey=["disable", "report", "configuration"])
     noise = random.Random(3)
     frames = [Frame(noise.randrange(0x800), noise.randbytes(noise.randrange(9))) for _ in range(20_000)]
@@ -859,7 +857,7 @@ def test_a_flood_of_anything_leaves_memory_flat_and_the_bus_readable(start: Star
         plugin.received(frames)
     spent = time.process_time() - begin
     assert memory() - before < 4000
-    assert spent < 3.0, "a second's worth of frames is dealt with in much less than a second"
+    assert spent < 3.0, "a second's worth of frames must take much less than a second"
     other.parameter(*IAS)
     until(lambda: db.read("IAS").source == "canfix/12")
     assert sum(plugin.codec.counts.values()) >= 80_000
@@ -893,7 +891,7 @@ def test_a_flood_on_the_bus_leaves_the_database_responsive(start: Start, db: Dat
         flood.join()
 
 
-# -- the whole ---------------------------------------------------------------------------------------------------------
+# -- with a gateway, virtual nodes and other processes -----------------------------------------------------------------
 
 
 def test_a_changed_map_restarts_the_connection_on_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -932,7 +930,7 @@ def test_a_changed_map_restarts_the_connection_on_reload(tmp_path: Path, monkeyp
 
 
 def test_it_flies_with_the_virtual_nodes(start: Start, db: Database) -> None:
-    """Nodes that pack their frames by hand, from an aircraft that moves."""
+    """Virtual nodes of a moving aircraft, which encode their frames independently of our codec."""
     scenario = scenarios.load(scenarios.shipped()["cruise"])
     with World(scenario.aircraft()) as world:
         bus = CanBus(scenario)
@@ -963,7 +961,7 @@ while time.monotonic() < deadline:
 """
 
 
-def test_another_process_is_heard_and_hears_over_the_network(start: Start, db: Database) -> None:
+def test_it_exchanges_frames_with_another_process_over_the_network(start: Start, db: Database) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("", 0))
         group, port = "239.74.163.2", free.getsockname()[1]

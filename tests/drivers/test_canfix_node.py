@@ -1,4 +1,4 @@
-"""The gateway as a CAN-FIX node: what it answers, sends by itself, remembers, and knows of others."""
+"""The gateway as a CAN-FIX node: its answers, its own messages, its saved state, its knowledge of other nodes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CODEC = cf.Codec()
 
 
 def ask(node: Node, data: bytes, source: int = 1) -> list[tuple[int, str]]:
-    """What a node-specific frame of `source` is answered with: (identifier, data)."""
+    """The answers to a node-specific frame from `source`: (identifier, data)."""
     answers = node.receive(CODEC.decode(cf.NODE_SPECIFIC + source, data))
     return [(frame.arbitration_id, frame.data.hex()) for frame in answers]
 
 
-def said(frames: Iterable[cf.Frame]) -> list[str]:
+def data_of(frames: Iterable[cf.Frame]) -> list[str]:
     return [frame.data.hex() for frame in frames]
 
 
@@ -50,11 +50,11 @@ FROM_ME = cf.NODE_SPECIFIC + ME
 
 
 @pytest.mark.parametrize("destination", [0, ME])
-def test_it_says_who_it_is_when_asked_alone_or_with_all(make: Callable[..., Node], destination: int) -> None:
+def test_it_identifies_itself_when_asked_alone_or_with_all_others(make: Callable[..., Node], destination: int) -> None:
     assert ask(make(), bytes((0, destination))) == [(FROM_ME, "000101b607030201")]
 
 
-def test_it_describes_itself_after_that_but_not_again_and_again(make: Callable[..., Node], clock: Clock) -> None:
+def test_it_adds_its_description_but_not_every_time(make: Callable[..., Node], clock: Clock) -> None:
     node = make(identity=Identity(description="Gateway"))
     identity, *packets = ask(node, bytes((0, ME)))
     assert [data for _, data in packets] == ["0b010000" + b"Gate".hex(), "0b010100" + b"way\0".hex()]
@@ -63,7 +63,7 @@ def test_it_describes_itself_after_that_but_not_again_and_again(make: Callable[.
     assert len(ask(node, bytes((0, ME)))) == 3
 
 
-def test_it_is_silent_when_somebody_else_is_asked(make: Callable[..., Node]) -> None:
+def test_it_ignores_requests_to_other_nodes(make: Callable[..., Node]) -> None:
     node = make(obey=["disable", "report", "node-id", "bit-rate", "configuration"], bitrate=250_000)
     for request in ("0005", "010503", "020550", "03058301", "04058301", "0505", "09050100e803", "0a050100"):
         assert ask(node, bytes.fromhex(request)) == []
@@ -82,7 +82,7 @@ def test_a_parameter_can_be_disabled_and_enabled(make: Callable[..., Node], dest
     assert node.may_send(IAS)
 
 
-def test_enabling_is_not_for_everybody(make: Callable[..., Node]) -> None:
+def test_enabling_is_not_a_broadcast(make: Callable[..., Node]) -> None:
     node = make()
     ask(node, bytes((3, ME, 0x83, 0x01)))
     assert ask(node, bytes((4, 0, 0x83, 0x01))) == []
@@ -94,13 +94,13 @@ def test_a_parameter_that_it_does_not_send_is_unknown(make: Callable[..., Node])
     assert ask(make(), bytes((4, ME, 0x84, 0x01))) == [(FROM_ME, "040101")]
 
 
-def test_disabling_is_refused_where_the_configuration_says_so(make: Callable[..., Node]) -> None:
+def test_disabling_is_refused_unless_configured(make: Callable[..., Node]) -> None:
     node = make(obey=[])
     assert ask(node, bytes((3, ME, 0x83, 0x01))) == [(FROM_ME, "030101")]
     assert node.may_send(IAS)
 
 
-def test_a_report_is_wanted_at_most_once_a_second(make: Callable[..., Node], clock: Clock) -> None:
+def test_a_report_is_due_at_most_once_a_second(make: Callable[..., Node], clock: Clock) -> None:
     node = make()
     assert ask(node, bytes((5, 0))) == []
     assert node.report_due
@@ -129,11 +129,11 @@ def test_a_new_node_id_is_ignored_unless_allowed_addressed_and_free(make: Callab
     ask(node, bytes((6, 0, 0, 0, 0)), source=0x50)
     assert ask(node, bytes((2, ME, 0x50))) == []
     assert node.id == ME
-    clock.now += canfix_node.SILENT
+    clock.now += canfix_node.SILENT_S
     assert ask(node, bytes((2, ME, 0x50)))
 
 
-def test_what_reorganises_the_bus_is_refused_in_flight(make: Callable[..., Node]) -> None:
+def test_commands_that_reorganise_the_bus_are_refused_in_flight(make: Callable[..., Node]) -> None:
     node = make(obey=["node-id", "bit-rate"], bitrate=125_000, refuses=lambda command: "in flight")
     assert ask(node, bytes((2, ME, 0x50))) == []
     assert ask(node, bytes((1, ME, 2))) == [(FROM_ME, "0101ff")]
@@ -143,26 +143,26 @@ def test_what_reorganises_the_bus_is_refused_in_flight(make: Callable[..., Node]
 # -- bit rate ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_bit_rate_is_answered_when_it_is_there(make: Callable[..., Node]) -> None:
+def test_a_new_bit_rate_is_answered_after_the_change(make: Callable[..., Node]) -> None:
     node = make(obey=["bit-rate"], bitrate=125_000)
     assert ask(node, bytes((1, 0, 2))) == []
     assert node.new_bitrate == (1, 250_000)
     assert ask(node, bytes((1, ME, 3))) == [(FROM_ME, "0101ff")], "one change at a time"
-    assert said(node.rate_changed(1, 250_000, error=False)) == ["0101"]
+    assert data_of(node.rate_changed(1, 250_000, error=False)) == ["0101"]
     assert node.bitrate == node.state.bitrate == 250_000
     assert node.new_bitrate is None
     assert node.changed
 
 
-def test_a_bit_rate_that_could_not_be_changed_is_an_error(make: Callable[..., Node]) -> None:
+def test_a_failed_change_of_the_bit_rate_is_answered_with_an_error(make: Callable[..., Node]) -> None:
     node = make(obey=["bit-rate"], bitrate=125_000)
     ask(node, bytes((1, ME, 2)))
-    assert said(node.rate_changed(1, 250_000, error=True)) == ["0101ff"]
+    assert data_of(node.rate_changed(1, 250_000, error=True)) == ["0101ff"]
     assert node.bitrate == 125_000
     assert not node.changed
 
 
-def test_the_bit_rate_in_use_is_answered_at_once(make: Callable[..., Node]) -> None:
+def test_a_request_for_the_current_bit_rate_is_answered_at_once(make: Callable[..., Node]) -> None:
     node = make(obey=["bit-rate"], bitrate=250_000)
     assert ask(node, bytes((1, ME, 2))) == [(FROM_ME, "0101")]
 
@@ -172,7 +172,7 @@ def test_the_bit_rate_in_use_is_answered_at_once(make: Callable[..., Node]) -> N
     [({}, 2), ({"bitrate": 125_000}, 2), ({"obey": ["bit-rate"]}, 2), ({"obey": ["bit-rate"], "bitrate": 125_000}, 9)],
     ids=["not allowed", "not allowed, but possible", "not possible", "no such rate"],
 )
-def test_a_bit_rate_that_cannot_be_is_refused(make: Callable[..., Node], options: dict[str, Any], code: int) -> None:
+def test_an_impossible_bit_rate_is_refused(make: Callable[..., Node], options: dict[str, Any], code: int) -> None:
     node = make(**options)
     assert ask(node, bytes((1, ME, code))) == [(FROM_ME, "0101ff")]
     assert node.new_bitrate is None
@@ -181,7 +181,7 @@ def test_a_bit_rate_that_cannot_be_is_refused(make: Callable[..., Node], options
 # -- configuration -----------------------------------------------------------------------------------------------------
 
 
-def test_configuration_can_be_asked(make: Callable[..., Node], clock: Clock) -> None:
+def test_configuration_can_be_read(make: Callable[..., Node], clock: Clock) -> None:
     node = make()
     clock.now += 77
     ask(node, bytes((6, 0, 0, 0, 0)), source=5)
@@ -211,13 +211,13 @@ def test_configuration_can_be_asked(make: Callable[..., Node], clock: Clock) -> 
         ("0200" + "0001", 4),
     ],
 )
-def test_configuration_can_be_set_where_allowed(make: Callable[..., Node], data: str, error: int) -> None:
+def test_configuration_can_be_set_if_allowed(make: Callable[..., Node], data: str, error: int) -> None:
     node = make(obey=["configuration"])
     assert ask(node, bytes((9, ME)) + bytes.fromhex(data)) == [(FROM_ME, f"0901{error:02x}")]
     assert node.changed is (error == 0)
 
 
-def test_configuration_is_read_only_where_it_is_not_allowed(make: Callable[..., Node]) -> None:
+def test_configuration_is_read_only_unless_allowed(make: Callable[..., Node]) -> None:
     assert ask(make(), bytes((9, ME, 2, 0, 0))) == [(FROM_ME, "090102")]
 
 
@@ -229,20 +229,20 @@ def test_sending_can_be_switched_off(make: Callable[..., Node]) -> None:
     assert node.may_send(IAS)
 
 
-def test_what_it_cannot_do_it_refuses(make: Callable[..., Node]) -> None:
+def test_unsupported_requests_are_refused(make: Callable[..., Node]) -> None:
     node = make()
     assert ask(node, bytes((7, ME, 1, 0, 3))) == [(FROM_ME, "070101")]
     assert ask(node, bytes((8, ME, 3, 1, 0))) == [(FROM_ME, "080101")]
 
 
-# -- by itself ---------------------------------------------------------------------------------------------------------
+# -- heartbeat ---------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_heard_once_a_second(make: Callable[..., Node], clock: Clock) -> None:
+def test_it_sends_its_status_once_a_second(make: Callable[..., Node], clock: Clock) -> None:
     node = make()
     beats = []
     for _ in range(100):
-        beats += [clock.now for data in said(node.tick()) if data == "0600000000"]
+        beats += [clock.now for data in data_of(node.tick()) if data == "0600000000"]
         clock.now += 0.1
     assert len(beats) == 10
     assert max(b - a for a, b in itertools.pairwise(beats)) < 1.2
@@ -252,26 +252,26 @@ def test_after_a_long_silence_one_heartbeat_is_enough(make: Callable[..., Node],
     node = make()
     node.tick()
     clock.now += 100
-    assert said(node.tick()).count("0600000000") == 1
-    assert said(node.tick()) == []
+    assert data_of(node.tick()).count("0600000000") == 1
+    assert data_of(node.tick()) == []
     assert node.due > clock.now
 
 
-# -- who is there ------------------------------------------------------------------------------------------------------
+# -- other nodes -------------------------------------------------------------------------------------------------------
 
 
-def test_nodes_are_asked_who_they_are_a_few_times_only(make: Callable[..., Node], clock: Clock) -> None:
+def test_nodes_are_asked_to_identify_themselves_a_few_times_only(make: Callable[..., Node], clock: Clock) -> None:
     node = make()
     ask(node, bytes((6, 0, 0, 0, 0)), source=31)
     questions = []
     for _ in range(20):
-        questions += [data for data in said(node.tick()) if data.startswith("00")]
+        questions += [data for data in data_of(node.tick()) if data.startswith("00")]
         clock.now += 1
         ask(node, bytes((6, 0, 0, 0, 0)), source=31)
-    assert questions == ["001f"] * canfix_node.QUESTIONS
+    assert questions == ["001f"] * canfix_node.MAX_QUESTIONS
 
 
-def test_what_nodes_say_of_themselves_is_known(make: Callable[..., Node], clock: Clock) -> None:
+def test_identity_description_and_status_of_nodes_are_kept(make: Callable[..., Node], clock: Clock) -> None:
     node = make()
     ask(node, bytes.fromhex("00b6013104") + (1234).to_bytes(3, "little"), source=31)
     for packet, text in enumerate((b"AHRS", b" 2\n\0")):
@@ -291,17 +291,17 @@ def test_what_nodes_say_of_themselves_is_known(make: Callable[..., Node], clock:
     }
 
 
-def test_an_alarm_is_trouble_for_a_while(make: Callable[..., Node], clock: Clock) -> None:
+def test_an_alarm_counts_as_trouble_for_a_while(make: Callable[..., Node], clock: Clock) -> None:
     node = make()
     node.receive(CODEC.decode(44, b"\x05\x00"))
     assert node.trouble() == "alarm from node 44: code 5"
-    clock.now += canfix_node.SILENT
+    clock.now += canfix_node.SILENT_S
     ask(node, bytes((6, 0, 0, 0, 0)), source=44)
     assert node.trouble() == ""
     assert node.status()["nodes"]["44"]["alarms"] == 1
 
 
-def test_a_second_node_with_our_id_is_trouble_and_not_obeyed(make: Callable[..., Node]) -> None:
+def test_a_second_node_with_our_id_is_reported_and_not_obeyed(make: Callable[..., Node]) -> None:
     node = make()
     assert ask(node, bytes((0, ME)), source=ME) == []
     assert node.trouble() == f"another node has our id, {ME}"
@@ -309,11 +309,11 @@ def test_a_second_node_with_our_id_is_trouble_and_not_obeyed(make: Callable[...,
 
 
 def survey(node: Node, clock: Clock, *senders: tuple[int, int, int]) -> None:
-    """Two seconds in which nodes send: (identifier, node, how often)."""
+    """Two seconds in which nodes send: (identifier, node, number of frames)."""
     for identifier, sender, times in senders:
         for _ in range(times):
             node.count(identifier, sender)
-    clock.now += canfix_node.SURVEY
+    clock.now += canfix_node.SURVEY_S
     node.tick()
 
 
@@ -325,7 +325,7 @@ def test_rates_are_counted(make: Callable[..., Node], clock: Clock) -> None:
     assert node.status()["nodes"]["37"]["rates"] == {}
 
 
-def test_two_senders_of_one_parameter_are_a_conflict_a_successor_is_not(
+def test_two_senders_of_one_parameter_are_a_conflict_but_a_successor_is_not(
     make: Callable[..., Node], clock: Clock
 ) -> None:
     node = make()
@@ -335,23 +335,23 @@ def test_two_senders_of_one_parameter_are_a_conflict_a_successor_is_not(
     survey(node, clock, (IAS, 37, 20), (IAS, 38, 20))
     survey(node, clock, (IAS, 37, 20), (IAS, 38, 20))
     assert node.status()["conflicts"] == {"0x183": "nodes 37 and 38"}
-    clock.now += canfix_node.SILENT
+    clock.now += canfix_node.SILENT_S
     survey(node, clock)
     assert node.conflicts == {}
 
 
-def test_what_is_kept_of_others_is_bounded(make: Callable[..., Node], clock: Clock) -> None:
+def test_memory_of_other_nodes_is_bounded(make: Callable[..., Node], clock: Clock) -> None:
     node = make()
     for identifier in range(0x100, 0x600):
         for sender in range(1, 256, 10):
             node.count(identifier, sender)
-    assert len(node.frames) == canfix_node.RATES_COUNTED
+    assert len(node.frames) == canfix_node.MAX_RATES
     for source in range(1, 256):
         for kind in range(256, 400):
             ask(node, bytes((6,)) + kind.to_bytes(2, "little"), source=source)
     assert len(node.nodes) == 254
-    assert all(len(seen.status) <= canfix_node.STATUS_KEPT for seen in node.nodes.values())
-    clock.now += canfix_node.SURVEY
+    assert all(len(seen.status) <= canfix_node.MAX_STATUS_TYPES for seen in node.nodes.values())
+    clock.now += canfix_node.SURVEY_S
     node.tick()
     assert node.frames == {}
 
@@ -362,11 +362,11 @@ def test_a_babbling_node_gets_few_answers(make: Callable[..., Node], clock: Cloc
     for _ in range(20_000):
         clock.now += 1 / 20_000
         answers += len(ask(node, bytes((0, 0))))
-    assert answers <= 2 * canfix_node.ANSWERS + 16
+    assert answers <= 2 * canfix_node.MAX_ANSWERS_PER_S + 16
     assert node.counts["requests ignored"] > 19_000
 
 
-# -- anything at all ---------------------------------------------------------------------------------------------------
+# -- random frames -----------------------------------------------------------------------------------------------------
 
 FRAMES = st.lists(st.tuples(st.integers(0, 0x7FF), st.binary(max_size=8), st.floats(0, 3)), max_size=60)
 
@@ -392,14 +392,14 @@ def test_no_sequence_of_frames_raises_and_all_answers_can_be_sent(frames: list[t
 
 @given(st.lists(st.binary(min_size=1, max_size=8), max_size=60))
 def test_no_request_raises(requests: list[bytes]) -> None:
-    """As above, but all of them addressed to it."""
+    """Like the test above, but all frames are requests addressed to it."""
     node = Node(ME, Identity(), Clock(), None, ["disable", "node-id", "bit-rate", "configuration"], {IAS}, 125_000)
     for data in requests:
         request = bytes((data[0] % 12, node.id)) + data[2:]
         assert len(ask(node, request)) <= 1
 
 
-def test_a_flood_of_random_frames_leaves_it_well(make: Callable[..., Node], clock: Clock) -> None:
+def test_a_flood_of_random_frames_does_no_harm(make: Callable[..., Node], clock: Clock) -> None:
     node = make()
     noise = os.urandom(9 * 20_000)
     for at in range(0, len(noise), 9):
@@ -411,10 +411,10 @@ def test_a_flood_of_random_frames_leaves_it_well(make: Callable[..., Node], cloc
     assert len(node.nodes) <= 255
 
 
-# -- what survives -----------------------------------------------------------------------------------------------------
+# -- saved state -------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_told_survives_a_restart(make: Callable[..., Node]) -> None:
+def test_changes_made_over_the_bus_survive_a_restart(make: Callable[..., Node]) -> None:
     node = make(obey=["node-id", "disable", "bit-rate", "configuration"], bitrate=125_000)
     ask(node, bytes((2, ME, 0x50)))
     ask(node, bytes((3, 0x50, 0x83, 0x01)))
@@ -425,7 +425,7 @@ def test_what_was_told_survives_a_restart(make: Callable[..., Node]) -> None:
     assert not again.may_send(IAS)
 
 
-def test_a_changed_configuration_goes_before_what_was_told(make: Callable[..., Node]) -> None:
+def test_a_changed_configuration_overrides_changes_made_over_the_bus(make: Callable[..., Node]) -> None:
     node = make(obey=["node-id"], bitrate=125_000)
     ask(node, bytes((2, ME, 0x50)))
     node.rate_changed(1, 500_000, error=False)
@@ -436,6 +436,6 @@ def test_a_changed_configuration_goes_before_what_was_told(make: Callable[..., N
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"[]", b'{"node": 300}', b'{"node": "x"}', b'{"bitrate": 5}', b'{"heartbeat": 1}', bytes(4)]
 )
-def test_a_state_that_makes_no_sense_is_a_value_error(data: bytes) -> None:
+def test_an_invalid_state_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
         load_state(data)

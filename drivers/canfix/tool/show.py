@@ -227,7 +227,7 @@ def _check_patterns(args: Args, table: Table) -> None:
 def _is_wanted(args: Args, table: Table, heard: Heard) -> bool:
     """Whether the arguments select this frame."""
     outcome = heard.outcome
-    if args.source is not None and words.sender_of(outcome) != args.source:
+    if args.source is not None and cf.sender_of(outcome) != args.source:
         return False
     if not args.patterns:
         return True
@@ -281,7 +281,7 @@ def _format_frame(table: Table, heard: Heard) -> str:
     message = words.describe_message(table, outcome)
     if isinstance(outcome, cf.Dropped):
         message = f"{message}: {heard.frame.data.hex(' ')}".rstrip(": ")
-    node = words.sender_of(outcome) or "-"
+    node = cf.sender_of(outcome) or "-"
     return f"{_format_identifier(heard.frame)}  {node:>3}  {words.name_of(table, outcome):12}  {message}"
 
 
@@ -323,7 +323,7 @@ class _Screen:
         from fixgw.cli.terminal import Row
 
         outcome, table = heard.outcome, self.bus.codec.table
-        node, identifier = words.sender_of(outcome), heard.frame.arbitration_id
+        node, identifier = cf.sender_of(outcome), heard.frame.arbitration_id
         flags, value, units = 0, "", ""
         if isinstance(outcome, cf.ParameterUpdate):
             parameter, index, meta = outcome.parameter, outcome.index, outcome.meta

@@ -98,7 +98,7 @@ class Survey:
             self.controller = decode_error(frame.arbitration_id, frame.data).state or self.controller
             return
         self.frames += 1
-        number = words.sender_of(outcome)
+        number = cf.sender_of(outcome)
         if not number:
             return
         member = self.nodes.get(number)

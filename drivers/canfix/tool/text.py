@@ -32,7 +32,6 @@ __all__ = [
     "name_of",
     "parse_number",
     "parse_value",
-    "sender_of",
     "title_of",
     "to_json",
 ]
@@ -298,13 +297,6 @@ def describe_status(status: cf.NodeStatus) -> str:
     return f"{status.name} {content!s} {status.FIELDS[status.type].units}".rstrip()
 
 
-def sender_of(outcome: cf.Outcome) -> int:
-    """The node that sent a message; 0 when the frame does not say."""
-    if isinstance(outcome, cf.ParameterUpdate | cf.NodeAlarm):
-        return outcome.node
-    return outcome.source if isinstance(outcome, cf.NodeSpecific) else 0
-
-
 def describe_message(table: Table, outcome: cf.Outcome) -> str:
     """The meaning of any frame in one line, without its sender."""
     if isinstance(outcome, cf.ParameterUpdate):
@@ -385,7 +377,7 @@ def _describe_announcement(message: cf.NodeSpecific) -> str:
 
 def as_dict(table: Table, outcome: cf.Outcome) -> dict[str, Any]:
     """The meaning of any frame as JSON data; bytes in hexadecimal."""
-    found: dict[str, Any] = {"kind": outcome.kind, "node": sender_of(outcome) or None}
+    found: dict[str, Any] = {"kind": outcome.kind, "node": cf.sender_of(outcome) or None}
     if isinstance(outcome, cf.ParameterUpdate):
         parameter = outcome.parameter
         return found | {
