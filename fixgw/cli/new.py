@@ -1,4 +1,4 @@
-"""The command that starts a driver or a plugin: new."""
+"""The command that creates a driver or plugin from a template: new."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fixgw.errors import FixgwError
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-#: The templates of each kind: where the file goes in a folder of one's own, and where in a clone of the gateway.
+#: The templates of each kind, with the path of the new file in your own folder and in a clone of the gateway.
 KINDS: dict[str, dict[str, tuple[str, str]]] = {
     "driver": {
         "protocol.py": ("@name@/protocol.py", "drivers/@name@/protocol.py"),
@@ -37,41 +37,44 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "new",
         new,
-        "  driver NAME   what speaks a device's protocol: protocol, plugin, virtual device, tests, page\n"
-        "  plugin NAME   what computes, judges, stores or serves: plugin, tests, page\n\n"
-        "What it writes works and passes its tests as it is; change it step by step. In a clone of the gateway the\n"
-        "files go where their like are, anywhere else beside each other. Nothing is ever overwritten.",
+        "  driver NAME   for a device's protocol: protocol, plugin, virtual device, tests, page\n"
+        "  plugin NAME   for computing, judging, storing or serving values: plugin, tests, page\n\n"
+        "The new files work and pass their tests unchanged; adapt them step by step. In a clone of the gateway they\n"
+        "go to the folders of existing drivers and plugins, otherwise all into one folder. Existing files are never\n"
+        "overwritten.",
         "  fixgw new driver thermo\n  fixgw new plugin average --to ~/.config/fixgw",
     )
     parser.add_argument("kind", choices=list(KINDS))
-    parser.add_argument("name", metavar="NAME", help="small letters, digits and _; it becomes the module's name")
-    parser.add_argument("--to", metavar="DIR", type=Path, default=Path(), help="where; default: the current directory")
+    parser.add_argument("name", metavar="NAME", help="the module's name: lower-case letters, digits and _")
+    parser.add_argument(
+        "--to", metavar="DIR", type=Path, default=Path(), help="target folder (default: the current one)"
+    )
 
 
 def new(args: argparse.Namespace) -> int:
-    if problem := wrong_with(args.name):
+    if problem := name_problem(args.name):
         complain(f"{args.name!r} {problem}")
         return EXIT_USAGE
     directory: Path = args.to.expanduser()
-    made = {directory / path: text for path, text in render(args.kind, args.name, is_clone(directory)).items()}
-    if existing := [path for path in made if path.exists()]:
-        raise FixgwError(f"{existing[0]} exists already; nothing was written")
-    for path, text in made.items():
+    new_files = {directory / path: text for path, text in render(args.kind, args.name, is_clone(directory)).items()}
+    if existing := [path for path in new_files if path.exists()]:
+        raise FixgwError(f"{existing[0]} already exists; nothing was written")
+    for path, text in new_files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
         print(path)
-    for line in what_next(args.kind, args.name, directory):
+    for line in next_steps(args.kind, args.name, directory):
         print(line)
     return EXIT_DONE
 
 
-def wrong_with(name: str) -> str:
-    """Why `name` cannot be that of a new module; empty when it can."""
+def name_problem(name: str) -> str:
+    """The reason that a new module cannot have this name; empty when it can."""
     if not NAME.fullmatch(name):
-        return "is no name for a module: small letters, digits and _, beginning with a letter"
+        return "is not a module name: use lower-case letters, digits and _, beginning with a letter"
     if keyword.iskeyword(name) or name in sys.stdlib_module_names or name in ("fixgw", "plugin", "test"):
-        return "means something else to Python or to the gateway; choose another name"
+        return "already has a meaning in Python or in the gateway; choose another name"
     return ""
 
 
@@ -81,7 +84,7 @@ def is_clone(directory: Path) -> bool:
 
 
 def render(kind: str, name: str, in_clone: bool) -> dict[str, str]:
-    """The files of a new driver or plugin: their text, by path."""
+    """The files of a new driver or plugin: path to text."""
     package = f"fixgw.{kind}s.{name}" if in_clone else name
     marks = {
         "name": name,
@@ -93,21 +96,21 @@ def render(kind: str, name: str, in_clone: bool) -> dict[str, str]:
         else f"`fixgw plugins {name}` prints them.",
     }
 
-    def filled(text: str) -> str:
+    def fill_in(text: str) -> str:
         return re.sub("@(name|Name|package|simulator|options)@", lambda match: marks[match[1]], text)
 
     folder = files("fixgw.cli") / "templates" / kind
-    made = {}
+    new_files = {}
     for template, places in KINDS[kind].items():
-        text = filled((folder / f"{template}.in").read_text("utf-8"))
+        text = fill_in((folder / f"{template}.in").read_text("utf-8"))
         if template.endswith(".py"):
-            text = with_sorted_imports(text, "fixgw" if in_clone else name)
-        made[filled(places[in_clone])] = text
-    return made
+            text = sort_imports(text, "fixgw" if in_clone else name)
+        new_files[fill_in(places[in_clone])] = text
+    return new_files
 
 
-def with_sorted_imports(text: str, own: str) -> str:
-    """`text` with its imports in the usual order: Python's, other people's, those of the package `own`."""
+def sort_imports(text: str, own: str) -> str:
+    """`text` with its imports in the usual order: standard library, third-party, then the package `own`."""
     lines = text.splitlines()
     places = [n for n, line in enumerate(lines) if line.startswith(("import ", "from "))]
     groups: list[list[str]] = [[], [], [], []]
@@ -119,16 +122,16 @@ def with_sorted_imports(text: str, own: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def what_next(kind: str, name: str, directory: Path) -> list[str]:
+def next_steps(kind: str, name: str, directory: Path) -> list[str]:
     if is_clone(directory):
         test = KINDS[kind]["test.py"][True].replace("@name@", name)
         return [
             f"1. .venv/bin/python -m pytest {test}   # passes as it is; change tests and code together",
-            "2. make docs lint   # fills in the table of options, looks at types and style",
-            "3. CONTRIBUTING.md has the list of what makes it complete",
+            "2. make docs lint   # generates the table of options, checks types and style",
+            "3. see CONTRIBUTING.md for the complete list of steps",
         ]
     return [
         f"1. cd {directory} && python3 -m pytest test_{name}.py   # passes as it is; change tests and code together",
-        f"2. in the configuration: `module: {name}`; beside it, or with {directory.resolve()} in `plugin path:`",
-        "3. fixgw check && fixgw run, and then fixgw status",
+        f"2. use `module: {name}` in a configuration in this folder, or with {directory.resolve()} in `plugin path:`",
+        "3. fixgw check && fixgw run, then fixgw status in another terminal",
     ]

@@ -90,6 +90,6 @@ def test_nothing_is_overwritten(cli: Cli, tmp_path: Path) -> None:
     mine.write_text("mine")
     code, _, err = cli("new", "driver", "thermo", "--to", str(tmp_path))
     assert code == 1
-    assert f"{mine} exists already" in err
+    assert f"{mine} already exists" in err
     assert list(tmp_path.iterdir()) == [mine]
     assert mine.read_text() == "mine"

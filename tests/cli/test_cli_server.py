@@ -20,6 +20,7 @@ import yaml
 from fixgw import configuration
 from fixgw.cli import server
 from fixgw.errors import ConfigurationError
+from fixgw.logqueue import QueuedHandler
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Result
@@ -137,20 +138,27 @@ def to_file(path: Path, level: str = "WARNING") -> dict[str, object]:
     }
 
 
+def logged(loggers: logging.Logger, path: Path) -> str:
+    """The contents of a log file, once its handler has written everything and is closed."""
+    (handler,) = loggers.handlers
+    assert isinstance(handler, QueuedHandler)
+    assert handler.join(10.0)
+    handler.close()
+    return path.read_text()
+
+
 def test_the_log_goes_where_the_configuration_says(loggers: logging.Logger, tmp_path: Path) -> None:
     server.set_up_logging(to_file(tmp_path / "log"), options())
     logging.getLogger("fixgw.x").warning("seen")
     logging.getLogger("fixgw.x").info("not seen")
-    assert (tmp_path / "log").read_text() == "seen\n"
-    loggers.handlers[0].close()
+    assert logged(loggers, tmp_path / "log") == "seen\n"
 
 
 def test_verbose_overrides_a_quieter_configuration(loggers: logging.Logger, tmp_path: Path) -> None:
     server.set_up_logging(to_file(tmp_path / "log"), options(verbose=True))
     logging.getLogger("fixgw.x").info("seen")
     logging.getLogger("fixgw.x").debug("not seen")
-    assert (tmp_path / "log").read_text() == "seen\n"
-    loggers.handlers[0].close()
+    assert logged(loggers, tmp_path / "log") == "seen\n"
 
 
 def test_setting_up_the_log_does_not_silence_existing_loggers(loggers: logging.Logger, tmp_path: Path) -> None:
@@ -169,9 +177,8 @@ def test_the_log_config_option_overrides_the_configuration(
     file.write_text(yaml.safe_dump({"logging": own} if wrapped else own))
     server.set_up_logging(to_file(tmp_path / "other"), options(file))
     logging.getLogger("fixgw.x").warning("here")
-    assert (tmp_path / "own").read_text() == "here\n"
+    assert logged(loggers, tmp_path / "own") == "here\n"
     assert not (tmp_path / "other").exists()
-    loggers.handlers[0].close()
 
 
 @pytest.mark.parametrize(

@@ -446,7 +446,7 @@ def test_a_signal_while_it_starts_ends_it_quietly(tmp_path: Path, number: int) -
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_that_is_taken_is_one_plain_sentence() -> None:
+def test_a_port_in_use_is_reported_in_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
@@ -454,10 +454,10 @@ def test_a_port_that_is_taken_is_one_plain_sentence() -> None:
         )
     assert done.returncode == 1
     assert done.stdout == ""
-    assert re.fullmatch(rf"fixgw: port {port} is taken, .*--port\n", done.stderr)
+    assert re.fullmatch(rf"fixgw: port {port} is in use, .*--port\n", done.stderr)
 
 
-def test_a_log_that_is_not_there_is_one_plain_sentence(tmp_path: Path) -> None:
+def test_a_missing_log_is_reported_in_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fixgw", "demo", "--port", "0", "--replay", str(tmp_path / "no.log")],
         capture_output=True,
@@ -473,7 +473,7 @@ def test_a_log_without_any_sentence_is_not_replayed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fixgw", "demo", "--port", "0", "--replay", str(tmp_path / "notes.log")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"fixgw: {tmp_path / 'notes.log'} holds no NMEA 0183 sentence\n"
+    assert done.stderr == f"fixgw: {tmp_path / 'notes.log'} contains no NMEA 0183 sentences\n"
 
 
 # -- what happens in a scenario ----------------------------------------------------------------------------------------
