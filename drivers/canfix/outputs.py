@@ -23,7 +23,7 @@ AuxValues = dict[tuple[str, str], "Value | None"]
 
 
 class Outputs:
-    """Every output of one map. `tick` sends what had to wait; the rest is sent by whoever writes the database."""
+    """All outputs of one map. A write is sent on the writer's thread; `tick` sends what had to wait."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Outputs:
             output.close()
 
     def report(self, asked: bool = True) -> None:
-        """Send every parameter that is ours, and its meta data; unless `asked`, no value that is just a start value."""
+        """Send every parameter that we own, with its meta data. Unless `asked`, leave out start values."""
         for output in self.outputs:
             output.report(asked)
 
@@ -120,8 +120,8 @@ class Output:
             with self._lock:
                 self._last = None
                 self._metas.update(n for aux, n in self._aux.items() if self._items[0].aux[aux] is not None)  # type: ignore[union-attr]
-                nobody = ("",) if asked else ("", INITIAL)
-                self._waiting = any(item is not None and item.reading.source not in nobody for item in self._items)
+                unset = ("",) if asked else ("", INITIAL)
+                self._waiting = any(item is not None and item.reading.source not in unset for item in self._items)
             self._all.wake()
 
     @property

@@ -187,8 +187,8 @@ _MEANING = {
 }
 
 _START_SOURCES = {
-    INITIAL: "the configuration, a start value that nobody has set since (initial)",
-    KEPT: "before the restart, and not set since (kept)",
+    INITIAL: "the configuration, a start value not set since (initial)",
+    KEPT: "before the restart, not set since (kept)",
 }
 
 

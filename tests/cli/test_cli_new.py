@@ -1,4 +1,4 @@
-"""`fixgw new`: what it writes passes its tests, mypy and ruff, in a folder of one's own and in a clone; refusals."""
+"""`fixgw new`: the new files pass their tests, mypy and ruff, in a folder of your own and in a clone; refusals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def passes(directory: Path, path: Path | str, *module: str) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_what_it_writes_passes_tests_types_and_style(cli: Cli, tmp_path: Path) -> None:
+def test_new_files_pass_tests_type_checks_and_style_checks(cli: Cli, tmp_path: Path) -> None:
     for kind, name in (("driver", "oil_watch"), ("plugin", "hottest")):
         code, out, err = cli("new", kind, name, "--to", str(tmp_path / kind))
         assert (code, err) == (0, "")
@@ -46,7 +46,7 @@ def test_what_it_writes_passes_tests_types_and_style(cli: Cli, tmp_path: Path) -
 
 
 @pytest.mark.timeout(300)
-def test_in_a_clone_the_files_go_where_their_like_are(cli: Cli, tmp_path: Path) -> None:
+def test_in_a_clone_the_files_go_to_the_existing_folders(cli: Cli, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     clone.mkdir()
     for name in ("fixgw", "drivers", "plugins", "config", "systemd", "tests", "docs"):
@@ -78,7 +78,7 @@ def test_in_a_clone_the_files_go_where_their_like_are(cli: Cli, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["Thermo", "9volt", "a-b", "a.b", "../x", "", "class", "json", "fixgw"])
-def test_what_is_no_name_for_a_module_is_refused(cli: Cli, tmp_path: Path, name: str) -> None:
+def test_an_invalid_module_name_is_refused(cli: Cli, tmp_path: Path, name: str) -> None:
     code, _, err = cli("new", "driver", name, "--to", str(tmp_path))
     assert code == 2
     assert err.count("\n") == 1
