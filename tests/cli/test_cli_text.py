@@ -111,9 +111,7 @@ def test_a_value_that_was_never_written_is_said_to_be_so(clock: Clock) -> None:
 def test_a_start_value_is_called_one(clock: Clock) -> None:
     db = Database([Definition(key="BARO", setting=True)], clock)
     db.write("BARO", 29.92, INITIAL)
-    assert "From the configuration, a start value not set since (initial), 0.00 s ago." in explained(
-        db, "BARO"
-    )
+    assert "From the configuration, a start value not set since (initial), 0.00 s ago." in explained(db, "BARO")
     db.write("BARO", 30.1, KEPT)
     assert "From before the restart, not set since (kept), 0.00 s ago." in explained(db, "BARO")
 
