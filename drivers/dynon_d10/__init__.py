@@ -1,4 +1,4 @@
-"""Dynon EFIS-D6, D10, D10A, D60 and D100: attitude, air data, acceleration; on request angle of attack."""
+"""Dynon EFIS-D6, D10, D10A, D60 and D100: attitude, air data, acceleration and, on request, angle of attack."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 
 
 class D10Options(InstrumentOptions, frozen=True, kw_only=True):
-    """Options of a D10."""
+    """Options for a D10."""
 
     baud: Annotated[
         Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
-        Meta(description="Bits per second; these displays send at 115200"),
+        Meta(description="Bits per second; these displays use 115200"),
     ] = 115200
     stall_angle: StallAngle = None
 

@@ -1,4 +1,5 @@
-"""Grand Rapids EIS engine monitors, models 2004, 4000 and 6000: engine, fuel, temperatures, on request air data."""
+"""Grand Rapids EIS engine monitors, models 2004, 4000 and 6000: engine, fuel, temperatures and, on request, air
+data."""
 
 from __future__ import annotations
 
@@ -22,9 +23,10 @@ AS_SENT = CurveSpec(linear=Linear(factor=1.0))
 class Aux(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is connected to an auxiliary input."""
 
-    key: Annotated[str, Meta(description="Item that it is written to")]
+    key: Annotated[str, Meta(description="Item to write")]
     curve: Annotated[
-        CurveSpec | None, Meta(description="What the number that the EIS sends means; by default it is the value")
+        CurveSpec | None,
+        Meta(description="Converts the number that the EIS sends to the value; default: the number is the value"),
     ] = None
 
     def build(self) -> Curve:
@@ -32,32 +34,39 @@ class Aux(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class EisOptions(InstrumentOptions, frozen=True, kw_only=True):
-    """Options of an EIS."""
+    """Options for an EIS."""
 
     baud: Annotated[
         Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
-        Meta(description="Bits per second; every EIS sends at 9600"),
+        Meta(description="Bits per second; every EIS uses 9600"),
     ] = 9600
     cylinders: Annotated[
         int,
-        Meta(ge=1, le=MAX_CYLINDERS, description="Cylinders with CHT and EGT probes; the other fields are not read"),
+        Meta(
+            ge=1,
+            le=MAX_CYLINDERS,
+            description="Number of cylinders with CHT and EGT probes; the other fields are ignored",
+        ),
     ] = MAX_CYLINDERS
-    temperature: Annotated[Unit, Meta(description="Degrees in which the EIS shows temperatures, and sends them")] = "F"
+    temperature: Annotated[Unit, Meta(description="Unit in which the EIS shows and sends temperatures")] = "F"
     air_data: Annotated[
         bool | Literal["auto"],
         Meta(
-            description="Whether the EIS has an airspeed indicator and altimeter, for IAS, ALT, VS, BARO. Without, it "
-            "sends 0: `auto` writes IAS once it is more than 0, and ALT, VS, BARO once the altitude is"
+            description="Whether the EIS has an airspeed indicator and altimeter, for IAS, ALT, VS, BARO. "
+            "Without them it "
+            "sends 0: `auto` writes IAS once it is above 0, and ALT, VS, BARO once the altitude is"
         ),
     ] = "auto"
-    airspeed: Annotated[Speed, Meta(description="Unit in which the EIS shows airspeed, and sends it")] = "knots"
+    airspeed: Annotated[Speed, Meta(description="Unit in which the EIS shows and sends airspeed")] = "knots"
     tach2: Annotated[
         str | None,
-        Meta(description="Item of the second tachometer, such as `PROP1`; older EIS send something else in its place"),
+        Meta(
+            description="Item for the second tachometer, such as `PROP1`; older models send something else in its place"
+        ),
     ] = None
     aux: Annotated[
         dict[Annotated[int, Meta(ge=1, le=6)], Aux],
-        Meta(description="Auxiliary inputs, by number (a 2004 has two, the others six), and what is connected to them"),
+        Meta(description="What is connected to the auxiliary inputs, by number (a 2004 has two, the others six)"),
     ] = field(default_factory=dict)
 
 
@@ -89,13 +98,13 @@ class Plugin(Instrument[EisOptions]):
     def check(cls, options: EisOptions, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         if options.tach2 in KEYS:
-            yield "tach2", f"the EIS has a field of its own for {options.tach2}"
+            yield "tach2", f"the EIS already sends {options.tach2} in a field of its own"
         elif options.tach2 is not None and options.tach2 not in db:
             yield "tach2", f"the database has no item {options.tach2!r}{did_you_mean(options.tach2, db)}"
         for number, aux in options.aux.items():
             at = f"aux.{number}"
             if aux.key in KEYS:
-                yield f"{at}.key", f"the EIS has a field of its own for {aux.key}"
+                yield f"{at}.key", f"the EIS already sends {aux.key} in a field of its own"
             elif aux.key not in db:
                 yield f"{at}.key", f"the database has no item {aux.key!r}{did_you_mean(aux.key, db)}"
             elif aux.curve is not None:

@@ -11,7 +11,7 @@ from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 
 
 class G3xOptions(InstrumentOptions, frozen=True, kw_only=True):
-    """Options of a Garmin device that sends text."""
+    """Options for a Garmin device that sends text."""
 
     baud: Annotated[
         Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],

@@ -1,4 +1,4 @@
-"""Pins of a Raspberry Pi: buttons, knobs, selectors, lamps, relays, dimmers, and sensors that give pulses."""
+"""Pins of a Raspberry Pi: buttons, knobs, selectors, lamps, relays, dimmers, and sensors that send pulses."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fixgw.state import Keeper
 
 
 class Plugin(Poller[declared.Options]):
-    """The pins of one connection, on one thread. What the library's own thread tells is only noted there."""
+    """The pins of one connection, on one thread. The library's own thread only records edges."""
 
     reopen_delay_max: ClassVar[float] = 5.0
-    #: Seconds to let a burst of edges gather, so that a bouncing contact does not wake the thread for each.
+    #: Seconds in which to collect a burst of edges, so that a bouncing contact does not wake the thread for each edge.
     gather: ClassVar[float] = 0.001
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class Plugin(Poller[declared.Options]):
                 try:
                     function.rest()
                 except DeviceError:
-                    self.log.debug("an output could not be set to its safe state: the chip has gone")
+                    self.log.debug("could not set an output to its safe state: the chip is gone")
         self._pins.close(lost=not self.stopping.is_set())
         if self.stopping.is_set():
             self.lost("stopped")

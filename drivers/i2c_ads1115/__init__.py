@@ -18,39 +18,46 @@ from fixgw.plugin import Device, Feeds, Finding
 if TYPE_CHECKING:
     from fixgw.database import Database
 
-PATIENCE = 5  # looks at whether a conversion is over, past the time that it should take
+MAX_POLLS = 5  # checks whether a conversion has ended, after the time that it should take
 
 
 class Channel(analog.Channel, frozen=True, kw_only=True, forbid_unknown_fields=True):
     input: Annotated[
         Annotated[int, Meta(ge=0, le=3)] | Literal["0", "1", "2", "3", "0-1", "0-3", "1-3", "2-3"],
-        Meta(description="Input against ground, 0 to 3, or the difference of two, `0-1`"),
+        Meta(description="Single-ended input, 0 to 3, or the difference between two, such as `0-1`"),
     ]
     range: Annotated[
-        float, Meta(description="Largest voltage: 6.144, 4.096, 2.048, 1.024, 0.512 or 0.256; never above the supply")
+        float,
+        Meta(
+            description="Full-scale voltage: 6.144, 4.096, 2.048, 1.024, 0.512 or 0.256; an input must never exceed "
+            "the supply"
+        ),
     ] = 4.096
 
     def __post_init__(self) -> None:
         if self.range not in protocol.RANGES:
-            raise ValueError(f"range: one of {', '.join(map(str, protocol.RANGES))}")
+            raise ValueError(f"range: choose one of {', '.join(map(str, protocol.RANGES))}")
 
 
 class Options(I2cOptions, frozen=True, kw_only=True):
-    """Options of an ADS1115."""
+    """Options for an ADS1115."""
 
     address: Address = 0x48
     supply: Annotated[
-        float, Meta(gt=0.0, le=6.0, description="Volts that pull-up resistors of thermistors and senders are fed with")
+        float, Meta(gt=0.0, le=6.0, description="Supply voltage of the pull-up resistors of thermistors and senders")
     ] = 3.3
     conversions: Annotated[
         Literal[8, 16, 32, 64, 128, 250, 475, 860],
-        Meta(description="Conversions a second; a slower one is quieter. All channels are read `rate` times a second"),
+        Meta(
+            description="Conversions per second; slower ones are less noisy. Every channel is read `rate` times per "
+            "second"
+        ),
     ] = 250
-    channels: Annotated[list[Channel], Meta(min_length=1, max_length=8, description="What is wired to it")]
+    channels: Annotated[list[Channel], Meta(min_length=1, max_length=8, description="What is wired to the converter")]
 
 
 class Plugin(I2cPoller[Options]):
-    """One converter; its channels are read one after the other."""
+    """One converter, whose channels are read one after the other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +70,7 @@ class Plugin(I2cPoller[Options]):
         if len(options.channels) * options.rate * 1.2 > options.conversions:
             yield (
                 "rate",
-                f"{len(options.channels)} channels at that rate need more conversions",
+                f"{len(options.channels)} channels at this rate need more conversions",
             )
 
     @classmethod
@@ -87,7 +94,7 @@ class Plugin(I2cPoller[Options]):
             if volts is None:
                 each.begin()
                 self.count("out of range")
-                reason = f"past the range of {channel.range} V"
+                reason = f"beyond the range of {channel.range} V"
                 self.publisher.publish([Update(channel.key, None, FAIL, reason)])
             else:
                 update = each.update(volts, self.clock())
@@ -96,16 +103,16 @@ class Plugin(I2cPoller[Options]):
         return ""
 
     def _convert(self, channel: Any) -> bytes:
-        """One conversion. Raises OSError, also when the chip does not do what it was told to."""
+        """Run one conversion. Raises OSError, also if the chip did not accept its configuration."""
         config = protocol.config(str(channel.input), channel.range, self.options.conversions)
         self.write(protocol.CONFIG, *config.to_bytes(2, "big"))
-        wait = 1.1 / self.options.conversions  # its clock may be off by a tenth
-        for _ in range(PATIENCE):
+        wait = 1.1 / self.options.conversions  # its clock may be off by 10 %
+        for _ in range(MAX_POLLS):
             self.pause(wait)
             found = int.from_bytes(self.read(protocol.CONFIG, 2), "big")
             if (found ^ config) & protocol.ECHOED:
-                raise OSError(f"its configuration is 0x{found:04x} where 0x{config:04x} was written")
+                raise OSError(f"its configuration is 0x{found:04x}, but 0x{config:04x} was written")
             if found & protocol.READY:
                 return self.read(protocol.RESULT, 2)
             wait = 0.002
-        raise DeviceError(f"{self.place}: its conversions do not end")
+        raise DeviceError(f"{self.place}: its conversions never finish")

@@ -17,21 +17,29 @@ if TYPE_CHECKING:
 
 
 class Options(I2cOptions, frozen=True, kw_only=True):
-    """Options of a pressure sensor."""
+    """Options for a pressure sensor."""
 
     address: Address = 0x77
     rate: Rate = 20.0
     keys: KeysOption = field(default_factory=dict)
     vs_time: Annotated[
-        float, Meta(ge=0.1, le=20.0, description="Seconds over which the vertical speed is smoothed, twice")
+        float,
+        Meta(
+            ge=0.1,
+            le=20.0,
+            description="Time constant in seconds of the vertical speed's filter, which is applied twice",
+        ),
     ] = 0.7
     temperature: Annotated[
-        str, Meta(description="Key for the chip's temperature in °C, such as CAT; it is warmer than the air around it")
+        str,
+        Meta(
+            description="Key for the chip's temperature in °C, such as CAT; the chip is warmer than the air around it"
+        ),
     ] = ""
 
 
 class Plugin(I2cPoller[Options]):
-    """One pressure sensor on the static line, or in the cabin; which one it is, it says itself."""
+    """One pressure sensor on the static line or in the cabin. The chip's type is detected."""
 
     KEYS: ClassVar[frozenset[str]] = protocol.KEYS
     stuck_after: ClassVar[float] = 2.0
@@ -74,14 +82,14 @@ class Plugin(I2cPoller[Options]):
             raise DeviceError(f"{self.place}: {error}") from None
         for register, value in kind.SETUP:
             self.write(register, value)
-        self.pause(0.1)  # until there is a first result, filtered
+        self.pause(0.1)  # wait for the first filtered result
 
     def _identify(self) -> type[protocol.Chip]:
         for kind in protocol.CHIPS:
             register, values = kind.ID
             if self.read(register, 1)[0] in values:
                 return kind
-        raise DeviceError(f"{self.place} is no pressure sensor that this driver knows")
+        raise DeviceError(f"{self.place} is not a pressure sensor that this driver knows")
 
     def sample(self) -> str:
         assert self._chip is not None
@@ -90,18 +98,18 @@ class Plugin(I2cPoller[Options]):
             if step.command is not None:
                 self.write(step.register, step.command)
                 self.pause(step.wait)
-                if self.stopping.is_set():  # it may not be ready
+                if self.stopping.is_set():  # it may not be ready yet
                     return "nothing measured"
             raw += self.read(step.data, step.length)
         for register, value in self._chip.SETUP[-1:]:
             if self.read(register, 1)[0] != value:
-                raise OSError("it has lost its configuration")
+                raise OSError("the chip has lost its configuration")
         measured = self._chip.measured(raw)
         if measured is None:
             return "nothing measured"
         updates = self._air.updates(*measured, *self._setting())
         if updates is None:
-            self.complain("%s: %.0f Pa at %.1f degrees cannot be true", self.place, measured[1], measured[0])
+            self.complain("%s: %.0f Pa at %.1f degC is absurd", self.place, measured[1], measured[0])
             return "absurd values"
         self.watch(raw)
         self.publisher.publish(updates)

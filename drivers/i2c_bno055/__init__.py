@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from fixgw.database import Database
 
 Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
-BOOT = 40  # times 0.03 s: it takes 0.65 s
+MAX_BOOT_POLLS = 40  # every 0.03 s; the chip takes 0.65 s
 
 
 class Options(I2cOptions, frozen=True, kw_only=True):
-    """Options of a BNO055."""
+    """Options for a BNO055."""
 
     address: Address = 0x28
     port: Annotated[
         str,
-        Meta(description="Serial port, for a chip wired for UART (PS1 high); `bus` and `address` then do not matter"),
+        Meta(description="Serial port, for a chip wired for UART (PS1 high); `bus` and `address` are then ignored"),
     ] = ""
     rate: Rate = 50.0
     mode: Annotated[
         Literal["ndof", "imu"],
-        Meta(description="`ndof` fuses all sensors and writes HEAD; `imu` leaves the magnetometer out, and writes YAW"),
+        Meta(description="`ndof` fuses all sensors and writes HEAD; `imu` leaves the magnetometer out and writes YAW"),
     ] = "ndof"
-    forward: Annotated[Axis, Meta(description="The chip's axis that points to the nose")] = "y"
+    forward: Annotated[Axis, Meta(description="The chip's axis that points forward, to the nose")] = "y"
     up: Annotated[Axis, Meta(description="The chip's axis that points up")] = "z"
     crystal: Annotated[bool, Meta(description="Use the crystal on the board; most boards have one")] = False
     keys: KeysOption = field(default_factory=dict)
@@ -45,7 +45,8 @@ class Options(I2cOptions, frozen=True, kw_only=True):
 
 
 class Plugin(I2cPoller[Options]):
-    """One BNO055: attitude from where gravity points, heading from its fusion, forces and rate of turn."""
+    """One BNO055: attitude from the direction of gravity, heading from the sensor fusion, accelerations and rate of
+    turn."""
 
     KEYS: ClassVar[frozenset[str]] = protocol.KEYS
     stuck_after: ClassVar[float] = 2.0
@@ -60,7 +61,7 @@ class Plugin(I2cPoller[Options]):
     def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         if (options.forward, options.up) not in protocol.MOUNTINGS:
-            yield "up", f"{options.up} is the axis that points forward, or away from it"
+            yield "up", f"{options.up} is the same axis as `forward`, or its opposite"
 
     @classmethod
     def claims(cls, options: Options) -> Iterable[tuple[str, str]]:
@@ -101,7 +102,7 @@ class Plugin(I2cPoller[Options]):
     def begin(self) -> None:
         options = self.options
         if (found := self.read(protocol.CHIP_ID, 1)[0]) != protocol.ID:
-            raise DeviceError(f"{self.place} is no BNO055: its id is 0x{found:02x}")
+            raise DeviceError(f"{self.place} is not a BNO055: its id is 0x{found:02x}")
         self.write(protocol.PAGE, 0)
         self.write(protocol.MODE, protocol.CONFIG)
         self.pause(0.025)
@@ -115,18 +116,18 @@ class Plugin(I2cPoller[Options]):
         if wrong := protocol.self_test(self.read(protocol.SELF_TEST, 1)[0], options.mode):
             raise DeviceError(f"{self.place}: {wrong}")
         self.write(protocol.MODE, protocol.MODES[options.mode])
-        self.pause(0.1)  # until there is a first result
+        self.pause(0.1)  # wait for the first result
 
     def _set(self, register: int, *data: int) -> None:
-        """Write, and make sure: with a garbled axis it would show a wrong attitude, and look well."""
+        """Write and read back: with a garbled axis the attitude would be wrong but look good."""
         self.write(register, *data)
         if not self.stopping.is_set() and self.read(register, len(data)) != bytes(data):
-            raise DeviceError(f"{self.place} does not keep its configuration")
+            raise DeviceError(f"{self.place} did not accept its configuration")
 
     def _await_boot(self) -> None:
-        for _ in range(BOOT):
+        for _ in range(MAX_BOOT_POLLS):
             self.pause(0.03)
-            with suppress(OSError):  # it does not answer while it starts
+            with suppress(OSError):  # it does not answer while it boots
                 if self.stopping.is_set() or self.read(protocol.CHIP_ID, 1)[0] == protocol.ID:
                     return
         raise DeviceError(f"{self.place} did not come back from its reset")
@@ -136,9 +137,9 @@ class Plugin(I2cPoller[Options]):
         fused = self.read(protocol.FUSED, protocol.FUSED_LENGTH)
         updates = self.decoder.decode(data, fused)
         if updates is None:
-            self.complain("%s: what it says cannot be true: %s", self.place, (data + fused).hex())
+            self.complain("%s: absurd data: %s", self.place, (data + fused).hex())
             return "absurd values"
-        if fused[11] != protocol.RUNNING or fused[12]:  # it has lost its power, or its head: set up anew
+        if fused[11] != protocol.RUNNING or fused[12]:  # it lost power or crashed: set it up again
             self.publisher.publish(updates)
             raise DeviceError(f"{self.place}: {self.decoder.trouble}")
         self.watch(data + fused)
@@ -169,15 +170,15 @@ class Plugin(I2cPoller[Options]):
         if not self.options.port:
             super().write(register, *data)
         elif register == protocol.TRIGGER and data[0] & protocol.RESET:
-            with _in_words(self.options.port):
-                self.bus.write(protocol.write_request(register, data))  # it goes without a word
+            with _translate_errors(self.options.port):
+                self.bus.write(protocol.write_request(register, data))  # no answer is expected
         else:
             self._ask(protocol.write_request(register, data), 2)
 
     def _ask(self, request: bytes, length: int) -> bytes:
-        """The data of the answer, at most `length` bytes with its head. Raises OSError."""
+        """Send `request`; return the data of the answer, at most `length` bytes with its header. Raises OSError."""
         answered = b""
-        with _in_words(self.options.port):
+        with _translate_errors(self.options.port):
             self.bus.reset_input_buffer()
             self.bus.write(request)
         while chunk := self._hear(2 if not answered else length - len(answered)):
@@ -192,20 +193,20 @@ class Plugin(I2cPoller[Options]):
         raise OSError(errno.EIO, "no answer")
 
     def _hear(self, length: int) -> bytes:
-        with _in_words(self.options.port):
+        with _translate_errors(self.options.port):
             return bytes(self.bus.read(length))
 
 
 @contextmanager
-def _in_words(port: str) -> Iterator[None]:
+def _translate_errors(port: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # termios has errors of its own kind
-        raise DeviceError(f"{port} went away") from error
+        raise DeviceError(f"{port} was unplugged") from error
 
 
 def _pyserial() -> Any:
-    """The library, when it is first needed."""
+    """Import the library when it is first needed."""
     try:
         import serial
     except ImportError:

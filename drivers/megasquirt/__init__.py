@@ -29,23 +29,25 @@ if TYPE_CHECKING:
 
 
 class Extra(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A further field of the broadcast: the value is the number as the document gives it, times `scale`, plus `add`."""
+    """Another field of the broadcast: the value is the number in the document's units, times `scale`, plus `add`."""
 
-    key: Annotated[str, Meta(description="Item that it is written to")]
-    scale: Annotated[float, Meta(description="Units of the key per unit of the field")] = 1.0
-    add: Annotated[float, Meta(description="Added to it")] = 0.0
+    key: Annotated[str, Meta(description="Item to write")]
+    scale: Annotated[float, Meta(description="Factor that converts the field to the item's units")] = 1.0
+    add: Annotated[float, Meta(description="Offset added after `scale`")] = 0.0
 
 
 class MegasquirtOptions(BusOptions, frozen=True, kw_only=True):
-    """Options of a MegaSquirt."""
+    """Options for a MegaSquirt."""
 
     base: Annotated[
-        int, Meta(ge=0, le=0x7FF - GROUPS + 1, description="Identifier of group 0, as set in the engine computer")
+        int, Meta(ge=0, le=0x7FF - GROUPS + 1, description="CAN identifier of group 0, as set in the engine computer")
     ] = BASE
-    probes: Annotated[int, Meta(ge=0, le=PROBES, description="EGT probes that are connected, from the first")] = 0
+    probes: Annotated[
+        int, Meta(ge=0, le=PROBES, description="Number of connected EGT probes, counted from the first")
+    ] = 0
     fields: Annotated[
         dict[str, Extra],
-        Meta(description="Further fields by the document's names, such as `sensors1`, and where they go"),
+        Meta(description="Other fields by their names in the document, such as `sensors1`, and the items for them"),
     ] = field(default_factory=dict)
     keys: Annotated[Keys, KEYS_OPTION] = field(default_factory=dict)
 
@@ -66,6 +68,6 @@ class Plugin(CanInstrument[MegasquirtOptions]):
         yield from check_keys(options.keys, KEYS, db)
         for name, extra in options.fields.items():
             if name not in FIELDS:
-                yield f"fields.{name}", f"the broadcast has no field {name!r} of use here{did_you_mean(name, FIELDS)}"
+                yield f"fields.{name}", f"the broadcast has no usable field {name!r}{did_you_mean(name, FIELDS)}"
             if extra.key not in db:
                 yield f"fields.{name}.key", f"the database has no item {extra.key!r}{did_you_mean(extra.key, db)}"

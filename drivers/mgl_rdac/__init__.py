@@ -1,4 +1,4 @@
-"""MGL Avionics RDAC engine monitors on a CAN bus, and the gateway in place of one."""
+"""MGL Avionics RDAC engine monitors on a CAN bus, and the gateway acting as one."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from fixgw.plugin import Device, Feeds, Finding
 if TYPE_CHECKING:
     from fixgw.database import Database, Item, Reading
 
-JOIN = 2.0  # seconds that a stop waits for the sending thread
-RIVAL = 5.0  # seconds for which another sender of our messages is remembered
+JOIN_S = 2.0  # a stop waits this long for the sending thread
+RIVAL_MEMORY_S = 5.0  # another sender of our messages is reported for this long
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a channel of the RDAC measures."""
+    """What is connected to a channel of the RDAC."""
 
-    key: Annotated[str, Meta(description="Item that it is written to, or sent from")]
+    key: Annotated[str, Meta(description="Item that is written, or from which the value is sent")]
     curve: Annotated[
         CurveSpec | None,
-        Meta(description="What the raw reading means; when sending, the raw reading for a value of the key"),
+        Meta(description="Converts the raw reading to the value; when sending, converts the value to the raw reading"),
     ] = None
 
     def calibration(self) -> Curve | None:
         return None if self.curve is None else self.curve.curve(FULL_SCALE)
 
 
-def usual() -> dict[str, Channel]:
+def default_channels() -> dict[str, Channel]:
     return {
         "rpm_1": Channel(key="TACH1"),
         "voltage": Channel(key="VOLT"),
@@ -47,26 +47,26 @@ def usual() -> dict[str, Channel]:
 
 
 class RdacOptions(BusOptions, frozen=True, kw_only=True):
-    """Options of an RDAC."""
+    """Options for an RDAC."""
 
-    rdac: Annotated[int, Meta(ge=1, le=16, description="Number of the RDAC, as set at it")] = 1
+    rdac: Annotated[int, Meta(ge=1, le=16, description="Number of the RDAC, as set on the unit")] = 1
     role: Annotated[
         Literal["listen", "send"],
-        Meta(description="Listen to the RDAC, or take its place and send its messages to displays that know it"),
+        Meta(description="Listen to the RDAC, or act as one and send its messages to displays"),
     ] = "listen"
     channels: Annotated[
         dict[str, Channel],
         Meta(
             min_length=1,
-            description="What is connected, by the channel's name; by default the first tachometer, the voltage and "
+            description="What is connected, by the name of the channel; default: the first tachometer, the voltage and "
             "the RDAC's own temperature",
         ),
-    ] = field(default_factory=usual)
-    interval: Annotated[float, Meta(ge=0.05, le=5.0, description="Seconds between messages, when sending")] = 0.2
+    ] = field(default_factory=default_channels)
+    interval: Annotated[float, Meta(ge=0.05, le=5.0, description="Seconds between messages when sending")] = 0.2
 
 
 class Plugin(CanInstrument[RdacOptions]):
-    """One RDAC on one bus: listens to it, or is it."""
+    """One RDAC on one bus: listens to it, or acts as one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +74,7 @@ class Plugin(CanInstrument[RdacOptions]):
         self._sender: threading.Thread | None = None
         self._ticked = time.monotonic()
         self._rival = float("-inf")
-        #: The channels for want of which messages are not sent.
+        #: Channels without a good value; their messages are withheld.
         self._missing: list[str] = []
         if self.sending:
             self.counts = dict.fromkeys(("sent", "not sent", "rivals"), 0)
@@ -100,7 +100,7 @@ class Plugin(CanInstrument[RdacOptions]):
             if known is None:
                 yield at, f"an RDAC has no channel {name!r}{did_you_mean(name, CHANNELS)}"
             elif known.raw and channel.curve is None:
-                yield at, f"{name} is a raw reading: say with `curve` what it means"
+                yield at, f"{name} is a raw reading and needs a `curve`"
             if channel.key not in db:
                 yield f"{at}.key", f"the database has no item {channel.key!r}{did_you_mean(channel.key, db)}"
             elif channel.curve is not None and options.role == "listen":
@@ -108,7 +108,7 @@ class Plugin(CanInstrument[RdacOptions]):
                     (f"{at}.curve", problem) for problem in channel.curve.check_units(db.item(channel.key).units)
                 )
             if options.role == "listen" and (other := keys.setdefault(channel.key, name)) != name:
-                yield f"{at}.key", f"{other} writes {channel.key} already"
+                yield f"{at}.key", f"{other} already writes {channel.key}"
 
     @classmethod
     def preflight(cls, options: RdacOptions) -> Iterable[Device | Feeds | Finding]:
@@ -132,10 +132,10 @@ class Plugin(CanInstrument[RdacOptions]):
     def stop(self) -> None:
         self._stopping.set()
         if self._sender is not None and self._sender.ident is not None:
-            self._sender.join(JOIN)
+            self._sender.join(JOIN_S)
         super().stop()
         if self._sender is not None and self._sender.is_alive():
-            raise PluginFail(f"{self.name}: its thread did not stop within {JOIN} s")
+            raise PluginFail(f"{self.name}: the sending thread did not stop within {JOIN_S} s")
 
     @property
     def alive(self) -> float | None:
@@ -144,7 +144,7 @@ class Plugin(CanInstrument[RdacOptions]):
 
     @alive.setter
     def alive(self, when: float | None) -> None:
-        """Its bus says it, and its thread."""
+        """Ignored: the bus and the sending thread show the signs of life."""
 
     def received(self, frames: Sequence[Frame]) -> None:
         if not self.sending:
@@ -152,7 +152,7 @@ class Plugin(CanInstrument[RdacOptions]):
             return
         self.counts["rivals"] += len(frames)
         self._rival = self.clock()
-        self.complain("another RDAC %d is on the bus: its messages and ours contradict each other", self.options.rdac)
+        self.complain("another RDAC %d is on the bus; its messages conflict with ours", self.options.rdac)
 
     def lost(self, reason: str) -> None:
         if not self.sending:
@@ -163,9 +163,9 @@ class Plugin(CanInstrument[RdacOptions]):
             return super().health()
         if trouble := super(CanInstrument, self).health():
             return trouble
-        if self.clock() - self._rival < RIVAL:
+        if self.clock() - self._rival < RIVAL_MEMORY_S:
             return f"another RDAC {self.options.rdac} is on the bus"
-        return f"not sent, for want of a good value: {', '.join(self._missing)}" if self._missing else ""
+        return f"messages withheld, no good value for: {', '.join(self._missing)}" if self._missing else ""
 
     def _send_forever(self, encoder: Encoder, items: Mapping[str, Item]) -> None:
         while not self._stopping.wait(self.options.interval):

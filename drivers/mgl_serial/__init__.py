@@ -13,7 +13,7 @@ from fixgw.plugin import Device, Feeds, Finding
 
 
 class MglOptions(InstrumentOptions, frozen=True, kw_only=True):
-    """Options of a TP-3."""
+    """Options for a TP-3."""
 
     baud: Annotated[
         Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
@@ -21,12 +21,15 @@ class MglOptions(InstrumentOptions, frozen=True, kw_only=True):
     ] = 57600
     keys: Annotated[
         dict[str, str | None],
-        Meta(min_length=1, description="What the inputs measure: `{input1: OILP1, input2: OILT1}`"),
+        Meta(min_length=1, description="The keys that the inputs measure: `{input1: OILP1, input2: OILT1}`"),
     ]
     address: Annotated[
-        Annotated[int, Meta(ge=0, le=255)] | None, Meta(description="Address of the instrument, of several on one line")
+        Annotated[int, Meta(ge=0, le=255)] | None,
+        Meta(description="Address of the instrument, if several share a line"),
     ] = None
-    level: Annotated[float, Meta(gt=0.0, description="Gallons per unit of a fuel level as it is sent")] = 1.0
+    level: Annotated[
+        float, Meta(gt=0.0, description="Gallons per unit of the fuel level that the instrument sends")
+    ] = 1.0
 
 
 class Plugin(Instrument[MglOptions]):

@@ -1,4 +1,5 @@
-"""Shadin air data and fuel computers: airspeed, altitudes, temperature, vertical speed, fuel flow and remaining."""
+"""Shadin air data and fuel computers: airspeed, altitudes, temperature, vertical speed, fuel flow and fuel
+remaining."""
 
 from __future__ import annotations
 
@@ -11,15 +12,15 @@ from fixgw.drivers.shadin.protocol import KEYS, Decoder
 
 
 class ShadinOptions(InstrumentOptions, frozen=True, kw_only=True):
-    """Options of a Shadin computer."""
+    """Options for a Shadin computer."""
 
     baud: Annotated[
         Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
-        Meta(description="Bits per second; every Shadin computer sends at 9600"),
+        Meta(description="Bits per second; every Shadin computer uses 9600"),
     ] = 9600
     magnetic_heading: Annotated[
         bool,
-        Meta(description="The heading that the computer sends is magnetic: write HEAD. Some send the true heading"),
+        Meta(description="Write HEAD, because this computer sends the magnetic heading; some send the true heading"),
     ] = False
 
 

@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 
 class SkyviewOptions(InstrumentOptions, frozen=True, kw_only=True):
-    """Options of a SkyView."""
+    """Options for a SkyView."""
 
     baud: Annotated[
         Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
-        Meta(description="Bits per second, as set up for the port in the SkyView"),
+        Meta(description="Bits per second, as set for the port in the SkyView"),
     ] = 115200
     thermocouples: Annotated[
         dict[Annotated[int, Meta(ge=1, le=THERMOCOUPLES)], str],
         Meta(
-            description="Items of the thermocouples, by number: `{1: CHT16}`. Empty: as Dynon's harness has them, with "
+            description="Items for the thermocouples, by number: `{1: CHT16}`. Empty: as in Dynon's harness, with "
             "CHT11 on 11, EGT11 on 12, CHT12 on 9, EGT12 on 10, and so on"
         ),
     ] = field(default_factory=dict)
     inputs: Annotated[
         dict[Annotated[int, Meta(ge=1, le=INPUTS)], str],
-        Meta(description="Items of general purpose inputs, by number: `{12: H2OT1}`"),
+        Meta(description="Items for the general purpose inputs, by number: `{12: H2OT1}`"),
     ] = field(default_factory=dict)
     return_flow: Annotated[
         bool,
-        Meta(description="The second fuel flow sensor measures what flows back to the tank: FUELF1 is the difference"),
+        Meta(description="The second fuel flow sensor measures the return flow to the tank; FUELF1 is the difference"),
     ] = False
     stall_angle: StallAngle = None
 
@@ -66,4 +66,4 @@ class Plugin(Instrument[SkyviewOptions]):
                 if key not in db:
                     yield at, f"the database has no item {key!r}{did_you_mean(key, db)}"
                 elif option == "inputs" and (units := db.item(key).definition.units) not in LETTERS:
-                    yield at, f"{key} is in {units or 'no unit'}: no input of a SkyView is"
+                    yield at, f"{key} is in {units or 'no unit'}, which no input of a SkyView uses"

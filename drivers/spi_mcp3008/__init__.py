@@ -20,19 +20,19 @@ class Channel(analog.Channel, frozen=True, kw_only=True, forbid_unknown_fields=T
     input: Annotated[
         Annotated[int, Meta(ge=0, le=7)]
         | Literal["0", "1", "2", "3", "4", "5", "6", "7", "0-1", "1-0", "2-3", "3-2", "4-5", "5-4", "6-7", "7-6"],
-        Meta(description="Input against ground, 0 to 7, or how much it is above its neighbour, `0-1`"),
+        Meta(description="Single-ended input, 0 to 7, or its difference from its neighbour, such as `0-1`"),
     ]
 
 
 class Options(SpiOptions, frozen=True, kw_only=True):
-    """Options of an MCP3008."""
+    """Options for an MCP3008."""
 
-    reference: Annotated[float, Meta(gt=0.0, le=6.0, description="Volts at the chip's reference input")] = 3.3
-    channels: Annotated[list[Channel], Meta(min_length=1, max_length=16, description="What is wired to it")]
+    reference: Annotated[float, Meta(gt=0.0, le=6.0, description="Voltage at the chip's reference input")] = 3.3
+    channels: Annotated[list[Channel], Meta(min_length=1, max_length=16, description="What is wired to the converter")]
 
 
 class Plugin(SpiPoller[Options]):
-    """One converter; its channels are read one after the other."""
+    """One converter, whose channels are read one after the other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,10 +65,10 @@ class Plugin(SpiPoller[Options]):
         return ""
 
     def _readings(self) -> list[float]:
-        """Volts of each channel. Raises OSError, also when nothing at all tells that there is a chip."""
+        """The voltage of each channel. Raises OSError, also if nothing shows that a chip is there."""
         readings = [self._volts(name) for name, _ in self._inputs]
         if not any(readings) and not any(self._volts(name) for name in protocol.SINGLE_ENDED):
-            raise OSError("no chip answers, or all of its inputs are at 0 V")
+            raise OSError("no chip answers, or all its inputs are at 0 V")
         return readings
 
     def _volts(self, inputs: str) -> float:

@@ -1,4 +1,4 @@
-"""Joy-IT StromPi 3 uninterruptible supply, by its serial port."""
+"""Joy-IT StromPi 3 uninterruptible power supply, on a serial port."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from fixgw.plugin import Device, Feeds, Finding
 if TYPE_CHECKING:
     from fixgw.database import Database
 
-PATIENCE = 4  # requests without an answer
+MAX_UNANSWERED = 4  # requests without an answer before the board counts as lost
 
 
 class Options(SerialOptions, frozen=True, kw_only=True):
-    """Options of a StromPi 3."""
+    """Options for a StromPi 3."""
 
     baud: Annotated[Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"], Meta(description="Bits per second")] = (
         38400
     )
     keys: Annotated[Keys, KEYS_OPTION] = field(default_factory=dict)
-    every: Annotated[float, Meta(ge=1.0, le=60.0, description="Seconds from one request to the next")] = 2.0
+    every: Annotated[float, Meta(ge=1.0, le=60.0, description="Seconds between requests")] = 2.0
     shutdown: ups.ShutdownOption = None
 
 
 class Plugin(Instrument[Options]):
-    """One board, asked for its status again and again."""
+    """One board, polled for its status."""
 
     KEYS: ClassVar[frozenset[str]] = ups.KEYS
 
@@ -41,7 +41,7 @@ class Plugin(Instrument[Options]):
         super().__post_init__()
         self._due = 0.0
         self._asked = self._used_before = 0
-        self.patience_s = PATIENCE * self.options.every  # type: ignore[misc]
+        self.patience_s = MAX_UNANSWERED * self.options.every  # type: ignore[misc]
         self._shutdown = None
         if self.options.shutdown is not None:
             self._shutdown = ups.Shutdown(self.options.shutdown, lambda: self.db, self.log)
@@ -72,12 +72,12 @@ class Plugin(Instrument[Options]):
         self._asked = 0
 
     def lost(self, reason: str) -> None:
-        """Fails its keys, also those that have only had their initial values so far."""
+        """Fail the board's keys, including those that still have their initial values."""
         self.publisher.publish([Update(key, None, FAIL, reason) for key in ups.KEYS])
 
     def close(self) -> None:
         super().close()
-        if self.stopping.is_set():  # its keys never age
+        if self.stopping.is_set():  # these keys never age
             self.lost("stopped")
 
     def poll(self, timeout: float) -> None:
@@ -93,7 +93,7 @@ class Plugin(Instrument[Options]):
         used = self.counts["used"]
         self._asked = 0 if used != self._used_before else self._asked + 1
         self._used_before = used
-        if self._asked == PATIENCE:  # a port that is there, and a board that is not, or hangs
+        if self._asked == MAX_UNANSWERED:  # the port is there, but the board is missing or hangs
             self.lost("the board does not answer")
         self.decoder.start_report()
         self.send(REQUEST)

@@ -1,4 +1,4 @@
-"""Geekworm X728 uninterruptible supply: battery, loss of supply, and an orderly shutdown."""
+"""Geekworm X728 uninterruptible power supply: battery, loss of supply, and orderly shutdown."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from fixgw.plugin import Device, Feeds, Finding
 if TYPE_CHECKING:
     from fixgw.database import Database
 
-PULSE = 3.0  # s
+PULSE_S = 3.0
 
 
 class Options(I2cOptions, frozen=True, kw_only=True):
-    """Options of an X728."""
+    """Options for an X728."""
 
     address: Address = 0x36
     rate: Rate = 2.0
     keys: KeysOption = field(default_factory=dict)
     lost_pin: Annotated[
-        Pin | None, Meta(description="Pin (BCM number) that is high without supply; none: not watched")
+        Pin | None, Meta(description="Pin (BCM number) that goes high when the supply is lost; none: not watched")
     ] = 6
     off_pin: Annotated[
         Pin | None,
         Meta(
-            description="Pin that tells the board, by a pulse of 3 s before the shutdown, to cut the power when the "
-            "computer is down; 26, or 13 on boards of version 1; none: it is left on",
+            description="Pin on which a pulse of 3 s, before the shutdown, tells the board to cut the power when the "
+            "computer is down; 26, or 13 on boards of version 1; none: the power stays on",
         ),
     ] = None
     pins: Annotated[
@@ -64,7 +64,7 @@ class Plugin(I2cPoller[Options]):
         yield from super().check(options, db)
         yield from ups.check_shutdown(options.shutdown, db)
         if options.shutdown is not None and options.lost_pin is None:
-            yield "shutdown", "without `lost_pin`, nothing tells that the supply is lost"
+            yield "shutdown", "without `lost_pin` a loss of supply cannot be detected"
 
     @classmethod
     def claims(cls, options: Options) -> Iterable[tuple[str, str]]:
@@ -96,7 +96,7 @@ class Plugin(I2cPoller[Options]):
         if options.lost_pin is not None or options.off_pin is not None:
             self._pins.open()
         if options.lost_pin is not None:
-            self._pins.input(options.lost_pin, "down")  # a pin that nobody drives tells of no loss
+            self._pins.input(options.lost_pin, "down")  # an undriven pin must not signal a loss
         if options.off_pin is not None:
             self._pins.output(options.off_pin, False)
         self._read()
@@ -133,18 +133,18 @@ class Plugin(I2cPoller[Options]):
         return protocol.battery(self.read(protocol.VOLTAGE, 2), self.read(protocol.CHARGE, 2))
 
     def _pulse(self, now: float) -> bool:
-        """Whether the board has been told, or cannot be; begins, goes on with, or ends the pulse."""
+        """Start, continue or end the pulse; return whether the board has been notified, or cannot be."""
         if self.options.off_pin is None:
             return True
         try:
             if self._pulse_ends is None:
                 self._pins.write(self.options.off_pin, True)
-                self._pulse_ends = now + PULSE
+                self._pulse_ends = now + PULSE_S
             if now < self._pulse_ends:
                 return False
             self._end_pulse()
         except DeviceError as error:
-            self.log.error("the board could not be told: %s", error)
+            self.log.error("could not notify the board: %s", error)
         return True
 
     def _end_pulse(self) -> None:
@@ -154,5 +154,5 @@ class Plugin(I2cPoller[Options]):
 
 
 def _feeds(options: Options) -> Set[str]:
-    """Without the pin, nothing is known of the supply."""
+    """Without the pin, the state of the supply is unknown."""
     return ups.KEYS if options.lost_pin is not None else {"BAT_VOLTAGE", "BAT_REMAINING"}

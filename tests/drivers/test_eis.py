@@ -355,7 +355,7 @@ def problems(db: Database, **aux: object) -> list[tuple[str, str]]:
 
 def test_an_auxiliary_input_goes_to_an_item_of_its_own(db: Database) -> None:
     assert problems(db, key="FUELP1", curve={"linear": {"factor": 0.1}}) == []
-    assert problems(db, key="OILT1") == [("aux.1.key", "the EIS has a field of its own for OILT1")]
+    assert problems(db, key="OILT1") == [("aux.1.key", "the EIS already sends OILT1 in a field of its own")]
     ((option, message),) = problems(db, key="FULP1")
     assert option == "aux.1.key"
     assert "FUELP1" in message

@@ -142,7 +142,7 @@ def test_a_wire_that_breaks_fails_its_key_and_no_other(bus: i2c.VirtualBus, db: 
         assert db.read("VOLT").good
         chip.volts[2] = 1.0
         until(lambda: db.read("VOLT").fail)
-        assert db.read("VOLT").reason(FAIL) == "past the range of 0.512 V"
+        assert db.read("VOLT").reason(FAIL) == "beyond the range of 0.512 V"
         until(lambda: plugin.counts["out of range"])
         chip.volts = [1.5, warmed(95.0), 0.4, 0.05]
         until(lambda: all(db.read(key).good for key in ("OILP1", "OILT1", "VOLT")))
@@ -206,7 +206,7 @@ def test_keys_units_and_rates_are_checked(db: Database) -> None:
         ("channels.1.curve", "the curve gives psi, but the key is in degC: set `scale` (and `add`) to convert"),
         ("channels.2.key", "OILT1 is written by two channels"),
         ("channels.3.key", "TIMEZ is not of type float"),
-        ("rate", "4 channels at that rate need more conversions"),
+        ("rate", "4 channels at this rate need more conversions"),
     ]
 
 

@@ -298,7 +298,7 @@ def test_a_setting_that_was_garbled_on_its_way_gives_no_attitude(bus: i2c.Virtua
 
     chip = bus.attach(0x28, Garbling())
     with running(Plugin, **options(bus)) as plugin:
-        until(lambda: "does not keep its configuration" in plugin.health())
+        until(lambda: "did not accept its configuration" in plugin.health())
         assert not db.read("ROLL").good
         chip.garbles = False
         until(lambda: db.read("ROLL").good and not plugin.health())
@@ -344,7 +344,7 @@ def test_mounting_it_the_impossible_way_is_a_problem(db: Database) -> None:
     from fixgw.drivers.i2c_bno055 import Options
 
     assert list(Plugin.check(msgspec.convert({"forward": "x", "up": "-x"}, Options), db)) == [
-        ("up", "-x is the axis that points forward, or away from it")
+        ("up", "-x is the same axis as `forward`, or its opposite")
     ]
     assert list(Plugin.claims(Options())) == [("i2c-1 0x28", "address")]
     assert list(Plugin.claims(Options(port="/dev/null"))) == [("/dev/null", "port")]

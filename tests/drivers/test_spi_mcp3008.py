@@ -123,7 +123,7 @@ def test_a_line_that_stays_low_is_not_read_as_no_voltage(bus: int, db: Database)
         until(lambda: db.read("OILP1").fail)
         assert db.read("OILP1").value == pytest.approx(50.0, abs=0.3)
         until(lambda: plugin.counts.get("failed attempts", 0) > 1)
-        assert plugin.health() == f"spi-{bus}.0: no chip answers, or all of its inputs are at 0 V"
+        assert plugin.health() == f"spi-{bus}.0: no chip answers, or all its inputs are at 0 V"
         assert plugin.counts["outages"] == 1
         spi.attach(bus, 0, chip)
         until(lambda: db.read("OILP1").good and not plugin.health())

@@ -185,7 +185,7 @@ def test_a_port_that_goes_fails_the_keys_and_comes_back(board: StromPi, db: Data
 def test_a_board_that_hangs_fails_the_keys_though_they_never_age(
     board: StromPi, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fixgw.drivers.strompi.PATIENCE", 1)
+    monkeypatch.setattr("fixgw.drivers.strompi.MAX_UNANSWERED", 1)
     with running(Plugin, port=board.port.path, every=1.0) as plugin:
         until(lambda: db.read("BAT_VOLTAGE").source == SOURCE)
         board.silent = True

@@ -305,7 +305,7 @@ def test_what_is_wrong_with_the_options_is_found_without_a_board(db: Database) -
     wrong = msgspec.convert({"lost_pin": None, "shutdown": {"after": 60, "unless": "IASS > 30"}}, Options)
     assert list(Plugin.check(wrong, db)) == [
         ("shutdown.unless", "the database has no item 'IASS' (did you mean 'IAS'?)"),
-        ("shutdown", "without `lost_pin`, nothing tells that the supply is lost"),
+        ("shutdown", "without `lost_pin` a loss of supply cannot be detected"),
     ]
     wrong = msgspec.convert({"shutdown": {"after": 60, "unless": "IAS > IAS.Vx0"}}, Options)
     assert [message[:24] for _, message in Plugin.check(wrong, db)] == ["there is no aux value 'I"]
