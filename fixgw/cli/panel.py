@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Run until q, Ctrl-C, SIGTERM or the end of the input. Returns 1 when there is no panel, or no longer one."""
     from fixgw.hw_sim import panel_server
 
-    path = args.path or panel_server.well_known()
+    path = args.path or panel_server.default_path()
     try:
         link = Link(panel_server.connect(path))
     except OSError as error:

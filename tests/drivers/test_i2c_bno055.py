@@ -263,7 +263,7 @@ def test_a_bus_that_is_not_there_is_said(db: Database) -> None:
 def test_another_chip_at_its_address_is_not_taken_for_it(bus: i2c.VirtualBus, db: Database) -> None:
     bus.attach(0x28, Bmp280())
     with running(Plugin, **options(bus)) as plugin:
-        until(lambda: "is no BNO055" in plugin.health())
+        until(lambda: "is not a BNO055" in plugin.health())
         assert not db.read("ROLL").good
 
 

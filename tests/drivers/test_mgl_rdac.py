@@ -309,12 +309,12 @@ def test_in_place_of_an_rdac_it_sends_what_is_good(db: Database, other: can.BusA
         heard = other.recv(10.0)
         assert heard is not None
         assert (heard.arbitration_id, bytes(heard.data)) == (0x218, bytes.fromhex("9209000000000000"))
-        until(lambda: plugin.health() == "not sent, for want of a good value: voltage")
+        until(lambda: plugin.health() == "messages withheld, no good value for: voltage")
         db.write("VOLT", 13.8, "test", flags=0)
         until(lambda: plugin.health() == "")
         until(lambda: (message := other.recv(10.0)) is not None and message.arbitration_id == 0x217)
         db.item("TACH1").fail("test", "test")
-        until(lambda: plugin.health() == "not sent, for want of a good value: rpm_1")
+        until(lambda: plugin.health() == "messages withheld, no good value for: rpm_1")
         other.send(can.Message(arbitration_id=0x218, data=bytes(8), is_extended_id=False))
         until(lambda: plugin.health() == "another RDAC 2 is on the bus")
         assert db.read("TACH1").value == 2450, "a sender does not listen"
@@ -339,9 +339,9 @@ def test_two_of_them_understand_each_other(db: Database) -> None:
     ("channels", "problem"),
     [
         ({"oil_presure": {"key": "OILP1"}}, "did you mean 'oil_pressure'"),
-        ({"oil_pressure": {"key": "OILP1"}}, "say with `curve`"),
+        ({"oil_pressure": {"key": "OILP1"}}, "needs a `curve`"),
         ({"rpm_1": {"key": "TACHO1"}}, "did you mean 'TACH1'"),
-        ({"rpm_1": {"key": "TACH1"}, "rpm_2": {"key": "TACH1"}}, "rpm_1 writes TACH1 already"),
+        ({"rpm_1": {"key": "TACH1"}, "rpm_2": {"key": "TACH1"}}, "rpm_1 already writes TACH1"),
     ],
 )
 def test_channels_that_cannot_be_are_found(db: Database, channels: dict[str, Any], problem: str) -> None:

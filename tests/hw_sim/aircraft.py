@@ -1,17 +1,17 @@
-"""A virtual aircraft: one flight that never ends, and an engine that goes with it.
+"""A virtual aircraft: one flight that never ends, and its engine.
 
 A four-seater with a 160 hp engine flies a rectangle of four waypoints near Oshkosh: it climbs along the first leg,
-cruises along the second, descends along the third, flies low along the fourth, and begins again, every half hour. It is
-in the air and its engine is warm when it comes to life, so that every value is good at once.
+cruises along the second, descends along the third, flies low along the fourth, and begins again, every half hour. It
+starts in the air with a warm engine, so that every value is good at once.
 
 What it models: the standard atmosphere with a temperature offset and a sea-level pressure of the day; wind; coordinated
-turns; lift, drag, and the power that the manoeuvre needs; a fixed-pitch propeller; manifold pressure, fuel flow and
-the temperatures that follow them, late; fuel that runs out; light turbulence.
+turns; lift, drag, and the power needed for the manoeuvre; a fixed-pitch propeller; manifold pressure, fuel flow and
+the temperatures, which follow with a lag; fuel that runs out; light turbulence.
 
-What it does not model: take-off, landing, stall, sideslip, compressibility (a third of a knot at these speeds), an
-engine that fails. When both tanks are nearly empty they are full again: no landing, no fuel truck.
+What it does not model: take-off, landing, stall, sideslip, compressibility (a third of a knot at these speeds), engine
+failure. When both tanks are nearly empty they are filled again, without a landing.
 
-Not safe for several threads: one thread steps and looks.
+Not thread-safe: one thread steps and reads it.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def density_height(density: float) -> float:
 
 
 def indicated_altitude(pressure_altitude: float, altimeter_setting: float) -> float:
-    """What an altimeter shows, in ft, at a pressure altitude in ft with a setting in inHg.
+    """Indicated altitude in ft, from the pressure altitude in ft and the altimeter setting in inHg.
 
-    The setting shifts the scale by the pressure altitude of the setting itself.
+    The setting shifts the scale by the setting's own pressure altitude.
     """
     return pressure_altitude - pressure_height(altimeter_setting * INHG) / FT
 
@@ -77,12 +77,13 @@ def track_and_distance(lat1: float, lon1: float, lat2: float, lon2: float) -> tu
 
 
 def signed(angle: float) -> float:
-    """An angle in degrees as -180 <= angle < 180."""
+    """Normalise an angle in degrees to -180 <= angle < 180."""
     return (angle + 180.0) % 360.0 - 180.0
 
 
 class Leg(NamedTuple):
-    """Fly to a waypoint (degrees) at an altitude (ft, with the correct altimeter setting), then at a speed (knots)."""
+    """Fly to a waypoint (degrees) at an altitude (ft, with the correct altimeter setting), and level at a speed
+    (knots)."""
 
     name: str
     lat: float
@@ -100,14 +101,14 @@ ROUTE = (
 
 
 class Aircraft:
-    """The flight, one step at a time: `step` moves it on, `values` says everything, by key, in the units of the keys.
+    """The flight, one step at a time: `step` advances it, `values` gives everything, by key, in the keys' units.
 
-    `start` is the date and time that it believes in (UTC); `seed` and `turbulence` (0 = smooth, 1 = light) make its
-    bumps: the same arguments give the same flight.
+    `start` is the date and time (UTC) at which the flight begins; `seed` and `turbulence` (0 = smooth, 1 = light)
+    determine its bumps: the same arguments give the same flight.
     """
 
-    # The day: sea-level pressure and temperature, the wind (from, true), the magnetic variation (east positive), the
-    # ground, and the geoid above the ellipsoid.
+    # The day: sea-level pressure, temperature, wind (the true direction that it comes from), magnetic variation (east
+    # positive), elevation of the ground, and the geoid above the ellipsoid.
     qnh = 30.05  # inHg
     isa_deviation = 6.0  # K
     wind_from = 250.0  # deg
@@ -122,24 +123,24 @@ class Aircraft:
     DRAG0 = 0.032
     DRAG2 = 0.054  # induced drag: 1 / (pi e aspect ratio)
     LIFT_SLOPE = 5.0  # per rad
-    LIFT_ZERO = -0.06  # rad: the angle of attack without lift
+    LIFT_ZERO = -0.06  # rad: the angle of attack at zero lift
     BANK_MAX = 25.0  # deg
     CLIMB_IAS = 78.0  # knots
-    CLIMB_MAX = 750.0  # ft/min, at sea level; nothing is left at CEILING
+    CLIMB_MAX = 750.0  # ft/min, at sea level; zero at CEILING
     CEILING = 14_000.0  # ft
     DESCENT_MAX = 500.0  # ft/min
-    TANK = 20.0  # gal, each of two
-    RESERVE = 4.0  # gal, in all
+    TANK = 20.0  # gal, in each of two tanks
+    RESERVE = 4.0  # gal, in total
 
     # The engine and its propeller.
     POWER = 160.0 * HP  # W, at RATED_RPM and RATED_MAP
     RATED_RPM = 2700.0
     RATED_MAP = 28.6  # inHg: full throttle at sea level
-    FRICTION_MAP = 6.0  # inHg: what just keeps it turning
+    FRICTION_MAP = 6.0  # inHg: just keeps it turning
     IDLE_POWER = 0.06  # of POWER
     PROPELLER = 1.88  # m, diameter
-    POWER_COEFFICIENT = (0.0652, 0.0216)  # standing still, and what it loses per unit of advance ratio
-    SPREAD = (0.0, -9.0, 6.0, -4.0)  # K: how the cylinders differ
+    POWER_COEFFICIENT = (0.0652, 0.0216)  # static, and the loss per unit of advance ratio
+    SPREAD = (0.0, -9.0, 6.0, -4.0)  # K: differences between the cylinders
     HOURS_BEFORE = 1234.5
 
     def __init__(self, start: datetime | None = None, seed: int = 0, turbulence: float = 1.0) -> None:
@@ -171,12 +172,12 @@ class Aircraft:
 
     @property
     def altitude(self) -> float:
-        """ft, as an altimeter with the correct setting shows it."""
+        """ft, as indicated with the correct altimeter setting."""
         return (self.height - self._qnh_height) / FT
 
     @property
     def true_altitude(self) -> float:
-        """ft above mean sea level: air warmer than standard is thicker (hypsometric equation)."""
+        """ft above mean sea level: layers of air warmer than standard are thicker (hypsometric equation)."""
         sea, here = (T0 - LAPSE * h for h in (self._qnh_height, self.height))
         return self.altitude + self.isa_deviation / LAPSE * math.log(sea / here) / FT
 
@@ -209,12 +210,12 @@ class Aircraft:
 
     @property
     def ascent(self) -> float:
-        """m/s, geometric: differs from the indicated climb when the air is not standard."""
+        """m/s, geometric: differs from the indicated climb if the air is not standard."""
         return self.climb * FPM * self.temperature / (self.temperature - self.isa_deviation)
 
     @property
     def ground_vector(self) -> tuple[float, float]:
-        """knots north and east: the motion through the air, and the air's own."""
+        """knots north and east: the motion through the air plus the wind."""
         heading, wind = math.radians(self.heading), math.radians(self.wind_from)
         flat = math.sqrt(self.tas**2 - (self.ascent / KNOT) ** 2)
         return (
@@ -224,7 +225,7 @@ class Aircraft:
 
     @property
     def load_factor(self) -> float:
-        """g, along the aircraft's own upward axis."""
+        """g, along the aircraft's upward axis."""
         flight_path = math.asin(self.ascent / (self.tas * KNOT))
         return (math.cos(flight_path) + self.climb_change / G) / math.cos(math.radians(self.roll))
 
@@ -244,12 +245,12 @@ class Aircraft:
 
     @property
     def pitch(self) -> float:
-        """deg: where it goes, and how much it leans on the air."""
+        """deg: the flight path angle plus the angle of attack."""
         flight_path = math.degrees(math.asin(self.ascent / (self.tas * KNOT)))
         return flight_path + self.angle_of_attack * math.cos(math.radians(self.roll))
 
     def _drift(self, track: float, tas: float) -> float:
-        """The correction in degrees that keeps `track` (true) in this wind."""
+        """The wind correction angle in degrees that keeps `track` (true)."""
         return math.degrees(math.asin(self.wind_speed * math.sin(math.radians(self.wind_from - track)) / tas))
 
     def _navigate(self) -> tuple[float, float, float, float]:
@@ -267,7 +268,7 @@ class Aircraft:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def step(self, dt: float) -> None:
-        """Fly on for `dt` seconds; long ones are taken in pieces."""
+        """Fly on for `dt` seconds, in several steps if that is long."""
         while dt > 0.0:
             self._step(min(dt, 0.1))
             dt -= 0.1
@@ -279,7 +280,7 @@ class Aircraft:
             gust += -gust * dt / tau + sigma * self.turbulence * math.sqrt(2.0 * dt / tau) * self._random.gauss()
             self._gusts[name] = gust
 
-        # Where to: along the leg, back to it if off it.
+        # Steer along the leg, or back to it.
         course, off, _, _ = self._navigate()
         track = course - _limit(40.0 * off, 40.0)
         error = signed(track + self._drift(track, self.tas) - self.heading)
@@ -289,7 +290,7 @@ class Aircraft:
         self.turn_rate = math.degrees(G * math.tan(math.radians(self.roll)) / (self.tas * KNOT))  # coordinated
         self.heading = (self.heading + self.turn_rate * dt) % 360.0
 
-        # How high, how fast.
+        # Altitude and airspeed.
         wanted = 6.0 * (self.leg.altitude - self.altitude)
         wanted = max(-self.DESCENT_MAX, min(wanted, self.climb_limit)) + self._gusts["climb"]
         climb = self.climb + (wanted - self.climb) * _fraction(dt, 2.5)
@@ -309,7 +310,7 @@ class Aircraft:
     # -- the engine ----------------------------------------------------------------------------------------------------
 
     def _follow(self, what: str, target: float, tau: float, dt: float) -> float:
-        """A value that goes after `target` with the time constant `tau`, and is there at the start."""
+        """A value that follows `target` with the time constant `tau`, and equals it at the start."""
         value = self._lagging.get(what, target)
         value += (target - value) * _fraction(dt, tau)
         self._lagging[what] = value
@@ -331,7 +332,7 @@ class Aircraft:
         self.throttle = (self.map - self.FRICTION_MAP) / (ambient - self.FRICTION_MAP)
         self.mixture = self._follow("mixture", 1.0 if self.climb > 200.0 or self.altitude < 3000.0 else 0.8, 5.0, dt)
 
-        # From here on, what speed and manifold pressure make of it.
+        # The rest follows from engine speed and manifold pressure.
         load = self.rpm / self.RATED_RPM * (self.map - self.FRICTION_MAP) / useful  # of POWER
         pounds = load * self.POWER / HP * (0.45 + 0.09 * (self.mixture - 0.8) / 0.2)
         self.fuel_flow = self._follow("flow", pounds / GALLON_OF_AVGAS, 0.5, dt)
@@ -360,7 +361,7 @@ class Aircraft:
         self.voltage = self._follow("volt", 14.4 - 0.015 * self.current, 0.5, dt)
 
     def _propeller_rpm(self, power: float, speed: float) -> float:
-        """The speed at which a fixed-pitch propeller takes up `power` (W) when it flies `speed` (m/s)."""
+        """The speed at which a fixed-pitch propeller absorbs `power` (W) at an airspeed of `speed` (m/s)."""
         standing, lost = self.POWER_COEFFICIENT
         wanted = power / (self.density * self.PROPELLER**5)
         n = 40.0  # revolutions a second
@@ -370,7 +371,7 @@ class Aircraft:
             n -= excess / slope
         return 60.0 * n
 
-    # -- what there is to see ------------------------------------------------------------------------------------------
+    # -- what instruments see ------------------------------------------------------------------------------------------
 
     @property
     def flight_time(self) -> float:
@@ -378,7 +379,7 @@ class Aircraft:
         return (self.time - self._began).total_seconds()
 
     def values(self) -> dict[str, Value]:
-        """Everything, by key, as instruments without errors would show it."""
+        """Everything, by key, as perfect instruments would show it."""
         north, east = self.ground_vector
         track = math.degrees(math.atan2(east, north)) % 360.0
         course, off, bearing, _ = self._navigate()
@@ -483,5 +484,5 @@ def _limit(value: float, bound: float) -> float:
 
 
 def _fraction(dt: float, tau: float) -> float:
-    """How much of the way to its target a first-order lag goes in `dt`."""
+    """The share of the distance to its target that a first-order lag covers in `dt`."""
     return 1.0 - math.exp(-dt / tau)

@@ -1,8 +1,8 @@
-"""One of each virtual device beside those of the small bench: what `fixgw demo --everything` flies with.
+"""One of each virtual device, in addition to the small bench, for `fixgw demo --everything`.
 
-Serial instruments are on ports in the bench's directory, each under its name; ``rdac`` and ``megasquirt`` behind slcan
-adapters of their own, because their identifiers are also those of CAN-FIX; ``can1`` is the far side of a CAN bridge;
-the chips are on the virtual buses `I2C` and SPI 0.
+Serial instruments are on ports in the bench's directory, each under its name. ``rdac`` and ``megasquirt`` are behind
+slcan adapters of their own, because CAN-FIX uses the same identifiers; ``can1`` is the far side of a CAN bridge; the
+chips are on the virtual buses `I2C` and SPI 0.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CHIPS: dict[str, tuple[int, type[i2c.Chip]]] = {
     "ads1115": (0x48, Ads1115),
     "bmp280": (0x76, Bmp280),
 }
-#: What is wired to the converters: a lever of 0.1 to 3.1 V each.
+#: The levers wired to the converters, 0.1 to 3.1 V each.
 LEVERS: tuple[Callable[[Aircraft], float], ...] = (
     lambda aircraft: 0.1 + 3.0 * aircraft.throttle,
     lambda aircraft: 0.1 + 3.0 * aircraft.mixture,
@@ -45,7 +45,7 @@ LEVERS: tuple[Callable[[Aircraft], float], ...] = (
 
 
 class Plugged:
-    """A device as an instrument whose plug can be pulled: `unplug` and `plug` say how, `close` takes it away."""
+    """A device as an instrument that can be unplugged: `unplug` and `plug` say how, `close` removes it."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Plugged:
 
 
 def devices(directory: Path) -> dict[str, Any]:
-    """The instruments, by name, for a world to attach and a scenario to spoil."""
+    """The instruments, by name, for a world to attach and a scenario to disturb."""
 
     def port(name: str) -> VirtualPort:
         return VirtualPort(str(directory / name))
@@ -95,7 +95,7 @@ def devices(directory: Path) -> dict[str, Any]:
     for name, (address, model) in CHIPS.items():
         made[name] = _on_i2c(address, model())
     converter = spi.attach(0, 0, Mcp3008())
-    converter.volts[:] = [0.1] * 8  # before the first tick: at 0 V it would be taken for absent
+    converter.volts[:] = [0.1] * 8  # before the first tick: at 0 V the chip would seem absent
     converter.senders.extend(LEVERS)
     made["mcp3008"] = Plugged(
         converter, lambda: spi.detach(0, 0), lambda: spi.attach(0, 0, converter), lambda: spi.detach(0, 0)
@@ -103,7 +103,7 @@ def devices(directory: Path) -> dict[str, Any]:
     return made
 
 
-#: The names of `devices`, for those who must know them before there are any.
+#: The names of `devices`, for code that needs them before the devices exist.
 NAMES = (
     *SERIAL,
     *("raw", "autopilot", Rdac.NAME, Megasquirt.NAME, "can1", *CHIPS, "mcp3008"),
@@ -112,7 +112,7 @@ NAMES = (
 
 class _Nothing:
     def tick(self, aircraft: Aircraft, now: float) -> None:
-        """It does nothing."""
+        """Does nothing."""
 
 
 def _on_a_bus(kind: type[CanInstrument], path: str) -> Plugged:

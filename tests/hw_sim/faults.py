@@ -1,12 +1,13 @@
-"""What can go wrong between an instrument and whoever listens: `FAULTS` by name, for bytes and for CAN frames alike.
+"""What can go wrong between an instrument and its listener: `FAULTS` by name, for bytes and CAN frames alike.
 
     wire = Wire()
     wire.begin(BitFlips(rate=0.01))
     for frame in wire.carry([b"$GPRMC,...\\r\\n"], now): port.write(frame)
 
-A wire carries frames: what an instrument sends in one piece, as bytes, or anything with an attribute ``data`` and a
-``_replace`` (a CAN frame). What is wrong on a wire adds up, the last fault to begin comes last. A fault's fields are
-its options in a scenario; a wrong one is a ValueError. Same `seed`, same trouble. Nothing here has a thread or a clock.
+A wire carries frames: whatever an instrument sends in one piece, as bytes, or anything with an attribute ``data`` and a
+method ``_replace`` (a CAN frame). Faults on a wire add up; the last one to begin acts last. The fields of a fault are
+its options in a scenario; a wrong value raises ValueError. The same `seed` gives the same trouble. Nothing here has a
+thread or a clock.
 """
 
 from __future__ import annotations
@@ -18,30 +19,31 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Any)
 
-MOST_HELD = 10_000  # frames that a delay holds back; more are lost
+MAX_HELD = 10_000  # frames that a delay holds back; more are lost
 
 
 class Fault:
-    """A wire in perfect order, to derive from."""
+    """A perfect wire; the base of all faults."""
 
     def begin(self, device: Any) -> None:
-        """It breaks, the wire of `device`."""
+        """The fault begins on the wire of `device`."""
 
     def end(self, device: Any) -> None:
-        """It is whole again."""
+        """The fault ends."""
 
     def carry(self, frames: list[F], now: float) -> list[F]:
-        """What comes out at `now`, in monotonic seconds, when `frames` go in; called also when none do."""
+        """Return the frames that come out at `now`, in monotonic seconds, when `frames` go in. Also called without
+        frames."""
         return [other for frame in frames for other in self.spoil(frame)]
 
     def spoil(self, frame: F) -> Iterable[F]:
-        """What comes out in place of one `frame`."""
+        """Return what comes out in place of one `frame`."""
         return [frame]
 
 
 @dataclass
 class _Sometimes(Fault):
-    """Happens to a share `rate` of the frames, 0 to 1."""
+    """Affects a share `rate` of the frames, 0 to 1."""
 
     rate: float = 0.2
     seed: int = 0
@@ -51,30 +53,30 @@ class _Sometimes(Fault):
         self.random = Random(self.seed)
 
     def spoil(self, frame: F) -> Iterable[F]:
-        return self.befall(frame) if self.random.random() < self.rate else [frame]
+        return self.affect(frame) if self.random.random() < self.rate else [frame]
 
-    def befall(self, frame: F) -> Iterable[F]:
+    def affect(self, frame: F) -> Iterable[F]:
         raise NotImplementedError
 
 
 class Drop(_Sometimes):
-    """Frames get lost."""
+    """Frames are lost."""
 
-    def befall(self, frame: F) -> Iterable[F]:
+    def affect(self, frame: F) -> Iterable[F]:
         return []
 
 
 class Duplicate(_Sometimes):
-    """Frames come twice."""
+    """Frames arrive twice."""
 
-    def befall(self, frame: F) -> Iterable[F]:
+    def affect(self, frame: F) -> Iterable[F]:
         return [frame, frame]
 
 
 class Truncate(_Sometimes):
-    """Frames lose their tail: at least one byte, at most all but one."""
+    """Frames lose their end: at least one byte, at most all but one."""
 
-    def befall(self, frame: F) -> Iterable[F]:
+    def affect(self, frame: F) -> Iterable[F]:
         data = data_of(frame)
         return [with_data(frame, data[: self.random.randrange(1, len(data))])] if len(data) > 1 else []
 
@@ -100,7 +102,7 @@ class BitFlips(Fault):
 
 @dataclass
 class Delay(Fault):
-    """Everything comes `by` seconds late; with `jitter`, up to so many seconds more, never out of order."""
+    """Everything arrives `by` seconds late, plus up to `jitter` seconds, but never out of order."""
 
     by: float = 0.5
     jitter: float = 0.0
@@ -113,7 +115,7 @@ class Delay(Fault):
         self._held: list[tuple[float, Any]] = []
 
     def carry(self, frames: list[F], now: float) -> list[F]:
-        for frame in frames[: MOST_HELD - len(self._held)]:
+        for frame in frames[: MAX_HELD - len(self._held)]:
             due = now + self.by + self.jitter * self._random.random()
             self._held.append((max(due, self._held[-1][0]) if self._held else due, frame))
         ready = sum(due <= now for due, _ in self._held)
@@ -124,14 +126,14 @@ class Delay(Fault):
 
 @dataclass
 class Jitter(Delay):
-    """Frames come late by anything up to `jitter` seconds."""
+    """Frames arrive up to `jitter` seconds late."""
 
     by: float = 0.0
     jitter: float = 0.2
 
 
 class Stuck(Fault):
-    """The first frame since the fault began comes again and again, in place of every other."""
+    """The first frame after the fault began replaces every later one."""
 
     def __init__(self) -> None:
         self._first: Any = None
@@ -143,7 +145,7 @@ class Stuck(Fault):
 
 
 class Unplug(Fault):
-    """The plug is pulled, and put back at the end: what `unplug` and `plug` of the device do."""
+    """The device is unplugged, and plugged in again at the end, by its `unplug` and `plug`."""
 
     def begin(self, device: Any) -> None:
         device.unplug()
@@ -153,7 +155,7 @@ class Unplug(Fault):
 
 
 class Silent(Fault):
-    """Nothing comes through."""
+    """Nothing gets through."""
 
     def carry(self, frames: list[F], now: float) -> list[F]:
         return []
@@ -161,7 +163,7 @@ class Silent(Fault):
 
 @dataclass
 class Garbage(Fault):
-    """Up to `most` random bytes come before every frame; on a CAN bus, in place of its own."""
+    """Up to `most` random bytes precede every frame; on a CAN bus they replace its data."""
 
     most: int = 40
     seed: int = 0
@@ -177,7 +179,7 @@ class Garbage(Fault):
 
 @dataclass
 class Flood(Fault):
-    """Every frame comes `times` times."""
+    """Every frame arrives `times` times."""
 
     times: int = 10
 
@@ -190,10 +192,10 @@ class Flood(Fault):
 
 @dataclass
 class BaudMismatch(Fault):
-    """The listener's clock runs at `ratio` times the sender's, so that what it takes for bits are other ones.
+    """The listener's clock runs at `ratio` times the sender's, so it reads other bits than were sent.
 
-    Each byte is sampled as a UART does: a start bit, eight data bits, a stop bit, at the middle of what the listener
-    takes for a bit. Bytes whose stop bit is not there are dropped, as a UART does that has framing errors ignored.
+    Each byte is sampled as a UART does: a start bit, eight data bits, a stop bit, each in the middle of what the
+    listener takes for a bit. Bytes without a stop bit are dropped, as by a UART whose framing errors are ignored.
     """
 
     ratio: float = 0.5
@@ -231,7 +233,7 @@ def check(option: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{option}: {value:g} is not from {low:g} to {high:g}")
 
 
-#: What can be wrong with a wire.
+#: The faults of wires, by name.
 FAULTS: Mapping[str, type[Fault]] = {
     "drop": Drop,
     "delay": Delay,
@@ -249,7 +251,7 @@ FAULTS: Mapping[str, type[Fault]] = {
 
 
 class Wire:
-    """A wire and what is wrong with it at present. The last fault to begin has the last word."""
+    """A wire and its present faults. The last fault to begin acts last."""
 
     def __init__(self) -> None:
         self._faults: tuple[Fault, ...] = ()
@@ -258,11 +260,11 @@ class Wire:
         self._faults = (*self._faults, fault)
 
     def end(self, fault: Fault) -> None:
-        """Harmless when it has ended."""
+        """Harmless if the fault has ended."""
         self._faults = tuple(f for f in self._faults if f is not fault)
 
     def carry(self, frames: list[F], now: float) -> list[F]:
-        """What comes out at `now`, in monotonic seconds; to be called often, with no frames too."""
+        """Return the frames that come out at `now`, in monotonic seconds. Call it often, even without frames."""
         for fault in self._faults:
             frames = fault.carry(frames, now)
         return frames

@@ -1,15 +1,15 @@
-"""A virtual bank of pins with the interface of RPi.GPIO: what a program sees as module, and what a hand does to it.
+"""A virtual bank of pins with the interface of RPi.GPIO: a module for programs, and a bank for hands and tests.
 
 The module's functions act on one bank, `BANK`, as those of the real library act on the one chip: a program that is
-told to import ``fixgw.hw_sim.gpio`` in place of ``RPi.GPIO`` finds every function, constant and kind of error there.
-The other side of the pins - buttons, knobs, sensors, lamps - is the `Bank`'s: `Bank.drive`, `Bank.press`, `Bank.turn`,
+told to import ``fixgw.hw_sim.gpio`` instead of ``RPi.GPIO`` finds every function, constant and kind of error there.
+The other side of the pins (buttons, knobs, sensors, lamps) is the `Bank`: `Bank.drive`, `Bank.press`, `Bank.turn`,
 `Bank.pulses`, `Bank.level`, `Bank.unplug` ..., for any thread of the same process.
 
-Callbacks come on a thread of their own, one for all pins, in the order of the edges, as with the real libraries. Not
-modelled: currents and voltages (a pin is high or low), the pulses of a PWM output (its duty is what can be read), other
-functions of the pins than input and output. A pin that nobody drives or pulls keeps its last level.
+Callbacks run on one thread of their own for all pins, in the order of the edges, as with the real libraries. Not
+modelled: currents and voltages (a pin is high or low), the pulses of a PWM output (only its duty cycle can be read),
+and other functions of the pins than input and output. A pin that nothing drives or pulls keeps its last level.
 
-Facts: documentation of RPi.GPIO 0.7 and rpi-lgpio 0.6 (constants, kinds of errors, one thread, what cleanup gives up).
+Source: documentation of RPi.GPIO 0.7 and rpi-lgpio 0.6 (constants, kinds of errors, one thread, what cleanup releases).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RISING, FALLING, BOTH = 31, 32, 33
 SERIAL, SPI, I2C, HARD_PWM = 40, 41, 42, 43
 
 PINS = 28
-#: Place on the 40-pin header -> BCM number; the others are supply and ground.
+#: Position on the 40-pin header -> BCM number; the other positions are supply and ground.
 HEADER = dict(
     zip(
         [3, 5, 7, 8, 10, 11, 12, 13, 15, 16, 18, 19, 21, 22, 23, 24, 26, 27, 28, 29, 31, 32, 33, 35, 36, 37, 38, 40],
@@ -49,15 +49,18 @@ HEADER = dict(
         strict=True,
     )
 )
-MAX_WAITING = 10_000  # edges on their way to callbacks; the kernel's buffer has an end too
+MAX_WAITING = 10_000  # edges waiting for callbacks; the kernel's buffer is limited too
 MAX_HISTORY = 10_000
 
 Callback = Callable[[int], object]
 
 
 class PinState(NamedTuple):
-    """What there is to see of a pin: `pull` is `PUD_UP`, `PUD_DOWN` or `PUD_OFF`, `driven` is None while no hand is on
-    it, `duty` in percent and None while it makes no pulses."""
+    """The state of a pin.
+
+    `pull` is `PUD_UP`, `PUD_DOWN` or `PUD_OFF`; `driven` is None while nothing drives the pin; `duty` is in percent, or
+    None while there are no pulses.
+    """
 
     direction: int | None
     level: bool
@@ -68,7 +71,7 @@ class PinState(NamedTuple):
 
 
 class _Pin:
-    """One pin: what the program made of it, and what is connected to it."""
+    """One pin: its set-up by the program, and what is connected to it."""
 
     def __init__(self) -> None:
         self.direction: int | None = None
@@ -85,13 +88,13 @@ class _Pin:
         self.occupied = False
 
     def forget(self) -> None:
-        """What a program set up; the wiring stays."""
+        """Forget the program's set-up; the wiring stays."""
         self.direction, self.pull, self.edge, self.pwm = None, PUD_OFF, None, None
         self.callbacks, self.detected, self.occupied = [], False, False
 
 
 class Bank:
-    """A chip with 28 pins. Any thread; callbacks run on the bank's own."""
+    """A chip with 28 pins. Any thread; callbacks run on the bank's own thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -102,33 +105,33 @@ class Bank:
         self.reset()
 
     def reset(self) -> None:
-        """As if made anew: nothing connected, nothing set up."""
+        """Start afresh: nothing connected, nothing set up."""
         self._end_thread()
         with self._lock:
-            #: Every change of an output, the latest last: (time, pin, level).
+            #: Every change of an output, latest last: (time, pin, level).
             self.history: deque[tuple[float, int, bool]] = deque(maxlen=MAX_HISTORY)
-            #: Whether interrupts can be had; RPi.GPIO has none on current kernels.
+            #: Whether edge detection works; RPi.GPIO has none on current kernels.
             self.edge_detection = True
-            #: Whether the first edge after the detection was set up goes unnoticed, as it may with rpi-lgpio.
+            #: Whether the first edge after setting up the detection is lost, as may happen with rpi-lgpio.
             self.misses_first_edge = False
-            #: Edges that found too many others waiting for their callbacks.
+            #: Edges lost because too many others were waiting for callbacks.
             self.lost_edges = 0
-            #: What callbacks have raised, the latest last.
+            #: The exceptions of callbacks, latest last.
             self.callback_errors: deque[str] = deque(maxlen=100)
             self._pins = [_Pin() for _ in range(PINS)]
             self._mode = UNKNOWN
             self._warn = True
             self._gone = False
-            self._stale = False  # the program holds a chip that has gone; `cleanup` lets go of it
+            self._stale = False  # the program holds a chip that is gone; `cleanup` releases it
 
-    # -- the hand's side -----------------------------------------------------------------------------------------------
+    # -- for hands and tests -------------------------------------------------------------------------------------------
 
     def drive(self, pin: int, high: bool) -> None:
         """Connect `pin` to 3.3 V or ground."""
         self._connect(pin, bool(high))
 
     def release(self, pin: int, bounce: int = 0) -> None:
-        """Let go of `pin`: its pull resistor holds it, or it keeps its level. `bounce` as in `press`."""
+        """Disconnect `pin`: its pull resistor holds it, or it keeps its level. `bounce` as in `press`."""
         pressed = self._pins[pin].driven
         if pressed is not None:
             for _ in range(bounce):
@@ -137,7 +140,7 @@ class Bank:
         self._connect(pin, None)
 
     def press(self, pin: int, bounce: int = 0) -> None:
-        """Close the contact between `pin` and the side opposite to its pull resistor; it opens `bounce` times first."""
+        """Connect `pin` to the side opposite its pull resistor; the contact opens again `bounce` times first."""
         closed = self._pins[pin].pull == PUD_DOWN
         for _ in range(bounce):
             self._connect(pin, closed)
@@ -145,10 +148,10 @@ class Bank:
         self._connect(pin, closed)
 
     def turn(self, a: int, b: int, detents: int, rate: float | None = None, bounce: int = 0) -> None:
-        """Turn a knob by `detents` of four steps, clockwise if positive; returns when it has been turned.
+        """Turn a knob by `detents` of four steps, clockwise if positive; return when it has been turned.
 
-        `rate` is in detents per second; None waits for each edge's callback, as fast as these go. Both contacts are
-        open in a detent, and `a` closes first when it is turned clockwise; each opens and closes `bounce` times more.
+        `rate` is in detents per second; with None, each step waits for the previous edge's callback. Both contacts are
+        open in a detent, and `a` closes first clockwise; each contact opens and closes `bounce` times more.
         """
         first, second = (a, b) if detents > 0 else (b, a)
         begin = self.clock()
@@ -161,7 +164,8 @@ class Bank:
                 time.sleep(max(0.0, begin + step / (4 * rate) - self.clock()))
 
     def pulses(self, pin: int, hz: float, count: int | None = None) -> Pulses:
-        """Low pulses on `pin`, `hz` a second: started at once, on a thread of their own, until `count` or stopped."""
+        """Start low pulses on `pin`, `hz` a second, on a thread of their own, until `count` is reached or they are
+        stopped."""
         return Pulses(self, pin, hz, count)
 
     def level(self, pin: int) -> bool:
@@ -169,16 +173,16 @@ class Bank:
         return self._pins[pin].level
 
     def direction(self, pin: int) -> int | None:
-        """`IN` or `OUT`, or None: nobody has set it up."""
+        """`IN` or `OUT`; None if the pin is not set up."""
         return self._pins[pin].direction
 
     def duty(self, pin: int) -> float | None:
-        """Percent of the time that a PWM output is high; None while it makes no pulses."""
+        """Duty cycle of a PWM output in percent; None while there are no pulses."""
         pwm = self._pins[pin].pwm
         return pwm.duty if pwm is not None else None
 
     def watched(self, pin: int) -> bool:
-        """Whether the program hears of edges of `pin`."""
+        """Whether the program is notified of edges on `pin`."""
         return self._pins[pin].edge is not None
 
     def state(self, pin: int) -> PinState:
@@ -189,20 +193,20 @@ class Bank:
 
     @property
     def plugged(self) -> bool:
-        """Whether the chip is there."""
+        """Whether the chip is present."""
         return not self._gone
 
     def occupy(self, pin: int) -> None:
-        """Another program has made an output of `pin`."""
+        """Let another program make `pin` an output."""
         self._pins[pin].occupied = True
 
     def unplug(self) -> None:
-        """The chip goes: every call raises from now on, and pins keep their last levels."""
+        """Remove the chip: every call raises from now on, and pins keep their last levels."""
         with self._lock:
             self._gone = self._stale = True
 
     def plug(self) -> None:
-        """It is there again, with nothing set up; the program must let go of the old one (`cleanup`) to get at it."""
+        """Put the chip back with nothing set up. To use it, the program must first release the old one (`cleanup`)."""
         with self._lock:
             self._gone = False
             for pin in range(PINS):
@@ -210,10 +214,10 @@ class Bank:
                 self._settle(pin)
 
     def flush(self, timeout: float = 10.0) -> None:
-        """Wait until every edge so far has been told. Raises TimeoutError."""
+        """Wait until every edge so far has been reported. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: not self._delivering, timeout):
-                raise TimeoutError("a callback does not return")
+                raise TimeoutError("a callback has not returned")
 
     def _connect(self, pin: int, level: bool | None) -> None:
         with self._lock:
@@ -221,7 +225,7 @@ class Bank:
             self._settle(pin)
 
     def _settle(self, number: int) -> None:
-        """Find the level of a pin, and tell who watches it."""
+        """Determine the level of a pin, and notify those who watch it."""
         pin = self._pins[number]
         if pin.direction == OUT:
             return
@@ -264,7 +268,7 @@ class Bank:
             callback, channel = told
             try:
                 callback(channel)
-            except Exception as error:  # the real libraries print it, and go on
+            except Exception as error:  # the real libraries print it and go on
                 self.callback_errors.append(f"channel {channel}: {error!r}")
             finally:
                 with self._changed:
@@ -277,16 +281,16 @@ class Bank:
         if waiting is not None:
             waiting.put(None)
 
-    # -- the program's side: RPi.GPIO ----------------------------------------------------------------------------------
+    # -- for programs: RPi.GPIO ----------------------------------------------------------------------------------------
 
     def setmode(self, mode: int) -> None:
         if mode not in (BCM, BOARD):
-            raise ValueError("the mode is BCM or BOARD")
+            raise ValueError("the mode must be BCM or BOARD")
         with self._lock:
             if self._gone and not self._stale:
                 raise RuntimeError("there is no chip")
             if self._mode not in (UNKNOWN, mode):
-                raise ValueError("the other mode has been set before")
+                raise ValueError("the other mode has already been set")
             self._mode = mode
 
     def getmode(self) -> int | None:
@@ -303,13 +307,13 @@ class Bank:
         initial: int | None = None,
     ) -> None:
         if direction not in (IN, OUT):
-            raise ValueError("the direction is IN or OUT")
+            raise ValueError("the direction must be IN or OUT")
         if direction == OUT and pull_up_down != PUD_OFF:
             raise ValueError("outputs have no pull resistor")
         if direction == IN and initial is not None:
             raise ValueError("inputs have no initial level")
         if pull_up_down not in (PUD_OFF, PUD_UP, PUD_DOWN):
-            raise ValueError("the resistor is PUD_UP, PUD_DOWN or PUD_OFF")
+            raise ValueError("the resistor must be PUD_UP, PUD_DOWN or PUD_OFF")
         with self._lock:
             for number in self._numbers(channel):
                 self._look()
@@ -335,7 +339,7 @@ class Bank:
             numbers = self._numbers(channel)
             values = [value] * len(numbers) if isinstance(value, int) else list(value)
             if len(values) != len(numbers):
-                raise RuntimeError("there are not as many values as channels")
+                raise RuntimeError("the numbers of values and channels differ")
             self._look()
             for number, level in zip(numbers, values, strict=True):
                 if self._pins[number].direction != OUT:
@@ -353,7 +357,7 @@ class Bank:
         with self._lock:
             pin = self._pins[self._number(channel)]
             if pin.edge is None:
-                raise RuntimeError("add_event_detect comes before add_event_callback")
+                raise RuntimeError("call add_event_detect before add_event_callback")
             self._hear(pin, callback)
 
     def event_detected(self, channel: int) -> bool:
@@ -373,9 +377,9 @@ class Bank:
     def wait_for_edge(
         self, channel: int, edge: int, bouncetime: int | None = None, timeout: int | None = None
     ) -> int | None:
-        """`timeout` in milliseconds; returns the channel, or None when nothing came."""
+        """`timeout` is in milliseconds; returns the channel, or None if there was no edge."""
         if timeout is not None and timeout <= 0:
-            raise ValueError("the timeout is more than 0")
+            raise ValueError("the timeout must be greater than 0")
         pin = self._watch(channel, edge, bouncetime)
         try:
             with self._changed:
@@ -435,31 +439,31 @@ class Bank:
 
     def _watch(self, channel: int, edge: int, bouncetime: int | None) -> _Pin:
         if edge not in (RISING, FALLING, BOTH):
-            raise ValueError("the edge is RISING, FALLING or BOTH")
+            raise ValueError("the edge must be RISING, FALLING or BOTH")
         if bouncetime is not None and bouncetime <= 0:
-            raise ValueError("bouncetime is more than 0")
+            raise ValueError("bouncetime must be greater than 0")
         with self._lock:
             self._look()
             pin = self._pins[self._number(channel)]
             if pin.direction != IN:
                 raise RuntimeError("set the channel up as an input first")
             if pin.edge is not None:
-                raise RuntimeError("edges of this channel are being detected already")
+                raise RuntimeError("edge detection is already enabled for this channel")
             if not self.edge_detection:
-                raise RuntimeError("no edge detection: it failed to be added")
+                raise RuntimeError("failed to add edge detection")
             pin.edge, pin.bounce = edge, (bouncetime or 0) / 1000.0
             pin.detected, pin.missed_first, pin.last_event = False, False, float("-inf")
             return pin
 
     def _hear(self, pin: _Pin, callback: Callback) -> None:
         if not callable(callback):
-            raise TypeError("the callback cannot be called")
+            raise TypeError("the callback is not callable")
         with self._lock:
             pin.callbacks.append(callback)
 
 
 class Pulses:
-    """Pulses on one pin; use it as a context manager, or `stop` it. `sent` counts them."""
+    """Pulses on one pin; use it as a context manager, or call `stop`. `sent` counts them."""
 
     def __init__(self, bank: Bank, pin: int, hz: float, count: int | None) -> None:
         self.sent = 0
@@ -479,10 +483,10 @@ class Pulses:
             self._stopping.wait(max(0.0, due - self._bank.clock()))
 
     def wait(self, timeout: float = 30.0) -> None:
-        """Until the last has been sent. Raises TimeoutError."""
+        """Wait until the last one has been sent. Raises TimeoutError."""
         self._thread.join(timeout)
         if self._thread.is_alive():
-            raise TimeoutError(f"{self.sent} pulses sent")
+            raise TimeoutError(f"only {self.sent} pulses were sent")
 
     def stop(self) -> None:
         self._stopping.set()
@@ -504,7 +508,7 @@ class PWM:
         if self._pin.direction != OUT:
             raise RuntimeError("set the channel up as an output first")
         if self._pin.pwm is not None:
-            raise RuntimeError("there are pulses on this channel already")
+            raise RuntimeError("there is already a PWM on this channel")
         self.duty: float | None = None
         self.ChangeFrequency(frequency)
         self._pin.pwm = self
@@ -519,7 +523,7 @@ class PWM:
 
     def ChangeFrequency(self, frequency: float) -> None:
         if frequency <= 0.0:
-            raise ValueError("the frequency is more than 0")
+            raise ValueError("the frequency must be greater than 0")
         self.frequency = frequency
 
     def stop(self) -> None:
@@ -530,11 +534,11 @@ class PWM:
     @staticmethod
     def _checked(dutycycle: float) -> float:
         if not 0.0 <= dutycycle <= 100.0:
-            raise ValueError("the duty cycle is 0.0 to 100.0")
+            raise ValueError("the duty cycle must be from 0.0 to 100.0")
         return dutycycle
 
 
-#: The one that the module's functions act on.
+#: The bank that the module's functions act on.
 BANK = Bank()
 
 

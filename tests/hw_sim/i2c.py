@@ -1,11 +1,11 @@
 """A virtual I2C bus with the interface of smbus2, and virtual chips with the registers of the real ones.
 
     chip = bus(1).attach(0x77, Bmp280())
-    world.attach(chip)                     # it then measures what the virtual aircraft flies through
+    world.attach(chip)                     # it then measures the air around the virtual aircraft
 
-A driver that has this module for its library (``library: fixgw.hw_sim.i2c``) finds the chip. `VirtualBus.unplug` and
-`plug` pull chips out and put them back; a chip's `faults` make it misbehave. It does not model clock stretching,
-arbitration, or SMBus checksums; a result is there as soon as it is asked for, unless the chip's model says otherwise.
+A driver that uses this module as its library (``library: fixgw.hw_sim.i2c``) finds the chip. `VirtualBus.unplug` and
+`plug` pull chips out and put them back; a chip's `faults` make it misbehave. Clock stretching, arbitration and SMBus
+checksums are not modelled; a result is ready as soon as it is requested, unless the chip's model delays it.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ class VirtualBus:
         self._unplugged: dict[int, Chip] = {}
 
     def attach(self, address: int, chip: AnyChip) -> AnyChip:
-        """Put `chip` on the bus, in place of what was there."""
+        """Put `chip` on the bus, replacing any chip at that address."""
         with self.lock:
             self._chips[address] = chip
             self._unplugged.pop(address, None)
         return chip
 
     def unplug(self, address: int) -> None:
-        """Pull the chip: nothing answers at its address. Harmless when there is none."""
+        """Unplug the chip: nothing answers at its address. Harmless if there is none."""
         with self.lock:
             if address in self._chips:
                 self._unplugged[address] = self._chips.pop(address)
 
     def plug(self, address: int) -> None:
-        """Put the chip back, freshly powered up."""
+        """Plug the chip in again, freshly powered up."""
         with self.lock:
             if address in self._unplugged:
                 chip = self._chips[address] = self._unplugged.pop(address)
                 chip.power_up()
 
     def detach(self, address: int) -> None:
-        """Take the chip away for good."""
+        """Remove the chip for good."""
         with self.lock:
             self._chips.pop(address, None)
             self._unplugged.pop(address, None)
 
     def chip(self, address: int) -> Chip:
-        """The chip that acknowledges `address`; OSError as the kernel has it when there is none."""
+        """The chip that acknowledges `address`. Raises OSError, as the kernel does, if there is none."""
         chip = self._chips.get(address)
         if chip is None or chip.faults.refuses():
             raise OSError(errno.EREMOTEIO, os.strerror(errno.EREMOTEIO))
@@ -72,13 +72,13 @@ _buses_lock = threading.Lock()
 
 
 def bus(number: int) -> VirtualBus:
-    """The virtual bus of this process with that number; made when it is first asked for."""
+    """This process's virtual bus with that number; created on first use."""
     with _buses_lock:
         return _buses.setdefault(number, VirtualBus(number))
 
 
 class SMBus:
-    """As smbus2.SMBus, for what drivers use of it: registers, one after another, at an address."""
+    """Like smbus2.SMBus, as far as drivers use it: consecutive registers at an address."""
 
     def __init__(self, bus: int | str | None = None, force: bool = False) -> None:
         self._bus: VirtualBus | None = None
@@ -140,8 +140,8 @@ class SMBus:
 class Faults:
     """How a chip misbehaves; set the attributes at any time.
 
-    `silent` never acknowledges; `refuse` is the share of transfers that it does not acknowledge; `flips` the share of
-    bytes with a bit turned over; `stuck` repeats what it said last, for every register.
+    `silent`: it never acknowledges; `refuse`: the share of transfers that it does not acknowledge; `flips`: the share
+    of bytes with a flipped bit; `stuck`: it repeats its last answer for every register.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -150,7 +150,7 @@ class Faults:
         self.flips = 0.0
         self.stuck = False
         self._random = Random(seed)
-        #: Transfers refused and bytes spoiled so far.
+        #: Transfers refused and bytes corrupted so far.
         self.refused = 0
         self.spoiled = 0
 
@@ -171,7 +171,8 @@ class Faults:
 
 
 class Chip:
-    """A chip of 256 registers, and an instrument of the `World`. Models override `power_up`, `measure`, `written`."""
+    """A chip of 256 registers, and an instrument of the `World`. Models override `power_up`, `measure` and
+    `written`."""
 
     def __init__(self, seed: int = 0) -> None:
         self.registers = bytearray(256)
@@ -180,7 +181,7 @@ class Chip:
         self.power_up()
 
     def power_up(self) -> None:
-        """The registers as they are after a reset."""
+        """Set the registers as after a reset."""
 
     def measure(self) -> None:
         """Bring the data registers up to date; called before every read."""
@@ -189,13 +190,13 @@ class Chip:
         """A byte has been written to `register`."""
 
     def look(self, aircraft: Aircraft) -> None:
-        """Take over what the aircraft does."""
+        """Take over the state of the aircraft."""
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
         self.look(aircraft)
 
     def close(self) -> None:
-        """It stays on its bus."""
+        """Does nothing: the chip stays on its bus."""
 
     def read(self, register: int, length: int) -> bytes:
         if not self.faults.stuck:
@@ -208,7 +209,7 @@ class Chip:
             self.written((register + i) & 0xFF, value)
 
     def put(self, register: int, layout: str, *values: float) -> None:
-        """Numbers into the registers, rounded and clipped to what they hold."""
+        """Write numbers to the registers, rounded and clipped to their range."""
         clipped = []
         for letter, value in zip(layout.lstrip("<>"), values, strict=True):
             bits = 8 * struct.calcsize("<" + letter)

@@ -1,7 +1,7 @@
 """The panel of a bench, on the virtual pins of `fixgw.hw_sim.gpio`: knobs, buttons, switches, lamps, a dimmed light.
 
-Beside it, behind the same header, is a fuel flow transducer that follows the aircraft. All contacts close to ground and
-bounce. `fixgw sim panel` shows it on the terminal; in a scenario it is the instrument ``panel``.
+Beside them, on the same header, is a fuel flow transducer that follows the aircraft. All contacts close to ground and
+bounce. `fixgw sim panel` shows the panel on the terminal; in a scenario it is the instrument ``panel``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fixgw.hw_sim.gpio import BANK, Bank
 
 
 class Knob(NamedTuple):
-    """A rotary encoder of four steps a detent, and the button under it; BCM numbers of its pins."""
+    """A rotary encoder with four steps per detent, and the button under it; BCM numbers of the pins."""
 
     a: int
     b: int
@@ -25,7 +25,7 @@ class Knob(NamedTuple):
 KNOBS = (Knob(5, 6, 13), Knob(19, 26, 12))
 BUTTONS = (17, 27, 22, 23)
 SWITCHES = (24, 25)
-#: Lamps by what is written beside them, and the light whose brightness is dimmed.
+#: Lamps by their labels, and the dimmed light.
 LAMPS = {"OIL": 20, "ALTERNATOR": 21, "FUEL": 16}
 LIGHT = 18
 #: The fuel flow transducer, and its pulses per gallon.
@@ -33,51 +33,51 @@ FLOW = 4
 K_FACTOR = 29_000.0
 
 BOUNCES = 3
-MOST_TURNS = 1000  # detents that wait to be turned; whoever turns faster turns in vain
+MAX_TURNS = 1000  # detents waiting to be turned; more are lost
 
 
 class Panel:
-    """The panel: an instrument of the `World`, and what hands do to it. Any thread."""
+    """The panel: an instrument of the `World`, and what hands can do to it. Any thread."""
 
     NAME = "panel"
 
     def __init__(self, bank: Bank = BANK) -> None:
         self.bank = bank
-        #: Detents that each knob has been turned by, clockwise.
+        #: The detents by which each knob has been turned clockwise.
         self.turned = [0] * len(KNOBS)
-        self._moves: tuple[deque[tuple[int, bool, int]], ...] = tuple(deque(maxlen=4 * MOST_TURNS) for _ in KNOBS)
-        self._flowed = 0.0  # gallons that the transducer has not told yet
+        self._moves: tuple[deque[tuple[int, bool, int]], ...] = tuple(deque(maxlen=4 * MAX_TURNS) for _ in KNOBS)
+        self._flowed = 0.0  # gallons for which the transducer has not sent pulses yet
         self._last: float | None = None
 
-    # -- what hands do -------------------------------------------------------------------------------------------------
+    # -- for hands -----------------------------------------------------------------------------------------------------
 
     def press(self, button: int, down: bool = True) -> None:
-        """Press (or let go of) button 0 to 3; 4 and 5 are those under the knobs. Raises ValueError."""
+        """Press or release button 0 to 3; 4 and 5 are those under the knobs. Raises ValueError."""
         buttons = (*BUTTONS, *(knob.push for knob in KNOBS))
         check("press", button, 0, len(buttons) - 1)
         (self.bank.press if down else self.bank.release)(buttons[button], BOUNCES)
 
     def turn(self, knob: int, steps: int) -> None:
-        """Turn knob 0 or 1 by so many detents, clockwise if positive, within the next moments. Raises ValueError."""
+        """Turn knob 0 or 1 by `steps` detents, clockwise if positive, within the next moments. Raises ValueError."""
         check("turn", knob, 0, len(KNOBS) - 1)
         a, b, _ = KNOBS[knob]
         first, second, by = (a, b, 1) if steps > 0 else (b, a, -1)
         detent = ((first, True, 0), (second, True, 0), (first, False, 0), (second, False, by))
-        self._moves[knob].extend(detent * min(abs(steps), MOST_TURNS))
+        self._moves[knob].extend(detent * min(abs(steps), MAX_TURNS))
 
     def switch(self, number: int, on: bool = True) -> None:
         """Set switch 0 or 1. Raises ValueError."""
         check("switch", number, 0, len(SWITCHES) - 1)
         (self.bank.press if on else self.bank.release)(SWITCHES[number], BOUNCES)
 
-    # -- what is to be seen --------------------------------------------------------------------------------------------
+    # -- for eyes ------------------------------------------------------------------------------------------------------
 
     def lamps(self) -> dict[str, bool]:
-        """Which lamps light."""
+        """Which lamps are lit."""
         return {name: self.bank.level(pin) for name, pin in LAMPS.items()}
 
     def light(self) -> float:
-        """Brightness of the dimmed light: percent of the time that it is on."""
+        """Brightness of the dimmed light: its duty cycle in percent."""
         return self.bank.duty(LIGHT) or 0.0
 
     def down(self, button: int) -> bool:
@@ -107,19 +107,19 @@ class Panel:
             self.bank.drive(FLOW, True)
 
     def begin(self, fault: Fault) -> None:
-        """Pins have no frames that could be spoiled: what can go wrong is that the plug is out."""
+        """Pins have no frames that could be corrupted; the only fault is an unplugged chip."""
         fault.begin(self)
 
     def end(self, fault: Fault) -> None:
         fault.end(self)
 
     def unplug(self) -> None:
-        """The chip behind the pins goes."""
+        """Unplug the chip behind the pins."""
         self.bank.unplug()
 
     def plug(self) -> None:
         self.bank.plug()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release every pin."""
         self.bank.reset()

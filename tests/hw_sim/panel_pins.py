@@ -1,7 +1,7 @@
-"""The virtual pins of `fixgw.hw_sim.gpio`, with a hand on them.
+"""The virtual pins of `fixgw.hw_sim.gpio`, with a server for `fixgw sim panel`.
 
-A gateway that uses this library is shown by `fixgw sim panel`. It is the same bank of pins, and has the same names. The
-first `setmode` opens a `PanelServer` at ``$FIXGW_PANEL``, or where `fixgw sim panel` looks for it; it ends with the
+`fixgw sim panel` shows a gateway that uses this library. It is the same bank of pins, under the same names. The first
+`setmode` opens a `PanelServer` at ``$FIXGW_PANEL``, or where `fixgw sim panel` looks for it; the server ends with the
 program.
 """
 
@@ -13,17 +13,17 @@ import threading
 
 from fixgw.hw_sim import gpio
 from fixgw.hw_sim.gpio import *  # noqa: F403
-from fixgw.hw_sim.panel_server import PanelServer, well_known
+from fixgw.hw_sim.panel_server import PanelServer, default_path
 
 log = logging.getLogger(__name__)
 
-_once = threading.Lock()  # never released: the first one opens it
+_once = threading.Lock()  # never released: the first call opens the server
 
 
 def setmode(mode: int) -> None:  # type: ignore[no-redef]
     if _once.acquire(blocking=False):
         try:
-            atexit.register(PanelServer(well_known()).close)
+            atexit.register(PanelServer(default_path()).close)
         except OSError as error:
-            log.warning("no hand can get at these pins: %s: %s", well_known(), error.strerror)
+            log.warning("fixgw sim panel cannot reach these pins: %s: %s", default_path(), error.strerror)
     gpio.setmode(mode)

@@ -1,8 +1,8 @@
-"""The hands on a bank of virtual pins that another program lends: `PanelServer`, what `fixgw sim panel` talks to.
+"""Hands for a bank of virtual pins in another program: `PanelServer`, to which `fixgw sim panel` talks.
 
-The bank lives in the process of the gateway that reads it. There the server listens on a socket in the file system that
-only its owner can open. Commands are lines of words, see `COMMANDS`; numbers of a panel's parts begin with 0, as in
-scenarios, pins have their BCM numbers. What comes back are lines of JSON. A state, on connecting and when it has
+The bank lives in the process of the gateway that reads it. There, the server listens on a socket in the file system
+that only its owner can open. Commands are lines of words, see `COMMANDS`. A panel's parts are numbered from 0, as in
+scenarios; pins have their BCM numbers. The server sends lines of JSON: a state, on connecting and whenever it has
 changed, at most twenty times a second:
 
     {"plugged": true,
@@ -10,9 +10,9 @@ changed, at most twenty times a second:
      "panel": {"knobs": [{"a": 5, "b": 6, "push": 13, "position": -3}, ...], "buttons": [17, ...], "switches": [24, 25],
                "lamps": {"OIL": 20, ...}, "light": 18}}
 
-with nulls for what does not apply: ``direction`` is null until the program sets the pin up, ``driven`` while no hand is
-on it, ``panel`` where there are only pins. And ``{"error": "..."}`` for a command that could not be done. A client that
-sends the end of its stream hears what is left to be said, and then the end.
+with null for what does not apply: ``direction`` is null until the program sets the pin up, ``driven`` while nothing
+drives it, ``panel`` if there are only pins. For a command that failed it sends ``{"error": "..."}``. A client that
+shuts down its sending side receives what is left to send, and then the end.
 """
 
 from __future__ import annotations
@@ -39,47 +39,48 @@ from fixgw.hw_sim.panel import BUTTONS, KNOBS, LAMPS, LIGHT, SWITCHES, Panel
 
 log = logging.getLogger(__name__)
 
-#: What may be said, with its numbers; those in brackets may be left out.
+#: The commands and their numbers; those in brackets may be left out.
 COMMANDS: Mapping[str, str] = {
-    "press": "N [SECONDS]",  # the buttons, then those under the knobs; let go of after so long, or not
+    "press": "N [SECONDS]",  # the buttons, then those under the knobs; released after SECONDS, if given
     "release": "N",
     "turn": "KNOB DETENTS",  # clockwise if positive
     "switch": "N 0|1",
     "drive": "PIN 0|1",
-    "let": "PIN",  # nobody drives it any more
+    "let": "PIN",  # stop driving it
     "turn-pins": "A B DETENTS",
     "pulses": "PIN HZ",  # until HZ is 0
     "unplug": "",
     "plug": "",
 }
 
-LOOK = 0.05  # s between two looks at the pins, while somebody is connected
-STEP = 0.025  # s between two moves of a knob's contacts
-MOST_CLIENTS = 8
-LONGEST_LINE = 200  # bytes
-MOST_WAITING = 65536  # bytes that a client has not read
-MOST_DETENTS = 1000
-LONGEST_PRESS = 60.0  # s
-LEAST_HZ, MOST_HZ = 0.1, 2000.0
+LOOK_INTERVAL_S = 0.05  # between two looks at the pins, while a client is connected
+STEP_INTERVAL_S = 0.025  # between two moves of a knob's contacts
+MAX_CLIENTS = 8
+MAX_LINE = 200  # bytes
+MAX_WAITING = 65536  # bytes that a client has not read
+MAX_DETENTS = 1000
+MAX_PRESS_S = 60.0
+MIN_HZ, MAX_HZ = 0.1, 2000.0
 
 _DIRECTIONS = {IN: "in", OUT: "out", None: None}
 _PULLS = {PUD_UP: "up", PUD_DOWN: "down"}
 
 
-def well_known() -> str:
-    """Where the panel is looked for: ``$FIXGW_PANEL``, or a place of this user's."""
+def default_path() -> str:
+    """The usual path of the panel's socket: ``$FIXGW_PANEL``, or a path of this user's."""
     directory = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return os.environ.get("FIXGW_PANEL") or os.path.join(directory, f"fixgw-panel-{os.getuid()}")
 
 
 def connect(path: str = "") -> socket.socket:
-    """A connection to the server at `path`, or at the well-known place. Raises OSError.
+    """Connect to the server at `path`, or at the default path. Raises OSError.
 
-    In a directory that all may write to, anybody could pretend to be the panel: that is a PermissionError.
+    In a directory that everyone may write to, anyone could pose as the panel; a socket of another user raises
+    PermissionError.
     """
-    path = path or well_known()
+    path = path or default_path()
     if os.lstat(path).st_uid not in (os.getuid(), 0):
-        raise PermissionError(errno.EPERM, "it belongs to somebody else", path)
+        raise PermissionError(errno.EPERM, "it belongs to another user", path)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(5.0)
@@ -94,7 +95,7 @@ def connect(path: str = "") -> socket.socket:
 
 @contextmanager
 def _address(path: str) -> Iterator[str]:
-    """`path` as a socket's address, which has some 100 characters and no more."""
+    """`path` as a socket's address, which is limited to about 100 characters."""
     if len(os.fsencode(path)) < 100:
         yield path
         return
@@ -106,7 +107,7 @@ def _address(path: str) -> Iterator[str]:
 
 
 def _abandoned(path: str) -> bool:
-    """Whether what is at `path` is a socket of ours, or a link to one, on which nobody listens any more."""
+    """Whether `path` is a socket of ours, or a link to one, on which nobody listens any more."""
     try:
         found = os.lstat(path)
         if found.st_uid != os.getuid() or not (stat.S_ISSOCK(found.st_mode) or stat.S_ISLNK(found.st_mode)):
@@ -123,27 +124,27 @@ class _Client:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.heard = b""
-        self.told = ""  # the last state
+        self.last_state = ""
         self.waiting = b""
         self.ending = False
 
     def tell(self, line: str) -> None:
         self.waiting += line.encode() + b"\n"
-        if len(self.waiting) > MOST_WAITING:
-            raise ConnectionError("it does not read")
+        if len(self.waiting) > MAX_WAITING:
+            raise ConnectionError("the client does not read")
 
     def flush(self) -> None:
-        """Send what it takes. Raises OSError when it has gone."""
+        """Send what the client takes. Raises OSError if it is gone."""
         with suppress(BlockingIOError):
             while self.waiting:
                 self.waiting = self.waiting[self.connection.send(self.waiting) :]
 
 
 class PanelServer:
-    """Lends a bank's pins, and the `panel` on them if there is one, from the moment it is made until `close`.
+    """Serves a bank's pins, and the `panel` on them if there is one, from construction until `close`.
 
-    One thread, which rests while nobody is connected. What hands hold stays as it is when they go. Raises OSError when
-    there can be no socket at `path`; one that a killed program has left is replaced.
+    One thread, which sleeps while nobody is connected. What a client holds stays held when it disconnects. Raises
+    OSError if there can be no socket at `path`; one left behind by a killed program is replaced.
     """
 
     def __init__(self, path: str | Path, panel: Panel | None = None, bank: Bank = BANK) -> None:
@@ -153,7 +154,7 @@ class PanelServer:
         self._link = ""
         self._closed = False
         self._clients: list[_Client] = []
-        self._held: dict[int, float] = {}  # button -> when it is let go of
+        self._held: dict[int, float] = {}  # button -> when to release it
         self._turning: dict[tuple[int, int], deque[tuple[int, bool]]] = {}
         self._sending: dict[int, Pulses] = {}
         self._next_look = self._next_step = 0.0
@@ -166,8 +167,8 @@ class PanelServer:
         self._thread.start()
 
     def publish(self) -> bool:
-        """Be the one that is found at the well-known place, unless another one is; returns whether it is."""
-        link = well_known()
+        """Take the default path, unless another server has it; return whether we have it."""
+        link = default_path()
         with suppress(OSError):
             if _abandoned(link):
                 Path(link).unlink(missing_ok=True)
@@ -176,7 +177,7 @@ class PanelServer:
         return bool(self._link)
 
     def close(self) -> None:
-        """End, and leave nothing behind; harmless when it has ended."""
+        """Stop and leave nothing behind; harmless if already stopped."""
         if self._closed:
             return
         self._closed = True
@@ -194,7 +195,7 @@ class PanelServer:
         self.close()
 
     def state(self) -> dict[str, Any]:
-        """All that there is to see. Any thread."""
+        """The state for clients. Any thread."""
         pins = {}
         for number in range(PINS):
             pin = self.bank.state(number)
@@ -213,7 +214,7 @@ class PanelServer:
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            os.fchmod(listener.fileno(), 0o600)  # before it can be seen
+            os.fchmod(listener.fileno(), 0o600)  # before anyone can see it
             with _address(self.path) as address:
                 try:
                     listener.bind(address)
@@ -223,7 +224,7 @@ class PanelServer:
                     os.unlink(self.path)
                     listener.bind(address)
             os.chmod(self.path, 0o600)
-            listener.listen(MOST_CLIENTS)
+            listener.listen(MAX_CLIENTS)
             listener.setblocking(False)
         except BaseException:
             listener.close()
@@ -245,7 +246,7 @@ class PanelServer:
                 thing.close()
 
     def _serve(self) -> bool:
-        """Wait for what is next and do it; False when it is time to end."""
+        """Wait for the next event and handle it; False if the server is to stop."""
         due = list(self._held.values())
         if self._clients:
             due.append(self._next_look)
@@ -262,19 +263,19 @@ class PanelServer:
         for button in [button for button, end in self._held.items() if now >= end]:
             self._release(button)
         if self._turning and now >= self._next_step:
-            self._next_step = now + STEP
+            self._next_step = now + STEP_INTERVAL_S
             self._move()
         if self._clients and now >= self._next_look:
-            self._next_look = now + LOOK
+            self._next_look = now + LOOK_INTERVAL_S
             self._tell_all()
         return True
 
     def _accept(self) -> None:
-        with suppress(OSError):  # it may have gone again
+        with suppress(OSError):  # it may already be gone
             connection, _ = self._listener.accept()
             connection.setblocking(False)
-            if len(self._clients) >= MOST_CLIENTS:
-                connection.send(b'{"error": "too many others look at this panel"}\n')
+            if len(self._clients) >= MAX_CLIENTS:
+                connection.send(b'{"error": "too many clients are connected to this panel"}\n')
                 connection.close()
                 return
             client = _Client(connection)
@@ -290,9 +291,9 @@ class PanelServer:
             self._drop(client)
             return
         *lines, client.heard = (client.heard + data).split(b"\n")
-        if not data:  # what it said last may have no line's end
+        if not data:  # the last line may lack its ending
             lines, client.heard = [client.heard], b""
-        too_long = any(len(line) > LONGEST_LINE for line in (*lines, client.heard))
+        too_long = any(len(line) > MAX_LINE for line in (*lines, client.heard))
         try:
             for line in lines:
                 words = line.decode("utf-8", "replace").split()
@@ -302,7 +303,7 @@ class PanelServer:
                     except ValueError as error:
                         client.tell(json.dumps({"error": str(error)}))
             if too_long:
-                client.tell(json.dumps({"error": f"a line is longer than {LONGEST_LINE} bytes"}))
+                client.tell(json.dumps({"error": f"a line is longer than {MAX_LINE} bytes"}))
         except ConnectionError:
             self._drop(client)
             return
@@ -321,8 +322,8 @@ class PanelServer:
         for client in self._clients[:]:
             try:
                 client.flush()
-                if client.told != state and not client.waiting:  # a slow reader gets the latest
-                    client.told = state
+                if client.last_state != state and not client.waiting:  # a slow reader gets the latest state
+                    client.last_state = state
                     client.tell(state)
                 client.flush()
             except OSError:
@@ -341,10 +342,10 @@ class PanelServer:
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def _do(self, name: str, *words: str) -> None:
-        """Do a command. Raises ValueError, which says what is wrong with it."""
+        """Execute a command. Raises ValueError, saying what is wrong with it."""
         usage = COMMANDS.get(name)
         if usage is None:
-            raise ValueError(f"no command {name!r}: {', '.join(COMMANDS)}")
+            raise ValueError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}")
         kinds = usage.split()
         least = len([kind for kind in kinds if "[" not in kind])
         try:
@@ -355,7 +356,7 @@ class PanelServer:
                 for word, kind in zip(words, kinds, strict=False)
             ]
         except ValueError:
-            raise ValueError(f"it is: {name} {usage}".strip()) from None
+            raise ValueError(f"usage: {name} {usage}".strip()) from None
         for number, kind in zip(numbers, kinds, strict=False):
             if kind in ("PIN", "A", "B"):
                 check("pin", number, 0, PINS - 1)
@@ -366,12 +367,12 @@ class PanelServer:
     @property
     def _there(self) -> Panel:
         if self.panel is None:
-            raise ValueError("there is no panel on these pins: drive, let, turn-pins and pulses act on any of them")
+            raise ValueError("there are only pins here, no panel; use drive, let, turn-pins and pulses")
         return self.panel
 
     def _press(self, button: int, seconds: float | None = None) -> None:
         if seconds is not None:
-            check("press", seconds, 0.0, LONGEST_PRESS)
+            check("press", seconds, 0.0, MAX_PRESS_S)
         if button not in self._held:
             self._there.press(button)
         self._held.pop(button, None)
@@ -396,7 +397,7 @@ class PanelServer:
 
     def _turn_pins(self, a: int, b: int, detents: int) -> None:
         moves = self._turning.get((a, b), deque())
-        check("turn-pins", len(moves) / 4 + abs(detents), 0, MOST_DETENTS)
+        check("turn-pins", len(moves) / 4 + abs(detents), 0, MAX_DETENTS)
         first, second = (a, b) if detents > 0 else (b, a)
         moves.extend(((first, True), (second, True), (first, False), (second, False)) * abs(detents))
         if moves:
@@ -406,7 +407,7 @@ class PanelServer:
         if pin in self._sending:
             self._sending.pop(pin).stop()
         if hz:
-            check("pulses", hz, LEAST_HZ, MOST_HZ)
+            check("pulses", hz, MIN_HZ, MAX_HZ)
             self._sending[pin] = self.bank.pulses(pin, hz)
 
     def _unplug(self) -> None:

@@ -1,7 +1,7 @@
-"""A virtual serial port: one end is a device path that any program can open, the other is for a virtual instrument.
+"""A virtual serial port: one end is a device path that any program can open, the other belongs to a virtual instrument.
 
-It behaves as a UART with a plug: bytes that nobody reads are lost, and the device can be pulled out and put back. It
-does not model baud rates, modem lines or line errors.
+It behaves like a UART with a plug: bytes that nobody reads are lost, and the device can be unplugged and plugged in
+again. It does not model baud rates, modem lines or line errors.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from types import TracebackType
 class VirtualPort:
     """A pseudo-terminal in raw mode, behind a symbolic link at `path` that stays the same across unplugging.
 
-    Without a `path` the link is made in a temporary directory; `path` says where. An existing link is replaced,
-    anything else at `path` is a FileExistsError. Plugged in from the start. Any thread.
+    Without a `path` the link is made in a temporary directory, and `path` tells where. An existing link is replaced;
+    anything else at `path` raises FileExistsError. The port is plugged in from the start. Any thread.
     """
 
     def __init__(self, path: str | None = None) -> None:
         self._directory = None if path else tempfile.TemporaryDirectory(prefix="fixgw-port-")
         self.path: str = path or str(Path(self._directory.name) / "port")  # type: ignore[union-attr]
-        #: Bytes that the device's reader took (or its buffer), and bytes that nobody was there to take.
+        #: Bytes that the device's reader (or its buffer) took, and bytes that nobody took.
         self.written = 0
         self.dropped = 0
         self._lock = threading.Lock()
@@ -38,13 +38,13 @@ class VirtualPort:
         return self._master >= 0
 
     def plug(self) -> None:
-        """Put the device (back) in its place; harmless when it is there."""
+        """Plug the device in; harmless if it is plugged in."""
         with self._lock:
             if self._master >= 0:
                 return
             master, slave = os.openpty()
             # Raw settings last as long as the master does. The slave is closed at once: from then on a hang-up on the
-            # master tells that nobody has the device open.
+            # master shows that nobody has the device open.
             tty.setraw(slave)
             os.set_blocking(master, False)
             link = Path(self.path)
@@ -60,7 +60,8 @@ class VirtualPort:
             self._master = master
 
     def unplug(self) -> None:
-        """Pull the device: its path is gone, and whoever has it open gets an error; harmless when it is out."""
+        """Unplug the device: its path disappears, and programs that have it open get an error. Harmless if it is
+        unplugged."""
         with self._lock:
             if self._master < 0:
                 return
@@ -70,33 +71,34 @@ class VirtualPort:
 
     @property
     def opened(self) -> bool:
-        """Whether somebody has the device open."""
+        """Whether any program has the device open."""
         with self._lock:
             return self._master >= 0 and not self._hung_up()
 
     def write(self, data: bytes) -> int:
-        """Send `data` to whoever has the device open; never blocks, and drops what is not taken. Returns what was."""
+        """Send `data` to the program that has the device open. Never blocks; drops what is not taken, and returns the
+        number of bytes taken."""
         taken = 0
         with self._lock:
             if self._master >= 0 and not self._hung_up():
                 try:
                     while taken < len(data):
                         taken += os.write(self._master, data[taken:])
-                except OSError:  # its buffer is full, or it has just been closed
+                except OSError:  # the buffer is full, or the device has just been closed
                     pass
         self.written += taken
         self.dropped += len(data) - taken
         return taken
 
     def read(self, timeout: float = 0.0) -> bytes:
-        """What was sent to the device, at most 4096 bytes; empty after `timeout` seconds."""
+        """Return what was sent to the device, at most 4096 bytes; empty after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
             with self._lock:
                 if self._master >= 0:
                     try:
                         return os.read(self._master, 4096)
-                    except OSError:  # nothing there, or nobody
+                    except OSError:  # no data, or nobody has it open
                         pass
             left = deadline - time.monotonic()
             if left <= 0:
@@ -106,7 +108,7 @@ class VirtualPort:
                 time.sleep(min(left, 0.005))
 
     def close(self) -> None:
-        """Unplug for good, and leave nothing behind; may be called twice."""
+        """Unplug for good and leave nothing behind; may be called twice."""
         self.unplug()
         if self._directory is not None:
             self._directory.cleanup()

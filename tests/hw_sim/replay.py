@@ -1,6 +1,6 @@
-"""A recorded NMEA 0183 log as a virtual instrument: its bytes come out again, at the pace at which they were recorded.
+"""A recorded NMEA 0183 log as a virtual instrument: its bytes are sent again at the pace of the recording.
 
-The bytes are not looked into any further than for their time stamps; junk, broken sentences and all are replayed.
+Only time stamps are read from the bytes; everything is replayed, including junk and broken sentences.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-#: Bytes of a log that are replayed, at most.
-LARGEST = 64 * 1024 * 1024
+#: The largest log that is replayed, in bytes.
+MAX_SIZE = 64 * 1024 * 1024
 
 _DAY = 86400.0
-_LONGEST_GAP = 10.0  # seconds; longer ones, and steps back, are cuts in the recording, and are replayed as `_CUT`
-_CUT = 1.0
-_WITHOUT_TIME = 0.1  # seconds between the lines of a log without time stamps
+_MAX_GAP_S = 10.0  # longer gaps, and steps back, are cuts in the recording and are replayed as `_CUT_S`
+_CUT_S = 1.0
+_LINE_INTERVAL_S = 0.1  # between the lines of a log without time stamps
 
 _STAMP = re.compile(
     rb"\$[A-Z]{2}(?:RMC,|GGA,|ZDA,|GNS,|GLL,[\d.]*,[NS]?,[\d.]*,[EW]?,)(\d\d)(\d\d)(\d\d(?:\.\d+)?)(?=[,*])"
@@ -27,8 +27,8 @@ _STAMP = re.compile(
 class Replay:
     """Feeds `log` to `write`, one recorded instant at a time.
 
-    `factor` 2 is twice as fast as recorded; with `loop` it begins again at the end. `clock` is monotonic, in seconds.
-    Comment lines (``#``) at the head of the log are left out. One thread at a time.
+    A `factor` of 2 replays at twice the speed; with `loop` it starts again at the end. `clock` returns monotonic
+    seconds. Comment lines (``#``) at the head of the log are left out. One thread at a time.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class Replay:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not factor > 0:
-            raise ValueError(f"a factor of {factor}: it must be above 0")
-        #: The log's bytes by instant: seconds since the first, and what was sent then.
-        self.instants = _instants(_without_head(log[:LARGEST]))
-        #: Times that the log was begun.
+            raise ValueError(f"the factor is {factor}; it must be above 0")
+        #: The log's bytes by instant: seconds since the first instant, and the bytes sent then.
+        self.instants = _instants(_without_head(log[:MAX_SIZE]))
+        #: The number of times that the replay has started.
         self.rounds = 0
         self._write = write
         self._factor = factor
@@ -57,17 +57,17 @@ class Replay:
     def open(
         cls, path: str | Path, write: Callable[[bytes], object], factor: float = 1.0, loop: bool = False
     ) -> Replay:
-        """Replay a file. Raises OSError when it cannot be read."""
+        """Replay a file. Raises OSError if it cannot be read."""
         with Path(path).open("rb") as file:
-            return cls(file.read(LARGEST), write, factor, loop)
+            return cls(file.read(MAX_SIZE), write, factor, loop)
 
     @property
     def duration(self) -> float:
-        """Seconds that one round takes."""
+        """The length of one round in seconds."""
         return self.instants[-1][0] / self._factor if self.instants else 0.0
 
     def step(self) -> float | None:
-        """Write what is due, one instant at most; returns the seconds until the next is, or None at the end."""
+        """Write what is due, at most one instant; return the seconds until the next one, or None at the end."""
         now = self._clock()
         if self._due is None:
             if not self.instants or self.rounds:
@@ -81,7 +81,7 @@ class Replay:
         if self._next < len(self.instants):
             self._due = self._began + self.instants[self._next][0] / self._factor
         elif self._loop:
-            self._begin(max(now, self._due) + _CUT / self._factor)
+            self._begin(max(now, self._due) + _CUT_S / self._factor)
         else:
             self._due = None
             return None
@@ -105,7 +105,7 @@ def _without_head(log: bytes) -> bytes:
 
 
 def _instants(log: bytes) -> list[tuple[float, bytes]]:
-    """Cut where a sentence has another time of day than the one before."""
+    """Cut the log wherever a sentence has another time of day than the previous one."""
     instants: list[tuple[float, bytes]] = []
     start, at, last = 0, 0.0, -1.0
     for match in _STAMP.finditer(log):
@@ -117,10 +117,10 @@ def _instants(log: bytes) -> list[tuple[float, bytes]]:
             instants.append((at, log[start : match.start()]))
             start = match.start()
             gap = (stamp - last) % _DAY
-            at += gap if gap <= _LONGEST_GAP else _CUT
+            at += gap if gap <= _MAX_GAP_S else _CUT_S
         last = stamp
     if last < 0:
         lines = log.splitlines(keepends=True)
-        return [(i * _WITHOUT_TIME, line) for i, line in enumerate(lines)]
+        return [(i * _LINE_INTERVAL_S, line) for i, line in enumerate(lines)]
     instants.append((at, log[start:]))
     return instants

@@ -1,32 +1,32 @@
-"""Scenarios: YAML files that say which virtual nodes are on the bus, how the aircraft flies, and what goes wrong when.
+"""Scenarios: YAML files that describe the virtual nodes on the bus, the flight, and what goes wrong when.
 
-    description: The engine monitor falls silent, and comes back
+    description: The engine monitor falls silent and comes back
     bit_rate: 250                 # kbit/s: 125, 250, 500 or 1000
-    duration: 30                  # s; without it, the scenario has no end
-    flight:                       # all of it may be left out
-      start: 2025-07-21 15:00:00  # date and time (UTC) that the aircraft believes in; now, unless given
-      after: 600                  # s of flight that are over when the scenario begins
-      seed: 1                     # of the turbulence: the same seed, the same bumps
-      turbulence: 0.5             # 0 smooth, 1 light
+    duration: 30                  # s; if left out, the scenario never ends
+    flight:                       # optional
+      start: 2025-07-21 15:00:00  # date and time (UTC) at the start; default: now
+      after: 600                  # s of flight before the scenario begins
+      seed: 1                     # the same seed gives the same turbulence
+      turbulence: 0.5             # 0: smooth, 1: light
       fuel: 3                     # gal in each of two tanks
-    nodes:                        # one of each kind, unless given
-      air:                        # a device, see `fixgw.hw_sim.can.devices`, with its usual node id
-      engine: {id: 65}            # with another one
+    nodes:                        # default: one of each kind
+      air:                        # a device, see `fixgw.hw_sim.can.devices`, with its default node id
+      engine: {id: 65}            # with another node id
       spare: {device: engine, id: 66, disabled: [0x500, 0x502]}
     events:
       - {at: 12.5, node: engine, fault: silent, for: 5}   # a fault, see `fixgw.hw_sim.can.faults`
-      - {at: 15, node: air, fault: babbling, rate: 5000}  # with its options; without `for`, to the end
-      - {at: 18, node: panel, turn: 0, by: -3}            # an encoder, so many steps
-      - {at: 19, node: panel, press: 2, for: 0.5}         # a button
+      - {at: 15, node: air, fault: babbling, rate: 5000}  # with its options; without `for` it lasts to the end
+      - {at: 18, node: panel, turn: 0, by: -3}            # turn an encoder by so many steps
+      - {at: 19, node: panel, press: 2, for: 0.5}         # press a button
       - {at: 20, node: panel, switch: 9, to: yes}
-      - {at: 21, node: engine, alarm: 0x102, data: "2a00"}  # a node alarm: its code, its data in hex
-      - {at: 25, adapter: unplugged, for: 3}              # what happens to the adapter, see `ADAPTER`
-      - {at: 30, instrument: eis, fault: truncate, rate: 0.5, for: 3}  # a wire's fault, see `fixgw.hw_sim.faults`
+      - {at: 21, node: engine, alarm: 0x102, data: "2a00"}  # a node alarm: its code, and its data in hex
+      - {at: 25, adapter: unplugged, for: 3}              # something happens to the adapter, see `ADAPTER`
+      - {at: 30, instrument: eis, fault: truncate, rate: 0.5, for: 3}  # a fault of the wire, see `fixgw.hw_sim.faults`
       - {at: 33, instrument: gps, fault: unplug, for: 5}
       - {at: 36, instrument: panel, turn: 0, by: 2}       # knobs, buttons and switches of the panel on pins
 
 Every problem in a file is reported at once, with its place. The same file drives tests, benches and ``fixgw sim can``:
-`Play` plays one without threads or clocks of its own, `frames` as fast as it goes, and `fixgw.hw_sim.can.bus.CanBus` in
+`Play` plays it without threads or clocks of its own, `frames` as fast as possible, and `fixgw.hw_sim.can.bus.CanBus` in
 a world, on a bus that other programs can reach.
 """
 
@@ -58,7 +58,7 @@ from fixgw.hw_sim.can.segment import SimFrame
 from fixgw.hw_sim.can.slcan import PASSIVE, WARNING, VirtualSlcan
 from fixgw.hw_sim.serial import SerialInstrument
 
-STEP = 0.025  # s of `frames`
+STEP_S = 0.025  # of `frames`
 
 Seconds = Annotated[float, Meta(ge=0.0, le=86400.0)]
 NodeId = Annotated[int, Meta(ge=1, le=255)]
@@ -91,10 +91,10 @@ End = Callable[[], None]
 
 
 class Event(NamedTuple):
-    """Something that happens `at` so many seconds to the node, the instrument or the adapter (`kind`) called `what`.
+    """Something that happens, `at` seconds into the scenario, to the node, instrument or adapter (`kind`) `what`.
 
-    `begin` makes it happen to what there is of that name (a `Station`, an instrument, the adapter), and returns what
-    ends it, if anything does; that comes `lasting` seconds later, or never.
+    `begin` makes it happen to the target of that name (a `Station`, an instrument, the adapter), and returns a function
+    that ends it, or None; that is called `lasting` seconds later, or never.
     """
 
     at: float
@@ -106,7 +106,7 @@ class Event(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """What a file says."""
+    """The contents of a file."""
 
     nodes: Mapping[str, NodeOptions]
     flight: Flight = Flight()
@@ -116,7 +116,7 @@ class Scenario(NamedTuple):
     bit_rate: int = 250_000  # bit/s
 
     def aircraft(self) -> Aircraft:
-        """A new aircraft, as the flight begins."""
+        """Build the aircraft, as it is when the scenario begins."""
         flight = self.flight
         start = _moment(flight.start) if flight.start else datetime.now(UTC)
         aircraft = Aircraft(start, flight.seed, flight.turbulence)
@@ -126,7 +126,7 @@ class Scenario(NamedTuple):
         return aircraft
 
     def stations(self) -> dict[str, Station]:
-        """New nodes, by name, in working order."""
+        """Build the nodes, by name, without faults."""
         stations = {}
         for name, options in self.nodes.items():
             node = DEVICES[options.device or name](options.id)
@@ -143,7 +143,7 @@ def everything() -> Scenario:
 
 @cache
 def instruments() -> tuple[str, ...]:
-    """The names that `instrument:` may have: those of every virtual instrument beside the nodes."""
+    """The names allowed for `instrument:`: those of every virtual instrument except the nodes."""
     from fixgw.hw_sim.devices import instruments
     from fixgw.hw_sim.everything import NAMES
     from fixgw.hw_sim.panel import Panel as Pins
@@ -152,7 +152,7 @@ def instruments() -> tuple[str, ...]:
 
 
 def shipped() -> dict[str, Path]:
-    """The scenarios that come with the package, by name."""
+    """The packaged scenarios, by name."""
     folder = Path(str(resources.files("fixgw.hw_sim") / "scenarios"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
@@ -180,7 +180,7 @@ def _moment(text: str) -> datetime:
 
 
 def _scenario(value: dict[str, Any], at: Positions, found: list[Problem]) -> Scenario | None:
-    """The scenario, or as many problems as there are; None when its form is too far off."""
+    """Build the scenario, or append every problem to `found`; None if its form is beyond recognition."""
     try:
         file = msgspec.convert({**value, "events": []}, _File)
     except msgspec.ValidationError:
@@ -204,12 +204,12 @@ def _scenario(value: dict[str, Any], at: Positions, found: list[Problem]) -> Sce
                 at.at(["nodes"])
                 .keys[name]
                 .problem(
-                    f"nodes.{name}: its node id {id} is that of {other!r}; give it an id of its own, "
+                    f"nodes.{name}: its node id {id} is already that of {other!r}; give it another id, "
                     "or use the fault 'duplicate-node'"
                 )
             )
     if nodes == {}:
-        found.append(at.at(["nodes"]).problem("nodes: there is none"))
+        found.append(at.at(["nodes"]).problem("nodes: there are none"))
     start = value.get("flight", {}).get("start") if isinstance(value.get("flight"), dict) else None
     if isinstance(start, str):
         try:
@@ -226,7 +226,7 @@ def _scenario(value: dict[str, Any], at: Positions, found: list[Problem]) -> Sce
             if event is not None:
                 events.append(event)
                 if file and file.duration is not None and event.at >= file.duration:
-                    found.append(here.problem(f"{label}: at {event.at:g} the scenario is over"))
+                    found.append(here.problem(f"{label}: the scenario is over before {event.at:g} s"))
     if file is None or not isinstance(nodes, dict):
         return None
     return Scenario(
@@ -244,7 +244,7 @@ class _Happens(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class _ToNode(_Happens, kw_only=True):
-    """To a node or an instrument: that there is just one of them is seen to elsewhere."""
+    """Happens to a node or an instrument; that exactly one of them is given is checked elsewhere."""
 
     node: str | None = None
     instrument: str | None = None
@@ -291,7 +291,7 @@ FAULTS_OF: Mapping[str, Mapping[str, Callable[..., Any]]] = {"node": FAULTS, "in
 
 @cache
 def _form(fault: Callable[..., Any]) -> type[Struct]:
-    """What an event with this fault may say: the fault's own fields are its options."""
+    """The form of an event with this fault: the fault's fields are its options."""
     hints = get_type_hints(fault)
     options: list[Any] = []
     if is_dataclass(fault):
@@ -332,15 +332,15 @@ def _event(
             return None
         form = _form(faults[fault])
     elif kind in ("turn", "press", "switch") and not _is_panel(target, str(whom), devices):
-        found.append(at.at([target]).problem(f"{name}: {whom!r} has nothing to {kind}; a panel has"))
+        found.append(at.at([target]).problem(f"{name}: {whom!r} has nothing to {kind}; only a panel has"))
     elif kind == "alarm" and target != "node":
-        found.append(at.at([target]).problem(f"{name}: {whom!r} has no alarm; a node has"))
+        found.append(at.at([target]).problem(f"{name}: {whom!r} has no alarm; only a node has"))
     wrong = list(problems(entry, form, at, name))
     found += wrong
     if wrong:
         return None
     try:
-        return _made(kind, target, entry)
+        return _build_event(kind, target, entry)
     except ValueError as error:
         found.append(at.problem(f"{name}: {error}"))
         return None
@@ -350,8 +350,8 @@ def _is_panel(target: str, whom: str, devices: Mapping[str, str]) -> bool:
     return whom == "panel" if target == "instrument" else DEVICES.get(devices.get(whom, "panel")) is Panel
 
 
-def _made(kind: str, target: str, entry: dict[str, Any]) -> Event:
-    """Raises ValueError for what is out of range, or does not go together."""
+def _build_event(kind: str, target: str, entry: dict[str, Any]) -> Event:
+    """Raises ValueError for values that are out of range or do not go together."""
     which, lasting = entry[kind], entry.get("for")
     options = {key: value for key, value in entry.items() if key not in ("at", "node", "instrument", "for", kind)}
     words = f"{kind} {which}"
@@ -371,7 +371,7 @@ def _made(kind: str, target: str, entry: dict[str, Any]) -> Event:
         except ValueError:
             raise ValueError(f"data: {text!r} is not bytes in hex") from None
         if len(data) > 6:
-            raise ValueError(f"data: {len(data)} bytes; at most 6 fit")
+            raise ValueError(f"data: {len(data)} bytes, but at most 6 fit")
         begin = partial(_alarm, which, data)
     elif kind == "press":
         lasting = entry.get("for", 0.2)
@@ -400,7 +400,7 @@ def _alarm(code: int, data: bytes, station: Station) -> None:
 
 
 def _panel(target: Any) -> Any:
-    """The panel itself, whether a node or the one on pins: both turn, switch and press."""
+    """The panel itself, whether it is a node or on pins: both have turn, switch and press."""
     return target.node if isinstance(target, Station) else target
 
 
@@ -436,7 +436,7 @@ def _raise_flag(flag: int, adapter: VirtualSlcan) -> End:
     return lower
 
 
-#: What can happen to the adapter: its plug is pulled, it takes no frame to send, it does not answer, its controller
+#: What can happen to the adapter: it is unplugged, it accepts no frame to send, it does not answer, its controller
 #: reports many errors, or so many that it only listens.
 ADAPTER: Mapping[str, Callable[[VirtualSlcan], End]] = {
     "unplugged": _unplug,
@@ -451,10 +451,10 @@ ADAPTER: Mapping[str, Callable[[VirtualSlcan], End]] = {
 
 
 class Play:
-    """A scenario in progress, from the first `due` on. No thread, socket or clock; one thread at a time.
+    """A scenario in progress; it begins with the first `due`. No thread, socket or clock; one thread at a time.
 
-    `tell` hears of every event: its time, and words. What happens to the `adapter` needs one, and what happens to an
-    instrument finds it among the `instruments`, by name.
+    `tell` is called with every event: its time, and words. Events of the adapter need an `adapter`; those of
+    instruments find their target among the `instruments`, by name.
     """
 
     def __init__(
@@ -485,7 +485,7 @@ class Play:
         return duration is not None and self._began is not None and now - self._began >= duration
 
     def due(self, now: float, aircraft: Aircraft) -> list[tuple[str, list[SimFrame]]]:
-        """What each node sends at `now`, in monotonic seconds."""
+        """Return what each node sends at `now`, in monotonic seconds."""
         if self._began is None:
             self._began = now
         while self._todo and self._todo[0][0] <= now - self._began:
@@ -507,7 +507,7 @@ class Play:
 
 
 class Director:
-    """Plays a scenario as an instrument of a world, where there is no bus; `over` is set at its end."""
+    """Plays a scenario without a bus, as an instrument of a world; `over` is set at its end."""
 
     def __init__(self, play: Play, over: threading.Event) -> None:
         self._play = play
@@ -520,14 +520,14 @@ class Director:
             self._play.due(now, aircraft)
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Nothing to release."""
 
 
-def frames(scenario: Scenario, duration: float | None = None, step: float = STEP) -> Iterator[tuple[float, SimFrame]]:
-    """Play as fast as it goes: (seconds from the beginning, frame), for `duration` seconds.
+def frames(scenario: Scenario, duration: float | None = None, step: float = STEP_S) -> Iterator[tuple[float, SimFrame]]:
+    """Play as fast as possible: yields (seconds from the beginning, frame) for `duration` seconds.
 
-    Without `duration` it is the scenario's own; one without an end goes on for ever. The nodes hear each other; the bus
-    carries everything at once, whatever its bit rate.
+    Without `duration` the scenario's own counts; one without an end goes on for ever. The nodes hear each other; the
+    bus carries everything at once, whatever its bit rate.
     """
     if duration is not None:
         scenario = scenario._replace(duration=duration)

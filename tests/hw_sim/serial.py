@@ -1,11 +1,11 @@
-"""What all virtual instruments on a serial line have in common: `SerialInstrument`.
+"""The base of all virtual instruments on a serial line: `SerialInstrument`.
 
 class Eis(SerialInstrument):
     BAUD = 9600
     RATE = 5.0
 
     def frames(self, aircraft, now):
-        return [...]                      # one round: what the real one sends in one go, whole frames
+        return [...]                      # one round: the whole frames that the real one sends in one go
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from fixgw.hw_sim.faults import Fault, Wire
 if TYPE_CHECKING:
     from fixgw.hw_sim.pty import VirtualPort
 
-LONGEST_WAIT = 1.0  # s of line time that may wait to be sent; what comes on top is left out, as real instruments do
+MAX_BACKLOG_S = 1.0  # line time of the data waiting to be sent; more is left out, as real instruments do
 
 
 class Line(Protocol):
-    """What an instrument's transmit pin is connected to, for instance a `VirtualPort`."""
+    """Whatever an instrument's transmit pin is connected to, for instance a `VirtualPort`."""
 
     def write(self, data: bytes, /) -> object: ...
 
@@ -30,24 +30,24 @@ class Line(Protocol):
 
 
 class SerialInstrument:
-    """An instrument of the `World`, which calls `tick`: `RATE` rounds a second, no faster than its line allows.
+    """An instrument of the `World`, which calls `tick`. It sends `RATE` rounds a second, or as many as its line allows.
 
-    `baud` is the line's speed (10 bits a byte). Faults may `begin` and `end` at any time, on the wire between the
+    `baud` is the line's speed (10 bits per byte). Faults may `begin` and `end` at any time, on the wire between the
     instrument and its line; `power` switches it off and on. One thread at a time.
     """
 
-    #: Its name among the instruments, and what it is, for people.
+    #: Its name among the instruments, and a description for people.
     NAME: ClassVar[str] = ""
     WHAT: ClassVar[str] = ""
     BAUD: ClassVar[int] = 9600
-    #: Rounds a second.
+    #: Rounds per second.
     RATE: ClassVar[float] = 1.0
 
     def __init__(self, line: Line, baud: int | None = None) -> None:
         self.line = line
         self.baud = baud or self.BAUD
         self.power = True
-        #: Rounds sent, and frames left out because the line was still busy.
+        #: Rounds sent, and frames left out because the line was busy.
         self.rounds = 0
         self.skipped = 0
         self._wire = Wire()
@@ -56,7 +56,7 @@ class SerialInstrument:
         self._sent_until = 0.0
 
     def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
-        """One round, at `now` in monotonic seconds."""
+        """The frames of one round, at `now` in monotonic seconds."""
         raise NotImplementedError
 
     def begin(self, fault: Fault) -> None:
@@ -68,11 +68,11 @@ class SerialInstrument:
         fault.end(self)
 
     def unplug(self) -> None:
-        """Pull its plug, of a line that has one; harmless when it is out."""
+        """Unplug the line, if it has a plug; harmless if it is unplugged."""
         cast("VirtualPort", self.line).unplug()
 
     def plug(self) -> None:
-        """Put it back; harmless when it is there."""
+        """Plug the line in again; harmless if it is plugged in."""
         cast("VirtualPort", self.line).plug()
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
@@ -88,20 +88,20 @@ class SerialInstrument:
 
     @property
     def busy(self) -> bool:
-        """Whether the line still carries what was sent before."""
+        """Whether the line is still sending earlier data."""
         return bool(self._pending)
 
     def transmit(self, frames: list[bytes], now: float) -> None:
-        """Put `frames`, with what their wire makes of them, behind what waits, and send what the line carries by `now`.
+        """Pass `frames` through the wire, queue the result, and send what the line can carry by `now`.
 
-        To be called often, with no frames too.
+        Call it often, even without frames.
         """
         frames = self._wire.carry(frames, now)
         per_second = self.baud / 10
         if not self._pending:
-            self._sent_until = now - 0.5 / per_second  # an idle line saves nothing up
+            self._sent_until = now - 0.5 / per_second  # an idle line does not accumulate capacity
         for frame in frames:
-            if len(self._pending) + len(frame) > max(LONGEST_WAIT * per_second, len(frame)):
+            if len(self._pending) + len(frame) > max(MAX_BACKLOG_S * per_second, len(frame)):
                 self.skipped += 1
             else:
                 self._pending += frame

@@ -3,8 +3,8 @@
     chip = attach(0, 0, Mcp3008())
     chip.volts[0] = 1.65
 
-A driver that has this module for its library (``library: fixgw.hw_sim.spi``) finds the chip. It does not model clock
-rates or the other three SPI modes.
+A driver that uses this module as its library (``library: fixgw.hw_sim.spi``) finds the chip. Clock rates and the other
+three SPI modes are not modelled.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ class SpiChip(Protocol):
     """Something with a chip select."""
 
     def transfer(self, data: bytes, /) -> bytes:
-        """What it puts on its output while `data` is clocked in."""
+        """Return what appears on its output while `data` is clocked in."""
 
 
 AnyChip = TypeVar("AnyChip", bound=SpiChip)
 _lock = threading.RLock()
-#: What is at each chip select: a chip, or the level of a line that nobody holds.
+#: The chip at each chip select, or the level of the undriven line.
 _places: dict[tuple[int, int], SpiChip | bool] = {}
 
 
 def attach(bus: int, device: int, chip: AnyChip) -> AnyChip:
-    """Put `chip` at the chip select `device` of `bus`, in place of what was there. Any thread."""
+    """Put `chip` at the chip select `device` of `bus`, replacing any other chip there. Any thread."""
     with _lock:
         _places[bus, device] = chip
     return chip
 
 
 def unplug(bus: int, device: int, high: bool = True) -> None:
-    """Pull the chip, the bus stays: its line is high from then on, or low, as a Raspberry Pi pulls it."""
+    """Unplug the chip; the bus stays. Its line then reads high, or low as a Raspberry Pi pulls it."""
     with _lock:
         _places[bus, device] = high
 
 
 def detach(bus: int, device: int) -> None:
-    """Take the chip select away: there is no such device."""
+    """Remove the chip select: there is no such device."""
     with _lock:
         _places.pop((bus, device), None)
 
 
 class SpiDev:
-    """As spidev.SpiDev, for what drivers use of it."""
+    """Like spidev.SpiDev, as far as drivers use it."""
 
     def __init__(self) -> None:
         self._place: tuple[int, int] | None = None

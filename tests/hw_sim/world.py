@@ -1,13 +1,13 @@
-"""The world of a bench: the virtual aircraft flies in real time, and virtual instruments look at it.
+"""The world of a bench: the virtual aircraft flies in real time, and virtual instruments observe it.
 
     with World() as world:
         world.attach(Gps(VirtualPort(path)))
         ...
 
-`bench` is a world with every instrument there is.
+`bench` builds a world with every instrument.
 
-Everything happens on one thread, so that an instrument may look at the aircraft as it likes; other threads take
-`World.values`, which is replaced whole. Whoever runs in the same process finds the world with `current`.
+Everything happens on one thread, so an instrument may read the aircraft freely; other threads read `World.values`,
+which is replaced whole. Code in the same process finds the world with `current`.
 """
 
 from __future__ import annotations
@@ -33,27 +33,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RATE = 40.0  # steps a second
-LONGEST_STEP = 1.0  # s; after a longer pause of the machine the flight goes on where it was
+RATE_HZ = 40.0  # steps a second
+MAX_STEP_S = 1.0  # after a longer pause of the machine the flight continues where it was
 
 
 class Instrument(Protocol):
-    """Something that is attached to the world."""
+    """Something attached to the world."""
 
     def tick(self, aircraft: Aircraft, now: float, /) -> None:
-        """Do what is due at `now`, in monotonic seconds. Called `RATE` times a second on the world's thread; must not
-        block."""
+        """Do what is due at `now`, in monotonic seconds.
+
+        Called `RATE_HZ` times a second on the world's thread; must not block.
+        """
 
     def close(self) -> None:
-        """Let go of everything; called once, when the world has stopped."""
+        """Release everything; called once, when the world has stopped."""
 
 
 class World:
-    """An aircraft that flies from `start` (or entering the context) to `stop`, with the instruments attached to it."""
+    """An aircraft that flies from `start` (or entering the context) until `stop`, with the instruments attached to
+    it."""
 
     def __init__(self, aircraft: Aircraft | None = None) -> None:
         self.aircraft = aircraft or Aircraft(datetime.now(UTC))
-        #: The aircraft's values, by key; replaced whole at every step. Any thread; do not change them.
+        #: The aircraft's values, by key; replaced whole at every step. Any thread may read them; do not change them.
         self.values: Mapping[str, Value] = self.aircraft.values()
         #: The instruments that a scenario knows by name.
         self.named: dict[str, Any] = {}
@@ -62,20 +65,20 @@ class World:
         self._thread: threading.Thread | None = None
 
     def attach(self, instrument: Instrument) -> None:
-        """Have `instrument` look at the aircraft from now on, and closed with the world. Any thread."""
+        """Let `instrument` observe the aircraft from now on; it is closed with the world. Any thread."""
         self._instruments = (*self._instruments, instrument)
 
     def start(self) -> None:
-        """Fly, and become `current`."""
+        """Start flying, and become `current`."""
         global _current
         self._stopping.clear()
         thread = threading.Thread(target=self._run, name="world", daemon=True)
         thread.start()
-        self._thread = thread  # only now: Ctrl-C may come at any moment, and an unstarted thread cannot be joined
+        self._thread = thread  # not earlier: Ctrl-C may come at any moment, and an unstarted thread cannot be joined
         _current = self
 
     def stop(self) -> None:
-        """Stop flying, and close every instrument; harmless when stopped."""
+        """Stop flying and close every instrument; harmless if already stopped."""
         global _current
         if _current is self:
             _current = None
@@ -97,32 +100,32 @@ class World:
         self.stop()
 
     def _run(self) -> None:
-        period = 1.0 / RATE
+        period = 1.0 / RATE_HZ
         last = due = time.monotonic()
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             now = time.monotonic()
             due = max(due + period, now)
-            self.aircraft.step(min(now - last, LONGEST_STEP))
+            self.aircraft.step(min(now - last, MAX_STEP_S))
             last = now
             self.values = self.aircraft.values()
             for instrument in self._instruments:
                 try:
                     instrument.tick(self.aircraft, now)
                 except Exception:
-                    log.exception("%s failed, and is out of the world", type(instrument).__name__)
+                    log.exception("%s failed and was removed from the world", type(instrument).__name__)
                     self._instruments = tuple(i for i in self._instruments if i is not instrument)
                     instrument.close()
 
 
 class Recording:
-    """A recorded log as an instrument: it says what a real one said, over and over, whatever the aircraft does."""
+    """A recorded log as an instrument: it repeats what a real one sent, whatever the aircraft does."""
 
     def __init__(self, log: bytes, port: VirtualPort) -> None:
         self.port = port
         self.replay = Replay(log, port.write, loop=True)
 
     def begin(self, fault: Fault) -> None:
-        """A recording is what it is: only its plug can be pulled."""
+        """A recording cannot be changed: only its plug can be pulled."""
         fault.begin(self)
 
     def end(self, fault: Fault) -> None:
@@ -151,10 +154,11 @@ def bench(
 ) -> World:
     """A world with what `fixgw demo` flies with, each on a device in `directory`, all switched on when it starts.
 
-    ``gps`` is a serial port with a GPS at 38400 baud, or with `replay`, a recorded log, in its place; ``eis`` one with
+    ``gps`` is a serial port with a GPS at 38400 baud, or with a recorded log if `replay` is given; ``eis`` is one with
     an engine monitor. ``can0`` is an slcan adapter on a bus of 250 kbit/s with a CAN-FIX node of each kind. The `panel`
-    is on the virtual pins of `fixgw.hw_sim.gpio`. A `scenario` may say otherwise of the bus, and what happens to them
-    all; `tell` hears of every event. With `more`, there is one of everything: see `fixgw.hw_sim.everything`.
+    is on the virtual pins of `fixgw.hw_sim.gpio`. A `scenario` may change the bus and lets things happen to the
+    instruments; `tell` is called with every event. With `more`, there is one of everything: see
+    `fixgw.hw_sim.everything`.
     """
     from fixgw.hw_sim.can.bus import CanBus
     from fixgw.hw_sim.devices.eis import Eis
@@ -185,5 +189,5 @@ _current: World | None = None
 
 
 def current() -> World | None:
-    """The world that flies in this process, if one does."""
+    """The world that is flying in this process, if any."""
     return _current

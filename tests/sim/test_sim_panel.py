@@ -20,7 +20,7 @@ from fixgw.hw_sim import gpio as GPIO
 from fixgw.hw_sim import panel, panel_pins, panel_server
 from fixgw.hw_sim.gpio import Bank
 from fixgw.hw_sim.panel import Panel
-from fixgw.hw_sim.panel_server import COMMANDS, MOST_CLIENTS, PanelServer, connect
+from fixgw.hw_sim.panel_server import COMMANDS, MAX_CLIENTS, PanelServer, connect
 from fixgw.hw_sim.world import World
 
 
@@ -161,7 +161,7 @@ def test_it_looks_at_most_twenty_times_a_second_and_never_while_nobody_looks_at_
     while time.monotonic() < begin + 1.0 or len(looks) < 2:
         bank.output(20, not bank.level(20))
         hands.say("let 5", "turn 0 1")
-    assert len(looks) <= (time.monotonic() - begin) / panel_server.LOOK + 2
+    assert len(looks) <= (time.monotonic() - begin) / panel_server.LOOK_INTERVAL_S + 2
     hands.close()
     assert wait_for(lambda: not server._clients)
     seen = len(looks)
@@ -266,16 +266,16 @@ def test_the_chip_is_unplugged_and_plugged(hands: Hands, bank: Bank) -> None:
 @pytest.mark.parametrize(
     ("command", "error"),
     [
-        ("pres 0", "no command 'pres': press, release, turn, "),
-        ("press", "it is: press N [SECONDS]"),
-        ("press 0 1 2", "it is: press N [SECONDS]"),
-        ("press one", "it is: press N [SECONDS]"),
+        ("pres 0", "there is no command 'pres'; choose one of press, release, turn, "),
+        ("press", "usage: press N [SECONDS]"),
+        ("press 0 1 2", "usage: press N [SECONDS]"),
+        ("press one", "usage: press N [SECONDS]"),
         ("press 6", "press: 6 is not from 0 to 5"),
         ("press -1", "press: -1 is not from 0 to 5"),
         ("press 0 nan", "press: nan is not from 0 to 60"),
         ("release 6", "press: 6 is not from 0 to 5"),
         ("turn 2 1", "turn: 2 is not from 0 to 1"),
-        ("turn 0 1.5", "it is: turn KNOB DETENTS"),
+        ("turn 0 1.5", "usage: turn KNOB DETENTS"),
         ("switch 0 2", "switch: 2 is not from 0 to 1"),
         ("drive 28 1", "pin: 28 is not from 0 to 27"),
         ("drive -1 1", "pin: -1 is not from 0 to 27"),
@@ -284,8 +284,8 @@ def test_the_chip_is_unplugged_and_plugged(hands: Hands, bank: Bank) -> None:
         ("turn-pins 5 28 1", "pin: 28 is not from 0 to 27"),
         ("pulses 5 1e9", "pulses: 1e+09 is not from 0.1 to 2000"),
         ("pulses 5 nan", "pulses: nan is not from 0.1 to 2000"),
-        ("unplug now", "it is: unplug"),
-        ("__init__", "no command '__init__'"),
+        ("unplug now", "usage: unplug"),
+        ("__init__", "there is no command '__init__'"),
         ("\xff\xfe", "no command"),
     ],
 )
@@ -365,14 +365,14 @@ def test_who_only_makes_mistakes_and_never_reads_is_thrown_out(server: PanelServ
 
 
 def test_there_may_be_so_many_and_no_more(server: PanelServer, bank: Bank) -> None:
-    many = [Hands(server.path) for _ in range(MOST_CLIENTS)]
+    many = [Hands(server.path) for _ in range(MAX_CLIENTS)]
     for one in many:
         one.hear()
     late = Hands(server.path)
     assert "too many" in late.hear()["error"]
     late.close()
     many.pop().close()
-    assert wait_for(lambda: len(server._clients) == MOST_CLIENTS - 1)
+    assert wait_for(lambda: len(server._clients) == MAX_CLIENTS - 1)
     many.append(Hands(server.path))
     many[-1].say("drive 5 0")
     for one in many:
@@ -516,7 +516,7 @@ def test_a_program_runs_without_hands_where_there_can_be_none(tmp_path: Path) ->
         env={**os.environ, "FIXGW_PANEL": str(path)},
     )
     assert done.stdout == "runs\n"
-    assert done.stderr == f"no hand can get at these pins: {path}: No such file or directory\n"
+    assert done.stderr == f"fixgw sim panel cannot reach these pins: {path}: No such file or directory\n"
 
 
 def test_every_command_is_tried_here() -> None:

@@ -259,7 +259,10 @@ events:
         (4, "flight.start: 'yesterday' is not a date and time"),
         (4, "flight.turbulence: expected number, 0 to 3, got the number 7"),
         (7, "nodes.enginee: no device 'enginee' (did you mean 'engine'?)"),
-        (8, "nodes.ahrs: its node id 50 is that of 'air'; give it an id of its own, or use the fault 'duplicate-node'"),
+        (
+            8,
+            "nodes.ahrs: its node id 50 is already that of 'air'; give it another id, or use the fault 'duplicate-node'",
+        ),
         (9, "nodes.gps.id: expected whole number, 1 to 255, got the number 300"),
         (9, "nodes.gps: unknown option 'colour'"),
         (11, "events[0]: no node 'ait' (did you mean 'air'?)"),
@@ -271,7 +274,7 @@ events:
         (17, "events[6]: 'at' is missing"),
         (18, "events[7]: expected one of fault, turn, press, switch, alarm, adapter, got none"),
         (19, "events[8]: expected one of fault, turn, press, switch, alarm, adapter, got fault and turn"),
-        (20, "events[9]: 'air' has nothing to turn; a panel has"),
+        (20, "events[9]: 'air' has nothing to turn; only a panel has"),
         (22, "events[11]: data: '0g' is not bytes in hex"),
         (23, "events[12].adapter: "),
     ]:
@@ -285,7 +288,7 @@ events:
         ("", "expected a mapping with nodes:, got nothing"),
         ("- air", "expected a mapping with nodes:, got a list of 1"),
         ("events: []\nnodes: 3", "nodes: expected mapping"),
-        ("nodes: {}", "nodes: there is none"),
+        ("nodes: {}", "nodes: there are none"),
         ("nodes: [air]", "nodes: expected mapping"),
         ("nodes: {air: }\nevents: {at: 1}", "events: expected list"),
         ("nodes: {air: }\nevents: [now]", "events[0]: expected mapping"),
@@ -293,7 +296,7 @@ events:
         ("nodes: {1: , 2: {device: 7}}", "nodes"),
         (
             "nodes: {air: }\nduration: 5\nevents: [{at: 5, node: air, fault: deaf}]",
-            "events[0]: at 5 the scenario is over",
+            "events[0]: the scenario is over before 5 s",
         ),
         (
             "nodes: {air: }\nevents: [{at: 5, node: air, alarm: 1, data: '00112233445566'}]",

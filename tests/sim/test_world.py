@@ -84,7 +84,7 @@ def test_an_instrument_that_fails_leaves_and_the_others_go_on(caplog: pytest.Log
         assert witness.enough.wait(10)
     assert len(broken.times) == 2
     assert broken.closed == 1
-    assert "Witness failed, and is out of the world" in caplog.text
+    assert "Witness failed and was removed from the world" in caplog.text
 
 
 def first_sentence(device: Path) -> str:

@@ -5,7 +5,7 @@
         world.attach(CanBus(scenario, "bench/can0"))
         ...
 
-What opens ``bench/can0`` finds an slcan adapter. `CanBus.join` connects the bus to one of python-can's.
+A program that opens ``bench/can0`` finds an slcan adapter. `CanBus.join` connects the bus to one of python-can's.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from fixgw.hw_sim.can.segment import Leg, Segment, SimFrame
 from fixgw.hw_sim.can.slcan import VirtualSlcan
 from fixgw.hw_sim.scenario import Play, Scenario
 
-DEPTH = 1024  # frames that a node may have waiting: its whole report, and more
+DEPTH = 1024  # frames that a node may queue: more than its whole report
 
 
 class CanBus:
-    """The bus, its nodes, and, at the path `adapter`, a virtual slcan adapter.
+    """The bus, its nodes, and a virtual slcan adapter at the path `adapter`.
 
-    It has the scenario's bit rate. When every node has been told to change to another the bus changes with them; one
-    that has gone alone is lost to it. `tell` hears of every event: its time in seconds, and words. What the scenario
-    says of instruments beside the bus happens to the `instruments`, by name.
+    The bus has the scenario's bit rate. When every node has been told to change to another rate, the bus changes too; a
+    node that has changed alone is lost to it. `tell` is called with every event: its time in seconds, and words. Events
+    of instruments beside the bus happen to the `instruments`, by name.
     """
 
     def __init__(
@@ -52,22 +52,22 @@ class CanBus:
         if self.adapter:
             self._closing.append(self.adapter.close)
         self.play = Play(scenario, self.adapter, tell, instruments)
-        #: Set when the scenario has reached its end; then everybody is silent.
+        #: Set when the scenario has ended; then every node is silent.
         self.over = threading.Event()
         self._nodes = {
             name: self.segment.attach(name, station.received, DEPTH) for name, station in self.play.stations.items()
         }
 
     def join(self, interface: str, channel: str, **options: Any) -> None:
-        """Join the bus to one of python-can's, which takes the `options`; parted when this is closed.
+        """Join the bus, until it is closed, to one of python-can's, which takes the `options`.
 
-        Raises OSError when it cannot be opened.
+        Raises OSError if that cannot be opened.
         """
         import can
 
         try:
             bus = can.Bus(interface=interface, channel=channel, **options)
-        except Exception as error:  # there are as many kinds as interfaces
+        except Exception as error:  # every interface raises its own kinds
             raise OSError(f"cannot open {interface} {channel}: {error}") from error
         if interface == "udp_multicast":
             _keep_to_the_group(bus.fileno())
@@ -75,9 +75,9 @@ class CanBus:
         self._closing += [bus.shutdown, leg.close]
 
     def replay(self, entries: Iterable[Entry], speed: float | None = 1.0) -> int:
-        """Put recorded frames on the bus, at `speed` times their pace or, None, as fast as it takes them.
+        """Put recorded frames on the bus, at `speed` times their pace, or as fast as possible (None).
 
-        Returns how many, when they are all sent, or when it is `over`.
+        Returns the number of frames sent, when all are sent or the scenario is `over`.
         """
         node = self.segment.attach("replay")
 
@@ -114,7 +114,8 @@ class CanBus:
 
 
 def _keep_to_the_group(fileno: int) -> None:
-    """Let a socket hear the groups that it has joined, and not, as on Linux by default, those of other programs too."""
+    """Let a socket receive only the groups that it has joined itself; by default, Linux adds those of other
+    programs."""
     with socket.socket(fileno=os.dup(fileno)) as sock:
         for option in ((socket.IPPROTO_IP, 49), (socket.IPPROTO_IPV6, 29)):  # the socket module lacks them
             with suppress(OSError):

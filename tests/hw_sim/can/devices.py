@@ -1,6 +1,6 @@
 """The devices of a virtual panel, each a CAN-FIX node: `DEVICES` by name.
 
-Which key goes out as which parameter, at which rate, is in each `make_outputs`; in short:
+Each `make_outputs` says which key is sent as which parameter, and at which rate; in short:
 
     air       IAS TAS CAS Mach ALT PALT TALT DALT BARO VS AOA OAT, static and pitot pressure
     ahrs      PITCH ROLL YAW HEAD ROT ANORM ALAT ALONG, rates
@@ -10,8 +10,8 @@ Which key goes out as which parameter, at which rate, is in each `make_outputs`;
     controls  CTLPTCH CTLROLL CTLYAW CTLCOLL CTLATP CTLFLAP CTLLBRK CTLRBRK THR1 MIX1
     panel     two encoders with eight buttons, 40 switches, the dimmer
 
-`air` owns the altimeter setting, `gps` the selected course and `panel` the dimmer: they take Parameter Set messages for
-those.
+`air` owns the altimeter setting, `gps` the selected course and `panel` the dimmer: they accept Parameter Set messages
+for these.
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ from fixgw.hw_sim.can.nodes import (
     VirtualNode,
 )
 
-FULL_SCALE_LOC = 10.0  # degrees of deviation at which a VOR needle is at its stop, CDI 1
-FULL_SCALE_GS = 0.7  # and that of a glide slope, GSI 1
+FULL_SCALE_LOC = 10.0  # degrees of VOR deviation at full scale, CDI 1
+FULL_SCALE_GS = 0.7  # degrees of glide slope deviation at full scale, GSI 1
 
 
 def look(aircraft: Aircraft) -> dict[str, Any]:
-    """What the devices see of the aircraft: its values by key, its clock ``UTC``, the altimeter setting of the day
+    """What the devices see of the aircraft: its values by key, its clock ``UTC``, the current altimeter setting
     ``QNH`` (inHg), and ``ROLLRATE`` (degrees a second)."""
     return {**aircraft.values(), "UTC": aircraft.time, "QNH": aircraft.qnh, "ROLLRATE": aircraft.roll_rate}
 
 
 def _limits(*values: float | None) -> dict[int, float]:
-    """Of an engine parameter: Min, Max, low alarm, low warning, high warning, high alarm; None where there is none."""
+    """The limits of an engine parameter: Min, Max, low alarm, low warning, high warning, high alarm; None where
+    unset."""
     metas = (MIN, MAX, LOW_ALARM, LOW_WARN, HIGH_WARN, HIGH_ALARM)
     return {meta: value for meta, value in zip(metas, values, strict=True) if value is not None}
 
@@ -56,7 +57,7 @@ def _time_of_day(view: View) -> bytes:
 
 
 class AirData(VirtualNode):
-    """Air data of an EFIS. Its altimeter setting is that of the day until somebody sets it."""
+    """Air data of an EFIS. It uses the correct altimeter setting until another is set."""
 
     NAME = "Virtual EFIS air data"
     DEVICE = 0x32
@@ -64,7 +65,7 @@ class AirData(VirtualNode):
 
     def __init__(self, id: int | None = None, serial: int | None = None) -> None:
         super().__init__(id, serial)
-        #: inHg, once somebody has set it.
+        #: inHg, once it has been set.
         self.setting: float | None = None
 
     def make_outputs(self) -> list[Output]:
@@ -172,7 +173,7 @@ class Fuel(VirtualNode):
 
 
 class Gps(VirtualNode):
-    """GPS navigator, the deviations of its needles included. Its course is that of the leg until somebody sets it."""
+    """GPS navigator, including needle deviations. Its course is that of the leg until another is set."""
 
     NAME = "Virtual GPS navigator"
     DEVICE = 0xC1
@@ -180,7 +181,7 @@ class Gps(VirtualNode):
 
     def __init__(self, id: int | None = None, serial: int | None = None) -> None:
         super().__init__(id, serial)
-        #: Degrees, once somebody has set it.
+        #: Degrees, once it has been set.
         self.course: float | None = None
 
     def make_outputs(self) -> list[Output]:
@@ -192,7 +193,7 @@ class Gps(VirtualNode):
             Number(0x1C7, "TRACKM", "H", 10, rate=5, circle=True),
             Number(0x1C8, "XTRACK", "h", 100, rate=5),
             Number(0x1C9, lambda v: v["COURSE"] if self.course is None else self.course, "H", 10, rate=2, circle=True),
-            # Unsigned: 355° is five to the left.
+            # Unsigned: 355° is 5° to the left.
             Number(0x1C0, "CDI", "H", 10, rate=5, factor=FULL_SCALE_LOC, circle=True),
             Number(0x1C1, "GSI", "h", 100, rate=5, factor=FULL_SCALE_GS),
             Number(0x40A, "TALT", "i", rate=5),
@@ -237,7 +238,7 @@ class Controls(VirtualNode):
 
 
 class Panel(VirtualNode):
-    """A box of knobs and switches. What changes is sent at once, and everything every second."""
+    """A box of knobs and switches. Changes are sent at once, and everything every second."""
 
     NAME = "Virtual panel of knobs and switches"
     DEVICE = 0xD0
@@ -245,35 +246,35 @@ class Panel(VirtualNode):
 
     def __init__(self, id: int | None = None, serial: int | None = None) -> None:
         self.dimmer = 100  # %
-        self._steps = [0, 0]  # turned since it was last said
+        self._steps = [0, 0]  # turned since the last message
         self._buttons = self._said_buttons = 0
         self._switches = self._said_switches = 0
         super().__init__(id, serial)
 
     def make_outputs(self) -> list[Output]:
-        self._knobs = Output(0x300, 1, lambda view: self._say_knobs())
-        self._bank = Output(0x308, 1, lambda view: self._say_switches())
+        self._knobs = Output(0x300, 1, lambda view: self._encode_knobs())
+        self._bank = Output(0x308, 1, lambda view: self._encode_switches())
         return [self._knobs, self._bank, Number(0x584, lambda view: self.dimmer, "B", rate=1)]
 
     def turn(self, encoder: int, steps: int) -> None:
-        """Turn encoder 0 or 1, clockwise positive; what more than 32767 steps between two messages are is lost."""
+        """Turn encoder 0 or 1, clockwise positive; more than 32767 steps between two messages are lost."""
         self._steps[encoder] = max(-32768, min(self._steps[encoder] + steps, 32767))
 
     def press(self, button: int, down: bool = True) -> None:
-        """Press or let go of button 0 to 7."""
+        """Press or release button 0 to 7."""
         self._buttons = self._buttons & ~(1 << button) | down << button
 
     def switch(self, number: int, on: bool = True) -> None:
         """Set switch 0 to 39."""
         self._switches = self._switches & ~(1 << number) | on << number
 
-    def _say_knobs(self) -> bytes:
+    def _encode_knobs(self) -> bytes:
         dx, dy = self._steps
         self._steps = [0, 0]
         self._said_buttons = self._buttons
         return struct.pack("<hhB", dx, dy, self._buttons)
 
-    def _say_switches(self) -> bytes:
+    def _encode_switches(self) -> bytes:
         self._said_switches = self._switches
         return self._switches.to_bytes(5, "little")
 

@@ -1,10 +1,10 @@
-"""What virtual nodes can do wrong: `FAULTS` by name, each a wrapper around a node's sending, or around its wire.
+"""What virtual nodes can do wrong: `FAULTS` by name, each a wrapper around a node's sending or around its wire.
 
     station = Station(Engine())
     station.begin(Babbling(rate=5000))
     station.due(now, view)              # the node's frames, and the babble
 
-A fault's fields are its options in a scenario; a wrong one is a ValueError.
+The fields of a fault are its options in a scenario; a wrong value raises ValueError.
 """
 
 from __future__ import annotations
@@ -34,53 +34,53 @@ from fixgw.hw_sim.faults import Wire, check
 
 Producer = Callable[[float, View], list[SimFrame]]
 
-#: The parameters that travel as FLOAT.
+#: The parameters that are sent as FLOAT.
 FLOATS = frozenset({0x1C3, 0x1C4, 0x1D1, 0x1D2, 0x1D4, 0x1D5, 0x481, 0x482, 0x487, 0x488, 0x496, 0x497})
-UNDEFINED_META = 13  # no parameter has one of this index
-MOST_AT_ONCE = 5000  # frames that a babbling node sends in one go, however late it is
+UNDEFINED_META = 13  # no parameter has a meta with this index
+MAX_AT_ONCE = 5000  # frames that a babbling node sends in one go, however late it is
 
 
 def is_value(frame: SimFrame) -> bool:
-    """Whether a frame is a parameter's live value."""
+    """Whether a frame carries a parameter's live value."""
     return 0x100 <= frame.arbitration_id < 0x600 and len(frame.data) > 3 and not frame.data[2] >> 4
 
 
 class Fault:
-    """A node in perfect order, to derive from."""
+    """A perfect node; the base of all faults."""
 
-    #: Whether the node no longer hears the others.
+    #: Whether the node no longer receives.
     deaf: ClassVar[bool] = False
 
     def begin(self, node: VirtualNode) -> None:
-        """It breaks."""
+        """The fault begins."""
 
     def end(self, node: VirtualNode) -> None:
-        """It is whole again."""
+        """The fault ends."""
 
     def received(self, id: int, data: bytes) -> None:
-        """What the node hears."""
+        """Pass on what the node receives."""
 
     def due(self, produce: Producer, now: float, view: View) -> list[SimFrame]:
-        """What the node sends; `produce` is what it would have sent."""
+        """Return what the node sends; `produce` returns what it would have sent."""
         return produce(now, view)
 
 
 class Each(Fault):
-    """Something is wrong with every frame."""
+    """A fault of every frame."""
 
     def due(self, produce: Producer, now: float, view: View) -> list[SimFrame]:
         return [other for frame in produce(now, view) for other in self.spoil(frame)]
 
     def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
-        """What is sent in place of `frame`."""
+        """Return what is sent in place of `frame`."""
         raise NotImplementedError
 
 
-# -- it says nothing ---------------------------------------------------------------------------------------------------
+# -- the node is silent or deaf ----------------------------------------------------------------------------------------
 
 
 class Silent(Fault):
-    """Neither sends nor hears; the plug is out, the device runs on."""
+    """Neither sends nor receives: unplugged, while the device runs on."""
 
     deaf = True
 
@@ -90,7 +90,7 @@ class Silent(Fault):
 
 
 class PowerOff(Fault):
-    """Is switched off, and starts afterwards."""
+    """Is switched off, and restarts afterwards."""
 
     deaf = True
 
@@ -102,23 +102,23 @@ class PowerOff(Fault):
 
 
 class BusOff(Silent):
-    """So many of its frames have failed that its controller has left the bus."""
+    """Its controller has left the bus after too many failed frames."""
 
     def begin(self, node: VirtualNode) -> None:
         node.send_errors += 256
 
 
 class Deaf(Fault):
-    """Sends, but answers nothing."""
+    """Sends, but answers no request."""
 
     deaf = True
 
 
-# -- it says wrong things ----------------------------------------------------------------------------------------------
+# -- the values are wrong ----------------------------------------------------------------------------------------------
 
 
 class Frozen(Fault):
-    """Sends the values of the moment when it froze, for ever."""
+    """Keeps sending the values of the moment when it froze."""
 
     def __init__(self) -> None:
         self._view: View | None = None
@@ -131,7 +131,7 @@ class Frozen(Fault):
 
 @dataclass
 class _Flagged(Each):
-    """Values carry a flag: those of one `parameter`, or all."""
+    """Values of one `parameter`, or all values, carry a flag."""
 
     parameter: int | None = None
 
@@ -151,7 +151,7 @@ class Failed(_Flagged):
 
 
 class Suspect(_Flagged):
-    """Values are marked as of doubtful quality."""
+    """Values are marked as being of doubtful quality."""
 
     flag = QUALITY
 
@@ -164,7 +164,7 @@ class Annunciating(_Flagged):
 
 @dataclass
 class NotANumber(Each):
-    """Numbers that travel as FLOAT are none, or infinite."""
+    """Numbers sent as FLOAT are NaN or infinite."""
 
     infinite: bool = False
 
@@ -176,7 +176,7 @@ class NotANumber(Each):
 
 
 class UndefinedMeta(Each):
-    """Beside each value goes one with a meta index that no parameter has, every bit of the value inverted."""
+    """Each value is accompanied by one with an undefined meta index and every bit inverted."""
 
     def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
         yield frame
@@ -187,7 +187,7 @@ class UndefinedMeta(Each):
 
 @dataclass
 class ClockDrift(Fault):
-    """Its clock is wrong by so much: 0.1 is ten per cent too fast, -0.5 half as fast as it should go."""
+    """Its clock is off by a share: 0.1 is 10 % too fast, -0.5 is half speed."""
 
     by: float = 0.05
 
@@ -202,9 +202,10 @@ class ClockDrift(Fault):
 
 
 class OldLibrary(Each):
-    """Answers as the devices built on the early C libraries do.
+    """Answers like devices built on the early C libraries.
 
-    Disable and enable are not answered, a refused bit rate with 1 instead of 0xFF, a new node id without the zero.
+    Does not answer disable and enable, answers a refused bit rate with 1 instead of 0xFF, and a new node id without the
+    zero.
     """
 
     def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
@@ -219,12 +220,12 @@ class OldLibrary(Each):
         return [frame]
 
 
-# -- its frames have the wrong form ------------------------------------------------------------------------------------
+# -- the form of the frames is wrong -----------------------------------------------------------------------------------
 
 
 @dataclass
 class WrongLength(Each):
-    """Every frame has so many bytes more or less than it should, within 0 to 8; additional ones are 0xFF."""
+    """Every frame has too many or too few bytes, within 0 to 8; additional ones are 0xFF."""
 
     by: int = -1
 
@@ -244,24 +245,24 @@ class ZeroLength(Each):
 
 
 class Extended(Each):
-    """Every frame has a 29-bit identifier, of the same number."""
+    """Every frame has a 29-bit identifier, with the same number."""
 
     def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
         return [frame._replace(extended=True)]
 
 
 class Remote(Each):
-    """Asks for its own frames instead of sending them."""
+    """Requests its own frames instead of sending them."""
 
     def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
         return [SimFrame(frame.arbitration_id, remote=True)]
 
 
-# -- it sends what it should not ---------------------------------------------------------------------------------------
+# -- the node sends too much -------------------------------------------------------------------------------------------
 
 
 class Reserved(Each):
-    """Sends everything on a reserved identifier too: 0, or one of 0x600 to 0x6E0."""
+    """Sends everything on a reserved identifier as well: 0, or one of 0x600 to 0x6E0."""
 
     IDS = (0x000, 0x600, 0x6DF, 0x6E0)
 
@@ -275,7 +276,7 @@ class Reserved(Each):
 
 @dataclass
 class Flood(Fault):
-    """Sends `rate` more frames a second, whatever the bus can carry."""
+    """Sends `rate` additional frames a second, regardless of what the bus can carry."""
 
     rate: float = 2000.0
 
@@ -288,7 +289,7 @@ class Flood(Fault):
         frames = produce(now, view)
         self._owed += self.rate * (now - self._last) if self._last is not None else 0.0
         self._last = now
-        count = min(int(self._owed), MOST_AT_ONCE)
+        count = min(int(self._owed), MAX_AT_ONCE)
         self._owed -= int(self._owed)
         return frames + self.more(count, frames)
 
@@ -298,7 +299,7 @@ class Flood(Fault):
 
 @dataclass
 class Babbling(Flood):
-    """Repeats one frame without end: identifier `id` if given, else the last that the node sent."""
+    """Repeats one frame without end: with the identifier `id` if given, else the last one that the node sent."""
 
     id: int | None = None
 
@@ -316,7 +317,7 @@ class Babbling(Flood):
 
 @dataclass
 class Garbage(Flood):
-    """Sends random frames of every kind; the same `seed`, the same frames."""
+    """Sends random frames of every kind; the same `seed` gives the same frames."""
 
     seed: int = 0
 
@@ -339,7 +340,7 @@ class Garbage(Flood):
 
 @dataclass
 class TwoWay(Flood):
-    """Talks on a two-way `channel` that nobody has asked for."""
+    """Sends on a two-way `channel` that nobody has requested."""
 
     rate: float = 10.0
     channel: int = 0
@@ -357,7 +358,7 @@ class TwoWay(Flood):
 
 @dataclass
 class DuplicateNode(Fault):
-    """A second device of the kind is on the bus, with the same node id, or with another: `id`. It reads 2 % less."""
+    """A second device of this kind is on the bus, with the same node id or with `id`. It reads 2 % less."""
 
     id: int | None = None
 
@@ -404,7 +405,7 @@ FAULTS: Mapping[str, type[Fault] | type[wire.Fault]] = {
 
 
 class Station:
-    """A node and what is wrong with it at present. The last fault to begin has the last word."""
+    """A node and its present faults. The last fault to begin acts last."""
 
     def __init__(self, node: VirtualNode) -> None:
         self.node = node
@@ -419,7 +420,7 @@ class Station:
         self._faults = [*self._faults, fault]
 
     def end(self, fault: Fault | wire.Fault) -> None:
-        """Harmless when it has ended."""
+        """Harmless if the fault has ended."""
         if isinstance(fault, wire.Fault):
             self._wire.end(fault)
         elif any(f is fault for f in self._faults):
@@ -427,7 +428,7 @@ class Station:
             fault.end(self.node)
 
     def received(self, frame: SimFrame) -> None:
-        """A frame that somebody else has sent. Any thread."""
+        """Pass on a frame from another node. Any thread."""
         if frame.extended or frame.remote or frame.fd:
             return
         faults = self._faults
@@ -437,7 +438,7 @@ class Station:
                 fault.received(frame.arbitration_id, frame.data)
 
     def due(self, now: float, view: View) -> list[SimFrame]:
-        """What it sends at `now`, in monotonic seconds."""
+        """Return what the node sends at `now`, in monotonic seconds."""
         produce: Producer = self.node.due
         for fault in self._faults:
             produce = partial(fault.due, produce)

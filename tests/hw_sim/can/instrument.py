@@ -1,10 +1,10 @@
-"""What all virtual instruments on a CAN bus have in common: `CanInstrument`.
+"""The base of all virtual instruments on a CAN bus: `CanInstrument`.
 
 class Rdac(CanInstrument):
     RATE = 5.0
 
     def frames(self, aircraft, now):
-        return [SimFrame(0x201, ...)]     # one round: what the real one sends in one go
+        return [SimFrame(0x201, ...)]     # one round: the frames that the real one sends in one go
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class CanInstrument:
 
     NAME: ClassVar[str] = ""
     BITRATE: ClassVar[int] = 250_000
-    #: Rounds a second.
+    #: Rounds per second.
     RATE: ClassVar[float] = 5.0
 
     def __init__(self, segment: Segment) -> None:
         self.node = segment.attach(self.NAME, depth=DEPTH)
         self.power = True
-        #: Rounds, and frames that the bus has taken.
+        #: Rounds sent, and frames that the bus has taken.
         self.rounds = self.sent = 0
         self._wire = Wire()
         self._next: float | None = None
 
     def frames(self, aircraft: Aircraft, now: float) -> list[SimFrame]:
-        """One round, at `now` in monotonic seconds."""
+        """The frames of one round, at `now` in monotonic seconds."""
         raise NotImplementedError
 
     def begin(self, fault: Fault) -> None:

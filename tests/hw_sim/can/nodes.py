@@ -1,15 +1,15 @@
-"""A virtual CAN-FIX node: all that the protocol obliges one to do, whatever it measures. No thread, socket or clock.
+"""A virtual CAN-FIX node: everything that the protocol requires of any node. No thread, socket or clock.
 
-    node = AirData()                       # of `fixgw.hw_sim.can.devices`
+    node = AirData()                       # from `fixgw.hw_sim.can.devices`
     node.received(0x6E1, b"\\x00\\x00")      # node 1 asks everybody: who are you?
     for frame in node.due(now, view): ...  # its answer, its heartbeat, its parameters
 
-It answers identification (and describes itself), bit rate, node id, disable, enable, report and configuration; it sends
-its parameters at their rates and their limits now and then, a heartbeat every second, and what it knows of itself every
-ten. What it is told to remember outlives `power_cycle`.
+It answers identification (and describes itself), bit rate, node id, disable, enable, report and configuration. It sends
+its parameters at their rates and their limits from time to time, a heartbeat every second, and data about itself every
+ten seconds. Settings that it must remember survive `power_cycle`.
 
-Every frame is packed by hand from numbers that stand here and in `devices`, so that it can prove a codec wrong. It does
-not model firmware updates, two-way channels, arbitration or bit timing.
+Every frame is packed by hand from numbers written here and in `devices`, so that it can prove a codec wrong. Firmware
+updates, two-way channels, arbitration and bit timing are not modelled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from fixgw.hw_sim.can.segment import SimFrame
 
-#: The virtual aircraft's values by key, and what else `devices.look` sees.
+#: The virtual aircraft's values by key, and the rest of what `devices.look` returns.
 View = Mapping[str, Any]
 
 NODE_SPECIFIC = 0x6E0  # + the sender's node id
@@ -39,19 +39,19 @@ MIN, MAX, LOW_WARN, LOW_ALARM, HIGH_WARN, HIGH_ALARM = 1, 2, 4, 5, 6, 7
 
 BIT_RATES = {1: 125_000, 2: 250_000, 3: 500_000, 4: 1_000_000}  # bit/s, by the code of the bit rate message
 
-HEARTBEAT = 1.0  # s
-ABOUT = 10.0  # s between two rounds of temperature, voltage, counters and serial number
+HEARTBEAT_S = 1.0
+ABOUT_S = 10.0  # between two rounds of temperature, voltage, counters and serial number
 LIMITS_EVERY = 10  # s to send every limit once; a configuration key
-SWITCHING = 1.0  # s of silence between an old bit rate and the answer at the new one
-HYSTERESIS = 0.01  # of a limit: an annunciation ends that far inside
-INBOX = 32  # requests; more than that at once are overruns
+SWITCHING_S = 1.0  # silence between the old bit rate and the answer at the new one
+HYSTERESIS = 0.01  # of a limit: an annunciation ends this far inside
+INBOX = 32  # requests; more at once are overruns
 
 
 class Output:
-    """A parameter that a node sends, `rate` times a second: CAN id, index, and how its value is read off the aircraft.
+    """A parameter that a node sends, `rate` times a second: CAN id, index, and how to read its value from the aircraft.
 
-    `read` returns the value's bytes. `limits` are what the node's maker or the aircraft's builder has set, by meta
-    index, in the parameter's units.
+    `read` returns the value's bytes. `limits` are set by the node's maker or the aircraft's builder: by meta index, in
+    the parameter's units.
     """
 
     limits: Mapping[int, float] = {}
@@ -64,22 +64,22 @@ class Output:
         self.next = 0.0  # when it is due
 
     def measure(self, view: View) -> tuple[int, bytes]:
-        """The function code's flags, and the value as it travels."""
+        """The function code's flags, and the value as sent."""
         assert self._read is not None
         return 0, self._read(view)
 
     def limit(self, meta: int) -> bytes:
-        """A limit as it travels."""
+        """A limit as sent."""
         raise NotImplementedError
 
 
 class Number(Output):
-    """A number: `source`, a key or a function of the view, times `factor` is in the parameter's units, of which the
-    wire has `steps` to one; `code` is its type in `struct`'s letters. A `circle` ends at 360.
+    """A number: `source`, a key or a function of the view, times `factor`, in the parameter's units. A unit has `steps`
+    steps on the wire; `code` is the type in `struct`'s letters. A `circle` ends at 360.
 
-    A number that the type cannot carry is brought to the nearest that it can, and marked as suspect; one that is
-    missing or not finite is marked as failed. Beyond an alarm limit it is annunciated; `alarms` are the meta indices
-    of those, the low and the high one.
+    A number that the type cannot carry is replaced by the nearest one that it can, and marked as suspect; one that is
+    missing or not finite is marked as failed. Beyond an alarm limit it is annunciated; `alarms` are the meta indices of
+    these limits, low and high.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Number(Output):
         return self._wire.pack(self._raw(self.limits[meta])[1])
 
     def _raw(self, value: float) -> tuple[float, float]:
-        """The number to send, and the nearest to it that can be sent."""
+        """The number to send, and the nearest one that can be sent."""
         if self._float:
             return value, value
         raw = round(value * self._steps)
@@ -140,7 +140,7 @@ class Number(Output):
 
 
 class Memory:
-    """What survives when the power goes: the node id, the bit rate, and the parameters that are not to be sent."""
+    """What survives a loss of power: the node id, the bit rate, and the disabled parameters."""
 
     def __init__(self, id: int) -> None:
         self.id = id
@@ -150,7 +150,7 @@ class Memory:
 
 
 class Setting(NamedTuple):
-    """A configuration key: its type in `struct`'s letters, its range, and how it is read; read-only without `write`."""
+    """A configuration key: its type in `struct`'s letters, its range, and how to read it; read-only without `write`."""
 
     code: str
     low: int
@@ -160,32 +160,32 @@ class Setting(NamedTuple):
 
 
 class VirtualNode:
-    """A node in good order. Devices say what it measures in `make_outputs`.
+    """A node without faults. Devices define what it measures in `make_outputs`.
 
     `received` may be called from any thread, everything else from one.
     """
 
     NAME: ClassVar[str] = "Virtual node"
-    DEVICE: ClassVar[int] = 0xFE  # a simulation; also the node id, unless another is given
+    DEVICE: ClassVar[int] = 0xFE  # a simulation; also the default node id
     MODEL: ClassVar[int] = 0x000001
     FIRMWARE: ClassVar[int] = 1
 
     def __init__(self, id: int | None = None, serial: int | None = None) -> None:
         self.memory = Memory(self.DEVICE if id is None else id)
         if not 1 <= self.memory.id <= 255:
-            raise ValueError(f"{self.memory.id} is no node id: those are 1 to 255")
+            raise ValueError(f"{self.memory.id} is not a node id: it must be from 1 to 255")
         self.serial = 1000 + self.DEVICE if serial is None else serial
         self.outputs = self.make_outputs()
-        #: Bits that the heartbeat says; 0 is good.
+        #: The status bits in the heartbeat; 0 is good.
         self.errors = 0
-        #: How fast its clock goes: 1.01 is one per cent too fast.
+        #: The speed of its clock: 1.01 is 1 % too fast.
         self.clock_rate = 1.0
         self.sent = 0
         self.heard = 0
         self.send_errors = 0
         self.overruns = 0
         self._inbox: deque[bytes] = deque()
-        self._waiting: list[SimFrame] = []  # frames of our own accord, see `alarm`
+        self._waiting: list[SimFrame] = []  # unsolicited frames, see `alarm`
         self._on = False
         self._time = 0.0
         self._last: float | None = None
@@ -199,24 +199,24 @@ class VirtualNode:
     def id(self) -> int:
         return self.memory.id
 
-    # -- what a device says --------------------------------------------------------------------------------------------
+    # -- for devices ---------------------------------------------------------------------------------------------------
 
     def make_outputs(self) -> list[Output]:
-        """Its parameters; called once."""
+        """Build its parameters; called once."""
         return []
 
     def changed(self) -> list[Output]:
-        """What is to be sent at once, because it has just changed."""
+        """The parameters that have just changed and must be sent at once."""
         return []
 
     def set(self, id: int, index: int, value: bytes) -> bool:
-        """Take on a value for a parameter that it owns; whether it did."""
+        """Accept a value for a parameter that the node owns; return whether it did."""
         return False
 
     # -- the bus -------------------------------------------------------------------------------------------------------
 
     def received(self, id: int, data: bytes) -> None:
-        """A base data frame that somebody else has sent."""
+        """Receive a base data frame from another node."""
         self.heard += 1
         if not (NODE_SPECIFIC < id < NODE_SPECIFIC + 256) or len(data) < 2 or self._switching:
             return
@@ -228,7 +228,7 @@ class VirtualNode:
                 self.overruns += 1
 
     def power_cycle(self) -> None:
-        """Start again at the next `due`, with what is in the `memory` and what has been set."""
+        """Restart at the next `due`, with the `memory` and the values that were set."""
         self._on = False
         self._switching = None
         self._inbox.clear()
@@ -236,7 +236,7 @@ class VirtualNode:
         self.sent = self.heard = self.send_errors = self.overruns = 0
 
     def alarm(self, code: int, data: bytes = b"") -> None:
-        """Send a node alarm; `code` is the maker's own, 0 to 65535, with up to 6 bytes."""
+        """Send a node alarm; `code` is defined by the maker, 0 to 65535, with up to 6 bytes."""
         self._waiting.append(SimFrame(self.id, struct.pack("<H", code) + data))
 
     def due(self, now: float, view: View) -> list[SimFrame]:
@@ -249,7 +249,7 @@ class VirtualNode:
             frames += self._report(view)
         if self._switching:
             since, requester = self._switching
-            if now - since < SWITCHING:
+            if now - since < SWITCHING_S:
                 return []
             self._switching = None
             frames.append(self._message(BIT_RATE, requester))
@@ -286,7 +286,7 @@ class VirtualNode:
         return self._parameter(output, meta << 4, output.limit(meta))
 
     def _report(self, view: View) -> list[SimFrame]:
-        """Every parameter that is enabled, with its limits."""
+        """Every enabled parameter, with its limits."""
         frames = []
         for output in self.outputs:
             if output.id not in self.memory.disabled:
@@ -312,20 +312,20 @@ class VirtualNode:
 
     def _power_up(self, now: float) -> None:
         self._on = True
-        self._next_heartbeat = now + HEARTBEAT
-        self._next_about = now + ABOUT
+        self._next_heartbeat = now + HEARTBEAT_S
+        self._next_about = now + ABOUT_S
         self._next_limit = now
         self._limit_at = 0
-        for place, output in enumerate(self.outputs, 1):  # not all at once from then on
+        for place, output in enumerate(self.outputs, 1):  # spread them out from then on
             output.next = now + place / len(self.outputs) / output.rate
 
     def _in_the_background(self, now: float) -> list[SimFrame]:
         frames: list[SimFrame] = []
         if now >= self._next_heartbeat:
-            self._next_heartbeat = max(self._next_heartbeat + HEARTBEAT, now)
+            self._next_heartbeat = max(self._next_heartbeat + HEARTBEAT_S, now)
             frames += self._heartbeat()
         if now >= self._next_about:
-            self._next_about = max(self._next_about + ABOUT, now)
+            self._next_about = max(self._next_about + ABOUT_S, now)
             frames += self._about()
         limits = [(output, meta) for output in self.outputs for meta in output.limits]
         while limits and now >= self._next_limit:
@@ -338,7 +338,7 @@ class VirtualNode:
         return frames
 
     def _about(self) -> list[SimFrame]:
-        """What it knows of itself: 31.5 °C inside, 13.8 V, frames sent, received, failed, overrun, serial number."""
+        """Data about itself: 31.5 °C inside, 13.8 V, frames sent, received, failed, overrun, serial number."""
         frames = [self._message(STATUS, type, 0, *struct.pack("<h", tenths)) for type, tenths in ((1, 315), (2, 138))]
         counters = {3: self.sent, 4: self.heard, 5: self.send_errors, 7: self.overruns, 8: self.serial}
         return frames + [self._message(STATUS, type, 0, *struct.pack("<I", n)) for type, n in counters.items()]
@@ -353,12 +353,12 @@ class VirtualNode:
         if PARAMETER_SET <= control < PARAMETER_SET + 8:
             return self._set_parameter(control - PARAMETER_SET, bytes((destination, *rest)), view)
         if control == IDENTIFICATION:
-            return self._identity(requester) if not any(body) else []  # with something in it, it is an answer
+            return self._identity(requester) if not any(body) else []  # if it has contents, it is an answer
         if control == REPORT:
             return self._report(view)
         if control == BIT_RATE and body:
             if body[0] not in BIT_RATES:
-                return [] if body[0] == 0xFF else [self._message(BIT_RATE, requester, 0xFF)]  # an answer has FF
+                return [] if body[0] == 0xFF else [self._message(BIT_RATE, requester, 0xFF)]  # FF marks an answer
             self.memory.bit_rate = body[0]
             self._switching = now, requester
             return []
@@ -388,7 +388,7 @@ class VirtualNode:
         return [self._message(control, requester, not known)]
 
     def _configure(self, key: int, data: bytes) -> int:
-        """0, or why not: 1 unknown, 2 read-only, 3 out of range, 4 wrong type."""
+        """Return 0, or the error: 1 unknown, 2 read-only, 3 out of range, 4 wrong type."""
         setting = self._settings.get(key)
         if setting is None:
             return 1
@@ -407,7 +407,7 @@ class VirtualNode:
         self.memory.limits_every = seconds
 
     def _set_parameter(self, page: int, body: bytes, view: View) -> list[SimFrame]:
-        """An owner has no answer but the new value itself."""
+        """The owner answers only with the new value itself."""
         if len(body) < 3:
             return []
         word = body[0] | body[1] << 8

@@ -1,4 +1,4 @@
-"""Recorded CAN traffic: logs as candump writes them (``candump -l``), replayed at their own pace, another, or none.
+"""Recorded CAN traffic: logs written by ``candump -l``, replayed at their own pace, at another, or without delays.
 
     with Segment() as segment:
         node = segment.attach("replay", depth=4096)
@@ -25,7 +25,7 @@ _LINE = re.compile(
 
 
 class Entry(NamedTuple):
-    """A line of a log; `time` in seconds, since whenever the recorder thought."""
+    """A line of a log; `time` is in seconds since an arbitrary moment."""
 
     time: float
     channel: str
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
 
 def parse(line: str) -> Entry | None:
-    """One line; None when it is no frame (or an error frame, which cannot be sent)."""
+    """Parse one line; None if it is not a frame, or is an error frame, which cannot be sent."""
     match = _LINE.fullmatch(line.strip())
     if match is None:
         return None
@@ -49,7 +49,7 @@ def parse(line: str) -> Entry | None:
 
 
 def read_log(path: str | Path, channel: str | None = None) -> Iterator[Entry]:
-    """The frames in a log, of one `channel` or of all; lines that are no frames are skipped."""
+    """The frames in a log, of one `channel` or of all. Other lines are skipped."""
     with Path(path).open(encoding="ascii", errors="replace") as lines:
         for line in lines:
             entry = parse(line)
@@ -64,9 +64,9 @@ def replay(
     stopping: threading.Event | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Send every frame when its time comes, `speed` times as fast as recorded, or at once (None). Returns how many.
+    """Send every frame when it is due, `speed` times as fast as recorded, or at once (None). Returns the number sent.
 
-    Ends early when `stopping` is set. A log whose clock was set back goes on without a pause.
+    Ends early if `stopping` is set. Where the log's clock was set back, it continues without a pause.
     """
     stopping = stopping or threading.Event()
     sent = 0

@@ -1,11 +1,11 @@
-"""A CAN bus in memory: nodes attach to it, send frames and hear those of the others.
+"""A CAN bus in memory: nodes attach to it, send frames and receive those of the others.
 
     with Segment(bitrate=250000) as segment:
         display = segment.attach("display", print)
         engine = segment.attach("engine")
         engine.send(SimFrame(0x200, b"\\x0c\\x00\\x00\\x10\\x27"))
 
-It is reached from other programs through a `Leg`, any interface of python-can, or through a
+Other programs reach it through a `Leg`, on any interface of python-can, or through a
 `fixgw.hw_sim.can.slcan.VirtualSlcan`.
 """
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AHEAD = 0.002  # seconds that a paced bus may run ahead of the clock: nobody can sleep for just one frame
+AHEAD_S = 0.002  # a paced bus may run this far ahead of the clock: no thread can sleep for just one frame
 
 
 class SimFrame(NamedTuple):
-    """A frame on the bus; a remote frame's `data` are as many bytes as it asks for."""
+    """A frame on the bus; a remote frame's `data` has the number of bytes that it requests."""
 
     arbitration_id: int
     data: bytes = b""
@@ -39,13 +39,13 @@ class SimFrame(NamedTuple):
     brs: bool = False
 
     def order(self) -> tuple[int, bool, int, bool]:
-        """Who wins the bus: the lower."""
+        """The key of arbitration: the lowest wins the bus."""
         if self.extended:
             return self.arbitration_id >> 18, True, self.arbitration_id & 0x3FFFF, self.remote
         return self.arbitration_id, False, 0, self.remote
 
     def bits(self) -> int:
-        """How long it takes, in bits: with the space behind it, without stuff bits."""
+        """Its duration in bits, including the interframe space, without stuff bits."""
         return (67 if self.extended else 47) + 8 * (0 if self.remote else len(self.data))
 
 
@@ -53,32 +53,32 @@ Receive = Callable[[SimFrame], None]
 
 
 class Node:
-    """Something on a segment. Any thread may `send`; `receive` is called on the segment's."""
+    """A node on a segment. Any thread may `send`; `receive` is called on the segment's thread."""
 
     def __init__(self, segment: Segment, name: str, receive: Receive | None, depth: int) -> None:
         self.segment = segment
         self.name = name
         self.receive = receive
         self.depth = depth
-        #: A node that is off neither sends nor hears: silent, unpowered, or bus-off.
+        #: A node that is off neither sends nor receives: silent, unpowered, or bus-off.
         self.on = True
         self.sent = self.received = self.dropped = self.errors = 0
         self._waiting: deque[SimFrame] = deque()
 
     def send(self, frame: SimFrame) -> bool:
-        """Send as soon as the bus is won; False when `depth` frames wait already, or the node is off."""
+        """Send as soon as the bus is free; False if `depth` frames are already waiting, or the node is off."""
         return self.segment._submit(self, frame)
 
     def detach(self) -> None:
-        """Leave the bus; `receive` is not called any more when this returns, unless it calls this."""
+        """Leave the bus. After this returns, `receive` is no longer called, unless `receive` itself calls this."""
         self.segment._detach(self)
 
 
 class Segment:
-    """A bus with its own thread, which runs from the making to `close`.
+    """A bus with its own thread, which runs from construction until `close`.
 
-    In each instant the lowest identifier that waits at the head of any node's queue goes next. With a `bitrate` in
-    bit/s frames take their time on the wire (stuff bits left out), otherwise none.
+    At each instant, the lowest identifier at the head of any node's queue is sent next. With a `bitrate` in bit/s,
+    frames take time on the wire (stuff bits are ignored), otherwise none.
     """
 
     def __init__(self, bitrate: int | None = None) -> None:
@@ -143,7 +143,7 @@ class Segment:
                 frame = winner._waiting.popleft()
             if self.bitrate:
                 free = max(free, time.monotonic()) + frame.bits() / self.bitrate
-                if (ahead := free - time.monotonic()) > AHEAD:
+                if (ahead := free - time.monotonic()) > AHEAD_S:
                     time.sleep(ahead)
             self._deliver(winner, frame)
 
@@ -162,23 +162,23 @@ class Segment:
                 except Exception:
                     node.errors += 1
                     if node.errors == 1:
-                        log.exception("node %s cannot deal with %r", node.name, frame)
+                        log.exception("node %s failed to handle %r", node.name, frame)
 
 
 class Leg:
-    """Joins a segment to a bus of python-can (`bus`, which stays the caller's), both ways, on a thread of its own."""
+    """Joins a segment to a bus of python-can, both ways, on its own thread. `bus` remains the caller's."""
 
     def __init__(self, segment: Segment, bus: can.BusABC, name: str = "leg") -> None:
         self.bus = bus
         self.failed = 0
-        self._mark = f"sim-{secrets.token_hex(6)}"  # udp_multicast hands a sender its own frames
+        self._mark = f"sim-{secrets.token_hex(6)}"  # udp_multicast returns a sender's own frames
         self._node = segment.attach(name, self._to_bus, depth=4096)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Part them; may be called twice."""
+        """Separate them; may be called twice."""
         self._stopping.set()
         self._node.detach()
         self._thread.join(5.0)
@@ -196,7 +196,7 @@ class Leg:
         message.channel = self._mark
         try:
             self.bus.send(message, timeout=0.1)
-        except Exception:  # there are as many kinds as interfaces
+        except Exception:  # every interface raises its own kinds
             self.failed += 1
 
     def _run(self) -> None:
@@ -211,7 +211,7 @@ class Leg:
 
 
 def to_message(frame: SimFrame) -> can.Message:
-    """For python-can."""
+    """Convert a frame for python-can."""
     import can
 
     return can.Message(
@@ -226,7 +226,7 @@ def to_message(frame: SimFrame) -> can.Message:
 
 
 def from_message(message: can.Message) -> SimFrame:
-    """From python-can."""
+    """Convert a frame from python-can."""
     data = bytes(message.dlc) if message.is_remote_frame else bytes(message.data)
     return SimFrame(
         message.arbitration_id,

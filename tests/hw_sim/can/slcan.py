@@ -3,8 +3,8 @@
     with Segment() as segment, VirtualSlcan(segment) as adapter:
         print("connect to", adapter.path)
 
-Any program that knows slcan adapters can open the path. The adapter can be unplugged, go mute, jam, and be given error
-flags.
+Any program that supports slcan adapters can open the path. The adapter can be unplugged, mute or jammed, and can raise
+error flags.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ RATES = (10000, 20000, 50000, 100000, 125000, 250000, 500000, 800000, 1000000)
 FD_SIZES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64)
 OK, NO = b"\r", b"\a"
 
-# The status flags that the command F reads, and clears.
+# The status flags that the command F reads and clears.
 RX_FULL, TX_FULL, WARNING, OVERRUN, PASSIVE, ARBITRATION_LOST, BUS_ERROR = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40, 0x80
 
 
 class VirtualSlcan:
-    """The adapter, plugged in from the start, its CAN channel closed as a real one's.
+    """The adapter. It is plugged in from the start, with its CAN channel closed, as on a real one.
 
-    `mute` adapters obey but never answer, as some do. On a segment with a bit rate, an adapter that is set to another
-    hears and sends nothing, and has bus errors. Any thread.
+    A `mute` adapter obeys but never answers, as some do. On a segment with a bit rate, an adapter set to another rate
+    receives and sends nothing, and reports bus errors. Any thread.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class VirtualSlcan:
         self.port = VirtualPort(path)
         self.path = self.port.path
         self.mute = mute
-        #: A jammed adapter takes no frame to send.
+        #: A jammed adapter accepts no frames to send.
         self.jammed = False
-        #: What F tells; `WARNING` and `PASSIVE` stay until they are taken away, the others are cleared by being told.
+        #: The flags that F reports; `WARNING` and `PASSIVE` stay until they are removed, reporting clears the others.
         self.flags = 0
         self.opened = self.listen_only = self.stamping = False
         self.bitrate: int | None = None
-        #: Every command, newest last; the last thousand.
+        #: The last thousand commands, newest last.
         self.commands: list[bytes] = []
         self.overruns = 0
         self._segment = segment
@@ -61,7 +61,7 @@ class VirtualSlcan:
         self._thread.start()
 
     def unplug(self) -> None:
-        """Pull the plug: the device is gone, and what it had been told is forgotten."""
+        """Unplug the adapter: the device disappears, and its settings are lost."""
         self.port.unplug()
         self._power_up()
 
@@ -115,7 +115,7 @@ class VirtualSlcan:
         return f"{head}{size:X}" + ("" if frame.remote else frame.data.hex().upper())
 
     def tell(self, data: bytes) -> bool:
-        """Say anything, sense or not; False when it was lost because what came before has not been read."""
+        """Send any bytes to the computer; False if they were lost because earlier ones have not been read."""
         with self._writing:
             if self._unsent:
                 self._unsent = self._unsent[self.port.write(self._unsent) :]
@@ -152,7 +152,7 @@ class VirtualSlcan:
                     self.tell(answer)
 
     def _obey(self, command: bytes) -> bytes:
-        """The answer to a command. ValueError or IndexError when it is malformed."""
+        """Return the answer to a command. Raises ValueError or IndexError if it is malformed."""
         if not command:
             return OK
         letter, rest = command[:1], command[1:]
@@ -173,13 +173,13 @@ class VirtualSlcan:
             return b"V1013\r"
         if letter == b"N" and not rest:
             return b"NSIM1\r"
-        if self.opened:  # the rest is for a closed channel
+        if self.opened:  # the other commands need a closed channel
             return NO
         if letter == b"S" and len(rest) == 1:
             self.bitrate = RATES[int(rest)]
             return OK
         if letter == b"s" and len(bytes.fromhex(rest.decode())) == 2:
-            self.bitrate = self._segment.bitrate or 1  # taken for right
+            self.bitrate = self._segment.bitrate or 1  # assume that it is right
             return OK
         if letter == b"Z" and rest in (b"0", b"1"):
             self.stamping = rest == b"1"
