@@ -224,7 +224,7 @@ def test_missing_vanishing_and_returning_as_another_type(bus: i2c.VirtualBus, db
 def test_a_chip_that_it_does_not_know_is_said(bus: i2c.VirtualBus, db: Database) -> None:
     bus.attach(0x77, Bno055())
     with running(Plugin, **options(bus)) as plugin:
-        until(lambda: "no pressure sensor that this driver knows" in plugin.health())
+        until(lambda: "not a pressure sensor that this driver knows" in plugin.health())
 
 
 def test_a_stuck_sensor_fails(bus: i2c.VirtualBus, db: Database) -> None:

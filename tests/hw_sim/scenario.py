@@ -204,7 +204,7 @@ def _scenario(value: dict[str, Any], at: Positions, found: list[Problem]) -> Sce
                 at.at(["nodes"])
                 .keys[name]
                 .problem(
-                    f"nodes.{name}: its node id {id} is already that of {other!r}; give it another id, "
+                    f"nodes.{name}: its node id {id} is already that of {other!r}; give it another, "
                     "or use the fault 'duplicate-node'"
                 )
             )

@@ -386,7 +386,7 @@ def test_node_id_zero_is_no_node_id() -> None:
     node = Fuel()
     assert ask(node, 0x02, 0x44, 0x00) == []
     assert node.id == 0x44
-    with pytest.raises(ValueError, match="0 is no node id"):
+    with pytest.raises(ValueError, match="0 is not a node id"):
         Fuel(0)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fixgw.hw_sim.can import SimFrame
 from fixgw.hw_sim.faults import (
     FAULTS,
-    MOST_HELD,
+    MAX_HELD,
     BaudMismatch,
     BitFlips,
     Delay,
@@ -95,7 +95,7 @@ def test_a_delay_holds_so_much_and_no_more() -> None:
     delay = Delay(by=1.0)
     for _ in range(12):
         delay.carry(FRAMES, 0.0)
-    assert len(delay.carry([], 1.0)) == MOST_HELD
+    assert len(delay.carry([], 1.0)) == MAX_HELD
 
 
 def test_stuck_says_the_first_again_and_again() -> None:

@@ -286,7 +286,7 @@ def test_the_chip_is_unplugged_and_plugged(hands: Hands, bank: Bank) -> None:
         ("pulses 5 nan", "pulses: nan is not from 0.1 to 2000"),
         ("unplug now", "usage: unplug"),
         ("__init__", "there is no command '__init__'"),
-        ("\xff\xfe", "no command"),
+        ("\xff\xfe", "there is no command"),
     ],
 )
 def test_what_cannot_be_done_is_an_error_and_does_nothing(hands: Hands, command: str, error: str) -> None:
@@ -305,7 +305,7 @@ def test_pins_without_a_panel_have_no_buttons(bank: Bank, tmp_path: Path) -> Non
         assert hands.hear()["panel"] is None
         for command in ("press 0", "release 0", "turn 0 1", "switch 0 1"):
             hands.say(command)
-            assert hands.hear()["error"].startswith("there is no panel on these pins")
+            assert hands.hear()["error"].startswith("there are only pins here, no panel")
         hands.say("drive 17 0")
         hands.see(lambda s: s["pins"]["17"]["level"] == 0)
         hands.close()
@@ -386,7 +386,7 @@ def test_the_socket_is_its_owners_alone(server: PanelServer) -> None:
 
 def test_a_panel_of_somebody_else_is_not_trusted(server: PanelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "lstat", lambda path: SimpleNamespace(st_uid=os.getuid() + 4321, st_mode=0o140600))
-    with pytest.raises(PermissionError, match="somebody else"):
+    with pytest.raises(PermissionError, match="another user"):
         connect(server.path)
 
 

@@ -261,7 +261,7 @@ events:
         (7, "nodes.enginee: no device 'enginee' (did you mean 'engine'?)"),
         (
             8,
-            "nodes.ahrs: its node id 50 is already that of 'air'; give it another id, or use the fault 'duplicate-node'",
+            "nodes.ahrs: its node id 50 is already that of 'air'; give it another, or use the fault 'duplicate-node'",
         ),
         (9, "nodes.gps.id: expected whole number, 1 to 255, got the number 300"),
         (9, "nodes.gps: unknown option 'colour'"),
@@ -300,7 +300,7 @@ events:
         ),
         (
             "nodes: {air: }\nevents: [{at: 5, node: air, alarm: 1, data: '00112233445566'}]",
-            "events[0]: data: 7 bytes; at most 6",
+            "events[0]: data: 7 bytes, but at most 6",
         ),
         ("nodes: {air: }\nevents: [{at: 5, node: air, fault: [silent]}]", "events[0]: no fault"),
         ("nodes: {air: }\nevents: [{at: 5, node: [], turn: 1, by: 1}]", "events[0]"),
