@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fixgw import configuration, loader
 from fixgw.gateway import TRANSITIONS
+from fixgw.hw_sim.devices import instruments
 
 DOCS = Path(__file__).parent
 
@@ -47,6 +48,12 @@ def modules() -> str:
     lines = ["| module | |", "|---|---|"]
     lines += [f"| `{info.module}` | {info.summary} |" for info in loader.available()]
     return "\n".join(lines)
+
+
+def virtual_instruments() -> str:
+    """Those that `fixgw sim serial` runs."""
+    rows = [f"| `{name}` | {kind.WHAT} |" for name, kind in instruments().items()]
+    return "\n".join(["| instrument | |", "|---|---|", *rows])
 
 
 DECISION = re.compile(r"# (\d+)\. (.+)\n\nDate: (\d{4}-\d\d-\d\d)  \nStatus: (.+)\n")
@@ -94,6 +101,7 @@ GENERATED: dict[str, Callable[[str], str]] = {
     "common": lambda _: table(configuration.option_rows(configuration.Common)),
     "transitions": lambda _: transitions(),
     "modules": lambda _: modules(),
+    "instruments": lambda _: virtual_instruments(),
     "evidence": lambda _: evidence(),
     "decisions": lambda _: decisions(),
 }
