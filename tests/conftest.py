@@ -7,6 +7,11 @@ import os
 import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy computer generates examples slowly, which says nothing about the tests.
+settings.register_profile("fixgw", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fixgw")
 
 _states = tempfile.TemporaryDirectory(prefix="fixgw-tests-")
 _tests = itertools.count()
