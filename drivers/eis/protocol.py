@@ -184,16 +184,16 @@ class Decoder:
         for name, number in numbers.items():
             if name in self._aux:
                 key, curve = self._aux[name]
-                yield self._checked(key, number, curve(number), f"auxiliary input {name[3:]}")
+                yield self._update(key, number, curve(number), f"auxiliary input {name[3:]}")
             elif name == "tach2" and self._tach2:
                 _, low, high = SCALED["TACH1"]
-                yield self._checked(self._tach2, number, number if low <= number <= high else None)
+                yield self._update(self._tach2, number, number if low <= number <= high else None)
             elif name not in KEYS or name in self._left_out:
                 continue
             elif name in SCALED:
                 factor, low, high = SCALED[name]
                 value = round(number * factor * (self._knots if name == "IAS" else 1), 2)
-                yield self._checked(name, number, value if low <= value <= high else None)
+                yield self._update(name, number, value if low <= value <= high else None)
             elif name == "OAT":
                 yield Update(name, self._celsius(number))
             elif number == 0:
@@ -201,7 +201,7 @@ class Decoder:
                 yield Update(name, None, FAIL, "the EIS sends 0: no sensor, or too cold to measure")
             else:
                 value = self._celsius(number)
-                yield self._checked(name, number, value if value <= UNSIGNED[name.rstrip("123456")] else None)
+                yield self._update(name, number, value if value <= UNSIGNED[name.rstrip("123456")] else None)
 
     def _flight_time(self, hours: int, minutes: int, seconds: int) -> Update:
         if minutes < 60 and seconds < 60:
@@ -209,7 +209,7 @@ class Decoder:
         self.counts["absurd values"] += 1
         return Update("FTIME", None, FAIL, f"the EIS sends {hours}:{minutes:02}:{seconds:02}, which is impossible")
 
-    def _checked(self, key: str, number: int, value: float | None, what: str = "") -> Update:
+    def _update(self, key: str, number: int, value: float | None, what: str = "") -> Update:
         if value is not None:
             return Update(key, value)
         self.counts["absurd values"] += 1

@@ -232,13 +232,13 @@ class Decoder:
             return updates + [Update(key, None, FAIL, NO_FIX) for key in lost]
         for key, sides, text in (("LAT", "NS", match["lat"]), ("LONG", "EW", match["long"])):
             degrees = _angle(text[0], text[1:-5], text[-5:], sides)
-            updates.append(self._given(key, degrees, text, flags, reason))
+            updates.append(self._update(key, degrees, text, flags, reason))
         height, error = match["height"], match["error"]
-        updates.append(self._given("TALT", _scaled(height, FEET_PER_METRE), height, flags, reason))
-        updates.append(self._given("GPS_ACCURACY_HORIZ", _scaled(error, FEET_PER_METRE), error, flags, reason))
+        updates.append(self._update("TALT", _scaled(height, FEET_PER_METRE), height, flags, reason))
+        updates.append(self._update("GPS_ACCURACY_HORIZ", _scaled(error, FEET_PER_METRE), error, flags, reason))
         return updates + self._motion(match["east"], match["north"], flags, reason)
 
-    def _given(self, key: str, value: float | None, text: str, flags: int, reason: str) -> Update:
+    def _update(self, key: str, value: float | None, text: str, flags: int, reason: str) -> Update:
         if value is not None:
             return Update(key, value, flags, reason)
         return Update(key, None, FAIL, UNKNOWN) if "_" in text or "-" in text else self._absurd(key, text)
@@ -294,10 +294,10 @@ class Decoder:
                 self.trouble = NO_FIX if text is None else ""
                 match = _ITEMS[letter].fullmatch(text or "")
                 degrees = _angle(match[1], match[2], match[3] + "0", sides) if match else None
-                yield self._given(key, degrees, text or "-", 0, "")
+                yield self._update(key, degrees, text or "-", 0, "")
         for key, letter in (("TALT", "z"), ("GS", "D")):
             if letter in items:
-                yield self._given(key, _scaled(items[letter], 1.0), items[letter] or "-", 0, "")
+                yield self._update(key, _scaled(items[letter], 1.0), items[letter] or "-", 0, "")
         yield from self._directions(items)
         guided = items.get("S") is None or items["S"][-1:] != "N"  # type: ignore[index]
         if not guided:
@@ -305,7 +305,7 @@ class Decoder:
             return
         if "G" in items:  # left of the course is negative
             off = _signed(items["G"] or "_", "L")
-            yield self._given("XTRACK", None if off is None else off / 100, "-", 0, "")
+            yield self._update("XTRACK", None if off is None else off / 100, "-", 0, "")
         if "K" in items:
             name = items["K"]
             yield Update("WPNAME", None, FAIL, UNKNOWN) if name is None else Update("WPNAME", name.strip())
@@ -316,7 +316,7 @@ class Decoder:
         track, course = _scaled(items.get("C"), 1.0), _scaled(items.get("I"), 0.1)
         if "C" in items:
             true = None if track is None or variation is None or track > 360 else (track + variation / 10) % 360
-            yield self._given("TRACK", true, "-", 0, "")
+            yield self._update("TRACK", true, "-", 0, "")
         for key, letter, degrees in (("TRACKM", "C", track), ("COURSE", "I", course)):
             if letter not in items:
                 continue
@@ -324,7 +324,7 @@ class Decoder:
                 yield Update(key, None, FAIL, "the navigator sends true directions, or does not know the variation")
             else:
                 text = items[letter] or "-"
-                yield self._given(key, degrees if degrees is None or degrees <= 360 else None, text, 0, "")
+                yield self._update(key, degrees if degrees is None or degrees <= 360 else None, text, 0, "")
 
 
 def _angle(side: str, degrees: str, minutes: str, sides: str) -> float | None:

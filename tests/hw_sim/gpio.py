@@ -515,11 +515,11 @@ class PWM:
 
     def start(self, dutycycle: float) -> None:
         BANK._look()
-        self.duty = self._checked(dutycycle)
+        self.duty = self._check_duty(dutycycle)
 
     def ChangeDutyCycle(self, dutycycle: float) -> None:
         BANK._look()
-        self.duty = self._checked(dutycycle)
+        self.duty = self._check_duty(dutycycle)
 
     def ChangeFrequency(self, frequency: float) -> None:
         if frequency <= 0.0:
@@ -532,7 +532,7 @@ class PWM:
             self._pin.pwm = None
 
     @staticmethod
-    def _checked(dutycycle: float) -> float:
+    def _check_duty(dutycycle: float) -> float:
         if not 0.0 <= dutycycle <= 100.0:
             raise ValueError("the duty cycle must be from 0.0 to 100.0")
         return dutycycle

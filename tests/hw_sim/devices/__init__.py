@@ -1,6 +1,6 @@
 """Virtual devices, one file each. The folder is the registry: a class with a `NAME` and a `WHAT` is an instrument.
 
-`instruments` finds them: those with a serial line are what `fixgw sim serial NAME` runs.
+`instruments` finds those with a serial line, which `fixgw sim serial NAME` runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fixgw.hw_sim.serial import SerialInstrument
 
 @cache
 def instruments() -> dict[str, type[SerialInstrument]]:
-    """All virtual instruments with a serial line, by name, in the order of their names. Imports every device."""
+    """All virtual instruments with a serial line, by name, sorted. Imports every device."""
     found: list[type[SerialInstrument]] = []
     for entry in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{entry.name}")

@@ -10,7 +10,7 @@ from fixgw.hw_sim.i2c import Chip
 
 
 class Ads1115(Chip):
-    """ADS1115: four inputs in volts against ground (`volts`), one conversion at a time, of the length its rate says."""
+    """ADS1115: four inputs in volts to ground (`volts`), one conversion at a time, as long as its rate says."""
 
     RANGES = (6.144, 4.096, 2.048, 1.024, 0.512, 0.256, 0.256, 0.256)
     RATES = (8, 16, 32, 64, 128, 250, 475, 860)

@@ -1,4 +1,4 @@
-"""A virtual autopilot or transponder: it listens to NMEA 0183, judges what it hears, and steers by it, or lets go.
+"""A virtual autopilot or transponder: it listens to NMEA 0183, checks every sentence, and steers by them or disengages.
 
     with VirtualPort(path) as port:
         autopilot = Autopilot(port)
@@ -6,9 +6,9 @@
         ...
         autopilot.guidance(now), autopilot.position(now), autopilot.complaints
 
-It is strict, as a certified one is: a sentence counts only with a right checksum, within 82 bytes, with the fields of
-its kind, each of its form; one that says that it is void and yet has numbers in it is complained about. What it was
-told is forgotten after `patience` seconds. It does not fly: nothing here moves the aircraft.
+It is strict, as a certified one is: a sentence counts only with a correct checksum, within 82 bytes, with the fields of
+its kind in their correct form. A void sentence that contains numbers is complained about. Sentences are forgotten after
+`patience` seconds. It does not fly: nothing here moves the aircraft.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import NamedTuple, Protocol
 
 from fixgw.hw_sim.aircraft import Aircraft
 
-MOST_COMPLAINTS = 100
-LONGEST = 82  # bytes of a sentence, its ends included
+MAX_COMPLAINTS = 100
+MAX_SENTENCE = 82  # bytes, including its ends
 
 _FRAME = re.compile(rb"\$([A-Z]{2}[A-Z]{3}),([^$*\r\n]*)\*([0-9A-F]{2})\r\n")
 
@@ -33,7 +33,7 @@ _NAME = r"[A-Za-z0-9 ._/+-]*"
 _STATUS = r"[AV]"
 _OFF = _SIZE, r"[LR]?"
 
-#: The forms of a kind's fields.
+#: The forms of the fields, by kind.
 FORMS: dict[str, tuple[str, ...]] = {
     "RMC": (_TIME, _STATUS, *_PLACE, _SIZE, _ANGLE, r"(?:\d{6})?", _ANGLE, "[EW]?", "[ADN]"),
     "GGA": (_TIME, *_PLACE, "[0-5]", r"(?:\d\d)?", _SIZE, _SIGNED, "M", _SIGNED, "M", _SIZE, r"\d*"),
@@ -53,7 +53,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "HDT": (_ANGLE, "T"),
 }
 
-#: Where a kind says that it is void, and what it says then.
+#: By kind: the field that marks a sentence void, and its contents then.
 VOID: dict[str, tuple[int, str]] = {
     "RMC": (1, "V"),
     "GGA": (5, "0"),
@@ -64,7 +64,7 @@ VOID: dict[str, tuple[int, str]] = {
     "XTE": (0, "V"),
 }
 
-#: The fields that a void sentence must leave empty: what somebody might steer by.
+#: The fields that a void sentence must leave empty, because an autopilot might steer by them.
 EMPTY_WHEN_VOID: dict[str, range] = {
     "RMC": range(2, 8),
     "GGA": range(1, 5),
@@ -77,7 +77,7 @@ EMPTY_WHEN_VOID: dict[str, range] = {
 
 
 class Guidance(NamedTuple):
-    """Where to: nautical miles off the track, right positive; course and bearing in degrees, None when not told."""
+    """Nautical miles off the track, right positive; course and bearing in degrees, None if not sent."""
 
     off: float
     course: float | None
@@ -95,7 +95,7 @@ class Heard(NamedTuple):
 
 
 class Line(Protocol):
-    """What the receive pin is connected to, for instance a `VirtualPort`."""
+    """Whatever the receive pin is connected to, for instance a `VirtualPort`."""
 
     def read(self, timeout: float = 0.0, /) -> bytes: ...
 
@@ -110,10 +110,10 @@ class Autopilot:
     def __init__(self, line: Line | None = None, patience: float = 3.0) -> None:
         self.line = line
         self.patience = patience
-        #: Sentences accepted, by kind, and of them the void ones.
+        #: Accepted sentences, by kind, and the void ones among them.
         self.accepted: Counter[str] = Counter()
         self.voids: Counter[str] = Counter()
-        #: What was wrong, in words, the first of them.
+        #: What was wrong, in words; only the first ones are kept.
         self.complaints: list[str] = []
         self._last: dict[str, Heard] = {}
         self._longest: dict[str, float] = {}
@@ -127,11 +127,11 @@ class Autopilot:
                 self.hear(data, now)
 
     def hear(self, data: bytes, now: float) -> None:
-        """Take `data`, cut anywhere, at `now` in monotonic seconds."""
+        """Receive `data`, cut anywhere, at `now` in monotonic seconds."""
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             self._judge(line + b"\n", now)
-        if len(self._buffer) > 10 * LONGEST:
+        if len(self._buffer) > 10 * MAX_SENTENCE:
             self._complain("no end of line", self._buffer)
             self._buffer = b""
 
@@ -139,17 +139,17 @@ class Autopilot:
         if self.line is not None:
             self.line.close()
 
-    # -- what it knows -------------------------------------------------------------------------------------------------
+    # -- its picture of the flight -------------------------------------------------------------------------------------
 
     def latest(self, kind: str, now: float) -> tuple[str, ...] | None:
-        """The fields of the last sentence of `kind`; None when it is void or too long ago."""
+        """The fields of the last sentence of `kind`; None if it is void or too old."""
         heard = self._last.get(kind)
         if heard is None or now - heard.at > self.patience or heard.void(kind):
             return None
         return heard.fields
 
     def guidance(self, now: float) -> Guidance | None:
-        """What to steer by; None: it lets go."""
+        """What to steer by; None: disengage."""
         if apb := self.latest("APB", now):
             if apb[1] == "A":
                 return Guidance(_signed(apb[2], apb[3]), _float(apb[7]), _float(apb[10]), apb[9])
@@ -158,7 +158,7 @@ class Autopilot:
         return None
 
     def position(self, now: float) -> tuple[float, float] | None:
-        """Degrees, north and east positive; None: no fix."""
+        """The position in degrees, north and east positive; None: no fix."""
         for kind, first in (("RMC", 2), ("GLL", 0), ("GGA", 1)):
             if fields := self.latest(kind, now):
                 lat, north, lon, east = fields[first : first + 4]
@@ -166,14 +166,14 @@ class Autopilot:
         return None
 
     def longest_pause(self, kind: str) -> float:
-        """Seconds between two accepted sentences of `kind`, at most; 0 before the second."""
+        """The longest time in seconds between two accepted sentences of `kind`; 0 before the second."""
         return self._longest.get(kind, 0.0)
 
-    # -- judging -------------------------------------------------------------------------------------------------------
+    # -- checking ------------------------------------------------------------------------------------------------------
 
     def _judge(self, line: bytes, now: float) -> None:
         match = _FRAME.fullmatch(line)
-        if match is None or len(line) > LONGEST:
+        if match is None or len(line) > MAX_SENTENCE:
             self._complain("not a sentence", line)
             return
         checksum = 0
@@ -190,15 +190,15 @@ class Autopilot:
         if wrong := [
             n for n, (form, text) in enumerate(zip(forms, fields, strict=True)) if not re.fullmatch(form, text)
         ]:
-            self._complain(f"field {wrong[0] + 1} has a wrong form", line)
+            self._complain(f"field {wrong[0] + 1} has the wrong form", line)
             return
         heard = Heard(now, fields)
         if heard.void(kind):
             self.voids[kind] += 1
             if any(fields[n] for n in EMPTY_WHEN_VOID[kind]):
-                self._complain("void, and yet it has values", line)
+                self._complain("void, but it has values", line)
         elif kind in EMPTY_WHEN_VOID and not all(fields[n] for n in _NEEDED[kind]):
-            self._complain("valid, and yet it has no values", line)
+            self._complain("valid, but it has no values", line)
             return
         if before := self._last.get(kind):
             self._longest[kind] = max(self._longest.get(kind, 0.0), now - before.at)
@@ -206,8 +206,8 @@ class Autopilot:
         self._last[kind] = heard
 
     def _complain(self, why: str, line: bytes) -> None:
-        if len(self.complaints) < MOST_COMPLAINTS:
-            self.complaints.append(f"{why}: {line[:LONGEST]!r}")
+        if len(self.complaints) < MAX_COMPLAINTS:
+            self.complaints.append(f"{why}: {line[:MAX_SENTENCE]!r}")
 
 
 #: The fields that a valid sentence must have.

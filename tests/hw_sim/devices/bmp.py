@@ -9,7 +9,7 @@ from fixgw.hw_sim.i2c import Chip
 
 
 def solve(function: Callable[[float], float], wanted: float, low: float, high: float) -> float:
-    """Where the monotonic `function` has the value `wanted`, by bisection."""
+    """Find where the monotonic `function` has the value `wanted`, by bisection."""
     rising = function(high) > function(low)
     for _ in range(60):
         middle = (low + high) / 2.0
@@ -21,10 +21,10 @@ def solve(function: Callable[[float], float], wanted: float, low: float, high: f
 
 
 class Barometer(Chip):
-    """What the pressure sensors have in common: set `pressure` (Pa), `temperature` (°C), and their `noise` (Pa)."""
+    """The base of the pressure sensors: set `pressure` (Pa), `temperature` (°C), and `noise` (Pa)."""
 
     noise = 1.0
-    case = 4.0  # K: how much warmer than the cabin
+    case = 4.0  # K: warmer than the cabin
 
     def __init__(self, seed: int = 0) -> None:
         self.pressure = 101325.0
@@ -42,7 +42,7 @@ class Barometer(Chip):
 class Bmp180(Barometer):
     """BMP085 and BMP180, with the calibration of the data sheet's example.
 
-    Its raw values come from solving the data sheet's formula, in exact arithmetic, for pressure and temperature; the
+    Its raw values solve the data sheet's formula, in exact arithmetic, for pressure and temperature; the
     chip's own integer arithmetic differs by a few pascals.
     """
 
@@ -54,7 +54,7 @@ class Bmp180(Barometer):
         self.put(0xAA, ">hhhHHHhhhhh", self.AC1, self.AC2, self.AC3, self.AC4, self.AC5, self.AC6,
                  self.B1, self.B2, self.MB, self.MC, self.MD)  # fmt: skip
         self.put(0xD0, "BB", 0x55, 0x02)
-        self.registers[0xF6] = 0x80  # the result; nothing has been measured
+        self.registers[0xF6] = 0x80  # the result: nothing has been measured
 
     def written(self, register: int, value: int) -> None:
         if (register, value) == (0xE0, 0xB6):
@@ -84,7 +84,7 @@ class Bmp180(Barometer):
 
 
 class Bmp280(Barometer):
-    """BMP280 (id 0x58), with the calibration of the data sheet's example; always in time with its conversions."""
+    """BMP280 (id 0x58), with the calibration of the data sheet's example; its conversions are always ready in time."""
 
     ID = 0x58
     T1, T2, T3 = 27504, 26435, -1000
@@ -125,10 +125,10 @@ class Bmp280(Barometer):
 
 
 class Bmp388(Barometer):
-    """BMP388 (id 0x50), with coefficients such as a real one has."""
+    """BMP388 (id 0x50), with coefficients typical of a real one."""
 
     ID = 0x50
-    # T1 T2 T3 P1 P2 P3 P4 P5 P6 P7 P8 P9 P10 P11, as they are in the chip's memory from 0x31 on.
+    # T1 T2 T3 P1 P2 P3 P4 P5 P6 P7 P8 P9 P10 P11, as in the chip's memory from 0x31.
     LAYOUT = "<HHbhhbbHHbbhbb"
     COEFFICIENTS = (27543, 18931, -10, 1238, -2300, 35, 0, 24795, 29936, 3, -8, 16404, 19, -60)
 

@@ -12,7 +12,7 @@ from fixgw.hw_sim.i2c import Chip, Vector
 
 
 class Bno055(Chip):
-    """BNO055 with its fusion running, mounted with two of its axes (``"x"`` ... ``"-z"``) to the nose and to the sky.
+    """BNO055 with its fusion running, mounted with two of its axes (``"x"`` ... ``"-z"``) pointing forward and up.
 
     Set `roll`, `pitch`, `heading` (degrees), `force` (what accelerometers feel, g: right, forward, up) and `rates`
     (degrees a second about the same axes, right-handed), or attach it to a world. `calibration` is the register:
@@ -55,7 +55,7 @@ class Bno055(Chip):
         return super().read(register, length)
 
     def write(self, register: int, data: bytes) -> None:
-        if register == 0x07 or register > 0x3A:  # the others can only be read
+        if register == 0x07 or register > 0x3A:  # the others are read-only
             super().write(register, data)
 
     def written(self, register: int, value: int) -> None:
@@ -64,12 +64,12 @@ class Bno055(Chip):
             self._awake = time.monotonic() + self.BOOT
 
     def _sky(self) -> Vector:
-        """Which way is up, along the aircraft's axes right, forward, up."""
+        """The direction of up, along the aircraft's axes right, forward, up."""
         roll, pitch = math.radians(self.roll), math.radians(self.pitch)
         return (-math.sin(roll) * math.cos(pitch), math.sin(pitch), math.cos(roll) * math.cos(pitch))
 
     def _remapped(self, vector: Vector) -> Vector:
-        """A vector along the aircraft's axes, as the chip gives it: along its own, then remapped as it was told."""
+        """Convert a vector from the aircraft's axes to the chip's own, remapped as configured."""
         own = [0.0, 0.0, 0.0]
         nose, sky = self.AXES[self.forward], self.AXES[self.up]
         third = ({0, 1, 2} - {nose[0], sky[0]}).pop()

@@ -1,7 +1,8 @@
 """A virtual Dynon D10A or D100 on a virtual serial port.
 
-It sends 20 lines a second (a real one up to 64), by turns with indicated altitude and rate of turn, and with pressure
-altitude and vertical speed. Its angle of attack is a share of `STALL_ANGLE`. It does not model a slow start-up.
+It sends 20 lines a second (a real one up to 64), alternately with indicated altitude and rate of turn, and with
+pressure altitude and vertical speed. Its angle of attack is a percentage of `STALL_ANGLE`. Slow start-up is not
+modelled.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ STALL_ANGLE = 16.0  # degrees
 
 
 def line(body: str) -> bytes:
-    """`body` with the sum of its characters, and a line's end."""
+    """Append the sum of its characters, and a line ending, to `body`."""
     raw = body.encode("ascii")
     return raw + f"{sum(raw) % 256:02X}\r\n".encode("ascii")
 
 
 def number(value: float, digits: int, signed: bool = False) -> str:
-    """`value` rounded, with so many digits, and no more than they can say."""
+    """Format `value`, rounded, with `digits` digits, limited to what they can express."""
     most = 10**digits - 1
     whole = min(max(round(value), -most if signed else 0), most)
     return f"{whole:{f'+0{digits + 1}' if signed else f'0{digits}'}}"

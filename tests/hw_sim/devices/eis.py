@@ -1,8 +1,8 @@
 """A virtual Grand Rapids EIS engine monitor, model 4000/6000 or 2004, on a virtual serial port.
 
-Its inputs: four cylinders (a 2004 shows two of them), oil, coolant, fuel flow, outside air, and on the auxiliary inputs
-what `AUX` says. It has no airspeed option unless `air_data` is set: the fields are then zero, as those of every sensor
-in `failed`, which holds keys. It does not model alarms, rates of change, or the second tachometer.
+Its inputs: four cylinders (a 2004 shows two of them), oil, coolant, fuel flow, outside air, and `AUX` on the auxiliary
+inputs. It has no airspeed option unless `air_data` is set: without it these fields are zero, as are those of the
+sensors in `failed`, a set of keys. Alarms, rates of change and the second tachometer are not modelled.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.serial import Line, SerialInstrument
 
-#: What is connected to the auxiliary inputs, and the units of the value per unit that is sent.
+#: The keys connected to the auxiliary inputs, and their units per unit sent.
 AUX = {1: ("FUELP1", 0.1), 2: ("MAP1", 0.1), 3: ("CURRNT", 1.0)}
 
 HEADER = bytes((0xFE, 0xFF, 0xFE))
@@ -24,7 +24,7 @@ def fahrenheit(celsius: float) -> int:
 
 
 def frame(payload: bytes) -> bytes:
-    """`payload` with the header before it, and after it the complement of the sum of its bytes."""
+    """Frame `payload`: the header before it, and the complement of the sum of its bytes after it."""
     return HEADER + payload + bytes((255 - sum(payload) % 256,))
 
 
@@ -40,7 +40,7 @@ class Eis(SerialInstrument):
     def __init__(self, line: Line, **more: Any) -> None:
         super().__init__(line, **more)
         self.air_data = False
-        #: Keys whose sensor is not there.
+        #: Keys whose sensors are missing.
         self.failed: set[str] = set()
 
     def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:

@@ -1,8 +1,8 @@
 """A virtual Garmin G3X display with text output, and a virtual GNX 375 navigator with aviation output.
 
 The display sends attitude and air data ten times a second, engine data five times, and its GPS message once. The
-navigator sends its position and where it steers to, and one waypoint of its route, once a second. Sensors in `failed`,
-which holds keys, are not known to the device; `fix` takes the position away. They do not model other messages.
+navigator sends its position, its guidance and one waypoint of its route once a second. The devices do not know the
+sensors in `failed`, a set of keys; clearing `fix` takes the position away. Other messages are not modelled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fixgw.hw_sim.serial import Line, SerialInstrument
 
 
 def message(body: str) -> bytes:
-    """`body` with the sum of its bytes behind it."""
+    """Append the sum of its bytes to `body`."""
     raw = body.encode("ascii")
     return raw + f"{sum(raw) & 0xFF:02X}\r\n".encode("ascii")
 
@@ -27,7 +27,7 @@ def minutes(degrees: float, digits: int, sides: str, thousandths: bool) -> str:
 
 
 class G3x(SerialInstrument):
-    """The display; `gps`: the GPS message, which has no checksum, is switched on."""
+    """The display; `gps` switches on the GPS message, which has no checksum."""
 
     NAME = "g3x"
     WHAT = "Garmin G3X display, text output"
@@ -52,7 +52,7 @@ class G3x(SerialInstrument):
         return frames
 
     def _field(self, key: str, width: int, unit: float, offset: float = 0.0, signed: bool = False) -> str:
-        """The value of a key in units of `unit`; nothing but ``_`` when it is not known or does not fit."""
+        """The value of a key in units of `unit`; only ``_`` if it is unknown or does not fit."""
         if key in self.failed or key not in self._values:
             return "_" * width
         text = f"{round((self._values[key] - offset) / unit):{'+' if signed else ''}0{width}}"
@@ -120,7 +120,7 @@ class G3x(SerialInstrument):
 
 
 class Gnx(SerialInstrument):
-    """The navigator, which steers to the aircraft's next waypoint."""
+    """The navigator, which guides to the aircraft's next waypoint."""
 
     NAME = "gnx"
     WHAT = "Garmin GNX 375 navigator, aviation output"

@@ -1,11 +1,11 @@
-"""A virtual Arduino on USB that prints what its sensors say, as lines of text.
+"""A virtual Arduino on USB that prints its sensors' values as lines of text.
 
     $ENG,2412,623,87.5,388*5A        rpm, oil pressure in tenths of a psi, oil temperature in °C, fuel sender in counts
     $ENV,OAT=12.3;CAT=20.1;VOLT=14.12;COMSTDRX1=on*2F
 
-The fuel sender has 10 ohms when its tank of 20 gallons is empty, 180 when it is full, and a pull-up of 240 ohms; the
-converter has 10 bits. A sensor in `failed` says "nan", as Arduino libraries print it. Faults of converters are not
-modelled.
+The fuel sender has 10 ohms when its tank of 20 gallons is empty and 180 when it is full, with a pull-up of 240 ohms;
+the converter has 10 bits. A sensor in `failed` sends "nan", as printed by Arduino libraries. Faults of converters are
+not modelled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TANK = 20.0  # gallons
 PULL_UP = 240.0  # ohms
 FULL_SCALE = 1023
 
-#: The options with which the driver `lines` reads it.
+#: The options with which the driver `lines` decodes it.
 READ_WITH: dict[str, Any] = {
     "baud": 115200,
     "checksum": "nmea-xor",
@@ -55,7 +55,7 @@ def crc16(data: bytes) -> int:
 
 
 class Arduino(SerialInstrument):
-    """Set `failed` to names out of `rpm`, `oilp`, `oilt`, `fuel`, `OAT`, `CAT`, `VOLT`.
+    """Set `failed` to names from `rpm`, `oilp`, `oilt`, `fuel`, `OAT`, `CAT`, `VOLT`.
 
     `checksum` is ``none``, ``nmea-xor``, ``sum8`` or ``crc16``.
     """
@@ -95,7 +95,7 @@ class Arduino(SerialInstrument):
         data = text.encode("ascii")
         if self.checksum == "nmea-xor":
             total = 0
-            for byte in data[1:]:  # the $ is not in it
+            for byte in data[1:]:  # the $ is not included
                 total ^= byte
             text += f"*{total:02X}"
         elif self.checksum == "sum8":

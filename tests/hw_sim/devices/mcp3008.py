@@ -8,7 +8,7 @@ from fixgw.hw_sim.aircraft import Aircraft
 
 
 class Mcp3008:
-    """Eight inputs in volts (`volts`), measured against `reference`. Speaks bits, as the real one does."""
+    """Eight inputs in volts (`volts`), measured against `reference`. It works bit by bit, like the real one."""
 
     def __init__(self, reference: float = 3.3) -> None:
         self.reference = reference
@@ -21,7 +21,7 @@ class Mcp3008:
             self.volts[i] = sender(aircraft)
 
     def close(self) -> None:
-        """It stays on its bus."""
+        """Does nothing: the chip stays on its bus."""
 
     def transfer(self, data: bytes) -> bytes:
         heard = "".join(f"{byte:08b}" for byte in data)
@@ -32,6 +32,6 @@ class Mcp3008:
         number = int(command[1:], 2)
         volts = self.volts[number] - (0.0 if command[0] == "1" else self.volts[number ^ 1])
         counts = max(0, min(int(volts / self.reference * 1024.0), 1023))
-        # One clock to sample, a null bit, the result; nobody drives the line before.
+        # One clock to sample, a null bit, the result; the line is not driven before that.
         said = ("1" * (start + 6) + "0" + f"{counts:010b}" + "0" * len(heard))[: len(heard)]
         return int(said, 2).to_bytes(len(data), "big")

@@ -1,8 +1,8 @@
 """A virtual MegaSquirt engine computer, broadcasting its advanced real-time data on a virtual CAN bus.
 
-It sends the groups with rpm, pressures, temperatures, throttle, voltage, the first two generic sensors, the probes for
-exhaust gas and the fuel flow. Its generic sensors are an oil pressure in psi and an oil temperature in °C. It does not
-model ignition, mixture, or the commands of its makers' protocol.
+It sends the groups with rpm, pressures, temperatures, throttle, voltage, the first two generic sensors, the exhaust gas
+probes and the fuel flow. Its generic sensors are an oil pressure in psi and an oil temperature in °C. Ignition, mixture
+and the commands of the vendor's protocol are not modelled.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A virtual MGL Avionics RDAC on a virtual CAN bus.
 
-Its thermocouples are CHT 1 to 4, then EGT 1 to 4. Its analog inputs show a straight line between `SENDERS`' ends. It
-does not model its settings, nor a second fuel flow or tachometer.
+Its thermocouples are CHT 1 to 4, then EGT 1 to 4. Its analog inputs follow straight lines between the ends in
+`SENDERS`. Its settings, a second fuel flow and a second tachometer are not modelled.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.instrument import CanInstrument
 from fixgw.hw_sim.can.segment import Segment, SimFrame
 
-#: By key: the counts at one value, and at another.
+#: By key: the counts at two values.
 SENDERS = {
     "OILT1": ((500, 0.0), (3500, 150.0)),
     "OILP1": ((400, 0.0), (3600, 100.0)),
@@ -27,7 +27,8 @@ VOLTS_PER_UNIT = 0.017428951
 
 
 class Rdac(CanInstrument):
-    """RDAC `number`; senders and thermocouples in `failed`, which holds keys, are open, the flow meter in error."""
+    """RDAC `number`. Senders and thermocouples in `failed`, a set of keys, are open; a failed flow meter reports an
+    error."""
 
     NAME = "rdac"
     BITRATE = 250_000

@@ -1,7 +1,7 @@
 """A virtual MGL Avionics TP-3 on a virtual serial port: four inputs, each of a type of your choice.
 
-`inputs` says what is connected: the type of the input as the instrument numbers them, the key whose value it shows, and
-what is sent per unit of the key. Inputs whose key is in `failed` are switched off. It does not model alarms.
+`inputs` says what is connected: the type of the input in the instrument's numbering, the key whose value it shows, and
+the units sent per unit of the key. Inputs whose key is in `failed` are switched off. Alarms are not modelled.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A virtual GPS receiver, and a navigator, that speak NMEA 0183 on a virtual serial port.
+"""A virtual GPS receiver and a virtual navigator that speak NMEA 0183 on a virtual serial port.
 
-They send RMC, VTG, GGA, GSA, GSV, GST and ZDA, or RMB, APB, XTE and BOD, one epoch after another, no faster than the
-baud rate allows: like a real receiver that is asked for more than its line carries, they leave whole epochs out. They
-can lose the fix, send wrong checksums, or fall silent. Errors of position, start-up and commands are not modelled.
+They send RMC, VTG, GGA, GSA, GSV, GST and ZDA, or RMB, APB, XTE and BOD, one epoch after another, as fast as the baud
+rate allows: like a real receiver that must send more than its line can carry, they leave out whole epochs. They can
+lose the fix, send wrong checksums, or fall silent. Position errors, start-up and commands are not modelled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ARRIVAL = 0.3  # nmi
 
 
 def sentence(body: str, spoiled: bool = False) -> bytes:
-    """`body` framed, with its checksum (the exclusive or of its characters), or with a wrong one."""
+    """Frame `body` with its checksum (the exclusive or of its characters), or with a wrong one if `spoiled`."""
     checksum = 0
     for character in body.encode("ascii"):
         checksum ^= character
@@ -27,7 +27,7 @@ def sentence(body: str, spoiled: bool = False) -> bytes:
 
 
 def _angle(degrees: float, digits: int, positive: str, negative: str) -> str:
-    """``ddmm.mmmmm,N``; rounded first, so that there are never 60 minutes."""
+    """``ddmm.mmmmm,N``; rounded before splitting, so that the minutes never read 60."""
     units = round(abs(degrees) * 60e5)  # hundred-thousandths of a minute
     whole, rest = divmod(units, 60 * 100_000)
     return f"{whole:0{digits}}{rest / 1e5:08.5f},{positive if degrees >= 0 else negative}"
@@ -70,9 +70,9 @@ def epoch(values: dict[str, Value], time: datetime, talker: str = "GP", fix: boo
 
 
 def guidance(values: dict[str, Value], talker: str = "GP", guiding: bool = True) -> list[str]:
-    """The bodies of what a navigator says of the leg, from `values` in the units of the keys.
+    """The bodies of a navigator's sentences on the leg, from `values` in the units of the keys.
 
-    Of a name it sends the first six characters; a cross-track error ends at 9.99 nmi, as with the real ones.
+    As with real ones, names have at most six characters, and the cross-track error at most 9.99 nmi.
     """
     if not guiding:
         return [
@@ -88,7 +88,7 @@ def guidance(values: dict[str, Value], talker: str = "GP", guiding: bool = True)
     bearing, metres = track_and_distance(v["LAT"], v["LONG"], v["WPLAT"], v["WPLON"])
     miles = metres / NMI
     closing = max(0.0, v["GS"] * math.cos(math.radians(v["TRACK"] - bearing)))
-    off = f"{min(abs(v['XTRACK']), 9.99):.2f},{'L' if v['XTRACK'] > 0.0 else 'R'}"  # off to the right: steer left
+    off = f"{min(abs(v['XTRACK']), 9.99):.2f},{'L' if v['XTRACK'] > 0.0 else 'R'}"  # right of the track: steer left
     course = f"{v['COURSE']:05.1f},M"
     to_go = f"{(bearing - variation) % 360.0:05.1f},M"
     arrived = "A" if miles < ARRIVAL else "V"
@@ -103,8 +103,8 @@ def guidance(values: dict[str, Value], talker: str = "GP", guiding: bool = True)
 class Gps(SerialInstrument):
     """The receiver: an instrument of the `World`, which calls `tick`.
 
-    `rate` is in epochs a second (1 to 10), `baud` the line's speed (10 bits a byte), `sentences` those to send. Set
-    `fix`, `spoiled` (wrong checksums) and `silent` at any time.
+    `rate` is in epochs per second (1 to 10), `baud` is the line's speed (10 bits per byte), `sentences` are those to
+    send. Set `fix`, `spoiled` (wrong checksums) and `silent` at any time.
     """
 
     NAME = "gps"
@@ -151,7 +151,7 @@ class Gps(SerialInstrument):
 
 
 class Navigator(Gps):
-    """A GPS with a flight plan: it says where it is, and guides along the leg, unless `guiding` is set False."""
+    """A GPS with a flight plan: it sends its position, and guidance along the leg unless `guiding` is False."""
 
     NAME = "navigator"
     WHAT = "NMEA 0183 GPS navigator with a flight plan"

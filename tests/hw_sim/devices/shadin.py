@@ -1,7 +1,7 @@
 """A virtual Shadin air data and fuel computer on a virtual serial port.
 
-It sends one frame a second in format Z, G or S. Sensors in `failed`, which holds keys, are not known to it; a failed
-OAT is reported as error 001 too. It does not model wind, fuel used, or a second engine.
+It sends one frame a second in format Z, G or S. It does not know the sensors in `failed`, a set of keys; a failed OAT
+is also reported as error 001. Wind, fuel used and a second engine are not modelled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Shadin(SerialInstrument):
         values["BARO"] = aircraft.qnh
 
         def digits(key: str, pattern: str, unit: float = 1.0) -> str:
-            """A value as `pattern`, a format specification, says; dashes when it is not known."""
+            """A value in the format specification `pattern`; dashes if it is unknown."""
             known = format(values[key] / unit, pattern)
             return "".join("-" if c.isdigit() else c for c in known) if key in self.failed else known
 

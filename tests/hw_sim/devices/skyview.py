@@ -1,9 +1,9 @@
 """A virtual Dynon SkyView, with its engine monitor, on a virtual serial port.
 
-It sends 16 rounds a second of those messages that `messages` names (1 ADAHRS, 2 system, 3 engine). The thermocouples
-are wired as in Dynon's harness, with four cylinders; the coolant is on general purpose input `COOLANT`. What is in
-`failed`, which holds keys, it does not know. Its angle of attack is a share of `STALL_ANGLE`. It has no autopilot, and
-no transponder.
+It sends 16 rounds a second of the messages in `messages` (1 ADAHRS, 2 system, 3 engine). The thermocouples are wired as
+in Dynon's harness, with four cylinders; the coolant is on general purpose input `COOLANT`. It does not know the sensors
+in `failed`, a set of keys. Its angle of attack is a percentage of `STALL_ANGLE`. It has no autopilot and no
+transponder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOT_WIRED = "ZZZZZZ"
 
 
 def message(body: str) -> bytes:
-    """`body` with the sum of its characters, and a line's end."""
+    """Append the sum of its characters, and a line ending, to `body`."""
     raw = body.encode("ascii")
     return raw + f"{sum(raw) % 256:02X}\r\n".encode("ascii")
 
@@ -47,7 +47,7 @@ class SkyView(SerialInstrument):
         return [message(makers[kind](time, aircraft)) for kind in self.messages]
 
     def _text(self, key: str, digits: int, unit: float, *, offset: float = 0.0, sign: bool = False) -> str:
-        """A key's value in `unit`, with so many digits and perhaps a sign; as many X when it is not known."""
+        """A key's value in `unit`, with `digits` digits and perhaps a sign; as many X if it is unknown."""
         width = digits + sign
         if key in self.failed:
             return "X" * width

@@ -1,7 +1,7 @@
-"""A virtual StromPi 3 on a virtual serial port: answers ``status-rpi``, and warns when its supply goes or comes back.
+"""A virtual StromPi 3 on a virtual serial port: answers ``status-rpi``, and warns when its supply fails or returns.
 
-Set `supply`, `voltage` (V), `level` (0 to 4), `charging`, `battery` at any time; `silent` makes it hang. It does not
-model its other commands, its clock and its alarms.
+Set `supply`, `voltage` (V), `level` (0 to 4), `charging`, `battery` at any time; `silent` makes it hang. Other
+commands, its clock and its alarms are not modelled.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from fixgw.hw_sim.serial import SerialInstrument
 
 
 class StromPi(SerialInstrument):
-    """The board: an instrument of the `World`, which calls `tick`; or `answer` it by hand."""
+    """The board: an instrument of the `World`, which calls `tick`; or call `answer` by hand."""
 
     NAME = "strompi"
-    WHAT = "Joy-IT StromPi 3 uninterruptible supply: speaks when it is asked"
+    WHAT = "Joy-IT StromPi 3 uninterruptible power supply: sends only on request"
     BAUD = 38400
     WARNINGS = True
 
@@ -49,7 +49,7 @@ class StromPi(SerialInstrument):
         self.transmit(self._answers(0.0), now)
 
     def answer(self, timeout: float = 0.0) -> None:
-        """Hear what has been asked within `timeout` seconds, and answer at once, whatever the line carries."""
+        """Receive requests for up to `timeout` seconds and answer at once, regardless of the line's speed."""
         for answer in self._answers(timeout):
             self.port.write(answer)
 
