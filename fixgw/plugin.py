@@ -1,4 +1,6 @@
-"""What a plugin is made of: `PluginBase` (the contract), `Options` (its configuration) and `Poller` (its thread).
+"""What a plugin is made of: `PluginBase` (the contract), `Options` (its configuration), and three bases with a thread.
+
+A `Worker` has a thread and nothing else, a `Poller` polls a device, a `Follower` follows items of the database.
 
 `Device`, `Feeds` and `Finding` are what its `PluginBase.preflight` tells the doctor.
 
@@ -13,7 +15,7 @@ import logging
 import threading
 import time
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, cast
 
 import msgspec
@@ -21,7 +23,8 @@ import msgspec
 from fixgw import database
 from fixgw.backoff import Backoff
 from fixgw.database.legacy import RawItem
-from fixgw.errors import PluginFail, Problem
+from fixgw.errors import PluginFail, Problem, UnknownKey
+from fixgw.kit.complaints import Complaints
 from fixgw.world import Quorum, new_plugins_world
 
 if TYPE_CHECKING:
@@ -33,7 +36,18 @@ else:
         return typing.TypeVar(name, bound=default)
 
 
-__all__ = ["Device", "Feeds", "Finding", "Options", "PluginBase", "PluginFail", "Poller", "TypeVar"]
+__all__ = [
+    "Device",
+    "Feeds",
+    "Finding",
+    "Follower",
+    "Options",
+    "PluginBase",
+    "PluginFail",
+    "Poller",
+    "TypeVar",
+    "Worker",
+]
 
 #: The declared options of a plugin.
 OptionsT = TypeVar("OptionsT", default=Any)
@@ -246,8 +260,90 @@ def _declared_options(cls: type[PluginBase]) -> type[Options] | None:
     return None
 
 
-class Poller(PluginBase[OptionsT]):
-    """A plugin that polls a device on a thread of its own, which this class runs.
+class Worker(PluginBase[OptionsT]):
+    """A plugin with a thread of its own. Override `work`, which that thread runs.
+
+    `running` turns False when the thread ends, whatever ended it, and `health` says why; the gateway then restarts the
+    plugin. `counts` is for counters, shown in the status in the order of their first use.
+    """
+
+    runs_by_itself: ClassVar[bool] = True
+    #: Seconds that `stop` waits for the thread.
+    join_timeout: ClassVar[float] = 2.0
+    #: What `health` says until `work` has said something else.
+    begins_as: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.counts: dict[str, int] = {}
+        #: Set when it is time to end: look at it at least a few times a second, or wait on it.
+        self.stopping = threading.Event()
+        #: Monotonic seconds; a test may put a clock of its own here.
+        self.clock: Callable[[], float] = time.monotonic
+        #: Logs a warning about what goes wrong again and again, unless it has just logged one.
+        self.complain = Complaints(self.log, lambda: self.clock())
+        self.alive = time.monotonic()
+        self._trouble = "not started"
+        self._thread: threading.Thread | None = None
+
+    # -- to override ---------------------------------------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Do the work, on the plugin's thread, until `stopping` is set. Call `show_life` every second or so."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Release what `work` held: the last that the plugin's thread does, whatever ended `work`."""
+
+    def wake(self) -> None:
+        """Let `work` notice `stopping` if it waits for something else. Any thread."""
+
+    # -- what is there for the plugin ----------------------------------------------------------------------------------
+
+    def count(self, what: str, n: int = 1) -> None:
+        """Count `n` more of `what`."""
+        self.counts[what] = self.counts.get(what, 0) + n
+
+    def show_life(self) -> None:
+        """Tell the gateway that the thread does not hang."""
+        self.alive = time.monotonic()
+
+    # -- the contract --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self._trouble = self.begins_as
+        self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.wake()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(self.join_timeout)
+            if thread.is_alive():
+                raise PluginFail(f"{self.name}: its thread did not stop within {self.join_timeout} s")
+
+    def health(self) -> str:
+        return self._trouble
+
+    def get_status(self) -> Mapping[str, Any]:
+        return dict(self.counts)
+
+    def _work(self) -> None:
+        try:
+            self.work()
+            self._trouble = "stopped" if self.stopping.is_set() else "its thread ended"
+        except BaseException as error:
+            self._trouble = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self.running = False
+            self.finish()
+
+
+class Poller(Worker[OptionsT]):
+    """A plugin that polls a device on a thread of its own.
 
     Override three methods, all called on that thread only:
 
@@ -257,27 +353,19 @@ class Poller(PluginBase[OptionsT]):
 
     A missing or vanished device is opened again with back-off, for as long as the plugin runs, and `health` says so. An
     outage is over when `poll` has come back once: a device that opens and then fails at once is still out.
-    Anything else that `open` or `poll` raises is a defect: the thread ends, `running` turns False, and the gateway
-    restarts the plugin. `counts` is for the driver's counters, shown in the status in the order of their first use.
+    Anything else that `open` or `poll` raises is a defect, and ends the thread.
     """
 
-    runs_by_itself: ClassVar[bool] = True
     #: Seconds that `poll` may wait; with it, how long a stop may take.
     poll_timeout: ClassVar[float] = 0.2
     #: Seconds between attempts to open the device: the first, and the longest.
     reopen_delay: ClassVar[float] = 0.25
     reopen_delay_max: ClassVar[float] = 5.0
-    #: Seconds that `stop` waits for the thread.
-    join_timeout: ClassVar[float] = 2.0
+    begins_as: ClassVar[str] = "connecting"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.counts: dict[str, int] = {}
-        self.stopping = threading.Event()
-        self.alive = time.monotonic()
-        self._trouble = "not started"
         self._connected = False
-        self._thread: threading.Thread | None = None
 
     # -- to override ---------------------------------------------------------------------------------------------------
 
@@ -297,73 +385,48 @@ class Poller(PluginBase[OptionsT]):
 
     # -- what is there for the driver ----------------------------------------------------------------------------------
 
-    def count(self, what: str, n: int = 1) -> None:
-        """Count `n` more of `what`."""
-        self.counts[what] = self.counts.get(what, 0) + n
-
     @property
     def connected(self) -> bool:
         return self._connected
 
     # -- the contract --------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        self._trouble = "connecting"
-        self._thread = threading.Thread(target=self._loop, name=self.name, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self.stopping.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(self.join_timeout)
-            if thread.is_alive():
-                raise PluginFail(f"{self.name}: its thread did not stop within {self.join_timeout} s")
-
-    def health(self) -> str:
-        return self._trouble
-
     def get_status(self) -> Mapping[str, Any]:
         return {"connected": self._connected, **self.counts}
 
-    def _loop(self) -> None:
+    def work(self) -> None:
         backoff = Backoff(self.reopen_delay, self.reopen_delay_max)
         outage = False
-        try:
-            while not self.stopping.is_set():
-                try:
-                    self.open()
-                    self._connected = True
-                    while not self.stopping.is_set():
-                        self.poll(self.poll_timeout)
-                        self.alive = time.monotonic()
-                        if self._trouble:
-                            if outage:
-                                self.log.info("connected again")
-                            self._trouble, outage = "", False
-                            backoff.reset()
-                except OSError as error:
-                    if self.stopping.is_set():
-                        break  # what a stop interrupts is no outage
-                    self._trouble = str(error) or type(error).__name__  # first: not connected is never well
-                    opened, self._connected = self._connected, False
-                    self._close()
-                    self.count("failed attempts" if outage else "outages")
-                    if not outage:
-                        self.log.warning("%s; trying again", self._trouble)
-                    if opened or not outage:
-                        self.lost(self._trouble)
-                    outage = True
-                    self.alive = time.monotonic()
-                    self.stopping.wait(backoff.next())
-            self._trouble = "stopped"
-        except BaseException as error:
-            self._trouble = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            self._connected = False
-            self.running = False
-            self._close()
+        while not self.stopping.is_set():
+            try:
+                self.open()
+                self._connected = True
+                while not self.stopping.is_set():
+                    self.poll(self.poll_timeout)
+                    self.show_life()
+                    if self._trouble:
+                        if outage:
+                            self.log.info("connected again")
+                        self._trouble, outage = "", False
+                        backoff.reset()
+            except OSError as error:
+                if self.stopping.is_set():
+                    break  # what a stop interrupts is no outage
+                self._trouble = str(error) or type(error).__name__  # first: not connected is never well
+                opened, self._connected = self._connected, False
+                self._close()
+                self.count("failed attempts" if outage else "outages")
+                if not outage:
+                    self.log.warning("%s; trying again", self._trouble)
+                if opened or not outage:
+                    self.lost(self._trouble)
+                outage = True
+                self.show_life()
+                self.stopping.wait(backoff.next())
+
+    def finish(self) -> None:
+        self._connected = False
+        self._close()
 
     def _close(self) -> None:
         """`close`, whatever it raises: the device may be gone."""
@@ -371,3 +434,116 @@ class Poller(PluginBase[OptionsT]):
             self.close()
         except Exception as error:
             self.log.debug("closing failed: %r", error)
+
+
+class Follower(Worker[OptionsT]):
+    """A plugin that follows items of the database and computes, judges or passes on what they say.
+
+    Override `changed`, or `tick`, or both: the gateway calls them on a thread that this class runs. `FOLLOWS`, or
+    `follows` for what the options decide, says which items. However fast these change, the thread gets no more than
+    the newest reading of each, and never falls behind. Whatever `changed` or `tick` raises is a defect, and ends it.
+
+        class Plugin(Follower):
+            FOLLOWS = ("EGT1?",)
+
+            def changed(self, readings):
+                for key, reading in readings.items():
+                    ...
+    """
+
+    #: Keys, or patterns such as ``EGT1?`` (`fnmatch`, in the case given).
+    FOLLOWS: ClassVar[Sequence[str]] = ()
+    #: Seconds from one `tick` to the next; the first comes when so much time has passed.
+    tick_interval: ClassVar[float] = 1.0
+    #: Seconds after a `changed` in which further changes gather for the next.
+    gather: ClassVar[float] = 0.02
+    #: Seconds that the thread waits for a change before it looks at the clock; with it, how long a stop may take.
+    look_interval: ClassVar[float] = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        #: What `changed` was given last of each item, in the order of `follows`. The plugin's thread.
+        self.readings: dict[str, database.Reading] = {}
+        self.counts |= dict.fromkeys(("batches", "updates", "conflated"), 0)
+        self._keys: list[str] = []
+        self._mailbox: database.Mailbox | None = None
+        self._tick_at = 0.0
+
+    # -- to override ---------------------------------------------------------------------------------------------------
+
+    def follows(self) -> Iterable[str]:
+        """The keys, or patterns, to follow; asked once, by `run`. One that no item has is an error."""
+        return self.FOLLOWS
+
+    def changed(self, readings: dict[str, database.Reading]) -> None:
+        """The readings of the items that have been written, or have changed their flags, since the last call; the first
+        time, those of all. They include what the plugin itself writes, if it follows that."""
+
+    def tick(self, now: float) -> None:
+        """Called every `tick_interval` seconds, also while nothing changes; `now` is what `clock` says."""
+
+    # -- the contract --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check(cls, options: OptionsT, db: database.Database) -> Iterable[Problem | tuple[str, str]]:
+        for pattern in cls.FOLLOWS:
+            try:
+                db.matching(pattern)
+            except UnknownKey as error:
+                yield "", str(error)
+
+    def run(self) -> None:
+        self.follow()
+        super().run()
+
+    def follow(self) -> None:
+        """Begin to follow. Raises `UnknownKey`."""
+        self._keys = self.db.matching(*self.follows())
+        self._mailbox = self.db.mailbox(self._keys)
+        self._tick_at = self.clock() + self.tick_interval
+
+    def work(self) -> None:
+        while not self.stopping.is_set():
+            if self.step(self.look_interval):
+                self.stopping.wait(self.gather)
+            self.show_life()
+
+    def step(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for changes, hand them on, and tick if it is time; whether there were any.
+
+        `work` does it again and again. A test may do so itself, after `follow`, with the time in its own hands.
+        """
+        assert self._mailbox is not None
+        changed: Iterable[str] = self._keys  # the first time, all
+        if self.readings or not changed:
+            changed = self._mailbox.wait(min(timeout, max(0.0, self._tick_at - self.clock())))
+            self.counts["conflated"] = self._mailbox.conflated
+        readings = {key: self.db.read(key) for key in changed}  # what waited may be older than what was read before
+        if readings:
+            self.counts["batches"] += 1
+            self.counts["updates"] += len(readings)
+            self.readings |= readings
+            self.changed(readings)
+        now = self.clock()
+        if now >= self._tick_at:
+            self._tick_at += self.tick_interval
+            if self._tick_at <= now:  # held up for longer than that: what was missed is not made up for
+                self._tick_at = now + self.tick_interval
+            self.tick(now)
+        return bool(readings)
+
+    def wake(self) -> None:
+        if self._mailbox is not None:
+            self._mailbox.wake()
+
+    def stop(self) -> None:
+        try:
+            super().stop()
+        finally:
+            if self._mailbox is not None:
+                self._mailbox.close()
+
+    def get_status(self) -> Mapping[str, Any]:
+        trouble = self.health()
+        status: dict[str, Any] = {"keys": len(self._keys), **self.counts}
+        return {**status, "last error": trouble} if trouble and not self.running else status

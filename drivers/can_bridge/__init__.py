@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf
@@ -19,13 +18,12 @@ from fixgw.drivers.links.can import ports
 from fixgw.drivers.links.can.bus import CanPlugin, Tap
 from fixgw.drivers.links.can.frame import Frame
 from fixgw.drivers.links.can.port import BusOptions
-from fixgw.errors import PluginFail, Problem, did_you_mean
-from fixgw.kit.complaints import Complaints
+from fixgw.errors import Problem, did_you_mean
 from fixgw.plugin import Device, Feeds, Finding, Options
 
-JOIN_TIMEOUT_S = 2.0  # how long a stop waits for the plugin's own thread
 LOSSY_S = 5.0  # how long after the last dropped frame a bus counts as too slow
 MIN_WAIT_S = 0.001  # the shortest wait for frames held back by a rate limit
+MAX_WAIT_S = 1.0  # the longest, and the wait when no frame is held back
 
 Identifier = int | str  # in the form that `routing.parse_ids` reads
 
@@ -107,15 +105,11 @@ class Plugin(CanPlugin[BridgeOptions]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.clock = time.monotonic
         self.router = Router((r for options in self.options.routes for r in options.routes()), self.options.loop_window)
         self._buses: dict[str, Tap] = {}
         self._lock = threading.Lock()  # guards the router, and keeps its frames in order
-        self._stopping = threading.Event()
         self._wake = threading.Event()
         self._wake_at = -inf  # when the thread will call the router next
-        self._thread: threading.Thread | None = None
-        self.complain = Complaints(self.log, lambda: self.clock())
         self._dropped: dict[str, tuple[int, object]] = {}
         self._lossy: dict[str, float] = {}
 
@@ -130,24 +124,15 @@ class Plugin(CanPlugin[BridgeOptions]):
                         raise ValueError(f"{name} and {other} are the same bus")
                 self._buses[name] = tap
         if any(route.rate is not None for route in self.options.routes):
-            self._thread = threading.Thread(target=self._work, name=f"{self.name} waiting", daemon=True)
-            self._thread.start()
+            super().run()
 
-    def stop(self) -> None:
-        self._stopping.set()
+    def wake(self) -> None:
         self._wake.set()
-        try:
-            super().stop()
-        finally:
-            if self._thread is not None:
-                self._thread.join(JOIN_TIMEOUT_S)
-        if self._thread is not None and self._thread.is_alive():
-            raise PluginFail(f"{self.name}: its thread did not stop within {JOIN_TIMEOUT_S:g} s")
 
     def health(self) -> str:
         """Problems of the buses, buses that are too slow, and rings."""
-        if self._failure:
-            return self._failure
+        if self._trouble:
+            return self._trouble
         now = self.clock()
         words = []
         for name, tap in list(self._buses.items()):
@@ -191,15 +176,16 @@ class Plugin(CanPlugin[BridgeOptions]):
             if not self._buses[direction.target].forward(frame):
                 direction.refused += 1
 
-    def _work(self) -> None:
+    def work(self) -> None:
         """Send the frames that waited for a rate limit."""
-        while not self._stopping.is_set():
-            self._wake.clear()
+        while not self.stopping.is_set():
+            self.show_life()
             with self._lock:
                 now = self.clock()
                 self._forward(self.router.due(now))
                 self._wake_at = self.router.next_due()
-            self._wake.wait(None if self._wake_at == inf else max(self._wake_at - now, MIN_WAIT_S))
+            self._wake.wait(min(max(self._wake_at - now, MIN_WAIT_S), MAX_WAIT_S))
+            self._wake.clear()
 
     def _losses(self, name: str, tap: Tap, now: float) -> str:
         """A message when a bus has recently dropped frames although it was connected all the time; else empty."""

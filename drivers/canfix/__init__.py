@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -31,12 +30,9 @@ from fixgw.drivers.links.can import bus as can_bus
 from fixgw.drivers.links.can.bus import CanPlugin, Tap
 from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame
 from fixgw.drivers.links.can.port import BusOptions
-from fixgw.errors import ConfigurationError, PluginFail, Problem
-from fixgw.kit.complaints import Complaints
+from fixgw.errors import ConfigurationError, Problem
 from fixgw.plugin import Device, Feeds, Finding
 from fixgw.state import Keeper
-
-JOIN_TIMEOUT_S = 2.0  # how long a stop waits for the plugin's own thread
 
 
 class CanfixOptions(BusOptions, frozen=True, kw_only=True):
@@ -71,16 +67,11 @@ class Plugin(CanPlugin[CanfixOptions]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.clock = time.monotonic
         self.table: Table = load(self.options.table)
         self.codec = cf.Codec(self.table)
         self.counts = dict.fromkeys(("used", "not mapped", "misfits"), 0)
         self.keeper = Keeper(state.path(f"canfix-{self.name}"), self.log)
-        self._stopping = threading.Event()
         self._wake = threading.Event()
-        self._ticked = self.clock()
-        self._thread: threading.Thread | None = None
-        self.complain = Complaints(self.log, lambda: self.clock())
         self._opened = False
         self._silent = False  # while the bit rate changes
 
@@ -138,33 +129,23 @@ class Plugin(CanPlugin[CanfixOptions]):
         self._open(self.node.bitrate or options.bitrate)
         self.inputs.open()
         self.outputs.open()
-        self._thread = threading.Thread(target=self._work, name=f"{self.name} node", daemon=True)
-        self._thread.start()
+        super().run()
+
+    def wake(self) -> None:
+        self._wake.set()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._wake.set()
         if self._thread is None:  # run() failed early
             super().stop()
             return
-        self._thread.join(JOIN_TIMEOUT_S)
         self.outputs.close()
-        super().stop()
-        self.inputs.close()
-        if self.node.changed:
-            self._save_state()
-        self.keeper.close()
-        if self._thread.is_alive():
-            raise PluginFail(f"{self.name}: its thread did not stop within {JOIN_TIMEOUT_S:g} s")
-
-    @property
-    def alive(self) -> float | None:
-        buses = super().alive
-        return self._ticked if buses is None else min(buses, self._ticked)
-
-    @alive.setter
-    def alive(self, when: float | None) -> None:
-        """Ignored: the buses and the plugin's thread determine it."""
+        try:
+            super().stop()
+        finally:
+            self.inputs.close()
+            if self.node.changed:
+                self._save_state()
+            self.keeper.close()
 
     def health(self) -> str:
         trouble = super().health()
@@ -255,9 +236,10 @@ class Plugin(CanPlugin[CanfixOptions]):
 
     # -- timed work ----------------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        while not self._stopping.is_set():
-            self._ticked = now = self.clock()
+    def work(self) -> None:
+        while not self.stopping.is_set():
+            self.show_life()
+            now = self.clock()
             connected = self.bus.bus.connected
             if connected is not self._opened:
                 self._opened = connected
@@ -291,7 +273,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             error = True
             self.log.warning("cannot change the bit rate: %s", conflict)
             self._reopen(before)
-        self._stopping.wait(RATE_CHANGE_PAUSE_S)
+        self.stopping.wait(RATE_CHANGE_PAUSE_S)
         self._silent = False
         for frame in self.node.rate_changed(destination, bitrate, error):
             self._send(frame)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from fixgw import state
@@ -26,7 +25,6 @@ class Plugin(Poller[declared.Options]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.clock: Callable[[], float] = time.monotonic
         self._wake = threading.Event()
         self._pins = pins.Pins(self.options.library)
         self._functions: list[Function] = []
@@ -56,9 +54,10 @@ class Plugin(Poller[declared.Options]):
         common = Common(self._pins, self.db, self.source, self.clock, self.count, self._wake.set, self._totals)
         self._functions = all_functions(self.options, common)
 
-    def stop(self) -> None:
-        self.stopping.set()
+    def wake(self) -> None:
         self._wake.set()
+
+    def stop(self) -> None:
         try:
             super().stop()
         finally:

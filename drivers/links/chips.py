@@ -7,8 +7,7 @@ or spidev, or through any module with the same interface that the option ``libra
 from __future__ import annotations
 
 import errno
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -19,7 +18,6 @@ from fixgw.database import FAIL
 from fixgw.drivers.links.instrument import KEYS_OPTION, Keys
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit import raw
-from fixgw.kit.complaints import Complaints
 from fixgw.kit.publish import Publisher, check_keys
 from fixgw.kit.update import Update
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
@@ -62,9 +60,6 @@ class ChipPoller(Poller[ChipOptionsT]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.clock: Callable[[], float] = time.monotonic
-        #: Logs a warning about bad input, unless it has just logged one.
-        self.complain = Complaints(self.log, lambda: self.clock())
         self.publisher = Publisher(self, self.counts, self.complain, getattr(self.options, "keys", None))
         self.counts.update({"polls": 0, "used": 0, "read errors": 0})
         #: What is open; the polling thread's.

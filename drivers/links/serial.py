@@ -10,8 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -20,7 +19,6 @@ from msgspec import Meta
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit import raw
-from fixgw.kit.complaints import Complaints
 from fixgw.net import endpoint
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
 
@@ -73,9 +71,6 @@ class SerialPoller(Poller[OptionsT]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.clock: Callable[[], float] = time.monotonic
-        #: Logs a warning about bad input, unless it has just logged one.
-        self.complain = Complaints(self.log, lambda: self.clock())
         #: What is open; the polling thread's.
         self.port: Line | None = None
         #: Monotonic seconds of the last bytes, of the last that made sense (infinitely long ago: none yet), and of

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -14,14 +12,13 @@ from fixgw.drivers.links.can.frame import Frame
 from fixgw.drivers.links.can.instrument import CanInstrument
 from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, FULL_SCALE, Decoder, Encoder, Target
-from fixgw.errors import PluginFail, Problem, did_you_mean
+from fixgw.errors import Problem, did_you_mean
 from fixgw.kit.curve import Curve, CurveSpec
 from fixgw.plugin import Device, Feeds, Finding
 
 if TYPE_CHECKING:
-    from fixgw.database import Database, Item, Reading
+    from fixgw.database import Database, Reading
 
-JOIN_S = 2.0  # a stop waits this long for the sending thread
 RIVAL_MEMORY_S = 5.0  # another sender of our messages is reported for this long
 
 
@@ -70,9 +67,6 @@ class Plugin(CanInstrument[RdacOptions]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._stopping = threading.Event()
-        self._sender: threading.Thread | None = None
-        self._ticked = time.monotonic()
         self._rival = float("-inf")
         #: Channels without a good value; their messages are withheld.
         self._missing: list[str] = []
@@ -118,33 +112,10 @@ class Plugin(CanInstrument[RdacOptions]):
 
     def run(self) -> None:
         if self.sending:
-            channels, db = self.options.channels, self.db
-            items = {name: db.item(channel.key) for name, channel in channels.items()}
-            encoder = Encoder(self.options.rdac, {name: channel.calibration() for name, channel in channels.items()})
-            self._sender = threading.Thread(
-                target=self._send_forever, args=(encoder, items), name=f"{self.name} sending", daemon=True
-            )
+            self._items = {name: self.db.item(channel.key) for name, channel in self.options.channels.items()}
         super().run()
-        if self._sender is not None:
-            self._sender.start()
-            self._threads.append(self._sender)
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._sender is not None and self._sender.ident is not None:
-            self._sender.join(JOIN_S)
-        super().stop()
-        if self._sender is not None and self._sender.is_alive():
-            raise PluginFail(f"{self.name}: the sending thread did not stop within {JOIN_S} s")
-
-    @property
-    def alive(self) -> float | None:
-        bus = super().alive
-        return bus if self._sender is None or bus is None else min(bus, self._ticked)
-
-    @alive.setter
-    def alive(self, when: float | None) -> None:
-        """Ignored: the bus and the sending thread show the signs of life."""
+        if self.sending:
+            super(CanInstrument, self).run()
 
     def received(self, frames: Sequence[Frame]) -> None:
         if not self.sending:
@@ -167,10 +138,13 @@ class Plugin(CanInstrument[RdacOptions]):
             return f"another RDAC {self.options.rdac} is on the bus"
         return f"messages withheld, no good value for: {', '.join(self._missing)}" if self._missing else ""
 
-    def _send_forever(self, encoder: Encoder, items: Mapping[str, Item]) -> None:
-        while not self._stopping.wait(self.options.interval):
-            self._ticked = time.monotonic()
-            messages, self._missing = encoder.encode({name: _value(item.reading) for name, item in items.items()})
+    def work(self) -> None:
+        """Send."""
+        channels = self.options.channels
+        encoder = Encoder(self.options.rdac, {name: channel.calibration() for name, channel in channels.items()})
+        while not self.stopping.wait(self.options.interval):
+            self.show_life()
+            messages, self._missing = encoder.encode({name: _value(i.reading) for name, i in self._items.items()})
             sent = sum(self.taps[0].send(identifier, data) for identifier, data in messages)
             self.counts["sent"] += sent
             self.counts["not sent"] += len(messages) - sent

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
@@ -103,6 +104,8 @@ AGEING_SILENT = 5.0  # seconds after which an ageing thread that has not come ro
 class Mailbox:
     """The latest reading of each key that changed since the last `wait`; bounded by the number of keys.
 
+    `conflated` counts the readings that a newer one has replaced before anybody waited for them.
+
     For a plugin's own thread: writers put, one thread waits. Use as a context manager, or `close` it. Raises
     `UnknownKey` for a key that does not exist.
     """
@@ -112,6 +115,7 @@ class Mailbox:
         self._database = database
         self._pending: dict[str, Reading] = {}
         self._woken = False
+        self.conflated = 0
         keys = dict.fromkeys((keys,) if isinstance(keys, str) else keys)
         for key in keys:
             if key != "*":
@@ -122,6 +126,8 @@ class Mailbox:
         with self._condition:
             if not self._pending:
                 self._condition.notify()
+            elif key in self._pending:
+                self.conflated += 1
             self._pending[key] = reading
 
     def wait(self, timeout: float) -> dict[str, Reading]:
@@ -204,6 +210,17 @@ class Database:
 
     def items(self) -> list[Item]:
         return list(self._items.values())
+
+    def matching(self, *patterns: str) -> list[str]:
+        """The keys that one of the `patterns` fits (`fnmatch`, in the case given), each once, in the order of the
+        patterns. Raises `UnknownKey` for a pattern that no key fits."""
+        found: dict[str, None] = {}
+        for pattern in patterns:
+            keys = [pattern] if pattern in self._items else [k for k in self._items if fnmatchcase(k, pattern)]
+            if not keys:
+                raise UnknownKey(pattern, self._items)
+            found |= dict.fromkeys(keys)
+        return list(found)
 
     def __contains__(self, key: str) -> bool:
         return key in self._items

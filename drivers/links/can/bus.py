@@ -41,8 +41,7 @@ from fixgw.drivers.links.can.port import BusOptions, Port
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import FixgwError, PluginFail, Problem
 from fixgw.kit import raw
-from fixgw.kit.complaints import Complaints
-from fixgw.plugin import Device, Feeds, Finding, Options, PluginBase, Poller, TypeVar
+from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar, Worker
 
 __all__ = [
     "BRS",
@@ -152,7 +151,6 @@ class SharedBus(Poller):
         self._received = 0
         self._rates = (0.0, 0.0)
         self._rated = (clock(), 0, 0)
-        self.complain = Complaints(self.log, lambda: self.clock())
         self.counts |= dict.fromkeys(("lost", "error frames", "bus off", "own echoes"), 0)
 
     @property
@@ -552,16 +550,20 @@ def check(options: BusOptions, prefix: str = "") -> Iterable[tuple[str, str]]:
 OptionsT = TypeVar("OptionsT", bound=Options, default=BusOptions)
 
 
-class CanPlugin(PluginBase[OptionsT]):
-    """A plugin on one CAN bus or several. Override `run` to call `tap` for each, and perhaps `lost`."""
+class CanPlugin(Worker[OptionsT]):
+    """A plugin on one CAN bus or several. Override `run` to call `tap` for each, and perhaps `lost`.
 
-    runs_by_itself: ClassVar[bool] = True
+    What is received comes on the buses' threads. For what has to wait for its time there is a thread of the plugin's
+    own, if `run` ends with ``super().run()``; it runs `work`.
+    """
+
+    _worked: float | None = None  # the last sign of life of its own thread
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.taps: list[Tap] = []
         self._threads: list[threading.Thread] = []  # where the gateway looks for dead ones
-        self._failure = ""
+        self._trouble = ""
 
     def tap(self, options: BusOptions, received: Received, ids: Collection[int] | None = None) -> Tap:
         """Use a bus; to be called by `run`. See `open_tap`."""
@@ -574,27 +576,27 @@ class CanPlugin(PluginBase[OptionsT]):
         """One of its buses is gone, or could not be opened: once per outage, never while `received` runs."""
 
     def _failed(self, reason: str) -> None:
-        self._failure = reason
+        self._trouble = reason
         self.running = False
 
     @property
     def alive(self) -> float | None:
-        """Monotonic seconds of the last sign of life of the slowest of its buses."""
-        return min((tap.bus.alive or 0.0 for tap in self.taps), default=None)
+        """Monotonic seconds of the last sign of life of the slowest of its threads: its buses' and its own."""
+        signs = [tap.bus.alive or 0.0 for tap in self.taps]
+        if self._worked is not None and self._thread is not None:
+            signs.append(self._worked)
+        return min(signs, default=None)
 
     @alive.setter
     def alive(self, when: float | None) -> None:
-        """Its buses say it."""
-
-    def run(self) -> None:
-        raise NotImplementedError
+        self._worked = when
 
     def stop(self) -> None:
-        """Close the taps; raises PluginFail when one of them could not be."""
+        """End its thread, if it has one, and close the taps; raises PluginFail for what could not be."""
         troubles: list[str] = []
-        for tap in self.taps:
+        for stop in (super().stop, *(tap.close for tap in self.taps)):
             try:
-                tap.close()
+                stop()
             except PluginFail as error:
                 troubles.append(str(error))
         if troubles:
@@ -605,7 +607,7 @@ class CanPlugin(PluginBase[OptionsT]):
         several = len(self.taps) > 1
         troubles = [(tap.bus.options.channel, tap.bus.health()) for tap in self.taps]
         words = [f"{channel}: {trouble}" if several else trouble for channel, trouble in troubles if trouble]
-        return self._failure or "; ".join(words)
+        return self._trouble or "; ".join(words)
 
     def get_status(self) -> Mapping[str, Any]:
         """The status of its bus; when there are several, each under its channel."""

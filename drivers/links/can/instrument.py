@@ -7,15 +7,13 @@ class Plugin(CanInstrument[RdacOptions]):
 
 from __future__ import annotations
 
-import time
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from fixgw.drivers.links.can.bus import CanPlugin
 from fixgw.drivers.links.can.frame import Frame
 from fixgw.drivers.links.can.port import BusOptions
-from fixgw.kit.complaints import Complaints
 from fixgw.kit.publish import Publisher
 from fixgw.kit.update import Update
 from fixgw.plugin import TypeVar
@@ -58,10 +56,6 @@ class CanInstrument(CanPlugin[OptionsT]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.clock: Callable[[], float] = time.monotonic
-        self.counts: dict[str, int] = {}
-        #: Logs a warning about bad input, unless it has just logged one.
-        self.complain = Complaints(self.log, lambda: self.clock())
         self.publisher = Publisher(self, self.counts, self.complain, getattr(self.options, "keys", None))
         self._protocol = self.protocol()
         #: Monotonic seconds of the last frame of the instrument's that made sense.

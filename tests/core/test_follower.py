@@ -1,0 +1,341 @@
+"""What follows the database on a thread of its own, and the thread that it shares with other plugins."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import pytest
+
+from fixgw.database import Database, Definition, Reading
+from fixgw.errors import UnknownKey
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.plugin import Follower, PluginFail, Worker
+from fixgw.world import World
+
+EGTS = ("EGT11", "EGT12", "EGT13", "EGT14")
+
+
+# The average of four exhaust gas temperatures, as a plugin's author writes it.
+class Average(Follower):
+    """The average EGT of four cylinders; writes EGTAVG1."""
+
+    FOLLOWS = ("EGT1[1-4]",)
+
+    def changed(self, readings: dict[str, Reading]) -> None:
+        average = self.db.item("EGTAVG1")
+        bad = [key for key, reading in self.readings.items() if not reading.good]
+        if bad:
+            average.fail(f"{', '.join(bad)} not good", self.source)
+        else:
+            average.write(sum(float(egt.value) for egt in self.readings.values()) / 4, self.source, flags=0)
+
+
+class Notes(Follower):
+    """Notes what it is told; waits in `changed` while `held` is clear."""
+
+    FOLLOWS: ClassVar[tuple[str, ...]] = ("EGT1?", "OAT")
+    gather: ClassVar[float] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.heard: list[dict[str, Any]] = []
+        self.ticks: list[float] = []
+        self.threads: set[threading.Thread] = set()
+        self.held = threading.Event()
+        self.held.set()
+        self.in_it = threading.Event()
+
+    def changed(self, readings: dict[str, Reading]) -> None:
+        self.threads.add(threading.current_thread())
+        self.in_it.set()
+        self.held.wait(10)
+        self.heard.append({key: reading.value for key, reading in readings.items()})
+
+    def tick(self, now: float) -> None:
+        self.threads.add(threading.current_thread())
+        self.ticks.append(now)
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "has not come about"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def db(clock: Clock) -> Database:
+    keys = (*EGTS, "EGT21", "EGTAVG1")
+    items = [Definition(key=key, min=0.0, max=1000.0, tolerance=2000) for key in keys]
+    return Database([*items, Definition(key="OAT", min=-60.0, max=60.0)], clock)
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make(db: Database, clock: Clock) -> Iterator[Make]:
+    """Makes plugins on the database, and stops them."""
+    made: list[Worker] = []
+
+    def make(kind: type[Worker], name: str = "it", **options: Any) -> Worker:
+        with World(db).hosting():
+            plugin = kind(name, options)
+        plugin.clock = clock
+        made.append(plugin)
+        return plugin
+
+    yield make
+    for plugin in made:
+        plugin.shutdown()
+
+
+@pytest.fixture
+def crashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What threads died of, instead of a traceback on stderr."""
+    died: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: died.append(f"{args.thread.name}: {args.exc_value}"))
+    return died
+
+
+# -- the example -------------------------------------------------------------------------------------------------------
+
+
+def test_the_average_of_four_egts(make: Make, db: Database) -> None:
+    plugin = make(Average, "average")
+    plugin.start()
+    until(lambda: db.read("EGTAVG1").fail)
+    for key, value in zip(EGTS, (600.0, 610.0, 620.0, 650.0), strict=True):
+        db.write(key, value, "eis", flags=0)
+    until(lambda: db.read("EGTAVG1").good)
+    assert (db.read("EGTAVG1").value, db.read("EGTAVG1").source) == (620.0, "average")
+    db.item("EGT13").fail("probe open", "eis")
+    until(lambda: db.read("EGTAVG1").fail)
+    assert plugin.health() == ""
+    status = plugin.get_status()
+    assert list(status) == ["keys", "batches", "updates", "conflated"]
+    assert status["keys"] == 4
+
+
+def test_an_average_does_not_outlive_its_egts(make: Make, db: Database, clock: Clock) -> None:
+    plugin = make(Average, "average")
+    for key in EGTS:
+        db.write(key, 600.0, "eis", flags=0)
+    plugin.follow()
+    plugin.step(0.0)
+    assert db.read("EGTAVG1").good
+    clock.now += 3.0
+    db.age()
+    plugin.step(0.0)
+    assert db.read("EGTAVG1").fail
+
+
+# -- following ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_begins_with_what_all_items_say_now(make: Make, db: Database) -> None:
+    db.write("EGT12", 500.0, "x", flags=0)
+    plugin = make(Notes)
+    plugin.follow()
+    assert plugin.step(0.0)
+    assert plugin.heard == [{"EGT11": 0.0, "EGT12": 500.0, "EGT13": 0.0, "EGT14": 0.0, "OAT": 0.0}]
+    assert list(plugin.readings) == [*EGTS, "OAT"]
+
+
+def test_then_it_gets_what_changes_and_nothing_else(make: Make, db: Database) -> None:
+    plugin = make(Notes)
+    plugin.follow()
+    plugin.step(0.0)
+    assert not plugin.step(0.0)
+    db.write("EGT21", 1.0, "x")
+    assert not plugin.step(0.0)
+    db.write("OAT", 7.0, "x", flags=0)
+    assert plugin.step(0.0)
+    db.item("OAT").fail("probe open", "x")
+    assert plugin.step(0.0), "flags are news too"
+    assert plugin.heard[1:] == [{"OAT": 7.0}, {"OAT": 7.0}]
+    assert plugin.readings["OAT"].fail
+
+
+def test_however_fast_they_change_it_gets_the_newest(make: Make, db: Database) -> None:
+    plugin = make(Notes)
+    plugin.start()
+    until(lambda: len(plugin.heard) == 1)
+    plugin.held.clear()
+    plugin.in_it.clear()
+    db.write("EGT11", 1.0, "x")
+    assert plugin.in_it.wait(5)
+    for value in range(2, 101):
+        db.write("EGT11", float(value), "x")
+    db.write("OAT", 5.0, "x")
+    plugin.held.set()
+    until(lambda: len(plugin.heard) == 3)
+    assert plugin.heard[1:] == [{"EGT11": 1.0}, {"EGT11": 100.0, "OAT": 5.0}]
+    assert plugin.get_status() == {"keys": 5, "batches": 3, "updates": 8, "conflated": 98}
+    assert plugin.threads == {plugin._thread}
+
+
+def test_a_reading_that_is_overdue_when_it_is_handed_over_is_old(make: Make, db: Database, clock: Clock) -> None:
+    plugin = make(Notes)
+    plugin.follow()
+    plugin.step(0.0)
+    db.write("EGT11", 600.0, "x", flags=0)
+    clock.now += 10.0
+    plugin.step(0.0)
+    assert plugin.readings["EGT11"].old
+
+
+def test_the_tick_comes_by_the_clock_whether_anything_changes_or_not(make: Make, db: Database, clock: Clock) -> None:
+    plugin = make(Notes)
+    start = clock.now
+    plugin.follow()
+    plugin.step(0.0)
+    assert plugin.ticks == []
+    for passed in (0.5, 1.0, 1.5, 2.1, 5.0, 5.5, 6.1):
+        clock.now = start + passed
+        db.write("OAT", passed, "x")
+        plugin.step(0.0)
+    assert [now - start for now in plugin.ticks] == pytest.approx([1.0, 2.1, 5.0, 6.1]), "and is not made up for"
+
+
+def test_it_ticks_without_following_anything(make: Make, clock: Clock) -> None:
+    class Ticks(Notes):
+        FOLLOWS = ()
+        tick_interval = 0.01
+        look_interval = 0.005
+
+    plugin = make(Ticks)
+    plugin.clock = time.monotonic
+    plugin.start()
+    until(lambda: len(plugin.ticks) >= 3)
+    assert plugin.heard == []
+
+
+def test_the_options_may_decide_what_it_follows(make: Make, db: Database) -> None:
+    class Chosen(Notes):
+        def follows(self) -> list[str]:
+            return [self.config["key"], "EGT2*", self.config["key"]]
+
+    plugin = make(Chosen, key="OAT")
+    plugin.follow()
+    plugin.step(0.0)
+    assert plugin.heard == [{"OAT": 0.0, "EGT21": 0.0}], "each once"
+
+
+def test_keys_that_do_not_exist_are_an_error_that_names_the_nearest(make: Make, db: Database) -> None:
+    class Misspelt(Notes):
+        FOLLOWS = ("OAT", "EGT1l", "CHT*")
+
+    plugin = make(Misspelt)
+    with pytest.raises(UnknownKey, match=r"no item .EGT1l. \(did you mean .EGT"):
+        plugin.start()
+    assert not plugin.running
+    assert len(list(Misspelt.check(None, db))) == 2
+    assert list(Notes.check(None, db)) == []
+
+
+def test_when_it_has_stopped_it_hears_nothing(make: Make, db: Database) -> None:
+    plugin = make(Notes)
+    plugin.start()
+    until(lambda: plugin.heard)
+    begun = time.monotonic()
+    plugin.shutdown()
+    assert time.monotonic() - begun < 1.0
+    assert all(not item._subscriptions for item in db.items())
+    assert plugin.health() == "stopped"
+
+
+@pytest.mark.parametrize("where", ["changed", "tick"])
+def test_a_defect_ends_its_thread_and_is_told(
+    make: Make, db: Database, crashes: list[str], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    plugin = make(Notes)
+    monkeypatch.setattr(plugin, where, lambda *_: 1 / 0)
+    monkeypatch.setattr(plugin, "tick_interval", 0.0)
+    plugin.start()
+    until(lambda: crashes)
+    assert crashes == ["it: division by zero"]
+    assert not plugin.running
+    assert plugin.health() == plugin.get_status()["last error"] == "ZeroDivisionError: division by zero"
+
+
+def test_it_gives_signs_of_life_while_nothing_happens(make: Make) -> None:
+    plugin = make(Notes)
+    plugin.look_interval = 0.01
+    plugin.start()
+    first = plugin.alive
+    until(lambda: plugin.alive > first)
+
+
+# -- a thread, and nothing else ----------------------------------------------------------------------------------------
+
+
+class Worked(Worker):
+    join_timeout: ClassVar[float] = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.calls: list[str] = []
+        self.go_on = threading.Event()
+        self.error: BaseException | None = None
+
+    def work(self) -> None:
+        self.calls.append(threading.current_thread().name)
+        self.count("rounds")
+        self.go_on.wait(10)
+        if self.error is not None:
+            raise self.error
+
+    def finish(self) -> None:
+        self.calls.append("finish")
+
+    def wake(self) -> None:
+        self.go_on.set()
+
+
+def test_a_worker_works_until_it_is_stopped(make: Make) -> None:
+    plugin = make(Worked)
+    assert plugin.health() == "not started"
+    plugin.start()
+    until(lambda: plugin.calls)
+    assert (plugin.running, plugin.health(), plugin.get_status()) == (True, "", {"rounds": 1})
+    plugin.shutdown()
+    assert plugin.calls == ["it", "finish"]
+    assert (plugin.running, plugin.health()) == (False, "stopped")
+    plugin.stop()
+
+
+def test_a_worker_that_ends_by_itself_runs_no_more(make: Make) -> None:
+    plugin = make(Worked)
+    plugin.start()
+    plugin.go_on.set()
+    until(lambda: not plugin.running)
+    assert plugin.health() == "its thread ended"
+
+
+def test_a_worker_that_dies_at_once_is_never_said_to_run(make: Make, crashes: list[str]) -> None:
+    for number in range(50):
+        plugin = make(Worked)
+        plugin.error = ValueError(f"number {number}")
+        plugin.go_on.set()
+        plugin.start()
+        until(lambda n=number: len(crashes) == n + 1)  # type: ignore[misc]
+        assert not plugin.running
+        assert plugin.health() == f"ValueError: number {number}"
+        assert plugin.calls[-1] == "finish"
+
+
+def test_a_worker_that_does_not_end_is_a_plugin_fail(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = make(Worked)
+    monkeypatch.setattr(plugin, "wake", lambda: None)
+    plugin.start()
+    with pytest.raises(PluginFail, match=r"it: its thread did not stop within 0\.2 s"):
+        plugin.stop()
+    plugin.go_on.set()
+
+
+def test_a_worker_that_never_ran_is_stopped_at_once(make: Make) -> None:
+    make(Worked).shutdown()
