@@ -1,7 +1,7 @@
-"""What a builder wants to know before flight: is all there, permitted, fed and healthy, and if not, what to do?
+"""Checks before flight: is everything present, permitted, fed and healthy, and if not, what fixes it?
 
-`examine` looks at the configuration, at what its connections need (`fixgw.plugin.PluginBase.preflight`), at the
-machine, and at the gateway that runs, if one does. It changes nothing, opens no device, and needs no privileges.
+`examine` looks at the configuration, the needs of its connections (`fixgw.plugin.PluginBase.preflight`), the machine,
+and the running gateway, if there is one. It changes nothing, opens no device, and needs no privileges.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ SKIPPED: Final = "skipped"
 WARNING: Final = "warning"
 PROBLEM: Final = "problem"
 SERVICE_USER = "fixgw"
-INSTALLED = "/opt/fixgw"  # there, the gateway is a service
-PATIENCE = 15.0  # seconds for a gateway to tell about every key
-EARLIEST = 2025  # the clock of a computer that knows the time is not before
-LITTLE = 200 << 20  # bytes of disk that are little, and that are too little
-TOO_LITTLE = 10 << 20
-HOT, TOO_HOT = 75.0, 82.0  # degrees C; a Pi slows down at 80 to 85
-#: Counters of connections that should be 0, by their names in the status.
+INSTALLED = "/opt/fixgw"  # if it exists, the gateway is a service
+PATIENCE_S = 15.0  # for a gateway to explain all keys
+EARLIEST_YEAR = 2025  # a clock that shows an earlier year is wrong
+LOW_DISK_BYTES = 200 << 20
+FULL_DISK_BYTES = 10 << 20
+HOT_C, TOO_HOT_C = 75.0, 82.0  # a Pi slows down at 80 to 85
+#: Counters in a connection's status that should be 0.
 COUNTERS = ("bus off", "error frames", "lost", "saving failed")
 
 
 class Result(NamedTuple):
-    """A finding, and what it is `about`: ``configuration``, a connection, ``gateway`` or a part of the machine."""
+    """A finding, and its subject: ``configuration``, a connection, ``gateway`` or a part of the machine."""
 
     about: str
     finding: Finding
 
 
 class Who(NamedTuple):
-    """Whom the gateway runs as."""
+    """The user of the gateway."""
 
     name: str
     uid: int
@@ -59,7 +59,7 @@ class Who(NamedTuple):
 
 
 class Machine:
-    """This computer, seen from `root`: tests build trees of their own. Raises nothing."""
+    """This computer, seen from `root`: tests build their own trees. Never raises."""
 
     def __init__(self, root: Path = Path("/"), now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.root = root
@@ -69,7 +69,7 @@ class Machine:
         return self.root / path.lstrip("/")
 
     def read(self, path: str) -> str:
-        """What a small file holds, without white space around it; empty when it cannot be read."""
+        """The content of a small file, without surrounding white space; empty if it cannot be read."""
         try:
             with open(self.path(path), encoding="utf-8", errors="replace") as file:
                 return file.read(4096).strip("\0 \t\n")
@@ -77,11 +77,11 @@ class Machine:
             return ""
 
     def find(self, pattern: str) -> list[str]:
-        """The paths that fit, as this computer names them."""
+        """The matching paths on this computer."""
         return sorted("/" + str(p.relative_to(self.root)) for p in self.root.glob(pattern.lstrip("/")))
 
     def process(self, pid: int) -> Who | None:
-        """Whom a process runs as; None when there is no telling."""
+        """The user of a process; None if unknown."""
         facts = dict(line.partition(":")[::2] for line in self.read(f"/proc/{pid}/status").splitlines())
         try:
             uid = int(facts["Uid"].split()[1])
@@ -92,7 +92,7 @@ class Machine:
 
 
 def user(name: str | None = None) -> Who:
-    """The user `name`, or the service's if there is one, or else who asks. Raises `FixgwError` for an unknown name."""
+    """The user `name`, or the service's user if it exists, or else the current user. Raises `FixgwError` if unknown."""
     for wanted in [name] if name else [SERVICE_USER]:
         try:
             entry = pwd.getpwnam(wanted)
@@ -113,10 +113,10 @@ def _user_name(uid: int) -> str:
 def examine(
     file: Path, machine: Machine, client: Client | None = None, who: Who | None = None, seconds: float = 4.0
 ) -> Iterator[Result]:
-    """Everything there is to say, problems and not, in the order in which to put it right.
+    """All findings, in the order in which to fix them.
 
-    `client` is connected to a running gateway, which is watched for so many `seconds`; without one, that is skipped.
-    `who` is whom devices have to be permitted to; by default whom that gateway runs as, else `user`.
+    `client` is connected to a running gateway, which is watched for `seconds`; without a client that part is skipped.
+    `who` is the user who needs access to the devices: by default that gateway's, or else `user()`.
     """
     loaded: Configuration | None = None
     try:
@@ -132,9 +132,9 @@ def examine(
         try:
             tree = client.status()
         except Refused as error:
-            silent = Finding(SKIPPED, f"it does not say how it is: {error}")
+            silent = Finding(SKIPPED, f"it does not report its status: {error}")
         except FixgwError as error:
-            silent = Finding(PROBLEM, f"something listens there, and does not answer: {error}")
+            silent = Finding(PROBLEM, f"something listens there but does not answer: {error}")
     if who is None:
         who = machine.process(_number(_inner(tree, "process").get("pid"))) or user()
     feeds: dict[str, list[str]] = {}
@@ -160,7 +160,7 @@ def _needs(connection: Connection, machine: Machine, who: Who, feeds: dict[str, 
         if plugin.Options is not None:
             options = msgspec.convert(options, plugin.Options, strict=True)
         found = list(plugin.preflight(options))
-    except Exception as error:  # somebody else's plugin
+    except Exception as error:  # plugins by others may raise anything
         yield Finding(WARNING, f"preflight() of {connection.module} raised {type(error).__name__}: {error}")
         return
     for need in found:
@@ -173,27 +173,27 @@ def _needs(connection: Connection, machine: Machine, who: Who, feeds: dict[str, 
 
 
 def look_at(device: Device, machine: Machine, who: Who) -> Finding:
-    """Whether a device is there, and `who` may read and write it."""
+    """Whether a device exists, and `who` may read and write it."""
     path = device.path
     try:
         about = machine.path(path).stat()
     except PermissionError:
-        return Finding(SKIPPED, f"{path}: its directory may not be looked into")
+        return Finding(SKIPPED, f"{path}: no permission to look into its directory")
     except OSError:
         others = [p for p in machine.find(_likely(path)) if p != path] if path.startswith("/dev/") else []
         message = f"there is no {path}" + (f"; there is {', '.join(others[:8])}" if others else "")
         return Finding(PROBLEM, message, device.enable)
     if _may_write(about, who):
-        return Finding(OK, f"{path} is there, and {who.name} may use it")
+        return Finding(OK, f"{path} exists, and {who.name} may use it")
     try:
         group = grp.getgrgid(about.st_gid).gr_name
     except KeyError:
         group = str(about.st_gid)
     mode = stat.filemode(about.st_mode)
     if about.st_mode & 0o060 == 0o060 and about.st_gid != 0:
-        fix = f"sudo usermod -aG {group} {who.name}  # and start the gateway anew; people log in again"
+        fix = f"sudo usermod -aG {group} {who.name}  # then restart the gateway; people must log in again"
     elif device.group:
-        fix = f"sudo chgrp {device.group} {path} && sudo chmod g+rw {path}  # until a udev rule does it"
+        fix = f"sudo chgrp {device.group} {path} && sudo chmod g+rw {path}  # until a udev rule does this"
     else:
         fix = ""
     return Finding(PROBLEM, f"{path}: {who.name} may not read and write it ({mode}, group {group})", fix)
@@ -207,7 +207,7 @@ def _may_write(about: os.stat_result, who: Who) -> bool:
 
 
 def _likely(path: str) -> str:
-    """A pattern for devices of the same kind: ports for a port, buses for a bus."""
+    """A pattern for devices of the same kind, such as ports or buses."""
     name = path.removeprefix("/dev/")
     if name.startswith(("tty", "serial")):
         return "/dev/tty[AU][CMAS][MAB]*" if not name.startswith("serial/") else "/dev/serial/by-*/*"
@@ -230,11 +230,13 @@ def _clock(machine: Machine) -> Iterator[Finding]:
     shown = f"{now:%Y-%m-%d %H:%M} UTC"
     has_rtc = bool(machine.find("/sys/class/rtc/rtc*"))
     synchronised = machine.path("/run/systemd/timesync/synchronized").exists()
-    source = "set by network time" if synchronised else "not known to be set by network time"
+    source = "set by network time" if synchronised else "apparently not set by network time"
     source += "" if has_rtc else "; no battery-backed clock"
-    if now.year < EARLIEST or now.year > EARLIEST + 50:
-        # Values, their ages and timers do not mind; logs and certificates do.
-        yield Finding(WARNING, f"it is not {shown} ({source}); only the dates in logs suffer", "timedatectl status")
+    if now.year < EARLIEST_YEAR or now.year > EARLIEST_YEAR + 50:
+        # This affects logs and certificates, but not values, their ages or timers.
+        yield Finding(
+            WARNING, f"it is not {shown} ({source}); this affects only the dates in logs", "timedatectl status"
+        )
     else:
         yield Finding(OK, f"{shown} ({source})")
 
@@ -258,11 +260,11 @@ def _disk(machine: Machine, loaded: Configuration | None) -> Iterator[Finding]:
         words = f"{what} in {place}: {free / 2**20:,.0f} MiB free"
         if about.f_flag & os.ST_RDONLY and what == "state":
             yield Finding(
-                WARNING, f"{what} in {place}: the disk is read-only, so nothing is remembered", "mount | grep ro,"
+                WARNING, f"{what} in {place}: the disk is read-only, so state is not saved", "mount | grep ro,"
             )
-        elif free < TOO_LITTLE:
+        elif free < FULL_DISK_BYTES:
             yield Finding(PROBLEM, words, "sudo journalctl --vacuum-size=50M")
-        elif free < LITTLE:
+        elif free < LOW_DISK_BYTES:
             yield Finding(WARNING, words, "sudo journalctl --vacuum-size=50M")
         else:
             yield Finding(OK, words)
@@ -270,25 +272,25 @@ def _disk(machine: Machine, loaded: Configuration | None) -> Iterator[Finding]:
 
 def _card(machine: Machine) -> Iterator[Finding]:
     """Wear as eMMC reports it (JEDEC eMMC 5.0, EXT_CSD 267 to 269: tenths of the life used, 11 for more; 2 and 3 for
-    spare blocks 80 % and more used up). SD cards do not tell."""
+    spare blocks 80 % and more used up). SD cards do not report it."""
     for device in machine.find("/sys/block/mmcblk[0-9]"):
         name = device.rpartition("/")[2]
         used = [_number(word, 16) for word in machine.read(f"{device}/device/life_time").split()]
         spare = _number(machine.read(f"{device}/device/pre_eol_info"), 16)
         tenths = max(used, default=0)
         if not tenths and not spare:
-            yield Finding(SKIPPED, f"{name} does not tell how worn it is")
+            yield Finding(SKIPPED, f"{name} does not report its wear")
         elif tenths > 10 or spare >= 3:
             yield Finding(PROBLEM, f"{name} is worn out: replace it before it fails")
         elif tenths >= 9 or spare == 2:
-            yield Finding(WARNING, f"{name} has used up to {tenths * 10} % of its life: have another one ready")
+            yield Finding(WARNING, f"{name} has used up to {tenths * 10} % of its life: have a spare ready")
         else:
             yield Finding(OK, f"{name} has used up to {tenths * 10} % of its life")
         if machine.read(f"{device}/ro") == "1":
-            yield Finding(WARNING, f"{name} is write-protected, by its switch or because it has failed")
+            yield Finding(WARNING, f"{name} is write-protected: by its switch, or because it has failed")
 
 
-#: The firmware's flags, by bit: now, and 16 higher since power-on.
+#: The firmware's flags by bit: at present, and 16 bits higher since power-on.
 _THROTTLED = {0: "under-voltage", 1: "slowed down", 2: "throttled", 3: "at its temperature limit"}
 
 
@@ -300,12 +302,12 @@ def _power(machine: Machine) -> Iterator[Finding]:
         if machine.read(path) == "rpi_volt"
     ]
     if not text and not alarms:
-        yield Finding(SKIPPED, "this machine does not tell about its power supply")
+        yield Finding(SKIPPED, "this computer does not report its power supply")
         return
     flags = _number(text, 16) | any(alarms)
     now = [words for bit, words in _THROTTLED.items() if flags >> bit & 1]
     past = [words for bit, words in _THROTTLED.items() if flags >> 16 + bit & 1 and words not in now]
-    advice = "" if not flags & 0x10001 else ": a supply of 5.1 V and 3 A (Pi 5: 5 A), with short and thick wires"
+    advice = "" if not flags & 0x10001 else ": use a supply of 5.1 V and 3 A (Pi 5: 5 A), with short, thick wires"
     if now:
         yield Finding(PROBLEM, f"the processor is now {', '.join(now)}{advice}")
     if past:
@@ -328,14 +330,14 @@ def _vcgencmd(machine: Machine) -> str:
 def _temperature(machine: Machine) -> Iterator[Finding]:
     found = [_number(machine.read(path)) / 1000 for path in machine.find("/sys/class/thermal/thermal_zone*/temp")]
     if not found:
-        yield Finding(SKIPPED, "this machine does not tell its temperature")
+        yield Finding(SKIPPED, "this computer does not report its temperature")
         return
     hottest = max(found)
     words = f"processor at {hottest:.0f} degrees C"
-    if hottest >= TOO_HOT:
-        yield Finding(PROBLEM, f"{words}: it slows down; give it air or a heat sink")
-    elif hottest >= HOT:
-        yield Finding(WARNING, f"{words}: little is left on a hot day")
+    if hottest >= TOO_HOT_C:
+        yield Finding(PROBLEM, f"{words}: it slows down; improve its cooling")
+    elif hottest >= HOT_C:
+        yield Finding(WARNING, f"{words}: too little margin for a hot day")
     else:
         yield Finding(OK, words)
 
@@ -347,12 +349,12 @@ def _number(text: Any, base: int = 10) -> int:
         return 0
 
 
-# -- the gateway that runs ---------------------------------------------------------------------------------------------
+# -- the running gateway -----------------------------------------------------------------------------------------------
 
 
 def _absent(machine: Machine) -> Finding:
     fix = "sudo systemctl start fixgw" if machine.path(INSTALLED).exists() else "fixgw run"
-    return Finding(SKIPPED, "none answers: what feeds the keys was not looked at", fix)
+    return Finding(SKIPPED, "no gateway answers: the sources of the keys were not examined", fix)
 
 
 def _inner(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -362,20 +364,18 @@ def _inner(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _gateway(tree: Mapping[str, Any], loaded: Configuration | None) -> Iterator[Result]:
     connections = _inner(tree, "connections")
-    level: Literal["ok", "warning"] = (
-        OK if tree.get("health") == "ok" else WARNING
-    )  # its connections say what is a problem
+    level: Literal["ok", "warning"] = OK if tree.get("health") == "ok" else WARNING  # its connections report problems
     yield Result("gateway", Finding(level, f"version {tree.get('version')}: {tree.get('summary')}"))
     theirs = _inner(tree, "configuration").get("file")
     if loaded is not None and theirs and os.path.realpath(theirs) != os.path.realpath(loaded.file):
         yield Result("gateway", Finding(WARNING, f"it runs another configuration: {theirs}", f"fixgw doctor {theirs}"))
     for problem in _inner(tree, "configuration").get("problems") or ():
-        yield Result("gateway", Finding(WARNING, f"not in force: {problem}"))
+        yield Result("gateway", Finding(WARNING, f"not yet applied: {problem}"))
     for key, conflict in _inner(_inner(tree, "database"), "conflicts").items():
-        yield Result("gateway", Finding(WARNING, f"{key} is written by {conflict}: rank them, or end one of them"))
+        yield Result("gateway", Finding(WARNING, f"{key} is written by {conflict}: rank them, or remove one of them"))
     for name in [c.name for c in loaded.connections if c.name not in connections] if loaded is not None else ():
         yield Result(
-            name, Finding(WARNING, "it is configured, and the running gateway does not have it", "fixgw status")
+            name, Finding(WARNING, "it is configured, but the running gateway does not have it", "fixgw status")
         )
     for name, report in connections.items():
         if not isinstance(report, dict):
@@ -398,18 +398,18 @@ def _counters(status: Mapping[str, Any], where: str = "") -> Iterator[Finding]:
             errors = status.get("error counters")
             yield Finding(
                 PROBLEM,
-                f"{where}the controller is {value}{f' ({errors})' if errors else ''}: check wiring, the two 120 ohm "
-                "resistors, and that every device has the same bit rate",
+                f"{where}the controller is {value}{f' ({errors})' if errors else ''}: check the wiring, the two "
+                "120 ohm resistors, and that all devices use the same bit rate",
             )
         elif isinstance(value, dict) and not where:
             yield from _counters(value, f"{name}: ")
 
 
-# -- who feeds what ----------------------------------------------------------------------------------------------------
+# -- the sources of keys -----------------------------------------------------------------------------------------------
 
 
 class Fed(NamedTuple):
-    """A key that somebody feeds: written so often in the seconds `watched`; seconds of `tolerance`, 0: never ages."""
+    """A key with a source: its `writes` in the seconds `watched`, and its `tolerance` in seconds; 0: it never ages."""
 
     key: str
     writes: int
@@ -423,12 +423,12 @@ class Fed(NamedTuple):
 
     @property
     def needed(self) -> float:
-        """Writes a second to stay fresh; 0 when that was not to be seen in the time."""
+        """Writes a second to stay fresh; 0 if `watched` is too short to tell."""
         return 1 / self.tolerance if 0 < self.tolerance <= self.watched else 0.0
 
     @property
     def slow(self) -> bool:
-        """Whether it comes too seldom, beyond the one write that may have come just before or after."""
+        """Whether it is written too seldom, allowing for one write just before or after."""
         return self.writes + 1 < self.needed * self.watched
 
 
@@ -444,7 +444,7 @@ def _keys(
         time.sleep(seconds)
         after = _explain(client)
     except Refused as error:
-        yield Result("keys", Finding(SKIPPED, f"the gateway does not say: {error}"))
+        yield Result("keys", Finding(SKIPPED, f"the gateway refuses to explain them: {error}"))
         return
     except FixgwError as error:
         yield Result("keys", Finding(PROBLEM, f"the gateway stopped answering: {error}"))
@@ -457,7 +457,7 @@ def _keys(
         source = facts.get("source") or ""
         owner = next((name for name, s in sources.items() if _is_of(source, s)), None)
         if owner is None or key not in before:
-            continue  # initial values, and whatever clients write
+            continue  # initial values, and values that clients write
         then, first = before[key]
         writes = facts["writes"] - first["writes"]
         fed.setdefault(owner, []).append(Fed(key, writes, at - then, facts.get("tolerance") or 0.0))
@@ -472,7 +472,7 @@ def _keys(
         flagged = {key for (name, _), keys in wrong.items() if name == owner for key in keys}
         slow = [f"{f.key} {f.rate:.2g} of {f.needed:.2g}" for f in all_of_it if f.slow and f.key not in flagged]
         if slow:
-            words = f"values a second that come, of those needed to stay fresh: {_some(slow)}"
+            words = f"written too seldom to stay fresh (values a second, of those needed): {_some(slow)}"
             yield Result(owner, Finding(WARNING, words))
     for name, mapped in feeds.items():
         never = [
@@ -481,7 +481,7 @@ def _keys(
             if key in after and after[key][1].get("tolerance") and not _has(after[key][1], sources.get(name, name))
         ]
         if never:
-            yield Result(name, Finding(WARNING, f"mapped, and never came: {_some(never)}"))
+            yield Result(name, Finding(WARNING, f"mapped, but never written: {_some(never)}"))
 
 
 def _some(words: list[str]) -> str:
@@ -489,19 +489,19 @@ def _some(words: list[str]) -> str:
 
 
 def _explain(client: Client) -> dict[str, tuple[float, dict[str, Any]]]:
-    """When, in monotonic seconds, and what the gateway says of every key. Raises `FixgwError`."""
+    """The gateway's explanation of every key, and its time in monotonic seconds. Raises `FixgwError`."""
     found: dict[str, tuple[float, dict[str, Any]]] = {}
     began = time.monotonic()
     for key in client.list():
-        if time.monotonic() - began > PATIENCE:
-            raise FixgwError(f"it told of {len(found)} keys in {PATIENCE:g} s")
+        if time.monotonic() - began > PATIENCE_S:
+            raise FixgwError(f"it explained only {len(found)} keys in {PATIENCE_S:g} s")
         facts = client.explain(key)
         found[key] = time.monotonic(), facts
     return found
 
 
 def _is_of(source: str, connection: str) -> bool:
-    """Whether it is the connection's source, or a finer one."""
+    """Whether it is the connection's source or one of its sub-sources."""
     return source == connection or source.startswith(f"{connection}/")
 
 
@@ -512,7 +512,7 @@ def _has(facts: Mapping[str, Any], connection: str) -> bool:
 def _feeding(keys: Iterable[Fed]) -> str:
     fed = list(keys)
     words = f"feeds {counted(len(fed), 'key')}, {sum(f.rate for f in fed):.3g} values a second"
-    scarcest = min((f for f in fed if f.needed), key=lambda f: f.rate / f.needed, default=None)
-    if scarcest is not None:
-        words += f"; the scarcest is {scarcest.key}, {scarcest.rate:.2g} of {scarcest.needed:.2g} needed to stay fresh"
+    slowest = min((f for f in fed if f.needed), key=lambda f: f.rate / f.needed, default=None)
+    if slowest is not None:
+        words += f"; the slowest is {slowest.key}, {slowest.rate:.2g} of {slowest.needed:.2g} needed to stay fresh"
     return words

@@ -1,19 +1,19 @@
-"""Everything that the gateway raises on purpose.
+"""The exceptions of the gateway.
 
     FixgwError
     ├── UnknownKey (KeyError)              no such item or aux value
-    ├── BadValue (ValueError)              a value that an item cannot take
-    ├── ConfigurationError (ValueError)    one or more `Problem`s, all of them
-    ├── BadModule (ImportError)            a plugin's module is missing or of no use
+    ├── BadValue (ValueError)              a value that an item does not accept
+    ├── ConfigurationError (ValueError)    all `Problem`s of a configuration
+    ├── BadModule (ImportError)            a plugin's module is missing or unusable
     ├── MissingLibrary (ImportError)       an optional library is not installed
-    ├── DeviceError (OSError)              a device is missing, or went away
+    ├── DeviceError (OSError)              a device is missing or was lost
     ├── PluginFail (RuntimeError)          a plugin could not stop cleanly
     └── NetfixError
         ├── NotConnected (ConnectionError) no gateway at the other end
         ├── RequestTimeout (TimeoutError)  the gateway did not answer in time
         └── Refused (ValueError)           the gateway answered with an error code
 
-Each leaf also inherits the matching builtin, so that both ``except UnknownKey`` and ``except KeyError`` read well.
+Each leaf also derives from the matching built-in exception: ``except KeyError`` catches UnknownKey too.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class FixgwError(Exception):
 
 
 class UnknownKey(FixgwError, KeyError):
-    """No such item or aux value; `key` is what was asked for.
+    """There is no such item or aux value; `key` is the name that was requested.
 
-    The nearest of the `known` names is looked for when the message is wanted: a client may ask for much that does not
-    exist, and the search takes a millisecond.
+    The message suggests the nearest of the `known` names. The search takes a millisecond, and a client may request many
+    keys that do not exist, so it runs only when somebody reads the message.
     """
 
     def __init__(self, key: str, known: Iterable[str] = ()) -> None:
@@ -43,10 +43,10 @@ class UnknownKey(FixgwError, KeyError):
 
 
 class BadValue(FixgwError, ValueError):
-    """A value that an item cannot take; nothing was stored.
+    """A value that an item does not accept; nothing was stored.
 
     `reason` is ``"type"`` (cannot be converted), ``"number"`` (NaN or infinite), ``"text"`` (too long, or with
-    control characters) or ``"range"`` (more than a frame on a bus can carry).
+    control characters) or ``"range"`` (outside the range of a frame on a bus).
     """
 
     def __init__(self, key: str, message: str, reason: str = "type") -> None:
@@ -56,7 +56,7 @@ class BadValue(FixgwError, ValueError):
 
 
 class Problem(NamedTuple):
-    """One thing wrong with a configuration; lines and columns count from 1, 0 means the file as a whole."""
+    """One problem in a configuration. Lines and columns count from 1; 0 means the whole file."""
 
     file: str
     line: int
@@ -70,7 +70,7 @@ class Problem(NamedTuple):
 
 
 class ConfigurationError(FixgwError, ValueError):
-    """The configuration cannot be used; `problems` holds every reason, in the order of the files."""
+    """The configuration cannot be used; `problems` lists all reasons, in file order."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = list(problems)
@@ -78,7 +78,7 @@ class ConfigurationError(FixgwError, ValueError):
 
 
 class BadModule(FixgwError, ImportError):
-    """A plugin's module is missing, cannot be imported, or holds no plugin; `reason` says which, and what of it."""
+    """A plugin's module is missing, cannot be imported, or contains no plugin; `reason` has the details."""
 
     def __init__(self, module: str, reason: str) -> None:
         self.module = module
@@ -87,7 +87,7 @@ class BadModule(FixgwError, ImportError):
 
 
 class MissingLibrary(FixgwError, ImportError):
-    """A library is not installed; the message says how to install it: through the `extra` that brings it, if any."""
+    """A library is not installed. The message says how to install it, with the `extra` that includes it, if any."""
 
     def __init__(self, library: str, extra: str = "") -> None:
         self.library = library
@@ -96,15 +96,15 @@ class MissingLibrary(FixgwError, ImportError):
 
 
 class DeviceError(FixgwError, OSError):
-    """A device is missing, went away or does not answer; worth trying again later."""
+    """A device is missing, was lost or does not answer. Try again later."""
 
 
 class PluginFail(FixgwError, RuntimeError):
-    """A plugin could not stop cleanly: something of it still runs, and only leaving the process ends it."""
+    """A plugin could not stop cleanly: part of it still runs, and ends only with the process."""
 
 
 class NetfixError(FixgwError):
-    """A request to a gateway did not succeed."""
+    """A request to a gateway failed."""
 
 
 class NotConnected(NetfixError, ConnectionError):
@@ -139,10 +139,10 @@ def counted(n: int, what: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The nearest known name as the tail of a sentence, or nothing."""
+    """The nearest known name, as the end of a sentence; empty if there is none."""
     from difflib import get_close_matches
 
-    if len(name) > 100:  # the search takes time with the square of it
+    if len(name) > 100:  # the time for the search grows with the square of the length
         return ""
     names = {str(k) for k in list(known)}
     folded: dict[str, str] = {}

@@ -1,9 +1,9 @@
-"""``fixgw-install``: the gateway as a service of this computer, installed, upgraded and removed.
+"""``fixgw-install``: installs, upgrades and removes the gateway as a service of this computer.
 
-Python's standard library is all it needs, so that it runs from where nothing is installed yet: from a clone
+It needs only Python's standard library, so it runs where nothing is installed yet: from a clone
 (``sudo systemd/install``) or straight from a wheel (``sudo env PYTHONPATH=fixgw-....whl python3 -P -m fixgw.install``).
-Every step is said before it is done; a step whose result is there already is left out, so that the command can be
-repeated at will. Files of the administrator are never changed.
+It announces each step, and skips a step whose result already exists, so the command can be repeated at any time. It
+never changes files that the administrator has edited.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from fixgw import __version__, state
 HOME = "/opt/fixgw"  # the virtual environment
 CONFIGURATION = "/etc/fixgw"
 SHARE = "/usr/local/share/fixgw"
-DEFAULTS = f"{SHARE}/defaults"  # as they were installed last, to compare the next ones with
+DEFAULTS = f"{SHARE}/defaults"  # of the last installation, to compare with the next
 CHANGES = f"{SHARE}/changes.diff"
-WRITTEN = f"{SHARE}/written"  # checksums of what was written into the configuration: what differs was edited
-#: There until the gateway has been restarted for what was changed; an interrupted installation leaves it to the next.
+WRITTEN = f"{SHARE}/written"  # checksums of configuration files as written: a file that differs was edited
+#: Exists until the gateway has been restarted after a change, even if the installation is interrupted.
 RESTART = "/run/fixgw-install.restart"
 PACKAGED = "/usr/lib/systemd/system/fixgw.service"  # of the Debian package
-#: Where /etc overrides, and what /usr/lib holds of a Debian package, is not touched.
+#: /etc overrides files here; the files of a Debian package are in /usr/lib.
 LIBRARY = "/usr/local/lib"
 COMMANDS = ("fixgw", "fixgwc", "fixgw-install")
 UNIT = "fixgw.service"
 INSTANCES = "fixgw@*.service"
-#: What `fixgw.systemd` holds, and where below a library directory it belongs.
+#: The files of `fixgw.systemd`, and their places below a library directory.
 FILES = {
     "fixgw.service": "systemd/system/fixgw.service",
     "fixgw@.service": "systemd/system/fixgw@.service",
@@ -61,24 +61,24 @@ FILES = {
 REALTIME = f"/etc/systemd/system/{UNIT}.d/realtime.conf"
 CAN = "/etc/systemd/network/80-fixgw-can.network"
 PURGED = (CONFIGURATION, "/var/lib/fixgw", "/var/log/fixgw", SHARE, REALTIME, CAN)
-#: For commands: PYTHONPATH says where this runs from, and is nothing to them.
+#: For commands, without the PYTHONPATH that this program was started with.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 NOT_SOURCE = (".*", "build", "dist", "*.egg-info", "__pycache__")
 
 
 class Refused(Exception):
-    """It cannot be done; the message says why, and what to do."""
+    """The request cannot be met; the message says why, and what to do."""
 
 
 class Target:
-    """The system, or a directory that stands for it. Says what it does; with `pretend`, what it would do."""
+    """The system, or a directory that stands for it. Reports each action; with `pretend`, does nothing else."""
 
     def __init__(self, root: Path, pretend: bool = False, say: Callable[[str], object] = print) -> None:
         self.root = root
         self.pretend = pretend
         self.say = say
         self.live = root == Path("/") and not pretend
-        #: Something that a running gateway has to be restarted for.
+        #: Whether something has changed that needs a restart of the gateway.
         self.changed = self.live and self.path(RESTART).exists()
 
     def path(self, name: str) -> Path:
@@ -88,10 +88,10 @@ class Target:
         self.say(f"  {'would be ' if self.pretend else ''}{what}: {name}")
 
     def write(self, name: str, data: bytes, mode: int = 0o644) -> None:
-        """The whole file or nothing of it, whenever the power goes."""
+        """Write the whole file or nothing, even if the power fails."""
         path = self.path(name)
         if path.is_file() and not path.is_symlink() and path.read_bytes() == data:
-            self.say(f"  the same: {name}")
+            self.say(f"  unchanged: {name}")
             return
         self.told("written", name)
         self.changes()
@@ -103,7 +103,7 @@ class Target:
             raise OSError(error.errno, error.strerror, str(path)) from None
 
     def changes(self) -> None:
-        """Remember that there is something to restart for, even if this ends here and is called again."""
+        """Remember that a restart is needed, even if this run is interrupted."""
         self.changed = True
         if self.live:
             self.path(RESTART).touch()
@@ -113,7 +113,7 @@ class Target:
         if path.is_symlink() and os.readlink(path) == to:
             return
         if os.path.lexists(path) and not path.is_symlink():
-            self.say(f"  kept, it is not ours: {name}")
+            self.say(f"  kept, because it is not ours: {name}")
             return
         self.told("linked", f"{name} -> {to}")
         if not self.pretend:
@@ -134,9 +134,9 @@ class Target:
             path.unlink()
 
     def run(self, *command: str, optional: bool = False) -> bool:
-        """Run a command of the system, and say whether it succeeded; in a directory only say which it would be.
+        """Run a system command, and return whether it succeeded; unless live, only show it.
 
-        Raises `Refused` when it fails, unless it is `optional`.
+        Raises `Refused` if it fails and is not `optional`.
         """
         text = shlex.join(command)
         if not self.live:
@@ -146,18 +146,18 @@ class Target:
         try:
             done = subprocess.run(command, env=ENVIRONMENT, check=False).returncode == 0
         except FileNotFoundError:
-            self.say(f"  there is no {command[0]} here")
+            self.say(f"  there is no {command[0]} on this computer")
             done = False
         if not done and not optional:
-            raise Refused(f"this has failed, and its own words are above: {text}")
+            raise Refused(f"this command failed (its output is above): {text}")
         return done
 
 
-# -- what there is to install ------------------------------------------------------------------------------------------
+# -- the files to install ----------------------------------------------------------------------------------------------
 
 
 def unit_file(name: str) -> bytes:
-    """A file of the folder systemd/; from a wheel too."""
+    """A file from the folder systemd/, even inside a wheel."""
     return (resources.files("fixgw") / "systemd" / name).read_bytes()
 
 
@@ -177,9 +177,9 @@ def defaults() -> dict[str, bytes]:
 
 
 def own_source() -> str:
-    """What this module was started from: a wheel or a clone. Raises `Refused` for a copy that was installed.
+    """The wheel or clone that this module was started from. Raises `Refused` for an installed copy.
 
-    Never a name for the package index to look up: whoever has it there need not be us.
+    Never a package name: in a package index, that name may belong to somebody else.
     """
     here = Path(__file__).resolve()
     for parent in here.parents:
@@ -187,12 +187,12 @@ def own_source() -> str:
             return str(parent)
     clone = here.parents[1]
     if not (clone / "pyproject.toml").is_file():
-        raise Refused("this copy cannot install another: --wheel FILE, or systemd/install of a clone")
+        raise Refused("an installed copy cannot install the program: use --wheel FILE, or systemd/install of a clone")
     return str(clone)
 
 
 def fingerprint(source: str, extras: str) -> str:
-    """Changes when there is something else to install."""
+    """A checksum of `source` and `extras`: changes when there is something new to install."""
     digest = hashlib.sha256(extras.encode())
     path = Path(source)
     if path.is_file():
@@ -217,11 +217,11 @@ def install(target: Target, args: argparse.Namespace) -> int:
     if target.live:
         need_root()
         if not (shutil.which("systemctl") and shutil.which("systemd-sysusers")):
-            raise Refused("there is no systemd here to start a service: docs/getting-started.md does without")
+            raise Refused("this computer has no systemd: docs/getting-started.md shows how to run without a service")
     target.say(f"FIX Gateway {__version__}")
     install_program(target, args)
     install_configuration(target, args.take_defaults)
-    target.say(f"Units, users and rules for devices, below {LIBRARY}")
+    target.say(f"Units, users and device rules, in {LIBRARY}")
     install_files(target, LIBRARY)
     if args.realtime:
         target.write(REALTIME, unit_file("realtime.conf"))
@@ -232,7 +232,7 @@ def install(target: Target, args: argparse.Namespace) -> int:
 
 def need_root() -> None:
     if os.geteuid() != 0:
-        raise Refused("this needs root: the same command again, with sudo")
+        raise Refused("this needs root: run the same command with sudo")
 
 
 PROBE = """
@@ -244,22 +244,22 @@ print("yes" if any(map(u.find_spec, ("lgpio", "RPi", "gpiod"))) else "no")
 
 
 def base_python(given: str | None) -> tuple[str, str, bool]:
-    """The Python for the virtual environment, its version as in ``3.11``, and whether it knows of a GPIO library.
+    """The Python for the virtual environment, its version such as ``3.11``, and whether it has a GPIO library.
 
-    Raises `Refused` when it will not do.
+    Raises `Refused` if it is unsuitable.
     """
     python = given or getattr(sys, "_base_executable", "") or sys.executable
     if in_a_home(python) and not given:
         python = "/usr/bin/python3"
     if in_a_home(python):
-        raise Refused(f"the service cannot see {python}, which is in a home directory: --python /usr/bin/python3")
+        raise Refused(f"the service cannot see {python}, which is in a home directory: use --python /usr/bin/python3")
     try:
         result = subprocess.run([python, "-I", "-c", PROBE], capture_output=True, text=True, check=True)
         version, wrong, gpio = result.stdout.splitlines()
     except (OSError, subprocess.CalledProcessError, ValueError):
-        raise Refused(f"{python} is not a Python that runs: --python names another") from None
+        raise Refused(f"{python} does not run as Python: choose another with --python") from None
     if tuple(map(int, version.split("."))) < (3, 11):
-        raise Refused(f"{python} is Python {version}, and 3.11 or newer is needed: --python names another")
+        raise Refused(f"{python} is Python {version}, but 3.11 or later is needed: choose another with --python")
     if wrong:
         raise Refused("Python's venv module is missing: sudo apt install python3-venv")
     return python, version, gpio == "yes"
@@ -270,10 +270,10 @@ def in_a_home(python: str) -> bool:
 
 
 def install_program(target: Target, args: argparse.Namespace) -> None:
-    """The virtual environment with the gateway in it."""
+    """Install the virtual environment with the gateway."""
     if Path(sys.prefix) == target.path(HOME) and not args.wheel:
         if args.extras or args.python or args.system_site_packages:
-            raise Refused("options of the program need what to install: --wheel FILE, or systemd/install of a clone")
+            raise Refused("these options need a program to install: use --wheel FILE, or systemd/install of a clone")
         target.say(f"The program, in {HOME}: this command is part of it")
         return
     source = args.wheel or own_source()
@@ -284,15 +284,15 @@ def install_program(target: Target, args: argparse.Namespace) -> None:
     home, mine = target.path(HOME), f"{HOME}/bin/python"
     site = args.system_site_packages or gpio
     wanted = f"{fingerprint(source, args.extras)} python {version} site {site}\n"
-    # What is in it. Empty while pip is at work, and not there until the environment is whole: so that what was
-    # interrupted is done again.
+    # Names the contents. It is empty while pip runs, and missing until the environment is complete, so that an
+    # interrupted installation is repeated.
     mark = home / "installed"
     present = mark.read_text() if mark.is_file() else None
     if present == wanted and (not target.live or works(mine)):
-        target.say("  the same: nothing to install")
+        target.say("  unchanged: nothing to install")
     else:
         if site:
-            target.say("  the system's Python packages can be seen from it: lgpio and the like have no wheels")
+            target.say("  with access to the system's Python packages, because lgpio and others have no wheels")
         target.changes()
         facts = (home / "pyvenv.cfg").read_text() if (home / "pyvenv.cfg").is_file() else ""
         fits = f"version = {version}." in facts and f"packages = {str(site).lower()}" in facts
@@ -307,7 +307,7 @@ def install_program(target: Target, args: argparse.Namespace) -> None:
             mark.write_text("")
         pip_install(target, source, args, again=not fresh)
         if target.live:
-            os.sync()  # before the word that it is there; pip does not
+            os.sync()  # before the mark; pip does not sync
             mark.write_text(wanted)
     for command in COMMANDS:
         target.link(f"/usr/local/bin/{command}", f"{HOME}/bin/{command}")
@@ -328,7 +328,7 @@ def pip_install(target: Target, source: str, args: argparse.Namespace, again: bo
     extras = f"[{args.extras}]" if args.extras else ""
     with contextlib.ExitStack() as stack:
         try:
-            if os.path.isdir(source):  # built from a copy, so that nothing of root's is left in somebody's clone
+            if os.path.isdir(source):  # build from a copy, so that root leaves no files in the clone
                 scratch = "/tmp/fixgw-install"
                 if target.live:
                     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="fixgw-install-"))
@@ -339,20 +339,20 @@ def pip_install(target: Target, source: str, args: argparse.Namespace, again: bo
             else:
                 source = os.path.abspath(source)
             target.run(*pip, "install", *where, f"{source}{extras}")
-            if again:  # pip takes the same version for the same thing
+            if again:  # pip does not replace a package by the same version
                 target.run(*pip, "install", "--force-reinstall", "--no-deps", *where, source)
         except Refused as error:
             raise Refused(
-                f"{error}\nIf there is no network: --offline, with --find-links DIRECTORY of wheels that were fetched "
-                "elsewhere (docs/installation.md says how), or with --system-site-packages when the system has them"
+                f"{error}\nWithout a network, use --offline with --find-links DIRECTORY, for wheels fetched elsewhere "
+                "(see docs/installation.md), or with --system-site-packages if the system has the libraries"
             ) from None
 
 
 def install_configuration(target: Target, take: bool) -> None:
-    """A first copy of the defaults; later, what has changed in them since.
+    """Copy the defaults the first time; later, show how they have changed.
 
-    What the administrator has is kept, edited or not, and what he removed is not written again, unless that is all of
-    it. With `take`, files that were never edited follow the defaults.
+    Keeps the administrator's files, edited or not, and does not restore removed ones, unless all are gone. With `take`,
+    updates files that were never edited.
     """
     target.say(f"The configuration, in {CONFIGURATION}")
     new = defaults()
@@ -372,7 +372,7 @@ def install_configuration(target: Target, take: bool) -> None:
                 target.write(shown, data)
                 written[name] = checksum(data)
             else:
-                target.say(f"  left away, as you removed it: {shown}")
+                target.say(f"  not restored, because you removed it: {shown}")
         elif not mine.is_file() or mine.read_bytes() == data:
             same += 1
             written[name] = checksum(data)
@@ -380,24 +380,25 @@ def install_configuration(target: Target, take: bool) -> None:
             target.write(shown, data)
             written[name] = checksum(data)
         elif checksum(mine.read_bytes()) == written.get(name):
-            target.say(f"  kept, with the default changed (--take-defaults takes it: you have not edited it): {shown}")
+            target.say(f"  kept; the default has changed (--take-defaults updates it: you have not edited it): {shown}")
         else:
-            target.say(f"  kept, it is yours{', with the default changed' if was not in (None, data) else ''}: {shown}")
+            changed = "; the default has changed" if was not in (None, data) else ""
+            target.say(f"  kept, because you edited it{changed}: {shown}")
     if same:
-        target.say(f"  the same as the default: {same} of {len(new)} files")
+        target.say(f"  same as the default: {same} of {len(new)} files")
     for old in () if first else sorted(p for p in before.rglob("*") if p.is_file()):
         name = old.relative_to(before).as_posix()
         if name not in new:
-            target.say(f"  no default any more, kept: {CONFIGURATION}/{name}")
+            target.say(f"  kept, but no longer among the defaults: {CONFIGURATION}/{name}")
             target.remove(f"{DEFAULTS}/{name}")
     if difference:
-        target.say("  What has changed in the defaults since the last installation:")
+        target.say("  Changes in the defaults since the last installation:")
         for line in difference:
             target.say(f"    {line}")
         target.write(CHANGES, "".join(f"{line}\n" for line in difference).encode())
     elif not first:
         target.say("  The defaults have not changed since the last installation.")
-    said, target.say = target.say, lambda _: None  # last of all: the next comparison is with these
+    said, target.say = target.say, lambda _: None  # last, because the next installation compares with these
     for name, data in new.items():
         target.write(f"{DEFAULTS}/{name}", data)
     target.write(WRITTEN, "".join(f"{digest}  {name}\n" for name, digest in sorted(written.items())).encode())
@@ -409,7 +410,7 @@ def checksum(data: bytes) -> str:
 
 
 def checksums(target: Target) -> dict[str, str]:
-    """Of the files of the configuration, as they were written here last."""
+    """The checksums of the configuration files as last written by this command."""
     path = target.path(WRITTEN)
     lines = path.read_text().splitlines() if path.is_file() else []
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
@@ -421,7 +422,7 @@ def unified(name: str, old: bytes, new: bytes) -> list[str]:
 
 
 def install_files(target: Target, library: str) -> None:
-    """Everything of systemd's and udev's. Into a package too."""
+    """Write all files for systemd and udev; also used to build the package."""
     for name, place in FILES.items():
         target.write(f"{library}/{place}", unit_file(name))
 
@@ -432,15 +433,15 @@ def can_network(bit_rate: int, listen_only: bool) -> bytes:
 
 
 def start(target: Target, args: argparse.Namespace) -> int:
-    """Let the system know, and start the gateway, if systemd runs here."""
+    """Register the service, and start the gateway if systemd is running."""
     target.say("The service")
     running = systemd_runs(target)
     target.run("systemd-sysusers", f"{LIBRARY}/{FILES['sysusers.conf']}")
     target.run("systemd-tmpfiles", "--create", f"{LIBRARY}/{FILES['tmpfiles.conf']}", optional=True)
-    target.run("systemctl", "unmask", UNIT)  # a Debian package that was removed masks it
+    target.run("systemctl", "unmask", UNIT)  # a removed Debian package leaves it masked
     target.run("systemctl", "enable", UNIT)
     if not running:
-        target.say("  systemd does not run here: the gateway will start with the system")
+        target.say("  systemd is not running: the gateway will start with the system")
         return 0
     target.run("systemctl", "daemon-reload")
     target.run("/usr/lib/systemd/systemd-sysctl", f"{LIBRARY}/{FILES['sysctl.conf']}", optional=True)
@@ -453,26 +454,24 @@ def start(target: Target, args: argparse.Namespace) -> int:
     if args.no_start:
         return 0
     if target.live and not target.changed and is_active():
-        target.say("  it runs, and nothing has changed")
+        target.say("  running, and nothing has changed")
         return 0
     if not target.run(f"{HOME}/bin/fixgw", "check", f"{CONFIGURATION}/default.yaml", optional=True):
-        raise Refused(f"the configuration has problems; correct them, then: sudo systemctl restart {UNIT}")
+        raise Refused(f"the configuration has problems; correct them, then run: sudo systemctl restart {UNIT}")
     target.run("systemctl", "reset-failed", UNIT, optional=True)
     if not target.run("systemctl", "restart", UNIT, optional=True):
         target.run("systemctl", "--no-pager", "--lines=20", "status", UNIT, optional=True)
-        raise Refused("the gateway did not start; see above")
+        raise Refused("the gateway did not start: see above")
     target.run("systemctl", "try-restart", INSTANCES, optional=True)
     target.run("systemctl", "--no-pager", "--lines=0", "status", UNIT, optional=True)
     if target.live:
         target.path(RESTART).unlink(missing_ok=True)
-        target.say(
-            f"Done. The configuration is {CONFIGURATION}/default.yaml; after a change: sudo systemctl reload fixgw"
-        )
+        target.say(f"Done. Edit {CONFIGURATION}/default.yaml, and after each change run: sudo systemctl reload fixgw")
     return 0
 
 
 def systemd_runs(target: Target) -> bool:
-    """Not so while an image is made, say."""
+    """Whether systemd is running; False, for example, while an image is built."""
     return not target.live or os.path.isdir("/run/systemd/system")
 
 
@@ -481,18 +480,18 @@ def is_active() -> bool:
 
 
 def start_networkd(target: Target) -> None:
-    """networkd sets up can0. It leaves alone what it has no file for, such as all that NetworkManager does."""
+    """Let networkd set up can0. It ignores interfaces without a file, such as those of NetworkManager."""
     networkd = "systemd-networkd.service"
     enabled = target.live and subprocess.run(["systemctl", "--quiet", "is-enabled", networkd], check=False)
     if enabled and enabled.returncode == 0:
         target.run("networkctl", "reload")
         return
     target.run("systemctl", "enable", "--now", networkd)
-    # It comes along, and would hold up the start of the system for networks that are none of networkd's business.
+    # Enabled together with networkd, it would delay the start of the system for networks that networkd does not manage.
     target.run("systemctl", "disable", "systemd-networkd-wait-online.service", optional=True)
 
 
-# -- removing, and looking ---------------------------------------------------------------------------------------------
+# -- removing, and status ----------------------------------------------------------------------------------------------
 
 
 def remove(target: Target, args: argparse.Namespace) -> int:
@@ -529,8 +528,8 @@ def remove(target: Target, args: argparse.Namespace) -> int:
             target.path(REALTIME).parent.rmdir()
         target.run("userdel", "fixgw", optional=True)
     else:
-        target.say(f"Kept: {CONFIGURATION} and, to compare it with the next defaults, {SHARE};")
-        target.say("state and logs in /var/lib/fixgw and /var/log/fixgw, and the user; --purge removes them too")
+        target.say(f"Kept: {CONFIGURATION}; {SHARE}, to compare it with later defaults;")
+        target.say("state and logs in /var/lib/fixgw and /var/log/fixgw; and the user. --purge removes them too")
     return 0
 
 
@@ -539,7 +538,7 @@ def is_empty(folder: Path) -> bool:
 
 
 def status(target: Target, args: argparse.Namespace) -> int:
-    """What is installed; 1 when nothing is."""
+    """Show what is installed; return 1 if nothing is."""
     if not target.path(f"{LIBRARY}/{FILES[UNIT]}").exists():
         target.say("not installed")
         return 1
@@ -548,13 +547,13 @@ def status(target: Target, args: argparse.Namespace) -> int:
         for question in ("is-enabled", "is-active"):
             target.say(f"{question} {UNIT}:")
             subprocess.run(["systemctl", question, UNIT], check=False)
-    target.say("configuration, against the defaults that came with it:")
+    target.say("configuration, compared with its defaults:")
     before, written = target.path(DEFAULTS), checksums(target)
     for old in sorted(p for p in before.rglob("*") if p.is_file()):
         name = old.relative_to(before).as_posix()
         mine = target.path(f"{CONFIGURATION}/{name}")
         as_written = mine.is_file() and checksum(mine.read_bytes()) == written.get(name)
-        word = "removed" if not mine.is_file() else "as it came" if as_written else "edited"
+        word = "removed" if not mine.is_file() else "unedited" if as_written else "edited"
         target.say(f"  {word}: {CONFIGURATION}/{name}")
     return 0
 
@@ -563,9 +562,9 @@ def status(target: Target, args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 1 not done and the reason on stderr, 2 wrong usage."""
+    """Returns the exit code: 0 done, 1 not done (the reason is on stderr), 2 wrong usage."""
     args = parser().parse_args(argv)
-    # At once: the commands that run in between speak for themselves.
+    # Flush: the commands in between write to the same output.
     target = Target(Path(os.path.abspath(args.root)), args.dry_run, partial(print, flush=True))
     action: Callable[[Target, argparse.Namespace], int] = {"install": install, "remove": remove, "status": status}[
         args.action
@@ -577,8 +576,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         words = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         if error.errno == errno.EROFS:
-            words += ". Make the disk writable for the time of it: sudo mount -o remount,rw /, or on Raspberry Pi OS "
-            words += "switch the overlay file system off with raspi-config, and reboot"
+            words += (
+                ". Make the disk writable meanwhile: sudo mount -o remount,rw /, or on Raspberry Pi OS disable the "
+            )
+            words += "overlay file system with raspi-config, and reboot"
         return complain(words)
 
 
@@ -596,20 +597,20 @@ def parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fixgw-install",
         description="Install, upgrade or remove FIX Gateway as a service of this computer.\n\n"
-        f"  install   program in {HOME}, configuration in {CONFIGURATION}, user, units; started now and at each\n"
-        "            start of the system. Again: upgrades, keeps the configuration, shows how the defaults changed\n"
-        "  remove    all of that but the configuration\n"
-        "  status    what is installed, and which files of the configuration were edited",
+        f"  install   program in {HOME}, configuration in {CONFIGURATION}, user, units; started now and with the\n"
+        "            system. Repeated: upgrades, keeps the configuration, shows how the defaults have changed\n"
+        "  remove    everything except the configuration\n"
+        "  status    what is installed, and which configuration files were edited",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("action", nargs="?", choices=["install", "remove", "status"], default="install")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    parser.add_argument("--root", metavar="DIR", default="/", help="write below DIR, and only name the commands")
+    parser.add_argument("--dry-run", action="store_true", help="show the steps without taking them")
+    parser.add_argument("--root", metavar="DIR", default="/", help="write below DIR, and only show the commands")
     program = parser.add_argument_group("the program")
-    program.add_argument("--wheel", metavar="FILE", help="install this wheel instead of what the command came with")
-    program.add_argument("--extras", metavar="NAMES", default="", help="with these extras, such as rpi,can-usb")
-    program.add_argument("--find-links", metavar="DIR", action="append", default=[], help="wheels to take first")
+    program.add_argument("--wheel", metavar="FILE", help="install this wheel")
+    program.add_argument("--extras", metavar="NAMES", default="", help="install these extras, such as rpi,can-usb")
+    program.add_argument("--find-links", metavar="DIR", action="append", default=[], help="take wheels from DIR first")
     program.add_argument("--offline", action="store_true", help="ask no package index")
     program.add_argument("--system-site-packages", action="store_true", help="use the system's Python packages too")
     program.add_argument("--python", metavar="PYTHON", help="the Python to use")

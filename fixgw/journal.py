@@ -1,13 +1,13 @@
-"""Logging as a service: fields for the systemd journal, and a bound on what one place in the code can say.
+"""Logging as a service: fields for the systemd journal, and a limit on the records of one place in the code.
 
-`set_up` is called once logging has been configured. Where a handler writes to stderr, and stderr is the journal's,
-records go to the journal in its own protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/), with fields to look for:
+Call `set_up` after configuring logging. If stderr goes to the journal, handlers for stderr write to the journal in its
+native protocol instead (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/), with fields to search for:
 
     journalctl -u fixgw FIXGW_CONNECTION=canfix
     journalctl -u fixgw FIXGW_KEY=IAS -o verbose
 
-`FIXGW_CONNECTION` is the connection, from the name of its logger; `FIXGW_KEY` the key that an error among the arguments
-is about. Any attribute of a record named so becomes a field: ``log.warning("...", extra={"FIXGW_NODE": 12})``.
+`FIXGW_CONNECTION` is the connection, from the name of its logger. `FIXGW_KEY` is the key of an error among the
+arguments. Any attribute of a record with such a name becomes a field: ``log.warning("...", extra={"FIXGW_NODE": 12})``.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ __all__ = ["JournalHandler", "Limit", "set_up"]
 SOCKET = "/run/systemd/journal/socket"
 PLUGINS = "fixgw.plugins."
 #: Records that one line of code may write for one logger in `INTERVAL_S` seconds.
-MOST = 100
-PLACES = 1000  # that are counted at a time
-LONGEST = 1 << 20  # characters of a field
+MAX_RECORDS = 100
+MAX_PLACES = 1000  # counted at a time
+MAX_FIELD_CHARS = 1 << 20
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
 def set_up(environ: Mapping[str, str] = os.environ, address: str = SOCKET) -> None:
-    """Bound and queue every handler; those that write to the journal through stderr use its protocol instead."""
+    """Limit and queue every handler; make those whose stderr is the journal use its native protocol."""
     native = _is_stderr(environ.get("JOURNAL_STREAM", ""))
     loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
     for logger in (logging.root, *loggers):
@@ -58,7 +58,7 @@ def set_up(environ: Mapping[str, str] = os.environ, address: str = SOCKET) -> No
 
 
 def _is_stderr(stream: str) -> bool:
-    """Whether ``device:inode``, what systemd says that the journal reads, is our stderr; it may be a parent's."""
+    """Whether `stream`, systemd's ``device:inode`` of the journal's input, is our stderr, and not a parent's."""
     try:
         about = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError, AttributeError):
@@ -67,8 +67,8 @@ def _is_stderr(stream: str) -> bool:
 
 
 class _Failed:
-    """Says that a handler cannot write, once in `INTERVAL_S`, in place of a traceback for each record: a log file on
-    a full disk would otherwise fill the journal."""
+    """Reports that a handler cannot write, once every `INTERVAL_S`, instead of a traceback for each record: otherwise a
+    log file on a full disk would fill the journal."""
 
     def __init__(self, handler: logging.Handler) -> None:
         self._name = type(handler).__name__
@@ -85,8 +85,8 @@ class _Failed:
 class JournalHandler(logging.Handler):
     """Sends records to journald's socket at `address`. Any thread; never waits, never raises.
 
-    While nobody listens there, lines go to stderr, marked with their priority as sd-daemon(3) has it. What journald
-    is too busy to take is dropped and counted, and the count is told with the next record.
+    While nobody listens there, lines go to stderr, marked with their priority (sd-daemon(3)). If journald is too busy,
+    the handler drops and counts records, and reports the count with the next one.
     """
 
     def __init__(self, address: str = SOCKET) -> None:
@@ -103,7 +103,7 @@ class JournalHandler(logging.Handler):
         try:
             text = self.format(record)
             if self.dropped:
-                text += f" ({self.dropped} lines before this one were lost: the journal did not take them)"
+                text += f" ({self.dropped} lines before this one were lost: the journal was too busy)"
             try:
                 self._send(b"".join(_field(name, value) for name, value in fields(record, text)))
                 self.dropped = 0
@@ -125,7 +125,7 @@ class JournalHandler(logging.Handler):
             try:
                 with open(file, "wb", closefd=False) as stream:
                     stream.write(data)
-                fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)  # else journald does not take it
+                fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)  # otherwise journald refuses it
                 rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))
                 self._socket.sendmsg([], [rights], 0, self._address)
             finally:
@@ -133,7 +133,7 @@ class JournalHandler(logging.Handler):
 
     def _say(self, record: logging.LogRecord, text: str) -> None:
         mark = f"<{priority(record.levelno)}>"
-        with suppress(OSError, ValueError, AttributeError):  # no stderr either
+        with suppress(OSError, ValueError, AttributeError):  # there is no stderr either
             sys.stderr.write("".join(f"{mark}{line}\n" for line in text.splitlines() or [""]))
             sys.stderr.flush()
 
@@ -143,7 +143,7 @@ class JournalHandler(logging.Handler):
 
 
 def priority(level: int) -> int:
-    """The syslog priority of a level of Python's."""
+    """The syslog priority of a Python log level."""
     for bound, number in ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6)):
         if level >= bound:
             return number
@@ -151,7 +151,7 @@ def priority(level: int) -> int:
 
 
 def fields(record: logging.LogRecord, message: str) -> Iterator[tuple[str, str]]:
-    """The journal's fields of a record, whose text is `message`."""
+    """The journal's fields for a record with the text `message`."""
     yield "MESSAGE", message
     yield "PRIORITY", str(priority(record.levelno))
     yield "SYSLOG_IDENTIFIER", "fixgw"
@@ -171,7 +171,7 @@ def fields(record: logging.LogRecord, message: str) -> Iterator[tuple[str, str]]
 
 
 def _field(name: str, value: str) -> bytes:
-    data = value[:LONGEST].encode("utf-8", "backslashreplace")
+    data = value[:MAX_FIELD_CHARS].encode("utf-8", "backslashreplace")
     if b"\n" not in data:
         return b"%s=%s\n" % (name.encode(), data)
     return b"%s\n%s%s\n" % (name.encode(), len(data).to_bytes(8, "little"), data)
@@ -180,12 +180,12 @@ def _field(name: str, value: str) -> bytes:
 class Limit(logging.Filter):
     """The last resort against a flood: one line of code may write `most` records for one logger in `interval` seconds.
 
-    What is left out is counted, and the count told with the next record from there. Debugging is not limited. Any
-    thread.
+    It counts suppressed records, and reports the count with the next record from there. Debug records are not limited.
+    Any thread.
     """
 
     def __init__(
-        self, most: int = MOST, interval: float = INTERVAL_S, clock: Callable[[], float] = time.monotonic
+        self, most: int = MAX_RECORDS, interval: float = INTERVAL_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__()
         self._most = most
@@ -202,7 +202,7 @@ class Limit(logging.Filter):
         with self._lock:
             state = self._places.get(place)
             if state is None:
-                if len(self._places) >= PLACES:
+                if len(self._places) >= MAX_PLACES:
                     self._places.clear()
                 state = self._places[place] = [now + self._interval, 0]
             left_out = 0
@@ -212,8 +212,8 @@ class Limit(logging.Filter):
             state[1] += 1
             if state[1] > self._most:
                 return False
-        if left_out and not hasattr(record, "left_out"):  # another handler has said so
+        if left_out and not hasattr(record, "left_out"):  # unless another handler has reported it
             record.left_out = left_out
-            record.msg = f"{record.getMessage()} ({left_out} more from there were left out)"
+            record.msg = f"{record.getMessage()} ({left_out} more records from there were suppressed)"
             record.args = None
         return True

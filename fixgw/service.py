@@ -12,24 +12,24 @@ from collections.abc import Mapping
 
 log = logging.getLogger(__name__)
 
-EXIT_OK = 0  #: asked to stop, and stopped cleanly
+EXIT_OK = 0  #: stopped cleanly on request
 EXIT_CONFIG = 1  #: the configuration has problems; nothing was started
 EXIT_USAGE = 2  #: the command line was wrong
-EXIT_HUNG = 3  #: a plugin could not stop; left by a hard exit
+EXIT_HUNG = 3  #: a plugin could not stop; hard exit
 EXIT_FAILURE = 4  #: a connection with ``on_failure: stop`` failed
-EXIT_DEFECT = 5  #: something that should never happen; the log has it
-LONGEST = 800  # characters of a status line
+EXIT_DEFECT = 5  #: a bug; the log has the details
+MAX_STATUS_CHARS = 800
 MEANINGS = {
-    EXIT_CONFIG: "the configuration has problems, and `fixgw check` says which",
+    EXIT_CONFIG: "the configuration has problems; `fixgw check` lists them",
     EXIT_USAGE: "the command line was wrong",
     EXIT_HUNG: "a plugin could not be stopped",
     EXIT_FAILURE: "a connection with `on_failure: stop` failed",
-    EXIT_DEFECT: "a defect, and the log has it",
+    EXIT_DEFECT: "a bug; see the log",
 }
 
 
 class Notifier:
-    """Sends state changes to the service manager; does nothing when there is none. Any thread; never raises."""
+    """Sends state changes to the service manager, if there is one. Any thread; never raises."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
@@ -38,7 +38,7 @@ class Notifier:
         if address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self._socket.setblocking(False)
-        #: Seconds between watchdog pings, half of what the manager allows; 0 = no watchdog wanted.
+        #: Seconds between watchdog pings, half of what the manager allows; 0 = no watchdog.
         self.watchdog_interval = 0.0
         if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
             microseconds = environ.get("WATCHDOG_USEC", "")
@@ -46,13 +46,13 @@ class Notifier:
         self._status = ""
 
     def send(self, *assignments: str) -> bool:
-        """Send them in one message; whether that was done, or nobody wants to hear it."""
+        """Send them in one message; True if that succeeded, or if there is no service manager."""
         if self._socket is None:
             return True
         try:
             self._socket.sendto("\n".join(assignments).encode("utf-8", "replace"), self._address)
         except OSError as error:
-            log.debug("service manager not reached: %s", error)
+            log.debug("cannot reach the service manager: %s", error)
             return False
         return True
 
@@ -80,30 +80,30 @@ class Notifier:
 
 
 def _line(text: str) -> str:
-    """`text` on one line; systemd ignores a message of more than 4096 bytes as a whole."""
+    """`text` on one line, shortened: systemd ignores messages of more than 4096 bytes."""
     line = " ".join(text.split())
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+    return line if len(line) <= MAX_STATUS_CHARS else line[: MAX_STATUS_CHARS - 1] + "…"
 
 
 def why_safe(environ: Mapping[str, str] = os.environ) -> str:
-    """Why this is safe mode, in words, from what systemd tells a unit that it starts by ``OnFailure=``."""
+    """The reason for safe mode, from the variables that systemd sets for a unit started by ``OnFailure=``."""
     unit, result = environ.get("MONITOR_UNIT", ""), environ.get("MONITOR_SERVICE_RESULT", "")
     if not unit or not result:
-        return "safe mode: asked for"
+        return "safe mode: requested"
     status = environ.get("MONITOR_EXIT_STATUS", "")
     last = f"exit code {status}" if environ.get("MONITOR_EXIT_CODE") == "exited" else f"signal {status}"
     meaning = MEANINGS.get(int(status), "") if status.isdecimal() else ""
     if result == "watchdog":
-        last = "the watchdog: it hung"
-    # systemd starts it again and again for any other reason than these two.
-    again = "ended" if status in (str(EXIT_CONFIG), str(EXIT_USAGE)) else "failed again and again, at last"
+        last = "a watchdog timeout"
+    # systemd restarts the unit after any other exit than these two.
+    again = "ended" if status in (str(EXIT_CONFIG), str(EXIT_USAGE)) else "failed repeatedly, the last time"
     return f"safe mode: {unit} {again} with {last}" + (f": {meaning}" if meaning else "")
 
 
 def lock_memory() -> None:
-    """Keep every page of this process in memory, those to come too, once they are in use (mlockall(2)).
+    """Keep all present and future pages of this process in memory, once they are used (mlockall(2)).
 
-    Raises OSError when the limit does not permit it.
+    Raises OSError if the limit does not permit it.
     """
     import ctypes
 
@@ -114,13 +114,13 @@ def lock_memory() -> None:
 
 
 def leave(code: int) -> None:
-    """End the process with `code`; hard when a plugin hung or left a thread behind that would keep it alive."""
+    """End the process with `code`: with a hard exit if a plugin hung, or left a thread that keeps the process alive."""
     from fixgw import logqueue
 
     strays = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
     for thread in strays:
-        log.error("thread %s is still running; leaving without it", thread.name)
-    if not logqueue.finish():  # whoever is stuck there holds locks that an orderly end needs
+        log.error("thread %s is still running; exiting anyway", thread.name)
+    if not logqueue.finish():  # a thread that is stuck there holds locks that an orderly exit needs
         os._exit(code)
     if code == EXIT_HUNG or strays:
         logging.shutdown()

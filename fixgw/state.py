@@ -1,15 +1,15 @@
-"""What has to survive a restart, a kill or a power loss: small files that are whole at every instant, old or new.
+"""State that must survive a restart, a kill or a power loss: small files that are complete at every instant.
 
-    path = state.path("fuel")                     # in the service's state directory, else in the user's
+    path = state.path("fuel")                     # in the service's state directory, or else in the user's
     keeper = Keeper(path, self.log)
-    known = keeper.load()                         # bytes, or None when there is nothing that is whole
-    keeper.keep(b"...")                           # any thread, at once; a thread of the keeper's writes it
-    keeper.keep(make)                             # the same with what make() returns when it is written
-    keeper.close()                                # the last word is on the disk
+    known = keeper.load()                         # bytes, or None if there is no usable state
+    keeper.keep(b"...")                           # any thread; returns at once: a separate thread writes it
+    keeper.keep(make)                             # the same, with the result of make() at the time of writing
+    keeper.close()                                # the latest state is on the disk
 
-A file is what was saved and one line with its checksum, so that JSON stays readable for people. `save` writes it
-beside the old one, syncs it, and only then gives it the name; the one before stays as ``NAME~``, for a card that loses
-sectors.
+A file contains the saved bytes and one line with their checksum, so that people can still read JSON. `save` writes a
+new file beside the old one, syncs it, and only then renames it. The previous file remains as ``NAME~``, in case the
+card loses sectors.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["LONGEST", "Keeper", "load", "path", "replace", "save"]
+__all__ = ["MAX_BYTES", "Keeper", "load", "path", "replace", "save"]
 
-LONGEST = 65536  # bytes that a file may hold
-RETRY = 30.0  # seconds until what could not be written is tried again
+MAX_BYTES = 65536  # in one file
+RETRY_S = 30.0  # after a failed write
 _SEAL = b"\n# crc32 %08x\n"  # at the end of every file
 
 
 def path(name: str, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the state called `name` is kept: in $STATE_DIRECTORY of a service, else in the user's state directory."""
+    """The file for the state `name`: in $STATE_DIRECTORY of a service, or else in the user's state directory."""
     directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if not directory:
         directory = os.path.join(environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "fixgw")
@@ -40,9 +40,9 @@ def path(name: str, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def load(path: Path) -> bytes | None:
-    """What was saved last; what was saved before that when the file is damaged; None when nothing ever was.
+    """The state saved last, or the one before it if the file is damaged; None if nothing was ever saved.
 
-    Raises ValueError when something was saved and nothing of it is whole, OSError when it cannot be read.
+    Raises ValueError if all files are damaged, and OSError if one cannot be read.
     """
     found = False
     for file in (path, _backup(path)):
@@ -58,20 +58,20 @@ def load(path: Path) -> bytes | None:
 
 
 def save(path: Path, data: bytes) -> None:
-    """Replace the file, all or nothing; when this returns it has reached the disk. One thread at a time for each path.
+    """Replace the file, all or nothing; on return it has reached the disk. One thread at a time for each path.
 
-    Raises ValueError for more than `LONGEST` bytes, and OSError; then what was saved before still holds.
+    Raises ValueError for more than `MAX_BYTES`, and OSError; the previous state then remains.
     """
-    if len(data) > LONGEST:
-        raise ValueError(f"{len(data)} bytes are too much for {path}")
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{len(data)} bytes are too many for {path}")
     replace(path, data + _SEAL % zlib.crc32(data), keep=True)
 
 
 def replace(path: Path, content: bytes, mode: int | None = None, keep: bool = False) -> None:
-    """Write the whole file or nothing of it, whenever the power goes; its directory is made if need be.
+    """Write the whole file or nothing, even if the power fails. Creates its directory if necessary.
 
-    Without a `mode` it has that of any new file. With `keep`, the file of `save` that was there before becomes the one
-    to fall back on. Raises OSError.
+    Without a `mode` the file has the default mode. With `keep`, the previous file of `save` becomes the backup. Raises
+    OSError.
     """
     os.makedirs(path.parent, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
@@ -87,7 +87,7 @@ def replace(path: Path, content: bytes, mode: int | None = None, keep: bool = Fa
         finally:
             os.close(file)
         if keep:
-            with suppress(ValueError, FileNotFoundError):  # what is damaged must not take the place of what is not
+            with suppress(ValueError, FileNotFoundError):  # a damaged file must not replace a good backup
                 _read(path)
                 os.replace(path, _backup(path))
         os.replace(new, path)
@@ -97,7 +97,7 @@ def replace(path: Path, content: bytes, mode: int | None = None, keep: bool = Fa
         raise
     directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)  # the new name too
+        os.fsync(directory)  # the rename must reach the disk too
     finally:
         os.close(directory)
 
@@ -107,9 +107,9 @@ def _backup(path: Path) -> Path:
 
 
 def _read(file: Path) -> bytes:
-    """What the file holds. Raises ValueError when that is damaged, OSError."""
+    """The saved bytes in the file. Raises ValueError if they are damaged, and OSError."""
     with open(file, "rb") as opened:
-        content = opened.read(LONGEST + 100)
+        content = opened.read(MAX_BYTES + 100)
     size = len(content) - len(_SEAL % 0)
     if size < 0 or content[size:] != _SEAL % zlib.crc32(content[:size]):
         raise ValueError(f"{file} is damaged")
@@ -117,10 +117,10 @@ def _read(file: Path) -> bytes:
 
 
 class Keeper:
-    """Keeps one file up to date from a thread of its own, so that a slow, full or dead disk holds up nobody.
+    """Keeps one file up to date on its own thread, so that a slow, full or dead disk delays nobody.
 
-    Only the newest state is written. The first `burst` go to the disk at once; from then on, so that nobody wears the
-    card out, one in `interval` seconds. What could not be written is tried again, and `trouble` says so meanwhile.
+    It writes only the newest state. The first `burst` writes go to the disk at once; after that, to spare the card, one
+    every `interval` seconds. It retries a failed write; until that succeeds, `trouble` has the reason.
     """
 
     def __init__(
@@ -132,9 +132,9 @@ class Keeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
-        #: Why the newest state is not on the disk, in words; empty when all is well. Any thread.
+        #: Why the newest state is not on the disk; empty when all is well. Any thread.
         self.trouble = ""
-        #: Times that it was written, and that it could not be.
+        #: Successful and failed writes.
         self.saved = self.failures = 0
         self._log = log
         self._interval = interval
@@ -146,25 +146,22 @@ class Keeper:
         self._thread: threading.Thread | None = None
 
     def load(self) -> bytes | None:
-        """What was saved last; None when there is nothing, or nothing of use. What is damaged is logged."""
+        """The state saved last; None if there is none, or if it is unusable. Logs damage."""
         try:
             data = load(self.path)
         except (OSError, ValueError) as error:
-            self._log.warning("%s is of no use, starting afresh: %s", self.path, error)
+            self._log.warning("%s is unusable, starting without it: %s", self.path, error)
             return None
         try:
             _read(self.path)
         except ValueError as error:
-            self._log.warning("%s: using what was saved before it", error)
+            self._log.warning("%s: using the previous state", error)
         except OSError:
-            pass  # there was none, or the power went while it took the place of the one before
+            pass  # it was never saved, or the power failed just before the rename
         return data
 
     def keep(self, data: bytes | Callable[[], bytes]) -> None:
-        """Have `data` written, or what it returns when it is called then, on the keeper's thread.
-
-        Any thread; never waits for the disk.
-        """
+        """Write `data` soon, or the result of calling it on the keeper's thread. Any thread; never waits for the disk."""
         with self._wanted:
             self._newest = data
             if self._thread is None and not self._closing:
@@ -173,7 +170,7 @@ class Keeper:
             self._wanted.notify()
 
     def close(self, timeout: float = 1.0) -> bool:
-        """Write what is still to be written, in at most `timeout` seconds; whether that was done."""
+        """Write what is pending, in at most `timeout` seconds; return whether that succeeded."""
         with self._wanted:
             self._closing = True
             self._wanted.notify()
@@ -210,7 +207,7 @@ class Keeper:
         """Seconds until the next attempt."""
         now = self._clock()
         if failed:
-            return self._times[-1] + RETRY - now
+            return self._times[-1] + RETRY_S - now
         return self._times[0] + len(self._times) * self._interval - now
 
     def _save(self, data: bytes | Callable[[], bytes]) -> bool:
@@ -219,9 +216,9 @@ class Keeper:
         except (OSError, ValueError) as error:
             self.failures += 1
             text = f"state is not saved: {(isinstance(error, OSError) and error.strerror) or error}"
-            if text != self.trouble:  # once an outage
+            if text != self.trouble:  # once per outage
                 self.trouble = text
-                self._log.warning("%s: %s; trying again every %g s", self.path, text, RETRY)
+                self._log.warning("%s: %s; retrying every %g s", self.path, text, RETRY_S)
             return False
         self.saved += 1
         if self.trouble:

@@ -125,7 +125,7 @@ def main() -> int:
     try:
         print(build(args.output, args.arch, args.pythons.split(","), args.wheel))
     except subprocess.CalledProcessError as error:
-        print(f"this has failed, and its own words are above: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        print(f"this command failed (its output is above): {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return 1
     return 0
 

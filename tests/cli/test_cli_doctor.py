@@ -81,7 +81,7 @@ def test_it_lists_the_sources_of_keys_and_the_keys_without_values(fed: Bench, cl
     assert set(levels) == {"ok", "warning"}, done.out
     messages = [message for _, message in found(done)["feed"]]
     assert any(m.startswith("feeds 1 key, ") and "IAS" in m and " of 1 needed to stay fresh" in m for m in messages)
-    assert "mapped, and never came: ALT" in messages  # VS never ages: it comes when it changes
+    assert "mapped, but never written: ALT" in messages  # VS never ages: it is written when it changes
     assert "left: error frames: 3" in messages
     assert found(done)["gateway"][0][0] == "ok"
     assert done.code == 0
@@ -127,7 +127,9 @@ def test_a_slow_key_is_distinguished_from_one_that_is_not_due_yet(
 def test_a_slow_key_is_a_warning(fed: Bench, cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.Fed, "slow", property(lambda self: True))
     messages = [message for _, message in found(cli("doctor", str(fed.file), "--json", "--seconds", "0.2"))["feed"]]
-    assert any(m.startswith("values a second that come, of those needed to stay fresh: IAS ") for m in messages)
+    assert any(
+        m.startswith("written too seldom to stay fresh (values a second, of those needed): IAS ") for m in messages
+    )
 
 
 def test_a_port_that_accepts_but_does_not_answer_is_a_problem(cli: Callable[..., Done], tmp_path: Path) -> None:
@@ -137,16 +139,16 @@ def test_a_port_that_accepts_but_does_not_answer_is_a_problem(cli: Callable[...,
         done = cli("doctor", str(tmp_path / "default.yaml"), "--json", "--port", port, "--timeout", "0.2")
     ((level, message),) = found(done)["gateway"]
     assert level == "problem"
-    assert message.startswith("something listens there, and does not answer: ")
+    assert message.startswith("something listens there but does not answer: ")
     assert done.code == 1
 
 
 def test_it_does_not_wait_for_a_slow_gateway(
     fed: Bench, cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "PATIENCE", 0.0)
+    monkeypatch.setattr(doctor, "PATIENCE_S", 0.0)
     done = cli("doctor", str(fed.file), "--json")
-    assert found(done)["keys"] == [("problem", "the gateway stopped answering: it told of 0 keys in 0 s")]
+    assert found(done)["keys"] == [("problem", "the gateway stopped answering: it explained only 0 keys in 0 s")]
 
 
 def test_it_leaves_no_files_beside_plugins(fed: Bench, cli: Callable[..., Done], tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_an_unhealthy_connection_and_a_bus_in_trouble_are_problems(fed: Bench, c
     done = cli("doctor", str(fed.file), "--json", "--seconds", "0.1")
     problems = [message for level, message in found(done)["feed"] if level == "problem"]
     assert problems[0] == "not well: no data"
-    assert problems[1].startswith("left: the controller is passive: check wiring")
+    assert problems[1].startswith("left: the controller is passive: check the wiring")
     assert found(done)["gateway"][0][0] == "warning"
     assert done.code == 1
 
@@ -178,7 +180,7 @@ def test_it_says_when_the_running_gateway_uses_another_configuration(
     other.write_text("connections: {gps: {module: fixgw.plugins.skel}}\n")
     grouped = found(cli("doctor", str(other), "--json", "--seconds", "0.1"))
     assert any("it runs another configuration" in message for _, message in grouped["gateway"])
-    assert grouped["gps"] == [("warning", "it is configured, and the running gateway does not have it")]
+    assert grouped["gps"] == [("warning", "it is configured, but the running gateway does not have it")]
 
 
 def test_a_gateway_that_goes_away_meanwhile_is_a_problem(
@@ -204,7 +206,7 @@ def test_without_a_gateway_it_says_so_and_checks_the_rest(cli: Callable[..., Don
     file.write_text("connections: {gps: {module: fixgw.drivers.nmea0183, port: /dev/not-there}}\n")
     done = cli("doctor", str(file), "--port", "1")
     assert "gps\n  problem  there is no /dev/not-there" in done.out
-    assert "gateway\n  skipped  none answers" in done.out
+    assert "gateway\n  skipped  no gateway answers" in done.out
     assert "\n1 problem, 0 warnings\n" in done.out
     assert done.code == 1
     file.write_text("connections: {gps: {module: fixgw.plugins.skel}}\n")

@@ -50,11 +50,11 @@ def test_it_is_kept_where_the_service_manager_says_else_with_the_user() -> None:
 
 def test_it_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    save(path, bytes(state.LONGEST))
-    assert load(path) == bytes(state.LONGEST)
-    with pytest.raises(ValueError, match="too much"):
-        save(path, bytes(state.LONGEST + 1))
-    path.write_bytes(bytes(10 * state.LONGEST))
+    save(path, bytes(state.MAX_BYTES))
+    assert load(path) == bytes(state.MAX_BYTES)
+    with pytest.raises(ValueError, match="too many"):
+        save(path, bytes(state.MAX_BYTES + 1))
+    path.write_bytes(bytes(10 * state.MAX_BYTES))
     with pytest.raises(ValueError, match="damaged"):
         load(path)
 
@@ -269,7 +269,7 @@ def test_a_keeper_reports_a_disk_that_takes_nothing_and_writes_when_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(state, "RETRY", 0.02)
+    monkeypatch.setattr(state, "RETRY_S", 0.02)
     (tmp_path / "d").write_text("not a directory")
     keeper = Keeper(tmp_path / "d" / "state.json", log)
     keeper.keep(OLD)
@@ -325,6 +325,6 @@ def test_a_keeper_spares_the_card(tmp_path: Path, clock: Clock) -> None:
 def test_what_is_of_no_use_costs_a_keeper_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state.json").write_text("{")
     assert Keeper(tmp_path / "state.json", log).load() is None
-    assert "is of no use" in caplog.text
+    assert "is unusable" in caplog.text
     assert Keeper(tmp_path / "other.json", log).load() is None
     assert len(caplog.records) == 1

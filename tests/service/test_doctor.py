@@ -261,11 +261,11 @@ def test_a_card_that_may_not_be_written_is_said(tree: Tree) -> None:
     ("flags", "levels", "words"),
     [
         ("0", ["ok"], "no under-voltage"),
-        ("50005", ["problem"], "now under-voltage, throttled: a supply of 5.1 V"),
+        ("50005", ["problem"], "now under-voltage, throttled: use a supply of 5.1 V"),
         ("0x50000", ["warning"], "since power-on the processor was under-voltage, throttled"),
         ("80008", ["problem"], "at its temperature limit"),
         ("20001", ["problem", "warning"], "slowed down"),
-        ("", ["skipped"], "does not tell"),
+        ("", ["skipped"], "does not report"),
     ],
 )
 def test_the_power_supply_of_a_pi(tree: Tree, flags: str, levels: list[str], words: str) -> None:
@@ -354,7 +354,7 @@ def test_each_connection_is_asked_what_it_needs(tree: Tree, configured: Callable
     results = list(examine(file, tree.machine, who=PILOT))
     assert about(iter(results), "configuration")[0].message.startswith("3 connections, ")
     assert about(iter(results), "a") == [
-        ("ok", "/dev/ttyUSB7 is there, and pilot may use it", ""),
+        ("ok", "/dev/ttyUSB7 exists, and pilot may use it", ""),
         ("warning", "it squeaks", "oil it"),
     ]
     (defect,) = about(iter(results), "b")

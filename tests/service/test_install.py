@@ -111,9 +111,9 @@ def test_an_upgrade_keeps_the_configuration_and_shows_what_changed(
     assert (system / "etc/fixgw/initial.ini").read_bytes() == initial
     assert not (system / "etc/fixgw/demo.yaml").exists()
     assert (system / "etc/fixgw/new.yaml").read_bytes() == b"# brand-new\n"
-    assert "kept, it is yours, with the default changed: /etc/fixgw/default.yaml" in said
+    assert "kept, because you edited it; the default has changed: /etc/fixgw/default.yaml" in said
     assert "--take-defaults" in said
-    assert "left away, as you removed it: /etc/fixgw/demo.yaml" in said
+    assert "not restored, because you removed it: /etc/fixgw/demo.yaml" in said
     assert "+# a new section" in said
     assert "+BARO = 29.92" in said
     assert "+# a new section" in (system / "usr/local/share/fixgw/changes.diff").read_text()
@@ -146,7 +146,7 @@ def test_a_default_that_was_not_taken_at_once_can_be_taken_later(
     assert run(system) == 0
     assert "you have not edited it): /etc/fixgw/initial.ini" in capsys.readouterr().out
     assert run(system, "status") == 0
-    assert "as it came: /etc/fixgw/initial.ini" in capsys.readouterr().out
+    assert "unedited: /etc/fixgw/initial.ini" in capsys.readouterr().out
     assert run(system, "--take-defaults") == 0
     assert (system / "etc/fixgw/initial.ini").read_bytes() == b"# new\n"
 
@@ -156,7 +156,7 @@ def test_a_file_that_is_no_default_any_more_is_kept(
 ) -> None:
     NewVersion(monkeypatch, demo_yaml=None)
     assert run(system) == 0
-    assert "no default any more, kept: /etc/fixgw/demo.yaml" in capsys.readouterr().out
+    assert "kept, but no longer among the defaults: /etc/fixgw/demo.yaml" in capsys.readouterr().out
     assert (system / "etc/fixgw/demo.yaml").exists()
 
 
@@ -196,7 +196,7 @@ def test_can_is_set_up_with_the_bit_rate_asked_for(tmp_path: Path, capsys: pytes
     ("arguments", "code", "words"),
     [
         (["--wheel", "/nowhere/fixgw.whl"], 1, "there is no wheel /nowhere/fixgw.whl"),
-        (["--python", "/bin/false"], 1, "/bin/false is not a Python that runs"),
+        (["--python", "/bin/false"], 1, "/bin/false does not run as Python"),
         (["--can", "fast"], 2, "'fast' is not a bit rate"),
         (["upgrade"], 2, "invalid choice"),
     ],
@@ -218,7 +218,7 @@ def fake_python(directory: Path, *answers: str) -> str:
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
-        (("3.9", "", "no"), "is Python 3.9, and 3.11 or newer is needed"),
+        (("3.9", "", "no"), "is Python 3.9, but 3.11 or later is needed"),
         (("3.12", "no venv", "no"), "sudo apt install python3-venv"),
     ],
 )
@@ -316,7 +316,7 @@ def test_a_copy_somewhere_else_does_not_ask_the_index_for_itself(
 ) -> None:
     monkeypatch.setattr(install, "__file__", str(tmp_path / "site-packages/fixgw/install.py"))
     assert run(tmp_path / "system") == 1
-    assert "this copy cannot install another" in capsys.readouterr().err
+    assert "an installed copy cannot install the program" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -375,7 +375,7 @@ def test_without_root_it_asks_for_sudo() -> None:
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd="/", check=False)
     assert result.returncode == 1
-    assert "needs root: the same command again, with sudo" in result.stderr
+    assert "needs root: run the same command with sudo" in result.stderr
 
 
 def test_it_needs_nothing_but_the_standard_library() -> None:
@@ -433,5 +433,5 @@ def test_what_is_installed_is_told(system: Path, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     assert "edited: /etc/fixgw/default.yaml" in said
     assert "removed: /etc/fixgw/demo.yaml" in said
-    assert "as it came: /etc/fixgw/initial.ini" in said
+    assert "unedited: /etc/fixgw/initial.ini" in said
     assert run(system / "elsewhere", "status") == 1

@@ -127,7 +127,7 @@ def test_what_is_too_long_for_a_datagram_comes_in_a_file(
     log.warning("%s", "x" * 200_000)
     log.warning("%s", "x" * 3_000_000)
     assert journald.next()["MESSAGE"].endswith(" " + "x" * 200_000)
-    assert len(journald.next()["MESSAGE"]) == journal.LONGEST
+    assert len(journald.next()["MESSAGE"]) == journal.MAX_FIELD_CHARS
     assert journald.files == 2
 
 
@@ -155,7 +155,7 @@ def test_a_journald_that_does_not_read_holds_up_nobody(journald: Journald, log: 
         journald.next()
     log.warning("reading again")
     assert journald.next()["MESSAGE"].endswith(
-        f"reading again ({dropped} lines before this one were lost: the journal did not take them)"
+        f"reading again ({dropped} lines before this one were lost: the journal was too busy)"
     )
 
 
@@ -235,7 +235,7 @@ def test_one_place_says_so_much_and_then_how_much_it_did_not(
     clock.now += 10.0
     say(100)
     say(101)
-    assert lines[-4::2] == lines[-3::2] == ["line 100 (97 more from there were left out)", "line 101"]
+    assert lines[-4::2] == lines[-3::2] == ["line 100 (97 more records from there were suppressed)", "line 101"]
 
 
 def test_debugging_is_not_limited(limited: tuple[logging.Logger, list[str]]) -> None:
@@ -247,9 +247,9 @@ def test_debugging_is_not_limited(limited: tuple[logging.Logger, list[str]]) -> 
 
 def test_the_limits_own_memory_is_bounded(clock: Clock) -> None:
     limit = Limit(3, 10.0, clock)
-    for n in range(10 * journal.PLACES):
+    for n in range(10 * journal.MAX_PLACES):
         limit.filter(logging.LogRecord(f"name{n}", logging.INFO, "x.py", 1, "x", None, None))
-    assert len(limit._places) <= journal.PLACES
+    assert len(limit._places) <= journal.MAX_PLACES
 
 
 FULL = """

@@ -96,7 +96,7 @@ def test_it_serves_netfix_as_configured_whatever_else_is_broken(kind: str, safe:
     safe.append(Safe(tmp_path, **AFTER_A_CRASH_LOOP))
     safe[0].until("READY=1")
     said = safe[0].until("STATUS=")
-    assert said.startswith("STATUS=safe mode: fixgw.service failed again and again, at last with signal SEGV; 1 of 1")
+    assert said.startswith("STATUS=safe mode: fixgw.service failed repeatedly, the last time with signal SEGV; 1 of 1")
     status = status_at(port)
     assert status["health"] == "degraded"
     assert str(status["summary"]).startswith("safe mode: ")
@@ -105,7 +105,7 @@ def test_it_serves_netfix_as_configured_whatever_else_is_broken(kind: str, safe:
     assert list(connections) == ["netfix"]
     code, output = safe[0].end()
     assert code == EXIT_OK
-    assert "safe mode: fixgw.service failed again and again" in output
+    assert "safe mode: fixgw.service failed repeatedly" in output
 
 
 def test_the_watchdog_is_fed_in_safe_mode_too(safe: list[Safe], tmp_path: Path) -> None:
@@ -148,19 +148,18 @@ def test_a_sound_configuration_keeps_its_database(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
-        ({}, "safe mode: asked for"),
+        ({}, "safe mode: requested"),
         (
             {"MONITOR_SERVICE_RESULT": "exit-code", "MONITOR_EXIT_CODE": "exited", "MONITOR_EXIT_STATUS": "1"},
-            "safe mode: fixgw.service ended with exit code 1: the configuration has problems, and `fixgw check` says "
-            "which",
+            "safe mode: fixgw.service ended with exit code 1: the configuration has problems; `fixgw check` lists them",
         ),
         (
             {"MONITOR_SERVICE_RESULT": "watchdog", "MONITOR_EXIT_CODE": "killed", "MONITOR_EXIT_STATUS": "ABRT"},
-            "safe mode: fixgw.service failed again and again, at last with the watchdog: it hung",
+            "safe mode: fixgw.service failed repeatedly, the last time with a watchdog timeout",
         ),
         (
             {"MONITOR_SERVICE_RESULT": "start-limit-hit", "MONITOR_EXIT_CODE": "exited", "MONITOR_EXIT_STATUS": "3"},
-            "safe mode: fixgw.service failed again and again, at last with exit code 3: a plugin could not be stopped",
+            "safe mode: fixgw.service failed repeatedly, the last time with exit code 3: a plugin could not be stopped",
         ),
     ],
 )
