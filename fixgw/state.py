@@ -161,7 +161,7 @@ class Keeper:
         return data
 
     def keep(self, data: bytes | Callable[[], bytes]) -> None:
-        """Write `data` soon, or the result of calling it on the keeper's thread. Any thread; never waits for the disk."""
+        """Write `data` soon, or what it returns on the keeper's thread. Any thread; never waits for the disk."""
         with self._wanted:
             self._newest = data
             if self._thread is None and not self._closing:

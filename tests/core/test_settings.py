@@ -234,7 +234,7 @@ def test_a_damaged_file_falls_back_on_the_one_before_and_says_so(
         aircraft.until_saved(times)
     aircraft.path.write_bytes(aircraft.path.read_bytes()[:-30])
     assert aircraft.start().read("BARO").value == 30.12
-    assert [r.message for r in caplog.records] == [f"{aircraft.path} is damaged: using what was saved before it"]
+    assert [r.message for r in caplog.records] == [f"{aircraft.path} is damaged: using the previous state"]
 
 
 @pytest.mark.parametrize(
