@@ -89,7 +89,7 @@ class Settings:
             reason = "its settings are no mapping"
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"{type(error).__name__}: {error}"
-        log.warning("%s is of no use, starting afresh: %s", self._keeper.path, reason)
+        log.warning("%s is unusable, starting without it: %s", self._keeper.path, reason)
         return {}
 
     def _restore(self, item: Item, said: Any) -> None:
@@ -99,7 +99,7 @@ class Settings:
             if (item.min is not None and value < item.min) or (item.max is not None and value > item.max):
                 raise BadValue(item.key, f"{value} is outside its range", "range")
         except (BadValue, KeyError, TypeError) as error:
-            log.warning("%s: what was kept is of no use: %s", item.key, error)
+            log.warning("%s: its saved value is unusable: %s", item.key, error)
             return
         item.write(value, KEPT)
         if item.tolerance:

@@ -198,7 +198,7 @@ def test_a_full_disk_costs_a_counter_and_a_line(
     db = aircraft.start()
     db.write("BARO", 30.12, "gpio")
     aircraft.until_saved()
-    monkeypatch.setattr(state, "RETRY", 0.01)
+    monkeypatch.setattr(state, "RETRY_S", 0.01)
     monkeypatch.setattr(state, "save", full)
     caplog.clear()
     db.write("BARO", 30.50, "gpio")
@@ -222,7 +222,7 @@ def test_a_damaged_file_is_refused_in_one_line(
     aircraft.path.write_bytes(content)
     assert aircraft.start().read("BARO").source == INITIAL
     assert len(caplog.records) == 1
-    assert f"{aircraft.path} is of no use, starting afresh" in caplog.text
+    assert f"{aircraft.path} is unusable, starting without it" in caplog.text
 
 
 def test_a_damaged_file_falls_back_on_the_one_before_and_says_so(

@@ -148,7 +148,7 @@ def test_a_damaged_file_is_refused_and_the_gateway_flies(life: Life) -> None:
     with life.start() as client:
         assert client.explain("BARO")["source"] != "kept"
         assert client.status()["health"] == "ok"
-    assert "is of no use, starting afresh" in life.end(signal.SIGTERM)
+    assert "is unusable, starting without it" in life.end(signal.SIGTERM)
 
 
 def test_what_cannot_be_saved_is_in_the_health(life: Life) -> None:
