@@ -317,8 +317,8 @@ def test_a_keeper_spares_the_card(tmp_path: Path, clock: Clock) -> None:
     assert load(keeper.path) == b"2"
     clock.now += 20.0
     keeper.keep(b"4")
-    until(lambda: load(keeper.path) == b"4")
-    assert keeper.saved == 3
+    until(lambda: keeper.saved == 3)
+    assert load(keeper.path) == b"4"
     assert keeper.close()
 
 

@@ -815,7 +815,7 @@ def test_a_broken_state_file_costs_a_warning(
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "canfix-canfix.json").write_text("{")
     assert start().node.id == ME
-    assert "starting afresh" in caplog.text
+    assert "starting without it" in caplog.text
 
 
 def test_a_full_disk_is_reported_and_stops_no_value(start: Start, db: Database, other: Other, tmp_path: Path) -> None:
