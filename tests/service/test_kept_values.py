@@ -127,7 +127,7 @@ def test_a_setting_comes_back_after_a_kill(life: Life) -> None:
         timeout=30,
         check=True,
     )
-    assert "From before the restart, and not set since (kept)" in said.stdout
+    assert "From before the restart, not set since (kept)" in said.stdout
 
 
 def test_a_setting_that_was_just_made_is_saved_at_a_stop(life: Life) -> None:
