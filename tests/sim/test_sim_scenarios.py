@@ -552,11 +552,11 @@ def test_the_command_plays_a_scenario_to_its_end(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ("", "where is the bus?"),
+        ("", "name the bus: "),
         ("--slcan {dir}/c --replay {dir}/nothing.log", "--replay: there is no file "),
-        ("--interface virtual", "--interface and --channel go together"),
-        ("--slcan {dir}/c --channel x", "--interface and --channel go together"),
-        ("--slcan {dir}/c --scenario nowhere", "no scenario 'nowhere': a file, or one of cruise,"),
+        ("--interface virtual", "use --interface and --channel together"),
+        ("--slcan {dir}/c --channel x", "use --interface and --channel together"),
+        ("--slcan {dir}/c --scenario nowhere", "no scenario 'nowhere': give a file, or one of cruise,"),
         ("--interface nonsense --channel x", "cannot open nonsense x: "),
         ("--slcan {dir}/no/such/folder/c", "No such file or directory"),
         ("--slcan {dir}/c --scenario {dir}/bad.yaml", "bad.yaml:1:1: unknown option 'node' (did you mean 'nodes'?)"),
@@ -579,7 +579,7 @@ def test_the_command_replays_a_log(
     assert main([*arguments, "--speed", "0"]) == 0
     heard = [listener.hear(lambda m: True) for _ in range(500)]
     assert [m and m.arbitration_id for m in heard] == [*range(0x100, 0x100 + 500)]
-    assert f"what is recorded in {log}\n" in capsys.readouterr().out
+    assert f"replaying {log}\n" in capsys.readouterr().out
     began = time.monotonic()
     assert main([*arguments, "--speed", "100"]) == 0
     assert 0.4 < time.monotonic() - began < 5
