@@ -1,7 +1,7 @@
-"""What the gateway costs, measured. ``python -m benchmarks`` prints a table; see `benchmarks.__main__`.
+"""Measurements of the gateway's cost. ``python -m benchmarks`` prints a table; see `benchmarks.__main__`.
 
-A module of this package takes part by having ``rows()``: it yields (name, measured, unit, budget, "lower" or "higher",
-whichever is better) of each measurement, as it is made.
+Each module of this package has a function ``rows()``, which makes the measurements and yields each of them as (name,
+measured, unit, budget, "lower" or "higher", whichever is better).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """``python -m benchmarks [--record] [MODULE ...]``: measure, and compare with the budgets and the recorded run.
 
-A loop of plain Python is timed in the same run; where the processor decides (times, shares of a core, rates), the
-ratio is corrected by it, so that a ratio of 1.3 means that the gateway became slower, not that the machine is. The
-budgets are for the machines that continuous integration runs on, and are not corrected.
+Each run also times a loop of plain Python. If a measurement depends on the processor (times, shares of a core, rates),
+the ratio is corrected by that loop: a ratio of 1.3 means that the gateway became slower, not that the machine is
+slower. The budgets apply to the machines of continuous integration, and are not corrected.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def modules() -> list[str]:
 def calibrate() -> float:
     """Microseconds of a fixed piece of plain Python: calls, attributes, a dictionary, floats, strings.
 
-    The best of many short runs, so that what else the machine does hardly shows.
+    The best of many short runs, so that other work on the machine hardly matters.
     """
 
     class Thing:
@@ -51,7 +51,7 @@ def calibrate() -> float:
 
 
 def ratio(row: Row, calibration: float, recorded: dict[str, Any] | None) -> float | None:
-    """How many times worse than recorded (below 1: better), on a machine as fast as then; None without a record."""
+    """How many times worse than recorded (below 1: better), corrected for the machine; None without a record."""
     _, value, unit, _, better = row
     if recorded is None or recorded["unit"] != unit or not value or not recorded["value"]:
         return None
@@ -93,7 +93,7 @@ def run(names: Iterable[str], record: bool) -> int:
     print(WIDTHS.format("measurement", "measured", "", "budget", "", "ratio").rstrip(), flush=True)
     failures = 0
     for name in names:
-        calibration = calibrate()  # anew: a machine's speed changes while it works
+        calibration = calibrate()  # again for each module: the speed of a machine changes under load
         try:
             heading = ""
             for row in importlib.import_module(f"benchmarks.{name}").rows():
@@ -118,9 +118,9 @@ def run(names: Iterable[str], record: bool) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What the gateway costs, measured.")
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(modules())}; default: all")
-    parser.add_argument("--record", action="store_true", help=f"keep the figures in {BASELINE.name}, to compare with")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the cost of the gateway.")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"one of {', '.join(modules())}; default: all")
+    parser.add_argument("--record", action="store_true", help=f"save the results in {BASELINE.name}, for comparison")
     options = parser.parse_args(arguments)
     if unknown := set(options.modules) - set(modules()):
         parser.error(f"no such module: {', '.join(sorted(unknown))}")

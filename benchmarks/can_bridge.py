@@ -1,7 +1,7 @@
-"""What it costs a frame to cross a bridge. ``python -m benchmarks can_bridge`` prints a table.
+"""The cost of a frame that crosses a bridge. ``python -m benchmarks can_bridge`` prints a table.
 
-Bridges live in processes of their own, so that their CPU time is their own, except for what shares python-can's virtual
-bus with them: it does not leave its process. Every frame carries the time at which it was to be sent.
+Each bridge runs in a separate process, so that its CPU time can be measured. Only python-can's virtual bus must share
+the process. Every frame carries the time at which it was due to be sent.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from fixgw.drivers.links.can.frame import Frame
 GROUP = "239.74.163.2"
 IDENTIFIERS = 64
 PACED = 1000  # frames/s at which latency is measured
-QUIET = 0.2  # seconds without a frame after which the rest is taken for lost
-LATE = 0.05  # seconds of latency from which a bridge is behind
+QUIET = 0.2  # seconds without a frame after which the rest counts as lost
+LATE = 0.05  # seconds of latency from which a bridge counts as behind
 STAMP = struct.Struct("<d")
 
 
 class Trial(NamedTuple):
-    """Frames sent in `seconds`, and the latencies of those that came, in their order."""
+    """Frames sent in `seconds`, and the latencies of those that arrived, in order."""
 
     sent: int
     seconds: float
@@ -41,23 +41,23 @@ class Trial(NamedTuple):
 
     @property
     def kept_up(self) -> bool:
-        """Whether nothing was lost, and the bridge not behind in the end."""
+        """Whether no frame was lost, and the bridge was not behind at the end."""
         last = sorted(self.latencies[-100:])
         return len(self.latencies) == self.sent and last[len(last) // 2] < LATE
 
     def percentile(self, share: float) -> float:
-        """In milliseconds; infinite when something was lost."""
+        """In milliseconds; infinite if frames were lost."""
         if len(self.latencies) < self.sent:
             return math.inf
         return sorted(self.latencies)[int(len(self.latencies) * share)] * 1e3
 
 
 Send = Callable[[int, bytes], object]
-Receive = Callable[[float], list[bytes]]  # seconds to wait -> the data of what has come
+Receive = Callable[[float], list[bytes]]  # seconds to wait -> the data of the frames that have arrived
 
 
 def send_paced(send: Send, rate: float, seconds: float, pause: Callable[[float], object]) -> tuple[int, float]:
-    """Frames sent, and seconds that it took. What is late is sent at once: a sender that is too slow takes longer."""
+    """The frames sent, and the seconds it took. Sends late frames at once: a sender that is too slow takes longer."""
     total, sent, since = int(rate * seconds), 0, time.monotonic()
     while sent < total:
         now = time.monotonic()
@@ -83,11 +83,11 @@ class Sink:
         return bool(came)
 
 
-# -- datagrams, from this process: cheaper than the bridge that is measured --------------------------------------------
+# -- datagrams from this process: cheaper than the measured bridge -----------------------------------------------------
 
 
 class Datagrams:
-    """A node on a udp_multicast bus: sends there."""
+    """A node that sends on a udp_multicast bus."""
 
     def __init__(self, port: int) -> None:
         import msgpack  # type: ignore[import-untyped]
@@ -116,7 +116,7 @@ class Datagrams:
 
 
 class Listener:
-    """Another, that hears."""
+    """A node that receives."""
 
     def __init__(self, port: int) -> None:
         import msgpack
@@ -156,14 +156,14 @@ def local(name: str) -> dict[str, Any]:
     return {"interface": "virtual", "channel": name}
 
 
-# -- bridges, in processes of their own --------------------------------------------------------------------------------
+# -- bridges in separate processes -------------------------------------------------------------------------------------
 
 
 def _bridge(buses: dict[str, Any], pipe: Connection) -> None:
     """In the other process: a bridge between two buses, and a node on each of its virtual ones.
 
     ("send", rate, seconds) sends on the first and answers (sent, seconds); ("hear", 0, seconds) hears on the second,
-    for so long and until nothing comes, and answers the latencies; ("cross", rate, seconds) does both.
+    for that time and until nothing more arrives, and answers the latencies; ("cross", rate, seconds) does both.
     """
     import can
 
@@ -211,7 +211,7 @@ def _obey(command: tuple[str, float, float], send: Send, receive: Receive) -> An
 
 
 class Bridge:
-    """Such a process."""
+    """The process that runs `_bridge`."""
 
     def __init__(self, **buses: dict[str, Any]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -234,7 +234,7 @@ Run = Callable[[float, float], Trial]  # rate, seconds
 
 
 def across_datagrams(stack: ExitStack) -> Run:
-    """udp_multicast to udp_multicast: this process sends and hears, the other forwards."""
+    """udp_multicast to udp_multicast: this process sends and receives, the other forwards."""
     first, second = free_port(), free_port()
     node, listener = Datagrams(first), Listener(second)
     bridge = Bridge(a=leg(first), b=leg(second))
@@ -260,7 +260,7 @@ def across_virtual(stack: ExitStack) -> Run:
 
 
 def across_processes(stack: ExitStack) -> Run:
-    """Virtual to virtual, each in a process of its own, with udp_multicast between: two bridges."""
+    """Virtual to virtual, each in its own process, with udp_multicast between: two bridges."""
     port = free_port()
     here, there = Bridge(a=local("here"), b=leg(port)), Bridge(a=leg(port), b=local("there"))
     stack.callback(here.close)
@@ -275,13 +275,13 @@ def across_processes(stack: ExitStack) -> Run:
 
 
 def highest(run: Run, rate: float, seconds: float = 0.3) -> float:
-    """The highest rate, in frames/s, at which nothing is lost and nothing falls behind, to a tenth, from `rate` on."""
+    """The highest rate in frames/s, to a tenth, without loss or growing delay; the search starts at `rate`."""
     best, step = 0.0, 1.5
     while step > 1.1:
         trial = run(rate, seconds)
         if trial.kept_up:
             best = max(best, trial.sent / trial.seconds)
-            if best < rate * 0.9:  # the sender has come to its end
+            if best < rate * 0.9:  # the sender cannot go faster
                 break
         else:
             rate /= step
@@ -291,7 +291,7 @@ def highest(run: Run, rate: float, seconds: float = 0.3) -> float:
 
 
 def routing() -> float:
-    """Microseconds of the router for a frame: the best of some rounds."""
+    """Microseconds that the router takes for a frame: the best of several rounds."""
     one = Route(source="a", target="b")
     router = Router([one, one.reversed()])
     frames = [Frame(0x100 + n % 400, struct.pack("<HI", 12, n)) for n in range(2000)]
@@ -317,7 +317,7 @@ def rows() -> Iterator[Row]:
     for name, make, (median, tail, rate) in LEGS:
         with ExitStack() as stack:
             run = make(stack)
-            run(PACED, 0.02)  # once for nothing
+            run(PACED, 0.02)  # to warm up
             trial = run(PACED, 0.8)
             yield f"CAN bridge over {name}: p50", trial.percentile(0.5), "ms", median, "lower"
             yield f"CAN bridge over {name}: p99", trial.percentile(0.99), "ms", tail, "lower"

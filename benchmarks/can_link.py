@@ -1,6 +1,6 @@
-"""What a CAN bus costs before anything is decoded. ``python -m benchmarks can_link`` prints a table.
+"""The cost of a CAN bus before decoding. ``python -m benchmarks can_link`` prints a table.
 
-Whoever feeds the bus lives in a process of its own, so that the CPU time measured is the gateway's.
+The sender runs in a separate process, so that the measured CPU time is the gateway's alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHUNKS = [b"".join(map(encode, FRAMES[n : n + 100])) for n in range(0, 1000, 100
 
 
 class Counter:
-    """A user of a bus who counts; `done` is set when `total` frames have come."""
+    """A user of a bus that counts frames; `done` is set when `total` have arrived."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -87,7 +87,7 @@ def settled(tap: Tap) -> None:
 
 
 def slcan(rate: float | None, seconds: float = 3.0) -> tuple[float, float]:
-    """Frames per second, and % of a core, of an slcan adapter that sends `rate` frames/s, or all it can."""
+    """Frames per second, and % of a core, of an slcan adapter that sends `rate` frames/s, or as many as it can."""
     with pseudo_terminal() as (master, path):
         total = 300_000 if rate is None else int(rate * seconds)
         counter = Counter(total)
@@ -119,7 +119,7 @@ def slcan_of_python_can(seconds: float = 2.0) -> float:
         os.set_blocking(master, False)
         stop, got = threading.Event(), 0
 
-        def feed() -> None:  # it reads slower than anybody can write: no process of its own is needed
+        def feed() -> None:  # reading is slower than writing, so no separate process is needed
             ready = select.poll()
             ready.register(master, select.POLLOUT)
             rest, n = b"", 0
@@ -141,7 +141,7 @@ def slcan_of_python_can(seconds: float = 2.0) -> float:
 
 
 def kernel(total: int = 100_000) -> float:
-    """Microseconds for a frame of a socket that passes for SocketCAN's, 100 at a time."""
+    """Microseconds for a frame from a socket in place of SocketCAN's, 100 at a time."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     port = SocketCanPort(ours, "can0", lambda what, n=1: None)
     raw, spent = [pack(frame) for frame in FRAMES[:100]], 0.0
@@ -195,7 +195,7 @@ def udp(seconds: float = 3.0) -> tuple[float, float]:
 
 
 def sending(total: int = 3000) -> tuple[float, float]:
-    """Microseconds from `send` until another thread holds the frame, on a socket: median and 99th percentile."""
+    """Microseconds from `send` until another thread has the frame, over a socket: median and 99th percentile."""
     with pseudo_terminal() as (master, path):
         tap = open_tap(BusOptions(interface="slcan", channel=path, bitrate=1000000), lambda frames: None)
         settled(tap)

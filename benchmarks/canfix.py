@@ -1,9 +1,9 @@
-"""What a CAN-FIX frame costs, beside python-canfix where that is installed.
+"""The cost of a CAN-FIX frame, compared with python-canfix if that is installed.
 
 ``python -m benchmarks.canfix`` prints a table.
 
-The frames are what an aircraft's bus carries: flight data, positions, engine with cylinders, limits, node status. The
-route to the database is the shortest that a driver can take, so that what is measured is the codec and the database.
+The frames resemble those on an aircraft's bus: flight data, positions, engine with cylinders, limits, node status. The
+path to the database is the shortest possible for a driver, so the result is the cost of codec and database.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def values() -> list[cf.Frame]:
 
 
 def mixed() -> list[cf.Frame]:
-    """The values, some of their limits, and what nodes say of themselves."""
+    """The values, some of their limits, and the status of nodes."""
     oil = TABLE["Oil Pressure #1"]
     return [
         *values(),
@@ -70,7 +70,7 @@ def mixed() -> list[cf.Frame]:
 
 
 def microseconds(work: Callable[[], int]) -> float:
-    """What one of the things that `work` does costs: the best of some rounds, each of about 50 ms."""
+    """The cost of one of the operations of `work`: the best of several rounds of about 50 ms."""
     best = math.inf
     gc.collect()
     for _ in range(ROUNDS):
@@ -95,7 +95,7 @@ def decoding(frames: list[cf.Frame]) -> Callable[[], int]:
 
 
 def storing(frames: list[cf.Frame]) -> Callable[[], int]:
-    """Frames in hand, decoded, routed and written: what a driver's receive loop does."""
+    """Received frames, decoded, routed and written, as in a driver's receive loop."""
     codec = cf.Codec()
     db = Database([Definition(key=f"KEY{n}", min=-1e9, max=1e9, tolerance=2000) for n in range(len(frames))])
     routes: dict[int, dict[int, Item]] = {}
@@ -129,7 +129,7 @@ def encoding() -> Callable[[], int]:
 
 
 def peer(frames: list[cf.Frame]) -> Callable[[], int] | None:
-    """python-canfix decoding the same frames; None where it is not installed."""
+    """The same frames decoded by python-canfix; None if it is not installed."""
     try:
         canfix: Any = importlib.import_module("canfix")
         can: Any = importlib.import_module("can")

@@ -1,7 +1,7 @@
-"""What the CAN-FIX driver costs, from frames in hand to the database and back. ``python -m benchmarks.canfix_driver``.
+"""The cost of the CAN-FIX driver, from frames to the database and back. ``python -m benchmarks.canfix_driver``.
 
-The map is the default one of the packaged database. The bus is python-can's virtual one, so that where a whole bus is
-measured its costs and those of the sender's thread are in it.
+The map is the default for the packaged database. The bus is python-can's virtual bus: measurements over the bus include
+its cost and that of the sender's thread.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def driver(text: str = "") -> Iterator[tuple[Plugin, Database]]:
 
 
 def microseconds(work: Callable[[], int]) -> float:
-    """For one of what `work` says it has done, at best."""
+    """Microseconds for one of the operations that `work` counts, at best."""
     best = float("inf")
     for _ in range(ROUNDS):
         begin = time.perf_counter()
@@ -94,7 +94,7 @@ def microseconds(work: Callable[[], int]) -> float:
 
 
 def receiving(batch: int) -> float:
-    """µs for a frame in hand until it is in the database, `batch` frames at a time."""
+    """µs from a received frame to the database, `batch` frames at a time."""
     traffic = frames()
     batches = [traffic[at : at + batch] for at in range(0, len(traffic), batch)]
     with driver() as (plugin, _):
@@ -109,7 +109,7 @@ def receiving(batch: int) -> float:
 
 
 def sending() -> float:
-    """µs that a write takes its writer when it goes out as a parameter."""
+    """µs that a write takes its writer if it is sent as a parameter."""
     with driver(MAP) as (_, db), can.Bus("benchmark", interface="virtual") as other:
         item = db.item("IAS")
 
@@ -124,7 +124,7 @@ def sending() -> float:
 
 
 def latency(count: int = 500) -> tuple[float, float]:
-    """(p50, p99) in µs from a frame put on the bus until a subscriber hears of the value."""
+    """(p50, p99) in µs from a frame on the bus until a subscriber gets the value."""
     with driver() as (_, db), can.Bus("benchmark", interface="virtual") as other:
         arrived = threading.Event()
         at = [0.0]
@@ -148,7 +148,7 @@ def latency(count: int = 500) -> tuple[float, float]:
 
 
 def flood(rate: int, seconds: float = 2.0) -> tuple[float, float]:
-    """(% of the frames that arrived, µs p99 of a write by somebody else) at `rate` frames a second on the bus."""
+    """(% of the frames that arrived, µs p99 of a write by another thread) at `rate` frames a second on the bus."""
     messages = [can.Message(arbitration_id=f.arbitration_id, data=f.data, is_extended_id=False) for f in frames()]
     with driver() as (plugin, db), can.Bus("benchmark", interface="virtual") as other:
         stop = threading.Event()
@@ -189,8 +189,8 @@ def rows() -> Iterator[Row]:
     yield "CAN-FIX driver: virtual bus to subscriber, p50", p50, "µs", 300.0, "lower"
     yield "  p99", p99, "µs", 2000.0, "lower"
     arrived, write = flood(FLOOD)
-    yield "CAN-FIX driver: of 20,000 frames/s dealt with", arrived, "%", 99.9, "higher"
-    yield "  meanwhile a write by somebody else, p99", write, "µs", 20_000.0, "lower"
+    yield "CAN-FIX driver: of 20,000 frames/s processed", arrived, "%", 99.9, "higher"
+    yield "  meanwhile a write by another thread, p99", write, "µs", 20_000.0, "lower"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the database costs: a write with none, one and ten subscribers, and a read."""
+"""The cost of the database: a write with none, one and ten subscribers, and a read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REPEATS = 15
 
 
 def database(subscribers: int) -> Database:
-    """600 items like those that fly, which age, each with as many subscribers."""
+    """600 items that age, as in an aircraft, each with `subscribers`."""
     db = Database(Definition(key=key, min=-1000.0, max=1000.0, tolerance=2000) for key in KEYS)
 
     def subscriber() -> Callable[[str, Reading], None]:
@@ -27,7 +27,7 @@ def database(subscribers: int) -> Database:
 
 
 def microseconds(statement: str, **names: object) -> float:
-    """Of one `statement`, in the best of several runs: what disturbs only ever adds."""
+    """The time of one `statement`, in the best of several runs: disturbances only add to it."""
     return min(repeat(statement, globals=names, number=LOOPS, repeat=REPEATS)) / LOOPS * 1e6
 
 

@@ -1,8 +1,8 @@
-"""What serial instruments, pins and the whole demonstration cost.
+"""The cost of serial instruments, pins and the whole demonstration.
 
-``python -m benchmarks instruments``. The bytes are what a virtual instrument sends in a minute of flight; decoding and
-writing to the database, all subscribers aside, is the driver's own code. The demonstrations are measured as users run
-them, in a child process, virtual instruments and all.
+``python -m benchmarks instruments``. The bytes are those of a virtual instrument in a minute of flight. Decoding and
+writing to the database, without subscribers, is the driver's own code. The demonstrations run as users run them, in a
+child process, with their virtual instruments.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fixgw.hw_sim.serial import SerialInstrument
 
 ROUNDS = 5
 SECONDS = 60  # of flight
-FLOWN = 10.0  # s that the demonstration is watched
+FLOWN = 10.0  # s for which the demonstration is observed
 #: driver -> its virtual instrument
 LINES: dict[str, Callable[[Any], SerialInstrument]] = {
     "eis": lambda line: Eis(line),
@@ -38,7 +38,7 @@ LINES: dict[str, Callable[[Any], SerialInstrument]] = {
 
 
 class _Recorder:
-    """A line that keeps what is sent."""
+    """A line that stores everything sent."""
 
     def __init__(self) -> None:
         self.sent = b""
@@ -51,7 +51,7 @@ class _Recorder:
 
 
 def spoken(make: Callable[[Any], SerialInstrument]) -> bytes:
-    """What an instrument says in a minute."""
+    """The output of an instrument in a minute."""
     line, aircraft = _Recorder(), Aircraft()
     instrument = make(line)
     for tick in range(SECONDS * 40):
@@ -61,12 +61,12 @@ def spoken(make: Callable[[Any], SerialInstrument]) -> bytes:
 
 
 def decoding(driver: str) -> tuple[float, float]:
-    """Microseconds that a frame costs, from bytes to the database; and percent of a core at the instrument's pace."""
+    """Microseconds for a frame, from bytes to the database; and percent of a core at the instrument's pace."""
     data = spoken(LINES[driver])
     chunks = [data[i : i + 64] for i in range(0, len(data), 64)]
     plugin: Any = loader.load_plugin(f"fixgw.drivers.{driver}")("bench", {"port": "loop://"})
-    plugin.log.setLevel(logging.ERROR)  # where the recording begins anew, a frame is cut
-    plugin.received(data[:4096])  # its items are looked up once
+    plugin.log.setLevel(logging.ERROR)  # where the recording starts again, a frame is cut
+    plugin.received(data[:4096])  # looks its items up, once
     best = math.inf
     for _ in range(ROUNDS):
         before, start = plugin.counts["received"], time.perf_counter()
@@ -79,7 +79,7 @@ def decoding(driver: str) -> tuple[float, float]:
 
 
 def edges() -> float:
-    """Microseconds that an edge of a pulse input costs, from the virtual pin through its thread to the rate."""
+    """Microseconds for an edge on a pulse input, from the virtual pin through its thread to the rate."""
     options = {"library": "fixgw.hw_sim.gpio", "pulses": [{"pin": 4, "key": "TACH1", "pulses": 2, "per": "revolution"}]}
     plugin: Any = loader.load_plugin("fixgw.drivers.gpio")("bench", options)
     BANK.reset()

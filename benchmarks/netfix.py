@@ -1,6 +1,6 @@
-"""What NetFIX costs: fan-out, latency, a client that does not read. ``python -m benchmarks.netfix`` prints a table.
+"""The cost of NetFIX: fan-out, latency, a client that does not read. ``python -m benchmarks.netfix`` prints a table.
 
-The clients live in a process of their own, so that the CPU time measured is the gateway's (and the writer's) alone.
+The clients run in a separate process, so that the measured CPU time is that of the gateway (and the writer) alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RATE = 20  # Hz
 
 @contextmanager
 def gateway(**options: Any) -> Iterator[tuple[Database, Plugin]]:
-    """A database with `KEYS` and some more, and a server on a free port."""
+    """A database with `KEYS` and a few more, and a server on a free port."""
     db = Database([Definition(key=key, min=-1e9, max=1e9, tolerance=2000) for key in (*KEYS, "PING", "PONG")])
     database.bind(db)
     db.start()
@@ -144,7 +144,7 @@ def ceiling(clients: int = 50, seconds: float = 2.0) -> float:
 
 
 def _ping(port: int, count: int, pipe: Connection) -> None:
-    """In the other process: a client that receives `PING` and says when."""
+    """In the other process: a client that receives `PING` and reports the time."""
     sock = connect(port, ["PING"])
     pipe.send("ready")
     for _ in range(count):
@@ -156,7 +156,7 @@ def _ping(port: int, count: int, pipe: Connection) -> None:
 
 
 def pings(port: int, write: Callable[[int], object], count: int = 500) -> tuple[float, float]:
-    """(p50, p99) in µs from before `write` to a client in another process that has the sentence in hand."""
+    """(p50, p99) in µs from just before `write` until a client in another process has the sentence."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
     process = context.Process(target=_ping, args=(port, count, theirs), daemon=True)
@@ -173,14 +173,14 @@ def pings(port: int, write: Callable[[int], object], count: int = 500) -> tuple[
 
 
 def latency() -> tuple[float, float]:
-    """From a database write to a subscribed client, gateway idle."""
+    """From a database write to a subscribed client, with an idle gateway."""
     with gateway() as (db, plugin):
         item = db.item("PING")
         return pings(plugin.port, lambda n: item.write(float(n), "bench"))
 
 
 def bare_latency() -> tuple[float, float]:
-    """The same from nothing but a socket: what this machine takes for it by itself."""
+    """The same from a bare socket: the cost of the machine itself."""
     connections: list[socket.socket] = []
 
     def answer() -> None:
@@ -200,7 +200,7 @@ def bare_latency() -> tuple[float, float]:
 
 
 def _round_trips(port: int, count: int, pipe: Connection) -> None:
-    """In the other process: one client writes, another one hears of it."""
+    """In the other process: one client writes, another receives it."""
     reader = connect(port, ["PONG"])
     writer = connect(port, [])
     pipe.send("ready")
@@ -272,7 +272,7 @@ def rows() -> Iterator[Row]:
         yield f"fan-out, {clients} clients x 100 keys x 20 Hz: delivered", delivered, "%", 100.0, "higher"
     yield "fan-out, ceiling", ceiling(), "sentences/s", 400_000.0, "higher"
     (bare50, bare99), (p50, p99) = bare_latency(), latency()
-    yield "a bare socket -> client, idle: p50 (what the machine takes)", bare50, "µs", math.inf, "lower"
+    yield "a bare socket -> client, idle: p50 (the cost of the machine itself)", bare50, "µs", math.inf, "lower"
     yield "a bare socket -> client, idle: p99", bare99, "µs", math.inf, "lower"
     yield "write -> client, idle: p50", p50, "µs", 100.0, "lower"
     yield "write -> client, idle: p99", p99, "µs", 500.0, "lower"

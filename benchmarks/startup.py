@@ -1,4 +1,4 @@
-"""How long `fixgw run` takes until it serves, and its memory then; the packaged configuration, on a free port."""
+"""The time until `fixgw run` serves clients, and its memory then, with the packaged configuration on a free port."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks import Rows
 
 STARTS = 7
-LONGEST = 30.0  # seconds
+START_LIMIT_S = 30.0
 
 
 def free_port() -> int:
@@ -29,9 +29,9 @@ def free_port() -> int:
 
 @contextmanager
 def gateway(everything: bool = False) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """`fixgw run` in a process of its own, and the seconds from its start until NetFIX accepts a client.
+    """`fixgw run` in a separate process, and the seconds from its start until NetFIX accepts a client.
 
-    `everything` loads each connection of the configuration, the devices' too (which are not there, and tried again).
+    `everything` loads every connection of the configuration, even those whose devices are missing.
     """
     port = free_port()
     with tempfile.TemporaryDirectory() as folder, resources.as_file(resources.files("fixgw.config")) as packaged:
@@ -45,8 +45,8 @@ def gateway(everything: bool = False) -> Iterator[tuple[subprocess.Popen[bytes],
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             while not accepts(port):
-                if process.poll() is not None or time.perf_counter() - begun > LONGEST:
-                    raise RuntimeError(f"the gateway does not serve (exit code {process.returncode})")
+                if process.poll() is not None or time.perf_counter() - begun > START_LIMIT_S:
+                    raise RuntimeError(f"the gateway does not accept clients (exit code {process.returncode})")
                 time.sleep(0.001)
             yield process, time.perf_counter() - begun
         finally:
@@ -64,7 +64,7 @@ def accepts(port: int) -> bool:
 
 
 def start_time() -> float:
-    """Seconds; the median of several, the first of which only warms the caches."""
+    """Seconds: the median of several starts, after one to warm the caches."""
     times = []
     for _ in range(1 + STARTS):
         with gateway() as (_, seconds):
