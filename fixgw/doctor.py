@@ -18,10 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-import msgspec
-
 from fixgw import configuration, state
 from fixgw.errors import ConfigurationError, FixgwError, Refused, counted
+from fixgw.kit.options import convert
 from fixgw.plugin import CONFIGPATH, Device, Feeds, Finding
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def _needs(connection: Connection, machine: Machine, who: Who, feeds: dict[str, 
     try:
         options: Any = {k: v for k, v in connection.options.items() if k != CONFIGPATH}
         if plugin.Options is not None:
-            options = msgspec.convert(options, plugin.Options, strict=True)
+            options = convert(options, plugin.Options)
         found = list(plugin.preflight(options))
     except Exception as error:  # plugins by others may raise anything
         yield Finding(WARNING, f"preflight() of {connection.module} raised {type(error).__name__}: {error}")

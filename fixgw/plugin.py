@@ -25,6 +25,7 @@ from fixgw.backoff import Backoff
 from fixgw.database.legacy import RawItem
 from fixgw.errors import PluginFail, Problem, UnknownKey
 from fixgw.kit.complaints import Complaints
+from fixgw.kit.options import convert
 from fixgw.world import Quorum, new_plugins_world
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     An option whose Meta has ``extra={"file": True}`` names a YAML file of the plugin's own. It reaches the plugin as an
     absolute path, and when the file, or one that it includes, has changed, SIGHUP restarts the connection.
+
+    One whose Meta has ``extra={"pattern": ...}`` stands for all options whose names fit; see `fixgw.kit.options`.
     """
 
 
@@ -129,7 +132,7 @@ class PluginBase(Generic[OptionsT]):
         options = None
         if self.Options is not None:
             given = {k: v for k, v in config.items() if k != CONFIGPATH}
-            options = msgspec.convert(given, self.Options, strict=True)
+            options = convert(given, self.Options)
         self.options = cast(OptionsT, options)
         self._callbacks: list[tuple[str, Any, Any]] = []
         self.__post_init__()

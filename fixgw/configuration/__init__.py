@@ -27,6 +27,7 @@ from fixgw.configuration.options import rows as option_rows
 from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import Clock, Database, Definition
 from fixgw.errors import BadModule, ConfigurationError, Problem, did_you_mean
+from fixgw.kit.options import convert
 from fixgw.plugin import CONFIGPATH, PluginBase
 
 __all__ = [
@@ -433,7 +434,7 @@ def _check_options(
         # The plugin looks at what fits, so that one wrong option does not hide what is wrong with the others.
         own = options.fitting(own, plugin.Options) if found else own
         try:
-            checked = msgspec.convert(own, plugin.Options, strict=True)
+            checked = convert(own, plugin.Options)
         except msgspec.ValidationError:  # a required one is among the wrong ones, or they contradict each other
             return None
     for problem in plugin.check(checked, database) if database is not None else ():

@@ -17,6 +17,7 @@ import msgspec
 
 from fixgw.configuration.reader import Positions, described
 from fixgw.errors import Problem, did_you_mean
+from fixgw.kit.options import Family, convert, families, family_of
 
 __all__ = ["Row", "files", "fitting", "problems", "rows"]
 
@@ -28,7 +29,10 @@ def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: I
     `also_known` are further names of a struct's fields that a misspelt one may have meant.
     """
     try:
-        msgspec.convert(value, kind, strict=True)
+        if _is_struct(kind) and isinstance(value, dict):
+            convert(value, kind)
+        else:
+            msgspec.convert(value, kind, strict=True)
         return
     except msgspec.ValidationError as error:
         first = error
@@ -44,26 +48,56 @@ def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: I
 def fitting(value: dict[Any, Any], kind: type[msgspec.Struct]) -> dict[Any, Any]:
     """Those members of `value` that are options of the struct `kind` and fit their types."""
     fits = {}
-    for field in msgspec.structs.fields(kind):
-        name = field.encode_name
-        if name in value and not any(problems(value[name], field.type, Positions(""), name)):
-            fits[name] = value[name]
+    fields = _options(kind)
+    keys: set[tuple[str, Any]] = set()
+    for name, member in value.items():
+        if name in fields:
+            wrong = any(problems(member, fields[name].type, Positions(""), name))
+        elif (family := family_of(name, kind)) is not None:
+            wrong = any(_family_problems(name, member, family, keys, Positions("")))
+        else:
+            continue
+        if not wrong:
+            fits[name] = member
     return fits
+
+
+def _options(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """The options of a struct by name, without those that are declared by pattern."""
+    by_pattern = {family.field for family in families(kind)}
+    return {f.encode_name: f for f in msgspec.structs.fields(kind) if f.encode_name not in by_pattern}
+
+
+def _family_problems(
+    name: str, member: Any, family: Family, keys: set[tuple[str, Any]], at: Positions
+) -> Iterator[Problem]:
+    """What is wrong with an option that is declared by pattern; `keys` are those that have been seen."""
+    key = family.key_of(name)
+    yield from problems(key, family.key, at.keys.get(name, at), name)
+    yield from problems(member, family.value, at.at([name]), name)
+    if (family.field, key) in keys:
+        yield at.keys.get(name, at).problem(f"{name} is given twice")
+    keys.add((family.field, key))
 
 
 def _members(value: Any, kind: Any, at: Positions, name: str, also_known: Iterable[str]) -> Iterator[Problem]:
     if _is_struct(kind) and isinstance(value, dict):
-        fields = {f.encode_name: f for f in msgspec.structs.fields(kind)}
+        fields = _options(kind)
+        patterns = families(kind)
+        seen: set[tuple[str, Any]] = set()
         for key, member in value.items():
-            if key in fields:
+            if (family := family_of(key, kind)) is not None:
+                yield from _family_problems(key, member, family, seen, at)
+            elif key in fields:
                 yield from problems(member, fields[key].type, at.at([key]), f"{name}.{key}" if name else str(key))
             elif kind.__struct_config__.forbid_unknown_fields:
                 what = f"{name}: unknown option" if name else "unknown option"
-                known = [*fields, *also_known]
+                known = [*fields, *also_known, *(pattern.like(str(key)) for pattern in patterns)]
                 yield at.keys.get(key, at).problem(f"{what} {key!r}{did_you_mean(str(key), known)}")
-        for key, field in fields.items():
-            if field.required and key not in value and not at.partial:
-                yield at.problem(f"{name}: {key!r} is missing" if name else f"{key!r} is missing")
+        needed = [key for key, field in fields.items() if field.required and key not in value]
+        needed += [p.form for p in patterns if p.required and not any(field == p.field for field, _ in seen)]
+        for key in needed if not at.partial else ():
+            yield at.problem(f"{name}: {key!r} is missing" if name else f"{key!r} is missing")
         return
     origin, arguments = get_origin(kind), get_args(kind)
     if isinstance(value, list) and origin in (list, tuple, set, frozenset) and arguments:
@@ -156,18 +190,24 @@ class Row(NamedTuple):
 def rows(options: type[msgspec.Struct], prefix: str = "") -> list[Row]:
     """A row for every option that a struct declares; those of nested structs as ``outputs[].key``."""
     table: list[Row] = []
+    patterns = {family.field: family for family in families(options)}
     for field in msgspec.structs.fields(options):
-        words, nested = _in_words(field.type)
+        name, kind = field.encode_name, field.type
+        if family := patterns.get(name):
+            name, kind = family.form, family.value
+        words, nested = _in_words(kind)
         if field.required:
             default = "required"
+        elif family:
+            default = "none"
         elif field.default_factory is not msgspec.NODEFAULT:
             default = _written(field.default_factory())
         else:
             default = _written(field.default)
-        table.append(Row(prefix + field.encode_name, words, default, _description(field.type)))
+        table.append(Row(prefix + name, words, default, _description(field.type)))
         for suffix, struct in nested:
             if prefix.count(".") < 5:  # a struct may hold itself
-                table += rows(struct, f"{prefix}{field.encode_name}{suffix}.")
+                table += rows(struct, f"{prefix}{name}{suffix}.")
     return table
 
 

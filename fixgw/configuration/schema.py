@@ -8,6 +8,7 @@ import msgspec
 
 from fixgw import loader
 from fixgw.configuration import Common, Main
+from fixgw.kit.options import families
 
 
 def schema() -> dict[str, Any]:
@@ -20,6 +21,13 @@ def schema() -> dict[str, Any]:
         parts: dict[str, Any] = described["$defs"]
         result: dict[str, Any] = parts.pop(own)
         definitions.update((f"{prefix}.{name}", part) for name, part in parts.items())
+        for family in families(struct):
+            mapping = result["properties"].pop(family.field)
+            kind = mapping.get("additionalProperties")
+            value = {**(kind if isinstance(kind, dict) else {}), "description": mapping.get("description", "")}
+            result.setdefault("patternProperties", {})[f"^(?:{family.pattern.pattern})$"] = value
+            if family.required:
+                result["required"].remove(family.field)
         return result
 
     include = {
@@ -45,6 +53,7 @@ def schema() -> dict[str, Any]:
                     "properties": {**common, "include": include, **declared["properties"]},
                     "required": declared.get("required", []),
                     "additionalProperties": False,
+                    **{name: declared[name] for name in ("patternProperties",) if name in declared},
                 },
             }
         )

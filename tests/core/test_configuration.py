@@ -16,7 +16,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fixgw import configuration
+from fixgw import configuration, loader
 from fixgw.configuration import Configuration, Connection
 from fixgw.configuration.schema import schema
 from fixgw.configuration.tree import SCHEMA, copy_tree, write_schema
@@ -573,6 +573,58 @@ def test_the_schema_knows_the_main_file_and_every_plugins_options() -> None:
     for options in default["connections"].values():
         assert set(options) <= set(choices[options["module"]]["properties"])
     assert "port" in choices["fixgw.drivers.nmea0183"]["required"]
+
+
+BY_PATTERN = '''
+"""By pattern."""
+from typing import Annotated
+import msgspec
+from fixgw.plugin import Options, PluginBase
+
+class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    key: str
+
+class Settings(Options, frozen=True, kw_only=True):
+    host: str = "x"
+    outputs: Annotated[
+        dict[int, Output], msgspec.Meta(extra={"pattern": r"idx(\\d+)"}, description="An output, by its number.")
+    ] = msgspec.field(default_factory=dict)
+
+class Plugin(PluginBase[Settings]):
+    @classmethod
+    def check(cls, options: Settings, db):
+        for number, output in options.outputs.items():
+            if output.key not in db:
+                yield f"idx{number}.key", f"no item {output.key!r}"
+'''
+
+
+def test_options_by_pattern_are_checked_reach_the_plugin_and_are_in_the_schema(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.write("config_test_pattern.py", BY_PATTERN)
+    connection = "connections:\n  x:\n    module: config_test_pattern\n    idx3: {key: IAS}\n    idx12: {key: ALT}\n"
+    tree.write("main.yaml", connection)
+    (loaded,) = configuration.load(tree.main).connections
+    made = loaded.plugin("x", dict(loaded.options))
+    assert {number: output.key for number, output in made.options.outputs.items()} == {3: "IAS", 12: "ALT"}
+    tree.write("main.yaml", connection.replace("ALT", "ALTT") + "    idz4: {key: IAS}\n    idx5: {kee: IAS}\n")
+    assert [str(p).partition("main.yaml:")[2] for p in configuration.check(tree.main)] == [
+        "5:18: idx12.key: no item 'ALTT'",
+        "6:5: unknown option 'idz4' (did you mean 'idx4'?)",
+        "7:11: idx5: 'key' is missing",
+        "7:12: idx5: unknown option 'kee' (did you mean 'key'?)",
+    ]
+    info = loader.PluginInfo("pattern", "config_test_pattern", "By pattern.", made.Options, None)
+    monkeypatch.setattr(loader, "available", lambda: [info])
+    then = schema()["$defs"]["connection"]["allOf"][0]["then"]
+    assert "outputs" not in then["properties"]
+    assert then["patternProperties"] == {
+        r"^(?:idx(\d+))$": {
+            "$ref": "#/$defs/config_test_pattern.Output",
+            "description": "An output, by its number.",
+        }
+    }
 
 
 def test_every_reference_in_the_schema_leads_somewhere() -> None:

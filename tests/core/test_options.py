@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from fixgw.configuration import options
 from fixgw.configuration.reader import Positions, Reader
+from fixgw.kit.options import convert
 from fixgw.plugin import Options
 
 
@@ -170,3 +171,78 @@ def test_the_table_has_a_row_for_every_option() -> None:
         ("first.every", "whole number, at least 1", "1", "How often."),
         ("parity", "none or even", "none", ""),
     ]
+
+
+# -- by pattern --------------------------------------------------------------------------------------------------------
+
+
+class Sender(Options, kw_only=True, frozen=True):
+    host: str = "localhost"
+    items: Annotated[
+        dict[Annotated[int, Meta(ge=0, le=199)], str],
+        Meta(extra={"pattern": r"idx(\d+)"}, description="Item of a data set, by its number."),
+    ] = msgspec.field(default_factory=dict)
+    outputs: Annotated[dict[str, Output], Meta(extra={"pattern": r"out_(\w+)"}, description="An output.")] = (
+        msgspec.field(default_factory=dict)
+    )
+
+
+class Needs(Options, kw_only=True, frozen=True):
+    items: Annotated[dict[str, Any], Meta(extra={"pattern": r"idx\d+"})]
+
+
+def test_options_of_a_pattern_become_one_mapping() -> None:
+    made = convert({"host": "x", "idx3": "IAS", "out_a": {"key": "K"}, "idx17": "ALT"}, Sender)
+    assert made == Sender(host="x", items={3: "IAS", 17: "ALT"}, outputs={"a": Output(key="K")})
+    assert convert({}, Sender).items == {}
+    assert convert({"idx3": None}, Needs).items == {"idx3": None}, "without a group, the whole name is the key"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("idx3: IAS\nout_a: {key: K}", []),
+        ("idx3: 7", ["f:1:7: idx3: expected text, got the number 7"]),
+        ("host: x\nidx300: IAS", ["f:2:1: idx300: expected whole number, 0 to 199, got the number 300"]),
+        (
+            "out_a: {kex: K}",
+            ["f:1:9: out_a: unknown option 'kex' (did you mean 'key'?)", "f:1:8: out_a: 'key' is missing"],
+        ),
+        ("idz3: IAS", ["f:1:1: unknown option 'idz3' (did you mean 'idx3'?)"]),
+        ("items: {3: IAS}", ["f:1:1: unknown option 'items'"]),
+        ("idx3: IAS\nidx03: ALT", ["f:2:1: idx03 is given twice"]),
+        (
+            "idx3: 7\nhost: 5",
+            ["f:1:7: idx3: expected text, got the number 7", "f:2:7: host: expected text, got the number 5"],
+        ),
+    ],
+)
+def test_what_is_wrong_with_options_of_a_pattern_is_found_where_it_is(text: str, expected: list[str]) -> None:
+    assert problems(text, Sender) == expected
+    value = yaml.safe_load(text)
+    if expected:
+        with pytest.raises(msgspec.ValidationError):
+            convert(value, Sender)
+    else:
+        convert(value, Sender)
+    convert(options.fitting(value, Sender), Sender)
+
+
+def test_of_a_pattern_that_is_required_there_must_be_one() -> None:
+    assert problems("{}", Needs) == ["f:1:1: 'idx<number>' is missing"]
+    assert problems("idx1: x", Needs) == []
+
+
+def test_the_table_has_one_row_for_a_pattern() -> None:
+    table = options.rows(Sender)
+    assert [row.name for row in table] == ["host", "idx<number>", "out_<name>", "out_<name>.key", "out_<name>.every"]
+    assert table[1] == options.Row("idx<number>", "text", "none", "Item of a data set, by its number.")
+    assert options.rows(Needs)[0][:3] == ("idx<number>", "anything", "required")
+
+
+def test_a_pattern_needs_a_mapping() -> None:
+    class Wrong(Options, kw_only=True, frozen=True):
+        items: Annotated[list[str], Meta(extra={"pattern": "idx"})] = []
+
+    with pytest.raises(TypeError, match=r"Wrong\.items: options by pattern need a dict"):
+        convert({}, Wrong)
