@@ -1,25 +1,20 @@
 """The average of four EGTs."""
 
-from fixgw.plugin import Poller
+from fixgw.database import Reading
+from fixgw.kit.sources import derived_source
+from fixgw.plugin import Follower
 
-PROBES = ("EGT11", "EGT12", "EGT13", "EGT14")
 
+class Plugin(Follower):
+    """Writes EGTAVG1 whenever one of the probes changes, on a thread of its own."""
 
-class Plugin(Poller):
-    """Follows the probes on a thread of its own, and writes EGTAVG1 whenever one of them changes."""
+    FOLLOWS = ("EGT11", "EGT12", "EGT13", "EGT14")
 
-    def open(self) -> None:
-        self.changes = self.db.mailbox(PROBES)
-
-    def poll(self, timeout: float) -> None:
-        if not self.changes.wait(timeout):
-            return
-        readings = {key: self.db.read(key) for key in PROBES}
-        if doubtful := [key for key, reading in readings.items() if not reading.good]:
-            self.db.item("EGTAVG1").fail(f"not good: {', '.join(doubtful)}", self.source)
+    def changed(self, readings: dict[str, Reading]) -> None:
+        probes = self.readings  # the newest reading of each; `readings` has those that have just changed
+        source = derived_source((reading.source for reading in probes.values()), self.source)
+        if doubtful := [key for key, reading in probes.items() if not reading.good]:
+            self.db.item("EGTAVG1").fail(f"not good: {', '.join(doubtful)}", source)
         else:
-            average = sum(float(reading.value) for reading in readings.values()) / len(PROBES)
-            self.db.write("EGTAVG1", average, self.source, flags=0)
-
-    def close(self) -> None:
-        self.changes.close()
+            average = sum(float(reading.value) for reading in probes.values()) / len(probes)
+            self.db.write("EGTAVG1", average, source, flags=0)
