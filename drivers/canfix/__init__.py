@@ -56,6 +56,13 @@ class CanfixOptions(BusOptions, frozen=True, kw_only=True):
     description: Annotated[
         str, Meta(pattern="^[ -~]*$", max_length=60, description="Name that the gateway reports, in printable ASCII")
     ] = "FIX Gateway"
+    simulated: Annotated[
+        bool,
+        Meta(
+            description="Send simulated, replayed and overridden values as if they were real: for benches, never in "
+            "flight. A bus whose own `source` is simulated carries them anyway"
+        ),
+    ] = False
     obey: Annotated[
         list[Command],
         Meta(description="Commands to accept from other nodes: disable, report, node-id, bit-rate, configuration"),
@@ -125,6 +132,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             self._wake.set,
             self.quorum,
             self.clock,
+            options.simulated,
         )
         self._open(self.node.bitrate or options.bitrate)
         self.inputs.open()
@@ -244,7 +252,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             if connected is not self._opened:
                 self._opened = connected
                 if connected:
-                    self.outputs.report(asked=False)
+                    self.outputs.report()
             for frame in self.node.tick():
                 if connected:
                     self._send(frame)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from fixgw.database import ANNUNCIATE, BAD, FAIL, INITIAL, OLD, Clock, Database, Item, Reading, Subscription, Value
+from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, Clock, Database, Item, Reading, Subscription, Value
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.inputs import SET
 from fixgw.drivers.canfix.node import Node
 from fixgw.drivers.canfix.table import Parameter, Payload, Table
 from fixgw.errors import BadValue
+from fixgw.kit.sources import START, simulated
+from fixgw.kit.update import NEVER as UNWRITTEN
 from fixgw.world import Quorum
 
 __all__ = ["Output", "Outputs"]
@@ -37,6 +39,7 @@ class Outputs:
         wake: Callable[[], None],
         quorum: Quorum,
         clock: Clock,
+        simulated_too: bool = False,
     ) -> None:
         self.aux_name = found.aux_name
         self.database = database
@@ -47,7 +50,8 @@ class Outputs:
         self.wake = wake
         self.quorum = quorum
         self.clock = clock
-        self.counts = dict.fromkeys(("sent", "held back by the bus", "unsendable"), 0)
+        self.counts = dict.fromkeys(("sent", "held back by the bus", "unsendable", "simulated, not sent"), 0)
+        self._simulated = simulated_too or simulated(source)  # a simulated bus is made for it
         #: The reason why the last unsendable value could not be sent.
         self.trouble = ""
         self.outputs = []
@@ -69,10 +73,17 @@ class Outputs:
         for output in self.outputs:
             output.close()
 
-    def report(self, asked: bool = True) -> None:
-        """Send every parameter that we own, with its meta data. Unless `asked`, leave out start values."""
+    def report(self) -> None:
+        """Send every parameter that we own, with its meta data. Leave out start values."""
         for output in self.outputs:
-            output.report(asked)
+            output.report()
+
+    def may_send(self, readings: Iterable[Reading | None]) -> bool:
+        """True unless one of them is simulated, and the bus is not: that is counted."""
+        if self._simulated or not any(r is not None and simulated(r.source) for r in readings):
+            return True
+        self.counts["simulated, not sent"] += 1
+        return False
 
     def tick(self) -> float:
         """Send what is due. Returns when to call again, in monotonic seconds."""
@@ -115,13 +126,12 @@ class Output:
         for subscription in self._subscriptions:
             subscription.close()
 
-    def report(self, asked: bool) -> None:
+    def report(self) -> None:
         if self.entry.owner:
             with self._lock:
                 self._last = None
                 self._metas.update(n for aux, n in self._aux.items() if self._items[0].aux[aux] is not None)  # type: ignore[union-attr]
-                unset = ("",) if asked else ("", INITIAL)
-                self._waiting = any(item is not None and item.reading.source not in unset for item in self._items)
+                self._waiting = any(item is not None and _is_news(item.reading) for item in self._items)
             self._all.wake()
 
     @property
@@ -196,7 +206,7 @@ class Output:
             self._all.counts["unsendable"] += 1
             self._all.trouble = str(error)
             return
-        if frame is None:
+        if frame is None or not self._all.may_send(readings):
             return
         content = self._content(frame)
         if entry.on_change and content == self._last:
@@ -216,6 +226,8 @@ class Output:
     def _frame(self, readings: list[Reading | None], node: int) -> cf.Frame | None:
         """The frame for these readings; None when there is nothing to send. Raises `BadValue`."""
         first = next(r for r in readings if r is not None)
+        if not any(r is not None and _is_news(r) for r in readings):
+            return None
         if self._switches:
             flags = 0
             bits = 0
@@ -226,8 +238,6 @@ class Output:
             payload: Payload = _pack_bits(bits, self.parameter.parts)
         else:
             flags = first.flags
-            if not first.source:
-                return None
             payload = self._convert(first.value)
         if not self.entry.owner:
             if flags & (BAD | FAIL | OLD):
@@ -258,6 +268,11 @@ class Output:
             self._all.trouble = str(error)
         else:
             self._all.counts["sent" if sent else "held back by the bus"] += 1
+
+
+def _is_news(reading: Reading) -> bool:
+    """False for what nobody has said since the start: another gateway may know better."""
+    return bool(reading.source or reading.stamp != UNWRITTEN) and reading.source not in START
 
 
 def _pack_bits(bits: int, parts: tuple[str, ...]) -> Payload:

@@ -10,6 +10,7 @@ from msgspec import Meta, field
 from fixgw.drivers.i2c_bmp import protocol
 from fixgw.drivers.links.chips import Address, I2cOptions, I2cPoller, KeysOption, Rate
 from fixgw.errors import DeviceError, UnknownKey, did_you_mean
+from fixgw.kit.sources import derived_source
 from fixgw.plugin import Device, Feeds, Finding
 
 if TYPE_CHECKING:
@@ -107,17 +108,20 @@ class Plugin(I2cPoller[Options]):
         measured = self._chip.measured(raw)
         if measured is None:
             return "nothing measured"
-        updates = self._air.updates(*measured, *self._setting())
+        inches, sure, setting = self._setting()
+        updates = self._air.updates(*measured, inches, sure)
         if updates is None:
             self.complain("%s: %.0f Pa at %.1f degC is absurd", self.place, measured[1], measured[0])
             return "absurd values"
         self.watch(raw)
-        self.publisher.publish(updates)
+        for update in updates:  # only the indicated altitude is derived from the altimeter setting
+            of_setting = update.key == "ALT"
+            self.publisher.publish([update], derived_source([setting], self.source) if of_setting else "")
         return ""
 
-    def _setting(self) -> tuple[object, bool]:
+    def _setting(self) -> tuple[object, bool, str]:
         try:
             reading = self.db.read("BARO")
         except UnknownKey:
-            return protocol.STANDARD_SETTING_INHG, True
-        return reading.value, reading.good
+            return protocol.STANDARD_SETTING_INHG, True, ""
+        return reading.value, reading.good, reading.source

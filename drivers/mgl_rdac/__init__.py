@@ -14,6 +14,7 @@ from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, FULL_SCALE, Decoder, Encoder, Target
 from fixgw.errors import Problem, did_you_mean
 from fixgw.kit.curve import Curve, CurveSpec
+from fixgw.kit.sources import simulated
 from fixgw.plugin import Device, Feeds, Finding
 
 if TYPE_CHECKING:
@@ -60,6 +61,13 @@ class RdacOptions(BusOptions, frozen=True, kw_only=True):
         ),
     ] = field(default_factory=default_channels)
     interval: Annotated[float, Meta(ge=0.05, le=5.0, description="Seconds between messages when sending")] = 0.2
+    simulated: Annotated[
+        bool,
+        Meta(
+            description="Send simulated, replayed and overridden values as if they were real: for benches, never in "
+            "flight. A bus whose own `source` is simulated carries them anyway"
+        ),
+    ] = False
 
 
 class Plugin(CanInstrument[RdacOptions]):
@@ -142,13 +150,17 @@ class Plugin(CanInstrument[RdacOptions]):
         """Send."""
         channels = self.options.channels
         encoder = Encoder(self.options.rdac, {name: channel.calibration() for name, channel in channels.items()})
+        too = self.options.simulated or simulated(self.source)
         while not self.stopping.wait(self.options.interval):
             self.show_life()
-            messages, self._missing = encoder.encode({name: _value(i.reading) for name, i in self._items.items()})
+            messages, self._missing = encoder.encode({name: _value(i.reading, too) for name, i in self._items.items()})
             sent = sum(self.taps[0].send(identifier, data) for identifier, data in messages)
             self.counts["sent"] += sent
             self.counts["not sent"] += len(messages) - sent
 
 
-def _value(reading: Reading) -> float | None:
-    return float(reading.value) if reading.good and isinstance(reading.value, int | float) else None
+def _value(reading: Reading, simulated_too: bool) -> float | None:
+    """The value that may be sent; simulated ones only if so said."""
+    if not reading.good or not isinstance(reading.value, int | float):
+        return None
+    return float(reading.value) if simulated_too or not simulated(reading.source) else None

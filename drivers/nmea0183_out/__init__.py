@@ -54,7 +54,11 @@ class OutOptions(SerialOptions, frozen=True, kw_only=True):
         Meta(description="Nautical miles that CDI shows as full scale: gives a cross-track error if only CDI is fed"),
     ] = None
     simulated: Annotated[
-        bool, Meta(description="Send simulated and replayed values as if they were real: for benches, never in flight")
+        bool,
+        Meta(
+            description="Send simulated, replayed and overridden values as if they were real: for benches, never in "
+            "flight"
+        ),
     ] = False
 
 

@@ -17,6 +17,7 @@ from functools import reduce
 from operator import xor
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from fixgw.kit.sources import simulated
 from fixgw.kit.units import FEET_PER_METRE, KMH_PER_KNOT
 from fixgw.kit.update import NEVER, Value
 
@@ -30,9 +31,6 @@ EARTH_RADIUS_NMI = 3440.065  # mean
 
 #: The computer's date is used if its clock agrees with the GPS's time of day within this.
 MAX_CLOCK_DIFFERENCE_S = 10
-
-#: Sources that are not the aircraft.
-SIMULATED = ("sim/", "replay/")
 
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d):([0-5]\d|60)", re.ASCII)
 _RESERVED = re.compile(r"[^ -~]|[$*,!\\^~]")
@@ -193,7 +191,7 @@ class Talker:
         reading = self._read(key)
         if reading is None or not reading.good or reading.age(self._clock()) > max_age:
             return None
-        if not self._simulated and reading.source.startswith(SIMULATED):
+        if not self._simulated and simulated(reading.source):
             return None
         return reading.value
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from fixgw.errors import BadValue, UnknownKey, did_you_mean
-from fixgw.kit.sources import START
+from fixgw.kit.sources import START, unmarked
 from fixgw.kit.update import BAD, FAIL, Update
 
 if TYPE_CHECKING:
@@ -41,8 +41,12 @@ class Publisher:
         #: The keys written so far, by the protocol's names.
         self.written: set[str] = set()
 
-    def publish(self, updates: Iterable[Update]) -> None:
-        """Write `updates` in order. Never raises, whatever they contain."""
+    def publish(self, updates: Iterable[Update], source: str = "") -> None:
+        """Write `updates` in order. Never raises, whatever they contain.
+
+        `source` names what they are derived from (`fixgw.kit.sources.derived_source`), if it is not the plugin's own.
+        """
+        source = source or self._plugin.source
         for key, value, flags, reason in updates:
             try:
                 item = self._items[key]
@@ -52,14 +56,13 @@ class Publisher:
                 continue
             if value is None:
                 # Do not flag another source's value; a ranked item keeps each source's reading apart.
-                source = self._plugin.source
                 theirs = item.reading.source
-                if theirs in (source, "") or theirs in START or item.rank(source) is not None:
+                if unmarked(theirs) in (unmarked(source), "") or theirs in START or item.rank(source) is not None:
                     item.flag(flags, BAD | FAIL, source, reason)
                 continue
             self.written.add(key)
             try:
-                item.write(value, self._plugin.source, flags, reason, mask=BAD | FAIL)
+                item.write(value, source, flags, reason, mask=BAD | FAIL)
             except BadValue as error:  # the item is defined with another type
                 self._counts["misfits"] = self._counts.get("misfits", 0) + 1
                 self._complain("%s", error)

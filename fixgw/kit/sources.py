@@ -31,6 +31,11 @@ def simulated(source: str) -> bool:
     return source.startswith(SIMULATED)
 
 
+def unmarked(source: str) -> str:
+    """`source` without its mark: who said it, whatever it is worth."""
+    return source[len(mark_of(source)) :]
+
+
 def derived_source(sources: Iterable[str], own: str) -> str:
     """The source of what the connection `own` derives from readings with these `sources`: simulated if one of them is.
 

@@ -26,7 +26,7 @@ from fixgw.database import Flags, Value
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.kit.complaints import Complaints
 from fixgw.net import tcp
-from fixgw.netfix.sentence import PORT, LineSplitter, flag_bits, text_of, value_of
+from fixgw.netfix.sentence import PORT, LineSplitter, flag_bits, split_mark, text_of, value_of
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +41,15 @@ class Sample(Flags, msgspec.Struct, frozen=True, gc=False):
     """What a gateway says of an item or of an aux value (`key` is then ``"IAS.Vne"``; its flags are 0).
 
     `text` is the value as it came, `value` the same as float, int, bool, str or None; for an item that this client
-    has asked a `report` of, in its declared type, otherwise in the type that the text looks like.
+    has asked a `report` of, in its declared type, otherwise in the type that the text looks like. To a gateway that has
+    introduced itself, `mark` says that the value is ``sim``, ``replay`` or ``override``, or ``kept`` over a restart.
     """
 
     key: str
     value: Value | None
     flags: int
     text: str
+    mark: str = ""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -273,10 +275,13 @@ class Client:
         for line in self._splitter.feed(data):
             if not isinstance(line, str):
                 continue
+            mark = ""
+            if line[0] == "@":
+                mark, line = split_mark(line)
             if line[0] == "@":
                 self._answered(line)
             elif len(self._updates) < UPDATES_KEPT:
-                self._updates.append(self._sample(line))
+                self._updates.append(self._sample(line, mark))
         return True
 
     def _answered(self, line: str) -> None:
@@ -308,14 +313,14 @@ class Client:
                 if self._complain.due():
                     log.exception("callback %r failed", callback)
 
-    def _sample(self, line: str) -> Sample:
+    def _sample(self, line: str, mark: str = "") -> Sample:
         key, _, rest = line.partition(";")
         base, dot, _ = key.partition(".")
         kind = self._types.get(base, "")
         if dot:
             return Sample(key, None if rest == "None" else value_of(rest, kind), 0, rest)
         text, _, flags = rest.rpartition(";")
-        return Sample(key, value_of(text, kind), flag_bits(flags), text)
+        return Sample(key, value_of(text, kind), flag_bits(flags), text, mark)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL
+from fixgw.kit.sources import INITIAL, KEPT, SIMULATED, mark_of
 
 if TYPE_CHECKING:
     from fixgw.database import Definition, Reading, Value
@@ -98,6 +99,29 @@ def update(key: str, reading: Reading) -> str:
 def aux_update(key: str, name: str, value: Value | None) -> str:
     """``KEY.aux;value``."""
     return f"{key}.{name};{text_of(value)}"
+
+
+# -- between gateways --------------------------------------------------------------------------------------------------
+
+MARKS = (KEPT, *(mark[:-1] for mark in SIMULATED))
+
+
+def for_gateway(line: str, source: str) -> str:
+    """The value or update sentence `line` as another gateway is told it, where `source` says so.
+
+    ``@xsim IAS;100.0;00000`` is simulated, and stays so there; ``@xkept`` is from before a restart, and goes only where
+    nobody knows better; a start value of the configuration goes nowhere and is empty here.
+    """
+    if source == INITIAL:
+        return ""
+    mark = KEPT if source == KEPT else mark_of(source)[:-1]
+    return f"@x{mark} {line}" if mark else line
+
+
+def split_mark(line: str) -> tuple[str, str]:
+    """The one of `MARKS` on what `for_gateway` made, empty for none, and the line without it."""
+    mark, space, rest = line[2:].partition(" ")
+    return (mark, rest) if space and rest and line.startswith("@x") and mark in MARKS else ("", line)
 
 
 # -- lines -------------------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fixgw.database import ANNUNCIATE, FLAG_LETTERS, Database, Item, Reading, Value
+from fixgw.database import ANNUNCIATE, FLAG_LETTERS, KEPT, Database, Item, Reading, Value
 from fixgw.errors import BadValue
+from fixgw.kit.sources import unmarked
 from fixgw.netfix import sentence
 from fixgw.netfix.sentence import (
     NOT_PERMITTED,
@@ -24,7 +25,7 @@ from fixgw.netfix.sentence import (
     Garbage,
 )
 from fixgw.plugins.netfix.fanout import FanOut
-from fixgw.plugins.netfix.mirror import identity
+from fixgw.plugins.netfix.mirror import identity, take_kept
 from fixgw.plugins.netfix.peer import Peer
 
 SEEN_S = 5.0  # for so long after reading a value, writing it back unchanged is no news
@@ -148,7 +149,15 @@ class Commands:
             peer.reply("@r" + sentence.aux_update(item.key, name, item.aux[name]))
         else:
             peer.read_at[item.key] = self._clock()
-            peer.reply("@r" + sentence.update(item.key, item.reading))
+            reading = item.reading
+            line = sentence.update(item.key, reading)
+            if peer.gateway and (told := sentence.for_gateway(line, reading.source)) != line:
+                # It is not to be taken as it is: the answer is old, and what may be taken follows as an update.
+                peer.reply(f"@r{line[:-4]}1{line[-3:]}")
+                if told:
+                    peer.reply(told)
+            else:
+                peer.reply("@r" + line)
         return None
 
     def _query(self, peer: Peer, command: Command) -> str | None:
@@ -178,7 +187,7 @@ class Commands:
             return WRONG_VALUE
         return None
 
-    def _value_sentence(self, peer: Peer, command: Command) -> str | None:
+    def _value_sentence(self, peer: Peer, command: Command, mark: str = "") -> str | None:
         """``KEY;value[;flags]``: what cannot be used is counted, and never answered."""
         topic = self._topic(command.key)
         value, semicolon, flags = (command.rest or "").partition(";")
@@ -191,7 +200,7 @@ class Commands:
             if name:
                 self._store_aux(peer, item, name, value)
             else:
-                self._store(peer, item, value, *bits)
+                self._store(peer, item, value, *bits, mark=mark)
         except BadValue:
             self._ignore(peer)
         return None
@@ -200,21 +209,25 @@ class Commands:
         peer.errors += 1
         self.ignored += 1
 
-    def _store(self, peer: Peer, item: Item, text: str, flags: int = 0, mask: int = 0) -> None:
+    def _store(self, peer: Peer, item: Item, text: str, flags: int = 0, mask: int = 0, mark: str = "") -> None:
         """Write what a client says, unless it only repeats what somebody else has published. Raises `BadValue`."""
         value = item.convert(text)
         self._fanout.sync(peer)
         current = item.said
+        if mark == KEPT:
+            take_kept(item, value)
+            return
+        source = f"{mark}/{peer.source}" if mark else peer.source
         if self._repeats(peer, item, value, current):
             if (current.flags ^ flags) & mask:
-                self._fanout.remember_own(peer, item.key, item.flag(flags, mask, peer.source))
+                self._fanout.remember_own(peer, item.key, item.flag(flags, mask, source))
             return
-        reading = item.write(value, peer.source, flags if mask else None, mask=mask)
+        reading = item.write(value, source, flags if mask else None, mask=mask)
         self._fanout.remember_own(peer, item.key, reading)
 
     def _repeats(self, peer: Peer, item: Item, value: Value, current: Reading) -> bool:
         """True when a client hands back what it has just been told, which is no news from any sensor."""
-        if self.refresh or item.definition.setting or value != current.value or current.source == peer.source:
+        if self.refresh or item.definition.setting or value != current.value or unmarked(current.source) == peer.source:
             return False
         told = current.stamp >= peer.subscriptions.get(item.key, float("inf"))
         return told or self._clock() - peer.read_at.get(item.key, -SEEN_S) < SEEN_S
@@ -237,7 +250,7 @@ class Commands:
             return WRONG_FLAG
         if setting not in ("0", "1"):
             return WRONG_VALUE
-        ours = item.said.source == peer.source
+        ours = unmarked(item.said.source) == peer.source
         if ours or flag != ANNUNCIATE:
             item.flag(flag if setting == "1" else 0, flag, peer.source)
         if flag == ANNUNCIATE and not (ours and setting == "1"):  # all clients are one owner: they come and go
@@ -286,6 +299,8 @@ class Commands:
             peer.source += f"/{key}"
             self._fanout.introduce(peer, key)
             peer.reply(f"@xmirror {key};{identity(self.db)}")
+        elif peer.gateway and (marked := sentence.split_mark(command.line))[0]:
+            return self._value_sentence(peer, sentence.parse(marked[1]), marked[0])
         else:
             return UNKNOWN_COMMAND
         return None

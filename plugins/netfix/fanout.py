@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from fixgw.database import ANNUNCIATE, SECFAIL, Database, Item, Reading, Subscription, Value
+from fixgw.kit.sources import START, simulated
 from fixgw.netfix import sentence
 from fixgw.plugins.netfix.mirror import taking
 from fixgw.plugins.netfix.peer import Peer, Topic
@@ -83,7 +84,7 @@ class FanOut:
         self._items: dict[str, Item] = {}
         self._subscribed: dict[str, tuple[Subscription, set[Peer]]] = {}
         self._followers: dict[Peer, None] = {}  # who has subscribed to anything
-        self._groups: list[tuple[frozenset[str], list[Peer]]] = []
+        self._groups: list[tuple[frozenset[str], bool, list[Peer]]] = []
         self._regroup = False
         self._gateways: dict[str, Peer] = {}  # links of other gateways, by their identity
         self._pending: deque[Entry] = deque()
@@ -131,6 +132,7 @@ class FanOut:
     def introduce(self, peer: Peer, identity: str) -> None:
         """The client is a link of this gateway, and is not told what came from there."""
         self._gateways[identity] = peer
+        self._regroup = True
 
     def forget(self, peer: Peer) -> None:
         """The client has gone."""
@@ -305,6 +307,7 @@ class FanOut:
         if self._rates:
             entries = self._paced(entries, self._clock())
         lines: list[tuple[str, str]] = []
+        special: dict[int, tuple[str, str]] = {}  # what gateways are told otherwise
         authors: dict[Peer, set[int]] = {}
         own = self._own
         for n, (key, name, what, author) in enumerate(entries):
@@ -323,17 +326,21 @@ class FanOut:
                     author = mine[0]
                 elif self._gateways:  # what came from a gateway, over whichever link, is no news to it
                     author = self._gateways.get(what.source.rpartition("/")[2])
+                if self._gateways and (what.source in START or simulated(what.source)):
+                    special[n] = key, _ended(sentence.for_gateway(line, what.source))
             if author is not None:
                 authors.setdefault(author, set()).add(n)
             lines.append((key, line + "\n"))
-        for topics, peers in self._grouped():
-            wanted = [n for n, (key, _) in enumerate(lines) if key in topics]
+        to_gateways = [special.get(n, told) for n, told in enumerate(lines)] if special else lines
+        for topics, gateways, peers in self._grouped():
+            told = to_gateways if gateways else lines
+            wanted = [n for n, (key, line) in enumerate(told) if key in topics and line]
             if not wanted:
                 continue
-            data = "".join([lines[n][1] for n in wanted]).encode()
+            data = "".join([told[n][1] for n in wanted]).encode()
             for peer in peers:
                 if peer in authors:
-                    self._update_author(peer, entries, lines, wanted, authors[peer])
+                    self._update_author(peer, entries, told, wanted, authors[peer])
                 elif peer.out or peer.behind:
                     self._fall_behind(peer, [entries[n] for n in wanted])
                 else:
@@ -344,14 +351,14 @@ class FanOut:
         pace = self._flush_cost / DUTY * 32 / (32 + len(entries))
         self._next_flush = min(max(self._next_flush, now - CREDIT_S) + pace, now + LONGEST_PACE_S)
 
-    def _grouped(self) -> list[tuple[frozenset[str], list[Peer]]]:
-        """Clients by what they have subscribed to."""
+    def _grouped(self) -> list[tuple[frozenset[str], bool, list[Peer]]]:
+        """Clients by what they have subscribed to, other gateways apart."""
         if self._regroup:
             self._regroup = False
-            groups: dict[frozenset[str], list[Peer]] = {}
+            groups: dict[tuple[frozenset[str], bool], list[Peer]] = {}
             for peer in self._followers:
-                groups.setdefault(frozenset(peer.subscriptions), []).append(peer)
-            self._groups = list(groups.items())
+                groups.setdefault((frozenset(peer.subscriptions), bool(peer.gateway)), []).append(peer)
+            self._groups = [(*group, peers) for group, peers in groups.items()]
         return self._groups
 
     def _update(self, peer: Peer, data: bytes, count: int) -> None:
@@ -403,12 +410,19 @@ class FanOut:
             lines = []
             for topic in topics:
                 del peer.behind[topic]
-                lines.append(self._current_line(*topic))
+                lines.append(self._current_line(*topic, bool(peer.gateway)))
             peer.sent += len(lines)
             peer.progress = now
             peer.send("".join(lines).encode())
 
-    def _current_line(self, key: str, name: str) -> str:
+    def _current_line(self, key: str, name: str, gateway: bool) -> str:
         item = self._items[key]
-        text = sentence.aux_update(key, name, item.aux[name]) if name else sentence.update(key, item.reading)
-        return text + "\n"
+        if name:
+            return _ended(sentence.aux_update(key, name, item.aux[name]))
+        reading = item.reading
+        line = sentence.update(key, reading)
+        return _ended(sentence.for_gateway(line, reading.source) if gateway else line)
+
+
+def _ended(line: str) -> str:
+    return line and line + "\n"

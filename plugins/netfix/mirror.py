@@ -18,8 +18,23 @@ from fnmatch import fnmatchcase
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from fixgw.database import ANNUNCIATE, BAD, FAIL, NEVER, OLD, SECFAIL, Database, Reading, Subscription, Value
+from fixgw.database import (
+    ANNUNCIATE,
+    BAD,
+    FAIL,
+    INITIAL,
+    KEPT,
+    NEVER,
+    OLD,
+    SECFAIL,
+    Database,
+    Item,
+    Reading,
+    Subscription,
+    Value,
+)
 from fixgw.errors import BadValue, NetfixError, PluginFail, UnknownKey
+from fixgw.kit.sources import unmarked
 from fixgw.netfix import sentence
 from fixgw.netfix.client import Client, Sample
 from fixgw.plugins.netfix.peer import Topic
@@ -47,6 +62,12 @@ def matching(keys: Iterable[str], patterns: Iterable[str]) -> list[str]:
     """The keys that at least one pattern names."""
     patterns = list(patterns)
     return [key for key in keys if any(fnmatchcase(key, pattern) for pattern in patterns)]
+
+
+def take_kept(item: Item, value: Value) -> None:
+    """Take what another gateway has kept over its restart, unless this one knows as much or more of the item."""
+    if item.reading.source in ("", INITIAL):
+        item.write(value, KEPT)
 
 
 class Link:
@@ -78,7 +99,7 @@ class Link:
         self._thread = threading.Thread(target=self._work, name=f"netfix {self.name}", daemon=True)
         self._last: dict[Topic, str] = {}  # what the other side is known to say
         self._was_connected = False
-        self.sent = self.received = self.refused = self.connections = 0
+        self.sent = self.received = self.refused = self.withheld = self.connections = 0
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -122,6 +143,7 @@ class Link:
             "sent": self.sent,
             "received": self.received,
             "refused": self.refused,
+            "withheld": self.withheld,
         }
 
     # -- there ---------------------------------------------------------------------------------------------------------
@@ -161,20 +183,27 @@ class Link:
         item = self.db.item(key)
         if name:
             text = sentence.text_of(item.aux[name])
-            known = self._last.get((key, name)) == text
+            known = self._last.get((key, name)) == text or item.aux_sources.get(name) == INITIAL
         else:
             reading = item.reading
             if reading.stamp == NEVER or reading.flags & OLD or self._came_from_there(reading):
                 return []  # the other side's copy ages by itself
             text = f"{sentence.text_of(reading.value)};{_abfs(reading)}"
-            known = reading.source.startswith(self._network) and self._last.get((key, "")) == text
+            line = sentence.for_gateway(f"{key};{text}", reading.source)
+            if not line or (line[0] == "@" and not self._far):  # one that knows no marks would take it for real
+                self.withheld += 1
+                return []
+            if unmarked(reading.source).startswith(self._network) and self._last.get((key, "")) == line:
+                return []
+            self._last[key, ""] = line
+            return [line]
         if known:
             return []
         self._last[key, name] = text
-        return [f"{key}.{name};{text}" if name else f"{key};{text}"]
+        return [f"{key}.{name};{text}"]
 
     def _came_from_there(self, reading: Reading) -> bool:
-        return reading.source == self.source or (self._far != "" and reading.source.endswith(f"/{self._far}"))
+        return unmarked(reading.source) == self.source or (self._far != "" and reading.source.endswith(f"/{self._far}"))
 
     # -- here ----------------------------------------------------------------------------------------------------------
 
@@ -216,10 +245,10 @@ class Link:
                 self._last[key, name] = sample.text
                 if sample.text != sentence.text_of(item.aux[name]):
                     taking.gateway = self._far
-                    item.write_aux(name, None if sample.value is None else sample.text)
+                    item.write_aux(name, None if sample.value is None else sample.text, self.source)
                 return
             if sample.old:
-                if item.reading.source == self.source:
+                if unmarked(item.reading.source) == self.source:
                     item.flag(OLD, OLD, self.source, f"old at {self.name}")
                 return
             value = item.convert(sample.text)
@@ -228,9 +257,13 @@ class Link:
             return
         finally:
             taking.gateway = ""
-        flags = sample.flags & ~OLD
-        reading = item.write(value, self.source, flags, f"so says {self.name}")
-        self._last[key, ""] = f"{sentence.text_of(reading.value)};{_abfs(reading)}"
+        if sample.mark == KEPT:
+            take_kept(item, value)
+            return
+        source = f"{sample.mark}/{self.source}" if sample.mark else self.source
+        reading = item.write(value, source, sample.flags, f"so says {self.name}")
+        line = f"{key};{sentence.text_of(reading.value)};{_abfs(reading)}"
+        self._last[key, ""] = sentence.for_gateway(line, source)
 
 
 def _abfs(reading: Reading) -> str:

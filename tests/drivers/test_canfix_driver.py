@@ -22,7 +22,7 @@ import pytest
 
 from fixgw import configuration, database, quorum, state
 from fixgw.configuration import Configuration
-from fixgw.database import Database, Reading
+from fixgw.database import INITIAL, KEPT, Database, Reading
 from fixgw.drivers.canfix import Plugin
 from fixgw.drivers.canfix.node import load_state
 from fixgw.drivers.links.can import bus as can_bus
@@ -667,13 +667,58 @@ def test_a_bus_that_opens_slowly_costs_no_frame(
     assert plugin.get_status()["dropped"] == 0
 
 
-def test_start_values_are_not_sent_unless_requested(start: Start, db: Database, other: Other) -> None:
-    start("outputs: [{fixid: BARO, canid: 0x190, owner: yes}, {fixid: IAS, canid: 0x183, owner: yes}]\n")
+@pytest.mark.parametrize("source", [INITIAL, KEPT])
+def test_start_values_are_not_sent_even_if_somebody_asks(source: str, start: Start, db: Database, other: Other) -> None:
+    start("outputs: [{fixid: BARO, canid: 0x190, owner: yes, repeat: 0.05}, {fixid: IAS, canid: 0x183, owner: yes}]\n")
+    db.write("BARO", 29.50, source)
     db.write("IAS", 100.0, "pitot")
     other.hears(0x183, "b60000e803")
-    assert 0x190 not in {identifier for identifier, _ in other.heard}
+    other.heard.clear()
     other.send(NODE_SPECIFIC + NODE, "0500")
+    other.hears(0x183, "b60000e803")
+    assert 0x190 not in {identifier for identifier, _ in other.heard}
+    db.write("BARO", 29.92, "gpio")
     other.hears(0x190, "b60000e074")
+
+
+def test_what_comes_without_a_source_is_sent_as_any_other_write(start: Start, db: Database, other: Other) -> None:
+    start("outputs: [{fixid: BARO, canid: 0x190, owner: yes}]\n")
+    database.write("BARO", 29.92)
+    other.hears(0x190, "b60000e074")
+
+
+SIMULATED_MAP = """\
+    outputs:
+      - {fixid: IAS, canid: 0x183, owner: yes}
+      - {fixid: BARO, canid: 0x190}
+      - {fixid: "BTN1,BTN2", canid: 0x308, owner: yes}
+      - {fixid: ALT, canid: 0x184, owner: yes}
+    """
+
+
+@pytest.mark.parametrize("mark", ["sim/", "replay/", "override/"])
+def test_what_is_simulated_stays_off_a_real_bus(mark: str, start: Start, db: Database, other: Other) -> None:
+    plugin = start(SIMULATED_MAP)
+    db.write("BTN2", True, "panel")
+    other.hears(0x308, "b600000200000000")
+    other.heard.clear()
+    for key, value in (("IAS", 100.0), ("BARO", 30.0), ("BTN1", True)):
+        db.write(key, value, f"{mark}x")
+    db.write("ALT", 1000.0, "static")
+    other.hears(0x184, "b60000e8030000")
+    assert {identifier for identifier, _ in other.heard} == {0x184}
+    assert plugin.get_status()["outputs"]["simulated, not sent"] == 3
+
+
+@pytest.mark.parametrize("options", [{"simulated": True}, {"name": "sim/can"}])
+def test_what_is_simulated_goes_to_a_bench(
+    options: dict[str, Any], start: Start, db: Database, other: Other, tmp_path: Path
+) -> None:
+    (tmp_path / "sim").mkdir()
+    plugin = start(SIMULATED_MAP, **options)
+    db.write("IAS", 100.0, "sim/aircraft")
+    other.hears(0x183, "b60000e803")
+    assert plugin.get_status()["outputs"]["simulated, not sent"] == 0
 
 
 def test_a_report_sends_every_parameter_with_its_meta_data(start: Start, db: Database, other: Other) -> None:

@@ -209,6 +209,16 @@ def test_each_chip_is_recognised_and_measures_the_aircrafts_air(
         assert adds_up(plugin.counts, "nothing measured", "absurd values")
 
 
+def test_an_altitude_by_a_simulated_setting_is_simulated(bus: i2c.VirtualBus, db: Database) -> None:
+    bus.attach(0x77, bmp.Bmp180())
+    db.write("BARO", 30.0, "sim/can/50")
+    with running(Plugin, **options(bus)):
+        until(lambda: db.read("ALT").good and db.read("PALT").good)
+        assert (db.read("ALT").source, db.read("PALT").source) == (f"sim/{SOURCE}", SOURCE)
+        bus.unplug(0x77)
+        until(lambda: db.read("ALT").fail and db.read("PALT").fail)
+
+
 def test_missing_vanishing_and_returning_as_another_type(bus: i2c.VirtualBus, db: Database) -> None:
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: "no answer" in plugin.health())

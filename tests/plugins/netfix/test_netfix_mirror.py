@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fixgw.database import BAD, FAIL, OLD, Definition
+from fixgw.database import BAD, FAIL, INITIAL, KEPT, OLD, Definition
 from fixgw.plugins.netfix.mirror import identity
 
 Gateway = Any  # TestGateway of conftest.py
@@ -210,3 +210,172 @@ def test_a_client_without_a_server_stops_at_once_even_when_nobody_is_there(serve
     here.plugin.shutdown()
     assert time.monotonic() - started < 1.0
     assert here.db.item("IAS")._subscriptions == ()
+
+
+# -- what is no news, and what is not real -----------------------------------------------------------------------------
+
+
+def both(serve: Callable[..., Gateway], there: Gateway, *keys: str, **options: Any) -> Gateway:
+    """A gateway that sends `keys` to `there`, and takes them from there."""
+    output = {"host": "127.0.0.1", "port": there.port, "send": list(keys), "receive": list(keys)}
+    return serve(type="both", outputs=[output], **options)
+
+
+def linked(gateway: Gateway, wait_for: Wait) -> None:
+    """The link is up, and what it has to say when it comes up is said."""
+    wait_for(lambda: gateway.plugin.health() == "")
+    gateway.db.write("MARK", gateway.db.item("MARK").writes + 1, "test")
+    wait_for(lambda: not gateway.plugin.links[0]._pending)
+
+
+@pytest.mark.parametrize("start", [INITIAL, KEPT])
+def test_a_start_value_overwrites_no_setting_in_either_direction(
+    start: str, serve: Callable[..., Gateway], wait_for: Wait
+) -> None:
+    there = serve()
+    there.db.write("BARO", 29.92, start)
+    for here_set, there_set in ((30.20, None), (None, 30.50)):
+        if there_set is not None:
+            there.db.write("BARO", there_set, "panel")
+        here = both(serve, there, "BARO", "IAS")
+        here.db.write("BARO", here_set or 29.80, "panel" if here_set else start)
+        here.db.write("IAS", 100.0, "pitot")
+        expected = here_set or there_set
+        wait_for(lambda: there.db.read("IAS").value == 100.0)
+        wait_for(lambda: here.db.read("BARO").value == there.db.read("BARO").value == expected)  # noqa: B023
+        here.plugin.shutdown()
+        there.db.write("BARO", 29.92, start)
+
+
+def test_two_start_values_leave_each_other_alone(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+    there = serve()
+    there.db.write("BARO", 29.92, INITIAL)
+    here = both(serve, there, "BARO", "IAS")
+    here.db.write("BARO", 29.80, INITIAL)
+    here.db.write("IAS", 100.0, "pitot")
+    wait_for(lambda: there.db.read("IAS").value == 100.0)
+    assert (here.db.read("BARO").value, there.db.read("BARO").value) == (29.80, 29.92)
+
+
+def test_what_was_kept_goes_where_nobody_knows_better(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+    there = serve()
+    there.db.write("BARO", 29.92, INITIAL)
+    there.db.write("COUNT", 7, KEPT)
+    here = both(serve, there, "BARO", "COUNT")
+    here.db.write("BARO", 30.20, KEPT)
+    here.db.write("COUNT", 1, INITIAL)
+    linked(here, wait_for)
+    wait_for(lambda: there.db.read("BARO").value == 30.20)
+    wait_for(lambda: here.db.read("COUNT").value == 7)
+    assert there.db.read("BARO").source == here.db.read("COUNT").source == KEPT
+
+
+def test_an_annunciated_start_value_is_no_news_either(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+    there = serve()
+    there.db.write("BARO", 29.92, INITIAL)
+    here = both(serve, there, "BARO", "IAS")
+    here.db.write("BARO", 30.20, KEPT)
+    there.db.write("IAS", 90.0, "pitot")
+    wait_for(lambda: here.db.read("IAS").value == 90.0)
+    there.db.write("BARO", 29.92, INITIAL)
+    there.db.item("BARO").annunciate(True, "not set", "alerts")
+    there.db.write("IAS", 91.0, "pitot")
+    wait_for(lambda: here.db.read("IAS").value == 91.0)
+    assert here.db.read("BARO").value == 30.20
+
+
+def test_start_values_of_aux_are_not_sent(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+    there = serve()
+    there.db.write("IAS.Vne", 150.0, "display")
+    output = {"host": "127.0.0.1", "port": there.port, "send": ["IAS"]}
+    here = serve(type="both", outputs=[output])
+    here.db.write("IAS.Vne", 160.0, INITIAL)
+    here.db.write("IAS.Vs", 48.0, "display")
+    here.db.write("IAS", 100.0, "pitot")
+    wait_for(lambda: there.db.read("IAS").value == 100.0 and there.db.read_aux("IAS.Vs") == 48.0)
+    assert there.db.read_aux("IAS.Vne") == 150.0
+
+
+@pytest.mark.parametrize("mark", ["sim", "replay", "override"])
+def test_what_is_simulated_stays_simulated_in_both_directions(
+    mark: str, serve: Callable[..., Gateway], wait_for: Wait
+) -> None:
+    there = serve()
+    there.db.write("ALT", 5000.0, f"{mark}/baro")
+    here = both(serve, there, "IAS", "ALT")
+    here.db.write("IAS", 100.0, f"{mark}/pitot", BAD)
+    wait_for(lambda: there.db.read("IAS").value == 100.0 and here.db.read("ALT").value == 5000.0)
+    for gateway, key in ((there, "IAS"), (here, "ALT")):
+        assert gateway.db.read(key).source.startswith(f"{mark}/netfix/")
+    assert there.db.read("IAS").flags == BAD
+    there.db.write("ALT", 5001.0, f"{mark}/baro")
+    wait_for(lambda: here.db.read("ALT").value == 5001.0)
+    assert here.db.read("ALT").source.startswith(f"{mark}/netfix/")
+    there.db.write("ALT", 5002.0, "baro")
+    here.db.write("IAS", 101.0, "pitot")
+    wait_for(lambda: here.db.read("ALT").value == 5002.0 and there.db.read("IAS").value == 101.0)
+    assert here.db.read("ALT").source.startswith("netfix/")
+    assert there.db.read("IAS").source.startswith("netfix/")
+
+
+def test_simulated_values_that_go_round_come_to_rest(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+    there = serve()
+    here = both(serve, there, "BARO")
+    linked(here, wait_for)
+    for n in range(5):
+        here.db.write("BARO", 29 + n / 10, "sim/panel")
+        wait_for(partial(_same, there, 29 + n / 10))
+        there.db.write("BARO", 30 + n / 10, "sim/panel")
+        wait_for(partial(_same, here, 30 + n / 10))
+    time.sleep(0.1)
+    assert (here.db.item("BARO").writes, there.db.item("BARO").writes) == (10, 10)
+
+
+def _same(gateway: Gateway, value: float) -> bool:
+    return bool(gateway.db.read("BARO").value == value)
+
+
+def test_displays_see_simulated_values_as_any_other(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+    """And a gateway that fell behind gets them with their mark."""
+    there = serve()
+    display = there.connect()
+    assert display.ask("@sIAS") == "@sIAS"
+    gateway = there.connect()
+    gateway.send("@xmirror elsewhere-1\n@sIAS\n@rIAS\n@rBARO\n")
+    assert gateway.lines(2)[1] == "@sIAS"
+    gateway.lines(2)
+    there.db.write("IAS", 100.0, "sim/pitot", 0)
+    assert display.line() == "IAS;100.0;00000"
+    assert gateway.line() == "@xsim IAS;100.0;00000"
+    assert display.ask("@rIAS") == "@rIAS;100.0;00000"
+    gateway.send("@rIAS\n")
+    assert gateway.lines(2) == ["@rIAS;100.0;01000", "@xsim IAS;100.0;00000"]
+    there.db.write("BARO", 29.92, INITIAL)
+    assert gateway.ask("@rBARO") == "@rBARO;29.92;01000"
+
+
+def test_only_a_gateway_may_mark_what_it_says(gateway: Gateway) -> None:
+    client = gateway.connect()
+    assert client.ask("@xsim IAS;100.0;0000") == "@xsim IAS;100.0;0000!004"
+    client.send("@xmirror elsewhere-1\n")
+    client.line()
+    client.send("@xsim IAS;100.0;0000\n@xsim NO;1\n@xsim @rIAS\n@xsim \n@xkept ALT;x\n@xnone IAS;1\n")
+    assert client.lines(2) == ["@xsim !004", "@xnone IAS;1!004"]
+    assert gateway.db.read("IAS").source.startswith("sim/netfix/")
+    assert gateway.db.read("ALT").source == ""
+
+
+def test_a_gateway_that_knows_no_marks_is_not_told_what_needs_one(
+    serve: Callable[..., Gateway], wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fixgw.netfix.client import Client
+
+    monkeypatch.setattr(Client, "introduce", lambda self, identity: "")
+    there = serve()
+    here = both(serve, there, "IAS", "ALT", "BARO")
+    here.db.write("IAS", 100.0, "sim/pitot")
+    here.db.write("BARO", 30.0, KEPT)
+    here.db.write("ALT", 1000.0, "static")
+    wait_for(lambda: there.db.read("ALT").value == 1000.0)
+    assert there.db.read("IAS").source == there.db.read("BARO").source == ""
+    assert link(here)["withheld"] >= 2
