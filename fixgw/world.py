@@ -16,7 +16,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,14 +69,18 @@ class World:
     @contextmanager
     def hosting(self) -> Iterator[World]:
         """Plugins that this thread makes inside belong to this world; others to the first gateway's."""
-        token = _host.set(self)
+        before, _making.world = _making.world, self
         try:
             yield self
         finally:
-            _host.reset(token)
+            _making.world = before
 
 
-_host: ContextVar[World | None] = ContextVar("_host", default=None)
+class _Making(threading.local):
+    world: World | None = None
+
+
+_making = _Making()
 _lock = threading.Lock()
 _running: list[World] = []
 _alone: World | None = None  # stands in while no gateway runs
@@ -122,7 +125,7 @@ def alone() -> World:
 
 def new_plugins_world() -> World:
     """The world of a plugin that is made now, on this thread."""
-    return _host.get() or first()
+    return _making.world or first()
 
 
 def _thread_died(args: threading.ExceptHookArgs) -> None:
