@@ -62,6 +62,8 @@ class Settings:
         """Keep nothing more; waits at most a second until the last change is on the disk."""
         for subscription in self._subscriptions:
             subscription.close()
+            item = self._items[subscription.key]
+            self._changed(item.key, item.said)  # another subscriber that hangs may have held the news up
         self._keeper.close()
 
     @property

@@ -179,6 +179,28 @@ def test_alert_logic_may_answer_in_its_own_callback(db: Database, oil: Item) -> 
     assert heard == [(60.0, NONE), (19.0, NONE), (19.0, A), (18.0, A), (17.0, A), (60.0, A), (60.0, NONE)]
 
 
+def test_a_subscriber_that_hangs_holds_up_no_alert(db: Database, oil: Item) -> None:
+    answer, reached = threading.Event(), threading.Event()
+    heard: list[str] = []
+
+    def hang(key: str, reading: Reading) -> None:
+        heard.append(reading.flag_text)
+        reached.set()
+        answer.wait(20)
+
+    db.subscribe("OILP1", hang)
+    writer = threading.Thread(target=frame, args=(oil,))
+    writer.start()
+    assert reached.wait(10)
+    oil.annunciate(True, "below lowAlarm", "alerts")
+    assert oil.reading.annunciate
+    oil.annunciate(False, owner="alerts")
+    oil.annunciate(True, "below lowAlarm", "alerts")
+    answer.set()
+    writer.join()
+    assert heard == [NONE, A], "the newest is delivered in the end"
+
+
 def test_two_writers_and_two_owners_at_once(db: Database, oil: Item) -> None:
     """While one owner holds it all along, no reading is without it, and nothing of the others is left behind."""
     oil.annunciate(True, "all along", "alerts")

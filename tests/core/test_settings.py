@@ -189,6 +189,26 @@ def test_nobody_waits_for_a_disk_that_hangs(aircraft: Aircraft, monkeypatch: pyt
     aircraft.until_saved()
 
 
+def test_another_subscriber_that_hangs_loses_no_setting(aircraft: Aircraft) -> None:
+    db = aircraft.start()
+    answer, reached = threading.Event(), threading.Event()
+
+    def hang(key: str, reading: object) -> None:
+        reached.set()
+        answer.wait(20)
+
+    db.subscribe("BARO", hang)
+    writer = threading.Thread(target=db.write, args=("BARO", 30.12, "gpio"))
+    writer.start()
+    assert reached.wait(10)
+    aircraft.until_saved()  # told before whoever came later
+    db.write("BARO", 30.50, "gpio")  # its news has to wait for the one that hangs
+    aircraft.stop()
+    assert aircraft.start().read("BARO").value == 30.50
+    answer.set()
+    writer.join()
+
+
 def test_a_full_disk_costs_a_counter_and_a_line(
     aircraft: Aircraft, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
