@@ -91,7 +91,7 @@ class Plugin(Instrument[EisOptions]):
 
     def idle(self) -> None:
         if updates := self._protocol.pause():
-            self.made_sense = self.clock()
+            self.valid_at = self.clock()
             self.publisher.publish(updates)
 
     @classmethod

@@ -558,7 +558,7 @@ class DimmerFunction(Function):
             self._set(protocol.duty(float(item.reading.value), item.min, item.max, option.gamma))
 
     def rest(self) -> None:
-        self.pins.still(self._option.pin, self._option.safe >= 50.0)
+        self.pins.stop_dimming(self._option.pin, self._option.safe >= 50.0)
 
     def _set(self, duty: float) -> None:
         if duty != self._duty:

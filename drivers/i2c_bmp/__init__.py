@@ -43,7 +43,7 @@ class Plugin(I2cPoller[Options]):
     """One pressure sensor on the static line or in the cabin. The chip's type is detected."""
 
     KEYS: ClassVar[frozenset[str]] = protocol.KEYS
-    stuck_after: ClassVar[float] = 2.0
+    stuck_after_s: ClassVar[float] = 2.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,7 +113,7 @@ class Plugin(I2cPoller[Options]):
         if updates is None:
             self.complain("%s: %.0f Pa at %.1f degC is absurd", self.place, measured[1], measured[0])
             return "absurd values"
-        self.watch(raw)
+        self.require_change(raw)
         for update in updates:  # only the indicated altitude is derived from the altimeter setting
             of_setting = update.key == "ALT"
             self.publisher.publish([update], derived_source([setting], self.source) if of_setting else "")

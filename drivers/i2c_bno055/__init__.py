@@ -49,7 +49,7 @@ class Plugin(I2cPoller[Options]):
     turn."""
 
     KEYS: ClassVar[frozenset[str]] = protocol.KEYS
-    stuck_after: ClassVar[float] = 2.0
+    stuck_after_s: ClassVar[float] = 2.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,7 +142,7 @@ class Plugin(I2cPoller[Options]):
         if fused[11] != protocol.RUNNING or fused[12]:  # it lost power or crashed: set it up again
             self.publisher.publish(updates)
             raise DeviceError(f"{self.place}: {self.decoder.trouble}")
-        self.watch(data + fused)
+        self.require_change(data + fused)
         self.publisher.publish(updates)
         return ""
 

@@ -1,1 +1,1 @@
-"""How devices are reached: serial lines, CAN buses, chips on I2C and SPI, pins. I/O, and no device's protocol."""
+"""How drivers reach devices: serial lines, CAN buses, chips on I2C and SPI, pins. Contains no device's protocol."""

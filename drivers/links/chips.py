@@ -1,7 +1,7 @@
-"""What drivers for chips on an I2C or SPI bus have in common: open the bus, poll at a rate, notice a chip that is gone.
+"""The base of drivers for chips on an I2C or SPI bus. It opens the bus, polls the chip and notices a chip that is gone.
 
-A driver derives from `I2cPoller` or `SpiPoller` and overrides `begin` and `sample`. The bus is reached through smbus2
-or spidev, or through any module with the same interface that the option ``library`` names: a virtual bus, for instance.
+A driver derives from `I2cPoller` or `SpiPoller` and overrides `begin` and `sample`. It reaches the bus through smbus2
+or spidev, or through any module with the same interface that the option ``library`` names, such as a virtual bus.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
 if TYPE_CHECKING:
     from fixgw.database import Database
 
-RETRY_S = 0.02  # after a failed read
-SLOW_S = 0.3  # for a failed read, after which the bus is taken for stuck: each more would last as long
-NONSENSE_LIMIT_S = 1.0  # of readings that are all refused
+RETRY_S = 0.02  # the pause after a failed read
+SLOW_S = 0.3  # a read that takes this long to fail means that the bus is stuck; do not try again
+NONSENSE_LIMIT_S = 1.0  # fail the keys when all readings have been refused for so long
 
-#: The option of drivers that write keys of their own choice.
+#: The option of drivers that let the user choose other keys.
 KeysOption = Annotated[Keys, KEYS_OPTION]
-Rate = Annotated[float, Meta(gt=0.0, le=200.0, description="Readings a second")]
+Rate = Annotated[float, Meta(gt=0.0, le=200.0, description="Readings per second")]
 
 
 class ChipOptions(Options, frozen=True, kw_only=True):
@@ -42,19 +42,22 @@ ChipOptionsT = TypeVar("ChipOptionsT", bound=ChipOptions, default=ChipOptions)
 
 
 class ChipPoller(Poller[ChipOptionsT]):
-    """A plugin that polls a chip on a thread of its own. Override `connect`, `begin` and `sample`.
+    """A plugin that polls a chip on its own thread. Override `connect`, `begin` and `sample`.
 
-    ``polls`` counts the readings that were tried: they are ``used``, ``read errors``, or what `sample` calls them.
+    ``polls`` counts the attempts to read. Each of them is also counted as ``used``, as a ``read error``, or under the
+    name that `sample` returns.
     """
 
     reopen_delay_max: ClassVar[float] = 2.0
-    #: Failed readings in a row, `RETRY_S` apart, after which the chip is taken for gone.
-    strikes: ClassVar[int] = 3
-    #: Seconds of the very same raw reading after which a sensor that is never quite still is taken for stuck; 0: never.
-    stuck_after: ClassVar[float] = 0.0
+    #: After so many failed reads in a row, `RETRY_S` apart, the chip counts as gone.
+    max_failures: ClassVar[int] = 3
+    #: A sensor that repeats exactly the same raw reading for so many seconds counts as stuck; 0: never. For sensors
+    #: whose readings always vary a little.
+    stuck_after_s: ClassVar[float] = 0.0
     #: The keys that the driver may write.
     KEYS: ClassVar[frozenset[str]] = frozenset()
-    #: The module that reaches the real bus, and the name of the extra that brings it and of the group that may use it.
+    #: The module that reaches the real bus, and the group that may use the bus. Our extra that installs the module has
+    #: the same name as the group.
     LIBRARY: ClassVar[str] = ""
     GROUP: ClassVar[str] = ""
 
@@ -62,32 +65,35 @@ class ChipPoller(Poller[ChipOptionsT]):
         super().__post_init__()
         self.publisher = Publisher(self, self.counts, self.complain, getattr(self.options, "keys", None))
         self.counts.update({"polls": 0, "used": 0, "read errors": 0})
-        #: What is open; the polling thread's.
+        #: The open bus; only the polling thread uses it.
         self.bus: Any = None
         self._raw = raw.Point()
         self._failures = 0
         self._due = 0.0
         self._nonsense = ""
-        self._sound = 0.0
+        self._valid_at = 0.0
         self._last_raw = b""
         self._last_change = 0.0
 
     # -- to override ---------------------------------------------------------------------------------------------------
 
     def connect(self) -> Any:
-        """Open the bus; what comes back has a ``close()``. Raises OSError."""
+        """Open the bus. Returns an object with a ``close()``. Raises OSError."""
         raise NotImplementedError
 
     def begin(self) -> None:
-        """Make sure that the right chip is there, and set it up. Raises OSError."""
+        """Check that the right chip is there, and set it up. Raises OSError."""
 
     def sample(self) -> str:
-        """Read once and publish; empty when all is well, otherwise the counter of what was refused. Raises OSError."""
+        """Read once and publish. Returns an empty string, or the counter to use if it refused the reading.
+
+        Raises OSError.
+        """
         raise NotImplementedError
 
     @property
     def place(self) -> str:
-        """Where the chip is, for people and for `claims`."""
+        """The bus and address of the chip, for people and for `claims`."""
         raise NotImplementedError
 
     @property
@@ -95,35 +101,35 @@ class ChipPoller(Poller[ChipOptionsT]):
         """The name of the module that reaches the bus."""
         raise NotImplementedError
 
-    # -- what is there for the driver ----------------------------------------------------------------------------------
+    # -- for drivers to call -------------------------------------------------------------------------------------------
 
     def pause(self, seconds: float) -> None:
-        """Let the chip do its work; a stop ends it."""
+        """Wait for the chip to do its work, or until the plugin is stopped."""
         self.stopping.wait(seconds)
 
     def feeds(self) -> Iterable[str]:
-        """What it writes as it is configured, by the protocol's names."""
+        """The protocol's names of the keys that the driver writes with its present options."""
         return self.KEYS
 
     def fail_all(self, reason: str) -> None:
-        """Fail what it writes, also what has only had its initial value so far."""
+        """Fail all keys that the driver writes, even those that still have their initial value."""
         self.publisher.publish([Update(key, None, FAIL, reason) for key in self.feeds()])
 
-    def watch(self, raw: bytes) -> None:
-        """Raises `DeviceError` while the sensor repeats itself, also after it has been opened again."""
+    def require_change(self, raw: bytes) -> None:
+        """Raise `DeviceError` if the sensor has repeated itself for `stuck_after_s`, even across a reopening."""
         now = self.clock()
         if raw != self._last_raw:
             self._last_raw, self._last_change = raw, now
-        elif self.stuck_after and now - self._last_change > self.stuck_after:
-            raise DeviceError(f"{self.place} is stuck: it repeats the same reading")
+        elif self.stuck_after_s and now - self._last_change > self.stuck_after_s:
+            raise DeviceError(f"{self.place} is stuck: it keeps repeating the same reading")
 
     def record(self, direction: raw.Direction, register: int, data: bytes) -> None:
-        """Tell the gateway's recorders what was read or written."""
+        """Pass what was read or written to the gateway's recorders."""
         if self._raw.taps:
             self._raw.pass_on(self.name, self.clock(), direction, (register, data))
 
     def module(self) -> Any:
-        """The module that reaches the bus, imported when it is first needed. Raises `MissingLibrary`."""
+        """Import the module that reaches the bus. Raises `MissingLibrary`."""
         name = self.library
         try:
             return import_module(name)
@@ -157,9 +163,9 @@ class ChipPoller(Poller[ChipOptionsT]):
         except DeviceError:
             raise
         except OSError as error:
-            raise DeviceError(f"{self.place}: {self._in_words(error)}") from error
-        self._failures = self.strikes - 1  # no patience with a chip that has not answered once
-        self._due = self._sound = self.clock()
+            raise DeviceError(f"{self.place}: {self._describe(error)}") from error
+        self._failures = self.max_failures - 1  # a chip that has never answered gets no second attempt
+        self._due = self._valid_at = self.clock()
 
     def poll(self, timeout: float) -> None:
         wait = self._due - self.clock()
@@ -177,35 +183,35 @@ class ChipPoller(Poller[ChipOptionsT]):
             self._failures += 1
             if isinstance(error, DeviceError):
                 raise
-            if self._failures >= self.strikes or self.clock() - now > SLOW_S:
-                raise DeviceError(f"{self.place}: {self._in_words(error)}") from error
+            if self._failures >= self.max_failures or self.clock() - now > SLOW_S:
+                raise DeviceError(f"{self.place}: {self._describe(error)}") from error
             self._due = min(self._due, now + RETRY_S)
             return
         self._failures = 0
-        self._judge(outcome, now)
+        self._fail_lasting_nonsense(outcome, now)
         self.count(outcome or "used")
 
-    def _judge(self, outcome: str, now: float) -> None:
-        """What has long been nonsense fails its keys, for not all of them age."""
+    def _fail_lasting_nonsense(self, outcome: str, now: float) -> None:
+        """Fail the keys after NONSENSE_LIMIT_S of refused readings: some of them never age."""
         if not outcome:
-            self._sound, self._nonsense = now, ""
-        elif not self._nonsense and now - self._sound > NONSENSE_LIMIT_S:
+            self._valid_at, self._nonsense = now, ""
+        elif not self._nonsense and now - self._valid_at > NONSENSE_LIMIT_S:
             self._nonsense = outcome
             self.fail_all(outcome)
 
     def close(self) -> None:
         bus, self.bus = self.bus, None
         if bus is not None:
-            with suppress(Exception):  # a vanished adapter may fail in many ways, and is gone anyway
+            with suppress(Exception):  # an adapter that is gone may fail in many ways
                 bus.close()
-        if self.stopping.is_set():  # not all keys age
+        if self.stopping.is_set():  # some keys never age
             self.lost("stopped")
 
-    def _in_words(self, error: OSError) -> str:
+    def _describe(self, error: OSError) -> str:
         if error.errno in (errno.EREMOTEIO, errno.ENXIO, errno.EIO, errno.ETIMEDOUT):
             return "no answer"
         if error.errno in (errno.ENOENT, errno.ENODEV):
-            return "no such bus (is it switched on? see raspi-config, Interface Options)"
+            return "no such bus (is it enabled? see raspi-config, Interface Options)"
         if error.errno == errno.EACCES:
             return f"permission denied (is the user in the group {self.GROUP!r}?)"
         return str(error) or type(error).__name__
@@ -245,7 +251,7 @@ class I2cPoller(ChipPoller[I2cOptionsT]):
         return self.module().SMBus(self.options.bus)
 
     def read(self, register: int, length: int) -> bytes:
-        """`length` bytes from `register` on, in blocks of at most 32. Raises OSError."""
+        """Read `length` bytes starting at `register`, in blocks of at most 32. Raises OSError."""
         data = b""
         while len(data) < length:
             block = min(length - len(data), 32)
@@ -257,7 +263,7 @@ class I2cPoller(ChipPoller[I2cOptionsT]):
         return data
 
     def write(self, register: int, *data: int) -> None:
-        """Write bytes from `register` on. Raises OSError."""
+        """Write bytes starting at `register`. Raises OSError."""
         self.bus.write_i2c_block_data(self.options.address, register, list(data))
         self.record("out", register, bytes(data))
 
@@ -267,7 +273,7 @@ class I2cPoller(ChipPoller[I2cOptionsT]):
 
     @classmethod
     def preflight(cls, options: I2cOptionsT) -> Iterable[Device | Feeds | Finding]:
-        yield from needs(options.library, cls.LIBRARY, cls.GROUP)
+        yield from preflight(options.library, cls.LIBRARY, cls.GROUP)
         if options.library == cls.LIBRARY:
             yield Device(f"/dev/i2c-{options.bus}", "i2c", "sudo raspi-config nonint do_i2c 0")
 
@@ -278,7 +284,7 @@ class I2cPoller(ChipPoller[I2cOptionsT]):
 class SpiOptions(ChipOptions, frozen=True, kw_only=True):
     bus: Annotated[int, Meta(ge=0, description="Number of the SPI bus")] = 0
     device: Annotated[int, Meta(ge=0, description="Chip select: 0 on bus 0 is `/dev/spidev0.0`")] = 0
-    speed: Annotated[int, Meta(ge=1000, le=32_000_000, description="Clock of the bus in hertz")] = 1_000_000
+    speed: Annotated[int, Meta(ge=1000, le=32_000_000, description="Clock rate of the bus in hertz")] = 1_000_000
     library: Annotated[
         str, Meta(min_length=1, description="Python module that reaches the bus, with the interface of spidev")
     ] = "spidev"
@@ -309,7 +315,7 @@ class SpiPoller(ChipPoller[SpiOptionsT]):
         return spi
 
     def transfer(self, data: Sequence[int]) -> bytes:
-        """What the chip says while it hears `data`. Raises OSError."""
+        """Send `data` and return what the chip sends at the same time. Raises OSError."""
         got = bytes(self.bus.xfer2(list(data)))
         if len(got) != len(data):
             raise OSError(errno.EIO, "short answer")
@@ -322,17 +328,17 @@ class SpiPoller(ChipPoller[SpiOptionsT]):
 
     @classmethod
     def preflight(cls, options: SpiOptionsT) -> Iterable[Device | Feeds | Finding]:
-        yield from needs(options.library, cls.LIBRARY, cls.GROUP)
+        yield from preflight(options.library, cls.LIBRARY, cls.GROUP)
         if options.library == cls.LIBRARY:
             yield Device(f"/dev/spidev{options.bus}.{options.device}", "spi", "sudo raspi-config nonint do_spi 0")
 
 
-def needs(module: str, usual: str, extra: str) -> Iterable[Finding]:
-    """What `fixgw doctor` should say about a library that is not there; imports nothing."""
+def preflight(module: str, default: str, extra: str) -> Iterable[Finding]:
+    """Report a library that is not installed; `extra` installs the `default` one. Imports nothing."""
     try:
         found = util.find_spec(module) is not None
     except (ImportError, ValueError):
         found = False
     if not found:
-        error = MissingLibrary(module, extra if module == usual else "")
+        error = MissingLibrary(module, extra if module == default else "")
         yield Finding("problem", f"{module} is not installed", str(error).partition(": ")[2])

@@ -1,6 +1,6 @@
-"""What all serial instruments have in common: a `Protocol` makes updates of bytes, and an `Instrument` writes them.
+"""The base of serial instruments: a `Protocol` turns bytes into updates, an `Instrument` writes them.
 
-A driver is then its protocol, and a class that says which:
+A driver then consists of its protocol and a class that names it:
 
     class Plugin(Instrument[EisOptions]):
         KEYS = protocol.KEYS
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 Keys = dict[str, str | None]
 
 KEYS_OPTION = Meta(
-    description="Other items for what the driver writes: `{TACH1: TACH2}` for a second engine, `{OAT: null}` to leave "
-    "one out because something else measures it better"
+    description="Write to other items: `{TACH1: TACH2}` for a second engine, `{OAT: null}` to leave an item out "
+    "because something else measures it better"
 )
 
 
@@ -38,10 +38,10 @@ class InstrumentOptions(SerialOptions, frozen=True, kw_only=True):
 
 
 class Protocol(typing.Protocol):
-    """What an instrument says, without I/O: bytes in, cut anywhere; updates out. Never raises on input.
+    """Decodes what an instrument sends, without I/O: bytes in, cut anywhere; updates out. Never raises on input.
 
-    `counts` has ``received`` frames, which are ``used``, ``ignored`` (of no interest), or refused, each for one of the
-    `REFUSALS`: the first is the sum of the others. ``absurd values`` counts single fields that cannot be true.
+    `counts` has the number of frames ``received``. Each of them is ``used``, ``ignored`` (of no interest) or refused
+    for one of the `REFUSALS`; these add up to ``received``. ``absurd values`` counts single fields that cannot be true.
     """
 
     REFUSALS: ClassVar[Sequence[str]]
@@ -49,21 +49,21 @@ class Protocol(typing.Protocol):
 
     @property
     def refused(self) -> str:
-        """The last refused frame and why, for people."""
+        """The frame that was refused last, and why, for people to read."""
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the instrument though it talks; empty when nothing is."""
+        """What is wrong with the instrument although it sends data; empty if nothing is."""
 
     def feed(self, data: bytes) -> list[Update]:
-        """The updates of the frames that `data` completes, in order."""
+        """Decode the frames that `data` completes into updates, in order."""
 
 
 OptionsT = TypeVar("OptionsT", bound=SerialOptions, default=InstrumentOptions)
 
 
 class Instrument(SerialPoller[OptionsT]):
-    """One instrument on one line: what it says is written as it comes, and fails when the line is lost."""
+    """One instrument on one line. Its values are written as they arrive, and fail when the line is lost."""
 
     #: The keys that the driver may write.
     KEYS: ClassVar[frozenset[str]] = frozenset()
@@ -74,7 +74,7 @@ class Instrument(SerialPoller[OptionsT]):
         self._protocol = self.protocol()
 
     def protocol(self) -> Protocol:
-        """A new protocol that counts in `counts`, for every opening: the device may be another one."""
+        """Create a protocol that counts in `counts`. Called at every opening, as the device may be another one."""
         raise NotImplementedError
 
     @classmethod
@@ -88,11 +88,11 @@ class Instrument(SerialPoller[OptionsT]):
 
     def received(self, data: bytes) -> bool:
         counts, protocol = self.counts, self._protocol
-        before, refused = counts["received"], self._refused()
+        before, refused = counts["received"], self._count_refused()
         self.publisher.publish(protocol.feed(data))
-        refused_now = self._refused() - refused
+        refused_now = self._count_refused() - refused
         if refused_now:
-            self.complain("%d frames refused; the last: %s", self._refused(), protocol.refused)
+            self.complain("refused %d frames so far; the last: %s", self._count_refused(), protocol.refused)
         return counts["received"] - before > refused_now
 
     def lost(self, reason: str) -> None:
@@ -101,12 +101,12 @@ class Instrument(SerialPoller[OptionsT]):
     def health(self) -> str:
         return super().health() or self._protocol.trouble
 
-    def _refused(self) -> int:
+    def _count_refused(self) -> int:
         return sum(self.counts[reason] for reason in self._protocol.REFUSALS)
 
 
 def begin_counting(counts: dict[str, int] | None, *names: str) -> dict[str, int]:
-    """`counts` itself, or a new one, with an entry for each of the `names`: a protocol's counters, in their order."""
+    """Add a counter at zero for each of the `names`, in order, to `counts` or to a new dict. Returns the dict."""
     counts = {} if counts is None else counts
     for name in names:
         counts.setdefault(name, 0)

@@ -1,4 +1,4 @@
-"""Opening what may take many seconds to open, without making a stop wait for it: `open_patiently`."""
+"""`open_patiently` opens a link that may take many seconds, without making a stop wait for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 Opened = TypeVar("Opened")
 
-LOOK_S = 0.05  # between two looks at the stop flag
+CHECK_INTERVAL_S = 0.05  # look at the stop flag this often
 
 
 def open_patiently(
@@ -18,11 +18,11 @@ def open_patiently(
     stopping: threading.Event,
     waiting: Callable[[], object],
 ) -> Opened | None:
-    """What `open` returns; None when `stopping` was set first. Raises what `open` raises.
+    """Return what `open` returns, or None if `stopping` is set first. Raises what `open` raises.
 
-    Opening may take long (a name to look up, a host that does not answer) and cannot be interrupted, so `open` runs on
-    a thread of its own. When we stop first, whatever it opens in the end is closed. `waiting` is called on the caller's
-    thread, some twenty times a second.
+    Opening can take long (a slow name server, a host that does not answer) and cannot be interrupted, so `open` runs on
+    a separate thread. If we stop first, that thread closes what it finally opens. `waiting` is called on the caller's
+    thread about twenty times a second.
     """
     result: list[Opened | BaseException] = []
     done = threading.Event()
@@ -42,7 +42,7 @@ def open_patiently(
         done.set()
 
     threading.Thread(target=work, name=f"{name} opening", daemon=True).start()
-    while not done.wait(LOOK_S):
+    while not done.wait(CHECK_INTERVAL_S):
         waiting()
         if stopping.is_set():
             with lock:

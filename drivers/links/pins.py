@@ -1,8 +1,9 @@
-"""The pins of a computer, through the RPi.GPIO interface: `Pins`, and what drivers that use them have in common.
+"""`Pins`, the pins of a computer through the RPi.GPIO interface, and what the drivers that use them share.
 
-Many libraries speak that interface: rpi-lgpio (any Raspberry Pi on a current kernel, the only one for the Pi 5) and
-RPi.GPIO (older ones) under one name, others for other boards, and `fixgw.hw_sim.gpio`, a virtual bank of pins. Which
-one is imported is configuration. Pins have their BCM numbers: 17 is GPIO17, whatever its place on the header.
+Several libraries offer that interface: rpi-lgpio (all Raspberry Pis with a current kernel, and the only one for the
+Pi 5) and RPi.GPIO (older ones) under the same name, others for other boards, and `fixgw.hw_sim.gpio`, a virtual bank of
+pins. The configuration names the one to import. Pins have their BCM numbers: 17 is GPIO17, wherever it is on the
+header.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ REAL = "RPi.GPIO"
 
 
 class PinOptions(Options, frozen=True, kw_only=True):
-    """What every driver that uses pins takes."""
+    """The options of every driver that uses pins."""
 
     library: Annotated[
         str,
@@ -44,12 +45,12 @@ class PinOptions(Options, frozen=True, kw_only=True):
 
 
 def resource(pin: int) -> str:
-    """What `PluginBase.claims` calls a pin."""
+    """The name of a pin in `PluginBase.claims`."""
     return f"GPIO{pin}"
 
 
 def preflight(library: str) -> Iterable[Device | Finding]:
-    """What a driver that uses pins needs, for `PluginBase.preflight`."""
+    """Report what a driver that uses pins needs, for `PluginBase.preflight`."""
     try:
         found = importlib.util.find_spec(library) is not None
     except (ImportError, ValueError):
@@ -61,10 +62,10 @@ def preflight(library: str) -> Iterable[Device | Finding]:
 
 
 class Pins:
-    """The pins of one connection. Opened and closed by one thread; `read` may be called by the library's threads too.
+    """The pins of one connection. One thread opens and closes them; the library's threads may call `read` too.
 
-    Several of them, in several connections, may share a library: each touches its own pins only, and the last to give
-    up a chip that has gone closes it for all. Everything raises `DeviceError` when the library cannot do it.
+    Several connections may share a library: each touches only its own pins, and the last to give up a chip that is gone
+    closes it for all. Every method raises `DeviceError` if the library fails.
     """
 
     _lock = threading.Lock()
@@ -79,46 +80,47 @@ class Pins:
         self._dimmed: dict[int, Any] = {}
 
     def require(self) -> None:
-        """Raise `MissingLibrary` when the library is not installed; looks, and imports nothing of it."""
+        """Raise `MissingLibrary` if the library is not installed. Does not import it."""
         with suppress(ImportError, ValueError):
             if importlib.util.find_spec(self.library) is not None:
                 return
         raise MissingLibrary(self.library, "rpi" if self.library == REAL else "")
 
     def open(self) -> None:
-        """Get at the chip. Raises `DeviceError`, and `MissingLibrary` when there is no such module."""
+        """Open the chip. Raises `DeviceError`, and `MissingLibrary` if the library is not installed."""
         self.require()
         if self.library == REAL:
-            # lgpio makes a pipe in its working directory when it is imported; the default may not be writable.
+            # On import lgpio makes a pipe in its working directory, which by default may not be writable.
             runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
             os.environ.setdefault("LG_WD", runtime or tempfile.gettempdir())
         hint = " (current Raspberry Pis need rpi-lgpio: pip install 'fixgw[rpi]')" if self.library == REAL else ""
-        with self._lock, self._in_words(f"{self.library} cannot be used{hint}"):
+        with self._lock, self._device_errors(f"cannot use {self.library}{hint}"):
             module = importlib.import_module(self.library)  # off a Raspberry Pi this raises RuntimeError
-            module.setwarnings(False)  # about pins that a former process has left as they were
+            module.setwarnings(False)  # about pins that an earlier process left configured
             module.setmode(module.BCM)
             self._users[self.library] += 1
             self._module = module
 
     def input(self, pin: int, pull: Pull = "none") -> None:
-        """Make `pin` an input, with the internal resistor (some 50 kilohm) to 3.3 V or ground, or none."""
+        """Make `pin` an input. The internal resistor (about 50 kilohm) pulls it to 3.3 V, to ground, or is off."""
         module = self._module
-        with self._in_words(f"GPIO{pin}"):
+        with self._device_errors(f"GPIO{pin}"):
             pulls = {"up": module.PUD_UP, "down": module.PUD_DOWN, "none": module.PUD_OFF}
             module.setup(pin, module.IN, pull_up_down=pulls[pull])
             self._inputs.add(pin)
 
     def watch(self, pin: int, callback: Callable[[], object], edge: Edge = "both") -> bool:
-        """Call `callback` at every edge of an input, on the library's thread; False when there is no edge detection.
+        """Call `callback` at every edge of an input, on the library's thread. Returns False without edge detection.
 
-        An edge before, or just after, may be missed: `read` the level afterwards. The callback must be quick.
+        An edge before or just after this call may be missed, so `read` the level afterwards. The callback must be
+        quick.
         """
         module = self._module
         edges = {"both": module.BOTH, "rising": module.RISING, "falling": module.FALLING}
         try:
             module.add_event_detect(pin, edges[edge], callback=lambda channel: callback())
         except RuntimeError:  # RPi.GPIO on kernels where sysfs numbers its chip from 512
-            self.read(pin)  # a chip that has gone is another matter
+            self.read(pin)  # raises if the real reason is that the chip is gone
             return False
         except Exception as error:
             raise DeviceError(f"GPIO{pin}: {error}") from error
@@ -126,43 +128,43 @@ class Pins:
         return True
 
     def read(self, pin: int) -> bool:
-        """Whether `pin` is high; of an output, what it was set to."""
+        """Whether `pin` is high. For an output, the level it was set to."""
         try:
             return bool(self._module.input(pin))
         except Exception as error:
             raise DeviceError(f"GPIO{pin}: {error}") from error
 
     def output(self, pin: int, high: bool) -> None:
-        """Make `pin` an output that begins `high` or low, without a glitch between."""
+        """Make `pin` an output that starts `high` or low, without a glitch."""
         module = self._module
-        with self._in_words(f"GPIO{pin}"):
+        with self._device_errors(f"GPIO{pin}"):
             module.setup(pin, module.OUT, initial=module.HIGH if high else module.LOW)
             self._outputs.add(pin)
 
     def write(self, pin: int, high: bool) -> None:
-        with self._in_words(f"GPIO{pin}"):
+        with self._device_errors(f"GPIO{pin}"):
             self._module.output(pin, self._module.HIGH if high else self._module.LOW)
 
     def dim(self, pin: int, duty: float, frequency: float = 200.0) -> None:
-        """Pulses of `frequency` hertz on an output, high for `duty` of the time, 0 to 1."""
-        with self._in_words(f"GPIO{pin}"):
+        """Send pulses of `frequency` hertz to an output, high for `duty` of the time, 0 to 1."""
+        with self._device_errors(f"GPIO{pin}"):
             if pin in self._dimmed:
                 self._dimmed[pin].ChangeDutyCycle(100.0 * duty)
             else:
                 self._dimmed[pin] = self._module.PWM(pin, frequency)
                 self._dimmed[pin].start(100.0 * duty)
 
-    def still(self, pin: int, high: bool) -> None:
-        """End the pulses of `dim`: the output stays `high` or low."""
-        with self._in_words(f"GPIO{pin}"):
+    def stop_dimming(self, pin: int, high: bool) -> None:
+        """End the pulses of `dim` and leave the output `high` or low."""
+        with self._device_errors(f"GPIO{pin}"):
             self._dimmed.pop(pin).stop()
         self.write(pin, high)
 
     def close(self, lost: bool = False) -> None:
-        """Give up the pins: inputs are free again. Never raises; may be called twice.
+        """Give up the pins, which frees the inputs. Never raises; may be called twice.
 
-        Outputs go on as they are, for a relay is better off with a defined level than with none, unless the chip was
-        `lost`: then everything is given up, so that it can be opened anew.
+        Outputs keep their level, because a relay is better off with a defined level than with none. If the chip was
+        `lost`, everything is given up so that it can be opened again.
         """
         module, self._module = self._module, None
         if module is None:
@@ -181,14 +183,15 @@ class Pins:
             self._users[self.library] -= 1
             if lost and not self._users[self.library]:
                 try:
-                    module.cleanup()  # of everything: rpi-lgpio closes its chip only then
-                except Exception:  # and cannot when the chip has really gone: then it is to be imported anew
+                    module.cleanup()  # frees everything; only then does rpi-lgpio close its chip
+                except Exception:  # it cannot if the chip is really gone; then it must be imported again
                     sys.modules.pop(self.library, None)
 
     @staticmethod
     @contextmanager
-    def _in_words(what: str) -> Iterator[None]:
+    def _device_errors(what: str) -> Iterator[None]:
+        """Raise DeviceError, with `what` in front, for whatever the library raises."""
         try:
             yield
-        except Exception as error:  # lgpio has errors of its own kind
+        except Exception as error:  # lgpio raises its own kinds of error
             raise DeviceError(f"{what}: {str(error) or type(error).__name__}") from error

@@ -1,8 +1,8 @@
-"""The serial link that all serial drivers share: open, read in chunks, notice a vanished device, find the baud rate.
+"""The link that all serial drivers share. It opens the port, reads, notices a lost device and finds the baud rate.
 
-A driver derives from `SerialPoller` and overrides `received`; `SerialOptions` is the base of its options. The port may
-be a device, a pseudo-terminal, a network link (``tcp://HOST:PORT``, also written ``socket://``, and
-``udp://HOST:PORT``), or another URL that pyserial takes (``rfc2217://``, ``spy://``, ``loop://``).
+A driver derives from `SerialPoller` and overrides `received`; its options derive from `SerialOptions`. The port can be
+a device, a pseudo-terminal, a network link (``tcp://HOST:PORT``, also written ``socket://``, and ``udp://HOST:PORT``)
+or another URL that pyserial knows (``rfc2217://``, ``spy://``, ``loop://``).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from fixgw.database import Database
     from fixgw.net.access import Address
 
-CHUNK_BYTES = 4096  # read at once, at most
-STILL_S = 0.02  # without reading, after a port was ready and had nothing
+CHUNK_BYTES = 4096  # the most that one read takes
+EMPTY_READ_PAUSE_S = 0.02  # wait this long after a port that was ready had no data
 
-#: The links over a network, by the scheme of their URLs; all others are pyserial's.
+#: The URL schemes of links over a network; pyserial handles all others.
 TCP, UDP = ("tcp", "socket"), "udp"
-#: What is open: a `serial.Serial`, a `fixgw.net.tcp.TcpLink` or a `fixgw.net.udp.UdpLink`.
+#: An open port: a `serial.Serial`, a `fixgw.net.tcp.TcpLink` or a `fixgw.net.udp.UdpLink`.
 Line = Any
 
-#: What ``baud: auto`` tries, the commonest first.
+#: The rates that ``baud: auto`` tries, the most common first.
 BAUD_RATES = (9600, 4800, 38400, 115200, 57600, 19200)
 
 
@@ -44,15 +44,15 @@ class SerialOptions(Options, frozen=True, kw_only=True):
         Meta(
             min_length=1,
             description="Device (`/dev/serial/by-id/...` stays the same across reboots), pseudo-terminal, "
-            "`tcp://HOST:PORT` (connect to a server), `udp://HOST:PORT` (listen there for datagrams), or a URL of "
-            "pyserial",
+            "`tcp://HOST:PORT` (connect to a server), `udp://HOST:PORT` (listen there for datagrams), or a URL that "
+            "pyserial knows",
         ),
     ]
     baud: Annotated[
         Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
         Meta(
-            description="Bits per second; `auto` tries the usual rates for as long as only garbage comes. Without "
-            "meaning for `tcp://` and `udp://`"
+            description="Bits per second; `auto` tries the usual rates as long as only garbage arrives. Ignored for "
+            "`tcp://` and `udp://`"
         ),
     ] = "auto"
 
@@ -61,21 +61,20 @@ OptionsT = TypeVar("OptionsT", bound=SerialOptions, default=SerialOptions)
 
 
 class SerialPoller(Poller[OptionsT]):
-    """A plugin that reads a serial line on a thread of its own. Override `received`; perhaps `idle` and `lost`."""
+    """A plugin that reads a serial line on its own thread. Override `received`, and `idle` and `lost` if needed."""
 
     reopen_delay_max: ClassVar[float] = 2.0
-    #: Seconds without bytes, or without sense in them, after which `health` says so and ``auto`` tries another rate.
+    #: After this many seconds without valid data, `health` reports it and ``auto`` tries another rate.
     patience_s: ClassVar[float] = 3.0
     #: Seconds to let a burst gather, so that a fast line does not wake the thread for every few bytes.
     gather_s: ClassVar[float] = 0.005
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        #: What is open; the polling thread's.
+        #: The open port; only the polling thread uses it.
         self.port: Line | None = None
-        #: Monotonic seconds of the last bytes, of the last that made sense (infinitely long ago: none yet), and of
-        #: the start of the search for a baud rate.
-        self.heard = self.made_sense = float("-inf")
+        #: When the last bytes and the last valid data arrived, in monotonic seconds; -inf if none have.
+        self.heard_at = self.valid_at = float("-inf")
         self._searching_since = 0.0
         self._networked = endpoint.scheme_of(self.options.port) in (*TCP, UDP)
         self._auto = self.options.baud == "auto" and not self._networked
@@ -87,17 +86,20 @@ class SerialPoller(Poller[OptionsT]):
     # -- to override ---------------------------------------------------------------------------------------------------
 
     def received(self, data: bytes) -> bool:
-        """Deal with `data`, at most `CHUNK_BYTES`, never none; returns whether any of it made sense."""
+        """Process `data`: at least one byte, at most `CHUNK_BYTES`. Return True if any of it was valid."""
         raise NotImplementedError
 
     def idle(self) -> None:
-        """Nothing came for `poll_timeout` seconds: the place for time-outs."""
+        """Called when nothing has arrived for `poll_timeout` seconds. Handle time-outs here."""
 
-    # -- what is there for the driver ----------------------------------------------------------------------------------
+    # -- for drivers to call -------------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> int:
-        """Send as much of `data` as the port takes at once; returns how many bytes that was. Never waits, except on
-        ports that have no file descriptor (``rfc2217://``). Raises `DeviceError` when the device is gone."""
+        """Send as much of `data` as the port accepts at once. Returns the number of bytes sent.
+
+        Never waits, except on ports without a file descriptor (``rfc2217://``). Raises `DeviceError` if the device is
+        gone.
+        """
         port = self.port
         if port is None:  # stopped while opening
             return 0
@@ -128,21 +130,21 @@ class SerialPoller(Poller[OptionsT]):
         except ImportError as error:
             yield "port", str(error)
         except OSError:
-            pass  # a URL that looks for hardware, and did not find it now
+            pass  # the URL looks for hardware that is not there now
         except ValueError as error:
             yield "port", str(error)
 
     @classmethod
     def claims(cls, options: OptionsT) -> Iterable[tuple[str, str]]:
-        if options.port.startswith("/"):  # by whichever of its names; a server may well take several clients
+        if options.port.startswith("/"):  # symbolic links resolved; servers may accept several clients
             yield os.path.realpath(options.port), "port"
         elif endpoint.scheme_of(options.port) == UDP:
-            with suppress(ValueError):  # which `check` says
+            with suppress(ValueError):  # `check` reports it
                 yield f"UDP port {endpoint.parse(options.port).port}", "port"
 
     @classmethod
     def preflight(cls, options: OptionsT) -> Iterable[Device | Feeds | Finding]:
-        return needs(options.port)
+        return preflight(options.port)
 
     def run(self) -> None:
         if not self._networked:
@@ -154,9 +156,9 @@ class SerialPoller(Poller[OptionsT]):
         if trouble := super().health():
             return trouble
         now = self.clock()
-        if now - self.heard > self.patience_s:
+        if now - self.heard_at > self.patience_s:
             return "no data"
-        if now - max(self.made_sense, self._searching_since) > self.patience_s:
+        if now - max(self.valid_at, self._searching_since) > self.patience_s:
             if self._networked:
                 return "only garbage: is this the right instrument?"
             return f"only garbage at {self._baud} baud: " + (
@@ -173,12 +175,12 @@ class SerialPoller(Poller[OptionsT]):
         return dict([("port", self.options.port), link, connected, *counts])
 
     def open(self) -> None:
-        self.heard = self.made_sense = float("-inf")
+        self.heard_at = self.valid_at = float("-inf")
         self.port = self._open()
         self._searching_since = self.clock()
         self._fd = None
         if self.port is not None:
-            with suppress(OSError, AttributeError):  # rfc2217:// and loop:// have none
+            with suppress(OSError, AttributeError):  # rfc2217:// and loop:// have no file descriptor
                 self._fd = self.port.fileno()
                 if not self._networked:
                     self.port.timeout = 0
@@ -188,11 +190,11 @@ class SerialPoller(Poller[OptionsT]):
         if not data:
             self.idle()
             return
-        now = self.heard = self.clock()
+        now = self.heard_at = self.clock()
         self.count("bytes", len(data))
         if self.received(data):
-            self.made_sense = now
-        elif self._auto and now - max(self.made_sense, self._searching_since) > self.patience_s:
+            self.valid_at = now
+        elif self._auto and now - max(self.valid_at, self._searching_since) > self.patience_s:
             self._next_baud(now)
 
     def close(self) -> None:
@@ -219,8 +221,8 @@ class SerialPoller(Poller[OptionsT]):
                 data = port.read(CHUNK_BYTES)
         except (OSError, ValueError, TypeError) as error:
             raise DeviceError(f"{self.options.port} went away") from error
-        if not data:  # ready, and yet nothing: never spin on it
-            self.stopping.wait(STILL_S)
+        if not data:  # the port was ready but had no data; do not spin on it
+            self.stopping.wait(EMPTY_READ_PAUSE_S)
         elif self._raw.taps:
             self._raw.pass_on(self.name, self.clock(), "in", data)
         return data
@@ -237,7 +239,7 @@ class SerialPoller(Poller[OptionsT]):
             raise DeviceError(f"{self.options.port}: {error}") from error
 
     def _open(self) -> Line | None:
-        """Open the port; None when the plugin is being stopped meanwhile. Raises `DeviceError`."""
+        """Open the port. Returns None if the plugin is stopped meanwhile. Raises `DeviceError`."""
 
         def waiting() -> None:
             self.alive = self.clock()
@@ -245,7 +247,7 @@ class SerialPoller(Poller[OptionsT]):
         try:
             return open_patiently(self.name, self._open_now, _close, self.stopping, waiting)
         except Exception as error:
-            raise DeviceError(f"{self.options.port}: {_in_words(error)}") from error
+            raise DeviceError(f"{self.options.port}: {_describe(error)}") from error
 
     def _open_now(self) -> Line:
         scheme = endpoint.scheme_of(self.options.port)
@@ -272,8 +274,8 @@ class SerialPoller(Poller[OptionsT]):
 CMDLINE = "/proc/cmdline"
 
 
-def needs(port: str) -> Iterator[Device | Finding]:
-    """What a serial port needs, for `PluginBase.preflight`; nothing when it is not one of this machine."""
+def preflight(port: str) -> Iterator[Device | Finding]:
+    """Report what a serial port of this computer needs, for `PluginBase.preflight`."""
     if not port.startswith("/"):
         return
     on_board = port.removeprefix("/dev/") in ("serial0", "serial1", "ttyAMA0", "ttyS0")
@@ -284,11 +286,11 @@ def needs(port: str) -> Iterator[Device | Finding]:
             device = f"/dev/{console.partition(',')[0]}"
             if name == "console" and os.path.realpath(device) == os.path.realpath(port):
                 fix = "sudo raspi-config nonint do_serial_cons 1  # and reboot"
-                yield Finding("problem", f"{port} is a console of the system: its log-in disturbs the device", fix)
+                yield Finding("problem", f"{port} is a system console: its login prompt disturbs the device", fix)
 
 
 def _pyserial() -> Any:
-    """The library, when it is first needed."""
+    """Import pyserial when it is first needed. Raises `MissingLibrary`."""
     try:
         import serial
     except ImportError:
@@ -297,11 +299,11 @@ def _pyserial() -> Any:
 
 
 def _close(port: Line) -> None:
-    with suppress(Exception):  # a vanished device may fail in many ways, and is gone anyway
+    with suppress(Exception):  # a device that is gone may fail in many ways
         port.close()
 
 
-def _in_words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     code = getattr(error, "errno", None)
     if code == errno.ENOENT:
         return "no such device"

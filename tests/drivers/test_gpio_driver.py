@@ -772,7 +772,7 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
 
 def test_a_library_that_refuses_this_machine_is_a_device_that_is_not_there(library: Callable[[str], str]) -> None:
     pins = Pins(library("raise RuntimeError('This module can only be run on a Raspberry Pi!')"))
-    with pytest.raises(DeviceError, match="cannot be used: This module can only be run on a Raspberry Pi"):
+    with pytest.raises(DeviceError, match="cannot use .*: This module can only be run on a Raspberry Pi"):
         pins.open()
     pins.close()
 
@@ -833,7 +833,7 @@ def test_pins_are_read_written_watched_and_given_up(bank: Bank) -> None:
     assert not bank.level(23)
     mine.dim(23, 0.25, 100.0)
     assert bank.duty(23) == 25.0
-    mine.still(23, True)
+    mine.stop_dimming(23, True)
     assert bank.level(23)
     mine.close()
     mine.close()

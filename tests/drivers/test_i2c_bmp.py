@@ -240,7 +240,7 @@ def test_a_chip_that_it_does_not_know_is_said(bus: i2c.VirtualBus, db: Database)
 def test_a_stuck_sensor_fails(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x77, bmp.Bmp280())
     plugin = Plugin(SOURCE, options(bus))
-    plugin.stuck_after = 0.2  # type: ignore[misc]
+    plugin.stuck_after_s = 0.2  # type: ignore[misc]
     plugin.start()
     try:
         until(lambda: db.read("PALT").good)
@@ -272,7 +272,7 @@ def test_a_chip_that_fell_asleep_does_not_pass_its_last_pressure_for_a_new_one(
 ) -> None:
     chip = bus.attach(0x77, kind())
     plugin = Plugin(SOURCE, options(bus))
-    plugin.stuck_after = 1000.0  # type: ignore[misc]
+    plugin.stuck_after_s = 1000.0  # type: ignore[misc]
     plugin.start()
     try:
         until(lambda: db.read("PALT").good)

@@ -307,7 +307,7 @@ def test_a_setting_that_was_garbled_on_its_way_gives_no_attitude(bus: i2c.Virtua
 def test_a_chip_that_repeats_itself_fails_and_stays_so(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x28, Bno055())
     plugin = Plugin(SOURCE, options(bus))
-    plugin.stuck_after = 0.1  # type: ignore[misc]
+    plugin.stuck_after_s = 0.1  # type: ignore[misc]
     plugin.start()
     try:
         until(lambda: db.read("ROLL").good)

@@ -36,7 +36,7 @@ def test_the_doctor_hears_what_is_needed() -> None:
     asked = list(Plugin.preflight(Options(bus=4, keys={"VS": None})))
     assert Device("/dev/i2c-4", "i2c", "sudo raspi-config nonint do_i2c 0") in asked
     assert Feeds(("AIRPRESS", "ALT", "PALT")) in asked
-    (missing,) = chips.needs("no_such_library", "smbus2", "i2c")
+    (missing,) = chips.preflight("no_such_library", "smbus2", "i2c")
     assert missing == Finding("problem", "no_such_library is not installed", "pip install no_such_library")
     import msgspec
 

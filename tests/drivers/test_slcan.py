@@ -104,7 +104,7 @@ def test_a_line_without_end_costs_bounded_memory_and_one_count() -> None:
     parser = Fed()
     for _ in range(1000):
         assert parser.feed(b"t" * 100) == []
-        assert len(parser._rest) <= slcan.LINE_BYTES
+        assert len(parser._rest) <= slcan.MAX_LINE_BYTES
     assert parser.feed(b"tt\rt1230\r") == [Frame(0x123, b"", 0, 100.0)]
     assert parser.counts == {"garbage": 1}
 
@@ -189,22 +189,22 @@ def test_an_error_frame_has_no_command() -> None:
     ],
 )
 def test_the_set_up_of_an_adapter(options: dict[str, object], commands: list[bytes]) -> None:
-    assert slcan.set_up(BusOptions(interface="slcan", **options)) == commands  # type: ignore[arg-type]
+    assert slcan.setup_commands(BusOptions(interface="slcan", **options)) == commands  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({}, "needs a bitrate"),
-        ({"bitrate": 123456}, "has the bit rates 10000"),
+        ({"bitrate": 123456}, "supports the bit rates 10000"),
         ({"bitrate": 125000, "extra": {"data_bitrate": 3}}, "data bit rates"),
-        ({"bitrate": 125000, "extra": {"baud": 3}}, "no option 'baud'"),
+        ({"bitrate": 125000, "extra": {"baud": 3}}, "unknown option of slcan 'baud'"),
         ({"extra": {"btr": "xx"}}, "exadecimal"),
     ],
 )
 def test_a_set_up_that_cannot_be(options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        slcan.set_up(BusOptions(interface="slcan", **options))  # type: ignore[arg-type]
+        slcan.setup_commands(BusOptions(interface="slcan", **options))  # type: ignore[arg-type]
 
 
 # -- the line ----------------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_an_adapter_that_never_answers_is_used_all_the_same(segment: Segment) ->
 
 
 def test_an_adapter_that_refuses_a_setting_is_an_error(adapter: VirtualSlcan) -> None:
-    with Link(adapter) as link, pytest.raises(DeviceError, match="refuses 'Z7'"):
+    with Link(adapter) as link, pytest.raises(DeviceError, match="refused the command 'Z7'"):
         link.port.begin([b"Z7"])
 
 
@@ -342,7 +342,7 @@ def test_a_refused_frame_is_counted(adapter: VirtualSlcan) -> None:
 def test_status_flags_are_asked_for_where_they_are_answered(
     adapter: VirtualSlcan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slcan, "STATUS_S", 0.05)
+    monkeypatch.setattr(slcan, "STATUS_INTERVAL_S", 0.05)
     with Link(adapter) as link:
         adapter.flags = virtual.PASSIVE | virtual.OVERRUN
         link.until(lambda: link.frames)
@@ -351,7 +351,7 @@ def test_status_flags_are_asked_for_where_they_are_answered(
 
 
 def test_only_garbage_is_said(adapter: VirtualSlcan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slcan, "GARBAGE_S", 0.05)
+    monkeypatch.setattr(slcan, "GARBAGE_LIMIT_S", 0.05)
     node = adapter._segment.attach("node")
     with Link(adapter) as link:
 

@@ -162,8 +162,8 @@ def test_a_can_interface_that_is_not_there_is_a_problem(links: Callable[..., Non
     assert looked()[0].message == "there is no CAN interface can0: is its adapter plugged in, its overlay loaded?"
     links("can1")
     links("eth0", 1)
-    assert looked()[0].message == "there is no CAN interface can0; there is can1"
-    assert looked(channel="eth0")[0].message == "eth0 is no CAN interface; there is can1"
+    assert looked()[0].message == "there is no CAN interface can0; found can1"
+    assert looked(channel="eth0")[0].message == "eth0 is not a CAN interface; found can1"
     (virtual,) = looked(channel="vcan0")
     assert virtual.fix == "sudo ip link add vcan0 type vcan && sudo ip link set vcan0 up"
 

@@ -1,1 +1,1 @@
-"""CAN buses: frames, interfaces behind one shape, and the bus that drivers share."""
+"""CAN buses: frames, one `Port` class for every kind of interface, and the bus that drivers share."""

@@ -1,17 +1,17 @@
-"""The CAN bus that drivers share: one handle, one reader, one writer and one set of counters for each bus.
+"""The CAN bus that drivers share. Each bus has one handle, one reader, one writer and one set of counters.
 
-A driver derives from `CanPlugin`, and embeds `BusOptions` in its own options:
+A driver derives from `CanPlugin` and embeds `BusOptions` in its own options:
 
     class Plugin(CanPlugin[NodeOptions]):  # class NodeOptions(BusOptions, frozen=True, kw_only=True)
         def run(self):
             self.bus = self.tap(self.options, self.received, ids={0x183, 0x184})
 
-        def received(self, frames):                          # on the bus's threads, one call at a time
+        def received(self, frames):                          # called on the bus's threads, one call at a time
             for frame in frames:
-                self.bus.send(0x6E0 + 145, b"\\x06")          # any thread; never waits
+                self.bus.send(0x6E0 + 145, b"\\x06")          # call it on any thread; it never waits
 
-Connections that name the same interface and channel share the handle. What one of them sends, the others hear, as if
-each were a node of its own.
+Connections that name the same interface and channel share the handle. Each of them receives what the others send, as
+if they were separate nodes.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ __all__ = [
     "open_tap",
 ]
 
-MAX_AGE_S = 1.0  # after that a frame that could not be sent is not worth sending
-INLINE_FRAMES = 32  # that the caller of `send` sends itself, before it leaves the rest to the writer
-RETRY_S = (0.0005, 0.01)  # between attempts to send when there is no room: the first pause, and the longest
-STUCK_S = 2.0  # without room, after which `health` says so
-LOCAL_FRAMES = 4096  # that wait for the others on this bus, at most
-OPENING_S = 10.0  # of opening, after which `health` says so
+MAX_AGE_S = 1.0  # a frame that has waited longer is too old to send
+INLINE_FRAMES = 32  # a caller of `send` sends at most this many itself; the writer thread sends the rest
+RETRY_S = (0.0005, 0.01)  # the first and the longest pause between attempts to send when there is no room
+STUCK_S = 2.0  # `health` reports a bus that has had no room for longer
+LOCAL_FRAMES = 4096  # the most frames that may wait for the other users of this bus
+OPENING_S = 10.0  # `health` reports an opening that takes longer
 
 
 class BusConflict(FixgwError, ValueError):
-    """Two connections want one bus with different options."""
+    """Two connections ask for the same bus with different options."""
 
 
 Received = Callable[[Sequence[Frame]], object]
@@ -92,38 +92,38 @@ class Tap:
         self.failed = failed
         self.lost = lost
         self.ids: frozenset[int] | None = None if ids is None else frozenset(ids)
-        #: Why `received` is not called any more; empty while it is.
+        #: Why `received` is no longer called; empty while it still is.
         self.failure = ""
         self.closed = False
 
     def send(self, arbitration_id: int, data: bytes = b"", flags: int = 0) -> bool:
-        """Send a frame, at once or when its turn comes; never waits. False when it had to be dropped.
+        """Send a frame, now or when its turn comes. Never waits; returns False if the frame had to be dropped.
 
-        `flags` as in `Frame`. ValueError for a frame that no bus can carry.
+        `flags` are those of `Frame`. Raises ValueError for a frame that no bus can carry.
         """
         frame = Frame(arbitration_id, bytes(data), flags, self.bus.clock())
         validate(frame)
         return self.bus.submit(frame, self)
 
     def forward(self, frame: Frame) -> bool:
-        """Send a frame that came from elsewhere; its age counts from its time stamp. Otherwise as `send`."""
+        """Send a frame that came from another bus. Like `send`, but the frame's age counts from its time stamp."""
         return self.bus.submit(frame, self)
 
     def accept(self, ids: Iterable[int] | None) -> None:
-        """Hear just `ids` from now on: extended ones as ``identifier | EXTENDED``; None for all."""
+        """From now on receive only `ids`, or everything if None. Write extended ids as ``identifier | EXTENDED``."""
         self.ids = None if ids is None else frozenset(ids)
         self.bus.refilter()
 
     def close(self) -> None:
-        """Let go; `received` is not running, nor will be, when this returns. Raises PluginFail when it does not end.
+        """Stop using the bus. When this returns, `received` is not running and will not be called again.
 
-        The last one to go closes the bus. May be called twice.
+        The last user to leave closes the bus. May be called twice. Raises PluginFail if `received` does not return.
         """
         _release(self)
 
 
 class SharedBus(Poller):
-    """An open bus with all its users. Made by `open_tap`, gone with its last `Tap`."""
+    """An open bus and all its users. `open_tap` creates it; closing its last `Tap` closes it."""
 
     reopen_delay_max: ClassVar[float] = 2.0
 
@@ -131,17 +131,17 @@ class SharedBus(Poller):
         super().__init__(f"{options.interface} {options.channel}", {})
         self.options: BusOptions = options
         self.clock = clock
-        #: What the controller last said it is: "active", "warning", "passive", "bus off"; empty when it did not say.
+        #: The state that the controller last reported: "active", "warning", "passive" or "bus off"; empty if none.
         self.state = ""
         self.error_counters: tuple[int, int] | None = None
         self._port: Port | None = None
         self._taps: tuple[Tap, ...] = ()
-        self._points: tuple[raw.Point, ...] = ()  # of the gateways that use it
-        self._delivering = threading.RLock()  # held while `received` of anybody runs
+        self._points: tuple[raw.Point, ...] = ()  # one for each gateway that uses the bus
+        self._delivering = threading.RLock()  # held while any user's `received` runs
         self._filters_changed = False
         self._queue = SendQueue(options.send_queue)
-        self._queueing = threading.Lock()  # the queue, what is counted beside it, and changes of `_taps`
-        self._sending = threading.Lock()  # held by whoever sends
+        self._queueing = threading.Lock()  # guards the queue, the counters that go with it, and changes to `_taps`
+        self._sending = threading.Lock()  # held while sending
         self._sent = self._dropped = self._stale = self._unsendable = self._unheard = 0
         self._stuck_since: float | None = None
         self._broken: OSError | None = None
@@ -155,7 +155,7 @@ class SharedBus(Poller):
 
     @property
     def threads(self) -> list[threading.Thread]:
-        """Those that this bus cannot do without."""
+        """The threads that this bus needs; it fails when one of them dies."""
         return [thread for thread in (self._thread, self._writer) if thread is not None]
 
     # -- users ---------------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class SharedBus(Poller):
         self.refilter()
 
     def remove(self, tap: Tap) -> bool:
-        """Serve `tap` no more; whether nobody is left. It may still be in the middle of something: see `settle`."""
+        """Stop serving `tap`. Returns True if no users are left. A call to it may still be running: see `settle`."""
         with self._queueing:
             self._set_taps(tuple(t for t in self._taps if t is not tap))
         self.refilter()
@@ -177,15 +177,15 @@ class SharedBus(Poller):
         self._points = tuple({id(tap.point): tap.point for tap in taps if tap.point is not None}.values())
 
     def settle(self) -> None:
-        """Wait until no user is in the middle of something, unless called by one. Raises PluginFail."""
+        """Wait until no call to a user is running, unless a user calls this. Raises PluginFail after a time-out."""
         if not self._delivering.acquire(timeout=self.join_timeout):
-            raise PluginFail(f"{self.name}: what was received is still being dealt with")
+            raise PluginFail(f"{self.name}: a driver is still processing the frames it received")
         self._delivering.release()
 
     def refilter(self) -> None:
         self._filters_changed = True
 
-    def _wanted(self) -> frozenset[int] | None:
+    def _combine_ids(self) -> frozenset[int] | None:
         sets = [tap.ids for tap in self._taps]
         if None in sets:
             return None
@@ -203,7 +203,7 @@ class SharedBus(Poller):
                 try:
                     tap.received(mine)
                 except Exception as error:
-                    self._part_with(tap, error)
+                    self._drop_user(tap, error)
 
     def lost(self, reason: str) -> None:
         with self._delivering:
@@ -212,12 +212,12 @@ class SharedBus(Poller):
                     try:
                         tap.lost(reason)
                     except Exception as error:
-                        self._part_with(tap, error)
+                        self._drop_user(tap, error)
 
-    def _part_with(self, tap: Tap, error: Exception) -> None:
-        """A user that raises is served no more; the others do not notice."""
+    def _drop_user(self, tap: Tap, error: Exception) -> None:
+        """Stop serving a user that raised an exception; the others carry on."""
         tap.failure = f"{type(error).__name__}: {error}"
-        self.log.error("a user of the bus failed: %s", tap.failure, exc_info=error)
+        self.log.error("a driver on the bus failed: %s", tap.failure, exc_info=error)
         self.remove(tap)
         if tap.failed is not None:
             with suppress(Exception):
@@ -234,7 +234,7 @@ class SharedBus(Poller):
         self.state, self.error_counters, self._broken = "", None, None
         self._filters_changed = True
         port = self._open()
-        if port is not None:  # None when the bus is being stopped meanwhile
+        if port is not None:  # None if the bus was stopped meanwhile
             self.state = port.state()
         self._port = port
 
@@ -244,7 +244,7 @@ class SharedBus(Poller):
             return
         if self._filters_changed:
             self._filters_changed = False
-            port.accept(self._wanted())
+            port.accept(self._combine_ids())
         frames = port.read(timeout)
         if frames:
             self._record("in", frames)
@@ -252,13 +252,13 @@ class SharedBus(Poller):
             if errors:
                 frames = [f for f in frames if not f.flags & ERROR]
                 for error in errors:
-                    self._see(error)
+                    self._handle_error(error)
             self._received += len(frames)
             if frames:
                 self._deliver(frames)
         if self._broken is not None:
             raise self._broken
-        self._rate()
+        self._update_rates()
 
     def _record(self, direction: raw.Direction, frames: list[Frame]) -> None:
         for point in self._points:
@@ -269,7 +269,7 @@ class SharedBus(Poller):
         port, self._port = self._port, None
         if port is None:
             return
-        with self._queueing:  # what waits would be stale
+        with self._queueing:  # the queued frames would be too old
             self._dropped += self._queue.clear()
         self._stuck_since = None
         self._rates = (0.0, 0.0)
@@ -279,8 +279,8 @@ class SharedBus(Poller):
         else:
             port.close()
 
-    def _see(self, frame: Frame) -> None:
-        """An error frame."""
+    def _handle_error(self, frame: Frame) -> None:
+        """Count what an error frame reports, and follow the controller's state."""
         self.count("error frames")
         error = decode_error(frame.arbitration_id, frame.data)
         if error.tx_errors is not None and error.rx_errors is not None:
@@ -289,9 +289,9 @@ class SharedBus(Poller):
             self.count(event)
         if error.state and error.state != self.state:
             self.state = error.state
-            self.complain("%s", _HARMED.get(error.state, "the controller is well again"))
+            self.complain("%s", _HARMED.get(error.state, "the controller has recovered"))
 
-    def _rate(self) -> None:
+    def _update_rates(self) -> None:
         now = self.clock()
         since, received, sent = self._rated
         if now - since >= 1.0:
@@ -299,13 +299,13 @@ class SharedBus(Poller):
             self._rated = (now, self._received, self._sent)
 
     def _open(self) -> Port | None:
-        """Open the interface; None when the bus is being stopped meanwhile."""
+        """Open the interface. Returns None if the bus is stopped meanwhile."""
         since = self.clock()
 
         def waiting() -> None:
             self.alive = self.clock()
             if self.alive - since > OPENING_S:
-                self._trouble = f"still opening, for {self.alive - since:.0f} s"
+                self._trouble = f"still opening after {self.alive - since:.0f} s"
 
         return open_patiently(
             self.name,
@@ -318,7 +318,7 @@ class SharedBus(Poller):
     # -- sending: on any thread ----------------------------------------------------------------------------------------
 
     def submit(self, frame: Frame, origin: Any = None) -> bool:
-        """Queue `frame`, and send what waits if nobody else does just now. False when it was dropped at once."""
+        """Queue `frame`; if nobody else is sending, send what is queued. Returns False if it was dropped at once."""
         port = self._port
         if port is None or self.options.listen_only or (frame.flags & FD and not port.fd):
             with self._queueing:
@@ -340,7 +340,7 @@ class SharedBus(Poller):
         return lost is not frame
 
     def _send_waiting(self, limit: int) -> bool:
-        """Send at most `limit` of the frames that wait; True when some are left. Held: `_sending`."""
+        """Send at most `limit` queued frames. Returns True if some are left. The caller holds `_sending`."""
         port = self._port
         if port is None or self._broken is not None:
             return False
@@ -365,7 +365,7 @@ class SharedBus(Poller):
                     raise
                 except Exception as error:
                     self._unsendable += 1
-                    self.complain("%#x could not be sent: %s", frame.arbitration_id, error)
+                    self.complain("could not send %#x: %s", frame.arbitration_id, error)
                     continue
                 if not taken:
                     with self._queueing:
@@ -380,7 +380,7 @@ class SharedBus(Poller):
             return True
         except OSError as error:
             if port is self._port:
-                self._broken = error  # the polling thread closes and opens again
+                self._broken = error  # the polling thread closes the port and opens it again
             return False
 
     def _no_room(self) -> bool:
@@ -406,7 +406,7 @@ class SharedBus(Poller):
                     pause = RETRY_S[0]
 
     def _deliver_local(self) -> None:
-        """What one user has sent, the others hear."""
+        """Pass each frame that a user has sent to the other users."""
         while self._local:
             frame, origin = self._local.popleft()
             self._deliver([frame], origin)
@@ -420,7 +420,7 @@ class SharedBus(Poller):
         if self._writer.is_alive() and self._writer is not threading.current_thread():
             self._writer.join(self.join_timeout)
             if self._writer.is_alive():
-                raise PluginFail(f"{self.name}: its writer did not stop within {self.join_timeout} s")
+                raise PluginFail(f"{self.name}: its writer thread did not stop within {self.join_timeout} s")
 
     def health(self) -> str:
         if trouble := super().health():
@@ -432,7 +432,7 @@ class SharedBus(Poller):
             return _HARMED[self.state]
         since = self._stuck_since
         if since is not None and self.clock() - since > STUCK_S:
-            return "nothing can be sent: is anybody else on the bus, at the same bit rate?"
+            return "cannot send: is another node on the bus, at the same bit rate?"
         return ""
 
     def get_status(self) -> Mapping[str, Any]:
@@ -462,11 +462,11 @@ class SharedBus(Poller):
 
 _HARMED = {
     "warning": "error warning: the controller has seen many errors",
-    "passive": "error-passive: is anybody else on the bus, at the same bit rate, and the bus terminated?",
-    "bus off": "bus off: a short circuit, no terminators, or another bit rate?",
+    "passive": "error-passive: is another node on the bus, at the same bit rate, and is the bus terminated?",
+    "bus off": "bus off: a short circuit, no terminators, or the wrong bit rate?",
 }
 
-# -- who shares what ---------------------------------------------------------------------------------------------------
+# -- sharing -----------------------------------------------------------------------------------------------------------
 
 Key = tuple[Any, ...]
 _buses: dict[Key, SharedBus] = {}
@@ -474,7 +474,7 @@ _registry = threading.Lock()
 
 
 def _key(options: BusOptions) -> Key:
-    """What makes two connections speak of the same bus."""
+    """The options that identify a bus. Connections whose keys are equal share it."""
     extra = options.extra
     return (
         options.interface,
@@ -491,21 +491,21 @@ def open_tap(
     lost: Callable[[str], object] | None = None,
     point: raw.Point | None = None,
 ) -> Tap:
-    """Use the bus that `options` say, with others who do; it is opened, and opened again, in the background.
+    """Use the bus that `options` describe, sharing it with others. It is opened, and reopened, in the background.
 
-    `received` gets frames as they come, many at once in a burst, on the bus's threads, one call at a time, and has to
-    return soon; `ids` as for `Tap.accept`. When it raises, it is called no more, and `failed` is, with the reason.
-    `lost` hears why when the bus is gone, or cannot be opened: once per outage, never while `received` runs. `point` is
-    where the gateway's recorders hear all that is on the bus.
+    `received` gets frames as they arrive, many at once in a burst. It is called on the bus's threads, one call at a
+    time, and must return soon; `ids` are those of `Tap.accept`. If it raises, it is not called again, and `failed` is
+    called with the reason. `lost` is called with the reason when the bus is lost or cannot be opened: once per outage,
+    never while `received` runs. `point` is where the gateway's recorders hear all traffic on the bus.
 
-    Raises BusConflict when the bus is in use with other options, and MissingLibrary or ValueError for an interface
-    that does not exist here.
+    Raises BusConflict if the bus is in use with other options, and MissingLibrary or ValueError for an interface that
+    this system does not have.
     """
     key = _key(options)
     with _registry:
         bus = _buses.get(key)
         if bus is not None and bus.running:
-            _agree(bus.options, options)
+            _require_agreement(bus.options, options)
             tap = Tap(bus, received, ids, failed, lost, point)
             bus.add(tap)
             return tap
@@ -529,21 +529,21 @@ def _release(tap: Tap) -> None:
         bus.stop()
 
 
-def _agree(used: BusOptions, wanted: BusOptions) -> None:
-    """Raise BusConflict unless what `wanted` says, beyond the defaults, is what is `used`."""
+def _require_agreement(used: BusOptions, wanted: BusOptions) -> None:
+    """Raise BusConflict if `wanted` differs from the options in use, except where it leaves the default."""
     default = BusOptions()
     for name in BusOptions.__struct_fields__:
         ours, theirs = getattr(used, name), getattr(wanted, name)
         unsaid = theirs == getattr(default, name) and name != "listen_only"
         if name != "channel" and theirs != ours and not unsaid:
             raise BusConflict(
-                f"{used.interface} {used.channel} is in use with {name} {ours!r}, and {theirs!r} is wanted of it: "
-                "connections that share a bus have to agree"
+                f"{used.interface} {used.channel} is in use with {name} {ours!r}, but this connection asks for "
+                f"{theirs!r}: connections that share a bus must agree"
             )
 
 
 def check(options: BusOptions, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """What is wrong with `options`, for `PluginBase.check`; `prefix` is where they stand, as in "buses.0."."""
+    """Check `options` for `PluginBase.check`. `prefix` says where they are in the configuration: "buses.0."."""
     return [(prefix + option, message) for option, message in ports.check(options)]
 
 
@@ -551,29 +551,29 @@ OptionsT = TypeVar("OptionsT", bound=Options, default=BusOptions)
 
 
 class CanPlugin(Worker[OptionsT]):
-    """A plugin on one CAN bus or several. Override `run` to call `tap` for each, and perhaps `lost`.
+    """A plugin on one or more CAN buses. Override `run` to call `tap` for each bus; override `lost` if needed.
 
-    What is received comes on the buses' threads. For what has to wait for its time there is a thread of the plugin's
-    own, if `run` ends with ``super().run()``; it runs `work`.
+    Frames are received on the buses' threads. A plugin that also has to do something at certain times ends its `run`
+    with ``super().run()``, which starts a thread that runs `work`.
     """
 
-    _worked: float | None = None  # the last sign of life of its own thread
+    _worked: float | None = None  # the last sign of life of the plugin's own thread
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.taps: list[Tap] = []
-        self._threads: list[threading.Thread] = []  # where the gateway looks for dead ones
+        self._threads: list[threading.Thread] = []  # the gateway watches these for dead threads
         self._trouble = ""
 
     def tap(self, options: BusOptions, received: Received, ids: Collection[int] | None = None) -> Tap:
-        """Use a bus; to be called by `run`. See `open_tap`."""
+        """Use a bus. Call this in `run`. See `open_tap`."""
         tap = open_tap(options, received, ids, self._failed, self.lost, raw.point(self.db))
         self.taps.append(tap)
         self._threads += tap.bus.threads
         return tap
 
     def lost(self, reason: str) -> None:
-        """One of its buses is gone, or could not be opened: once per outage, never while `received` runs."""
+        """Called when a bus is lost or cannot be opened: once per outage, never while `received` runs."""
 
     def _failed(self, reason: str) -> None:
         self._trouble = reason
@@ -581,7 +581,7 @@ class CanPlugin(Worker[OptionsT]):
 
     @property
     def alive(self) -> float | None:
-        """Monotonic seconds of the last sign of life of the slowest of its threads: its buses' and its own."""
+        """When the slowest thread, of a bus or its own, last gave a sign of life, in monotonic seconds."""
         signs = [tap.bus.alive or 0.0 for tap in self.taps]
         if self._worked is not None and self._thread is not None:
             signs.append(self._worked)
@@ -592,7 +592,7 @@ class CanPlugin(Worker[OptionsT]):
         self._worked = when
 
     def stop(self) -> None:
-        """End its thread, if it has one, and close the taps; raises PluginFail for what could not be."""
+        """End the plugin's own thread, if there is one, and close the taps. Raises PluginFail if that fails."""
         troubles: list[str] = []
         for stop in (super().stop, *(tap.close for tap in self.taps)):
             try:
@@ -603,14 +603,14 @@ class CanPlugin(Worker[OptionsT]):
             raise PluginFail("; ".join(troubles))
 
     def health(self) -> str:
-        """What is wrong with its buses, each by its channel when there are several."""
+        """What is wrong with the buses; each is named by its channel if there are several."""
         several = len(self.taps) > 1
         troubles = [(tap.bus.options.channel, tap.bus.health()) for tap in self.taps]
         words = [f"{channel}: {trouble}" if several else trouble for channel, trouble in troubles if trouble]
         return self._trouble or "; ".join(words)
 
     def get_status(self) -> Mapping[str, Any]:
-        """The status of its bus; when there are several, each under its channel."""
+        """The status of the bus; if there are several, the status of each under its channel."""
         if len(self.taps) == 1:
             return self.taps[0].bus.get_status()
         return {str(tap.bus.options.channel): tap.bus.get_status() for tap in self.taps}

@@ -1,4 +1,4 @@
-"""CAN frames, the queue in which they wait to be sent, filters, controller errors. No thread, socket or clock."""
+"""CAN frames, the queue of frames to send, filters and controller errors. Uses no threads, sockets or clocks."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any
 
 import msgspec
 
-# Flags of a frame; the values are SocketCAN's, of the identifier above and of CAN FD below.
-EXTENDED = 0x80000000  # 29 bits of identifier instead of 11
+# Flags of a frame. The values are SocketCAN's: the first three are those of the identifier, the others of CAN FD.
+EXTENDED = 0x80000000  # a 29-bit identifier instead of an 11-bit one
 REMOTE = 0x40000000
-ERROR = 0x20000000  # no frame on the bus: the controller's report, see `decode_error`
+ERROR = 0x20000000  # not a frame on the bus but a report by the controller, see `decode_error`
 FD = 0x04
-BRS = 0x01  # FD: the data were sent at the higher bit rate
+BRS = 0x01  # FD: the data is sent at the higher bit rate
 ESI = 0x02  # FD: the sender is error-passive
 
-#: How many data bytes a CAN FD frame may have.
+#: The numbers of data bytes that a CAN FD frame can have.
 FD_LENGTHS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64)
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
-    """A frame, as it was received or is to be sent.
+    """A frame that was received or is to be sent.
 
-    `flags` is a sum of the constants above, 0 for the plain kind. A remote frame's `data` are as many zero bytes as
-    it asks for. `timestamp` is monotonic seconds: of the reception, or of the wish to send.
+    `flags` is a sum of the constants above; 0 is a plain frame. The `data` of a remote frame is as many zero bytes as
+    the frame asks for. `timestamp` is in monotonic seconds: when the frame was received, or when it was given to us to
+    send.
     """
 
     arbitration_id: int
@@ -38,7 +39,7 @@ def validate(frame: Frame) -> None:
     """Raise ValueError for a frame that no bus can carry."""
     identifier, length, flags = frame.arbitration_id, len(frame.data), frame.flags
     if not 0 <= identifier <= (0x1FFFFFFF if flags & EXTENDED else 0x7FF):
-        raise ValueError(f"{identifier:#x} is no {'29' if flags & EXTENDED else '11'}-bit identifier")
+        raise ValueError(f"{identifier:#x} does not fit into {'29' if flags & EXTENDED else '11'} bits")
     if length > 8 and not (flags & FD and length in FD_LENGTHS):
         raise ValueError(f"{length} data bytes do not fit into a {'CAN FD' if flags & FD else 'classic'} frame")
     if flags & ERROR or (flags & REMOTE and flags & FD):
@@ -46,7 +47,10 @@ def validate(frame: Frame) -> None:
 
 
 def priority(frame: Frame) -> int:
-    """Who wins the bus: the lower number. As in CAN's arbitration a base frame beats an extended one that starts so."""
+    """The frame's priority in CAN arbitration; the lower number wins the bus.
+
+    A base frame beats an extended one whose identifier starts with the same 11 bits.
+    """
     identifier = frame.arbitration_id
     if frame.flags & EXTENDED:
         return (identifier >> 18) << 19 | 1 << 18 | (identifier & 0x3FFFF)
@@ -57,23 +61,23 @@ Waiting = tuple[Frame, Any]
 
 
 class SendQueue:
-    """At most `size` frames that wait to be sent, each with an `origin` of the caller's choosing.
+    """At most `size` frames that wait to be sent, each with an `origin` that the caller chooses.
 
-    The highest priority goes first, one identifier's frames in their order. When it is full the lowest priority loses:
-    its oldest frame, because a newer one says more. The caller locks.
+    The highest priority goes first; frames with one identifier keep their order. A full queue drops the oldest frame
+    of the lowest priority, because a newer frame is worth more. The caller does the locking.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._length = 0
-        self._order: list[int] = []  # negative priorities, so that who goes first is at the cheap end
+        self._order: list[int] = []  # negative priorities: the next to send is at the end, where removal is cheap
         self._waiting: dict[int, deque[Waiting]] = {}
 
     def __len__(self) -> int:
         return self._length
 
     def push(self, frame: Frame, origin: Any = None) -> Frame | None:
-        """Add `frame`; returns the frame that had to go for it, if any, which may be itself."""
+        """Add `frame`. Returns the frame that was dropped to make room, if any; it may be `frame` itself."""
         key = -priority(frame)
         lost = None
         if self._length >= self.size:
@@ -90,11 +94,11 @@ class SendQueue:
         return lost
 
     def pop(self) -> Waiting:
-        """The next to send; IndexError when there is none."""
+        """Remove and return the next frame to send. Raises IndexError if the queue is empty."""
         return self._take(self._order[-1], -1)
 
     def put_back(self, frame: Frame, origin: Any = None) -> Frame | None:
-        """Undo `pop`; returns the frame that had to go for it, if any, which may be itself."""
+        """Undo `pop`. Returns the frame that was dropped to make room, if any; it may be `frame` itself."""
         key = -priority(frame)
         if self._length >= self.size and key <= self._order[0]:
             return frame
@@ -108,14 +112,14 @@ class SendQueue:
         return lost
 
     def clear(self) -> int:
-        """Forget all; returns how many."""
+        """Drop all frames. Returns how many there were."""
         length, self._length = self._length, 0
         self._order.clear()
         self._waiting.clear()
         return length
 
     def _take(self, key: int, place: int) -> Waiting:
-        """The oldest of those with `key`, which stands at `place` in the order."""
+        """Remove and return the oldest frame with `key`, which is at index `place` of `_order`."""
         queue = self._waiting[key]
         waiting = queue.popleft()
         if not queue:
@@ -126,10 +130,10 @@ class SendQueue:
 
 
 def masks(ids: Iterable[int]) -> list[tuple[int, int]]:
-    """Pairs (identifier, mask) that let through just `ids`, extended ones written ``identifier | EXTENDED``.
+    """Pairs (identifier, mask) that let only `ids` through; extended ids are written ``identifier | EXTENDED``.
 
-    Neighbours are taken together where one mask can do it. A frame passes when ``id & mask == identifier``, its id
-    written in the same way.
+    Neighbours share a pair where one mask covers them. A frame passes if ``id & mask == identifier``, its id written
+    in the same way.
     """
     wanted = set(ids)
     pairs: list[tuple[int, int]] = []
@@ -144,9 +148,9 @@ def masks(ids: Iterable[int]) -> list[tuple[int, int]]:
     return pairs
 
 
-# -- what a controller says about the bus ------------------------------------------------------------------------------
+# -- controller errors -------------------------------------------------------------------------------------------------
 
-# The classes of error, in the identifier of an error frame, and the reasons in its data, as SocketCAN has them.
+# SocketCAN's error classes, in the identifier of an error frame, and its reasons, in the data.
 TX_TIMEOUT, LOST_ARBITRATION, CONTROLLER, PROTOCOL, TRANSCEIVER, NO_ACK, BUS_OFF, BUS_ERROR, RESTARTED, COUNTERS = (
     1 << bit for bit in range(10)
 )
@@ -166,8 +170,11 @@ _VIOLATIONS = {1 << bit: what for bit, what in enumerate(("bit", "form", "stuff"
 
 
 class BusError(msgspec.Struct, frozen=True, gc=False):
-    """A controller's report: its new `state` ("active", "warning", "passive", "bus off"; empty when it does not say),
-    what happened in words, and its error counters, if it told them."""
+    """A controller's report.
+
+    `state` is its new state: "active", "warning", "passive" or "bus off"; empty if the report does not say. `events`
+    says in words what happened. The error counters are None if the report has none.
+    """
 
     state: str
     events: tuple[str, ...] = ()
@@ -176,7 +183,7 @@ class BusError(msgspec.Struct, frozen=True, gc=False):
 
 
 def decode_error(arbitration_id: int, data: bytes) -> BusError:
-    """What an error frame says. Never raises; bytes that are missing are taken for zero."""
+    """Decode an error frame. Never raises; missing bytes count as zero."""
     data = bytes(data[:8]).ljust(8, b"\0")
     controller = data[1] if arbitration_id & CONTROLLER else 0
     violation = data[2] if arbitration_id & PROTOCOL else 0

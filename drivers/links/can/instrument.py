@@ -1,4 +1,4 @@
-"""What instruments on a CAN bus have in common: a `Protocol` makes updates of frames, a `CanInstrument` writes them.
+"""The base of instruments on a CAN bus: a `Protocol` turns frames into updates, a `CanInstrument` writes them.
 
 class Plugin(CanInstrument[RdacOptions]):
     def protocol(self) -> Protocol:
@@ -20,10 +20,10 @@ from fixgw.plugin import TypeVar
 
 
 class Protocol(typing.Protocol):
-    """What an instrument says, without I/O: frames in, updates out. Never raises on input.
+    """Decodes what an instrument sends, without I/O: frames in, updates out. Never raises on input.
 
-    `counts` has ``received`` frames, which are ``used``, ``ignored`` (of no interest), or refused, each for one of the
-    `REFUSALS`: the first is the sum of the others. ``absurd values`` counts single values that cannot be true.
+    `counts` has the number of frames ``received``. Each of them is ``used``, ``ignored`` (of no interest) or refused
+    for one of the `REFUSALS`; these add up to ``received``. ``absurd values`` counts single values that cannot be true.
     """
 
     REFUSALS: ClassVar[Sequence[str]]
@@ -31,38 +31,38 @@ class Protocol(typing.Protocol):
 
     @property
     def ids(self) -> frozenset[int]:
-        """The identifiers that it wants to hear."""
+        """The identifiers that the protocol decodes."""
 
     @property
     def refused(self) -> str:
-        """The last refused frame and why, for people."""
+        """The frame that was refused last, and why, for people to read."""
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the instrument though it talks; empty when nothing is."""
+        """What is wrong with the instrument although it sends data; empty if nothing is."""
 
     def feed(self, frames: Iterable[Frame]) -> list[Update]:
-        """The updates of the `frames`, in order; those of other identifiers are not for us, and not counted."""
+        """Decode `frames` into updates, in order. Does not count frames with other identifiers."""
 
 
 OptionsT = TypeVar("OptionsT", bound=BusOptions, default=BusOptions)
 
 
 class CanInstrument(CanPlugin[OptionsT]):
-    """One instrument on a bus: what it says is written as it comes, ages when it is silent, fails with the bus."""
+    """One instrument on a bus. Its values are written as they arrive, age when it is silent, and fail with the bus."""
 
-    #: Seconds without a frame of the instrument's after which `health` says so.
+    #: `health` reports an instrument that has been silent for longer, in seconds.
     patience_s: ClassVar[float] = 3.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.publisher = Publisher(self, self.counts, self.complain, getattr(self.options, "keys", None))
         self._protocol = self.protocol()
-        #: Monotonic seconds of the last frame of the instrument's that made sense.
-        self.heard = float("-inf")
+        #: When the last valid frame of the instrument arrived, in monotonic seconds.
+        self.heard_at = float("-inf")
 
     def protocol(self) -> Protocol:
-        """A new protocol that counts in `counts`, at the start and whenever the bus is gone."""
+        """Create a protocol that counts in `counts`. Called at the start and whenever the bus is lost."""
         raise NotImplementedError
 
     def run(self) -> None:
@@ -70,17 +70,17 @@ class CanInstrument(CanPlugin[OptionsT]):
 
     def received(self, frames: Sequence[Frame]) -> None:
         counts, protocol = self.counts, self._protocol
-        before, refused = counts["received"], self._refused()
+        before, refused = counts["received"], self._count_refused()
         self.publisher.publish(protocol.feed(frames))
-        refused_now = self._refused() - refused
+        refused_now = self._count_refused() - refused
         if counts["received"] - before > refused_now:
-            self.heard = self.clock()
+            self.heard_at = self.clock()
         if refused_now:
-            self.complain("%d frames refused; the last: %s", self._refused(), protocol.refused)
+            self.complain("refused %d frames so far; the last: %s", self._count_refused(), protocol.refused)
 
     def lost(self, reason: str) -> None:
         self._protocol = self.protocol()
-        self.heard = float("-inf")
+        self.heard_at = float("-inf")
         self.publisher.fail(reason)
 
     @property
@@ -90,12 +90,12 @@ class CanInstrument(CanPlugin[OptionsT]):
     def health(self) -> str:
         if trouble := super().health():
             return trouble
-        if self.clock() - self.heard > self.patience_s:
+        if self.clock() - self.heard_at > self.patience_s:
             return "no data"
         return self._protocol.trouble
 
     def get_status(self) -> Mapping[str, Any]:
         return {**super().get_status(), "frames": dict(self.counts)}
 
-    def _refused(self) -> int:
+    def _count_refused(self) -> int:
         return sum(self.counts[reason] for reason in self._protocol.REFUSALS)

@@ -1,4 +1,4 @@
-"""Recorded CAN traffic as text: what candump writes to a file or a pipe (``-l``, ``-L``), and what it shows.
+"""Recorded CAN traffic as text, in the formats that candump writes to a file or pipe (``-l``, ``-L``) and to a screen.
 
 for recorded in read(open("candump-2025-07-21.log")): ...
 """
@@ -13,12 +13,12 @@ from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE,
 
 __all__ = ["Recorded", "line", "parse", "read"]
 
-# (1700000000.123456) can0 183#320000D204, with R for a remote frame and ##<flags> for CAN FD
+# (1700000000.123456) can0 183#320000D204; #R marks a remote frame, ##<flags> a CAN FD frame
 _FILE = re.compile(
     r"\((?P<time>\d+\.\d+)\)\s+(?P<channel>\S+)\s+(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
     r"#(?:R(?P<asked>[0-8])?|(?:#(?P<flags>[0-9A-Fa-f]))?(?P<data>(?:[0-9A-Fa-f]{2}\.?)*))(?:\s+[RT])?"
 )
-#  can0  183   [5]  32 00 00 D2 04, perhaps with a time before it and text behind it
+#  can0  183   [5]  32 00 00 D2 04; there may be a time before and text after it
 _SCREEN = re.compile(
     r"(?:\((?P<time>\d+\.\d+)\)\s+)?(?P<channel>\S+)\s+(?:[RT]X [-B] [-E]\s+)?(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
     r"\s+\[0?(?P<length>\d+)\](?:\s+(?:(?P<remote>remote request)|(?P<data>[0-9A-Fa-f]{2}(?: [0-9A-Fa-f]{2})*)))?"
@@ -27,14 +27,14 @@ _SCREEN = re.compile(
 
 
 class Recorded(NamedTuple):
-    """A line of a log. The frame's time stamp is the log's: seconds since whenever, 0 when it has none."""
+    """A line of a log. The frame's time stamp is the log's, in seconds since an unknown start; 0 if it has none."""
 
     channel: str
     frame: Frame
 
 
 def parse(text: str) -> Recorded | None:
-    """What a line says; None when it is no frame that could have been on a bus."""
+    """Parse a line. Returns None if it is not a frame that can have been on a bus."""
     text = text.strip()
     match = _FILE.fullmatch(text) or _SCREEN.fullmatch(text)
     if match is None:
@@ -65,7 +65,7 @@ def parse(text: str) -> Recorded | None:
 
 
 def read(lines: Iterable[str], channel: str | None = None) -> Iterator[Recorded]:
-    """The frames in `lines`, of one channel or of all; other lines are skipped."""
+    """Yield the frames in `lines`, of one channel or of all. Skips other lines."""
     for text in lines:
         recorded = parse(text)
         if recorded is not None and channel in (None, recorded.channel):
@@ -73,7 +73,7 @@ def read(lines: Iterable[str], channel: str | None = None) -> Iterator[Recorded]
 
 
 def line(frame: Frame, channel: str, time: float) -> str:
-    """`frame` as candump would write it to a file; `time` in seconds since 1970."""
+    """Format `frame` as candump writes it to a file; `time` is in seconds since 1970."""
     flags = frame.flags
     identifier = frame.arbitration_id | flags & ERROR
     head = f"({time:.6f}) {channel} {identifier:0{8 if flags & (EXTENDED | ERROR) else 3}X}#"

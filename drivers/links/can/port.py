@@ -1,4 +1,4 @@
-"""What every CAN interface looks like to the bus that uses it: `Port`; and how one is configured: `BusOptions`."""
+"""`Port`, the interface that every kind of CAN adapter offers to a bus, and `BusOptions`, its configuration."""
 
 from __future__ import annotations
 
@@ -10,48 +10,53 @@ from msgspec import Meta
 from fixgw.drivers.links.can.frame import Frame
 from fixgw.plugin import Options
 
-BATCH = 256  # frames handed on at once, at most
+BATCH_FRAMES = 256  # the most frames that one read returns
 
-Count = Callable[..., None]  # what, and how many more of it
+Count = Callable[..., None]  # called with the name of a counter and, if it is not 1, how much to add
 
 
 class Port:
-    """An open CAN interface. `read` and `accept` are for one thread, `write` and `flush` for one at a time."""
+    """An open CAN interface. One thread calls `read` and `accept`; any may call `write` and `flush`, one at a time."""
 
-    #: Whether `write` may wait for the device.
+    #: Whether `write` may block until the device is ready.
     blocking = False
-    #: Whether CAN FD frames can be sent.
+    #: Whether the interface can send CAN FD frames.
     fd = False
 
     def read(self, timeout: float) -> list[Frame]:
-        """What has come, about `BATCH` frames at most; none after `timeout` seconds. Raises OSError when it is gone."""
+        """Return the frames that have arrived, at most about `BATCH_FRAMES`; none after `timeout` seconds.
+
+        Raises OSError if the interface is gone.
+        """
         raise NotImplementedError
 
     def write(self, frame: Frame) -> bool:
-        """Send; False when there is no room just now. Raises OSError when the interface is gone, and anything else
-        when it cannot send this frame."""
+        """Send a frame. Returns False if there is no room for it now.
+
+        Raises OSError if the interface is gone, and any other exception if it cannot send this frame.
+        """
         raise NotImplementedError
 
     def flush(self) -> bool:
-        """Hand over the rest of what has been written; False when there is no room for it just now."""
+        """Send the rest of what was written before. Returns False if there is no room for it now."""
         return True
 
     def accept(self, ids: Collection[int] | None) -> None:
-        """Let through at least these identifiers (None: all) and errors; for interfaces that can filter."""
+        """Let through at least these identifiers (None: all) and error frames, if the interface can filter."""
 
     def close(self) -> None:
-        """Close; what waits in `write` then fails. Never raises."""
+        """Close the interface; a `write` that is waiting then fails. Never raises."""
 
     def state(self) -> str:
-        """What the controller is now, as in `BusError`, if that can be asked; otherwise empty."""
+        """The controller's state now, as in `BusError`; empty if the interface cannot tell."""
         return ""
 
     def trouble(self) -> str:
-        """What is wrong though the interface is open; empty when nothing is. Any thread."""
+        """What is wrong although the interface is open; empty if nothing is. Any thread may call this."""
         return ""
 
     def facts(self) -> Mapping[str, Any]:
-        """What the interface says about itself, for the status. Any thread."""
+        """What the interface knows about itself, for the status. Any thread may call this."""
         return {}
 
 
@@ -65,21 +70,20 @@ class BusOptions(Options, frozen=True, kw_only=True):
         ),
     ] = "socketcan"
     channel: Annotated[
-        str | int, Meta(description="What the interface calls it: `can0`, `/dev/ttyACM0`, a multicast group, a number")
+        str | int,
+        Meta(description="The interface's name for the bus: `can0`, `/dev/ttyACM0`, a multicast group or number"),
     ] = "can0"
     bitrate: Annotated[
         Annotated[int, Meta(ge=1000, le=1000000)] | None,
-        Meta(description="Bits per second. SocketCAN interfaces get theirs from the system"),
+        Meta(description="Bits per second. For SocketCAN interfaces the operating system sets it"),
     ] = None
-    fd: Annotated[bool, Meta(description="Use CAN FD, where the interface can")] = False
-    listen_only: Annotated[bool, Meta(description="Never send; slcan adapters do not even acknowledge")] = False
+    fd: Annotated[bool, Meta(description="Use CAN FD, if the interface supports it")] = False
+    listen_only: Annotated[bool, Meta(description="Never send; an slcan adapter then acknowledges no frames")] = False
     receive_buffer: Annotated[
-        int, Meta(ge=4096, le=67108864, description="Bytes of receive buffer to ask of the system, for bursts")
+        int, Meta(ge=4096, le=67108864, description="Bytes of receive buffer to request; it absorbs bursts")
     ] = 4194304
     send_queue: Annotated[
         int,
-        Meta(ge=1, le=65536, description="Frames that may wait to be sent; when it is full the lowest priority goes"),
+        Meta(ge=1, le=65536, description="Frames that may wait to be sent; a full queue drops the lowest priority"),
     ] = 1024
-    extra: Annotated[
-        dict[str, Any], Meta(description="Further arguments for the interface, named as python-can names them")
-    ] = {}
+    extra: Annotated[dict[str, Any], Meta(description="More arguments for the interface, with python-can's names")] = {}

@@ -1,4 +1,4 @@
-"""Which interface is which: checks `BusOptions`, and opens the `Port` that they name."""
+"""Checks `BusOptions`, and opens the `Port` for the interface that they name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fixgw.drivers.links.can.python_can import (
     SocketcandPort,
     UdpMulticastPort,
     VirtualPort,
-    in_words,
+    describe_error,
 )
 from fixgw.drivers.links.can.socketcan import SocketCanPort
 from fixgw.errors import DeviceError, MissingLibrary, did_you_mean
@@ -27,7 +27,7 @@ _PYTHON_CAN: dict[str, type[PythonCanPort]] = {
     "serial": SerialPort,
     "socketcand": SocketcandPort,
 }
-#: What some interfaces of python-can need besides: (module, library, our extra).
+#: What some interfaces of python-can need in addition: (module, library, our extra).
 _NEEDS = {
     "udp_multicast": ("msgpack", "msgpack", "can-udp"),
     "gs_usb": ("gs_usb", "gs-usb", "can-usb"),
@@ -37,7 +37,7 @@ _NEEDS = {
 
 
 def check(options: BusOptions) -> Iterator[tuple[str, str]]:
-    """What is wrong with `options` and what is not installed for them, as pairs (option, message). Opens nothing."""
+    """Report wrong options and libraries that are not installed, as pairs (option, message). Opens nothing."""
     interface, extra = options.interface, options.extra
     try:
         require(interface)
@@ -45,35 +45,35 @@ def check(options: BusOptions) -> Iterator[tuple[str, str]]:
         yield "interface", str(error)
         return
     if interface == "slcan":
-        from fixgw.drivers.links.can.slcan import line_of, set_up
+        from fixgw.drivers.links.can.slcan import setup_commands, split_channel
 
-        path, _ = line_of(options)
+        path, _ = split_channel(options)
         if endpoint.scheme_of(path) in serial.TCP:
             try:
                 endpoint.parse(path)
             except ValueError as error:
                 yield "channel", str(error)
         try:
-            set_up(options)
+            setup_commands(options)
         except (ValueError, TypeError) as error:
             yield "extra" if "bitrate" not in str(error) else "bitrate", str(error)
     elif interface == "socketcan" and (unknown := set(extra) - {"local_loopback"}):
         yield "extra", f"SocketCAN has no option {', '.join(sorted(unknown))}"
     elif interface == "socketcand" and not ("host" in extra and "port" in extra):
-        yield "extra", "socketcand needs a host and a port"
+        yield "extra", "socketcand needs extra: {host, port}"
 
 
 def preflight(options: BusOptions) -> Iterator[Device | Finding]:
-    """What `options` need of this machine, for `PluginBase.preflight`. Opens nothing."""
+    """What `options` need on this computer, for `PluginBase.preflight`. Opens nothing."""
     channel = str(options.channel)
     if options.interface == "socketcan":
         yield from socketcan.preflight(channel, options.bitrate)
     elif channel.startswith("/"):
-        yield from serial.needs(channel)
+        yield from serial.preflight(channel)
 
 
 def require(interface: str) -> None:
-    """Raise MissingLibrary when something that `interface` needs is not installed, ValueError when there is no such."""
+    """Raise MissingLibrary if a library that `interface` needs is not installed, ValueError if it does not exist."""
     module, library, extra = _NEEDS.get(interface, ("", "", ""))
     if interface not in ("socketcan", "slcan"):
         try:
@@ -88,7 +88,7 @@ def require(interface: str) -> None:
 
 
 def open_port(options: BusOptions, count: Count) -> Port:
-    """Open what `options` (`fixgw.drivers.links.can.port.BusOptions`) say. May take seconds. Raises DeviceError."""
+    """Open the interface that `options` name. May take seconds. Raises DeviceError."""
     interface = options.interface
     try:
         if interface == "socketcan":
@@ -100,5 +100,5 @@ def open_port(options: BusOptions, count: Count) -> Port:
         return _PYTHON_CAN.get(interface, PythonCanPort).open(options, count)
     except DeviceError:
         raise
-    except Exception as error:  # python-can's errors, and whatever a backend makes of wrong arguments
-        raise DeviceError(f"{interface} {options.channel}: {in_words(error)}") from error
+    except Exception as error:  # python-can's own errors, and whatever a back end raises for wrong arguments
+        raise DeviceError(f"{interface} {options.channel}: {describe_error(error)}") from error

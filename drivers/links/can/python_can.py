@@ -1,4 +1,4 @@
-"""The interfaces of python-can, one class for each that needs looking after."""
+"""The interfaces of python-can. Those that need special care have a class of their own."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame
-from fixgw.drivers.links.can.port import BATCH, BusOptions, Count, Port
+from fixgw.drivers.links.can.port import BATCH_FRAMES, BusOptions, Count, Port
 from fixgw.drivers.links.can.socketcan import NO_ROOM, enlarge_receive_buffer
 from fixgw.errors import DeviceError
 
 if TYPE_CHECKING:
     import can
 
-GARBLED_MESSAGES = 100  # unusable ones in a row, after which an interface is opened anew
+MAX_GARBLED_MESSAGES = 100  # after so many unusable messages in a row an interface is reopened
 
 
 class PythonCanPort(Port):
     """Any interface of python-can."""
 
-    blocking = True  # who knows
-    #: Whether it can be asked, without waiting, if there is more.
+    blocking = True  # back ends differ; assume that sending may block
+    #: Whether a read without a time-out returns at once.
     drains = True
-    #: Unusable messages in a row after which it is taken for gone.
-    most_garbled = float(GARBLED_MESSAGES)
+    #: After so many unusable messages in a row the interface counts as gone.
+    max_garbled = float(MAX_GARBLED_MESSAGES)
 
     def __init__(self, bus: can.BusABC, options: BusOptions, count: Count) -> None:
         import can
@@ -43,7 +43,7 @@ class PythonCanPort(Port):
 
     @classmethod
     def arguments(cls, options: BusOptions) -> dict[str, Any]:
-        """What to give to python-can."""
+        """The arguments for `can.Bus`."""
         given: dict[str, Any] = {"interface": options.interface, "channel": options.channel}
         if options.bitrate is not None:
             given["bitrate"] = options.bitrate
@@ -56,7 +56,7 @@ class PythonCanPort(Port):
     def open(cls, options: BusOptions, count: Count) -> PythonCanPort:
         import can
 
-        if not (logger := logging.getLogger("can")).level:  # what it complains of, message by message, is counted here
+        if not (logger := logging.getLogger("can")).level:  # it logs every bad message; we count them instead
             logger.setLevel(logging.CRITICAL)
         bus = can.Bus(ignore_config=True, **cls.arguments(options))
         try:
@@ -66,12 +66,12 @@ class PythonCanPort(Port):
             raise
 
     def is_own(self, message: can.Message) -> bool:
-        """Whether this is the echo of what has been sent here."""
+        """Whether this is the echo of a message that we sent."""
         return not message.is_rx
 
     def read(self, timeout: float) -> list[Frame]:
         frames: list[Frame] = []
-        for _ in range(BATCH if self.drains else 1):
+        for _ in range(BATCH_FRAMES if self.drains else 1):
             try:
                 message = self.bus.recv(timeout)
                 if message is None:
@@ -83,11 +83,11 @@ class PythonCanPort(Port):
                 self._garbled = 0
             except Exception as error:
                 self._garbled += 1
-                if not self._garbage(error) or self._garbled >= self.most_garbled:
+                if not self._is_garbled(error) or self._garbled >= self.max_garbled:
                     if frames:
-                        break  # it will say so again
+                        break  # the next read raises the error again
                     self._garbled = 0
-                    raise DeviceError(in_words(error)) from error
+                    raise DeviceError(describe_error(error)) from error
                 self._count("garbled")
             timeout = 0.0
         return frames
@@ -99,7 +99,7 @@ class PythonCanPort(Port):
             cause = error if isinstance(error, OSError) else error.__cause__
             if not isinstance(cause, OSError) or isinstance(cause, TimeoutError) or cause.errno in NO_ROOM:
                 return False
-            raise DeviceError(in_words(error)) from error
+            raise DeviceError(describe_error(error)) from error
         return True
 
     def to_message(self, frame: Frame) -> can.Message:
@@ -115,19 +115,19 @@ class PythonCanPort(Port):
         )
 
     def close(self) -> None:
-        with suppress(Exception):  # it may be gone
+        with suppress(Exception):  # the adapter may be gone
             self.bus.shutdown()
 
     def facts(self) -> Mapping[str, Any]:
         return {"adapter": str(self.bus.channel_info)}
 
-    def _garbage(self, error: Exception) -> bool:
-        """Whether just one message could not be used; otherwise the interface is gone."""
+    def _is_garbled(self, error: Exception) -> bool:
+        """Whether only this message is unusable; otherwise the interface is gone."""
         return not isinstance(error, OSError) and not isinstance(error.__cause__, OSError)
 
 
 def from_message(message: can.Message, now: float) -> Frame:
-    """Raises TypeError or ValueError when `message` is not what python-can promises: it may come from a network."""
+    """Convert a message that was received. Raises TypeError or ValueError if it is malformed: networks carry such."""
     identifier, data, flags = message.arbitration_id, bytes(message.data), 0
     if message.is_extended_id:
         flags = EXTENDED
@@ -143,14 +143,14 @@ def from_message(message: can.Message, now: float) -> Frame:
         if message.error_state_indicator:
             flags |= ESI
     if type(identifier) is not int or identifier >> (29 if flags & (EXTENDED | ERROR) else 11):
-        raise ValueError("no identifier")
+        raise ValueError("the identifier is out of range")
     if len(data) > (64 if flags & FD else 8):
-        raise ValueError("too much data")
+        raise ValueError("too many data bytes")
     return Frame(identifier, data, flags, now)
 
 
 class VirtualPort(PythonCanPort):
-    """python-can's bus within the process. Its queue, by itself without end, holds what a socket's buffer would."""
+    """python-can's bus within one process. We bound its queue to about what a socket's buffer would hold."""
 
     blocking = False
 
@@ -163,14 +163,14 @@ class VirtualPort(PythonCanPort):
         return {"rx_queue_size": max(16, options.receive_buffer // 512)} | super().arguments(options)
 
     def write(self, frame: Frame) -> bool:
-        if not super().write(frame):  # somebody's queue is full; the others have got it
+        if not super().write(frame):  # the queue of one receiver is full; the other receivers have the frame
             self._count("not taken")
         return True
 
     def close(self) -> None:
         super().close()
         queue = self.bus.queue  # type: ignore[attr-defined]
-        with suppress(Exception):  # until it is empty: whoever waits for room in it shall not wait for ever
+        with suppress(Exception):  # empty the queue, so that a sender that waits for room does not wait forever
             while True:
                 queue.get_nowait()
 
@@ -179,10 +179,10 @@ _MULTICAST_ALL = ((socket.IPPROTO_IP, 49), (socket.IPPROTO_IPV6, 29))  # socket 
 
 
 class UdpMulticastPort(PythonCanPort):
-    """CAN frames in datagrams. What is sent comes back: it is told by the channel that our messages name."""
+    """CAN frames in datagrams. We receive what we send; the channel that our messages name tells us so."""
 
     blocking = False
-    most_garbled = float("inf")  # anybody on the network can send anything
+    max_garbled = float("inf")  # anyone on the network can send anything
 
     def __init__(self, bus: can.BusABC, options: BusOptions, count: Count) -> None:
         super().__init__(bus, options, count)
@@ -190,7 +190,7 @@ class UdpMulticastPort(PythonCanPort):
         self._mine = f"fixgw-{os.urandom(6).hex()}"
         with socket.socket(fileno=socket.dup(bus.fileno())) as sock:
             enlarge_receive_buffer(sock, options.receive_buffer)
-            for option in _MULTICAST_ALL:  # else Linux gives us every group on this port that any program has joined
+            for option in _MULTICAST_ALL:  # otherwise Linux delivers every group that any program has joined here
                 with suppress(OSError):
                     sock.setsockopt(*option, 0)
 
@@ -204,28 +204,28 @@ class UdpMulticastPort(PythonCanPort):
 
 
 class SerialPort(PythonCanPort):
-    """python-can's own serial protocol. It waits its whole time-out whatever it is asked."""
+    """python-can's own serial protocol. A read waits for the whole time-out that the line was opened with."""
 
     drains = False
 
     def __init__(self, bus: can.BusABC, options: BusOptions, count: Count) -> None:
         super().__init__(bus, options, count)
-        with suppress(AttributeError):  # a line that takes nothing shall not hold up a stop
+        with suppress(AttributeError):  # a line that accepts no data must not delay a stop
             bus._ser.write_timeout = 0.5  # type: ignore[attr-defined]
 
 
 class SocketcandPort(PythonCanPort):
-    """A bus of another machine, through its socketcand."""
+    """A bus of another computer, through the socketcand that runs there."""
 
     def __init__(self, bus: can.BusABC, options: BusOptions, count: Count) -> None:
         super().__init__(bus, options, count)
         self._socket: socket.socket | None = getattr(bus, "_SocketCanDaemonBus__socket", None)
         if self._socket is not None:
-            self._socket.settimeout(1.0)  # so that a server which does not read is noticed
+            self._socket.settimeout(1.0)  # so that we notice a server that does not read
 
     @classmethod
     def open(cls, options: BusOptions, count: Count) -> PythonCanPort:
-        # python-can would try for ten seconds, as fast as it can.
+        # python-can would retry for ten seconds without a pause.
         address = (options.extra.get("host", ""), options.extra.get("port", 0))
         socket.create_connection(address, timeout=3.0).close()
         return super().open(options, count)
@@ -239,7 +239,7 @@ class SocketcandPort(PythonCanPort):
             and select.select([sock], [], [], 0)[0]
             and not sock.recv(1, socket.MSG_PEEK)
         ):
-            raise DeviceError("the socketcand server has closed the connection")  # python-can does not see it
+            raise DeviceError("the socketcand server closed the connection")  # python-can does not notice
         return frames
 
     def close(self) -> None:
@@ -249,5 +249,5 @@ class SocketcandPort(PythonCanPort):
         super().close()
 
 
-def in_words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     return str(error) or type(error).__name__

@@ -1,6 +1,6 @@
 """CAN adapters on a serial line that speak LAWICEL's protocol ("slcan"): CANable, USBtin, CANUSB and many more.
 
-`Parser` and `encode` are the protocol, without thread, socket or clock; `SlcanPort` is the line. It reads in chunks.
+`Parser` and `encode` are the protocol, without threads or sockets. `SlcanPort` is the line, which is read in chunks.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from fixgw.net.tcp import TcpLink
 if TYPE_CHECKING:
     import serial
 
-LINE_BYTES = 256  # the longest message has 146
-CHUNK_BYTES = 4096  # read at once, at most
+MAX_LINE_BYTES = 256  # the longest message has 146
+CHUNK_BYTES = 4096  # the most that one read takes
 
-#: bit/s → command. S7 is 800 kbit/s by the book, 750 on some adapters; S9 exists on some.
+#: bit/s → command. S7 is 800 kbit/s in the specification but 750 on some adapters; only some have S9.
 BIT_RATES = {10000: b"S0", 20000: b"S1", 50000: b"S2", 100000: b"S3", 125000: b"S4", 250000: b"S5", 500000: b"S6"} | {
     750000: b"S7",
     800000: b"S7",
@@ -38,7 +38,7 @@ BIT_RATES = {10000: b"S0", 20000: b"S1", 50000: b"S2", 100000: b"S3", 125000: b"
 }
 DATA_BIT_RATES = {1000000: b"Y1", 2000000: b"Y2", 4000000: b"Y4", 5000000: b"Y5"}
 
-#: The letter of a frame → its flags, and the digits of its identifier.
+#: The letter of a frame → its flags and the number of digits of its identifier.
 _KINDS = {
     ord("t"): (0, 3),
     ord("T"): (EXTENDED, 8),
@@ -53,10 +53,10 @@ _LETTERS = {flags: (chr(letter), digits) for letter, (flags, digits) in _KINDS.i
 _CODES = {
     code: n for n, digits in enumerate(zip(b"0123456789ABCDEF", b"0123456789abcdef", strict=True)) for code in digits
 }
-_MINUTE_MS = 60000  # the adapter's time stamps count milliseconds, and start again
-_OLDEST_MS = 1000  # that a frame may have waited in the adapter, to be believed
+_MINUTE_MS = 60000  # the adapter's time stamps count milliseconds and start again every minute
+_MAX_WAIT_MS = 1000  # ignore a time stamp that says that a frame waited in the adapter for longer
 
-# What some adapters (and Linux's slcan driver) say of the controller by themselves, in SocketCAN's words.
+# Reports about the controller that some adapters send unasked; Linux's slcan driver knows the same ones.
 _STATE = re.compile(rb"s([awpb])([0-9]{3})([0-9]{3})")
 _STATES = {
     b"a": (0, cf.ACTIVE),
@@ -77,16 +77,16 @@ _ERROR_KINDS = {
 
 
 class Parser:
-    """What an adapter says, as frames. Fed in chunks of any size, it remembers at most `LINE_BYTES`.
+    """Turns what an adapter sends, in chunks of any size, into frames. Holds back at most `MAX_LINE_BYTES`.
 
-    What makes no sense is counted as "garbage" and skipped up to the next end of a message. The state of the controller
-    comes as error frames, as SocketCAN has them.
+    Counts invalid input as "garbage" and skips it up to the next end of a message. Reports the state of the controller
+    in error frames like SocketCAN's.
     """
 
     def __init__(self, count: Count, clock: Callable[[], float] = time.monotonic) -> None:
-        #: Messages and answers so far that made sense, and commands that were refused.
+        #: The number of valid messages and answers, and of commands that the adapter refused.
         self.sensible = self.refused = 0
-        #: The last status flags; None when the adapter has never told any.
+        #: The last status flags; None if the adapter never sent any.
         self.status: int | None = None
         self._count = count
         self._clock = clock
@@ -95,15 +95,15 @@ class Parser:
         self._stamps: list[tuple[int, int]] = []
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that end in `data`."""
-        if b"\a" in data:  # a refusal needs no carriage return
+        """Return the frames that `data` completes."""
+        if b"\a" in data:  # no carriage return follows a refusal
             data = data.replace(b"\a", b"\r\a\r")
         lines = (self._rest + data).split(b"\r")
         self._rest = lines.pop()
         if self._skipping and lines:
             self._skipping = False
             del lines[0]
-        if len(self._rest) > LINE_BYTES:
+        if len(self._rest) > MAX_LINE_BYTES:
             self._rest = b""
             if not self._skipping:
                 self._skipping = True
@@ -114,7 +114,10 @@ class Parser:
         for line in lines:
             try:
                 kind = _KINDS.get(line[0]) if line else None
-                frame = self._answer(line, now) if kind is None else self._frame(line, *kind, now, len(frames))
+                if kind is None:
+                    frame = self._parse_answer(line, now)
+                else:
+                    frame = self._parse_frame(line, *kind, now, len(frames))
                 if frame is not None:
                     frames.append(frame)
             except (ValueError, LookupError):
@@ -125,8 +128,8 @@ class Parser:
             self._restamp(frames, now)
         return frames
 
-    def _frame(self, line: bytes, flags: int, digits: int, now: float, place: int) -> Frame:
-        """The frame in `line`; ValueError or LookupError when there is none."""
+    def _parse_frame(self, line: bytes, flags: int, digits: int, now: float, place: int) -> Frame:
+        """Parse a frame. Raises ValueError or LookupError if `line` is not one."""
         identifier = int.from_bytes(unhexlify(b"0" + line[1:4] if digits == 3 else line[1:9]), "big")
         length = _CODES[line[digits + 1]]
         start = end = digits + 2
@@ -149,40 +152,40 @@ class Parser:
         return Frame(identifier, data, flags, now)
 
     def _restamp(self, frames: list[Frame], now: float) -> None:
-        """Take the last of the adapter's time stamps for `now`, and the others as long before it as they say."""
+        """Correct the frames' time stamps by the adapter's: its last one is `now`, the others are earlier."""
         last = self._stamps[-1][1]
         for place, stamp in self._stamps:
             age = (last - stamp) % _MINUTE_MS
-            if 0 < age <= _OLDEST_MS:
+            if 0 < age <= _MAX_WAIT_MS:
                 frame = frames[place]
                 frames[place] = Frame(frame.arbitration_id, frame.data, frame.flags, now - age / 1000)
         self._stamps.clear()
 
-    def _answer(self, line: bytes, now: float) -> Frame | None:
-        """What is not a frame; an error frame if it tells of one. ValueError when it makes no sense."""
-        if line in (b"", b"z", b"Z"):  # done; sent
+    def _parse_answer(self, line: bytes, now: float) -> Frame | None:
+        """Parse an answer or a report; returns an error frame if it reports one. Raises ValueError for garbage."""
+        if line in (b"", b"z", b"Z"):  # command done, frame sent
             return None
         if line == b"\a":
             self.refused += 1
             return None
         if line[:1] == b"F" and len(line) == 3:
             before, self.status = self.status or 0, unhexlify(line[1:])[0]
-            return None if self.status == before else _status_report(self.status, now)
+            return None if self.status == before else _make_status_frame(self.status, now)
         if match := _STATE.fullmatch(line):
             error, controller = _STATES[match[1]]
             rx, tx = (min(int(match[n]), 255) for n in (2, 3))
-            return _report(error | cf.COUNTERS, now, controller, tx=tx, rx=rx)
+            return _make_error_frame(error | cf.COUNTERS, now, controller, tx=tx, rx=rx)
         if (match := _ERRORS.fullmatch(line)) and int(match[1]) == len(match[2]):
             error = controller = violation = 0
             for code in match[2]:
                 more = _ERROR_KINDS.get(code, (cf.BUS_ERROR, 0, 0))
                 error, controller, violation = error | more[0], controller | more[1], violation | more[2]
-            return _report(error, now, controller, violation)
+            return _make_error_frame(error, now, controller, violation)
         raise ValueError
 
 
-def _status_report(status: int, now: float) -> Frame:
-    """The adapter's status flags as an error frame."""
+def _make_status_frame(status: int, now: float) -> Frame:
+    """Convert the adapter's status flags to an error frame."""
     error = (cf.LOST_ARBITRATION if status & 0x40 else 0) | (cf.BUS_ERROR if status & 0x80 else 0)
     if status & 0x20:
         controller = cf.RX_PASSIVE | cf.TX_PASSIVE
@@ -194,17 +197,19 @@ def _status_report(status: int, now: float) -> Frame:
         controller |= cf.RX_OVERFLOW
     if status & 0x02:
         controller |= cf.TX_OVERFLOW
-    return _report(error, now, controller)
+    return _make_error_frame(error, now, controller)
 
 
-def _report(error: int, now: float, controller: int = 0, violation: int = 0, tx: int = 0, rx: int = 0) -> Frame:
+def _make_error_frame(
+    error: int, now: float, controller: int = 0, violation: int = 0, tx: int = 0, rx: int = 0
+) -> Frame:
     if controller:
         error |= cf.CONTROLLER
     return Frame(error, bytes((0, controller, violation, 0, 0, 0, tx, rx)), ERROR, now)
 
 
 def encode(frame: Frame) -> bytes:
-    """The command that sends `frame`. ValueError for a kind that there is no command for."""
+    """Return the command that sends `frame`. Raises ValueError if there is no command for this kind of frame."""
     letter, digits = _LETTERS.get(frame.flags & ~ESI, ("", 0))
     if not letter:
         raise ValueError("slcan has no command for this kind of frame")
@@ -216,15 +221,15 @@ def encode(frame: Frame) -> bytes:
 
 # -- the line ----------------------------------------------------------------------------------------------------------
 
-ANSWER_S = 0.3  # to wait for an adapter's answer; some never give one
-SETTLE_S = 0.05  # of silence, after which an adapter whose channel is closed has nothing more to say
-PENDING_BYTES = 256  # on their way to the adapter above which it gets no more: what waits with us goes by priority
-STATUS_S = 1.0  # between two questions for the status flags, if they are answered
-GARBAGE_S = 3.0  # of nothing but garbage, after which it is said
+ANSWER_TIMEOUT_S = 0.3  # some adapters never answer
+SETTLE_S = 0.05  # an adapter whose channel is closed has no more to send after so much silence
+MAX_PENDING_BYTES = 256  # send no more while so many are on their way: frames that wait here go by priority
+STATUS_INTERVAL_S = 1.0  # ask for the status flags this often, if the adapter answers
+GARBAGE_LIMIT_S = 3.0  # report an adapter that has sent only garbage for longer
 
 
 class SlcanPort(Port):
-    """An adapter on a serial device, a pseudo-terminal, a network (``tcp://``), or a URL that pyserial takes."""
+    """An adapter on a serial device, a pseudo-terminal, a network (``tcp://``) or a URL that pyserial knows."""
 
     def __init__(self, line: serial.SerialBase, count: Count, fd: bool = False) -> None:
         self.fd = fd
@@ -239,7 +244,7 @@ class SlcanPort(Port):
         self._asked_at = time.monotonic()
         self._garbage_since: float | None = None
         self._garbage_for = 0.0
-        with suppress(OSError, AttributeError):  # rfc2217:// and loop:// have none
+        with suppress(OSError, AttributeError):  # rfc2217:// and loop:// have no file descriptor
             self._fd = line.fileno()
         self.blocking = self._fd is None
         if self._fd is not None:
@@ -253,29 +258,29 @@ class SlcanPort(Port):
         try:
             port = cls(line, count, options.fd)
             time.sleep(min(float(options.extra.get("sleep_after_open", 0.0)), 10.0))
-            port.begin(set_up(options), options.listen_only)
+            port.begin(setup_commands(options), options.listen_only)
         except BaseException:
             line.close()
             raise
         return port
 
     def begin(self, commands: Iterable[bytes], listen_only: bool = False) -> None:
-        """Open the adapter's CAN channel. Takes a second or so when the adapter never answers."""
-        self._put(b"\r\r\rC\r")  # what it had half of, if anything; then it may still have answers and frames to give
-        deadline = time.monotonic() + ANSWER_S
+        """Open the adapter's CAN channel. Takes about a second if the adapter never answers."""
+        self._put(b"\r\r\rC\r")  # end any half-sent command and close the channel; answers and frames may still come
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while time.monotonic() < deadline and self._get(SETTLE_S):
             pass
         answers = True
         for command in commands:
             answer = self._ask(command)
             if answer.endswith(b"\a"):
-                raise DeviceError(f"{self._line.port}: the adapter refuses {command.decode()!r}")
+                raise DeviceError(f"{self._line.port}: the adapter refused the command {command.decode()!r}")
             answers = answers and bool(answer)
         if answers:
-            self.version, self.serial_number = (_text(self._ask(question)) for question in (b"V", b"N"))
+            self.version, self.serial_number = (_printable(self._ask(question)) for question in (b"V", b"N"))
         opening = self._ask(b"L" if listen_only else b"O")
         if opening == b"\a":
-            raise DeviceError(f"{self._line.port}: the adapter does not open its channel")
+            raise DeviceError(f"{self._line.port}: the adapter refused to open its channel")
         self._early = opening.partition(b"\r")[2]
         if answers:
             self._early += self._ask(b"F").replace(b"\a", b"")
@@ -294,7 +299,7 @@ class SlcanPort(Port):
             if parser.refused:
                 self._count("refused", parser.refused)
             parser.sensible = parser.refused = 0
-        if parser.status is not None and now - self._asked_at > STATUS_S and not self._unsent:
+        if parser.status is not None and now - self._asked_at > STATUS_INTERVAL_S and not self._unsent:
             self._asked_at = now
             self._put(b"F\r")
         return frames
@@ -303,8 +308,8 @@ class SlcanPort(Port):
         command = encode(frame)
         if not self.flush():
             return False
-        with suppress(AttributeError, OSError):  # not every line can tell
-            if self._line.out_waiting > PENDING_BYTES:
+        with suppress(AttributeError, OSError):  # not every line knows
+            if self._line.out_waiting > MAX_PENDING_BYTES:
                 return False
         self._put(command)
         return True
@@ -315,30 +320,30 @@ class SlcanPort(Port):
         return not self._unsent
 
     def close(self) -> None:
-        with suppress(Exception):  # it may be gone
+        with suppress(Exception):  # the adapter may be gone
             self._put(b"\rC\r")
         with suppress(Exception):
             self._line.close()
 
     def trouble(self) -> str:
-        if self._garbage_for > GARBAGE_S:
-            return "only garbage: is this an slcan adapter, and its serial rate right?"
+        if self._garbage_for > GARBAGE_LIMIT_S:
+            return "only garbage: is this an slcan adapter, and is its serial rate right?"
         return ""
 
     def facts(self) -> Mapping[str, Any]:
         return {"adapter": " ".join(filter(None, (self.version, self.serial_number))) or "slcan"}
 
     def _ask(self, command: bytes) -> bytes:
-        """What comes after `command` until it is answered; empty when it is not."""
+        """Send `command`. Returns what arrives until it is answered; empty if nothing does."""
         self._put(command + b"\r")
         answer = b""
-        deadline = time.monotonic() + ANSWER_S
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while not (b"\r" in answer or b"\a" in answer) and (left := deadline - time.monotonic()) > 0:
             answer += self._get(left)
         return answer
 
     def _get(self, timeout: float) -> bytes:
-        """What has come, at most `CHUNK_BYTES`; empty after `timeout` seconds. Raises DeviceError when it is gone."""
+        """Read at most `CHUNK_BYTES`; empty after `timeout` seconds. Raises DeviceError if the adapter is gone."""
         try:
             if self._fd is None:
                 self._line.timeout = timeout
@@ -356,7 +361,7 @@ class SlcanPort(Port):
         return data
 
     def _put(self, data: bytes) -> None:
-        """Send what is left, then `data`, as far as there is room. Raises DeviceError when the adapter is gone."""
+        """Send what is left over, then `data`, as far as there is room. Raises DeviceError if the adapter is gone."""
         with self._putting:
             self._unsent += data
             try:
@@ -369,16 +374,16 @@ class SlcanPort(Port):
                 raise DeviceError(f"{self._line.port} went away") from error
 
 
-def line_of(options: BusOptions) -> tuple[str, str]:
-    """The device or URL, and the serial rate if the channel names one: ``/dev/ttyACM0@115200``."""
+def split_channel(options: BusOptions) -> tuple[str, str]:
+    """Split a channel like ``/dev/ttyACM0@115200`` into the device or URL and the serial rate, which may be empty."""
     path, _, rate = str(options.channel).rpartition("@")
     return (path, rate) if path and rate.isdigit() else (str(options.channel), "")
 
 
 def _open_line(options: BusOptions) -> Any:
-    """The adapter's line, open. Raises `MissingLibrary`, and OSError or ValueError when it cannot be had."""
+    """Open the adapter's line. Raises `MissingLibrary`, and OSError or ValueError if that fails."""
     extra = options.extra
-    path, rate = line_of(options)
+    path, rate = split_channel(options)
     if endpoint.scheme_of(path) in TCP:
         return TcpLink(endpoint.parse(path))
     try:
@@ -391,18 +396,18 @@ def _open_line(options: BusOptions) -> Any:
     line.timeout = line.write_timeout = 0.2
     if "://" not in path:
         line.exclusive = True
-        if path.startswith("/") and not os.path.exists(path):  # what pyserial says of it says it twice
+        if path.startswith("/") and not os.path.exists(path):  # pyserial's message repeats itself
             raise DeviceError(f"there is no {path}")
     line.open()
     return line
 
 
-def set_up(options: BusOptions) -> list[bytes]:
-    """The commands that set the bit rates, and so on. ValueError for options that an adapter cannot have."""
+def setup_commands(options: BusOptions) -> list[bytes]:
+    """Return the commands that set the bit rates and so on. Raises ValueError for options that adapters do not have."""
     extra = options.extra
     if unknown := set(extra) - _EXTRA:
         raise ValueError(
-            f"slcan has no option {', '.join(map(repr, sorted(unknown)))}; it has {', '.join(sorted(_EXTRA))}"
+            f"unknown option of slcan {', '.join(map(repr, sorted(unknown)))}; known: {', '.join(sorted(_EXTRA))}"
         )
     commands: list[bytes] = []
     if "btr" in extra:
@@ -413,11 +418,11 @@ def set_up(options: BusOptions) -> list[bytes]:
         commands.append(BIT_RATES[options.bitrate])
     else:
         raise ValueError(
-            f"slcan has the bit rates {', '.join(map(str, sorted(BIT_RATES)))}; others need extra: {{btr}}"
+            f"slcan supports the bit rates {', '.join(map(str, sorted(BIT_RATES)))}; others need extra: {{btr}}"
         )
     if "data_bitrate" in extra:
         if extra["data_bitrate"] not in DATA_BIT_RATES:
-            raise ValueError(f"slcan has the data bit rates {', '.join(map(str, DATA_BIT_RATES))}")
+            raise ValueError(f"slcan supports the data bit rates {', '.join(map(str, DATA_BIT_RATES))}")
         commands.append(DATA_BIT_RATES[extra["data_bitrate"]])
     if "timestamps" in extra:
         commands.append(b"Z1" if extra["timestamps"] else b"Z0")
@@ -427,6 +432,6 @@ def set_up(options: BusOptions) -> list[bytes]:
 _EXTRA = {"btr", "data_bitrate", "rtscts", "sleep_after_open", "timestamps", "tty_baudrate"}
 
 
-def _text(answer: bytes) -> str:
-    """An answer fit for people."""
+def _printable(answer: bytes) -> str:
+    """Make an answer fit to show to people."""
     return "".join(filter(str.isprintable, answer.decode("ascii", "replace").removeprefix("\r")))[:60].strip()

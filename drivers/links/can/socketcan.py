@@ -1,4 +1,4 @@
-"""SocketCAN through the standard library's socket: python-can would cost 10 MB and some 20 µs a frame."""
+"""SocketCAN through the standard library's socket: python-can would cost 10 MB and about 20 µs per frame."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from contextlib import suppress
 from typing import Any
 
 from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame, masks
-from fixgw.drivers.links.can.port import BATCH, BusOptions, Count, Port
+from fixgw.drivers.links.can.port import BATCH_FRAMES, BusOptions, Count, Port
 from fixgw.errors import DeviceError
 from fixgw.plugin import Finding
 
 _HEAD = struct.Struct("=IBBxx")  # identifier and flags, length, CAN FD flags
 _CLASSIC = struct.Struct("=IBxxx8s")
 _CLASSIC_SIZE, _FD_SIZE = 16, 72
-_MAX_FILTERS = 512  # the kernel takes no more
+_MAX_FILTERS = 512  # the kernel's limit
 _RCVBUFFORCE, _RXQ_OVFL, _ERR_FILTER = 33, 40, 2  # socket options that the socket module lacks
 NO_ROOM = {errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM}
 
 
 class SocketCanPort(Port):
-    """A raw CAN socket that is bound already."""
+    """A raw CAN socket, already bound."""
 
     def __init__(
         self, sock: socket.socket, channel: str, count: Count, fd: bool = False, bitrate: int | None = None
@@ -50,7 +50,7 @@ class SocketCanPort(Port):
         try:
             sock = socket.socket(socket.AF_CAN, socket.SOCK_RAW, socket.CAN_RAW)
         except (AttributeError, OSError) as error:
-            raise DeviceError("this system has no SocketCAN") from error
+            raise DeviceError("this system does not support SocketCAN") from error
         try:
             enlarge_receive_buffer(sock, options.receive_buffer)
             sock.setsockopt(socket.SOL_CAN_RAW, _ERR_FILTER, 0x1FFFFFFF)
@@ -62,12 +62,12 @@ class SocketCanPort(Port):
             sock.bind((channel,))
         except OSError as error:
             sock.close()
-            raise _explained(error, channel) from error
+            raise _to_device_error(error, channel) from error
         return cls(sock, channel, count, options.fd, options.bitrate)
 
     def read(self, timeout: float) -> list[Frame]:
         if self._error is not None:
-            raise _explained(self._error, self._channel) from self._error
+            raise _to_device_error(self._error, self._channel) from self._error
         if not self._ready.poll(timeout * 1000):
             return []
         now = time.monotonic()
@@ -76,7 +76,7 @@ class SocketCanPort(Port):
         try:
             raw, ancillary, _, _ = self._socket.recvmsg(_FD_SIZE, 64)
             self._see_overflow(ancillary)
-            while len(raws) < BATCH - 1:
+            while len(raws) < BATCH_FRAMES - 1:
                 raws.append(raw)
                 raw = receive(_FD_SIZE)
             raws.append(raw)
@@ -84,8 +84,8 @@ class SocketCanPort(Port):
             pass
         except OSError as error:
             if not raws:
-                raise _explained(error, self._channel) from error
-            self._error = error  # the kernel says it only once, and the frames before it are good
+                raise _to_device_error(error, self._channel) from error
+            self._error = error  # the kernel reports it only once, and the frames before it are good
         return [frame for raw in raws if (frame := unpack(raw, now))]
 
     def write(self, frame: Frame) -> bool:
@@ -94,7 +94,7 @@ class SocketCanPort(Port):
         except OSError as error:
             if error.errno in NO_ROOM:
                 return False
-            raise _explained(error, self._channel) from error
+            raise _to_device_error(error, self._channel) from error
         return True
 
     def accept(self, ids: Collection[int] | None) -> None:
@@ -105,7 +105,7 @@ class SocketCanPort(Port):
         try:
             self._socket.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FILTER, packed)
         except OSError as error:
-            raise _explained(error, self._channel) from error
+            raise _to_device_error(error, self._channel) from error
 
     def close(self) -> None:
         self._socket.close()
@@ -116,7 +116,7 @@ class SocketCanPort(Port):
     def trouble(self) -> str:
         actual = self._details.get("bit rate")
         if actual and self._bitrate and actual != self._bitrate:
-            return f"{self._channel} has been set up for {actual} bit/s, not {self._bitrate}"
+            return f"{self._channel} is set to {actual} bit/s, not {self._bitrate}"
         return ""
 
     def facts(self) -> Mapping[str, Any]:
@@ -132,7 +132,7 @@ class SocketCanPort(Port):
 
 
 def pack(frame: Frame) -> bytes:
-    """The kernel's can_frame or canfd_frame."""
+    """Convert a frame to the kernel's can_frame or canfd_frame."""
     flags, data = frame.flags, frame.data
     word = frame.arbitration_id | flags & (EXTENDED | REMOTE)
     if flags & FD:
@@ -141,7 +141,7 @@ def pack(frame: Frame) -> bytes:
 
 
 def unpack(raw: bytes, now: float) -> Frame | None:
-    """One of the kernel's frames; None when it is neither of the two kinds."""
+    """Convert the kernel's can_frame or canfd_frame to a frame; None if it is neither."""
     size = len(raw)
     if size not in (_CLASSIC_SIZE, _FD_SIZE):
         return None
@@ -154,7 +154,7 @@ def unpack(raw: bytes, now: float) -> Frame | None:
 
 
 def enlarge_receive_buffer(sock: socket.socket, size: int) -> None:
-    """Let `sock` hold `size` bytes; without privileges, as many as the system permits (net.core.rmem_max)."""
+    """Make the receive buffer `size` bytes; without privileges, at most as many as net.core.rmem_max allows."""
     for option in (_RCVBUFFORCE, socket.SO_RCVBUF):
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, option, size)
@@ -166,14 +166,14 @@ _STATES = ("active", "warning", "passive", "bus off")
 
 
 def link_details(channel: str) -> dict[str, Any]:
-    """What the system says of a CAN interface: bit rate, state of the controller, error counters, time until a restart
-    after bus-off in ms. Empty when it says nothing, as of virtual interfaces."""
+    """What the system knows about a CAN interface: bit rate, state of the controller, error counters, and the time to
+    a restart after bus-off in ms. Empty if it knows nothing, as for virtual interfaces."""
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
             sock.settimeout(0.2)
             sock.send(_REQUEST.pack(_REQUEST.size, 18, 1, 0, 0, 0, 0, socket.if_nametoindex(channel), 0, 0))
             link = _attributes(sock.recv(65536)[_REQUEST.size :])
-            details = _attributes(_attributes(link[18])[2])  # of IFLA_LINKINFO, IFLA_INFO_DATA
+            details = _attributes(_attributes(link[18])[2])  # IFLA_INFO_DATA in IFLA_LINKINFO
             state = int.from_bytes(details[4][:4], sys.byteorder)
             tx, rx = struct.unpack_from("=HH", details.get(8, bytes(4)))
             return {
@@ -187,7 +187,7 @@ def link_details(channel: str) -> dict[str, Any]:
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
-    """The attributes of a netlink message, by type."""
+    """Parse the attributes of a netlink message, by type."""
     found: dict[int, bytes] = {}
     while len(data) >= 4:
         length, kind = struct.unpack_from("=HH", data)
@@ -196,7 +196,8 @@ def _attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _explained(error: OSError, channel: str) -> DeviceError:
+def _to_device_error(error: OSError, channel: str) -> DeviceError:
+    """Say what went wrong, and how to put it right where that is known."""
     text = {
         errno.ENETDOWN: f"{channel} is down (bring it up: ip link set {channel} up)",
         errno.ENODEV: f"there is no CAN interface {channel}",
@@ -212,35 +213,38 @@ _CAN, _UP = "280", 1  # ARPHRD_CAN, IFF_UP
 def preflight(channel: str, bitrate: int | None) -> Iterator[Finding]:
     virtual = channel.startswith("vcan")
     bring_up = f"sudo ip link set {channel} up" + ("" if virtual else f" type can bitrate {bitrate or 250000}")
-    kind = _fact(channel, "type")
+    kind = _read_attribute(channel, "type")
     if kind != _CAN:
-        others = sorted(name for name in _listed(SYS_NET) if _fact(name, "type") == _CAN)
-        text = f"{channel} is no CAN interface" if kind else f"there is no CAN interface {channel}"
-        text += f"; there is {', '.join(others)}" if others else ": is its adapter plugged in, its overlay loaded?"
+        others = sorted(name for name in _list_directory(SYS_NET) if _read_attribute(name, "type") == _CAN)
+        text = f"{channel} is not a CAN interface" if kind else f"there is no CAN interface {channel}"
+        text += f"; found {', '.join(others)}" if others else ": is its adapter plugged in, its overlay loaded?"
         yield Finding("problem", text, f"sudo ip link add {channel} type vcan && {bring_up}" if virtual else "")
         return
-    if not int(_fact(channel, "flags") or "0", 16) & _UP:
+    if not int(_read_attribute(channel, "flags") or "0", 16) & _UP:
         yield Finding("problem", f"{channel} is down", bring_up)
         return
     details = link_details(channel)
     actual, state = details.get("bit rate"), details.get("controller")
-    anew = f"sudo ip link set {channel} down && sudo ip link set {channel} up type can"
+    restart = f"sudo ip link set {channel} down && sudo ip link set {channel} up type can"
     counters = f" ({details['error counters']})" if details.get("error counters") else ""
     if actual and bitrate and actual != bitrate:
-        yield Finding("problem", f"{channel} runs at {actual} bit/s, not {bitrate}", f"{anew} bitrate {bitrate}")
+        yield Finding("problem", f"{channel} runs at {actual} bit/s, not {bitrate}", f"{restart} bitrate {bitrate}")
     if state == "bus off":
-        yield Finding("problem", f"{channel} is off after too many errors: wiring? resistors? bit rate?", bring_up)
+        text = f"{channel} is bus off after too many errors: check wiring, terminators and bit rate"
+        yield Finding("problem", text, bring_up)
     elif state in ("warning", "passive"):
-        yield Finding("warning", f"{channel} has many errors, its controller is {state}{counters}: wiring? resistors?")
+        text = f"{channel} has many errors, its controller is {state}{counters}: check wiring and terminators"
+        yield Finding("warning", text)
     if details and not details.get("restarts after ms"):
-        fix = f"{anew} bitrate {actual} restart-ms 100"
-        yield Finding("warning", f"{channel} would stay off after a bus-off", fix)
+        fix = f"{restart} bitrate {actual} restart-ms 100"
+        yield Finding("warning", f"{channel} does not restart after bus-off", fix)
     if state in ("active", None):
         rate = f" at {actual} bit/s" if actual else ""
         yield Finding("ok", f"{channel} is up{rate}{counters}")
 
 
-def _fact(channel: str, name: str) -> str:
+def _read_attribute(channel: str, name: str) -> str:
+    """Read an attribute of a network interface from sysfs; empty if there is none."""
     try:
         with open(os.path.join(SYS_NET, channel, name), encoding="ascii") as file:
             return file.read(64).strip()
@@ -248,7 +252,7 @@ def _fact(channel: str, name: str) -> str:
         return ""
 
 
-def _listed(directory: str) -> list[str]:
+def _list_directory(directory: str) -> list[str]:
     try:
         return os.listdir(directory)
     except OSError:
