@@ -772,7 +772,7 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
 
 def test_a_library_that_refuses_this_machine_is_a_device_that_is_not_there(library: Callable[[str], str]) -> None:
     pins = Pins(library("raise RuntimeError('This module can only be run on a Raspberry Pi!')"))
-    with pytest.raises(DeviceError, match="cannot use .*: This module can only be run on a Raspberry Pi"):
+    with pytest.raises(DeviceError, match=r"cannot use .*: This module can only be run on a Raspberry Pi"):
         pins.open()
     pins.close()
 
