@@ -200,7 +200,9 @@ class Output:
             self._last = None
             return
         try:
-            readings = [unsent.get(item.key, item.reading) if item is not None else None for item in self._items]
+            readings = [
+                item.aged(unsent.get(item.key, item.reading)) if item is not None else None for item in self._items
+            ]
             frame = self._frame(readings, self._all.node.id)
         except (BadValue, ValueError) as error:
             self._all.counts["unsendable"] += 1

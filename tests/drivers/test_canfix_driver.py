@@ -495,6 +495,16 @@ def test_on_change_asks_again_after_the_owner_has_sent_another_value(start: Star
     until(lambda: other.listen().count(asked) == 2)
 
 
+def test_a_value_that_became_overdue_while_it_waited_is_sent_so(start: Start, db: Database, other: Other) -> None:
+    start("outputs: [{fixid: IAS, canid: 0x183, owner: yes, rate_limit: 4}]\n")
+    db.stop()  # nothing marks it
+    db.item("IAS").tolerance = 0.05
+    db.write("IAS", 100.0, "pitot")
+    db.write("IAS", 101.0, "pitot")
+    other.hears(0x183, "b60002f203")
+    db.start()
+
+
 def test_a_rate_limit_always_sends_the_newest_value_in_the_end(start: Start, db: Database, other: Other) -> None:
     start("outputs: [{fixid: IAS, canid: 0x183, owner: yes, rate_limit: 20}]\n")
     begin = time.monotonic()
