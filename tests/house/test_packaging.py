@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
@@ -70,3 +72,27 @@ def test_the_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
     where, count = result.stdout.split()
     assert where.startswith(str(tmp_path))
     assert int(count) > 150
+
+
+@pytest.mark.timeout(300)
+def test_a_driver_of_somebody_else_passes_the_contract_with_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+    """In an empty directory, out of reach of the tree; only the libraries are those of this environment."""
+    venv.create(tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel)
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    (site / "libraries.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
+    empty = tmp_path / "mine"
+    empty.mkdir()
+    run(python, "-m", "fixgw", "new", "driver", "thermo", cwd=empty)
+    said = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", cwd=empty)
+    assert int(said.rpartition(" passed")[0].split()[-1]) > 20
+    where = run(python, "-c", "import fixgw.hw_sim.bench.contract as c; print(c.__file__)", cwd=empty)
+    assert Path(where).is_relative_to(tmp_path)
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
