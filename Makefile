@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint soak vm bench docs deb clean
+.PHONY: demo test quick lint soak vm bench docs deb clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -27,6 +27,10 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+# For the inner loop: no socket, no device, no process.
+quick: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --quick -q $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,10 +1,18 @@
-"""What holds for all tests."""
+"""What holds for all tests, and ``--quick`` for `make quick`: only tests without sockets, devices and processes.
+
+The others carry the marker `slow`, a whole file by ``pytestmark = pytest.mark.slow``. A test that has no marker and
+uses one all the same fails in the quick run.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,3 +29,60 @@ _tests = itertools.count()
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What gateways keep over a restart, no test leaves to another, nor to the person who runs them."""
     os.environ["XDG_STATE_HOME"] = os.path.join(_states.name, str(next(_tests)))
+
+
+# -- the quick run -----------------------------------------------------------------------------------------------------
+
+#: What the interpreter announces before it opens a socket or starts a process.
+OUTSIDE = {"socket.__new__", "subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+WHOLE_FILE = "\npytestmark = pytest.mark.slow\n"
+
+_used: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="only tests that use no socket, no device and no process")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("quick"):
+        openpty = os.openpty
+
+        def recorded() -> tuple[int, int]:
+            _used.append("os.openpty")
+            return openpty()
+
+        os.openpty = recorded
+        sys.addaudithook(_record)
+
+
+def _record(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in OUTSIDE:
+        _used.append(event)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not config.getoption("quick") or collection_path.suffix != ".py":
+        return None
+    return WHOLE_FILE in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("quick"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    _used.clear()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    result = yield
+    if _used:
+        pytest.fail(f"it uses {', '.join(sorted(set(_used)))}: mark it slow", pytrace=False)
+    return result

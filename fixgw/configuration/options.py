@@ -256,11 +256,17 @@ def _in_words(kind: Any) -> tuple[str, list[tuple[str, type[msgspec.Struct]]]]:
     return words, []
 
 
+def _plain(limit: float | None) -> float | None:
+    """Without a useless ``.0``. Python keeps one of two equal annotations: ``gt=0`` may come as ``gt=0.0``."""
+    return int(limit) if isinstance(limit, float) and limit.is_integer() else limit
+
+
 def _limits(meta: msgspec.Meta) -> str:
-    low, high = (meta.ge if meta.ge is not None else meta.gt), (meta.le if meta.le is not None else meta.lt)
+    low = _plain(meta.ge if meta.ge is not None else meta.gt)
+    high = _plain(meta.le if meta.le is not None else meta.lt)
     words = ""
     if low is not None and high is not None and meta.gt is None and meta.lt is None:
-        words = f", {low:g} to {high:g}" if isinstance(low, float) else f", {low} to {high}"
+        words = f", {low} to {high}"
     elif low is not None or high is not None:
         parts = []
         if low is not None:
@@ -269,8 +275,8 @@ def _limits(meta: msgspec.Meta) -> str:
             parts.append(f"{'at most' if meta.lt is None else 'less than'} {high}")
         words = ", " + " and ".join(parts)
     if meta.min_length is not None or meta.max_length is not None:
-        low, high = meta.min_length or 0, meta.max_length
-        words += f", {low} to {high} long" if high is not None else f", at least {low} long"
+        least, most = meta.min_length or 0, meta.max_length
+        words += f", {least} to {most} long" if most is not None else f", at least {least} long"
     if meta.pattern:
         words += f", of the form {meta.pattern}"
     return words

@@ -29,6 +29,8 @@ from fixgw.hw_sim.can.segment import SimFrame
 from fixgw.hw_sim.scenario import Flight, NodeOptions, Scenario, everything, frames
 from fixgw.hw_sim.world import World
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Bench, Result, Terminal
 

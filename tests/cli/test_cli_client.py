@@ -13,6 +13,8 @@ import pytest
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, SECFAIL
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Bench, Result
 

@@ -12,6 +12,8 @@ import pytest
 from fixgw.cli.console import Completion
 from fixgw.errors import NotConnected
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Bench, Result, Terminal
 

@@ -90,6 +90,7 @@ def test_options_before_the_command_belong_to_it(cli: Cli) -> None:
     assert cli("--config-file", "/nowhere.yaml", "config", "path") == (0, "/nowhere.yaml\n", "")
 
 
+@pytest.mark.slow
 def test_without_a_gateway_a_command_says_so_in_a_sentence(cli: Cli) -> None:
     for command in (["list"], ["read", "IAS"], ["status"], ["watch", "IAS"], ["explain", "IAS"]):
         code, out, err = cli(*command, "--port", "1")
@@ -97,6 +98,7 @@ def test_without_a_gateway_a_command_says_so_in_a_sentence(cli: Cli) -> None:
         assert err == "fixgw: no gateway answers at 127.0.0.1:1: start one with `fixgw run`, or try `fixgw demo`\n"
 
 
+@pytest.mark.slow
 def test_the_advice_differs_for_a_gateway_on_another_computer(cli: Cli) -> None:
     code, _, err = cli("list", "--host", "127.0.0.2", "--port", "1")
     assert code == 1
@@ -104,6 +106,7 @@ def test_the_advice_differs_for_a_gateway_on_another_computer(cli: Cli) -> None:
     assert "`allow`" in err
 
 
+@pytest.mark.slow
 def test_fixgwc_has_only_client_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert client_main(["--help"]) == 0
     out = capsys.readouterr().out
@@ -123,17 +126,20 @@ def test_main_takes_its_arguments_from_the_command_line(
     assert __version__ in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_but_the_parser() -> None:
     loaded = loaded_by("--help")
     assert {m for m in loaded if m.startswith("fixgw.")} == {"fixgw.cli", "fixgw.errors"}
     assert not {"yaml", "msgspec", "logging", "socket"} & loaded
 
 
+@pytest.mark.slow
 def test_a_client_command_imports_no_part_of_the_gateway() -> None:
     loaded = loaded_by("list", "--port", "1")
     assert not {"yaml", "fixgw.gateway", "fixgw.configuration", "fixgw.cli.watch", "fixgw.cli.console"} & loaded
 
 
+@pytest.mark.slow
 def test_the_help_of_run_imports_neither_client_nor_gateway() -> None:
     loaded = loaded_by("run", "--help")
     assert not {"yaml", "fixgw.gateway", "fixgw.netfix", "readline"} & loaded

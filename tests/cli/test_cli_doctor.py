@@ -20,6 +20,8 @@ from fixgw.plugin import Finding
 from tests.cli.conftest import Bench
 from tests.cli.conftest import Result as Done
 
+pytestmark = pytest.mark.slow
+
 FEEDER = """
 from fixgw.plugin import Feeds, Poller
 

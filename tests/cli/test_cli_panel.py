@@ -23,6 +23,8 @@ from fixgw.hw_sim.panel_server import PanelServer
 from fixgw.hw_sim.world import World
 from fixgw.netfix import Client
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Result, Terminal
 

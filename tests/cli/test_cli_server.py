@@ -51,6 +51,7 @@ def serving(process: subprocess.Popen[str]) -> int:
 # -- run ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [[], ["run"]])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_gateway_serves_until_it_is_stopped(
@@ -66,6 +67,7 @@ def test_a_gateway_serves_until_it_is_stopped(
     assert "Traceback" not in out + err
 
 
+@pytest.mark.slow
 def test_hangup_makes_it_reread_its_configuration(started: Started, file: Path) -> None:
     process = started("run", "--config-file", str(file), "--verbose")
     first = serving(process)
@@ -88,6 +90,7 @@ def test_run_refuses_a_configuration_that_check_finds_problems_in(cli: Cli, tmp_
     assert ran.err == checked.out + "fixgw: 2 problems in the configuration; not started\n"
 
 
+@pytest.mark.slow
 def test_a_service_that_must_not_start_says_why_and_succeeds(child: Cli, tmp_path: Path) -> None:
     file = tmp_path / "default.yaml"
     file.write_text("auto start: no\n" + QUIET)
@@ -96,6 +99,7 @@ def test_a_service_that_must_not_start_says_why_and_succeeds(child: Cli, tmp_pat
     assert f"{file} says `auto start: no`" in err
 
 
+@pytest.mark.slow
 def test_auto_start_has_no_effect_outside_a_service(started: Started, home: Path, tmp_path: Path) -> None:
     file = tmp_path / "default.yaml"
     file.write_text("auto start: no\n" + QUIET)
@@ -103,6 +107,7 @@ def test_auto_start_has_no_effect_outside_a_service(started: Started, home: Path
     assert serving(process)
 
 
+@pytest.mark.slow
 def test_the_environment_names_the_configuration(started: Started, file: Path) -> None:
     assert serving(started("--verbose", FIXGW_CONFIG=str(file)))
 
@@ -193,6 +198,7 @@ def test_an_unusable_log_config_is_a_problem(loggers: logging.Logger, tmp_path: 
     assert [problem.file for problem in caught.value.problems] == [str(file)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("journal", "stamp"), [("", r"\d{4}-\S+ \S+ "), ("8:1", "")])
 def test_without_any_configuration_warnings_go_to_stderr(
     monkeypatch: pytest.MonkeyPatch, journal: str, stamp: str

@@ -17,6 +17,8 @@ from fixgw.database import Database
 from fixgw.drivers import eis
 from fixgw.hw_sim.devices import instruments
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Result
 

@@ -17,6 +17,8 @@ from fixgw.cli.terminal import Row, Table
 from fixgw.cli.text import DIM, GREEN, RED, RESET, YELLOW
 from fixgw.database import BAD, FAIL, OLD
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Bench, Result, Terminal
 

@@ -385,6 +385,7 @@ def test_the_thread_costs_little_with_600_items_at_20_hz(running: Callable[..., 
     assert ageing < 0.05, "of a core; 0.01 measured"
 
 
+@pytest.mark.slow
 def test_stopping_at_any_moment_is_quick() -> None:
     for n in range(200):
         db = Database([Definition(key="FAST", tolerance=1)])

@@ -215,6 +215,7 @@ def test_ranked_sources_on_threads_of_their_own_end_with_the_best(db: Database) 
     assert told[-1] is lat.reading
 
 
+@pytest.mark.slow
 def test_writing_flagging_ageing_and_reading_at_once() -> None:
     db = Database([Definition(key="A", tolerance=1), Definition(key="B", tolerance=1, sources=("x", "y"))])
     told: dict[str, Reading] = {}

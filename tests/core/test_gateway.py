@@ -346,6 +346,7 @@ def test_a_dead_thread_is_noticed_within_a_second_and_restarted_as_a_fresh_insta
     assert bench.stop() == EXIT_OK
 
 
+@pytest.mark.slow
 def test_restarts_back_off(bench: Bench) -> None:
     bench.start("connections: {bad: {load: yes, module: t_crashes, times: 3, restart_delay: 0.1}}")
     bench.until(lambda: bench.state("bad") is State.RUNNING)
@@ -439,6 +440,7 @@ def test_on_failure_stop_ends_the_gateway_with_its_code(bench: Bench) -> None:
     assert bench.code == EXIT_FAILURE
 
 
+@pytest.mark.slow
 def test_a_run_that_blocks_is_reported_by_name_and_bounded(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.start("""
         connections:
@@ -620,6 +622,7 @@ def test_what_takes_a_restart_is_said_until_there_is_one(bench: Bench) -> None:
     assert status.get_dict()["health"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_hung_worker_is_reported_and_keeps_the_watchdog_hungry(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -652,6 +655,7 @@ def test_a_hung_worker_is_reported_and_keeps_the_watchdog_hungry(
         assert bench.stop() == EXIT_OK
 
 
+@pytest.mark.slow
 def test_a_defect_of_the_supervision_disturbs_neither_the_others_nor_the_log(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

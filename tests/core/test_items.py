@@ -254,6 +254,7 @@ YAML_VALUES = st.recursive(
 FIELDS = st.dictionaries(st.sampled_from(items.FIELDS), YAML_VALUES | st.sampled_from(["int", "str", "A", "Be"]))
 
 
+@pytest.mark.slow
 @given(st.lists(FIELDS | YAML_VALUES, max_size=4), YAML_VALUES)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_no_definition_makes_the_reader_raise(tmp_path: Path, entries: list[Any], variables: Any) -> None:
@@ -343,6 +344,7 @@ def test_a_fault_in_an_item_is_not_reported_again_for_its_initial_value(tmp_path
     assert read.initial == []
 
 
+@pytest.mark.slow
 @given(st.text("ABIASCHT*[]?!.=# \"'\n-5", max_size=80))
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_no_text_makes_the_reader_of_initial_values_raise(tmp_path: Path, text: str) -> None:

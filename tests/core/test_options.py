@@ -138,6 +138,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from([f.encode_name for f in msgspec.structs.fields(Example)]), VALUES))
 def test_there_are_problems_exactly_when_the_struct_refuses(value: dict[str, Any]) -> None:
     reader = Reader("/nowhere/main.yaml")

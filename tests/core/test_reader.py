@@ -115,9 +115,13 @@ def test_what_an_alias_stands_for_is_a_copy(tmp_path: Path) -> None:
     assert value["a"] == {"x": [1]}
 
 
-SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(st.characters(codec="ascii"))
-)
+def is_number_to_us_alone(text: str) -> bool:
+    """``1E3`` is a number to us, as in YAML 1.2; PyYAML takes it for text, and writes it without quotes."""
+    return re.fullmatch(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+", text) is not None
+
+
+TEXTS = st.text(st.characters(codec="ascii")).filter(lambda text: not is_number_to_us_alone(text))
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), TEXTS)
 TREES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abcXYZ_", min_size=1), inner)
 )
@@ -368,6 +372,7 @@ def test_a_file_of_another_kind_is_refused_by_from_yaml(tmp_path: Path) -> None:
         read(tmp_path, main="- 1\n")
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200) | st.text("abc:-[]{}&*!|>'\"#%@, \n\t?<~0", max_size=60) | st.binary(max_size=100))
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_no_file_makes_the_reader_raise(tmp_path: Path, content: str | bytes) -> None:

@@ -113,6 +113,7 @@ print(last)
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_time_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     done = subprocess.run([sys.executable, "-c", KILLER, path], capture_output=True, text=True, timeout=120)
@@ -250,6 +251,7 @@ def test_a_full_disk_leaves_what_was_saved_and_no_rubbish(tmp_path: Path, monkey
     assert os.listdir(tmp_path) == ["state.json"]
 
 
+@pytest.mark.slow
 def test_a_file_that_must_not_grow_leaves_what_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     save(path, OLD)

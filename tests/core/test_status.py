@@ -35,6 +35,7 @@ ANYTHING = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(ANYTHING)
 def test_whatever_a_plugin_says_json_can_hold(value: Any) -> None:
     plain = status.plain(value)

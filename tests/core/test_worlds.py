@@ -19,6 +19,8 @@ from fixgw.plugin import PluginBase
 from fixgw.runner import State
 from fixgw.world import World
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = """
 import threading
 import plugin

@@ -206,6 +206,7 @@ def test_a_rate_limit_forwards_the_newest_value_as_soon_as_it_may(bridge: Bridge
     assert counts["forwarded"] + counts["thinned"] == 200
 
 
+@pytest.mark.slow
 def test_a_flood_passes_without_loss_and_each_identifier_in_order(bridge: Bridge, node: Join) -> None:
     a, b = node("a"), node("b")
     plugin = bridge(BOTH)
@@ -260,6 +261,7 @@ def slow() -> Iterator[SlowAdapter]:
     adapter.close()
 
 
+@pytest.mark.slow
 def test_a_slower_bus_gets_the_highest_priorities_and_memory_stays_bounded(
     bridge: Bridge, node: Join, slow: SlowAdapter
 ) -> None:
@@ -304,6 +306,7 @@ def test_a_missing_bus_does_not_disturb_the_others(bridge: Bridge, node: Join, t
         other.shutdown()
 
 
+@pytest.mark.slow
 def test_frames_dropped_before_a_bus_connects_do_not_count_as_too_slow(
     node: Join, slow: SlowAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -447,6 +450,7 @@ class Child:
         self.process.stdout.close()
 
 
+@pytest.mark.slow
 def test_a_bridge_in_another_process_joins_two_udp_buses_and_sends_nothing_back(node: Join) -> None:
     first, second = multicast(2)
     with Child({"a": first, "b": second}, BOTH) as child:
@@ -470,6 +474,7 @@ def test_a_bridge_in_another_process_joins_two_udp_buses_and_sends_nothing_back(
         assert status["directions"]["a to b"]["came back"] == 0
 
 
+@pytest.mark.slow
 def test_a_network_leg_joins_the_buses_of_two_gateways(bridge: Bridge, node: Join) -> None:
     (leg,) = multicast(1)
     with Child({"a": virtual("there"), "b": leg}, BOTH) as child:
@@ -481,6 +486,7 @@ def test_a_network_leg_joins_the_buses_of_two_gateways(bridge: Bridge, node: Joi
         assert here.hears() == []
 
 
+@pytest.mark.slow
 def test_two_processes_in_a_ring_report_and_stop_it(bridge: Bridge, node: Join) -> None:
     first, second = multicast(2)
     with Child({"a": first, "b": second}, BOTH) as child:

@@ -192,6 +192,7 @@ some_routes = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(some_routes)
 def test_every_identifier_that_can_pass_is_wanted(some: Route) -> None:
     router = Router([some])
@@ -207,6 +208,7 @@ def test_every_identifier_that_can_pass_is_wanted(some: Route) -> None:
             assert new in there
 
 
+@pytest.mark.slow
 @given(some_routes.filter(lambda r: not r.backward), st.integers(0, 0x7FF))
 def test_the_way_back_undoes_the_way_there(some: Route, identifier: int) -> None:
     new = some.translate(identifier)
@@ -229,6 +231,7 @@ def test_without_a_window_nothing_is_wanted_from_a_bus_that_is_only_a_target() -
     assert Router([route(ids=[0x12])], window=0.0).wanted("b") == set()
 
 
+@pytest.mark.slow
 def test_any_number_of_identifiers_costs_bounded_memory() -> None:
     router = Router([route()])
     for n in range(3 * routing.MAX_PLANS):
@@ -518,6 +521,7 @@ def test_a_bridge_without_loop_prevention_cannot_keep_frames_circulating_through
         assert len(late) <= (10.0 - 4.0) / WINDOW * 2
 
 
+@pytest.mark.slow
 @given(frames=st.integers(1, 4), delays=delays)
 def test_a_rate_limit_does_not_delay_a_frame_beyond_loop_prevention(frames: int, delays: list[float]) -> None:
     slow = Router(both(route(rate=1.0)))
@@ -535,6 +539,7 @@ def test_a_rate_limit_does_not_delay_a_frame_beyond_loop_prevention(frames: int,
     assert not net.on("b", since=0.8)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from("abc"), frames, st.floats(0.0, 0.3)), max_size=60))
 def test_no_frame_is_sent_back_to_its_source(heard: list[tuple[str, Frame, float]]) -> None:
     router, now = bridge("a", "b", "c"), 0.0

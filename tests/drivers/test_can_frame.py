@@ -144,6 +144,7 @@ def passes(pairs: list[tuple[int, int]], identifier: int) -> bool:
     return any(identifier & mask == wanted for wanted, mask in pairs)
 
 
+@pytest.mark.slow
 @given(st.sets(base_ids, max_size=60), st.sets(extended_ids.map(lambda i: i | EXTENDED), max_size=5), base_ids)
 def test_masks_pass_only_the_wanted_identifiers(base: set[int], extended: set[int], other: int) -> None:
     pairs = masks(base | extended)

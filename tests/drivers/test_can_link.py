@@ -24,6 +24,8 @@ from fixgw.errors import DeviceError, MissingLibrary, PluginFail
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.pty import VirtualPort
 
+pytestmark = pytest.mark.slow
+
 
 def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds

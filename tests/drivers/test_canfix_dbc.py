@@ -24,6 +24,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return request.param, cantools.database.load_file(path, strict=True)
 
 
+@pytest.mark.slow
 def test_it_contains_every_parameter_with_a_type(loaded: tuple[table.Table, Any]) -> None:
     parameters, database = loaded
     typed = {p.identifier: p for p in parameters if p.type}

@@ -397,6 +397,7 @@ def test_when_the_bus_is_lost_its_measurements_fail_and_its_settings_stay(
     until(lambda: db.read("IAS").good)
 
 
+@pytest.mark.slow
 def test_an_unplugged_adapter_fails_its_values_and_triggers_a_report_when_it_is_back(
     start: Start, db: Database
 ) -> None:
@@ -646,6 +647,7 @@ def test_it_identifies_itself_and_knows_other_nodes(start: Start, db: Database, 
     assert plugin.get_status()["nodes"]["12"]["type"] == "0x31"
 
 
+@pytest.mark.slow
 def test_it_sends_a_heartbeat_once_a_second_and_asks_nodes_to_identify_themselves(
     start: Start, db: Database, other: Other
 ) -> None:
@@ -918,6 +920,7 @@ def test_a_flood_of_anything_leaves_memory_flat_and_the_bus_readable(start: Star
     assert sum(plugin.codec.counts.values()) >= 80_000
 
 
+@pytest.mark.slow
 def test_a_flood_on_the_bus_leaves_the_database_responsive(start: Start, db: Database, other: Other) -> None:
     plugin = start()
     stop = threading.Event()
@@ -984,6 +987,7 @@ def test_a_changed_map_restarts_the_connection_on_reload(tmp_path: Path, monkeyp
         node.bus.shutdown()
 
 
+@pytest.mark.slow
 def test_it_flies_with_the_virtual_nodes(start: Start, db: Database) -> None:
     """Virtual nodes of a moving aircraft, which encode their frames independently of our codec."""
     scenario = scenarios.load(scenarios.shipped()["cruise"])
@@ -1016,6 +1020,7 @@ while time.monotonic() < deadline:
 """
 
 
+@pytest.mark.slow
 def test_it_exchanges_frames_with_another_process_over_the_network(start: Start, db: Database) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("", 0))

@@ -371,6 +371,7 @@ def test_a_babbling_node_gets_few_answers(make: Callable[..., Node], clock: Cloc
 FRAMES = st.lists(st.tuples(st.integers(0, 0x7FF), st.binary(max_size=8), st.floats(0, 3)), max_size=60)
 
 
+@pytest.mark.slow
 @given(FRAMES)
 @settings(max_examples=300)
 def test_no_sequence_of_frames_raises_and_all_answers_can_be_sent(frames: list[tuple[int, bytes, float]]) -> None:

@@ -13,6 +13,8 @@ from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix import table
 from fixgw.errors import BadValue
 
+pytestmark = pytest.mark.slow
+
 CODECS = {revision: cf.Codec(table.load(revision)) for revision in table.REVISIONS}
 CODEC = CODECS[table.CURRENT]
 

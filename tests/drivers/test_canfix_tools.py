@@ -23,6 +23,7 @@ TYPED = [parameter for parameter in TABLE if parameter.type]
 # -- words -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.integers(0, 0x7FF), st.binary(max_size=8), st.sampled_from([0, EXTENDED, REMOTE, ERROR, FD]))
 def test_any_frame_can_be_put_into_words_and_json(identifier: int, data: bytes, flags: int) -> None:
     heard = decode(cf.Codec(), Frame(identifier, data, flags))

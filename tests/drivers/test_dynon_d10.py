@@ -141,6 +141,7 @@ def test_a_wrong_character_costs_its_own_line_only(clock: Clock) -> None:
         assert decoder.refused
 
 
+@pytest.mark.slow
 @given(st.lists(st.one_of(st.binary(max_size=80), st.sampled_from([LINE, OTHER, LINE[:30]])), max_size=8))
 def test_no_bytes_make_it_raise_and_its_counters_add_up(parts: list[bytes]) -> None:
     decoder = Decoder(lambda: 0.0, stall_angle=16.0)
@@ -155,6 +156,7 @@ def test_no_bytes_make_it_raise_and_its_counters_add_up(parts: list[bytes]) -> N
 # -- the virtual display -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_virtual_display_says_what_the_aircraft_does(clock: Clock) -> None:
     aircraft, display = Aircraft(), D10(Nowhere())
     decoder = Decoder(clock, stall_angle=STALL_ANGLE)

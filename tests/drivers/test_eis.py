@@ -308,6 +308,7 @@ def test_no_bytes_make_it_raise_and_its_counters_add_up(parts: list[bytes], step
 # -- the virtual EIS ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [Eis, Eis2004])
 def test_the_virtual_eis_says_what_the_aircraft_does(model: type[Eis]) -> None:
     aircraft, eis = Aircraft(), model(Nowhere())
@@ -369,6 +370,7 @@ def test_a_curve_in_another_unit_is_doubted(db: Database) -> None:
 # -- on a line ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_single_frame_goes_to_the_items_that_keys_name() -> None:
     db = configuration.load(configuration.packaged() / configuration.NAME).make_database()
     before = database.current()

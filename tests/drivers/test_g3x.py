@@ -256,6 +256,7 @@ def flown(minutes: int) -> Aircraft:
     return aircraft
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [0, 4, 9, 17, 26])
 def test_the_virtual_display_shows_what_the_aircraft_does(minutes: int) -> None:
     aircraft, display = flown(minutes), G3x(Line())
@@ -268,6 +269,7 @@ def test_the_virtual_display_shows_what_the_aircraft_does(minutes: int) -> None:
     assert known["TIMEZ"] == truth["TIMEZ"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [0, 9, 17])
 def test_the_virtual_navigator_guides_the_aircraft(minutes: int) -> None:
     aircraft = flown(minutes)

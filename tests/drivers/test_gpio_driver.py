@@ -485,6 +485,7 @@ def test_a_tachometer_and_silence_is_zero(by_hand: Make, db: Database) -> None:
     assert db.read("TACH1").good
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "per", "expected"), [("FUELF1", "gallon", 9.0), ("FLOWL", "gallon", 34.0687)])
 def test_fuel_flow_is_in_the_keys_units_and_adds_up(
     by_hand: Make, db: Database, key: str, per: str, expected: float
@@ -634,6 +635,7 @@ EVERYTHING = {
 }
 
 
+@pytest.mark.slow
 def test_no_edge_is_lost_at_a_thousand_a_second(bank: Bank, db: Database) -> None:
     option = {"pin": 25, "key": "HZ", "pulses": 1, "per": "second"}
     with running(pulses=[option], buttons=EVERYTHING["buttons"]) as plugin:

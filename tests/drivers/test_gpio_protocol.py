@@ -208,6 +208,7 @@ def at(times: list[float], states: list[Contacts], now: float) -> Contacts:
     return next((s for t, s in zip(reversed(times), reversed(states), strict=True) if t <= now), (False, False))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from([1, 1, 1, -1]), st.floats(0.003, 0.04), st.floats(0.0, 0.0029)), max_size=60),
     st.lists(st.floats(0.001, 0.06), min_size=1, max_size=40),
@@ -242,6 +243,7 @@ def test_an_edge_that_nobody_told_of_is_found_in_the_levels_after_a_while() -> N
     assert knob.poll(0.2, [], states[3]) == 1
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 1), st.tuples(st.booleans(), st.booleans())), max_size=30))
 def test_whatever_is_told_it_ends_in_the_levels_that_there_are(edges: list[KnobEdge]) -> None:
     for contacts in CYCLE:

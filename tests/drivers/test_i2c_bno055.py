@@ -304,6 +304,7 @@ def test_a_setting_that_was_garbled_on_its_way_gives_no_attitude(bus: i2c.Virtua
         until(lambda: db.read("ROLL").good and not plugin.health())
 
 
+@pytest.mark.slow
 def test_a_chip_that_repeats_itself_fails_and_stays_so(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x28, Bno055())
     plugin = Plugin(SOURCE, options(bus))
@@ -321,6 +322,7 @@ def test_a_chip_that_repeats_itself_fails_and_stays_so(bus: i2c.VirtualBus, db: 
         plugin.shutdown()
 
 
+@pytest.mark.slow
 def test_turned_bits_are_refused_or_within_range(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x28, Bno055())
     with running(Plugin, **options(bus)) as plugin:
@@ -389,6 +391,7 @@ class Uart:
         self.thread.join()
 
 
+@pytest.mark.slow
 def test_the_same_on_a_serial_port(db: Database) -> None:
     with VirtualPort() as port:
         chip = Bno055()

@@ -333,6 +333,7 @@ def line(**more: Any) -> dict[str, Any]:
     return {"lines": [{"fields": {"OAT": {"from": 1}}, **more}]}
 
 
+@pytest.mark.slow
 def test_an_arduino_needs_no_code(db: Database) -> None:
     aircraft = Aircraft()
     with VirtualPort() as port:
@@ -359,6 +360,7 @@ def test_an_arduino_needs_no_code(db: Database) -> None:
             plugin.shutdown()
 
 
+@pytest.mark.slow
 def test_a_sensor_that_must_be_asked_is_asked(db: Database) -> None:
     with VirtualPort() as port:
         options = {"port": port.path, "baud": 9600, "ask": {"text": "?\r\n", "every": 0.05}, **line()}

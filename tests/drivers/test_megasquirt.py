@@ -92,6 +92,7 @@ def test_what_is_no_whole_data_frame_is_refused() -> None:
     assert adds_up(decoder)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.builds(
@@ -151,6 +152,7 @@ def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     database.bind(before)
 
 
+@pytest.mark.slow
 def test_unplugging_the_adapter_fails_its_keys_and_nothing_else(db: Database) -> None:
     with Segment() as segment, VirtualSlcan(segment) as adapter:
         node = segment.attach("computer")

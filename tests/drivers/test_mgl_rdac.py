@@ -153,6 +153,7 @@ def test_what_is_no_whole_data_frame_is_refused() -> None:
     assert adds_up(decoder)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.builds(

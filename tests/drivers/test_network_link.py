@@ -19,6 +19,8 @@ from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
 from tests.drivers.bus_bench import until
 
+pytestmark = pytest.mark.slow
+
 
 class Ear(SerialPoller):
     """Keeps what it hears; a line that begins with ``ok`` makes sense."""

@@ -96,6 +96,7 @@ def connect(gps: Plugin, port: VirtualPort) -> None:
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_the_receiver_says_is_in_the_database_under_the_connections_source(
     gps: Plugin, port: VirtualPort, db: Database
 ) -> None:
@@ -111,6 +112,7 @@ def test_what_the_receiver_says_is_in_the_database_under_the_connections_source(
     assert gps.get_status()["fix"] == "good"
 
 
+@pytest.mark.slow
 def test_a_source_of_its_own_marks_a_replay(port: VirtualPort, db: Database) -> None:
     plugin = Plugin("gps", {"port": port.path})
     plugin.source = "sim/gps"
@@ -123,6 +125,7 @@ def test_a_source_of_its_own_marks_a_replay(port: VirtualPort, db: Database) -> 
         plugin.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log", ["nmea-fuzzy-cases.log", "et-332.log"])
 def test_every_position_of_a_capture_arrives_through_a_real_port(
     gps: Plugin, port: VirtualPort, db: Database, log: str
@@ -146,6 +149,7 @@ def test_every_position_of_a_capture_arrives_through_a_real_port(
         assert any(abs(a - lat) < 1e-6 and abs(b - lon) < 1e-6 for a, b in seen), (lat, lon)
 
 
+@pytest.mark.slow
 def test_a_loss_of_the_fix_fails_position_speed_and_track_at_once(gps: Plugin, port: VirtualPort, db: Database) -> None:
     connect(gps, port)
     port.write(rmc(19))
@@ -162,6 +166,7 @@ def test_a_loss_of_the_fix_fails_position_speed_and_track_at_once(gps: Plugin, p
     assert db.read("LAT").good
 
 
+@pytest.mark.slow
 def test_a_silent_receiver_lets_its_items_age_and_health_says_so(gps: Plugin, port: VirtualPort, db: Database) -> None:
     gps.patience_s = 0.3  # type: ignore[misc]
     connect(gps, port)
@@ -173,6 +178,7 @@ def test_a_silent_receiver_lets_its_items_age_and_health_says_so(gps: Plugin, po
     assert not db.read("GS").fail
 
 
+@pytest.mark.slow
 def test_the_flag_of_an_annunciator_is_not_touched(gps: Plugin, port: VirtualPort, db: Database) -> None:
     connect(gps, port)
     port.write(rmc(19))
@@ -183,6 +189,7 @@ def test_the_flag_of_an_annunciator_is_not_touched(gps: Plugin, port: VirtualPor
     assert db.read("GS").annunciate
 
 
+@pytest.mark.slow
 def test_another_sources_value_is_not_failed_by_a_receiver_without_a_fix(
     gps: Plugin, port: VirtualPort, db: Database
 ) -> None:
@@ -193,6 +200,7 @@ def test_another_sources_value_is_not_failed_by_a_receiver_without_a_fix(
     assert db.read("LAT").good
 
 
+@pytest.mark.slow
 def test_a_database_that_lacks_keys_is_served_with_the_rest(port: VirtualPort) -> None:
     before = database.current()
     small = Database([database.Definition(key="LAT"), database.Definition(key="GS", type="bool")])
@@ -210,6 +218,7 @@ def test_a_database_that_lacks_keys_is_served_with_the_rest(port: VirtualPort) -
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_garbage_costs_counters_and_one_line_in_the_log(
     gps: Plugin, port: VirtualPort, db: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -224,6 +233,7 @@ def test_garbage_costs_counters_and_one_line_in_the_log(
     until(lambda: db.read("LAT").good)
 
 
+@pytest.mark.slow
 def test_health_names_a_wrong_baud_rate(port: VirtualPort, db: Database) -> None:
     with running(port=port.path, baud=4800) as gps:
         gps.patience_s = 0.1  # type: ignore[misc]
@@ -232,6 +242,7 @@ def test_health_names_a_wrong_baud_rate(port: VirtualPort, db: Database) -> None
         assert gps.health() == "only garbage at 4800 baud: check the baud rate"
 
 
+@pytest.mark.slow
 def test_automatic_baud_goes_round_while_only_garbage_comes_and_stays_when_it_makes_sense(
     gps: Plugin, port: VirtualPort, db: Database
 ) -> None:
@@ -254,6 +265,7 @@ def test_automatic_baud_goes_round_while_only_garbage_comes_and_stays_when_it_ma
         assert rate(b"\x80" + rmc(second)) == stays
 
 
+@pytest.mark.slow
 def test_a_flood_of_ten_times_the_fastest_line_is_survived_with_the_latest_value(
     gps: Plugin, port: VirtualPort, db: Database
 ) -> None:
@@ -273,6 +285,7 @@ def test_a_flood_of_ten_times_the_fastest_line_is_survived_with_the_latest_value
 # -- the device --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_device_that_is_missing_at_the_start_is_found_when_it_comes(port: VirtualPort, db: Database) -> None:
     port.unplug()
     with running(port=port.path) as gps:
@@ -285,6 +298,7 @@ def test_a_device_that_is_missing_at_the_start_is_found_when_it_comes(port: Virt
         until(lambda: gps.health() == "")
 
 
+@pytest.mark.slow
 def test_a_device_that_is_pulled_fails_its_items_and_works_again_when_it_is_back(
     gps: Plugin, port: VirtualPort, db: Database
 ) -> None:
@@ -300,6 +314,7 @@ def test_a_device_that_is_pulled_fails_its_items_and_works_again_when_it_is_back
         port.plug()
 
 
+@pytest.mark.slow
 def test_waiting_for_a_missing_device_costs_next_to_nothing(port: VirtualPort, db: Database) -> None:
     port.unplug()
     with running(port=port.path) as gps:
@@ -310,6 +325,7 @@ def test_waiting_for_a_missing_device_costs_next_to_nothing(port: VirtualPort, d
         assert gps.counts["failed attempts"] < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["missing", "silent", "busy", "pulled"])
 def test_a_stop_takes_less_than_a_second_in_every_state(port: VirtualPort, db: Database, state: str) -> None:
     if state == "missing":
@@ -331,6 +347,7 @@ def test_a_stop_takes_less_than_a_second_in_every_state(port: VirtualPort, db: D
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_a_host_that_does_not_answer(db: Database) -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
@@ -349,6 +366,7 @@ def test_a_stop_does_not_wait_for_a_host_that_does_not_answer(db: Database) -> N
                 client.close()
 
 
+@pytest.mark.slow
 def test_a_port_may_be_a_socket(db: Database) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(5)
@@ -362,6 +380,7 @@ def test_a_port_may_be_a_socket(db: Database) -> None:
                 until(lambda: db.read("LAT").fail, "the end of the connection went unnoticed")
 
 
+@pytest.mark.slow
 def test_a_port_that_another_program_has_is_reported(gps: Plugin, port: VirtualPort, db: Database) -> None:
     connect(gps, port)
     with running(port=port.path) as second:

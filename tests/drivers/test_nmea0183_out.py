@@ -279,6 +279,7 @@ FLAGS = st.sampled_from([0, 0, 0, BAD, FAIL])
 WILD = {d.key: st.tuples(st.floats(-400, 400), FLAGS) for d in KEYS if d.type == "float"}
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.fixed_dictionaries(WILD), st.sampled_from(KINDS), st.text(max_size=12), st.text(max_size=9))
 def test_whatever_the_readings_are_every_sentence_is_one_and_short_enough(
@@ -349,6 +350,7 @@ def write(db: Database, **values: Any) -> None:
         db.write(key, value, "gps", 0)
 
 
+@pytest.mark.slow
 def test_an_autopilot_on_a_port_steers_by_what_it_hears_and_lets_go_when_the_navigator_fails(db: Database) -> None:
     write(db)
     with VirtualPort() as port:
@@ -378,6 +380,7 @@ def test_an_autopilot_on_a_port_steers_by_what_it_hears_and_lets_go_when_the_nav
         assert plugin.counts["sent"] > 0
 
 
+@pytest.mark.slow
 def test_sentences_come_at_their_rate_however_the_others_do(db: Database) -> None:
     write(db)
     clock = Clock()
@@ -398,6 +401,7 @@ def test_sentences_come_at_their_rate_however_the_others_do(db: Database) -> Non
     assert told == pytest.approx(5 * 10.1 + 10.1, abs=8)
 
 
+@pytest.mark.slow
 def test_an_unplugged_port_is_used_again_when_it_is_back(db: Database) -> None:
     write(db)
     with VirtualPort() as port, sending(port=port.path, sentences={"HDM": 20}) as plugin:
@@ -409,6 +413,7 @@ def test_an_unplugged_port_is_used_again_when_it_is_back(db: Database) -> None:
         until(lambda: plugin.health() == "")
 
 
+@pytest.mark.slow
 def test_a_receiver_that_does_not_read_costs_nothing_and_gets_nothing_old(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,6 +428,7 @@ def test_a_receiver_that_does_not_read_costs_nothing_and_gets_nothing_old(
         until(lambda: b"130000" in port.read(), "it never came back")
 
 
+@pytest.mark.slow
 def test_tcp_receivers_may_go_and_come(db: Database) -> None:
     write(db)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -437,6 +443,7 @@ def test_tcp_receivers_may_go_and_come(db: Database) -> None:
                 until(lambda: not plugin.connected or plugin.counts.get("outages"))
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_a_tcp_receiver_that_does_not_read(db: Database) -> None:
     write(db)
     with socket.socket() as server:
@@ -448,6 +455,7 @@ def test_a_stop_does_not_wait_for_a_tcp_receiver_that_does_not_read(db: Database
             until(lambda: plugin.counts["sent"])
 
 
+@pytest.mark.slow
 def test_udp_needs_nobody_to_listen(db: Database) -> None:
     write(db)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:

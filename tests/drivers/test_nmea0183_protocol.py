@@ -139,6 +139,7 @@ noise = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(noise, max_size=20).map(b"".join), st.data())
 def test_how_a_stream_is_cut_makes_no_difference(stream: bytes, data: st.DataObject) -> None:
     whole = Framer()
@@ -161,6 +162,7 @@ field = st.one_of(
 KINDS = [kind if kind.startswith("P") else "GP" + kind for kind in Decoder._KINDS]
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.lists(field, max_size=22)), max_size=8))
 def test_no_sentence_makes_the_decoder_raise_or_say_what_no_item_can_hold(

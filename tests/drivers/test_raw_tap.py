@@ -68,6 +68,7 @@ def test_serial_bytes_are_heard_in_both_directions(db: Database) -> None:
     assert buffer.take() == []
 
 
+@pytest.mark.slow
 def test_a_tap_that_fails_is_closed_and_disturbs_nobody(db: Database, caplog: pytest.LogCaptureFixture) -> None:
     def broken(*heard: object) -> None:
         raise RuntimeError("disk full")
@@ -111,6 +112,7 @@ def test_a_buffer_that_nobody_empties_is_bounded() -> None:
     assert buffer.lost == 2
 
 
+@pytest.mark.slow
 def test_frames_are_heard_under_the_name_of_their_bus_once(db: Database) -> None:
     buffer = Buffer(1000)
     raw.listen(db, buffer, LOG)

@@ -20,6 +20,8 @@ from fixgw.hw_sim.devices.nmea0183 import Gps
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.plugin import PluginBase
 
+pytestmark = pytest.mark.slow
+
 
 def until(condition: Callable[[], object], what: str = "it did not happen") -> None:
     deadline = time.monotonic() + 20

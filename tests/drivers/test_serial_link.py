@@ -16,6 +16,8 @@ from fixgw.drivers.links.serial import CHUNK_BYTES, SerialPoller
 from fixgw.errors import MissingLibrary
 from fixgw.hw_sim.pty import VirtualPort
 
+pytestmark = pytest.mark.slow
+
 
 class Ear(SerialPoller):
     """Keeps what it hears; a line that begins with ``ok`` makes sense."""

@@ -158,6 +158,7 @@ class Line:
     def close(self) -> None: ...
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter", ["G", "S", "Z"])
 @pytest.mark.parametrize("minutes", [0, 4, 17])
 def test_the_virtual_computer_tells_what_the_aircraft_does(minutes: int, letter: str) -> None:

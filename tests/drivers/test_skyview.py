@@ -262,6 +262,7 @@ def test_no_bytes_make_it_raise_and_its_counters_add_up(parts: list[bytes]) -> N
 # -- the virtual display -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_virtual_display_says_what_the_aircraft_does(clock: Clock) -> None:
     aircraft, display = Aircraft(), SkyView(Nowhere())
     decoder = Decoder(clock, stall_angle=STALL_ANGLE, inputs={COOLANT: ("H2OT1", "degC")})

@@ -20,6 +20,8 @@ from fixgw.errors import DeviceError
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.can import slcan as virtual
 
+pytestmark = pytest.mark.slow
+
 
 class Fed(Parser):
     """A parser at second 100 that counts in a Counter."""

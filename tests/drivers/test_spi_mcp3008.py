@@ -108,6 +108,7 @@ def test_missing_vanishing_and_returning(bus: int, db: Database) -> None:
         until(lambda: db.read("OILP1").good and not plugin.health())
 
 
+@pytest.mark.slow
 def test_a_line_that_stays_low_is_not_read_as_no_voltage(bus: int, db: Database) -> None:
     chip = spi.attach(bus, 0, Mcp3008())
     chip.volts[0] = 1.25

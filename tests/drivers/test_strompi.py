@@ -157,6 +157,7 @@ def board() -> Iterator[StromPi]:
     board.close()
 
 
+@pytest.mark.slow
 def test_what_the_board_says_is_in_the_database(board: StromPi, db: Database) -> None:
     with running(Plugin, port=board.port.path, every=1.0) as plugin:
         until(lambda: db.read("BAT_VOLTAGE").source == SOURCE and not plugin.health())
@@ -173,6 +174,7 @@ def test_what_the_board_says_is_in_the_database(board: StromPi, db: Database) ->
     assert {db.read(key).reason(FAIL) for key in ups.KEYS} == {"stopped"}, "they would never age"
 
 
+@pytest.mark.slow
 def test_a_port_that_goes_fails_the_keys_and_comes_back(board: StromPi, db: Database) -> None:
     with running(Plugin, port=board.port.path, every=1.0) as plugin:
         until(lambda: db.read("BAT_VOLTAGE").source == SOURCE)
@@ -182,6 +184,7 @@ def test_a_port_that_goes_fails_the_keys_and_comes_back(board: StromPi, db: Data
         until(lambda: db.read("BAT_VOLTAGE").good and not plugin.health())
 
 
+@pytest.mark.slow
 def test_a_board_that_hangs_fails_the_keys_though_they_never_age(
     board: StromPi, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +199,7 @@ def test_a_board_that_hangs_fails_the_keys_though_they_never_age(
         until(lambda: db.read("BAT_VOLTAGE").good and not plugin.health())
 
 
+@pytest.mark.slow
 def test_a_loss_of_supply_is_counted_down(board: StromPi, db: Database) -> None:
     with running(Plugin, port=board.port.path, every=1.0, shutdown={"after": 3600.0}) as plugin:
         until(lambda: db.read("BAT_VOLTAGE").source == SOURCE and not plugin.health())

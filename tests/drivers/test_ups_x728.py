@@ -72,6 +72,7 @@ class Bench:
         return len(self.path.read_text()) if self.path.exists() else 0
 
 
+@pytest.mark.slow
 def test_after_so_long_without_supply_the_computer_is_shut_down_once(tmp_path: Path, clock: Clock) -> None:
     bench = Bench(tmp_path, clock)
     bench.fly(30, lost=True)
@@ -91,6 +92,7 @@ def test_a_supply_that_comes_back_in_time_calls_it_off(tmp_path: Path, clock: Cl
     assert bench.shutdown.trouble == ""
 
 
+@pytest.mark.slow
 def test_it_may_wait_for_a_low_battery(tmp_path: Path, clock: Clock) -> None:
     bench = Bench(tmp_path, clock, below=20)
     bench.fly(300, lost=True, remaining=20.0)
@@ -99,12 +101,14 @@ def test_it_may_wait_for_a_low_battery(tmp_path: Path, clock: Clock) -> None:
     assert bench.commands == 1
 
 
+@pytest.mark.slow
 def test_a_full_battery_does_not_keep_it_up(tmp_path: Path, clock: Clock) -> None:
     bench = Bench(tmp_path, clock)
     bench.fly(35, lost=True, remaining=100.0)
     assert bench.commands == 1
 
 
+@pytest.mark.slow
 def test_never_in_flight_as_far_as_the_keys_said_last(tmp_path: Path, clock: Clock) -> None:
     bench = Bench(tmp_path, clock, unless="IAS > 30")
     bench.fly(100, lost=True)
@@ -121,6 +125,7 @@ def test_never_in_flight_as_far_as_the_keys_said_last(tmp_path: Path, clock: Clo
     assert bench.commands == 1
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_is_said_and_tried_again(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,6 +165,7 @@ def test_as_a_service_it_asks_systemd_by_a_file_and_says_when_nobody_heard(
     assert request.exists()
 
 
+@pytest.mark.slow
 def test_a_command_that_hangs_ends(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +269,7 @@ def test_without_a_pin_nothing_is_said_of_the_supply(bus: i2c.VirtualBus, bank: 
         assert bank.direction(LOST) is None
 
 
+@pytest.mark.slow
 def test_the_board_is_told_by_a_pulse_before_the_command_runs(
     bus: i2c.VirtualBus, bank: gpio.Bank, db: Database, tmp_path: Path, clock: Clock
 ) -> None:
@@ -313,6 +320,7 @@ def test_what_is_wrong_with_the_options_is_found_without_a_board(db: Database) -
     assert [option for option, _ in Plugin.check(wrong, db)] == ["shutdown.unless"]
 
 
+@pytest.mark.slow
 def test_nothing_is_shut_down_and_nothing_imported_unless_asked_for() -> None:
     assert Options().shutdown is None
     code = "import fixgw.drivers.ups_x728, sys; assert not {'smbus2', 'RPi'} & set(sys.modules)"

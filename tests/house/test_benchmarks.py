@@ -13,6 +13,8 @@ import pytest
 import benchmarks.__main__ as table
 from benchmarks import Row
 
+pytestmark = pytest.mark.slow
+
 RECORDED: dict[str, Any] = {"value": 2.0, "unit": "µs", "calibration": 300.0}
 
 

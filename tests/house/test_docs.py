@@ -23,6 +23,7 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_generated_parts_are_current() -> None:
     """`make docs` renews them."""
     command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]
@@ -48,6 +49,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert section in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, section
 
 
+@pytest.mark.slow
 def test_the_plugin_in_fifteen_lines_is_that_and_survives_odd_readings(tmp_path: Path) -> None:
     (text,) = blocks("README.md", "python")
     assert len([line for line in text.splitlines() if line.strip()]) <= 15
@@ -84,6 +86,7 @@ def test_the_plugin_in_fifteen_lines_is_that_and_survives_odd_readings(tmp_path:
         database.bind(previous)
 
 
+@pytest.mark.slow
 def test_the_tutorials_drivers_pass_their_own_tests(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "writing-plugins.md").read_text()
     files = dict(re.findall(r"<!-- tutorial: (\S+) -->\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))

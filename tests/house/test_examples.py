@@ -65,6 +65,7 @@ def test_the_plugin_averages_what_is_good(db: Database) -> None:
         assert "EGT13" in db.item("EGTAVG1").explain()["flags"]["fail"]
 
 
+@pytest.mark.slow
 def test_the_client_prints_what_the_gateway_serves(db: Database) -> None:
     db.write("OILP1.lowAlarm", 25.0)
     db.write("OILP1", 62.0, "engine", flags=0)
@@ -82,6 +83,7 @@ def test_the_client_prints_what_the_gateway_serves(db: Database) -> None:
                 program.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_bench_passes() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]

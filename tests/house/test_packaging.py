@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LINKS = {"drivers": "drivers", "plugins": "plugins", "config": "config", "systemd": "systemd", "tests/hw_sim": "hw_sim"}
 KINDS = {".py", ".yaml", ".ini", ".csv", ".service", ".log", ".typed", ".in"}

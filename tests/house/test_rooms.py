@@ -155,6 +155,7 @@ def test_a_simulator_knows_no_codec_of_ours(path: Path) -> None:
 PROTOCOLS = sorted((ROOT / "drivers").glob("*/protocol.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PROTOCOLS, ids=named)
 def test_a_protocol_is_sans_io_with_everything_it_brings(path: Path) -> None:
     """Loaded by itself, without the package around it: its imports bring nothing of the world, at any depth."""
@@ -174,6 +175,7 @@ def test_a_protocol_is_sans_io_with_everything_it_brings(path: Path) -> None:
         assert not inside(module, "fixgw.drivers.links"), module
 
 
+@pytest.mark.slow
 def test_nothing_uses_the_folders_by_their_bare_names() -> None:
     for path in files("fixgw", "drivers", "plugins", "tests", "benchmarks"):
         for module in imports(path):
@@ -191,6 +193,7 @@ def loaded_by(statement: str) -> set[str]:
     return {top(m) for m in modules_of(statement)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "heavy"),
     [
@@ -214,6 +217,7 @@ def test_every_driver_passes_the_contract_suite() -> None:
     assert subjects == {path.parent.name for path in (ROOT / "drivers").glob("*/__init__.py")} - {"links"}
 
 
+@pytest.mark.slow
 def test_the_default_configuration_loads_nothing_for_devices_that_it_does_not_have() -> None:
     load = "from fixgw import configuration, gateway; configuration.load(configuration.packaged() / 'default.yaml')"
     modules = modules_of(f"{load}.make_database()")

@@ -23,6 +23,8 @@ from fixgw.net.endpoint import Endpoint, parse
 from fixgw.net.listener import PAUSE_S, Caller, Listener
 from fixgw.net.udp import DATAGRAM_BYTES, SENDER_SILENT_S, UdpLink, UdpSender
 
+pytestmark = pytest.mark.slow
+
 LOG = logging.getLogger("test")
 
 

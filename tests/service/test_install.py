@@ -17,6 +17,8 @@ import pytest
 from fixgw import install
 from fixgw.install import FILES, main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -18,6 +18,8 @@ from fixgw.errors import BadValue
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.journal import JournalHandler, Limit
 
+pytestmark = pytest.mark.slow
+
 
 class Journald:
     """journald's end: takes datagrams, or sealed files that come with empty ones."""

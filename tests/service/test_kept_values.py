@@ -16,6 +16,8 @@ import pytest
 from fixgw.errors import NotConnected
 from fixgw.netfix import Client
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = """\
 database file: "{CONFIG}/database.yaml"
 connections:

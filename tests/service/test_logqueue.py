@@ -125,6 +125,7 @@ def test_level_and_filters_of_the_target_hold(slow: Slow, log: logging.Logger) -
     assert slow.written == ["said"]
 
 
+@pytest.mark.slow
 def test_a_stopped_terminal_holds_up_nobody_and_sigterm_is_obeyed(tmp_path: Path) -> None:
     (tmp_path / "noisy.py").write_text(
         "from fixgw.plugin import PluginBase\n\n\n"

@@ -17,6 +17,8 @@ import pytest
 
 from fixgw.service import EXIT_CONFIG, EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
 
+pytestmark = pytest.mark.slow
+
 STUCK = """
     import threading
     import fixgw.plugin as plugin

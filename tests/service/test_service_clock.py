@@ -14,6 +14,8 @@ import pytest
 from fixgw import configuration, database
 from fixgw.gateway import Gateway, State
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 WALL = {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "now", "utcnow", "today", "CLOCK_REALTIME"}
 #: What has a reason to look at it: whether it is sane, the dates in a log of the bus, the date that a GPS left out.

@@ -20,6 +20,8 @@ from fixgw.hw_sim.pty import VirtualPort
 from fixgw.plugins.netfix import commands
 from fixgw.service import Notifier
 
+pytestmark = pytest.mark.slow
+
 
 class Counting(Notifier):
     """Counts the pings."""

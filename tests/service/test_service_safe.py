@@ -16,6 +16,8 @@ import pytest
 from fixgw import configuration
 from fixgw.service import EXIT_CONFIG, EXIT_OK, why_safe
 
+pytestmark = pytest.mark.slow
+
 AFTER_A_CRASH_LOOP = {
     "MONITOR_UNIT": "fixgw.service",
     "MONITOR_SERVICE_RESULT": "signal",

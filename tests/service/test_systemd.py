@@ -40,6 +40,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @needs_systemd
 @pytest.mark.parametrize("unit", ["fixgw.service", "fixgw@second.service", "fixgw-safe.service", "fixgw-poweroff.path"])
 def test_systemd_has_nothing_to_say_about_the_units(unit: str, staged: Path) -> None:
@@ -52,6 +53,7 @@ def test_systemd_has_nothing_to_say_about_the_units(unit: str, staged: Path) -> 
     assert (result.returncode, about_ours) == (0, []), result.stderr
 
 
+@pytest.mark.slow
 @needs_systemd
 @pytest.mark.parametrize("unit", UNITS)
 def test_the_exposure_is_at_most_two(unit: str) -> None:
@@ -61,6 +63,7 @@ def test_the_exposure_is_at_most_two(unit: str) -> None:
     assert "Overall exposure level" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="systemd-sysusers is not installed here")
 def test_the_user_is_in_the_groups_of_the_devices_and_the_groups_are_made(staged: Path) -> None:
     for name in ("passwd", "group"):

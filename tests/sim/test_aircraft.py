@@ -23,6 +23,8 @@ from fixgw.hw_sim.aircraft import (
     signed,
 )
 
+pytestmark = pytest.mark.slow
+
 STEP = 0.5
 Flight = list[dict[str, float]]
 

@@ -37,6 +37,8 @@ from fixgw.hw_sim.faults import Unplug
 from fixgw.hw_sim.world import World
 from fixgw.plugins.demo import Plugin
 
+pytestmark = pytest.mark.slow
+
 DRIVERS = Path(__file__).parents[2] / "drivers"
 CAPTURE = Path(__file__).parents[1] / "captures" / "nmea0183" / "neo-m8n.log"
 FROM_THE_GPS = ("LAT", "LONG", "GS", "TRACK", "TRACKM", "TALT", "TIMEZ", "GPS_FIX_TYPE", "GPS_SATS_TRACKED")

@@ -15,6 +15,8 @@ from fixgw.hw_sim.can import Leg, Segment, SimFrame, VirtualSlcan, read_log, rep
 from fixgw.hw_sim.can.replay import parse
 from fixgw.hw_sim.can.segment import from_message, to_message
 
+pytestmark = pytest.mark.slow
+
 
 def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     deadline = time.monotonic() + seconds

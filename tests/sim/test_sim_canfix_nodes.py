@@ -156,6 +156,7 @@ def values(device: type[VirtualNode], view: dict[str, Any]) -> dict[tuple[int, i
     return {(value.parameter.identifier, value.index): value.value for value in live}
 
 
+@pytest.mark.slow
 def test_the_codec_reads_the_same_flight() -> None:
     aircraft = Aircraft(turbulence=0.0)
     aircraft.step(900.0)
@@ -206,6 +207,7 @@ def test_the_codec_reads_the_same_flight() -> None:
     assert read[0x18F, 0] == pytest.approx(seen["TAS"] / 661.5, abs=0.02)  # Mach, near standard temperature
 
 
+@pytest.mark.slow
 def test_nothing_is_flagged_in_the_whole_flight() -> None:
     """No limit is one that the aircraft exceeds in an ordinary flight."""
     aircraft = Aircraft()

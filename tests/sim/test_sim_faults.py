@@ -189,6 +189,7 @@ def test_the_same_seed_makes_the_same_trouble(name: str) -> None:
         assert kind().carry(list(FRAMES), 0.0) == kind().carry(list(FRAMES), 0.0)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(FAULTS)), frames, st.floats(0.0, 1e6))
 def test_no_frame_makes_a_fault_raise(name: str, frames: list[Any], now: float) -> None:
     fault = FAULTS[name]()

@@ -199,6 +199,7 @@ def test_new_year_is_no_trouble() -> None:
     )
 
 
+@pytest.mark.slow
 def test_it_speaks_through_a_virtual_port_and_closes_it() -> None:
     port, aircraft = VirtualPort(), Aircraft()
     gps = Gps(port, baud=115200)

@@ -23,6 +23,8 @@ from fixgw.hw_sim.panel import Panel
 from fixgw.hw_sim.panel_server import COMMANDS, MAX_CLIENTS, PanelServer, connect
 from fixgw.hw_sim.world import World
 
+pytestmark = pytest.mark.slow
+
 
 def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> bool:
     deadline = time.monotonic() + seconds

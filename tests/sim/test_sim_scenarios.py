@@ -32,6 +32,8 @@ from fixgw.hw_sim.can.segment import SimFrame
 from fixgw.hw_sim.scenario import ADAPTER, Scenario, everything, frames, instruments, load, shipped
 from fixgw.hw_sim.world import World, bench
 
+pytestmark = pytest.mark.slow
+
 _channels = count()
 
 

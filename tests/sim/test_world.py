@@ -95,12 +95,14 @@ def first_sentence(device: Path) -> str:
     return received.partition(b"\n")[0].decode()
 
 
+@pytest.mark.slow
 def test_a_bench_has_a_gps_on_a_port_that_any_program_can_open(tmp_path: Path) -> None:
     with bench(tmp_path):
         assert first_sentence(tmp_path / "gps").startswith("$GPRMC")
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_bench_plays_a_recording_in_place_of_the_gps(tmp_path: Path) -> None:
     flying = bench(tmp_path, b"$GPZDA,120000.00,01,01,2025,00,00*64\r\n")
     with (tmp_path / "gps").open("rb", buffering=0) as port, flying:

@@ -111,6 +111,7 @@ def clean(bench: Bench) -> dict[str, set[Any]]:
     return seen
 
 
+@pytest.mark.slow
 class Contract:
     """The suite; a subclass whose name begins with ``Test`` sets `subject`."""
 

@@ -12,6 +12,8 @@ from fixgw.database import FAIL, OLD, Definition
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.netfix import Client, Report, Sample
 
+pytestmark = pytest.mark.slow
+
 Gateway = Any  # TestGateway of conftest.py
 Wait = Callable[[Callable[[], object]], None]
 

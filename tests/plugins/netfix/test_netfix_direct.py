@@ -12,6 +12,8 @@ from fixgw.plugins.netfix import fanout
 
 from .conftest import RawClient, TestGateway
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def flushed_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -10,6 +10,8 @@ import pytest
 from fixgw.database import BAD, FAIL, INITIAL, KEPT, OLD, Definition
 from fixgw.plugins.netfix.mirror import identity
 
+pytestmark = pytest.mark.slow
+
 Gateway = Any  # TestGateway of conftest.py
 Wait = Callable[[Callable[[], object]], None]
 Pair = tuple[Gateway, Gateway]

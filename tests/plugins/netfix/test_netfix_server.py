@@ -18,6 +18,8 @@ from fixgw.errors import DeviceError
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugins.netfix import Plugin, commands, server
 
+pytestmark = pytest.mark.slow
+
 Gateway = Any  # TestGateway of conftest.py
 Wait = Callable[[Callable[[], object]], None]
 CLIENT = {"type": "client", "outputs": [{"host": "x", "send": ["IAS"]}]}
