@@ -1,1 +1,1 @@
-"""Plugins that are not drivers: displays, computing, recording, demonstration."""
+"""Plugins that are not drivers: they serve displays, compute, record or demonstrate."""

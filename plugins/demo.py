@@ -1,9 +1,9 @@
-"""The virtual aircraft as a source of data, for all that no virtual instrument measures.
+"""The virtual aircraft as a source of data, for all values that no virtual instrument measures.
 
-It writes the values of the flight in the simulators' current world, or in a world of its own when there is none. Its
-source name begins with ``sim/``, so that what it writes can never pass for the real thing. What a person or a client
-sets - altimeter setting, trims, buttons - is written once, unless somebody has already set it, and then left alone; the
-indicated altitude follows the altimeter setting as that of an altimeter does.
+It writes the values of the flight in the simulators' current world, or in a world that it creates. Its source name
+begins with ``sim/``, so that nobody can mistake its values for real ones. It writes settings - altimeter setting,
+trims, buttons - only once, and only if nobody has set them. The indicated altitude follows the altimeter setting, as
+that of an altimeter does.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from fixgw.errors import BadValue, DeviceError
 if TYPE_CHECKING:
     from fixgw.hw_sim.world import World
 
-TICK = 0.05  # s
-#: Seconds between two writes of a key, unless its tolerance asks for more; `SLOW` for those that are not listed.
-PERIODS = {
+TICK_S = 0.05
+#: Seconds between writes of a key, unless its tolerance requires more of them. Other keys have `DEFAULT_PERIOD_S`.
+PERIODS_S = {
     0.05: ("PITCH", "ROLL", "YAW", "ROT", "AOA", "ANORM", "ALAT", "ALONG"),
     0.1: ("IAS", "CAS", "TAS", "ALT", "PALT", "VS", "HEAD", "AIRPRESS", "DIFFAIRPRESS", "CDI", "GSI"),
     0.2: ("TACH*", "PROP*", "MAP*", "THR*", "MIX*", "OILP*", "FUELF*", "FUELP*", "VOLT", "CURRNT", "GS", "TRACK*"),
     0.5: ("EGT*", "CHT*", "OILT*", "H2OT*"),
 }
-SLOW = 1.0
+DEFAULT_PERIOD_S = 1.0
 WRITES_PER_TOLERANCE = 3
-STANDSTILL = 1.0  # s
+STANDSTILL_S = 1.0  # a flight whose values have not changed for longer has stopped
 
-#: What goes with the flight but does not change.
-STEADY: dict[str, Value] = {
+#: Values that belong to the flight but do not change.
+CONSTANT_VALUES: dict[str, Value] = {
     "PITCHSET": 0.0,
     "MAVSTATE": "READY",
     "MAVMODE": "AUTO",
@@ -58,7 +58,7 @@ def _matches(key: str, patterns: tuple[str, ...]) -> bool:
 
 class Options(plugin.Options, frozen=True, kw_only=True):
     except_: Annotated[
-        tuple[str, ...], msgspec.Meta(description="Keys, or patterns such as GPS_*, that other connections write.")
+        tuple[str, ...], msgspec.Meta(description="Keys or patterns such as GPS_* that other connections write.")
     ] = msgspec.field(name="except", default=())
 
 
@@ -69,7 +69,7 @@ class Plugin(plugin.Poller[Options]):
         super().__post_init__()
         self._world: World | None = None
         self._own_world: World | None = None
-        self._items: dict[int, list[Item]] = {}  # those to write every so many ticks
+        self._items: dict[int, list[Item]] = {}  # ticks between writes -> the items
         self._ticks = 0
         self._next = 0.0
         self._values: Mapping[str, Value] = {}
@@ -113,9 +113,9 @@ class Plugin(plugin.Poller[Options]):
         now = time.monotonic()
         if self.stopping.wait(min(timeout, self._next - now)):
             return
-        self._next = max(self._next + TICK, now)
+        self._next = max(self._next + TICK_S, now)
         self._ticks += 1
-        values = self._look()
+        values = self._current_values()
         for every, items in self._items.items():
             if self._ticks % every == 0:
                 for item in items:
@@ -125,7 +125,7 @@ class Plugin(plugin.Poller[Options]):
     # -- at the start --------------------------------------------------------------------------------------------------
 
     def _write_settings(self) -> None:
-        """Give what nobody has set a value, and the pilot's settings those of the flight."""
+        """Write the settings that nobody has set; those of the pilot get the values of the flight."""
         assert self._world is not None
         offset = self._world.aircraft.time.astimezone().utcoffset()
         wanted: dict[str, Value] = {
@@ -143,8 +143,8 @@ class Plugin(plugin.Poller[Options]):
                     item.write(item.reading.value, self.source)
 
     def _write_flight(self) -> None:
-        """Write every value that there is an item for, and decide how often."""
-        for key, value in self._look().items():
+        """Write every value that has an item, and decide how often to write it."""
+        for key, value in self._current_values().items():
             if key not in self.db or _matches(key, self.options.except_):
                 continue
             item = self.db.item(key)
@@ -153,25 +153,25 @@ class Plugin(plugin.Poller[Options]):
             except BadValue as error:
                 self.log.warning("not written: %s", error)
                 continue
-            period = next((p for p, patterns in PERIODS.items() if _matches(key, patterns)), SLOW)
+            period = next((p for p, patterns in PERIODS_S.items() if _matches(key, patterns)), DEFAULT_PERIOD_S)
             if item.tolerance:
                 period = min(period, item.tolerance / WRITES_PER_TOLERANCE)
-            self._items.setdefault(max(1, int(period / TICK + 1e-6)), []).append(item)
+            self._items.setdefault(max(1, int(period / TICK_S + 1e-6)), []).append(item)
 
-    # -- all the time --------------------------------------------------------------------------------------------------
+    # -- in flight -----------------------------------------------------------------------------------------------------
 
-    def _look(self) -> Mapping[str, Value]:
-        """The values of this moment. Raises `DeviceError` when the flight has stopped: they would be stale."""
+    def _current_values(self) -> Mapping[str, Value]:
+        """The values at this moment. Raises `DeviceError` if the flight has stopped, as they would be stale."""
         assert self._world is not None
         values, now = self._world.values, time.monotonic()
         if values is not self._values:
             self._values, self._values_since = values, now
-        elif now - self._values_since > STANDSTILL:
-            raise DeviceError("the virtual aircraft stands still")
-        return {**values, **STEADY, **self._as_shown(values)}
+        elif now - self._values_since > STANDSTILL_S:
+            raise DeviceError("the virtual aircraft has stopped")
+        return {**values, **CONSTANT_VALUES, **self._cockpit_values(values)}
 
-    def _as_shown(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        """What depends on the cockpit: the altimeter's setting, the clock's time zone."""
+    def _cockpit_values(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The values that depend on the altimeter's setting and on the clock's time zone."""
         from fixgw.hw_sim.aircraft import indicated_altitude
 
         assert self._world is not None
@@ -181,7 +181,7 @@ class Plugin(plugin.Poller[Options]):
         return shown
 
     def _write(self, item: Item, value: Value) -> None:
-        """Write, unless it is a setting that somebody else has set."""
+        """Write `value`, unless the item is a setting that someone else has set."""
         if item.definition.setting:
             reading = item.reading
             if not reading.old and reading.source not in ("", "initial", self.source):

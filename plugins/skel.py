@@ -1,8 +1,8 @@
-"""The skeleton to start a plugin from: copy it, rename it, make it do something useful.
+"""A skeleton for your own plugin: copy it, rename it, and make it do something useful.
 
-It counts seconds on a thread of its own, writes the count to an item if one is configured, and listens to another.
-A driver for a device is shorter when it derives from `fixgw.plugin.Poller`, which brings the thread, the stop flag,
-the reconnecting and the health with it.
+It counts seconds on a thread, writes the count to an item if one is configured, and listens to another item. A driver
+for a device is shorter if it derives from `fixgw.plugin.Poller`, which provides the thread, the stop flag, reconnecting
+and health.
 
     connections:
       example:
@@ -25,25 +25,25 @@ from fixgw.database import Database
 
 
 class Options(plugin.Options, frozen=True, kw_only=True):
-    """What the configuration may say. An option that is not declared here is an error that names the nearest."""
+    """The options of a connection. Any other option is an error, which suggests the nearest of these."""
 
-    interval: Annotated[float, msgspec.Meta(description="Seconds between two rounds.", gt=0)] = 1.0
+    interval: Annotated[float, msgspec.Meta(description="Seconds between rounds.", gt=0)] = 1.0
     write: Annotated[str, msgspec.Meta(description="Key of an item to write the count to.")] = ""
     listen: Annotated[str, msgspec.Meta(description="Key of an item whose changes are counted.")] = ""
 
 
 class MainThread(threading.Thread):
-    """The part that runs all the time. The plugin is its parent."""
+    """The part that runs all the time. Its parent is the plugin."""
 
     def __init__(self, parent: "Plugin") -> None:
         super().__init__(name=parent.name)
         self.parent = parent
-        self.getout = threading.Event()  # set when it is time to stop
+        self.getout = threading.Event()  # set to stop the thread
         self.count = 0
 
     def run(self) -> None:
         options = self.parent.options
-        # Waiting on the flag rather than sleeping lets stop() end the thread at once.
+        # Wait for the flag instead of sleeping, so that stop() ends the thread at once.
         while not self.getout.wait(options.interval):
             self.count += 1
             if options.write:
@@ -55,7 +55,7 @@ class MainThread(threading.Thread):
 
 
 class Plugin(plugin.PluginBase[Options]):
-    """What the gateway looks for in the module: a class of this name."""
+    """The gateway looks for a class of this name in the module."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,24 +64,24 @@ class Plugin(plugin.PluginBase[Options]):
 
     @classmethod
     def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
-        """What `fixgw check` finds wrong beyond the types: here, keys that do not exist."""
+        """Report what is wrong with the options beyond their types: here, keys that do not exist."""
         for option in ("write", "listen"):
             key = getattr(options, option)
             if key and key not in db:
                 yield option, f"no item {key!r}"
 
     def run(self) -> None:
-        """Called once, must return at once: set up callbacks, start threads."""
+        """Called once. Set up callbacks, start threads and return at once."""
         if self.options.listen:
             self.db_callback_add(self.options.listen, self.changed)
         self.thread.start()
 
     def changed(self, key: str, value: Any, udata: Any) -> None:
-        """Called in the thread of whoever wrote the item: be quick, and hand longer work to your own thread."""
+        """Called on the thread that wrote the item. Be quick; leave longer work to your own thread."""
         self.changes += 1
 
     def stop(self) -> None:
-        """Called once: return when everything has stopped, raise PluginFail when it could not be."""
+        """Called once. Return when everything has stopped, or raise PluginFail if something did not stop."""
         if self.options.listen:
             self.db_callback_del(self.options.listen, self.changed)
         self.thread.stop()
@@ -91,5 +91,5 @@ class Plugin(plugin.PluginBase[Options]):
             raise plugin.PluginFail(f"{self.name}: the thread did not stop")
 
     def get_status(self) -> Mapping[str, Any]:
-        """What to show of this plugin, in this order."""
+        """What the status shows about this plugin, in this order."""
         return OrderedDict([("count", self.thread.count), ("changes", self.changes)])

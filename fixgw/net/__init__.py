@@ -1,8 +1,8 @@
-"""Sockets for drivers and plugins alike: who may connect, listening, connecting, datagrams.
+"""Sockets for drivers and plugins: access control, listening, connecting, datagrams.
 
 - `access`: allowed networks, and the addresses of callers.
-- `endpoint`: ``tcp://HOST:PORT`` and ``udp://HOST:PORT``, taken apart and checked.
-- `listener`: a TCP port with bounds, in all and for each host, and counters of who was refused.
-- `tcp`: connections that notice a vanished peer, and the link of a client.
-- `udp`: the link that hears datagrams, and the one that sends them.
+- `endpoint`: parses and checks ``tcp://HOST:PORT`` and ``udp://HOST:PORT``.
+- `listener`: a TCP port that limits its connections, in total and per host, and counts those that it refuses.
+- `tcp`: connections that notice a vanished peer, and a client's link.
+- `udp`: links that receive and send datagrams.
 """

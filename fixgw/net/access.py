@@ -1,4 +1,4 @@
-"""Which hosts are allowed: networks as people write them, and the addresses of those who call."""
+"""Which hosts may connect: networks as people write them, and the addresses of callers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 LOOPBACK = ("127.0.0.0/8", "::1")
-MAPPED_BITS = 96  # of an IPv6 address, before the IPv4 address that it carries
+MAPPED_BITS = 96  # the bits of an IPv6 address that precede a mapped IPv4 address
 
 
 def network(text: str) -> Network:
-    """The network that `text` names, ``"192.168.1.0/24"`` or a single address. Raises ValueError with the reason.
+    """Parse a network, ``"192.168.1.0/24"`` or a single address. Raises ValueError with the reason.
 
-    IPv4 in IPv6 notation (``::ffff:127.0.0.0/104``) is the IPv4 network, as `address_of` makes callers IPv4 too.
+    IPv4 in IPv6 notation (``::ffff:127.0.0.0/104``) becomes an IPv4 network, as `address_of` makes callers IPv4 too.
     """
     found = ip_network(text, strict=False)
     if isinstance(found, IPv6Network) and (mapped := IPv6Interface(text).ip.ipv4_mapped) is not None:
@@ -37,7 +37,7 @@ def network(text: str) -> Network:
 
 
 def address_of(host: str) -> Address:
-    """The address in `host`, as a socket names its peer: without the zone, and IPv4 as IPv4. Raises ValueError."""
+    """Parse an address as a socket names its peer. Drops the zone and unmaps IPv4. Raises ValueError."""
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
@@ -45,7 +45,7 @@ def address_of(host: str) -> Address:
 
 
 class Networks:
-    """Allowed networks; ``address in networks``. Raises ValueError when one of the texts names none."""
+    """Allowed networks; ``address in networks``. Raises ValueError if one of the texts is not a network."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._networks = [network(text) for text in texts]
@@ -55,7 +55,7 @@ class Networks:
 
 
 def problems(option: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with an option that lists networks, for a plugin's `check`."""
+    """Report what is wrong with an option that lists networks, for a plugin's `check`."""
     for n, text in enumerate(texts):
         try:
             network(text)

@@ -1,4 +1,4 @@
-"""Where a link over a network leads: ``tcp://HOST:PORT`` and its like, taken apart and checked."""
+"""Parses and checks the other end of a network link: ``tcp://HOST:PORT`` and the like."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 _NUMBERS = re.compile(r"[0-9.]+")
-# Stricter than urllib.parse, which also takes user names, paths and queries.
+# Stricter than urllib.parse, which also accepts user names, paths and queries.
 _URL = re.compile(r"(?P<scheme>[^:]*)://(?P<host>\[[^\]]*\]|[^:/?#@\[\]]*)(?::(?P<port>[^:/?#@]*))?(?P<rest>.*)")
 
 
@@ -24,8 +24,8 @@ class Endpoint(NamedTuple):
 
     @property
     def address(self) -> Address | None:
-        """The host as an address; None when it is a name."""
-        from fixgw.net.access import address_of  # brings `ipaddress`, which serial lines do without
+        """The host as an address; None if it is a name."""
+        from fixgw.net.access import address_of  # loads `ipaddress`, which serial lines do not need
 
         try:
             return address_of(self.host)
@@ -38,18 +38,18 @@ class Endpoint(NamedTuple):
 
 
 def scheme_of(text: str) -> str:
-    """``"tcp"`` of ``"tcp://..."``, in lower case; empty when `text` is no URL."""
+    """The scheme of a URL, in lower case: ``"tcp"`` for ``"tcp://..."``. Empty if `text` is not a URL."""
     scheme, separator, _ = text.partition("://")
     return scheme.lower() if separator else ""
 
 
 def parse(url: str) -> Endpoint:
-    """Raises ValueError with the reason."""
+    """Parse a URL. Raises ValueError with the reason."""
     scheme = scheme_of(url)
     example = f"write {scheme}://HOST:PORT"
     parts = _URL.fullmatch(url)
     if parts is None or parts["rest"]:
-        raise ValueError(f"nothing but a host and a port may follow {scheme}://: {example}")
+        raise ValueError(f"only a host and a port may follow {scheme}://: {example}")
     host = parts["host"].strip("[]")
     if not host:
         raise ValueError(f"no host: {example}")
@@ -62,5 +62,5 @@ def parse(url: str) -> Endpoint:
     if endpoint.address is None and (
         len(host) > 253 or not _NAME.fullmatch(host) or _NUMBERS.fullmatch(host) or ":" in host
     ):
-        raise ValueError(f"{host!r} is neither an address nor the name of a host")
+        raise ValueError(f"{host!r} is neither an address nor a host name")
     return endpoint

@@ -1,4 +1,4 @@
-"""A TCP port to listen on, with bounds: who may connect, how many, how many from one host. `Listener`."""
+"""`Listener`, a TCP port that limits who may connect, how many in total, and how many from one host."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fixgw.kit.update import begin_counting
 from fixgw.net.access import Address, Networks, address_of
 from fixgw.net.tcp import keep_alive
 
-BACKLOG = 1024  # connections that the system may hold until they are accepted
-ACCEPTS = 32  # connections accepted in a row
-PAUSE_S = 1.0  # without accepting, when the process has no descriptors or memory left
-READABLE = 1  # select.EPOLLIN and selectors.EVENT_READ alike
+BACKLOG = 1024  # connections that the system may hold until we accept them
+ACCEPTS = 32  # the most connections accepted in a row
+PAUSE_S = 1.0  # stop accepting for so long when the process runs out of descriptors or memory
+READABLE = 1  # the value of both select.EPOLLIN and selectors.EVENT_READ
 #: The counters.
 ACCEPTED = "clients"
 REFUSALS = NOT_ALLOWED, TOO_MANY, TOO_MANY_FROM_ONE_HOST = (
@@ -38,7 +38,7 @@ class Poller(Protocol):
 
 
 class Caller(NamedTuple):
-    """Somebody who has connected and may. `sock` does not block."""
+    """A client that has connected and is allowed to. `sock` does not block."""
 
     sock: socket.socket
     address: Address
@@ -49,11 +49,11 @@ class Caller(NamedTuple):
 
 
 class Listener:
-    """Listens on `host` and `port`. `open` and `watch` it, `accept` when it is readable, and say who has `left`.
+    """Listens on `host` and `port`. Call `open` and `watch`, `accept` when it is readable, `left` when a client leaves.
 
-    At most `most` connections are open at a time, `most_per_host` of them from one address (None: no bound of its own).
-    `send_buffer` is in bytes, 0 for the system's choice. `counts` is what to count in. All of it belongs to one thread,
-    except `counts`.
+    At most `most` connections are open at a time, and at most `most_per_host` from one address (None: no such limit).
+    `send_buffer` is in bytes; 0 lets the system choose. `counts` holds the counters. Only one thread may use a
+    listener, except for `counts`.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Listener:
 
     @property
     def refused(self) -> int:
-        """Connections that were closed at once, for whatever reason."""
+        """The number of connections that were refused, for any reason."""
         return sum(self.counts[refusal] for refusal in REFUSALS)
 
     def open(self) -> None:
-        """Bind and listen; `port` is then the actual one. Raises `DeviceError` when the address cannot be had."""
+        """Bind and listen; `port` is then the actual one. Raises `DeviceError` if the address is not available."""
         try:
             found = socket.getaddrinfo(self.host or None, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             found.sort(key=lambda entry: entry[0] != socket.AF_INET)  # localhost is 127.0.0.1 for most clients
@@ -113,21 +113,22 @@ class Listener:
         return self._socket.fileno()
 
     def watch(self, poller: Poller) -> None:
-        """Register with `poller`, and leave it for a while whenever nothing can be accepted."""
+        """Register with `poller`. While nothing can be accepted, the listener unregisters itself."""
         self._poller = poller
         self._again_at = float("inf")
         poller.register(self.fileno(), READABLE)
 
     def resume(self) -> None:
-        """Listen again, if the pause after running out of descriptors is over. Call it once a second or so."""
+        """Accept again if the pause after running out of descriptors is over. Call this about once a second."""
         if self._clock() >= self._again_at:
             assert self._poller is not None
             self.watch(self._poller)
 
     def accept(self, make_room: Callable[[], bool] = lambda: False) -> Iterator[Caller]:
-        """Those who wait to connect and may, a bounded number of them.
+        """Accept some of the waiting connections that are allowed.
 
-        When all places are taken, `make_room` may end a connection (and say so to `left`), and returns whether it did.
+        If all places are taken, `make_room` may close a connection, which it reports to `left`; it returns whether it
+        did.
         """
         for _ in range(ACCEPTS):
             sock = self._socket
@@ -141,7 +142,7 @@ class Listener:
                 if error.errno in _EXHAUSTED:
                     self._pause(error)
                     return
-                continue  # it has hung up already
+                continue  # the caller has hung up already
             try:
                 address = address_of(host)
                 if not self._admits(address, make_room):
@@ -158,13 +159,13 @@ class Listener:
             yield Caller(connection, address, port)
 
     def left(self, address: Address) -> None:
-        """A connection from `address` has been closed."""
+        """Note that a connection from `address` has been closed."""
         self._open[address] -= 1
         if not self._open[address]:
             del self._open[address]
 
     def close(self) -> None:
-        """Stop listening; connections stay. May be called twice."""
+        """Stop listening. Connections stay open. May be called twice."""
         sock, self._socket = self._socket, None
         if sock is not None:
             sock.close()
@@ -186,7 +187,7 @@ class Listener:
         return False
 
     def _pause(self, error: OSError) -> None:
-        """Without descriptors the waiting connection would wake us again and again."""
+        """Stop accepting for a while: without descriptors, the waiting connection would wake us again and again."""
         assert self._poller is not None
         self._poller.unregister(self.fileno())
         self._again_at = self._clock() + PAUSE_S

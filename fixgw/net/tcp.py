@@ -1,7 +1,7 @@
 """TCP connections that notice when the other end has vanished: `keep_alive`, `vanished`, `connect`, `TcpLink`.
 
-A host that loses power or leaves the network says nothing. An idle connection is then ended by keep-alive probes; one
-with data under way sends no probes, and is ended by TCP_USER_TIMEOUT, or by whoever asks `vanished`.
+A host that loses power or leaves the network sends nothing to end its connections. Keep-alive probes then end an idle
+connection. A connection with unacknowledged data sends no probes; TCP_USER_TIMEOUT ends it, or a caller of `vanished`.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fixgw.net.endpoint import Endpoint
 
-#: Seconds of silence before the first probe, between probes, and how many may go unanswered: 12 s in all.
+#: Silence before the first probe, time between probes, and the probes that may go unanswered: 12 s in total.
 KEEPALIVE_IDLE_S = 4
 KEEPALIVE_INTERVAL_S = 2
 KEEPALIVE_PROBES = 4
-#: Seconds for which the other end may leave data unacknowledged.
+#: The other end may leave data unacknowledged for so long.
 UNACKNOWLEDGED_S = 10
 CONNECT_TIMEOUT_S = 5.0
 
-# struct tcp_info of linux/tcp.h: the counts of unanswered retransmissions and window probes, and where the milliseconds
-# since the last acknowledgement are.
+# Offsets in struct tcp_info of linux/tcp.h: the numbers of unanswered retransmissions and window probes, and the
+# milliseconds since the last acknowledgement.
 _RETRANSMITS, _PROBES, _LAST_ACK = 2, 3, 56
-_UNANSWERED = 2  # of either kind: one alone may have been lost on the way
+_MIN_UNANSWERED = 2  # of either kind: a single packet may have been lost on the way
 
 
 def keep_alive(sock: socket.socket, *, give_up: bool = False) -> None:
-    """Have the system notice within 15 s that an idle peer has vanished; with `give_up` a peer that owes an
-    acknowledgement too.
+    """Make the system notice within 15 s that an idle peer has vanished; with `give_up`, also a peer that owes an
+    acknowledgement.
 
-    `give_up` also ends a connection to a peer that is alive and reads nothing for so long: servers that bear with slow
-    clients ask `vanished` instead.
+    `give_up` also ends the connection to a live peer that reads nothing for so long. Servers that tolerate slow clients
+    use `vanished` instead.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
@@ -46,9 +46,9 @@ def keep_alive(sock: socket.socket, *, give_up: bool = False) -> None:
 
 
 def vanished(sock: socket.socket) -> bool:
-    """Whether the other end has acknowledged nothing for `UNACKNOWLEDGED_S` though it was asked to, repeatedly.
+    """Whether the other end has acknowledged nothing for `UNACKNOWLEDGED_S` despite repeated transmissions.
 
-    A peer that is alive and does not read acknowledges all the same. False where the system cannot tell.
+    A live peer that does not read still acknowledges. Returns False if the system cannot tell.
     """
     if not hasattr(socket, "TCP_INFO"):
         return False
@@ -58,14 +58,14 @@ def vanished(sock: socket.socket) -> bool:
     except (OSError, struct.error):
         return False
     unanswered: int = max(info[_RETRANSMITS], info[_PROBES])
-    return unanswered >= _UNANSWERED and milliseconds > UNACKNOWLEDGED_S * 1000
+    return unanswered >= _MIN_UNANSWERED and milliseconds > UNACKNOWLEDGED_S * 1000
 
 
 def connect(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> socket.socket:
-    """A connection that sends at once, and fails within 15 s when the other end vanishes. Raises OSError.
+    """Open a connection that sends without delay and fails within 15 s if the other end vanishes. Raises OSError.
 
-    It may wait `timeout_s` for each address of the host, and longer for a name to be looked up; so long its operations
-    may wait, too.
+    Opening may take `timeout_s` for each address of the host, and longer to look up its name. `timeout_s` also applies
+    to reading and writing.
     """
     sock = socket.create_connection((host, port), timeout_s)
     try:
@@ -78,9 +78,9 @@ def connect(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> socke
 
 
 class TcpLink:
-    """A connection to a server that carries what a serial line would; it never waits. Raises OSError when it is lost.
+    """A connection to a server that stands in for a serial line. Never waits. Raises OSError when the link is lost.
 
-    It has the part of pyserial's interface that links use.
+    Has the part of pyserial's interface that links use.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -93,17 +93,17 @@ class TcpLink:
         return self._socket.fileno()
 
     def read(self, size: int) -> bytes:
-        """What has come, at most `size` bytes; nothing when nothing has."""
+        """Return what has arrived, at most `size` bytes; empty if nothing has."""
         try:
             data = self._socket.recv(size)
         except BlockingIOError:
             return b""
         if not data:
-            raise ConnectionError("the other end has closed the connection")
+            raise ConnectionError("the other end closed the connection")
         return data
 
     def write(self, data: bytes) -> int:
-        """Send as much of `data` as there is room for; returns how many bytes that was."""
+        """Send as much of `data` as there is room for. Returns the number of bytes sent."""
         try:
             return self._socket.send(data)
         except BlockingIOError:

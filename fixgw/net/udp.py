@@ -1,4 +1,4 @@
-"""Datagrams: `UdpLink` listens and hears one sender at a time, `UdpSender` sends to an address or to many."""
+"""Datagrams: `UdpLink` receives from one sender at a time, `UdpSender` sends to one address or to many."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from fixgw.errors import DeviceError
 from fixgw.net.access import Address, address_of
 from fixgw.net.endpoint import Endpoint
 
-DATAGRAM_BYTES = 2048  # longer ones are refused: what instruments send fits into one packet of a network
-DATAGRAMS = 64  # taken from the system in a row
-#: Seconds of silence after which another sender is heard.
+MAX_DATAGRAM_BYTES = 2048  # longer ones are refused; what instruments send fits into one network packet
+MAX_DATAGRAMS = 64  # the most that one read takes
+#: After so much silence of the sender, another one is accepted.
 SENDER_SILENT_S = 5.0
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # socket options that the socket module lacks
 _EVERYBODY = IPv4Address("255.255.255.255")
 
 
 class UdpLink:
-    """Listens on an address of this machine, or for a broadcast or multicast address; reading never waits.
+    """Listens on an address of this computer, or for a broadcast or multicast address. Reading never waits.
 
-    What arrives is one stream of bytes, so it must come from one host: the first that is heard, until it has been
-    silent for `SENDER_SILENT_S`. Datagrams of other hosts, and such as are longer than `DATAGRAM_BYTES`, are refused:
-    `refuse` is told why, and by whom they were sent. Raises OSError when the address cannot be had.
+    The datagrams form one stream of bytes, so they must come from one host: the first that sends, until it has been
+    silent for `SENDER_SILENT_S`. Datagrams from other hosts, or longer than `MAX_DATAGRAM_BYTES`, are refused: `refuse`
+    is called with the reason and the sender. Raises OSError if the address is not available.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class UdpLink:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.port = str(endpoint)
-        #: The host that is heard; None before the first.
+        #: The host whose datagrams are accepted; None before the first.
         self.sender: Address | None = None
-        self._heard = float("-inf")
+        self._heard_at = float("-inf")
         self._refuse = refuse
         self._clock = clock
         family, _, _, _, address = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)[0]
@@ -51,48 +51,48 @@ class UdpLink:
 
     @property
     def described(self) -> str:
-        """For people. Any thread."""
-        return f"UDP datagrams of {self.sender}" if self.sender else "UDP: no datagram yet"
+        """What the link is connected to, for people. Any thread may use this."""
+        return f"UDP datagrams from {self.sender}" if self.sender else "UDP: no datagram yet"
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def read(self, size: int) -> bytes:
-        """What has come, joined, at most `size` bytes, which must be `DATAGRAM_BYTES` or more."""
+        """Return what has arrived, joined, at most `size` bytes, which must be `MAX_DATAGRAM_BYTES` or more."""
         data = b""
-        for _ in range(DATAGRAMS):
-            if len(data) > size - DATAGRAM_BYTES:
+        for _ in range(MAX_DATAGRAMS):
+            if len(data) > size - MAX_DATAGRAM_BYTES:
                 break
             try:
-                datagram, (host, *_) = self._socket.recvfrom(DATAGRAM_BYTES + 1)
+                datagram, (host, *_) = self._socket.recvfrom(MAX_DATAGRAM_BYTES + 1)
             except BlockingIOError:
                 break
             sender = address_of(host)
-            if len(datagram) > DATAGRAM_BYTES:
+            if len(datagram) > MAX_DATAGRAM_BYTES:
                 self._refuse("datagrams too long", sender)
-            elif self._hears(sender):
+            elif self._accepts(sender):
                 data += datagram
             else:
                 self._refuse("datagrams of other hosts", sender)
         return data
 
     def write(self, data: bytes) -> int:
-        """Nothing is sent: a link that listens has nobody to answer."""
+        """Send nothing: a link that listens has no one to answer."""
         return 0
 
     def close(self) -> None:
         self._socket.close()
 
-    def _hears(self, sender: Address) -> bool:
+    def _accepts(self, sender: Address) -> bool:
         now = self._clock()
-        if sender != self.sender and now - self._heard < SENDER_SILENT_S:
+        if sender != self.sender and now - self._heard_at < SENDER_SILENT_S:
             return False
-        self.sender, self._heard = sender, now
+        self.sender, self._heard_at = sender, now
         return True
 
 
 def _listen(sock: socket.socket, address: Any) -> None:
-    """Bind, and join the group if it is one. Raises OSError."""
+    """Bind, and join the group if the address is a multicast group. Raises OSError."""
     host = address_of(address[0])
     if host.is_multicast or host == _EVERYBODY:  # several programs may listen to these; each gets a copy
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -102,7 +102,7 @@ def _listen(sock: socket.socket, address: Any) -> None:
         return
     if host.version == 4:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, host.packed + bytes(4))
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)  # else also groups that other programs have joined
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)  # else also groups that others joined
     else:
         interface = address[3] if len(address) > 2 else 0
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, host.packed + interface.to_bytes(4, sys.byteorder))
@@ -110,12 +110,12 @@ def _listen(sock: socket.socket, address: Any) -> None:
 
 
 class UdpSender:
-    """Sends datagrams to a host, a broadcast address or a multicast group; never waits. Raises OSError."""
+    """Sends datagrams to a host, a broadcast address or a multicast group. Never waits. Raises OSError."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         family, _, _, _, address = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)[0]
         self.port = str(endpoint)
-        self.described = "UDP datagrams to it"
+        self.described = "UDP datagrams"
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -126,7 +126,7 @@ class UdpSender:
             raise
 
     def send(self, data: bytes) -> bool:
-        """Whether the datagram went out; not when there is no room, or nobody listens at present."""
+        """Send a datagram. Returns False if there is no room for it, or if no one is listening at present."""
         try:
             self._socket.send(data)
         except (BlockingIOError, ConnectionRefusedError):

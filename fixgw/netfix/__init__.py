@@ -1,4 +1,4 @@
-"""NetFIX, the line protocol of displays: the sentence codec, and a client."""
+"""NetFIX, the line protocol of displays: a codec for its sentences, and a client."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
         print(client.read("IAS").value)
         client.subscribe("ALT", lambda sample: print(sample.key, sample.value))
 
-Any method may be called from any thread. One thread of the client's own receives; it calls the callbacks, which may
-make requests themselves, and which nothing else waits for but the next update.
+Any thread may call any method. The client has a thread that receives and calls the callbacks. Callbacks may make
+requests, and a slow one delays only the updates that follow.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from fixgw.netfix.sentence import PORT, LineSplitter, flag_bits, split_mark, tex
 
 log = logging.getLogger(__name__)
 
-RECONNECT_DELAY = 0.1  # seconds, doubled
-RECONNECT_DELAY_MAX = 2.0  # up to this
-LONGEST_ANSWER = 1 << 24
-WINDOW = 1000  # requests on their way at a time
-UPDATES_KEPT = 10000  # that wait while a callback makes requests
+RECONNECT_DELAY_S = 0.1  # the first delay; it doubles
+RECONNECT_DELAY_MAX_S = 2.0  # up to this
+MAX_ANSWER_BYTES = 1 << 24
+MAX_PENDING_REQUESTS = 1000  # requests sent before their answers arrive
+MAX_WAITING_UPDATES = 10000  # updates that wait while a callback makes requests
 
 
 class Sample(Flags, msgspec.Struct, frozen=True, gc=False):
-    """What a gateway says of an item or of an aux value (`key` is then ``"IAS.Vne"``; its flags are 0).
+    """The value of an item or of an aux value (`key` is then ``"IAS.Vne"``, and `flags` is 0).
 
-    `text` is the value as it came, `value` the same as float, int, bool, str or None; for an item that this client
-    has asked a `report` of, in its declared type, otherwise in the type that the text looks like. To a gateway that has
-    introduced itself, `mark` says that the value is ``sim``, ``replay`` or ``override``, or ``kept`` over a restart.
+    `text` is the value as the gateway sent it; `value` is the same as a float, int, bool, str or None. It has the
+    item's declared type if this client has requested a `report` of the item, otherwise the type that the text looks
+    like. For a client that has introduced itself as a gateway, `mark` says that the value is ``sim``, ``replay`` or
+    ``override``, or was ``kept`` over a restart.
     """
 
     key: str
@@ -53,7 +54,7 @@ class Sample(Flags, msgspec.Struct, frozen=True, gc=False):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What is fixed about an item; `tolerance` in milliseconds."""
+    """The definition of an item; `tolerance` is in milliseconds."""
 
     key: str
     description: str
@@ -71,7 +72,7 @@ Reports = list[Report]
 
 
 class _Request:
-    """One command on its way; `echo` is how its answer begins."""
+    """A command that waits for its answer, which begins with `echo`."""
 
     __slots__ = ("answer", "done", "echo", "error")
 
@@ -85,7 +86,7 @@ class _Request:
         return line.startswith(self.echo) and line[len(self.echo) : len(self.echo) + 1] in ("", ";", "!")
 
     def take(self, line: str) -> bool:
-        """Use an answer that matches; True when nothing more is to come."""
+        """Store an answer that matches. Returns True if it is complete."""
         rest = line[len(self.echo) :]
         if rest[:1] == "!":
             self.error = Refused(self.echo, rest[1:])
@@ -95,7 +96,7 @@ class _Request:
 
 
 class _ListRequest(_Request):
-    """`@l`, whose answer may come in several lines."""
+    """`@l`, whose answer may have several lines."""
 
     __slots__ = ("keys",)
 
@@ -114,12 +115,12 @@ class _ListRequest(_Request):
 
 
 class Client:
-    """Connection to the gateway at `host`, `port`.
+    """A connection to the gateway at `host`, `port`.
 
-    Each answer is waited for at most `timeout` seconds. With `reconnect`, a connection that is lost is made again,
-    after delays of 0.1 to 2 s, and subscriptions are renewed. `on_connect` and `on_disconnect` are called without
-    arguments on the receiving thread, the former after each (re)connection. Everything raises `NotConnected`,
-    `RequestTimeout` or `Refused`, all of them `NetfixError`.
+    A request waits at most `timeout` seconds for its answer. With `reconnect`, the client restores a lost connection
+    after delays of 0.1 to 2 s, and renews its subscriptions. It calls `on_connect` after each connection and
+    `on_disconnect` after each loss, without arguments, on the receiving thread. All requests can raise `NotConnected`,
+    `RequestTimeout` or `Refused`, which are `NetfixError`.
     """
 
     def __init__(
@@ -138,12 +139,12 @@ class Client:
         self.reconnect = reconnect
         self.on_connect = on_connect
         self.on_disconnect = on_disconnect
-        self._sending = threading.RLock()  # held while sending, never by the receiving thread's own work
-        self._lock = threading.Lock()  # guards `_socket` and `_requests`; taken last, held briefly
+        self._sending = threading.RLock()  # held while sending; never held while receiving
+        self._lock = threading.Lock()  # guards `_socket` and `_requests`; always taken last, and held briefly
         self._socket: socket.socket | None = None
-        self._splitter = LineSplitter(LONGEST_ANSWER)
+        self._splitter = LineSplitter(MAX_ANSWER_BYTES)
         self._requests: deque[_Request] = deque()
-        #: Callbacks that raised; some are logged.
+        #: The number of times that a callback raised. Only some are logged.
         self.callback_errors = 0
         self._complain = Complaints(log, time.monotonic)
         self._updates: deque[Sample] = deque()
@@ -166,7 +167,7 @@ class Client:
         return self._socket is not None
 
     def connect(self) -> None:
-        """Connect now. Raises `NotConnected` when nobody answers; then nothing keeps trying."""
+        """Connect now. Raises `NotConnected` if no gateway answers, and then does not keep trying."""
         if self._thread is not None and self._thread.is_alive() and self.connected:
             return
         self.disconnect()
@@ -174,14 +175,14 @@ class Client:
         self._start()
 
     def start(self) -> None:
-        """Connect in the background, and keep trying, whatever `reconnect` says of later losses. Returns at once."""
+        """Connect in the background, and keep trying until it works, even without `reconnect`. Returns at once."""
         self.disconnect()
         self._start()
 
     def disconnect(self, wait: float = 0.5) -> None:
-        """Close the connection, and stop trying to get one; harmless when there is none.
+        """Close the connection, and stop trying to connect. May be called without a connection.
 
-        Waits at most `wait` seconds for the receiving thread, which may be trying to connect, or in a callback.
+        Waits at most `wait` seconds for the receiving thread, which may be connecting or in a callback.
         """
         self._stopping.set()
         self._hang_up()
@@ -202,11 +203,11 @@ class Client:
             reason = error.strerror or str(error) or type(error).__name__
             raise NotConnected(f"no gateway at {self.host} port {self.port}: {reason}") from error
         with self._lock:
-            self._splitter = LineSplitter(LONGEST_ANSWER)
+            self._splitter = LineSplitter(MAX_ANSWER_BYTES)
             self._socket = sock
 
     def _hang_up(self) -> None:
-        """Close the socket; every request under way fails."""
+        """Close the socket. All pending requests fail."""
         with self._lock:
             sock, self._socket = self._socket, None
             requests = list(self._requests)
@@ -224,7 +225,7 @@ class Client:
     # -- the receiving thread ------------------------------------------------------------------------------------------
 
     def _run(self, stopping: threading.Event) -> None:
-        backoff = Backoff(RECONNECT_DELAY, RECONNECT_DELAY_MAX)
+        backoff = Backoff(RECONNECT_DELAY_S, RECONNECT_DELAY_MAX_S)
         while not stopping.is_set():
             if self._socket is None:
                 try:
@@ -260,7 +261,10 @@ class Client:
         self._call(self.on_connect)
 
     def _pump(self) -> bool:
-        """Receive once, True when something came; answers go to their requests, updates are kept for `_deliver`."""
+        """Receive once. Passes answers to their requests and keeps updates for `_deliver`.
+
+        Returns True if anything arrived.
+        """
         sock = self._socket
         if sock is None:
             raise NotConnected("disconnected")
@@ -279,16 +283,16 @@ class Client:
             if line[0] == "@":
                 mark, line = split_mark(line)
             if line[0] == "@":
-                self._answered(line)
-            elif len(self._updates) < UPDATES_KEPT:
+                self._handle_answer(line)
+            elif len(self._updates) < MAX_WAITING_UPDATES:
                 self._updates.append(self._sample(line, mark))
         return True
 
-    def _answered(self, line: str) -> None:
+    def _handle_answer(self, line: str) -> None:
         with self._lock:
             for n, request in enumerate(self._requests):
                 if request.matches(line):
-                    # Answers come in order: what was asked before this one will not be answered any more.
+                    # Answers come in order, so earlier requests will not be answered any more.
                     for _ in range(n):
                         self._requests.popleft()
                     if request.take(line):
@@ -325,11 +329,11 @@ class Client:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def send_lines(self, lines: Iterable[str]) -> None:
-        """Send value sentences as they are. Raises `NotConnected`."""
+        """Send value sentences unchanged. Raises `NotConnected`."""
         self._send(lines)
 
     def _send(self, lines: Iterable[str], requests: Iterable[_Request] = ()) -> None:
-        """Send lines; `requests` get their answers. Raises `NotConnected`."""
+        """Send lines, whose answers go to `requests`. Raises `NotConnected`."""
         text = "\n".join((*lines, ""))
         with self._sending:
             with self._lock:  # answers come in this order
@@ -340,20 +344,21 @@ class Client:
                 raise NotConnected(f"not connected to {self.host} port {self.port}")
             try:
                 sock.sendall(text.encode())
-            except OSError as error:  # part of a line may have gone: nothing that follows would be understood
+            except OSError as error:  # part of a line may be sent, so the gateway would misread what follows
                 self._hang_up()
                 raise NotConnected(f"the connection to {self.host} port {self.port} was lost: {error}") from error
 
     def _await(self, request: _Request) -> str:
-        """The answer to a request that has been sent. Raises `RequestTimeout`, `Refused`, `NotConnected`."""
+        """Wait for the answer to a request that was sent. Raises `RequestTimeout`, `Refused`, `NotConnected`."""
         deadline = time.monotonic() + self.timeout
-        if threading.current_thread() is self._thread:  # in a callback: nobody else receives
+        if threading.current_thread() is self._thread:  # in a callback, so no other thread receives
             while not request.done.is_set() and time.monotonic() < deadline:
                 self._pump()
         else:
             request.done.wait(self.timeout)
         if not request.done.is_set():
-            raise RequestTimeout(f"no answer to {request.echo} from {self.host} port {self.port} in {self.timeout} s")
+            gateway = f"{self.host} port {self.port}"
+            raise RequestTimeout(f"no answer to {request.echo} from {gateway} within {self.timeout} s")
         if request.error is not None:
             raise request.error
         return request.answer
@@ -364,37 +369,37 @@ class Client:
         return self._await(request)
 
     def _ask_many(self, commands: Sequence[str]) -> list[str]:
-        """Answers to `commands`, asked without waiting for each other."""
+        """Send all `commands` without waiting for each answer. Returns the answers."""
         answers: list[str] = []
-        for start in range(0, len(commands), WINDOW):
-            requests = [_Request(command) for command in commands[start : start + WINDOW]]
+        for start in range(0, len(commands), MAX_PENDING_REQUESTS):
+            requests = [_Request(command) for command in commands[start : start + MAX_PENDING_REQUESTS]]
             self._send([request.echo for request in requests], requests)
             answers.extend(self._await(request) for request in requests)
         return answers
 
     def list(self) -> list[str]:
-        """All keys, in the order of their definition."""
+        """All keys, in the order in which they are defined."""
         request = _ListRequest()
         self._send(["@l"], [request])
         self._await(request)
         return request.keys
 
     def read(self, key: str) -> Sample:
-        """The current value of an item, or with ``"IAS.Vne"`` of an aux value."""
-        return self._sample(f"{key};{self._ask(f'@r{_fit(key)}')}")
+        """The current value of an item, or of an aux value: ``"IAS.Vne"``."""
+        return self._sample(f"{key};{self._ask(f'@r{_sendable(key)}')}")
 
     def read_many(self, keys: Iterable[str]) -> Samples:
-        """As `read`, for many at the price of one round trip. Raises on the first that is refused."""
+        """Like `read`, for many keys in one round trip. Raises at the first key that is refused."""
         keys = list(keys)
-        answers = self._ask_many([f"@r{_fit(key)}" for key in keys])
+        answers = self._ask_many([f"@r{_sendable(key)}" for key in keys])
         return [self._sample(f"{key};{answer}") for key, answer in zip(keys, answers, strict=True)]
 
     def write(self, key: str, value: Any) -> Sample:
-        """Write a value, leaving the flags alone; returns what is now stored, clamped perhaps.
+        """Write a value without changing the flags. Returns what is now stored, which may be clamped.
 
-        Raises `BadValue` for text that no sentence can carry, `Refused` for a value that the item cannot take.
+        Raises `BadValue` for text that a sentence cannot carry, and `Refused` for a value that the item cannot have.
         """
-        answer = self._ask(f"@w{_fit(key)};{_carried(key, value)}", f"@w{key}")
+        answer = self._ask(f"@w{_sendable(key)};{_value_text(key, value)}", f"@w{key}")
         return self._sample(f"{key};{answer}")
 
     def send(
@@ -407,22 +412,22 @@ class Client:
         fail: bool = False,
         secfail: bool | None = None,
     ) -> None:
-        """Write a value and its flags in one step, without an answer; `secfail` None leaves that flag alone."""
+        """Write a value and its flags in one step, without an answer. `secfail` None does not change that flag."""
         flags = [annunciate, bad, fail] if secfail is None else [annunciate, bad, fail, secfail]
-        self._send([f"{_fit(key)};{_carried(key, value)};{''.join('1' if flag else '0' for flag in flags)}"])
+        self._send([f"{_sendable(key)};{_value_text(key, value)};{''.join('1' if flag else '0' for flag in flags)}"])
 
     def flag(self, key: str, flag: str, setting: bool) -> None:
         """Set or clear one flag: ``"a"`` annunciate, ``"o"`` old, ``"b"`` bad, ``"f"`` fail, ``"s"`` secondary fail."""
-        self._ask(f"@f{_fit(key)};{flag};{int(setting)}", f"@f{key}")
+        self._ask(f"@f{_sendable(key)};{flag};{int(setting)}", f"@f{key}")
 
     def report(self, key: str) -> Report:
-        """What is fixed about an item."""
-        return self._report(self._ask(f"@q{_fit(key)}"), key)
+        """The definition of an item."""
+        return self._report(self._ask(f"@q{_sendable(key)}"), key)
 
     def report_many(self, keys: Iterable[str]) -> Reports:
-        """As `report`, for many at the price of one round trip. Raises on the first that is refused."""
+        """Like `report`, for many keys in one round trip. Raises at the first key that is refused."""
         keys = list(keys)
-        answers = self._ask_many([f"@q{_fit(key)}" for key in keys])
+        answers = self._ask_many([f"@q{_sendable(key)}" for key in keys])
         return [self._report(answer, key) for key, answer in zip(keys, answers, strict=True)]
 
     def _report(self, answer: str, key: str) -> Report:
@@ -443,15 +448,15 @@ class Client:
     def subscribe(self, key: str, callback: SampleCallback) -> None:
         """Call ``callback(sample)`` on every update of an item and of its aux values, on the receiving thread.
 
-        Several callbacks may share a key. Nothing is sent for the current value: `read` it. A subscription outlives
-        the connection.
+        A key may have several callbacks. The current value is not sent; use `read`. A subscription outlives the
+        connection.
         """
         with self._sending:
             callbacks = self._callbacks.get(key, [])
             self._callbacks[key] = [*callbacks, callback]
             if callbacks or not self.connected:
                 return
-            request = _Request(f"@s{_fit(key)}")
+            request = _Request(f"@s{_sendable(key)}")
             self._send([request.echo], [request])
         try:
             self._await(request)
@@ -460,7 +465,7 @@ class Client:
             raise
 
     def unsubscribe(self, key: str, callback: SampleCallback | None = None) -> None:
-        """Undo `subscribe`, for one callback or for all of the key; harmless when there is nothing to undo."""
+        """Undo `subscribe` for one callback of the key, or for all. Does nothing if there is none."""
         with self._sending:
             if key not in self._callbacks:
                 return
@@ -480,8 +485,8 @@ class Client:
         return self._json("@xstatus")
 
     def explain(self, key: str) -> dict[str, Any]:
-        """Where a value comes from, which sources exist, why it is flagged."""
-        return self._json(f"@xexplain {_fit(key)}")
+        """Where a value comes from, which sources it has, and why it is flagged."""
+        return self._json(f"@xexplain {_sendable(key)}")
 
     def _json(self, command: str) -> dict[str, Any]:
         try:
@@ -491,9 +496,9 @@ class Client:
         return tree if isinstance(tree, dict) else {"": tree}
 
     def introduce(self, identity: str) -> str:
-        """Say that this client is a link of the gateway `identity`: it is then not told what came from there.
+        """Tell the gateway that this client is a link of the gateway `identity`, and need not get that one's values.
 
-        Returns the other gateway's identity, empty of one that knows no such thing.
+        Returns the other gateway's identity; empty if it does not know this command.
         """
         try:
             return self._ask(f"@xmirror {identity}")
@@ -505,15 +510,15 @@ class Client:
         self._ask("@xkill")
 
 
-def _fit(key: str) -> str:
-    """`key`, if a command can carry it; otherwise it cannot exist."""
+def _sendable(key: str) -> str:
+    """Return `key` if a command can carry it. Raises `Refused` otherwise: such a key cannot exist."""
     if not key or ";" in key or not key.isprintable():
         raise Refused(repr(key), "001")
     return key
 
 
-def _carried(key: str, value: Any) -> str:
+def _value_text(key: str, value: Any) -> str:
     text = text_of(value)
     if isinstance(value, str) and text != value:
-        raise BadValue(key, "text with ';' or control characters cannot be sent", "text")
+        raise BadValue(key, "cannot send text with ';' or control characters", "text")
     return text

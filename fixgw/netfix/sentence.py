@@ -1,7 +1,7 @@
-"""NetFIX sentences: bytes to lines, lines to commands, readings to text. Sans-I/O, for both ends of a connection.
+"""NetFIX sentences: bytes to lines, lines to commands, readings to text. Without I/O, for both ends of a connection.
 
-A sentence is a line of UTF-8 text of at most `LONGEST_LINE` bytes. Nothing here raises on what comes from the other
-end: what cannot be used becomes `Garbage`, an unknown `Command`, or None.
+A sentence is a line of UTF-8 text of at most `MAX_LINE_BYTES`. Nothing here raises on input from the other end:
+invalid input becomes `Garbage`, an unknown `Command`, or None.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from fixgw.database import Definition, Reading, Value
 
 PORT = 3490
-LONGEST_LINE = 4096
-#: Bytes of an overlong line that are read and thrown away before the connection is given up.
-PATIENCE = 1 << 20
-#: Bytes of an unusable line that its refusal repeats.
-ECHO = 40
+MAX_LINE_BYTES = 4096
+#: We skip so much of an overlong line before we give the connection up.
+MAX_SKIPPED_BYTES = 1 << 20
+#: The most bytes of an invalid line that its refusal repeats.
+ECHO_BYTES = 40
 
 UNKNOWN_KEY = "001"
 WRONG_SUBSCRIPTION = WRONG_FLAG = "002"
@@ -39,21 +39,21 @@ _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """`text` as it can travel: ``;`` becomes ``,``, control characters and line ends become spaces."""
+    """Make `text` fit for a sentence: ``;`` becomes ``,``, control characters and line ends become spaces."""
     if text.isprintable() and ";" not in text:
         return text
     return _UNFIT.sub(" ", text).replace(";", ",")
 
 
 def text_of(value: Value | None) -> str:
-    """A value on the wire: shortest decimal, ``True`` or ``False``, bare text, ``None`` for an unset aux value."""
+    """Format a value: shortest decimal, ``True`` or ``False``, bare text, or ``None`` for an unset aux value."""
     return clean(value) if isinstance(value, str) else repr(value)
 
 
 def value_of(text: str, kind: str = "") -> Value | None:
-    """The value that `text` stands for, of type `kind` (``"float"`` ...), or of the type that it looks like.
+    """Parse a value of type `kind` (``"float"`` ...), or of the type that `text` looks like.
 
-    Text that does not fit the type stays text.
+    Returns text that does not fit the type as it is.
     """
     if text == "None" and kind != "str":
         return None
@@ -82,12 +82,15 @@ _FLAGS = {
 
 
 def flags_of(text: str) -> tuple[int, int] | None:
-    """(flags, mask) that ``abf``, ``abfs`` or ``aobfs`` characters from a client set (old is the clock's); or None."""
+    """Parse a client's ``abf``, ``abfs`` or ``aobfs`` characters into (flags, mask); None if they are invalid.
+
+    Ignores old, which only the clock sets.
+    """
     return _FLAGS.get(text)
 
 
 def flag_bits(text: str) -> int:
-    """The bits of the five ``aobfs`` characters that a server sends; what is missing counts as not set."""
+    """Parse the five ``aobfs`` characters of a server into bits. Missing characters count as not set."""
     return sum(flag for flag, bit in zip(_LAYOUTS[2], text, strict=False) if bit == "1")
 
 
@@ -107,10 +110,10 @@ MARKS = (KEPT, *(mark[:-1] for mark in SIMULATED))
 
 
 def for_gateway(line: str, source: str) -> str:
-    """The value or update sentence `line` as another gateway is told it, where `source` says so.
+    """The value or update sentence `line` as we send it to another gateway, with a mark if `source` calls for one.
 
-    ``@xsim IAS;100.0;00000`` is simulated, and stays so there; ``@xkept`` is from before a restart, and goes only where
-    nobody knows better; a start value of the configuration goes nowhere and is empty here.
+    ``@xsim IAS;100.0;00000`` is simulated, and stays so on the other gateway. ``@xkept`` is from before a restart; the
+    other gateway uses it only if it has nothing better. A start value of the configuration is not sent: empty.
     """
     if source == INITIAL:
         return ""
@@ -119,7 +122,7 @@ def for_gateway(line: str, source: str) -> str:
 
 
 def split_mark(line: str) -> tuple[str, str]:
-    """The one of `MARKS` on what `for_gateway` made, empty for none, and the line without it."""
+    """Split a line that `for_gateway` made into its mark, one of `MARKS` or empty, and the line without it."""
     mark, space, rest = line[2:].partition(" ")
     return (mark, rest) if space and rest and line.startswith("@x") and mark in MARKS else ("", line)
 
@@ -128,35 +131,35 @@ def split_mark(line: str) -> tuple[str, str]:
 
 
 class Garbage(msgspec.Struct, frozen=True, gc=False):
-    """A line that is not a sentence: overlong, with a NUL, or not UTF-8. `echo` is (the beginning of) it, cleaned."""
+    """A line that is not a sentence: overlong, with a NUL, or not UTF-8. `echo` is its beginning, cleaned."""
 
     echo: str
 
 
-def sanitized(text: str) -> str:
-    """`text` with replacement characters for control characters and line ends."""
+def sanitize(text: str) -> str:
+    """Replace control characters and line ends by replacement characters."""
     return text if text.isprintable() else _UNFIT.sub("\ufffd", text)
 
 
 class LineSplitter:
-    """Bytes in, lines out, in bounded memory; lines end with ``\\n`` or ``\\r\\n``, empty ones are dropped.
+    """Splits bytes into lines, in bounded memory. Lines end with ``\\n`` or ``\\r\\n``; empty ones are dropped.
 
-    An overlong line is reported once, as soon as it is one, and skipped to its end; after `patience` skipped bytes
-    `hopeless` is True.
+    An overlong line is reported once, as soon as it is too long, and skipped to its end. `hopeless` is True when more
+    than `max_skipped` bytes of it have been skipped.
     """
 
-    def __init__(self, longest: int = LONGEST_LINE, patience: int = PATIENCE) -> None:
-        self._longest = longest
-        self._patience = patience
+    def __init__(self, max_line: int = MAX_LINE_BYTES, max_skipped: int = MAX_SKIPPED_BYTES) -> None:
+        self._max_line = max_line
+        self._max_skipped = max_skipped
         self._tail = bytearray()
-        self._skipped = 0  # bytes of an overlong line; 0 = the line is not (known to be) overlong
+        self._skipped = 0  # bytes of an overlong line; 0 if the line is not (yet) too long
 
     @property
     def hopeless(self) -> bool:
-        return self._skipped > self._patience
+        return self._skipped > self._max_skipped
 
     def feed(self, data: bytes) -> list[str | Garbage]:
-        """The lines that `data` completes."""
+        """Return the lines that `data` completes."""
         lines: list[str | Garbage] = []
         if self._skipped:
             _, newline, rest = data.partition(b"\n")
@@ -173,32 +176,32 @@ class LineSplitter:
                     del raw[-1]
                 if raw:
                     lines.append(self._line(raw))
-        if len(self._tail) > self._longest:
+        if len(self._tail) > self._max_line:
             lines.append(self._line(self._tail))
             self._skipped = len(self._tail)
             self._tail = bytearray()
         return lines
 
     def _line(self, raw: bytearray) -> str | Garbage:
-        if len(raw) <= self._longest and 0 not in raw:
+        if len(raw) <= self._max_line and 0 not in raw:
             try:
                 return raw.decode()
             except UnicodeDecodeError:
                 pass
-        if raw.startswith(b"@l") and len(raw) <= self._longest:
-            return "@l"  # one client sends rubbish behind it
-        return Garbage(sanitized(raw[:ECHO].decode("utf-8", "replace")))
+        if raw.startswith(b"@l") and len(raw) <= self._max_line:
+            return "@l"  # one client sends garbage after it
+        return Garbage(sanitize(raw[:ECHO_BYTES].decode("utf-8", "replace")))
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
-    """One line from a client.
+    """A line from a client.
 
-    `letter` is that of the command (``"r"`` for ``@r``), ``"="`` for a value sentence, empty for anything else. `key`
-    is what follows, for ``@w``, ``@f`` and value sentences up to the first ``;``, and `rest` what comes after that,
-    None without a ``;``.
+    `letter` is the command's (``"r"`` for ``@r``), ``"="`` for a value sentence, and empty for anything else. `key` is
+    what follows; in ``@w``, ``@f`` and value sentences it ends at the first ``;``. `rest` is what follows the ``;``,
+    None if there is none.
     """
 
     letter: str
@@ -207,9 +210,9 @@ class Command(msgspec.Struct, frozen=True, gc=False):
     line: str
 
     def error(self, code: str) -> str:
-        """The reply that refuses the command: its beginning, and the code."""
+        """The reply that refuses the command: the command's beginning, and the code."""
         start = self.line if self.letter in ("", "x") else f"@{self.letter}{self.key}"
-        return f"{sanitized(start)}!{code}"
+        return f"{sanitize(start)}!{code}"
 
 
 _WITH_KEY = frozenset("rsuqlx")
@@ -217,7 +220,7 @@ _WITH_VALUE = frozenset("wf")
 
 
 def parse(line: str) -> Command:
-    """The command in `line`, which is not empty."""
+    """Parse a line, which must not be empty, into a command."""
     if line[0] != "@":
         key, semicolon, rest = line.partition(";")
         return Command("=" if semicolon else "", key, rest, line)
@@ -234,13 +237,13 @@ def parse(line: str) -> Command:
 
 
 def key_list(keys: Iterable[str]) -> str:
-    """The answer to ``@l``: one single line; ``ZZLOADER``, for which displays wait, comes last."""
+    """The answer to ``@l``, a single line. ``ZZLOADER`` comes last, because displays wait for it."""
     ordered = sorted(keys, key="ZZLOADER".__eq__)
     return f"@l{len(ordered)};0;{','.join(ordered)}"
 
 
 def report(definition: Definition) -> str:
-    """The answer to ``@q``: always eight fields. A number without a limit shows the widest that its type can hold."""
+    """The answer to ``@q``, which always has eight fields. A number without limits shows the limits of its type."""
     kind = definition.type
     if kind == "bool":
         low, high = "False", "False"

@@ -1,6 +1,7 @@
 """NetFIX for displays, consoles and other gateways.
 
-``type: server`` serves clients, ``client`` mirrors keys to and from other gateways (`outputs`), ``both`` does both.
+``type: server`` serves clients, ``type: client`` mirrors keys to and from other gateways (`outputs`), and
+``type: both`` does both.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ Names = tuple[str, ...]
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Another gateway, and which keys go there and come from there."""
+    """Another gateway, and the keys to send there and to receive from there."""
 
     host: Annotated[str, Meta(min_length=1, description="The other gateway's host name or address.")]
     port: Annotated[int, Meta(ge=1, le=65535, description="The other gateway's NetFIX port.")] = PORT
-    send: Annotated[Names, Meta(description="Keys, or patterns such as `EGT*`, that are written there.")] = ()
-    receive: Annotated[Names, Meta(description="Keys, or patterns, that are taken from there.")] = ()
+    send: Annotated[Names, Meta(description="Keys or patterns, such as `EGT*`, to write there.")] = ()
+    receive: Annotated[Names, Meta(description="Keys or patterns to receive from there.")] = ()
 
 
 class Options(plugin.Options, frozen=True):
@@ -43,7 +44,7 @@ class Options(plugin.Options, frozen=True):
         str, Meta(description="Address to listen on; `0.0.0.0` is every IPv4 interface, `::` every interface.")
     ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = PORT
-    clients: Annotated[int, Meta(ge=1, le=10000, description="Most clients at a time; further ones are closed.")] = 100
+    clients: Annotated[int, Meta(ge=1, le=10000, description="Most clients at a time; more are turned away.")] = 100
     clients_per_host: Annotated[
         Annotated[int, Meta(ge=1, le=10000)] | None,
         Meta(description="Most clients at a time from one host, so that it cannot shut out the others"),
@@ -54,23 +55,23 @@ class Options(plugin.Options, frozen=True):
     outputs: Annotated[tuple[Output, ...], Meta(description="Other gateways to mirror keys to and from.")] = ()
     rate_limit: Annotated[
         dict[str, Annotated[float, Meta(gt=0)]],
-        Meta(description="Most updates a second, per key or pattern (`EGT*: 4`); changed flags always go out at once."),
+        Meta(description="Most updates per second for a key or pattern (`EGT*: 4`); changed flags are sent at once."),
     ] = {}
     refresh: Annotated[
         bool,
         Meta(
-            description="Let a client that writes back the very value it has just been told make it fresh again, "
-            "even when another source owns the item."
+            description="Let a client that writes back the value it has just received make it fresh again, even if "
+            "another source owns the item."
         ),
     ] = False
     send_buffer: Annotated[
-        int, Meta(ge=4096, le=16777216, description="Bytes that the system may buffer for one client.")
+        int, Meta(ge=4096, le=16777216, description="Bytes that the operating system may buffer for one client.")
     ] = 131072
     reply_buffer: Annotated[
-        int, Meta(ge=4096, le=16777216, description="Bytes of unread answers after which a client's requests wait.")
+        int, Meta(ge=4096, le=16777216, description="Bytes of unread answers at which a client's requests wait.")
     ] = 262144
     stall_timeout: Annotated[
-        float, Meta(ge=1, le=3600, description="Seconds without reading anything after which a client is dropped.")
+        float, Meta(ge=1, le=3600, description="Drop a client that has read nothing for so many seconds.")
     ] = 60.0
 
 
@@ -88,7 +89,7 @@ class Plugin(plugin.PluginBase[Options]):
 
     @property
     def port(self) -> int:
-        """The port listened on; with option 0 the actual one, once running."""
+        """The port that the server listens on; once it runs, the actual port if the option is 0."""
         return self.server.port if self.server is not None else self.options.port
 
     def run(self) -> None:
@@ -153,7 +154,7 @@ class Plugin(plugin.PluginBase[Options]):
             self.server.stop()
             self._thread.join(STOP_TIMEOUT_S)
             if self._thread.is_alive():
-                raise PluginFail(f"{self.name}: its thread did not stop within {STOP_TIMEOUT_S} s")
+                raise PluginFail(f"{self.name}: the server's thread did not stop within {STOP_TIMEOUT_S} s")
         for link in self.links:
             link.join()
 
@@ -177,9 +178,9 @@ class Plugin(plugin.PluginBase[Options]):
         for option in ("allow", "write", "admin"):
             yield from access.problems(option, getattr(options, option))
         if options.type == "client" and not options.outputs:
-            yield "type", "a client needs 'outputs': which gateway, and which keys"
+            yield "type", "a client needs 'outputs', which say what to exchange with which gateway"
         if options.type == "server" and options.outputs:
-            yield "outputs", "needs type 'both' or 'client'"
+            yield "outputs", "outputs need type 'both' or 'client'"
         for n, output in enumerate(options.outputs):
             for option in ("send", "receive"):
                 for m, pattern in enumerate(getattr(output, option)):

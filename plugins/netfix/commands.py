@@ -1,4 +1,4 @@
-"""What clients ask, and the answers: the commands of NetFIX."""
+"""The commands of NetFIX: what clients ask, and our answers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from fixgw.plugins.netfix.fanout import FanOut
 from fixgw.plugins.netfix.mirror import identity, take_kept
 from fixgw.plugins.netfix.peer import Peer
 
-SEEN_S = 5.0  # for so long after reading a value, writing it back unchanged is no news
+ECHO_S = 5.0  # a client that writes a value back unchanged, this soon after it read it, has no news
 STATUS_TIMEOUT_S = 3.0
 _IDENTITY = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class StatusCollector:
-    """Collects the status tree on a thread of its own, as a plugin may be slow to tell."""
+    """Collects the status tree on a separate thread, because a plugin may be slow to report."""
 
     def __init__(self, collect: Callable[[], Mapping[str, Any]], done: Callable[[], None]) -> None:
         self._collect = collect
@@ -42,11 +42,11 @@ class StatusCollector:
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
         self.result = ""
-        self.asked = 0  # requests, and up to which of them `result` answers
+        self.asked = 0  # the number of requests; `result` answers those up to `answered`
         self.answered = 0
 
     def ask(self) -> int:
-        """Ask for the tree as it is from now on; the number to compare with `answered`."""
+        """Request a new status tree. Returns the request's number, to compare with `answered`."""
         self.asked += 1
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="netfix status", daemon=True)
@@ -68,14 +68,14 @@ class StatusCollector:
             try:
                 text = json.dumps(self._collect(), default=str)
             except Exception as error:
-                text = json.dumps({"health": "failed", "summary": f"no status: {error!r}"})
+                text = json.dumps({"health": "failed", "summary": f"cannot collect the status: {error!r}"})
             self.result = text
             self.answered = number
             self._done()
 
 
 class Commands:
-    """Answers clients, on the server's thread. `source` is that of the plugin, `quit` is called for ``@xkill``."""
+    """Answers clients on the server's thread. `source` is the plugin's; `quit` is called for ``@xkill``."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Commands:
         self.source = source
         self.refresh = refresh
         self.log = log
-        #: Value sentences that could not be used.
+        #: The number of value sentences that were invalid or not permitted.
         self.ignored = 0
         self._fanout = fanout
         self._status = status
@@ -105,7 +105,7 @@ class Commands:
         self._list_length = -1
 
     def handle(self, peer: Peer, line: str | Garbage) -> None:
-        """Do what the client says, and leave the answer with it."""
+        """Carry out a line from a client, and queue the answer for it."""
         if isinstance(line, Garbage):
             peer.errors += 1
             peer.reply(f"{line.echo}!{UNKNOWN_COMMAND}")
@@ -118,7 +118,7 @@ class Commands:
             peer.reply(command.error(error))
 
     def _item(self, key: str) -> Item | None:
-        """The item `key`, without the price of the error that names the nearest."""
+        """The item `key`, or None. Faster than `Database.item`, whose error suggests the nearest key."""
         item = self._items.get(key)
         if item is None and key in self.db:
             item = self._items[key] = self.db.item(key)
@@ -188,7 +188,7 @@ class Commands:
         return None
 
     def _value_sentence(self, peer: Peer, command: Command, mark: str = "") -> str | None:
-        """``KEY;value[;flags]``: what cannot be used is counted, and never answered."""
+        """Handle ``KEY;value[;flags]``. Never answers; counts what is invalid or not permitted."""
         topic = self._topic(command.key)
         value, semicolon, flags = (command.rest or "").partition(";")
         bits = sentence.flags_of(flags) if semicolon else (0, 0)
@@ -210,7 +210,7 @@ class Commands:
         self.ignored += 1
 
     def _store(self, peer: Peer, item: Item, text: str, flags: int = 0, mask: int = 0, mark: str = "") -> None:
-        """Write what a client says, unless it only repeats what somebody else has published. Raises `BadValue`."""
+        """Write a client's value, unless it only repeats what another source published. Raises `BadValue`."""
         value = item.convert(text)
         self._fanout.sync(peer)
         current = item.said
@@ -226,11 +226,11 @@ class Commands:
         self._fanout.remember_own(peer, item.key, reading)
 
     def _repeats(self, peer: Peer, item: Item, value: Value, current: Reading) -> bool:
-        """True when a client hands back what it has just been told, which is no news from any sensor."""
+        """Whether a client only writes back a value that it has just received: no sensor measured it again."""
         if self.refresh or item.definition.setting or value != current.value or unmarked(current.source) == peer.source:
             return False
-        told = current.stamp >= peer.subscriptions.get(item.key, float("inf"))
-        return told or self._clock() - peer.read_at.get(item.key, -SEEN_S) < SEEN_S
+        sent = current.stamp >= peer.subscriptions.get(item.key, float("inf"))
+        return sent or self._clock() - peer.read_at.get(item.key, -ECHO_S) < ECHO_S
 
     def _store_aux(self, peer: Peer, item: Item, name: str, text: str) -> Value | None:
         self._fanout.sync(peer)
@@ -253,7 +253,7 @@ class Commands:
         ours = unmarked(item.said.source) == peer.source
         if ours or flag != ANNUNCIATE:
             item.flag(flag if setting == "1" else 0, flag, peer.source)
-        if flag == ANNUNCIATE and not (ours and setting == "1"):  # all clients are one owner: they come and go
+        if flag == ANNUNCIATE and not (ours and setting == "1"):  # all clients are one owner, as they come and go
             item.annunciate(setting == "1", "set by a client", self.source)
         peer.reply(command.line)
         return None
@@ -285,7 +285,7 @@ class Commands:
         elif command.key == "kill":
             if not peer.may_admin:
                 return NOT_PERMITTED
-            self.log.warning("%s asks the gateway to stop", peer.name)
+            self.log.warning("%s told the gateway to stop", peer.name)
             peer.reply("@xkill")
             peer.emit()
             self._quit()
@@ -306,7 +306,7 @@ class Commands:
         return None
 
     def answer_status(self) -> list[Peer]:
-        """Hand the status to those who wait for it, in the order of their asking; the clients that have it now."""
+        """Answer the clients that wait for the status, in the order of their requests. Returns those answered."""
         answered: list[Peer] = []
         if not self._awaiting:
             return answered
@@ -315,7 +315,7 @@ class Commands:
         while self._awaiting and (self._awaiting[0][0] <= newest or self._awaiting[0][1] < now):
             number, _, peer = self._awaiting.popleft()
             if number > newest:
-                result = json.dumps({"health": "failed", "summary": "the status could not be collected in time"})
+                result = json.dumps({"health": "failed", "summary": "could not collect the status in time"})
             if not peer.closed:
                 peer.awaits_status = False
                 peer.reply(f"@xstatus;{result}")

@@ -1,12 +1,12 @@
-"""What has changed goes out to the clients that have subscribed to it.
+"""Sends what has changed to the clients that have subscribed to it.
 
-Writers leave what changed in a queue (`FanOut._changed`) and wake the server's thread when it sleeps. Each update is
-formatted once, and every client is sent the joined lines of the keys that it has subscribed to. Flushes are paced so
-that they cost a few percent of the time under load (bursts share a system call), and an idle gateway sends at once:
-with few clients in the writer's own thread, as waking another one takes longer than sending.
+Writers put each change in a queue (`FanOut._changed`) and wake the server's thread if it sleeps. Each update is
+formatted once, and each client gets the lines of the keys that it has subscribed to, joined. Under load, flushes are
+paced to cost a few percent of the time, and a burst shares a system call. An idle gateway sends at once; with few
+clients, the writer's own thread does it, because waking another thread takes longer than sending.
 
-All memory is bounded. The queue passes on every update while it is short; beyond `QUEUE` entries, and for a client
-whose socket is full, only which keys have changed is kept, and the newest reading is sent when there is room.
+All memory is bounded. While the queue is short, every update is sent. Beyond `MAX_QUEUED` entries, and for a client
+whose socket is full, we only note which keys have changed, and send the newest reading when there is room.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Any
 from fixgw.database import ANNUNCIATE, SECFAIL, Database, Item, Reading, Subscription, Value
 from fixgw.kit.sources import START, simulated
 from fixgw.netfix import sentence
-from fixgw.plugins.netfix.mirror import taking
+from fixgw.plugins.netfix.mirror import origin
 from fixgw.plugins.netfix.peer import Peer, Topic
 
-NOT_OURS = ANNUNCIATE | SECFAIL  # flags that others than the writer add to what it writes
-QUEUE = 1024  # updates that wait for the next flush one by one
-REFILL_LINES = 200  # made at a time for a client that had fallen behind
-DUTY = 0.03  # of the time may go into flushes that could have been fewer;
-CREDIT_S = 0.010  # of it may be saved up while there is nothing to send,
-LONGEST_PACE_S = 0.010  # and no update waits longer than this
-DIRECT_CLIENTS = 4  # at most, to whom a writer sends by itself
+NOT_OURS = ANNUNCIATE | SECFAIL  # flags that the database, not the writer, may add to a write
+MAX_QUEUED = 1024  # the most updates that wait for the next flush individually
+REFILL_LINES = 200  # the most lines formatted at a time for a client that has fallen behind
+DUTY = 0.03  # the share of the time that we may spend on flushes that could have been fewer
+CREDIT_S = 0.010  # the most time for this that idle periods may save up
+LONGEST_PACE_S = 0.010  # no update waits longer than this
+DIRECT_CLIENTS = 4  # with more clients than this, writers leave the sending to the server's thread
 
 Entry = tuple[str, str, Any, Peer | None]  # key, aux name, reading or aux value, the client that wrote the aux value
 
 
 class Limit:
-    """Pace of one key's updates: the newest is held back until its time has come; changed flags are not."""
+    """Limits the rate of one key's updates. The newest one is held back until it is due, unless its flags changed."""
 
     def __init__(self, rate: float) -> None:
         self.interval = 1.0 / rate
@@ -54,10 +54,10 @@ class Limit:
 
 
 class FanOut:
-    """Subscriptions, and the updates on their way to those who have subscribed.
+    """The subscriptions, and the updates on their way to the subscribers.
 
-    `rates` are updates a second by key or pattern. `wake` wakes the server's thread, and may be called by any; `rearm`
-    has the server wait for room to send to a client. Everything else belongs to whoever holds `working`.
+    `rates` are updates per second by key or pattern. `wake` wakes the server's thread; any thread may call it. `rearm`
+    makes the server wait for room to send to a client. All else belongs to the thread that holds `working`.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class FanOut:
         rearm: Callable[[Peer], None],
         clock: Callable[[], float],
     ) -> None:
-        #: Held by the server's thread except while it sleeps; by a writer that sends by itself meanwhile.
+        #: The server's thread holds this except while it sleeps; a writer that sends directly holds it meanwhile.
         self.working = threading.Lock()
-        #: Clients whose connection broke while something was sent.
+        #: Clients whose connection broke while we sent to them.
         self.broken: list[Peer] = []
         self.conflated = 0
         self._db = database
@@ -83,10 +83,10 @@ class FanOut:
         self._next_release = float("inf")
         self._items: dict[str, Item] = {}
         self._subscribed: dict[str, tuple[Subscription, set[Peer]]] = {}
-        self._followers: dict[Peer, None] = {}  # who has subscribed to anything
+        self._followers: dict[Peer, None] = {}  # the clients that have subscribed to anything
         self._groups: list[tuple[frozenset[str], bool, list[Peer]]] = []
         self._regroup = False
-        self._gateways: dict[str, Peer] = {}  # links of other gateways, by their identity
+        self._gateways: dict[str, Peer] = {}  # the links of other gateways, by identity
         self._pending: deque[Entry] = deque()
         self._overflow: dict[Topic, None] = {}
         self._own: dict[tuple[str, float], tuple[Peer, Reading]] = {}
@@ -95,17 +95,17 @@ class FanOut:
         self._asleep = False
         self._stopping = False
 
-    # -- who hears what ------------------------------------------------------------------------------------------------
+    # -- subscriptions -------------------------------------------------------------------------------------------------
 
     @property
     def keys(self) -> int:
-        """How many keys somebody has subscribed to. Any thread."""
+        """The number of keys with subscribers. Any thread may call this."""
         return len(self._subscribed)
 
     def subscribe(self, peer: Peer, item: Item) -> None:
-        """The client hears of the item from now on; it has not before."""
+        """Send changes of the item to the client, which has not subscribed to it yet."""
         key = item.key
-        self.sync(peer)  # what was written before is not for this client
+        self.sync(peer)  # the client does not get what was written before
         self._items[key] = item
         if key in self._subscribed:
             self._subscribed[key][1].add(peer)
@@ -116,7 +116,7 @@ class FanOut:
         self._regroup = True
 
     def unsubscribe(self, peer: Peer, key: str) -> None:
-        """The client, which has subscribed to the key, hears of it no more."""
+        """Send no more changes of the key to the client, which has subscribed to it."""
         del peer.subscriptions[key]
         for topic in [t for t in peer.behind if t[0] == key]:
             del peer.behind[topic]
@@ -130,56 +130,56 @@ class FanOut:
         self._regroup = True
 
     def introduce(self, peer: Peer, identity: str) -> None:
-        """The client is a link of this gateway, and is not told what came from there."""
+        """Note that the client is a link of another gateway: it does not get what came from that gateway."""
         self._gateways[identity] = peer
         self._regroup = True
 
     def forget(self, peer: Peer) -> None:
-        """The client has gone."""
+        """Remove a client that is gone."""
         for key in list(peer.subscriptions):
             self.unsubscribe(peer, key)
         if self._gateways.get(peer.gateway) is peer:
             del self._gateways[peer.gateway]
 
     def stop(self) -> None:
-        """No writer sends by itself any more. Any thread."""
+        """Stop writers from sending directly. Any thread may call this."""
         self._stopping = True
 
     def close(self) -> None:
-        """Hear of no change any more."""
+        """Unsubscribe from all changes."""
         for subscription, _ in list(self._subscribed.values()):
             subscription.close()
 
     # -- what clients write --------------------------------------------------------------------------------------------
 
     def remember_own(self, peer: Peer, key: str, reading: Reading) -> None:
-        """The client need not hear of `reading`: it is its own."""
+        """Note that the client wrote `reading`, so that it is not sent back."""
         if key in peer.subscriptions:
-            if len(self._own) > 4 * QUEUE:  # only what never was published is left in there
+            if len(self._own) > 4 * MAX_QUEUED:  # only readings that were never published are left
                 self._own.clear()
             self._own[key, reading.stamp] = (peer, reading)
 
     def write_aux(self, peer: Peer, item: Item, name: str, value: str | None) -> Value | None:
-        """Write what the client says of an aux value, of which it need not hear. Raises `BadValue`."""
+        """Write a client's aux value, and do not send it back to the client. Raises `BadValue`."""
         self._aux_author = (peer, item.key, name, threading.get_ident())
-        taking.gateway = peer.gateway
+        origin.gateway = peer.gateway
         try:
             return item.write_aux(name, value)
         finally:
             self._aux_author = None
-            taking.gateway = ""
+            origin.gateway = ""
 
     @property
     def waiting(self) -> int:
-        """Updates that wait to be sent."""
+        """The number of updates that wait to be sent."""
         return len(self._pending)
 
     def hurry(self) -> None:
-        """What a client has written goes out soon."""
+        """Send soon, because a client has written something."""
         self._next_flush = min(self._next_flush, self._last_flush + 2 * self._flush_cost)
 
     def sync(self, peer: Peer) -> None:
-        """Once per batch of input: everything that was written before it arrived goes out first."""
+        """Send what was written before this batch of the client's input. Does so once per batch."""
         if not peer.synced:
             peer.synced = True
             if self._pending:
@@ -188,19 +188,19 @@ class FanOut:
 
     # -- when to send --------------------------------------------------------------------------------------------------
 
-    def rest(self) -> float:
-        """Seconds until something is to be sent, 0 when something is. A writer in the meantime wakes the server."""
+    def sleep_time(self) -> float:
+        """Seconds until there is something to send. A writer that comes earlier wakes the server."""
         now = self._clock()
         if now < self._next_flush:
             return self._next_flush - now
-        self._asleep = True  # a write before this line is seen below; a later one wakes us
+        self._asleep = True  # a write before this line is picked up below; a later one wakes us
         if self._pending or self._overflow:
             self._asleep = False
             return 0.0
         return max(0.0, self._next_release - now)
 
-    def rouse(self) -> None:
-        """The server's thread is awake: writers need not wake it."""
+    def note_awake(self) -> None:
+        """Note that the server's thread is awake, so that writers do not wake it."""
         self._asleep = False
 
     def flush_if_due(self) -> None:
@@ -209,23 +209,23 @@ class FanOut:
         ):
             self._flush()
 
-    # -- in the thread of whoever writes -------------------------------------------------------------------------------
+    # -- on the writer's thread ----------------------------------------------------------------------------------------
 
     def _changed(self, key: str, reading: Reading) -> None:
-        """In the writer's thread: note the update, wake the server if it sleeps."""
-        if len(self._pending) < QUEUE:
+        """Note the update, and wake the server if it sleeps. Runs on the writer's thread."""
+        if len(self._pending) < MAX_QUEUED:
             self._pending.append((key, "", reading, None))
         else:
             self._overflow[key, ""] = None
         if self._asleep:
             self._asleep = False
-            if not self._sent_directly():
+            if not self._send_directly():
                 self._wake()
 
-    def _sent_directly(self) -> bool:
-        """In the writer's thread, while the server sleeps: send what there is, if that is quick and its time has come.
+    def _send_directly(self) -> bool:
+        """Send what is queued, if that is quick and it is due. Runs on the writer's thread while the server sleeps.
 
-        False when the server has to see to it.
+        Returns False if the server has to do it.
         """
         if len(self._followers) > DIRECT_CLIENTS or self._rates or not self.working.acquire(blocking=False):
             return False
@@ -233,7 +233,7 @@ class FanOut:
             if self._stopping or self._clock() < self._next_flush:
                 return False
             self._flush()
-            self._asleep = True  # as it was; whoever came meanwhile is seen here, whoever comes now does it
+            self._asleep = True  # a write before this line is picked up below; a later one is handled by its writer
             if self._pending or self._overflow or self.broken:
                 self._asleep = False
             return self._asleep
@@ -245,9 +245,9 @@ class FanOut:
         written = self._aux_author
         if written is not None and written[1:] == (key, name, threading.get_ident()):
             author = written[0]
-        elif taking.gateway:
-            author = self._gateways.get(taking.gateway)
-        if len(self._pending) < QUEUE:
+        elif origin.gateway:
+            author = self._gateways.get(origin.gateway)
+        if len(self._pending) < MAX_QUEUED:
             self._pending.append((key, name, value, author))
         else:
             self._overflow[key, name] = None
@@ -257,14 +257,14 @@ class FanOut:
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def _take(self) -> list[Entry]:
-        """The updates to send, in the order of writing; conflated when there were too many."""
+    def _take_queued(self) -> list[Entry]:
+        """Take the updates to send, in the order of writing; conflated if there were too many."""
         pending = self._pending
         entries = [pending.popleft() for _ in range(len(pending))]
         if self._overflow:
             newest = {(key, name): (key, name, what, author) for key, name, what, author in entries}
             for topic in list(self._overflow):
-                del self._overflow[topic]  # before reading: a write from now on comes again
+                del self._overflow[topic]  # before reading it, so that a later write queues it again
                 key, name = topic
                 item = self._items[key]
                 newest[topic] = (key, name, item.aux[name] if name else item.reading, None)
@@ -272,12 +272,12 @@ class FanOut:
             entries = list(newest.values())
         return entries
 
-    def _paced(self, entries: list[Entry], now: float) -> list[Entry]:
-        """What of `entries`, and of what was held back, the limited rates let pass now."""
+    def _limit_rates(self, entries: list[Entry], now: float) -> list[Entry]:
+        """The updates, new and held back, that the rate limits allow now."""
         passing = []
         for entry in entries:
             key, name, what, _ = entry
-            limit = None if name else self._limit(key)
+            limit = None if name else self._find_limit(key)
             if limit is None or limit.passes(what, now):
                 passing.append(entry)
             else:
@@ -294,18 +294,18 @@ class FanOut:
         self._next_release = min((limit.due for limit in self._held.values()), default=float("inf"))
         return passing
 
-    def _limit(self, key: str) -> Limit | None:
+    def _find_limit(self, key: str) -> Limit | None:
         if key not in self._limits:
             rates = [rate for pattern, rate in self._rates.items() if fnmatchcase(key, pattern)]
             self._limits[key] = Limit(min(rates)) if rates else None
         return self._limits[key]
 
     def _flush(self) -> None:
-        """Send what has changed to whoever has subscribed to it."""
+        """Send what has changed to the subscribers."""
         cost = time.thread_time()
-        entries = self._take()
+        entries = self._take_queued()
         if self._rates:
-            entries = self._paced(entries, self._clock())
+            entries = self._limit_rates(entries, self._clock())
         lines: list[tuple[str, str]] = []
         special: dict[int, tuple[str, str]] = {}  # what gateways are told otherwise
         authors: dict[Peer, set[int]] = {}
@@ -314,9 +314,9 @@ class FanOut:
             if name:
                 line = sentence.aux_update(key, name, what)
             else:
-                what = self._items[key].aged(what)  # this process may have been held up since
+                what = self._items[key].aged(what)  # this process may have been delayed since
                 line = sentence.update(key, what)
-                # What is published of a write differs from it in secfail, with a ranking, and in annunciate.
+                # A published reading may differ from what was written in annunciate and, with a ranking, in secfail.
                 mine = own.pop((key, what.stamp), None) if own else None
                 if (
                     mine is not None
@@ -324,7 +324,7 @@ class FanOut:
                     and what.flags | NOT_OURS == mine[1].flags | NOT_OURS
                 ):
                     author = mine[0]
-                elif self._gateways:  # what came from a gateway, over whichever link, is no news to it
+                elif self._gateways:  # a value from a gateway, over any link, is no news to it
                     author = self._gateways.get(what.source.rpartition("/")[2])
                 if self._gateways and (what.source in START or simulated(what.source)):
                     special[n] = key, _ended(sentence.for_gateway(line, what.source))
@@ -332,7 +332,7 @@ class FanOut:
                 authors.setdefault(author, set()).add(n)
             lines.append((key, line + "\n"))
         to_gateways = [special.get(n, told) for n, told in enumerate(lines)] if special else lines
-        for topics, gateways, peers in self._grouped():
+        for topics, gateways, peers in self._group_peers():
             told = to_gateways if gateways else lines
             wanted = [n for n, (key, line) in enumerate(told) if key in topics and line]
             if not wanted:
@@ -345,14 +345,14 @@ class FanOut:
                     self._fall_behind(peer, [entries[n] for n in wanted])
                 else:
                     self._update(peer, data, len(wanted))
-        # Waiting spares system calls while updates come one by one; a full batch gains nothing by growing.
+        # Waiting saves system calls while updates arrive one by one; a full batch gains nothing by growing.
         self._flush_cost = time.thread_time() - cost
         self._last_flush = now = self._clock()
         pace = self._flush_cost / DUTY * 32 / (32 + len(entries))
         self._next_flush = min(max(self._next_flush, now - CREDIT_S) + pace, now + LONGEST_PACE_S)
 
-    def _grouped(self) -> list[tuple[frozenset[str], bool, list[Peer]]]:
-        """Clients by what they have subscribed to, other gateways apart."""
+    def _group_peers(self) -> list[tuple[frozenset[str], bool, list[Peer]]]:
+        """Group the clients by their subscriptions, other gateways separately."""
         if self._regroup:
             self._regroup = False
             groups: dict[tuple[frozenset[str], bool], list[Peer]] = {}
@@ -374,16 +374,17 @@ class FanOut:
     def _update_author(
         self, peer: Peer, entries: list[Entry], lines: list[tuple[str, str]], wanted: list[int], mine: set[int]
     ) -> None:
-        """Send a client all but its own writes.
+        """Send a client everything except what it wrote itself.
 
-        Where somebody else has written the same in the same moment before it, it hears its own too, as the last word.
+        If another source wrote the same topic earlier in this batch, the client also gets its own write, which came
+        last.
         """
-        heard: set[Topic] = set()
+        preceded: set[Topic] = set()
         rest = []
         for n in wanted:
             topic = entries[n][:2]
-            if n not in mine or topic in heard:
-                heard.add(topic)
+            if n not in mine or topic in preceded:
+                preceded.add(topic)
                 rest.append(n)
         if not rest:
             return
@@ -393,7 +394,7 @@ class FanOut:
             self._update(peer, "".join([lines[n][1] for n in rest]).encode(), len(rest))
 
     def _fall_behind(self, peer: Peer, entries: list[Entry]) -> None:
-        """Only note what has changed: the newest is sent when the socket has room again."""
+        """Only note what has changed. The newest readings are sent when the socket has room again."""
         behind = peer.behind
         before = len(behind)
         for key, name, _, _ in entries:
@@ -401,7 +402,7 @@ class FanOut:
         peer.conflated += len(entries) - (len(behind) - before)
 
     def catch_up(self, peer: Peer) -> None:
-        """The socket has room again: what was kept, then the newest of every key that the client has missed."""
+        """Send what was kept, then the newest reading of each key that the client missed: its socket has room again."""
         now = self._clock()
         if peer.out and not peer.drain(now):
             return

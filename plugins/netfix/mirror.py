@@ -1,9 +1,9 @@
-"""A link to another gateway: some keys are written there, some are taken from there.
+"""A link to another gateway, which writes some keys there and receives others from there.
 
-Nothing goes round in circles. A link introduces itself to the other gateway with this one's `identity`, and learns the
-other's; the source names of what came from a gateway, over whichever link, end with its identity, and it is not told
-that again. What came from another NetFIX client is sent only when it differs from what was last sent or received, so
-that rings come to rest too.
+Nothing goes round in circles. A link introduces itself to the other gateway with this gateway's `identity`, and learns
+the other's. The source names of values that came from a gateway, over any link, end with its identity, and such values
+are not sent back to it. A value from another NetFIX client is sent only if it differs from the one last sent or
+received, so that rings come to rest too.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ _identities: WeakKeyDictionary[Database, str] = WeakKeyDictionary()
 
 
 def identity(database: Database) -> str:
-    """What distinguishes the gateway of `database` from all others: a part of a source name."""
+    """A name that distinguishes the gateway of `database` from all others. It is used in source names."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])
     return _identities.setdefault(database, f"{host[:40]}-{os.urandom(3).hex()}")
 
 
-class _Taking(threading.local):
-    """Which gateway said what this thread is writing: aux values have no source that would tell."""
+class _Origin(threading.local):
+    """The gateway that sent what this thread is writing. Aux values have no source that would say so."""
 
     gateway = ""
 
 
-taking = _Taking()
+origin = _Origin()
 
 
 def matching(keys: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """The keys that at least one pattern names."""
+    """The keys that match at least one of the patterns."""
     patterns = list(patterns)
     return [key for key in keys if any(fnmatchcase(key, pattern) for pattern in patterns)]
 
@@ -71,7 +71,7 @@ def take_kept(item: Item, value: Value) -> None:
 
 
 class Link:
-    """One link, with a thread that sends and a `Client` whose thread receives. `source` is the plugin's."""
+    """One link. It has a thread that sends, and a `Client` whose thread receives. `source` is the plugin's."""
 
     def __init__(
         self,
@@ -97,22 +97,22 @@ class Link:
         self._stopping = False
         self._subscriptions: list[Subscription] = []
         self._thread = threading.Thread(target=self._work, name=f"netfix {self.name}", daemon=True)
-        self._last: dict[Topic, str] = {}  # what the other side is known to say
+        self._last: dict[Topic, str] = {}  # the text that the other side is known to have
         self._was_connected = False
         self.sent = self.received = self.refused = self.withheld = self.connections = 0
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Connect in the background, and keep trying."""
+        """Connect in the background, and keep trying until it works."""
         self._subscriptions = [self.db.subscribe(key, self._changed, self._aux_changed) for key in self._send]
         for key in self._receive:
-            self._client.subscribe(key, self._take)
+            self._client.subscribe(key, self._receive_sample)
         self._thread.start()
         self._client.start()
 
     def stop(self) -> None:
-        """Begin to disconnect; returns at once."""
+        """Start to disconnect. Returns at once."""
         for subscription in self._subscriptions:
             subscription.close()
         self._stopping = True
@@ -120,7 +120,7 @@ class Link:
         self._client.disconnect(wait=0.0)
 
     def join(self) -> None:
-        """After `stop`, return when nothing is sent any more. Raises `PluginFail` when the thread does not end."""
+        """Wait, after `stop`, until no more is sent. Raises `PluginFail` if the thread does not end."""
         self._thread.join(STOP_TIMEOUT_S)
         if self._thread.is_alive():
             raise PluginFail(f"the link to {self.name} did not stop within {STOP_TIMEOUT_S} s")
@@ -134,7 +134,7 @@ class Link:
         return self._client.connected
 
     def status(self) -> dict[str, Any]:
-        """For people. Any thread."""
+        """The link's part of the status. Any thread may call this."""
         return {
             "sends keys": len(self._send),
             "receives keys": len(self._receive),
@@ -146,14 +146,14 @@ class Link:
             "withheld": self.withheld,
         }
 
-    # -- there ---------------------------------------------------------------------------------------------------------
+    # -- sending -------------------------------------------------------------------------------------------------------
 
     def _changed(self, key: str, reading: Reading) -> None:
         self._put(key, "")
 
     def _aux_changed(self, key: str, name: str, value: Value | None) -> None:
-        if self._far and taking.gateway == self._far:
-            self._pending.pop((key, name), None)  # theirs now; what was ours is no longer so
+        if self._far and origin.gateway == self._far:
+            self._pending.pop((key, name), None)  # their value replaces the one that we wanted to send
         else:
             self._put(key, name)
 
@@ -166,20 +166,20 @@ class Link:
             self._wake.wait()
             self._wake.clear()
             if not self.connected:
-                continue  # everything is sent again on connecting
+                continue  # we send everything again when we connect
             try:
                 lines = []
                 for topic in list(self._pending):
-                    del self._pending[topic]  # before reading: a write from now on comes again
-                    lines.extend(self._news(*topic))
+                    del self._pending[topic]  # before reading it, so that a later write queues it again
+                    lines.extend(self._format_news(*topic))
                 if lines:
                     self._client.send_lines(lines)
                     self.sent += len(lines)
             except NetfixError:
                 pass
 
-    def _news(self, key: str, name: str) -> list[str]:
-        """The sentence to send, if what changed is for the other side to know."""
+    def _format_news(self, key: str, name: str) -> list[str]:
+        """The sentence to send; none if the other side need not know of the change."""
         item = self.db.item(key)
         if name:
             text = sentence.text_of(item.aux[name])
@@ -205,7 +205,7 @@ class Link:
     def _came_from_there(self, reading: Reading) -> bool:
         return unmarked(reading.source) == self.source or (self._far != "" and reading.source.endswith(f"/{self._far}"))
 
-    # -- here ----------------------------------------------------------------------------------------------------------
+    # -- receiving -----------------------------------------------------------------------------------------------------
 
     def _connected(self) -> None:
         self.connections += 1
@@ -214,10 +214,10 @@ class Link:
         self._last.clear()
         self._far = self._client.introduce(identity(self.db))
         self.source = f"{self._base}/{self._far}" if self._far else self._base
-        for key in self._receive:  # first: where both sides may write, the other side's fresh value wins
+        for key in self._receive:  # read first: if both sides may write a key, the other side's fresh value wins
             for topic in (key, *(f"{key}.{name}" for name in self.db.item(key).aux)):
                 try:
-                    self._take(self._client.read(topic))
+                    self._receive_sample(self._client.read(topic))
                 except NetfixError as error:
                     self._refuse(f"{topic}: {error}")
         for key in self._send:
@@ -235,8 +235,8 @@ class Link:
             self._was_connected = False
             self.log.warning("lost the connection to %s; trying again", self.name)
 
-    def _take(self, sample: Sample) -> None:
-        """Write here what the other side says."""
+    def _receive_sample(self, sample: Sample) -> None:
+        """Write what the other side sent."""
         key, _, name = sample.key.partition(".")
         item = self.db.item(key)
         self.received += 1
@@ -244,7 +244,7 @@ class Link:
             if name:
                 self._last[key, name] = sample.text
                 if sample.text != sentence.text_of(item.aux[name]):
-                    taking.gateway = self._far
+                    origin.gateway = self._far
                     item.write_aux(name, None if sample.value is None else sample.text, self.source)
                 return
             if sample.old:
@@ -256,12 +256,12 @@ class Link:
             self._refuse(f"{sample.key}: {error}")
             return
         finally:
-            taking.gateway = ""
+            origin.gateway = ""
         if sample.mark == KEPT:
             take_kept(item, value)
             return
         source = f"{sample.mark}/{self.source}" if sample.mark else self.source
-        reading = item.write(value, source, sample.flags, f"so says {self.name}")
+        reading = item.write(value, source, sample.flags, f"reported by {self.name}")
         line = f"{key};{sentence.text_of(reading.value)};{_abfs(reading)}"
         self._last[key, ""] = sentence.for_gateway(line, source)
 

@@ -1,4 +1,4 @@
-"""One connected client: its socket, what it has asked for, and what it has not yet taken."""
+"""One connected client: its socket, its requests, and the data that it has not yet accepted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Topic = tuple[str, str]  # key and aux name, "" for the item itself
 
 
 class Peer:
-    """One connected client; touched only by who holds `FanOut.working`."""
+    """One connected client. Only the thread that holds `FanOut.working` may use it."""
 
     def __init__(self, caller: Caller, source: str, since: float) -> None:
         self.sock = caller.sock
@@ -25,17 +25,17 @@ class Peer:
         self.may_admin = False
         self.splitter = LineSplitter()
         self.todo: deque[str | Garbage] = deque()
-        self.subscriptions: dict[str, float] = {}  # key -> when
+        self.subscriptions: dict[str, float] = {}  # key -> when the client subscribed
         self.read_at: dict[str, float] = {}
-        self.replies: list[str] = []  # of this turn, not yet sent
-        self.out = b""  # what the socket would not take
-        self.behind: dict[Topic, None] = {}  # what to send, once it does
+        self.replies: list[str] = []  # answers of this turn, not yet sent
+        self.out = b""  # data that the socket did not accept
+        self.behind: dict[Topic, None] = {}  # topics to send when it accepts data again
         self.events = select.EPOLLIN
-        self.gateway = ""  # of which this is a link
+        self.gateway = ""  # the identity of the gateway, if the client is another gateway's link
         self.awaits_status = False
         self.synced = False
-        self.ended = False  # the client has closed its half
-        self.closed = False  # and we the connection
+        self.ended = False  # the client has closed its half of the connection
+        self.closed = False  # we have closed the connection
         self.progress = since
         self.sent = self.received = self.errors = self.conflated = 0
 
@@ -56,7 +56,7 @@ class Peer:
             self.send(data)
 
     def send(self, data: bytes) -> None:
-        """Send, or keep what the socket does not take now. Raises OSError when the client has gone."""
+        """Send `data`, and keep what the socket does not accept now. Raises OSError if the client is gone."""
         if self.out:
             self.out += data
             return
@@ -68,7 +68,7 @@ class Peer:
             self.out = data[n:]
 
     def drain(self, now: float) -> bool:
-        """Send what was kept; True when the socket took all of it."""
+        """Send what was kept. Returns True if the socket accepted all of it."""
         try:
             n = self.sock.send(self.out)
         except BlockingIOError:

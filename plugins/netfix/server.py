@@ -1,7 +1,7 @@
-"""The NetFIX server: one thread for all clients, who come and go.
+"""The NetFIX server: one thread for all clients, which come and go.
 
-What has changed is sent by the `FanOut`, what clients ask is answered by `Commands`. A client that asks without reading
-the answers is not read from until it does, and dropped when that takes too long.
+The `FanOut` sends what has changed; `Commands` answers what clients ask. If a client asks without reading the answers,
+we stop reading from it until it reads them, and drop it if that takes too long.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from fixgw.plugins.netfix.commands import Commands, StatusCollector
 from fixgw.plugins.netfix.fanout import FanOut
 from fixgw.plugins.netfix.peer import Peer
 
-CHUNK_BYTES = 8192  # read from one client at a time
-SHORT_BYTES = 1024  # are dealt with as they come; who sends more queues up,
-TURN_S = 0.0005  # and has so long before it is the others' turn again
-SILENT_S = 5.0  # without a word, after which a connection may have to make room
+CHUNK_BYTES = 8192  # the most that is read from one client at a time
+SHORT_BYTES = 1024  # input up to this size is processed at once; a client that sends more has to queue
+TURN_S = 0.0005  # the time for one client before it is the turn of the next
+SILENT_S = 5.0  # a connection that has sent nothing for so long may be dropped to make room for another
 HOUSEKEEPING_S = 1.0
 STOP_TIMEOUT_S = 1.0
 
 
 class Server:
-    """Listens, and serves; made and started by the plugin.
+    """Listens for clients and serves them. The plugin creates and starts it.
 
-    `open` binds (and raises `DeviceError`); `run` serves until `stop`, on the caller's thread. `source` begins the
-    source names of what clients write; `quit` is called for ``@xkill``, `alive` every second with the monotonic time.
-    Buffers are in bytes, `stall_timeout` in seconds.
+    `open` binds the address; `run` serves on the caller's thread until `stop` is called. The source names of what
+    clients write begin with `source`. `quit` is called for ``@xkill``, `alive` every second with the monotonic time.
+    Buffer sizes are in bytes, `stall_timeout` is in seconds.
     """
 
     def __init__(
@@ -96,24 +96,24 @@ class Server:
             clock=clock,
         )
         self._peers: dict[int, Peer] = {}
-        self._ready: dict[Peer, None] = {}  # clients with lines not yet dealt with
+        self._ready: dict[Peer, None] = {}  # clients whose lines are not all processed
         self._stopping = False
         self._poll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)  # so that nobody need read it
+        self._poll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)  # edge-triggered, so nobody has to read it
         self._housekeeping_at = 0.0
         self.dropped = 0
-        self.sent = self.received = self.errors = self.conflated = 0  # of clients that have gone
+        self.sent = self.received = self.errors = self.conflated = 0  # counts of clients that are gone
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     @property
     def port(self) -> int:
-        """The port listened on; once open the actual one."""
+        """The port that the server listens on; once it is open, the actual one."""
         return self._listener.port
 
     def open(self) -> None:
-        """Bind and listen. Raises `DeviceError` when the address cannot be had."""
+        """Bind and listen. Raises `DeviceError` if the address is not available."""
         self._listener.open()
         self._listener.watch(self._poll)
 
@@ -129,8 +129,8 @@ class Server:
                     happened = self._poll.poll(timeout)
                 finally:
                     working.acquire()
-                self._fanout.rouse()
-                self._turn_around(happened)
+                self._fanout.note_awake()
+                self._handle_events(happened)
         finally:
             try:
                 self._close()
@@ -138,13 +138,13 @@ class Server:
                 working.release()
 
     def _timeout(self) -> float:
-        """Seconds to wait for something to happen; 0 when something has."""
+        """How long `run` may wait for events, in seconds."""
         if self._ready:
             return 0.0
-        return max(0.0, min(self._fanout.rest(), self._housekeeping_at - self._clock()))
+        return max(0.0, min(self._fanout.sleep_time(), self._housekeeping_at - self._clock()))
 
-    def _turn_around(self, happened: list[tuple[int, int]]) -> None:
-        """Deal with what has happened, once."""
+    def _handle_events(self, happened: list[tuple[int, int]]) -> None:
+        """Handle the events that one poll returned."""
         fanout = self._fanout
         callers = False
         for fd, events in happened:
@@ -153,10 +153,10 @@ class Server:
             elif fd != self._wake_fd:
                 callers = True
             fanout.flush_if_due()
-        if callers:  # last, as descriptors of dropped clients are used again
+        if callers:  # last, because new clients reuse the descriptors of dropped ones
             for caller in self._listener.accept(self._make_room):
                 self._admit(caller)
-        if self._ready:  # one at a time: those with little to say need not wait for all with much
+        if self._ready:  # one at a time, so that clients with short requests need not wait for all the long ones
             peer = next(iter(self._ready))
             del self._ready[peer]
             self._guarded(peer, self._turn)
@@ -165,24 +165,24 @@ class Server:
         now = self._clock()
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_S
-            self._keep_house(now)
+            self._do_housekeeping(now)
         fanout.flush_if_due()
         while fanout.broken:
             self._drop(fanout.broken.pop())
 
     def stop(self) -> None:
-        """Let `run` return soon. Any thread."""
+        """Make `run` return soon. Any thread may call this."""
         self._stopping = True
         self._fanout.stop()
         self.wake()
 
     def wake(self) -> None:
-        """Let the thread look around. Any thread."""
-        with suppress(OSError, ValueError):  # it is closed already
+        """Wake the server's thread. Any thread may call this."""
+        with suppress(OSError, ValueError):  # the descriptor may be closed already
             os.eventfd_write(self._wake_fd, 1)
 
     def _close(self) -> None:
-        self._listener.close()  # first, lest those who are dropped come back at once
+        self._listener.close()  # first, so that dropped clients do not reconnect at once
         self._fanout.close()
         for peer in list(self._peers.values()):
             self._drop(peer)
@@ -190,14 +190,14 @@ class Server:
         self.close()
 
     def close(self) -> None:
-        """Give the address and all descriptors back; for a server that does not `run` (any more). Twice too."""
+        """Release the address and all descriptors. The server must not be running. May be called twice."""
         self._listener.close()
         self._poll.close()
         if self._wake_fd >= 0:
-            fd, self._wake_fd = self._wake_fd, -1  # so that a late `wake` does not meet what gets the number next
+            fd, self._wake_fd = self._wake_fd, -1  # so that a late `wake` does not hit a new owner of this number
             os.close(fd)
 
-    def _keep_house(self, now: float) -> None:
+    def _do_housekeeping(self, now: float) -> None:
         self._alive(now)
         self._listener.resume()
         for peer in list(self._peers.values()):
@@ -207,7 +207,7 @@ class Server:
                 self._give_up(peer, f"has not read anything for {self.stall_timeout:g} s")
                 continue
             if vanished(peer.sock):
-                self._give_up(peer, "has vanished")
+                self._give_up(peer, "vanished without closing the connection")
 
     # -- clients come and go -------------------------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class Server:
         self.log.debug("%s connected", peer.name)
 
     def _make_room(self) -> bool:
-        """Drop a connection that has never said anything, if there is one older than `SILENT_S`."""
+        """Drop a connection that has sent nothing since it was opened, more than `SILENT_S` ago, if there is one."""
         limit = self._clock() - SILENT_S
         for peer in self._peers.values():
             if not peer.received and peer.since < limit:
@@ -241,7 +241,7 @@ class Server:
         self._drop(peer)
 
     def _drop(self, peer: Peer) -> None:
-        """Close the connection and forget the client. Any state, twice too."""
+        """Close the connection and forget the client. May be called in any state, even twice."""
         if peer.closed:
             return
         peer.closed = True
@@ -257,7 +257,7 @@ class Server:
         self.log.debug("%s disconnected", peer.name)
 
     def _guarded(self, peer: Peer, step: Callable[..., None], *args: Any) -> None:
-        """Do something for one client; whatever goes wrong ends with this client."""
+        """Call `step` for one client. If it raises, only this client is dropped."""
         try:
             step(peer, *args)
         except OSError:
@@ -272,7 +272,7 @@ class Server:
     # -- input ---------------------------------------------------------------------------------------------------------
 
     def _on_events(self, peer: Peer, events: int) -> None:
-        much = False
+        long = False
         if events & select.EPOLLOUT:
             self._fanout.catch_up(peer)
         if events & select.EPOLLIN and peer.events & select.EPOLLIN:
@@ -286,19 +286,19 @@ class Server:
             else:
                 peer.ended = True
             if peer.splitter.hopeless:
-                self._give_up(peer, "an endless line")
+                self._give_up(peer, "sent a line without an end")
                 return
-            much = len(data) > SHORT_BYTES
+            long = len(data) > SHORT_BYTES
         elif events & (select.EPOLLHUP | select.EPOLLERR):
             self._drop(peer)
             return
-        if much:
+        if long:
             self._rearm(peer)
         else:
             self._turn(peer)
 
     def _turn(self, peer: Peer) -> None:
-        """Deal with some of the client's lines, and decide what to wait for."""
+        """Process some of the client's lines, and decide what to wait for next."""
         todo = peer.todo
         written = self._fanout.waiting
         room = self.reply_buffer - len(peer.out)
@@ -316,7 +316,7 @@ class Server:
         self._rearm(peer)
 
     def _rearm(self, peer: Peer) -> None:
-        """Wait for input, for room to send, or for nothing, as the client's state asks for."""
+        """Choose the events to wait for - input, room to send, or none - by the client's state."""
         full = len(peer.out) > self.reply_buffer
         if peer.todo and not (full or peer.awaits_status):
             self._ready[peer] = None
@@ -334,10 +334,10 @@ class Server:
             peer.events = events
             self._poll.modify(peer.fd, events)
 
-    # -- facts for status ----------------------------------------------------------------------------------------------
+    # -- status --------------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """Totals, then a line per client. Any thread."""
+        """Totals, then an entry for each client. Any thread may call this."""
         peers = list(self._peers.values())
         now = self._clock()
         total = {

@@ -108,7 +108,7 @@ def test_datagrams_are_heard_of_one_host_and_silence_is_said() -> None:
         sender.sendto(b"ok", ("127.0.0.1", number))
         until(lambda: ear.health() == "")
         assert ear.heard_all == b"ok"
-        assert ear.get_status()["link"] == "UDP datagrams of 127.0.0.1"
+        assert ear.get_status()["link"] == "UDP datagrams from 127.0.0.1"
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
             other.bind(("127.0.0.2", 0))
             other.sendto(b"no", ("127.0.0.1", number))
@@ -148,7 +148,7 @@ def test_a_udp_port_that_another_program_has_is_said() -> None:
         ("tcp://gps.local:4001", ""),
         ("tcp://gps.local", "no port"),
         ("udp://:4000", "no host"),
-        ("socket://300.1.1.1:80", "neither an address nor the name of a host"),
+        ("socket://300.1.1.1:80", "neither an address nor a host name"),
     ],
 )
 def test_urls_are_checked(db: Database, port: str, said: str) -> None:

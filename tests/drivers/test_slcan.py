@@ -276,7 +276,10 @@ def test_an_adapter_that_was_left_open_and_talking_is_opened_all_the_same(
     try:
         with Link(adapter) as link:
             link.until(lambda: len(link.frames) > 10)
-            assert {f.arbitration_id for f in link.frames} == {0x123}
+            frames = [
+                f for f in link.frames if not f.flags & ERROR
+            ]  # a slow machine lets the adapter's buffer overflow
+            assert {f.arbitration_id for f in frames} == {0x123}
             assert not link.counts
     finally:
         stopping.set()

@@ -21,7 +21,7 @@ from fixgw.net import access, tcp
 from fixgw.net.access import Networks, address_of, network
 from fixgw.net.endpoint import Endpoint, parse
 from fixgw.net.listener import PAUSE_S, Caller, Listener
-from fixgw.net.udp import DATAGRAM_BYTES, SENDER_SILENT_S, UdpLink, UdpSender
+from fixgw.net.udp import MAX_DATAGRAM_BYTES, SENDER_SILENT_S, UdpLink, UdpSender
 
 pytestmark = pytest.mark.slow
 
@@ -402,7 +402,7 @@ def test_datagrams_are_bytes_in_order(ear: Ear) -> None:
     for data in (b"$GP", b"", b"RMC\r\n"):
         ear.say(data)
     assert ear.hear() == b"$GPRMC\r\n"
-    assert ear.link.described == "UDP datagrams of 127.0.0.1"
+    assert ear.link.described == "UDP datagrams from 127.0.0.1"
     assert ear.link.write(b"x") == 0
 
 
@@ -423,9 +423,9 @@ def test_one_host_is_heard_until_it_has_been_silent(ear: Ear) -> None:
 
 
 def test_long_datagrams_are_refused_whole(ear: Ear) -> None:
-    ear.say(b"x" * (DATAGRAM_BYTES + 1))
-    ear.say(b"y" * DATAGRAM_BYTES)
-    assert ear.hear() == b"y" * DATAGRAM_BYTES
+    ear.say(b"x" * (MAX_DATAGRAM_BYTES + 1))
+    ear.say(b"y" * MAX_DATAGRAM_BYTES)
+    assert ear.hear() == b"y" * MAX_DATAGRAM_BYTES
     assert ear.refused == [("datagrams too long", "127.0.0.1")]
 
 

@@ -157,7 +157,7 @@ def test_values_age_when_the_flight_stands_still(db: Database, demo: Callable[..
     plugin = demo()
     world.stop()
     assert wait_for(lambda: db.read("IAS").old)
-    assert "stands still" in plugin.health()
+    assert "has stopped" in plugin.health()
 
 
 def test_its_own_world_ends_with_it(demo: Callable[..., Plugin]) -> None:

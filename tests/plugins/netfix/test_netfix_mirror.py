@@ -52,7 +52,7 @@ def test_values_and_flags_come_here(pair: Pair, wait_for: Wait) -> None:
     wait_for(lambda: here.db.read("ALT").value == 5000.0)
     reading = here.db.read("ALT")
     assert (reading.flags, reading.source) == (FAIL, f"netfix/127.0.0.1:{there.port}/{identity(there.db)}")
-    assert reading.reason(FAIL) == f"so says 127.0.0.1:{there.port}"
+    assert reading.reason(FAIL) == f"reported by 127.0.0.1:{there.port}"
 
 
 def test_what_is_old_there_is_old_here(pair: Pair, wait_for: Wait) -> None:

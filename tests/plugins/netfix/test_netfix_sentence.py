@@ -86,7 +86,7 @@ def test_updates() -> None:
 
 @given(st.lists(st.binary()))
 def test_no_bytes_make_the_splitter_or_the_parser_raise(chunks: list[bytes]) -> None:
-    splitter = LineSplitter(longest=20, patience=50)
+    splitter = LineSplitter(max_line=20, max_skipped=50)
     for chunk in chunks:
         for line in splitter.feed(chunk):
             if isinstance(line, str):
@@ -111,7 +111,7 @@ def test_lines_end_with_either_kind_of_line_end_and_empty_ones_are_dropped() -> 
 
 
 def test_an_overlong_line_is_reported_once_and_skipped_to_its_end() -> None:
-    splitter = LineSplitter(longest=10)
+    splitter = LineSplitter(max_line=10)
     assert splitter.feed(b"x" * 11) == [Garbage("x" * 11)]
     assert splitter.feed(b"x" * 1000) == []
     assert splitter.feed(b"xxx\n@l\n") == ["@l"]
@@ -119,7 +119,7 @@ def test_an_overlong_line_is_reported_once_and_skipped_to_its_end() -> None:
 
 
 def test_an_endless_line_is_hopeless_and_costs_no_memory() -> None:
-    splitter = LineSplitter(longest=10, patience=1000)
+    splitter = LineSplitter(max_line=10, max_skipped=1000)
     for _ in range(200):
         splitter.feed(b"x" * 100)
     assert splitter.hopeless

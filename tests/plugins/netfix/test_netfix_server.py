@@ -754,7 +754,7 @@ def test_a_server_whose_thread_dies_is_not_running(
 
     caplog.set_level(logging.CRITICAL)
     client = gateway.connect()
-    monkeypatch.setattr(gateway.plugin.server, "_keep_house", broken)
+    monkeypatch.setattr(gateway.plugin.server, "_do_housekeeping", broken)
     wait_for(lambda: not gateway.plugin.running)
     assert client.closed()
     assert gateway.plugin.health() == "the server's thread died: RuntimeError('out of order')"
