@@ -26,7 +26,7 @@ demo: $(VENV)/.run
 	@if [ -t 0 ]; then set -m; fi; $(BIN)/fixgw demo $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 # For the inner loop: no socket, no device, no process.
 quick: $(VENV)/.dev

@@ -1,5 +1,4 @@
-"""Grand Rapids EIS engine monitors, models 2004, 4000 and 6000: engine, fuel, temperatures and, on request, air
-data."""
+"""Grand Rapids EIS engine monitors, models 2004, 4000 and 6000: engine, fuel, temperatures; air data on request."""
 
 from __future__ import annotations
 

@@ -114,11 +114,11 @@ def alone(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Listen long enough to hear the airspeed."""
-    monkeypatch.setattr(change, "LISTEN_S", 0.5)
+    """Listen long enough to hear everything, on a busy machine too."""
+    monkeypatch.setattr(change, "LISTEN_S", 1.5)
 
 
-def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -225,13 +225,13 @@ def test_an_adapter_in_use_by_the_gateway_is_explained(cli: Cli, simulate: Simul
     panel = simulate("fuel", adapter=tmp_path / "can0")
     results: list[int] = []
     first = threading.Thread(
-        target=lambda: results.append(main(["canfix", "monitor", *panel.where, "--duration", "1"]))
+        target=lambda: results.append(main(["canfix", "monitor", *panel.where, "--duration", "4"]))
     )
     first.start()
     assert panel.bus.adapter is not None
     until(lambda: panel.bus.adapter and panel.bus.adapter.opened)
     code, _, err = cli("canfix", "nodes", *panel.where)
-    first.join(10)
+    first.join(30)
     assert code == 1
     assert "is the gateway using it? An adapter serves one program at a time" in err
     assert results == [0]
@@ -594,7 +594,7 @@ def test_the_shorter_answer_of_an_old_node_is_understood(cli: Cli, simulate: Sim
     assert cli("canfix", "node-id", "64", "65", *panel.where, "--yes").code == 0
 
 
-def test_an_id_in_use_is_refused(cli: Cli, simulate: Simulate) -> None:
+def test_an_id_in_use_is_refused(cli: Cli, simulate: Simulate, patient: None) -> None:
     panel = simulate()
     code, _, err = cli("canfix", "node-id", "64", "208", *panel.where, "--yes")
     assert code == 1

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fixgw import configuration, database
+from fixgw import database
 from fixgw.database import Database
 from fixgw.drivers import eis
+from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.devices import instruments
 
 pytestmark = pytest.mark.slow
@@ -44,7 +45,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 @pytest.fixture
 def db() -> Iterator[Database]:
     """The packaged database, ageing, and bound as in a gateway."""
-    made = configuration.load(configuration.packaged() / "default.yaml").make_database()
+    made = packaged_database()
     before = database.current()
     database.bind(made)
     made.start()

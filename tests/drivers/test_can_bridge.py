@@ -26,7 +26,7 @@ from fixgw.drivers.links.can import bus as can_bus
 from fixgw.drivers.links.can.bus import BusConflict, open_tap
 from fixgw.drivers.links.can.frame import Frame
 from fixgw.drivers.links.can.port import BusOptions
-from fixgw.hw_sim.bench.base import Subject
+from fixgw.hw_sim.bench.base import Subject, packaged_database
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import CanBench
 from fixgw.hw_sim.can.segment import Segment, SimFrame
@@ -175,8 +175,7 @@ def test_the_can_fix_driver_works_through_a_bridge_on_the_same_bus(
     bridge: Bridge, node: Join, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    (tmp_path / "default.yaml").write_text("connections: {}\n")
-    db = configuration.load(tmp_path / "default.yaml").make_database()
+    db = packaged_database()
     before = database.current()
     database.bind(db)
     far, gateway = node("b"), canfix.Plugin("canfix", virtual("a"))

@@ -15,6 +15,7 @@ from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix.mapping import Map
 from fixgw.drivers.canfix.table import Table, load
 from fixgw.errors import ConfigurationError, Problem
+from fixgw.hw_sim.bench.base import packaged_database
 
 TABLE = load()
 
@@ -22,7 +23,7 @@ TABLE = load()
 @pytest.fixture(scope="module")
 def database() -> Database:
     """Every item of the packaged definition."""
-    return configuration.load(configuration.packaged() / "default.yaml").make_database()
+    return packaged_database()
 
 
 @pytest.fixture

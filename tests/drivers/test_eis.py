@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw import configuration, database
+from fixgw import database
 from fixgw.database import FAIL, Database
 from fixgw.drivers.eis import EisOptions, Plugin
 from fixgw.drivers.eis.protocol import HEADER, KEYS, MODELS, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.network import TcpBench, UdpBench
 from fixgw.hw_sim.bench.wired import SerialBench
@@ -344,9 +345,8 @@ def test_a_sensor_that_is_not_there_fails_its_key() -> None:
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Database:
-    (tmp_path / "default.yaml").write_text("connections: {}\n")
-    return configuration.load(tmp_path / "default.yaml").make_database()
+def db() -> Database:
+    return packaged_database()
 
 
 def problems(db: Database, **aux: object) -> list[tuple[str, str]]:
@@ -372,7 +372,7 @@ def test_a_curve_in_another_unit_is_doubted(db: Database) -> None:
 
 @pytest.mark.slow
 def test_a_single_frame_goes_to_the_items_that_keys_name() -> None:
-    db = configuration.load(configuration.packaged() / configuration.NAME).make_database()
+    db = packaged_database()
     before = database.current()
     database.bind(db)
     moved = {"TACH1": "PROP1", "CHT11": "CHT15", "EGT11": None}

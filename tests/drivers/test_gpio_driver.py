@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from fixgw import configuration, database, state
+from fixgw.configuration import Configuration
 from fixgw.database import BAD, FAIL, Database
 from fixgw.drivers.gpio import Plugin
 from fixgw.drivers.links import pins
@@ -58,11 +61,18 @@ def bank() -> Iterator[Bank]:
     assert not +Pins._users, "a connection has kept the chip"
 
 
+@cache
+def overlaid() -> Configuration:
+    with tempfile.TemporaryDirectory() as directory:
+        main = Path(directory, "default.yaml")
+        main.write_text(OVERLAY)
+        return configuration.load(main)
+
+
 @pytest.fixture
 def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    (tmp_path / "default.yaml").write_text(OVERLAY)
-    db = configuration.load(tmp_path / "default.yaml").make_database()
+    db = overlaid().make_database()
     before = database.current()
     database.bind(db)
     yield db
@@ -502,9 +512,9 @@ def test_fuel_flow_is_in_the_keys_units_and_adds_up(
 FLOW = {"pin": 25, "key": "FUELF1", "pulses": 4000, "per": "gallon", "total_key": "FUELUSED"}
 
 
-def fresh(tmp_path: Path) -> Database:
+def fresh() -> Database:
     """As after a restart of the gateway: nobody has written anything yet."""
-    db = configuration.load(tmp_path / "default.yaml").make_database()
+    db = overlaid().make_database()
     database.bind(db)
     return db
 
@@ -516,7 +526,7 @@ def test_a_total_goes_on_after_a_restart(by_hand: Make, db: Database, tmp_path: 
     panel.after(3.0)  # the engine stands
     panel.stop()
     panel.plugin.stop()
-    db = fresh(tmp_path)
+    db = fresh()
     panel = by_hand(pulses=[FLOW])
     assert db.read("FUELUSED").value == pytest.approx(2.02)
     assert db.read("FUELUSED").good
@@ -531,7 +541,7 @@ def test_a_total_that_was_still_rising_says_what_it_lacks_after_a_kill(
     panel = by_hand(pulses=[FLOW])
     tick(panel, 25, 20, 15.0)
     until(lambda: panel.plugin._totals.keeper.saved >= 2)  # type: ignore[union-attr]
-    db = fresh(tmp_path)
+    db = fresh()
     by_hand(pulses=[FLOW])
     assert 0.05 <= float(db.read("FUELUSED").value) <= 0.075
     assert db.read("FUELUSED").reason(BAD) == "pulses were missed while the gateway was not running"
@@ -545,7 +555,7 @@ def test_a_total_that_somebody_has_set_already_is_left_alone(by_hand: Make, db: 
     tick(panel, 25, 10, 8.0)
     panel.stop()
     panel.plugin.stop()
-    db = fresh(tmp_path)
+    db = fresh()
     db.write("FUELUSED", 7.0, "pilot")
     by_hand(pulses=[FLOW])
     assert db.read("FUELUSED").value == pytest.approx(7.0)

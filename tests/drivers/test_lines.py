@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw import configuration, database
+from fixgw import database
 from fixgw.database import FAIL, Database
 from fixgw.drivers.lines import Plugin
 from fixgw.drivers.lines.pattern import compile_safely
 from fixgw.drivers.lines.protocol import MAX_LINE, Decoder, Field, Format
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.lines import READ_WITH, Arduino, crc16
@@ -319,7 +320,7 @@ def until(condition: Callable[[], object], what: str = "it did not happen") -> N
 @pytest.fixture
 def db() -> Iterator[Database]:
     before = database.current()
-    db = configuration.load(configuration.packaged() / configuration.NAME).make_database()
+    db = packaged_database()
     database.bind(db)
     yield db
     database.bind(before)

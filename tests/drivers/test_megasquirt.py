@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw import configuration, database
+from fixgw import database
 from fixgw.database import FAIL, Database
 from fixgw.drivers.links.can.bus import SharedBus
 from fixgw.drivers.links.can.frame import EXTENDED, REMOTE, Frame
 from fixgw.drivers.megasquirt import MegasquirtOptions, Plugin
 from fixgw.drivers.megasquirt.protocol import BASE, FIELDS, KEYS, Decoder, Target
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import CanBench
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
@@ -144,7 +145,7 @@ def until(condition: Callable[[], object], what: str = "it did not happen") -> N
 def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     for name, seconds in (("poll_timeout", 0.05), ("reopen_delay", 0.02), ("reopen_delay_max", 0.05)):
         monkeypatch.setattr(SharedBus, name, seconds)
-    db = configuration.load(configuration.packaged() / configuration.NAME).make_database()
+    db = packaged_database()
     before = database.current()
     database.bind(db)
     yield db

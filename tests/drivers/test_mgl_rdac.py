@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw import configuration, database
+from fixgw import database
 from fixgw.database import FAIL, Database
 from fixgw.drivers.links.can.bus import SharedBus
 from fixgw.drivers.links.can.frame import EXTENDED, REMOTE, Frame
 from fixgw.drivers.mgl_rdac import Plugin, RdacOptions
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, COLD_JUNCTION_MAX_AGE_S, Decoder, Encoder, Target
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import CanBench
 from fixgw.hw_sim.can import Segment
@@ -264,7 +265,7 @@ def until(condition: Callable[[], object], what: str = "it did not happen") -> N
 @pytest.fixture
 def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     monkeypatch.setattr(SharedBus, "poll_timeout", 0.05)
-    db = configuration.load(configuration.packaged() / configuration.NAME).make_database()
+    db = packaged_database()
     before = database.current()
     database.bind(db)
     yield db

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from fixgw import configuration, database
+from fixgw import database
 from fixgw.database import Database, Reading
 from fixgw.drivers.nmea0183 import Plugin
 from fixgw.errors import PluginFail
+from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.network import TcpBench, UdpBench
 from fixgw.hw_sim.bench.wired import SerialBench
@@ -53,10 +54,9 @@ def port() -> Iterator[VirtualPort]:
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
+def db() -> Iterator[Database]:
     """The packaged items, with their real tolerances."""
-    (tmp_path / "default.yaml").write_text("connections: {}\n")
-    db = configuration.load(tmp_path / "default.yaml").make_database()
+    db = packaged_database()
     before = database.current()
     database.bind(db)
     db.start()
@@ -258,6 +258,7 @@ def test_automatic_baud_goes_round_while_only_garbage_comes_and_stays_when_it_ma
 
     until(lambda: rate(b"\x80\xf8") and len(seen) == 6)
     assert seen == {4800, 9600, 19200, 38400, 57600, 115200}
+    gps.patience_s = 60.0  # type: ignore[misc]
     rate(rmc(19))
     until(lambda: gps.counts["used"])
     stays = gps.get_status()["baud"]

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixgw import configuration, database
+from fixgw import database
 from fixgw.database import BAD, FAIL, Database, Definition
 from fixgw.drivers.nmea0183.protocol import Receiver
 from fixgw.drivers.nmea0183_out import OutOptions, Plugin
 from fixgw.drivers.nmea0183_out.protocol import KINDS, MAX_SENTENCE, Talker
 from fixgw.hw_sim.aircraft import Aircraft, track_and_distance
-from fixgw.hw_sim.bench.base import Subject, TimedBench
+from fixgw.hw_sim.bench.base import Subject, TimedBench, packaged_database
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.autopilot import Autopilot
@@ -500,7 +500,7 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_every_key_that_is_read_is_in_the_packaged_database() -> None:
-    db = configuration.load(configuration.packaged() / configuration.NAME).make_database()
+    db = packaged_database()
     for definition in KEYS:
         assert db.item(definition.key).type == definition.type
     assert OutOptions(port="/dev/x").sentences

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw import configuration
 from fixgw.database import FAIL, Database
 from fixgw.drivers.dynon import CLOCK_STOPPED
 from fixgw.drivers.skyview import Plugin, SkyviewOptions
 from fixgw.drivers.skyview.protocol import HARNESS, KEYS, TIME, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.network import TcpBench, UdpBench
@@ -309,9 +309,8 @@ def test_what_the_virtual_display_does_not_know_fails(clock: Clock) -> None:
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Database:
-    (tmp_path / "default.yaml").write_text("connections: {}\n")
-    return configuration.load(tmp_path / "default.yaml").make_database()
+def db() -> Database:
+    return packaged_database()
 
 
 @pytest.mark.parametrize(

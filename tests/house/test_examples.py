@@ -13,6 +13,7 @@ import pytest
 
 from fixgw import configuration, database, loader
 from fixgw.database import Database
+from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.plugin import PluginBase
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -28,7 +29,7 @@ def until(condition: Callable[[], object]) -> None:
 @pytest.fixture
 def db() -> Iterator[Database]:
     before = database.current()
-    db = configuration.load(configuration.packaged() / configuration.NAME).make_database()
+    db = packaged_database()
     database.bind(db)
     yield db
     database.bind(before)

@@ -13,11 +13,12 @@ import pytest
 
 from fixgw.install import FILES, INSTANCES, PACKAGED, UNIT, defaults
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 BUILD = runpy.run_path(str(ROOT / "systemd/debian/build.py"))
-pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed here"),
+]
 
 
 def tiny_wheel(directory: Path) -> Path:

@@ -96,9 +96,12 @@ class CanBench(WiredBench):
         self._watch = self.segment.attach("watch", self._delivered)
         self._stranger = self.segment.attach("stranger")
         self._strange = False
-        self._seen = self._for_driver = self._base = 0
+        self._seen = self._from_driver = self._for_driver = self._base = 0
 
     def _delivered(self, frame: SimFrame) -> None:
+        if self.adapter.sent > self._from_driver:  # the segment counts a frame before it delivers it
+            self._from_driver += 1
+            return
         self._seen += 1
         self._for_driver += self.adapter.opened
 

@@ -60,6 +60,11 @@ class VirtualSlcan:
         self._thread = threading.Thread(target=self._run, name="virtual slcan", daemon=True)
         self._thread.start()
 
+    @property
+    def sent(self) -> int:
+        """How many frames it has put on the bus."""
+        return self._node.sent
+
     def unplug(self) -> None:
         """Unplug the adapter: the device disappears, and its settings are lost."""
         self.port.unplug()
