@@ -1,5 +1,4 @@
-"""Shadin air data and fuel computers: airspeed, altitudes, temperature, vertical speed, fuel flow and fuel
-remaining."""
+"""Shadin air data and fuel computers: airspeed, altitudes, temperature, vertical speed, fuel flow and remaining."""
 
 from __future__ import annotations
 
