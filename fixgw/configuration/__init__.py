@@ -1,8 +1,8 @@
-"""The configuration: found, read, checked in full, and made into what the gateway runs.
+"""Finds, reads and checks the configuration, and turns it into what the gateway runs.
 
-A configuration says only what it changes. Without ``database file``, ``initialization files`` or ``logging`` the
-packaged ones hold; ``database overlay`` changes items and their fields on top of the definition. Two names may be used
-in every string: ``{CONFIG}`` is the directory of the main file, ``{PACKAGE}`` that of the packaged configuration.
+A configuration contains only what it changes. Without ``database file``, ``initialization files`` or ``logging`` the
+packaged ones apply; ``database overlay`` changes items and their fields on top of the definition. Every string may use
+two names: ``{CONFIG}`` is the directory of the main file, ``{PACKAGE}`` that of the packaged configuration.
 
 Nothing here opens a device or writes a file.
 """
@@ -53,10 +53,10 @@ class Main(
     forbid_unknown_fields=True,
     rename=lambda name: name.replace("_", " "),
 ):
-    """What the main file may hold."""
+    """The sections of the main file."""
 
     connections: Annotated[
-        dict[str, dict[Any, Any]], msgspec.Meta(description="Name of a connection to its module and options.")
+        dict[str, dict[Any, Any]], msgspec.Meta(description="The module and options of each connection, by name.")
     ]
     database_file: Annotated[str, msgspec.Meta(description="The database definition; default: the packaged one.")] = ""
     database_overlay: Annotated[
@@ -65,19 +65,19 @@ class Main(
     ] = ""
     initialization_files: Annotated[
         list[str] | str,
-        msgspec.Meta(description="Files with initial values, later ones win; default: the packaged one."),
+        msgspec.Meta(description="Files with initial values; later ones win; default: the packaged one."),
     ] = []
     auto_start: Annotated[bool, msgspec.Meta(description="Whether the gateway runs when it is started.")] = True
     plugin_path: Annotated[
-        list[str] | str, msgspec.Meta(description="Directories in which plugins are looked for too.")
+        list[str] | str, msgspec.Meta(description="More directories to search for plugins.")
     ] = []
     logging: Annotated[
-        dict[str, Any], msgspec.Meta(description="As logging.config.dictConfig takes it; default: the packaged one.")
+        dict[str, Any], msgspec.Meta(description="For logging.config.dictConfig; default: the packaged one.")
     ] = {}
 
 
 class Common(msgspec.Struct, frozen=True, kw_only=True):
-    """What every connection takes, whatever its plugin."""
+    """The options that every connection has, whatever its plugin."""
 
     module: Annotated[str, msgspec.Meta(description="The plugin's module.", min_length=1)]
     load: Annotated[
@@ -86,13 +86,13 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     on_failure: Annotated[
         Literal["restart", "ignore", "stop"],
-        msgspec.Meta(description="What follows when it fails; stop means the whole gateway."),
+        msgspec.Meta(description="What to do when it fails; stop stops the whole gateway."),
     ] = "restart"
     restart_delay: Annotated[
-        float, msgspec.Meta(description="Seconds before the first restart; doubles each time.", gt=0, le=3600)
+        float, msgspec.Meta(description="Seconds before the first restart; doubled each time.", gt=0, le=3600)
     ] = 1.0
     restart_delay_max: Annotated[
-        float, msgspec.Meta(description="The longest delay between restarts in seconds.", gt=0, le=86400)
+        float, msgspec.Meta(description="The longest delay before a restart, in seconds.", gt=0, le=86400)
     ] = 60.0
     start_timeout: Annotated[
         float, msgspec.Meta(description="Seconds within which run() must return.", gt=0, le=600)
@@ -102,7 +102,7 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     ] = 3.0
     source: Annotated[
         Annotated[str, msgspec.Meta(pattern=r"^[^;\s]+$")] | None,
-        msgspec.Meta(description="The name that its writes carry; default: the connection's."),
+        msgspec.Meta(description="The source name of its writes; default: the connection's name."),
     ] = None
 
 
@@ -111,10 +111,10 @@ _COMMON = tuple(f.encode_name for f in msgspec.structs.fields(Common))
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """One connection that is to be loaded. Equal to another when it need not be restarted for it.
+    """A connection to load. Two of them are equal if a reload need not restart the connection.
 
-    `options` are the plugin's, with CONFIGPATH; `meta` are their positions; `contents` is what the files hold that
-    options name. Times are in seconds.
+    `options` are the plugin's, with CONFIGPATH; `meta` has their positions; `contents` has the contents of the files
+    that options name. Times are in seconds.
     """
 
     name: str
@@ -137,12 +137,12 @@ class Connection:
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """A configuration without problems. Immutable; any thread."""
+    """A configuration without problems. It is immutable, so any thread may use it."""
 
     file: Path
     directory: Path
     connections: tuple[Connection, ...] = ()
-    #: Connections that are not to be loaded, and why not.
+    #: The connections that are not loaded, and why.
     unloaded: Mapping[str, str] = field(default_factory=dict)
     logging: dict[str, Any] | None = None
     definitions: tuple[Definition, ...] = ()
@@ -153,7 +153,7 @@ class Configuration:
     files: tuple[str, ...] = ()
 
     def make_database(self, clock: Clock = time.monotonic) -> Database:
-        """A new database with all items and their initial values, its ageing thread not started."""
+        """Create a database with all items and their initial values. Does not start its ageing thread."""
         database = Database(self.definitions, clock)
         apply_initial(database, self.initial)
         return database
@@ -161,13 +161,13 @@ class Configuration:
 
 def packaged() -> Path:
     """The directory of the packaged configuration."""
-    # importlib.resources would say the same, and costs 10 ms of the start.
+    # importlib.resources would give the same, but add 10 ms to the start.
     return Path(os.path.abspath(fixgw.config.__path__[0]))
 
 
 def find(explicit: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The main file: `explicit` or $FIXGW_CONFIG, whether they exist or not (a directory means its default.yaml), else
-    the first there is of ~/.config/fixgw/default.yaml, /etc/fixgw/default.yaml and the packaged one."""
+    """Find the main file: `explicit` or $FIXGW_CONFIG even if they do not exist (a directory means its default.yaml),
+    otherwise the first that exists of ~/.config/fixgw/default.yaml, /etc/fixgw/default.yaml and the packaged one."""
     named = explicit or environ.get(ENVIRONMENT)
     if named:
         path = Path(named).expanduser()
@@ -182,8 +182,8 @@ def find(explicit: str | os.PathLike[str] | None = None, environ: Mapping[str, s
 def load(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> Configuration:
     """Read and check the configuration whose main file is `path`; ``{NAME}`` in strings becomes ``variables[NAME]``.
 
-    Imports the modules of the connections that are to be loaded. Raises `ConfigurationError` with every problem, in
-    the order of the files, and nothing else.
+    Imports the modules of the connections to load. Raises only `ConfigurationError`, which has all problems in the
+    order of the files.
     """
     reader = Reader(os.fspath(path), {"PACKAGE": str(packaged()), **(variables or {})})
     configuration = _read(reader)
@@ -193,11 +193,11 @@ def load(path: str | os.PathLike[str], variables: Mapping[str, str] | None = Non
 
 
 def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem]]:
-    """What safe mode runs, and what is wrong with the rest: always something that can be run.
+    """Return the configuration that safe mode runs, which always works, and what is wrong with the rest.
 
-    It is the configuration at `path` with no other connections than those whose modules the packaged one loads
-    (NetFIX), and without anything else that brings in code from outside. Where its database cannot be used, or it has
-    no such connection, the packaged one's takes its place.
+    It is the configuration at `path`, but with only those connections whose modules the packaged one loads (NetFIX),
+    and without anything else that loads code from elsewhere. If its database is not usable, or if it has no such
+    connection, the packaged one's is used instead.
     """
     default = load(packaged() / NAME)
     reader = Reader(os.fspath(path), {"PACKAGE": str(packaged())})
@@ -205,7 +205,7 @@ def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem
     try:
         own = _read(reader, frozenset(c.module for c in default.connections))
         problems = reader.sorted_problems()
-    except Exception as error:  # whatever it was, safe mode is where one hears of it
+    except Exception as error:  # safe mode must start, and report it, whatever it is
         problems = [Problem(os.fspath(path), 0, 0, f"{type(error).__name__}: {error}")]
     own = own or replace(default, file=Path(path), connections=())
     basis = default if problems else own
@@ -221,7 +221,7 @@ def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem
 
 
 def check(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> list[Problem]:
-    """Everything that is wrong with a configuration; empty when it can be used."""
+    """Everything that is wrong with a configuration; empty if it is usable."""
     try:
         load(path, variables)
     except ConfigurationError as error:
@@ -233,14 +233,14 @@ def check(path: str | os.PathLike[str], variables: Mapping[str, str] | None = No
 
 
 def _read(reader: Reader, only: Collection[str] | None = None) -> Configuration | None:
-    """`only`: the modules that safe mode trusts; None trusts all."""
+    """Read the configuration. `only` lists the modules that safe mode trusts; None trusts all."""
     content, at = reader.read(reader.main)
     if not isinstance(content, dict):
         if not at.partial:
             reader.report(at, f"expected a mapping with connections:, got {described(content)}")
         return None
     connections = content.get("connections")
-    main = {k: v for k, v in content.items() if v is not None}  # an empty section says nothing
+    main = {k: v for k, v in content.items() if v is not None}  # ignore empty sections
     if "connections" in content and connections is None:
         main["connections"] = {}
     if only is not None:
@@ -273,11 +273,11 @@ def _read(reader: Reader, only: Collection[str] | None = None) -> Configuration 
 
     logging = main.get("logging")
     if isinstance(logging, dict):
-        from fixgw.configuration import logs  # what it needs is of use only for this
+        from fixgw.configuration import logs  # imported late, as it loads modules that nothing else needs
 
         try:
             reader.problems += logs.problems(logging, at["logging"])
-        except Exception as error:  # somebody's formatter or filter may raise anything
+        except Exception as error:  # a custom formatter or filter may raise anything
             reader.report(at["logging"], f"logging: {type(error).__name__}: {error}")
     else:
         logging = defaults.value.get("logging")
@@ -295,7 +295,7 @@ def _read(reader: Reader, only: Collection[str] | None = None) -> Configuration 
 
 
 class _Defaults:
-    """The packaged configuration, for what another one leaves out."""
+    """The packaged configuration, which supplies what another one leaves out."""
 
     def __init__(self, reader: Reader) -> None:
         main = packaged() / NAME
@@ -315,7 +315,7 @@ class _Defaults:
 def _read_items(
     reader: Reader, main: dict[str, Any], at: Positions, defaults: _Defaults
 ) -> tuple[Items, list[Initial], Database]:
-    """The items, their initial values, and a database with both, to check against."""
+    """Read the items and their initial values. Also returns a database with both, to check options against."""
     documents: list[tuple[Any, Positions]] = []
     own = main.get("database file")
     if isinstance(own, str):
@@ -332,7 +332,7 @@ def _read_items(
         documents.append((overlay, at["database overlay"]))
     items = read_definitions(reader, documents)
     if not documents:
-        items = items._replace(complete=False)  # there is no knowing what should be there
+        items = items._replace(complete=False)  # without a definition we cannot tell which keys are missing
 
     names, names_at = main.get("initialization files"), at.at(["initialization files"])
     files: list[tuple[Path, Positions | None]] = [
@@ -343,7 +343,7 @@ def _read_items(
     own_values = "initialization files" in main
     if not own_values and own is None:
         files = [(defaults.reader.locate(f), None) for f in defaults.value.get("initialization files") or ()]
-    # Values that nobody asked for by name need not all find an item.
+    # Values from files that the configuration does not name may have no item.
     lenient = not own_values or not items.complete
     database = Database(items.definitions)
     initial = read_initial(reader, files, items, database, lenient)
@@ -361,19 +361,19 @@ def _read_connection(
     claimed: dict[str, tuple[str, Positions]],
     database: Database | None,
 ) -> Connection | None:
-    """One connection; None when it is not to be loaded (then it is in `unloaded`), or cannot be.
+    """Read one connection. Returns None if it has problems or is not to be loaded; then it is in `unloaded`.
 
-    `claimed` are the resources that connections have asked for: by name, who did, and where.
+    `claimed` maps each resource that a connection claims to the connection's name and the position of the claim.
     """
     before = len(reader.problems)
     common = {k: v for k, v in value.items() if k in _COMMON and v is not None}
     own = {k: v for k, v in value.items() if k not in _COMMON}
     reader.problems += options.problems(common, Common, at)
     wanted = common.get("load", True)
-    wanted = {"yes": True, "no": False}.get(wanted, wanted) if isinstance(wanted, str) else wanted  # in quotes
+    wanted = {"yes": True, "no": False}.get(wanted, wanted) if isinstance(wanted, str) else wanted  # quoted
     if isinstance(wanted, str) and wanted not in reader.enabled:
         names = [*reader.enabled, "yes", "no"]
-        if not reader.enabled or did_you_mean(wanted, names):  # else it is a preference that is not enabled
+        if not reader.enabled or did_you_mean(wanted, names):  # otherwise it is a preference that is not enabled
             known = "yes or no, or a name in enabled: of preferences.yaml"
             reader.report(at["load"], f"load: expected {known}, got {wanted!r}{did_you_mean(wanted, names)}")
             return None
@@ -404,9 +404,9 @@ def _read_connection(
 
 
 def _read_own_files(reader: Reader, plugin: type[PluginBase], own: dict[Any, Any]) -> dict[str, Any]:
-    """What the files hold that options name, by option; makes the names in `own` absolute paths.
+    """Return the contents of the files that options name, by option. Makes the names in `own` absolute paths.
 
-    What is wrong with the files is the plugin's to say: it knows what belongs there.
+    The plugin reports what is wrong with the files, because it knows what belongs in them.
     """
     contents = {}
     for option in options.files(plugin.Options) if plugin.Options is not None else ():
@@ -426,16 +426,16 @@ def _check_options(
     at: Positions,
     database: Database | None,
 ) -> Any:
-    """Against the declared options, then by the plugin itself; returns what of them can be used, None for nothing."""
+    """Check options against their declaration, then let the plugin check them. Returns the usable ones, or None."""
     checked: Any = given
     if plugin.Options is not None:
         found = list(options.problems(own, plugin.Options, at, also_known=_COMMON))
         reader.problems += found
-        # The plugin looks at what fits, so that one wrong option does not hide what is wrong with the others.
+        # The plugin gets the options that fit, so that one wrong option does not hide what is wrong with the others.
         own = options.fitting(own, plugin.Options) if found else own
         try:
             checked = convert(own, plugin.Options)
-        except msgspec.ValidationError:  # a required one is among the wrong ones, or they contradict each other
+        except msgspec.ValidationError:  # a required option is wrong, or options contradict each other
             return None
     for problem in plugin.check(checked, database) if database is not None else ():
         if isinstance(problem, Problem):
@@ -455,12 +455,12 @@ def _check_claims(
     at: Positions,
     claimed: dict[str, tuple[str, Positions]],
 ) -> None:
-    """Nobody else may have asked for what connection `name` asks for."""
+    """Report the resources of connection `name` that are already claimed."""
     for resource, option in claims:
         here = at.at(option.split("."))
         if resource in claimed:
             other, there = claimed[resource]
             who = "this connection" if other == name else f"connection {other!r}"
-            reader.report(here, f"{option}: {resource} is in use by {who} already, at {there}")
+            reader.report(here, f"{option}: {resource} is already used by {who}, at {there}")
         else:
             claimed[resource] = (name, here)

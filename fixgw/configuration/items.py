@@ -1,16 +1,16 @@
-"""Which items there are: database definitions and initial values, read from files and checked.
+"""Reads and checks the definitions of the database's items, and their initial values.
 
-A definition is a mapping ``variables:`` (letter -> count) and ``entries:`` (list). An entry has a `key` and fields:
-`description`, `type` (float, int, bool or str), `min`, `max`, `units`, `initial`, `tol` (milliseconds, 0 = never ages),
-`aux` (list of names), `setting` and `keep` (yes or no) and `sources` (ranking, best first). Lower-case letters at the
-end of a key are variables, and the entry stands for every combination: ``EGTec`` for EGT11, EGT12 ...; ``%e`` in the
-description is the number.
+A definition is a mapping with ``variables:`` (letter -> count) and ``entries:`` (list). An entry has a `key` and these
+fields: `description`, `type` (float, int, bool or str), `min`, `max`, `units`, `initial`, `tol` (milliseconds, 0 =
+never ages), `aux` (list of names), `setting` and `keep` (yes or no) and `sources` (ranking, best first). Lower-case
+letters at the end of a key are variables, and the entry stands for every combination: ``EGTec`` for EGT11, EGT12 ...;
+``%e`` in the description is the number.
 
-Entries overlay each other field by field: a later one for a key that exists changes just the fields it names (null
-takes one back), wherever in the order the item stays. One and the same key twice in one file is an error, because there
-it is a slip.
+Later definitions overlay earlier ones field by field: another entry for a key changes only the fields that it names
+(null removes one), and the item keeps its place in the order. The same key twice in one file is an error, because it
+must be a mistake.
 
-Initial values are lines ``KEY = value`` or ``KEY.aux = value``; ``#`` begins a comment, the key may be a pattern
+Initial values are lines ``KEY = value`` or ``KEY.aux = value``. ``#`` begins a comment, the key may be a pattern
 (``TSBTN* = False``), and later lines win.
 """
 
@@ -46,8 +46,8 @@ _Fields = dict[str, tuple[Any, Positions]]
 
 
 class Items(NamedTuple):
-    """`definitions` in order; what is in `doubtful` has problems and is only a stand-in; when not `complete`, there are
-    items that could not be made out."""
+    """`definitions`, in order. Those in `doubtful` have problems and are only placeholders. If not `complete`, some
+    items could not be read."""
 
     definitions: list[Definition]
     doubtful: set[str]
@@ -55,7 +55,7 @@ class Items(NamedTuple):
 
 
 class _Entry:
-    """An item in the making: the numbers that stand for its variables, and its fields with their positions."""
+    """An item that is not yet complete: the numbers of its variables, and its fields with their positions."""
 
     __slots__ = ("fields", "numbers")
 
@@ -65,9 +65,9 @@ class _Entry:
 
 
 def read_definitions(reader: Reader, documents: Iterable[tuple[Any, Positions]]) -> Items:
-    """The items that `documents` define, each laid over those before it: definitions, or bare lists of entries.
+    """Read the items that `documents` define, each overlaying those before it: definitions, or bare lists of entries.
 
-    Problems go to `reader`.
+    Reports problems to `reader`.
     """
     complete = True
     lists: list[tuple[list[Any], Positions]] = []
@@ -111,7 +111,7 @@ def _counts(reader: Reader, value: Any, at: Positions) -> Iterator[tuple[str, in
         return
     for letter, count in value.items():
         if not (isinstance(letter, str) and re.fullmatch("[a-z]", letter)):
-            reader.report(at.keys[letter], f"a variable is one lower-case letter, not {described(letter)}")
+            reader.report(at.keys[letter], f"a variable must be one lower-case letter, not {described(letter)}")
         elif type(count) is not int or not 0 <= count <= MAX_COUNT:
             reader.report(at[letter], f"{letter}: expected a count, 0 to {MAX_COUNT}, got {described(count)}")
             yield letter, 1
@@ -127,7 +127,7 @@ def _enter(
     item: Any,
     at: Positions,
 ) -> bool:
-    """Expand one entry, and lay it over what is there. False when it is not clear which items it stands for."""
+    """Expand an entry and overlay the items it stands for. Returns False if it is not clear which these are."""
     if not isinstance(item, dict):
         reader.report(at, f"expected an item (a mapping with a key), got {described(item)}")
         return False
@@ -139,17 +139,17 @@ def _enter(
             reader.report(at.keys[name], f"unknown field {name!r}{did_you_mean(str(name), FIELDS)}")
     if "key" not in fields:
         if not at.partial:
-            reader.report(at, "an item without a key")
+            reader.report(at, "this item has no key")
         return False
     key, key_at = fields.pop("key")
     match = _KEY.match(key) if isinstance(key, str) else None
     if match is None:
-        words = "capital letters, digits and _, then lower-case letters that are variables"
-        reader.report(key_at, f"a key is made of {words}; got {described(key)}")
+        words = "capital letters, digits and _, followed by variables (lower-case letters)"
+        reader.report(key_at, f"a key consists of {words}; got {described(key)}")
         return False
     first = seen.setdefault((key_at.file, key), key_at)
     if first is not key_at:
-        reader.report(key_at, f"{key} is here a second time; the first is in line {first.line}")
+        reader.report(key_at, f"{key} is defined twice; the first is in line {first.line}")
     base, letters = match.groups()
     unknown = [letter for letter in letters if letter not in counts]
     if unknown or len(set(letters)) < len(letters):
@@ -164,7 +164,7 @@ def _enter(
     for numbers in product(*(range(1, counts[letter] + 1) for letter in letters)):
         name = base + "".join(map(str, numbers))
         if name in made:
-            reader.report(key_at, f"{key} stands for {name} twice: with so many, the numbers run into each other")
+            reader.report(key_at, f"{key} stands for {name} twice, because the numbers of its variables run together")
             return False
         made.add(name)
         values = dict(zip(letters, numbers, strict=True))
@@ -179,7 +179,7 @@ def _enter(
 def _finished(reader: Reader, entries: dict[str, _Entry], doubtful: set[str]) -> Iterator[Definition]:
     checked: dict[tuple[tuple[str, int], ...], dict[str, Any] | None] = {}
     for key, entry in entries.items():
-        # What a template made is checked once: its fields are the same objects.
+        # Items of one template share their fields, which are checked only once.
         identity = tuple((name, id(at)) for name, (_, at) in entry.fields.items())
         if identity not in checked:
             checked[identity] = _checked(reader, entry)
@@ -197,7 +197,7 @@ def _finished(reader: Reader, entries: dict[str, _Entry], doubtful: set[str]) ->
 
 
 def _checked(reader: Reader, entry: _Entry) -> dict[str, Any] | None:
-    """The fields as `Definition` takes them; None when something is wrong with them, which has been reported."""
+    """Check the fields and convert them for `Definition`. Reports problems, and returns None if there are any."""
     before = len(reader.problems)
     fields = {name: (value, at) for name, (value, at) in entry.fields.items() if value is not None}
 
@@ -264,7 +264,7 @@ _A = {"float": "a number", "int": "a whole number", "bool": "yes or no", "str": 
 
 
 def _number(kind: str, value: Any) -> float | int | None:
-    """`value` as a number of type `kind`, None when it is not one."""
+    """Convert `value` to a number of type `kind`; None if it is not one."""
     if type(value) not in (int, float):
         return None
     try:
@@ -290,7 +290,7 @@ def _names(reader: Reader, field: str, value: Any, at: Positions) -> tuple[str, 
             words = "a name of letters, digits and _" if field == "aux" else "the name of a source"
             reader.report(at.at([index]), f"{field}: expected {words}, got {described(name)}")
         elif name in names:
-            reader.report(at.at([index]), f"{field}: {name} is here twice")
+            reader.report(at.at([index]), f"{field}: {name} is listed twice")
         else:
             names.append(name)
     return tuple(names)
@@ -306,11 +306,10 @@ def read_initial(
     database: Database,
     lenient: bool = False,
 ) -> list[Initial]:
-    """The initial values in `files`, patterns replaced by what they match, the last of each kept.
+    """Read the initial values in `files`. Expands patterns, and keeps the last value of each key.
 
-    They are checked against `items`, which `database` holds.
-
-    Problems go to `reader`; with `lenient`, keys that do not exist are no problem.
+    Checks them against `items`, which `database` contains. Reports problems to `reader`; with `lenient`, it ignores
+    keys that do not exist.
     """
     found: dict[str, str] = {}
     for path, at in files:
@@ -320,7 +319,7 @@ def read_initial(
             here = Positions(str(path), number, len(line) - len(line.lstrip()) + 1)
             if not name.strip() or name.lstrip().startswith("#"):
                 if equals and not name.strip():
-                    reader.report(here, "a value without a key")
+                    reader.report(here, "this value has no key")
                 continue
             name = name.strip()
             if not equals or not name or any(c.isspace() or c == "#" for c in name):
@@ -335,7 +334,7 @@ def read_initial(
 
 
 def _value(text: str) -> str:
-    """What is written behind the equals sign, without comment, and without quotes around it."""
+    """Strip comment and quotes from the text that follows an equals sign."""
     text = text.strip()
     if text[:1] == '"' and (quoted := re.match(r'"([^"]*)"\s*(?:#.*)?\Z', text)):
         return quoted.group(1)
@@ -343,7 +342,7 @@ def _value(text: str) -> str:
 
 
 def _matching(reader: Reader, name: str, items: Items, database: Database, at: Positions, lenient: bool) -> list[str]:
-    """The keys that `name` stands for, doubtful ones left out."""
+    """The keys that match `name`, except doubtful ones."""
     base, dot, aux = name.partition(".")
     if "*" in base or "?" in base or "[" in base:
         pattern = re.compile(translate(base))
@@ -380,7 +379,7 @@ def _fits(reader: Reader, database: Database, key: str, text: str, at: Positions
 
 
 def apply_initial(database: Database, initial: Iterable[Initial]) -> None:
-    """Write the initial values, under the source ``initial``. What ages stays old: nobody has measured it."""
+    """Write the initial values with the source ``initial``. Items that age stay old, because nobody measured them."""
     for key, text in initial:
         base, dot, aux = key.partition(".")
         item = database.item(base)

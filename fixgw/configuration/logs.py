@@ -1,4 +1,4 @@
-"""What is wrong with a ``logging:`` section, found without setting up any logging: no file or socket is opened."""
+"""Checks a ``logging:`` section without setting up any logging, so it opens no file or socket."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _HANDLER_KEYS = ("class", "level", "formatter", "filters", "()", ".")
 
 
 def problems(value: dict[str, Any], at: Positions) -> Iterator[Problem]:
-    """All problems of the dictionary `value` as `logging.config.dictConfig` would take it."""
+    """Report all problems in the dictionary `value`, which is meant for `logging.config.dictConfig`."""
     for key in value:
         if key not in _SECTIONS:
             yield at.keys[key].problem(f"logging: unknown key {key!r}{did_you_mean(str(key), _SECTIONS)}")
     if value.get("version") != 1 or isinstance(value["version"], bool):
-        yield at.at(["version"]).problem("logging: 'version: 1' is needed")
+        yield at.at(["version"]).problem("logging: 'version: 1' is missing")
     sections: dict[str, dict[str, Any]] = {}
     for name in ("formatters", "filters", "handlers", "loggers"):
         members = value.get(name) or {}
@@ -69,11 +69,11 @@ def _attempt(make: Callable[[Any], object], member: dict[str, Any], at: Position
     try:
         make(dict(member))
     except Exception as error:
-        yield at.problem(f"logging: {name}: {_words(error)}")
+        yield at.problem(f"logging: {name}: {_describe_error(error)}")
 
 
-def _words(error: BaseException) -> str:
-    """What happened, and why, as far as that says more."""
+def _describe_error(error: BaseException) -> str:
+    """The error and its causes, without repetition."""
     text = ""
     cause: BaseException | None = error
     while cause is not None:
@@ -93,7 +93,7 @@ def _handler(
     if formatter is not None:
         yield from _known([formatter], at.at(["formatter"]), f"{name}: formatter", sections["formatters"])
     if "()" in member:
-        return  # a factory of somebody's own
+        return  # a custom factory
     if "class" not in member:
         if not at.partial:
             yield at.problem(f"logging: {name}: 'class' is missing")
@@ -101,7 +101,7 @@ def _handler(
     try:
         handler = configurator.resolve(member["class"]) if isinstance(member["class"], str) else None
     except Exception as error:
-        yield at["class"].problem(f"logging: {name}: {_words(error)}")
+        yield at["class"].problem(f"logging: {name}: {_describe_error(error)}")
         return
     if not (isinstance(handler, type) and issubclass(handler, logging.Handler)):
         yield at["class"].problem(f"logging: {name}: {described(member['class'])} is not a handler class")
@@ -119,7 +119,7 @@ def _handler(
                 yield at.problem(f"logging: {name}: {parameter.name!r} is missing")
     filename = arguments.get("filename")
     if isinstance(filename, str) and not os.path.isdir(os.path.dirname(os.path.abspath(filename))):
-        yield at["filename"].problem(f"logging: {name}: there is no directory {os.path.dirname(filename)}")
+        yield at["filename"].problem(f"logging: {name}: the directory {os.path.dirname(filename)} does not exist")
 
 
 def _logger(member: dict[str, Any], at: Positions, name: str, sections: dict[str, dict[str, Any]]) -> Iterator[Problem]:

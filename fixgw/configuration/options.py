@@ -1,7 +1,7 @@
-"""Declared options: what is wrong with given ones, in a builder's words and with positions, and tables of them.
+"""Checks options against their declaration, with messages that a builder understands, and lists them in tables.
 
-A plugin declares its options as a msgspec struct (`fixgw.plugin.Options`); msgspec reports the first thing that does
-not fit, here they are all found.
+A plugin declares its options as a msgspec struct (`fixgw.plugin.Options`). msgspec reports only the first problem; here
+we find them all.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["Row", "files", "fitting", "problems", "rows"]
 
 
 def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: Iterable[str] = ()) -> Iterator[Problem]:
-    """Everything about `value` that does not fit the type `kind`; nothing when it fits.
+    """Report everything in `value` that does not fit the type `kind`.
 
-    `at` is where the value is written and `name` what the messages call it (empty: the connection itself);
-    `also_known` are further names of a struct's fields that a misspelt one may have meant.
+    `at` is the position of the value, and `name` its name in the messages (empty: the connection itself). `also_known`
+    are more names that a misspelt field may have meant.
     """
     try:
         if _is_struct(kind) and isinstance(value, dict):
@@ -39,14 +39,14 @@ def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: I
     bare = _bare(kind, value)
     found = list(_members(value, bare, at, name, also_known))
     yield from found
-    # Otherwise it is the value as a whole: its type, its range, what its __post_init__ says. What is missing may be in
-    # the part that could not be read.
+    # Otherwise the problem is the value as a whole: its type, its range, or what its __post_init__ says. A missing
+    # field may be in a part that could not be read.
     if not found and not (at.partial and str(first).startswith("Object missing")):
         yield _problem(str(first), value, kind, at, name)
 
 
 def fitting(value: dict[Any, Any], kind: type[msgspec.Struct]) -> dict[Any, Any]:
-    """Those members of `value` that are options of the struct `kind` and fit their types."""
+    """The members of `value` that are options of the struct `kind` and fit their types."""
     fits = {}
     fields = _options(kind)
     keys: set[tuple[str, Any]] = set()
@@ -71,7 +71,7 @@ def _options(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]
 def _family_problems(
     name: str, member: Any, family: Family, keys: set[tuple[str, Any]], at: Positions
 ) -> Iterator[Problem]:
-    """What is wrong with an option that is declared by pattern; `keys` are those that have been seen."""
+    """Report what is wrong with an option that is declared by pattern; `keys` are those already seen."""
     key = family.key_of(name)
     yield from problems(key, family.key, at.keys.get(name, at), name)
     yield from problems(member, family.value, at.at([name]), name)
@@ -120,7 +120,7 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _bare(kind: Any, value: Any) -> Any:
-    """`kind` without annotations, and of a union the one member that a mapping or a list can be meant for."""
+    """`kind` without annotations. Of a union, the only member that a mapping or list `value` can fit."""
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) in (Union, types.UnionType) and isinstance(value, (dict, list)):
@@ -138,21 +138,21 @@ _PATH = re.compile(r" - at (?:`key` in )?`\$([^`]*)`\Z")
 
 
 def _problem(text: str, value: Any, kind: Any, at: Positions, name: str) -> Problem:
-    """msgspec's message about `value` in our words."""
+    """Reword msgspec's message about `value`."""
     nested = _PATH.search(text)
-    if nested:  # deep in something that has no one type to go by: the value is not at hand, its place is
+    if nested:  # deep in something that may have several types: we know the place but not the value
         text = _PATH.sub("", text)
         if isinstance(value, (dict, list)):
             name = (name + nested.group(1)).lstrip(".")
     elif text.startswith(("Expected ", "Invalid enum value ")):
-        text = f"expected {_in_words(kind)[0]}, got {described(value)}"
+        text = f"expected {_describe_type(kind)[0]}, got {described(value)}"
         if isinstance(value, str):
             text += did_you_mean(value, _choices(kind))
     return at.problem(f"{name}: {text}" if name else text)
 
 
 def _choices(kind: Any) -> list[str]:
-    """The words that a type allows, where it allows just some."""
+    """The words that a type allows, if it allows only some."""
     if get_origin(kind) is Literal:
         return [c for c in get_args(kind) if isinstance(c, str)]
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
@@ -160,13 +160,13 @@ def _choices(kind: Any) -> list[str]:
     return [c for member in get_args(kind) for c in _choices(member)]
 
 
-def _listed(choices: Iterable[Any]) -> str:
+def _join_choices(choices: Iterable[Any]) -> str:
     *front, last = (str(c) for c in choices)
     return f"{', '.join(front)} or {last}" if front else last
 
 
 def files(options: type[msgspec.Struct]) -> list[str]:
-    """The options that name a YAML file, which is then part of the configuration: ``Meta(extra={"file": True})``."""
+    """The options that name a YAML file, which is part of the configuration: ``Meta(extra={"file": True})``."""
     return [
         field.encode_name
         for field in msgspec.structs.fields(options)
@@ -179,7 +179,7 @@ def files(options: type[msgspec.Struct]) -> list[str]:
 
 
 class Row(NamedTuple):
-    """One option for people: `default` as one would write it in YAML, ``"required"`` when there is none."""
+    """One option, for people to read: `default` is written as in YAML, or ``"required"`` if there is none."""
 
     name: str
     type: str
@@ -188,30 +188,30 @@ class Row(NamedTuple):
 
 
 def rows(options: type[msgspec.Struct], prefix: str = "") -> list[Row]:
-    """A row for every option that a struct declares; those of nested structs as ``outputs[].key``."""
+    """A row for every option that a struct declares. Those of nested structs have names like ``outputs[].key``."""
     table: list[Row] = []
     patterns = {family.field: family for family in families(options)}
     for field in msgspec.structs.fields(options):
         name, kind = field.encode_name, field.type
         if family := patterns.get(name):
             name, kind = family.form, family.value
-        words, nested = _in_words(kind)
+        words, nested = _describe_type(kind)
         if field.required:
             default = "required"
         elif family:
             default = "none"
         elif field.default_factory is not msgspec.NODEFAULT:
-            default = _written(field.default_factory())
+            default = _format_default(field.default_factory())
         else:
-            default = _written(field.default)
+            default = _format_default(field.default)
         table.append(Row(prefix + name, words, default, _description(field.type)))
         for suffix, struct in nested:
-            if prefix.count(".") < 5:  # a struct may hold itself
+            if prefix.count(".") < 5:  # a struct may contain itself
                 table += rows(struct, f"{prefix}{name}{suffix}.")
     return table
 
 
-def _written(value: Any) -> str:
+def _format_default(value: Any) -> str:
     plain = msgspec.to_builtins(value)
     if isinstance(plain, bool):
         return "yes" if plain else "no"
@@ -227,37 +227,37 @@ def _description(kind: Any) -> str:
     return found[-1] if found else ""
 
 
-def _in_words(kind: Any) -> tuple[str, list[tuple[str, type[msgspec.Struct]]]]:
-    """A type in words, and the structs in it with the way to them."""
+def _describe_type(kind: Any) -> tuple[str, list[tuple[str, type[msgspec.Struct]]]]:
+    """Describe a type in words. Also returns the structs in it, and the paths to them."""
     if get_origin(kind) is Annotated:
         inner, *extra = get_args(kind)
-        words, nested = _in_words(inner)
+        words, nested = _describe_type(inner)
         return words + "".join(_limits(m) for m in extra if isinstance(m, msgspec.Meta)), nested
     origin, arguments = get_origin(kind), [a for a in get_args(kind) if a is not Ellipsis]
     if origin is Literal:
-        return _listed(arguments), []
+        return _join_choices(arguments), []
     if origin in (Union, types.UnionType):
-        members = [_in_words(a) for a in arguments if a is not type(None)]
+        members = [_describe_type(a) for a in arguments if a is not type(None)]
         return " or ".join(w for w, _ in members), [n for _, nested in members for n in nested]
     if _is_struct(kind):
         return "mapping", [("", kind)]
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return _listed(m.value for m in kind), []
+        return _join_choices(m.value for m in kind), []
     if origin in (list, tuple, set, frozenset) or kind in (list, tuple, set, frozenset):
-        members = [_in_words(a) for a in arguments]
+        members = [_describe_type(a) for a in arguments]
         words = "list" if not members else f"list of {' and '.join(w for w, _ in members)}"
         return words, [("[]" + s, n) for _, nested in members for s, n in nested]
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if len(arguments) < 2 or arguments[1] is Any:
             return "mapping", []
-        words, nested = _in_words(arguments[1])
+        words, nested = _describe_type(arguments[1])
         return f"mapping of name to {words}", [(".*" + s, n) for s, n in nested]
     words = {int: "whole number", float: "number", bool: "yes/no", str: "text", dict: "mapping"}.get(kind, "anything")
     return words, []
 
 
 def _plain(limit: float | None) -> float | None:
-    """Without a useless ``.0``. Python keeps one of two equal annotations: ``gt=0`` may come as ``gt=0.0``."""
+    """Drop a useless ``.0``. Python keeps one of two equal annotations, so ``gt=0`` may turn into ``gt=0.0``."""
     return int(limit) if isinstance(limit, float) and limit.is_integer() else limit
 
 

@@ -1,18 +1,18 @@
-"""YAML with positions: every value knows its file, line and column, and every problem is collected, not just the first.
+"""Reads YAML, keeps the file, line and column of every value, and collects all problems instead of the first only.
 
-What the files may use beyond YAML:
+The files may use these additions to YAML:
 
-- ``include: FILE`` (or a list of files) in a mapping merges the files' mappings at that place. What is written beside
-  it wins, mapping by mapping; of several files the later wins.
-- ``- include: FILE`` in a list puts the file's ``items:`` there.
-- FILE is a name from ``includes:`` in ``preferences.yaml``, or a path: relative to the directory of the main file, else
-  to that of the including file.
-- ``preferences.yaml`` beside the main file, and ``preferences.yaml.custom`` over it: ``includes:`` (name -> file) and
-  ``enabled:`` (name -> yes or no).
-- ``{CONFIG}`` in a string is the directory of the main file; a `Reader` may know more names.
+- ``include: FILE`` (or a list of files) in a mapping merges the files' mappings there. Entries beside it win, mapping
+  by mapping; of several files, later ones win.
+- ``- include: FILE`` in a list inserts the file's ``items:`` there.
+- FILE is a name from ``includes:`` in ``preferences.yaml``, or a path relative to the directory of the main file or, if
+  there is no such file, to that of the including file.
+- ``preferences.yaml`` beside the main file has ``includes:`` (name -> file) and ``enabled:`` (name -> yes or no);
+  ``preferences.yaml.custom`` overrides it.
+- ``{CONFIG}`` in a string is the directory of the main file; a `Reader` may define more names.
 
 Scalars are those of YAML 1.1 as PyYAML reads them, except that dates and base-60 numbers stay text and ``1e6`` is a
-number. Everything is bounded: size, number of values, depth, number of files.
+number. Size, number of values, depth and number of files are limited.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ __all__ = ["Positions", "Reader", "described"]
 
 MAX_BYTES = 2_000_000  # of one file
 MAX_FILES = 200
-MAX_CHAIN = 20  # files that include each other
-MAX_VALUES = 200_000  # of all files together, every alias counted
+MAX_CHAIN = 20  # files that include one another
+MAX_VALUES = 200_000  # in all files together, counting every alias
 MAX_DEPTH = 50
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Positions:
-    """Where a value is written: `file`, `line` and `column` (from 1), and the same for everything in it.
+    """The `file`, `line` and `column` (from 1) of a value, and the positions of everything in it.
 
-    ``positions["port"]`` or ``positions[3]`` is the position of what is there, `keys` those of a mapping's keys.
-    `partial` says that something that belongs here could not be read, which has been reported.
+    ``positions["port"]`` or ``positions[3]`` is the position of that member; `keys` has those of a mapping's keys.
+    `partial` is True if some of the value could not be read, which has been reported.
     """
 
     __slots__ = ("_members", "column", "file", "keys", "line", "partial")
@@ -64,7 +64,7 @@ class Positions:
         return key in self._members
 
     def at(self, path: Iterable[Any]) -> Positions:
-        """The position at `path`, or as near to it as there is something; numbers may be given as text."""
+        """The position at `path`, or of the last member on the way that exists. Indices may be text."""
         here = self
         for step in path:
             members = here._members
@@ -76,7 +76,7 @@ class Positions:
         return here
 
     def entry(self, key: Any) -> Positions:
-        """``self[key]``, but standing where the key is: for a problem with what `key` names as a whole."""
+        """``self[key]`` with the position of the key, for a problem with the whole of what `key` names."""
         member, key_at = self[key], self.keys[key]
         entry = Positions(key_at.file, key_at.line, key_at.column)
         entry.keys, entry._members, entry.partial = member.keys, member._members, member.partial
@@ -90,11 +90,11 @@ class Positions:
 
 
 class _Abandon(Exception):
-    """The file cannot be read any further; the reason has been reported."""
+    """Raised when a file cannot be read any further. The reason has been reported."""
 
 
 class _Open:
-    """A list or mapping that is being read."""
+    """A list or mapping that is not yet complete."""
 
     __slots__ = ("anchor", "key", "key_at", "merges", "positions", "value")
 
@@ -116,10 +116,10 @@ _MERGE = object()  # the key "<<"
 
 
 class Reader:
-    """Reads the files of one configuration. Never raises on what they hold: it collects `problems`.
+    """Reads the files of one configuration. Never raises on their contents, but collects `problems`.
 
-    `variables` are replaced in strings, ``{NAME}`` by its value; CONFIG is always among them. `directory` is that of
-    the configuration, when `main` is not its main file but, say, a plugin's map (then it is CONFIGPATH).
+    In strings, ``{NAME}`` is replaced by its value in `variables`; CONFIG is always one of them. `directory` is that of
+    the configuration (CONFIGPATH), if `main` is not its main file but, for example, a plugin's map.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Reader:
         self.main = Path(os.path.abspath(main))
         self.directory = Path(os.path.abspath(directory)) if directory else self.main.parent
         self.problems: list[Problem] = []
-        #: Every file in the order of its first opening.
+        #: Every file, in the order in which they were first opened.
         self.files: list[str] = [str(self.main)]
         self.includes: dict[str, str] = {}
         self.enabled: dict[str, bool] = {}
@@ -140,18 +140,18 @@ class Reader:
         self._depth = 0
         self._read_preferences()
 
-    # -- for those who use what was read -------------------------------------------------------------------------------
+    # -- for callers ---------------------------------------------------------------------------------------------------
 
     def report(self, at: Positions, message: str) -> None:
         self.problems.append(at.problem(message))
 
     def sorted_problems(self) -> list[Problem]:
-        """All of them, once each, in the order of the files and of the lines in each."""
+        """All problems, without repetition, in the order of the files and of their lines."""
         order = {file: index for index, file in enumerate(self.files)}
         return sorted(dict.fromkeys(self.problems), key=lambda p: (order.get(p.file, len(order)), p.line, p.column))
 
     def locate(self, name: str, beside: str | None = None) -> Path:
-        """The file that `name` stands for; `beside` is the file that names it."""
+        """Find the file that `name` means; `beside` is the file in which the name occurs."""
         name = self.includes.get(name, name)
         path = self.directory / name
         if beside is not None and not os.path.exists(path):
@@ -161,7 +161,7 @@ class Reader:
         return Path(os.path.abspath(path))
 
     def text(self, path: Path, at: Positions | None = None) -> str | None:
-        """The text of a file; None when it cannot be had, which is reported at `at`, where it is named."""
+        """Read the text of a file. Returns None if that fails, and reports it at `at`, where the file is named."""
         file = str(path)
         here = at or Positions(file)
         self._opened += 1
@@ -192,10 +192,10 @@ class Reader:
             return None
 
     def read(self, path: Path, at: Positions | None = None) -> tuple[Any, Positions]:
-        """The value of a YAML file with everything included, and its positions; None when there is nothing.
+        """Read a YAML file and what it includes. Returns its value, None if it is empty, and its positions.
 
-        `at` is where the file is named, for the problem that it cannot be read. When a file could not be read in
-        full its positions are `partial`.
+        `at` is where the file is named; if it cannot be read, that is reported there. If a file cannot be read in full,
+        its positions are `partial`.
         """
         file = str(path)
         real = os.path.realpath(path)
@@ -252,7 +252,7 @@ class Reader:
     # -- parsing -------------------------------------------------------------------------------------------------------
 
     def _parse(self, file: str, text: str) -> tuple[Any, Positions]:
-        """One pass over the parser's events; includes are read where they stand."""
+        """Build the value in one pass over the parser's events, reading includes on the way."""
         anchors: dict[str, tuple[Any, Positions] | None] = {}
         stack: list[_Open] = []
         result: tuple[Any, Positions] | None = None
@@ -268,7 +268,7 @@ class Reader:
                         break
                     documents += kind is yaml.DocumentStartEvent
                     if documents == 2:
-                        self._abandon(_mark(file, event), "a second document: one file holds one document")
+                        self._abandon(_mark(file, event), "a second document: a file may have only one")
                     continue
                 if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
                     frame = stack.pop()
@@ -277,7 +277,7 @@ class Reader:
                     if kind is yaml.MappingEndEvent:
                         if frame.merges:
                             value, at = self._merge(frame)
-                        # `- include:` alone in a list is the list's affair
+                        # the list handles an entry that is only `- include:`
                         if "include" in value and not (len(value) == 1 and stack and isinstance(stack[-1].value, list)):
                             value, at = self._include(value, at)
                     anchor = frame.anchor
@@ -294,7 +294,7 @@ class Reader:
                         if event.tag not in (None, "!", _TAG + "map", _TAG + "seq"):
                             self.report(at, f"the tag {event.tag} is not supported")
                         if anchor is not None:
-                            anchors[anchor] = None  # not to be used inside itself
+                            anchors[anchor] = None  # cannot be used inside itself
                         stack.append(_Open({} if kind is yaml.MappingStartEvent else [], at, anchor))
                         self._depth = base + len(stack)
                         continue
@@ -321,16 +321,16 @@ class Reader:
     def _spend(self, at: Positions, values: int, depth: int = 0) -> None:
         self._values += values
         if self._values > MAX_VALUES:
-            self._abandon(at, f"too much: more than {MAX_VALUES:,} values, aliases and includes counted")
+            self._abandon(at, f"more than {MAX_VALUES:,} values, counting aliases and includes")
         if self._depth + depth > MAX_DEPTH:
-            self._abandon(at, f"nested more than {MAX_DEPTH} deep")
+            self._abandon(at, f"nested more than {MAX_DEPTH} levels deep")
 
     def _alias(
         self, anchors: Mapping[str, tuple[Any, Positions] | None], at: Positions, name: str
     ) -> tuple[Any, Positions]:
         target = anchors.get(name)
         if target is None:
-            wrong = "stands for something that contains it" if name in anchors else "is not defined before"
+            wrong = "refers to something that contains it" if name in anchors else "is not defined before this"
             self._abandon(at, f"*{name} {wrong}")
             raise AssertionError
         value, where = target
@@ -365,7 +365,7 @@ class Reader:
         return text
 
     def _attach(self, frame: _Open, value: Any, at: Positions) -> None:
-        """Put a finished value where it belongs."""
+        """Add a complete value to the list or mapping that contains it."""
         if isinstance(frame.value, list):
             if isinstance(value, dict) and len(value) == 1 and "include" in value:
                 self._splice(frame, value, at)
@@ -374,7 +374,7 @@ class Reader:
                 frame.value.append(value)
         elif frame.key is _NO_KEY:
             if isinstance(value, (dict, list)):
-                self.report(at, f"{described(value)} cannot be a key; text or a number can")
+                self.report(at, f"a key must be text or a number, not {described(value)}")
                 value = str(at)
             frame.key, frame.key_at = value, at
         else:
@@ -385,14 +385,14 @@ class Reader:
                 return
             if key in frame.value:
                 first = frame.positions.keys[key].line
-                self.report(key_at, f"{key!r} is here a second time; the first is in line {first}")
+                self.report(key_at, f"{key!r} occurs twice; the first is in line {first}")
                 return
             frame.value[key] = value
             frame.positions.keys[key] = key_at
             frame.positions._members[key] = at
 
     def _merge(self, frame: _Open) -> tuple[Any, Positions]:
-        """YAML's own ``<<: *anchor``: one level, what is written here wins."""
+        """Handle YAML's ``<<: *anchor``, which merges one level; entries of the mapping itself win."""
         value, at = frame.value, frame.positions
         for merged, where in frame.merges:
             members = [(m, where[i]) for i, m in enumerate(merged)] if isinstance(merged, list) else [(merged, where)]
@@ -410,7 +410,7 @@ class Reader:
     # -- includes ------------------------------------------------------------------------------------------------------
 
     def _included(self, names: Any, at: Positions) -> Iterable[tuple[Any, Positions]]:
-        """What the files hold that an ``include`` names; a file that holds nothing readable gives None."""
+        """Yield the values of the files that an ``include`` names; None for a file that cannot be read."""
         several = isinstance(names, list)
         for index, name in enumerate(names if several else [names]):
             where = at[index] if several else at
@@ -439,7 +439,7 @@ class Reader:
                 if not value_at.partial:
                     name = os.path.basename(value_at.file)
                     self.report(
-                        at["include"], f"{name}: expected a mapping that holds a list 'items:' and nothing else"
+                        at["include"], f"{name}: expected a mapping with a list 'items:' and nothing else"
                     )
                 continue
             items_at = value_at["items"]
@@ -464,12 +464,12 @@ _WORDS |= dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan"))
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not hold us up
+    return os.open(path, flags | os.O_NONBLOCK)  # do not wait for a FIFO
 
 
 @lru_cache(4096)
 def _resolve(text: str) -> Any:
-    """A plain scalar as null, bool, int, float or text."""
+    """Convert a plain scalar to null, bool, int, float or text."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in "+-.0123456789":
@@ -492,7 +492,7 @@ def _mark(file: str, event: Any) -> Positions:
 
 
 def _measure(value: Any) -> tuple[int, int]:
-    """How many values, and how deep."""
+    """The number of values in `value`, and their depth."""
     if not isinstance(value, (dict, list)):
         return 1, 0
     members = [_measure(v) for v in (value.values() if isinstance(value, dict) else value)]
@@ -506,7 +506,7 @@ def _copy(value: Any) -> Any:
 
 
 def _overlay(base: tuple[Any, Positions], over: tuple[Any, Positions]) -> tuple[Any, Positions]:
-    """Mapping `over` laid on mapping `base`, recursively; anything but a mapping is replaced whole."""
+    """Merge mapping `over` into mapping `base`, recursively. `over` replaces anything that is not a mapping."""
     (value, base_at), (added, over_at) = base, over
     value = dict(value)
     at = Positions(over_at.file, over_at.line, over_at.column)
@@ -522,7 +522,7 @@ def _overlay(base: tuple[Any, Positions], over: tuple[Any, Positions]) -> tuple[
 
 
 def _syntax(error: yaml.MarkedYAMLError, at: Positions, text: str) -> tuple[Positions, str]:
-    """What is wrong with text that is not YAML, in a builder's words, and where that is."""
+    """Explain a YAML syntax error in words that a builder understands, and find its position."""
     problem = error.problem or "cannot be read"
     lines = text.split("\n")
     line = lines[at.line - 1] if at.line <= len(lines) else ""
@@ -549,7 +549,7 @@ def _syntax(error: yaml.MarkedYAMLError, at: Positions, text: str) -> tuple[Posi
 
 
 def _misplaced_colon(at: Positions, lines: list[str]) -> tuple[Positions, str]:
-    """A colon where no mapping can begin: mostly the line before lacks one."""
+    """Explain a colon where no mapping can begin. Usually a colon is missing in the line before."""
     line = lines[at.line - 1] if at.line <= len(lines) else ""
     key, colon, value = line.partition(": ")
     if colon and len(key) < at.column - 1:
@@ -559,13 +559,13 @@ def _misplaced_colon(at: Positions, lines: list[str]) -> tuple[Positions, str]:
         if ":" not in words:
             return _missing_colon(at.file, *before)
         if _indent(line) > _indent(words):
-            deeper = f"indented deeper than the line before it ({_spaces(words)}), which has a value already"
+            deeper = f"indented deeper than the line before it ({_spaces(words)}), which already has a value"
             return at, deeper
-    return at, "a colon where there can be none"
+    return at, "a colon is not allowed here"
 
 
 def _line_before(at: Positions, lines: list[str]) -> tuple[int, str] | None:
-    """The number, from 0, and the text of the last line before `at` that holds more than a comment."""
+    """The number, from 0, and the text of the last line before `at` that has more than a comment."""
     for number in range(min(at.line - 2, len(lines) - 1), -1, -1):
         if words := lines[number].partition("#")[0].rstrip():
             return number, words
@@ -596,7 +596,7 @@ def _position_of_control(file: str, text: str) -> Positions:
 
 
 def described(value: Any) -> str:
-    """A value from a configuration in words, as ``"text 'abc'"``."""
+    """Describe a value from a configuration: ``"text 'abc'"``."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -608,6 +608,6 @@ def described(value: Any) -> str:
     try:
         text = repr(value)
     except ValueError:  # more digits than Python converts
-        text = "a huge one"
+        return "a huge number"
     text = text if len(text) <= 50 else text[:47] + "..."
     return f"text {text}" if isinstance(value, str) else f"the number {text}"

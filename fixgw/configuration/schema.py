@@ -12,7 +12,7 @@ from fixgw.kit.options import families
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of the main file, with the options of every plugin that comes with the gateway."""
+    """The JSON Schema (draft 2020-12) of the main file, with the options of all plugins that come with the gateway."""
     definitions: dict[str, Any] = {}
 
     def of(struct: type[msgspec.Struct], prefix: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def schema() -> dict[str, Any]:
     for plugin in loader.available():
         names = [plugin.module]
         if plugin.module.startswith(loader.DRIVERS):
-            names.append(loader.PLUGINS + plugin.name)  # the other name it goes by
+            names.append(loader.PLUGINS + plugin.name)  # the driver's other name
         modules += names
         if plugin.options is None:
             continue

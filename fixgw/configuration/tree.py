@@ -1,4 +1,4 @@
-"""A copy of the packaged configuration, to edit."""
+"""Copies the packaged configuration, for the user to edit."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from fixgw import state
 from fixgw.configuration import packaged
 
-MANIFEST = ".packaged.sha256"  # what was copied, as sha256sum writes and checks it
+MANIFEST = ".packaged.sha256"  # the files that were copied, in the format of sha256sum
 SCHEMA = "fixgw.schema.json"  # the first line of default.yaml names it, for editors
 
 
 def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
-    """Copy the packaged configuration into `directory`, made if need be; what is there already is never touched.
+    """Copy the packaged configuration into `directory`, which is created if necessary. Never changes existing files.
 
-    Returns each file with what was done: ``"written"``, ``"the same"`` or ``"kept, yours differs"``, which goes on to
-    say when the packaged file is another than the one that was copied. Raises OSError when it cannot write.
+    Returns each file with what was done: ``"written"``, ``"the same"`` or ``"kept, yours differs"``, with a note if the
+    packaged file has changed since it was copied. Raises OSError if it cannot write.
     """
     source, target = packaged(), Path(directory).expanduser()
     copied = _manifest(target / MANIFEST)
@@ -47,9 +47,9 @@ def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
 
 
 def write_schema(directory: str | os.PathLike[str]) -> tuple[Path, str]:
-    """Write the JSON schema of the main file beside it: it is ours alone, so an older one is replaced.
+    """Write the JSON schema of the main file beside it. Replaces an older one, because nobody edits it.
 
-    Returns the file with what was done: ``"written"`` or ``"the same"``. Raises OSError when it cannot write.
+    Returns the file with what was done: ``"written"`` or ``"the same"``. Raises OSError if it cannot write.
     """
     from fixgw.configuration.schema import schema  # imports every driver
 

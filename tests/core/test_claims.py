@@ -56,26 +56,26 @@ def test_two_connections_that_ask_for_one_thing_are_reported_with_both_places(tm
     line = text.splitlines()
     there, here = line[1].index("2]") + 1, line[2].index("2]") + 1
     assert problems(tmp_path, text) == [
-        f"main.yaml:3:{here}: lamps.1: LAMP2 is in use by connection 'a' already, at main.yaml:2:{there}"
+        f"main.yaml:3:{here}: lamps.1: LAMP2 is already used by connection 'a', at main.yaml:2:{there}"
     ]
 
 
 def test_so_are_two_entries_of_one_connection(tmp_path: Path, plugin: str) -> None:
     text = f"connections:\n  a: {{module: {plugin}, lamps: [7, 7]}}\n"
     (found,) = problems(tmp_path, text)
-    assert "lamps.1: LAMP7 is in use by this connection already, at main.yaml:2:" in found
+    assert "lamps.1: LAMP7 is already used by this connection, at main.yaml:2:" in found
 
 
 def test_a_connection_with_other_faults_still_claims_what_it_asks_for(tmp_path: Path, plugin: str) -> None:
     text = f"connections:\n  a: {{module: {plugin}, lamps: [1], key: 7}}\n  b: {{module: {plugin}, lamps: [1]}}\n"
     first, second = problems(tmp_path, text)
     assert "key: expected text" in first
-    assert "LAMP1 is in use by connection 'a'" in second
+    assert "LAMP1 is already used by connection 'a'" in second
 
 
 def test_without_a_usable_database_claims_are_looked_at_all_the_same(tmp_path: Path, plugin: str) -> None:
     text = f"database file: missing.yaml\nconnections:\n  a: {{module: {plugin}, lamps: [1, 1]}}\n"
-    assert any("LAMP1 is in use" in problem for problem in problems(tmp_path, text))
+    assert any("LAMP1 is already used" in problem for problem in problems(tmp_path, text))
 
 
 def test_a_connection_that_is_not_loaded_claims_nothing(tmp_path: Path, plugin: str) -> None:
@@ -93,7 +93,7 @@ def test_a_serial_port_has_one_user_by_whichever_of_its_names(tmp_path: Path) ->
         for name, port in [("a", "ttyUSB0"), ("b", "by-id"), ("c", "ttyUSB1")]
     )
     (found,) = problems(tmp_path, text)
-    assert "port: ttyUSB0 is in use by connection 'a' already, at main.yaml:2:" in found
+    assert "port: ttyUSB0 is already used by connection 'a', at main.yaml:2:" in found
 
 
 def test_a_network_port_may_have_several(tmp_path: Path) -> None:

@@ -926,7 +926,7 @@ def test_two_connections_that_ask_for_one_pin_are_told_of_both_places(tmp_path: 
     (found,) = problems(
         tmp_path, "buttons: [{pin: 17, key: BTN1}]", "outputs: [{pin: 23, when: BTN1}, {pin: 17, when: BTN1}]"
     )
-    assert "outputs.1.pin: GPIO17 is in use by connection 'c0' already, at " in found
+    assert "outputs.1.pin: GPIO17 is already used by connection 'c0', at " in found
 
 
 @pytest.mark.parametrize(
@@ -940,7 +940,7 @@ def test_two_connections_that_ask_for_one_pin_are_told_of_both_places(tmp_path: 
 )
 def test_so_are_two_entries_of_one(tmp_path: Path, options: str) -> None:
     (found,) = problems(tmp_path, options)
-    assert "is in use by this connection already" in found
+    assert "is already used by this connection" in found
 
 
 # -- the contract that all drivers pass --------------------------------------------------------------------------------
