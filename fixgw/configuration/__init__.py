@@ -68,9 +68,7 @@ class Main(
         msgspec.Meta(description="Files with initial values; later ones win; default: the packaged one."),
     ] = []
     auto_start: Annotated[bool, msgspec.Meta(description="Whether the gateway runs when it is started.")] = True
-    plugin_path: Annotated[
-        list[str] | str, msgspec.Meta(description="More directories to search for plugins.")
-    ] = []
+    plugin_path: Annotated[list[str] | str, msgspec.Meta(description="More directories to search for plugins.")] = []
     logging: Annotated[
         dict[str, Any], msgspec.Meta(description="For logging.config.dictConfig; default: the packaged one.")
     ] = {}

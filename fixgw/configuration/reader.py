@@ -438,9 +438,7 @@ class Reader:
                 frame.positions.partial = True
                 if not value_at.partial:
                     name = os.path.basename(value_at.file)
-                    self.report(
-                        at["include"], f"{name}: expected a mapping with a list 'items:' and nothing else"
-                    )
+                    self.report(at["include"], f"{name}: expected a mapping with a list 'items:' and nothing else")
                 continue
             items_at = value_at["items"]
             frame.positions.partial |= items_at.partial
