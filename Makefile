@@ -1,8 +1,18 @@
-# `make demo` and `make test` are all a newcomer needs: each makes .venv on first use and
+# `make demo` and `make test` are all a newcomer needs: each makes .venv on first use, which needs the network, and
 # installs again only when pyproject.toml has changed.
+#
+# The scripts in .venv/bin hold absolute paths, so a clone that was moved or renamed has broken ones. Its Python still
+# works: everything here runs as `python -m`.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+
+# Tests start commands in other directories, and these find the clone by its path.
+ifneq ($(wildcard $(VENV)/.dev),)
+ifneq ($(filter-out $(CURDIR),$(shell cat $(VENV)/.dev)),)
+$(shell rm -f $(VENV)/.dev)
+endif
+endif
 
 .PHONY: demo test quick lint soak vm bench docs deb clean
 .DEFAULT_GOAL := demo
@@ -13,17 +23,17 @@ $(BIN)/python:
 
 $(VENV)/.run: pyproject.toml $(BIN)/python
 	@echo "Setting up $(VENV) (first time only) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	@touch $@
+	@sh tests/install.sh $(BIN)/python --editable .
+	@echo "$(CURDIR)" > $@
 
 $(VENV)/.dev: pyproject.toml $(BIN)/python
 	@echo "Setting up $(VENV) for development ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $(VENV)/.run $@
+	@sh tests/install.sh $(BIN)/python --editable '.[dev]'
+	@echo "$(CURDIR)" | tee $(VENV)/.run > $@
 
 # With job control, Ctrl-C goes to the demo alone: make sees it end well instead of being interrupted itself.
 demo: $(VENV)/.run
-	@if [ -t 0 ]; then set -m; fi; $(BIN)/fixgw demo $(ARGS)
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/python -m fixgw demo $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
@@ -33,9 +43,9 @@ quick: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --quick -q $(ARGS)
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 soak: $(VENV)/.dev
 	$(BIN)/python tests/soak.py --hours $(or $(HOURS),2) $(ARGS)

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from fixgw.database import FAIL
 from fixgw.errors import did_you_mean
+from fixgw.kit import curve
 from fixgw.kit.curve import CurveSpec
 from fixgw.kit.update import Update
 
@@ -37,13 +38,14 @@ class Input:
 
     def __init__(self, channel: Channel, full_scale: float) -> None:
         self.channel = channel
-        self._curve = channel.curve.curve(full_scale)
+        self.curve = channel.curve.curve(full_scale)
         self._recent: deque[float] = deque(maxlen=channel.median)
         self._value: float | None = None
         self._when = 0.0
 
     def begin(self) -> None:
         """Forget earlier readings: the converter may have been replaced."""
+        self.curve.reading = None
         self._recent.clear()
         self._value = None
 
@@ -55,7 +57,7 @@ class Input:
         """
         self._recent.append(reading)
         middle = median(self._recent)
-        value = self._curve(middle)
+        value = self.curve(middle)
         if value is None:
             self._value = None
             return Update(self.channel.key, None, FAIL, f"open, shorted or off its curve: the reading is {middle:.4g}")
@@ -64,6 +66,11 @@ class Input:
             value = self._value + (value - self._value) * share
         self._value, self._when = value, now
         return Update(self.channel.key, value)
+
+
+def raw_readings(inputs: Iterable[Input]) -> dict[str, dict[str, Any]]:
+    """The readings in volts by key, for the status."""
+    return curve.raw_readings({each.channel.key: each.curve for each in inputs}, "V")
 
 
 def check_channels(channels: Sequence[Any], db: Database, option: str = "channels") -> Iterable[tuple[str, str]]:

@@ -87,12 +87,16 @@ class BadModule(FixgwError, ImportError):
 
 
 class MissingLibrary(FixgwError, ImportError):
-    """A library is not installed. The message says how to install it, with the `extra` that includes it, if any."""
+    """A library is not installed. `fix` is the command that installs it where this gateway is installed, with the
+    `extra` that includes it; empty for a library that is not one of ours."""
 
     def __init__(self, library: str, extra: str = "") -> None:
+        from fixgw.extras import install_hint
+
         self.library = library
         self.extra = extra
-        super().__init__(f"{library} is not installed: pip install " + (f"'fixgw[{extra}]'" if extra else library))
+        self.fix = install_hint(library, extra)
+        super().__init__(f"{library} is not installed" + (f": {self.fix}" if self.fix else ""))
 
 
 class DeviceError(FixgwError, OSError):

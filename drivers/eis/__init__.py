@@ -11,7 +11,7 @@ from msgspec import Meta, field
 from fixgw.drivers.eis.protocol import KEYS, MAX_CYLINDERS, Decoder, Speed, Unit
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.errors import did_you_mean
-from fixgw.kit.curve import Curve, CurveSpec, Linear
+from fixgw.kit.curve import Curve, CurveSpec, Linear, raw_readings
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -76,12 +76,16 @@ class Plugin(Instrument[EisOptions]):
 
     _protocol: Decoder
 
+    def __post_init__(self) -> None:
+        self._curves = {number: aux.build() for number, aux in self.options.aux.items()}
+        super().__post_init__()
+
     def protocol(self) -> Decoder:
         options = self.options
         return Decoder(
             self.counts,
             cylinders=options.cylinders,
-            aux={number: (aux.key, aux.build()) for number, aux in options.aux.items()},
+            aux={number: (aux.key, self._curves[number]) for number, aux in options.aux.items()},
             air_data=None if options.air_data == "auto" else options.air_data,
             tach2=options.tach2,
             temperature=options.temperature,
@@ -112,4 +116,8 @@ class Plugin(Instrument[EisOptions]):
 
     def get_status(self) -> Mapping[str, Any]:
         model = self._protocol.model
-        return {**super().get_status(), "model": model.name if model else "not known yet"}
+        status = {**super().get_status(), "model": model.name if model else "not known yet"}
+        if self._curves and self.connected:
+            keys = {self.options.aux[number].key: curve for number, curve in self._curves.items()}
+            status["readings"] = raw_readings(keys, "")
+        return status

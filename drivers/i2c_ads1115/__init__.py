@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
@@ -80,6 +80,10 @@ class Plugin(I2cPoller[Options]):
 
     def feeds(self) -> Iterable[str]:
         return (channel.key for channel in self.options.channels)
+
+    def get_status(self) -> Mapping[str, Any]:
+        readings = analog.raw_readings(each for _, each in self._inputs) if self.connected else {}
+        return {**super().get_status(), "readings": readings}
 
     def begin(self) -> None:
         for _, each in self._inputs:

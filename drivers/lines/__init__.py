@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,7 +14,7 @@ from fixgw.drivers.lines.protocol import Checksum, Decoder, Field, Format
 from fixgw.drivers.links.instrument import Instrument
 from fixgw.drivers.links.serial import SerialOptions
 from fixgw.errors import did_you_mean
-from fixgw.kit.curve import CurveSpec, Linear
+from fixgw.kit.curve import Curve, CurveSpec, Linear, raw_readings
 from fixgw.plugin import Feeds
 
 #: What common sensors and libraries send when they have no value.
@@ -135,9 +135,17 @@ class Plugin(Instrument[LinesOptions]):
     """One sensor that sends lines."""
 
     _ask_at = float("-inf")
+    #: The kinds of lines, since the line was opened last.
+    _formats: Sequence[Format] = ()
 
     def protocol(self) -> Decoder:
-        return Decoder([line.build(self.db) for line in self.options.lines], self.options.checksum, self.counts)
+        self._formats = [line.build(self.db) for line in self.options.lines]
+        return Decoder(self._formats, self.options.checksum, self.counts)
+
+    def get_status(self) -> Mapping[str, Any]:
+        fields = [field for line in self._formats for field in line.fields if field.type in ("float", "int")]
+        curves = {field.key: field.curve for field in fields if isinstance(field.curve, Curve)}
+        return {**super().get_status(), "readings": raw_readings(curves, "") if self.connected else {}}
 
     @classmethod
     def check(cls, options: LinesOptions, db: Database) -> Iterable[tuple[str, str]]:

@@ -341,4 +341,4 @@ def preflight(module: str, default: str, extra: str) -> Iterable[Finding]:
         found = False
     if not found:
         error = MissingLibrary(module, extra if module == default else "")
-        yield Finding("problem", f"{module} is not installed", str(error).partition(": ")[2])
+        yield Finding("problem", f"{module} is not installed", error.fix)

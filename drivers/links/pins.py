@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from fixgw.errors import DeviceError, MissingLibrary
+from fixgw.extras import install_hint
 from fixgw.plugin import Device, Finding, Options
 
 #: BCM numbers; the 40-pin header has 2 to 27.
@@ -56,7 +57,7 @@ def preflight(library: str) -> Iterable[Device | Finding]:
     except (ImportError, ValueError):
         found = False
     if not found:
-        yield Finding("problem", f"no module {library}", "pip install 'fixgw[rpi]'" if library == REAL else "")
+        yield Finding("problem", f"no module {library}", MissingLibrary(library, "rpi" if library == REAL else "").fix)
     if library == REAL:
         yield Device("/dev/gpiochip0", "gpio")
 
@@ -93,7 +94,7 @@ class Pins:
             # On import lgpio makes a pipe in its working directory, which by default may not be writable.
             runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
             os.environ.setdefault("LG_WD", runtime or tempfile.gettempdir())
-        hint = " (current Raspberry Pis need rpi-lgpio: pip install 'fixgw[rpi]')" if self.library == REAL else ""
+        hint = f" (current Raspberry Pis need rpi-lgpio: {install_hint(REAL, 'rpi')})" if self.library == REAL else ""
         with self._lock, self._device_errors(f"cannot use {self.library}{hint}"):
             module = importlib.import_module(self.library)  # off a Raspberry Pi this raises RuntimeError
             module.setwarnings(False)  # about pins that an earlier process left configured

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, field
@@ -13,7 +13,7 @@ from fixgw.drivers.links.can.instrument import CanInstrument
 from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, FULL_SCALE, Decoder, Encoder, Target
 from fixgw.errors import Problem, did_you_mean
-from fixgw.kit.curve import Curve, CurveSpec
+from fixgw.kit.curve import Curve, CurveSpec, raw_readings
 from fixgw.kit.sources import simulated
 from fixgw.plugin import Device, Feeds, Finding
 
@@ -74,6 +74,7 @@ class Plugin(CanInstrument[RdacOptions]):
     """One RDAC on one bus: listens to it, or acts as one."""
 
     def __post_init__(self) -> None:
+        self._curves = {name: channel.calibration() for name, channel in self.options.channels.items()}
         super().__post_init__()
         self._rival = float("-inf")
         #: Channels without a good value; their messages are withheld.
@@ -89,7 +90,7 @@ class Plugin(CanInstrument[RdacOptions]):
         options = self.options
         return Decoder(
             options.rdac,
-            {name: Target(channel.key, channel.calibration()) for name, channel in options.channels.items()},
+            {name: Target(channel.key, self._curves[name]) for name, channel in options.channels.items()},
             self.counts,
         )
 
@@ -117,6 +118,13 @@ class Plugin(CanInstrument[RdacOptions]):
         yield from super().preflight(options)
         if options.role == "listen":
             yield Feeds(tuple(channel.key for channel in options.channels.values()))
+
+    def get_status(self) -> Mapping[str, Any]:
+        channels = self.options.channels
+        curves = {channels[name].key: curve for name, curve in self._curves.items() if curve is not None}
+        if self.sending or not curves:
+            return super().get_status()
+        return {**super().get_status(), "readings": raw_readings(curves, "counts")}
 
     def run(self) -> None:
         if self.sending:
@@ -148,8 +156,7 @@ class Plugin(CanInstrument[RdacOptions]):
 
     def work(self) -> None:
         """Send."""
-        channels = self.options.channels
-        encoder = Encoder(self.options.rdac, {name: channel.calibration() for name, channel in channels.items()})
+        encoder = Encoder(self.options.rdac, self._curves)
         too = self.options.simulated or simulated(self.source)
         while not self.stopping.wait(self.options.interval):
             self.show_life()

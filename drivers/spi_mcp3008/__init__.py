@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -50,6 +50,10 @@ class Plugin(SpiPoller[Options]):
 
     def feeds(self) -> Iterable[str]:
         return (channel.key for channel in self.options.channels)
+
+    def get_status(self) -> Mapping[str, Any]:
+        readings = analog.raw_readings(each for _, each in self._inputs) if self.connected else {}
+        return {**super().get_status(), "readings": readings}
 
     def begin(self) -> None:
         for _, each in self._inputs:

@@ -44,6 +44,7 @@ SERVER: dict[str, Command] = {
     "doctor": Command("doctor", "check that everything is ready: devices, permissions, values, the computer"),
     "config": Command("server", "find, copy or show a configuration, or print its schema"),
     "plugins": Command("server", "list drivers and plugins, and describe their options"),
+    "install-extra": Command("extra", "install optional libraries: for I2C, SPI, GPIO, some CAN adapters"),
     "new": Command("new", "create a driver or plugin from a template that passes its tests"),
     "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes, serial instruments, a panel"),
 }
@@ -56,6 +57,7 @@ CLIENT: dict[str, Command] = {
     "watch": Command("watch", "watch values change"),
     "explain": Command("client", "explain where a value comes from and why it is flagged"),
     "status": Command("client", "show the health of the gateway and its connections"),
+    "calibrate": Command("calibrate", "write a sender's curve from raw readings, while a tank is filled"),
     "console": Command("console", "type these commands interactively, with completion"),
 }
 
@@ -200,7 +202,7 @@ def seconds(text: str) -> float:
 def _top_parser(prog: str, groups: dict[str, dict[str, Command]], examples: str) -> argparse.ArgumentParser:
     lines = []
     for title, commands in groups.items():
-        lines += [f"{title}:", *(f"  {name:<9} {command.summary}" for name, command in commands.items()), ""]
+        lines += [f"{title}:", *(f"  {name:<14} {command.summary}" for name, command in commands.items()), ""]
     parser = argparse.ArgumentParser(
         prog=prog,
         usage=f"{prog} [COMMAND] [OPTIONS]",

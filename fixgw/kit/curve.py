@@ -161,6 +161,9 @@ class Curve:
 
     def __init__(self, spec: CurveSpec, full_scale: float = 1.0) -> None:
         self.spec = spec
+        #: The last reading, and how many there were: what does not grow is not fresh.
+        self.reading: float | None = None
+        self.number = 0
         self._supply = spec.supply if spec.supply is not None else full_scale
         self._limits = spec.limits
         self._value: Callable[[float], float | None]
@@ -183,12 +186,14 @@ class Curve:
         self._short = 0.0 if spec.sender and spec._table()[0][0] <= 0.0 else self._dead_end
 
     def __call__(self, reading: float) -> float | None:
+        self.reading = reading
+        self.number += 1
         try:
             if self._pull_up:
                 ratio = reading / self._supply
                 if not self._short <= ratio <= 1.0 - self._dead_end:
                     return None
-                reading = self._pull_up * ratio / (1.0 - ratio)
+                reading = _ohms(self._pull_up, ratio)
             if self._limits is not None and not self._limits[0] <= reading <= self._limits[1]:
                 return None
             value = self._value(reading)
@@ -199,6 +204,26 @@ class Curve:
             return None
         return value if math.isfinite(value) else None
 
+    def ohms(self) -> float | None:
+        """The resistance that the last reading means; None without a reading or a pull-up, or when the sensor is
+        open."""
+        reading = self.reading
+        if reading is None or not self._pull_up or not 0.0 <= reading / self._supply < 1.0:
+            return None
+        return _ohms(self._pull_up, reading / self._supply)
+
+
+def raw_readings(curves: Mapping[str, Curve], units: str) -> dict[str, dict[str, Any]]:
+    """The last reading of each key's sensor as a driver shows it in its status, ``readings``; `fixgw calibrate` writes
+    a curve from them. `units` are those of the readings, ``V`` or ``counts``. Any thread."""
+    shown = {}
+    for key, curve in curves.items():
+        facts: dict[str, Any] = {"reading": curve.reading, "units": units, "number": curve.number}
+        if (ohms := curve.ohms()) is not None:
+            facts["ohms"] = ohms
+        shown[key] = facts
+    return shown
+
 
 @cache
 def tables() -> Mapping[str, Any]:
@@ -208,6 +233,11 @@ def tables() -> Mapping[str, Any]:
     text = resources.files(__package__).joinpath("curves.yaml").read_text(encoding="utf-8")
     loaded: dict[str, Any] = yaml.safe_load(text)
     return loaded
+
+
+def _ohms(pull_up: float, ratio: float) -> float:
+    """The resistance to ground of a divider that gives `ratio` of its supply."""
+    return pull_up * ratio / (1.0 - ratio)
 
 
 def _thermistor(ntc: Thermistor) -> Callable[[float], float | None]:

@@ -37,7 +37,7 @@ def test_help_lists_every_command_with_its_purpose_and_examples(cli: Cli) -> Non
     code, out, _ = cli("--help")
     assert code == 0
     for name, command in COMMANDS.items():
-        assert f"{name:<9} {command.summary}" in out
+        assert f"{name:<14} {command.summary}" in out
     assert "fixgw watch IAS ALT" in out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
@@ -110,8 +111,11 @@ def test_a_configuration_error_tells_all_its_problems() -> None:
     assert error.problems == problems
 
 
-def test_a_missing_library_names_the_extra() -> None:
-    assert str(MissingLibrary("RPi.GPIO", "rpi")) == "RPi.GPIO is not installed: pip install 'fixgw[rpi]'"
+def test_a_missing_library_names_the_command_that_installs_it_here() -> None:
+    error = MissingLibrary("RPi.GPIO", "rpi")
+    assert error.fix.startswith(sys.executable)
+    assert str(error) == f"RPi.GPIO is not installed: {error.fix}"
+    assert str(MissingLibrary("somebody_elses")) == "somebody_elses is not installed"
 
 
 def test_a_refusal_says_why_and_keeps_the_code() -> None:

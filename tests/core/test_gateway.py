@@ -420,11 +420,7 @@ def test_a_library_that_is_not_installed_is_a_sentence_and_no_traceback(
     bench.start("connections: {a: {load: yes, module: fixgw.drivers.i2c_bmp, library: nosuch, on_failure: ignore}}")
     bench.until(lambda: bench.state("a") is State.FAILED)
     assert bench.stop() == EXIT_OK
-    (said,) = [
-        r
-        for r in caplog.records
-        if "nosuch is not installed: pip install nosuch" in r.getMessage() and r.levelname == "ERROR"
-    ]
+    (said,) = [r for r in caplog.records if "nosuch is not installed" in r.getMessage() and r.levelname == "ERROR"]
     assert said.exc_info is None
 
 

@@ -58,12 +58,17 @@ def test_a_run_prints_a_table_and_records_it(
     monkeypatch.setattr(importlib, "import_module", load)
     monkeypatch.setattr(table, "BASELINE", tmp_path / "baseline.json")
     monkeypatch.setattr(table, "modules", lambda: ["some"])
-    assert table.main(["--record"]) == 0
+    assert table.main(["--record"]) == 1  # a budget was missed
+    assert "1 budget not met" in capsys.readouterr().out
+    measured["two"] = 3.0
+    assert table.main([]) == 0
+    measured["two"] = 5.0
+    table.main(["--record"])
     assert json.loads((tmp_path / "baseline.json").read_text())["some: two"]["value"] == 5.0
     capsys.readouterr()
     measured["one"] = 3.0
-    assert table.main(["some"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert table.main(["some"]) == 1
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:-1]]
     assert lines == [["one", "3", "MiB", "≤", "3", "met", "1.50"], ["two", "5", "MiB", "≤", "3", "NOT", "1.00"]]
 
 

@@ -102,3 +102,48 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_version_is_in_one_place(wheel: Path) -> None:
+    from fixgw import __version__
+
+    assert wheel.name.startswith(f"fixgw-{__version__}-")
+    assert f'"{__version__}"' not in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "ERROR: subprocess-exited-with-error\\nFailed to establish a new connection: [Errno -2]",
+            "The first run needs the network, to fetch libraries from PyPI: connect and run this again.\n",
+        ),
+        ("ERROR: No space left on device", "ERROR: No space left on device\n"),
+    ],
+)
+def test_a_first_run_that_fails_says_why(tmp_path: Path, said: str, shown: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nprintf '{said}\\n'\nexit 1\n")
+    python.chmod(0o755)
+    command = ["sh", str(ROOT / "tests/install.sh"), str(python), "--editable", "."]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (1, shown)
+
+
+def test_a_clone_that_was_moved_runs(tmp_path: Path) -> None:
+    """Scripts in .venv/bin hold the path at which they were installed; the Python there does not."""
+    here, there = tmp_path / "fixgw", tmp_path / "renamed"
+    here.mkdir()
+    for name in ("Makefile", "pyproject.toml"):
+        (here / name).write_bytes((ROOT / name).read_bytes())
+    (here / "fixgw").mkdir()
+    (here / "fixgw/__main__.py").write_text("print('flies')")
+    (here / ".venv/bin").mkdir(parents=True)
+    (here / ".venv/bin/python").symlink_to(sys.executable)
+    (here / ".venv/bin/fixgw").write_text(f"#!{here}/.venv/bin/python\n")
+    for mark in (".run", ".dev"):
+        (here / ".venv" / mark).write_text(f"{here}\n")
+    here.rename(there)
+    result = subprocess.run(["make", "-s", "demo"], cwd=there, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.stderr) == ("flies\n", "")
+    assert not (there / ".venv/.dev").exists()  # what development needs is installed again

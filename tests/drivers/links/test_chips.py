@@ -23,12 +23,12 @@ from tests.drivers.test_spi_mcp3008 import CHANNELS
 
 def test_a_missing_library_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "smbus2", None)
-    with pytest.raises(MissingLibrary, match=r"smbus2 is not installed: pip install 'fixgw\[i2c\]'"):
+    with pytest.raises(MissingLibrary, match=r"smbus2 is not installed: .*pip install 'smbus2"):
         Plugin("x", {}).start()
-    with pytest.raises(MissingLibrary, match="pip install nosuchlibrary"):
+    with pytest.raises(MissingLibrary, match=r"nosuchlibrary is not installed$"):
         Plugin("x", {"library": "nosuchlibrary"}).start()
     monkeypatch.setitem(__import__("sys").modules, "spidev", None)
-    with pytest.raises(MissingLibrary, match=r"'fixgw\[spi\]'"):
+    with pytest.raises(MissingLibrary, match="pip install 'spidev"):
         SpiPlugin("x", {"channels": CHANNELS}).start()
 
 
@@ -37,7 +37,7 @@ def test_the_doctor_hears_what_is_needed() -> None:
     assert Device("/dev/i2c-4", "i2c", "sudo raspi-config nonint do_i2c 0") in asked
     assert Feeds(("AIRPRESS", "ALT", "PALT")) in asked
     (missing,) = chips.preflight("no_such_library", "smbus2", "i2c")
-    assert missing == Finding("problem", "no_such_library is not installed", "pip install no_such_library")
+    assert missing == Finding("problem", "no_such_library is not installed")
     import msgspec
 
     options = msgspec.convert({"channels": CHANNELS, "bus": 1}, SpiOptions)
