@@ -19,6 +19,8 @@ from fixgw.kit.curve import CurveSpec
 from tests.cli.conftest import Bench, Result
 from tests.drivers.bus_bench import numbers, until
 
+pytestmark = pytest.mark.slow
+
 VOLTS = {"0": 0.3, "5": 1.1, "10": 2.4}  # of a sender, by what is in the tank
 ADC = """\
   adc:
