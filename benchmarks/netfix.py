@@ -239,6 +239,79 @@ def round_trip(clients: int, count: int = 300) -> tuple[float, float]:
     return p50 / 1000.0, p99 / 1000.0
 
 
+FLOODS = {
+    "reads": "".join(f"@r{key}\n" for key in KEYS),
+    "lists": "@l\n" * 100,
+    "writes": "".join(f"{key};1.5;000\n" for key in KEYS),
+    "explanations": "".join(f"@xexplain {key}\n" for key in KEYS),
+    "status": "@xstatus\n" * 100,
+    "nonsense": "?\n" * 1000,
+}
+
+
+def _flood(port: int, text: str, count: int, pipe: Connection) -> None:
+    """In the other process: `count` clients that say `text` as fast as they are read from, and read every answer."""
+    poll = select.epoll()
+    data = text.encode()
+    by_fd, left = {}, {}
+    for _ in range(count):
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setblocking(False)
+        by_fd[sock.fileno()], left[sock.fileno()] = sock, data
+        poll.register(sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+    poll.register(pipe.fileno(), select.EPOLLIN)
+    pipe.send("ready")
+    while True:
+        for fd, events in poll.poll():
+            if fd not in by_fd:
+                return
+            if events & select.EPOLLIN:
+                by_fd[fd].recv(1 << 20)
+            if events & select.EPOLLOUT:
+                left[fd] = left[fd][by_fd[fd].send(left[fd]) :] or data
+
+
+def _asking(port: int, count: int, pipe: Connection) -> None:
+    """In the other process: a client that asks now and then."""
+    sock = connect(port, [])
+    pipe.send("ready")
+    times = []
+    for _ in range(count):
+        time.sleep(0.007)
+        started = time.monotonic()
+        sock.sendall(b"@rPONG\n")
+        sock.recv(4096)
+        times.append((time.monotonic() - started) * 1e6)
+    pipe.send(times)
+
+
+def flooded(flood: str, clients: int = 5, count: int = 400) -> tuple[float, float]:
+    """p99 in ms of a client that asks, and from a write to a client, while `clients` others flood."""
+    context = multiprocessing.get_context("spawn")
+    with gateway() as (db, plugin):
+        tree = {f"connection {n}": {f"count {m}": m * n for m in range(50)} for n in range(20)}
+        plugin._gateway.status = lambda: tree
+        ours, theirs = context.Pipe()
+        attacker = None
+        if flood:
+            attacker = context.Process(target=_flood, args=(plugin.port, FLOODS[flood], clients, theirs), daemon=True)
+            attacker.start()
+            ours.recv()
+            time.sleep(0.5)
+        pipe, other = context.Pipe()
+        process = context.Process(target=_asking, args=(plugin.port, count, other), daemon=True)
+        process.start()
+        pipe.recv()
+        _, asking = percentiles(pipe.recv())
+        process.join()
+        item = db.item("PING")
+        _, hearing = pings(plugin.port, lambda n: item.write(float(n), "bench"), count)
+        ours.send("stop")
+        if attacker is not None:
+            attacker.join()
+    return asking / 1000.0, hearing / 1000.0
+
+
 def stalled_reader(seconds: float = 3.0, rate: float = 100.0) -> float:
     """MiB by which the process grows while a client that has subscribed to 100 keys does not read, 10,000 writes/s."""
     with gateway() as (db, plugin):
@@ -279,6 +352,10 @@ def rows() -> Iterator[Row]:
     for clients, budget in ((10, 3.0), (50, 20.0)):
         _, p99 = round_trip(clients)
         yield f"client -> gateway -> client, {clients} x 100 keys x 20 Hz: p99", p99, "ms", budget, "lower"
+    for flood in FLOODS:
+        asking, hearing = flooded(flood)
+        yield f"client asks while 5 others flood, {flood}: p99", asking, "ms", 2.0, "lower"
+        yield f"write -> client while 5 others flood, {flood}: p99", hearing, "ms", 2.0, "lower"
     yield "a client that does not read, 10,000 writes/s: growth", stalled_reader(), "MiB", 1.0, "lower"
 
 

@@ -131,10 +131,11 @@ class Refused(NetfixError, ValueError):
         "005": "not permitted",
     }
 
-    def __init__(self, request: str, code: str) -> None:
+    def __init__(self, request: str, code: str, advice: str = "") -> None:
         self.request = request
         self.code = code
-        super().__init__(f"{request}: {self.MEANINGS.get(code, 'error ' + code)}")
+        meaning = self.MEANINGS.get(code, "error " + code)
+        super().__init__(f"{request}: {meaning}: {advice}" if advice else f"{request}: {meaning}")
 
 
 def counted(n: int, what: str) -> str:

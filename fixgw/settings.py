@@ -56,7 +56,7 @@ class Settings:
                 self._restore(item, said)
         if self.restored:
             log.info("%s as before the restart", counted(self.restored, "setting"))
-        self._subscriptions = [self._database.subscribe(key, self._changed) for key in self._items]
+        self._subscriptions = [self._database.subscribe(key, self._changed, quick=True) for key in self._items]
 
     def close(self) -> None:
         """Keep nothing more; waits at most a second until the last change is on the disk."""

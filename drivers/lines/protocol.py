@@ -31,9 +31,6 @@ CHECKSUMS: Mapping[str, tuple[Callable[[bytes], int], int]] = {
 _ENDS = re.compile(rb"[\r\n]")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 
-_TRUE = {word.lower() for word in TRUE_WORDS} | {"on", "y"}
-_FALSE = {word.lower() for word in FALSE_WORDS} | {"off", "n", "f"}
-
 
 @dataclass(frozen=True)
 class Field:
@@ -55,7 +52,7 @@ class Field:
             return text if len(text) <= MAX_TEXT else None
         if self.type == "bool":
             word = text.lower()
-            return True if word in _TRUE else False if word in _FALSE else None
+            return True if word in TRUE_WORDS else False if word in FALSE_WORDS else None
         if not _NUMBER.fullmatch(text):
             return None
         value = self.curve(float(text))

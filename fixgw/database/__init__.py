@@ -120,7 +120,7 @@ class Mailbox:
         for key in keys:
             if key != "*":
                 database.item(key)
-        self._subscriptions = [database.subscribe(key, self._put) for key in keys]
+        self._subscriptions = [database.subscribe(key, self._put, quick=True) for key in keys]
 
     def _put(self, key: str, reading: Reading) -> None:
         with self._condition:
@@ -264,14 +264,22 @@ class Database:
     # -- subscriptions -------------------------------------------------------------------------------------------------
 
     def subscribe(
-        self, key: str, callback: ReadingCallback | None = None, on_aux: AuxCallback | None = None
+        self,
+        key: str,
+        callback: ReadingCallback | None = None,
+        on_aux: AuxCallback | None = None,
+        *,
+        quick: bool = False,
     ) -> Subscription:
         """Call ``callback(key, reading)`` on every write and flag change, ``on_aux(key, name, value)`` for aux values.
 
         Both run in the writer's thread and must return at once. `key` ``"*"`` means every item, also ones defined
         later. A callback that raises is counted and logged, and dropped after `CALLBACK_STRIKES` failures in a row.
+
+        With `quick` the callbacks promise that they only take note and never wait, not even for a device or a disk:
+        threads that must not wait for a plugin then write the item themselves.
         """
-        subscription = Subscription(self, key, callback, on_aux)
+        subscription = Subscription(self, key, callback, on_aux, quick)
         with self._lock:
             if key == "*":
                 self._wildcards += (subscription,)

@@ -44,16 +44,23 @@ class Subscription:
     under way in another thread may still call it once.
     """
 
-    __slots__ = ("_call", "_call_aux", "_database", "callback", "errors", "key", "on_aux")
+    __slots__ = ("_call", "_call_aux", "_database", "callback", "errors", "key", "on_aux", "quick")
 
     def __init__(
-        self, database: Database, key: str, callback: ReadingCallback | None, on_aux: AuxCallback | None
+        self,
+        database: Database,
+        key: str,
+        callback: ReadingCallback | None,
+        on_aux: AuxCallback | None,
+        quick: bool = False,
     ) -> None:
         self._database = database
         self.key = key
         self.callback = self._call = callback
         self.on_aux = self._call_aux = on_aux
         self.errors = 0
+        #: Whether the callbacks only take note, and wait for nothing.
+        self.quick = quick
 
     def close(self) -> None:
         self._database._unsubscribe(self)
@@ -100,6 +107,7 @@ class Item:
         "conflicts",
         "definition",
         "key",
+        "quick",
         "ranked",
         "refused",
         "sources",
@@ -132,6 +140,8 @@ class Item:
         self._subscriptions: tuple[Subscription, ...] = ()
         self._subscribers: tuple[ReadingCallback, ...] = ()
         self._aux_subscribers: tuple[AuxCallback, ...] = ()
+        #: False when a write may have to wait for a subscriber: one that has not said that it is quick.
+        self.quick = True
         self._telling: set[tuple[int, str]] = set()  # (thread, aux name) whose callbacks are being called
         self._others: dict[str, Reading] = {}  # what sources other than the published one last said
         #: Alert logic that holds the annunciate flag set: owner -> reason. Replaced whole; see `annunciate`.
@@ -222,9 +232,9 @@ class Item:
                 return str.__str__(value)
             if kind == "bool":
                 if isinstance(value, str):
-                    if value in TRUE_WORDS:
+                    if value.lower() in TRUE_WORDS:
                         return True
-                    if value in FALSE_WORDS:
+                    if value.lower() in FALSE_WORDS:
                         return False
                 elif value in (0, 1):
                     return bool(value)
@@ -662,6 +672,7 @@ class Item:
     def _set_subscriptions(self, subscriptions: Sequence[Subscription]) -> None:
         with self._lock:
             self._subscriptions = tuple(subscriptions)
+            self.quick = all(s.quick for s in subscriptions)
             self._subscribers = tuple(s._call for s in subscriptions if s._call is not None)
             self._aux_subscribers = tuple(s._call_aux for s in subscriptions if s._call_aux is not None)
 

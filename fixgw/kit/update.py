@@ -18,8 +18,9 @@ FLAG_NAMES = {ANNUNCIATE: "annunciate", OLD: "old", BAD: "bad", FAIL: "fail", SE
 FLAG_LETTERS = {"a": ANNUNCIATE, "o": OLD, "b": BAD, "f": FAIL, "s": SECFAIL}
 
 NEVER = float("-inf")  # the time stamp of an item that has never been written
-TRUE_WORDS = frozenset(("True", "true", "T", "yes", "1"))
-FALSE_WORDS = frozenset(("False", "false", "F", "no", "0"))
+# What stands for a truth value, in any case.
+TRUE_WORDS = frozenset(("true", "t", "yes", "y", "on", "1"))
+FALSE_WORDS = frozenset(("false", "f", "no", "n", "off", "0"))
 
 
 class Update(NamedTuple):

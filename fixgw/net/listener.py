@@ -6,7 +6,7 @@ import errno
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from fixgw.errors import DeviceError
@@ -18,6 +18,7 @@ from fixgw.net.tcp import keep_alive
 BACKLOG = 1024  # connections that the system may hold until we accept them
 ACCEPTS = 32  # the most connections accepted in a row
 PAUSE_S = 1.0  # stop accepting for so long when the process runs out of descriptors or memory
+PLACES_PER_RESERVED = 10  # one of so many places is reserved for each group of networks
 READABLE = 1  # the value of both select.EPOLLIN and selectors.EVENT_READ
 #: The counters.
 ACCEPTED = "clients"
@@ -52,6 +53,7 @@ class Listener:
     """Listens on `host` and `port`. Call `open` and `watch`, `accept` when it is readable, `left` when a client leaves.
 
     At most `most` connections are open at a time, and at most `most_per_host` from one address (None: no such limit).
+    `reserved` holds groups of networks; each group contains the one before it, and has a tenth of the places to itself.
     `send_buffer` is in bytes; 0 lets the system choose. `counts` holds the counters. Only one thread may use a
     listener, except for `counts`.
     """
@@ -64,6 +66,7 @@ class Listener:
         allow: Iterable[str],
         most: int,
         most_per_host: int | None = None,
+        reserved: Sequence[Iterable[str]] = (),
         send_buffer: int = 0,
         complain: Complaints,
         counts: dict[str, int] | None = None,
@@ -75,6 +78,7 @@ class Listener:
         self._allow = Networks(allow)
         self._most = most
         self._most_per_host = most_per_host
+        self._reserved = [Networks(networks) for networks in reserved]
         self._send_buffer = send_buffer
         self._complain = complain
         self._clock = clock
@@ -124,11 +128,15 @@ class Listener:
             assert self._poller is not None
             self.watch(self._poller)
 
-    def accept(self, make_room: Callable[[], bool] = lambda: False) -> Iterator[Caller]:
+    def claim(self, address: Address) -> int:
+        """The number of groups of `reserved` networks that hold `address`: the more, the better its claim to a place."""
+        return sum(address in networks for networks in self._reserved)
+
+    def accept(self, make_room: Callable[[Address], bool] = lambda address: False) -> Iterator[Caller]:
         """Accept some of the waiting connections that are allowed.
 
-        If all places are taken, `make_room` may close a connection, which it reports to `left`; it returns whether it
-        did.
+        If all places that a caller may have are taken, `make_room` may close a connection, which it reports to `left`;
+        it returns whether it did. It gets the caller's address, and may only close connections with no better `claim`.
         """
         for _ in range(ACCEPTS):
             sock = self._socket
@@ -170,7 +178,15 @@ class Listener:
         if sock is not None:
             sock.close()
 
-    def _admits(self, address: Address, make_room: Callable[[], bool]) -> bool:
+    def _full(self, address: Address) -> bool:
+        """Whether all places that `address` may have are taken."""
+        if self._open.total() >= self._most:
+            return True
+        claim = self.claim(address)
+        kept = (len(self._reserved) - claim) * (self._most // PLACES_PER_RESERVED)
+        return kept > 0 and sum(n for a, n in self._open.items() if self.claim(a) <= claim) >= self._most - kept
+
+    def _admits(self, address: Address, make_room: Callable[[Address], bool]) -> bool:
         if address not in self._allow:
             self.counts[NOT_ALLOWED] += 1
             self._complain("%s may not connect", address, about="not allowed")
@@ -179,9 +195,11 @@ class Listener:
             self._complain(
                 "%s turned away: it has %d connections already", address, self._most_per_host, about="one host"
             )
-        elif self._open.total() >= self._most and not make_room():
+        elif self._full(address) and not make_room(address):
             self.counts[TOO_MANY] += 1
-            self._complain("%s turned away: %d clients are connected already", address, self._most, about="too many")
+            self._complain(
+                "%s turned away: %d clients are connected already", address, self._open.total(), about="too many"
+            )
         else:
             return True
         return False

@@ -26,7 +26,7 @@ from fixgw.database import Flags, Value
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.kit.complaints import Complaints
 from fixgw.net import tcp
-from fixgw.netfix.sentence import PORT, LineSplitter, flag_bits, split_mark, text_of, value_of
+from fixgw.netfix.sentence import NOT_PERMITTED, PORT, LineSplitter, flag_bits, split_mark, text_of, value_of
 
 log = logging.getLogger(__name__)
 
@@ -506,8 +506,14 @@ class Client:
             return ""
 
     def kill(self) -> None:
-        """Ask the gateway to stop."""
-        self._ask("@xkill")
+        """Ask the gateway to stop. Raises `Refused` unless its configuration permits this computer to."""
+        try:
+            self._ask("@xkill")
+        except Refused as error:
+            if error.code != NOT_PERMITTED:
+                raise
+            advice = "the option `admin` of the gateway's netfix connection must name this computer's address"
+            raise Refused(error.request, error.code, advice) from None
 
 
 def _sendable(key: str) -> str:

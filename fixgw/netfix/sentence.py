@@ -193,6 +193,23 @@ class LineSplitter:
         return Garbage(sanitize(raw[:ECHO_BYTES].decode("utf-8", "replace")))
 
 
+# -- other protocols ---------------------------------------------------------------------------------------------------
+
+#: The first byte of a TLS connection. No sentence begins with it.
+TLS_HANDSHAKE = b"\x16"
+_METHODS = "GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI"
+_HEADERS = r"Host|Origin|Referer|User-Agent|Cookie|Connection|Transfer-Encoding|Content-\w+|Accept[\w-]*|Sec-[\w-]+"
+_HTTP = re.compile(rf"\s*(?:(?:{_METHODS})\s|\S+\s+\S.*\sHTTP/\d|(?:{_HEADERS})\s*:)", re.IGNORECASE)
+
+
+def is_http(line: str) -> bool:
+    """Whether a line is a request line or a header of HTTP: a web page in a browser has sent it.
+
+    No sentence looks like that, because no key contains a blank or a colon.
+    """
+    return _HTTP.match(line) is not None
+
+
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 

@@ -51,7 +51,7 @@ class Options(plugin.Options, frozen=True):
     ] = None
     allow: Annotated[Names, Meta(description="Networks whose hosts may connect.")] = LOOPBACK
     write: Annotated[Names, Meta(description="Networks whose hosts may write values and flags.")] = LOOPBACK
-    admin: Annotated[Names, Meta(description="Networks whose hosts may stop the gateway.")] = LOOPBACK
+    admin: Annotated[Names, Meta(description="Networks whose hosts may stop the gateway; none unless set.")] = ()
     outputs: Annotated[tuple[Output, ...], Meta(description="Other gateways to mirror keys to and from.")] = ()
     rate_limit: Annotated[
         dict[str, Annotated[float, Meta(gt=0)]],

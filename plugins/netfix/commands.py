@@ -6,13 +6,16 @@ import json
 import logging
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from fixgw.database import ANNUNCIATE, FLAG_LETTERS, KEPT, Database, Item, Reading, Value
+from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, KEPT, NEVER, Database, Item, Reading, Value
 from fixgw.errors import BadValue
-from fixgw.kit.sources import unmarked
+from fixgw.kit.complaints import Complaints
+from fixgw.kit.sources import START, unmarked
 from fixgw.netfix import sentence
 from fixgw.netfix.sentence import (
     NOT_PERMITTED,
@@ -26,10 +29,15 @@ from fixgw.netfix.sentence import (
 )
 from fixgw.plugins.netfix.fanout import FanOut
 from fixgw.plugins.netfix.mirror import identity, take_kept
-from fixgw.plugins.netfix.peer import Peer
+from fixgw.plugins.netfix.peer import Peer, Written
+from fixgw.plugins.netfix.writer import Job, Writer
 
-ECHO_S = 5.0  # a client that writes a value back unchanged, this soon after it read it, has no news
+ECHO_S = 5.0  # a client that writes a fresh value back unchanged, this soon after it read it, has no news
 STATUS_TIMEOUT_S = 3.0
+STATUS_DUTY = 0.01  # the share of the time that may be spent on collecting the status, which delays other threads
+STATUS_PAUSE_S = 1.0  # the longest pause after collecting it
+HTTP = "speaks HTTP"
+T = TypeVar("T")
 _IDENTITY = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -40,6 +48,7 @@ class StatusCollector:
         self._collect = collect
         self._done = done
         self._wanted = threading.Event()
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.result = ""
         self.asked = 0  # the number of requests; `result` answers those up to `answered`
@@ -55,16 +64,17 @@ class StatusCollector:
         return self.asked
 
     def stop(self) -> None:
-        self.asked = -1
+        self._stopping.set()
         self._wanted.set()
 
     def _work(self) -> None:
         while True:
             self._wanted.wait()
             self._wanted.clear()
-            number = self.asked
-            if number < 0:
+            if self._stopping.is_set():
                 return
+            number = self.asked
+            cost = time.thread_time()
             try:
                 text = json.dumps(self._collect(), default=str)
             except Exception as error:
@@ -72,6 +82,7 @@ class StatusCollector:
             self.result = text
             self.answered = number
             self._done()
+            self._stopping.wait(min((time.thread_time() - cost) / STATUS_DUTY, STATUS_PAUSE_S))
 
 
 class Commands:
@@ -82,11 +93,13 @@ class Commands:
         database: Database,
         fanout: FanOut,
         status: StatusCollector,
+        writer: Writer,
         *,
         source: str,
         refresh: bool,
         quit: Callable[[], None],
         log: logging.Logger,
+        complain: Complaints,
         clock: Callable[[], float],
     ) -> None:
         self.db = database
@@ -97,7 +110,9 @@ class Commands:
         self.ignored = 0
         self._fanout = fanout
         self._status = status
+        self._writer = writer
         self._awaiting: deque[tuple[int, float, Peer]] = deque()
+        self._complain = complain
         self._quit = quit
         self._clock = clock
         self._items: dict[str, Item] = {}
@@ -107,6 +122,9 @@ class Commands:
     def handle(self, peer: Peer, line: str | Garbage) -> None:
         """Carry out a line from a client, and queue the answer for it."""
         if isinstance(line, Garbage):
+            if sentence.is_http(line.echo):
+                peer.foreign = HTTP
+                return
             peer.errors += 1
             peer.reply(f"{line.echo}!{UNKNOWN_COMMAND}")
             return
@@ -114,6 +132,9 @@ class Commands:
         handler = _HANDLERS.get(command.letter)
         error = UNKNOWN_COMMAND if handler is None else handler(self, peer, command)
         if error:
+            if command.letter == "" and sentence.is_http(line):
+                peer.foreign = HTTP
+                return
             peer.errors += 1
             peer.reply(command.error(error))
 
@@ -141,7 +162,7 @@ class Commands:
         return None
 
     def _read(self, peer: Peer, command: Command) -> str | None:
-        topic = self._topic(command.key)
+        topic = self._topic(command.key.rstrip(" "))
         if topic is None:
             return UNKNOWN_KEY
         item, name = topic
@@ -161,7 +182,7 @@ class Commands:
         return None
 
     def _query(self, peer: Peer, command: Command) -> str | None:
-        item = self._item(command.key)
+        item = self._item(command.key.rstrip(" "))
         if item is None:
             return UNKNOWN_KEY
         peer.reply(sentence.report(item.definition))
@@ -178,11 +199,17 @@ class Commands:
         item, name = topic
         try:
             if name:
-                value = self._store_aux(peer, item, name, command.rest)
-                peer.reply("@w" + sentence.aux_update(item.key, name, value))
+                self._store_aux(
+                    peer,
+                    item,
+                    name,
+                    command.rest,
+                    lambda: peer.reply("@w" + sentence.aux_update(item.key, name, item.aux[name])),
+                )
             else:
-                self._store(peer, item, command.rest)
-                peer.reply("@w" + sentence.update(item.key, item.reading))
+                self._store(
+                    peer, item, command.rest, then=lambda: peer.reply("@w" + sentence.update(item.key, item.reading))
+                )
         except BadValue:
             return WRONG_VALUE
         return None
@@ -193,6 +220,8 @@ class Commands:
         value, semicolon, flags = (command.rest or "").partition(";")
         bits = sentence.flags_of(flags) if semicolon else (0, 0)
         if not peer.may_write or topic is None or bits is None or (topic[1] and semicolon):
+            if topic is None and sentence.is_http(command.line):
+                peer.foreign = HTTP
             self._ignore(peer)
             return None
         item, name = topic
@@ -209,32 +238,117 @@ class Commands:
         peer.errors += 1
         self.ignored += 1
 
-    def _store(self, peer: Peer, item: Item, text: str, flags: int = 0, mask: int = 0, mark: str = "") -> None:
-        """Write a client's value, unless it only repeats what another source published. Raises `BadValue`."""
+    def _store(
+        self,
+        peer: Peer,
+        item: Item,
+        text: str,
+        flags: int = 0,
+        mask: int = 0,
+        mark: str = "",
+        then: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Write a client's value, unless it only repeats what another source published, and call `then` when done.
+
+        Raises `BadValue`.
+        """
         value = item.convert(text)
         self._fanout.sync(peer)
         current = item.said
         if mark == KEPT:
-            take_kept(item, value)
+            self._perform(peer, item, lambda: take_kept(item, value), lambda _: then())
             return
         source = f"{mark}/{peer.source}" if mark else peer.source
-        if self._repeats(peer, item, value, current):
-            if (current.flags ^ flags) & mask:
-                self._fanout.remember_own(peer, item.key, item.flag(flags, mask, source))
-            return
-        reading = item.write(value, source, flags if mask else None, mask=mask)
-        self._fanout.remember_own(peer, item.key, reading)
+        written = peer.written.setdefault(item.key, Written())
+        write: Callable[[], Reading]
+        news = not self._hands_back(peer, item, text, value, current, written)
+        if news:
+            written.varied |= written.value not in (None, value)
+            written.value, written.flags = value, 0
+            write = partial(item.write, value, source, flags if mask else None, mask=mask)
+        else:
+            written.handed_back = True
+            # The client may flag another source's value bad or failed, and clear only such flags that it has set.
+            mask &= ~(current.flags & (BAD | FAIL) & ~flags & ~written.flags)
+            if not (current.flags ^ flags) & mask:
+                then()
+                return
+            written.flags = flags & mask
+            write = partial(item.flag, flags, mask, source)
 
-    def _repeats(self, peer: Peer, item: Item, value: Value, current: Reading) -> bool:
-        """Whether a client only writes back a value that it has just received: no sensor measured it again."""
-        if self.refresh or item.definition.setting or value != current.value or unmarked(current.source) == peer.source:
+        def done(reading: Reading | None) -> None:
+            if reading is not None:
+                self._fanout.remember_own(peer, item.key, reading)
+                if news:
+                    written.stamp = reading.stamp
+            then()
+
+        if item.quick:
+            done(write())
+        else:
+            self._hand_over(peer, item, partial(self._fanout.write_for, peer, item.key, "", write), done)
+
+    def _hands_back(self, peer: Peer, item: Item, text: str, value: Value, current: Reading, written: Written) -> bool:
+        """Whether a client only writes back a value that it has received: no sensor measured it again.
+
+        A fresh value must have been sent to the client recently. An old value stays old if the client has received it
+        at any time and has not written a different one. A client that has not received it may be a sensor that has
+        reconnected: it is believed when it repeats the value.
+        """
+        if self.refresh or item.definition.setting or peer.gateway:
             return False
-        sent = current.stamp >= peer.subscriptions.get(item.key, float("inf"))
-        return sent or self._clock() - peer.read_at.get(item.key, -ECHO_S) < ECHO_S
+        subscribed = peer.subscriptions.get(item.key, float("inf"))
+        told = item.key in peer.read_at or current.stamp + item.tolerance >= subscribed
+        if value != current.value and not (told and current.old and _is_rounded(text, current.value)):
+            return False
+        if written.stamp == current.stamp and unmarked(current.source) == peer.source:
+            return False  # the client published it itself
+        if not current.old:
+            return current.stamp >= subscribed or self._clock() - peer.read_at.get(item.key, -ECHO_S) < ECHO_S
+        if written.varied or written.value not in (None, current.value):
+            return False
+        if told:
+            return True
+        measured = current.stamp != NEVER and current.source not in START
+        return measured and not written.handed_back
 
-    def _store_aux(self, peer: Peer, item: Item, name: str, text: str) -> Value | None:
+    def _store_aux(
+        self, peer: Peer, item: Item, name: str, text: str, then: Callable[[], object] = lambda: None
+    ) -> None:
+        value = None if text == "None" else item.convert(text)
         self._fanout.sync(peer)
-        return self._fanout.write_aux(peer, item, name, None if text == "None" else text)
+        self._perform(
+            peer,
+            item,
+            lambda: self._fanout.write_for(peer, item.key, name, lambda: item.write_aux(name, value)),
+            lambda _: then(),
+        )
+
+    def _perform(self, peer: Peer, item: Item, write: Callable[[], T], then: Callable[[T | None], object]) -> None:
+        """Call `write` for a client, on another thread if a subscriber of the item may hang, and then `then`.
+
+        `then` gets the result of `write`, or None if that took too long. Other commands of the client wait for it.
+        """
+        if item.quick:
+            then(write())
+        else:
+            self._hand_over(peer, item, write, then)
+
+    def _hand_over(self, peer: Peer, item: Item, write: Callable[[], T], then: Callable[[T | None], object]) -> None:
+        peer.awaits = True
+        self._writer.do(Job(peer, item.key, write, then))
+
+    def answer_writes(self) -> list[Peer]:
+        """Answer the clients whose writes are done or have been given up; returns these clients."""
+        jobs = self._writer.finished()
+        for job in jobs:
+            job.peer.awaits = False
+            if job.error is not None:
+                job.peer.errors += 1
+                self._complain("write of %s failed", job.key, about=f"write {job.key}", error=job.error)
+            if not job.peer.closed:
+                job.then(job.result)
+        return [job.peer for job in jobs if not job.peer.closed]
 
     def _flag(self, peer: Peer, command: Command) -> str | None:
         if not peer.may_write:
@@ -250,16 +364,19 @@ class Commands:
             return WRONG_FLAG
         if setting not in ("0", "1"):
             return WRONG_VALUE
-        ours = unmarked(item.said.source) == peer.source
-        if ours or flag != ANNUNCIATE:
-            item.flag(flag if setting == "1" else 0, flag, peer.source)
-        if flag == ANNUNCIATE and not (ours and setting == "1"):  # all clients are one owner, as they come and go
-            item.annunciate(setting == "1", "set by a client", self.source)
-        peer.reply(command.line)
+
+        def write() -> None:
+            ours = unmarked(item.said.source) == peer.source
+            if ours or flag != ANNUNCIATE:
+                item.flag(flag if setting == "1" else 0, flag, peer.source)
+            if flag == ANNUNCIATE and not (ours and setting == "1"):  # all clients are one owner, as they come and go
+                item.annunciate(setting == "1", "set by a client", self.source)
+
+        self._perform(peer, item, write, lambda _: peer.reply(command.line))
         return None
 
     def _subscribe(self, peer: Peer, command: Command) -> str | None:
-        item = self._item(command.key)
+        item = self._item(command.key.rstrip(" "))
         if item is None:
             return UNKNOWN_KEY
         if item.key in peer.subscriptions:
@@ -269,21 +386,25 @@ class Commands:
         return None
 
     def _unsubscribe(self, peer: Peer, command: Command) -> str | None:
-        if self._item(command.key) is None:
+        key = command.key.rstrip(" ")
+        if self._item(key) is None:
             return UNKNOWN_KEY
-        if command.key not in peer.subscriptions:
+        if key not in peer.subscriptions:
             return WRONG_SUBSCRIPTION
-        self._fanout.unsubscribe(peer, command.key)
+        self._fanout.unsubscribe(peer, key)
         peer.reply(command.line)
         return None
 
     def _extended(self, peer: Peer, command: Command) -> str | None:
         what, _, key = command.key.partition(" ")
         if command.key == "status":
-            peer.awaits_status = True
+            peer.awaits = True
             self._awaiting.append((self._status.ask(), self._clock() + STATUS_TIMEOUT_S, peer))
         elif command.key == "kill":
             if not peer.may_admin:
+                self._complain(
+                    "%s may not stop the gateway: the option `admin` does not name its address", peer.name, about="kill"
+                )
                 return NOT_PERMITTED
             self.log.warning("%s told the gateway to stop", peer.name)
             peer.reply("@xkill")
@@ -317,10 +438,16 @@ class Commands:
             if number > newest:
                 result = json.dumps({"health": "failed", "summary": "could not collect the status in time"})
             if not peer.closed:
-                peer.awaits_status = False
+                peer.awaits = False
                 peer.reply(f"@xstatus;{result}")
                 answered.append(peer)
         return answered
+
+
+def _is_rounded(text: str, value: Value) -> bool:
+    """Whether `text` is `value`, rounded to the decimals of `text`."""
+    decimals = len(text.strip().partition(".")[2])
+    return isinstance(value, float) and decimals > 0 and text.strip() == f"{value:.{decimals}f}"
 
 
 _HANDLERS: dict[str, Callable[[Commands, Peer, Command], str | None]] = {

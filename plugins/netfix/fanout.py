@@ -16,10 +16,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 from fixgw.database import ANNUNCIATE, SECFAIL, Database, Item, Reading, Subscription, Value
-from fixgw.kit.sources import START, simulated
+from fixgw.kit.sources import START, simulated, unmarked
 from fixgw.netfix import sentence
 from fixgw.plugins.netfix.mirror import origin
 from fixgw.plugins.netfix.peer import Peer, Topic
@@ -32,7 +32,8 @@ CREDIT_S = 0.010  # the most time for this that idle periods may save up
 LONGEST_PACE_S = 0.010  # no update waits longer than this
 DIRECT_CLIENTS = 4  # with more clients than this, writers leave the sending to the server's thread
 
-Entry = tuple[str, str, Any, Peer | None]  # key, aux name, reading or aux value, the client that wrote the aux value
+T = TypeVar("T")
+Entry = tuple[str, str, Any, Peer | None]  # key, aux name, reading or aux value, the client that wrote it
 
 
 class Limit:
@@ -90,7 +91,7 @@ class FanOut:
         self._pending: deque[Entry] = deque()
         self._overflow: dict[Topic, None] = {}
         self._own: dict[tuple[str, float], tuple[Peer, Reading]] = {}
-        self._aux_author: tuple[Peer, str, str, int] | None = None  # with the thread that writes
+        self._authors: dict[int, tuple[Peer, str, str]] = {}  # by thread: the client, the key and the aux name
         self._next_flush = self._last_flush = self._flush_cost = 0.0
         self._asleep = False
         self._stopping = False
@@ -110,7 +111,7 @@ class FanOut:
         if key in self._subscribed:
             self._subscribed[key][1].add(peer)
         else:
-            self._subscribed[key] = (self._db.subscribe(key, self._changed, self._aux_changed), {peer})
+            self._subscribed[key] = (self._db.subscribe(key, self._changed, self._aux_changed, quick=True), {peer})
         peer.subscriptions[key] = self._db.clock()
         self._followers[peer] = None
         self._regroup = True
@@ -159,14 +160,15 @@ class FanOut:
                 self._own.clear()
             self._own[key, reading.stamp] = (peer, reading)
 
-    def write_aux(self, peer: Peer, item: Item, name: str, value: str | None) -> Value | None:
-        """Write a client's aux value, and do not send it back to the client. Raises `BadValue`."""
-        self._aux_author = (peer, item.key, name, threading.get_ident())
-        origin.gateway = peer.gateway
+    def write_for(self, peer: Peer, key: str, name: str, write: Callable[[], T]) -> T:
+        """Call `write`, and do not send back to the client what it writes to the item or aux value. Any thread."""
+        me = threading.get_ident()
+        self._authors[me] = peer, key, name
+        origin.gateway = peer.gateway if name else ""
         try:
-            return item.write_aux(name, value)
+            return write()
         finally:
-            self._aux_author = None
+            del self._authors[me]
             origin.gateway = ""
 
     @property
@@ -213,14 +215,25 @@ class FanOut:
 
     def _changed(self, key: str, reading: Reading) -> None:
         """Note the update, and wake the server if it sleeps. Runs on the writer's thread."""
+        author = self._author(key, "")
+        if author is not None and unmarked(reading.source) != author.source:
+            author = None  # it comes from another source
         if len(self._pending) < MAX_QUEUED:
-            self._pending.append((key, "", reading, None))
+            self._pending.append((key, "", reading, author))
         else:
             self._overflow[key, ""] = None
         if self._asleep:
             self._asleep = False
             if not self._send_directly():
                 self._wake()
+
+    def _author(self, key: str, name: str) -> Peer | None:
+        """The client for which this thread is writing this item or aux value, if any."""
+        if self._authors:
+            written = self._authors.get(threading.get_ident())
+            if written is not None and written[1:] == (key, name):
+                return written[0]
+        return None
 
     def _send_directly(self) -> bool:
         """Send what is queued, if that is quick and it is due. Runs on the writer's thread while the server sleeps.
@@ -241,11 +254,8 @@ class FanOut:
             self.working.release()
 
     def _aux_changed(self, key: str, name: str, value: Value | None) -> None:
-        author = None
-        written = self._aux_author
-        if written is not None and written[1:] == (key, name, threading.get_ident()):
-            author = written[0]
-        elif origin.gateway:
+        author = self._author(key, name)
+        if author is None and origin.gateway:
             author = self._gateways.get(origin.gateway)
         if len(self._pending) < MAX_QUEUED:
             self._pending.append((key, name, value, author))
@@ -318,13 +328,10 @@ class FanOut:
                 line = sentence.update(key, what)
                 # A published reading may differ from what was written in annunciate and, with a ranking, in secfail.
                 mine = own.pop((key, what.stamp), None) if own else None
-                if (
-                    mine is not None
-                    and what.source == mine[1].source
-                    and what.flags | NOT_OURS == mine[1].flags | NOT_OURS
-                ):
-                    author = mine[0]
-                elif self._gateways:  # a value from a gateway, over any link, is no news to it
+                if mine is not None:
+                    same = what.source == mine[1].source and what.flags | NOT_OURS == mine[1].flags | NOT_OURS
+                    author = mine[0] if same else None
+                if author is None and self._gateways:  # a value from a gateway, over any link, is no news to it
                     author = self._gateways.get(what.source.rpartition("/")[2])
                 if self._gateways and (what.source in START or simulated(what.source)):
                     special[n] = key, _ended(sentence.for_gateway(line, what.source))

@@ -98,6 +98,7 @@ class Link:
         self._subscriptions: list[Subscription] = []
         self._thread = threading.Thread(target=self._work, name=f"netfix {self.name}", daemon=True)
         self._last: dict[Topic, str] = {}  # the text that the other side is known to have
+        self._sent: dict[str, Reading] = {}  # the last sent of each key
         self._was_connected = False
         self.sent = self.received = self.refused = self.withheld = self.connections = 0
 
@@ -105,7 +106,9 @@ class Link:
 
     def start(self) -> None:
         """Connect in the background, and keep trying until it works."""
-        self._subscriptions = [self.db.subscribe(key, self._changed, self._aux_changed) for key in self._send]
+        self._subscriptions = [
+            self.db.subscribe(key, self._changed, self._aux_changed, quick=True) for key in self._send
+        ]
         for key in self._receive:
             self._client.subscribe(key, self._receive_sample)
         self._thread.start()
@@ -188,6 +191,9 @@ class Link:
             reading = item.reading
             if reading.stamp == NEVER or reading.flags & OLD or self._came_from_there(reading):
                 return []  # the other side's copy ages by itself
+            if self._sent.get(key) is reading:
+                return []  # it was stored before we last looked, and its subscribers were told after
+            self._sent[key] = reading
             text = f"{sentence.text_of(reading.value)};{_abfs(reading)}"
             line = sentence.for_gateway(f"{key};{text}", reading.source)
             if not line or (line[0] == "@" and not self._far):  # one that knows no marks would take it for real
@@ -212,6 +218,7 @@ class Link:
         self._was_connected = True
         self.log.info("connected to %s", self.name)
         self._last.clear()
+        self._sent.clear()
         self._far = self._client.introduce(identity(self.db))
         self.source = f"{self._base}/{self._far}" if self._far else self._base
         for key in self._receive:  # read first: if both sides may write a key, the other side's fresh value wins

@@ -5,10 +5,24 @@ from __future__ import annotations
 import select
 from collections import deque
 
+from fixgw.database import Value
 from fixgw.net.listener import Caller
 from fixgw.netfix.sentence import Garbage, LineSplitter
 
 Topic = tuple[str, str]  # key and aux name, "" for the item itself
+
+
+class Written:
+    """What a client has written to an item."""
+
+    __slots__ = ("flags", "handed_back", "stamp", "value", "varied")
+
+    def __init__(self) -> None:
+        self.value: Value | None = None  # the last value that was stored
+        self.stamp = float("nan")  # of the reading with that value
+        self.varied = False  # whether it has written different values
+        self.handed_back = False  # whether it has written back a value without effect
+        self.flags = 0  # the flags that it has set on another source's reading
 
 
 class Peer:
@@ -27,21 +41,29 @@ class Peer:
         self.todo: deque[str | Garbage] = deque()
         self.subscriptions: dict[str, float] = {}  # key -> when the client subscribed
         self.read_at: dict[str, float] = {}
+        self.written: dict[str, Written] = {}
         self.replies: list[str] = []  # answers of this turn, not yet sent
         self.out = b""  # data that the socket did not accept
         self.behind: dict[Topic, None] = {}  # topics to send when it accepts data again
-        self.events = select.EPOLLIN
+        self.events = select.EPOLLIN | select.EPOLLRDHUP
         self.gateway = ""  # the identity of the gateway, if the client is another gateway's link
-        self.awaits_status = False
+        self.awaits = False  # another thread works for the client, whose next command has to wait for it
         self.synced = False
-        self.ended = False  # the client has closed its half of the connection
+        self.unread = False  # data has arrived, and is read when it is the client's turn
+        self.queued = False  # the client waits for its turn
+        self.debt = 0.0  # seconds of the server's time that the client has used, less what it has paid back
+        self.debt_at = 0.0  # when the debt was last brought up to date
+        self.heard_at: float | None = None  # when the client last sent anything
+        self.foreign = ""  # why this is not a NetFIX client
+        self.leaving = False  # the client has closed its half of the connection; we may have data of it to read
+        self.ended = False  # we have read all of it
         self.closed = False  # we have closed the connection
         self.progress = since
         self.sent = self.received = self.errors = self.conflated = 0
 
     @property
     def idle(self) -> bool:
-        return not (self.out or self.todo or self.behind or self.awaits_status)
+        return not (self.out or self.todo or self.behind or self.awaits)
 
     def reply(self, text: str) -> None:
         self.replies.append(text)

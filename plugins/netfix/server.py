@@ -10,23 +10,25 @@ import logging
 import os
 import select
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from fixgw.database import Database
 from fixgw.kit.complaints import Complaints
-from fixgw.net.access import LOOPBACK, Networks
+from fixgw.net.access import LOOPBACK, Address, Networks
 from fixgw.net.listener import ACCEPTED, Caller, Listener
 from fixgw.net.tcp import vanished
 from fixgw.netfix import sentence
 from fixgw.plugins.netfix.commands import Commands, StatusCollector
 from fixgw.plugins.netfix.fanout import FanOut
 from fixgw.plugins.netfix.peer import Peer
+from fixgw.plugins.netfix.turns import SLICE_S, Turns
+from fixgw.plugins.netfix.writer import Writer
 
-CHUNK_BYTES = 8192  # the most that is read from one client at a time
+CHUNK_BYTES = 4096  # the most that is read from one client at a time
 SHORT_BYTES = 1024  # input up to this size is processed at once; a client that sends more has to queue
-TURN_S = 0.0005  # the time for one client before it is the turn of the next
 SILENT_S = 5.0  # a connection that has sent nothing for so long may be dropped to make room for another
 HOUSEKEEPING_S = 1.0
 STOP_TIMEOUT_S = 1.0
@@ -51,7 +53,7 @@ class Server:
         clients_per_host: int | None = None,
         allow: Iterable[str] = LOOPBACK,
         write: Iterable[str] = LOOPBACK,
-        admin: Iterable[str] = LOOPBACK,
+        admin: Iterable[str] = (),
         rate_limit: Mapping[str, float] | None = None,
         refresh: bool = False,
         send_buffer: int = 131072,
@@ -76,6 +78,7 @@ class Server:
             allow=allow,
             most=clients,
             most_per_host=clients_per_host,
+            reserved=(LOOPBACK, (*LOOPBACK, *write)),
             send_buffer=send_buffer,
             complain=self._complain,
             clock=clock,
@@ -85,18 +88,21 @@ class Server:
         self._clock = clock
         self._fanout = FanOut(database, rate_limit or {}, self.wake, self._rearm, clock)
         self._status = StatusCollector(collect_status, self.wake)
+        self._writer = Writer(self.wake, self._complain)
         self._commands = Commands(
             database,
             self._fanout,
             self._status,
+            self._writer,
             source=source,
             refresh=refresh,
             quit=quit,
             log=self.log,
+            complain=self._complain,
             clock=clock,
         )
         self._peers: dict[int, Peer] = {}
-        self._ready: dict[Peer, None] = {}  # clients whose lines are not all processed
+        self._turns = Turns()
         self._stopping = False
         self._poll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -139,9 +145,8 @@ class Server:
 
     def _timeout(self) -> float:
         """How long `run` may wait for events, in seconds."""
-        if self._ready:
-            return 0.0
-        return max(0.0, min(self._fanout.sleep_time(), self._housekeeping_at - self._clock()))
+        rest = min(self._turns.rest(), self._writer.rest(), self._housekeeping_at - self._clock())
+        return max(0.0, min(rest, self._fanout.sleep_time())) if rest > 0.0 else 0.0
 
     def _handle_events(self, happened: list[tuple[int, int]]) -> None:
         """Handle the events that one poll returned."""
@@ -156,11 +161,10 @@ class Server:
         if callers:  # last, because new clients reuse the descriptors of dropped ones
             for caller in self._listener.accept(self._make_room):
                 self._admit(caller)
-        if self._ready:  # one at a time, so that clients with short requests need not wait for all the long ones
-            peer = next(iter(self._ready))
-            del self._ready[peer]
+        peer = self._turns.next()
+        if peer is not None:  # one at a time, so that clients with short requests need not wait for all the long ones
             self._guarded(peer, self._turn)
-        for peer in self._commands.answer_status():
+        for peer in (*self._commands.answer_writes(), *self._commands.answer_status()):
             self._guarded(peer, self._turn)
         now = self._clock()
         if now >= self._housekeeping_at:
@@ -187,6 +191,7 @@ class Server:
         for peer in list(self._peers.values()):
             self._drop(peer)
         self._status.stop()
+        self._writer.stop()
         self.close()
 
     def close(self) -> None:
@@ -225,15 +230,30 @@ class Server:
         self._peers[peer.fd] = peer
         self.log.debug("%s connected", peer.name)
 
-    def _make_room(self) -> bool:
-        """Drop a connection that has sent nothing since it was opened, more than `SILENT_S` ago, if there is one."""
+    def _make_room(self, caller: Address) -> bool:
+        """Drop a connection to make room for one from `caller`; returns whether there was one.
+
+        Only hosts with no better claim than the caller are considered. A connection is dropped that has sent nothing
+        since it was opened, more than `SILENT_S` ago, or whose client has left; failing that, the one of the host with
+        the most connections that has been idle for longest, if that host has at least two more than the caller.
+        """
+        claim = self._listener.claim
+        peers = [p for p in self._peers.values() if claim(p.address) <= claim(caller)]
         limit = self._clock() - SILENT_S
-        for peer in self._peers.values():
-            if not peer.received and peer.since < limit:
-                self.dropped += 1
-                self._drop(peer)
-                return True
-        return False
+        shares = Counter(p.address for p in peers)
+        greediest = max(shares, key=shares.__getitem__, default=caller)
+        candidates = [
+            p
+            for p in peers
+            if (p.leaving and p.address in (caller, greediest)) or (p.heard_at is None and p.since < limit)
+        ]
+        if not candidates and shares[greediest] > shares[caller] + 1:
+            candidates = [p for p in peers if p.address == greediest]
+        if not candidates:
+            return False
+        self.dropped += 1
+        self._drop(min(candidates, key=lambda p: (not p.leaving, bool(p.subscriptions), p.heard_at or p.since)))
+        return True
 
     def _give_up(self, peer: Peer, why: str) -> None:
         self._complain("%s: %s; dropped", peer.name, why, about=why)
@@ -249,7 +269,7 @@ class Server:
         self._poll.unregister(peer.fd)
         peer.sock.close()
         peer.todo.clear()
-        self._ready.pop(peer, None)
+        self._turns.leave(peer)
         self._fanout.forget(peer)
         self._listener.left(peer.address)
         for name in ("sent", "received", "errors", "conflated"):
@@ -272,61 +292,81 @@ class Server:
     # -- input ---------------------------------------------------------------------------------------------------------
 
     def _on_events(self, peer: Peer, events: int) -> None:
-        long = False
         if events & select.EPOLLOUT:
             self._fanout.catch_up(peer)
+        if events & select.EPOLLRDHUP:
+            peer.leaving = True
         if events & select.EPOLLIN and peer.events & select.EPOLLIN:
-            try:
-                data = peer.sock.recv(CHUNK_BYTES)
-            except BlockingIOError:
-                return
-            if data:
-                peer.todo.extend(peer.splitter.feed(data))
-                peer.synced = False
+            if not self._turns.is_modest(peer):
+                peer.unread = True
+                self._rearm(peer)
+            elif self._receive(peer) > SHORT_BYTES and peer.todo:
+                self._rearm(peer)
             else:
-                peer.ended = True
-            if peer.splitter.hopeless:
-                self._give_up(peer, "sent a line without an end")
-                return
-            long = len(data) > SHORT_BYTES
+                self._turn(peer)
         elif events & (select.EPOLLHUP | select.EPOLLERR):
             self._drop(peer)
-            return
-        if long:
-            self._rearm(peer)
         else:
-            self._turn(peer)
+            self._rearm(peer)
+
+    def _receive(self, peer: Peer) -> int:
+        """Read from the client, at most `CHUNK_BYTES`; returns the number of bytes. Raises OSError."""
+        peer.unread = False
+        try:
+            data = peer.sock.recv(CHUNK_BYTES)
+        except BlockingIOError:
+            return 0
+        if not data:
+            peer.ended = True
+            return 0
+        if peer.heard_at is None and data.startswith(sentence.TLS_HANDSHAKE):
+            peer.foreign = "speaks TLS"
+        peer.heard_at = self._clock()
+        peer.todo.extend(peer.splitter.feed(data))
+        peer.synced = False
+        return len(data)
 
     def _turn(self, peer: Peer) -> None:
         """Process some of the client's lines, and decide what to wait for next."""
+        begun = time.thread_time()
+        end = time.monotonic() + SLICE_S
+        if peer.unread and not peer.todo:
+            self._receive(peer)
         todo = peer.todo
         written = self._fanout.waiting
         room = self.reply_buffer - len(peer.out)
-        end = self._clock() + TURN_S
-        while todo and room >= 0 and not peer.awaits_status and self._clock() < end:
+        while todo and room >= 0 and not (peer.awaits or peer.foreign):
             line = todo.popleft()
             peer.received += 1
             count = len(peer.replies)
             self._commands.handle(peer, line)
             if len(peer.replies) > count:
                 room -= len(peer.replies[-1])
+            if time.monotonic() >= end:
+                break
         peer.emit()
         if self._fanout.waiting != written:
             self._fanout.hurry()
-        self._rearm(peer)
+        self._turns.spent(peer, time.thread_time() - begun)
+        if peer.foreign:
+            self._give_up(peer, f"{peer.foreign}, not NetFIX")
+        elif peer.splitter.hopeless:
+            self._give_up(peer, "sent a line without an end")
+        else:
+            self._rearm(peer)
 
     def _rearm(self, peer: Peer) -> None:
         """Choose the events to wait for - input, room to send, or none - by the client's state."""
         full = len(peer.out) > self.reply_buffer
-        if peer.todo and not (full or peer.awaits_status):
-            self._ready[peer] = None
+        if (peer.todo or peer.unread) and not (full or peer.awaits):
+            self._turns.queue(peer)
         else:
-            self._ready.pop(peer, None)
+            self._turns.leave(peer)
         if peer.ended and peer.idle:
             self._drop(peer)
             return
-        events = 0
-        if not (peer.todo or full or peer.ended):
+        events = 0 if peer.leaving else select.EPOLLRDHUP
+        if not (peer.todo or peer.unread or full or peer.ended):
             events |= select.EPOLLIN
         if peer.out or peer.behind:
             events |= select.EPOLLOUT
@@ -353,6 +393,7 @@ class Server:
             "dropped": self.dropped,
             **total,
             "ignored sentences": self._commands.ignored,
+            "writes not waited for": self._writer.given_up,
             "subscribed keys": self._fanout.keys,
             "connections": {
                 p.name: {

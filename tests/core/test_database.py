@@ -127,7 +127,7 @@ class FloatLike:
         ("BTN1", True, True),
         ("BTN1", 1, True),
         ("BTN1", 0.0, False),
-        *[("BTN1", word, True) for word in ("True", "true", "T", "yes", "1")],
+        *[("BTN1", word, True) for word in ("True", "true", "TRUE", "T", "yes", "Yes", "on", "1")],
         *[("BTN1", word, False) for word in ("False", "false", "F", "no", "0")],
         ("ACID", "", ""),
         ("ACID", "D-EABC ü", "D-EABC ü"),
@@ -143,7 +143,7 @@ def test_values_become_the_items_type(db: Database, key: str, given: Any, stored
 
 NOT_FLOAT: list[Any] = [None, "", "fast", True, [], "1_0", "٣", b"5", bytearray(b"5"), "1,5", "0x10", 1j]
 NOT_INT: list[Any] = [None, "", 1.5, "42.0", "1e1", True, "1_0", Decimal("1.5"), Fraction(1, 2), b"5", "三", "9" * 5000]
-NOT_BOOL: list[Any] = [None, "", 2, "TRUE", "on", " 1", "Yes", [], NAN, b"1"]
+NOT_BOOL: list[Any] = [None, "", 2, "TRUTH", "once", " 1", "None", [], NAN, b"1"]
 NOT_TEXT: list[Any] = [None, 5, b"N123", True, []]
 
 

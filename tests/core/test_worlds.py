@@ -59,7 +59,7 @@ CONFIGURATION = """
 database file: "{CONFIG}/database.yaml"
 connections:
   it: {module: worlds_test_plugin, restart_delay: 0.05}
-  netfix: {module: fixgw.plugins.netfix, port: 0}
+  netfix: {module: fixgw.plugins.netfix, port: 0, admin: [127.0.0.1]}
 """
 ITEMS = "entries: [{key: IAS, type: float, min: 0, max: 1000}]"
 

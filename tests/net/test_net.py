@@ -18,7 +18,7 @@ import pytest
 from fixgw.errors import DeviceError
 from fixgw.kit.complaints import Complaints
 from fixgw.net import access, tcp
-from fixgw.net.access import Networks, address_of, network
+from fixgw.net.access import Address, Networks, address_of, network
 from fixgw.net.endpoint import Endpoint, parse
 from fixgw.net.listener import PAUSE_S, Caller, Listener
 from fixgw.net.udp import MAX_DATAGRAM_BYTES, SENDER_SILENT_S, UdpLink, UdpSender
@@ -114,7 +114,7 @@ class Server:
     def clock(self) -> float:
         return self.now
 
-    def connect(self, source: str = "127.0.0.1", make_room: Callable[[], bool] = lambda: False) -> bool:
+    def connect(self, source: str = "127.0.0.1", make_room: Callable[[Address], bool] = lambda caller: False) -> bool:
         """Whether a client from `source` is admitted."""
         self.clients.append(socket.create_connection(("127.0.0.1", self.listener.port), source_address=(source, 0)))
         assert self.poll.poll(5)
@@ -177,7 +177,7 @@ def test_room_is_made_only_when_it_is_needed(listening: Callable[..., Server]) -
     server = listening(most=1)
     asked = []
 
-    def make_room() -> bool:
+    def make_room(caller: Address) -> bool:
         asked.append(True)
         server.leave()
         return True

@@ -147,13 +147,21 @@ def test_text_that_no_sentence_can_carry_is_not_sent(client: Client) -> None:
             client.write("ACID", text)
 
 
-def test_status_explain_and_kill(client: Client, gateway: Gateway, wait_for: Wait) -> None:
+def test_status_explain_and_kill(
+    client: Client, gateway: Gateway, serve: Callable[..., Gateway], wait_for: Wait
+) -> None:
     killed: list[str] = []
     gateway.world.quit = killed.append
     gateway.world.status = lambda: {"health": "ok"}
     assert client.status() == {"health": "ok"}
     assert client.explain("IAS")["source"] is None
-    client.kill()
+    with pytest.raises(Refused, match="@xkill: not permitted: the option `admin` of"):
+        client.kill()
+    assert not killed
+    gateway = serve(admin=["127.0.0.0/8"])
+    gateway.world.quit = killed.append
+    with Client(port=gateway.port) as client:
+        client.kill()
     wait_for(lambda: killed == ["netfix"])
 
 

@@ -48,7 +48,10 @@ CLIENT = {"type": "client", "outputs": [{"host": "x", "send": ["IAS"]}]}
         ("@wCOUNT;" + "9" * 3000, "@wCOUNT;100;00100"),
         ("@wBTN1;True", "@wBTN1;True;00000"), ("@wBTN1;true", "@wBTN1;True;00000"), ("@wBTN1;T", "@wBTN1;True;00000"),
         ("@wBTN1;yes", "@wBTN1;True;00000"), ("@wBTN1;1", "@wBTN1;True;00000"), ("@wBTN1;F", "@wBTN1;False;00000"),
-        ("@wBTN1;maybe", "@wBTN1!003"), ("@wBTN1;2", "@wBTN1!003"),
+        ("@wBTN1;YES", "@wBTN1;True;00000"), ("@wBTN1;tRuE", "@wBTN1;True;00000"), ("@wBTN1;on", "@wBTN1;True;00000"),
+        ("@wBTN1;OFF", "@wBTN1;False;00000"), ("@wBTN1;No", "@wBTN1;False;00000"), ("@wBTN1;", "@wBTN1!003"),
+        ("@wBTN1;maybe", "@wBTN1!003"), ("@wBTN1; yes", "@wBTN1!003"), ("@wBTN1;None", "@wBTN1!003"),
+        ("@wBTN1;2", "@wBTN1!003"),
         ("@wACID;N1", "@wACID;N1;00000"), ("@wACID;Größe", "@wACID;Größe;00000"), ("@wACID;", "@wACID;;00000"),
         ("@wACID;a;b", "@wACID!003"), ("@wACID;a\rb", "@wACID!003"), ("@wACID;a\tb", "@wACID!003"),
         ("@wIAS.Vne;140", "@wIAS.Vne;140.0"), ("@wIAS.Vne;None", "@wIAS.Vne;None"), ("@wIAS.Vne;x", "@wIAS.Vne!003"),
@@ -64,6 +67,8 @@ CLIENT = {"type": "client", "outputs": [{"host": "x", "send": ["IAS"]}]}
         ("@fNO;b;1", "@fNO!001"), ("@fIAS;z;1", "@fIAS!002"), ("@fIAS;;1", "@fIAS!002"), ("@fIAS;b;2", "@fIAS!003"),
         ("@fIAS;b;", "@fIAS!003"), ("@fIAS;b", "@fIAS!003"), ("@fIAS", "@fIAS!003"), ("@fIAS;b;1;1", "@fIAS!003"),
         ("@f", "@f!001"), ("@f;", "@f!001"), ("@fIAS.Vne;b;1", "@fIAS.Vne!001"),
+        ("@sIAS ", "@sIAS "), ("@sNO ", "@sNO !001"), ("@uIAS  ", "@uIAS  !002"), ("@rIAS ", "@rIAS;0.0;01000"),
+        ("@rIAS.Vne ", "@rIAS.Vne;None"), ("@qBTN1 ", "@qBTN1;A button;bool;False;False;;0;"), ("@s IAS", "@s IAS!001"),
         ("@x", "@x!004"), ("@xfoo", "@xfoo!004"), ("@xstatus now", "@xstatus now!004"),
         ("@xexplain NO", "@xexplain NO!001"),
         ("@", "@!004"), ("@@", "@@!004"), ("@z", "@z!004"), ("@L", "@L!004"), ("hello", "hello!004"), (" ", " !004"),
@@ -112,7 +117,8 @@ def test_text_of_a_driver_never_breaks_a_sentence(gateway: Gateway) -> None:
     assert gateway.connect().ask("@rACID") == "@rACID;a,b;00000"
 
 
-def test_kill_stops_the_gateway(gateway: Gateway, wait_for: Wait) -> None:
+def test_kill_stops_the_gateway(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+    gateway = serve(admin=["127.0.0.1"])
     asked: list[str] = []
     gateway.world.quit = asked.append
     assert gateway.connect().ask("@xkill") == "@xkill"
@@ -362,10 +368,11 @@ def test_permissions_go_by_network(serve: Callable[..., Gateway]) -> None:
     assert gateway.plugin.get_status()["ignored sentences"] == 1
 
 
-def test_by_default_only_loopback_may_do_anything() -> None:
+def test_by_default_only_loopback_may_do_anything_and_nobody_stops_the_gateway() -> None:
     options = Plugin("netfix", {}).options
     assert options.host == "127.0.0.1"
-    assert options.allow == options.write == options.admin == ("127.0.0.0/8", "::1")
+    assert options.allow == options.write == ("127.0.0.0/8", "::1")
+    assert options.admin == ()
 
 
 # -- hostile and broken clients ----------------------------------------------------------------------------------------

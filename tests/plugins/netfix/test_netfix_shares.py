@@ -1,0 +1,206 @@
+"""Places and the server's time are shared by host: nobody keeps others out, nobody is dropped for asking much."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from ipaddress import ip_address
+
+import pytest
+
+from fixgw.net.listener import Caller
+from fixgw.plugins.netfix import server, turns
+from fixgw.plugins.netfix.peer import Peer
+from fixgw.plugins.netfix.turns import Turns
+
+from .conftest import RawClient, TestGateway
+
+Wait = Callable[[Callable[[], object]], None]
+ANSWER = "@rIAS;0.0;01000"
+
+
+# -- places ------------------------------------------------------------------------------------------------------------
+
+
+def talking(gateway: TestGateway, source: str, count: int) -> list[RawClient]:
+    clients = [gateway.connect(source) for _ in range(count)]
+    for client in clients:
+        assert client.ask("@rIAS") == ANSWER
+    return clients
+
+
+def test_the_longest_idle_of_the_greediest_host_makes_room(serve: Callable[..., TestGateway]) -> None:
+    gateway = serve(clients=6)
+    (other,) = talking(gateway, "127.0.0.9", 1)
+    held = talking(gateway, "127.0.0.5", 5)
+    assert held[0].ask("@sALT") == "@sALT"
+    assert held[1].ask("@rIAS") == ANSWER
+    display = gateway.connect()
+    assert display.ask("@rIAS") == ANSWER
+    assert held[2].closed(), "the others have subscribed, or have spoken since"
+    for client in (held[0], held[1], held[3], held[4], other, display):
+        assert client.ask("@rIAS") == ANSWER
+
+
+def test_a_host_with_its_share_does_not_take_anothers(serve: Callable[..., TestGateway], wait_for: Wait) -> None:
+    gateway = serve(clients=4)
+    one, two = talking(gateway, "127.0.0.5", 2), talking(gateway, "127.0.0.6", 2)
+    assert gateway.connect("127.0.0.5").closed()
+    assert gateway.connect("127.0.0.6").closed()
+    assert [client.ask("@rIAS") for client in one + two] == [ANSWER] * 4
+    assert talking(gateway, "127.0.0.7", 1)[0].ask("@rIAS") == ANSWER
+
+
+def test_who_comes_says_much_and_leaves_keeps_no_place(serve: Callable[..., TestGateway]) -> None:
+    gateway = serve(clients=3)
+    stop = threading.Event()
+
+    def hurry() -> None:
+        while not stop.is_set():
+            try:
+                client = RawClient(gateway.port, "127.0.0.5")
+                client.send("?\n" * 4096)
+                client.close()
+            except OSError:
+                pass
+
+    threads = [threading.Thread(target=hurry) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(30):
+            display = gateway.connect()
+            assert display.ask("@rIAS") == ANSWER
+            display.close()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_who_has_left_is_known_to_have_before_it_has_been_read_to_the_end(
+    gateway: TestGateway, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Turns, "next", lambda self: None)  # nobody's turn comes
+    client = gateway.connect()
+    client.send("@rIAS\n" * 10_000)
+    client.sock.shutdown(1)
+    peers = gateway.plugin.server._peers  # type: ignore[union-attr]
+    wait_for(lambda: [p.leaving for p in peers.values()] == [True])
+    (peer,) = peers.values()
+    assert not peer.ended
+
+
+# -- time --------------------------------------------------------------------------------------------------------------
+
+
+class NoSocket:
+    def fileno(self) -> int:
+        return -1
+
+
+def asking(queue: Turns, address: str, debt: float) -> Peer:
+    peer = Peer(Caller(NoSocket(), ip_address(address), 1), "", 0.0)  # type: ignore[arg-type]
+    peer.debt, peer.debt_at = debt, time.monotonic()
+    queue.queue(peer)
+    return peer
+
+
+def test_turns_go_round_by_host_and_those_who_say_little_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = Turns()
+    a1, a2, a3 = (asking(queue, "10.0.0.1", 100.0) for _ in range(3))
+    b1 = asking(queue, "10.0.0.2", 100.0)
+    modest = asking(queue, "10.0.0.3", 0.0)
+    order = []
+    for _ in range(7):
+        peer = queue.next()
+        assert peer is not None
+        order.append(peer)
+        if peer is not modest:
+            queue.queue(peer)
+    assert order == [modest, a1, b1, a2, b1, a3, b1]
+    for peer in (a1, a2, a3, b1, b1):
+        queue.leave(peer)
+    assert queue.next() is None
+    assert queue.rest() == float("inf")
+
+
+def test_those_who_say_much_leave_time_for_the_others() -> None:
+    queue = Turns()
+    peers = [asking(queue, f"10.0.0.{n}", 100.0) for n in range(5)]
+    assert queue.rest() == 0.0
+    queue.spent(peers[0], turns.BUSY_S)
+    assert 3 * turns.BUSY_S < queue.rest() <= 5 * turns.BUSY_S
+    assert queue.next() is None
+    modest = asking(queue, "10.0.0.9", 0.0)
+    assert queue.rest() == 0.0
+    assert queue.next() is modest
+    time.sleep(6 * turns.BUSY_S)
+    assert queue.next() is not None
+
+
+def test_saying_much_is_forgotten_with_time() -> None:
+    queue = Turns()
+    peer = asking(queue, "10.0.0.1", turns.ALLOWANCE_S + 1.0)
+    assert not queue.is_modest(peer)
+    peer.debt_at -= 1.0 / turns.PAYBACK
+    assert queue.is_modest(peer)
+
+
+@pytest.mark.parametrize("flood", ["@rIAS\n", "@l\n", "IAS;5;000\n", "?\n", "@xexplain IAS\n", "@xstatus\n"])
+def test_clients_that_flood_hold_up_nobody_and_are_not_dropped(serve: Callable[..., TestGateway], flood: str) -> None:
+    gateway = serve()
+    stop = threading.Event()
+    flooding = [gateway.connect("127.0.0.5") for _ in range(5)]
+
+    def pour(client: RawClient) -> None:
+        client.sock.settimeout(0.05)
+        while not stop.is_set():
+            try:
+                client.send(flood * 100)
+            except TimeoutError:
+                pass
+            try:
+                while client.sock.recv(1 << 20):
+                    pass
+            except TimeoutError:
+                pass
+
+    threads = [threading.Thread(target=pour, args=(client,)) for client in flooding]
+    for thread in threads:
+        thread.start()
+    client = gateway.connect()
+    times = []
+    for _ in range(60):
+        started = time.monotonic()
+        assert client.ask("@rMARK") == "@rMARK;0;01000"
+        times.append(time.monotonic() - started)
+        time.sleep(0.002)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert gateway.plugin.get_status()["dropped"] == 0
+    assert gateway.plugin.get_status()["clients"] == 6
+    assert statistics.median(times) < 0.05  # `python -m benchmarks netfix` measures it on a quiet computer
+
+
+def test_all_that_a_client_asks_in_a_rush_is_answered(gateway: TestGateway) -> None:
+    client = gateway.connect()
+    sender = threading.Thread(target=client.send, args=("@rIAS\n" * 20_000 + "@rMARK\n",))
+    sender.start()
+    assert client.until("@rMARK;0;01000") == [ANSWER] * 20_000
+    sender.join()
+
+
+def test_silence_is_what_makes_a_connection_give_way_first(
+    serve: Callable[..., TestGateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SILENT_S", 0.0)
+    gateway = serve(clients=3)
+    held = talking(gateway, "127.0.0.5", 2)
+    silent = gateway.connect("127.0.0.9")
+    assert gateway.connect().ask("@rIAS") == ANSWER
+    assert silent.closed()
+    assert [client.ask("@rIAS") for client in held] == [ANSWER] * 2

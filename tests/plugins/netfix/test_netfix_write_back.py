@@ -1,0 +1,139 @@
+"""Displays hand back what they have been told: that is no news from a sensor, whoever does it and whenever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fixgw.database import BAD, FAIL, INITIAL, Definition
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.plugins.netfix import commands
+
+from .conftest import RawClient, TestGateway
+
+HERE, FAR = "127.0.0.1", "127.0.0.7"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def panel(serve: Callable[..., TestGateway], clock: Clock) -> TestGateway:
+    return serve(clock=clock)
+
+
+def dead_sensor(panel: TestGateway, clock: Clock, source: str = HERE, value: float = 104.5) -> None:
+    """A client has written IAS and is gone; its value is old."""
+    feeder = panel.connect(source)
+    assert feeder.ask(f"@wIAS;{value}") == f"@wIAS;{value};00000"
+    feeder.close()
+    clock.now += 3.0
+
+
+def read(client: RawClient) -> str:
+    return client.ask("@rIAS").split(";", 1)[1]
+
+
+@pytest.mark.parametrize("source", [HERE, FAR])
+@pytest.mark.parametrize("told", ["@rIAS", "@sIAS", ""])
+@pytest.mark.parametrize("hand_back", ["IAS;104.5;0000\n", "IAS;104.5\n", "@wIAS;104.5\n", "IAS;104.50;000\n"])
+def test_a_dead_sensor_stays_old(panel: TestGateway, clock: Clock, source: str, told: str, hand_back: str) -> None:
+    dead_sensor(panel, clock, source)
+    display = panel.connect(HERE)
+    if told:
+        display.ask(told)
+    display.send(hand_back)
+    display.ask("@rMARK")
+    if hand_back[0] == "@":
+        assert display.line().startswith("@rMARK")
+    assert read(display) == "104.5;01000"
+
+
+def test_it_stays_old_however_late_and_often_it_is_handed_back(
+    panel: TestGateway, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "ECHO_S", 0.0)  # as if it were long ago
+    dead_sensor(panel, clock)
+    display = panel.connect()
+    assert read(display) == "104.5;01000"
+    for _ in range(5):
+        assert display.ask("@wBTN1;True") == "@wBTN1;True;00000"  # it writes what is its own, too
+        assert display.ask("@wIAS;104.5") == "@wIAS;104.5;01000"
+    assert panel.db.read("IAS").source == f"netfix/{HERE}"
+
+
+def test_a_living_sensor_is_not_made_fresher_by_a_display_on_its_host(panel: TestGateway, clock: Clock) -> None:
+    feeder, display = panel.connect(), panel.connect()
+    display.send("@sIAS\n@sMARK\n")
+    display.lines(2)
+    feeder.ask("@wIAS;104.5")
+    assert panel.heard(display) == ["IAS;104.5;00000"]
+    clock.now += 1.5
+    assert display.ask("@wIAS;104.5") == "@wIAS;104.5;00000"
+    clock.now += 1.0
+    assert read(display) == "104.5;01000", "2.5 s after the feeder's last word"
+
+
+def test_what_is_rounded_on_the_way_is_no_news_either(panel: TestGateway, clock: Clock) -> None:
+    dead_sensor(panel, clock, value=104.5123)
+    display = panel.connect()
+    read(display)
+    assert display.ask("@wIAS;104.51") == "@wIAS;104.5123;01000"
+    assert display.ask("@wIAS;104") == "@wIAS;104.0;00000", "somebody sets it"
+
+
+def test_a_feeder_may_repeat_its_own_value(panel: TestGateway, clock: Clock) -> None:
+    feeder = panel.connect()
+    for _ in range(3):
+        assert feeder.ask("@wIAS;104.5") == "@wIAS;104.5;00000"
+        clock.now += 3.0
+    assert read(feeder) == "104.5;01000"
+    assert feeder.ask("@wIAS;104.5") == "@wIAS;104.5;00000"
+
+
+def test_a_feeder_that_connects_again_with_a_constant_value_is_believed_the_second_time(
+    panel: TestGateway, clock: Clock
+) -> None:
+    dead_sensor(panel, clock)
+    feeder = panel.connect()
+    feeder.send("IAS;104.5;0000\n")
+    assert read(panel.connect()) == "104.5;01000"
+    feeder.send("IAS;104.5;0000\n")
+    assert read(feeder) == "104.5;00000"
+
+
+def test_one_that_has_said_something_else_is_a_source(panel: TestGateway, clock: Clock) -> None:
+    feeder = panel.connect()
+    read(feeder)
+    feeder.ask("@wIAS;99")
+    feeder.ask("@wIAS;104.5")
+    panel.connect(FAR).ask("@wIAS;104.5")
+    clock.now += 3.0
+    assert read(feeder) == "104.5;01000"
+    assert feeder.ask("@wIAS;104.5") == "@wIAS;104.5;00000"
+
+
+def test_what_nobody_has_said_yet_is_news_unless_it_has_been_read(panel: TestGateway, clock: Clock) -> None:
+    assert panel.connect().ask("@wIAS;0") == "@wIAS;0.0;00000", "an aircraft that stands"
+    panel.db.write("ALT", 500.0, INITIAL)
+    clock.now += 3.0
+    assert panel.connect().ask("@wALT;500") == "@wALT;500.0;00000"
+
+
+def test_handing_back_does_not_make_good_what_the_sensor_has_failed(serve: Callable[..., TestGateway]) -> None:
+    gateway = serve([Definition(key="OAT"), Definition(key="MARK", type="int")])
+    oat = gateway.db.item("OAT")
+    oat.write(21.5, "probe", 0)
+    display = gateway.connect()
+    assert display.ask("@rOAT") == "@rOAT;21.5;00000"
+    oat.fail("open circuit", "probe")
+    display.send("OAT;21.5;0000\n")
+    assert display.ask("@rOAT") == "@rOAT;21.5;00010"
+    display.send("OAT;21.5;0110\n")
+    assert display.ask("@rOAT") == "@rOAT;21.5;00110", "it may doubt it"
+    display.send("OAT;21.5;0010\n")
+    assert display.ask("@rOAT") == "@rOAT;21.5;00010", "and take that back"
+    assert oat.reading.flags & (BAD | FAIL) == FAIL
