@@ -129,7 +129,7 @@ class Listener:
             self.watch(self._poller)
 
     def claim(self, address: Address) -> int:
-        """The number of groups of `reserved` networks that hold `address`: the more, the better its claim to a place."""
+        """The number of groups of `reserved` networks that hold `address`: the more, the better its claim."""
         return sum(address in networks for networks in self._reserved)
 
     def accept(self, make_room: Callable[[Address], bool] = lambda address: False) -> Iterator[Caller]:

@@ -193,7 +193,6 @@ class Link:
                 return []  # the other side's copy ages by itself
             if self._sent.get(key) is reading:
                 return []  # it was stored before we last looked, and its subscribers were told after
-            self._sent[key] = reading
             text = f"{sentence.text_of(reading.value)};{_abfs(reading)}"
             line = sentence.for_gateway(f"{key};{text}", reading.source)
             if not line or (line[0] == "@" and not self._far):  # one that knows no marks would take it for real
@@ -202,6 +201,7 @@ class Link:
             if unmarked(reading.source).startswith(self._network) and self._last.get((key, "")) == line:
                 return []
             self._last[key, ""] = line
+            self._sent[key] = reading
             return [line]
         if known:
             return []
