@@ -93,9 +93,13 @@ class Plugin(Instrument[EisOptions]):
         )
 
     def idle(self) -> None:
-        if updates := self._protocol.pause():
+        if self.take(self._protocol.pause):
             self.valid_at = self.clock()
-            self.publisher.publish(updates)
+
+    @classmethod
+    def writes(cls, options: EisOptions) -> Iterable[str]:
+        more = [options.tach2] if options.tach2 else []
+        return [*super().writes(options), *more, *(aux.key for aux in options.aux.values())]
 
     @classmethod
     def check(cls, options: EisOptions, db: Database) -> Iterable[tuple[str, str]]:

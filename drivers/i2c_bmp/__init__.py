@@ -61,6 +61,10 @@ class Plugin(I2cPoller[Options]):
             )
 
     @classmethod
+    def writes(cls, options: Options) -> Iterable[str]:
+        return [*super().writes(options), *([options.temperature] if options.temperature else [])]
+
+    @classmethod
     def preflight(cls, options: Options) -> Iterable[Device | Feeds | Finding]:
         yield from super().preflight(options)
         names = (options.keys.get(key, key) for key in sorted(protocol.KEYS))

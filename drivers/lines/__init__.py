@@ -11,7 +11,7 @@ from msgspec import Meta
 from fixgw.database import Database, TypeName
 from fixgw.drivers.lines import pattern
 from fixgw.drivers.lines.protocol import Checksum, Decoder, Field, Format
-from fixgw.drivers.links.instrument import Instrument
+from fixgw.drivers.links.instrument import ChangesWithin, Instrument
 from fixgw.drivers.links.serial import SerialOptions
 from fixgw.errors import did_you_mean
 from fixgw.kit.curve import Curve, CurveSpec, Linear, raw_readings
@@ -129,6 +129,7 @@ class LinesOptions(SerialOptions, frozen=True, kw_only=True):
         Meta(min_length=1, description="The kinds of lines; the first one that matches a line decodes it"),
     ]
     ask: Annotated[Ask | None, Meta(description="Request to send, for sensors that send only on request")] = None
+    changes_within: ChangesWithin = msgspec.field(default_factory=dict)
 
 
 class Plugin(Instrument[LinesOptions]):
@@ -154,9 +155,13 @@ class Plugin(Instrument[LinesOptions]):
             yield from ((f"lines.{number}.{place}", message) for place, message in _check_line(line, db))
 
     @classmethod
+    def writes(cls, options: LinesOptions) -> Iterable[str]:
+        return dict.fromkeys(key for line in options.lines for key in line.fields)
+
+    @classmethod
     def preflight(cls, options: LinesOptions) -> Iterable[Any]:
         yield from super().preflight(options)
-        yield Feeds(tuple(dict.fromkeys(key for line in options.lines for key in line.fields)))
+        yield Feeds(tuple(cls.writes(options)))
 
     def open(self) -> None:
         super().open()

@@ -12,13 +12,13 @@ from contextlib import suppress
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from fixgw.database import FAIL
-from fixgw.drivers.links.instrument import KEYS_OPTION, Keys
+from fixgw.drivers.links.instrument import KEYS_OPTION, ChangesWithin, Keys
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit import raw
-from fixgw.kit.publish import Publisher, check_keys
+from fixgw.kit.publish import Publisher, check_changes, check_keys
 from fixgw.kit.update import Update
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
 
@@ -36,6 +36,7 @@ Rate = Annotated[float, Meta(gt=0.0, le=200.0, description="Readings per second"
 
 class ChipOptions(Options, frozen=True, kw_only=True):
     rate: Rate = 10.0
+    changes_within: ChangesWithin = field(default_factory=dict)
 
 
 ChipOptionsT = TypeVar("ChipOptionsT", bound=ChipOptions, default=ChipOptions)
@@ -63,7 +64,10 @@ class ChipPoller(Poller[ChipOptionsT]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.publisher = Publisher(self, self.counts, self.complain, getattr(self.options, "keys", None))
+        options = self.options
+        self.publisher = Publisher(
+            self, self.counts, self.complain, getattr(options, "keys", None), options.changes_within
+        )
         self.counts.update({"polls": 0, "used": 0, "read errors": 0})
         #: The open bus; only the polling thread uses it.
         self.bus: Any = None
@@ -146,12 +150,19 @@ class ChipPoller(Poller[ChipOptionsT]):
     @classmethod
     def check(cls, options: ChipOptionsT, db: Database) -> Iterable[tuple[str, str]]:
         yield from check_keys(getattr(options, "keys", {}), cls.KEYS, db)
+        yield from check_changes(options.changes_within, cls.writes(options))
+
+    @classmethod
+    def writes(cls, options: ChipOptionsT) -> Iterable[str]:
+        """The items that the driver may write with these `options`."""
+        keys: Keys = getattr(options, "keys", {})
+        return [name for key in cls.KEYS if (name := keys.get(key, key)) is not None]
 
     def lost(self, reason: str) -> None:
         self.fail_all(reason)
 
     def health(self) -> str:
-        return super().health() or self._nonsense
+        return super().health() or self._nonsense or self.publisher.trouble
 
     def get_status(self) -> Mapping[str, Any]:
         return {"device": self.place, **super().get_status()}

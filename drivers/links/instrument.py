@@ -12,13 +12,14 @@ A driver then consists of its protocol and a class that names it:
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta, field
 
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
-from fixgw.kit.publish import Publisher, check_keys
+from fixgw.kit.majority import FOREIGN, Majority
+from fixgw.kit.publish import Publisher, check_changes, check_keys
 from fixgw.kit.update import Update
 from fixgw.plugin import TypeVar
 
@@ -33,8 +34,18 @@ KEYS_OPTION = Meta(
 )
 
 
+ChangesWithin = Annotated[
+    dict[str, Annotated[float, Meta(gt=0.0, le=3600.0)]],
+    Meta(
+        description="Items whose value is never quite still, and seconds: `{OILP1: 30}` fails OILP1 when it has been "
+        "the same for longer, for then the instrument hangs though it talks"
+    ),
+]
+
+
 class InstrumentOptions(SerialOptions, frozen=True, kw_only=True):
     keys: Annotated[Keys, KEYS_OPTION] = field(default_factory=dict)
+    changes_within: ChangesWithin = field(default_factory=dict)
 
 
 class Protocol(typing.Protocol):
@@ -58,6 +69,10 @@ class Protocol(typing.Protocol):
     def feed(self, data: bytes) -> list[Update]:
         """Decode the frames that `data` completes into updates, in order."""
 
+    # Two more, for protocols that know the time: `tick` returns the updates that come of what is not said any more, and
+    # is called a few times a second; `interrupt` forgets an unfinished frame, because bytes were lost. The protocol is
+    # made anew where there is none.
+
 
 OptionsT = TypeVar("OptionsT", bound=SerialOptions, default=InstrumentOptions)
 
@@ -70,8 +85,16 @@ class Instrument(SerialPoller[OptionsT]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.publisher = Publisher(self, self.counts, self.complain, getattr(self.options, "keys", None))
+        options = self.options
+        self.publisher = Publisher(
+            self, self.counts, self.complain, getattr(options, "keys", None), getattr(options, "changes_within", None)
+        )
+        self._new_protocol()
+
+    def _new_protocol(self) -> None:
         self._protocol = self.protocol()
+        self._majority = Majority()
+        self._tick: Callable[[], list[Update]] | None = getattr(self._protocol, "tick", None)
 
     def protocol(self) -> Protocol:
         """Create a protocol that counts in `counts`. Called at every opening, as the device may be another one."""
@@ -81,33 +104,61 @@ class Instrument(SerialPoller[OptionsT]):
     def check(cls, options: OptionsT, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         yield from check_keys(getattr(options, "keys", {}), cls.KEYS, db)
+        yield from check_changes(getattr(options, "changes_within", {}), cls.writes(options))
+
+    @classmethod
+    def writes(cls, options: OptionsT) -> Iterable[str]:
+        """The items that the driver may write with these `options`."""
+        keys: Keys = getattr(options, "keys", {})
+        return [name for key in cls.KEYS if (name := keys.get(key, key)) is not None]
 
     def open(self) -> None:
-        self._protocol = self.protocol()
+        self._new_protocol()
         super().open()
 
+    def poll(self, timeout: float) -> None:
+        super().poll(timeout)
+        if self._tick is not None and (updates := self._tick()):
+            self.publisher.publish(updates)
+
     def received(self, data: bytes) -> bool:
-        counts, protocol = self.counts, self._protocol
+        return self.take(lambda: self._protocol.feed(data))
+
+    def take(self, feed: Callable[[], list[Update]]) -> bool:
+        """Publish the updates that the protocol returns, if its frames are the instrument's; whether any made sense."""
+        counts = self.counts
         before, refused = counts["received"], self._count_refused()
-        self.publisher.publish(protocol.feed(data))
+        updates = feed()
         refused_now = self._count_refused() - refused
+        taken = counts["received"] - before - refused_now
+        trusted = self._majority.trusted
+        if self._majority.count(taken, refused_now):
+            self.publisher.publish(updates)
+        elif trusted:
+            self.publisher.fail(FOREIGN)
         if refused_now:
-            self.complain("refused %d frames so far; the last: %s", self._count_refused(), protocol.refused)
-        return counts["received"] - before > refused_now
+            self.complain("refused %d frames so far; the last: %s", self._count_refused(), self._protocol.refused)
+        return taken > 0
+
+    def flushed(self) -> None:
+        """Bytes have been thrown away: what there is of a frame has lost its end."""
+        interrupt: Callable[[], object] | None = getattr(self._protocol, "interrupt", None)
+        if interrupt is not None:
+            interrupt()
+        else:
+            trusted = self._majority
+            self._new_protocol()
+            self._majority = trusted
 
     def lost(self, reason: str) -> None:
         self.publisher.fail(reason)
 
     def health(self) -> str:
-        return super().health() or self._protocol.trouble
+        if trouble := super().health():
+            return trouble
+        if self._majority.foreign:
+            return FOREIGN
+        return self._protocol.trouble or self.publisher.trouble
 
     def _count_refused(self) -> int:
         return sum(self.counts[reason] for reason in self._protocol.REFUSALS)
-
-
-def begin_counting(counts: dict[str, int] | None, *names: str) -> dict[str, int]:
-    """Add a counter at zero for each of the `names`, in order, to `counts` or to a new dict. Returns the dict."""
-    counts = {} if counts is None else counts
-    for name in names:
-        counts.setdefault(name, 0)
-    return counts

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
+from fixgw.drivers.links.holdup import HoldUp
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit import raw
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 4096  # the most that one read takes
 EMPTY_READ_PAUSE_S = 0.02  # wait this long after a port that was ready had no data
+SETTLE_S = 0.02  # of silence, after which nothing old waits on the line any more
+FLUSH_S = 1.0  # the most time that discarding old bytes may take, after this process was held up
 
 #: The URL schemes of links over a network; pyserial handles all others.
 TCP, UDP = ("tcp", "socket"), "udp"
@@ -80,6 +83,7 @@ class SerialPoller(Poller[OptionsT]):
         self._auto = self.options.baud == "auto" and not self._networked
         self._baud = BAUD_RATES[0] if self.options.baud == "auto" else self.options.baud
         self._fd: int | None = None
+        self.hold_up = HoldUp()
         self._raw = raw.Point()
         self.counts["bytes"] = 0
 
@@ -91,6 +95,9 @@ class SerialPoller(Poller[OptionsT]):
 
     def idle(self) -> None:
         """Called when nothing has arrived for `poll_timeout` seconds. Handle time-outs here."""
+
+    def flushed(self) -> None:
+        """Old bytes were discarded: what came last has no end."""
 
     # -- for drivers to call -------------------------------------------------------------------------------------------
 
@@ -178,6 +185,7 @@ class SerialPoller(Poller[OptionsT]):
         self.heard_at = self.valid_at = float("-inf")
         self.port = self._open()
         self._searching_since = self.clock()
+        self.hold_up.reset()
         self._fd = None
         if self.port is not None:
             with suppress(OSError, AttributeError):  # rfc2217:// and loop:// have no file descriptor
@@ -187,6 +195,9 @@ class SerialPoller(Poller[OptionsT]):
 
     def poll(self, timeout: float) -> None:
         data = self._read(timeout)
+        if self.hold_up.noticed(self.poll_timeout):
+            self._flush_input(len(data))
+            return
         if not data:
             self.idle()
             return
@@ -226,6 +237,20 @@ class SerialPoller(Poller[OptionsT]):
         elif self._raw.taps:
             self._raw.pass_on(self.name, self.clock(), "in", data)
         return data
+
+    def _flush_input(self, bytes_read: int) -> None:
+        """This process was held up, and what waits on the line is as old as that: throw it away until it is new."""
+        discarded, deadline = bytes_read, self.hold_up.clock() + FLUSH_S
+        while self.port is not None and self.hold_up.clock() < deadline and not self.stopping.is_set():
+            if not (data := self._read(SETTLE_S)):
+                break
+            discarded += len(data)
+        self.hold_up.reset()
+        self.flushed()
+        if discarded:
+            self.count("bytes", discarded)
+            self.count("old bytes discarded", discarded)
+            self.complain("held up: %d old bytes that waited on the line are discarded", discarded, about="hold-up")
 
     def _next_baud(self, now: float) -> None:
         assert self.port is not None

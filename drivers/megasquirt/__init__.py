@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta, field
 
-from fixgw.drivers.links.can.instrument import CanInstrument
-from fixgw.drivers.links.can.port import BusOptions
+from fixgw.drivers.links.can.instrument import CanInstrument, CanInstrumentOptions
 from fixgw.drivers.links.instrument import KEYS_OPTION, Keys
 from fixgw.drivers.megasquirt.protocol import (
     BASE,
@@ -36,7 +35,7 @@ class Extra(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     add: Annotated[float, Meta(description="Offset added after `scale`")] = 0.0
 
 
-class MegasquirtOptions(BusOptions, frozen=True, kw_only=True):
+class MegasquirtOptions(CanInstrumentOptions, frozen=True, kw_only=True):
     """Options for a MegaSquirt."""
 
     base: Annotated[
@@ -61,6 +60,11 @@ class Plugin(CanInstrument[MegasquirtOptions]):
         targets = {name: target for name, target in TARGETS.items() if name not in unused}
         targets |= {name: Target(extra.key, extra.scale, extra.add) for name, extra in options.fields.items()}
         return Decoder(self.counts, targets, options.base)
+
+    @classmethod
+    def writes(cls, options: MegasquirtOptions) -> Iterable[str]:
+        targets = [*KEYS, *(extra.key for extra in options.fields.values())]
+        return [name for key in targets if (name := options.keys.get(key, key)) is not None]
 
     @classmethod
     def check(cls, options: MegasquirtOptions, db: Database) -> Iterable[Problem | tuple[str, str]]:

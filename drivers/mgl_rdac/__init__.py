@@ -9,8 +9,7 @@ import msgspec
 from msgspec import Meta, field
 
 from fixgw.drivers.links.can.frame import Frame
-from fixgw.drivers.links.can.instrument import CanInstrument
-from fixgw.drivers.links.can.port import BusOptions
+from fixgw.drivers.links.can.instrument import CanInstrument, CanInstrumentOptions
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, FULL_SCALE, Decoder, Encoder, Target
 from fixgw.errors import Problem, did_you_mean
 from fixgw.kit.curve import Curve, CurveSpec, raw_readings
@@ -44,7 +43,7 @@ def default_channels() -> dict[str, Channel]:
     }
 
 
-class RdacOptions(BusOptions, frozen=True, kw_only=True):
+class RdacOptions(CanInstrumentOptions, frozen=True, kw_only=True):
     """Options for an RDAC."""
 
     rdac: Annotated[int, Meta(ge=1, le=16, description="Number of the RDAC, as set on the unit")] = 1
@@ -93,6 +92,10 @@ class Plugin(CanInstrument[RdacOptions]):
             {name: Target(channel.key, self._curves[name]) for name, channel in options.channels.items()},
             self.counts,
         )
+
+    @classmethod
+    def writes(cls, options: RdacOptions) -> Iterable[str]:
+        return [channel.key for channel in options.channels.values()] if options.role == "listen" else []
 
     @classmethod
     def check(cls, options: RdacOptions, db: Database) -> Iterable[Problem | tuple[str, str]]:

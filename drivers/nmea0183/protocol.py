@@ -7,7 +7,7 @@ short table of field positions.
 
 Implements NMEA 0183 4.11 as far as a GPS is concerned, according to manufacturers' documents: RMC, GGA, GNS, GLL, VTG,
 GSA, GSV, GST, ZDA of any talker, RMB, APB, XTE and BOD of a navigator, HDG, HDM and HDT of a compass, and of the
-proprietary sentences Garmin's PGRME and PGRMF, Ashtech's PASHR,POS and SkyTraq's PSTI,030.
+proprietary sentences Garmin's PGRME, PGRMF and PGRMZ, u-blox's PUBX,00, Ashtech's PASHR,POS and SkyTraq's PSTI,030.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from functools import reduce
 from operator import xor
 from typing import ClassVar, NamedTuple
 
+from fixgw.kit.place import NOWHERE, Places
 from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_KMH
 from fixgw.kit.update import BAD, FAIL, Update
 
 #: Maximum length in characters between ``$`` and the end of the line. The standard says 79; some proprietary sentences
-#: are longer.
+#: are longer. One that is longer still is ignored.
 MAX_SENTENCE = 250
-
 
 # Anything above these is refused as absurd.
 MAX_SPEED_KT = 2000.0
@@ -35,13 +35,20 @@ MAX_CROSS_TRACK_NMI = 100.0
 #: Navigators do not show a cross-track error above this.
 MAX_SHOWN_CROSS_TRACK_NMI = 9.99
 
-#: A receiver that repeats the same time of day for this long is stuck.
-STUCK_AFTER_S = 5.0
+#: A receiver that repeats the same time of day for this long is stuck; one that says so long nothing of its position
+#: has none.
+STUCK_AFTER_S = 4.0
+#: A navigator that says so long nothing of its guidance gives none.
+GUIDANCE_LASTS_S = 8.0
+#: Magnetic variation below which the next may well be zero. Elsewhere zero means that the receiver does not know it.
+NEARLY_NO_VARIATION = 0.5
 
 POSITION = ("LAT", "LONG")
 ACCURACY = ("GPS_ACCURACY_HORIZ", "GPS_ACCURACY_VERTICAL")
 #: Keys that are worthless without a fix.
 FIX_KEYS = (*POSITION, "GS", "TRACK", "TRACKM", "TALT", "GPS_ELLIPSOID_ALT", *ACCURACY)
+#: Keys that say how the fix is. Without one they are bad, so that another receiver's stand.
+SATELLITES = ("GPS_SATS_TRACKED", "GPS_SATS_VISIBLE")
 
 #: Keys that are worthless without guidance by a navigator. A knob may also set the course, so a navigator fails COURSE
 #: only once it has sent one.
@@ -49,12 +56,14 @@ GUIDANCE_KEYS = ("XTRACK", "CDI", "WPNAME", "WPLAT", "WPLON", "WPHEAD", "COURSE"
 
 NO_FIX = "no fix"
 NO_POSITION = "no position yet"
+STOPPED = "the receiver's time has stopped"
+SILENT = f"no position for {STUCK_AFTER_S:.0f} seconds"
 
 #: Every key that a receiver, navigator or compass may write.
 KEYS = frozenset((*FIX_KEYS, *GUIDANCE_KEYS)) | {
-    "HEAD",
+    *("HEAD", "PALT"),
     *("TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS"),
-    *("GPS_FIX_TYPE", "GPS_SATS_TRACKED", "GPS_SATS_VISIBLE"),
+    *("GPS_FIX_TYPE", *SATELLITES),
 }
 
 
@@ -77,12 +86,12 @@ class Framer:
     REFUSALS = ("bad checksum", "no checksum", "malformed", "too long")
 
     _END = re.compile(rb"[\r\n$]")
-    _ADDRESS = re.compile(r"(P)([A-Z0-9]{3,})|([A-Z][A-Z0-9])([A-Z]{3})")
+    _ADDRESS = re.compile(r"(P)([A-Z0-9]{3,})|([A-Z0-9]{2})([A-Z]{3})")
 
     def __init__(self, counts: dict[str, int] | None = None) -> None:
         #: Sentences received, and those refused, by reason.
         self.counts = counts if counts is not None else {}
-        for name in ("received", *self.REFUSALS):
+        for name in ("received", "ignored", *self.REFUSALS):
             self.counts.setdefault(name, 0)
         #: Describes the last refused sentence.
         self.refused = ""
@@ -109,10 +118,17 @@ class Framer:
             self._buffer = b""
         return sentences
 
+    def interrupt(self) -> None:
+        """Bytes have been lost: what there is of a sentence has no end."""
+        self._buffer = b""
+
     def _sentence(self, raw: bytes, whole: bool) -> Sentence | None:
         counts = self.counts
         counts["received"] += 1
         body, star, tail = raw.partition(b"*")
+        if len(raw) > MAX_SENTENCE and raw[:1] == b"P":  # PUBX,03 lists all satellites
+            counts["ignored"] += 1
+            return None
         if len(raw) > MAX_SENTENCE:
             reason = "too long"
         elif star and tail[:2].upper() != b"%02X" % reduce(xor, body, 0):
@@ -135,6 +151,15 @@ class Framer:
 _TIME = re.compile(r"(\d\d)(\d\d)(\d\d)(?:\.\d*)?", re.ASCII)
 _ANGLE = re.compile(r"(\d{0,3}?)(\d{1,2}(?:\.\d*)?)", re.ASCII)  # the last two digits before the point are minutes
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)", re.ASCII)
+
+
+def _seconds(clock: str) -> float | None:
+    """The time of day in seconds; None if it is not one."""
+    match = _TIME.fullmatch(clock)
+    if match is None:
+        return None
+    hour, minute, second = map(int, match.groups())
+    return hour * 3600.0 + minute * 60.0 + second + float("0." + (clock.partition(".")[2] or "0"))
 
 
 class _Fix(NamedTuple):
@@ -163,6 +188,15 @@ _QUALITY = {
     "7": _MANUAL,
     "8": _SIMULATED,
 }
+#: The navigation status of u-blox's PUBX,00.
+_PUBX = {
+    "G2": _PLAIN,
+    "G3": _PLAIN,
+    "D2": _DIFFERENTIAL,
+    "D3": _DIFFERENTIAL,
+    "RK": _PLAIN,
+    "DR": _ESTIMATED,
+}
 # From best to worst: GNS has one letter per constellation, and the best one counts.
 _MODE = {
     "R": _RTK,
@@ -177,6 +211,14 @@ _MODE = {
 }
 
 
+def _kind(sentence: Sentence) -> str:
+    """``RMC``, ``PGRME``; u-blox numbers its own."""
+    if sentence.talker != "P":
+        return sentence.kind
+    number = sentence.fields[0] if sentence.kind == "UBX" and len(sentence.fields) > 11 else ""
+    return f"P{sentence.kind},{number}" if number else f"P{sentence.kind}"
+
+
 class Decoder:
     """Turns sentences into updates of keys, and remembers what belongs together.
 
@@ -186,8 +228,10 @@ class Decoder:
       from its geoid separation, accuracy from its own estimate. Without these, the keys are not written.
     - A navigator that reports no guidance fails deviation, course and waypoint at once. `full_scale` is the cross-track
       distance in nautical miles at which CDI is -1 or 1.
-    - Sentences with the same time of day form one epoch. A receiver whose time stops has no fix. `clock` returns
-      monotonic seconds.
+    - Sentences with the same time of day form one epoch. When a receiver's time stops, or it says nothing more of its
+      position, all that it has said fails with the position: guidance, satellites and type of the fix, too. Only a
+      compass on the same line goes on (talkers that begin with H). `clock` returns monotonic seconds.
+    - A position that cannot be true (`Places`) is no fix.
     """
 
     OUTCOMES = ("used", "ignored", "absurd values")
@@ -199,10 +243,14 @@ class Decoder:
         self.counts = counts if counts is not None else {}
         for name in self.OUTCOMES:
             self.counts.setdefault(name, 0)
-        #: What is wrong with the fix, in words; empty if it is good.
-        self.trouble = NO_POSITION
         self._clock = clock
         self._full_scale = full_scale
+        self._trouble = NO_POSITION  # what is wrong with the fix, in words
+        self._lost = ""  # why nothing that was said is good any more
+        self._written: set[str] = set()  # the keys of all values so far
+        self._placed_at: float | None = None  # when a sentence last told of the position, or that there is none
+        self._guided_at: float | None = None  # when a navigator last spoke of its guidance
+        self._places = Places(clock)
         self._guidance = _PLAIN  # as last reported by the navigator
         self._course_said = False
         self._east: float | None = None  # the last magnetic variation received, degrees
@@ -224,15 +272,51 @@ class Decoder:
         self._gsa_mode = -1  # the highest mode from GSA in this epoch; -1: none yet
         self._last_time: tuple[str, int] = ("", 0)  # the time of day as last published, and its flags
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the fix, in words; empty if it is good."""
+        return self._lost or self._trouble
+
     def decode(self, sentence: Sentence) -> list[Update]:
         """Decode `sentence` into updates, in the order in which to write them; none if it is not used."""
-        method = self._KINDS.get("P" + sentence.kind if sentence.talker == "P" else sentence.kind)
+        method = self._KINDS.get(_kind(sentence))
         if method is None:
             self.counts["ignored"] += 1
             return []
         self.counts["used"] += 1
         # Treat fields missing at the end as empty.
-        return list(method(self, sentence.talker, sentence.fields + ("",) * 24))
+        return self._withhold(list(method(self, sentence.talker, sentence.fields + ("",) * 24)))
+
+    def tick(self) -> list[Update]:
+        """The updates that come of what is not said any more; to be called a few times a second."""
+        updates: list[Update] = []
+        if self._guided_at is not None and self._clock() - self._guided_at > GUIDANCE_LASTS_S:
+            self._guided_at = None
+            updates = [Update(k, None, FAIL, "the navigator is silent") for k in GUIDANCE_KEYS if k in self._written]
+        return self._withhold(updates)
+
+    def _withhold(self, updates: list[Update]) -> list[Update]:
+        """The `updates`, as long as the receiver lives; what fails otherwise."""
+        before, self._lost = self._lost, self._why_lost()
+        if not self._lost:
+            self._written.update(update.key for update in updates if update.value is not None)
+            return updates
+        keys = [] if before else [key for key in (*POSITION, *sorted(self._written)) if not self._stands_alone(key)]
+        keys += [update.key for update in updates if not self._stands_alone(update.key)]
+        others = [update for update in updates if self._stands_alone(update.key)]
+        return others + [Update(key, None, FAIL, self._lost) for key in dict.fromkeys(keys)]
+
+    def _why_lost(self) -> str:
+        if self._placed_at is None:
+            return ""
+        now = self._clock()
+        if now - self._placed_at > STUCK_AFTER_S:
+            return SILENT
+        stopped = bool(self._time) and now - self._since > STUCK_AFTER_S
+        return STOPPED if stopped and not self._fix.flags & FAIL else ""
+
+    def _stands_alone(self, key: str) -> bool:
+        return key == "HEAD" and self._compass.startswith("H")
 
     # -- sentences with a position -------------------------------------------------------------------------------------
 
@@ -269,6 +353,28 @@ class Decoder:
         if not fix.flags & FAIL and (speed := self._number(f[11], 0.0, MAX_SPEED_KT / KNOTS_PER_KMH)) is not None:
             yield from self._motion(fix, f"{speed * KNOTS_PER_KMH:.9f}", f[12], None)
 
+    def _pgrmz(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        if f[1] in ("f", "F") and f[2] == "2":  # 3 is the altitude of the GPS
+            feet = self._number(f[0], -2000.0, 60_000.0)
+            if feet is None:
+                yield Update("PALT", None, FAIL, "the receiver sends no pressure altitude, or an absurd one")
+            else:
+                yield Update("PALT", feet)
+
+    def _pubx(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
+        fix = _PUBX.get(f[7], _NONE)
+        self._gsa_mode = max(self._gsa_mode, {"2": 2, "3": 3}.get(f[7][1:], 0))
+        fix = yield from self._position(talker, fix, f[2:6], f[1], counted=True, altitude=True)
+        yield from self._satellites_used("GN", f[17])
+        if fix.flags & FAIL:
+            return
+        speed = self._number(f[10], 0.0, MAX_SPEED_KT / KNOTS_PER_KMH)
+        if speed is not None:
+            yield from self._motion(fix, f"{speed * KNOTS_PER_KMH:.9f}", f[11], None)
+        for key, text in zip(ACCURACY, f[8:10], strict=True):
+            if (error := self._number(text, 0.0, MAX_HEIGHT_M)) is not None:
+                yield Update(key, error * FEET_PER_METRE, fix.flags, fix.reason)
+
     def _pashr(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
         if f[0] != "POS":
             return
@@ -292,7 +398,7 @@ class Decoder:
         yield Update("WPNAME", f[4].strip(), guidance.flags, guidance.reason)
         latitude = self._angle(f[5], f[6], "NS", 90)
         longitude = self._angle(f[7], f[8], "EW", 180)
-        if latitude is None or longitude is None:
+        if latitude is None or longitude is None or latitude == longitude == 0.0:
             for key in ("WPLAT", "WPLON"):
                 yield Update(key, None, FAIL, "the waypoint's position is missing or absurd")
         else:
@@ -316,26 +422,35 @@ class Decoder:
             yield from self._off_track(guidance, f[2], f[3], f[4])
 
     def _bod(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
-        if self._guidance.flags & FAIL:  # BOD has no status of its own
+        guidance = self._with_fix(self._guidance)  # BOD has no status of its own
+        if guidance.flags & FAIL:
             return
-        yield from self._course(self._guidance, *((f[2], "M") if f[2] else (f[0], "T")))
+        yield from self._course(guidance, *((f[2], "M") if f[2] else (f[0], "T")))
         if f[4].strip():
-            yield Update("WPNAME", f[4].strip(), self._guidance.flags, self._guidance.reason)
+            yield Update("WPNAME", f[4].strip(), guidance.flags, guidance.reason)
 
     def _guided(self, status: str, mode: str) -> Generator[Update, None, _Fix]:
         """Return the quality of the guidance, and fail every guidance key if there is none."""
-        guidance = self._guidance = _MODE.get(mode, _PLAIN) if status == "A" else _UNGUIDED
+        self._guided_at = self._clock()
+        self._guidance = _MODE.get(mode, _PLAIN) if status == "A" else _UNGUIDED
+        guidance = self._with_fix(self._guidance)
         if guidance.flags & FAIL:
             for key in GUIDANCE_KEYS if self._course_said else GUIDANCE_KEYS[:-1]:
                 yield Update(key, None, FAIL, _UNGUIDED.reason if guidance is _NONE else guidance.reason)
-        elif self.trouble == NO_POSITION:  # a navigator may omit its position; since it guides, it has one
-            self.trouble = guidance.reason
+        elif self._trouble == NO_POSITION:  # a navigator may omit its position; since it guides, it has one
+            self._trouble = guidance.reason
         return guidance
+
+    def _with_fix(self, guidance: _Fix) -> _Fix:
+        """Guidance is no better than the fix of the same receiver, if it tells of one."""
+        if self._placed_at is None or guidance.flags & FAIL:
+            return guidance
+        return self._fix if self._fix.flags else guidance
 
     def _off_track(self, guidance: _Fix, miles: str, steer: str, unit: str = "N") -> Iterator[Update]:
         """XTRACK and CDI. If the navigator says to steer left, the aircraft is right of the track."""
         off = self._number(miles, 0.0, MAX_CROSS_TRACK_NMI)
-        if off is None or steer not in ("L", "R") or unit not in ("N", ""):
+        if off is None or not (steer in ("L", "R") or off == 0.0) or unit not in ("N", ""):
             for key in ("XTRACK", "CDI"):
                 yield Update(key, None, FAIL, "the navigator's cross-track error is missing or absurd")
             return
@@ -395,7 +510,7 @@ class Decoder:
         most: dict[str, int] = {}  # count a satellite once, however many of its signals are received
         for (name, _), n in {**self._visible_before, **self._visible}.items():
             most[name] = max(n, most.get(name, 0))
-        yield Update("GPS_SATS_VISIBLE", min(sum(most.values()), MAX_SATELLITES))
+        yield self._satellites("GPS_SATS_VISIBLE", sum(most.values()))
 
     def _gst(self, talker: str, f: Sequence[str]) -> Iterator[Update]:
         if self._fix.flags & FAIL:
@@ -453,15 +568,18 @@ class Decoder:
 
         `counted`: the sentence has a quality digit, so it overrides others on GPS_FIX_TYPE.
         """
-        stuck = self._epoch(clock)
+        self._epoch(clock)
+        self._placed_at = self._clock()
         latitude = longitude = None
         if fix is not _NONE:
             latitude = self._angle(place[0], place[1], "NS", 90)
             longitude = self._angle(place[2], place[3], "EW", 180)
-            if stuck:
-                fix = _NONE._replace(reason="the receiver's time has stopped")
-            elif latitude is None or longitude is None:
+            if latitude is None or longitude is None:
                 fix = _NONE._replace(reason="the receiver's position is missing or absurd")
+            elif doubt := self._places.judge(latitude, longitude, _seconds(clock)):
+                fix = _NONE._replace(reason=doubt)
+                latitude = longitude = None
+                self._had_fix = self._had_fix and doubt != NOWHERE  # it has started anew: so has its clock
         if not fix.flags:
             self._had_fix = True
         yield from self._clock_time(clock)
@@ -472,18 +590,20 @@ class Decoder:
         else:
             self._fixed[talker] = self._epochs
         self._fix = fix
-        self.trouble = fix.reason
-        place_known = latitude is not None and longitude is not None and not stuck
+        self._trouble = fix.reason
+        place_known = latitude is not None and longitude is not None
         if fix.flags & FAIL:
             for key in FIX_KEYS[2 if place_known else 0 :]:
                 yield Update(key, None, FAIL, fix.reason)
+            for keys, flags in ((GUIDANCE_KEYS, FAIL), (SATELLITES, BAD)):
+                yield from (Update(key, None, flags, fix.reason) for key in keys if key in self._written)
         if place_known:
             for key, degrees in zip(POSITION, (latitude, longitude), strict=True):
                 yield Update(key, degrees, fix.flags, fix.reason)
         if counted:
             self._counted = self._epochs
         if counted or fix.type == 1 or self._epochs - self._counted > 2:
-            yield Update("GPS_FIX_TYPE", self._fix_type(fix, altitude))
+            yield Update("GPS_FIX_TYPE", self._fix_type(fix, altitude), BAD if fix.flags else 0, fix.reason)
         return fix
 
     def _fix_type(self, fix: _Fix, altitude: bool) -> int:
@@ -496,21 +616,20 @@ class Decoder:
     def _known_dimensions(self) -> int:
         return self._dimensions if self._epochs - self._dimensions_epoch <= 10 else 0
 
-    def _epoch(self, clock: str) -> bool:
-        """Begin a new epoch if the time of day has changed; return whether the receiver's time has stopped."""
+    def _epoch(self, clock: str) -> None:
+        """Begin a new epoch if the time of day has changed."""
         if not _TIME.fullmatch(clock):
-            return False
+            return
         if "." in clock:
             clock = clock.rstrip("0").rstrip(".")
         if clock == self._time:
-            return self._clock() - self._since > STUCK_AFTER_S
+            return
         self._time = clock
         self._since = self._clock()
         self._epochs += 1
         self._used_before, self._used = self._used, {}
         if self._gsa_mode >= 0:
             self._dimensions, self._dimensions_epoch, self._gsa_mode = self._gsa_mode, self._epochs, -1
-        return False
 
     def _clock_time(self, clock: str) -> Iterator[Update]:
         if not clock:
@@ -574,7 +693,12 @@ class Decoder:
         if talker != "GN":
             self._used[talker] = int(count)
             count = sum({**self._used_before, **self._used}.values())
-        yield Update("GPS_SATS_TRACKED", min(int(count), MAX_SATELLITES))
+        yield self._satellites("GPS_SATS_TRACKED", int(count))
+
+    def _satellites(self, key: str, count: int) -> Update:
+        """How many there are says nothing of a position when there is none."""
+        lost = self._placed_at is not None and bool(self._fix.flags & FAIL)
+        return Update(key, min(count, MAX_SATELLITES), BAD if lost else 0, self._fix.reason if lost else "")
 
     def _angle(self, text: str, hemisphere: str, hemispheres: str, most: int) -> float | None:
         """Degrees from ``ddmm.mmm`` and a letter, north and east positive; None if missing or absurd."""
@@ -599,15 +723,22 @@ class Decoder:
         return None
 
     def _east_west(self, text: str, letter: str) -> float | None:
-        """Degrees, east positive."""
-        degrees = self._number(text, 0.0, 180.0)
+        """Degrees, east positive. A minus says west once more; before an E it contradicts."""
+        degrees = self._number(text, -180.0, 180.0)
         if degrees is None or letter not in ("E", "W"):
             return None
-        return degrees if letter == "E" else -degrees
+        if degrees < 0.0 and letter == "E":
+            self.counts["absurd values"] += 1
+            return None
+        return degrees if letter == "E" else -abs(degrees)
 
     def _variation(self, text: str, letter: str) -> float | None:
-        """The magnetic variation in degrees east; None also for zero, which most receivers send if it is unknown."""
-        return self._east_west(text, letter) or None
+        """The magnetic variation in degrees east; None also for zero, which most receivers send if it is unknown,
+        unless it was next to nothing before."""
+        east = self._east_west(text, letter)
+        if east == 0.0 and (self._east is None or abs(self._east) > NEARLY_NO_VARIATION):
+            return None
+        return east
 
     _KINDS: ClassVar[dict[str, Callable[[Decoder, str, Sequence[str]], Iterator[Update]]]] = {
         "RMC": _rmc,
@@ -628,6 +759,8 @@ class Decoder:
         "HDT": _hdt,
         "PGRME": _pgrme,
         "PGRMF": _pgrmf,
+        "PGRMZ": _pgrmz,
+        "PUBX,00": _pubx,
         "PASHR": _pashr,
         "PSTI": _psti,
     }
@@ -655,3 +788,9 @@ class Receiver:
 
     def feed(self, data: bytes) -> list[Update]:
         return [update for sentence in self._framer.feed(data) for update in self._decoder.decode(sentence)]
+
+    def tick(self) -> list[Update]:
+        return self._decoder.tick()
+
+    def interrupt(self) -> None:
+        self._framer.interrupt()

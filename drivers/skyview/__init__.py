@@ -58,6 +58,10 @@ class Plugin(Instrument[SkyviewOptions]):
         )
 
     @classmethod
+    def writes(cls, options: SkyviewOptions) -> Iterable[str]:
+        return [*super().writes(options), *options.thermocouples.values(), *options.inputs.values()]
+
+    @classmethod
     def check(cls, options: SkyviewOptions, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         for option, items in ("thermocouples", options.thermocouples), ("inputs", options.inputs):

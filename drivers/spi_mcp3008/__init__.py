@@ -41,15 +41,20 @@ class Plugin(SpiPoller[Options]):
 
     @classmethod
     def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
+        yield from super().check(options, db)
         yield from analog.check_channels(options.channels, db)
+
+    @classmethod
+    def writes(cls, options: Options) -> Iterable[str]:
+        return [channel.key for channel in options.channels]
 
     @classmethod
     def preflight(cls, options: Options) -> Iterable[Device | Feeds | Finding]:
         yield from super().preflight(options)
-        yield Feeds(tuple(channel.key for channel in options.channels))
+        yield Feeds(tuple(cls.writes(options)))
 
     def feeds(self) -> Iterable[str]:
-        return (channel.key for channel in self.options.channels)
+        return self.writes(self.options)
 
     def get_status(self) -> Mapping[str, Any]:
         readings = analog.raw_readings(each for _, each in self._inputs) if self.connected else {}

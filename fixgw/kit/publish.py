@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fixgw.errors import BadValue, UnknownKey, did_you_mean
 from fixgw.kit.sources import START, unmarked
-from fixgw.kit.update import BAD, FAIL, Update
+from fixgw.kit.update import BAD, FAIL, Update, Value
 
 if TYPE_CHECKING:
     from fixgw.database import Item
@@ -24,6 +24,9 @@ class Publisher:
     `keys` maps the protocol's names to items: ``{"TACH1": "TACH2", "OAT": None}`` sends the first to another item and
     leaves the second out. A value that an item cannot take is counted as one of the ``misfits`` in `counts` and passed
     to `complain`.
+
+    `changes_within` has items whose value is never quite still, and seconds: one that has stood still for longer
+    fails, for the instrument hangs though it talks. What an outage may have hidden does not count.
     """
 
     def __init__(
@@ -32,12 +35,16 @@ class Publisher:
         counts: dict[str, int],
         complain: Callable[..., object],
         keys: Mapping[str, str | None] | None = None,
+        changes_within: Mapping[str, float] | None = None,
     ) -> None:
         self._plugin = plugin
         self._counts = counts
         self._complain = complain
         self._keys = keys or {}
         self._items: dict[str, Item | None] = {}
+        self._changes_within = changes_within or {}
+        self._changed: dict[str, tuple[Value, float]] = {}  # by item: its last value, and since when
+        self._stand_still: dict[str, float] = {}
         #: The keys written so far, by the protocol's names.
         self.written: set[str] = set()
 
@@ -61,6 +68,10 @@ class Publisher:
                     item.flag(flags, BAD | FAIL, source, reason)
                 continue
             self.written.add(key)
+            if item.key in self._changes_within and (still := self._standing_still(item, value)):
+                flags, reason = flags | FAIL, still
+            if flags & (BAD | FAIL) and self._would_spoil(item, source):
+                continue
             try:
                 item.write(value, source, flags, reason, mask=BAD | FAIL)
             except BadValue as error:  # the item is defined with another type
@@ -69,7 +80,36 @@ class Publisher:
 
     def fail(self, reason: str) -> None:
         """Fail every key written so far: the device is gone."""
+        self._changed.clear()
+        self._stand_still.clear()
         self.publish([Update(key, None, FAIL, reason) for key in self.written])
+
+    @property
+    def trouble(self) -> str:
+        """Which values stand still that should not; empty when none does. Any thread."""
+        still = list(self._stand_still)
+        return f"{', '.join(still)}: stands still, does the instrument hang?" if still else ""
+
+    def _standing_still(self, item: Item, value: Value) -> str:
+        """Why `value` is not believed, if it has been the same for too long."""
+        now = self._plugin.db.clock()
+        last, since = self._changed.get(item.key, (None, now))
+        if value != last:
+            since = now
+        self._changed[item.key] = value, since
+        within = self._changes_within[item.key]
+        if now - since <= within:
+            self._stand_still.pop(item.key, None)
+            return ""
+        self._stand_still[item.key] = since
+        return f"the value has stood still for more than {within:g} s"
+
+    def _would_spoil(self, item: Item, source: str) -> bool:
+        """Whether another source, unranked as we are, has something good there: what we know to be wrong is no news."""
+        reading = item.reading
+        if item.ranked or not reading.good or reading.source in START:
+            return False
+        return unmarked(reading.source) not in (unmarked(source), "")
 
     def _find(self, key: str) -> Item | None:
         name = self._keys.get(key, key)
@@ -91,3 +131,11 @@ def check_keys(keys: Mapping[str, str | None], known: Iterable[str], db: Iterabl
             yield f"keys.{key}", f"this driver does not write {key}{did_you_mean(key, known)}"
         elif name is not None and name not in items:
             yield f"keys.{key}", f"the database has no item {name!r}{did_you_mean(name, items)}"
+
+
+def check_changes(changes_within: Mapping[str, float], writes: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Describe what is wrong with a driver's ``changes_within`` option, given the items that it writes."""
+    writes = set(writes)
+    for name in changes_within:
+        if name not in writes:
+            yield f"changes_within.{name}", f"this connection does not write {name}{did_you_mean(name, writes)}"

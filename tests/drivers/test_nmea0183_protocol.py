@@ -7,11 +7,19 @@ from operator import xor
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL
-from fixgw.drivers.nmea0183.protocol import FIX_KEYS, MAX_SENTENCE, Decoder, Framer, Sentence
+from fixgw.drivers.nmea0183.protocol import (
+    FIX_KEYS,
+    GUIDANCE_KEYS,
+    MAX_SENTENCE,
+    STOPPED,
+    Decoder,
+    Framer,
+    Sentence,
+)
 from fixgw.kit.update import Update
 
 
@@ -192,6 +200,7 @@ def test_a_position_comes_back_as_it_was_written_whoever_the_talker_is(lat: floa
         whole, minutes = divmod(round(abs(degrees) * 60, 7), 60)
         return f"{int(whole):0{digits}}{minutes:010.7f},{letters[degrees < 0]}"
 
+    assume((round(lat, 9), round(lon, 9)) != (0.0, 0.0))  # what receivers without a fix send
     gps = Receiver()
     gps.say(f"{talker}GLL,{written(lat, 2, 'NS')},{written(lon, 3, 'EW')},000000.00,A,A")
     assert gps.value("LAT") == pytest.approx(lat, abs=2e-9)
@@ -407,7 +416,8 @@ def test_a_fix_without_an_altitude_fails_the_altitude(gps: Receiver) -> None:
 )
 def test_the_fix_type(gps: Receiver, gga_quality: int, gsa_mode: int, fix_type: int) -> None:
     gps.say(f"GPGSA,A,{gsa_mode},1,2,3,,,,,,,,,,3.1,3.1,", GGA.replace("E,1,", f"E,{gga_quality},"))
-    assert gps.value("GPS_FIX_TYPE") == fix_type
+    update = gps.updates["GPS_FIX_TYPE"]
+    assert (update.value, update.flags) == (fix_type, BAD if fix_type == 1 else 0)
 
 
 def test_the_fix_type_of_a_receiver_that_only_sends_rmc_is_flat(gps: Receiver) -> None:
@@ -423,9 +433,10 @@ def test_rmc_does_not_disturb_the_fix_type_of_gga(gps: Receiver) -> None:
 def test_satellites_of_all_constellations_are_added_up(gps: Receiver) -> None:
     gps.say("GPGSV,2,1,08,1,,,,2,,,,3,,,,4,,,", "GPGSV,2,2,08,5,,,,6,,,,7,,,,8,,,", "GLGSV,1,1,03,65,,,,66,,,,67,,,")
     assert gps.value("GPS_SATS_VISIBLE") == 11
-    gps.say("GPGGA,1,,,,,1,08", "GLGGA,1,,,,,1,02")
+    place = "4807.038,N,01131.324,E"
+    gps.say(f"GPGGA,123519,{place},1,08", f"GLGGA,123519,{place},1,02")
     assert gps.value("GPS_SATS_TRACKED") == 10
-    gps.say("GNGGA,2,,,,,1,12")
+    gps.say(f"GNGGA,123520,{place},1,12")
     assert gps.value("GPS_SATS_TRACKED") == 12
 
 
@@ -480,3 +491,168 @@ def test_any_other_absurd_field_is_counted_and_left_out_alone(gps: Receiver, bod
 def test_a_leap_second_is_a_time(gps: Receiver) -> None:
     gps.say(RMC, "GPZDA,235960.00,31,12,2016,,")
     assert gps.value("TIMEZ") == "23:59:60"
+
+
+# -- what lies ---------------------------------------------------------------------------------------------------------
+
+
+def fly(gps: Receiver, second: int, *more: str, place: str = "4807.038,N,01131.324,E") -> dict[str, Update]:
+    """An epoch of a receiver at that second, of our time and of its own."""
+    gps.time = float(second)
+    clock = f"12{second // 60:02}{second % 60:02}"
+    return gps.say(
+        f"GPRMC,{clock},A,{place},022.4,084.4,230394,003.1,W",
+        f"GPGGA,{clock},{place},1,08,0.9,545.4,M,46.9,M,,",
+        *more,
+    )
+
+
+RMB = "GPRMB,A,0.25,L,,ALFA,4800.000,N,01130.000,E,020.0,090.0,120.0,V,A"
+APB = "GPAPB,A,A,0.25,L,N,V,V,087.0,M,ALFA,087.0,M,087.0,M,A"
+GSV = "GPGSV,1,1,03,1,,,,2,,,,3,,,"
+ALL = {*FIX_KEYS, *GUIDANCE_KEYS, "GPS_SATS_TRACKED", "GPS_SATS_VISIBLE", "GPS_FIX_TYPE", "TIMEZ"} - {
+    "GPS_ACCURACY_HORIZ",
+    "GPS_ACCURACY_VERTICAL",
+}
+
+
+def test_all_that_a_receiver_whose_time_has_stopped_has_said_fails(gps: Receiver) -> None:
+    for second in range(3):
+        fly(gps, second, RMB, APB, GSV, "HCHDM,101.0,M")
+    assert not any(gps.updates[key].flags for key in ALL)
+    for tenth in range(30, 100):
+        gps.time = tenth / 10
+        clock = "120002"
+        gps.say(f"GPRMC,{clock},A,4807.038,N,01131.324,E,022.4,084.4,230394,003.1,W", RMB, APB, GSV, "HCHDM,101.0,M")
+    assert {key for key in ALL if gps.updates[key].flags != FAIL} == set()
+    assert {gps.updates[key].reason for key in ALL} == {STOPPED}
+    assert gps.decoder.trouble == STOPPED
+    assert gps.value("HEAD") == 101.0, "the compass on the same line is another device"
+    fly(gps, 11, RMB, APB, GSV)
+    assert not any(gps.updates[key].flags for key in ALL)
+
+
+def test_a_receiver_that_says_nothing_more_of_its_position_fails_within_five_seconds(gps: Receiver) -> None:
+    fly(gps, 1, RMB, APB)
+    gps.time = 4.9
+    gps.say(RMB, GSV)
+    assert gps.decoder.tick() == []
+    gps.time = 5.1
+    assert {u.key for u in gps.decoder.tick() if u.flags == FAIL} >= {"LAT", "LONG", "XTRACK", "WPLAT", "GPS_FIX_TYPE"}
+    assert gps.decoder.tick() == [], "once is enough"
+    assert {u.flags for u in gps.say(RMB, GSV).values()} == {FAIL}
+    assert not any(u.flags for u in fly(gps, 6).values())
+
+
+def test_a_navigator_that_never_says_where_it_is_fails_its_guidance_when_it_is_silent(gps: Receiver) -> None:
+    gps.say(RMB)
+    assert gps.value("XTRACK") == 0.25
+    gps.time = 8.5
+    assert {u.key for u in gps.decoder.tick()} == {"XTRACK", "CDI", "WPNAME", "WPLAT", "WPLON"}
+    gps.say(RMB)
+    assert gps.value("XTRACK") == 0.25
+
+
+def test_guidance_satellites_and_type_go_with_the_fix(gps: Receiver) -> None:
+    fly(gps, 1, RMB, APB, GSV)
+    changes = gps.say("GPRMC,120002,V,,,,,,,230394,,", RMB, APB, GSV, "GPBOD,087.0,T,087.0,M,ALFA,")
+    assert {changes[key].flags for key in GUIDANCE_KEYS} == {FAIL}
+    # Bad and not failed: it is true that there are so many, but another receiver's fix is better.
+    assert {changes[key].flags for key in ("GPS_SATS_TRACKED", "GPS_SATS_VISIBLE", "GPS_FIX_TYPE")} == {BAD}
+
+
+def test_a_position_of_zero_and_zero_is_none(gps: Receiver) -> None:
+    fly(gps, 1)
+    changes = gps.say("GPRMC,000000.00,A,0000.000,N,00000.000,E,0.0,0.0,060180,,,A")
+    assert {changes[key].flags for key in ("LAT", "LONG", "GS", "TRACK", "TIMEZ")} <= {FAIL, BAD}
+    assert changes["LAT"].value is None
+    assert "0/0" in gps.decoder.trouble
+    gps.say("GPRMB,A,0.25,L,,ALFA,0000.000,N,00000.000,E,020.0,090.0,120.0,V,A")
+    assert gps.updates["WPLAT"].flags == FAIL
+    assert not fly(gps, 2, place="0000.000,N,01131.324,E")["LAT"].flags & BAD, "on the equator all is well"
+
+
+def test_a_position_that_jumps_is_believed_only_where_the_receiver_stays(gps: Receiver) -> None:
+    for second in range(3):
+        fly(gps, second)
+    elsewhere = "4907.038,N,01131.324,E"
+    changes = fly(gps, 3, place=elsewhere)
+    assert (changes["LAT"].value, changes["LAT"].flags, changes["GS"].flags) == (None, FAIL, FAIL)
+    assert fly(gps, 4)["LAT"].flags == 0, "it is back"
+    for second in (5, 6, 7):
+        assert fly(gps, second, place=elsewhere)["LAT"].flags == FAIL
+    assert fly(gps, 8, place=elsewhere)["LAT"].flags == 0, "it was wrong before"
+    assert fly(gps, 600, place="4807.038,N,01131.324,E")["LAT"].flags == 0, "in ten minutes one can be anywhere near"
+
+
+def test_a_recording_may_be_played_fast(gps: Receiver) -> None:
+    fly(gps, 1)
+    assert not gps.say("GPRMC,121000,A,4907.038,N,01131.324,E,022.4,084.4,230394,003.1,W")["LAT"].flags
+
+
+def test_u_blox_pubx_00(gps: Receiver) -> None:
+    gps.say(
+        "PUBX,00,155352.40,4128.55351,N,09026.41639,W,185.677,G3,2.1,2.0,100.000,45.00,0.000,,0.9,1.1,0.8,8,0,0",
+        "PUBX,00,155353.40,4128.55351,N,09026.41639,W,185.677,G3,2.1,2.0,100.000,45.00,0.000,,0.9,1.1,0.8,8,0,0",
+    )
+    assert gps.value("LAT") == pytest.approx(41.4758918)
+    assert gps.value("LONG") == pytest.approx(-90.4402732)
+    assert gps.value("GS") == pytest.approx(54.0, abs=0.01)
+    assert gps.value("TRACK") == 45.0
+    assert gps.value("GPS_ACCURACY_HORIZ") == pytest.approx(6.89, abs=0.01)
+    assert gps.value("GPS_ACCURACY_VERTICAL") == pytest.approx(6.56, abs=0.01)
+    assert gps.value("GPS_SATS_TRACKED") == 8
+    assert gps.value("GPS_FIX_TYPE") == 3
+    assert not {"TALT", "GPS_ELLIPSOID_ALT"} & gps.updates.keys()
+    lost = "PUBX,00,155354.40,0000.00000,N,00000.00000,E,0.000,NF,5303302,3750001,0.0,0.0,0.0,,99.99,99.99,99.99,0,0,0"
+    changes = gps.say(lost)
+    assert changes["LAT"].flags == FAIL
+
+
+def test_overlong_proprietary_sentences_are_ignored_in_silence() -> None:
+    satellites = "".join(f",{n},e,123,45,40,064" for n in range(1, 25))
+    data = framed(f"PUBX,03,24{satellites}")
+    assert len(data) > MAX_SENTENCE
+    for size in (len(data), 100):
+        framer = Framer()
+        for start in range(0, len(data), size):
+            assert framer.feed(data[start : start + size]) == []
+        assert {k: n for k, n in framer.counts.items() if n} == {"received": 1, "ignored": 1}
+
+
+@pytest.mark.parametrize(
+    ("variation", "trackm"), [("-10.8,W", 95.2), ("10.8,W", 95.2), ("10.8,E", 73.6), ("-10.8,E", None)]
+)
+def test_a_variation_with_a_sign_and_a_letter(gps: Receiver, variation: str, trackm: float | None) -> None:
+    gps.say(f"GPRMC,123519,A,4807.038,N,01131.324,E,022.4,084.4,230394,{variation}")
+    assert trackm is None or gps.value("TRACKM") == pytest.approx(trackm)
+    assert (trackm is None) == ("TRACKM" not in gps.updates)
+    assert gps.counts["absurd values"] == (trackm is None)
+
+
+def test_a_variation_of_zero_is_one_where_it_was_next_to_nothing_before(gps: Receiver) -> None:
+    rmc = "GPRMC,{},A,4807.038,N,01131.324,E,022.4,084.4,230394,{}"
+    assert "TRACKM" not in gps.say(rmc.format("123519", "0.0,E"))
+    gps.say(rmc.format("123520", "0.1,E"))
+    assert gps.say(rmc.format("123521", "0.0,E"))["TRACKM"].value == pytest.approx(84.4)
+
+
+def test_no_cross_track_error_needs_no_side(gps: Receiver) -> None:
+    gps.say("GPXTE,A,A,0.00,,N,A")
+    assert gps.value("XTRACK") == 0.0
+
+
+def test_a_talker_may_have_digits(gps: Receiver) -> None:
+    gps.say("24HDG,182.1,00.0,E,00.0,E")
+    assert gps.value("HEAD") == 182.1
+
+
+@pytest.mark.parametrize(("body", "feet"), [("2963,F,2", 2963.0), ("93,f,3", None), (",F,2", "failed")])
+def test_pgrmz_of_a_pressure_sensor(gps: Receiver, body: str, feet: float | str | None) -> None:
+    changes = gps.say(f"PGRMZ,{body}")
+    if feet is None:
+        assert changes == {}, "the altitude of the GPS"
+    elif feet == "failed":
+        assert changes["PALT"].flags == FAIL
+    else:
+        assert gps.value("PALT") == feet

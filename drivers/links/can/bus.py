@@ -38,6 +38,7 @@ from fixgw.drivers.links.can.frame import (
     validate,
 )
 from fixgw.drivers.links.can.port import BusOptions, Port
+from fixgw.drivers.links.holdup import HoldUp
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import FixgwError, PluginFail, Problem
 from fixgw.kit import raw
@@ -65,6 +66,8 @@ RETRY_S = (0.0005, 0.01)  # the first and the longest pause between attempts to 
 STUCK_S = 2.0  # `health` reports a bus that has had no room for longer
 LOCAL_FRAMES = 4096  # the most frames that may wait for the other users of this bus
 OPENING_S = 10.0  # `health` reports an opening that takes longer
+FLUSH_S = 1.0  # the most time that discarding old frames may take, after this process was held up
+SETTLE_S = 0.005  # of silence, after which nothing old waits any more
 
 
 class BusConflict(FixgwError, ValueError):
@@ -133,6 +136,7 @@ class SharedBus(Poller):
         self.clock = clock
         #: The state that the controller last reported: "active", "warning", "passive" or "bus off"; empty if none.
         self.state = ""
+        self.hold_up = HoldUp()
         self.error_counters: tuple[int, int] | None = None
         self._port: Port | None = None
         self._taps: tuple[Tap, ...] = ()
@@ -236,6 +240,7 @@ class SharedBus(Poller):
         port = self._open()
         if port is not None:  # None if the bus was stopped meanwhile
             self.state = port.state()
+        self.hold_up.reset()
         self._port = port
 
     def poll(self, timeout: float) -> None:
@@ -246,6 +251,9 @@ class SharedBus(Poller):
             self._filters_changed = False
             port.accept(self._combine_ids())
         frames = port.read(timeout)
+        if self.hold_up.noticed(self.poll_timeout):
+            self._flush_input(port, len(frames))
+            return
         if frames:
             self._record("in", frames)
             errors = [f for f in frames if f.flags & ERROR]
@@ -259,6 +267,18 @@ class SharedBus(Poller):
         if self._broken is not None:
             raise self._broken
         self._update_rates()
+
+    def _flush_input(self, port: Port, read: int) -> None:
+        """This process was held up, and what waits at the interface is as old as that: throw it away until it is
+        new."""
+        discarded, deadline = read, self.hold_up.clock() + FLUSH_S
+        while self.hold_up.clock() < deadline and (frames := port.read(SETTLE_S)):
+            discarded += len(frames)
+        self.hold_up.reset()
+        if discarded:
+            self._received += discarded
+            self.count("old frames discarded", discarded)
+            self.complain("held up: %d old frames that waited are discarded", discarded, about="hold-up")
 
     def _record(self, direction: raw.Direction, frames: list[Frame]) -> None:
         for point in self._points:

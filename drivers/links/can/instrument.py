@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec import field
 
 from fixgw.drivers.links.can.bus import CanPlugin
 from fixgw.drivers.links.can.frame import Frame
 from fixgw.drivers.links.can.port import BusOptions
-from fixgw.kit.publish import Publisher
+from fixgw.drivers.links.instrument import ChangesWithin
+from fixgw.errors import Problem
+from fixgw.kit.majority import FOREIGN, Majority
+from fixgw.kit.publish import Publisher, check_changes
 from fixgw.kit.update import Update
 from fixgw.plugin import TypeVar
+
+if TYPE_CHECKING:
+    from fixgw.database import Database
 
 
 class Protocol(typing.Protocol):
@@ -45,7 +53,11 @@ class Protocol(typing.Protocol):
         """Decode `frames` into updates, in order. Does not count frames with other identifiers."""
 
 
-OptionsT = TypeVar("OptionsT", bound=BusOptions, default=BusOptions)
+class CanInstrumentOptions(BusOptions, frozen=True, kw_only=True):
+    changes_within: ChangesWithin = field(default_factory=dict)
+
+
+OptionsT = TypeVar("OptionsT", bound=CanInstrumentOptions, default=CanInstrumentOptions)
 
 
 class CanInstrument(CanPlugin[OptionsT]):
@@ -56,13 +68,27 @@ class CanInstrument(CanPlugin[OptionsT]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.publisher = Publisher(self, self.counts, self.complain, getattr(self.options, "keys", None))
+        options = self.options
+        self.publisher = Publisher(
+            self, self.counts, self.complain, getattr(options, "keys", None), options.changes_within
+        )
         self._protocol = self.protocol()
+        self._majority = Majority()
         #: When the last valid frame of the instrument arrived, in monotonic seconds.
         self.heard_at = float("-inf")
 
     def protocol(self) -> Protocol:
         """Create a protocol that counts in `counts`. Called at the start and whenever the bus is lost."""
+        raise NotImplementedError
+
+    @classmethod
+    def check(cls, options: OptionsT, db: Database) -> Iterable[Problem | tuple[str, str]]:
+        yield from super().check(options, db)
+        yield from check_changes(options.changes_within, cls.writes(options))
+
+    @classmethod
+    def writes(cls, options: OptionsT) -> Iterable[str]:
+        """The items that the driver may write with these `options`."""
         raise NotImplementedError
 
     def run(self) -> None:
@@ -71,15 +97,22 @@ class CanInstrument(CanPlugin[OptionsT]):
     def received(self, frames: Sequence[Frame]) -> None:
         counts, protocol = self.counts, self._protocol
         before, refused = counts["received"], self._count_refused()
-        self.publisher.publish(protocol.feed(frames))
+        updates = protocol.feed(frames)
         refused_now = self._count_refused() - refused
-        if counts["received"] - before > refused_now:
+        taken = counts["received"] - before - refused_now
+        trusted = self._majority.trusted
+        if self._majority.count(taken, refused_now):
+            self.publisher.publish(updates)
+        elif trusted:
+            self.publisher.fail(FOREIGN)
+        if taken:
             self.heard_at = self.clock()
         if refused_now:
             self.complain("refused %d frames so far; the last: %s", self._count_refused(), protocol.refused)
 
     def lost(self, reason: str) -> None:
         self._protocol = self.protocol()
+        self._majority = Majority()
         self.heard_at = float("-inf")
         self.publisher.fail(reason)
 
@@ -92,7 +125,9 @@ class CanInstrument(CanPlugin[OptionsT]):
             return trouble
         if self.clock() - self.heard_at > self.patience_s:
             return "no data"
-        return self._protocol.trouble
+        if self._majority.foreign:
+            return FOREIGN
+        return self._protocol.trouble or self.publisher.trouble
 
     def get_status(self) -> Mapping[str, Any]:
         return {**super().get_status(), "frames": dict(self.counts)}
