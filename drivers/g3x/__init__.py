@@ -25,4 +25,4 @@ class Plugin(Instrument[G3xOptions]):
     KEYS = KEYS
 
     def protocol(self) -> Decoder:
-        return Decoder(self.counts)
+        return Decoder(self.clock, self.counts)

@@ -16,20 +16,30 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
+from fixgw.kit.place import JUMPED, Places
 from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS, indicated_altitude
-from fixgw.kit.update import FAIL, Update, Value, begin_counting
+from fixgw.kit.update import BAD, FAIL, Update, Value, begin_counting
 
 MAX_FRAME = 400  # bytes, without a navigator's route
 
 STATIONARY_KT = 1.0  # below this, the track means nothing
+STUCK_AFTER_S = 4.0  # of the same message or time of day, or without a word of the position
+#: A navigator that moves faster than `SURELY_MOVES_KT` does not send the same position for `STANDS_STILL_S`.
+SURELY_MOVES_KT, STANDS_STILL_S = 15, 6.0
+#: Magnetic variation below which the next may well be zero. Elsewhere zero means that directions are true.
+NEARLY_NO_VARIATION = 0.5
 
 UNKNOWN = "the device does not know it"
 ABSURD = "the device sends an absurd value"
 NO_FIX = "no fix"
 SIMULATED = "the receiver is in simulator mode"
+HUNG = "the display repeats the same message"
+STOPPED = "the receiver's time has stopped"
+SILENT = f"no position for {STUCK_AFTER_S:.0f} seconds"
+STANDS_STILL = "the navigator says that it moves, and that it is where it was"
 NO_GUIDANCE = "the navigator gives no guidance: no waypoint, or no fix"
 
 
@@ -107,6 +117,7 @@ POSITION = ("LAT", "LONG")
 MOTION = ("GS", "TRACK")
 TIME = ("TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS")
 GUIDANCE = ("XTRACK", "COURSE", "WPNAME")
+NAVIGATION = (*POSITION, "TALT", *MOTION, "TRACKM", *GUIDANCE)
 
 #: Every key that may be written.
 KEYS = frozenset(
@@ -122,18 +133,75 @@ _END = re.compile(rb"[\r\n=@\x02]")
 _AVIATION_END = re.compile(rb"(?<=[\r\n])T-{3,}\r|[^ -<>?A-~\r\n]")
 
 
+class _Voice:
+    """One sender on the line: what it has said fails when it has been `still_for` seconds without a change that there
+    should be, or has been silent for `silent_for`."""
+
+    def __init__(self, still: str, still_for: float, silent_for: float = float("inf")) -> None:
+        self.lost = ""
+        self._still, self._still_for, self._silent_for = still, still_for, silent_for
+        self._written: set[str] = set()
+        self._said = ""
+        self._changed = self._heard = float("inf")  # nothing yet
+
+    def hear(self, said: str, now: float, must_change: bool) -> None:
+        self._heard = now
+        if said != self._said or not must_change:
+            self._said, self._changed = said, now
+
+    def withhold(self, updates: list[Update], now: float) -> list[Update]:
+        """The `updates` if the sender lives; what fails otherwise, when it is new."""
+        before = self.lost
+        silent, still = now - self._heard > self._silent_for, self._heard - self._changed > self._still_for
+        self.lost = SILENT if silent else self._still if still else ""
+        if not self.lost:
+            self._written.update(update.key for update in updates if update.value is not None)
+            return updates
+        keys = [*([] if before else sorted(self._written)), *(update.key for update in updates)]
+        return [Update(key, None, FAIL, self.lost) for key in dict.fromkeys(keys)]
+
+
 class Decoder:
-    """Decodes the stream. Holds at most one unfinished frame."""
+    """Decodes the stream. Holds at most one unfinished frame. `clock` returns monotonic seconds.
+
+    What a device said fails when it hangs: a display that repeats the same message though its time has run before, a
+    GPS whose time stands still, a navigator, which sends no time, that stays where it is though it moves. The last two
+    fail also when they are silent.
+    """
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length", "truncated", "malformed")
 
-    def __init__(self, counts: dict[str, int] | None = None) -> None:
+    def __init__(self, clock: Callable[[], float], counts: dict[str, int] | None = None) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
         self.refused = ""
-        #: What is wrong with the GPS, in words.
-        self.trouble = ""
+        self._trouble = ""  # what is wrong with the GPS, in words
+        self._clock = clock
+        self._places = Places(clock)
+        self._east: float | None = None  # the last magnetic variation, degrees
+        self._voices = {
+            "11": _Voice(HUNG, STUCK_AFTER_S),
+            "31": _Voice(HUNG, STUCK_AFTER_S),
+            "@": _Voice(STOPPED, STUCK_AFTER_S, STUCK_AFTER_S),
+            "navigator": _Voice(STANDS_STILL, STANDS_STILL_S, STUCK_AFTER_S),
+        }
+        self._times: dict[str, str] = {}  # the last of each of the display's messages
+        self._time_ran = False
         self._buffer = b""
         self._route = False  # after a navigator's T, where bytes may have any value
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the GPS or the device, in words."""
+        return next((voice.lost for voice in self._voices.values() if voice.lost), self._trouble)
+
+    def tick(self) -> list[Update]:
+        """The updates that come of what is not said any more; to be called a few times a second."""
+        now = self._clock()
+        return [update for voice in self._voices.values() for update in voice.withhold([], now)]
+
+    def interrupt(self) -> None:
+        """Bytes have been lost: what there is of a frame has no end."""
+        self._buffer, self._route = b"", False
 
     def feed(self, data: bytes) -> list[Update]:
         """The updates of the frames that `data` completes, in order."""
@@ -190,8 +258,17 @@ class Decoder:
             return []
         self.counts["used" if fields else "ignored"] += 1
         text = raw.decode("latin-1")
+        if not fields:
+            return []
         updates = [self._number(f.key, text[f.at : f.at + f.width], f) for f in fields]
-        return updates + self._altitude(updates) if fields is ATTITUDE else updates
+        if fields is ATTITUDE:
+            updates += self._altitude(updates)
+        kind, time = text[1:3], text[3:11]
+        self._time_ran = self._time_ran or self._times.get(kind, time) != time
+        self._times[kind] = time
+        voice, now = self._voices[kind], self._clock()
+        voice.hear(text, now, must_change=self._time_ran)
+        return voice.withhold(updates, now)
 
     def _altitude(self, updates: Sequence[Update]) -> list[Update]:
         """The indicated altitude, which is not sent, from the pressure altitude and the altimeter setting."""
@@ -222,21 +299,39 @@ class Decoder:
             self._refuse("malformed", raw)
             return []
         self.counts["used"] += 1
+        voice, now = self._voices["@"], self._clock()
+        voice.hear(match["time"], now, must_change=match["status"] != "_")
+        return voice.withhold(self._fix(match), now)
+
+    def _fix(self, match: re.Match[str]) -> list[Update]:
         status = match["status"]
-        simulated = status == "S"
-        flags, reason = (FAIL, SIMULATED) if simulated else (0, "")
-        self.trouble = SIMULATED if simulated else NO_FIX if status == "_" else ""
-        updates = [Update("GPS_FIX_TYPE", _STATUS.get(status, 1)), *self._time(match["time"], status)]
-        if status == "_":
+        flags, reason = (FAIL, SIMULATED) if status == "S" else (0, "")
+        place = [
+            (key, _angle(text[0], text[1:-5], text[-5:], sides), text)
+            for key, sides, text in (("LAT", "NS", match["lat"]), ("LONG", "EW", match["long"]))
+        ]
+        time = _seconds(match["time"])
+        doubt = NO_FIX if status == "_" else self._doubt(place[0][1], place[1][1], time)
+        if doubt == JUMPED:
+            flags, reason, doubt = flags | BAD, reason or doubt, ""
+        self._trouble = doubt or reason
+        kind = 1 if doubt else _STATUS.get(status, 1)
+        fix_type = Update("GPS_FIX_TYPE", kind, BAD if self._trouble else 0, self._trouble)
+        updates = [fix_type, *self._time(match["time"], "_" if doubt else status)]
+        if doubt:
             lost = (*POSITION, *MOTION, "TALT", "GPS_ACCURACY_HORIZ")
-            return updates + [Update(key, None, FAIL, NO_FIX) for key in lost]
-        for key, sides, text in (("LAT", "NS", match["lat"]), ("LONG", "EW", match["long"])):
-            degrees = _angle(text[0], text[1:-5], text[-5:], sides)
-            updates.append(self._update(key, degrees, text, flags, reason))
+            return updates + [Update(key, None, FAIL, doubt) for key in lost]
+        updates += [self._update(key, degrees, text, flags, reason) for key, degrees, text in place]
         height, error = match["height"], match["error"]
         updates.append(self._update("TALT", _scaled(height, FEET_PER_METRE), height, flags, reason))
         updates.append(self._update("GPS_ACCURACY_HORIZ", _scaled(error, FEET_PER_METRE), error, flags, reason))
         return updates + self._motion(match["east"], match["north"], flags, reason)
+
+    def _doubt(self, latitude: float | None, longitude: float | None, time_of_day: float | None = None) -> str:
+        """Why the position cannot be believed; empty when it can, or is not known."""
+        if latitude is None or longitude is None:
+            return ""
+        return self._places.judge(latitude, longitude, time_of_day)
 
     def _update(self, key: str, value: float | None, text: str, flags: int, reason: str) -> Update:
         if value is not None:
@@ -285,22 +380,31 @@ class Decoder:
             self.counts["ignored"] += 1
             return []
         self.counts["used"] += 1
-        return list(self._navigation(items))
+        voice, now = self._voices["navigator"], self._clock()
+        place, speed = f"{items.get('A')}{items.get('B')}", items.get("D") or ""
+        voice.hear(place, now, must_change=speed.isdigit() and int(speed) > SURELY_MOVES_KT)
+        return voice.withhold(list(self._navigation(items)), now)
 
     def _navigation(self, items: Mapping[str, str | None]) -> Iterator[Update]:
+        place: list[tuple[str, float | None, str]] = []
         for key, letter, sides in (("LAT", "A", "NS"), ("LONG", "B", "EW")):
             if letter in items:
-                text = items[letter]
-                self.trouble = NO_FIX if text is None else ""
-                match = _ITEMS[letter].fullmatch(text or "")
+                match = _ITEMS[letter].fullmatch(items[letter] or "")
                 degrees = _angle(match[1], match[2], match[3] + "0", sides) if match else None
-                yield self._update(key, degrees, text or "-", 0, "")
+                place.append((key, degrees, items[letter] or "-"))
+        if place:
+            doubt = self._doubt(*(degrees for _, degrees, _ in place)) if len(place) == 2 else ""
+            self._trouble = doubt or (NO_FIX if any(text == "-" for _, _, text in place) else "")
+            if doubt:  # also of what it says of the course
+                yield from (Update(key, None, FAIL, doubt) for key in NAVIGATION)
+                return
+            yield from (self._update(key, degrees, text, 0, "") for key, degrees, text in place)
         for key, letter in (("TALT", "z"), ("GS", "D")):
             if letter in items:
                 yield self._update(key, _scaled(items[letter], 1.0), items[letter] or "-", 0, "")
         yield from self._directions(items)
         guided = items.get("S") is None or items["S"][-1:] != "N"  # type: ignore[index]
-        if not guided:
+        if not guided or self._trouble:
             yield from (Update(key, None, FAIL, NO_GUIDANCE) for key in GUIDANCE)
             return
         if "G" in items:  # left of the course is negative
@@ -313,6 +417,10 @@ class Decoder:
     def _directions(self, items: Mapping[str, str | None]) -> Iterator[Update]:
         """Track and course are either magnetic, sent with the variation, or true, sent with a variation of zero."""
         variation = _signed(items.get("Q") or "_", "W")
+        nearly_none = self._east is not None and abs(self._east) <= NEARLY_NO_VARIATION
+        is_magnetic = bool(variation) or (variation == 0 and nearly_none)
+        if is_magnetic and variation is not None:
+            self._east = variation / 10
         track, course = _scaled(items.get("C"), 1.0), _scaled(items.get("I"), 0.1)
         if "C" in items:
             true = None if track is None or variation is None or track > 360 else (track + variation / 10) % 360
@@ -320,7 +428,7 @@ class Decoder:
         for key, letter, degrees in (("TRACKM", "C", track), ("COURSE", "I", course)):
             if letter not in items:
                 continue
-            if not variation:
+            if not is_magnetic:
                 yield Update(key, None, FAIL, "the navigator sends true directions, or does not know the variation")
             else:
                 text = items[letter] or "-"
@@ -336,6 +444,11 @@ def _angle(side: str, degrees: str, minutes: str, sides: str) -> float | None:
     if value > (90 if sides == "NS" else 180):
         return None
     return value if side == sides[0] else -value
+
+
+def _seconds(text: str) -> float | None:
+    """The time of day; None if it is not known."""
+    return int(text[:2]) * 3600.0 + int(text[2:4]) * 60.0 + int(text[4:6]) if text.isdigit() else None
 
 
 def _scaled(text: str | None, factor: float) -> float | None:

@@ -305,14 +305,15 @@ class EncoderFunction(Function):
         self._begin(self.line.open())
         self.due = now
 
-    def _begin(self, contacts: protocol.Contacts) -> None:
-        self._knob = protocol.Knob(self._option.steps, contacts, 0.0 if self.line.polled else MAX_CALLBACK_DELAY_S)
+    def _begin(self, contacts: protocol.Contacts, home: int | None = None) -> None:
+        patience = 0.0 if self.line.polled else MAX_CALLBACK_DELAY_S
+        self._knob = protocol.Knob(self._option.steps, contacts, patience, home)
 
     def poll(self, now: float) -> None:
         edges = self.line.take()
         contacts = self.line.read()
         if self.line.overflowed():
-            self._begin(contacts)
+            self._begin(contacts, self._knob.home)
         missed = self._knob.missed
         if turned := self._knob.poll(now, [(contact, read) for _, contact, read in edges], contacts):
             self._turn(edges[-1][0] if edges else now, turned)

@@ -120,19 +120,29 @@ class Quadrature:
     """Turns the contacts of a rotary encoder into detents. `steps` of the four quarters of a cycle make one detent.
 
     Each quarter changes the count by one in either direction, so a bouncing contact adds nothing. A detent is reported
-    when the knob arrives in it. If two quarters change at once, an edge was lost (`missed`), and the knob is assumed to
+    when the knob arrives in it: `home` is the quarter in which it rests, 0 with both contacts open. If two quarters change at once, an edge was lost (`missed`), and the knob is assumed to
     have kept its direction.
     """
 
-    def __init__(self, steps: int = 4, contacts: Contacts = (False, False)) -> None:
+    def __init__(self, steps: int = 4, contacts: Contacts = (False, False), home: int = 0) -> None:
         self.contacts = contacts
         self.missed = 0
+        self.home = home
         self._steps = steps
         self._phase = PHASE[contacts]
         self._direction = 0
-        self._count = self._phase % steps  # quarters since the last detent; between two detents, from the nearest
+        self._count = self.from_home  # quarters since the last detent; between two detents, from the nearest
         if self._count > steps / 2:
             self._count -= steps
+
+    @property
+    def from_home(self) -> int:
+        """Quarters from where it rests, clockwise; 0 when it does."""
+        return (self._phase - self.home) % self._steps
+
+    def settle(self) -> None:
+        """It rests here, as it turns out."""
+        self.home, self._count = self._phase % self._steps, 0
 
     def feed(self, contacts: Contacts) -> int:
         """Report the contacts; return the detents turned since the last call, clockwise positive."""
@@ -147,7 +157,7 @@ class Quadrature:
             move = self._direction = 1 if move == 1 else -1
         self.contacts, self._phase = contacts, phase
         self._count += move
-        if phase % self._steps:
+        if self.from_home:
             return 0
         detents = (abs(self._count) + self._steps // 2) // self._steps
         detents, self._count = detents if self._count > 0 else -detents, 0
@@ -165,10 +175,18 @@ class Knob:
     every state in between, even if the levels read at an edge were already later ones. We accept the reconstruction if
     it ends at the present levels and if every state that was read occurs in it soon enough. Otherwise an edge may still
     be on its way: we wait `patience` seconds for it, and then use the states that were read.
+
+    Knobs differ in where they rest: with both contacts open, with both closed, or with one. It is where the knob stands
+    when we begin, unless `home` says otherwise. When it has then come to rest elsewhere, the same twice in a row, that
+    is where it rests.
     """
 
-    def __init__(self, steps: int, contacts: Contacts, patience: float = 0.05) -> None:
-        self._quadrature = Quadrature(steps, contacts)
+    REST_S = 0.3  # without an edge
+
+    def __init__(self, steps: int, contacts: Contacts, patience: float = 0.05, home: int | None = None) -> None:
+        self._quadrature = Quadrature(steps, contacts, PHASE[contacts] % steps if home is None else home)
+        self._moved_at: float | None = None  # None while it rests
+        self._elsewhere = 0  # quarters from home, where it last came to rest; 0: at home
         self._patience = patience
         self._edges: list[KnobEdge] = []
         self._waiting: float | None = None
@@ -180,6 +198,11 @@ class Knob:
     @property
     def missed(self) -> int:
         return self._quadrature.missed
+
+    @property
+    def home(self) -> int:
+        """The quarter in which it rests."""
+        return self._quadrature.home
 
     @property
     def waiting(self) -> bool:
@@ -199,7 +222,19 @@ class Knob:
             states = [read for _, read in self._edges] + [contacts]
         self._waiting = None
         self._edges.clear()
+        if states and states != [self.contacts]:
+            self._moved_at = now
+        elif self._moved_at is not None and now - self._moved_at >= self.REST_S:
+            self._moved_at = None
+            self._rest()
         return sum(self._quadrature.feed(state) for state in states)
+
+    def _rest(self) -> None:
+        """Learn where it rests."""
+        before, self._elsewhere = self._elsewhere, self._quadrature.from_home
+        if self._elsewhere and self._elsewhere == before:
+            self._quadrature.settle()
+            self._elsewhere = 0
 
     def _alternating(self) -> list[Contacts] | None:
         """The state after each edge; None if that contradicts the states that were read."""

@@ -71,7 +71,8 @@ class Protocol(typing.Protocol):
 
     # Two more, for protocols that know the time: `tick` returns the updates that come of what is not said any more, and
     # is called a few times a second; `interrupt` forgets an unfinished frame, because bytes were lost. The protocol is
-    # made anew where there is none.
+    # made anew where there is none. `SELF_EVIDENT` is True when a frame cannot come from another kind of device, because
+    # it says what it is: then one is believed whatever comes before it.
 
 
 OptionsT = TypeVar("OptionsT", bound=SerialOptions, default=InstrumentOptions)
@@ -132,7 +133,7 @@ class Instrument(SerialPoller[OptionsT]):
         refused_now = self._count_refused() - refused
         taken = counts["received"] - before - refused_now
         trusted = self._majority.trusted
-        if self._majority.count(taken, refused_now):
+        if self._majority.count(taken, refused_now) or getattr(self._protocol, "SELF_EVIDENT", False):
             self.publisher.publish(updates)
         elif trusted:
             self.publisher.fail(FOREIGN)
@@ -156,7 +157,7 @@ class Instrument(SerialPoller[OptionsT]):
     def health(self) -> str:
         if trouble := super().health():
             return trouble
-        if self._majority.foreign:
+        if self._majority.foreign and not getattr(self._protocol, "SELF_EVIDENT", False):
             return FOREIGN
         return self._protocol.trouble or self.publisher.trouble
 

@@ -577,9 +577,12 @@ class Decoder:
             if latitude is None or longitude is None:
                 fix = _NONE._replace(reason="the receiver's position is missing or absurd")
             elif doubt := self._places.judge(latitude, longitude, _seconds(clock)):
-                fix = _NONE._replace(reason=doubt)
-                latitude = longitude = None
-                self._had_fix = self._had_fix and doubt != NOWHERE  # it has started anew: so has its clock
+                if doubt == NOWHERE:
+                    fix = _NONE._replace(reason=doubt)
+                    latitude = longitude = None
+                    self._had_fix = False  # it has started anew: so has its clock
+                else:
+                    fix = fix._replace(flags=fix.flags | BAD, reason=fix.reason or doubt)
         if not fix.flags:
             self._had_fix = True
         yield from self._clock_time(clock)
@@ -770,6 +773,7 @@ class Receiver:
     """Frames and decodes everything from one receiver: bytes in, updates out."""
 
     REFUSALS: ClassVar[Sequence[str]] = Framer.REFUSALS
+    SELF_EVIDENT: ClassVar[bool] = True
 
     def __init__(
         self, clock: Callable[[], float], counts: dict[str, int] | None = None, full_scale: float = 1.0

@@ -146,23 +146,22 @@ class Talker:
         return ("A", steer(off), "", self._name(), there, *way, arrived, fix.mode), True
 
     def _apb(self) -> tuple[Iterable[str], bool]:
-        off, course = self._off(), self._number("COURSE")
-        if off is None or course is None:
+        fix, off, course = self._fix(), self._off(), self._number("COURSE")
+        if fix is None or off is None or course is None:
             return ("V", "V", "", "", "N", "V", "V", *[""] * 7, "N"), False
         bearing = self._bearing()
-        mode = fix.mode if (fix := self._fix()) else "A"
         leg = (direction(course), "M", self._name(), *bearing, *bearing)
-        return ("A", "A", steer(off), "N", *self._arrived(), *leg, mode), True
+        return ("A", "A", steer(off), "N", *self._arrived(), *leg, fix.mode), True
 
     def _xte(self) -> tuple[Iterable[str], bool]:
-        off = self._off()
-        if off is None:
+        fix, off = self._fix(), self._off()
+        if fix is None or off is None:
             return ("V", "V", "", "", "N", "N"), False
-        return ("A", "A", steer(off), "N", fix.mode if (fix := self._fix()) else "A"), True
+        return ("A", "A", steer(off), "N", fix.mode), True
 
     def _bod(self) -> tuple[Iterable[str], bool]:
         course, variation = self._number("COURSE"), self._variation()
-        if course is None or self._off() is None:
+        if course is None or self._off() is None or self._fix() is None:
             return ("", "T", "", "M", "", ""), False
         true = course + variation if variation is not None else None
         return (direction(true), "T", direction(course), "M", self._name(), ""), True

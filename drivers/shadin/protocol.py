@@ -2,7 +2,8 @@
 
 A frame is STX, lines of a format letter (G, S or Z), an identifier, data and CR LF, and ETX. The last line is the
 checksum, as three decimal digits: the sum modulo 256 of everything before it, including STX; or, as Garmin describes
-it, of everything up to the error indicator (Q). ``-`` fills unknown fields. Sources: Garmin 190-00356-08 Rev. G,
+it, of everything up to the error indicator (Q). ``-`` fills unknown fields; some computers put a blank where they know
+no sign. A real fuel computer (FC-10, format Z) settles what the checksum counts: STX is part of it. Sources: Garmin 190-00356-08 Rev. G,
 appendix E (formats G and Z), UPS Aviation Technologies' Apollo GX50/60/65 installation manual, table 12 (format S).
 """
 
@@ -50,7 +51,7 @@ FIELDS = {
 KEYS = frozenset(field.key for field in FIELDS.values())
 
 _END = re.compile(rb"[^ -~\r\n]")
-_LINES = re.compile(r"(?:([GSZ])[A-Za-z][-+.\d]{1,8}\r\n)(?:\1[A-Za-z][-+.\d]{1,8}\r\n)*", re.ASCII)
+_LINE = re.compile(r"[GSZ][A-Za-z]", re.ASCII)
 # In Garmin's description of format Z, R is the checksum; elsewhere R is the fuel remaining, with a decimal point.
 _CHECKSUM = re.compile(rb"[GSZ][*R](\d{3})\r\n\Z")
 _ERROR = re.compile(rb"[GSZ]Q[-\d]{3}\r\n")
@@ -109,16 +110,16 @@ class Decoder:
         if int(checksum[1]) not in (sum(body[:end]) % 256 for end in ends if end):
             self._refuse("bad checksum", raw)
             return []
-        text = body[1:].decode("ascii")
-        if not _LINES.fullmatch(text):
+        *text, rest = body[1:].decode("ascii").split("\r\n")
+        if rest or not text or not all(_LINE.match(line) and line[0] == text[0][0] for line in text):
             self._refuse("malformed", raw)
             return []
         self.counts["used"] += 1
-        return list(self._updates({line[1]: line[2:] for line in text.split("\r\n") if line}))
+        return list(self._updates({line[1]: line[2:] for line in text}))
 
     def _updates(self, lines: dict[str, str]) -> Iterator[Update]:
         error = lines.get("Q", "000")
-        self.trouble = SENSOR if error == "001" else f"the computer reports error {error}" if error.strip("-0") else ""
+        self.trouble = SENSOR if error == "001" else f"the computer reports error {error}" if error.strip("-0 ") else ""
         if "F" in lines and ("G" not in lines or _NUMBER.fullmatch(lines["F"])):
             lines.pop("G", None)
         else:  # G, the true air temperature, replaces F: they differ by the ram rise
@@ -137,7 +138,7 @@ class Decoder:
             value = float(data) * field.factor
             if field.low <= value <= field.high:
                 return Update(field.key, value)
-        elif "-" in data:
+        elif set(data) <= set("-+. "):
             return Update(field.key, None, FAIL, UNKNOWN)
         self.counts["absurd values"] += 1
-        return Update(field.key, None, FAIL, f"the computer sends an absurd value: {data!r}")
+        return Update(field.key, None, FAIL, f"the computer sends an absurd value: {data[:20]!r}")

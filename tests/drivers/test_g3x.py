@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.database import FAIL
+from fixgw.database import BAD, FAIL
 from fixgw.drivers.g3x.protocol import KEYS, MESSAGES, NO_FIX, NO_GUIDANCE, UNKNOWN, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.contract import Contract
@@ -26,7 +26,7 @@ ATTITUDE, ENGINE, GPS, NAVIGATOR = (
 
 
 def decoded(data: bytes) -> dict[str, Update]:
-    return {update.key: update for update in Decoder().feed(data)}
+    return {update.key: update for update in Decoder(lambda: 0.0).feed(data)}
 
 
 def values(data: bytes) -> dict[str, Any]:
@@ -132,11 +132,11 @@ def test_nothing_is_made_of_what_the_display_does_not_know() -> None:
 
 
 def test_without_a_fix_everything_that_depends_on_it_fails() -> None:
-    decoder = Decoder()
+    decoder = Decoder(lambda: 0.0)
     updates = {u.key: u for u in decoder.feed(b"@250721143000" + b"_" * 42 + b"\r\n")}
     for key in ("LAT", "LONG", "GS", "TRACK", "TALT", "TIMEZ"):
         assert updates[key] == Update(key, None, FAIL, NO_FIX)
-    assert updates["GPS_FIX_TYPE"].value == 1
+    assert (updates["GPS_FIX_TYPE"].value, updates["GPS_FIX_TYPE"].flags) == (1, BAD)
     assert decoder.trouble == NO_FIX
     decoder.feed(GPS)
     assert not decoder.trouble
@@ -148,7 +148,7 @@ def test_a_simulated_position_is_failed() -> None:
 
 
 def test_absurd_values_are_refused_and_counted() -> None:
-    decoder = Decoder()
+    decoder = Decoder(lambda: 0.0)
     body = ATTITUDE[:-4].replace(b"-012+0153", b"-912+1953")
     updates = {u.key: u for u in decoder.feed(summed(body))}
     assert updates["PITCH"].value is None
@@ -169,21 +169,107 @@ def test_directions_of_a_navigator_without_variation_are_true_ones() -> None:
     assert updates["TRACKM"].flags == updates["COURSE"].flags == FAIL
 
 
+# -- devices that hang -------------------------------------------------------------------------------------------------
+
+
+class Talking:
+    """A decoder on a clock in the test's hand, and the last update of each key."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.decoder = Decoder(lambda: self.now)
+        self.updates: dict[str, Update] = {}
+
+    def hear(self, data: bytes, second: float) -> None:
+        self.now = second
+        self.updates |= {u.key: u for u in [*self.decoder.feed(data), *self.decoder.tick()]}
+
+    def failed(self) -> set[str]:
+        return {key for key, update in self.updates.items() if update.flags == FAIL and update.value is None}
+
+
+def attitude(time: bytes, pitch: bytes = b"-012") -> bytes:
+    return summed(b"=11" + time + pitch + ATTITUDE[15:-4])
+
+
+def test_a_display_that_repeats_the_same_message_has_hung() -> None:
+    display = Talking()
+    display.hear(attitude(b"14300000"), 0.0)
+    for tenth in range(1, 100):
+        display.hear(attitude(b"14300010"), tenth / 10)
+    assert {"PITCH", "IAS", "ALT"} <= display.failed()
+    assert display.decoder.trouble == "the display repeats the same message"
+    display.hear(attitude(b"14300999"), 10.0)
+    assert not display.failed()
+    assert not display.decoder.trouble
+
+
+def test_a_display_whose_time_never_runs_or_whose_values_do_is_believed() -> None:
+    """Without a GPS its time may stand."""
+    display = Talking()
+    for tenth in range(100):
+        display.hear(attitude(b"00000000"), tenth / 10)
+    assert not display.failed()
+    display = Talking()
+    for tenth in range(100):
+        display.hear(attitude(b"00000%03d" % min(tenth, 3), b"+%03d" % tenth), tenth / 10)
+    assert not display.failed()
+
+
+def test_a_gps_whose_time_has_stopped_or_that_is_silent_has_no_position() -> None:
+    for hang in (True, False):
+        display = Talking()
+        for second in range(3):
+            display.hear(GPS.replace(b"143000", b"14300%d" % second), second)
+        assert not display.failed()
+        for second in range(3, 10):
+            display.hear(GPS.replace(b"143000", b"143002") if hang else attitude(b"14300%03d" % second), second)
+        assert {"LAT", "LONG", "GS", "TALT", "TIMEZ", "GPS_FIX_TYPE"} <= display.failed()
+        display.hear(GPS.replace(b"143000", b"143010"), 10)
+        assert not display.failed()
+
+
+def test_a_navigator_that_moves_and_stays_where_it_is_has_hung() -> None:
+    navigator = Talking()
+    for second in range(11):
+        navigator.hear(NAVIGATOR.replace(b"AN435730", b"AN43573%d" % min(second, 3)), second)
+    assert {"LAT", "GS", "XTRACK", "COURSE", "WPNAME"} <= navigator.failed()
+    for second in range(11, 20):
+        navigator.hear(NAVIGATOR.replace(b"D097", b"D003"), second)
+    assert not navigator.failed(), "parked"
+    navigator.hear(b"", 25)
+    assert {"LAT", "GS", "XTRACK", "COURSE", "WPNAME"} <= navigator.failed(), "silent"
+
+
+def test_a_position_of_zero_and_zero_is_none() -> None:
+    updates = decoded(GPS.replace(GPS[13:30], b"N0000000E00000000"))
+    assert updates["LAT"].flags == updates["GS"].flags == updates["TIMEZ"].flags == FAIL
+    assert updates["GPS_FIX_TYPE"].value == 1
+
+
+def test_a_variation_of_zero_is_one_where_it_was_next_to_nothing_before() -> None:
+    decoder = Decoder(lambda: 0.0)
+    decoder.feed(NAVIGATOR.replace(b"QW035", b"QW001"))
+    for _ in range(2):
+        updates = {u.key: u for u in decoder.feed(NAVIGATOR.replace(b"QW035", b"QE000"))}
+        assert updates["TRACKM"].value == 335.0
+
+
 # -- framing -----------------------------------------------------------------------------------------------------------
 
 STREAM = ATTITUDE + ENGINE + GPS + ATTITUDE + NAVIGATOR + ATTITUDE
 
 
 def test_cut_anywhere_it_says_the_same() -> None:
-    whole = Decoder().feed(STREAM)
+    whole = Decoder(lambda: 0.0).feed(STREAM)
     for cut in range(len(STREAM)):
-        decoder = Decoder()
+        decoder = Decoder(lambda: 0.0)
         assert decoder.feed(STREAM[:cut]) + decoder.feed(STREAM[cut:]) == whole
 
 
 @pytest.mark.parametrize("wrong", [ATTITUDE[:-5], ATTITUDE[:-4] + b"0", ENGINE[:-5]])
 def test_a_message_of_another_length_is_not_believed_though_its_sum_is_right(wrong: bytes) -> None:
-    decoder = Decoder()
+    decoder = Decoder(lambda: 0.0)
     assert decoder.feed(summed(wrong)) == []
     assert decoder.counts["wrong length"] == decoder.counts["received"] == 1
 
@@ -191,20 +277,20 @@ def test_a_message_of_another_length_is_not_believed_though_its_sum_is_right(wro
 def test_a_frame_that_lost_its_end_does_not_swallow_the_next() -> None:
     for frame in (ATTITUDE, GPS, NAVIGATOR):
         for length in range(1, len(frame) - 1, 7):
-            decoder = Decoder()
-            assert decoder.feed(frame[:length] + ATTITUDE)[-12:] == Decoder().feed(ATTITUDE)
+            decoder = Decoder(lambda: 0.0)
+            assert decoder.feed(frame[:length] + ATTITUDE)[-12:] == Decoder(lambda: 0.0).feed(ATTITUDE)
             assert adds_up(decoder)
 
 
 def test_a_bad_checksum_is_refused() -> None:
-    decoder = Decoder()
+    decoder = Decoder(lambda: 0.0)
     assert decoder.feed(ATTITUDE.replace(b"1042", b"1043")) == []
     assert decoder.counts["bad checksum"] == 1
     assert "bad checksum" in decoder.refused
 
 
 def test_other_messages_are_ignored() -> None:
-    decoder = Decoder()
+    decoder = Decoder(lambda: 0.0)
     assert decoder.feed(summed(b"=7112345678") + ATTITUDE) != []
     assert decoder.counts["ignored"] == 1
     assert decoder.counts["used"] == 1
@@ -213,7 +299,7 @@ def test_other_messages_are_ignored() -> None:
 def test_the_route_may_hold_any_byte() -> None:
     for binary in (bytes(range(9)), b"\x02=11\r\n\x03@T", b"=" * 9, b"\x03" * 9):
         route = b"w01aALFA " + binary + b"\r\nw02aBRAVO" + binary + b"\r\n\x03"
-        decoder = Decoder()
+        decoder = Decoder(lambda: 0.0)
         decoder.feed(NAVIGATOR.partition(b"w01")[0] + route + ATTITUDE)
         assert decoder.counts["used"] == 2
         assert sum(decoder.counts[r] for r in decoder.REFUSALS) == 0
@@ -225,7 +311,7 @@ def test_the_route_may_hold_any_byte() -> None:
     )
 )
 def test_no_bytes_make_it_raise_and_all_are_counted(chunks: list[bytes]) -> None:
-    decoder = Decoder()
+    decoder = Decoder(lambda: 0.0)
     for chunk in chunks:
         for update in decoder.feed(chunk):
             assert update.key in KEYS
@@ -237,7 +323,7 @@ def test_no_bytes_make_it_raise_and_all_are_counted(chunks: list[bytes]) -> None
 def test_a_wrong_byte_in_a_frame_with_a_checksum_is_noticed(at: int, flip: int) -> None:
     spoiled = bytearray(ATTITUDE)
     spoiled[at] ^= flip
-    assert [u for u in Decoder().feed(bytes(spoiled)) if u.value is not None] == []
+    assert [u for u in Decoder(lambda: 0.0).feed(bytes(spoiled)) if u.value is not None] == []
 
 
 # -- the virtual devices -----------------------------------------------------------------------------------------------
@@ -307,6 +393,7 @@ class TestContractOfTheDisplay(Contract):
         within={"HEAD": 0.5, "OAT": 0.5, "ANORM": 0.05},
         absurd={"PITCH": 95.0, "ROLL": 190.0, "CHT11": 900.0},
         unknown=("IAS", "OILP1", "EGT11"),
+        repeats=True,
     )
 
 
@@ -317,4 +404,5 @@ class TestContractOfTheNavigator(Contract):
         "LAT LONG TALT TRACK TRACKM GS XTRACK COURSE WPNAME",
         checksum=False,
         absurd={"LAT": 95.0},
+        repeats=True,
     )

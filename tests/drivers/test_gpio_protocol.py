@@ -254,6 +254,34 @@ def test_whatever_is_told_it_ends_in_the_levels_that_there_are(edges: list[KnobE
         assert not knob.waiting
 
 
+@pytest.mark.parametrize(("steps", "rests"), [(4, 0), (4, 1), (4, 2), (4, 3), (2, 0), (2, 1), (1, 0)])
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_knob_loses_no_click_wherever_it_rests(steps: int, rests: int, learns: bool) -> None:
+    """Three up, three down, then up and down; with `learns` it does not rest yet when we begin."""
+    begins = (rests + steps // 2) % 4 if learns else rests
+    knob, place, now, shown = Knob(steps, CYCLE[begins]), rests, 0.0, []
+
+    def click(direction: int) -> int:
+        nonlocal place, now
+        turned = 0
+        for contacts in quarters(place, [direction] * steps):
+            now += 0.01
+            turned += knob.poll(now, [], contacts) or knob.poll(now + 0.06, [], contacts)
+        place += direction * steps
+        now += 1.0
+        return turned + knob.poll(now, [], CYCLE[place % 4])
+
+    if learns:
+        for direction in (1, -1):
+            click(direction)
+    value = 0
+    for direction in (1, 1, 1, -1, -1, -1, 1, -1, 1, -1):
+        value += click(direction)
+        shown.append(value)
+    assert shown == [1, 2, 3, 2, 1, 0, 1, 0, 1, 0]
+    assert knob.home == rests % steps
+
+
 def test_a_fast_turn_counts_more() -> None:
     acceleration = Acceleration(10)
     assert acceleration.factor(0.0, 1) == 1

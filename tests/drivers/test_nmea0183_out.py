@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fixgw import database
@@ -304,6 +304,7 @@ def test_whatever_the_readings_are_every_sentence_is_one_and_short_enough(
 @settings(max_examples=40)
 @given(st.floats(-89.99, 89.99), st.floats(-179.99, 179.99), st.floats(0, 359.9), st.floats(-9, 9))
 def test_what_is_sent_comes_back_as_it_was(lat: float, lon: float, track: float, off: float) -> None:
+    assume(abs(lat) > 1e-5 or abs(lon) > 1e-5)  # 0/0 is what receivers without a fix send
     bench = Bench()
     bench.write(LAT=lat, LONG=lon, TRACK=track, TRACKM=(track - 4.0) % 360.0, XTRACK=off)
     receiver = Receiver(lambda: 0.0)

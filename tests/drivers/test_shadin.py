@@ -66,6 +66,35 @@ def test_format_z_has_its_checksum_under_another_letter() -> None:
     )
 
 
+FUEL_COMPUTER = (  # what an FC-10 sends that has no air data
+    *("A---", "B---", "C---", "D ----", "E ----", "F --", "G --", "H---", "I---", "J --", "K ---", "L---"),
+    *("M0000", "N00000", "O{}", "P00000", "Q000"),
+)
+
+
+@pytest.mark.parametrize(("flow", "checksum", "value"), [("0101", 53, 10.1), ("0000", 51, 0.0)])
+def test_a_fuel_computer_puts_blanks_where_it_knows_no_sign(flow: str, checksum: int, value: float) -> None:
+    body = b"\x02" + "".join(f"Z{line}\r\n" for line in FUEL_COMPUTER).format(flow).encode()
+    assert sum(body) % 256 == checksum
+    decoder = Decoder()
+    updates = {u.key: u for u in decoder.feed(body + f"ZR{checksum:03}\r\n".encode() + b"\x03")}
+    assert updates["FUELF1"].value == pytest.approx(value)
+    assert updates["FUELF2"].value == 0.0
+    for key in ("IAS", "TAS", "PALT", "DALT", "OAT", "ROT", "VS"):
+        assert updates[key] == Update(key, None, FAIL, UNKNOWN)
+    assert not decoder.trouble
+    assert decoder.counts["used"] == decoder.counts["received"] == 1
+
+
+def test_a_line_that_cannot_be_read_fails_its_key_and_not_the_frame() -> None:
+    decoder = Decoder()
+    updates = {u.key: u for u in decoder.feed(framed(b"GA1x4\r\nGB112\r\nGD\r\nGE+12345678901\r\nGK +12\r\n"))}
+    assert updates["TAS"] == Update("TAS", 112.0)
+    assert {key for key, u in updates.items() if u.flags == FAIL} == {"IAS", "PALT", "DALT", "VS"}
+    assert decoder.counts["absurd values"] == 3
+    assert decoder.counts["used"] == 1
+
+
 def test_the_true_temperature_stands_in_for_an_outside_one_that_is_not_known() -> None:
     assert values(framed(b"GF---\r\nGG-06\r\n"))["OAT"] == -6.0
     assert values(framed(b"GG-06\r\n"))["OAT"] == -6.0

@@ -47,10 +47,13 @@ def packaged_database(clock: Callable[[], float] = time.monotonic) -> Database:
 
 
 class Hovering(Aircraft):
-    """An aircraft that stays where it is, banked and off its track, while time passes.
+    """An aircraft that stays where it is, banked and off its track, while time passes: from one second to the next it
+    is no more than `SWAY` degrees of latitude away, for a position that never changes is none.
 
     `absurd` values replace its own, by key. While it is `stopped`, time stands still as well.
     """
+
+    SWAY = 0.0004
 
     def __init__(self, start: datetime) -> None:
         self.absurd: dict[str, Value] = {}
@@ -70,7 +73,16 @@ class Hovering(Aircraft):
         return float(self.absurd.get("ANORM", super().load_factor))
 
     def values(self) -> dict[str, Value]:
-        return {**super().values(), "ALAT": -0.06, "XTRACK": 0.25, "CDI": -0.25, **self.absurd}
+        values = super().values()
+        sway = self.SWAY * (self.time.second % 2)
+        return {
+            **values,
+            "LAT": float(values["LAT"]) + sway,
+            "ALAT": -0.06,
+            "XTRACK": 0.25,
+            "CDI": -0.25,
+            **self.absurd,
+        }
 
 
 @dataclass(frozen=True)
