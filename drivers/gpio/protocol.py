@@ -120,8 +120,8 @@ class Quadrature:
     """Turns the contacts of a rotary encoder into detents. `steps` of the four quarters of a cycle make one detent.
 
     Each quarter changes the count by one in either direction, so a bouncing contact adds nothing. A detent is reported
-    when the knob arrives in it: `home` is the quarter in which it rests, 0 with both contacts open. If two quarters change at once, an edge was lost (`missed`), and the knob is assumed to
-    have kept its direction.
+    when the knob arrives in it: `home` is the quarter in which it rests, 0 with both contacts open. If two quarters
+    change at once, an edge was lost (`missed`), and the knob is assumed to have kept its direction.
     """
 
     def __init__(self, steps: int = 4, contacts: Contacts = (False, False), home: int = 0) -> None:

@@ -71,8 +71,8 @@ class Protocol(typing.Protocol):
 
     # Two more, for protocols that know the time: `tick` returns the updates that come of what is not said any more, and
     # is called a few times a second; `interrupt` forgets an unfinished frame, because bytes were lost. The protocol is
-    # made anew where there is none. `SELF_EVIDENT` is True when a frame cannot come from another kind of device, because
-    # it says what it is: then one is believed whatever comes before it.
+    # made anew where there is none. `SELF_EVIDENT` is True when a frame cannot come from another kind of device,
+    # because it says what it is: then one is believed whatever comes before it.
 
 
 OptionsT = TypeVar("OptionsT", bound=SerialOptions, default=InstrumentOptions)

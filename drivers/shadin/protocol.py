@@ -3,8 +3,9 @@
 A frame is STX, lines of a format letter (G, S or Z), an identifier, data and CR LF, and ETX. The last line is the
 checksum, as three decimal digits: the sum modulo 256 of everything before it, including STX; or, as Garmin describes
 it, of everything up to the error indicator (Q). ``-`` fills unknown fields; some computers put a blank where they know
-no sign. A real fuel computer (FC-10, format Z) settles what the checksum counts: STX is part of it. Sources: Garmin 190-00356-08 Rev. G,
-appendix E (formats G and Z), UPS Aviation Technologies' Apollo GX50/60/65 installation manual, table 12 (format S).
+no sign. A real fuel computer (FC-10, format Z) settles what the checksum counts: STX is part of it. Sources: Garmin
+190-00356-08 Rev. G, appendix E (formats G and Z), UPS Aviation Technologies' Apollo GX50/60/65 installation manual,
+table 12 (format S).
 """
 
 from __future__ import annotations

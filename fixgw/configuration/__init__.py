@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ import msgspec
 import fixgw.config
 from fixgw import loader
 from fixgw.configuration import options
-from fixgw.configuration.items import Initial, Items, apply_initial, read_definitions, read_initial
+from fixgw.configuration.items import Initial, Items, apply_initial, read_definitions, read_initial, units_by_key
 from fixgw.configuration.options import Row
 from fixgw.configuration.options import rows as option_rows
 from fixgw.configuration.reader import Positions, Reader, described
@@ -310,6 +311,15 @@ class _Defaults:
             self._for.files += [f for f in self.reader.files if f not in self._for.files]
 
 
+@cache
+def _packaged_units() -> dict[str, str]:
+    """The units in which drivers write, by key."""
+    reader = Reader(packaged() / NAME, {"PACKAGE": str(packaged())})
+    main, at = reader.read(reader.main)
+    document = reader.read(reader.locate(main["database file"]), at["database file"])
+    return units_by_key(read_definitions(reader, [document]).definitions)
+
+
 def _read_items(
     reader: Reader, main: dict[str, Any], at: Positions, defaults: _Defaults
 ) -> tuple[Items, list[Initial], Database]:
@@ -328,7 +338,7 @@ def _read_items(
         documents += [reader.read(reader.locate(name), overlays[i]) for i, name in enumerate(overlay)]
     elif isinstance(overlay, (dict, list)):
         documents.append((overlay, at["database overlay"]))
-    items = read_definitions(reader, documents)
+    items = read_definitions(reader, documents, _packaged_units, str(packaged()))
     if not documents:
         items = items._replace(complete=False)  # without a definition we cannot tell which keys are missing
 

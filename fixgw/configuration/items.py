@@ -2,8 +2,8 @@
 
 A definition is a mapping with ``variables:`` (letter -> count) and ``entries:`` (list). An entry has a `key` and these
 fields: `description`, `type` (float, int, bool or str), `min`, `max`, `units`, `initial`, `tol` (milliseconds, 0 =
-never ages), `aux` (list of names), `setting` and `keep` (yes or no) and `sources` (ranking, best first). Lower-case
-letters at the end of a key are variables, and the entry stands for every combination: ``EGTec`` for EGT11, EGT12 ...;
+never ages), `aux` (list of names), `setting` and `keep` (yes or no), `wrap` (360 for directions) and `sources` (ranking,
+best first). Lower-case letters at the end of a key are variables, and the entry stands for every combination: ``EGTec`` for EGT11, EGT12 ...;
 ``%e`` in the description is the number.
 
 Later definitions overlay earlier ones field by field: another entry for a key changes only the fields that it names
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import translate
 from itertools import product
 from pathlib import Path
@@ -27,13 +27,28 @@ from typing import Any, NamedTuple
 from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import INITIAL, LONGEST_TEXT, OLD, Database, Definition
 from fixgw.errors import BadValue, did_you_mean
+from fixgw.kit.units import known_unit
 
-__all__ = ["Initial", "apply_initial", "read_definitions", "read_initial"]
+__all__ = ["Initial", "apply_initial", "read_definitions", "read_initial", "units_by_key"]
 
 MAX_COUNT = 99  # of one variable
 MAX_ITEMS = 10_000
 
-FIELDS = ("key", "description", "type", "min", "max", "units", "initial", "tol", "aux", "setting", "keep", "sources")
+FIELDS = (
+    "key",
+    "description",
+    "type",
+    "min",
+    "max",
+    "units",
+    "initial",
+    "tol",
+    "aux",
+    "setting",
+    "keep",
+    "wrap",
+    "sources",
+)
 TYPES = ("float", "int", "bool", "str")
 
 #: Key or ``KEY.aux``, and value as text.
@@ -64,10 +79,16 @@ class _Entry:
         self.numbers = numbers
 
 
-def read_definitions(reader: Reader, documents: Iterable[tuple[Any, Positions]]) -> Items:
+def read_definitions(
+    reader: Reader,
+    documents: Iterable[tuple[Any, Positions]],
+    units: Callable[[], Mapping[str, str]] | None = None,
+    packaged: str = "",
+) -> Items:
     """Read the items that `documents` define, each overlaying those before it: definitions, or bare lists of entries.
 
-    Reports problems to `reader`.
+    `units` returns the units that drivers write, by key, as in the definition below the directory `packaged`: another
+    unit would be another label on the same number. Reports problems to `reader`.
     """
     complete = True
     lists: list[tuple[list[Any], Positions]] = []
@@ -101,7 +122,39 @@ def read_definitions(reader: Reader, documents: Iterable[tuple[Any, Positions]])
                 reader.report(items_at[index], f"more than {MAX_ITEMS:,} items")
                 return Items([], set(), False)
     doubtful: set[str] = set()
+    if units is not None:
+        _check_units(reader, entries, units, packaged)
     return Items(list(_finished(reader, entries, doubtful)), doubtful, complete)
+
+
+def units_by_key(definitions: Iterable[Definition]) -> dict[str, str]:
+    """The units of `definitions`, by key, and for keys that end in numbers without these: there may be more of them."""
+    units = {definition.key: definition.units for definition in definitions}
+    return {key.rstrip("0123456789"): unit for key, unit in units.items()} | units
+
+
+def _check_units(
+    reader: Reader, entries: dict[str, _Entry], units: Callable[[], Mapping[str, str]], packaged: str
+) -> None:
+    """Units are facts: drivers write numbers in those of the packaged definition, whatever the label says."""
+    seen: set[int] = set()
+    for key, entry in entries.items():
+        given, at = entry.fields.get("units", (None, None))
+        if at is None or not isinstance(given, str) or at.file.startswith(packaged) or id(at) in seen:
+            continue
+        seen.add(id(at))
+        known = units()
+        numbers = "".join(map(str, entry.numbers.values()))
+        written = known.get(key) or known.get(key.removesuffix(numbers), "")
+        if not written or given == written or known_unit(given) == known_unit(written):
+            continue
+        ours = any(where.file.startswith(packaged) for _, where in entry.fields.values())
+        if known_unit(given) is not None or ours:  # somebody's whole definition may use words of its own
+            reader.report(
+                at,
+                f"units: drivers write {key} in {written}, and {given} would be a wrong label on the same number: "
+                "leave `units` out, and let the display convert",
+            )
 
 
 def _counts(reader: Reader, value: Any, at: Positions) -> Iterator[tuple[str, int]]:
@@ -254,6 +307,10 @@ def _checked(reader: Reader, entry: _Entry) -> dict[str, Any] | None:
             facts[name] = fields[name][0]
             if not isinstance(facts[name], bool):
                 wrong(name, "yes or no")
+    if "wrap" in fields:
+        facts["wrap"] = wrap = fields["wrap"][0]
+        if kind not in ("float", "int") or type(wrap) not in (int, float) or not wrap > 0:
+            wrong("wrap", "how much a circle is, such as 360, for a number")
     for name in ("aux", "sources"):
         if name in fields:
             facts[name] = _names(reader, name, *fields[name])

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SOURCES_KEPT = 16  # per item, besides the published one; more when they are ranked
 ANNUNCIATORS = 16  # owners of one item's annunciate flag
+WRAPS = 2  # circles away from zero, beyond which a value is no direction
 REDELIVERIES = 100  # rounds in which one writer tells what was written while it told
 
 ReadingCallback = Callable[[str, Reading], object]
@@ -409,6 +410,10 @@ class Item:
             return 0, FAIL, f"the value written was {_shown(value)}"
         if not self._is_number or self._low <= value <= self._high:
             return value, 0, ""
+        if (wrap := self.definition.wrap) and abs(value) < WRAPS * wrap:
+            turned = PYTHON_TYPES[self.type](self._low + (value - self._low) % wrap)
+            if turned <= self._high:
+                return turned, 0, ""
         bound = self._low if value < self._low else self._high
         if self.definition.setting:
             return bound, 0, ""

@@ -87,8 +87,9 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
     `tolerance` is in milliseconds, 0 = never ages. A `setting` (altimeter setting, bug, trim, encoder, button) is only
     clamped to its range; a measurement out of range is also flagged bad. `keep` says that it is to survive a restart
-    (`fixgw.settings`). `sources` ranks the sources, best first: an entry stands for itself and for everything below it
-    (``canfix`` covers ``canfix/12``).
+    (`fixgw.settings`). `wrap` is how much a circle is, 360 for degrees: -1 is then 359 and not out of range. `sources`
+    ranks the sources, best first: an entry stands for itself and for everything below it (``canfix`` covers
+    ``canfix/12``).
     """
 
     key: str
@@ -102,6 +103,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     aux: tuple[str, ...] = ()
     setting: bool = False
     keep: bool = False
+    wrap: float | None = None
     sources: tuple[str, ...] = ()
 
 

@@ -747,3 +747,19 @@ def test_a_closed_mailbox_receives_nothing(db: Database) -> None:
     box.close()
     db.write("IAS", 1)
     assert box.wait(60) == {}, "and does not keep its owner waiting"
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"), [(-1.0, 359.0), (361.0, 1.0), (360.0, 360.0), (-0.5, 359.5), (0.0, 0.0)]
+)
+@pytest.mark.parametrize("setting", [False, True])
+def test_a_direction_goes_round_and_is_not_clamped(written: float, stored: float, setting: bool) -> None:
+    db = Database([Definition(key="HEAD", min=0.0, max=360.0, wrap=360.0, setting=setting)])
+    reading = db.item("HEAD").write(written)
+    assert (reading.value, reading.flags) == (stored, 0)
+
+
+def test_what_is_no_direction_is_out_of_range_all_the_same() -> None:
+    db = Database([Definition(key="HEAD", min=0.0, max=360.0, wrap=360.0)])
+    for written in (9000.0, -9000.0):
+        assert db.item("HEAD").write(written).bad

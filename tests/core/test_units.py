@@ -1,0 +1,81 @@
+"""Units are facts: drivers write in those of the packaged definition, whatever a label says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fixgw import configuration
+from fixgw.errors import ConfigurationError
+from fixgw.kit.units import SYNONYMS, known_unit
+
+
+def problems(directory: Path, text: str, definition: str = "") -> list[str]:
+    (directory / "gateway.yaml").write_text(f"connections: {{}}\n{text}")
+    if definition:
+        (directory / "database.yaml").write_text(definition)
+    try:
+        configuration.load(directory / "gateway.yaml")
+    except ConfigurationError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("key", "units"),
+    [
+        ("OAT", "degF"),
+        ("OAT", "F"),
+        ("OAT", "Kelvins"),
+        ("IAS", "mph"),
+        ("ALT", "m"),
+        ("EGT11", "degF"),
+        ("IAS", "whit"),
+    ],
+)
+def test_an_overlay_that_gives_a_key_another_unit_is_refused_where_it_does(
+    tmp_path: Path, key: str, units: str
+) -> None:
+    found = problems(tmp_path, f"database overlay:\n  - {{key: {key}, units: {units}}}\n")
+    assert len(found) == 1
+    assert "gateway.yaml:3:" in found[0]
+    assert f"drivers write {key} in" in found[0]
+    assert "leave `units` out" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "units"),
+    [
+        ("OAT", "C"),
+        ("IAS", "kts"),
+        ("ALT", "feet"),
+        ("ROT", "Deg/sec"),
+        ("XTRACK", "nM"),
+        ("TACH1", "RPM"),
+        ("VOLT", "v"),
+    ],
+)
+def test_another_word_for_the_same_unit_is_one(tmp_path: Path, key: str, units: str) -> None:
+    assert problems(tmp_path, f"database overlay:\n  - {{key: {key}, units: {units}}}\n") == []
+
+
+def test_a_template_is_refused_once_and_an_item_of_ones_own_may_be_in_anything(tmp_path: Path) -> None:
+    overlay = (
+        "database overlay:\n  - {key: EGTec, units: degF}\n  - {key: SMOKE, units: pt}\n  - {key: OAT, min: -80}\n"
+    )
+    assert len(problems(tmp_path, overlay)) == 1
+
+
+def test_a_definition_of_ones_own_may_use_words_of_its_own_but_no_other_unit(tmp_path: Path) -> None:
+    own = "variables: {e: 2, c: 8}\nentries:\n  - {key: OAT, units: degF}\n  - {key: IAS, units: speedy}\n"
+    found = problems(tmp_path, "database file: '{CONFIG}/database.yaml'\n", own + "  - {key: EGTec, units: F}\n")
+    assert len(found) == 2
+    assert "OAT" in found[0]
+    assert "EGT11" in found[1]
+
+
+def test_no_name_means_two_units() -> None:
+    for name, others in SYNONYMS.items():
+        for other in (name, *others):
+            assert known_unit(other.upper()) == name, other
