@@ -21,6 +21,7 @@ from fixgw.drivers.links.serial import SerialOptions, SerialPoller
 from fixgw.kit.majority import FOREIGN, Majority
 from fixgw.kit.publish import Publisher, check_changes, check_keys
 from fixgw.kit.update import Update
+from fixgw.kit.update import begin_counting as begin_counting  # where drivers look for it
 from fixgw.plugin import TypeVar
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 A definition is a mapping with ``variables:`` (letter -> count) and ``entries:`` (list). An entry has a `key` and these
 fields: `description`, `type` (float, int, bool or str), `min`, `max`, `units`, `initial`, `tol` (milliseconds, 0 =
-never ages), `aux` (list of names), `setting` and `keep` (yes or no), `wrap` (360 for directions) and `sources` (ranking,
-best first). Lower-case letters at the end of a key are variables, and the entry stands for every combination: ``EGTec`` for EGT11, EGT12 ...;
-``%e`` in the description is the number.
+never ages), `aux` (list of names), `setting` and `keep` (yes or no), `wrap` (360 for directions) and `sources`
+(ranking, best first). Lower-case letters at the end of a key are variables, and the entry stands for every combination:
+``EGTec`` for EGT11, EGT12 ...; ``%e`` in the description is the number.
 
 Later definitions overlay earlier ones field by field: another entry for a key changes only the fields that it names
 (null removes one), and the item keeps its place in the order. The same key twice in one file is an error, because it
