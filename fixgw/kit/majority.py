@@ -11,7 +11,8 @@ class Majority:
     """Counts what makes sense and what does not, and says whether most of it does.
 
     A checksum of one byte lets one line in 256 of another device pass, and a line without a checksum passes more often.
-    A stream is taken for the instrument's own once most of it has been, and no longer when less than a third is.
+    A stream is taken for the instrument's own once half of it has been (the first line may have been cut), and no longer
+    when less than a third is.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class Majority:
         if self.trusted:
             self.trusted = self._bad <= 2.0 * self._good
         else:
-            self.trusted = self._good > self._bad
+            self.trusted = self._good >= max(self._bad, 0.5)
         return self.trusted
 
     @property

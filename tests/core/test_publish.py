@@ -9,7 +9,7 @@ import pytest
 from fixgw import database
 from fixgw.database import BAD, FAIL, Database, Definition
 from fixgw.hw_sim.bench.clock import Clock
-from fixgw.kit.publish import Publisher, check_keys
+from fixgw.kit.publish import Publisher, check_changes, check_keys
 from fixgw.kit.update import Update
 from fixgw.plugin import PluginBase
 
@@ -112,3 +112,40 @@ def test_wrong_names_in_the_option_are_found(db: Database) -> None:
     assert set(found) == {"keys.OAT", "keys.OATT"}
     assert "did you mean 'RAT'?" in found["keys.OAT"]
     assert "did you mean 'OAT'?" in found["keys.OATT"]
+
+
+def test_a_value_that_must_change_fails_when_it_stands_still(db: Database, clock: Clock) -> None:
+    counts: dict[str, int] = {}
+    hearing = Publisher(PluginBase("mine", {}), counts, print, {"PROBE": "OAT"}, {"OAT": 5.0})
+    for second in range(10):
+        clock.now += 1.0
+        hearing.publish([Update("PROBE", 12.0), Update("RAT", 3.0)])
+        assert db.read("OAT").fail == (second > 5), second
+    assert "stood still for more than 5 s" in db.read("OAT").reason(FAIL)
+    assert "OAT" in hearing.trouble
+    assert db.read("RAT").good, "nobody said that it must"
+    hearing.publish([Update("PROBE", 12.1)])
+    assert db.read("OAT").good
+    assert not hearing.trouble
+    clock.now += 100.0
+    hearing.fail("gone")
+    hearing.publish([Update("PROBE", 12.1)])
+    assert db.read("OAT").good, "after an outage it begins again"
+
+
+def test_what_is_known_to_be_wrong_does_not_replace_what_another_knows_to_be_right(db: Database) -> None:
+    hearing = publisher()[0]
+    db.write("OAT", 10.0, "another")
+    hearing.publish([Update("OAT", 1.0, BAD, "no fix")])
+    assert (db.read("OAT").value, db.read("OAT").source, db.read("OAT").good) == (10.0, "another", True)
+    db.item("OAT").fail("its probe is broken", "another")
+    hearing.publish([Update("OAT", 1.0, BAD, "in doubt")])
+    assert (db.read("OAT").value, db.read("OAT").bad) == (1.0, True)
+
+
+def test_a_key_that_nobody_writes_cannot_have_to_change() -> None:
+    assert list(check_changes({"OAT": 5.0}, ["OAT", "IAS"])) == []
+    ((option, message),) = check_changes({"OTA": 5.0}, ["OAT", "IAS"])
+    assert option == "changes_within.OTA"
+    assert "does not write OTA" in message
+    assert "OAT" in message

@@ -1,0 +1,35 @@
+"""Whether a stream is the one that it is taken for."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixgw.kit.majority import Majority
+
+
+def test_one_line_in_seventy_makes_no_instrument() -> None:
+    majority = Majority()
+    believed = 0
+    for line in range(7000):
+        believed += majority.count(*((1, 0) if line % 70 == 35 else (0, 1)))
+    assert believed == 0
+    assert majority.foreign
+
+
+@pytest.mark.parametrize(("good", "bad"), [(1, 0), (1, 1), (30, 20)])
+def test_ones_own_stream_is_believed_at_once(good: int, bad: int) -> None:
+    assert Majority().count(good, bad)
+
+
+def test_a_stream_that_becomes_anothers_is_noticed_and_ones_own_again_too() -> None:
+    majority = Majority()
+    majority.count(1000, 0)
+    lines = next(n for n in range(1, 100) if not majority.count(0, 1))
+    assert lines < 25
+    assert next(n for n in range(1, 100) if majority.count(1, 0)) < 25
+
+
+def test_every_other_frame_may_be_damaged() -> None:
+    majority = Majority()
+    assert all(majority.count(1, 1) for _ in range(100))
+    assert not majority.foreign
