@@ -65,8 +65,15 @@ class CanfixOptions(BusOptions, frozen=True, kw_only=True):
     ] = False
     obey: Annotated[
         list[Command],
-        Meta(description="Commands to accept from other nodes: disable, report, node-id, bit-rate, configuration"),
+        Meta(
+            description="Commands to accept from other nodes: disable (measurements), disable-settings (what a person "
+            "sets, too), report, node-id, bit-rate, configuration"
+        ),
     ] = msgspec.field(default_factory=lambda: ["disable", "report"])
+
+
+QUESTIONS_S = (2.0, 5.0)  # when to ask again for settings that nobody has said
+QUESTION_INTERVAL_S = 0.5  # a bus that comes and goes is not asked more often
 
 
 class Plugin(CanPlugin[CanfixOptions]):
@@ -80,6 +87,8 @@ class Plugin(CanPlugin[CanfixOptions]):
         self.keeper = Keeper(state.path(f"canfix-{self.name}"), self.log)
         self._wake = threading.Event()
         self._opened = False
+        self._asked = float("-inf")
+        self._questions: list[tuple[float, bool]] = []  # when to ask, and whether only for what nobody has said
         self._silent = False  # while the bit rate changes
 
     # -- the contract --------------------------------------------------------------------------------------------------
@@ -119,6 +128,9 @@ class Plugin(CanPlugin[CanfixOptions]):
             {e.parameter(self.table).identifier for e in found.outputs if e.owner},
             None if options.interface == "socketcan" else options.bitrate,  # the system sets the bit rate of SocketCAN
             self._refuses,
+            {e.parameter(self.table).identifier for e in found.outputs if e.owner and self._is_setting(e)},
+            {e.parameter(self.table).identifier: ", ".join(filter(None, e.keys)) for e in found.outputs if e.owner},
+            self.log.warning,
         )
         self.inputs = Inputs(found, self.table, db, self.source)
         self.outputs = Outputs(
@@ -129,12 +141,15 @@ class Plugin(CanPlugin[CanfixOptions]):
             self.node,
             self.inputs.heard,
             self._send,
+            lambda: not self._silent and self.bus.bus.can_send,
             self._wake.set,
             self.quorum,
             self.clock,
             options.simulated,
         )
         self._open(self.node.bitrate or options.bitrate)
+        if options.mapfile:
+            self.inputs.doubt_start_values()
         self.inputs.open()
         self.outputs.open()
         super().run()
@@ -157,7 +172,10 @@ class Plugin(CanPlugin[CanfixOptions]):
 
     def health(self) -> str:
         trouble = super().health()
-        return trouble or (self.node.trouble() or self.keeper.trouble if self._thread is not None else "not started")
+        if self._thread is None:
+            return trouble or "not started"
+        troubles = (trouble or self.node.trouble(), self.node.silenced(), self.outputs.health(), self.keeper.trouble)
+        return "; ".join(filter(None, troubles))
 
     def get_status(self) -> Mapping[str, Any]:
         if self._thread is None:
@@ -179,6 +197,7 @@ class Plugin(CanPlugin[CanfixOptions]):
         ids = self.inputs.identifiers | set(range(1, 256)) | set(range(cf.NODE_SPECIFIC + 1, cf.TWO_WAY))
         options = msgspec.structs.replace(self.options, bitrate=bitrate)
         self.bus: Tap = self.tap(options, self.received, ids)
+        self.bus.unsent = self._unsent
 
     def received(self, frames: Sequence[Frame]) -> None:
         """Handle received frames. Called on one of the bus's threads, one call at a time."""
@@ -239,6 +258,9 @@ class Plugin(CanPlugin[CanfixOptions]):
     def _send(self, frame: cf.Frame) -> bool:
         return not self._silent and self.bus.send(frame.arbitration_id, frame.data)
 
+    def _unsent(self, frame: Frame) -> None:
+        self.outputs.note_unsent(frame.arbitration_id, frame.data)
+
     def lost(self, reason: str) -> None:
         self.inputs.lost(f"the bus was lost: {reason}")
 
@@ -252,10 +274,18 @@ class Plugin(CanPlugin[CanfixOptions]):
             if connected is not self._opened:
                 self._opened = connected
                 if connected:
-                    self.outputs.report()
+                    self.outputs.reopened()
+                    self.outputs.tick()  # first what was set while the bus was away
+                    self._questions = [(self._asked + QUESTION_INTERVAL_S, False)]
+                    self._questions += [(now + delay, True) for delay in QUESTIONS_S]
+            if connected and self._questions and now >= self._questions[0][0]:
+                self._ask(now, self._questions.pop(0)[1])
             for frame in self.node.tick():
                 if connected:
                     self._send(frame)
+            if self.node.appeared:
+                self.node.appeared = False
+                self.outputs.report_settings()
             if self.node.report_due:
                 self.node.report_due = False
                 self.outputs.report()
@@ -266,6 +296,12 @@ class Plugin(CanPlugin[CanfixOptions]):
             due = min(self.node.due, self.outputs.tick(), now + 0.2)
             self._wake.wait(max(0.0, due - self.clock()))
             self._wake.clear()
+
+    def _ask(self, now: float, if_unsaid: bool) -> None:
+        """Ask all nodes for a report: they may have set something while we did not hear it."""
+        if not self.options.listen_only and (self.inputs.unsaid or not if_unsaid):
+            self._asked = now
+            self._send(cf.NodeReport(self.node.id, 0).encode())
 
     def _change_bit_rate(self, destination: int, bitrate: int) -> None:
         """Reopen the bus at another bit rate, or at the old one if other plugins use the bus."""
@@ -292,8 +328,12 @@ class Plugin(CanPlugin[CanfixOptions]):
             self.bus.close()
         self._open(bitrate)
 
+    def _is_setting(self, entry: mapping.Output) -> bool:
+        db = self.db
+        return all(db.item(key).definition.setting for key in entry.keys if key in db)
+
     def _refuses(self, command: Command) -> str:
-        if command not in ("node-id", "bit-rate"):
+        if command == "report":
             return ""
         db = self.db
         for key in ("GS", "IAS"):

@@ -7,7 +7,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any
 
-from fixgw.database import ANNUNCIATE, BAD, FAIL, Database, Item, Value
+from fixgw.database import ANNUNCIATE, BAD, FAIL, INITIAL, OLD, Database, Item, Value
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.table import Parameter, Payload, Table
@@ -93,6 +93,18 @@ class Inputs:
                 ours = reading.source.startswith(self._prefix)
                 if ours and (not item.ranked or item.rank(reading.source) is not None):
                     item.flag(FAIL, FAIL, reading.source, reason)
+
+    @property
+    def unsaid(self) -> list[Item]:
+        """The settings that the map's `inputs` name, and that have nothing but the configuration's start value."""
+        keys = {key for entry in self._map.inputs for key in entry.keys}
+        items = [item for key, item in self._items.items() if key in keys and item.definition.setting]
+        return [item for item in items if item.reading.source == INITIAL]
+
+    def doubt_start_values(self) -> None:
+        """Mark the start values of settings as old: another node may know better, and has not said so yet."""
+        for item in self.unsaid:
+            item.flag(OLD, OLD, INITIAL, "a start value: no node on the bus has said it yet")
 
     def open(self) -> None:
         """Rank the sources of the items according to the map."""

@@ -10,7 +10,7 @@ the nodes that it hears. Answers and memory are bounded, whatever a babbling nod
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -21,10 +21,11 @@ from fixgw.drivers.canfix.table import CURRENT, Field
 __all__ = ["Command", "Identity", "Node", "Seen", "State", "load_state", "save_state"]
 
 #: The commands of other nodes that the configuration can allow.
-Command = Literal["disable", "report", "node-id", "bit-rate", "configuration"]
+Command = Literal["disable", "report", "node-id", "bit-rate", "configuration", "disable-settings"]
 
 HEARTBEAT_MS = 1000  # between two node status messages, unless another node changes it
 SURVEY_S = 2.0  # the time over which rates are measured
+GONE_S = 4.0  # a node that has said nothing for so long has gone, and appears when it speaks again
 SILENT_S = 10.0  # a node, conflict or alarm expires after this time
 FLYING_KT = 30.0  # refuse to reorganise the bus when GS or IAS is higher
 MAX_ANSWERS_PER_S = 50.0  # also the largest burst
@@ -51,6 +52,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 class State(msgspec.Struct, kw_only=True):
     """The state that survives a restart.
 
+    `disabled_by` says which node disabled a parameter, `silenced_by` which one switched off sending altogether.
     `node` and `bitrate` (bits per second) are those set over the bus, None if they are as configured. They expire when
     the configuration changes.
     """
@@ -58,6 +60,8 @@ class State(msgspec.Struct, kw_only=True):
     node: int | None = None
     bitrate: int | None = None
     disabled: frozenset[int] = frozenset()
+    disabled_by: dict[int, int] = {}
+    silenced_by: int = 0
     heartbeat: int = HEARTBEAT_MS
     sending: bool = True
     configured_node: int | None = None
@@ -96,8 +100,10 @@ class Node:
     """This node. Call its methods from any thread, but `count` only from the receiving thread.
 
     `bitrate` is the configured bit rate in bits per second, or None if it cannot be changed. `refuses` returns the
-    reason not to obey an allowed command now, or an empty text. After each call, check and reset `changed` (save the
-    state), `report_due` and `new_bitrate`.
+    reason not to obey an allowed command now, or an empty text. `settings` are those of the produced parameters that a
+    person sets: no node disables them, unless "disable-settings" is obeyed. `names` are what people call them, and
+    `log` is told what other nodes silence. After each call, check and reset `changed` (save the state), `appeared`,
+    `report_due` and `new_bitrate`.
     """
 
     def __init__(
@@ -110,6 +116,9 @@ class Node:
         produced: Collection[int] = (),
         bitrate: int | None = None,
         refuses: Callable[[Command], str] = lambda command: "",
+        settings: Collection[int] = (),
+        names: Mapping[int, str] | None = None,
+        log: Callable[[str], object] = lambda text: None,
     ) -> None:
         self.identity = identity
         self.clock = clock
@@ -126,6 +135,13 @@ class Node:
         self.bitrate = self.state.bitrate or bitrate
         self.nodes: dict[int, Seen] = {}
         #: Identifier -> the nodes that send it concurrently, and when we last noticed.
+        self.settings = settings
+        #: What people call our parameters.
+        self.names = names or {}
+        self._log = log
+        #: Whether a node has appeared that was not there, or not for `GONE_S`.
+        self.appeared = False
+        self._report_at = float("inf")
         self.conflicts: dict[int, tuple[tuple[int, ...], float]] = {}
         self.counts = dict.fromkeys(
             ("requests", "requests refused", "requests ignored", "answers of others", "from our own id"), 0
@@ -159,6 +175,24 @@ class Node:
             cf.ConfigurationQuery: self._read_setting,
             cf.ConfigurationSet: self._change_setting,
         }
+        self._remember()
+
+    def _remember(self) -> None:
+        """Say what other nodes silenced before the restart, and send the settings that they may not silence."""
+        kept = self.state.disabled
+        if "disable-settings" not in self.obey:
+            kept = kept.difference(self.settings)
+        for identifier in sorted(self.state.disabled - kept):
+            self._log(
+                f"{self._name(identifier)} was disabled before the restart; a person sets it, so it is sent again"
+            )
+            self.changed = True
+        self.state.disabled = kept
+        if silenced := self.silenced():
+            self._log(f"before the restart, {silenced}")
+
+    def _name(self, identifier: int) -> str:
+        return self.names.get(identifier) or f"0x{identifier:03X}"
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -172,7 +206,19 @@ class Node:
         if now - self._twin < SILENT_S:
             return f"another node has our id, {self.id}"
         alarms = [seen for seen in list(self.nodes.values()) if now - seen.alarm_at < SILENT_S]
-        return f"alarm from node {alarms[0].node}: code {alarms[0].alarm}" if alarms else ""
+        if alarms:
+            return f"alarm from node {alarms[0].node}: code {alarms[0].alarm}"
+        return ""
+
+    def silenced(self) -> str:
+        """What other nodes have told us not to send; empty if nothing."""
+        state = self.state
+        if not state.sending:
+            return f"{_who(state.silenced_by)} told us to send no parameters"
+        by: dict[int, list[str]] = {}
+        for identifier in sorted(state.disabled):
+            by.setdefault(state.disabled_by.get(identifier, 0), []).append(self._name(identifier))
+        return "; ".join(f"{_who(node)} told us to stop sending {', '.join(names)}" for node, names in by.items())
 
     def status(self) -> dict[str, Any]:
         """Everything that we know about the nodes, for the plugin's status."""
@@ -197,6 +243,7 @@ class Node:
         return {
             "node": self.id,
             "disabled": [f"0x{identifier:03X}" for identifier in sorted(self.state.disabled)],
+            **({"silenced": silenced} if (silenced := self.silenced()) else {}),
             "sending": self.state.sending,
             **self.counts,
             "conflicts": conflicts,
@@ -244,6 +291,8 @@ class Node:
 
     def _see(self, node: int, now: float) -> Seen:
         seen = self.nodes.get(node)
+        if seen is None or now - seen.last > GONE_S:
+            self.appeared = True
         if seen is None:
             seen = self.nodes[node] = Seen(node=node, first=now, last=now)
         seen.last = now
@@ -272,13 +321,17 @@ class Node:
     @property
     def due(self) -> float:
         """When to call `tick` next, in monotonic seconds."""
-        return min(self._heartbeat_at, self._surveyed + SURVEY_S)
+        return min(self._heartbeat_at, self._surveyed + SURVEY_S, self._report_at)
 
     def tick(self) -> list[cf.Frame]:
         """The frames to send now."""
         with self._lock:
             now = self.clock()
             frames: list[cf.Frame] = []
+            if now >= self._report_at:
+                self._report_at = float("inf")
+                self._reported = now
+                self.report_due = True
             if now >= self._heartbeat_at:
                 interval = self.state.heartbeat / 1000
                 self._heartbeat_at += interval
@@ -379,20 +432,44 @@ class Node:
 
     def _disable(self, request: cf.DisableParameter | cf.EnableParameter, now: float) -> list[cf.Frame]:
         identifier = request.parameter_id
-        if identifier not in self.produced or not self._obeys("disable"):
+        if identifier not in self.produced:
             return self._answer(request, 1)
-        if isinstance(request, cf.DisableParameter):
-            disabled = self.state.disabled | {identifier}
-        else:
-            disabled = self.state.disabled - {identifier}
-        self.changed |= disabled != self.state.disabled
-        self.state.disabled = disabled
+        name = self._name(identifier)
+        if isinstance(request, cf.EnableParameter):
+            if identifier in self.state.disabled:
+                self.state.disabled -= {identifier}
+                self.state.disabled_by.pop(identifier, None)
+                self.changed = self.report_due = True
+                self._log(f"node {request.source} told us to send {name} again")
+            return self._answer(request)
+        reason = self._refusal(identifier)
+        if reason:
+            self.counts["requests refused"] += 1
+            self._log(f"node {request.source} told us to stop sending {name}: refused, {reason}")
+            return self._answer(request, 1)
+        if identifier not in self.state.disabled:
+            self.state.disabled |= {identifier}
+            self.state.disabled_by[identifier] = request.source
+            self.changed = True
+            self._log(f"node {request.source} told us to stop sending {name}")
         return self._answer(request)
 
+    def _refusal(self, identifier: int) -> str:
+        """Why a parameter is not disabled; empty if it may be."""
+        if "disable" not in self.obey:
+            return "the option `obey` does not name disable"
+        if identifier in self.settings and "disable-settings" not in self.obey:
+            return "a person sets it"
+        return self._refuses("disable")
+
     def _report(self, request: cf.NodeReport, now: float) -> list[cf.Frame]:
-        if now - self._reported >= REPORT_INTERVAL_S and self._obeys("report"):
+        if now < self._report_at < float("inf") or not self._obeys("report"):
+            return []  # it will be answered
+        if now - self._reported >= REPORT_INTERVAL_S:
             self._reported = now
             self.report_due = True
+        else:
+            self._report_at = self._reported + REPORT_INTERVAL_S
         return []
 
     def _refuse(self, request: cf.Request, now: float) -> list[cf.Frame]:
@@ -425,9 +502,17 @@ class Node:
         if request.key == 1:
             self.state.heartbeat = value
         else:
-            self.state.sending = bool(value)
+            was, self.state.sending = self.state.sending, bool(value)
+            self.state.silenced_by = 0 if value else request.source
+            self.report_due |= bool(value) and not was
+            if bool(value) != was:
+                self._log(f"node {request.source} told us to send {'parameters again' if value else 'no parameters'}")
         self.changed = True
         return self._answer(request)
+
+
+def _who(node: int) -> str:
+    return f"node {node}" if node else "another node"
 
 
 # -- saved state -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +20,11 @@ from fixgw.world import Quorum
 
 __all__ = ["Output", "Outputs"]
 
+RETRY_S = 1.0  # between attempts to send a setting that the bus has not taken
+LISTEN_S = 1.0  # after the bus was lost: how long others may say a setting before we do
+CROSSING_S = 0.25  # two nodes that set within this time have not heard each other
+INSISTENCE = 3  # times that a setting is said again because another node has contradicted it meanwhile
+NOTED_FRAMES = 256
 DEFAULT_RATE_HZ = 20.0  # the rate limit of measurements, unless the map sets another
 NEVER = float("inf")
 AuxValues = dict[tuple[str, str], "Value | None"]
@@ -36,6 +42,7 @@ class Outputs:
         node: Node,
         heard: AuxValues,
         send: Callable[[cf.Frame], bool],
+        can_send: Callable[[], bool],
         wake: Callable[[], None],
         quorum: Quorum,
         clock: Clock,
@@ -47,6 +54,7 @@ class Outputs:
         self.node = node
         self.heard = heard
         self.send = send
+        self.can_send = can_send
         self.wake = wake
         self.quorum = quorum
         self.clock = clock
@@ -54,6 +62,7 @@ class Outputs:
         self._simulated = simulated_too or simulated(source)  # a simulated bus is made for it
         #: The reason why the last unsendable value could not be sent.
         self.trouble = ""
+        self._noted: deque[tuple[int, bytes]] = deque(maxlen=NOTED_FRAMES)
         self.outputs = []
         for entry in found.outputs:
             items = [database.item(key) if key in database else None for key in entry.keys]
@@ -73,10 +82,43 @@ class Outputs:
         for output in self.outputs:
             output.close()
 
+    @property
+    def settings(self) -> set[int]:
+        """The identifiers of the parameters that we own and that a person sets."""
+        return {o.parameter.identifier for o in self.outputs if o.entry.owner and o.setting}
+
     def report(self) -> None:
-        """Send every parameter that we own, with its meta data. Leave out start values."""
+        """Send every parameter that we own, with its meta data, and the settings that nobody owns. Leave out start
+        values."""
         for output in self.outputs:
             output.report()
+
+    def report_settings(self) -> None:
+        """Send the settings that we own: a node has appeared that does not know them."""
+        for output in self.outputs:
+            output.remind()
+
+    def reopened(self) -> None:
+        """Send what we own: the bus is there. What others have set meanwhile is listened for first; what was set here
+        and could not be sent goes out at once."""
+        for output in self.outputs:
+            output.reopened()
+
+    def note_unsent(self, identifier: int, data: bytes) -> None:
+        """The bus has not sent this frame of ours. Takes no lock."""
+        self._noted.append((identifier, data))
+        self.wake()
+
+    def health(self) -> str:
+        """The values that cannot be sent as they are."""
+        troubles = [output.trouble for output in self.outputs if output.trouble]
+        more = f" and {len(troubles) - 1} more" if len(troubles) > 1 else ""
+        return f"cannot send {troubles[0]}{more}" if troubles else ""
+
+    def node_of(self, source: str) -> int:
+        """The node that a source on this bus names; 0 if none."""
+        number = source.removesuffix(SET).rpartition("/")[2]
+        return int(number) if number.isdecimal() else 0
 
     def may_send(self, readings: Iterable[Reading | None]) -> bool:
         """True unless one of them is simulated, and the bus is not: that is counted."""
@@ -87,6 +129,10 @@ class Outputs:
 
     def tick(self) -> float:
         """Send what is due. Returns when to call again, in monotonic seconds."""
+        while self._noted:
+            frame = self._noted.popleft()
+            for output in self.outputs:
+                output.unsent(frame)
         return min((output.tick() for output in self.outputs), default=NEVER)
 
 
@@ -110,6 +156,18 @@ class Output:
         self._waiting = False  # whether a value waits for the rate limit
         self._unsent: dict[str, Reading] = {}  # by key; what the bus says meanwhile does not replace it
         self._last: bytes | None = None  # the last content sent, without the node
+        self._sent: cf.Frame | None = None
+        self._payload: Payload | None = None  # the last that could be sent
+        #: Why the value cannot be sent as it is; empty while it can.
+        self.trouble = ""
+        #: Whether a person sets what is sent: it is not measured again, so that the last message must arrive.
+        self.setting = all(item.definition.setting for item in items if item is not None)
+        self._owed_at = NEVER  # when to send a setting that has not gone out
+        self._listen_until = float("-inf")  # others may know the setting better
+        self._mine: Reading | None = None  # a setting that was set here, and that nobody has contradicted or confirmed
+        self._mine_at = NEVER  # when it was sent
+        self._insisted = 0
+        self._owner_heard = False
         self._metas: set[int] = set()  # the meta indices to be sent
         self._aux: dict[str, int] = {}
         first = items[0]
@@ -127,12 +185,57 @@ class Output:
             subscription.close()
 
     def report(self) -> None:
-        if self.entry.owner:
+        if self.entry.owner or (self.setting and not self._owner_heard):
             with self._lock:
                 self._last = None
-                self._metas.update(n for aux, n in self._aux.items() if self._items[0].aux[aux] is not None)  # type: ignore[union-attr]
-                self._waiting = any(item is not None and _is_news(item.reading) for item in self._items)
+                self._add_metas()
+                listening = self.setting and self._all.clock() < self._listen_until
+                self._waiting = self._has_news and not listening
             self._all.wake()
+
+    def reopened(self) -> None:
+        with self._lock:
+            if self._owed_at != NEVER:
+                self._owed_at = self._all.clock()
+            elif self.setting:
+                self._listen_until = self._all.clock() + LISTEN_S
+                self._say_later()
+            elif self.entry.owner:
+                self._last = None
+                self._waiting = self._has_news
+            self._add_metas()
+        self._all.wake()
+
+    def remind(self) -> None:
+        """Say a setting that we own, unless somebody else says it soon."""
+        if self.setting:
+            with self._lock:
+                self._say_later()
+            self._all.wake()
+
+    def _say_later(self) -> None:
+        if self.entry.owner and self._has_news:
+            self._owed_at = min(self._owed_at, self._all.clock() + LISTEN_S)
+
+    def unsent(self, frame: tuple[int, bytes]) -> None:
+        """Send a setting again if `frame` was its last message."""
+        with self._lock:
+            if self.setting and frame == self._sent:
+                self._owe()
+
+    def _owe(self) -> None:
+        """Send the setting later; held: the lock."""
+        self._last = self._sent = None
+        self._mine_at = NEVER
+        self._owed_at = min(self._owed_at, self._all.clock() + RETRY_S)
+
+    @property
+    def _has_news(self) -> bool:
+        return any(item is not None and _is_news(item.reading) for item in self._items)
+
+    def _add_metas(self) -> None:
+        if self._aux:
+            self._metas.update(n for aux, n in self._aux.items() if self._items[0].aux[aux] is not None)  # type: ignore[union-attr]
 
     @property
     def _permitted(self) -> bool:
@@ -142,17 +245,71 @@ class Output:
     # -- in the writer's thread ----------------------------------------------------------------------------------------
 
     def _written(self, key: str, reading: Reading) -> None:
-        if reading.source.startswith(self._all.prefix) and not (self.entry.owner and reading.source.endswith(SET)):
-            if self.entry.on_change:
-                self._heard()
-            return  # it came from this bus
+        if reading.source.startswith(self._all.prefix):
+            is_set = reading.source.endswith(SET)
+            if not is_set:
+                self._owner_heard = True
+            if not (is_set and self.entry.owner):
+                first = self._items[0]
+                if first is not None and self.setting and not self._switches:
+                    mine = self._contradicted(reading, is_set)
+                    if mine is not None:
+                        first.write(mine.value, mine.source, mine.flags & ~OLD)
+                        return
+                if self.entry.on_change:
+                    self._heard()
+                return  # it came from this bus
         with self._lock:
             self._unsent[key] = reading
+            mine = self._mine
+            new = mine is None or mine.stamp != reading.stamp
+            if new and self.setting and not self._switches and _is_news(reading):
+                if mine is None or mine.value != reading.value:
+                    self._insisted = 0
+                self._mine, self._mine_at = reading, NEVER
+                self._listen_until = float("-inf")
             if self._all.clock() >= self._free_at:
                 self._send()
             elif not self._waiting:
                 self._waiting = True
                 self._all.wake()
+
+    def _contradicted(self, reading: Reading, is_set: bool) -> Reading | None:
+        """Judge what another node says of a setting. Returns what was set here if that stays, and is to be said again.
+
+        The bus brings every message to everybody in one order, but what was set here may have been sent before the
+        other node's message, or not yet. So if two nodes set at the same instant, that of the lower id stays. What has
+        not gone out yet, or what the owner has not confirmed, stays too. Nobody insists for ever.
+        """
+        with self._lock:
+            mine, now = self._mine, self._all.clock()
+            confirmed = mine is not None and self._bytes(reading.value) == self._bytes(mine.value)
+            if mine is not None and not confirmed and self._insisted < INSISTENCE:
+                if not self.entry.owner and not is_set:  # the owner: it may not have heard us
+                    limit, stays = 1, True
+                else:
+                    limit = INSISTENCE
+                    node = self._all.node_of(reading.source)
+                    unsent = self._mine_at == NEVER
+                    stays = unsent or (now - self._mine_at < CROSSING_S and self._all.node.id < node)
+                if stays and self._insisted < limit:
+                    self._insisted += 1
+                    self._last = None
+                    return mine
+            if not confirmed or (not is_set and not self.entry.owner):
+                self._mine = None
+            if not confirmed:
+                self._unsent.clear()
+                self._waiting = False
+            self._owed_at = NEVER
+            self._sent = None
+            return None
+
+    def _bytes(self, value: Value) -> bytes | None:
+        try:
+            return self.parameter.write(self._convert(value), strict=False)
+        except ValueError:
+            return None
 
     def _heard(self) -> None:
         """If the bus now has another value than the one we last sent, let the same value be sent again."""
@@ -179,47 +336,62 @@ class Output:
     def tick(self) -> float:
         now = self._all.clock()
         with self._lock:
+            owed_at = self._owed_at
             if now < self._free_at:
-                return min(self._free_at if self._waiting or self._metas else NEVER, self._repeat_at)
-            if self._waiting or now >= self._repeat_at:
+                return min(self._free_at if self._waiting or self._metas else NEVER, self._repeat_at, owed_at)
+            if now >= owed_at:
+                if self._all.can_send():
+                    self._last = None
+                    self._send()
+                else:
+                    self._owed_at = now + RETRY_S
+            elif self._waiting or now >= self._repeat_at:
                 self._last = None if now >= self._repeat_at else self._last
                 self._send()
             metas, self._metas = self._metas, set()
             for number in metas:
                 self._send_meta(number)
-            return self._repeat_at
+            return min(self._repeat_at, self._owed_at)
 
     def _send(self) -> None:
         """Send what has been written, else what there is; held: the lock."""
         self._waiting = False
+        self._owed_at = NEVER
         unsent, self._unsent = self._unsent, {}
         entry = self.entry
         now = self._all.clock()
         self._repeat_at = now + entry.repeat if entry.repeat else NEVER
         if not self._permitted:
-            self._last = None
+            self._last = self._mine = None
+            if self.setting:
+                self._owe()
             return
+        readings = [item.aged(unsent.get(item.key, item.reading)) if item is not None else None for item in self._items]
         try:
-            readings = [
-                item.aged(unsent.get(item.key, item.reading)) if item is not None else None for item in self._items
-            ]
             frame = self._frame(readings, self._all.node.id)
+            self.trouble = ""
         except (BadValue, ValueError) as error:
             self._all.counts["unsendable"] += 1
-            self._all.trouble = str(error)
-            return
+            self._all.trouble = self.trouble = str(error)
+            frame = self._failed_frame(self._all.node.id)
+            self._mine = None
         if frame is None or not self._all.may_send(readings):
+            self._mine = None
             return
         content = self._content(frame)
         if entry.on_change and content == self._last:
+            self._mine = None
             return
         self._free_at = now + self._interval
         if self._all.send(frame):
             self._all.counts["sent"] += 1
-            self._last = content
+            self._last, self._sent = content, frame
+            self._mine_at = now
         else:
             self._all.counts["held back by the bus"] += 1
             self._last = None
+            if self.setting:
+                self._owe()
 
     def _content(self, frame: cf.Frame | None) -> bytes | None:
         """The content of a frame, without the node that sends it."""
@@ -245,7 +417,7 @@ class Output:
             if flags & (BAD | FAIL | OLD):
                 return None
             return cf.ParameterSet(node, self.parameter, self.entry.index, payload).encode()
-        return cf.update(
+        frame = cf.update(
             self.parameter,
             payload,
             node,
@@ -254,6 +426,18 @@ class Output:
             quality=bool(flags & (BAD | OLD)),
             failure=bool(flags & FAIL),
         ).encode()
+        self._payload = payload
+        return frame
+
+    def _failed_frame(self, node: int) -> cf.Frame | None:
+        """What says that there is a value which cannot be sent: the one before, failed. None for another's parameter,
+        which keeps the value that it has."""
+        if not self.entry.owner:
+            return None
+        parts = self.parameter.parts
+        nothing: Payload = "" if self.parameter.text else (0,) * len(parts) if len(parts) > 1 else 0
+        payload = nothing if self._payload is None else self._payload
+        return cf.update(self.parameter, payload, node, index=self.entry.index, failure=True).encode()
 
     def _send_meta(self, number: int) -> None:
         item = self._items[0]
@@ -290,7 +474,7 @@ def _make_converter(entry: mapping.Output, parameter: Parameter, item: Item) -> 
     """The function that converts the item's value to the parameter's. It may raise ValueError."""
     if item.type == "str":
         if parameter.text:
-            return lambda value: value
+            return lambda value: value[: parameter.size]
         count = len(parameter.parts)
         return lambda text: _parse_parts(text, count)
     if item.type == "bool":

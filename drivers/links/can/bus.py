@@ -64,6 +64,9 @@ MAX_AGE_S = 1.0  # a frame that has waited longer is too old to send
 INLINE_FRAMES = 32  # a caller of `send` sends at most this many itself; the writer thread sends the rest
 RETRY_S = (0.0005, 0.01)  # the first and the longest pause between attempts to send when there is no room
 STUCK_S = 2.0  # `health` reports a bus that has had no room for longer
+RECENT_FRAMES = 64  # sent frames that are remembered, in case the interface refuses one
+REFUSED_S = 0.5  # after it was queued; the interface refuses it within this time
+LOST_S = 0.2  # and has sent it within this time, unless it was lost before
 LOCAL_FRAMES = 4096  # the most frames that may wait for the other users of this bus
 OPENING_S = 10.0  # `health` reports an opening that takes longer
 FLUSH_S = 1.0  # the most time that discarding old frames may take, after this process was held up
@@ -75,6 +78,7 @@ class BusConflict(FixgwError, ValueError):
 
 
 Received = Callable[[Sequence[Frame]], object]
+Unsent = Callable[[Frame], object]
 
 
 class Tap:
@@ -94,6 +98,9 @@ class Tap:
         self.received = received
         self.failed = failed
         self.lost = lost
+        #: Called with each frame that was accepted to be sent, and then was not, or perhaps not. It must only take
+        #: note. Any thread, with the bus's locks held.
+        self.unsent: Unsent | None = None
         self.ids: frozenset[int] | None = None if ids is None else frozenset(ids)
         #: Why `received` is no longer called; empty while it still is.
         self.failure = ""
@@ -148,6 +155,8 @@ class SharedBus(Poller):
         self._sending = threading.Lock()  # held while sending
         self._sent = self._dropped = self._stale = self._unsendable = self._unheard = 0
         self._stuck_since: float | None = None
+        self._recent: deque[Frame] = deque(maxlen=RECENT_FRAMES)  # sent; the interface may still refuse them
+        self._refused = 0
         self._broken: OSError | None = None
         self._wake = threading.Event()
         self._local: deque[tuple[Frame, Any]] = deque(maxlen=LOCAL_FRAMES)
@@ -251,6 +260,9 @@ class SharedBus(Poller):
             self._filters_changed = False
             port.accept(self._combine_ids())
         frames = port.read(timeout)
+        if (refused := self.counts.get("refused", 0)) != self._refused:
+            self._refused = refused
+            self._doubt_recent(REFUSED_S)
         if self.hold_up.noticed(self.poll_timeout):
             self._flush_input(port, len(frames))
             return
@@ -289,8 +301,11 @@ class SharedBus(Poller):
         port, self._port = self._port, None
         if port is None:
             return
+        self._doubt_recent(LOST_S)
         with self._queueing:  # the queued frames would be too old
-            self._dropped += self._queue.clear()
+            while self._queue:
+                self._tell_unsent(self._queue.pop()[0])
+                self._dropped += 1
         self._stuck_since = None
         self._rates = (0.0, 0.0)
         if not port.blocking:
@@ -309,6 +324,8 @@ class SharedBus(Poller):
             self.count(event)
         if error.state and error.state != self.state:
             self.state = error.state
+            if error.state == "bus off":
+                self._doubt_recent(LOST_S)
             self.complain("%s", _HARMED.get(error.state, "the controller has recovered"))
 
     def _update_rates(self) -> None:
@@ -348,6 +365,8 @@ class SharedBus(Poller):
             lost = self._queue.push(frame, origin)
             if lost is not None:
                 self._dropped += 1
+                if lost is not frame:
+                    self._tell_unsent(lost)
         if port.blocking or self._stuck_since is not None or not self._sending.acquire(blocking=False):
             self._wake.set()
         else:
@@ -378,10 +397,12 @@ class SharedBus(Poller):
                 if self.clock() - frame.timestamp > MAX_AGE_S:
                     aged = True
                     self._stale += 1
+                    self._tell_unsent(frame)
                     continue
                 try:
                     taken = port.write(frame)
                 except OSError:
+                    self._tell_unsent(frame)
                     raise
                 except Exception as error:
                     self._unsendable += 1
@@ -389,10 +410,14 @@ class SharedBus(Poller):
                     continue
                 if not taken:
                     with self._queueing:
-                        self._dropped += self._queue.put_back(frame, origin) is not None
+                        lost = self._queue.put_back(frame, origin)
+                    if lost is not None:
+                        self._dropped += 1
+                        self._tell_unsent(lost)
                     return self._no_room()
                 self._stuck_since = None
                 self._sent += 1
+                self._recent.append(frame)
                 self._record("out", [frame])
                 if len(self._taps) > 1:
                     self._unheard += len(self._local) == LOCAL_FRAMES
@@ -402,6 +427,29 @@ class SharedBus(Poller):
             if port is self._port:
                 self._broken = error  # the polling thread closes the port and opens it again
             return False
+
+    def _tell_unsent(self, frame: Frame) -> None:
+        for tap in self._taps:
+            if tap.unsent is not None:
+                tap.unsent(frame)
+
+    def _doubt_recent(self, age: float) -> None:
+        """The interface has refused a frame, or was lost: say so of each that it may be, at most `age` seconds old."""
+        since = self.clock() - age
+        while self._recent:
+            frame = self._recent.popleft()
+            if frame.timestamp >= since:
+                self._tell_unsent(frame)
+
+    @property
+    def can_send(self) -> bool:
+        """Whether a frame would be sent now, as far as the bus knows."""
+        return (
+            self._port is not None
+            and self._stuck_since is None
+            and self.state != "bus off"
+            and not self.options.listen_only
+        )
 
     def _no_room(self) -> bool:
         if self._stuck_since is None:

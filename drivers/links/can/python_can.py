@@ -15,6 +15,7 @@ from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE,
 from fixgw.drivers.links.can.port import BATCH_FRAMES, BusOptions, Count, Port
 from fixgw.drivers.links.can.socketcan import NO_ROOM, enlarge_receive_buffer
 from fixgw.errors import DeviceError
+from fixgw.net.tcp import keep_alive
 
 if TYPE_CHECKING:
     import can
@@ -222,6 +223,7 @@ class SocketcandPort(PythonCanPort):
         self._socket: socket.socket | None = getattr(bus, "_SocketCanDaemonBus__socket", None)
         if self._socket is not None:
             self._socket.settimeout(1.0)  # so that we notice a server that does not read
+            keep_alive(self._socket, give_up=True)  # or that has vanished without a word
 
     @classmethod
     def open(cls, options: BusOptions, count: Count) -> PythonCanPort:
