@@ -88,6 +88,7 @@ class Plugin(CanPlugin[CanfixOptions]):
         self._wake = threading.Event()
         self._opened = False
         self._asked = float("-inf")
+        self._discarded = 0
         self._questions: list[tuple[float, bool]] = []  # when to ask, and whether only for what nobody has said
         self._silent = False  # while the bit rate changes
 
@@ -278,6 +279,10 @@ class Plugin(CanPlugin[CanfixOptions]):
                     self.outputs.tick()  # first what was set while the bus was away
                     self._questions = [(self._asked + QUESTION_INTERVAL_S, False)]
                     self._questions += [(now + delay, True) for delay in QUESTIONS_S]
+            discarded = self.bus.bus.counts.get("old frames discarded", 0)
+            if discarded != self._discarded:  # settings may have been among them
+                self._discarded = discarded
+                self._questions.insert(0, (now, False))
             if connected and self._questions and now >= self._questions[0][0]:
                 self._ask(now, self._questions.pop(0)[1])
             for frame in self.node.tick():
