@@ -219,6 +219,8 @@ def run_can(args: argparse.Namespace) -> int:
         return complain("use --interface and --channel together")
     if args.replay and not Path(args.replay).exists():
         return complain(f"--replay: there is no file {args.replay}")
+    if args.replay and (problem := _why_unreadable(args.replay)):
+        return complain(f"--replay: {problem}")
     scenario, problem = choose_scenario(args)
     if scenario is None:
         return complain(problem)
@@ -229,6 +231,16 @@ def run_can(args: argparse.Namespace) -> int:
     with _stop_on_signal() as over:
         _run_bus(scenario, args, over)
     return EXIT_DONE
+
+
+def _why_unreadable(log: str) -> str:
+    """Why nothing of `log` could be replayed; empty when something can."""
+    from fixgw.hw_sim.can.replay import read_log
+
+    entries = read_log(log)
+    if next(iter(entries), None) is not None:
+        return ""
+    return f"{log} has no frame: {entries.skipped} lines were not understood; candump -l writes what is needed"
 
 
 def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
@@ -254,7 +266,9 @@ def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event
         if args.duration is not None:
             timer.start()
         if args.replay:
-            bus.replay(read_log(args.replay), args.speed or None)
+            bus.replay(log := read_log(args.replay), args.speed or None)
+            if log.skipped:
+                print(f"{log.skipped} lines of {args.replay} were not understood, and left out", flush=True)
         if args.scenario or not args.replay:
             over.wait()
     finally:

@@ -11,8 +11,8 @@ class Majority:
     """Counts what makes sense and what does not, and says whether most of it does.
 
     A checksum of one byte lets one line in 256 of another device pass, and a line without a checksum passes more often.
-    A stream is taken for the instrument's own once half of it has been (the first line may have been cut), and no longer
-    when less than a third is.
+    A stream is taken for the instrument's own once half of it has been (the first line may have been cut), and no
+    longer when less than a third is.
     """
 
     def __init__(self) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import can
 import pytest
 
+from fixgw.cli import main
+from fixgw.drivers.links.can import log as can_log
 from fixgw.hw_sim.can import Leg, Segment, SimFrame, VirtualSlcan, read_log, replay
 from fixgw.hw_sim.can.replay import parse
 from fixgw.hw_sim.can.segment import from_message, to_message
@@ -319,3 +321,57 @@ def test_a_replay_ends_when_told(log: Path) -> None:
     since = time.monotonic()
     assert replay(read_log(log), lambda frame: stopping.set(), 0.001, stopping) == 1
     assert time.monotonic() - since < 5
+
+
+# -- what candump writes -----------------------------------------------------------------------------------------------
+
+FRAME = SimFrame(0x183, bytes.fromhex("320000D204"))
+
+
+@pytest.mark.parametrize(
+    ("line", "time"),
+    [
+        ("(1700000000.123456) can0 183#320000D204", 1700000000.123456),
+        (" (2023-11-14 22:13:20.123456)  can0  183   [5]  32 00 00 D2 04", 1700000000.123456),
+        (" (1700000000.123456)  can0  183   [5]  32 00 00 D2 04   '2....'", 1700000000.123456),
+        ("  can0  183   [5]  32 00 00 D2 04", 0.0),
+        ("\x1b[31m (1700000000.123456)  can0  183   [5]  32 00 00 D2 04\x1b[0m", 1700000000.123456),
+        ("  \x1b[32mcan0\x1b[0m  183   [5]  32 00 00 D2 04", 0.0),
+    ],
+)
+def test_what_candump_writes_is_read_whatever_its_options(line: str, time: float) -> None:
+    entry = parse(line)
+    assert entry is not None
+    assert (entry.channel, entry.frame) == ("can0", FRAME)
+    assert entry.time == pytest.approx(time)
+    recorded = can_log.parse(line)
+    assert recorded is not None
+    assert recorded.frame.data == FRAME.data
+    assert recorded.frame.timestamp == pytest.approx(time)
+
+
+SWAPPED = "  can0  183   [5]  04`D2`00`00`32\n"
+
+
+def test_a_log_says_how_many_lines_it_did_not_understand(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(f"# a comment\n\n{SWAPPED}  can0  183   [5]  32 00 00 D2 04\n{SWAPPED}")
+    log = read_log(path)
+    assert len(list(log)) == len(list(log)) == 1
+    assert log.skipped == 2
+
+
+def test_a_log_of_which_nothing_is_understood_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log"
+    path.write_text(SWAPPED * 7)
+    assert main(["sim", "can", "--slcan", str(tmp_path / "can"), "--replay", str(path)]) != 0
+    assert "7 lines were not understood" in capsys.readouterr().err
+
+
+def test_what_was_not_understood_is_said_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log"
+    path.write_text("  can0  183   [5]  32 00 00 D2 04\n" + SWAPPED)
+    assert main(["sim", "can", "--slcan", str(tmp_path / "can"), "--replay", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "1 lines of" in out
+    assert "1 frames in" in out

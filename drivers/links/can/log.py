@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame, validate
@@ -33,9 +34,20 @@ class Recorded(NamedTuple):
     frame: Frame
 
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # candump -c
+_DATE = re.compile(r"\((\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+)\)")  # candump -t A
+
+
+def _seconds(date: re.Match[str]) -> str:
+    try:
+        return f"({datetime.fromisoformat(date[1]).replace(tzinfo=UTC).timestamp():.6f})"
+    except ValueError:
+        return date[0]
+
+
 def parse(text: str) -> Recorded | None:
     """Parse a line. Returns None if it is not a frame that can have been on a bus."""
-    text = text.strip()
+    text = _DATE.sub(_seconds, _COLOUR.sub("", text)).strip()
     match = _FILE.fullmatch(text) or _SCREEN.fullmatch(text)
     if match is None:
         return None
