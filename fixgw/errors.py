@@ -69,20 +69,41 @@ class Problem(NamedTuple):
         return f"{self.file}:{self.line}:{self.column}: {self.message}"
 
 
-class ConfigurationError(FixgwError, ValueError):
-    """The configuration cannot be used; `problems` lists all reasons, in file order."""
+class Advice(NamedTuple):
+    """Something in a configuration that is accepted, and what it means here. Positions as in `Problem`.
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    `instead` is what the value was taken as, when that is another than what is written.
+    """
+
+    file: str
+    line: int
+    column: int
+    message: str
+    instead: str = ""
+
+    def __str__(self) -> str:
+        return str(Problem(self.file, self.line, self.column, f"advice: {self.message}"))
+
+
+class ConfigurationError(FixgwError, ValueError):
+    """The configuration cannot be used; `problems` lists all reasons, in file order. `advice` is about the rest."""
+
+    def __init__(self, problems: Sequence[Problem], advice: Sequence[Advice] = ()) -> None:
         self.problems = list(problems)
+        self.advice = list(advice)
         super().__init__("\n".join(map(str, self.problems)))
 
 
 class BadModule(FixgwError, ImportError):
-    """A plugin's module is missing, cannot be imported, or contains no plugin; `reason` has the details."""
+    """A plugin's module is missing, cannot be imported, or contains no plugin; `reason` has the details.
 
-    def __init__(self, module: str, reason: str) -> None:
+    `absent` says that there is no plugin of that name, in contrast to one that cannot be used.
+    """
+
+    def __init__(self, module: str, reason: str, absent: bool = False) -> None:
         self.module = module
         self.reason = reason
+        self.absent = absent
         super().__init__(reason)
 
 

@@ -1,17 +1,21 @@
 """Finding and loading plugins: any module on the Python path that has a class ``Plugin``.
 
-A name of the form ``fixgw.plugins.<name>`` stands for ``fixgw.drivers.<name>`` when there is no such plugin. Modules
-written for the name ``plugin`` (``import plugin``) find `fixgw.plugin` under it.
+A name of the form ``fixgw.plugins.<name>`` stands for ``fixgw.drivers.<name>`` when there is no such plugin, and then
+for ``<name>`` in the directories of the plugin path. Modules written for the name ``plugin`` (``import plugin``) find
+`fixgw.plugin` under it.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -26,10 +30,15 @@ PLUGINS = "fixgw.plugins."
 DRIVERS = "fixgw.drivers."
 
 
+_plugin_path: list[str] = []  # the directories that `add_to_path` has been given
+
+
 def add_to_path(directories: Iterable[Path | str]) -> None:
     """Let modules be found in `directories` too; after everything else, so that nothing is hidden by them."""
-    new = [d for d in dict.fromkeys(map(os.path.abspath, directories)) if d not in sys.path]
+    wanted = list(dict.fromkeys(map(os.path.abspath, directories)))
+    new = [d for d in wanted if d not in sys.path]
     sys.path.extend(new)
+    _plugin_path.extend(d for d in wanted if d not in _plugin_path)
     if new:
         importlib.invalidate_caches()
 
@@ -39,7 +48,7 @@ def load_plugin(module_name: str) -> type[PluginBase]:
     module = _import(module_name)
     plugin = getattr(module, "Plugin", None)
     if plugin is None:
-        raise BadModule(module_name, f"the module {module.__name__} has no class Plugin")
+        raise BadModule(module_name, f"the module {module.__name__} has no class Plugin", absent=True)
     if not isinstance(plugin, type):
         raise BadModule(module_name, f"Plugin in the module {module.__name__} is not a class")
     if not issubclass(plugin, PluginBase):
@@ -97,11 +106,28 @@ def _modules_in(package: str) -> list[str]:
     return [m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_")]
 
 
+def _plugins_in(package: str) -> list[str]:
+    """Those of `_modules_in` that have a class ``Plugin``, as far as their text says, which is not run."""
+    return [name for name in _modules_in(package) if _mentions_plugin(f"{package.rstrip('.')}.{name}")]
+
+
+def _mentions_plugin(module: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(module)
+        text = Path(spec.origin).read_text("utf-8", "replace") if spec and spec.origin else ""
+    except (ImportError, ValueError, OSError):
+        return False
+    return re.search(r"^(class Plugin\b|Plugin\s*[=:]|from .* import .*\bPlugin\b)", text, re.MULTILINE) is not None
+
+
 def _import(name: str) -> ModuleType:
     sys.modules.setdefault("plugin", fixgw.plugin)
     candidates = [name]
     if name.startswith(PLUGINS):
-        candidates.append(DRIVERS + name.removeprefix(PLUGINS))
+        short = name.removeprefix(PLUGINS)
+        candidates.append(DRIVERS + short)
+        if _is_on_plugin_path(short):
+            candidates.append(short)
     for candidate in candidates:
         try:
             return importlib.import_module(candidate)
@@ -111,7 +137,18 @@ def _import(name: str) -> ModuleType:
             if isinstance(error, ModuleNotFoundError) and _is_about(error, candidate):
                 continue
             raise BadModule(name, _import_failed(error)) from error
-    raise BadModule(name, f"there is no module {name!r}{did_you_mean(name, _names_like(name))}")
+    raise BadModule(name, f"there is no module {name!r}{did_you_mean(name, _names_like(name))}", absent=True)
+
+
+def _is_on_plugin_path(name: str) -> bool:
+    """Whether `name` is a module in the directories of the plugin path, and not hidden by another of that name."""
+    if not name.isidentifier():
+        return False
+    spec = PathFinder.find_spec(name, _plugin_path)
+    try:
+        return spec is not None and spec.origin is not None and importlib.util.find_spec(name) == spec
+    except (ImportError, ValueError):
+        return False
 
 
 def _is_about(error: ModuleNotFoundError, module: str) -> bool:
@@ -143,11 +180,11 @@ def _last_line(error: BaseException) -> str:
 
 def _names_like(name: str) -> set[str]:
     """Modules that `name` may have meant: its neighbours, and what comes with the gateway."""
-    names = {PLUGINS + n for package in (PLUGINS, DRIVERS) for n in _modules_in(package)}
-    names |= {DRIVERS + n for n in _modules_in(DRIVERS)}
+    names = {PLUGINS + n for package in (PLUGINS, DRIVERS) for n in _plugins_in(package)}
+    names |= {DRIVERS + n for n in _plugins_in(DRIVERS)}
     parent, dot, _ = name.rpartition(".")
     if not dot:
         names |= {m.name for m in pkgutil.iter_modules()} - sys.stdlib_module_names
     elif parent in sys.modules:
-        names |= {f"{parent}.{n}" for n in _modules_in(parent)}
+        names |= {f"{parent}.{n}" for n in _plugins_in(parent)}
     return names

@@ -23,7 +23,7 @@ import msgspec
 from fixgw import database
 from fixgw.backoff import Backoff
 from fixgw.database.legacy import RawItem
-from fixgw.errors import PluginFail, Problem, UnknownKey
+from fixgw.errors import Advice, PluginFail, Problem, UnknownKey
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.options import convert
 from fixgw.world import Quorum, new_plugins_world
@@ -159,6 +159,11 @@ class PluginBase(Generic[OptionsT]):
         The option may be a path into a nested one, ``"outputs.2.key"``. Called by ``fixgw check`` with a database
         that holds every item and no thread.
         """
+        return ()
+
+    @classmethod
+    def advise(cls, options: OptionsT, db: database.Database) -> Iterable[Advice | tuple[str, str]]:
+        """What `options` allow that may not be meant, as `check` returns it: the configuration is used all the same."""
         return ()
 
     @classmethod

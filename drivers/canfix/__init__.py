@@ -30,7 +30,7 @@ from fixgw.drivers.links.can import bus as can_bus
 from fixgw.drivers.links.can.bus import CanPlugin, Tap
 from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame
 from fixgw.drivers.links.can.port import BusOptions
-from fixgw.errors import ConfigurationError, Problem
+from fixgw.errors import Advice, ConfigurationError, Problem
 from fixgw.plugin import Device, Feeds, Finding
 from fixgw.state import Keeper
 
@@ -99,6 +99,11 @@ class Plugin(CanPlugin[CanfixOptions]):
         yield from can_bus.check(options)
         if options.mapfile:
             yield from mapping.read(options.mapfile, load(options.table), db)[1]
+
+    @classmethod
+    def advise(cls, options: CanfixOptions, db: Database) -> Iterable[Advice]:
+        if options.mapfile:
+            yield from mapping.advice(options.mapfile, load(options.table), db)
 
     @classmethod
     def preflight(cls, options: CanfixOptions) -> Iterable[Device | Feeds | Finding]:

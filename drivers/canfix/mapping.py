@@ -29,8 +29,9 @@ from msgspec import Meta
 from fixgw.configuration import options
 from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import Database, Item
+from fixgw.drivers.canfix.carry_over import carry_over
 from fixgw.drivers.canfix.table import REVISIONS, Parameter, Table, load
-from fixgw.errors import Problem, UnknownKey, did_you_mean
+from fixgw.errors import Advice, Problem, UnknownKey, did_you_mean
 from fixgw.kit.units import PASCALS_PER_INHG
 
 __all__ = [
@@ -182,6 +183,13 @@ def conversion(entry: Scaled, parameter: Parameter, item: Item) -> tuple[float, 
     return scale, entry.offset, wrap
 
 
+def _without_change(entry: Entry) -> Entry:
+    """`entry` without what does not matter when it is there twice."""
+    if isinstance(entry, Output):
+        entry = msgspec.structs.replace(entry, on_change=False)
+    return msgspec.structs.replace(entry, canid=0, fixid=list(entry.keys))
+
+
 def is_full_circle(parameter: Parameter) -> bool:
     """Whether the values are angles from 0° to a full turn."""
     return parameter.units == "°" and parameter.min == 0 and (parameter.max or 0) >= 359
@@ -207,18 +215,33 @@ def switch_count(parameter: Parameter) -> int:
 
 def read(path: str | os.PathLike[str], table: Table, database: Database) -> tuple[Map, list[Problem]]:
     """Read a map file. Returns the map and its problems; the map is empty if there are any."""
+    found, reader = _read(path, table, database)
+    return found, reader.sorted_problems()
+
+
+def advice(path: str | os.PathLike[str], table: Table, database: Database) -> list[Advice]:
+    """What a map file says that is read as something else, or not at all."""
+    return _read(path, table, database)[1].sorted_advice()
+
+
+def _read(path: str | os.PathLike[str], table: Table, database: Database) -> tuple[Map, Reader]:
     reader = Reader(Path(path), directory=_configuration_directory(Path(path)))
     value, at = reader.read(reader.main)
     found = Map()
     if isinstance(value, dict):
         value = {section: entries for section, entries in value.items() if entries is not None}
+        fields = {section: [f.name for f in msgspec.structs.fields(kind)] for section, kind in SECTIONS.items()}
+        reader.advice += carry_over(value, at, fields)
         reader.problems += options.problems(value, Map, at)
-        reader.problems += _Checks(value, at, table, database).problems()
+        checks = _Checks(value, at, table, database)
+        reader.problems += checks.problems()
+        reader.advice += checks.advice
         if not reader.problems:
-            found = msgspec.convert(value, Map)
-    elif value is not None or not at.partial:
+            entries: dict[str, Any] = {s: [entry for entry, _, _ in rows] for s, rows in checks.entries.items()}
+            found = msgspec.structs.replace(msgspec.convert(value, Map), **entries)
+    elif value is not None:
         reader.report(at, f"expected a mapping with inputs: or outputs:, got {described(value)}")
-    return found, reader.sorted_problems()
+    return found, reader
 
 
 def _configuration_directory(path: Path) -> Path:
@@ -237,6 +260,7 @@ class _Checks:
         self.ignore_missing = value.get("ignore_fixid_missing") is True
         replacements = value.get("meta replacements")
         self.replacements = replacements if isinstance(replacements, dict) else {}
+        self.advice: list[Advice] = []
         #: Section -> its well-formed entries, each with its position and its name in messages.
         self.entries: dict[str, list[tuple[Any, Positions, str]]] = {}
         for section, kind in SECTIONS.items():
@@ -244,21 +268,51 @@ class _Checks:
             entries = value.get(section)
             for number, entry in enumerate(entries if isinstance(entries, list) else ()):
                 with suppress(msgspec.ValidationError):
-                    rows.append((msgspec.convert(entry, kind), at[section][number], f"{section}[{number}]"))
+                    entry_at, name = at[section][number], f"{section}[{number}]"
+                    rows.append((self._moved(msgspec.convert(entry, kind), entry_at, name), entry_at, name))
 
     def problems(self) -> Iterator[Problem]:
         yield from self._check_meta_replacements()
         for section, entries in self.entries.items():
-            first: dict[Any, int] = {}
-            for entry, at, name in entries:
+            first: dict[Any, tuple[Positions, Entry]] = {}
+            for row in list(entries):
+                entry, at, name = row
                 yield from (
                     at.at([field]).problem(f"{name}: {field}: {text}") for field, text in self._check_entry(entry)
                 )
                 # One parameter may feed several keys, but each parameter may be sent from one entry only.
                 same = (*self._identity(entry), entry.keys if section == "inputs" else ())
-                if first.setdefault(same, at.line) != at.line:
-                    yield at.problem(f"{name}: the same as in line {first[same]}")
+                there, other = first.setdefault(same, (at, entry))
+                if there is at:
+                    continue
+                words = f"{name}: the same as in line {there.line}"
+                if _without_change(entry) == _without_change(other):
+                    self.advice.append(at.advice(f"{words}, and not used"))
+                    entries.remove(row)
+                else:
+                    yield at.problem(words)
         yield from self._check_priorities()
+
+    def _moved(self, entry: Any, at: Positions, name: str) -> Any:
+        """`entry` with the identifier that its key has in this table, if it is written by another revision's."""
+        try:
+            parameter = entry.parameter(self.table)
+        except UnknownKey:
+            return entry
+        key = next(filter(None, entry.keys), "")
+        if key in {k for k, _ in keys_of(parameter)}:
+            return entry
+        for revision in REVISIONS:
+            other = load(revision).get(parameter.identifier)
+            if other is None or other.name == parameter.name or key not in {k for k, _ in keys_of(other)}:
+                continue
+            here = next((p for p in self.table if key in {k for k, _ in keys_of(p)}), None)
+            if here is not None:
+                was = f"{name}: 0x{parameter.identifier:03X} is {parameter.name} in the table of {self.table.revision}"
+                now = f"{key} is read as 0x{here.identifier:03X}; for the table of {revision} say `table: {revision}`"
+                self.advice.append(at.at(["canid"]).advice(f"{was}: {now}"))
+                return msgspec.structs.replace(entry, canid=here.identifier)
+        return entry
 
     def _identity(self, entry: Entry) -> tuple[Any, int]:
         try:
@@ -489,8 +543,8 @@ def keys_in(path: str | os.PathLike[str]) -> list[str]:
     """The keys that a valid map writes, in its order."""
     reader = Reader(Path(path), directory=_configuration_directory(Path(path)))
     value: dict[str, Any] = reader.read(reader.main)[0] or {}
-    found = msgspec.convert({section: entries for section, entries in value.items() if entries is not None}, Map)
-    return [key for entry in (*found.inputs, *found.encoders, *found.switches) for key in entry.keys if key]
+    entries = (entry for section in ("inputs", "encoders", "switches") for entry in value.get(section) or ())
+    return [key for entry in entries for key in split_keys(entry["fixid"]) if key]
 
 
 def build_default(table: Table, database: Database) -> dict[str, Any]:

@@ -48,6 +48,13 @@ class MegasquirtOptions(CanInstrumentOptions, frozen=True, kw_only=True):
         dict[str, Extra],
         Meta(description="Other fields by their names in the document, such as `sensors1`, and the items for them"),
     ] = field(default_factory=dict)
+    items: Annotated[
+        dict[str, str],
+        Meta(
+            description="Only these fields, by their names in the document, each with its item: `{rpm: TACH1, clt: "
+            "H2OT1}`; empty: all that have an item by default"
+        ),
+    ] = field(default_factory=dict)
     keys: Annotated[Keys, KEYS_OPTION] = field(default_factory=dict)
 
 
@@ -58,6 +65,8 @@ class Plugin(CanInstrument[MegasquirtOptions]):
         options = self.options
         unused = {f"egt{n}" for n in range(options.probes + 1, PROBES + 1)}
         targets = {name: target for name, target in TARGETS.items() if name not in unused}
+        if options.items:
+            targets = {name: TARGETS.get(name, Target(""))._replace(key=key) for name, key in options.items.items()}
         targets |= {name: Target(extra.key, extra.scale, extra.add) for name, extra in options.fields.items()}
         return Decoder(self.counts, targets, options.base)
 
@@ -70,6 +79,11 @@ class Plugin(CanInstrument[MegasquirtOptions]):
     def check(cls, options: MegasquirtOptions, db: Database) -> Iterable[Problem | tuple[str, str]]:
         yield from super().check(options, db)
         yield from check_keys(options.keys, KEYS, db)
+        for name, key in options.items.items():
+            if name not in FIELDS:
+                yield f"items.{name}", f"the broadcast has no usable field {name!r}{did_you_mean(name, FIELDS)}"
+            if key not in db:
+                yield f"items.{name}", f"the database has no item {key!r}{did_you_mean(key, db)}"
         for name, extra in options.fields.items():
             if name not in FIELDS:
                 yield f"fields.{name}", f"the broadcast has no usable field {name!r}{did_you_mean(name, FIELDS)}"

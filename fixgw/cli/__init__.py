@@ -136,8 +136,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config-file",
         metavar="FILE",
-        help="the configuration; default: $FIXGW_CONFIG, ~/.config/fixgw/default.yaml, /etc/fixgw/default.yaml, or "
-        "the packaged one, in this order",
+        help="the configuration; default: $FIXGW_CONFIG, ~/.config/fixgw/default.yaml, /etc/fixgw/default.yaml, "
+        "~/makerplane/fixgw/config/default.yaml, or the packaged one, in this order",
     )
     parser.add_argument("--log-config", metavar="FILE", help="YAML for Python's logging.config.dictConfig")
     loudness = parser.add_mutually_exclusive_group()

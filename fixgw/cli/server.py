@@ -7,12 +7,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fixgw.cli import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Subparsers, add_command, add_run_options, complain
-from fixgw.errors import ConfigurationError, FixgwError, Problem, counted, did_you_mean
+from fixgw.errors import Advice, ConfigurationError, FixgwError, Problem, counted, did_you_mean
 
 if TYPE_CHECKING:
     from fixgw.configuration import Configuration
@@ -42,7 +42,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "check",
         check,
-        "Prints every problem as `file:line:column: message`; the exit code is then 1. It does not access hardware.",
+        "Prints every problem as `file:line:column: message`; the exit code is then 1. Advice is about what is\n"
+        "accepted, and says what it means here. It does not access hardware.",
         "  fixgw check\n  fixgw check ~/bench/default.yaml",
     )
     parser.add_argument("file", metavar="FILE", nargs="?", help="the configuration; default: as for `fixgw run`")
@@ -54,13 +55,19 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "config",
         config,
         "  init DIR   copy the packaged configuration to DIR for editing; never overwrites an edited file\n"
+        "  import [DIR]  write a configuration of ours from the incumbent's in DIR, and say what became of it\n"
         "  path       print the path of the configuration that `fixgw run` would use\n"
         "  show       print the effective configuration: connections with all their options\n"
+        "  explain [NAME]  print each connection as it is understood: what was translated, and why\n"
         "  schema     print the JSON schema, for editors",
-        "  fixgw config init ~/.config/fixgw\n  fixgw config schema > fixgw.schema.json",
+        "  fixgw config init ~/.config/fixgw\n  fixgw config import ~/makerplane/fixgw/config --to ~/.config/fixgw\n"
+        "  fixgw config schema > fixgw.schema.json",
     )
-    parser.add_argument("what", choices=["init", "path", "show", "schema"])
-    parser.add_argument("directory", metavar="DIR", nargs="?", help="where `init` copies to")
+    parser.add_argument("what", choices=["init", "import", "path", "show", "explain", "schema"])
+    parser.add_argument(
+        "directory", metavar="DIR", nargs="?", help="where `init` copies to, what `import` reads, what to `explain`"
+    )
+    parser.add_argument("--to", metavar="DIR", default="~/.config/fixgw", help="where `import` writes to")
     parser.add_argument("--config-file", metavar="FILE", help="use this configuration")
     parser.add_argument("--json", action="store_true", help="`show` as JSON")
 
@@ -97,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
         log.warning("not starting as a service: %s says `auto start: no`", path)
         return EXIT_DONE
     log.info("using configuration %s", path)
+    for advice in loaded.advice:
+        log.warning("%s", advice)
     if notice:
         log.critical("%s", notice)
         for problem in problems:
@@ -188,15 +197,18 @@ def check(args: argparse.Namespace) -> int:
     loaded = None
     try:
         loaded = configuration.load(configuration.find(args.file or args.config_file))
+        advice: Sequence[Advice] = loaded.advice
     except ConfigurationError as error:
-        problems = error.problems
+        problems, advice = error.problems, error.advice
     if args.json:
-        print(json.dumps([problem._asdict() for problem in problems], indent=2))
+        found = [{"kind": "problem", **problem._asdict()} for problem in problems]
+        found += [{"kind": "advice", **each._asdict()} for each in advice]
+        print(json.dumps(found, indent=2))
     elif loaded is not None:
         size = f"{counted(len(loaded.connections), 'connection')}, {counted(len(loaded.definitions), 'item')}"
         print(f"OK: {size} ({loaded.file})")
-    for problem in () if args.json else problems:
-        print(problem)
+    for finding in () if args.json else (*problems, *advice):
+        print(finding)
     return EXIT_FAILED if problems else EXIT_DONE
 
 
@@ -212,7 +224,14 @@ def config(args: argparse.Namespace) -> int:
         for path, action in (*copy_tree(args.directory), write_schema(args.directory)):
             print(f"{path}: {action}")
         return EXIT_DONE
-    if args.directory:
+    if args.what == "import":
+        from fixgw.configuration import importing
+
+        report = importing.bring_over(args.directory, args.to)
+        for line in report.lines():
+            print(line)
+        return EXIT_FAILED if report.problems else EXIT_DONE
+    if args.directory and args.what != "explain":
         complain(f"`fixgw config {args.what}` takes no directory; use --config-file to name a configuration")
         return EXIT_USAGE
     if args.what == "schema":
@@ -230,6 +249,13 @@ def config(args: argparse.Namespace) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return EXIT_FAILED
+    if args.what == "explain":
+        if args.directory and args.directory not in {*loaded.unloaded, *(c.name for c in loaded.connections)}:
+            names = [*loaded.unloaded, *(c.name for c in loaded.connections)]
+            return complain(f"there is no connection {args.directory!r}{did_you_mean(args.directory, names)}")
+        for line in understood(loaded, args.directory):
+            print(line)
+        return EXIT_DONE
     facts = effective_configuration(loaded)
     if args.json:
         print(json.dumps(facts, indent=2, default=str))
@@ -238,6 +264,25 @@ def config(args: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(json.loads(json.dumps(facts, default=str)), sort_keys=False, allow_unicode=True), end="")
     return EXIT_DONE
+
+
+def understood(loaded: Configuration, only: str | None = None) -> Iterator[str]:
+    """Each connection, or just the one called `only`, as it is understood: what was translated, and why."""
+    from fixgw.configuration.incumbent import written
+
+    for connection in loaded.connections:
+        if only in (None, connection.name):
+            yield f"{connection.name}: {connection.module}"
+            if connection.written:
+                yield f"  written as module {connection.written}"
+            for option, value in connection.options.items():
+                if option != "CONFIGPATH":
+                    yield f"  {option}: {written(value)}"
+            for advice in connection.translated:
+                yield f"  line {advice.line}: {advice.message}"
+    for name, why in loaded.unloaded.items():
+        if only in (None, name):
+            yield f"{name}: not loaded, {why}"
 
 
 def effective_configuration(loaded: Configuration) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from fixgw.configuration.options import Row
 from fixgw.configuration.options import rows as option_rows
 from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import Clock, Database, Definition
-from fixgw.errors import BadModule, ConfigurationError, Problem, did_you_mean
+from fixgw.errors import Advice, BadModule, ConfigurationError, Problem, did_you_mean
 from fixgw.kit.options import convert
 from fixgw.plugin import CONFIGPATH, PluginBase
 
@@ -36,6 +36,7 @@ __all__ = [
     "Connection",
     "Row",
     "check",
+    "examine",
     "find",
     "load",
     "load_safe",
@@ -45,6 +46,7 @@ __all__ = [
 
 NAME = "default.yaml"
 ENVIRONMENT = "FIXGW_CONFIG"
+INCUMBENT = "makerplane/fixgw/config"  # where the incumbent keeps its configuration, in the home directory
 
 
 class Main(
@@ -105,7 +107,8 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
 
 
-_COMMON = tuple(f.encode_name for f in msgspec.structs.fields(Common))
+#: The names of the options in `Common`.
+COMMON = tuple(f.encode_name for f in msgspec.structs.fields(Common))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,9 @@ class Connection:
     start_timeout: float = 5.0
     stop_timeout: float = 3.0
     source: str = ""
+    #: Where it is written in the words of the incumbent: the module that it names, and how it was translated.
+    written: str = field(default="", compare=False)
+    translated: tuple[Advice, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -136,7 +142,10 @@ class Connection:
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """A configuration without problems. It is immutable, so any thread may use it."""
+    """A configuration without problems. It is immutable, so any thread may use it.
+
+    `advice` is about what is accepted, but may mean something else than it seems to.
+    """
 
     file: Path
     directory: Path
@@ -150,6 +159,9 @@ class Configuration:
     auto_start: bool = True
     #: Every file that was read, in that order.
     files: tuple[str, ...] = ()
+    #: Connections with problems, and what these are.
+    refused: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+    advice: tuple[Advice, ...] = ()
 
     def make_database(self, clock: Clock = time.monotonic) -> Database:
         """Create a database with all items and their initial values. Does not start its ageing thread."""
@@ -166,13 +178,15 @@ def packaged() -> Path:
 
 def find(explicit: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Path:
     """Find the main file: `explicit` or $FIXGW_CONFIG even if they do not exist (a directory means its default.yaml),
-    otherwise the first that exists of ~/.config/fixgw/default.yaml, /etc/fixgw/default.yaml and the packaged one."""
+    otherwise the first default.yaml that exists in ~/.config/fixgw, /etc/fixgw and ~/makerplane/fixgw/config, or the
+    packaged one."""
     named = explicit or environ.get(ENVIRONMENT)
     if named:
         path = Path(named).expanduser()
         return path / NAME if path.is_dir() else path
     user = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    for directory in (Path(user) / "fixgw", Path("/etc/fixgw")):
+    incumbent = Path(environ.get("HOME") or os.path.expanduser("~"), INCUMBENT)
+    for directory in (Path(user) / "fixgw", Path("/etc/fixgw"), incumbent):
         if os.path.exists(directory / NAME):
             return directory / NAME
     return packaged() / NAME
@@ -185,9 +199,9 @@ def load(path: str | os.PathLike[str], variables: Mapping[str, str] | None = Non
     order of the files.
     """
     reader = Reader(os.fspath(path), {"PACKAGE": str(packaged()), **(variables or {})})
-    configuration = _read(reader)
+    configuration = examine(reader)
     if configuration is None or reader.problems:
-        raise ConfigurationError(reader.sorted_problems())
+        raise ConfigurationError(reader.sorted_problems(), reader.sorted_advice())
     return configuration
 
 
@@ -202,7 +216,7 @@ def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem
     reader = Reader(os.fspath(path), {"PACKAGE": str(packaged())})
     own = None
     try:
-        own = _read(reader, frozenset(c.module for c in default.connections))
+        own = examine(reader, frozenset(c.module for c in default.connections))
         problems = reader.sorted_problems()
     except Exception as error:  # safe mode must start, and report it, whatever it is
         problems = [Problem(os.fspath(path), 0, 0, f"{type(error).__name__}: {error}")]
@@ -220,7 +234,7 @@ def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem
 
 
 def check(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> list[Problem]:
-    """Everything that is wrong with a configuration; empty if it is usable."""
+    """Everything that is wrong with a configuration; empty if it is usable. Advice is no problem."""
     try:
         load(path, variables)
     except ConfigurationError as error:
@@ -231,8 +245,11 @@ def check(path: str | os.PathLike[str], variables: Mapping[str, str] | None = No
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _read(reader: Reader, only: Collection[str] | None = None) -> Configuration | None:
-    """Read the configuration. `only` lists the modules that safe mode trusts; None trusts all."""
+def examine(reader: Reader, only: Collection[str] | None = None) -> Configuration | None:
+    """What can be made of a configuration; None when its main file cannot be read. Problems and advice go to `reader`.
+
+    `only` are the modules that safe mode trusts; None trusts all.
+    """
     content, at = reader.read(reader.main)
     if not isinstance(content, dict):
         if not at.partial:
@@ -258,17 +275,25 @@ def _read(reader: Reader, only: Collection[str] | None = None) -> Configuration 
 
     loaded: list[Connection] = []
     unloaded: dict[str, str] = {}
+    refused: dict[str, tuple[Problem, ...]] = {}
     claimed: dict[str, tuple[str, Positions]] = {}
     for name, value in connections.items() if isinstance(connections, dict) else ():
         if only is not None and isinstance(value, dict) and value.get("module") not in only:
             unloaded[str(name)] = "safe mode"
         elif isinstance(name, str) and isinstance(value, dict):
             entry = at["connections"].entry(name)
+            if not value and not entry.partial:  # what it includes is empty
+                reader.advice.append(entry.advice(f"connection {name} is empty, and not loaded"))
+                unloaded[name] = "empty"
+                continue
+            before = len(reader.problems)
             connection = _read_connection(
                 reader, name, value, entry, unloaded, claimed, database if items.complete else None
             )
             if connection is not None:
                 loaded.append(connection)
+            elif name not in unloaded:
+                refused[name] = tuple(reader.problems[before:])
 
     logging = main.get("logging")
     if isinstance(logging, dict):
@@ -280,6 +305,10 @@ def _read(reader: Reader, only: Collection[str] | None = None) -> Configuration 
             reader.report(at["logging"], f"logging: {type(error).__name__}: {error}")
     else:
         logging = defaults.value.get("logging")
+    if reader.brought:
+        reader.advice += reader.differences
+        if "database file" in main:
+            _mark_settings(reader, items.definitions, initial, at["database file"])
     return Configuration(
         file=reader.main,
         directory=reader.directory,
@@ -290,7 +319,26 @@ def _read(reader: Reader, only: Collection[str] | None = None) -> Configuration 
         initial=tuple(initial),
         auto_start=bool(main.get("auto start", True)),
         files=tuple(reader.files),
+        refused=refused,
+        advice=tuple(reader.sorted_advice()),
     )
+
+
+def _mark_settings(reader: Reader, definitions: list[Definition], initial: list[Initial], at: Positions) -> None:
+    """Take as settings, with an initial value, what the packaged definition has as such: the incumbent's files cannot
+    say so, and there what was never written is good."""
+    from fixgw.configuration import incumbent
+
+    names = incumbent.settings(definitions, load(packaged() / NAME).definitions)
+    if not names:
+        return
+    few = ", ".join(sorted(names)[:3])
+    words = "a person sets them, so that they are good before they are written, and never bad"
+    reader.advice.append(at.advice(f"{len(names)} keys are settings here, such as {few}: {words}"))
+    definitions[:] = [msgspec.structs.replace(d, setting=True) if d.key in names else d for d in definitions]
+    database = Database(definitions)
+    values = {d.key: str(database.item(d.key).reading.value) for d in definitions if d.key in names}
+    initial[:] = {**values, **dict(initial)}.items()
 
 
 class _Defaults:
@@ -308,6 +356,7 @@ class _Defaults:
     def close(self) -> None:
         if self.reader is not self._for:
             self._for.problems += self.reader.problems
+            self._for.advice += self.reader.advice
             self._for.files += [f for f in self.reader.files if f not in self._for.files]
 
 
@@ -374,8 +423,8 @@ def _read_connection(
     `claimed` maps each resource that a connection claims to the connection's name and the position of the claim.
     """
     before = len(reader.problems)
-    common = {k: v for k, v in value.items() if k in _COMMON and v is not None}
-    own = {k: v for k, v in value.items() if k not in _COMMON}
+    common = {k: v for k, v in value.items() if k in COMMON and v is not None}
+    own = {k: v for k, v in value.items() if k not in COMMON}
     reader.problems += options.problems(common, Common, at)
     wanted = common.get("load", True)
     wanted = {"yes": True, "no": False}.get(wanted, wanted) if isinstance(wanted, str) else wanted  # quoted
@@ -391,24 +440,72 @@ def _read_connection(
     module = common.get("module")
     if not isinstance(module, str) or not module:
         return None
+    written = ""
+    translated: tuple[Advice, ...] = ()
     try:
         plugin = loader.load_plugin(module)
+        translate = plugin.Options is not None and any(options.problems(own, plugin.Options, at))
     except BadModule as error:
-        reader.report(at["module"], f"module {module}: {error}")
-        return None
+        found = _find_module(reader, name, module, error, at, unloaded)
+        if found is None:
+            reader.brought |= name in unloaded
+            return None
+        written, (module, plugin), translate = module, found, True
+    if translate:
+        from fixgw.configuration import incumbent  # only then
+
+        case = incumbent.translate(written or module, module, own, at)
+        own, at, translated = case.options, case.at, tuple(case.advice)
+        reader.advice += case.advice
+        reader.problems += case.problems
+        reader.brought |= bool(case.advice)
+        if case.problems:
+            return None
     contents = _read_own_files(reader, plugin, own)
     given = {**own, CONFIGPATH: str(reader.directory)}
     try:
         checked = _check_options(reader, plugin, own, given, at, database)
         if checked is not None:
             _check_claims(reader, name, plugin.claims(checked), at, claimed)
+            if database is not None and len(reader.problems) == before:
+                reader.advice += [_advice(found, at) for found in plugin.advise(checked, database)]
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         reader.report(at, f"the plugin could not check its options: {text}")
     if len(reader.problems) > before:
         return None
     facts = {k: v for k, v in common.items() if k not in ("load", "module")}
-    return Connection(name=name, module=module, plugin=plugin, options=given, contents=contents, meta=at, **facts)
+    return Connection(
+        name=name,
+        module=module,
+        plugin=plugin,
+        options=given,
+        contents=contents,
+        meta=at,
+        written=written,
+        translated=translated,
+        **facts,
+    )
+
+
+def _find_module(
+    reader: Reader, name: str, module: str, error: BadModule, at: Positions, unloaded: dict[str, str]
+) -> tuple[str, type[PluginBase]] | None:
+    """What stands for a `module` that cannot be loaded, because of `error`, if it is one of the incumbent's; None when
+    there is nothing, which is reported."""
+    from fixgw.configuration import incumbent
+
+    if error.absent and (reason := incumbent.absent(module)):
+        reader.advice.append(at["module"].advice(f"module {module}: {reason}"))
+        unloaded[name] = f"module {module}: {reason}"
+        return None
+    try:
+        if error.absent and (known := incumbent.known(module)):
+            return known.ours, loader.load_plugin(known.ours)
+    except BadModule as other:
+        error = other
+    reader.report(at["module"], f"module {module}: {error}")
+    return None
 
 
 def _read_own_files(reader: Reader, plugin: type[PluginBase], own: dict[Any, Any]) -> dict[str, Any]:
@@ -437,7 +534,7 @@ def _check_options(
     """Check options against their declaration, then let the plugin check them. Returns the usable ones, or None."""
     checked: Any = given
     if plugin.Options is not None:
-        found = list(options.problems(own, plugin.Options, at, also_known=_COMMON))
+        found = list(options.problems(own, plugin.Options, at, also_known=COMMON))
         reader.problems += found
         # The plugin gets the options that fit, so that one wrong option does not hide what is wrong with the others.
         own = options.fitting(own, plugin.Options) if found else own
@@ -450,10 +547,22 @@ def _check_options(
             reader.problems.append(problem)
         else:
             option, text = problem
-            path = option.replace("[", ".").replace("]", "").split(".") if option else []
+            path = _steps(option)
             if not path or path[0] in own:
                 reader.report(at.at(path), f"{option}: {text}" if option else text)
     return checked
+
+
+def _steps(option: str) -> list[str]:
+    """The way to an option: ``outputs.2.key`` or ``outputs[2].key``."""
+    return option.replace("[", ".").replace("]", "").split(".") if option else []
+
+
+def _advice(found: Advice | tuple[str, str], at: Positions) -> Advice:
+    if isinstance(found, Advice):
+        return found
+    option, text = found
+    return at.at(_steps(option)).advice(f"{option}: {text}" if option else text)
 
 
 def _check_claims(

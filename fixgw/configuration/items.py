@@ -11,7 +11,7 @@ Later definitions overlay earlier ones field by field: another entry for a key c
 must be a mistake.
 
 Initial values are lines ``KEY = value`` or ``KEY.aux = value``. ``#`` begins a comment, the key may be a pattern
-(``TSBTN* = False``), and later lines win.
+(``TSBTN* = False``), and later lines win. A value beyond the item's range is clamped.
 """
 
 from __future__ import annotations
@@ -385,8 +385,8 @@ def read_initial(
             value_at = Positions(str(path), number, line.index("=") + 2 + len(value) - len(value.lstrip()))
             value = _value(value)
             for key in _matching(reader, name, items, database, here, lenient):
-                if _fits(reader, database, key, value, value_at):
-                    found[key] = value
+                if (fitting := _fitting(reader, database, key, value, value_at)) is not None:
+                    found[key] = fitting
     return list(found.items())
 
 
@@ -418,21 +418,25 @@ def _matching(reader: Reader, name: str, items: Items, database: Database, at: P
     return [f"{key}.{aux}" if dot else key for key in keys if key not in items.doubtful]
 
 
-def _fits(reader: Reader, database: Database, key: str, text: str, at: Positions) -> bool:
+def _fitting(reader: Reader, database: Database, key: str, text: str, at: Positions) -> str | None:
+    """`text`, or the end of the item's range if it lies beyond it; None when it is no value for the item."""
     base, dot, _ = key.partition(".")
     item = database.item(base)
     if dot and text in ("None", ""):
-        return True
+        return text
     try:
         value: Any = item.convert(text)
     except BadValue as error:
         reader.report(at, str(error))
-        return False
+        return None
     low, high = item.min, item.max
-    if (low is not None and value < low) or (high is not None and value > high):
-        reader.report(at, f"{key}: {text} is outside the range, {_range(low, high)}")
-        return False
-    return True
+    end = low if low is not None and value < low else high if high is not None and value > high else None
+    if end is None:
+        return text
+    reader.advice.append(
+        at.advice(f"{key}: {text} is outside the range, {_range(low, high)}; taken as {end}", str(end))
+    )
+    return str(end)
 
 
 def apply_initial(database: Database, initial: Iterable[Initial]) -> None:

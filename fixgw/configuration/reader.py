@@ -5,8 +5,8 @@ The files may use these additions to YAML:
 - ``include: FILE`` (or a list of files) in a mapping merges the files' mappings there. Entries beside it win, mapping
   by mapping; of several files, later ones win.
 - ``- include: FILE`` in a list inserts the file's ``items:`` there.
-- FILE is a name from ``includes:`` in ``preferences.yaml``, or a path relative to the directory of the main file or, if
-  there is no such file, to that of the including file.
+- FILE is a path relative to the directory of the including file, or else of the main file, or a name from ``includes:``
+  in ``preferences.yaml``: the first that exists. A file without content includes nothing.
 - ``preferences.yaml`` beside the main file has ``includes:`` (name -> file) and ``enabled:`` (name -> yes or no);
   ``preferences.yaml.custom`` overrides it.
 - ``{CONFIG}`` in a string is the directory of the main file; a `Reader` may define more names.
@@ -23,11 +23,11 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from fixgw.errors import Problem, did_you_mean
+from fixgw.errors import Advice, Problem, did_you_mean
 
 __all__ = ["Positions", "Reader", "described"]
 
@@ -36,6 +36,8 @@ MAX_FILES = 200
 MAX_CHAIN = 20  # files that include one another
 MAX_VALUES = 200_000  # in all files together, counting every alias
 MAX_DEPTH = 50
+
+_FindingT = TypeVar("_FindingT", Problem, Advice)
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -85,6 +87,17 @@ class Positions:
     def problem(self, message: str) -> Problem:
         return Problem(self.file, self.line, self.column, message)
 
+    def advice(self, message: str, instead: str = "") -> Advice:
+        return Advice(self.file, self.line, self.column, message, instead)
+
+    def renamed(self, names: Mapping[Any, Any]) -> Positions:
+        """The same, for a mapping whose keys have other names since it was read."""
+        other = Positions(self.file, self.line, self.column)
+        other.keys = {names.get(key, key): at for key, at in self.keys.items()}
+        other._members = {names.get(key, key): at for key, at in self._members.items()}
+        other.partial = self.partial
+        return other
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
 
@@ -116,7 +129,7 @@ _MERGE = object()  # the key "<<"
 
 
 class Reader:
-    """Reads the files of one configuration. Never raises on their contents, but collects `problems`.
+    """Reads the files of one configuration. Never raises on their contents; collects `problems` and `advice`.
 
     In strings, ``{NAME}`` is replaced by its value in `variables`; CONFIG is always one of them. `directory` is that of
     the configuration (CONFIGPATH), if `main` is not its main file but, for example, a plugin's map.
@@ -128,6 +141,10 @@ class Reader:
         self.main = Path(os.path.abspath(main))
         self.directory = Path(os.path.abspath(directory)) if directory else self.main.parent
         self.problems: list[Problem] = []
+        self.advice: list[Advice] = []
+        #: Whether there are signs that the configuration was the incumbent's, and advice for those who bring one.
+        self.brought = False
+        self.differences: list[Advice] = []
         #: Every file, in the order in which they were first opened.
         self.files: list[str] = [str(self.main)]
         self.includes: dict[str, str] = {}
@@ -147,18 +164,30 @@ class Reader:
 
     def sorted_problems(self) -> list[Problem]:
         """All problems, without repetition, in the order of the files and of their lines."""
-        order = {file: index for index, file in enumerate(self.files)}
-        return sorted(dict.fromkeys(self.problems), key=lambda p: (order.get(p.file, len(order)), p.line, p.column))
+        return self._sorted(self.problems)
 
-    def locate(self, name: str, beside: str | None = None) -> Path:
-        """Find the file that `name` means; `beside` is the file in which the name occurs."""
-        name = self.includes.get(name, name)
-        path = self.directory / name
-        if beside is not None and not os.path.exists(path):
-            other = Path(beside).parent / name
-            if os.path.exists(other):
-                return Path(os.path.abspath(other))
-        return Path(os.path.abspath(path))
+    def sorted_advice(self) -> list[Advice]:
+        """The same for `advice`."""
+        return self._sorted(self.advice)
+
+    def _sorted(self, found: Iterable[_FindingT]) -> list[_FindingT]:
+        order = {file: index for index, file in enumerate(self.files)}
+        return sorted(dict.fromkeys(found), key=lambda p: (order.get(p.file, len(order)), p.line, p.column))
+
+    def locate(self, name: str, at: Positions | None = None) -> Path:
+        """Find the file that `name` means; `at` is where the name occurs: the file may be beside that one."""
+        folders = [self.directory] if at is None else [Path(at.file).parent, self.directory]
+        paths = [folder / name for folder in folders]
+        if name in self.includes:
+            paths += [folder / self.includes[name] for folder in reversed(folders)]
+        there = [os.path.abspath(path) for path in paths if os.path.exists(path)]
+        if not there:
+            return Path(os.path.abspath(self.directory / self.includes.get(name, name)))
+        for other in there[1:]:
+            if at is not None and os.path.realpath(other) != os.path.realpath(there[0]):
+                self.advice.append(at.advice(f"{name}: {there[0]} is taken, although there is {other} too"))
+                break
+        return Path(there[0])
 
     def text(self, path: Path, at: Positions | None = None) -> str | None:
         """Read the text of a file. Returns None if that fails, and reports it at `at`, where the file is named."""
@@ -415,7 +444,7 @@ class Reader:
         for index, name in enumerate(names if several else [names]):
             where = at[index] if several else at
             if isinstance(name, str) and name and name.isprintable():
-                yield self.read(self.locate(name, at.file), where)
+                yield self.read(self.locate(name, where), where)
             else:
                 self.report(where, f"include: expected the name of a file, got {described(name)}")
 
@@ -426,14 +455,21 @@ class Reader:
         for value, value_at in self._included(names, where):
             if isinstance(value, dict):
                 merged = _overlay(merged, (value, value_at))
-            else:
+            elif value is not None or value_at.partial:
                 merged[1].partial = True
                 if not value_at.partial:
                     self.report(where, f"{os.path.basename(value_at.file)}: expected a mapping, got {described(value)}")
+        for key, entry in own.items():
+            theirs = merged[0].get(key)
+            if isinstance(entry, dict) and isinstance(theirs, dict) and (more := [k for k in theirs if k not in entry]):
+                words = f"{key}: is merged with what is included, which adds {', '.join(map(str, more))}"
+                self.differences.append(at.keys[key].advice(f"{words}; the incumbent replaces it whole"))
         return _overlay(merged, (own, at))
 
     def _splice(self, frame: _Open, entry: dict[Any, Any], at: Positions) -> None:
         for value, value_at in self._included(entry["include"], at["include"]):
+            if not value_at.partial and (value is None or value == {"items": None}):
+                continue
             if not isinstance(value, dict) or not isinstance(value.get("items"), list) or len(value) > 1:
                 frame.positions.partial = True
                 if not value_at.partial:

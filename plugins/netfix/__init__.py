@@ -92,6 +92,12 @@ class Plugin(plugin.PluginBase[Options]):
         """The port that the server listens on; once it runs, the actual port if the option is 0."""
         return self.server.port if self.server is not None else self.options.port
 
+    @classmethod
+    def advise(cls, options: Options, db: database.Database) -> Iterable[tuple[str, str]]:
+        if options.type != "client" and options.allow == LOOPBACK and not _is_loopback(options.host):
+            who = "only this computer may connect; for others name their networks, `allow: [192.168.1.0/24]`"
+            yield "host", f"{who}, and in `write` those that may write"
+
     def run(self) -> None:
         o = self.options
         if o.type != "server":
@@ -189,6 +195,13 @@ class Plugin(plugin.PluginBase[Options]):
                 yield f"outputs.{n}", "neither sends nor receives anything"
         for pattern in options.rate_limit:
             yield from _check_pattern(f"rate_limit.{pattern}", pattern, db)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return access.address_of(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_pattern(option: str, pattern: str, db: database.Database) -> Iterable[tuple[str, str]]:

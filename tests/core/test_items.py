@@ -319,9 +319,7 @@ def test_quotes_keep_what_would_be_a_comment(tmp_path: Path) -> None:
         ("BARO = high", "1:8: BARO: 'high' is not a number"),
         ("BARO =", "1:7: BARO: '' is not a number"),
         ("BARO = nan", "1:8: BARO: 'nan' is not"),
-        ("BARO = 36", "1:8: BARO: 36 is outside the range, 20.0 to 35.0"),
         ("COUNT = 1.5", "1:9: COUNT: '1.5' is not a whole number"),
-        ("IAS.Vne = 501", "1:11: IAS.Vne: 501 is outside the range, 0.0 to 500.0"),
         ("IAS.Vne = fast", "1:11: IAS: 'fast' is not a number"),
         ("TSBTN* = no", "1:1: TSBTN* matches no item"),
         ("BTN*.Max = 1", "1:1: BTN*.Max matches no aux value"),
@@ -330,6 +328,22 @@ def test_quotes_keep_what_would_be_a_comment(tmp_path: Path) -> None:
 def test_a_wrong_line_says_what_is_expected_and_where(tmp_path: Path, line: str, expected: str) -> None:
     (found,) = Read(tmp_path, ITEMS, initial=line).problems
     assert found.startswith(f"values.ini:{expected}")
+
+
+@pytest.mark.parametrize(
+    ("line", "taken", "expected"),
+    [
+        ("BARO = 36", ("BARO", "35.0"), "1:8: advice: BARO: 36 is outside the range, 20.0 to 35.0; taken as 35.0"),
+        ("IAS.Vne = -1", ("IAS.Vne", "0.0"), "1:11: advice: IAS.Vne: -1 is outside the range, 0.0 to 500.0; taken as"),
+    ],
+)
+def test_beyond_the_range_its_end_is_taken(tmp_path: Path, line: str, taken: tuple[str, str], expected: str) -> None:
+    read = Read(tmp_path, ITEMS, initial=line)
+    assert read.problems == []
+    assert read.initial == [taken]
+    (found,) = read.reader.advice
+    assert str(found).endswith(expected) or expected in str(found)
+    assert found.instead == taken[1]
 
 
 def test_values_that_nobody_asked_for_may_lack_their_items(tmp_path: Path) -> None:

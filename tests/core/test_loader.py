@@ -87,7 +87,7 @@ def test_directories_go_to_the_end_of_the_path_once(tmp_path: Path) -> None:
         ("fixgw.plugins.nmea183", "fixgw.plugins.nmea0183"),
         ("fixgw.drivers.nmea", "fixgw.drivers.nmea0183"),
         ("fixgw.plugin.skel", "fixgw.plugins.skel"),
-        ("fixgw.netfx", "fixgw.netfix"),
+        ("fixgw.netfx", "fixgw.plugins.netfix"),
     ],
 )
 def test_a_module_that_is_not_there_is_compared_with_those_that_are(name: str, suggestion: str) -> None:

@@ -205,7 +205,7 @@ def test_an_include_in_a_list_puts_the_items_there(tmp_path: Path) -> None:
     assert value == {"entries": ["first", "a", "b", "a", "b", "a", "b", "c", "last"]}
 
 
-def test_files_are_looked_for_beside_the_main_file_then_beside_the_one_that_names_them(tmp_path: Path) -> None:
+def test_files_are_looked_for_beside_the_one_that_names_them_then_beside_the_main_file(tmp_path: Path) -> None:
     value = read(
         tmp_path,
         main="include: sub/a.yaml\n",
@@ -214,7 +214,7 @@ def test_files_are_looked_for_beside_the_main_file_then_beside_the_one_that_name
         both="both: main\n",
         sub__only="only: sub\n",
     )
-    assert value == {"both": "main", "only": "sub"}
+    assert value == {"both": "sub", "only": "sub"}
 
 
 def test_preferences_name_files_and_their_custom_file_overrides_them(tmp_path: Path) -> None:

@@ -100,9 +100,7 @@ def test_a_parameter_can_be_named_and_keys_can_be_a_list(write: Path, database: 
 
 def test_an_empty_file_and_empty_sections_map_nothing(write: Path, database: Database) -> None:
     assert good(write, "inputs:\noutputs: []\n", database).inputs == []
-    assert wrong(write, "", database) == [
-        "1:1: expected a mapping with inputs: or outputs:, got nothing",
-    ]
+    assert good(write, "# nothing\n", database).inputs == []
 
 
 def test_every_problem_is_reported_at_its_place(write: Path, database: Database) -> None:
@@ -208,16 +206,70 @@ def test_unknown_meta_data_and_aux_names_are_reported(write: Path, database: Dat
     ]
 
 
-def test_an_identifier_with_another_meaning_in_this_revision_is_reported(write: Path, database: Database) -> None:
+def advice(path: Path, text: str, database: Database, table: Table = TABLE) -> list[str]:
+    path.write_text(textwrap.dedent(text))
+    return [f"{a.line}:{a.column}: {a.message}" for a in mapping.advice(path, table, database)]
+
+
+def test_an_identifier_of_the_other_revision_is_read_as_the_one_of_this(write: Path, database: Database) -> None:
     text = "inputs:\n  - {canid: 0x545, fixid: FTIME}\n"
-    assert wrong(write, text, database) == [
-        "2:13: inputs[0]: canid: 0x545 is Strut Pressure #4 in the table of 2024; it is Flight Time in the "
-        "table of 2023 (option `table`); FTIME is now 0x546",
+    assert advice(write, text, database) == [
+        "2:13: inputs[0]: 0x545 is Strut Pressure #4 in the table of 2024: FTIME is read as 0x546; for the table of "
+        "2023 say `table: 2023`",
     ]
-    assert good(write, text, database, load(2023)).inputs
+    (entry,) = good(write, text, database).inputs
+    assert entry.parameter(TABLE).identifier == 0x546
+    (entry,) = good(write, text, database, load(2023)).inputs
+    assert entry.parameter(load(2023)).identifier == 0x545
+    assert advice(write, text, database, load(2023)) == []
     assert wrong(write, text.replace("0x545", "0x547"), database) == [
         "2:13: inputs[0]: canid: no CAN-FIX parameter '0x547'; it is Strut Pressure #4 in the table of 2023 "
         "(option `table`)",
+    ]
+
+
+def test_fields_that_do_not_apply_in_a_section_are_left_out_with_advice(write: Path, database: Database) -> None:
+    text = """\
+        inputs:
+          - {canid: 0x183, fixid: IAS, owner: False}
+        switches:
+          - {canid: 0x308, fixid: "BTN3,BTN4", owner: yes, toggle: BTN4}
+        outputs:
+          - {canid: 0x190, fixid: BARO, owner: no, priority: 3}
+    """
+    assert advice(write, text, database) == [
+        "2:32: inputs[0]: owner has no effect in inputs",
+        "4:40: switches[0]: owner has no effect in switches",
+        "6:44: outputs[0]: priority has no effect in outputs",
+    ]
+    assert good(write, text, database).switches[0].toggle == "BTN4"
+
+
+@pytest.mark.parametrize(("written", "read"), [("on_change:False", False), ("on_change:yes", True)])
+def test_a_blank_that_is_missing_after_a_colon(write: Path, database: Database, written: str, read: bool) -> None:
+    text = f"outputs:\n  - {{canid: 0x190, fixid: BARO, {written}}}\n"
+    (found,) = advice(write, text, database)
+    assert found.startswith(f"2:33: outputs[0]: a blank is missing: read as `on_change: {written[10:]}`")
+    assert good(write, text, database).outputs[0].on_change is read
+
+
+def test_an_entry_that_is_there_twice_is_used_once(write: Path, database: Database) -> None:
+    text = """\
+        inputs:
+          - {canid: 0x183, fixid: IAS}
+          - {canid: Indicated Airspeed, index: 0, fixid: [IAS]}
+        outputs:
+          - {canid: 0x190, fixid: BARO}
+          - {canid: 0x190, fixid: BARO, on_change: yes}
+    """
+    assert advice(write, text, database) == [
+        "3:5: inputs[1]: the same as in line 2, and not used",
+        "6:5: outputs[1]: the same as in line 5, and not used",
+    ]
+    found = good(write, text, database)
+    assert (len(found.inputs), len(found.outputs), found.outputs[0].on_change) == (1, 1, False)
+    assert wrong(write, text.replace("fixid: [IAS]", "fixid: [IAS], scale: 2"), database) == [
+        "3:5: inputs[1]: the same as in line 2"
     ]
 
 

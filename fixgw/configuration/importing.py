@@ -1,0 +1,379 @@
+"""Bringing over a configuration of the incumbent: a tree of ours is written from it, and nothing of it is changed.
+
+The new tree holds one main file with every connection as it is understood here, the database definition in one file,
+and copies of the initial values and of the files that options name. What was translated, and what could not be, is in
+comments beside it and in the report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fixgw import configuration, loader, state
+from fixgw.configuration import COMMON, Configuration, Connection, incumbent, options
+from fixgw.configuration.reader import Positions, Reader
+from fixgw.configuration.tree import MANIFEST
+from fixgw.errors import Advice, BadModule, ConfigurationError, FixgwError, Problem, counted
+
+__all__ = ["Report", "bring_over", "old_tree"]
+
+
+@dataclass
+class Report:
+    """What became of a configuration. `problems` are those that the new one has."""
+
+    source: Path
+    target: Path
+    files: list[Path] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    translated: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    advice: list[Advice] = field(default_factory=list)
+
+    def lines(self) -> Iterator[str]:
+        """The report for people."""
+        yield f"from {self.source}"
+        for title, entries in (
+            ("taken over", self.taken),
+            ("translated", self.translated),
+            ("not taken over", self.dropped),
+            ("written", list(map(str, self.files))),
+            ("problems that are left", list(map(str, self.problems))),
+            ("advice", list(map(str, self.advice))),
+        ):
+            if entries:
+                yield f"{title}:"
+                yield from (f"  {entry}" for entry in dict.fromkeys(entries))
+        if not self.problems:
+            yield f"OK: {self.target / configuration.NAME}; `fixgw check` says the same"
+
+
+def old_tree(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The directory of the incumbent's configuration, if it is in one of its places."""
+    home = Path(environ.get("HOME") or os.path.expanduser("~"))
+    for directory in (home / configuration.INCUMBENT, Path("/etc/fixgw"), Path(sys.prefix, "etc/fixgw")):
+        if (directory / configuration.NAME).is_file() and not (directory / MANIFEST).exists():
+            return directory
+    return None
+
+
+def bring_over(source: str | os.PathLike[str] | None, target: str | os.PathLike[str]) -> Report:
+    """Write a tree into the directory `target` from the one in `source`, default: where the incumbent has it.
+
+    Raises `FixgwError` when it must not be written there, `ConfigurationError` when the main file cannot be read, and
+    OSError.
+    """
+    found = Path(source).expanduser() if source else old_tree()
+    if found is None:
+        raise FixgwError("no configuration of the incumbent found: `fixgw config import DIR` says where it is")
+    main = found / configuration.NAME if found.is_dir() else found
+    new = Path(target).expanduser()
+    old_real, new_real = main.resolve().parent, new.resolve()
+    if new_real == old_real or old_real in new_real.parents or new_real in old_real.parents:
+        raise FixgwError(
+            f"{new} is part of the configuration that is read, which stays as it is: --to another directory"
+        )
+    if (new / configuration.NAME).exists():
+        raise FixgwError(f"{new / configuration.NAME} exists and is not overwritten: --to another directory")
+    return _Import(main, new).write()
+
+
+class _Import:
+    """One configuration on its way from one directory to another."""
+
+    def __init__(self, main: Path, new: Path) -> None:
+        self.reader = Reader(main, {"PACKAGE": str(configuration.packaged())})
+        self.reader.brought = True
+        old = configuration.examine(self.reader)
+        if old is None:
+            raise ConfigurationError(self.reader.sorted_problems())
+        self.old: Configuration = old
+        plain = Reader(main, {"PACKAGE": "{PACKAGE}"})
+        content, self.at = plain.read(plain.main)
+        self.content: dict[Any, Any] = content
+        self.plain = plain
+        self.new = new
+        self.report = Report(self.reader.directory, new)
+        self.written: dict[str, bytes] = {}  # path in the new tree -> contents
+        self.settings: list[str] = []  # the keys that became settings
+
+    def write(self) -> Report:
+        lines = [f"# From {self.reader.directory}, which `fixgw config import` has left as it was.", ""]
+        lines += self._database()
+        lines += self._initial()
+        if "auto start" in self.content:
+            lines.append(f"auto start: {_flow(self.content['auto start'])}")
+        if directories := self.content.get("plugin path"):
+            names = [directories] if isinstance(directories, str) else directories
+            lines.append(f"plugin path: {_flow([str(self.reader.locate(name)) for name in names])}")
+        elif any(self.reader.directory.glob("*.py")):
+            lines.append(f"plugin path: {_flow(str(self.reader.directory))}")
+        lines += ["", "connections:" if self.content.get("connections") else "connections: {}"]
+        for name, value in (self.content.get("connections") or {}).items():
+            lines += self._connection(str(name), value)
+        if logging := self.content.get("logging"):
+            lines += ["", "logging:", *_block(logging, "  ")]
+        self.written[configuration.NAME] = ("\n".join(lines) + "\n").encode()
+        for name, data in self.written.items():
+            state.replace(self.new / name, data)
+            self.report.files.append(self.new / name)
+        self.report.translated += [a.message for a in self.reader.differences]
+        try:
+            self.report.advice = list(configuration.load(self.new / configuration.NAME).advice)
+        except ConfigurationError as error:
+            self.report.problems, self.report.advice = error.problems, error.advice
+        return self.report
+
+    # -- items ---------------------------------------------------------------------------------------------------------
+
+    def _database(self) -> Iterator[str]:
+        overlay = self.content.get("database overlay")
+        if overlay:
+            documents = [overlay] if isinstance(overlay, (str, dict)) else overlay
+            entries = [self._document(d) if isinstance(d, str) else d for d in documents]
+            whole = entries[0] if len(entries) == 1 else [e for d in entries for e in _entries(d)]
+            yield f"database overlay: {_flow(whole)}"
+        name = self.content.get("database file")
+        if not isinstance(name, str):
+            return
+        document = self._document(name)
+        lines = []
+        variables = document.get("variables") if isinstance(document, dict) else None
+        if variables:
+            lines.append(f"variables: {_flow(variables)}")
+        settings = {d.key for d in self.old.definitions if d.setting}
+        marked = 0
+        declared = any(isinstance(entry, dict) and "setting" in entry for entry in _entries(document))
+        self.settings = [] if declared else [d.key for d in self.old.definitions if d.setting]
+        lines.append("entries:")
+        for entry in _entries(document):
+            if isinstance(entry, dict) and not declared and _all_of(str(entry.get("key")), settings, self.old):
+                entry = {**entry, "setting": True}
+                marked += 1
+            lines.append(f"  - {_flow(entry)}")
+        self.written["database.yaml"] = ("\n".join(lines) + "\n").encode()
+        self.report.taken.append(counted(len(self.old.definitions), "item") + ", in the same order")
+        if marked:
+            self.report.translated.append(
+                f"database entries with `setting: yes` now: {marked}. A person sets them: they are good before they "
+                "are written, and never bad"
+            )
+        yield "database file: database.yaml"
+
+    def _document(self, name: str) -> Any:
+        return self.plain.read(self.plain.locate(name))[0]
+
+    def _initial(self) -> Iterator[str]:
+        names = self.content.get("initialization files") or []
+        files = []
+        if self.settings:
+            values = dict(self.old.initial)
+            lines = [f"{key} = {json.dumps(values[key])}" for key in self.settings]
+            self.written["initial/settings.ini"] = ("\n".join(lines) + "\n").encode()
+            files.append("initial/settings.ini")
+        for name in [names] if isinstance(names, str) else names:
+            path = self.plain.locate(name)
+            text = self.plain.text(path)
+            if text is None:
+                self.report.dropped.append(f"{path}: cannot be read")
+                continue
+            target = self._free(f"initial/{path.name}")
+            self.written[target] = self._corrected(path, text).encode()
+            files.append(target)
+        self.report.taken.append(f"{counted(len(self.old.initial), 'initial value')}")
+        if files or "initialization files" in self.content:
+            yield f"initialization files: {_flow(files)}"
+
+    def _corrected(self, path: Path, text: str) -> str:
+        """The lines of a file with initial values: what is beyond a range at its end, what is wrong as a comment."""
+        lines = text.splitlines()
+        wrong = {p.line: p.message for p in self.reader.problems if p.file == str(path)}
+        beyond: dict[int, list[Advice]] = {}
+        for advice in self.reader.advice:
+            if advice.file == str(path) and advice.instead:
+                beyond.setdefault(advice.line, []).append(advice)
+        for number, message in wrong.items():
+            if 0 < number <= len(lines):
+                self.report.dropped.append(f"{path.name}:{number}: {message}")
+                lines[number - 1] = f"# {lines[number - 1]}  # {message}"
+        for number, found in beyond.items():
+            if len({a.instead for a in found}) == 1 and number not in wrong:
+                key = lines[number - 1].partition("=")[0].rstrip()
+                self.report.translated.append(f"{path.name}:{number}: {found[0].message}")
+                lines[number - 1] = f"{key} = {found[0].instead}  # {found[0].message}"
+        return "\n".join(lines) + "\n"
+
+    def _free(self, name: str) -> str:
+        """`name`, or one like it that is not taken yet."""
+        stem, dot, ending = name.rpartition(".")
+        number = 2
+        while name in self.written:
+            name = f"{stem}-{number}{dot}{ending}"
+            number += 1
+        return name
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    def _connection(self, name: str, value: Any) -> Iterator[str]:
+        loaded = next((c for c in self.old.connections if c.name == name), None)
+        yield ""
+        if not isinstance(value, dict) or not value:
+            yield from self._left_out(name, value, "it says nothing")
+        elif loaded is not None:
+            yield from self._loaded(loaded, value)
+        elif name in self.old.refused:
+            yield from self._left_out(name, value, *(p.message for p in self.old.refused[name]))
+        else:
+            yield from self._unloaded(name, value)
+
+    def _loaded(self, connection: Connection, value: dict[Any, Any]) -> Iterator[str]:
+        own = {k: v for k, v in connection.options.items() if k != "CONFIGPATH"}
+        kind = connection.plugin.Options
+        for option in options.files(kind) if kind is not None else ():
+            if own.get(option):
+                own[option] = self._copy(Path(own[option]), connection.contents.get(option))
+        self.report.taken.append(f"{connection.name}: {connection.module}")
+        self.report.translated += [f"{connection.name}: {a.message}" for a in connection.translated]
+        yield from _entry(
+            connection.name, True, connection.module, value, own, [a.message for a in connection.translated]
+        )
+
+    def _unloaded(self, name: str, value: dict[Any, Any]) -> Iterator[str]:
+        """A connection that is switched off, or whose module is not available."""
+        module = str(value.get("module"))
+        own = {k: v for k, v in value.items() if k not in COMMON}
+        why = self.old.unloaded.get(name, "")
+        reason = incumbent.absent(module)
+        on = why.startswith("module ")
+        if reason and not _is_there(module):
+            if not reason.startswith(incumbent.LATER):
+                yield from self._left_out(name, value, f"module {module}: {reason}")
+                return
+            self.report.dropped.append(f"{name}: kept for later; {reason}")
+            yield from _entry(name, on, module, value, own, [reason])
+            return
+        ours, case = _translated(module, own, self.at["connections"][name])
+        if case is not None and case.problems:
+            yield from self._left_out(name, value, *(p.message for p in case.problems))
+            return
+        self.report.taken.append(f"{name}: {ours}, switched off")
+        notes = [a.message for a in case.advice] if case else []
+        yield from _entry(name, False, ours, value, case.options if case else own, notes)
+
+    def _left_out(self, name: str, value: Any, *why: str) -> Iterator[str]:
+        self.report.dropped += [f"{name}: {reason}" for reason in why]
+        yield from (f"  # {reason}" for reason in why)
+        for line in _block({name: value}, "  "):
+            yield f"  # {line[2:]}"
+
+    def _copy(self, path: Path, content: Any) -> str:
+        """A file that an option names, in the new tree; with what it includes."""
+        try:
+            name = path.relative_to(self.reader.directory).as_posix()
+        except ValueError:
+            name = path.name
+        data = path.read_bytes()
+        if self.written.get(name) == data:  # two connections share it
+            return name
+        name = self._free(name)
+        included = b"include" in data and isinstance(content, dict)
+        self.written[name] = ("\n".join(_block(content, "")) + "\n").encode() if included else data
+        return name
+
+
+def _is_there(module: str) -> bool:
+    try:
+        loader.load_plugin(module)
+    except BadModule as error:
+        return not error.absent
+    return True
+
+
+def _translated(module: str, own: dict[Any, Any], at: Positions) -> tuple[str, incumbent.Case | None]:
+    """Our module, and its options where they had to be translated."""
+    ours = module
+    try:
+        plugin = loader.load_plugin(module)
+    except BadModule as error:
+        known = incumbent.known(module) if error.absent else None
+        if known is None:
+            return module, None
+        ours = known.ours
+    else:
+        if plugin.Options is None or not any(options.problems(own, plugin.Options, at)):
+            return module, None
+    return ours, incumbent.translate(module, ours, own, at)
+
+
+def _entries(document: Any) -> list[Any]:
+    entries = document.get("entries") if isinstance(document, dict) else document
+    return entries if isinstance(entries, list) else []
+
+
+def _all_of(key: str, settings: set[str], old: Configuration) -> bool:
+    """Whether everything that the key of an entry stands for is a setting."""
+    base = key.rstrip("abcdefghijklmnopqrstuvwxyz")
+    pattern = re.compile(re.escape(base) + r"\d+" * (len(key) - len(base)))
+    found = [d.key for d in old.definitions if pattern.fullmatch(d.key)]
+    return bool(found) and settings.issuperset(found)
+
+
+# -- YAML --------------------------------------------------------------------------------------------------------------
+
+_PLAIN = re.compile(r"[A-Za-z_/][\w./+-]*( [A-Za-z][\w./+-]*)*")
+_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "include"}
+
+
+def _entry(
+    name: str, load: bool, module: str, value: dict[Any, Any], own: Mapping[Any, Any], notes: list[str]
+) -> Iterator[str]:
+    """A connection in the main file."""
+    common = {k: v for k, v in value.items() if k in COMMON and k not in ("load", "module") and v is not None}
+    yield f"  {_flow(name)}:"
+    yield from (f"    # {note}" for note in notes)
+    yield f"    load: {_flow(load)}"
+    yield f"    module: {module}"
+    yield from _block({**common, **own}, "    ") if common or own else ()
+
+
+def _block(value: Any, indent: str) -> Iterator[str]:
+    """A mapping, one line for each member but for nested mappings of more than a line."""
+    if not isinstance(value, dict):
+        yield f"{indent}{_flow(value)}"
+        return
+    for key, member in value.items():
+        line = f"{indent}{_flow(key)}: {_flow(member)}"
+        if len(line) > 120 and isinstance(member, dict):
+            yield f"{indent}{_flow(key)}:"
+            yield from _block(member, indent + "  ")
+        elif len(line) > 120 and isinstance(member, list):
+            yield f"{indent}{_flow(key)}:"
+            yield from (f"{indent}  - {_flow(entry)}" for entry in member)
+        else:
+            yield line
+
+
+def _flow(value: Any) -> str:
+    """A value in one line of YAML, as our reader reads it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}.get(repr(value), repr(value))
+    if isinstance(value, int):
+        return repr(value)
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text, ensure_ascii=False)

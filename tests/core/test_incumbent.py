@@ -1,0 +1,530 @@
+"""A configuration as installations of the incumbent have it: accepted as it is, explained, and brought over."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fixgw import configuration
+from fixgw.cli import main
+from fixgw.configuration import Configuration, importing, incumbent
+from fixgw.drivers.mgl_rdac.protocol import CHANNELS
+from fixgw.errors import Advice, ConfigurationError, FixgwError
+
+ROOT = Path(__file__).parents[2]
+
+DATA = Path(__file__).parents[1] / "data"
+#: The incumbent's variables, by its documented keys: two fuel tanks, forty touch buttons, four radios.
+VARIABLES = {"e": 1, "c": 4, "a": 8, "b": 16, "r": 6, "t": 2, "n": 5, "s": 40, "d": 4, "w": 3, "g": 4}
+
+
+def read_entries() -> dict[str, list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    with open(DATA / "fix-keys.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            item: dict[str, Any] = {"key": row["key"], "description": f"{row['key']} %e", "type": row["type"]}
+            for name in ("min", "max", "initial"):
+                if row[name] and row["type"] in ("float", "int"):
+                    item[name] = float(row[name]) if row["type"] == "float" else int(row[name])
+                elif row[name]:
+                    item[name] = row[name] == "True" if row["type"] == "bool" else row[name]
+            item |= {"units": row["units"], "tol": int(row["tol_ms"]), "aux": row["aux"].split()}
+            groups.setdefault(row["group"], []).append(item)
+    return groups
+
+
+class Stock:
+    """A copy of the stock tree, to vary."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "makerplane" / "fixgw" / "config"
+        shutil.copytree(DATA / "incumbent", self.directory)
+        groups = read_entries()
+        for group, members in groups.items():
+            self.write(f"database/{group}.yaml", yaml.safe_dump({"items": members}, sort_keys=False))
+        includes = [{"include": f"database/{group}.yaml"} for group in (*groups, "custom")]
+        self.write("database.yaml", yaml.safe_dump({"variables": VARIABLES, "entries": includes}, sort_keys=False))
+
+    def write(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text)
+
+    def enable(self, *names: str) -> None:
+        self.write("preferences.yaml.custom", yaml.safe_dump({"enabled": dict.fromkeys(names, True)}))
+
+    def change(self, name: str, old: str, new: str) -> None:
+        text = (self.directory / name).read_text()
+        assert old in text
+        self.write(name, text.replace(old, new))
+
+    def load(self) -> Configuration:
+        return configuration.load(self.directory / "default.yaml")
+
+    def check(self) -> tuple[list[str], list[str]]:
+        """Problems and advice, as ``"netfix.yaml:7: message"``."""
+        try:
+            return [], self.brief(self.load().advice)
+        except ConfigurationError as error:
+            return self.brief(error.problems), self.brief(error.advice)
+
+    @staticmethod
+    def brief(found: Any) -> list[str]:
+        return [f"{os.path.basename(f.file)}:{f.line}: {f.message}" for f in found]
+
+
+@pytest.fixture
+def stock(tmp_path: Path) -> Stock:
+    return Stock(tmp_path)
+
+
+# -- the tree as it is -------------------------------------------------------------------------------------------------
+
+
+def test_the_stock_tree_is_accepted_with_advice(stock: Stock) -> None:
+    problems, advice = stock.check()
+    assert problems == []
+    expected = (
+        r"netfix.yaml:5: host: only this computer may connect.*allow.*write",
+        r"netfix.yaml:7: buffer_size: has no effect",
+        r"netfix.yaml:8: timeout: has no effect",
+        r"later.yaml:3: module fixgw.plugins.compute: not available yet",
+        r"later.yaml:8: module fixgw.plugins.annunciate: not available yet",
+        r"later.yaml:14: module fixgw.plugins.system: not available yet",
+        r"default.yaml:3: \d+ keys are settings here",
+    )
+    for pattern in expected:
+        assert any(re.match(pattern, line) for line in advice), (pattern, advice)
+    loaded = stock.load()
+    assert [c.name for c in loaded.connections] == ["netfix"]
+    assert {"compute", "annunciate", "system"} <= loaded.unloaded.keys()
+
+
+def test_its_settings_are_settings_here(stock: Stock) -> None:
+    loaded = stock.load()
+    settings = {d.key for d in loaded.definitions if d.setting}
+    assert {"BARO", "BTN1", "TSBTN127", "ENC1"} <= settings
+    assert "IAS" not in settings
+    database = loaded.make_database()
+    assert not database.item("TSBTN127").reading.old
+    assert not database.item("BARO").reading.old
+
+
+def test_limits_in_it_beyond_the_range_are_clamped_with_advice(stock: Stock) -> None:
+    stock.write("custom.ini", "TACH1.highAlarm = 12000\n")
+    problems, advice = stock.check()
+    assert problems == []
+    assert "custom.ini:1: TACH1.highAlarm: 12000 is outside the range, 0 to 10000; taken as 10000" in advice
+    assert stock.load().make_database().item("TACH1").aux["highAlarm"] == 10000
+
+
+ACCEPTED = {
+    "DEMO": "fixgw.plugins.demo",
+    "CANFIX": "fixgw.plugins.canfix",
+    "MEGASQUIRT": "fixgw.plugins.megasquirt",
+    "MGL": "fixgw.drivers.mgl_rdac",
+    "MGL_SERIAL": "fixgw.plugins.mgl_serial",
+    "SHADIN": "fixgw.plugins.shadin",
+    "EIS": "fixgw.drivers.eis",
+    "DYNON": "fixgw.drivers.dynon_d10",
+    "GARMIN_GNX375": "fixgw.drivers.nmea0183",
+    "STROM_PI": "fixgw.drivers.strompi",
+    "BNO055": "fixgw.drivers.i2c_bno055",
+    "BMP085": "fixgw.drivers.i2c_bmp",
+    "MCP3008": "fixgw.drivers.spi_mcp3008",
+    "BUTTON": "fixgw.drivers.gpio",
+    "ROTARY": "fixgw.drivers.gpio",
+    "X728": "fixgw.drivers.ups_x728",
+}
+LATER = (
+    *(
+        "DATA_RECORDER",
+        "DATA_PLAYBACK",
+        "DB_PERSISTER",
+        "QUORUM",
+        "GPSD",
+        "STRATUX",
+        "MAVLINK",
+        "XPLANE",
+        "FLIGHT_GEAR",
+    ),
+    *("IFLY", "RTL_433", "RAIS", "RPI_VIRTUALWIRE", "DIMMER", "COMMAND", "TEST"),
+)
+
+
+@pytest.mark.parametrize(("preference", "module"), ACCEPTED.items())
+def test_each_preference_that_is_switched_on_loads_ours(stock: Stock, preference: str, module: str) -> None:
+    stock.enable(preference)
+    assert stock.check()[0] == []
+    assert [c.module for c in stock.load().connections] == ["fixgw.plugins.netfix", module]
+
+
+@pytest.mark.parametrize("preference", LATER)
+def test_a_module_that_is_not_there_is_advice_and_the_rest_starts(stock: Stock, preference: str) -> None:
+    stock.enable(preference)
+    problems, advice = stock.check()
+    assert problems == []
+    assert len([line for line in advice if "not available yet" in line or "left out" in line]) == 4
+    assert [c.name for c in stock.load().connections] == ["netfix"]
+
+
+def test_everything_at_once(stock: Stock) -> None:
+    names = set(ACCEPTED) - {"DEMO", "BMP085"} | set(LATER)
+    stock.enable(*names)
+    assert stock.check()[0] == []
+    assert len(stock.load().connections) == 15
+
+
+def test_it_works_too_when_load_is_yes_instead_of_a_preference(stock: Stock) -> None:
+    stock.change("connections/later.yaml", "load: COMPUTE", "load: yes")
+    assert stock.check()[0] == []
+
+
+def test_a_module_that_nobody_knows_is_a_problem(stock: Stock) -> None:
+    stock.change("connections/later.yaml", "fixgw.plugins.compute", "fixgw.plugins.computer")
+    (problem,) = stock.check()[0]
+    assert problem.startswith("later.yaml:3: module fixgw.plugins.computer: there is no module")
+
+
+def test_safe_mode_serves_its_netfix(stock: Stock) -> None:
+    safe, problems = configuration.load_safe(stock.directory / "default.yaml")
+    assert problems == []
+    assert [c.name for c in safe.connections] == ["netfix"]
+    assert "BARO" in safe.make_database()
+
+
+# -- what a user changes -----------------------------------------------------------------------------------------------
+
+
+def test_an_entry_of_ones_own_and_one_that_changes_another(stock: Stock) -> None:
+    stock.write("database/custom.yaml", "items:\n  - {key: SMOKE, type: bool}\n  - {key: IAS, max: 300}\n")
+    assert stock.check()[0] == []
+    database = stock.load().make_database()
+    assert (database.item("SMOKE").type, database.item("IAS").max) == ("bool", 300)
+
+
+@pytest.mark.parametrize("text", ["", "# all of it is a comment\n", "items:\n", "items: []\n"])
+def test_an_empty_list_of_items_is_empty(stock: Stock, text: str) -> None:
+    stock.write("database/custom.yaml", text)
+    assert stock.check()[0] == []
+
+
+def test_a_file_of_connections_with_everything_commented_out_is_empty(stock: Stock) -> None:
+    stock.write("connections/canfix.yaml", "# canfix:\n#   load: CANFIX\n")
+    assert stock.check()[0] == []
+    stock.write("default.yaml", 'database file: "{CONFIG}/database.yaml"\nconnections:\n  a: {include: empty.yaml}\n')
+    stock.write("empty.yaml", "# nothing\n")
+    problems, advice = stock.check()
+    assert problems == []
+    assert "default.yaml:3: connection a is empty, and not loaded" in advice
+
+
+def test_the_file_beside_the_one_that_includes_it_is_taken_and_advice_says_so(stock: Stock) -> None:
+    stock.write("connections/port.yaml", "port: 24001\n")
+    stock.write("port.yaml", "port: 24002\n")
+    stock.change("connections/netfix.yaml", "  port: 3490\n", "  include: port.yaml\n")
+    problems, advice = stock.check()
+    assert problems == []
+    assert stock.load().connections[0].options["port"] == 24001
+    (line,) = [line for line in advice if "is taken" in line]
+    assert line.startswith("netfix.yaml:6: port.yaml: ")
+    assert line.endswith(f"although there is {stock.directory / 'port.yaml'} too")
+    (stock.directory / "connections/port.yaml").unlink()
+    stock.change("preferences.yaml", "includes:\n", "includes:\n  port.yaml: elsewhere.yaml\n")
+    stock.write("elsewhere.yaml", "port: 24003\n")
+    assert stock.load().connections[0].options["port"] == 24002
+    (stock.directory / "port.yaml").unlink()
+    assert stock.load().connections[0].options["port"] == 24003
+
+
+def test_a_mapping_beside_an_include_is_merged_and_advice_says_so(stock: Stock) -> None:
+    stock.enable("MEGASQUIRT")
+    stock.write("connections/ms.yaml", "items: {rpm: TACH1, map: MAP1}\n")
+    stock.change(
+        "connections/canfix.yaml",
+        "items: {rpm: TACH1, map: MAP1, clt: H2OT1}",
+        "items: {clt: H2OT1}\n  include: ms.yaml",
+    )
+    problems, advice = stock.check()
+    assert problems == []
+    line = "items: is merged with what is included, which adds rpm, map; the incumbent replaces it whole"
+    assert any(text.endswith(f": {line}") for text in advice)
+    assert stock.load().connections[1].options["items"] == {"rpm": "TACH1", "map": "MAP1", "clt": "H2OT1"}
+
+
+def test_who_does_not_come_from_the_incumbent_hears_nothing_of_that(tmp_path: Path) -> None:
+    (tmp_path / "n.yaml").write_text("rate_limit: {IAS: 2}\n")
+    main = tmp_path / "default.yaml"
+    main.write_text("connections: {n: {module: fixgw.plugins.netfix, rate_limit: {ALT: 3}, include: n.yaml}}\n")
+    assert configuration.load(main).advice == ()
+
+
+@pytest.mark.parametrize("kind", ["client", "both"])
+def test_clients_of_other_gateways_are_outputs(stock: Stock, kind: str) -> None:
+    stock.change("connections/netfix.yaml", "type: server", f"type: {kind}")
+    more = "  clients: [{host: 10.0.0.2, port: 3490}, {host: 10.0.0.3}]\n  outputs: [QVOTE1, BARO]\n"
+    stock.write("connections/netfix.yaml", (stock.directory / "connections/netfix.yaml").read_text() + more)
+    assert stock.check()[0] == []
+    (netfix,) = stock.load().connections
+    assert netfix.options["outputs"] == [
+        {"host": "10.0.0.2", "port": 3490, "send": ["QVOTE1", "BARO"]},
+        {"host": "10.0.0.3", "send": ["QVOTE1", "BARO"]},
+    ]
+    assert "clients" not in netfix.options
+
+
+def test_a_key_that_is_not_there_is_still_a_problem(stock: Stock) -> None:
+    stock.change("connections/netfix.yaml", "type: server", "type: client\n  clients: [{host: a}]\n  outputs: [NOPE]")
+    (problem,) = stock.check()[0]
+    assert re.match(r"netfix.yaml:\d: outputs.0.send.0: no item 'NOPE'", problem)
+
+
+# -- row by row --------------------------------------------------------------------------------------------------------
+
+ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "canfix": ({"revision": 3}, {"firmware": 3}),
+    "mgl_serial": ({"port": "p", "engine_no": 2, "input1": "A"}, {"port": "p", "keys": {"input1": "A"}}),
+    "grand_rapids_eis": ({"port": "p", "model": 2004}, {"port": "p", "cylinders": 2}),
+    "dynon": ({"port": "p"}, {"port": "p"}),
+    "garmin_gnx375": ({"cdi_full_scale_nm": 2.0}, {"full_scale": 2.0}),
+    "rpi_bno055": ({}, {}),
+    "rpi_bmp085": ({"tkey": "CAT"}, {"temperature": "CAT"}),
+    "rpi_mcp3008": (
+        {"vkey2": "VOLT", "cs": 7, "hardw": True},
+        {"device": 1, "channels": [{"key": "VOLT", "input": 1, "curve": {"linear": {"factor": 1.0}}}]},
+    ),
+    "rpi_button": ({"btnkey": "BTN1", "btnpin": 4, "rdelay": 1}, {"buttons": [{"pin": 4, "key": "BTN1"}]}),
+    "rpi_rotary_encoder": (
+        {"pina": 1, "pinb": 2, "rkey": "BARO", "incr": 0.01, "stcount": 3, "btn": False, "btnpin": 5},
+        {"encoders": [{"a": 1, "b": 2, "key": "BARO", "step": 0.01}]},
+    ),
+    "X728": ({"shutdown_after": 60}, {"shutdown": {"after": 3600}}),
+    "strom_pi": ({"port": "p", "shutdown_after": 0.5}, {"port": "p", "shutdown": {"after": 30.0}}),
+    "mgl": (
+        {"node": 1, "device": 1, "mapfile": "m", "rdac": {"default_id": 33, "send": [{"OILP": "OILP1"}]}},
+        {"rdac": 2, "role": "send", "channels": {"oil_pressure": {"key": "OILP1"}}},
+    ),
+    "netfix": (
+        {"buffer_size": 1, "timeout": 1, "type": "both", "clients": [], "outputs": []},
+        {"type": "both", "outputs": []},
+    ),
+}
+
+
+def translated(name: str, options: dict[str, Any]) -> incumbent.Case:
+    module = incumbent.MODULES[name]
+    return incumbent.translate(f"fixgw.plugins.{name}", module.ours, options, configuration.reader.Positions("f", 1, 1))
+
+
+@pytest.mark.parametrize("name", incumbent.MODULES)
+def test_each_row_of_the_table(name: str) -> None:
+    theirs, ours = ROWS[name]
+    case = translated(name, theirs)
+    assert case.problems == []
+    assert case.options == ours
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("rpi_mcp3008", {"vkey1": "VOLT", "clk": 18}, "clk: GPIO18 cannot be had: wire the converter to SPI0"),
+        ("mgl_serial", {"port": "p"}, "say what the inputs measure"),
+        ("mgl", {"rdac": {"get": {"TC1": "A"}, "send": {"TC1": "A"}}}, "rdac: one connection listens"),
+        ("mgl", {"rdac": {"get": {"TC99": "A"}}}, "rdac: TC99: text 'A' is not understood"),
+        ("rpi_button", {"btnkey": "BTN1"}, "`btnkey` and `btnpin`"),
+        ("rpi_rotary_encoder", {"pina": 1}, "`pina`, `pinb` and `rkey`"),
+        ("netfix", {"clients": [1]}, "clients: expected a list of {host, port}"),
+    ],
+)
+def test_what_cannot_be_translated_is_a_problem_with_the_reason(
+    name: str, options: dict[str, Any], reason: str
+) -> None:
+    assert translated(name, options).problems[0].message.startswith(reason)
+
+
+@pytest.mark.parametrize("rubbish", [None, "text", 5, [], [1], {"a": 1}, [[1, 2]], {"get": 3}, True])
+@pytest.mark.parametrize("name", incumbent.MODULES)
+def test_no_option_makes_a_translation_raise(name: str, rubbish: Any) -> None:
+    words = {"clients", "outputs", "keys", "model", "rdac", "pkey", "tkey", "vkey1", "cs", "shutdown_after", "stcount"}
+    words |= {"revision", "input1", "btnkey", "btnpin", "pina", "pinb", "rkey", "incr", "btn", "cdi_full_scale_nm"}
+    for word in words:
+        translated(name, {word: rubbish})
+    translated(name, dict.fromkeys(words, rubbish))
+
+
+def test_calibrations_are_turned_round_and_sorted() -> None:
+    theirs = {"rdac": {"get": {"OILT": {"key": "OILT1", "calibration": [[0, 4000], [150, 400]]}}}}
+    assert translated("mgl", theirs).options["channels"] == {
+        "oil_temperature": {"key": "OILT1", "curve": {"points": [[400, 150], [4000, 0]]}}
+    }
+    assert set(incumbent.RDAC_CHANNELS.values()) <= set(CHANNELS)
+
+
+# -- explain and check -------------------------------------------------------------------------------------------------
+
+
+def test_explain_says_what_was_translated_and_why(stock: Stock, capsys: pytest.CaptureFixture[str]) -> None:
+    stock.enable("X728")
+    assert main(["config", "explain", "x728", "--config-file", str(stock.directory)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "x728: fixgw.drivers.ups_x728",
+        "  written as module fixgw.plugins.X728",
+        "  shutdown: {after: 3600}",
+        "  line 8: module fixgw.plugins.X728: fixgw.drivers.ups_x728 stands for it",
+        "  line 8: shutdown_after: read as `shutdown: {after: 3600}`; minutes became seconds",
+        "  line 8: the computer shuts down in order, and the pulse that cuts the power is not sent: `off_pin: 26`",
+    ]
+    assert main(["config", "explain", "--config-file", str(stock.directory)]) == 0
+    out = capsys.readouterr().out
+    assert "\ncompute: not loaded, module fixgw.plugins.compute: not available yet" in out
+    assert main(["config", "explain", "x729", "--config-file", str(stock.directory)]) == 1
+    assert "did you mean 'x728'?" in capsys.readouterr().err
+
+
+def test_check_prints_advice_and_succeeds(stock: Stock, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(stock.directory)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("OK: 1 connection, ")
+    assert len(out) > 5
+    assert all(": advice: " in line for line in out[1:])
+    assert main(["check", str(stock.directory), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {f["kind"] for f in found} == {"advice"}
+    stock.change("connections/netfix.yaml", "port: 3490", "port: no")
+    assert main(["check", str(stock.directory), "--json"]) == 1
+    assert {f["kind"] for f in json.loads(capsys.readouterr().out)} == {"advice", "problem"}
+
+
+# -- import ------------------------------------------------------------------------------------------------------------
+
+
+def digest(directory: Path) -> dict[str, tuple[bytes, int]]:
+    files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def facts(loaded: Configuration, files: bool = True) -> Any:
+    """What must be the same on both sides; files by their contents."""
+    return [
+        (c.name, c.plugin, {k: v for k, v in c.options.items() if k not in ("CONFIGPATH", "mapfile")}, c.contents)
+        for c in loaded.connections
+    ]
+
+
+@pytest.mark.parametrize("preferences", [(), tuple(set(ACCEPTED) - {"DEMO", "BMP085"}), ("DEMO", "BMP085", *LATER)])
+def test_what_is_brought_over_flies_the_same(stock: Stock, tmp_path: Path, preferences: tuple[str, ...]) -> None:
+    stock.enable(*preferences)
+    stock.write("custom.ini", "TACH1.highAlarm = 12000\nBTN1 = True\n")
+    before = digest(stock.directory)
+    new = tmp_path / "new"
+    report = importing.bring_over(stock.directory, new)
+    assert digest(stock.directory) == before
+    assert report.problems == []
+    theirs, ours = stock.load(), configuration.load(new / "default.yaml")
+    assert ours.definitions == theirs.definitions
+    assert ours.initial == theirs.initial
+    assert ours.logging == theirs.logging
+    assert facts(ours) == facts(theirs)
+    assert (ours.auto_start, ours.file) == (theirs.auto_start, new / "default.yaml")
+    # Nothing of the old tree is needed any more.
+    shutil.rmtree(stock.directory)
+    assert facts(configuration.load(new / "default.yaml")) == facts(theirs)
+    left = [a for a in ours.advice if "map" not in a.file]
+    assert not any("read as" in a.message or "stands for" in a.message for a in left)
+
+
+def test_the_report_says_what_became_of_each(stock: Stock, tmp_path: Path) -> None:
+    stock.enable("X728", "COMMAND", "MCP3008")
+    stock.change("connections/pi.yaml", "clk: 11", "clk: 18")
+    stock.write("custom.ini", "TACH1.highAlarm = 12000\nOAT.highWarn = 50\n")
+    new = tmp_path / "new"
+    report = importing.bring_over(stock.directory, new)
+    text = "\n".join(report.lines())
+    assert report.problems == []
+    assert "x728: fixgw.drivers.ups_x728" in report.taken
+    assert "x728: shutdown_after: read as `shutdown: {after: 3600}`; minutes became seconds" in report.translated
+    assert any(line.startswith("custom.ini:1: TACH1.highAlarm: 12000 is outside") for line in report.translated)
+    assert any(line.startswith("custom.ini:2: OAT has no aux value 'highWarn'") for line in report.dropped)
+    assert any(line.startswith("mcp3008: clk: GPIO18 cannot be had") for line in report.dropped)
+    assert any(line.startswith("command: module fixgw.plugins.command: left out") for line in report.dropped)
+    assert any(line.startswith("compute: kept for later") for line in report.dropped)
+    assert text.endswith(f"OK: {new}/default.yaml; `fixgw check` says the same")
+    written = (new / "default.yaml").read_text()
+    assert "\n  # clk: GPIO18 cannot be had" in written
+    assert "# OAT.highWarn = 50" in (new / "initial" / "custom.ini").read_text()
+
+
+def test_a_map_with_includes_is_brought_over_whole(stock: Stock, tmp_path: Path) -> None:
+    stock.enable("CANFIX")
+    stock.write("canfix/outputs.yaml", "items:\n  - {fixid: BARO, canid: 0x190, owner: yes}\n")
+    stock.write("canfix/map.yaml", "inputs:\n  - {canid: 0x183, fixid: IAS}\noutputs:\n  - include: outputs.yaml\n")
+    theirs = facts(stock.load())
+    importing.bring_over(stock.directory, tmp_path / "new")
+    shutil.rmtree(stock.directory)
+    assert facts(configuration.load(tmp_path / "new" / "default.yaml")) == theirs
+
+
+@pytest.mark.parametrize("where", [".", "inside", ".."])
+def test_it_never_writes_into_the_old_tree(stock: Stock, where: str) -> None:
+    before = digest(stock.directory)
+    with pytest.raises(FixgwError, match="stays as it is"):
+        importing.bring_over(stock.directory, stock.directory / where)
+    link = stock.directory.parents[2] / "link"
+    link.symlink_to(stock.directory)
+    with pytest.raises(FixgwError, match="stays as it is"):
+        importing.bring_over(stock.directory, link)
+    assert digest(stock.directory) == before
+
+
+def test_it_overwrites_no_configuration(stock: Stock, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "default.yaml").write_text("connections: {}\n")
+    with pytest.raises(FixgwError, match="exists and is not overwritten"):
+        importing.bring_over(stock.directory, new)
+    assert (new / "default.yaml").read_text() == "connections: {}\n"
+
+
+def test_the_old_tree_is_found_where_the_incumbent_has_it(
+    stock: Stock, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert importing.old_tree({"HOME": str(tmp_path)}) == stock.directory
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["config", "import", "--to", str(tmp_path / "new")]) == 0
+    assert f"from {stock.directory}" in capsys.readouterr().out
+
+
+def test_run_finds_the_old_tree_after_ours(tmp_path: Path) -> None:
+    tree = Stock(tmp_path).directory
+    home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / ".config")}
+    if not Path("/etc/fixgw/default.yaml").exists():
+        assert configuration.find(None, home) == tree / "default.yaml"
+    (tmp_path / ".config/fixgw").mkdir(parents=True)
+    (tmp_path / ".config/fixgw/default.yaml").write_text("connections: {}\n")
+    assert configuration.find(None, home) == tmp_path / ".config/fixgw/default.yaml"
+
+
+# -- documentation -----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_names_every_module() -> None:
+    page = (ROOT / "docs" / "migration.md").read_text()
+    for name in (*incumbent.MODULES, *incumbent.ABSENT):
+        assert f"`{name}`" in page, name
+
+
+def test_none_of_the_table_names_a_module_that_we_lack() -> None:
+    from fixgw import loader
+
+    for module in incumbent.MODULES.values():
+        loader.load_plugin(module.ours)
+
+
+def test_advice_reads_like_a_problem() -> None:
+    assert str(Advice("f", 1, 2, "words")) == "f:1:2: advice: words"
