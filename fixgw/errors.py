@@ -5,6 +5,7 @@
     ├── BadValue (ValueError)              a value that an item does not accept
     ├── ConfigurationError (ValueError)    all `Problem`s of a configuration
     ├── BadModule (ImportError)            a plugin's module is missing or unusable
+    ├── BadPlugin (TypeError)              a plugin's class cannot be used as it is
     ├── MissingLibrary (ImportError)       an optional library is not installed
     ├── DeviceError (OSError)              a device is missing or was lost
     ├── PluginFail (RuntimeError)          a plugin could not stop cleanly
@@ -105,6 +106,10 @@ class BadModule(FixgwError, ImportError):
         self.reason = reason
         self.absent = absent
         super().__init__(reason)
+
+
+class BadPlugin(FixgwError, TypeError):
+    """A plugin's class cannot be used as it is; the message says what its author has to change."""
 
 
 class MissingLibrary(FixgwError, ImportError):

@@ -15,15 +15,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
-from fixgw import __version__, logqueue, world
+from fixgw import __version__, loader, logqueue, status, world
+from fixgw.clock import now
 from fixgw.configuration import Configuration, Connection
 from fixgw.database import INITIAL, Clock
-from fixgw.errors import ConfigurationError, PluginFail, counted
+from fixgw.database.hung import Hung
+from fixgw.errors import ConfigurationError, PluginFail, counted, did_you_mean
 from fixgw.kit.complaints import Complaints
-from fixgw.runner import TRANSITIONS, Runner, State, concerns, threads_of
+from fixgw.runner import ANSWER_TIMEOUT, TRANSITIONS, Runner, State, concerns, owner_of, threads_of
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
 from fixgw.settings import Settings, path_for
 from fixgw.world import World
@@ -51,7 +54,7 @@ class Gateway:
         self,
         configuration: Configuration,
         reload: Callable[[], Configuration] | None = None,
-        clock: Clock = time.monotonic,
+        clock: Clock = now,
         notifier: Notifier | None = None,
         notice: str = "",
         problems: Iterable[str] = (),
@@ -63,8 +66,10 @@ class Gateway:
             self.database,
             quit=lambda who: self.request_stop(why=f"asked by {who}"),
             status=self.get_status,
+            restart=self.request_restart,
             thread_died=self._thread_died,
         )
+        self.database.on_hung = self._subscriber_hangs
         self.settings = Settings(self.database, path_for(configuration.file), clock)
         self.runners: dict[str, Runner] = {}
         self.problems = list(problems)  # of the last configuration that was refused
@@ -104,6 +109,16 @@ class Gateway:
             self._reload_wanted = True
 
         self._events.put(reload)
+
+    def request_restart(self, name: str) -> str:
+        """Ask for the connection `name` to be stopped and started again, with its code as it is on disk now. Returns at
+        once; what speaks against it, or nothing. Any thread."""
+        if name not in self.runners:
+            return f"there is no connection {name!r}{did_you_mean(name, self.runners)}"
+        if self._stop_requested or self._changing:
+            return "the gateway is busy with starting, stopping or reading its configuration: try again"
+        self._events.put(lambda: self._restart(name))
+        return ""
 
     def _poke(self) -> None:
         self._events.put(None)
@@ -155,11 +170,12 @@ class Gateway:
         self._changing = False
         log.info("%s", self.summary())
 
-    def _launch(self, connection: Connection) -> None:
-        """Start one connection and wait until that is decided."""
+    def _launch(self, connection: Connection, fresh_code: bool = False) -> Connection:
+        """Start one connection and wait until that is decided; returns it, with the code that it runs."""
         runner = self.runners[connection.name] = Runner(connection, self.world, self._clock, self._poke)
-        runner.start()
+        runner.start(fresh_code)
         self.supervise(lambda: runner.settled)
+        return runner.connection
 
     def supervise(self, done: Callable[[], bool], every: float = TICK) -> None:
         """Supervise until `done()`, which is asked at least every so many seconds, or until asked to stop."""
@@ -186,6 +202,9 @@ class Gateway:
                     log.exception("supervision of %s", runner.name)
             if runner.state is State.FAILED and before is not State.FAILED and runner.connection.on_failure == "stop":
                 self.request_stop(EXIT_FAILURE, f"{runner.name} failed")
+        if not self.database.ageing_runs:
+            self._complain("the ageing thread has died; it is started again", about="ageing")
+            self.database.start()
         if now >= self._second_due:
             self._second_due = now + 1.0
             self._notifier.status(self.summary())
@@ -231,6 +250,34 @@ class Gateway:
             runner.crashed(plugin, f"{args.exc_type.__name__}: {args.exc_value}")
         self._poke()
         return bool(whose)
+
+    def _subscriber_hangs(self, hung: Hung) -> None:
+        """Fail the plugin whose subscriber it is. Called on the ageing thread."""
+        plugins = {id(p): r for r in list(self.runners.values()) if (p := r.plugin) is not None}
+        plugin = owner_of(hung.frames, hung.callback, [p for r in plugins.values() if (p := r.plugin) is not None])
+        if plugin is not None and (runner := plugins.get(id(plugin))):
+            runner.gave_up(plugin, hung.item.key, getattr(hung.callback, "__qualname__", "a subscriber"))
+            self._poke()
+
+    # -- restarting one ------------------------------------------------------------------------------------------------
+
+    def _restart(self, name: str) -> None:
+        old = self.runners.get(name)
+        if old is None or self._changing:
+            return
+        log.info("%s is started again", name)
+        self._changing = True
+        self._stop_runners([old])
+        if old.hung:
+            self.problems.append(f"{name} could not be stopped, and so not be started again: {'; '.join(old.hung)}")
+            self._changing = False
+            return
+        connection = self._launch(old.connection, fresh_code=True)
+        self.configuration = replace(
+            self.configuration,
+            connections=tuple(connection if c.name == name else c for c in self.configuration.connections),
+        )
+        self._changing = False
 
     # -- reloading -----------------------------------------------------------------------------------------------------
 
@@ -284,7 +331,11 @@ class Gateway:
             return
         started = [c for c in configuration.connections if c.name not in self.runners]
         for connection in started:
-            self._launch(connection)
+            fresh = connection.name in old and loader.code_has_changed(connection.plugin)
+            if fresh:
+                log.info("the code of %s has changed on disk: read again", connection.name)
+            new[connection.name] = self._launch(connection, fresh)
+        configuration = replace(configuration, connections=tuple(new.values()))
         self.runners = {name: self.runners[name] for name in new if name in self.runners}
         self.configuration = configuration
         self._changing = False
@@ -295,16 +346,19 @@ class Gateway:
     # -- status, from any thread ---------------------------------------------------------------------------------------
 
     def troubles(self) -> dict[str, str]:
-        """What is not well, by connection."""
-        return {r.name: text for r in list(self.runners.values()) if (text := r.health())}
+        """What is not well, by connection. Waits for all plugins together no longer than for one."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        found = {r.name: r.health(max(0.0, deadline - time.monotonic())) for r in list(self.runners.values())}
+        return {name: text for name, text in found.items() if text}
 
     @property
     def _ageing_hangs(self) -> bool:
         return self._started and not self.database.alive
 
-    def summary(self) -> str:
+    def summary(self, troubles: dict[str, str] | None = None) -> str:
         """Health in one line."""
-        troubles = self.troubles()
+        if troubles is None:
+            troubles = self.troubles()
         total = len(self.runners)
         text = f"{total - len(troubles)} of {total} connections well"
         if troubles:
@@ -330,7 +384,7 @@ class Gateway:
         return {
             "version": __version__,
             "health": health,
-            "summary": self.summary(),
+            "summary": self.summary(troubles),
             "uptime": round(self._clock() - self._since, 1),
             "configuration": {
                 "file": str(self.configuration.file),
@@ -341,8 +395,14 @@ class Gateway:
             "log": {"trouble": logqueue.trouble(), "dropped": logqueue.dropped()},
             "database": self.database.statistics(),
             "settings": self.settings.status(),
-            "connections": {r.name: r.report() for r in runners},
+            "connections": self._reports(runners, troubles),
         }
+
+    def _reports(self, runners: list[Runner], troubles: dict[str, str]) -> dict[str, Any]:
+        reports = {r.name: r.report(troubles.get(r.name, "")) for r in runners}
+        for name, tree in status.share({r.name: r.plugin_status() for r in runners}).items():
+            reports[name]["status"] = tree
+        return reports
 
     def _process(self) -> dict[str, Any]:
         now, cpu = self._clock(), time.process_time()

@@ -7,6 +7,7 @@ for ``<name>`` in the directories of the plugin path. Modules written for the na
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -14,6 +15,7 @@ import os
 import pkgutil
 import re
 import sys
+import threading
 from collections.abc import Iterable
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -21,13 +23,18 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import fixgw.plugin
-from fixgw.errors import BadModule, MissingLibrary, did_you_mean
+from fixgw.errors import BadModule, BadPlugin, MissingLibrary, did_you_mean
 from fixgw.plugin import Options, PluginBase
 
-__all__ = ["PluginInfo", "add_to_path", "available", "load_plugin", "make_plugin"]
+__all__ = ["PluginInfo", "add_to_path", "available", "code_has_changed", "load_plugin", "make_plugin", "reload_plugin"]
 
 PLUGINS = "fixgw.plugins."
 DRIVERS = "fixgw.drivers."
+
+_reading = threading.RLock()
+_read: dict[
+    str, dict[str, int]
+] = {}  # module of a plugin -> its files -> when they had been changed when they were read
 
 
 _plugin_path: list[str] = []  # the directories that `add_to_path` has been given
@@ -53,19 +60,98 @@ def load_plugin(module_name: str) -> type[PluginBase]:
         raise BadModule(module_name, f"Plugin in the module {module.__name__} is not a class")
     if not issubclass(plugin, PluginBase):
         raise BadModule(module_name, f"Plugin in the module {module.__name__} is not derived from PluginBase")
+    _read.setdefault(module.__name__, {})
+    for path, changed in _files_of(module.__name__).items():
+        _read[module.__name__].setdefault(path, changed)
     return plugin
 
 
+def code_has_changed(plugin: type[PluginBase]) -> bool:
+    """Whether a file of the plugin's own code is another on disk than when it was read."""
+    name = plugin.__module__
+    read = _read.get(name, {})
+    return any(read.get(path, changed) != changed for path, changed in _files_of(name).items())
+
+
+def reload_plugin(plugin: type[PluginBase]) -> type[PluginBase]:
+    """The class of this name from what its module, and the modules of its own package, say on disk now.
+
+    Plugins that run go on with the code that they have. Raises `BadModule`, and then the old code stays.
+    """
+    name = plugin.__module__
+    with _reading:
+        old = {n: m for n, m in list(sys.modules.items()) if _belongs(n, name)}
+        for module_name, module in old.items():
+            # What Python has compiled is compared by whole seconds and size.
+            with contextlib.suppress(OSError, AttributeError, TypeError, NotImplementedError):
+                os.unlink(importlib.util.cache_from_source(module.__file__ or ""))
+            del sys.modules[module_name]
+        importlib.invalidate_caches()
+        before = _read.pop(name, {})
+        try:
+            return load_plugin(name)
+        except BaseException:
+            for module_name in [n for n in sys.modules if _belongs(n, name)]:
+                del sys.modules[module_name]
+            sys.modules.update(old)
+            _read[name] = before
+            raise
+
+
+def _belongs(module: str, plugin_module: str) -> bool:
+    """Whether `module` is part of the own code of the plugin in `plugin_module`.
+
+    That is what is in its package: below ``fixgw.drivers.`` and ``fixgw.plugins.`` the package of the device, and
+    otherwise the topmost.
+    """
+    parts = plugin_module.split(".")
+    home = ".".join(parts[:3] if plugin_module.startswith((PLUGINS, DRIVERS)) else parts[:1])
+    if home == "fixgw":
+        return module == plugin_module
+    return f"{module}.".startswith(f"{home}.")
+
+
+def _files_of(plugin_module: str) -> dict[str, int]:
+    """The files of a plugin's own code that have been read, and when each was changed, in nanoseconds."""
+    files = {}
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path and _belongs(name, plugin_module):
+            with contextlib.suppress(OSError):
+                files[path] = os.stat(path).st_mtime_ns
+    return files
+
+
 def make_plugin(cls: type[PluginBase], name: str, config: dict[str, Any], meta: Any = None) -> PluginBase:
-    """A new plugin: ``cls(name, config, meta)``, or ``cls(name, config)`` where the constructor takes just that."""
+    """A new plugin: ``cls(name, config, meta)``, or ``cls(name, config)`` where the constructor takes just that.
+
+    Raises `BadPlugin` for a constructor that takes neither, or that does not call its parent's.
+    """
     arguments: tuple[Any, ...] = (name, config, meta)
+    with contextlib.suppress(ValueError):  # no signature to be had
+        signature = inspect.signature(cls)
+        if not _takes(signature, arguments):
+            arguments = (name, config)
+            if not _takes(signature, arguments):
+                raise BadPlugin(
+                    f"the constructor of {cls.__module__}.{cls.__qualname__} takes {signature}; the gateway calls it "
+                    "with (name, config): def __init__(self, name, config, config_meta=None)"
+                )
+    plugin = cls(*arguments)
+    if not plugin.is_complete():
+        raise BadPlugin(
+            f"the constructor of {cls.__module__}.{cls.__qualname__} does not call its parent's: "
+            "super().__init__(name, config)"
+        )
+    return plugin
+
+
+def _takes(signature: inspect.Signature, arguments: tuple[Any, ...]) -> bool:
     try:
-        inspect.signature(cls).bind(*arguments)
+        signature.bind(*arguments)
     except TypeError:
-        arguments = (name, config)
-    except ValueError:  # no signature to be had
-        pass
-    return cls(*arguments)
+        return False
+    return True
 
 
 class PluginInfo(NamedTuple):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, cast
@@ -22,6 +21,7 @@ import msgspec
 
 from fixgw import database
 from fixgw.backoff import Backoff
+from fixgw.clock import now
 from fixgw.database.legacy import RawItem
 from fixgw.errors import Advice, PluginFail, Problem, UnknownKey
 from fixgw.kit.complaints import Complaints
@@ -122,7 +122,7 @@ class PluginBase(Generic[OptionsT]):
         self.config_meta = config_meta
         self.log = logging.getLogger(f"fixgw.plugins.{name}")
         self.running = False
-        #: Monotonic seconds of the last sign of life of the plugin's thread, or None if it gives none. One that
+        #: `fixgw.clock.now` of the last sign of life of the plugin's thread, or None if it gives none. One that
         #: falls silent is reported as hung, and the service manager's watchdog is no longer fed.
         self.alive: float | None = None
         #: What belongs to the gateway that runs the plugin.
@@ -135,6 +135,8 @@ class PluginBase(Generic[OptionsT]):
             options = convert(given, self.Options)
         self.options = cast(OptionsT, options)
         self._callbacks: list[tuple[str, Any, Any]] = []
+        #: Why there is nothing left to do, once `done` was called.
+        self.done_with: str | None = None
         self.__post_init__()
 
     # -- to override ---------------------------------------------------------------------------------------------------
@@ -210,12 +212,24 @@ class PluginBase(Generic[OptionsT]):
     def is_running(self) -> bool:
         return self.running
 
+    def is_complete(self) -> bool:
+        """Whether `PluginBase`'s constructor has been called."""
+        return "_callbacks" in self.__dict__
+
+    def done(self, what: str = "") -> None:
+        """Say that the work is done, and `what` it was: the gateway stops the plugin, and takes that for neither a
+        failure nor a reason to start it again. Returns at once; any thread."""
+        self.done_with = what or "its work is done"
+
     def quit(self) -> None:
         """Ask the gateway to stop, with exit code 0. Returns at once; any thread."""
         self._gateway.quit(self.name)
 
     def health(self) -> str:
-        """Empty when all is well; otherwise what is not, in a few words. Any thread; must not block."""
+        """Empty when all is well; otherwise what is not, in a few words. Any thread.
+
+        It must not block. One that does becomes the connection's trouble itself, and holds up nobody.
+        """
         return ""
 
     # -- the database --------------------------------------------------------------------------------------------------
@@ -250,8 +264,13 @@ class PluginBase(Generic[OptionsT]):
         self._callbacks.append((key, function, udata))
 
     def db_callback_del(self, key: str, function: database.LegacyCallback, udata: Any = None) -> None:
+        """Undo `db_callback_add`; ``"*"`` undoes it for `function` whichever keys it was added for."""
         database.callback_del(self.name, key, function, udata, db=self.db)
-        self._callbacks = [c for c in self._callbacks if c != (key, function, udata)]
+        self._callbacks = [
+            c
+            for c in self._callbacks
+            if not (key in ("*", c[0]) and c[1] == function and (udata is None or c[2] is udata or c[2] == udata))
+        ]
 
 
 def _declared_options(cls: type[PluginBase]) -> type[Options] | None:
@@ -287,10 +306,10 @@ class Worker(PluginBase[OptionsT]):
         #: Set when it is time to end: look at it at least a few times a second, or wait on it.
         self.stopping = threading.Event()
         #: Monotonic seconds; a test may put a clock of its own here.
-        self.clock: Callable[[], float] = time.monotonic
+        self.clock: Callable[[], float] = now
         #: Logs a warning about what goes wrong again and again, unless it has just logged one.
         self.complain = Complaints(self.log, lambda: self.clock())
-        self.alive = time.monotonic()
+        self.alive = now()
         self._trouble = "not started"
         self._thread: threading.Thread | None = None
 
@@ -314,7 +333,7 @@ class Worker(PluginBase[OptionsT]):
 
     def show_life(self) -> None:
         """Tell the gateway that the thread does not hang."""
-        self.alive = time.monotonic()
+        self.alive = now()
 
     # -- the contract --------------------------------------------------------------------------------------------------
 
@@ -341,7 +360,7 @@ class Worker(PluginBase[OptionsT]):
     def _work(self) -> None:
         try:
             self.work()
-            self._trouble = "stopped" if self.stopping.is_set() else "its thread ended"
+            self._trouble = "stopped" if self.stopping.is_set() else self.done_with or "its thread ended"
         except BaseException as error:
             self._trouble = f"{type(error).__name__}: {error}"
             raise

@@ -1,31 +1,40 @@
 """The life of one connection: a small state machine (`TRANSITIONS`), and the calls that may block.
 
-What may block - a plugin's constructor, `run`, `stop` - runs on a thread of its own (`Task`) and is watched from
-outside.
+What may block - a plugin's code, constructor, `run`, `stop` - runs on a thread of its own (`Task`) and is watched from
+outside. `health` and `get_status`, which are asked again and again, must not block; each has a thread of its own while
+it is asked, and the last answer stands for one that does not come (`Question`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import logging
+import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from fixgw import loader, status
 from fixgw.backoff import Backoff
 from fixgw.configuration import Connection
 from fixgw.database import Clock
-from fixgw.errors import MissingLibrary, PluginFail
-from fixgw.plugin import PluginBase
+from fixgw.errors import BadModule, BadPlugin, MissingLibrary, PluginFail, counted
+from fixgw.plugin import PluginBase, Worker
 from fixgw.world import World
 
 SLOW = 1.0  # a call that takes longer is reported by name
 SILENT = 10.0  # a plugin that gives signs of life, and none for so long, is taken for hung
-STATUS_TIMEOUT = 0.5  # for one plugin's get_status
-#: What a plugin may raise in good order: a device or a library is not there. Its words suffice.
-EXPECTED = (OSError, MissingLibrary)
+ANSWER_TIMEOUT = 0.5  # for one plugin's get_status or health
+THREADS_GRACE = 1.0  # that a plugin's threads may take to end after stop() has returned
+#: What a plugin may raise in good order: a device or a library is not there. Its words suffice, as they do for what
+#: its author has to change.
+EXPECTED = (OSError, MissingLibrary, BadModule, BadPlugin)
+
+T = TypeVar("T")
 
 
 class State(enum.Enum):
@@ -51,11 +60,42 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.WAITING, State.STARTING): "the delay is over",
     (State.LOADED, State.STOPPING): "stop",
     (State.STARTING, State.STOPPING): "stop",
-    (State.RUNNING, State.STOPPING): "stop, or its options changed",
+    (State.RUNNING, State.STOPPING): "stop, its options changed, or it said that it is done",
     (State.FAILED, State.STOPPING): "stop",
     (State.WAITING, State.STOPPING): "stop",
     (State.STOPPING, State.STOPPED): "stop() returned, or took too long",
 }
+
+
+class _Call(threading.Thread):
+    """A thread of the gateway's that is in a plugin's code, and none of the plugin's."""
+
+
+class Question(Generic[T]):
+    """What a plugin is asked again and again, without ever waiting for it long. `answer` is its last."""
+
+    def __init__(self, name: str, ask: Callable[[], T], answer: T) -> None:
+        self.answer = answer
+        self._name = name
+        self._ask = ask
+        self._thread: threading.Thread | None = None
+        self._since = 0.0
+
+    def ask(self, patience: float = ANSWER_TIMEOUT) -> bool:
+        """Ask, and wait at most so long; False when the plugin takes too long, and `answer` is old. Any thread.
+
+        An earlier call that has not returned in time is not waited for again: one plugin costs no more than that once.
+        """
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            self._since = time.monotonic()
+            thread = self._thread = _Call(target=self._work, name=self._name, daemon=True)
+            thread.start()
+        thread.join(max(0.0, min(patience, self._since + ANSWER_TIMEOUT - time.monotonic())))
+        return not thread.is_alive() or time.monotonic() - self._since < ANSWER_TIMEOUT
+
+    def _work(self) -> None:
+        self.answer = self._ask()
 
 
 class Task:
@@ -69,7 +109,7 @@ class Task:
         self.since = clock()
         self._function = function
         self._done = done
-        self.thread = threading.Thread(target=self._run, name=f"{name}: {kind}", daemon=True)
+        self.thread = _Call(target=self._run, name=f"{name}: {kind}", daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
@@ -104,8 +144,12 @@ class Runner:
         self._warned = False
         self._due = 0.0
         self._backoff = Backoff(connection.restart_delay, connection.restart_delay_max)
-        self._status_thread: threading.Thread | None = None
-        self._status: dict[str, Any] = {}
+        self._health = Question(f"{self.name}: health", lambda: _health(self.plugin), "")
+        self._status: Question[tuple[dict[str, Any], float]] = Question(
+            f"{self.name}: status", self._ask_status, ({}, 0.0)
+        )
+        self._fresh_code = False
+        self._during: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # threads that came to be in run()
         self.log = logging.getLogger(f"fixgw.plugins.{self.name}")
 
     def _enter(self, state: State, reason: str = "") -> None:
@@ -122,25 +166,48 @@ class Runner:
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin to start; `tick` sees the end of it."""
+    def start(self, fresh_code: bool = False) -> None:
+        """Begin to start; `tick` sees the end of it. With `fresh_code`, the plugin's code is read again before."""
+        self._fresh_code = fresh_code
         self._enter(State.STARTING)
         self._begin("run", self._start)
 
     def _start(self) -> None:
         self._clear_away()  # what an earlier attempt to stop left
+        if self._fresh_code:
+            self.connection = dataclasses.replace(self.connection, plugin=loader.reload_plugin(self.connection.plugin))
+            self._fresh_code = False
         connection = self.connection
+        before = threading.enumerate()
         with self.world.hosting():
             plugin = loader.make_plugin(connection.plugin, self.name, dict(connection.options), connection.meta)
         plugin.source = connection.source
         self.plugin = plugin
-        plugin.start()
+        _alive[:] = [ref for ref in _alive if ref() is not None] + [weakref.ref(plugin)]
+        try:
+            plugin.start()
+        finally:
+            self._during = weakref.WeakSet(t for t in threading.enumerate() if t not in before)
 
     def _shut_down(self) -> None:
         plugin = self.plugin
         if plugin is not None:
             plugin.shutdown()
+            left = self._threads_left(plugin)
+            if left:
+                names = ", ".join(sorted(t.name for t in left)[:5])
+                raise PluginFail(f"stop() has returned, but {counted(len(left), 'thread')} of it still run: {names}")
             self.plugin = None
+            _alive[:] = [ref for ref in _alive if ref() not in (None, plugin)]
+
+    def _threads_left(self, plugin: PluginBase) -> list[threading.Thread]:
+        """Threads of `plugin` that have not ended `THREADS_GRACE` after its stop."""
+        deadline = time.monotonic() + THREADS_GRACE
+        while left := threads_at_work(plugin, self._during):
+            if time.monotonic() > deadline:
+                return left
+            left[0].join(0.05)
+        return []
 
     def _clear_away(self) -> None:
         """Stop a plugin that has failed. Its stop() may trip over what run() never made, or over a device that is
@@ -166,7 +233,7 @@ class Runner:
                 if task.error is None:
                     self._enter(State.RUNNING)
                 else:
-                    self._fail(_words(task.error, "run()"), task.error)
+                    self._fail(_words(task.error, "its constructor" if self.plugin is None else "run()"), task.error)
             elif now - task.since > self.connection.start_timeout:
                 self._fail(f"run() has not returned within {self.connection.start_timeout:g} s")
             elif now - task.since > SLOW and not self._warned:
@@ -174,11 +241,18 @@ class Runner:
                 self.reason = "run() is taking its time"
                 self.log.warning("run() of %s has not returned after %g s", self.name, SLOW)
         elif self.state is State.RUNNING:
-            reason = self._death()
-            if reason:
+            plugin = self.plugin
+            if plugin is not None and plugin.done_with is not None:
+                self._enter(State.STOPPING, f"done: {plugin.done_with}")
+                self._begin("stop", self._clear_away)
+                self.log.info("%s is done: %s", self.name, plugin.done_with)
+            elif reason := self._death():
                 self._fail(reason)
             elif self.restarts and now - self.since > self.connection.restart_delay_max:
                 self._backoff.reset()
+        elif self.state is State.STOPPING and task is not None:
+            if task.finished or now - task.since > self.connection.stop_timeout:
+                self._end_stop(task)
         elif self.state is State.FAILED:
             self._tick_failed(task, now)
         elif self.state is State.WAITING and now >= self._due:
@@ -211,7 +285,11 @@ class Runner:
 
     def crashed(self, plugin: PluginBase, error: str) -> None:
         """A thread of `plugin` has ended with an exception. Any thread."""
-        self._crash = plugin, error
+        self._crash = plugin, f"its thread died: {error}"
+
+    def gave_up(self, plugin: PluginBase, key: str, what: str) -> None:
+        """A subscriber of `plugin`'s has not returned from a change of the item `key`. Any thread."""
+        self._crash = plugin, f"it hangs: {what} does not return from a change of {key}"
 
     def _death(self) -> str:
         """Why a running plugin is dead; empty while it lives."""
@@ -219,10 +297,10 @@ class Runner:
         assert plugin is not None
         victim, error = self._crash
         if victim is plugin:
-            return f"its thread died: {error}"
+            return error
         threads = list(threads_of(plugin))
         if not plugin.running:  # a dying thread may say so before its exception arrives here
-            return _health(plugin) or "it stopped running"
+            return (self._health.answer if self._health.ask() else "") or "it stopped running"
         if threads and not any(t.is_alive() for t in threads):
             started = [t for t in threads if t.ident is not None]
             return "its thread ended" if started else ""
@@ -244,6 +322,9 @@ class Runner:
 
     def stop(self, timeout: float) -> None:
         """Stop within `timeout` seconds; what could not be stopped is in `hung` afterwards."""
+        if self.state is State.STOPPING and self._task is not None:  # it is done
+            self._task.thread.join(timeout)
+            self._end_stop(self._task)
         if self.state in (State.STOPPED, State.STOPPING):
             return
         earlier = self._task
@@ -267,19 +348,46 @@ class Runner:
         self._task = None
         self._enter(State.STOPPED, "; ".join(self.hung))
 
+    def _end_stop(self, task: Task) -> None:
+        """It has been stopped because it is done."""
+        if not task.finished:
+            self.hung.append("stop() has not returned")
+        elif task.error is not None:
+            self.hung.append(_words(task.error, "stop()"))
+        for reason in self.hung:
+            self.log.error("%s: %s", self.name, reason)
+        self._task = None
+        self._enter(State.STOPPED, "; ".join([self.reason, *self.hung]))
+
     # -- status --------------------------------------------------------------------------------------------------------
 
-    def health(self) -> str:
-        """Empty when all is well; otherwise what is not. Any thread."""
+    @property
+    def done(self) -> bool:
+        """Whether the plugin has said that its work is done, and has been stopped for it."""
+        return self.state is State.STOPPED and self.reason.startswith("done: ") and not self.hung
+
+    def health(self, patience: float = ANSWER_TIMEOUT) -> str:
+        """Empty when all is well; otherwise what is not. Any thread; waits at most so long for the plugin."""
+        if self.done:
+            return ""
         if self.state is not State.RUNNING:
             return f"{self.state.value}: {self.reason}" if self.reason else str(self.state.value)
-        return self.signs_of_life(self._clock()) or _health(self.plugin)
+        plugin = self.plugin
+        if silence := self.signs_of_life(self._clock()):
+            return silence
+        if plugin is None or type(plugin).health in _NEVER_BLOCK:
+            return _health(plugin)
+        if self._health.ask(patience):
+            return self._health.answer
+        return "health() has not returned" + (f"; before that: {last}" if (last := self._health.answer) else "")
 
-    def report(self) -> dict[str, Any]:
-        """This connection's part of the status tree. Any thread; bounded in time whatever the plugin does."""
+    def report(self, health: str | None = None) -> dict[str, Any]:
+        """This connection's part of the status tree, but for the plugin's own `status`. Any thread; bounded in time
+        whatever the plugin does."""
         now = self._clock()
         plugin = self.plugin
-        health = self.health()
+        if health is None:
+            health = self.health()
         return {
             "module": self.connection.module,
             "state": self.state.value,
@@ -289,26 +397,23 @@ class Runner:
             "reason": self.reason,
             "restarts": self.restarts,
             "next start in": round(max(0.0, self._due - now), 1) if self.state is State.WAITING else None,
-            "status": self._plugin_status(),
+            "status": {},
         }
 
-    def _plugin_status(self) -> dict[str, Any]:
-        thread = self._status_thread
-        if thread is None or not thread.is_alive():
-            thread = self._status_thread = threading.Thread(target=self._ask, name=f"{self.name}: status", daemon=True)
-            thread.start()
-        thread.join(STATUS_TIMEOUT)
-        if thread.is_alive():
-            return {"unavailable": "get_status() has not returned", **self._status}
-        return self._status
+    def plugin_status(self) -> tuple[dict[str, Any], float]:
+        """What the plugin says of itself, and which share of a budget it takes. Any thread; bounded in time."""
+        new = self._status.ask()
+        answer, used = self._status.answer
+        return (answer if new else {"unavailable": "get_status() has not returned", **answer}), used
 
-    def _ask(self) -> None:
+    def _ask_status(self) -> tuple[dict[str, Any], float]:
         plugin = self.plugin
+        budget = status.Budget()
         try:
-            answer = status.plain(plugin.get_status()) if plugin is not None else {}
-            self._status = answer if isinstance(answer, dict) else {"status": answer}
+            answer = status.plain(plugin.get_status(), budget) if plugin is not None else {}
+            return (answer if isinstance(answer, dict) else {"status": answer}), budget.used
         except BaseException as error:
-            self._status = {"unavailable": _words(error, "get_status()")}
+            return {"unavailable": _words(error, "get_status()")}, 0.0
 
 
 def _words(error: BaseException, what: str) -> str:
@@ -322,9 +427,78 @@ def _words(error: BaseException, what: str) -> str:
 
 def _health(plugin: PluginBase | None) -> str:
     try:
-        return str(plugin.health()) if plugin is not None else ""
+        words = plugin.health() if plugin is not None else ""
+        return str(status.plain(words)) if words else ""
     except BaseException as error:
         return f"health() raised {error!r}"
+
+
+#: What the core's own classes answer at once.
+_NEVER_BLOCK = (PluginBase.health, Worker.health)
+
+_alive: list[weakref.ref[PluginBase]] = []  # the plugins of all gateways that have not been stopped
+
+
+def threads_at_work(plugin: PluginBase, born: weakref.WeakSet[threading.Thread]) -> list[threading.Thread]:
+    """The threads that run `plugin`'s code, or code that it has started: those that it keeps, those that have it at
+    hand, those in modules of its own that no other plugin shares, and those of the `born` that nobody else claims.
+
+    Timers end by design, the gateway's own calls are none of the plugin's.
+    """
+    kept = list(threads_of(plugin))
+    home = type(plugin).__module__
+    others = [other for ref in list(_alive) if (other := ref()) is not None and other is not plugin]
+    alone = not any(type(other).__module__ == home for other in others)
+    frames = sys._current_frames()
+    spared = (threading.main_thread(), threading.current_thread())
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread not in spared
+        and not isinstance(thread, (_Call, threading.Timer))
+        and (thread in kept or _works_for(plugin, frames.get(thread.ident or 0), home, alone, thread in born))
+    ]
+
+
+def _works_for(plugin: PluginBase, frame: FrameType | None, home: str, alone: bool, born: bool) -> bool:
+    strangers = frame is not None
+    while frame is not None:
+        for value in list(frame.f_locals.values()):
+            if value is plugin:
+                return True
+            if isinstance(value, PluginBase):
+                return False
+        module = str(frame.f_globals.get("__name__", ""))
+        if alone and f"{module}.".startswith(f"{home}."):
+            return True
+        # A library, or something that connections share, may keep threads for whoever comes next.
+        if module.startswith("fixgw.") or "-packages" in frame.f_code.co_filename:
+            strangers = False
+        frame = frame.f_back
+    return born and strangers
+
+
+def owner_of(frames: list[FrameType], callback: Any, plugins: list[PluginBase]) -> PluginBase | None:
+    """Whose `callback` it is that is at work in `frames`, innermost first."""
+    for frame in reversed(frames):
+        for plugin in plugins:
+            if concerns(frame, plugin):
+                return plugin
+    kept = [getattr(callback, "__self__", None)]
+    kept += [cell.cell_contents for cell in getattr(callback, "__closure__", None) or () if _filled(cell)]
+    modules = {frame.f_globals.get("__name__") for frame in frames} | {getattr(callback, "__module__", None)}
+    for plugin in plugins:
+        if any(value is plugin or any(v is plugin for v in _kept_by(value)) for value in kept):
+            return plugin
+    of_module = [plugin for plugin in plugins if type(plugin).__module__ in modules]
+    return of_module[0] if len(of_module) == 1 else None
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return bool(cell.cell_contents is not None)
+    except ValueError:
+        return False
 
 
 def threads_of(plugin: PluginBase) -> Iterator[threading.Thread]:

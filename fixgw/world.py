@@ -43,9 +43,9 @@ class World:
         with World(database).hosting():
             plugin = Plugin("gps", {"port": "/dev/ttyUSB0"})
 
-    `quit` is called with the name of whoever asks the gateway to stop, and `status` returns the status tree; both from
-    any thread. `thread_died` is called in a thread that ends with an exception, and returns whether the thread was one
-    of this gateway's plugins.
+    `quit` is called with the name of whoever asks the gateway to stop, `status` returns the status tree, `restart`
+    starts a connection again, or returns why not; all from any thread. `thread_died` is called in a thread that ends
+    with an exception, and returns whether the thread was one of this gateway's plugins.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class World:
         *,
         quit: Callable[[str], None] = lambda who: None,
         status: Callable[[], dict[str, Any]] = dict,
+        restart: Callable[[str], str] = lambda name: "there is no gateway",
         thread_died: Callable[[threading.ExceptHookArgs], bool] = lambda args: False,
     ) -> None:
         if database is None:
@@ -64,6 +65,7 @@ class World:
         self.quorum = Quorum()
         self.quit = quit
         self.status = status
+        self.restart = restart
         self.thread_died = thread_died
 
     @contextmanager

@@ -57,6 +57,7 @@ CLIENT: dict[str, Command] = {
     "watch": Command("watch", "watch values change"),
     "explain": Command("client", "explain where a value comes from and why it is flagged"),
     "status": Command("client", "show the health of the gateway and its connections"),
+    "restart": Command("client", "start a connection again, with its code as it is on disk now"),
     "calibrate": Command("calibrate", "write a sender's curve from raw readings, while a tank is filled"),
     "console": Command("console", "type these commands interactively, with completion"),
 }

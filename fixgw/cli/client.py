@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fixgw.cli import EXIT_DONE, EXIT_FAILED, Subparsers, add_client_options, add_command, complain, text
 from fixgw.database import FLAG_LETTERS, FLAG_NAMES, OLD, Database, Definition
-from fixgw.errors import BadValue, FixgwError, NotConnected, Refused, UnknownKey
+from fixgw.errors import BadValue, FixgwError, NotConnected, Refused, RequestTimeout, UnknownKey
 
 if TYPE_CHECKING:
     from fixgw.netfix import Client, Report, Sample
 
+RESTART_PATIENCE_S = 30.0
 T = TypeVar("T")
 Action = Callable[["Client", argparse.Namespace], int]
 
@@ -98,6 +99,15 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
         "  fixgw status\n  fixgw status --verbose\n  fixgw status --json",
     )
     parser.add_argument("--verbose", action="store_true", help="include all details that connections report")
+
+    parser = add(
+        "restart",
+        restart,
+        "Stops the connection, reads its plugin's code again, with the modules of the plugin's own package, and\n"
+        "starts it. The options stay as the gateway has read them; SIGHUP (`systemctl reload fixgw`) reads those.",
+        "  fixgw restart thermometer",
+    )
+    parser.add_argument("connection", metavar="CONNECTION")
 
 
 def talk(args: argparse.Namespace) -> int:
@@ -373,3 +383,39 @@ def status(client: Client, args: argparse.Namespace) -> int:
     else:
         print(*text.status_lines(tree, args.verbose), sep="\n")
     return EXIT_DONE if tree.get("health") == "ok" else EXIT_FAILED
+
+
+def restart(client: Client, args: argparse.Namespace) -> int:
+    import time
+
+    name = args.connection
+    asked = time.monotonic()
+    try:
+        refused = client.restart(name)
+    except Refused as error:
+        if error.code == "005":
+            raise FixgwError(
+                f"the gateway at {client.host} does not allow this computer to administer it: see the `admin` option "
+                "of its netfix connection"
+            ) from None
+        raise
+    if refused:
+        return complain(refused)
+    while True:
+        try:
+            facts = client.status().get("connections", {}).get(name, {})
+        except (NotConnected, RequestTimeout):  # it is the connection that answers here
+            facts = {}
+        state = facts.get("state")
+        again = bool(facts) and facts.get("for", 0.0) <= time.monotonic() - asked
+        if again and state not in ("loaded", "starting", "stopping", "stopped"):
+            break
+        if again and state == "stopped" and (facts.get("reason") or time.monotonic() - asked > RESTART_PATIENCE_S):
+            break
+        if time.monotonic() - asked > RESTART_PATIENCE_S:
+            return complain(f"{name} has not been started again within {RESTART_PATIENCE_S:g} s: {state}")
+        time.sleep(0.1)
+    health = facts.get("health", "")
+    print(f"{name}: {state}" + (f", {health}" if health not in ("", "ok") else ""))
+    well = state == "running" or (state == "stopped" and health == "ok")
+    return EXIT_DONE if well else EXIT_FAILED

@@ -242,6 +242,8 @@ def _source_lines(facts: Mapping[str, Any], units: str) -> list[str]:
     if len(sources) < 2 and not ranking:
         return []
     lines = [f"Sources, best first: {', '.join(ranking)}." if ranking else "Sources (the latest write is published):"]
+    if changes := facts.get("source_changes"):
+        lines.append(f"It has changed from one to another {'once' if changes == 1 else f'{changes} times'}.")
     rows = [
         [
             "*" if s.get("published") else " ",

@@ -2,9 +2,10 @@
 
 A definition is a mapping with ``variables:`` (letter -> count) and ``entries:`` (list). An entry has a `key` and these
 fields: `description`, `type` (float, int, bool or str), `min`, `max`, `units`, `initial`, `tol` (milliseconds, 0 =
-never ages), `aux` (list of names), `setting` and `keep` (yes or no), `wrap` (360 for directions) and `sources`
-(ranking, best first). Lower-case letters at the end of a key are variables, and the entry stands for every combination:
-``EGTec`` for EGT11, EGT12 ...; ``%e`` in the description is the number.
+never ages), `aux` (list of names), `setting` and `keep` (yes or no), `wrap` (360 for directions), `sources` (ranking,
+best first) and `return_after` (seconds that a better source must have been good before it is published again).
+Lower-case letters at the end of a key are variables, and the entry stands for every combination: ``EGTec`` for EGT11,
+EGT12 ...; ``%e`` in the description is the number.
 
 Later definitions overlay earlier ones field by field: another entry for a key changes only the fields that it names
 (null removes one), and the item keeps its place in the order. The same key twice in one file is an error, because it
@@ -33,6 +34,7 @@ __all__ = ["Initial", "apply_initial", "read_definitions", "read_initial", "unit
 
 MAX_COUNT = 99  # of one variable
 MAX_ITEMS = 10_000
+MAX_RETURN_AFTER_S = 3600
 
 FIELDS = (
     "key",
@@ -48,6 +50,7 @@ FIELDS = (
     "keep",
     "wrap",
     "sources",
+    "return_after",
 )
 TYPES = ("float", "int", "bool", "str")
 
@@ -302,6 +305,12 @@ def _checked(reader: Reader, entry: _Entry) -> dict[str, Any] | None:
         facts["tolerance"] = tolerance = fields["tol"][0]
         if type(tolerance) is not int or not 0 <= tolerance <= 10**9:
             wrong("tol", "milliseconds, a whole number, 0 = never ages")
+    if "return_after" in fields:
+        seconds = _number("float", fields["return_after"][0])
+        if seconds is None or not 0 <= seconds <= MAX_RETURN_AFTER_S:
+            wrong("return_after", f"seconds, 0 to {MAX_RETURN_AFTER_S}, 0 = at once")
+        else:
+            facts["return_after"] = seconds
     for name in ("setting", "keep"):
         if name in fields:
             facts[name] = fields[name][0]

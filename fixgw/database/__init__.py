@@ -4,9 +4,11 @@ An `Item` has a key (``IAS``), a type, units, a range, a tolerance in millisecon
 current `Reading`: one immutable object, replaced whole, so that nobody ever sees a value from one write with flags from
 another. Reading takes no lock.
 
-Threads: every method may be called from any thread. Subscribers are called in the thread that writes (the ageing thread
-for what becomes old); when two threads write one item in the same instant, one of them delivers for both, in order, the
-newest last.
+Threads: every method may be called from any thread. Subscribers are called in the thread that writes, and on a thread
+of the database's own for what becomes old; when two threads write one item in the same instant, one of them delivers
+for both, in order, the newest last. Nobody waits for a subscriber but the writer that calls it: the ageing thread calls
+none. A subscriber that does not return within about a second is given up: its subscription ends, others deliver
+what it has kept from them, and its plugin fails (`Database.on_hung`).
 
 The module-level functions (`read`, `write`, `listkeys` ...) are the calls that plugins written for other gateways use;
 they act on the database of the process's first gateway (`current`).
@@ -16,14 +18,15 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
+from fixgw.clock import now as clock_now
+from fixgw.database.hung import LOOK_INTERVAL_S, Hung, Lookout
 from fixgw.database.item import AuxCallback, Item, ReadingCallback, Subscription
 from fixgw.database.legacy import (
     Added,
@@ -164,11 +167,12 @@ class Mailbox:
 class Database:
     """All items, in the order of their definition.
 
-    `clock` is monotonic, in seconds. `start` runs the thread that ages items; with an injected clock, call `age`
-    instead.
+    `clock` is monotonic, in seconds (`fixgw.clock`). `start` runs the threads that age items and deliver what became
+    old; with an injected clock, call `age` instead. `on_hung`, if set, is called with each subscriber that hangs, on
+    the ageing thread.
     """
 
-    def __init__(self, definitions: Iterable[Definition] = (), clock: Clock = time.monotonic) -> None:
+    def __init__(self, definitions: Iterable[Definition] = (), clock: Clock = clock_now) -> None:
         self.clock = clock
         self._items: dict[str, Item] = {}
         self._wildcards: tuple[Subscription, ...] = ()
@@ -176,13 +180,22 @@ class Database:
         self._due: list[tuple[float, int, Item]] = []
         self._arrivals: deque[tuple[float, int, Item]] = deque()
         self._undelivered: deque[Item] = deque()
+        self._deliver_wake = threading.Event()
+        self._deliverer: threading.Thread | None = None
+        self._changes: deque[tuple[Item, Reading, Reading]] = deque(maxlen=1000)
+        self._lookout = Lookout()
+        self._look_due = NEVER
+        self.on_hung: Callable[[Hung], None] | None = None
         self._order = count()  # so that entries due in the same instant compare
         self._aged_at = NEVER
         self._wake = threading.Event()
+        self._pause = threading.Event()  # never set
         self._stopping = False
         self._thread: threading.Thread | None = None
         self.complain = Complaints(log, clock)
         self.callback_errors = 0
+        self.hung_subscribers = 0
+        self.ageing_errors = 0
         self.legacy_callbacks: list[Added] = []
         for definition in definitions:
             self.define(definition)
@@ -273,8 +286,9 @@ class Database:
     ) -> Subscription:
         """Call ``callback(key, reading)`` on every write and flag change, ``on_aux(key, name, value)`` for aux values.
 
-        Both run in the writer's thread and must return at once. `key` ``"*"`` means every item, also ones defined
-        later. A callback that raises is counted and logged, and dropped after `CALLBACK_STRIKES` failures in a row.
+        Both run in the writer's thread and must return at once; one that hangs is given up within two seconds. `key`
+        ``"*"`` means every item, also ones defined later. A callback that raises is counted and logged, and dropped
+        after `CALLBACK_STRIKES` failures in a row.
 
         With `quick` the callbacks promise that they only take note and never wait, not even for a device or a disk:
         threads that must not wait for a plugin then write the item themselves.
@@ -304,13 +318,10 @@ class Database:
     def _callback_failed(self, item: Item, callback: object, error: BaseException) -> None:
         """Count a failure; watch the subscription from the first one on, drop it after too many in a row."""
         self.callback_errors += 1
-        for s in item._subscriptions:
-            if any(callback is c for c in (s.callback, s.on_aux, s._call, s._call_aux)):
-                break
-        else:
+        s = _subscription_of(item, callback)
+        if s is None:
             return  # closed meanwhile
-        told = s.callback or s.on_aux
-        name = getattr(told, "__qualname__", type(told).__name__)
+        name = s.name
         s.errors += 1
         if s.errors >= CALLBACK_STRIKES:
             s.close()
@@ -331,6 +342,56 @@ class Database:
                 for covered in self._covered_by(s):
                     covered._set_subscriptions(covered._subscriptions)
 
+    # -- subscribers that hang -----------------------------------------------------------------------------------------
+
+    def look_for_hung(self) -> None:
+        """Give up the subscribers that hang. The ageing thread calls it every `LOOK_INTERVAL_S` seconds."""
+        for hung in self._lookout.look():
+            self.hung_subscribers += 1
+            subscription = _subscription_of(hung.item, hung.callback)
+            name = subscription.name if subscription else getattr(hung.callback, "__qualname__", "a subscriber")
+            if subscription is not None:
+                subscription.close()
+            for item, reading, callbacks in hung.held:
+                if callbacks is not None:
+                    for _ in callbacks:  # nothing is left for that thread to tell, should it ever come back
+                        pass
+                if reading is not None:
+                    item._give_up_delivery(reading)
+            deliverer = self._deliverer
+            if deliverer is not None and deliverer.ident == hung.thread and not self._stopping:
+                self._start_delivering()
+            log.error("%s does not return from a change of %s: it is told nothing any more", name, hung.item.key)
+            if self.on_hung is not None:
+                self.on_hung(hung)
+
+    def _start_delivering(self) -> None:
+        self._deliverer = threading.Thread(target=self._deliver_forever, name="delivery", daemon=True)
+        self._deliverer.start()
+
+    def _redeliver(self, item: Item) -> None:
+        """Leave the delivery of the newest reading to the delivery thread."""
+        self._undelivered.append(item)
+        self._deliver_wake.set()
+
+    def _deliver_pending(self) -> None:
+        for _ in range(len(self._undelivered)):
+            try:
+                item = self._undelivered.popleft()
+            except IndexError:  # the thread that has replaced this one was faster
+                return
+            item._resume_delivery()
+
+    def _deliver_forever(self) -> None:
+        while self._deliverer is threading.current_thread() and not self._stopping:
+            self._deliver_wake.clear()
+            try:
+                self._deliver_pending()
+            except Exception as error:  # a defect
+                self.complain("delivery failed", about="delivery", error=error)
+            if not self._undelivered:
+                self._deliver_wake.wait()
+
     # -- ageing --------------------------------------------------------------------------------------------------------
 
     def _schedule(self, item: Item, due: float) -> None:
@@ -338,27 +399,50 @@ class Database:
         if not self._wake.is_set():
             self._wake.set()
 
-    def _redeliver(self, item: Item) -> None:
-        """Leave the delivery of the newest reading to the ageing thread."""
-        self._undelivered.append(item)
-        self._wake.set()
+    def _source_changed(self, item: Item, before: Reading, after: Reading) -> None:
+        """Leave it to the ageing thread to log a change of source; whoever writes does not wait for that."""
+        self._changes.append((item, before, after))
 
     def age(self) -> float:
-        """Mark what has become old, now; returns the seconds until something may become old next (infinite: nothing).
+        """Mark what has become old, now, and tell subscribers; returns the seconds until something may become old next
+        (infinite: nothing).
 
-        Called by the ageing thread; by tests with an injected clock. One thread at a time.
+        For tests with an injected clock: the ageing thread leaves the telling to another. One thread at a time.
         """
+        wait = self._mark()
+        self._deliver_pending()
+        return wait
+
+    def _mark(self) -> float:
         due = self._due
-        for _ in range(len(self._undelivered)):
-            self._undelivered.popleft()._resume_delivery()
-        while self._arrivals:
-            heappush(due, self._arrivals.popleft())
-        now = self.clock()
-        while due and due[0][0] <= now:
-            _, _, item = heappop(due)
+        while self._changes:
+            item, before, after = self._changes.popleft()
+            why = (
+                "; ".join(text for bit, text in before.reasons if bit & (OLD | BAD | FAIL))
+                or f"{after.source} is well again"
+            )
+            self.complain(
+                "%s comes from %s now, no longer from %s: %s",
+                item.key,
+                after.source,
+                before.source,
+                why,
+                about=f"source of {item.key}",
+                extra={"FIXGW_KEY": item.key},
+            )
+        while True:
+            while self._arrivals:
+                heappush(due, self._arrivals.popleft())
+            now = self.clock()
+            if not due or due[0][0] > now:
+                return due[0][0] - now if due else float("inf")
+            at, _, item = heappop(due)
+            if item._due != at:
+                continue  # it was found that it has to be looked at earlier
             try:
-                again = item._expire(now)
+                item._expire(now)
             except Exception as error:  # a defect: no item may be forgotten for it
+                self.ageing_errors += 1
                 self.complain(
                     "ageing of %s failed",
                     item.key,
@@ -366,27 +450,35 @@ class Database:
                     error=error,
                     extra={"FIXGW_KEY": item.key},
                 )
-                again = now + 0.1
-            if again is not None:
-                heappush(due, (again, next(self._order), item))
-        return due[0][0] - now if due else float("inf")
+                item._due = now + 0.1
+                self._schedule(item, now + 0.1)
 
     def start(self) -> None:
-        """Start the ageing thread; harmless when it runs."""
-        if self._thread is None:
+        """Start the threads; harmless when they run. Called again, it replaces those that have died."""
+        if self._thread is None or not self._thread.is_alive():
             self._stopping = False
             self._aged_at = self.clock()
             self._thread = threading.Thread(target=self._age_forever, name="ageing", daemon=True)
             self._thread.start()
+        if self._deliverer is None or not self._deliverer.is_alive():
+            self._start_delivering()
 
     def stop(self) -> None:
-        """Stop the ageing thread; returns when it has ended, or when a subscriber has kept it for 2 s. Harmless when
-        it never ran."""
+        """Stop the threads; returns when they have ended, or when a subscriber has kept one for 2 s. Harmless when they
+        never ran."""
         self._stopping = True
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(2.0)
-            self._thread = None
+        self._deliver_wake.set()
+        for thread in (self._thread, self._deliverer):
+            if thread is not None:
+                thread.join(2.0)
+        self._thread = self._deliverer = None
+
+    @property
+    def ageing_runs(self) -> bool:
+        """False when the ageing thread has died, and `start` should be called; True also when it is not to run."""
+        thread = self._thread
+        return thread is None or self._stopping or thread.is_alive()
 
     @property
     def alive(self) -> bool:
@@ -399,12 +491,23 @@ class Database:
             self._wake.clear()
             if self._stopping:  # looked at after the clearing, or a stop in between would be slept through
                 return
-            wait = min(self.age(), 1.0)
-            self._aged_at = self.clock()
-            # Lateness of 5 ms lets items that were written together expire together; the promise is 20 ms.
-            if self._wake.wait(wait + 0.005):
-                # Something new to age: nothing of it can be due within 5 ms unless its tolerance is that small.
-                time.sleep(0.005)
+            try:
+                self._age_once()
+            except Exception as error:  # whatever it is: ageing goes on
+                self.ageing_errors += 1
+                self.complain("ageing failed; it goes on", about="ageing", error=error)
+                self._pause.wait(0.1)
+
+    def _age_once(self) -> None:
+        wait = min(self._mark(), LOOK_INTERVAL_S)
+        now = self._aged_at = self.clock()
+        if now >= self._look_due:
+            self._look_due = now + LOOK_INTERVAL_S
+            self.look_for_hung()
+        # Lateness of 5 ms lets items that were written together expire together; the promise is 20 ms.
+        if self._wake.wait(wait + 0.005):
+            # Something new to age: nothing of it can be due within 5 ms unless its tolerance is that small.
+            self._pause.wait(0.005)
 
     # -- facts for status ----------------------------------------------------------------------------------------------
 
@@ -422,5 +525,16 @@ class Database:
             "writes": sum(i.writes for i in items),
             "refused values": sum(i.refused for i in items),
             "callback errors": self.callback_errors,
+            "hung subscribers": self.hung_subscribers,
+            "ageing errors": self.ageing_errors,
+            "source changes": {i.key: i.source_changes for i in items if i.source_changes},
             "conflicts": conflicts,
         }
+
+
+def _subscription_of(item: Item, callback: object) -> Subscription | None:
+    """The subscription that `callback` is of; None when it has been closed meanwhile."""
+    for s in item._subscriptions:
+        if any(callback is c for c in (s.callback, s.on_aux, s._call, s._call_aux)):
+            return s
+    return None

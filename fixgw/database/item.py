@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SOURCES_KEPT = 16  # per item, besides the published one; more when they are ranked
 ANNUNCIATORS = 16  # owners of one item's annunciate flag
 WRAPS = 2  # circles away from zero, beyond which a value is no direction
+GOOD = 2  # the level of what is fresh, not bad and not failed
 REDELIVERIES = 100  # rounds in which one writer tells what was written while it told
 
 ReadingCallback = Callable[[str, Reading], object]
@@ -63,6 +64,12 @@ class Subscription:
         #: Whether the callbacks only take note, and wait for nothing.
         self.quick = quick
 
+    @property
+    def name(self) -> str:
+        """The name of the function that is called."""
+        told = self.callback or self.on_aux
+        return getattr(told, "__qualname__", type(told).__name__)
+
     def close(self) -> None:
         self._database._unsubscribe(self)
 
@@ -87,7 +94,9 @@ class Item:
         "_database",
         "_delivered",
         "_delivering",
+        "_due",
         "_fast_type",
+        "_generation",
         "_high",
         "_last_good",
         "_left_by",
@@ -98,7 +107,8 @@ class Item:
         "_rank_of",
         "_reading",
         "_said",
-        "_scheduled",
+        "_shown",
+        "_since",
         "_subscribers",
         "_subscriptions",
         "_telling",
@@ -111,6 +121,8 @@ class Item:
         "quick",
         "ranked",
         "refused",
+        "return_after",
+        "source_changes",
         "sources",
         "tolerance",
         "writes",
@@ -125,18 +137,25 @@ class Item:
         self.aux: dict[str, Value | None] = dict.fromkeys(definition.aux)
         #: aux name -> who set it, for those that say so; `INITIAL` for start values.
         self.aux_sources: dict[str, str] = {}
-        #: Counters: accepted writes, refused values, writes that took the item over from a source not yet old.
+        #: Counters: accepted writes, refused values, writes that took the item over from a source not yet old, changes
+        #: from one rank to another.
         self.writes = 0
         self.refused = 0
         self.conflicts = 0
+        self.source_changes = 0
         #: The ranking of sources in force, best first; `ranked` says whether there is one.
         self.sources = definition.sources
         self.ranked = bool(self.sources)
+        #: Seconds that a better source must have been good before it is published again; 0 = at once.
+        self.return_after = definition.return_after
         self._database = database
         self._clock = database.clock
         self._lock = threading.Lock()
         self._delivering = False
         self._delivered: Reading | None = None  # the last that subscribers were, or are being, told
+        self._generation = (
+            0  # deliveries that were given up; one that returns after all sees that it is of an older one
+        )
         self._left_by = 0  # the thread that last left the delivery of its reading to another
         self._subscriptions: tuple[Subscription, ...] = ()
         self._subscribers: tuple[ReadingCallback, ...] = ()
@@ -150,8 +169,12 @@ class Item:
         self._said: Reading | None = None  # while there are any: the published reading without what they add
         self._rank_of: dict[str, int | None] = {}
         self._conflict: tuple[str, ...] = ()  # the last two that met
+        self._since: dict[
+            str, tuple[float, float]
+        ] = {}  # ranked source -> since when it is good, and fresh and not failed
+        self._shown: set[int] = set()  # ranks that have been published
         self._last_good = NEVER
-        self._scheduled = False
+        self._due: float | None = None  # when the ageing thread is to look at the item
         python_type = PYTHON_TYPES[definition.type]
         #: Values of exactly this type and in range are stored as they are; text always goes the careful way.
         self._fast_type: type = _Nothing if definition.type == "str" else python_type
@@ -292,7 +315,7 @@ class Item:
             else:
                 reading = self._compose(value, source, flags, reason, mask & WRITABLE, check, why)
                 self._store(reading)
-            if not self._scheduled and self.tolerance:
+            if self._due is None and self.tolerance:
                 self._schedule(reading)
             if not self._subscribers or self._reading is previous:  # nobody listens, or a source that is not the best
                 return reading
@@ -327,7 +350,7 @@ class Item:
                 self._rerank(reading)
             else:
                 self._publish(reading)
-            if not self._scheduled and self.tolerance:
+            if self._due is None and self.tolerance:
                 self._schedule(reading)
             if not self._must_deliver(previous):
                 return reading
@@ -384,7 +407,8 @@ class Item:
         self._telling.add(teller)
         try:
             for _ in range(REDELIVERIES):
-                for callback in self._aux_subscribers:
+                callbacks = iter(self._aux_subscribers)
+                for callback in callbacks:
                     try:
                         callback(self.key, name, told)
                     except KeyboardInterrupt:
@@ -462,6 +486,8 @@ class Item:
         """Make `reading` what its source says, and publish what is the best now; lock held."""
         source = reading.source
         published = self._said or self._reading
+        if self.ranked:
+            self._note_since(reading)
         if not self.ranked:
             if published.source and source != published.source:
                 self._others.pop(source, None)
@@ -534,6 +560,7 @@ class Item:
             self.sources = tuple(sources) or self.definition.sources
             self.ranked = bool(self.sources)
             self._rank_of = {}
+            self._since, self._shown = {}, set()
             if self.ranked:
                 self._rerank(self._said or previous)
             else:
@@ -542,34 +569,67 @@ class Item:
                 return
         self._deliver()
 
-    def _rerank(self, current: Reading) -> None:
-        """Publish the best live ranked source, `current` standing for what is published; lock held.
+    def _note_since(self, reading: Reading) -> None:
+        """Note since when `reading`'s source has been good, before `reading` replaces what it said; lock held."""
+        source = reading.source
+        level = _level(reading)
+        if not level or self.rank(source) is None:
+            return
+        now = self._clock()
+        before = _level(self._aged(self._base(source), now))
+        good, live = self._since.get(source, (NEVER, NEVER))
+        if len(self._since) > 4 * SOURCES_KEPT:
+            self._since = {name: since for name, since in self._since.items() if name in self._others}
+        self._since[source] = (good if before == level == GOOD else now, live if before else now)
 
-        While none is live, the last one stays. Secfail says that an entry of the ranking has nothing live to offer
-        (but for the one that is published, whose own flags tell).
+    def _rerank(self, current: Reading) -> None:
+        """Publish the best ranked source, `current` standing for what is published; lock held.
+
+        Good beats bad, bad beats old or failed, and then the better rank wins. A worse one is replaced at once; one
+        that is no worse yields to a better rank that returns when that has been so for `return_after` seconds. While
+        none is live, the last one stays. Secfail says that an entry of the ranking has nothing live to offer (but for
+        the one that is published, whose own flags tell).
         """
         now = self._clock()
-        best = current = self._aged(current, now)
-        best_rank = self.rank(current.source)
-        dead = bool(current.flags & (OLD | FAIL)) or best_rank is None
-        live = set() if dead else {best_rank}
+        current = self._aged(current, now)
+        current_rank = self.rank(current.source)
+        ranked = [] if current_rank is None else [(_level(current), current_rank, current)]
         for other in self._others.values():
             rank = self.rank(other.source)
-            if rank is None:
-                continue
-            reading = self._aged(other, now)
-            if not reading.flags & (OLD | FAIL):
-                live.add(rank)
-                if dead or rank < best_rank or (rank == best_rank and reading.stamp > best.stamp):  # type: ignore[operator]
-                    best, best_rank, dead = reading, rank, False
-            elif best_rank is None:
-                best, best_rank = reading, rank
+            if rank is not None:
+                reading = self._aged(other, now)
+                ranked.append((_level(reading), rank, reading))
+        live = {rank for level, rank, _ in ranked if level}
+        best, best_rank, back_at = current, current_rank, None
+        if ranked:
+            top = max(level for level, _, _ in ranked)
+            if current_rank is None or _level(current) < top:
+                _, best_rank, best = min((r for r in ranked if r[0] == top), key=lambda r: (r[1], -r[2].stamp))
+            elif top:
+                for level, rank, reading in ranked:
+                    if level < top or rank > best_rank or (rank == best_rank and reading.stamp <= best.stamp):  # type: ignore[operator]
+                        continue
+                    if rank < current_rank and rank in self._shown and self.return_after:
+                        good, fresh = self._since.get(reading.source, (NEVER, NEVER))
+                        held_until = (good if level == GOOD else fresh) + self.return_after
+                        if held_until > now:
+                            back_at = held_until if back_at is None else min(back_at, held_until)
+                            continue
+                    best, best_rank = reading, rank
         missing = [entry for rank, entry in enumerate(self.sources) if rank not in live and rank != (best_rank or 0)]
         if best.source != current.source:
             del self._others[best.source]
             if current.source:
                 self._keep_other(_flagged(current, 0, SECFAIL, ""))
+            if current_rank is not None and best_rank != current_rank:
+                self.source_changes += 1
+                self._database._source_changed(self, current, best)
+        if best_rank is not None and _level(best):
+            self._shown.add(best_rank)
         self._publish(_flagged(best, SECFAIL if missing else 0, SECFAIL, f"nothing from {', '.join(missing)}"))
+        if back_at is not None and (self._due is None or back_at < self._due):
+            self._due = back_at
+            self._database._schedule(self, back_at)
 
     def readings(self) -> list[Reading]:
         """What every source last said, the published one first."""
@@ -593,13 +653,14 @@ class Item:
     def _schedule(self, reading: Reading) -> None:
         """Have the item looked at when `reading` becomes old, unless it is; lock held."""
         if not reading.flags & OLD:
-            self._scheduled = True
-            self._database._schedule(self, reading.stamp + self.tolerance)
+            self._due = reading.stamp + self.tolerance
+            self._database._schedule(self, self._due)
 
-    def _expire(self, now: float) -> float | None:
-        """Mark what has not been rewritten in time as old; the next time to look, or None when all is old."""
+    def _expire(self, now: float) -> None:
+        """Mark what has not been rewritten in time as old, and see to when to look next. Calls no subscriber."""
         with self._lock:
             previous = self._reading
+            self._due = None
             current = self._aged(self._said or previous, now)
             fresh = [] if current.flags & OLD else [current.stamp]
             if self.ranked:
@@ -610,12 +671,13 @@ class Item:
                 self._rerank(current)
             else:
                 self._publish(current)
-            due = min(fresh) + self.tolerance if fresh and self.tolerance else None
-            self._scheduled = due is not None
-            if not self._must_deliver(previous):
-                return due
-        self._deliver()
-        return due
+            if fresh and self.tolerance:
+                due = min(fresh) + self.tolerance
+                if self._due is None or due < self._due:
+                    self._due = due
+                    self._database._schedule(self, due)
+            if self._reading is not previous and self._subscribers:
+                self._database._redeliver(self)
 
     # -- subscribers ---------------------------------------------------------------------------------------------------
 
@@ -630,7 +692,11 @@ class Item:
         return True
 
     def _deliver(self) -> None:
-        """Call the subscribers until the newest reading has been delivered; `_delivering` is ours."""
+        """Call the subscribers until the newest reading has been delivered; `_delivering` is ours.
+
+        The database looks into this frame, and `write_aux`'s, for a subscriber that hangs: see `fixgw.database.hung`.
+        """
+        generation = self._generation
         for _ in range(REDELIVERIES):
             reading = self._delivered = self._reading
             callbacks = iter(self._subscribers)
@@ -640,10 +706,13 @@ class Item:
                         callback(self.key, reading)
                     break
                 except KeyboardInterrupt:
-                    self._delivering = False
+                    if generation == self._generation:
+                        self._delivering = False
                     raise
                 except BaseException as error:
                     self._database._callback_failed(self, callback, error)
+            if generation != self._generation:
+                return  # it took too long, and others have taken over
             self._delivering = False
             if self._reading is self._delivered:
                 return
@@ -674,6 +743,15 @@ class Item:
             self._delivering = True
         self._deliver()
 
+    def _give_up_delivery(self, of: Reading) -> None:
+        """Let others deliver: the thread that delivers `of` has not come back from a subscriber."""
+        with self._lock:
+            if self._delivering and self._delivered is of:
+                self._generation += 1
+                self._delivering = False
+                self._delivered = None  # not everybody has heard of it
+        self._database._redeliver(self)
+
     def _set_subscriptions(self, subscriptions: Sequence[Subscription]) -> None:
         with self._lock:
             self._subscriptions = tuple(subscriptions)
@@ -702,6 +780,8 @@ class Item:
             "tolerance": self.tolerance,
             "range": [self.min, self.max],
             "ranking": list(self.sources),
+            "return_after": self.return_after,
+            "source_changes": self.source_changes,
             "sources": [
                 {
                     "source": r.source,
@@ -763,6 +843,12 @@ def _annunciated(said: Reading, owners: dict[str, str]) -> Reading:
     for owner, reason in owners.items():
         reasons.append(f"{reason} ({owner})" if reason and owner else reason or f"set by {owner or 'nobody'}")
     return _flagged(said, ANNUNCIATE, ANNUNCIATE, "; ".join(reasons))
+
+
+def _level(reading: Reading) -> int:
+    """How well a source is: 2 good, 1 bad but fresh and not failed, 0 old or failed."""
+    flags = reading.flags
+    return 0 if flags & (OLD | FAIL) else 1 if flags & BAD else GOOD
 
 
 def _flagged(reading: Reading, flags: int, mask: int, reason: str) -> Reading:

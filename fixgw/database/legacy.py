@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from math import isfinite
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fixgw import world
@@ -12,6 +15,28 @@ from fixgw.kit.update import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, WRITABLE, Valu
 
 if TYPE_CHECKING:
     from fixgw.database import Database
+
+
+def taken(item: Item, value: Any) -> Any:
+    """`value` as `item` accepts it, from those who are used to less strict items: a fraction for a whole number is
+    rounded, anything but None is text for a text, None is an empty text, and any number, and None, is true or false.
+    What means nothing is left as it is, for the item to refuse."""
+    kind = item.type
+    if kind == "str":
+        if value is None:
+            return ""
+        return str(value) if isinstance(value, Real) else value
+    if kind == "bool":
+        if value is None:
+            return False
+        return bool(value) if isinstance(value, Real) and isfinite(value) else value
+    if kind == "int" and not isinstance(value, (bool, int)):
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            return value
+        return round(number) if isfinite(number) and not number.is_integer() else value
+    return value
 
 
 def _flag_property(bit: int) -> Any:
@@ -94,7 +119,7 @@ class RawItem:
     @value.setter
     def value(self, value: Any) -> None:
         if not isinstance(value, tuple):
-            self.item.write(value, self.source)
+            self.item.write(taken(self.item, value), self.source)
             return
         mask = WRITABLE
         if len(value) == 6:
@@ -107,13 +132,14 @@ class RawItem:
             )
         bits = (ANNUNCIATE, BAD, FAIL, SECFAIL)[: len(value) - 1]
         flags = sum(bit for bit, setting in zip(bits, value[1:], strict=True) if setting)
-        self.item.write(value[0], self.source, flags, mask=sum(bits) & mask)
+        self.item.write(taken(self.item, value[0]), self.source, flags, mask=sum(bits) & mask)
 
     def get_aux_value(self, name: str) -> Value | None:
         return self.item.aux[name]
 
     def set_aux_value(self, name: str, value: Any) -> None:
-        self.item.write_aux(name, value)
+        """Set an aux value; None clears it."""
+        self.item.write_aux(name, value if value is None else taken(self.item, value))
 
     def get_aux_list(self) -> list[str]:
         return list(self.item.aux)
@@ -158,10 +184,12 @@ def read(key: str, *, db: Database | None = None) -> Any:
 def write(key: str, value: Any, source: str = "", *, db: Database | None = None) -> None:
     """Write a scalar, or a tuple as `RawItem.value` takes it."""
     db = current() if db is None else db
-    if isinstance(value, tuple) and "." not in key:
-        RawItem(db.item(key), source).value = value
+    base, dot, _ = key.partition(".")
+    item = db.item(base)
+    if not dot:
+        RawItem(item, source).value = value
     else:
-        db.write(key, value, source)
+        db.write(key, value if value is None else taken(item, value), source)
 
 
 def listkeys() -> list[str]:
@@ -196,12 +224,14 @@ def callback_add(
 def callback_del(
     name: str, key: str, function: LegacyCallback, udata: Any = None, *, db: Database | None = None
 ) -> None:
-    """Undo `callback_add`; harmless when there is nothing to undo. No `udata` means whatever it was added with."""
+    """Undo `callback_add`; harmless when there is nothing to undo. No `udata` means whatever it was added with, and
+    key ``"*"`` whichever keys it was added for."""
     db = current() if db is None else db
-    for entry in _added(db, name, key, function):
+    for entry in [e for e in db.legacy_callbacks if (e.name, e.function) == (name, function) and key in ("*", e.key)]:
         if udata is None or entry.udata is udata or entry.udata == udata:
             entry.subscription.close()
-            db.legacy_callbacks.remove(entry)
+            with contextlib.suppress(ValueError):  # another thread did so
+                db.legacy_callbacks.remove(entry)
 
 
 def _added(db: Database, name: str, key: str, function: LegacyCallback) -> list[Added]:

@@ -505,6 +505,15 @@ class Client:
         except Refused:
             return ""
 
+    def restart(self, connection: str) -> str:
+        """Ask the gateway to start one of its connections again, with its code as it is on disk now.
+
+        Returns at once: empty, or what speaks against it. The status tells how it goes on.
+        """
+        if not connection or ";" in connection or not connection.isprintable():
+            return f"there is no connection {connection!r}"
+        return self._ask(f"@xrestart {connection}")
+
     def kill(self) -> None:
         """Ask the gateway to stop. Raises `Refused` unless its configuration permits this computer to."""
         try:

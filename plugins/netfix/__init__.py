@@ -129,6 +129,7 @@ class Plugin(plugin.PluginBase[Options]):
             collect_status=lambda: self._gateway.status(),
             alive=self._show_life,
             quit=self.quit,
+            restart=self._gateway.restart,
             log=self.log,
         )
         try:

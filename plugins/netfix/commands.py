@@ -98,6 +98,7 @@ class Commands:
         source: str,
         refresh: bool,
         quit: Callable[[], None],
+        restart: Callable[[str], str],
         log: logging.Logger,
         complain: Complaints,
         clock: Callable[[], float],
@@ -114,6 +115,7 @@ class Commands:
         self._awaiting: deque[tuple[int, float, Peer]] = deque()
         self._complain = complain
         self._quit = quit
+        self._restart = restart
         self._clock = clock
         self._items: dict[str, Item] = {}
         self._list_reply = ""
@@ -410,6 +412,11 @@ class Commands:
             peer.reply("@xkill")
             peer.emit()
             self._quit()
+        elif what == "restart" and key:
+            if not peer.may_admin:
+                return NOT_PERMITTED
+            self.log.warning("%s asks for %s to be started again", peer.name, key)
+            peer.reply(f"@xrestart {key};{self._restart(key)}")
         elif what == "explain":
             item = self._item(key)
             if item is None:

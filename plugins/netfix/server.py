@@ -38,8 +38,8 @@ class Server:
     """Listens for clients and serves them. The plugin creates and starts it.
 
     `open` binds the address; `run` serves on the caller's thread until `stop` is called. The source names of what
-    clients write begin with `source`. `quit` is called for ``@xkill``, `alive` every second with the monotonic time.
-    Buffer sizes are in bytes, `stall_timeout` is in seconds.
+    clients write begin with `source`. `quit` is called for ``@xkill``, `restart` for ``@xrestart``, `alive` every
+    second with the monotonic time. Buffer sizes are in bytes, `stall_timeout` is in seconds.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Server:
         collect_status: Callable[[], Mapping[str, Any]] = dict,
         alive: Callable[[float], None] = lambda now: None,
         quit: Callable[[], None] = lambda: None,
+        restart: Callable[[str], str] = lambda name: "",
         log: logging.Logger | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -97,6 +98,7 @@ class Server:
             source=source,
             refresh=refresh,
             quit=quit,
+            restart=restart,
             log=self.log,
             complain=self._complain,
             clock=clock,

@@ -148,7 +148,11 @@ def test_it_stays_while_ranked_sources_take_over_from_each_other(db: Database, c
     db.age()
     assert heard == ["gps2 10001"]
     assert not any(r.annunciate for r in lat.readings()), "no source says so"
-    lat.write(48.0, "gps1", ANNUNCIATE)
+    for _ in range(7):
+        lat.write(48.0, "gps1", ANNUNCIATE)
+        lat.write(48.1, "gps2")
+        clock.now += 0.5
+        db.age()
     lat.annunciate(False, owner="compare")
     assert (lat.reading.source, lat.reading.flags) == ("gps1", ANNUNCIATE)
     lat.rank_sources()

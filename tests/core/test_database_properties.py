@@ -94,6 +94,7 @@ def test_writing_back_what_was_read_changes_nothing_but_old(flags: int, value: f
 # -- the model ---------------------------------------------------------------------------------------------------------
 
 TOLERANCE = 1.0
+RETURN_AFTER = 1.5
 RANKING = ("a", "b", "c")
 SOURCES = (*RANKING, "outsider")
 VALUES = st.sampled_from([0.0, 5.0, 10.0, 10.5, -1.0, float("nan"), float("inf"), "7", 3])
@@ -112,6 +113,10 @@ class Said:
     @property
     def live(self) -> bool:
         return not self.old and FAIL not in self.by_hand | self.by_check
+
+    @property
+    def level(self) -> int:
+        return 0 if not self.live else 1 if BAD in self.by_hand | self.by_check else 2
 
     @property
     def flags(self) -> int:
@@ -148,13 +153,29 @@ class Model:
     said: dict[str, Said] = field(default_factory=dict)
     published: str = ""
     never: Said = field(default_factory=Said)
+    since: dict[tuple[str, int], float] = field(default_factory=dict)  # (source, level) -> when it came to that
+    shown: set[str] = field(default_factory=set)
 
-    def choose(self) -> None:
-        live = [s for s in RANKING if s in self.said and self.said[s].live]
-        if live:
-            self.published = live[0]
-        elif not self.published:
-            self.published = next((s for s in RANKING if s in self.said), "")
+    def choose(self, now: float) -> None:
+        levels = {s: self.said[s].level for s in RANKING if s in self.said}
+        for source, level in levels.items():
+            for n in (1, 2):
+                if level < n:
+                    self.since.pop((source, n), None)
+                else:
+                    self.since.setdefault((source, n), now)
+        top = max(levels.values(), default=0)
+        best = [s for s in levels if levels[s] == top]
+        if self.published not in levels:
+            self.published = best[0] if best else ""
+        elif top > levels[self.published]:
+            self.published = best[0]
+        elif top:
+            better = best[: best.index(self.published)]
+            ready = [s for s in better if s not in self.shown or self.since[s, top] + RETURN_AFTER <= now]
+            self.published = ready[0] if ready else self.published
+        if levels.get(self.published):
+            self.shown.add(self.published)
 
     def expected(self) -> tuple[float, int, str]:
         shown = self.said[self.published] if self.published else self.never
@@ -171,7 +192,7 @@ class Sources(RuleBasedStateMachine):
         self.now = 1000.0
         self.db = Database(
             [
-                Definition(key="RANKED", min=0.0, max=10.0, tolerance=1000, sources=RANKING),
+                Definition(key="RANKED", min=0.0, max=10.0, tolerance=1000, sources=RANKING, return_after=RETURN_AFTER),
                 Definition(key="PLAIN", min=0.0, max=10.0, tolerance=1000),
             ],
             lambda: self.now,
@@ -195,7 +216,7 @@ class Sources(RuleBasedStateMachine):
         self.ranked.write(value, source, flags)
         said = self.model.said.get(source, Said())
         self.model.said[source] = said.written(value, flags, self.now)
-        self.model.choose()
+        self.model.choose(self.now)
         if source != published and published:
             assert self.ranked.reading.source == self.model.published
 
@@ -214,7 +235,7 @@ class Sources(RuleBasedStateMachine):
         else:
             if target in model.said or on:  # to clear what nobody has set says nothing
                 model.said[target] = model.said.get(target, Said()).flagged(flag, on, self.now)
-        model.choose()
+        model.choose(self.now)
 
     @rule(flag=st.sampled_from([ANNUNCIATE, OLD, BAD, FAIL, SECFAIL]), on=st.booleans())
     def flag_plain(self, flag: int, on: bool) -> None:
@@ -227,7 +248,14 @@ class Sources(RuleBasedStateMachine):
         self.db.age()
         self.plain_model = self.plain_model.aged(self.now)
         self.model.said = {s: said.aged(self.now) for s, said in self.model.said.items()}
-        self.model.choose()
+        self.model.choose(self.now)
+
+    @rule(sources=st.sets(st.sampled_from(RANKING)), bad=st.booleans(), times=st.integers(1, 5))
+    def keep_up(self, sources: set[str], bad: bool, times: int) -> None:
+        for _ in range(times):
+            for source in sorted(sources):
+                self.write_ranked(source, 11.0 if bad else 5.0, 0)
+            self.pass_time(0.5)
 
     @invariant()
     def the_model_agrees(self) -> None:
@@ -255,7 +283,52 @@ class Sources(RuleBasedStateMachine):
         for item in self.db.items():
             readings = item.readings() if item.ranked else [item.reading]
             if any(not r.old for r in readings):
-                assert item._scheduled
+                assert item._due is not None
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"), st.sampled_from([5.0, 11.0, float("nan")]), st.sampled_from([0.0, 0.25, 0.5])
+        ),
+        min_size=20,
+        max_size=120,
+    )
+)
+def test_no_source_waits_longer_than_its_time_and_none_flaps(steps: list[tuple[str, float, float]]) -> None:
+    """What is published is never worse than what another source has said, well, for the hold time; and a better source
+    returns to good from good no more often than that."""
+    now = 1000.0
+    item = Database(
+        [Definition(key="K", min=0.0, max=10.0, tolerance=1000, sources=RANKING, return_after=RETURN_AFTER)],
+        lambda: now,
+    ).item("K")
+    good_since: dict[str, float] = {}
+    returns: list[float] = []
+    for source, value, seconds in steps:
+        before = item.reading
+        item.write(value, source)
+        readings = {r.source: r for r in item.readings() if r.source}
+        for name in RANKING:
+            if name in readings and readings[name].good:
+                good_since.setdefault(name, now)
+            else:
+                good_since.pop(name, None)
+        published = item.reading
+        both_good = before.good and published.good and before.source in good_since
+        if both_good and RANKING.index(published.source) < RANKING.index(before.source):
+            returns.append(now)
+        for name, since in good_since.items():
+            assert published.good, "good beats everything else"
+            if since + RETURN_AFTER <= now:
+                assert RANKING.index(published.source) <= RANKING.index(name)
+        for _ in range(round(seconds / 0.05)):
+            now += 0.05
+            item._database.age()
+            good_since = {r.source: good_since[r.source] for r in item.readings() if r.good and r.source in good_since}
+    # Each of the two better ones may come for the first time at once.
+    assert all(b - a >= RETURN_AFTER for a, b in zip(returns, returns[3:], strict=False))
 
 
 TestSources = Sources.TestCase

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -53,6 +54,12 @@ class Bench:
     def later(self, seconds: float) -> None:
         self.clock.now += seconds
         self.db.age()
+
+    def keep_up(self, seconds: float, **values: float) -> None:
+        """Let these sources write LAT at 10 Hz for so long."""
+        for _ in range(round(seconds * 10)):
+            all_write(self.lat, **values)
+            self.later(0.1)
 
     def said(self, item: Item) -> dict[str, Reading]:
         return {r.source: r for r in item.readings()}
@@ -123,7 +130,11 @@ def test_fall_back_when_the_better_one_ages_and_return_when_it_recovers(bench: B
     assert lat.reading.reason(SECFAIL) == "nothing from gps1"
     assert bench.said(lat)["gps1"].reason(OLD) == "nothing from gps1 within 1000 ms"
     lat.write(1.2, "gps1")
-    assert bench.news() == [(1.2, "00000", "gps1")]
+    assert bench.news() == [(2.1, "00000", "gps2")], "a change of flags alone: it has to prove itself first"
+    bench.keep_up(2.9, gps1=1.3, gps2=2.2, canfix=3.2)
+    assert {n[2] for n in bench.news()} == {"gps2"}
+    bench.keep_up(0.3, gps1=1.3, gps2=2.2, canfix=3.2)
+    assert bench.news()[-1] == (1.3, "00000", "gps1")
     assert bench.said(lat)["gps2"].flags == 0
 
 
@@ -136,7 +147,9 @@ def test_fall_back_when_the_better_one_fails_and_return_when_it_recovers(bench: 
     lat.write(1.1, "gps1")
     assert bench.news() == [], "its failure was set by hand, and holds until it is cleared"
     lat.write(1.2, "gps1", 0)
-    assert bench.news() == [(1.2, "00000", "gps1")]
+    assert bench.news() == [(2.0, "00000", "gps2")]
+    bench.keep_up(3.2, gps1=1.3, gps2=2, canfix=3)
+    assert bench.news()[-1] == (1.3, "00000", "gps1")
 
 
 def test_fall_back_on_not_a_number_ends_by_itself(bench: Bench, lat: Item) -> None:
@@ -144,18 +157,29 @@ def test_fall_back_on_not_a_number_ends_by_itself(bench: Bench, lat: Item) -> No
     lat.write(NAN, "gps1")
     assert (lat.reading.value, lat.reading.source) == (2.0, "gps2")
     assert bench.said(lat)["gps1"].value == 1.0
-    lat.write(1.1, "gps1")
+    bench.keep_up(3.2, gps1=1.1, gps2=2, canfix=3)
     assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (1.1, "gps1", 0)
 
 
-def test_a_suspect_value_of_the_best_is_still_published(lat: Item) -> None:
+def test_good_beats_bad_and_bad_beats_failed(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     lat.write(91, "gps1")
-    assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (90.0, "gps1", BAD)
+    assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (2.0, "gps2", 0)
+    lat.write(-91, "gps2")
+    assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (3.0, "canfix", 0)
+    lat.fail("gone", "canfix")
+    assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (90.0, "gps1", BAD | SECFAIL)
+    lat.write(2, "gps2")
+    assert (lat.reading.value, lat.reading.source) == (2.0, "gps2"), "good beats bad at once, whoever comes back"
+
+
+def test_a_bad_value_is_published_while_nobody_has_a_good_one(lat: Item) -> None:
+    lat.write(91, "gps1")
+    assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (90.0, "gps1", BAD | SECFAIL)
 
 
 def test_checked_flags_belong_to_the_source_that_was_checked(lat: Item) -> None:
-    all_write(lat, gps2=2, canfix=3)
+    all_write(lat, gps2=2)
     lat.write(91, "gps1")
     lat.write(2.1, "gps2")
     assert lat.write(1, "gps1").flags == 0
@@ -167,8 +191,9 @@ def test_checked_flags_belong_to_the_source_that_was_checked(lat: Item) -> None:
 
 def test_no_source_inherits_the_flags_of_another(lat: Item) -> None:
     lat.write(1, "gps1", ANNUNCIATE | BAD, "by hand")
-    assert lat.write(2, "gps2").flags == 0
     assert lat.reading.flags == ANNUNCIATE | BAD | SECFAIL
+    assert lat.write(2, "gps2").flags == 0
+    assert lat.reading.flags == SECFAIL
 
 
 def test_when_all_are_dead_the_last_one_published_stays(bench: Bench, lat: Item) -> None:
@@ -227,6 +252,94 @@ def test_two_sources_below_one_entry_are_a_conflict_and_the_last_one_wins(lat: I
     lat.write(4, "canfix/4")
     assert lat.reading.source == "canfix/4"
     assert lat.conflicts == 2
+
+
+# -- the return of a better one ----------------------------------------------------------------------------------------
+
+
+def test_a_primary_on_the_brink_of_its_tolerance_does_not_make_the_value_jump(bench: Bench, lat: Item) -> None:
+    published = []
+    for tenth in range(600):
+        if tenth % 11 == 0:
+            lat.write(1, "gps1")
+        all_write(lat, gps2=2, canfix=3)
+        bench.later(0.1)
+        published.append(lat.reading.source)
+    changes = sum(a != b for a, b in pairwise(published))
+    assert changes == lat.source_changes == lat.explain()["source_changes"] == 1
+    assert bench.db.statistics()["source changes"] == {"LAT": 1}
+
+
+def test_who_comes_for_the_first_time_does_not_return(bench: Bench, lat: Item) -> None:
+    bench.keep_up(1, gps2=2, canfix=3)
+    lat.fail("no antenna yet", "gps1")
+    bench.keep_up(1, gps2=2, canfix=3)
+    lat.write(1, "gps1", 0)
+    assert lat.reading.source == "gps1"
+
+
+def test_the_return_needs_no_further_write(bench: Bench) -> None:
+    item = bench.db.define(Definition(key="FUELQ", sources=("a", "b")))
+    item.write(1.0, "a")
+    item.write(2.0, "b")
+    item.fail("gone", "a")
+    item.write(1.1, "a", 0)
+    bench.later(2.9)
+    assert item.reading.source == "b"
+    bench.news()
+    bench.later(0.2)
+    assert bench.news() == [(1.1, "00000", "a")]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 10.0])
+def test_the_time_until_the_return_is_the_items(bench: Bench, seconds: float) -> None:
+    item = bench.db.define(Definition(key="TAS", sources=("a", "b"), return_after=seconds))
+    item.write(1.0, "a")
+    item.write(2.0, "b")
+    item.fail("gone", "a")
+    item.write(1.1, "a", 0)
+    assert item.reading.source == ("b" if seconds else "a")
+    bench.later(seconds - 0.01)
+    item.write(1.2, "a")
+    assert item.reading.source == ("b" if seconds else "a")
+    bench.later(0.02)
+    assert (item.reading.value, item.reading.source) == (1.2, "a")
+
+
+def test_a_bad_value_begins_the_wait_anew(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2, canfix=3)
+    lat.write(NAN, "gps1")
+    for _ in range(5):
+        bench.keep_up(2.5, gps1=1, gps2=2, canfix=3)
+        lat.write(91, "gps1")
+    assert lat.reading.source == "gps2"
+    bench.keep_up(3.1, gps1=1, gps2=2, canfix=3)
+    assert lat.reading.source == "gps1"
+
+
+def test_the_fall_back_does_not_wait_for_anybody(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2, canfix=3)
+    lat.write(NAN, "gps1")
+    lat.write(NAN, "gps2")
+    all_write(lat, gps1=1, gps2=2)
+    assert lat.reading.source == "canfix"
+    lat.fail("gone", "canfix")
+    assert lat.reading.source == "gps1"
+
+
+def test_a_change_of_source_is_logged_with_the_reason(
+    bench: Bench, lat: Item, caplog: pytest.LogCaptureFixture
+) -> None:
+    all_write(lat, gps1=1, gps2=2, canfix=3)
+    lat.fail("antenna open", "gps1")
+    assert not caplog.messages, "who writes does not wait for a log"
+    bench.later(0)
+    assert caplog.messages == ["LAT comes from gps2 now, no longer from gps1: antenna open"]
+    bench.clock.now += 11
+    all_write(lat, gps2=2)
+    lat.write(1, "gps1", 0)
+    bench.keep_up(3.1, gps1=1, gps2=2)
+    assert caplog.messages[1:] == ["LAT comes from gps1 now, no longer from gps2: gps1 is well again"]
 
 
 # -- sources outside the ranking ---------------------------------------------------------------------------------------
@@ -296,8 +409,8 @@ def test_anybody_else_flags_what_is_published(bench: Bench, lat: Item, wrote_bef
     assert lat.reading.flags == ANNUNCIATE
     lat.flag(OLD, OLD, "netfix/127.0.0.1")
     assert lat.reading.source == "gps2"
-    lat.write(1, "gps1")
-    assert lat.reading.flags == ANNUNCIATE, "the source that was flagged is back"
+    bench.keep_up(3.2, gps1=1, gps2=2, canfix=3)
+    assert (lat.reading.source, lat.reading.flags) == ("gps1", ANNUNCIATE), "the source that was flagged is back"
 
 
 @pytest.mark.parametrize("key", ["LAT", "IAS"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fixgw.database import BAD, FAIL, Database, Definition, Item, Reading
+from fixgw.database import BAD, FAIL, SECFAIL, Database, Definition, Item, Reading
 
 WRITES = 10_000
 
@@ -209,8 +209,9 @@ def test_ranked_sources_on_threads_of_their_own_end_with_the_best(db: Database) 
             lat.flag(0, FAIL, "gps1")
 
     together(writer(lat, "gps1"), writer(lat, "gps2"), flap)
+    lat.fail("gone", "gps2")
     assert lat.reading.source == "gps1"
-    assert lat.reading.flags == 0
+    assert lat.reading.flags == SECFAIL
     assert lat.reading.value == WRITES - 1
     assert told[-1] is lat.reading
 

@@ -237,3 +237,77 @@ def test_a_gateway_that_is_alone_leads(theirs: Theirs, monkeypatch: pytest.Monke
 
 def test_the_module_functions_act_on_the_running_gateways_database(theirs: Theirs, db: Database) -> None:
     assert theirs.db is fixgw.database.current() is db
+
+
+# -- what items are asked to take --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "stored"),
+    [
+        ("int", 42.7, 43),
+        ("int", "42.7", 43),
+        ("int", 42.0, 42),
+        ("int", "42", 42),
+        ("str", 1234, "1234"),
+        ("str", 3.5, "3.5"),
+        ("str", None, ""),
+        ("bool", None, False),
+        ("bool", 5, True),
+        ("bool", -0.5, True),
+        ("bool", 0.0, False),
+        ("bool", "Yes", True),
+        ("bool", "YES", True),
+        ("bool", "on", True),
+        ("bool", "TRUE", True),
+        ("bool", "Off", False),
+        ("float", "103.2", 103.2),
+    ],
+)
+def test_old_plugins_write_what_they_are_used_to(kind: Any, written: Any, stored: Any) -> None:
+    db = Database([Definition(key="K", type=kind, aux=("A",))])
+    fixgw.database.write("K", written, db=db)
+    assert db.read("K").value == stored
+    assert type(db.read("K").value) is type(stored)
+    fixgw.database.write("K", (written, False, True, False), db=db)
+    assert (db.read("K").value, db.read("K").bad) == (stored, True)
+    fixgw.database.get_raw_item("K", db=db).value = written
+    assert db.read("K").value == stored
+    fixgw.database.write("K.A", written, db=db)
+    assert db.read_aux("K.A") == (None if written is None else stored), "None clears an aux value"
+
+
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [("float", True), ("int", True), ("int", "1_0"), ("float", None), ("bool", "maybe"), ("bool", float("nan"))],
+)
+def test_what_means_nothing_is_refused_as_before(kind: Any, written: Any) -> None:
+    db = Database([Definition(key="K", type=kind)])
+    with pytest.raises(BadValue):
+        fixgw.database.write("K", written, db=db)
+
+
+def test_deleting_a_callback_with_a_star_removes_it_from_every_key() -> None:
+    db = Database([Definition(key="A"), Definition(key="B")])
+    heard: list[Any] = []
+
+    def function(key: str, value: Any, udata: Any) -> None:
+        heard.append(key)
+
+    for key in "AB":
+        fixgw.database.callback_add("p", key, function, db=db)
+        fixgw.database.callback_add("other", key, function, db=db)
+    fixgw.database.callback_del("p", "*", function, db=db)
+    fixgw.database.write("A", 1.0, db=db)
+    assert heard == ["A"], "that of the other plugin is still there"
+    fixgw.database.callback_del("other", "*", function, db=db)
+    fixgw.database.write("B", 1.0, db=db)
+    assert heard == ["A"]
+
+
+def test_a_write_without_a_source_is_told_as_any_other() -> None:
+    db = Database([Definition(key="A")])
+    heard: list[Any] = []
+    db.subscribe("A", lambda key, reading: heard.append((reading.value, reading.source, reading.good)))
+    fixgw.database.write("A", 1.0, db=db)
+    assert heard == [(1.0, "", True)]

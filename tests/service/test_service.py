@@ -237,17 +237,14 @@ HOGGED = """
     HERE = Path(__file__).parent
 
     class Plugin(PluginBase):
-        '''Holds up the ageing thread from a callback when it is told to.'''
+        '''Holds up the ageing thread when it is told to, which takes a defect.'''
 
         def run(self):
-            self.db.subscribe("*", self.heard)
-            self.db.write("FTIME", 1.0, "test", flags=0)
+            self.db.look_for_hung = self.hold_up
 
-        def heard(self, key, reading):
-            if (HERE / "hang").exists() and threading.current_thread().name == "ageing":
+        def hold_up(self):
+            if (HERE / "hang").exists():
                 threading.Event().wait()
-            if reading.old:
-                threading.Timer(0.05, self.db.write, ("FTIME", 1.0, "test", 0)).start()
 """
 ENTRIES = """
         database file: "{CONFIG}/database.yaml"

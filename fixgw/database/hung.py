@@ -1,0 +1,83 @@
+"""Finding subscribers that hang: `Lookout`.
+
+A healthy delivery pays nothing for it: nobody notes when a call begins. Now and then the lookout looks into the frames
+of all threads; a call of a subscriber that it sees there in three looks on end, by the same delivery, has not returned.
+Looks are counted, not seconds, because a process that was suspended in a call is not to blame.
+"""
+
+from __future__ import annotations
+
+import sys
+from operator import is_
+from types import FrameType
+from typing import Any, NamedTuple
+
+from fixgw.database.item import Item
+from fixgw.database.reading import Reading
+
+LOOK_INTERVAL_S = 0.4  # from one look to the next
+PATIENCE_LOOKS = 3  # after which a call that is still under way is given up: 0.8 to 1.2 s
+
+_DELIVER = Item._deliver.__code__
+_WRITE_AUX = Item.write_aux.__code__
+
+
+class Hung(NamedTuple):
+    """A call of a subscriber that has not returned.
+
+    `frames` are those of the subscriber, innermost first; `held` are the deliveries, with their items and readings,
+    that wait for it: its own, and those on whose behalf that one happens.
+    """
+
+    item: Item
+    callback: Any
+    thread: int
+    frames: list[FrameType]
+    held: list[tuple[Item, Any, Any]]
+
+
+class Lookout:
+    """Finds the calls of subscribers that hang. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[FrameType, Any, int]] = {}
+        self._given_up: dict[int, FrameType] = {}
+
+    def look(self) -> list[Hung]:
+        """The calls that hang, each reported once."""
+        hung = []
+        seen: dict[int, tuple[FrameType, Any, int]] = {}
+        given_up: dict[int, FrameType] = {}
+        for thread, top in sys._current_frames().items():
+            frames: list[FrameType] = []
+            frame: FrameType | None = top
+            while frame is not None and frame.f_code is not _DELIVER and frame.f_code is not _WRITE_AUX:
+                frames.append(frame)
+                frame = frame.f_back
+            if frame is None:
+                continue
+            if self._given_up.get(thread) is frame:
+                given_up[thread] = frame
+                continue
+            names = frame.f_locals
+            call = names.get("callback"), names.get("reading", names.get("told"))
+            before = self._seen.get(thread)
+            same = before is not None and before[0] is frame and all(map(is_, before[1], call))
+            seen[thread] = frame, call, before[2] + 1 if before is not None and same else 1
+            if seen[thread][2] >= PATIENCE_LOOKS:
+                hung.append(Hung(names["self"], call[0], thread, frames, _held(frame)))
+                given_up[thread] = frame
+        self._seen, self._given_up = seen, given_up
+        return hung
+
+
+def _held(frame: FrameType | None) -> list[tuple[Item, Any, Any]]:
+    """The deliveries under way in `frame` and below it: (item, reading, the iterator over those still to be told)."""
+    held = []
+    while frame is not None:
+        if frame.f_code is _DELIVER or frame.f_code is _WRITE_AUX:
+            names = frame.f_locals
+            reading = names.get("reading")
+            held.append((names["self"], reading if isinstance(reading, Reading) else None, names.get("callbacks")))
+        frame = frame.f_back
+    return held

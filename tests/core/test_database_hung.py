@@ -1,0 +1,215 @@
+"""Subscribers that hang: who waits for them, and for how long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fixgw.database import Database, Definition, Reading
+from fixgw.database.hung import LOOK_INTERVAL_S, PATIENCE_LOOKS, Hung
+
+PROMISE_S = 2.0
+MARGIN_S = 3.0  # for a machine that is busy with other things
+
+
+class Hanger:
+    """A subscriber that hangs while `closed` is clear, if `when` says so."""
+
+    def __init__(self, when: Callable[[Reading], bool] = lambda reading: True) -> None:
+        self.when = when
+        self.opened = threading.Event()
+        self.inside = threading.Event()
+        self.calls = 0
+
+    def __call__(self, key: str, reading: Reading) -> None:
+        self.calls += 1
+        if self.when(reading):
+            self.inside.set()
+            self.opened.wait()
+
+    def on_aux(self, key: str, name: str, value: object) -> None:
+        self.calls += 1
+        self.inside.set()
+        self.opened.wait()
+
+
+@pytest.fixture
+def hanger() -> Iterator[Hanger]:
+    hanger = Hanger()
+    yield hanger
+    hanger.opened.set()
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    db = Database(
+        [
+            Definition(key="IAS", tolerance=100),
+            Definition(key="ALT", tolerance=100, aux=("Max",)),
+            Definition(key="BARO"),
+        ]
+    )
+    db.start()
+    yield db
+    db.stop()
+
+
+def until(condition: Callable[[], object], seconds: float = PROMISE_S + MARGIN_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.01)
+
+
+def in_background(function: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_the_patience_keeps_the_promise() -> None:
+    assert LOOK_INTERVAL_S * PATIENCE_LOOKS < PROMISE_S * 0.75
+
+
+def test_ageing_goes_on_while_a_subscriber_hangs(db: Database, hanger: Hanger) -> None:
+    told: list[tuple[str, bool]] = []
+    hanger.when = lambda reading: reading.old
+    db.subscribe("IAS", hanger)
+    db.subscribe("*", lambda key, reading: told.append((key, reading.old)))
+    db.write("IAS", 100.0)
+    assert hanger.inside.wait(5)
+    db.write("ALT", 5000.0)
+    until(lambda: db.item("ALT")._reading.old, 1.0)  # as it is marked, not as it is read
+    until(lambda: ("ALT", True) in told)
+    until(lambda: ("IAS", True) in told)
+    assert db.alive
+    assert db.hung_subscribers == 1
+    db.write("IAS", 101.0)
+    until(lambda: told.count(("IAS", True)) >= 2)
+    assert hanger.calls == 2, "its subscription has ended"
+
+
+def test_a_writer_waits_once_and_the_others_never(
+    db: Database, hanger: Hanger, caplog: pytest.LogCaptureFixture
+) -> None:
+    reported: list[Hung] = []
+    told: list[float] = []
+    db.on_hung = reported.append
+    db.subscribe("BARO", hanger)
+    db.subscribe("BARO", lambda key, reading: told.append(reading.value))  # type: ignore[arg-type]
+    writer = in_background(lambda: db.write("BARO", 30.1))
+    assert hanger.inside.wait(5)
+    db.write("BARO", 30.2)
+    until(lambda: told == [30.2])
+    assert [h.callback for h in reported] == [hanger]
+    assert "Hanger does not return from a change of BARO" in caplog.text
+    db.write("BARO", 30.3)
+    assert told == [30.2, 30.3]
+    assert writer.is_alive()
+    hanger.opened.set()
+    writer.join(5)
+    db.write("BARO", 30.4)
+    assert told == [30.2, 30.3, 30.4], "nothing stale comes from the thread that returned after all"
+    assert hanger.calls == 1
+
+
+def test_who_hangs_on_an_aux_value_is_given_up_too(db: Database, hanger: Hanger) -> None:
+    told: list[object] = []
+    db.subscribe("ALT", on_aux=hanger.on_aux)
+    db.subscribe("ALT", on_aux=lambda key, name, value: told.append(value))
+    writer = in_background(lambda: db.write("ALT.Max", 1.0))
+    assert hanger.inside.wait(5)
+    until(lambda: db.hung_subscribers)
+    db.write("ALT.Max", 2.0)
+    assert told == [2.0]
+    hanger.opened.set()
+    writer.join(5)
+    assert told[-1] == 2.0
+
+
+def test_only_the_innermost_is_to_blame(db: Database, hanger: Hanger) -> None:
+    told: list[float] = []
+    db.subscribe("BARO", lambda key, reading: db.write("ALT", reading.value))
+    db.subscribe("BARO", lambda key, reading: told.append(reading.value))  # type: ignore[arg-type]
+    db.subscribe("ALT", hanger)
+    in_background(lambda: db.write("BARO", 30.1))
+    until(lambda: told == [30.1])
+    db.write("BARO", 30.2)
+    assert told[-1] == 30.2
+    assert db.read("ALT").value == 30.2
+    assert (hanger.calls, db.hung_subscribers) == (1, 1)
+
+
+def test_a_call_into_c_that_hangs_is_found(db: Database) -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    db.subscribe("BARO", lock.acquire)  # type: ignore[arg-type]  # blocking, timeout
+    writer = in_background(lambda: db.write("BARO", 1.0))
+    until(lambda: db.hung_subscribers or not writer.is_alive())
+    lock.release()
+
+
+def test_two_that_hang_are_both_given_up(db: Database, hanger: Hanger) -> None:
+    hanger.when = lambda reading: reading.old
+    told: list[bool] = []
+    for key in ("IAS", "ALT"):
+        db.subscribe(key, hanger)
+    db.subscribe("ALT", lambda key, reading: told.append(reading.old))
+    db.write("IAS", 1.0)
+    db.write("ALT", 1.0)
+    until(lambda: True in told, 2 * (PROMISE_S + MARGIN_S))
+    assert db.hung_subscribers == 2
+    assert threading.active_count() < 12
+
+
+def test_a_subscriber_that_is_slow_is_not_given_up(db: Database) -> None:
+    calls = 0
+
+    def slow(key: str, reading: Reading) -> None:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.3)
+
+    db.subscribe("BARO", slow)
+    deadline = time.monotonic() + LOOK_INTERVAL_S * (PATIENCE_LOOKS + 1)
+    written = 0
+    while time.monotonic() < deadline:
+        db.write("BARO", float(written))
+        written += 1
+    assert calls == written
+    assert db.hung_subscribers == 0
+
+
+# -- the ageing thread -------------------------------------------------------------------------------------------------
+
+
+def test_an_error_in_the_ageing_thread_is_counted_and_it_goes_on(
+    db: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(db, "look_for_hung", broken)
+    until(lambda: db.ageing_errors >= 2)
+    db.write("IAS", 1.0)
+    until(lambda: db.item("IAS")._reading.old)
+    assert db.alive
+    assert caplog.text.count("ageing failed; it goes on") == 1
+    assert db.statistics()["ageing errors"] >= 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_died_is_replaced(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deadly() -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(db, "look_for_hung", deadly)
+    until(lambda: not db.alive)
+    monkeypatch.undo()
+    db.start()
+    db.write("IAS", 1.0)
+    until(lambda: db.item("IAS")._reading.old)
+    assert db.alive

@@ -1,0 +1,389 @@
+"""Plugins that misbehave while they are asked, stopped or told: nobody else waits for them."""
+
+from __future__ import annotations
+
+import collections
+import json
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixgw import database, loader, status
+from fixgw.errors import BadPlugin
+from fixgw.gateway import Gateway, State
+from fixgw.service import EXIT_HUNG, EXIT_OK
+from tests.core.test_gateway import Bench
+
+PLUGINS = {
+    "sick": """
+        import threading
+        from fixgw.plugin import PluginBase
+
+        class Plugin(PluginBase):
+            release = threading.Event()
+            ill = threading.Event()
+
+            def health(self):
+                if self.ill.is_set():
+                    self.release.wait()
+                return "a little cold"
+    """,
+    "lives_on": """
+        import threading, time
+        from fixgw.plugin import PluginBase
+
+        def work(release):
+            while not release.wait(0.05):
+                pass
+
+        class Plugin(PluginBase):
+            release = threading.Event()
+
+            def run(self):
+                how = self.config["how"]
+                if how == "function":
+                    threading.Thread(target=work, args=(self.release,), daemon=True).start()
+                elif how == "method":
+                    threading.Thread(target=self.work, daemon=True).start()
+                elif how == "foreign":
+                    threading.Thread(target=self.release.wait, daemon=True).start()
+                elif how == "timer":
+                    threading.Timer(1000, print).start()
+                elif how == "late":
+                    threading.Thread(target=self.release.wait, args=(0.3,), daemon=True).start()
+
+            def work(self):
+                work(self.release)
+
+            def stop(self):
+                for thread in threading.enumerate():
+                    if isinstance(thread, threading.Timer):
+                        self.timer = thread
+    """,
+    "done": """
+        import threading
+        from fixgw.plugin import PluginBase, Worker
+
+        class Plugin(Worker):
+            stopped = []
+
+            def work(self):
+                if self.config.get("wait"):
+                    self.stopping.wait()
+                self.done("the calibration has been written")
+
+            def stop(self):
+                super().stop()
+                self.stopped.append(self.name)
+    """,
+    "forgets": """
+        from fixgw.plugin import PluginBase
+
+        class Plugin(PluginBase):
+            def __init__(self, name, config):
+                self.port = config.get("port")
+    """,
+    "takes_none": """
+        from fixgw.plugin import PluginBase
+
+        class Plugin(PluginBase):
+            def __init__(self):
+                super().__init__("x", {})
+    """,
+    "hangs": """
+        import threading
+        from fixgw.plugin import PluginBase
+
+        class Plugin(PluginBase):
+            release = threading.Event()
+
+            def run(self):
+                release = self.release
+                self.db.subscribe("IAS", lambda key, reading: release.wait() if reading.old else None)
+    """,
+    "good": """
+        from fixgw.plugin import PluginBase
+
+        class Plugin(PluginBase):
+            pass
+    """,
+}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    for name, text in PLUGINS.items():
+        (tmp_path / f"s_{name}.py").write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    previous = database.current()
+    bench = Bench(tmp_path)
+    yield bench
+    for name in [n for n in sys.modules if n.startswith("s_")]:
+        module = sys.modules.pop(name)
+        if release := getattr(getattr(module, "Plugin", None), "release", None):
+            release.set()
+    if hasattr(bench, "thread") and bench.thread.is_alive():
+        bench.stop()
+    database.bind(previous)
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
+
+
+def module(name: str) -> Any:
+    return sys.modules[f"s_{name}"].Plugin
+
+
+# -- health() ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_health_that_hangs_holds_up_nobody(bench: Bench) -> None:
+    gateway = bench.start("connections: {sick: {load: yes, module: s_sick}, a: {load: yes, module: s_good}}")
+    bench.until(lambda: bench.state("a") is State.RUNNING)
+    assert gateway.troubles() == {"sick": "a little cold"}
+    module("sick").ill.set()
+    began = time.monotonic()
+    words = "health() has not returned; before that: a little cold"
+    assert gateway.troubles() == {"sick": words}
+    assert gateway.get_status()["connections"]["sick"]["health"] == words
+    assert time.monotonic() - began < 3
+    began = time.monotonic()
+    for _ in range(20):
+        gateway.summary()
+    assert time.monotonic() - began < 1, "what hangs is waited for once"
+    assert bench.stop() == EXIT_OK
+
+
+def test_a_health_that_returns_after_all_is_heard(bench: Bench) -> None:
+    gateway = bench.start("connections: {sick: {load: yes, module: s_sick}}")
+    bench.until(lambda: bench.state("sick") is State.RUNNING)
+    module("sick").ill.set()
+    bench.until(lambda: "has not returned" in gateway.summary())
+    module("sick").ill.clear()
+    module("sick").release.set()
+    bench.until(lambda: gateway.summary() == "0 of 1 connections well; sick: a little cold")
+
+
+# -- subscribers -------------------------------------------------------------------------------------------------------
+
+
+def test_the_plugin_whose_subscriber_hangs_fails_by_name(bench: Bench) -> None:
+    gateway = bench.start("connections: {a: {load: yes, module: s_good}, b: {load: yes, module: s_hangs}}")
+    bench.until(lambda: bench.state("b") is State.RUNNING)
+    began = time.monotonic()
+    gateway.database.write("IAS", 100.0, "test")
+    bench.until(lambda: gateway.runners["b"].state is not State.RUNNING, 10)
+    assert time.monotonic() - began < 2 + 2 + 2  # the tolerance, the promise, a margin
+    assert "does not return from a change of IAS" in gateway.troubles()["b"]
+    assert bench.state("a") is State.RUNNING
+    bench.until(lambda: "of it still run" in gateway.runners["b"].reason, 10)
+    module("hangs").release.set()
+    bench.until(lambda: bench.state("b") is State.RUNNING, 10)
+
+
+def test_the_ageing_thread_is_restarted_when_it_has_died(bench: Bench) -> None:
+    gateway = bench.start("connections: {a: {load: yes, module: s_good}}")
+    bench.until(lambda: bench.state("a") is State.RUNNING)
+    gateway.database._stopping = True
+    gateway.database._wake.set()
+    dead = gateway.database._thread
+    assert dead is not None
+    dead.join(5)
+    gateway.database._stopping = False
+    bench.until(lambda: gateway.database.alive)
+    assert gateway.database._thread is not dead
+
+
+# -- what is left after stop() -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["function", "method", "foreign"])
+def test_a_plugin_whose_threads_live_on_was_not_stopped(bench: Bench, how: str) -> None:
+    gateway = bench.start(
+        f"connections: {{a: {{load: yes, module: s_good}}, b: {{load: yes, module: s_lives_on, how: {how}}}}}"
+    )
+    bench.until(lambda: bench.state("b") is State.RUNNING)
+    assert bench.stop() == EXIT_HUNG
+    (reason,) = gateway.runners["b"].hung
+    assert "stop() has returned, but 1 thread of it still run" in reason
+    assert gateway.runners["a"].hung == []
+
+
+@pytest.mark.parametrize("how", ["timer", "late", "none"])
+def test_what_ends_by_design_or_in_a_moment_was_stopped(bench: Bench, how: str) -> None:
+    bench.start(f"connections: {{b: {{load: yes, module: s_lives_on, how: {how}}}}}")
+    bench.until(lambda: bench.state("b") is State.RUNNING)
+    assert bench.stop() == EXIT_OK
+
+
+def test_the_threads_of_another_connection_of_the_same_plugin_are_not_its_own(bench: Bench) -> None:
+    gateway = bench.start(
+        "connections: {a: {load: yes, module: s_lives_on, how: method}, b: {load: yes, module: s_lives_on, how: none}}"
+    )
+    bench.until(lambda: bench.state("b") is State.RUNNING)
+    assert bench.stop() == EXIT_HUNG
+    assert gateway.runners["b"].hung == []
+
+
+# -- the end of the work -----------------------------------------------------------------------------------------------
+
+
+def test_a_plugin_that_is_done_is_stopped_and_is_well(bench: Bench) -> None:
+    gateway = bench.start("connections: {once: {load: yes, module: s_done, restart_delay: 0.01}}")
+    bench.until(lambda: bench.state("once") is State.STOPPED)
+    assert module("done").stopped == ["once"]
+    tree = gateway.get_status()
+    assert tree["health"] == "ok"
+    facts = tree["connections"]["once"]
+    assert (facts["state"], facts["reason"], facts["health"], facts["restarts"]) == (
+        "stopped",
+        "done: the calibration has been written",
+        "ok",
+        0,
+    )
+    assert bench.stop() == EXIT_OK
+
+
+def test_a_gateway_stops_while_a_plugin_is_at_work_or_done(bench: Bench) -> None:
+    bench.start("connections: {a: {load: yes, module: s_done, wait: 1}, b: {load: yes, module: s_done}}")
+    bench.until(lambda: bench.state("a") is State.RUNNING and bench.state("b") is not State.LOADED)
+    assert bench.stop() == EXIT_OK
+
+
+# -- constructors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("forgets", "does not call its parent's: super().__init__(name, config)"),
+        ("takes_none", "takes (); the gateway calls it with (name, config)"),
+    ],
+)
+def test_a_wrong_constructor_is_a_sentence(
+    bench: Bench, name: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = bench.start(f"connections: {{a: {{load: yes, module: s_{name}}}}}")
+    bench.until(lambda: words in gateway.summary())
+    assert "Traceback" not in caplog.text
+    assert not any(r.exc_info for r in caplog.records)
+    assert bench.stop() == EXIT_OK
+
+
+def test_make_plugin_says_so_too(bench: Bench) -> None:
+    with pytest.raises(BadPlugin, match="does not call its parent"):
+        loader.make_plugin(loader.load_plugin("s_forgets"), "a", {})
+
+
+# -- code that has changed ---------------------------------------------------------------------------------------------
+
+EDITED = """
+    from fixgw.plugin import PluginBase
+    from s_edited import part
+
+    class Plugin(PluginBase):
+        def get_status(self):
+            return {"version": part.VERSION, "x": self.config.get("x")}
+"""
+
+
+@pytest.fixture
+def edited(bench: Bench) -> Path:
+    package = bench.directory / "s_edited"
+    package.mkdir()
+    (package / "__init__.py").write_text(textwrap.dedent(EDITED))
+    (package / "part.py").write_text("VERSION = 'one'\n")
+    return package / "part.py"
+
+
+def version(gateway: Gateway) -> tuple[Any, Any]:
+    facts = gateway.get_status()["connections"]["e"]["status"]
+    return facts.get("version"), facts.get("x")
+
+
+def test_a_restart_reads_the_code_again(bench: Bench, edited: Path) -> None:
+    gateway = bench.start("connections: {e: {load: yes, module: s_edited, x: 1}}")
+    bench.until(lambda: bench.state("e") is State.RUNNING)
+    assert version(gateway) == ("one", 1)
+    edited.write_text("VERSION = 'two'\n")
+    assert "did you mean 'e'?" in gateway.request_restart("E")
+    assert gateway.request_restart("e") == ""
+    bench.until(lambda: version(gateway) == ("two", 1))
+    bench.reload("connections: {e: {load: yes, module: s_edited, x: 1}, a: {load: yes, module: s_good}}")
+    assert bench.state("a") is State.RUNNING
+    assert gateway.runners["e"].plugin is not None
+
+
+def test_code_that_cannot_be_read_is_a_sentence_and_can_be_mended(bench: Bench, edited: Path) -> None:
+    gateway = bench.start("connections: {e: {load: yes, module: s_edited, on_failure: ignore}}")
+    bench.until(lambda: bench.state("e") is State.RUNNING)
+    edited.write_text("VERSION = 'two\n")
+    gateway.request_restart("e")
+    bench.until(lambda: "has an error in line 1" in gateway.summary())
+    edited.write_text("VERSION = 'three'\n")
+    gateway.request_restart("e")
+    bench.until(lambda: version(gateway)[0] == "three")
+
+
+def test_a_changed_option_reads_changed_code_again(
+    bench: Bench, edited: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    gateway = bench.start("connections: {e: {load: yes, module: s_edited, x: 1}}")
+    bench.until(lambda: bench.state("e") is State.RUNNING)
+    bench.reload("connections: {e: {load: yes, module: s_edited, x: 2}}")
+    bench.until(lambda: version(gateway) == ("one", 2))
+    assert "has changed on disk" not in caplog.text
+    edited.write_text("VERSION = 'two'\n")
+    bench.reload("connections: {e: {load: yes, module: s_edited, x: 3}}")
+    bench.until(lambda: version(gateway) == ("two", 3))
+    assert "the code of e has changed on disk: read again" in caplog.text
+
+
+# -- the status tree ---------------------------------------------------------------------------------------------------
+
+
+def test_a_tree_that_holds_itself_is_cut() -> None:
+    tree: dict[str, Any] = {}
+    for n in range(30):
+        tree[str(n)] = tree
+    assert status.plain(tree) == {str(n): "…" for n in range(30)}
+
+
+def test_a_tree_that_is_wide_on_every_level_is_cut() -> None:
+    words = "x" * 2000
+    tree = {n: dict.fromkeys(range(1000), words) for n in range(1000)}
+    budget = status.Budget()
+    text = json.dumps(status.plain(tree, budget))
+    assert len(text) < 1_200_000
+    assert budget.used >= 1
+    wide = {n: {m: dict.fromkeys(range(50), 1) for m in range(50)} for n in range(50)}
+    assert json.dumps(status.plain(wide)).count(": 1") <= status.MOST_VALUES
+
+
+def test_a_mapping_that_changes_while_it_is_read_is_told_as_far_as_it_goes() -> None:
+    class Restless(collections.UserDict[int, int]):
+        def __iter__(self) -> Iterator[int]:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    assert status.plain({"a": 1, "b": Restless({1: 1})}) == {"a": 1, "b": {"…": "…"}}
+
+
+def test_all_connections_share_one_budget_and_the_small_ones_keep_theirs() -> None:
+    trees: dict[str, tuple[dict[str, Any], float]] = {}
+    for name, count in (("wide", 9000), ("small", 10), ("wider", 9900)):
+        budget = status.Budget()
+        tree: dict[str, Any] = {str(n): list(range(900)) for n in range(count // 900)} or {"a": 1}
+        trees[name] = status.plain(tree, budget), budget.used
+    shared = status.share(trees)
+    assert list(shared) == ["wide", "small", "wider"]
+    assert shared["small"] == {"a": 1}
+    assert json.dumps(shared).count(",") < status.MOST_VALUES * 1.1
+    assert len(shared["wide"]) > 4
+    assert len(shared["wider"]) > 4
