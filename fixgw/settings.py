@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 import zlib
 from pathlib import Path
 from typing import Any
 
 from fixgw import state
+from fixgw.clock import now as clock_now
 from fixgw.database import BAD, FAIL, KEPT, OLD, Clock, Database, Item, Reading, Subscription, Value
 from fixgw.errors import BadValue, counted
 from fixgw.kit.sources import START, simulated
@@ -38,7 +38,7 @@ def path_for(configuration: Path) -> Path:
 class Settings:
     """Keeps the settings of `database` in the file `path`. `open` and `close` on one thread, the rest on any."""
 
-    def __init__(self, database: Database, path: Path, clock: Clock = time.monotonic) -> None:
+    def __init__(self, database: Database, path: Path, clock: Clock = clock_now) -> None:
         self._items = {item.key: item for item in database.items() if item.definition.keep}
         self._database = database
         self._keeper = state.Keeper(path, log, clock=clock)

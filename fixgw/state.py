@@ -17,11 +17,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from fixgw.clock import now as clock_now
 
 __all__ = ["MAX_BYTES", "Keeper", "load", "path", "replace", "save"]
 
@@ -129,7 +130,7 @@ class Keeper:
         log: logging.Logger,
         interval: float = 1.0,
         burst: int = 8,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = clock_now,
     ) -> None:
         self.path = path
         #: Why the newest state is not on the disk; empty when all is well. Any thread.

@@ -8,7 +8,6 @@ that of an altimeter does.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from fixgw import plugin
+from fixgw.clock import now as clock_now
 from fixgw.database import NEVER, Database, Item, Value
 from fixgw.errors import BadValue, DeviceError
 
@@ -92,7 +92,7 @@ class Plugin(plugin.Poller[Options]):
         if self._world is None:
             self._world = self._own_world = world.World()
             self._own_world.start()
-        self._next = self._values_since = time.monotonic()
+        self._next = self._values_since = clock_now()
         try:
             self._write_settings()
             self._write_flight()
@@ -110,7 +110,7 @@ class Plugin(plugin.Poller[Options]):
         return {"keys": sum(map(len, self._items.values())), **super().get_status()}
 
     def poll(self, timeout: float) -> None:
-        now = time.monotonic()
+        now = clock_now()
         if self.stopping.wait(min(timeout, self._next - now)):
             return
         self._next = max(self._next + TICK_S, now)
@@ -163,7 +163,7 @@ class Plugin(plugin.Poller[Options]):
     def _current_values(self) -> Mapping[str, Value]:
         """The values at this moment. Raises `DeviceError` if the flight has stopped, as they would be stale."""
         assert self._world is not None
-        values, now = self._world.values, time.monotonic()
+        values, now = self._world.values, clock_now()
         if values is not self._values:
             self._values, self._values_since = values, now
         elif now - self._values_since > STANDSTILL_S:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Literal
 
+from fixgw.clock import now as clock_now
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.update import begin_counting
 from fixgw.net.listener import Caller, Listener
@@ -60,7 +60,7 @@ class Server:
         stall: float = 30.0,
         counts: dict[str, int],
         log: logging.Logger,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = clock_now,
     ) -> None:
         self.counts = counts
         begin_counting(counts, "sent", "lost", "overrun", "stalled", "written", "not allowed", "discarded")

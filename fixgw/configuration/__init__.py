@@ -10,7 +10,6 @@ Nothing here opens a device or writes a file.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,6 +20,7 @@ import msgspec
 
 import fixgw.config
 from fixgw import loader
+from fixgw.clock import now as clock_now
 from fixgw.configuration import options
 from fixgw.configuration.items import Initial, Items, apply_initial, read_definitions, read_initial, units_by_key
 from fixgw.configuration.options import Row
@@ -163,7 +163,7 @@ class Configuration:
     refused: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
     advice: tuple[Advice, ...] = ()
 
-    def make_database(self, clock: Clock = time.monotonic) -> Database:
+    def make_database(self, clock: Clock = clock_now) -> Database:
         """Create a database with all items and their initial values. Does not start its ageing thread."""
         database = Database(self.definitions, clock)
         apply_initial(database, self.initial)

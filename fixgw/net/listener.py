@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from fixgw.clock import now as clock_now
 from fixgw.errors import DeviceError
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.update import begin_counting
@@ -70,7 +70,7 @@ class Listener:
         send_buffer: int = 0,
         complain: Complaints,
         counts: dict[str, int] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = clock_now,
     ) -> None:
         self.host = host
         self.port = port

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import sys
-import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Any
 
+from fixgw.clock import now as clock_now
 from fixgw.errors import DeviceError
 from fixgw.net.access import Address, address_of
 from fixgw.net.endpoint import Endpoint
@@ -33,7 +33,7 @@ class UdpLink:
         self,
         endpoint: Endpoint,
         refuse: Callable[[str, Address], object] = lambda why, sender: None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = clock_now,
     ) -> None:
         self.port = str(endpoint)
         #: The host whose datagrams are accepted; None before the first.

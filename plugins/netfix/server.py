@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from fixgw.clock import now as clock_now
 from fixgw.database import Database
 from fixgw.kit.complaints import Complaints
 from fixgw.net.access import LOOPBACK, Address, Networks
@@ -64,7 +65,7 @@ class Server:
         quit: Callable[[], None] = lambda: None,
         restart: Callable[[str], str] = lambda name: "",
         log: logging.Logger | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = clock_now,
     ) -> None:
         self.host = host
         self.source = source
@@ -331,7 +332,7 @@ class Server:
     def _turn(self, peer: Peer) -> None:
         """Process some of the client's lines, and decide what to wait for next."""
         begun = time.thread_time()
-        end = time.monotonic() + SLICE_S
+        end = clock_now() + SLICE_S
         if peer.unread and not peer.todo:
             self._receive(peer)
         todo = peer.todo
@@ -344,7 +345,7 @@ class Server:
             self._commands.handle(peer, line)
             if len(peer.replies) > count:
                 room -= len(peer.replies[-1])
-            if time.monotonic() >= end:
+            if clock_now() >= end:
                 break
         peer.emit()
         if self._fanout.waiting != written:

@@ -8,8 +8,7 @@ gateway's other threads. No client is dropped or refused: the server does not re
 
 from __future__ import annotations
 
-import time
-
+from fixgw.clock import now as clock_now
 from fixgw.net.access import Address
 from fixgw.plugins.netfix.peer import Peer
 
@@ -34,7 +33,7 @@ class Turns:
 
     def is_modest(self, peer: Peer) -> bool:
         """Whether the client may be served at once; brings its debt up to date."""
-        now = time.monotonic()
+        now = clock_now()
         peer.debt = max(0.0, peer.debt - (now - peer.debt_at) * PAYBACK)
         peer.debt_at = now
         return peer.debt < ALLOWANCE_S
@@ -64,7 +63,7 @@ class Turns:
         """Take the client whose turn it is out of the queue; None if it is nobody's turn now."""
         if self._modest:
             peer = next(iter(self._modest))
-        elif self._greedy and time.monotonic() >= self._break_until:
+        elif self._greedy and clock_now() >= self._break_until:
             address = next(iter(self._greedy))
             peer = next(iter(self._greedy[address]))
             self._greedy[address] = self._greedy.pop(address)  # to the end: it is the next host's turn
@@ -79,7 +78,7 @@ class Turns:
             self._busy += seconds
             if self._busy >= BUSY_S:
                 breaks = min(sum(map(len, self._greedy.values())) + 1, MOST_BREAKS)
-                self._break_until = time.monotonic() + breaks * min(self._busy, 10 * BUSY_S)
+                self._break_until = clock_now() + breaks * min(self._busy, 10 * BUSY_S)
                 self._busy = 0.0
         peer.debt += seconds
 
@@ -87,4 +86,4 @@ class Turns:
         """Seconds until it is a client's turn; infinite if none waits."""
         if self._modest:
             return 0.0
-        return max(0.0, self._break_until - time.monotonic()) if self._greedy else float("inf")
+        return max(0.0, self._break_until - clock_now()) if self._greedy else float("inf")

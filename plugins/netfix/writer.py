@@ -8,12 +8,12 @@ over. The client then gets its answer, because the value was stored before any s
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from fixgw.clock import now as clock_now
 from fixgw.kit.complaints import Complaints
 from fixgw.plugins.netfix.peer import Peer
 
@@ -49,7 +49,7 @@ class _Worker:
 
     def _work(self) -> None:
         while (job := self.queue.get()) is not None:
-            job.begun = time.monotonic()
+            job.begun = clock_now()
             self.current = job
             try:
                 job.result = job.write()
@@ -91,7 +91,7 @@ class Writer:
         current = self._worker.current if self._worker is not None else None
         if self._done:
             return 0.0
-        return PATIENCE_S if current is None else max(0.0, current.begun + PATIENCE_S - time.monotonic())
+        return PATIENCE_S if current is None else max(0.0, current.begun + PATIENCE_S - clock_now())
 
     def finished(self) -> list[Job]:
         """The jobs that have been done, or given up, since the last call."""
@@ -100,7 +100,7 @@ class Writer:
         worker = self._worker
         if worker is not None:
             current = worker.current
-            if current is not None and time.monotonic() - current.begun > PATIENCE_S:
+            if current is not None and clock_now() - current.begun > PATIENCE_S:
                 self._replace(worker, current)
         finished = []
         while self._done:

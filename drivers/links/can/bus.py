@@ -17,12 +17,12 @@ if they were separate nodes.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
+from fixgw.clock import now as clock_now
 from fixgw.database import Database
 from fixgw.drivers.links.can import ports
 from fixgw.drivers.links.can.frame import (
@@ -137,7 +137,7 @@ class SharedBus(Poller):
 
     reopen_delay_max: ClassVar[float] = 2.0
 
-    def __init__(self, options: BusOptions, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, options: BusOptions, clock: Callable[[], float] = clock_now) -> None:
         super().__init__(f"{options.interface} {options.channel}", {})
         self.options: BusOptions = options
         self.clock = clock

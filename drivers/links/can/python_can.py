@@ -6,11 +6,11 @@ import logging
 import os
 import select
 import socket
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from fixgw.clock import now as clock_now
 from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame
 from fixgw.drivers.links.can.port import BATCH_FRAMES, BusOptions, Count, Port
 from fixgw.drivers.links.can.socketcan import NO_ROOM, enlarge_receive_buffer
@@ -80,7 +80,7 @@ class PythonCanPort(Port):
                 if self.is_own(message):
                     self._count("own echoes")
                 else:
-                    frames.append(from_message(message, time.monotonic()))
+                    frames.append(from_message(message, clock_now()))
                 self._garbled = 0
             except Exception as error:
                 self._garbled += 1

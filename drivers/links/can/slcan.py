@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from fixgw.clock import now as clock_now
 from fixgw.drivers.links.can import frame as cf
 from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame
 from fixgw.drivers.links.can.port import BusOptions, Count, Port
@@ -83,7 +84,7 @@ class Parser:
     in error frames like SocketCAN's.
     """
 
-    def __init__(self, count: Count, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, count: Count, clock: Callable[[], float] = clock_now) -> None:
         #: The number of valid messages and answers, and of commands that the adapter refused.
         self.sensible = self.refused = 0
         #: The last status flags; None if the adapter never sent any.
@@ -241,7 +242,7 @@ class SlcanPort(Port):
         self._putting = threading.Lock()
         self._fd: int | None = None
         self._refused = 0
-        self._asked_at = time.monotonic()
+        self._asked_at = clock_now()
         self._garbage_since: float | None = None
         self._garbage_for = 0.0
         with suppress(OSError, AttributeError):  # rfc2217:// and loop:// have no file descriptor
@@ -267,8 +268,8 @@ class SlcanPort(Port):
     def begin(self, commands: Iterable[bytes], listen_only: bool = False) -> None:
         """Open the adapter's CAN channel. Takes about a second if the adapter never answers."""
         self._put(b"\r\r\rC\r")  # end any half-sent command and close the channel; answers and frames may still come
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        while time.monotonic() < deadline and self._get(SETTLE_S):
+        deadline = clock_now() + ANSWER_TIMEOUT_S
+        while clock_now() < deadline and self._get(SETTLE_S):
             pass
         answers = True
         for command in commands:
@@ -289,7 +290,7 @@ class SlcanPort(Port):
         data, self._early = self._early or self._get(timeout), b""
         parser = self.parser
         frames = parser.feed(data) if data else []
-        now = time.monotonic()
+        now = clock_now()
         if data:
             if parser.sensible:
                 self._garbage_since = None
@@ -337,8 +338,8 @@ class SlcanPort(Port):
         """Send `command`. Returns what arrives until it is answered; empty if nothing does."""
         self._put(command + b"\r")
         answer = b""
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        while not (b"\r" in answer or b"\a" in answer) and (left := deadline - time.monotonic()) > 0:
+        deadline = clock_now() + ANSWER_TIMEOUT_S
+        while not (b"\r" in answer or b"\a" in answer) and (left := deadline - clock_now()) > 0:
             answer += self._get(left)
         return answer
 

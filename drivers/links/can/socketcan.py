@@ -8,11 +8,11 @@ import select
 import socket
 import struct
 import sys
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from fixgw.clock import now as clock_now
 from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame, masks
 from fixgw.drivers.links.can.port import BATCH_FRAMES, BusOptions, Count, Port
 from fixgw.errors import DeviceError
@@ -70,7 +70,7 @@ class SocketCanPort(Port):
             raise _to_device_error(self._error, self._channel) from self._error
         if not self._ready.poll(timeout * 1000):
             return []
-        now = time.monotonic()
+        now = clock_now()
         receive = self._socket.recv
         raws: list[bytes] = []
         try:
