@@ -89,8 +89,8 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     clamped to its range; a measurement out of range is also flagged bad. `keep` says that it is to survive a restart
     (`fixgw.settings`). `wrap` is how much a circle is, 360 for degrees: -1 is then 359 and not out of range. `sources`
     ranks the sources, best first: an entry stands for itself and for everything below it (``canfix`` covers
-    ``canfix/12``). A better source that returns is published again when it has been good for `return_after` seconds; 0 =
-    at once.
+    ``canfix/12``). A better source that returns is published again when it has been good for `return_after`
+    seconds; 0 = at once.
     """
 
     key: str
