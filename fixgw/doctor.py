@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from fixgw import configuration, state
+from fixgw import configuration, loader, state
 from fixgw.errors import ConfigurationError, FixgwError, Refused, counted
 from fixgw.kit.options import convert
 from fixgw.plugin import CONFIGPATH, Device, Feeds, Finding
@@ -38,6 +38,7 @@ EARLIEST_YEAR = 2025  # a clock that shows an earlier year is wrong
 LOW_DISK_BYTES = 200 << 20
 FULL_DISK_BYTES = 10 << 20
 HOT_C, TOO_HOT_C = 75.0, 82.0  # a Pi slows down at 80 to 85
+NO_INSTRUMENT = "no instrument is configured yet: copy the configuration, and add yours under `connections`"
 #: Counters in a connection's status that should be 0.
 COUNTERS = ("bus off", "error frames", "lost", "saving failed")
 
@@ -125,6 +126,8 @@ def examine(
     else:
         size = f"{counted(len(loaded.connections), 'connection')}, {counted(len(loaded.definitions), 'item')}"
         yield Result("configuration", Finding(OK, f"{size} ({loaded.file})"))
+        if all(c.plugin.__module__.startswith(loader.PLUGINS) for c in loaded.connections):
+            yield Result("configuration", Finding(SKIPPED, NO_INSTRUMENT, "fixgw config init ~/.config/fixgw"))
     tree: dict[str, Any] = {}
     silent = _absent(machine)
     if client is not None:

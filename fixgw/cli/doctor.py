@@ -68,8 +68,19 @@ def doctor(args: argparse.Namespace) -> int:
         print(json.dumps(facts(results, problems, warnings), indent=2))
     else:
         print(*lines(results), "", sep="\n")
-        print(f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}" if problems or warnings else "all well")
+        print(
+            f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}"
+            if problems or warnings
+            else _well(results)
+        )
     return EXIT_FAILED if problems or (args.strict and warnings) else EXIT_DONE
+
+
+def _well(results: Iterable[Result]) -> str:
+    from fixgw.doctor import NO_INSTRUMENT
+
+    empty = any(result.finding.message == NO_INSTRUMENT for result in results)
+    return "nothing is wrong, but no instrument is configured yet" if empty else "all well"
 
 
 def facts(results: Iterable[Result], problems: int, warnings: int) -> dict[str, Any]:

@@ -78,7 +78,13 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "To use a driver or plugin, give its module as `module:` in a connection.",
         "  fixgw plugins\n  fixgw plugins netfix",
     )
-    parser.add_argument("name", metavar="NAME", nargs="?", help="describe the options of this driver, plugin or module")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="describe the options of this driver, plugin or module; or a file NAME.py",
+    )
+    parser.add_argument("--config-file", metavar="FILE", help="look for modules where this configuration does")
     parser.add_argument("--json", action="store_true", help="print JSON, including options")
 
 
@@ -318,7 +324,7 @@ def plugins(args: argparse.Namespace) -> int:
         found = loader.available()
     else:
         try:
-            found = [_plugin(args.name, loader.available())]
+            found = [_plugin(args.name, loader.available(), args.config_file)]
         except FixgwError as error:
             return complain(str(error))
     if args.json:
@@ -332,16 +338,27 @@ def plugins(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _plugin(name: str, found: list[PluginInfo]) -> PluginInfo:
-    """The packaged plugin or driver `name`, or any module on the path. Raises `FixgwError`."""
-    from fixgw import loader
+def _plugin(name: str, found: list[PluginInfo], config_file: str | None) -> PluginInfo:
+    """The packaged plugin or driver `name`, or a module that `fixgw run` would find, or one in the current directory.
+
+    Raises `FixgwError`.
+    """
+    from fixgw import configuration, loader
+    from fixgw.errors import BadModule
 
     for info in found:
         if name in (info.name, info.module):
             return info
-    if "." not in name:
-        raise FixgwError(f"no plugin {name!r}{did_you_mean(name, [info.name for info in found])}")
-    cls = loader.load_plugin(name)
+    directories = [*configuration.module_directories(configuration.find(config_file)), Path()]
+    if name.endswith(".py"):
+        directories.insert(0, Path(name).parent)
+        name = Path(name).stem
+    loader.add_to_path(directories)
+    try:
+        cls = loader.load_plugin(name)
+    except BadModule as error:
+        nearest = did_you_mean(name, [info.name for info in found])
+        raise FixgwError(f"no plugin {name!r}{nearest}" if nearest and "." not in name else str(error)) from None
     words = (sys.modules[cls.__module__].__doc__ or cls.__doc__ or "").strip()
     return loader.PluginInfo(name.rpartition(".")[2], name, words.partition("\n")[0], cls.Options, None)
 

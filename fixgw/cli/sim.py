@@ -281,7 +281,7 @@ def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event
 
 def _describe(bus: Any, scenario: Scenario, args: argparse.Namespace) -> str:
     lines = [scenario.description] if scenario.description else []
-    lines += [f"  node {s.node.id:3}  {name}: {s.node.NAME}" for name, s in bus.play.stations.items()]
+    lines += [f"  node {s.node.id} (0x{s.node.id:02x})  {name}: {s.node.NAME}" for name, s in bus.play.stations.items()]
     if args.replay:
         lines.append(f"replaying {args.replay}")
     if args.interface:

@@ -266,12 +266,7 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
     defaults = _Defaults(reader)
     items, initial, database = _read_items(reader, main, at, defaults)
 
-    plugin_path = main.get("plugin path", [])
-    directories = [plugin_path] if isinstance(plugin_path, str) else plugin_path
-    if isinstance(directories, list):
-        loader.add_to_path(reader.locate(d) for d in directories if isinstance(d, str))
-    if reader.directory != packaged():
-        loader.add_to_path([reader.directory])
+    loader.add_to_path(_module_directories(reader, main))
 
     loaded: list[Connection] = []
     unloaded: dict[str, str] = {}
@@ -339,6 +334,20 @@ def _mark_settings(reader: Reader, definitions: list[Definition], initial: list[
     database = Database(definitions)
     values = {d.key: str(database.item(d.key).reading.value) for d in definitions if d.key in names}
     initial[:] = {**values, **dict(initial)}.items()
+
+
+def module_directories(path: str | os.PathLike[str]) -> list[Path]:
+    """Where the configuration at `path` finds modules, beside Python's own places. Never raises on what it holds."""
+    reader = Reader(os.fspath(path), {"PACKAGE": str(packaged())})
+    content, _ = reader.read(reader.main)
+    return _module_directories(reader, content if isinstance(content, dict) else {})
+
+
+def _module_directories(reader: Reader, main: Mapping[Any, Any]) -> list[Path]:
+    plugin_path = main.get("plugin path", [])
+    names = [plugin_path] if isinstance(plugin_path, str) else plugin_path if isinstance(plugin_path, list) else []
+    own = [] if reader.directory == packaged() else [reader.directory]
+    return [*(reader.locate(name) for name in names if isinstance(name, str)), *own]
 
 
 class _Defaults:
@@ -464,9 +473,10 @@ def _read_connection(
     contents = _read_own_files(reader, plugin, own)
     given = {**own, CONFIGPATH: str(reader.directory)}
     try:
-        checked = _check_options(reader, plugin, own, given, at, database)
+        checked, places = _check_options(reader, plugin, own, given, at, database)
         if checked is not None:
-            _check_claims(reader, name, plugin.claims(checked), at, claimed)
+            asked = ((resource, _as_written(_steps(option), places)) for resource, option in plugin.claims(checked))
+            _check_claims(reader, name, asked, own, at, claimed)
             if database is not None and len(reader.problems) == before:
                 reader.advice += [_advice(found, at) for found in plugin.advise(checked, database)]
     except Exception as error:
@@ -530,27 +540,53 @@ def _check_options(
     given: dict[str, Any],
     at: Positions,
     database: Database | None,
-) -> Any:
-    """Check options against their declaration, then let the plugin check them. Returns the usable ones, or None."""
+) -> tuple[Any, dict[str, list[int]]]:
+    """Check options against their declaration, then let the plugin check them. Returns the usable ones, or None, and
+    the places of entries in lists that lack others."""
     checked: Any = given
+    found: list[Problem] = []
+    written, places = own, dict[str, list[int]]()
     if plugin.Options is not None:
         found = list(options.problems(own, plugin.Options, at, also_known=COMMON))
         reader.problems += found
         # The plugin gets the options that fit, so that one wrong option does not hide what is wrong with the others.
-        own = options.fitting(own, plugin.Options) if found else own
+        if found:
+            own, places = options.fitting(own, plugin.Options)
         try:
             checked = convert(own, plugin.Options)
         except msgspec.ValidationError:  # a required option is wrong, or options contradict each other
-            return None
+            return None, places
     for problem in plugin.check(checked, database) if database is not None else ():
         if isinstance(problem, Problem):
             reader.problems.append(problem)
         else:
             option, text = problem
             path = _steps(option)
-            if not path or path[0] in own:
-                reader.report(at.at(path), f"{option}: {text}" if option else text)
-    return checked
+            if path[0] in own if path else not found:  # else it is about what is wrong, or could not be read
+                path = _as_written(path, places)
+                reader.report(at.at(path), f"{_spelled(path, written)}: {text}" if path else text)
+    return checked, places
+
+
+def _as_written(path: list[str], places: Mapping[str, list[int]]) -> list[str]:
+    """`path`, whose number is that among the entries that fit, with the number among all of them."""
+    where = places.get(path[0]) if len(path) > 1 else None
+    return [path[0], str(where[int(path[1])]), *path[2:]] if where and path[1].isdecimal() else path
+
+
+def _spelled(path: Iterable[str], value: Any) -> str:
+    """A path in `value` as messages and tables write it: ``buttons[2].pin``."""
+    words = ""
+    for part in path:
+        if isinstance(value, list | tuple):
+            words += f"[{part}]"
+            value = value[int(part)] if part.isdecimal() and int(part) < len(value) else None
+        else:
+            words += f".{part}"
+            value = (
+                value.get(part, value.get(int(part)) if part.isdecimal() else None) if isinstance(value, dict) else None
+            )
+    return words.removeprefix(".")
 
 
 def _steps(option: str) -> list[str]:
@@ -568,16 +604,17 @@ def _advice(found: Advice | tuple[str, str], at: Positions) -> Advice:
 def _check_claims(
     reader: Reader,
     name: str,
-    claims: Iterable[tuple[str, str]],
+    claims: Iterable[tuple[str, list[str]]],
+    own: dict[Any, Any],
     at: Positions,
     claimed: dict[str, tuple[str, Positions]],
 ) -> None:
     """Report the resources of connection `name` that are already claimed."""
-    for resource, option in claims:
-        here = at.at(option.split("."))
+    for resource, path in claims:
+        here = at.at(path)
         if resource in claimed:
             other, there = claimed[resource]
             who = "this connection" if other == name else f"connection {other!r}"
-            reader.report(here, f"{option}: {resource} is already used by {who}, at {there}")
+            reader.report(here, f"{_spelled(path, own)}: {resource} is already used by {who}, at {there}")
         else:
             claimed[resource] = (name, here)

@@ -45,21 +45,41 @@ def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: I
         yield _problem(str(first), value, kind, at, name)
 
 
-def fitting(value: dict[Any, Any], kind: type[msgspec.Struct]) -> dict[Any, Any]:
-    """The members of `value` that are options of the struct `kind` and fit their types."""
-    fits = {}
+def fitting(value: dict[Any, Any], kind: type[msgspec.Struct]) -> tuple[dict[Any, Any], dict[str, list[int]]]:
+    """Those members of `value` that are options of the struct `kind` and fit their types.
+
+    Of a list or mapping with wrong entries, the others are kept: the second result has the places that they had in
+    such a list, by option.
+    """
+    fits: dict[Any, Any] = {}
+    places: dict[str, list[int]] = {}
     fields = _options(kind)
     keys: set[tuple[str, Any]] = set()
     for name, member in value.items():
         if name in fields:
-            wrong = any(problems(member, fields[name].type, Positions(""), name))
+            if any(problems(member, fields[name].type, Positions(""), name)):
+                member, places[name] = _fitting_entries(member, fields[name].type)
+                if not member or any(problems(member, fields[name].type, Positions(""), name)):
+                    continue
         elif (family := family_of(name, kind)) is not None:
-            wrong = any(_family_problems(name, member, family, keys, Positions("")))
+            if any(_family_problems(name, member, family, keys, Positions(""))):
+                continue
         else:
             continue
-        if not wrong:
-            fits[name] = member
-    return fits
+        fits[name] = member
+    return fits, places
+
+
+def _fitting_entries(value: Any, kind: Any) -> tuple[Any, list[int]]:
+    """The entries of a list or mapping that fit by themselves, and their places in the list; else nothing."""
+    bare = _bare(kind, value)
+    origin, arguments = get_origin(bare), get_args(bare)
+    if isinstance(value, list) and origin in (list, tuple) and arguments and arguments[-1] in (arguments[0], ...):
+        places = [i for i, v in enumerate(value) if not any(problems(v, arguments[0], Positions("")))]
+        return [value[i] for i in places], places
+    if isinstance(value, dict) and isinstance(origin, type) and issubclass(origin, Mapping) and len(arguments) == 2:
+        return {k: v for k, v in value.items() if not any(problems({k: v}, bare, Positions("")))}, []
+    return None, []
 
 
 def _options(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
@@ -111,7 +131,7 @@ def _members(value: Any, kind: Any, at: Positions, name: str, also_known: Iterab
             yield from problems(member, member_kind, at.at([index]), f"{name}[{index}]")
     elif isinstance(value, dict) and isinstance(origin, type) and issubclass(origin, Mapping) and len(arguments) == 2:
         for key, member in value.items():
-            yield from problems(key, arguments[0], at.keys.get(key, at), f"{name}: the key {key!r}")
+            yield from problems(key, arguments[0], at.keys.get(key, at), f"{name}: the key {_key(key)}")
             yield from problems(member, arguments[1], at.at([key]), f"{name}.{key}")
 
 
@@ -145,10 +165,17 @@ def _problem(text: str, value: Any, kind: Any, at: Positions, name: str) -> Prob
         if isinstance(value, (dict, list)):
             name = (name + nested.group(1)).lstrip(".")
     elif text.startswith(("Expected ", "Invalid enum value ")):
-        text = f"expected {_describe_type(kind)[0]}, got {described(value)}"
+        wanted = _describe_type(kind)[0]
+        text = f"expected {wanted}, got {described(value)}"
         if isinstance(value, str):
             text += did_you_mean(value, _choices(kind))
+        elif isinstance(value, bool) and ("text" in wanted or _choices(kind)):
+            text += " (YAML reads yes, no, on and off as switches): put it in quotes"
     return at.problem(f"{name}: {text}" if name else text)
+
+
+def _key(key: Any) -> str:
+    return described(key) if isinstance(key, bool) else repr(key)
 
 
 def _choices(kind: Any) -> list[str]:

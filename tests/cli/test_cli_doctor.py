@@ -213,7 +213,7 @@ def test_without_a_gateway_it_says_so_and_checks_the_rest(cli: Callable[..., Don
     assert done.code == 1
     file.write_text("connections: {gps: {module: fixgw.plugins.skel}}\n")
     done = cli("doctor", str(file), "--port", "1")
-    assert done.out.endswith("\nall well\n")
+    assert done.out.endswith("\nnothing is wrong, but no instrument is configured yet\n")
     assert done.code == 0
     file.write_text("connections: {gps: {module: nonsense}}\n")
     assert cli("doctor", str(file), "--port", "1").code == 1

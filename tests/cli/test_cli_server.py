@@ -338,3 +338,30 @@ def test_an_unknown_plugin_is_refused(cli: Cli, name: str) -> None:
     code, out, err = cli("plugins", name)
     assert (code, out) == (1, "")
     assert name in err
+
+
+OWN = '''"""Reads my thermometer."""
+from fixgw.plugin import PluginBase
+
+
+class Plugin(PluginBase):
+    pass
+'''
+
+
+@pytest.mark.parametrize("place", [".", "conf", "conf/mine"], ids=["here", "beside the main file", "plugin path"])
+def test_a_module_of_ones_own_is_described_wherever_the_gateway_would_find_it(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    (tmp_path / "conf/mine").mkdir(parents=True)
+    main = tmp_path / "conf/default.yaml"
+    main.write_text("plugin path: [mine]\nconnections: {}\n")
+    name = f"own_thermometer_{len(place)}"
+    (tmp_path / place / f"{name}.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    code, out, _ = cli("plugins", name, "--config-file", str(main))
+    assert (code, out.splitlines()[0]) == (0, f"{name}: Reads my thermometer.")
+    code, out, _ = cli("plugins", f"./{place}/{name}.py")
+    assert (code, out.splitlines()[0]) == (0, f"{name}: Reads my thermometer.")
+    assert cli("plugins", "own_nothing").err == "fixgw: there is no module 'own_nothing'\n"

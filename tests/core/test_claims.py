@@ -56,14 +56,14 @@ def test_two_connections_that_ask_for_one_thing_are_reported_with_both_places(tm
     line = text.splitlines()
     there, here = line[1].index("2]") + 1, line[2].index("2]") + 1
     assert problems(tmp_path, text) == [
-        f"main.yaml:3:{here}: lamps.1: LAMP2 is already used by connection 'a', at main.yaml:2:{there}"
+        f"main.yaml:3:{here}: lamps[1]: LAMP2 is already used by connection 'a', at main.yaml:2:{there}"
     ]
 
 
 def test_so_are_two_entries_of_one_connection(tmp_path: Path, plugin: str) -> None:
     text = f"connections:\n  a: {{module: {plugin}, lamps: [7, 7]}}\n"
     (found,) = problems(tmp_path, text)
-    assert "lamps.1: LAMP7 is already used by this connection, at main.yaml:2:" in found
+    assert "lamps[1]: LAMP7 is already used by this connection, at main.yaml:2:" in found
 
 
 def test_a_connection_with_other_faults_still_claims_what_it_asks_for(tmp_path: Path, plugin: str) -> None:
@@ -101,3 +101,56 @@ def test_a_network_port_may_have_several(tmp_path: Path) -> None:
         f"  {name}: {{module: fixgw.drivers.nmea0183, port: 'socket://localhost:5000'}}\n" for name in "ab"
     )
     assert problems(tmp_path, text) == []
+
+
+def test_two_servers_on_one_port_are_found_whatever_they_are_and_wherever_they_listen(tmp_path: Path) -> None:
+    text = (
+        "connections:\n"
+        "  a: {module: fixgw.plugins.netfix}\n"
+        "  b: {module: fixgw.plugins.netfix, host: 0.0.0.0}\n"
+        "  c: {module: fixgw.drivers.serial_bridge, port: /dev/ttyS0, tcp_port: 3490}\n"
+        "  d: {module: fixgw.plugins.netfix, port: 3491}\n"
+        "  e: {module: fixgw.plugins.netfix, type: client, outputs: [{host: x, send: [IAS]}]}\n"
+    )
+    found = problems(tmp_path, text)
+    assert [problem.partition(": ")[2] for problem in found] == [
+        "port: TCP port 3490 is already used by connection 'a', at main.yaml:2:3",
+        "tcp_port: TCP port 3490 is already used by connection 'a', at main.yaml:2:3",
+    ]
+
+
+def test_a_wrong_entry_hides_nothing_of_its_neighbours(tmp_path: Path) -> None:
+    text = (
+        "connections:\n"
+        "  panel:\n"
+        "    module: fixgw.drivers.gpio\n"
+        "    buttons:\n"
+        "      - {key: BTN1, pin: 99}\n"
+        "      - {key: BTN2, pin: 17}\n"
+        "      - {key: BTN3, pin: 17}\n"
+        "      - {key: NOSUCH, pin: 18}\n"
+    )
+    assert problems(tmp_path, text) == [
+        "main.yaml:5:26: buttons[0].pin: expected whole number, 0 to 53, got the number 99",
+        "main.yaml:7:26: buttons[2].pin: GPIO17 is already used by this connection, at main.yaml:6:26",
+        "main.yaml:8:15: buttons[3].key: the database has no item 'NOSUCH'",
+    ]
+
+
+def test_where_all_entries_are_wrong_nothing_else_is_said_of_them(tmp_path: Path) -> None:
+    text = "connections:\n  panel:\n    module: fixgw.drivers.gpio\n    buttons: [{key: BTN1, pin: 99}]\n"
+    (found,) = problems(tmp_path, text)
+    assert "buttons[0].pin: expected whole number" in found
+
+
+def test_entries_of_a_mapping_are_looked_at_one_by_one_too(tmp_path: Path) -> None:
+    text = (
+        "connections:\n"
+        "  eis:\n"
+        "    module: fixgw.drivers.eis\n"
+        "    port: /dev/ttyS0\n"
+        "    aux: {1: {key: 5}, 2: {key: NOSUCH}}\n"
+    )
+    first, second = problems(tmp_path, text)
+    assert "aux.1.key: expected text" in first
+    assert "aux.2.key: the database has no item 'NOSUCH'" in second

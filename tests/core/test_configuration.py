@@ -376,7 +376,7 @@ logging:
         "main.yaml:17:13: module fixgw.plugins.skell: there is no module 'fixgw.plugins.skell' (did you mean "
         "'fixgw.plugins.skel'?)",
         "main.yaml:18:3: port 6666 is taken",
-        "main.yaml:23:33: outputs.1.key: no item 'VS'",
+        "main.yaml:23:33: outputs[1].key: no item 'VS'",
         "main.yaml:24:3: the plugin could not check its options: ZeroDivisionError: of the plugin's own",
         "main.yaml:25:12: connections.seventh: expected mapping, got text 'gps'",
         "main.yaml:26:3: 'fourth' occurs twice; the first is in line 18",

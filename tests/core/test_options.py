@@ -86,6 +86,15 @@ def problems(text: str, kind: Any = Example, name: str = "", known: tuple[str, .
         ("pair: [1, x]", "f:1:11: pair[1]: expected whole number, got text 'x'"),
         ("pair: [1]", "f:1:7: pair: expected list of whole number and whole number, got a list of 1"),
         ("limits: {EGT*: -1}", "f:1:16: limits.EGT*: expected number, more than 0, got the number -1"),
+        (
+            "allow: [a, no]",
+            "f:1:12: allow[1]: expected text, got no (YAML reads yes, no, on and off as switches): put it in quotes",
+        ),
+        (
+            "limits: {off: 1}",
+            "f:1:10: limits: the key no: expected text, got no (YAML reads yes, no, on and off as switches): "
+            "put it in quotes",
+        ),
         ("limits: {5: 1}", "f:1:10: limits: the key 5: expected text, got the number 5"),
         (
             "outputs: [{key: A, every: 0}]",
@@ -226,7 +235,7 @@ def test_what_is_wrong_with_options_of_a_pattern_is_found_where_it_is(text: str,
             convert(value, Sender)
     else:
         convert(value, Sender)
-    convert(options.fitting(value, Sender), Sender)
+    convert(options.fitting(value, Sender)[0], Sender)
 
 
 def test_of_a_pattern_that_is_required_there_must_be_one() -> None:

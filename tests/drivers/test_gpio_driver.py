@@ -873,28 +873,28 @@ def problems(tmp_path: Path, *connections: str) -> list[str]:
     [
         ("library: x", "no pin is configured"),
         ("library: ../x", "library: expected text"),
-        ("buttons: [{pin: 17, key: BTN99}]", "buttons.0.key: the database has no item 'BTN99'"),
+        ("buttons: [{pin: 17, key: BTN99}]", "buttons[0].key: the database has no item 'BTN99'"),
         ("buttons: [{pin: 17, key: OILP1}]", "OILP1 is of type float, not bool"),
-        ("buttons: [{pin: 17, key: BTN1, long_key: X}]", "buttons.0.long_key: the database has no item 'X'"),
+        ("buttons: [{pin: 17, key: BTN1, long_key: X}]", "buttons[0].long_key: the database has no item 'X'"),
         ("buttons: [{pin: 17, key: BTN1, long_key: BTN2, repeat: 1}]", "cannot be used together"),
         ("buttons: [{pin: 17, key: BTN1, repeat: 0.01}]", "at least 0.1 s"),
         ("buttons: [{pin: 77, key: BTN1}]", "buttons[0].pin: expected whole number, 0 to 53"),
         (
             "encoders: [{a: 1, b: 2, key: ENC1, step: 0.5}]",
-            "encoders.0.step: ENC1 is an int and takes whole numbers only",
+            "encoders[0].step: ENC1 is an int and takes whole numbers only",
         ),
-        ("encoders: [{a: 1, b: 2, key: NORANGE, wrap: yes}]", "encoders.0.wrap: NORANGE has no range"),
+        ("encoders: [{a: 1, b: 2, key: NORANGE, wrap: yes}]", "encoders[0].wrap: NORANGE has no range"),
         ("encoders: [{a: 1, b: 2, key: ACID}]", "ACID is of type str, not float or int"),
         ("selectors: [{pins: [1, 2], key: GEAR, values: [1]}]", "2 pins, but 1 values"),
-        ("selectors: [{pins: [1, 2], key: GEAR, values: [1, UP]}]", "selectors.0.values.1: GEAR: 'UP'"),
+        ("selectors: [{pins: [1, 2], key: GEAR, values: [1, UP]}]", "selectors[0].values[1]: GEAR: 'UP'"),
         ("selectors: [{pins: [1, 2], key: GEAR, values: [1, 20]}]", "20 is outside GEAR's range"),
-        ("selectors: [{pins: [1, 2], key: TANK}]", "selectors.0.key: TANK: 1 is not text"),
+        ("selectors: [{pins: [1, 2], key: TANK}]", "selectors[0].key: TANK: 1 is not text"),
         (
             "outputs: [{pin: 1, when: OILPP1 < 20}]",
-            "outputs.0.when: the database has no item 'OILPP1' (did you mean 'OILP1'?)",
+            "outputs[0].when: the database has no item 'OILPP1' (did you mean 'OILP1'?)",
         ),
         ("outputs: [{pin: 1, when: OILP1.lowWran}]", "no aux value 'OILP1.lowWran' (did you mean 'OILP1.lowWarn'?)"),
-        ("outputs: [{pin: 1, when: OILP1 <}]", "outputs.0.when: not a valid expression"),
+        ("outputs: [{pin: 1, when: OILP1 <}]", "outputs[0].when: not a valid expression"),
         ("outputs: [{pin: 1, when: 1 < 2}]", "it refers to no key"),
         ("dimmers: [{pin: 1, key: NORANGE}]", "NORANGE has no range"),
         (
@@ -926,7 +926,7 @@ def test_two_connections_that_ask_for_one_pin_are_told_of_both_places(tmp_path: 
     (found,) = problems(
         tmp_path, "buttons: [{pin: 17, key: BTN1}]", "outputs: [{pin: 23, when: BTN1}, {pin: 17, when: BTN1}]"
     )
-    assert "outputs.1.pin: GPIO17 is already used by connection 'c0', at " in found
+    assert "outputs[1].pin: GPIO17 is already used by connection 'c0', at " in found
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,28 @@ def whole(text: str) -> bool:
 )
 def test_sample_configurations_have_no_problems(page: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "default.yaml").write_text(text)
+    for limits in blocks(page, "ini"):  # what the page puts into a file of its own
+        (tmp_path / "limits.ini").write_text(limits)
     assert configuration.check(tmp_path / "default.yaml") == []
+
+
+def test_a_gauge_of_ones_own_has_its_limits(tmp_path: Path) -> None:
+    (text,), (limits,) = blocks("docs/own-gauge.md", "yaml"), blocks("docs/own-gauge.md", "ini")
+    (tmp_path / "default.yaml").write_text(text)
+    (tmp_path / "limits.ini").write_text(limits)
+    item = configuration.load(tmp_path / "default.yaml").make_database().item("MFLDT")
+    assert item.aux["highAlarm"] == 75.0
+    assert item.definition.units == "degC"
+
+
+def test_the_curve_of_the_calibration_page_is_what_the_command_writes() -> None:
+    import yaml
+
+    from fixgw.cli.calibrate import Point, curve_lines
+
+    (text,) = [t for t in blocks("docs/calibrate.md", "yaml") if t.startswith("curve:")]
+    points = [Point(*point) for point in yaml.safe_load(text)["curve"]["points"]]
+    assert text.splitlines() == curve_lines(points)
 
 
 def test_the_sample_overlay_has_no_problems(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fixgw import doctor
-from fixgw.doctor import Machine, Result, Who, examine, look_at, user
+from fixgw.doctor import NO_INSTRUMENT, Machine, Result, Who, examine, look_at, user
 from fixgw.drivers.canfix import CanfixOptions
 from fixgw.drivers.canfix import Plugin as Canfix
 from fixgw.drivers.links.can.bus import CanPlugin
@@ -385,3 +385,14 @@ def test_it_opens_no_device(tree: Tree) -> None:
     os.mkfifo(tree.write("/dev/x").with_name("ttyUSB0"))  # to open it would wait for ever
     assert stat.S_ISFIFO((tree.root / "dev/ttyUSB0").stat().st_mode)
     assert look_at(Device("/dev/ttyUSB0"), tree.machine, Who("root", 0, frozenset())).level == "ok"
+
+
+def test_a_configuration_without_instruments_is_said_not_to_have_any(tmp_path: Path) -> None:
+    def said(connections: str) -> list[str]:
+        file = tmp_path / "default.yaml"
+        file.write_text(f"connections: {{{connections}}}\n")
+        return [r.finding.message for r in examine(file, Machine(tmp_path)) if r.about == "configuration"]
+
+    assert NO_INSTRUMENT in said("netfix: {module: fixgw.plugins.netfix}")
+    assert NO_INSTRUMENT not in said("gps: {module: fixgw.drivers.nmea0183, port: /dev/ttyS0}")
+    assert NO_INSTRUMENT not in said("gps: {module: fixgw.plugins.nmea0183, port: /dev/ttyS0}")  # by its older name

@@ -172,7 +172,7 @@ def test_its_own_world_ends_with_it(demo: Callable[..., Plugin]) -> None:
 def test_a_pattern_without_items_is_a_problem(tmp_path: Path) -> None:
     file = tmp_path / "default.yaml"
     file.write_text("connections: {demo: {module: fixgw.plugins.demo, except: [LAT, NOSUCH*]}}")
-    with pytest.raises(ConfigurationError, match=r"default.yaml:1:\d+: except.1: no item matches 'NOSUCH\*'"):
+    with pytest.raises(ConfigurationError, match=r"default.yaml:1:\d+: except\[1\]: no item matches 'NOSUCH\*'"):
         configuration.load(file)
 
 
