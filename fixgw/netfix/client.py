@@ -26,7 +26,17 @@ from fixgw.database import Flags, Value
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.kit.complaints import Complaints
 from fixgw.net import tcp
-from fixgw.netfix.sentence import NOT_PERMITTED, PORT, LineSplitter, flag_bits, split_mark, text_of, value_of
+from fixgw.netfix.sentence import (
+    NOT_PERMITTED,
+    PORT,
+    LineSplitter,
+    Version,
+    flag_bits,
+    split_mark,
+    split_version,
+    text_of,
+    value_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +53,7 @@ class Sample(Flags, msgspec.Struct, frozen=True, gc=False):
     `text` is the value as the gateway sent it; `value` is the same as a float, int, bool, str or None. It has the
     item's declared type if this client has requested a `report` of the item, otherwise the type that the text looks
     like. For a client that has introduced itself as a gateway, `mark` says that the value is ``sim``, ``replay`` or
-    ``override``, or was ``kept`` over a restart.
+    ``override``, or was ``kept`` over a restart. `version` is that of a setting (`fixgw.netfix.sentence.Version`).
     """
 
     key: str
@@ -51,6 +61,7 @@ class Sample(Flags, msgspec.Struct, frozen=True, gc=False):
     flags: int
     text: str
     mark: str = ""
+    version: Version | None = None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -279,13 +290,14 @@ class Client:
         for line in self._splitter.feed(data):
             if not isinstance(line, str):
                 continue
-            mark = ""
+            mark, version = "", None
             if line[0] == "@":
                 mark, line = split_mark(line)
+                version, line = split_version(line)
             if line[0] == "@":
                 self._handle_answer(line)
             elif len(self._updates) < MAX_WAITING_UPDATES:
-                self._updates.append(self._sample(line, mark))
+                self._updates.append(self._sample(line, mark, version))
         return True
 
     def _handle_answer(self, line: str) -> None:
@@ -317,14 +329,14 @@ class Client:
                 if self._complain.due():
                     log.exception("callback %r failed", callback)
 
-    def _sample(self, line: str, mark: str = "") -> Sample:
+    def _sample(self, line: str, mark: str = "", version: Version | None = None) -> Sample:
         key, _, rest = line.partition(";")
         base, dot, _ = key.partition(".")
         kind = self._types.get(base, "")
         if dot:
-            return Sample(key, None if rest == "None" else value_of(rest, kind), 0, rest)
+            return Sample(key, None if rest == "None" else value_of(rest, kind), 0, rest, "", version)
         text, _, flags = rest.rpartition(";")
-        return Sample(key, value_of(text, kind), flag_bits(flags), text, mark)
+        return Sample(key, value_of(text, kind), flag_bits(flags), text, mark, version)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 

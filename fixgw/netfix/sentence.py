@@ -127,6 +127,23 @@ def split_mark(line: str) -> tuple[str, str]:
     return (mark, rest) if space and rest and line.startswith("@x") and mark in MARKS else ("", line)
 
 
+#: When a setting was set, in a count that all gateways share, and the gateway that set it. The greater one is newer.
+Version = tuple[int, str]
+NO_VERSION: Version = (0, "")
+_VERSIONED = re.compile(r"@xset (\d{1,16}) ([A-Za-z0-9-]{1,64}) ([^@ ].*)", re.ASCII)
+
+
+def versioned(line: str, version: Version) -> str:
+    """``@xset 7 panel-1a2b3c BARO;29.92;00000``: the sentence `line` with the version of the setting."""
+    return f"@xset {version[0]} {version[1]} {line}"
+
+
+def split_version(line: str) -> tuple[Version | None, str]:
+    """The version on what `versioned` made, None for none, and the line without it."""
+    match = _VERSIONED.fullmatch(line) if line.startswith("@xset ") else None
+    return ((int(match[1]), match[2]), match[3]) if match else (None, line)
+
+
 # -- lines -------------------------------------------------------------------------------------------------------------
 
 

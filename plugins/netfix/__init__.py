@@ -13,13 +13,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from fixgw import database, plugin
+from fixgw import database, plugin, state
 from fixgw.errors import PluginFail, Problem, did_you_mean
 from fixgw.net import access
 from fixgw.net.access import LOOPBACK
 from fixgw.netfix.sentence import PORT
-from fixgw.plugins.netfix.mirror import Link, matching
+from fixgw.plugins.netfix.mirror import Link, identity, matching
 from fixgw.plugins.netfix.server import STOP_TIMEOUT_S, Server
+from fixgw.plugins.netfix.versions import versions_of
 
 Names = tuple[str, ...]
 
@@ -106,6 +107,7 @@ class Plugin(plugin.PluginBase[Options]):
             ]
         if o.type != "client":
             self._listen()
+        versions_of(self.db, identity(self.db)).restore(state.path(f"netfix-{self.name}"), self.log)
         for link in self.links:
             link.start()
 
@@ -164,6 +166,7 @@ class Plugin(plugin.PluginBase[Options]):
                 raise PluginFail(f"{self.name}: the server's thread did not stop within {STOP_TIMEOUT_S} s")
         for link in self.links:
             link.join()
+        versions_of(self.db, identity(self.db)).close()
 
     def health(self) -> str:
         lost = [f"not connected to {link.name}" for link in self.links if not (link.connected and link.alive)]

@@ -26,10 +26,12 @@ from fixgw.netfix.sentence import (
     WRONG_VALUE,
     Command,
     Garbage,
+    Version,
 )
 from fixgw.plugins.netfix.fanout import FanOut
 from fixgw.plugins.netfix.mirror import identity, take_kept
 from fixgw.plugins.netfix.peer import Peer, Written
+from fixgw.plugins.netfix.versions import Versions, versions_of
 from fixgw.plugins.netfix.writer import Job, Writer
 
 ECHO_S = 5.0  # a client that writes a fresh value back unchanged, this soon after it read it, has no news
@@ -116,6 +118,7 @@ class Commands:
         self._complain = complain
         self._quit = quit
         self._restart = restart
+        self._versions = versions_of(database, identity(database))
         self._clock = clock
         self._items: dict[str, Item] = {}
         self._list_reply = ""
@@ -170,11 +173,13 @@ class Commands:
         item, name = topic
         if name:
             peer.reply("@r" + sentence.aux_update(item.key, name, item.aux[name]))
+            if peer.gateway and (told := self._versions.line(item, name)):
+                peer.reply(told)
         else:
             peer.read_at[item.key] = self._clock()
             reading = item.reading
             line = sentence.update(item.key, reading)
-            if peer.gateway and (told := sentence.for_gateway(line, reading.source)) != line:
+            if peer.gateway and (told := self._tell_gateway(item, reading, line)) != line:
                 # It is not to be taken as it is: the answer is old, and what may be taken follows as an update.
                 peer.reply(f"@r{line[:-4]}1{line[-3:]}")
                 if told:
@@ -182,6 +187,11 @@ class Commands:
             else:
                 peer.reply("@r" + line)
         return None
+
+    def _tell_gateway(self, item: Item, reading: Reading, line: str) -> str:
+        if Versions.has(item, "") and not reading.old:
+            return self._versions.line(item)
+        return sentence.for_gateway(line, reading.source)
 
     def _query(self, peer: Peer, command: Command) -> str | None:
         item = self._item(command.key.rstrip(" "))
@@ -235,6 +245,29 @@ class Commands:
         except BadValue:
             self._ignore(peer)
         return None
+
+    def _setting_sentence(self, peer: Peer, version: Version, command: Command) -> None:
+        """``KEY;value;flags`` or ``KEY.aux;value`` from a gateway, with its version."""
+        topic = self._topic(command.key)
+        value, semicolon, flags = (command.rest or "").partition(";")
+        bits = sentence.flags_of(flags) if semicolon else (0, 0)
+        if not peer.may_write or topic is None or bits is None or command.letter != "=" or (topic[1] and semicolon):
+            self._ignore(peer)
+            return
+        item, name = topic
+        take = partial(self._versions.take, item, name, value, bits[0], peer.source, version)
+
+        def answer(behind: bool | None) -> None:
+            if behind and (line := self._versions.line(item, name)):
+                peer.reply(line)
+
+        self._fanout.sync(peer)
+        try:
+            if not (name and value == "None"):
+                item.convert(value)
+            self._perform(peer, item, lambda: self._fanout.write_for(peer, item.key, name, take), answer)
+        except BadValue:
+            self._ignore(peer)
 
     def _ignore(self, peer: Peer) -> None:
         peer.errors += 1
@@ -427,6 +460,8 @@ class Commands:
             peer.source += f"/{key}"
             self._fanout.introduce(peer, key)
             peer.reply(f"@xmirror {key};{identity(self.db)}")
+        elif peer.gateway and (found := sentence.split_version(command.line))[0] is not None:
+            self._setting_sentence(peer, found[0], sentence.parse(found[1]))
         elif peer.gateway and (marked := sentence.split_mark(command.line))[0]:
             return self._value_sentence(peer, sentence.parse(marked[1]), marked[0])
         else:

@@ -19,10 +19,11 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from fixgw.database import ANNUNCIATE, SECFAIL, Database, Item, Reading, Subscription, Value
-from fixgw.kit.sources import START, simulated, unmarked
+from fixgw.kit.sources import unmarked
 from fixgw.netfix import sentence
-from fixgw.plugins.netfix.mirror import origin
+from fixgw.plugins.netfix.mirror import identity, origin
 from fixgw.plugins.netfix.peer import Peer, Topic
+from fixgw.plugins.netfix.versions import Versions, versions_of
 
 NOT_OURS = ANNUNCIATE | SECFAIL  # flags that the database, not the writer, may add to a write
 MAX_QUEUED = 1024  # the most updates that wait for the next flush individually
@@ -87,6 +88,7 @@ class FanOut:
         self._followers: dict[Peer, None] = {}  # the clients that have subscribed to anything
         self._groups: list[tuple[frozenset[str], bool, list[Peer]]] = []
         self._regroup = False
+        self._versions = versions_of(database, identity(database))
         self._gateways: dict[str, Peer] = {}  # the links of other gateways, by identity
         self._pending: deque[Entry] = deque()
         self._overflow: dict[Topic, None] = {}
@@ -333,8 +335,8 @@ class FanOut:
                     author = mine[0] if same else None
                 if author is None and self._gateways:  # a value from a gateway, over any link, is no news to it
                     author = self._gateways.get(what.source.rpartition("/")[2])
-                if self._gateways and (what.source in START or simulated(what.source)):
-                    special[n] = key, _ended(sentence.for_gateway(line, what.source))
+            if self._gateways and (other := self._for_gateway(key, name, what, line)) != line:
+                special[n] = key, _ended(other)
             if author is not None:
                 authors.setdefault(author, set()).add(n)
             lines.append((key, line + "\n"))
@@ -425,11 +427,16 @@ class FanOut:
 
     def _current_line(self, key: str, name: str, gateway: bool) -> str:
         item = self._items[key]
-        if name:
-            return _ended(sentence.aux_update(key, name, item.aux[name]))
-        reading = item.reading
-        line = sentence.update(key, reading)
-        return _ended(sentence.for_gateway(line, reading.source) if gateway else line)
+        what = item.aux[name] if name else item.reading
+        line = sentence.aux_update(key, name, what) if name else sentence.update(key, what)  # type: ignore[arg-type]
+        return _ended(self._for_gateway(key, name, what, line) if gateway else line)
+
+    def _for_gateway(self, key: str, name: str, what: Any, line: str) -> str:
+        """The update `line` as another gateway is told it: settings with their version."""
+        item = self._items[key]
+        if Versions.has(item, name) and (name or not what.old):
+            return self._versions.line(item, name)
+        return line if name else sentence.for_gateway(line, what.source)
 
 
 def _ended(line: str) -> str:

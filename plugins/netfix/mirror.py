@@ -38,6 +38,7 @@ from fixgw.kit.sources import unmarked
 from fixgw.netfix import sentence
 from fixgw.netfix.client import Client, Sample
 from fixgw.plugins.netfix.peer import Topic
+from fixgw.plugins.netfix.versions import Versions, versions_of
 
 STOP_TIMEOUT_S = 1.0
 _identities: WeakKeyDictionary[Database, str] = WeakKeyDictionary()
@@ -99,6 +100,8 @@ class Link:
         self._thread = threading.Thread(target=self._work, name=f"netfix {self.name}", daemon=True)
         self._last: dict[Topic, str] = {}  # the text that the other side is known to have
         self._sent: dict[str, Reading] = {}  # the last sent of each key
+        self._versions = versions_of(database, identity(database))
+        self._behind: set[Topic] = set()  # settings of which the other side knows less than we do
         self._was_connected = False
         self.sent = self.received = self.refused = self.withheld = self.connections = 0
 
@@ -184,6 +187,8 @@ class Link:
     def _format_news(self, key: str, name: str) -> list[str]:
         """The sentence to send; none if the other side need not know of the change."""
         item = self.db.item(key)
+        if self._far and Versions.has(item, name):
+            return self._format_setting(item, name)
         if name:
             text = sentence.text_of(item.aux[name])
             known = self._last.get((key, name)) == text or item.aux_sources.get(name) == INITIAL
@@ -208,6 +213,19 @@ class Link:
         self._last[key, name] = text
         return [f"{key}.{name};{text}"]
 
+    def _format_setting(self, item: Item, name: str) -> list[str]:
+        """The sentence for a gateway, which compares the version in it with its own."""
+        topic = item.key, name
+        behind = topic in self._behind
+        self._behind.discard(topic)
+        if not name and (item.reading.old or (self._came_from_there(item.reading) and not behind)):
+            return []
+        line = self._versions.line(item, name)
+        if not line or (self._last.get(topic) == line and not behind):
+            return []
+        self._last[topic] = line
+        return [line]
+
     def _came_from_there(self, reading: Reading) -> bool:
         return unmarked(reading.source) == self.source or (self._far != "" and reading.source.endswith(f"/{self._far}"))
 
@@ -224,7 +242,9 @@ class Link:
         for key in self._receive:  # read first: if both sides may write a key, the other side's fresh value wins
             for topic in (key, *(f"{key}.{name}" for name in self.db.item(key).aux)):
                 try:
-                    self._receive_sample(self._client.read(topic))
+                    sample = self._client.read(topic)
+                    if not (self._far and "." in topic):  # a gateway tells an aux value with its version
+                        self._receive_sample(sample)
                 except NetfixError as error:
                     self._refuse(f"{topic}: {error}")
         for key in self._send:
@@ -248,6 +268,12 @@ class Link:
         item = self.db.item(key)
         self.received += 1
         try:
+            if sample.version is not None:
+                origin.gateway = self._far
+                if self._versions.take(item, name, sample.text, sample.flags, self.source, sample.version):
+                    self._behind.add((key, name))
+                    self._put(key, name)
+                return
             if name:
                 self._last[key, name] = sample.text
                 if sample.text != sentence.text_of(item.aux[name]):

@@ -1,0 +1,162 @@
+"""Which of two gateways has set a setting last: a count, and the name of the gateway that set it.
+
+Each write of a setting, or of an aux value, by anybody but another gateway gets a version: a count greater than every
+count that this gateway has seen, and its `identity`. It travels with the value. Of two versions the greater one stays,
+by count and then by name, in every gateway and in whatever order they arrive: gateways that set at the same instant
+agree in the end, in a ring too, and what was set while a link was down wins over what both sides knew before. No wall
+clock is involved. A start value has no version, and gives way to any.
+
+The greatest count survives a restart, so that what is set after it is newer than what was set before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from fixgw.database import ANNUNCIATE, BAD, FAIL, INITIAL, NEVER, Database, Item, Reading, Value
+from fixgw.kit.sources import START, simulated, unmarked
+from fixgw.netfix import sentence
+from fixgw.netfix.sentence import NO_VERSION, Version
+from fixgw.plugins.netfix.peer import Topic
+from fixgw.state import Keeper
+
+SAID = ANNUNCIATE | BAD | FAIL  # the flags that go with a value
+MARGIN = 1000  # counts that may have been used and not saved before a kill
+REASON = "flagged by another gateway"
+HIGHEST = 1 << 53  # more than a life of counting; a greater count is somebody's mistake
+
+
+class Versions:
+    """The versions of the settings and aux values of one database, whose gateway is `identity`. Any thread."""
+
+    def __init__(self, identity: str) -> None:
+        self._identity = identity
+        self._lock = threading.Lock()
+        self._count = 0
+        self._known: dict[Topic, tuple[Any, Version]] = {}  # what was said, and its version
+        self._expected: dict[Topic, tuple[str, Version]] = {}  # by source: what is being written now
+        self._keeper: Keeper | None = None
+
+    def restore(self, path: Path, log: logging.Logger) -> None:
+        """Go on counting where the file `path` says, and keep the count there."""
+        with self._lock:
+            if self._keeper is None:
+                self._keeper = Keeper(path, log)
+                text = (self._keeper.load() or b"").strip()
+                if text.isdigit() and int(text) < HIGHEST - MARGIN:
+                    self._count = max(self._count, int(text) + MARGIN)
+
+    def close(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.close()
+
+    @staticmethod
+    def has(item: Item, name: str) -> bool:
+        """Whether the item, or its aux value `name`, has versions: who sets it counts, not who measures it."""
+        return bool(name) or item.definition.setting
+
+    def of(self, item: Item, name: str = "") -> Version:
+        """The version of what the item, or its aux value, says now."""
+        with self._lock:
+            return self._version(item, name)
+
+    def line(self, item: Item, name: str = "") -> str:
+        """The sentence that tells another gateway what the item, or its aux value, says now; empty if it is not told.
+
+        It carries the flags that go with the value, without those of this gateway's alert logic.
+        """
+        with self._lock:
+            version = self._version(item, name)
+            said = item.said
+            if name:
+                line = sentence.aux_update(item.key, name, item.aux[name])
+                return sentence.versioned(line, version) if version != NO_VERSION else ""
+        line = sentence.update(item.key, said)
+        if said.old or version == NO_VERSION or simulated(said.source):
+            return sentence.for_gateway(line, said.source)
+        return sentence.versioned(line, version)
+
+    def take(self, item: Item, name: str, text: str, flags: int, source: str, version: Version) -> bool:
+        """Write what another gateway says, if that is newer than what is known here.
+
+        Returns whether what is known here is newer: then the other gateway is to be told. Raises `BadValue`.
+        """
+        topic = item.key, name
+        value = None if name and text == "None" else item.convert(text)
+        with self._lock:
+            known = self._version(item, name)
+            if version[0] >= HIGHEST:
+                return False
+            self._see(version[0])
+            if version <= known:
+                return version < known
+            same_words = value == item.aux[name] if name else _words(item.said) == (value, flags & SAID)
+            if same_words and version[1] != known[1] and known != NO_VERSION:
+                self._note(item, name, version)  # set here and there alike
+                return False
+            self._expected[topic] = source, version
+        try:
+            if name:
+                item.write_aux(name, value, source)
+            else:
+                item.write(value, source, flags, REASON)
+            with self._lock:
+                if source == (item.aux_sources.get(name) if name else item.said.source):
+                    self._note(item, name, version)  # nobody has set it again meanwhile
+        finally:
+            with self._lock:
+                self._expected.pop(topic, None)
+        return False
+
+    def _version(self, item: Item, name: str) -> Version:
+        """The version of what is said now; one more if it was not said by a gateway. Held: the lock."""
+        topic = item.key, name
+        if name:
+            said: Any = item.aux[name]
+            source = item.aux_sources.get(name, "")
+            unsaid = source == INITIAL or (said is None and topic not in self._known)
+        else:
+            reading = item.said
+            said = (reading.stamp, *_words(reading))
+            source = reading.source
+            unsaid = source in START or reading.stamp == NEVER
+        if unsaid:
+            self._known.pop(topic, None)
+            return NO_VERSION
+        if (known := self._known.get(topic)) is not None and known[0] == said:
+            return known[1]
+        expected = self._expected.get(topic)
+        if expected is not None and unmarked(source) == expected[0]:
+            version = expected[1]
+        else:
+            self._see(self._count + 1)
+            version = self._count, self._identity
+        self._known[topic] = said, version
+        return version
+
+    def _note(self, item: Item, name: str, version: Version) -> None:
+        said: Any = item.aux[name] if name else (item.said.stamp, *_words(item.said))
+        self._known[item.key, name] = said, version
+
+    def _see(self, count: int) -> None:
+        if count > self._count:
+            self._count = count
+            if self._keeper is not None:
+                self._keeper.keep(lambda: str(self._count).encode())
+
+
+def _words(reading: Reading) -> tuple[Value, int]:
+    return reading.value, reading.flags & SAID
+
+
+_versions: WeakKeyDictionary[Database, Versions] = WeakKeyDictionary()
+
+
+def versions_of(database: Database, identity: str) -> Versions:
+    """The one `Versions` of a database."""
+    return _versions.setdefault(database, Versions(identity))

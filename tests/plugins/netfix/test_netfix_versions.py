@@ -1,0 +1,208 @@
+"""Settings of gateways that mirror each other: restarts, outages, rings, and two that set at the same instant."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixgw.database import FAIL, INITIAL, KEPT, Database, Definition
+from fixgw.netfix.sentence import NO_VERSION, split_version, versioned
+from fixgw.plugins.netfix.versions import Versions
+
+Gateway = Any  # TestGateway of conftest.py
+Serve = Callable[..., Gateway]
+Wait = Callable[[Callable[[], object]], None]
+
+KEYS = [
+    Definition(key="BARO", min=20, max=35, setting=True),
+    Definition(key="TRIMP", min=-100, max=100, setting=True),
+    Definition(key="TSBTN11", type="bool", setting=True),
+    Definition(key="DIM", type="int", min=0, max=100, setting=True),
+    Definition(key="IAS", min=0, max=1000, tolerance=2000, aux=("Vne",)),
+]
+START = {"BARO": 29.92, "TRIMP": 0.0, "TSBTN11": False, "DIM": 100}
+SET = {"BARO": 30.20, "TRIMP": 0.5, "TSBTN11": True, "DIM": 40}
+
+
+def values(gateway: Gateway) -> dict[str, Any]:
+    return {key: gateway.db.read(key).value for key in START}
+
+
+def start(gateway: Gateway) -> Gateway:
+    for key, value in START.items():
+        gateway.db.write(key, value, INITIAL)
+    return gateway
+
+
+def set_all(gateway: Gateway, what: dict[str, Any]) -> None:
+    for key, value in what.items():
+        gateway.db.write(key, value, "panel")
+
+
+def output(port: int) -> dict[str, Any]:
+    return {"host": "127.0.0.1", "port": port, "send": ["*"], "receive": ["*"]}
+
+
+def mirror(serve: Serve, wait_for: Wait, count: int = 2) -> list[Gateway]:
+    """Gateways of which each mirrors all keys with the next, the last with the first: two, or a ring."""
+    last = start(serve(KEYS))
+    gateways = [last]
+    for _ in range(count - 1):
+        gateways.append(start(serve(KEYS, type="both", outputs=[output(gateways[-1].port)])))
+    if count > 2:
+        last.plugin.shutdown()
+        port = last.port
+        gateways[0] = start(serve(KEYS, type="both", port=port, outputs=[output(gateways[-1].port)]))
+    wait_for(lambda: all(g.plugin.health() == "" for g in gateways))
+    return gateways
+
+
+def agree(wait_for: Wait, what: dict[str, Any], *gateways: Gateway) -> None:
+    wait_for(lambda: all(values(g) == what for g in gateways))
+    time.sleep(0.2)
+    assert [values(g) for g in gateways] == [what] * len(gateways)
+
+
+def test_what_was_set_while_the_link_was_down_wins_and_a_start_value_never_does(serve: Serve, wait_for: Wait) -> None:
+    there, here = mirror(serve, wait_for)
+    set_all(there, SET)
+    agree(wait_for, SET, here, there)
+    there.plugin.shutdown()
+    here.db.write("BARO", 29.60, "panel")
+    again = start(serve(KEYS, port=there.port))
+    agree(wait_for, SET | {"BARO": 29.60}, here, again)
+
+
+def test_what_was_set_at_the_server_while_the_link_was_down_wins_too(serve: Serve, wait_for: Wait) -> None:
+    there, here = mirror(serve, wait_for)
+    set_all(here, SET)
+    agree(wait_for, SET, here, there)
+    there.plugin.shutdown()
+    there.db.write("TRIMP", 0.9, "panel")
+    with there.world.hosting():
+        there.plugin = type(there.plugin)("netfix", {"port": there.port})
+    there.plugin.start()
+    agree(wait_for, SET | {"TRIMP": 0.9}, here, there)
+
+
+def test_who_restarts_and_is_set_before_the_link_is_up_wins(
+    serve: Serve, wait_for: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    there, here = mirror(serve, wait_for)
+    for n in range(5):
+        here.db.write("BARO", 29 + n / 10, "panel")
+        agree(wait_for, START | {"BARO": 29 + n / 10}, here, there)
+    there.plugin.shutdown()
+    again = start(serve(KEYS, port=0))
+    again.db.write("BARO", 30.70, KEPT)
+    again.db.write("BARO", 30.75, "panel")
+    again.plugin.shutdown()
+    with again.world.hosting():
+        again.plugin = type(again.plugin)("netfix", {"port": there.port})
+    again.plugin.start()
+    agree(wait_for, START | {"BARO": 30.75}, here, again)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_who_set_at_the_same_instant_agree_in_the_end(count: int, serve: Serve, wait_for: Wait) -> None:
+    gateways = mirror(serve, wait_for, count)
+    for round in range(10):
+        barrier = threading.Barrier(count)
+
+        def turn(n: int, gateway: Gateway, barrier: threading.Barrier = barrier, round: int = round) -> None:
+            barrier.wait()
+            gateway.db.write("BARO", 28 + n + round / 100, "panel")
+            gateway.db.write("IAS.Vne", 100 + n + round / 100)
+
+        threads = [threading.Thread(target=turn, args=(n, g)) for n, g in enumerate(gateways)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_for(lambda: len({g.db.read("BARO").value for g in gateways}) == 1)
+        wait_for(lambda: len({g.db.read_aux("IAS.Vne") for g in gateways}) == 1)
+        time.sleep(0.05)
+        assert len({(g.db.read("BARO").value, g.db.read_aux("IAS.Vne")) for g in gateways}) == 1
+
+
+def test_a_ring_comes_to_rest(serve: Serve, wait_for: Wait) -> None:
+    gateways = mirror(serve, wait_for, 3)
+    for n, gateway in enumerate(gateways):
+        set_all(gateway, SET | {"BARO": 29 + n})
+        gateway.db.write("IAS.Vne", 150 + n)
+        agree(wait_for, SET | {"BARO": 29 + n}, *gateways)
+        wait_for(lambda: all(g.db.read_aux("IAS.Vne") == 150 + n for g in gateways))  # noqa: B023
+    writes = [g.db.item(key).writes for g in gateways for key in START]
+    time.sleep(0.2)
+    assert [g.db.item(key).writes for g in gateways for key in START] == writes
+
+
+def test_a_display_sets_as_a_panel_does_and_flags_travel(serve: Serve, wait_for: Wait) -> None:
+    there, here = mirror(serve, wait_for)
+    display = there.connect()
+    assert display.ask("@wBARO;30.11") == "@wBARO;30.11;00000"
+    wait_for(lambda: here.db.read("BARO").value == 30.11)
+    there.db.item("BARO").fail("no knob", "panel")
+    wait_for(lambda: here.db.read("BARO").fail)
+    here.db.write("BARO", 30.12, "panel", 0)
+    wait_for(lambda: there.db.read("BARO").value == 30.12 and there.db.read("BARO").good)
+
+
+def test_the_older_one_is_told_the_newer(gateway: Gateway) -> None:
+    client = gateway.connect()
+    client.send("@xmirror elsewhere-1\n")
+    client.line()
+    gateway.db.write("BARO", 30.0, "panel")
+    client.send("@rBARO\n")
+    assert client.line() == "@rBARO;30.0;01000"
+    version, line = split_version(client.line())
+    assert version is not None
+    assert line == "BARO;30.0;00000"
+    client.send(versioned("BARO;29.0;00000", (version[0] + 5, "elsewhere-1")) + "\n@l\n")
+    client.line()
+    assert gateway.db.read("BARO").value == 29.0
+    client.send(versioned("BARO;28.0;00000", version) + "\n")
+    assert client.line() == versioned("BARO;29.0;00000", (version[0] + 5, "elsewhere-1"))
+    errors = gateway.plugin.get_status()["ignored sentences"]
+    for bad in ("BARO;x;00000", "NO;1;0000", "BARO;1;9", "IAS.No;1"):
+        client.send(versioned(bad, (version[0] + 9, "elsewhere-1")) + "\n")
+    client.send("@xset 99999999999999999999 a BARO;1;0000\n@xset -1 a BARO;1;0000\n@xset 1 a @l\n")
+    assert [line[-4:] for line in client.lines(3)] == ["!004"] * 3
+    assert gateway.plugin.get_status()["ignored sentences"] == errors + 4
+    assert gateway.db.read("BARO").value == 29.0
+
+
+def test_a_stranger_cannot_set_by_a_version(gateway: Gateway) -> None:
+    client = gateway.connect()
+    assert client.ask("@xset 1 a BARO;30.0;0000").endswith("!004")
+
+
+def test_a_count_without_end_is_not_believed(tmp_path: Path) -> None:
+    db = Database(KEYS)
+    versions = Versions("here")
+    item = db.item("BARO")
+    assert versions.of(item) == NO_VERSION
+    assert not versions.take(item, "", "30.0", 0, "netfix/a", (1 << 53, "a"))
+    assert item.reading.source == ""
+    assert not versions.take(item, "", "30.0", FAIL, "netfix/a", (7, "a"))
+    assert (item.reading.fail, versions.of(item)) == (True, (7, "a"))
+    item.write(31.0, "knob", 0)
+    assert versions.of(item) == versions.of(item) == (8, "here")
+    assert versions.take(item, "", "30.0", 0, "netfix/a", (8, "a")), "older by name"
+    assert not versions.take(item, "", "30.5", 0, "netfix/z", (8, "z")), "newer by name"
+    assert item.reading.value == 30.5
+    versions.restore(tmp_path / "count", logging.getLogger())
+    item.write(31.0, "knob")
+    assert versions.of(item) == (9, "here")
+    versions.close()
+    again = Versions("again")
+    again.restore(tmp_path / "count", logging.getLogger())
+    assert again.of(item)[0] > 9
+    again.close()
