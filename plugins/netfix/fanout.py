@@ -89,6 +89,7 @@ class FanOut:
         self._groups: list[tuple[frozenset[str], bool, list[Peer]]] = []
         self._regroup = False
         self._versions = versions_of(database, identity(database))
+        self._versions.listeners.add(self._version_changed)
         self._gateways: dict[str, Peer] = {}  # the links of other gateways, by identity
         self._pending: deque[Entry] = deque()
         self._overflow: dict[Topic, None] = {}
@@ -150,6 +151,7 @@ class FanOut:
 
     def close(self) -> None:
         """Unsubscribe from all changes."""
+        self._versions.listeners.discard(self._version_changed)
         for subscription, _ in list(self._subscribed.values()):
             subscription.close()
 
@@ -333,7 +335,9 @@ class FanOut:
                 if mine is not None:
                     same = what.source == mine[1].source and what.flags | NOT_OURS == mine[1].flags | NOT_OURS
                     author = mine[0] if same else None
-                if author is None and self._gateways:  # a value from a gateway, over any link, is no news to it
+                if (
+                    author is None and self._gateways and not Versions.has(self._items[key], name)
+                ):  # a value from a gateway, over any link, is no news to it
                     author = self._gateways.get(what.source.rpartition("/")[2])
             if self._gateways and (other := self._for_gateway(key, name, what, line)) != line:
                 special[n] = key, _ended(other)
@@ -430,6 +434,11 @@ class FanOut:
         what = item.aux[name] if name else item.reading
         line = sentence.aux_update(key, name, what) if name else sentence.update(key, what)  # type: ignore[arg-type]
         return _ended(self._for_gateway(key, name, what, line) if gateway else line)
+
+    def _version_changed(self, key: str, name: str) -> None:
+        if key in self._subscribed and self._gateways:
+            self._overflow[key, name] = None
+            self._wake()
 
     def _for_gateway(self, key: str, name: str, what: Any, line: str) -> str:
         """The update `line` as another gateway is told it: settings with their version."""

@@ -34,9 +34,10 @@ from fixgw.database import (
     Value,
 )
 from fixgw.errors import BadValue, NetfixError, PluginFail, UnknownKey
-from fixgw.kit.sources import unmarked
+from fixgw.kit.sources import simulated, unmarked
 from fixgw.netfix import sentence
 from fixgw.netfix.client import Client, Sample
+from fixgw.netfix.sentence import NO_VERSION, Version
 from fixgw.plugins.netfix.peer import Topic
 from fixgw.plugins.netfix.versions import Versions, versions_of
 
@@ -101,7 +102,7 @@ class Link:
         self._last: dict[Topic, str] = {}  # the text that the other side is known to have
         self._sent: dict[str, Reading] = {}  # the last sent of each key
         self._versions = versions_of(database, identity(database))
-        self._behind: set[Topic] = set()  # settings of which the other side knows less than we do
+        self._known: dict[Topic, Version] = {}  # the versions that the other side is known to have
         self._was_connected = False
         self.sent = self.received = self.refused = self.withheld = self.connections = 0
 
@@ -112,6 +113,7 @@ class Link:
         self._subscriptions = [
             self.db.subscribe(key, self._changed, self._aux_changed, quick=True) for key in self._send
         ]
+        self._versions.listeners.add(self._version_changed)
         for key in self._receive:
             self._client.subscribe(key, self._receive_sample)
         self._thread.start()
@@ -119,6 +121,7 @@ class Link:
 
     def stop(self) -> None:
         """Start to disconnect. Returns at once."""
+        self._versions.listeners.discard(self._version_changed)
         for subscription in self._subscriptions:
             subscription.close()
         self._stopping = True
@@ -163,6 +166,10 @@ class Link:
         else:
             self._put(key, name)
 
+    def _version_changed(self, key: str, name: str) -> None:
+        if key in self._send:
+            self._put(key, name)
+
     def _put(self, key: str, name: str) -> None:
         self._pending[key, name] = None
         self._wake.set()
@@ -187,7 +194,7 @@ class Link:
     def _format_news(self, key: str, name: str) -> list[str]:
         """The sentence to send; none if the other side need not know of the change."""
         item = self.db.item(key)
-        if self._far and Versions.has(item, name):
+        if self._far and Versions.has(item, name) and (name or not simulated(item.reading.source)):
             return self._format_setting(item, name)
         if name:
             text = sentence.text_of(item.aux[name])
@@ -216,14 +223,13 @@ class Link:
     def _format_setting(self, item: Item, name: str) -> list[str]:
         """The sentence for a gateway, which compares the version in it with its own."""
         topic = item.key, name
-        behind = topic in self._behind
-        self._behind.discard(topic)
-        if not name and (item.reading.old or (self._came_from_there(item.reading) and not behind)):
+        if not name and item.reading.old:
             return []
         line = self._versions.line(item, name)
-        if not line or (self._last.get(topic) == line and not behind):
+        version = self._versions.of(item, name)
+        if not line or (version != NO_VERSION and self._known.get(topic) == version):
             return []
-        self._last[topic] = line
+        self._known[topic] = version
         return [line]
 
     def _came_from_there(self, reading: Reading) -> bool:
@@ -236,6 +242,7 @@ class Link:
         self._was_connected = True
         self.log.info("connected to %s", self.name)
         self._last.clear()
+        self._known.clear()
         self._sent.clear()
         self._far = self._client.introduce(identity(self.db))
         self.source = f"{self._base}/{self._far}" if self._far else self._base
@@ -270,8 +277,8 @@ class Link:
         try:
             if sample.version is not None:
                 origin.gateway = self._far
+                self._known[key, name] = sample.version
                 if self._versions.take(item, name, sample.text, sample.flags, self.source, sample.version):
-                    self._behind.add((key, name))
                     self._put(key, name)
                 return
             if name:

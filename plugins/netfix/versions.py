@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -40,6 +41,8 @@ class Versions:
         self._known: dict[Topic, tuple[Any, Version]] = {}  # what was said, and its version
         self._expected: dict[Topic, tuple[str, Version]] = {}  # by source: what is being written now
         self._keeper: Keeper | None = None
+        #: Called with key and aux name when an item has got another version without being written.
+        self.listeners: set[Callable[[str, str], object]] = set()
 
     def restore(self, path: Path, log: logging.Logger) -> None:
         """Go on counting where the file `path` says, and keep the count there."""
@@ -98,8 +101,12 @@ class Versions:
             same_words = value == item.aux[name] if name else _words(item.said) == (value, flags & SAID)
             if same_words and version[1] != known[1] and known != NO_VERSION:
                 self._note(item, name, version)  # set here and there alike
-                return False
-            self._expected[topic] = source, version
+            else:
+                self._expected[topic] = source, version
+        if topic not in self._expected:
+            for passed_on in tuple(self.listeners):  # nobody writes it, but others are to know the version
+                passed_on(*topic)
+            return False
         try:
             if name:
                 item.write_aux(name, value, source)
