@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from fixgw.database import ANNUNCIATE, SECFAIL, Database, Item, Reading, Subscription, Value
-from fixgw.kit.sources import unmarked
+from fixgw.kit.sources import simulated, unmarked
 from fixgw.netfix import sentence
 from fixgw.plugins.netfix.mirror import identity, origin
 from fixgw.plugins.netfix.peer import Peer, Topic
@@ -335,9 +335,9 @@ class FanOut:
                 if mine is not None:
                     same = what.source == mine[1].source and what.flags | NOT_OURS == mine[1].flags | NOT_OURS
                     author = mine[0] if same else None
-                if (
-                    author is None and self._gateways and not Versions.has(self._items[key], name)
-                ):  # a value from a gateway, over any link, is no news to it
+                versioned = Versions.has(self._items[key], name) and not simulated(what.source)
+                if author is None and self._gateways and not versioned:
+                    # A value from a gateway, over any link, is no news to it.
                     author = self._gateways.get(what.source.rpartition("/")[2])
             if self._gateways and (other := self._for_gateway(key, name, what, line)) != line:
                 special[n] = key, _ended(other)
