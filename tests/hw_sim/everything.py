@@ -1,8 +1,8 @@
 """One of each virtual device, in addition to the small bench, for `fixgw demo --everything`.
 
-Serial instruments are on ports in the bench's directory, each under its name. ``rdac`` and ``megasquirt`` are behind
-slcan adapters of their own, because CAN-FIX uses the same identifiers; ``can1`` is the far side of a CAN bridge; the
-chips are on the virtual buses `I2C` and SPI 0.
+Serial instruments are on ports in the bench's directory, each under its name, whichever there are in
+`fixgw.hw_sim.devices`. CAN instruments are behind slcan adapters of their own, because CAN-FIX uses the same
+identifiers; ``can1`` is the far side of a CAN bridge; the chips are on the virtual buses `I2C` and SPI 0.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.instrument import CanInstrument
 from fixgw.hw_sim.can.segment import Segment
 from fixgw.hw_sim.can.slcan import VirtualSlcan
-from fixgw.hw_sim.devices import instruments
+from fixgw.hw_sim.devices import can_instruments, instruments
 from fixgw.hw_sim.devices.ads1115 import Ads1115
 from fixgw.hw_sim.devices.autopilot import Autopilot
 from fixgw.hw_sim.devices.bmp import Bmp280
 from fixgw.hw_sim.devices.bno055 import Bno055
 from fixgw.hw_sim.devices.mcp3008 import Mcp3008
-from fixgw.hw_sim.devices.megasquirt import Megasquirt
-from fixgw.hw_sim.devices.mgl_rdac import Rdac
 from fixgw.hw_sim.devices.nmea0183 import Gps
 from fixgw.hw_sim.devices.x728 import X728
 from fixgw.hw_sim.faults import Fault
 from fixgw.hw_sim.pty import VirtualPort
 
 I2C = 1
-SERIAL = ("arduino", "dynon_d10", "g3x", "gnx", "navigator", "shadin", "skyview", "strompi", "tp3")
+#: What the small bench has already, and another model of it.
+ALREADY = ("gps", "eis", "eis2004")
+SERIAL = tuple(name for name in instruments() if name not in ALREADY)
 CHIPS: dict[str, tuple[int, type[i2c.Chip]]] = {
     "bno055": (0x28, Bno055),
     "x728": (0x36, X728),
@@ -87,8 +87,8 @@ def devices(directory: Path) -> dict[str, Any]:
     made["raw"] = Gps(port("raw"))  # behind the serial bridge
     listening = port("autopilot")
     made["autopilot"] = Plugged(Autopilot(listening), listening.unplug, listening.plug, listening.close)
-    for kind in (Rdac, Megasquirt):
-        made[kind.NAME] = _on_a_bus(kind, str(directory / kind.NAME))
+    for name, kind in can_instruments().items():
+        made[name] = _on_a_bus(kind, str(directory / name))
     far = Segment()
     bridged = VirtualSlcan(far, str(directory / "can1"))
     made["can1"] = Plugged(_Nothing(), bridged.unplug, bridged.plug, bridged.close, far.close)
@@ -106,7 +106,7 @@ def devices(directory: Path) -> dict[str, Any]:
 #: The names of `devices`, for code that needs them before the devices exist.
 NAMES = (
     *SERIAL,
-    *("raw", "autopilot", Rdac.NAME, Megasquirt.NAME, "can1", *CHIPS, "mcp3008"),
+    *("raw", "autopilot", *can_instruments(), "can1", *CHIPS, "mcp3008"),
 )
 
 
