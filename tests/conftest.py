@@ -32,6 +32,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     os.environ["XDG_STATE_HOME"] = os.path.join(_states.name, str(next(_tests)))
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """An empty directory whose path leaves room for a name in the 107 bytes of a socket's, wherever TMPDIR is."""
+    with tempfile.TemporaryDirectory(prefix="fixgw-", dir="/tmp") as directory:
+        yield Path(directory)
+
+
 # -- the quick run -----------------------------------------------------------------------------------------------------
 
 #: What the interpreter announces before it opens a socket or starts a process.

@@ -620,13 +620,13 @@ def test_what_takes_a_restart_is_said_until_there_is_one(bench: Bench) -> None:
 
 @pytest.mark.slow
 def test_a_hung_worker_is_reported_and_keeps_the_watchdog_hungry(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, short_path: Path
 ) -> None:
     monkeypatch.setattr("fixgw.runner.SILENT", 0.5)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
+        manager.bind(str(short_path / "notify"))
         manager.settimeout(2.0)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(short_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", "200000")
         bench.start("connections: {a: {load: yes, module: t_deaf}}")
         heard = b""

@@ -58,8 +58,8 @@ class Journald:
 
 
 @pytest.fixture
-def journald(tmp_path: Path) -> Iterator[Journald]:
-    journald = Journald(tmp_path / "socket")
+def journald(short_path: Path) -> Iterator[Journald]:
+    journald = Journald(short_path / "socket")
     yield journald
     journald.socket.close()
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -37,11 +38,12 @@ class Safe:
 
     def __init__(self, directory: Path, **environment: str) -> None:
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.manager.bind(str(directory / "notify"))
+        name = f"fixgw-test-{uuid4()}"
+        self.manager.bind(f"\0{name}")
         self.heard: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fixgw", "run", "--safe", "--config-file", str(directory / "default.yaml")],
-            env={**os.environ, "NOTIFY_SOCKET": str(directory / "notify"), "HOME": str(directory), **environment},
+            env={**os.environ, "NOTIFY_SOCKET": f"@{name}", "HOME": str(directory), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

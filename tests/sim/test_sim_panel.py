@@ -404,8 +404,8 @@ def test_it_leaves_nothing_behind(bank: Bank, tmp_path: Path) -> None:
     assert not [t for t in threading.enumerate() if t.name == "panel"]
 
 
-def test_what_a_killed_program_has_left_is_replaced_and_nothing_else_is(bank: Bank, tmp_path: Path) -> None:
-    path = tmp_path / "panel"
+def test_what_a_killed_program_has_left_is_replaced_and_nothing_else_is(bank: Bank, short_path: Path) -> None:
+    path = short_path / "panel"
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(path))
     left.close()

@@ -568,7 +568,7 @@ def test_the_command_says_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: str, complaint: str
 ) -> None:
     (tmp_path / "bad.yaml").write_text("node: {air: }\n")
-    assert main(["sim", "can", *arguments.replace("{dir}", str(tmp_path)).split()]) == 1
+    assert main(["sim", "can", *(word.replace("{dir}", str(tmp_path)) for word in arguments.split())]) == 1
     assert complaint in capsys.readouterr().err
 
 
