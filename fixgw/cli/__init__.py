@@ -166,7 +166,10 @@ def add_client_options(parser: argparse._ActionsContainer) -> None:
 
 def complain(message: str) -> int:
     """Print on stderr why a command failed, and return the exit code for failure."""
-    print(f"fixgw: {message}", file=sys.stderr)
+    from fixgw.cli.text import printable
+
+    lines = [printable(line) for line in f"fixgw: {message}".splitlines()]  # a message may quote a gateway's text
+    print(*lines, sep="\n", file=sys.stderr)
     return EXIT_FAILED
 
 

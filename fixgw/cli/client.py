@@ -244,9 +244,9 @@ def list_keys(client: Client, args: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
     elif args.long:
         rows = [(r.key, r.units, r.description) for r in client.report_many(keys)]
-        print(*text.table(rows), sep="\n", end="\n" if rows else "")
+        text.show(*text.table(rows))
     else:
-        print(*keys, sep="\n", end="\n" if keys else "")
+        text.show(*keys)
     return EXIT_DONE if keys else EXIT_FAILED
 
 
@@ -262,7 +262,7 @@ def read(client: Client, args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({key: _facts(s, units[key]) for key, s in samples.items()}, indent=2))
     elif samples:
-        print(*text.table(_cells(s, units[key]) for key, s in samples.items()), sep="\n")
+        text.show(*text.table(_cells(s, units[key]) for key, s in samples.items()))
     return code
 
 
@@ -284,7 +284,7 @@ def _show(client: Client, sample: Sample, args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps({sample.key: _facts(sample, units)}, indent=2))
     else:
-        print("  ".join(cell for cell in _cells(sample, units) if cell))
+        text.show("  ".join(cell for cell in _cells(sample, units) if cell))
 
 
 def write(client: Client, args: argparse.Namespace) -> int:
@@ -331,15 +331,17 @@ def report(client: Client, args: argparse.Namespace) -> int:
 
     def ask(key: str) -> None:
         definition = client.report(key)
-        found[key] = _definition(definition)
-        found[key]["aux"] = {name: client.read(f"{key}.{name}").value for name in definition.aux}
+        found[key] = {
+            **_definition(definition),
+            "aux": {name: client.read(f"{key}.{name}").value for name in definition.aux},
+        }
 
     code = _each(client, expand(client, args.keys), ask)
     if args.json:
         print(json.dumps(found, indent=2))
         return code
     for n, (key, facts) in enumerate(found.items()):
-        print(*([""] if n else []), *_report_lines(key, facts), sep="\n")
+        text.show(*([""] if n else []), *_report_lines(key, facts))
     return code
 
 
@@ -372,7 +374,7 @@ def explain(client: Client, args: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
         return code
     for n, facts in enumerate(found.values()):
-        print(*([""] if n else []), *text.explanation(facts), sep="\n")
+        text.show(*([""] if n else []), *text.explanation(facts))
     return code
 
 
@@ -381,7 +383,7 @@ def status(client: Client, args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(tree, indent=2))
     else:
-        print(*text.status_lines(tree, args.verbose), sep="\n")
+        text.show(*text.status_lines(tree, args.verbose))
     return EXIT_DONE if tree.get("health") == "ok" else EXIT_FAILED
 
 
@@ -416,6 +418,6 @@ def restart(client: Client, args: argparse.Namespace) -> int:
             return complain(f"{name} has not been started again within {RESTART_PATIENCE_S:g} s: {state}")
         time.sleep(0.1)
     health = facts.get("health", "")
-    print(f"{name}: {state}" + (f", {health}" if health not in ("", "ok") else ""))
+    text.show(f"{name}: {state}" + (f", {health}" if health not in ("", "ok") else ""))
     well = state == "running" or (state == "stopped" and health == "ok")
     return EXIT_DONE if well else EXIT_FAILED

@@ -162,11 +162,11 @@ class Console:
 
     def _keys(self) -> list[str]:
         connect(self.client)
-        return self.client.list()
+        return [key for key in self.client.list() if key.isprintable()]
 
     def _aux(self, key: str) -> list[str]:
         connect(self.client)
-        return [f"{key}.{name}" for name in self.client.report(key).aux]
+        return [f"{key}.{name}" for name in self.client.report(key).aux if name.isprintable()]
 
 
 class _Parser(argparse.ArgumentParser):

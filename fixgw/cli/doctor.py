@@ -67,7 +67,7 @@ def doctor(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(facts(results, problems, warnings), indent=2))
     else:
-        print(*lines(results), "", sep="\n")
+        text.show(*lines(results), "")
         print(
             f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}"
             if problems or warnings

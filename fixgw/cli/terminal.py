@@ -29,8 +29,8 @@ class Row:
 
     def __init__(self, key: str, units: str = "", description: str = "") -> None:
         self.key = key
-        self.units = units
-        self.description = description
+        self.units = text.printable(units)
+        self.description = text.printable(description)
         self.value: Value | None = None
         self.flags = 0
         self.updated: float | None = None
@@ -69,7 +69,7 @@ class Row:
     def line(self) -> str:
         """The line for a pipe: key, exact value, units, flags."""
         value = self.value if isinstance(self.value, str) else repr(self.value)
-        return "\t".join((self.key, value, self.units, self.flag_words))
+        return "\t".join(text.printable(cell) for cell in (self.key, value, self.units, self.flag_words))
 
 
 class Table:
@@ -115,7 +115,7 @@ class Table:
             if len(value) > self._value_width:
                 value = value[: self._value_width - 1] + "…"
             plain = line(
-                row.key,
+                text.printable(row.key),
                 value,
                 row.units,
                 words,

@@ -17,12 +17,27 @@ GREEN = "\x1b[32m"
 YELLOW = "\x1b[33m"
 
 
+def printable(text: str) -> str:
+    """One line of `text` from somewhere else, safe for a terminal.
+
+    What a gateway, a node or a plugin says may contain escape sequences, which a terminal would obey, or characters
+    that reverse the rest of the line. They are shown as in Python's source text.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def show(*lines: str) -> None:
+    """Print lines that contain texts from a gateway. Colours are not for these: nothing in them reaches the terminal
+    but what it prints."""
+    print("".join(f"{printable(line)}\n" for line in lines), end="")
+
+
 def value_text(value: Any, digits: int = 9) -> str:
     """A value for people; floats are rounded to `digits` digits (a position needs nine)."""
     if isinstance(value, float):
         return f"{value:.{digits}g}"
     if isinstance(value, str):
-        return repr(value) if not value or value != value.strip() else value
+        return printable(repr(value) if not value or value != value.strip() else value)
     return str(value)
 
 
@@ -77,7 +92,7 @@ def times(n: int) -> str:
 
 def table(rows: Iterable[Sequence[str]], indent: str = "", width: int | None = None) -> list[str]:
     """`rows` as lines with aligned columns, two spaces apart; cut to `width` if given."""
-    rows = [[str(cell) for cell in row] for row in rows]
+    rows = [[printable(str(cell)) for cell in row] for row in rows]
     if not rows:
         return []
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
@@ -90,7 +105,8 @@ def screen_width() -> int:
 
 
 def wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, min(100, screen_width()), initial_indent=indent, subsequent_indent=indent)
+    lines = textwrap.wrap(text, min(100, screen_width()), initial_indent=indent, subsequent_indent=indent)
+    return [printable(line) for line in lines]
 
 
 # -- status ------------------------------------------------------------------------------------------------------------
@@ -172,8 +188,7 @@ def _text(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.6g}"
-    # A plugin's text may contain control characters that a terminal would obey.
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+    return printable(str(value))
 
 
 # -- explain -----------------------------------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def test_write_sets_and_unsets_aux_values(bench: Bench, cli: Cli) -> None:
         (["COUNT", "1.5"], "COUNT: '1.5' is not a whole number"),
         (["GEAR", "down"], "GEAR: 'down' is not True or False"),
         (["IAS", "nan"], "IAS: 'nan' is not a finite number"),
-        (["ACID", "N1;2"], "ACID: text with ';'"),
+        (["ACID", "N1;2"], "ACID: cannot send text with ';'"),
         (["BARRO", "30"], "no item 'BARRO' (did you mean 'BARO'?)"),
         (["IAS.Vnee", "1"], "no item 'IAS.Vnee' (did you mean 'IAS.Vne'?)"),
         (["IAS.Vne", "1", "b"], "IAS.Vne: an aux value has no flags"),

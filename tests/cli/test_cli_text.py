@@ -217,3 +217,21 @@ def test_control_characters_in_a_plugins_status_are_escaped() -> None:
 
 def test_an_empty_status_is_still_shown() -> None:
     assert text.status_lines({}) == ["UNKNOWN: ", "fixgw ?"]
+
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\r\u202eABC\x9b31m\x7f\n"
+
+
+def test_nothing_that_a_gateway_says_reaches_the_terminal_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
+    text.show(f"IAS {EVIL}", "", "größe °C")
+    out = capsys.readouterr().out
+    assert out.splitlines()[1:] == ["", "größe °C"]
+    assert out.replace("\n", "").isprintable()
+    assert "\\x1b]0;owned\\x07" in out
+    for line in (
+        text.value_text(EVIL),
+        *text.table([[EVIL, "x"]]),
+        *text.wrapped(EVIL),
+        *text.status_lines({"health": "ok", "summary": "", "connections": {EVIL: {"health": EVIL}}}, verbose=True),
+    ):
+        assert text.printable(line).isprintable()

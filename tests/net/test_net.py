@@ -173,6 +173,26 @@ def test_one_host_cannot_shut_out_the_others(listening: Callable[..., Server]) -
     assert server.listener.counts["clients too many from one host"] == 2
 
 
+def test_places_are_reserved_for_those_with_a_better_claim(listening: Callable[..., Server]) -> None:
+    """Two of twenty for one host, and two more for it and another; whoever is turned away has asked for room."""
+    server = listening(most=20, reserved=[["127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
+    asked: list[str] = []
+
+    def refuse(caller: Address) -> bool:
+        asked.append(str(caller))
+        return False
+
+    def admitted(source: str) -> int:
+        count = 0
+        while server.connect(source, refuse):
+            count += 1
+        return count
+
+    assert [admitted(f"127.0.0.{n}") for n in (9, 8, 2, 1, 2)] == [16, 0, 2, 2, 0]
+    assert asked == ["127.0.0.9", "127.0.0.8", "127.0.0.2", "127.0.0.1", "127.0.0.2"]
+    assert server.listener.counts["clients too many"] == 5
+
+
 def test_room_is_made_only_when_it_is_needed(listening: Callable[..., Server]) -> None:
     server = listening(most=1)
     asked = []

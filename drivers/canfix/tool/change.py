@@ -255,7 +255,7 @@ def _do_carefully(args: Args, plan: str, destination: int, do: Callable[[Bus, Su
                 )
         if not args.yes:
             for line in _describe_plan(found, destination, plan):
-                print(line)
+                text.show(line)
             if not _ask_for_confirmation():
                 return complain("nothing was changed")
         return do(bus, found)

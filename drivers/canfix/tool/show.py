@@ -56,7 +56,7 @@ def nodes(args: Args) -> int:
     if args.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        print("\n".join(_node_lines(found, args.long)))
+        text.show(*_node_lines(found, args.long))
     return EXIT_DONE if found["nodes"] else EXIT_FAILED
 
 
@@ -262,7 +262,7 @@ def _print_frames(args: Args, table: Table, source: Iterator[Heard], channel: st
             )
         else:
             line = f"{heard.time - start:9.3f}  {_format_frame(table, heard)}"
-        print(line, flush=live)
+        print(text.printable(line), flush=live)
         if left is not None:
             left -= 1
             if not left:
