@@ -1,4 +1,4 @@
-"""Growing delays between attempts: `Backoff`."""
+"""`Backoff`: growing delays between attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML with positions, as existing plugins call it; see `fixgw.configuration.reader`."""
+"""YAML with positions, under the names that existing plugins use. See `fixgw.configuration.reader`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def from_yaml(file: Path | str, metadata: Literal[True]) -> tuple[dict[Any, Any]
 @overload
 def from_yaml(file: Path | str, metadata: bool) -> dict[Any, Any] | tuple[dict[Any, Any], Positions]: ...
 def from_yaml(file: Path | str, metadata: bool = False) -> dict[Any, Any] | tuple[dict[Any, Any], Positions]:
-    """The mapping in a YAML file, with includes; with `metadata` also its `Positions`, for `message`.
+    """Read the mapping in a YAML file, with its includes. With `metadata`, also returns its `Positions`, for `message`.
 
-    Raises `ConfigurationError` with everything that is wrong with it.
+    Raises `ConfigurationError` with all problems.
     """
     reader = Reader(file)
     value, positions = reader.read(reader.main)
@@ -34,6 +34,6 @@ def from_yaml(file: Path | str, metadata: bool = False) -> dict[Any, Any] | tupl
 
 
 def message(text: str, meta: Positions, key: Any, value: bool = False) -> str:
-    """``"file:line:column: text"`` for `key` of the mapping at `meta`; with `value` the place of its value."""
+    """``"file:line:column: text"`` for `key` of the mapping at `meta`; with `value`, the position of its value."""
     at = meta.at([key]) if value or key not in meta.keys else meta.keys[key]
     return f"{at}: {text}"

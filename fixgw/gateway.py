@@ -1,7 +1,7 @@
-"""The gateway: loads the configured connections, starts, supervises, restarts and stops them.
+"""The gateway: loads, starts, supervises, restarts and stops the configured connections.
 
-One plugin can hold up neither the others nor the supervision: see `fixgw.runner`. Everything here happens on the one
-thread that calls `Gateway.run_forever`, unless said otherwise.
+No plugin can hold up the others or the supervision: see `fixgw.runner`. Unless stated otherwise, everything here runs
+on the thread that calls `Gateway.run_forever`.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from fixgw.world import World
 
 log = logging.getLogger(__name__)
 
-TICK = 0.2  # seconds between two looks at every connection
-STOP_TOTAL = 12.0  # all plugins together, and
-STOP_GRACE = 2.0  # what those that come too late share of it; the unit's TimeoutStopSec is more
-#: Of a configuration, what holds for as long as the gateway runs.
+TICK_S = 0.2  # check every connection this often
+STOP_TOTAL_S = 12.0  # to stop all plugins; the unit's TimeoutStopSec is longer
+STOP_GRACE_S = 2.0  # shared by the plugins that are left when this time is up
+#: The parts of a configuration that only a restart of the gateway can change.
 AT_START = {"definitions": "the database definition", "initial": "an initial value", "logging": "logging"}
 
 
 class Gateway:
-    """One configuration, running.
+    """Runs one configuration.
 
-    `run_forever` starts everything, supervises until asked to stop, stops everything, and returns the exit code.
-    `reload`, if given, is called on SIGHUP to load the configuration anew; it raises `ConfigurationError` when that
-    has problems, and then nothing changes. `notice` is something that whoever asks how the gateway is doing has to know
-    first: that this is safe mode, and why; `problems` are those of the configuration that it does not fly.
-    `request_stop` and `request_reload` may be called from any thread.
+    `run_forever` starts everything, supervises it until asked to stop, stops everything, and returns the exit code.
+    `reload`, if given, is called on SIGHUP to load the configuration again; it raises `ConfigurationError` if there are
+    problems, and then nothing changes. `notice` is what the status has to say first: that this is safe mode, and why.
+    `problems` are those of the configuration that safe mode replaces. Any thread may call `request_stop` and
+    `request_reload`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Gateway:
         self.database = configuration.make_database(clock)
         self.world = World(
             self.database,
-            quit=lambda who: self.request_stop(why=f"asked by {who}"),
+            quit=lambda who: self.request_stop(why=f"requested by {who}"),
             status=self.get_status,
             restart=self.request_restart,
             thread_died=self._thread_died,
@@ -72,7 +72,7 @@ class Gateway:
         self.database.on_hung = self._subscriber_hangs
         self.settings = Settings(self.database, path_for(configuration.file), clock)
         self.runners: dict[str, Runner] = {}
-        self.problems = list(problems)  # of the last configuration that was refused
+        self.problems = list(problems)  # of the last configuration that was rejected
         self.reloads = 0
         self.exit_code = EXIT_OK
         self._reload = reload
@@ -80,7 +80,7 @@ class Gateway:
         self._notifier = notifier or Notifier()
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._reload_wanted = False
-        self._changing = False  # starting, or going over to another configuration: one such thing at a time
+        self._changing = False  # starting, or changing to another configuration; never both at once
         self._started = False
         self._stop_requested = False
         self._since = clock()
@@ -92,7 +92,7 @@ class Gateway:
     # -- from any thread -----------------------------------------------------------------------------------------------
 
     def request_stop(self, exit_code: int = EXIT_OK, why: str = "") -> None:
-        """Ask `run_forever` to stop everything and return. Returns at once; safe in a signal handler."""
+        """Make `run_forever` stop everything and return. Returns at once. Signal handlers may call this."""
 
         def stop() -> None:
             if not self._stop_requested:
@@ -103,7 +103,7 @@ class Gateway:
         self._events.put(stop)
 
     def request_reload(self) -> None:
-        """Ask for the configuration to be read again. Returns at once; safe in a signal handler."""
+        """Request a reload of the configuration. Returns at once. Signal handlers may call this."""
 
         def reload() -> None:
             self._reload_wanted = True
@@ -126,13 +126,13 @@ class Gateway:
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def run_forever(self, handle_signals: bool = True) -> int:
-        """Start, supervise, stop; returns the exit code. With `handle_signals` on the main thread only."""
+        """Start, supervise and stop. Returns the exit code. With `handle_signals`, call this on the main thread."""
         previous: dict[int, Any] = {}
         if handle_signals:
             handlers = {
                 signal.SIGTERM: lambda: self.request_stop(why="SIGTERM"),
                 signal.SIGINT: lambda: self.request_stop(why="SIGINT"),
-                # With nothing to read again, the closing of the terminal means what it always does.
+                # If there is nothing to reload, stop when the terminal closes.
                 signal.SIGHUP: self.request_reload if self._reload else lambda: self.request_stop(why="SIGHUP"),
             }
 
@@ -153,7 +153,7 @@ class Gateway:
         return self.exit_code
 
     def start(self) -> None:
-        """Start every connection, in the configuration's order, each bounded in time. Does nothing a second time."""
+        """Start every connection in the configuration's order, each within a time limit. A second call does nothing."""
         if self._started:
             return
         self._started = True
@@ -171,19 +171,19 @@ class Gateway:
         log.info("%s", self.summary())
 
     def _launch(self, connection: Connection, fresh_code: bool = False) -> Connection:
-        """Start one connection and wait until that is decided; returns it, with the code that it runs."""
+        """Start one connection, and wait until it has started or failed. Returns it, with the code that it runs."""
         runner = self.runners[connection.name] = Runner(connection, self.world, self._clock, self._poke)
         runner.start(fresh_code)
         self.supervise(lambda: runner.settled)
         return runner.connection
 
-    def supervise(self, done: Callable[[], bool], every: float = TICK) -> None:
-        """Supervise until `done()`, which is asked at least every so many seconds, or until asked to stop."""
+    def supervise(self, done: Callable[[], bool], every: float = TICK_S) -> None:
+        """Supervise until `done()`, which is called at least every `every` seconds, or until asked to stop."""
         while not done() and not self._stop_requested:
             self._step(every)
 
     def _step(self, timeout: float) -> None:
-        """Deal with one event, or wait for it at most `timeout` seconds; then look at every connection."""
+        """Handle one event, waiting at most `timeout` seconds for it, then check every connection."""
         try:
             event = self._events.get(timeout=timeout)
         except queue.Empty:
@@ -197,7 +197,7 @@ class Gateway:
             before = runner.state
             try:
                 runner.tick()
-            except Exception:  # a defect of ours; the others must not suffer from it, nor the log
+            except Exception:  # a defect in the gateway; it must not harm the other connections or flood the log
                 if self._complain.due():
                     log.exception("supervision of %s", runner.name)
             if runner.state is State.FAILED and before is not State.FAILED and runner.connection.on_failure == "stop":
@@ -211,14 +211,14 @@ class Gateway:
         self._feed_watchdog(now)
 
     def _feed_watchdog(self, now: float) -> None:
-        """Tell the service manager that all is alive, if it is."""
+        """Tell the service manager that everything is alive, if it is."""
         alive = self.database.alive and not any(r.signs_of_life(now) for r in self.runners.values())
         if alive and self._notifier.watchdog_interval and now >= self._watchdog_due:
             self._watchdog_due = now + self._notifier.watchdog_interval
             self._notifier.watchdog()
 
     def stop(self) -> int:
-        """Stop every connection, in reverse order, all within `STOP_TOTAL` seconds; returns the exit code."""
+        """Stop every connection in reverse order, all within `STOP_TOTAL_S`. Returns the exit code."""
         if not self._started:
             return self.exit_code
         self._started = False
@@ -231,19 +231,19 @@ class Gateway:
         return self.exit_code
 
     def _stop_runners(self, runners: list[Runner]) -> None:
-        deadline = self._clock() + STOP_TOTAL
+        deadline = self._clock() + STOP_TOTAL_S
         for runner in reversed(runners):
-            remaining = max(STOP_GRACE / len(runners), deadline - self._clock())
+            remaining = max(STOP_GRACE_S / len(runners), deadline - self._clock())
             runner.stop(min(runner.connection.stop_timeout, remaining))
             if runner.hung:
                 self.exit_code = EXIT_HUNG
-            self._feed_watchdog(self._clock())  # other connections may fly on
+            self._feed_watchdog(self._clock())  # other connections may still be running
 
     def _thread_died(self, args: threading.ExceptHookArgs) -> bool:
-        """Fail the plugin whose thread it was. Called in a thread that ends with an exception."""
+        """Fail the plugin that the dead thread belongs to. Called on a thread that ends with an exception."""
         plugins = [(r, p) for r in list(self.runners.values()) if (p := r.plugin) is not None]
         whose = [(r, p) for r, p in plugins if any(t is args.thread for t in threads_of(p))]
-        # A thread that nobody keeps tells by what it did when it died.
+        # If no plugin holds a reference to the thread, the frames in its traceback tell whose it was.
         for frame, _ in traceback.walk_tb(args.exc_traceback):
             whose = whose or [(r, p) for r, p in plugins if concerns(frame, p)]
         for runner, plugin in whose[:1]:
@@ -282,7 +282,7 @@ class Gateway:
     # -- reloading -----------------------------------------------------------------------------------------------------
 
     def _begin_reload(self) -> None:
-        """Read the configuration on a thread of its own; supervision goes on."""
+        """Read the configuration on a separate thread, while supervision continues."""
         self._reload_wanted = False
         if self._reload is None:
             return
@@ -305,13 +305,13 @@ class Gateway:
     def _refuse(self, problems: list[str]) -> None:
         self._changing = False
         self.problems = problems
-        log.error("the new configuration has %s; flying on with the old one", counted(len(problems), "problem"))
+        log.error("the new configuration has %s; keeping the old one", counted(len(problems), "problem"))
         for problem in problems:
             log.error("%s", problem)
         self._notifier.ready(self.summary())
 
     def adopt(self, configuration: Configuration) -> None:
-        """Go over to `configuration`: stop, start and restart just the connections that it changes."""
+        """Change to `configuration`: stop, start and restart only the connections that it changes."""
         self._changing = True
         self.problems = []
         self.reloads += 1
@@ -320,7 +320,7 @@ class Gateway:
         gone = [r for name, r in old.items() if name not in new or new[name] != r.connection]
         for field, what in AT_START.items():
             if getattr(configuration, field) != getattr(self._at_start, field):
-                self.problems.append(f"{what} changed: that takes a restart of the gateway")
+                self.problems.append(f"{what} changed: restart the gateway to apply it")
                 log.warning("%s", self.problems[-1])
         self._stop_runners(gone)
         for runner in gone:
@@ -340,13 +340,13 @@ class Gateway:
         self.configuration = configuration
         self._changing = False
         for what, names in (("stopped", [r.name for r in gone]), ("started", [c.name for c in started])):
-            log.info("configuration read again: %s %s", what, ", ".join(names) or "none")
+            log.info("configuration reloaded: %s %s", what, ", ".join(names) or "none")
         self._notifier.ready(self.summary())
 
     # -- status, from any thread ---------------------------------------------------------------------------------------
 
     def troubles(self) -> dict[str, str]:
-        """What is not well, by connection. Waits for all plugins together no longer than for one."""
+        """What is wrong, by connection. Waits no longer for all plugins together than for one."""
         deadline = time.monotonic() + ANSWER_TIMEOUT
         found = {r.name: r.health(max(0.0, deadline - time.monotonic())) for r in list(self.runners.values())}
         return {name: text for name, text in found.items() if text}
@@ -356,17 +356,17 @@ class Gateway:
         return self._started and not self.database.alive
 
     def summary(self, troubles: dict[str, str] | None = None) -> str:
-        """Health in one line."""
+        """The gateway's health in one line."""
         if troubles is None:
             troubles = self.troubles()
         total = len(self.runners)
-        text = f"{total - len(troubles)} of {total} connections well"
+        text = f"{total - len(troubles)} of {total} connections healthy"
         if troubles:
             text += "; " + "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
         if self.problems:
             text += f"; configuration: {counted(len(self.problems), 'problem')}"
         if self._ageing_hangs:
-            text += "; database: its ageing hangs, stale values may look fine"
+            text += "; database: ageing has stopped, so stale values may look good"
         if self.settings.trouble:
             text += f"; settings: {self.settings.trouble}"
         if log_trouble := logqueue.trouble():
@@ -416,7 +416,7 @@ class Gateway:
 
 
 def _resident() -> int:
-    """Resident memory of this process in bytes."""
+    """The resident memory of this process, in bytes."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * resource.getpagesize()

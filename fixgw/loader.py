@@ -1,8 +1,7 @@
-"""Finding and loading plugins: any module on the Python path that has a class ``Plugin``.
+"""Finds and loads plugins: any module on the Python path that has a class ``Plugin``.
 
-A name of the form ``fixgw.plugins.<name>`` stands for ``fixgw.drivers.<name>`` when there is no such plugin, and then
-for ``<name>`` in the directories of the plugin path. Modules written for the name ``plugin`` (``import plugin``) find
-`fixgw.plugin` under it.
+The name ``fixgw.plugins.<name>`` means ``fixgw.drivers.<name>`` if there is no such plugin, and then ``<name>`` in the
+directories of the plugin path. Modules that use ``import plugin`` get `fixgw.plugin`.
 """
 
 from __future__ import annotations
@@ -32,16 +31,15 @@ PLUGINS = "fixgw.plugins."
 DRIVERS = "fixgw.drivers."
 
 _reading = threading.RLock()
-_read: dict[
-    str, dict[str, int]
-] = {}  # module of a plugin -> its files -> when they had been changed when they were read
+#: The module of a plugin -> its files -> when each had last been changed when it was read, in nanoseconds.
+_read: dict[str, dict[str, int]] = {}
 
 
 _plugin_path: list[str] = []  # the directories that `add_to_path` has been given
 
 
 def add_to_path(directories: Iterable[Path | str]) -> None:
-    """Let modules be found in `directories` too; after everything else, so that nothing is hidden by them."""
+    """Also search `directories` for modules; last, so that they hide no other module."""
     wanted = list(dict.fromkeys(map(os.path.abspath, directories)))
     new = [d for d in wanted if d not in sys.path]
     sys.path.extend(new)
@@ -51,7 +49,7 @@ def add_to_path(directories: Iterable[Path | str]) -> None:
 
 
 def load_plugin(module_name: str) -> type[PluginBase]:
-    """The class ``Plugin`` of a module, imported if it was not yet. Raises `BadModule`, which says what to do."""
+    """Import a module and return its class ``Plugin``. Raises `BadModule`, which says what to do."""
     module = _import(module_name)
     plugin = getattr(module, "Plugin", None)
     if plugin is None:
@@ -67,22 +65,22 @@ def load_plugin(module_name: str) -> type[PluginBase]:
 
 
 def code_has_changed(plugin: type[PluginBase]) -> bool:
-    """Whether a file of the plugin's own code is another on disk than when it was read."""
+    """Whether a file of the plugin's own code has changed on disk since it was read."""
     name = plugin.__module__
     read = _read.get(name, {})
     return any(read.get(path, changed) != changed for path, changed in _files_of(name).items())
 
 
 def reload_plugin(plugin: type[PluginBase]) -> type[PluginBase]:
-    """The class of this name from what its module, and the modules of its own package, say on disk now.
+    """Read the plugin's module, and the other modules of its package, again. Returns the new class.
 
-    Plugins that run go on with the code that they have. Raises `BadModule`, and then the old code stays.
+    Running plugins keep the code that they have. Raises `BadModule`; then the old code stays.
     """
     name = plugin.__module__
     with _reading:
         old = {n: m for n, m in list(sys.modules.items()) if _belongs(n, name)}
         for module_name, module in old.items():
-            # What Python has compiled is compared by whole seconds and size.
+            # Python compares its compiled files only by size and whole seconds.
             with contextlib.suppress(OSError, AttributeError, TypeError, NotImplementedError):
                 os.unlink(importlib.util.cache_from_source(module.__file__ or ""))
             del sys.modules[module_name]
@@ -99,10 +97,10 @@ def reload_plugin(plugin: type[PluginBase]) -> type[PluginBase]:
 
 
 def _belongs(module: str, plugin_module: str) -> bool:
-    """Whether `module` is part of the own code of the plugin in `plugin_module`.
+    """Whether `module` belongs to the code of the plugin in `plugin_module`.
 
-    That is what is in its package: below ``fixgw.drivers.`` and ``fixgw.plugins.`` the package of the device, and
-    otherwise the topmost.
+    This is the case if it is in the same package: that of the device below ``fixgw.drivers.`` and ``fixgw.plugins.``,
+    otherwise the topmost one.
     """
     parts = plugin_module.split(".")
     home = ".".join(parts[:3] if plugin_module.startswith((PLUGINS, DRIVERS)) else parts[:1])
@@ -112,7 +110,7 @@ def _belongs(module: str, plugin_module: str) -> bool:
 
 
 def _files_of(plugin_module: str) -> dict[str, int]:
-    """The files of a plugin's own code that have been read, and when each was changed, in nanoseconds."""
+    """The files of a plugin's code that have been read, and when each was last changed, in nanoseconds."""
     files = {}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
@@ -123,12 +121,12 @@ def _files_of(plugin_module: str) -> dict[str, int]:
 
 
 def make_plugin(cls: type[PluginBase], name: str, config: dict[str, Any], meta: Any = None) -> PluginBase:
-    """A new plugin: ``cls(name, config, meta)``, or ``cls(name, config)`` where the constructor takes just that.
+    """Create a plugin: ``cls(name, config, meta)``, or ``cls(name, config)`` if its constructor takes no more.
 
     Raises `BadPlugin` for a constructor that takes neither, or that does not call its parent's.
     """
     arguments: tuple[Any, ...] = (name, config, meta)
-    with contextlib.suppress(ValueError):  # no signature to be had
+    with contextlib.suppress(ValueError):  # the signature is unknown
         signature = inspect.signature(cls)
         if not _takes(signature, arguments):
             arguments = (name, config)
@@ -155,7 +153,7 @@ def _takes(signature: inspect.Signature, arguments: tuple[Any, ...]) -> bool:
 
 
 class PluginInfo(NamedTuple):
-    """A plugin that comes with the gateway. `error` says why it cannot be used here, and None when it can."""
+    """A plugin that comes with the gateway. `error` says why it is not usable here; None if it is."""
 
     name: str
     module: str
@@ -165,7 +163,7 @@ class PluginInfo(NamedTuple):
 
 
 def available() -> list[PluginInfo]:
-    """Every plugin in `fixgw.plugins` and `fixgw.drivers`, by name. Imports them all."""
+    """All plugins in `fixgw.plugins` and `fixgw.drivers`, by name. Imports them all."""
     found = []
     for package in (PLUGINS, DRIVERS):
         for name in _modules_in(package):
@@ -173,7 +171,7 @@ def available() -> list[PluginInfo]:
             try:
                 module = _import(module_name)
                 if not hasattr(module, "Plugin"):
-                    continue  # something that plugins share
+                    continue  # a module that plugins share
                 cls = load_plugin(module_name)
             except BadModule as error:
                 found.append(PluginInfo(name, module_name, "", None, error.reason))
@@ -184,7 +182,7 @@ def available() -> list[PluginInfo]:
 
 
 def _modules_in(package: str) -> list[str]:
-    """Names of the modules in ``fixgw.plugins.`` or the like; none when there is no such package."""
+    """The names of the modules in a package such as ``fixgw.plugins.``; none if there is no such package."""
     try:
         path = importlib.import_module(package.rstrip(".")).__path__
     except (ImportError, AttributeError):
@@ -238,24 +236,24 @@ def _is_on_plugin_path(name: str) -> bool:
 
 
 def _is_about(error: ModuleNotFoundError, module: str) -> bool:
-    """Whether it is `module` itself, or a package that it should be in, that was not found."""
+    """Whether the module that was not found is `module` itself, or a package that should contain it."""
     return error.name is not None and f"{module}.".startswith(f"{error.name}.")
 
 
-def _import_failed(error: BaseException) -> str:
+def _explain_import_error(error: BaseException) -> str:
     if isinstance(error, MissingLibrary):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"the module is there, but it needs {error.name!r}, which cannot be found"
+        return f"the module exists, but it needs {error.name!r}, which was not found"
     if isinstance(error, SyntaxError):
-        return f"the module is there, but has an error in line {error.lineno}: {error.msg}"
+        return f"the module exists, but has an error in line {error.lineno}: {error.msg}"
     where = _last_line(error)
     text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
-    return f"the module is there, but importing it failed{where}: {text}"
+    return f"the module exists, but importing it failed{where}: {text}"
 
 
 def _last_line(error: BaseException) -> str:
-    """Where the error was raised, as far as that is in Python."""
+    """Where the error was raised, if that was in Python code."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,9 +1,8 @@
-"""Logging without waiting: each handler writes on a thread of its own, behind a bounded queue.
+"""Logging that never blocks: each handler writes on its own thread, behind a bounded queue.
 
-A terminal that has been stopped (Ctrl-S), a pipe nobody reads, an SD card that stalls: the handler's thread waits for
-it, and nobody else does. What does not fit into the queue is dropped and counted, and the count is logged as soon as
-the handler can write again. `trouble` names a handler that is stuck; `finish` writes what is left before the process
-ends, for a bounded time.
+If a terminal is stopped (Ctrl-S), a pipe has no reader or an SD card stalls, only the handler's thread waits. Records
+that do not fit into the queue are dropped and counted; the count is logged as soon as the handler can write again.
+`trouble` names handlers that are stuck. `finish` writes what is left before the process ends, within a time limit.
 """
 
 from __future__ import annotations
@@ -17,31 +16,31 @@ from collections.abc import Callable
 
 __all__ = ["QueuedHandler", "finish", "queue_all", "trouble"]
 
-QUEUED = 1000  # records that wait for one handler, at most
-STUCK_S = 2.0  # one record under way for so long: the handler is stuck
+MAX_QUEUED = 1000  # the most records that wait for one handler
+STUCK_S = 2.0  # a handler that takes longer to write one record is stuck
 FINISH_S = 1.0  # for all handlers together, at the end of the process
 
 _handlers: list[QueuedHandler] = []
 
 
 class QueuedHandler(logging.Handler):
-    """Stands in front of `target`, whose level and filters it takes over. Any thread may log; none ever waits."""
+    """Queues records for `target`, whose level and filters it takes over. Any thread may log; none ever waits."""
 
     def __init__(
-        self, target: logging.Handler, size: int = QUEUED, clock: Callable[[], float] = time.monotonic
+        self, target: logging.Handler, size: int = MAX_QUEUED, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(target.level)
         self.target = target
         self.filters, target.filters = target.filters, []
         target.setLevel(logging.NOTSET)
-        #: Records dropped so far because the queue was full.
+        #: The number of records dropped because the queue was full.
         self.dropped = 0
         self._reported = 0
         self._size = size
         self._clock = clock
         self._records: deque[logging.LogRecord] = deque()
         self._wake = threading.Event()
-        self._since: float | None = None  # the record under way
+        self._since: float | None = None  # when the target began to write the present record
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -51,7 +50,7 @@ class QueuedHandler(logging.Handler):
             return
         queued = copy.copy(record)
         try:
-            # Now: by the time it is written its arguments may have changed. They stay, for the journal's fields.
+            # Format it now, because its arguments may change before it is written. Keep them for the journal's fields.
             queued.msg, queued.args = record.getMessage(), None
         except Exception:
             self.handleError(record)
@@ -65,12 +64,12 @@ class QueuedHandler(logging.Handler):
 
     @property
     def stuck_s(self) -> float:
-        """Seconds for which the target has been writing one record; 0 when it is not. Any thread."""
+        """For how long the target has been writing one record; 0 if it is not writing. Any thread may use this."""
         since = self._since
         return 0.0 if since is None else self._clock() - since
 
     def join(self, timeout: float) -> bool:
-        """Whether everything has been written within `timeout` seconds; nothing is written afterwards."""
+        """Write what is queued, and no more after that. Returns whether this took less than `timeout` seconds."""
         self._stopping = True
         self._wake.set()
         if self._thread is not None:
@@ -89,7 +88,7 @@ class QueuedHandler(logging.Handler):
             while self._records:
                 self._write(self._records.popleft())
                 if self.dropped != self._reported:
-                    self._write(self._lost())
+                    self._write(self._report_dropped())
             if self._stopping:
                 return
 
@@ -97,19 +96,19 @@ class QueuedHandler(logging.Handler):
         self._since = self._clock()
         try:
             self.target.handle(record)
-        except Exception:  # a handler of somebody's own: this thread serves the next record all the same
+        except Exception:  # a custom handler may raise anything; go on with the next record
             self.target.handleError(record)
         finally:
             self._since = None
 
-    def _lost(self) -> logging.LogRecord:
+    def _report_dropped(self) -> logging.LogRecord:
         lost, self._reported = self.dropped - self._reported, self.dropped
         text = f"{lost} log lines were dropped: {type(self.target).__name__} was too slow"
         return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
 
 
 def queue_all() -> None:
-    """Put a queue in front of every handler of every logger that has none; once per handler, however many use it."""
+    """Put a queue in front of each handler that has none. Loggers that share a handler share its queue."""
     fronts: dict[logging.Handler, QueuedHandler] = {}
     loggers = [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
     for logger in (logging.root, *loggers):
@@ -122,7 +121,7 @@ def queue_all() -> None:
 
 
 def trouble() -> str:
-    """Which handlers are stuck, in words; empty when all write. Any thread."""
+    """Which handlers are stuck, in words; empty if none is. Any thread may call this."""
     return "; ".join(
         f"the log is stuck: {type(each.target).__name__} has been writing one line for {each.stuck_s:.0f} s"
         + (f", {each.dropped} dropped" if each.dropped else "")
@@ -132,12 +131,12 @@ def trouble() -> str:
 
 
 def dropped() -> dict[str, int]:
-    """Lines dropped so far, by handler; those that dropped none are left out. Any thread."""
+    """The number of lines dropped, by handler, without those that dropped none. Any thread may call this."""
     return {type(each.target).__name__: each.dropped for each in _handlers if each.dropped}
 
 
 def finish(timeout: float = FINISH_S) -> bool:
-    """Write what waits. False when some of it could not be written in time: then only a hard exit ends the process."""
+    """Write what is queued. Returns False if that takes too long; then only a hard exit ends the process."""
     deadline = time.monotonic() + timeout
     written = [each.join(max(0.0, deadline - time.monotonic())) for each in _handlers]
     return all(written)

@@ -1,11 +1,11 @@
-"""What a plugin is made of: `PluginBase` (the contract), `Options` (its configuration), and three bases with a thread.
+"""The parts of a plugin: `PluginBase` (the contract), `Options` (its configuration), and three bases with a thread.
 
-A `Worker` has a thread and nothing else, a `Poller` polls a device, a `Follower` follows items of the database.
+A `Worker` has just a thread, a `Poller` polls a device, a `Follower` follows items of the database.
 
-`Device`, `Feeds` and `Finding` are what its `PluginBase.preflight` tells the doctor.
+`Device`, `Feeds` and `Finding` are what a plugin's `preflight` reports to the doctor.
 
-A plugin is a module with a class ``Plugin`` derived from `PluginBase`. The gateway makes it, calls `run` once, asks for
-`get_status` whenever somebody looks, and calls `stop` once; each on a thread of its own choosing, never two of `run`
+A plugin is a module with a class ``Plugin`` derived from `PluginBase`. The gateway creates it, calls `run` once,
+`get_status` whenever someone asks for it, and `stop` once. It may use any thread for each call, but never calls `run`
 and `stop` at the same time. A restarted plugin is a new object.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 else:
 
     def TypeVar(name, *, bound=None, default=Any):
-        """A type variable with a default, as Python has them from 3.13 on; before, the default is kept as the bound."""
+        """A type variable with a default, which Python has since 3.13. Before that, the bound holds the default."""
         return typing.TypeVar(name, bound=default)
 
 
@@ -53,27 +53,29 @@ __all__ = [
 #: The declared options of a plugin.
 OptionsT = TypeVar("OptionsT", default=Any)
 
-# What the gateway takes from a connection for itself; plugins see it in `config` only as far as they ask for it.
+# The name under which `config` has the directory of the configuration.
 CONFIGPATH = "CONFIGPATH"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of a plugin's declared options: a msgspec struct, one field an option.
+    """Base of a plugin's declared options: a msgspec struct with a field for each option.
 
-    Describe a field with ``Annotated[int, msgspec.Meta(description="...", ge=1)]``: `fixgw check`, `fixgw plugins`,
-    the JSON schema and the documentation's table are made from it. ``__post_init__`` may raise ValueError.
+    Describe a field with ``Annotated[int, msgspec.Meta(description="...", ge=1)]``. `fixgw check`, `fixgw plugins`, the
+    JSON schema and the tables in the documentation use it. ``__post_init__`` may raise ValueError.
 
-    An option whose Meta has ``extra={"file": True}`` names a YAML file of the plugin's own. It reaches the plugin as an
-    absolute path, and when the file, or one that it includes, has changed, SIGHUP restarts the connection.
+    An option whose Meta has ``extra={"file": True}`` names a YAML file that belongs to the plugin. The plugin gets its
+    absolute path. If the file, or one that it includes, has changed, SIGHUP restarts the connection.
 
-    One whose Meta has ``extra={"pattern": ...}`` stands for all options whose names fit; see `fixgw.kit.options`.
+    An option whose Meta has ``extra={"pattern": ...}`` stands for all options whose names match; see
+    `fixgw.kit.options`.
     """
 
 
 class Finding(NamedTuple):
-    """One thing that `fixgw doctor` has found. `fix` is the exact command, or commands, that put it right, or nothing.
+    """Something that `fixgw doctor` found. `fix` is the exact command or commands that fix it; empty if none can.
 
-    ``ok`` is well; ``skipped`` could not be looked at here; ``warning`` flies, but look at it; ``problem`` does not.
+    ``ok``: all is well. ``skipped``: it cannot be checked here. ``warning``: it works, but look at it. ``problem``: it
+    does not work.
     """
 
     level: Literal["ok", "skipped", "warning", "problem"]
@@ -82,10 +84,10 @@ class Finding(NamedTuple):
 
 
 class Device(NamedTuple):
-    """A file in /dev that a connection needs to read and write, say ``Device("/dev/i2c-1", "i2c")``.
+    """A file in /dev that a connection reads and writes, for example ``Device("/dev/i2c-1", "i2c")``.
 
-    `group` is the group that gives access to it, `enable` the command that makes it appear, for what the system has
-    switched off by default; the doctor looks whether it is there and permitted to whom the gateway runs as.
+    `group` is the group that has access to it. `enable` is the command that makes it appear, if the system disables it
+    by default. The doctor checks that it exists and that the gateway's user has access to it.
     """
 
     path: str
@@ -94,21 +96,21 @@ class Device(NamedTuple):
 
 
 class Feeds(NamedTuple):
-    """Keys that a connection writes when all is well: those that its options name, not all that a device might send."""
+    """The keys that a connection writes when all is well: those that its options name, not all a device may send."""
 
     keys: tuple[str, ...]
 
 
 class PluginBase(Generic[OptionsT]):
-    """Base of every plugin. `Plugin(name, config)`, or with the configuration's positions as third argument.
+    """Base of all plugins: `Plugin(name, config)`, or with the positions of the configuration as third argument.
 
-    ``class Plugin(PluginBase[EgtOptions])`` declares the options: `self.options`, and what `check`, `claims` and
-    `preflight` are given, is then an ``EgtOptions``. ``Options = EgtOptions`` in the class does the same untyped.
+    ``class Plugin(PluginBase[EgtOptions])`` declares the options: `self.options`, and the argument of `check`, `claims`
+    and `preflight`, is then an ``EgtOptions``. ``Options = EgtOptions`` in the class does the same without types.
     """
 
-    #: The declared options; None takes the configuration as it is, unchecked.
+    #: The declared options; None means that the configuration is not checked.
     Options: ClassVar[type[Options] | None] = None
-    #: A thread of its own turns `running` False when it dies: so it is True before `run` makes that thread.
+    #: Whether the plugin's thread sets `running` to False when it ends; `running` is then True before `run` starts it.
     runs_by_itself: ClassVar[bool] = False
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -122,12 +124,12 @@ class PluginBase(Generic[OptionsT]):
         self.config_meta = config_meta
         self.log = logging.getLogger(f"fixgw.plugins.{name}")
         self.running = False
-        #: `fixgw.clock.now` of the last sign of life of the plugin's thread, or None if it gives none. One that
-        #: falls silent is reported as hung, and the service manager's watchdog is no longer fed.
+        #: When the plugin's thread last gave a sign of life (`fixgw.clock.now`); None if it gives none. A thread that
+        #: falls silent is reported as hung, and the gateway then stops feeding the service manager's watchdog.
         self.alive: float | None = None
-        #: What belongs to the gateway that runs the plugin.
+        #: The gateway that runs the plugin.
         self._gateway = new_plugins_world()
-        #: The name that writes of this plugin carry; the connection's `source`, by default its name.
+        #: The source name of this plugin's writes: the connection's `source`, by default its name.
         self.source: str = name
         options = None
         if self.Options is not None:
@@ -142,24 +144,24 @@ class PluginBase(Generic[OptionsT]):
     # -- to override ---------------------------------------------------------------------------------------------------
 
     def __post_init__(self) -> None:
-        """Give the plugin the state that it begins with; the options are there. The end of the constructor."""
+        """Set up the plugin's initial state. The constructor calls this last, when the options are set."""
 
     def run(self) -> None:
-        """Start working, and return at once. What raises here leaves `running` False."""
+        """Start to work, and return at once. If this raises, `running` stays False."""
 
     def stop(self) -> None:
-        """Return when everything has stopped; raise `PluginFail` when something could not be stopped."""
+        """Stop everything. Return when that is done, or raise `PluginFail` if something did not stop."""
 
     def get_status(self) -> Mapping[str, Any]:
-        """Statistics for people, in the order to show them. Called from any thread, at any time; must not block."""
+        """Statistics for people, in the order to show them. Any thread may call this at any time. Must not block."""
         return {}
 
     @classmethod
     def check(cls, options: OptionsT, db: database.Database) -> Iterable[Problem | tuple[str, str]]:
-        """What is wrong with `options`, as far as can be told without hardware: pairs (option, message).
+        """Report what is wrong with `options`, without using hardware, as pairs (option, message).
 
-        The option may be a path into a nested one, ``"outputs.2.key"``. Called by ``fixgw check`` with a database
-        that holds every item and no thread.
+        The option may be a path into a nested one, ``"outputs.2.key"``. ``fixgw check`` calls this with a database that
+        has all items but no thread.
         """
         return ()
 
@@ -170,26 +172,27 @@ class PluginBase(Generic[OptionsT]):
 
     @classmethod
     def claims(cls, options: OptionsT) -> Iterable[tuple[str, str]]:
-        """What nobody else can use at the same time: pairs (resource, option that asks for it).
+        """The resources that the plugin must have to itself, as pairs (resource, option that names it).
 
-        Resources are plain names that drivers agree on: ``"GPIO17"``, ``"i2c-1 0x28"``, ``"/dev/ttyUSB0"``. One that
-        is claimed twice, by two connections or by two entries of one, is reported with both positions.
+        Resources are plain names that drivers agree on: ``"GPIO17"``, ``"i2c-1 0x28"``, ``"/dev/ttyUSB0"``. A resource
+        that is claimed twice, by two connections or within one, is reported with both positions.
         """
         return ()
 
     @classmethod
     def preflight(cls, options: OptionsT) -> Iterable[Device | Feeds | Finding]:
-        """What `options` need of this machine, for `fixgw doctor`: devices and keys, which it looks at, and findings.
+        """What `options` need on this computer, for `fixgw doctor`: devices and keys for it to check, and findings.
 
-        Cheap, read-only, never blocking, opens no device and imports no hardware library (``find_spec`` tells whether
-        it is there): the gateway may be running, and have it. Called with options that have passed `check`.
+        Must be quick and read-only, must not block, and must not open devices or import hardware libraries, because the
+        gateway may be running and using them (``find_spec`` tells whether a library is installed). Called with options
+        that have passed `check`.
         """
         return ()
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """`run`, then `running`: what the gateway calls."""
+        """Call `run` and set `running`. The gateway calls this."""
         self.running = self.runs_by_itself
         try:
             self.run()
@@ -200,7 +203,7 @@ class PluginBase(Generic[OptionsT]):
             self.running = True
 
     def shutdown(self) -> None:
-        """`stop`, and what the plugin forgot to undo: what the gateway calls. Raises what `stop` raises."""
+        """Call `stop`, and remove callbacks that it left. The gateway calls this. Raises what `stop` raises."""
         try:
             self.stop()
         finally:
@@ -213,22 +216,24 @@ class PluginBase(Generic[OptionsT]):
         return self.running
 
     def is_complete(self) -> bool:
-        """Whether `PluginBase`'s constructor has been called."""
+        """Whether the constructor of `PluginBase` has been called."""
         return "_callbacks" in self.__dict__
 
     def done(self, what: str = "") -> None:
-        """Say that the work is done, and `what` it was: the gateway stops the plugin, and takes that for neither a
-        failure nor a reason to start it again. Returns at once; any thread."""
+        """Tell the gateway that the work is done, and what it was. The gateway then stops the plugin.
+
+        This counts neither as a failure nor as a reason to restart. Returns at once. Any thread may call this.
+        """
         self.done_with = what or "its work is done"
 
     def quit(self) -> None:
-        """Ask the gateway to stop, with exit code 0. Returns at once; any thread."""
+        """Ask the gateway to stop with exit code 0. Returns at once. Any thread may call this."""
         self._gateway.quit(self.name)
 
     def health(self) -> str:
-        """Empty when all is well; otherwise what is not, in a few words. Any thread.
+        """What is wrong, in a few words; empty if nothing is. Any thread may call this.
 
-        It must not block. One that does becomes the connection's trouble itself, and holds up nobody.
+        Must not block. If it does, that is reported as the connection's trouble, and holds up nothing else.
         """
         return ""
 
@@ -243,23 +248,23 @@ class PluginBase(Generic[OptionsT]):
         return self._gateway.quorum
 
     def db_list(self) -> list[str]:
-        """All keys, in the order of their definition."""
+        """All keys, in the order in which they are defined."""
         return self.db.keys()
 
     def db_read(self, key: str) -> Any:
-        """``(value, annunciate, old, bad, fail, secfail)``, or the scalar of ``"KEY.aux"``. KeyError when unknown."""
+        """``(value, annunciate, old, bad, fail, secfail)``, or the scalar of ``"KEY.aux"``. Raises KeyError."""
         return database.read(key, db=self.db)
 
     def db_write(self, key: str, value: Any) -> None:
-        """Write a scalar (flags stay), or ``(value, annunciate, bad, fail[, secfail])``, or a tuple as it is read."""
+        """Write a scalar (flags stay), ``(value, annunciate, bad, fail[, secfail])``, or a tuple from `db_read`."""
         database.write(key, value, self.source, db=self.db)
 
     def db_get_item(self, key: str) -> RawItem:
-        """The item, with attributes to get and set. KeyError when unknown."""
+        """The item, with attributes to get and set. Raises KeyError."""
         return database.get_raw_item(key, self.source, db=self.db)
 
     def db_callback_add(self, key: str, function: database.LegacyCallback, udata: Any = None) -> None:
-        """Call ``function(key, value, udata)`` in the writer's thread on every change; ``"*"`` for every item."""
+        """Call ``function(key, value, udata)`` on the writer's thread at every change; ``"*"`` means every item."""
         database.callback_add(self.name, key, function, udata, db=self.db)
         self._callbacks.append((key, function, udata))
 
@@ -274,7 +279,7 @@ class PluginBase(Generic[OptionsT]):
 
 
 def _declared_options(cls: type[PluginBase]) -> type[Options] | None:
-    """The options among the type arguments of `cls`; of a base that is generic itself, the default."""
+    """The options among the type arguments of `cls`; if a base is generic itself, its default."""
     for base in cls.__dict__.get("__orig_bases__", ()):
         origin = typing.get_origin(base)
         if isinstance(origin, type) and issubclass(origin, PluginBase):
@@ -288,26 +293,26 @@ def _declared_options(cls: type[PluginBase]) -> type[Options] | None:
 
 
 class Worker(PluginBase[OptionsT]):
-    """A plugin with a thread of its own. Override `work`, which that thread runs.
+    """A plugin with its own thread. Override `work`, which that thread runs.
 
-    `running` turns False when the thread ends, whatever ended it, and `health` says why; the gateway then restarts the
-    plugin. `counts` is for counters, shown in the status in the order of their first use.
+    When the thread ends, for any reason, `running` becomes False and `health` says why; the gateway then restarts the
+    plugin. `counts` has counters, which the status shows in the order of their first use.
     """
 
     runs_by_itself: ClassVar[bool] = True
-    #: Seconds that `stop` waits for the thread.
+    #: How long `stop` waits for the thread, in seconds.
     join_timeout: ClassVar[float] = 2.0
-    #: What `health` says until `work` has said something else.
-    begins_as: ClassVar[str] = ""
+    #: What `health` reports at first, until `work` changes it.
+    initial_trouble: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.counts: dict[str, int] = {}
-        #: Set when it is time to end: look at it at least a few times a second, or wait on it.
+        #: Set when the thread has to end. Check it at least a few times a second, or wait for it.
         self.stopping = threading.Event()
-        #: Monotonic seconds; a test may put a clock of its own here.
+        #: Returns monotonic seconds. A test may replace it.
         self.clock: Callable[[], float] = now
-        #: Logs a warning about what goes wrong again and again, unless it has just logged one.
+        #: Logs warnings about what goes wrong repeatedly, at a limited rate.
         self.complain = Complaints(self.log, lambda: self.clock())
         self.alive = now()
         self._trouble = "not started"
@@ -316,29 +321,29 @@ class Worker(PluginBase[OptionsT]):
     # -- to override ---------------------------------------------------------------------------------------------------
 
     def work(self) -> None:
-        """Do the work, on the plugin's thread, until `stopping` is set. Call `show_life` every second or so."""
+        """Do the plugin's work on its thread until `stopping` is set. Call `show_life` about once a second."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Release what `work` held: the last that the plugin's thread does, whatever ended `work`."""
+        """Release what `work` used. The plugin's thread calls this last, whatever ended `work`."""
 
     def wake(self) -> None:
-        """Let `work` notice `stopping` if it waits for something else. Any thread."""
+        """Make `work` notice `stopping` if it waits for something else. Any thread may call this."""
 
-    # -- what is there for the plugin ----------------------------------------------------------------------------------
+    # -- for plugins to call -------------------------------------------------------------------------------------------
 
     def count(self, what: str, n: int = 1) -> None:
-        """Count `n` more of `what`."""
+        """Add `n` to the counter `what`."""
         self.counts[what] = self.counts.get(what, 0) + n
 
     def show_life(self) -> None:
-        """Tell the gateway that the thread does not hang."""
+        """Tell the gateway that the thread is not hung."""
         self.alive = now()
 
     # -- the contract --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        self._trouble = self.begins_as
+        self._trouble = self.initial_trouble
         self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
         self._thread.start()
 
@@ -370,25 +375,26 @@ class Worker(PluginBase[OptionsT]):
 
 
 class Poller(Worker[OptionsT]):
-    """A plugin that polls a device on a thread of its own.
+    """A plugin that polls a device on its own thread.
 
-    Override three methods, all called on that thread only:
+    Override three methods, which only that thread calls:
 
-    - `open` opens the device, and raises OSError (`DeviceError`) when it is not there;
-    - `poll` waits for the device, at most `timeout` seconds, and deals with what came; OSError means that it is gone;
+    - `open` opens the device, and raises OSError (`DeviceError`) if it is not there;
+    - `poll` waits for the device, at most `timeout` seconds, and handles what it sent; it raises OSError if the device
+      is gone;
     - `close` closes the device, and may be called when it is not open.
 
-    A missing or vanished device is opened again with back-off, for as long as the plugin runs, and `health` says so. An
-    outage is over when `poll` has come back once: a device that opens and then fails at once is still out.
-    Anything else that `open` or `poll` raises is a defect, and ends the thread.
+    As long as the plugin runs, it tries to reopen a missing or lost device, with growing delays, and `health` says so.
+    An outage is over when `poll` has returned once: a device that opens but then fails at once is still out. Any other
+    exception from `open` or `poll` is a defect, and ends the thread.
     """
 
-    #: Seconds that `poll` may wait; with it, how long a stop may take.
+    #: How long `poll` may wait, in seconds. A stop may take as long.
     poll_timeout: ClassVar[float] = 0.2
-    #: Seconds between attempts to open the device: the first, and the longest.
+    #: The first and the longest delay between attempts to open the device, in seconds.
     reopen_delay: ClassVar[float] = 0.25
     reopen_delay_max: ClassVar[float] = 5.0
-    begins_as: ClassVar[str] = "connecting"
+    initial_trouble: ClassVar[str] = "connecting"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -397,20 +403,23 @@ class Poller(Worker[OptionsT]):
     # -- to override ---------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Open the device. Raises OSError when that cannot be done now."""
+        """Open the device. Raises OSError if that is not possible now."""
 
     def poll(self, timeout: float) -> None:
-        """Wait for the device, at most `timeout` seconds, and deal with what came. Raises OSError when it is gone."""
+        """Wait for the device, at most `timeout` seconds, and handle what it sent. Raises OSError if it is gone."""
         raise NotImplementedError
 
     def close(self) -> None:
         """Close the device, if it is open."""
 
     def lost(self, reason: str) -> None:
-        """The device has gone, or could not be opened: called on the polling thread once per outage, and again when it
-        could be opened and was gone before `poll` came back, which may have written something."""
+        """Called on the polling thread when the device is lost or cannot be opened, once per outage.
 
-    # -- what is there for the driver ----------------------------------------------------------------------------------
+        Called again if the device could be opened but was lost before `poll` returned, as `poll` may have written
+        something.
+        """
+
+    # -- for drivers to call -------------------------------------------------------------------------------------------
 
     @property
     def connected(self) -> bool:
@@ -438,8 +447,8 @@ class Poller(Worker[OptionsT]):
                         backoff.reset()
             except OSError as error:
                 if self.stopping.is_set():
-                    break  # what a stop interrupts is no outage
-                self._trouble = str(error) or type(error).__name__  # first: not connected is never well
+                    break  # an error that a stop causes is not an outage
+                self._trouble = str(error) or type(error).__name__  # set first: a lost device must never look healthy
                 opened, self._connected = self._connected, False
                 self._close()
                 self.count("failed attempts" if outage else "outages")
@@ -456,7 +465,7 @@ class Poller(Worker[OptionsT]):
         self._close()
 
     def _close(self) -> None:
-        """`close`, whatever it raises: the device may be gone."""
+        """Call `close`, and ignore what it raises: the device may be gone."""
         try:
             self.close()
         except Exception as error:
@@ -464,11 +473,11 @@ class Poller(Worker[OptionsT]):
 
 
 class Follower(Worker[OptionsT]):
-    """A plugin that follows items of the database and computes, judges or passes on what they say.
+    """A plugin that follows items of the database, to compute, judge or pass on their values.
 
-    Override `changed`, or `tick`, or both: the gateway calls them on a thread that this class runs. `FOLLOWS`, or
-    `follows` for what the options decide, says which items. However fast these change, the thread gets no more than
-    the newest reading of each, and never falls behind. Whatever `changed` or `tick` raises is a defect, and ends it.
+    Override `changed` or `tick` or both; this class calls them on its thread. `FOLLOWS` names the items; override
+    `follows` if the options decide. However fast the items change, the thread gets only the newest reading of each, so
+    it never falls behind. An exception from `changed` or `tick` is a defect, and ends the thread.
 
         class Plugin(Follower):
             FOLLOWS = ("EGT1?",)
@@ -478,18 +487,18 @@ class Follower(Worker[OptionsT]):
                     ...
     """
 
-    #: Keys, or patterns such as ``EGT1?`` (`fnmatch`, in the case given).
+    #: Keys, or patterns such as ``EGT1?`` (`fnmatch`, case-sensitive).
     FOLLOWS: ClassVar[Sequence[str]] = ()
-    #: Seconds from one `tick` to the next; the first comes when so much time has passed.
+    #: Seconds between calls of `tick`, and before the first.
     tick_interval: ClassVar[float] = 1.0
-    #: Seconds after a `changed` in which further changes gather for the next.
+    #: Seconds to wait after a call of `changed`, while changes gather for the next.
     gather: ClassVar[float] = 0.02
-    #: Seconds that the thread waits for a change before it looks at the clock; with it, how long a stop may take.
+    #: How long the thread waits for a change before it checks the clock, in seconds. A stop may take as long.
     look_interval: ClassVar[float] = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        #: What `changed` was given last of each item, in the order of `follows`. The plugin's thread.
+        #: The last reading of each item that `changed` got, in the order of `follows`. For the plugin's thread only.
         self.readings: dict[str, database.Reading] = {}
         self.counts |= dict.fromkeys(("batches", "updates", "conflated"), 0)
         self._keys: list[str] = []
@@ -499,15 +508,17 @@ class Follower(Worker[OptionsT]):
     # -- to override ---------------------------------------------------------------------------------------------------
 
     def follows(self) -> Iterable[str]:
-        """The keys, or patterns, to follow; asked once, by `run`. One that no item has is an error."""
+        """The keys or patterns to follow. `run` calls this once. A pattern that no item matches is an error."""
         return self.FOLLOWS
 
     def changed(self, readings: dict[str, database.Reading]) -> None:
-        """The readings of the items that have been written, or have changed their flags, since the last call; the first
-        time, those of all. They include what the plugin itself writes, if it follows that."""
+        """Handle the readings of all items that were written, or whose flags changed, since the last call.
+
+        The first call gets the readings of all items. Includes the plugin's own writes, if it follows those items.
+        """
 
     def tick(self, now: float) -> None:
-        """Called every `tick_interval` seconds, also while nothing changes; `now` is what `clock` says."""
+        """Called every `tick_interval` seconds, even if nothing changes; `now` is the time of `clock`."""
 
     # -- the contract --------------------------------------------------------------------------------------------------
 
@@ -524,7 +535,7 @@ class Follower(Worker[OptionsT]):
         super().run()
 
     def follow(self) -> None:
-        """Begin to follow. Raises `UnknownKey`."""
+        """Start to follow. Raises `UnknownKey`."""
         self._keys = self.db.matching(*self.follows())
         self._mailbox = self.db.mailbox(self._keys)
         self._tick_at = self.clock() + self.tick_interval
@@ -536,16 +547,17 @@ class Follower(Worker[OptionsT]):
             self.show_life()
 
     def step(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for changes, hand them on, and tick if it is time; whether there were any.
+        """Wait at most `timeout` seconds for changes, pass them on, and tick if it is time.
 
-        `work` does it again and again. A test may do so itself, after `follow`, with the time in its own hands.
+        Returns whether there were any changes. `work` calls this repeatedly. A test may call it instead, after
+        `follow`, with its own clock.
         """
         assert self._mailbox is not None
-        changed: Iterable[str] = self._keys  # the first time, all
+        changed: Iterable[str] = self._keys  # all of them the first time
         if self.readings or not changed:
             changed = self._mailbox.wait(min(timeout, max(0.0, self._tick_at - self.clock())))
             self.counts["conflated"] = self._mailbox.conflated
-        readings = {key: self.db.read(key) for key in changed}  # what waited may be older than what was read before
+        readings = {key: self.db.read(key) for key in changed}  # newer than those in the mailbox
         if readings:
             self.counts["batches"] += 1
             self.counts["updates"] += len(readings)
@@ -554,7 +566,7 @@ class Follower(Worker[OptionsT]):
         now = self.clock()
         if now >= self._tick_at:
             self._tick_at += self.tick_interval
-            if self._tick_at <= now:  # held up for longer than that: what was missed is not made up for
+            if self._tick_at <= now:  # we were delayed for longer than that; do not make up for missed ticks
                 self._tick_at = now + self.tick_interval
             self.tick(now)
         return bool(readings)

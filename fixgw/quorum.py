@@ -1,6 +1,7 @@
-"""Who leads when several gateways serve one aircraft: attributes of this module, to read and to set.
+"""Which gateway leads when several serve one aircraft: attributes of this module that plugins read and set.
 
-They are those of the process's first gateway (`fixgw.world.first`); a plugin's own gateway has them in `self.quorum`.
+They belong to the process's first gateway (`fixgw.world.first`). A plugin finds those of its own gateway in
+`self.quorum`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def _firsts(name: str) -> property:
 
 
 class _Module(ModuleType):
-    """This module, whose attributes are the first gateway's."""
+    """The type of this module, whose attributes are those of the first gateway."""
 
 
 for _name in vars(world.Quorum()):

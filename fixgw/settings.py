@@ -1,13 +1,12 @@
-"""Settings that survive a restart, a kill or a power cut: those of the items that are defined with ``keep: yes``.
+"""Settings that survive a restart, a kill or a power cut: the items that are defined with ``keep: yes``.
 
-What a person sets is kept in one small file (`fixgw.state`), written by a thread of its own soon after the change, at
-most once a second on average, so that neither the database nor the writer ever waits for a disk. When the gateway
-starts, before any connection does, each setting is again what it was, under the source ``kept``. That is a start value:
-good to fly with, but no news to another gateway, which may have been told better meanwhile. An item that ages comes
-back old.
+What a person sets is saved to a small file (`fixgw.state`). A separate thread writes it soon after the change, at most
+once a second on average, so that neither the database nor the writer ever waits for a disk. When the gateway starts, it
+restores each setting, with the source ``kept``, before it starts any connection. A restored setting is a start value:
+good to fly with, but no news to another gateway, which may know a newer one. An item that ages comes back old.
 
-Start values are not kept, so that a change in the configuration counts until somebody sets the item; nor is what is
-simulated, replayed or overridden, nor what is old, bad or failed: then the one before stands.
+Start values are not saved, so that a change in the configuration applies until someone sets the item. Values that are
+simulated, replayed, overridden, old, bad or failed are not saved either; the previous value stays in the file.
 """
 
 from __future__ import annotations
@@ -30,45 +29,45 @@ log = logging.getLogger(__name__)
 
 
 def path_for(configuration: Path) -> Path:
-    """Where the settings are kept of a gateway that flies this configuration file: two of them do not mix."""
+    """The file for the settings of a gateway that runs this configuration. Each configuration has its own."""
     absolute = configuration.absolute()
     return state.path(f"settings-{absolute.stem}-{zlib.crc32(str(absolute).encode()):08x}")
 
 
 class Settings:
-    """Keeps the settings of `database` in the file `path`. `open` and `close` on one thread, the rest on any."""
+    """Saves the settings of `database` in the file `path`. One thread calls `open` and `close`, any the rest."""
 
     def __init__(self, database: Database, path: Path, clock: Clock = clock_now) -> None:
         self._items = {item.key: item for item in database.items() if item.definition.keep}
         self._database = database
         self._keeper = state.Keeper(path, log, clock=clock)
-        self._values: dict[str, tuple[Value, str]] = {}  # key -> value, and who has set it
+        self._values: dict[str, tuple[Value, str]] = {}  # key -> value, and the source that set it
         self._subscriptions: list[Subscription] = []
-        #: How many settings were restored.
+        #: The number of settings that were restored.
         self.restored = 0
 
     def open(self) -> None:
-        """Restore what was kept, and keep what is set from now on. Never raises on what is in the file."""
+        """Restore what was saved, and save what is set from now on. Never raises on what is in the file."""
         if not self._items:
             return
         for key, said in self._load().items():
             if (item := self._items.get(key)) is not None:
                 self._restore(item, said)
         if self.restored:
-            log.info("%s as before the restart", counted(self.restored, "setting"))
+            log.info("restored %s from before the restart", counted(self.restored, "setting"))
         self._subscriptions = [self._database.subscribe(key, self._changed, quick=True) for key in self._items]
 
     def close(self) -> None:
-        """Keep nothing more; waits at most a second until the last change is on the disk."""
+        """Stop saving. Waits at most a second until the last change is on the disk."""
         for subscription in self._subscriptions:
             subscription.close()
             item = self._items[subscription.key]
-            self._changed(item.key, item.said)  # another subscriber that hangs may have held the news up
+            self._changed(item.key, item.said)  # another subscriber that hangs may have held up the last change
         self._keeper.close()
 
     @property
     def trouble(self) -> str:
-        """Why the newest settings are not on the disk; empty when all is well."""
+        """Why the newest settings are not on the disk; empty if they are."""
         return self._keeper.trouble
 
     def status(self) -> dict[str, Any]:
@@ -88,7 +87,7 @@ class Settings:
             found = json.loads(data)["settings"]
             if isinstance(found, dict):
                 return found
-            reason = "its settings are no mapping"
+            reason = "its settings are not a mapping"
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"{type(error).__name__}: {error}"
         log.warning("%s is unusable, starting without it: %s", self._keeper.path, reason)
@@ -101,7 +100,7 @@ class Settings:
             if (item.min is not None and value < item.min) or (item.max is not None and value > item.max):
                 raise BadValue(item.key, f"{value} is outside its range", "range")
         except (BadValue, KeyError, TypeError) as error:
-            log.warning("%s: its saved value is unusable: %s", item.key, error)
+            log.warning("%s: its saved value is not usable: %s", item.key, error)
             return
         item.write(value, KEPT)
         if item.tolerance:
@@ -110,7 +109,7 @@ class Settings:
         self.restored += 1
 
     def _changed(self, key: str, reading: Reading) -> None:
-        """In the writer's thread."""
+        """Save a change. Runs on the writer's thread."""
         source = reading.source
         if reading.flags & (OLD | BAD | FAIL) or source in START or simulated(source):
             return
@@ -119,6 +118,6 @@ class Settings:
             self._keeper.keep(self._document)
 
     def _document(self) -> bytes:
-        """What is written, put together on the keeper's thread."""
+        """The contents of the file. Runs on the keeper's thread."""
         settings = {key: {"value": value, "source": source} for key, (value, source) in self._values.copy().items()}
         return json.dumps({"settings": settings}, indent=1).encode()

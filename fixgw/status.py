@@ -1,7 +1,7 @@
-"""The status tree: what every plugin says of itself, merged with what the gateway knows of it.
+"""The status tree: what every plugin reports about itself, and what the gateway knows about it.
 
-`get_dict` is the tree, `get_string` the same for people. Both may be called from any thread, return within about a
-second whatever the plugins do, and hold nothing but what JSON can.
+`get_dict` returns the tree, `get_string` the same for people. Any thread may call them. They return within about a
+second whatever the plugins do, and contain only what JSON can represent.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 from fixgw import world
 
-DEEPEST = 8
-MOST_ENTRIES = 1000  # of one mapping or list
-LONGEST_TEXT = 2000
-MOST_VALUES = 10_000  # of one tree, and
-MOST_TEXT = 1_000_000  # characters of it, keys included
+MAX_DEPTH = 8
+MAX_ENTRIES = 1000  # of one mapping or list
+MAX_TEXT_LENGTH = 2000
+MAX_TREE_VALUES = 10_000  # in one tree
+MAX_TREE_TEXT = 1_000_000  # characters in one tree, including keys
 CUT = "…"
 
 
 def get_dict() -> dict[str, Any]:
-    """The status tree of the process's first gateway, in the order to show it; empty when no gateway runs."""
+    """The status tree of the process's first gateway, in the order to show it; empty if no gateway is running."""
     return world.first().status()
 
 
@@ -43,16 +43,16 @@ def _lines(tree: Any, depth: int) -> list[str]:
 
 
 class Budget:
-    """What a tree may still hold; `plain` takes from it."""
+    """The numbers of values and characters that a tree may still contain. `plain` reduces them."""
 
-    def __init__(self, values: int = MOST_VALUES, text: int = MOST_TEXT) -> None:
+    def __init__(self, values: int = MAX_TREE_VALUES, text: int = MAX_TREE_TEXT) -> None:
         self.given = values, text
         self.values = values
         self.text = text
 
     @property
     def used(self) -> float:
-        """The greater of the shares of values and text that are used up, 0 to 1."""
+        """The share of the values or of the text that is used up, whichever is greater, 0 to 1."""
         values, text = self.given
         return max(1 - self.values / values, 1 - self.text / text) if values and text else 1.0
 
@@ -61,17 +61,17 @@ class Budget:
         return self.values <= 0 or self.text <= 0
 
     def cut(self, text: str) -> str:
-        """`text`, as far as it may be told."""
-        most = min(LONGEST_TEXT, max(self.text, 0))
-        told = text if len(text) <= most else text[:most] + CUT
-        self.text -= len(told)
-        return told
+        """Cut `text` to the length that is still allowed."""
+        most = min(MAX_TEXT_LENGTH, max(self.text, 0))
+        kept = text if len(text) <= most else text[:most] + CUT
+        self.text -= len(kept)
+        return kept
 
 
 def plain(value: Any, budget: Budget | None = None) -> Any:
-    """`value` as JSON can hold it, within `budget`; what it cannot hold becomes text.
+    """Reduce `value` to what JSON can represent, within `budget`. Anything else becomes text.
 
-    A mapping or list that contains itself, or more than the budget has left, is cut there, which ``…`` tells.
+    A mapping or list that contains itself, or more than the budget allows, is cut off with ``…``.
     """
     return _plain(value, budget or Budget(), ())
 
@@ -80,7 +80,7 @@ def _plain(value: Any, budget: Budget, around: tuple[int, ...]) -> Any:
     budget.values -= 1
     if value is None or (isinstance(value, int) and value.bit_length() <= 64):
         return value
-    if isinstance(value, int):  # Python refuses to write out thousands of digits
+    if isinstance(value, int):  # Python refuses to convert thousands of digits
         return "a huge number"
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -89,7 +89,7 @@ def _plain(value: Any, budget: Budget, around: tuple[int, ...]) -> Any:
     if isinstance(value, (Mapping, list, tuple, set, frozenset)):
         if id(value) in around:
             return CUT
-        if len(around) < DEEPEST:
+        if len(around) < MAX_DEPTH:
             inside = (*around, id(value))
             if not isinstance(value, Mapping):
                 return [CUT if v is CUT else _plain(v, budget, inside) for v in _entries(value, budget)]
@@ -104,11 +104,11 @@ def _plain(value: Any, budget: Budget, around: tuple[int, ...]) -> Any:
 
 
 def _entries(of: Any, budget: Budget) -> Iterator[Any]:
-    """The entries `of` a mapping or list, and `CUT` where the rest is left out."""
+    """Yield the entries of a mapping or list, and `CUT` if there are more."""
     entries: list[Any] = []
-    for _ in range(3):  # another thread may change it meanwhile
+    for _ in range(3):  # another thread may change it at the same time
         try:
-            entries = list(islice(iter(of), MOST_ENTRIES))
+            entries = list(islice(iter(of), MAX_ENTRIES))
             break
         except RuntimeError:
             continue
@@ -122,18 +122,18 @@ def _entries(of: Any, budget: Budget) -> Iterator[Any]:
 
 
 def share(trees: dict[str, tuple[dict[str, Any], float]]) -> dict[str, dict[str, Any]]:
-    """Several trees, each with the share of a whole budget that it has used (`Budget.used`), within one budget.
+    """Fit several trees, each with the share of a budget that it has used (`Budget.used`), into one budget.
 
-    Those that use less than an equal share stay as they are; the others are cut to an equal share of the rest.
+    Trees that use less than an equal share stay as they are. The others are cut to an equal share of the rest.
     """
-    left, told = 1.0, {}
+    left, kept = 1.0, {}
     waiting = sorted(trees, key=lambda name: trees[name][1])
     for n, name in enumerate(waiting):
         tree, used = trees[name]
         equal = left / (len(waiting) - n)
         if used > equal:
-            tree = plain(tree, Budget(int(MOST_VALUES * equal), int(MOST_TEXT * equal)))
+            tree = plain(tree, Budget(int(MAX_TREE_VALUES * equal), int(MAX_TREE_TEXT * equal)))
             used = equal
-        told[name] = tree
+        kept[name] = tree
         left -= used
-    return {name: told[name] for name in trees}
+    return {name: kept[name] for name in trees}

@@ -1,13 +1,13 @@
-"""What belongs to one gateway and not to the process: its database, its quorum, its status, the way to stop it.
+"""What belongs to a gateway and not to the process: its database, its quorum, its status, and the way to stop it.
 
-A process may run several gateways, each with a `World` of its own; a plugin acts on that of the gateway that runs it.
-The calls that name no gateway (`fixgw.database.read`, `fixgw.status.get_dict`, `fixgw.quorum.leader` ...) act on the
-first gateway: of those that run, the one that started first. When it stops they act on the next. While none runs, they
-act on a world without a gateway; `fixgw.database.bind` gives that one its database.
+A process may run several gateways. Each has its own `World`, and a plugin acts on that of the gateway that runs it.
+Calls that name no gateway (`fixgw.database.read`, `fixgw.status.get_dict`, `fixgw.quorum.leader` ...) act on the first
+gateway, which is the running one that started first. When it stops, they act on the next. While none is running, they
+act on a world without a gateway; `fixgw.database.bind` gives that world its database.
 
-Of some things a process has but one, however many gateways it runs: modules and where they are looked for, logging,
-signals, the service manager's watchdog, the directory of `fixgw.state`, in which connections of one name share a file,
-and hardware, CAN buses included: connections that name the same bus share it, in one gateway or in several.
+All gateways in a process share some things: modules and their search path, logging, signals, the service manager's
+watchdog, the directory of `fixgw.state`, where connections with the same name share a file, and hardware. Connections
+that name the same CAN bus share it, in one gateway or in several.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Quorum:
-    """Who leads when several gateways serve one aircraft; set by whoever decides it. A gateway that is alone leads."""
+    """Which gateway leads when several serve one aircraft. A plugin that decides it sets this. A lone gateway leads."""
 
     def __init__(self) -> None:
         self.leader = True
@@ -38,14 +38,14 @@ class Quorum:
 
 
 class World:
-    """One gateway as its plugins see it. Without a gateway, as in a test, it is a database to run a plugin on:
+    """A gateway as its plugins see it. A test can use a world without a gateway, to run a plugin on a database:
 
         with World(database).hosting():
             plugin = Plugin("gps", {"port": "/dev/ttyUSB0"})
 
-    `quit` is called with the name of whoever asks the gateway to stop, `status` returns the status tree, `restart`
-    starts a connection again, or returns why not; all from any thread. `thread_died` is called in a thread that ends
-    with an exception, and returns whether the thread was one of this gateway's plugins.
+    `quit` is called with the name of the plugin that asks the gateway to stop, `status` returns the status tree, and
+    `restart` restarts a connection, or returns why it cannot; any thread may call them. `thread_died` is called on a
+    thread that ends with an exception, and returns whether it belonged to one of this gateway's plugins.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class World:
 
     @contextmanager
     def hosting(self) -> Iterator[World]:
-        """Plugins that this thread makes inside belong to this world; others to the first gateway's."""
+        """Within this context, plugins that this thread creates belong to this world; others to the first gateway's."""
         before, _making.world = _making.world, self
         try:
             yield self
@@ -85,12 +85,12 @@ class _Making(threading.local):
 _making = _Making()
 _lock = threading.Lock()
 _running: list[World] = []
-_alone: World | None = None  # stands in while no gateway runs
+_alone: World | None = None  # used while no gateway is running
 _previous_hook = threading.excepthook
 
 
 def begin(world: World) -> None:
-    """A gateway has started."""
+    """Note that a gateway has started."""
     global _previous_hook
     with _lock:
         _running.append(world)
@@ -100,7 +100,7 @@ def begin(world: World) -> None:
 
 
 def end(world: World) -> None:
-    """It has stopped; harmless when it had not started."""
+    """Note that a gateway has stopped. Does nothing if it had not started."""
     with _lock:
         if world in _running:
             _running.remove(world)
@@ -109,7 +109,7 @@ def end(world: World) -> None:
 
 
 def first() -> World:
-    """The world of the gateway that started first of those that run; `alone` when none runs."""
+    """The world of the running gateway that started first; `alone` if none is running."""
     try:
         return _running[0]
     except IndexError:
@@ -117,7 +117,7 @@ def first() -> World:
 
 
 def alone() -> World:
-    """The world without a gateway, which stands in for one while none runs."""
+    """The world without a gateway, which is used while none is running."""
     global _alone
     with _lock:
         if _alone is None:
@@ -126,12 +126,12 @@ def alone() -> World:
 
 
 def new_plugins_world() -> World:
-    """The world of a plugin that is made now, on this thread."""
+    """The world that a plugin belongs to if this thread creates it now."""
     return _making.world or first()
 
 
 def _thread_died(args: threading.ExceptHookArgs) -> None:
-    """Tell the gateway whose plugin has lost a thread. Called in the thread that ends."""
+    """Tell the gateway whose plugin lost a thread. Called on the thread that ends."""
     if args.thread is None or args.exc_value is None or args.exc_type is SystemExit:
         return
     log.error("thread %s died", args.thread.name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))

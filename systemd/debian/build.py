@@ -1,8 +1,8 @@
-"""Builds the Debian package, of the files that ``fixgw-install`` installs: ``make deb``.
+"""Builds the Debian package from the files that ``fixgw-install`` installs: ``make deb``.
 
-The wheels that the gateway needs are unpacked below /opt/fixgw/lib, once for each version of Python, because msgspec,
-PyYAML and wrapt are compiled for one: 3.11 is Debian 12's, 3.13 Debian 13's. pip fetches those of any architecture, so
-that a package for a Raspberry Pi can be built on a PC. Nothing depends on when or where it is built.
+It unpacks the wheels that the gateway needs below /opt/fixgw/lib, once for each version of Python, because msgspec,
+PyYAML and wrapt are compiled for a version: Debian 12 has 3.11, Debian 13 has 3.13. pip can fetch wheels for any
+architecture, so a PC can build a package for a Raspberry Pi. The result does not depend on when or where it is built.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from fixgw import __version__  # noqa: E402
 from fixgw.install import CONFIGURATION, HOME, NOT_SOURCE, Target, defaults, install_files, unit_file  # noqa: E402
 
-#: Debian's name of an architecture to the names that wheels use.
+#: Debian's names of architectures, and the names that wheels use for them.
 PLATFORMS = {
     "amd64": ("manylinux2014_x86_64", "manylinux_2_28_x86_64"),
     "arm64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
@@ -35,7 +35,7 @@ def pip(*arguments: str) -> None:
 
 
 def build(output: Path, architecture: str, pythons: list[str], wheel: Path | None = None) -> Path:
-    """The package in the directory `output`; returns its path. `wheel` instead of one built from the tree."""
+    """Build the package in the directory `output`, from `wheel` or from the tree. Returns the package's path."""
     with tempfile.TemporaryDirectory(prefix="fixgw-deb-") as scratch:
         tree = Path(scratch, "tree")
         if wheel is None:
@@ -50,8 +50,8 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
                 *("install", "--target", str(library), "--no-compile", "--only-binary=:all:", *platforms),
                 *("--implementation=cp", f"--python-version={python}", str(wheel)),
             )
-            shutil.rmtree(library / "bin")  # ours are below
-            for record in library.glob("*.dist-info/RECORD"):  # this shows where it was built
+            shutil.rmtree(library / "bin")  # the package has its own commands
+            for record in library.glob("*.dist-info/RECORD"):  # these files show where it was built
                 (record.parent / "direct_url.json").unlink(missing_ok=True)
                 lines = record.read_text().splitlines(keepends=True)
                 record.write_text("".join(sorted(n for n in lines if "bin/" not in n and "direct_url" not in n)))
@@ -67,7 +67,7 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
         target.write(f"{documents}/copyright", (ROOT / "NOTICE").read_bytes() + b"\n" + (ROOT / "LICENSE").read_bytes())
 
         size = sum(p.stat().st_size for p in tree.rglob("*") if p.is_file() and not p.is_symlink())
-        oldest, newest = sorted(pythons, key=as_numbers)[0], sorted(pythons, key=as_numbers)[-1]
+        oldest, newest = sorted(pythons, key=version_numbers)[0], sorted(pythons, key=version_numbers)[-1]
         control = (
             (HERE / "control")
             .read_text()
@@ -75,8 +75,8 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
                 version=__version__,
                 architecture=architecture,
                 oldest=oldest,
-                beyond=f"{as_numbers(newest)[0]}.{as_numbers(newest)[1] + 1}",
-                either=" | ".join(f"python{python}" for python in pythons),  # not a version in between
+                beyond=f"{version_numbers(newest)[0]}.{version_numbers(newest)[1] + 1}",
+                either=" | ".join(f"python{python}" for python in pythons),  # but no version in between
                 pythons=" and ".join(pythons),
                 size=size // 1024,
             )
@@ -94,19 +94,19 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
         tree.chmod(0o755)
         output.mkdir(parents=True, exist_ok=True)
         package = output / f"fixgw_{__version__}_{architecture}.deb"
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or committed()}
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or commit_time()}
         command = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(package)]
         subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
     return package
 
 
-def as_numbers(version: str) -> tuple[int, int]:
+def version_numbers(version: str) -> tuple[int, int]:
     major, _, minor = version.partition(".")
     return int(major), int(minor)
 
 
-def committed() -> str:
-    """When the tree was committed, in seconds of the epoch; something constant outside of git."""
+def commit_time() -> str:
+    """The time of the last commit, in seconds since 1970; a constant if this is not a git repository."""
     command = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -117,15 +117,15 @@ def committed() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     own = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
-    parser.add_argument("--output", type=Path, default=ROOT / "dist", help="where to (default: dist)")
-    parser.add_argument("--arch", choices=PLATFORMS, default=own, help="for which computers (default: %(default)s)")
-    parser.add_argument("--pythons", default="3.11,3.13", help="for which versions of Python (default: %(default)s)")
-    parser.add_argument("--wheel", type=Path, help="of this wheel instead of one built from the tree")
+    parser.add_argument("--output", type=Path, default=ROOT / "dist", help="directory for the package (default: dist)")
+    parser.add_argument("--arch", choices=PLATFORMS, default=own, help="the architecture (default: %(default)s)")
+    parser.add_argument("--pythons", default="3.11,3.13", help="the versions of Python (default: %(default)s)")
+    parser.add_argument("--wheel", type=Path, help="use this wheel instead of building one from the tree")
     args = parser.parse_args()
     try:
         print(build(args.output, args.arch, args.pythons.split(","), args.wheel))
     except subprocess.CalledProcessError as error:
-        print(f"this command failed (its output is above): {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        print(f"this command failed, see its output above: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return 1
     return 0
 

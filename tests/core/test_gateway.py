@@ -610,9 +610,9 @@ def test_what_takes_a_restart_is_said_until_there_is_one(bench: Bench) -> None:
     for x in (2, 3):
         bench.reload(textwrap.dedent(changed) + f"connections: {{a: {{load: yes, module: t_order, x: {x}}}}}")
         assert status.get_dict()["configuration"]["problems"] == [
-            "the database definition changed: that takes a restart of the gateway",
-            "an initial value changed: that takes a restart of the gateway",
-            "logging changed: that takes a restart of the gateway",
+            "the database definition changed: restart the gateway to apply it",
+            "an initial value changed: restart the gateway to apply it",
+            "logging changed: restart the gateway to apply it",
         ]
     bench.reload(connection)
     assert status.get_dict()["health"] == "ok"

@@ -111,10 +111,10 @@ def test_a_name_that_cannot_be_one_is_an_error_like_others(name: str) -> None:
     [
         (
             "import loader_test_nowhere\n",
-            "the module is there, but it needs 'loader_test_nowhere', which cannot be found",
+            "the module exists, but it needs 'loader_test_nowhere', which was not found",
         ),
-        ("from fixgw import nowhere\n", "the module is there, but importing it failed"),
-        ("x = 1\ndef (\n", "the module is there, but has an error in line 2: "),
+        ("from fixgw import nowhere\n", "the module exists, but importing it failed"),
+        ("x = 1\ndef (\n", "the module exists, but has an error in line 2: "),
         ("x = 1\nraise RuntimeError('no\\nluck')\n", "failed at NAME.py:2: RuntimeError: no luck"),
         ("import sys\nsys.exit('wrong machine')\n", "failed at NAME.py:2: SystemExit: wrong machine"),
         ("raise GeneratorExit\n", "failed at NAME.py:1: GeneratorExit"),

@@ -66,9 +66,9 @@ def test_it_stays_small() -> None:
     endless: dict[str, Any] = {}
     endless["again"] = endless
     assert len(json.dumps(status.plain(endless))) < 1000
-    assert len(status.plain("x" * 100_000)) == status.LONGEST_TEXT + 1
-    assert len(status.plain(range(100_000))) < status.LONGEST_TEXT
-    assert len(status.plain(list(range(100_000)))) == status.MOST_ENTRIES
+    assert len(status.plain("x" * 100_000)) == status.MAX_TEXT_LENGTH + 1
+    assert len(status.plain(range(100_000))) < status.MAX_TEXT_LENGTH
+    assert len(status.plain(list(range(100_000)))) == status.MAX_ENTRIES
 
 
 @pytest.fixture

@@ -121,10 +121,10 @@ def test_hangs_that_only_the_watchdog_ends_count_as_a_crash_loop() -> None:
 
 
 def test_stopping_has_more_time_than_the_gateway_takes() -> None:
-    from fixgw.gateway import STOP_TOTAL
+    from fixgw.gateway import STOP_TOTAL_S
 
     for unit in UNITS:
-        assert int(values(unit, "TimeoutStopSec")[0]) > STOP_TOTAL
+        assert int(values(unit, "TimeoutStopSec")[0]) > STOP_TOTAL_S
 
 
 def test_a_request_to_switch_the_computer_off_is_seen_where_the_driver_leaves_it() -> None:
