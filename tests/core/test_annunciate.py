@@ -69,7 +69,7 @@ def test_neither_clears_the_others(oil: Item, heard: list[str]) -> None:
     assert oil.reading.reasons == ()
 
 
-def test_the_same_again_is_no_news(oil: Item, heard: list[str]) -> None:
+def test_repeating_it_notifies_nobody(oil: Item, heard: list[str]) -> None:
     for _ in range(5):
         oil.annunciate(True, "below lowAlarm", "alerts")
     assert heard == [A]
@@ -101,7 +101,7 @@ def test_explain_names_the_owners_and_their_reasons(oil: Item) -> None:
     assert oil.explain()["annunciated_by"] == {}
 
 
-def test_what_the_source_says_can_be_read_by_itself(oil: Item) -> None:
+def test_the_sources_own_flag_can_be_read_separately(oil: Item) -> None:
     assert oil.said is oil.reading
     oil.annunciate(True, "below lowAlarm", "alerts")
     assert (oil.said.flags, oil.reading.flags) == (0, ANNUNCIATE)

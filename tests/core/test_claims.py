@@ -73,7 +73,7 @@ def test_a_connection_with_other_faults_still_claims_what_it_asks_for(tmp_path: 
     assert "LAMP1 is already used by connection 'a'" in second
 
 
-def test_without_a_usable_database_claims_are_looked_at_all_the_same(tmp_path: Path, plugin: str) -> None:
+def test_claims_are_checked_even_without_a_usable_database(tmp_path: Path, plugin: str) -> None:
     text = f"database file: missing.yaml\nconnections:\n  a: {{module: {plugin}, lamps: [1, 1]}}\n"
     assert any("LAMP1 is already used" in problem for problem in problems(tmp_path, text))
 

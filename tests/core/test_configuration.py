@@ -189,7 +189,7 @@ def test_an_overlay_may_change_the_variables_and_stand_in_a_file(tree: Tree, ove
     assert {"CHT16", "EGT16", "MINE"} <= keys
 
 
-def test_fewer_cylinders_leave_packaged_values_without_item_and_that_is_no_problem(tree: Tree) -> None:
+def test_packaged_values_for_cylinders_that_do_not_exist_are_ignored(tree: Tree) -> None:
     config = tree.load("connections:\ndatabase overlay: {variables: {c: 2}}\n")
     assert "CHT13" not in config.make_database()
 
@@ -262,7 +262,7 @@ def test_a_plugin_without_declared_options_takes_anything(tree: Tree) -> None:
     assert config.connections[0].options == {"what": "ever", 5: [{}], "CONFIGPATH": str(tree.directory)}
 
 
-def test_what_is_not_loaded_is_not_imported_but_its_structure_is_checked(tree: Tree) -> None:
+def test_a_connection_that_is_not_loaded_is_checked_but_not_imported(tree: Tree) -> None:
     tree.write("preferences.yaml", "enabled: {CANFIX: no}\n")
     config = tree.load(
         "connections:\n  a: {load: no, module: config_test_absent}\n  b: {load: QUORUM, module: also.absent}\n"
@@ -503,7 +503,7 @@ def test_a_definition_that_cannot_be_read_is_not_reported_for_every_key(tree: Tr
     ) == ["db.yaml:2:1: not YAML: while parsing a flow node: did not find expected node content"]
 
 
-def test_a_plugin_may_report_problems_in_a_file_of_its_own(tree: Tree) -> None:
+def test_a_plugin_may_report_problems_in_its_own_file(tree: Tree) -> None:
     tree.write(
         "config_test_mapped.py",
         "import plugin\nfrom fixgw.errors import Problem\nclass Plugin(plugin.PluginBase):\n"

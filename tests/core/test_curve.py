@@ -111,7 +111,7 @@ def test_the_supply_of_the_pull_up_may_differ_from_the_full_scale() -> None:
     assert ntc(1.65) == pytest.approx(25.0)
 
 
-def test_a_sender_with_a_table_of_its_own() -> None:
+def test_a_sender_with_its_own_table() -> None:
     fuel = curve(1023, sender={"pull_up": 100, "ohms": [[0, 0.0], [100, 10.0]]})
     assert fuel(0) == 0.0  # no resistance is a value of this one
     assert fuel(1023 / 3) == pytest.approx(5.0)
@@ -141,7 +141,7 @@ def test_a_tank_in_gallons_from_a_table_in_fractions() -> None:
 
 
 @pytest.mark.parametrize("name", tables())
-def test_every_table_that_comes_along_is_sound_and_names_its_source(name: str) -> None:
+def test_every_packaged_table_is_valid_and_names_its_source(name: str) -> None:
     table = tables()[name]
     assert table["description"]
     assert table["units"]
@@ -172,7 +172,7 @@ def test_what_cannot_be_used_is_said_where_it_is_written() -> None:
     assert "must not be zero" in wrong(linear={"factor": 1.0}, scale=0.0)
 
 
-def test_a_unit_that_is_not_the_keys_is_told_unless_it_is_scaled() -> None:
+def test_a_unit_other_than_the_keys_is_reported_unless_it_is_scaled() -> None:
     table = {"table": "vdo-pressure-5bar", "pull_up": 100}
     assert list(spec(sender=table).check_units("psi")) == []
     assert list(spec(sender=table).check_units("bar")) == [
@@ -199,7 +199,7 @@ CURVES = (
 
 
 @given(st.sampled_from(CURVES), anything)
-def test_no_reading_makes_a_curve_raise_or_give_a_number_that_is_none(which: Curve, reading: float) -> None:
+def test_a_curve_never_raises_or_returns_nan(which: Curve, reading: float) -> None:
     value = which(reading)
     assert value is None or math.isfinite(value)
 

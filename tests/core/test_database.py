@@ -188,7 +188,7 @@ def test_text_is_bounded(db: Database) -> None:
 @pytest.mark.parametrize(
     "given", [NAN, INFINITY, -INFINITY, "nan", "-inf", "1e400", Decimal("NaN"), Decimal("Infinity")]
 )
-def test_what_is_no_finite_number_is_not_stored_and_fails_the_item(db: Database, key: str, given: Any) -> None:
+def test_a_number_that_is_not_finite_is_not_stored_and_fails_the_item(db: Database, key: str, given: Any) -> None:
     db.write(key, 5)
     before = db.read(key)
     reading = db.write(key, given, "", 0)
@@ -487,7 +487,7 @@ def news(db: Database) -> list[tuple[str, Reading]]:
     return heard
 
 
-def test_nothing_is_told_on_subscribing(db: Database, ias: Item) -> None:
+def test_subscribing_calls_no_callback(db: Database, ias: Item) -> None:
     ias.write(1.0)
     heard: list[Reading] = []
     db.subscribe("IAS", lambda k, r: heard.append(r))
@@ -495,14 +495,12 @@ def test_nothing_is_told_on_subscribing(db: Database, ias: Item) -> None:
     assert heard == []
 
 
-def test_every_write_is_told_even_of_the_same_value(ias: Item, news: list[tuple[str, Reading]]) -> None:
+def test_every_write_notifies_even_with_the_same_value(ias: Item, news: list[tuple[str, Reading]]) -> None:
     readings = [ias.write(1.0), ias.write(1.0), ias.write(NAN), ias.write(700)]
     assert news == [("IAS", r) for r in readings]
 
 
-def test_a_change_of_flags_is_told_and_a_flag_that_is_there_already_is_not(
-    ias: Item, news: list[tuple[str, Reading]]
-) -> None:
+def test_a_change_of_flags_notifies_but_setting_a_set_flag_does_not(ias: Item, news: list[tuple[str, Reading]]) -> None:
     ias.write(1.0, "a")
     ias.fail("no answer", "a")
     ias.fail("no answer", "a")
@@ -510,7 +508,7 @@ def test_a_change_of_flags_is_told_and_a_flag_that_is_there_already_is_not(
     assert [r.flags for _, r in news] == [0, FAIL]
 
 
-def test_a_refused_value_is_not_told(ias: Item, news: list[tuple[str, Reading]]) -> None:
+def test_a_refused_value_notifies_nobody(ias: Item, news: list[tuple[str, Reading]]) -> None:
     with pytest.raises(BadValue):
         ias.write("x")
     assert news == []
@@ -564,7 +562,7 @@ def test_a_callback_may_subscribe_and_define(db: Database, ias: Item) -> None:
     assert "NEW1" in db
 
 
-def test_a_subscriber_that_writes_the_item_is_told_of_its_own_write_afterwards(db: Database, ias: Item) -> None:
+def test_a_subscriber_that_writes_the_item_is_notified_of_its_write_afterwards(db: Database, ias: Item) -> None:
     heard: list[Any] = []
 
     def limit(key: str, reading: Reading) -> None:
@@ -759,7 +757,7 @@ def test_a_direction_goes_round_and_is_not_clamped(written: float, stored: float
     assert (reading.value, reading.flags) == (stored, 0)
 
 
-def test_what_is_no_direction_is_out_of_range_all_the_same() -> None:
+def test_an_absurd_direction_is_still_out_of_range() -> None:
     db = Database([Definition(key="HEAD", min=0.0, max=360.0, wrap=360.0)])
     for written in (9000.0, -9000.0):
         assert db.item("HEAD").write(written).bad

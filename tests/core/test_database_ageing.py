@@ -149,7 +149,7 @@ def test_what_waits_in_a_mailbox_becomes_old_there(db: Database, clock: Clock) -
     assert {key: r.old for key, r in readings.items()} == {"FAST": True, "SLOW": False}
 
 
-def test_reading_it_old_is_no_news_to_anybody_until_it_is_aged(db: Database, clock: Clock) -> None:
+def test_reading_an_overdue_value_notifies_nobody_until_it_is_aged(db: Database, clock: Clock) -> None:
     heard: list[bool] = []
     db.subscribe("FAST", lambda k, r: heard.append(r.old))
     held_up(db, clock)
@@ -223,7 +223,7 @@ def test_an_item_waits_in_the_queue_once_however_often_it_is_written(db: Databas
     assert len(db._due) == 2
 
 
-def test_a_value_whose_old_flag_was_taken_back_by_hand_ages_all_the_same(db: Database, clock: Clock) -> None:
+def test_a_value_whose_old_flag_was_cleared_by_hand_still_ages(db: Database, clock: Clock) -> None:
     fast = db.item("FAST")
     fast.write(1.0)
     clock.now += 0.15
@@ -345,7 +345,7 @@ def test_a_short_tolerance_is_kept_while_the_thread_sleeps_for_a_long_one(runnin
     assert 0 <= late.wait()["FAST"] <= PROMISE + MARGIN
 
 
-def test_a_tolerance_of_years_is_no_problem(running: Callable[..., Database]) -> None:
+def test_a_tolerance_may_be_years(running: Callable[..., Database]) -> None:
     db = running(Definition(key="LONG", tolerance=2**62), Definition(key="FAST", tolerance=20))
     db.write("LONG", 1.0)
     late = Lateness(db)
@@ -355,7 +355,7 @@ def test_a_tolerance_of_years_is_no_problem(running: Callable[..., Database]) ->
     assert not db.read("LONG").old
 
 
-def test_many_items_that_stop_together_are_all_told_in_time(running: Callable[..., Database]) -> None:
+def test_many_items_that_stop_together_are_all_reported_in_time(running: Callable[..., Database]) -> None:
     db = running(*(Definition(key=f"K{n}", tolerance=100 + n % 100) for n in range(600)))
     late = Lateness(db)
     for _ in range(3):

@@ -36,7 +36,7 @@ def frozen(*definitions: Definition) -> Database:
 
 
 @given(kind=st.sampled_from(["float", "int", "bool", "str"]), value=ANYTHING, flags=FLAGS, setting=st.booleans())
-def test_whatever_is_written_the_reading_stays_sound(kind: Any, value: Any, flags: int | None, setting: bool) -> None:
+def test_the_reading_stays_valid_whatever_is_written(kind: Any, value: Any, flags: int | None, setting: bool) -> None:
     item = frozen(Definition(key="K", type=kind, min=-10, max=10, setting=setting)).item("K")
     before = item.reading
     try:

@@ -88,14 +88,14 @@ def test_a_ranked_item_starts_old_with_its_backups_missing(lat: Item) -> None:
     assert lat.reading.reason(SECFAIL) == "nothing from gps2, canfix"
 
 
-def test_the_best_live_source_is_published_whoever_writes_last(bench: Bench, lat: Item) -> None:
+def test_the_best_live_source_is_published_no_matter_which_writes_last(bench: Bench, lat: Item) -> None:
     all_write(lat, canfix=3, gps2=2, gps1=1)
     all_write(lat, gps2=2.5, canfix=3.5)
     assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (1.0, "gps1", 0)
     assert [n[2] for n in bench.news()] == ["canfix", "gps2", "gps1"], "each was the best when it wrote"
 
 
-def test_a_lower_ranked_write_is_kept_and_not_told(bench: Bench, lat: Item) -> None:
+def test_a_lower_ranked_write_is_stored_without_notice(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     bench.news()
     published = lat.reading
@@ -152,7 +152,7 @@ def test_fall_back_when_the_better_one_fails_and_return_when_it_recovers(bench: 
     assert bench.news()[-1] == (1.3, "00000", "gps1")
 
 
-def test_fall_back_on_not_a_number_ends_by_itself(bench: Bench, lat: Item) -> None:
+def test_a_fallback_after_not_a_number_ends_without_help(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     lat.write(NAN, "gps1")
     assert (lat.reading.value, lat.reading.source) == (2.0, "gps2")
@@ -401,7 +401,7 @@ def test_a_failure_before_any_value_is_shown(lat: Item) -> None:
 
 
 @pytest.mark.parametrize("wrote_before", [False, True])
-def test_anybody_else_flags_what_is_published(bench: Bench, lat: Item, wrote_before: bool) -> None:
+def test_an_unranked_source_flags_the_published_reading(bench: Bench, lat: Item, wrote_before: bool) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     if wrote_before:
         lat.write(9, "netfix/127.0.0.1")
@@ -447,7 +447,7 @@ def test_the_last_writer_wins_and_the_conflict_is_counted_and_reported(bench: Be
     assert bench.said(ias)["canfix/3"].value == 2.0
 
 
-def test_taking_over_from_an_old_source_is_no_conflict(bench: Bench) -> None:
+def test_taking_over_from_an_old_source_is_not_a_conflict(bench: Bench) -> None:
     bench.ias.write(1, "canfix/3")
     bench.later(2)
     bench.ias.write(2, "adc")
@@ -463,7 +463,7 @@ def test_settings_may_have_many_writers_and_initial_values_are_nobodys(bench: Be
     assert bench.db.statistics()["conflicts"] == {}
 
 
-def test_anybody_flags_the_published_reading_of_an_unranked_item(bench: Bench) -> None:
+def test_any_source_flags_the_published_reading_of_an_unranked_item(bench: Bench) -> None:
     ias = bench.ias
     ias.write(1, "netfix/1")
     ias.write(2, "adc")

@@ -89,7 +89,7 @@ def test_a_value_is_never_seen_with_the_flags_of_another(ias: Item) -> None:
     together(write, read, read)
 
 
-def test_four_writers_to_one_item_lose_no_count_and_the_newest_is_told_last(db: Database, ias: Item) -> None:
+def test_four_writers_to_one_item_lose_no_count_and_the_newest_is_delivered_last(db: Database, ias: Item) -> None:
     told: list[Reading] = []
     db.subscribe("IAS", lambda k, r: told.append(r))
     together(*(writer(ias, f"source{n}") for n in range(4)))
@@ -101,7 +101,7 @@ def test_four_writers_to_one_item_lose_no_count_and_the_newest_is_told_last(db: 
     assert stamps == sorted(stamps), "and everything in order"
 
 
-def test_what_one_thread_writes_alone_is_told_without_gaps(db: Database) -> None:
+def test_writes_of_a_single_thread_are_delivered_without_gaps(db: Database) -> None:
     told: list[tuple[str, Any]] = []
     db.subscribe("*", lambda k, r: told.append((k, r.value)))
     together(*(writer(db.item(f"K{n}"), "w", 500) for n in range(4)))
@@ -109,7 +109,7 @@ def test_what_one_thread_writes_alone_is_told_without_gaps(db: Database) -> None
         assert [v for k, v in told if k == f"K{n}"] == [float(v) for v in range(500)]
 
 
-def test_the_newest_is_told_last_through_slow_subscribers_too(db: Database, ias: Item) -> None:
+def test_the_newest_is_delivered_last_even_to_slow_subscribers(db: Database, ias: Item) -> None:
     """A subscriber that lets go of the interpreter in every call: deliveries overlap with writes all the time."""
     told: list[Reading] = []
 
@@ -253,7 +253,7 @@ def test_writing_flagging_ageing_and_reading_at_once() -> None:
     assert all(told[k] is db.read(k) for k in db)
 
 
-def test_the_newest_aux_value_is_told_last(db: Database, ias: Item) -> None:
+def test_the_newest_aux_value_is_delivered_last(db: Database, ias: Item) -> None:
     told: list[Any] = []
     db.subscribe("IAS", on_aux=lambda k, n, v: told.append(v))
 

@@ -154,7 +154,7 @@ def test_settings_are_good_before_anything_has_run(database: Database) -> None:
         assert reading.source == "initial"
 
 
-def test_measurements_are_old_until_somebody_measures(database: Database) -> None:
+def test_measurements_are_old_until_they_are_written(database: Database) -> None:
     for key in ("IAS", "ALT", "LAT", "OILT1", "FUELQT"):
         assert database.read(key).old, key
 

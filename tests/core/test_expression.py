@@ -59,7 +59,7 @@ def test_expressions_mean_what_they_say(text: str, expected: object) -> None:
         ("max(X, 1) > 0", None),
     ],
 )
-def test_what_is_not_known_stays_so_except_where_the_rest_decides(text: str, expected: object) -> None:
+def test_an_unknown_operand_makes_the_result_unknown_unless_the_rest_decides(text: str, expected: object) -> None:
     assert value(text, T=True, F=False) is expected
 
 

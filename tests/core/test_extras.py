@@ -64,9 +64,7 @@ def test_a_debian_package_takes_debian_s_library_or_puts_ours_beside_its_own(mon
     ]
 
 
-def test_a_python_that_debian_manages_is_told_to_do_it_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_python_that_debian_manages_is_overridden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "EXTERNALLY-MANAGED").touch()
     installed(monkeypatch, prefix="/usr", base_prefix="/usr", executable="/usr/bin/python3", paths=str(tmp_path))
     assert "--break-system-packages" in extras.command("i2c")

@@ -249,7 +249,7 @@ def test_when_it_has_stopped_it_hears_nothing(make: Make, db: Database) -> None:
 
 
 @pytest.mark.parametrize("where", ["changed", "tick"])
-def test_a_defect_ends_its_thread_and_is_told(
+def test_a_defect_ends_its_thread_and_is_reported(
     make: Make, db: Database, crashes: list[str], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     plugin = make(Notes)
@@ -308,7 +308,7 @@ def test_a_worker_works_until_it_is_stopped(make: Make) -> None:
     plugin.stop()
 
 
-def test_a_worker_that_ends_by_itself_runs_no_more(make: Make) -> None:
+def test_a_worker_whose_work_returns_is_not_running(make: Make) -> None:
     plugin = make(Worked)
     plugin.start()
     plugin.go_on.set()

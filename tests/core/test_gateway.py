@@ -405,7 +405,7 @@ def test_a_run_that_raises_leaves_running_false_and_the_others_running(bench: Be
     assert status.get_dict()["health"] == "degraded"
 
 
-def test_a_plugin_whose_stop_trips_over_what_run_never_made_is_tried_again_all_the_same(bench: Bench) -> None:
+def test_a_plugin_whose_stop_fails_after_a_failed_run_is_still_restarted(bench: Bench) -> None:
     bench.start("connections: {a: {load: yes, module: t_half_made, restart_delay: 0.05, restart_delay_max: 0.05}}")
     bench.until(lambda: bench.gateway.runners and bench.gateway.runners["a"].restarts > 1)
     assert bench.gateway.runners["a"].reason in ("", "run() raised RuntimeError: no device")

@@ -123,7 +123,7 @@ def test_a_plain_entry_may_follow_its_template_in_the_same_file(tmp_path: Path) 
     assert (read["CHT1"].max, read["CHT2"].max) == (900.0, 950.0)
 
 
-def test_shared_fields_under_other_names_are_told_apart(tmp_path: Path) -> None:
+def test_shared_fields_under_other_names_are_distinguished(tmp_path: Path) -> None:
     read = Read(
         tmp_path, "entries:\n  - {key: A, min: &a 1, max: &b 2}\n  - {key: B, max: *a}\n  - {key: C, min: *a}\n"
     )

@@ -104,7 +104,7 @@ def test_other_tuples_are_value_errors(theirs: Theirs, length: int) -> None:
         theirs.db_write("IAS", (1,) * length)
 
 
-def test_a_tuple_is_no_aux_value(theirs: Theirs) -> None:
+def test_a_tuple_is_not_an_aux_value(theirs: Theirs) -> None:
     with pytest.raises(BadValue):
         theirs.db_write("IAS.Vs", (1, False, False, False))
 

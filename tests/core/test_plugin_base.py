@@ -102,7 +102,7 @@ def test_shutting_down_stops_and_says_so() -> None:
     assert not made.is_running()
 
 
-def test_a_stop_that_fails_is_reported_and_its_callbacks_end_all_the_same() -> None:
+def test_a_stop_that_fails_is_reported_and_still_removes_callbacks() -> None:
     made = Recorder("mine", {}, PluginFail("a thread is left"))
     heard: list[Any] = []
     made.db_callback_add("IAS", lambda *a: heard.append(a))
@@ -245,7 +245,7 @@ def test_options_in_the_class_count_for_more_than_a_type_argument() -> None:
 
 
 @pytest.mark.parametrize("argument", [int, "MoreLines", msgspec.Struct])
-def test_a_type_argument_that_is_no_options_is_an_error(argument: Any) -> None:
+def test_a_type_argument_must_be_options(argument: Any) -> None:
     with pytest.raises(TypeError, match="are not derived from"):
         types.new_class("Wrong", (Reader[argument],))
 

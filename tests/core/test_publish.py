@@ -69,7 +69,7 @@ def test_a_lost_device_fails_what_it_has_written_and_nothing_else(db: Database) 
     assert not db.read("RAT").fail
 
 
-def test_what_another_source_has_said_since_is_left_alone(db: Database) -> None:
+def test_failing_leaves_newer_values_of_other_sources_alone(db: Database) -> None:
     mine, _ = publisher()
     mine.publish([Update("OAT", 12.5)])
     db.write("OAT", 13.0, "other")
@@ -99,7 +99,7 @@ def test_keys_can_be_sent_elsewhere_or_left_out(db: Database) -> None:
     assert db.read("RAT").fail
 
 
-def test_what_the_database_lacks_is_left_out_and_what_does_not_fit_is_told(db: Database) -> None:
+def test_missing_items_are_skipped_and_values_that_do_not_fit_are_reported(db: Database) -> None:
     mine, complaints = publisher()
     mine.publish([Update("NOSUCH", 1.0), Update("OAT", "warm"), Update("RAT", 3.0)])
     (complaint,) = complaints

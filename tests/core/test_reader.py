@@ -95,7 +95,7 @@ def test_an_empty_file_is_an_empty_mapping(tmp_path: Path) -> None:
     assert read(tmp_path, main="# nothing\n") == {}
 
 
-def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path: Path) -> None:
     assert read(tmp_path, main="\ufeffa: 1\n") == {"a": 1}
 
 
@@ -403,7 +403,7 @@ def test_no_file_makes_the_reader_raise(tmp_path: Path, content: str | bytes) ->
         ("a:\n\tb: c\n", "2:1", "a tab where YAML does not allow one"),
     ],
 )
-def test_what_is_no_yaml_is_said_in_a_builders_words(
+def test_syntax_errors_are_explained_in_plain_words(
     text: str, where: str, words: str, loader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not hasattr(yaml, loader):

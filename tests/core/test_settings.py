@@ -131,7 +131,7 @@ def test_start_values_and_what_is_doubtful_or_simulated_is_not_kept(aircraft: Ai
     assert aircraft.start().read("BARO").value == 30.12
 
 
-def test_a_new_start_value_counts_until_somebody_sets_the_item(aircraft: Aircraft) -> None:
+def test_a_new_start_value_applies_until_someone_sets_the_item(aircraft: Aircraft) -> None:
     aircraft.start().write("DIM", 1, "gpio")
     aircraft.stop()
     assert aircraft.start(initial=30.0).read("BARO").value == 30.0
@@ -287,7 +287,7 @@ def test_one_setting_of_no_use_does_not_spoil_the_others(aircraft: Aircraft, cap
     assert len(caplog.records) == 4
 
 
-def test_with_nothing_to_keep_there_is_no_file_nor_thread(aircraft: Aircraft) -> None:
+def test_without_settings_to_keep_there_is_no_file_and_no_thread(aircraft: Aircraft) -> None:
     db = aircraft.start([Definition(key="BARO")])
     before = threading.active_count()
     db.write("BARO", 30.0, "gpio")

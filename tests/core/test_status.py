@@ -93,6 +93,6 @@ def test_as_text_it_is_indented_lines() -> None:
     ]
 
 
-def test_without_a_gateway_there_is_none() -> None:
+def test_without_a_gateway_there_is_no_status() -> None:
     assert status.get_dict() == {}
     assert status.get_string() == ""

@@ -67,7 +67,7 @@ def test_a_template_is_refused_once_and_an_item_of_ones_own_may_be_in_anything(t
     assert len(problems(tmp_path, overlay)) == 1
 
 
-def test_a_definition_of_ones_own_may_use_words_of_its_own_but_no_other_unit(tmp_path: Path) -> None:
+def test_a_custom_definition_may_reword_units_but_not_change_them(tmp_path: Path) -> None:
     own = "variables: {e: 2, c: 8}\nentries:\n  - {key: OAT, units: degF}\n  - {key: IAS, units: speedy}\n"
     found = problems(tmp_path, "database file: '{CONFIG}/database.yaml'\n", own + "  - {key: EGTec, units: F}\n")
     assert len(found) == 2

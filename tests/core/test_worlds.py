@@ -162,7 +162,7 @@ def test_a_thread_that_dies_fails_the_plugin_of_its_gateway(
     assert len([r for r in caplog.records if r.msg == "thread %s died"]) == 1
 
 
-def test_each_has_a_quorum_of_its_own(three: list[Running]) -> None:
+def test_each_has_its_own_quorum(three: list[Running]) -> None:
     three[2].plugin.quorum.leader = False
     quorum.nodeid = 7
     assert [each.plugin.quorum.leader for each in three] == [True, True, False]

@@ -85,7 +85,7 @@ def test_every_module_takes_part(name: str) -> None:
     assert callable(importlib.import_module(f"benchmarks.{name}").rows)
 
 
-def test_what_is_recorded_is_sound() -> None:
+def test_the_recorded_baseline_is_valid() -> None:
     for name, recorded in json.loads(table.BASELINE.read_text()).items():
         assert recorded["calibration"] > 0, name
         assert recorded["value"] >= 0, name

@@ -81,7 +81,7 @@ def test_the_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_driver_of_somebody_else_passes_the_contract_with_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+def test_a_third_party_driver_passes_the_contract_with_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
     """In an empty directory, out of reach of the tree; only the libraries are those of this environment."""
     venv.create(tmp_path / "venv", symlinks=True)
     python = tmp_path / "venv" / "bin" / "python"

@@ -49,7 +49,7 @@ def test_a_network_is_what_people_mean(text: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "tablet", "192.168.1.0/33", "192.168.1", "::ffff:127.0.0.0/64", "::ffff:0:0/95"])
-def test_what_is_no_network_is_refused_with_the_reason(text: str) -> None:
+def test_an_invalid_network_is_refused_with_the_reason(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         network(text)
     assert [option for option, _ in access.problems("allow", ["::1", text])] == ["allow.1"]
@@ -269,7 +269,7 @@ def test_two_colons_are_every_interface_and_ipv4_callers_are_ipv4() -> None:
 # -- peers that vanish -------------------------------------------------------------------------------------------------
 
 
-def test_a_vanished_peer_is_noticed_within_15_seconds_by_what_the_system_is_told() -> None:
+def test_the_socket_options_notice_a_vanished_peer_within_15_seconds() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, tcp.connect(*server.getsockname()) as sock:
         idle, interval, probes, unacknowledged = (
             sock.getsockopt(socket.IPPROTO_TCP, option)
@@ -458,7 +458,7 @@ def test_a_flood_is_taken_in_bounded_pieces(ear: Ear) -> None:
     assert len(ear.refused) < 100
 
 
-def test_a_port_that_is_taken_is_no_link(ear: Ear) -> None:
+def test_a_port_in_use_cannot_be_opened(ear: Ear) -> None:
     with pytest.raises(OSError, match="in use"):
         UdpLink(ear.endpoint)
 

@@ -79,7 +79,7 @@ def test_second_gateways_follow_the_first(script: str, verb: str) -> None:
 
 
 @pytest.mark.parametrize("script", ["preinst", "postinst", "prerm", "postrm"])
-def test_its_scripts_are_sound_and_need_no_systemd_that_runs(script: str) -> None:
+def test_its_scripts_are_valid_and_need_no_running_systemd(script: str) -> None:
     path = ROOT / "systemd/debian" / script
     subprocess.run(["sh", "-n", str(path)], check=True)
     text = path.read_text()

@@ -85,7 +85,9 @@ def test_a_device_that_is_missing_is_said_with_what_is_there_and_what_makes_it_a
         (0o600, 0, 0, False),
     ],
 )
-def test_who_may_use_a_device_is_told_by_its_mode(tree: Tree, mode: int, uid: int, gid: int, permitted: bool) -> None:
+def test_the_mode_of_a_device_decides_who_may_use_it(
+    tree: Tree, mode: int, uid: int, gid: int, permitted: bool
+) -> None:
     tree.device("/dev/spidev0.0", mode, uid, gid)
     found = look_at(Device("/dev/spidev0.0", "spi"), tree.machine, PILOT)
     assert (found.level == "ok") is permitted
@@ -93,7 +95,7 @@ def test_who_may_use_a_device_is_told_by_its_mode(tree: Tree, mode: int, uid: in
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
-def test_what_is_not_permitted_comes_with_the_command_that_permits_it(tree: Tree) -> None:
+def test_a_missing_permission_comes_with_the_command_that_grants_it(tree: Tree) -> None:
     tree.device("/dev/ttyUSB0", 0o660, 0, grp.getgrnam("dialout").gr_gid)
     found = look_at(Device("/dev/ttyUSB0", "dialout"), tree.machine, PILOT)
     assert found.level == "problem"
@@ -363,7 +365,7 @@ def test_each_connection_is_asked_what_it_needs(tree: Tree, configured: Callable
     assert about(iter(results), "gateway")[0].level == "skipped"
 
 
-def test_every_problem_of_a_configuration_is_a_finding_and_the_machine_is_looked_at_all_the_same(
+def test_every_configuration_problem_is_a_finding_and_the_machine_is_still_checked(
     tree: Tree, configured: Callable[[str], Path]
 ) -> None:
     file = configured("connections:\n  a: {module: doctord}\n  b: {module: doctored, prot: x}\n")

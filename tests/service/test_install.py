@@ -153,7 +153,7 @@ def test_a_default_that_was_not_taken_at_once_can_be_taken_later(
     assert (system / "etc/fixgw/initial.ini").read_bytes() == b"# new\n"
 
 
-def test_a_file_that_is_no_default_any_more_is_kept(
+def test_a_file_that_is_no_longer_a_default_is_kept(
     system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     NewVersion(monkeypatch, demo_yaml=None)
@@ -425,7 +425,7 @@ def test_it_runs_straight_from_a_wheel(tmp_path: Path) -> None:
     assert (tmp_path / "system/etc/fixgw/default.yaml").read_bytes() == (ROOT / "config/default.yaml").read_bytes()
 
 
-def test_what_is_installed_is_told(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_installed_files_are_reported(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (system / "etc/fixgw/default.yaml").write_text("connections: {}\n")
     (system / "etc/fixgw/demo.yaml").unlink()
     capsys.readouterr()

@@ -91,7 +91,7 @@ def test_a_record_has_fields_for_connection_key_and_node(journald: Journald, log
     assert int(found["CODE_LINE"]) > 0
 
 
-def test_of_the_gateway_itself_there_is_no_connection(journald: Journald, handler: JournalHandler) -> None:
+def test_records_of_the_gateway_itself_name_no_connection(journald: Journald, handler: JournalHandler) -> None:
     handler.handle(logging.LogRecord("fixgw.gateway", logging.ERROR, "x.py", 1, "no", None, None))
     found = journald.next()
     assert found["PRIORITY"] == "3"

@@ -141,7 +141,7 @@ def test_a_setting_that_was_just_made_is_saved_at_a_stop(life: Life) -> None:
         assert client.read("BARO").value == 30.99
 
 
-def test_a_damaged_file_is_refused_and_the_gateway_flies(life: Life) -> None:
+def test_a_damaged_file_is_refused_and_the_gateway_starts(life: Life) -> None:
     with life.start() as client:
         client.write("BARO", 30.12)
     path = life.saved()

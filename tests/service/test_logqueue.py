@@ -66,7 +66,7 @@ def test_records_arrive_in_order_and_as_they_were_when_they_were_logged(slow: Sl
     assert slow.written == ["['first']", "['second']"]
 
 
-def test_whoever_logs_does_not_wait_and_what_is_dropped_is_counted_and_told(slow: Slow, log: logging.Logger) -> None:
+def test_logging_never_waits_and_dropped_lines_are_counted_and_reported(slow: Slow, log: logging.Logger) -> None:
     clock = [100.0]
     handler = QueuedHandler(slow, size=10, clock=lambda: clock[0])
     log.addHandler(handler)

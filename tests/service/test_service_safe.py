@@ -122,7 +122,7 @@ def test_the_watchdog_is_fed_in_safe_mode_too(safe: list[Safe], tmp_path: Path) 
         safe[0].until("WATCHDOG=1")
 
 
-def test_what_is_no_yaml_leaves_the_packaged_configuration(tmp_path: Path) -> None:
+def test_invalid_yaml_leaves_the_packaged_configuration(tmp_path: Path) -> None:
     (tmp_path / "default.yaml").write_text("connections: [")
     loaded, problems = configuration.load_safe(tmp_path / "default.yaml")
     assert len(problems) == 1
@@ -136,7 +136,7 @@ def test_a_configuration_that_is_not_there_leaves_the_packaged_one(tmp_path: Pat
     assert [c.name for c in loaded.connections] == ["netfix"]
 
 
-def test_a_sound_configuration_keeps_its_database(tmp_path: Path) -> None:
+def test_a_valid_configuration_keeps_its_database(tmp_path: Path) -> None:
     (tmp_path / "database.yaml").write_text("entries: [{key: MINE, type: float}]\n")
     (tmp_path / "default.yaml").write_text(
         "database file: database.yaml\nauto start: no\nconnections: {a: {load: yes, module: fixgw.plugins.skel}}\n"

@@ -86,7 +86,7 @@ def test_every_unit_is_hardened_alike(unit: str) -> None:
     assert hardening(unit) == hardening(UNITS[0])
 
 
-def test_an_instance_is_the_same_with_directories_of_its_own() -> None:
+def test_an_instance_is_the_same_with_its_own_directories() -> None:
     renamed = [
         line.replace("/etc/fixgw", "/etc/fixgw/%i")
         .replace("/run/fixgw", "/run/fixgw-%i")

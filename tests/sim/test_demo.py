@@ -138,7 +138,7 @@ def test_the_altimeter_follows_its_setting(db: Database, demo: Callable[..., Plu
     assert db.read("BARO").source == "pilot"
 
 
-def test_what_somebody_has_set_is_not_set_again(db: Database, demo: Callable[..., Plugin]) -> None:
+def test_a_setting_that_someone_has_set_is_left_alone(db: Database, demo: Callable[..., Plugin]) -> None:
     db.write("BARO", 28.5, "netfix/display")
     db.write("ENC1", 5, "netfix/display")
     demo()
@@ -426,7 +426,7 @@ def test_a_recorded_log_takes_the_place_of_the_gps(fly: Callable[..., Demo]) -> 
     assert demo.end(signal.SIGINT)[0] == 0
 
 
-def test_it_ends_by_itself_after_the_given_time(fly: Callable[..., Demo]) -> None:
+def test_it_ends_after_the_given_time(fly: Callable[..., Demo]) -> None:
     demo = fly("--duration", "0.2")
     _, errors = demo.process.communicate(timeout=15)
     assert (demo.process.returncode, errors) == (0, "")

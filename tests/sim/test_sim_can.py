@@ -298,7 +298,7 @@ def test_what_python_can_logs_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["", "(1.0) can0 800#", "(1.0) can0 123#ABC", "(1.0) can0 123#" + "00" * 9, "(x) can0 1#"]
 )
-def test_what_is_no_frame_is_none(line: str) -> None:
+def test_a_line_that_is_not_a_frame_is_none(line: str) -> None:
     assert parse(line) is None
 
 
@@ -316,7 +316,7 @@ def test_a_log_is_replayed_as_fast_as_can_be(log: Path) -> None:
     assert replay(list(read_log(log)) * 1000, sent.append, None) == 5000
 
 
-def test_a_replay_ends_when_told(log: Path) -> None:
+def test_a_replay_can_be_stopped(log: Path) -> None:
     stopping = threading.Event()
     since = time.monotonic()
     assert replay(read_log(log), lambda frame: stopping.set(), 0.001, stopping) == 1

@@ -329,7 +329,7 @@ def test_every_device_answers_everybody_with_its_own_name(device: type[VirtualNo
     assert not any(texts[:-1])
 
 
-def test_a_short_name_ends_with_a_nul_of_its_own() -> None:
+def test_a_short_name_ends_with_a_nul() -> None:
     class Four(VirtualNode):
         NAME = "Four"
 
@@ -365,7 +365,7 @@ def test_it_knows_no_parameter_but_its_own() -> None:
     assert ask(Fuel(), 0x04, 0x44, 0x83, 0x01) == [SimFrame(0x724, bytes.fromhex("04 91 01"))]
 
 
-def test_everybody_may_be_told_to_disable_but_not_to_enable_or_to_be_somebody_else() -> None:
+def test_a_broadcast_may_disable_all_nodes_but_not_enable_or_rename_them() -> None:
     node = Fuel()
     assert ask(node, 0x03, 0x00, 0x26, 0x02) == [SimFrame(0x724, bytes.fromhex("03 91 00"))]
     assert ask(node, 0x04, 0x00, 0x26, 0x02) == []
@@ -384,7 +384,7 @@ def test_a_new_node_id_answers_and_stays() -> None:
     assert {f.arbitration_id for f in said if f.arbitration_id > NODE_SPECIFIC} == {NODE_SPECIFIC + 0x50}
 
 
-def test_node_id_zero_is_no_node_id() -> None:
+def test_zero_is_not_a_node_id() -> None:
     node = Fuel()
     assert ask(node, 0x02, 0x44, 0x00) == []
     assert node.id == 0x44

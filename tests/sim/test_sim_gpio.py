@@ -263,7 +263,7 @@ def test_without_a_chip_there_is_no_mode_to_set() -> None:
         bank.setmode(GPIO.BCM)
 
 
-def test_a_callback_that_raises_is_told_and_the_next_one_comes(bank: Bank) -> None:
+def test_a_callback_that_raises_is_reported_and_the_next_one_is_called(bank: Bank) -> None:
     seen: list[int] = []
 
     def fail(channel: int) -> None:

@@ -188,7 +188,7 @@ def test_other_talkers_are_a_parameter() -> None:
     assert all(s[0].startswith("GN") for s in wire.sentences())
 
 
-def test_new_year_is_no_trouble() -> None:
+def test_the_date_is_right_across_new_year() -> None:
     wire, aircraft = Wire(), Aircraft(datetime(2025, 12, 31, 23, 59, 58, tzinfo=UTC))
     fly(Gps(wire), aircraft, 4.0)
     dates = [s[9] for s in wire.sentences() if s[0] == "GPRMC"]

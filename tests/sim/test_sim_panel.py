@@ -94,7 +94,7 @@ def hands(server: PanelServer) -> Iterator[Hands]:
 # -- what is to be seen ------------------------------------------------------------------------------------------------
 
 
-def test_everything_is_told_on_connecting(hands: Hands) -> None:
+def test_a_new_connection_gets_the_whole_state(hands: Hands) -> None:
     state = hands.hear()
     assert state["plugged"] is True
     assert len(state["pins"]) == GPIO.PINS
@@ -112,7 +112,7 @@ def test_everything_is_told_on_connecting(hands: Hands) -> None:
     }
 
 
-def test_what_the_program_does_is_told_and_nothing_while_nothing_changes(hands: Hands, bank: Bank) -> None:
+def test_only_changes_that_the_program_makes_are_sent(hands: Hands, bank: Bank) -> None:
     first = hands.hear()
     bank.output(20, True)
     second = hands.hear()
@@ -182,7 +182,7 @@ def test_a_button_is_pressed_and_released(hands: Hands, bank: Bank) -> None:
     assert hands.see(lambda s: s["pins"]["17"]["level"] == 1)["pins"]["17"]["driven"] is None
 
 
-def test_a_press_of_some_seconds_ends_by_itself_and_one_that_is_repeated_lasts(hands: Hands, bank: Bank) -> None:
+def test_a_timed_press_ends_on_time_and_a_repeated_one_lasts(hands: Hands, bank: Bank) -> None:
     edges: list[int] = []
     bank.add_event_callback(17, edges.append)
     once = 1 + 2 * panel.BOUNCES  # each time it closes or opens
@@ -206,7 +206,7 @@ def test_the_buttons_under_the_knobs_follow_the_others(hands: Hands) -> None:
     hands.see(lambda s: s["pins"]["13"]["driven"] == 0 and s["pins"]["12"]["driven"] == 0)
 
 
-def test_a_knob_is_turned_and_its_position_told(server: PanelServer, hands: Hands) -> None:
+def test_a_knob_is_turned_and_its_position_reported(server: PanelServer, hands: Hands) -> None:
     assert server.panel is not None
     with World() as world:
         world.attach(server.panel)
@@ -386,7 +386,7 @@ def test_the_socket_is_its_owners_alone(server: PanelServer) -> None:
     assert os.stat(server.path).st_mode & 0o777 == 0o600
 
 
-def test_a_panel_of_somebody_else_is_not_trusted(server: PanelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_panel_of_another_user_is_not_trusted(server: PanelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "lstat", lambda path: SimpleNamespace(st_uid=os.getuid() + 4321, st_mode=0o140600))
     with pytest.raises(PermissionError, match="another user"):
         connect(server.path)

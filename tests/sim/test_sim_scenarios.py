@@ -312,7 +312,7 @@ events:
         ("nodes: {air: {device: [1]}}", "nodes.air.device: expected text"),
     ],
 )
-def test_what_is_no_scenario_is_refused_with_a_reason(written: Callable[[str], Path], text: str, problem: str) -> None:
+def test_an_invalid_scenario_is_refused_with_a_reason(written: Callable[[str], Path], text: str, problem: str) -> None:
     found = problems(written(text))
     assert any(problem in p for p in found), found
 

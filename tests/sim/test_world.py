@@ -59,7 +59,7 @@ def test_its_values_are_replaced_not_changed() -> None:
         assert dict(before) == copy
 
 
-def test_it_is_current_while_it_flies() -> None:
+def test_a_world_is_current_while_it_runs() -> None:
     assert world.current() is None
     with World() as flying:
         assert world.current() is flying

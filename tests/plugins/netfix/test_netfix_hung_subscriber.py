@@ -111,7 +111,7 @@ def test_it_stops_while_one_hangs(serve: Callable[..., TestGateway], go_on: thre
     assert client.closed()
 
 
-def test_answers_and_updates_keep_their_order_though_plugins_are_told(gateway: TestGateway) -> None:
+def test_answers_and_updates_keep_their_order_while_plugins_are_notified(gateway: TestGateway) -> None:
     told: list[Any] = []
     gateway.db.subscribe("FREE", lambda key, reading: told.append(reading.value))
     writing, other = gateway.connect(), gateway.connect()

@@ -272,7 +272,7 @@ def test_what_was_kept_goes_where_nobody_knows_better(serve: Callable[..., Gatew
     assert there.db.read("BARO").source == here.db.read("COUNT").source == KEPT
 
 
-def test_an_annunciated_start_value_is_no_news_either(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+def test_an_annunciated_start_value_is_not_sent_either(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     there = serve()
     there.db.write("BARO", 29.92, INITIAL)
     here = both(serve, there, "BARO", "IAS")
@@ -367,7 +367,7 @@ def test_only_a_gateway_may_mark_what_it_says(gateway: Gateway) -> None:
     assert gateway.db.read("ALT").source == ""
 
 
-def test_a_gateway_that_knows_no_marks_is_not_told_what_needs_one(
+def test_a_gateway_without_marks_gets_no_values_that_need_one(
     serve: Callable[..., Gateway], wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fixgw.netfix.client import Client

@@ -66,7 +66,7 @@ def test_flags_of_a_client(text: str, flags: int, mask: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "00", "000000", "00x", "TFF", "00 "])
-def test_anything_else_is_no_flags(text: str) -> None:
+def test_anything_else_is_not_flags(text: str) -> None:
     assert sentence.flags_of(text) is None
 
 
@@ -85,7 +85,7 @@ def test_updates() -> None:
 
 
 @given(st.lists(st.binary()))
-def test_no_bytes_make_the_splitter_or_the_parser_raise(chunks: list[bytes]) -> None:
+def test_the_splitter_and_the_parser_never_raise(chunks: list[bytes]) -> None:
     splitter = LineSplitter(max_line=20, max_skipped=50)
     for chunk in chunks:
         for line in splitter.feed(chunk):

@@ -214,7 +214,7 @@ def test_a_client_does_not_hear_its_own_writes_but_others_on_its_host_do(
     assert [line[:2] for line in gateway.heard(writer)] == ["@w"] * answers
 
 
-def test_a_client_hears_the_effect_of_its_own_flag_command(gateway: Gateway) -> None:
+def test_a_client_receives_the_effect_of_its_own_flag_command(gateway: Gateway) -> None:
     client = gateway.connect()
     client.ask("@sIAS")
     client.send("@fIAS;b;1\n")
@@ -296,7 +296,7 @@ def test_client_writes_carry_their_address_as_source(gateway: Gateway) -> None:
 # -- handing back what one was told ------------------------------------------------------------------------------------
 
 
-def test_writing_back_what_one_has_just_read_is_no_fresh_data(gateway: Gateway) -> None:
+def test_writing_back_a_value_just_read_is_not_fresh_data(gateway: Gateway) -> None:
     before = gateway.db.write("IAS", 5.0, "driver")
     client = gateway.connect()
     client.ask("@rIAS")
@@ -309,7 +309,7 @@ def test_writing_back_what_one_has_just_read_is_no_fresh_data(gateway: Gateway) 
     assert gateway.db.read("IAS").source == "netfix/127.0.0.1"
 
 
-def test_writing_back_what_one_has_been_sent_is_no_fresh_data_but_flags_count(gateway: Gateway) -> None:
+def test_writing_back_a_value_just_received_is_not_fresh_data_but_flags_count(gateway: Gateway) -> None:
     client, other = gateway.connect(), gateway.connect()
     for each in (client, other):
         each.send("@sIAS\n@sMARK\n")
@@ -654,7 +654,7 @@ def test_a_slow_status_holds_up_nobody_and_keeps_its_place(gateway: Gateway, wit
         go_on.set()
 
 
-def test_a_status_that_never_comes_is_answered_all_the_same(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_status_that_never_arrives_is_still_answered(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "STATUS_TIMEOUT_S", 0.05)
     go_on = threading.Event()
     gateway.world.status = lambda: {"late": go_on.wait(5.0)}

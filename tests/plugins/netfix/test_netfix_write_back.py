@@ -77,7 +77,7 @@ def test_a_living_sensor_is_not_made_fresher_by_a_display_on_its_host(panel: Tes
     assert read(display) == "104.5;01000", "2.5 s after the feeder's last word"
 
 
-def test_what_is_rounded_on_the_way_is_no_news_either(panel: TestGateway, clock: Clock) -> None:
+def test_a_value_rounded_on_the_way_is_not_fresh_data_either(panel: TestGateway, clock: Clock) -> None:
     dead_sensor(panel, clock, value=104.5123)
     display = panel.connect()
     read(display)
