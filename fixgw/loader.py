@@ -220,7 +220,7 @@ def _import(name: str) -> ModuleType:
         except BaseException as error:
             if isinstance(error, ModuleNotFoundError) and _is_about(error, candidate):
                 continue
-            raise BadModule(name, _import_failed(error)) from error
+            raise BadModule(name, _explain_import_error(error)) from error
     raise BadModule(name, f"there is no module {name!r}{did_you_mean(name, _names_like(name))}", absent=True)
 
 
