@@ -261,7 +261,7 @@ def _button(case: Case) -> None:
     if {"btnkey", "btnpin"} <= case.options.keys():
         button = {"pin": case.options.pop("btnpin"), "key": case.options["btnkey"]}
         case.move("btnkey", "buttons", [button], "a contact to ground is meant; `active: high` for one to 3.3 V")
-    elif {"btnkey", "btnpin"} & case.options.keys() or "buttons" not in case.options:
+    elif {"btnkey", "btnpin"} & case.options.keys():
         case.refuse("", "`btnkey` and `btnpin` say which key and which pin")
 
 

@@ -36,7 +36,7 @@ def complete(line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "candidates"),
     [
-        ("re", ["read", "report"]),
+        ("re", ["read", "report", "restart"]),
         ("q", ["quit"]),
         ("help e", ["explain"]),
         ("read E", ["EGT11", "EGT12"]),

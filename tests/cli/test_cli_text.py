@@ -149,7 +149,8 @@ def test_ranked_sources_are_shown_with_their_rank_and_the_published_one(clock: C
     db.write("IAS", 102, "can")
     lines = explained(db).splitlines()
     start = lines.index("Sources, best first: can, serial.")
-    assert [line.split() for line in lines[start + 1 : start + 3]] == [
+    assert lines[start + 1].strip() == "It has changed from one to another once."
+    assert [line.split() for line in lines[start + 2 : start + 4]] == [
         ["*", "can", "102", "knots", "good", "0.00", "s", "ago", "rank", "1"],
         ["serial", "101", "knots", "good", "0.00", "s", "ago", "rank", "2"],
     ]

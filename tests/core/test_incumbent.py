@@ -282,7 +282,7 @@ def test_clients_of_other_gateways_are_outputs(stock: Stock, kind: str) -> None:
 def test_a_key_that_is_not_there_is_still_a_problem(stock: Stock) -> None:
     stock.change("connections/netfix.yaml", "type: server", "type: client\n  clients: [{host: a}]\n  outputs: [NOPE]")
     (problem,) = stock.check()[0]
-    assert re.match(r"netfix.yaml:\d: outputs.0.send.0: no item 'NOPE'", problem)
+    assert re.match(r"netfix.yaml:\d: outputs\[0\]\.send\[0\]: no item 'NOPE'", problem)
 
 
 # -- row by row --------------------------------------------------------------------------------------------------------

@@ -972,7 +972,7 @@ def test_a_changed_map_restarts_the_connection_on_reload(tmp_path: Path, monkeyp
         assert running.runners["can"].plugin is first
         can_map.write_text("inputs: [{canid: 0x183, fixid: TAS}]\n")
         running.request_reload()
-        until(lambda: running.reloads == 2 and running.runners["can"].health() == "")
+        until(lambda: running.reloads == 2 and "can" in running.runners and running.runners["can"].health() == "")
         assert running.runners["can"].plugin is not first
         node.parameter(*IAS)
         value(running.database, "TAS", 123.4)

@@ -182,7 +182,7 @@ connections:
 """
     )
     found = [str(p).partition("default.yaml:")[2] for p in configuration.check(tmp_path / "default.yaml")]
-    assert [f.partition(":")[0] for f in found] == ["10", "11"]
+    assert [f.partition(":")[0] for f in found] == ["8", "9", "10", "11"]
     assert "at least two points" in found[0]
     assert "range: choose one of 6.144" in found[1]
 

@@ -196,6 +196,8 @@ def test_no_bytes_make_the_framer_raise(data: bytes) -> None:
 
 @given(st.floats(-90, 90), st.floats(-180, 180), st.sampled_from(["GP", "GN", "GL", "GA", "GB", "BD", "GQ", "GI"]))
 def test_a_position_comes_back_as_it_was_written_whoever_the_talker_is(lat: float, lon: float, talker: str) -> None:
+    assume(max(abs(lat), abs(lon)) > 0.01)  # 0/0 is what a receiver without a fix sends
+
     def written(degrees: float, digits: int, letters: str) -> str:
         whole, minutes = divmod(round(abs(degrees) * 60, 7), 60)
         return f"{int(whole):0{digits}}{minutes:010.7f},{letters[degrees < 0]}"

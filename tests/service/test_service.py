@@ -250,7 +250,7 @@ ENTRIES = """
         database file: "{CONFIG}/database.yaml"
         connections: {a: {load: yes, module: %s}}
         """
-ITEM = "entries: [{key: FTIME, description: Time, type: float, min: 0, max: 10, units: s, tol: 100}]\n"
+ITEM = "entries: [{key: FTIME, description: Time, type: float, min: 0, max: 10, units: h, tol: 100}]\n"
 
 
 def pings(manager: Manager, seconds: float) -> int:

@@ -544,7 +544,7 @@ def test_the_command_plays_a_scenario_to_its_end(
     assert signal.getsignal(signal.SIGTERM) is before
     out = capsys.readouterr().out
     assert code == 0
-    assert out.startswith("A short one\n  node  99  air: Virtual EFIS air data\non virtual ")
+    assert out.startswith("A short one\n  node 99 (0x63)  air: Virtual EFIS air data\non virtual ")
     assert "    0.50 s  air: silent\n    0.70 s  air: silent is over\n" in out
     message = listener.hear(lambda m: m.arbitration_id == 0x183)
     assert message is not None

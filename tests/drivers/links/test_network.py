@@ -168,7 +168,7 @@ def test_two_connections_on_one_udp_port_are_found(tmp_path: Path) -> None:
         "  c: {module: fixgw.drivers.nmea0183_out, port: 'udp://10.0.0.1:4000'}\n"
     )
     problems = [str(problem) for problem in configuration.check(tmp_path / "main.yaml")]
-    assert [("UDP port 4000 is in use by connection 'a'" in problem) for problem in problems] == [True]
+    assert [("UDP port 4000 is already used by connection 'a'" in problem) for problem in problems] == [True]
 
 
 def test_an_output_sends_over_tcp_too() -> None:
