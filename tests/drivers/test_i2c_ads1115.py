@@ -183,8 +183,8 @@ connections:
     )
     found = [str(p).partition("default.yaml:")[2] for p in configuration.check(tmp_path / "default.yaml")]
     assert [f.partition(":")[0] for f in found] == ["8", "9", "10", "11"]
-    assert "at least two points" in found[0]
-    assert "range: choose one of 6.144" in found[1]
+    assert "at least two points" in found[2]
+    assert "range: choose one of 6.144" in found[3]
 
 
 def test_keys_units_and_rates_are_checked(db: Database) -> None:
