@@ -26,7 +26,7 @@ from fixgw.database import INITIAL, Clock
 from fixgw.database.hung import Hung
 from fixgw.errors import ConfigurationError, PluginFail, counted, did_you_mean
 from fixgw.kit.complaints import Complaints
-from fixgw.runner import ANSWER_TIMEOUT, TRANSITIONS, Runner, State, concerns, owner_of, threads_of
+from fixgw.runner import ANSWER_TIMEOUT_S, TRANSITIONS, Runner, State, concerns, owner_of, threads_of
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
 from fixgw.settings import Settings, path_for
 from fixgw.world import World
@@ -347,7 +347,7 @@ class Gateway:
 
     def troubles(self) -> dict[str, str]:
         """What is wrong, by connection. Waits no longer for all plugins together than for one."""
-        deadline = time.monotonic() + ANSWER_TIMEOUT
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
         found = {r.name: r.health(max(0.0, deadline - time.monotonic())) for r in list(self.runners.values())}
         return {name: text for name, text in found.items() if text}
 

@@ -1,8 +1,8 @@
 """The life of one connection: a small state machine (`TRANSITIONS`), and the calls that may block.
 
-What may block - a plugin's code, constructor, `run`, `stop` - runs on a thread of its own (`Task`) and is watched from
-outside. `health` and `get_status`, which are asked again and again, must not block; each has a thread of its own while
-it is asked, and the last answer stands for one that does not come (`Question`).
+Calls that may block - importing a plugin's code, its constructor, `run` and `stop` - run on separate threads (`Task`),
+and the supervision watches them. `health` and `get_status`, which are called repeatedly, must not block. Each of these
+calls has its own thread too, and if it does not return, the last answer is used (`Question`).
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ from fixgw.errors import BadModule, BadPlugin, MissingLibrary, PluginFail, count
 from fixgw.plugin import PluginBase, Worker
 from fixgw.world import World
 
-SLOW = 1.0  # a call that takes longer is reported by name
-SILENT = 10.0  # a plugin that gives signs of life, and none for so long, is taken for hung
-ANSWER_TIMEOUT = 0.5  # for one plugin's get_status or health
-THREADS_GRACE = 1.0  # that a plugin's threads may take to end after stop() has returned
-#: What a plugin may raise in good order: a device or a library is not there. Its words suffice, as they do for what
-#: its author has to change.
+SLOW_S = 1.0  # report a call that takes longer
+SILENT_S = 10.0  # a plugin that gives signs of life but has given none for so long counts as hung
+ANSWER_TIMEOUT_S = 0.5  # for one plugin's get_status or health
+THREADS_GRACE_S = 1.0  # a plugin's threads must end this soon after stop() has returned
+#: Errors that need no traceback: a device or a library is missing, or the author of the plugin has to change it.
 EXPECTED = (OSError, MissingLibrary, BadModule, BadPlugin)
 
 T = TypeVar("T")
 
 
 class State(enum.Enum):
-    """Where a connection is in its life."""
+    """The states of a connection."""
 
     LOADED = "loaded"
     STARTING = "starting"
@@ -49,18 +48,18 @@ class State(enum.Enum):
     STOPPED = "stopped"
 
 
-#: Every change of state there is, and what brings it about. The documentation's diagram is drawn from this table.
+#: All changes of state, and what causes them. The diagram in the documentation is drawn from this table.
 TRANSITIONS: dict[tuple[State, State], str] = {
     (State.LOADED, State.STARTING): "its turn in the configuration's order",
     (State.STARTING, State.RUNNING): "run() returned",
     (State.STARTING, State.FAILED): "run() raised, or did not return in time",
     (State.FAILED, State.RUNNING): "run() returned after all",
     (State.RUNNING, State.FAILED): "its thread died, or it stopped running",
-    (State.FAILED, State.WAITING): "on_failure: restart, and what was left has been stopped",
+    (State.FAILED, State.WAITING): "on_failure: restart, and stop() has cleaned up",
     (State.WAITING, State.STARTING): "the delay is over",
     (State.LOADED, State.STOPPING): "stop",
     (State.STARTING, State.STOPPING): "stop",
-    (State.RUNNING, State.STOPPING): "stop, its options changed, or it said that it is done",
+    (State.RUNNING, State.STOPPING): "stop, its options changed, or it called done()",
     (State.FAILED, State.STOPPING): "stop",
     (State.WAITING, State.STOPPING): "stop",
     (State.STOPPING, State.STOPPED): "stop() returned, or took too long",
@@ -68,11 +67,11 @@ TRANSITIONS: dict[tuple[State, State], str] = {
 
 
 class _Call(threading.Thread):
-    """A thread of the gateway's that is in a plugin's code, and none of the plugin's."""
+    """A thread of the gateway that calls a plugin. It does not belong to the plugin."""
 
 
 class Question(Generic[T]):
-    """What a plugin is asked again and again, without ever waiting for it long. `answer` is its last."""
+    """A call to a plugin that is repeated, but never waits long. `answer` is the last result."""
 
     def __init__(self, name: str, ask: Callable[[], T], answer: T) -> None:
         self.answer = answer
@@ -81,25 +80,25 @@ class Question(Generic[T]):
         self._thread: threading.Thread | None = None
         self._since = 0.0
 
-    def ask(self, patience: float = ANSWER_TIMEOUT) -> bool:
-        """Ask, and wait at most so long; False when the plugin takes too long, and `answer` is old. Any thread.
+    def ask(self, patience: float = ANSWER_TIMEOUT_S) -> bool:
+        """Call the plugin, and wait at most `patience` seconds. Returns False if it takes longer; `answer` is then old.
 
-        An earlier call that has not returned in time is not waited for again: one plugin costs no more than that once.
+        Does not wait again for an earlier call that has not returned in time. Any thread may call this.
         """
         thread = self._thread
         if thread is None or not thread.is_alive():
             self._since = time.monotonic()
             thread = self._thread = _Call(target=self._work, name=self._name, daemon=True)
             thread.start()
-        thread.join(max(0.0, min(patience, self._since + ANSWER_TIMEOUT - time.monotonic())))
-        return not thread.is_alive() or time.monotonic() - self._since < ANSWER_TIMEOUT
+        thread.join(max(0.0, min(patience, self._since + ANSWER_TIMEOUT_S - time.monotonic())))
+        return not thread.is_alive() or time.monotonic() - self._since < ANSWER_TIMEOUT_S
 
     def _work(self) -> None:
         self.answer = self._ask()
 
 
 class Task:
-    """One call that may block, on a thread of its own."""
+    """A call that may block, on a separate thread."""
 
     def __init__(
         self, name: str, kind: str, function: Callable[[], None], clock: Clock, done: Callable[[], None]
@@ -115,7 +114,7 @@ class Task:
     def _run(self) -> None:
         try:
             self._function()
-        except BaseException as error:  # SystemExit in somebody's run() is a failure like any other
+        except BaseException as error:  # SystemExit in a plugin's run() is a failure like any other
             self.error = error
         self._done()
 
@@ -125,7 +124,7 @@ class Task:
 
 
 class Runner:
-    """The life of one connection. `poke` is called from worker threads when there is something to look at."""
+    """The life of one connection. Worker threads call `poke` when there is something to check."""
 
     def __init__(self, connection: Connection, world: World, clock: Clock, poke: Callable[[], None]) -> None:
         self.connection = connection
@@ -146,15 +145,15 @@ class Runner:
         self._backoff = Backoff(connection.restart_delay, connection.restart_delay_max)
         self._health = Question(f"{self.name}: health", lambda: _health(self.plugin), "")
         self._status: Question[tuple[dict[str, Any], float]] = Question(
-            f"{self.name}: status", self._ask_status, ({}, 0.0)
+            f"{self.name}: status", self._collect_status, ({}, 0.0)
         )
         self._fresh_code = False
-        self._during: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # threads that came to be in run()
+        self._during: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # threads that were started during run()
         self.log = logging.getLogger(f"fixgw.plugins.{self.name}")
 
     def _enter(self, state: State, reason: str = "") -> None:
         if (self.state, state) not in TRANSITIONS:
-            raise RuntimeError(f"{self.name}: {self.state.value} to {state.value} is no transition")
+            raise RuntimeError(f"{self.name}: {self.state.value} to {state.value} is not an allowed transition")
         self.state = state
         self.reason = reason
         self.since = self._clock()
@@ -167,13 +166,13 @@ class Runner:
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def start(self, fresh_code: bool = False) -> None:
-        """Begin to start; `tick` sees the end of it. With `fresh_code`, the plugin's code is read again before."""
+        """Begin to start. `tick` notices when that is done. With `fresh_code`, first reloads the plugin's code."""
         self._fresh_code = fresh_code
         self._enter(State.STARTING)
         self._begin("run", self._start)
 
     def _start(self) -> None:
-        self._clear_away()  # what an earlier attempt to stop left
+        self._clean_up()  # after an earlier attempt to stop
         if self._fresh_code:
             self.connection = dataclasses.replace(self.connection, plugin=loader.reload_plugin(self.connection.plugin))
             self._fresh_code = False
@@ -196,35 +195,38 @@ class Runner:
             left = self._threads_left(plugin)
             if left:
                 names = ", ".join(sorted(t.name for t in left)[:5])
-                raise PluginFail(f"stop() has returned, but {counted(len(left), 'thread')} of it still run: {names}")
+                raise PluginFail(f"stop() has returned, but {counted(len(left), 'thread')} still running: {names}")
             self.plugin = None
             _alive[:] = [ref for ref in _alive if ref() not in (None, plugin)]
 
     def _threads_left(self, plugin: PluginBase) -> list[threading.Thread]:
-        """Threads of `plugin` that have not ended `THREADS_GRACE` after its stop."""
-        deadline = time.monotonic() + THREADS_GRACE
+        """The threads of `plugin` that are still running `THREADS_GRACE_S` after its stop."""
+        deadline = time.monotonic() + THREADS_GRACE_S
         while left := threads_at_work(plugin, self._during):
             if time.monotonic() > deadline:
                 return left
             left[0].join(0.05)
         return []
 
-    def _clear_away(self) -> None:
-        """Stop a plugin that has failed. Its stop() may trip over what run() never made, or over a device that is
-        gone; that is no reason to keep it when nothing of it runs any more."""
+    def _clean_up(self) -> None:
+        """Stop a plugin that has failed.
+
+        Its stop() may raise because run() did not get far enough, or because a device is gone. That is no reason to
+        keep the plugin if none of its threads is running any more.
+        """
         try:
             self._shut_down()
         except Exception as error:
             plugin = self.plugin
             if plugin is None or isinstance(error, PluginFail) or any(t.is_alive() for t in threads_of(plugin)):
                 raise
-            self.log.warning("stop() of %s, which had failed, raised %r", self.name, error)
+            self.log.warning("stop() of %s raised %r after the plugin had failed", self.name, error)
             self.plugin = None
 
     # -- supervision ---------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Look at the connection, and take it a step further."""
+        """Check the connection, and change its state if necessary."""
         now = self._clock()
         task = self._task
         if self.state is State.STARTING and task is not None:
@@ -233,20 +235,20 @@ class Runner:
                 if task.error is None:
                     self._enter(State.RUNNING)
                 else:
-                    self._fail(_words(task.error, "its constructor" if self.plugin is None else "run()"), task.error)
+                    self._fail(_describe(task.error, "its constructor" if self.plugin is None else "run()"), task.error)
             elif now - task.since > self.connection.start_timeout:
                 self._fail(f"run() has not returned within {self.connection.start_timeout:g} s")
-            elif now - task.since > SLOW and not self._warned:
+            elif now - task.since > SLOW_S and not self._warned:
                 self._warned = True
-                self.reason = "run() is taking its time"
-                self.log.warning("run() of %s has not returned after %g s", self.name, SLOW)
+                self.reason = "run() is slow"
+                self.log.warning("run() of %s has not returned after %g s", self.name, SLOW_S)
         elif self.state is State.RUNNING:
             plugin = self.plugin
             if plugin is not None and plugin.done_with is not None:
                 self._enter(State.STOPPING, f"done: {plugin.done_with}")
-                self._begin("stop", self._clear_away)
+                self._begin("stop", self._clean_up)
                 self.log.info("%s is done: %s", self.name, plugin.done_with)
-            elif reason := self._death():
+            elif reason := self._find_death():
                 self._fail(reason)
             elif self.restarts and now - self.since > self.connection.restart_delay_max:
                 self._backoff.reset()
@@ -268,15 +270,15 @@ class Runner:
             self._enter(State.RUNNING)
         elif self.connection.on_failure == "restart":
             if task is None or task.kind == "run":
-                self._begin("stop", self._clear_away)
+                self._begin("stop", self._clean_up)
                 return
             reason = self.reason
             if task.error is not None:
-                reason += f"; {_words(task.error, 'stop()')}"
+                reason += f"; {_describe(task.error, 'stop()')}"
             delay = self._backoff.next()
             self._due = now + delay
             self._enter(State.WAITING, reason)
-            self.log.info("%s starts again in %g s", self.name, delay)
+            self.log.info("restarting %s in %g s", self.name, delay)
 
     def _fail(self, reason: str, error: BaseException | None = None) -> None:
         self._enter(State.FAILED, reason)
@@ -284,22 +286,22 @@ class Runner:
         self.log.error("%s failed: %s", self.name, reason, exc_info=None if expected else error)
 
     def crashed(self, plugin: PluginBase, error: str) -> None:
-        """A thread of `plugin` has ended with an exception. Any thread."""
+        """Note that a thread of `plugin` has ended with an exception. Any thread may call this."""
         self._crash = plugin, f"its thread died: {error}"
 
     def gave_up(self, plugin: PluginBase, key: str, what: str) -> None:
-        """A subscriber of `plugin`'s has not returned from a change of the item `key`. Any thread."""
-        self._crash = plugin, f"it hangs: {what} does not return from a change of {key}"
+        """Note that a subscriber of `plugin` hangs on a change of the item `key`. Any thread may call this."""
+        self._crash = plugin, f"it hangs: {what} does not return after a change of {key}"
 
-    def _death(self) -> str:
-        """Why a running plugin is dead; empty while it lives."""
+    def _find_death(self) -> str:
+        """Why a running plugin is dead; empty if it is alive."""
         plugin = self.plugin
         assert plugin is not None
         victim, error = self._crash
         if victim is plugin:
             return error
         threads = list(threads_of(plugin))
-        if not plugin.running:  # a dying thread may say so before its exception arrives here
+        if not plugin.running:  # a dying thread may clear this before its exception is reported
             return (self._health.answer if self._health.ask() else "") or "it stopped running"
         if threads and not any(t.is_alive() for t in threads):
             started = [t for t in threads if t.ident is not None]
@@ -308,27 +310,27 @@ class Runner:
 
     @property
     def settled(self) -> bool:
-        """True when the start has been decided, one way or the other."""
+        """Whether the connection has either started or failed."""
         return self.state is not State.STARTING
 
     def signs_of_life(self, now: float) -> str:
-        """Empty, or why this connection must be taken for hung."""
+        """Why this connection counts as hung; empty if it does not."""
         last = getattr(self.plugin, "alive", None)
-        if self.state is State.RUNNING and last is not None and now - last > SILENT:
+        if self.state is State.RUNNING and last is not None and now - last > SILENT_S:
             return f"no sign of life for {now - last:.0f} s"
         return ""
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 
     def stop(self, timeout: float) -> None:
-        """Stop within `timeout` seconds; what could not be stopped is in `hung` afterwards."""
-        if self.state is State.STOPPING and self._task is not None:  # it is done
+        """Stop within `timeout` seconds. Afterwards, `hung` says what did not stop."""
+        if self.state is State.STOPPING and self._task is not None:  # the plugin has called done()
             self._task.thread.join(timeout)
             self._end_stop(self._task)
         if self.state in (State.STOPPED, State.STOPPING):
             return
         earlier = self._task
-        shut_down = self._clear_away if self.state in (State.FAILED, State.WAITING) else self._shut_down
+        shut_down = self._clean_up if self.state in (State.FAILED, State.WAITING) else self._shut_down
         self._enter(State.STOPPING, self.reason)
         if earlier is not None:
             earlier.thread.join(min(timeout, 1.0))
@@ -340,7 +342,7 @@ class Runner:
             if not task.finished:
                 self.hung.append(f"stop() has not returned within {timeout:g} s")
             elif task.error is not None:
-                self.hung.append(_words(task.error, "stop()"))
+                self.hung.append(_describe(task.error, "stop()"))
             if earlier is not None and not earlier.finished:
                 self.hung.append("run() has not returned")
         for reason in self.hung:
@@ -349,11 +351,11 @@ class Runner:
         self._enter(State.STOPPED, "; ".join(self.hung))
 
     def _end_stop(self, task: Task) -> None:
-        """It has been stopped because it is done."""
+        """Note how the stop of a plugin that had called done() ended."""
         if not task.finished:
             self.hung.append("stop() has not returned")
         elif task.error is not None:
-            self.hung.append(_words(task.error, "stop()"))
+            self.hung.append(_describe(task.error, "stop()"))
         for reason in self.hung:
             self.log.error("%s: %s", self.name, reason)
         self._task = None
@@ -363,11 +365,11 @@ class Runner:
 
     @property
     def done(self) -> bool:
-        """Whether the plugin has said that its work is done, and has been stopped for it."""
+        """Whether the plugin has called `done` and has been stopped."""
         return self.state is State.STOPPED and self.reason.startswith("done: ") and not self.hung
 
-    def health(self, patience: float = ANSWER_TIMEOUT) -> str:
-        """Empty when all is well; otherwise what is not. Any thread; waits at most so long for the plugin."""
+    def health(self, patience: float = ANSWER_TIMEOUT_S) -> str:
+        """What is wrong; empty if nothing is. Waits at most `patience` seconds. Any thread may call this."""
         if self.done:
             return ""
         if self.state is not State.RUNNING:
@@ -382,8 +384,10 @@ class Runner:
         return "health() has not returned" + (f"; before that: {last}" if (last := self._health.answer) else "")
 
     def report(self, health: str | None = None) -> dict[str, Any]:
-        """This connection's part of the status tree, but for the plugin's own `status`. Any thread; bounded in time
-        whatever the plugin does."""
+        """This connection's part of the status tree, without the plugin's own `status`.
+
+        Any thread may call this. It returns soon whatever the plugin does.
+        """
         now = self._clock()
         plugin = self.plugin
         if health is None:
@@ -401,23 +405,23 @@ class Runner:
         }
 
     def plugin_status(self) -> tuple[dict[str, Any], float]:
-        """What the plugin says of itself, and which share of a budget it takes. Any thread; bounded in time."""
+        """The plugin's own status, and its share of a budget. Any thread may call this. Returns soon."""
         new = self._status.ask()
         answer, used = self._status.answer
         return (answer if new else {"unavailable": "get_status() has not returned", **answer}), used
 
-    def _ask_status(self) -> tuple[dict[str, Any], float]:
+    def _collect_status(self) -> tuple[dict[str, Any], float]:
         plugin = self.plugin
         budget = status.Budget()
         try:
             answer = status.plain(plugin.get_status(), budget) if plugin is not None else {}
             return (answer if isinstance(answer, dict) else {"status": answer}), budget.used
         except BaseException as error:
-            return {"unavailable": _words(error, "get_status()")}, 0.0
+            return {"unavailable": _describe(error, "get_status()")}, 0.0
 
 
-def _words(error: BaseException, what: str) -> str:
-    """`error` as one sentence about `what`."""
+def _describe(error: BaseException, what: str) -> str:
+    """Describe what `what` raised, in one line."""
     text = " ".join(str(error).split())
     if isinstance(error, EXPECTED):
         return text or type(error).__name__
@@ -433,17 +437,18 @@ def _health(plugin: PluginBase | None) -> str:
         return f"health() raised {error!r}"
 
 
-#: What the core's own classes answer at once.
+#: The core's own methods, which never block.
 _NEVER_BLOCK = (PluginBase.health, Worker.health)
 
 _alive: list[weakref.ref[PluginBase]] = []  # the plugins of all gateways that have not been stopped
 
 
 def threads_at_work(plugin: PluginBase, born: weakref.WeakSet[threading.Thread]) -> list[threading.Thread]:
-    """The threads that run `plugin`'s code, or code that it has started: those that it keeps, those that have it at
-    hand, those in modules of its own that no other plugin shares, and those of the `born` that nobody else claims.
+    """The threads that run `plugin`'s code or work for it.
 
-    Timers end by design, the gateway's own calls are none of the plugin's.
+    These are the threads that it holds in its attributes, those that have it among their local variables, those in its
+    own modules if no other plugin shares them, and those of `born` (started during its run) that nothing else claims.
+    Leaves out timers, which are meant to end, and the gateway's own calls.
     """
     kept = list(threads_of(plugin))
     home = type(plugin).__module__
@@ -471,7 +476,7 @@ def _works_for(plugin: PluginBase, frame: FrameType | None, home: str, alone: bo
         module = str(frame.f_globals.get("__name__", ""))
         if alone and f"{module}.".startswith(f"{home}."):
             return True
-        # A library, or something that connections share, may keep threads for whoever comes next.
+        # A library, or something that connections share, may keep threads for later users.
         if module.startswith("fixgw.") or "-packages" in frame.f_code.co_filename:
             strangers = False
         frame = frame.f_back
@@ -479,7 +484,7 @@ def _works_for(plugin: PluginBase, frame: FrameType | None, home: str, alone: bo
 
 
 def owner_of(frames: list[FrameType], callback: Any, plugins: list[PluginBase]) -> PluginBase | None:
-    """Whose `callback` it is that is at work in `frames`, innermost first."""
+    """Find the plugin whose `callback` is running in `frames`, which are innermost first."""
     for frame in reversed(frames):
         for plugin in plugins:
             if concerns(frame, plugin):
@@ -488,7 +493,7 @@ def owner_of(frames: list[FrameType], callback: Any, plugins: list[PluginBase]) 
     kept += [cell.cell_contents for cell in getattr(callback, "__closure__", None) or () if _filled(cell)]
     modules = {frame.f_globals.get("__name__") for frame in frames} | {getattr(callback, "__module__", None)}
     for plugin in plugins:
-        if any(value is plugin or any(v is plugin for v in _kept_by(value)) for value in kept):
+        if any(value is plugin or any(v is plugin for v in _attributes(value)) for value in kept):
             return plugin
     of_module = [plugin for plugin in plugins if type(plugin).__module__ in modules]
     return of_module[0] if len(of_module) == 1 else None
@@ -502,17 +507,19 @@ def _filled(cell: Any) -> bool:
 
 
 def threads_of(plugin: PluginBase) -> Iterator[threading.Thread]:
-    """The threads that a plugin keeps: as attributes, alone or in lists and mappings, its own or those of objects of
-    its own code; timers end by design."""
+    """The threads that a plugin holds in its attributes, also in lists and mappings and in objects of its own module.
+
+    Leaves out timers, which are meant to end.
+    """
     home = type(plugin).__module__
-    for value in _kept_by(plugin):
-        threads = _kept_by(value) if f"{type(value).__module__}.".startswith(f"{home}.") else ()
+    for value in _attributes(plugin):
+        threads = _attributes(value) if f"{type(value).__module__}.".startswith(f"{home}.") else ()
         for thread in (value, *threads):
             if isinstance(thread, threading.Thread) and not isinstance(thread, threading.Timer):
                 yield thread
 
 
-def _kept_by(thing: Any) -> Iterator[Any]:
+def _attributes(thing: Any) -> Iterator[Any]:
     for value in list(getattr(thing, "__dict__", {}).values()):
         if isinstance(value, dict):
             yield from list(value.values())
@@ -523,6 +530,6 @@ def _kept_by(thing: Any) -> Iterator[Any]:
 
 
 def concerns(frame: FrameType, plugin: PluginBase) -> bool:
-    """Whether `plugin`, or something that keeps it, is at work in `frame`."""
+    """Whether `frame` has `plugin`, or something that holds a reference to it, among its local variables."""
     values = list(frame.f_locals.values())
-    return any(v is plugin for v in values) or any(v is plugin for value in values for v in _kept_by(value))
+    return any(v is plugin for v in values) or any(v is plugin for value in values for v in _attributes(value))

@@ -1,8 +1,8 @@
 """The central database of flight information.
 
 An `Item` has a key (``IAS``), a type, units, a range, a tolerance in milliseconds, named aux values (``IAS.Vne``) and a
-current `Reading`: one immutable object, replaced whole, so that nobody ever sees a value from one write with flags from
-another. Reading takes no lock.
+current `Reading`. A reading is an immutable object that is replaced as a whole, so that nobody ever sees the value of
+one write with the flags of another. Reading takes no lock.
 
 Threads: every method may be called from any thread. Subscribers are called in the thread that writes, and on a thread
 of the database's own for what becomes old; when two threads write one item in the same instant, one of them delivers
@@ -62,13 +62,13 @@ from fixgw.kit.update import (
 __all__ = [
     "ANNUNCIATE",
     "BAD",
-    "CALLBACK_STRIKES",
     "FAIL",
     "FLAG_LETTERS",
     "FLAG_NAMES",
     "INITIAL",
     "KEPT",
     "LONGEST_TEXT",
+    "MAX_CALLBACK_FAILURES",
     "NEVER",
     "OLD",
     "PYTHON_TYPES",
@@ -100,17 +100,17 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-CALLBACK_STRIKES = 10  # failures in a row after which a callback is dropped
-AGEING_SILENT = 5.0  # seconds after which an ageing thread that has not come round is taken for stuck
+MAX_CALLBACK_FAILURES = 10  # a callback that fails so often in a row is dropped
+AGEING_SILENT_S = 5.0  # an ageing thread that has not finished a round for so long counts as stuck
 
 
 class Mailbox:
-    """The latest reading of each key that changed since the last `wait`; bounded by the number of keys.
+    """Holds the latest reading of each key that changed since the last `wait`, so its size is limited.
 
-    `conflated` counts the readings that a newer one has replaced before anybody waited for them.
+    `conflated` counts the readings that newer ones replaced before `wait` returned them.
 
-    For a plugin's own thread: writers put, one thread waits. Use as a context manager, or `close` it. Raises
-    `UnknownKey` for a key that does not exist.
+    For a plugin with its own thread: writers fill the mailbox, and one thread waits for it. Use it as a context
+    manager, or `close` it. Raises `UnknownKey` for a key that does not exist.
     """
 
     def __init__(self, database: Database, keys: Iterable[str]) -> None:
@@ -134,9 +134,9 @@ class Mailbox:
             self._pending[key] = reading
 
     def wait(self, timeout: float) -> dict[str, Reading]:
-        """What changed, in order of first change; empty after `timeout` seconds, or when woken by `wake`.
+        """Wait for changes. Returns them in the order of the first change; empty after `timeout` seconds or a `wake`.
 
-        A reading is old if it is overdue by now, however long it has been waiting here.
+        A reading that has become overdue while it waited here is old.
         """
         with self._condition:
             self._condition.wait_for(lambda: self._pending or self._woken, timeout)
@@ -145,14 +145,14 @@ class Mailbox:
         return {key: self._database.item(key).aged(reading) for key, reading in pending.items()}
 
     def wake(self) -> None:
-        """Let the waiting thread go on, to look at its stop flag; if it does not wait now, its next wait returns at
-        once. Any thread."""
+        """Wake the waiting thread, so that it can check its stop flag. If it is not waiting, its next wait returns at
+        once. Any thread may call this."""
         with self._condition:
             self._woken = True
             self._condition.notify_all()
 
     def close(self) -> None:
-        """Receive nothing more, and wake. May be called twice."""
+        """Stop receiving changes, and wake the waiting thread. May be called twice."""
         for subscription in self._subscriptions:
             subscription.close()
         self.wake()
@@ -165,11 +165,11 @@ class Mailbox:
 
 
 class Database:
-    """All items, in the order of their definition.
+    """All items, in the order in which they are defined.
 
-    `clock` is monotonic, in seconds (`fixgw.clock`). `start` runs the threads that age items and deliver what became
-    old; with an injected clock, call `age` instead. `on_hung`, if set, is called with each subscriber that hangs, on
-    the ageing thread.
+    `clock` is monotonic, in seconds (`fixgw.clock`). `start` starts the threads that age items and notify subscribers
+    of items that became old; with an injected clock, call `age` instead. `on_hung`, if set, is called with each
+    subscriber that hangs, on the ageing thread.
     """
 
     def __init__(self, definitions: Iterable[Definition] = (), clock: Clock = clock_now) -> None:
@@ -186,7 +186,7 @@ class Database:
         self._lookout = Lookout()
         self._look_due = NEVER
         self.on_hung: Callable[[Hung], None] | None = None
-        self._order = count()  # so that entries due in the same instant compare
+        self._order = count()  # makes entries that are due at the same instant comparable
         self._aged_at = NEVER
         self._wake = threading.Event()
         self._pause = threading.Event()  # never set
@@ -203,7 +203,7 @@ class Database:
     # -- items ---------------------------------------------------------------------------------------------------------
 
     def define(self, definition: Definition) -> Item:
-        """Add an item. Raises ValueError for a key that exists, `BadValue` for an unfit initial value."""
+        """Add an item. Raises ValueError if the key exists, and `BadValue` for an invalid initial value."""
         with self._lock:
             if definition.key in self._items:
                 raise ValueError(f"{definition.key} is defined twice")
@@ -212,7 +212,7 @@ class Database:
             return item
 
     def item(self, key: str) -> Item:
-        """The item `key`. Raises `UnknownKey`, which names the nearest."""
+        """The item `key`. Raises `UnknownKey`, which suggests the nearest key."""
         try:
             return self._items[key]
         except KeyError:
@@ -225,8 +225,8 @@ class Database:
         return list(self._items.values())
 
     def matching(self, *patterns: str) -> list[str]:
-        """The keys that one of the `patterns` fits (`fnmatch`, in the case given), each once, in the order of the
-        patterns. Raises `UnknownKey` for a pattern that no key fits."""
+        """The keys that match one of the `patterns` (`fnmatch`, case-sensitive), each once, in the patterns' order.
+        Raises `UnknownKey` for a pattern that matches no key."""
         found: dict[str, None] = {}
         for pattern in patterns:
             keys = [pattern] if pattern in self._items else [k for k in self._items if fnmatchcase(k, pattern)]
@@ -245,21 +245,21 @@ class Database:
         return len(self._items)
 
     def read(self, key: str) -> Reading:
-        """The current reading of an item, old if it is overdue by now. Takes no lock. Raises `UnknownKey`."""
+        """The current reading of an item; old if it is overdue. Takes no lock. Raises `UnknownKey`."""
         try:
             return self._items[key].reading
         except KeyError:
             raise UnknownKey(key, self._items) from None
 
     def read_aux(self, key: str) -> Value | None:
-        """The aux value ``"IAS.Vne"``; None when unset. Raises `UnknownKey`."""
+        """The aux value ``"IAS.Vne"``; None if it is not set. Raises `UnknownKey`."""
         item, name = self._split(key)
         return item.aux[name]
 
     def write(
         self, key: str, value: Any, source: str = "", flags: int | None = None, reason: str = ""
     ) -> Reading | None:
-        """Write an item (see `Item.write`), or with ``"IAS.Vne"`` an aux value (then returns None)."""
+        """Write an item (see `Item.write`) or an aux value such as ``"IAS.Vne"``, which returns None."""
         item = self._items.get(key)
         if item is not None:
             return item.write(value, source, flags, reason)
@@ -286,12 +286,12 @@ class Database:
     ) -> Subscription:
         """Call ``callback(key, reading)`` on every write and flag change, ``on_aux(key, name, value)`` for aux values.
 
-        Both run in the writer's thread and must return at once; one that hangs is given up within two seconds. `key`
-        ``"*"`` means every item, also ones defined later. A callback that raises is counted and logged, and dropped
-        after `CALLBACK_STRIKES` failures in a row.
+        Both run on the writer's thread and must return at once. One that hangs is given up within two seconds. `key`
+        ``"*"`` means every item, even those defined later. A callback that raises is counted and logged, and dropped
+        after `MAX_CALLBACK_FAILURES` in a row.
 
-        With `quick` the callbacks promise that they only take note and never wait, not even for a device or a disk:
-        threads that must not wait for a plugin then write the item themselves.
+        `quick` promises that the callbacks only note the change and never wait, not even for a device or a disk.
+        Threads that must not wait for a plugin may then write the item directly.
         """
         subscription = Subscription(self, key, callback, on_aux, quick)
         with self._lock:
@@ -316,14 +316,14 @@ class Database:
         return Mailbox(self, keys)
 
     def _callback_failed(self, item: Item, callback: object, error: BaseException) -> None:
-        """Count a failure; watch the subscription from the first one on, drop it after too many in a row."""
+        """Count a failure. Count successes too from the first failure on, and drop the callback after too many."""
         self.callback_errors += 1
         s = _subscription_of(item, callback)
         if s is None:
-            return  # closed meanwhile
+            return  # it has been closed
         name = s.name
         s.errors += 1
-        if s.errors >= CALLBACK_STRIKES:
+        if s.errors >= MAX_CALLBACK_FAILURES:
             s.close()
             log.error("callback %s on %s dropped after %d errors in a row", name, s.key, s.errors)
             return
@@ -345,7 +345,7 @@ class Database:
     # -- subscribers that hang -----------------------------------------------------------------------------------------
 
     def look_for_hung(self) -> None:
-        """Give up the subscribers that hang. The ageing thread calls it every `LOOK_INTERVAL_S` seconds."""
+        """Give up subscribers that hang. The ageing thread calls this every `LOOK_INTERVAL_S`."""
         for hung in self._lookout.look():
             self.hung_subscribers += 1
             subscription = _subscription_of(hung.item, hung.callback)
@@ -354,14 +354,14 @@ class Database:
                 subscription.close()
             for item, reading, callbacks in hung.held:
                 if callbacks is not None:
-                    for _ in callbacks:  # nothing is left for that thread to tell, should it ever come back
+                    for _ in callbacks:  # so that this thread calls no more subscribers if it ever returns
                         pass
                 if reading is not None:
                     item._give_up_delivery(reading)
             deliverer = self._deliverer
             if deliverer is not None and deliverer.ident == hung.thread and not self._stopping:
                 self._start_delivering()
-            log.error("%s does not return from a change of %s: it is told nothing any more", name, hung.item.key)
+            log.error("%s does not return after a change of %s: it gets no more changes", name, hung.item.key)
             if self.on_hung is not None:
                 self.on_hung(hung)
 
@@ -378,7 +378,7 @@ class Database:
         for _ in range(len(self._undelivered)):
             try:
                 item = self._undelivered.popleft()
-            except IndexError:  # the thread that has replaced this one was faster
+            except IndexError:  # the thread that replaced this one was faster
                 return
             item._resume_delivery()
 
@@ -400,14 +400,15 @@ class Database:
             self._wake.set()
 
     def _source_changed(self, item: Item, before: Reading, after: Reading) -> None:
-        """Leave it to the ageing thread to log a change of source; whoever writes does not wait for that."""
+        """Let the ageing thread log a change of source, so that the writer does not wait for that."""
         self._changes.append((item, before, after))
 
     def age(self) -> float:
-        """Mark what has become old, now, and tell subscribers; returns the seconds until something may become old next
-        (infinite: nothing).
+        """Mark overdue items as old, and notify subscribers. Returns the seconds until an item may become old next, or
+        infinity.
 
-        For tests with an injected clock: the ageing thread leaves the telling to another. One thread at a time.
+        For tests with an injected clock. The ageing thread leaves the notifying to another thread. One thread at a
+        time.
         """
         wait = self._mark()
         self._deliver_pending()
@@ -419,10 +420,10 @@ class Database:
             item, before, after = self._changes.popleft()
             why = (
                 "; ".join(text for bit, text in before.reasons if bit & (OLD | BAD | FAIL))
-                or f"{after.source} is well again"
+                or f"{after.source} is good again"
             )
             self.complain(
-                "%s comes from %s now, no longer from %s: %s",
+                "%s now comes from %s instead of %s: %s",
                 item.key,
                 after.source,
                 before.source,
@@ -438,10 +439,10 @@ class Database:
                 return due[0][0] - now if due else float("inf")
             at, _, item = heappop(due)
             if item._due != at:
-                continue  # it was found that it has to be looked at earlier
+                continue  # it has been rescheduled to an earlier time
             try:
                 item._expire(now)
-            except Exception as error:  # a defect: no item may be forgotten for it
+            except Exception as error:  # a defect; the item must still age
                 self.ageing_errors += 1
                 self.complain(
                     "ageing of %s failed",
@@ -454,7 +455,7 @@ class Database:
                 self._schedule(item, now + 0.1)
 
     def start(self) -> None:
-        """Start the threads; harmless when they run. Called again, it replaces those that have died."""
+        """Start the threads that are not running. Called again, it replaces those that have died."""
         if self._thread is None or not self._thread.is_alive():
             self._stopping = False
             self._aged_at = self.clock()
@@ -464,8 +465,7 @@ class Database:
             self._start_delivering()
 
     def stop(self) -> None:
-        """Stop the threads; returns when they have ended, or when a subscriber has kept one for 2 s. Harmless when they
-        never ran."""
+        """Stop the threads. Waits until they have ended, but at most 2 s for each if a subscriber holds it up."""
         self._stopping = True
         self._wake.set()
         self._deliver_wake.set()
@@ -476,26 +476,26 @@ class Database:
 
     @property
     def ageing_runs(self) -> bool:
-        """False when the ageing thread has died, and `start` should be called; True also when it is not to run."""
+        """False if the ageing thread has died and `start` should be called. True if it is not meant to run."""
         thread = self._thread
         return thread is None or self._stopping or thread.is_alive()
 
     @property
     def alive(self) -> bool:
-        """True while the ageing thread runs and is on time: without it, a stale value would look fine."""
+        """Whether the ageing thread runs and is on time. Without it, stale values would look good."""
         thread = self._thread
-        return thread is not None and thread.is_alive() and self.clock() - self._aged_at < AGEING_SILENT
+        return thread is not None and thread.is_alive() and self.clock() - self._aged_at < AGEING_SILENT_S
 
     def _age_forever(self) -> None:
         while True:
             self._wake.clear()
-            if self._stopping:  # looked at after the clearing, or a stop in between would be slept through
+            if self._stopping:  # check after clearing, or we would miss a stop in between
                 return
             try:
                 self._age_once()
-            except Exception as error:  # whatever it is: ageing goes on
+            except Exception as error:  # whatever it is, ageing must continue
                 self.ageing_errors += 1
-                self.complain("ageing failed; it goes on", about="ageing", error=error)
+                self.complain("ageing failed; continuing", about="ageing", error=error)
                 self._pause.wait(0.1)
 
     def _age_once(self) -> None:
@@ -504,15 +504,15 @@ class Database:
         if now >= self._look_due:
             self._look_due = now + LOOK_INTERVAL_S
             self.look_for_hung()
-        # Lateness of 5 ms lets items that were written together expire together; the promise is 20 ms.
+        # A delay of 5 ms lets items that were written together expire together; the promise is 20 ms.
         if self._wake.wait(wait + 0.005):
-            # Something new to age: nothing of it can be due within 5 ms unless its tolerance is that small.
+            # New items to age. None can be due within 5 ms, unless its tolerance is that small.
             self._pause.wait(0.005)
 
-    # -- facts for status ----------------------------------------------------------------------------------------------
+    # -- status --------------------------------------------------------------------------------------------------------
 
     def statistics(self) -> dict[str, Any]:
-        """Counts for the status tree."""
+        """The counters for the status tree."""
         items = self.items()
         readings = [i.reading for i in items]
         conflicts = {i.key: f"{' and '.join(i._conflict)} ({i.conflicts} times)" for i in items if i.conflicts}

@@ -1,8 +1,9 @@
-"""Finding subscribers that hang: `Lookout`.
+"""`Lookout` finds subscribers that hang.
 
-A healthy delivery pays nothing for it: nobody notes when a call begins. Now and then the lookout looks into the frames
-of all threads; a call of a subscriber that it sees there in three looks on end, by the same delivery, has not returned.
-Looks are counted, not seconds, because a process that was suspended in a call is not to blame.
+It costs a healthy delivery nothing, because nobody notes when a call begins. Instead, the lookout regularly examines
+the frames of all threads. If it finds the same call of a subscriber, by the same delivery, three times in a row, the
+call has not returned. It counts looks instead of seconds, because a subscriber is not to blame if the whole process was
+suspended.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any, NamedTuple
 from fixgw.database.item import Item
 from fixgw.database.reading import Reading
 
-LOOK_INTERVAL_S = 0.4  # from one look to the next
-PATIENCE_LOOKS = 3  # after which a call that is still under way is given up: 0.8 to 1.2 s
+LOOK_INTERVAL_S = 0.4  # the time between looks
+MAX_LOOKS = 3  # a call that is seen in so many looks is given up, after 0.8 to 1.2 s
 
 _DELIVER = Item._deliver.__code__
 _WRITE_AUX = Item.write_aux.__code__
@@ -25,8 +26,8 @@ _WRITE_AUX = Item.write_aux.__code__
 class Hung(NamedTuple):
     """A call of a subscriber that has not returned.
 
-    `frames` are those of the subscriber, innermost first; `held` are the deliveries, with their items and readings,
-    that wait for it: its own, and those on whose behalf that one happens.
+    `frames` are the subscriber's, innermost first. `held` has the deliveries that wait for it, with their items and
+    readings: the one that made the call, and those further out on the same stack.
     """
 
     item: Item
@@ -37,14 +38,14 @@ class Hung(NamedTuple):
 
 
 class Lookout:
-    """Finds the calls of subscribers that hang. One thread at a time."""
+    """Finds calls of subscribers that hang. One thread at a time may use it."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[FrameType, Any, int]] = {}
         self._given_up: dict[int, FrameType] = {}
 
     def look(self) -> list[Hung]:
-        """The calls that hang, each reported once."""
+        """Return the calls that hang, each only once."""
         hung = []
         seen: dict[int, tuple[FrameType, Any, int]] = {}
         given_up: dict[int, FrameType] = {}
@@ -64,7 +65,7 @@ class Lookout:
             before = self._seen.get(thread)
             same = before is not None and before[0] is frame and all(map(is_, before[1], call))
             seen[thread] = frame, call, before[2] + 1 if before is not None and same else 1
-            if seen[thread][2] >= PATIENCE_LOOKS:
+            if seen[thread][2] >= MAX_LOOKS:
                 hung.append(Hung(names["self"], call[0], thread, frames, _held(frame)))
                 given_up[thread] = frame
         self._seen, self._given_up = seen, given_up
@@ -72,7 +73,7 @@ class Lookout:
 
 
 def _held(frame: FrameType | None) -> list[tuple[Item, Any, Any]]:
-    """The deliveries under way in `frame` and below it: (item, reading, the iterator over those still to be told)."""
+    """The deliveries in `frame` and its callers: (item, reading, iterator over the remaining callbacks)."""
     held = []
     while frame is not None:
         if frame.f_code is _DELIVER or frame.f_code is _WRITE_AUX:

@@ -1,4 +1,4 @@
-"""One item of the database (`Item`), and those who listen to it (`Subscription`)."""
+"""`Item`, an item of the database, and `Subscription`, a callback on its changes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from fixgw.kit.update import (
 if TYPE_CHECKING:
     from fixgw.database import Database
 
-SOURCES_KEPT = 16  # per item, besides the published one; more when they are ranked
-ANNUNCIATORS = 16  # owners of one item's annunciate flag
-WRAPS = 2  # circles away from zero, beyond which a value is no direction
-GOOD = 2  # the level of what is fresh, not bad and not failed
-REDELIVERIES = 100  # rounds in which one writer tells what was written while it told
+MAX_SOURCES = 16  # kept for each item, besides the published one; more if they are ranked
+MAX_ANNUNCIATORS = 16  # owners of one item's annunciate flag
+MAX_TURNS = 2  # a value more full circles away from zero is not a direction
+GOOD = 2  # the level of a reading that is fresh, not bad and not failed
+MAX_REDELIVERIES = 100  # rounds in which one writer delivers what was written during its delivery
 
 ReadingCallback = Callable[[str, Reading], object]
 AuxCallback = Callable[[str, str, "Value | None"], object]
@@ -42,8 +42,8 @@ AuxCallback = Callable[[str, str, "Value | None"], object]
 class Subscription:
     """A callback on one item or on all.
 
-    `errors` counts its failures in a row. `close` ends it and may be called at any time, twice too; a delivery that is
-    under way in another thread may still call it once.
+    `errors` counts its failures in a row. `close` ends the subscription, and may be called at any time, even twice; a
+    delivery on another thread may still call the callback once.
     """
 
     __slots__ = ("_call", "_call_aux", "_database", "callback", "errors", "key", "on_aux", "quick")
@@ -61,19 +61,19 @@ class Subscription:
         self.callback = self._call = callback
         self.on_aux = self._call_aux = on_aux
         self.errors = 0
-        #: Whether the callbacks only take note, and wait for nothing.
+        #: Whether the callbacks only note the change and never wait.
         self.quick = quick
 
     @property
     def name(self) -> str:
         """The name of the function that is called."""
-        told = self.callback or self.on_aux
-        return getattr(told, "__qualname__", type(told).__name__)
+        function = self.callback or self.on_aux
+        return getattr(function, "__qualname__", type(function).__name__)
 
     def close(self) -> None:
         self._database._unsubscribe(self)
 
-    # What has failed once is called through these, so that those that never fail do not pay for the counting.
+    # Callbacks that have failed are called through these, so that the others do not pay for the counting.
 
     def _watched(self, key: str, reading: Reading) -> None:
         self.callback(key, reading)  # type: ignore[misc]
@@ -85,7 +85,7 @@ class Subscription:
 
 
 class Item:
-    """One item of the database. Made by `Database.define` only."""
+    """An item of the database. Only `Database.define` creates it."""
 
     __slots__ = (
         "_aux_subscribers",
@@ -135,48 +135,45 @@ class Item:
         self.tolerance = definition.tolerance / 1000.0
         #: aux name -> value or None; read freely, write with `write_aux`.
         self.aux: dict[str, Value | None] = dict.fromkeys(definition.aux)
-        #: aux name -> who set it, for those that say so; `INITIAL` for start values.
+        #: aux name -> the source that set it, if it is known; `INITIAL` for start values.
         self.aux_sources: dict[str, str] = {}
-        #: Counters: accepted writes, refused values, writes that took the item over from a source not yet old, changes
-        #: from one rank to another.
+        #: Counters: accepted writes, refused values, writes that replaced the value of a source that was not yet old,
+        #: and changes of rank.
         self.writes = 0
         self.refused = 0
         self.conflicts = 0
         self.source_changes = 0
-        #: The ranking of sources in force, best first; `ranked` says whether there is one.
+        #: The ranking of sources, best first; `ranked` says whether there is one.
         self.sources = definition.sources
         self.ranked = bool(self.sources)
-        #: Seconds that a better source must have been good before it is published again; 0 = at once.
+        #: A better source that returns is published when it has been good for so many seconds; 0 = at once.
         self.return_after = definition.return_after
         self._database = database
         self._clock = database.clock
         self._lock = threading.Lock()
         self._delivering = False
-        self._delivered: Reading | None = None  # the last that subscribers were, or are being, told
-        self._generation = (
-            0  # deliveries that were given up; one that returns after all sees that it is of an older one
-        )
+        self._delivered: Reading | None = None  # the reading that was or is being delivered last
+        self._generation = 0  # counts deliveries that were given up, so that one that returns notices that it was
         self._left_by = 0  # the thread that last left the delivery of its reading to another
         self._subscriptions: tuple[Subscription, ...] = ()
         self._subscribers: tuple[ReadingCallback, ...] = ()
         self._aux_subscribers: tuple[AuxCallback, ...] = ()
-        #: False when a write may have to wait for a subscriber: one that has not said that it is quick.
+        #: Whether all subscribers are quick; otherwise a write may have to wait for one.
         self.quick = True
         self._telling: set[tuple[int, str]] = set()  # (thread, aux name) whose callbacks are being called
-        self._others: dict[str, Reading] = {}  # what sources other than the published one last said
-        #: Alert logic that holds the annunciate flag set: owner -> reason. Replaced whole; see `annunciate`.
+        self._others: dict[str, Reading] = {}  # the last readings of sources other than the published one
+        #: The alert logic that holds the annunciate flag: owner -> reason. Replaced as a whole; see `annunciate`.
         self.annunciators: dict[str, str] = {}
-        self._said: Reading | None = None  # while there are any: the published reading without what they add
+        self._said: Reading | None = None  # if there are any, the published reading without their flag
         self._rank_of: dict[str, int | None] = {}
-        self._conflict: tuple[str, ...] = ()  # the last two that met
-        self._since: dict[
-            str, tuple[float, float]
-        ] = {}  # ranked source -> since when it is good, and fresh and not failed
+        self._conflict: tuple[str, ...] = ()  # the two sources of the last conflict
+        #: Ranked source -> since when it has been good, and since when it has been fresh and not failed.
+        self._since: dict[str, tuple[float, float]] = {}
         self._shown: set[int] = set()  # ranks that have been published
         self._last_good = NEVER
-        self._due: float | None = None  # when the ageing thread is to look at the item
+        self._due: float | None = None  # when the ageing thread must check the item
         python_type = PYTHON_TYPES[definition.type]
-        #: Values of exactly this type and in range are stored as they are; text always goes the careful way.
+        #: Values of exactly this type and in range are stored unchecked; text is always checked.
         self._fast_type: type = _Nothing if definition.type == "str" else python_type
         low, high = WIDEST.get(definition.type, (0, 0))
         self._low: Any = low if definition.min is None else python_type(definition.min)
@@ -195,8 +192,8 @@ class Item:
 
     @property
     def reading(self) -> Reading:
-        """The current reading, compared with the clock now: what is overdue is old, even if this process was held up
-        and has not marked it yet. Takes no lock."""
+        """The current reading. If it is overdue it is old, even if this process was delayed and has not marked it yet.
+        Takes no lock."""
         reading = self._reading
         if self.tolerance and reading.stamp + self.tolerance <= self._clock():
             return self._aged(reading, self._clock())
@@ -204,11 +201,11 @@ class Item:
 
     @property
     def said(self) -> Reading:
-        """The current reading as its source says it: without the annunciate flag of the alert logic."""
+        """The current reading as its source wrote it, without the annunciate flag of the alert logic."""
         return self.aged(self._said or self._reading)
 
     def aged(self, reading: Reading) -> Reading:
-        """`reading`, of this item, as it is to be handed out now: old if it is overdue."""
+        """`reading`, which belongs to this item, as we may hand it out now: old if it is overdue."""
         if self.tolerance and reading.stamp + self.tolerance <= self._clock():
             return self._aged(reading, self._clock())
         return reading
@@ -240,9 +237,9 @@ class Item:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def convert(self, value: Any) -> Value:
-        """`value` as this item's type, not clamped.
+        """Convert `value` to this item's type, without clamping it.
 
-        Raises `BadValue` when it cannot be, NaN and infinity included. Text is converted as on the wire.
+        Raises `BadValue` if that is not possible, and for NaN and infinity. Text is converted as in NetFIX.
         """
         kind = self.definition.type
         try:
@@ -289,12 +286,12 @@ class Item:
         reason: str = "",
         mask: int = WRITABLE,
     ) -> Reading:
-        """Store `value` and notify; returns the reading that is now `source`'s.
+        """Store `value` and notify subscribers. Returns `source`'s new reading.
 
-        `flags` None leaves annunciate, bad, fail and secfail as they are; otherwise the flags in `mask` become those
-        in `flags`, with `reason` in words. A value out of range is clamped (a measurement is also flagged bad); one
-        that is NaN or infinite is not stored and the item is flagged fail. Raises `BadValue` for a wrong type; then
-        nothing is stored. Any thread; subscribers are called before it returns.
+        `flags` None leaves annunciate, bad, fail and secfail unchanged; otherwise the flags in `mask` become those in
+        `flags`, for `reason`. A value out of range is clamped, and a measurement is then also flagged bad. NaN and
+        infinity are not stored; the item is flagged fail instead. Raises `BadValue` for a wrong type, and then stores
+        nothing. Any thread may call this. Calls the subscribers before it returns.
         """
         if type(value) is self._fast_type and self._low <= value <= self._high:
             check = 0
@@ -310,14 +307,14 @@ class Item:
             self.writes += 1
             previous = self._reading
             if source == previous.source and not (flags or check or previous.flags):
-                # A ranked item without any flag is published from its best source, with every backup there.
+                # If a ranked item has no flags, its best source is published and all its backups are live.
                 self._reading = reading = Reading(value, 0, self._clock(), source)
             else:
                 reading = self._compose(value, source, flags, reason, mask & WRITABLE, check, why)
                 self._store(reading)
             if self._due is None and self.tolerance:
                 self._schedule(reading)
-            if not self._subscribers or self._reading is previous:  # nobody listens, or a source that is not the best
+            if not self._subscribers or self._reading is previous:  # no subscribers, or not the best source
                 return reading
             if self._delivering:
                 self._left_by = get_ident()
@@ -327,10 +324,10 @@ class Item:
         return reading
 
     def flag(self, flags: int, mask: int, source: str = "", reason: str = "") -> Reading:
-        """Set the flags in `mask` to those in `flags`, leaving value and age alone; OLD may be among them.
+        """Set the flags in `mask` to those in `flags`, without changing value and age. OLD may be among them.
 
-        A ranked source flags what it said itself; anybody else flags what is published. OLD cannot be cleared where
-        the clock says otherwise, nor secfail where the ranking does. Returns the reading that was flagged.
+        A ranked source flags its own reading; any other source flags the published one. OLD cannot be cleared on an
+        overdue reading, nor secfail if the ranking sets it. Returns the reading that was flagged.
         """
         with self._lock:
             previous = self._reading
@@ -358,15 +355,15 @@ class Item:
         return reading
 
     def fail(self, reason: str, source: str = "") -> Reading:
-        """Flag the item failed, for `reason`: a driver that knows that its instrument cannot tell."""
+        """Flag the item failed, for `reason`. For drivers that know that their instrument has no valid value."""
         return self.flag(FAIL, FAIL, source, reason)
 
     def annunciate(self, on: bool, reason: str = "", owner: str = "") -> None:
-        """Hold the annunciate flag set for `owner`, or let go of it: for alert logic, which is not the item's source.
+        """Set the annunciate flag for `owner`, or release it. For alert logic, which is not the item's source.
 
-        The published flag is set while the item's source sets it or any owner holds it, so that neither clears the
-        other's: what the source writes never makes it flicker. An owner is a connection's name. Calling it again with
-        the same `reason` changes nothing and costs little. Raises ValueError beyond `ANNUNCIATORS` owners.
+        The published flag is set while the item's source sets it or any owner holds it. Neither clears the other's
+        flag, so the source's writes never make it flicker. An owner is a connection's name. Another call with the same
+        `reason` changes nothing and costs little. Raises ValueError for more than `MAX_ANNUNCIATORS` owners.
         """
         with self._lock:
             owners = dict(self.annunciators)
@@ -374,8 +371,8 @@ class Item:
                 if owners.get(owner) == reason:
                     return
                 owners[owner] = reason
-                if len(owners) > ANNUNCIATORS:
-                    raise ValueError(f"{self.key}: more than {ANNUNCIATORS} owners of its annunciate flag")
+                if len(owners) > MAX_ANNUNCIATORS:
+                    raise ValueError(f"{self.key}: more than {MAX_ANNUNCIATORS} owners of its annunciate flag")
             elif owners.pop(owner, None) is None:
                 return
             previous = self._reading
@@ -387,9 +384,9 @@ class Item:
         self._deliver()
 
     def write_aux(self, name: str, value: Any, source: str = "") -> Value | None:
-        """Set the aux value `name`, clamped to the item's range; None unsets it. Returns what is now stored.
+        """Set the aux value `name`, clamped to the item's range; None clears it. Returns what is now stored.
 
-        `source` is who says so, if that is known. Raises `UnknownKey` for a name that the definition lacks and
+        `source` is the source of the value, if it is known. Raises `UnknownKey` for a name that is not defined, and
         `BadValue` for a value of the wrong type.
         """
         if name not in self.aux:
@@ -402,11 +399,11 @@ class Item:
         if source or self.aux_sources:
             self.aux_sources[name] = source
         teller = (get_ident(), name)
-        if not self._aux_subscribers or teller in self._telling:  # a callback wrote: the loop that called it tells
+        if not self._aux_subscribers or teller in self._telling:  # if a callback wrote it, its caller notifies
             return value  # type: ignore[no-any-return]
         self._telling.add(teller)
         try:
-            for _ in range(REDELIVERIES):
+            for _ in range(MAX_REDELIVERIES):
                 callbacks = iter(self._aux_subscribers)
                 for callback in callbacks:
                     try:
@@ -415,7 +412,7 @@ class Item:
                         raise
                     except BaseException as error:
                         self._database._callback_failed(self, callback, error)
-                if self.aux[name] == told:  # else somebody wrote meanwhile: the newest must be the last told
+                if self.aux[name] == told:  # otherwise it was written meanwhile; deliver the newest last
                     break
                 told = self.aux[name]
             else:
@@ -425,7 +422,7 @@ class Item:
         return self.aux[name]
 
     def _admit(self, value: Any) -> tuple[Value, int, str]:
-        """(value, flags, reason): what is stored for `value`, and what the checks say of it. Raises `BadValue`."""
+        """Check `value`. Returns the value to store, the flags that the checks set, and why. Raises `BadValue`."""
         try:
             value = self.convert(value)
         except BadValue as error:
@@ -434,7 +431,7 @@ class Item:
             return 0, FAIL, f"the value written was {_shown(value)}"
         if not self._is_number or self._low <= value <= self._high:
             return value, 0, ""
-        if (wrap := self.definition.wrap) and abs(value) < WRAPS * wrap:
+        if (wrap := self.definition.wrap) and abs(value) < MAX_TURNS * wrap:
             turned = PYTHON_TYPES[self.type](self._low + (value - self._low) % wrap)
             if turned <= self._high:
                 return turned, 0, ""
@@ -445,7 +442,7 @@ class Item:
         return bound, BAD, f"{_shown(value)} is {side} the range ({bound} {self.units})".replace(" )", ")")
 
     def _base(self, source: str) -> Reading:
-        """The reading whose flags `source` keeps: its own where sources are ranked, else what is published."""
+        """The reading whose flags `source` keeps: its own if sources are ranked, otherwise the published one."""
         published = self._said or self._reading
         if not self.ranked or source == published.source:
             return published
@@ -457,7 +454,7 @@ class Item:
     def _compose(
         self, value: Value, source: str, flags: int | None, reason: str, mask: int, check: int, why: str
     ) -> Reading:
-        """The careful half of `write`, lock held: what `source` says now, with flags and reasons."""
+        """The slow path of `write`: build `source`'s new reading, with flags and reasons. The caller holds the lock."""
         base = self._base(source)
         keep = base.flags & ~OLD & ~base.checked
         if self.ranked:
@@ -473,7 +470,7 @@ class Item:
             keep |= checked
             reasons[checked] = why
         stamp = self._clock()
-        if check & FAIL:  # not stored: the value and its age stay
+        if check & FAIL:  # do not store it; keep the value and its age
             value, stamp = base.value, base.stamp
             if base.flags & OLD:
                 keep |= OLD
@@ -483,7 +480,7 @@ class Item:
         )
 
     def _store(self, reading: Reading) -> None:
-        """Make `reading` what its source says, and publish what is the best now; lock held."""
+        """Store `reading` for its source, and publish the best reading. The caller holds the lock."""
         source = reading.source
         published = self._said or self._reading
         if self.ranked:
@@ -508,7 +505,7 @@ class Item:
                 self._rerank(self._never)
 
     def _publish(self, reading: Reading) -> None:
-        """Publish what a source says, with the annunciate flag of those who hold it; lock held."""
+        """Publish a source's reading, with the annunciate flag of its owners. The caller holds the lock."""
         if self.annunciators:
             if reading is self._said:
                 return
@@ -527,16 +524,16 @@ class Item:
         others = self._others
         others.pop(reading.source, None)  # the latest last
         others[reading.source] = reading
-        if len(others) >= SOURCES_KEPT:
-            for name in [n for n in others if self.rank(n) is None][: len(others) - SOURCES_KEPT + 1]:
+        if len(others) >= MAX_SOURCES:
+            for name in [n for n in others if self.rank(n) is None][: len(others) - MAX_SOURCES + 1]:
                 del others[name]
-            if len(others) >= 4 * SOURCES_KEPT:  # even sources below a ranked name are bounded
+            if len(others) >= 4 * MAX_SOURCES:  # sources below a ranked name are limited too
                 del others[next(iter(others))]
 
     # -- sources -------------------------------------------------------------------------------------------------------
 
     def rank(self, source: str) -> int | None:
-        """0 for the best ranked source, None for one that is not in the ranking."""
+        """The rank of a source: 0 for the best, None if it is not in the ranking."""
         known = self._rank_of
         try:
             return known[source]
@@ -546,14 +543,14 @@ class Item:
             rank for rank, entry in enumerate(self.sources) if source == entry or source.startswith(entry + "/")
         )
         rank = next(matching, None)
-        if len(known) < 4 * SOURCES_KEPT:
+        if len(known) < 4 * MAX_SOURCES:
             known[source] = rank
         return rank
 
     def rank_sources(self, sources: Iterable[str] = ()) -> None:
-        """Rank the sources by `sources`, best first, from now on; none means as defined. Any thread.
+        """Rank the sources, best first; empty restores the ranking of the definition. Any thread may call this.
 
-        For a driver whose own configuration ranks what it reads from: ``canfix/12`` before ``canfix/13``.
+        For a driver whose own configuration ranks its sources: ``canfix/12`` before ``canfix/13``.
         """
         with self._lock:
             previous = self._reading
@@ -570,7 +567,7 @@ class Item:
         self._deliver()
 
     def _note_since(self, reading: Reading) -> None:
-        """Note since when `reading`'s source has been good, before `reading` replaces what it said; lock held."""
+        """Note since when the source has been good, before `reading` is stored. The caller holds the lock."""
         source = reading.source
         level = _level(reading)
         if not level or self.rank(source) is None:
@@ -578,17 +575,17 @@ class Item:
         now = self._clock()
         before = _level(self._aged(self._base(source), now))
         good, live = self._since.get(source, (NEVER, NEVER))
-        if len(self._since) > 4 * SOURCES_KEPT:
+        if len(self._since) > 4 * MAX_SOURCES:
             self._since = {name: since for name, since in self._since.items() if name in self._others}
         self._since[source] = (good if before == level == GOOD else now, live if before else now)
 
     def _rerank(self, current: Reading) -> None:
-        """Publish the best ranked source, `current` standing for what is published; lock held.
+        """Publish the best ranked source; `current` stands for the published one. The caller holds the lock.
 
-        Good beats bad, bad beats old or failed, and then the better rank wins. A worse one is replaced at once; one
-        that is no worse yields to a better rank that returns when that has been so for `return_after` seconds. While
-        none is live, the last one stays. Secfail says that an entry of the ranking has nothing live to offer (but for
-        the one that is published, whose own flags tell).
+        Good beats bad, bad beats old or failed, and among equals the better rank wins. A worse reading is replaced at
+        once. Otherwise, a source of better rank that returns is published when it has been good for `return_after`
+        seconds. While no source is live, the last one stays. Secfail means that an entry of the ranking has no live
+        source (except the published entry, which has its own flags).
         """
         now = self._clock()
         current = self._aged(current, now)
@@ -632,7 +629,7 @@ class Item:
             self._database._schedule(self, back_at)
 
     def readings(self) -> list[Reading]:
-        """What every source last said, the published one first."""
+        """The last reading of each source, the published one first."""
         with self._lock:
             readings = [self._said or self._reading, *self._others.values()]
         now = self._clock()
@@ -641,7 +638,7 @@ class Item:
     # -- ageing --------------------------------------------------------------------------------------------------------
 
     def _overdue(self, reading: Reading, now: float) -> bool:
-        """True when `reading` is old by the clock."""
+        """Whether `reading` is too old by the clock."""
         return reading.stamp == NEVER or (self.tolerance > 0 and reading.stamp + self.tolerance <= now)
 
     def _aged(self, reading: Reading, now: float) -> Reading:
@@ -651,13 +648,13 @@ class Item:
         return _flagged(reading, OLD, OLD, f"nothing from {who} within {self.definition.tolerance} ms")
 
     def _schedule(self, reading: Reading) -> None:
-        """Have the item looked at when `reading` becomes old, unless it is; lock held."""
+        """Schedule a check for when `reading` becomes old, unless it already is. The caller holds the lock."""
         if not reading.flags & OLD:
             self._due = reading.stamp + self.tolerance
             self._database._schedule(self, self._due)
 
     def _expire(self, now: float) -> None:
-        """Mark what has not been rewritten in time as old, and see to when to look next. Calls no subscriber."""
+        """Mark readings that are overdue as old, and schedule the next check. Calls no subscribers."""
         with self._lock:
             previous = self._reading
             self._due = None
@@ -682,7 +679,7 @@ class Item:
     # -- subscribers ---------------------------------------------------------------------------------------------------
 
     def _must_deliver(self, previous: Reading) -> bool:
-        """True when the caller, who holds the lock, must call `_deliver` as soon as it has let go of it."""
+        """Whether the caller, which holds the lock, must call `_deliver` as soon as it has released it."""
         if self._reading is previous or not self._subscribers:
             return False
         if self._delivering:
@@ -692,12 +689,13 @@ class Item:
         return True
 
     def _deliver(self) -> None:
-        """Call the subscribers until the newest reading has been delivered; `_delivering` is ours.
+        """Call the subscribers until the newest reading has been delivered. The caller has set `_delivering`.
 
-        The database looks into this frame, and `write_aux`'s, for a subscriber that hangs: see `fixgw.database.hung`.
+        The database examines this frame, and that of `write_aux`, to find a subscriber that hangs: see
+        `fixgw.database.hung`, which knows the names of the local variables.
         """
         generation = self._generation
-        for _ in range(REDELIVERIES):
+        for _ in range(MAX_REDELIVERIES):
             reading = self._delivered = self._reading
             callbacks = iter(self._subscribers)
             while True:
@@ -712,11 +710,11 @@ class Item:
                 except BaseException as error:
                     self._database._callback_failed(self, callback, error)
             if generation != self._generation:
-                return  # it took too long, and others have taken over
+                return  # it took too long, and another thread has taken over
             self._delivering = False
             if self._reading is self._delivered:
                 return
-            with self._lock:  # somebody wrote meanwhile, and may have left the delivery to us
+            with self._lock:  # another thread may have written meanwhile and left the delivery to us
                 if self._delivering or self._reading is self._delivered:
                     return
                 self._delivering = True
@@ -736,7 +734,7 @@ class Item:
         )
 
     def _resume_delivery(self) -> None:
-        """Deliver the newest reading if nobody has done so."""
+        """Deliver the newest reading if no other thread has."""
         with self._lock:
             if self._delivering or self._reading is self._delivered:
                 return
@@ -744,12 +742,12 @@ class Item:
         self._deliver()
 
     def _give_up_delivery(self, of: Reading) -> None:
-        """Let others deliver: the thread that delivers `of` has not come back from a subscriber."""
+        """Let other threads deliver, because the one that delivers `of` has not returned from a subscriber."""
         with self._lock:
             if self._delivering and self._delivered is of:
                 self._generation += 1
                 self._delivering = False
-                self._delivered = None  # not everybody has heard of it
+                self._delivered = None  # some subscribers did not get it
         self._database._redeliver(self)
 
     def _set_subscriptions(self, subscriptions: Sequence[Subscription]) -> None:
@@ -762,7 +760,7 @@ class Item:
     # -- explaining ----------------------------------------------------------------------------------------------------
 
     def explain(self) -> dict[str, Any]:
-        """Where the value comes from, which sources exist, why it is flagged, when it was last good (seconds ago)."""
+        """Where the value comes from, which sources it has, why it is flagged, and how many seconds ago it was good."""
         now = self._clock()
         reading = self.reading
         readings = self.readings()
@@ -813,7 +811,7 @@ class _Nothing:
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
-    except ValueError:  # a whole number of thousands of digits
+    except ValueError:  # an int with thousands of digits
         return "a huge number"
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -830,7 +828,7 @@ def _float(value: Any) -> float:
 
 
 def _is_infinite(value: Any) -> bool:
-    """True for what is NaN or infinite in itself, and not just too great for a float."""
+    """Whether `value` is NaN or really infinite, and not just too large for a float."""
     try:
         return not isfinite(float(value)) and not (isinstance(value, str) and value.strip(" +-").isdecimal())
     except (TypeError, ValueError, OverflowError):
@@ -838,7 +836,7 @@ def _is_infinite(value: Any) -> bool:
 
 
 def _annunciated(said: Reading, owners: dict[str, str]) -> Reading:
-    """`said` with the annunciate flag of its `owners`, and with their reasons."""
+    """`said` with the annunciate flag set for its `owners`, and with their reasons."""
     reasons = [said.reason(ANNUNCIATE)] if said.annunciate else []
     for owner, reason in owners.items():
         reasons.append(f"{reason} ({owner})" if reason and owner else reason or f"set by {owner or 'nobody'}")
@@ -852,7 +850,7 @@ def _level(reading: Reading) -> int:
 
 
 def _flagged(reading: Reading, flags: int, mask: int, reason: str) -> Reading:
-    """`reading` with the flags in `mask` set to those in `flags`; itself when that changes nothing."""
+    """`reading` with the flags in `mask` set to those in `flags`. Returns `reading` itself if nothing changes."""
     if not (reading.flags | flags) & mask:
         return reading
     wanted = (reading.flags & ~mask) | (flags & mask)

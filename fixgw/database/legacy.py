@@ -1,4 +1,4 @@
-"""What plugins written for other gateways call: module-level functions, and an item as attributes to get and to set."""
+"""The interface for plugins that were written for other gateways: module-level functions, and items with attributes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from fixgw.database import Database
 
 
-def taken(item: Item, value: Any) -> Any:
-    """`value` as `item` accepts it, from those who are used to less strict items: a fraction for a whole number is
-    rounded, anything but None is text for a text, None is an empty text, and any number, and None, is true or false.
-    What means nothing is left as it is, for the item to refuse."""
+def adapt(item: Item, value: Any) -> Any:
+    """Adapt `value` to `item`, for plugins that are used to less strict items.
+
+    Rounds a fraction for an int, converts a number to text, None to empty text, and any number or None to a bool.
+    Leaves anything else as it is, for the item to refuse.
+    """
     kind = item.type
     if kind == "str":
         if value is None:
@@ -55,7 +57,7 @@ def _fact(name: str) -> Any:
 
 
 class RawItem:
-    """View of an `Item` for one writer; `source` is the name that its writes carry. Any thread."""
+    """A view of an `Item` for one writer; `source` is the source of its writes. Any thread may use it."""
 
     __slots__ = ("item", "source")
 
@@ -65,10 +67,10 @@ class RawItem:
 
     @property
     def annunciate(self) -> bool:
-        """True while the item's source or any alert logic annunciates it.
+        """Whether the item's source or any alert logic annunciates it.
 
-        Set by the item's source it is the source's own flag. Set by anybody else it is alert logic's
-        (`Item.annunciate`), which the source's writes do not clear, and which clears nothing of the source's.
+        If the item's source sets this, it sets its own flag. If another source does, it acts as alert logic
+        (`Item.annunciate`): the source's writes do not clear this flag, and it does not clear the source's flag.
         """
         return self.item.reading.annunciate
 
@@ -103,43 +105,43 @@ class RawItem:
 
     @property
     def age(self) -> float:
-        """Milliseconds since the value was written; infinite before the first."""
+        """Milliseconds since the value was written; infinite if it never was."""
         return self.item.reading.age(self.item._clock()) * 1000.0
 
     @property
     def value(self) -> Any:
         """``(value, annunciate, old, bad, fail, secfail)``.
 
-        Set a scalar to leave the flags alone, ``(value, annunciate, bad, fail[, secfail])`` to set them, or a
-        6-tuple as it is read (its old is ignored, and its annunciate while alert logic holds that flag). Any other
-        length is a ValueError.
+        Set a scalar to keep the flags, ``(value, annunciate, bad, fail[, secfail])`` to set them, or a 6-tuple as it
+        is read (its old is ignored, and so is its annunciate while alert logic holds that flag). Raises ValueError for
+        any other length.
         """
         return self.item.reading.as_tuple()
 
     @value.setter
     def value(self, value: Any) -> None:
         if not isinstance(value, tuple):
-            self.item.write(taken(self.item, value), self.source)
+            self.item.write(adapt(self.item, value), self.source)
             return
         mask = WRITABLE
         if len(value) == 6:
-            if value[1] and self.item.annunciators:  # what was read does not tell whose it is
+            if value[1] and self.item.annunciators:  # the tuple does not tell whose flag it is
                 mask &= ~ANNUNCIATE
             value = (value[0], value[1], value[3], value[4], value[5])
         if len(value) not in (4, 5):
             raise ValueError(
-                f"{self.key}: a tuple of {len(value)}; (value, annunciate, bad, fail[, secfail]) is needed"
+                f"{self.key}: expected (value, annunciate, bad, fail[, secfail]), got a tuple of {len(value)}"
             )
         bits = (ANNUNCIATE, BAD, FAIL, SECFAIL)[: len(value) - 1]
         flags = sum(bit for bit, setting in zip(bits, value[1:], strict=True) if setting)
-        self.item.write(taken(self.item, value[0]), self.source, flags, mask=sum(bits) & mask)
+        self.item.write(adapt(self.item, value[0]), self.source, flags, mask=sum(bits) & mask)
 
     def get_aux_value(self, name: str) -> Value | None:
         return self.item.aux[name]
 
     def set_aux_value(self, name: str, value: Any) -> None:
         """Set an aux value; None clears it."""
-        self.item.write_aux(name, value if value is None else taken(self.item, value))
+        self.item.write_aux(name, value if value is None else adapt(self.item, value))
 
     def get_aux_list(self) -> list[str]:
         return list(self.item.aux)
@@ -151,7 +153,7 @@ LegacyCallback = Callable[[str, Any, Any], object]
 
 
 class Added(NamedTuple):
-    """What `callback_add` has added."""
+    """A callback that `callback_add` has added."""
 
     name: str
     key: str
@@ -161,16 +163,16 @@ class Added(NamedTuple):
 
 
 def bind(database: Database) -> None:
-    """Let the module-level functions act on `database` while no gateway runs, and plugins that are made meanwhile."""
+    """While no gateway is running, use `database` for the module-level functions and for plugins that are created."""
     world.alone().database = database
 
 
 def current() -> Database:
-    """The database of the process's first gateway; when none runs, an empty one, or the last that was bound."""
+    """The database of the process's first gateway. If none is running, the one that was bound last, or an empty one."""
     return world.first().database
 
 
-# Each acts on the first gateway's database unless `db` is given, as `PluginBase` does.
+# These act on the first gateway's database, unless `db` is given, as `PluginBase` does.
 
 
 def read(key: str, *, db: Database | None = None) -> Any:
@@ -182,14 +184,14 @@ def read(key: str, *, db: Database | None = None) -> Any:
 
 
 def write(key: str, value: Any, source: str = "", *, db: Database | None = None) -> None:
-    """Write a scalar, or a tuple as `RawItem.value` takes it."""
+    """Write a scalar, or a tuple like `RawItem.value`."""
     db = current() if db is None else db
     base, dot, _ = key.partition(".")
     item = db.item(base)
     if not dot:
         RawItem(item, source).value = value
     else:
-        db.write(key, value if value is None else taken(item, value), source)
+        db.write(key, value if value is None else adapt(item, value), source)
 
 
 def listkeys() -> list[str]:
@@ -197,15 +199,15 @@ def listkeys() -> list[str]:
 
 
 def get_raw_item(key: str, source: str = "", *, db: Database | None = None) -> RawItem:
-    """The item with its attributes to get and set. Raises `UnknownKey`, a KeyError."""
+    """The item, with attributes to get and set. Raises `UnknownKey`, which is a KeyError."""
     return RawItem((current() if db is None else db).item(key), source)
 
 
 def callback_add(
     name: str, key: str, function: LegacyCallback, udata: Any = None, *, db: Database | None = None
 ) -> None:
-    """Call ``function(key, value, udata)`` in the writer's thread; `value` is the plain 6-tuple, or the scalar of an
-    aux value with key ``"KEY.aux"``. `key` ``"*"`` is every item. Adding the same again changes nothing."""
+    """Call ``function(key, value, udata)`` on the writer's thread. `value` is the 6-tuple, or the scalar of an aux
+    value with key ``"KEY.aux"``. `key` ``"*"`` means every item. Adding the same callback again changes nothing."""
     db = current() if db is None else db
     if any(entry.udata is udata or entry.udata == udata for entry in _added(db, name, key, function)):
         return
@@ -216,7 +218,7 @@ def callback_add(
     def on_aux(key: str, aux: str, value: Value | None) -> None:
         function(f"{key}.{aux}", value, udata)
 
-    # By this name a failing one is complained about.
+    # The log uses this name if the callback fails.
     on_reading.__qualname__ = on_aux.__qualname__ = f"{getattr(function, '__qualname__', function)} of {name}"
     db.legacy_callbacks.append(Added(name, key, function, udata, db.subscribe(key, on_reading, on_aux)))
 
@@ -224,13 +226,13 @@ def callback_add(
 def callback_del(
     name: str, key: str, function: LegacyCallback, udata: Any = None, *, db: Database | None = None
 ) -> None:
-    """Undo `callback_add`; harmless when there is nothing to undo. No `udata` means whatever it was added with, and
-    key ``"*"`` whichever keys it was added for."""
+    """Undo `callback_add`. Does nothing if there is no such callback. No `udata` means any, and key ``"*"`` means all
+    keys that it was added for."""
     db = current() if db is None else db
     for entry in [e for e in db.legacy_callbacks if (e.name, e.function) == (name, function) and key in ("*", e.key)]:
         if udata is None or entry.udata is udata or entry.udata == udata:
             entry.subscription.close()
-            with contextlib.suppress(ValueError):  # another thread did so
+            with contextlib.suppress(ValueError):  # another thread was faster
                 db.legacy_callbacks.remove(entry)
 
 

@@ -1,4 +1,4 @@
-"""What an item says at one moment (`Reading`), and what is fixed about it (`Definition`)."""
+"""`Reading`, the value of an item at one moment, and `Definition`, what never changes about an item."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Clock = Callable[[], float]
 _FLAG_TUPLES = tuple(tuple(bool(bits & flag) for flag in FLAG_NAMES) for bits in range(32))
 _FLAG_TEXTS = tuple("".join("1" if bits & flag else "0" for flag in FLAG_NAMES) for bits in range(32))
 
-LONGEST_TEXT = 1000  # characters of a text item
+LONGEST_TEXT = 1000  # the most characters of a text item
 
 
 class Flags:
-    """The bits of `flags` by their names, for what has flags."""
+    """Names for the bits of `flags`. A base class."""
 
     __slots__ = ()
     flags: int
@@ -45,16 +45,16 @@ class Flags:
 
     @property
     def good(self) -> bool:
-        """Fresh, not suspect, not failed."""
+        """Not old, bad or failed."""
         return not self.flags & (OLD | BAD | FAIL)
 
 
 class Reading(Flags, msgspec.Struct, frozen=True, gc=False):
-    """What an item says at one moment. Immutable.
+    """The value of an item at one moment. Immutable.
 
-    `flags` are bits (`ANNUNCIATE` ... `SECFAIL`), `stamp` is the monotonic time in seconds of the last stored value
-    (`NEVER` before the first), `source` names who wrote it, `reasons` pairs each set flag with the reason in words.
-    `checked` are those of the flags that the database's own checks set: the next good write clears them.
+    `flags` are bits (`ANNUNCIATE` ... `SECFAIL`). `stamp` is when the value was stored, in monotonic seconds (`NEVER`
+    before the first). `source` names the writer. `reasons` has a reason in words for each flag that is set. `checked`
+    are the flags that the database's own checks set; the next valid write clears them.
     """
 
     value: Value
@@ -70,27 +70,27 @@ class Reading(Flags, msgspec.Struct, frozen=True, gc=False):
         return _FLAG_TEXTS[self.flags]
 
     def as_tuple(self) -> tuple[Value, bool, bool, bool, bool, bool]:
-        """The plain tuple ``(value, annunciate, old, bad, fail, secfail)`` that existing plugins expect."""
+        """The tuple ``(value, annunciate, old, bad, fail, secfail)`` that existing plugins expect."""
         return (self.value, *_FLAG_TUPLES[self.flags])  # type: ignore[return-value]
 
     def reason(self, flag: int) -> str:
-        """Why `flag` is set, in words; empty when it is not."""
+        """Why `flag` is set, in words; empty if it is not."""
         return next((text for bit, text in self.reasons if bit == flag), "")
 
     def age(self, now: float) -> float:
-        """Seconds since the value was stored; infinite before the first."""
+        """Seconds since the value was stored; infinite if none was."""
         return now - self.stamp
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """What is fixed about an item.
+    """The definition of an item.
 
     `tolerance` is in milliseconds, 0 = never ages. A `setting` (altimeter setting, bug, trim, encoder, button) is only
-    clamped to its range; a measurement out of range is also flagged bad. `keep` says that it is to survive a restart
-    (`fixgw.settings`). `wrap` is how much a circle is, 360 for degrees: -1 is then 359 and not out of range. `sources`
-    ranks the sources, best first: an entry stands for itself and for everything below it (``canfix`` covers
-    ``canfix/12``). A better source that returns is published again when it has been good for `return_after`
-    seconds; 0 = at once.
+    clamped to its range; a measurement out of range is also flagged bad. `keep` makes the value survive a restart
+    (`fixgw.settings`). `wrap` is the size of a full circle, 360 for degrees: -1 is then 359 and not out of range.
+    `sources` ranks the sources, best first: an entry stands for itself and for everything below it (``canfix`` covers
+    ``canfix/12``). A better source that returns is published again when it has been good for `return_after` seconds; 0
+    = at once.
     """
 
     key: str

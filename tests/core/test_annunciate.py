@@ -8,7 +8,7 @@ import pytest
 
 from fixgw import database
 from fixgw.database import ANNUNCIATE, BAD, OLD, SECFAIL, Database, Definition, Item, Reading
-from fixgw.database.item import ANNUNCIATORS
+from fixgw.database.item import MAX_ANNUNCIATORS
 from fixgw.hw_sim.bench.clock import Clock
 
 A = "10000"
@@ -160,13 +160,13 @@ def test_it_stays_while_ranked_sources_take_over_from_each_other(db: Database, c
 
 
 def test_the_number_of_owners_is_bounded(oil: Item) -> None:
-    for n in range(ANNUNCIATORS):
+    for n in range(MAX_ANNUNCIATORS):
         oil.annunciate(True, owner=f"alert {n}")
     with pytest.raises(ValueError, match="OILP1: more than 16 owners"):
         oil.annunciate(True, owner="one more")
     oil.annunciate(True, "another reason", "alert 3")
     assert oil.reading.annunciate
-    assert len(oil.annunciators) == ANNUNCIATORS
+    assert len(oil.annunciators) == MAX_ANNUNCIATORS
 
 
 def test_alert_logic_may_answer_in_its_own_callback(db: Database, oil: Item) -> None:

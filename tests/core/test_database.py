@@ -16,9 +16,9 @@ import pytest
 from fixgw.database import (
     ANNUNCIATE,
     BAD,
-    CALLBACK_STRIKES,
     FAIL,
     LONGEST_TEXT,
+    MAX_CALLBACK_FAILURES,
     OLD,
     SECFAIL,
     Database,
@@ -652,11 +652,11 @@ def test_a_callback_that_always_fails_is_dropped(
         raise ValueError
 
     db.subscribe("*", broken)
-    for n in range(CALLBACK_STRIKES + 5):
+    for n in range(MAX_CALLBACK_FAILURES + 5):
         clock.now += 100  # so that every complaint is due
         (ias if n % 2 else db.item("WIDE")).write(float(n))
-    assert len(calls) == CALLBACK_STRIKES
-    assert [r.levelno for r in caplog.records] == [logging.WARNING] * (CALLBACK_STRIKES - 1) + [logging.ERROR]
+    assert len(calls) == MAX_CALLBACK_FAILURES
+    assert [r.levelno for r in caplog.records] == [logging.WARNING] * (MAX_CALLBACK_FAILURES - 1) + [logging.ERROR]
     assert "dropped" in caplog.records[-1].message
 
 
@@ -665,15 +665,15 @@ def test_a_callback_that_fails_now_and_then_is_kept(db: Database, ias: Item) -> 
 
     def flaky(*news: object) -> None:
         calls.append(1)
-        if len(calls) % CALLBACK_STRIKES:
+        if len(calls) % MAX_CALLBACK_FAILURES:
             raise ValueError
 
     subscription = db.subscribe("IAS", flaky, flaky)
-    for n in range(10 * CALLBACK_STRIKES):
+    for n in range(10 * MAX_CALLBACK_FAILURES):
         ias.write_aux("Vs", n) if n % 3 else ias.write(float(n))
-    assert len(calls) == 10 * CALLBACK_STRIKES
+    assert len(calls) == 10 * MAX_CALLBACK_FAILURES
     assert subscription.errors == 0
-    assert db.callback_errors == 9 * CALLBACK_STRIKES
+    assert db.callback_errors == 9 * MAX_CALLBACK_FAILURES
 
 
 def test_closing_works_for_a_callback_that_has_failed(db: Database, ias: Item) -> None:

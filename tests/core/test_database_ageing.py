@@ -466,7 +466,7 @@ def test_a_subscriber_that_keeps_the_thread_shows(
     assert db.alive
     db.write("A", 1.0)
     assert caught.wait(5)
-    monkeypatch.setattr(database, "AGEING_SILENT", 0.0)  # as if it had lasted that long
+    monkeypatch.setattr(database, "AGEING_SILENT_S", 0.0)  # as if it had lasted that long
     try:
         assert not db.alive
     finally:

@@ -20,7 +20,7 @@ from fixgw.database import (
     Item,
     Reading,
 )
-from fixgw.database.item import SOURCES_KEPT
+from fixgw.database.item import MAX_SOURCES
 from fixgw.hw_sim.bench.clock import Clock
 
 NAN = float("nan")
@@ -334,12 +334,12 @@ def test_a_change_of_source_is_logged_with_the_reason(
     lat.fail("antenna open", "gps1")
     assert not caplog.messages, "who writes does not wait for a log"
     bench.later(0)
-    assert caplog.messages == ["LAT comes from gps2 now, no longer from gps1: antenna open"]
+    assert caplog.messages == ["LAT now comes from gps2 instead of gps1: antenna open"]
     bench.clock.now += 11
     all_write(lat, gps2=2)
     lat.write(1, "gps1", 0)
     bench.keep_up(3.1, gps1=1, gps2=2)
-    assert caplog.messages[1:] == ["LAT comes from gps1 now, no longer from gps2: gps1 is well again"]
+    assert caplog.messages[1:] == ["LAT now comes from gps1 instead of gps2: gps1 is good again"]
 
 
 # -- sources outside the ranking ---------------------------------------------------------------------------------------
@@ -489,13 +489,13 @@ def test_many_sources_cost_bounded_memory(bench: Bench, key: str) -> None:
     for n in range(500):
         bench.clock.now += 0.0001
         item.write(n % 90, f"netfix/10.0.0.{n}")
-    assert len(item.readings()) <= SOURCES_KEPT
+    assert len(item.readings()) <= MAX_SOURCES
     assert "netfix/10.0.0.498" in bench.said(item), "the latest are kept"
     for n in range(500):
         bench.clock.now += 0.0001
         item.write(n % 90, f"canfix/{n}")
-    assert len(item.readings()) <= 4 * SOURCES_KEPT
-    assert len(item._rank_of) <= 4 * SOURCES_KEPT
+    assert len(item.readings()) <= 4 * MAX_SOURCES
+    assert len(item._rank_of) <= 4 * MAX_SOURCES
     if key == "LAT":
         assert item.reading.source == "gps1"
 

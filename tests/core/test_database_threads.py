@@ -126,7 +126,7 @@ def test_a_writer_is_not_kept_delivering_for_others_for_ever(
     db: Database, ias: Item, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others write faster than the subscriber can be told: after a while the delivery goes to the ageing thread."""
-    monkeypatch.setattr("fixgw.database.item.REDELIVERIES", 3)
+    monkeypatch.setattr("fixgw.database.item.MAX_REDELIVERIES", 3)
     flood_over, returned = threading.Event(), threading.Event()
     told: list[Reading] = []
     me = threading.get_ident()

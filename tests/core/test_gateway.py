@@ -622,7 +622,7 @@ def test_what_takes_a_restart_is_said_until_there_is_one(bench: Bench) -> None:
 def test_a_hung_worker_is_reported_and_keeps_the_watchdog_hungry(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, short_path: Path
 ) -> None:
-    monkeypatch.setattr("fixgw.runner.SILENT", 0.5)
+    monkeypatch.setattr("fixgw.runner.SILENT_S", 0.5)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(short_path / "notify"))
         manager.settimeout(2.0)

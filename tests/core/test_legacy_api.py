@@ -100,7 +100,7 @@ def test_what_was_read_can_be_written_back(theirs: Theirs) -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 7])
 def test_other_tuples_are_value_errors(theirs: Theirs, length: int) -> None:
-    with pytest.raises(ValueError, match="a tuple of"):
+    with pytest.raises(ValueError, match="got a tuple of"):
         theirs.db_write("IAS", (1,) * length)
 
 

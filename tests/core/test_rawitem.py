@@ -79,7 +79,7 @@ def test_tuples_set_value_and_flags_in_one_step(raw: RawItem, given: Any, read: 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 7])
 def test_tuples_of_another_length_are_errors_and_change_nothing(raw: RawItem, length: int) -> None:
     before = raw.item.reading
-    with pytest.raises(ValueError, match=f"IAS: a tuple of {length}"):
+    with pytest.raises(ValueError, match=f"got a tuple of {length}"):
         raw.value = (1.0,) * length
     assert raw.item.reading is before
 

@@ -214,7 +214,7 @@ HANGING = """
     import fixgw.runner
     from fixgw.plugin import PluginBase, Poller
 
-    fixgw.runner.SILENT = 0.8
+    fixgw.runner.SILENT_S = 0.8
     HERE = Path(__file__).parent
 
     class Plugin(Poller):
@@ -233,7 +233,7 @@ HOGGED = """
     from pathlib import Path
     import threading
 
-    fixgw.database.AGEING_SILENT = 0.8
+    fixgw.database.AGEING_SILENT_S = 0.8
     HERE = Path(__file__).parent
 
     class Plugin(PluginBase):

@@ -94,7 +94,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr("fixgw.runner.SILENT", 1.5)
+    monkeypatch.setattr("fixgw.runner.SILENT_S", 1.5)
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     before = database.current()
     bench = Bench(tmp_path)
