@@ -39,7 +39,8 @@ class Versions:
         self._lock = threading.Lock()
         self._count = 0
         self._known: dict[Topic, tuple[Any, Version]] = {}  # what was said, and its version
-        self._expected: dict[Topic, tuple[str, Version]] = {}  # by source: what is being written now
+        # What is being written now, by topic and source: two links may bring one version at the same instant.
+        self._expected: dict[tuple[Topic, str], Version] = {}
         self._keeper: Keeper | None = None
         #: Called with key and aux name when an item has got another version without being written.
         self.listeners: set[Callable[[str, str], object]] = set()
@@ -99,11 +100,12 @@ class Versions:
             if version <= known:
                 return version < known
             same_words = value == item.aux[name] if name else _words(item.said) == (value, flags & SAID)
-            if same_words and version[1] != known[1] and known != NO_VERSION:
-                self._note(item, name, version)  # set here and there alike
+            written = not (same_words and version[1] != known[1] and known != NO_VERSION)
+            if written:
+                self._expected[topic, source] = version
             else:
-                self._expected[topic] = source, version
-        if topic not in self._expected:
+                self._note(item, name, version)  # set here and there alike
+        if not written:
             for passed_on in tuple(self.listeners):  # nobody writes it, but others are to know the version
                 passed_on(*topic)
             return False
@@ -117,7 +119,7 @@ class Versions:
                     self._note(item, name, version)  # nobody has set it again meanwhile
         finally:
             with self._lock:
-                self._expected.pop(topic, None)
+                self._expected.pop((topic, source), None)
         return False
 
     def _version(self, item: Item, name: str) -> Version:
@@ -137,10 +139,8 @@ class Versions:
             return NO_VERSION
         if (known := self._known.get(topic)) is not None and known[0] == said:
             return known[1]
-        expected = self._expected.get(topic)
-        if expected is not None and unmarked(source) == expected[0]:
-            version = expected[1]
-        else:
+        version = self._expected.get((topic, unmarked(source)), NO_VERSION)
+        if version == NO_VERSION:
             self._see(self._count + 1)
             version = self._count, self._identity
         self._known[topic] = said, version
