@@ -242,6 +242,7 @@ class Server:
         """
         claim = self._listener.claim
         peers = [p for p in self._peers.values() if claim(p.address) <= claim(caller)]
+        self._note_who_left(peers)
         limit = self._clock() - SILENT_S
         shares = Counter(p.address for p in peers)
         greediest = max(shares, key=shares.__getitem__, default=caller)
@@ -257,6 +258,14 @@ class Server:
         self.dropped += 1
         self._drop(min(candidates, key=lambda p: (not p.leaving, bool(p.subscriptions), p.heard_at or p.since)))
         return True
+
+    def _note_who_left(self, peers: Iterable[Peer]) -> None:
+        """Ask the system which clients have closed their connection: the event may not have been handled yet."""
+        poll = select.poll()
+        for peer in peers:
+            poll.register(peer.fd, select.POLLRDHUP)
+        for fd, _ in poll.poll(0):
+            self._peers[fd].leaving = True
 
     def _give_up(self, peer: Peer, why: str) -> None:
         self._complain("%s: %s; dropped", peer.name, why, about=why)

@@ -80,6 +80,24 @@ def test_who_comes_says_much_and_leaves_keeps_no_place(serve: Callable[..., Test
             thread.join()
 
 
+def test_who_leaves_at_the_last_moment_makes_room_for_itself(
+    serve: Callable[..., TestGateway], wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = serve(clients=3)
+    held = talking(gateway, "127.0.0.5", 2)
+    (display,) = talking(gateway, "127.0.0.1", 1)
+    server_ = gateway.plugin.server
+    make_room = server_._make_room  # type: ignore[union-attr]
+
+    def leave_first(caller: object) -> bool:
+        display.close()  # after the events have been fetched, before one is dropped
+        return make_room(caller)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(server_, "_make_room", leave_first)
+    assert gateway.connect("127.0.0.1").ask("@rIAS") == ANSWER
+    assert [client.ask("@rIAS") for client in held] == [ANSWER] * 2
+
+
 def test_who_has_left_is_known_to_have_before_it_has_been_read_to_the_end(
     gateway: TestGateway, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
