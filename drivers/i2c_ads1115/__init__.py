@@ -122,6 +122,6 @@ class Plugin(I2cPoller[Options]):
             if (found ^ config) & protocol.ECHOED:
                 raise OSError(f"its configuration is 0x{found:04x}, but 0x{config:04x} was written")
             if found & protocol.READY:
-                return self.read(protocol.RESULT, 2)
+                return self.read_surely(protocol.RESULT, 2)
             wait = 0.002
         raise DeviceError(f"{self.place}: its conversions never finish")

@@ -82,7 +82,7 @@ class Plugin(I2cPoller[Options]):
         self.write(register, command)
         self.pause(seconds)
         try:
-            self._chip = kind(self.read(kind.CALIBRATION[0], kind.calibration_length()))
+            self._chip = kind(self.read_surely(kind.CALIBRATION[0], kind.calibration_length()))
         except ValueError as error:
             raise DeviceError(f"{self.place}: {error}") from None
         for register, value in kind.SETUP:
@@ -105,7 +105,7 @@ class Plugin(I2cPoller[Options]):
                 self.pause(step.wait)
                 if self.stopping.is_set():  # it may not be ready yet
                     return "nothing measured"
-            raw += self.read(step.data, step.length)
+            raw += self.read_surely(step.data, step.length)
         for register, value in self._chip.SETUP[-1:]:
             if self.read(register, 1)[0] != value:
                 raise OSError("the chip has lost its configuration")

@@ -101,6 +101,7 @@ class Plugin(I2cPoller[Options]):
 
     def begin(self) -> None:
         options = self.options
+        self.decoder.begin()
         if (found := self.read(protocol.CHIP_ID, 1)[0]) != protocol.ID:
             raise DeviceError(f"{self.place} is not a BNO055: its id is 0x{found:02x}")
         self.write(protocol.PAGE, 0)
@@ -139,12 +140,17 @@ class Plugin(I2cPoller[Options]):
         if updates is None:
             self.complain("%s: absurd data: %s", self.place, (data + fused).hex())
             return "absurd values"
+        if (fused[11] != protocol.RUNNING or fused[12]) and self._runs():
+            return "absurd values"  # a wrong bit
         if fused[11] != protocol.RUNNING or fused[12]:  # it lost power or crashed: set it up again
             self.publisher.publish(updates)
             raise DeviceError(f"{self.place}: {self.decoder.trouble}")
         self.require_change(data + fused)
         self.publisher.publish(updates)
         return ""
+
+    def _runs(self) -> bool:
+        return self.read_surely(protocol.STATUS, 2) == bytes((protocol.RUNNING, 0))
 
     # -- the serial line -----------------------------------------------------------------------------------------------
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import deque
 from collections.abc import Iterable
 from itertools import product
+from statistics import median
 
 from fixgw.kit.update import BAD, FAIL, Update
 
@@ -21,7 +23,9 @@ DATA_LENGTH, FUSED_LENGTH = 24, 13  # accelerometer to Euler angles; gravity to 
 ID = 0xA0
 CONFIG, MODES = 0x00, {"imu": 0x08, "ndof": 0x0C}
 RESET, CRYSTAL = 0x20, 0x80
+STATUS = FUSED + 11
 RUNNING = 5
+MEDIAN = 3  # readings
 
 KEYS = frozenset(("ROLL", "PITCH", "HEAD", "YAW", "ROT", "ANORM", "ALAT", "ALONG"))
 ERRORS = {
@@ -82,6 +86,11 @@ class Decoder:
         self.trouble = ""
         #: The chip's own view of its calibration, 0 to 3: system, gyroscope, accelerometer, magnetometer.
         self.calibration = (0, 0, 0, 0)
+        self._recent: deque[list[float]] = deque(maxlen=MEDIAN)
+
+    def begin(self) -> None:
+        """Forget earlier readings: the chip may have been moved."""
+        self._recent.clear()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -104,8 +113,15 @@ class Decoder:
         # Gravity is a unit vector whatever the aircraft does; angles and forces must be within the chip's ranges.
         if not 0.95 < math.hypot(*sky) < 1.05 or not 0.0 <= heading <= 360.0 or max(map(abs, force)) > 16.5:
             return None
-        system, gyroscope, magnetometer = calibration >> 6, calibration >> 4 & 3, calibration & 3
-        self.calibration = (system, gyroscope, calibration >> 2 & 3, magnetometer)
+        levels = (calibration >> 6, calibration >> 4 & 3, calibration >> 2 & 3, calibration & 3)
+        self._recent.append([*force, *rates, *sky, *levels, heading])
+        # The median of the last few: the bus has no checksum, and a wrong bit looks like a movement.
+        *middle, _ = (median(values) for values in zip(*self._recent, strict=True))
+        force, rates, sky = middle[:3], middle[3:6], middle[6:9]
+        heading += median((reading[-1] - heading + 180.0) % 360.0 - 180.0 for reading in self._recent)
+
+        system, gyroscope, accelerometer, magnetometer = map(int, middle[9:])
+        self.calibration = (system, gyroscope, accelerometer, magnetometer)
         self.trouble = self._uncalibrated(gyroscope, system if self.mode == "ndof" else 3)
         attitude = (BAD, self.trouble) if self.trouble else (0, "")
         compass = attitude

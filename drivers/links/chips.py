@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RETRY_S = 0.02  # the pause after a failed read
 SLOW_S = 0.3  # a read that takes this long to fail means that the bus is stuck; do not try again
+AGREE_TRIES = 4  # to read what was read again
 NONSENSE_LIMIT_S = 1.0  # fail the keys when all readings have been refused for so long
 
 #: The option of drivers that let the user choose other keys.
@@ -272,6 +273,18 @@ class I2cPoller(ChipPoller[I2cOptionsT]):
             data += got
         self.record("in", register, data)
         return data
+
+    def read_surely(self, register: int, length: int) -> bytes:
+        """As `read`, from registers that do not change all the time: until two answers in a row agree.
+
+        The bus has no checksum, and a wrong bit looks like a measurement. Raises OSError also if no two agree.
+        """
+        before = self.read(register, length)
+        for _ in range(AGREE_TRIES):
+            if (answer := self.read(register, length)) == before:
+                return answer
+            before = answer
+        raise OSError(errno.EIO, "its answers do not agree")
 
     def write(self, register: int, *data: int) -> None:
         """Write bytes starting at `register`. Raises OSError."""

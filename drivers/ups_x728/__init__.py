@@ -130,7 +130,7 @@ class Plugin(I2cPoller[Options]):
             raise
 
     def _read(self) -> tuple[float, float] | None:
-        return protocol.battery(self.read(protocol.VOLTAGE, 2), self.read(protocol.CHARGE, 2))
+        return protocol.battery(self.read_surely(protocol.VOLTAGE, 2), self.read_surely(protocol.CHARGE, 2))
 
     def _pulse(self, now: float) -> bool:
         """Start, continue or end the pulse; return whether the board has been notified, or cannot be."""

@@ -239,4 +239,5 @@ class TestContract(Contract):
         "LAT LONG XTRACK CDI COURSE WPLAT WPLON WPNAME WPHEAD",
         within={"XTRACK": 0.011, "CDI": 0.011},
         absurd={"GS": 5000.0},
+        repeats=True,
     )

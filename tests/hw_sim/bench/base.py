@@ -191,6 +191,8 @@ class Bench:
     def repeat(self) -> None:
         """From now on the device repeats itself."""
         self.aircraft.stopped = True
+        if hasattr(self.device, "hung"):
+            self.device.hung = True
 
     def half_a_frame(self) -> None:
         raise NotImplementedError

@@ -109,10 +109,22 @@ class Refusing(i2c.Faults):
         return self.transfers % 20 == 0
 
 
+class Flipping(i2c.Faults):
+    """In every thirtieth answer one bit is wrong."""
+
+    def spoil(self, data: bytes) -> bytes:
+        self.answers = getattr(self, "answers", 0) + 1
+        if self.answers % 30 or not data:
+            return data
+        self.spoiled += 1
+        place = self._random.randrange(8 * len(data))
+        return bytes(byte ^ (1 << place % 8 if n == place // 8 else 0) for n, byte in enumerate(data))
+
+
 class I2cBench(ChipBench):
     """A chip on I2C, at the address that the driver expects."""
 
-    CAN = ChipBench.CAN | {"exchange", "refuse"}
+    CAN = ChipBench.CAN | {"exchange", "refuse", "bits"}
 
     def attach(self) -> None:
         self.bus = i2c.bus(self.number)
@@ -127,6 +139,10 @@ class I2cBench(ChipBench):
 
     def repeat(self) -> None:
         self.device.faults.stuck = True
+
+    def flip_bits(self) -> None:
+        """From now on an answer of the chip has a wrong bit now and then, which nothing tells."""
+        self.device.faults = Flipping()
 
     def refuse(self) -> None:
         """From now on the chip fails to acknowledge a transfer now and then."""

@@ -80,6 +80,21 @@ class FlipOne(Fault):
 
 
 @dataclass
+class AlmostAll(FlipOne):
+    """One bit is wrong in all frames but every seventieth: what a checksum makes of another device's stream."""
+
+    frames: int = 60
+
+    def spoil(self, frame: F) -> list[F]:
+        self.frames += 1
+        if self.frames % 70 == 0:
+            return [frame]
+        data = bytearray(data_of(frame))
+        data[self._random.randrange(len(data) // 4, len(data) // 2)] ^= 1 << self._random.randrange(8)
+        return [with_data(frame, bytes(data))]
+
+
+@dataclass
 class Stutter(Fault):
     """Before every frame comes one that has lost its tail."""
 
@@ -231,6 +246,16 @@ class Contract:
         nothing_wrong(bench, before)
         bench.counters_add_up()
 
+    @needs("bits")
+    def test_a_wrong_bit_now_and_then_is_not_believed_though_no_checksum_tells(self, bench: Bench) -> None:
+        before = clean(bench)
+        bench.flip_bits()  # type: ignore[attr-defined]
+        bench.fly(10.0)
+        assert bench.device.faults.spoiled > 5
+        nothing_wrong(bench, before)
+        assert "outages" not in bench.plugin.counts
+        bench.becomes_good()
+
     # -- what comes is damaged -----------------------------------------------------------------------------------------
 
     @needs("garbage")
@@ -277,6 +302,18 @@ class Contract:
         bench.heal(fault)
         bench.becomes_good()
         bench.counters_add_up()
+
+    @needs("flip")
+    def test_a_stream_of_which_one_frame_in_seventy_passes_is_not_believed(self, bench: Bench) -> None:
+        bench.spoil(AlmostAll())
+        bench.hurry()
+        bench.start()
+        if getattr(bench.plugin._protocol, "SELF_EVIDENT", False):
+            pytest.skip("a frame of this kind cannot be from another device")
+        bench.fly(20.0)
+        assert bench.plugin.counts["used"]
+        assert not bench.seen, bench.plugin.counts
+        assert bench.plugin.health()
 
     @needs("baud")
     @pytest.mark.parametrize("ratio", [0.25, 0.5, 2.0])

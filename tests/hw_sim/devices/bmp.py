@@ -21,14 +21,19 @@ def solve(function: Callable[[float], float], wanted: float, low: float, high: f
 
 
 class Barometer(Chip):
-    """The base of the pressure sensors: set `pressure` (Pa), `temperature` (°C), and `noise` (Pa)."""
+    """The base of the pressure sensors: set `pressure` (Pa), `temperature` (°C), and `noise` (Pa).
 
+    It converts more slowly than it is read: `READS` reads find the same noise.
+    """
+
+    READS = 8
     noise = 1.0
     case = 4.0  # K: warmer than the cabin
 
     def __init__(self, seed: int = 0) -> None:
         self.pressure = 101325.0
         self.temperature = 20.0
+        self._reads, self._wobble = 0, 0.0
         super().__init__(seed)
 
     def look(self, aircraft: Aircraft) -> None:
@@ -36,7 +41,10 @@ class Barometer(Chip):
         self.temperature = aircraft.cabin + self.case
 
     def _noisy(self) -> float:
-        return self.pressure + self.random.gauss(0.0, self.noise)
+        if self._reads % self.READS == 0:
+            self._wobble = self.random.gauss(0.0, self.noise)
+        self._reads += 1
+        return self.pressure + self._wobble
 
 
 class Bmp180(Barometer):

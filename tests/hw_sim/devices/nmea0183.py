@@ -104,7 +104,8 @@ class Gps(SerialInstrument):
     """The receiver: an instrument of the `World`, which calls `tick`.
 
     `rate` is in epochs per second (1 to 10), `baud` is the line's speed (10 bits per byte), `sentences` are those to
-    send. Set `fix`, `spoiled` (wrong checksums) and `silent` at any time.
+    send. Set `fix`, `spoiled` (wrong checksums), `silent` and `hung` (it goes on sending though the aircraft's time
+    stands) at any time.
     """
 
     NAME = "gps"
@@ -125,6 +126,7 @@ class Gps(SerialInstrument):
         self.fix = True
         self.spoiled = False
         self.silent = False
+        self.hung = False
         self._last_epoch: int | None = None
 
     @property
@@ -138,7 +140,7 @@ class Gps(SerialInstrument):
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
         """Send what is due at `now`, in monotonic seconds: an epoch begins with the aircraft's second."""
-        number = int(aircraft.time.timestamp() * self.rate)
+        number = int(now * self.rate) if self.hung else int(aircraft.time.timestamp() * self.rate)
         frames: list[bytes] = []
         if number != self._last_epoch:
             self._last_epoch = number
