@@ -360,7 +360,7 @@ class Gateway:
         if troubles is None:
             troubles = self.troubles()
         total = len(self.runners)
-        text = f"{total - len(troubles)} of {total} connections healthy"
+        text = f"{total - len(troubles)} of {total} connections well"  # other people's scripts look for these words
         if troubles:
             text += "; " + "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
         if self.problems:

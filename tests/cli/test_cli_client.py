@@ -224,7 +224,7 @@ def test_explain_names_the_source_of_a_value(bench: Bench, cli: Cli) -> None:
 def test_status_begins_with_health(bench: Bench, cli: Cli) -> None:
     code, out, _ = cli("status")
     assert code == 0
-    assert out.startswith("OK: 1 of 1 connections healthy\n")
+    assert out.startswith("OK: 1 of 1 connections well\n")
     assert "netfix      running  ok" in out
     assert "peak" not in out
     assert "clients: 1" in cli("status", "--verbose").out

@@ -172,7 +172,7 @@ def test_an_explanation_works_with_missing_facts() -> None:
 STATUS: dict[str, Any] = {
     "version": "1.2",
     "health": "degraded",
-    "summary": "1 of 2 connections healthy; gps: no device",
+    "summary": "1 of 2 connections well; gps: no device",
     "uptime": 3700.0,
     "configuration": {"file": "/etc/fixgw/default.yaml", "reloads": 0, "problems": ["a.yaml:1:2: bad"]},
     "process": {"pid": 1, "cpu percent": 1.5, "threads": 6},
@@ -194,7 +194,7 @@ STATUS: dict[str, Any] = {
 
 def test_status_shows_health_before_anything_else() -> None:
     lines = text.status_lines(STATUS)
-    assert lines[0] == "DEGRADED: 1 of 2 connections healthy; gps: no device"
+    assert lines[0] == "DEGRADED: 1 of 2 connections well; gps: no device"
     assert lines[1] == "fixgw 1.2, up 62 min, cpu percent 1.5, threads 6"
     assert "  a.yaml:1:2: bad" in lines
     assert lines[5].split() == ["connection", "state", "health", "restarts", "module"]

@@ -167,7 +167,7 @@ def test_a_health_that_returns_after_all_is_heard(bench: Bench) -> None:
     bench.until(lambda: "has not returned" in gateway.summary())
     module("sick").ill.clear()
     module("sick").release.set()
-    bench.until(lambda: gateway.summary() == "0 of 1 connections healthy; sick: a little cold")
+    bench.until(lambda: gateway.summary() == "0 of 1 connections well; sick: a little cold")
 
 
 # -- subscribers -------------------------------------------------------------------------------------------------------

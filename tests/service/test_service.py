@@ -153,11 +153,11 @@ def test_reload_over_sighup_tells_the_manager(run: list[Process], tmp_path: Path
     manager.until("RELOADING=1")
     manager.until("MONOTONIC_USEC=")
     manager.until("READY=1")
-    manager.until("STATUS=1 of 1 connections healthy; configuration: 1 problem")
+    manager.until("STATUS=1 of 1 connections well; configuration: 1 problem")
     manager.heard.clear()
     process.configure(SKELETON.replace("}}", ", interval: 0.5}}"))
     process.process.send_signal(signal.SIGHUP)
-    manager.until("STATUS=1 of 1 connections healthy")
+    manager.until("STATUS=1 of 1 connections well")
     code, output = process.end()
     assert code == EXIT_OK
     assert "configuration reloaded: stopped a" in output
@@ -270,7 +270,7 @@ def pings(manager: Manager, seconds: float) -> int:
 
 @pytest.mark.parametrize(
     ("module", "says"),
-    [(HANGING, "no sign of life for"), (HOGGED, "1 of 1 connections healthy")],
+    [(HANGING, "no sign of life for"), (HOGGED, "1 of 1 connections well")],
     ids=["poller", "ageing"],
 )
 def test_a_thread_that_hangs_ends_the_pings(
@@ -400,7 +400,7 @@ def test_full_disks_are_reported_and_stop_no_value(run: list[Process], tmp_path:
     (tmp_path / "state").write_text("a file, where the directory should be")
     process = start(run, tmp_path, manager, FULL_DISK, STATE_DIRECTORY=str(tmp_path / "state"), WATCHDOG_USEC="400000")
     manager.until("READY=1")
-    manager.until("STATUS=1 of 2 connections healthy; a: state is not saved")
+    manager.until("STATUS=1 of 2 connections well; a: state is not saved")
 
     def polls() -> int:
         return int((tmp_path / "flows").read_text() or 0)
