@@ -300,7 +300,7 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
             reader.report(at["logging"], f"logging: {type(error).__name__}: {error}")
     else:
         logging = defaults.value.get("logging")
-    if reader.brought:
+    if reader.migrated:
         reader.advice += reader.differences
         if "database file" in main:
             _mark_settings(reader, items.definitions, initial, at["database file"])
@@ -457,7 +457,7 @@ def _read_connection(
     except BadModule as error:
         found = _find_module(reader, name, module, error, at, unloaded)
         if found is None:
-            reader.brought |= name in unloaded
+            reader.migrated |= name in unloaded
             return None
         written, (module, plugin), translate = module, found, True
     if translate:
@@ -467,7 +467,7 @@ def _read_connection(
         own, at, translated = case.options, case.at, tuple(case.advice)
         reader.advice += case.advice
         reader.problems += case.problems
-        reader.brought |= bool(case.advice)
+        reader.migrated |= bool(case.advice)
         if case.problems:
             return None
     contents = _read_own_files(reader, plugin, own)

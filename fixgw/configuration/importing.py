@@ -1,8 +1,8 @@
-"""Bringing over a configuration of the incumbent: a tree of ours is written from it, and nothing of it is changed.
+"""Imports a configuration of the incumbent: writes a tree of ours from it, and leaves the old tree unchanged.
 
-The new tree holds one main file with every connection as it is understood here, the database definition in one file,
-and copies of the initial values and of the files that options name. What was translated, and what could not be, is in
-comments beside it and in the report.
+The new tree holds one main file with every connection as we understand it, the database definition in one file, and
+copies of the initial values and of the files that options name. Comments in it and the report say what was translated,
+and what could not be.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Report", "bring_over", "old_tree"]
 
 @dataclass
 class Report:
-    """What became of a configuration. `problems` are those that the new one has."""
+    """The result of an import. `problems` are those of the new configuration."""
 
     source: Path
     target: Path
@@ -39,25 +39,25 @@ class Report:
     advice: list[Advice] = field(default_factory=list)
 
     def lines(self) -> Iterator[str]:
-        """The report for people."""
+        """The report as text for the user."""
         yield f"from {self.source}"
         for title, entries in (
             ("taken over", self.taken),
             ("translated", self.translated),
             ("not taken over", self.dropped),
             ("written", list(map(str, self.files))),
-            ("problems that are left", list(map(str, self.problems))),
+            ("remaining problems", list(map(str, self.problems))),
             ("advice", list(map(str, self.advice))),
         ):
             if entries:
                 yield f"{title}:"
                 yield from (f"  {entry}" for entry in dict.fromkeys(entries))
         if not self.problems:
-            yield f"OK: {self.target / configuration.NAME}; `fixgw check` says the same"
+            yield f"OK: {self.target / configuration.NAME}; `fixgw check` confirms it"
 
 
 def old_tree(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The directory of the incumbent's configuration, if it is in one of its places."""
+    """The directory of the incumbent's configuration, if it is in one of the usual places."""
     home = Path(environ.get("HOME") or os.path.expanduser("~"))
     for directory in (home / configuration.INCUMBENT, Path("/etc/fixgw"), Path(sys.prefix, "etc/fixgw")):
         if (directory / configuration.NAME).is_file() and not (directory / MANIFEST).exists():
@@ -66,32 +66,32 @@ def old_tree(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def bring_over(source: str | os.PathLike[str] | None, target: str | os.PathLike[str]) -> Report:
-    """Write a tree into the directory `target` from the one in `source`, default: where the incumbent has it.
+    """Write the tree in `source` as one of ours into the directory `target`. Default: the incumbent's usual place.
 
-    Raises `FixgwError` when it must not be written there, `ConfigurationError` when the main file cannot be read, and
-    OSError.
+    Raises `FixgwError` when `target` must not be written to, `ConfigurationError` when the main file cannot be read,
+    and OSError.
     """
     found = Path(source).expanduser() if source else old_tree()
     if found is None:
-        raise FixgwError("no configuration of the incumbent found: `fixgw config import DIR` says where it is")
+        raise FixgwError("no configuration of the incumbent found: name its directory, `fixgw config import DIR`")
     main = found / configuration.NAME if found.is_dir() else found
     new = Path(target).expanduser()
     old_real, new_real = main.resolve().parent, new.resolve()
     if new_real == old_real or old_real in new_real.parents or new_real in old_real.parents:
         raise FixgwError(
-            f"{new} is part of the configuration that is read, which stays as it is: --to another directory"
+            f"{new} is part of the configuration to import, which stays as it is: name another directory with --to"
         )
     if (new / configuration.NAME).exists():
-        raise FixgwError(f"{new / configuration.NAME} exists and is not overwritten: --to another directory")
+        raise FixgwError(f"{new / configuration.NAME} exists and is not overwritten: name another directory with --to")
     return _Import(main, new).write()
 
 
 class _Import:
-    """One configuration on its way from one directory to another."""
+    """The import of one configuration from one directory into another."""
 
     def __init__(self, main: Path, new: Path) -> None:
         self.reader = Reader(main, {"PACKAGE": str(configuration.packaged())})
-        self.reader.brought = True
+        self.reader.migrated = True
         old = configuration.examine(self.reader)
         if old is None:
             raise ConfigurationError(self.reader.sorted_problems())
@@ -103,10 +103,10 @@ class _Import:
         self.new = new
         self.report = Report(self.reader.directory, new)
         self.written: dict[str, bytes] = {}  # path in the new tree -> contents
-        self.settings: list[str] = []  # the keys that became settings
+        self.settings: list[str] = []  # keys that become settings
 
     def write(self) -> Report:
-        lines = [f"# From {self.reader.directory}, which `fixgw config import` has left as it was.", ""]
+        lines = [f"# Imported from {self.reader.directory}, which `fixgw config import` did not change.", ""]
         lines += self._database()
         lines += self._initial()
         if "auto start" in self.content:
@@ -163,8 +163,8 @@ class _Import:
         self.report.taken.append(counted(len(self.old.definitions), "item") + ", in the same order")
         if marked:
             self.report.translated.append(
-                f"database entries with `setting: yes` now: {marked}. A person sets them: they are good before they "
-                "are written, and never bad"
+                f"database entries that now have `setting: yes`: {marked}. The pilot sets them, so they are good "
+                "before anything writes them, and never bad"
             )
         yield "database file: database.yaml"
 
@@ -193,7 +193,7 @@ class _Import:
             yield f"initialization files: {_flow(files)}"
 
     def _corrected(self, path: Path, text: str) -> str:
-        """The lines of a file with initial values: what is beyond a range at its end, what is wrong as a comment."""
+        """The lines of a file with initial values: those out of range are clamped, wrong ones become comments."""
         lines = text.splitlines()
         wrong = {p.line: p.message for p in self.reader.problems if p.file == str(path)}
         beyond: dict[int, list[Advice]] = {}
@@ -212,7 +212,7 @@ class _Import:
         return "\n".join(lines) + "\n"
 
     def _free(self, name: str) -> str:
-        """`name`, or one like it that is not taken yet."""
+        """`name`, with a number added if it is already taken."""
         stem, dot, ending = name.rpartition(".")
         number = 2
         while name in self.written:
@@ -226,7 +226,7 @@ class _Import:
         loaded = next((c for c in self.old.connections if c.name == name), None)
         yield ""
         if not isinstance(value, dict) or not value:
-            yield from self._left_out(name, value, "it says nothing")
+            yield from self._left_out(name, value, "it is empty")
         elif loaded is not None:
             yield from self._loaded(loaded, value)
         elif name in self.old.refused:
@@ -247,7 +247,7 @@ class _Import:
         )
 
     def _unloaded(self, name: str, value: dict[Any, Any]) -> Iterator[str]:
-        """A connection that is switched off, or whose module is not available."""
+        """A connection that is disabled, or whose module is not available."""
         module = str(value.get("module"))
         own = {k: v for k, v in value.items() if k not in COMMON}
         why = self.old.unloaded.get(name, "")
@@ -257,14 +257,14 @@ class _Import:
             if not reason.startswith(incumbent.LATER):
                 yield from self._left_out(name, value, f"module {module}: {reason}")
                 return
-            self.report.dropped.append(f"{name}: kept for later; {reason}")
+            self.report.dropped.append(f"{name}: kept, but not loaded; {reason}")
             yield from _entry(name, on, module, value, own, [reason])
             return
         ours, case = _translated(module, own, self.at["connections"][name])
         if case is not None and case.problems:
             yield from self._left_out(name, value, *(p.message for p in case.problems))
             return
-        self.report.taken.append(f"{name}: {ours}, switched off")
+        self.report.taken.append(f"{name}: {ours}, disabled")
         notes = [a.message for a in case.advice] if case else []
         yield from _entry(name, False, ours, value, case.options if case else own, notes)
 
@@ -275,7 +275,7 @@ class _Import:
             yield f"  # {line[2:]}"
 
     def _copy(self, path: Path, content: Any) -> str:
-        """A file that an option names, in the new tree; with what it includes."""
+        """Copy a file that an option names, and what it includes, into the new tree. Return its new name."""
         try:
             name = path.relative_to(self.reader.directory).as_posix()
         except ValueError:
@@ -298,7 +298,7 @@ def _is_there(module: str) -> bool:
 
 
 def _translated(module: str, own: dict[Any, Any], at: Positions) -> tuple[str, incumbent.Case | None]:
-    """Our module, and its options where they had to be translated."""
+    """Our module, and its options if they had to be translated."""
     ours = module
     try:
         plugin = loader.load_plugin(module)
@@ -319,7 +319,7 @@ def _entries(document: Any) -> list[Any]:
 
 
 def _all_of(key: str, settings: set[str], old: Configuration) -> bool:
-    """Whether everything that the key of an entry stands for is a setting."""
+    """Whether all items that the key of an entry expands to are settings."""
     base = key.rstrip("abcdefghijklmnopqrstuvwxyz")
     pattern = re.compile(re.escape(base) + r"\d+" * (len(key) - len(base)))
     found = [d.key for d in old.definitions if pattern.fullmatch(d.key)]
@@ -345,7 +345,7 @@ def _entry(
 
 
 def _block(value: Any, indent: str) -> Iterator[str]:
-    """A mapping, one line for each member but for nested mappings of more than a line."""
+    """A mapping, one line per member; nested mappings that are too long take several lines."""
     if not isinstance(value, dict):
         yield f"{indent}{_flow(value)}"
         return
@@ -362,7 +362,7 @@ def _block(value: Any, indent: str) -> Iterator[str]:
 
 
 def _flow(value: Any) -> str:
-    """A value in one line of YAML, as our reader reads it."""
+    """A value as one line of YAML that our reader accepts."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (list, tuple)):

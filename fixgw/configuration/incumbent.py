@@ -1,9 +1,9 @@
-"""The incumbent's modules and options, and what stands for them here.
+"""Translates the incumbent's modules and options into ours.
 
-`MODULES` is the one table: a connection that names a module of the incumbent, or whose options do not fit ours, is
-looked up in it. What has another name or form here is translated, each time with advice that says so; what has no
-counterpart and does no harm is left out, with advice; what cannot be left out is refused, with the reason and what to
-do. `ABSENT` are the modules without a counterpart: a connection with one is not loaded, which is advice too.
+`MODULES` is the only table. We look up a connection in it if it names a module of the incumbent, or if its options do
+not fit ours. An option with another name or form here is translated; a harmless one without a counterpart is left out;
+both give advice. An option that cannot be left out is refused, with the reason and a remedy. `ABSENT` lists the modules
+without a counterpart: their connections are not loaded, which gives advice too.
 
 Nothing here imports a driver. Facts about the incumbent's options: its documented configuration files.
 """
@@ -24,7 +24,7 @@ PREFIX = "fixgw.plugins."
 
 
 class Case:
-    """One connection being translated: its options, and what there is to say about them."""
+    """One connection being translated: its options, and the advice and problems found so far."""
 
     def __init__(self, options: Mapping[Any, Any], at: Positions) -> None:
         self.options = dict(options)
@@ -33,22 +33,22 @@ class Case:
         self.problems: list[Problem] = []
 
     def note(self, option: str, text: str) -> None:
-        """Say something about `option`; empty: about the connection."""
+        """Give advice about `option`, or about the connection if `option` is empty."""
         self.advice.append(self._where(option).advice(f"{option}: {text}" if option else text))
 
     def refuse(self, option: str, text: str) -> None:
-        """`option` can neither be translated nor left out."""
+        """Report that `option` can be neither translated nor left out."""
         self.problems.append(self._where(option).problem(f"{option}: {text}" if option else text))
 
     def drop(self, option: str, why: str) -> Any:
-        """Take `option` out, if it is there, and say why; returns its value."""
+        """Remove `option`, if present, and say why. Return its value."""
         if option not in self.options:
             return None
         self.note(option, why)
         return self.options.pop(option)
 
     def move(self, option: str, to: str, value: Any = None, why: str = "") -> None:
-        """Give `option`, if it is there, the name `to`, and the `value` if that is another."""
+        """Rename `option`, if present, to `to`; `value` replaces its value."""
         if option not in self.options:
             return
         old = self.options.pop(option)
@@ -63,7 +63,7 @@ class Case:
 
 
 class Module(NamedTuple):
-    """A module of the incumbent: ours for it, how its options are translated, and what else there is to know."""
+    """Our counterpart of one of the incumbent's modules, the translation of its options, and a note for the user."""
 
     ours: str
     translate: Callable[[Case], None] | None = None
@@ -85,8 +85,8 @@ def written(value: Any) -> str:
 
 
 def _netfix(case: Case) -> None:
-    case.drop("buffer_size", "has no effect: how much is read at a time does not matter here")
-    case.drop("timeout", "has no effect: no read waits here; `stall_timeout` is for clients that read nothing")
+    case.drop("buffer_size", "has no effect: the size of a read does not matter here")
+    case.drop("timeout", "has no effect: reads do not wait here; `stall_timeout` disconnects clients that do not read")
     clients, outputs = case.options.get("clients"), case.options.get("outputs")
     if isinstance(clients, list):
         del case.options["clients"]
@@ -98,16 +98,18 @@ def _netfix(case: Case) -> None:
         case.options["outputs"] = [*others, *peers]
         case.at = case.at.renamed({"outputs": "", "clients": "outputs"})
         if case.options["outputs"] and case.options.get("type", "server") == "server":
-            case.drop("outputs", "a server writes to no other gateway: that takes `type: both`")
+            case.drop("outputs", "a server does not write to other gateways; set `type: both` for that")
         elif peers and not texts:
             case.options["outputs"] = others
-            case.note("outputs", "the gateways under `clients` are left out: there are no keys to write to them")
+            case.note(
+                "outputs", "the gateways under `clients` are left out, because `outputs` lists no keys to write to them"
+            )
         elif peers:
-            case.note("outputs", f"other gateways to write to are read as `outputs: {written(peers)}`")
+            case.note("outputs", f"the gateways to write to are read as `outputs: {written(peers)}`")
     elif isinstance(outputs, list) and outputs and all(isinstance(key, str) for key in outputs):
-        case.drop("outputs", "keys without `clients: [{host, port}]` go nowhere, and are left out")
+        case.drop("outputs", "left out: keys without `clients: [{host, port}]` go nowhere")
     if case.advice and "host" not in case.options and case.options.get("type") != "client":
-        case.note("", "`host` is not given: that is 127.0.0.1 here, and every interface with the incumbent")
+        case.note("", "`host` is not given: it defaults to 127.0.0.1 here, to every interface in the incumbent")
 
 
 def _canfix(case: Case) -> None:
@@ -115,7 +117,7 @@ def _canfix(case: Case) -> None:
 
 
 def _mgl_serial(case: Case) -> None:
-    case.drop("engine_no", "has no effect: `keys` name the engine, as in OILP2")
+    case.drop("engine_no", "has no effect: the engine is part of each key in `keys`, as in OILP2")
     keys = dict(found) if isinstance(found := case.options.get("keys"), Mapping) else {}
     for option in list(case.options):
         match = re.fullmatch(r"(?:input|channel|ch|in)_?([1-4])", str(option))
@@ -125,16 +127,16 @@ def _mgl_serial(case: Case) -> None:
     if keys:
         case.options["keys"] = keys
     else:
-        case.refuse("", "say what the inputs measure, in their order: `keys: {input1: OILP1, input2: OILT1}`")
+        case.refuse("", "state what each input measures: `keys: {input1: OILP1, input2: OILT1}`")
 
 
 def _eis(case: Case) -> None:
     model = case.options.get("model")
     cylinders = {"2004": 2, "4000": 4, "6000": 6}.get(str(model))
     if cylinders is not None and "cylinders" not in case.options:
-        case.move("model", "cylinders", cylinders, "the length of what it sends tells the model itself")
+        case.move("model", "cylinders", cylinders, "the driver recognises the model by the length of its record")
     else:
-        case.drop("model", "has no effect: the length of what it sends tells the model")
+        case.drop("model", "has no effect: the driver recognises the model by the length of its record")
 
 
 RDAC_CHANNELS = {
@@ -156,8 +158,8 @@ RDAC_CHANNELS = {
 
 def _rdac(case: Case) -> None:
     for option in ("device", "node"):
-        case.drop(option, "has no effect: an RDAC is told by its own number, `rdac`")
-    case.drop("mapfile", "is not read: what it says belongs under `channels`")
+        case.drop(option, "has no effect: an RDAC is recognised by its own number, `rdac`")
+    case.drop("mapfile", "is not read: put its contents under `channels`")
     given = case.options.get("rdac")
     if not isinstance(given, Mapping):
         return
@@ -166,15 +168,15 @@ def _rdac(case: Case) -> None:
     case.options["rdac"] = number - 31 if isinstance(number, int) and 32 <= number <= 47 else number
     get, send = given.get("get"), given.get("send")
     if get and send:
-        case.refuse("rdac", "one connection listens (get) or sends (send): write a second one, with `role: send`")
+        case.refuse("rdac", "a connection either listens (get) or sends (send): add a second one with `role: send`")
     if send and not get:
         case.options["role"] = "send"
     channels: dict[str, Any] = {}
     for name, entry in _rows(send if send and not get else get):
         channel = _rdac_channel(name, entry)
         if channel is None:
-            words = "name the channel and its key, as in `thermocouple_1: {key: EGT11}` under `channels`"
-            case.refuse("rdac", f"{name}: {described(entry)} is not understood: {words}")
+            remedy = "name the channel and its key, as in `thermocouple_1: {key: EGT11}` under `channels`"
+            case.refuse("rdac", f"{name}: {described(entry)} is not understood: {remedy}")
         else:
             channels[channel[0]] = channel[1]
     if channels:
@@ -194,7 +196,7 @@ def _rows(value: Any) -> list[tuple[str, Any]]:
 
 
 def _rdac_channel(name: str, entry: Any) -> tuple[str, dict[str, Any]] | None:
-    """Our name of a channel, and what is connected to it."""
+    """Our name of a channel, and the sensor connected to it."""
     members = entry if isinstance(entry, Mapping) else {"": entry}
     texts = [*([name] if name else []), *(v for v in members.values() if isinstance(v, str))]
     first = next((text for text in texts if text.upper().replace("_", "") in RDAC_CHANNELS), None)
@@ -215,9 +217,7 @@ def _gnx375(case: Case) -> None:
         case.move("cdi_full_scale_nm", "full_scale")
     elif "full_scale" not in case.options:
         case.options["full_scale"] = 5.0
-        case.note(
-            "", "`full_scale` is 5 nautical miles, as the incumbent has it where `cdi_full_scale_nm` is not given"
-        )
+        case.note("", "`full_scale` is 5 nautical miles, the incumbent's default for `cdi_full_scale_nm`")
 
 
 def _bmp(case: Case) -> None:
@@ -225,7 +225,7 @@ def _bmp(case: Case) -> None:
     pressure = case.options.get("pkey")
     if isinstance(pressure, str):
         keys = {"AIRPRESS": pressure, **dict.fromkeys(("PALT", "ALT", "VS"))}
-        case.move("pkey", "keys", keys, "without `null` it writes altitude and vertical speed too")
+        case.move("pkey", "keys", keys, "without the `null` entries it would write altitude and vertical speed too")
 
 
 def _mcp3008(case: Case) -> None:
@@ -237,9 +237,9 @@ def _mcp3008(case: Case) -> None:
     if channels:
         case.options["channels"] = channels
         case.note(
-            "", f"the inputs are read as volts, `channels: {written(channels)}`; another unit needs another curve"
+            "", f"the inputs are read in volts, `channels: {written(channels)}`; for another unit change the curve"
         )
-    case.drop("hardw", "has no effect: the converter is always on a hardware bus")
+    case.drop("hardw", "has no effect: the converter must be on a hardware bus")
     select = case.options.get("cs")
     for option, name, pins in (
         ("clk", "SCLK", [11]),
@@ -249,9 +249,9 @@ def _mcp3008(case: Case) -> None:
     ):
         pin = case.options.pop(option, None)
         if pin is not None and pin not in pins:
-            case.refuse(option, f"GPIO{pin} cannot be had: wire the converter to SPI0, here {name}, GPIO{pins[0]}")
+            case.refuse(option, f"GPIO{pin} is not supported: wire the converter to SPI0, here {name}, GPIO{pins[0]}")
         elif pin is not None:
-            case.note(option, f"GPIO{pin} is on the hardware bus SPI0")
+            case.note(option, f"has no effect: GPIO{pin} belongs to the hardware bus SPI0")
     if select == 7:
         case.options["device"] = 1
 
@@ -260,15 +260,20 @@ def _button(case: Case) -> None:
     case.drop("rdelay", "has no effect: contacts are debounced for 0.02 s; see `debounce` and `repeat`")
     if {"btnkey", "btnpin"} <= case.options.keys():
         button = {"pin": case.options.pop("btnpin"), "key": case.options["btnkey"]}
-        case.move("btnkey", "buttons", [button], "a contact to ground is meant; `active: high` for one to 3.3 V")
+        case.move(
+            "btnkey",
+            "buttons",
+            [button],
+            "the contact is assumed to go to ground; set `active: high` if it goes to 3.3 V",
+        )
     elif {"btnkey", "btnpin"} & case.options.keys():
-        case.refuse("", "`btnkey` and `btnpin` say which key and which pin")
+        case.refuse("", "both `btnkey` and `btnpin` are required")
 
 
 def _encoder(case: Case) -> None:
     options = case.options
     if not {"pina", "pinb", "rkey"} <= options.keys():
-        case.refuse("", "`pina`, `pinb` and `rkey` say which pins and which key")
+        case.refuse("", "`pina`, `pinb` and `rkey` are required")
         return
     knob: dict[str, Any] = {"a": options.pop("pina"), "b": options.pop("pinb"), "key": options["rkey"]}
     if "incr" in options:
@@ -277,10 +282,10 @@ def _encoder(case: Case) -> None:
     if steps in (1, 2, 4):
         knob["steps"] = options.pop("stcount")
     else:
-        case.drop("stcount", "is 1, 2 or 4 here, contact changes from one detent to the next; 4 is taken")
+        case.drop("stcount", "must be 1, 2 or 4 here (contact changes per detent); 4 is assumed")
     pressed = options.get("btn")
     for option in ("btn", "btnstcounter", "btnincr", "btnkey", "btnpin"):
-        words = "a press has no effect: turning another key while pressed has no counterpart, give it another knob"
+        words = "pressing has no effect: a knob cannot change another key while pressed; use a second knob"
         if option in options:
             (case.drop(option, words) if pressed and option == "btn" else options.pop(option))
     case.move("rkey", "encoders", [knob])
@@ -289,15 +294,15 @@ def _encoder(case: Case) -> None:
 def _shutdown_after(case: Case) -> None:
     minutes = case.options.get("shutdown_after")
     if isinstance(minutes, (int, float)) and not isinstance(minutes, bool) and minutes > 0:
-        case.move("shutdown_after", "shutdown", {"after": minutes * 60}, "minutes became seconds")
+        case.move("shutdown_after", "shutdown", {"after": minutes * 60}, "minutes converted to seconds")
     else:
-        case.drop("shutdown_after", "means never, which is the default here")
+        case.drop("shutdown_after", "means never, the default here")
 
 
 def _x728(case: Case) -> None:
     _shutdown_after(case)
     if "shutdown" in case.options and "off_pin" not in case.options:
-        case.note("", "the computer shuts down in order, and the pulse that cuts the power is not sent: `off_pin: 26`")
+        case.note("", "the computer shuts down in order, but no pulse cuts the power unless you set `off_pin: 26`")
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -305,18 +310,18 @@ def _x728(case: Case) -> None:
 MODULES: Mapping[str, Module] = {
     "netfix": Module("fixgw.plugins.netfix", _netfix),
     "canfix": Module("fixgw.drivers.canfix", _canfix),
-    "dynon": Module("fixgw.drivers.dynon_d10", None, "SkyView displays have a driver of their own, `skyview`"),
+    "dynon": Module("fixgw.drivers.dynon_d10", None, "SkyView displays have their own driver, `skyview`"),
     "garmin_gnx375": Module(
         "fixgw.drivers.nmea0183",
         _gnx375,
-        "a port set to Aviation Output sends no NMEA: set it to NMEA, or to the text that `g3x` reads",
+        "a port set to Aviation Output sends no NMEA: set it to NMEA, or to the text format that `g3x` reads",
     ),
     "grand_rapids_eis": Module("fixgw.drivers.eis", _eis),
     "mgl": Module("fixgw.drivers.mgl_rdac", _rdac),
     "mgl_serial": Module("fixgw.drivers.mgl_serial", _mgl_serial),
     "rpi_bmp085": Module("fixgw.drivers.i2c_bmp", _bmp),
     "rpi_bno055": Module(
-        "fixgw.drivers.i2c_bno055", None, "look at the axes: `forward` and `up` say how the chip is mounted"
+        "fixgw.drivers.i2c_bno055", None, "check the axes: `forward` and `up` describe how the chip is mounted"
     ),
     "rpi_button": Module("fixgw.drivers.gpio", _button),
     "rpi_mcp3008": Module("fixgw.drivers.spi_mcp3008", _mcp3008),
@@ -326,27 +331,27 @@ MODULES: Mapping[str, Module] = {
 }
 
 LATER = "not available yet"
-#: Modules without a counterpart, and what to do instead.
+#: Modules without a counterpart: the consequence, or the alternative.
 ABSENT: Mapping[str, str] = {
-    "annunciate": f"{LATER}: no item is annunciated by its limits; displays colour them by the limits themselves",
+    "annunciate": f"{LATER}: items are not annunciated when they exceed their limits; displays still colour them",
     "command": "left out: `fixgw console` talks to a running gateway",
-    "compute": f"{LATER}: averages, spans, sums and altitudes that it computes are not written",
+    "compute": f"{LATER}: the averages, spans, sums and altitudes that it computes are not written",
     "data_playback": f"{LATER}: recordings are not played back",
     "data_recorder": f"{LATER}: nothing is recorded",
     "db_persister": f"{LATER}: nothing is recorded",
     "dimmer": f"{LATER}: the brightness of the screen does not follow DIM; `gpio` has `dimmers` for lamps",
     "fgfs": LATER,
-    "gpsd": f"{LATER}: `nmea0183` reads the receiver itself, or `port: tcp://HOST:PORT`",
+    "gpsd": f"{LATER}: `nmea0183` reads the receiver directly, or from `port: tcp://HOST:PORT`",
     "gui": "left out: `fixgw watch` and `fixgw status` show the gateway in a terminal",
-    "ifly": f"{LATER}: `nmea0183` with `port: udp://0.0.0.0:2000` reads what it sends",
+    "ifly": f"{LATER}: `nmea0183` reads its data with `port: udp://0.0.0.0:2000`",
     "mavlink": LATER,
-    "quorum": f"{LATER}: this gateway believes that it is alone, and leads",
-    "rais": "left out: it needs openEFIS, which is loaded by its own plugin: give its directory as `plugin path`",
-    "rpi_virtualwire": "left out: an Arduino that receives and sends lines of text is read by `lines`",
+    "quorum": f"{LATER}: this gateway assumes that it is alone, and leads",
+    "rais": "left out: it needs openEFIS; to use it, name the directory of its plugin as `plugin path`",
+    "rpi_virtualwire": "left out: `lines` reads an Arduino that receives the radio and sends lines of text",
     "rtl_433": f"{LATER}: tyre pressures are not read",
     "stratux": LATER,
-    "system": f"{LATER}: the computer's clock is not written to TIMEZ and TIMEL; GPS receivers write TIMEZ",
-    "test": "left out: `fixgw sim` and `fixgw demo` make values for tests",
+    "system": f"{LATER}: the computer's time is not written to TIMEZ and TIMEL; GPS receivers write TIMEZ",
+    "test": "left out: `fixgw sim` and `fixgw demo` generate test values",
     "xplane": LATER,
 }
 
@@ -356,31 +361,31 @@ def _short(module: str) -> str:
 
 
 def absent(module: str) -> str:
-    """Why there is no such module here; empty if it is not one of the incumbent's."""
+    """Say why this module of the incumbent has no counterpart; empty if it has one, or is not the incumbent's."""
     return ABSENT.get(_short(module), "") if module.startswith(PREFIX) else ""
 
 
 def known(module: str) -> Module | None:
-    """What stands for a module of the incumbent."""
+    """Our counterpart of a module of the incumbent, if it has one."""
     return MODULES.get(_short(module)) if module.startswith(PREFIX) else None
 
 
 def translate(module: str, ours: str, options: Mapping[Any, Any], at: Positions) -> Case:
-    """The options of a connection as `ours` takes them. `module` is the name in the configuration."""
+    """Translate the options of a connection for our module `ours`. `module` is the name in the configuration."""
     case = Case(options, at)
     entry = known(module) or next((m for m in MODULES.values() if m.ours == module), None)
     if entry is None:
         return case
     if module not in (ours, PREFIX + ours.rpartition(".")[2]):
         note = f"; {entry.note}" if entry.note else ""
-        case.advice.append(at.at(["module"]).advice(f"module {module}: {ours} stands for it{note}"))
+        case.advice.append(at.at(["module"]).advice(f"module {module}: {ours} replaces it{note}"))
     if entry.translate is not None:
         entry.translate(case)
     return case
 
 
 def settings(definitions: Sequence[Definition], packaged: Iterable[Definition]) -> set[str]:
-    """The keys that the packaged definition has as settings, if `definitions` say of none that it is one."""
+    """The keys that are settings in the packaged definition; none if `definitions` declare any setting themselves."""
     if any(d.setting for d in definitions):
         return set()
     ours = {d.key: d.type for d in packaged if d.setting}

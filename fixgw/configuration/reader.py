@@ -142,8 +142,8 @@ class Reader:
         self.directory = Path(os.path.abspath(directory)) if directory else self.main.parent
         self.problems: list[Problem] = []
         self.advice: list[Advice] = []
-        #: Whether there are signs that the configuration was the incumbent's, and advice for those who bring one.
-        self.brought = False
+        #: Whether the configuration seems to come from the incumbent, and advice to give in that case.
+        self.migrated = False
         self.differences: list[Advice] = []
         #: Every file, in the order in which they were first opened.
         self.files: list[str] = [str(self.main)]

@@ -1,18 +1,17 @@
-"""Whether a stream is the one that it is taken for: `Majority`."""
+"""Decides whether a stream comes from the expected instrument: `Majority`."""
 
 from __future__ import annotations
 
-#: Frames of the past that count; before that they fade.
+#: Number of recent frames that count; older ones fade.
 MEMORY = 20
-FOREIGN = "most of what comes is not from this instrument"
+FOREIGN = "most of the data is not from this instrument"
 
 
 class Majority:
-    """Counts what makes sense and what does not, and says whether most of it does.
+    """Counts good and bad frames, and trusts the stream while most of them are good.
 
-    A checksum of one byte lets one line in 256 of another device pass, and a line without a checksum passes more often.
-    A stream is taken for the instrument's own once half of it has been (the first line may have been cut), and no
-    longer when less than a third is.
+    A one-byte checksum passes one line in 256 from another device; without a checksum more lines pass. The stream is
+    trusted once half of its frames are good (the first line may be cut short), until fewer than a third are.
     """
 
     def __init__(self) -> None:
@@ -20,7 +19,7 @@ class Majority:
         self._good = self._bad = 0.0
 
     def count(self, good: int, bad: int) -> bool:
-        """So many more frames made sense, and so many did not; whether the stream is the instrument's."""
+        """Add this many good and bad frames. Return whether the stream is trusted."""
         self._good += good
         self._bad += bad
         if (total := self._good + self._bad) > MEMORY:
@@ -33,5 +32,5 @@ class Majority:
 
     @property
     def foreign(self) -> bool:
-        """Whether enough has come to say that it is another's."""
+        """Whether enough bad frames have come to say that this is another device."""
         return not self.trusted and self._good + self._bad >= 3.0

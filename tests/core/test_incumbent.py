@@ -1,4 +1,4 @@
-"""A configuration as installations of the incumbent have it: accepted as it is, explained, and brought over."""
+"""Configurations of the incumbent: accepted as they are, explained, and imported."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_stock_tree_is_accepted_with_advice(stock: Stock) -> None:
     assert {"compute", "annunciate", "system"} <= loaded.unloaded.keys()
 
 
-def test_its_settings_are_settings_here(stock: Stock) -> None:
+def test_settings_of_the_incumbent_are_settings_here(stock: Stock) -> None:
     loaded = stock.load()
     settings = {d.key for d in loaded.definitions if d.setting}
     assert {"BARO", "BTN1", "TSBTN127", "ENC1"} <= settings
@@ -116,7 +116,7 @@ def test_its_settings_are_settings_here(stock: Stock) -> None:
     assert not database.item("BARO").reading.old
 
 
-def test_limits_in_it_beyond_the_range_are_clamped_with_advice(stock: Stock) -> None:
+def test_limits_beyond_the_range_are_clamped_with_advice(stock: Stock) -> None:
     stock.write("custom.ini", "TACH1.highAlarm = 12000\n")
     problems, advice = stock.check()
     assert problems == []
@@ -159,14 +159,14 @@ LATER = (
 
 
 @pytest.mark.parametrize(("preference", "module"), ACCEPTED.items())
-def test_each_preference_that_is_switched_on_loads_ours(stock: Stock, preference: str, module: str) -> None:
+def test_each_preference_loads_our_module(stock: Stock, preference: str, module: str) -> None:
     stock.enable(preference)
     assert stock.check()[0] == []
     assert [c.module for c in stock.load().connections] == ["fixgw.plugins.netfix", module]
 
 
 @pytest.mark.parametrize("preference", LATER)
-def test_a_module_that_is_not_there_is_advice_and_the_rest_starts(stock: Stock, preference: str) -> None:
+def test_a_missing_module_gives_advice_and_the_rest_starts(stock: Stock, preference: str) -> None:
     stock.enable(preference)
     problems, advice = stock.check()
     assert problems == []
@@ -174,25 +174,25 @@ def test_a_module_that_is_not_there_is_advice_and_the_rest_starts(stock: Stock, 
     assert [c.name for c in stock.load().connections] == ["netfix"]
 
 
-def test_everything_at_once(stock: Stock) -> None:
+def test_all_preferences_together(stock: Stock) -> None:
     names = set(ACCEPTED) - {"DEMO", "BMP085"} | set(LATER)
     stock.enable(*names)
     assert stock.check()[0] == []
     assert len(stock.load().connections) == 15
 
 
-def test_it_works_too_when_load_is_yes_instead_of_a_preference(stock: Stock) -> None:
+def test_load_yes_works_like_a_preference(stock: Stock) -> None:
     stock.change("connections/later.yaml", "load: COMPUTE", "load: yes")
     assert stock.check()[0] == []
 
 
-def test_a_module_that_nobody_knows_is_a_problem(stock: Stock) -> None:
+def test_an_unknown_module_is_a_problem(stock: Stock) -> None:
     stock.change("connections/later.yaml", "fixgw.plugins.compute", "fixgw.plugins.computer")
     (problem,) = stock.check()[0]
     assert problem.startswith("later.yaml:3: module fixgw.plugins.computer: there is no module")
 
 
-def test_safe_mode_serves_its_netfix(stock: Stock) -> None:
+def test_safe_mode_serves_netfix(stock: Stock) -> None:
     safe, problems = configuration.load_safe(stock.directory / "default.yaml")
     assert problems == []
     assert [c.name for c in safe.connections] == ["netfix"]
@@ -202,20 +202,20 @@ def test_safe_mode_serves_its_netfix(stock: Stock) -> None:
 # -- what a user changes -----------------------------------------------------------------------------------------------
 
 
-def test_an_entry_of_ones_own_and_one_that_changes_another(stock: Stock) -> None:
+def test_custom_entries_add_and_change_items(stock: Stock) -> None:
     stock.write("database/custom.yaml", "items:\n  - {key: SMOKE, type: bool}\n  - {key: IAS, max: 300}\n")
     assert stock.check()[0] == []
     database = stock.load().make_database()
     assert (database.item("SMOKE").type, database.item("IAS").max) == ("bool", 300)
 
 
-@pytest.mark.parametrize("text", ["", "# all of it is a comment\n", "items:\n", "items: []\n"])
-def test_an_empty_list_of_items_is_empty(stock: Stock, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "items:\n", "items: []\n"])
+def test_an_empty_items_file_is_accepted(stock: Stock, text: str) -> None:
     stock.write("database/custom.yaml", text)
     assert stock.check()[0] == []
 
 
-def test_a_file_of_connections_with_everything_commented_out_is_empty(stock: Stock) -> None:
+def test_a_connection_file_with_only_comments_is_empty(stock: Stock) -> None:
     stock.write("connections/canfix.yaml", "# canfix:\n#   load: CANFIX\n")
     assert stock.check()[0] == []
     stock.write("default.yaml", 'database file: "{CONFIG}/database.yaml"\nconnections:\n  a: {include: empty.yaml}\n')
@@ -225,7 +225,7 @@ def test_a_file_of_connections_with_everything_commented_out_is_empty(stock: Sto
     assert "default.yaml:3: connection a is empty, and not loaded" in advice
 
 
-def test_the_file_beside_the_one_that_includes_it_is_taken_and_advice_says_so(stock: Stock) -> None:
+def test_an_include_prefers_the_file_next_to_it_and_gives_advice(stock: Stock) -> None:
     stock.write("connections/port.yaml", "port: 24001\n")
     stock.write("port.yaml", "port: 24002\n")
     stock.change("connections/netfix.yaml", "  port: 3490\n", "  include: port.yaml\n")
@@ -243,7 +243,7 @@ def test_the_file_beside_the_one_that_includes_it_is_taken_and_advice_says_so(st
     assert stock.load().connections[0].options["port"] == 24003
 
 
-def test_a_mapping_beside_an_include_is_merged_and_advice_says_so(stock: Stock) -> None:
+def test_a_mapping_beside_an_include_is_merged_with_advice(stock: Stock) -> None:
     stock.enable("MEGASQUIRT")
     stock.write("connections/ms.yaml", "items: {rpm: TACH1, map: MAP1}\n")
     stock.change(
@@ -258,7 +258,7 @@ def test_a_mapping_beside_an_include_is_merged_and_advice_says_so(stock: Stock) 
     assert stock.load().connections[1].options["items"] == {"rpm": "TACH1", "map": "MAP1", "clt": "H2OT1"}
 
 
-def test_who_does_not_come_from_the_incumbent_hears_nothing_of_that(tmp_path: Path) -> None:
+def test_our_own_configurations_get_no_advice_about_the_incumbent(tmp_path: Path) -> None:
     (tmp_path / "n.yaml").write_text("rate_limit: {IAS: 2}\n")
     main = tmp_path / "default.yaml"
     main.write_text("connections: {n: {module: fixgw.plugins.netfix, rate_limit: {ALT: 3}, include: n.yaml}}\n")
@@ -266,7 +266,7 @@ def test_who_does_not_come_from_the_incumbent_hears_nothing_of_that(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["client", "both"])
-def test_clients_of_other_gateways_are_outputs(stock: Stock, kind: str) -> None:
+def test_gateways_under_clients_become_outputs(stock: Stock, kind: str) -> None:
     stock.change("connections/netfix.yaml", "type: server", f"type: {kind}")
     more = "  clients: [{host: 10.0.0.2, port: 3490}, {host: 10.0.0.3}]\n  outputs: [QVOTE1, BARO]\n"
     stock.write("connections/netfix.yaml", (stock.directory / "connections/netfix.yaml").read_text() + more)
@@ -279,7 +279,7 @@ def test_clients_of_other_gateways_are_outputs(stock: Stock, kind: str) -> None:
     assert "clients" not in netfix.options
 
 
-def test_a_key_that_is_not_there_is_still_a_problem(stock: Stock) -> None:
+def test_an_unknown_key_is_still_a_problem(stock: Stock) -> None:
     stock.change("connections/netfix.yaml", "type: server", "type: client\n  clients: [{host: a}]\n  outputs: [NOPE]")
     (problem,) = stock.check()[0]
     assert re.match(r"netfix.yaml:\d: outputs\[0\]\.send\[0\]: no item 'NOPE'", problem)
@@ -333,16 +333,16 @@ def test_each_row_of_the_table(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
-        ("rpi_mcp3008", {"vkey1": "VOLT", "clk": 18}, "clk: GPIO18 cannot be had: wire the converter to SPI0"),
-        ("mgl_serial", {"port": "p"}, "say what the inputs measure"),
-        ("mgl", {"rdac": {"get": {"TC1": "A"}, "send": {"TC1": "A"}}}, "rdac: one connection listens"),
+        ("rpi_mcp3008", {"vkey1": "VOLT", "clk": 18}, "clk: GPIO18 is not supported: wire the converter to SPI0"),
+        ("mgl_serial", {"port": "p"}, "state what each input measures"),
+        ("mgl", {"rdac": {"get": {"TC1": "A"}, "send": {"TC1": "A"}}}, "rdac: a connection either listens"),
         ("mgl", {"rdac": {"get": {"TC99": "A"}}}, "rdac: TC99: text 'A' is not understood"),
-        ("rpi_button", {"btnkey": "BTN1"}, "`btnkey` and `btnpin`"),
+        ("rpi_button", {"btnkey": "BTN1"}, "both `btnkey` and `btnpin`"),
         ("rpi_rotary_encoder", {"pina": 1}, "`pina`, `pinb` and `rkey`"),
         ("netfix", {"clients": [1]}, "clients: expected a list of {host, port}"),
     ],
 )
-def test_what_cannot_be_translated_is_a_problem_with_the_reason(
+def test_an_option_that_cannot_be_translated_is_a_problem_with_the_reason(
     name: str, options: dict[str, Any], reason: str
 ) -> None:
     assert translated(name, options).problems[0].message.startswith(reason)
@@ -358,7 +358,7 @@ def test_no_option_makes_a_translation_raise(name: str, rubbish: Any) -> None:
     translated(name, dict.fromkeys(words, rubbish))
 
 
-def test_calibrations_are_turned_round_and_sorted() -> None:
+def test_calibrations_are_inverted_and_sorted() -> None:
     theirs = {"rdac": {"get": {"OILT": {"key": "OILT1", "calibration": [[0, 4000], [150, 400]]}}}}
     assert translated("mgl", theirs).options["channels"] == {
         "oil_temperature": {"key": "OILT1", "curve": {"points": [[400, 150], [4000, 0]]}}
@@ -376,9 +376,9 @@ def test_explain_says_what_was_translated_and_why(stock: Stock, capsys: pytest.C
         "x728: fixgw.drivers.ups_x728",
         "  written as module fixgw.plugins.X728",
         "  shutdown: {after: 3600}",
-        "  line 8: module fixgw.plugins.X728: fixgw.drivers.ups_x728 stands for it",
-        "  line 8: shutdown_after: read as `shutdown: {after: 3600}`; minutes became seconds",
-        "  line 8: the computer shuts down in order, and the pulse that cuts the power is not sent: `off_pin: 26`",
+        "  line 8: module fixgw.plugins.X728: fixgw.drivers.ups_x728 replaces it",
+        "  line 8: shutdown_after: read as `shutdown: {after: 3600}`; minutes converted to seconds",
+        "  line 8: the computer shuts down in order, but no pulse cuts the power unless you set `off_pin: 26`",
     ]
     assert main(["config", "explain", "--config-file", str(stock.directory)]) == 0
     out = capsys.readouterr().out
@@ -410,7 +410,7 @@ def digest(directory: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def facts(loaded: Configuration, files: bool = True) -> Any:
-    """What must be the same on both sides; files by their contents."""
+    """The facts that must be equal on both sides; files by their contents."""
     return [
         (c.name, c.plugin, {k: v for k, v in c.options.items() if k not in ("CONFIGPATH", "mapfile")}, c.contents)
         for c in loaded.connections
@@ -418,7 +418,7 @@ def facts(loaded: Configuration, files: bool = True) -> Any:
 
 
 @pytest.mark.parametrize("preferences", [(), tuple(set(ACCEPTED) - {"DEMO", "BMP085"}), ("DEMO", "BMP085", *LATER)])
-def test_what_is_brought_over_flies_the_same(stock: Stock, tmp_path: Path, preferences: tuple[str, ...]) -> None:
+def test_an_imported_configuration_behaves_the_same(stock: Stock, tmp_path: Path, preferences: tuple[str, ...]) -> None:
     stock.enable(*preferences)
     stock.write("custom.ini", "TACH1.highAlarm = 12000\nBTN1 = True\n")
     before = digest(stock.directory)
@@ -432,14 +432,14 @@ def test_what_is_brought_over_flies_the_same(stock: Stock, tmp_path: Path, prefe
     assert ours.logging == theirs.logging
     assert facts(ours) == facts(theirs)
     assert (ours.auto_start, ours.file) == (theirs.auto_start, new / "default.yaml")
-    # Nothing of the old tree is needed any more.
+    # The new tree does not need the old one.
     shutil.rmtree(stock.directory)
     assert facts(configuration.load(new / "default.yaml")) == facts(theirs)
     left = [a for a in ours.advice if "map" not in a.file]
-    assert not any("read as" in a.message or "stands for" in a.message for a in left)
+    assert not any("read as" in a.message or "replaces it" in a.message for a in left)
 
 
-def test_the_report_says_what_became_of_each(stock: Stock, tmp_path: Path) -> None:
+def test_the_report_accounts_for_each_connection(stock: Stock, tmp_path: Path) -> None:
     stock.enable("X728", "COMMAND", "MCP3008")
     stock.change("connections/pi.yaml", "clk: 11", "clk: 18")
     stock.write("custom.ini", "TACH1.highAlarm = 12000\nOAT.highWarn = 50\n")
@@ -448,19 +448,19 @@ def test_the_report_says_what_became_of_each(stock: Stock, tmp_path: Path) -> No
     text = "\n".join(report.lines())
     assert report.problems == []
     assert "x728: fixgw.drivers.ups_x728" in report.taken
-    assert "x728: shutdown_after: read as `shutdown: {after: 3600}`; minutes became seconds" in report.translated
+    assert "x728: shutdown_after: read as `shutdown: {after: 3600}`; minutes converted to seconds" in report.translated
     assert any(line.startswith("custom.ini:1: TACH1.highAlarm: 12000 is outside") for line in report.translated)
     assert any(line.startswith("custom.ini:2: OAT has no aux value 'highWarn'") for line in report.dropped)
-    assert any(line.startswith("mcp3008: clk: GPIO18 cannot be had") for line in report.dropped)
+    assert any(line.startswith("mcp3008: clk: GPIO18 is not supported") for line in report.dropped)
     assert any(line.startswith("command: module fixgw.plugins.command: left out") for line in report.dropped)
-    assert any(line.startswith("compute: kept for later") for line in report.dropped)
-    assert text.endswith(f"OK: {new}/default.yaml; `fixgw check` says the same")
+    assert any(line.startswith("compute: kept, but not loaded") for line in report.dropped)
+    assert text.endswith(f"OK: {new}/default.yaml; `fixgw check` confirms it")
     written = (new / "default.yaml").read_text()
-    assert "\n  # clk: GPIO18 cannot be had" in written
+    assert "\n  # clk: GPIO18 is not supported" in written
     assert "# OAT.highWarn = 50" in (new / "initial" / "custom.ini").read_text()
 
 
-def test_a_map_with_includes_is_brought_over_whole(stock: Stock, tmp_path: Path) -> None:
+def test_a_map_is_imported_with_its_includes(stock: Stock, tmp_path: Path) -> None:
     stock.enable("CANFIX")
     stock.write("canfix/outputs.yaml", "items:\n  - {fixid: BARO, canid: 0x190, owner: yes}\n")
     stock.write("canfix/map.yaml", "inputs:\n  - {canid: 0x183, fixid: IAS}\noutputs:\n  - include: outputs.yaml\n")
@@ -471,7 +471,7 @@ def test_a_map_with_includes_is_brought_over_whole(stock: Stock, tmp_path: Path)
 
 
 @pytest.mark.parametrize("where", [".", "inside", ".."])
-def test_it_never_writes_into_the_old_tree(stock: Stock, where: str) -> None:
+def test_an_import_never_writes_into_the_old_tree(stock: Stock, where: str) -> None:
     before = digest(stock.directory)
     with pytest.raises(FixgwError, match="stays as it is"):
         importing.bring_over(stock.directory, stock.directory / where)
@@ -482,7 +482,7 @@ def test_it_never_writes_into_the_old_tree(stock: Stock, where: str) -> None:
     assert digest(stock.directory) == before
 
 
-def test_it_overwrites_no_configuration(stock: Stock, tmp_path: Path) -> None:
+def test_an_import_never_overwrites_a_configuration(stock: Stock, tmp_path: Path) -> None:
     new = tmp_path / "new"
     new.mkdir()
     (new / "default.yaml").write_text("connections: {}\n")
@@ -491,7 +491,7 @@ def test_it_overwrites_no_configuration(stock: Stock, tmp_path: Path) -> None:
     assert (new / "default.yaml").read_text() == "connections: {}\n"
 
 
-def test_the_old_tree_is_found_where_the_incumbent_has_it(
+def test_import_finds_the_old_tree_in_its_usual_place(
     stock: Stock, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert importing.old_tree({"HOME": str(tmp_path)}) == stock.directory
@@ -500,7 +500,7 @@ def test_the_old_tree_is_found_where_the_incumbent_has_it(
     assert f"from {stock.directory}" in capsys.readouterr().out
 
 
-def test_run_finds_the_old_tree_after_ours(tmp_path: Path) -> None:
+def test_run_prefers_our_tree_to_the_old_one(tmp_path: Path) -> None:
     tree = Stock(tmp_path).directory
     home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / ".config")}
     if not Path("/etc/fixgw/default.yaml").exists():
@@ -513,18 +513,18 @@ def test_run_finds_the_old_tree_after_ours(tmp_path: Path) -> None:
 # -- documentation -----------------------------------------------------------------------------------------------------
 
 
-def test_the_page_names_every_module() -> None:
+def test_the_migration_page_names_every_module() -> None:
     page = (ROOT / "docs" / "migration.md").read_text()
     for name in (*incumbent.MODULES, *incumbent.ABSENT):
         assert f"`{name}`" in page, name
 
 
-def test_none_of_the_table_names_a_module_that_we_lack() -> None:
+def test_every_module_in_the_table_exists() -> None:
     from fixgw import loader
 
     for module in incumbent.MODULES.values():
         loader.load_plugin(module.ours)
 
 
-def test_advice_reads_like_a_problem() -> None:
+def test_advice_is_printed_like_a_problem() -> None:
     assert str(Advice("f", 1, 2, "words")) == "f:1:2: advice: words"

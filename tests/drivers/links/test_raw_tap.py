@@ -88,7 +88,7 @@ def test_a_tap_that_fails_is_closed_and_disturbs_nobody(db: Database, caplog: py
             ear.shutdown()
     assert bad.failure == "RuntimeError: disk full"
     assert [record.message for record in caplog.records if record.name == "recorder"] == [
-        "recording gps failed, and ends: RuntimeError: disk full"
+        "recording of gps failed, and has stopped: RuntimeError: disk full"
     ]
     assert len(buffer.take()) == 3
     assert list(raw.point(db).taps) != [], "the other one goes on"
