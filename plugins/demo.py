@@ -58,7 +58,7 @@ def _matches(key: str, patterns: tuple[str, ...]) -> bool:
 
 class Options(plugin.Options, frozen=True, kw_only=True):
     except_: Annotated[
-        tuple[str, ...], msgspec.Meta(description="Keys or patterns such as GPS_* that other connections write.")
+        tuple[str, ...], msgspec.Meta(description="Keys, or patterns such as GPS_*, to leave to other connections.")
     ] = msgspec.field(name="except", default=())
 
 

@@ -29,11 +29,11 @@ class Options(plugin.Options, frozen=True, kw_only=True):
 
     interval: Annotated[float, msgspec.Meta(description="Seconds between rounds.", gt=0)] = 1.0
     write: Annotated[str, msgspec.Meta(description="Key of an item to write the count to.")] = ""
-    listen: Annotated[str, msgspec.Meta(description="Key of an item whose changes are counted.")] = ""
+    listen: Annotated[str, msgspec.Meta(description="Key of an item whose changes to count.")] = ""
 
 
 class MainThread(threading.Thread):
-    """The part that runs all the time. Its parent is the plugin."""
+    """The thread that does the work. Its parent is the plugin."""
 
     def __init__(self, parent: "Plugin") -> None:
         super().__init__(name=parent.name)
@@ -91,5 +91,5 @@ class Plugin(plugin.PluginBase[Options]):
             raise plugin.PluginFail(f"{self.name}: the thread did not stop")
 
     def get_status(self) -> Mapping[str, Any]:
-        """What the status shows about this plugin, in this order."""
+        """The facts that the status shows about this plugin, in this order."""
         return OrderedDict([("count", self.thread.count), ("changes", self.changes)])

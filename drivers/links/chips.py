@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RETRY_S = 0.02  # the pause after a failed read
 SLOW_S = 0.3  # a read that takes this long to fail means that the bus is stuck; do not try again
-AGREE_TRIES = 4  # to read what was read again
+AGREE_TRIES = 4  # attempts to read the same answer twice in a row
 NONSENSE_LIMIT_S = 1.0  # fail the keys when all readings have been refused for so long
 
 #: The option of drivers that let the user choose other keys.
@@ -238,7 +238,7 @@ class I2cOptions(ChipOptions, frozen=True, kw_only=True):
     bus: Annotated[int, Meta(ge=0, description="Number of the I2C bus: 1 is `/dev/i2c-1`")] = 1
     address: Address
     library: Annotated[
-        str, Meta(min_length=1, description="Python module that reaches the bus, with the interface of smbus2")
+        str, Meta(min_length=1, description="Python module for the bus, with the interface of smbus2")
     ] = "smbus2"
 
 
@@ -275,9 +275,9 @@ class I2cPoller(ChipPoller[I2cOptionsT]):
         return data
 
     def read_surely(self, register: int, length: int) -> bytes:
-        """As `read`, from registers that do not change all the time: until two answers in a row agree.
+        """Like `read`, for registers that rarely change: read until two answers in a row agree.
 
-        The bus has no checksum, and a wrong bit looks like a measurement. Raises OSError also if no two agree.
+        The bus has no checksum, and a wrong bit looks like a measurement. Raises OSError also if no two answers agree.
         """
         before = self.read(register, length)
         for _ in range(AGREE_TRIES):
@@ -308,9 +308,9 @@ class I2cPoller(ChipPoller[I2cOptionsT]):
 class SpiOptions(ChipOptions, frozen=True, kw_only=True):
     bus: Annotated[int, Meta(ge=0, description="Number of the SPI bus")] = 0
     device: Annotated[int, Meta(ge=0, description="Chip select: 0 on bus 0 is `/dev/spidev0.0`")] = 0
-    speed: Annotated[int, Meta(ge=1000, le=32_000_000, description="Clock rate of the bus in hertz")] = 1_000_000
+    speed: Annotated[int, Meta(ge=1000, le=32_000_000, description="Clock frequency of the bus in hertz")] = 1_000_000
     library: Annotated[
-        str, Meta(min_length=1, description="Python module that reaches the bus, with the interface of spidev")
+        str, Meta(min_length=1, description="Python module for the bus, with the interface of spidev")
     ] = "spidev"
 
 

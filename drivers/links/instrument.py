@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 Keys = dict[str, str | None]
 
 KEYS_OPTION = Meta(
-    description="Write to other items: `{TACH1: TACH2}` for a second engine, `{OAT: null}` to leave an item out "
-    "because something else measures it better"
+    description="Other items to write to: `{TACH1: TACH2}` for a second engine, `{OAT: null}` to leave an item out "
+    "because another source is better"
 )
 
 
 ChangesWithin = Annotated[
     dict[str, Annotated[float, Meta(gt=0.0, le=3600.0)]],
     Meta(
-        description="Items whose value is never quite still, and seconds: `{OILP1: 30}` fails OILP1 when it has been "
-        "the same for longer, for then the instrument hangs though it talks"
+        description="Items that always fluctuate a little, and seconds: `{OILP1: 30}` fails OILP1 if it stays exactly "
+        "the same for longer, because the instrument then hangs although it still sends"
     ),
 ]
 
@@ -50,7 +50,7 @@ class InstrumentOptions(SerialOptions, frozen=True, kw_only=True):
 
 
 class Protocol(typing.Protocol):
-    """Decodes what an instrument sends, without I/O: bytes in, cut anywhere; updates out. Never raises on input.
+    """Decodes the data of an instrument, without I/O: bytes in, cut anywhere; updates out. Never raises on input.
 
     `counts` has the number of frames ``received``. Each of them is ``used``, ``ignored`` (of no interest) or refused
     for one of the `REFUSALS`; these add up to ``received``. ``absurd values`` counts single fields that cannot be true.
@@ -61,7 +61,7 @@ class Protocol(typing.Protocol):
 
     @property
     def refused(self) -> str:
-        """The frame that was refused last, and why, for people to read."""
+        """The last refused frame, and the reason, for people to read."""
 
     @property
     def trouble(self) -> str:
@@ -70,10 +70,10 @@ class Protocol(typing.Protocol):
     def feed(self, data: bytes) -> list[Update]:
         """Decode the frames that `data` completes into updates, in order."""
 
-    # Two more, for protocols that know the time: `tick` returns the updates that come of what is not said any more, and
-    # is called a few times a second; `interrupt` forgets an unfinished frame, because bytes were lost. The protocol is
-    # made anew where there is none. `SELF_EVIDENT` is True when a frame cannot come from another kind of device,
-    # because it says what it is: then one is believed whatever comes before it.
+    # Optional, for protocols that know the time: `tick`, called a few times a second, returns the updates that are due
+    # because data stopped; `interrupt` forgets an unfinished frame because bytes were lost (a protocol without it is
+    # created anew). `SELF_EVIDENT` is True if no other kind of device can send such frames: then the first one is
+    # trusted, whatever came before it.
 
 
 OptionsT = TypeVar("OptionsT", bound=SerialOptions, default=InstrumentOptions)

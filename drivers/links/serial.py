@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 4096  # the most that one read takes
 EMPTY_READ_PAUSE_S = 0.02  # wait this long after a port that was ready had no data
-SETTLE_S = 0.02  # of silence, after which nothing old waits on the line any more
+SETTLE_S = 0.02  # after this much silence no old bytes are left on the line
 FLUSH_S = 1.0  # the most time that discarding old bytes may take, after this process was held up
 
 #: The URL schemes of links over a network; pyserial handles all others.
@@ -54,7 +54,7 @@ class SerialOptions(Options, frozen=True, kw_only=True):
     baud: Annotated[
         Annotated[int, Meta(ge=50, le=4000000)] | Literal["auto"],
         Meta(
-            description="Bits per second; `auto` tries the usual rates as long as only garbage arrives. Ignored for "
+            description="Bits per second; `auto` tries the usual rates while only garbage arrives. Ignored for "
             "`tcp://` and `udp://`"
         ),
     ] = "auto"
@@ -97,7 +97,7 @@ class SerialPoller(Poller[OptionsT]):
         """Called when nothing has arrived for `poll_timeout` seconds. Handle time-outs here."""
 
     def flushed(self) -> None:
-        """Old bytes were discarded: what came last has no end."""
+        """Called when old bytes were discarded: an unfinished frame will not be completed."""
 
     # -- for drivers to call -------------------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class SerialPoller(Poller[OptionsT]):
         return data
 
     def _flush_input(self, bytes_read: int) -> None:
-        """This process was held up, and what waits on the line is as old as that: throw it away until it is new."""
+        """Discard the bytes that piled up while this process was held up: they are as old as the hold-up."""
         discarded, deadline = bytes_read, self.hold_up.clock() + FLUSH_S
         while self.port is not None and self.hold_up.clock() < deadline and not self.stopping.is_set():
             if not (data := self._read(SETTLE_S)):
@@ -250,7 +250,7 @@ class SerialPoller(Poller[OptionsT]):
         if discarded:
             self.count("bytes", discarded)
             self.count("old bytes discarded", discarded)
-            self.complain("held up: %d old bytes that waited on the line are discarded", discarded, about="hold-up")
+            self.complain("held up: discarded %d old bytes", discarded, about="hold-up")
 
     def _next_baud(self, now: float) -> None:
         assert self.port is not None

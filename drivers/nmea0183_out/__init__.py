@@ -37,21 +37,29 @@ class OutOptions(SerialOptions, frozen=True, kw_only=True):
     ]
     baud: Annotated[int, Meta(ge=50, le=4000000, description="Bits per second; autopilots take 4800 or 9600")] = 4800
     sentences: Annotated[
-        dict[Kind, Rate], Meta(min_length=1, description="Which to send, and how many of each a second")
+        dict[Kind, Rate], Meta(min_length=1, description="Sentences to send, and how many of each per second")
     ] = field(default_factory=lambda: {"RMC": 1.0, "GGA": 1.0, "RMB": 1.0, "APB": 1.0})
     talker: Annotated[
         str, Meta(pattern="^[A-Z]{2}$", description="The two letters that every sentence begins with")
     ] = "GP"
     max_age: Annotated[
         float,
-        Meta(gt=0.0, le=60.0, description="Seconds after which a value is not sent any more, however tolerant its key"),
+        Meta(
+            gt=0.0,
+            le=60.0,
+            description="Seconds after which a value is no longer sent, whatever the tolerance of its key",
+        ),
     ] = 3.0
     arrival: Annotated[
-        float, Meta(ge=0.0, le=10.0, description="Nautical miles from the waypoint at which it has been reached")
+        float,
+        Meta(ge=0.0, le=10.0, description="Distance to the waypoint, in nautical miles, at which it counts as reached"),
     ] = 0.3
     full_scale: Annotated[
         Annotated[float, Meta(ge=0.05, le=20.0)] | None,
-        Meta(description="Nautical miles that CDI shows as full scale: gives a cross-track error if only CDI is fed"),
+        Meta(
+            description="Cross-track distance in nautical miles that CDI shows as full scale; needed if only CDI is "
+            "available"
+        ),
     ] = None
     simulated: Annotated[
         bool,
@@ -63,7 +71,7 @@ class OutOptions(SerialOptions, frozen=True, kw_only=True):
 
 
 class Plugin(SerialPoller[OutOptions]):
-    """One output. Sentences go out by their schedule; what the receiver does not take is not kept for later."""
+    """One output. It sends each sentence on schedule, and does not queue what the receiver is too slow to take."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,7 +91,7 @@ class Plugin(SerialPoller[OutOptions]):
         self._due: dict[str, float] = {}
         self._void: dict[str, bool] = {}
         self._pending = b""
-        self._taken = 0.0  # when the receiver last took something, or there was nothing to take
+        self._taken = 0.0  # when the receiver last took data, or there was none to take
 
     # -- the contract --------------------------------------------------------------------------------------------------
 
@@ -91,16 +99,16 @@ class Plugin(SerialPoller[OutOptions]):
     def check(cls, options: OutOptions, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         if endpoint.scheme_of(options.port) == UDP:
-            with suppress(ValueError):  # which has been said above
+            with suppress(ValueError):  # `super().check` reports it
                 if endpoint.parse(options.port).address is None:
-                    yield "port", "UDP needs an address, for example udp://192.168.1.255:10110: no name is looked up"
+                    yield "port", "UDP needs an address, not a name: for example udp://192.168.1.255:10110"
         if "://" not in options.port:
             needed, carried = MAX_SENTENCE * sum(options.sentences.values()), options.baud / 10
             if needed > carried:
                 yield (
                     "sentences",
-                    f"up to {needed:.0f} bytes a second, and the line carries {carried:.0f}: "
-                    "send fewer, less often, or raise `baud` here and at the receiver",
+                    f"up to {needed:.0f} bytes a second, but the line carries {carried:.0f}: send fewer sentences, "
+                    "send them less often, or raise `baud` here and at the receiver",
                 )
 
     @classmethod
@@ -130,10 +138,10 @@ class Plugin(SerialPoller[OutOptions]):
                 self._due[kind] = due + period if now - due < period else now + period
                 self._say(kind)
         if now - self._taken > STALLED_S:
-            raise DeviceError(f"{self.options.port}: the receiver takes nothing (flow control, or nobody reads)")
+            raise DeviceError(f"{self.options.port}: the receiver takes no data (flow control, or nobody reads)")
 
     def close(self) -> None:
-        if self.port is not None:  # what still waits in the system is old, and closing would wait for it
+        if self.port is not None:  # unsent data is old, and closing would wait for it
             with suppress(Exception):
                 self.port.reset_output_buffer()
         super().close()
@@ -152,14 +160,14 @@ class Plugin(SerialPoller[OutOptions]):
             return None
 
     def _wait(self, seconds: float) -> None:
-        """Receivers say nothing of use, but listening notices when they go away."""
+        """Wait by reading: receivers send nothing useful, but reading notices when they go away."""
         if self._fd is not None:
             self._read(seconds)
         else:
             self.stopping.wait(seconds)
 
     def _say(self, kind: str) -> None:
-        if self._pending:  # the last ones are still on their way: this one would be late
+        if self._pending:  # earlier sentences are still waiting: this one would be late
             self.count("left out")
             return
         data, valid = self.talker.sentence(kind)

@@ -1,4 +1,4 @@
-"""The bytes of a serial port for programs on a network: each client gets all of them, and may be let to send some."""
+"""Serves a serial port to programs on a network: each client receives every byte, and some may send."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fixgw.errors import DeviceError, PluginFail
 from fixgw.net import access
 from fixgw.plugin import Poller
 
-JOIN_S = 2.0  # for so long a stop waits for the server's thread
+JOIN_S = 2.0  # how long `stop` waits for the server's thread
 
 
 class BridgeOptions(SerialOptions, frozen=True, kw_only=True):
@@ -30,17 +30,19 @@ class BridgeOptions(SerialOptions, frozen=True, kw_only=True):
     write: Annotated[
         Write,
         Meta(
-            description="Whose bytes go to the serial port: nobody's, those of the `one` client that has been "
-            "connected for longest, or those of `all`, mixed as they come"
+            description="Clients that may write to the serial port: `none`, the `one` that has been connected longest, "
+            "or `all`, mixed as they arrive"
         ),
     ] = "none"
-    clients: Annotated[int, Meta(ge=1, le=100, description="Most clients at a time; further ones are closed")] = 8
+    clients: Annotated[
+        int, Meta(ge=1, le=100, description="Maximum number of clients; further ones are disconnected")
+    ] = 8
     buffer: Annotated[
         int,
-        Meta(ge=1024, le=16777216, description="Bytes that wait for a slow client; what comes on top it never gets"),
+        Meta(ge=1024, le=16777216, description="Bytes queued for a slow client; it loses what exceeds this"),
     ] = 65536
     stall_timeout: Annotated[
-        float, Meta(ge=1.0, le=3600.0, description="Seconds without taking anything after which a client is dropped")
+        float, Meta(ge=1.0, le=3600.0, description="Seconds without reading after which a client is dropped")
     ] = 30.0
 
 
@@ -49,13 +51,13 @@ class Plugin(SerialPoller[BridgeOptions]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._writing = threading.Lock()  # the port, which the server's thread writes and ours closes
+        self._writing = threading.Lock()  # held to use the port: the server's thread writes to it, ours closes it
         self._server: Server | None = None
         self._server_thread: threading.Thread | None = None
 
     @property
     def tcp_port(self) -> int:
-        """The port listened on; with option 0 the actual one, once running."""
+        """The port that the server listens on; once it runs, the actual port if the option is 0."""
         return self._server.port if self._server is not None else self.options.tcp_port
 
     # -- the contract --------------------------------------------------------------------------------------------------
@@ -101,10 +103,10 @@ class Plugin(SerialPoller[BridgeOptions]):
         if self._server_thread is not None:
             self._server_thread.join(JOIN_S)
             if self._server_thread.is_alive():
-                raise PluginFail(f"{self.name}: its server did not stop within {JOIN_S:g} s")
+                raise PluginFail(f"{self.name}: the server's thread did not stop within {JOIN_S:g} s")
 
     def health(self) -> str:
-        return Poller.health(self)  # a device that says nothing may have nothing to say
+        return Poller.health(self)  # silence is normal: the device may have nothing to say
 
     def get_status(self) -> Mapping[str, Any]:
         connections = self._server.connections() if self._server is not None else []

@@ -59,21 +59,24 @@ class Main(
     """The sections of the main file."""
 
     connections: Annotated[
-        dict[str, dict[Any, Any]], msgspec.Meta(description="The module and options of each connection, by name.")
+        dict[str, dict[Any, Any]], msgspec.Meta(description="Connections by name, each with its module and options.")
     ]
     database_file: Annotated[str, msgspec.Meta(description="The database definition; default: the packaged one.")] = ""
     database_overlay: Annotated[
         str | dict[Any, Any] | list[Any],
-        msgspec.Meta(description="Changes to the definition: entries, variables and entries, or files with them."),
+        msgspec.Meta(
+            description="Changes to the definition: entries, variables with entries, or files that contain them."
+        ),
     ] = ""
     initialization_files: Annotated[
         list[str] | str,
         msgspec.Meta(description="Files with initial values; later ones win; default: the packaged one."),
     ] = []
-    auto_start: Annotated[bool, msgspec.Meta(description="Whether the gateway runs when it is started.")] = True
-    plugin_path: Annotated[list[str] | str, msgspec.Meta(description="More directories to search for plugins.")] = []
+    auto_start: Annotated[bool, msgspec.Meta(description="Whether systemd may start the gateway.")] = True
+    plugin_path: Annotated[list[str] | str, msgspec.Meta(description="Additional directories with plugins.")] = []
     logging: Annotated[
-        dict[str, Any], msgspec.Meta(description="For logging.config.dictConfig; default: the packaged one.")
+        dict[str, Any],
+        msgspec.Meta(description="In the format of logging.config.dictConfig; default: the packaged one."),
     ] = {}
 
 
@@ -83,11 +86,11 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     module: Annotated[str, msgspec.Meta(description="The plugin's module.", min_length=1)]
     load: Annotated[
         bool | str,
-        msgspec.Meta(description="Whether to load it: yes, no, or a name in enabled: of preferences.yaml."),
+        msgspec.Meta(description="Whether to load it: yes, no, or a name under enabled: in preferences.yaml."),
     ] = True
     on_failure: Annotated[
         Literal["restart", "ignore", "stop"],
-        msgspec.Meta(description="What to do when it fails; stop stops the whole gateway."),
+        msgspec.Meta(description="What to do when it fails; stop means the whole gateway."),
     ] = "restart"
     restart_delay: Annotated[
         float, msgspec.Meta(description="Seconds before the first restart; doubled each time.", gt=0, le=3600)

@@ -45,10 +45,12 @@ class Options(plugin.Options, frozen=True):
         str, Meta(description="Address to listen on; `0.0.0.0` is every IPv4 interface, `::` every interface.")
     ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = PORT
-    clients: Annotated[int, Meta(ge=1, le=10000, description="Most clients at a time; more are turned away.")] = 100
+    clients: Annotated[
+        int, Meta(ge=1, le=10000, description="Maximum number of clients; further ones are refused.")
+    ] = 100
     clients_per_host: Annotated[
         Annotated[int, Meta(ge=1, le=10000)] | None,
-        Meta(description="Most clients at a time from one host, so that it cannot shut out the others"),
+        Meta(description="Maximum number of clients from one host, so that it cannot shut out the others"),
     ] = None
     allow: Annotated[Names, Meta(description="Networks whose hosts may connect.")] = LOOPBACK
     write: Annotated[Names, Meta(description="Networks whose hosts may write values and flags.")] = LOOPBACK
@@ -56,23 +58,23 @@ class Options(plugin.Options, frozen=True):
     outputs: Annotated[tuple[Output, ...], Meta(description="Other gateways to mirror keys to and from.")] = ()
     rate_limit: Annotated[
         dict[str, Annotated[float, Meta(gt=0)]],
-        Meta(description="Most updates per second for a key or pattern (`EGT*: 4`); changed flags are sent at once."),
+        Meta(description="Maximum updates per second, by key or pattern (`EGT*: 4`); changed flags are sent at once."),
     ] = {}
     refresh: Annotated[
         bool,
         Meta(
-            description="Let a client that writes back the value it has just received make it fresh again, even if "
-            "another source owns the item."
+            description="When a client writes back exactly the value that it has just received, make the value fresh "
+            "again, even if another source owns the item."
         ),
     ] = False
     send_buffer: Annotated[
         int, Meta(ge=4096, le=16777216, description="Bytes that the operating system may buffer for one client.")
     ] = 131072
     reply_buffer: Annotated[
-        int, Meta(ge=4096, le=16777216, description="Bytes of unread answers at which a client's requests wait.")
+        int, Meta(ge=4096, le=16777216, description="Bytes of unread answers after which a client's requests wait.")
     ] = 262144
     stall_timeout: Annotated[
-        float, Meta(ge=1, le=3600, description="Drop a client that has read nothing for so many seconds.")
+        float, Meta(ge=1, le=3600, description="Seconds without reading after which a client is dropped.")
     ] = 60.0
 
 
@@ -96,8 +98,8 @@ class Plugin(plugin.PluginBase[Options]):
     @classmethod
     def advise(cls, options: Options, db: database.Database) -> Iterable[tuple[str, str]]:
         if options.type != "client" and options.allow == LOOPBACK and not _is_loopback(options.host):
-            who = "only this computer may connect; for others name their networks, `allow: [192.168.1.0/24]`"
-            yield "host", f"{who}, and in `write` those that may write"
+            text = "only this computer may connect; name the networks of others in `allow: [192.168.1.0/24]`"
+            yield "host", f"{text}, and in `write` those that may write"
 
     def run(self) -> None:
         o = self.options
@@ -188,7 +190,7 @@ class Plugin(plugin.PluginBase[Options]):
         for option in ("allow", "write", "admin"):
             yield from access.problems(option, getattr(options, option))
         if options.type == "client" and not options.outputs:
-            yield "type", "a client needs 'outputs', which say what to exchange with which gateway"
+            yield "type", "a client needs 'outputs': the keys to exchange with other gateways"
         if options.type == "server" and options.outputs:
             yield "outputs", "outputs need type 'both' or 'client'"
         for n, output in enumerate(options.outputs):

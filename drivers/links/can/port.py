@@ -71,7 +71,7 @@ class BusOptions(Options, frozen=True, kw_only=True):
     ] = "socketcan"
     channel: Annotated[
         str | int,
-        Meta(description="The interface's name for the bus: `can0`, `/dev/ttyACM0`, a multicast group or number"),
+        Meta(description="Name of the bus in that interface: `can0`, `/dev/ttyACM0`, a multicast group or a number"),
     ] = "can0"
     bitrate: Annotated[
         Annotated[int, Meta(ge=1000, le=1000000)] | None,
@@ -80,10 +80,16 @@ class BusOptions(Options, frozen=True, kw_only=True):
     fd: Annotated[bool, Meta(description="Use CAN FD, if the interface supports it")] = False
     listen_only: Annotated[bool, Meta(description="Never send; an slcan adapter then acknowledges no frames")] = False
     receive_buffer: Annotated[
-        int, Meta(ge=4096, le=67108864, description="Bytes of receive buffer to request; it absorbs bursts")
+        int, Meta(ge=4096, le=67108864, description="Bytes of receive buffer to request, to absorb bursts")
     ] = 4194304
     send_queue: Annotated[
         int,
-        Meta(ge=1, le=65536, description="Frames that may wait to be sent; a full queue drops the lowest priority"),
+        Meta(
+            ge=1,
+            le=65536,
+            description="Maximum number of frames waiting to be sent; a full queue drops the lowest priority",
+        ),
     ] = 1024
-    extra: Annotated[dict[str, Any], Meta(description="More arguments for the interface, with python-can's names")] = {}
+    extra: Annotated[
+        dict[str, Any], Meta(description="Other arguments for the interface, by their names in python-can")
+    ] = {}
