@@ -89,7 +89,7 @@ def test_a_ranked_source_fails_its_own_value_behind_the_published_one(db: Databa
     assert db.read("IAS").secfail
 
 
-def test_keys_can_be_sent_elsewhere_or_left_out(db: Database) -> None:
+def test_keys_can_be_redirected_or_left_out(db: Database) -> None:
     mine, _ = publisher({"OAT": "RAT", "TIMEZ": None})
     mine.publish([Update("OAT", 5.0), Update("TIMEZ", "12:00:00")])
     assert db.read("RAT").value == 5.0

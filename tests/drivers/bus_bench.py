@@ -1,4 +1,4 @@
-"""What the tests of chips on virtual buses share: a database with the packaged items, a started plugin, patience."""
+"""Shared by the tests of chips on virtual buses: a database with the packaged items, a started plugin, a wait loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fixgw.plugin import Poller
 __all__ = ["SENDERS", "SOURCE", "adds_up", "numbers", "packaged_database", "running", "until", "with_senders"]
 
 SOURCE = "bench"
-#: Channels of a converter; a sender in order gives no more than 3 volts.
+#: Channels of a converter; a healthy sender gives at most 3 volts.
 SENDERS = [
     {"input": "0", "key": "OILP1", "curve": {"linear": {"factor": 50.0}, "limits": [0.0, 3.0]}},
     {"input": "1", "key": "VOLT", "curve": {"linear": {"factor": 10.0}}},
@@ -51,7 +51,7 @@ def packaged_database() -> Iterator[Database]:
 
 @contextmanager
 def running(plugin_class: type[Any], **options: Any) -> Iterator[Any]:
-    """A started plugin, stopped at the end within a second."""
+    """Start a plugin, and stop it at the end within a second."""
     plugin: Poller = plugin_class(SOURCE, options)
     plugin.start()
     try:
@@ -65,5 +65,5 @@ def running(plugin_class: type[Any], **options: Any) -> Iterator[Any]:
 
 
 def adds_up(counts: dict[str, int], *refused: str) -> bool:
-    """Whether every poll is accounted for; the last one may still be going on."""
+    """Whether every poll is accounted for; the last one may still be in progress."""
     return counts["polls"] - sum(counts[name] for name in ("used", "read errors", *refused)) in (0, 1)

@@ -82,7 +82,7 @@ Bridge = Callable[..., Plugin]
 
 @pytest.fixture
 def bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bridge]:
-    """Start bridges, wait until their buses are healthy, and stop them at the end without leaving anything open."""
+    """Start bridges, wait until their buses are healthy, and stop them at the end; nothing may stay open."""
     monkeypatch.setattr(can_bus.SharedBus, "poll_timeout", 0.05)
     plugins: list[Plugin] = []
 
@@ -465,7 +465,7 @@ def test_a_bridge_in_another_process_joins_two_udp_buses_and_sends_nothing_back(
         for who, crossed in ((a, range(0x200, 0x205)), (b, range(0x100, 0x105))):
             for identifier in crossed:
                 assert serials(who.heard, identifier) == list(range(identifier & 0xF, total, 5))
-            assert len(who.hears()) == 2 * total  # its own frames come from python-can only
+            assert len(who.hears()) == 2 * total  # it receives its own frames only from python-can
         until(lambda: [child.ask()[1]["buses"][bus]["own echoes"] for bus in "ab"] == [total, total])
         health, status = child.ask()
         assert health == ""
@@ -551,7 +551,7 @@ def test_a_bridge_can_be_stopped_while_frames_arrive_and_wait(bridge: Bridge, no
     assert direction(plugin, "a to b") == counted
 
 
-def test_its_sign_of_life_is_that_of_its_slowest_bus(bridge: Bridge) -> None:
+def test_the_bridge_is_alive_only_if_its_slowest_bus_is(bridge: Bridge) -> None:
     plugin = bridge(BOTH)
     assert plugin.alive is not None
     before = plugin.alive
@@ -658,12 +658,12 @@ connections:
 
 
 class BridgeBench(CanBench):
-    """A CAN bridge from the device's bus to another; good is while frames arrive there."""
+    """A CAN bridge from the device's bus to another bus; it is good while frames arrive there."""
 
     CAN = frozenset({"late", "vanish"})
 
     def other_half(self) -> None:
-        """Every frame is handed on."""
+        """The bridge forwards every frame, whole or not."""
 
     def __init__(self, subject: Subject) -> None:
         self._fresh = float("-inf")

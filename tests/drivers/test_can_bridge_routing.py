@@ -166,7 +166,7 @@ def test_new_identifiers_are_assigned_and_undone_on_the_way_back() -> None:
     assert sent(router, "b", Frame(0x123, b"4", EXTENDED)) == [("a", Frame(0x100, b"4"))]
 
 
-def test_an_identifier_with_another_meaning_on_the_other_bus_does_not_pass_backward() -> None:
+def test_an_identifier_with_another_meaning_on_the_other_bus_does_not_pass_back() -> None:
     router = Router(both(route(remap={0x500: 0x600})))
     assert sent(router, "b", Frame(0x500)) == []
 
@@ -210,7 +210,7 @@ def test_every_identifier_that_can_pass_is_wanted(some: Route) -> None:
 
 @pytest.mark.slow
 @given(some_routes.filter(lambda r: not r.backward), st.integers(0, 0x7FF))
-def test_the_way_back_undoes_the_way_there(some: Route, identifier: int) -> None:
+def test_the_reverse_route_undoes_the_forward_route(some: Route, identifier: int) -> None:
     new = some.translate(identifier)
     assume(new is not None)
     assert new is not None
@@ -218,7 +218,7 @@ def test_the_way_back_undoes_the_way_there(some: Route, identifier: int) -> None
     assert back == identifier or (back is not None and some.translate(back) == new)  # two may become one
 
 
-def test_single_identifiers_of_29_bits_are_wanted_one_by_one_but_large_ranges_as_a_whole() -> None:
+def test_single_29_bit_identifiers_are_wanted_one_by_one_but_large_ranges_as_a_whole() -> None:
     assert Router([route(ids=["0x18FEF100-0x18FEF103", 0x12])]).wanted("a") == {
         0x12,
         *((0x18FEF100 + n) | EXTENDED for n in range(4)),
@@ -232,7 +232,7 @@ def test_without_a_window_nothing_is_wanted_from_a_bus_that_is_only_a_target() -
 
 
 @pytest.mark.slow
-def test_any_number_of_identifiers_costs_bounded_memory() -> None:
+def test_memory_is_bounded_for_any_number_of_identifiers() -> None:
     router = Router([route()])
     for n in range(3 * routing.MAX_PLANS):
         assert sent(router, "a", Frame(n, b"", EXTENDED), now=n * 1e-4)
@@ -290,7 +290,7 @@ def test_leading_data_bytes_distinguish_streams_with_one_identifier() -> None:
         assert not sent(router, "a", Frame(0x500, bytes([12, cylinder, 0, 98])))
 
 
-def test_any_number_of_streams_costs_bounded_memory_and_keeps_to_the_rate() -> None:
+def test_memory_is_bounded_and_the_rate_kept_for_any_number_of_streams() -> None:
     router = Router([route(rate=1.0, rate_bytes=8)])
     forwarded = sum(len(sent(router, "a", Frame(1, n.to_bytes(4, "big")))) for n in range(2 * routing.MAX_STREAMS))
     assert forwarded == routing.MAX_STREAMS
@@ -331,7 +331,7 @@ def test_an_identifier_keeps_to_its_rate_and_its_last_frame_is_always_sent(
 
 
 @given(st.sampled_from([0.5, 1.0, 10.0]), st.lists(st.tuples(st.sampled_from([b"x", b"y"]), st.floats(0.0, 1.2))))
-def test_the_last_frame_sent_on_is_the_last_one_received(rate: float, arrivals: list[tuple[bytes, float]]) -> None:
+def test_the_last_frame_forwarded_is_the_last_one_received(rate: float, arrivals: list[tuple[bytes, float]]) -> None:
     router, now, last, heard = Router([route(rate=rate)]), 0.0, b"", b""
     for data, pause in [*arrivals, (b"", 5.0)]:
         while (due := router.next_due()) <= now + pause:
@@ -354,7 +354,7 @@ def test_a_frame_that_we_sent_to_a_bus_is_not_forwarded_back() -> None:
     assert sent(router, "b", Frame(0x100, b"1"), now=0.1 + WINDOW)
 
 
-def test_a_frame_that_was_on_a_bus_already_is_not_sent_there() -> None:
+def test_a_frame_that_was_already_on_a_bus_is_not_sent_there() -> None:
     router = Router([route("b", "a")])
     assert sent(router, "a", Frame(0x100, b"1"), now=0.0) == []
     assert sent(router, "b", Frame(0x100, b"1"), now=0.1) == []

@@ -1,7 +1,7 @@
 """The codec against python-canfix 0.3.0, over every identifier.
 
-python-canfix is used through its documented classes only. It knows the identifiers of 2023, so the table of 2023 is
-compared; what it gets wrong is listed here, and each difference is asserted: when one goes away, that is news too.
+The tests use only the documented classes of python-canfix. It knows the identifiers of 2023, so we compare the table of
+2023. The tests also assert each of its known errors, so that we notice when one is corrected.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def plain(value: Any) -> Any:
 def random_frame(random_: random.Random, parameter: table.Parameter) -> bytes:
     code = random_.randrange(8) | random_.choice([0, *parameter.metas]) << 4
     value = random_.randbytes(parameter.size)
-    if parameter.text:  # theirs raises beyond ASCII
+    if parameter.text:  # their codec raises on other characters than ASCII
         value = bytes(byte & 0x7F for byte in value)
     return bytes((random_.randint(1, 255), random_.randrange(256), code)) + value
 
@@ -65,7 +65,7 @@ def test_parameters_decode_alike(parameter: table.Parameter) -> None:
         assert (a.node, a.index, a.meta_name) == (b.node, b.index, b.meta)
         assert (a.annunciate, a.quality) == (b.annunciate, b.quality)
         if isinstance(a.value, float):
-            # They multiply, so they are up to an ulp off; and NaN is a failure to us only.
+            # They multiply, so they are up to an ulp off; and only we treat NaN as a failure.
             assert math.isclose(a.value, b.value, rel_tol=1e-15) or not math.isfinite(b.value)
             assert a.failure == (b.failure or not math.isfinite(b.value))
         else:
@@ -152,7 +152,7 @@ def test_parameter_sets_decode_alike() -> None:
 # -- where python-canfix is wrong --------------------------------------------------------------------------------------
 
 
-def test_they_multiply() -> None:
+def test_they_multiply_where_we_divide() -> None:
     assert theirs(0x183, "0c00000300").value == 0.30000000000000004
     assert ours(0x183, "0c00000300").value == 0.3
 

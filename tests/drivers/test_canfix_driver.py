@@ -486,7 +486,7 @@ def test_on_change_asks_again_after_the_owner_has_sent_another_value(start: Star
     asked = (NODE_SPECIFIC + ME, "0c90013075")
     db.write("BARO", 30.0, "knob")
     other.hears(*asked)
-    other.send(0x190, "3200003075")  # the owner obeys
+    other.send(0x190, "3200003075")  # the owner accepts the value
     until(lambda: db.read("BARO").source == "canfix/50")
     db.write("BARO", 30.0, "knob")
     db.write("BARO", 30.0, "knob")
@@ -497,9 +497,11 @@ def test_on_change_asks_again_after_the_owner_has_sent_another_value(start: Star
     until(lambda: other.listen().count(asked) == 2)
 
 
-def test_a_value_that_became_overdue_while_it_waited_is_sent_so(start: Start, db: Database, other: Other) -> None:
+def test_a_value_that_became_overdue_while_it_waited_is_sent_as_suspect(
+    start: Start, db: Database, other: Other
+) -> None:
     start("outputs: [{fixid: IAS, canid: 0x183, owner: yes, rate_limit: 4}]\n")
-    db.stop()  # nothing marks it
+    db.stop()  # nothing marks it as old
     db.item("IAS").tolerance = 0.05
     db.write("IAS", 100.0, "pitot")
     db.write("IAS", 101.0, "pitot")
@@ -666,7 +668,7 @@ def test_it_sends_a_heartbeat_once_a_second_and_asks_nodes_to_identify_themselve
     assert 0.5 < beats[2] - beats[1] < 1.6
 
 
-def test_a_bus_that_opens_slowly_costs_no_frame(
+def test_no_frame_is_lost_while_a_bus_opens_slowly(
     start: Start, db: Database, other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slowly(*args: Any, open_port: Callable[..., Any] = ports.open_port) -> Any:
@@ -681,7 +683,7 @@ def test_a_bus_that_opens_slowly_costs_no_frame(
 
 
 @pytest.mark.parametrize("source", [INITIAL, KEPT])
-def test_start_values_are_not_sent_even_if_somebody_asks(source: str, start: Start, db: Database, other: Other) -> None:
+def test_start_values_are_not_sent_even_on_request(source: str, start: Start, db: Database, other: Other) -> None:
     start("outputs: [{fixid: BARO, canid: 0x190, owner: yes, repeat: 0.05}, {fixid: IAS, canid: 0x183, owner: yes}]\n")
     db.write("BARO", 29.50, source)
     db.write("IAS", 100.0, "pitot")
@@ -694,7 +696,7 @@ def test_start_values_are_not_sent_even_if_somebody_asks(source: str, start: Sta
     other.hears(0x190, "b60000e074")
 
 
-def test_what_comes_without_a_source_is_sent_as_any_other_write(start: Start, db: Database, other: Other) -> None:
+def test_a_write_without_a_source_is_sent_like_any_other(start: Start, db: Database, other: Other) -> None:
     start("outputs: [{fixid: BARO, canid: 0x190, owner: yes}]\n")
     database.write("BARO", 29.92)
     other.hears(0x190, "b60000e074")
@@ -710,7 +712,7 @@ SIMULATED_MAP = """\
 
 
 @pytest.mark.parametrize("mark", ["sim/", "replay/", "override/"])
-def test_what_is_simulated_stays_off_a_real_bus(mark: str, start: Start, db: Database, other: Other) -> None:
+def test_simulated_values_stay_off_a_real_bus(mark: str, start: Start, db: Database, other: Other) -> None:
     plugin = start(SIMULATED_MAP)
     db.write("BTN2", True, "panel")
     other.hears(0x308, "b600000200000000")
@@ -724,7 +726,7 @@ def test_what_is_simulated_stays_off_a_real_bus(mark: str, start: Start, db: Dat
 
 
 @pytest.mark.parametrize("options", [{"simulated": True}, {"name": "sim/can"}])
-def test_what_is_simulated_goes_to_a_bench(
+def test_simulated_values_are_sent_on_a_bench(
     options: dict[str, Any], start: Start, db: Database, other: Other, tmp_path: Path
 ) -> None:
     (tmp_path / "sim").mkdir()
@@ -866,7 +868,7 @@ def test_a_map_with_problems_is_refused_with_all_of_them(start: Start) -> None:
     assert len(refused.value.problems) == 2
 
 
-def test_a_broken_state_file_costs_a_warning(
+def test_a_broken_state_file_only_gives_a_warning(
     start: Start, db: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "state").mkdir()
@@ -875,7 +877,9 @@ def test_a_broken_state_file_costs_a_warning(
     assert "starting without it" in caplog.text
 
 
-def test_a_full_disk_is_reported_and_stops_no_value(start: Start, db: Database, other: Other, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_values_keep_flowing(
+    start: Start, db: Database, other: Other, tmp_path: Path
+) -> None:
     (tmp_path / "state").write_text("where the directory should be")
     plugin = start("inputs: [{canid: 0x184, fixid: ALT}]\noutputs: [{fixid: IAS, canid: 0x183, owner: yes}]\n")
     other.send(NODE_SPECIFIC + NODE, f"03{ME:02x}8301")
@@ -902,7 +906,9 @@ def memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def test_a_flood_of_anything_leaves_memory_flat_and_the_bus_readable(start: Start, db: Database, other: Other) -> None:
+def test_a_flood_of_random_frames_leaves_memory_flat_and_the_bus_readable(
+    start: Start, db: Database, other: Other
+) -> None:
     """Feed random frames straight into the driver: 20,000, as many as in a second, several times."""
     plugin = start(obey=["disable", "report", "configuration"])
     noise = random.Random(3)
@@ -988,7 +994,7 @@ def test_a_changed_map_restarts_the_connection_on_reload(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_it_flies_with_the_virtual_nodes(start: Start, db: Database) -> None:
+def test_it_reads_the_virtual_nodes_of_a_flying_aircraft(start: Start, db: Database) -> None:
     """Virtual nodes of a moving aircraft, which encode their frames independently of our codec."""
     scenario = scenarios.load(scenarios.shipped()["cruise"])
     with World(scenario.aircraft()) as world:
@@ -1065,7 +1071,7 @@ class CanFixNode(CanInstrument):
 
 
 class CanFixBench(CanBench):
-    """A node among others that may come and go: the driver complains about none that is missing."""
+    """A node among others that may come and go: the driver does not complain about missing nodes."""
 
     CAN = frozenset({"late", "vanish", "exchange", "silence"})
     expects = False
@@ -1075,14 +1081,14 @@ class CanFixBench(CanBench):
         self.adapter.tell(b"t2018AABB")
 
     def other_half(self) -> None:
-        """It may say anything."""
+        """Any frame can be valid."""
 
     def refused(self) -> int:
-        """It takes what fits the wire; the database then says that it is out of range."""
+        """The driver accepts what fits the wire format; the database then finds it out of range."""
         return sum(self.db.read(key).bad for key in self.subject.absurd)
 
     def counters_add_up(self) -> None:
-        """They are its own tests' affair."""
+        """The driver's own tests check the counters."""
 
 
 class TestContract(Contract):

@@ -211,7 +211,7 @@ def advice(path: Path, text: str, database: Database, table: Table = TABLE) -> l
     return [f"{a.line}:{a.column}: {a.message}" for a in mapping.advice(path, table, database)]
 
 
-def test_an_identifier_of_the_other_revision_is_read_as_the_one_of_this(write: Path, database: Database) -> None:
+def test_an_identifier_of_the_other_revision_is_translated_to_this_one(write: Path, database: Database) -> None:
     text = "inputs:\n  - {canid: 0x545, fixid: FTIME}\n"
     assert advice(write, text, database) == [
         "2:13: inputs[0]: 0x545 is Strut Pressure #4 in the table of 2024: FTIME is read as 0x546; for the table of "
@@ -246,14 +246,16 @@ def test_fields_that_do_not_apply_in_a_section_are_left_out_with_advice(write: P
 
 
 @pytest.mark.parametrize(("written", "read"), [("on_change:False", False), ("on_change:yes", True)])
-def test_a_blank_that_is_missing_after_a_colon(write: Path, database: Database, written: str, read: bool) -> None:
+def test_a_missing_blank_after_a_colon_is_tolerated_with_advice(
+    write: Path, database: Database, written: str, read: bool
+) -> None:
     text = f"outputs:\n  - {{canid: 0x190, fixid: BARO, {written}}}\n"
     (found,) = advice(write, text, database)
     assert found.startswith(f"2:33: outputs[0]: a blank is missing: read as `on_change: {written[10:]}`")
     assert good(write, text, database).outputs[0].on_change is read
 
 
-def test_an_entry_that_is_there_twice_is_used_once(write: Path, database: Database) -> None:
+def test_a_duplicate_entry_is_used_once(write: Path, database: Database) -> None:
     text = """\
         inputs:
           - {canid: 0x183, fixid: IAS}

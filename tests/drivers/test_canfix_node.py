@@ -50,7 +50,7 @@ FROM_ME = cf.NODE_SPECIFIC + ME
 
 
 @pytest.mark.parametrize("destination", [0, ME])
-def test_it_identifies_itself_when_asked_alone_or_with_all_others(make: Callable[..., Node], destination: int) -> None:
+def test_it_identifies_itself_when_asked_directly_or_by_broadcast(make: Callable[..., Node], destination: int) -> None:
     assert ask(make(), bytes((0, destination))) == [(FROM_ME, "000101b607030201")]
 
 
@@ -248,7 +248,7 @@ def test_it_sends_its_status_once_a_second(make: Callable[..., Node], clock: Clo
     assert max(b - a for a, b in itertools.pairwise(beats)) < 1.2
 
 
-def test_after_a_long_silence_one_heartbeat_is_enough(make: Callable[..., Node], clock: Clock) -> None:
+def test_after_a_long_silence_it_sends_a_single_heartbeat(make: Callable[..., Node], clock: Clock) -> None:
     node = make()
     node.tick()
     clock.now += 100
@@ -374,7 +374,7 @@ FRAMES = st.lists(st.tuples(st.integers(0, 0x7FF), st.binary(max_size=8), st.flo
 @pytest.mark.slow
 @given(FRAMES)
 @settings(max_examples=300)
-def test_no_sequence_of_frames_raises_and_all_answers_can_be_sent(frames: list[tuple[int, bytes, float]]) -> None:
+def test_no_sequence_of_frames_raises_and_every_answer_can_be_sent(frames: list[tuple[int, bytes, float]]) -> None:
     clock = Clock()
     obey = ["disable", "report", "node-id", "bit-rate", "configuration"]
     node = Node(ME, Identity(description="me"), clock, None, obey, {IAS}, 125_000)

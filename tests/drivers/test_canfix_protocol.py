@@ -32,7 +32,7 @@ REQUESTS: dict[str, type[cf.Request]] = {
 }
 NAMES = {cls: kind for kind, cls in REQUESTS.items()}
 CONTROLS = {cls.control: kind for kind, cls in REQUESTS.items()}
-# How the vectors call fields that have shorter names here.
+# The names in the vectors of fields that have shorter names here.
 FIELDS = {"code": "rate_code", "type": "connection_type", "destination": "dest"}
 DROPPED = {
     "invalid": {"short", "reserved"},
@@ -141,7 +141,7 @@ def message_of(meaning: dict[str, Any]) -> cf.Message:
 
 
 def agrees(outcome: cf.Outcome, expected: dict[str, Any]) -> bool:
-    """Whether `outcome` matches a vector in all that the vector specifies."""
+    """Whether `outcome` matches everything that a vector specifies."""
     kind = expected["kind"]
     if kind in DROPPED or isinstance(outcome, cf.Dropped):
         return outcome.kind in DROPPED.get(kind, ())
@@ -174,7 +174,7 @@ def test_a_worked_frame_decodes_to_its_meaning(vector: dict[str, Any]) -> None:
     outcome = decode(vector["frame"])
     expected = dict(vector["meaning"])
     if expected["kind"] in ("parameter", "parameter_set") and isinstance(expected.get("value"), str):
-        if expected["type"] == "FLOAT":  # "NaN", "Infinity": the specification is silent, here it is a failure
+        if expected["type"] == "FLOAT":  # "NaN", "Infinity": the specification does not say, we treat it as a failure
             expected |= {"value": float(expected["value"]), "failure": True}
         else:
             expected["value"] = expected["value"].rstrip("\0 ")
@@ -192,7 +192,7 @@ def test_a_meaning_encodes_to_its_worked_frame(vector: dict[str, Any]) -> None:
     if meaning.get("type") == "FLOAT":
         meaning = meaning | {"value": float(meaning["value"])}
     message = message_of(meaning)
-    # Some of the worked frames go to the ends of the wire type, beyond the parameter's own range.
+    # Some worked frames use the whole range of the wire type, beyond the parameter's own range.
     loose = {"strict": False} if isinstance(message, (cf.ParameterUpdate, cf.ParameterSet)) else {}
     assert message.encode(**loose) == (vector["frame"]["id"], bytes.fromhex(vector["frame"]["data"]))
 

@@ -75,7 +75,7 @@ def join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Join]:
     """Gateways, by node id and map."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setattr(can_bus.SharedBus, "poll_timeout", 0.05)
-    # Each gateway holds the bus by itself, as it would on a computer of its own.
+    # Each gateway opens the bus itself, as on separate computers.
     monkeypatch.setattr(can_bus, "_key", lambda options: (id(options),))
     joined: list[Panel] = []
 
@@ -102,7 +102,7 @@ def agree(value: float, *panels: Panel) -> None:
 
 
 @pytest.mark.parametrize("text", [OWNER, ASKER], ids=["owner", "asker"])
-def test_who_restarts_is_told_the_setting_and_does_not_overwrite_it(join: Join, text: str) -> None:
+def test_a_restarted_gateway_learns_the_setting_and_does_not_overwrite_it(join: Join, text: str) -> None:
     a, b = join(10, text), join(11, text)
     assert not b.db.read("BARO").good
     a.set(30.10)
@@ -116,7 +116,7 @@ def test_who_restarts_is_told_the_setting_and_does_not_overwrite_it(join: Join, 
     agree(30.10, join(10, text), again)
 
 
-def test_a_start_value_is_not_good_until_somebody_has_said_it(join: Join) -> None:
+def test_a_start_value_is_not_good_until_another_node_confirms_it(join: Join) -> None:
     a = join(10, OWNER)
     reading = a.db.read("BARO")
     assert (reading.flags, reading.reason(OLD)) == (OLD, "a start value: no node on the bus has said it yet")
@@ -127,7 +127,7 @@ def test_a_start_value_is_not_good_until_somebody_has_said_it(join: Join) -> Non
     agree(29.92, a) if kept.baro == 30.0 else agree(29.92, a, kept)
 
 
-def test_a_dumb_node_that_appears_is_told_by_the_owner(join: Join, wire: can.BusABC) -> None:
+def test_the_owner_tells_a_simple_node_that_appears(join: Join, wire: can.BusABC) -> None:
     a = join(10, OWNER)
     a.set(30.10)
     until(lambda: _heard(wire, 0x190))
@@ -142,7 +142,7 @@ def _heard(wire: can.BusABC, identifier: int) -> bool:
 
 @pytest.mark.parametrize("text", [OWNER, ASKER], ids=["owner", "asker"])
 @pytest.mark.parametrize("how", ["jammed", "unplugged"])
-def test_what_was_set_while_the_adapter_was_away_arrives(join: Join, text: str, how: str) -> None:
+def test_a_setting_made_while_the_adapter_was_away_arrives(join: Join, text: str, how: str) -> None:
     with Segment() as segment, VirtualSlcan(segment) as left, VirtualSlcan(segment) as right:
         slcan = {"interface": "slcan", "bitrate": 250000}
         a, b = join(10, text, channel=left.path, **slcan), join(11, text, channel=right.path, **slcan)
@@ -166,7 +166,7 @@ def test_what_was_set_while_the_adapter_was_away_arrives(join: Join, text: str, 
 
 
 @pytest.mark.parametrize("text", [OWNER, ASKER], ids=["owner", "asker"])
-def test_what_was_set_by_the_others_while_the_adapter_was_away_stays(join: Join, text: str) -> None:
+def test_a_setting_made_by_others_while_the_adapter_was_away_stays(join: Join, text: str) -> None:
     with Segment() as segment, VirtualSlcan(segment) as left, VirtualSlcan(segment) as right:
         slcan = {"interface": "slcan", "bitrate": 250000}
         a, b = join(10, text, channel=left.path, **slcan), join(11, text, channel=right.path, **slcan)
@@ -183,7 +183,7 @@ def test_what_was_set_by_the_others_while_the_adapter_was_away_stays(join: Join,
 
 
 @pytest.mark.parametrize("maps", [(OWNER, OWNER), (ASKER, ASKER), (OWNER, ASKER), (ASKER, OWNER), (ASKER,) * 3])
-def test_who_set_at_the_same_instant_agree_in_the_end(join: Join, maps: tuple[str, ...]) -> None:
+def test_gateways_that_set_at_the_same_instant_agree_in_the_end(join: Join, maps: tuple[str, ...]) -> None:
     panels = [join(10 + n, text) for n, text in enumerate(maps)]
     for round in range(8):
         start = threading.Barrier(len(panels))
@@ -202,7 +202,7 @@ def test_who_set_at_the_same_instant_agree_in_the_end(join: Join, maps: tuple[st
         assert len({panel.baro for panel in panels}) == 1, [panel.baro for panel in panels]
 
 
-def test_a_knob_that_is_turned_wins_over_the_owner_once_and_over_one_that_will_not_listen_never(
+def test_a_turned_knob_overrides_the_owner_once_but_never_an_owner_that_ignores_it(
     join: Join, wire: can.BusABC
 ) -> None:
     a = join(10, ASKER)
@@ -221,7 +221,7 @@ def _two(join: Join) -> Iterator[tuple[Panel, Panel]]:
     yield a, join(11, WAYPOINT.format(head="inputs", owner=""))
 
 
-def test_of_a_long_name_the_beginning_is_sent(join: Join) -> None:
+def test_the_beginning_of_a_long_name_is_sent(join: Join) -> None:
     with _two(join) as (a, b):
         a.db.write("WPNAME", "KOSH", "nav")
         until(lambda: b.db.read("WPNAME").value == "KOSH")
@@ -231,13 +231,13 @@ def test_of_a_long_name_the_beginning_is_sent(join: Join) -> None:
         assert a.plugin.health() == ""
 
 
-def test_what_cannot_be_sent_fails_the_last_one_and_the_health_says_so(join: Join) -> None:
+def test_an_unsendable_value_fails_the_last_one_sent_and_health_says_so(join: Join) -> None:
     with _two(join) as (a, b):
         a.db.write("WPNAME", "KOSH", "nav")
         a.db.write("OILT1", 90.0, "probe")
         until(lambda: b.db.read("WPNAME").good and b.db.read("OILT1").good)
         a.db.write("WPNAME", "\u5317\u4eac", "nav")
-        a.db.write("OILT1", -10.0, "probe")  # the wire knows no minus
+        a.db.write("OILT1", -10.0, "probe")  # the wire format has no negative values
         until(lambda: b.db.read("WPNAME").fail and b.db.read("OILT1").fail)
         assert (b.db.read("WPNAME").value, b.db.read("OILT1").value) == ("KOSH", 90.0)
         assert "cannot send" in a.plugin.health()
@@ -251,7 +251,9 @@ def test_what_cannot_be_sent_fails_the_last_one_and_the_health_says_so(join: Joi
 # -- what others tell us not to send -----------------------------------------------------------------------------------
 
 
-def test_no_node_silences_what_a_person_sets(join: Join, wire: can.BusABC, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_node_can_silence_a_setting_of_the_pilot(
+    join: Join, wire: can.BusABC, caplog: pytest.LogCaptureFixture
+) -> None:
     a = join(10, OWNER)
     wire.send(can.Message(arbitration_id=0x6E5, data=bytes.fromhex("03009001"), is_extended_id=False))
     until(lambda: "node 5 told us to stop sending BARO: refused, a person sets it" in caplog.text)
@@ -260,7 +262,7 @@ def test_no_node_silences_what_a_person_sets(join: Join, wire: can.BusABC, caplo
     assert a.plugin.health() == ""
 
 
-def test_what_is_silenced_says_who_did_it_and_there_is_a_way_back(join: Join, wire: can.BusABC) -> None:
+def test_a_silenced_output_says_who_silenced_it_and_can_be_restored(join: Join, wire: can.BusABC) -> None:
     a = join(
         10,
         "outputs: [{fixid: IAS, canid: 0x183, owner: yes}, {fixid: BARO, canid: 0x190, owner: yes}]\n",
@@ -275,7 +277,7 @@ def test_what_is_silenced_says_who_did_it_and_there_is_a_way_back(join: Join, wi
     assert a.plugin.health() == "node 5 told us to stop sending IAS"
 
 
-def test_nothing_is_silenced_in_flight(join: Join, wire: can.BusABC, caplog: pytest.LogCaptureFixture) -> None:
+def test_outputs_cannot_be_silenced_in_flight(join: Join, wire: can.BusABC, caplog: pytest.LogCaptureFixture) -> None:
     a = join(10, "outputs: [{fixid: IAS, canid: 0x183, owner: yes}]\n")
     a.db.write("IAS", 100.0, "pitot")
     wire.send(can.Message(arbitration_id=0x6E5, data=bytes.fromhex("03008301"), is_extended_id=False))
@@ -283,7 +285,7 @@ def test_nothing_is_silenced_in_flight(join: Join, wire: can.BusABC, caplog: pyt
     assert a.plugin.health() == ""
 
 
-def test_a_short_meta_frame_wipes_no_limit(join: Join, wire: can.BusABC) -> None:
+def test_a_short_meta_frame_does_not_erase_a_limit(join: Join, wire: can.BusABC) -> None:
     a = join(10, "inputs: [{fixid: IAS, canid: 0x183}]\n")
     a.db.write("IAS.Vne", 163.0)
     for data in (b"\x0c\0\x50", b"\x0c\0\x50\x10", b"\x0c\0", b"\x0c"):

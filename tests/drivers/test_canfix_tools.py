@@ -25,7 +25,7 @@ TYPED = [parameter for parameter in TABLE if parameter.type]
 
 @pytest.mark.slow
 @given(st.integers(0, 0x7FF), st.binary(max_size=8), st.sampled_from([0, EXTENDED, REMOTE, ERROR, FD]))
-def test_any_frame_can_be_put_into_words_and_json(identifier: int, data: bytes, flags: int) -> None:
+def test_any_frame_can_be_shown_as_text_and_as_json(identifier: int, data: bytes, flags: int) -> None:
     heard = decode(cf.Codec(), Frame(identifier, data, flags))
     assert words.describe_message(TABLE, heard.outcome)
     assert words.describe_bus_error(heard.frame)

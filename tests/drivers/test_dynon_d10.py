@@ -1,4 +1,4 @@
-"""Dynon's D10 family: the line in its own guide, damage, and the virtual display as the other end."""
+"""Dynon's D10 family: the line in its guide, damaged data, and the virtual display at the other end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fixgw.hw_sim.devices.dynon_d10 import D10, STALL_ANGLE
 # From the EFIS-D10A and EFIS-D100 Pilot's User Guides.
 GUIDE = (Path(__file__).parents[1] / "data" / "dynon_d10" / "guide.txt").read_bytes().strip()
 LINE = GUIDE + b"\r\n"
-# The same with the status' lowest bit 0: its last digit 7 has become 6, and so A4 has become A3.
+# The same with the lowest bit of the status cleared: the last digit 7 becomes 6, and the checksum A4 becomes A3.
 OTHER = GUIDE[:46] + b"6" + GUIDE[47:49] + b"A3\r\n"
 
 
@@ -44,7 +44,7 @@ def adds_up(decoder: Decoder) -> bool:
 
 
 def resent(line: bytes, at: int, text: bytes) -> bytes:
-    """`line` with other characters, the first of which is the one `at` (from 1), and the right sum."""
+    """`line` with its characters replaced from number `at` (counted from 1), and the right checksum."""
     body = line[: at - 1] + text + line[at - 1 + len(text) : 49]
     return body + b"%02X\r\n" % (sum(body) % 256)
 
@@ -57,7 +57,7 @@ def decoder(clock: Clock) -> Decoder:
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_guides_own_line(decoder: Decoder) -> None:
+def test_the_line_in_the_guide_is_decoded(decoder: Decoder) -> None:
     found = values(decoder, LINE)
     assert found == {
         "PITCH": 5.8,
@@ -71,28 +71,28 @@ def test_the_guides_own_line(decoder: Decoder) -> None:
     }
 
 
-def test_the_status_says_which_altitude_it_is_and_whether_a_rate_of_turn_comes(decoder: Decoder) -> None:
+def test_the_status_tells_the_kind_of_altitude_and_whether_there_is_a_rate_of_turn(decoder: Decoder) -> None:
     found = values(decoder, OTHER)
     assert found["ALT"] == pytest.approx(29990.16, abs=0.01)
     assert found["ROT"] == 1.1
     assert not {"PALT", "VS"} & found.keys()
 
 
-def test_percents_make_an_angle_of_attack_when_the_stall_angle_is_known(clock: Clock) -> None:
+def test_percentages_become_an_angle_of_attack_if_the_stall_angle_is_known(clock: Clock) -> None:
     decoder = Decoder(clock, stall_angle=18.0)
     assert values(decoder, resent(GUIDE, 40, b"50"))["AOA"] == 9.0
     assert "AOA" not in values(Decoder(clock), resent(GUIDE, 40, b"50"))
 
 
 @pytest.mark.parametrize(("at", "text", "key"), [(18, b"361", "HEAD"), (9, b"+901", "PITCH"), (13, b"-1801", "ROLL")])
-def test_what_cannot_be_is_failed_and_counted(decoder: Decoder, at: int, text: bytes, key: str) -> None:
+def test_impossible_values_are_failed_and_counted(decoder: Decoder, at: int, text: bytes, key: str) -> None:
     (update,) = [u for u in decoder.feed(resent(GUIDE, at, text)) if u.flags]
     assert (update.key, update.value, update.flags) == (key, None, FAIL)
     assert decoder.counts["absurd values"] == 1
     assert decoder.counts["used"] == 1
 
 
-def test_what_the_display_does_not_know_fails(decoder: Decoder) -> None:
+def test_values_that_the_display_does_not_know_fail(decoder: Decoder) -> None:
     (update,) = [u for u in decoder.feed(resent(GUIDE, 21, b"XXXX")) if u.flags]
     assert (update.key, update.value, update.flags) == ("IAS", None, FAIL)
     assert decoder.counts["absurd values"] == 0
@@ -103,7 +103,7 @@ def test_a_line_without_a_status_is_ignored(decoder: Decoder) -> None:
     assert decoder.counts["ignored"] == 1
 
 
-def test_a_display_that_hangs_is_not_believed(decoder: Decoder, clock: Clock) -> None:
+def test_a_hung_display_is_not_trusted(decoder: Decoder, clock: Clock) -> None:
     assert values(decoder, LINE)
     clock.now += 5.1
     updates = decoder.feed(LINE)
@@ -116,7 +116,7 @@ def test_a_display_that_hangs_is_not_believed(decoder: Decoder, clock: Clock) ->
 # -- lines -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_may_be_cut_anywhere(clock: Clock) -> None:
+def test_a_stream_can_be_cut_anywhere(clock: Clock) -> None:
     for cut in range(len(LINE) + 1):
         decoder = Decoder(clock)
         decoder.feed(LINE + LINE[:cut])
@@ -124,7 +124,7 @@ def test_a_stream_may_be_cut_anywhere(clock: Clock) -> None:
         assert decoder.counts["used"] == 2
 
 
-def test_a_line_that_has_lost_its_end_does_not_swallow_the_next(clock: Clock) -> None:
+def test_a_line_without_its_end_does_not_swallow_the_next(clock: Clock) -> None:
     for length in range(1, len(GUIDE) + 1):
         decoder = Decoder(clock)
         decoder.feed(GUIDE[:length] + LINE)
@@ -132,7 +132,7 @@ def test_a_line_that_has_lost_its_end_does_not_swallow_the_next(clock: Clock) ->
         assert adds_up(decoder)
 
 
-def test_a_wrong_character_costs_its_own_line_only(clock: Clock) -> None:
+def test_a_wrong_character_loses_only_its_own_line(clock: Clock) -> None:
     for at in range(len(GUIDE)):
         decoder = Decoder(clock)
         decoder.feed(LINE[:at] + bytes((LINE[at] ^ 1,)) + LINE[at + 1 :] + LINE)
@@ -143,7 +143,7 @@ def test_a_wrong_character_costs_its_own_line_only(clock: Clock) -> None:
 
 @pytest.mark.slow
 @given(st.lists(st.one_of(st.binary(max_size=80), st.sampled_from([LINE, OTHER, LINE[:30]])), max_size=8))
-def test_no_bytes_make_it_raise_and_its_counters_add_up(parts: list[bytes]) -> None:
+def test_no_input_raises_and_the_counters_add_up(parts: list[bytes]) -> None:
     decoder = Decoder(lambda: 0.0, stall_angle=16.0)
     for part in parts:
         for update in decoder.feed(part):
@@ -157,7 +157,7 @@ def test_no_bytes_make_it_raise_and_its_counters_add_up(parts: list[bytes]) -> N
 
 
 @pytest.mark.slow
-def test_the_virtual_display_says_what_the_aircraft_does(clock: Clock) -> None:
+def test_the_virtual_display_reports_the_aircraft(clock: Clock) -> None:
     aircraft, display = Aircraft(), D10(Nowhere())
     decoder = Decoder(clock, stall_angle=STALL_ANGLE)
     within = {"IAS": 0.1, "ALT": 1.7, "PALT": 1.7, "VS": 3.1, "HEAD": 0.51, "ALAT": 0.006, "AOA": 0.081}

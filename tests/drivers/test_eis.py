@@ -1,4 +1,4 @@
-"""The Grand Rapids EIS: frames worked out by hand, damage on the line, and the virtual one as the other end."""
+"""The Grand Rapids EIS: frames worked out by hand, damage on the line, and the virtual EIS at the other end."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def values(decoder: Decoder, data: bytes) -> dict[str, object]:
 
 
 def settled(**options: object) -> Decoder:
-    """A decoder that knows that a 4000 sends."""
+    """A decoder that has recognised a model 4000."""
     decoder = Decoder(**options)  # type: ignore[arg-type]
     decoder.model = MODELS[1]
     return decoder
 
 
 def changed(data: bytes, words: dict[int, int]) -> bytes:
-    """A frame with other words, by their offset after the header, and the right checksum."""
+    """A frame with some words replaced, by their offset after the header, and the right checksum."""
     payload = bytearray(data[len(HEADER) : -1])
     for at, word in words.items():
         payload[at : at + 2] = word.to_bytes(2)
@@ -133,7 +133,7 @@ def test_an_engine_speed_is_a_whole_number() -> None:
     assert type(values(settled(), FRAME)["TACH1"]) is int
 
 
-def test_only_the_cylinders_that_there_are_are_written() -> None:
+def test_only_existing_cylinders_are_written() -> None:
     assert {k for k in decoded(settled(cylinders=2), FRAME) if k[:3] in ("CHT", "EGT")} == {
         "CHT11",
         "CHT12",
@@ -145,35 +145,35 @@ def test_only_the_cylinders_that_there_are_are_written() -> None:
     assert six["CHT16"].value is None
 
 
-def test_air_data_that_the_eis_has_not_are_not_written() -> None:
+def test_air_data_that_the_eis_does_not_have_is_not_written() -> None:
     assert not {"IAS", "ALT", "VS", "BARO"} & decoded(settled(), FRAME).keys()
     assert not {"IAS", "ALT", "VS", "BARO"} & decoded(Decoder(air_data=False), FRAME_2004 + HEADER).keys()
 
 
-def test_air_data_show_by_not_being_zero() -> None:
+def test_air_data_is_present_once_it_is_not_zero() -> None:
     found = values(Decoder(), FRAME_2004 + HEADER)
     assert (found["IAS"], found["ALT"], found["VS"], found["BARO"]) == (85.0, 3500.0, -100.0, 30.14)
     decoder = settled()
     assert "IAS" not in values(decoder, changed(FRAME, {30: 0, 32: 100}))
-    found = values(decoder, changed(FRAME, {30: 20, 32: 0}))  # once there, they may be zero
+    found = values(decoder, changed(FRAME, {30: 20, 32: 0}))  # once present, it may be zero
     assert (found["IAS"], found["ALT"], found["VS"]) == (20.0, 0.0, 0.0)
 
 
-def test_the_second_tachometer_goes_where_it_is_told() -> None:
+def test_the_second_tachometer_can_go_to_another_key() -> None:
     data = changed(FRAME, {66: 2380})
     assert "PROP1" not in decoded(settled(), data)
     assert values(settled(tach2="PROP1"), data)["PROP1"] == 2380
     assert decoded(settled(tach2="PROP1"), changed(FRAME, {66: 12_000}))["PROP1"].flags == FAIL
 
 
-def test_a_flight_time_that_is_none_fails() -> None:
+def test_an_impossible_flight_time_fails() -> None:
     assert values(settled(), changed(FRAME, {59: 0x023B}))["FTIME"] == pytest.approx(2 + 59 / 60 + FRAME[64] / 3600)
     decoder = settled()
     assert decoded(decoder, changed(FRAME, {59: 0x023C}))["FTIME"].flags == FAIL
     assert decoder.counts["absurd values"] == 1
 
 
-def test_a_frame_before_silence_is_whole() -> None:
+def test_a_frame_followed_by_silence_is_complete() -> None:
     for data, model in ((FRAME, "4000/6000"), (FRAME_2004, "2004")):
         decoder = Decoder()
         assert decoder.feed(data) == []
@@ -191,20 +191,20 @@ def test_a_frame_before_silence_is_whole() -> None:
     assert half.counts["used"] == 1
 
 
-def test_miles_per_hour_and_degrees_celsius_can_be_said() -> None:
+def test_miles_per_hour_and_degrees_celsius_can_be_configured() -> None:
     decoder = Decoder(air_data=True, airspeed="mph", temperature="C")
     found = values(decoder, FRAME_2004 + HEADER)
     assert found["IAS"] == pytest.approx(73.86, abs=0.01)  # 85 x 1.609344 / 1.852
     assert found["OAT"] == 50.0
 
 
-def test_a_temperature_of_zero_is_no_temperature() -> None:
+def test_a_temperature_of_zero_means_no_sensor() -> None:
     update = decoded(settled(), FRAME)["H2OT1"]
     assert (update.value, update.flags) == (None, FAIL)
     assert "no sensor" in update.reason
 
 
-def test_what_cannot_be_is_failed_and_counted() -> None:
+def test_impossible_values_are_failed_and_counted() -> None:
     payload = bytearray(FRAME[3:-1])
     payload[0:2] = b"\xff\xf0"  # 65520 rpm
     payload[2:4] = b"\xff\xec"  # a temperature below zero, in a field without a sign
@@ -217,7 +217,7 @@ def test_what_cannot_be_is_failed_and_counted() -> None:
     assert decoder.counts["used"] == 1
 
 
-def test_auxiliary_inputs_are_what_they_are_said_to_be() -> None:
+def test_auxiliary_inputs_are_read_as_configured() -> None:
     psi, volts = CurveSpec(linear=Linear(factor=0.1)).curve(), CurveSpec(points=[(0, 0.0), (5, 5.0)]).curve()
     decoder = settled(aux={1: ("FUELP1", psi), 3: ("ANLG1", volts)})
     found = decoded(decoder, FRAME)
@@ -229,7 +229,7 @@ def test_auxiliary_inputs_are_what_they_are_said_to_be() -> None:
 # -- frames ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_frame_waits_for_the_next_header_and_the_others_do_not() -> None:
+def test_only_the_first_frame_waits_for_the_next_header() -> None:
     decoder = Decoder()
     assert decoder.feed(FRAME) == []
     assert decoder.feed(HEADER[:1]) == []
@@ -239,7 +239,7 @@ def test_the_first_frame_waits_for_the_next_header_and_the_others_do_not() -> No
 
 
 @pytest.mark.parametrize("data", [FRAME, FRAME_2004], ids=["4000", "2004"])
-def test_a_stream_may_be_cut_anywhere(data: bytes) -> None:
+def test_a_stream_can_be_cut_anywhere(data: bytes) -> None:
     for cut in range(len(data) + 1):
         decoder = Decoder()
         decoder.feed(data + data[:cut])
@@ -248,14 +248,14 @@ def test_a_stream_may_be_cut_anywhere(data: bytes) -> None:
         assert decoder._buffer == b""
 
 
-def test_garbage_between_frames_hides_none() -> None:
+def test_garbage_between_frames_hides_no_frame() -> None:
     decoder = settled()
     for junk in (b"\xfe", b"\xfe\xff", b"\xff\xfe", b"hello", b"\x00" * 500):
         decoder.feed(junk + FRAME)
     assert decoder.counts["used"] == 5
 
 
-def test_a_frame_without_its_tail_does_not_swallow_the_next() -> None:
+def test_a_frame_without_its_end_does_not_swallow_the_next() -> None:
     for length in range(3, len(FRAME)):
         decoder = settled()
         decoder.feed(FRAME[:length] + FRAME + FRAME + HEADER)
@@ -264,7 +264,7 @@ def test_a_frame_without_its_tail_does_not_swallow_the_next() -> None:
         assert adds_up(decoder)
 
 
-def test_a_wrong_byte_costs_its_own_frame_only() -> None:
+def test_a_wrong_byte_loses_only_its_own_frame() -> None:
     for at in range(3, len(FRAME)):
         decoder = settled()
         decoder.feed(FRAME[:at] + bytes((FRAME[at] ^ 0x40,)) + FRAME[at + 1 :] + FRAME + HEADER)
@@ -273,14 +273,14 @@ def test_a_wrong_byte_costs_its_own_frame_only() -> None:
         assert decoder.refused
 
 
-def test_values_that_look_like_a_header_are_values() -> None:
+def test_values_that_look_like_a_header_are_read_as_values() -> None:
     payload = bytearray(FRAME[3:-1])
     payload[39:42] = HEADER  # carburettor -2 F, sinking at 100 ft/min, -2 F outside
     decoder = settled()
     assert values(decoder, frame(bytes(payload)))["OAT"] == pytest.approx(-18.889, abs=DEGREE)
 
 
-def test_another_model_in_its_place_is_recognised() -> None:
+def test_another_model_on_the_same_line_is_recognised() -> None:
     decoder = settled()
     decoder.feed(FRAME_2004 * 5 + HEADER)
     assert decoder.model is not None
@@ -295,7 +295,7 @@ stream = st.lists(
 
 
 @given(stream, st.integers(1, 100))
-def test_no_bytes_make_it_raise_and_its_counters_add_up(parts: list[bytes], step: int) -> None:
+def test_no_input_raises_and_the_counters_add_up(parts: list[bytes], step: int) -> None:
     decoder = Decoder(cylinders=6, air_data=True)
     data = b"".join(parts)
     for at in range(0, len(data), step):
@@ -311,7 +311,7 @@ def test_no_bytes_make_it_raise_and_its_counters_add_up(parts: list[bytes], step
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [Eis, Eis2004])
-def test_the_virtual_eis_says_what_the_aircraft_does(model: type[Eis]) -> None:
+def test_the_virtual_eis_reports_the_aircraft(model: type[Eis]) -> None:
     aircraft, eis = Aircraft(), model(Nowhere())
     eis.air_data = True
     tenth = 0.0501
@@ -334,7 +334,7 @@ def test_the_virtual_eis_says_what_the_aircraft_does(model: type[Eis]) -> None:
             assert value == pytest.approx(truth[key], abs=0.5 / 1.8 if degrees else within.get(key, 0.5)), key
 
 
-def test_a_sensor_that_is_not_there_fails_its_key() -> None:
+def test_a_missing_sensor_fails_its_key() -> None:
     eis = Eis(Nowhere())
     eis.failed = {"OILT1", "EGT12"}
     found = decoded(settled(cylinders=4), eis.frames(Aircraft(), 0.0)[0])
@@ -354,7 +354,7 @@ def problems(db: Database, **aux: object) -> list[tuple[str, str]]:
     return list(Plugin.check(options, db))
 
 
-def test_an_auxiliary_input_goes_to_an_item_of_its_own(db: Database) -> None:
+def test_an_auxiliary_input_is_written_to_its_own_item(db: Database) -> None:
     assert problems(db, key="FUELP1", curve={"linear": {"factor": 0.1}}) == []
     assert problems(db, key="OILT1") == [("aux.1.key", "the EIS already sends OILT1 in a field of its own")]
     ((option, message),) = problems(db, key="FULP1")
@@ -362,7 +362,7 @@ def test_an_auxiliary_input_goes_to_an_item_of_its_own(db: Database) -> None:
     assert "FUELP1" in message
 
 
-def test_a_curve_in_another_unit_is_doubted(db: Database) -> None:
+def test_a_curve_in_another_unit_is_questioned(db: Database) -> None:
     ((option, _),) = problems(db, key="FUELP1", curve={"thermistor": {"r25": 1e4, "beta": 3950, "pull_up": 1e4}})
     assert option == "aux.1.curve"
 
@@ -371,7 +371,7 @@ def test_a_curve_in_another_unit_is_doubted(db: Database) -> None:
 
 
 @pytest.mark.slow
-def test_a_single_frame_goes_to_the_items_that_keys_name() -> None:
+def test_a_single_frame_is_written_to_the_items_named_in_keys() -> None:
     db = packaged_database()
     before = database.current()
     database.bind(db)
@@ -382,7 +382,7 @@ def test_a_single_frame_goes_to_the_items_that_keys_name() -> None:
         try:
             until(lambda: plugin.connected)
             port.write(FRAME)
-            until(lambda: db.read("OILP1").source == "right")  # which is written after the others
+            until(lambda: db.read("OILP1").source == "right")  # written after the others
             assert not plugin.health()
             assert db.read("PROP1").value == 2400
             assert db.read("CHT15").value == pytest.approx(173.889, abs=DEGREE)

@@ -1,4 +1,4 @@
-"""Garmin's serial text: golden frames by hand, framing, what no input may do, and the virtual devices."""
+"""Garmin's serial text: hand-made golden frames, framing, robustness, and the virtual devices."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_navigator() -> None:
 # -- what is not known -------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_made_of_what_the_display_does_not_know() -> None:
+def test_fields_that_the_display_leaves_empty_fail() -> None:
     body = b"=11" + b"_" * 52
     updates = decoded(summed(body))
     assert set(updates) == {field.key for field in MESSAGES[b"11"][1]} | {"ALT"}
@@ -157,13 +157,13 @@ def test_absurd_values_are_refused_and_counted() -> None:
     assert decoder.counts["absurd values"] == 2
 
 
-def test_a_navigator_that_does_not_guide_says_nothing_of_the_course() -> None:
+def test_a_navigator_that_does_not_guide_gives_no_course() -> None:
     updates = decoded(NAVIGATOR.replace(b"S-----", b"S----N"))
     assert updates["XTRACK"].reason == updates["WPNAME"].reason == NO_GUIDANCE
     assert updates["LAT"].flags == 0
 
 
-def test_directions_of_a_navigator_without_variation_are_true_ones() -> None:
+def test_directions_of_a_navigator_without_variation_are_true() -> None:
     updates = decoded(NAVIGATOR.replace(b"QW035", b"QE000"))
     assert updates["TRACK"].value == 335.0
     assert updates["TRACKM"].flags == updates["COURSE"].flags == FAIL
@@ -173,7 +173,7 @@ def test_directions_of_a_navigator_without_variation_are_true_ones() -> None:
 
 
 class Talking:
-    """A decoder on a clock in the test's hand, and the last update of each key."""
+    """A decoder on a clock that the test controls, and the last update of each key."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -204,8 +204,8 @@ def test_a_display_that_repeats_the_same_message_has_hung() -> None:
     assert not display.decoder.trouble
 
 
-def test_a_display_whose_time_never_runs_or_whose_values_do_is_believed() -> None:
-    """Without a GPS its time may stand."""
+def test_a_display_is_trusted_if_its_time_never_runs_or_its_values_change() -> None:
+    """Without a GPS its time may stand still."""
     display = Talking()
     for tenth in range(100):
         display.hear(attitude(b"00000000"), tenth / 10)
@@ -216,7 +216,7 @@ def test_a_display_whose_time_never_runs_or_whose_values_do_is_believed() -> Non
     assert not display.failed()
 
 
-def test_a_gps_whose_time_has_stopped_or_that_is_silent_has_no_position() -> None:
+def test_a_gps_that_is_silent_or_whose_time_stands_still_has_no_position() -> None:
     for hang in (True, False):
         display = Talking()
         for second in range(3):
@@ -229,7 +229,7 @@ def test_a_gps_whose_time_has_stopped_or_that_is_silent_has_no_position() -> Non
         assert not display.failed()
 
 
-def test_a_navigator_that_moves_and_stays_where_it_is_has_hung() -> None:
+def test_a_navigator_that_reports_speed_but_never_moves_has_hung() -> None:
     navigator = Talking()
     for second in range(11):
         navigator.hear(NAVIGATOR.replace(b"AN435730", b"AN43573%d" % min(second, 3)), second)
@@ -241,13 +241,13 @@ def test_a_navigator_that_moves_and_stays_where_it_is_has_hung() -> None:
     assert {"LAT", "GS", "XTRACK", "COURSE", "WPNAME"} <= navigator.failed(), "silent"
 
 
-def test_a_position_of_zero_and_zero_is_none() -> None:
+def test_a_position_of_zero_zero_is_no_position() -> None:
     updates = decoded(GPS.replace(GPS[13:30], b"N0000000E00000000"))
     assert updates["LAT"].flags == updates["GS"].flags == updates["TIMEZ"].flags == FAIL
     assert updates["GPS_FIX_TYPE"].value == 1
 
 
-def test_a_variation_of_zero_is_one_where_it_was_next_to_nothing_before() -> None:
+def test_a_variation_of_zero_is_valid_if_it_was_nearly_zero_before() -> None:
     decoder = Decoder(lambda: 0.0)
     decoder.feed(NAVIGATOR.replace(b"QW035", b"QW001"))
     for _ in range(2):
@@ -260,7 +260,7 @@ def test_a_variation_of_zero_is_one_where_it_was_next_to_nothing_before() -> Non
 STREAM = ATTITUDE + ENGINE + GPS + ATTITUDE + NAVIGATOR + ATTITUDE
 
 
-def test_cut_anywhere_it_says_the_same() -> None:
+def test_a_stream_can_be_cut_anywhere() -> None:
     whole = Decoder(lambda: 0.0).feed(STREAM)
     for cut in range(len(STREAM)):
         decoder = Decoder(lambda: 0.0)
@@ -268,13 +268,13 @@ def test_cut_anywhere_it_says_the_same() -> None:
 
 
 @pytest.mark.parametrize("wrong", [ATTITUDE[:-5], ATTITUDE[:-4] + b"0", ENGINE[:-5]])
-def test_a_message_of_another_length_is_not_believed_though_its_sum_is_right(wrong: bytes) -> None:
+def test_a_message_of_another_length_is_refused_although_its_checksum_is_right(wrong: bytes) -> None:
     decoder = Decoder(lambda: 0.0)
     assert decoder.feed(summed(wrong)) == []
     assert decoder.counts["wrong length"] == decoder.counts["received"] == 1
 
 
-def test_a_frame_that_lost_its_end_does_not_swallow_the_next() -> None:
+def test_a_frame_without_its_end_does_not_swallow_the_next() -> None:
     for frame in (ATTITUDE, GPS, NAVIGATOR):
         for length in range(1, len(frame) - 1, 7):
             decoder = Decoder(lambda: 0.0)
@@ -296,7 +296,7 @@ def test_other_messages_are_ignored() -> None:
     assert decoder.counts["used"] == 1
 
 
-def test_the_route_may_hold_any_byte() -> None:
+def test_the_route_can_contain_any_byte() -> None:
     for binary in (bytes(range(9)), b"\x02=11\r\n\x03@T", b"=" * 9, b"\x03" * 9):
         route = b"w01aALFA " + binary + b"\r\nw02aBRAVO" + binary + b"\r\n\x03"
         decoder = Decoder(lambda: 0.0)
@@ -310,7 +310,7 @@ def test_the_route_may_hold_any_byte() -> None:
         st.one_of(st.binary(max_size=80), st.sampled_from([ATTITUDE, ENGINE, GPS, NAVIGATOR, b"=11", b"@", b"\x02"]))
     )
 )
-def test_no_bytes_make_it_raise_and_all_are_counted(chunks: list[bytes]) -> None:
+def test_no_input_raises_and_all_of_it_is_counted(chunks: list[bytes]) -> None:
     decoder = Decoder(lambda: 0.0)
     for chunk in chunks:
         for update in decoder.feed(chunk):
@@ -344,7 +344,7 @@ def flown(minutes: int) -> Aircraft:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("minutes", [0, 4, 9, 17, 26])
-def test_the_virtual_display_shows_what_the_aircraft_does(minutes: int) -> None:
+def test_the_virtual_display_reports_the_aircraft(minutes: int) -> None:
     aircraft, display = flown(minutes), G3x(Line())
     known = values(b"".join(display.frames(aircraft, 0.0)))
     truth = {**aircraft.values(), "BARO": aircraft.qnh}

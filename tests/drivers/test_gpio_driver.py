@@ -80,7 +80,7 @@ def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
 
 
 class ByHand:
-    """A plugin whose polling thread is the test's, and whose time passes when told to."""
+    """A plugin that the test polls, and whose clock the test controls."""
 
     def __init__(self, bank: Bank, clock: Clock, **options: Any) -> None:
         self.bank = bank
@@ -92,7 +92,7 @@ class ByHand:
         self.plugin.poll(0.0)
 
     def after(self, seconds: float) -> None:
-        """Edges so far are told and seen, then `seconds` pass in steps of a millisecond's multiple."""
+        """Deliver the edges so far and poll, then let `seconds` pass in steps of whole milliseconds."""
         self.bank.flush()
         self.plugin.poll(0.0)
         end = self.clock.now + seconds
@@ -122,7 +122,7 @@ Make = Callable[..., ByHand]
 
 
 class running:
-    """A started plugin, stopped at the end; a stop may take a second."""
+    """Start a plugin, and stop it at the end within a second."""
 
     def __init__(self, **options: Any) -> None:
         self.plugin = Plugin("panel", {"library": VIRTUAL, **options})
@@ -142,7 +142,7 @@ class running:
 # -- buttons -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_bouncing_button_is_one_press(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_a_bouncing_button_is_pressed_once(by_hand: Make, bank: Bank, db: Database) -> None:
     panel = by_hand(buttons=[{"pin": 17, "key": "BTN1"}])
     assert db.read("BTN1").value is False
     assert db.read("BTN1").good
@@ -160,7 +160,7 @@ def test_a_bouncing_button_is_one_press(by_hand: Make, bank: Bank, db: Database)
     assert panel.plugin.counts["presses"] == 1
 
 
-def test_a_contact_to_the_other_side_has_its_resistor_down(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_a_contact_to_the_supply_gets_a_pull_down_resistor(by_hand: Make, bank: Bank, db: Database) -> None:
     panel = by_hand(buttons=[{"pin": 17, "key": "BTN1", "active": "high"}])
     assert db.read("BTN1").value is False
     bank.drive(17, True)
@@ -168,7 +168,7 @@ def test_a_contact_to_the_other_side_has_its_resistor_down(by_hand: Make, bank: 
     assert db.read("BTN1").value is True
 
 
-def test_a_press_that_the_thread_sees_only_when_it_is_over_is_a_press(
+def test_a_press_counts_even_if_it_is_over_before_the_thread_sees_it(
     by_hand: Make, bank: Bank, clock: Clock, db: Database
 ) -> None:
     panel = by_hand(buttons=[{"pin": 17, "key": "BTN1"}])
@@ -184,7 +184,7 @@ def test_a_press_that_the_thread_sees_only_when_it_is_over_is_a_press(
     assert seen == [True, False]
 
 
-def test_a_toggle_turns_over_what_the_key_says_now(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_a_toggle_inverts_the_current_value_of_the_key(by_hand: Make, bank: Bank, db: Database) -> None:
     panel = by_hand(buttons=[{"pin": 17, "key": "BTN1", "mode": "toggle"}])
 
     def press() -> None:
@@ -215,7 +215,7 @@ def test_a_held_button_repeats(by_hand: Make, bank: Bank, db: Database) -> None:
     assert len(presses) <= 6
 
 
-def test_short_and_long_presses_have_keys_of_their_own(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_short_and_long_presses_have_separate_keys(by_hand: Make, bank: Bank, db: Database) -> None:
     panel = by_hand(buttons=[{"pin": 17, "key": "BTN1", "long_key": "BTN2", "long_after": 0.6}])
     seen: list[tuple[str, object]] = []
     for key in ("BTN1", "BTN2"):
@@ -234,9 +234,7 @@ def test_short_and_long_presses_have_keys_of_their_own(by_hand: Make, bank: Bank
     assert seen[3:] == [("BTN2", False)]
 
 
-def test_a_button_that_is_held_at_the_start_is_pressed_but_toggles_nothing(
-    by_hand: Make, bank: Bank, db: Database
-) -> None:
+def test_a_button_held_at_the_start_is_pressed_but_does_not_toggle(by_hand: Make, bank: Bank, db: Database) -> None:
     bank.drive(17, False)
     bank.drive(18, False)
     db.write("BTN2", True)
@@ -248,9 +246,7 @@ def test_a_button_that_is_held_at_the_start_is_pressed_but_toggles_nothing(
     assert db.read("BTN1").value is False
 
 
-def test_letting_go_of_a_button_that_was_held_at_the_start_is_no_short_press(
-    by_hand: Make, bank: Bank, db: Database
-) -> None:
+def test_releasing_a_button_held_at_the_start_is_not_a_short_press(by_hand: Make, bank: Bank, db: Database) -> None:
     bank.drive(17, False)
     bank.drive(18, False)
     panel = by_hand(
@@ -273,7 +269,7 @@ def test_letting_go_of_a_button_that_was_held_at_the_start_is_no_short_press(
     assert seen == [("BTN1", True)]
 
 
-def test_an_edge_that_nobody_told_of_is_only_late(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_an_edge_that_was_not_reported_is_only_late(by_hand: Make, bank: Bank, db: Database) -> None:
     bank.misses_first_edge = True
     panel = by_hand(buttons=[{"pin": 17, "key": "BTN1"}])
     bank.press(17)
@@ -281,7 +277,7 @@ def test_an_edge_that_nobody_told_of_is_only_late(by_hand: Make, bank: Bank, db:
     assert db.read("BTN1").value is True
 
 
-def test_positions_of_keys_that_age_are_written_again(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_positions_are_rewritten_if_their_keys_age(by_hand: Make, bank: Bank, db: Database) -> None:
     panel = by_hand(
         buttons=[{"pin": 17, "key": "HELD"}], selectors=[{"pins": [20, 21], "key": "GEAR", "values": [1, 2], "none": 0}]
     )
@@ -320,7 +316,7 @@ def test_a_knob_sets_the_altimeter_within_its_range(by_hand: Make, bank: Bank, d
     assert db.read("BARO").good
 
 
-def test_a_knob_may_go_round(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_a_knob_can_wrap_around(by_hand: Make, bank: Bank, db: Database) -> None:
     panel = by_hand(encoders=[{"a": 5, "b": 6, "key": "ENC1", "wrap": True}])
     db.write("ENC1", 32767)
     bank.turn(5, 6, 1)
@@ -328,7 +324,7 @@ def test_a_knob_may_go_round(by_hand: Make, bank: Bank, db: Database) -> None:
     assert db.read("ENC1").value == -32768
 
 
-def test_a_fast_turn_goes_further(by_hand: Make, bank: Bank, clock: Clock, db: Database) -> None:
+def test_a_fast_turn_makes_larger_steps(by_hand: Make, bank: Bank, clock: Clock, db: Database) -> None:
     panel = by_hand(encoders=[{"a": 5, "b": 6, "key": "ENC1", "acceleration": 10}])
     for _ in range(4):
         bank.turn(5, 6, 1)
@@ -341,7 +337,7 @@ def test_a_fast_turn_goes_further(by_hand: Make, bank: Bank, clock: Clock, db: D
     assert db.read("ENC1").value == 4 + 1 + 3 * 10
 
 
-def test_the_knobs_button_is_a_button(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_the_button_of_a_knob_works_as_a_button(by_hand: Make, bank: Bank, db: Database) -> None:
     panel = by_hand(encoders=[{"a": 5, "b": 6, "key": "ENC1", "button": {"pin": 26, "key": "BTN3"}}])
     bank.press(26)
     panel.after(0.05)
@@ -352,7 +348,7 @@ def test_the_knobs_button_is_a_button(by_hand: Make, bank: Bank, db: Database) -
 # -- selectors ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_selector_says_which_contact_is_closed(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_a_selector_gives_the_closed_contact(by_hand: Make, bank: Bank, db: Database) -> None:
     bank.drive(20, False)
     panel = by_hand(selectors=[{"pins": [20, 21, 16], "key": "TANK", "values": ["LEFT", "RIGHT", "BOTH"]}])
     assert db.read("TANK").value == "LEFT"
@@ -365,7 +361,9 @@ def test_a_selector_says_which_contact_is_closed(by_hand: Make, bank: Bank, db: 
     assert db.read("TANK").good
 
 
-def test_a_selector_in_no_position_or_in_two_is_failed_with_the_reason(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_a_selector_with_no_contact_or_two_contacts_closed_fails_with_the_reason(
+    by_hand: Make, bank: Bank, db: Database
+) -> None:
     panel = by_hand(selectors=[{"pins": [20, 21], "key": "GEAR"}])
     assert db.read("GEAR").reason(FAIL) == "no contact is closed"
     bank.drive(20, False)
@@ -381,7 +379,7 @@ def test_a_selector_in_no_position_or_in_two_is_failed_with_the_reason(by_hand: 
 # -- lamps -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_lamp_lights_when_its_condition_holds(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_a_lamp_lights_while_its_condition_holds(by_hand: Make, bank: Bank, db: Database) -> None:
     panel = by_hand(outputs=[{"pin": 23, "when": "OILP1 < 20 and TACH1 > 500"}])
     assert not bank.level(23)
     db.write("OILP1", 15.0, "ems", 0)
@@ -396,7 +394,7 @@ def test_a_lamp_lights_when_its_condition_holds(by_hand: Make, bank: Bank, db: D
 
 @pytest.mark.parametrize("safe", [False, True])
 @pytest.mark.parametrize("active", ["high", "low"])
-def test_what_is_not_known_leaves_an_output_in_its_safe_state(
+def test_an_output_is_in_its_safe_state_while_its_value_is_unknown(
     by_hand: Make, bank: Bank, db: Database, safe: bool, active: str
 ) -> None:
     panel = by_hand(outputs=[{"pin": 23, "when": "OILP1 < 20", "safe": safe, "active": active}])
@@ -420,14 +418,12 @@ def test_what_is_not_known_leaves_an_output_in_its_safe_state(
     assert bank.direction(23) == gpio.OUT, "and driven"
 
 
-def test_an_output_never_has_another_level_than_the_safe_one_before_the_first_look(
-    by_hand: Make, bank: Bank, db: Database
-) -> None:
+def test_an_output_keeps_its_safe_level_until_the_first_evaluation(by_hand: Make, bank: Bank, db: Database) -> None:
     by_hand(outputs=[{"pin": 23, "when": "not BTN1", "active": "low"}])
     assert [level for _, pin, level in bank.history if pin == 23] == [True, False]
 
 
-def test_flags_and_aux_values_may_light_a_lamp(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_flags_and_aux_values_can_light_a_lamp(by_hand: Make, bank: Bank, db: Database) -> None:
     db.item("OILP1").write_aux("lowAlarm", None)
     panel = by_hand(
         outputs=[{"pin": 23, "when": "OILP1.annunciate"}, {"pin": 24, "when": "OILP1 < OILP1.lowAlarm or OILP1.fail"}]
@@ -484,7 +480,7 @@ def tick(panel: ByHand, pin: int, hertz: float, seconds: float) -> None:
         panel.plugin.poll(0.0)
 
 
-def test_a_tachometer_and_silence_is_zero(by_hand: Make, db: Database) -> None:
+def test_a_tachometer_reads_zero_without_pulses(by_hand: Make, db: Database) -> None:
     panel = by_hand(pulses=[{"pin": 24, "key": "TACH1", "pulses": 2, "per": "revolution"}])
     assert db.read("TACH1").old, "nothing is known yet"
     tick(panel, 24, 80, 2.0)
@@ -497,7 +493,7 @@ def test_a_tachometer_and_silence_is_zero(by_hand: Make, db: Database) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("key", "per", "expected"), [("FUELF1", "gallon", 9.0), ("FLOWL", "gallon", 34.0687)])
-def test_fuel_flow_is_in_the_keys_units_and_adds_up(
+def test_fuel_flow_is_in_the_units_of_the_key_and_adds_up(
     by_hand: Make, db: Database, key: str, per: str, expected: float
 ) -> None:
     panel = by_hand(pulses=[{"pin": 25, "key": key, "pulses": 4000, "per": per, "total_key": "FUELUSED"}])
@@ -513,17 +509,17 @@ FLOW = {"pin": 25, "key": "FUELF1", "pulses": 4000, "per": "gallon", "total_key"
 
 
 def fresh() -> Database:
-    """As after a restart of the gateway: nobody has written anything yet."""
+    """A database as after a restart of the gateway: nothing has been written yet."""
     db = overlaid().make_database()
     database.bind(db)
     return db
 
 
-def test_a_total_goes_on_after_a_restart(by_hand: Make, db: Database, tmp_path: Path) -> None:
+def test_a_total_continues_after_a_restart(by_hand: Make, db: Database, tmp_path: Path) -> None:
     panel = by_hand(pulses=[FLOW])
     db.write("FUELUSED", 2.0)
     tick(panel, 25, 10, 8.0)
-    panel.after(3.0)  # the engine stands
+    panel.after(3.0)  # the engine is stopped
     panel.stop()
     panel.plugin.stop()
     db = fresh()
@@ -535,9 +531,7 @@ def test_a_total_goes_on_after_a_restart(by_hand: Make, db: Database, tmp_path: 
     assert db.read("FUELUSED").value == pytest.approx(2.025)
 
 
-def test_a_total_that_was_still_rising_says_what_it_lacks_after_a_kill(
-    by_hand: Make, db: Database, tmp_path: Path
-) -> None:
+def test_after_a_kill_a_rising_total_says_what_it_may_lack(by_hand: Make, db: Database, tmp_path: Path) -> None:
     panel = by_hand(pulses=[FLOW])
     tick(panel, 25, 20, 15.0)
     until(lambda: panel.plugin._totals.keeper.saved >= 2)  # type: ignore[union-attr]
@@ -550,7 +544,7 @@ def test_a_total_that_was_still_rising_says_what_it_lacks_after_a_kill(
     assert db.read("FUELUSED").good
 
 
-def test_a_total_that_somebody_has_set_already_is_left_alone(by_hand: Make, db: Database, tmp_path: Path) -> None:
+def test_a_total_that_has_already_been_set_is_left_alone(by_hand: Make, db: Database, tmp_path: Path) -> None:
     panel = by_hand(pulses=[FLOW])
     tick(panel, 25, 10, 8.0)
     panel.stop()
@@ -561,7 +555,7 @@ def test_a_total_that_somebody_has_set_already_is_left_alone(by_hand: Make, db: 
     assert db.read("FUELUSED").value == pytest.approx(7.0)
 
 
-def test_a_damaged_file_of_totals_is_told_and_starts_afresh(
+def test_a_damaged_file_of_totals_is_reported_and_starts_afresh(
     by_hand: Make, db: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     state.save(state.path("gpio-panel"), b'{"FUELUSED": "much"}')
@@ -580,7 +574,7 @@ def test_more_interference_than_pulses_is_bad(by_hand: Make, bank: Bank, db: Dat
     assert panel.plugin.counts["glitches"] > 100
 
 
-def test_edges_that_do_not_fit_the_queue_are_counted_and_fail_the_value(
+def test_edges_that_overflow_the_queue_are_counted_and_fail_the_value(
     by_hand: Make, bank: Bank, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fixgw.drivers.gpio.functions.MAX_EDGES", 50)
@@ -600,7 +594,7 @@ def test_edges_that_do_not_fit_the_queue_are_counted_and_fail_the_value(
     assert db.read("FUELUSED").good, "somebody has set it anew"
 
 
-def test_no_rate_is_told_without_edge_detection(by_hand: Make, bank: Bank, db: Database) -> None:
+def test_there_is_no_rate_without_edge_detection(by_hand: Make, bank: Bank, db: Database) -> None:
     bank.edge_detection = False
     panel = by_hand(
         pulses=[{"pin": 24, "key": "TACH1", "pulses": 2, "per": "revolution"}],
@@ -619,7 +613,7 @@ def test_no_rate_is_told_without_edge_detection(by_hand: Make, bank: Bank, db: D
     assert db.read("ENC1").value == 1
 
 
-def test_edge_detection_that_tells_nothing_is_noticed(
+def test_edge_detection_that_reports_nothing_is_noticed(
     by_hand: Make, bank: Bank, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Bank, "_tell", lambda *args: None)
@@ -660,7 +654,7 @@ def test_no_edge_is_lost_at_a_thousand_a_second(bank: Bank, db: Database) -> Non
         assert bank.lost_edges == 0
 
 
-def test_a_knob_that_is_turned_fast_arrives_where_it_is(bank: Bank, db: Database) -> None:
+def test_a_knob_turned_fast_loses_no_step(bank: Bank, db: Database) -> None:
     with running(encoders=[{"a": 5, "b": 6, "key": "ENC1"}]) as plugin:
         bank.turn(5, 6, 150)
         bank.turn(5, 6, -50, bounce=1)
@@ -678,7 +672,7 @@ def test_a_press_reaches_the_lamp_through_threads(bank: Bank, db: Database) -> N
         until(lambda: not bank.level(23))
 
 
-def test_it_starts_and_stops_and_starts(bank: Bank, db: Database) -> None:
+def test_it_can_be_started_again_after_a_stop(bank: Bank, db: Database) -> None:
     for _ in range(3):
         with running(**EVERYTHING) as plugin:
             assert bank.watched(17)
@@ -690,7 +684,7 @@ def test_it_starts_and_stops_and_starts(bank: Bank, db: Database) -> None:
         assert not db.read("BTN2").fail, "what was set stays set"
 
 
-def test_a_chip_that_goes_fails_its_keys_and_comes_back(bank: Bank, db: Database) -> None:
+def test_a_lost_chip_fails_its_keys_until_it_is_back(bank: Bank, db: Database) -> None:
     with running(**EVERYTHING) as plugin:
         until(lambda: db.read("BTN1").good)
         db.write("BARO", 29.92, "other", 0)
@@ -727,7 +721,7 @@ def test_it_stops_at_once_while_the_chip_is_away(bank: Bank, db: Database) -> No
     bank.plug()
 
 
-def test_two_connections_share_the_chip_and_it_is_opened_anew_for_both(bank: Bank, db: Database) -> None:
+def test_two_connections_share_the_chip_and_both_survive_its_reopening(bank: Bank, db: Database) -> None:
     with (
         running(buttons=[{"pin": 17, "key": "BTN1"}]) as first,
         running(buttons=[{"pin": 18, "key": "BTN2"}]) as second,
@@ -741,7 +735,7 @@ def test_two_connections_share_the_chip_and_it_is_opened_anew_for_both(bank: Ban
         until(lambda: db.read("BTN2").value is True)
 
 
-def test_a_missing_library_is_a_sentence_that_says_what_to_install(db: Database) -> None:
+def test_the_error_for_a_missing_library_says_what_to_install(db: Database) -> None:
     plugin = Plugin("panel", {"library": "no_such.module", "buttons": [{"pin": 17, "key": "BTN1"}]})
     with pytest.raises(MissingLibrary, match=r"no_such\.module is not installed"):
         plugin.start()
@@ -753,7 +747,7 @@ def test_a_missing_library_is_a_sentence_that_says_what_to_install(db: Database)
     assert feeds == Feeds(("BTN1",))
 
 
-def test_keys_that_say_what_pins_are_like_now_are_expected_to_be_fed(db: Database) -> None:
+def test_the_doctor_expects_keys_of_pin_states_to_be_written(db: Database) -> None:
     (feeds,) = Plugin.preflight(Plugin("panel", {"library": VIRTUAL, **EVERYTHING}).options)
     assert feeds == Feeds(("BTN1", "TANK", "TACH1", "FUELF1", "FUELUSED"))
 
@@ -767,7 +761,7 @@ def test_importing_the_driver_imports_no_library() -> None:
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """Makes an importable module of a text."""
+    """Make an importable module from a text."""
     monkeypatch.syspath_prepend(str(tmp_path))
     made: list[str] = []
 
@@ -782,14 +776,14 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         sys.modules.pop(name, None)
 
 
-def test_a_library_that_refuses_this_machine_is_a_device_that_is_not_there(library: Callable[[str], str]) -> None:
+def test_a_library_that_refuses_this_machine_counts_as_a_missing_device(library: Callable[[str], str]) -> None:
     pins = Pins(library("raise RuntimeError('This module can only be run on a Raspberry Pi!')"))
     with pytest.raises(DeviceError, match=r"cannot use .*: This module can only be run on a Raspberry Pi"):
         pins.open()
     pins.close()
 
 
-def test_the_wrong_one_of_two_libraries_of_one_name_is_told_from_the_right_one(
+def test_two_libraries_of_the_same_name_are_told_apart(
     library: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = library("raise RuntimeError('Cannot determine SOC peripheral base address')")
@@ -798,7 +792,7 @@ def test_the_wrong_one_of_two_libraries_of_one_name_is_told_from_the_right_one(
         Pins(name).open()
 
 
-def test_lgpio_gets_a_directory_to_write_to_before_it_is_imported(
+def test_lgpio_gets_a_writable_directory_before_it_is_imported(
     library: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     name = library("import os\nfound = os.environ['LG_WD']\nBCM = 11\nsetmode = setwarnings = print\n")
@@ -813,8 +807,8 @@ def test_lgpio_gets_a_directory_to_write_to_before_it_is_imported(
     assert module.found == str(tmp_path)
 
 
-def test_a_library_that_cannot_close_a_chip_that_has_gone_is_imported_anew(library: Callable[[str], str]) -> None:
-    """As rpi-lgpio 0.6, whose cleanup asks the chip first."""
+def test_a_library_that_cannot_close_a_lost_chip_is_imported_again(library: Callable[[str], str]) -> None:
+    """Like rpi-lgpio 0.6, whose cleanup accesses the chip first."""
     name = library("BCM = 11\nsetmode = setwarnings = print\ndef cleanup():\n    raise OSError('No such device')\n")
     first, second = Pins(name), Pins(name)
     first.open()
@@ -828,7 +822,7 @@ def test_a_library_that_cannot_close_a_chip_that_has_gone_is_imported_anew(libra
     first.close()
 
 
-def test_pins_are_read_written_watched_and_given_up(bank: Bank) -> None:
+def test_pins_are_read_written_watched_and_released(bank: Bank) -> None:
     edges: list[bool] = []
     mine, other = Pins(VIRTUAL), Pins(VIRTUAL)
     mine.open()
@@ -912,17 +906,17 @@ def problems(tmp_path: Path, *connections: str) -> list[str]:
         ),
     ],
 )
-def test_a_wrong_option_is_named_with_its_place(tmp_path: Path, options: str, expected: str) -> None:
+def test_a_wrong_option_is_reported_with_its_position(tmp_path: Path, options: str, expected: str) -> None:
     found = problems(tmp_path, options)
     assert any(expected in problem for problem in found), found
     assert all(problem[0].isdigit() for problem in found), "line and column"
 
 
-def test_a_right_one_is_accepted_without_the_library(tmp_path: Path) -> None:
+def test_a_valid_configuration_is_accepted_without_the_library(tmp_path: Path) -> None:
     assert problems(tmp_path, "buttons: [{pin: 17, key: BTN1}], outputs: [{pin: 23, when: 'OILP1 < 20'}]") == []
 
 
-def test_two_connections_that_ask_for_one_pin_are_told_of_both_places(tmp_path: Path) -> None:
+def test_two_connections_that_claim_one_pin_are_reported_with_both_positions(tmp_path: Path) -> None:
     (found,) = problems(
         tmp_path, "buttons: [{pin: 17, key: BTN1}]", "outputs: [{pin: 23, when: BTN1}, {pin: 17, when: BTN1}]"
     )
@@ -938,7 +932,7 @@ def test_two_connections_that_ask_for_one_pin_are_told_of_both_places(tmp_path: 
         "dimmers: [{pin: 12, key: DIM}], pulses: [{pin: 12, key: TACH1, pulses: 1, per: revolution}]",
     ],
 )
-def test_so_are_two_entries_of_one(tmp_path: Path, options: str) -> None:
+def test_two_entries_that_claim_one_pin_are_reported_too(tmp_path: Path, options: str) -> None:
     (found,) = problems(tmp_path, options)
     assert "is already used by this connection" in found
 

@@ -1,4 +1,4 @@
-"""What edges mean: nothing here has a pin, a thread or a clock."""
+"""The meaning of edges, without pins, threads or clocks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fixgw.drivers.gpio.protocol import (
 # -- debouncing --------------------------------------------------------------------------------------------------------
 
 
-def test_a_level_counts_once_it_has_lasted() -> None:
+def test_a_level_counts_once_it_has_been_stable() -> None:
     debouncer = Debouncer(0.02, False)
     debouncer.feed(1.0, True)
     assert debouncer.due == pytest.approx(1.02)
@@ -38,7 +38,7 @@ def test_a_level_counts_once_it_has_lasted() -> None:
     assert not debouncer.tick(9.0)
 
 
-def test_every_bounce_begins_the_wait_anew() -> None:
+def test_every_bounce_restarts_the_wait() -> None:
     debouncer = Debouncer(0.02, False)
     for now, level in [(1.0, True), (1.01, False), (1.015, True)]:
         debouncer.feed(now, level)
@@ -46,7 +46,7 @@ def test_every_bounce_begins_the_wait_anew() -> None:
     assert debouncer.tick(1.036)
 
 
-def test_a_spike_that_is_shorter_changes_nothing() -> None:
+def test_a_shorter_spike_changes_nothing() -> None:
     debouncer = Debouncer(0.02, False)
     debouncer.feed(1.0, True)
     debouncer.feed(1.01, False)
@@ -56,7 +56,7 @@ def test_a_spike_that_is_shorter_changes_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.0001, 0.1), st.booleans()), max_size=60))
-def test_accepted_levels_alternate_and_each_had_lasted(changes: list[tuple[float, bool]]) -> None:
+def test_accepted_levels_alternate_and_each_was_stable(changes: list[tuple[float, bool]]) -> None:
     debouncer, now, raw, since, level = Debouncer(0.02, False), 0.0, False, 0.0, False
     for pause, new in changes:
         now += pause
@@ -82,7 +82,7 @@ def test_a_plain_button_is_pressed_and_released() -> None:
     assert list(button.change(2.0, False)) == [Action.RELEASE]
 
 
-def test_a_button_held_is_pressed_again_and_again() -> None:
+def test_a_held_button_is_pressed_repeatedly() -> None:
     button = Button(repeat=0.2, repeat_after=0.5)
     assert list(button.change(1.0, True)) == [Action.PRESS]
     assert list(button.tick(1.4)) == []
@@ -93,7 +93,7 @@ def test_a_button_held_is_pressed_again_and_again() -> None:
     assert button.due is None
 
 
-def test_a_short_press_is_known_when_it_is_over() -> None:
+def test_a_short_press_is_reported_when_it_is_over() -> None:
     button = Button(long_after=1.0)
     assert list(button.change(1.0, True)) == []
     assert list(button.change(1.3, False)) == [Action.PRESS]
@@ -110,7 +110,7 @@ def test_pressing_again_at_once_ends_the_short_press() -> None:
     assert list(button.tick(2.2)) == [Action.LONG_PRESS]
 
 
-def test_a_long_press_lasts_until_it_is_let_go() -> None:
+def test_a_long_press_lasts_until_the_release() -> None:
     button = Button(long_after=1.0)
     list(button.change(1.0, True))
     assert list(button.tick(2.0)) == [Action.LONG_PRESS]
@@ -125,7 +125,7 @@ CYCLE: list[Contacts] = [(False, False), (True, False), (True, True), (False, Tr
 
 
 def quarters(start: int, moves: list[int]) -> list[Contacts]:
-    """The contacts after each move of a quarter, forward or back."""
+    """The contacts after each quarter step, forward or back."""
     states, phase = [], start
     for move in moves:
         phase += move
@@ -135,7 +135,7 @@ def quarters(start: int, moves: list[int]) -> list[Contacts]:
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
 @pytest.mark.parametrize("direction", [1, -1])
-def test_whole_turns_make_as_many_detents(steps: int, direction: int) -> None:
+def test_whole_turns_count_every_detent(steps: int, direction: int) -> None:
     decoder = Quadrature(steps)
     turned = [decoder.feed(contacts) for contacts in quarters(0, [direction] * 24)]
     assert sum(turned) == direction * 24 // steps
@@ -143,13 +143,13 @@ def test_whole_turns_make_as_many_detents(steps: int, direction: int) -> None:
     assert all(abs(detents) <= 1 for detents in turned)
 
 
-def test_half_a_detent_and_back_is_nothing() -> None:
+def test_half_a_detent_and_back_counts_nothing() -> None:
     decoder = Quadrature(4)
     assert [decoder.feed(c) for c in quarters(0, [1, 1, -1, -1, -1, -1, 1, 1])] == [0] * 8
 
 
 @given(st.sampled_from([1, 2, 4]), st.lists(st.tuples(st.sampled_from([1, -1]), st.integers(0, 4)), max_size=40))
-def test_bounces_add_nothing_wherever_the_knob_is_turned(steps: int, turns: list[tuple[int, int]]) -> None:
+def test_bounces_add_nothing_at_any_position(steps: int, turns: list[tuple[int, int]]) -> None:
     decoder, turned, place = Quadrature(steps), 0, 0
     for direction, bounces in turns:
         for _ in range(steps):
@@ -161,7 +161,7 @@ def test_bounces_add_nothing_wherever_the_knob_is_turned(steps: int, turns: list
 
 
 @given(st.integers(0, 3), st.sampled_from([2, 4]))
-def test_a_knob_that_stands_between_two_detents_belongs_to_the_nearest(start: int, steps: int) -> None:
+def test_a_knob_between_two_detents_counts_for_the_nearest(start: int, steps: int) -> None:
     decoder = Quadrature(steps, CYCLE[start])
     home = (-start) % steps
     states = quarters(start, [1] * (home + steps))
@@ -170,7 +170,7 @@ def test_a_knob_that_stands_between_two_detents_belongs_to_the_nearest(start: in
     assert sum(turned[home:]) == 1
 
 
-def test_two_quarters_at_once_are_taken_to_go_on_as_before() -> None:
+def test_two_quarters_at_once_continue_in_the_same_direction() -> None:
     for direction in (1, -1):
         decoder = Quadrature(4)
         states = quarters(0, [direction] * 12)
@@ -180,7 +180,7 @@ def test_two_quarters_at_once_are_taken_to_go_on_as_before() -> None:
 
 
 def edges_of(states: list[Contacts], late: int = 0) -> list[KnobEdge]:
-    """The edges that lead through `states`, each told of with the contacts `late` edges later."""
+    """The edges that lead through `states`, each reported with the contacts as they are `late` edges later."""
     edges: list[KnobEdge] = []
     before = (False, False)
     for n, state in enumerate(states):
@@ -190,7 +190,7 @@ def edges_of(states: list[Contacts], late: int = 0) -> list[KnobEdge]:
 
 
 @given(st.lists(st.sampled_from([1, -1]), max_size=60), st.integers(0, 3), st.integers(1, 12))
-def test_edges_tell_the_way_even_if_their_levels_were_read_too_late(moves: list[int], late: int, chunk: int) -> None:
+def test_edges_give_the_direction_even_if_their_levels_were_read_late(moves: list[int], late: int, chunk: int) -> None:
     """Edges come in batches of `chunk`."""
     states = quarters(0, moves)
     truth, knob, turned = Quadrature(4), Knob(4, (False, False)), 0
@@ -204,7 +204,7 @@ def test_edges_tell_the_way_even_if_their_levels_were_read_too_late(moves: list[
 
 
 def at(times: list[float], states: list[Contacts], now: float) -> Contacts:
-    """What the contacts are at `now`, when at `times` they became `states`."""
+    """The contacts at `now`, if they became `states` at `times`."""
     return next((s for t, s in zip(reversed(times), reversed(states), strict=True) if t <= now), (False, False))
 
 
@@ -213,10 +213,10 @@ def at(times: list[float], states: list[Contacts], now: float) -> Contacts:
     st.lists(st.tuples(st.sampled_from([1, 1, 1, -1]), st.floats(0.003, 0.04), st.floats(0.0, 0.0029)), max_size=60),
     st.lists(st.floats(0.001, 0.06), min_size=1, max_size=40),
 )
-def test_an_edge_that_is_still_on_its_way_when_the_levels_are_read_turns_nothing_round(
+def test_an_edge_that_arrives_after_the_levels_were_read_does_not_reverse_the_count(
     moves: list[tuple[int, float, float]], pauses: list[float]
 ) -> None:
-    """Moves after pauses of their own, told of with delays of their own; looked at after other pauses."""
+    """Moves after arbitrary pauses, reported after arbitrary delays, polled after arbitrary pauses."""
     states = quarters(0, [move for move, _, _ in moves])
     times = list(itertools.accumulate(pause for _, pause, _ in moves))
     told = [time + delay for time, (_, _, delay) in zip(times, moves, strict=True)]
@@ -232,7 +232,7 @@ def test_an_edge_that_is_still_on_its_way_when_the_levels_are_read_turns_nothing
         assert turned == sum(truth.feed(state) for state in states)
 
 
-def test_an_edge_that_nobody_told_of_is_found_in_the_levels_after_a_while() -> None:
+def test_an_edge_that_was_not_reported_is_found_in_the_levels_after_a_while() -> None:
     knob = Knob(4, (False, False))
     states = quarters(0, [1, 1, 1, 1])
     assert knob.poll(0.0, [(1, states[1]), (0, states[2])], states[2]) == 0, "the first is missing"
@@ -245,7 +245,7 @@ def test_an_edge_that_nobody_told_of_is_found_in_the_levels_after_a_while() -> N
 
 @pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 1), st.tuples(st.booleans(), st.booleans())), max_size=30))
-def test_whatever_is_told_it_ends_in_the_levels_that_there_are(edges: list[KnobEdge]) -> None:
+def test_whatever_is_reported_it_ends_with_the_actual_levels(edges: list[KnobEdge]) -> None:
     for contacts in CYCLE:
         knob = Knob(4, (False, False))
         knob.poll(0.0, edges, contacts)
@@ -256,8 +256,8 @@ def test_whatever_is_told_it_ends_in_the_levels_that_there_are(edges: list[KnobE
 
 @pytest.mark.parametrize(("steps", "rests"), [(4, 0), (4, 1), (4, 2), (4, 3), (2, 0), (2, 1), (1, 0)])
 @pytest.mark.parametrize("learns", [False, True])
-def test_a_knob_loses_no_click_wherever_it_rests(steps: int, rests: int, learns: bool) -> None:
-    """Three up, three down, then up and down; with `learns` it does not rest yet when we begin."""
+def test_a_knob_loses_no_click_wherever_its_detents_are(steps: int, rests: int, learns: bool) -> None:
+    """Three clicks up, three down, then up and down; with `learns` the knob is between two detents at the start."""
     begins = (rests + steps // 2) % 4 if learns else rests
     knob, place, now, shown = Knob(steps, CYCLE[begins]), rests, 0.0, []
 
@@ -324,7 +324,7 @@ def test_a_selector_has_one_contact_closed() -> None:
 
 
 @given(st.floats(0.5, 2000.0))
-def test_a_steady_rate_is_told_whatever_it_is(hertz: float) -> None:
+def test_any_steady_rate_is_measured(hertz: float) -> None:
     rate, now = PulseRate(100.0, window=1.0, timeout=5.0), 100.0
     for _ in range(max(3, int(2 * hertz))):
         now += 1.0 / hertz
@@ -332,7 +332,7 @@ def test_a_steady_rate_is_told_whatever_it_is(hertz: float) -> None:
     assert rate.rate(now) == pytest.approx(hertz, rel=1e-6)
 
 
-def test_nothing_is_said_before_it_is_known_and_zero_after_the_timeout() -> None:
+def test_there_is_no_rate_before_two_pulses_and_zero_after_the_timeout() -> None:
     rate = PulseRate(100.0, timeout=2.0)
     assert rate.rate(101.0) is None
     assert rate.rate(102.1) == 0.0
@@ -342,7 +342,7 @@ def test_nothing_is_said_before_it_is_known_and_zero_after_the_timeout() -> None
     assert rate.rate(103.5) == pytest.approx(2.0)
 
 
-def test_the_rate_falls_while_no_pulse_comes() -> None:
+def test_the_rate_falls_while_no_pulse_arrives() -> None:
     rate = PulseRate(0.0, timeout=2.0)
     for n in range(101):
         rate.feed(n / 100)
@@ -357,7 +357,7 @@ def test_the_rate_falls_while_no_pulse_comes() -> None:
     assert rates[21] == 0.0
 
 
-def test_interference_is_left_out_and_counted() -> None:
+def test_interference_is_ignored_and_counted() -> None:
     rate = PulseRate(0.0, window=1.0, shortest=0.005)
     for n in range(100):
         rate.feed(n / 50)
@@ -370,7 +370,7 @@ def test_interference_is_left_out_and_counted() -> None:
     assert rate.noisy(2.0)
 
 
-def test_a_dimmer_follows_the_eye() -> None:
+def test_a_dimmer_follows_the_sensitivity_of_the_eye() -> None:
     assert duty(0, 0, 100, 2.2) == 0.0
     assert duty(100, 0, 100, 2.2) == 1.0
     assert duty(50, 0, 100, 2.2) == pytest.approx(0.2176, abs=1e-4)

@@ -36,14 +36,14 @@ def test_configuration_words_are_those_of_the_data_sheet() -> None:
 def test_results_are_sixteen_bits_of_the_range() -> None:
     assert protocol.volts(b"\x40\x00", 4.096) == 2.048
     assert protocol.volts(b"\xff\xff", 2.048) == pytest.approx(-62.5e-6)
-    assert protocol.volts(b"\x7f\xff", 4.096) is None  # past the range
+    assert protocol.volts(b"\x7f\xff", 4.096) is None  # out of range
     assert protocol.volts(b"\x80\x00", 4.096) is None
-    assert protocol.volts(b"\x7f\xf0", 4.096) is None  # as the ADS1015 says it
+    assert protocol.volts(b"\x7f\xf0", 4.096) is None  # as the ADS1015 reports it
     assert protocol.volts(b"", 4.096) is None
 
 
 @given(st.binary(max_size=4), st.sampled_from(protocol.RANGES))
-def test_no_result_makes_it_raise(raw: bytes, range_: float) -> None:
+def test_no_result_raises(raw: bytes, range_: float) -> None:
     volts = protocol.volts(raw, range_)
     assert volts is None or abs(volts) <= range_
 
@@ -60,23 +60,23 @@ def values(each: analog.Input, readings: list[float], period: float = 0.1) -> li
     return [each.update(reading, i * period).value for i, reading in enumerate(readings)]
 
 
-def test_a_spike_goes_unseen() -> None:
+def test_a_spike_is_filtered_out() -> None:
     assert values(input_(), [2.5, 2.5, 2.5, 4.4, 2.5, 2.5]) == [50.0] * 6
     assert values(input_(median=1), [2.5, 4.5]) == [50.0, 100.0]
 
 
-def test_a_low_pass_goes_after_a_step_with_its_time_constant() -> None:
+def test_a_low_pass_follows_a_step_with_its_time_constant() -> None:
     stepped = values(input_(median=1, smooth=1.0), [0.5] + [4.5] * 10)
     assert stepped[0] == 0.0
     assert stepped[10] == pytest.approx(100.0 * (1 - math.exp(-1.0)))
 
 
-def test_an_open_sensor_fails_at_once_however_slow_the_filter() -> None:
+def test_an_open_sensor_fails_at_once_whatever_the_filter() -> None:
     each = input_(smooth=60.0, median=1)
     values(each, [2.5] * 5)
     update = each.update(5.0, 1.0)
     assert update == Update("OILP1", None, FAIL, "open, shorted or off its curve: the reading is 5")
-    assert each.update(1.5, 1.1).value == 25.0  # and what comes after it does not remember what was before
+    assert each.update(1.5, 1.1).value == 25.0  # and the next readings are not mixed with the earlier ones
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=20), st.integers(1, 5), st.floats(0, 60))
@@ -131,7 +131,7 @@ def test_channels_are_read_calibrated_and_written(bus: i2c.VirtualBus, db: Datab
         assert adds_up(plugin.counts)
 
 
-def test_a_wire_that_breaks_fails_its_key_and_no_other(bus: i2c.VirtualBus, db: Database) -> None:
+def test_a_broken_wire_fails_only_its_own_key(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x48, Ads1115())
     chip.volts = [1.5, warmed(95.0), 0.4, 0.05]
     with running(Plugin, **options(bus)) as plugin:
@@ -148,7 +148,7 @@ def test_a_wire_that_breaks_fails_its_key_and_no_other(bus: i2c.VirtualBus, db: 
         until(lambda: all(db.read(key).good for key in ("OILP1", "OILT1", "VOLT")))
 
 
-def test_missing_vanishing_and_returning(bus: i2c.VirtualBus, db: Database) -> None:
+def test_a_chip_may_be_missing_vanish_and_return(bus: i2c.VirtualBus, db: Database) -> None:
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: "no answer" in plugin.health())
         chip = bus.attach(0x48, Ads1115())
@@ -160,13 +160,13 @@ def test_missing_vanishing_and_returning(bus: i2c.VirtualBus, db: Database) -> N
         until(lambda: db.read("OILP1").good)
 
 
-def test_a_chip_that_does_not_keep_its_configuration_is_no_adc(bus: i2c.VirtualBus, db: Database) -> None:
+def test_a_chip_that_does_not_keep_its_configuration_is_refused(bus: i2c.VirtualBus, db: Database) -> None:
     bus.attach(0x48, X728())
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: "its configuration is" in plugin.health())
 
 
-def test_what_is_wrong_with_the_options_is_found_without_a_bus(tmp_path: Any) -> None:
+def test_wrong_options_are_found_without_a_bus(tmp_path: Any) -> None:
     (tmp_path / "default.yaml").write_text(
         """
 connections:

@@ -34,19 +34,19 @@ BMP280_EXAMPLE = struct.pack(
 )
 
 
-def test_bmp180_gives_the_data_sheets_example() -> None:
+def test_bmp180_matches_the_example_of_the_data_sheet() -> None:
     """UT 27898, UP 23843 at oversampling 0 are 15.0 °C and 69964 Pa."""
     assert Bmp180(BMP180_EXAMPLE).compensate(27898, 23843, 0) == (150, 69964)
 
 
-def test_bmp280_gives_the_data_sheets_example() -> None:
+def test_bmp280_matches_the_example_of_the_data_sheet() -> None:
     """519888 and 415148 are 25.08 °C and 100653.27 Pa."""
     celsius, pascals = Bmp280(BMP280_EXAMPLE).compensate(519888, 415148)
     assert celsius == pytest.approx(25.08, abs=0.005)
     assert pascals == pytest.approx(100653.27, abs=0.02)
 
 
-def test_raw_bytes_are_put_together_as_the_chips_send_them() -> None:
+def test_raw_bytes_are_assembled_in_the_order_of_the_chip() -> None:
     raw = (415148 << 4).to_bytes(3, "big") + (519888 << 4).to_bytes(3, "big")
     assert Bmp280(BMP280_EXAMPLE).measured(raw) == pytest.approx((25.08, 100653.27), abs=0.03)
     chip = Bmp180(BMP180_EXAMPLE)
@@ -54,14 +54,14 @@ def test_raw_bytes_are_put_together_as_the_chips_send_them() -> None:
     measured = chip.measured(raw)
     assert measured is not None
     assert measured[0] == 15.0
-    assert measured[1] == pytest.approx(69964, abs=5)  # at another oversampling the integers round otherwise
+    assert measured[1] == pytest.approx(69964, abs=5)  # the integers round differently at another oversampling
 
 
 @pytest.mark.parametrize(("kind", "virtual"), [(Bmp180, bmp.Bmp180), (Bmp280, bmp.Bmp280), (Bmp388, bmp.Bmp388)])
 @pytest.mark.parametrize(
     ("celsius", "pascals"), [(-30.0, 30_000.0), (0.0, 60_000.0), (25.0, 101_325.0), (60.0, 108_000.0)]
 )
-def test_compensation_undoes_what_the_virtual_chip_does(
+def test_compensation_inverts_the_virtual_chip(
     kind: type[Chip], virtual: type[bmp.Barometer], celsius: float, pascals: float
 ) -> None:
     chip = virtual()
@@ -80,13 +80,13 @@ def test_compensation_undoes_what_the_virtual_chip_does(
     assert measured[1] == pytest.approx(pascals, abs=12.0 if kind is Bmp180 else 1.0)
 
 
-def test_a_chip_that_has_not_measured_gives_nothing() -> None:
+def test_a_chip_that_has_not_measured_gives_no_value() -> None:
     for kind, virtual in ((Bmp280, bmp.Bmp280()), (Bmp388, bmp.Bmp388())):
         driver = kind(virtual.read(kind.CALIBRATION[0], kind.calibration_length()))
         assert driver.measured(virtual.read(kind.STEPS[0].data, 6)) is None
 
 
-def test_an_empty_memory_is_no_calibration() -> None:
+def test_an_empty_memory_is_not_a_calibration() -> None:
     for kind in protocol.CHIPS:
         for filler in (b"\x00", b"\xff"):
             with pytest.raises(ValueError, match="no calibration"):
@@ -94,7 +94,7 @@ def test_an_empty_memory_is_no_calibration() -> None:
 
 
 @given(st.sampled_from(protocol.CHIPS), st.binary(min_size=24, max_size=24), st.binary(max_size=8))
-def test_no_calibration_and_no_raw_value_make_it_raise(kind: type[Chip], calibration: bytes, raw: bytes) -> None:
+def test_no_calibration_or_raw_value_raises(kind: type[Chip], calibration: bytes, raw: bytes) -> None:
     try:
         chip = kind(calibration[: kind.calibration_length()])
     except ValueError:
@@ -111,7 +111,7 @@ def test_no_calibration_and_no_raw_value_make_it_raise(kind: type[Chip], calibra
     ("pascals", "feet"), [(101325.0, 0.0), (84307.0, 5000.0), (69682.0, 10000.0), (46563.0, 20000.0)]
 )
 def test_pressure_altitude_is_that_of_the_standard_atmosphere(pascals: float, feet: float) -> None:
-    """ICAO Doc 7488, to the whole pascal."""
+    """ICAO Doc 7488, rounded to the pascal."""
     assert pressure_altitude(pascals) == pytest.approx(feet, abs=2.0)
 
 
@@ -121,7 +121,7 @@ def updates(air: AirData, pascals: float, setting: float = 29.92, flags: int = 0
     return {u.key: u for u in found}
 
 
-def test_the_altimeter_setting_shifts_the_altitude_and_nothing_else(clock: Clock) -> None:
+def test_the_altimeter_setting_shifts_only_the_altitude(clock: Clock) -> None:
     air = AirData(clock, 1.0)
     standard, high = updates(air, 90000.0, 29.9213), updates(air, 90000.0, 30.92)
     assert standard["ALT"].value == pytest.approx(standard["PALT"].value, abs=0.5)
@@ -137,7 +137,7 @@ def test_an_aircraft_on_the_ground_with_the_qnh_set_reads_its_elevation(clock: C
     assert values["ALT"].value == pytest.approx(aircraft.altitude, abs=3.0)
 
 
-def test_a_steady_climb_is_its_rate_after_settling(clock: Clock) -> None:
+def test_the_vertical_speed_of_a_steady_climb_settles_at_its_rate(clock: Clock) -> None:
     air = AirData(clock, 0.7)
     altitude, flags = 3000.0, []
     for _ in range(400):
@@ -152,7 +152,7 @@ def test_a_steady_climb_is_its_rate_after_settling(clock: Clock) -> None:
     assert speed.reason == ""
 
 
-def test_after_a_gap_the_vertical_speed_begins_anew(clock: Clock) -> None:
+def test_the_vertical_speed_starts_afresh_after_a_gap(clock: Clock) -> None:
     air = AirData(clock, 0.5)
     for _ in range(100):
         updates(air, 90000.0)
@@ -165,7 +165,7 @@ def test_after_a_gap_the_vertical_speed_begins_anew(clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("celsius", "pascals"), [(20, 20_000), (20, 120_000), (-60, 90_000), (100, 90_000), (20, math.nan)]
 )
-def test_air_that_cannot_be_is_refused(clock: Clock, celsius: float, pascals: float) -> None:
+def test_impossible_air_is_refused(clock: Clock, celsius: float, pascals: float) -> None:
     assert AirData(clock, 1.0).updates(celsius, pascals, protocol.STANDARD_SETTING_INHG) is None
 
 
@@ -190,7 +190,7 @@ def options(bus: i2c.VirtualBus, **more: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("kind", [bmp.Bmp180, bmp.Bmp280, bmp.Bmp388])
-def test_each_chip_is_recognised_and_measures_the_aircrafts_air(
+def test_each_chip_is_recognised_and_measures_the_air(
     kind: type[bmp.Barometer], bus: i2c.VirtualBus, db: Database
 ) -> None:
     aircraft = Aircraft()
@@ -209,7 +209,7 @@ def test_each_chip_is_recognised_and_measures_the_aircrafts_air(
         assert adds_up(plugin.counts, "nothing measured", "absurd values")
 
 
-def test_an_altitude_by_a_simulated_setting_is_simulated(bus: i2c.VirtualBus, db: Database) -> None:
+def test_an_altitude_with_a_simulated_setting_is_simulated(bus: i2c.VirtualBus, db: Database) -> None:
     bus.attach(0x77, bmp.Bmp180())
     db.write("BARO", 30.0, "sim/can/50")
     with running(Plugin, **options(bus)):
@@ -219,7 +219,7 @@ def test_an_altitude_by_a_simulated_setting_is_simulated(bus: i2c.VirtualBus, db
         until(lambda: db.read("ALT").fail and db.read("PALT").fail)
 
 
-def test_missing_vanishing_and_returning_as_another_type(bus: i2c.VirtualBus, db: Database) -> None:
+def test_a_chip_may_vanish_and_return_as_another_type(bus: i2c.VirtualBus, db: Database) -> None:
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: "no answer" in plugin.health())
         bus.attach(0x77, bmp.Bmp180())
@@ -231,7 +231,7 @@ def test_missing_vanishing_and_returning_as_another_type(bus: i2c.VirtualBus, db
         assert plugin.get_status()["chip"] == "BMP388"
 
 
-def test_a_chip_that_it_does_not_know_is_said(bus: i2c.VirtualBus, db: Database) -> None:
+def test_an_unknown_chip_is_reported(bus: i2c.VirtualBus, db: Database) -> None:
     bus.attach(0x77, Bno055())
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: "not a pressure sensor that this driver knows" in plugin.health())
@@ -254,7 +254,7 @@ def test_a_stuck_sensor_fails(bus: i2c.VirtualBus, db: Database) -> None:
 
 
 @pytest.mark.parametrize("kind", [bmp.Bmp280, bmp.Bmp388])
-def test_a_chip_that_lost_its_power_for_a_moment_is_set_up_anew(
+def test_a_chip_that_lost_power_for_a_moment_is_set_up_again(
     kind: type[bmp.Barometer], bus: i2c.VirtualBus, db: Database
 ) -> None:
     chip = bus.attach(0x77, kind())
@@ -267,7 +267,7 @@ def test_a_chip_that_lost_its_power_for_a_moment_is_set_up_anew(
 
 
 @pytest.mark.parametrize(("kind", "register", "asleep"), [(bmp.Bmp280, 0xF4, 0x30), (bmp.Bmp388, 0x1B, 0x03)])
-def test_a_chip_that_fell_asleep_does_not_pass_its_last_pressure_for_a_new_one(
+def test_the_last_pressure_of_a_sleeping_chip_is_not_taken_for_a_new_one(
     kind: type[bmp.Barometer], register: int, asleep: int, bus: i2c.VirtualBus, db: Database
 ) -> None:
     chip = bus.attach(0x77, kind())
@@ -283,9 +283,7 @@ def test_a_chip_that_fell_asleep_does_not_pass_its_last_pressure_for_a_new_one(
         plugin.shutdown()
 
 
-def test_a_chip_that_answers_when_it_is_set_up_and_then_no_more_is_one_outage(
-    bus: i2c.VirtualBus, db: Database
-) -> None:
+def test_a_chip_that_answers_only_during_set_up_causes_a_single_outage(bus: i2c.VirtualBus, db: Database) -> None:
     class Forgetful(bmp.Bmp280):
         def measure(self) -> None:
             super().measure()
@@ -298,12 +296,12 @@ def test_a_chip_that_answers_when_it_is_set_up_and_then_no_more_is_one_outage(
         assert "has lost its configuration" in plugin.health()
 
 
-def test_what_a_bmp180_holds_after_its_power_came_is_no_measurement(bus: i2c.VirtualBus, db: Database) -> None:
-    """Temperature and pressure of 0x8000 would be some 50 degrees and 2000 ft: nothing that looks wrong."""
+def test_the_power_on_registers_of_a_bmp180_are_not_a_measurement(bus: i2c.VirtualBus, db: Database) -> None:
+    """Raw values of 0x8000 would give some 50 degrees and 2000 ft, which look plausible."""
     chip = bus.attach(0x77, bmp.Bmp180())
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: db.read("PALT").good)
-        chip.faults.stuck = True  # it hears commands, and measures nothing
+        chip.faults.stuck = True  # it accepts commands but does not measure
         chip.power_up()
         until(lambda: db.read("PALT").fail)
         assert plugin.health() == "nothing measured"
@@ -312,7 +310,7 @@ def test_what_a_bmp180_holds_after_its_power_came_is_no_measurement(bus: i2c.Vir
         until(lambda: db.read("PALT").good and not plugin.health())
 
 
-def test_pressure_out_of_the_world_is_counted_and_fails_before_long(bus: i2c.VirtualBus, db: Database) -> None:
+def test_an_impossible_pressure_is_counted_and_soon_fails(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x77, bmp.Bmp280())
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: db.read("PALT").good)
@@ -327,7 +325,7 @@ def test_pressure_out_of_the_world_is_counted_and_fails_before_long(bus: i2c.Vir
         until(lambda: db.read("PALT").good and not plugin.health())
 
 
-def test_keys_can_be_sent_elsewhere_or_left_out(bus: i2c.VirtualBus, db: Database) -> None:
+def test_keys_can_be_redirected_or_left_out(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x77, bmp.Bmp280())
     chip.pressure = 90_000.0
     with running(Plugin, **options(bus, keys={"PALT": "DALT", "ALT": None})):
@@ -336,7 +334,7 @@ def test_keys_can_be_sent_elsewhere_or_left_out(bus: i2c.VirtualBus, db: Databas
         assert db.read("ALT").old
 
 
-def test_what_is_wrong_with_the_options_is_found_without_a_bus(db: Database) -> None:
+def test_wrong_options_are_found_without_a_bus(db: Database) -> None:
     wrong = msgspec.convert({"temperature": "CATT", "keys": {"PALTT": "ALT"}}, Options)
     assert [option for option, _ in Plugin.check(wrong, db)] == ["keys.PALTT", "temperature"]
     assert list(Plugin.check(Options(), db)) == []

@@ -48,7 +48,7 @@ def decoded(decoder: Decoder | None = None, **what: object) -> dict[str, Update]
     return {u.key: u for u in updates}
 
 
-def test_level_and_still_is_one_g_and_nothing_else() -> None:
+def test_level_and_still_reads_one_g_and_nothing_else() -> None:
     values = {key: update.value for key, update in decoded().items()}
     assert values == {
         "ROLL": pytest.approx(0.0),
@@ -73,7 +73,7 @@ def test_units_are_those_of_the_data_sheet() -> None:
 
 @pytest.mark.parametrize("roll", [-170, -60, 0, 30, 90])
 @pytest.mark.parametrize("pitch", [-80, -10, 0, 45])
-def test_attitude_is_where_the_sky_is(roll: int, pitch: int) -> None:
+def test_the_attitude_follows_the_direction_of_gravity(roll: int, pitch: int) -> None:
     r, p = math.radians(roll), math.radians(pitch)
     sky = (-math.sin(r) * math.cos(p), math.sin(p), math.cos(r) * math.cos(p))
     x, y, z = (round(981 * s) for s in sky)
@@ -89,14 +89,14 @@ def test_trims_are_added() -> None:
     assert values["HEAD"].value == 350.0
 
 
-def test_without_the_magnetometer_there_is_yaw_and_no_heading() -> None:
+def test_without_the_magnetometer_there_is_yaw_but_no_heading() -> None:
     values = decoded(Decoder("imu"), heading=16 * 350, calibration=0x30)
     assert "HEAD" not in values
     assert values["YAW"].value == pytest.approx(-10.0)
     assert not any(update.flags for update in values.values())
 
 
-def test_what_is_not_calibrated_is_bad_and_says_what_to_do() -> None:
+def test_an_uncalibrated_value_is_bad_and_says_what_to_do() -> None:
     values = decoded(calibration=0b11_01_11_11)
     assert {key for key, u in values.items() if u.flags == BAD} == {"ROLL", "PITCH", "HEAD", "ROT"}
     assert values["ROLL"].reason == "gyroscope not calibrated: keep the sensor still"
@@ -110,7 +110,7 @@ def test_what_is_not_calibrated_is_bad_and_says_what_to_do() -> None:
     assert decoder.trouble == ""
 
 
-def test_a_chip_that_does_not_fuse_fails_everything_with_its_reason() -> None:
+def test_a_chip_without_sensor_fusion_fails_everything_with_the_reason() -> None:
     values = decoded(status=1, error=3)
     assert set(values) == {"ROLL", "PITCH", "HEAD", "ROT", "ANORM", "ALAT", "ALONG"}
     assert all(u.flags == FAIL and u.value is None for u in values.values())
@@ -128,18 +128,18 @@ def test_a_chip_that_does_not_fuse_fails_everything_with_its_reason() -> None:
         {"force": (0, 0, 32767)},
     ],
 )
-def test_what_cannot_be_true_is_refused(what: dict[str, object]) -> None:
+def test_impossible_readings_are_refused(what: dict[str, object]) -> None:
     assert Decoder("ndof").decode(*block(**what)) is None  # type: ignore[arg-type]
 
 
 @given(st.binary(max_size=40), st.binary(max_size=20))
-def test_no_register_contents_make_the_decoder_raise(data: bytes, fused: bytes) -> None:
+def test_no_register_contents_raise(data: bytes, fused: bytes) -> None:
     for update in Decoder("ndof").decode(data, fused) or ():
         assert update.value is None or math.isfinite(float(update.value))
 
 
 @given(st.binary(min_size=24, max_size=24), st.binary(min_size=7, max_size=7), st.integers(0, 255))
-def test_values_are_within_their_ranges_whatever_the_registers_say(data: bytes, fused: bytes, where: int) -> None:
+def test_values_stay_within_their_ranges_for_any_registers(data: bytes, fused: bytes, where: int) -> None:
     sky = struct.pack("<3h", 981, 0, 0) + fused
     for update in Decoder("imu").decode(data, sky[:11] + b"\x05\x00") or ():
         limit = {"ROLL": 180, "PITCH": 90, "YAW": 180, "ROT": 2100}.get(update.key, 17)
@@ -147,14 +147,14 @@ def test_values_are_within_their_ranges_whatever_the_registers_say(data: bytes, 
         assert abs(float(update.value)) <= limit
 
 
-def test_the_self_test_names_what_failed() -> None:
+def test_the_self_test_names_the_failed_part() -> None:
     assert protocol.self_test(0x0F, "ndof") == ""
     assert protocol.self_test(0b1001, "ndof") == "self-test failed: magnetometer, gyroscope"
     assert protocol.self_test(0b1101, "imu") == ""
 
 
 def test_the_mountings_of_the_data_sheet() -> None:
-    """P0 to P7 of its table of placements are what lies flat: the register values are those printed there."""
+    """The placements P0 to P7 lie flat; the register values are those of the table in the data sheet."""
     printed = {
         (0x21, 0x04),
         (0x24, 0x00),
@@ -166,7 +166,7 @@ def test_the_mountings_of_the_data_sheet() -> None:
         (0x24, 0x05),
     }
     assert {both for (_, up), both in protocol.MOUNTINGS.items() if up.endswith("z")} == printed
-    assert protocol.MOUNTINGS["y", "z"] == (0x24, 0x00)  # as it is delivered
+    assert protocol.MOUNTINGS["y", "z"] == (0x24, 0x00)  # the factory setting
     assert len(protocol.MOUNTINGS) == 24
     assert protocol.remap("x", "-x") is None
 
@@ -186,7 +186,7 @@ def test_frames_are_those_of_the_data_sheet() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_make_the_answer_raise(data: bytes) -> None:
+def test_no_bytes_make_an_answer_raise(data: bytes) -> None:
     protocol.reply(data)
 
 
@@ -210,7 +210,7 @@ def options(bus: i2c.VirtualBus) -> dict[str, object]:
     return {"library": "fixgw.hw_sim.i2c", "bus": bus.number, "rate": 100.0}
 
 
-def test_what_the_aircraft_does_is_in_the_database(bus: i2c.VirtualBus, db: Database) -> None:
+def test_the_database_follows_the_aircraft(bus: i2c.VirtualBus, db: Database) -> None:
     aircraft = Aircraft()
     aircraft.step(60.0)
     chip = bus.attach(0x28, Bno055())
@@ -226,8 +226,8 @@ def test_what_the_aircraft_does_is_in_the_database(bus: i2c.VirtualBus, db: Data
 
 
 @pytest.mark.parametrize(("forward", "up"), [(f, u) for f, u in product(AXES, AXES) if f[-1] != u[-1]])
-def test_it_may_be_mounted_anyhow(forward: str, up: str) -> None:
-    """The chip's own remapping and ours undo the mounting, in all 24 of them."""
+def test_the_chip_can_be_mounted_in_any_orientation(forward: str, up: str) -> None:
+    """The chip's remapping and ours together undo each of the 24 mountings."""
     chip = Bno055(forward, up)
     chip.roll, chip.pitch, chip.heading, chip.force = 20.0, 5.0, 123.0, (0.1, 0.2, 1.5)
     chip.write(protocol.REMAP, bytes(protocol.MOUNTINGS[forward, up]))
@@ -242,7 +242,7 @@ def test_it_may_be_mounted_anyhow(forward: str, up: str) -> None:
     assert values["ANORM"] == pytest.approx(1.5, abs=0.03)
 
 
-def test_it_is_awaited_fails_at_once_when_it_goes_and_comes_back(bus: i2c.VirtualBus, db: Database) -> None:
+def test_a_chip_is_waited_for_fails_at_once_when_lost_and_recovers(bus: i2c.VirtualBus, db: Database) -> None:
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: plugin.counts.get("outages"))
         assert plugin.health() == f"i2c-{bus.number} 0x28: no answer"
@@ -255,19 +255,19 @@ def test_it_is_awaited_fails_at_once_when_it_goes_and_comes_back(bus: i2c.Virtua
         until(lambda: db.read("ROLL").good and not plugin.health())
 
 
-def test_a_bus_that_is_not_there_is_said(db: Database) -> None:
+def test_a_missing_bus_is_reported(db: Database) -> None:
     with running(Plugin, library="fixgw.hw_sim.i2c", bus=next(numbers)) as plugin:
         until(lambda: "no such bus" in plugin.health())
 
 
-def test_another_chip_at_its_address_is_not_taken_for_it(bus: i2c.VirtualBus, db: Database) -> None:
+def test_another_chip_at_the_address_is_refused(bus: i2c.VirtualBus, db: Database) -> None:
     bus.attach(0x28, Bmp280())
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: "is not a BNO055" in plugin.health())
         assert not db.read("ROLL").good
 
 
-def test_one_missed_transfer_costs_nothing(bus: i2c.VirtualBus, db: Database) -> None:
+def test_one_failed_transfer_has_no_effect(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x28, Bno055())
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: db.read("ROLL").good)
@@ -278,7 +278,7 @@ def test_one_missed_transfer_costs_nothing(bus: i2c.VirtualBus, db: Database) ->
         assert adds_up(plugin.counts, "absurd values")
 
 
-def test_a_chip_that_lost_its_power_for_a_moment_is_set_up_anew(bus: i2c.VirtualBus, db: Database) -> None:
+def test_a_chip_that_lost_power_for_a_moment_is_set_up_again(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x28, Bno055())
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: db.read("ROLL").good)
@@ -289,7 +289,7 @@ def test_a_chip_that_lost_its_power_for_a_moment_is_set_up_anew(bus: i2c.Virtual
         until(lambda: db.read("ROLL").good and not plugin.health())
 
 
-def test_a_setting_that_was_garbled_on_its_way_gives_no_attitude(bus: i2c.VirtualBus, db: Database) -> None:
+def test_a_setting_garbled_on_the_bus_gives_no_attitude(bus: i2c.VirtualBus, db: Database) -> None:
     class Garbling(Bno055):
         garbles = True
 
@@ -305,7 +305,7 @@ def test_a_setting_that_was_garbled_on_its_way_gives_no_attitude(bus: i2c.Virtua
 
 
 @pytest.mark.slow
-def test_a_chip_that_repeats_itself_fails_and_stays_so(bus: i2c.VirtualBus, db: Database) -> None:
+def test_a_chip_that_repeats_itself_fails_and_stays_failed(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x28, Bno055())
     plugin = Plugin(SOURCE, options(bus))
     plugin.stuck_after_s = 0.1  # type: ignore[misc]
@@ -323,7 +323,7 @@ def test_a_chip_that_repeats_itself_fails_and_stays_so(bus: i2c.VirtualBus, db: 
 
 
 @pytest.mark.slow
-def test_turned_bits_are_refused_or_within_range(bus: i2c.VirtualBus, db: Database) -> None:
+def test_flipped_bits_are_refused_or_within_range(bus: i2c.VirtualBus, db: Database) -> None:
     chip = bus.attach(0x28, Bno055())
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: db.read("ROLL").good)
@@ -333,14 +333,14 @@ def test_turned_bits_are_refused_or_within_range(bus: i2c.VirtualBus, db: Databa
         until(lambda: db.read("ROLL").good and not plugin.health())
 
 
-def test_start_stop_start(bus: i2c.VirtualBus, db: Database) -> None:
+def test_it_can_be_started_again_after_a_stop(bus: i2c.VirtualBus, db: Database) -> None:
     bus.attach(0x28, Bno055())
     for _ in range(3):
         with running(Plugin, **options(bus)) as plugin:
             until(lambda p=plugin: p.counts["used"])  # type: ignore[misc]
 
 
-def test_mounting_it_the_impossible_way_is_a_problem(db: Database) -> None:
+def test_an_impossible_mounting_is_a_problem(db: Database) -> None:
     import msgspec
 
     from fixgw.drivers.i2c_bno055 import Options
@@ -383,7 +383,7 @@ class Uart:
                         self.port.write(b"\xee\x01")
                 else:
                     self.port.write(b"\xbb" + bytes((length,)) + self.chip.read(register, length))
-            except OSError:  # it is still starting: not a word
+            except OSError:  # it is still starting, and does not answer
                 pass
 
     def close(self) -> None:
@@ -392,7 +392,7 @@ class Uart:
 
 
 @pytest.mark.slow
-def test_the_same_on_a_serial_port(db: Database) -> None:
+def test_the_chip_works_on_a_serial_port_too(db: Database) -> None:
     with VirtualPort() as port:
         chip = Bno055()
         chip.roll = -12.0
@@ -401,7 +401,7 @@ def test_the_same_on_a_serial_port(db: Database) -> None:
             with running(Plugin, port=port.path) as plugin:
                 until(lambda: db.read("ROLL").good)
                 assert db.read("ROLL").value == pytest.approx(-12.0, abs=0.1)
-                uart.busy = 1  # it had no time, once
+                uart.busy = 1  # it was busy once
                 until(lambda: plugin.counts["read errors"])
                 until(lambda: db.read("ROLL").good)
                 port.unplug()

@@ -1,4 +1,4 @@
-"""Lines of text from sensors: forms, checksums, what is refused, and patterns that would take for ever."""
+"""Lines of text from sensors: formats, checksums, refusals, and patterns that would take forever."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CSV = Format([number("OILP1", 1), number("OILT1", 3)], prefix="E,")
 
 
 def heard(*lines: str, formats: list[Format] | None = None) -> dict[str, Update]:
-    """What whole lines change, the first fragment aside."""
+    """The updates of whole lines, without the first fragment."""
     decoder = Decoder(formats or [CSV])
     decoder.feed(b"\n")
     return {u.key: u for line in lines for u in decoder.feed(line.encode() + b"\r\n")}
@@ -60,12 +60,12 @@ def test_columns_are_counted_from_one_after_the_prefix() -> None:
 
 
 @pytest.mark.parametrize(("separator", "line"), [(";", "1;2"), ("", " 1 \t 2"), (" | ", "1 | 2"), ("\t", "1\t2")])
-def test_columns_are_separated_as_somebody_likes(separator: str, line: str) -> None:
+def test_columns_can_have_any_separator(separator: str, line: str) -> None:
     form = Format([number("OILP1", 1), number("OILT1", 2)], separator=separator)
     assert values(line, formats=[form]) == {"OILP1": 1.0, "OILT1": 2.0}
 
 
-def test_pairs_are_found_by_name_in_any_order_and_others_are_left_alone() -> None:
+def test_pairs_are_found_by_name_in_any_order_and_others_are_ignored() -> None:
     form = Format([number("OAT", "t"), number("VOLT", "VOLT")], pairs=True)
     assert values("x=3,VOLT=14.1,t: 21.5", formats=[form]) == {"OAT": 21.5, "VOLT": 14.1}
     assert values("VOLT=14.1", formats=[form]) == {"VOLT": 14.1}
@@ -77,13 +77,13 @@ def test_a_pattern_finds_named_groups_in_the_whole_line() -> None:
     assert values("the temp is -3.5 degrees", formats=[form]) == {}
 
 
-def test_the_first_format_that_fits_reads_the_line() -> None:
+def test_the_first_matching_format_reads_the_line() -> None:
     other = Format([number("OAT", "OAT")], prefix="E", pairs=True)
     found = values("E,1,2,3", "EOAT=4", formats=[CSV, other])
     assert found == {"OILP1": 1.0, "OILT1": 3.0, "OAT": 4.0}
 
 
-def test_a_number_becomes_what_its_curve_says() -> None:
+def test_a_number_is_converted_by_its_curve() -> None:
     form = Format([number("OILP1", 1, curve=lambda x: x * 0.1 + 5)])
     assert values("620", formats=[form]) == {"OILP1": 67.0}
 
@@ -100,7 +100,7 @@ def test_a_number_becomes_what_its_curve_says() -> None:
         ("str", "climb now", "climb now"),
     ],
 )
-def test_the_text_becomes_the_items_type(kind: Any, text: str, value: Any) -> None:
+def test_the_text_is_converted_to_the_type_of_the_item(kind: Any, text: str, value: Any) -> None:
     (found,) = values(text, formats=[Format([number("X", 1, type=kind)])]).values()
     assert found == value
     assert type(found) is type(value)
@@ -110,14 +110,14 @@ def test_the_text_becomes_the_items_type(kind: Any, text: str, value: Any) -> No
 
 
 @pytest.mark.parametrize("text", ["nan", "NaN", "---", ""])
-def test_a_sensor_that_cannot_tell_fails_its_key(text: str) -> None:
+def test_a_sensor_without_a_value_fails_its_key(text: str) -> None:
     update = heard(f"E,{text},0,1")["OILP1"]
     assert (update.value, update.flags) == (None, FAIL)
     assert update.reason == "the sensor has no value"
 
 
 @pytest.mark.parametrize("text", ["abc", "1,5"[:1] + "_0", "0x10", "1e999", "--5", "infinity", "१२", "600"])
-def test_what_is_no_number_or_absurd_fails_its_key_and_is_counted(text: str) -> None:
+def test_an_absurd_number_or_none_at_all_fails_its_key_and_is_counted(text: str) -> None:
     decoder = Decoder([Format([number("OILP1", 1, high=500.0)], separator=";")])
     (update,) = decoder.feed(b"\n" + text.encode() + b"\n")
     assert (update.value, update.flags) == (None, FAIL)
@@ -147,7 +147,7 @@ def test_a_line_with_a_wrong_number_of_columns_is_refused() -> None:
 # -- lines -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_comes_before_the_first_end_of_line_may_be_a_tail_and_is_not_used() -> None:
+def test_the_first_line_may_be_a_fragment_and_is_not_used() -> None:
     decoder = Decoder([Format([number("X", 1)])])
     assert decoder.feed(b"23.4\r\n") == []
     assert decoder.counts["cut off"] == 1
@@ -169,7 +169,7 @@ def test_garbage_is_refused_and_the_next_line_is_not(junk: bytes) -> None:
     assert decoder.counts["garbage"] == 1
 
 
-def test_a_flood_without_an_end_takes_no_memory() -> None:
+def test_a_flood_without_an_end_of_line_takes_no_memory() -> None:
     decoder = Decoder([CSV])
     decoder.feed(b"\n")
     for _ in range(1000):
@@ -186,7 +186,7 @@ def test_lines_of_no_interest_are_ignored() -> None:
     assert decoder.counts["ignored"] == 2
 
 
-def test_when_no_line_can_be_used_it_says_so_until_one_can() -> None:
+def test_health_says_so_while_no_line_can_be_used() -> None:
     decoder = Decoder([CSV])
     decoder.feed(b"hello\n" * 20)
     assert decoder.trouble == "lines arrive, but none of them is usable"
@@ -203,7 +203,7 @@ CHUNKS = st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"E,1,2,3\n
 
 
 @given(CHUNKS, st.sampled_from(["none", "nmea-xor", "sum8", "crc16"]))
-def test_no_bytes_make_it_raise_and_the_counters_add_up(chunks: list[bytes], checksum: Any) -> None:
+def test_no_input_raises_and_the_counters_add_up(chunks: list[bytes], checksum: Any) -> None:
     decoder = Decoder([CSV, Format([number("Y", "y")], pairs=True)], checksum)
     for chunk in chunks:
         decoder.feed(chunk)
@@ -220,7 +220,7 @@ GOLDEN = [("nmea-xor", b"E,1*58"), ("nmea-xor", b"$E,1*58"), ("sum8", b"E,1*A2")
 
 
 @pytest.mark.parametrize(("kind", "line"), GOLDEN)
-def test_a_right_checksum_is_accepted_and_a_wrong_one_is_not(kind: Any, line: bytes | None) -> None:
+def test_a_right_checksum_is_accepted_and_a_wrong_one_refused(kind: Any, line: bytes | None) -> None:
     assert crc16(b"123456789") == 0x29B1
     line = line or b"123456789*29B1"
     decoder = Decoder([Format([number("X", 1)])], kind)
@@ -253,13 +253,13 @@ def test_with_a_checksum_the_first_line_counts() -> None:
         "x" * 501,
     ],
 )
-def test_a_pattern_that_might_take_for_ever_is_refused(pattern: str) -> None:
+def test_a_pattern_that_might_take_forever_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError):
         compile_safely(pattern)
 
 
 @pytest.mark.parametrize("pattern", ["(", "(?P<X>", "[z-a]", "*", "(?P<1>x)", "a{3,2}"])
-def test_a_pattern_that_is_none_is_refused_in_words(pattern: str) -> None:
+def test_an_invalid_pattern_is_refused_with_an_explanation(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"not a valid regular expression: .* position"):
         compile_safely(pattern)
 
@@ -296,7 +296,7 @@ GROUPED = st.builds(
 
 
 @given(st.lists(GROUPED, max_size=5), st.sampled_from(["ab", "a", "1", "a1", "ab1,", " a"]))
-def test_whatever_passes_is_quick(parts: list[str], filling: str) -> None:
+def test_every_accepted_pattern_is_quick(parts: list[str], filling: str) -> None:
     try:
         form = compile_safely("".join(parts))
     except ValueError:
@@ -335,7 +335,7 @@ def line(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_an_arduino_needs_no_code(db: Database) -> None:
+def test_an_arduino_needs_no_driver_code(db: Database) -> None:
     aircraft = Aircraft()
     with VirtualPort() as port:
         arduino = Arduino(port)
@@ -362,7 +362,7 @@ def test_an_arduino_needs_no_code(db: Database) -> None:
 
 
 @pytest.mark.slow
-def test_a_sensor_that_must_be_asked_is_asked(db: Database) -> None:
+def test_a_sensor_that_must_be_polled_is_polled(db: Database) -> None:
     with VirtualPort() as port:
         options = {"port": port.path, "baud": 9600, "ask": {"text": "?\r\n", "every": 0.05}, **line()}
         plugin = Plugin("sensor", options)
@@ -376,19 +376,19 @@ def test_a_sensor_that_must_be_asked_is_asked(db: Database) -> None:
 
             until(answered)
             assert db.read("OAT").value == 21.5
-            assert plugin.counts["asked"] >= 2  # the first answer might have been the tail of another
+            assert plugin.counts["asked"] >= 2  # the first answer might be a fragment
         finally:
             plugin.shutdown()
 
 
-def test_the_doctor_is_told_which_keys_it_feeds(db: Database) -> None:
+def test_the_doctor_learns_which_keys_are_written(db: Database) -> None:
     plugin = Plugin("arduino", {"port": "/dev/x", **READ_WITH})
     (feeds,) = [found for found in Plugin.preflight(plugin.options) if isinstance(found, Feeds)]
     assert "FUELQ1" in feeds.keys
     assert "VOLT" in feeds.keys
 
 
-def test_the_samples_configuration_has_no_problems(db: Database) -> None:
+def test_the_sample_configuration_has_no_problems(db: Database) -> None:
     assert problems(db, **READ_WITH) == {}
 
 
@@ -420,7 +420,7 @@ def test_the_samples_configuration_has_no_problems(db: Database) -> None:
         ),
     ],
 )
-def test_what_is_wrong_in_the_options_is_found_at_its_place(db: Database, option: str, options: dict[str, Any]) -> None:
+def test_wrong_options_are_reported_at_their_position(db: Database, option: str, options: dict[str, Any]) -> None:
     assert list(problems(db, **options)) == [option]
 
 
@@ -428,7 +428,7 @@ def test_what_is_wrong_in_the_options_is_found_at_its_place(db: Database, option
     ("option", "pattern"),
     [("lines.0.pattern", "(a+)+"), ("lines.0.pattern", "("), ("lines.0.fields.OAT", r"(?P<T>\d+)")],
 )
-def test_what_is_wrong_with_a_pattern_is_found_at_its_place(db: Database, option: str, pattern: str) -> None:
+def test_a_wrong_pattern_is_reported_at_its_position(db: Database, option: str, pattern: str) -> None:
     from fixgw.drivers.lines import FieldOptions, LineOptions, LinesOptions
 
     options = LinesOptions(
@@ -437,7 +437,7 @@ def test_what_is_wrong_with_a_pattern_is_found_at_its_place(db: Database, option
     assert [place for place, _ in Plugin.check(options, db)] == [option]
 
 
-def test_a_group_that_took_no_part_is_no_value() -> None:
+def test_an_unmatched_group_gives_no_value() -> None:
     form = Format([number("A", "A"), number("B", "B")], pattern=re.compile(r"(?P<A>\d)(?:,(?P<B>\d))?"))
     assert heard("1", formats=[form])["B"].flags == FAIL
 

@@ -1,4 +1,4 @@
-"""MegaSquirt's broadcast: golden frames by hand, what no input may do, the virtual computer, the plugin on a bus."""
+"""MegaSquirt's broadcast: hand-made golden frames, robustness, the virtual computer, the plugin on a bus."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOON = datetime(2025, 7, 21, 15, 0, tzinfo=UTC)
 
 
 def frames(path: str) -> list[Frame]:
-    """Those of a file of lines ``identifier#data``, in hexadecimal."""
+    """The frames in a file of lines ``identifier#data``, in hexadecimal."""
     lines = (Path(__file__).parents[1] / "data" / path).read_text().splitlines()
     pairs = [line.split()[0].split("#") for line in lines if line and not line.startswith("#")]
     return [Frame(int(identifier, 16), bytes.fromhex(data)) for identifier, data in pairs]
@@ -63,7 +63,7 @@ def test_the_broadcast_in_the_units_of_the_keys() -> None:
     assert updates["EGT14"].flags == FAIL, "1838 degrees below zero"
 
 
-def test_further_fields_go_where_they_are_sent() -> None:
+def test_other_fields_can_be_sent_to_any_key() -> None:
     decoder = Decoder(targets={"sensors1": Target("OILP1"), "sensors2": Target("OILT1", 5 / 9, -160 / 9)})
     updates = decoder.feed(GOLDEN)
     assert [u.key for u in updates] == ["OILP1", "OILT1"]
@@ -71,7 +71,7 @@ def test_further_fields_go_where_they_are_sent() -> None:
     assert decoder.counts["ignored"] == len(GOLDEN) - 1
 
 
-def test_another_base() -> None:
+def test_the_base_identifier_can_be_changed() -> None:
     moved = [Frame(f.arbitration_id - BASE + 0x300, f.data) for f in GOLDEN]
     assert Decoder(base=0x300).feed(moved) == Decoder().feed(GOLDEN)
     assert Decoder(base=0x300).feed(GOLDEN) == []
@@ -85,7 +85,7 @@ def test_a_throttle_that_is_not_calibrated_exactly_is_closed_or_open() -> None:
         ]
 
 
-def test_what_is_no_whole_data_frame_is_refused() -> None:
+def test_only_complete_data_frames_are_accepted() -> None:
     decoder = Decoder()
     spoiled = [Frame(BASE, bytes(7)), Frame(BASE, bytes(8), REMOTE), Frame(BASE + 2, b"")]
     assert decoder.feed(spoiled) == []
@@ -104,7 +104,7 @@ def test_what_is_no_whole_data_frame_is_refused() -> None:
         )
     )
 )
-def test_no_frames_make_it_raise_and_all_are_counted(some: list[Frame]) -> None:
+def test_no_frame_raises_and_every_frame_is_counted(some: list[Frame]) -> None:
     decoder = Decoder()
     for update in decoder.feed(some):
         assert update.key in KEYS
@@ -113,13 +113,13 @@ def test_no_frames_make_it_raise_and_all_are_counted(some: list[Frame]) -> None:
     assert decoder.counts["received"] == sum(f.arbitration_id in decoder.ids for f in some)
 
 
-def test_every_field_is_in_its_frame() -> None:
+def test_every_field_lies_within_its_frame() -> None:
     for field in FIELDS.values():
         assert 0 <= field.group < 64
         assert field.at + field.number.size <= 8
 
 
-def test_the_virtual_computer_says_what_the_engine_does() -> None:
+def test_the_virtual_computer_reports_the_engine() -> None:
     aircraft = Aircraft(NOON)
     with Segment() as segment:
         sent = Megasquirt(segment).frames(aircraft, 0.0)
@@ -154,7 +154,7 @@ def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
 
 
 @pytest.mark.slow
-def test_unplugging_the_adapter_fails_its_keys_and_nothing_else(db: Database) -> None:
+def test_unplugging_the_adapter_fails_only_its_keys(db: Database) -> None:
     with Segment() as segment, VirtualSlcan(segment) as adapter:
         node = segment.attach("computer")
         options = {"interface": "slcan", "channel": adapter.path, "bitrate": 500000, "keys": {"TACH1": "PROP1"}}
@@ -183,7 +183,7 @@ def test_unplugging_the_adapter_fails_its_keys_and_nothing_else(db: Database) ->
             plugin.shutdown()
 
 
-def test_options_that_name_what_is_not_there_are_found(db: Database) -> None:
+def test_options_with_unknown_names_are_reported(db: Database) -> None:
     fields = {"sensor1": {"key": "OILP1"}, "sensors2": {"key": "OILP7"}}
     options = msgspec.convert({"fields": fields, "keys": {"TACH2": "PROP1"}}, MegasquirtOptions)
     found = dict(Plugin.check(options, db))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""MGL's RDAC: golden frames by hand, curves, what no input may do, both roles on a bus."""
+"""MGL's RDAC: hand-made golden frames, curves, robustness, both roles on a bus."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOON = datetime(2025, 7, 21, 15, 0, tzinfo=UTC)
 
 
 def frames(path: str) -> list[Frame]:
-    """Those of a file of lines ``identifier#data``, in hexadecimal."""
+    """The frames in a file of lines ``identifier#data``, in hexadecimal."""
     lines = (Path(__file__).parents[1] / "data" / path).read_text().splitlines()
     pairs = [line.split()[0].split("#") for line in lines if line and not line.startswith("#")]
     return [Frame(int(identifier, 16), bytes.fromhex(data), 0, 100.0) for identifier, data in pairs]
@@ -92,26 +92,26 @@ def test_the_message_set_in_the_units_of_the_keys() -> None:
 
 
 @pytest.mark.parametrize("words", ["FFFF 6400", "7800 FFFF"])
-def test_an_error_may_show_in_the_pulses_and_in_their_ratio(words: str) -> None:
+def test_an_error_can_show_in_the_pulses_or_in_their_ratio(words: str) -> None:
     frame = Frame(0x201, bytes.fromhex(words + "7800 6400"))
     first, second = Decoder(1, {name: ALL[name] for name in ("fuel_flow_1", "fuel_flow_2")}).feed([frame])
     assert first == Update("FUELF1", None, FAIL, "the RDAC reports an error on fuel_flow_1")
     assert second.value == pytest.approx(2.4)
 
 
-def test_a_speed_of_all_ones_is_none() -> None:
+def test_a_speed_of_all_ones_means_no_speed() -> None:
     (update,) = Decoder(1, {"rpm_1": Target("TACH1")}).feed([Frame(0x208, b"\xff" * 8)])
     assert update.value is None
     assert update.flags == FAIL
 
 
-def test_what_has_no_curve_and_no_key_is_not_written() -> None:
+def test_a_channel_without_a_curve_or_key_is_not_written() -> None:
     decoder = Decoder(1, {"rpm_1": Target("TACH1")})
     assert decoder.feed(GOLDEN) == [Update("TACH1", 2450.0)]
     assert decoder.counts["ignored"] == 3, "the RDAC's temperature is listened to in any case"
 
 
-def test_another_rdac_is_not_listened_to() -> None:
+def test_another_rdac_is_ignored() -> None:
     decoder = Decoder(2, ALL)
     assert decoder.feed(GOLDEN) == []
     assert decoder.counts["received"] == 0
@@ -119,7 +119,7 @@ def test_another_rdac_is_not_listened_to() -> None:
     assert decoder.feed(moved) == Decoder(1, ALL).feed(GOLDEN)
 
 
-def test_a_thermocouple_needs_the_temperature_of_the_rdac_and_a_fresh_one() -> None:
+def test_a_thermocouple_needs_a_fresh_temperature_of_the_rdac() -> None:
     decoder = Decoder(1, {"thermocouple_1": Target("CHT11")})
     couple = GOLDEN[1]
     (update,) = decoder.feed([couple])
@@ -130,7 +130,7 @@ def test_a_thermocouple_needs_the_temperature_of_the_rdac_and_a_fresh_one() -> N
     assert decoder.feed([late])[0].flags == FAIL
 
 
-def test_an_absurd_temperature_of_the_rdac_spoils_its_thermocouples() -> None:
+def test_an_absurd_temperature_of_the_rdac_fails_its_thermocouples() -> None:
     decoder = Decoder(1, {"thermocouple_1": Target("CHT11"), "temperature": Target("RAT")})
     hot = Frame(0x207, (900).to_bytes(2, "little") + bytes(2), 0, 100.0)
     updates = decoder.feed([hot, GOLDEN[1]])
@@ -140,14 +140,14 @@ def test_an_absurd_temperature_of_the_rdac_spoils_its_thermocouples() -> None:
     assert not decoder.trouble
 
 
-def test_readings_beyond_the_converter_are_absurd() -> None:
+def test_readings_beyond_the_converter_range_are_absurd() -> None:
     decoder = Decoder(1, {"oil_pressure": Target("OILP1", OIL)})
     (update,) = decoder.feed([Frame(0x205, bytes.fromhex("0000001000000000"))])
     assert update.flags == FAIL
     assert decoder.counts["absurd values"] == 1
 
 
-def test_what_is_no_whole_data_frame_is_refused() -> None:
+def test_only_complete_data_frames_are_accepted() -> None:
     decoder = Decoder(1, ALL)
     assert decoder.feed([Frame(0x208, bytes(7)), Frame(0x207, bytes(3)), Frame(0x208, bytes(8), REMOTE)]) == []
     assert (decoder.counts["wrong length"], decoder.counts["not a data frame"]) == (2, 1)
@@ -166,7 +166,7 @@ def test_what_is_no_whole_data_frame_is_refused() -> None:
         )
     )
 )
-def test_no_frames_make_it_raise_and_all_are_counted(some: list[Frame]) -> None:
+def test_no_frame_raises_and_every_frame_is_counted(some: list[Frame]) -> None:
     decoder = Decoder(1, ALL)
     for update in decoder.feed(some):
         assert (update.value is None) is bool(update.flags)
@@ -174,7 +174,7 @@ def test_no_frames_make_it_raise_and_all_are_counted(some: list[Frame]) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_the_virtual_rdac_says_what_the_engine_does(number: int) -> None:
+def test_the_virtual_rdac_reports_the_engine(number: int) -> None:
     aircraft = Aircraft(NOON)
     with Segment() as segment:
         device = Rdac(segment, number)
@@ -205,7 +205,7 @@ def test_the_virtual_rdac_says_what_the_engine_does(number: int) -> None:
 # -- in place of an RDAC -----------------------------------------------------------------------------------------------
 
 
-def test_what_is_sent_is_what_an_rdac_would_send() -> None:
+def test_it_sends_what_an_rdac_would_send() -> None:
     encoder = Encoder(
         1,
         {
@@ -232,13 +232,13 @@ def test_what_is_sent_is_what_an_rdac_would_send() -> None:
     }
     messages, missing = encoder.encode(values)
     expected = {f.arbitration_id: f.data for f in GOLDEN}
-    expected[0x201] = bytes.fromhex("CC010000FFFF0000")  # what a ratio of pulses is, we do not know
+    expected[0x201] = bytes.fromhex("CC010000FFFF0000")  # the ratio of pulses is not documented
     assert dict(messages) == expected
     assert missing == []
 
 
 @given(st.dictionaries(st.sampled_from(sorted(CHANNELS)), st.one_of(st.none(), st.floats())))
-def test_no_values_make_the_sender_raise(values: dict[str, float | None]) -> None:
+def test_no_value_makes_the_sender_raise(values: dict[str, float | None]) -> None:
     encoder = Encoder(1, {name: curve(linear={"factor": 2.0}) if CHANNELS[name].raw else None for name in CHANNELS})
     messages, missing = encoder.encode(values)
     assert all(0x201 <= identifier <= 0x208 and len(data) in (4, 8) for identifier, data in messages)
@@ -275,7 +275,7 @@ def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
 
 @pytest.fixture
 def other() -> Iterator[can.BusABC]:
-    """Somebody else on the bus."""
+    """Another node on the bus."""
     bus = can.Bus("rdac", interface="virtual", ignore_config=True)
     yield bus
     bus.shutdown()
@@ -288,7 +288,7 @@ def started(**options: Any) -> Plugin:
     return plugin
 
 
-def test_by_default_it_listens_to_what_needs_no_calibration(db: Database, other: can.BusABC) -> None:
+def test_by_default_it_reads_the_channels_that_need_no_calibration(db: Database, other: can.BusABC) -> None:
     plugin = started()
     try:
         until(lambda: plugin.health() == "no data")
@@ -303,7 +303,7 @@ def test_by_default_it_listens_to_what_needs_no_calibration(db: Database, other:
         plugin.shutdown()
 
 
-def test_in_place_of_an_rdac_it_sends_what_is_good(db: Database, other: can.BusABC) -> None:
+def test_in_place_of_an_rdac_it_sends_the_good_values(db: Database, other: can.BusABC) -> None:
     channels = {"rpm_1": {"key": "TACH1"}, "voltage": {"key": "VOLT"}}
     plugin = started(role="send", rdac=2, interval=0.05, channels=channels)
     try:
@@ -346,7 +346,7 @@ def test_two_of_them_understand_each_other(db: Database) -> None:
         ({"rpm_1": {"key": "TACH1"}, "rpm_2": {"key": "TACH1"}}, "rpm_1 already writes TACH1"),
     ],
 )
-def test_channels_that_cannot_be_are_found(db: Database, channels: dict[str, Any], problem: str) -> None:
+def test_impossible_channels_are_reported(db: Database, channels: dict[str, Any], problem: str) -> None:
     options = msgspec.convert({"channels": channels}, RdacOptions)
     assert any(problem in message for _, message in Plugin.check(options, db))  # type: ignore[misc]
 

@@ -1,4 +1,4 @@
-"""MGL's TP-3: golden frames by hand, framing, what no input may do, and the virtual instrument."""
+"""MGL's TP-3: hand-made golden frames, framing, robustness, and the virtual instrument."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def framed(payload: bytes, address: int = 1, message: int = 8) -> bytes:
     return b"\x02" + covered + bytes((checksum, 3))
 
 
-def test_a_pressure_a_temperature_a_voltage_and_an_input_that_is_off() -> None:
+def test_a_pressure_a_temperature_a_voltage_and_an_unused_input() -> None:
     updates = decoded(GOLDEN)
     assert updates["input1"].value == pytest.approx(62.3)
     assert updates["input2"].value == 93.0
@@ -49,15 +49,15 @@ def test_a_pressure_a_temperature_a_voltage_and_an_input_that_is_off() -> None:
     assert updates["input4"] == Update("input4", None, FAIL, OFF)
 
 
-def test_the_byte_that_ends_a_frame_may_be_in_it() -> None:
+def test_a_frame_can_contain_the_byte_that_ends_it() -> None:
     assert decoded(WITH_AN_END_INSIDE)["input1"].value == pytest.approx(77.1)
 
 
-def test_temperatures_may_be_below_zero() -> None:
+def test_temperatures_can_be_below_zero() -> None:
     assert decoded(framed(bytes.fromhex("0002 FFEC 0000 0000 0000")))["input1"].value == -20.0
 
 
-def test_an_input_of_another_type_than_the_keys_unit_fails_it() -> None:
+def test_an_input_whose_type_does_not_match_the_unit_fails_its_key() -> None:
     updates = decoded(GOLDEN, units={"input1": "degC", "input2": "degC"})
     assert set(updates) == {"input1", "input2"}, "the others are not in use"
     assert updates["input1"] == Update("input1", None, FAIL, "the input is a pressure, but the key is in degC")
@@ -76,7 +76,7 @@ def test_another_address_is_another_instrument() -> None:
     assert decoder.feed(framed(GOLDEN[4:14], address=7)) == Decoder().feed(GOLDEN)
 
 
-def test_messages_of_another_type_are_of_another_instrument() -> None:
+def test_messages_of_another_type_come_from_another_instrument() -> None:
     decoder = Decoder()
     assert decoder.feed(framed(GOLDEN[4:14], message=1)) == []
     assert decoder.counts["ignored"] == 1
@@ -93,7 +93,7 @@ def test_absurd_values_and_unknown_types_are_refused_and_counted() -> None:
     assert decoder.counts["absurd values"] == 3, "the fourth is off"
 
 
-def test_cut_anywhere_it_says_the_same() -> None:
+def test_a_stream_can_be_cut_anywhere() -> None:
     stream = GOLDEN + WITH_AN_END_INSIDE + GOLDEN
     whole = Decoder().feed(stream)
     for cut in range(len(stream)):
@@ -101,7 +101,7 @@ def test_cut_anywhere_it_says_the_same() -> None:
         assert decoder.feed(stream[:cut]) + decoder.feed(stream[cut:]) == whole
 
 
-def test_a_frame_that_lost_its_end_does_not_swallow_the_next() -> None:
+def test_a_frame_without_its_end_does_not_swallow_the_next() -> None:
     for length in range(1, len(GOLDEN)):
         decoder = Decoder()
         assert decoder.feed(GOLDEN[:length] + WITH_AN_END_INSIDE) == Decoder().feed(WITH_AN_END_INSIDE)
@@ -118,7 +118,7 @@ def test_a_wrong_byte_is_noticed(at: int) -> None:
 
 
 @given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([GOLDEN, WITH_AN_END_INSIDE, b"\x02\x01\x08\x0a"]))))
-def test_no_bytes_make_it_raise_and_all_are_counted(chunks: list[bytes]) -> None:
+def test_no_input_raises_and_all_of_it_is_counted(chunks: list[bytes]) -> None:
     decoder = Decoder()
     for chunk in chunks:
         for update in decoder.feed(chunk):
@@ -133,7 +133,7 @@ class Line:
     def close(self) -> None: ...
 
 
-def test_the_virtual_instrument_shows_what_the_aircraft_does() -> None:
+def test_the_virtual_instrument_reports_the_aircraft() -> None:
     aircraft, instrument = Aircraft(datetime(2025, 7, 21, 15, 0, tzinfo=UTC)), Tp3(Line())
     instrument.failed = {"FUELQ1"}
     updates = decoded(instrument.frames(aircraft, 0.0)[0])

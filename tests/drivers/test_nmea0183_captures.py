@@ -1,12 +1,11 @@
 """The decoder against recordings of real receivers, with gpsd's reading of them as reference.
 
-Each capture is decoded sentence by sentence, and compared with every report (TPV) that gpsd made at that point: the
-position to 1e-6 degrees, speed, track, altitudes and time of day to the resolution of the report; where gpsd says that
-there is no fix, the position must be flagged.
+We decode each capture sentence by sentence, and compare the result with every report (TPV) of gpsd at that point: the
+position to 1e-6 degrees; speed, track, altitudes and time of day to the resolution of the report. Where gpsd says
+that there is no fix, the position must be flagged.
 
-Not compared is gpsd's magnetic track: it is computed from a model of the earth's field, and with the variation's sign
-turned round (92.308 with 11.5985 E is 80.7095 magnetic, not 103.9065). Not compared are dates, for which there is no
-key.
+We do not compare the magnetic track: gpsd computes it from a model of the earth's field, and with the wrong sign of the
+variation (92.308 with 11.5985 E is 80.7095 magnetic, not 103.9065). Nor do we compare dates, which have no key.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ LOGS = sorted(path.name for path in CAPTURES.glob("*.log"))
 KNOT = 1852 / 3600  # m/s
 FOOT = 0.3048  # m
 
-#: Where we deliberately differ from gpsd: capture -> (what, number of reports) -> why. Each must be needed exactly.
+#: Deliberate differences from gpsd: capture -> (field, number of reports) -> reason. The numbers must match exactly.
 DIFFERENCES: dict[str, dict[tuple[str, int], str]] = {
     "GPSmap-76S.log": {
         ("position failed: the receiver is in simulator mode", 2): "GGA has quality 8, RMC and GLL say void and "
@@ -60,7 +59,7 @@ DIFFERENCES: dict[str, dict[tuple[str, int], str]] = {
 
 
 class Receiver:
-    """What the keys say after the sentences so far, as a database would have it."""
+    """The state of the keys after the sentences so far, as in a database."""
 
     def __init__(self) -> None:
         self.framer = Framer()
@@ -77,7 +76,7 @@ class Receiver:
         return sentences
 
     def value(self, key: str) -> float | None:
-        """The number, if there is one and it is not failed."""
+        """The value, if there is one and it has not failed."""
         update = self.now.get(key)
         return update.value if update and isinstance(update.value, float) and not update.flags & FAIL else None
 
@@ -87,7 +86,7 @@ def reference(log: str) -> list[str]:
 
 
 def differences(log: str) -> Counter[str]:
-    """Every way in which we differ from gpsd's reports, and how often."""
+    """The fields that differ from gpsd's reports, and how often."""
     receiver = Receiver()
     found: Counter[str] = Counter()
     for line in reference(log):
@@ -128,13 +127,13 @@ def differences(log: str) -> Counter[str]:
     return found
 
 
-def test_there_are_captures() -> None:
+def test_there_are_enough_captures() -> None:
     assert len(LOGS) >= 15
     assert set(DIFFERENCES) <= set(LOGS)
 
 
 @pytest.mark.parametrize("log", LOGS)
-def test_what_gpsd_reports_is_what_we_read_but_for_named_differences(log: str) -> None:
+def test_we_read_what_gpsd_reports_apart_from_named_differences(log: str) -> None:
     assert differences(log) == Counter(dict(DIFFERENCES.get(log, {}).keys()))
 
 

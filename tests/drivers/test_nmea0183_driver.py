@@ -72,7 +72,7 @@ def gps(db: Database, port: VirtualPort) -> Iterator[Plugin]:
 
 
 class running:
-    """A started plugin, stopped at the end; a stop may take a second."""
+    """Start a plugin, and stop it at the end within a second."""
 
     def __init__(self, **options: Any) -> None:
         self.plugin = Plugin(SOURCE, options)
@@ -97,7 +97,7 @@ def connect(gps: Plugin, port: VirtualPort) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_receiver_says_is_in_the_database_under_the_connections_source(
+def test_the_data_of_the_receiver_carries_the_source_of_the_connection(
     gps: Plugin, port: VirtualPort, db: Database
 ) -> None:
     connect(gps, port)
@@ -113,7 +113,7 @@ def test_what_the_receiver_says_is_in_the_database_under_the_connections_source(
 
 
 @pytest.mark.slow
-def test_a_source_of_its_own_marks_a_replay(port: VirtualPort, db: Database) -> None:
+def test_a_replay_is_marked_by_its_source(port: VirtualPort, db: Database) -> None:
     plugin = Plugin("gps", {"port": port.path})
     plugin.source = "sim/gps"
     plugin.start()
@@ -167,7 +167,7 @@ def test_a_loss_of_the_fix_fails_position_speed_and_track_at_once(gps: Plugin, p
 
 
 @pytest.mark.slow
-def test_a_silent_receiver_lets_its_items_age_and_health_says_so(gps: Plugin, port: VirtualPort, db: Database) -> None:
+def test_the_items_of_a_silent_receiver_age_and_health_says_so(gps: Plugin, port: VirtualPort, db: Database) -> None:
     gps.patience_s = 0.3  # type: ignore[misc]
     connect(gps, port)
     port.write(rmc(19))
@@ -190,7 +190,7 @@ def test_the_flag_of_an_annunciator_is_not_touched(gps: Plugin, port: VirtualPor
 
 
 @pytest.mark.slow
-def test_another_sources_value_is_not_failed_by_a_receiver_without_a_fix(
+def test_a_receiver_without_a_fix_does_not_fail_the_value_of_another_source(
     gps: Plugin, port: VirtualPort, db: Database
 ) -> None:
     db.write("LAT", 1.0, "other")
@@ -201,7 +201,7 @@ def test_another_sources_value_is_not_failed_by_a_receiver_without_a_fix(
 
 
 @pytest.mark.slow
-def test_a_database_that_lacks_keys_is_served_with_the_rest(port: VirtualPort) -> None:
+def test_keys_that_the_database_lacks_are_skipped(port: VirtualPort) -> None:
     before = database.current()
     small = Database([database.Definition(key="LAT"), database.Definition(key="GS", type="bool")])
     database.bind(small)
@@ -219,7 +219,7 @@ def test_a_database_that_lacks_keys_is_served_with_the_rest(port: VirtualPort) -
 
 
 @pytest.mark.slow
-def test_garbage_costs_counters_and_one_line_in_the_log(
+def test_garbage_is_counted_and_logged_once(
     gps: Plugin, port: VirtualPort, db: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     connect(gps, port)
@@ -243,9 +243,7 @@ def test_health_names_a_wrong_baud_rate(port: VirtualPort, db: Database) -> None
 
 
 @pytest.mark.slow
-def test_automatic_baud_goes_round_while_only_garbage_comes_and_stays_when_it_makes_sense(
-    gps: Plugin, port: VirtualPort, db: Database
-) -> None:
+def test_automatic_baud_tries_rates_until_the_data_is_valid(gps: Plugin, port: VirtualPort, db: Database) -> None:
     gps.patience_s = 0.05  # type: ignore[misc]
     connect(gps, port)
     seen = set()
@@ -267,14 +265,14 @@ def test_automatic_baud_goes_round_while_only_garbage_comes_and_stays_when_it_ma
 
 
 @pytest.mark.slow
-def test_a_flood_of_ten_times_the_fastest_line_is_survived_with_the_latest_value(
+def test_a_flood_at_ten_times_the_fastest_rate_ends_with_the_latest_value(
     gps: Plugin, port: VirtualPort, db: Database
 ) -> None:
     connect(gps, port)
     flood = b"".join(rmc(second % 60) for second in range(30)) + b"\xffjunk$"
     begin = time.monotonic()
     while time.monotonic() - begin < 1.0:
-        port.write(flood)  # what the buffer does not take is lost, as on a UART
+        port.write(flood)  # what does not fit the buffer is lost, as on a UART
         time.sleep(len(flood) / 115200)
     until(lambda: gps.counts["bytes"] == port.written)
     assert gps.counts["used"] > 100
@@ -287,7 +285,7 @@ def test_a_flood_of_ten_times_the_fastest_line_is_survived_with_the_latest_value
 
 
 @pytest.mark.slow
-def test_a_device_that_is_missing_at_the_start_is_found_when_it_comes(port: VirtualPort, db: Database) -> None:
+def test_a_device_that_is_missing_at_the_start_is_found_later(port: VirtualPort, db: Database) -> None:
     port.unplug()
     with running(port=port.path) as gps:
         until(lambda: "no such device" in gps.health())
@@ -300,7 +298,7 @@ def test_a_device_that_is_missing_at_the_start_is_found_when_it_comes(port: Virt
 
 
 @pytest.mark.slow
-def test_a_device_that_is_pulled_fails_its_items_and_works_again_when_it_is_back(
+def test_an_unplugged_device_fails_its_items_and_works_again_when_it_is_back(
     gps: Plugin, port: VirtualPort, db: Database
 ) -> None:
     for round_ in range(2):
@@ -316,7 +314,7 @@ def test_a_device_that_is_pulled_fails_its_items_and_works_again_when_it_is_back
 
 
 @pytest.mark.slow
-def test_waiting_for_a_missing_device_costs_next_to_nothing(port: VirtualPort, db: Database) -> None:
+def test_waiting_for_a_missing_device_costs_almost_nothing(port: VirtualPort, db: Database) -> None:
     port.unplug()
     with running(port=port.path) as gps:
         until(lambda: "no such device" in gps.health())
@@ -332,7 +330,7 @@ def test_a_stop_takes_less_than_a_second_in_every_state(port: VirtualPort, db: D
     if state == "missing":
         port.unplug()
     stop = threading.Event()
-    with running(port=port.path) as gps:  # which looks at the time
+    with running(port=port.path) as gps:  # which checks the time
         if state == "missing":
             until(lambda: "no such device" in gps.health())
         else:
@@ -368,7 +366,7 @@ def test_a_stop_does_not_wait_for_a_host_that_does_not_answer(db: Database) -> N
 
 
 @pytest.mark.slow
-def test_a_port_may_be_a_socket(db: Database) -> None:
+def test_a_port_can_be_a_socket(db: Database) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(5)
         with running(port=f"socket://127.0.0.1:{server.getsockname()[1]}") as gps:
@@ -382,7 +380,7 @@ def test_a_port_may_be_a_socket(db: Database) -> None:
 
 
 @pytest.mark.slow
-def test_a_port_that_another_program_has_is_reported(gps: Plugin, port: VirtualPort, db: Database) -> None:
+def test_a_port_in_use_by_another_program_is_reported(gps: Plugin, port: VirtualPort, db: Database) -> None:
     connect(gps, port)
     with running(port=port.path) as second:
         until(lambda: "in use by another program" in second.health())
@@ -400,7 +398,7 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
         Plugin("gps", options)
 
 
-def test_a_url_of_an_unknown_kind_is_a_problem_of_the_configuration(db: Database) -> None:
+def test_an_unknown_kind_of_url_is_a_configuration_problem(db: Database) -> None:
     def problems(port: str) -> list[str]:
         return [message for _, message in Plugin.check(Plugin("gps", {"port": port}).options, db)]
 

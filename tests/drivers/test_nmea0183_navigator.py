@@ -1,4 +1,4 @@
-"""Navigators on NMEA 0183: RMB, APB, XTE and BOD, their signs and references, and what is left without guidance."""
+"""Navigators on NMEA 0183: RMB, APB, XTE and BOD, their signs and references, and lost guidance."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def golden() -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def test_the_manuals_own_sentence_is_understood() -> None:
+def test_the_sentence_in_the_manual_is_understood() -> None:
     panel = Panel()
     (skymap,) = golden()
     for update in panel.receiver.feed(skymap.encode() + b"\r\n"):
@@ -76,7 +76,7 @@ def test_the_manuals_own_sentence_is_understood() -> None:
         "GPXTE,A,A,0.40,L,N",
     ],
 )
-def test_who_is_to_steer_left_is_right_of_the_track(panel: Panel, body: str) -> None:
+def test_steer_left_means_right_of_the_track(panel: Panel, body: str) -> None:
     panel.hear(body)
     assert panel.value("XTRACK") == 0.40
     assert panel.value("CDI") == -0.40
@@ -85,7 +85,7 @@ def test_who_is_to_steer_left_is_right_of_the_track(panel: Panel, body: str) -> 
     assert panel.value("CDI") == 0.40
 
 
-def test_cdi_is_the_share_of_full_scale_and_stops_there() -> None:
+def test_cdi_is_a_fraction_of_full_scale_and_is_clamped() -> None:
     panel = Panel(full_scale=0.3)
     panel.hear("GPXTE,A,A,0.15,R,N")
     assert panel.value("CDI") == pytest.approx(0.5)
@@ -94,7 +94,7 @@ def test_cdi_is_the_share_of_full_scale_and_stops_there() -> None:
     assert panel.value("XTRACK") == -4.0
 
 
-def test_an_error_at_the_end_of_what_navigators_show_is_suspect_but_the_needle_is_not(panel: Panel) -> None:
+def test_a_cross_track_error_at_the_limit_is_suspect_but_the_needle_is_not(panel: Panel) -> None:
     panel.hear("GPXTE,A,A,9.99,L,N")
     assert panel.value("CDI") == -1.0
     assert panel.updates["XTRACK"].flags == BAD
@@ -115,7 +115,7 @@ def test_true_directions_wait_for_the_variation(panel: Panel) -> None:
     assert panel.value("WPHEAD") == "000"  # 357.0 + 3.1
 
 
-def test_bod_gives_the_course_preferably_as_its_sender_sees_it(panel: Panel) -> None:
+def test_bod_gives_the_course_with_the_reference_of_its_sender(panel: Panel) -> None:
     panel.hear("GPBOD,099.3,T,105.6,M,POINTB,")
     assert panel.value("COURSE") == 105.6
     assert panel.value("WPNAME") == "POINTB"
@@ -135,7 +135,7 @@ def test_bod_gives_the_course_preferably_as_its_sender_sees_it(panel: Panel) -> 
         "GPXTE,,,0.1,L,N",
     ],
 )
-def test_no_guidance_fails_all_of_it_at_once(panel: Panel, void: str) -> None:
+def test_lost_guidance_fails_all_its_keys_at_once(panel: Panel, void: str) -> None:
     panel.hear(RMC, "GPRMB,A,0.4,L,,DEST,4917.24,N,12309.57,W,001.3,052.5,000.5,V", "GPBOD,,T,105.6,M,DEST,")
     panel.hear(void)
     for key in GUIDANCE_KEYS:
@@ -156,18 +156,18 @@ def test_dead_reckoning_makes_guidance_suspect(panel: Panel) -> None:
 
 
 @pytest.mark.parametrize("fields", ["abc,R,N", "0.1,X,N", "0.1,,N", ",R,N", "500,R,N", "0.1,R,K"])
-def test_a_cross_track_error_that_cannot_be_read_is_failed(panel: Panel, fields: str) -> None:
+def test_an_unreadable_cross_track_error_fails(panel: Panel, fields: str) -> None:
     panel.hear("GPXTE,A,A,0.10,R,N", f"GPXTE,A,A,{fields}")
     assert panel.updates["CDI"].flags == panel.updates["XTRACK"].flags == FAIL
 
 
-def test_a_waypoint_without_a_place_has_none(panel: Panel) -> None:
+def test_a_waypoint_without_a_position_fails_its_position(panel: Panel) -> None:
     panel.hear("GPRMB,A,0.4,L,,DEST,9917.24,N,12309.57,W,001.3,052.5,000.5,V")
     assert panel.updates["WPLAT"].flags == panel.updates["WPLON"].flags == FAIL
     assert panel.value("WPNAME") == "DEST"
 
 
-def test_a_navigator_that_never_sends_its_position_is_well_when_it_guides(panel: Panel) -> None:
+def test_a_navigator_without_a_position_is_healthy_while_it_guides(panel: Panel) -> None:
     assert panel.receiver.trouble
     panel.hear("GPAPB,A,A,0.10,R,N,V,V,011,M,DEST,011,M,011,M")
     assert panel.receiver.trouble == ""
@@ -179,7 +179,7 @@ FIELD = st.sampled_from(["", "A", "V", "N", "L", "R", "T", "M", "W", "DEST", "48
 
 
 @given(st.sampled_from(["RMB", "APB", "XTE", "BOD", "RMC"]), st.lists(FIELD, max_size=16))
-def test_whatever_the_fields_are_only_known_keys_are_written(kind: str, fields: list[str]) -> None:
+def test_only_known_keys_are_written_for_any_fields(kind: str, fields: list[str]) -> None:
     panel = Panel()
     assert panel.hear(RMC, f"GP{kind},{','.join(fields)}") <= KEYS
     assert panel.receiver.counts["used"] == 2
@@ -209,7 +209,7 @@ def flown(navigator: Navigator, seconds: float = 2.0) -> Aircraft:
     return aircraft
 
 
-def test_the_virtual_navigators_leg_is_the_aircrafts() -> None:
+def test_the_virtual_navigator_flies_the_leg_of_the_aircraft() -> None:
     wire = Wire(Receiver(lambda: 0.0))
     truth = flown(Navigator(wire)).values()
     for key, within in {"XTRACK": 0.02, "CDI": 0.02, "COURSE": 0.1, "WPLAT": 1e-6, "WPLON": 1e-6}.items():

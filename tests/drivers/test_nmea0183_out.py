@@ -1,4 +1,4 @@
-"""NMEA 0183 to autopilots and transponders: what is sent, what is void, and receivers that do not receive."""
+"""NMEA 0183 to autopilots and transponders: sentences, void sentences, and receivers that do not read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ KEYS = [
 
 
 class Bench:
-    """A talker, its database, and an autopilot that hears it."""
+    """A talker, its database, and an autopilot that receives its sentences."""
 
     def __init__(self, **options: Any) -> None:
         self.clock = Clock()
@@ -66,7 +66,7 @@ class Bench:
             self.db.write(key, value, source, 0)
 
     def say(self, kind: str) -> str:
-        """The sentence's fields; it must be one that the autopilot accepts."""
+        """The fields of a sentence, which the autopilot must accept."""
         data, valid = self.talker.sentence(kind)
         self.autopilot.hear(data, self.clock())
         assert self.autopilot.complaints == [], data
@@ -83,8 +83,8 @@ def bench() -> Bench:
 # -- what is sent ------------------------------------------------------------------------------------------------------
 
 
-def test_a_sentence_is_framed_as_the_manuals_show_it() -> None:
-    """The text book's GPGLL: 49 degrees 16.45 minutes north, 123 degrees 11.12 minutes west; checksum by hand."""
+def test_a_sentence_is_framed_as_in_the_manuals() -> None:
+    """The textbook example GPGLL: 49 degrees 16.45 minutes north, 123 degrees 11.12 minutes west; checksum by hand."""
     bench = Bench()
     bench.write(LAT=49 + 16.45 / 60, LONG=-(123 + 11.12 / 60))
     data, _ = bench.talker.sentence("GLL")
@@ -113,7 +113,7 @@ def test_a_sentence_is_framed_as_the_manuals_show_it() -> None:
         ("HDT", "HDT,081.1,T"),
     ],
 )
-def test_sentences_say_what_the_database_does(bench: Bench, kind: str, text: str) -> None:
+def test_sentences_match_the_database(bench: Bench, kind: str, text: str) -> None:
     assert bench.say(kind) == text
 
 
@@ -133,7 +133,7 @@ def test_rmb_and_apb_lead_to_the_waypoint(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("off", "steer"), [(0.4, "L"), (-0.4, "R"), (0.0, "R")])
-def test_who_is_right_of_the_track_is_told_to_steer_left(bench: Bench, off: float, steer: str) -> None:
+def test_right_of_the_track_the_sentence_says_steer_left(bench: Bench, off: float, steer: str) -> None:
     bench.write(XTRACK=off)
     assert bench.say("XTE").split(",")[4] == steer
     guidance = bench.say("APB") and bench.autopilot.guidance(bench.clock())
@@ -141,7 +141,7 @@ def test_who_is_right_of_the_track_is_told_to_steer_left(bench: Bench, off: floa
     assert guidance.off == off
 
 
-def test_the_needle_stands_in_for_a_missing_cross_track_error_if_its_scale_is_known() -> None:
+def test_the_needle_replaces_a_missing_cross_track_error_if_its_scale_is_known() -> None:
     for full_scale, field in ((None, ""), (2.0, "0.50")):
         bench = Bench(full_scale=full_scale)
         bench.db.item("XTRACK").fail("no sender")
@@ -149,7 +149,7 @@ def test_the_needle_stands_in_for_a_missing_cross_track_error_if_its_scale_is_kn
         assert bench.say("XTE").split(",")[3:5] == [field, "L" if field else ""]
 
 
-def test_a_great_error_and_a_long_way_stop_at_what_the_fields_hold(bench: Bench) -> None:
+def test_a_large_error_and_a_long_distance_are_clamped_to_the_fields(bench: Bench) -> None:
     bench.write(XTRACK=-40.0, WPLAT=-48.0)
     rmb = bench.say("RMB").split(",")
     assert (rmb[2], rmb[3], rmb[10]) == ("9.99", "R", "999.9")
@@ -164,7 +164,7 @@ def test_the_waypoint_is_reached_within_the_circle_or_abeam(bench: Bench) -> Non
     assert bench.say("APB").split(",")[6:8] == ["V", "A"]
 
 
-def test_a_bearing_without_a_variation_is_the_navigators_or_true(bench: Bench) -> None:
+def test_a_bearing_without_a_variation_is_true_or_from_the_navigator(bench: Bench) -> None:
     bench.db.item("TRACKM").fail("unknown")
     assert bench.say("APB").split(",")[12] == "T"
     bench.write(WPHEAD="086")
@@ -174,13 +174,13 @@ def test_a_bearing_without_a_variation_is_the_navigators_or_true(bench: Bench) -
 @pytest.mark.parametrize(
     ("name", "sent"), [("a,b*c$d", "abcd"), ("TOOLONGNAME", "TOOLON"), ("Zürich", "Zrich"), ("", "")]
 )
-def test_a_name_never_breaks_a_sentence(bench: Bench, name: str, sent: str) -> None:
+def test_a_name_cannot_break_a_sentence(bench: Bench, name: str, sent: str) -> None:
     bench.write(WPNAME=name)
     assert bench.say("RMB").split(",")[5] == sent
 
 
 @pytest.mark.parametrize(("kind", "quality", "mode"), [(2, "1", "A"), (3, "1", "A"), (4, "2", "D"), (5, "4", "D")])
-def test_the_fix_is_as_good_as_the_receiver_says(bench: Bench, kind: int, quality: str, mode: str) -> None:
+def test_the_quality_of_the_fix_is_that_of_the_receiver(bench: Bench, kind: int, quality: str, mode: str) -> None:
     bench.write(GPS_FIX_TYPE=kind)
     assert bench.say("GGA").split(",")[6] == quality
     assert bench.say("RMC").split(",")[12] == mode
@@ -190,7 +190,7 @@ def test_the_talker_is_an_option() -> None:
     assert Bench(talker="IN").talker.sentence("HDM")[0].startswith(b"$INHDM,")
 
 
-def test_the_date_is_the_computers_only_if_its_clock_tells_the_gps_time(bench: Bench) -> None:
+def test_the_date_comes_from_the_computer_only_if_its_clock_agrees_with_the_gps(bench: Bench) -> None:
     bench.utc = NOON + timedelta(hours=3)
     assert bench.say("RMC").split(",")[9] == ""
     assert bench.say("ZDA") == "ZDA,120000,,,,,"
@@ -215,16 +215,14 @@ NEEDED = [
 
 @pytest.mark.parametrize("how", SPOILED)
 @pytest.mark.parametrize(("kind", "key"), NEEDED)
-def test_what_a_sentence_stands_on_makes_it_void_when_it_is_not_good(
-    bench: Bench, kind: str, key: str, how: str
-) -> None:
+def test_a_sentence_is_void_if_an_essential_value_is_not_good(bench: Bench, kind: str, key: str, how: str) -> None:
     bench.say(kind)
     SPOILED[how](bench, key)
-    bench.say(kind)  # complains about values in a void sentence
+    bench.say(kind)  # it rejects values in a void sentence
     assert bench.autopilot.voids[kind] == 1
 
 
-def test_a_silent_source_makes_everything_void_long_before_its_keys_are_old(bench: Bench) -> None:
+def test_a_silent_source_makes_sentences_void_long_before_its_keys_are_old(bench: Bench) -> None:
     bench.clock.now += 3.1
     assert bench.db.read("LAT").good
     for kind in KINDS:
@@ -234,21 +232,21 @@ def test_a_silent_source_makes_everything_void_long_before_its_keys_are_old(benc
     assert bench.autopilot.guidance(bench.clock()) is None
 
 
-def test_a_waypoint_that_was_said_once_holds(bench: Bench) -> None:
+def test_a_waypoint_that_was_written_once_stays_valid(bench: Bench) -> None:
     bench.clock.now += 10.0
     bench.write(**{key: value for key, value in FLYING.items() if not key.startswith("WP")})
     assert bench.say("RMB").startswith("RMB,A")
 
 
 @pytest.mark.parametrize("kind", [0, 1])
-def test_no_fix_is_no_position(bench: Bench, kind: int) -> None:
+def test_there_is_no_position_without_a_fix(bench: Bench, kind: int) -> None:
     bench.write(GPS_FIX_TYPE=kind)
     assert bench.say("RMC") == "RMC,120000,V,,,,,,,210725,,,N"
     assert bench.say("GGA") == "GGA,120000,,,,,0,,,,M,,M,,"
     assert bench.say("GSA").startswith("GSA,A,1,")
 
 
-def test_a_source_that_never_says_what_its_fix_is_worth_is_believed(bench: Bench) -> None:
+def test_a_source_that_never_gives_the_quality_of_its_fix_is_trusted(bench: Bench) -> None:
     bench = Bench()
     bench.db = Database([d for d in KEYS if d.key != "GPS_FIX_TYPE"], bench.clock)
     bench.write(LAT=1.0, LONG=2.0)
@@ -260,14 +258,14 @@ def test_a_source_that_never_says_what_its_fix_is_worth_is_believed(bench: Bench
     assert bench.say("GLL").startswith("GLL,0100.0000,N")
 
 
-def test_a_part_that_is_not_good_is_left_out_alone(bench: Bench) -> None:
+def test_only_the_part_that_is_not_good_is_left_out(bench: Bench) -> None:
     bench.db.item("TALT").flag(BAD, BAD, "gps")
     bench.db.item("TRACK").fail("standing", "gps")
     assert bench.say("GGA") == "GGA,120000,4807.0380,N,01131.0000,E,1,08,,,M,,M,,"
     assert bench.say("RMC") == "RMC,120000,A,4807.0380,N,01131.0000,E,122.4,,210725,,,A"
 
 
-def test_what_is_simulated_never_passes_for_real_unless_asked_to() -> None:
+def test_simulated_values_never_pass_for_real_ones_unless_configured() -> None:
     for simulated in (False, True):
         bench = Bench(simulated=simulated)
         bench.write("sim/gps", LAT=48.0)
@@ -282,7 +280,7 @@ WILD = {d.key: st.tuples(st.floats(-400, 400), FLAGS) for d in KEYS if d.type ==
 @pytest.mark.slow
 @settings(max_examples=60)
 @given(st.fixed_dictionaries(WILD), st.sampled_from(KINDS), st.text(max_size=12), st.text(max_size=9))
-def test_whatever_the_readings_are_every_sentence_is_one_and_short_enough(
+def test_every_sentence_is_valid_and_short_enough_for_any_readings(
     values: dict[str, tuple[float, int]], kind: str, name: str, clock: str
 ) -> None:
     bench = Bench()
@@ -303,8 +301,8 @@ def test_whatever_the_readings_are_every_sentence_is_one_and_short_enough(
 
 @settings(max_examples=40)
 @given(st.floats(-89.99, 89.99), st.floats(-179.99, 179.99), st.floats(0, 359.9), st.floats(-9, 9))
-def test_what_is_sent_comes_back_as_it_was(lat: float, lon: float, track: float, off: float) -> None:
-    assume(abs(lat) > 1e-5 or abs(lon) > 1e-5)  # 0/0 is what receivers without a fix send
+def test_sent_values_are_decoded_unchanged(lat: float, lon: float, track: float, off: float) -> None:
+    assume(abs(lat) > 1e-5 or abs(lon) > 1e-5)  # receivers without a fix send 0/0
     bench = Bench()
     bench.write(LAT=lat, LONG=lon, TRACK=track, TRACKM=(track - 4.0) % 360.0, XTRACK=off)
     receiver = Receiver(lambda: 0.0)
@@ -352,7 +350,7 @@ def write(db: Database, **values: Any) -> None:
 
 
 @pytest.mark.slow
-def test_an_autopilot_on_a_port_steers_by_what_it_hears_and_lets_go_when_the_navigator_fails(db: Database) -> None:
+def test_an_autopilot_follows_the_sentences_and_disengages_when_the_navigator_fails(db: Database) -> None:
     write(db)
     with VirtualPort() as port:
         autopilot = Autopilot(port)
@@ -382,7 +380,7 @@ def test_an_autopilot_on_a_port_steers_by_what_it_hears_and_lets_go_when_the_nav
 
 
 @pytest.mark.slow
-def test_sentences_come_at_their_rate_however_the_others_do(db: Database) -> None:
+def test_each_sentence_keeps_its_own_rate(db: Database) -> None:
     write(db)
     clock = Clock()
     with VirtualPort() as port:
@@ -415,7 +413,7 @@ def test_an_unplugged_port_is_used_again_when_it_is_back(db: Database) -> None:
 
 
 @pytest.mark.slow
-def test_a_receiver_that_does_not_read_costs_nothing_and_gets_nothing_old(
+def test_a_receiver_that_does_not_read_causes_no_delay_and_gets_nothing_old(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fixgw.drivers.nmea0183_out.STALLED_S", 0.2)
@@ -430,7 +428,7 @@ def test_a_receiver_that_does_not_read_costs_nothing_and_gets_nothing_old(
 
 
 @pytest.mark.slow
-def test_tcp_receivers_may_go_and_come(db: Database) -> None:
+def test_tcp_receivers_can_disconnect_and_return(db: Database) -> None:
     write(db)
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(10)
@@ -457,7 +455,7 @@ def test_a_stop_does_not_wait_for_a_tcp_receiver_that_does_not_read(db: Database
 
 
 @pytest.mark.slow
-def test_udp_needs_nobody_to_listen(db: Database) -> None:
+def test_udp_works_without_a_listener(db: Database) -> None:
     write(db)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
@@ -481,7 +479,7 @@ def problems(db: Database, **options: Any) -> list[tuple[str, str]]:
     return list(Plugin.check(Plugin("out", options).options, db))
 
 
-def test_a_line_that_is_too_slow_is_a_problem_of_the_configuration(db: Database) -> None:
+def test_a_line_that_is_too_slow_is_a_configuration_problem(db: Database) -> None:
     many = dict.fromkeys(KINDS, 1.0)
     assert problems(db, port="/dev/x") == []
     assert problems(db, port="/dev/x", sentences=many)[0][0] == "sentences"
@@ -489,7 +487,7 @@ def test_a_line_that_is_too_slow_is_a_problem_of_the_configuration(db: Database)
     assert problems(db, port="udp://127.0.0.1:4000", sentences=many) == []
 
 
-def test_udp_takes_addresses_only(db: Database) -> None:
+def test_udp_accepts_only_addresses(db: Database) -> None:
     assert problems(db, port="udp://tablet:4000")[0][0] == "port"
     assert problems(db, port="udp://127.0.0.1")[0][0] == "port"
 

@@ -1,4 +1,4 @@
-"""Raw bytes of a serial port on TCP: several clients, slow ones, ones that write, and a device that comes and goes."""
+"""Raw bytes of a serial port over TCP: several clients, slow and writing ones, and a device that comes and goes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def bridging(port: VirtualPort, **options: Any) -> Iterator[Plugin]:
 
 
 def client(plugin: Plugin, slow: bool = False) -> socket.socket:
-    """A connected client, that the server knows of; a slow one has little room."""
+    """Connect a client, and wait until the server knows it; a slow one has a small buffer."""
     before = plugin.counts["clients"]
     sock = socket.socket()
     if slow:
@@ -92,7 +92,7 @@ def test_every_client_gets_every_byte(port: VirtualPort) -> None:
         assert len(plugin.get_status()["connections"]) == 3
 
 
-def test_a_client_that_leaves_is_not_missed(port: VirtualPort) -> None:
+def test_a_client_that_leaves_does_not_disturb_the_others(port: VirtualPort) -> None:
     with bridging(port) as plugin, client(plugin) as stays:
         client(plugin).close()
         until(lambda: len(plugin.get_status()["connections"]) == 1)
@@ -116,7 +116,7 @@ def test_clients_stay_while_the_device_is_unplugged(port: VirtualPort) -> None:
         assert port.read(10) == b"now"
 
 
-def test_nobody_writes_unless_allowed_to(port: VirtualPort) -> None:
+def test_no_client_may_write_unless_allowed(port: VirtualPort) -> None:
     with bridging(port) as plugin, client(plugin) as sock:
         sock.sendall(b"rm -rf")
         until(lambda: plugin.counts["not allowed"] == 6)
@@ -124,7 +124,7 @@ def test_nobody_writes_unless_allowed_to(port: VirtualPort) -> None:
         assert plugin.counts["written"] == 0
 
 
-def test_one_client_writes_and_when_it_leaves_the_next(port: VirtualPort) -> None:
+def test_one_client_may_write_and_the_next_when_it_leaves(port: VirtualPort) -> None:
     with bridging(port, write="one") as plugin, client(plugin) as first, client(plugin) as second:
         second.sendall(b"second")
         until(lambda: plugin.counts["not allowed"] == 6)
@@ -136,7 +136,7 @@ def test_one_client_writes_and_when_it_leaves_the_next(port: VirtualPort) -> Non
         assert port.read(10) == b"again"
 
 
-def test_all_clients_write(port: VirtualPort) -> None:
+def test_all_clients_may_write(port: VirtualPort) -> None:
     with bridging(port, write="all") as plugin, client(plugin) as first, client(plugin) as second:
         first.sendall(b"1")
         second.sendall(b"2")
@@ -151,7 +151,7 @@ def test_all_clients_write(port: VirtualPort) -> None:
         until(lambda: plugin.counts["written"] == 2)
 
 
-def test_a_client_that_writes_more_than_the_port_takes_waits_and_loses_nothing(port: VirtualPort) -> None:
+def test_a_client_that_writes_too_fast_waits_and_loses_nothing(port: VirtualPort) -> None:
     whole = EVERY_BYTE * 400
     with bridging(port, write="one") as plugin, client(plugin) as sock:
         sock.settimeout(20)
@@ -175,7 +175,7 @@ def test_a_client_that_writes_more_than_the_port_takes_waits_and_loses_nothing(p
         assert got == whole
 
 
-def test_a_slow_client_loses_bytes_and_nobody_else_does(port: VirtualPort) -> None:
+def test_only_a_slow_client_loses_bytes(port: VirtualPort) -> None:
     with bridging(port, buffer=4096) as plugin, client(plugin) as quick, client(plugin, slow=True):
         quick.settimeout(20)
         sent = 0
@@ -194,13 +194,13 @@ def test_a_slow_client_loses_bytes_and_nobody_else_does(port: VirtualPort) -> No
         assert waiting[1]["waiting"] <= 4096
 
 
-def test_a_client_that_takes_nothing_is_dropped(port: VirtualPort) -> None:
+def test_a_client_that_does_not_read_is_dropped(port: VirtualPort) -> None:
     with bridging(port, buffer=1024, stall_timeout=1) as plugin, client(plugin, slow=True):
         until(lambda: port.write(EVERY_BYTE * 16) and plugin.counts["stalled"])
         until(lambda: plugin.get_status()["connections"] == [])
 
 
-def test_there_are_only_so_many_clients(port: VirtualPort) -> None:
+def test_the_number_of_clients_is_limited(port: VirtualPort) -> None:
     with bridging(port, clients=1) as plugin, client(plugin) as first:
         with socket.create_connection(("127.0.0.1", plugin.tcp_port), timeout=10) as second:
             assert ended(second)
@@ -209,14 +209,14 @@ def test_there_are_only_so_many_clients(port: VirtualPort) -> None:
         assert read(first, 1) == b"x"
 
 
-def test_hosts_that_are_not_on_the_list_are_closed(port: VirtualPort) -> None:
+def test_hosts_that_are_not_allowed_are_disconnected(port: VirtualPort) -> None:
     with bridging(port, allow=["192.0.2.0/24"]) as plugin:
         with socket.create_connection(("127.0.0.1", plugin.tcp_port), timeout=10) as stranger:
             assert ended(stranger)
         assert plugin.counts["clients not allowed"] == 1
 
 
-def test_a_stop_closes_clients_and_frees_the_port(port: VirtualPort) -> None:
+def test_a_stop_disconnects_clients_and_frees_the_port(port: VirtualPort) -> None:
     with bridging(port) as plugin:
         sock = client(plugin)
         number = plugin.tcp_port
@@ -226,7 +226,7 @@ def test_a_stop_closes_clients_and_frees_the_port(port: VirtualPort) -> None:
         pass
 
 
-def test_a_port_that_is_taken_is_reported_in_words(port: VirtualPort) -> None:
+def test_a_port_in_use_is_reported_with_an_explanation(port: VirtualPort) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         plugin = Plugin("bridge", {"port": port.path, "tcp_port": taken})
@@ -235,7 +235,7 @@ def test_a_port_that_is_taken_is_reported_in_words(port: VirtualPort) -> None:
         plugin.shutdown()
 
 
-def test_clients_may_come_while_there_is_no_device(port: VirtualPort) -> None:
+def test_clients_can_connect_without_a_device(port: VirtualPort) -> None:
     port.unplug()
     plugin = Plugin("bridge", {"port": port.path, "tcp_port": 0})
     plugin.start()
@@ -250,7 +250,7 @@ def test_clients_may_come_while_there_is_no_device(port: VirtualPort) -> None:
         plugin.shutdown()
 
 
-def test_wrong_networks_are_a_problem_of_the_configuration() -> None:
+def test_wrong_networks_are_a_configuration_problem() -> None:
     options = Plugin("bridge", {"port": "/dev/x", "tcp_port": 4000, "allow": ["::1", "lan"]}).options
     assert [place for place, _ in Plugin.check(options, Database())] == ["allow.1"]
     assert ("TCP port 4000", "tcp_port") in Plugin.claims(options)
@@ -260,12 +260,12 @@ def test_wrong_networks_are_a_problem_of_the_configuration() -> None:
 
 
 class BytesBench(SerialBench):
-    """A serial bridge with a client on the network; good is while the client gets what the device sends."""
+    """A serial bridge with a client on the network; it is good while the client gets what the device sends."""
 
     CAN = frozenset({"late", "vanish"})
 
     def other_half(self) -> None:
-        """Every byte is handed on."""
+        """The bridge forwards every byte, whole frame or not."""
 
     def start(self) -> PluginBase:
         plugin = super().start()

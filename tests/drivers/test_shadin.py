@@ -1,4 +1,4 @@
-"""Shadin computers: golden frames by hand, framing, what no input may do, and the virtual computer."""
+"""Shadin computers: hand-made golden frames, framing, robustness, and the virtual computer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def adds_up(decoder: Decoder) -> bool:
     return counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in decoder.REFUSALS)
 
 
-def test_format_g() -> None:
+def test_a_frame_of_format_g_is_decoded() -> None:
     assert values(G) == pytest.approx(
         {
             "IAS": 104.0,
@@ -66,14 +66,14 @@ def test_format_z_has_its_checksum_under_another_letter() -> None:
     )
 
 
-FUEL_COMPUTER = (  # what an FC-10 sends that has no air data
+FUEL_COMPUTER = (  # from an FC-10 without air data
     *("A---", "B---", "C---", "D ----", "E ----", "F --", "G --", "H---", "I---", "J --", "K ---", "L---"),
     *("M0000", "N00000", "O{}", "P00000", "Q000"),
 )
 
 
 @pytest.mark.parametrize(("flow", "checksum", "value"), [("0101", 53, 10.1), ("0000", 51, 0.0)])
-def test_a_fuel_computer_puts_blanks_where_it_knows_no_sign(flow: str, checksum: int, value: float) -> None:
+def test_a_fuel_computer_sends_blanks_for_unknown_signs(flow: str, checksum: int, value: float) -> None:
     body = b"\x02" + "".join(f"Z{line}\r\n" for line in FUEL_COMPUTER).format(flow).encode()
     assert sum(body) % 256 == checksum
     decoder = Decoder()
@@ -86,7 +86,7 @@ def test_a_fuel_computer_puts_blanks_where_it_knows_no_sign(flow: str, checksum:
     assert decoder.counts["used"] == decoder.counts["received"] == 1
 
 
-def test_a_line_that_cannot_be_read_fails_its_key_and_not_the_frame() -> None:
+def test_an_unreadable_line_fails_only_its_own_key() -> None:
     decoder = Decoder()
     updates = {u.key: u for u in decoder.feed(framed(b"GA1x4\r\nGB112\r\nGD\r\nGE+12345678901\r\nGK +12\r\n"))}
     assert updates["TAS"] == Update("TAS", 112.0)
@@ -95,12 +95,12 @@ def test_a_line_that_cannot_be_read_fails_its_key_and_not_the_frame() -> None:
     assert decoder.counts["used"] == 1
 
 
-def test_the_true_temperature_stands_in_for_an_outside_one_that_is_not_known() -> None:
+def test_the_true_temperature_replaces_an_unknown_outside_temperature() -> None:
     assert values(framed(b"GF---\r\nGG-06\r\n"))["OAT"] == -6.0
     assert values(framed(b"GG-06\r\n"))["OAT"] == -6.0
 
 
-def test_a_sum_that_ends_with_the_error_indicator_is_right_too() -> None:
+def test_a_checksum_up_to_the_error_indicator_is_accepted_too() -> None:
     summed = b"\x02GA104\r\nGQ000\r\n"
     rest = b"GR0035.8\r\nGa+0536\r\n"
     assert values(summed + rest + b"G*%03d\r\n\x03" % (sum(summed) % 256))["ALT"] == 5360.0
@@ -109,18 +109,18 @@ def test_a_sum_that_ends_with_the_error_indicator_is_right_too() -> None:
     assert decoder.counts["bad checksum"] == 1
 
 
-def test_the_heading_is_written_only_where_it_is_known_to_be_magnetic() -> None:
+def test_the_heading_is_written_only_if_it_is_known_to_be_magnetic() -> None:
     assert "HEAD" not in decoded(G)
     assert decoded(G, heading=True)["HEAD"].value == 247.0
 
 
-def test_what_is_not_known_fails() -> None:
+def test_unknown_values_fail() -> None:
     updates = decoded(framed(b"GA---\r\nGD+----\r\nGF---\r\nGG---\r\n"))
     assert {u.key for u in updates.values()} == {"IAS", "PALT", "OAT"}
     assert all(u.value is None and u.flags == FAIL and u.reason == UNKNOWN for u in updates.values())
 
 
-def test_an_error_of_the_temperature_sensor_fails_the_temperature_and_is_told() -> None:
+def test_an_error_of_the_temperature_sensor_fails_the_temperature_and_is_reported() -> None:
     decoder = Decoder()
     updates = {u.key: u for u in decoder.feed(framed(b"GA104\r\nGF+17\r\nGG+16\r\nGQ001\r\n"))}
     assert updates["OAT"] == Update("OAT", None, FAIL, SENSOR)
@@ -139,14 +139,14 @@ def test_absurd_values_are_refused_and_counted() -> None:
     assert decoder.counts["absurd values"] == 2, "the heading is not looked at"
 
 
-def test_cut_anywhere_it_says_the_same() -> None:
+def test_a_stream_can_be_cut_anywhere() -> None:
     whole = Decoder().feed(G + Z + G)
     for cut in range(len(G + Z)):
         decoder = Decoder()
         assert decoder.feed((G + Z + G)[:cut]) + decoder.feed((G + Z + G)[cut:]) == whole
 
 
-def test_a_frame_that_lost_its_end_does_not_swallow_the_next() -> None:
+def test_a_frame_without_its_end_does_not_swallow_the_next() -> None:
     for length in range(1, len(G) - 1, 5):
         decoder = Decoder()
         assert decoder.feed(G[:length] + Z) == Decoder().feed(Z)
@@ -164,7 +164,7 @@ def test_a_frame_that_lost_its_end_does_not_swallow_the_next() -> None:
         (b"\x02" + b"GA104\r\n" * 100 + b"\x03", "too long"),
     ],
 )
-def test_what_is_no_frame_is_refused(frame: bytes, reason: str) -> None:
+def test_invalid_frames_are_refused(frame: bytes, reason: str) -> None:
     decoder = Decoder()
     assert decoder.feed(frame) == []
     assert decoder.counts[reason] == decoder.counts["received"] == 1
@@ -172,7 +172,7 @@ def test_what_is_no_frame_is_refused(frame: bytes, reason: str) -> None:
 
 
 @given(st.lists(st.one_of(st.binary(max_size=80), st.sampled_from([G, Z, b"\x02", b"GA104\r\n"]))))
-def test_no_bytes_make_it_raise_and_all_are_counted(chunks: list[bytes]) -> None:
+def test_no_input_raises_and_all_of_it_is_counted(chunks: list[bytes]) -> None:
     decoder = Decoder()
     for chunk in chunks:
         for update in decoder.feed(chunk):
@@ -190,7 +190,7 @@ class Line:
 @pytest.mark.slow
 @pytest.mark.parametrize("letter", ["G", "S", "Z"])
 @pytest.mark.parametrize("minutes", [0, 4, 17])
-def test_the_virtual_computer_tells_what_the_aircraft_does(minutes: int, letter: str) -> None:
+def test_the_virtual_computer_reports_the_aircraft(minutes: int, letter: str) -> None:
     aircraft = Aircraft(datetime(2025, 7, 21, 15, 0, tzinfo=UTC))
     for _ in range(minutes * 60):
         aircraft.step(1.0)

@@ -1,4 +1,4 @@
-"""Dynon SkyView: the messages in its own guide, damage, and the virtual display as the other end."""
+"""Dynon SkyView: the messages in its guide, damaged data, and the virtual display at the other end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def adds_up(decoder: Decoder) -> bool:
 
 
 def resent(raw: bytes, at: int, text: bytes) -> bytes:
-    """A message with other characters, the first of which is the one `at` (from 1), and the right sum."""
+    """A message with its characters replaced from number `at` (counted from 1), and the right checksum."""
     body = raw[: at - 1] + text + raw[at - 1 + len(text) : -2]
     return body + b"%02X\r\n" % (sum(body) % 256)
 
@@ -65,7 +65,7 @@ def decoder(clock: Clock) -> Decoder:
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_guides_attitude_and_air_data(decoder: Decoder) -> None:
+def test_the_attitude_and_air_data_of_the_guide_are_decoded(decoder: Decoder) -> None:
     assert values(decoder, ADAHRS + b"\r\n") == {
         "PITCH": -1.4,
         "ROLL": 0.0,
@@ -88,19 +88,19 @@ def test_the_guides_attitude_and_air_data(decoder: Decoder) -> None:
     }
 
 
-def test_the_guides_system_message_has_no_navigation(decoder: Decoder) -> None:
+def test_the_system_message_of_the_guide_has_no_navigation(decoder: Decoder) -> None:
     found = decoded(decoder, SYSTEM + b"\r\n")
     assert {key: (u.value, u.flags) for key, u in found.items()} == dict.fromkeys(
         ("COURSE", "CDI", "GSI"), (None, FAIL)
     )
 
 
-def test_guidance(decoder: Decoder) -> None:
+def test_guidance_is_decoded(decoder: Decoder) -> None:
     raw = resent(resent(SYSTEM, 28, b"087")[:-2], 35, b"+16-50")
     assert values(decoder, raw) == {"COURSE": 87.0, "CDI": 0.16, "GSI": -0.5}
 
 
-def test_the_guides_engine_message(decoder: Decoder) -> None:
+def test_the_engine_message_of_the_guide_is_decoded(decoder: Decoder) -> None:
     cylinders = range(1, 7)
     assert values(decoder, ENGINE + b"\r\n") == {
         "OILP1": 60.0,
@@ -120,17 +120,17 @@ def test_the_guides_engine_message(decoder: Decoder) -> None:
     }
 
 
-def test_the_harness_has_the_last_cylinder_first() -> None:
+def test_the_harness_lists_the_last_cylinder_first() -> None:
     assert [HARNESS[n] for n in (1, 2, 11, 12)] == ["CHT16", "EGT16", "CHT11", "EGT11"]
 
 
-def test_thermocouples_may_be_wired_in_another_way(clock: Clock) -> None:
+def test_thermocouples_can_be_wired_in_another_order(clock: Clock) -> None:
     found = values(Decoder(clock, thermocouples={14: "EGT12"}), ENGINE + b"\r\n")
     assert found["EGT12"] == 197.0
     assert "EGT11" not in found
 
 
-def test_general_purpose_inputs(clock: Clock) -> None:
+def test_general_purpose_inputs_are_read_as_configured(clock: Clock) -> None:
     inputs = {4: ("FUELP1", "psi"), 9: ("FUELQ3", "gal"), 12: ("H2OT1", "degC"), 1: ("TRIMP", "%"), 8: ("CAT", "degC")}
     found = decoded(Decoder(clock, inputs=inputs), ENGINE + b"\r\n")
     assert [found[key].value for key in ("FUELP1", "FUELQ3", "H2OT1", "TRIMP")] == [16.4, 26.3, 92.8, -12.0]
@@ -139,47 +139,47 @@ def test_general_purpose_inputs(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("text", [b"ZZZZZZ", b"+XXXXC", b"XXXXXX"])
-def test_an_input_that_is_not_there_fails(clock: Clock, text: bytes) -> None:
+def test_a_missing_input_fails(clock: Clock, text: bytes) -> None:
     decoder = Decoder(clock, inputs={12: ("H2OT1", "degC")})
     assert decoded(decoder, resent(ENGINE, 190, text))["H2OT1"].flags == FAIL
 
 
-def test_the_engine_turns_though_a_magneto_is_off(decoder: Decoder) -> None:
+def test_the_engine_speed_is_right_with_one_magneto_off(decoder: Decoder) -> None:
     assert values(decoder, resent(ENGINE, 19, b"00002340"))["TACH1"] == 2340
     assert values(decoder, resent(ENGINE, 19, b"2350XXXX"))["TACH1"] == 2350
     assert decoded(decoder, resent(ENGINE, 19, b"XXXXXXXX"))["TACH1"].flags == FAIL
 
 
-def test_what_flows_back_is_not_burnt(clock: Clock) -> None:
+def test_returned_fuel_is_not_counted_as_burnt(clock: Clock) -> None:
     decoder = Decoder(clock, return_flow=True)
     assert values(decoder, resent(ENGINE, 30, b"310204"))["FUELF1"] == 10.6
     assert decoded(decoder, resent(ENGINE, 30, b"310XXX"))["FUELF1"].flags == FAIL
 
 
-def test_what_the_display_does_not_know_fails(decoder: Decoder) -> None:
+def test_values_that_the_display_does_not_know_fail(decoder: Decoder) -> None:
     found = decoded(decoder, resent(ADAHRS, 28, b"XXXXXX"))
     assert {key for key, u in found.items() if u.flags} == {"PALT", "ALT"}
     assert decoder.counts["absurd values"] == 0
 
 
-def test_what_cannot_be_is_failed_and_counted(decoder: Decoder) -> None:
+def test_impossible_values_are_failed_and_counted(decoder: Decoder) -> None:
     found = decoded(decoder, resent(ADAHRS, 21, b"361"))
     assert (found["HEAD"].value, found["HEAD"].flags) == (None, FAIL)
     assert decoder.counts["absurd values"] == 1
 
 
-def test_percents_make_an_angle_of_attack_when_the_stall_angle_is_known(clock: Clock) -> None:
+def test_percentages_become_an_angle_of_attack_if_the_stall_angle_is_known(clock: Clock) -> None:
     assert values(Decoder(clock, stall_angle=15.0), ADAHRS + b"\r\n")["AOA"] == pytest.approx(1.95)  # 13 %
     assert "AOA" not in decoded(Decoder(clock), ADAHRS + b"\r\n")
 
 
-def test_without_a_gps_there_is_no_time(decoder: Decoder) -> None:
+def test_there_is_no_time_without_a_gps(decoder: Decoder) -> None:
     found = decoded(decoder, resent(ADAHRS, 4, b"--------"))
     assert {found[key].flags for key in TIME} == {FAIL}
     assert found["PITCH"].value == -1.4
 
 
-def test_a_display_that_hangs_is_not_believed(clock: Clock) -> None:
+def test_a_hung_display_is_not_trusted(clock: Clock) -> None:
     decoder = Decoder(clock, inputs={12: ("H2OT1", "degC")})
     assert values(decoder, ALL)
     clock.now += 5.1
@@ -190,7 +190,7 @@ def test_a_display_that_hangs_is_not_believed(clock: Clock) -> None:
     assert decoder.trouble == ""
 
 
-def test_a_display_that_hangs_on_one_message_fails_what_the_others_said(clock: Clock, decoder: Decoder) -> None:
+def test_a_display_that_hangs_on_one_message_fails_the_values_of_the_others(clock: Clock, decoder: Decoder) -> None:
     said = values(decoder, ALL)
     decoder.feed(ADAHRS + b"\r\n")
     clock.now += 5.1
@@ -200,7 +200,7 @@ def test_a_display_that_hangs_on_one_message_fails_what_the_others_said(clock: C
     assert "HOBBS1" not in decoded(decoder, ADAHRS + b"\r\n"), "once is enough"
 
 
-def test_messages_of_a_version_with_another_layout_are_not_guessed_at(decoder: Decoder) -> None:
+def test_messages_of_a_version_with_another_layout_are_refused(decoder: Decoder) -> None:
     assert decoder.feed(b"!2118132412302+00101590+0500020050+16XXX30L00U02R000001110E6\r\n") == []
     assert decoder.counts["ignored"] + decoder.counts["bad checksum"] == 1
     longer = SYSTEM[:2] + b"3" + SYSTEM[3:-2] + b"0"
@@ -208,7 +208,7 @@ def test_messages_of_a_version_with_another_layout_are_not_guessed_at(decoder: D
     assert "!23" in decoder.trouble
 
 
-def test_messages_of_another_version_and_the_same_length_are_read(decoder: Decoder) -> None:
+def test_messages_of_another_version_with_the_same_length_are_read(decoder: Decoder) -> None:
     for raw in (ADAHRS, SYSTEM, ENGINE):
         assert values(decoder, resent(raw, 3, b"9")) == values(Decoder(lambda: 0.0), raw + b"\r\n")
     assert not decoder.trouble
@@ -217,7 +217,7 @@ def test_messages_of_another_version_and_the_same_length_are_read(decoder: Decod
 # -- lines -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_may_be_cut_anywhere(clock: Clock) -> None:
+def test_a_stream_can_be_cut_anywhere(clock: Clock) -> None:
     for cut in range(len(ALL) + 1):
         decoder = Decoder(clock)
         decoder.feed(ALL[:cut])
@@ -225,7 +225,7 @@ def test_a_stream_may_be_cut_anywhere(clock: Clock) -> None:
         assert decoder.counts["used"] == 3
 
 
-def test_a_message_that_has_lost_its_end_does_not_swallow_the_next(clock: Clock) -> None:
+def test_a_message_without_its_end_does_not_swallow_the_next(clock: Clock) -> None:
     for length in range(1, len(ENGINE)):
         decoder = Decoder(clock)
         decoder.feed(ENGINE[:length] + ADAHRS + b"\r\n")
@@ -235,12 +235,12 @@ def test_a_message_that_has_lost_its_end_does_not_swallow_the_next(clock: Clock)
 
 
 @pytest.mark.parametrize("wrong", [ADAHRS[:-3], ADAHRS[:-2] + b"0"])
-def test_a_message_of_another_length_is_not_believed_though_its_sum_is_right(decoder: Decoder, wrong: bytes) -> None:
+def test_a_message_of_another_length_is_refused_although_its_checksum_is_right(decoder: Decoder, wrong: bytes) -> None:
     assert decoder.feed(wrong + b"%02X\r\n" % (sum(wrong) % 256)) == []
     assert decoder.counts["wrong length"] == decoder.counts["received"] == 1
 
 
-def test_a_wrong_character_costs_its_own_message_only(clock: Clock) -> None:
+def test_a_wrong_character_loses_only_its_own_message(clock: Clock) -> None:
     for at in range(3, len(ADAHRS)):
         decoder = Decoder(clock)
         decoder.feed(ADAHRS[:at] + bytes((ADAHRS[at] ^ 2,)) + ADAHRS[at + 1 :] + b"\r\n" + ALL)
@@ -249,7 +249,7 @@ def test_a_wrong_character_costs_its_own_message_only(clock: Clock) -> None:
 
 
 @given(st.lists(st.one_of(st.binary(max_size=80), st.sampled_from([ALL, ADAHRS, ENGINE[:100], b"!"])), max_size=8))
-def test_no_bytes_make_it_raise_and_its_counters_add_up(parts: list[bytes]) -> None:
+def test_no_input_raises_and_the_counters_add_up(parts: list[bytes]) -> None:
     decoder = Decoder(lambda: 0.0, stall_angle=16.0, inputs={3: ("TRIMP", "%")}, return_flow=True)
     for part in parts:
         for update in decoder.feed(part):
@@ -263,7 +263,7 @@ def test_no_bytes_make_it_raise_and_its_counters_add_up(parts: list[bytes]) -> N
 
 
 @pytest.mark.slow
-def test_the_virtual_display_says_what_the_aircraft_does(clock: Clock) -> None:
+def test_the_virtual_display_reports_the_aircraft(clock: Clock) -> None:
     aircraft, display = Aircraft(), SkyView(Nowhere())
     decoder = Decoder(clock, stall_angle=STALL_ANGLE, inputs={COOLANT: ("H2OT1", "degC")})
     whole = {"HEAD", "COURSE", "PALT", "ALT", "DALT", "OAT", "OILT1", "OILP1", *HARNESS.values()}
@@ -297,7 +297,7 @@ def test_the_virtual_display_says_what_the_aircraft_does(clock: Clock) -> None:
     assert decoder.counts["absurd values"] == 0
 
 
-def test_what_the_virtual_display_does_not_know_fails(clock: Clock) -> None:
+def test_values_that_the_virtual_display_does_not_know_fail(clock: Clock) -> None:
     display = SkyView(Nowhere())
     display.messages = "1"
     display.failed = {"IAS", "HEAD"}

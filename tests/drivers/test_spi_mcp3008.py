@@ -36,12 +36,12 @@ def test_requests_are_those_of_the_data_sheet() -> None:
 def test_the_result_is_the_last_ten_bits() -> None:
     assert protocol.counts(b"\xff\xfb\xff") == 1023
     assert protocol.counts(b"\x00\x02\x01") == 513
-    assert protocol.counts(b"\xff\xff\xff") is None  # nobody pulls the line down
+    assert protocol.counts(b"\xff\xff\xff") is None  # nothing pulls the line down
     assert protocol.counts(b"\x00") is None
 
 
 @given(st.binary(max_size=5))
-def test_no_answer_makes_it_raise(answer: bytes) -> None:
+def test_no_answer_raises(answer: bytes) -> None:
     counts = protocol.counts(answer)
     assert counts is None or 0 <= counts <= 1023
 
@@ -83,7 +83,7 @@ def test_channels_are_read_calibrated_and_written(bus: int, db: Database) -> Non
         assert adds_up(plugin.counts)
 
 
-def test_a_wire_that_breaks_fails_its_key_and_no_other(bus: int, db: Database) -> None:
+def test_a_broken_wire_fails_only_its_own_key(bus: int, db: Database) -> None:
     chip = spi.attach(bus, 0, Mcp3008())
     chip.volts[0] = 1.25
     with running(Plugin, **options(bus)):
@@ -95,7 +95,7 @@ def test_a_wire_that_breaks_fails_its_key_and_no_other(bus: int, db: Database) -
         until(lambda: db.read("OILP1").good)
 
 
-def test_missing_vanishing_and_returning(bus: int, db: Database) -> None:
+def test_a_chip_may_be_missing_vanish_and_return(bus: int, db: Database) -> None:
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: "no such bus" in plugin.health())
         chip = spi.attach(bus, 0, Mcp3008())
@@ -109,7 +109,7 @@ def test_missing_vanishing_and_returning(bus: int, db: Database) -> None:
 
 
 @pytest.mark.slow
-def test_a_line_that_stays_low_is_not_read_as_no_voltage(bus: int, db: Database) -> None:
+def test_a_line_that_stays_low_is_not_read_as_zero_volts(bus: int, db: Database) -> None:
     chip = spi.attach(bus, 0, Mcp3008())
     chip.volts[0] = 1.25
     linear = [{"input": "0", "key": "OILP1", "curve": {"linear": {"factor": 40.0}}}]
@@ -117,7 +117,7 @@ def test_a_line_that_stays_low_is_not_read_as_no_voltage(bus: int, db: Database)
         until(lambda: db.read("OILP1").good)
         chip.volts[0], chip.volts[7] = 0.0, 0.5
         until(lambda: db.read("OILP1").value == 0.0)
-        assert db.read("OILP1").good  # another input tells that the chip is there
+        assert db.read("OILP1").good  # another input shows that the chip is present
         chip.volts[0] = 1.25
         until(lambda: db.read("OILP1").value == pytest.approx(50.0, abs=0.3))
         spi.unplug(bus, 0, high=False)
@@ -130,7 +130,7 @@ def test_a_line_that_stays_low_is_not_read_as_no_voltage(bus: int, db: Database)
         until(lambda: db.read("OILP1").good and not plugin.health())
 
 
-def test_start_stop_start(bus: int, db: Database) -> None:
+def test_it_can_be_started_again_after_a_stop(bus: int, db: Database) -> None:
     spi.attach(bus, 0, Mcp3008()).volts[0] = 1.25
     for _ in range(3):
         with running(Plugin, **options(bus)) as plugin:

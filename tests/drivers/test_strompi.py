@@ -22,7 +22,7 @@ from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit.update import Update
 from tests.drivers.bus_bench import SOURCE, packaged_database, running, until
 
-#: Line by line as the vendor's status script reads them: on USB, battery 3.312 V, 50 %, charging.
+#: The lines in the order of the vendor's status script: on USB, battery 3.312 V, 50 %, charging.
 REPORT = [153012, 251121, 5, 3, 0, 1, 12, 0, 1, 1, 1, 0, 0, 0, 1, 30, 1, 0, 0, 0, 0,
           1, 3, 1, 0, 30, 0, 0, 0, 30, 1, 0, 3312, 5060, 5080, 1, 2, 173]  # fmt: skip
 
@@ -41,7 +41,7 @@ def values(data: bytes) -> dict[str, Any]:
     return {u.key: u.value for u in Decoder().feed(data)}
 
 
-def test_a_report_is_battery_and_supply() -> None:
+def test_a_report_gives_the_battery_and_the_supply() -> None:
     assert len(REPORT) == protocol.LINES
     decoder = Decoder()
     assert decoder.feed(lines()) == [
@@ -55,16 +55,16 @@ def test_a_report_is_battery_and_supply() -> None:
 
 
 @pytest.mark.parametrize(("level", "percent"), [(1, 10), (2, 25), (3, 50), (4, 100)])
-def test_four_levels_of_the_battery(level: int, percent: int) -> None:
+def test_the_battery_has_four_levels(level: int, percent: int) -> None:
     assert values(lines(LEVEL=level))["BAT_REMAINING"] == percent
 
 
-def test_on_battery_is_a_loss_of_supply() -> None:
+def test_running_on_battery_is_a_loss_of_supply() -> None:
     assert values(lines(STATUS=3))["POWER_FAIL"] is True
     assert values(lines(STATUS=2))["POWER_FAIL"] is False
 
 
-def test_a_board_without_a_battery_has_no_voltage_of_it() -> None:
+def test_a_board_without_a_battery_gives_no_battery_voltage() -> None:
     decoder = Decoder()
     updates = {u.key: u for u in decoder.feed(lines(BATTERY=12))}
     assert updates["POWER_FAIL"].value is False
@@ -75,20 +75,20 @@ def test_a_board_without_a_battery_has_no_voltage_of_it() -> None:
     assert decoder.trouble == ""
 
 
-def test_a_level_that_the_board_does_not_know_is_no_number() -> None:
+def test_a_level_that_the_board_does_not_know_fails() -> None:
     assert values(lines(LEVEL=0))["BAT_REMAINING"] is None
     assert values(lines(LEVEL=0))["BAT_VOLTAGE"] == 3.312
 
 
 @pytest.mark.parametrize("change", BAD_REPORTS)
-def test_what_cannot_be_a_report_is_refused(change: dict[str, int]) -> None:
+def test_an_impossible_report_is_refused(change: dict[str, int]) -> None:
     decoder = Decoder()
     assert decoder.feed(lines(**change)) == []
     assert decoder.counts["absurd"] == 1
     assert decoder.refused.startswith("absurd: 153012 251121")
 
 
-def test_a_line_lost_costs_one_report() -> None:
+def test_a_lost_line_loses_one_report() -> None:
     decoder = Decoder()
     decoder.start_report()
     assert decoder.feed(lines().partition(b"\n")[2]) == []
@@ -98,7 +98,7 @@ def test_a_line_lost_costs_one_report() -> None:
     assert decoder.counts["received"] == 2
 
 
-def test_warnings_come_between_the_lines() -> None:
+def test_warnings_are_recognised_between_report_lines() -> None:
     decoder = Decoder()
     begin, end = lines()[: lines().index(b"\n") + 1], lines()[lines().index(b"\n") + 1 :]
     assert decoder.feed(begin + b"xxx--StromPiPowerfail--xxx\n") == [Update("POWER_FAIL", True)]
@@ -111,7 +111,7 @@ def test_warnings_come_between_the_lines() -> None:
     assert decoder.counts["warnings"] == 4
 
 
-def test_bytes_may_come_in_any_pieces_and_an_echo_does_no_harm() -> None:
+def test_a_stream_can_be_cut_anywhere_and_contain_echoes() -> None:
     decoder = Decoder()
     updates = [u for byte in b"status-rpi\r\n" + lines() for u in decoder.feed(bytes((byte,)))]
     assert len(updates) == 4
@@ -119,7 +119,7 @@ def test_bytes_may_come_in_any_pieces_and_an_echo_does_no_harm() -> None:
 
 
 @given(st.lists(st.one_of(st.binary(max_size=300), st.just(b"\n"), st.integers(0, 10**12).map(lambda n: b"%d\n" % n))))
-def test_no_bytes_make_it_raise_and_the_counters_add_up(chunks: list[bytes]) -> None:
+def test_no_input_raises_and_the_counters_add_up(chunks: list[bytes]) -> None:
     decoder = Decoder()
     for chunk in chunks:
         decoder.feed(chunk)
@@ -141,7 +141,7 @@ def db() -> Iterator[Database]:
 
 @pytest.fixture
 def board() -> Iterator[StromPi]:
-    """A board that answers on a thread of its own."""
+    """A board that answers on its own thread."""
     board = StromPi(VirtualPort())
     ending = threading.Event()
 
@@ -158,7 +158,7 @@ def board() -> Iterator[StromPi]:
 
 
 @pytest.mark.slow
-def test_what_the_board_says_is_in_the_database(board: StromPi, db: Database) -> None:
+def test_the_reports_of_the_board_reach_the_database(board: StromPi, db: Database) -> None:
     with running(Plugin, port=board.port.path, every=1.0) as plugin:
         until(lambda: db.read("BAT_VOLTAGE").source == SOURCE and not plugin.health())
         assert db.read("BAT_VOLTAGE").value == pytest.approx(3.31)
@@ -175,7 +175,7 @@ def test_what_the_board_says_is_in_the_database(board: StromPi, db: Database) ->
 
 
 @pytest.mark.slow
-def test_a_port_that_goes_fails_the_keys_and_comes_back(board: StromPi, db: Database) -> None:
+def test_a_lost_port_fails_the_keys_until_it_is_back(board: StromPi, db: Database) -> None:
     with running(Plugin, port=board.port.path, every=1.0) as plugin:
         until(lambda: db.read("BAT_VOLTAGE").source == SOURCE)
         board.port.unplug()
@@ -185,7 +185,7 @@ def test_a_port_that_goes_fails_the_keys_and_comes_back(board: StromPi, db: Data
 
 
 @pytest.mark.slow
-def test_a_board_that_hangs_fails_the_keys_though_they_never_age(
+def test_a_board_that_hangs_fails_the_keys_although_they_never_age(
     board: StromPi, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fixgw.drivers.strompi.MAX_UNANSWERED", 1)
@@ -200,7 +200,7 @@ def test_a_board_that_hangs_fails_the_keys_though_they_never_age(
 
 
 @pytest.mark.slow
-def test_a_loss_of_supply_is_counted_down(board: StromPi, db: Database) -> None:
+def test_a_loss_of_supply_starts_the_countdown(board: StromPi, db: Database) -> None:
     with running(Plugin, port=board.port.path, every=1.0, shutdown={"after": 3600.0}) as plugin:
         until(lambda: db.read("BAT_VOLTAGE").source == SOURCE and not plugin.health())
         board.supply = False
@@ -217,7 +217,7 @@ def test_options_are_checked(db: Database) -> None:
     assert list(Plugin.claims(wrong)) == [("/dev/null", "port")]
 
 
-def test_a_board_that_was_never_there_does_not_leave_initial_values_looking_good(db: Database) -> None:
+def test_without_a_board_initial_values_do_not_look_good(db: Database) -> None:
     with running(Plugin, port="/dev/no-such-port") as plugin:
         until(lambda: plugin.counts.get("outages"))
         until(lambda: all(db.read(key).fail for key in ("BAT_VOLTAGE", "BAT_REMAINING", "POWER_FAIL", "BAT_CHARGING")))
@@ -227,7 +227,7 @@ def test_a_board_that_was_never_there_does_not_leave_initial_values_looking_good
 
 
 class BoardBench(Bench):
-    """A board on a serial port that speaks when it is asked; the subject's device takes the port."""
+    """A board on a serial port that sends only when polled; it uses the port of the subject's device."""
 
     CAN = frozenset({"late", "vanish", "counters", "silence"})
 

@@ -1,4 +1,4 @@
-"""The X728 driver: its gauge, its pins, and when the computer is shut down, on virtual buses and pins."""
+"""The X728 driver on virtual buses and pins: its fuel gauge, its pins, and the shutdown of the computer."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ LOST, OFF = 6, 26
 # -- the gauge ---------------------------------------------------------------------------------------------------------
 
 
-def test_registers_are_in_steps_of_1250_microvolts_over_16_and_of_a_256th_percent() -> None:
+def test_registers_count_78_125_microvolts_and_256ths_of_a_percent() -> None:
     assert protocol.battery(b"\xcd\x00", b"\x5f\x80") == (4.1, 95.5)
     assert protocol.battery(b"\xcd\x00", b"\x6e\x00") == (4.1, 100.0)  # 110 %
 
 
 @pytest.mark.parametrize(("voltage", "charge"), [(b"", b""), (b"\xff\xff", b"\xff\xff"), (b"\xcd\0", b"\xff\0")])
-def test_what_no_cell_can_be_is_refused(voltage: bytes, charge: bytes) -> None:
+def test_impossible_cell_readings_are_refused(voltage: bytes, charge: bytes) -> None:
     assert protocol.battery(voltage, charge) is None
 
 
 @given(st.binary(max_size=3), st.binary(max_size=3))
-def test_no_register_contents_make_it_raise(voltage: bytes, charge: bytes) -> None:
+def test_no_register_contents_raise(voltage: bytes, charge: bytes) -> None:
     found = protocol.battery(voltage, charge)
     assert found is None or (2.0 <= found[0] <= 5.0 and 0.0 <= found[1] <= 100.0)
 
@@ -49,7 +49,7 @@ def test_no_register_contents_make_it_raise(voltage: bytes, charge: bytes) -> No
 
 
 class Bench:
-    """A `Shutdown` whose command leaves a file."""
+    """A `Shutdown` whose command creates a file."""
 
     def __init__(self, path: Path, clock: Clock, **options: Any) -> None:
         self.path, self.clock = path / "shut down", clock
@@ -65,7 +65,7 @@ class Bench:
 
     @property
     def commands(self) -> int:
-        """How often the command has been run to its end."""
+        """How often the command has run to completion."""
         thread = self.shutdown._thread
         if thread is not None:
             thread.join(20)
@@ -73,7 +73,7 @@ class Bench:
 
 
 @pytest.mark.slow
-def test_after_so_long_without_supply_the_computer_is_shut_down_once(tmp_path: Path, clock: Clock) -> None:
+def test_after_the_delay_without_supply_the_computer_is_shut_down_once(tmp_path: Path, clock: Clock) -> None:
     bench = Bench(tmp_path, clock)
     bench.fly(30, lost=True)
     assert bench.commands == 0
@@ -83,7 +83,7 @@ def test_after_so_long_without_supply_the_computer_is_shut_down_once(tmp_path: P
     assert bench.shutdown.trouble == "shutting down"
 
 
-def test_a_supply_that_comes_back_in_time_calls_it_off(tmp_path: Path, clock: Clock) -> None:
+def test_a_supply_that_returns_in_time_cancels_the_shutdown(tmp_path: Path, clock: Clock) -> None:
     bench = Bench(tmp_path, clock)
     for _ in range(5):
         bench.fly(29, lost=True)
@@ -93,7 +93,7 @@ def test_a_supply_that_comes_back_in_time_calls_it_off(tmp_path: Path, clock: Cl
 
 
 @pytest.mark.slow
-def test_it_may_wait_for_a_low_battery(tmp_path: Path, clock: Clock) -> None:
+def test_the_shutdown_can_wait_for_a_low_battery(tmp_path: Path, clock: Clock) -> None:
     bench = Bench(tmp_path, clock, below=20)
     bench.fly(300, lost=True, remaining=20.0)
     assert bench.commands == 0
@@ -102,14 +102,14 @@ def test_it_may_wait_for_a_low_battery(tmp_path: Path, clock: Clock) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_battery_does_not_keep_it_up(tmp_path: Path, clock: Clock) -> None:
+def test_a_full_battery_does_not_prevent_the_shutdown(tmp_path: Path, clock: Clock) -> None:
     bench = Bench(tmp_path, clock)
     bench.fly(35, lost=True, remaining=100.0)
     assert bench.commands == 1
 
 
 @pytest.mark.slow
-def test_never_in_flight_as_far_as_the_keys_said_last(tmp_path: Path, clock: Clock) -> None:
+def test_it_never_shuts_down_in_flight_by_the_last_known_values(tmp_path: Path, clock: Clock) -> None:
     bench = Bench(tmp_path, clock, unless="IAS > 30")
     bench.fly(100, lost=True)
     assert bench.commands == 0
@@ -126,7 +126,7 @@ def test_never_in_flight_as_far_as_the_keys_said_last(tmp_path: Path, clock: Clo
 
 
 @pytest.mark.slow
-def test_a_command_that_fails_is_said_and_tried_again(
+def test_a_failed_command_is_reported_and_tried_again(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     command = [
@@ -146,7 +146,7 @@ def test_a_command_that_fails_is_said_and_tried_again(
     assert "No such file" in caplog.text
 
 
-def test_as_a_service_it_asks_systemd_by_a_file_and_says_when_nobody_heard(
+def test_as_a_service_it_asks_systemd_by_a_file_and_reports_if_nothing_happens(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
@@ -166,7 +166,7 @@ def test_as_a_service_it_asks_systemd_by_a_file_and_says_when_nobody_heard(
 
 
 @pytest.mark.slow
-def test_a_command_that_hangs_ends(
+def test_a_hung_command_is_ended(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ups, "COMMAND_LIMIT_S", 0.2)
@@ -205,7 +205,7 @@ def options(bus: i2c.VirtualBus, **more: Any) -> dict[str, Any]:
     return {**given, **more}
 
 
-def test_battery_and_supply_are_in_the_database(bus: i2c.VirtualBus, bank: gpio.Bank, db: Database) -> None:
+def test_battery_and_supply_reach_the_database(bus: i2c.VirtualBus, bank: gpio.Bank, db: Database) -> None:
     chip = bus.attach(0x36, X728())
     bank.drive(LOST, False)
     with running(Plugin, **options(bus)) as plugin:
@@ -225,7 +225,7 @@ def test_battery_and_supply_are_in_the_database(bus: i2c.VirtualBus, bank: gpio.
         assert adds_up(plugin.counts, "absurd values")
 
 
-def test_a_board_that_goes_fails_its_keys_and_comes_back(bus: i2c.VirtualBus, bank: gpio.Bank, db: Database) -> None:
+def test_a_lost_board_fails_its_keys_until_it_is_back(bus: i2c.VirtualBus, bank: gpio.Bank, db: Database) -> None:
     bus.attach(0x36, X728())
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: db.read("BAT_VOLTAGE").source == SOURCE)
@@ -239,7 +239,7 @@ def test_a_board_that_goes_fails_its_keys_and_comes_back(bus: i2c.VirtualBus, ba
         until(lambda: db.read("POWER_FAIL").good and not plugin.health())
 
 
-def test_a_connection_that_is_stopped_leaves_nothing_that_looks_good_for_ever(
+def test_a_stopped_connection_leaves_no_value_that_looks_good_forever(
     bus: i2c.VirtualBus, bank: gpio.Bank, db: Database
 ) -> None:
     bus.attach(0x36, X728())
@@ -250,7 +250,7 @@ def test_a_connection_that_is_stopped_leaves_nothing_that_looks_good_for_ever(
         until(lambda: all(db.read(key).good for key in ups.KEYS))
 
 
-def test_nonsense_fails_before_long_though_these_keys_never_age(
+def test_nonsense_soon_fails_the_keys_although_they_never_age(
     bus: i2c.VirtualBus, bank: gpio.Bank, db: Database
 ) -> None:
     chip = bus.attach(0x36, X728())
@@ -261,7 +261,7 @@ def test_nonsense_fails_before_long_though_these_keys_never_age(
         assert plugin.health() == "absurd values"
 
 
-def test_without_a_pin_nothing_is_said_of_the_supply(bus: i2c.VirtualBus, bank: gpio.Bank, db: Database) -> None:
+def test_without_a_pin_the_supply_is_not_written(bus: i2c.VirtualBus, bank: gpio.Bank, db: Database) -> None:
     bus.attach(0x36, X728())
     with running(Plugin, **options(bus, lost_pin=None)):
         until(lambda: db.read("BAT_VOLTAGE").source == SOURCE)
@@ -270,7 +270,7 @@ def test_without_a_pin_nothing_is_said_of_the_supply(bus: i2c.VirtualBus, bank: 
 
 
 @pytest.mark.slow
-def test_the_board_is_told_by_a_pulse_before_the_command_runs(
+def test_the_board_gets_a_pulse_before_the_command_runs(
     bus: i2c.VirtualBus, bank: gpio.Bank, db: Database, tmp_path: Path, clock: Clock
 ) -> None:
     done = tmp_path / "done"
@@ -305,7 +305,7 @@ def test_the_board_is_told_by_a_pulse_before_the_command_runs(
         plugin.shutdown()
 
 
-def test_what_is_wrong_with_the_options_is_found_without_a_board(db: Database) -> None:
+def test_wrong_options_are_found_without_a_board(db: Database) -> None:
     good = msgspec.convert({"shutdown": {"after": 60, "unless": "IAS > 30 or TACH1 > 0"}}, Options)
     assert list(Plugin.check(good, db)) == []
     assert list(Plugin.claims(good)) == [("i2c-1 0x36", "address"), ("GPIO6", "lost_pin")]
@@ -321,7 +321,7 @@ def test_what_is_wrong_with_the_options_is_found_without_a_board(db: Database) -
 
 
 @pytest.mark.slow
-def test_nothing_is_shut_down_and_nothing_imported_unless_asked_for() -> None:
+def test_without_the_option_nothing_is_shut_down_or_imported() -> None:
     assert Options().shutdown is None
     code = "import fixgw.drivers.ups_x728, sys; assert not {'smbus2', 'RPi'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""What all chips on buses have in common: libraries that are not there, and what is asked of the machine."""
+"""Common to all chips on buses: missing libraries, and requirements on the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.drivers.bus_bench import numbers, packaged_database, running, until
 from tests.drivers.test_spi_mcp3008 import CHANNELS
 
 
-def test_a_missing_library_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named_with_the_extra_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "smbus2", None)
     with pytest.raises(MissingLibrary, match=r"smbus2 is not installed: .*pip install 'smbus2"):
         Plugin("x", {}).start()
@@ -32,7 +32,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(monkeypatch: p
         SpiPlugin("x", {"channels": CHANNELS}).start()
 
 
-def test_the_doctor_hears_what_is_needed() -> None:
+def test_the_doctor_learns_the_requirements() -> None:
     asked = list(Plugin.preflight(Options(bus=4, keys={"VS": None})))
     assert Device("/dev/i2c-4", "i2c", "sudo raspi-config nonint do_i2c 0") in asked
     assert Feeds(("AIRPRESS", "ALT", "PALT")) in asked
@@ -50,7 +50,7 @@ def test_a_virtual_library_needs_no_device() -> None:
 
 
 def test_the_virtual_bus_has_the_functions_of_the_real_one() -> None:
-    """Names and leading parameters, so that what runs here runs there."""
+    """Compare names and leading parameters, so that tested code runs on real hardware."""
     import inspect
 
     smbus2 = pytest.importorskip("smbus2")
@@ -63,7 +63,7 @@ def test_the_virtual_bus_has_the_functions_of_the_real_one() -> None:
 def test_the_virtual_spi_bus_has_the_functions_of_the_real_one() -> None:
     import inspect
 
-    spidev = pytest.importorskip("spidev")  # it has no wheel: only where it could be compiled
+    spidev = pytest.importorskip("spidev")  # it has no wheel, so it may not be installed
     for name, _ in inspect.getmembers(spi.SpiDev, inspect.isfunction):
         if not name.startswith("_"):
             assert hasattr(spidev.SpiDev, name)
@@ -77,17 +77,17 @@ def test_the_virtual_bus_refuses_what_the_real_one_refuses() -> None:
         bus.attach(0x20, X728())
         with pytest.raises(ValueError, match="32"):
             smbus.read_i2c_block_data(0x20, 0, 33)
-        assert smbus.read_word_data(0x20, 2) == 0x00CD  # low byte first, as SMBus has it
+        assert smbus.read_word_data(0x20, 2) == 0x00CD  # low byte first, as in SMBus
         smbus.write_byte_data(0x20, 0x40, 7)
         assert smbus.read_byte_data(0x20, 0x40) == 7
     with pytest.raises(FileNotFoundError):
         i2c.SMBus(next(numbers))
 
 
-def test_a_stuck_bus_on_which_every_transfer_times_out_is_noticed_at_the_first(
+def test_a_stuck_bus_is_noticed_at_the_first_transfer_that_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The kernel gives up after about a second; three of them would be too long to leave an attitude standing."""
+    """The kernel gives up after about a second; to keep an attitude for three attempts would be too long."""
     bus = i2c.bus(next(numbers))
     bus.attach(0x28, Bno055())
 

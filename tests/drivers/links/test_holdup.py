@@ -1,4 +1,4 @@
-"""A process that was held up publishes nothing that has waited meanwhile: on serial lines, TCP, UDP and CAN."""
+"""After a hold-up a process publishes no data that waited meanwhile: serial lines, TCP, UDP and CAN."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def until(condition: Callable[[], object], what: str = "it did not happen", seco
         time.sleep(0.005)
 
 
-def test_coming_late_is_noticed_once() -> None:
+def test_a_hold_up_is_noticed_once() -> None:
     clock = Clock()
     hold_up = HoldUp(clock)
     hold_up.reset()
@@ -50,7 +50,7 @@ def db() -> Iterator[Database]:
 
 
 class Suspended(Clock):
-    """Holds up whoever comes to look at the clock while `held` is set; time then goes on by a minute."""
+    """A clock that blocks its readers while `held` is set; then time advances by a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def rmc(minute: int, second: int) -> bytes:
 
 
 @pytest.mark.parametrize("line", [VirtualPort, TcpServer, UdpSource])
-def test_what_waited_on_a_line_is_discarded_and_what_comes_then_is_not(db: Database, line: Any) -> None:
+def test_data_that_waited_on_a_line_is_discarded_and_later_data_is_not(db: Database, line: Any) -> None:
     port, clock = line(), Suspended()
     gps = Plugin("gps", {"port": port.path, **({"baud": 9600} if line is VirtualPort else {})})
     gps.hold_up.clock = clock
@@ -99,7 +99,7 @@ def test_what_waited_on_a_line_is_discarded_and_what_comes_then_is_not(db: Datab
         port.close()
 
 
-def test_a_device_that_died_meanwhile_is_not_shown_as_good(db: Database) -> None:
+def test_a_device_that_died_during_a_hold_up_is_not_shown_as_good(db: Database) -> None:
     clock = Suspended()
     with VirtualPort() as port:
         gps = Plugin("gps", {"port": port.path, "baud": 9600})

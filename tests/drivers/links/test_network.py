@@ -1,4 +1,4 @@
-"""Instruments over a network: what status, health and check say of the link, and links that come back."""
+"""Instruments over a network: the link in status, health and check, and links that recover."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 class Ear(SerialPoller):
-    """Keeps what it hears; a line that begins with ``ok`` makes sense."""
+    """Keeps all lines; a line that begins with ``ok`` is valid."""
 
     def __init__(self, name: str, config: dict[str, Any]) -> None:
         super().__init__(name, config)
@@ -62,7 +62,7 @@ def free_port(kind: socket.SocketKind) -> int:
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "socket"])
-def test_a_server_that_restarts_is_connected_to_again(scheme: str) -> None:
+def test_the_link_reconnects_to_a_restarted_server(scheme: str) -> None:
     number = free_port(socket.SOCK_STREAM)
     with listening(f"{scheme}://127.0.0.1:{number}", baud=9600) as ear:
         until(
@@ -83,7 +83,7 @@ def test_a_server_that_restarts_is_connected_to_again(scheme: str) -> None:
         assert ear.get_status()["link"] == "none"
 
 
-def test_a_connection_answers_both_ways_and_is_watched() -> None:
+def test_a_connection_works_both_ways_and_is_kept_alive() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)
         with listening(f"tcp://127.0.0.1:{server.getsockname()[1]}") as ear:
@@ -100,7 +100,7 @@ def test_a_connection_answers_both_ways_and_is_watched() -> None:
                 assert ear.send(b"x") == 0, "it must not wait for a peer that does not read"
 
 
-def test_datagrams_are_heard_of_one_host_and_silence_is_said() -> None:
+def test_datagrams_of_one_host_are_accepted_and_silence_is_reported() -> None:
     number = free_port(socket.SOCK_DGRAM)
     with listening(f"udp://127.0.0.1:{number}") as ear, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         until(lambda: ear.health() == "no data")
@@ -119,7 +119,7 @@ def test_datagrams_are_heard_of_one_host_and_silence_is_said() -> None:
         until(lambda: ear.health() == "no data")
 
 
-def test_garbage_over_a_network_is_no_matter_of_the_baud_rate() -> None:
+def test_garbage_over_a_network_is_not_blamed_on_the_baud_rate() -> None:
     number = free_port(socket.SOCK_DGRAM)
     with listening(f"udp://127.0.0.1:{number}") as ear, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         ear.patience_s = 0.3  # type: ignore[misc]
@@ -132,7 +132,7 @@ def test_garbage_over_a_network_is_no_matter_of_the_baud_rate() -> None:
         assert "baud" not in ear.get_status()
 
 
-def test_a_udp_port_that_another_program_has_is_said() -> None:
+def test_a_udp_port_in_use_by_another_program_is_reported() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         with listening(f"udp://127.0.0.1:{taken.getsockname()[1]}") as ear:
@@ -160,7 +160,7 @@ def test_urls_are_checked(db: Database, port: str, said: str) -> None:
         assert list(SerialPoller.preflight(SerialOptions(port=port))) == []
 
 
-def test_two_connections_on_one_udp_port_are_found(tmp_path: Path) -> None:
+def test_two_connections_on_one_udp_port_are_reported(tmp_path: Path) -> None:
     (tmp_path / "main.yaml").write_text(
         "connections:\n"
         "  a: {module: fixgw.drivers.nmea0183, port: 'udp://0.0.0.0:4000'}\n"
@@ -171,7 +171,7 @@ def test_two_connections_on_one_udp_port_are_found(tmp_path: Path) -> None:
     assert [("UDP port 4000 is already used by connection 'a'" in problem) for problem in problems] == [True]
 
 
-def test_an_output_sends_over_tcp_too() -> None:
+def test_an_output_can_send_over_tcp() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)
         plugin = nmea0183_out.Plugin(
@@ -197,7 +197,7 @@ def test_an_instrument_without_a_network_needs_no_pyserial(monkeypatch: pytest.M
         plugin.shutdown()
 
 
-def test_a_can_adapter_may_be_on_a_network() -> None:
+def test_a_can_adapter_can_be_on_a_network() -> None:
     heard: list[Any] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)

@@ -1,4 +1,4 @@
-"""What a recorder hears of the links: everything, in order, without disturbing anybody."""
+"""A recorder on the raw tap receives everything, in order, without disturbing the links."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def db() -> Iterator[Database]:
     database.bind(before)
 
 
-def test_serial_bytes_are_heard_in_both_directions(db: Database) -> None:
+def test_a_tap_receives_serial_bytes_in_both_directions(db: Database) -> None:
     buffer = Buffer(1000)
     ear = Ear("gps", {"port": "loop://", "baud": 9600})
     ear.start()
@@ -69,7 +69,7 @@ def test_serial_bytes_are_heard_in_both_directions(db: Database) -> None:
 
 
 @pytest.mark.slow
-def test_a_tap_that_fails_is_closed_and_disturbs_nobody(db: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_tap_that_fails_is_closed_without_disturbing_anything(db: Database, caplog: pytest.LogCaptureFixture) -> None:
     def broken(*heard: object) -> None:
         raise RuntimeError("disk full")
 
@@ -94,7 +94,7 @@ def test_a_tap_that_fails_is_closed_and_disturbs_nobody(db: Database, caplog: py
     assert list(raw.point(db).taps) != [], "the other one goes on"
 
 
-def test_gateways_do_not_hear_each_other(db: Database) -> None:
+def test_a_tap_receives_only_the_data_of_its_gateway(db: Database) -> None:
     mine, theirs = Buffer(10), Buffer(10)
     elsewhere = Database()
     raw.listen(db, mine, LOG)
@@ -104,7 +104,7 @@ def test_gateways_do_not_hear_each_other(db: Database) -> None:
     assert theirs.take() == []
 
 
-def test_a_buffer_that_nobody_empties_is_bounded() -> None:
+def test_a_buffer_that_is_never_emptied_is_bounded() -> None:
     buffer = Buffer(3)
     for n in range(5):
         buffer("gps", float(n), "in", b"")
@@ -113,7 +113,7 @@ def test_a_buffer_that_nobody_empties_is_bounded() -> None:
 
 
 @pytest.mark.slow
-def test_frames_are_heard_under_the_name_of_their_bus_once(db: Database) -> None:
+def test_a_tap_receives_frames_once_under_the_name_of_their_bus(db: Database) -> None:
     buffer = Buffer(1000)
     raw.listen(db, buffer, LOG)
     with Segment() as segment, VirtualSlcan(segment) as adapter:
@@ -135,7 +135,7 @@ def test_frames_are_heard_under_the_name_of_their_bus_once(db: Database) -> None
     assert [pair for pair in frames if pair[1] in (0x183, 0x184)] == [("in", 0x183), ("out", 0x184)]
 
 
-def test_samples_of_chips_are_heard() -> None:
+def test_a_tap_receives_the_samples_of_chips() -> None:
     buffer = Buffer(1000)
     bus = i2c.bus(next(numbers))
     bus.attach(0x77, Bmp280())

@@ -1,4 +1,4 @@
-"""The serial link on its own: ports of every kind, and a driver of five lines on top of it."""
+"""The serial link by itself: ports of every kind, under a driver of five lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 class Ear(SerialPoller):
-    """Keeps what it hears; a line that begins with ``ok`` makes sense."""
+    """Keeps all lines; a line that begins with ``ok`` is valid."""
 
     def __init__(self, name: str, config: dict[str, Any]) -> None:
         super().__init__(name, config)
@@ -97,7 +97,7 @@ def test_control_characters_and_8_bits_pass_unchanged(port: VirtualPort) -> None
 
 
 @pytest.mark.parametrize("url", ["loop://", "spy://{path}"])
-def test_other_urls_work_alike(port: VirtualPort, url: str) -> None:
+def test_other_urls_work_like_devices(port: VirtualPort, url: str) -> None:
     ear = started(url.format(path=port.path))
     try:
         until(lambda: ear.connected)
@@ -158,7 +158,7 @@ def test_without_pyserial_check_and_start_say_what_to_install(monkeypatch: pytes
 # -- the virtual port --------------------------------------------------------------------------------------------------
 
 
-def test_a_virtual_port_loses_what_nobody_reads(port: VirtualPort) -> None:
+def test_a_virtual_port_loses_data_that_nobody_reads(port: VirtualPort) -> None:
     assert not port.opened
     assert port.write(b"lost") == 0
     assert port.dropped == 4

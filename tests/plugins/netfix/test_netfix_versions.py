@@ -111,7 +111,7 @@ def test_who_restarts_and_is_set_before_the_link_is_up_wins(
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_who_set_at_the_same_instant_agree_in_the_end(count: int, serve: Serve, wait_for: Wait) -> None:
+def test_gateways_that_set_at_the_same_instant_agree_in_the_end(count: int, serve: Serve, wait_for: Wait) -> None:
     gateways = mirror(serve, wait_for, count)
     for round in range(10):
         barrier = threading.Barrier(count)

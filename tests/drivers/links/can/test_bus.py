@@ -212,7 +212,7 @@ def test_unset_options_never_conflict(join: Join) -> None:
     assert join(**VIRTUAL).bus is one.bus
 
 
-def test_servers_with_the_same_channel_are_different_buses() -> None:
+def test_the_same_channel_on_different_servers_is_different_buses() -> None:
     options = [BusOptions(interface="socketcand", channel="can0", extra={"host": h, "port": 1}) for h in ("a", "b")]
     assert can_bus._key(options[0]) != can_bus._key(options[1])
 
@@ -254,7 +254,7 @@ def test_closing_waits_for_the_receiver_to_return(join: Join, other: can.BusABC)
     assert finished
 
 
-def test_a_user_may_close_while_it_receives(join: Join, other: can.BusABC) -> None:
+def test_a_user_can_close_while_it_receives(join: Join, other: can.BusABC) -> None:
     user, witness = join(**VIRTUAL), join(**VIRTUAL)
     heard: list[Frame] = []
 
@@ -283,7 +283,7 @@ class Scripted(Port):
         self.error: Exception | None = None
         self.closed = threading.Event()
         self.accepted: Any = ()
-        self.gate = threading.Event()  # writing waits for it, if `blocking`
+        self.gate = threading.Event()  # if `blocking`, writing blocks until it is set
         self.gate.set()
 
     def read(self, timeout: float) -> list[Frame]:
@@ -321,7 +321,7 @@ class Script:
     def __init__(self) -> None:
         self.ports: list[Scripted | Exception] = [Scripted()]
         self.opened = 0
-        self.gate = threading.Event()  # opening waits for it
+        self.gate = threading.Event()  # opening blocks until it is set
         self.gate.set()
 
     @property
@@ -350,7 +350,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 SCRIPTED: dict[str, Any] = {"interface": "virtual", "channel": "scripted"}
 
 
-def test_an_interface_with_filters_gets_those_of_all_users(join: Join, script: Script) -> None:
+def test_an_interface_with_filters_gets_the_filters_of_all_users(join: Join, script: Script) -> None:
     one = join(1, 2, **SCRIPTED)
     until(lambda: script.port.accepted == {1, 2})
     two = join(2, 3, **SCRIPTED)
@@ -410,7 +410,7 @@ def test_frames_that_waited_too_long_are_not_sent(join: Join, script: Script, mo
     assert [f.arbitration_id for f in script.port.written] == [2]
 
 
-def test_a_frame_that_the_interface_cannot_send_costs_a_count(join: Join, script: Script) -> None:
+def test_a_frame_that_the_interface_cannot_send_is_counted(join: Join, script: Script) -> None:
     user = join(**SCRIPTED)
     script.port.error = ValueError("no such frame")
     user.tap.send(1)
@@ -421,7 +421,7 @@ def test_a_frame_that_the_interface_cannot_send_costs_a_count(join: Join, script
     assert not user.tap.send(3, bytes(12), FD)  # it has no CAN FD
 
 
-def test_a_sender_never_waits_for_an_interface_that_does(join: Join, script: Script) -> None:
+def test_a_sender_never_waits_for_a_blocking_interface(join: Join, script: Script) -> None:
     script.port.blocking = True
     user = join(**SCRIPTED)
     script.port.gate.clear()
@@ -528,11 +528,11 @@ def test_a_bus_stops_within_a_second_in_any_state(script: Script, state: str) ->
     assert time.monotonic() - since < 1.0
     script.gate.set()
     if state in ("opening", "idle"):
-        until(script.port.closed.is_set)  # also when it was opened too late
+        until(script.port.closed.is_set)  # even if it was opened too late
     assert not can_bus._buses
 
 
-def test_a_user_that_does_not_return_is_a_plugin_fail(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_that_does_not_return_raises_plugin_fail(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(can_bus.SharedBus, "join_timeout", 0.1)
     user, release, started = User(**SCRIPTED), threading.Event(), threading.Event()
 
@@ -578,7 +578,7 @@ class TwoBuses(CanPlugin):
             self.tap(BusOptions(interface="virtual", channel=channel), print)
 
 
-def test_a_plugin_is_a_few_lines(other: can.BusABC) -> None:
+def test_a_plugin_takes_a_few_lines(other: can.BusABC) -> None:
     plugin = Plugin("canfix", dict(VIRTUAL))
     plugin.start()
     until(lambda: plugin.health() == "")
@@ -775,7 +775,7 @@ def test_it_waits_for_an_interface_that_does_not_exist_yet(join: Join) -> None:
 # -- slcan -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_slcan_adapter_may_be_unplugged_and_plugged_in_again(join: Join) -> None:
+def test_an_slcan_adapter_can_be_unplugged_and_plugged_in_again(join: Join) -> None:
     heard: list[SimFrame] = []
     with Segment() as segment, VirtualSlcan(segment) as adapter:
         node = segment.attach("node", heard.append)
@@ -858,7 +858,7 @@ def test_two_groups_on_one_port_are_two_buses(join: Join, udp: dict[str, Any]) -
     assert other.frames == third.frames == []
 
 
-def test_garbage_from_the_network_costs_a_count(join: Join, udp: dict[str, Any]) -> None:
+def test_garbage_from_the_network_is_counted(join: Join, udp: dict[str, Any]) -> None:
     import msgpack  # type: ignore[import-untyped]
 
     user, fields = join(**udp), {"is_extended_id": False, "dlc": 1, "data": b"x"}
@@ -907,7 +907,7 @@ class Socketcand:
                     if connection.recv(100) != request:
                         raise OSError
                     connection.sendall(b"< ok >")
-            except OSError:  # who looks whether somebody is there, and goes
+            except OSError:  # a probe that connects and leaves at once
                 connection.close()
             else:
                 self.connections.append(connection)
@@ -920,7 +920,7 @@ class Socketcand:
         self.thread.join(5)
 
 
-def test_a_bus_on_another_machine_through_socketcand(join: Join) -> None:
+def test_socketcand_gives_access_to_a_bus_on_another_machine(join: Join) -> None:
     server = Socketcand()
     user = join(interface="socketcand", channel="can0", extra={"host": "127.0.0.1", "port": server.port})
     connection = server.connections[0]
@@ -936,7 +936,7 @@ def test_a_bus_on_another_machine_through_socketcand(join: Join) -> None:
     until(lambda: "onnection" in user.bus.health())
 
 
-def test_python_cans_serial_protocol(join: Join) -> None:
+def test_the_serial_protocol_of_python_can_works(join: Join) -> None:
     with VirtualPort() as line:
         user = join(interface="serial", channel=line.path)
         head = struct.pack("<BIB", 0xAA, 0, 2)

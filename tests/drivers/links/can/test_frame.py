@@ -53,7 +53,7 @@ def test_a_frame_that_no_bus_can_carry_is_refused(frame: Frame) -> None:
         validate(frame)
 
 
-def test_a_can_fd_frame_may_be_longer() -> None:
+def test_a_can_fd_frame_can_be_longer() -> None:
     validate(Frame(1, bytes(64), FD))
 
 

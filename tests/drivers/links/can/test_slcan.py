@@ -1,4 +1,4 @@
-"""slcan adapters: the protocol without any line, and the line on a pseudo-terminal with a virtual adapter behind it."""
+"""slcan adapters: the protocol without a line, and the line on a pseudo-terminal with a virtual adapter."""
 
 from __future__ import annotations
 
@@ -84,25 +84,25 @@ def test_a_message_is_a_frame(line: bytes, frame: Frame) -> None:
         b"$GPRMC,123519,A",
     ],
 )
-def test_nonsense_is_counted_and_the_next_message_is_right(line: bytes) -> None:
+def test_nonsense_is_counted_and_the_next_message_is_read(line: bytes) -> None:
     parser = Fed()
     assert parser.feed(line + b"\rt1230\r") == [Frame(0x123, b"", 0, 100.0)]
     assert parser.counts == {"garbage": 1}
 
 
-def test_answers_are_no_frames() -> None:
+def test_answers_are_not_frames() -> None:
     parser = Fed()
     assert parser.feed(b"\r\rz\rZ\r\at1230\r\a") == [Frame(0x123, b"", 0, 100.0)]
     assert (parser.refused, parser.counts) == (2, {})
 
 
-def test_a_refusal_in_the_middle_of_a_message_spoils_just_that_one() -> None:
+def test_a_refusal_in_the_middle_of_a_message_spoils_only_that_one() -> None:
     parser = Fed()
     assert parser.feed(b"t12\at4560\r") == [Frame(0x456, b"", 0, 100.0)]
     assert (parser.refused, parser.counts) == (1, {"garbage": 1})
 
 
-def test_a_line_without_end_costs_bounded_memory_and_one_count() -> None:
+def test_an_endless_line_takes_bounded_memory_and_counts_once() -> None:
     parser = Fed()
     for _ in range(1000):
         assert parser.feed(b"t" * 100) == []
@@ -111,16 +111,16 @@ def test_a_line_without_end_costs_bounded_memory_and_one_count() -> None:
     assert parser.counts == {"garbage": 1}
 
 
-def test_time_stamps_space_out_what_came_together() -> None:
-    frames = parsed(b"t1230EA50\rt12300008\rt1230000A\r")  # the adapter's minute is over between the first two
+def test_time_stamps_separate_frames_that_arrived_together() -> None:
+    frames = parsed(b"t1230EA50\rt12300008\rt1230000A\r")  # the adapter's time stamp wraps around between the first two
     assert [f.timestamp for f in frames] == pytest.approx([100 - 0.026, 100 - 0.002, 100])
 
 
-def test_an_unbelievable_time_stamp_is_not_believed() -> None:
+def test_an_implausible_time_stamp_is_ignored() -> None:
     assert [f.timestamp for f in parsed(b"t12300000\rt12302710\r")] == [100.0, 100.0]
 
 
-def test_status_flags_are_told_once_as_error_frames() -> None:
+def test_status_flags_are_reported_once_as_error_frames() -> None:
     parser = Fed()
     assert parser.feed(b"F00\r") == []
     (passive,) = parser.feed(b"F20\r")
@@ -134,7 +134,7 @@ def test_status_flags_are_told_once_as_error_frames() -> None:
     assert decode_error(well.arbitration_id, well.data).state == "active"
 
 
-def test_an_adapter_that_tells_of_its_controller_by_itself_is_understood() -> None:
+def test_unsolicited_controller_status_of_an_adapter_is_understood() -> None:
     state, errors = parsed(b"sp128007\re2as\r")
     report = decode_error(state.arbitration_id, state.data)
     assert (report.state, report.rx_errors, report.tx_errors) == ("passive", 128, 7)
@@ -155,7 +155,7 @@ classic = st.one_of(
 
 
 @given(st.lists(classic, max_size=20), st.lists(st.integers(1, 40), min_size=1, max_size=20))
-def test_what_is_encoded_is_read_back_however_it_is_cut(frames: list[Frame], sizes: list[int]) -> None:
+def test_encoded_frames_are_read_back_whatever_the_cuts(frames: list[Frame], sizes: list[int]) -> None:
     data = b"".join(map(encode, frames))
     parser, back, place = Fed(), list[Frame](), 0
     while data[place:]:
@@ -167,7 +167,7 @@ def test_what_is_encoded_is_read_back_however_it_is_cut(frames: list[Frame], siz
 
 
 @given(st.lists(st.binary(max_size=60), max_size=20))
-def test_no_bytes_are_too_strange(chunks: list[bytes]) -> None:
+def test_no_bytes_raise(chunks: list[bytes]) -> None:
     parser = Fed()
     for chunk in chunks:
         parser.feed(chunk)
@@ -190,7 +190,7 @@ def test_an_error_frame_has_no_command() -> None:
         ({"extra": {"btr": "031c"}}, [b"s031C"]),
     ],
 )
-def test_the_set_up_of_an_adapter(options: dict[str, object], commands: list[bytes]) -> None:
+def test_an_adapter_is_set_up_with_the_right_commands(options: dict[str, object], commands: list[bytes]) -> None:
     assert slcan.setup_commands(BusOptions(interface="slcan", **options)) == commands  # type: ignore[arg-type]
 
 
@@ -204,7 +204,7 @@ def test_the_set_up_of_an_adapter(options: dict[str, object], commands: list[byt
         ({"extra": {"btr": "xx"}}, "exadecimal"),
     ],
 )
-def test_a_set_up_that_cannot_be(options: dict[str, object], words: str) -> None:
+def test_an_impossible_set_up_is_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         slcan.setup_commands(BusOptions(interface="slcan", **options))  # type: ignore[arg-type]
 
@@ -225,7 +225,7 @@ def adapter(segment: Segment) -> Iterator[VirtualSlcan]:
 
 
 class Link:
-    """An open port, and what has come through it."""
+    """An open port, and the frames received through it."""
 
     def __init__(self, adapter: VirtualSlcan, **options: object) -> None:
         self.counts = Counter[str]()
@@ -261,9 +261,7 @@ def test_an_adapter_is_closed_set_up_and_opened(adapter: VirtualSlcan) -> None:
     assert not adapter.opened
 
 
-def test_an_adapter_that_was_left_open_and_talking_is_opened_all_the_same(
-    segment: Segment, adapter: VirtualSlcan
-) -> None:
+def test_an_adapter_left_open_and_sending_is_opened_all_the_same(segment: Segment, adapter: VirtualSlcan) -> None:
     node, stopping = segment.attach("babbler"), threading.Event()
 
     def babble() -> None:
@@ -286,7 +284,7 @@ def test_an_adapter_that_was_left_open_and_talking_is_opened_all_the_same(
         thread.join()
 
 
-def test_listening_only_is_the_adapters_business_too(adapter: VirtualSlcan) -> None:
+def test_listen_only_is_set_in_the_adapter_too(adapter: VirtualSlcan) -> None:
     with Link(adapter, listen_only=True):
         assert adapter.listen_only
 
@@ -344,9 +342,7 @@ def test_a_refused_frame_is_counted(adapter: VirtualSlcan) -> None:
         link.until(lambda: link.counts["refused"] == 1)
 
 
-def test_status_flags_are_asked_for_where_they_are_answered(
-    adapter: VirtualSlcan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_flags_are_polled_if_the_adapter_answers(adapter: VirtualSlcan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slcan, "STATUS_INTERVAL_S", 0.05)
     with Link(adapter) as link:
         adapter.flags = virtual.PASSIVE | virtual.OVERRUN
@@ -355,7 +351,7 @@ def test_status_flags_are_asked_for_where_they_are_answered(
         assert (report.state, report.events) == ("passive", ("receive overflow",))
 
 
-def test_only_garbage_is_said(adapter: VirtualSlcan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_garbage_alone_is_reported(adapter: VirtualSlcan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slcan, "GARBAGE_LIMIT_S", 0.05)
     node = adapter._segment.attach("node")
     with Link(adapter) as link:
@@ -375,21 +371,21 @@ def test_only_garbage_is_said(adapter: VirtualSlcan, monkeypatch: pytest.MonkeyP
         link.until(all_is_well)
 
 
-def test_an_unplugged_adapter_is_an_error_to_who_reads(adapter: VirtualSlcan) -> None:
+def test_reading_from_an_unplugged_adapter_is_an_error(adapter: VirtualSlcan) -> None:
     with Link(adapter) as link:
         adapter.unplug()
         with pytest.raises(DeviceError, match="went away"):
             link.until(lambda: False)
 
 
-def test_an_adapter_that_is_not_there_is_said_once(tmp_path: Path) -> None:
+def test_a_missing_adapter_is_reported_once(tmp_path: Path) -> None:
     options = BusOptions(interface="slcan", channel=str(tmp_path / "ttyACM0"))
     with pytest.raises(DeviceError) as refused:
         SlcanPort.open(options, lambda what, more=1: None)
     assert str(refused.value) == f"there is no {options.channel}"
 
 
-def test_an_unplugged_adapter_is_an_error_to_who_writes(adapter: VirtualSlcan) -> None:
+def test_writing_to_an_unplugged_adapter_is_an_error(adapter: VirtualSlcan) -> None:
     with Link(adapter) as link:
 
         def write() -> None:
@@ -415,7 +411,7 @@ def test_an_adapter_that_does_not_read_fills_up_without_blocking(adapter: Virtua
         assert len(link.port._unsent) < 30
 
 
-def test_nine_thousand_frames_a_second_come_through(segment: Segment, adapter: VirtualSlcan) -> None:
+def test_nine_thousand_frames_a_second_are_received(segment: Segment, adapter: VirtualSlcan) -> None:
     segment.bitrate = None
     node, total = segment.attach("node", depth=20000), 18000
     with Link(adapter) as link:
@@ -424,7 +420,7 @@ def test_nine_thousand_frames_a_second_come_through(segment: Segment, adapter: V
         def feed() -> None:
             for serial in range(total):
                 node.send(SimFrame(0x100 + serial % 400, serial.to_bytes(4, "big")))
-                if serial % 100 == 99:  # as a bus does, not all at once: a pseudo-terminal holds 4 kB
+                if serial % 100 == 99:  # spread out as on a bus: a pseudo-terminal holds only 4 kB
                     time.sleep(0.001)
 
         thread = threading.Thread(target=feed)
