@@ -101,7 +101,7 @@ def test_a_filled_tank_gives_a_curve_that_measures_it(
     )
 
 
-def test_what_is_no_point_is_refused_and_undone(typing: Callable[..., None], cli: Callable[..., Result]) -> None:
+def test_an_invalid_point_is_refused_and_undone(typing: Callable[..., None], cli: Callable[..., Result]) -> None:
     typing("undo", "0", "6", "a lot", "nan", "", "5", "10", "undo", "done", "10")
     code, out, err = cli("calibrate", "EGT11", "--seconds", "0.1")
     assert code == 0
@@ -116,7 +116,7 @@ def test_what_is_no_point_is_refused_and_undone(typing: Callable[..., None], cli
         assert complaint in err
 
 
-def test_a_value_that_turns_back_is_pointed_out(
+def test_a_value_that_reverses_is_reported(
     typing: Callable[..., None], cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typing("0", "10", "5")
@@ -124,7 +124,7 @@ def test_a_value_that_turns_back_is_pointed_out(
     assert "does not rise or fall throughout" in cli("calibrate", "EGT11", "--seconds", "0.1").err
 
 
-def test_resistances_are_shown_where_the_pull_up_is_known(bench: Bench, chip: Ads1115) -> None:
+def test_resistances_are_shown_if_the_pull_up_is_known(bench: Bench, chip: Ads1115) -> None:
     def ohms() -> Any:
         return find(bench.gateway.get_status(), "EGT12")["adc"].ohms
 
@@ -133,7 +133,7 @@ def test_resistances_are_shown_where_the_pull_up_is_known(bench: Bench, chip: Ad
     assert str(Raw(None, "V", 7, None)) == "no reading"
 
 
-def test_a_chip_that_is_gone_has_no_reading(bench: Bench, chip: Ads1115, cli: Callable[..., Result]) -> None:
+def test_a_missing_chip_gives_no_reading(bench: Bench, chip: Ads1115, cli: Callable[..., Result]) -> None:
     chip.faults.silent = True
     until(lambda: not find(bench.gateway.get_status(), "EGT11"))
     code, out, err = cli("calibrate", "EGT11")
@@ -141,18 +141,18 @@ def test_a_chip_that_is_gone_has_no_reading(bench: Bench, chip: Ads1115, cli: Ca
     assert "no connection has a reading of EGT11" in err
 
 
-def test_one_point_is_no_curve(typing: Callable[..., None], cli: Callable[..., Result]) -> None:
+def test_one_point_is_not_a_curve(typing: Callable[..., None], cli: Callable[..., Result]) -> None:
     typing("5")
     assert cli("calibrate", "EGT11", "--seconds", "0.1").code == 1
 
 
-def test_keys_and_connections_that_are_not_there(bench: Bench, chip: Ads1115, cli: Callable[..., Result]) -> None:
+def test_unknown_keys_and_connections_are_refused(bench: Bench, chip: Ads1115, cli: Callable[..., Result]) -> None:
     assert "no connection has a reading of IAS" in cli("calibrate", "IAS").err
     assert "no item 'NOSUCH'" in cli("calibrate", "NOSUCH").err
     assert "connection 'x' has no reading of EGT11" in cli("calibrate", "EGT11", "--connection", "x").err
 
 
-def test_a_reading_that_does_not_come_again_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reading_that_is_not_repeated_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "LOOK_S", 0.0)
     now = iter(range(100))
     assert list(fresh(lambda: Raw(1.0, "V", 7, None), 2.0, lambda: float(next(now)))) == []

@@ -275,7 +275,7 @@ def test_nodes_prints_json_with_rates(cli: Cli, simulate: Simulate) -> None:
     assert (found["conflicts"], found["notes"]) == ([], [])
 
 
-def test_two_nodes_that_send_the_same_parameter_are_a_conflict(cli: Cli, simulate: Simulate) -> None:
+def test_two_nodes_that_send_the_same_parameter_conflict(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("fuel", fuel=DuplicateNode(69))
     assert {"id": 0x226, "name": "Fuel Quantity #1", "nodes": [68, 69]} in nodes(cli, panel)["conflicts"]
     out = cli("canfix", "nodes", *panel.where, "--duration", "0.6").out
@@ -694,7 +694,7 @@ def test_nodes_that_do_not_confirm_the_bit_rate_are_listed(
 # -- a node's configuration --------------------------------------------------------------------------------------------
 
 
-def test_configuration_is_read_as_every_type_that_fits_or_as_one(cli: Cli, simulate: Simulate) -> None:
+def test_configuration_is_shown_as_every_matching_type_or_as_one(cli: Cli, simulate: Simulate) -> None:
     panel = simulate()
     code, out, _ = cli("canfix", "config", "get", "64", "1", "2", *panel.where)
     assert code == 0
@@ -733,7 +733,7 @@ def test_a_nodes_refusal_is_explained(cli: Cli, simulate: Simulate, words: list[
     assert problem in err
 
 
-def test_a_node_that_does_not_answer_ends_the_wait(cli: Cli, simulate: Simulate) -> None:
+def test_waiting_for_a_silent_node_times_out(cli: Cli, simulate: Simulate) -> None:
     panel = simulate("engine")
     code, _, err = cli("canfix", "config", "get", "9", "1", "--timeout", "0.3", *panel.where)
     assert code == 1
@@ -784,7 +784,7 @@ def test_a_failed_speed_does_not_count_as_flight(cli: Cli, simulate: Simulate) -
     assert cli("canfix", "disable", "68", "FUELQ1", *panel.where, "--yes").code == 0
 
 
-def test_the_gateway_may_know_that_the_aircraft_is_flying(cli: Cli, simulate: Simulate, bench: Bench) -> None:
+def test_the_speed_known_to_the_gateway_counts_as_flight_too(cli: Cli, simulate: Simulate, bench: Bench) -> None:
     panel = simulate("fuel")
     disable = ("canfix", "disable", "68", "FUELQ1", "--yes", "--port", str(bench.port), *panel.where)
     bench.db.write("IAS", 95.0)
@@ -804,7 +804,7 @@ def test_nothing_is_done_without_confirmation(cli: Cli, simulate: Simulate, comm
     assert panel.sent == []
 
 
-def test_the_person_is_asked_and_may_decline(
+def test_the_user_is_asked_and_can_decline(
     simulate: Simulate, terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     panel = simulate("engine", adapter=tmp_path / "can0")
@@ -829,7 +829,7 @@ def test_the_person_is_asked_and_may_decline(
 # -- other processes, other interfaces ---------------------------------------------------------------------------------
 
 
-def test_commands_of_other_processes_reach_nodes_behind_an_adapter(
+def test_commands_in_other_processes_reach_nodes_behind_an_adapter(
     simulate: Simulate, child: Callable[..., Result], tmp_path: Path
 ) -> None:
     panel = simulate("engine", adapter=tmp_path / "can0")

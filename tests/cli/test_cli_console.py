@@ -52,7 +52,7 @@ def complete(line: str) -> list[str]:
         ("nonsense x", []),
     ],
 )
-def test_completion_offers_what_fits(line: str, candidates: list[str]) -> None:
+def test_completion_offers_what_matches(line: str, candidates: list[str]) -> None:
     assert complete(line) == candidates
 
 
@@ -110,7 +110,7 @@ def test_fixgwc_is_a_console(bench: Bench, monkeypatch: pytest.MonkeyPatch, caps
     assert capsys.readouterr().out == "ALT\n"
 
 
-def test_watch_works_from_within(bench: Bench, child: Cli) -> None:
+def test_watch_works_in_the_console(bench: Bench, child: Cli) -> None:
     assert child("console", input="watch ALT --count 1\nlist ALT\n").out == "ALT\t0.0\tft\told\nALT\n"
 
 
@@ -120,7 +120,7 @@ PROMPT = "fixgw> "
 ANSWER = r"list ALT\r\n[^\n]*ALT\r\n.*" + PROMPT  # to `list ALT`
 
 
-def test_a_person_types_commands_until_quit(bench: Bench, terminal: Open) -> None:
+def test_a_user_types_commands_until_quit(bench: Bench, terminal: Open) -> None:
     it = terminal("console")
     it.wait_for(PROMPT)
     it.type("write ALT 1000\n")
@@ -144,7 +144,7 @@ def test_the_tab_key_completes_commands_keys_aux_values_and_flags(bench: Bench, 
     assert it.end() == 0
 
 
-def test_the_gateway_may_restart_between_two_commands(bench: Bench, terminal: Open) -> None:
+def test_the_gateway_can_restart_between_two_commands(bench: Bench, terminal: Open) -> None:
     it = terminal("console")
     it.wait_for(PROMPT)
     it.type("list ALT\n")
@@ -162,7 +162,7 @@ def test_the_gateway_may_restart_between_two_commands(bench: Bench, terminal: Op
     assert "Traceback" not in it.shown
 
 
-def test_a_console_may_be_opened_before_the_gateway(bench: Bench, terminal: Open) -> None:
+def test_a_console_can_be_opened_before_the_gateway(bench: Bench, terminal: Open) -> None:
     bench.stop()
     it = terminal("console")
     it.wait_for("no gateway answers at.*" + PROMPT)

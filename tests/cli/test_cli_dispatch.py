@@ -54,7 +54,7 @@ def test_the_version_is_printed(cli: Cli) -> None:
     assert cli("--version") == (0, f"fixgw {__version__}\n", "")
 
 
-def test_a_misspelt_command_gets_a_suggestion(cli: Cli) -> None:
+def test_a_misspelled_command_gets_a_suggestion(cli: Cli) -> None:
     code, out, err = cli("wacth", "IAS")
     assert (code, out) == (2, "")
     assert "no command 'wacth' (did you mean 'watch'?)" in err

@@ -185,7 +185,7 @@ def test_it_says_when_the_running_gateway_uses_another_configuration(
     assert grouped["gps"] == [("warning", "it is configured, but the running gateway does not have it")]
 
 
-def test_a_gateway_that_goes_away_meanwhile_is_a_problem(
+def test_a_gateway_that_disappears_during_the_check_is_a_problem(
     fed: Bench, cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Time:

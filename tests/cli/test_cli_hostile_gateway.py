@@ -76,7 +76,7 @@ def test_commands_print_no_control_characters(port: int, cli: Cli, argv: tuple[s
     assert shown.isprintable(), [c for c in shown if not c.isprintable()]
 
 
-def test_the_table_on_a_terminal_has_no_colours_but_its_own() -> None:
+def test_the_table_on_a_terminal_has_only_its_own_colours() -> None:
     row = Row("IAS" + EVIL, EVIL, EVIL)
     row.update(EVIL, 0, 1.0)
     drawn = Table([row]).draw(1.0, 400, 10, "title", colour=False)
@@ -84,7 +84,7 @@ def test_the_table_on_a_terminal_has_no_colours_but_its_own() -> None:
     assert row.line.replace("\t", "").isprintable()
 
 
-def test_completion_offers_no_key_that_a_terminal_would_obey(port: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_completion_offers_no_key_with_control_characters(port: int, capsys: pytest.CaptureFixture[str]) -> None:
     from argparse import Namespace
 
     from fixgw.cli.console import Console

@@ -87,7 +87,7 @@ def test_an_invalid_module_name_is_refused(cli: Cli, tmp_path: Path, name: str) 
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_overwritten(cli: Cli, tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(cli: Cli, tmp_path: Path) -> None:
     mine = tmp_path / "test_thermo.py"
     mine.write_text("mine")
     code, _, err = cli("new", "driver", "thermo", "--to", str(tmp_path))

@@ -128,7 +128,7 @@ def test_nothing_is_wider_or_higher_than_the_terminal(server: PanelServer) -> No
         assert max(map(len, lines)) <= width
 
 
-def test_the_chosen_pin_stays_in_sight(bank: Bank, plain: PanelServer) -> None:
+def test_the_selected_pin_stays_visible(bank: Bank, plain: PanelServer) -> None:
     page = paged(plain)
     for pin in (4, 5, 6, 17, 24, 25, 4):
         page.commands("\t")
@@ -275,7 +275,7 @@ def test_it_reports_the_loss_of_the_panel(pipe: Pipe, server: PanelServer) -> No
     assert pipe.process.stderr.read() == "fixgw: lost the connection to the panel\n"
 
 
-def test_no_panel_is_one_plain_sentence(child: Child, tmp_path: Path) -> None:
+def test_a_missing_panel_is_reported_in_one_sentence(child: Child, tmp_path: Path) -> None:
     code, out, err = child("sim", "panel", FIXGW_PANEL=str(tmp_path / "none"))
     assert (code, out) == (1, "")
     assert re.fullmatch(
@@ -323,7 +323,7 @@ def test_the_terminal_is_restored_when_the_command_is_killed(server: PanelServer
     assert "Traceback" not in it.shown
 
 
-def test_the_terminal_is_restored_when_the_panel_goes(server: PanelServer, terminal: Open) -> None:
+def test_the_terminal_is_restored_when_the_panel_is_lost(server: PanelServer, terminal: Open) -> None:
     it = terminal("sim", "panel", server.path)
     it.wait_for("OIL dark")
     server.close()
@@ -381,7 +381,9 @@ def run(home: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]
         process.communicate()
 
 
-def test_the_demos_panel_is_found_and_leaves_no_files(run: Callable[..., Any], child: Child, tmp_path: Path) -> None:
+def test_the_panel_of_the_demo_is_found_and_leaves_no_files(
+    run: Callable[..., Any], child: Child, tmp_path: Path
+) -> None:
     places = {"TMPDIR": str(tmp_path / "tmp"), "XDG_RUNTIME_DIR": str(tmp_path / "run"), "FIXGW_PANEL": ""}
     (tmp_path / "tmp").mkdir()
     (tmp_path / "run").mkdir()

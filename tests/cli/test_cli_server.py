@@ -68,7 +68,7 @@ def test_a_gateway_serves_until_it_is_stopped(
 
 
 @pytest.mark.slow
-def test_hangup_makes_it_reread_its_configuration(started: Started, file: Path) -> None:
+def test_sighup_rereads_the_configuration(started: Started, file: Path) -> None:
     process = started("run", "--config-file", str(file), "--verbose")
     first = serving(process)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -80,7 +80,7 @@ def test_hangup_makes_it_reread_its_configuration(started: Started, file: Path) 
     assert process.wait(20) == 0
 
 
-def test_run_refuses_a_configuration_that_check_finds_problems_in(cli: Cli, tmp_path: Path) -> None:
+def test_run_refuses_a_configuration_with_problems(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "default.yaml"
     file.write_text(BROKEN)
     checked, ran = cli("check", str(file)), cli("run", "--config-file", str(file))
@@ -218,13 +218,13 @@ def test_without_any_configuration_warnings_go_to_stderr(
 # -- check -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_good_configuration_is_summed_up(cli: Cli, file: Path) -> None:
+def test_a_good_configuration_is_summarised(cli: Cli, file: Path) -> None:
     code, out, err = cli("check", str(file))
     items = len(configuration.load(file).definitions)
     assert (code, out, err) == (0, f"OK: 1 connection, {items} items ({file})\n", "")
 
 
-def test_every_problem_is_printed_with_its_place(cli: Cli, tmp_path: Path) -> None:
+def test_every_problem_is_printed_with_its_position(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "default.yaml"
     file.write_text(BROKEN)
     code, out, _ = cli("check", "--config-file", str(file))
@@ -234,7 +234,7 @@ def test_every_problem_is_printed_with_its_place(cli: Cli, tmp_path: Path) -> No
     assert re.fullmatch(re.escape(str(file)) + r":3:\d+: .*fixgw\.plugins\.gsp.*", second)
 
 
-def test_problems_as_json(cli: Cli, tmp_path: Path, file: Path) -> None:
+def test_problems_can_be_printed_as_json(cli: Cli, tmp_path: Path, file: Path) -> None:
     assert json.loads(cli("check", str(file), "--json").out) == []
     file.write_text(BROKEN)
     code, out, _ = cli("check", str(file), "--json")
@@ -296,7 +296,7 @@ def test_a_stray_directory_is_refused(cli: Cli) -> None:
 # -- plugins -----------------------------------------------------------------------------------------------------------
 
 
-def test_plugins_are_listed_with_a_line_and_their_options(cli: Cli) -> None:
+def test_plugins_are_listed_with_a_summary_and_their_options(cli: Cli) -> None:
     code, out, _ = cli("plugins")
     assert code == 0
     for name in ("netfix", "nmea0183", "skel", "demo"):
@@ -312,7 +312,7 @@ def test_one_plugin_is_described_option_by_option(cli: Cli, name: str) -> None:
     assert "outputs[].host: " in out
 
 
-def test_plugins_as_json(cli: Cli) -> None:
+def test_plugins_can_be_printed_as_json(cli: Cli) -> None:
     found = {p["name"]: p for p in json.loads(cli("plugins", "--json").out)}
     assert found["netfix"]["module"] == "fixgw.plugins.netfix"
     assert {o["name"]: o["default"] for o in found["netfix"]["options"]}["host"] == "127.0.0.1"
@@ -350,7 +350,7 @@ class Plugin(PluginBase):
 
 
 @pytest.mark.parametrize("place", [".", "conf", "conf/mine"], ids=["here", "beside the main file", "plugin path"])
-def test_a_module_of_ones_own_is_described_wherever_the_gateway_would_find_it(
+def test_a_user_module_is_described_wherever_the_gateway_would_find_it(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
 ) -> None:
     (tmp_path / "conf/mine").mkdir(parents=True)

@@ -69,7 +69,7 @@ def test_durations_are_rounded_sensibly(seconds: float, words: str) -> None:
     assert text.duration(seconds) == words
 
 
-def test_ago_is_never_for_none() -> None:
+def test_a_missing_time_is_shown_as_never() -> None:
     assert text.ago(None) == "never"
     assert text.ago(3) == "3 s ago"
 
@@ -100,7 +100,7 @@ def test_a_good_value_is_explained_in_three_sentences(clock: Clock) -> None:
     ]
 
 
-def test_a_value_that_was_never_written_is_said_to_be_so(clock: Clock) -> None:
+def test_a_value_that_was_never_written_is_described_as_such(clock: Clock) -> None:
     shown = explained(Database([Definition(key="IAS", units="knots")], clock))
     assert "IAS has never been written (it shows 0 knots)." in shown
     assert "From" not in shown
@@ -108,7 +108,7 @@ def test_a_value_that_was_never_written_is_said_to_be_so(clock: Clock) -> None:
     assert "It never becomes old." in shown
 
 
-def test_a_start_value_is_called_one(clock: Clock) -> None:
+def test_a_start_value_is_described_as_such(clock: Clock) -> None:
     db = Database([Definition(key="BARO", setting=True)], clock)
     db.write("BARO", 29.92, INITIAL)
     assert "From the configuration, a start value not set since (initial), 0.00 s ago." in explained(db, "BARO")
@@ -135,7 +135,7 @@ def test_a_flag_is_shown_with_its_reason_and_the_last_good_time(clock: Clock) ->
     assert "It was last good 4 s ago." in shown
 
 
-def test_a_value_that_has_never_been_good_is_said_to_be_so(clock: Clock) -> None:
+def test_a_value_that_has_never_been_good_is_described_as_such(clock: Clock) -> None:
     db = Database([Definition(key="IAS", max=10)], clock)
     db.write("IAS", 100, "can")
     shown = explained(db)
@@ -223,7 +223,7 @@ def test_an_empty_status_is_still_shown() -> None:
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\u202eABC\x9b31m\x7f\n"
 
 
-def test_nothing_that_a_gateway_says_reaches_the_terminal_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_from_a_gateway_reaches_the_terminal_only_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     text.show(f"IAS {EVIL}", "", "größe °C")
     out = capsys.readouterr().out
     assert out.splitlines()[1:] == ["", "größe °C"]

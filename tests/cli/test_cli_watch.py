@@ -251,7 +251,7 @@ def test_rate_and_age_are_shown(bench: Bench, terminal: Open) -> None:
         it.wait_for(r"BARO +30 inHg +\S*good\S* +[\d.]+ s +-")
 
 
-def test_without_colour_there_is_none(bench: Bench, terminal: Open) -> None:
+def test_colour_can_be_turned_off(bench: Bench, terminal: Open) -> None:
     it = terminal("watch", "ALT", NO_COLOR="1")
     assert "m" not in "".join(re.findall(r"\x1b\[[0-9]*([a-zA-Z])", it.wait_for(r".*q quits").group()))
 

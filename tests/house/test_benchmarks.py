@@ -32,13 +32,13 @@ RECORDED: dict[str, Any] = {"value": 2.0, "unit": "µs", "calibration": 300.0}
     ],
     ids=["slower", "slower machine", "rate on a slower machine", "lower rate", "memory", "unit", "new", "nought"],
 )
-def test_ratios_compare_with_a_machine_as_fast_as_then(
+def test_ratios_are_corrected_for_the_speed_of_the_machine(
     row: Row, calibration: float, recorded: dict[str, Any] | None, expected: float | None
 ) -> None:
     assert table.ratio(row, calibration, recorded) == (None if expected is None else pytest.approx(expected))
 
 
-def test_a_budget_is_met_from_the_right_side() -> None:
+def test_a_budget_is_an_upper_or_lower_limit() -> None:
     assert table.met(("x", 1.0, "µs", 1.0, "lower"))
     assert not table.met(("x", 1.1, "µs", 1.0, "lower"))
     assert table.met(("x", 100.0, "%", 100.0, "higher"))
@@ -72,7 +72,7 @@ def test_a_run_prints_a_table_and_records_it(
     assert lines == [["one", "3", "MiB", "≤", "3", "met", "1.50"], ["two", "5", "MiB", "≤", "3", "NOT", "1.00"]]
 
 
-def test_a_module_that_breaks_does_not_hide_the_others(
+def test_a_broken_module_does_not_hide_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(table, "modules", lambda: ["nonesuch"])
@@ -81,7 +81,7 @@ def test_a_module_that_breaks_does_not_hide_the_others(
 
 
 @pytest.mark.parametrize("name", table.modules())
-def test_every_module_takes_part(name: str) -> None:
+def test_every_module_is_run(name: str) -> None:
     assert callable(importlib.import_module(f"benchmarks.{name}").rows)
 
 

@@ -32,7 +32,7 @@ def test_generated_parts_are_current() -> None:
 
 
 @pytest.mark.parametrize("kind", ["drivers", "plugins"])
-def test_everything_that_can_be_connected_has_a_page(kind: str) -> None:
+def test_every_plugin_and_driver_has_a_page(kind: str) -> None:
     """And a driver's page says what it rests on, or `docs/generate.py` fails."""
     names = {info.name for info in loader.available() if info.module.startswith(f"fixgw.{kind}.")}
     assert names
@@ -40,7 +40,7 @@ def test_everything_that_can_be_connected_has_a_page(kind: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for target, section in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text()):
         there = page.parent / target if target else page
         assert there.exists(), target
@@ -50,7 +50,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_plugin_in_fifteen_lines_is_that_and_survives_odd_readings(tmp_path: Path) -> None:
+def test_the_plugin_has_fifteen_lines_and_survives_odd_readings(tmp_path: Path) -> None:
     (text,) = blocks("README.md", "python")
     assert len([line for line in text.splitlines() if line.strip()]) <= 15
     sensor = tmp_path / "temperature"
@@ -87,7 +87,7 @@ def test_the_plugin_in_fifteen_lines_is_that_and_survives_odd_readings(tmp_path:
 
 
 @pytest.mark.slow
-def test_the_tutorials_drivers_pass_their_own_tests(tmp_path: Path) -> None:
+def test_the_drivers_of_the_tutorial_pass_their_own_tests(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "writing-plugins.md").read_text()
     files = dict(re.findall(r"<!-- tutorial: (\S+) -->\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     tests = [name for name in files if name.startswith("test_")]
@@ -114,7 +114,7 @@ def test_sample_configurations_have_no_problems(page: str, text: str, tmp_path: 
     assert configuration.check(tmp_path / "default.yaml") == []
 
 
-def test_a_gauge_of_ones_own_has_its_limits(tmp_path: Path) -> None:
+def test_a_custom_gauge_has_its_limits(tmp_path: Path) -> None:
     (text,), (limits,) = blocks("docs/own-gauge.md", "yaml"), blocks("docs/own-gauge.md", "ini")
     (tmp_path / "default.yaml").write_text(text)
     (tmp_path / "limits.ini").write_text(limits)
@@ -123,7 +123,7 @@ def test_a_gauge_of_ones_own_has_its_limits(tmp_path: Path) -> None:
     assert item.definition.units == "degC"
 
 
-def test_the_curve_of_the_calibration_page_is_what_the_command_writes() -> None:
+def test_the_curve_on_the_calibration_page_is_written_by_the_command() -> None:
     import yaml
 
     from fixgw.cli.calibrate import Point, curve_lines

@@ -45,7 +45,7 @@ def running(plugin: PluginBase) -> Iterator[PluginBase]:
         plugin.shutdown()
 
 
-def test_each_has_a_page_and_is_in_the_list() -> None:
+def test_each_example_has_a_page_and_is_listed() -> None:
     folders = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__")
     assert folders == ["bench", "client", "plugin"]
     for folder in folders:
@@ -53,7 +53,7 @@ def test_each_has_a_page_and_is_in_the_list() -> None:
         assert f"({folder}/README.md)" in (EXAMPLES / "README.md").read_text()
 
 
-def test_the_plugin_averages_what_is_good(db: Database) -> None:
+def test_the_plugin_averages_good_values(db: Database) -> None:
     loaded = configuration.load(EXAMPLES / "plugin" / "default.yaml")  # finds the plugin beside it
     assert [c.name for c in loaded.connections] == ["aircraft", "average", "netfix"]
     with running(loader.load_plugin("average_egt")("average", {})):

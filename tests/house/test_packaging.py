@@ -51,7 +51,7 @@ def packed_as(name: str) -> str | None:
 
 
 @pytest.mark.timeout(300)
-def test_the_wheel_holds_the_tree(wheel: Path) -> None:
+def test_the_wheel_contains_the_tree(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     expected = {packed for name in tracked() if (packed := packed_as(name)) and (ROOT / name).is_file()}
     assert "fixgw/plugins/skel.py" in expected
@@ -130,7 +130,7 @@ def test_a_first_run_that_fails_says_why(tmp_path: Path, said: str, shown: str) 
     assert (result.returncode, result.stderr) == (1, shown)
 
 
-def test_a_clone_that_was_moved_runs(tmp_path: Path) -> None:
+def test_a_moved_clone_runs(tmp_path: Path) -> None:
     """Scripts in .venv/bin hold the path at which they were installed; the Python there does not."""
     here, there = tmp_path / "fixgw", tmp_path / "renamed"
     here.mkdir()

@@ -128,7 +128,7 @@ def test_the_kit_has_no_io_and_no_threads(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", files("fixgw/net"), ids=named)
-def test_sockets_know_nothing_of_what_goes_over_them(path: Path) -> None:
+def test_sockets_know_nothing_of_the_data_that_they_carry(path: Path) -> None:
     for module in imports(path, types=False):
         assert top(module) != "fixgw" or inside(
             module, "fixgw.net", "fixgw.kit", "fixgw.errors", "fixgw.backoff", "fixgw.clock"
@@ -138,13 +138,13 @@ def test_sockets_know_nothing_of_what_goes_over_them(path: Path) -> None:
 @pytest.mark.parametrize(
     "path", [p for p in files("fixgw") if "cli" not in p.parts and p.name != "__main__.py"], ids=named
 )
-def test_nobody_knows_the_command_line(path: Path) -> None:
+def test_nothing_imports_the_command_line(path: Path) -> None:
     for module in imports(path):
         assert not inside(module, "fixgw.cli"), module
 
 
 @pytest.mark.parametrize("path", files("tests/hw_sim"), ids=named)
-def test_a_simulator_knows_no_codec_of_ours(path: Path) -> None:
+def test_a_simulator_uses_none_of_our_codecs(path: Path) -> None:
     allowed: tuple[str, ...] = READS_FILES.get(named(path), ())
     if path.is_relative_to(ROOT / "tests/hw_sim/bench"):
         allowed += ON_THE_BENCH
@@ -163,7 +163,7 @@ PROTOCOLS = sorted((ROOT / "drivers").glob("*/protocol.py"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PROTOCOLS, ids=named)
-def test_a_protocol_is_sans_io_with_everything_it_brings(path: Path) -> None:
+def test_a_protocol_is_sans_io_including_all_its_imports(path: Path) -> None:
     """Loaded by itself, without the package around it: its imports bring nothing of the world, at any depth."""
     family = f"fixgw.drivers.{path.parent.name}"
     package = (
@@ -224,7 +224,7 @@ def test_every_driver_passes_the_contract_suite() -> None:
 
 
 @pytest.mark.slow
-def test_the_default_configuration_loads_nothing_for_devices_that_it_does_not_have() -> None:
+def test_the_default_configuration_loads_nothing_for_absent_devices() -> None:
     load = "from fixgw import configuration, gateway; configuration.load(configuration.packaged() / 'default.yaml')"
     modules = modules_of(f"{load}.make_database()")
     assert "fixgw.plugins.netfix" in modules
@@ -235,7 +235,7 @@ PROMISED = re.findall(r"^\| `([\w.]+)` \| `([\w ]+)` \|$", (ROOT / "docs/archite
 
 
 @pytest.mark.parametrize(("module", "promised"), PROMISED)
-def test_public_names_stay(module: str, promised: str) -> None:
+def test_public_names_are_unchanged(module: str, promised: str) -> None:
     found = importlib.import_module(module)
     assert [name for name in promised.split() if not hasattr(found, name)] == []
 

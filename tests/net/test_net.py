@@ -44,7 +44,7 @@ LOG = logging.getLogger("test")
         ("::ffff:0:0/96", "0.0.0.0/0"),
     ],
 )
-def test_a_network_is_what_people_mean(text: str, meant: str) -> None:
+def test_networks_are_parsed_as_intended(text: str, meant: str) -> None:
     assert network(text) == ip_network(meant)
 
 
@@ -55,7 +55,7 @@ def test_an_invalid_network_is_refused_with_the_reason(text: str) -> None:
     assert [option for option, _ in access.problems("allow", ["::1", text])] == ["allow.1"]
 
 
-def test_callers_are_known_by_their_ipv4_address_however_they_come() -> None:
+def test_clients_are_known_by_their_ipv4_address_on_any_socket() -> None:
     allowed = Networks(["::ffff:127.0.0.0/104", "fe80::/10"])
     assert address_of("::ffff:127.0.0.1") in allowed
     assert address_of("127.0.0.1") in allowed
@@ -90,7 +90,7 @@ def test_an_endpoint_is_a_host_and_a_port(url: str, endpoint: Endpoint) -> None:
         "tcp://a..b:80", "tcp://a b:80", "tcp://[::x]:80", f"tcp://{'x' * 64}:80",
     ],
 )  # fmt: skip
-def test_what_leads_nowhere_is_refused_with_the_reason(url: str) -> None:
+def test_an_invalid_endpoint_is_refused_with_the_reason(url: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         parse(url)
 
@@ -151,7 +151,7 @@ def listening() -> Iterator[Callable[..., Server]]:
         server.close()
 
 
-def test_clients_are_bounded_and_places_come_free(listening: Callable[..., Server]) -> None:
+def test_clients_are_limited_and_places_become_free(listening: Callable[..., Server]) -> None:
     server = listening()
     assert [server.connect() for _ in range(5)] == [True, True, True, False, False]
     server.leave()
@@ -173,7 +173,7 @@ def test_one_host_cannot_shut_out_the_others(listening: Callable[..., Server]) -
     assert server.listener.counts["clients too many from one host"] == 2
 
 
-def test_places_are_reserved_for_those_with_a_better_claim(listening: Callable[..., Server]) -> None:
+def test_places_are_reserved_for_hosts_with_fewer_clients(listening: Callable[..., Server]) -> None:
     """Two of twenty for one host, and two more for it and another; whoever is turned away has asked for room."""
     server = listening(most=20, reserved=[["127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
     asked: list[str] = []
@@ -209,14 +209,14 @@ def test_room_is_made_only_when_it_is_needed(listening: Callable[..., Server]) -
     assert len(server.callers) == 1
 
 
-def test_strangers_are_closed_at_once(listening: Callable[..., Server]) -> None:
+def test_hosts_that_are_not_allowed_are_disconnected_at_once(listening: Callable[..., Server]) -> None:
     server = listening(allow=["127.0.0.2"])
     assert not server.connect("127.0.0.3")
     assert server.connect("127.0.0.2")
     assert server.listener.counts["clients not allowed"] == 1
 
 
-def test_without_descriptors_it_pauses_and_goes_on(listening: Callable[..., Server]) -> None:
+def test_without_descriptors_it_pauses_and_continues(listening: Callable[..., Server]) -> None:
     server = listening()
     broke = True
 
@@ -243,7 +243,7 @@ def test_without_descriptors_it_pauses_and_goes_on(listening: Callable[..., Serv
         assert len(server.callers) == 1
 
 
-def test_an_address_that_is_taken_is_said(listening: Callable[..., Server]) -> None:
+def test_an_address_in_use_is_reported(listening: Callable[..., Server]) -> None:
     server = listening()
     with pytest.raises(DeviceError, match=f"cannot listen on .* port {server.listener.port}"):
         Listener("127.0.0.1", server.listener.port, allow=[], most=1, complain=Complaints(LOG, server.clock)).open()
@@ -282,7 +282,7 @@ def test_the_socket_options_notice_a_vanished_peer_within_15_seconds() -> None:
         assert 0 < unacknowledged <= 12_000
 
 
-def test_a_slow_client_of_a_server_is_not_given_up_by_the_system() -> None:
+def test_the_system_does_not_drop_a_slow_client_of_a_server() -> None:
     with socket.socket() as sock:
         tcp.keep_alive(sock)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
@@ -360,7 +360,7 @@ process.wait()
 """
 
 
-def test_a_cable_that_is_cut_is_noticed(tmp_path: Any) -> None:
+def test_a_cut_cable_is_noticed(tmp_path: Any) -> None:
     """Two network namespaces, a cable between them, and nobody to say goodbye."""
     (tmp_path / "cable").write_text(CABLE)
     (tmp_path / "hosts.py").write_text(TWO_HOSTS)
@@ -417,7 +417,7 @@ def ear() -> Iterator[Ear]:
     made.link.close()
 
 
-def test_datagrams_are_bytes_in_order(ear: Ear) -> None:
+def test_datagrams_arrive_as_bytes_in_order(ear: Ear) -> None:
     assert ear.link.read(4096) == b""
     for data in (b"$GP", b"", b"RMC\r\n"):
         ear.say(data)
@@ -426,7 +426,7 @@ def test_datagrams_are_bytes_in_order(ear: Ear) -> None:
     assert ear.link.write(b"x") == 0
 
 
-def test_one_host_is_heard_until_it_has_been_silent(ear: Ear) -> None:
+def test_datagrams_come_from_one_host_until_it_is_silent(ear: Ear) -> None:
     ear.say(b"a", "127.0.0.2")
     ear.say(b"b", "127.0.0.3")
     assert ear.hear() == b"a"
@@ -442,14 +442,14 @@ def test_one_host_is_heard_until_it_has_been_silent(ear: Ear) -> None:
     assert str(ear.link.sender) == "127.0.0.3"
 
 
-def test_long_datagrams_are_refused_whole(ear: Ear) -> None:
+def test_long_datagrams_are_refused_as_a_whole(ear: Ear) -> None:
     ear.say(b"x" * (MAX_DATAGRAM_BYTES + 1))
     ear.say(b"y" * MAX_DATAGRAM_BYTES)
     assert ear.hear() == b"y" * MAX_DATAGRAM_BYTES
     assert ear.refused == [("datagrams too long", "127.0.0.1")]
 
 
-def test_a_flood_is_taken_in_bounded_pieces(ear: Ear) -> None:
+def test_a_flood_is_read_in_bounded_chunks(ear: Ear) -> None:
     for _ in range(100):
         ear.say(b"x" * 1000)
         ear.say(b"", "127.0.0.2")
@@ -463,7 +463,7 @@ def test_a_port_in_use_cannot_be_opened(ear: Ear) -> None:
         UdpLink(ear.endpoint)
 
 
-def test_a_group_is_joined_and_several_may_listen_to_it() -> None:
+def test_a_group_is_joined_and_can_have_several_listeners() -> None:
     endpoint = Endpoint("udp", "239.255.77.1", free_udp_port())
     try:
         first, second = UdpLink(endpoint), UdpLink(endpoint)
@@ -481,7 +481,7 @@ def test_a_group_is_joined_and_several_may_listen_to_it() -> None:
             closing.close()
 
 
-def test_a_sender_needs_nobody_to_listen() -> None:
+def test_a_sender_needs_no_listener() -> None:
     sender = UdpSender(Endpoint("udp", "127.0.0.1", free_udp_port()))
     assert sender.send(b"x")
     assert not all(sender.send(b"x") for _ in range(20))

@@ -45,7 +45,7 @@ def field(package: Path, name: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_it_holds_what_the_installer_installs_and_is_reproducible(tmp_path: Path) -> None:
+def test_it_contains_what_the_installer_installs_and_is_reproducible(tmp_path: Path) -> None:
     wheel = tiny_wheel(tmp_path)
     package = build(tmp_path / "one", wheel)
     assert package.name == "fixgw_0.1.0_arm64.deb"
@@ -67,19 +67,19 @@ def test_it_holds_what_the_installer_installs_and_is_reproducible(tmp_path: Path
     assert build(tmp_path / "two", wheel).read_bytes() == package.read_bytes()
 
 
-def test_package_and_installer_know_of_each_other() -> None:
+def test_the_package_and_the_installer_know_of_each_other() -> None:
     assert f"/usr/lib/{FILES[UNIT]}" == PACKAGED
     assert f"-e /usr/local/lib/{FILES[UNIT]} " in (ROOT / "systemd/debian/preinst").read_text()
 
 
 @pytest.mark.parametrize(("script", "verb"), [("prerm", "stop"), ("postinst", "try-restart")])
-def test_second_gateways_follow_the_first(script: str, verb: str) -> None:
+def test_instances_follow_the_main_service(script: str, verb: str) -> None:
     text = (ROOT / "systemd/debian" / script).read_text()
     assert any(verb in line and f"'{INSTANCES}'" in line for line in text.splitlines())
 
 
 @pytest.mark.parametrize("script", ["preinst", "postinst", "prerm", "postrm"])
-def test_its_scripts_are_valid_and_need_no_running_systemd(script: str) -> None:
+def test_the_scripts_are_valid_and_need_no_running_systemd(script: str) -> None:
     path = ROOT / "systemd/debian" / script
     subprocess.run(["sh", "-n", str(path)], check=True)
     text = path.read_text()

@@ -64,7 +64,7 @@ def machine_says(tree: Tree, what: str) -> list[Finding]:
 # -- devices -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_device_that_is_missing_is_said_with_what_is_there_and_what_makes_it_appear(tree: Tree) -> None:
+def test_a_missing_device_is_reported_with_alternatives_and_a_fix(tree: Tree) -> None:
     tree.write("/dev/ttyACM0")
     found = look_at(Device("/dev/ttyUSB0", "dialout"), tree.machine, PILOT)
     assert found == ("problem", "there is no /dev/ttyUSB0; there is /dev/ttyACM0", "")
@@ -85,9 +85,7 @@ def test_a_device_that_is_missing_is_said_with_what_is_there_and_what_makes_it_a
         (0o600, 0, 0, False),
     ],
 )
-def test_the_mode_of_a_device_decides_who_may_use_it(
-    tree: Tree, mode: int, uid: int, gid: int, permitted: bool
-) -> None:
+def test_the_mode_of_a_device_determines_its_users(tree: Tree, mode: int, uid: int, gid: int, permitted: bool) -> None:
     tree.device("/dev/spidev0.0", mode, uid, gid)
     found = look_at(Device("/dev/spidev0.0", "spi"), tree.machine, PILOT)
     assert (found.level == "ok") is permitted
@@ -106,7 +104,7 @@ def test_a_missing_permission_comes_with_the_command_that_grants_it(tree: Tree) 
     assert found.fix.startswith("sudo chgrp spi /dev/spidev0.0 && sudo chmod g+rw /dev/spidev0.0")
 
 
-def test_whom_a_process_runs_as_is_read_from_proc(tree: Tree) -> None:
+def test_the_user_of_a_process_is_read_from_proc(tree: Tree) -> None:
     tree.write("/proc/77/status", "Name:\tfixgw\nUid:\t991\t991\t991\t991\nGid:\t991\t991\t991\t991\nGroups:\t20 44 \n")
     assert tree.machine.process(77) == Who("991", 991, frozenset([991, 20, 44]))
     assert tree.machine.process(78) is None
@@ -160,7 +158,7 @@ def looked(**options: Any) -> list[Any]:
     return list(CanPlugin.preflight(BusOptions(**options)))
 
 
-def test_a_can_interface_that_is_not_there_is_a_problem(links: Callable[..., None]) -> None:
+def test_a_missing_can_interface_is_a_problem(links: Callable[..., None]) -> None:
     assert looked()[0].message == "there is no CAN interface can0: is its adapter plugged in, its overlay loaded?"
     links("can1")
     links("eth0", 1)
@@ -170,7 +168,7 @@ def test_a_can_interface_that_is_not_there_is_a_problem(links: Callable[..., Non
     assert virtual.fix == "sudo ip link add vcan0 type vcan && sudo ip link set vcan0 up"
 
 
-def test_a_can_interface_that_is_down_comes_with_the_command_that_brings_it_up(links: Callable[..., None]) -> None:
+def test_a_can_interface_that_is_down_is_reported_with_the_command_to_bring_it_up(links: Callable[..., None]) -> None:
     links("can0", up=False)
     assert looked(bitrate=500000) == [
         ("problem", "can0 is down", "sudo ip link set can0 up type can bitrate 500000"),
@@ -178,7 +176,7 @@ def test_a_can_interface_that_is_down_comes_with_the_command_that_brings_it_up(l
     assert looked()[0].fix == "sudo ip link set can0 up type can bitrate 250000"
 
 
-def test_a_can_interface_that_is_up_tells_its_counters(links: Callable[..., None]) -> None:
+def test_the_counters_of_a_can_interface_are_shown(links: Callable[..., None]) -> None:
     links("can0", **HEALTHY, restarts_after_ms=100)
     assert looked() == [("ok", "can0 is up at 250000 bit/s (sending 0, receiving 0)", "")]
     (wrong, well) = looked(bitrate=125000)
@@ -191,12 +189,12 @@ def test_a_can_interface_that_is_up_tells_its_counters(links: Callable[..., None
 @pytest.mark.parametrize(
     ("state", "level"), [("warning", "warning"), ("passive", "warning"), ("bus off", "problem"), ("active", "ok")]
 )
-def test_a_can_controller_in_trouble_is_said(links: Callable[..., None], state: str, level: str) -> None:
+def test_a_can_controller_in_trouble_is_reported(links: Callable[..., None], state: str, level: str) -> None:
     links("can0", **{**HEALTHY, "controller": state}, restarts_after_ms=100)
     assert [f.level for f in looked()] == [level]
 
 
-def test_a_can_interface_that_would_stay_off_is_said(links: Callable[..., None]) -> None:
+def test_a_can_interface_that_would_stay_bus_off_is_reported(links: Callable[..., None]) -> None:
     links("can0", **HEALTHY, restarts_after_ms=0)
     assert looked()[0].level == "warning"
     assert looked()[0].fix.endswith("up type can bitrate 250000 restart-ms 100")
@@ -207,7 +205,7 @@ def test_an_slcan_adapter_needs_its_port() -> None:
     assert looked(interface="virtual", channel="x") == []
 
 
-def test_a_can_fix_map_names_the_keys_that_should_come(tmp_path: Path) -> None:
+def test_a_can_fix_map_gives_the_expected_keys(tmp_path: Path) -> None:
     map_file = tmp_path / "map.yaml"
     map_file.write_text(
         "inputs: [{canid: 0x183, fixid: IAS}]\nencoders: [{canid: 0x300, fixid: 'ENC1, ENC2'}]\noutputs:\n"
@@ -246,7 +244,7 @@ def test_a_clock_that_is_years_off_is_a_warning(tree: Tree) -> None:
         ("nonsense", "?", "skipped"),
     ],
 )
-def test_the_wear_of_a_card(tree: Tree, life: str, spare: str, level: str) -> None:
+def test_the_wear_of_a_card_is_shown(tree: Tree, life: str, spare: str, level: str) -> None:
     tree.write("/sys/block/mmcblk0/device/life_time", life + "\n")
     tree.write("/sys/block/mmcblk0/device/pre_eol_info", spare + "\n")
     tree.write("/sys/block/mmcblk0boot0/device/life_time", "0x0b 0x0b")
@@ -254,7 +252,7 @@ def test_the_wear_of_a_card(tree: Tree, life: str, spare: str, level: str) -> No
     assert [f.level for f in machine_says(tree, "card")] == [level]
 
 
-def test_a_card_that_may_not_be_written_is_said(tree: Tree) -> None:
+def test_a_read_only_card_is_reported(tree: Tree) -> None:
     tree.write("/sys/block/mmcblk0/ro", "1\n")
     assert machine_says(tree, "card")[-1].level == "warning"
 
@@ -270,7 +268,7 @@ def test_a_card_that_may_not_be_written_is_said(tree: Tree) -> None:
         ("", ["skipped"], "does not report"),
     ],
 )
-def test_the_power_supply_of_a_pi(tree: Tree, flags: str, levels: list[str], words: str) -> None:
+def test_the_power_supply_of_a_pi_is_checked(tree: Tree, flags: str, levels: list[str], words: str) -> None:
     if flags:
         tree.write("/sys/devices/platform/soc/soc:firmware/get_throttled", flags + "\n")
     found = machine_says(tree, "power")
@@ -278,7 +276,7 @@ def test_the_power_supply_of_a_pi(tree: Tree, flags: str, levels: list[str], wor
     assert words in found[-1].message
 
 
-def test_the_voltage_alarm_of_a_pi(tree: Tree) -> None:
+def test_the_voltage_alarm_of_a_pi_is_reported(tree: Tree) -> None:
     tree.write("/sys/class/hwmon/hwmon1/name", "rpi_volt\n")
     alarm = tree.write("/sys/class/hwmon/hwmon1/in0_lcrit_alarm", "0\n")
     assert [f.level for f in machine_says(tree, "power")] == ["ok"]
@@ -287,7 +285,7 @@ def test_the_voltage_alarm_of_a_pi(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize(("temperature", "level"), [(47236, "ok"), (76000, "warning"), (85000, "problem")])
-def test_the_temperature(tree: Tree, temperature: int, level: str) -> None:
+def test_the_temperature_is_checked(tree: Tree, temperature: int, level: str) -> None:
     tree.write("/sys/class/thermal/thermal_zone0/temp", "30000\n")
     tree.write("/sys/class/thermal/thermal_zone1/temp", f"{temperature}\n")
     (found,) = machine_says(tree, "temperature")
@@ -299,7 +297,9 @@ def test_the_temperature(tree: Tree, temperature: int, level: str) -> None:
     ("free", "read_only", "level"),
     [(10_000_000, False, "ok"), (20_000, False, "warning"), (100, False, "problem"), (10_000_000, True, "warning")],
 )
-def test_the_disk(tree: Tree, monkeypatch: pytest.MonkeyPatch, free: int, read_only: bool, level: str) -> None:
+def test_the_disk_is_checked(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, free: int, read_only: bool, level: str
+) -> None:
     (tree.root / "var/lib/fixgw").mkdir(parents=True)
     flags = os.ST_RDONLY if read_only else 0
     answer = os.statvfs_result((4096, 4096, free, free, free, 9, 9, 9, flags, 255))
@@ -345,7 +345,7 @@ def configured(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     sys.modules.pop("doctored", None)
 
 
-def test_each_connection_is_asked_what_it_needs(tree: Tree, configured: Callable[[str], Path]) -> None:
+def test_each_connection_reports_its_requirements(tree: Tree, configured: Callable[[str], Path]) -> None:
     file = configured(
         "connections:\n"
         "  a: {module: doctored, port: /dev/ttyUSB7}\n"
@@ -376,7 +376,7 @@ def test_every_configuration_problem_is_a_finding_and_the_machine_is_still_check
     assert about(iter(results), "clock")
 
 
-def test_nothing_of_a_machine_need_be_there(tmp_path: Path) -> None:
+def test_any_part_of_a_machine_can_be_absent(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "nothing", lambda: NOON)
     levels = {name: finding.level for name, finding in doctor._machine(machine, None)}
     assert levels.pop("disk") in ("ok", "warning", "problem")  # of the computer that tests
@@ -389,7 +389,7 @@ def test_it_opens_no_device(tree: Tree) -> None:
     assert look_at(Device("/dev/ttyUSB0"), tree.machine, Who("root", 0, frozenset())).level == "ok"
 
 
-def test_a_configuration_without_instruments_is_said_not_to_have_any(tmp_path: Path) -> None:
+def test_a_configuration_without_instruments_is_reported(tmp_path: Path) -> None:
     def said(connections: str) -> list[str]:
         file = tmp_path / "default.yaml"
         file.write_text(f"connections: {{{connections}}}\n")

@@ -42,7 +42,7 @@ def system(tmp_path: Path) -> Path:
     return root
 
 
-def test_everything_is_in_its_place(system: Path) -> None:
+def test_everything_is_installed_in_its_place(system: Path) -> None:
     for name, place in FILES.items():
         assert (system / "usr/local/lib" / place).read_bytes() == (ROOT / "systemd" / name).read_bytes()
     for path in (ROOT / "config").rglob("*.yaml"):
@@ -56,7 +56,7 @@ def test_every_file_for_the_system_has_a_place() -> None:
     assert {p.name for p in (ROOT / "systemd").iterdir() if p.is_file()} == set(FILES) | others
 
 
-def test_what_needs_the_system_is_named_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_for_the_system_are_named_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path) == 0
     said = capsys.readouterr().out
     for command in ("-I -m venv --clear /opt/fixgw", "systemd-sysusers", "systemctl enable fixgw.service"):
@@ -64,7 +64,7 @@ def test_what_needs_the_system_is_named_and_not_run(tmp_path: Path, capsys: pyte
     assert not (tmp_path / "opt/fixgw").exists()
 
 
-def test_a_second_time_changes_nothing(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_installing_again_changes_nothing(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(system)
     capsys.readouterr()
     assert run(system) == 0
@@ -74,7 +74,7 @@ def test_a_second_time_changes_nothing(system: Path, capsys: pytest.CaptureFixtu
     assert "The defaults have not changed since the last installation." in said
 
 
-def test_a_dry_run_writes_nothing_and_says_what_it_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_writes_nothing_and_reports_the_actions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "system", "--dry-run") == 0
     said = capsys.readouterr().out
     assert not (tmp_path / "system").exists()
@@ -132,7 +132,7 @@ def test_a_configuration_that_was_deleted_is_written_afresh(system: Path) -> Non
     assert snapshot(system) == before
 
 
-def test_files_never_edited_follow_the_defaults_when_asked_for(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unedited_files_follow_the_defaults_on_request(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (system / "etc/fixgw/default.yaml").write_bytes(b"connections: {}\n")
     NewVersion(monkeypatch, default_yaml=b"# new\n", initial_ini=b"# new\n")
     assert run(system, "--take-defaults") == 0
@@ -140,7 +140,7 @@ def test_files_never_edited_follow_the_defaults_when_asked_for(system: Path, mon
     assert (system / "etc/fixgw/initial.ini").read_bytes() == b"# new\n"
 
 
-def test_a_default_that_was_not_taken_at_once_can_be_taken_later(
+def test_a_new_default_can_be_adopted_later(
     system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The first upgrade has said that it could be."""
@@ -162,7 +162,7 @@ def test_a_file_that_is_no_longer_a_default_is_kept(
     assert (system / "etc/fixgw/demo.yaml").exists()
 
 
-def test_removing_leaves_the_configuration_and_purging_nothing(system: Path) -> None:
+def test_removing_keeps_the_configuration_and_purging_deletes_it(system: Path) -> None:
     configuration = {n for n in snapshot(system) if n.startswith(("etc/fixgw", "usr/local/share/fixgw"))}
     assert run(system, "remove") == 0
     assert set(snapshot(system)) == configuration
@@ -185,7 +185,7 @@ def test_a_command_of_the_same_name_that_is_not_ours_is_left_alone(tmp_path: Pat
     assert own.read_text() == "#!/bin/sh\n"
 
 
-def test_can_is_set_up_with_the_bit_rate_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_can_is_set_up_with_the_requested_bit_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "--can", "500000", "--listen-only", "--realtime") == 0
     text = (tmp_path / "etc/systemd/network/80-fixgw-can.network").read_text()
     assert "\nBitRate=500000\n" in text
@@ -203,7 +203,7 @@ def test_can_is_set_up_with_the_bit_rate_asked_for(tmp_path: Path, capsys: pytes
         (["upgrade"], 2, "invalid choice"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
+def test_errors_are_reported_in_one_sentence(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fixgw.install", "--root", str(tmp_path / "system"), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == code
@@ -224,7 +224,7 @@ def fake_python(directory: Path, *answers: str) -> str:
         (("3.12", "no venv", "no"), "sudo apt install python3-venv"),
     ],
 )
-def test_a_python_that_will_not_do_is_named(
+def test_an_unsuitable_python_is_named(
     answers: tuple[str, ...], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path / "system", "--python", fake_python(tmp_path, *answers)) == 1
@@ -313,7 +313,7 @@ def test_the_installed_command_leaves_the_program_alone(
         assert "--wheel FILE, or systemd/install of a clone" in capsys.readouterr().err
 
 
-def test_a_copy_somewhere_else_does_not_ask_the_index_for_itself(
+def test_a_copy_elsewhere_does_not_look_itself_up_in_the_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(install, "__file__", str(tmp_path / "site-packages/fixgw/install.py"))
@@ -339,7 +339,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespac
     return install.parser().parse_args(["--python", fake_python(tmp_path, version, "", "no")])
 
 
-def test_wherever_it_is_killed_the_next_time_puts_all_right(tmp_path: Path, played: argparse.Namespace) -> None:
+def test_the_next_run_repairs_an_installation_killed_at_any_step(tmp_path: Path, played: argparse.Namespace) -> None:
     for last in range(40):
         root = tmp_path / str(last)
         first = Computer(root, last)
@@ -354,7 +354,7 @@ def test_wherever_it_is_killed_the_next_time_puts_all_right(tmp_path: Path, play
     assert 15 < last < 39, last
 
 
-def test_an_upgrade_that_was_killed_can_be_taken_back(
+def test_a_killed_upgrade_can_be_reverted(
     tmp_path: Path, played: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install.install(Computer(tmp_path), played)
@@ -378,7 +378,7 @@ def test_without_root_it_asks_for_sudo() -> None:
     assert "needs root: run the same command with sudo" in result.stderr
 
 
-def test_it_needs_nothing_but_the_standard_library() -> None:
+def test_it_needs_only_the_standard_library() -> None:
     """It runs before anything is installed: here without site-packages."""
     code = (
         "import sys, fixgw.install; print(sorted({m.partition('.')[0] for m in sys.modules} - sys.stdlib_module_names))"

@@ -103,7 +103,7 @@ def test_records_of_the_gateway_itself_name_no_connection(journald: Journald, ha
     ["two\nlines", "MESSAGE=x\nPRIORITY=0", "\n", "ä \udc80", "=", ""],
     ids=["two lines", "another field", "an empty line", "not UTF-8", "equals", "nothing"],
 )
-def test_whatever_the_text_it_stays_one_field(journald: Journald, handler: JournalHandler, text: str) -> None:
+def test_any_text_stays_one_field(journald: Journald, handler: JournalHandler, text: str) -> None:
     # Not through a logger: what is not UTF-8 cannot be in a test's report.
     handler.handle(logging.LogRecord("fixgw.plugins.can two", logging.ERROR, "x.py", 1, text, None, None))
     found = journald.next()
@@ -122,7 +122,7 @@ def test_a_traceback_is_part_of_the_message(journald: Journald, log: logging.Log
     assert lines[-1] == "RuntimeError: a defect"
 
 
-def test_what_is_too_long_for_a_datagram_comes_in_a_file(
+def test_a_record_too_long_for_a_datagram_is_sent_as_a_file(
     journald: Journald, handler: JournalHandler, log: logging.Logger
 ) -> None:
     handler._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 50_000)
@@ -133,7 +133,7 @@ def test_what_is_too_long_for_a_datagram_comes_in_a_file(
     assert journald.files == 2
 
 
-def test_without_journald_lines_go_to_stderr_and_back_when_it_returns(
+def test_lines_go_to_stderr_until_journald_returns(
     journald: Journald, log: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journald.close()
@@ -146,7 +146,7 @@ def test_without_journald_lines_go_to_stderr_and_back_when_it_returns(
     again.close()
 
 
-def test_a_journald_that_does_not_read_holds_up_nobody(journald: Journald, log: logging.Logger) -> None:
+def test_a_journald_that_does_not_read_delays_no_one(journald: Journald, log: logging.Logger) -> None:
     begin = time.monotonic()
     for n in range(5000):
         log.warning("line %d", n)
@@ -186,14 +186,14 @@ def serve(tmp_path: Path, stream: str, address: str) -> str:
     return done.stderr
 
 
-def test_a_service_whose_stderr_is_the_journals_writes_to_the_journal(tmp_path: Path, journald: Journald) -> None:
+def test_a_service_whose_stderr_is_the_journal_writes_to_the_journal(tmp_path: Path, journald: Journald) -> None:
     assert serve(tmp_path, "{}:{}", journald.path) == ""
     found = journald.next()
     assert (found["FIXGW_CONNECTION"], found["PRIORITY"]) == ("gps", "6")
 
 
 @pytest.mark.parametrize("stream", ["", "1:1", "nonsense"])
-def test_any_other_stderr_gets_its_lines(tmp_path: Path, journald: Journald, stream: str) -> None:
+def test_any_other_stderr_gets_lines(tmp_path: Path, journald: Journald, stream: str) -> None:
     assert serve(tmp_path, stream, journald.path) == "INFO:fixgw.plugins.gps:hello\n"
 
 
@@ -221,7 +221,7 @@ def limited(clock: Clock) -> Iterator[tuple[logging.Logger, list[str]]]:
     log.propagate = True
 
 
-def test_one_place_says_so_much_and_then_how_much_it_did_not(
+def test_records_of_one_place_are_limited_and_the_suppressed_ones_counted(
     limited: tuple[logging.Logger, list[str]], clock: Clock
 ) -> None:
     log, lines = limited
@@ -247,7 +247,7 @@ def test_debugging_is_not_limited(limited: tuple[logging.Logger, list[str]]) -> 
     assert len(lines) == 200
 
 
-def test_the_limits_own_memory_is_bounded(clock: Clock) -> None:
+def test_the_memory_of_the_limit_is_bounded(clock: Clock) -> None:
     limit = Limit(3, 10.0, clock)
     for n in range(10 * journal.MAX_PLACES):
         limit.filter(logging.LogRecord(f"name{n}", logging.INFO, "x.py", 1, "x", None, None))
@@ -265,7 +265,7 @@ print("done")
 """
 
 
-def test_a_log_on_a_full_disk_costs_one_line_not_one_for_each_record() -> None:
+def test_a_log_on_a_full_disk_gives_one_line_not_one_per_record() -> None:
     done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, check=True)
     assert done.stdout == "done\n"
     lines = done.stderr.splitlines()

@@ -153,7 +153,7 @@ def test_a_damaged_file_is_refused_and_the_gateway_starts(life: Life) -> None:
     assert "is unusable, starting without it" in life.end(signal.SIGTERM)
 
 
-def test_what_cannot_be_saved_is_in_the_health(life: Life) -> None:
+def test_a_failure_to_save_is_shown_in_health(life: Life) -> None:
     life.state.write_text("a file, where the directory should be")
     with life.start() as client:
         client.write("BARO", 30.12)
@@ -164,7 +164,7 @@ def test_what_cannot_be_saved_is_in_the_health(life: Life) -> None:
         assert client.read("BARO").value == 30.12
 
 
-def test_a_gateway_that_was_held_up_serves_nothing_overdue_as_fresh(life: Life) -> None:
+def test_after_a_hold_up_no_overdue_value_is_served_as_fresh(life: Life) -> None:
     """What was asked while it stood still is answered before any thread of it has marked anything."""
     for _ in range(5):
         with life.start() as client, socket.create_connection(("127.0.0.1", life.port)) as asker:

@@ -85,7 +85,7 @@ def test_logging_never_waits_and_dropped_lines_are_counted_and_reported(slow: Sl
     assert handler.stuck_s == 0.0
 
 
-def test_a_record_that_cannot_be_formatted_costs_only_itself(slow: Slow) -> None:
+def test_a_record_that_cannot_be_formatted_loses_only_itself(slow: Slow) -> None:
     handler = QueuedHandler(slow)
     handler.handleError = lambda record: slow.written.append("refused")  # type: ignore[method-assign]
     for message in ("%d", "%s"):
@@ -94,7 +94,7 @@ def test_a_record_that_cannot_be_formatted_costs_only_itself(slow: Slow) -> None
     assert slow.written == ["refused", "fine"]
 
 
-def test_a_target_that_raises_goes_on_with_the_next_record(log: logging.Logger) -> None:
+def test_a_target_that_raises_continues_with_the_next_record(log: logging.Logger) -> None:
     seen: list[str] = []
 
     class Raising(logging.Handler):
@@ -113,7 +113,7 @@ def test_a_target_that_raises_goes_on_with_the_next_record(log: logging.Logger) 
     assert seen == ["a", "error", "b", "error"]
 
 
-def test_level_and_filters_of_the_target_hold(slow: Slow, log: logging.Logger) -> None:
+def test_the_level_and_filters_of_the_target_apply(slow: Slow, log: logging.Logger) -> None:
     slow.setLevel(logging.ERROR)
     slow.addFilter(lambda record: "secret" not in record.getMessage())
     handler = QueuedHandler(slow)
@@ -126,7 +126,7 @@ def test_level_and_filters_of_the_target_hold(slow: Slow, log: logging.Logger) -
 
 
 @pytest.mark.slow
-def test_a_stopped_terminal_holds_up_nobody_and_sigterm_is_obeyed(tmp_path: Path) -> None:
+def test_a_stopped_terminal_delays_no_one_and_sigterm_works(tmp_path: Path) -> None:
     (tmp_path / "noisy.py").write_text(
         "from fixgw.plugin import PluginBase\n\n\n"
         "class Plugin(PluginBase):\n"

@@ -117,7 +117,9 @@ def test_a_signal_ends_it_within_two_seconds_with_code_0(
     manager.until("STOPPING=1")
 
 
-def test_a_stuck_plugin_gives_a_hard_exit_with_its_code(run: list[Process], tmp_path: Path, manager: Manager) -> None:
+def test_a_stuck_plugin_leads_to_a_hard_exit_with_its_code(
+    run: list[Process], tmp_path: Path, manager: Manager
+) -> None:
     process = start(run, tmp_path, manager, "connections: {a: {load: yes, module: stuck}}")
     manager.until("READY=1")
     code, output = process.end()
@@ -183,7 +185,7 @@ def test_an_abstract_socket_works_too() -> None:
         notifier.close()
 
 
-def test_without_a_manager_nothing_happens() -> None:
+def test_without_a_service_manager_nothing_is_sent() -> None:
     notifier = Notifier({})
     notifier.ready("x")
     notifier.watchdog()
@@ -191,7 +193,7 @@ def test_without_a_manager_nothing_happens() -> None:
     notifier.close()
 
 
-def test_a_watchdog_meant_for_another_process_is_not_ours() -> None:
+def test_a_watchdog_for_another_process_is_ignored() -> None:
     assert Notifier({"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}).watchdog_interval == 0
 
 
@@ -290,7 +292,7 @@ def test_a_thread_that_hangs_ends_the_pings(
     assert says in manager.heard[-1]
 
 
-def test_a_reload_is_announced_as_type_notify_reload_wants_it(
+def test_a_reload_is_announced_as_type_notify_reload_requires(
     run: list[Process], tmp_path: Path, manager: Manager
 ) -> None:
     process = start(run, tmp_path, manager, SKELETON)
@@ -394,7 +396,7 @@ REMEMBERS = """
 """
 
 
-def test_full_disks_are_reported_and_stop_no_value(run: list[Process], tmp_path: Path, manager: Manager) -> None:
+def test_full_disks_are_reported_and_values_keep_flowing(run: list[Process], tmp_path: Path, manager: Manager) -> None:
     (tmp_path / "remembers.py").write_text(textwrap.dedent(REMEMBERS))
     (tmp_path / "database.yaml").write_text(ITEM)
     (tmp_path / "state").write_text("a file, where the directory should be")

@@ -39,7 +39,7 @@ def looks(path: Path) -> Iterator[str]:
                     yield f"{path.relative_to(ROOT)}:{node.lineno}: from time import {alias.name}"
 
 
-def test_nothing_that_measures_looks_at_the_wall_clock() -> None:
+def test_no_measurement_uses_the_wall_clock() -> None:
     found = sources()
     assert len(found) > 40
     assert [look for p in found if str(p.relative_to(ROOT)) not in MAY_LOOK for look in looks(p)] == []
@@ -68,7 +68,7 @@ class Plugin(Poller):
 """
 
 
-def test_a_clock_that_jumps_by_years_changes_no_ageing_no_restart_and_no_watchdog(
+def test_a_clock_that_jumps_by_years_does_not_affect_ageing_restarts_or_the_watchdog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "jumpy.py").write_text(PLUGIN)

@@ -103,7 +103,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     database.bind(before)
 
 
-def test_a_serial_driver(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hung_serial_driver_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nmea0183.Plugin, "received", lambda plugin, data: bench.hang())
     with VirtualPort() as port:
         bench.start(f"module: fixgw.drivers.nmea0183, port: {port.path}, baud: 9600")
@@ -111,7 +111,7 @@ def test_a_serial_driver(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         bench.is_seen_to_hang(lambda: port.write(b"$GPGGA"))
 
 
-def test_the_receiving_thread_of_a_can_bus(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hung_receiving_thread_of_a_can_bus_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canfix.Plugin, "received", bench.hang)
     bench.start("module: fixgw.drivers.canfix, interface: virtual, channel: life")
     bench.until(lambda: bench.plugin.bus.bus.connected)
@@ -121,13 +121,13 @@ def test_the_receiving_thread_of_a_can_bus(bench: Bench, monkeypatch: pytest.Mon
         )
 
 
-def test_the_own_thread_of_a_can_driver(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hung_thread_of_a_can_driver_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Node, "tick", bench.hang)
     bench.start("module: fixgw.drivers.canfix, interface: virtual, channel: life")
     bench.is_seen_to_hang()
 
 
-def test_the_thread_that_serves_netfix(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hung_netfix_server_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands.Commands, "handle", bench.hang)
     bench.start("module: fixgw.plugins.netfix, port: 0")
     with socket.create_connection(("127.0.0.1", bench.plugin.port)) as client:

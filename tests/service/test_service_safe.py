@@ -92,7 +92,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_it_serves_netfix_as_configured_whatever_else_is_broken(kind: str, safe: list[Safe], tmp_path: Path) -> None:
+def test_it_serves_netfix_as_configured_even_if_the_rest_is_broken(kind: str, safe: list[Safe], tmp_path: Path) -> None:
     port = free_port()
     text = f"connections:\n  netfix: {{load: yes, module: fixgw.plugins.netfix, port: {port}}}\n{BROKEN[kind]}"
     (tmp_path / "default.yaml").write_text(text)
@@ -122,7 +122,7 @@ def test_the_watchdog_is_fed_in_safe_mode_too(safe: list[Safe], tmp_path: Path) 
         safe[0].until("WATCHDOG=1")
 
 
-def test_invalid_yaml_leaves_the_packaged_configuration(tmp_path: Path) -> None:
+def test_with_invalid_yaml_the_packaged_configuration_is_used(tmp_path: Path) -> None:
     (tmp_path / "default.yaml").write_text("connections: [")
     loaded, problems = configuration.load_safe(tmp_path / "default.yaml")
     assert len(problems) == 1
@@ -130,7 +130,7 @@ def test_invalid_yaml_leaves_the_packaged_configuration(tmp_path: Path) -> None:
     assert len(loaded.definitions) > 150
 
 
-def test_a_configuration_that_is_not_there_leaves_the_packaged_one(tmp_path: Path) -> None:
+def test_without_a_configuration_the_packaged_one_is_used(tmp_path: Path) -> None:
     loaded, problems = configuration.load_safe(tmp_path / "nowhere" / "default.yaml")
     assert problems
     assert [c.name for c in loaded.connections] == ["netfix"]
@@ -167,11 +167,11 @@ def test_a_valid_configuration_keeps_its_database(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_it_says_why(told: dict[str, str], expected: str) -> None:
+def test_it_gives_the_reason(told: dict[str, str], expected: str) -> None:
     assert why_safe({**told, "MONITOR_UNIT": "fixgw.service"} if told else {}) == expected
 
 
-def test_a_defect_is_not_taken_for_a_configuration_with_problems(tmp_path: Path) -> None:
+def test_a_defect_is_not_taken_for_a_configuration_problem(tmp_path: Path) -> None:
     """Its exit code lets the service manager try again."""
     (tmp_path / "default.yaml").write_text("connections: {}")
     code = (

@@ -43,7 +43,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @needs_systemd
 @pytest.mark.parametrize("unit", ["fixgw.service", "fixgw@second.service", "fixgw-safe.service", "fixgw-poweroff.path"])
-def test_systemd_has_nothing_to_say_about_the_units(unit: str, staged: Path) -> None:
+def test_systemd_finds_no_fault_with_the_units(unit: str, staged: Path) -> None:
     directory = staged / "usr/local/lib/systemd/system"
     if "@" in unit:
         shutil.copy(directory / "fixgw@.service", directory / unit)
@@ -56,7 +56,7 @@ def test_systemd_has_nothing_to_say_about_the_units(unit: str, staged: Path) -> 
 @pytest.mark.slow
 @needs_systemd
 @pytest.mark.parametrize("unit", UNITS)
-def test_the_exposure_is_at_most_two(unit: str) -> None:
+def test_the_security_exposure_is_at_most_two(unit: str) -> None:
     command = [str(ANALYZE), "security", "--offline=yes", "--threshold=20", str(ROOT / "systemd" / unit)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
@@ -65,7 +65,7 @@ def test_the_exposure_is_at_most_two(unit: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="systemd-sysusers is not installed here")
-def test_the_user_is_in_the_groups_of_the_devices_and_the_groups_are_made(staged: Path) -> None:
+def test_the_user_is_in_the_groups_of_the_devices_which_are_created(staged: Path) -> None:
     for name in ("passwd", "group"):
         (staged / "etc" / name).write_text("")
     users = str(staged / "usr/local/lib" / FILES["sysusers.conf"])
@@ -86,7 +86,7 @@ def test_every_unit_is_hardened_alike(unit: str) -> None:
     assert hardening(unit) == hardening(UNITS[0])
 
 
-def test_an_instance_is_the_same_with_its_own_directories() -> None:
+def test_an_instance_differs_only_in_its_directories() -> None:
     renamed = [
         line.replace("/etc/fixgw", "/etc/fixgw/%i")
         .replace("/run/fixgw", "/run/fixgw-%i")
@@ -99,7 +99,7 @@ def test_an_instance_is_the_same_with_its_own_directories() -> None:
     assert [line for line in lines("fixgw@.service") if not line.startswith("Description")] == renamed
 
 
-def test_nothing_is_waited_for_at_the_start() -> None:
+def test_the_start_waits_for_nothing() -> None:
     for unit in UNITS:
         assert not values(unit, "Requires") + values(unit, "BindsTo")
         assert {"fixgw-poweroff.path", "fixgw-poweroff@%i.path"} >= set(values(unit, "Wants"))
@@ -107,7 +107,7 @@ def test_nothing_is_waited_for_at_the_start() -> None:
     assert "sys-subsystem-net-devices-can0.device" in values("fixgw.service", "After")[0]
 
 
-def test_what_cannot_get_better_is_not_tried_again() -> None:
+def test_permanent_failures_are_not_retried() -> None:
     assert values("fixgw.service", "RestartPreventExitStatus") == [f"{EXIT_CONFIG} {EXIT_USAGE}"]
     assert values("fixgw.service", "OnFailure") == ["fixgw-safe.service"]
 
@@ -127,7 +127,7 @@ def test_stopping_has_more_time_than_the_gateway_takes() -> None:
         assert int(values(unit, "TimeoutStopSec")[0]) > STOP_TOTAL_S
 
 
-def test_a_request_to_switch_the_computer_off_is_seen_where_the_driver_leaves_it() -> None:
+def test_a_shutdown_request_is_found_where_the_driver_leaves_it() -> None:
     for instance in ("", "@"):
         (directory,) = values(f"fixgw{instance}.service", "RuntimeDirectory")
         assert values(f"fixgw-poweroff{instance}.path", "PathExists") == [f"/run/{directory}/{REQUEST}"]
@@ -142,7 +142,7 @@ def test_safe_mode_touches_no_device() -> None:
         assert values(unit, "DeviceAllow") == []
 
 
-def test_devices_that_come_later_are_allowed_by_number() -> None:
+def test_devices_that_appear_later_are_allowed_by_number() -> None:
     """A name would count only if the driver had been loaded before."""
     allowed = {value.split()[0] for value in values("fixgw.service", "DeviceAllow")}
     serial = {"char-4", "char-166", "char-188", "char-204", "char-216", "char-ttySC", "char-136"}

@@ -40,7 +40,7 @@ def flight() -> Flight:
     return samples
 
 
-def test_the_standard_atmosphere_is_that_of_the_tables() -> None:
+def test_the_standard_atmosphere_matches_the_tables() -> None:
     # ICAO Doc 7488: 5000 m is 540.20 hPa, 11000 m is 226.32 hPa.
     assert pressure_at(0.0) == pytest.approx(P0)
     assert pressure_at(5000.0) == pytest.approx(54_020, abs=5)
@@ -56,7 +56,7 @@ def test_an_altimeter_gains_about_ninety_feet_for_a_tenth_of_an_inch() -> None:
     assert indicated_altitude(5000.0, 30.0213) - 5000.0 == pytest.approx(92, abs=3)
 
 
-def test_the_same_seed_is_the_same_flight_and_another_is_not() -> None:
+def test_the_same_seed_gives_the_same_flight_and_another_does_not() -> None:
     one, same, other = Aircraft(seed=7), Aircraft(seed=7), Aircraft(seed=8)
     for aircraft in (one, same, other):
         aircraft.step(60.0)
@@ -73,7 +73,7 @@ def test_it_is_in_the_air_and_warm_from_the_start() -> None:
     assert 2000 < float(values["TACH1"]) < 2700
 
 
-def test_in_still_air_nothing_wobbles() -> None:
+def test_values_are_steady_in_still_air() -> None:
     aircraft = Aircraft(turbulence=0.0)
     aircraft.step(60.0)
     ias = [aircraft.ias]
@@ -83,14 +83,14 @@ def test_in_still_air_nothing_wobbles() -> None:
     assert max(ias) - min(ias) < 0.1
 
 
-def test_vertical_speed_is_what_the_altitude_does(flight: Flight) -> None:
+def test_vertical_speed_is_the_rate_of_the_altitude(flight: Flight) -> None:
     altitude = flight[0]["ALT"]
     for a, b in pairwise(flight):
         altitude += (a["VS"] + b["VS"]) / 2.0 * STEP / 60.0
         assert abs(b["ALT"] - altitude) < 5.0  # of a thousand feet climbed, over the hour
 
 
-def test_it_climbs_cruises_turns_and_descends_and_does_it_all_again(flight: Flight) -> None:
+def test_it_climbs_cruises_turns_descends_and_starts_again(flight: Flight) -> None:
     manoeuvres: list[tuple[str, Callable[[dict[str, float]], bool]]] = [
         ("climb", lambda v: v["VS"] > 400),
         ("cruise", lambda v: v["ALT"] > 5400 and abs(v["VS"]) < 100),
@@ -103,7 +103,7 @@ def test_it_climbs_cruises_turns_and_descends_and_does_it_all_again(flight: Flig
         assert any(seen[len(seen) // 2 :]), name
 
 
-def test_it_stays_near_its_route_for_ever(flight: Flight) -> None:
+def test_it_always_stays_near_its_route(flight: Flight) -> None:
     assert all(43.8 < v["LAT"] < 44.2 and -88.9 < v["LONG"] < -88.3 for v in flight)
     assert all(2000 < v["ALT"] < 6000 for v in flight)
     assert all(abs(v["XTRACK"]) < 1.0 for v in flight)
@@ -116,7 +116,7 @@ def test_true_airspeed_is_indicated_airspeed_in_thinner_air(flight: Flight) -> N
         assert v["DIFFAIRPRESS"] == pytest.approx(0.5 * density * (v["TAS"] * KNOT) ** 2)
 
 
-def test_ground_speed_and_track_are_air_and_wind(flight: Flight) -> None:
+def test_ground_speed_and_track_follow_from_airspeed_and_wind(flight: Flight) -> None:
     for v in flight:
         track, heading, wind = (
             math.radians(x) for x in (v["TRACK"], v["HEAD"] + Aircraft.variation, Aircraft.wind_from)
@@ -128,7 +128,7 @@ def test_ground_speed_and_track_are_air_and_wind(flight: Flight) -> None:
         assert signed(v["TRACK"] - v["TRACKM"]) == pytest.approx(Aircraft.variation)
 
 
-def test_the_position_moves_as_ground_speed_and_track_say(flight: Flight) -> None:
+def test_the_position_follows_ground_speed_and_track(flight: Flight) -> None:
     lat, lon = flight[0]["LAT"], flight[0]["LONG"]
     for a, b in pairwise(flight[:1200]):
         for v in (a, b):
@@ -157,7 +157,7 @@ def test_pitch_is_flight_path_and_angle_of_attack(flight: Flight) -> None:
         assert v["PITCH"] == pytest.approx(path + v["AOA"] * math.cos(math.radians(v["ROLL"])), abs=0.2)
 
 
-def test_altitudes_and_temperature_go_together(flight: Flight) -> None:
+def test_altitudes_and_temperature_agree(flight: Flight) -> None:
     for v in flight:
         assert v["ALT"] == pytest.approx(indicated_altitude(v["PALT"], Aircraft.qnh))
         assert v["OAT"] == pytest.approx(15.0 + Aircraft.isa_deviation - 0.0019812 * v["PALT"], abs=0.01)
@@ -183,7 +183,7 @@ def test_climbing_needs_more_fuel_than_descending(flight: Flight) -> None:
     assert sum(climb) / len(climb) > 1.5 * sum(descent) / len(descent)
 
 
-def test_the_fuel_in_the_tanks_is_what_has_not_flowed(flight: Flight) -> None:
+def test_the_fuel_in_the_tanks_decreases_by_the_fuel_flow(flight: Flight) -> None:
     left = flight[0]["FUELQT"]
     for a, b in pairwise(flight):
         left -= (a["FUELF1"] + b["FUELF1"]) / 2.0 * STEP / 3600.0
@@ -191,14 +191,14 @@ def test_the_fuel_in_the_tanks_is_what_has_not_flowed(flight: Flight) -> None:
         assert b["FUELQT"] == pytest.approx(b["FUELQ1"] + b["FUELQ2"] + b["FUELQ3"])
 
 
-def test_tanks_that_are_nearly_empty_are_filled() -> None:
+def test_nearly_empty_tanks_are_refilled() -> None:
     aircraft = Aircraft()
     aircraft.fuel = [2.0, 2.0]
     aircraft.step(1.0)
     assert sum(aircraft.fuel) == pytest.approx(2 * Aircraft.TANK, abs=0.1)
 
 
-def test_temperatures_follow_late_and_each_at_its_own_pace(flight: Flight) -> None:
+def test_each_temperature_lags_with_its_own_time_constant(flight: Flight) -> None:
     """After the change from climb to cruise the exhaust gas is there within seconds, heads and oil only in minutes."""
     power = [v["TACH1"] * (v["MAP1"] - Aircraft.FRICTION_MAP) for v in flight]
     closed = next(i for i in range(600, len(flight)) if power[i] < 0.6 * power[i - 120])

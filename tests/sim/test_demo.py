@@ -106,12 +106,12 @@ def test_everything_is_good_before_run_returns(db: Database, demo: Callable[...,
         assert db.read(key).good, (key, db.read(key))
 
 
-def test_its_source_says_that_it_is_simulated(db: Database, demo: Callable[..., Plugin]) -> None:
+def test_its_source_marks_the_values_as_simulated(db: Database, demo: Callable[..., Plugin]) -> None:
     demo()
     assert db.read("IAS").source == "sim/aircraft"
 
 
-def test_what_others_write_is_left_to_them(db: Database, demo: Callable[..., Plugin]) -> None:
+def test_keys_of_other_connections_are_not_written(db: Database, demo: Callable[..., Plugin]) -> None:
     demo(**{"except": ["LAT", "GPS_*"]})
     assert db.read("LAT").old
     assert db.read("GPS_FIX_TYPE").old
@@ -138,7 +138,7 @@ def test_the_altimeter_follows_its_setting(db: Database, demo: Callable[..., Plu
     assert db.read("BARO").source == "pilot"
 
 
-def test_a_setting_that_someone_has_set_is_left_alone(db: Database, demo: Callable[..., Plugin]) -> None:
+def test_a_setting_that_was_changed_is_left_alone(db: Database, demo: Callable[..., Plugin]) -> None:
     db.write("BARO", 28.5, "netfix/display")
     db.write("ENC1", 5, "netfix/display")
     demo()
@@ -146,7 +146,7 @@ def test_a_setting_that_someone_has_set_is_left_alone(db: Database, demo: Callab
     assert db.read("ENC1").value == 5
 
 
-def test_it_reads_the_world_that_there_is(db: Database, demo: Callable[..., Plugin]) -> None:
+def test_it_reads_the_running_world(db: Database, demo: Callable[..., Plugin]) -> None:
     with World() as world:
         demo()
         assert db.read("LAT").value == pytest.approx(world.aircraft.lat, abs=0.001)
@@ -204,7 +204,7 @@ def mapped(flown: Configuration) -> mapping.Map:
     return found
 
 
-def test_everything_that_the_nodes_send_is_taken_from_the_bus_but_for_what_another_instrument_brings(
+def test_all_parameters_of_the_nodes_are_read_except_those_of_other_instruments(
     flown: Configuration, mapped: mapping.Map, left_to_others: set[str]
 ) -> None:
     sent = {(output.id, output.index) for device in DEVICES.values() for output in device().outputs}
@@ -221,7 +221,7 @@ def test_everything_that_the_nodes_send_is_taken_from_the_bus_but_for_what_anoth
     assert set(FROM_THE_BUS) <= set().union(*taken.values()) <= left_to_others
 
 
-def test_what_the_demo_plugin_leaves_out_comes_from_an_instrument(
+def test_keys_that_the_demo_plugin_leaves_out_come_from_an_instrument(
     mapped: mapping.Map, left_to_others: set[str]
 ) -> None:
     taken = set().union(*routes([*mapped.inputs, *mapped.encoders, *mapped.switches]).values())
@@ -313,7 +313,7 @@ def fly(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
         demo.process.communicate()
 
 
-def test_the_whole_stack_flies_and_ctrl_c_ends_it(fly: Callable[..., Demo], tmp_path: Path) -> None:
+def test_the_whole_stack_works_until_ctrl_c(fly: Callable[..., Demo], tmp_path: Path) -> None:
     demo = fly()
     assert "fixgw watch" in demo.shown or "watch --port" in demo.shown
     client = demo.connect()
@@ -339,9 +339,7 @@ def test_the_whole_stack_flies_and_ctrl_c_ends_it(fly: Callable[..., Demo], tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_key_comes_from_where_it_should_and_from_there_alone(
-    fly: Callable[..., Demo], mapped: mapping.Map
-) -> None:
+def test_every_key_comes_only_from_its_own_source(fly: Callable[..., Demo], mapped: mapping.Map) -> None:
     client = fly().connect()
     keys = {key for entry in (*mapped.inputs, *mapped.switches) for key in entry.keys}
     nodes = {f"sim/can/{device.DEVICE}" for device in DEVICES.values()}
@@ -367,7 +365,7 @@ def test_every_key_comes_from_where_it_should_and_from_there_alone(
     client.close()
 
 
-def test_what_a_display_sets_reaches_the_node_that_it_belongs_to_and_stays(fly: Callable[..., Demo]) -> None:
+def test_a_setting_of_a_display_reaches_its_node_and_stays(fly: Callable[..., Demo]) -> None:
     client = fly().connect()
     altitude = float(client.value("ALT"))
     client.write("BARO", 28.5)
@@ -386,7 +384,7 @@ def test_what_a_display_sets_reaches_the_node_that_it_belongs_to_and_stays(fly: 
     client.close()
 
 
-def test_many_turns_of_the_altimeter_knob_end_where_the_last_one_was(fly: Callable[..., Demo]) -> None:
+def test_many_turns_of_the_altimeter_knob_end_at_the_last_one(fly: Callable[..., Demo]) -> None:
     client = fly().connect()
     for hundredths in range(2900, 3051):
         client.write("BARO", hundredths / 100)
@@ -394,7 +392,7 @@ def test_many_turns_of_the_altimeter_knob_end_where_the_last_one_was(fly: Callab
     client.close()
 
 
-def test_displays_wait_for_instruments_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_displays_wait_for_instruments_but_not_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing brings these values: the wait ends, and says what is missing."""
     monkeypatch.setattr("fixgw.cli.demo.TAKE_OFF_TIMEOUT_S", 0.2)
     nobody = configuration.load(configuration.packaged() / "default.yaml")
@@ -409,14 +407,14 @@ def test_displays_wait_for_instruments_but_not_for_ever(monkeypatch: pytest.Monk
         flying.stop()
 
 
-def test_sigterm_ends_it_too_and_a_second_one_starts_at_once(fly: Callable[..., Demo]) -> None:
+def test_sigterm_ends_it_and_it_can_be_started_again_at_once(fly: Callable[..., Demo]) -> None:
     for _ in range(2):
         code, seconds, errors = fly().end(signal.SIGTERM)
         assert (code, errors) == (0, "")
         assert seconds < 2.0
 
 
-def test_a_recorded_log_takes_the_place_of_the_gps(fly: Callable[..., Demo]) -> None:
+def test_a_recorded_log_replaces_the_gps(fly: Callable[..., Demo]) -> None:
     demo = fly("--replay", str(CAPTURE))
     client = demo.connect()
     assert wait_for(lambda: client.flags("LAT")[1:4] == "000")
@@ -433,7 +431,7 @@ def test_it_ends_after_the_given_time(fly: Callable[..., Demo]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_while_it_starts_ends_it_quietly(tmp_path: Path, number: int) -> None:
+def test_a_signal_during_the_start_ends_it_quietly(tmp_path: Path, number: int) -> None:
     for delay in (0.05, 0.15, 0.3, 0.4, 0.5):
         process = subprocess.Popen(
             [sys.executable, "-m", "fixgw", "demo", "--port", "0"],
@@ -493,7 +491,7 @@ def test_a_log_without_any_sentence_is_not_replayed(tmp_path: Path) -> None:
         ("node: air, fault: unplug", "sim/can/50"),
     ],
 )
-def test_what_is_unplugged_fails_its_own_keys_and_no_others_until_it_is_back(
+def test_an_unplugged_instrument_fails_only_its_own_keys_until_it_is_back(
     event: str, source: str, left_to_others: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "unplugged.yaml"
@@ -563,7 +561,7 @@ PLUGS = {
 
 
 @pytest.mark.timeout(180)
-def test_everything_flies_and_whatever_is_unplugged_takes_its_own_values_with_it_alone(
+def test_everything_works_and_an_unplugged_instrument_fails_only_its_own_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))

@@ -48,7 +48,7 @@ def log(*stamps: str) -> bytes:
 
 
 @pytest.mark.parametrize("path", sorted(CAPTURES.glob("*.log")), ids=lambda path: path.name)
-def test_a_capture_comes_out_whole_but_for_the_comments_at_its_head(path: Path) -> None:
+def test_a_capture_is_replayed_whole_except_for_its_header_comments(path: Path) -> None:
     raw = path.read_bytes()
     lines = itertools.dropwhile(lambda line: line.startswith(b"#"), raw.splitlines(keepends=True))
     tape = Tape(raw).play()
@@ -56,57 +56,57 @@ def test_a_capture_comes_out_whole_but_for_the_comments_at_its_head(path: Path) 
     assert max(len(data) for _, data in tape.out) < 2000
 
 
-def test_the_pace_is_that_of_the_time_stamps() -> None:
+def test_the_replay_follows_the_time_stamps() -> None:
     tape = Tape(log("120000", "120001", "120003.50")).play()
     assert tape.times == [0.0, 1.0, 3.5]
     assert tape.out[0][1] == log("120000")
 
 
-def test_a_factor_makes_it_faster() -> None:
+def test_a_factor_speeds_up_the_replay() -> None:
     tape = Tape(log("120000", "120001", "120002"), factor=10)
     assert tape.play().times == [0.0, 0.1, 0.2]
     assert tape.replay.duration == pytest.approx(0.2)
 
 
-def test_midnight_is_a_second_like_any_other() -> None:
+def test_midnight_causes_no_gap() -> None:
     assert Tape(log("235959", "000000")).play().times == [0.0, 1.0]
 
 
-def test_a_cut_in_the_recording_is_a_second() -> None:
+def test_a_gap_in_the_recording_takes_a_second() -> None:
     assert Tape(log("120000", "130000", "125959", "130000")).play().times == [0.0, 1.0, 2.0, 3.0]
 
 
-def test_a_log_without_time_stamps_comes_line_by_line() -> None:
+def test_a_log_without_time_stamps_is_replayed_line_by_line() -> None:
     tape = Tape(b"a\nb\n").play()
     assert tape.times == [0.0, 0.1]
     assert tape.out[1][1] == b"b\n"
 
 
-def test_a_loop_begins_again_after_a_second() -> None:
+def test_a_loop_restarts_after_a_second() -> None:
     tape = Tape(log("120000", "120001"), loop=True).play(steps=5)
     assert tape.times == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert tape.replay.rounds == 3
 
 
-def test_without_a_loop_it_ends_and_stays_ended() -> None:
+def test_without_a_loop_the_replay_ends_for_good() -> None:
     tape = Tape(log("120000")).play()
     assert tape.replay.step() is None
     assert tape.bytes == log("120000")
 
 
 @pytest.mark.parametrize("nothing", [b"", b"# only\n# comments\n"])
-def test_an_empty_log_is_over_at_once(nothing: bytes) -> None:
+def test_an_empty_log_ends_at_once(nothing: bytes) -> None:
     assert Tape(nothing, loop=True).replay.step() is None
 
 
 @pytest.mark.parametrize("factor", [0, -1, float("nan")])
-def test_time_does_not_stand_still_or_run_backwards(factor: float) -> None:
+def test_time_never_stops_or_runs_backwards(factor: float) -> None:
     with pytest.raises(ValueError):
         Replay(b"", print, factor)
 
 
 @given(st.lists(st.one_of(st.binary(max_size=30), st.integers(0, 235959).map(lambda n: log(f"{n:06}"))), max_size=12))
-def test_no_log_loses_or_gains_a_byte(parts: list[bytes]) -> None:
+def test_a_replay_neither_loses_nor_adds_bytes(parts: list[bytes]) -> None:
     data = b"x" + b"".join(parts)
     tape = Tape(data).play()
     assert tape.bytes == data

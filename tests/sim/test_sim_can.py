@@ -36,7 +36,7 @@ def segment() -> Iterator[Segment]:
 # -- the segment -------------------------------------------------------------------------------------------------------
 
 
-def test_what_one_node_sends_the_others_hear(segment: Segment) -> None:
+def test_frames_of_one_node_reach_the_others(segment: Segment) -> None:
     heard: dict[str, list[SimFrame]] = {"a": [], "b": [], "c": []}
     nodes = {name: segment.attach(name, frames.append) for name, frames in heard.items()}
     assert nodes["a"].send(SimFrame(0x123, b"x"))
@@ -45,7 +45,7 @@ def test_what_one_node_sends_the_others_hear(segment: Segment) -> None:
     assert (nodes["a"].sent, nodes["b"].received, segment.frames) == (1, 1, 1)
 
 
-def test_of_those_that_wait_the_lowest_identifier_wins(segment: Segment) -> None:
+def test_the_lowest_waiting_identifier_wins(segment: Segment) -> None:
     heard: list[int] = []
     started, go = threading.Event(), threading.Event()
 
@@ -67,7 +67,7 @@ def test_of_those_that_wait_the_lowest_identifier_wins(segment: Segment) -> None
     assert heard == [0x7FF, 0x100, 0x100 << 18, 0x001, 0x300]
 
 
-def test_a_bit_rate_takes_its_time() -> None:
+def test_a_frame_takes_the_time_of_its_bit_rate() -> None:
     with Segment(bitrate=125000) as segment:
         heard: list[SimFrame] = []
         segment.attach("listener", heard.append)
@@ -79,7 +79,7 @@ def test_a_bit_rate_takes_its_time() -> None:
         assert time.monotonic() - since > 0.9 * 100 * 111 / 125000
 
 
-def test_a_node_that_is_off_neither_sends_nor_hears(segment: Segment) -> None:
+def test_a_node_that_is_off_neither_sends_nor_receives(segment: Segment) -> None:
     heard: list[SimFrame] = []
     off, on = segment.attach("off", heard.append), segment.attach("on")
     listener: list[SimFrame] = []
@@ -91,7 +91,7 @@ def test_a_node_that_is_off_neither_sends_nor_hears(segment: Segment) -> None:
     assert (heard, listener, off.dropped) == ([], [SimFrame(2)], 1)
 
 
-def test_a_detached_node_hears_no_more(segment: Segment) -> None:
+def test_a_detached_node_receives_nothing(segment: Segment) -> None:
     heard: list[SimFrame] = []
     node, other = segment.attach("node", heard.append), segment.attach("other")
     last: list[SimFrame] = []
@@ -103,7 +103,7 @@ def test_a_detached_node_hears_no_more(segment: Segment) -> None:
     assert not node.send(SimFrame(2))
 
 
-def test_a_node_that_raises_disturbs_nobody(segment: Segment, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_node_that_raises_does_not_disturb_the_others(segment: Segment, caplog: pytest.LogCaptureFixture) -> None:
     def fail(frame: SimFrame) -> None:
         raise RuntimeError("no")
 
@@ -128,7 +128,7 @@ def test_a_node_has_a_bounded_queue() -> None:
 # -- other programs ----------------------------------------------------------------------------------------------------
 
 
-def test_a_leg_joins_a_segment_to_python_can(segment: Segment) -> None:
+def test_a_segment_can_be_joined_to_python_can(segment: Segment) -> None:
     heard: list[SimFrame] = []
     node = segment.attach("node", heard.append)
     with (
@@ -156,7 +156,7 @@ def slcan_bus(adapter: VirtualSlcan) -> can.BusABC:
     return can.Bus(adapter.path, interface="slcan", bitrate=250000, sleep_after_open=0, ignore_config=True)
 
 
-def test_python_cans_own_slcan_interface_works_with_the_adapter(segment: Segment, adapter: VirtualSlcan) -> None:
+def test_the_slcan_interface_of_python_can_works_with_the_adapter(segment: Segment, adapter: VirtualSlcan) -> None:
     heard: list[SimFrame] = []
     node = segment.attach("node", heard.append)
     with slcan_bus(adapter) as bus:
@@ -213,12 +213,14 @@ def terminal(adapter: VirtualSlcan) -> Iterator[Terminal]:
         [(b"S6\r", b"\r"), (b"O\r", b"\r"), (b"t8000\r", b"\a"), (b"t1232AB\r", b"\a"), (b"tx\r", b"\a")],
     ],
 )
-def test_the_adapter_answers_as_the_protocol_says(terminal: Terminal, conversation: list[tuple[bytes, bytes]]) -> None:
+def test_the_adapter_answers_according_to_the_protocol(
+    terminal: Terminal, conversation: list[tuple[bytes, bytes]]
+) -> None:
     for command, answer in conversation:
         assert terminal.ask(command) == answer, command
 
 
-def test_time_stamps_are_milliseconds_up_to_a_minute(segment: Segment) -> None:
+def test_time_stamps_are_milliseconds_within_a_minute(segment: Segment) -> None:
     node = segment.attach("node")
     with VirtualSlcan(segment, clock=lambda: 61.234) as adapter:
         terminal = Terminal(adapter)
@@ -229,7 +231,7 @@ def test_time_stamps_are_milliseconds_up_to_a_minute(segment: Segment) -> None:
         os.close(terminal.fd)
 
 
-def test_an_adapter_at_another_bit_rate_has_bus_errors_only() -> None:
+def test_an_adapter_at_another_bit_rate_sees_only_bus_errors() -> None:
     with Segment(bitrate=250000) as segment, VirtualSlcan(segment) as adapter:
         node = segment.attach("node")
         terminal = Terminal(adapter)
@@ -242,7 +244,7 @@ def test_an_adapter_at_another_bit_rate_has_bus_errors_only() -> None:
         os.close(terminal.fd)
 
 
-def test_unplugging_makes_the_adapter_forget(adapter: VirtualSlcan, terminal: Terminal) -> None:
+def test_unplugging_resets_the_adapter(adapter: VirtualSlcan, terminal: Terminal) -> None:
     terminal.ask(b"S6\r")
     terminal.ask(b"O\r")
     adapter.unplug()
@@ -286,7 +288,7 @@ def test_candump_logs_are_read(log: Path) -> None:
     assert [e.frame.arbitration_id for e in read_log(log, "vcan1")] == [0x7FF]
 
 
-def test_what_python_can_logs_is_read(tmp_path: Path) -> None:
+def test_logs_of_python_can_are_read(tmp_path: Path) -> None:
     path = tmp_path / "python-can.log"
     frames = [SimFrame(0x123, b"\x01\x02"), SimFrame(0x1ABCDEF0, bytes(8), extended=True)]
     with can.CanutilsLogWriter(path) as writer:
@@ -303,7 +305,7 @@ def test_a_line_that_is_not_a_frame_is_none(line: str) -> None:
 
 
 @pytest.mark.parametrize(("speed", "expected"), [(10.0, 0.05), (5.0, 0.1)])
-def test_a_log_is_replayed_at_another_pace(log: Path, speed: float, expected: float) -> None:
+def test_a_log_can_be_replayed_at_another_speed(log: Path, speed: float, expected: float) -> None:
     sent: list[SimFrame] = []
     since = time.monotonic()
     assert replay(read_log(log), sent.append, speed) == 5
@@ -311,7 +313,7 @@ def test_a_log_is_replayed_at_another_pace(log: Path, speed: float, expected: fl
     assert len(sent) == 5
 
 
-def test_a_log_is_replayed_as_fast_as_can_be(log: Path) -> None:
+def test_a_log_can_be_replayed_as_fast_as_possible(log: Path) -> None:
     sent: list[SimFrame] = []
     assert replay(list(read_log(log)) * 1000, sent.append, None) == 5000
 
@@ -339,7 +341,7 @@ FRAME = SimFrame(0x183, bytes.fromhex("320000D204"))
         ("  \x1b[32mcan0\x1b[0m  183   [5]  32 00 00 D2 04", 0.0),
     ],
 )
-def test_what_candump_writes_is_read_whatever_its_options(line: str, time: float) -> None:
+def test_logs_of_candump_are_read_whatever_its_options(line: str, time: float) -> None:
     entry = parse(line)
     assert entry is not None
     assert (entry.channel, entry.frame) == ("can0", FRAME)
@@ -353,7 +355,7 @@ def test_what_candump_writes_is_read_whatever_its_options(line: str, time: float
 SWAPPED = "  can0  183   [5]  04`D2`00`00`32\n"
 
 
-def test_a_log_says_how_many_lines_it_did_not_understand(tmp_path: Path) -> None:
+def test_the_lines_of_a_log_that_were_not_understood_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text(f"# a comment\n\n{SWAPPED}  can0  183   [5]  32 00 00 D2 04\n{SWAPPED}")
     log = read_log(path)
@@ -361,14 +363,16 @@ def test_a_log_says_how_many_lines_it_did_not_understand(tmp_path: Path) -> None
     assert log.skipped == 2
 
 
-def test_a_log_of_which_nothing_is_understood_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_without_any_valid_line_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "log"
     path.write_text(SWAPPED * 7)
     assert main(["sim", "can", "--slcan", str(tmp_path / "can"), "--replay", str(path)]) != 0
     assert "7 lines were not understood" in capsys.readouterr().err
 
 
-def test_what_was_not_understood_is_said_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_that_were_not_understood_are_reported_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "log"
     path.write_text("  can0  183   [5]  32 00 00 D2 04\n" + SWAPPED)
     assert main(["sim", "can", "--slcan", str(tmp_path / "can"), "--replay", str(path)]) == 0

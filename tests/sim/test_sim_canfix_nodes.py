@@ -111,7 +111,7 @@ def spoken(node: VirtualNode, seconds: float, **changes: Any) -> list[tuple[floa
     ],
     ids=lambda value: f"{value:03X}" if isinstance(value, int) else None,
 )
-def test_a_value_travels_as_the_table_says(device: type[VirtualNode], id: int, data: str) -> None:
+def test_a_value_is_encoded_according_to_the_table(device: type[VirtualNode], id: int, data: str) -> None:
     assert bytes.fromhex(data) in on(device().due(0.0, VIEW), id)
 
 
@@ -126,12 +126,12 @@ def test_a_value_travels_as_the_table_says(device: type[VirtualNode], id: int, d
         (Fuel, 0x226, "44 00 50 c8 00"),  # 5, Low Alarm: 2.00
     ],
 )
-def test_limits_go_out_as_meta_data(device: type[VirtualNode], id: int, meta: str) -> None:
+def test_limits_are_sent_as_meta_data(device: type[VirtualNode], id: int, meta: str) -> None:
     assert bytes.fromhex(meta) in on(device().due(0.0, VIEW), id)
 
 
 @pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES)
-def test_the_codec_understands_every_frame_and_finds_nothing_undefined(device: type[VirtualNode]) -> None:
+def test_the_codec_understands_every_frame(device: type[VirtualNode]) -> None:
     codec = protocol.Codec()
     node = device()
     frames = node.due(0.0, VIEW) + [frame for _, frame in spoken(node, 12.0)]
@@ -157,7 +157,7 @@ def values(device: type[VirtualNode], view: dict[str, Any]) -> dict[tuple[int, i
 
 
 @pytest.mark.slow
-def test_the_codec_reads_the_same_flight() -> None:
+def test_the_codec_decodes_the_same_flight() -> None:
     aircraft = Aircraft(turbulence=0.0)
     aircraft.step(900.0)
     seen = look(aircraft)
@@ -208,7 +208,7 @@ def test_the_codec_reads_the_same_flight() -> None:
 
 
 @pytest.mark.slow
-def test_nothing_is_flagged_in_the_whole_flight() -> None:
+def test_nothing_is_flagged_during_the_whole_flight() -> None:
     """No limit is one that the aircraft exceeds in an ordinary flight."""
     aircraft = Aircraft()
     nodes = [device() for device in DEVICES.values()]
@@ -220,7 +220,7 @@ def test_nothing_is_flagged_in_the_whole_flight() -> None:
                 assert frame.arbitration_id > NODE_SPECIFIC or not frame.data[2] & 0x0F, f"{frame} at {second} s"
 
 
-def test_what_cannot_be_sent_is_suspect_and_what_is_missing_has_failed() -> None:
+def test_unsendable_values_are_suspect_and_missing_ones_failed() -> None:
     cold = Engine().due(0.0, view(OILT1=-5.0, MAP1=math.nan, TACH1=math.inf))
     assert on(cold, 0x222)[0] == bytes.fromhex("40 00 02 00 00")  # quality; unsigned: nothing below 0 degC
     assert on(cold, 0x21E)[0] == bytes.fromhex("40 00 04 00 00")  # failure
@@ -229,7 +229,7 @@ def test_what_cannot_be_sent_is_suspect_and_what_is_missing_has_failed() -> None
     assert on(Gps().due(0.0, blind), 0x1C3)[0] == bytes.fromhex("c1 00 04 00 00 00 00")
 
 
-def test_an_alarm_is_annunciated_until_it_is_well_over() -> None:
+def test_an_alarm_is_annunciated_until_clearly_over() -> None:
     def flags(pressure: float) -> int:
         return {
             f.data[2] for f in engine._report(view(OILP1=pressure)) if f.arbitration_id == 0x220 and f.data[2] < 16
@@ -258,13 +258,13 @@ def test_an_alarm_is_annunciated_until_it_is_well_over() -> None:
         (Engine, 0x520, 0.5),
     ],
 )
-def test_a_parameter_goes_out_at_its_rate(device: type[VirtualNode], id: int, rate: float) -> None:
+def test_a_parameter_is_sent_at_its_rate(device: type[VirtualNode], id: int, rate: float) -> None:
     live = [f for _, f in spoken(device(), 10.0) if f.arbitration_id == id and f.data[2] < 16]
     assert len(live) == pytest.approx(rate * 10, abs=1 if rate < 8 else 4)
 
 
 @pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES)
-def test_a_heartbeat_every_second_says_that_all_is_well(device: type[VirtualNode]) -> None:
+def test_a_heartbeat_every_second_reports_good_health(device: type[VirtualNode]) -> None:
     node = device()
     said = spoken(node, 10.0)
     beats = [at for at, f in said if f == SimFrame(NODE_SPECIFIC + node.id, bytes.fromhex("06 00 00 00 00"))]
@@ -272,13 +272,13 @@ def test_a_heartbeat_every_second_says_that_all_is_well(device: type[VirtualNode
     assert all(b - a == pytest.approx(1.0, abs=0.03) for a, b in pairwise(beats))
 
 
-def test_it_says_what_is_wrong_in_its_heartbeat() -> None:
+def test_its_heartbeat_reports_errors() -> None:
     node = Fuel()
     node.errors = 0x0104
     assert SimFrame(0x724, bytes.fromhex("06 00 00 04 01")) in node.due(0.0, VIEW)
 
 
-def test_every_limit_goes_out_every_ten_seconds_one_at_a_time() -> None:
+def test_each_limit_is_sent_every_ten_seconds_one_at_a_time() -> None:
     limits = [(at, f) for at, f in spoken(Engine(), 20.0) if f.arbitration_id < NODE_SPECIFIC and f.data[2] >= 16]
     per_limit = Counter((f.arbitration_id, f.data[1], f.data[2] >> 4) for _, f in limits)
     assert len(per_limit) > 50
@@ -286,7 +286,7 @@ def test_every_limit_goes_out_every_ten_seconds_one_at_a_time() -> None:
     assert max(Counter(at for at, _ in limits).values()) <= 2
 
 
-def test_now_and_then_it_tells_about_itself() -> None:
+def test_it_sends_its_status_now_and_then() -> None:
     said = [f.data for _, f in spoken(Fuel(serial=0x01020304), 10.0) if f.arbitration_id == 0x724 and f.data[1]]
     assert bytes.fromhex("06 01 00 3b 01") in said  # 31.5 degC
     assert bytes.fromhex("06 02 00 8a 00") in said  # 13.8 V
@@ -295,7 +295,7 @@ def test_now_and_then_it_tells_about_itself() -> None:
     assert struct.unpack("<I", sent[3:])[0] > 100
 
 
-def test_a_pause_of_the_machine_is_not_made_up_for() -> None:
+def test_frames_missed_during_a_pause_are_not_made_up() -> None:
     node = Ahrs()
     node.due(0.0, VIEW)
     assert len(on(node.due(60.0, VIEW), 0x180)) == 1
@@ -306,7 +306,7 @@ def test_a_pause_of_the_machine_is_not_made_up_for() -> None:
 # -- what every node owes ----------------------------------------------------------------------------------------------
 
 
-def test_it_says_who_it_is() -> None:
+def test_it_identifies_itself() -> None:
     answer = ask(Fuel(), 0x00, 0x44)
     assert answer[0] == SimFrame(0x724, bytes.fromhex("00 91 01 44 01 44 01 01"))
     assert [f.arbitration_id for f in answer] == [0x724] * len(answer)
@@ -317,7 +317,7 @@ def test_it_says_who_it_is() -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES)
-def test_every_device_answers_everybody_with_its_own_name(device: type[VirtualNode]) -> None:
+def test_every_device_answers_with_its_own_name(device: type[VirtualNode]) -> None:
     codec, descriptions = protocol.Codec(), protocol.Descriptions()
     outcomes = [codec.decode(f.arbitration_id, f.data) for f in ask(device(), 0x00, 0x00)]
     identity = outcomes[0]
@@ -337,11 +337,11 @@ def test_a_short_name_ends_with_a_nul() -> None:
 
 
 @pytest.mark.parametrize("data", ["00 45", "05 33", "02 33 40", "00", "", "ff 44", "00 44 01 91 01 00 00 00"])
-def test_what_is_for_others_or_nobody_is_not_answered(data: str) -> None:
+def test_messages_for_other_nodes_are_not_answered(data: str) -> None:
     assert ask(Fuel(), *bytes.fromhex(data)) == []
 
 
-def test_it_reports_everything_with_its_limits() -> None:
+def test_its_report_contains_everything_with_limits() -> None:
     report = ask(Fuel(), 0x05, 0x00)
     assert on(report, 0x226)[0] == bytes((0x44, 0, 0, *struct.pack("<H", round(VIEW["FUELQ1"] * 100))))
     assert [data[2] for data in on(report, 0x226)] == [0x00, 0x10, 0x20, 0x50, 0x40]
@@ -360,12 +360,12 @@ def test_a_disabled_parameter_is_not_sent_not_even_in_a_report_until_enabled() -
     assert on(ask(node, 0x05, 0x44, now=13.0), 0x226)
 
 
-def test_it_knows_no_parameter_but_its_own() -> None:
+def test_it_knows_only_its_own_parameters() -> None:
     assert ask(Fuel(), 0x03, 0x44, 0x83, 0x01) == [SimFrame(0x724, bytes.fromhex("03 91 01"))]
     assert ask(Fuel(), 0x04, 0x44, 0x83, 0x01) == [SimFrame(0x724, bytes.fromhex("04 91 01"))]
 
 
-def test_a_broadcast_may_disable_all_nodes_but_not_enable_or_rename_them() -> None:
+def test_a_broadcast_can_disable_all_nodes_but_not_enable_or_rename_them() -> None:
     node = Fuel()
     assert ask(node, 0x03, 0x00, 0x26, 0x02) == [SimFrame(0x724, bytes.fromhex("03 91 00"))]
     assert ask(node, 0x04, 0x00, 0x26, 0x02) == []
@@ -392,7 +392,7 @@ def test_zero_is_not_a_node_id() -> None:
         Fuel(0)
 
 
-def test_a_bit_rate_is_answered_a_second_later_and_nothing_is_said_before() -> None:
+def test_a_change_of_bit_rate_is_answered_a_second_later_after_silence() -> None:
     node = Fuel()
     assert ask(node, 0x01, 0x00, 0x02) == []
     assert node.memory.bit_rate == 2
@@ -408,7 +408,7 @@ def test_a_bit_rate_is_answered_a_second_later_and_nothing_is_said_before() -> N
 
 
 @pytest.mark.parametrize("rate", [0, 5, 200])
-def test_a_bit_rate_that_there_is_not_is_refused(rate: int) -> None:
+def test_an_unknown_bit_rate_is_refused(rate: int) -> None:
     assert ask(Fuel(), 0x01, 0x44, rate) == [SimFrame(0x724, bytes.fromhex("01 91 ff"))]
 
 
@@ -417,7 +417,7 @@ def test_answers_to_others_requests_are_not_taken_for_requests() -> None:
         assert ask(Fuel(), *bytes.fromhex(answer)) == [], answer
 
 
-def test_its_configuration_can_be_asked_for_and_set() -> None:
+def test_its_configuration_can_be_read_and_set() -> None:
     node = Fuel(serial=77)
     assert ask(node, 0x0A, 0x44, 0x01, 0x00) == [SimFrame(0x724, bytes.fromhex("0a 91 00 4d 00 00 00"))]
     assert ask(node, 0x0A, 0x44, 0x02, 0x00) == [SimFrame(0x724, bytes.fromhex("0a 91 00 0a 00"))]
@@ -436,12 +436,12 @@ def test_its_configuration_can_be_asked_for_and_set() -> None:
         ("0a 44 09 00", 1),
     ],
 )
-def test_what_is_wrong_with_a_configuration_is_said(request_: str, error: int) -> None:
+def test_configuration_errors_are_reported(request_: str, error: int) -> None:
     data = bytes.fromhex(request_)
     assert ask(Fuel(), *data) == [SimFrame(0x724, bytes((data[0], US, error)))]
 
 
-def test_more_requests_than_it_can_keep_are_overruns() -> None:
+def test_too_many_requests_cause_overruns() -> None:
     node = Fuel()
     node.due(0.0, VIEW)
     for _ in range(INBOX + 5):
@@ -450,7 +450,7 @@ def test_more_requests_than_it_can_keep_are_overruns() -> None:
     assert len(node.due(0.0, VIEW)) == INBOX
 
 
-def test_its_own_clock_may_be_wrong() -> None:
+def test_its_own_clock_can_be_wrong() -> None:
     node = Ahrs()
     node.clock_rate = 1.5
     assert len([f for _, f in spoken(node, 10.0) if f.arbitration_id == 0x180]) == pytest.approx(300, abs=3)
@@ -477,7 +477,7 @@ def test_the_altimeter_setting_can_be_set_and_moves_the_altitude() -> None:
         "0c 83 01 18 79",  # nobody sets the airspeed
     ],
 )
-def test_a_setting_that_does_not_fit_is_not_taken(data: str) -> None:
+def test_an_invalid_setting_is_refused(data: str) -> None:
     node = AirData()
     assert ask(node, *bytes.fromhex(data)) == []
     assert node.setting is None
@@ -493,7 +493,7 @@ def test_the_dimmer_can_be_set() -> None:
     assert ask(Panel(), 0x0C, 0x84, 0x05, 101) == []
 
 
-def test_knobs_and_switches_are_heard_at_once_and_steps_counted_once() -> None:
+def test_knobs_and_switches_are_sent_at_once_and_steps_counted_once() -> None:
     panel = Panel()
     panel.due(0.0, VIEW)
     panel.turn(0, 3)
@@ -517,7 +517,7 @@ def test_knobs_and_switches_are_heard_at_once_and_steps_counted_once() -> None:
     assert set(steps) == {0}
 
 
-def test_a_report_takes_the_steps_with_it() -> None:
+def test_a_report_includes_the_pending_steps() -> None:
     panel = Panel()
     panel.due(0.0, VIEW)
     panel.turn(0, 5)
@@ -525,7 +525,7 @@ def test_a_report_takes_the_steps_with_it() -> None:
     assert [data[3:5] for data in on(panel.due(0.01, VIEW), 0x300)] == [b"\x05\0"]
 
 
-def test_a_node_alarm_goes_out_under_the_nodes_id() -> None:
+def test_a_node_alarm_is_sent_under_the_id_of_the_node() -> None:
     node = Engine()
     node.due(0.0, VIEW)
     node.alarm(0x0102, b"\x2a\x00")
@@ -549,7 +549,7 @@ def kinds(frames: list[SimFrame]) -> Counter[str]:
 
 
 @pytest.mark.parametrize("fault", ["silent", "power-off"])
-def test_a_silent_node_says_nothing_and_hears_nothing(fault: str) -> None:
+def test_a_silent_node_neither_sends_nor_receives(fault: str) -> None:
     assert broken(Fuel, fault) == []
     station = Station(Fuel())
     station.begin(FAULTS[fault]())
@@ -557,7 +557,7 @@ def test_a_silent_node_says_nothing_and_hears_nothing(fault: str) -> None:
     assert station.node.heard == 0
 
 
-def test_a_node_that_had_no_power_starts_again() -> None:
+def test_a_node_restarts_after_a_loss_of_power() -> None:
     station = Station(Fuel())
     assert len(station.due(0.0, VIEW)) > 10
     off = FAULTS["power-off"]()
@@ -580,24 +580,24 @@ def test_a_node_that_had_no_power_starts_again() -> None:
         (Fuel, "two-way", {"channel": 15, "rate": 50}, "two-way"),
     ],
 )
-def test_the_codec_recognises_what_is_wrong(device: type[VirtualNode], fault: str, options: Any, kind: str) -> None:
+def test_the_codec_recognises_each_fault(device: type[VirtualNode], fault: str, options: Any, kind: str) -> None:
     assert kinds(broken(device, fault, **options))[kind] > 10
     assert kinds([f for _, f in spoken(device(), 2.0)])[kind] == 0
 
 
 @pytest.mark.parametrize("fault", ["wrong-length", "zero-length", "extended", "remote"])
-def test_nothing_right_is_left_of_a_node_whose_frames_have_the_wrong_form(fault: str) -> None:
+def test_malformed_frames_leave_no_valid_value_of_a_node(fault: str) -> None:
     assert kinds(broken(Fuel, fault))["value"] == 0
 
 
-def test_trailing_bytes_spoil_nothing() -> None:
+def test_trailing_bytes_are_harmless() -> None:
     frames = broken(Fuel, "wrong-length", by=2)
     assert {len(f.data) for f in frames if f.arbitration_id == 0x226} == {7}
     assert kinds(frames)["short"] == 0
 
 
 @pytest.mark.parametrize(("fault", "flag"), [("annunciating", 1), ("suspect", 2), ("failed", 4)])
-def test_values_are_flagged_all_or_one(fault: str, flag: int) -> None:
+def test_all_values_or_a_single_one_can_be_flagged(fault: str, flag: int) -> None:
     flags = {f.data[2] for f in broken(Fuel, fault) if f.arbitration_id < NODE_SPECIFIC and f.data[2] < 16}
     assert flags == {flag}
     flags = {f.data[2] for f in broken(Fuel, fault, parameter=0x226) if f.arbitration_id == 0x227 and f.data[2] < 16}
@@ -605,7 +605,7 @@ def test_values_are_flagged_all_or_one(fault: str, flag: int) -> None:
 
 
 @pytest.mark.parametrize(("infinite", "payload"), [(False, "0000c07f"), (True, "0000807f")])
-def test_a_position_may_be_no_number(infinite: bool, payload: str) -> None:
+def test_a_position_can_be_nan(infinite: bool, payload: str) -> None:
     frames = broken(Gps, "not-a-number", infinite=infinite)
     assert set(on(frames, 0x1C3)) == {bytes.fromhex("c10000" + payload)}
     codec = protocol.Codec()
@@ -614,17 +614,17 @@ def test_a_position_may_be_no_number(infinite: bool, payload: str) -> None:
     assert all(isinstance(o, protocol.Value) and o.failure for o in outcomes)
 
 
-def test_a_babbling_node_sends_without_end() -> None:
+def test_a_babbling_node_never_stops_sending() -> None:
     frames = broken(Fuel, "babbling", rate=1000.0, id=0)
     assert on(frames, 0).count(b"\xff" * 8) == pytest.approx(2000, abs=60)
     assert on(frames, 0x226)
 
 
-def test_a_babbling_node_repeats_itself_when_nothing_else_is_asked_for() -> None:
+def test_by_default_a_babbling_node_repeats_itself() -> None:
     assert kinds(broken(Fuel, "babbling", rate=1000.0))["value"] > 1000
 
 
-def test_garbage_is_of_every_kind_and_the_same_for_one_seed() -> None:
+def test_garbage_is_of_every_kind_and_reproducible_by_seed() -> None:
     frames = broken(Fuel, "garbage", rate=5000.0, seed=3)
     assert set(kinds(frames)) >= {"value", "unknown", "reserved", "two-way", "short", "alarm", "not-for-us"}
     assert frames == broken(Fuel, "garbage", rate=5000.0, seed=3)
@@ -660,7 +660,7 @@ def test_a_frozen_node_repeats_one_moment() -> None:
     assert on(station.due(2.0, view(FUELQ2=3.0)), 0x227) == [bytes.fromhex("44 00 00 2c 01")]
 
 
-def test_a_clock_drifts_only_while_it_does() -> None:
+def test_a_clock_drifts_only_during_the_fault() -> None:
     station = Station(Ahrs())
     station.due(0.0, VIEW)
     drift = FAULTS["clock-drift"](by=-0.5)  # type: ignore[call-arg]
@@ -672,7 +672,7 @@ def test_a_clock_drifts_only_while_it_does() -> None:
     assert len(on(right, 0x180)) == pytest.approx(200, abs=2)
 
 
-def test_an_old_library_answers_in_its_own_way() -> None:
+def test_a_node_with_an_old_library_answers_in_the_old_form() -> None:
     station = Station(Fuel())
     station.begin(FAULTS["old-library"]())
 
@@ -697,7 +697,7 @@ def test_a_deaf_node_sends_but_answers_nothing() -> None:
 @pytest.mark.parametrize(
     "frame", [SimFrame(0x771, b"\0\0", extended=True), SimFrame(0x771, remote=True), SimFrame(0x771)]
 )
-def test_no_node_minds_frames_that_are_none_of_its_business(frame: SimFrame) -> None:
+def test_nodes_ignore_frames_for_others(frame: SimFrame) -> None:
     station = Station(Fuel())
     station.due(0.0, VIEW)
     station.received(frame)

@@ -44,7 +44,7 @@ def test_without_a_fault_everything_passes() -> None:
     assert Wire().carry(FRAMES, 0.0) == FRAMES
 
 
-def test_drop_loses_its_share() -> None:
+def test_drop_loses_the_given_share() -> None:
     left = passed(Drop(rate=0.3))
     assert left == [frame for frame in FRAMES if frame in set(left)]
     assert 630 < len(left) < 770
@@ -52,27 +52,27 @@ def test_drop_loses_its_share() -> None:
     assert passed(Drop(rate=0.0)) == FRAMES
 
 
-def test_duplicate_repeats_its_share_in_place() -> None:
+def test_duplicate_repeats_the_given_share_in_place() -> None:
     out = passed(Duplicate(rate=0.3))
     assert list(dict.fromkeys(out)) == FRAMES
     assert 1230 < len(out) < 1370
 
 
-def test_truncate_takes_one_byte_at_least_and_leaves_one() -> None:
+def test_truncate_removes_at_least_one_byte_and_leaves_one() -> None:
     out = passed(Truncate(rate=1.0))
     assert all(whole.startswith(cut) for whole, cut in zip(FRAMES, out, strict=True))
     assert {len(cut) for cut in out} == set(range(1, LENGTH))
     assert passed(Truncate(rate=1.0), [b"", b"x", b"xy"]) == [b"x"]
 
 
-def test_bit_flips_turn_over_their_share_of_the_bits() -> None:
+def test_bit_flips_invert_the_given_share_of_bits() -> None:
     out = passed(BitFlips(rate=0.01))
     flipped = sum((a ^ b).bit_count() for x, y in zip(FRAMES, out, strict=True) for a, b in zip(x, y, strict=True))
     assert 0.008 < flipped / (8 * LENGTH * len(FRAMES)) < 0.012
     assert passed(BitFlips(rate=1.0), [b"\x0f"]) == [b"\xf0"]
 
 
-def test_a_delay_lets_everything_through_in_its_time() -> None:
+def test_a_delay_passes_everything_later() -> None:
     delay = Delay(by=0.5)
     assert delay.carry([b"a"], 10.0) == []
     assert delay.carry([b"b"], 10.4) == []
@@ -91,22 +91,22 @@ def test_jitter_is_bounded_and_keeps_the_order() -> None:
     assert 0.0 <= min(late) < max(late) <= 0.2011
 
 
-def test_a_delay_holds_so_much_and_no_more() -> None:
+def test_a_delay_holds_a_bounded_number_of_frames() -> None:
     delay = Delay(by=1.0)
     for _ in range(12):
         delay.carry(FRAMES, 0.0)
     assert len(delay.carry([], 1.0)) == MAX_HELD
 
 
-def test_stuck_says_the_first_again_and_again() -> None:
+def test_stuck_repeats_the_first_frame() -> None:
     assert passed(Stuck()) == FRAMES[:1] * len(FRAMES)
 
 
-def test_silence_is_silence() -> None:
+def test_silence_passes_nothing() -> None:
     assert passed(Silent()) == []
 
 
-def test_garbage_comes_before_every_frame_and_on_a_bus_in_its_place() -> None:
+def test_garbage_precedes_every_frame_or_replaces_it_on_a_bus() -> None:
     out = passed(Garbage(most=5))
     assert all(frame.endswith(whole) for whole, frame in zip(FRAMES, out, strict=True))
     assert {len(frame) - LENGTH for frame in out} == {1, 2, 3, 4, 5}
@@ -116,11 +116,11 @@ def test_garbage_comes_before_every_frame_and_on_a_bus_in_its_place() -> None:
     assert 1 <= len(frame.data) <= 8
 
 
-def test_a_flood_repeats_all() -> None:
+def test_a_flood_repeats_everything() -> None:
     assert passed(Flood(times=3), [b"a", b"b"]) == [b"a"] * 3 + [b"b"] * 3
 
 
-def test_unplugging_is_the_devices_business() -> None:
+def test_unplugging_is_left_to_the_device() -> None:
     class Plugged:
         there = True
 
@@ -162,24 +162,24 @@ def test_at_the_right_rate_a_uart_takes_every_byte(data: bytes) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_two_per_cent_are_no_mismatch(data: bytes) -> None:
+def test_two_percent_is_not_a_mismatch(data: bytes) -> None:
     assert b"".join(passed(BaudMismatch(1.02), [data])) == data
     assert b"".join(passed(BaudMismatch(0.98), [data])) == data
 
 
 @given(st.binary(max_size=60), st.sampled_from([0.25, 0.5, 2.0, 4.0]))
-def test_a_wrong_rate_gives_what_a_uart_would_take(data: bytes, ratio: float) -> None:
+def test_a_wrong_rate_gives_what_a_uart_would_receive(data: bytes, ratio: float) -> None:
     assert b"".join(passed(BaudMismatch(ratio), [data])) == uart(data, ratio)
 
 
-def test_half_the_rate_makes_known_rubbish_of_a_letter() -> None:
+def test_half_the_rate_turns_a_letter_into_known_garbage() -> None:
     # "U" is 01010101 01 on the line, lowest bit first; at half the rate every second bit is seen.
     assert passed(BaudMismatch(0.5), [b"UUUU"]) != [b"UUUU"]
     assert passed(BaudMismatch(0.5), [b"\xff"]) == [b"\xff"]  # its start bit alone: the rest is idle
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_same_seed_makes_the_same_trouble(name: str) -> None:
+def test_the_same_seed_gives_the_same_faults(name: str) -> None:
     kind = FAULTS[name]
     if "seed" in getattr(kind, "__dataclass_fields__", ()):
         out = [[kind(seed=seed).carry(FRAMES, 0.0) for _ in range(2)] for seed in (1, 2)]  # type: ignore[call-arg]
@@ -197,7 +197,7 @@ def test_no_frame_makes_a_fault_raise(name: str, frames: list[Any], now: float) 
         assert isinstance(frame, bytes) or len(frame.data) <= 8
 
 
-def test_faults_add_up_and_end_one_by_one() -> None:
+def test_faults_accumulate_and_end_one_by_one() -> None:
     wire, flood, double = Wire(), Flood(times=2), Duplicate(rate=1.0)
     wire.begin(flood)
     wire.begin(double)

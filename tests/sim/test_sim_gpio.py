@@ -21,7 +21,7 @@ def bank() -> Iterator[Bank]:
     GPIO.bank().reset()
 
 
-def test_it_has_what_programs_use_of_the_real_one() -> None:
+def test_it_has_the_commonly_used_functions_of_the_real_library() -> None:
     names = """setmode getmode setwarnings setup input output add_event_detect add_event_callback event_detected
         remove_event_detect wait_for_edge gpio_function cleanup PWM BCM BOARD IN OUT HIGH LOW PUD_OFF PUD_UP PUD_DOWN
         RISING FALLING BOTH UNKNOWN SERIAL SPI I2C HARD_PWM RPI_INFO RPI_REVISION VERSION"""
@@ -29,7 +29,7 @@ def test_it_has_what_programs_use_of_the_real_one() -> None:
         assert hasattr(GPIO, name), name
 
 
-def test_an_input_follows_its_resistor_and_what_is_connected(bank: Bank) -> None:
+def test_an_input_follows_its_resistor_and_its_contact(bank: Bank) -> None:
     GPIO.setup(17, GPIO.IN, pull_up_down=GPIO.PUD_UP)
     assert GPIO.input(17) == GPIO.HIGH
     bank.drive(17, False)
@@ -55,7 +55,7 @@ def test_outputs_are_seen_from_outside_with_their_history(bank: Bank) -> None:
     assert bank.level(24), "an output is not driven by what hangs on it"
 
 
-def test_the_places_on_the_header_are_another_numbering() -> None:
+def test_pins_can_be_numbered_by_their_place_on_the_header() -> None:
     bank = Bank()
     with pytest.raises(RuntimeError):
         bank.setup(11, GPIO.IN)
@@ -69,7 +69,7 @@ def test_the_places_on_the_header_are_another_numbering() -> None:
         bank.setmode(GPIO.BCM)
 
 
-def test_callbacks_come_in_order_on_one_thread_of_their_own(bank: Bank) -> None:
+def test_callbacks_run_in_order_on_a_separate_thread(bank: Bank) -> None:
     seen: list[tuple[int, str]] = []
     for pin in (5, 6):
         GPIO.setup(pin, GPIO.IN, pull_up_down=GPIO.PUD_UP)
@@ -82,7 +82,7 @@ def test_callbacks_come_in_order_on_one_thread_of_their_own(bank: Bank) -> None:
 
 
 @pytest.mark.parametrize(("edge", "expected"), [(GPIO.RISING, 2), (GPIO.FALLING, 3), (GPIO.BOTH, 5)])
-def test_just_the_edges_asked_for(bank: Bank, edge: int, expected: int) -> None:
+def test_only_the_requested_edges_are_reported(bank: Bank, edge: int, expected: int) -> None:
     seen: list[int] = []
     GPIO.setup(5, GPIO.IN, pull_up_down=GPIO.PUD_UP)
     GPIO.add_event_detect(5, edge)
@@ -99,7 +99,7 @@ def test_just_the_edges_asked_for(bank: Bank, edge: int, expected: int) -> None:
     assert len(seen) == expected
 
 
-def test_a_pressed_button_bounces_and_bouncetime_swallows_that(bank: Bank) -> None:
+def test_a_pressed_button_bounces_and_bouncetime_suppresses_it(bank: Bank) -> None:
     plain: list[int] = []
     calm: list[int] = []
     for pin, seen, bouncetime in ((5, plain, None), (6, calm, 10_000)):
@@ -111,7 +111,7 @@ def test_a_pressed_button_bounces_and_bouncetime_swallows_that(bank: Bank) -> No
     assert len(calm) == 1
 
 
-def test_waiting_for_an_edge_ends_with_it_or_with_the_timeout(bank: Bank) -> None:
+def test_waiting_for_an_edge_ends_with_the_edge_or_the_timeout(bank: Bank) -> None:
     GPIO.setup(5, GPIO.IN, pull_up_down=GPIO.PUD_UP)
     assert GPIO.wait_for_edge(5, GPIO.FALLING, timeout=20) is None
     done = threading.Event()
@@ -145,7 +145,7 @@ def test_a_knob_makes_four_edges_a_detent_and_the_first_contact_leads(bank: Bank
     assert seen == [6, 5, 6, 5]
 
 
-def test_pulses_are_counted_and_end(bank: Bank) -> None:
+def test_a_number_of_pulses_can_be_generated(bank: Bank) -> None:
     seen: list[int] = []
     GPIO.setup(4, GPIO.IN, pull_up_down=GPIO.PUD_UP)
     GPIO.add_event_detect(4, GPIO.FALLING, callback=seen.append)
@@ -177,7 +177,7 @@ def test_the_duty_of_a_dimmed_lamp_can_be_read(bank: Bank) -> None:
     GPIO.PWM(12, 100)
 
 
-def test_wrong_use_raises_the_kind_of_error_that_the_real_one_does(bank: Bank) -> None:
+def test_wrong_use_raises_the_same_error_as_the_real_library(bank: Bank) -> None:
     GPIO.setup(23, GPIO.OUT)
     GPIO.setup(5, GPIO.IN)
     GPIO.add_event_detect(5, GPIO.BOTH)
@@ -228,7 +228,7 @@ def test_warnings_can_be_switched_off(bank: Bank) -> None:
         GPIO.setup(7, GPIO.IN)
 
 
-def test_cleanup_gives_up_one_channel_or_all(bank: Bank) -> None:
+def test_cleanup_releases_one_channel_or_all(bank: Bank) -> None:
     GPIO.setup([5, 6], GPIO.IN, pull_up_down=GPIO.PUD_UP)
     GPIO.cleanup(5)
     assert bank.direction(5) is None
@@ -238,7 +238,7 @@ def test_cleanup_gives_up_one_channel_or_all(bank: Bank) -> None:
     assert GPIO.getmode() is None
 
 
-def test_a_chip_that_has_gone_raises_until_it_is_back_and_opened_anew(bank: Bank) -> None:
+def test_a_lost_chip_raises_until_it_is_back_and_reopened(bank: Bank) -> None:
     GPIO.setup(5, GPIO.IN, pull_up_down=GPIO.PUD_UP)
     GPIO.setup(23, GPIO.OUT, initial=1)
     bank.unplug()
@@ -255,7 +255,7 @@ def test_a_chip_that_has_gone_raises_until_it_is_back_and_opened_anew(bank: Bank
     assert GPIO.input(5) == 1
 
 
-def test_without_a_chip_there_is_no_mode_to_set() -> None:
+def test_without_a_chip_the_mode_cannot_be_set() -> None:
     bank = Bank()
     bank.unplug()
     bank.cleanup()
@@ -281,7 +281,7 @@ def test_a_callback_that_raises_is_reported_and_the_next_one_is_called(bank: Ban
     assert "ZeroDivisionError" in bank.callback_errors[0]
 
 
-def test_traps_of_the_real_libraries_can_be_set(bank: Bank) -> None:
+def test_quirks_of_the_real_libraries_can_be_switched_on(bank: Bank) -> None:
     seen: list[int] = []
     GPIO.setup(5, GPIO.IN, pull_up_down=GPIO.PUD_UP)
     bank.edge_detection = False

@@ -62,12 +62,12 @@ def by_name(sentences: list[list[str]]) -> dict[str, list[str]]:
     return {s[0][2:]: s for s in sentences}
 
 
-def test_a_known_sentence_gets_the_checksum_of_the_text_books() -> None:
+def test_a_known_sentence_gets_its_published_checksum() -> None:
     body = "GPGLL,4916.45,N,12311.12,W,225444,A"
     assert sentence(body) == b"$GPGLL,4916.45,N,12311.12,W,225444,A*31\r\n"
 
 
-def test_an_epoch_says_where_the_aircraft_is() -> None:
+def test_an_epoch_gives_the_position_of_the_aircraft() -> None:
     wire, aircraft = Wire(), Aircraft()
     fly(Gps(wire), aircraft, 2.0)
     names = [s[0] for s in wire.sentences()]
@@ -116,7 +116,7 @@ def test_satellites_in_view_fill_as_many_sentences_as_needed() -> None:
     assert sum(bool(s) for s in gsa[3:15]) == 5
 
 
-def test_without_a_fix_it_tells_the_time_and_no_position() -> None:
+def test_without_a_fix_it_sends_the_time_but_no_position() -> None:
     wire, aircraft = Wire(), Aircraft()
     gps = Gps(wire)
     gps.fix = False
@@ -129,7 +129,7 @@ def test_without_a_fix_it_tells_the_time_and_no_position() -> None:
     assert told["ZDA"][1]
 
 
-def test_spoiled_sentences_all_have_a_wrong_checksum() -> None:
+def test_corrupted_sentences_all_have_a_wrong_checksum() -> None:
     wire = Wire()
     gps = Gps(wire)
     gps.spoiled = True
@@ -138,7 +138,7 @@ def test_spoiled_sentences_all_have_a_wrong_checksum() -> None:
     assert wire.sentences() == []
 
 
-def test_silence_is_silence_until_it_speaks_again() -> None:
+def test_it_can_be_silenced_and_resumed() -> None:
     wire, aircraft = Wire(), Aircraft()
     gps = Gps(wire)
     gps.silent = True
@@ -150,7 +150,7 @@ def test_silence_is_silence_until_it_speaks_again() -> None:
 
 
 @pytest.mark.parametrize(("rate", "baud"), [(1, 9600), (5, 38400), (10, 115200)])
-def test_epochs_come_at_their_rate_and_complete(rate: int, baud: int) -> None:
+def test_complete_epochs_are_sent_at_their_rate(rate: int, baud: int) -> None:
     wire, aircraft = Wire(), Aircraft()
     gps = Gps(wire, rate=rate, baud=baud)
     fly(gps, aircraft, 10.0)
@@ -160,7 +160,7 @@ def test_epochs_come_at_their_rate_and_complete(rate: int, baud: int) -> None:
     assert {len(s[1]) for s in wire.sentences() if s[0] == "GPRMC"} == {9}
 
 
-def test_a_slow_line_is_fast_enough_for_fewer_sentences() -> None:
+def test_a_slow_line_can_carry_fewer_sentences() -> None:
     wire = Wire()
     gps = Gps(wire, baud=4800, sentences=("RMC", "GGA"))
     fly(gps, Aircraft(), 10.0)
@@ -200,7 +200,7 @@ def test_the_date_is_right_across_new_year() -> None:
 
 
 @pytest.mark.slow
-def test_it_speaks_through_a_virtual_port_and_closes_it() -> None:
+def test_it_sends_through_a_virtual_port_and_closes_it() -> None:
     port, aircraft = VirtualPort(), Aircraft()
     gps = Gps(port, baud=115200)
     with open(port.path, "rb", buffering=0) as device:

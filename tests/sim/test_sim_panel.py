@@ -112,7 +112,7 @@ def test_a_new_connection_gets_the_whole_state(hands: Hands) -> None:
     }
 
 
-def test_only_changes_that_the_program_makes_are_sent(hands: Hands, bank: Bank) -> None:
+def test_only_changes_made_by_the_program_are_sent(hands: Hands, bank: Bank) -> None:
     first = hands.hear()
     bank.output(20, True)
     second = hands.hear()
@@ -142,7 +142,7 @@ def test_pulses_of_an_output_have_their_duty(tmp_path: Path) -> None:
         bank.reset()
 
 
-def test_it_looks_at_most_twenty_times_a_second_and_never_while_nobody_looks_at_it(
+def test_it_polls_at_most_twenty_times_a_second_and_only_with_a_client(
     server: PanelServer, bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[float] = []
@@ -201,7 +201,7 @@ def test_a_timed_press_ends_on_time_and_a_repeated_one_lasts(hands: Hands, bank:
     assert not bank.level(17)
 
 
-def test_the_buttons_under_the_knobs_follow_the_others(hands: Hands) -> None:
+def test_the_buttons_of_the_knobs_come_after_the_others(hands: Hands) -> None:
     hands.say("press 4", "press 5")
     hands.see(lambda s: s["pins"]["13"]["driven"] == 0 and s["pins"]["12"]["driven"] == 0)
 
@@ -214,14 +214,14 @@ def test_a_knob_is_turned_and_its_position_reported(server: PanelServer, hands: 
         hands.see(lambda s: [knob["position"] for knob in s["panel"]["knobs"]] == [3, -2])
 
 
-def test_a_switch_stays_where_it_is_put(hands: Hands, bank: Bank) -> None:
+def test_a_switch_keeps_its_position(hands: Hands, bank: Bank) -> None:
     hands.say("switch 0 1")
     hands.see(lambda s: s["pins"]["24"]["level"] == 0)
     hands.say("switch 0 0")
     hands.see(lambda s: s["pins"]["24"]["level"] == 1)
 
 
-def test_any_pin_is_driven_and_let_go(hands: Hands) -> None:
+def test_any_pin_can_be_driven_and_released(hands: Hands) -> None:
     hands.say("drive 5 0", "drive 9 1")
     hands.see(lambda s: (s["pins"]["5"]["level"], s["pins"]["9"]["driven"]) == (0, 1))
     hands.say("let 5")
@@ -229,7 +229,7 @@ def test_any_pin_is_driven_and_let_go(hands: Hands) -> None:
 
 
 @pytest.mark.parametrize(("detents", "order"), [(2, [5, 6, 5, 6] * 2), (-2, [6, 5, 6, 5] * 2)])
-def test_a_knob_on_any_two_pins_is_turned_while_other_things_are_done(
+def test_a_knob_on_any_two_pins_is_turned_in_the_background(
     hands: Hands, bank: Bank, detents: int, order: list[int]
 ) -> None:
     edges: list[int] = []
@@ -242,7 +242,7 @@ def test_a_knob_on_any_two_pins_is_turned_while_other_things_are_done(
     assert edges == order
 
 
-def test_pulses_come_until_they_are_ended(server: PanelServer, hands: Hands, bank: Bank) -> None:
+def test_pulses_continue_until_stopped(server: PanelServer, hands: Hands, bank: Bank) -> None:
     edges: list[int] = []
     bank.add_event_detect(5, GPIO.FALLING, edges.append)
     hands.say("pulses 5 50", "pulses 5 200")
@@ -291,7 +291,7 @@ def test_the_chip_is_unplugged_and_plugged(hands: Hands, bank: Bank) -> None:
         ("\xff\xfe", "there is no command"),
     ],
 )
-def test_what_cannot_be_done_is_an_error_and_does_nothing(hands: Hands, command: str, error: str) -> None:
+def test_an_impossible_command_is_an_error_without_effect(hands: Hands, command: str, error: str) -> None:
     before = hands.hear()
     hands.say(command, "", "drive 5 0")
     assert hands.hear()["error"].startswith(error)
@@ -316,7 +316,7 @@ def test_pins_without_a_panel_have_no_buttons(bank: Bank, tmp_path: Path) -> Non
 # -- who says it -------------------------------------------------------------------------------------------------------
 
 
-def test_who_ends_his_input_hears_what_is_left_and_then_the_end(hands: Hands, bank: Bank) -> None:
+def test_a_client_that_closes_its_input_gets_the_rest_and_then_the_end(hands: Hands, bank: Bank) -> None:
     hands.connection.sendall(b"bogus\ndrive 5 0")  # the last one without a line's end
     hands.connection.shutdown(socket.SHUT_WR)
     hands.connection.settimeout(20.0)
@@ -325,14 +325,16 @@ def test_who_ends_his_input_hears_what_is_left_and_then_the_end(hands: Hands, ba
     assert lines[-1]["pins"]["5"]["level"] == 0
 
 
-def test_a_line_that_does_not_end_is_the_end(server: PanelServer, hands: Hands) -> None:
+def test_an_endless_line_ends_the_connection(server: PanelServer, hands: Hands) -> None:
     hands.hear()
     hands.connection.sendall(b"x" * 5000)
     assert hands.hear() == {"error": "a line is longer than 200 bytes"}
     assert wait_for(lambda: not server._clients)
 
 
-def test_who_does_not_read_costs_nothing_and_sees_the_latest(server: PanelServer, hands: Hands, bank: Bank) -> None:
+def test_a_client_that_does_not_read_costs_nothing_and_then_sees_the_latest(
+    server: PanelServer, hands: Hands, bank: Bank
+) -> None:
     hands.hear()
     sluggish = Hands(server.path)
     assert wait_for(lambda: len(server._clients) == 2)
@@ -353,7 +355,7 @@ def test_who_does_not_read_costs_nothing_and_sees_the_latest(server: PanelServer
     sluggish.close()
 
 
-def test_who_only_makes_mistakes_and_never_reads_is_thrown_out(server: PanelServer) -> None:
+def test_a_client_that_only_makes_errors_and_never_reads_is_dropped(server: PanelServer) -> None:
     hands = Hands(server.path)
 
     def babble() -> None:
@@ -366,7 +368,7 @@ def test_who_only_makes_mistakes_and_never_reads_is_thrown_out(server: PanelServ
     hands.close()
 
 
-def test_there_may_be_so_many_and_no_more(server: PanelServer, bank: Bank) -> None:
+def test_the_number_of_clients_is_limited(server: PanelServer, bank: Bank) -> None:
     many = [Hands(server.path) for _ in range(MAX_CLIENTS)]
     for one in many:
         one.hear()
@@ -382,7 +384,7 @@ def test_there_may_be_so_many_and_no_more(server: PanelServer, bank: Bank) -> No
         one.close()
 
 
-def test_the_socket_is_its_owners_alone(server: PanelServer) -> None:
+def test_only_the_owner_can_use_the_socket(server: PanelServer) -> None:
     assert os.stat(server.path).st_mode & 0o777 == 0o600
 
 
@@ -392,7 +394,7 @@ def test_a_panel_of_another_user_is_not_trusted(server: PanelServer, monkeypatch
         connect(server.path)
 
 
-def test_it_leaves_nothing_behind(bank: Bank, tmp_path: Path) -> None:
+def test_it_leaves_no_files_behind(bank: Bank, tmp_path: Path) -> None:
     server = PanelServer(tmp_path / "panel", None, bank)
     hands = Hands(server.path)
     hands.hear()
@@ -404,7 +406,7 @@ def test_it_leaves_nothing_behind(bank: Bank, tmp_path: Path) -> None:
     assert not [t for t in threading.enumerate() if t.name == "panel"]
 
 
-def test_what_a_killed_program_has_left_is_replaced_and_nothing_else_is(bank: Bank, short_path: Path) -> None:
+def test_only_the_socket_of_a_killed_program_is_replaced(bank: Bank, short_path: Path) -> None:
     path = short_path / "panel"
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(path))
@@ -419,7 +421,7 @@ def test_what_a_killed_program_has_left_is_replaced_and_nothing_else_is(bank: Ba
     assert path.read_text() == "a file"
 
 
-def test_a_path_may_be_longer_than_a_sockets_address(bank: Bank, tmp_path: Path) -> None:
+def test_a_path_can_be_longer_than_a_socket_address(bank: Bank, tmp_path: Path) -> None:
     directory = tmp_path / ("deep" * 20) / ("deeper" * 20)
     directory.mkdir(parents=True)
     with PanelServer(directory / "panel", None, bank) as server:
@@ -433,7 +435,7 @@ def test_a_path_may_be_longer_than_a_sockets_address(bank: Bank, tmp_path: Path)
 # -- where it is found -------------------------------------------------------------------------------------------------
 
 
-def test_the_first_one_is_found_without_a_path_until_it_ends(
+def test_the_first_panel_is_found_without_a_path_until_it_ends(
     bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FIXGW_PANEL", raising=False)
@@ -450,7 +452,7 @@ def test_the_first_one_is_found_without_a_path_until_it_ends(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_place_can_be_said(bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_can_be_given(bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIXGW_PANEL", str(tmp_path / "here"))
     with PanelServer(tmp_path / "one", None, bank) as one:
         assert one.publish()
@@ -459,7 +461,9 @@ def test_the_place_can_be_said(bank: Bank, tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_it_cannot_be_published_it_is_not(bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_directory_leaves_it_unpublished(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FIXGW_PANEL", str(tmp_path / "no" / "such"))
     with PanelServer(tmp_path / "one", None, bank) as one:
         assert not one.publish()
@@ -468,7 +472,7 @@ def test_where_it_cannot_be_published_it_is_not(bank: Bank, tmp_path: Path, monk
 # -- the library with hands --------------------------------------------------------------------------------------------
 
 
-def test_the_library_is_that_of_the_bank_but_for_what_opens_the_panel() -> None:
+def test_the_library_differs_from_the_bank_only_in_opening_the_panel() -> None:
     names = [name for name in vars(GPIO) if not name.startswith("_") and name != "annotations"]
     assert [n for n in names if getattr(panel_pins, n) is not getattr(GPIO, n)] == ["setmode"]
 
@@ -485,7 +489,7 @@ sys.stdin.readline()
 """
 
 
-def test_a_program_with_that_library_has_hands_as_long_as_it_runs(tmp_path: Path) -> None:
+def test_a_program_with_that_library_has_a_panel_while_it_runs(tmp_path: Path) -> None:
     path = tmp_path / "panel"
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
@@ -506,7 +510,7 @@ def test_a_program_with_that_library_has_hands_as_long_as_it_runs(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_program_runs_without_hands_where_there_can_be_none(tmp_path: Path) -> None:
+def test_a_program_runs_without_a_panel_where_none_is_possible(tmp_path: Path) -> None:
     code = "from fixgw.hw_sim import panel_pins as GPIO; GPIO.setmode(GPIO.BCM); GPIO.setup(17, GPIO.IN); print('runs')"
     path = tmp_path / "no" / "such"
     done = subprocess.run(
@@ -521,6 +525,6 @@ def test_a_program_runs_without_hands_where_there_can_be_none(tmp_path: Path) ->
     assert done.stderr == f"fixgw sim panel cannot reach these pins: {path}: No such file or directory\n"
 
 
-def test_every_command_is_tried_here() -> None:
+def test_every_command_is_tested_here() -> None:
     tried = Path(__file__).read_text()
     assert [name for name in COMMANDS if f'say("{name}' not in tried and f'say(f"{name}' not in tried] == []

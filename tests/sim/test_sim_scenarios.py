@@ -85,14 +85,14 @@ def times(played: Scenario, identifier: int, seconds: float, live: bool = True) 
 # -- the files that come with the package ------------------------------------------------------------------------------
 
 
-def test_there_are_scenarios_and_each_says_what_it_is() -> None:
+def test_every_scenario_has_a_description() -> None:
     assert set(shipped()) >= {"cruise", "engine-monitor-lost", "misbehaving"}
     for path in shipped().values():
         assert load(path).description
 
 
 @pytest.mark.parametrize("path", shipped().values(), ids=shipped())
-def test_a_shipped_scenario_plays_to_its_end_and_the_codec_has_an_answer_to_all_of_it(path: Path) -> None:
+def test_every_shipped_scenario_runs_to_its_end_and_can_be_decoded(path: Path) -> None:
     played = load(path)
     codec = protocol.Codec()
     last = 0.0
@@ -108,12 +108,12 @@ def test_a_shipped_scenario_plays_to_its_end_and_the_codec_has_an_answer_to_all_
         assert seen <= {"value", "meta", "node-specific", "alarm"}
 
 
-def test_misbehaving_has_every_fault() -> None:
+def test_the_misbehaving_scenario_has_every_fault() -> None:
     text = shipped()["misbehaving"].read_text()
     assert [fault for fault in FAULTS if f"fault: {fault}" not in text] == []
 
 
-def test_the_page_about_benches_names_everything_and_its_sample_works(written: Callable[[str], Path]) -> None:
+def test_the_bench_page_names_everything_and_its_sample_works(written: Callable[[str], Path]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "bench.md").read_text()
     for name in (*DEVICES, *FAULTS, *wire.FAULTS, *ADAPTER, *shipped(), *instruments()):
         assert f"`{name}`" in page, name
@@ -121,7 +121,7 @@ def test_the_page_about_benches_names_everything_and_its_sample_works(written: C
     assert len(load(written(sample)).events) == 10
 
 
-def test_the_engine_monitor_is_lost_and_found() -> None:
+def test_the_engine_monitor_is_lost_and_returns() -> None:
     codec = protocol.Codec()
     rpm: list[float] = []
     failed: list[float] = []
@@ -158,11 +158,11 @@ def test_a_fault_begins_and_ends_on_time(tmp_path: Path) -> None:
     assert len([at for at in sent if at >= 5.0]) == pytest.approx(6, abs=1)
 
 
-def test_a_fault_without_an_end_stays(tmp_path: Path) -> None:
+def test_a_fault_without_an_end_lasts(tmp_path: Path) -> None:
     assert max(times(scenario(tmp_path, "at: 3, node: fuel, fault: silent"), 0x227, 10.0)) < 3.0
 
 
-def test_several_faults_of_one_node_add_up(tmp_path: Path) -> None:
+def test_several_faults_of_one_node_accumulate(tmp_path: Path) -> None:
     played = scenario(
         tmp_path, "at: 1, node: fuel, fault: suspect", "at: 2, node: fuel, fault: failed, parameter: 0x227"
     )
@@ -189,13 +189,13 @@ def test_knobs_buttons_and_switches_are_operated(tmp_path: Path) -> None:
     assert (4.5, 0x308, "0000000000") in seen
 
 
-def test_nodes_hear_each_other(tmp_path: Path) -> None:
+def test_nodes_receive_the_frames_of_each_other(tmp_path: Path) -> None:
     said = [f.data for _, f in frames(scenario(tmp_path), 11.0) if f.arbitration_id == 0x724]
     (heard,) = (int.from_bytes(data[3:], "little") for data in said if data[:3] == b"\x06\x04\x00")
     assert heard > 1000
 
 
-def test_the_same_scenario_is_the_same_twice(tmp_path: Path) -> None:
+def test_a_scenario_is_reproducible(tmp_path: Path) -> None:
     rest = "flight: {start: 2025-07-21 15:00:00, seed: 4}\n"
     played = scenario(tmp_path, "at: 1, node: air, fault: garbage, rate: 500", rest=rest)
     assert list(frames(played, 5.0)) == list(frames(played, 5.0))
@@ -203,7 +203,7 @@ def test_the_same_scenario_is_the_same_twice(tmp_path: Path) -> None:
     assert list(frames(played, 5.0)) != list(frames(other, 5.0))
 
 
-def test_the_flight_begins_where_the_scenario_says(written: Callable[[str], Path]) -> None:
+def test_the_flight_starts_where_the_scenario_says(written: Callable[[str], Path]) -> None:
     text = "nodes: {air: }\nflight: {start: '2024-02-29T23:59:58+01:00', after: 100, turbulence: 0, fuel: 5.5}\n"
     aircraft = load(written(text)).aircraft()
     assert aircraft.time.replace(microsecond=0) == datetime(2024, 2, 29, 23, 1, 37, tzinfo=UTC) or (
@@ -317,7 +317,7 @@ def test_an_invalid_scenario_is_refused_with_a_reason(written: Callable[[str], P
     assert any(problem in p for p in found), found
 
 
-def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
     assert problems(tmp_path / "none.yaml") == ["0: cannot be read: No such file or directory"]
 
 
@@ -358,7 +358,7 @@ def listener(channel: str) -> Iterator[Listener]:
     made.bus.shutdown()
 
 
-def test_nodes_fly_on_a_bus_of_python_can_and_answer(listener: Listener, channel: str) -> None:
+def test_nodes_work_on_a_bus_of_python_can(listener: Listener, channel: str) -> None:
     bus = CanBus(everything())
     bus.join("virtual", channel)
     with World(Aircraft(turbulence=0.0)) as world:
@@ -372,7 +372,7 @@ def test_nodes_fly_on_a_bus_of_python_can_and_answer(listener: Listener, channel
     assert not [t for t in threading.enumerate() if t.name in ("CAN segment", "leg", "world")]
 
 
-def test_a_setting_from_another_program_is_taken(listener: Listener, channel: str) -> None:
+def test_a_setting_from_another_program_is_accepted(listener: Listener, channel: str) -> None:
     bus = CanBus(everything())
     bus.join("virtual", channel)
     with World(Aircraft(turbulence=0.0)) as world:
@@ -383,7 +383,7 @@ def test_a_setting_from_another_program_is_taken(listener: Listener, channel: st
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a socket hears its own groups only anyway")
-def test_it_hears_its_own_multicast_group_only() -> None:
+def test_it_receives_only_its_own_multicast_group() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("", 0))
         options: dict[str, Any] = {"interface": "udp_multicast", "port": sock.getsockname()[1], "hop_limit": 0}
@@ -407,7 +407,7 @@ def test_it_hears_its_own_multicast_group_only() -> None:
     assert heard == [0x222]
 
 
-def test_an_interface_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
+def test_an_interface_that_cannot_be_opened_is_reported_in_one_sentence(tmp_path: Path) -> None:
     bus = CanBus(everything())
     with pytest.raises(OSError, match=r"^cannot open nonsense 0: "):
         bus.join("nonsense", "0")
@@ -419,7 +419,7 @@ def test_an_interface_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> Non
     assert not [t for t in threading.enumerate() if t.name == "CAN segment"]
 
 
-def test_a_node_that_changes_its_bit_rate_alone_is_lost_and_all_together_are_not() -> None:
+def test_only_a_node_that_changes_its_bit_rate_alone_is_lost() -> None:
     bus = CanBus(Scenario({name: everything().nodes[name] for name in ("air", "fuel")}))
     heard: list[SimFrame] = []
     bus.segment.attach("witness", heard.append)
@@ -453,7 +453,7 @@ def test_a_node_that_changes_its_bit_rate_alone_is_lost_and_all_together_are_not
         bus.close()
 
 
-def test_the_adapter_is_unplugged_and_put_back(tmp_path: Path) -> None:
+def test_the_adapter_is_unplugged_and_plugged_in_again(tmp_path: Path) -> None:
     played = scenario(tmp_path, "at: 1, adapter: unplugged, for: 1", "at: 3, adapter: error-passive, for: 1")
     told: list[tuple[float, str]] = []
     bus = CanBus(played, str(tmp_path / "can0"), lambda at, words: told.append((at, words)))
@@ -476,7 +476,7 @@ def test_the_adapter_is_unplugged_and_put_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("attribute", ["jammed", "mute"])
-def test_an_adapter_may_be_jammed_or_mute(tmp_path: Path, attribute: str) -> None:
+def test_an_adapter_can_be_jammed_or_mute(tmp_path: Path, attribute: str) -> None:
     bus = CanBus(scenario(tmp_path, f"at: 1, adapter: {attribute}, for: 1"), str(tmp_path / "can0"))
     try:
         states = []
@@ -488,7 +488,7 @@ def test_an_adapter_may_be_jammed_or_mute(tmp_path: Path, attribute: str) -> Non
     assert states == [False, True, False]
 
 
-def test_what_happens_to_an_adapter_needs_one(tmp_path: Path) -> None:
+def test_events_of_an_adapter_need_an_adapter(tmp_path: Path) -> None:
     played = scenario(tmp_path, "at: 1, adapter: unplugged, for: 1")
     assert times(played, 0x227, 3.0)
     told: list[tuple[float, str]] = []
@@ -499,7 +499,7 @@ def test_what_happens_to_an_adapter_needs_one(tmp_path: Path) -> None:
     assert told == [(1.0, "the adapter is not here: unplugged")]
 
 
-def test_at_its_end_a_scenario_is_silent(tmp_path: Path) -> None:
+def test_a_scenario_is_silent_after_its_end(tmp_path: Path) -> None:
     bus = CanBus(scenario(tmp_path, rest="duration: 2\n")._replace(events=()))
     try:
         bus.tick(Aircraft(), 100.0)
@@ -531,7 +531,7 @@ def test_a_bench_has_a_bus_behind_an_slcan_adapter(tmp_path: Path) -> None:
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_plays_a_scenario_to_its_end(
+def test_the_command_runs_a_scenario_to_its_end(
     tmp_path: Path, channel: str, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "short.yaml"
@@ -564,7 +564,7 @@ def test_the_command_plays_a_scenario_to_its_end(
         ("--slcan {dir}/c --scenario {dir}/bad.yaml", "bad.yaml:1:1: unknown option 'node' (did you mean 'nodes'?)"),
     ],
 )
-def test_the_command_says_what_is_wrong(
+def test_the_command_reports_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: str, complaint: str
 ) -> None:
     (tmp_path / "bad.yaml").write_text("node: {air: }\n")
@@ -589,7 +589,7 @@ def test_the_command_replays_a_log(
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_ends_when_asked_and_leaves_nothing(tmp_path: Path, ending: signal.Signals) -> None:
+def test_the_command_ends_on_a_signal_and_leaves_nothing_behind(tmp_path: Path, ending: signal.Signals) -> None:
     adapter = tmp_path / "can0"
     process = subprocess.Popen(
         [sys.executable, "-m", "fixgw", "sim", "can", "--slcan", str(adapter), "--scenario", "cruise"],

@@ -36,7 +36,7 @@ class Witness:
         self.closed += 1
 
 
-def test_it_flies_in_real_time_and_tells_its_instruments() -> None:
+def test_it_flies_in_real_time_and_updates_its_instruments() -> None:
     witness = Witness()
     with World() as flying:
         began, first = time.monotonic(), flying.aircraft.flight_time
@@ -48,7 +48,7 @@ def test_it_flies_in_real_time_and_tells_its_instruments() -> None:
     assert witness.closed == 1
 
 
-def test_its_values_are_replaced_not_changed() -> None:
+def test_its_values_are_replaced_not_modified() -> None:
     witness = Witness()
     with World() as flying:
         before = flying.values
@@ -76,7 +76,7 @@ def test_it_stops_at_once_and_leaves_no_thread() -> None:
     flying.stop()
 
 
-def test_an_instrument_that_fails_leaves_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_instrument_that_fails_is_removed_and_the_others_continue(caplog: pytest.LogCaptureFixture) -> None:
     broken, witness = Witness(fails_at=2), Witness()
     with caplog.at_level(logging.ERROR), World() as flying:
         flying.attach(broken)
@@ -96,14 +96,14 @@ def first_sentence(device: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_bench_has_a_gps_on_a_port_that_any_program_can_open(tmp_path: Path) -> None:
+def test_a_bench_provides_a_gps_on_a_port_for_any_program(tmp_path: Path) -> None:
     with bench(tmp_path):
         assert first_sentence(tmp_path / "gps").startswith("$GPRMC")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_bench_plays_a_recording_in_place_of_the_gps(tmp_path: Path) -> None:
+def test_a_bench_can_play_a_recording_instead_of_the_gps(tmp_path: Path) -> None:
     flying = bench(tmp_path, b"$GPZDA,120000.00,01,01,2025,00,00*64\r\n")
     with (tmp_path / "gps").open("rb", buffering=0) as port, flying:
         assert port.read(6) == b"$GPZDA"

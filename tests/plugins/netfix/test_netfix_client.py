@@ -65,16 +65,16 @@ def server() -> Iterator[Callable[..., Silent]]:
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_list(client: Client) -> None:
+def test_the_list_is_read(client: Client) -> None:
     assert client.list() == ["IAS", "ALT", "FREE", "COUNT", "BTN1", "ACID", "BARO", "MARK", "ZZLOADER"]
 
 
-def test_the_list_of_servers_that_send_it_in_parts(server: Callable[..., Silent]) -> None:
+def test_a_list_sent_in_parts_is_understood(server: Callable[..., Silent]) -> None:
     with Client(port=server(b"@l3;0;A,B\n@l3;2;C\n").port) as client:
         assert client.list() == ["A", "B", "C"]
 
 
-def test_reading(client: Client, gateway: Gateway) -> None:
+def test_values_are_read(client: Client, gateway: Gateway) -> None:
     gateway.db.write("IAS", 120.5, "test", FAIL)
     gateway.db.write("IAS.Vne", 140)
     sample = client.read("IAS")
@@ -88,7 +88,7 @@ def test_reading(client: Client, gateway: Gateway) -> None:
     assert client.read("ALT").old
 
 
-def test_a_report_settles_the_type(client: Client, gateway: Gateway) -> None:
+def test_a_report_determines_the_type(client: Client, gateway: Gateway) -> None:
     gateway.db.write("ACID", "0123", "test")
     assert client.read("ACID").value == 123
     assert client.report("ACID").type == "str"
@@ -96,7 +96,7 @@ def test_a_report_settles_the_type(client: Client, gateway: Gateway) -> None:
     assert client.read("ACID").text == "0123"
 
 
-def test_reporting(client: Client) -> None:
+def test_definitions_are_reported(client: Client) -> None:
     assert client.report("IAS") == Report("IAS", "Airspeed", "float", 0.0, 1000.0, "knots", 2000, ("Vs", "Vne"))
     assert client.report("BTN1").aux == ()
     assert client.report("ACID").min is None
@@ -118,7 +118,7 @@ def test_a_value_sentence_sets_value_and_flags(client: Client, gateway: Gateway)
     assert client.read("IAS").flags == 0b00001
 
 
-def test_flags(client: Client) -> None:
+def test_flags_are_set_and_cleared(client: Client) -> None:
     client.flag("IAS", "f", True)
     assert client.read("IAS").fail
     client.flag("IAS", "f", False)
@@ -134,14 +134,14 @@ def test_flags(client: Client) -> None:
         (lambda c: c.read_many(["IAS", "NO", "ALT"]), "001"), (lambda c: c.write("IAS", float("nan")), "003"),
     ],
 )  # fmt: skip
-def test_refusals(client: Client, request_: Callable[[Client], object], code: str) -> None:
+def test_refusals_raise_the_matching_error(client: Client, request_: Callable[[Client], object], code: str) -> None:
     with pytest.raises(Refused) as refusal:
         request_(client)
     assert refusal.value.code == code
     assert client.read("ALT").key == "ALT", "and the next answer is the right one"
 
 
-def test_text_that_no_sentence_can_carry_is_not_sent(client: Client) -> None:
+def test_text_that_a_sentence_cannot_carry_is_not_sent(client: Client) -> None:
     for text in ("a;b", "a\nb"):
         with pytest.raises(BadValue):
             client.write("ACID", text)
@@ -173,7 +173,7 @@ def test_many_requests_cost_one_round_trip(serve: Callable[..., Gateway]) -> Non
         assert [sample.key for sample in client.read_many(keys)] == keys
 
 
-def test_several_threads_may_share_a_client(client: Client, gateway: Gateway) -> None:
+def test_several_threads_can_share_a_client(client: Client, gateway: Gateway) -> None:
     wrong: list[object] = []
     received = threading.Event()
     client.subscribe("MARK", lambda sample: received.set())
@@ -210,7 +210,7 @@ def test_callbacks_get_updates_of_the_item_and_its_aux_values(client: Client, ga
     assert gateway.db.item("IAS")._subscriptions == ()
 
 
-def test_a_callback_may_make_requests(client: Client, gateway: Gateway, wait_for: Wait) -> None:
+def test_a_callback_can_make_requests(client: Client, gateway: Gateway, wait_for: Wait) -> None:
     heard: list[object] = []
 
     def ask(sample: Sample) -> None:
@@ -222,7 +222,7 @@ def test_a_callback_may_make_requests(client: Client, gateway: Gateway, wait_for
     wait_for(lambda: heard == [(0.0, 0.0, 5), (1.0, 0.0, 5), (2.0, 0.0, 5)])
 
 
-def test_a_callback_that_raises_harms_nothing(
+def test_a_callback_that_raises_does_no_harm(
     client: Client, gateway: Gateway, wait_for: Wait, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard: list[Sample] = []
@@ -244,7 +244,7 @@ def test_a_callback_that_raises_harms_nothing(
 # -- trouble -----------------------------------------------------------------------------------------------------------
 
 
-def test_nobody_there() -> None:
+def test_a_missing_server_is_reported() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     listener.close()
@@ -257,7 +257,7 @@ def test_nobody_there() -> None:
     client.disconnect()
 
 
-def test_a_server_that_does_not_answer(server: Callable[..., Silent]) -> None:
+def test_a_server_that_does_not_answer_times_out(server: Callable[..., Silent]) -> None:
     with Client(port=server().port, timeout=0.05) as client:
         with pytest.raises(RequestTimeout, match="@rIAS"):
             client.read("IAS")
@@ -272,7 +272,7 @@ def test_a_late_answer_is_not_taken_for_the_next_one(server: Callable[..., Silen
         assert client.read("IAS").value == 2.0
 
 
-def test_an_answer_that_never_comes_does_not_hold_up_the_others(server: Callable[..., Silent]) -> None:
+def test_a_missing_answer_does_not_delay_the_others(server: Callable[..., Silent]) -> None:
     with Client(port=server(b"", b"ALT;5.0;00000\n@rALT;1.0;00000\n").port, timeout=0.2) as client:
         with pytest.raises(RequestTimeout):
             client.read("IAS")
@@ -280,12 +280,12 @@ def test_an_answer_that_never_comes_does_not_hold_up_the_others(server: Callable
 
 
 @pytest.mark.parametrize("rubbish", [b"\xff\xfe\n", b";;;\n", b"@\n", b"@r\n", b"@l\n", b"\0\n\n", b"IAS\n", b"@q;\n"])
-def test_rubbish_from_a_server_is_survived(server: Callable[..., Silent], rubbish: bytes) -> None:
+def test_garbage_from_a_server_does_no_harm(server: Callable[..., Silent], rubbish: bytes) -> None:
     with Client(port=server(rubbish + b"@rIAS;1.0;00000\n").port, timeout=5.0) as client:
         assert client.read("IAS").value == 1.0
 
 
-def test_short_answers_are_survived(server: Callable[..., Silent]) -> None:
+def test_short_answers_do_no_harm(server: Callable[..., Silent]) -> None:
     port = server(b"@qIAS\n", b"@xstatus;{\n", b"@rIAS\n", b"@l\n").port
     with Client(port=port, timeout=5.0) as client:
         assert client.report("IAS").type == ""
@@ -295,7 +295,7 @@ def test_short_answers_are_survived(server: Callable[..., Silent]) -> None:
         assert client.list() == []
 
 
-def test_a_request_under_way_fails_when_the_server_goes(server: Callable[..., Silent]) -> None:
+def test_a_pending_request_fails_when_the_server_disconnects(server: Callable[..., Silent]) -> None:
     silent = server(b"")
     client = Client(port=silent.port, timeout=5.0)
     client.connect()
@@ -309,7 +309,7 @@ def test_a_request_under_way_fails_when_the_server_goes(server: Callable[..., Si
     client.disconnect()
 
 
-def test_after_a_restart_of_the_gateway_everything_goes_on(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+def test_it_recovers_from_a_restart_of_the_gateway(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     first = serve()
     events: list[str] = []
     heard: list[Sample] = []
@@ -351,7 +351,7 @@ def test_it_can_be_started_before_the_gateway(serve: Callable[..., Gateway], wai
     assert not client.connected
 
 
-def test_disconnecting_twice_and_connecting_again(gateway: Gateway) -> None:
+def test_it_can_disconnect_twice_and_connect_again(gateway: Gateway) -> None:
     client = Client(port=gateway.port)
     client.disconnect()
     for _ in range(3):

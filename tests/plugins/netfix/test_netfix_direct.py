@@ -36,7 +36,7 @@ def subscribed(gateway: TestGateway, *keys: str) -> RawClient:
     return client
 
 
-def test_the_writer_sends_when_the_server_sleeps(gateway: TestGateway, flushed_by: list[str]) -> None:
+def test_the_writer_sends_while_the_server_sleeps(gateway: TestGateway, flushed_by: list[str]) -> None:
     client = subscribed(gateway, "IAS")
     for value in range(20):
         time.sleep(0.02)  # idle is what it is about
@@ -53,7 +53,7 @@ def test_with_many_clients_the_server_sends(gateway: TestGateway, flushed_by: li
     assert threading.current_thread().name not in flushed_by
 
 
-def test_updates_of_many_writers_all_arrive_and_each_keys_in_order(gateway: TestGateway, flushed_by: list[str]) -> None:
+def test_all_updates_of_many_writers_arrive_in_order_for_each_key(gateway: TestGateway, flushed_by: list[str]) -> None:
     keys = ("IAS", "ALT", "FREE", "MARK")
     client = subscribed(gateway, *keys)
 
@@ -76,7 +76,7 @@ def test_updates_of_many_writers_all_arrive_and_each_keys_in_order(gateway: Test
     assert "writer" in flushed_by
 
 
-def test_a_client_that_has_gone_does_not_disturb_the_writer(
+def test_a_disconnected_client_does_not_disturb_the_writer(
     gateway: TestGateway, wait_for: Callable[[Callable[[], object]], None]
 ) -> None:
     client = subscribed(gateway, "IAS")

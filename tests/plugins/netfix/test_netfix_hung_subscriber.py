@@ -38,7 +38,7 @@ def hang(gateway: TestGateway, key: str, go_on: threading.Event) -> threading.Ev
 
 
 @pytest.mark.parametrize("write", ["@wBARO;30.1", "@wBARO.x;1", "BARO;30.1;0000", "@fBARO;b;1", "BARO;29.92;0100"])
-def test_everybody_else_is_served_meanwhile(
+def test_other_clients_are_served_meanwhile(
     serve: Callable[..., TestGateway], go_on: threading.Event, monkeypatch: pytest.MonkeyPatch, write: str
 ) -> None:
     monkeypatch.setattr(writer, "PATIENCE_S", 20.0)
@@ -69,7 +69,7 @@ def test_everybody_else_is_served_meanwhile(
     assert one.line() == "@rMARK;5;00000"
 
 
-def test_the_client_is_answered_and_another_thread_goes_on(
+def test_the_client_gets_its_answer_and_another_thread_continues(
     gateway: TestGateway, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(writer, "PATIENCE_S", 0.05)
@@ -85,7 +85,7 @@ def test_the_client_is_answered_and_another_thread_goes_on(
     assert "BARO: a subscriber hangs" in caplog.text
 
 
-def test_too_many_that_hang_end_the_writing_and_nothing_else(
+def test_too_many_hung_writes_end_only_writing(
     gateway: TestGateway, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "PATIENCE_S", 0.05)
@@ -99,7 +99,7 @@ def test_too_many_that_hang_end_the_writing_and_nothing_else(
     go_on.set()
 
 
-def test_it_stops_while_one_hangs(serve: Callable[..., TestGateway], go_on: threading.Event) -> None:
+def test_it_stops_while_a_subscriber_hangs(serve: Callable[..., TestGateway], go_on: threading.Event) -> None:
     gateway = serve()
     hanging = hang(gateway, "BARO", go_on)
     client = gateway.connect()
@@ -128,7 +128,7 @@ def test_answers_and_updates_keep_their_order_while_plugins_are_notified(gateway
     assert other.lines(400) == [f"FREE;{n / 2};00000" for n in range(400)]
 
 
-def test_what_only_the_server_and_mailboxes_hear_is_written_at_once(gateway: TestGateway) -> None:
+def test_a_write_without_other_subscribers_is_done_at_once(gateway: TestGateway) -> None:
     client = gateway.connect()
     client.ask("@sALT")
     with gateway.db.mailbox(["ALT"]) as mailbox:

@@ -34,7 +34,7 @@ def link(gateway: Gateway) -> Any:
     return status
 
 
-def test_values_flags_and_aux_go_there(pair: Pair, wait_for: Wait) -> None:
+def test_values_flags_and_aux_values_are_sent(pair: Pair, wait_for: Wait) -> None:
     here, there = pair
     here.db.write("IAS", 120.0, "driver", BAD)
     wait_for(lambda: there.db.read("IAS").value == 120.0)
@@ -46,7 +46,7 @@ def test_values_flags_and_aux_go_there(pair: Pair, wait_for: Wait) -> None:
     wait_for(lambda: there.db.read("IAS").fail)
 
 
-def test_values_and_flags_come_here(pair: Pair, wait_for: Wait) -> None:
+def test_values_and_flags_are_received(pair: Pair, wait_for: Wait) -> None:
     here, there = pair
     there.db.write("ALT", 5000.0, "driver", FAIL)
     wait_for(lambda: here.db.read("ALT").value == 5000.0)
@@ -55,7 +55,7 @@ def test_values_and_flags_come_here(pair: Pair, wait_for: Wait) -> None:
     assert reading.reason(FAIL) == f"reported by 127.0.0.1:{there.port}"
 
 
-def test_what_is_old_there_is_old_here(pair: Pair, wait_for: Wait) -> None:
+def test_a_value_that_is_old_there_is_old_here(pair: Pair, wait_for: Wait) -> None:
     here, there = pair
     there.db.write("ALT", 5000.0, "driver")
     wait_for(lambda: here.db.read("ALT").good)
@@ -63,7 +63,7 @@ def test_what_is_old_there_is_old_here(pair: Pair, wait_for: Wait) -> None:
     wait_for(lambda: here.db.read("ALT").old)
 
 
-def test_other_keys_stay_where_they_are(pair: Pair, wait_for: Wait) -> None:
+def test_other_keys_are_not_mirrored(pair: Pair, wait_for: Wait) -> None:
     here, there = pair
     here.db.write("FREE", 1.0, "driver")
     here.db.write("ALT", 2.0, "driver")
@@ -73,7 +73,7 @@ def test_other_keys_stay_where_they_are(pair: Pair, wait_for: Wait) -> None:
     assert there.db.read("FREE").source == there.db.read("ALT").source == here.db.read("COUNT").source == ""
 
 
-def test_a_key_that_goes_both_ways_comes_to_rest(pair: Pair, wait_for: Wait) -> None:
+def test_a_key_mirrored_both_ways_settles(pair: Pair, wait_for: Wait) -> None:
     here, there = pair
     display = there.connect()
 
@@ -90,7 +90,7 @@ def test_a_key_that_goes_both_ways_comes_to_rest(pair: Pair, wait_for: Wait) -> 
     assert (here.db.item("BARO").writes, there.db.item("BARO").writes) == writes == (20, 20)
 
 
-def test_two_links_against_each_other_come_to_rest(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+def test_two_opposite_links_settle(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     first = serve()
     second = serve(type="both", outputs=[{"host": "127.0.0.1", "port": first.port, "send": ["IAS"]}])
     port = first.port
@@ -106,7 +106,7 @@ def test_two_links_against_each_other_come_to_rest(serve: Callable[..., Gateway]
     assert max(writes) <= 3
 
 
-def test_what_both_sides_send_and_take_does_not_go_round(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+def test_keys_that_both_sides_send_and_receive_do_not_circulate(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     both = {"host": "127.0.0.1", "send": ["IAS", "BARO"], "receive": ["IAS", "BARO"]}
     first = serve()
     second = serve(type="both", outputs=[{**both, "port": first.port}])
@@ -136,9 +136,7 @@ def test_what_both_sides_send_and_take_does_not_go_round(serve: Callable[..., Ga
     assert after[2] - before[2] <= 400, "each comes by both links, once"
 
 
-def test_two_settings_that_cross_on_their_way_do_not_chase_each_other(
-    serve: Callable[..., Gateway], wait_for: Wait
-) -> None:
+def test_two_settings_that_cross_do_not_chase_each_other(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     first = serve()
     second = serve(type="both", outputs=[{"host": "127.0.0.1", "port": first.port, "receive": ["BARO", "IAS"]}])
     port = first.port
@@ -158,7 +156,7 @@ def test_two_settings_that_cross_on_their_way_do_not_chase_each_other(
     assert (link(second)["received"], link(third)["received"]) == received
 
 
-def test_what_was_there_before_is_exchanged_on_connecting(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+def test_existing_values_are_exchanged_on_connecting(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     there = serve()
     there.db.write("ALT", 5000.0, "driver")
     there.db.write("BARO", 30.0, "driver")
@@ -188,7 +186,7 @@ def test_a_key_that_the_other_side_lacks_is_counted(serve: Callable[..., Gateway
     wait_for(lambda: link(here)["refused"] == 1)
 
 
-def test_after_a_restart_of_the_other_side_everything_goes_on(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+def test_it_recovers_from_a_restart_of_the_other_side(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     there = serve()
     here = serve(
         type="client", outputs=[{"host": "127.0.0.1", "port": there.port, "send": ["IAS"], "receive": ["ALT"]}]
@@ -203,7 +201,7 @@ def test_after_a_restart_of_the_other_side_everything_goes_on(serve: Callable[..
     assert link(here)["connections"] == 2
 
 
-def test_a_client_without_a_server_stops_at_once_even_when_nobody_is_there(serve: Callable[..., Gateway]) -> None:
+def test_a_client_without_a_server_stops_at_once(serve: Callable[..., Gateway]) -> None:
     outputs = [{"host": f"127.0.0.{n}", "port": 1, "send": ["IAS"]} for n in range(1, 5)]
     here = serve(type="client", outputs=outputs)
     assert here.plugin.server is None
@@ -259,7 +257,9 @@ def test_two_start_values_leave_each_other_alone(serve: Callable[..., Gateway], 
     assert (here.db.read("BARO").value, there.db.read("BARO").value) == (29.80, 29.92)
 
 
-def test_what_was_kept_goes_where_nobody_knows_better(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+def test_a_kept_setting_goes_to_a_gateway_with_only_a_start_value(
+    serve: Callable[..., Gateway], wait_for: Wait
+) -> None:
     there = serve()
     there.db.write("BARO", 29.92, INITIAL)
     there.db.write("COUNT", 7, KEPT)
@@ -299,7 +299,7 @@ def test_start_values_of_aux_are_not_sent(serve: Callable[..., Gateway], wait_fo
 
 
 @pytest.mark.parametrize("mark", ["sim", "replay", "override"])
-def test_what_is_simulated_stays_simulated_in_both_directions(
+def test_simulated_values_stay_simulated_in_both_directions(
     mark: str, serve: Callable[..., Gateway], wait_for: Wait
 ) -> None:
     there = serve()
@@ -320,7 +320,7 @@ def test_what_is_simulated_stays_simulated_in_both_directions(
     assert there.db.read("IAS").source.startswith("netfix/")
 
 
-def test_simulated_values_that_go_round_come_to_rest(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+def test_simulated_values_in_a_loop_settle(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     there = serve()
     here = both(serve, there, "BARO")
     linked(here, wait_for)
@@ -337,7 +337,7 @@ def _same(gateway: Gateway, value: float) -> bool:
     return bool(gateway.db.read("BARO").value == value)
 
 
-def test_displays_see_simulated_values_as_any_other(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+def test_displays_see_simulated_values_like_any_others(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     """And a gateway that fell behind gets them with their mark."""
     there = serve()
     display = there.connect()
@@ -356,7 +356,7 @@ def test_displays_see_simulated_values_as_any_other(serve: Callable[..., Gateway
     assert gateway.ask("@rBARO") == "@rBARO;29.92;01000"
 
 
-def test_only_a_gateway_may_mark_what_it_says(gateway: Gateway) -> None:
+def test_only_a_gateway_can_mark_its_values(gateway: Gateway) -> None:
     client = gateway.connect()
     assert client.ask("@xsim IAS;100.0;0000") == "@xsim IAS;100.0;0000!004"
     client.send("@xmirror elsewhere-1\n")

@@ -34,7 +34,7 @@ def test_other_values_survive_the_wire_when_their_type_is_known(value: int | boo
         ("a;b", "a,b"), ("a\r\nb\tc", "a  b c"), ("\ud800", " "),
     ],
 )  # fmt: skip
-def test_values_on_the_wire(value: object, text: str) -> None:
+def test_values_are_formatted_for_the_wire(value: object, text: str) -> None:
     assert sentence.text_of(value) == text  # type: ignore[arg-type]
 
 
@@ -49,7 +49,7 @@ def test_text_from_a_driver_never_breaks_a_sentence(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value"), [("100.0", 100.0), ("7", 7), ("True", True), ("None", None), ("nan", "nan"), ("1_0", "1_0")]
 )
-def test_without_a_type_a_value_is_what_it_looks_like(text: str, value: object) -> None:
+def test_without_a_type_a_value_is_parsed_by_its_form(text: str, value: object) -> None:
     found = sentence.value_of(text)
     assert (found, type(found)) == (value, type(value))
 
@@ -61,12 +61,12 @@ def test_without_a_type_a_value_is_what_it_looks_like(text: str, value: object) 
         ("01010", FAIL, WRITABLE), ("01000", 0, WRITABLE),
     ],
 )  # fmt: skip
-def test_flags_of_a_client(text: str, flags: int, mask: int) -> None:
+def test_flags_of_a_client_are_parsed(text: str, flags: int, mask: int) -> None:
     assert sentence.flags_of(text) == (flags, mask)
 
 
 @pytest.mark.parametrize("text", ["", "0", "00", "000000", "00x", "TFF", "00 "])
-def test_anything_else_is_not_flags(text: str) -> None:
+def test_anything_else_is_refused_as_flags(text: str) -> None:
     assert sentence.flags_of(text) is None
 
 
@@ -76,7 +76,7 @@ def test_flags_of_a_server_survive_the_wire(flags: int) -> None:
     assert sentence.flag_bits(text) == flags
 
 
-def test_updates() -> None:
+def test_updates_are_formatted_and_parsed() -> None:
     assert sentence.update("IAS", Reading(22.5, OLD, 0.0, "")) == "IAS;22.5;01000"
     assert sentence.aux_update("IAS", "Vne", None) == "IAS.Vne;None"
 
@@ -98,7 +98,7 @@ def test_the_splitter_and_the_parser_never_raise(chunks: list[bytes]) -> None:
 
 
 @given(st.binary(), st.lists(st.integers(0, 200)))
-def test_it_does_not_matter_how_the_bytes_are_cut(data: bytes, cuts: list[int]) -> None:
+def test_a_stream_can_be_cut_anywhere(data: bytes, cuts: list[int]) -> None:
     whole = LineSplitter().feed(data)
     splitter = LineSplitter()
     places = sorted({0, *(c for c in cuts if c < len(data)), len(data)})
@@ -118,7 +118,7 @@ def test_an_overlong_line_is_reported_once_and_skipped_to_its_end() -> None:
     assert not splitter.hopeless
 
 
-def test_an_endless_line_is_hopeless_and_costs_no_memory() -> None:
+def test_an_endless_line_is_given_up_and_takes_no_memory() -> None:
     splitter = LineSplitter(max_line=10, max_skipped=1000)
     for _ in range(200):
         splitter.feed(b"x" * 100)
@@ -126,7 +126,7 @@ def test_an_endless_line_is_hopeless_and_costs_no_memory() -> None:
     assert len(splitter._tail) == 0
 
 
-def test_what_is_not_utf8_is_garbage_with_a_harmless_echo() -> None:
+def test_invalid_utf8_is_garbage_with_a_harmless_echo() -> None:
     assert LineSplitter().feed(b"@r\xff\xfe\n@r\0IAS\n@rIAS\n") == [Garbage("@r��"), Garbage("@r�IAS"), "@rIAS"]
 
 
@@ -142,7 +142,7 @@ def test_what_is_not_utf8_is_garbage_with_a_harmless_echo() -> None:
         ("IAS;1;000", "=", "IAS", "1;000"), ("hello", "", "hello", ""), ("@", "", "", None), ("@zIAS", "", "", None),
     ],
 )  # fmt: skip
-def test_commands(line: str, letter: str, key: str, rest: str | None) -> None:
+def test_commands_are_parsed(line: str, letter: str, key: str, rest: str | None) -> None:
     command = sentence.parse(line)
     assert (command.letter, command.key, command.rest) == (letter, key, rest)
 
@@ -150,7 +150,7 @@ def test_commands(line: str, letter: str, key: str, rest: str | None) -> None:
 # -- replies -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_list_is_one_line_and_zzloader_is_its_last() -> None:
+def test_the_list_is_one_line_and_ends_with_zzloader() -> None:
     assert sentence.key_list(["IAS", "ZZLOADER", "ALT"]) == "@l3;0;IAS,ALT,ZZLOADER"
 
 
@@ -168,6 +168,6 @@ def test_the_list_is_one_line_and_zzloader_is_its_last() -> None:
         (Definition(key="I", type="int"), "@qI;;int;-9223372036854775808;9223372036854775807;;0;"),
     ],
 )
-def test_a_report_has_eight_fields_whatever_the_definition_lacks(definition: Definition, text: str) -> None:
+def test_a_report_has_eight_fields_for_any_definition(definition: Definition, text: str) -> None:
     assert sentence.report(definition) == text
     assert text.count(";") == 7

@@ -93,7 +93,7 @@ def test_answers_come_in_the_order_of_the_requests(gateway: Gateway) -> None:
     assert [line[:5] for line in client.lines(7)] == ["@l9;0", "@rIAS", "@qALT", "@xsta", "@wIAS", "@zz!0", "@rIAS"]
 
 
-def test_commands_may_come_in_any_pieces(gateway: Gateway) -> None:
+def test_commands_can_be_cut_anywhere(gateway: Gateway) -> None:
     client = gateway.connect()
     for byte in "@rIAS\n@wACID;Größe\r\n".encode():
         client.send(bytes([byte]))
@@ -151,7 +151,7 @@ def test_nothing_is_pushed_on_subscribing_not_even_what_was_written_just_before(
         assert client.ask("@uIAS") == "@uIAS"
 
 
-def test_after_unsubscribing_nothing_comes_any_more(gateway: Gateway) -> None:
+def test_no_updates_arrive_after_unsubscribing(gateway: Gateway) -> None:
     client = gateway.connect()
     client.send("@sIAS\n@sMARK\n@uIAS\n")
     assert client.lines(3) == ["@sIAS", "@sMARK", "@uIAS"]
@@ -202,7 +202,7 @@ def test_an_item_defined_later_is_served(gateway: Gateway) -> None:
         ("@wIAS.Vne;140\n", 1, "IAS.Vne;140.0"),
     ],
 )
-def test_a_client_does_not_hear_its_own_writes_but_others_on_its_host_do(
+def test_a_client_does_not_receive_its_own_writes_but_others_on_its_host_do(
     gateway: Gateway, text: str, answers: int, update: str
 ) -> None:
     writer, other = gateway.connect(), gateway.connect()
@@ -221,7 +221,7 @@ def test_a_client_receives_the_effect_of_its_own_flag_command(gateway: Gateway) 
     assert client.lines(2) == ["@fIAS;b;1", "IAS;0.0;01100"]
 
 
-def test_being_silent_about_own_writes_swallows_nothing_else(gateway: Gateway) -> None:
+def test_suppressing_its_own_writes_loses_nothing_else(gateway: Gateway) -> None:
     client, other = gateway.connect(), gateway.connect()
     client.send("@sIAS\n@sMARK\n")
     client.lines(2)
@@ -237,7 +237,7 @@ def test_being_silent_about_own_writes_swallows_nothing_else(gateway: Gateway) -
     assert gateway.heard(client) == ["IAS;219.0;00010"]
 
 
-def test_the_last_word_of_the_stream_is_what_the_database_holds(gateway: Gateway) -> None:
+def test_the_last_update_sent_matches_the_database(gateway: Gateway) -> None:
     """A client and a driver fight over an item: what the client hears last, answers included, is the truth."""
     client = gateway.connect()
     client.send("@sFREE\n@sMARK\n")
@@ -279,7 +279,7 @@ def test_value_and_flags_of_a_sentence_are_one_update(gateway: Gateway) -> None:
         "IAS;5;000;1", "NO;5;000", "IAS.No;5", "IAS.Vne;5;000", "COUNT;4.5;111", "ACID;a;b;c", ";;", ";", "IAS.Vne;x",
     ],
 )  # fmt: skip
-def test_a_sentence_that_cannot_be_used_changes_nothing_and_is_counted(gateway: Gateway, sentence: str) -> None:
+def test_an_unusable_sentence_changes_nothing_and_is_counted(gateway: Gateway, sentence: str) -> None:
     before = [(i.reading, dict(i.aux)) for i in gateway.db.items()]
     client = gateway.connect()
     client.send(sentence + "\n")
@@ -323,25 +323,25 @@ def test_writing_back_a_value_just_received_is_not_fresh_data_but_flags_count(ga
     assert gateway.heard(client) == []
 
 
-def test_a_never_written_item_stays_old_when_a_client_hands_its_value_back(gateway: Gateway) -> None:
+def test_a_never_written_item_stays_old_when_a_client_writes_its_value_back(gateway: Gateway) -> None:
     client = gateway.connect()
     client.ask("@rIAS")
     assert client.ask("@wIAS;0.0") == "@wIAS;0.0;01000"
 
 
-def test_a_client_that_has_not_asked_is_a_source_like_any_other(gateway: Gateway) -> None:
+def test_a_client_that_has_not_read_the_value_is_an_ordinary_source(gateway: Gateway) -> None:
     gateway.db.write("IAS", 5.0, "driver")
     gateway.connect().ask("@wIAS;5.0")
     assert gateway.db.read("IAS").source == "netfix/127.0.0.1"
 
 
-def test_a_setting_is_written_whatever_it_was(gateway: Gateway) -> None:
+def test_a_setting_is_written_even_if_unchanged(gateway: Gateway) -> None:
     client = gateway.connect()
     client.ask("@rBARO")
     assert client.ask("@wBARO;29.92") == "@wBARO;29.92;00000"
 
 
-def test_the_refresh_option_lets_it_count(serve: Callable[..., Gateway]) -> None:
+def test_with_the_refresh_option_a_value_written_back_counts(serve: Callable[..., Gateway]) -> None:
     gateway = serve(refresh=True)
     before = gateway.db.write("IAS", 5.0, "driver")
     client = gateway.connect()
@@ -353,7 +353,7 @@ def test_the_refresh_option_lets_it_count(serve: Callable[..., Gateway]) -> None
 # -- permission --------------------------------------------------------------------------------------------------------
 
 
-def test_permissions_go_by_network(serve: Callable[..., Gateway]) -> None:
+def test_permissions_depend_on_the_network(serve: Callable[..., Gateway]) -> None:
     gateway = serve(allow=["127.0.0.0/30"], write=["127.0.0.1", "127.0.0.2"], admin=["127.0.0.1"])
     assert gateway.connect("127.0.0.9").closed()
     reader = gateway.connect("127.0.0.3")
@@ -368,7 +368,7 @@ def test_permissions_go_by_network(serve: Callable[..., Gateway]) -> None:
     assert gateway.plugin.get_status()["ignored sentences"] == 1
 
 
-def test_by_default_only_loopback_may_do_anything_and_nobody_stops_the_gateway() -> None:
+def test_by_default_only_loopback_has_access_and_no_client_stops_the_gateway() -> None:
     options = Plugin("netfix", {}).options
     assert options.host == "127.0.0.1"
     assert options.allow == options.write == ("127.0.0.0/8", "::1")
@@ -395,14 +395,14 @@ def witness(gateway: Gateway) -> Callable[[], None]:
     return check
 
 
-def test_invalid_utf8_is_answered_and_nobody_else_notices(gateway: Gateway, witness: Callable[[], None]) -> None:
+def test_invalid_utf8_is_answered_without_affecting_others(gateway: Gateway, witness: Callable[[], None]) -> None:
     client = gateway.connect()
     client.send(b"@rIAS\n\xff\xfe\x80\nIAS;\xff;000\n@rMARK\n")
     assert client.lines(4) == ["@rIAS;0.0;01000", "���!004", "IAS;�;000!004", "@rMARK;0;01000"]
     witness()
 
 
-def test_an_overlong_line_gets_one_error_and_the_connection_lives(gateway: Gateway) -> None:
+def test_an_overlong_line_gets_one_error_and_the_connection_stays(gateway: Gateway) -> None:
     client = gateway.connect()
     client.send(b"@r" + b"x" * 100_000 + b"\n@rMARK\n")
     assert client.lines(2) == ["@r" + "x" * 38 + "!004", "@rMARK;0;01000"]
@@ -439,7 +439,7 @@ def test_a_client_that_closes_its_half_still_gets_its_answers(gateway: Gateway) 
     assert gateway.db.read("IAS").old
 
 
-def test_a_vanished_peer_will_be_noticed(gateway: Gateway) -> None:
+def test_the_system_will_notice_a_vanished_peer(gateway: Gateway) -> None:
     gateway.connect().ask("@rIAS")
     (peer,) = gateway.plugin.server._peers.values()
     assert peer.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -453,7 +453,7 @@ def test_a_vanished_peer_will_be_noticed(gateway: Gateway) -> None:
     assert peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_who_does_not_read_updates_costs_bounded_memory_and_gets_the_newest_in_the_end(
+def test_a_client_that_does_not_read_takes_bounded_memory_and_finally_gets_the_newest(
     serve: Callable[..., Gateway], wait_for: Wait
 ) -> None:
     keys = [f"KEY{n}" for n in range(100)]
@@ -484,7 +484,7 @@ def test_who_does_not_read_updates_costs_bounded_memory_and_gets_the_newest_in_t
     wait_for(lambda: not behind.behind and not behind.out)
 
 
-def test_who_asks_without_reading_is_not_read_from_and_dropped_in_the_end(
+def test_a_client_that_asks_without_reading_is_throttled_and_finally_dropped(
     serve: Callable[..., Gateway], wait_for: Wait
 ) -> None:
     gateway = serve(send_buffer=4096, reply_buffer=8192, stall_timeout=1.0)
@@ -502,7 +502,7 @@ def test_who_asks_without_reading_is_not_read_from_and_dropped_in_the_end(
     assert other.ask("@rIAS") == "@rIAS;0.0;01000"
 
 
-def test_who_asks_without_reading_for_a_while_gets_every_answer(serve: Callable[..., Gateway]) -> None:
+def test_a_client_that_pauses_reading_gets_every_answer(serve: Callable[..., Gateway]) -> None:
     gateway = serve(send_buffer=4096, reply_buffer=4096)
     client = gateway.connect(buffer=4096)
     sender = threading.Thread(target=client.send, args=("@l\n@rIAS\n" * 5000,))
@@ -513,7 +513,7 @@ def test_who_asks_without_reading_for_a_while_gets_every_answer(serve: Callable[
     assert lines == [lines[0], "@rIAS;0.0;01000"] * 5000
 
 
-def test_garbage_of_all_kinds_harms_nobody_else(gateway: Gateway, witness: Callable[[], None]) -> None:
+def test_garbage_of_all_kinds_does_not_harm_others(gateway: Gateway, witness: Callable[[], None]) -> None:
     import random
 
     random.seed(1)
@@ -533,7 +533,7 @@ def test_garbage_of_all_kinds_harms_nobody_else(gateway: Gateway, witness: Calla
     assert client.ask("@l").startswith("@l9;")
 
 
-def test_a_defect_costs_one_client_only(
+def test_a_defect_affects_only_one_client(
     gateway: Gateway, witness: Callable[[], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*args: object) -> None:
@@ -556,7 +556,7 @@ def test_unknown_keys_are_refused_quickly(serve: Callable[..., Gateway]) -> None
     assert time.monotonic() - started < 2.0  # looking for the nearest names would take 10 s and more
 
 
-def test_ten_clients_in_the_same_instant_are_all_served(gateway: Gateway) -> None:
+def test_ten_simultaneous_clients_are_all_served(gateway: Gateway) -> None:
     barrier = threading.Barrier(10)
     answers: list[str] = []
 
@@ -573,7 +573,7 @@ def test_ten_clients_in_the_same_instant_are_all_served(gateway: Gateway) -> Non
     assert answers == ["@rIAS;0.0;01000"] * 10
 
 
-def test_one_host_leaves_room_for_the_others(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+def test_one_host_leaves_room_for_others(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     gateway = serve(clients=3, clients_per_host=2)
     greedy = [gateway.connect("127.0.0.2") for _ in range(4)]
     wait_for(lambda: gateway.plugin.get_status()["turned away"] == 2)
@@ -600,7 +600,7 @@ def test_two_servers_on_one_port_are_found() -> None:
     assert claims == [[("TCP port 3490", "port")], [], []]
 
 
-def test_a_flood_of_connections_is_survived(serve: Callable[..., Gateway], wait_for: Wait) -> None:
+def test_a_flood_of_connections_does_no_harm(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     gateway = serve(clients=20)
     first = gateway.connect()
     assert first.ask("@rIAS") == "@rIAS;0.0;01000"
@@ -630,7 +630,7 @@ def test_a_silent_connection_makes_room_for_a_new_one(
 # -- status ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_slow_status_holds_up_nobody_and_keeps_its_place(gateway: Gateway, witness: Callable[[], None]) -> None:
+def test_a_slow_status_delays_no_one_and_is_answered_in_order(gateway: Gateway, witness: Callable[[], None]) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
     def collect() -> dict[str, Any]:
@@ -665,7 +665,7 @@ def test_a_status_that_never_arrives_is_still_answered(gateway: Gateway, monkeyp
         go_on.set()
 
 
-def test_the_plugin_tells_about_its_clients(gateway: Gateway) -> None:
+def test_the_status_lists_the_clients(gateway: Gateway) -> None:
     client = gateway.connect("127.0.0.2")
     client.send("@sIAS\n@zz\n")
     client.lines(2)
@@ -680,7 +680,7 @@ def test_the_plugin_tells_about_its_clients(gateway: Gateway) -> None:
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_limited_rate_keeps_the_newest_and_lets_flags_through(serve: Callable[..., Gateway]) -> None:
+def test_a_rate_limit_keeps_the_newest_value_and_passes_flags(serve: Callable[..., Gateway]) -> None:
     gateway = serve(rate_limit={"IA*": 5.0})
     client = gateway.connect()
     client.send("@sIAS\n@sALT\n")
@@ -702,7 +702,7 @@ def problems(**options: Any) -> list[str]:
     return [str(option) for option, _ in Plugin.check(Plugin("netfix", options).options, db)]  # type: ignore[misc]
 
 
-def test_check_finds_what_cannot_work() -> None:
+def test_check_finds_options_that_cannot_work() -> None:
     assert problems() == []
     assert problems(allow=["127.0.0.0/8", "everybody"], admin=["1.2.3.4/99"]) == ["allow.1", "admin.0"]
     assert problems(rate_limit={"I*": 4.0, "EGT*": 4.0}) == ["rate_limit.EGT*"]
@@ -721,7 +721,7 @@ def test_unlisted_options_are_refused() -> None:
 # -- life --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_taken_port_is_said_so_by_run(gateway: Gateway) -> None:
+def test_run_reports_a_port_in_use(gateway: Gateway) -> None:
     second = Plugin("second", {"port": gateway.port})
     with pytest.raises(DeviceError, match=f"127.0.0.1 port {gateway.port}.*in use"):
         second.start()
@@ -738,7 +738,7 @@ def test_failed_attempts_to_start_leave_no_descriptors_behind(gateway: Gateway) 
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_it_stops_within_a_second_and_the_same_port_can_be_had_again(serve: Callable[..., Gateway]) -> None:
+def test_it_stops_within_a_second_and_frees_the_port(serve: Callable[..., Gateway]) -> None:
     port = 0
     for _ in range(3):
         gateway = serve(port=port)
@@ -767,11 +767,11 @@ def test_a_server_whose_thread_dies_is_not_running(
     assert gateway.plugin.health() == "the server's thread died: RuntimeError('out of order')"
 
 
-def test_a_working_server_shows_life(gateway: Gateway, wait_for: Wait) -> None:
+def test_a_working_server_gives_signs_of_life(gateway: Gateway, wait_for: Wait) -> None:
     wait_for(lambda: gateway.plugin.alive is not None)
 
 
-def test_a_write_that_nobody_has_subscribed_to_does_not_meet_the_server(gateway: Gateway) -> None:
+def test_a_write_without_subscribers_does_not_involve_the_server(gateway: Gateway) -> None:
     client = gateway.connect()
     client.ask("@sIAS")
     assert gateway.db.item("ALT")._subscriptions == ()
@@ -782,7 +782,7 @@ def test_a_write_that_nobody_has_subscribed_to_does_not_meet_the_server(gateway:
 # -- the main display --------------------------------------------------------------------------------------------------
 
 
-def test_what_the_main_display_does_on_connecting(serve: Callable[..., Gateway]) -> None:
+def test_the_main_display_can_connect(serve: Callable[..., Gateway]) -> None:
     gateway = serve(
         [
             *(Definition(key=f"KEY{n}", aux=("Min", "Max") if n < 110 else (), tolerance=2000) for n in range(449)),
@@ -812,7 +812,7 @@ def test_what_the_main_display_does_on_connecting(serve: Callable[..., Gateway])
     assert elapsed < 1.5
 
 
-def test_old_flags_are_found_again_after_a_restart(serve: Callable[..., Gateway]) -> None:
+def test_a_new_client_sees_the_old_and_fail_flags(serve: Callable[..., Gateway]) -> None:
     gateway = serve()
     gateway.db.write("IAS", 5.0, "test", FAIL)
     gateway.db.item("IAS").flag(OLD, OLD, "test")
@@ -822,7 +822,7 @@ def test_old_flags_are_found_again_after_a_restart(serve: Callable[..., Gateway]
 # -- held up, and flags with owners ------------------------------------------------------------------------------------
 
 
-def test_what_waited_while_the_process_was_held_up_goes_out_old(serve: Callable[..., Gateway]) -> None:
+def test_updates_that_waited_during_a_hold_up_are_sent_as_old(serve: Callable[..., Gateway]) -> None:
     clock = Clock()
     gateway = serve(clock=clock)
     client = gateway.connect()
@@ -838,7 +838,7 @@ def test_what_waited_while_the_process_was_held_up_goes_out_old(serve: Callable[
     assert client.line() == "IAS;101.0;00000"
 
 
-def test_clients_together_own_the_annunciate_flag_that_they_set(gateway: Gateway) -> None:
+def test_clients_share_the_annunciate_flag_that_they_set(gateway: Gateway) -> None:
     ias = gateway.db.item("IAS")
     ias.write(100.0, "pitot", 0)
     first, second = gateway.connect(), gateway.connect()
@@ -854,7 +854,7 @@ def test_clients_together_own_the_annunciate_flag_that_they_set(gateway: Gateway
     assert ias.reading.annunciate, "its source says so"
 
 
-def test_a_client_flags_what_it_has_written_itself(gateway: Gateway) -> None:
+def test_a_client_can_flag_the_value_that_it_wrote(gateway: Gateway) -> None:
     client = gateway.connect()
     client.send("IAS;100.0;0000\n@fIAS;a;1\n")
     assert client.line() == "@fIAS;a;1"
@@ -864,7 +864,7 @@ def test_a_client_flags_what_it_has_written_itself(gateway: Gateway) -> None:
     assert not ias.reading.annunciate
 
 
-def test_a_client_does_not_hear_its_own_writes_while_they_are_annunciated(gateway: Gateway) -> None:
+def test_a_client_does_not_receive_its_own_writes_while_they_are_annunciated(gateway: Gateway) -> None:
     client, other = gateway.connect(), gateway.connect()
     for c in (client, other):
         c.send("@sIAS\n@sMARK\n")

@@ -31,7 +31,7 @@ def talking(gateway: TestGateway, source: str, count: int) -> list[RawClient]:
     return clients
 
 
-def test_the_longest_idle_of_the_greediest_host_makes_room(serve: Callable[..., TestGateway]) -> None:
+def test_the_longest_idle_client_of_the_busiest_host_makes_room(serve: Callable[..., TestGateway]) -> None:
     gateway = serve(clients=6)
     (other,) = talking(gateway, "127.0.0.9", 1)
     held = talking(gateway, "127.0.0.5", 5)
@@ -44,7 +44,9 @@ def test_the_longest_idle_of_the_greediest_host_makes_room(serve: Callable[..., 
         assert client.ask("@rIAS") == ANSWER
 
 
-def test_a_host_with_its_share_does_not_take_anothers(serve: Callable[..., TestGateway], wait_for: Wait) -> None:
+def test_a_host_with_its_share_does_not_take_the_share_of_others(
+    serve: Callable[..., TestGateway], wait_for: Wait
+) -> None:
     gateway = serve(clients=4)
     one, two = talking(gateway, "127.0.0.5", 2), talking(gateway, "127.0.0.6", 2)
     assert gateway.connect("127.0.0.5").closed()
@@ -53,7 +55,7 @@ def test_a_host_with_its_share_does_not_take_anothers(serve: Callable[..., TestG
     assert talking(gateway, "127.0.0.7", 1)[0].ask("@rIAS") == ANSWER
 
 
-def test_who_comes_says_much_and_leaves_keeps_no_place(serve: Callable[..., TestGateway]) -> None:
+def test_a_client_that_connects_floods_and_leaves_keeps_no_place(serve: Callable[..., TestGateway]) -> None:
     gateway = serve(clients=3)
     stop = threading.Event()
 
@@ -80,7 +82,7 @@ def test_who_comes_says_much_and_leaves_keeps_no_place(serve: Callable[..., Test
             thread.join()
 
 
-def test_who_leaves_at_the_last_moment_makes_room_for_itself(
+def test_a_client_that_leaves_at_the_last_moment_makes_room(
     serve: Callable[..., TestGateway], wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = serve(clients=3)
@@ -98,7 +100,7 @@ def test_who_leaves_at_the_last_moment_makes_room_for_itself(
     assert [client.ask("@rIAS") for client in held] == [ANSWER] * 2
 
 
-def test_who_has_left_is_known_to_have_before_it_has_been_read_to_the_end(
+def test_a_disconnect_is_noticed_before_all_data_has_been_read(
     gateway: TestGateway, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Turns, "next", lambda self: None)  # nobody's turn comes
@@ -126,7 +128,7 @@ def asking(queue: Turns, address: str, debt: float) -> Peer:
     return peer
 
 
-def test_turns_go_round_by_host_and_those_who_say_little_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_take_turns_and_quiet_ones_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = Turns()
     a1, a2, a3 = (asking(queue, "10.0.0.1", 100.0) for _ in range(3))
     b1 = asking(queue, "10.0.0.2", 100.0)
@@ -145,7 +147,7 @@ def test_turns_go_round_by_host_and_those_who_say_little_come_first(monkeypatch:
     assert queue.rest() == float("inf")
 
 
-def test_those_who_say_much_leave_time_for_the_others() -> None:
+def test_busy_clients_leave_time_for_the_others() -> None:
     queue = Turns()
     peers = [asking(queue, f"10.0.0.{n}", 100.0) for n in range(5)]
     assert queue.rest() == 0.0
@@ -159,7 +161,7 @@ def test_those_who_say_much_leave_time_for_the_others() -> None:
     assert queue.next() is not None
 
 
-def test_saying_much_is_forgotten_with_time() -> None:
+def test_past_activity_is_forgotten_with_time() -> None:
     queue = Turns()
     peer = asking(queue, "10.0.0.1", turns.ALLOWANCE_S + 1.0)
     assert not queue.is_modest(peer)
@@ -168,7 +170,7 @@ def test_saying_much_is_forgotten_with_time() -> None:
 
 
 @pytest.mark.parametrize("flood", ["@rIAS\n", "@l\n", "IAS;5;000\n", "?\n", "@xexplain IAS\n", "@xstatus\n"])
-def test_clients_that_flood_hold_up_nobody_and_are_not_dropped(serve: Callable[..., TestGateway], flood: str) -> None:
+def test_clients_that_flood_delay_no_one_and_are_not_dropped(serve: Callable[..., TestGateway], flood: str) -> None:
     gateway = serve()
     stop = threading.Event()
     flooding = [gateway.connect("127.0.0.5") for _ in range(5)]
@@ -204,7 +206,7 @@ def test_clients_that_flood_hold_up_nobody_and_are_not_dropped(serve: Callable[.
     assert statistics.median(times) < 0.05  # `python -m benchmarks netfix` measures it on a quiet computer
 
 
-def test_all_that_a_client_asks_in_a_rush_is_answered(gateway: TestGateway) -> None:
+def test_every_request_in_a_burst_is_answered(gateway: TestGateway) -> None:
     client = gateway.connect()
     sender = threading.Thread(target=client.send, args=("@rIAS\n" * 20_000 + "@rMARK\n",))
     sender.start()
@@ -212,7 +214,7 @@ def test_all_that_a_client_asks_in_a_rush_is_answered(gateway: TestGateway) -> N
     sender.join()
 
 
-def test_silence_is_what_makes_a_connection_give_way_first(
+def test_the_most_silent_connection_gives_way_first(
     serve: Callable[..., TestGateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "SILENT_S", 0.0)

@@ -69,7 +69,7 @@ def agree(wait_for: Wait, what: dict[str, Any], *gateways: Gateway) -> None:
     assert [values(g) for g in gateways] == [what] * len(gateways)
 
 
-def test_what_was_set_while_the_link_was_down_wins_and_a_start_value_never_does(serve: Serve, wait_for: Wait) -> None:
+def test_a_setting_made_while_the_link_was_down_wins_but_a_start_value_never_does(serve: Serve, wait_for: Wait) -> None:
     there, here = mirror(serve, wait_for)
     set_all(there, SET)
     agree(wait_for, SET, here, there)
@@ -79,7 +79,7 @@ def test_what_was_set_while_the_link_was_down_wins_and_a_start_value_never_does(
     agree(wait_for, SET | {"BARO": 29.60}, here, again)
 
 
-def test_what_was_set_at_the_server_while_the_link_was_down_wins_too(serve: Serve, wait_for: Wait) -> None:
+def test_a_setting_made_at_the_server_while_the_link_was_down_wins_too(serve: Serve, wait_for: Wait) -> None:
     there, here = mirror(serve, wait_for)
     set_all(here, SET)
     agree(wait_for, SET, here, there)
@@ -91,7 +91,7 @@ def test_what_was_set_at_the_server_while_the_link_was_down_wins_too(serve: Serv
     agree(wait_for, SET | {"TRIMP": 0.9}, here, there)
 
 
-def test_who_restarts_and_is_set_before_the_link_is_up_wins(
+def test_a_setting_made_after_a_restart_and_before_the_link_is_up_wins(
     serve: Serve, wait_for: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
@@ -132,7 +132,7 @@ def test_gateways_that_set_at_the_same_instant_agree_in_the_end(count: int, serv
         assert len({(g.db.read("BARO").value, g.db.read_aux("IAS.Vne")) for g in gateways}) == 1
 
 
-def test_a_ring_comes_to_rest(serve: Serve, wait_for: Wait) -> None:
+def test_a_ring_settles(serve: Serve, wait_for: Wait) -> None:
     gateways = mirror(serve, wait_for, 3)
     for n, gateway in enumerate(gateways):
         set_all(gateway, SET | {"BARO": 29 + n})
@@ -144,7 +144,7 @@ def test_a_ring_comes_to_rest(serve: Serve, wait_for: Wait) -> None:
     assert [g.db.item(key).writes for g in gateways for key in START] == writes
 
 
-def test_a_display_sets_as_a_panel_does_and_flags_travel(serve: Serve, wait_for: Wait) -> None:
+def test_a_setting_of_a_display_counts_like_one_of_a_panel_and_flags_are_mirrored(serve: Serve, wait_for: Wait) -> None:
     there, here = mirror(serve, wait_for)
     display = there.connect()
     assert display.ask("@wBARO;30.11") == "@wBARO;30.11;00000"
@@ -155,7 +155,7 @@ def test_a_display_sets_as_a_panel_does_and_flags_travel(serve: Serve, wait_for:
     wait_for(lambda: there.db.read("BARO").value == 30.12 and there.db.read("BARO").good)
 
 
-def test_the_older_one_is_told_the_newer(gateway: Gateway) -> None:
+def test_the_gateway_with_the_older_setting_gets_the_newer_one(gateway: Gateway) -> None:
     client = gateway.connect()
     client.send("@xmirror elsewhere-1\n")
     client.line()
@@ -179,12 +179,12 @@ def test_the_older_one_is_told_the_newer(gateway: Gateway) -> None:
     assert gateway.db.read("BARO").value == 29.0
 
 
-def test_a_stranger_cannot_set_by_a_version(gateway: Gateway) -> None:
+def test_an_ordinary_client_cannot_set_a_version(gateway: Gateway) -> None:
     client = gateway.connect()
     assert client.ask("@xset 1 a BARO;30.0;0000").endswith("!004")
 
 
-def test_a_count_without_end_is_not_believed(tmp_path: Path) -> None:
+def test_an_absurd_version_is_ignored(tmp_path: Path) -> None:
     db = Database(KEYS)
     versions = Versions("here")
     item = db.item("BARO")

@@ -29,13 +29,13 @@ def killable(serve: Callable[..., TestGateway]) -> TestGateway:
         "POST /\0 HTTP/1.1", "Host: 127.0.0.1:3490", "host:x", "Content-Length: 5", "Sec-Fetch-Mode: no-cors",
     ],
 )  # fmt: skip
-def test_a_request_ends_the_connection_before_anything_is_obeyed(
+def test_a_web_request_ends_the_connection_before_any_command_runs(
     killable: TestGateway, wait_for: Wait, request_line: str
 ) -> None:
     refused_whole(killable, wait_for, [f"{request_line}\r\n{HEADERS}{BODY}".encode()])
 
 
-def test_however_it_comes(killable: TestGateway, wait_for: Wait) -> None:
+def test_a_web_request_is_refused_in_any_pieces(killable: TestGateway, wait_for: Wait) -> None:
     request = f"POST /x HTTP/1.1\r\n{HEADERS}{BODY}".encode()
     refused_whole(killable, wait_for, [request[n : n + 1] for n in range(40)] + [request[40:]])
     refused_whole(killable, wait_for, [request * 3])
@@ -72,14 +72,14 @@ def refused_whole(gateway: TestGateway, wait_for: Wait, pieces: list[bytes]) -> 
         ("help me please", "help me please!004"), ("Host", "Host!004"), ("hosts: 5", "hosts: 5!004"),
     ],
 )  # fmt: skip
-def test_who_speaks_netfix_is_not_taken_for_one(gateway: TestGateway, line: str, answer: str) -> None:
+def test_netfix_is_not_taken_for_a_web_request(gateway: TestGateway, line: str, answer: str) -> None:
     client = gateway.connect()
     client.send("PUT;5;000\nHOST;1\nACID;POST / HTTP/1.1;000\n")  # keys that do not exist, and a text
     assert client.ask(line) == answer
     assert gateway.plugin.get_status()["ignored sentences"] == 2
 
 
-def test_nobody_stops_the_gateway_unless_the_option_says_who(
+def test_no_client_stops_the_gateway_unless_configured(
     gateway: TestGateway, serve: Callable[..., TestGateway], caplog: pytest.LogCaptureFixture, wait_for: Wait
 ) -> None:
     stopped: list[str] = []

@@ -40,7 +40,9 @@ def read(client: RawClient) -> str:
 @pytest.mark.parametrize("source", [HERE, FAR])
 @pytest.mark.parametrize("told", ["@rIAS", "@sIAS", ""])
 @pytest.mark.parametrize("hand_back", ["IAS;104.5;0000\n", "IAS;104.5\n", "@wIAS;104.5\n", "IAS;104.50;000\n"])
-def test_a_dead_sensor_stays_old(panel: TestGateway, clock: Clock, source: str, told: str, hand_back: str) -> None:
+def test_the_value_of_a_dead_sensor_stays_old(
+    panel: TestGateway, clock: Clock, source: str, told: str, hand_back: str
+) -> None:
     dead_sensor(panel, clock, source)
     display = panel.connect(HERE)
     if told:
@@ -52,7 +54,7 @@ def test_a_dead_sensor_stays_old(panel: TestGateway, clock: Clock, source: str, 
     assert read(display) == "104.5;01000"
 
 
-def test_it_stays_old_however_late_and_often_it_is_handed_back(
+def test_it_stays_old_however_late_and_often_it_is_written_back(
     panel: TestGateway, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "ECHO_S", 0.0)  # as if it were long ago
@@ -65,7 +67,7 @@ def test_it_stays_old_however_late_and_often_it_is_handed_back(
     assert panel.db.read("IAS").source == f"netfix/{HERE}"
 
 
-def test_a_living_sensor_is_not_made_fresher_by_a_display_on_its_host(panel: TestGateway, clock: Clock) -> None:
+def test_a_display_on_the_host_of_a_sensor_does_not_refresh_its_value(panel: TestGateway, clock: Clock) -> None:
     feeder, display = panel.connect(), panel.connect()
     display.send("@sIAS\n@sMARK\n")
     display.lines(2)
@@ -77,7 +79,7 @@ def test_a_living_sensor_is_not_made_fresher_by_a_display_on_its_host(panel: Tes
     assert read(display) == "104.5;01000", "2.5 s after the feeder's last word"
 
 
-def test_a_value_rounded_on_the_way_is_not_fresh_data_either(panel: TestGateway, clock: Clock) -> None:
+def test_a_rounded_value_written_back_is_not_fresh_data_either(panel: TestGateway, clock: Clock) -> None:
     dead_sensor(panel, clock, value=104.5123)
     display = panel.connect()
     read(display)
@@ -85,7 +87,7 @@ def test_a_value_rounded_on_the_way_is_not_fresh_data_either(panel: TestGateway,
     assert display.ask("@wIAS;104") == "@wIAS;104.0;00000", "somebody sets it"
 
 
-def test_a_feeder_may_repeat_its_own_value(panel: TestGateway, clock: Clock) -> None:
+def test_a_feeder_can_repeat_its_own_value(panel: TestGateway, clock: Clock) -> None:
     feeder = panel.connect()
     for _ in range(3):
         assert feeder.ask("@wIAS;104.5") == "@wIAS;104.5;00000"
@@ -94,7 +96,7 @@ def test_a_feeder_may_repeat_its_own_value(panel: TestGateway, clock: Clock) -> 
     assert feeder.ask("@wIAS;104.5") == "@wIAS;104.5;00000"
 
 
-def test_a_feeder_that_connects_again_with_a_constant_value_is_believed_the_second_time(
+def test_a_feeder_that_reconnects_with_a_constant_value_counts_from_the_second_write(
     panel: TestGateway, clock: Clock
 ) -> None:
     dead_sensor(panel, clock)
@@ -105,7 +107,7 @@ def test_a_feeder_that_connects_again_with_a_constant_value_is_believed_the_seco
     assert read(feeder) == "104.5;00000"
 
 
-def test_one_that_has_said_something_else_is_a_source(panel: TestGateway, clock: Clock) -> None:
+def test_a_client_that_has_written_another_value_is_a_source(panel: TestGateway, clock: Clock) -> None:
     feeder = panel.connect()
     read(feeder)
     feeder.ask("@wIAS;99")
@@ -116,14 +118,14 @@ def test_one_that_has_said_something_else_is_a_source(panel: TestGateway, clock:
     assert feeder.ask("@wIAS;104.5") == "@wIAS;104.5;00000"
 
 
-def test_what_nobody_has_said_yet_is_news_unless_it_has_been_read(panel: TestGateway, clock: Clock) -> None:
+def test_a_first_value_counts_unless_the_client_has_read_it(panel: TestGateway, clock: Clock) -> None:
     assert panel.connect().ask("@wIAS;0") == "@wIAS;0.0;00000", "an aircraft that stands"
     panel.db.write("ALT", 500.0, INITIAL)
     clock.now += 3.0
     assert panel.connect().ask("@wALT;500") == "@wALT;500.0;00000"
 
 
-def test_handing_back_does_not_make_good_what_the_sensor_has_failed(serve: Callable[..., TestGateway]) -> None:
+def test_writing_back_does_not_clear_a_failure_of_the_sensor(serve: Callable[..., TestGateway]) -> None:
     gateway = serve([Definition(key="OAT"), Definition(key="MARK", type="int")])
     oat = gateway.db.item("OAT")
     oat.write(21.5, "probe", 0)
