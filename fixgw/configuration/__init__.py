@@ -327,13 +327,15 @@ def _mark_settings(reader: Reader, definitions: list[Definition], initial: list[
     say so, and there what was never written is good."""
     from fixgw.configuration import incumbent
 
-    names = incumbent.settings(definitions, load(packaged() / NAME).definitions)
+    names = incumbent.settings(definitions, load(packaged() / NAME).definitions)  # and whether they are kept
     if not names:
         return
     few = ", ".join(sorted(names)[:3])
     words = "a person sets them, so that they are good before they are written, and never bad"
     reader.advice.append(at.advice(f"{len(names)} keys are settings here, such as {few}: {words}"))
-    definitions[:] = [msgspec.structs.replace(d, setting=True) if d.key in names else d for d in definitions]
+    definitions[:] = [
+        msgspec.structs.replace(d, setting=True, keep=names[d.key]) if d.key in names else d for d in definitions
+    ]
     database = Database(definitions)
     values = {d.key: str(database.item(d.key).reading.value) for d in definitions if d.key in names}
     initial[:] = {**values, **dict(initial)}.items()

@@ -150,6 +150,7 @@ class _Import:
         if variables:
             lines.append(f"variables: {_flow(variables)}")
         settings = {d.key for d in self.old.definitions if d.setting}
+        kept = {d.key for d in self.old.definitions if d.keep}
         marked = 0
         declared = any(isinstance(entry, dict) and "setting" in entry for entry in _entries(document))
         self.settings = [] if declared else [d.key for d in self.old.definitions if d.setting]
@@ -157,6 +158,8 @@ class _Import:
         for entry in _entries(document):
             if isinstance(entry, dict) and not declared and _all_of(str(entry.get("key")), settings, self.old):
                 entry = {**entry, "setting": True}
+                if _all_of(str(entry["key"]), kept, self.old):
+                    entry["keep"] = True
                 marked += 1
             lines.append(f"  - {_flow(entry)}")
         self.written["database.yaml"] = ("\n".join(lines) + "\n").encode()
@@ -319,7 +322,7 @@ def _entries(document: Any) -> list[Any]:
 
 
 def _all_of(key: str, settings: set[str], old: Configuration) -> bool:
-    """Whether all items that the key of an entry expands to are settings."""
+    """Whether all items that the key of an entry expands to are among `settings`."""
     base = key.rstrip("abcdefghijklmnopqrstuvwxyz")
     pattern = re.compile(re.escape(base) + r"\d+" * (len(key) - len(base)))
     found = [d.key for d in old.definitions if pattern.fullmatch(d.key)]

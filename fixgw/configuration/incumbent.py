@@ -384,9 +384,11 @@ def translate(module: str, ours: str, options: Mapping[Any, Any], at: Positions)
     return case
 
 
-def settings(definitions: Sequence[Definition], packaged: Iterable[Definition]) -> set[str]:
-    """The keys that are settings in the packaged definition; none if `definitions` declare any setting themselves."""
+def settings(definitions: Sequence[Definition], packaged: Iterable[Definition]) -> dict[str, bool]:
+    """The keys that are settings in the packaged definition, and whether each is kept over a restart; none if
+    `definitions` declare any setting themselves."""
     if any(d.setting for d in definitions):
-        return set()
-    ours = {d.key: d.type for d in packaged if d.setting}
-    return {d.key for d in definitions if ours.get(d.key) == d.type and not d.tolerance}
+        return {}
+    ours = {d.key: d for d in packaged if d.setting}
+    same = (d.key for d in definitions if d.key in ours and ours[d.key].type == d.type and not d.tolerance)
+    return {key: ours[key].keep for key in same}

@@ -111,6 +111,9 @@ def test_settings_of_the_incumbent_are_settings_here(stock: Stock) -> None:
     settings = {d.key for d in loaded.definitions if d.setting}
     assert {"BARO", "BTN1", "TSBTN127", "ENC1"} <= settings
     assert "IAS" not in settings
+    kept = {d.key for d in loaded.definitions if d.keep}
+    assert "BARO" in kept, "or an altimeter setting would be lost at a restart"
+    assert "BTN1" not in kept
     database = loaded.make_database()
     assert not database.item("TSBTN127").reading.old
     assert not database.item("BARO").reading.old
