@@ -85,8 +85,14 @@ ENGINE = (
     *(Field(f"EGT1{c}", 71 + 8 * (6 - c), 4, 1, -60, 1200) for c in range(6, 0, -1)),
     Field("H2OT1", 147, 5, 0.1, -60, 300),
 )
-#: By identifier and version: the length of the message without CR LF, and its fields.
-MESSAGES: Mapping[bytes, tuple[int, Sequence[Field]]] = {b"11": (57, ATTITUDE), b"31": (219, ENGINE)}
+AIR_DATA = (Field("TAS", 11, 4, 0.1, 0, 999.9), Field("DALT", 15, 6, 1, -10000, 60000))
+#: By identifier and version: the fields, by the length of the message without CR LF. Older software of the display
+#: ends the attitude after the vertical acceleration.
+MESSAGES: Mapping[bytes, Mapping[int, Sequence[Field]]] = {
+    b"11": {57: ATTITUDE, 45: ATTITUDE[:8]},
+    b"21": {40: AIR_DATA},
+    b"31": {219: ENGINE},
+}
 
 _GPS = re.compile(
     r"@(?:\d{6}|_{6})(?P<time>\d{6}|_{6})(?P<lat>[NS]\d{7}|_{8})(?P<long>[EW]\d{8}|_{9})(?P<status>[gGdDS_])"
@@ -122,7 +128,7 @@ NAVIGATION = (*POSITION, "TALT", *MOTION, "TRACKM", *GUIDANCE)
 #: Every key that may be written.
 KEYS = frozenset(
     (
-        *(f.key for _, fields in MESSAGES.values() for f in fields),
+        *(f.key for lengths in MESSAGES.values() for fields in lengths.values() for f in fields),
         *(*POSITION, *MOTION, *TIME, *GUIDANCE),
         *("ALT", "TALT", "TRACKM", "GPS_FIX_TYPE", "GPS_ACCURACY_HORIZ"),
     )
@@ -179,8 +185,7 @@ class Decoder:
         self._places = Places(clock)
         self._east: float | None = None  # the last magnetic variation, degrees
         self._voices = {
-            "11": _Voice(HUNG, STUCK_AFTER_S),
-            "31": _Voice(HUNG, STUCK_AFTER_S),
+            **{kind.decode(): _Voice(HUNG, STUCK_AFTER_S) for kind in MESSAGES},
             "@": _Voice(STOPPED, STUCK_AFTER_S, STUCK_AFTER_S),
             "navigator": _Voice(STANDS_STILL, STANDS_STILL_S, STUCK_AFTER_S),
         }
@@ -249,8 +254,9 @@ class Decoder:
     # -- the display's messages ----------------------------------------------------------------------------------------
 
     def _message(self, raw: bytes) -> list[Update]:
-        length, fields = MESSAGES.get(raw[1:3], (len(raw), ()))
-        if len(raw) != length:
+        lengths = MESSAGES.get(raw[1:3])
+        fields = () if lengths is None else lengths.get(len(raw))
+        if fields is None:
             self._refuse("wrong length", raw)
             return []
         if raw[-2:].upper() != b"%02X" % (sum(raw[:-2]) % 256):

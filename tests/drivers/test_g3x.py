@@ -91,6 +91,27 @@ def test_engine() -> None:
     assert decoded(ENGINE)["CHT16"] == Update("CHT16", None, FAIL, UNKNOWN)
 
 
+def test_the_attitude_of_older_software_ends_early() -> None:
+    """47 characters with CR LF: nothing after the vertical acceleration."""
+    short = summed(ATTITUDE[:43])
+    assert len(short) == 47
+    whole = values(ATTITUDE)
+    assert values(short) == {k: whole[k] for k in ("PITCH", "ROLL", "HEAD", "IAS", "PALT", "ROT", "ALAT", "ANORM")}
+    assert not any(update.flags for update in decoded(short).values())
+
+
+def test_further_air_data() -> None:
+    """1187 +06010, and what the pilot has selected: ___ +08000 ____ ____."""
+    message = summed(b"=21" + ATTITUDE[3:11] + b"1187+06010___+08000________")
+    assert len(message) == 42
+    assert values(message) == {"TAS": 118.7, "DALT": 6010.0}
+    unknown = decoded(summed(b"=21" + ATTITUDE[3:11] + b"_" * 27))
+    assert unknown == {key: Update(key, None, FAIL, UNKNOWN) for key in ("TAS", "DALT")}
+    decoder = Decoder(lambda: 0.0)
+    assert decoder.feed(summed(b"=21" + ATTITUDE[3:11] + b"1187+06010")) == []
+    assert decoder.counts["wrong length"] == 1
+
+
 def test_gps() -> None:
     known = values(GPS)
     assert known["LAT"] == pytest.approx(43 + 57.300 / 60)
@@ -127,7 +148,7 @@ def test_navigator() -> None:
 def test_fields_that_the_display_leaves_empty_fail() -> None:
     body = b"=11" + b"_" * 52
     updates = decoded(summed(body))
-    assert set(updates) == {field.key for field in MESSAGES[b"11"][1]} | {"ALT"}
+    assert set(updates) == {field.key for field in MESSAGES[b"11"][57]} | {"ALT"}
     assert all(u.value is None and u.flags == FAIL and u.reason == UNKNOWN for u in updates.values())
 
 
@@ -388,7 +409,7 @@ class TestContractOfTheDisplay(Contract):
     subject = SerialBench.of(
         "fixgw.drivers.g3x",
         partial(G3x, gps=False),
-        "PITCH ROLL HEAD IAS ALT PALT ROT ANORM ALAT VS OAT OILP1 OILT1 TACH1 MAP1 FUELF1 FUELP1 FUELQ1 FUELQT VOLT"
+        "PITCH ROLL HEAD IAS TAS ALT PALT DALT ROT ANORM ALAT VS OAT OILP1 OILT1 TACH1 MAP1 FUELF1 FUELP1 FUELQ1 FUELQT VOLT"
         " CURRNT HOBBS1 CHT11 CHT14 EGT11 EGT14 H2OT1",
         within={"HEAD": 0.5, "OAT": 0.5, "ANORM": 0.05},
         absurd={"PITCH": 95.0, "ROLL": 190.0, "CHT11": 900.0},

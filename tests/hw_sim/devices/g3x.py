@@ -44,7 +44,7 @@ class G3x(SerialInstrument):
     def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
         self._values = {k: float(v) for k, v in aircraft.values().items() if isinstance(v, int | float)}
         self._values["BARO"] = aircraft.qnh
-        frames = [self._attitude(aircraft)]
+        frames = [self._attitude(aircraft), self._air_data(aircraft)]
         if self.rounds % 2 == 0:
             frames.append(self._engine(aircraft))
         if self.gps and self.rounds % 10 == 0:
@@ -58,10 +58,20 @@ class G3x(SerialInstrument):
         text = f"{round((self._values[key] - offset) / unit):{'+' if signed else ''}0{width}}"
         return text if len(text) == width else "_" * width
 
+    @staticmethod
+    def _time(aircraft: Aircraft) -> str:
+        return f"{aircraft.time:%H%M%S}{aircraft.time.microsecond // 10_000:02}"
+
+    def _air_data(self, aircraft: Aircraft) -> bytes:
+        selected = "_" * 17
+        return message(
+            f"=21{self._time(aircraft)}" + self._field("TAS", 4, 0.1) + self._field("DALT", 6, 1, signed=True) + selected
+        )
+
     def _attitude(self, aircraft: Aircraft) -> bytes:
         field = self._field
         return message(
-            f"=11{aircraft.time:%H%M%S}{aircraft.time.microsecond // 10_000:02}"
+            f"=11{self._time(aircraft)}"
             + field("PITCH", 4, 0.1, signed=True)
             + field("ROLL", 5, 0.1, signed=True)
             + field("HEAD", 3, 1)
