@@ -14,7 +14,7 @@ from fixgw.drivers.canfix.inputs import SET
 from fixgw.drivers.canfix.node import Node
 from fixgw.drivers.canfix.table import Parameter, Payload, Table
 from fixgw.errors import BadValue
-from fixgw.kit.sources import START, simulated
+from fixgw.kit.sources import START, may_leave
 from fixgw.kit.update import NEVER as UNWRITTEN
 from fixgw.world import Quorum
 
@@ -59,7 +59,8 @@ class Outputs:
         self.quorum = quorum
         self.clock = clock
         self.counts = dict.fromkeys(("sent", "held back by the bus", "unsendable", "simulated, not sent"), 0)
-        self._simulated = simulated_too or simulated(source)  # a simulated bus is made for it
+        self._simulated_too = simulated_too
+        self._source = source
         #: The reason why the last unsendable value could not be sent.
         self.trouble = ""
         self._noted: deque[tuple[int, bytes]] = deque(maxlen=NOTED_FRAMES)
@@ -111,7 +112,7 @@ class Outputs:
 
     def health(self) -> str:
         """The values that cannot be sent as they are."""
-        troubles = [output.trouble for output in self.outputs if output.trouble]
+        troubles = [trouble for output in self.outputs for trouble in output.troubles()]
         more = f" and {len(troubles) - 1} more" if len(troubles) > 1 else ""
         return f"cannot send {troubles[0]}{more}" if troubles else ""
 
@@ -120,9 +121,9 @@ class Outputs:
         number = source.removesuffix(SET).rpartition("/")[2]
         return int(number) if number.isdecimal() else 0
 
-    def may_send(self, readings: Iterable[Reading | None]) -> bool:
+    def may_send(self, sources: Iterable[str]) -> bool:
         """True unless one of them is simulated, and the bus is not: that is counted."""
-        if self._simulated or not any(r is not None and simulated(r.source) for r in readings):
+        if all(may_leave(source, self._source, self._simulated_too) for source in sources):
             return True
         self.counts["simulated, not sent"] += 1
         return False
@@ -158,8 +159,9 @@ class Output:
         self._last: bytes | None = None  # the last content sent, without the node
         self._sent: cf.Frame | None = None
         self._payload: Payload | None = None  # the last that could be sent
-        #: Why the value cannot be sent as it is; empty while it can.
-        self.trouble = ""
+        self.trouble = ""  # why the value cannot be sent as it is; empty while it can
+        #: By aux value that the others know: why they cannot be told the new one; empty while they can.
+        self._meta_troubles: dict[str, str] = {}
         #: Whether a person sets what is sent: it is not measured again, so that the last message must arrive.
         self.setting = all(item.definition.setting for item in items if item is not None)
         self._owed_at = NEVER  # when to send a setting that has not gone out
@@ -173,6 +175,10 @@ class Output:
         first = items[0]
         if entry.owner and first is not None and not self._switches:
             self._aux = {aux: n for n, meta in parameter.metas.items() if (aux := outputs.aux_name(meta)) in first.aux}
+
+    def troubles(self) -> list[str]:
+        """Why the value, and the metadata that were sent before, cannot be sent as they are."""
+        return list(filter(None, (self.trouble, *list(self._meta_troubles.values()))))
 
     def open(self) -> None:
         for item in filter(None, self._items):
@@ -375,7 +381,7 @@ class Output:
             self._all.trouble = self.trouble = str(error)
             frame = self._failed_frame(self._all.node.id)
             self._mine = None
-        if frame is None or not self._all.may_send(readings):
+        if frame is None or not self._all.may_send(r.source for r in readings if r is not None):
             self._mine = None
             return
         content = self._content(frame)
@@ -443,16 +449,20 @@ class Output:
         item = self._items[0]
         node = self._all.node
         assert item is not None
-        value = next((item.aux[aux] for aux, n in self._aux.items() if n == number), None)
-        if value is None or not self._permitted:
+        aux = next((aux for aux, n in self._aux.items() if n == number), "")
+        value = item.aux.get(aux)
+        if value is None or not self._permitted or not self._all.may_send((item.aux_sources.get(aux, ""),)):
             return
         try:
             meta = cf.update(self.parameter, self._convert(value), node.id, index=self.entry.index, meta=number)
             sent = self._all.send(meta.encode())
         except (BadValue, ValueError) as error:
             self._all.counts["unsendable"] += 1
-            self._all.trouble = str(error)
+            self._all.trouble = f"{item.key}.{aux}: {error}"
+            if aux in self._meta_troubles:
+                self._meta_troubles[aux] = self._all.trouble
         else:
+            self._meta_troubles[aux] = ""
             self._all.counts["sent" if sent else "held back by the bus"] += 1
 
 

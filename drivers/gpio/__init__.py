@@ -51,7 +51,16 @@ class Plugin(Poller[declared.Options]):
     def _tie(self) -> None:
         if any(pulses.total_key for pulses in self.options.pulses):
             self._totals = Totals(Keeper(state.path(f"gpio-{self.name}"), self.log), self.log)
-        common = Common(self._pins, self.db, self.source, self.clock, self.count, self._wake.set, self._totals)
+        common = Common(
+            self._pins,
+            self.db,
+            self.source,
+            self.clock,
+            self.count,
+            self._wake.set,
+            self._totals,
+            self.options.simulated,
+        )
         self._functions = all_functions(self.options, common)
 
     def wake(self) -> None:

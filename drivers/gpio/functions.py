@@ -19,7 +19,7 @@ from fixgw.drivers.gpio.options import RATES, TOTALS, Button, Dimmer, Encoder, O
 from fixgw.drivers.links.pins import Edge, Pins, Pull
 from fixgw.errors import BadValue, DeviceError
 from fixgw.kit import expression
-from fixgw.kit.sources import START
+from fixgw.kit.sources import START, may_leave
 from fixgw.state import Keeper
 
 TICK_S = 0.05  # between two looks at outputs and levels when no edge arrives
@@ -74,6 +74,7 @@ class Common:
         count: Callable[[str, int], None],
         wake: Callable[[], None],
         totals: Totals | None = None,
+        simulated_too: bool = False,
     ) -> None:
         self.pins = pins
         self.db = db
@@ -82,6 +83,11 @@ class Common:
         self.count = count
         self.wake = wake
         self.totals = totals
+        self._simulated_too = simulated_too
+
+    def may_leave(self, source: str) -> bool:
+        """Whether what has this source may move a pin."""
+        return may_leave(source, self.source, self._simulated_too)
 
     def write(self, item: Item, value: Value | float, flags: int = 0, reason: str = "") -> None:
         try:
@@ -521,11 +527,15 @@ class OutputFunction(Function):
 
     def _look(self, reference: expression.Reference) -> Value | None:
         item = self._items[reference.key]
+        if reference.attribute and not reference.is_flag:
+            source = item.aux_sources.get(reference.attribute, "")
+            return item.aux[reference.attribute] if self.common.may_leave(source) else None
+        reading = item.reading
+        if not self.common.may_leave(reading.source):
+            return None
         if reference.is_flag:
-            return bool(getattr(item.reading, reference.attribute))
-        if reference.attribute:
-            return item.aux[reference.attribute]
-        return None if item.reading.flags & (OLD | FAIL) else item.reading.value
+            return bool(getattr(reading, reference.attribute))
+        return None if reading.flags & (OLD | FAIL) else reading.value
 
     def status(self) -> Iterator[tuple[int, str]]:
         safe = f"unknown, so in its safe state ({'on' if self._option.safe else 'off'})"
@@ -550,13 +560,13 @@ class DimmerFunction(Function):
             return
         self.due = now + TICK_S
         self.pins.read(self._option.pin)  # to notice a lost chip
-        item, option = self._item, self._option
-        if item.reading.flags & (OLD | FAIL):
+        item, option, reading = self._item, self._option, self._item.reading
+        if reading.flags & (OLD | FAIL) or not self.common.may_leave(reading.source):
             self._set(option.safe / 100.0)
         else:
             assert item.min is not None
             assert item.max is not None
-            self._set(protocol.duty(float(item.reading.value), item.min, item.max, option.gamma))
+            self._set(protocol.duty(float(reading.value), item.min, item.max, option.gamma))
 
     def rest(self) -> None:
         self.pins.stop_dimming(self._option.pin, self._option.safe >= 50.0)

@@ -127,8 +127,8 @@ class Output(PluginOptions, frozen=True, kw_only=True):
     safe: Annotated[
         bool,
         Meta(
-            description="Whether the output is on at start, after a stop, and while a key that it depends on is old "
-            "or failed"
+            description="Whether the output is on at start, after a stop, and while a key that it depends on is old, "
+            "failed or simulated"
         ),
     ] = False
     blink: Annotated[
@@ -145,9 +145,13 @@ class Dimmer(PluginOptions, frozen=True, kw_only=True):
     ] = 2.2
     safe: Annotated[
         float,
-        Meta(ge=0.0, le=100.0, description="Duty cycle in percent at start and while the key is old or failed; "
-        "from 50 up, the output stays on when the gateway stops"),
-    ] = 0.0  # fmt: skip
+        Meta(
+            ge=0.0,
+            le=100.0,
+            description="Duty cycle in percent at start and while the key is old, failed or simulated; from 50 up, the "
+            "output stays on when the gateway stops",
+        ),
+    ] = 0.0
 
 
 class Pulses(PluginOptions, frozen=True, kw_only=True):
@@ -186,6 +190,13 @@ class Options(PinOptions, frozen=True, kw_only=True):
     outputs: Annotated[tuple[Output, ...], Meta(description="Lamps and relays")] = ()
     dimmers: Annotated[tuple[Dimmer, ...], Meta(description="Lamps whose brightness follows a key")] = ()
     pulses: Annotated[tuple[Pulses, ...], Meta(description="Sensors that send pulses: tachometers, flow meters")] = ()
+    simulated: Annotated[
+        bool,
+        Meta(
+            description="Let simulated, replayed and overridden values switch outputs and dim lamps: for benches, "
+            "never in flight. A connection whose own `source` is simulated does so anyway"
+        ),
+    ] = False
 
 
 def all_buttons(options: Options) -> Iterator[tuple[str, Button]]:
@@ -220,7 +231,7 @@ def fed_keys(options: Options) -> Iterator[str]:
 
 def check(options: Options, db: Database) -> Iterator[tuple[str, str]]:
     """Describe what is wrong with the options, as (option, message)."""
-    if not any(getattr(options, f.name) for f in structs.fields(Options) if f.name != "library"):
+    if not any(getattr(options, f.name) for f in structs.fields(Options) if f.name not in ("library", "simulated")):
         yield "", "no pin is configured: add buttons, encoders, selectors, outputs, dimmers or pulses"
     for at, button in all_buttons(options):
         yield from _key(db, f"{at}.key", button.key, "bool")

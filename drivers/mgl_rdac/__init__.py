@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ from fixgw.drivers.links.can.instrument import CanInstrument, CanInstrumentOptio
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS, FULL_SCALE, Decoder, Encoder, Target
 from fixgw.errors import Problem, did_you_mean
 from fixgw.kit.curve import Curve, CurveSpec, raw_readings
-from fixgw.kit.sources import simulated
+from fixgw.kit.sources import may_leave
 from fixgw.plugin import Device, Feeds, Finding
 
 if TYPE_CHECKING:
@@ -160,17 +161,19 @@ class Plugin(CanInstrument[RdacOptions]):
     def work(self) -> None:
         """Send."""
         encoder = Encoder(self.options.rdac, self._curves)
-        too = self.options.simulated or simulated(self.source)
+        may_send = partial(may_leave, own=self.source, simulated_too=self.options.simulated)
         while not self.stopping.wait(self.options.interval):
             self.show_life()
-            messages, self._missing = encoder.encode({name: _value(i.reading, too) for name, i in self._items.items()})
+            messages, self._missing = encoder.encode(
+                {name: _value(i.reading, may_send) for name, i in self._items.items()}
+            )
             sent = sum(self.taps[0].send(identifier, data) for identifier, data in messages)
             self.counts["sent"] += sent
             self.counts["not sent"] += len(messages) - sent
 
 
-def _value(reading: Reading, simulated_too: bool) -> float | None:
-    """The value that may be sent; simulated ones only if so said."""
-    if not reading.good or not isinstance(reading.value, int | float):
+def _value(reading: Reading, may_send: Callable[[str], bool]) -> float | None:
+    """The value, if it may be sent."""
+    if not reading.good or not isinstance(reading.value, int | float) or not may_send(reading.source):
         return None
-    return float(reading.value) if simulated_too or not simulated(reading.source) else None
+    return float(reading.value)

@@ -65,7 +65,7 @@ class OutOptions(SerialOptions, frozen=True, kw_only=True):
         bool,
         Meta(
             description="Send simulated, replayed and overridden values as if they were real: for benches, never in "
-            "flight"
+            "flight. An output whose own `source` is simulated sends them anyway"
         ),
     ] = False
 
@@ -85,6 +85,7 @@ class Plugin(SerialPoller[OutOptions]):
             arrival=options.arrival,
             full_scale=options.full_scale,
             simulated=options.simulated,
+            source=self.source,
         )
         self.counts = {"sent": 0, "void": 0, "left out": 0, "bytes": 0}
         self._sends_datagrams = endpoint.scheme_of(options.port) == UDP

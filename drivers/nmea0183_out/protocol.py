@@ -17,7 +17,7 @@ from functools import reduce
 from operator import xor
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from fixgw.kit.sources import simulated
+from fixgw.kit.sources import may_leave
 from fixgw.kit.units import FEET_PER_METRE, KMH_PER_KNOT
 from fixgw.kit.update import NEVER, Value
 
@@ -55,7 +55,7 @@ class Talker:
 
     `clock` returns monotonic time, as in the readings' stamps; `utc` returns the computer's date and time. `max_age` is
     in seconds, `arrival` and `full_scale` in nautical miles. `full_scale` is that of CDI, which replaces a missing
-    XTRACK; if None, it does not.
+    XTRACK; if None, it does not. `source` is the output's own, and `simulated` lets simulated values pass for real.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Talker:
         arrival: float = 0.3,
         full_scale: float | None = None,
         simulated: bool = False,
+        source: str = "",
     ) -> None:
         self._read = read
         self._clock = clock
@@ -78,6 +79,7 @@ class Talker:
         self._arrival = arrival
         self._full_scale = full_scale
         self._simulated = simulated
+        self._source = source
 
     def sentence(self, kind: str) -> tuple[bytes, bool]:
         """Return the framed sentence of a kind in `KINDS`, and whether it is valid (False: void)."""
@@ -190,7 +192,7 @@ class Talker:
         reading = self._read(key)
         if reading is None or not reading.good or reading.age(self._clock()) > max_age:
             return None
-        if not self._simulated and simulated(reading.source):
+        if not may_leave(reading.source, self._source, self._simulated):
             return None
         return reading.value
 

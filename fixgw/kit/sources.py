@@ -31,6 +31,15 @@ def simulated(source: str) -> bool:
     return source.startswith(SIMULATED)
 
 
+def may_leave(source: str, own: str, simulated_too: bool = False) -> bool:
+    """Whether a value with this `source` may go out to the world through the connection whose own source is `own`.
+
+    The one check for everything that leaves the gateway unmarked. Simulated values pass only where everything is
+    simulated, or where the options say so (`simulated_too`). NetFIX links send the mark along instead.
+    """
+    return simulated_too or not simulated(source) or simulated(own)
+
+
 def unmarked(source: str) -> str:
     """`source` without its mark: who said it, whatever it is worth."""
     return source[len(mark_of(source)) :]

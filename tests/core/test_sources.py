@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fixgw.kit.sources import derived_source, mark_of, simulated
+from fixgw.kit.sources import derived_source, mark_of, may_leave, simulated
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,21 @@ def test_what_is_derived_is_as_real_as_what_it_comes_from(sources: list[str], ow
 def test_the_mark_is_what_a_source_begins_with() -> None:
     assert mark_of("replay/gps") == "replay/"
     assert mark_of("gps") == mark_of("") == mark_of("mirror/sim/gps") == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "own", "too", "leaves"),
+    [
+        ("gps", "can", False, True),
+        ("initial", "can", False, True),
+        ("sim/gps", "can", False, False),
+        ("replay/gps", "can", False, False),
+        ("override/IAS", "can", False, False),
+        ("sim/gps", "sim/can", False, True),
+        ("replay/gps", "can", True, True),
+    ],
+)
+def test_what_is_simulated_leaves_only_where_all_is_or_the_options_say_so(
+    source: str, own: str, too: bool, leaves: bool
+) -> None:
+    assert may_leave(source, own, too) is leaves

@@ -248,6 +248,31 @@ def test_an_unsendable_value_fails_the_last_one_sent_and_health_says_so(join: Jo
         assert a.plugin.health() == ""
 
 
+def test_a_limit_that_cannot_be_sent_is_in_the_health_if_the_others_have_another(join: Join, wire: can.BusABC) -> None:
+    a = join(10, "outputs: [{fixid: IAS, canid: 0x183, owner: yes}]\n")
+    a.db.write("IAS.Vne", 1000.0)  # more than the wire carries; nobody has been told another
+    until(lambda: a.plugin.outputs.counts["unsendable"] == 1)
+    assert a.plugin.health() == ""
+    a.db.write("IAS.Vne", 163.0)
+    until(lambda: _heard(wire, 0x183))
+    a.db.write("IAS.Vne", 1000.0)
+    until(lambda: "cannot send IAS.Vne: " in a.plugin.health())
+    a.db.write("IAS.Vne", 160.0)
+    until(lambda: a.plugin.health() == "", a.plugin.health)
+
+
+def test_a_simulated_limit_stays_off_a_real_bus(join: Join, wire: can.BusABC) -> None:
+    a = join(10, "outputs: [{fixid: IAS, canid: 0x183, owner: yes}]\n")
+    a.db.item("IAS").write_aux("Vne", 99.0, "sim/limits")
+    a.db.item("IAS").write_aux("Vne", 163.0, "limits")
+    until(lambda: a.plugin.outputs.counts["sent"] == 1)
+    message = wire.recv(1)
+    while message is not None and message.arbitration_id != 0x183:
+        message = wire.recv(1)
+    assert message is not None
+    assert message.data[3:5] == struct.pack("<H", 1630)
+
+
 # -- what others tell us not to send -----------------------------------------------------------------------------------
 
 

@@ -409,8 +409,8 @@ class TestContractOfTheDisplay(Contract):
     subject = SerialBench.of(
         "fixgw.drivers.g3x",
         partial(G3x, gps=False),
-        "PITCH ROLL HEAD IAS TAS ALT PALT DALT ROT ANORM ALAT VS OAT OILP1 OILT1 TACH1 MAP1 FUELF1 FUELP1 FUELQ1 FUELQT VOLT"
-        " CURRNT HOBBS1 CHT11 CHT14 EGT11 EGT14 H2OT1",
+        "PITCH ROLL HEAD IAS TAS ALT PALT DALT ROT ANORM ALAT VS OAT OILP1 OILT1 TACH1 MAP1 FUELF1 FUELP1 FUELQ1 FUELQT"
+        " VOLT CURRNT HOBBS1 CHT11 CHT14 EGT11 EGT14 H2OT1",
         within={"HEAD": 0.5, "OAT": 0.5, "ANORM": 0.05},
         absurd={"PITCH": 95.0, "ROLL": 190.0, "CHT11": 900.0},
         unknown=("IAS", "OILP1", "EGT11"),

@@ -441,6 +441,37 @@ def test_flags_and_aux_values_can_light_a_lamp(by_hand: Make, bank: Bank, db: Da
     assert bank.level(24)
 
 
+@pytest.mark.parametrize("mark", ["sim/", "replay/", "override/"])
+def test_what_is_simulated_moves_no_pin(by_hand: Make, bank: Bank, db: Database, mark: str) -> None:
+    outputs = [
+        {"pin": 23, "when": "OILP1 < 20"},
+        {"pin": 24, "when": "OILP1.annunciate", "safe": True},
+        {"pin": 25, "when": "OILP1.lowAlarm > 20"},
+    ]
+    panel = by_hand(outputs=outputs, dimmers=[{"pin": 12, "key": "DIM", "gamma": 1.0, "safe": 60}])
+    db.write("OILP1.lowAlarm", 30.0)
+    db.write("OILP1", 15.0, mark + "ems", 0)
+    db.write("DIM", 40, mark + "knob")
+    db.item("OILP1").write_aux("lowAlarm", 30.0, mark + "ems")
+    panel.after(0.06)
+    assert (bank.level(23), bank.level(24), bank.level(25)) == (False, True, False), "their safe states"
+    assert bank.duty(12) == 60.0
+    assert "safe state" in panel.plugin.get_status()["GPIO23"]
+    db.write("OILP1", 15.0, "ems", 0)
+    db.write("DIM", 40, "knob")
+    db.item("OILP1").write_aux("lowAlarm", 30.0, "ems")
+    panel.after(0.06)
+    assert (bank.level(23), bank.level(24), bank.level(25)) == (True, False, True)
+    assert bank.duty(12) == pytest.approx(40.0)
+
+
+def test_on_a_bench_what_is_simulated_lights_lamps(by_hand: Make, bank: Bank, db: Database) -> None:
+    panel = by_hand(outputs=[{"pin": 23, "when": "OILP1 < 20"}], simulated=True)
+    db.write("OILP1", 15.0, "sim/ems", 0)
+    panel.after(0.06)
+    assert bank.level(23)
+
+
 def test_a_lamp_blinks(by_hand: Make, bank: Bank, db: Database) -> None:
     panel = by_hand(outputs=[{"pin": 23, "when": "BTN1", "blink": 2}])
     db.write("BTN1", True, "x", 0)

@@ -63,9 +63,11 @@ class G3x(SerialInstrument):
         return f"{aircraft.time:%H%M%S}{aircraft.time.microsecond // 10_000:02}"
 
     def _air_data(self, aircraft: Aircraft) -> bytes:
-        selected = "_" * 17
         return message(
-            f"=21{self._time(aircraft)}" + self._field("TAS", 4, 0.1) + self._field("DALT", 6, 1, signed=True) + selected
+            f"=21{self._time(aircraft)}"
+            + self._field("TAS", 4, 0.1)
+            + self._field("DALT", 6, 1, signed=True)
+            + "_" * 17  # what the pilot has selected
         )
 
     def _attitude(self, aircraft: Aircraft) -> bytes:
