@@ -45,7 +45,7 @@ def frame(item: Item, value: float = 60.0, flags: int = 0) -> None:
     item.write(value, "canfix/12", flags, "the node says so", ANNUNCIATE | BAD)
 
 
-def test_frames_do_not_make_it_flicker(oil: Item, heard: list[str]) -> None:
+def test_frames_do_not_make_the_flag_flicker(oil: Item, heard: list[str]) -> None:
     oil.annunciate(True, "below lowAlarm", "alerts")
     for value in range(20):
         frame(oil, value)
@@ -56,7 +56,7 @@ def test_frames_do_not_make_it_flicker(oil: Item, heard: list[str]) -> None:
     assert heard[21:] == [NONE, NONE]
 
 
-def test_neither_clears_the_others(oil: Item, heard: list[str]) -> None:
+def test_neither_owner_clears_the_flag_of_the_other(oil: Item, heard: list[str]) -> None:
     frame(oil, flags=ANNUNCIATE)
     oil.annunciate(True, "below lowAlarm", "alerts")
     oil.annunciate(False, owner="alerts")
@@ -69,7 +69,7 @@ def test_neither_clears_the_others(oil: Item, heard: list[str]) -> None:
     assert oil.reading.reasons == ()
 
 
-def test_repeating_it_notifies_nobody(oil: Item, heard: list[str]) -> None:
+def test_setting_it_again_notifies_no_one(oil: Item, heard: list[str]) -> None:
     for _ in range(5):
         oil.annunciate(True, "below lowAlarm", "alerts")
     assert heard == [A]
@@ -79,7 +79,7 @@ def test_repeating_it_notifies_nobody(oil: Item, heard: list[str]) -> None:
     assert heard == [A, NONE]
 
 
-def test_each_of_several_owners_holds_it(oil: Item) -> None:
+def test_the_flag_stays_while_any_owner_holds_it(oil: Item) -> None:
     oil.annunciate(True, "below lowAlarm", "alerts")
     oil.annunciate(True, "differs from OILP2", "compare")
     oil.annunciate(False, owner="alerts")
@@ -101,7 +101,7 @@ def test_explain_names_the_owners_and_their_reasons(oil: Item) -> None:
     assert oil.explain()["annunciated_by"] == {}
 
 
-def test_the_sources_own_flag_can_be_read_separately(oil: Item) -> None:
+def test_the_flag_of_the_source_can_be_read_separately(oil: Item) -> None:
     assert oil.said is oil.reading
     oil.annunciate(True, "below lowAlarm", "alerts")
     assert (oil.said.flags, oil.reading.flags) == (0, ANNUNCIATE)
@@ -132,7 +132,7 @@ def test_an_item_that_was_never_written_can_be_annunciated(db: Database) -> None
     assert lat.reading.flags == ANNUNCIATE | OLD | SECFAIL
 
 
-def test_it_stays_while_ranked_sources_take_over_from_each_other(db: Database, clock: Clock) -> None:
+def test_the_flag_stays_when_ranked_sources_change(db: Database, clock: Clock) -> None:
     heard: list[str] = []
     lat = db.item("LAT")
     lat.write(48.0, "gps1")
@@ -169,7 +169,7 @@ def test_the_number_of_owners_is_bounded(oil: Item) -> None:
     assert len(oil.annunciators) == MAX_ANNUNCIATORS
 
 
-def test_alert_logic_may_answer_in_its_own_callback(db: Database, oil: Item) -> None:
+def test_alert_logic_can_set_the_flag_in_its_callback(db: Database, oil: Item) -> None:
     """Judging is done where it is heard: the reading that follows a write carries the flag, whatever comes between."""
     heard: list[tuple[object, str]] = []
 
@@ -183,7 +183,7 @@ def test_alert_logic_may_answer_in_its_own_callback(db: Database, oil: Item) -> 
     assert heard == [(60.0, NONE), (19.0, NONE), (19.0, A), (18.0, A), (17.0, A), (60.0, A), (60.0, NONE)]
 
 
-def test_a_subscriber_that_hangs_holds_up_no_alert(db: Database, oil: Item) -> None:
+def test_a_hung_subscriber_delays_no_alert(db: Database, oil: Item) -> None:
     answer, reached = threading.Event(), threading.Event()
     heard: list[str] = []
 
@@ -277,7 +277,7 @@ def test_a_tuple_sets_the_flag_of_its_source(db: Database, oil: Item, written: t
     assert (oil.said.source, oil.said.flags) == ("theirs", ANNUNCIATE)
 
 
-def test_what_is_written_back_as_read_does_not_become_the_sources(db: Database, oil: Item) -> None:
+def test_a_flag_written_back_as_read_does_not_become_the_flag_of_the_source(db: Database, oil: Item) -> None:
     database.bind(db)
     oil.annunciate(True, "below lowAlarm", "alerts")
     for _ in range(3):

@@ -51,7 +51,7 @@ def problems(directory: Path, text: str) -> list[str]:
     return [str(problem).replace(f"{directory}/", "") for problem in configuration.check(main)]
 
 
-def test_two_connections_that_ask_for_one_thing_are_reported_with_both_places(tmp_path: Path, plugin: str) -> None:
+def test_two_connections_with_the_same_claim_are_reported_with_both_positions(tmp_path: Path, plugin: str) -> None:
     text = f"connections:\n  a: {{module: {plugin}, lamps: [1, 2]}}\n  b: {{module: {plugin}, lamps: [3, 2]}}\n"
     line = text.splitlines()
     there, here = line[1].index("2]") + 1, line[2].index("2]") + 1
@@ -60,13 +60,13 @@ def test_two_connections_that_ask_for_one_thing_are_reported_with_both_places(tm
     ]
 
 
-def test_so_are_two_entries_of_one_connection(tmp_path: Path, plugin: str) -> None:
+def test_two_entries_of_one_connection_with_the_same_claim_are_reported_too(tmp_path: Path, plugin: str) -> None:
     text = f"connections:\n  a: {{module: {plugin}, lamps: [7, 7]}}\n"
     (found,) = problems(tmp_path, text)
     assert "lamps[1]: LAMP7 is already used by this connection, at main.yaml:2:" in found
 
 
-def test_a_connection_with_other_faults_still_claims_what_it_asks_for(tmp_path: Path, plugin: str) -> None:
+def test_a_connection_with_other_problems_still_makes_its_claims(tmp_path: Path, plugin: str) -> None:
     text = f"connections:\n  a: {{module: {plugin}, lamps: [1], key: 7}}\n  b: {{module: {plugin}, lamps: [1]}}\n"
     first, second = problems(tmp_path, text)
     assert "key: expected text" in first
@@ -86,7 +86,7 @@ def test_a_connection_that_is_not_loaded_claims_nothing(tmp_path: Path, plugin: 
     assert problems(tmp_path, text) == []
 
 
-def test_a_serial_port_has_one_user_by_whichever_of_its_names(tmp_path: Path) -> None:
+def test_a_serial_port_has_one_user_under_any_of_its_names(tmp_path: Path) -> None:
     (tmp_path / "by-id").symlink_to(tmp_path / "ttyUSB0")
     text = "connections:\n" + "".join(
         f"  {name}: {{module: fixgw.drivers.nmea0183, port: {tmp_path}/{port}}}\n"
@@ -96,14 +96,14 @@ def test_a_serial_port_has_one_user_by_whichever_of_its_names(tmp_path: Path) ->
     assert "port: ttyUSB0 is already used by connection 'a', at main.yaml:2:" in found
 
 
-def test_a_network_port_may_have_several(tmp_path: Path) -> None:
+def test_a_network_port_can_have_several_users(tmp_path: Path) -> None:
     text = "connections:\n" + "".join(
         f"  {name}: {{module: fixgw.drivers.nmea0183, port: 'socket://localhost:5000'}}\n" for name in "ab"
     )
     assert problems(tmp_path, text) == []
 
 
-def test_two_servers_on_one_port_are_found_whatever_they_are_and_wherever_they_listen(tmp_path: Path) -> None:
+def test_two_servers_of_any_kind_on_one_port_are_reported(tmp_path: Path) -> None:
     text = (
         "connections:\n"
         "  a: {module: fixgw.plugins.netfix}\n"
@@ -119,7 +119,7 @@ def test_two_servers_on_one_port_are_found_whatever_they_are_and_wherever_they_l
     ]
 
 
-def test_a_wrong_entry_hides_nothing_of_its_neighbours(tmp_path: Path) -> None:
+def test_a_wrong_entry_does_not_hide_the_claims_of_others(tmp_path: Path) -> None:
     text = (
         "connections:\n"
         "  panel:\n"
@@ -137,13 +137,13 @@ def test_a_wrong_entry_hides_nothing_of_its_neighbours(tmp_path: Path) -> None:
     ]
 
 
-def test_where_all_entries_are_wrong_nothing_else_is_said_of_them(tmp_path: Path) -> None:
+def test_entries_that_are_all_wrong_are_reported_only_once(tmp_path: Path) -> None:
     text = "connections:\n  panel:\n    module: fixgw.drivers.gpio\n    buttons: [{key: BTN1, pin: 99}]\n"
     (found,) = problems(tmp_path, text)
     assert "buttons[0].pin: expected whole number" in found
 
 
-def test_entries_of_a_mapping_are_looked_at_one_by_one_too(tmp_path: Path) -> None:
+def test_entries_of_a_mapping_are_checked_one_by_one_too(tmp_path: Path) -> None:
     text = (
         "connections:\n"
         "  eis:\n"

@@ -116,7 +116,7 @@ def test_the_users_own_file_comes_before_the_packaged_one(tmp_path: Path) -> Non
     assert configuration.find(None, environ) == tmp_path / "fixgw" / "default.yaml"
 
 
-def test_looking_for_it_writes_nothing(tmp_path: Path) -> None:
+def test_finding_the_configuration_writes_nothing(tmp_path: Path) -> None:
     configuration.find(None, {"XDG_CONFIG_HOME": str(tmp_path)})
     assert list(tmp_path.iterdir()) == []
 
@@ -130,7 +130,7 @@ def test_the_packaged_configurations_have_no_problems(name: str) -> None:
     assert configuration.check(configuration.packaged() / name, variables) == []
 
 
-def test_the_packaged_initial_values_all_have_their_item() -> None:
+def test_all_packaged_initial_values_have_an_item() -> None:
     # Named, not defaulted: every line must find an item.
     config = configuration.load(configuration.packaged() / "default.yaml")
     database = config.make_database()
@@ -139,7 +139,7 @@ def test_the_packaged_initial_values_all_have_their_item() -> None:
     assert database.read_aux("IAS.Vne") is not None
 
 
-def test_what_a_configuration_leaves_out_is_the_packaged(tree: Tree) -> None:
+def test_omitted_parts_of_a_configuration_are_the_packaged_ones(tree: Tree) -> None:
     config = tree.load("connections:\n  x:\n    module: PLUGIN\n")
     packaged = configuration.load(configuration.packaged() / "default.yaml")
     assert config.definitions == packaged.definitions
@@ -150,7 +150,7 @@ def test_what_a_configuration_leaves_out_is_the_packaged(tree: Tree) -> None:
     assert config.directory == tree.directory
 
 
-def test_it_loads_in_a_moment(tree: Tree) -> None:
+def test_the_packaged_configuration_loads_quickly(tree: Tree) -> None:
     tree.load("connections: {x: {module: PLUGIN}}")
     took = []
     for _ in range(3):
@@ -182,7 +182,7 @@ def test_an_overlay_changes_items_of_the_packaged_definition(tree: Tree) -> None
         "database overlay: {include: mine.yaml}",
     ],
 )
-def test_an_overlay_may_change_the_variables_and_stand_in_a_file(tree: Tree, overlay: str) -> None:
+def test_an_overlay_can_change_the_variables_and_be_in_a_file(tree: Tree, overlay: str) -> None:
     tree.write("mine.yaml", "variables: {c: 6}\nentries: [{key: MINE}]\n")
     tree.write("more.yaml", "variables: {c: 5}\nentries: [{key: MINE}, {key: MORE}]\n")
     keys = {d.key for d in tree.load(f"connections:\n{overlay}\n").definitions}
@@ -194,14 +194,14 @@ def test_packaged_values_for_cylinders_that_do_not_exist_are_ignored(tree: Tree)
     assert "CHT13" not in config.make_database()
 
 
-def test_ones_own_values_can_follow_the_packaged_ones(tree: Tree) -> None:
+def test_custom_values_can_follow_the_packaged_ones(tree: Tree) -> None:
     tree.write("mine.ini", "IAS.Vne = 123\n")
     config = tree.load("connections:\ninitialization files: ['{PACKAGE}/initial.ini', mine.ini]\n")
     database = config.make_database()
     assert (database.read_aux("IAS.Vne"), database.read("BARO").value) == (123.0, 29.92)
 
 
-def test_a_definition_of_ones_own_has_no_packaged_values(tree: Tree) -> None:
+def test_a_custom_definition_gets_no_packaged_values(tree: Tree) -> None:
     tree.write("db.yaml", "entries: [{key: BARO}]\n")
     config = tree.load("connections:\ndatabase file: db.yaml\n")
     assert [d.key for d in config.definitions] == ["BARO"]
@@ -228,7 +228,7 @@ def test_the_database_has_the_values_on_the_given_clock(tree: Tree) -> None:
 # -- connections -------------------------------------------------------------------------------------------------------
 
 
-def test_a_connection_has_what_is_common_and_its_plugins_options(tree: Tree) -> None:
+def test_a_connection_has_the_common_options_and_those_of_its_plugin(tree: Tree) -> None:
     config = tree.load(
         "connections:\n  gps:\n    load: yes\n    module: PLUGIN\n    port: 77\n    on_failure: stop\n"
         "    restart_delay: 2\n    source: sim/gps\n    outputs: [{key: IAS}]\n  other:\n    module: PLUGIN\n"
@@ -243,7 +243,7 @@ def test_a_connection_has_what_is_common_and_its_plugins_options(tree: Tree) -> 
     assert str(gps.meta["port"]) == f"{tree.main}:5:11"
 
 
-def test_a_connection_is_the_same_when_only_its_place_has_changed(tree: Tree) -> None:
+def test_a_connection_is_equal_if_only_its_position_has_changed(tree: Tree) -> None:
     before = tree.load("connections:\n  a: {module: PLUGIN, port: 5}\n").connections
     moved = tree.load("# one line more\nconnections:\n  a: {port: 5, module: PLUGIN}\n").connections
     changed = tree.load("connections:\n  a: {module: PLUGIN, port: 6}\n").connections
@@ -256,7 +256,7 @@ def test_variables_reach_the_options(tree: Tree) -> None:
     assert config.connections[0].options["outputs"] == [{"key": "IAS"}]
 
 
-def test_a_plugin_without_declared_options_takes_anything(tree: Tree) -> None:
+def test_a_plugin_without_declared_options_accepts_any(tree: Tree) -> None:
     tree.write("config_test_plain.py", "import plugin\nclass Plugin(plugin.PluginBase):\n    pass\n")
     config = tree.load("connections: {a: {module: config_test_plain, what: ever, 5: [{}]}}")
     assert config.connections[0].options == {"what": "ever", 5: [{}], "CONFIGPATH": str(tree.directory)}
@@ -428,7 +428,7 @@ logging:
         ),
     ],
 )
-def test_a_problem_has_its_place_and_its_words(tree: Tree, text: str, expected: str) -> None:
+def test_a_problem_has_its_position_and_message(tree: Tree, text: str, expected: str) -> None:
     assert tree.problems(text)[0] == expected
 
 
@@ -489,7 +489,7 @@ def test_a_good_logging_section_is_kept_as_it_is(tree: Tree) -> None:
     assert not (tree.directory / "log").exists()
 
 
-def test_a_file_that_is_missing_is_one_problem(tmp_path: Path) -> None:
+def test_a_missing_file_is_one_problem(tmp_path: Path) -> None:
     (problem,) = configuration.check(tmp_path / "gone.yaml")
     assert str(problem) == f"{tmp_path}/gone.yaml: cannot be read: No such file or directory"
 
@@ -503,7 +503,7 @@ def test_a_definition_that_cannot_be_read_is_not_reported_for_every_key(tree: Tr
     ) == ["db.yaml:2:1: not YAML: while parsing a flow node: did not find expected node content"]
 
 
-def test_a_plugin_may_report_problems_in_its_own_file(tree: Tree) -> None:
+def test_a_plugin_can_report_problems_in_its_own_file(tree: Tree) -> None:
     tree.write(
         "config_test_mapped.py",
         "import plugin\nfrom fixgw.errors import Problem\nclass Plugin(plugin.PluginBase):\n"
@@ -628,7 +628,7 @@ def test_options_by_pattern_are_checked_reach_the_plugin_and_are_in_the_schema(
     }
 
 
-def test_every_reference_in_the_schema_leads_somewhere() -> None:
+def test_every_reference_in_the_schema_has_a_target() -> None:
     described = schema()
 
     def references(part: Any) -> Iterator[str]:
@@ -650,7 +650,7 @@ def test_every_reference_in_the_schema_leads_somewhere() -> None:
 # -- copying -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_tree_is_copied_and_a_second_time_nothing_happens(tmp_path: Path) -> None:
+def test_the_tree_is_copied_only_once(tmp_path: Path) -> None:
     report = copy_tree(tmp_path / "new" / "dir")
     assert {action for _, action in report} == {"written"}
     names = {str(path.relative_to(tmp_path / "new" / "dir")) for path, _ in report}
@@ -660,7 +660,7 @@ def test_the_tree_is_copied_and_a_second_time_nothing_happens(tmp_path: Path) ->
     assert {action for _, action in copy_tree(tmp_path / "new" / "dir")} == {"the same"}
 
 
-def test_a_copy_with_edits_is_kept_and_a_lost_file_comes_back(tmp_path: Path) -> None:
+def test_an_edited_copy_is_kept_and_a_missing_file_restored(tmp_path: Path) -> None:
     copy_tree(tmp_path)
     (tmp_path / "default.yaml").write_text("connections:\n")
     (tmp_path / "initial.ini").unlink()
@@ -681,7 +681,7 @@ def test_editors_find_the_schema_beside_the_main_file_and_it_follows_the_gateway
     assert json.loads((tmp_path / SCHEMA).read_text()) == schema()
 
 
-def test_it_is_said_when_the_packaged_file_has_changed_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_change_of_the_packaged_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packaged = tmp_path / "packaged"
     packaged.mkdir()
     monkeypatch.setattr("fixgw.configuration.tree.packaged", lambda: packaged)
@@ -697,7 +697,7 @@ def test_it_is_said_when_the_packaged_file_has_changed_since(tmp_path: Path, mon
     assert (tmp_path / "copy" / "a.yaml").read_text() == "one"
 
 
-def test_what_cannot_be_written_is_an_os_error_and_leaves_nothing_half_done(tmp_path: Path) -> None:
+def test_a_write_error_is_an_os_error_and_leaves_nothing_half_done(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         copy_tree(tmp_path / "file")
@@ -707,7 +707,7 @@ def test_what_cannot_be_written_is_an_os_error_and_leaves_nothing_half_done(tmp_
     assert [p.name for p in (tmp_path / "copy").iterdir() if p.name.startswith(".")] == [".packaged.sha256"]
 
 
-def test_a_wrong_option_does_not_hide_what_the_plugin_finds_in_the_others(tmp_path: Path) -> None:
+def test_a_wrong_option_does_not_hide_the_findings_of_the_plugin(tmp_path: Path) -> None:
     (tmp_path / "default.yaml").write_text(
         "connections:\n  a:\n    module: fixgw.plugins.skel\n    interval: often\n    write: IASS\n    litsen: IAS\n"
     )
@@ -717,7 +717,7 @@ def test_a_wrong_option_does_not_hide_what_the_plugin_finds_in_the_others(tmp_pa
 
 
 @pytest.mark.parametrize(("written", "loaded"), [('"yes"', 1), ("yes", 1), ('"no"', 0), ("no", 0)])
-def test_a_quoted_yes_or_no_means_what_it_says(tmp_path: Path, written: str, loaded: int) -> None:
+def test_a_quoted_yes_or_no_means_yes_or_no(tmp_path: Path, written: str, loaded: int) -> None:
     (tmp_path / "default.yaml").write_text(f"connections: {{a: {{load: {written}, module: fixgw.plugins.skel}}}}\n")
     assert len(configuration.load(tmp_path / "default.yaml").connections) == loaded
 
@@ -739,7 +739,7 @@ def test_a_quoted_yes_or_no_means_what_it_says(tmp_path: Path, written: str, loa
         ("{CANFIX: yes}", "QUORUM", ""),  # a preference that nobody has enabled
     ],
 )
-def test_a_misspelt_load_is_found(tree: Tree, enabled: str | None, load: str, problem: str) -> None:
+def test_a_misspelled_load_is_reported(tree: Tree, enabled: str | None, load: str, problem: str) -> None:
     if enabled is not None:
         tree.write("preferences.yaml", f"enabled: {enabled}\n")
     found = tree.problems(f"connections:\n  gps: {{load: {load}, module: fixgw.drivers.nmea0183, port: /dev/null}}\n")

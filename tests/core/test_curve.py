@@ -32,7 +32,7 @@ def wrong(**options: Any) -> str:
 # -- points ------------------------------------------------------------------------------------------------------------
 
 
-def test_between_two_points_runs_a_straight_line() -> None:
+def test_a_curve_is_linear_between_two_points() -> None:
     pressure = curve(points=[[400, 0.0], [2400, 100.0], [3600, 130.0]])
     assert pressure(400) == 0.0
     assert pressure(1400) == 50.0
@@ -40,7 +40,7 @@ def test_between_two_points_runs_a_straight_line() -> None:
     assert pressure(3600) == 130.0
 
 
-def test_falling_readings_are_as_good_as_rising_ones() -> None:
+def test_falling_readings_work_like_rising_ones() -> None:
     level = curve(points=[[240, 0.0], [33, 20.0]])
     assert level(240) == 0.0
     assert level(33) == 20.0
@@ -51,26 +51,28 @@ def test_falling_readings_are_as_good_as_rising_ones() -> None:
     ("beyond", "below", "above"),
     [(None, None, None), ("fail", None, None), ("clamp", 10.0, 30.0), ("extend", 0.0, 40.0)],
 )
-def test_past_the_ends_it_does_what_was_asked(beyond: str | None, below: float | None, above: float | None) -> None:
+def test_beyond_its_ends_a_curve_behaves_as_configured(
+    beyond: str | None, below: float | None, above: float | None
+) -> None:
     ends = curve(points=[[1, 10.0], [3, 30.0]], **({"beyond": beyond} if beyond else {}))
     assert ends(0) == below
     assert ends(4) == above
 
 
-def test_beyond_the_limits_a_sensor_is_open_or_shorted_whatever_the_curve_says() -> None:
+def test_beyond_its_limits_a_sensor_is_open_or_shorted() -> None:
     level = curve(points=[[1, 10.0], [3, 30.0]], beyond="clamp", limits=[0.5, 3.5])
     assert level(0.5) == 10.0
     assert level(0.49) is None
     assert level(3.51) is None
 
 
-def test_a_straight_line() -> None:
+def test_a_linear_curve_is_evaluated() -> None:
     volts = curve(linear={"factor": 0.5, "offset": -1.0}, limits=[0, 10])
     assert volts(4.0) == 1.0
     assert volts(10.1) is None
 
 
-def test_the_value_can_be_scaled_to_the_keys_unit() -> None:
+def test_the_value_can_be_scaled_to_the_unit_of_the_key() -> None:
     fahrenheit = curve(linear={"factor": 100.0}, scale=1.8, add=32.0)
     assert fahrenheit(1.0) == 212.0
 
@@ -97,7 +99,7 @@ def test_steinhart_hart_gives_the_table_of_a_10k_thermistor() -> None:
         assert ntc(divider(ohms, 10000)) == pytest.approx(degrees, abs=0.1)
 
 
-def test_an_open_or_shorted_thermistor_gives_nothing() -> None:
+def test_an_open_or_shorted_thermistor_gives_no_value() -> None:
     ntc = curve(4095, thermistor={"r25": 10000, "beta": 3950, "pull_up": 10000})
     assert ntc(4095) is None
     assert ntc(0) is None
@@ -106,19 +108,19 @@ def test_an_open_or_shorted_thermistor_gives_nothing() -> None:
     assert ntc(2047.5) == pytest.approx(25.0)
 
 
-def test_the_supply_of_the_pull_up_may_differ_from_the_full_scale() -> None:
+def test_the_supply_of_the_pull_up_can_differ_from_the_full_scale() -> None:
     ntc = curve(4.096, thermistor={"r25": 1000, "beta": 3500, "pull_up": 1000}, supply=3.3)
     assert ntc(1.65) == pytest.approx(25.0)
 
 
-def test_a_sender_with_its_own_table() -> None:
+def test_a_sender_can_have_its_own_table() -> None:
     fuel = curve(1023, sender={"pull_up": 100, "ohms": [[0, 0.0], [100, 10.0]]})
     assert fuel(0) == 0.0  # no resistance is a value of this one
     assert fuel(1023 / 3) == pytest.approx(5.0)
     assert fuel(1023) is None
 
 
-def test_a_named_table_knows_when_its_sender_is_broken() -> None:
+def test_a_named_table_detects_a_broken_sender() -> None:
     oil = curve(sender={"table": "vdo-pressure-10bar", "pull_up": 220})
     assert oil(divider(10, 220)) == pytest.approx(0.0)
     assert oil(divider(9, 220)) == 0.0  # senders spread
@@ -134,7 +136,7 @@ def test_every_named_sender_fails_when_it_is_shorted_or_open(name: str) -> None:
     assert broken(divider(100_000, 240)) is None
 
 
-def test_a_tank_in_gallons_from_a_table_in_fractions() -> None:
+def test_a_table_in_fractions_can_be_scaled_to_gallons() -> None:
     tank = curve(sender={"table": "american-level", "pull_up": 240}, scale=19.0)
     assert tank(divider(240, 240)) == 0.0
     assert tank(divider(33, 240)) == pytest.approx(19.0)
@@ -156,7 +158,7 @@ def test_every_packaged_table_is_valid_and_names_its_source(name: str) -> None:
 # -- what is wrong -----------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_used_is_said_where_it_is_written() -> None:
+def test_invalid_curves_are_reported_at_their_position() -> None:
     assert "choose exactly one of points, linear, thermistor and sender" in wrong()
     assert "not points and linear" in wrong(points=[[0, 0], [1, 1]], linear={"factor": 1.0})
     assert "at least two points" in wrong(points=[[0, 0]])
@@ -172,7 +174,7 @@ def test_what_cannot_be_used_is_said_where_it_is_written() -> None:
     assert "must not be zero" in wrong(linear={"factor": 1.0}, scale=0.0)
 
 
-def test_a_unit_other_than_the_keys_is_reported_unless_it_is_scaled() -> None:
+def test_another_unit_than_that_of_the_key_is_reported_unless_scaled() -> None:
     table = {"table": "vdo-pressure-5bar", "pull_up": 100}
     assert list(spec(sender=table).check_units("psi")) == []
     assert list(spec(sender=table).check_units("bar")) == [

@@ -62,20 +62,20 @@ def test_a_reading_cannot_be_changed(ias: Item) -> None:
         ias.reading.value = 5.0  # type: ignore[misc]
 
 
-def test_an_item_never_written_is_old_and_says_why(ias: Item) -> None:
+def test_an_item_that_was_never_written_is_old_and_says_why(ias: Item) -> None:
     assert ias.reading.old
     assert not ias.reading.good
     assert ias.reading.reason(OLD) == "never written"
     assert ias.reading.age(5.0) == INFINITY
 
 
-def test_a_first_value_is_in_range_even_when_nought_is_not(db: Database) -> None:
+def test_the_first_value_is_in_range_even_if_zero_is_not(db: Database) -> None:
     db.define(Definition(key="HOT", min=50.0, max=90.0))
     assert db.read("HOT").value == 50.0
     assert db.read("BARO").value == 29.92
 
 
-def test_a_write_replaces_the_reading_whole(ias: Item, clock: Clock) -> None:
+def test_a_write_replaces_the_whole_reading(ias: Item, clock: Clock) -> None:
     before = ias.reading
     written = ias.write(103.5, "pitot")
     assert before.old
@@ -134,7 +134,7 @@ class FloatLike:
         ("ACID", Sign.OURS, "N123"),
     ],
 )
-def test_values_become_the_items_type(db: Database, key: str, given: Any, stored: Any) -> None:
+def test_values_are_converted_to_the_type_of_the_item(db: Database, key: str, given: Any, stored: Any) -> None:
     reading = db.write(key, given)
     assert reading is not None
     assert (reading.value, reading.flags) == (stored, 0)
@@ -201,12 +201,12 @@ def test_a_number_that_is_not_finite_is_not_stored_and_fails_the_item(db: Databa
     )
 
 
-def test_the_next_good_value_ends_the_failure(ias: Item) -> None:
+def test_the_next_good_value_clears_the_failure(ias: Item) -> None:
     ias.write(NAN)
     assert not ias.write(80.0).flags
 
 
-def test_not_a_number_as_the_first_value_leaves_the_item_never_written(ias: Item) -> None:
+def test_nan_as_the_first_value_leaves_the_item_never_written(ias: Item) -> None:
     reading = ias.write(NAN, "pitot")
     assert (reading.value, reading.flags) == (0.0, OLD | FAIL)
     assert reading.age(0.0) == INFINITY
@@ -214,7 +214,7 @@ def test_not_a_number_as_the_first_value_leaves_the_item_never_written(ias: Item
     assert reading.source == "pitot"
 
 
-def test_not_a_number_does_not_make_an_item_younger(ias: Item, clock: Clock, db: Database) -> None:
+def test_nan_does_not_refresh_an_item(ias: Item, clock: Clock, db: Database) -> None:
     ias.write(80.0)
     clock.now += 1.5
     ias.write(NAN)
@@ -223,7 +223,7 @@ def test_not_a_number_does_not_make_an_item_younger(ias: Item, clock: Clock, db:
     assert ias.reading.flags == OLD | FAIL
 
 
-def test_a_number_beyond_all_floats_fails_a_float_and_clamps_an_int(db: Database) -> None:
+def test_a_number_too_large_for_a_float_fails_a_float_and_clamps_an_int(db: Database) -> None:
     assert db.item("WIDE").write(10**400).fail
     reading = db.item("FREE").write(10**400)
     assert (reading.value, reading.flags) == (2**63 - 1, BAD)
@@ -248,7 +248,7 @@ def test_a_setting_out_of_range_is_only_clamped(db: Database) -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 500.0])
-def test_the_ends_of_the_range_are_in_it(ias: Item, value: float) -> None:
+def test_the_range_includes_its_ends(ias: Item, value: float) -> None:
     assert not ias.write(value).flags
 
 
@@ -269,7 +269,7 @@ def test_an_empty_range_and_an_unfit_initial_value_are_errors(db: Database) -> N
 # -- flags -------------------------------------------------------------------------------------------------------------
 
 
-def test_flags_given_with_a_value_replace_those_there(ias: Item) -> None:
+def test_flags_written_with_a_value_replace_the_existing_ones(ias: Item) -> None:
     ias.write(1.0, "a", ANNUNCIATE | FAIL, "pump off")
     assert list(ias.reading.reasons) == [(ANNUNCIATE, "pump off"), (FAIL, "pump off")]
     ias.write(1.0, "a", BAD)
@@ -278,28 +278,28 @@ def test_flags_given_with_a_value_replace_those_there(ias: Item) -> None:
     assert ias.reading.flags == 0
 
 
-def test_a_value_alone_leaves_the_flags(ias: Item) -> None:
+def test_a_value_alone_keeps_the_flags(ias: Item) -> None:
     ias.write(1.0, "a", BAD, "ice")
     reading = ias.write(2.0, "b")
     assert (reading.value, reading.flags, reading.reason(BAD), reading.source) == (2.0, BAD, "ice", "b")
 
 
-def test_flags_outside_the_mask_stay(ias: Item) -> None:
+def test_flags_outside_the_mask_are_kept(ias: Item) -> None:
     ias.write(1.0, flags=SECFAIL | BAD)
     assert ias.write(2.0, flags=FAIL, mask=BAD | FAIL).flags == SECFAIL | FAIL
 
 
-def test_nobody_can_write_old(ias: Item) -> None:
+def test_old_cannot_be_written(ias: Item) -> None:
     assert ias.write(1.0, flags=OLD | BAD, mask=OLD | BAD).flags == BAD
 
 
-def test_a_check_does_not_take_over_a_flag_that_was_set_by_hand(ias: Item) -> None:
+def test_a_check_does_not_take_over_a_flag_set_by_hand(ias: Item) -> None:
     ias.write(1.0, "a", BAD, "ice")
     assert ias.write(999.0).reason(BAD) == "ice"
     assert ias.write(2.0).reason(BAD) == "ice", "only who has set it clears it"
 
 
-def test_a_flag_set_by_hand_survives_good_writes_where_a_checked_one_does_not(ias: Item) -> None:
+def test_a_flag_set_by_hand_survives_good_writes_but_a_checked_one_does_not(ias: Item) -> None:
     ias.write(999.0)
     ias.flag(BAD, BAD, reason="ice")
     assert ias.write(2.0).bad
@@ -310,7 +310,7 @@ def test_a_checked_flag_can_be_cleared_by_hand(ias: Item) -> None:
     assert not ias.flag(0, BAD).flags
 
 
-def test_flags_alone_leave_value_and_age(ias: Item, clock: Clock) -> None:
+def test_flags_alone_keep_the_value_and_its_age(ias: Item, clock: Clock) -> None:
     ias.write(1.0)
     stamp = clock.now
     clock.now += 1
@@ -320,7 +320,7 @@ def test_flags_alone_leave_value_and_age(ias: Item, clock: Clock) -> None:
     assert ias.flag(0, FAIL).flags == ANNUNCIATE
 
 
-def test_fail_says_why(ias: Item) -> None:
+def test_fail_keeps_its_reason(ias: Item) -> None:
     ias.write(1.0, "pitot")
     assert ias.fail("no answer", "pitot").reason(FAIL) == "no answer"
 
@@ -331,13 +331,13 @@ def test_unknown_bits_are_ignored(ias: Item) -> None:
     assert ias.reading.flag_text == "00000"
 
 
-def test_old_by_hand_holds_until_the_next_value(ias: Item) -> None:
+def test_old_set_by_hand_lasts_until_the_next_value(ias: Item) -> None:
     ias.write(1.0)
     assert ias.flag(OLD, OLD, "client").reason(OLD) == "set by client"
     assert not ias.write(2.0).flags
 
 
-def test_old_can_be_taken_back_only_where_the_clock_agrees(db: Database, ias: Item, clock: Clock) -> None:
+def test_old_can_be_cleared_only_if_the_value_is_not_overdue(db: Database, ias: Item, clock: Clock) -> None:
     assert ias.flag(0, OLD).old, "never written"
     ias.write(1.0)
     ias.flag(OLD, OLD)
@@ -363,7 +363,7 @@ def test_aux_values_are_unset_until_written(db: Database, ias: Item) -> None:
     assert db.read_aux("IAS.Vne") is None
 
 
-def test_aux_values_have_the_items_type_and_range(db: Database, ias: Item) -> None:
+def test_aux_values_have_the_type_and_range_of_the_item(db: Database, ias: Item) -> None:
     assert ias.write_aux("Vs", 1000) == 500.0
     assert db.item("GEAR").write_aux("Most", -99) == -5
     with pytest.raises(BadValue):
@@ -382,14 +382,14 @@ def test_unknown_aux_values_are_errors(db: Database, key: str) -> None:
         db.read_aux(key)
 
 
-def test_errors_name_what_was_meant(db: Database) -> None:
+def test_errors_suggest_the_nearest_name(db: Database) -> None:
     with pytest.raises(UnknownKey, match="did you mean 'BARO'"):
         db.read("BARRO")
     with pytest.raises(KeyError, match=r"did you mean 'IAS\.Vne'"):
         db.write("IAS.Vn", 1)
 
 
-def test_aux_news_reach_their_subscribers(db: Database) -> None:
+def test_aux_changes_reach_their_subscribers(db: Database) -> None:
     news: list[tuple[Any, ...]] = []
     subscription = db.subscribe("IAS", on_aux=lambda *a: news.append(a))
     db.write("IAS", 5.0)
@@ -432,7 +432,7 @@ def test_keys_come_in_the_order_of_definition(db: Database) -> None:
     assert "XXX" not in db
 
 
-def test_statistics_count(db: Database, ias: Item, clock: Clock) -> None:
+def test_statistics_are_counted(db: Database, ias: Item, clock: Clock) -> None:
     ias.write(1.0)
     db.write("GEAR", 99)
     db.write("WIDE", NAN)
@@ -449,7 +449,9 @@ def test_statistics_count(db: Database, ias: Item, clock: Clock) -> None:
 # -- explain -----------------------------------------------------------------------------------------------------------
 
 
-def test_explain_tells_where_a_value_comes_from_and_why_it_is_flagged(db: Database, ias: Item, clock: Clock) -> None:
+def test_explain_gives_the_source_of_a_value_and_the_reasons_of_its_flags(
+    db: Database, ias: Item, clock: Clock
+) -> None:
     ias.write(100.0, "pitot")
     clock.now += 1
     ias.write(999.0, "pitot", ANNUNCIATE, "overspeed")
@@ -462,7 +464,7 @@ def test_explain_tells_where_a_value_comes_from_and_why_it_is_flagged(db: Databa
     assert facts["range"] == [0.0, 500.0]
 
 
-def test_explain_of_what_was_never_written(ias: Item) -> None:
+def test_explain_describes_an_item_that_was_never_written(ias: Item) -> None:
     facts = ias.explain()
     assert (facts["age"], facts["last_good"], facts["source"], facts["sources"]) == (None, None, None, [])
     assert facts["flags"] == {"old": "never written"}
@@ -508,13 +510,13 @@ def test_a_change_of_flags_notifies_but_setting_a_set_flag_does_not(ias: Item, n
     assert [r.flags for _, r in news] == [0, FAIL]
 
 
-def test_a_refused_value_notifies_nobody(ias: Item, news: list[tuple[str, Reading]]) -> None:
+def test_a_refused_value_notifies_no_one(ias: Item, news: list[tuple[str, Reading]]) -> None:
     with pytest.raises(BadValue):
         ias.write("x")
     assert news == []
 
 
-def test_the_star_stands_for_every_item_later_ones_too(db: Database) -> None:
+def test_a_star_subscribes_to_every_item_including_later_ones(db: Database) -> None:
     heard: list[str] = []
     subscription = db.subscribe("*", lambda key, reading: heard.append(key))
     db.define(Definition(key="LATER"))
@@ -532,7 +534,7 @@ def test_subscribing_to_an_unknown_key_is_an_error(db: Database) -> None:
         db.subscribe("XXX", lambda k, r: None)
 
 
-def test_callbacks_may_unsubscribe_themselves_and_others(db: Database, ias: Item) -> None:
+def test_callbacks_can_unsubscribe_themselves_and_others(db: Database, ias: Item) -> None:
     heard: list[str] = []
 
     def once(key: str, reading: Reading) -> None:
@@ -547,7 +549,7 @@ def test_callbacks_may_unsubscribe_themselves_and_others(db: Database, ias: Item
     assert heard == ["once", "second"], "what is under way is finished, and no more"
 
 
-def test_a_callback_may_subscribe_and_define(db: Database, ias: Item) -> None:
+def test_a_callback_can_subscribe_and_define_items(db: Database, ias: Item) -> None:
     heard: list[Any] = []
 
     def grow(key: str, reading: Reading) -> None:
@@ -600,7 +602,7 @@ def raising(error: BaseException) -> Callable[..., None]:
 @pytest.mark.parametrize(
     "error", [ValueError("no"), SystemExit(3), asyncio.CancelledError(), GeneratorExit(), BaseException("x")], ids=repr
 )
-def test_a_callback_that_raises_stops_neither_the_writer_nor_the_others(
+def test_a_callback_that_raises_disturbs_neither_the_writer_nor_the_others(
     db: Database, ias: Item, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard: list[Any] = []
@@ -615,7 +617,7 @@ def test_a_callback_that_raises_stops_neither_the_writer_nor_the_others(
     assert caplog.records[0].exc_info is not None
 
 
-def test_an_error_that_cannot_even_be_printed_is_survived(db: Database, ias: Item) -> None:
+def test_an_error_that_cannot_be_printed_does_no_harm(db: Database, ias: Item) -> None:
     class Nasty(Exception):
         def __str__(self) -> str:
             raise RuntimeError
@@ -626,7 +628,7 @@ def test_an_error_that_cannot_even_be_printed_is_survived(db: Database, ias: Ite
     assert ias.write(1.0).good
 
 
-def test_ctrl_c_in_a_callback_is_not_swallowed_and_the_item_works_on(db: Database, ias: Item) -> None:
+def test_ctrl_c_in_a_callback_is_raised_and_the_item_still_works(db: Database, ias: Item) -> None:
     errors: Iterator[BaseException] = iter([KeyboardInterrupt()])
     heard: list[Any] = []
 
@@ -660,7 +662,7 @@ def test_a_callback_that_always_fails_is_dropped(
     assert "dropped" in caplog.records[-1].message
 
 
-def test_a_callback_that_fails_now_and_then_is_kept(db: Database, ias: Item) -> None:
+def test_a_callback_that_fails_occasionally_is_kept(db: Database, ias: Item) -> None:
     calls: list[float] = []
 
     def flaky(*news: object) -> None:
@@ -718,7 +720,7 @@ def test_a_mailbox_can_be_for_one_key(db: Database) -> None:
         assert list(box.wait(0)) == ["IAS"]
 
 
-def test_a_mailbox_hears_of_flags_and_age(db: Database, clock: Clock) -> None:
+def test_a_mailbox_receives_changes_of_flags_and_age(db: Database, clock: Clock) -> None:
     with db.mailbox() as box:
         db.write("IAS", 1)
         clock.now += 5
@@ -751,7 +753,7 @@ def test_a_closed_mailbox_receives_nothing(db: Database) -> None:
     ("written", "stored"), [(-1.0, 359.0), (361.0, 1.0), (360.0, 360.0), (-0.5, 359.5), (0.0, 0.0)]
 )
 @pytest.mark.parametrize("setting", [False, True])
-def test_a_direction_goes_round_and_is_not_clamped(written: float, stored: float, setting: bool) -> None:
+def test_a_direction_wraps_around_and_is_not_clamped(written: float, stored: float, setting: bool) -> None:
     db = Database([Definition(key="HEAD", min=0.0, max=360.0, wrap=360.0, setting=setting)])
     reading = db.item("HEAD").write(written)
     assert (reading.value, reading.flags) == (stored, 0)

@@ -34,7 +34,7 @@ def db(clock: Clock) -> Database:
 # -- with a clock that stands still until it is moved ------------------------------------------------------------------
 
 
-def test_a_value_becomes_old_exactly_when_its_tolerance_is_over(db: Database, clock: Clock) -> None:
+def test_a_value_becomes_old_exactly_after_its_tolerance(db: Database, clock: Clock) -> None:
     fast = db.item("FAST")
     fast.write(1.0, "adc")
     clock.now += 0.199
@@ -68,7 +68,7 @@ def test_a_rewrite_in_time_keeps_a_value_fresh(db: Database, clock: Clock) -> No
     assert heard[-1].old
 
 
-def test_subscribers_hear_of_it_once(db: Database, clock: Clock) -> None:
+def test_subscribers_are_notified_of_ageing_once(db: Database, clock: Clock) -> None:
     heard: list[bool] = []
     db.subscribe("FAST", lambda k, r: heard.append(r.old))
     db.write("FAST", 1.0)
@@ -89,7 +89,7 @@ def test_an_old_value_that_is_written_again_ages_again(db: Database, clock: Cloc
         assert db.read("FAST").old
 
 
-def test_a_rewrite_at_the_last_moment_moves_the_due_time(db: Database, clock: Clock) -> None:
+def test_a_rewrite_at_the_last_moment_postpones_ageing(db: Database, clock: Clock) -> None:
     db.write("FAST", 1.0)
     clock.now += 0.25  # overdue, but nobody has looked
     db.write("FAST", 2.0)
@@ -97,7 +97,7 @@ def test_a_rewrite_at_the_last_moment_moves_the_due_time(db: Database, clock: Cl
     assert not db.read("FAST").old
 
 
-def test_tolerance_nought_means_never(db: Database, clock: Clock) -> None:
+def test_a_tolerance_of_zero_means_never(db: Database, clock: Clock) -> None:
     db.write("NEVER", 1.0)
     clock.now += 1e9
     assert db.age() == INFINITY
@@ -112,7 +112,7 @@ def held_up(db: Database, clock: Clock, key: str = "FAST", seconds: float = 0.3)
     return written
 
 
-def test_what_is_read_late_is_old_although_nobody_has_aged_it(db: Database, clock: Clock) -> None:
+def test_a_value_read_late_is_old_although_it_has_not_been_aged(db: Database, clock: Clock) -> None:
     held_up(db, clock)
     item = db.item("FAST")
     for reading in (db.read("FAST"), item.reading, item.said, item.readings()[0]):
@@ -124,7 +124,7 @@ def test_what_is_read_late_is_old_although_nobody_has_aged_it(db: Database, cloc
     assert db.statistics()["old"] == 1
 
 
-def test_what_is_read_in_time_is_fresh(db: Database, clock: Clock) -> None:
+def test_a_value_read_in_time_is_fresh(db: Database, clock: Clock) -> None:
     held_up(db, clock, seconds=0.199)
     item = db.item("FAST")
     assert not any(r.old for r in (db.read("FAST"), item.reading, item.said, item.readings()[0]))
@@ -133,7 +133,7 @@ def test_what_is_read_in_time_is_fresh(db: Database, clock: Clock) -> None:
     assert not db.read("NEVER").old
 
 
-def test_plugins_of_others_read_it_old_too(db: Database, clock: Clock) -> None:
+def test_third_party_plugins_read_it_as_old_too(db: Database, clock: Clock) -> None:
     database.bind(db)
     held_up(db, clock)
     raw = database.get_raw_item("FAST")
@@ -141,7 +141,7 @@ def test_plugins_of_others_read_it_old_too(db: Database, clock: Clock) -> None:
     assert raw.value == database.read("FAST") == (1.0, False, True, True, False, False)
 
 
-def test_what_waits_in_a_mailbox_becomes_old_there(db: Database, clock: Clock) -> None:
+def test_a_value_in_a_mailbox_becomes_old(db: Database, clock: Clock) -> None:
     with db.mailbox(["FAST", "SLOW"]) as mailbox:
         held_up(db, clock)
         db.write("SLOW", 2.0)
@@ -149,7 +149,7 @@ def test_what_waits_in_a_mailbox_becomes_old_there(db: Database, clock: Clock) -
     assert {key: r.old for key, r in readings.items()} == {"FAST": True, "SLOW": False}
 
 
-def test_reading_an_overdue_value_notifies_nobody_until_it_is_aged(db: Database, clock: Clock) -> None:
+def test_reading_an_overdue_value_notifies_no_one_until_it_is_aged(db: Database, clock: Clock) -> None:
     heard: list[bool] = []
     db.subscribe("FAST", lambda k, r: heard.append(r.old))
     held_up(db, clock)
@@ -159,7 +159,7 @@ def test_reading_an_overdue_value_notifies_nobody_until_it_is_aged(db: Database,
     assert heard == [False, True]
 
 
-def test_a_flag_does_not_make_fresh_what_nobody_has_aged(db: Database, clock: Clock) -> None:
+def test_setting_a_flag_does_not_refresh_an_overdue_value(db: Database, clock: Clock) -> None:
     heard: list[str] = []
     db.subscribe("FAST", lambda k, r: heard.append(r.flag_text))
     held_up(db, clock)
@@ -202,7 +202,7 @@ def test_reading_old_in_one_thread_while_another_writes(db: Database, clock: Clo
     assert not db.read("FAST").old
 
 
-def test_age_says_how_long_nothing_can_happen(db: Database, clock: Clock) -> None:
+def test_age_returns_the_time_until_the_next_value_can_become_old(db: Database, clock: Clock) -> None:
     assert db.age() == INFINITY
     db.write("SLOW", 1)
     assert db.age() == pytest.approx(2.0)
@@ -214,7 +214,7 @@ def test_age_says_how_long_nothing_can_happen(db: Database, clock: Clock) -> Non
     assert db.age() == INFINITY
 
 
-def test_an_item_waits_in_the_queue_once_however_often_it_is_written(db: Database, clock: Clock) -> None:
+def test_an_item_is_queued_only_once_however_often_it_is_written(db: Database, clock: Clock) -> None:
     for _ in range(1000):
         db.write("FAST", 1.0)
         db.write("LAT", 1.0, "gps1")
@@ -239,7 +239,7 @@ def test_a_value_whose_old_flag_was_cleared_by_hand_still_ages(db: Database, clo
     assert fast.reading.old
 
 
-def test_each_source_of_a_ranked_item_ages_for_itself(db: Database, clock: Clock) -> None:
+def test_each_source_of_a_ranked_item_ages_separately(db: Database, clock: Clock) -> None:
     lat = db.item("LAT")
     lat.write(1.0, "gps1")
     clock.now += 0.5
@@ -253,7 +253,7 @@ def test_each_source_of_a_ranked_item_ages_for_itself(db: Database, clock: Clock
     assert (lat.reading.source, lat.reading.old) == ("gps2", True)
 
 
-def test_the_source_that_will_be_old_first_decides_when_to_look(db: Database, clock: Clock) -> None:
+def test_the_first_source_to_become_old_determines_the_next_check(db: Database, clock: Clock) -> None:
     lat = db.item("LAT")
     lat.write(1.0, "gps1")
     clock.now += 0.5
@@ -264,7 +264,7 @@ def test_the_source_that_will_be_old_first_decides_when_to_look(db: Database, cl
     assert db.age() == pytest.approx(0.45)
 
 
-def test_a_backup_that_comes_back_from_the_dead_is_looked_after(db: Database, clock: Clock) -> None:
+def test_a_backup_that_returns_is_watched_again(db: Database, clock: Clock) -> None:
     lat = db.item("LAT")
     lat.write(1.0, "gps1")
     clock.now += 5
@@ -276,7 +276,7 @@ def test_a_backup_that_comes_back_from_the_dead_is_looked_after(db: Database, cl
     assert lat.reading.old
 
 
-def test_items_due_in_the_same_instant_do_not_get_compared(clock: Clock) -> None:
+def test_items_due_at_the_same_instant_are_not_compared(clock: Clock) -> None:
     db = Database([Definition(key=f"K{n}", tolerance=100) for n in range(200)], clock)
     for key in db:
         db.write(key, 1.0)
@@ -326,7 +326,7 @@ class Lateness:
         return self.seconds
 
 
-def test_a_first_write_wakes_a_thread_that_has_had_nothing_to_do(running: Callable[..., Database]) -> None:
+def test_the_first_write_wakes_an_idle_thread(running: Callable[..., Database]) -> None:
     db = running(Definition(key="FAST", tolerance=200))
     late = Lateness(db)
     threading.Event().wait(0.05)  # let the thread go to sleep
@@ -345,7 +345,7 @@ def test_a_short_tolerance_is_kept_while_the_thread_sleeps_for_a_long_one(runnin
     assert 0 <= late.wait()["FAST"] <= PROMISE + MARGIN
 
 
-def test_a_tolerance_may_be_years(running: Callable[..., Database]) -> None:
+def test_a_tolerance_can_be_years(running: Callable[..., Database]) -> None:
     db = running(Definition(key="LONG", tolerance=2**62), Definition(key="FAST", tolerance=20))
     db.write("LONG", 1.0)
     late = Lateness(db)
@@ -415,7 +415,7 @@ def test_starting_and_stopping_twice_is_harmless() -> None:
     assert threading.active_count() == before
 
 
-def test_a_subscriber_that_raises_whatever_it_be_does_not_end_the_ageing(running: Callable[..., Database]) -> None:
+def test_no_exception_of_a_subscriber_ends_the_ageing(running: Callable[..., Database]) -> None:
     db = running(Definition(key="A", tolerance=20), Definition(key="B", tolerance=40))
 
     def broken(key: str, reading: Reading) -> None:
@@ -430,7 +430,7 @@ def test_a_subscriber_that_raises_whatever_it_be_does_not_end_the_ageing(running
     assert db.alive
 
 
-def test_a_defect_in_the_ageing_is_logged_and_survived(
+def test_a_defect_in_the_ageing_is_logged_and_does_not_end_it(
     running: Callable[..., Database], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     expire = database.Item._expire
@@ -451,7 +451,7 @@ def test_a_defect_in_the_ageing_is_logged_and_survived(
     assert db.read("A").old, "the item in whose turn it happened is not forgotten"
 
 
-def test_a_subscriber_that_keeps_the_thread_shows(
+def test_a_subscriber_that_delays_the_thread_is_reported(
     running: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = running(Definition(key="A", tolerance=1))

@@ -70,11 +70,11 @@ def in_background(function: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_the_patience_keeps_the_promise() -> None:
+def test_the_patience_is_within_the_promise() -> None:
     assert LOOK_INTERVAL_S * MAX_LOOKS < PROMISE_S * 0.75
 
 
-def test_ageing_goes_on_while_a_subscriber_hangs(db: Database, hanger: Hanger) -> None:
+def test_ageing_continues_while_a_subscriber_hangs(db: Database, hanger: Hanger) -> None:
     told: list[tuple[str, bool]] = []
     hanger.when = lambda reading: reading.old
     db.subscribe("IAS", hanger)
@@ -92,7 +92,7 @@ def test_ageing_goes_on_while_a_subscriber_hangs(db: Database, hanger: Hanger) -
     assert hanger.calls == 2, "its subscription has ended"
 
 
-def test_a_writer_waits_once_and_the_others_never(
+def test_one_writer_waits_once_and_the_others_never(
     db: Database, hanger: Hanger, caplog: pytest.LogCaptureFixture
 ) -> None:
     reported: list[Hung] = []
@@ -116,7 +116,7 @@ def test_a_writer_waits_once_and_the_others_never(
     assert hanger.calls == 1
 
 
-def test_who_hangs_on_an_aux_value_is_given_up_too(db: Database, hanger: Hanger) -> None:
+def test_a_subscriber_that_hangs_on_an_aux_value_is_given_up_too(db: Database, hanger: Hanger) -> None:
     told: list[object] = []
     db.subscribe("ALT", on_aux=hanger.on_aux)
     db.subscribe("ALT", on_aux=lambda key, name, value: told.append(value))
@@ -130,7 +130,7 @@ def test_who_hangs_on_an_aux_value_is_given_up_too(db: Database, hanger: Hanger)
     assert told[-1] == 2.0
 
 
-def test_only_the_innermost_is_to_blame(db: Database, hanger: Hanger) -> None:
+def test_only_the_innermost_subscriber_is_given_up(db: Database, hanger: Hanger) -> None:
     told: list[float] = []
     db.subscribe("BARO", lambda key, reading: db.write("ALT", reading.value))
     db.subscribe("BARO", lambda key, reading: told.append(reading.value))  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ def test_a_call_into_c_that_hangs_is_found(db: Database) -> None:
     lock.release()
 
 
-def test_two_that_hang_are_both_given_up(db: Database, hanger: Hanger) -> None:
+def test_two_hung_subscribers_are_both_given_up(db: Database, hanger: Hanger) -> None:
     hanger.when = lambda reading: reading.old
     told: list[bool] = []
     for key in ("IAS", "ALT"):
@@ -165,7 +165,7 @@ def test_two_that_hang_are_both_given_up(db: Database, hanger: Hanger) -> None:
     assert threading.active_count() < 12
 
 
-def test_a_subscriber_that_is_slow_is_not_given_up(db: Database) -> None:
+def test_a_slow_subscriber_is_not_given_up(db: Database) -> None:
     calls = 0
 
     def slow(key: str, reading: Reading) -> None:
@@ -186,7 +186,7 @@ def test_a_subscriber_that_is_slow_is_not_given_up(db: Database) -> None:
 # -- the ageing thread -------------------------------------------------------------------------------------------------
 
 
-def test_an_error_in_the_ageing_thread_is_counted_and_it_goes_on(
+def test_an_error_in_the_ageing_thread_is_counted_and_ageing_continues(
     db: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> None:
@@ -202,7 +202,7 @@ def test_an_error_in_the_ageing_thread_is_counted_and_it_goes_on(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_has_died_is_replaced(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_thread_is_replaced(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def deadly() -> None:
         raise SystemExit
 

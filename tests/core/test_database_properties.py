@@ -36,7 +36,7 @@ def frozen(*definitions: Definition) -> Database:
 
 
 @given(kind=st.sampled_from(["float", "int", "bool", "str"]), value=ANYTHING, flags=FLAGS, setting=st.booleans())
-def test_the_reading_stays_valid_whatever_is_written(kind: Any, value: Any, flags: int | None, setting: bool) -> None:
+def test_a_reading_stays_valid_whatever_is_written(kind: Any, value: Any, flags: int | None, setting: bool) -> None:
     item = frozen(Definition(key="K", type=kind, min=-10, max=10, setting=setting)).item("K")
     before = item.reading
     try:
@@ -56,7 +56,7 @@ def test_the_reading_stays_valid_whatever_is_written(kind: Any, value: Any, flag
 
 
 @given(st.floats())
-def test_a_float_is_stored_clamped_or_failed_and_nothing_else(value: float) -> None:
+def test_a_float_is_stored_clamped_or_failed(value: float) -> None:
     item = frozen(Definition(key="K", min=-100.0, max=100.0)).item("K")
     item.write(1.0)
     reading = item.write(value)
@@ -70,13 +70,13 @@ def test_a_float_is_stored_clamped_or_failed_and_nothing_else(value: float) -> N
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_floats_survive_the_way_through_text(value: float) -> None:
+def test_floats_survive_conversion_to_text(value: float) -> None:
     item = frozen(Definition(key="K")).item("K")
     assert item.write(repr(value)).value == value
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
-def test_whole_numbers_survive_the_way_through_text(value: int) -> None:
+def test_integers_survive_conversion_to_text(value: int) -> None:
     item = frozen(Definition(key="K", type="int")).item("K")
     assert item.write(str(value)).value == item.write(value).value == value
 
@@ -296,7 +296,7 @@ class Sources(RuleBasedStateMachine):
         max_size=120,
     )
 )
-def test_no_source_waits_longer_than_its_time_and_none_flaps(steps: list[tuple[str, float, float]]) -> None:
+def test_no_source_waits_longer_than_the_hold_time_and_none_flaps(steps: list[tuple[str, float, float]]) -> None:
     """What is published is never worse than what another source has said, well, for the hold time; and a better source
     returns to good from good no more often than that."""
     now = 1000.0
@@ -337,7 +337,7 @@ TestSources.settings = settings(
 )
 
 
-def test_the_model_knows_when_the_database_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_detects_a_wrong_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison has teeth: a database that forgets to fall back is found out."""
     monkeypatch.setattr(Item, "_rerank", lambda self, current: self._publish(current))
     machine = Sources()

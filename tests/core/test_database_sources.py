@@ -88,14 +88,14 @@ def test_a_ranked_item_starts_old_with_its_backups_missing(lat: Item) -> None:
     assert lat.reading.reason(SECFAIL) == "nothing from gps2, canfix"
 
 
-def test_the_best_live_source_is_published_no_matter_which_writes_last(bench: Bench, lat: Item) -> None:
+def test_the_best_live_source_is_published_whichever_writes_last(bench: Bench, lat: Item) -> None:
     all_write(lat, canfix=3, gps2=2, gps1=1)
     all_write(lat, gps2=2.5, canfix=3.5)
     assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (1.0, "gps1", 0)
     assert [n[2] for n in bench.news()] == ["canfix", "gps2", "gps1"], "each was the best when it wrote"
 
 
-def test_a_lower_ranked_write_is_stored_without_notice(bench: Bench, lat: Item) -> None:
+def test_a_lower_ranked_write_is_stored_without_notification(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     bench.news()
     published = lat.reading
@@ -120,7 +120,7 @@ def test_an_entry_covers_what_is_below_it(lat: Item) -> None:
     assert (lat.reading.source, lat.reading.flags) == ("gps1/RMC", 0)
 
 
-def test_fall_back_when_the_better_one_ages_and_return_when_it_recovers(bench: Bench, lat: Item) -> None:
+def test_it_falls_back_when_the_better_source_ages_and_returns_when_it_recovers(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     bench.news()
     bench.clock.now += 0.6
@@ -138,7 +138,7 @@ def test_fall_back_when_the_better_one_ages_and_return_when_it_recovers(bench: B
     assert bench.said(lat)["gps2"].flags == 0
 
 
-def test_fall_back_when_the_better_one_fails_and_return_when_it_recovers(bench: Bench, lat: Item) -> None:
+def test_it_falls_back_when_the_better_source_fails_and_returns_when_it_recovers(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     bench.news()
     lat.fail("antenna open", "gps1")
@@ -152,7 +152,7 @@ def test_fall_back_when_the_better_one_fails_and_return_when_it_recovers(bench: 
     assert bench.news()[-1] == (1.3, "00000", "gps1")
 
 
-def test_a_fallback_after_not_a_number_ends_without_help(bench: Bench, lat: Item) -> None:
+def test_a_fallback_after_nan_ends_by_itself(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     lat.write(NAN, "gps1")
     assert (lat.reading.value, lat.reading.source) == (2.0, "gps2")
@@ -173,7 +173,7 @@ def test_good_beats_bad_and_bad_beats_failed(bench: Bench, lat: Item) -> None:
     assert (lat.reading.value, lat.reading.source) == (2.0, "gps2"), "good beats bad at once, whoever comes back"
 
 
-def test_a_bad_value_is_published_while_nobody_has_a_good_one(lat: Item) -> None:
+def test_a_bad_value_is_published_while_no_source_is_good(lat: Item) -> None:
     lat.write(91, "gps1")
     assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (90.0, "gps1", BAD | SECFAIL)
 
@@ -196,7 +196,7 @@ def test_no_source_inherits_the_flags_of_another(lat: Item) -> None:
     assert lat.reading.flags == SECFAIL
 
 
-def test_when_all_are_dead_the_last_one_published_stays(bench: Bench, lat: Item) -> None:
+def test_when_all_sources_are_dead_the_last_one_stays_published(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2)
     bench.later(0.5)
     lat.write(2.5, "gps2")
@@ -212,7 +212,7 @@ def test_when_all_are_dead_the_last_one_published_stays(bench: Bench, lat: Item)
     assert bench.news() == [(3.0, "00001", "canfix")]
 
 
-def test_secondary_fail_goes_when_the_last_backup_is_there(bench: Bench, lat: Item) -> None:
+def test_secondary_fail_is_cleared_when_the_last_backup_appears(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2)
     bench.news()
     lat.write(3, "canfix")
@@ -233,7 +233,7 @@ def test_secondary_fail_of_a_ranked_item_cannot_be_set_or_cleared_by_hand(lat: I
     assert not lat.reading.secfail
 
 
-def test_an_entry_alone_has_no_backup_that_could_be_missing(bench: Bench) -> None:
+def test_a_single_entry_has_no_missing_backup(bench: Bench) -> None:
     lone = bench.db.item("LONE")
     assert lone.reading.flags == OLD
     assert lone.write(1, "gps1").flags == 0
@@ -257,7 +257,7 @@ def test_two_sources_below_one_entry_are_a_conflict_and_the_last_one_wins(lat: I
 # -- the return of a better one ----------------------------------------------------------------------------------------
 
 
-def test_a_primary_on_the_brink_of_its_tolerance_does_not_make_the_value_jump(bench: Bench, lat: Item) -> None:
+def test_a_primary_at_the_limit_of_its_tolerance_does_not_make_the_value_jump(bench: Bench, lat: Item) -> None:
     published = []
     for tenth in range(600):
         if tenth % 11 == 0:
@@ -270,7 +270,7 @@ def test_a_primary_on_the_brink_of_its_tolerance_does_not_make_the_value_jump(be
     assert bench.db.statistics()["source changes"] == {"LAT": 1}
 
 
-def test_who_comes_for_the_first_time_does_not_return(bench: Bench, lat: Item) -> None:
+def test_the_hold_time_does_not_apply_to_the_first_value_of_a_source(bench: Bench, lat: Item) -> None:
     bench.keep_up(1, gps2=2, canfix=3)
     lat.fail("no antenna yet", "gps1")
     bench.keep_up(1, gps2=2, canfix=3)
@@ -292,7 +292,7 @@ def test_the_return_needs_no_further_write(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 10.0])
-def test_the_time_until_the_return_is_the_items(bench: Bench, seconds: float) -> None:
+def test_the_hold_time_is_that_of_the_item(bench: Bench, seconds: float) -> None:
     item = bench.db.define(Definition(key="TAS", sources=("a", "b"), return_after=seconds))
     item.write(1.0, "a")
     item.write(2.0, "b")
@@ -306,7 +306,7 @@ def test_the_time_until_the_return_is_the_items(bench: Bench, seconds: float) ->
     assert (item.reading.value, item.reading.source) == (1.2, "a")
 
 
-def test_a_bad_value_begins_the_wait_anew(bench: Bench, lat: Item) -> None:
+def test_a_bad_value_restarts_the_hold_time(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     lat.write(NAN, "gps1")
     for _ in range(5):
@@ -317,7 +317,7 @@ def test_a_bad_value_begins_the_wait_anew(bench: Bench, lat: Item) -> None:
     assert lat.reading.source == "gps1"
 
 
-def test_the_fall_back_does_not_wait_for_anybody(bench: Bench, lat: Item) -> None:
+def test_the_fallback_happens_at_once(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     lat.write(NAN, "gps1")
     lat.write(NAN, "gps2")
@@ -359,7 +359,7 @@ def test_a_source_outside_the_ranking_is_kept_and_never_published(bench: Bench, 
     assert bench.said(lat)["netfix/127.0.0.1"].value == 9.0
 
 
-def test_what_an_outsider_said_ages_as_well(bench: Bench, lat: Item) -> None:
+def test_the_value_of_an_unranked_source_ages_too(bench: Bench, lat: Item) -> None:
     lat.write(9, "netfix/127.0.0.1")
     bench.later(2)
     assert bench.said(lat)["netfix/127.0.0.1"].old
@@ -377,7 +377,7 @@ def test_an_initial_value_shows_until_a_ranked_source_has_written_but_is_not_fre
 # -- who flags what ----------------------------------------------------------------------------------------------------
 
 
-def test_a_ranked_source_flags_what_it_said_itself(bench: Bench, lat: Item) -> None:
+def test_a_ranked_source_flags_its_own_value(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     bench.news()
     assert lat.fail("no answer", "gps2").source == "gps2"
@@ -394,7 +394,7 @@ def test_a_ranked_source_that_has_never_written_does_not_fail_the_others(bench: 
     assert dict(bench.said(lat)["gps1"].reasons) == {OLD: "never written", FAIL: "no answer"}
 
 
-def test_a_failure_before_any_value_is_shown(lat: Item) -> None:
+def test_a_failure_before_any_value_is_published(lat: Item) -> None:
     lat.fail("no answer", "gps1")
     assert lat.reading.reason(FAIL) == "no answer"
     assert lat.reading.flags == OLD | FAIL | SECFAIL
@@ -424,7 +424,7 @@ def test_flags_can_be_set_before_anything_was_written(bench: Bench, key: str) ->
     assert item.readings() == [item.reading]
 
 
-def test_flagging_without_a_change_leaves_no_trace(lat: Item) -> None:
+def test_setting_a_set_flag_changes_nothing(lat: Item) -> None:
     lat.write(1, "gps1")
     lat.flag(0, FAIL, "gps1")
     before = lat.reading
@@ -454,7 +454,7 @@ def test_taking_over_from_an_old_source_is_not_a_conflict(bench: Bench) -> None:
     assert bench.ias.conflicts == 0
 
 
-def test_settings_may_have_many_writers_and_initial_values_are_nobodys(bench: Bench) -> None:
+def test_settings_can_have_many_writers_and_initial_values_have_no_owner(bench: Bench) -> None:
     baro = bench.db.item("BARO")
     baro.write(29.92, "netfix/1")
     baro.write(30.0, "encoder")
@@ -463,7 +463,7 @@ def test_settings_may_have_many_writers_and_initial_values_are_nobodys(bench: Be
     assert bench.db.statistics()["conflicts"] == {}
 
 
-def test_any_source_flags_the_published_reading_of_an_unranked_item(bench: Bench) -> None:
+def test_any_source_can_flag_the_reading_of_an_unranked_item(bench: Bench) -> None:
     ias = bench.ias
     ias.write(1, "netfix/1")
     ias.write(2, "adc")
@@ -471,7 +471,7 @@ def test_any_source_flags_the_published_reading_of_an_unranked_item(bench: Bench
     assert (ias.reading.value, ias.reading.flags, ias.reading.reason(BAD)) == (2.0, BAD, "set by netfix/1")
 
 
-def test_not_a_number_from_another_source_keeps_the_value_and_its_age(bench: Bench) -> None:
+def test_nan_from_another_source_keeps_the_value_and_its_age(bench: Bench) -> None:
     ias = bench.ias
     stamp = ias.write(80, "adc").stamp
     bench.clock.now += 0.5
@@ -483,7 +483,7 @@ def test_not_a_number_from_another_source_keeps_the_value_and_its_age(bench: Ben
 
 
 @pytest.mark.parametrize("key", ["LAT", "IAS"])
-def test_many_sources_cost_bounded_memory(bench: Bench, key: str) -> None:
+def test_memory_is_bounded_for_many_sources(bench: Bench, key: str) -> None:
     item = bench.db.item(key)
     item.write(1, "gps1")
     for n in range(500):
@@ -516,14 +516,14 @@ def test_explain_shows_every_source(bench: Bench, lat: Item) -> None:
     msgspec.json.encode(facts)
 
 
-def test_a_source_that_lost_its_place_does_not_keep_the_flag_of_the_place(bench: Bench, lat: Item) -> None:
+def test_a_source_that_is_replaced_loses_its_secondary_fail(bench: Bench, lat: Item) -> None:
     all_write(lat, gps2=2)
     assert lat.reading.secfail
     lat.write(1, "gps1")
     assert not bench.said(lat)["gps2"].secfail
 
 
-def test_a_driver_may_rank_the_sources_of_an_item_that_has_no_ranking(bench: Bench) -> None:
+def test_a_driver_can_rank_the_sources_of_an_unranked_item(bench: Bench) -> None:
     bench.ias.write(100.0, "canfix/13")
     bench.ias.rank_sources(["canfix/12", "canfix/13"])
     assert bench.ias.ranked
@@ -536,7 +536,7 @@ def test_a_driver_may_rank_the_sources_of_an_item_that_has_no_ranking(bench: Ben
     assert bench.ias.reading.value == 101.0
 
 
-def test_a_ranking_that_a_driver_made_can_be_taken_back(bench: Bench) -> None:
+def test_a_ranking_made_by_a_driver_can_be_removed(bench: Bench) -> None:
     bench.ias.rank_sources(["canfix/12", "canfix/13"])
     bench.ias.write(90.0, "canfix/12")
     assert bench.ias.reading.secfail

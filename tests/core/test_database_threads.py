@@ -89,7 +89,7 @@ def test_a_value_is_never_seen_with_the_flags_of_another(ias: Item) -> None:
     together(write, read, read)
 
 
-def test_four_writers_to_one_item_lose_no_count_and_the_newest_is_delivered_last(db: Database, ias: Item) -> None:
+def test_four_writers_to_one_item_lose_no_write_and_the_newest_is_delivered_last(db: Database, ias: Item) -> None:
     told: list[Reading] = []
     db.subscribe("IAS", lambda k, r: told.append(r))
     together(*(writer(ias, f"source{n}") for n in range(4)))
@@ -122,9 +122,7 @@ def test_the_newest_is_delivered_last_even_to_slow_subscribers(db: Database, ias
     assert told[-1] is ias.reading
 
 
-def test_a_writer_is_not_kept_delivering_for_others_for_ever(
-    db: Database, ias: Item, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writer_does_not_deliver_for_others_forever(db: Database, ias: Item, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others write faster than the subscriber can be told: after a while the delivery goes to the ageing thread."""
     monkeypatch.setattr("fixgw.database.item.MAX_REDELIVERIES", 3)
     flood_over, returned = threading.Event(), threading.Event()
@@ -198,7 +196,7 @@ def test_a_callback_that_fails_in_several_threads_is_dropped_once(db: Database, 
     assert [len(i._subscriptions) for i in db.items()] == [1] * len(db)
 
 
-def test_ranked_sources_on_threads_of_their_own_end_with_the_best(db: Database) -> None:
+def test_ranked_sources_on_separate_threads_end_with_the_best(db: Database) -> None:
     lat = db.item("LAT")
     told: list[Reading] = []
     db.subscribe("LAT", lambda k, r: told.append(r))
@@ -217,7 +215,7 @@ def test_ranked_sources_on_threads_of_their_own_end_with_the_best(db: Database) 
 
 
 @pytest.mark.slow
-def test_writing_flagging_ageing_and_reading_at_once() -> None:
+def test_writing_flagging_ageing_and_reading_work_concurrently() -> None:
     db = Database([Definition(key="A", tolerance=1), Definition(key="B", tolerance=1, sources=("x", "y"))])
     told: dict[str, Reading] = {}
     db.subscribe("*", lambda k, r: told.__setitem__(k, r))

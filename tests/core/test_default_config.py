@@ -48,7 +48,7 @@ def expanded(template: str) -> list[str]:
     return [base + "".join(map(str, numbers)) for numbers in itertools.product(*counts)]
 
 
-def test_every_key_of_the_table_is_there_with_its_type_and_aux(database: Database) -> None:
+def test_every_key_of_the_table_exists_with_its_type_and_aux_values(database: Database) -> None:
     for row in key_table():
         for key in expanded(row["key"]):
             definition = database.item(key).definition
@@ -76,7 +76,7 @@ def test_no_range_is_narrower_than_the_table_without_a_reason(database: Database
 
 
 @pytest.mark.parametrize("key", PYEFIS)
-def test_pyefis_finds(database: Database, key: str) -> None:
+def test_pyefis_finds_its_keys(database: Database, key: str) -> None:
     assert key in database
 
 
@@ -90,7 +90,7 @@ def test_zzloader_is_last_and_good_from_the_start(database: Database) -> None:
     assert database.item("ZZLOADER").definition.initial == "Loaded"
 
 
-def test_every_item_says_what_it_is(packaged: Configuration) -> None:
+def test_every_item_has_a_description(packaged: Configuration) -> None:
     descriptions: dict[str, str] = {}
     for definition in packaged.definitions:
         assert len(definition.description) > 10, definition.key
@@ -110,7 +110,7 @@ def test_every_number_has_a_range_and_units(packaged: Configuration) -> None:
             assert definition.units == "", definition.key
 
 
-def test_known_defects_of_older_definitions_are_not_there(database: Database) -> None:
+def test_known_defects_of_older_definitions_are_absent(database: Database) -> None:
     assert "bearing" not in database.item("TRACK").description.lower()
     assert "true airspeed" not in database.item("CAS").description.lower()
     for key in ("HEAD", "TRACK", "TRACKM", "COURSE"):
@@ -120,11 +120,11 @@ def test_known_defects_of_older_definitions_are_not_there(database: Database) ->
 
 
 @pytest.mark.parametrize("key", ["OILT1", "CHT11", "EGT11", "H2OT1", "DALT", "CURRNT"])
-def test_a_frosty_morning_is_not_a_fault(packaged: Configuration, key: str) -> None:
+def test_frost_is_within_the_temperature_ranges(packaged: Configuration, key: str) -> None:
     assert packaged.make_database().item(key).write(-15.0, "test").good
 
 
-def test_settings_are_what_people_set_and_measurements_are_not(packaged: Configuration) -> None:
+def test_settings_and_measurements_are_told_apart(packaged: Configuration) -> None:
     settings = {d.key for d in packaged.definitions if d.setting}
     for key in ("BARO", "COURSE", "TRIMP", "ENC1", "BTN1", "TSBTN11", "EGTBTN1", "DIM", "ACID", "HIDEBUTTON", "TZONE"):
         assert key in settings, key
@@ -139,14 +139,14 @@ def database_keys(packaged: Configuration, pattern: str) -> list[str]:
     return keys
 
 
-def test_what_ages_is_a_measurement_and_what_nobody_measures_never_ages(packaged: Configuration) -> None:
+def test_only_measurements_age(packaged: Configuration) -> None:
     def ages(definition: Definition) -> bool:
         return definition.tolerance > 0
 
     assert {d.key for d in packaged.definitions if d.setting and ages(d)} == {"COURSE", "PITCHSET"}
 
 
-def test_settings_are_good_before_anything_has_run(database: Database) -> None:
+def test_settings_are_good_from_the_start(database: Database) -> None:
     assert database.read("BARO").value == 29.92
     for key in ("BARO", "DIM", "HIDEBUTTON", "TSBTN112", "EGTBTN4", "BTN3", "ENC3", "TRIMP", "MAVREQAUTO"):
         reading = database.read(key)
@@ -159,7 +159,7 @@ def test_measurements_are_old_until_they_are_written(database: Database) -> None
         assert database.read(key).old, key
 
 
-def test_limits_are_in_order(database: Database) -> None:
+def test_limits_are_in_ascending_order(database: Database) -> None:
     order = ("Min", "lowAlarm", "lowWarn", "highWarn", "highAlarm", "Max")
     for item in database.items():
         limits = [item.aux[name] for name in order[1:5] if item.aux.get(name) is not None]
@@ -172,7 +172,7 @@ def test_limits_are_in_order(database: Database) -> None:
     assert 0 not in speeds
 
 
-def test_every_gauge_of_pyefis_has_its_ends(database: Database) -> None:
+def test_every_gauge_of_pyefis_has_a_range(database: Database) -> None:
     for key in PYEFIS:
         item = database.item(key)
         if "Max" in item.aux:
@@ -180,7 +180,7 @@ def test_every_gauge_of_pyefis_has_its_ends(database: Database) -> None:
             assert item.aux["Max"] is not None, key
 
 
-def test_a_fresh_install_serves_this_computer_only(packaged: Configuration) -> None:
+def test_a_fresh_installation_serves_only_this_computer(packaged: Configuration) -> None:
     assert [c.name for c in packaged.connections] == ["netfix"]
     assert packaged.connections[0].options["host"] == "127.0.0.1"
     assert packaged.connections[0].options["port"] == 3490
@@ -198,7 +198,7 @@ def test_the_examples_would_run_if_they_were_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["demo.yaml", "demo-everything.yaml"])
-def test_the_demo_s_configuration_is_right(name: str) -> None:
+def test_the_configuration_of_the_demo_is_right(name: str) -> None:
     loaded = configuration.load(configuration.packaged() / name, {"SIM": "/nowhere", "GPS": "sim/gps"})
     assert [c.name for c in loaded.connections][:6] == ["can", "gps", "eis", "panel", "demo", "netfix"]
     silent = ("netfix", "autopilot", "raw", "bridge")  # they say nothing to the database

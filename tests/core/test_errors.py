@@ -73,7 +73,7 @@ def test_an_unknown_key_can_be_printed_twice_from_a_generator() -> None:
     assert str(error) == str(error) == "no item 'ALTT' (did you mean 'ALT'?)"
 
 
-def test_the_nearest_name_is_looked_for_only_when_the_message_is_wanted() -> None:
+def test_the_nearest_name_is_looked_up_only_when_the_message_is_printed() -> None:
     known = [f"KEY{n}" for n in range(600)]
 
     def cost(error: UnknownKey) -> float:
@@ -94,17 +94,17 @@ def test_a_device_error_prints_as_the_system_error_it_is() -> None:
     assert DeviceError(2, "No such file").errno == 2
 
 
-def test_a_bad_value_says_of_which_item() -> None:
+def test_a_bad_value_names_its_item() -> None:
     error = BadValue("IAS", "'fast' is not a number")
     assert (str(error), error.key, error.reason) == ("IAS: 'fast' is not a number", "IAS", "type")
 
 
-def test_a_problem_says_where() -> None:
+def test_a_problem_gives_its_position() -> None:
     assert str(Problem("a.yaml", 3, 7, "unknown option")) == "a.yaml:3:7: unknown option"
     assert str(Problem("a.yaml", 0, 0, "no such file")) == "a.yaml: no such file"
 
 
-def test_a_configuration_error_tells_all_its_problems() -> None:
+def test_a_configuration_error_lists_all_its_problems() -> None:
     problems = [Problem("a.yaml", 1, 1, "x"), Problem("b.yaml", 2, 2, "y")]
     error = ConfigurationError(problems)
     assert str(error) == "a.yaml:1:1: x\nb.yaml:2:2: y"
@@ -118,7 +118,7 @@ def test_a_missing_library_names_the_command_that_installs_it_here() -> None:
     assert str(MissingLibrary("somebody_elses")) == "somebody_elses is not installed"
 
 
-def test_a_refusal_says_why_and_keeps_the_code() -> None:
+def test_a_refusal_gives_the_reason_and_keeps_the_code() -> None:
     error = Refused("@wIAS;fast", "003")
     assert (str(error), error.code) == ("@wIAS;fast: bad or missing value", "003")
     assert str(Refused("@z", "999")) == "@z: error 999"
@@ -128,11 +128,11 @@ def test_a_refusal_says_why_and_keeps_the_code() -> None:
     ("name", "expected"),
     [("ias", "IAS"), ("EGT1", "EGT11"), ("zzz", ""), ("", ""), ("x" * 101, "")],
 )
-def test_the_nearest_name(name: str, expected: str) -> None:
+def test_the_nearest_name_is_suggested(name: str, expected: str) -> None:
     assert did_you_mean(name, ["IAS", "EGT11", "ALT"]) == (f" (did you mean {expected!r}?)" if expected else "")
     assert did_you_mean(name, []) == ""
 
 
-def test_a_plugin_may_raise_the_class_alone() -> None:
+def test_a_plugin_can_raise_the_class_without_arguments() -> None:
     with pytest.raises(PluginFail):
         raise PluginFail

@@ -37,7 +37,7 @@ def value(text: str, **known: Any) -> Any:
         ("OILP1.fail", False),
     ],
 )
-def test_expressions_mean_what_they_say(text: str, expected: object) -> None:
+def test_expressions_are_evaluated(text: str, expected: object) -> None:
     known = {"OILP1": 15.0, "TACH1": 2000, "ACID": "N1", "BTN1": True, "OILP1__lowWarn": 25.0, "OILP1__fail": False}
     assert value(text, **known) == expected
 
@@ -66,11 +66,11 @@ def test_an_unknown_operand_makes_the_result_unknown_unless_the_rest_decides(tex
 @pytest.mark.parametrize(
     "text", ["ACID < 5", "1 / (TACH1 - TACH1) > 1", "ACID * 1000000000 == ACID", "-ACID == 1", "1e999 - 1e999"]
 )
-def test_what_makes_no_sense_is_not_known(text: str) -> None:
+def test_meaningless_comparisons_are_unknown(text: str) -> None:
     assert value(text, ACID="N1", TACH1=5) is None
 
 
-def test_references_are_listed_once_each() -> None:
+def test_each_reference_is_listed_once() -> None:
     found = Expression("OILP1 < OILP1.lowWarn or OILP1.old and OILP1 > 2").references
     assert found == (Reference("OILP1"), Reference("OILP1", "lowWarn"), Reference("OILP1", "old"))
     assert [reference.is_flag for reference in found] == [False, False, True]
@@ -109,7 +109,7 @@ def test_nothing_else_gets_past_the_parser(text: str) -> None:
         Expression(text)
 
 
-def test_a_mistake_is_named_with_its_column() -> None:
+def test_an_error_is_reported_with_its_column() -> None:
     with pytest.raises(BadExpression, match=r"not a valid expression \(column \d+\)") as caught:
         Expression("OILP1 < 20 &")
     assert caught.value.column in (12, 13), "where it ends"
@@ -118,7 +118,7 @@ def test_a_mistake_is_named_with_its_column() -> None:
 
 
 @given(st.text(max_size=60) | st.text("AB.<>=() andornt12'+-*/%,!", max_size=60))
-def test_any_text_is_an_expression_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:
         expression = Expression(text)
     except BadExpression:

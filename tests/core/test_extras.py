@@ -53,7 +53,7 @@ def test_opt_fixgw_belongs_to_root(monkeypatch: pytest.MonkeyPatch) -> None:
     assert extras.command("spi")[:3] == ["sudo", "/opt/fixgw/bin/python", "-m"]
 
 
-def test_a_debian_package_takes_debian_s_library_or_puts_ours_beside_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_debian_package_uses_the_library_of_debian_or_bundles_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     home = "/opt/fixgw/lib/python3.13"
     installed(monkeypatch, False, prefix="/usr", base_prefix="/usr", file=f"{home}/fixgw/extras.py")
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
@@ -84,7 +84,7 @@ def test_a_library_that_is_not_ours_gets_no_command() -> None:
     assert "python-can" in extras.install_hint("python_can")
 
 
-def test_an_extra_that_is_not_there() -> None:
+def test_an_unknown_extra_is_an_error() -> None:
     for name in ("", "dev", "ic2"):
         with pytest.raises(FixgwError, match="choose one of"):
             extras.command(name)

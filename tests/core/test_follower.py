@@ -104,7 +104,7 @@ def crashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # -- the example -------------------------------------------------------------------------------------------------------
 
 
-def test_the_average_of_four_egts(make: Make, db: Database) -> None:
+def test_it_can_average_four_egts(make: Make, db: Database) -> None:
     plugin = make(Average, "average")
     plugin.start()
     until(lambda: db.read("EGTAVG1").fail)
@@ -120,7 +120,7 @@ def test_the_average_of_four_egts(make: Make, db: Database) -> None:
     assert status["keys"] == 4
 
 
-def test_an_average_does_not_outlive_its_egts(make: Make, db: Database, clock: Clock) -> None:
+def test_the_average_fails_with_its_egts(make: Make, db: Database, clock: Clock) -> None:
     plugin = make(Average, "average")
     for key in EGTS:
         db.write(key, 600.0, "eis", flags=0)
@@ -136,7 +136,7 @@ def test_an_average_does_not_outlive_its_egts(make: Make, db: Database, clock: C
 # -- following ---------------------------------------------------------------------------------------------------------
 
 
-def test_it_begins_with_what_all_items_say_now(make: Make, db: Database) -> None:
+def test_it_starts_with_the_current_readings(make: Make, db: Database) -> None:
     db.write("EGT12", 500.0, "x", flags=0)
     plugin = make(Notes)
     plugin.follow()
@@ -145,7 +145,7 @@ def test_it_begins_with_what_all_items_say_now(make: Make, db: Database) -> None
     assert list(plugin.readings) == [*EGTS, "OAT"]
 
 
-def test_then_it_gets_what_changes_and_nothing_else(make: Make, db: Database) -> None:
+def test_afterwards_it_gets_only_changes(make: Make, db: Database) -> None:
     plugin = make(Notes)
     plugin.follow()
     plugin.step(0.0)
@@ -160,7 +160,7 @@ def test_then_it_gets_what_changes_and_nothing_else(make: Make, db: Database) ->
     assert plugin.readings["OAT"].fail
 
 
-def test_however_fast_they_change_it_gets_the_newest(make: Make, db: Database) -> None:
+def test_it_gets_the_newest_reading_however_fast_it_changes(make: Make, db: Database) -> None:
     plugin = make(Notes)
     plugin.start()
     until(lambda: len(plugin.heard) == 1)
@@ -178,7 +178,7 @@ def test_however_fast_they_change_it_gets_the_newest(make: Make, db: Database) -
     assert plugin.threads == {plugin._thread}
 
 
-def test_a_reading_that_is_overdue_when_it_is_handed_over_is_old(make: Make, db: Database, clock: Clock) -> None:
+def test_a_reading_that_is_overdue_on_delivery_is_old(make: Make, db: Database, clock: Clock) -> None:
     plugin = make(Notes)
     plugin.follow()
     plugin.step(0.0)
@@ -188,7 +188,7 @@ def test_a_reading_that_is_overdue_when_it_is_handed_over_is_old(make: Make, db:
     assert plugin.readings["EGT11"].old
 
 
-def test_the_tick_comes_by_the_clock_whether_anything_changes_or_not(make: Make, db: Database, clock: Clock) -> None:
+def test_ticks_follow_the_clock_with_or_without_changes(make: Make, db: Database, clock: Clock) -> None:
     plugin = make(Notes)
     start = clock.now
     plugin.follow()
@@ -201,7 +201,7 @@ def test_the_tick_comes_by_the_clock_whether_anything_changes_or_not(make: Make,
     assert [now - start for now in plugin.ticks] == pytest.approx([1.0, 2.1, 5.0, 6.1]), "and is not made up for"
 
 
-def test_it_ticks_without_following_anything(make: Make, clock: Clock) -> None:
+def test_it_ticks_without_following_any_key(make: Make, clock: Clock) -> None:
     class Ticks(Notes):
         FOLLOWS = ()
         tick_interval = 0.01
@@ -214,7 +214,7 @@ def test_it_ticks_without_following_anything(make: Make, clock: Clock) -> None:
     assert plugin.heard == []
 
 
-def test_the_options_may_decide_what_it_follows(make: Make, db: Database) -> None:
+def test_the_options_can_determine_the_keys_that_it_follows(make: Make, db: Database) -> None:
     class Chosen(Notes):
         def follows(self) -> list[str]:
             return [self.config["key"], "EGT2*", self.config["key"]]
@@ -237,7 +237,7 @@ def test_keys_that_do_not_exist_are_an_error_that_names_the_nearest(make: Make, 
     assert list(Notes.check(None, db)) == []
 
 
-def test_when_it_has_stopped_it_hears_nothing(make: Make, db: Database) -> None:
+def test_after_a_stop_it_receives_nothing(make: Make, db: Database) -> None:
     plugin = make(Notes)
     plugin.start()
     until(lambda: plugin.heard)
@@ -262,7 +262,7 @@ def test_a_defect_ends_its_thread_and_is_reported(
     assert plugin.health() == plugin.get_status()["last error"] == "ZeroDivisionError: division by zero"
 
 
-def test_it_gives_signs_of_life_while_nothing_happens(make: Make) -> None:
+def test_it_gives_signs_of_life_while_idle(make: Make) -> None:
     plugin = make(Notes)
     plugin.look_interval = 0.01
     plugin.start()
@@ -296,7 +296,7 @@ class Worked(Worker):
         self.go_on.set()
 
 
-def test_a_worker_works_until_it_is_stopped(make: Make) -> None:
+def test_a_worker_runs_until_it_is_stopped(make: Make) -> None:
     plugin = make(Worked)
     assert plugin.health() == "not started"
     plugin.start()
@@ -316,7 +316,7 @@ def test_a_worker_whose_work_returns_is_not_running(make: Make) -> None:
     assert plugin.health() == "its thread ended"
 
 
-def test_a_worker_that_dies_at_once_is_never_said_to_run(make: Make, crashes: list[str]) -> None:
+def test_a_worker_that_dies_at_once_never_counts_as_running(make: Make, crashes: list[str]) -> None:
     for number in range(50):
         plugin = make(Worked)
         plugin.error = ValueError(f"number {number}")
@@ -328,7 +328,7 @@ def test_a_worker_that_dies_at_once_is_never_said_to_run(make: Make, crashes: li
         assert plugin.calls[-1] == "finish"
 
 
-def test_a_worker_that_does_not_end_is_a_plugin_fail(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_end_raises_plugin_fail(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = make(Worked)
     monkeypatch.setattr(plugin, "wake", lambda: None)
     plugin.start()

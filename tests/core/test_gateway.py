@@ -296,7 +296,7 @@ def made(module: str) -> Any:
     return sys.modules[f"t_{module}"].Plugin
 
 
-def test_runs_writes_and_stops(bench: Bench) -> None:
+def test_a_gateway_runs_a_plugin_and_stops_it(bench: Bench) -> None:
     bench.start("connections: {a: {load: yes, module: t_good}}")
     bench.until(lambda: bench.state("a") is State.RUNNING)
     bench.until(lambda: database.read("IAS")[:3] == (100.0, False, False))
@@ -317,7 +317,7 @@ def test_status_merges_every_plugin_and_keeps_the_order(bench: Bench) -> None:
     assert "zebra: 1" in status.get_string()
 
 
-def test_starts_in_the_order_of_the_configuration_and_stops_in_reverse(bench: Bench) -> None:
+def test_it_starts_plugins_in_order_and_stops_them_in_reverse(bench: Bench) -> None:
     names = ("c", "a", "b")
     bench.start("connections:\n" + "".join(f"  {n}: {{load: yes, module: t_order}}\n" for n in names))
     bench.until(lambda: bench.state("b") is State.RUNNING)
@@ -347,7 +347,7 @@ def test_a_dead_thread_is_noticed_within_a_second_and_restarted_as_a_fresh_insta
 
 
 @pytest.mark.slow
-def test_restarts_back_off(bench: Bench) -> None:
+def test_restarts_are_delayed_more_and_more(bench: Bench) -> None:
     bench.start("connections: {bad: {load: yes, module: t_crashes, times: 3, restart_delay: 0.1}}")
     bench.until(lambda: bench.state("bad") is State.RUNNING)
     began = time.monotonic()
@@ -356,7 +356,7 @@ def test_restarts_back_off(bench: Bench) -> None:
     assert time.monotonic() - began >= 0.1 + 0.2 + 0.4
 
 
-def test_a_thread_that_ends_quietly_is_dead_too(bench: Bench) -> None:
+def test_a_thread_that_ends_without_an_error_counts_as_dead_too(bench: Bench) -> None:
     bench.start("connections: {a: {load: yes, module: t_quiet_end, on_failure: ignore}}")
     bench.until(lambda: bench.state("a") is State.FAILED)
     assert bench.gateway.runners["a"].reason == "its thread ended"
@@ -384,7 +384,7 @@ def test_a_thread_need_not_be_an_attribute_of_the_plugin(bench: Bench, thread: s
     assert bench.state("good") is bench.state("lucky") is State.RUNNING
 
 
-def test_running_turned_false_is_a_failure(bench: Bench) -> None:
+def test_running_set_to_false_is_a_failure(bench: Bench) -> None:
     bench.start("connections: {a: {load: yes, module: t_gives_up, on_failure: ignore}}")
     bench.until(lambda: bench.state("a") is State.RUNNING)
     made("gives_up").last.running = False
@@ -414,9 +414,7 @@ def test_a_plugin_whose_stop_fails_after_a_failed_run_is_still_restarted(bench: 
     assert bench.stop() == EXIT_OK
 
 
-def test_a_library_that_is_not_installed_is_a_sentence_and_no_traceback(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_library_gives_one_sentence_and_no_traceback(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.start("connections: {a: {load: yes, module: fixgw.drivers.i2c_bmp, library: nosuch, on_failure: ignore}}")
     bench.until(lambda: bench.state("a") is State.FAILED)
     assert bench.stop() == EXIT_OK
@@ -424,7 +422,7 @@ def test_a_library_that_is_not_installed_is_a_sentence_and_no_traceback(
     assert said.exc_info is None
 
 
-def test_a_plugin_that_never_came_up_does_not_spoil_the_stop(bench: Bench) -> None:
+def test_a_plugin_that_never_started_does_not_disturb_the_stop(bench: Bench) -> None:
     bench.start("connections: {a: {load: yes, module: t_half_made, on_failure: ignore}}")
     bench.until(lambda: bench.state("a") is State.FAILED)
     assert bench.stop() == EXIT_OK
@@ -437,7 +435,9 @@ def test_on_failure_stop_ends_the_gateway_with_its_code(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_blocks_is_reported_by_name_and_bounded(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_that_blocks_is_reported_by_name_and_limited_in_time(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     bench.start("""
         connections:
           stuck: {load: yes, module: t_blocks, start_timeout: 1.5}
@@ -452,7 +452,7 @@ def test_a_run_that_blocks_is_reported_by_name_and_bounded(bench: Bench, caplog:
     assert bench.stop() == EXIT_OK
 
 
-def test_stopping_while_a_run_blocks_is_a_plugin_fail_and_bounded(bench: Bench) -> None:
+def test_stopping_while_a_run_blocks_raises_plugin_fail_in_time(bench: Bench) -> None:
     bench.start("connections: {stuck: {load: yes, module: t_blocks, start_timeout: 20, stop_timeout: 0.5}}")
     bench.until(lambda: bench.state("stuck") is State.STARTING)
     started = time.monotonic()
@@ -484,7 +484,7 @@ def test_a_constructor_with_a_third_argument_gets_the_positions(bench: Bench) ->
 
 
 @pytest.mark.parametrize("how", ["raise", "block"])
-def test_a_get_status_that_misbehaves_spoils_its_own_part_only(bench: Bench, how: str) -> None:
+def test_a_faulty_get_status_affects_only_its_own_part(bench: Bench, how: str) -> None:
     bench.start(f"""
         connections:
           bad: {{load: yes, module: t_bad_status, how: {how}}}
@@ -526,7 +526,7 @@ def test_reload_restarts_only_what_changed(bench: Bench) -> None:
     assert made("order").log_of[3:] == ["stop gone", "stop changed", "run new", "run changed"]
 
 
-def test_a_reload_waits_until_everything_has_been_started(bench: Bench) -> None:
+def test_a_reload_waits_until_all_plugins_have_started(bench: Bench) -> None:
     text = """
         connections:
           first: {{load: yes, module: t_order, x: {x}}}
@@ -552,7 +552,7 @@ def test_a_reload_waits_until_everything_has_been_started(bench: Bench) -> None:
     assert made("order").log_of == [*started, "stop last", "stop first", *started, "stop last", "stop first"]
 
 
-def test_a_reload_that_is_asked_for_during_another_is_not_forgotten(bench: Bench) -> None:
+def test_a_reload_requested_during_another_is_not_forgotten(bench: Bench) -> None:
     text = """
         connections:
           changing: {{load: yes, module: t_order, x: {x}}}
@@ -577,7 +577,7 @@ def test_a_reload_that_is_asked_for_during_another_is_not_forgotten(bench: Bench
     bench.until(lambda: [c.options["x"] for c in bench.gateway.configuration.connections] == [3])
 
 
-def test_a_broken_configuration_is_refused_with_every_problem_and_the_old_one_flies_on(
+def test_a_broken_configuration_is_refused_and_the_old_one_stays_in_use(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.start("connections: {same: {load: yes, module: t_order}}")
@@ -597,7 +597,7 @@ def test_a_broken_configuration_is_refused_with_every_problem_and_the_old_one_fl
     assert made("order").log_of == ["run same"]
 
 
-def test_what_takes_a_restart_is_said_until_there_is_one(bench: Bench) -> None:
+def test_changes_that_need_a_restart_are_reported_until_then(bench: Bench) -> None:
     (bench.directory / "mine.ini").write_text("BARO = 30.1")
     connection = "connections: {a: {load: yes, module: t_order, x: 1}}"
     bench.start(connection)
@@ -619,7 +619,7 @@ def test_what_takes_a_restart_is_said_until_there_is_one(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_a_hung_worker_is_reported_and_keeps_the_watchdog_hungry(
+def test_a_hung_worker_is_reported_and_the_watchdog_is_not_fed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, short_path: Path
 ) -> None:
     monkeypatch.setattr("fixgw.runner.SILENT_S", 0.5)
@@ -652,7 +652,7 @@ def test_a_hung_worker_is_reported_and_keeps_the_watchdog_hungry(
 
 
 @pytest.mark.slow
-def test_a_defect_of_the_supervision_disturbs_neither_the_others_nor_the_log(
+def test_a_defect_in_the_supervision_disturbs_neither_the_plugins_nor_the_log(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.start("connections: {a: {load: yes, module: t_good}}")

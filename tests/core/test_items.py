@@ -55,7 +55,7 @@ def entry(directory: Path, text: str) -> list[str]:
 # -- definitions -------------------------------------------------------------------------------------------------------
 
 
-def test_an_entry_becomes_an_item_with_all_its_facts(tmp_path: Path) -> None:
+def test_an_entry_becomes_an_item_with_all_its_fields(tmp_path: Path) -> None:
     read = Read(
         tmp_path,
         "entries:\n  - key: IAS\n    description: Indicated airspeed\n    type: float\n    min: 0\n    max: 1000\n"
@@ -78,7 +78,7 @@ def test_an_entry_becomes_an_item_with_all_its_facts(tmp_path: Path) -> None:
     assert type(read["IAS"].max) is float
 
 
-def test_what_an_entry_leaves_out_has_its_default(tmp_path: Path) -> None:
+def test_omitted_fields_have_their_defaults(tmp_path: Path) -> None:
     read = Read(tmp_path, "entries: [{key: X}, {key: Y_2, type: int, max: 5.0}, {key: Z, type: bool, initial: 1}]")
     assert read.items.definitions == [
         Definition(key="X"),
@@ -87,7 +87,7 @@ def test_what_an_entry_leaves_out_has_its_default(tmp_path: Path) -> None:
     ]
 
 
-def test_a_template_stands_for_every_combination(tmp_path: Path) -> None:
+def test_a_template_expands_to_every_combination(tmp_path: Path) -> None:
     read = Read(
         tmp_path,
         "variables: {e: 2, c: 3, z: 0}\n"
@@ -102,7 +102,7 @@ def test_entries_come_from_included_files(tmp_path: Path) -> None:
     assert Read(tmp_path, "entries:\n  - key: A\n  - include: more.yaml\n  - key: D\n").keys == ["A", "B", "C", "D"]
 
 
-def test_a_later_document_changes_just_the_fields_it_names(tmp_path: Path) -> None:
+def test_a_later_document_changes_only_the_fields_that_it_names(tmp_path: Path) -> None:
     read = Read(
         tmp_path,
         "variables: {c: 2}\nentries:\n  - {key: CHTc, description: 'CHT %c', max: 900, tol: 2000, aux: [Min, Max]}\n"
@@ -117,7 +117,7 @@ def test_a_later_document_changes_just_the_fields_it_names(tmp_path: Path) -> No
     assert read["OAT"].units == "degF"
 
 
-def test_a_plain_entry_may_follow_its_template_in_the_same_file(tmp_path: Path) -> None:
+def test_a_plain_entry_can_follow_its_template_in_the_same_file(tmp_path: Path) -> None:
     read = Read(tmp_path, "variables: {c: 2}\nentries:\n  - {key: CHTc, max: 900}\n  - {key: CHT2, max: 950}\n")
     assert read.problems == []
     assert (read["CHT1"].max, read["CHT2"].max) == (900.0, 950.0)
@@ -169,7 +169,7 @@ def test_shared_fields_under_other_names_are_distinguished(tmp_path: Path) -> No
         ('key: A, description: "a\\nb"', "27: description: expected text in one line, got text 'a\\nb'"),
     ],
 )
-def test_a_wrong_entry_says_what_is_expected_and_where(tmp_path: Path, text: str, expected: str) -> None:
+def test_a_wrong_entry_is_reported_with_the_expectation_and_position(tmp_path: Path, text: str, expected: str) -> None:
     (found,) = entry(tmp_path, text)
     assert found.startswith(expected)
 
@@ -201,11 +201,13 @@ def test_a_wrong_entry_says_what_is_expected_and_where(tmp_path: Path, text: str
         ),
     ],
 )
-def test_a_wrong_definition_says_what_is_expected_and_where(tmp_path: Path, text: str, expected: str) -> None:
+def test_a_wrong_definition_is_reported_with_the_expectation_and_position(
+    tmp_path: Path, text: str, expected: str
+) -> None:
     assert Read(tmp_path, text).problems == ([expected] if expected else [])
 
 
-def test_a_fault_in_a_template_is_reported_once_and_its_items_are_stand_ins(tmp_path: Path) -> None:
+def test_a_fault_in_a_template_is_reported_once_and_its_items_are_placeholders(tmp_path: Path) -> None:
     read = Read(tmp_path, "variables: {c: 4}\nentries:\n  - {key: CHTc, min: x}\n  - {key: OAT}\n")
     assert read.problems == ["d0.yaml:3:22: min: expected a number, got text 'x'"]
     assert read.keys == ["CHT1", "CHT2", "CHT3", "CHT4", "OAT"]
@@ -216,13 +218,13 @@ def test_a_fault_in_a_template_is_reported_once_and_its_items_are_stand_ins(tmp_
 @pytest.mark.parametrize(
     "text", ["entries: [{min: 1}]", "entries: 5", "entries:\n  - include: gone.yaml\n", "include: gone.yaml", "["]
 )
-def test_a_definition_whose_items_cannot_be_made_out_is_not_complete(tmp_path: Path, text: str) -> None:
+def test_a_definition_with_unreadable_items_is_incomplete(tmp_path: Path, text: str) -> None:
     read = Read(tmp_path, text)
     assert len(read.problems) == 1
     assert not read.items.complete
 
 
-def test_a_tree_as_existing_installations_have_it_loads_without_a_complaint(tmp_path: Path) -> None:
+def test_the_tree_of_an_existing_installation_loads_without_problems(tmp_path: Path) -> None:
     variables = {"e": 1, "c": 4, "a": 8, "b": 16, "r": 3, "t": 2, "n": 1, "s": 24, "d": 2, "w": 3, "g": 4}
     groups: dict[str, list[dict[str, Any]]] = {}
     with open(DATA / "fix-keys.csv", newline="") as file:
@@ -296,12 +298,12 @@ def test_initial_values_are_written_with_their_source(tmp_path: Path) -> None:
     assert (database.read_aux("IAS.Vne"), database.read_aux("IAS.Min")) == (170.0, None)
 
 
-def test_what_ages_stays_old_because_nobody_has_measured_it(tmp_path: Path) -> None:
+def test_initial_values_of_measurements_stay_old(tmp_path: Path) -> None:
     ias = Read(tmp_path, ITEMS, initial="IAS = 12\n").database.read("IAS")
     assert (ias.value, ias.flag_text, ias.reasons) == (12.0, "01000", ((8, "initial value"),))
 
 
-def test_quotes_keep_what_would_be_a_comment(tmp_path: Path) -> None:
+def test_quotes_protect_comment_characters(tmp_path: Path) -> None:
     assert Read(tmp_path, ITEMS, initial='ACID = "a # b"  # c\n').initial == [("ACID", "a # b")]
 
 
@@ -325,7 +327,7 @@ def test_quotes_keep_what_would_be_a_comment(tmp_path: Path) -> None:
         ("BTN*.Max = 1", "1:1: BTN*.Max matches no aux value"),
     ],
 )
-def test_a_wrong_line_says_what_is_expected_and_where(tmp_path: Path, line: str, expected: str) -> None:
+def test_a_wrong_line_is_reported_with_the_expectation_and_position(tmp_path: Path, line: str, expected: str) -> None:
     (found,) = Read(tmp_path, ITEMS, initial=line).problems
     assert found.startswith(f"values.ini:{expected}")
 
@@ -337,7 +339,7 @@ def test_a_wrong_line_says_what_is_expected_and_where(tmp_path: Path, line: str,
         ("IAS.Vne = -1", ("IAS.Vne", "0.0"), "1:11: advice: IAS.Vne: -1 is outside the range, 0.0 to 500.0; taken as"),
     ],
 )
-def test_beyond_the_range_its_end_is_taken(tmp_path: Path, line: str, taken: tuple[str, str], expected: str) -> None:
+def test_values_beyond_the_range_are_clamped(tmp_path: Path, line: str, taken: tuple[str, str], expected: str) -> None:
     read = Read(tmp_path, ITEMS, initial=line)
     assert read.problems == []
     assert read.initial == [taken]
@@ -346,7 +348,7 @@ def test_beyond_the_range_its_end_is_taken(tmp_path: Path, line: str, taken: tup
     assert found.instead == taken[1]
 
 
-def test_values_that_nobody_asked_for_may_lack_their_items(tmp_path: Path) -> None:
+def test_packaged_values_for_missing_items_are_ignored(tmp_path: Path) -> None:
     read = Read(tmp_path, ITEMS, initial="GONE = 1\nGONE* = 1\nIAS.Gone = 1\nBARO = 30\n", lenient=True)
     assert read.problems == []
     assert read.initial == [("BARO", "30")]

@@ -84,14 +84,14 @@ def test_unknown_keys_are_key_errors(theirs: Theirs) -> None:
         ((5, False, True, True, False, True), (5.0, False, False, True, False, True)),
     ],
 )
-def test_writing_takes_scalars_text_and_tuples(theirs: Theirs, written: Any, read: Any) -> None:
+def test_scalars_text_and_tuples_can_be_written(theirs: Theirs, written: Any, read: Any) -> None:
     fixgw.database.write("IAS", written)
     assert fixgw.database.read("IAS") == read
     theirs.db_write("IAS", written)
     assert theirs.db_read("IAS") == read
 
 
-def test_what_was_read_can_be_written_back(theirs: Theirs) -> None:
+def test_a_reading_can_be_written_back(theirs: Theirs) -> None:
     theirs.db_write("IAS", (5, True, False, True, False))
     before = theirs.db_read("IAS")
     theirs.db_write("IAS", before)
@@ -119,11 +119,11 @@ def test_writes_carry_the_name_of_the_plugin(theirs: Theirs, db: Database) -> No
     assert db.read("IAS").source == "sim/theirs"
 
 
-def test_listing(theirs: Theirs) -> None:
+def test_keys_can_be_listed(theirs: Theirs) -> None:
     assert fixgw.database.listkeys() == theirs.db_list() == ["IAS", "GEAR", "BTN1"]
 
 
-def test_items_can_be_had(theirs: Theirs) -> None:
+def test_items_can_be_obtained(theirs: Theirs) -> None:
     item = theirs.db_get_item("IAS")
     item.fail = True
     assert fixgw.database.get_raw_item("IAS").fail is True
@@ -150,7 +150,7 @@ def test_callbacks_get_aux_values_as_scalars_under_the_long_key(theirs: Theirs) 
     assert theirs.heard == [("IAS.Vne", 140.0, None)]
 
 
-def test_adding_the_same_twice_changes_nothing(theirs: Theirs) -> None:
+def test_adding_the_same_callback_twice_changes_nothing(theirs: Theirs) -> None:
     for _ in range(3):
         theirs.db_callback_add("IAS", theirs.hear, "".join(["d", "ata"]))
     theirs.db_write("IAS", 5)
@@ -160,7 +160,7 @@ def test_adding_the_same_twice_changes_nothing(theirs: Theirs) -> None:
     assert len(theirs.heard) == 1
 
 
-def test_callbacks_that_differ_in_their_data_are_different_ones(theirs: Theirs) -> None:
+def test_callbacks_with_different_data_are_different(theirs: Theirs) -> None:
     for data in ([1], [2], None):
         theirs.db_callback_add("IAS", theirs.hear, data)
     theirs.db_callback_del("IAS", theirs.hear, [2])
@@ -168,7 +168,7 @@ def test_callbacks_that_differ_in_their_data_are_different_ones(theirs: Theirs) 
     assert [udata for _, _, udata in theirs.heard] == [[1], None]
 
 
-def test_deleting_without_data_deletes_whatever_it_was_added_with(theirs: Theirs) -> None:
+def test_deleting_without_data_deletes_all_registrations(theirs: Theirs) -> None:
     theirs.db_callback_add("IAS", theirs.hear, [1])
     theirs.db_callback_add("IAS", theirs.hear, [2])
     theirs.db_callback_add("GEAR", theirs.hear, [3])
@@ -205,7 +205,7 @@ def test_a_callback_that_raises_does_not_disturb_the_writer_and_is_named(
     assert f"broken of {theirs.name} on IAS failed" in caplog.text
 
 
-def test_what_a_plugin_forgot_to_delete_ends_with_it(theirs: Theirs, db: Database) -> None:
+def test_callbacks_that_a_plugin_did_not_delete_end_with_it(theirs: Theirs, db: Database) -> None:
     theirs.db_callback_add("*", theirs.hear, [1])
     theirs.db_callback_add("IAS", theirs.hear)
     theirs.shutdown()
@@ -264,7 +264,7 @@ def test_the_module_functions_act_on_the_running_gateways_database(theirs: Their
         ("float", "103.2", 103.2),
     ],
 )
-def test_old_plugins_write_what_they_are_used_to(kind: Any, written: Any, stored: Any) -> None:
+def test_old_plugins_can_write_in_their_old_ways(kind: Any, written: Any, stored: Any) -> None:
     db = Database([Definition(key="K", type=kind, aux=("A",))])
     fixgw.database.write("K", written, db=db)
     assert db.read("K").value == stored
@@ -281,7 +281,7 @@ def test_old_plugins_write_what_they_are_used_to(kind: Any, written: Any, stored
     ("kind", "written"),
     [("float", True), ("int", True), ("int", "1_0"), ("float", None), ("bool", "maybe"), ("bool", float("nan"))],
 )
-def test_what_means_nothing_is_refused_as_before(kind: Any, written: Any) -> None:
+def test_meaningless_values_are_refused_as_before(kind: Any, written: Any) -> None:
     db = Database([Definition(key="K", type=kind)])
     with pytest.raises(BadValue):
         fixgw.database.write("K", written, db=db)
@@ -305,7 +305,7 @@ def test_deleting_a_callback_with_a_star_removes_it_from_every_key() -> None:
     assert heard == ["A"]
 
 
-def test_a_write_without_a_source_is_told_as_any_other() -> None:
+def test_a_write_without_a_source_is_notified_like_any_other() -> None:
     db = Database([Definition(key="A")])
     heard: list[Any] = []
     db.subscribe("A", lambda key, reading: heard.append((reading.value, reading.source, reading.good)))

@@ -60,12 +60,12 @@ def test_a_module_anywhere_on_the_path_is_a_plugin(module: Callable[[str], str])
     assert issubclass(cls, PluginBase)
 
 
-def test_the_name_plugin_is_the_gateways_own_module(module: Callable[[str], str]) -> None:
+def test_the_name_plugin_is_a_module_of_the_gateway(module: Callable[[str], str]) -> None:
     loader.load_plugin(module(GUIDE))
     assert sys.modules["plugin"] is fixgw.plugin
 
 
-def test_a_drivers_name_among_the_plugins_finds_the_driver() -> None:
+def test_the_name_of_a_driver_as_a_plugin_finds_the_driver() -> None:
     assert loader.load_plugin("fixgw.plugins.nmea0183") is loader.load_plugin("fixgw.drivers.nmea0183")
 
 
@@ -73,7 +73,7 @@ def test_a_plugin_is_found_under_its_own_name() -> None:
     assert loader.load_plugin("fixgw.plugins.skel").__module__ == "fixgw.plugins.skel"
 
 
-def test_directories_go_to_the_end_of_the_path_once(tmp_path: Path) -> None:
+def test_directories_are_appended_to_the_path_once(tmp_path: Path) -> None:
     loader.add_to_path([tmp_path, str(tmp_path)])
     loader.add_to_path([tmp_path])
     assert sys.path[-1] == str(tmp_path)
@@ -90,11 +90,11 @@ def test_directories_go_to_the_end_of_the_path_once(tmp_path: Path) -> None:
         ("fixgw.netfx", "fixgw.plugins.netfix"),
     ],
 )
-def test_a_module_that_is_not_there_is_compared_with_those_that_are(name: str, suggestion: str) -> None:
+def test_an_unknown_module_gets_a_suggestion(name: str, suggestion: str) -> None:
     assert reason(name) == f"there is no module {name!r} (did you mean {suggestion!r}?)"
 
 
-def test_a_module_of_ones_own_that_is_misspelt_is_compared_too(tmp_path: Path) -> None:
+def test_a_misspelled_user_module_gets_a_suggestion_too(tmp_path: Path) -> None:
     (tmp_path / "loader_test_thermometer.py").write_text(GUIDE)
     loader.add_to_path([tmp_path])
     assert reason("loader_test_thermometr").endswith("(did you mean 'loader_test_thermometer'?)")
@@ -102,7 +102,7 @@ def test_a_module_of_ones_own_that_is_misspelt_is_compared_too(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["", ".", "..x", "a..b", "no/module", "nothing like it at all", "fixgw.plugins."])
-def test_a_name_that_cannot_be_one_is_an_error_like_others(name: str) -> None:
+def test_an_invalid_module_name_is_an_ordinary_error(name: str) -> None:
     assert reason(name)
 
 
@@ -127,12 +127,12 @@ def test_a_name_that_cannot_be_one_is_an_error_like_others(name: str) -> None:
         ("class Plugin: pass\n", "Plugin in the module NAME is not derived from PluginBase"),
     ],
 )
-def test_a_module_of_no_use_says_why(module: Callable[[str], str], text: str, expected: str) -> None:
+def test_an_unusable_module_is_refused_with_the_reason(module: Callable[[str], str], text: str, expected: str) -> None:
     name = module(text)
     assert expected.replace("NAME", name) in reason(name)
 
 
-def test_the_constructor_gets_what_it_takes() -> None:
+def test_the_constructor_gets_the_arguments_that_it_takes() -> None:
     class Two(PluginBase):
         def __init__(self, name: str, config: dict[str, Any]) -> None:
             super().__init__(name, config)
@@ -150,7 +150,7 @@ def test_the_constructor_gets_what_it_takes() -> None:
         assert (type(plugin), plugin.name, plugin.config, plugin.config_meta) == (cls, "name", {"a": 1}, meta)
 
 
-def test_what_a_constructor_raises_comes_through() -> None:
+def test_exceptions_of_a_constructor_are_passed_on() -> None:
     class Broken(PluginBase):
         def __init__(self, name: str, config: dict[str, Any]) -> None:
             raise TypeError("of its own")
@@ -159,7 +159,7 @@ def test_what_a_constructor_raises_comes_through() -> None:
         loader.make_plugin(Broken, "name", {})
 
 
-def test_all_that_comes_with_the_gateway_is_available_and_described() -> None:
+def test_everything_packaged_is_available_and_described() -> None:
     found = {info.module: info for info in loader.available()}
     assert {"fixgw.plugins.skel", "fixgw.plugins.netfix", "fixgw.drivers.nmea0183"} <= set(found)
     assert "fixgw.drivers.links.serial" not in found  # shared by drivers, not one itself

@@ -7,7 +7,7 @@ import pytest
 from fixgw.kit.majority import Majority
 
 
-def test_one_line_in_seventy_makes_no_instrument() -> None:
+def test_one_valid_line_in_seventy_is_not_trusted() -> None:
     majority = Majority()
     believed = 0
     for line in range(7000):
@@ -17,11 +17,11 @@ def test_one_line_in_seventy_makes_no_instrument() -> None:
 
 
 @pytest.mark.parametrize(("good", "bad"), [(1, 0), (1, 1), (30, 20)])
-def test_ones_own_stream_is_believed_at_once(good: int, bad: int) -> None:
+def test_a_stream_of_the_instrument_is_trusted_at_once(good: int, bad: int) -> None:
     assert Majority().count(good, bad)
 
 
-def test_a_stream_that_becomes_anothers_is_noticed_and_ones_own_again_too() -> None:
+def test_a_change_to_another_stream_and_back_is_noticed() -> None:
     majority = Majority()
     majority.count(1000, 0)
     lines = next(n for n in range(1, 100) if not majority.count(0, 1))

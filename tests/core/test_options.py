@@ -111,7 +111,7 @@ def problems(text: str, kind: Any = Example, name: str = "", known: tuple[str, .
         ("5: 1", "f:1:1: unknown option 5"),
     ],
 )
-def test_a_problem_is_said_in_words(text: str, expected: str) -> None:
+def test_a_problem_has_a_plain_message(text: str, expected: str) -> None:
     given = text if text.startswith("port:") else f"{text}\nport: 1\n"
     assert problems(given, known=("load",)) == [expected]
 
@@ -129,11 +129,11 @@ def test_all_problems_are_found(tmp_path: Path) -> None:
     ]
 
 
-def test_what_fits_has_no_problems() -> None:
+def test_valid_options_have_no_problems() -> None:
     assert problems("port: 1\nrate: 2\nbaud: 9600\nlimits: {A: 1}\nfirst: {key: A}\npair: [3, 4]\n") == []
 
 
-def test_a_missing_option_is_not_missed_where_a_file_could_not_be_read() -> None:
+def test_a_missing_option_is_not_reported_if_a_file_could_not_be_read() -> None:
     at = Positions("f", 1, 1)
     at.partial = True
     assert [str(p) for p in options.problems({"x": 1}, Example, at)] == ["f:1:1: unknown option 'x'"]
@@ -149,7 +149,7 @@ VALUES = st.recursive(
 
 @pytest.mark.slow
 @given(st.dictionaries(st.sampled_from([f.encode_name for f in msgspec.structs.fields(Example)]), VALUES))
-def test_there_are_problems_exactly_when_the_struct_refuses(value: dict[str, Any]) -> None:
+def test_there_are_problems_exactly_if_the_struct_refuses(value: dict[str, Any]) -> None:
     reader = Reader("/nowhere/main.yaml")
     content, at = reader._parse("f", yaml.safe_dump(value))
     found = list(options.problems(content, Example, at))
@@ -227,7 +227,7 @@ def test_options_of_a_pattern_become_one_mapping() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_options_of_a_pattern_is_found_where_it_is(text: str, expected: list[str]) -> None:
+def test_wrong_options_of_a_pattern_are_reported_at_their_position(text: str, expected: list[str]) -> None:
     assert problems(text, Sender) == expected
     value = yaml.safe_load(text)
     if expected:
@@ -238,7 +238,7 @@ def test_what_is_wrong_with_options_of_a_pattern_is_found_where_it_is(text: str,
     convert(options.fitting(value, Sender)[0], Sender)
 
 
-def test_of_a_pattern_that_is_required_there_must_be_one() -> None:
+def test_a_required_pattern_needs_at_least_one_option() -> None:
     assert problems("{}", Needs) == ["f:1:1: 'idx<number>' is missing"]
     assert problems("idx1: x", Needs) == []
 

@@ -46,7 +46,7 @@ class Recorder(PluginBase):
             raise self.error
 
 
-def test_a_plugin_has_what_the_guide_promises() -> None:
+def test_a_plugin_has_the_attributes_that_the_guide_promises() -> None:
     config = {"port": 5, "CONFIGPATH": "/etc/fixgw"}
     made = PluginBase("mine", config)
     assert (made.name, made.config, made.running, made.config_meta) == ("mine", config, False, None)
@@ -61,7 +61,7 @@ def test_the_positions_of_the_configuration_are_an_optional_third_argument() -> 
     assert PluginBase("mine", {}, {"port": (3, 7)}).config_meta == {"port": (3, 7)}
 
 
-def test_starting_runs_and_then_says_running() -> None:
+def test_starting_calls_run_and_then_sets_running() -> None:
     made = Recorder("mine", {})
     made.start()
     assert made.calls == [("run", False)]
@@ -79,7 +79,7 @@ class DeadAtOnce(Recorder):
         self.running = False
 
 
-def test_a_thread_that_dies_at_once_is_not_said_to_run() -> None:
+def test_a_thread_that_dies_at_once_does_not_count_as_running() -> None:
     made = DeadAtOnce("mine", {})
     made.start()
     assert made.calls == [("run", True)]
@@ -94,7 +94,7 @@ def test_a_run_that_raises_leaves_running_false(kind: type[Recorder]) -> None:
     assert not made.running
 
 
-def test_shutting_down_stops_and_says_so() -> None:
+def test_shutting_down_calls_stop_and_clears_running() -> None:
     made = Recorder("mine", {})
     made.start()
     made.shutdown()
@@ -114,7 +114,7 @@ def test_a_stop_that_fails_is_reported_and_still_removes_callbacks() -> None:
     assert heard == []
 
 
-def test_the_base_alone_is_a_plugin_that_does_nothing() -> None:
+def test_the_base_class_is_a_plugin_that_does_nothing() -> None:
     made = PluginBase("mine", {})
     made.start()
     made.shutdown()
@@ -173,12 +173,12 @@ def test_declared_options_become_an_object() -> None:
         ({"port": "nowhere"}, "leads nowhere"),
     ],
 )
-def test_options_that_do_not_fit_are_errors(config: dict[str, Any], complaint: str) -> None:
+def test_invalid_options_are_errors(config: dict[str, Any], complaint: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=complaint):
         Declared("gps", config)
 
 
-def test_nothing_is_checked_beyond_the_declaration_unless_the_plugin_does(db: Database) -> None:
+def test_only_the_plugin_checks_beyond_the_declaration(db: Database) -> None:
     assert list(PluginBase.check(None, db)) == []
     assert PluginBase("mine", {"whatever": object()}).options is None
 
@@ -237,7 +237,7 @@ def test_without_a_type_argument_nothing_is_declared() -> None:
     assert Old.Options is Generic.Options is PluginBase.Options is None
 
 
-def test_options_in_the_class_count_for_more_than_a_type_argument() -> None:
+def test_options_in_the_class_override_a_type_argument() -> None:
     class Both(Reader[MoreLines]):
         Options = Serial
 
@@ -250,7 +250,7 @@ def test_a_type_argument_must_be_options(argument: Any) -> None:
         types.new_class("Wrong", (Reader[argument],))
 
 
-def test_a_plugin_sets_up_what_it_begins_with_after_its_bases() -> None:
+def test_set_up_runs_after_that_of_the_bases() -> None:
     class Ours(Reader[MoreLines]):
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -305,7 +305,7 @@ class TypedOnADriversBase(Instrument[MoreOptions]):
         raise NotImplementedError
 
 
-def test_a_plugin_may_be_typed_or_not() -> None:
+def test_a_plugin_can_be_typed_or_untyped() -> None:
     for kind in Typed, Untyped:
         assert kind.Options is Serial
         assert kind("gps", {"port": "/dev/x"}).port == "/dev/x"

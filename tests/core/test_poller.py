@@ -84,13 +84,13 @@ def crashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_before_it_runs_it_says_so(device: Device) -> None:
+def test_before_it_runs_health_says_so(device: Device) -> None:
     assert device.health() == "not started"
     assert not device.connected
     assert not device.running
 
 
-def test_it_opens_the_device_and_is_well(device: Device) -> None:
+def test_it_opens_the_device_and_is_healthy(device: Device) -> None:
     device.start()
     assert device.running
     eventually(lambda: device.health() == "")
@@ -107,7 +107,7 @@ def test_counts_are_shown_in_the_order_of_their_first_use(device: Device) -> Non
     assert list(device.get_status().items()) == [("connected", False), ("sentences", 2), ("errors", 1), ("bytes", 70)]
 
 
-def test_a_missing_device_is_tried_again_until_it_is_there(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_tries_to_open_a_missing_device_until_it_appears(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     there = threading.Event()
 
     def missing() -> None:
@@ -143,7 +143,7 @@ def test_a_device_that_goes_away_is_closed_and_opened_again(device: Device) -> N
     assert device.running
 
 
-def test_what_a_device_wrote_before_it_failed_again_does_not_stand(device: Device) -> None:
+def test_values_written_before_the_device_fails_again_are_failed(device: Device) -> None:
     """It opens in an outage, `poll` writes, and fails before it comes back: the outage goes on, the value must not."""
     written: list[str] = []
 
@@ -170,7 +170,7 @@ def test_a_device_that_opens_and_fails_at_once_is_one_outage_with_growing_delays
     assert sum(c.startswith("lost") for c in device.log_of_calls) == 5, "each time, for it may have written something"
 
 
-def test_an_error_without_words_is_named(device: Device) -> None:
+def test_an_error_without_a_message_is_named(device: Device) -> None:
     def silent() -> None:
         raise TimeoutError
 
@@ -187,7 +187,7 @@ def test_an_error_without_words_is_named(device: Device) -> None:
     eventually(lambda: device.health() == "TimeoutError")
 
 
-def test_closing_may_fail_as_well(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_can_fail_too(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken_close() -> None:
         raise OSError("already gone")
 
@@ -211,7 +211,7 @@ def test_a_defect_ends_the_thread_and_says_so(device: Device, crashes: list[str]
 
 
 @pytest.mark.parametrize("where", ["open", "poll"])
-def test_a_defect_at_once_is_not_covered_up_by_the_start(crashes: list[str], where: str) -> None:
+def test_an_immediate_defect_is_not_hidden_by_the_start(crashes: list[str], where: str) -> None:
     for _ in range(50):
         device = Device()
         (device.openings if where == "open" else device.steps).put(defect)
@@ -221,7 +221,7 @@ def test_a_defect_at_once_is_not_covered_up_by_the_start(crashes: list[str], whe
         device.shutdown()
 
 
-def test_what_a_driver_does_in_lost_is_on_the_same_thread_and_its_defects_are_seen(
+def test_lost_runs_on_the_same_thread_and_its_defects_are_reported(
     device: Device, crashes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "lost", lambda reason: defect())
@@ -283,7 +283,7 @@ def test_it_can_be_stopped_twice_and_from_its_own_thread(device: Device) -> None
     device.stop()
 
 
-def test_an_open_that_blocks_is_a_plugin_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_that_blocks_raises_plugin_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Device, "join_timeout", 0.1)
     device = Device()
     opening, release = threading.Event(), threading.Event()
@@ -329,6 +329,6 @@ def test_polling_and_waiting_are_signs_of_life(device: Device) -> None:
     eventually(lambda: alive() > second)
 
 
-def test_a_driver_must_say_how_to_poll() -> None:
+def test_a_driver_must_override_poll() -> None:
     with pytest.raises(NotImplementedError):
         Poller("gps", {}).poll(0)

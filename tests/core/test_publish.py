@@ -49,19 +49,19 @@ def test_values_carry_the_source_and_their_flags(db: Database) -> None:
     assert (reading.value, reading.source, reading.bad, reading.reason(BAD)) == (12.5, "mine", True, "in doubt")
 
 
-def test_a_good_value_clears_what_was_wrong_before(db: Database) -> None:
+def test_a_good_value_clears_earlier_flags(db: Database) -> None:
     publish = publisher()[0].publish
     publish([Update("OAT", 12.5, BAD, "in doubt"), Update("OAT", None, FAIL, "no probe"), Update("OAT", 12.0)])
     assert db.read("OAT").good
 
 
-def test_what_an_instrument_cannot_tell_fails_even_if_it_never_could(db: Database) -> None:
+def test_a_value_that_an_instrument_does_not_know_fails_even_if_never_written(db: Database) -> None:
     publisher()[0].publish([Update("OAT", None, FAIL, "no probe")])
     assert db.read("OAT").fail
     assert db.read("OAT").reason(FAIL) == "no probe"
 
 
-def test_a_lost_device_fails_what_it_has_written_and_nothing_else(db: Database) -> None:
+def test_a_lost_device_fails_only_the_values_that_it_wrote(db: Database) -> None:
     mine, _ = publisher()
     mine.publish([Update("OAT", 12.5)])
     mine.fail("went away")
@@ -114,7 +114,7 @@ def test_wrong_names_in_the_option_are_found(db: Database) -> None:
     assert "did you mean 'OAT'?" in found["keys.OATT"]
 
 
-def test_a_value_that_must_change_fails_when_it_stands_still(db: Database, clock: Clock) -> None:
+def test_a_value_that_must_change_fails_when_it_does_not(db: Database, clock: Clock) -> None:
     counts: dict[str, int] = {}
     hearing = Publisher(PluginBase("mine", {}), counts, print, {"PROBE": "OAT"}, {"OAT": 5.0})
     for second in range(10):
@@ -133,7 +133,7 @@ def test_a_value_that_must_change_fails_when_it_stands_still(db: Database, clock
     assert db.read("OAT").good, "after an outage it begins again"
 
 
-def test_what_is_known_to_be_wrong_does_not_replace_what_another_knows_to_be_right(db: Database) -> None:
+def test_a_wrong_value_does_not_replace_a_good_one_of_another_source(db: Database) -> None:
     hearing = publisher()[0]
     db.write("OAT", 10.0, "another")
     hearing.publish([Update("OAT", 1.0, BAD, "no fix")])
@@ -143,7 +143,7 @@ def test_what_is_known_to_be_wrong_does_not_replace_what_another_knows_to_be_rig
     assert (db.read("OAT").value, db.read("OAT").bad) == (1.0, True)
 
 
-def test_a_key_that_nobody_writes_cannot_have_to_change() -> None:
+def test_a_key_that_is_not_written_cannot_be_required_to_change() -> None:
     assert list(check_changes({"OAT": 5.0}, ["OAT", "IAS"])) == []
     ((option, message),) = check_changes({"OTA": 5.0}, ["OAT", "IAS"])
     assert option == "changes_within.OTA"

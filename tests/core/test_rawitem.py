@@ -31,7 +31,7 @@ def raw(clock: Clock) -> RawItem:
     return RawItem(db.item("IAS"), "theirs")
 
 
-def test_it_tells_what_is_fixed_about_the_item(raw: RawItem) -> None:
+def test_it_gives_the_definition_of_the_item(raw: RawItem) -> None:
     assert (raw.key, raw.description, raw.units, raw.min, raw.max, raw.tol, raw.typestring, raw.dtype) == (
         "IAS",
         "Indicated airspeed",
@@ -109,7 +109,7 @@ def test_flags_are_attributes(raw: RawItem, flag: str) -> None:
     assert getattr(raw, flag) is False
 
 
-def test_old_belongs_to_the_clock(raw: RawItem) -> None:
+def test_old_depends_on_the_clock(raw: RawItem) -> None:
     raw.old = False
     assert raw.old, "never written"
 
@@ -121,7 +121,7 @@ def test_age_is_in_milliseconds(raw: RawItem, clock: Clock) -> None:
     assert raw.age == pytest.approx(1250)
 
 
-def test_aux_values(raw: RawItem) -> None:
+def test_aux_values_can_be_read_and_set(raw: RawItem) -> None:
     assert raw.get_aux_list() == ["Vs", "Vne"]
     assert raw.get_aux_value("Vs") is None
     raw.set_aux_value("Vs", "45")
@@ -133,7 +133,7 @@ def test_aux_values(raw: RawItem) -> None:
         raw.set_aux_value("Vnee", 1)
 
 
-def test_there_is_nothing_else_to_set(raw: RawItem) -> None:
+def test_nothing_else_can_be_set(raw: RawItem) -> None:
     for name in ("min", "max", "tol", "units", "key", "valeu"):
         with pytest.raises(AttributeError):
             setattr(raw, name, 1)

@@ -76,14 +76,14 @@ def problems(directory: Path, **files: str) -> list[str]:
         ("9" * 5000, "9" * 5000),
     ],
 )
-def test_a_scalar_is_read_as_a_person_means_it(tmp_path: Path, text: str, value: Any) -> None:
+def test_scalars_are_read_as_intended(tmp_path: Path, text: str, value: Any) -> None:
     block = "\n  " if text == "-" else " "
     result = read(tmp_path, main=f"key:{block}{text}\n")["key"]
     assert result == value
     assert type(result) is type(value)
 
 
-def test_not_a_number_is_read(tmp_path: Path) -> None:
+def test_nan_is_read(tmp_path: Path) -> None:
     assert math.isnan(read(tmp_path, main="key: .nan")["key"])
 
 
@@ -110,7 +110,7 @@ def test_anchors_aliases_and_merge_keys_work(tmp_path: Path) -> None:
     assert value["three"] == {"a": 1, "b": 7}
 
 
-def test_what_an_alias_stands_for_is_a_copy(tmp_path: Path) -> None:
+def test_an_alias_gives_a_copy(tmp_path: Path) -> None:
     value = read(tmp_path, main="a: &a {x: [1]}\nb: *a\n")
     value["b"]["x"].append(2)
     assert value["a"] == {"x": [1]}
@@ -130,12 +130,12 @@ TREES = st.recursive(
 
 @given(TREES, st.booleans())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_what_yaml_writes_is_read_back(tmp_path: Path, value: Any, flow: bool) -> None:
+def test_the_output_of_yaml_is_read_back(tmp_path: Path, value: Any, flow: bool) -> None:
     text = yaml.safe_dump({"value": value}, default_flow_style=flow)
     assert read(tmp_path, main=text) == {"value": value}
 
 
-def test_it_works_without_the_parser_in_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_works_without_the_c_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fixgw.configuration.reader._Loader", yaml.SafeLoader)
     value, at = cfg.from_yaml(tree(tmp_path, main="a: [1, {b: yes}]\n"), metadata=True)
     assert value == {"a": [1, {"b": True}]}
@@ -150,7 +150,7 @@ def test_it_works_without_the_parser_in_c(tmp_path: Path, monkeypatch: pytest.Mo
 # -- positions ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_key_and_value_knows_its_place(tmp_path: Path) -> None:
+def test_every_key_and_value_has_its_position(tmp_path: Path) -> None:
     _, at = cfg.from_yaml(tree(tmp_path, main="one: 1\nlist:\n  - a\n  - deep: true\n"), metadata=True)
     assert str(at["one"]) == f"{tmp_path}/main.yaml:1:6"
     assert (at.keys["list"].line, at.keys["list"].column) == (2, 1)
@@ -158,13 +158,13 @@ def test_every_key_and_value_knows_its_place(tmp_path: Path) -> None:
     assert "two" not in at
 
 
-def test_a_path_leads_as_far_as_there_is_something(tmp_path: Path) -> None:
+def test_a_path_leads_to_the_nearest_existing_element(tmp_path: Path) -> None:
     _, at = cfg.from_yaml(tree(tmp_path, main="outputs:\n  - key: A\n  - key: B\n"), metadata=True)
     assert at.at(["outputs", "1", "key"]).line == 3
     assert at.at(["outputs", 1, "missing", "more"]) is at["outputs"][1]
 
 
-def test_message_names_the_place_of_a_key_or_of_its_value(tmp_path: Path) -> None:
+def test_a_message_gives_the_position_of_a_key_or_value(tmp_path: Path) -> None:
     _, at = cfg.from_yaml(tree(tmp_path, main="port: 5\nlist: [1, 2]\n"), metadata=True)
     assert cfg.message("too low", at, "port") == f"{tmp_path}/main.yaml:1:1: too low"
     assert cfg.message("too low", at, "port", value=True) == f"{tmp_path}/main.yaml:1:7: too low"
@@ -172,7 +172,7 @@ def test_message_names_the_place_of_a_key_or_of_its_value(tmp_path: Path) -> Non
     assert cfg.message("missing", at, "host") == f"{tmp_path}/main.yaml:1:1: missing"
 
 
-def test_what_is_included_keeps_the_place_in_its_own_file(tmp_path: Path) -> None:
+def test_included_content_keeps_its_position_in_its_own_file(tmp_path: Path) -> None:
     _, at = cfg.from_yaml(tree(tmp_path, main="a: 1\ninclude: other\n".replace("other", "o.yaml"), o="\nb: 2\n"), True)
     assert str(at["b"]) == f"{tmp_path}/o.yaml:2:4"
     assert str(at["a"]) == f"{tmp_path}/main.yaml:1:4"
@@ -181,7 +181,7 @@ def test_what_is_included_keeps_the_place_in_its_own_file(tmp_path: Path) -> Non
 # -- includes ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_include_merges_mappings_and_what_is_beside_it_wins(tmp_path: Path) -> None:
+def test_an_include_merges_mappings_and_the_including_one_wins(tmp_path: Path) -> None:
     value = read(
         tmp_path,
         main="netfix: {port: 5000}\ninclude: base.yaml\nlist: [3]\n",
@@ -190,7 +190,7 @@ def test_an_include_merges_mappings_and_what_is_beside_it_wins(tmp_path: Path) -
     assert value == {"netfix": {"host": "here", "port": 5000}, "list": [3], "other": 1}
 
 
-def test_of_several_includes_the_later_wins(tmp_path: Path) -> None:
+def test_the_later_of_several_includes_wins(tmp_path: Path) -> None:
     value = read(tmp_path, main="x:\n  include: [a.yaml, b.yaml]\n", a="p: {q: 1, r: 1}\n", b="p: {r: 2}\n")
     assert value == {"x": {"p": {"q": 1, "r": 2}}}
 
@@ -205,7 +205,7 @@ def test_an_include_in_a_list_puts_the_items_there(tmp_path: Path) -> None:
     assert value == {"entries": ["first", "a", "b", "a", "b", "a", "b", "c", "last"]}
 
 
-def test_files_are_looked_for_beside_the_one_that_names_them_then_beside_the_main_file(tmp_path: Path) -> None:
+def test_files_are_looked_up_beside_the_including_file_then_beside_the_main_file(tmp_path: Path) -> None:
     value = read(
         tmp_path,
         main="include: sub/a.yaml\n",
@@ -232,7 +232,7 @@ def test_preferences_name_files_and_their_custom_file_overrides_them(tmp_path: P
     assert reader.enabled == {"GPS": True, "CAN": True}
 
 
-def test_a_file_of_a_plugin_is_read_as_part_of_the_configuration(tmp_path: Path) -> None:
+def test_the_file_of_a_plugin_is_part_of_the_configuration(tmp_path: Path) -> None:
     tree(
         tmp_path, preferences="includes: {SHARED: shared/inputs.yaml}\n", shared__inputs="x: '{CONFIG}'\n", sub__map=""
     )
@@ -282,7 +282,7 @@ def test_variables_are_replaced_in_values_and_in_the_names_of_files(tmp_path: Pa
         (f"include: {'x' * 300}\n", "main.yaml:1:10: cannot read DIR/xxx"),
     ],
 )
-def test_a_problem_says_where_and_what(tmp_path: Path, text: str, expected: str) -> None:
+def test_a_problem_has_a_position_and_a_message(tmp_path: Path, text: str, expected: str) -> None:
     found = problems(tmp_path, main=text, list="[1, 2]\n")
     assert found
     assert found[0].startswith(expected.replace("DIR", str(tmp_path)).replace(f"{tmp_path}/", "")), found
@@ -318,7 +318,7 @@ def test_a_loop_through_a_symbolic_link_is_a_loop(tmp_path: Path) -> None:
     assert problems(tmp_path, main="include: link.yaml\n") == ["main.yaml:1:10: include loop: main.yaml -> main.yaml"]
 
 
-def test_text_that_is_not_utf8_has_a_place(tmp_path: Path) -> None:
+def test_invalid_utf8_is_reported_with_its_position(tmp_path: Path) -> None:
     tree(tmp_path, main="")
     (tmp_path / "main.yaml").write_bytes(b"a: 1\nname: Z\xfcrich\n")
     with pytest.raises(ConfigurationError) as caught:
@@ -332,7 +332,7 @@ def test_a_file_that_cannot_be_opened_is_a_problem(tmp_path: Path) -> None:
         cfg.from_yaml(tmp_path / "main.yaml")
 
 
-def test_a_fifo_does_not_hold_the_reader_up(tmp_path: Path) -> None:
+def test_a_fifo_does_not_block_the_reader(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "main.yaml")
     with pytest.raises(ConfigurationError, match="is not a file"):
         cfg.from_yaml(tmp_path / "main.yaml")
@@ -351,7 +351,7 @@ def test_an_alias_bomb_is_counted_and_refused(tmp_path: Path) -> None:
     assert "more than 200,000 values, counting aliases" in found
 
 
-def test_depth_cannot_be_had_through_aliases_or_includes(tmp_path: Path) -> None:
+def test_aliases_and_includes_cannot_exceed_the_depth_limit(tmp_path: Path) -> None:
     chain = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [[[[*a{n - 1}]]]]" for n in range(1, 20)]
     assert "nested more than 50 levels deep" in problems(tmp_path, main="\n".join(chain))[0]
     deep = "[" * 30 + "{include: deep.yaml}" + "]" * 30
@@ -359,7 +359,7 @@ def test_depth_cannot_be_had_through_aliases_or_includes(tmp_path: Path) -> None
     assert any("nested more than 50 levels deep" in p for p in nested)
 
 
-def test_a_chain_and_a_crowd_of_includes_are_bounded(tmp_path: Path) -> None:
+def test_the_depth_and_number_of_includes_are_limited(tmp_path: Path) -> None:
     files = {f"f{n}": f"include: f{n + 1}.yaml\n" for n in range(40)}
     (found,) = problems(tmp_path, main="include: f0.yaml\n", **files)
     assert "each included by the one before" in found

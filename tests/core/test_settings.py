@@ -66,7 +66,7 @@ def aircraft(tmp_path: Path) -> Iterator[Aircraft]:
     aircraft.stop()
 
 
-def test_a_setting_is_what_it_was_without_a_word_of_farewell(aircraft: Aircraft) -> None:
+def test_a_setting_survives_without_a_clean_stop(aircraft: Aircraft) -> None:
     db = aircraft.start()
     assert (db.read("BARO").value, db.read("BARO").source) == (29.92, INITIAL)
     db.write("BARO", 30.12, "gpio")
@@ -76,7 +76,7 @@ def test_a_setting_is_what_it_was_without_a_word_of_farewell(aircraft: Aircraft)
     assert aircraft.now.status()["restored"] == 1
 
 
-def test_it_stays_so_over_many_restarts(aircraft: Aircraft) -> None:
+def test_a_setting_survives_many_restarts(aircraft: Aircraft) -> None:
     aircraft.start().write("BARO", 30.12, "gpio")
     aircraft.until_saved()
     for n in range(3):
@@ -88,7 +88,7 @@ def test_it_stays_so_over_many_restarts(aircraft: Aircraft) -> None:
     assert kept["BARO"] == {"value": 30.12, "source": "gpio"}
 
 
-def test_each_type_comes_back_as_it_was(aircraft: Aircraft) -> None:
+def test_each_type_is_restored(aircraft: Aircraft) -> None:
     db = aircraft.start()
     for key, value in (("BARO", 30), ("DIM", 40), ("NAME", 'Zoë "x"'), ("BTN1", True)):
         db.write(key, value, "gpio")
@@ -102,14 +102,14 @@ def test_each_type_comes_back_as_it_was(aircraft: Aircraft) -> None:
     assert again.read("BTN1").source == "", "not everything is kept"
 
 
-def test_what_ages_comes_back_old(aircraft: Aircraft) -> None:
+def test_items_that_age_are_restored_as_old(aircraft: Aircraft) -> None:
     aircraft.start().write("COURSE", 270.0, "canfix/193")
     aircraft.stop()
     reading = aircraft.start().read("COURSE")
     assert (reading.value, reading.flags, reading.source) == (270.0, OLD, KEPT)
 
 
-def test_a_ranked_item_starts_with_it_until_a_source_speaks(aircraft: Aircraft) -> None:
+def test_a_ranked_item_starts_with_the_kept_value_until_a_source_writes(aircraft: Aircraft) -> None:
     aircraft.start().write("BUG", 90.0, "gpio")
     aircraft.stop()
     db = aircraft.start()
@@ -118,7 +118,7 @@ def test_a_ranked_item_starts_with_it_until_a_source_speaks(aircraft: Aircraft) 
     assert (db.read("BUG").value, db.read("BUG").source) == (180.0, "netfix")
 
 
-def test_start_values_and_what_is_doubtful_or_simulated_is_not_kept(aircraft: Aircraft) -> None:
+def test_start_values_and_doubtful_or_simulated_values_are_not_kept(aircraft: Aircraft) -> None:
     db = aircraft.start()
     db.write("BARO", 30.12, "gpio")
     aircraft.until_saved()
@@ -137,7 +137,7 @@ def test_a_new_start_value_applies_until_someone_sets_the_item(aircraft: Aircraf
     assert aircraft.start(initial=30.0).read("BARO").value == 30.0
 
 
-def test_the_same_again_is_not_written_again(aircraft: Aircraft) -> None:
+def test_an_unchanged_value_is_not_saved_again(aircraft: Aircraft) -> None:
     db = aircraft.start()
     for _ in range(1000):
         db.write("BARO", 30.12, "canfix/50")
@@ -145,7 +145,7 @@ def test_the_same_again_is_not_written_again(aircraft: Aircraft) -> None:
     assert aircraft.now.status()["saved"] == 1
 
 
-def test_a_knob_does_not_wear_the_card_out(aircraft: Aircraft) -> None:
+def test_a_knob_does_not_wear_out_the_card(aircraft: Aircraft) -> None:
     db = aircraft.start()
     for n in range(5000):
         db.write("BARO", 20 + n / 1000, "gpio")
@@ -154,7 +154,7 @@ def test_a_knob_does_not_wear_the_card_out(aircraft: Aircraft) -> None:
     assert aircraft.start().read("BARO").value == 24.999
 
 
-def test_two_writers_at_once_leave_what_the_database_says(aircraft: Aircraft) -> None:
+def test_two_concurrent_writers_leave_the_value_of_the_database(aircraft: Aircraft) -> None:
     db = aircraft.start()
 
     def turn(source: str, low: float) -> None:
@@ -172,7 +172,7 @@ def test_two_writers_at_once_leave_what_the_database_says(aircraft: Aircraft) ->
     assert (again.read("BARO").value, again.read("DIM").value) == (db.read("BARO").value, db.read("DIM").value)
 
 
-def test_nobody_waits_for_a_disk_that_hangs(aircraft: Aircraft, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hung_disk_delays_no_one(aircraft: Aircraft, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     save = state.save
     monkeypatch.setattr(state, "save", lambda path, data: (answer.wait(20), save(path, data)))
@@ -189,7 +189,7 @@ def test_nobody_waits_for_a_disk_that_hangs(aircraft: Aircraft, monkeypatch: pyt
     aircraft.until_saved()
 
 
-def test_another_subscriber_that_hangs_loses_no_setting(aircraft: Aircraft) -> None:
+def test_no_setting_is_lost_while_another_subscriber_hangs(aircraft: Aircraft) -> None:
     db = aircraft.start()
     answer, reached = threading.Event(), threading.Event()
 
@@ -209,7 +209,7 @@ def test_another_subscriber_that_hangs_loses_no_setting(aircraft: Aircraft) -> N
     writer.join()
 
 
-def test_a_full_disk_costs_a_counter_and_a_line(
+def test_a_full_disk_is_counted_and_logged_once(
     aircraft: Aircraft, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(path: Path, data: bytes) -> None:
@@ -236,7 +236,7 @@ def test_a_full_disk_costs_a_counter_and_a_line(
         b'{"settings": {"BARO": {"value": 30.12, "source": "gpio"}}}\n# crc32 00000000\n',
     ],
 )  # fmt: skip
-def test_a_damaged_file_is_refused_in_one_line(
+def test_a_damaged_file_is_refused_with_one_line(
     aircraft: Aircraft, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     aircraft.path.write_bytes(content)
@@ -245,7 +245,7 @@ def test_a_damaged_file_is_refused_in_one_line(
     assert f"{aircraft.path} is unusable, starting without it" in caplog.text
 
 
-def test_a_damaged_file_falls_back_on_the_one_before_and_says_so(
+def test_after_a_damaged_file_the_previous_one_is_used_with_a_warning(
     aircraft: Aircraft, caplog: pytest.LogCaptureFixture
 ) -> None:
     db = aircraft.start()
@@ -261,7 +261,7 @@ def test_a_damaged_file_falls_back_on_the_one_before_and_says_so(
     "content",
     [b"[]", b"{}", b"nonsense", b'{"settings": []}', b'{"settings": ' + b"[" * 5000, b"\xff", b"12", b"null"],
 )
-def test_what_is_whole_and_means_nothing_is_refused_in_one_line(
+def test_an_intact_file_without_meaning_is_refused_with_one_line(
     aircraft: Aircraft, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     state.save(aircraft.path, content)
@@ -269,7 +269,7 @@ def test_what_is_whole_and_means_nothing_is_refused_in_one_line(
     assert len(caplog.records) == 1
 
 
-def test_one_setting_of_no_use_does_not_spoil_the_others(aircraft: Aircraft, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_unusable_setting_does_not_affect_the_others(aircraft: Aircraft, caplog: pytest.LogCaptureFixture) -> None:
     kept = {
         "BARO": {"value": 99.0, "source": "gpio"},  # the definition had another range then
         "DIM": {"value": "bright", "source": "gpio"},

@@ -20,12 +20,12 @@ from fixgw.kit.sources import derived_source, mark_of, may_leave, simulated
         (["simulator", "sim", "my/sim/gps"], "compute", "compute"),
     ],
 )
-def test_what_is_derived_is_as_real_as_what_it_comes_from(sources: list[str], own: str, derived: str) -> None:
+def test_a_derived_value_is_simulated_if_its_inputs_are(sources: list[str], own: str, derived: str) -> None:
     assert derived_source(sources, own) == derived
     assert simulated(derived) == any(map(simulated, [*sources, own]))
 
 
-def test_the_mark_is_what_a_source_begins_with() -> None:
+def test_a_source_is_marked_by_its_prefix() -> None:
     assert mark_of("replay/gps") == "replay/"
     assert mark_of("gps") == mark_of("") == mark_of("mirror/sim/gps") == ""
 

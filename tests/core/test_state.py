@@ -32,7 +32,7 @@ def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.005)
 
 
-def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+def test_saved_state_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "not" / "yet" / "there.json"
     assert load(path) is None
     for data in (OLD, NEW, b"", b"\0\xff\n# crc32 00000000\n"):
@@ -41,14 +41,14 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert sorted(os.listdir(path.parent)) == ["there.json", "there.json~"]
 
 
-def test_it_is_kept_where_the_service_manager_says_else_with_the_user() -> None:
+def test_the_service_manager_or_the_user_determines_the_directory() -> None:
     assert state.path("can", {"STATE_DIRECTORY": "/var/lib/fixgw:/other"}) == Path("/var/lib/fixgw/can.json")
     assert state.path("can", {"XDG_STATE_HOME": "/x"}) == Path("/x/fixgw/can.json")
     assert state.path("../a b", {"XDG_STATE_HOME": "/x"}) == Path("/x/fixgw/..%2fa%20b.json")
     assert state.path("can", {}).parts[-4:] == (".local", "state", "fixgw", "can.json")
 
 
-def test_it_is_bounded(tmp_path: Path) -> None:
+def test_the_size_is_limited(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     save(path, bytes(state.MAX_BYTES))
     assert load(path) == bytes(state.MAX_BYTES)
@@ -67,7 +67,7 @@ def damaged(content: bytes) -> Iterator[bytes]:
     yield content + b"\n"
 
 
-def test_a_damaged_file_gives_way_to_the_one_before(tmp_path: Path) -> None:
+def test_after_a_damaged_file_the_previous_one_is_used(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     save(path, OLD)
     save(path, NEW)
@@ -224,7 +224,7 @@ def test_a_power_failure_at_any_step_leaves_the_old_state_or_the_new_one(
     assert count > 8
 
 
-def test_the_file_is_synced_before_it_has_its_name_and_the_directory_afterwards(
+def test_the_file_is_synced_before_it_is_renamed_and_the_directory_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk(tmp_path)
@@ -237,7 +237,9 @@ def test_the_file_is_synced_before_it_has_its_name_and_the_directory_afterwards(
 # -- the disk is full, or takes nothing --------------------------------------------------------------------------------
 
 
-def test_a_full_disk_leaves_what_was_saved_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_saved_state_and_leaves_no_debris(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "state.json"
     save(path, OLD)
 
@@ -252,7 +254,7 @@ def test_a_full_disk_leaves_what_was_saved_and_no_rubbish(tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-def test_a_file_that_must_not_grow_leaves_what_was_saved(tmp_path: Path) -> None:
+def test_a_file_size_limit_keeps_the_saved_state(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     save(path, OLD)
     code = (
@@ -267,7 +269,7 @@ def test_a_file_that_must_not_grow_leaves_what_was_saved(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ["state.json"]
 
 
-def test_a_keeper_reports_a_disk_that_takes_nothing_and_writes_when_it_does(
+def test_a_keeper_reports_a_disk_error_and_writes_when_it_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -285,9 +287,7 @@ def test_a_keeper_reports_a_disk_that_takes_nothing_and_writes_when_it_does(
     assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"]  # once, not each time
 
 
-def test_a_disk_that_hangs_holds_up_neither_the_caller_nor_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hung_disk_delays_neither_the_caller_nor_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     monkeypatch.setattr(state, "save", lambda path, data: answer.wait())
     keeper = Keeper(tmp_path / "state.json", log)
@@ -300,7 +300,7 @@ def test_a_disk_that_hangs_holds_up_neither_the_caller_nor_the_end(
     answer.set()
 
 
-def test_a_keeper_writes_the_newest_and_its_last_word(tmp_path: Path) -> None:
+def test_a_keeper_writes_the_newest_state_and_the_last_one_at_the_end(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path / "state.json", log, interval=3600, burst=2)
     for n in range(1000):
         keeper.keep(b"%d" % n)
@@ -310,7 +310,7 @@ def test_a_keeper_writes_the_newest_and_its_last_word(tmp_path: Path) -> None:
     assert keeper.load() == b"999"
 
 
-def test_a_keeper_spares_the_card(tmp_path: Path, clock: Clock) -> None:
+def test_a_keeper_saves_seldom_to_spare_the_card(tmp_path: Path, clock: Clock) -> None:
     keeper = Keeper(tmp_path / "state.json", log, interval=10.0, burst=2, clock=clock)
     for data in (b"1", b"2"):
         keeper.keep(data)
@@ -324,7 +324,7 @@ def test_a_keeper_spares_the_card(tmp_path: Path, clock: Clock) -> None:
     assert keeper.close()
 
 
-def test_what_is_of_no_use_costs_a_keeper_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unusable_state_gives_one_line_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state.json").write_text("{")
     assert Keeper(tmp_path / "state.json", log).load() is None
     assert "is unusable" in caplog.text

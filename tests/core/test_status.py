@@ -37,7 +37,7 @@ ANYTHING = st.recursive(
 
 @pytest.mark.slow
 @given(ANYTHING)
-def test_whatever_a_plugin_says_json_can_hold(value: Any) -> None:
+def test_any_status_of_a_plugin_becomes_valid_json(value: Any) -> None:
     plain = status.plain(value)
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
 
@@ -54,15 +54,15 @@ def test_whatever_a_plugin_says_json_can_hold(value: Any) -> None:
         (int, "<class 'int'>"),
     ],
 )
-def test_what_json_cannot_hold_becomes_something_like_it(value: Any, plain: Any) -> None:
+def test_values_that_json_cannot_hold_are_approximated(value: Any, plain: Any) -> None:
     assert status.plain(value) == plain
 
 
-def test_the_order_is_kept() -> None:
+def test_the_order_of_a_status_is_kept() -> None:
     assert list(status.plain(OrderedDict(z=1, a=2, m=3))) == ["z", "a", "m"]
 
 
-def test_it_stays_small() -> None:
+def test_the_size_of_a_status_is_limited() -> None:
     endless: dict[str, Any] = {}
     endless["again"] = endless
     assert len(json.dumps(status.plain(endless))) < 1000
@@ -80,7 +80,7 @@ def provided() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("provided")
-def test_as_text_it_is_indented_lines() -> None:
+def test_a_status_is_printed_as_indented_lines() -> None:
     assert status.get_string().split("\n") == [
         "health: ok",
         "connections:",

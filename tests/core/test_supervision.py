@@ -143,7 +143,7 @@ def module(name: str) -> Any:
 # -- health() ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_health_that_hangs_holds_up_nobody(bench: Bench) -> None:
+def test_a_hung_health_delays_no_one(bench: Bench) -> None:
     gateway = bench.start("connections: {sick: {load: yes, module: s_sick}, a: {load: yes, module: s_good}}")
     bench.until(lambda: bench.state("a") is State.RUNNING)
     assert gateway.troubles() == {"sick": "a little cold"}
@@ -160,7 +160,7 @@ def test_a_health_that_hangs_holds_up_nobody(bench: Bench) -> None:
     assert bench.stop() == EXIT_OK
 
 
-def test_a_health_that_returns_after_all_is_heard(bench: Bench) -> None:
+def test_a_health_that_finally_returns_is_used(bench: Bench) -> None:
     gateway = bench.start("connections: {sick: {load: yes, module: s_sick}}")
     bench.until(lambda: bench.state("sick") is State.RUNNING)
     module("sick").ill.set()
@@ -173,7 +173,7 @@ def test_a_health_that_returns_after_all_is_heard(bench: Bench) -> None:
 # -- subscribers -------------------------------------------------------------------------------------------------------
 
 
-def test_the_plugin_whose_subscriber_hangs_fails_by_name(bench: Bench) -> None:
+def test_a_plugin_with_a_hung_subscriber_fails_by_name(bench: Bench) -> None:
     gateway = bench.start("connections: {a: {load: yes, module: s_good}, b: {load: yes, module: s_hangs}}")
     bench.until(lambda: bench.state("b") is State.RUNNING)
     began = time.monotonic()
@@ -187,7 +187,7 @@ def test_the_plugin_whose_subscriber_hangs_fails_by_name(bench: Bench) -> None:
     bench.until(lambda: bench.state("b") is State.RUNNING, 10)
 
 
-def test_the_ageing_thread_is_restarted_when_it_has_died(bench: Bench) -> None:
+def test_a_dead_ageing_thread_is_restarted(bench: Bench) -> None:
     gateway = bench.start("connections: {a: {load: yes, module: s_good}}")
     bench.until(lambda: bench.state("a") is State.RUNNING)
     gateway.database._stopping = True
@@ -204,7 +204,7 @@ def test_the_ageing_thread_is_restarted_when_it_has_died(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("how", ["function", "method", "foreign"])
-def test_a_plugin_whose_threads_live_on_was_not_stopped(bench: Bench, how: str) -> None:
+def test_a_plugin_with_live_threads_was_not_stopped(bench: Bench, how: str) -> None:
     gateway = bench.start(
         f"connections: {{a: {{load: yes, module: s_good}}, b: {{load: yes, module: s_lives_on, how: {how}}}}}"
     )
@@ -216,13 +216,13 @@ def test_a_plugin_whose_threads_live_on_was_not_stopped(bench: Bench, how: str) 
 
 
 @pytest.mark.parametrize("how", ["timer", "late", "none"])
-def test_what_ends_by_design_or_in_a_moment_was_stopped(bench: Bench, how: str) -> None:
+def test_threads_that_end_by_design_or_soon_count_as_stopped(bench: Bench, how: str) -> None:
     bench.start(f"connections: {{b: {{load: yes, module: s_lives_on, how: {how}}}}}")
     bench.until(lambda: bench.state("b") is State.RUNNING)
     assert bench.stop() == EXIT_OK
 
 
-def test_the_threads_of_another_connection_of_the_same_plugin_are_not_its_own(bench: Bench) -> None:
+def test_the_threads_of_another_connection_of_the_same_plugin_do_not_count(bench: Bench) -> None:
     gateway = bench.start(
         "connections: {a: {load: yes, module: s_lives_on, how: method}, b: {load: yes, module: s_lives_on, how: none}}"
     )
@@ -234,7 +234,7 @@ def test_the_threads_of_another_connection_of_the_same_plugin_are_not_its_own(be
 # -- the end of the work -----------------------------------------------------------------------------------------------
 
 
-def test_a_plugin_that_is_done_is_stopped_and_is_well(bench: Bench) -> None:
+def test_a_plugin_that_is_done_is_stopped_and_healthy(bench: Bench) -> None:
     gateway = bench.start("connections: {once: {load: yes, module: s_done, restart_delay: 0.01}}")
     bench.until(lambda: bench.state("once") is State.STOPPED)
     assert module("done").stopped == ["once"]
@@ -250,7 +250,7 @@ def test_a_plugin_that_is_done_is_stopped_and_is_well(bench: Bench) -> None:
     assert bench.stop() == EXIT_OK
 
 
-def test_a_gateway_stops_while_a_plugin_is_at_work_or_done(bench: Bench) -> None:
+def test_a_gateway_stops_while_a_plugin_is_working_or_done(bench: Bench) -> None:
     bench.start("connections: {a: {load: yes, module: s_done, wait: 1}, b: {load: yes, module: s_done}}")
     bench.until(lambda: bench.state("a") is State.RUNNING and bench.state("b") is not State.LOADED)
     assert bench.stop() == EXIT_OK
@@ -266,7 +266,7 @@ def test_a_gateway_stops_while_a_plugin_is_at_work_or_done(bench: Bench) -> None
         ("takes_none", "takes (); the gateway calls it with (name, config)"),
     ],
 )
-def test_a_wrong_constructor_is_a_sentence(
+def test_a_wrong_constructor_is_reported_in_one_sentence(
     bench: Bench, name: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway = bench.start(f"connections: {{a: {{load: yes, module: s_{name}}}}}")
@@ -276,7 +276,7 @@ def test_a_wrong_constructor_is_a_sentence(
     assert bench.stop() == EXIT_OK
 
 
-def test_make_plugin_says_so_too(bench: Bench) -> None:
+def test_make_plugin_reports_it_too(bench: Bench) -> None:
     with pytest.raises(BadPlugin, match="does not call its parent"):
         loader.make_plugin(loader.load_plugin("s_forgets"), "a", {})
 
@@ -307,7 +307,7 @@ def version(gateway: Gateway) -> tuple[Any, Any]:
     return facts.get("version"), facts.get("x")
 
 
-def test_a_restart_reads_the_code_again(bench: Bench, edited: Path) -> None:
+def test_a_restart_reloads_the_code(bench: Bench, edited: Path) -> None:
     gateway = bench.start("connections: {e: {load: yes, module: s_edited, x: 1}}")
     bench.until(lambda: bench.state("e") is State.RUNNING)
     assert version(gateway) == ("one", 1)
@@ -320,7 +320,7 @@ def test_a_restart_reads_the_code_again(bench: Bench, edited: Path) -> None:
     assert gateway.runners["e"].plugin is not None
 
 
-def test_code_that_cannot_be_read_is_a_sentence_and_can_be_mended(bench: Bench, edited: Path) -> None:
+def test_unreadable_code_is_reported_in_one_sentence_and_can_be_corrected(bench: Bench, edited: Path) -> None:
     gateway = bench.start("connections: {e: {load: yes, module: s_edited, on_failure: ignore}}")
     bench.until(lambda: bench.state("e") is State.RUNNING)
     edited.write_text("VERSION = 'two\n")
@@ -331,9 +331,7 @@ def test_code_that_cannot_be_read_is_a_sentence_and_can_be_mended(bench: Bench, 
     bench.until(lambda: version(gateway)[0] == "three")
 
 
-def test_a_changed_option_reads_changed_code_again(
-    bench: Bench, edited: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_changed_option_reloads_changed_code(bench: Bench, edited: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     gateway = bench.start("connections: {e: {load: yes, module: s_edited, x: 1}}")
     bench.until(lambda: bench.state("e") is State.RUNNING)
@@ -349,7 +347,7 @@ def test_a_changed_option_reads_changed_code_again(
 # -- the status tree ---------------------------------------------------------------------------------------------------
 
 
-def test_a_tree_that_holds_itself_is_cut() -> None:
+def test_a_tree_that_contains_itself_is_cut() -> None:
     tree: dict[str, Any] = {}
     for n in range(30):
         tree[str(n)] = tree
@@ -367,7 +365,7 @@ def test_a_tree_that_is_wide_on_every_level_is_cut() -> None:
     assert json.dumps(status.plain(wide)).count(": 1") <= status.MAX_TREE_VALUES
 
 
-def test_a_mapping_that_changes_while_it_is_read_is_told_as_far_as_it_goes() -> None:
+def test_a_mapping_that_changes_while_it_is_read_is_shown_in_part() -> None:
     class Restless(collections.UserDict[int, int]):
         def __iter__(self) -> Iterator[int]:
             raise RuntimeError("dictionary changed size during iteration")
@@ -375,7 +373,7 @@ def test_a_mapping_that_changes_while_it_is_read_is_told_as_far_as_it_goes() -> 
     assert status.plain({"a": 1, "b": Restless({1: 1})}) == {"a": 1, "b": {"…": "…"}}
 
 
-def test_all_connections_share_one_budget_and_the_small_ones_keep_theirs() -> None:
+def test_all_connections_share_one_budget_and_small_ones_are_kept_whole() -> None:
     trees: dict[str, tuple[dict[str, Any], float]] = {}
     for name, count in (("wide", 9000), ("small", 10), ("wider", 9900)):
         budget = status.Budget()

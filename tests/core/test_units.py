@@ -34,9 +34,7 @@ def problems(directory: Path, text: str, definition: str = "") -> list[str]:
         ("IAS", "whit"),
     ],
 )
-def test_an_overlay_that_gives_a_key_another_unit_is_refused_where_it_does(
-    tmp_path: Path, key: str, units: str
-) -> None:
+def test_an_overlay_with_another_unit_is_refused_at_its_position(tmp_path: Path, key: str, units: str) -> None:
     found = problems(tmp_path, f"database overlay:\n  - {{key: {key}, units: {units}}}\n")
     assert len(found) == 1
     assert "gateway.yaml:3:" in found[0]
@@ -56,18 +54,18 @@ def test_an_overlay_that_gives_a_key_another_unit_is_refused_where_it_does(
         ("VOLT", "v"),
     ],
 )
-def test_another_word_for_the_same_unit_is_one(tmp_path: Path, key: str, units: str) -> None:
+def test_a_synonym_of_the_unit_is_accepted(tmp_path: Path, key: str, units: str) -> None:
     assert problems(tmp_path, f"database overlay:\n  - {{key: {key}, units: {units}}}\n") == []
 
 
-def test_a_template_is_refused_once_and_an_item_of_ones_own_may_be_in_anything(tmp_path: Path) -> None:
+def test_a_template_is_refused_once_and_a_custom_item_can_have_any_unit(tmp_path: Path) -> None:
     overlay = (
         "database overlay:\n  - {key: EGTec, units: degF}\n  - {key: SMOKE, units: pt}\n  - {key: OAT, min: -80}\n"
     )
     assert len(problems(tmp_path, overlay)) == 1
 
 
-def test_a_custom_definition_may_reword_units_but_not_change_them(tmp_path: Path) -> None:
+def test_a_custom_definition_can_reword_units_but_not_change_them(tmp_path: Path) -> None:
     own = "variables: {e: 2, c: 8}\nentries:\n  - {key: OAT, units: degF}\n  - {key: IAS, units: speedy}\n"
     found = problems(tmp_path, "database file: '{CONFIG}/database.yaml'\n", own + "  - {key: EGTec, units: F}\n")
     assert len(found) == 2
@@ -75,7 +73,7 @@ def test_a_custom_definition_may_reword_units_but_not_change_them(tmp_path: Path
     assert "EGT11" in found[1]
 
 
-def test_no_name_means_two_units() -> None:
+def test_every_name_means_one_unit() -> None:
     for name, others in SYNONYMS.items():
         for other in (name, *others):
             assert known_unit(other.upper()) == name, other

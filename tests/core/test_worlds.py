@@ -116,7 +116,7 @@ def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Runn
             gateway.stop()
 
 
-def test_what_is_written_in_one_is_not_seen_in_the_others(three: list[Running]) -> None:
+def test_a_write_in_one_gateway_is_not_seen_in_the_others(three: list[Running]) -> None:
     for number, each in enumerate(three, start=1):
         assert each.plugin.db is each.db
         assert each.plugin.db_read("IAS")[0] == 10.0
@@ -131,7 +131,7 @@ def test_what_is_written_in_one_is_not_seen_in_the_others(three: list[Running]) 
     assert [len(each.db.legacy_callbacks) for each in three] == [1, 0, 1]
 
 
-def test_each_tells_of_itself(three: list[Running]) -> None:
+def test_each_gateway_has_its_own_status(three: list[Running]) -> None:
     for name, each in zip(("one", "two", "three"), three, strict=True):
         with each.client() as client:
             tree = client.status()
@@ -139,7 +139,7 @@ def test_each_tells_of_itself(three: list[Running]) -> None:
         assert each.plugin._gateway.status()["configuration"] == tree["configuration"]
 
 
-def test_who_quits_ends_its_own_gateway(three: list[Running]) -> None:
+def test_quitting_ends_only_its_own_gateway(three: list[Running]) -> None:
     three[1].plugin.quit()
     three[1].thread.join(20)
     with three[2].client() as client:
@@ -162,14 +162,14 @@ def test_a_thread_that_dies_fails_the_plugin_of_its_gateway(
     assert len([r for r in caplog.records if r.msg == "thread %s died"]) == 1
 
 
-def test_each_has_its_own_quorum(three: list[Running]) -> None:
+def test_each_gateway_has_its_own_quorum(three: list[Running]) -> None:
     three[2].plugin.quorum.leader = False
     quorum.nodeid = 7
     assert [each.plugin.quorum.leader for each in three] == [True, True, False]
     assert [each.plugin.quorum.nodeid for each in three] == [7, None, None]
 
 
-def test_calls_that_name_no_gateway_go_to_the_first_that_runs(three: list[Running]) -> None:
+def test_calls_without_a_gateway_go_to_the_first_running_one(three: list[Running]) -> None:
     def check(first: Running, nodeid: int) -> None:
         assert database.current() is first.db
         database.write("IAS", 55.0 + nodeid)
@@ -194,7 +194,7 @@ def test_calls_that_name_no_gateway_go_to_the_first_that_runs(three: list[Runnin
     assert status.get_dict() == {}
 
 
-def test_a_bound_database_is_that_of_no_gateway(three: list[Running]) -> None:
+def test_a_bound_database_belongs_to_no_gateway(three: list[Running]) -> None:
     before, bound = world.alone().database, Database([Definition(key="IAS")])
     database.bind(bound)
     try:
@@ -206,7 +206,7 @@ def test_a_bound_database_is_that_of_no_gateway(three: list[Running]) -> None:
         database.bind(before)
 
 
-def test_a_plugin_is_of_the_world_in_which_it_is_made() -> None:
+def test_a_plugin_belongs_to_the_world_in_which_it_is_created() -> None:
     a, b = World(Database([Definition(key="A")])), World(Database([Definition(key="B")]))
     made: list[PluginBase] = []
     with a.hosting():

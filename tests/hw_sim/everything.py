@@ -1,7 +1,7 @@
 """One of each virtual device, in addition to the small bench, for `fixgw demo --everything`.
 
 Serial instruments are on ports in the bench's directory, each under its name, whichever there are in
-`fixgw.hw_sim.devices`. CAN instruments are behind slcan adapters of their own, because CAN-FIX uses the same
+`fixgw.hw_sim.devices`. Each CAN instrument has its own slcan adapter, because CAN-FIX uses the same
 identifiers; ``can1`` is the far side of a CAN bridge; the chips are on the virtual buses `I2C` and SPI 0.
 """
 
@@ -28,7 +28,7 @@ from fixgw.hw_sim.faults import Fault
 from fixgw.hw_sim.pty import VirtualPort
 
 I2C = 1
-#: What the small bench has already, and another model of it.
+#: Devices that the small bench already has, and another model of one of them.
 ALREADY = ("gps", "eis", "eis2004")
 SERIAL = tuple(name for name in instruments() if name not in ALREADY)
 CHIPS: dict[str, tuple[int, type[i2c.Chip]]] = {

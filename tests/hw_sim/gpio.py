@@ -1,11 +1,11 @@
-"""A virtual bank of pins with the interface of RPi.GPIO: a module for programs, and a bank for hands and tests.
+"""A virtual bank of pins with the interface of RPi.GPIO: a module for programs, and a bank for people and tests.
 
 The module's functions act on one bank, `BANK`, as those of the real library act on the one chip: a program that is
 told to import ``fixgw.hw_sim.gpio`` instead of ``RPi.GPIO`` finds every function, constant and kind of error there.
 The other side of the pins (buttons, knobs, sensors, lamps) is the `Bank`: `Bank.drive`, `Bank.press`, `Bank.turn`,
 `Bank.pulses`, `Bank.level`, `Bank.unplug` ..., for any thread of the same process.
 
-Callbacks run on one thread of their own for all pins, in the order of the edges, as with the real libraries. Not
+Callbacks for all pins run on one separate thread, in the order of the edges, as with the real libraries. Not
 modelled: currents and voltages (a pin is high or low), the pulses of a PWM output (only its duty cycle can be read),
 and other functions of the pins than input and output. A pin that nothing drives or pulls keeps its last level.
 
@@ -164,7 +164,7 @@ class Bank:
                 time.sleep(max(0.0, begin + step / (4 * rate) - self.clock()))
 
     def pulses(self, pin: int, hz: float, count: int | None = None) -> Pulses:
-        """Start low pulses on `pin`, `hz` a second, on a thread of their own, until `count` is reached or they are
+        """Start low pulses on `pin`, `hz` a second, on a separate thread, until `count` is reached or they are
         stopped."""
         return Pulses(self, pin, hz, count)
 
@@ -268,7 +268,7 @@ class Bank:
             callback, channel = told
             try:
                 callback(channel)
-            except Exception as error:  # the real libraries print it and go on
+            except Exception as error:  # the real libraries print it and continue
                 self.callback_errors.append(f"channel {channel}: {error!r}")
             finally:
                 with self._changed:

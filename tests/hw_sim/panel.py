@@ -37,7 +37,7 @@ MAX_TURNS = 1000  # detents waiting to be turned; more are lost
 
 
 class Panel:
-    """The panel: an instrument of the `World`, and what hands can do to it. Any thread."""
+    """The panel: an instrument of the `World`, and the actions of a person at it. Any thread."""
 
     NAME = "panel"
 

@@ -1,4 +1,4 @@
-"""Hands for a bank of virtual pins in another program: `PanelServer`, to which `fixgw sim panel` talks.
+"""Access to a bank of virtual pins from another program: `PanelServer`, the other end of `fixgw sim panel`.
 
 The bank lives in the process of the gateway that reads it. There, the server listens on a socket in the file system
 that only its owner can open. Commands are lines of words, see `COMMANDS`. A panel's parts are numbered from 0, as in

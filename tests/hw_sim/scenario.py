@@ -16,7 +16,7 @@
     events:
       - {at: 12.5, node: engine, fault: silent, for: 5}   # a fault, see `fixgw.hw_sim.can.faults`
       - {at: 15, node: air, fault: babbling, rate: 5000}  # with its options; without `for` it lasts to the end
-      - {at: 18, node: panel, turn: 0, by: -3}            # turn an encoder by so many steps
+      - {at: 18, node: panel, turn: 0, by: -3}            # turn an encoder by that many steps
       - {at: 19, node: panel, press: 2, for: 0.5}         # press a button
       - {at: 20, node: panel, switch: 9, to: yes}
       - {at: 21, node: engine, alarm: 0x102, data: "2a00"}  # a node alarm: its code, and its data in hex
@@ -526,8 +526,8 @@ class Director:
 def frames(scenario: Scenario, duration: float | None = None, step: float = STEP_S) -> Iterator[tuple[float, SimFrame]]:
     """Play as fast as possible: yields (seconds from the beginning, frame) for `duration` seconds.
 
-    Without `duration` the scenario's own counts; one without an end goes on for ever. The nodes hear each other; the
-    bus carries everything at once, whatever its bit rate.
+    Without `duration` that of the scenario applies; one without an end continues forever. The nodes receive each
+    other's frames; the bus carries everything at once, whatever its bit rate.
     """
     if duration is not None:
         scenario = scenario._replace(duration=duration)

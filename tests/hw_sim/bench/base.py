@@ -1,8 +1,8 @@
-"""A driver on a bench: the real plugin, its virtual device, and a database whose clock the test winds on.
+"""A driver on a bench: the real plugin, its virtual device, and a database whose clock the test controls.
 
-A step moves the clock on, lets the device send what is then due, and waits until the driver has taken all of it.
-Minutes of flight take milliseconds, and the speed of the machine does not matter. The aircraft hovers: its instruments
-must always say the same, so anything else that the driver writes is wrong.
+A step advances the clock, lets the device send the data that is due, and waits until the driver has read it all.
+Minutes of flight take milliseconds, and the speed of the machine does not matter. The aircraft hovers: the readings of
+its instruments never change, so any other value that the driver writes is wrong.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from fixgw.hw_sim.faults import Fault
 from fixgw.plugin import PluginBase
 
 STEP_S = 0.05  # of the bench's time
-PATIENCE_S = 20.0  # of real time; only what is broken takes so long
+PATIENCE_S = 20.0  # of real time; only a broken driver takes this long
 
 
 def until(condition: Callable[[], object], what: str = "it did not happen", seconds: float = PATIENCE_S) -> None:
-    """Wait until `condition` holds; AssertionError with `what` after so many seconds of real time."""
+    """Wait until `condition` holds; raise AssertionError with `what` after that many seconds of real time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, what
@@ -42,15 +42,15 @@ def _packaged() -> Configuration:
 
 
 def packaged_database(clock: Callable[[], float] = time.monotonic) -> Database:
-    """A new database of the packaged items, with their real tolerances; it ages when it is started, or told to."""
+    """A new database of the packaged items, with their real tolerances. It ages only when started, or on request."""
     return _packaged().make_database(clock=clock)
 
 
 class Hovering(Aircraft):
-    """An aircraft that stays where it is, banked and off its track, while time passes: from one second to the next it
-    is no more than `SWAY` degrees of latitude away, for a position that never changes is none.
+    """An aircraft that stays in one place, banked and off its track, while time passes. From second to second it sways
+    by up to `SWAY` degrees of latitude, because drivers do not trust a position that never changes.
 
-    `absurd` values replace its own, by key. While it is `stopped`, time stands still as well.
+    `absurd` values replace its own, by key. While it is `stopped`, its time stands still as well.
     """
 
     SWAY = 0.0004
@@ -87,49 +87,48 @@ class Hovering(Aircraft):
 
 @dataclass(frozen=True)
 class Subject:
-    """A driver and how to test it: what the contract suite needs to know. Made by `Bench.of`."""
+    """A driver, and the facts that the contract suite needs to test it. Created by `Bench.of`."""
 
     #: The driver's module, as a configuration names it.
     module: str
     bench: type[Bench]
-    #: What makes the virtual device; what the bench gives it, the bench says.
+    #: Creates the virtual device; the bench documents the arguments.
     device: Callable[..., Any]
     #: Keys that must be good in flight.
     keys: tuple[str, ...] = ()
-    #: The driver's options, besides those that lead it to its device.
+    #: The driver's options, apart from those that locate its device.
     options: Mapping[str, Any] = field(default_factory=dict)
-    #: How far a key may be from the aircraft's value; a hundredth of it if not given.
+    #: Allowed difference of a key from the aircraft's value; 1 % of the value if not given.
     within: Mapping[str, float] = field(default_factory=dict)
-    #: What a key must show if that is not the aircraft's value.
+    #: The expected value of a key, if it is not the aircraft's.
     truth: Mapping[str, Value] = field(default_factory=dict)
     #: Whether the protocol detects a frame with wrong bytes.
     checksum: bool = True
-    #: Values that the wire carries and that cannot be true, by the aircraft's key, or by the device's attribute in
-    #: lower case.
+    #: Impossible values that the wire can carry, by the aircraft's key, or by the device's attribute in lower case.
     absurd: Mapping[str, Value] = field(default_factory=dict)
-    #: Keys that the device can say it does not know: the suite adds them to the device's set `failed`.
+    #: Keys that the device can report as unknown: the suite adds them to the device's set `failed`.
     unknown: tuple[str, ...] = ()
-    #: Whether the driver notices a device that repeats itself for ever.
+    #: Whether the driver notices a device that repeats itself forever.
     repeats: bool = False
 
     @property
     def abilities(self) -> frozenset[str]:
-        """What the suite can do to it: see `Bench.CAN`."""
+        """What the suite can do to the device: see `Bench.CAN`."""
         more = {"absurd": self.absurd, "unknown": self.unknown, "repeats": self.repeats}
         without = set() if self.checksum else {"flip"}
         return self.bench.CAN - without | {ability for ability, able in more.items() if able}
 
 
 class Bench:
-    """One driver and one device. A subclass says how to reach the device, and how to do to it what `CAN` promises."""
+    """One driver and one device. A subclass knows how to reach the device, and implements the abilities in `CAN`."""
 
     #: Abilities: what the suite may do to the device, see `contract.needs`.
     CAN: ClassVar[frozenset[str]] = frozenset()
-    #: Whether the driver knows which device it should hear, and complains when it does not.
+    #: Whether the driver knows which device to expect, and complains if it is missing.
     expects: ClassVar[bool] = True
-    #: Whether the device measures anything, so that it may say what cannot be true.
+    #: Whether the device measures anything, so that it can report absurd values.
     measures: ClassVar[bool] = True
-    #: Whether the driver goes by the bench's clock.
+    #: Whether the driver uses the bench's clock.
     wound: ClassVar[bool] = True
     device: Any
 
@@ -145,7 +144,7 @@ class Bench:
         self._before_absurd: dict[str, Any] = {}
         self.db = packaged_database(self.clock)
         self.plugin_class = loader.load_plugin(subject.module)
-        #: Everything good that anybody has written, by key.
+        #: All good values written so far, by key.
         self.seen: dict[str, set[Value]] = {}
         self.db.subscribe("*", self._note)
         self._before = database.current()
@@ -155,14 +154,14 @@ class Bench:
     # -- the device ----------------------------------------------------------------------------------------------------
 
     def options(self) -> dict[str, Any]:
-        """The options that lead the driver to the device."""
+        """The options that locate the device."""
         raise NotImplementedError
 
     def act(self) -> None:
-        """Let the device do what is due by now."""
+        """Let the device do what is due."""
 
     def taken(self) -> bool:
-        """Whether the driver has read everything that the device has sent."""
+        """Whether the driver has read all data sent by the device."""
         return True
 
     def unplug(self) -> None:
@@ -172,7 +171,7 @@ class Bench:
         raise NotImplementedError
 
     def exchange(self) -> None:
-        """Put another device in its place, one that talks but says nothing useful."""
+        """Replace the device by another one, which sends but nothing useful."""
         raise NotImplementedError
 
     def spoil(self, fault: Fault) -> None:
@@ -189,7 +188,7 @@ class Bench:
         raise NotImplementedError
 
     def repeat(self) -> None:
-        """From now on the device repeats itself."""
+        """Make the device repeat itself from now on."""
         self.aircraft.stopped = True
         if hasattr(self.device, "hung"):
             self.device.hung = True
@@ -198,18 +197,18 @@ class Bench:
         raise NotImplementedError
 
     def other_half(self) -> None:
-        """Send the rest of `half_a_frame`, where that is possible: the driver must not use it."""
+        """Send the rest of `half_a_frame`, if possible: the driver must not use it."""
 
     def hurry(self) -> None:
-        """From now on the device may send ten times as much as its line carries."""
+        """Let the device send ten times the data rate of its line from now on."""
         raise NotImplementedError
 
     def hammer(self) -> None:
-        """Send as much as fits, as fast as possible; called again and again on its own thread."""
+        """Send as much as fits, as fast as possible; called repeatedly on its own thread."""
         raise NotImplementedError
 
     def go_mad(self, name: str, value: Value) -> None:
-        """From now on the device measures what cannot be true, one of the subject's `absurd` values."""
+        """Make the device measure one of the subject's `absurd` values from now on."""
         if name.islower():
             self._before_absurd[name] = getattr(self.device, name)
             setattr(self.device, name, value)
@@ -217,18 +216,18 @@ class Bench:
             self.aircraft.absurd[name] = value
 
     def recover(self) -> None:
-        """The device measures again what is true."""
+        """Make the device measure true values again."""
         self.aircraft.absurd.clear()
         for name, value in self._before_absurd.items():
             setattr(self.device, name, value)
 
     def refused(self) -> int:
-        """How many frames and values the driver has refused."""
+        """The number of frames and values that the driver has refused."""
         counts: dict[str, int] = self.plugin.counts
         return sum(counts[name] for name in self.plugin._protocol.REFUSALS) + counts.get("absurd values", 0)
 
     def counters_add_up(self) -> None:
-        """Check that every frame that came has been used, ignored or refused."""
+        """Check that every received frame has been used, ignored or refused."""
         counts = dict(self.plugin.counts)
         refused = sum(counts[name] for name in self.plugin._protocol.REFUSALS)
         assert counts["received"] == counts["used"] + counts.get("ignored", 0) + refused, counts
@@ -243,7 +242,7 @@ class Bench:
     # -- the driver ----------------------------------------------------------------------------------------------------
 
     def start(self) -> PluginBase:
-        """A new plugin, started."""
+        """Create and start a new plugin."""
         plugin = self.plugin_class("bench", {**self.options(), **self.subject.options})
         plugin.source = "bench"
         if self.wound and hasattr(plugin, "clock"):
@@ -253,7 +252,7 @@ class Bench:
         return plugin
 
     def stop(self) -> float:
-        """Stop the plugin; returns how many seconds that took."""
+        """Stop the plugin. Return the seconds that it took."""
         began = time.monotonic()
         if self.plugin is not None:
             plugin, self.plugin = self.plugin, None
@@ -266,7 +265,7 @@ class Bench:
         self.clock.now += STEP_S
         self.aircraft.step(STEP_S)
         self.act()
-        until(self.taken, "the driver does not take what its device sends")
+        until(self.taken, "the driver does not read the data of its device")
         self.db.age()
 
     def fly(self, seconds: float) -> None:
@@ -274,9 +273,9 @@ class Bench:
             self.step()
 
     def fly_until(self, condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
-        """Let the device work until `condition` holds, for at most so many of the bench's seconds.
+        """Let the device work until `condition` holds, for at most that many seconds of the bench's time.
 
-        On a busy machine they may pass before the driver has opened its device, so it also gets real time for that.
+        On a busy machine these may pass before the driver has opened its device, so it gets real time for that too.
         """
         steps, opened = round(seconds / STEP_S), time.monotonic() + PATIENCE_S / 2.0
         while not condition():
@@ -288,16 +287,16 @@ class Bench:
         return not self.not_good() and not self.plugin.health()
 
     def not_good(self) -> dict[str, tuple[str, Any]]:
-        """Which of the keys are not good, and why."""
+        """The keys that are not good, and why."""
         readings = {key: self.db.read(key) for key in self.subject.keys}
         return {key: (r.flag_text, r.reasons) for key, r in readings.items() if not r.good}
 
     def becomes_good(self) -> None:
-        """Fly until the keys are good and the driver complains about nothing."""
-        self.fly_until(self.good, "not all becomes good")
+        """Fly until the keys are good and the driver has no complaint."""
+        self.fly_until(self.good, "some keys do not become good")
 
     def truth(self) -> dict[str, Value]:
-        """What the aircraft's instruments should show."""
+        """The values that the aircraft's instruments should show."""
         return {**self.aircraft.values(), **self.subject.truth}
 
     def _note(self, key: str, reading: Reading) -> None:
@@ -306,7 +305,7 @@ class Bench:
 
     @contextmanager
     def hammered(self) -> Iterator[None]:
-        """The device sends as fast as possible while the context lasts."""
+        """Make the device send as fast as possible while the context lasts."""
         over = threading.Event()
 
         def hammer() -> None:
@@ -323,7 +322,7 @@ class Bench:
 
 
 class WiredBench(Bench):
-    """An instrument that sends by itself, over a wire that faults can spoil."""
+    """An instrument that sends unasked, over a wire that faults can corrupt."""
 
     def spoil(self, fault: Fault) -> None:
         self.device.begin(fault)
@@ -339,7 +338,7 @@ class WiredBench(Bench):
 
 
 class TimedBench(Bench):
-    """A step is over when the driver has been round twice since the clock moved."""
+    """A step is over when the driver has completed two rounds since the clock moved."""
 
     CAN = frozenset({"late", "vanish"})
 
@@ -368,7 +367,7 @@ class TimedBench(Bench):
         return self._rounds > 2
 
     def half_a_frame(self) -> None:
-        """There is none."""
+        """Does nothing: there are no frames."""
 
     def hammer(self) -> None:
         self.device.tick(self.aircraft, self.clock.now)
@@ -379,8 +378,8 @@ class TimedBench(Bench):
     def unplug(self) -> None:
         self.pull()
         self._there = False
-        for _ in range(400):  # the driver notices when it is time to do something
+        for _ in range(400):  # the driver notices at its next round
             if self.plugin is None or not self.plugin.connected:
                 return
             self.step()
-        until(lambda: not self.plugin.connected, "the driver does not notice that the device is gone")
+        until(lambda: not self.plugin.connected, "the driver does not notice the loss of the device")

@@ -1,4 +1,4 @@
-"""Benches of chips, which the driver polls: on I2C and on SPI. Each has a virtual bus of its own."""
+"""Benches of chips that the driver polls, on I2C and SPI. Each has its own virtual bus."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fixgw.hw_sim.devices.bmp import Bmp280
 from fixgw.hw_sim.devices.bno055 import Bno055
 from fixgw.plugin import Options, PluginBase
 
-#: Numbers of virtual buses that nobody else uses.
+#: Numbers of unused virtual buses.
 numbers = count(100)
-#: Why a driver may refuse a whole reading; an analog input that is out of range concerns its own key only.
+#: Reasons to refuse a whole reading; an analog input that is out of range affects only its own key.
 REFUSALS = ("nothing measured", "absurd values")
 
 
 class ChipBench(Bench):
-    """A chip that is polled; the subject's `device` takes nothing. `attach` and `detach` say where it is."""
+    """A chip that is polled; the subject's `device` takes no arguments. `attach` and `detach` connect it."""
 
     CAN = frozenset({"late", "vanish", "counters"})
 
@@ -68,10 +68,10 @@ class ChipBench(Bench):
             return not self.plugin.connected
 
         if self.plugin is not None:
-            until(noticed, "the driver does not notice that the chip is gone")
+            until(noticed, "the driver does not notice the loss of the chip")
 
     def step(self) -> None:
-        # Counted before the clock moves on: the driver may poll at once, and then not until the clock moves again.
+        # Count before the clock advances: the driver may poll at once, and then not until the clock advances again.
         self._polls = self.plugin.counts["polls"] if self.plugin else 0
         super().step()
 
@@ -89,7 +89,7 @@ class ChipBench(Bench):
         return sum(self.plugin.counts.get(name, 0) for name in (*REFUSALS, "out of range"))
 
     def counters_add_up(self) -> None:
-        def whole() -> bool:  # unless a reading is just going on
+        def whole() -> bool:  # unless a reading is in progress
             counts = self.plugin.counts
             return bool(counts["polls"] == sum(counts.get(name, 0) for name in ("used", "read errors", *REFUSALS)))
 
@@ -110,7 +110,7 @@ class Refusing(i2c.Faults):
 
 
 class Flipping(i2c.Faults):
-    """In every thirtieth answer one bit is wrong."""
+    """One bit is wrong in every thirtieth answer."""
 
     def spoil(self, data: bytes) -> bytes:
         self.answers = getattr(self, "answers", 0) + 1
@@ -141,11 +141,11 @@ class I2cBench(ChipBench):
         self.device.faults.stuck = True
 
     def flip_bits(self) -> None:
-        """From now on an answer of the chip has a wrong bit now and then, which nothing tells."""
+        """Make some answers of the chip have an undetectable wrong bit from now on."""
         self.device.faults = Flipping()
 
     def refuse(self) -> None:
-        """From now on the chip fails to acknowledge a transfer now and then."""
+        """Make the chip fail to acknowledge some transfers from now on."""
         self.device.faults = Refusing()
 
     def detach(self) -> None:

@@ -1,10 +1,10 @@
-"""Time in a test's hand: `Clock`."""
+"""A clock that the test controls: `Clock`."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """A monotonic clock in seconds that stands still until the test sets `now` on."""
+    """A monotonic clock in seconds that stands still until the test advances `now`."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,6 +1,6 @@
-"""What every driver must do, whatever its device: the contract suite.
+"""The contract suite: what every driver must do, whatever its device.
 
-A driver, ours or anybody's, passes it by a class among its tests that says how to test it:
+Any driver, ours or yours, is tested by a class among its tests that describes it:
 
     from fixgw.hw_sim.bench.contract import Contract
     from fixgw.hw_sim.bench.wired import SerialBench
@@ -9,7 +9,7 @@ A driver, ours or anybody's, passes it by a class among its tests that says how 
     class TestContract(Contract):
         subject = SerialBench.of("fixgw.drivers.eis", Eis, "TACH1 OILP1 OILT1", absurd={"TACH1": 30_000})
 
-The class has those of the suite's tests that the bench and the subject allow.
+The class inherits the tests of the suite that the bench and the subject allow.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from fixgw.plugin import PluginBase
 
 T = TypeVar("T", bound=Callable[..., None])
 
-#: How long drivers wait on the bench, in seconds of real time, where they have such an attribute.
+#: Waiting times of drivers on the bench, in seconds of real time, by attribute.
 HURRY = {"reopen_delay": 0.01, "reopen_delay_max": 0.05, "poll_timeout": 0.05, "gather_s": 0.0}
 
 
 def needs(ability: str) -> Callable[[T], T]:
-    """The test is for drivers to whose device the bench can do `ability`."""
+    """Mark a test for drivers whose bench has `ability`."""
 
     def mark(test: T) -> T:
         test.ability = ability  # type: ignore[attr-defined]
@@ -58,7 +58,7 @@ def needs(ability: str) -> Callable[[T], T]:
 
 
 def family(cls: type[PluginBase]) -> Iterator[type[PluginBase]]:
-    """The class and all that derive from it."""
+    """A class and all its subclasses."""
     yield cls
     for child in cls.__subclasses__():
         yield from family(child)
@@ -81,7 +81,7 @@ class FlipOne(Fault):
 
 @dataclass
 class AlmostAll(FlipOne):
-    """One bit is wrong in all frames but every seventieth: what a checksum makes of another device's stream."""
+    """One bit is wrong in 69 of 70 frames: with a checksum, like the stream of another device."""
 
     frames: int = 60
 
@@ -96,7 +96,7 @@ class AlmostAll(FlipOne):
 
 @dataclass
 class Stutter(Fault):
-    """Before every frame comes one that has lost its tail."""
+    """Each frame is preceded by one without its end."""
 
     seed: int = 0
 
@@ -109,7 +109,7 @@ class Stutter(Fault):
 
 
 def nothing_wrong(bench: Bench, before: dict[str, set[Any]]) -> None:
-    """Check that whatever looked good is what the device says when all is well; time and hours may move."""
+    """Check that every good value was one that the device sends when all is well; time and hours may advance."""
     moving = {key for key, values in before.items() if len(values) > 1}
     for key, values in bench.seen.items():
         if key not in moving:
@@ -117,7 +117,7 @@ def nothing_wrong(bench: Bench, before: dict[str, set[Any]]) -> None:
 
 
 def clean(bench: Bench) -> dict[str, set[Any]]:
-    """What the device says when all is well."""
+    """The values that the device sends when all is well."""
     bench.start()
     bench.becomes_good()
     bench.fly(3.0)
@@ -148,7 +148,7 @@ class Contract:
         yield bench
         bench.close()
 
-    def test_its_subject_says_what_is_absurd(self) -> None:
+    def test_its_subject_gives_absurd_values(self) -> None:
         assert self.subject.absurd or not self.subject.keys or not self.subject.bench.measures
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class Contract:
             assert not plugin.is_running()
             until(lambda: set(threading.enumerate()) <= threads, "it leaves a thread behind")
 
-    def test_what_it_writes_is_true_good_and_its_own(self, bench: Bench) -> None:
+    def test_its_values_are_true_good_and_its_own(self, bench: Bench) -> None:
         bench.start()
         bench.becomes_good()
         bench.fly(3.0)
@@ -191,25 +191,25 @@ class Contract:
     # -- the device comes and goes -------------------------------------------------------------------------------------
 
     @needs("late")
-    def test_it_stops_within_a_second_while_it_looks_for_the_device(self, bench: Bench) -> None:
+    def test_it_stops_within_a_second_while_it_waits_for_the_device(self, bench: Bench) -> None:
         bench.unplug()
         plugin = bench.start()
-        until(plugin.health, "it does not say that the device is missing")
+        until(plugin.health, "health does not report the missing device")
         assert bench.stop() < 1.0
 
     @needs("late")
-    def test_a_device_that_comes_late_is_taken(self, bench: Bench) -> None:
+    def test_a_device_that_appears_late_is_used(self, bench: Bench) -> None:
         bench.unplug()
         plugin = bench.start()
-        until(plugin.health, "it does not say that the device is missing")
+        until(plugin.health, "health does not report the missing device")
         assert plugin.is_running()
-        # A setting that does not age is good before anybody says it.
+        # A setting that does not age is good before anything writes it.
         assert set(bench.not_good()) >= {k for k in bench.subject.keys if not bench.db.item(k).definition.setting}
         bench.plug()
         bench.becomes_good()
 
     @needs("vanish")
-    def test_a_device_that_vanishes_in_mid_frame_fails_its_keys_and_may_come_back(self, bench: Bench) -> None:
+    def test_a_device_that_vanishes_in_mid_frame_fails_its_keys_and_can_return(self, bench: Bench) -> None:
         before = clean(bench)
         bench.half_a_frame()
         bench.unplug()
@@ -222,7 +222,7 @@ class Contract:
         nothing_wrong(bench, before)
 
     @needs("exchange")
-    def test_another_device_in_its_place_is_not_believed(self, bench: Bench) -> None:
+    def test_another_device_in_its_place_is_not_trusted(self, bench: Bench) -> None:
         bench.start()
         bench.becomes_good()
         bench.unplug()
@@ -235,7 +235,7 @@ class Contract:
         assert bench.plugin.health() or not bench.expects
 
     @needs("refuse")
-    def test_a_chip_that_does_not_answer_now_and_then_is_asked_again(self, bench: Bench) -> None:
+    def test_an_occasional_missing_answer_of_a_chip_is_retried(self, bench: Bench) -> None:
         before = clean(bench)
         bench.refuse()  # type: ignore[attr-defined]
         for _ in range(100):
@@ -247,7 +247,7 @@ class Contract:
         bench.counters_add_up()
 
     @needs("bits")
-    def test_a_wrong_bit_now_and_then_is_not_believed_though_no_checksum_tells(self, bench: Bench) -> None:
+    def test_an_occasional_wrong_bit_is_not_trusted_even_without_a_checksum(self, bench: Bench) -> None:
         before = clean(bench)
         bench.flip_bits()  # type: ignore[attr-defined]
         bench.fly(10.0)
@@ -259,7 +259,7 @@ class Contract:
     # -- what comes is damaged -----------------------------------------------------------------------------------------
 
     @needs("garbage")
-    def test_garbage_between_frames_hides_none_of_them(self, bench: Bench) -> None:
+    def test_garbage_between_frames_hides_no_frame(self, bench: Bench) -> None:
         before = clean(bench)
         bench.spoil(Garbage(most=7, seed=3))
         bench.fly(5.0)
@@ -268,7 +268,7 @@ class Contract:
         bench.counters_add_up()
 
     @needs("garbage")
-    def test_a_frame_that_lost_its_tail_hides_not_the_next(self, bench: Bench) -> None:
+    def test_a_frame_without_its_end_does_not_hide_the_next(self, bench: Bench) -> None:
         bench.start()
         bench.becomes_good()
         counts = bench.plugin.counts
@@ -284,7 +284,7 @@ class Contract:
         bench.counters_add_up()
 
     @needs("flip")
-    def test_what_is_cut_off_is_not_made_up(self, bench: Bench) -> None:
+    def test_missing_data_is_not_invented(self, bench: Bench) -> None:
         before = clean(bench)
         bench.spoil(Truncate(rate=0.5, seed=1))
         bench.fly(10.0)
@@ -304,12 +304,12 @@ class Contract:
         bench.counters_add_up()
 
     @needs("flip")
-    def test_a_stream_of_which_one_frame_in_seventy_passes_is_not_believed(self, bench: Bench) -> None:
+    def test_a_stream_with_one_valid_frame_in_seventy_is_not_trusted(self, bench: Bench) -> None:
         bench.spoil(AlmostAll())
         bench.hurry()
         bench.start()
         if getattr(bench.plugin._protocol, "SELF_EVIDENT", False):
-            pytest.skip("a frame of this kind cannot be from another device")
+            pytest.skip("this kind of frame cannot come from another device")
         bench.fly(20.0)
         assert bench.plugin.counts["used"]
         assert not bench.seen, bench.plugin.counts
@@ -317,7 +317,7 @@ class Contract:
 
     @needs("baud")
     @pytest.mark.parametrize("ratio", [0.25, 0.5, 2.0])
-    def test_the_wrong_baud_rate_gives_nothing_that_looks_good(self, bench: Bench, ratio: float) -> None:
+    def test_the_wrong_baud_rate_gives_no_value_that_looks_good(self, bench: Bench, ratio: float) -> None:
         bench.spoil(BaudMismatch(ratio))
         plugin = bench.start()
         bench.fly(10.0)
@@ -326,7 +326,7 @@ class Contract:
         bench.counters_add_up()
 
     @needs("flood")
-    def test_ten_times_as_much_as_the_line_carries_is_taken(self, bench: Bench) -> None:
+    def test_ten_times_the_data_rate_of_the_line_is_handled(self, bench: Bench) -> None:
         before = clean(bench)
         bench.spoil(Flood(10))
         bench.hurry()
@@ -336,7 +336,7 @@ class Contract:
         bench.counters_add_up()
 
     @needs("wire")
-    def test_everything_at_once_adds_up(self, bench: Bench) -> None:
+    def test_the_counters_add_up_under_all_faults_at_once(self, bench: Bench) -> None:
         before = clean(bench)
         faults: list[Fault] = [Drop(0.2), Duplicate(0.2), Jitter(jitter=0.3)]
         if "garbage" in bench.subject.abilities:
@@ -356,9 +356,7 @@ class Contract:
 
     @needs("wire")
     @pytest.mark.parametrize("faults", [lambda: [Delay(by=0.7, jitter=0.4), Duplicate(0.5)], lambda: [Stuck()]])
-    def test_what_comes_late_or_again_is_true_all_the_same(
-        self, bench: Bench, faults: Callable[[], list[Fault]]
-    ) -> None:
+    def test_late_or_repeated_frames_give_true_values(self, bench: Bench, faults: Callable[[], list[Fault]]) -> None:
         before = clean(bench)
         begun = faults()
         for fault in begun:
@@ -380,7 +378,7 @@ class Contract:
     # -- what comes is whole, and cannot be true -----------------------------------------------------------------------
 
     @needs("absurd")
-    def test_what_cannot_be_true_is_not_believed(self, bench: Bench) -> None:
+    def test_absurd_values_are_not_trusted(self, bench: Bench) -> None:
         before = clean(bench)
         for name, value in bench.subject.absurd.items():
             refused = bench.refused()
@@ -396,7 +394,7 @@ class Contract:
             bench.becomes_good()
 
     @needs("unknown")
-    def test_what_the_device_does_not_know_fails_and_nothing_else(self, bench: Bench) -> None:
+    def test_only_values_that_the_device_does_not_know_fail(self, bench: Bench) -> None:
         before = clean(bench)
         bench.device.failed |= set(bench.subject.unknown)
         bench.fly(5.0)
@@ -417,12 +415,12 @@ class Contract:
         def noticed() -> bool:
             return bool(set(bench.not_good()) == set(bench.subject.keys) and bench.plugin.health())
 
-        bench.fly_until(noticed, "what stands still looks good")
+        bench.fly_until(noticed, "values that stand still look good")
 
     # -- silence -------------------------------------------------------------------------------------------------------
 
     @needs("silence")
-    def test_what_falls_silent_grows_old_and_recovers(self, bench: Bench) -> None:
+    def test_the_values_of_a_silent_device_become_old_and_recover(self, bench: Bench) -> None:
         plugin = bench.start()
         bench.becomes_good()
         bench.silence()

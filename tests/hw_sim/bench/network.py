@@ -1,4 +1,4 @@
-"""Benches of instruments behind a network, which send over TCP or in datagrams."""
+"""Benches of instruments on a network, which send over TCP or UDP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fixgw.hw_sim.bench.wired import SerialBench
 
 
 class TcpServer:
-    """Where an instrument's bytes are to be had, one client at a time: what a `VirtualPort` is for a serial line."""
+    """Serves the bytes of an instrument to one client at a time, like a `VirtualPort` for a serial line."""
 
     def __init__(self) -> None:
         self.written = 0
@@ -49,7 +49,7 @@ class TcpServer:
             return 0
         try:
             self._client.sendall(data)
-        except OSError:  # it has gone
+        except OSError:  # the client has disconnected
             return 0
         self.written += len(data)
         return len(data)
@@ -83,7 +83,7 @@ class UdpSource:
 
 
 class NetworkBench(SerialBench):
-    """An instrument behind a network; `LINE` is how."""
+    """An instrument on a network, reached by `LINE`."""
 
     LINE: Any = TcpServer
 
@@ -102,7 +102,7 @@ class TcpBench(NetworkBench):
 
 
 class UdpBench(NetworkBench):
-    """A silent sender is all that there is to notice, and a flood may lose datagrams."""
+    """Datagrams: a lost device is only silent, and a flood may lose some."""
 
     CAN = SerialBench.CAN - {"baud", "late", "vanish", "exchange", "flood"}
     LINE = UdpSource

@@ -1,6 +1,6 @@
-"""What pytest finds through its entry point ``pytest11``: the fixture `clock`, and readable failures of the suite.
+"""The pytest plugin (entry point ``pytest11``): the fixture `clock`, and readable failures of the suite.
 
-It does nothing to tests that do not ask for it.
+It does not affect other tests.
 """
 
 from __future__ import annotations
@@ -18,5 +18,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands still until the test winds it on."""
+    """A clock that stands still until the test advances it."""
     return Clock()

@@ -1,4 +1,4 @@
-"""Benches of instruments that send by themselves: on a serial line, and on a CAN bus."""
+"""Benches of instruments that send unasked, on a serial line or a CAN bus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fixgw.plugin import PluginBase
 
 
 class SerialBench(WiredBench):
-    """An instrument on a pseudo-terminal; the subject's `device` makes a `SerialInstrument` of a line."""
+    """An instrument on a pseudo-terminal; the subject's `device` creates a `SerialInstrument` for a line."""
 
     CAN = frozenset({"late", "vanish", "exchange", "wire", "garbage", "flip", "flood", "silence", "baud", "counters"})
 
@@ -49,7 +49,7 @@ class SerialBench(WiredBench):
     def unplug(self) -> None:
         self.port.unplug()
         if self.plugin is not None:
-            until(lambda: not self.plugin.connected, "the driver does not notice that the device is gone")
+            until(lambda: not self.plugin.connected, "the driver does not notice the loss of the device")
 
     def plug(self) -> None:
         self.port.plug()
@@ -68,7 +68,9 @@ class SerialBench(WiredBench):
         used = self.plugin.counts["used"]
         self.port.write(self._rest)
         until(self.taken)
-        assert self.plugin.counts["used"] == used, "a frame of two halves, before and after the outage, is believed"
+        assert self.plugin.counts["used"] == used, (
+            "a frame joined from two halves, before and after the outage, is trusted"
+        )
 
     def hurry(self) -> None:
         self.device.baud *= 10
@@ -82,9 +84,9 @@ class SerialBench(WiredBench):
 
 
 class CanBench(WiredBench):
-    """An instrument on a CAN bus behind an slcan adapter; the `device` makes a `CanInstrument` of a segment."""
+    """An instrument on a CAN bus behind an slcan adapter; the `device` creates a `CanInstrument` on a segment."""
 
-    # A CAN bus has checksums of its own, so no bit is ever wrong. An instrument may still send too few bytes.
+    # The CAN bus has its own checksums, so no bit is ever wrong. But an instrument can send too few bytes.
     CAN = frozenset({"late", "vanish", "exchange", "wire", "flood", "silence", "counters"})
 
     def __init__(self, subject: Subject) -> None:
@@ -140,7 +142,7 @@ class CanBench(WiredBench):
     def unplug(self) -> None:
         self.adapter.unplug()
         if self.plugin is not None:
-            until(lambda: not self.connected, "the driver does not notice that the adapter is gone")
+            until(lambda: not self.connected, "the driver does not notice the loss of the adapter")
         self._for_driver, self._base = 0, self._received() if self.plugin else 0
 
     def plug(self) -> None:
@@ -160,7 +162,7 @@ class CanBench(WiredBench):
         received = self._received()
         self.adapter.tell(self._rest)
         time.sleep(0.05)
-        assert self._received() == received, "a frame of two halves, before and after the outage, is believed"
+        assert self._received() == received, "a frame joined from two halves, before and after the outage, is trusted"
 
     def hurry(self) -> None:
         """A bus without a bit rate carries everything."""

@@ -6,7 +6,7 @@
         ...
         autopilot.guidance(now), autopilot.position(now), autopilot.complaints
 
-It is strict, as a certified one is: a sentence counts only with a correct checksum, within 82 bytes, with the fields of
+It is as strict as a certified one: a sentence counts only with a correct checksum, within 82 bytes, with the fields of
 its kind in their correct form. A void sentence that contains numbers is complained about. Sentences are forgotten after
 `patience` seconds. It does not fly: nothing here moves the aircraft.
 """
@@ -113,7 +113,7 @@ class Autopilot:
         #: Accepted sentences, by kind, and the void ones among them.
         self.accepted: Counter[str] = Counter()
         self.voids: Counter[str] = Counter()
-        #: What was wrong, in words; only the first ones are kept.
+        #: The errors found, as text; only the first ones are kept.
         self.complaints: list[str] = []
         self._last: dict[str, Heard] = {}
         self._longest: dict[str, float] = {}

@@ -104,8 +104,8 @@ class Gps(SerialInstrument):
     """The receiver: an instrument of the `World`, which calls `tick`.
 
     `rate` is in epochs per second (1 to 10), `baud` is the line's speed (10 bits per byte), `sentences` are those to
-    send. Set `fix`, `spoiled` (wrong checksums), `silent` and `hung` (it goes on sending though the aircraft's time
-    stands) at any time.
+    send. Set `fix`, `spoiled` (wrong checksums), `silent` and `hung` (it keeps sending although the
+    aircraft's time stands still) at any time.
     """
 
     NAME = "gps"
