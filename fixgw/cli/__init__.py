@@ -55,6 +55,7 @@ CLIENT: dict[str, Command] = {
     "flag": Command("client", "set or clear a flag"),
     "report": Command("client", "print the definition of keys: type, units, range, aux values"),
     "watch": Command("watch", "watch values change"),
+    "wait": Command("wait", "wait until keys have live values, before a display starts"),
     "explain": Command("client", "explain where a value comes from and why it is flagged"),
     "status": Command("client", "show the health of the gateway and its connections"),
     "restart": Command("client", "start a connection again, with its code as it is on disk now"),
@@ -146,8 +147,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     loudness.add_argument("--debug", action="store_true", help="log everything, for debugging")
 
 
-def add_client_options(parser: argparse._ActionsContainer) -> None:
-    """Add the options shared by all commands that talk to a running gateway."""
+def add_client_options(
+    parser: argparse._ActionsContainer,
+    timeout: str = "longest wait for an answer (default: 2)",
+    default: float | None = 2.0,
+) -> None:
+    """Add the options shared by all commands that talk to a running gateway; `timeout` describes that option."""
     parser.add_argument(
         "--host",
         default=os.environ.get("FIXGW_HOST", "127.0.0.1"),
@@ -159,9 +164,7 @@ def add_client_options(parser: argparse._ActionsContainer) -> None:
         default=os.environ.get("FIXGW_PORT", "3490"),
         help="its NetFIX port (default: $FIXGW_PORT or 3490)",
     )
-    parser.add_argument(
-        "--timeout", type=seconds, default=2.0, metavar="SECONDS", help="longest wait for an answer (default: 2)"
-    )
+    parser.add_argument("--timeout", type=seconds, default=default, metavar="SECONDS", help=timeout)
 
 
 def complain(message: str) -> int:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PROMPT = "fixgw> "
 HISTORY_LINES = 1000
 QUIT_WORDS = ("quit", "exit", "q")
-COMMANDS = [name for name in CLIENT if name not in ("console", "calibrate")]  # they ask for input themselves
+COMMANDS = [name for name in CLIENT if name not in ("console", "calibrate", "wait")]  # which make no sense in one
 KEY_FIRST = ("write", "flag")  # these take one key, then something else; the others take any number of keys
 
 

@@ -68,6 +68,13 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "directory", metavar="DIR", nargs="?", help="where `init` copies to, what `import` reads, what to `explain`"
     )
     parser.add_argument("--to", metavar="DIR", default="~/.config/fixgw", help="where `import` writes to")
+    parser.add_argument(
+        "--allow",
+        metavar="NETWORKS",
+        type=_networks,
+        default=(),
+        help="`import`: who may connect and write where the incumbent lets everybody, such as 192.168.1.0/24",
+    )
     parser.add_argument("--config-file", metavar="FILE", help="use this configuration")
     parser.add_argument("--json", action="store_true", help="`show` as JSON")
 
@@ -134,6 +141,16 @@ def run(args: argparse.Namespace) -> int:
         code = EXIT_DEFECT
     leave(code)
     raise AssertionError("leave() returned")
+
+
+def _networks(text: str) -> list[str]:
+    """Parse networks that are separated by commas."""
+    from fixgw.net.access import network
+
+    try:
+        return [str(network(part.strip())) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def is_service(environ: Mapping[str, str]) -> bool:
@@ -233,7 +250,7 @@ def config(args: argparse.Namespace) -> int:
     if args.what == "import":
         from fixgw.configuration import importing
 
-        report = importing.bring_over(args.directory, args.to)
+        report = importing.bring_over(args.directory, args.to, args.allow)
         for line in report.lines():
             print(line)
         return EXIT_FAILED if report.problems else EXIT_DONE
@@ -250,18 +267,13 @@ def config(args: argparse.Namespace) -> int:
         if args.what == "path":
             print(path)
             return EXIT_DONE
+        if args.what == "explain":
+            return _explain(path, args.directory)
         loaded = configuration.load(path)
     except ConfigurationError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return EXIT_FAILED
-    if args.what == "explain":
-        if args.directory and args.directory not in {*loaded.unloaded, *(c.name for c in loaded.connections)}:
-            names = [*loaded.unloaded, *(c.name for c in loaded.connections)]
-            return complain(f"there is no connection {args.directory!r}{did_you_mean(args.directory, names)}")
-        for line in understood(loaded, args.directory):
-            print(line)
-        return EXIT_DONE
     facts = effective_configuration(loaded)
     if args.json:
         print(json.dumps(facts, indent=2, default=str))
@@ -270,6 +282,22 @@ def config(args: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(json.loads(json.dumps(facts, default=str)), sort_keys=False, allow_unicode=True), end="")
     return EXIT_DONE
+
+
+def _explain(path: Path, only: str | None) -> int:
+    """Print how the connections, or the one called `only`, are understood; with problems, as far as they are."""
+    from fixgw import configuration
+
+    loaded, problems = configuration.load_in_part(path)
+    names = [*(c.name for c in loaded.connections), *loaded.unloaded, *loaded.refused]
+    if only and only not in names:
+        return complain(f"there is no connection {only!r}{did_you_mean(only, names)}")
+    for line in understood(loaded, only):
+        print(line)
+    found = problems if only is None else loaded.refused.get(only, ())
+    for problem in found:
+        print(problem, file=sys.stderr)
+    return EXIT_FAILED if found else EXIT_DONE
 
 
 def understood(loaded: Configuration, only: str | None = None) -> Iterator[str]:
@@ -289,6 +317,10 @@ def understood(loaded: Configuration, only: str | None = None) -> Iterator[str]:
     for name, why in loaded.unloaded.items():
         if only in (None, name):
             yield f"{name}: not loaded, {why}"
+    for name, problems in loaded.refused.items():
+        if only in (None, name):
+            yield f"{name}: {counted(len(problems), 'problem')}"
+            yield from (f"  line {problem.line}: {problem.message}" for problem in problems)
 
 
 def effective_configuration(loaded: Configuration) -> dict[str, Any]:

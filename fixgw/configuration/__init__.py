@@ -27,7 +27,7 @@ from fixgw.configuration.options import Row
 from fixgw.configuration.options import rows as option_rows
 from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import Clock, Database, Definition
-from fixgw.errors import Advice, BadModule, ConfigurationError, Problem, did_you_mean
+from fixgw.errors import Advice, BadModule, ConfigurationError, Problem, counted, did_you_mean
 from fixgw.kit.options import convert
 from fixgw.plugin import CONFIGPATH, PluginBase
 
@@ -39,6 +39,7 @@ __all__ = [
     "examine",
     "find",
     "load",
+    "load_in_part",
     "load_safe",
     "option_rows",
     "packaged",
@@ -206,6 +207,18 @@ def load(path: str | os.PathLike[str], variables: Mapping[str, str] | None = Non
     if configuration is None or reader.problems:
         raise ConfigurationError(reader.sorted_problems(), reader.sorted_advice())
     return configuration
+
+
+def load_in_part(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem]]:
+    """Read a configuration for people to look at: what is usable of it, and its problems.
+
+    Raises `ConfigurationError` when its main file cannot be read.
+    """
+    reader = Reader(os.fspath(path), {"PACKAGE": str(packaged())})
+    configuration = examine(reader)
+    if configuration is None:
+        raise ConfigurationError(reader.sorted_problems(), reader.sorted_advice())
+    return configuration, reader.sorted_problems()
 
 
 def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem]]:
@@ -419,8 +432,35 @@ def _read_items(
     database = Database(items.definitions)
     initial = read_initial(reader, files, items, database, lenient)
     apply_initial(database, initial)
+    if files and own_values and own is None:
+        _mind_packaged_values(reader, defaults, {path for path, _ in files}, dict(initial), names_at)
     defaults.close()
     return items, initial, database
+
+
+def _mind_packaged_values(
+    reader: Reader, defaults: _Defaults, files: Collection[Path], given: Mapping[str, str], at: Positions
+) -> None:
+    """Advise when a configuration's own files with initial values take the place of the packaged ones, which they do
+    not replace."""
+    lost: list[str] = []
+    count = 0
+    for name in defaults.value.get("initialization files") or ():
+        path = defaults.reader.locate(name)
+        if path in files:
+            return
+        keys = [line.partition("=")[0].strip() for line in (defaults.reader.text(path) or "").splitlines()]
+        keys = [key for key in keys if key and not key.startswith("#")]
+        count += len(keys)
+        lost += [key for key in keys if key not in given and not any(c in key for c in "*?[")]
+    if len(lost) > count / 2:
+        few = ", ".join(lost[:3])
+        reader.advice.append(
+            at.advice(
+                f"initialization files: these replace the packaged values, so that {counted(len(lost), 'value')} such "
+                f"as {few} are not set; to keep them, put {{PACKAGE}}/initial.ini first in the list"
+            )
+        )
 
 
 def _read_connection(
@@ -444,7 +484,9 @@ def _read_connection(
     wanted = {"yes": True, "no": False}.get(wanted, wanted) if isinstance(wanted, str) else wanted  # quoted
     if isinstance(wanted, str) and wanted not in reader.enabled:
         names = [*reader.enabled, "yes", "no"]
-        if not reader.enabled or did_you_mean(wanted, names):  # otherwise it is a preference that is not enabled
+        another = any(wanted.rstrip("0123456789") == name.rstrip("0123456789") for name in reader.enabled)  # CANFIX2
+        # Otherwise it is a preference that is not enabled.
+        if not reader.enabled or (did_you_mean(wanted, names) and not another):
             known = "yes or no, or a name in enabled: of preferences.yaml"
             reader.report(at["load"], f"load: expected {known}, got {wanted!r}{did_you_mean(wanted, names)}")
             return None

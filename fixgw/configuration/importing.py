@@ -11,18 +11,22 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fixgw import configuration, loader, state
 from fixgw.configuration import COMMON, Configuration, Connection, incumbent, options
-from fixgw.configuration.reader import Positions, Reader
+from fixgw.configuration.reader import MAX_BYTES, Positions, Reader
 from fixgw.configuration.tree import MANIFEST
 from fixgw.errors import Advice, BadModule, ConfigurationError, FixgwError, Problem, counted
+from fixgw.net import access
 
 __all__ = ["Report", "bring_over", "old_tree"]
+
+NETFIX = "fixgw.plugins.netfix"
+EVERY_INTERFACE = ("0.0.0.0", "::", "")
 
 
 @dataclass
@@ -65,8 +69,12 @@ def old_tree(environ: Mapping[str, str] = os.environ) -> Path | None:
     return None
 
 
-def bring_over(source: str | os.PathLike[str] | None, target: str | os.PathLike[str]) -> Report:
+def bring_over(
+    source: str | os.PathLike[str] | None, target: str | os.PathLike[str], networks: Sequence[str] = ()
+) -> Report:
     """Write the tree in `source` as one of ours into the directory `target`. Default: the incumbent's usual place.
+
+    Hosts in `networks` may use its NetFIX servers on all interfaces, as everybody may with the incumbent.
 
     Raises `FixgwError` when `target` must not be written to, `ConfigurationError` when the main file cannot be read,
     and OSError.
@@ -83,13 +91,14 @@ def bring_over(source: str | os.PathLike[str] | None, target: str | os.PathLike[
         )
     if (new / configuration.NAME).exists():
         raise FixgwError(f"{new / configuration.NAME} exists and is not overwritten: name another directory with --to")
-    return _Import(main, new).write()
+    return _Import(main, new, networks).write()
 
 
 class _Import:
     """The import of one configuration from one directory into another."""
 
-    def __init__(self, main: Path, new: Path) -> None:
+    def __init__(self, main: Path, new: Path, networks: Sequence[str]) -> None:
+        self.networks = networks
         self.reader = Reader(main, {"PACKAGE": str(configuration.packaged())})
         self.reader.migrated = True
         old = configuration.examine(self.reader)
@@ -103,6 +112,7 @@ class _Import:
         self.new = new
         self.report = Report(self.reader.directory, new)
         self.written: dict[str, bytes] = {}  # path in the new tree -> contents
+        self.directories: set[str] = set()  # those in the new tree that something writes to later
         self.settings: list[str] = []  # keys that become settings
 
     def write(self) -> Report:
@@ -111,26 +121,74 @@ class _Import:
         lines += self._initial()
         if "auto start" in self.content:
             lines.append(f"auto start: {_flow(self.content['auto start'])}")
-        if directories := self.content.get("plugin path"):
-            names = [directories] if isinstance(directories, str) else directories
-            lines.append(f"plugin path: {_flow([str(self.reader.locate(name)) for name in names])}")
-        elif any(self.reader.directory.glob("*.py")):
-            lines.append(f"plugin path: {_flow(str(self.reader.directory))}")
+        lines += self._code()
         lines += ["", "connections:" if self.content.get("connections") else "connections: {}"]
         for name, value in (self.content.get("connections") or {}).items():
             lines += self._connection(str(name), value)
         if logging := self.content.get("logging"):
-            lines += ["", "logging:", *_block(logging, "  ")]
+            lines += ["", "logging:", *_block(self._moved(logging, copy=False), "  ")]
         self.written[configuration.NAME] = ("\n".join(lines) + "\n").encode()
         for name, data in self.written.items():
             state.replace(self.new / name, data)
             self.report.files.append(self.new / name)
+        for name in self.directories:
+            (self.new / name).mkdir(parents=True, exist_ok=True)
         self.report.translated += [a.message for a in self.reader.differences]
         try:
             self.report.advice = list(configuration.load(self.new / configuration.NAME).advice)
         except ConfigurationError as error:
             self.report.problems, self.report.advice = error.problems, error.advice
         return self.report
+
+    def _moved(self, value: Any, copy: bool = True) -> Any:
+        """`value` with the paths in the old tree as they are in the new one. With `copy`, the files come along."""
+        if isinstance(value, dict):
+            return {key: self._moved(member, copy) for key, member in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._moved(member, copy) for member in value]
+        if not isinstance(value, str) or not value.startswith(f"{self.reader.directory}{os.sep}"):
+            return value
+        path = Path(os.path.normpath(value))
+        try:
+            name = path.relative_to(self.reader.directory).as_posix()
+        except ValueError:  # {CONFIG}/../elsewhere
+            return str(path)
+        if copy and path.is_file():
+            if path.stat().st_size > MAX_BYTES:
+                self.report.dropped.append(f"{path}: stays where it is: more than {MAX_BYTES:,} bytes")
+                return value
+            self.written.setdefault(name, path.read_bytes())
+        elif path.is_dir():
+            self.directories.add(name)
+        else:
+            self.directories.add(os.path.dirname(name))
+        return f"{{CONFIG}}/{name}"
+
+    def _code(self) -> Iterator[str]:
+        """Plugins of one's own: those in the old tree come along, others stay where they are."""
+        old = self.reader.directory
+        for found in [*old.glob("*.py"), *(init.parent for init in old.glob("*/__init__.py"))]:
+            self._take_code(found)
+        names = self.content.get("plugin path") or []
+        directories = []
+        for directory in (self.reader.locate(name) for name in ([names] if isinstance(names, str) else names)):
+            if directory == old:
+                continue  # the directory of the main file is searched anyway
+            if old in directory.parents:
+                self._take_code(directory)
+                directories.append(f"{{CONFIG}}/{directory.relative_to(old).as_posix()}")
+            else:
+                directories.append(str(directory))
+        if directories:
+            yield f"plugin path: {_flow(directories)}"
+
+    def _take_code(self, found: Path) -> None:
+        for path in sorted(found.rglob("*")) if found.is_dir() else [found]:
+            name = path.relative_to(self.reader.directory).as_posix()
+            if path.is_file() and "__pycache__" not in path.parts and path.stat().st_size <= MAX_BYTES:
+                if name not in self.written:
+                    self.report.taken.append(f"{name}: code of your own")
+                self.written[name] = path.read_bytes()
 
     # -- items ---------------------------------------------------------------------------------------------------------
 
@@ -243,16 +301,19 @@ class _Import:
         for option in options.files(kind) if kind is not None else ():
             if own.get(option):
                 own[option] = self._copy(Path(own[option]), connection.contents.get(option))
+        own = self._moved(own)
+        notes = [a.message for a in connection.translated]
+        if connection.module == NETFIX and (note := _let_in(own, self.networks)):
+            notes.append(note)
         self.report.taken.append(f"{connection.name}: {connection.module}")
-        self.report.translated += [f"{connection.name}: {a.message}" for a in connection.translated]
-        yield from _entry(
-            connection.name, True, connection.module, value, own, [a.message for a in connection.translated]
-        )
+        self.report.translated += [f"{connection.name}: {note}" for note in notes]
+        yield from _entry(connection.name, True, connection.module, value, own, notes)
 
     def _unloaded(self, name: str, value: dict[Any, Any]) -> Iterator[str]:
         """A connection that is disabled, or whose module is not available."""
         module = str(value.get("module"))
         own = {k: v for k, v in value.items() if k not in COMMON}
+        own = self._moved(own)
         why = self.old.unloaded.get(name, "")
         reason = incumbent.absent(module)
         on = why.startswith("module ")
@@ -290,6 +351,25 @@ class _Import:
         included = b"include" in data and isinstance(content, dict)
         self.written[name] = ("\n".join(_block(content, "")) + "\n").encode() if included else data
         return name
+
+
+def _let_in(own: dict[Any, Any], networks: Sequence[str]) -> str:
+    """Let `networks` use a NetFIX server on all interfaces; returns what to say about it."""
+    if own.get("type") == "client" or own.get("host") not in EVERY_INTERFACE or {"allow", "write"} & own.keys():
+        return ""
+    if networks:
+        own["allow"] = own["write"] = [*access.LOOPBACK, *networks]
+        who = f"here only this computer and {_and(networks)} may"
+        return f"host: {own['host']} lets everybody connect and write there; {who}"
+    near = access.own_networks() or ["192.168.1.0/24"]
+    return (
+        f"host: {own['host']} lets everybody connect and write there; here only this computer may, until `allow` and "
+        f"`write` name other networks, such as {_and(near)}: `fixgw config import --allow {','.join(near)}` writes them"
+    )
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join(words)
 
 
 def _is_there(module: str) -> bool:

@@ -126,7 +126,7 @@ def _mgl_serial(case: Case) -> None:
             keys[name] = case.drop(option, f"read as `keys: {{{name}: {case.options[option]}}}`")
     if keys:
         case.options["keys"] = keys
-    else:
+    elif case.advice or case.options.keys() <= {"port", "baud"}:  # otherwise an option of ours is wrong
         case.refuse("", "state what each input measures: `keys: {input1: OILP1, input2: OILT1}`")
 
 
@@ -371,9 +371,12 @@ def known(module: str) -> Module | None:
 
 
 def translate(module: str, ours: str, options: Mapping[Any, Any], at: Positions) -> Case:
-    """Translate the options of a connection for our module `ours`. `module` is the name in the configuration."""
+    """Translate the options of a connection for our module `ours`. `module` is the name in the configuration.
+
+    If that is not one of the incumbent's names, a wrong option is just wrong.
+    """
     case = Case(options, at)
-    entry = known(module) or next((m for m in MODULES.values() if m.ours == module), None)
+    entry = known(module)
     if entry is None:
         return case
     if module not in (ours, PREFIX + ours.rpartition(".")[2]):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def adapt(item: Item, value: Any) -> Any:
     """Adapt `value` to `item`, for plugins that are used to less strict items.
 
-    Rounds a fraction for an int, converts a number to text, None to empty text, and any number or None to a bool.
+    Drops the fraction for an int, converts a number to text, None to empty text, and any number or None to a bool.
     Leaves anything else as it is, for the item to refuse.
     """
     kind = item.type
@@ -37,7 +37,7 @@ def adapt(item: Item, value: Any) -> Any:
             number = float(value)
         except (TypeError, ValueError, OverflowError):
             return value
-        return round(number) if isfinite(number) and not number.is_integer() else value
+        return int(number) if isfinite(number) and not number.is_integer() else value
     return value
 
 

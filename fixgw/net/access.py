@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import struct
 from collections.abc import Iterable, Iterator
 from ipaddress import (
     IPv4Address,
+    IPv4Interface,
     IPv4Network,
     IPv6Address,
     IPv6Interface,
@@ -17,6 +21,7 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 LOOPBACK = ("127.0.0.0/8", "::1")
+SIOCGIFADDR, SIOCGIFNETMASK = 0x8915, 0x891B  # netdevice(7)
 MAPPED_BITS = 96  # the bits of an IPv6 address that precede a mapped IPv4 address
 
 
@@ -42,6 +47,24 @@ def address_of(host: str) -> Address:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def own_networks() -> list[str]:
+    """The private IPv4 networks that this computer is in at the moment, such as ``"192.168.1.0/24"``; Linux only."""
+    found: dict[str, None] = {}
+    with contextlib.suppress(ImportError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        from fcntl import ioctl
+
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode()[:15])
+            with contextlib.suppress(OSError):  # this interface has no address
+                address, mask = (
+                    socket.inet_ntoa(ioctl(sock, what, request)[20:24]) for what in (SIOCGIFADDR, SIOCGIFNETMASK)
+                )
+                interface = IPv4Interface(f"{address}/{mask}")
+                if interface.is_private and not interface.is_loopback:
+                    found[str(interface.network)] = None
+    return list(found)
 
 
 class Networks:

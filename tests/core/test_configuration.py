@@ -201,6 +201,27 @@ def test_custom_values_can_follow_the_packaged_ones(tree: Tree) -> None:
     assert (database.read_aux("IAS.Vne"), database.read("BARO").value) == (123.0, 29.92)
 
 
+@pytest.mark.parametrize(
+    ("files", "advised"),
+    [
+        ('["{CONFIG}/mine.ini"]', True),
+        ('"{CONFIG}/mine.ini"', True),
+        ('["{PACKAGE}/initial.ini", "{CONFIG}/mine.ini"]', False),
+        ('["{CONFIG}/copy.ini"]', False),
+        ("[]", False),
+    ],
+)
+def test_values_that_replace_the_packaged_ones_are_pointed_out(tree: Tree, files: str, advised: bool) -> None:
+    tree.write("mine.ini", "IAS.Vne = 140\n")
+    tree.write("copy.ini", (configuration.packaged() / "initial.ini").read_text())
+    advice = tree.load(f"initialization files: {files}\nconnections: {{}}\n").advice
+    assert [("put {PACKAGE}/initial.ini first" in a.message, a.line) for a in advice] == [(True, 1)] * advised
+    own = "entries: [{key: IAS, aux: [Vne]}]\n"
+    tree.write("own.yaml", own)
+    main = 'database file: "{CONFIG}/own.yaml"\ninitialization files: ["{CONFIG}/mine.ini"]\nconnections: {}\n'
+    assert tree.load(main).advice == (), "who has a definition of one's own has values of one's own"
+
+
 def test_a_custom_definition_gets_no_packaged_values(tree: Tree) -> None:
     tree.write("db.yaml", "entries: [{key: BARO}]\n")
     config = tree.load("connections:\ndatabase file: db.yaml\n")
@@ -737,6 +758,7 @@ def test_a_quoted_yes_or_no_means_yes_or_no(tmp_path: Path, written: str, loaded
         ("{CANFIX: yes}", "CANFX", "got 'CANFX' (did you mean 'CANFIX'?)"),
         ("{CANFIX: yes}", "CANFIX", ""),
         ("{CANFIX: yes}", "QUORUM", ""),  # a preference that nobody has enabled
+        ("{CANFIX: yes}", "CANFIX2", ""),  # likewise, not a slip
     ],
 )
 def test_a_misspelled_load_is_reported(tree: Tree, enabled: str | None, load: str, problem: str) -> None:

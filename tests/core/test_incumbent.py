@@ -390,6 +390,59 @@ def test_explain_says_what_was_translated_and_why(stock: Stock, capsys: pytest.C
     assert "did you mean 'x728'?" in capsys.readouterr().err
 
 
+def test_explain_shows_what_is_understood_beside_what_is_not(stock: Stock, capsys: pytest.CaptureFixture[str]) -> None:
+    stock.enable("MCP3008", "X728")
+    stock.change("connections/pi.yaml", "clk: 11", "clk: 18")
+    assert main(["config", "explain", "--config-file", str(stock.directory)]) == 1
+    out, err = capsys.readouterr()
+    assert "  line 8: module fixgw.plugins.X728: fixgw.drivers.ups_x728 stands for it" in out.splitlines()
+    assert "\nmcp3008: 1 problem\n  line 3: clk: GPIO18 cannot be had" in out
+    assert "pi.yaml:3:" in err
+    assert main(["config", "explain", "mcp3008", "--config-file", str(stock.directory)]) == 1
+    assert main(["config", "explain", "x728", "--config-file", str(stock.directory)]) == 0
+
+
+OURS = {
+    "canfix": "{}",
+    "dynon_d10": "{port: p}",
+    "eis": "{port: p}",
+    "gpio": "{buttons: [{pin: 4, key: BTN1}]}",
+    "i2c_bmp": "{}",
+    "i2c_bno055": "{}",
+    "mgl_rdac": "{}",
+    "mgl_serial": "{port: p, keys: {input1: OILP1}}",
+    "netfix": "{}",
+    "nmea0183": "{port: p}",
+    "spi_mcp3008": "{channels: [{key: VOLT, input: 0, curve: {linear: {factor: 1}}}]}",
+    "strompi": "{port: p}",
+    "ups_x728": "{shutdown: {after: 60}}",
+}
+
+
+@pytest.mark.parametrize("module", [m.ours for m in incumbent.MODULES.values()])
+@pytest.mark.parametrize("wrong", [{"odd": 1}, {"prot": "p"}, {"keys": 4}, {"shutdown": 3}, {"buttons": 5}])
+def test_what_is_wrong_with_an_option_of_ours_is_said_in_our_words(
+    tmp_path: Path, module: str, wrong: dict[str, Any]
+) -> None:
+    from fixgw import loader
+    from fixgw.configuration import options
+
+    short = module.rpartition(".")[2]
+    for name in (module, f"fixgw.plugins.{short}"):
+        for given in ({**yaml.safe_load(OURS[short]), **wrong}, wrong):
+            main = {"connections": {"a": {"module": name, **given}}}
+            (tmp_path / "default.yaml").write_text(yaml.safe_dump(main))
+            kind = loader.load_plugin(name).Options
+            assert kind is not None
+            expected = {p.message for p in options.problems(given, kind, configuration.reader.Positions("f", 1, 1))}
+            with pytest.raises(ConfigurationError) as caught:
+                configuration.load(tmp_path / "default.yaml")
+            assert expected <= {p.message.partition(" (did you mean")[0] for p in caught.value.problems} | {
+                p.message for p in caught.value.problems
+            }
+            assert caught.value.advice == []
+
+
 def test_check_prints_advice_and_succeeds(stock: Stock, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(stock.directory)]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -471,6 +524,67 @@ def test_a_map_is_imported_with_its_includes(stock: Stock, tmp_path: Path) -> No
     importing.bring_over(stock.directory, tmp_path / "new")
     shutil.rmtree(stock.directory)
     assert facts(configuration.load(tmp_path / "new" / "default.yaml")) == theirs
+
+
+def test_what_is_in_the_old_tree_comes_along(stock: Stock, tmp_path: Path) -> None:
+    files = {
+        "brought_mine.py": "from brought_helper import Plugin\n",
+        "brought_helper.py": "import plugin\nclass Plugin(plugin.PluginBase):\n    pass\n",
+        "brought_pack/__init__.py": "from brought_mine import Plugin\n",
+        "code/brought_other.py": "from brought_mine import Plugin\n",
+        "tables/tank.csv": "1,2\n",
+        "log/fixgw.log": "years of lines\n",
+    }
+    for name, text in files.items():
+        (stock.directory / name).parent.mkdir(exist_ok=True)
+        stock.write(name, text)
+    logging = """\
+  version: 1
+  handlers: {file: {class: logging.FileHandler, filename: "{CONFIG}/log/fixgw.log"}}
+  root: {handlers: [file]}
+plugin path: "{CONFIG}/code"
+"""
+    main = stock.directory / "default.yaml"
+    stock.write("default.yaml", main.read_text().partition("logging:\n")[0] + "logging:\n" + logging)
+    options = 'table: "{CONFIG}/tables/tank.csv", output: "{CONFIG}/out/x", beside: "{CONFIG}/../other"'
+    stock.write(
+        "connections/demo.yaml",
+        f"a: {{module: brought_mine, {options}}}\nb: {{module: brought_pack}}\nc: {{module: brought_other}}\n",
+    )
+    assert stock.check()[0] == []
+    new = tmp_path / "new"
+    report = importing.bring_over(stock.directory, new)
+    assert report.problems == []
+    assert "brought_mine.py: code of your own" in report.taken
+    beside = str(stock.directory.parent / "other")
+    shutil.rmtree(stock.directory)
+    loaded = configuration.load(new / "default.yaml")
+    assert loaded.logging is not None
+    assert loaded.logging["handlers"]["file"]["filename"] == f"{new}/log/fixgw.log"
+    assert (new / "log").is_dir()
+    assert not (new / "log/fixgw.log").exists(), "a log is not part of a configuration"
+    options_of = {c.name: c.options for c in loaded.connections}
+    assert (options_of["a"]["table"], options_of["a"]["output"]) == (f"{new}/tables/tank.csv", f"{new}/out/x")
+    assert options_of["a"]["beside"] == beside
+    assert (new / "tables/tank.csv").read_text() == "1,2\n"
+    assert {"b", "c"} <= options_of.keys()
+    for name, text in files.items():
+        assert not name.endswith(".py") or (new / name).read_text() == text
+
+
+def test_whom_the_old_one_let_in_is_asked_for(
+    stock: Stock, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fixgw.net.access.own_networks", lambda: ["10.1.0.0/16"])
+    assert main(["config", "import", str(stock.directory), "--to", str(tmp_path / "closed")]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "netfix: host:" in line]
+    assert line.endswith("such as 10.1.0.0/16: `fixgw config import --allow 10.1.0.0/16` writes them")
+    assert "allow" not in configuration.load(tmp_path / "closed/default.yaml").connections[0].options
+    networks = "10.1.0.0/16,192.168.7.1"
+    assert main(["config", "import", str(stock.directory), "--to", str(tmp_path / "open"), "--allow", networks]) == 0
+    options = configuration.load(tmp_path / "open/default.yaml").connections[0].options
+    assert options["allow"] == options["write"] == ["127.0.0.0/8", "::1", "10.1.0.0/16", "192.168.7.1/32"]
+    assert main(["config", "import", str(stock.directory), "--to", str(tmp_path / "x"), "--allow", "everybody"]) == 2
 
 
 @pytest.mark.parametrize("where", [".", "inside", ".."])

@@ -447,7 +447,6 @@ class Aircraft:
             "H2OT1": self.coolant,
             "FUELQ1": self.fuel[0],
             "FUELQ2": self.fuel[1],
-            "FUELQ3": 0.0,
             "FUELQT": sum(self.fuel),
             "VOLT": self.voltage,
             "CURRNT": self.current,

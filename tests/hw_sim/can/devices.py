@@ -5,7 +5,7 @@ Each `make_outputs` says which key is sent as which parameter, and at which rate
     air       IAS TAS CAS Mach ALT PALT TALT DALT BARO VS AOA OAT, static and pitot pressure
     ahrs      PITCH ROLL YAW HEAD ROT ANORM ALAT ALONG, rates
     engine    TACH1 PROP1 MAP1 OILP1 OILT1 H2OT1 FUELP1 EGT1x CHT1x VOLT CURRNT HOBBS1 FTIME CAT
-    fuel      FUELQ1 FUELQ2 FUELQ3 FUELF1
+    fuel      FUELQ1 FUELQ2 FUELF1
     gps       LAT LONG GS TRACK TRACKM XTRACK COURSE, altitude, CDI and GSI in degrees, waypoint, time, date
     controls  CTLPTCH CTLROLL CTLYAW CTLCOLL CTLATP CTLFLAP CTLLBRK CTLRBRK THR1 MIX1
     panel     two encoders with eight buttons, 40 switches, the dimmer
@@ -156,7 +156,7 @@ class Engine(VirtualNode):
 
 
 class Fuel(VirtualNode):
-    """Fuel computer: three tanks, the third empty, and the flow."""
+    """Fuel computer: two tanks and the flow. The aircraft has no third tank, so nothing is said of one."""
 
     NAME = "Virtual fuel computer"
     DEVICE = 0x44
@@ -167,7 +167,6 @@ class Fuel(VirtualNode):
         return [
             Number(0x226, "FUELQ1", "H", 100, rate=2, limits=wing),
             Number(0x227, "FUELQ2", "H", 100, rate=2, limits=wing),
-            Number(0x228, "FUELQ3", "H", 100, rate=2, limits={MIN: 0.0, MAX: 10.0}),
             Number(0x21A, "FUELF1", "H", 100, rate=5, limits={MIN: 0.0, MAX: 20.0}),
         ]
 
