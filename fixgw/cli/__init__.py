@@ -55,7 +55,7 @@ CLIENT: dict[str, Command] = {
     "flag": Command("client", "set or clear a flag"),
     "report": Command("client", "print the definition of keys: type, units, range, aux values"),
     "watch": Command("watch", "watch values change"),
-    "wait": Command("wait", "wait until keys have live values, before a display starts"),
+    "wait": Command("wait", "wait until keys have usable values, before a display starts"),
     "explain": Command("client", "explain where a value comes from and why it is flagged"),
     "status": Command("client", "show the health of the gateway and its connections"),
     "restart": Command("client", "start a connection again, with its code as it is on disk now"),

@@ -1,4 +1,4 @@
-"""The command wait: holds a script or a display back until keys have live values."""
+"""The command wait: holds a script or a display back until keys have usable values."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "wait",
         run,
-        "Waits until the gateway answers and none of the keys is old, for displays that cannot start without them. A\n"
-        "value that is bad or failed has arrived, too. The exit code is 1 when the time is over, and 0 before that.",
+        "Waits until the gateway answers and none of the keys is old, bad or failed, for displays that cannot start\n"
+        "before that. The exit code is 1 when the time is over.",
         "  fixgw wait IAS ALT VS\n  fixgw wait IAS ALT VS --timeout 60",
     )
     parser.add_argument("keys", metavar="KEY", nargs="+", help="a key or a pattern ('EGT*')")
@@ -39,20 +39,25 @@ def run(args: argparse.Namespace) -> int:
         while True:
             try:
                 client.connect()
-                missing = _old(client, args.keys)
+                missing = _unusable(client, args.keys)
             except (NotConnected, RequestTimeout):
                 client.disconnect(0.0)
                 missing = None
             if missing == []:
                 return EXIT_DONE
             if deadline is not None and time.monotonic() >= deadline:
-                what = f"still old: {', '.join(missing)}" if missing else f"no gateway at {client.host}:{client.port}"
-                return complain(f"after {limit:g} s {what}")
+                what = ", ".join(missing) if missing else f"no gateway at {client.host}:{client.port}"
+                return complain(f"after {limit:g} s still: {what}")
             time.sleep(INTERVAL_S)
     finally:
         client.disconnect()
 
 
-def _old(client: Client, words: list[str]) -> list[str]:
-    """The keys that are old. Raises `FixgwError` for a key that does not exist."""
-    return [key for key in expand(client, words) if ask_about(client, key.partition(".")[0], client.read).old]
+def _unusable(client: Client, words: list[str]) -> list[str]:
+    """The keys that are not usable, with the reason. Raises `FixgwError` for a key that does not exist."""
+    found = []
+    for key in expand(client, words):
+        sample = ask_about(client, key.partition(".")[0], client.read)
+        if sample.old or sample.bad or sample.fail:
+            found.append(f"{key} ({'old' if sample.old else 'failed' if sample.fail else 'bad'})")
+    return found

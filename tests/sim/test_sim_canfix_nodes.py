@@ -345,7 +345,7 @@ def test_its_report_contains_everything_with_limits() -> None:
     report = ask(Fuel(), 0x05, 0x00)
     assert on(report, 0x226)[0] == bytes((0x44, 0, 0, *struct.pack("<H", round(VIEW["FUELQ1"] * 100))))
     assert [data[2] for data in on(report, 0x226)] == [0x00, 0x10, 0x20, 0x50, 0x40]
-    assert {f.arbitration_id for f in report} == {0x226, 0x227, 0x228, 0x21A}
+    assert {f.arbitration_id for f in report} == {0x226, 0x227, 0x21A}
 
 
 def test_a_disabled_parameter_is_not_sent_not_even_in_a_report_until_enabled() -> None:
