@@ -395,8 +395,8 @@ def test_explain_shows_what_is_understood_beside_what_is_not(stock: Stock, capsy
     stock.change("connections/pi.yaml", "clk: 11", "clk: 18")
     assert main(["config", "explain", "--config-file", str(stock.directory)]) == 1
     out, err = capsys.readouterr()
-    assert "  line 8: module fixgw.plugins.X728: fixgw.drivers.ups_x728 stands for it" in out.splitlines()
-    assert "\nmcp3008: 1 problem\n  line 3: clk: GPIO18 cannot be had" in out
+    assert "\nx728: fixgw.drivers.ups_x728\n  written as module fixgw.plugins.X728\n" in out
+    assert "\nmcp3008: 1 problem\n  line 3: clk: GPIO18 is not supported" in out
     assert "pi.yaml:3:" in err
     assert main(["config", "explain", "mcp3008", "--config-file", str(stock.directory)]) == 1
     assert main(["config", "explain", "x728", "--config-file", str(stock.directory)]) == 0
