@@ -191,13 +191,20 @@ class Runner:
     def _shut_down(self) -> None:
         plugin = self.plugin
         if plugin is not None:
-            plugin.shutdown()
-            left = self._threads_left(plugin)
-            if left:
-                names = ", ".join(sorted(t.name for t in left)[:5])
-                raise PluginFail(f"stop() has returned, but {counted(len(left), 'thread')} still running: {names}")
+            try:
+                plugin.shutdown()
+                left = self._threads_left(plugin)
+                if left:
+                    names = ", ".join(sorted(t.name for t in left)[:5])
+                    raise PluginFail(f"stop() has returned, but {counted(len(left), 'thread')} still running: {names}")
+            finally:
+                self._release()
             self.plugin = None
             _alive[:] = [ref for ref in _alive if ref() not in (None, plugin)]
+
+    def _release(self) -> None:
+        """Release the annunciate flags that the plugin holds: nobody is left to do it."""
+        self.world.database.release(self.name, self.connection.source)
 
     def _threads_left(self, plugin: PluginBase) -> list[threading.Thread]:
         """The threads of `plugin` that are still running `THREADS_GRACE_S` after its stop."""
@@ -284,6 +291,8 @@ class Runner:
         self._enter(State.FAILED, reason)
         expected = error is None or isinstance(error, EXPECTED)
         self.log.error("%s failed: %s", self.name, reason, exc_info=None if expected else error)
+        # Subscribers hear of it, and may hang.
+        _Call(target=self._release, name=f"{self.name}: release", daemon=True).start()
 
     def crashed(self, plugin: PluginBase, error: str) -> None:
         """Note that a thread of `plugin` has ended with an exception. Any thread may call this."""

@@ -276,6 +276,12 @@ class Database:
 
     # -- subscriptions -------------------------------------------------------------------------------------------------
 
+    def release(self, *owners: str) -> None:
+        """Release the annunciate flags that `owners` hold, because their alert logic has ended."""
+        for item in self.items():
+            for owner in item.annunciators.keys() & owners:
+                item.annunciate(False, owner=owner)
+
     def subscribe(
         self,
         key: str,

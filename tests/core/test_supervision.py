@@ -107,6 +107,23 @@ PLUGINS = {
                 release = self.release
                 self.db.subscribe("IAS", lambda key, reading: release.wait() if reading.old else None)
     """,
+    "alerts": """
+        import threading
+        from fixgw.plugin import Worker
+
+        class Plugin(Worker):
+            runs = 0
+            crash = threading.Event()
+
+            def work(self):
+                Plugin.runs += 1
+                if self.runs == 1:
+                    self.db.item("IAS").annunciate(True, "too slow", self.source)
+                    self.db_get_item("IAS").annunciate = True
+                while not self.stopping.wait(0.01):
+                    if self.runs == 1 and self.crash.is_set():
+                        raise ValueError("a defect")
+    """,
     "good": """
         from fixgw.plugin import PluginBase
 
@@ -185,6 +202,27 @@ def test_a_plugin_with_a_hung_subscriber_fails_by_name(bench: Bench) -> None:
     bench.until(lambda: "still running" in gateway.runners["b"].reason, 10)
     module("hangs").release.set()
     bench.until(lambda: bench.state("b") is State.RUNNING, 10)
+
+
+@pytest.mark.parametrize("how", ["removed", "crashed, restart", "crashed, ignore", "stopped"])
+def test_alert_logic_that_ends_lets_go_of_its_flags(bench: Bench, how: str) -> None:
+    on_failure = "ignore" if how == "crashed, ignore" else "restart"
+    entry = f"load: yes, module: s_alerts, source: minder, restart_delay: 0.1, on_failure: {on_failure}"
+    gateway = bench.start(f"connections: {{alerts: {{{entry}}}, a: {{load: yes, module: s_good}}}}")
+    item = gateway.database.item("IAS")
+    item.annunciate(True, "not theirs", "other")
+    bench.until(lambda: "minder" in item.annunciators)
+    if how == "removed":
+        bench.reload("connections: {a: {load: yes, module: s_good}}")
+    elif how == "stopped":
+        assert bench.stop() == EXIT_OK
+    else:
+        module("alerts").crash.set()
+    bench.until(lambda: "minder" not in item.annunciators)
+    assert item.annunciators == {"other": "not theirs"}
+    if how == "crashed, restart":
+        bench.until(lambda: module("alerts").runs == 2)
+        assert "minder" not in item.annunciators
 
 
 def test_a_dead_ageing_thread_is_restarted(bench: Bench) -> None:
