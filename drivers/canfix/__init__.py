@@ -136,7 +136,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             self._refuses,
             {e.parameter(self.table).identifier for e in found.outputs if e.owner and self._is_setting(e)},
             {e.parameter(self.table).identifier: ", ".join(filter(None, e.keys)) for e in found.outputs if e.owner},
-            self.log.warning,
+            lambda text, node: self.log.warning("%s", text, extra={"FIXGW_NODE": node} if node else None),
         )
         self.inputs = Inputs(found, self.table, db, self.source)
         self.outputs = Outputs(

@@ -118,7 +118,7 @@ class Node:
         refuses: Callable[[Command], str] = lambda command: "",
         settings: Collection[int] = (),
         names: Mapping[int, str] | None = None,
-        log: Callable[[str], object] = lambda text: None,
+        log: Callable[[str, int], object] = lambda text, node: None,
     ) -> None:
         self.identity = identity
         self.clock = clock
@@ -184,12 +184,13 @@ class Node:
             kept = kept.difference(self.settings)
         for identifier in sorted(self.state.disabled - kept):
             self._log(
-                f"{self._name(identifier)} was disabled before the restart; a person sets it, so it is sent again"
+                f"{self._name(identifier)} was disabled before the restart; a person sets it, so it is sent again",
+                self.state.disabled_by.get(identifier, 0),
             )
             self.changed = True
         self.state.disabled = kept
         if silenced := self.silenced():
-            self._log(f"before the restart, {silenced}")
+            self._log(f"before the restart, {silenced}", 0)
 
     def _name(self, identifier: int) -> str:
         return self.names.get(identifier) or f"0x{identifier:03X}"
@@ -440,18 +441,18 @@ class Node:
                 self.state.disabled -= {identifier}
                 self.state.disabled_by.pop(identifier, None)
                 self.changed = self.report_due = True
-                self._log(f"node {request.source} told us to send {name} again")
+                self._log(f"node {request.source} told us to send {name} again", request.source)
             return self._answer(request)
         reason = self._refusal(identifier)
         if reason:
             self.counts["requests refused"] += 1
-            self._log(f"node {request.source} told us to stop sending {name}: refused, {reason}")
+            self._log(f"node {request.source} told us to stop sending {name}: refused, {reason}", request.source)
             return self._answer(request, 1)
         if identifier not in self.state.disabled:
             self.state.disabled |= {identifier}
             self.state.disabled_by[identifier] = request.source
             self.changed = True
-            self._log(f"node {request.source} told us to stop sending {name}")
+            self._log(f"node {request.source} told us to stop sending {name}", request.source)
         return self._answer(request)
 
     def _refusal(self, identifier: int) -> str:
@@ -506,7 +507,8 @@ class Node:
             self.state.silenced_by = 0 if value else request.source
             self.report_due |= bool(value) and not was
             if bool(value) != was:
-                self._log(f"node {request.source} told us to send {'parameters again' if value else 'no parameters'}")
+                what = "parameters again" if value else "no parameters"
+                self._log(f"node {request.source} told us to send {what}", request.source)
         self.changed = True
         return self._answer(request)
 
