@@ -142,7 +142,7 @@ def child(home: Path) -> Callable[..., Result]:
 
 @pytest.fixture
 def started(home: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a command in a child process with its output in pipes."""
+    """Start a command in a child process, with pipes for its output."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(*argv: str, **environ: str) -> subprocess.Popen[str]:
@@ -177,7 +177,7 @@ class Terminal:
             env={**os.environ, "TERM": "xterm", **environ},
             start_new_session=True,
         )
-        self._far: int | None = far  # kept open until the command has opened it
+        self._far: int | None = far  # keep it open until the command has opened it
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -197,7 +197,7 @@ class Terminal:
             assert self._read(remaining), f"ended without {pattern!r}: {self.shown[-2000:]!r}"
 
     def interrupt_until(self, pattern: str) -> None:
-        """Press Ctrl-C until `pattern` appears: readline misses one that comes just before it waits for a key."""
+        """Press Ctrl-C until `pattern` appears: readline misses one that arrives just before it waits for a key."""
         for _ in range(10):
             self.type("\x03")
             before = time.monotonic()

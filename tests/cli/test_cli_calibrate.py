@@ -1,4 +1,4 @@
-"""`fixgw calibrate`: a tank is filled, and the curve that comes out measures it."""
+"""`fixgw calibrate`: filling a tank gives a curve that measures it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.drivers.bus_bench import numbers, until
 
 pytestmark = pytest.mark.slow
 
-VOLTS = {"0": 0.3, "5": 1.1, "10": 2.4}  # of a sender, by what is in the tank
+VOLTS = {"0": 0.3, "5": 1.1, "10": 2.4}  # of a sender, by the contents of the tank
 ADC = """\
   adc:
     module: fixgw.drivers.i2c_ads1115
@@ -50,7 +50,7 @@ def chip(bench: Bench) -> Iterator[Ads1115]:
 
 
 class Person:
-    """Standard input: fills the tank, waits until it has settled, and types."""
+    """Standard input of a person who fills the tank, waits until it has settled, and types."""
 
     def __init__(self, bench: Bench, chip: Ads1115, *typed: str) -> None:
         self.gateway = bench.gateway
@@ -92,8 +92,8 @@ def test_a_filled_tank_gives_a_curve_that_measures_it(
     assert file.read_text() == out
     curve = calibrated(out).curve()
     assert [curve(volts) for volts in VOLTS.values()] == pytest.approx([0.0, 5.0, 10.0], abs=0.01)
-    assert curve(2.45) == 10.0  # a little more than full is full
-    assert curve(3.3) is None  # a wire that came off is not full
+    assert curve(2.45) == 10.0  # a little above full still reads full
+    assert curve(3.3) is None  # a broken wire does not read full
     assert cli("calibrate", "EGT11", "--output", str(file)) == (
         1,
         "",

@@ -1,4 +1,4 @@
-"""`fixgw canfix` on virtual buses with virtual nodes: what it shows, what it asks of nodes, and when it refuses."""
+"""`fixgw canfix` on virtual buses with virtual nodes: its output, its requests and its refusals."""
 
 from __future__ import annotations
 

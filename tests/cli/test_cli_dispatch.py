@@ -1,4 +1,4 @@
-"""What all commands have in common: help, version, usage errors, and imports on demand."""
+"""Common to all commands: help, version, usage errors, and imports on demand."""
 
 from __future__ import annotations
 

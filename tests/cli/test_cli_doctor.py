@@ -55,7 +55,7 @@ entries:
 
 @pytest.fixture(autouse=True)
 def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without findings: the computer that runs the tests must not matter."""
+    """A machine without findings, so that the computer that runs the tests does not matter."""
     monkeypatch.setattr(doctor, "_machine", lambda machine, loaded: iter(()))
 
 
@@ -83,7 +83,7 @@ def test_it_lists_the_sources_of_keys_and_the_keys_without_values(fed: Bench, cl
     assert set(levels) == {"ok", "warning"}, done.out
     messages = [message for _, message in found(done)["feed"]]
     assert any(m.startswith("feeds 1 key, ") and "IAS" in m and " of 1 needed to stay fresh" in m for m in messages)
-    assert "mapped, but never written: ALT" in messages  # VS never ages: it is written when it changes
+    assert "mapped, but never written: ALT" in messages  # VS never ages: it is written only when it changes
     assert "left: error frames: 3" in messages
     assert found(done)["gateway"][0][0] == "ok"
     assert done.code == 0
@@ -113,10 +113,10 @@ def test_keys_that_fail_or_age_are_problems(fed: Bench, cli: Callable[..., Done]
     [
         (3, 4.0, 0.2, True),
         (18, 4.0, 0.2, True),
-        (19, 4.0, 0.2, False),  # the twentieth comes at once
+        (19, 4.0, 0.2, False),  # the twentieth arrives at once
         (0, 4.0, 2.0, True),
         (1, 4.0, 2.0, False),
-        (0, 4.0, 50.0, False),  # nobody can tell in four seconds
+        (0, 4.0, 50.0, False),  # four seconds are too short to tell
         (0, 4.0, 0.0, False),  # never ages
     ],
 )

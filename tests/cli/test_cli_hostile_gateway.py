@@ -1,4 +1,4 @@
-"""A gateway that is not ours may say what it likes: the terminal prints it and obeys none of it."""
+"""A foreign gateway may send anything: the terminal prints it but obeys none of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fixgw new`: the new files pass their tests, mypy and ruff, in a folder of your own and in a clone; refusals."""
+"""`fixgw new`: the new files pass their tests, mypy and ruff, in any folder and in a clone; refusals."""
 
 from __future__ import annotations
 

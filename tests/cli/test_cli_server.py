@@ -1,4 +1,4 @@
-"""run, check, config and plugins: in this process where that is enough, otherwise in a child process."""
+"""run, check, config and plugins: in this process where possible, otherwise in a child process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def serving(process: subprocess.Popen[str]) -> int:
-    """The port that a gateway logs that it listens on."""
+    """The port on which a gateway listens, from its log."""
     assert process.stderr is not None
     for line in process.stderr:
         if found := re.search(r"listening on \S+ port (\d+)", line):

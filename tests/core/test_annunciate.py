@@ -1,4 +1,4 @@
-"""The annunciate flag has owners: what its source says of an item and what alert logic says are held apart."""
+"""The annunciate flag has owners: the flag of the source and that of alert logic are separate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def heard(db: Database, oil: Item) -> list[str]:
 
 
 def frame(item: Item, value: float = 60.0, flags: int = 0) -> None:
-    """What a node says twenty times a second."""
+    """A frame that a node sends twenty times a second."""
     item.write(value, "canfix/12", flags, "the node says so", ANNUNCIATE | BAD)
 
 
@@ -170,7 +170,7 @@ def test_the_number_of_owners_is_bounded(oil: Item) -> None:
 
 
 def test_alert_logic_can_set_the_flag_in_its_callback(db: Database, oil: Item) -> None:
-    """Judging is done where it is heard: the reading that follows a write carries the flag, whatever comes between."""
+    """The callback sets the flag at once: the reading after a write carries it, whatever happens in between."""
     heard: list[tuple[object, str]] = []
 
     def judge(key: str, reading: Reading) -> None:
@@ -206,7 +206,7 @@ def test_a_hung_subscriber_delays_no_alert(db: Database, oil: Item) -> None:
 
 
 def test_two_writers_and_two_owners_at_once(db: Database, oil: Item) -> None:
-    """While one owner holds it all along, no reading is without it, and nothing of the others is left behind."""
+    """While one owner holds the flag throughout, every reading has it, and no trace of the others remains."""
     oil.annunciate(True, "all along", "alerts")
     heard: list[str] = []
     db.subscribe("OILP1", lambda key, reading: heard.append(reading.flag_text))

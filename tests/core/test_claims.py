@@ -1,4 +1,4 @@
-"""What only one can use - a pin, a port, an address on a bus - is asked for once in a configuration."""
+"""Claims: only one connection of a configuration can use a pin, a port or an address on a bus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration as a whole: found, merged with what is packaged, checked in full, copied and described."""
+"""The configuration as a whole: found, merged with the packaged one, checked completely, copied and described."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_the_packaged_configurations_have_no_problems(name: str) -> None:
 
 
 def test_all_packaged_initial_values_have_an_item() -> None:
-    # Named, not defaulted: every line must find an item.
+    # Named explicitly, so every line must find an item.
     config = configuration.load(configuration.packaged() / "default.yaml")
     database = config.make_database()
     assert len(config.initial) > 100
@@ -157,7 +157,7 @@ def test_the_packaged_configuration_loads_quickly(tree: Tree) -> None:
         before = time.thread_time()
         configuration.load(tree.main)
         took.append(time.thread_time() - before)
-    assert min(took) < 0.15  # it takes 0.04 s; a busy computer is slower
+    assert min(took) < 0.15  # takes 0.04 s; a busy computer is slower
 
 
 # -- items and values --------------------------------------------------------------------------------------------------
@@ -757,8 +757,8 @@ def test_a_quoted_yes_or_no_means_yes_or_no(tmp_path: Path, written: str, loaded
         (None, "COMPUTE", "load: expected yes or no, or a name in enabled: of preferences.yaml, got 'COMPUTE'"),
         ("{CANFIX: yes}", "CANFX", "got 'CANFX' (did you mean 'CANFIX'?)"),
         ("{CANFIX: yes}", "CANFIX", ""),
-        ("{CANFIX: yes}", "QUORUM", ""),  # a preference that nobody has enabled
-        ("{CANFIX: yes}", "CANFIX2", ""),  # likewise, not a slip
+        ("{CANFIX: yes}", "QUORUM", ""),  # a preference that is not enabled
+        ("{CANFIX: yes}", "CANFIX2", ""),  # likewise, not a misspelling
     ],
 )
 def test_a_misspelled_load_is_reported(tree: Tree, enabled: str | None, load: str, problem: str) -> None:

@@ -115,7 +115,7 @@ def test_the_supply_of_the_pull_up_can_differ_from_the_full_scale() -> None:
 
 def test_a_sender_can_have_its_own_table() -> None:
     fuel = curve(1023, sender={"pull_up": 100, "ohms": [[0, 0.0], [100, 10.0]]})
-    assert fuel(0) == 0.0  # no resistance is a value of this one
+    assert fuel(0) == 0.0  # no resistance gives a value
     assert fuel(1023 / 3) == pytest.approx(5.0)
     assert fuel(1023) is None
 
@@ -123,7 +123,7 @@ def test_a_sender_can_have_its_own_table() -> None:
 def test_a_named_table_detects_a_broken_sender() -> None:
     oil = curve(sender={"table": "vdo-pressure-10bar", "pull_up": 220})
     assert oil(divider(10, 220)) == pytest.approx(0.0)
-    assert oil(divider(9, 220)) == 0.0  # senders spread
+    assert oil(divider(9, 220)) == 0.0  # senders have tolerances
     assert oil(divider(95, 220)) == pytest.approx(72.5, abs=0.1)
     assert oil(divider(1, 220)) is None
     assert oil(1.0) is None

@@ -1,4 +1,4 @@
-"""What becomes old, and when its subscribers hear of it."""
+"""Ageing: what becomes old, and when its subscribers are notified."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fixgw.database import BAD, OLD, Database, Definition, Reading
 from fixgw.hw_sim.bench.clock import Clock
 
 INFINITY = float("inf")
-PROMISE = 0.020  # seconds that a change to old may be late, for tolerances up to 200 ms
-MARGIN = 0.080  # for a machine that is busy with other things
+PROMISE = 0.020  # allowed delay in seconds of a change to old, for tolerances up to 200 ms
+MARGIN = 0.080  # for a busy machine
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_an_old_value_that_is_written_again_ages_again(db: Database, clock: Cloc
 
 def test_a_rewrite_at_the_last_moment_postpones_ageing(db: Database, clock: Clock) -> None:
     db.write("FAST", 1.0)
-    clock.now += 0.25  # overdue, but nobody has looked
+    clock.now += 0.25  # overdue, but not yet aged
     db.write("FAST", 2.0)
     assert db.age() == pytest.approx(0.2)
     assert not db.read("FAST").old
@@ -105,7 +105,7 @@ def test_a_tolerance_of_zero_means_never(db: Database, clock: Clock) -> None:
 
 
 def held_up(db: Database, clock: Clock, key: str = "FAST", seconds: float = 0.3) -> Reading:
-    """A value that was fresh when it was written; then the process stood still, and nothing has been aged since."""
+    """A value that was fresh when written; then the process stood still, and nothing has been aged since."""
     written = db.item(key).write(1.0, "adc", BAD, "ice")
     assert not written.old
     clock.now += seconds
@@ -305,7 +305,7 @@ def running() -> Iterator[Callable[..., Database]]:
 
 
 class Lateness:
-    """Seconds after its due time at which each item was told to be old."""
+    """The delay in seconds after which each item was reported as old."""
 
     def __init__(self, db: Database) -> None:
         self.seconds: dict[str, float] = {}
@@ -466,7 +466,7 @@ def test_a_subscriber_that_delays_the_thread_is_reported(
     assert db.alive
     db.write("A", 1.0)
     assert caught.wait(5)
-    monkeypatch.setattr(database, "AGEING_SILENT_S", 0.0)  # as if it had lasted that long
+    monkeypatch.setattr(database, "AGEING_SILENT_S", 0.0)  # as if it had taken that long
     try:
         assert not db.alive
     finally:

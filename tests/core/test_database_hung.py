@@ -1,4 +1,4 @@
-"""Subscribers that hang: who waits for them, and for how long."""
+"""Hung subscribers: who waits for them, and for how long."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fixgw.database import Database, Definition, Reading
 from fixgw.database.hung import LOOK_INTERVAL_S, MAX_LOOKS, Hung
 
 PROMISE_S = 2.0
-MARGIN_S = 3.0  # for a machine that is busy with other things
+MARGIN_S = 3.0  # for a busy machine
 
 
 class Hanger:
@@ -82,7 +82,7 @@ def test_ageing_continues_while_a_subscriber_hangs(db: Database, hanger: Hanger)
     db.write("IAS", 100.0)
     assert hanger.inside.wait(5)
     db.write("ALT", 5000.0)
-    until(lambda: db.item("ALT")._reading.old, 1.0)  # as it is marked, not as it is read
+    until(lambda: db.item("ALT")._reading.old, 1.0)  # as stored, not as read
     until(lambda: ("ALT", True) in told)
     until(lambda: ("IAS", True) in told)
     assert db.alive

@@ -1,4 +1,4 @@
-"""What holds of the database whatever is written: properties, and a model that it is compared with step by step."""
+"""Properties of the database that hold whatever is written, and a step-by-step comparison with a model."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ VALUES = st.sampled_from([0.0, 5.0, 10.0, 10.5, -1.0, float("nan"), float("inf")
 
 @dataclass(frozen=True)
 class Said:
-    """What one source said, as plainly as possible."""
+    """The state of one source, as simple as possible."""
 
     value: float = 0.0
     stamp: float | None = None
-    by_hand: frozenset[int] = frozenset()  # flags that somebody has set
-    by_check: frozenset[int] = frozenset()  # flags that the checks have set
+    by_hand: frozenset[int] = frozenset()  # flags set by hand
+    by_check: frozenset[int] = frozenset()  # flags set by checks
     old: bool = True
 
     @property
@@ -153,7 +153,7 @@ class Model:
     said: dict[str, Said] = field(default_factory=dict)
     published: str = ""
     never: Said = field(default_factory=Said)
-    since: dict[tuple[str, int], float] = field(default_factory=dict)  # (source, level) -> when it came to that
+    since: dict[tuple[str, int], float] = field(default_factory=dict)  # (source, level) -> since when
     shown: set[str] = field(default_factory=set)
 
     def choose(self, now: float) -> None:
@@ -185,7 +185,7 @@ class Model:
 
 
 class Sources(RuleBasedStateMachine):
-    """A ranked and an unranked item, compared with the model after every step; every change is told, once."""
+    """A ranked and an unranked item, compared with the model after every step; every change is notified once."""
 
     @initialize()
     def begin(self) -> None:
@@ -233,7 +233,7 @@ class Sources(RuleBasedStateMachine):
         if not target:
             model.never = model.never.flagged(flag, on, self.now)
         else:
-            if target in model.said or on:  # to clear what nobody has set says nothing
+            if target in model.said or on:  # clearing an unset flag notifies no one
                 model.said[target] = model.said.get(target, Said()).flagged(flag, on, self.now)
         model.choose(self.now)
 
@@ -297,8 +297,8 @@ class Sources(RuleBasedStateMachine):
     )
 )
 def test_no_source_waits_longer_than_the_hold_time_and_none_flaps(steps: list[tuple[str, float, float]]) -> None:
-    """What is published is never worse than what another source has said, well, for the hold time; and a better source
-    returns to good from good no more often than that."""
+    """The published value is never worse than one that another source has provided well for the hold time; and a better
+    source does not take over from a good one more often than that."""
     now = 1000.0
     item = Database(
         [Definition(key="K", min=0.0, max=10.0, tolerance=1000, sources=RANKING, return_after=RETURN_AFTER)],
@@ -327,7 +327,7 @@ def test_no_source_waits_longer_than_the_hold_time_and_none_flaps(steps: list[tu
             now += 0.05
             item._database.age()
             good_since = {r.source: good_since[r.source] for r in item.readings() if r.good and r.source in good_since}
-    # Each of the two better ones may come for the first time at once.
+    # Each of the two better sources may take over at once the first time.
     assert all(b - a >= RETURN_AFTER for a, b in zip(returns, returns[3:], strict=False))
 
 
@@ -338,7 +338,7 @@ TestSources.settings = settings(
 
 
 def test_the_model_detects_a_wrong_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison has teeth: a database that forgets to fall back is found out."""
+    """The comparison works: it detects a database that forgets to fall back."""
     monkeypatch.setattr(Item, "_rerank", lambda self, current: self._publish(current))
     machine = Sources()
     machine.begin()

@@ -1,4 +1,4 @@
-"""Several sources for one item: ranking, fall-back, secondary fail, conflicts, and what stays readable."""
+"""Several sources for one item: ranking, fallback, secondary fail, conflicts, and the readings of each source."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Bench:
         self.db.subscribe("*", lambda key, reading: self.heard.append(reading))
 
     def news(self) -> list[tuple[Any, str, str]]:
-        """What subscribers have been told since the last look: (value, flags, source)."""
+        """The notifications since the last call: (value, flags, source)."""
         news = [(r.value, r.flag_text, r.source) for r in self.heard]
         self.heard.clear()
         return news
@@ -56,7 +56,7 @@ class Bench:
         self.db.age()
 
     def keep_up(self, seconds: float, **values: float) -> None:
-        """Let these sources write LAT at 10 Hz for so long."""
+        """Let these sources write LAT at 10 Hz for `seconds`."""
         for _ in range(round(seconds * 10)):
             all_write(self.lat, **values)
             self.later(0.1)

@@ -1,4 +1,4 @@
-"""Real threads at one database: nothing torn, nothing lost, nothing stuck."""
+"""Real threads on one database: nothing is torn, lost or stuck."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ias(db: Database) -> Item:
 
 
 def together(*jobs: Callable[[], None]) -> None:
-    """Run every job on a thread of its own, all from the same instant; raises what any of them raised."""
+    """Run each job on its own thread, all starting at the same instant; raise what any of them raises."""
     errors: list[BaseException] = []
     barrier = threading.Barrier(len(jobs))
 
@@ -70,7 +70,7 @@ def writer(item: Item, source: str, count: int = WRITES) -> Callable[[], None]:
 
 
 def test_a_value_is_never_seen_with_the_flags_of_another(ias: Item) -> None:
-    """Even values are written good, odd ones bad and failed: a reader that finds them mixed has seen a torn reading."""
+    """Even values are written good, odd ones bad and failed: any other combination is a torn reading."""
     done = threading.Event()
 
     def write() -> None:
@@ -110,7 +110,7 @@ def test_writes_of_a_single_thread_are_delivered_without_gaps(db: Database) -> N
 
 
 def test_the_newest_is_delivered_last_even_to_slow_subscribers(db: Database, ias: Item) -> None:
-    """A subscriber that lets go of the interpreter in every call: deliveries overlap with writes all the time."""
+    """A subscriber that releases the interpreter in every call, so that deliveries always overlap with writes."""
     told: list[Reading] = []
 
     def slow(key: str, reading: Reading) -> None:
@@ -123,7 +123,7 @@ def test_the_newest_is_delivered_last_even_to_slow_subscribers(db: Database, ias
 
 
 def test_a_writer_does_not_deliver_for_others_forever(db: Database, ias: Item, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others write faster than the subscriber can be told: after a while the delivery goes to the ageing thread."""
+    """Others write faster than the subscriber can be notified: after a while the ageing thread delivers instead."""
     monkeypatch.setattr("fixgw.database.item.MAX_REDELIVERIES", 3)
     flood_over, returned = threading.Event(), threading.Event()
     told: list[Reading] = []
@@ -150,7 +150,7 @@ def test_a_writer_does_not_deliver_for_others_forever(db: Database, ias: Item, m
     returned.set()
     thread.join(10)
     flood_over.set()
-    db.age()  # what the ageing thread does
+    db.age()  # as the ageing thread does
     assert told[-1] is ias.reading
     assert len(told) < ias.writes + 1
 
@@ -219,7 +219,7 @@ def test_writing_flagging_ageing_and_reading_work_concurrently() -> None:
     db = Database([Definition(key="A", tolerance=1), Definition(key="B", tolerance=1, sources=("x", "y"))])
     told: dict[str, Reading] = {}
     db.subscribe("*", lambda k, r: told.__setitem__(k, r))
-    for key in db:  # on a busy machine, a thread may come to nothing before the end
+    for key in db:  # on a busy machine, a thread may achieve nothing before the end
         db.write(key, 0, "x")
     db.start()
     end = time.monotonic() + 0.5

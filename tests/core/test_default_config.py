@@ -1,4 +1,4 @@
-"""The packaged configuration: complete, sensible, and what displays need."""
+"""The packaged configuration: complete, sensible, and suitable for displays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fixgw.configuration import Configuration
 from fixgw.configuration.tree import copy_tree
 from fixgw.database import Database, Definition
 
-# What pyEfis asks for; it does not start without.
+# The keys that pyEfis requires to start.
 PYEFIS = (Path(__file__).parents[1] / "data" / "pyefis-keys.txt").read_text().split()
 SPEEDS = ("Vs", "Vs0", "Vno", "Vne", "Vfe")
 # The smallest aircraft: one engine with four cylinders, three tanks.
@@ -201,6 +201,6 @@ def test_the_examples_would_run_if_they_were_loaded(tmp_path: Path) -> None:
 def test_the_configuration_of_the_demo_is_right(name: str) -> None:
     loaded = configuration.load(configuration.packaged() / name, {"SIM": "/nowhere", "GPS": "sim/gps"})
     assert [c.name for c in loaded.connections][:6] == ["can", "gps", "eis", "panel", "demo", "netfix"]
-    silent = ("netfix", "autopilot", "raw", "bridge")  # they say nothing to the database
+    silent = ("netfix", "autopilot", "raw", "bridge")  # they do not write to the database
     assert all(c.source.startswith("sim/") for c in loaded.connections if c.name not in silent)
     assert len(loaded.definitions) == len(configuration.load(configuration.packaged() / "default.yaml").definitions)

@@ -1,4 +1,4 @@
-"""The tree of errors: what each one is, and what its message says to do."""
+"""The tree of errors: the kind of each, and the advice in its message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conditions on keys: what they may say, what they mean, and what follows when something is not known."""
+"""Conditions on keys: their syntax, their meaning, and unknown values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that installs an optional library, for every way in which a gateway may be installed."""
+"""The command that installs an optional library, for every kind of installation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows the database on a thread of its own, and the thread that it shares with other plugins."""
+"""`Follower`, which follows the database on its own thread, and `Worker`, the base of all plugins with a thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fixgw.world import World
 EGTS = ("EGT11", "EGT12", "EGT13", "EGT14")
 
 
-# The average of four exhaust gas temperatures, as a plugin's author writes it.
+# The average of four exhaust gas temperatures, as the author of a plugin would write it.
 class Average(Follower):
     """The average EGT of four cylinders; writes EGTAVG1."""
 
@@ -34,7 +34,7 @@ class Average(Follower):
 
 
 class Notes(Follower):
-    """Notes what it is told; waits in `changed` while `held` is clear."""
+    """Records its calls; waits in `changed` while `held` is clear."""
 
     FOLLOWS: ClassVar[tuple[str, ...]] = ("EGT1?", "OAT")
     gather: ClassVar[float] = 0.0
@@ -78,7 +78,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 def make(db: Database, clock: Clock) -> Iterator[Make]:
-    """Makes plugins on the database, and stops them."""
+    """Create plugins on the database, and stop them at the end."""
     made: list[Worker] = []
 
     def make(kind: type[Worker], name: str = "it", **options: Any) -> Worker:
@@ -95,7 +95,7 @@ def make(db: Database, clock: Clock) -> Iterator[Make]:
 
 @pytest.fixture
 def crashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What threads died of, instead of a traceback on stderr."""
+    """The exceptions that ended threads, instead of tracebacks on stderr."""
     died: list[str] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: died.append(f"{args.thread.name}: {args.exc_value}"))
     return died

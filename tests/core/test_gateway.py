@@ -1,4 +1,4 @@
-"""Lifecycle and supervision: real plugins, real threads, the gateway on a thread of its own."""
+"""Life cycle and supervision: real plugins, real threads, the gateway on its own thread."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ class Bench:
         return self.gateway
 
     def reload(self, text: str) -> None:
-        """Go over to another configuration, and wait until that is done."""
+        """Reload with another configuration, and wait until that is done."""
         self.configure(text)
         before = self.gateway.reloads
         self.gateway.request_reload()
@@ -635,12 +635,12 @@ def test_a_hung_worker_is_reported_and_the_watchdog_is_not_fed(
         made("deaf").asleep.set()
         bench.until(lambda: "no sign of life" in status.get_dict()["connections"]["a"]["health"])
         manager.setblocking(False)
-        try:  # what was sent before it was seen
+        try:  # pings sent before the hang was noticed
             while manager.recv(4096):
                 pass
         except BlockingIOError:
             pass
-        time.sleep(0.5)  # silence is the thing to observe
+        time.sleep(0.5)  # wait to observe the silence
         heard = b""
         try:
             while True:

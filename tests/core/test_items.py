@@ -1,4 +1,4 @@
-"""Database definitions and initial values: templates, overlays, and everything that can be wrong with them."""
+"""Database definitions and initial values: templates, overlays, and all their errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 class Read:
-    """What reading some documents, and perhaps initial values, gives."""
+    """The result of reading some documents, and optionally initial values."""
 
     def __init__(self, directory: Path, *documents: str, initial: str | None = None, lenient: bool = False) -> None:
         self.reader = Reader(directory / "main.yaml")

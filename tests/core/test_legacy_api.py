@@ -1,4 +1,4 @@
-"""The calls that plugins written for other gateways make: module functions, tuples, callbacks, imports."""
+"""The interface used by plugins written for other gateways: module functions, tuples, callbacks, imports."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def db() -> Iterator[Database]:
 
 
 class Theirs(plugin.PluginBase):
-    """A plugin as others write them: no declared options, everything through the base class's methods."""
+    """A typical third-party plugin: no declared options, everything through the methods of the base class."""
 
     def __init__(self, name: str = "theirs") -> None:
         super().__init__(name, {})

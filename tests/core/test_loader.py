@@ -1,4 +1,4 @@
-"""Loading plugins: where they are found, and what is said when they are not."""
+"""Loading plugins: where they are found, and the messages when they are not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def clean_path() -> Iterator[None]:
 
 @pytest.fixture
 def module(tmp_path: Path) -> Callable[[str], str]:
-    """Makes a module of some text on the path, and returns its name."""
+    """Create a module from a text on the path, and return its name."""
     loader.add_to_path([tmp_path])
 
     def make(text: str) -> str:
@@ -98,7 +98,7 @@ def test_a_misspelled_user_module_gets_a_suggestion_too(tmp_path: Path) -> None:
     (tmp_path / "loader_test_thermometer.py").write_text(GUIDE)
     loader.add_to_path([tmp_path])
     assert reason("loader_test_thermometr").endswith("(did you mean 'loader_test_thermometer'?)")
-    assert reason("opcodes") == "there is no module 'opcodes'"  # Python's own are never plugins
+    assert reason("opcodes") == "there is no module 'opcodes'"  # Python's own modules are never plugins
 
 
 @pytest.mark.parametrize("name", ["", ".", "..x", "a..b", "no/module", "nothing like it at all", "fixgw.plugins."])
@@ -162,7 +162,7 @@ def test_exceptions_of_a_constructor_are_passed_on() -> None:
 def test_everything_packaged_is_available_and_described() -> None:
     found = {info.module: info for info in loader.available()}
     assert {"fixgw.plugins.skel", "fixgw.plugins.netfix", "fixgw.drivers.nmea0183"} <= set(found)
-    assert "fixgw.drivers.links.serial" not in found  # shared by drivers, not one itself
+    assert "fixgw.drivers.links.serial" not in found  # shared by drivers, not a driver itself
     for info in found.values():
         assert info.error is None
         assert info.summary.endswith(".")

@@ -1,4 +1,4 @@
-"""Whether a stream is the one that it is taken for."""
+"""Whether a stream comes from the expected instrument."""
 
 from __future__ import annotations
 

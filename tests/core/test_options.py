@@ -1,4 +1,4 @@
-"""Declared options: problems in a builder's words, with positions, and the tables that describe them."""
+"""Declared options: plain messages with positions, and the tables that describe the options."""
 
 from __future__ import annotations
 

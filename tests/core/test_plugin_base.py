@@ -1,4 +1,4 @@
-"""The contract between the gateway and a plugin: making, starting, stopping, status, options."""
+"""The contract between the gateway and a plugin: creation, start, stop, status, options."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def db() -> Iterator[Database]:
 
 
 class Recorder(PluginBase):
-    """Says what was done to it; `error` is raised by `run` or `stop`."""
+    """Records its calls; `run` or `stop` raises `error`."""
 
     def __init__(self, name: str, config: dict[str, Any], error: BaseException | None = None) -> None:
         super().__init__(name, config)
@@ -70,7 +70,7 @@ def test_starting_calls_run_and_then_sets_running() -> None:
 
 
 class DeadAtOnce(Recorder):
-    """Its thread has died before `run` is over."""
+    """A plugin whose thread dies before `run` returns."""
 
     runs_by_itself = True
 
@@ -206,7 +206,7 @@ LinesT = TypeVar("LinesT", bound=Options, default=Lines)
 
 
 class Reader(Poller[LinesT]):
-    """A base that leaves to others what the options are."""
+    """A base class that leaves the type of its options open."""
 
 
 class MoreLines(Lines, frozen=True, kw_only=True):
@@ -264,7 +264,7 @@ def test_set_up_runs_after_that_of_the_bases() -> None:
     assert Theirs("x", {"lines": 5}).counts == {"lines": 5, "more": 0}
 
 
-# Each way in which a plugin may be written; `make lint` checks that mypy --strict takes it, and what it makes of it.
+# Each way to write a plugin; `make lint` checks that mypy --strict accepts it and infers the right types.
 
 
 class Typed(PluginBase[Serial]):

@@ -1,4 +1,4 @@
-"""The helper for drivers that poll a device on a thread of their own."""
+"""`Poller`, the base of drivers that poll a device on their own thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def defect() -> None:
 
 
 class Device(Poller):
-    """A driver for a device that does what `steps` says, one step per poll, and then stays quiet."""
+    """A driver for a device that performs `steps`, one per poll, and then stays quiet."""
 
     poll_timeout: ClassVar[float] = 0.05
     reopen_delay: ClassVar[float] = 0.01
@@ -78,7 +78,7 @@ def device() -> Iterator[Device]:
 
 @pytest.fixture
 def crashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of threads that died of an exception, instead of a traceback on stderr."""
+    """The names of threads ended by an exception, instead of tracebacks on stderr."""
     names: list[str] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: names.append(args.thread.name))
     return names
@@ -144,7 +144,7 @@ def test_a_device_that_goes_away_is_closed_and_opened_again(device: Device) -> N
 
 
 def test_values_written_before_the_device_fails_again_are_failed(device: Device) -> None:
-    """It opens in an outage, `poll` writes, and fails before it comes back: the outage goes on, the value must not."""
+    """During an outage the device opens, `poll` writes, then fails: the outage goes on, and the value must not stay."""
     written: list[str] = []
 
     def writes_and_goes() -> None:

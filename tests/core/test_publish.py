@@ -1,4 +1,4 @@
-"""What drivers say to the database: written under their source, failed when it is lost, never another's."""
+"""`Publisher`: writes a driver's values under its source, and fails only those when the device is lost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def db(clock: Clock) -> Iterator[Database]:
 
 
 def publisher(keys: dict[str, str | None] | None = None) -> tuple[Publisher, list[str]]:
-    """And what it complains of."""
+    """A publisher, and its complaints."""
     complaints: list[str] = []
     counts: dict[str, int] = {}
 

@@ -1,4 +1,4 @@
-"""YAML with positions: what is read, where it stands, and every way in which a file can be wrong."""
+"""YAML with positions: values, positions, and every error that a file can have."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_an_alias_gives_a_copy(tmp_path: Path) -> None:
 
 
 def is_number_to_us_alone(text: str) -> bool:
-    """``1E3`` is a number to us, as in YAML 1.2; PyYAML takes it for text, and writes it without quotes."""
+    """We read ``1E3`` as a number, as in YAML 1.2; PyYAML reads it as text, and writes such text without quotes."""
     return re.fullmatch(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+", text) is not None
 
 
@@ -413,5 +413,5 @@ def test_syntax_errors_are_explained_in_plain_words(
         cfg.from_yaml(tree(tmp_path, main=text))
     (problem,) = caught.value.problems
     assert words in problem.message
-    if loader == "CSafeLoader":  # the other marks some of them a little elsewhere
+    if loader == "CSafeLoader":  # the other parser gives slightly different positions for some
         assert f"{problem.line}:{problem.column}" == where

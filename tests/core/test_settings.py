@@ -1,4 +1,4 @@
-"""Settings that survive: what is kept, what comes back, and what a disk may do meanwhile."""
+"""Settings that survive a restart: saving, restoring, and faults of the disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFINITIONS = [
 
 
 class Aircraft:
-    """Gateways that come and go, each with a database of its own, and one state directory."""
+    """Successive gateways, each with its own database, with one state directory."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "settings.json"
@@ -201,8 +201,8 @@ def test_no_setting_is_lost_while_another_subscriber_hangs(aircraft: Aircraft) -
     writer = threading.Thread(target=db.write, args=("BARO", 30.12, "gpio"))
     writer.start()
     assert reached.wait(10)
-    aircraft.until_saved()  # told before whoever came later
-    db.write("BARO", 30.50, "gpio")  # its news has to wait for the one that hangs
+    aircraft.until_saved()  # notified before later subscribers
+    db.write("BARO", 30.50, "gpio")  # its notifications must wait for the hung one
     aircraft.stop()
     assert aircraft.start().read("BARO").value == 30.50
     answer.set()
@@ -271,7 +271,7 @@ def test_an_intact_file_without_meaning_is_refused_with_one_line(
 
 def test_one_unusable_setting_does_not_affect_the_others(aircraft: Aircraft, caplog: pytest.LogCaptureFixture) -> None:
     kept = {
-        "BARO": {"value": 99.0, "source": "gpio"},  # the definition had another range then
+        "BARO": {"value": 99.0, "source": "gpio"},  # the definition had another range at that time
         "DIM": {"value": "bright", "source": "gpio"},
         "COURSE": {"value": float("nan"), "source": "gpio"},
         "BUG": [1],

@@ -1,4 +1,4 @@
-"""What source names say of values."""
+"""Marks in the names of sources: simulated, replayed or overridden."""
 
 from __future__ import annotations
 

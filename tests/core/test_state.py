@@ -1,4 +1,4 @@
-"""State on the disk: whole at every instant, whatever ends the process, the power or the disk."""
+"""State on the disk: complete at every instant, whatever happens to the process, the power or the disk."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_after_a_damaged_file_the_previous_one_is_used(tmp_path: Path) -> None:
     for content in damaged(path.read_bytes()):
         path.write_bytes(content)
         assert load(path) == OLD
-    save(path, b"newer")  # and does not take its place as the one before
+    save(path, b"newer")  # and does not become the previous file
     assert (tmp_path / "state.json~").read_bytes().startswith(OLD)
     path.write_bytes(b"x")
     (tmp_path / "state.json~").write_bytes(b"x")
@@ -118,7 +118,7 @@ def test_a_kill_at_any_time_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     done = subprocess.run([sys.executable, "-c", KILLER, path], capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
-    assert int(done.stdout) > 10  # even a slow disk gets on between the kills
+    assert int(done.stdout) > 10  # even a slow disk makes progress between the kills
     assert len(os.listdir(tmp_path)) <= 3
 
 
@@ -130,8 +130,8 @@ class PowerFailure(BaseException):
 
 
 class Disk:
-    """Stands for `os` in `fixgw.state`: does what it is told, remembers in which order, and fails for good after so
-    many operations. `outcomes` are the directories that a power failure may leave: of what was not synced, anything."""
+    """Replaces `os` in `fixgw.state`: performs and records the operations, and fails for good after the given number of
+    them. `outcomes` are the directories that a power failure may leave: unsynced data may be in any state."""
 
     def __init__(self, directory: Path, operations: float = float("inf")) -> None:
         self.directory = directory
@@ -153,7 +153,7 @@ class Disk:
                 raise PowerFailure
             self.left -= 1
             if name == "write":
-                args = (args[0], args[1][: len(args[1]) // 2 + 1])  # a short write is a write
+                args = (args[0], args[1][: len(args[1]) // 2 + 1])  # a short write is allowed
             result = attribute(*args)
             self._note(name, args)
             return result
@@ -284,7 +284,7 @@ def test_a_keeper_reports_a_disk_error_and_writes_when_it_is_over(
     until(lambda: not keeper.trouble)
     assert load(keeper.path) == NEW
     assert keeper.close()
-    assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"]  # once, not each time
+    assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"]  # logged once, not each time
 
 
 def test_a_hung_disk_delays_neither_the_caller_nor_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

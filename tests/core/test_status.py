@@ -1,4 +1,4 @@
-"""The status tree: whatever a plugin says of itself, JSON can hold it, and it stays small."""
+"""The status tree: any status of a plugin becomes valid JSON of limited size."""
 
 from __future__ import annotations
 

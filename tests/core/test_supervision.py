@@ -1,4 +1,4 @@
-"""Plugins that misbehave while they are asked, stopped or told: nobody else waits for them."""
+"""Plugins that hang in health, stop or a callback: nothing else waits for them."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_a_plugin_with_a_hung_subscriber_fails_by_name(bench: Bench) -> None:
     began = time.monotonic()
     gateway.database.write("IAS", 100.0, "test")
     bench.until(lambda: gateway.runners["b"].state is not State.RUNNING, 10)
-    assert time.monotonic() - began < 2 + 2 + 2  # the tolerance, the promise, a margin
+    assert time.monotonic() - began < 2 + 2 + 2  # the tolerance, the promised delay, a margin
     assert "does not return after a change of IAS" in gateway.troubles()["b"]
     assert bench.state("a") is State.RUNNING
     bench.until(lambda: "still running" in gateway.runners["b"].reason, 10)

@@ -1,4 +1,4 @@
-"""Units are facts: drivers write in those of the packaged definition, whatever a label says."""
+"""Units are fixed: drivers write in those of the packaged definition, whatever a definition says."""
 
 from __future__ import annotations
 

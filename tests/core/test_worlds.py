@@ -1,4 +1,4 @@
-"""Several gateways in one process: each has its own database, plugins, status, quorum and end."""
+"""Several gateways in one process: each has its own database, plugins, status, quorum and shutdown."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ ITEMS = "entries: [{key: IAS, type: float, min: 0, max: 1000}]"
 
 
 class Running:
-    """One gateway on a thread of its own."""
+    """One gateway on its own thread."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()

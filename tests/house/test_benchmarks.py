@@ -1,4 +1,4 @@
-"""The table of what the gateway costs: ratios, budgets, and what takes part."""
+"""The table of the gateway's costs: ratios, budgets, and the modules that run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_run_prints_a_table_and_records_it(
     monkeypatch.setattr(importlib, "import_module", load)
     monkeypatch.setattr(table, "BASELINE", tmp_path / "baseline.json")
     monkeypatch.setattr(table, "modules", lambda: ["some"])
-    assert table.main(["--record"]) == 1  # a budget was missed
+    assert table.main(["--record"]) == 1  # a budget was exceeded
     assert "1 budget not met" in capsys.readouterr().out
     measured["two"] = 3.0
     assert table.main([]) == 0

@@ -1,4 +1,4 @@
-"""What the documentation shows works: generated parts are current, samples run, links lead somewhere."""
+"""The documentation is right: generated parts are current, samples work, links have targets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.mark.slow
 def test_generated_parts_are_current() -> None:
-    """`make docs` renews them."""
+    """`make docs` updates them."""
     command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -33,7 +33,7 @@ def test_generated_parts_are_current() -> None:
 
 @pytest.mark.parametrize("kind", ["drivers", "plugins"])
 def test_every_plugin_and_driver_has_a_page(kind: str) -> None:
-    """And a driver's page says what it rests on, or `docs/generate.py` fails."""
+    """The page of a driver must also name its evidence, or `docs/generate.py` fails."""
     names = {info.name for info in loader.available() if info.module.startswith(f"fixgw.{kind}.")}
     assert names
     assert {name for name in names if not (ROOT / "docs" / kind / f"{name}.md").exists()} == set()
@@ -109,7 +109,7 @@ def whole(text: str) -> bool:
 )
 def test_sample_configurations_have_no_problems(page: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "default.yaml").write_text(text)
-    for limits in blocks(page, "ini"):  # what the page puts into a file of its own
+    for limits in blocks(page, "ini"):  # the part that the page puts into a separate file
         (tmp_path / "limits.ini").write_text(limits)
     assert configuration.check(tmp_path / "default.yaml") == []
 

@@ -1,4 +1,4 @@
-"""Every example runs, and does what its page says."""
+"""Every example works as its page says."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_each_example_has_a_page_and_is_listed() -> None:
 
 
 def test_the_plugin_averages_good_values(db: Database) -> None:
-    loaded = configuration.load(EXAMPLES / "plugin" / "default.yaml")  # finds the plugin beside it
+    loaded = configuration.load(EXAMPLES / "plugin" / "default.yaml")  # it finds the plugin beside it
     assert [c.name for c in loaded.connections] == ["aircraft", "average", "netfix"]
     with running(loader.load_plugin("average_egt")("average", {})):
         for key, degrees in ("EGT11", 700.0), ("EGT12", 710.0), ("EGT13", 720.0), ("EGT14", 730.0):

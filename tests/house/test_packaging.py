@@ -1,4 +1,4 @@
-"""The wheel holds what the tree holds, under the import names that the tree has."""
+"""The wheel contains the files of the tree, under the same import names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = {".py", ".yaml", ".ini", ".csv", ".service", ".log", ".typed", ".in"}
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """Built from the sdist, as a release is; once, however many workers there are."""
+    """Build the wheel from the sdist, like a release; only once for all workers."""
     base = tmp_path_factory.getbasetemp()
     directory = (base if worker_id == "master" else base.parent) / "dist"
     directory.mkdir(exist_ok=True)
@@ -41,7 +41,7 @@ def tracked() -> list[str]:
 
 
 def packed_as(name: str) -> str | None:
-    """Where the wheel must hold the file `name` of the tree; None when it need not."""
+    """The path that the file `name` of the tree must have in the wheel; None if it is not needed there."""
     if Path(name).suffix not in KINDS:
         return None
     for folder, inside in LINKS.items():
@@ -64,7 +64,7 @@ def test_the_wheel_contains_the_tree(wheel: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_the_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
-    """Unpacked elsewhere and put first on the path, it finds its own configuration and modules."""
+    """Unpacked elsewhere and first on the path, the wheel finds its own configuration and modules."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
         "import fixgw, fixgw.drivers.nmea0183, fixgw.plugins.netfix, fixgw.hw_sim.aircraft;"
@@ -82,7 +82,7 @@ def test_the_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_third_party_driver_passes_the_contract_with_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
-    """In an empty directory, out of reach of the tree; only the libraries are those of this environment."""
+    """In an empty directory, without access to the tree; only the libraries are those of this environment."""
     venv.create(tmp_path / "venv", symlinks=True)
     python = tmp_path / "venv" / "bin" / "python"
     run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel)
@@ -131,7 +131,7 @@ def test_a_first_run_that_fails_says_why(tmp_path: Path, said: str, shown: str) 
 
 
 def test_a_moved_clone_runs(tmp_path: Path) -> None:
-    """Scripts in .venv/bin hold the path at which they were installed; the Python there does not."""
+    """Scripts in .venv/bin contain the path at which they were installed; the Python there does not."""
     here, there = tmp_path / "fixgw", tmp_path / "renamed"
     here.mkdir()
     for name in ("Makefile", "pyproject.toml"):
@@ -146,4 +146,4 @@ def test_a_moved_clone_runs(tmp_path: Path) -> None:
     here.rename(there)
     result = subprocess.run(["make", "-s", "demo"], cwd=there, capture_output=True, text=True, check=False)
     assert (result.stdout, result.stderr) == ("flies\n", "")
-    assert not (there / ".venv/.dev").exists()  # what development needs is installed again
+    assert not (there / ".venv/.dev").exists()  # the development dependencies are installed again

@@ -1,4 +1,4 @@
-"""Who may import whom (docs/architecture.md), what importing costs, and which names are public."""
+"""The import rules (docs/architecture.md), the cost of importing, and the public names."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE_LIBRARIES = {"yaml", "msgspec"}
 HARDWARE_LIBRARIES = {"serial", "can", "RPi", "gpiod", "smbus2", "spidev"}
-#: What has to do with files, sockets, threads and time.
+#: Modules for files, sockets, threads and time.
 WORLDLY = {"socket", "threading", "select", "selectors", "subprocess", "logging", *HARDWARE_LIBRARIES}
-#: What drivers bring to the command line.
+#: The modules of drivers for the command line.
 COMMANDS = {"drivers/canfix/command.py", "drivers/canfix/tool/change.py", "drivers/canfix/tool/show.py"}
-# The demonstration flies the virtual aircraft, and `fixgw sim` runs the virtual devices: they bring the simulators in.
+# The demonstration flies the virtual aircraft, and `fixgw sim` runs the virtual devices: both import the simulators.
 MAY_SIMULATE = {"plugins/demo.py", "fixgw/cli/demo.py", "fixgw/cli/panel.py", "fixgw/cli/sim.py"}
-# Scenarios are files that people write: read and checked by what reads configurations.
+# Scenarios are files that people write: the code for configurations reads and checks them.
 READS_FILES = {"tests/hw_sim/scenario.py": ("msgspec", "fixgw.configuration", "fixgw.errors")}
-# The bench runs a plugin on a database; two of its modules are for pytest alone.
+# The bench runs a plugin on a database; two of its modules are only for pytest.
 ON_THE_BENCH = ("msgspec", "fixgw.configuration", "fixgw.database", "fixgw.loader", "fixgw.plugin")
 FOR_PYTEST = {"tests/hw_sim/bench/contract.py", "tests/hw_sim/bench/plugin.py"}
 
 
 @cache
 def imports(path: Path, types: bool = True) -> frozenset[str]:
-    """Every module that `path` imports, at the top or inside a function, absolute; without `types`, not those that only
-    a type checker sees."""
+    """The absolute names of all modules that `path` imports, at the top or inside functions; without `types`, not those
+    that only a type checker sees."""
     return frozenset(_imports(path, types))
 
 
@@ -164,7 +164,7 @@ PROTOCOLS = sorted((ROOT / "drivers").glob("*/protocol.py"))
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PROTOCOLS, ids=named)
 def test_a_protocol_is_sans_io_including_all_its_imports(path: Path) -> None:
-    """Loaded by itself, without the package around it: its imports bring nothing of the world, at any depth."""
+    """Loaded by itself, without its package, a protocol imports no I/O module at any depth."""
     family = f"fixgw.drivers.{path.parent.name}"
     package = (
         f"import types; p = types.ModuleType('{family}'); p.__path__ = ['{path.parent}']; sys.modules['{family}'] = p"
@@ -189,7 +189,7 @@ def test_nothing_uses_the_folders_by_their_bare_names() -> None:
 
 
 def modules_of(statement: str) -> set[str]:
-    """Every module that `statement` brings in."""
+    """Every module that `statement` imports."""
     code = f"import sys; {statement}; print('\\n'.join(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(result.stdout.split())

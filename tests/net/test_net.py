@@ -1,4 +1,4 @@
-"""Sockets by themselves: who may connect, how many, where URLs lead, who has vanished, which datagrams are taken."""
+"""`fixgw.net` by itself: allowed networks, limits, URLs, vanished peers and datagrams."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_an_invalid_endpoint_is_refused_with_the_reason(url: str) -> None:
 
 
 class Server:
-    """A listener, what it has admitted, and a clock to wind."""
+    """A listener, the clients that it has admitted, and a clock that the test controls."""
 
     def __init__(self, **options: Any) -> None:
         self.now = 100.0
@@ -173,8 +173,8 @@ def test_one_host_cannot_shut_out_the_others(listening: Callable[..., Server]) -
     assert server.listener.counts["clients too many from one host"] == 2
 
 
-def test_places_are_reserved_for_hosts_with_fewer_clients(listening: Callable[..., Server]) -> None:
-    """Two of twenty for one host, and two more for it and another; whoever is turned away has asked for room."""
+def test_places_are_reserved_for_privileged_hosts(listening: Callable[..., Server]) -> None:
+    """Of twenty places two are reserved for one host, and two more for it and another. Each refusal asks for room first."""
     server = listening(most=20, reserved=[["127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
     asked: list[str] = []
 
@@ -289,7 +289,7 @@ def test_the_system_does_not_drop_a_slow_client_of_a_server() -> None:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
-# In network namespaces of its own: `near` and `far` are joined by a cable, which is cut.
+# In separate network namespaces: a cable, which is cut, connects `near` and `far`.
 CABLE = """
 set -e
 ip netns add far$1 2>/dev/null || exit 77
@@ -361,7 +361,7 @@ process.wait()
 
 
 def test_a_cut_cable_is_noticed(tmp_path: Any) -> None:
-    """Two network namespaces, a cable between them, and nobody to say goodbye."""
+    """Two network namespaces and a cable between them, which is cut without closing the connection."""
     (tmp_path / "cable").write_text(CABLE)
     (tmp_path / "hosts.py").write_text(TWO_HOSTS)
     command = ["unshare", "--net", "sh", str(tmp_path / "cable"), str(tmp_path.name)[-8:], sys.executable]
@@ -390,7 +390,7 @@ def free_udp_port() -> int:
 
 
 class Ear:
-    """A link, what it has refused, and a clock to wind."""
+    """A link, the datagrams that it has refused, and a clock that the test controls."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""The Debian package: of the installer's files, with libraries for more than one Python, the same every time."""
+"""The Debian package: built from the installer's files, with libraries for several Pythons, reproducible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def tiny_wheel(directory: Path) -> Path:
-    """Named like the gateway's, without requirements: what pip fetches is pip's business."""
+    """A wheel with the gateway's name but no requirements, so that pip downloads nothing."""
     wheel = directory / "fixgw-0.1.0-py3-none-any.whl"
     information = "fixgw-0.1.0.dist-info"
     with zipfile.ZipFile(wheel, "w") as archive:

@@ -1,4 +1,4 @@
-"""The doctor: what is there and permitted, and how the machine is, on computers made of files."""
+"""The doctor: devices, permissions and the state of the machine, on computers made of files."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_serial_driver_needs_its_port_and_no_console_on_it(tmp_path: Path, mon
 
 @pytest.fixture
 def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes network interfaces, and what the kernel says of them."""
+    """Create network interfaces, and what the kernel reports about them."""
     monkeypatch.setattr("fixgw.drivers.links.can.socketcan.SYS_NET", str(tmp_path / "net"))
     details: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr("fixgw.drivers.links.can.socketcan.link_details", lambda channel: details.get(channel, {}))
@@ -379,12 +379,12 @@ def test_every_configuration_problem_is_a_finding_and_the_machine_is_still_check
 def test_any_part_of_a_machine_can_be_absent(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "nothing", lambda: NOON)
     levels = {name: finding.level for name, finding in doctor._machine(machine, None)}
-    assert levels.pop("disk") in ("ok", "warning", "problem")  # of the computer that tests
+    assert levels.pop("disk") in ("ok", "warning", "problem")  # of the computer that runs the tests
     assert levels == {"clock": "ok", "power": "skipped", "temperature": "skipped"}
 
 
 def test_it_opens_no_device(tree: Tree) -> None:
-    os.mkfifo(tree.write("/dev/x").with_name("ttyUSB0"))  # to open it would wait for ever
+    os.mkfifo(tree.write("/dev/x").with_name("ttyUSB0"))  # opening it would block forever
     assert stat.S_ISFIFO((tree.root / "dev/ttyUSB0").stat().st_mode)
     assert look_at(Device("/dev/ttyUSB0"), tree.machine, Who("root", 0, frozenset())).level == "ok"
 
@@ -397,4 +397,4 @@ def test_a_configuration_without_instruments_is_reported(tmp_path: Path) -> None
 
     assert NO_INSTRUMENT in said("netfix: {module: fixgw.plugins.netfix}")
     assert NO_INSTRUMENT not in said("gps: {module: fixgw.drivers.nmea0183, port: /dev/ttyS0}")
-    assert NO_INSTRUMENT not in said("gps: {module: fixgw.plugins.nmea0183, port: /dev/ttyS0}")  # by its older name
+    assert NO_INSTRUMENT not in said("gps: {module: fixgw.plugins.nmea0183, port: /dev/ttyS0}")  # by its old name

@@ -1,4 +1,4 @@
-"""The installer: in directories that stand for a system, by its own command."""
+"""The installer, run by its own command in directories that represent a system."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_everything_is_installed_in_its_place(system: Path) -> None:
 
 
 def test_every_file_for_the_system_has_a_place() -> None:
-    """What lies in systemd/ is installed, or known to be something else."""
+    """Every file in systemd/ is installed, or known not to need it."""
     others = {"__init__.py", "install", "realtime.conf"}
     assert {p.name for p in (ROOT / "systemd").iterdir() if p.is_file()} == set(FILES) | others
 
@@ -83,7 +83,7 @@ def test_a_dry_run_writes_nothing_and_reports_the_actions(tmp_path: Path, capsys
 
 
 class NewVersion:
-    """Packaged defaults other than those of the tree."""
+    """Other packaged defaults than those of the tree."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **changes: bytes | None) -> None:
         files: dict[str, bytes | None] = {**install.defaults(), **{k.replace("_", "."): v for k, v in changes.items()}}
@@ -127,7 +127,7 @@ def test_an_upgrade_keeps_the_configuration_and_shows_what_changed(
 def test_a_configuration_that_was_deleted_is_written_afresh(system: Path) -> None:
     before = snapshot(system)
     shutil.rmtree(system / "etc/fixgw")
-    (system / "etc/fixgw/bench").mkdir(parents=True)  # a second gateway's, say
+    (system / "etc/fixgw/bench").mkdir(parents=True)  # perhaps of a second gateway
     assert run(system) == 0
     assert snapshot(system) == before
 
@@ -143,7 +143,7 @@ def test_unedited_files_follow_the_defaults_on_request(system: Path, monkeypatch
 def test_a_new_default_can_be_adopted_later(
     system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first upgrade has said that it could be."""
+    """The first upgrade has offered it."""
     NewVersion(monkeypatch, initial_ini=b"# new\n")
     assert run(system) == 0
     assert "you have not edited it): /etc/fixgw/initial.ini" in capsys.readouterr().out
@@ -254,11 +254,11 @@ def test_a_read_only_disk_is_named(
 
 
 class Killed(BaseException):
-    """What the process cannot see coming."""
+    """The process is killed without warning."""
 
 
 class Computer(install.Target):
-    """A system whose commands are played, each in two halves, and which ends the installer at the `last` of these."""
+    """A system that simulates commands, each in two halves, and kills the installer at half number `last`."""
 
     def __init__(self, root: Path, last: int = 1_000_000) -> None:
         super().__init__(root, say=lambda _: None)
@@ -300,7 +300,7 @@ class Computer(install.Target):
 def test_the_installed_command_leaves_the_program_alone(
     system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To build it anew, it would have to ask the package index for itself."""
+    """To build it again, the installer would have to look itself up in the package index."""
     monkeypatch.setattr(sys, "prefix", str(system / "opt/fixgw"))
     capsys.readouterr()
     assert run(system, "--can", "500000") == 0
@@ -323,16 +323,15 @@ def test_a_copy_elsewhere_does_not_look_itself_up_in_the_index(
 
 @pytest.fixture
 def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
-    """What `install` needs to believe in a `Computer`. Nothing tells a whole environment from half of one but what the
-    installer itself has left."""
+    """Make `install` work on a `Computer`. Only the installer's own marks distinguish a complete environment."""
     monkeypatch.setattr(install, "need_root", lambda: None)
     monkeypatch.setattr(install, "works", lambda _: True)
     monkeypatch.setattr(install, "systemd_runs", lambda _: True)
-    monkeypatch.setattr(install, "is_active", lambda: True)  # the one from before: the worst case
+    monkeypatch.setattr(install, "is_active", lambda: True)  # the previous one: the worst case
     monkeypatch.setattr(install, "fingerprint", lambda *_: "version 1")
     monkeypatch.setattr(install, "defaults", lambda: {"default.yaml": b"connections: {}\n"})
     monkeypatch.setattr(shutil, "which", lambda _: "/bin/true")
-    monkeypatch.setattr(shutil, "copytree", lambda source, target, **_: Path(target).mkdir())  # pip is played too
+    monkeypatch.setattr(shutil, "copytree", lambda source, target, **_: Path(target).mkdir())  # pip is simulated too
     for slow in ("sync", "fsync"):
         monkeypatch.setattr(os, slow, lambda *_: None)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -350,7 +349,7 @@ def test_the_next_run_repairs_an_installation_killed_at_any_step(tmp_path: Path,
             assert (root / name).exists(), f"no {name} after {last}"
         assert not (root / install.RESTART.lstrip("/")).exists()
         if first.left >= 0:
-            break  # it was left to the end
+            break  # it ran to the end
     assert 15 < last < 39, last
 
 
@@ -370,7 +369,7 @@ def test_a_killed_upgrade_can_be_reverted(
 
 
 def test_without_root_it_asks_for_sudo() -> None:
-    """As nobody, after the import: nobody may enter root's home, where this may run."""
+    """As user nobody, after the import, because nobody may not enter root's home, where this test may run."""
     become_nobody = "os.geteuid() or os.setuid(65534)"
     code = f"import os, sys; from fixgw.install import main; {become_nobody}; sys.exit(main([]))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=False)
@@ -379,7 +378,7 @@ def test_without_root_it_asks_for_sudo() -> None:
 
 
 def test_it_needs_only_the_standard_library() -> None:
-    """It runs before anything is installed: here without site-packages."""
+    """It must work before anything is installed: here without site-packages."""
     code = (
         "import sys, fixgw.install; print(sorted({m.partition('.')[0] for m in sys.modules} - sys.stdlib_module_names))"
     )

@@ -1,4 +1,4 @@
-"""The journal: records arrive with their fields on a real socket, and nothing that one place says is without end."""
+"""The journal: records arrive with their fields on a real socket, and the output of each place is limited."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 class Journald:
-    """journald's end: takes datagrams, or sealed files that come with empty ones."""
+    """journald's end of the socket: receives datagrams, or sealed files sent with empty ones."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -104,7 +104,7 @@ def test_records_of_the_gateway_itself_name_no_connection(journald: Journald, ha
     ids=["two lines", "another field", "an empty line", "not UTF-8", "equals", "nothing"],
 )
 def test_any_text_stays_one_field(journald: Journald, handler: JournalHandler, text: str) -> None:
-    # Not through a logger: what is not UTF-8 cannot be in a test's report.
+    # Not through a logger: invalid UTF-8 cannot be in the report of a test.
     handler.handle(logging.LogRecord("fixgw.plugins.can two", logging.ERROR, "x.py", 1, text, None, None))
     found = journald.next()
     assert found["MESSAGE"].startswith("fixgw.plugins.can two: ")
@@ -178,11 +178,11 @@ log.info("hello")
 
 
 def serve(tmp_path: Path, stream: str, address: str) -> str:
-    """What a process, whose stderr is named so as the journal's, writes there."""
+    """The output of a process whose stderr is declared to be the journal."""
     done = subprocess.run(
         [sys.executable, "-c", SERVICE, tmp_path / "log", stream, address], capture_output=True, text=True, check=True
     )
-    assert (tmp_path / "log").read_text() == "hello\n"  # what else is configured stays as it is
+    assert (tmp_path / "log").read_text() == "hello\n"  # the rest of the configuration is unchanged
     return done.stderr
 
 

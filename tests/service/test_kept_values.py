@@ -1,4 +1,4 @@
-"""A gateway that is killed, or held up, as a real process: settings come back, and nothing overdue looks fresh."""
+"""A gateway as a real process that is killed or held up: settings are restored, and no overdue value looks fresh."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ entries:
 
 
 class Life:
-    """One gateway after the other with the same configuration and state directory."""
+    """Successive gateways with the same configuration and state directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -85,7 +85,7 @@ class Life:
         return output
 
     def saved(self) -> Path:
-        """The file of settings, as soon as there is one."""
+        """The file of settings, once it exists."""
         until(lambda: list(self.state.glob("settings-*.json")))
         (path,) = self.state.glob("settings-*.json")
         return path
@@ -165,7 +165,7 @@ def test_a_failure_to_save_is_shown_in_health(life: Life) -> None:
 
 
 def test_after_a_hold_up_no_overdue_value_is_served_as_fresh(life: Life) -> None:
-    """What was asked while it stood still is answered before any thread of it has marked anything."""
+    """Requests made during the hold-up are answered before any thread has marked a value as old."""
     for _ in range(5):
         with life.start() as client, socket.create_connection(("127.0.0.1", life.port)) as asker:
             client.write("IAS", 100.0)

@@ -1,4 +1,4 @@
-"""No thread waits for a log: not for a handler that hangs, not for a terminal that has been stopped."""
+"""No thread waits for a log: neither for a hung handler nor for a stopped terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fixgw.netfix import Client
 
 
 class Slow(logging.Handler):
-    """Writes to a list, when the gate is open."""
+    """A handler that writes to a list while the gate is open."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The gateway as a process: signals, exit codes, and what a service manager is told, over a real notify socket."""
+"""The gateway as a process: signals, exit codes, and notifications to a service manager over a real socket."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ ITEM = "entries: [{key: FTIME, description: Time, type: float, min: 0, max: 10, 
 
 
 def pings(manager: Manager, seconds: float) -> int:
-    """How many come within so many seconds."""
+    """The number of pings within the given seconds."""
     deadline = time.monotonic() + seconds
     count = 0
     while (left := deadline - time.monotonic()) > 0:

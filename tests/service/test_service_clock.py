@@ -1,4 +1,4 @@
-"""The wall clock may jump by years: a Raspberry Pi without a clock of its own meets the time of a GPS."""
+"""The wall clock may jump by years when a Raspberry Pi without a battery-backed clock gets the time of a GPS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 WALL = {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "now", "utcnow", "today", "CLOCK_REALTIME"}
-#: What has a reason to look at it: whether it is sane, the dates in a log of the bus, the date that a GPS left out.
+#: Legitimate uses: a check that it is sane, dates in a log of the bus, the date that a GPS does not send.
 MAY_LOOK = {"fixgw/doctor.py", "drivers/canfix/tool/show.py", "drivers/nmea0183_out/__init__.py"}
 
 
@@ -28,7 +28,7 @@ def sources() -> list[Path]:
 
 
 def looks(path: Path) -> Iterator[str]:
-    """Where the wall clock is read."""
+    """The places that read the wall clock."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and node.attr in WALL and isinstance(node.value, ast.Name):
             if node.value.id in ("time", "datetime", "date", "_time"):
@@ -93,7 +93,7 @@ def test_a_clock_that_jumps_by_years_does_not_affect_ageing_restarts_or_the_watc
         begin = time.monotonic()
         db.write("OAT", 15.0, "test", flags=0)
         wait(lambda: db.read("OAT").old)
-        assert 0.29 <= time.monotonic() - begin < 5.0  # as its tolerance says
+        assert 0.29 <= time.monotonic() - begin < 5.0  # according to its tolerance
         runner = gateway.runners["a"]
         wait(lambda: runner.restarts == 1 and runner.state is State.RUNNING)
         begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""Signs of life: whichever thread of a plugin hangs, the supervisor sees it, and the watchdog is not fed."""
+"""Signs of life: if any thread of a plugin hangs, the supervisor notices, and the watchdog is not fed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 class Counting(Notifier):
-    """Counts the pings."""
+    """A watchdog that counts its pings."""
 
     def __init__(self) -> None:
         super().__init__({"WATCHDOG_USEC": "100000"})
@@ -35,7 +35,7 @@ class Counting(Notifier):
 
 
 class Bench:
-    """A gateway of which something hangs while `hanging` is set, until `release`."""
+    """A gateway of which a part hangs while `hanging` is set, until `release`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -67,7 +67,7 @@ class Bench:
             time.sleep(0.01)
 
     def is_seen_to_hang(self, poke: Callable[[], object] = lambda: None) -> None:
-        """It lives; then it hangs; and no ping comes any more."""
+        """Check that it is alive, then hangs, and then sends no more pings."""
         runner = self.gateway.runners["it"]
         before = self.notifier.pings
         self.until(lambda: self.notifier.pings > before + 3)
@@ -80,7 +80,7 @@ class Bench:
 
         self.until(dead)
         before = self.notifier.pings
-        time.sleep(0.5)  # silence is the thing to observe
+        time.sleep(0.5)  # wait to observe the silence
         assert self.notifier.pings == before
         self.release.set()
         self.until(lambda: self.notifier.pings > before)

@@ -1,4 +1,4 @@
-"""Safe mode: real processes and a real notify socket, with configurations that nothing else would start with."""
+"""Safe mode: real processes and a real notify socket, with configurations that prevent a normal start."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_it_gives_the_reason(told: dict[str, str], expected: str) -> None:
 
 
 def test_a_defect_is_not_taken_for_a_configuration_problem(tmp_path: Path) -> None:
-    """Its exit code lets the service manager try again."""
+    """The exit code lets the service manager try again."""
     (tmp_path / "default.yaml").write_text("connections: {}")
     code = (
         "import sys; from fixgw import gateway, cli;"

@@ -1,4 +1,4 @@
-"""The units: verified and weighed by systemd's own tools, and alike where they must be."""
+"""The units: checked by systemd's own tools, and equal where they must be."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def values(unit: str, key: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A system with the units in place, and with an executable where the gateway's will be."""
+    """A system with the units in place, and with an executable in the place of the gateway's."""
     root = tmp_path_factory.mktemp("root")
     assert main(["--root", str(root)]) == 0
     for program in ("opt/fixgw/bin/fixgw", "bin/kill", "bin/sh", "bin/systemctl"):
@@ -113,10 +113,10 @@ def test_permanent_failures_are_not_retried() -> None:
 
 
 def test_hangs_that_only_the_watchdog_ends_count_as_a_crash_loop() -> None:
-    """As many as it takes must fit into the interval in which they are counted."""
+    """The interval must have room for as many hangs as make a crash loop."""
     (watchdog,), (burst,) = values("fixgw.service", "WatchdogSec"), values("fixgw.service", "StartLimitBurst")
     (interval,) = values("fixgw.service", "StartLimitIntervalSec")
-    silent, start = 10, 5  # seconds until the gateway itself sees a hang, and until it is up again on a slow computer
+    silent, start = 10, 5  # seconds until the gateway notices a hang, and until it has restarted on a slow computer
     assert int(burst) * (int(watchdog) + silent + start) < int(interval)
 
 
@@ -132,7 +132,7 @@ def test_a_shutdown_request_is_found_where_the_driver_leaves_it() -> None:
         (directory,) = values(f"fixgw{instance}.service", "RuntimeDirectory")
         assert values(f"fixgw-poweroff{instance}.path", "PathExists") == [f"/run/{directory}/{REQUEST}"]
         assert values(f"fixgw-poweroff{instance}.path", "Unit") == ["fixgw-poweroff.service"]
-    forgotten, _ = values("fixgw-poweroff.service", "ExecStart")  # or it would be started again and again
+    forgotten, _ = values("fixgw-poweroff.service", "ExecStart")  # otherwise it would be restarted again and again
     assert f"rm -f /run/fixgw/{REQUEST} /run/fixgw-*/{REQUEST}" in forgotten
 
 
@@ -143,7 +143,7 @@ def test_safe_mode_touches_no_device() -> None:
 
 
 def test_devices_that_appear_later_are_allowed_by_number() -> None:
-    """A name would count only if the driver had been loaded before."""
+    """A name would work only if the driver were already loaded."""
     allowed = {value.split()[0] for value in values("fixgw.service", "DeviceAllow")}
     serial = {"char-4", "char-166", "char-188", "char-204", "char-216", "char-ttySC", "char-136"}
     pins = {"char-89", "char-153", "char-gpiochip", "char-*gpiomem", "/dev/gpiomem"}

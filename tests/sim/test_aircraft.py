@@ -1,4 +1,4 @@
-"""The virtual aircraft's values belong together: each is checked against the others over a whole hour of flight."""
+"""The virtual aircraft's values are consistent: each is checked against the others over an hour of flight."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_vertical_speed_is_the_rate_of_the_altitude(flight: Flight) -> None:
     altitude = flight[0]["ALT"]
     for a, b in pairwise(flight):
         altitude += (a["VS"] + b["VS"]) / 2.0 * STEP / 60.0
-        assert abs(b["ALT"] - altitude) < 5.0  # of a thousand feet climbed, over the hour
+        assert abs(b["ALT"] - altitude) < 5.0  # of thousands of feet climbed during the hour
 
 
 def test_it_climbs_cruises_turns_descends_and_starts_again(flight: Flight) -> None:
@@ -123,7 +123,7 @@ def test_ground_speed_and_track_follow_from_airspeed_and_wind(flight: Flight) ->
         )
         north = v["GS"] * math.cos(track) + Aircraft.wind_speed * math.cos(wind)
         east = v["GS"] * math.sin(track) + Aircraft.wind_speed * math.sin(wind)
-        assert math.hypot(north, east) == pytest.approx(v["TAS"], rel=0.01)  # less what goes upwards
+        assert math.hypot(north, east) == pytest.approx(v["TAS"], rel=0.01)  # minus the vertical part
         assert abs(signed(math.degrees(math.atan2(east, north) - heading))) < 0.1
         assert signed(v["TRACK"] - v["TRACKM"]) == pytest.approx(Aircraft.variation)
 
@@ -162,7 +162,9 @@ def test_altitudes_and_temperature_agree(flight: Flight) -> None:
         assert v["ALT"] == pytest.approx(indicated_altitude(v["PALT"], Aircraft.qnh))
         assert v["OAT"] == pytest.approx(15.0 + Aircraft.isa_deviation - 0.0019812 * v["PALT"], abs=0.01)
         assert v["DALT"] > v["PALT"]  # it is a warm day
-        assert v["DALT"] - v["PALT"] == pytest.approx(118.8 * Aircraft.isa_deviation, rel=0.05)  # the pilots' rule
+        assert v["DALT"] - v["PALT"] == pytest.approx(
+            118.8 * Aircraft.isa_deviation, rel=0.05
+        )  # the pilots' rule of thumb
         assert 0 < v["TALT"] - v["ALT"] < 0.04 * v["ALT"]
         assert v["AGL"] == pytest.approx(v["TALT"] - Aircraft.ground)
 
@@ -199,12 +201,12 @@ def test_nearly_empty_tanks_are_refilled() -> None:
 
 
 def test_each_temperature_lags_with_its_own_time_constant(flight: Flight) -> None:
-    """After the change from climb to cruise the exhaust gas is there within seconds, heads and oil only in minutes."""
+    """After the change from climb to cruise the exhaust gas settles within seconds, heads and oil only in minutes."""
     power = [v["TACH1"] * (v["MAP1"] - Aircraft.FRICTION_MAP) for v in flight]
     closed = next(i for i in range(600, len(flight)) if power[i] < 0.6 * power[i - 120])
 
     def settled(key: str, seconds: float) -> float:
-        """How much of the change over six minutes has happened after `seconds`."""
+        """The fraction of the change over six minutes that has happened after `seconds`."""
         start, now, end = (flight[closed - 120 + int(s / STEP)][key] for s in (0.0, 60.0 + seconds, 420.0))
         return (now - start) / (end - start)
 

@@ -74,7 +74,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> bool:
 
 @pytest.fixture
 def db() -> Iterator[Database]:
-    """The packaged database, ageing, and bound as a gateway does."""
+    """The packaged database, ageing and bound, as in a gateway."""
     made = packaged_database()
     before = database.current()
     database.bind(made)
@@ -86,7 +86,7 @@ def db() -> Iterator[Database]:
 
 @pytest.fixture
 def demo(db: Database) -> Iterator[Callable[..., Plugin]]:
-    """Makes and starts plugins with the given options, and stops them."""
+    """Create and start plugins with the given options, and stop them at the end."""
     plugins: list[Plugin] = []
 
     def make(**options: Any) -> Plugin:
@@ -234,7 +234,7 @@ def test_keys_that_the_demo_plugin_leaves_out_come_from_an_instrument(
 
 
 class Client:
-    """A display in a few lines."""
+    """A minimal display."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -267,7 +267,7 @@ class Client:
 
 
 class Demo:
-    """`fixgw demo` in a child process, on a port of its own."""
+    """`fixgw demo` in a child process, on its own port."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -292,7 +292,7 @@ class Demo:
         return Client(int(match[1]))
 
     def end(self, number: int) -> tuple[int, float, str]:
-        """Exit code, seconds that it took, and what it said on stderr."""
+        """The exit code, the duration in seconds, and the output on stderr."""
         began = time.monotonic()
         self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=15)
@@ -318,7 +318,7 @@ def test_the_whole_stack_works_until_ctrl_c(fly: Callable[..., Demo], tmp_path: 
     demo = fly()
     assert "fixgw watch" in demo.shown or "watch --port" in demo.shown
     client = demo.connect()
-    for key in ("IAS", "ALT", "VS", *FROM_THE_GPS):  # good for a display that connects in the same instant
+    for key in ("IAS", "ALT", "VS", *FROM_THE_GPS):  # good for a display that connects at the same instant
         assert client.flags(key)[1:4] == "000", key
     everything = (
         *(*FROM_THE_AIRCRAFT, *FROM_THE_BUS, *FROM_THE_GPS),
@@ -355,7 +355,7 @@ def test_every_key_comes_only_from_its_own_source(fly: Callable[..., Demo], mapp
         status: dict[str, Any] = client.status()["connections"]["can"]["status"]
         return status
 
-    # Every node has introduced itself, and is heard again and again.
+    # Every node has identified itself, and keeps sending.
     assert wait_for(lambda: len([n for n in bus()["nodes"].values() if n["description"] and "Node Status" in n]) == 7)
     assert {int(number) for number in bus()["nodes"]} == {device.DEVICE for device in DEVICES.values()}
     heard = bus()["frames"]["node-specific"]
@@ -373,9 +373,9 @@ def test_a_setting_of_a_display_reaches_its_node_and_stays(fly: Callable[..., De
     settings = {"COURSE": 123.0, "DIM": 40, "BTN7": True, "ENC1": 5, "ENC3": 7, "TRIMP": 0.25}
     for key, value in settings.items():
         client.write(key, value)
-    # About 1000 ft an inch of mercury; the aircraft climbs and sinks by far less meanwhile.
+    # About 1000 ft per inch of mercury; the aircraft climbs and descends far less in that time.
     assert wait_for(lambda: float(client.value("ALT")) < altitude - 900)
-    # Owners repeat their settings every second: by then they are theirs.
+    # Owners repeat their settings every second, so these are now theirs.
     owners = {"BARO": "sim/can/50", "COURSE": "sim/can/193", "DIM": "sim/can/208"}
     assert wait_for(lambda: {key: client.source(key) for key in owners} == owners)
     heard = client.status()["connections"]["can"]["status"]["frames"]["value"]
@@ -394,7 +394,7 @@ def test_many_turns_of_the_altimeter_knob_end_at_the_last_one(fly: Callable[...,
 
 
 def test_displays_wait_for_instruments_but_not_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing brings these values: the wait ends, and says what is missing."""
+    """Nothing provides these values: the wait ends, and reports the missing ones."""
     monkeypatch.setattr("fixgw.cli.demo.TAKE_OFF_TIMEOUT_S", 0.2)
     nobody = configuration.load(configuration.packaged() / "default.yaml")
     gateway = Gateway(dataclasses.replace(nobody, connections=()))
@@ -444,7 +444,7 @@ def test_a_signal_during_the_start_ends_it_quietly(tmp_path: Path, number: int) 
         time.sleep(delay)
         process.send_signal(number)
         _, errors = process.communicate(timeout=15)
-        if "Traceback" in errors:  # the interpreter itself, before our first line ran
+        if "Traceback" in errors:  # the interpreter itself, before our first line runs
             assert "fixgw/cli/demo.py" not in errors
         assert list(tmp_path.iterdir()) == []
 
@@ -524,7 +524,7 @@ def test_an_unplugged_instrument_fails_only_its_own_keys_until_it_is_back(
         failed: set[str] = set()
 
         def wait(done: Callable[[], bool]) -> None:
-            """What a busy machine brings late is old for a moment; to fail, it must have been unplugged."""
+            """A value that is late on a busy machine is old for a moment; only unplugging makes it fail."""
             deadline = time.monotonic() + 40.0
 
             def enough() -> bool:
@@ -534,9 +534,9 @@ def test_an_unplugged_instrument_fails_only_its_own_keys_until_it_is_back(
             gateway.supervise(enough, every=0.02)
             assert done(), f"{not_good(own) ^ own} {not_good(others)}"
 
-        if source.startswith("sim/can"):  # what somebody has set stays set when its node is gone
+        if source.startswith("sim/can"):  # settings stay when their node is gone
             own = {key for key in own if not gateway.database.item(key).definition.setting}
-        if "node" in event:  # nobody can tell that it is gone but by waiting
+        if "node" in event:  # only waiting shows that it is gone
             own = {key for key in own if 0.0 < gateway.database.item(key).tolerance <= 2.0}
             assert own
         assert told == []
@@ -553,7 +553,7 @@ def test_an_unplugged_instrument_fails_only_its_own_keys_until_it_is_back(
 
 # -- with everything ---------------------------------------------------------------------------------------------------
 
-#: What is pulled, and the source of what it said; None: it says nothing to the database.
+#: The devices to unplug, and the sources of their values; None: it writes nothing to the database.
 PLUGS = {
     **dict.fromkeys(("raw", "autopilot", "can1")),
     **{name: f"sim/{name}" for name in everything.NAMES if name not in ("raw", "autopilot", "can1")},
@@ -574,7 +574,7 @@ def test_everything_works_and_an_unplugged_instrument_fails_only_its_own_values(
     items = [item for item in gateway.database.items() if not item.definition.setting]
 
     def not_good() -> set[tuple[str, str]]:
-        """(key, source) of every value that is not good, but for what a busy machine may bring late."""
+        """(key, source) of every value that is not good, except those that may be late on a busy machine."""
         return {
             (item.key, reading.source)
             for item in items

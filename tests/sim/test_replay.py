@@ -16,7 +16,7 @@ CAPTURES = Path(__file__).parents[1] / "captures" / "nmea0183"
 
 
 class Tape:
-    """A replay on a clock of its own; `out` is what came out, and when."""
+    """A replay on its own clock; `out` is the output, with times."""
 
     def __init__(self, log: bytes, factor: float = 1.0, loop: bool = False) -> None:
         self.now = 1000.0

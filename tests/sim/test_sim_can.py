@@ -56,7 +56,7 @@ def test_the_lowest_waiting_identifier_wins(segment: Segment) -> None:
 
     segment.attach("listener", listen)
     nodes = [segment.attach(str(n)) for n in range(3)]
-    nodes[0].send(SimFrame(0x7FF))  # holds the bus while the others queue
+    nodes[0].send(SimFrame(0x7FF))  # keeps the bus busy while the others queue
     assert started.wait(5)
     nodes[0].send(SimFrame(0x300))
     nodes[1].send(SimFrame(0x100 << 18, b"", extended=True))
@@ -174,7 +174,7 @@ def test_the_slcan_interface_of_python_can_works_with_the_adapter(segment: Segme
 
 
 class Terminal:
-    """Somebody who types commands."""
+    """A terminal with typed commands."""
 
     def __init__(self, adapter: VirtualSlcan) -> None:
         self.fd = os.open(adapter.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)

@@ -19,11 +19,11 @@ from fixgw.hw_sim.can.nodes import INBOX, VirtualNode
 from fixgw.hw_sim.can.segment import SimFrame
 
 NODE_SPECIFIC = 0x6E0
-US = 0x91  # who asks
+US = 0x91  # the node that asks
 
 
 def view(**changes: Any) -> dict[str, Any]:
-    """An aircraft that always shows the same, with `changes`."""
+    """A view of an aircraft whose values are constant, with `changes`."""
     return {
         **look(Aircraft(datetime(2025, 7, 21, 15, 4, 5, 678_000, tzinfo=UTC), turbulence=0.0)),
         "IAS": 123.4,
@@ -57,7 +57,7 @@ VIEW = view()
 
 
 def ask(node: VirtualNode, *data: int, now: float = 0.0, source: int = US) -> list[SimFrame]:
-    """What the node answers at once; its other frames go before that."""
+    """The immediate answers of the node; its other frames are sent before."""
     node.due(now, VIEW)
     node.received(NODE_SPECIFIC + source, bytes(data))
     return node.due(now, VIEW)
@@ -68,7 +68,7 @@ def on(frames: list[SimFrame], id: int) -> list[bytes]:
 
 
 def spoken(node: VirtualNode, seconds: float, **changes: Any) -> list[tuple[float, SimFrame]]:
-    """Everything that the node sends after its start, looking at it forty times a second."""
+    """Everything that the node sends after its start, polled forty times a second."""
     node.due(0.0, view(**changes))
     ticks = range(1, round(seconds * 40) + 1)
     return [(tick / 40, frame) for tick in ticks for frame in node.due(tick / 40, view(**changes))]
@@ -145,11 +145,11 @@ def test_the_codec_understands_every_frame(device: type[VirtualNode]) -> None:
             continue
         assert outcome.node == node.id
         assert not outcome.code & 0x0F, f"{frame} is flagged"
-        assert outcome.encode() == (frame.arbitration_id, frame.data)  # in its range, too
+        assert outcome.encode() == (frame.arbitration_id, frame.data)  # and within its range
 
 
 def values(device: type[VirtualNode], view: dict[str, Any]) -> dict[tuple[int, int], Any]:
-    """What the codec makes of a device's live values, by identifier and index."""
+    """A device's live values as decoded by the codec, by identifier and index."""
     codec = protocol.Codec()
     outcomes = [codec.decode(frame.arbitration_id, frame.data) for frame in device().due(0.0, view)]
     live = [outcome for outcome in outcomes if isinstance(outcome, protocol.Value)]
@@ -209,7 +209,7 @@ def test_the_codec_decodes_the_same_flight() -> None:
 
 @pytest.mark.slow
 def test_nothing_is_flagged_during_the_whole_flight() -> None:
-    """No limit is one that the aircraft exceeds in an ordinary flight."""
+    """The aircraft does not exceed any limit in an ordinary flight."""
     aircraft = Aircraft()
     nodes = [device() for device in DEVICES.values()]
     for second in range(0, 2000, 5):
@@ -402,7 +402,7 @@ def test_a_change_of_bit_rate_is_answered_a_second_later_after_silence() -> None
     back = node.due(1.01, VIEW)
     assert back[0] == SimFrame(0x724, bytes.fromhex("01 91"))
     assert on(back, 0x226)
-    assert not [f for f in back if f.data[:1] == b"\0"]  # what was asked meanwhile has been missed
+    assert not [f for f in back if f.data[:1] == b"\0"]  # requests in the meantime were missed
     node.power_cycle()
     assert node.memory.bit_rate == 2
 
@@ -464,7 +464,7 @@ def test_the_altimeter_setting_can_be_set_and_moves_the_altitude() -> None:
     (answer,) = ask(node, 0x0C, 0x90, 0x01, 0x18, 0x79)  # 0x190 = 31.000
     assert answer == SimFrame(0x190, bytes.fromhex("32 00 00 18 79"))
     altitude = struct.unpack("<i", on(ask(node, 0x05, 0x32), 0x184)[0][3:])[0]
-    assert altitude - 5000 == pytest.approx(1000 * (31.0 - 29.9213), rel=0.15)  # about 1000 ft an inch
+    assert altitude - 5000 == pytest.approx(1000 * (31.0 - 29.9213), rel=0.15)  # about 1000 ft per inch
 
 
 @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ def test_the_altimeter_setting_can_be_set_and_moves_the_altitude() -> None:
         "0c 90 01 18",  # cut short
         "0c 90 09 18 79",  # index 1
         "0d 90 01 18 79",  # index 32
-        "0c 83 01 18 79",  # nobody sets the airspeed
+        "0c 83 01 18 79",  # the airspeed cannot be set
     ],
 )
 def test_an_invalid_setting_is_refused(data: str) -> None:
@@ -536,7 +536,7 @@ def test_a_node_alarm_is_sent_under_the_id_of_the_node() -> None:
 
 
 def broken(device: type[VirtualNode], fault: str, **options: Any) -> list[SimFrame]:
-    """What a device sends in the second second after it broke."""
+    """The frames of a device in the second second after the fault began."""
     station = Station(device())
     station.due(0.0, VIEW)
     station.begin(FAULTS[fault](**options))

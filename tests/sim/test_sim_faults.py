@@ -1,4 +1,4 @@
-"""What can go wrong on a wire goes wrong as it says, and the same each time."""
+"""The faults of a wire do what they promise, reproducibly."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_unplugging_is_left_to_the_device() -> None:
 
 
 def uart(data: bytes, ratio: float, oversampling: int = 16) -> bytes:
-    """What a UART with a clock of `ratio` times the sender's takes, sample by sample; framing errors are left out."""
+    """The bytes received by a UART with `ratio` times the sender's clock, by samples; framing errors are left out."""
     line = "".join("0" + f"{byte:08b}"[::-1] + "1" for byte in data) + "1" * 10
     step = 1.0 / ratio / oversampling  # bits of the sender from one sample to the next
     out, at = bytearray(), 0.0

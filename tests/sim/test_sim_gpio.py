@@ -1,4 +1,4 @@
-"""The virtual bank of pins: the interface of RPi.GPIO on one side, hands and sensors on the other."""
+"""The virtual bank of pins: the interface of RPi.GPIO on one side, people and sensors on the other."""
 
 from __future__ import annotations
 

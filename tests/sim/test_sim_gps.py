@@ -1,4 +1,4 @@
-"""The virtual GPS: what it sends is NMEA 0183, says where the aircraft is, and comes at the pace of its line."""
+"""The virtual GPS: it sends valid NMEA 0183 with the aircraft's position, at the speed of its line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FRAMED = re.compile(rb"\$([^*$\r\n]{1,76})\*([0-9A-F]{2})\r\n")
 
 
 class Wire:
-    """A line that remembers what came over it."""
+    """A line that records its data."""
 
     def __init__(self) -> None:
         self.data = b""

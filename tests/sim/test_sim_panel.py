@@ -1,4 +1,4 @@
-"""The hands on a bank of virtual pins: what may be said through the socket, what comes back, and who may say it."""
+"""The panel server for virtual pins: commands through the socket, answers, and permissions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Hands:
         return heard
 
     def see(self, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        """The first state from now on that is as wanted."""
+        """Wait for a state that satisfies `wanted`."""
         while True:
             heard = self.hear()
             assert "error" not in heard, heard
@@ -68,7 +68,7 @@ class Hands:
 
 @pytest.fixture
 def bank() -> Iterator[Bank]:
-    """A bank that a program has set up as the demonstration does."""
+    """A bank that is set up as by the demonstration."""
     made = Bank()
     made.setmode(GPIO.BCM)
     made.setup([5, 6, 17, 24], GPIO.IN, pull_up_down=GPIO.PUD_UP)
@@ -441,7 +441,7 @@ def test_the_first_panel_is_found_without_a_path_until_it_ends(
     monkeypatch.delenv("FIXGW_PANEL", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     link = tmp_path / f"fixgw-panel-{os.getuid()}"
-    link.symlink_to(tmp_path / "gone")  # of a program that was killed
+    link.symlink_to(tmp_path / "gone")  # left by a killed program
     with PanelServer(tmp_path / "one", None, bank) as one, PanelServer(tmp_path / "two", None, bank) as two:
         assert one.publish()
         assert not two.publish()

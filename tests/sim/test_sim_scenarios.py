@@ -1,4 +1,4 @@
-"""Scenarios of virtual CAN-FIX nodes: what a file may say, what happens when, and the bus they run on."""
+"""Scenarios of virtual CAN-FIX nodes: the format of the file, the timing of events, and the bus."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def written(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def problems(path: Path) -> list[str]:
-    """What is wrong with a scenario: lines and messages."""
+    """The problems of a scenario: lines and messages."""
     with pytest.raises(ConfigurationError) as caught:
         load(path)
     assert {p.file for p in caught.value.problems} == {str(path)}
@@ -74,7 +74,7 @@ def scenario(path: Path, *events: str, rest: str = "") -> Scenario:
 
 
 def times(played: Scenario, identifier: int, seconds: float, live: bool = True) -> list[float]:
-    """When a parameter was sent."""
+    """The times at which a parameter was sent."""
     return [
         at
         for at, frame in frames(played, seconds)
@@ -430,7 +430,7 @@ def test_only_a_node_that_changes_its_bit_rate_alone_is_lost() -> None:
         """The nodes that send parameters at `now`."""
         heard.clear()
         bus.tick(aircraft, now)
-        us.send(last)  # has the lowest priority, so that it goes when all else is said
+        us.send(last)  # has the lowest priority, so it is sent after everything else
         assert wait_for(lambda: last in heard)
         return {frame.data[0] for frame in heard if 0xFF < frame.arbitration_id < 0x6E0}
 

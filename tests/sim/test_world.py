@@ -15,7 +15,7 @@ from fixgw.hw_sim.world import World, bench
 
 
 class Witness:
-    """An instrument that counts its ticks, and fails when told to."""
+    """An instrument that counts its ticks, and fails on request."""
 
     def __init__(self, fails_at: int = 0) -> None:
         self.times: list[float] = []

@@ -1,4 +1,4 @@
-"""A real server on a free port, and a client that is nothing but a socket."""
+"""A real server on a free port, and a client that is only a socket."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RawClient:
         self.sock.sendall(data.encode() if isinstance(data, str) else data)
 
     def line(self) -> str:
-        """The next line; an assertion error when the server closes, or says nothing for five seconds."""
+        """The next line; AssertionError if the server disconnects, or sends nothing for five seconds."""
         while b"\n" not in self._tail:
             data = self.sock.recv(65536)
             assert data, "the server closed the connection"
@@ -58,14 +58,14 @@ class RawClient:
         return self.line()
 
     def until(self, last: str) -> list[str]:
-        """The lines that come before `last`."""
+        """The lines before `last`."""
         lines = []
         while (line := self.line()) != last:
             lines.append(line)
         return lines
 
     def closed(self) -> bool:
-        """True when the server closes the connection, whatever it says before."""
+        """Whether the server closes the connection, whatever it sends before."""
         try:
             while self.sock.recv(65536):
                 pass
@@ -95,13 +95,13 @@ class TestGateway:
         self._marks = 0
 
     def connect(self, source: str = "127.0.0.1", buffer: int = 0) -> RawClient:
-        """`buffer` is what the client's system keeps for it, bytes."""
+        """`buffer` is the size in bytes of the client's receive buffer."""
         client = RawClient(self.port, source, buffer)
         self._clients.append(client)
         return client
 
     def heard(self, client: RawClient) -> list[str]:
-        """Every update that was on its way to `client`, which has subscribed to MARK."""
+        """All pending updates for `client`, which has subscribed to MARK."""
         self._marks += 1
         self.db.write("MARK", self._marks, "test")
         return client.until(f"MARK;{self._marks};00000")
@@ -115,7 +115,7 @@ class TestGateway:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., TestGateway]]:
-    """Makes gateways with the options given."""
+    """Create gateways with the given options."""
     made = []
 
     def make(definitions: list[Definition] | None = None, **options: Any) -> TestGateway:
@@ -134,7 +134,7 @@ def gateway(serve: Callable[..., TestGateway]) -> TestGateway:
 
 @pytest.fixture
 def wait_for() -> Callable[[Callable[[], object]], None]:
-    """Waits until a condition holds; fails after five seconds."""
+    """Wait until a condition holds; fail after five seconds."""
 
     def wait(condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + 5.0

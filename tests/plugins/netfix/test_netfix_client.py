@@ -25,7 +25,7 @@ def client(gateway: Gateway) -> Iterator[Client]:
 
 
 class Silent:
-    """A server that accepts, and answers with what it is given."""
+    """A server that accepts connections, and sends given answers."""
 
     def __init__(self, *answers: bytes) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""An idle gateway with few clients sends from the writer's own thread; nothing else changes by it."""
+"""An idle gateway with few clients sends from the writer's own thread; this changes nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def flushed_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the threads that have sent updates."""
+    """Record the names of the threads that send updates."""
     names: list[str] = []
     flush = fanout.FanOut._flush
 
@@ -39,7 +39,7 @@ def subscribed(gateway: TestGateway, *keys: str) -> RawClient:
 def test_the_writer_sends_while_the_server_sleeps(gateway: TestGateway, flushed_by: list[str]) -> None:
     client = subscribed(gateway, "IAS")
     for value in range(20):
-        time.sleep(0.02)  # idle is what it is about
+        time.sleep(0.02)  # the test is about an idle gateway
         gateway.db.write("IAS", value, "me", flags=0)
         assert client.line() == f"IAS;{float(value)};00000"
     assert flushed_by.count(threading.current_thread().name) >= 15

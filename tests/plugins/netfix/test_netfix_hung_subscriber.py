@@ -1,4 +1,4 @@
-"""A plugin is called with what a client writes, and hangs: the server goes on, and the client gets its answer."""
+"""A plugin hangs when a client writes to an item: the server continues, and the client gets its answer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Wait = Callable[[Callable[[], object]], None]
 
 @pytest.fixture
 def go_on() -> Iterator[threading.Event]:
-    """Set, it lets all hung subscribers go on."""
+    """An event that releases all hung subscribers."""
     event = threading.Event()
     yield event
     event.set()
 
 
 def hang(gateway: TestGateway, key: str, go_on: threading.Event) -> threading.Event:
-    """A plugin hangs when `key` is written; the event is set when it does."""
+    """Let a plugin hang when `key` is written; the event is set when it does."""
     hanging = threading.Event()
 
     def callback(*args: object) -> None:
@@ -61,7 +61,7 @@ def test_other_clients_are_served_meanwhile(
     assert late.ask("@wMARK;5") == "@wMARK;5;00000"
     one.sock.settimeout(0.05)
     with pytest.raises(TimeoutError):
-        one.line()  # its own commands keep their order
+        one.line()  # its own commands stay in order
     one.sock.settimeout(5)
     go_on.set()
     if write[0] == "@":

@@ -19,7 +19,7 @@ Pair = tuple[Gateway, Gateway]
 
 @pytest.fixture
 def pair(serve: Callable[..., Gateway], wait_for: Wait) -> Pair:
-    """Two gateways; the first sends IAS and BARO to the second, and takes ALT and BARO from it."""
+    """Two gateways; the first sends IAS and BARO to the second, and receives ALT and BARO from it."""
     there = serve()
     here = serve(
         type="both",
@@ -216,13 +216,13 @@ def test_a_client_without_a_server_stops_at_once(serve: Callable[..., Gateway]) 
 
 
 def both(serve: Callable[..., Gateway], there: Gateway, *keys: str, **options: Any) -> Gateway:
-    """A gateway that sends `keys` to `there`, and takes them from there."""
+    """A gateway that mirrors `keys` with `there` in both directions."""
     output = {"host": "127.0.0.1", "port": there.port, "send": list(keys), "receive": list(keys)}
     return serve(type="both", outputs=[output], **options)
 
 
 def linked(gateway: Gateway, wait_for: Wait) -> None:
-    """The link is up, and what it has to say when it comes up is said."""
+    """Wait until the link is up and has exchanged the initial values."""
     wait_for(lambda: gateway.plugin.health() == "")
     gateway.db.write("MARK", gateway.db.item("MARK").writes + 1, "test")
     wait_for(lambda: not gateway.plugin.links[0]._pending)
@@ -338,7 +338,7 @@ def _same(gateway: Gateway, value: float) -> bool:
 
 
 def test_displays_see_simulated_values_like_any_others(serve: Callable[..., Gateway], wait_for: Wait) -> None:
-    """And a gateway that fell behind gets them with their mark."""
+    """A gateway that has fallen behind also gets them with their mark."""
     there = serve()
     display = there.connect()
     assert display.ask("@sIAS") == "@sIAS"

@@ -238,7 +238,7 @@ def test_suppressing_its_own_writes_loses_nothing_else(gateway: Gateway) -> None
 
 
 def test_the_last_update_sent_matches_the_database(gateway: Gateway) -> None:
-    """A client and a driver fight over an item: what the client hears last, answers included, is the truth."""
+    """A client and a driver compete for an item: the last value sent to the client, even as an answer, is current."""
     client = gateway.connect()
     client.send("@sFREE\n@sMARK\n")
     client.lines(2)
@@ -380,7 +380,7 @@ def test_by_default_only_loopback_has_access_and_no_client_stops_the_gateway() -
 
 @pytest.fixture
 def witness(gateway: Gateway) -> Callable[[], None]:
-    """Another client; calling it proves that it is served, at once and completely."""
+    """Another client; calling it checks that it is served at once and completely."""
     client = gateway.connect()
     client.ask("@sIAS")
     count = 0
@@ -448,7 +448,7 @@ def test_the_system_will_notice_a_vanished_peer(gateway: Gateway) -> None:
         for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
     )
     assert idle + interval * probes < 15
-    # The system would drop a client that is alive and slow: `stall_timeout` says how long that may take.
+    # The system would drop a client that is alive but slow: `stall_timeout` is for those.
     assert peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
     assert peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -528,7 +528,7 @@ def test_garbage_of_all_kinds_does_not_harm_others(gateway: Gateway, witness: Ca
         witness_client.join(5.0)
         assert not witness_client.is_alive()
     assert gateway.plugin.running
-    assert gateway.plugin.server._complain.due("defect")  # nothing has been logged about one
+    assert gateway.plugin.server._complain.due("defect")  # no defect has been logged
     client = gateway.connect()
     assert client.ask("@l").startswith("@l9;")
 
@@ -553,7 +553,7 @@ def test_unknown_keys_are_refused_quickly(serve: Callable[..., Gateway]) -> None
     started = time.monotonic()
     client.send("".join(f"@rKEX{n}\n" for n in range(2000)))
     client.lines(2000)
-    assert time.monotonic() - started < 2.0  # looking for the nearest names would take 10 s and more
+    assert time.monotonic() - started < 2.0  # a search for the nearest names would take more than 10 s
 
 
 def test_ten_simultaneous_clients_are_all_served(gateway: Gateway) -> None:
@@ -586,7 +586,7 @@ def test_one_host_leaves_room_for_others(serve: Callable[..., Gateway], wait_for
 def test_a_client_that_has_vanished_is_dropped(
     gateway: Gateway, witness: Callable[[], None], wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the system says of a peer that acknowledges nothing: `tests/net` cuts a cable for it."""
+    """Simulate the system's error for a peer that acknowledges nothing; `tests/net` cuts a real cable."""
     client = gateway.connect("127.0.0.2")
     assert client.ask("@sIAS") == "@sIAS"
     monkeypatch.setattr(server, "vanished", lambda sock: sock.getpeername()[0] == "127.0.0.2")
@@ -828,7 +828,7 @@ def test_updates_that_waited_during_a_hold_up_are_sent_as_old(serve: Callable[..
     client = gateway.connect()
     for key in ("IAS", "FREE"):
         assert client.ask(f"@s{key}") == f"@s{key}"
-    with gateway.plugin.server._fanout.working:  # the server is not let run, as if the process were stopped
+    with gateway.plugin.server._fanout.working:  # the server cannot run, as if the process were stopped
         gateway.db.write("IAS", 100.0, "pitot", 0)
         gateway.db.write("FREE", 1.0, "test", 0)
         clock.now += 3.0

@@ -1,4 +1,4 @@
-"""Places and the server's time are shared by host: nobody keeps others out, nobody is dropped for asking much."""
+"""Hosts share the places and the time of the server: none keeps others out, and none is dropped for many requests."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_client_that_leaves_at_the_last_moment_makes_room(
 def test_a_disconnect_is_noticed_before_all_data_has_been_read(
     gateway: TestGateway, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Turns, "next", lambda self: None)  # nobody's turn comes
+    monkeypatch.setattr(Turns, "next", lambda self: None)  # no client gets a turn
     client = gateway.connect()
     client.send("@rIAS\n" * 10_000)
     client.sock.shutdown(1)

@@ -50,7 +50,7 @@ def output(port: int) -> dict[str, Any]:
 
 
 def mirror(serve: Serve, wait_for: Wait, count: int = 2) -> list[Gateway]:
-    """Gateways of which each mirrors all keys with the next, the last with the first: two, or a ring."""
+    """Gateways that each mirror all keys with the next, the last one with the first: two, or a ring."""
     last = start(serve(KEYS))
     gateways = [last]
     for _ in range(count - 1):

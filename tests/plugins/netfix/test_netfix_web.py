@@ -1,4 +1,4 @@
-"""A web page may have a browser send what it likes to this port: nothing of it is obeyed."""
+"""A web page can make a browser send anything to this port: the server obeys none of it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def refused_whole(gateway: TestGateway, wait_for: Wait, pieces: list[bytes]) -> 
         for piece in pieces:
             page.send(piece)
     except OSError:
-        pass  # it has been closed already
+        pass  # it is already closed
     assert page.closed()
     wait_for(lambda: gateway.plugin.get_status()["dropped"] == dropped + 1)
     assert [item.reading for item in gateway.db.items()] == before
@@ -74,7 +74,7 @@ def refused_whole(gateway: TestGateway, wait_for: Wait, pieces: list[bytes]) -> 
 )  # fmt: skip
 def test_netfix_is_not_taken_for_a_web_request(gateway: TestGateway, line: str, answer: str) -> None:
     client = gateway.connect()
-    client.send("PUT;5;000\nHOST;1\nACID;POST / HTTP/1.1;000\n")  # keys that do not exist, and a text
+    client.send("PUT;5;000\nHOST;1\nACID;POST / HTTP/1.1;000\n")  # keys that do not exist, and text
     assert client.ask(line) == answer
     assert gateway.plugin.get_status()["ignored sentences"] == 2
 

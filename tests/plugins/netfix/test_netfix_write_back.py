@@ -1,4 +1,4 @@
-"""Displays hand back what they have been told: that is no news from a sensor, whoever does it and whenever."""
+"""Displays write back values that they have received: that is never fresh data from a sensor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def panel(serve: Callable[..., TestGateway], clock: Clock) -> TestGateway:
 
 
 def dead_sensor(panel: TestGateway, clock: Clock, source: str = HERE, value: float = 104.5) -> None:
-    """A client has written IAS and is gone; its value is old."""
+    """A client has written IAS and disconnected; its value is old."""
     feeder = panel.connect(source)
     assert feeder.ask(f"@wIAS;{value}") == f"@wIAS;{value};00000"
     feeder.close()
@@ -57,12 +57,12 @@ def test_the_value_of_a_dead_sensor_stays_old(
 def test_it_stays_old_however_late_and_often_it_is_written_back(
     panel: TestGateway, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "ECHO_S", 0.0)  # as if it were long ago
+    monkeypatch.setattr(commands, "ECHO_S", 0.0)  # as if that were long ago
     dead_sensor(panel, clock)
     display = panel.connect()
     assert read(display) == "104.5;01000"
     for _ in range(5):
-        assert display.ask("@wBTN1;True") == "@wBTN1;True;00000"  # it writes what is its own, too
+        assert display.ask("@wBTN1;True") == "@wBTN1;True;00000"  # it writes its own values, too
         assert display.ask("@wIAS;104.5") == "@wIAS;104.5;01000"
     assert panel.db.read("IAS").source == f"netfix/{HERE}"
 
