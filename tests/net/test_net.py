@@ -174,7 +174,7 @@ def test_one_host_cannot_shut_out_the_others(listening: Callable[..., Server]) -
 
 
 def test_places_are_reserved_for_privileged_hosts(listening: Callable[..., Server]) -> None:
-    """Two of twenty places are reserved for one host, and two more for it and another. Each refusal first asks for room."""
+    """Two of twenty places are reserved for one host, and two more for it and another. Each refusal asks for room."""
     server = listening(most=20, reserved=[["127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
     asked: list[str] = []
 
