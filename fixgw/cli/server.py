@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from fixgw.service import EXIT_DEFECT, leave, lock_memory, why_safe
 
     notice, problems = "", list[Problem]()
+    gc.disable()  # reading a configuration makes many objects and next to no garbage
     try:
         path = configuration.find(args.config_file)
         if args.safe:
@@ -113,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
         set_up_logging(loaded.logging, args)
     except ConfigurationError as error:
         return report(error)
+    finally:
+        gc.enable()
     if not loaded.auto_start and is_service(os.environ):
         log.warning("not starting as a service: %s says `auto start: no`", path)
         return EXIT_DONE
@@ -130,6 +134,8 @@ def run(args: argparse.Namespace) -> int:
             log.warning("cannot lock the process's memory (is LimitMEMLOCK= too low?): %s", error)
 
     from fixgw.gateway import Gateway
+
+    gc.freeze()  # all this stays: collections, which stop every thread, need not walk through it
 
     def reload() -> Configuration:
         return configuration.load_safe(path)[0] if args.safe else configuration.load(path)

@@ -208,7 +208,8 @@ class Database:
             if definition.key in self._items:
                 raise ValueError(f"{definition.key} is defined twice")
             item = self._items[definition.key] = Item(self, definition)
-            item._set_subscriptions(self._wildcards)
+            if self._wildcards:
+                item._set_subscriptions(self._wildcards)
             return item
 
     def item(self, key: str) -> Item:

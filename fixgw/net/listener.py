@@ -6,7 +6,7 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from fixgw.clock import now as clock_now
 from fixgw.errors import DeviceError
@@ -30,12 +30,15 @@ REFUSALS = NOT_ALLOWED, TOO_MANY, TOO_MANY_FROM_ONE_HOST = (
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class Poller(Protocol):
-    """A `select.epoll`, or a selector."""
+if TYPE_CHECKING:
+    from typing import Protocol
 
-    def register(self, fileobj: int, events: int, /) -> object: ...
+    class Poller(Protocol):
+        """A `select.epoll`, or a selector."""
 
-    def unregister(self, fileobj: int, /) -> object: ...
+        def register(self, fileobj: int, events: int, /) -> object: ...
+
+        def unregister(self, fileobj: int, /) -> object: ...
 
 
 class Caller(NamedTuple):

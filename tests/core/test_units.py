@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,21 @@ def test_a_custom_definition_can_reword_units_but_not_change_them(tmp_path: Path
     assert len(found) == 2
     assert "OAT" in found[0]
     assert "EGT11" in found[1]
+
+
+def test_a_copy_of_the_packaged_definition_is_compared_only_where_it_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "config"
+    shutil.copytree(configuration.packaged(), tree)
+    with monkeypatch.context() as patch:
+        patch.setattr(configuration, "_packaged_units", lambda: pytest.fail("read the packaged definition once more"))
+        configuration.load(tree / "default.yaml")
+    ahrs = tree / "database" / "ahrs.yaml"
+    ahrs.write_text(ahrs.read_text().replace("units: knots", "units: mph"))
+    with pytest.raises(ConfigurationError) as error:
+        configuration.load(tree / "default.yaml")
+    assert "drivers write IAS in knots" in str(error.value)
 
 
 def test_every_name_means_one_unit() -> None:
