@@ -49,7 +49,7 @@ def bridge(bench: Bench) -> None:
     assert identifiers == ["180", "183", "183"], heard
 
 
-@check("error frames: error-passive, bus-off and the return from it are told")
+@check("error frames: error-passive, bus-off and the return from it are reported")
 def error_frames(bench: Bench) -> str:
     def seen() -> dict[str, object]:
         status: dict[str, object] = bench.connection("canfix")["status"]

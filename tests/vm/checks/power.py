@@ -42,7 +42,7 @@ WantedBy=sysinit.target
 """
 
 
-@check("a full disk: values flow on, and NetFIX serves")
+@check("a full disk: values keep flowing, and NetFIX serves")
 def full_disk(bench: Bench) -> None:
     m = bench.machine
     with bench.nodes("vcan0"):
@@ -58,7 +58,7 @@ def full_disk(bench: Bench) -> None:
             m.run("rm -f /full /full2")
 
 
-@check("the plug is pulled in mid-flight, and again while it starts: configuration and state are whole, and it flies")
+@check("the plug is pulled in mid-flight, and again while it starts: configuration and state are intact, and it works")
 def power_loss(bench: Bench) -> str:
     m = bench.machine
     if m.run(f"test -e {RECORDING} || echo none"):
@@ -94,7 +94,7 @@ def power_loss(bench: Bench) -> str:
     assert "Traceback" not in bench.journal("-b")
     assert bench.show("NRestarts") == {"NRestarts": "0"}
     assert not m.run("systemctl --failed --no-legend")
-    return f"{told} saves were told, {found} found; {times}"
+    return f"{told} saves were reported, {found} found; {times}"
 
 
 @check("it is removed, and the configuration is kept")

@@ -64,7 +64,7 @@ def reload(bench: Bench) -> None:
     bench.machine.run("systemctl reload fixgw.service", 60.0)
 
 
-@check("a configuration with problems is refused by a reload, and the old one flies on")
+@check("a configuration with problems is refused by a reload, and the old one stays in use")
 def bad_reload(bench: Bench) -> str:
     pid = bench.show("MainPID")
     bench.configure(CONFIGURATION.replace("baud: 9600", "baud: fast"))

@@ -38,7 +38,7 @@ class Plugin(PluginBase):
 '''
 
 
-@check("a worker that hangs: no more pings, and systemd starts the gateway anew")
+@check("a worker that hangs: no more pings, and systemd restarts the gateway")
 def watchdog(bench: Bench) -> str:
     with bench.plugin("hangs", HANGS):
         bench.restart()
