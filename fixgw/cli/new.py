@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import keyword
 import re
+import shlex
 import sys
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
+import fixgw
+from fixgw import extras
 from fixgw.cli import EXIT_DONE, EXIT_USAGE, Subparsers, add_command, complain
 from fixgw.errors import FixgwError
 
@@ -130,8 +134,14 @@ def next_steps(kind: str, name: str, directory: Path) -> list[str]:
             "2. make docs lint   # generates the table of options, checks types and style",
             "3. see CONTRIBUTING.md for the complete list of steps",
         ]
+    there = f"cd {shlex.quote(str(directory))} && " if directory.resolve() != Path.cwd() else ""
+    python = shlex.quote(sys.executable)
+    if extras.is_debian_package():
+        python = f"PYTHONPATH={Path(fixgw.__file__).parents[1]} {python}"
+    first = "" if find_spec("pytest") else "fixgw install-extra test && "
     return [
-        f"1. cd {directory} && python3 -m pytest test_{name}.py   # passes as it is; change tests and code together",
-        f"2. use `module: {name}` in a configuration in this folder, or with {directory.resolve()} in `plugin path:`",
-        "3. fixgw check && fixgw run, then fixgw status in another terminal",
+        f"1. {there}{first}{python} -m pytest test_{name}.py   # passes as it is; change tests and code together",
+        f"2. copy the connection from {name}.md to a file beside it, such as my.yaml; a configuration elsewhere needs "
+        f"`plugin path: {directory.resolve()}`",
+        f"3. {there}fixgw check my.yaml && fixgw run --config-file my.yaml   # then fixgw status in another terminal",
     ]

@@ -47,6 +47,34 @@ def test_new_files_pass_tests_type_checks_and_style_checks(cli: Cli, tmp_path: P
     passes(tmp_path, path, "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "--explicit-package-bases", ".")
 
 
+def test_the_next_steps_work_where_they_are_typed(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second, third = cli("new", "plugin", "hottest").out.splitlines()[-3:]
+    assert first.startswith(f"1. {sys.executable} -m pytest test_hottest.py "), "no `cd .`"
+    assert f"plugin path: {tmp_path}`" in second
+    assert third.startswith("3. fixgw check my.yaml && fixgw run --config-file my.yaml ")
+    page = (tmp_path / "hottest.md").read_text()
+    Path("my.yaml").write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    assert cli("check", "my.yaml").code == 0
+
+    there = tmp_path / "a b"
+    first, _, third = cli("new", "driver", "oil_watch", "--to", str(there)).out.splitlines()[-3:]
+    assert first.startswith(f"1. cd '{there}' && {sys.executable} -m pytest test_oil_watch.py ")
+    assert third.startswith(f"3. cd '{there}' && fixgw check my.yaml ")
+    page = (there / "oil_watch.md").read_text()
+    (there / "my.yaml").write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    assert cli("check", str(there / "my.yaml")).code == 0
+
+    monkeypatch.setattr("fixgw.cli.new.find_spec", lambda name: None)
+    first = cli("new", "plugin", "coldest").out.splitlines()[-3]
+    assert "fixgw install-extra test && " in first
+    monkeypatch.setattr("fixgw.extras.is_debian_package", lambda: True)
+    first = cli("new", "plugin", "warmest").out.splitlines()[-3]
+    assert f"PYTHONPATH={ROOT} {sys.executable} -m pytest" in first, "the system's Python does not know the package"
+
+
 @pytest.mark.timeout(300)
 def test_in_a_clone_the_files_go_to_the_existing_folders(cli: Cli, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
