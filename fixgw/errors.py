@@ -169,15 +169,20 @@ def counted(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The nearest known name, as the end of a sentence; empty if there is none."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The nearest known name; empty if there is none."""
     from difflib import get_close_matches
 
     if len(name) > 100:  # the time for the search grows with the square of the length
         return ""
-    names = {str(k) for k in list(known)}
     folded: dict[str, str] = {}
-    for k in sorted(names):
+    for k in sorted({str(k) for k in list(known)}):
         folded.setdefault(k.lower(), k)
     near = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
-    return f" (did you mean {folded[near[0]]!r}?)" if near else ""
+    return folded[near[0]] if near else ""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The nearest known name, as the end of a sentence; empty if there is none."""
+    near = nearest(name, known)
+    return f" (did you mean {near!r}?)" if near else ""

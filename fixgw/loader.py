@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import fixgw.plugin
-from fixgw.errors import BadModule, BadPlugin, MissingLibrary, did_you_mean
+from fixgw.errors import BadModule, BadPlugin, MissingLibrary, nearest
 from fixgw.plugin import Options, PluginBase
 
 __all__ = ["PluginInfo", "add_to_path", "available", "code_has_changed", "load_plugin", "make_plugin", "reload_plugin"]
@@ -221,7 +221,7 @@ def _import(name: str) -> ModuleType:
             if isinstance(error, ModuleNotFoundError) and _is_about(error, candidate):
                 continue
             raise BadModule(name, _explain_import_error(error)) from error
-    raise BadModule(name, f"there is no module {name!r}{did_you_mean(name, _names_like(name))}", absent=True)
+    raise BadModule(name, f"there is no module {name!r}{_suggestion(name)}", absent=True)
 
 
 def _is_on_plugin_path(name: str) -> bool:
@@ -262,13 +262,29 @@ def _last_line(error: BaseException) -> str:
     return f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
 
 
-def _names_like(name: str) -> set[str]:
-    """Modules that `name` may have meant: its neighbours, and what comes with the gateway."""
-    names = {PLUGINS + n for package in (PLUGINS, DRIVERS) for n in _plugins_in(package)}
-    names |= {DRIVERS + n for n in _plugins_in(DRIVERS)}
+def _suggestion(name: str) -> str:
+    """The module that `name` may have meant, as the end of a sentence; empty if there is none like it.
+
+    Only the last parts of names are compared: what plugins have in common says nothing about what was meant.
+    """
+    parent, _, last = name.rpartition(".")
+    whole: dict[str, str] = {}
+    for known in sorted(_names_like(name), key=lambda known: known.rpartition(".")[0] != parent):
+        whole.setdefault(known.rpartition(".")[2], known)
+    near = nearest(last, whole)
+    return f" (did you mean {whole[near]!r}?)" if near else ""
+
+
+def _names_like(name: str) -> list[str]:
+    """Modules that `name` may have meant: what comes with the gateway, what the incumbent has, and its neighbours."""
+    from fixgw.configuration.incumbent import ABSENT, MODULES
+
+    names = [PLUGINS + n for package in (PLUGINS, DRIVERS) for n in _plugins_in(package)]
+    names += [DRIVERS + n for n in _plugins_in(DRIVERS)]
+    names += [PLUGINS + n for n in (*MODULES, *ABSENT)]
     parent, dot, _ = name.rpartition(".")
     if not dot:
-        names |= {m.name for m in pkgutil.iter_modules()} - sys.stdlib_module_names
+        names += sorted({m.name for m in pkgutil.iter_modules()} - sys.stdlib_module_names)
     elif parent in sys.modules:
-        names |= {f"{parent}.{n}" for n in _plugins_in(parent)}
+        names += [f"{parent}.{n}" for n in _plugins_in(parent)]
     return names

@@ -29,6 +29,7 @@ from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import Clock, Database, Definition
 from fixgw.errors import Advice, BadModule, ConfigurationError, Problem, counted, did_you_mean
 from fixgw.kit.options import convert
+from fixgw.kit.update import FALSE_WORDS, TRUE_WORDS
 from fixgw.plugin import CONFIGPATH, PluginBase
 
 __all__ = [
@@ -283,6 +284,9 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
     items, initial, database = _read_items(reader, main, at, defaults)
 
     loader.add_to_path(_module_directories(reader, main))
+    for directory in _module_directories(reader, main):
+        if not directory.is_dir():
+            reader.advice.append(at.at(["plugin path"]).advice(f"plugin path: there is no directory {directory}"))
 
     loaded: list[Connection] = []
     unloaded: dict[str, str] = {}
@@ -481,9 +485,10 @@ def _read_connection(
     own = {k: v for k, v in value.items() if k not in COMMON}
     reader.problems += options.problems(common, Common, at)
     wanted = common.get("load", True)
-    wanted = {"yes": True, "no": False}.get(wanted, wanted) if isinstance(wanted, str) else wanted  # quoted
+    if isinstance(wanted, str) and wanted not in reader.enabled and wanted.lower() in TRUE_WORDS | FALSE_WORDS:
+        wanted = wanted.lower() in TRUE_WORDS  # in quotes, or a word that YAML does not know
     if isinstance(wanted, str) and wanted not in reader.enabled:
-        names = [*reader.enabled, "yes", "no"]
+        names = [*reader.enabled, "yes", "no", "true", "false"]
         another = any(wanted.rstrip("0123456789") == name.rstrip("0123456789") for name in reader.enabled)  # CANFIX2
         # Otherwise it is a preference that is not enabled.
         if not reader.enabled or (did_you_mean(wanted, names) and not another):

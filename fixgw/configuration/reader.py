@@ -359,7 +359,11 @@ class Reader:
     ) -> tuple[Any, Positions]:
         target = anchors.get(name)
         if target is None:
-            wrong = "refers to something that contains it" if name in anchors else "is not defined before this"
+            wrong = (
+                "refers to something that contains it"
+                if name in anchors
+                else "is not defined before this: put it in quotes if it is text"
+            )
             self._abandon(at, f"*{name} {wrong}")
             raise AssertionError
         value, where = target
@@ -568,6 +572,18 @@ def _syntax(error: yaml.MarkedYAMLError, at: Positions, text: str) -> tuple[Posi
         return _misplaced_colon(at, lines)
     if "cannot start any token" in problem:
         return at, f"a value cannot begin with {line[at.column - 1 : at.column]!r}: put it in quotes"
+    if error.context in ("while scanning an alias", "while scanning an anchor"):
+        return at, f"a word cannot begin with {'*' if 'alias' in error.context else '&'!r}: put it in quotes"
+    if "could not find expected ':'" in problem and start and start.line < len(lines):
+        return _missing_colon(at.file, start.line, lines[start.line])
+    if "escape" in problem:
+        return at, "in double quotes a backslash has a meaning of its own: use single quotes"
+    if "block sequence entries are not allowed" in problem:
+        return at, "a list entry ('- ...') begins in a line of its own, below its key"
+    if "block scalar" in (error.context or ""):
+        return at, "after '|' or '>' the text begins in the next line; put a word that begins with it in quotes"
+    if "block mapping" in (error.context or "") and line[: at.column - 1].rstrip()[-1:] in ("'", '"'):
+        return at, "text after the quote that closes the value: put all of it in quotes, or none"
     if "quoted scalar" in (error.context or ""):
         return at, f"a quote{opened} is never closed"
     brace = lines[start.line][start.column : start.column + 1] if start and start.line < len(lines) else ""
@@ -576,6 +592,8 @@ def _syntax(error: yaml.MarkedYAMLError, at: Positions, text: str) -> tuple[Posi
     if "block collection" in (error.context or "") and "block mapping" not in (error.context or ""):
         return at, "expected another list entry ('- ...'): this line is indented like the list above it"
     if "block mapping" in (error.context or ""):
+        if line[at.column - 1 : at.column + 1] == "- ":
+            return at, "a list entry ('- ...') among keys: indent it, below the key to which the list belongs"
         if (before := _line_before(at, lines)) and ":" not in before[1]:
             return _missing_colon(at.file, *before)
         return at, f"this line's indentation, {_spaces(line)}, matches no line above it"

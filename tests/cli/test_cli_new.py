@@ -47,9 +47,7 @@ def test_new_files_pass_tests_type_checks_and_style_checks(cli: Cli, tmp_path: P
     passes(tmp_path, path, "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "--explicit-package-bases", ".")
 
 
-def test_the_next_steps_work_where_they_are_typed(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_steps_work_where_they_are_typed(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first, second, third = cli("new", "plugin", "hottest").out.splitlines()[-3:]
     assert first.startswith(f"1. {sys.executable} -m pytest test_hottest.py "), "no `cd .`"

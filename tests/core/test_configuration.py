@@ -737,10 +737,19 @@ def test_a_wrong_option_does_not_hide_the_findings_of_the_plugin(tmp_path: Path)
     assert "'IASS'" in found[1]
 
 
-@pytest.mark.parametrize(("written", "loaded"), [('"yes"', 1), ("yes", 1), ('"no"', 0), ("no", 0)])
+@pytest.mark.parametrize(
+    ("written", "loaded"),
+    [('"yes"', 1), ("yes", 1), ('"no"', 0), ("no", 0), ("'on'", 1), ("Y", 1), ("n", 0), ("'False'", 0)],
+)
 def test_a_quoted_yes_or_no_means_yes_or_no(tmp_path: Path, written: str, loaded: int) -> None:
     (tmp_path / "default.yaml").write_text(f"connections: {{a: {{load: {written}, module: fixgw.plugins.skel}}}}\n")
     assert len(configuration.load(tmp_path / "default.yaml").connections) == loaded
+
+
+def test_a_plugin_path_that_leads_nowhere_is_pointed_out(tree: Tree) -> None:
+    for path in ("gone", "[gone]", "\n  -gone\n"):
+        (advice,) = tree.load(f"plugin path: {path}\nconnections: {{}}\n").advice
+        assert advice.message.startswith(f"plugin path: there is no directory {tree.directory}/")
 
 
 # -- whether to load ---------------------------------------------------------------------------------------------------
@@ -754,6 +763,8 @@ def test_a_quoted_yes_or_no_means_yes_or_no(tmp_path: Path, written: str, loaded
             "yse",
             "load: expected yes or no, or a name in enabled: of preferences.yaml, got 'yse' (did you mean 'yes'?)",
         ),
+        (None, "ture", "got 'ture' (did you mean 'true'?)"),
+        ("{N: yes}", "N", ""),  # a preference may have such a name, too
         (None, "COMPUTE", "load: expected yes or no, or a name in enabled: of preferences.yaml, got 'COMPUTE'"),
         ("{CANFIX: yes}", "CANFX", "got 'CANFX' (did you mean 'CANFIX'?)"),
         ("{CANFIX: yes}", "CANFIX", ""),

@@ -88,10 +88,18 @@ def test_directories_are_appended_to_the_path_once(tmp_path: Path) -> None:
         ("fixgw.drivers.nmea", "fixgw.drivers.nmea0183"),
         ("fixgw.plugin.skel", "fixgw.plugins.skel"),
         ("fixgw.netfx", "fixgw.plugins.netfix"),
+        ("nmea0183x", "fixgw.plugins.nmea0183"),
+        ("fixgw.plugins.grand_rapid_eis", "fixgw.plugins.grand_rapids_eis"),
+        ("fixgw.plugins.rpi_virtualwires", "fixgw.plugins.rpi_virtualwire"),
     ],
 )
 def test_an_unknown_module_gets_a_suggestion(name: str, suggestion: str) -> None:
     assert reason(name) == f"there is no module {name!r} (did you mean {suggestion!r}?)"
+
+
+@pytest.mark.parametrize("name", ["web", "publisher", "curves", "alarms", "signal_k"])
+def test_what_names_have_in_common_is_no_reason_for_a_suggestion(name: str) -> None:
+    assert reason(f"fixgw.plugins.{name}") == f"there is no module 'fixgw.plugins.{name}'"
 
 
 def test_a_misspelled_user_module_gets_a_suggestion_too(tmp_path: Path) -> None:
