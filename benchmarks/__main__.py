@@ -98,7 +98,7 @@ def run(names: Iterable[str], record: bool) -> int:
         try:
             heading = ""
             for row in importlib.import_module(f"benchmarks.{name}").rows():
-                if row[0].startswith(" "):  # belongs to the row above it
+                if row[0].startswith(" "):  # it belongs to the row above
                     key = f"{name}: {heading}, {row[0].strip()}"
                 else:
                     heading = row[0]

@@ -57,7 +57,7 @@ Receive = Callable[[float], list[bytes]]  # seconds to wait -> the data of the f
 
 
 def send_paced(send: Send, rate: float, seconds: float, pause: Callable[[float], object]) -> tuple[int, float]:
-    """The frames sent, and the seconds it took. Sends late frames at once: a sender that is too slow takes longer."""
+    """Send frames; return their number and the time in seconds. Late frames go at once: a slow sender takes longer."""
     total, sent, since = int(rate * seconds), 0, time.monotonic()
     while sent < total:
         now = time.monotonic()
@@ -70,7 +70,7 @@ def send_paced(send: Send, rate: float, seconds: float, pause: Callable[[float],
 
 
 class Sink:
-    """Takes frames and their latencies."""
+    """Collects frames and their latencies."""
 
     def __init__(self, receive: Receive) -> None:
         self.receive = receive
@@ -162,8 +162,8 @@ def local(name: str) -> dict[str, Any]:
 def _bridge(buses: dict[str, Any], pipe: Connection) -> None:
     """In the other process: a bridge between two buses, and a node on each of its virtual ones.
 
-    ("send", rate, seconds) sends on the first and answers (sent, seconds); ("hear", 0, seconds) hears on the second,
-    for that time and until nothing more arrives, and answers the latencies; ("cross", rate, seconds) does both.
+    ("send", rate, seconds) sends on the first and answers (sent, seconds); ("hear", 0, seconds) receives on the second
+    for that time and until no more frames arrive, and answers the latencies; ("cross", rate, seconds) does both.
     """
     import can
 

@@ -250,7 +250,7 @@ FLOODS = {
 
 
 def _flood(port: int, text: str, count: int, pipe: Connection) -> None:
-    """In the other process: `count` clients that say `text` as fast as they are read from, and read every answer."""
+    """In the other process: `count` clients that send `text` as fast as the server reads it, and read every answer."""
     poll = select.epoll()
     data = text.encode()
     by_fd, left = {}, {}
@@ -272,7 +272,7 @@ def _flood(port: int, text: str, count: int, pipe: Connection) -> None:
 
 
 def _asking(port: int, count: int, pipe: Connection) -> None:
-    """In the other process: a client that asks now and then."""
+    """In the other process: a client that sends occasional requests."""
     sock = connect(port, [])
     pipe.send("ready")
     times = []
@@ -286,7 +286,7 @@ def _asking(port: int, count: int, pipe: Connection) -> None:
 
 
 def flooded(flood: str, clients: int = 5, count: int = 400) -> tuple[float, float]:
-    """p99 in ms of a client that asks, and from a write to a client, while `clients` others flood."""
+    """p99 in ms of a client's request, and from a write to a client, while `clients` others flood."""
     context = multiprocessing.get_context("spawn")
     with gateway() as (db, plugin):
         tree = {f"connection {n}": {f"count {m}": m * n for m in range(50)} for n in range(20)}

@@ -1,7 +1,7 @@
-"""Writes the generated parts of the documentation: option tables, a connection's life, what each driver rests on.
+"""Writes the generated parts of the documentation: option tables, the life of a connection, the evidence of drivers.
 
 python docs/generate.py            rewrite the files
-python docs/generate.py --check    only say which are out of date; exit code 1 if any is
+python docs/generate.py --check    only report outdated files; exit code 1 if there are any
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def modules() -> str:
 
 
 def virtual_instruments() -> str:
-    """Those that `fixgw sim serial` runs."""
+    """The instruments that `fixgw sim serial` runs."""
     rows = [f"| `{name}` | {kind.WHAT} |" for name, kind in instruments().items()]
     return "\n".join(["| instrument | |", "|---|---|", *rows])
 
@@ -60,7 +60,7 @@ DECISION = re.compile(r"# (\d+)\. (.+)\n\nDate: (\d{4}-\d\d-\d\d)  \nStatus: (.+
 
 
 def decisions() -> str:
-    """The records of docs/decisions, the newest first. Raises ValueError for one that does not begin as they do."""
+    """The records of docs/decisions, newest first. Raises ValueError for one with another beginning."""
     lines = ["| | decision | date | status |", "|---|---|---|---|"]
     for path in sorted((DOCS / "decisions").glob("[0-9]*.md"), reverse=True):
         head = DECISION.match(path.read_text(encoding="utf-8"))
@@ -83,7 +83,7 @@ def evidence_of(page: Path) -> dict[str, str]:
 
 
 def evidence() -> str:
-    """What each driver rests on, for docs/drivers/index.md."""
+    """The evidence for each driver, for docs/drivers/index.md."""
     lines = [f"| device | driver | {' | '.join(EVIDENCE)} |", "|---" * (len(EVIDENCE) + 2) + "|"]
     for info in loader.available():
         if info.module.startswith(loader.DRIVERS):
@@ -110,7 +110,7 @@ MARKER = re.compile(rf"(<!-- ({NAMES})(?::(\S+))? -->\n).*?(<!-- /\2 -->)", re.D
 
 
 def renewed(text: str) -> str:
-    """`text` with everything between its markers generated anew."""
+    """`text` with everything between its markers generated again."""
     return MARKER.sub(lambda m: f"{m[1]}{GENERATED[m[2]](m[3] or '')}\n{m[4]}", text)
 
 

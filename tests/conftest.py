@@ -1,7 +1,7 @@
-"""What holds for all tests, and ``--quick`` for `make quick`: only tests without sockets, devices and processes.
+"""Common to all tests; ``--quick`` is for `make quick`: only tests without sockets, devices and processes.
 
-The others carry the marker `slow`, a whole file by ``pytestmark = pytest.mark.slow``. A test that has no marker and
-uses one all the same fails in the quick run.
+The others have the marker `slow`; ``pytestmark = pytest.mark.slow`` marks a whole file. An unmarked test that uses one
+of these fails in the quick run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A busy computer generates examples slowly, which says nothing about the tests.
+# A busy computer generates examples slowly, which is not a defect.
 settings.register_profile("fixgw", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fixgw")
 
@@ -28,7 +28,7 @@ _tests = itertools.count()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What gateways keep over a restart, no test leaves to another, nor to the person who runs them."""
+    """Tests leave no saved state to each other, nor to the person who runs them."""
     os.environ["XDG_STATE_HOME"] = os.path.join(_states.name, str(next(_tests)))
 
 
@@ -41,7 +41,7 @@ def short_path() -> Iterator[Path]:
 
 # -- the quick run -----------------------------------------------------------------------------------------------------
 
-#: What the interpreter announces before it opens a socket or starts a process.
+#: The audit events of sockets and processes.
 OUTSIDE = {"socket.__new__", "subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 WHOLE_FILE = "\npytestmark = pytest.mark.slow\n"
 
@@ -49,7 +49,7 @@ _used: list[str] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in an order of this seed's")
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in a random order with this seed")
     parser.addoption("--quick", action="store_true", help="only tests that use no socket, no device and no process")
 
 

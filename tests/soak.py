@@ -1,8 +1,8 @@
-"""A soak: the demonstration of everything for hours, with faults, and clients that come, go, stall and talk nonsense.
+"""A soak test: hours of the demonstration of everything, with faults, and clients that come, go, stall or babble.
 
     make soak HOURS=2
 
-Prints memory, descriptors, threads and CPU every minute, and at the end how they drifted. Exit code 1 when the gateway
+Prints memory, descriptors, threads and CPU every minute, and their drift at the end. The exit code is 1 if the gateway
 died, kept a client waiting, logged a traceback, did not recover from the faults, or grew.
 """
 
@@ -28,8 +28,8 @@ from fixgw.hw_sim.everything import NAMES
 from fixgw.netfix import Client
 
 SAMPLE_S = 60.0
-QUIET_S = 90.0  # without faults, at the end: everything must be well again
-ANSWER_S = 5.0  # within which the gateway answers, on a busy machine too
+QUIET_S = 90.0  # without faults, at the end: everything must recover
+ANSWER_S = 5.0  # within which the gateway answers, even on a busy machine
 NODES = ("air", "ahrs", "engine", "fuel", "gps", "controls", "panel")
 NODE_FAULTS = (
     "silent",
@@ -44,7 +44,7 @@ NODE_FAULTS = (
     "stuck",
 )
 WIRE_FAULTS = ("truncate", "unplug", "silent", "bit-flips", "drop", "garbage", "stuck")
-#: Growth per hour above which something leaks.
+#: Growth per hour that indicates a leak.
 MOST_MIB, MOST_DESCRIPTORS, MOST_THREADS = 2.0, 2.0, 2.0
 
 
@@ -94,7 +94,7 @@ def drift(samples: list[Sample], field: str) -> float:
 
 
 class Visitors:
-    """Clients of all manners, on threads of their own, until `stop`."""
+    """Clients of all kinds, on their own threads, until `stop`."""
 
     def __init__(self, port: int, seed: int) -> None:
         self.port = port
@@ -141,7 +141,9 @@ class Visitors:
     def _vanisher(self, dice: random.Random) -> None:
         with socket.create_connection(("127.0.0.1", self.port), ANSWER_S) as sock:
             sock.sendall(b"@sIAS\n@sALT\n@l\n" * dice.randrange(1, 20))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset in place of an end
+            sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+            )  # a reset instead of a normal close
 
     def _staller(self, dice: random.Random) -> None:
         with socket.create_connection(("127.0.0.1", self.port), ANSWER_S) as sock:

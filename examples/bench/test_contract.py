@@ -1,4 +1,4 @@
-"""The engine monitor with the options of this aircraft, put through all that happens to cables and instruments."""
+"""The contract suite for the engine monitor, with the options of this aircraft."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class TestContract(Contract):
     subject = SerialBench.of(
         "fixgw.drivers.eis",
         Eis,
-        "TACH1 OILP1 OILT1 CHT11 CHT14 EGT11 EGT14",  # must be good in flight, and true
+        "TACH1 OILP1 OILT1 CHT11 CHT14 EGT11 EGT14",  # must be good and true in flight
         options={"cylinders": 4},
-        absurd={"TACH1": 30_000},  # cannot be true
-        unknown=("CHT11",),  # a probe that is not there
+        absurd={"TACH1": 30_000},  # impossible
+        unknown=("CHT11",),  # a missing probe
     )

@@ -23,12 +23,12 @@ from .machine import Dead, Machine
 
 ROOT = Path(__file__).parents[2]
 PLATFORMS = ("linux_x86_64", "manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
-UNAVAILABLE = 77  # exit code: nothing was tried, as other test programs say it
+UNAVAILABLE = 77  # exit code for skipped, as used by other test programs
 NOT_COPIED = (".*", "build", "dist", "*.egg-info", "__pycache__")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 when every check has passed, 1 when one has failed, 77 when there is no machine to be had."""
+    """Returns 0 if every check passes, 1 if one fails, 77 if no machine is available."""
     args = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no machine is left behind
     began = time.monotonic()
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-Row = tuple[str, str, float, str]  # verdict, title, seconds, what was measured or went wrong
+Row = tuple[str, str, float, str]  # verdict, title, seconds, measurement or error
 
 
 def run(bench: Bench, wanted: list[Check]) -> list[Row]:
@@ -96,7 +96,7 @@ def run(bench: Bench, wanted: list[Check]) -> list[Row]:
 
 
 def aftermath(bench: Bench) -> str:
-    """What the gateway says, for somebody who has to find out."""
+    """The gateway's status and log, to investigate a failure."""
     try:
         return "\n" + bench.machine.run("systemctl --no-pager --lines=25 status fixgw.service", check=False)
     except Dead as error:
@@ -127,7 +127,7 @@ def gather(built: image.Image, folder: Path) -> list[Path]:
 
 
 def dependencies(built: image.Image) -> Path:
-    """A folder with wheels for the machine's Python, downloaded anew when pyproject.toml asks for others."""
+    """A folder with wheels for the machine's Python, downloaded again when pyproject.toml requires others."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["rpi"]]
     folder = built.folder / f"wheels-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]}"
@@ -144,7 +144,7 @@ def dependencies(built: image.Image) -> Path:
 
 
 def pack(wheels: list[Path], folder: Path) -> Path:
-    """A tar archive of them, of which QEMU makes a disk."""
+    """A tar archive of them, which QEMU presents as a disk."""
     path = folder / "payload"
     with tarfile.open(path, "w") as archive:
         for wheel in wheels:

@@ -1,8 +1,8 @@
-"""What the checks have in common: the machine with a gateway in it, and the list of them all.
+"""Common to all checks: the machine with a gateway in it, and the list of checks.
 
-A check is a function of a `Bench` that returns what it has measured, in words, or None. It fails by raising
-AssertionError (`machine.Failed` is one), and raises `Skip` where it cannot be done. They run in the order of their
-definition, on one machine, and leave it as they found it.
+A check is a function of a `Bench` that returns its measurement as text, or None. It fails by raising
+AssertionError (`machine.Failed` is one), and raises `Skip` if it is not possible. The checks run in the order of their
+definition, on one machine, and leave it unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .machine import Failed, Machine
 
 GOOD = r"^{};[^;]+;00000$"  # an update, or an answer, without any flag
 
-#: What the machine flies. ttyS1's other end is the host; can1 and the bus between are the devices'.
+#: The configuration in the machine. The host is at the other end of ttyS1; can1 belongs to the virtual devices.
 CONFIGURATION = """
 plugin path: /etc/fixgw/plugins
 connections:
@@ -54,10 +54,10 @@ connections:
       - {pin: 23, when: BTN4, active: low}
 """
 
-#: Of the instruments on can1, as candump writes it.
+#: The recording of the instruments on can1, as candump writes it.
 RECORDING = "/var/lib/fixgw-vm/bus.log"
 
-#: Instruments enough for an emulated processor.
+#: As many instruments as an emulated processor can handle.
 SCENARIO = """
 description: Air data and attitude
 bit_rate: 250
@@ -68,12 +68,12 @@ nodes:
 
 
 class Skip(Exception):
-    """This cannot be checked here; says why."""
+    """This cannot be checked here; with the reason."""
 
 
 @dataclass
 class Bench:
-    """The machine and what is to be installed in it."""
+    """The machine, and the wheel to install in it."""
 
     machine: Machine
     wheel: str  #: name of the gateway's wheel, in /root/wheels
@@ -91,7 +91,7 @@ class Bench:
         return tree
 
     def when(self, question: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
-        """Wait until the answer is yes. Raises Failed."""
+        """Wait until the condition holds. Raises Failed."""
         deadline = time.monotonic() + timeout
         while not question():
             if time.monotonic() > deadline:
@@ -116,11 +116,11 @@ class Bench:
         return dict(line.split("=", 1) for line in text.splitlines())
 
     def journal(self, since: str = "", unit: str = "fixgw.service") -> str:
-        """What a unit has logged, since a cursor of `mark`."""
+        """The log of a unit since a cursor from `mark`."""
         return self.machine.run(f"journalctl --no-pager --output=cat --unit={unit} {since}")
 
     def mark(self) -> str:
-        """The journal's end, for `journal`."""
+        """The end of the journal, for `journal`."""
         cursor = self.machine.run("journalctl --no-pager --lines=0 --show-cursor | sed -n 's/^-- cursor: //p'")
         return f"--after-cursor='{cursor}'"
 
@@ -147,7 +147,7 @@ class Bench:
             m.run("systemctl stop nodes.service")
 
     def record(self, channel: str) -> None:
-        """Six seconds of what is on a CAN interface, into `RECORDING`."""
+        """Record six seconds of a CAN interface to `RECORDING`."""
         self.machine.run(
             f"mkdir -p $(dirname {RECORDING}); timeout 6 candump -L {channel} > {RECORDING}.new; "
             f"test $(wc -l < {RECORDING}.new) -gt 200 && mv {RECORDING}.new {RECORDING} && sync"
@@ -155,7 +155,7 @@ class Bench:
 
     @contextmanager
     def plugin(self, name: str, code: str, options: str = "") -> Iterator[None]:
-        """A plugin of the builder's own, in the configuration for as long as this lasts."""
+        """A user's own plugin, in the configuration while the context lasts."""
         self.machine.write(f"/etc/fixgw/plugins/{name}.py", code)
         self.configure(f"{CONFIGURATION}  {name}:\n    module: {name}\n{options}")
         try:
@@ -178,7 +178,7 @@ CHECKS: list[Check] = []
 def check(
     title: str, *, needs_gateway: bool = True, always: bool = False
 ) -> Callable[[Callable[[Bench], str | None]], None]:
-    """Puts the function on the list. `always`: it runs whichever checks are wanted, for others build on it."""
+    """Add the function to the list. `always`: run it whichever checks are selected, because others depend on it."""
 
     def register(function: Callable[[Bench], str | None]) -> None:
         CHECKS.append(Check(title, function, needs_gateway, always))

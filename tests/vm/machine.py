@@ -1,8 +1,8 @@
 """A virtual machine: boots the image under QEMU, runs commands in it, pulls its plug.
 
-What is real in it: systemd as init, SocketCAN with two emulated SJA1000 controllers on one bus (can0, can1) and vcan,
-gpio-sim, two 16550 UARTs (ttyS1 and ttyS2, whose other ends are `Machine.serial`), journald, an ext4 disk that survives
-`power_off`. What is not: speed.
+Real in it are systemd as init, SocketCAN with two emulated SJA1000 controllers on one bus (can0, can1) and vcan,
+gpio-sim, two 16550 UARTs (ttyS1 and ttyS2, whose other ends are `Machine.serial`), journald, and an ext4 disk that
+survives `power_off`. Its speed is not.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any
 
 from .image import Image
 
-BOOT_TIMEOUT = 240.0  # seconds; some 30 are usual without KVM
+BOOT_TIMEOUT = 240.0  # seconds; about 30 are usual without KVM
 KERNEL_OPTIONS = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off nokaslr quiet loglevel=4 panic=-1"
 
 
 class Failed(AssertionError):
-    """A command did not do in the machine what it should have."""
+    """A command in the machine failed."""
 
 
 class Dead(Exception):
@@ -35,8 +35,8 @@ class Machine:
     """One machine and its disk, a copy of the image's. Not for use by several threads at once."""
 
     def __init__(self, image: Image, folder: Path, payload: Path, accelerator: str = "auto") -> None:
-        """`folder` takes the disk and the logs; `payload` is a tar archive that appears as /dev/vdb;
-        `accelerator` is kvm, tcg, or auto: KVM where it works."""
+        """`folder` is for the disk and the logs; `payload` is a tar archive that appears as /dev/vdb;
+        `accelerator` is kvm, tcg, or auto: KVM if it works."""
         self.folder = folder
         self.booted = 0.0  #: when the machine was last switched on, by time.monotonic()
         self.serial: list[socket.socket] = []  #: the host's ends of ttyS1 and ttyS2
@@ -52,7 +52,7 @@ class Machine:
         subprocess.run(["cp", "--sparse=always", "--reflink=auto", image.disk, folder / "disk"], check=True)
 
     def boot(self) -> float:
-        """Switch on; returns, after the seconds that it took, when commands can be run. Raises Dead."""
+        """Switch on, and wait until commands can be run. Return the seconds that it took. Raises Dead."""
         self._start()
         try:
             self._await_hello(BOOT_TIMEOUT if self.accelerator == "tcg" else 60.0)
@@ -67,7 +67,7 @@ class Machine:
         return time.monotonic() - self.booted
 
     def power_off(self) -> None:
-        """Pull the plug: nothing is told, nothing is synchronized."""
+        """Pull the plug, without any notice or synchronisation."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -78,7 +78,7 @@ class Machine:
         self.serial, self._agent = [], None
 
     def run(self, script: str, timeout: float = 60.0, *, check: bool = True) -> str:
-        """The output of a shell script, run as root. Raises Failed when it fails (unless `check` is False), Dead."""
+        """Run a shell script as root, and return its output. Raises Failed if it fails (unless `check` is False), Dead."""
         answer = self._ask({"run": script, "timeout": timeout})
         output = str(answer["output"]).strip()
         if check and answer["status"]:
@@ -97,7 +97,7 @@ class Machine:
             time.sleep(0.3)
 
     def netfix(self, *lines: str, until: str, port: int = 3490, timeout: float = 60.0) -> str:
-        """Say `lines` to the gateway; its first line that matches. Raises Failed, Dead."""
+        """Send `lines` to the gateway, and return its first line that matches. Raises Failed, Dead."""
         answer = self._ask({"tcp": port, "send": lines, "until": until, "timeout": timeout})
         if answer["status"]:
             raise Failed(f"NetFIX {' '.join(lines)}: never {until}; at last {answer['output']!r}")
@@ -113,7 +113,7 @@ class Machine:
         return time.monotonic() - self.booted
 
     def console(self) -> str:
-        """What the kernel has said since it was switched on."""
+        """The messages of the kernel since power-on."""
         return (self.folder / "console").read_text(errors="replace")
 
     # -- QEMU ----------------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class Machine:
         return self._receive("id", self._number, request["timeout"] + 60.0)
 
     def _receive(self, key: str, value: int | None, timeout: float) -> dict[str, Any]:
-        """The message whose `key` has that value, or any; messages before it are answers that nobody waits for."""
+        """The message whose `key` has that value, or any message; earlier ones are answers that are no longer awaited."""
         assert self._agent is not None
         assert self._process is not None
         deadline = time.monotonic() + timeout

@@ -26,13 +26,13 @@ def vcan(bench: Bench) -> str:
 @check("the kernel's filters let through what is mapped, and no more")
 def filters(bench: Bench) -> str:
     before = bench.connection("canfix")["status"]
-    # Extended identifiers, which CAN-FIX has not, and base ones of no mapped parameter.
+    # Extended identifiers, which CAN-FIX does not use, and base ones of unmapped parameters.
     bench.machine.run("cangen vcan0 -e -g 1 -n 300; cangen vcan0 -I 7F0 -L 8 -g 1 -n 300")
     time.sleep(1.0)
     after = bench.connection("canfix")["status"]
     came = after["received"] - before["received"]
     assert came < 30, f"{came} of 600 frames came through the filters"
-    # One that is mapped: attitude, from node 0x31, -5.00 degrees.
+    # A mapped frame: attitude, from node 0x31, -5.00 degrees.
     bench.machine.run("cansend vcan0 180#3100000CFEFFFF")
     bench.when(lambda: bench.connection("canfix")["status"]["used"] > after["used"], "a mapped frame comes through")
     filters = len(bench.machine.run("cat /proc/net/can/rcvlist_*").splitlines())

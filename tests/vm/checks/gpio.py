@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..bench import Bench, check
 
-#: Where the levels of the simulated lines are set and seen.
+#: The directory to set and read the levels of the simulated lines.
 LINES = "/sys/devices/platform/gpio-sim.*/gpiochip*/sim_gpio{}"
 
 

@@ -1,4 +1,4 @@
-"""The real installer, from the wheel, as a builder runs it."""
+"""The real installer, from the wheel, as a user runs it."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import time
 
 from ..bench import RECORDING, Bench, check, number
 
-#: Saves a number again and again the way drivers do, and tells the host which ones have reached the disk.
+#: Saves a number repeatedly like drivers do, and reports to the host which ones have reached the disk.
 SAVES = """
 import itertools
 from pathlib import Path
@@ -28,7 +28,7 @@ print(int(number))
 
 DIGESTS = "sha256sum /etc/fixgw/*.yaml /etc/fixgw/*.ini"
 
-#: The recorded instruments, which like real ones are on when the computer is: no part of its start.
+#: The recorded instruments; like real ones they are switched on together with the computer.
 PLAYER = f"""
 [Unit]
 After=sys-subsystem-net-devices-can1.device
@@ -78,7 +78,7 @@ def power_loss(bench: Bench) -> str:
         port.settimeout(60.0)
         while saved.count(b"\n") < 50:
             saved += port.recv(4096)
-        m.power_off()  # whatever it was doing
+        m.power_off()  # at an arbitrary moment
         while more := port.recv(4096):
             saved += more
     told = int(saved.split(b"\n")[-2])

@@ -14,7 +14,7 @@ from ..bench import Bench, check
 
 
 class Line:
-    """The host's end of a serial port, as a virtual instrument wants it."""
+    """The host's end of a serial port, for a virtual instrument."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end

@@ -99,7 +99,7 @@ def bad_configuration(bench: Bench) -> str:
 
 
 def leave_safe_mode(bench: Bench) -> None:
-    """What the documentation tells the builder to do."""
+    """The steps in the documentation."""
     bench.machine.run("systemctl restart fixgw.service", 90.0)
     assert bench.show("ActiveState", unit="fixgw-safe.service")["ActiveState"] == "inactive"
     assert "safe mode" not in bench.status()["summary"]
