@@ -2,7 +2,7 @@
 
 It unpacks the wheels that the gateway needs below /opt/fixgw/lib, once for each version of Python, because msgspec,
 PyYAML and wrapt are compiled for a version: Debian 12 has 3.11, Debian 13 has 3.13. pip can fetch wheels for any
-architecture, so a PC can build a package for a Raspberry Pi. The result is independent of the time and place of the build.
+architecture, so a PC can build a package for a Raspberry Pi. The result is reproducible.
 """
 
 from __future__ import annotations

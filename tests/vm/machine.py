@@ -78,7 +78,7 @@ class Machine:
         self.serial, self._agent = [], None
 
     def run(self, script: str, timeout: float = 60.0, *, check: bool = True) -> str:
-        """Run a shell script as root, and return its output. Raises Failed if it fails (unless `check` is False), Dead."""
+        """Run a shell script as root; return its output. Raises Failed if it fails (unless `check` is False), Dead."""
         answer = self._ask({"run": script, "timeout": timeout})
         output = str(answer["output"]).strip()
         if check and answer["status"]:
@@ -165,7 +165,7 @@ class Machine:
         return self._receive("id", self._number, request["timeout"] + 60.0)
 
     def _receive(self, key: str, value: int | None, timeout: float) -> dict[str, Any]:
-        """The message whose `key` has that value, or any message; earlier ones are answers that are no longer awaited."""
+        """The message whose `key` has that value, or any message; earlier ones are answers no longer awaited."""
         assert self._agent is not None
         assert self._process is not None
         deadline = time.monotonic() + timeout
