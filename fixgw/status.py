@@ -7,7 +7,7 @@ second whatever the plugins do, and contain only what JSON can represent.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -86,20 +86,21 @@ def _plain(value: Any, budget: Budget, around: tuple[int, ...]) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, str):
         return budget.cut(value)
-    if isinstance(value, (Mapping, list, tuple, set, frozenset)):
-        if id(value) in around:
+    if isinstance(value, (bytes, bytearray)):
+        return budget.cut(str(value[:MAX_TEXT_LENGTH]))
+    if isinstance(value, Collection):
+        if id(value) in around or len(around) == MAX_DEPTH:  # its text may be as large as the tree
             return CUT
-        if len(around) < MAX_DEPTH:
-            inside = (*around, id(value))
-            if not isinstance(value, Mapping):
-                return [CUT if v is CUT else _plain(v, budget, inside) for v in _entries(value, budget)]
-            found = {}
-            for entry in _entries(value.items(), budget):
-                if entry is CUT:
-                    found[CUT] = CUT
-                else:
-                    found[budget.cut(str(entry[0]))] = _plain(entry[1], budget, inside)
-            return found
+        inside = (*around, id(value))
+        if not isinstance(value, Mapping):
+            return [CUT if v is CUT else _plain(v, budget, inside) for v in _entries(value, budget)]
+        found = {}
+        for entry in _entries(value.items(), budget):
+            if entry is CUT:
+                found[CUT] = CUT
+            else:
+                found[budget.cut(str(entry[0]))] = _plain(entry[1], budget, inside)
+        return found
     return budget.cut(str(value))
 
 

@@ -392,6 +392,24 @@ def test_a_tree_that_contains_itself_is_cut() -> None:
     assert status.plain(tree) == {str(n): "…" for n in range(30)}
 
 
+def test_a_deep_tree_of_shared_branches_is_cut_before_it_becomes_text() -> None:
+    tree: Any = {"leaf": 1}
+    for _ in range(60):  # written out, it would have more leaves than any memory
+        tree = {"a": tree, "b": [tree]}
+    assert len(json.dumps(status.plain(tree))) < 1_200_000
+
+
+@pytest.mark.parametrize(
+    "wide",
+    [collections.deque(range(10**6)), dict.fromkeys(range(10**6)).keys(), range(10**12), b"x" * 10**7],
+    ids=lambda wide: type(wide).__name__,
+)
+def test_whatever_is_wide_is_cut_before_it_becomes_text(wide: Any) -> None:
+    began = time.monotonic()
+    assert len(json.dumps(status.plain({n: wide for n in range(100)}))) < 1_200_000
+    assert time.monotonic() - began < 2
+
+
 def test_a_tree_that_is_wide_on_every_level_is_cut() -> None:
     words = "x" * 2000
     tree = {n: dict.fromkeys(range(1000), words) for n in range(1000)}
