@@ -191,6 +191,11 @@ class Item:
     # -- facts ---------------------------------------------------------------------------------------------------------
 
     @property
+    def measured(self) -> bool:
+        """Whether its value is measured again and again, so that an old one is worth nothing."""
+        return self.tolerance > 0 and not self.definition.setting
+
+    @property
     def reading(self) -> Reading:
         """The current reading. If it is overdue it is old, even if this process was delayed and has not marked it yet.
         Takes no lock."""

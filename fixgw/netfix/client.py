@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from fixgw.backoff import Backoff
+from fixgw.clock import HoldUp
 from fixgw.database import Flags, Value
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.kit.complaints import Complaints
@@ -44,6 +45,8 @@ RECONNECT_DELAY_S = 0.1  # the first delay; it doubles
 RECONNECT_DELAY_MAX_S = 2.0  # up to this
 MAX_ANSWER_BYTES = 1 << 24
 MAX_PENDING_REQUESTS = 1000  # requests sent before their answers arrive
+CHUNK_BYTES = 65536
+SETTLE_S = 0.3  # after a hold-up, what the gateway sent during it arrives within this time
 MAX_WAITING_UPDATES = 10000  # updates that wait while a callback makes requests
 
 
@@ -158,6 +161,11 @@ class Client:
         #: The number of times that a callback raised. Only some are logged.
         self.callback_errors = 0
         self._complain = Complaints(log, time.monotonic)
+        #: Whether what arrives now waited while this process was held up, and is old. For callbacks.
+        self.late = False
+        self._hold_up = HoldUp()
+        self._drained = False
+        self._settled_at = 0.0
         self._updates: deque[Sample] = deque()
         self._callbacks: dict[str, list[SampleCallback]] = {}
         self._types: dict[str, str] = {}
@@ -216,6 +224,8 @@ class Client:
         with self._lock:
             self._splitter = LineSplitter(MAX_ANSWER_BYTES)
             self._socket = sock
+        self._hold_up.reset()
+        self.late = False
 
     def _hang_up(self) -> None:
         """Close the socket. All pending requests fail."""
@@ -280,13 +290,16 @@ class Client:
         if sock is None:
             raise NotConnected("disconnected")
         try:
-            data = sock.recv(65536)
+            data = sock.recv(CHUNK_BYTES)
         except TimeoutError:
+            self._hold_up.noticed(self.timeout)  # nothing has waited
+            self.late = False
             return False
         except OSError as error:
             raise NotConnected(str(error)) from error
         if not data:
             raise NotConnected("the gateway closed the connection")
+        self._note_hold_up(len(data) < CHUNK_BYTES)
         for line in self._splitter.feed(data):
             if not isinstance(line, str):
                 continue
@@ -299,6 +312,15 @@ class Client:
             elif len(self._updates) < MAX_WAITING_UPDATES:
                 self._updates.append(self._sample(line, mark, version))
         return True
+
+    def _note_hold_up(self, drained: bool) -> None:
+        """Something has been read. `drained`: it was all that there was."""
+        if self._hold_up.noticed(self.timeout):
+            self.late = True
+            self._settled_at = self._hold_up.clock() + SETTLE_S
+        elif self.late and self._drained and self._hold_up.clock() >= self._settled_at:
+            self.late = False
+        self._drained = drained
 
     def _handle_answer(self, line: str) -> None:
         with self._lock:

@@ -111,6 +111,8 @@ class Commands:
         self.log = log
         #: The number of value sentences that were invalid or not permitted.
         self.ignored = 0
+        #: The number of measurements that were ignored because they waited while this process was held up.
+        self.late = 0
         self._fanout = fanout
         self._status = status
         self._writer = writer
@@ -288,6 +290,10 @@ class Commands:
         Raises `BadValue`.
         """
         value = item.convert(text)
+        if peer.backlog and item.measured:
+            self.late += 1
+            then()
+            return
         self._fanout.sync(peer)
         current = item.said
         if mark == KEPT:

@@ -104,7 +104,7 @@ class Link:
         self._versions = versions_of(database, identity(database))
         self._known: dict[Topic, Version] = {}  # the versions that the other side is known to have
         self._was_connected = False
-        self.sent = self.received = self.refused = self.withheld = self.connections = 0
+        self.sent = self.received = self.refused = self.withheld = self.late = self.connections = 0
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -153,6 +153,7 @@ class Link:
             "received": self.received,
             "refused": self.refused,
             "withheld": self.withheld,
+            "ignored after a hold-up": self.late,
         }
 
     # -- sending -------------------------------------------------------------------------------------------------------
@@ -292,6 +293,9 @@ class Link:
                     item.flag(OLD, OLD, self.source, f"old at {self.name}")
                 return
             value = item.convert(sample.text)
+            if self._client.late and item.measured:
+                self.late += 1
+                return
         except (BadValue, UnknownKey, KeyError) as error:
             self._refuse(f"{sample.key}: {error}")
             return

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from fixgw.clock import HoldUp
 from fixgw.clock import now as clock_now
 from fixgw.database import Database
 from fixgw.kit.complaints import Complaints
@@ -32,6 +33,7 @@ CHUNK_BYTES = 4096  # the most that is read from one client at a time
 SHORT_BYTES = 1024  # input up to this size is processed at once; a client that sends more has to queue
 SILENT_S = 5.0  # a connection that has sent nothing for so long may be dropped to make room for another
 HOUSEKEEPING_S = 1.0
+SETTLE_S = 0.3  # after a hold-up, what clients sent during it arrives within this time
 STOP_TIMEOUT_S = 1.0
 
 
@@ -111,6 +113,8 @@ class Server:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)  # edge-triggered, so nobody has to read it
         self._housekeeping_at = 0.0
+        self._hold_up = HoldUp()
+        self._settled_at = 0.0  # when what clients sent during a hold-up has arrived
         self.dropped = 0
         self.sent = self.received = self.errors = self.conflated = 0  # counts of clients that are gone
 
@@ -139,6 +143,8 @@ class Server:
                 finally:
                     working.acquire()
                 self._fanout.note_awake()
+                if self._hold_up.noticed(HOUSEKEEPING_S):
+                    self._note_hold_up()
                 self._handle_events(happened)
         finally:
             try:
@@ -223,6 +229,8 @@ class Server:
         peer = Peer(caller, f"{self.source}/{caller.address}", self._clock())
         peer.may_write = caller.address in self._write
         peer.may_admin = caller.address in self._admin
+        peer.settled_at = self._settled_at
+        peer.backlog = peer.since < self._settled_at  # it has connected during a hold-up
         try:
             self._poll.register(peer.fd, peer.events)
         except OSError as error:
@@ -266,6 +274,24 @@ class Server:
             poll.register(peer.fd, select.POLLRDHUP)
         for fd, _ in poll.poll(0):
             self._peers[fd].leaving = True
+
+    def _note_hold_up(self) -> None:
+        """This process was held up: what clients sent meanwhile is old.
+
+        Their measurements are ignored until all that waited has been read. Requests and settings are obeyed.
+        """
+        poll = select.poll()
+        for peer in self._peers.values():
+            poll.register(peer.fd, select.POLLIN)
+        waiting = {fd for fd, _ in poll.poll(0)}
+        self._settled_at = self._clock() + SETTLE_S
+        for peer in self._peers.values():
+            peer.backlog = peer.fd in waiting or bool(peer.todo)
+            peer.drained = False
+            peer.settled_at = self._settled_at
+        self._complain(
+            "held up: the measurements that %d clients sent meanwhile are ignored", len(waiting), about="hold-up"
+        )
 
     def _give_up(self, peer: Peer, why: str) -> None:
         self._complain("%s: %s; dropped", peer.name, why, about=why)
@@ -324,6 +350,8 @@ class Server:
     def _receive(self, peer: Peer) -> int:
         """Read from the client, at most `CHUNK_BYTES`; returns the number of bytes. Raises OSError."""
         peer.unread = False
+        if peer.backlog and peer.drained and not peer.todo and self._clock() >= peer.settled_at:
+            peer.backlog = False
         try:
             data = peer.sock.recv(CHUNK_BYTES)
         except BlockingIOError:
@@ -334,6 +362,7 @@ class Server:
         if peer.heard_at is None and data.startswith(sentence.TLS_HANDSHAKE):
             peer.foreign = "speaks TLS"
         peer.heard_at = self._clock()
+        peer.drained = len(data) < CHUNK_BYTES
         peer.todo.extend(peer.splitter.feed(data))
         peer.synced = False
         return len(data)
@@ -405,6 +434,7 @@ class Server:
             "dropped": self.dropped,
             **total,
             "ignored sentences": self._commands.ignored,
+            "ignored after a hold-up": self._commands.late,
             "writes not waited for": self._writer.given_up,
             "subscribed keys": self._fanout.keys,
             "connections": {

@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
+from fixgw.clock import HoldUp
 from fixgw.clock import now as clock_now
 from fixgw.database import Database
 from fixgw.drivers.links.can import ports
@@ -38,7 +39,6 @@ from fixgw.drivers.links.can.frame import (
     validate,
 )
 from fixgw.drivers.links.can.port import BusOptions, Port
-from fixgw.drivers.links.holdup import HoldUp
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import FixgwError, PluginFail, Problem
 from fixgw.kit import raw

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from fixgw import database
+from fixgw.clock import LATE_S, HoldUp
 from fixgw.database import FAIL, Database
 from fixgw.drivers.links.can.bus import open_tap
 from fixgw.drivers.links.can.frame import Frame
 from fixgw.drivers.links.can.port import BusOptions
-from fixgw.drivers.links.holdup import LATE_S, HoldUp
 from fixgw.drivers.nmea0183 import Plugin
 from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.clock import Clock
