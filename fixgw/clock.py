@@ -13,7 +13,7 @@ from functools import partial
 
 __all__ = ["HoldUp", "now"]
 
-LATE_S = 1.0  # a thread may come so much late without having been held up
+LATE_S = 1.0  # a thread may be this late without having been held up
 
 #: Seconds. Any thread; never goes back.
 now: Callable[[], float] = (

@@ -27,7 +27,7 @@ from fixgw.plugin import PluginBase, Worker
 from fixgw.world import World
 
 SLOW_S = 1.0  # report a call that takes longer
-SILENT_S = 10.0  # a plugin that gives signs of life but has given none for so long counts as hung
+SILENT_S = 10.0  # a plugin that gives signs of life counts as hung after this long without one
 ANSWER_TIMEOUT_S = 0.5  # for one plugin's get_status or health
 THREADS_GRACE_S = 1.0  # a plugin's threads must end this soon after stop() has returned
 #: Errors that need no traceback: a device or a library is missing, or the author of the plugin has to change it.

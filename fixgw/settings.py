@@ -1,9 +1,9 @@
 """Settings that survive a restart, a kill or a power cut: the items that are defined with ``keep: yes``.
 
-What a person sets is saved to a small file (`fixgw.state`). A separate thread writes it soon after the change, at most
+Settings are saved to a small file (`fixgw.state`). A separate thread writes it soon after the change, at most
 once a second on average, so that neither the database nor the writer ever waits for a disk. When the gateway starts, it
 restores each setting, with the source ``kept``, before it starts any connection. A restored setting is a start value:
-good to fly with, but no news to another gateway, which may know a newer one. An item that ages comes back old.
+good to fly with, but not new to another gateway, which may have a newer one. An item that ages is restored as old.
 
 Start values are not saved, so that a change in the configuration applies until someone sets the item. Values that are
 simulated, replayed, overridden, old, bad or failed are not saved either; the previous value stays in the file.
@@ -47,7 +47,7 @@ class Settings:
         self.restored = 0
 
     def open(self) -> None:
-        """Restore what was saved, and save what is set from now on. Never raises on what is in the file."""
+        """Restore the saved settings, and save changes from now on. Never raises, whatever the file contains."""
         if not self._items:
             return
         for key, said in self._load().items():

@@ -72,8 +72,8 @@ class CanfixOptions(BusOptions, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=lambda: ["disable", "report"])
 
 
-QUESTIONS_S = (2.0, 5.0)  # when to ask again for settings that nobody has said
-QUESTION_INTERVAL_S = 0.5  # a bus that comes and goes is not asked more often
+QUESTIONS_S = (2.0, 5.0)  # when to ask again for settings that no node has sent
+QUESTION_INTERVAL_S = 0.5  # the shortest interval between requests on an unstable bus
 
 
 class Plugin(CanPlugin[CanfixOptions]):
@@ -89,7 +89,9 @@ class Plugin(CanPlugin[CanfixOptions]):
         self._opened = False
         self._asked = float("-inf")
         self._discarded = 0
-        self._questions: list[tuple[float, bool]] = []  # when to ask, and whether only for what nobody has said
+        self._questions: list[
+            tuple[float, bool]
+        ] = []  # when to ask, and whether only for settings that no node has sent
         self._silent = False  # while the bit rate changes
 
     # -- the contract --------------------------------------------------------------------------------------------------
@@ -281,7 +283,7 @@ class Plugin(CanPlugin[CanfixOptions]):
                 self._opened = connected
                 if connected:
                     self.outputs.reopened()
-                    self.outputs.tick()  # first what was set while the bus was away
+                    self.outputs.tick()  # first the settings made during the outage
                     self._questions = [(self._asked + QUESTION_INTERVAL_S, False)]
                     self._questions += [(now + delay, True) for delay in QUESTIONS_S]
             discarded = self.bus.bus.counts.get("old frames discarded", 0)

@@ -1,4 +1,4 @@
-"""What map files of the incumbent say that ours do not, read as it is meant, with advice."""
+"""Reads fields of the incumbent's map files that ours do not have, as they are intended, and gives advice."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from fixgw.configuration.reader import Positions
 from fixgw.errors import Advice
 
-#: Fields that its maps have in sections where they do not apply.
+#: Fields that its maps contain in sections where they do not apply.
 FIELDS = ("priority", "nodespecific", "toggle", "sum", "owner", "on_change", "require_leader")
 
 
 def carry_over(value: dict[Any, Any], at: Positions, sections: Mapping[str, Collection[str]]) -> Iterator[Advice]:
-    """Change the entries in `value` to what they mean; `sections` are the names of the fields in each section."""
+    """Correct the entries in `value`; `sections` are the names of the fields in each section."""
     for section, fields in sections.items():
         entries = value.get(section)
         for number, entry in enumerate(entries if isinstance(entries, list) else ()):
@@ -25,7 +25,7 @@ def carry_over(value: dict[Any, Any], at: Positions, sections: Mapping[str, Coll
 
 
 def _blanks(entry: dict[Any, Any], at: Positions, name: str, fields: Collection[str]) -> Iterator[Advice]:
-    """``on_change:False``, which YAML takes for a key without a value."""
+    """Correct ``on_change:False``, which YAML reads as a key without a value."""
     for key in [key for key, content in entry.items() if content is None and isinstance(key, str) and ":" in key]:
         field, _, text = key.partition(":")
         if field in (*fields, *FIELDS) and field not in entry:

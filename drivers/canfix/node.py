@@ -25,7 +25,7 @@ Command = Literal["disable", "report", "node-id", "bit-rate", "configuration", "
 
 HEARTBEAT_MS = 1000  # between two node status messages, unless another node changes it
 SURVEY_S = 2.0  # the time over which rates are measured
-GONE_S = 4.0  # a node that has said nothing for so long has gone, and appears when it speaks again
+GONE_S = 4.0  # a node that is silent for this long is gone, and appears again with its next frame
 SILENT_S = 10.0  # a node, conflict or alarm expires after this time
 FLYING_KT = 30.0  # refuse to reorganise the bus when GS or IAS is higher
 MAX_ANSWERS_PER_S = 50.0  # also the largest burst
@@ -100,9 +100,9 @@ class Node:
     """This node. Call its methods from any thread, but `count` only from the receiving thread.
 
     `bitrate` is the configured bit rate in bits per second, or None if it cannot be changed. `refuses` returns the
-    reason not to obey an allowed command now, or an empty text. `settings` are those of the produced parameters that a
-    person sets: no node disables them, unless "disable-settings" is obeyed. `names` are what people call them, and
-    `log` is told what other nodes silence. After each call, check and reset `changed` (save the state), `appeared`,
+    reason not to obey an allowed command now, or an empty text. `settings` are the produced parameters that a person
+    sets: no node can disable them, unless "disable-settings" is obeyed. `names` are their names for people. `log`
+    reports what other nodes disable. After each call, check and reset `changed` (save the state), `appeared`,
     `report_due` and `new_bitrate`.
     """
 

@@ -20,10 +20,10 @@ from fixgw.world import Quorum
 
 __all__ = ["Output", "Outputs"]
 
-RETRY_S = 1.0  # between attempts to send a setting that the bus has not taken
-LISTEN_S = 1.0  # after the bus was lost: how long others may say a setting before we do
-CROSSING_S = 0.25  # two nodes that set within this time have not heard each other
-INSISTENCE = 3  # times that a setting is said again because another node has contradicted it meanwhile
+RETRY_S = 1.0  # between attempts to send a setting that the bus did not accept
+LISTEN_S = 1.0  # after an outage of the bus: how long we wait for others to send a setting before we do
+CROSSING_S = 0.25  # two nodes that set within this time have not received each other's value
+INSISTENCE = 3  # how often a setting is sent again because another node has contradicted it
 NOTED_FRAMES = 256
 DEFAULT_RATE_HZ = 20.0  # the rate limit of measurements, unless the map sets another
 NEVER = float("inf")
@@ -89,7 +89,7 @@ class Outputs:
         return {o.parameter.identifier for o in self.outputs if o.entry.owner and o.setting}
 
     def report(self) -> None:
-        """Send every parameter that we own, with its meta data, and the settings that nobody owns. Leave out start
+        """Send every parameter that we own, with its meta data, and the settings without an owner. Leave out start
         values."""
         for output in self.outputs:
             output.report()
@@ -100,8 +100,8 @@ class Outputs:
             output.remind()
 
     def reopened(self) -> None:
-        """Send what we own: the bus is there. What others have set meanwhile is listened for first; what was set here
-        and could not be sent goes out at once."""
+        """The bus is open: send settings made here during the outage at once. Listen for changes by other nodes before
+        the other parameters are sent."""
         for output in self.outputs:
             output.reopened()
 
@@ -155,18 +155,18 @@ class Output:
         self._free_at = float("-inf")  # when the rate limit allows the next message
         self._repeat_at = NEVER
         self._waiting = False  # whether a value waits for the rate limit
-        self._unsent: dict[str, Reading] = {}  # by key; what the bus says meanwhile does not replace it
+        self._unsent: dict[str, Reading] = {}  # by key; values from the bus do not replace these
         self._last: bytes | None = None  # the last content sent, without the node
         self._sent: cf.Frame | None = None
         self._payload: Payload | None = None  # the last that could be sent
-        self.trouble = ""  # why the value cannot be sent as it is; empty while it can
-        #: By aux value that the others know: why they cannot be told the new one; empty while they can.
+        self.trouble = ""  # why the value cannot be sent unchanged; empty if it can
+        #: By aux value sent before: why the new one cannot be sent; empty if it can.
         self._meta_troubles: dict[str, str] = {}
-        #: Whether a person sets what is sent: it is not measured again, so that the last message must arrive.
+        #: Whether the value is a setting: it is not measured again, so the last message must arrive.
         self.setting = all(item.definition.setting for item in items if item is not None)
-        self._owed_at = NEVER  # when to send a setting that has not gone out
-        self._listen_until = float("-inf")  # others may know the setting better
-        self._mine: Reading | None = None  # a setting that was set here, and that nobody has contradicted or confirmed
+        self._owed_at = NEVER  # when to send a setting that has not been sent
+        self._listen_until = float("-inf")  # other nodes may have a newer setting
+        self._mine: Reading | None = None  # a setting made here, neither contradicted nor confirmed yet
         self._mine_at = NEVER  # when it was sent
         self._insisted = 0
         self._owner_heard = False
@@ -213,7 +213,7 @@ class Output:
         self._all.wake()
 
     def remind(self) -> None:
-        """Say a setting that we own, unless somebody else says it soon."""
+        """Send a setting that we own, unless another node sends it soon."""
         if self.setting:
             with self._lock:
                 self._say_later()
@@ -281,11 +281,11 @@ class Output:
                 self._all.wake()
 
     def _contradicted(self, reading: Reading, is_set: bool) -> Reading | None:
-        """Judge what another node says of a setting. Returns what was set here if that stays, and is to be said again.
+        """Judge another node's value of a setting. Return our value if it wins, and must be sent again.
 
-        The bus brings every message to everybody in one order, but what was set here may have been sent before the
-        other node's message, or not yet. So if two nodes set at the same instant, that of the lower id stays. What has
-        not gone out yet, or what the owner has not confirmed, stays too. Nobody insists for ever.
+        All nodes receive the messages on the bus in the same order, but ours may have been sent before the other
+        node's message, or not yet. So if two nodes set at the same instant, the value of the lower id wins. Our value
+        also wins if it has not been sent yet, or if the owner has not confirmed it, up to INSISTENCE times.
         """
         with self._lock:
             mine, now = self._mine, self._all.clock()
@@ -360,7 +360,7 @@ class Output:
             return min(self._repeat_at, self._owed_at)
 
     def _send(self) -> None:
-        """Send what has been written, else what there is; held: the lock."""
+        """Send the unsent readings, otherwise the current ones. The caller holds the lock."""
         self._waiting = False
         self._owed_at = NEVER
         unsent, self._unsent = self._unsent, {}
@@ -467,7 +467,7 @@ class Output:
 
 
 def _is_news(reading: Reading) -> bool:
-    """False for what nobody has said since the start: another gateway may know better."""
+    """Whether the reading was written since the start: another gateway may have a newer value than a start value."""
     return bool(reading.source or reading.stamp != UNWRITTEN) and reading.source not in START
 
 

@@ -105,13 +105,13 @@ class Plugin(Instrument[EisOptions]):
     def check(cls, options: EisOptions, db: Database) -> Iterable[tuple[str, str]]:
         yield from super().check(options, db)
         if options.tach2 in KEYS:
-            yield "tach2", f"the EIS already sends {options.tach2} in a field of its own"
+            yield "tach2", f"the EIS already sends {options.tach2} in a separate field"
         elif options.tach2 is not None and options.tach2 not in db:
             yield "tach2", f"the database has no item {options.tach2!r}{did_you_mean(options.tach2, db)}"
         for number, aux in options.aux.items():
             at = f"aux.{number}"
             if aux.key in KEYS:
-                yield f"{at}.key", f"the EIS already sends {aux.key} in a field of its own"
+                yield f"{at}.key", f"the EIS already sends {aux.key} in a separate field"
             elif aux.key not in db:
                 yield f"{at}.key", f"the database has no item {aux.key!r}{did_you_mean(aux.key, db)}"
             elif aux.curve is not None:

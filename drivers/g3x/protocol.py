@@ -140,8 +140,8 @@ _AVIATION_END = re.compile(rb"(?<=[\r\n])T-{3,}\r|[^ -<>?A-~\r\n]")
 
 
 class _Voice:
-    """One sender on the line: what it has said fails when it has been `still_for` seconds without a change that there
-    should be, or has been silent for `silent_for`."""
+    """One sender on the line. Its values fail when it repeats itself for `still_for` seconds although it should change,
+    or is silent for `silent_for` seconds."""
 
     def __init__(self, still: str, still_for: float, silent_for: float = float("inf")) -> None:
         self.lost = ""
@@ -156,7 +156,7 @@ class _Voice:
             self._said, self._changed = said, now
 
     def withhold(self, updates: list[Update], now: float) -> list[Update]:
-        """The `updates` if the sender lives; what fails otherwise, when it is new."""
+        """The `updates` if the sender is alive; otherwise the failures, if they are new."""
         before = self.lost
         silent, still = now - self._heard > self._silent_for, self._heard - self._changed > self._still_for
         self.lost = SILENT if silent else self._still if still else ""
@@ -170,9 +170,9 @@ class _Voice:
 class Decoder:
     """Decodes the stream. Holds at most one unfinished frame. `clock` returns monotonic seconds.
 
-    What a device said fails when it hangs: a display that repeats the same message though its time has run before, a
-    GPS whose time stands still, a navigator, which sends no time, that stays where it is though it moves. The last two
-    fail also when they are silent.
+    The values of a hung device fail: of a display that repeats the same message although its time ran before, of a GPS
+    whose time stands still, and of a navigator (which sends no time) that reports speed but never moves. Those of the
+    last two also fail when they are silent.
     """
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length", "truncated", "malformed")
@@ -180,7 +180,7 @@ class Decoder:
     def __init__(self, clock: Callable[[], float], counts: dict[str, int] | None = None) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
         self.refused = ""
-        self._trouble = ""  # what is wrong with the GPS, in words
+        self._trouble = ""  # the problem with the GPS
         self._clock = clock
         self._places = Places(clock)
         self._east: float | None = None  # the last magnetic variation, degrees
@@ -196,16 +196,16 @@ class Decoder:
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the GPS or the device, in words."""
+        """The problem with the GPS or the device; empty if there is none."""
         return next((voice.lost for voice in self._voices.values() if voice.lost), self._trouble)
 
     def tick(self) -> list[Update]:
-        """The updates that come of what is not said any more; to be called a few times a second."""
+        """The updates that are due because data stopped; call it a few times a second."""
         now = self._clock()
         return [update for voice in self._voices.values() for update in voice.withhold([], now)]
 
     def interrupt(self) -> None:
-        """Bytes have been lost: what there is of a frame has no end."""
+        """Forget an unfinished frame: bytes have been lost."""
         self._buffer, self._route = b"", False
 
     def feed(self, data: bytes) -> list[Update]:
@@ -401,7 +401,7 @@ class Decoder:
         if place:
             doubt = self._doubt(*(degrees for _, degrees, _ in place)) if len(place) == 2 else ""
             self._trouble = doubt or (NO_FIX if any(text == "-" for _, _, text in place) else "")
-            if doubt:  # also of what it says of the course
+            if doubt:  # this applies to the course too
                 yield from (Update(key, None, FAIL, doubt) for key in NAVIGATION)
                 return
             yield from (self._update(key, degrees, text, 0, "") for key, degrees, text in place)

@@ -86,7 +86,7 @@ class Common:
         self._simulated_too = simulated_too
 
     def may_leave(self, source: str) -> bool:
-        """Whether what has this source may move a pin."""
+        """Whether a value with this source may change an output."""
         return may_leave(source, self.source, self._simulated_too)
 
     def write(self, item: Item, value: Value | float, flags: int = 0, reason: str = "") -> None:
@@ -458,7 +458,7 @@ class PulsesFunction(Function):
             self.common.write(self._item, round(value) if self._item.type == "int" else value, BAD * noisy, reason)
 
     def _restore(self) -> None:
-        """Continue from the saved total, unless it has been set meanwhile."""
+        """Continue from the saved total, unless it has been set in the meantime."""
         total, totals = self._total, self.common.totals
         if total is None or totals is None or total.reading.source not in ("", *START):
             return

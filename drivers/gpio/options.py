@@ -221,7 +221,7 @@ def claims(options: Options) -> Iterator[tuple[str, str]]:
 
 
 def fed_keys(options: Options) -> Iterator[str]:
-    """The keys that follow pins. Those of knobs and toggles are left out: they change only when somebody acts."""
+    """The keys that follow pins. Those of knobs and toggles are left out: they change only when someone uses them."""
     for _, button in all_buttons(options):
         yield from ([button.key] if button.mode == "momentary" else []) + ([button.long_key] if button.long_key else [])
     yield from (selector.key for selector in options.selectors)

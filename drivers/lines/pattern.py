@@ -1,4 +1,4 @@
-"""Compiles regular expressions from a configuration, and refuses those that might take practically for ever.
+"""Compiles regular expressions from a configuration, and refuses those that might take practically forever.
 
 Python's matcher backtracks wherever a repeat might also have stopped earlier. Patterns with nested repeats can
 therefore take exponential time on the wrong line, and nothing else runs meanwhile. A choice is harmless when the next
@@ -31,7 +31,7 @@ _REPEATS = (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT)
 
 
 def compile_safely(pattern: str) -> re.Pattern[str]:
-    """Compile `pattern` for `fullmatch`. Raises ValueError if it is no pattern, or might take practically for ever."""
+    """Compile `pattern` for `fullmatch`. Raises ValueError if it is no pattern, or might take practically forever."""
     if len(pattern) > MAX_LENGTH:
         raise ValueError(f"the pattern has {len(pattern)} characters; at most {MAX_LENGTH} are allowed")
     try:

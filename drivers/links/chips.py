@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 RETRY_S = 0.02  # the pause after a failed read
 SLOW_S = 0.3  # a read that takes this long to fail means that the bus is stuck; do not try again
 AGREE_TRIES = 4  # attempts to read the same answer twice in a row
-NONSENSE_LIMIT_S = 1.0  # fail the keys when all readings have been refused for so long
+NONSENSE_LIMIT_S = 1.0  # fail the keys when all readings have been refused for this long
 
 #: The option of drivers that let the user choose other keys.
 KeysOption = Annotated[Keys, KEYS_OPTION]
@@ -51,9 +51,9 @@ class ChipPoller(Poller[ChipOptionsT]):
     """
 
     reopen_delay_max: ClassVar[float] = 2.0
-    #: After so many failed reads in a row, `RETRY_S` apart, the chip counts as gone.
+    #: After this many failed reads in a row, `RETRY_S` apart, the chip counts as gone.
     max_failures: ClassVar[int] = 3
-    #: A sensor that repeats exactly the same raw reading for so many seconds counts as stuck; 0: never. For sensors
+    #: A sensor that repeats exactly the same raw reading for this many seconds counts as stuck; 0: never. For sensors
     #: whose readings always vary a little.
     stuck_after_s: ClassVar[float] = 0.0
     #: The keys that the driver may write.

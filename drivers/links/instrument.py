@@ -143,7 +143,7 @@ class Instrument(SerialPoller[OptionsT]):
         return taken > 0
 
     def flushed(self) -> None:
-        """Bytes have been thrown away: what there is of a frame has lost its end."""
+        """Bytes were discarded: an unfinished frame will not be completed."""
         interrupt: Callable[[], object] | None = getattr(self._protocol, "interrupt", None)
         if interrupt is not None:
             interrupt()

@@ -35,12 +35,12 @@ MAX_CROSS_TRACK_NMI = 100.0
 #: Navigators do not show a cross-track error above this.
 MAX_SHOWN_CROSS_TRACK_NMI = 9.99
 
-#: A receiver that repeats the same time of day for this long is stuck; one that says so long nothing of its position
-#: has none.
+#: A receiver that repeats the same time of day for this long is stuck; one that sends no position for this long has
+#: none.
 STUCK_AFTER_S = 4.0
-#: A navigator that says so long nothing of its guidance gives none.
+#: A navigator that sends nothing about guidance for this long gives none.
 GUIDANCE_LASTS_S = 8.0
-#: Magnetic variation below which the next may well be zero. Elsewhere zero means that the receiver does not know it.
+#: Magnetic variation below which the next may well be zero. Otherwise zero means that the receiver does not know it.
 NEARLY_NO_VARIATION = 0.5
 
 POSITION = ("LAT", "LONG")
@@ -119,7 +119,7 @@ class Framer:
         return sentences
 
     def interrupt(self) -> None:
-        """Bytes have been lost: what there is of a sentence has no end."""
+        """Forget an unfinished sentence: bytes have been lost."""
         self._buffer = b""
 
     def _sentence(self, raw: bytes, whole: bool) -> Sentence | None:
@@ -228,10 +228,10 @@ class Decoder:
       from its geoid separation, accuracy from its own estimate. Without these, the keys are not written.
     - A navigator that reports no guidance fails deviation, course and waypoint at once. `full_scale` is the cross-track
       distance in nautical miles at which CDI is -1 or 1.
-    - Sentences with the same time of day form one epoch. When a receiver's time stops, or it says nothing more of its
-      position, all that it has said fails with the position: guidance, satellites and type of the fix, too. Only a
-      compass on the same line goes on (talkers that begin with H). `clock` returns monotonic seconds.
-    - A position that cannot be true (`Places`) is no fix.
+    - Sentences with the same time of day form one epoch. When a receiver's time stops, or it sends no more
+      positions, all its values fail, including guidance, satellites and the type of the fix. Only those of a compass on
+      the same line (talkers that begin with H) do not. `clock` returns monotonic seconds.
+    - An impossible position (`Places`) is not a fix.
     """
 
     OUTCOMES = ("used", "ignored", "absurd values")
@@ -245,11 +245,11 @@ class Decoder:
             self.counts.setdefault(name, 0)
         self._clock = clock
         self._full_scale = full_scale
-        self._trouble = NO_POSITION  # what is wrong with the fix, in words
-        self._lost = ""  # why nothing that was said is good any more
+        self._trouble = NO_POSITION  # the problem with the fix
+        self._lost = ""  # why none of the values is good any longer
         self._written: set[str] = set()  # the keys of all values so far
-        self._placed_at: float | None = None  # when a sentence last told of the position, or that there is none
-        self._guided_at: float | None = None  # when a navigator last spoke of its guidance
+        self._placed_at: float | None = None  # when a sentence last gave the position, or reported that there is none
+        self._guided_at: float | None = None  # when a navigator last sent guidance
         self._places = Places(clock)
         self._guidance = _PLAIN  # as last reported by the navigator
         self._course_said = False
@@ -274,7 +274,7 @@ class Decoder:
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the fix, in words; empty if it is good."""
+        """The problem with the fix; empty if it is good."""
         return self._lost or self._trouble
 
     def decode(self, sentence: Sentence) -> list[Update]:
@@ -288,7 +288,7 @@ class Decoder:
         return self._withhold(list(method(self, sentence.talker, sentence.fields + ("",) * 24)))
 
     def tick(self) -> list[Update]:
-        """The updates that come of what is not said any more; to be called a few times a second."""
+        """The updates that are due because data stopped; call it a few times a second."""
         updates: list[Update] = []
         if self._guided_at is not None and self._clock() - self._guided_at > GUIDANCE_LASTS_S:
             self._guided_at = None
@@ -296,7 +296,7 @@ class Decoder:
         return self._withhold(updates)
 
     def _withhold(self, updates: list[Update]) -> list[Update]:
-        """The `updates`, as long as the receiver lives; what fails otherwise."""
+        """The `updates` while the receiver is alive; otherwise the failures."""
         before, self._lost = self._lost, self._why_lost()
         if not self._lost:
             self._written.update(update.key for update in updates if update.value is not None)
@@ -442,7 +442,7 @@ class Decoder:
         return guidance
 
     def _with_fix(self, guidance: _Fix) -> _Fix:
-        """Guidance is no better than the fix of the same receiver, if it tells of one."""
+        """Guidance is no better than the fix of the same receiver, if it sends one."""
         if self._placed_at is None or guidance.flags & FAIL:
             return guidance
         return self._fix if self._fix.flags else guidance
@@ -580,7 +580,7 @@ class Decoder:
                 if doubt == NOWHERE:
                     fix = _NONE._replace(reason=doubt)
                     latitude = longitude = None
-                    self._had_fix = False  # it has started anew: so has its clock
+                    self._had_fix = False  # the receiver has restarted, and so has its clock
                 else:
                     fix = fix._replace(flags=fix.flags | BAD, reason=fix.reason or doubt)
         if not fix.flags:
@@ -699,7 +699,7 @@ class Decoder:
         yield self._satellites("GPS_SATS_TRACKED", int(count))
 
     def _satellites(self, key: str, count: int) -> Update:
-        """How many there are says nothing of a position when there is none."""
+        """The number of satellites; bad if the receiver has no fix."""
         lost = self._placed_at is not None and bool(self._fix.flags & FAIL)
         return Update(key, min(count, MAX_SATELLITES), BAD if lost else 0, self._fix.reason if lost else "")
 

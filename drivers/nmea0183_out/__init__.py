@@ -21,7 +21,7 @@ from fixgw.plugin import Poller
 Kind = Literal["RMC", "GGA", "GLL", "VTG", "GSA", "ZDA", "RMB", "APB", "XTE", "BOD", "HDG", "HDM", "HDT"]
 Rate = Annotated[float, Meta(ge=0.1, le=20.0)]
 
-STALLED_S = 2.0  # for so long a receiver may take nothing
+STALLED_S = 2.0  # how long a receiver may take no data
 
 
 class OutOptions(SerialOptions, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The network side of the bridge: clients that get every byte, bounded, and one that is slow costs nobody else."""
+"""The network side of the bridge: every client gets every byte, and a slow one does not affect the others."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fixgw.net.listener import Caller, Listener
 from fixgw.net.tcp import vanished
 
 CHUNK_BYTES = 4096  # read at once
-CHUNKS_WAITING = 256  # from the serial port; further ones are given up
-TICK_S = 0.25  # between two looks at what only time brings
-LOOK_S = 1.0  # between two looks for clients that have vanished
-RETRY_S = 0.02  # until the serial port is offered again what it did not take
+CHUNKS_WAITING = 256  # from the serial port; further ones are discarded
+TICK_S = 0.25  # between checks of time-outs
+LOOK_S = 1.0  # between checks for vanished clients
+RETRY_S = 0.02  # until the rest is offered to the serial port again
 
 Write = Literal["none", "one", "all"]
 
@@ -81,7 +81,7 @@ class Server:
             counts=counts,
             clock=clock,
         )
-        self._clients: dict[int, Client] = {}  # by file descriptor, the one that came first is the first
+        self._clients: dict[int, Client] = {}  # by file descriptor, in the order of connection
         self._incoming: deque[bytes] = deque()
         self._outgoing = bytearray()
         self._selector = selectors.DefaultSelector()
@@ -92,14 +92,14 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port listened on; once open the actual one."""
+        """The port that the server listens on; once open, the actual port."""
         return self._listener.port
 
     # -- any thread ----------------------------------------------------------------------------------------------------
 
     def broadcast(self, data: bytes) -> None:
         """Pass `data` on to every client. Never waits."""
-        if len(self._incoming) >= CHUNKS_WAITING:  # our thread does not get to run
+        if len(self._incoming) >= CHUNKS_WAITING:  # our thread cannot keep up
             self.counts["overrun"] += len(data)
         else:
             self._incoming.append(data)
@@ -111,17 +111,17 @@ class Server:
         self._interrupt()
 
     def connections(self) -> list[dict[str, Any]]:
-        """Who is connected, for people."""
+        """The connected clients, for the status."""
         return [{"from": c.name, "waiting": len(c.out), "lost": c.lost} for c in list(self._clients.values())]
 
     def _interrupt(self) -> None:
-        with suppress(OSError):  # full: it wakes anyway; closed: nobody is there to wake
+        with suppress(OSError):  # full: it wakes anyway; closed: there is nothing to wake
             self._wake.send(b"\0")
 
     # -- the server's thread -------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Raises `DeviceError` when the address cannot be had."""
+        """Open the port. Raises `DeviceError` if the address is not available."""
         try:
             self._listener.open()
         except OSError:
@@ -237,7 +237,7 @@ class Server:
                 return
         else:
             client.took = now
-        # While the serial port is busy nobody is read from: whoever sends too much has to wait.
+        # While the serial port is busy, read from no client: those that send too much must wait.
         events = selectors.EVENT_READ * (len(self._outgoing) < CHUNK_BYTES) | selectors.EVENT_WRITE * bool(client.out)
         if events != client.events:
             if client.events:

@@ -444,7 +444,7 @@ def _matching(reader: Reader, name: str, items: Items, database: Database, at: P
 
 
 def _fitting(reader: Reader, database: Database, key: str, text: str, at: Positions) -> str | None:
-    """`text`, or the end of the item's range if it lies beyond it; None when it is no value for the item."""
+    """`text`, or the end of the item's range if it lies beyond it; None if it is not a valid value for the item."""
     base, dot, _ = key.partition(".")
     item = database.item(base)
     if dot and text in ("None", ""):

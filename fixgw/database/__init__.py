@@ -101,7 +101,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 MAX_CALLBACK_FAILURES = 10  # a callback that fails so often in a row is dropped
-AGEING_SILENT_S = 5.0  # an ageing thread that has not finished a round for so long counts as stuck
+AGEING_SILENT_S = 5.0  # an ageing thread that has not finished a round for this long counts as stuck
 
 
 class Mailbox:

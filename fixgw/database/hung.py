@@ -17,7 +17,7 @@ from fixgw.database.item import Item
 from fixgw.database.reading import Reading
 
 LOOK_INTERVAL_S = 0.4  # the time between looks
-MAX_LOOKS = 3  # a call that is seen in so many looks is given up, after 0.8 to 1.2 s
+MAX_LOOKS = 3  # a call seen in this many looks is given up, after 0.8 to 1.2 s
 
 _DELIVER = Item._deliver.__code__
 _WRITE_AUX = Item.write_aux.__code__

@@ -146,7 +146,7 @@ class Item:
         #: The ranking of sources, best first; `ranked` says whether there is one.
         self.sources = definition.sources
         self.ranked = bool(self.sources)
-        #: A better source that returns is published when it has been good for so many seconds; 0 = at once.
+        #: A better source that returns is published once it has been good for this many seconds; 0 = at once.
         self.return_after = definition.return_after
         self._database = database
         self._clock = database.clock

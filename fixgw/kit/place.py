@@ -1,4 +1,4 @@
-"""Whether a position can be true: `Places` knows where the receiver was before."""
+"""Judges whether a position is possible: `Places` knows the previous positions of the receiver."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 EARTH_RADIUS_NMI = 3440.065  # mean
 
-#: No aircraft that this is for is faster; a position may also wander by `WANDER_NMI` from one fix to the next.
+#: None of our aircraft is faster; a position may also wander by `WANDER_NMI` from one fix to the next.
 FASTEST_KT = 1000.0
 WANDER_NMI = 0.2
-#: A place that the receiver has jumped to is believed when it has stayed thereabouts for so long.
+#: After a jump the new position is trusted once the receiver has stayed near it for this long.
 STAYS_S = 3.0
 
 DAY_S = 86400.0
@@ -28,11 +28,11 @@ def distance_nmi(lat1: float, long1: float, lat2: float, long2: float) -> float:
 
 
 class Places:
-    """Judges one receiver's positions as they come. `clock` returns monotonic seconds.
+    """Judges one receiver's positions as they arrive. `clock` returns monotonic seconds.
 
-    A receiver without a fix may send 0/0, and one whose memory or line is disturbed another place than it is at. No
-    aircraft moves faster than `FASTEST_KT`, so a position beyond its reach is doubted until the receiver has stayed
-    near it for `STAYS_S`: then the place before was the wrong one.
+    A receiver without a fix may send 0/0, and a disturbed memory or line gives a wrong position. No aircraft moves
+    faster than `FASTEST_KT`, so a position beyond its reach is doubted until the receiver has stayed near it for
+    `STAYS_S`: then the earlier position was wrong.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

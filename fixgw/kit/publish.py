@@ -25,8 +25,8 @@ class Publisher:
     leaves the second out. A value that an item cannot take is counted as one of the ``misfits`` in `counts` and passed
     to `complain`.
 
-    `changes_within` has items whose value is never quite still, and seconds: one that has stood still for longer
-    fails, for the instrument hangs though it talks. What an outage may have hidden does not count.
+    `changes_within` gives seconds for items that always fluctuate: an item that stays exactly the same for longer
+    fails, because the instrument hangs although it still sends. The time of an outage does not count.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Publisher:
     def publish(self, updates: Iterable[Update], source: str = "") -> None:
         """Write `updates` in order. Never raises, whatever they contain.
 
-        `source` names what they are derived from (`fixgw.kit.sources.derived_source`), if it is not the plugin's own.
+        `source` is the source to write with, if it is not the plugin's own (see `fixgw.kit.sources.derived_source`).
         """
         source = source or self._plugin.source
         for key, value, flags, reason in updates:
@@ -86,12 +86,12 @@ class Publisher:
 
     @property
     def trouble(self) -> str:
-        """Which values stand still that should not; empty when none does. Any thread."""
+        """The values that should change but do not; empty if there are none. Any thread."""
         still = list(self._stand_still)
         return f"{', '.join(still)}: stands still, does the instrument hang?" if still else ""
 
     def _standing_still(self, item: Item, value: Value) -> str:
-        """Why `value` is not believed, if it has been the same for too long."""
+        """Say why `value` is not trusted, if it has been the same for too long."""
         now = self._plugin.db.clock()
         last, since = self._changed.get(item.key, (None, now))
         if value != last:
@@ -105,7 +105,7 @@ class Publisher:
         return f"the value has stood still for more than {within:g} s"
 
     def _would_spoil(self, item: Item, source: str) -> bool:
-        """Whether another source, unranked as we are, has something good there: what we know to be wrong is no news."""
+        """Whether a value that we know to be wrong would replace a good one of another unranked source."""
         reading = item.reading
         if item.ranked or not reading.good or reading.source in START:
             return False

@@ -1,12 +1,12 @@
-"""What the name of a source says about the values that carry it.
+"""The meaning of the names of sources.
 
-A source is the name of a connection, often with more behind a slash: ``canfix/12``. Two kinds of values are not what
-an instrument measures or a person sets now:
+A source is the name of a connection, often with more behind a slash: ``canfix/12``. Two kinds of values were
+neither measured by an instrument nor set by a person just now:
 
-- a start value, from the configuration (`INITIAL`) or from before the restart (`KEPT`). It is good to fly with, and no
-  news to another gateway, which may know better;
+- a start value, from the configuration (`INITIAL`) or from before the restart (`KEPT`). It is good to fly with, but
+  another gateway, which may have a newer one, must not take it for new;
 - a simulated, replayed or overridden value. Its source begins with one of `SIMULATED`, and so does the source of
-  whatever is derived from it.
+  values derived from it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 INITIAL = "initial"  # the source of values that come from the configuration
-KEPT = "kept"  # the source of settings that are as they were before the restart
+KEPT = "kept"  # the source of settings restored after a restart
 START = frozenset((INITIAL, KEPT))  # the sources of start values
 
-#: How the sources of values begin that are not the aircraft's; the first is the strongest.
+#: The prefixes of sources whose values are not real; the first is the strongest.
 SIMULATED = ("sim/", "replay/", "override/")
 
 
@@ -27,26 +27,26 @@ def mark_of(source: str) -> str:
 
 
 def simulated(source: str) -> bool:
-    """True for what is simulated, replayed or overridden, or derived from such: it must not pass for real."""
+    """Whether values of `source` are simulated, replayed or overridden, or derived from such: not to pass for real."""
     return source.startswith(SIMULATED)
 
 
 def may_leave(source: str, own: str, simulated_too: bool = False) -> bool:
-    """Whether a value with this `source` may go out to the world through the connection whose own source is `own`.
+    """Whether a value with this `source` may leave the gateway through the connection whose own source is `own`.
 
-    The one check for everything that leaves the gateway unmarked. Simulated values pass only where everything is
-    simulated, or where the options say so (`simulated_too`). NetFIX links send the mark along instead.
+    The only check for values that leave the gateway unmarked. Simulated values pass only if the connection itself is
+    simulated, or if its options permit them (`simulated_too`). NetFIX links send the mark along instead.
     """
     return simulated_too or not simulated(source) or simulated(own)
 
 
 def unmarked(source: str) -> str:
-    """`source` without its mark: who said it, whatever it is worth."""
+    """`source` without its mark."""
     return source[len(mark_of(source)) :]
 
 
 def derived_source(sources: Iterable[str], own: str) -> str:
-    """The source of what the connection `own` derives from readings with these `sources`: simulated if one of them is.
+    """The source of a value that the connection `own` derives from these `sources`: simulated if any of them is.
 
     >>> derived_source(["canfix/12", "sim/gps"], "compute")
     'sim/compute'

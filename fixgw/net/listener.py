@@ -17,8 +17,8 @@ from fixgw.net.tcp import keep_alive
 
 BACKLOG = 1024  # connections that the system may hold until we accept them
 ACCEPTS = 32  # the most connections accepted in a row
-PAUSE_S = 1.0  # stop accepting for so long when the process runs out of descriptors or memory
-PLACES_PER_RESERVED = 10  # one of so many places is reserved for each group of networks
+PAUSE_S = 1.0  # stop accepting for this long when the process runs out of descriptors or memory
+PLACES_PER_RESERVED = 10  # one in this many places is reserved for each group of networks
 READABLE = 1  # the value of both select.EPOLLIN and selectors.EVENT_READ
 #: The counters.
 ACCEPTED = "clients"

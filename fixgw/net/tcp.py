@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 KEEPALIVE_IDLE_S = 4
 KEEPALIVE_INTERVAL_S = 2
 KEEPALIVE_PROBES = 4
-#: The other end may leave data unacknowledged for so long.
+#: The longest time for which the other end may leave data unacknowledged.
 UNACKNOWLEDGED_S = 10
 CONNECT_TIMEOUT_S = 5.0
 

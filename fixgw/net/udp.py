@@ -15,7 +15,7 @@ from fixgw.net.endpoint import Endpoint
 
 MAX_DATAGRAM_BYTES = 2048  # longer ones are refused; what instruments send fits into one network packet
 MAX_DATAGRAMS = 64  # the most that one read takes
-#: After so much silence of the sender, another one is accepted.
+#: After this much silence of the sender, another one is accepted.
 SENDER_SILENT_S = 5.0
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # socket options that the socket module lacks
 _EVERYBODY = IPv4Address("255.255.255.255")

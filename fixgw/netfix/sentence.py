@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PORT = 3490
 MAX_LINE_BYTES = 4096
-#: We skip so much of an overlong line before we give the connection up.
+#: We skip this much of an overlong line before we give up the connection.
 MAX_SKIPPED_BYTES = 1 << 20
 #: The most bytes of an invalid line that its refusal repeats.
 ECHO_BYTES = 40

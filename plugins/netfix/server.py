@@ -31,7 +31,7 @@ from fixgw.plugins.netfix.writer import Writer
 
 CHUNK_BYTES = 4096  # the most that is read from one client at a time
 SHORT_BYTES = 1024  # input up to this size is processed at once; a client that sends more has to queue
-SILENT_S = 5.0  # a connection that has sent nothing for so long may be dropped to make room for another
+SILENT_S = 5.0  # a connection that is silent for this long may be dropped to make room for another
 HOUSEKEEPING_S = 1.0
 SETTLE_S = 0.3  # after a hold-up, what clients sent during it arrives within this time
 STOP_TIMEOUT_S = 1.0

@@ -1,6 +1,6 @@
 """The order in which clients are served: `Turns`.
 
-A client that asks little is served at once. One that has used more than `ALLOWANCE_S` of the server's time is greedy,
+A client with few requests is served at once. One that has used more than `ALLOWANCE_S` of the server's time is greedy,
 and waits for its turn: greedy clients are served in short slices, one host after the other. A single one gets at most
 half of the time, and several together get less, which leaves the processor to updates, to other clients and to the
 gateway's other threads. No client is dropped or refused: the server does not read from a client that has to wait.
@@ -15,14 +15,14 @@ from fixgw.plugins.netfix.peer import Peer
 SLICE_S = 0.0002  # the time for one client before it is the turn of the next
 ALLOWANCE_S = 0.02  # a client that owes more of the server's time than this is greedy
 PAYBACK = 0.05  # the share of the time that a client pays back: one that uses less is never greedy
-BUSY_S = 0.001  # after so much time for greedy clients there is a break, as long as that for each client that waits,
-MOST_BREAKS = 5  # but for at most so many: together, greedy clients get at least a sixth of the time
+BUSY_S = 0.001  # after this much time for greedy clients there is a break, as long again for each waiting client,
+MOST_BREAKS = 5  # but for at most this many: together, greedy clients get at least a sixth of the time
 
 
 class Turns:
     """The clients that wait for their turn. Only the server's thread may use it.
 
-    It measures real time, in seconds, whatever clock the server has: what it shares out is the processor.
+    It measures real time, in seconds, whatever the server's clock: it shares out processor time.
     """
 
     def __init__(self) -> None:
@@ -32,14 +32,14 @@ class Turns:
         self._break_until = 0.0
 
     def is_modest(self, peer: Peer) -> bool:
-        """Whether the client may be served at once; brings its debt up to date."""
+        """Whether the client may be served at once. Updates its debt."""
         now = clock_now()
         peer.debt = max(0.0, peer.debt - (now - peer.debt_at) * PAYBACK)
         peer.debt_at = now
         return peer.debt < ALLOWANCE_S
 
     def queue(self, peer: Peer) -> None:
-        """Let the client wait for its turn, unless it does already."""
+        """Let the client wait for its turn, unless it already does."""
         if peer.queued:
             return
         peer.queued = True
@@ -49,7 +49,7 @@ class Turns:
             self._greedy.setdefault(peer.address, {})[peer] = None
 
     def leave(self, peer: Peer) -> None:
-        """Take the client out of the queue, if it is in there."""
+        """Take the client out of the queue, if it is queued."""
         if not peer.queued:
             return
         peer.queued = False
@@ -60,7 +60,7 @@ class Turns:
                 del self._greedy[peer.address]
 
     def next(self) -> Peer | None:
-        """Take the client whose turn it is out of the queue; None if it is nobody's turn now."""
+        """Take the client whose turn it is out of the queue; None if it is no client's turn now."""
         if self._modest:
             peer = next(iter(self._modest))
         elif self._greedy and clock_now() >= self._break_until:

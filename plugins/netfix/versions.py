@@ -1,12 +1,12 @@
-"""Which of two gateways has set a setting last: a count, and the name of the gateway that set it.
+"""Versions show which of two gateways set a setting last: a count, and the name of the gateway that set it.
 
-Each write of a setting, or of an aux value, by anybody but another gateway gets a version: a count greater than every
-count that this gateway has seen, and its `identity`. It travels with the value. Of two versions the greater one stays,
-by count and then by name, in every gateway and in whatever order they arrive: gateways that set at the same instant
-agree in the end, in a ring too, and what was set while a link was down wins over what both sides knew before. No wall
-clock is involved. A start value has no version, and gives way to any.
+Each write of a setting or an aux value, except by another gateway, gets a version: a count greater than every count
+that this gateway has seen, and its `identity`. The version travels with the value. Every gateway keeps the greater of
+two versions, by count and then by name, in whatever order they arrive. So gateways that set at the same instant finally
+agree, even in a ring, and a setting made while a link was down wins over earlier ones. No wall clock is involved. A
+start value has no version, and gives way to any.
 
-The greatest count survives a restart, so that what is set after it is newer than what was set before.
+The greatest count survives a restart, so that settings made afterwards are newer.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from fixgw.netfix.sentence import NO_VERSION, Version
 from fixgw.plugins.netfix.peer import Topic
 from fixgw.state import Keeper
 
-SAID = ANNUNCIATE | BAD | FAIL  # the flags that go with a value
+SAID = ANNUNCIATE | BAD | FAIL  # the flags that belong to a value
 MARGIN = 1000  # counts that may have been used and not saved before a kill
 REASON = "flagged by another gateway"
-HIGHEST = 1 << 53  # more than a life of counting; a greater count is somebody's mistake
+HIGHEST = 1 << 53  # more than a lifetime of counting; a greater count is an error
 
 
 class Versions:
@@ -38,15 +38,15 @@ class Versions:
         self._identity = identity
         self._lock = threading.Lock()
         self._count = 0
-        self._known: dict[Topic, tuple[Any, Version]] = {}  # what was said, and its version
-        # What is being written now, by topic and source: two links may bring one version at the same instant.
+        self._known: dict[Topic, tuple[Any, Version]] = {}  # the value, and its version
+        # Versions being written now, by topic and source: two links may deliver one version at the same instant.
         self._expected: dict[tuple[Topic, str], Version] = {}
         self._keeper: Keeper | None = None
-        #: Called with key and aux name when an item has got another version without being written.
+        #: Called with key and aux name when an item gets another version without being written.
         self.listeners: set[Callable[[str, str], object]] = set()
 
     def restore(self, path: Path, log: logging.Logger) -> None:
-        """Go on counting where the file `path` says, and keep the count there."""
+        """Continue counting from the file `path`, and save the count there."""
         with self._lock:
             if self._keeper is None:
                 self._keeper = Keeper(path, log)
@@ -61,18 +61,18 @@ class Versions:
 
     @staticmethod
     def has(item: Item, name: str) -> bool:
-        """Whether the item, or its aux value `name`, has versions: who sets it counts, not who measures it."""
+        """Whether the item, or its aux value `name`, has versions: it is set, not measured."""
         return bool(name) or item.definition.setting
 
     def of(self, item: Item, name: str = "") -> Version:
-        """The version of what the item, or its aux value, says now."""
+        """The version of the current value of the item, or of its aux value."""
         with self._lock:
             return self._version(item, name)
 
     def line(self, item: Item, name: str = "") -> str:
-        """The sentence that tells another gateway what the item, or its aux value, says now; empty if it is not told.
+        """The sentence for another gateway with the current value of the item, or of its aux value; empty if not sent.
 
-        It carries the flags that go with the value, without those of this gateway's alert logic.
+        It carries the flags that belong to the value, without those of this gateway's alert logic.
         """
         with self._lock:
             version = self._version(item, name)
@@ -86,9 +86,9 @@ class Versions:
         return sentence.versioned(line, version)
 
     def take(self, item: Item, name: str, text: str, flags: int, source: str, version: Version) -> bool:
-        """Write what another gateway says, if that is newer than what is known here.
+        """Write a value from another gateway, if it is newer than ours.
 
-        Returns whether what is known here is newer: then the other gateway is to be told. Raises `BadValue`.
+        Returns whether ours is newer: then the other gateway must get it. Raises `BadValue`.
         """
         topic = item.key, name
         value = None if name and text == "None" else item.convert(text)
@@ -104,9 +104,9 @@ class Versions:
             if written:
                 self._expected[topic, source] = version
             else:
-                self._note(item, name, version)  # set here and there alike
+                self._note(item, name, version)  # both gateways have the same value
         if not written:
-            for passed_on in tuple(self.listeners):  # nobody writes it, but others are to know the version
+            for passed_on in tuple(self.listeners):  # it is not written, but others must learn the version
                 passed_on(*topic)
             return False
         try:
@@ -116,14 +116,14 @@ class Versions:
                 item.write(value, source, flags, REASON)
             with self._lock:
                 if source == (item.aux_sources.get(name) if name else item.said.source):
-                    self._note(item, name, version)  # nobody has set it again meanwhile
+                    self._note(item, name, version)  # it has not been set again in the meantime
         finally:
             with self._lock:
                 self._expected.pop((topic, source), None)
         return False
 
     def _version(self, item: Item, name: str) -> Version:
-        """The version of what is said now; one more if it was not said by a gateway. Held: the lock."""
+        """The version of the current value; a new one if it is not from a gateway. The caller holds the lock."""
         topic = item.key, name
         if name:
             said: Any = item.aux[name]
@@ -165,5 +165,5 @@ _versions: WeakKeyDictionary[Database, Versions] = WeakKeyDictionary()
 
 
 def versions_of(database: Database, identity: str) -> Versions:
-    """The one `Versions` of a database."""
+    """The `Versions` of a database; there is only one."""
     return _versions.setdefault(database, Versions(identity))

@@ -1,6 +1,6 @@
 """Writes to items with subscribers that may hang: `Writer`.
 
-Such writes run on a thread of their own, one after the other. A client has at most one of them at a time, and its next
+Such writes run on a separate thread, one after the other. A client has at most one of them at a time, and its next
 command waits for it, so its commands keep their order. If a write takes longer than `PATIENCE_S`, a new thread takes
 over. The client then gets its answer, because the value was stored before any subscriber was called.
 """
@@ -18,7 +18,7 @@ from fixgw.kit.complaints import Complaints
 from fixgw.plugins.netfix.peer import Peer
 
 PATIENCE_S = 0.5
-MOST_HUNG = 32  # if so many threads hang, such writes are not made any more
+MOST_HUNG = 32  # if this many threads hang, such writes are no longer done
 
 
 class Job:
@@ -61,7 +61,7 @@ class _Worker:
 
 
 class Writer:
-    """Runs `Job`s on a thread of its own. Only the server's thread may use it; `wake` wakes that thread."""
+    """Runs `Job`s on a separate thread. Only the server's thread may use it; `wake` wakes that thread."""
 
     def __init__(self, wake: Callable[[], None], complain: Complaints) -> None:
         self._wake = wake
@@ -70,7 +70,7 @@ class Writer:
         self._waiting: set[Job] = set()
         self._worker: _Worker | None = None
         self._hung: list[threading.Thread] = []
-        #: The number of writes that took too long, or were not made because too many threads hang.
+        #: The number of writes that took too long, or were not done because too many threads hang.
         self.given_up = 0
 
     def do(self, job: Job) -> None:
@@ -94,7 +94,7 @@ class Writer:
         return PATIENCE_S if current is None else max(0.0, current.begun + PATIENCE_S - clock_now())
 
     def finished(self) -> list[Job]:
-        """The jobs that have been done, or given up, since the last call."""
+        """The jobs done or given up since the last call."""
         if not self._waiting:
             return []
         worker = self._worker
@@ -117,7 +117,7 @@ class Writer:
             self._worker = None
 
     def _replace(self, worker: _Worker, job: Job) -> None:
-        """Leave the thread alone with the job on which it hangs, and let a new one do the other jobs."""
+        """Abandon the thread with the job on which it hangs, and let a new one do the other jobs."""
         self._hung.append(worker.thread)
         self._worker = _Worker(self._done, self._wake)
         try:

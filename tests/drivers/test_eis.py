@@ -356,7 +356,7 @@ def problems(db: Database, **aux: object) -> list[tuple[str, str]]:
 
 def test_an_auxiliary_input_is_written_to_its_own_item(db: Database) -> None:
     assert problems(db, key="FUELP1", curve={"linear": {"factor": 0.1}}) == []
-    assert problems(db, key="OILT1") == [("aux.1.key", "the EIS already sends OILT1 in a field of its own")]
+    assert problems(db, key="OILT1") == [("aux.1.key", "the EIS already sends OILT1 in a separate field")]
     ((option, message),) = problems(db, key="FULP1")
     assert option == "aux.1.key"
     assert "FUELP1" in message

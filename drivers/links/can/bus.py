@@ -70,7 +70,7 @@ LOST_S = 0.2  # and has sent it within this time, unless it was lost before
 LOCAL_FRAMES = 4096  # the most frames that may wait for the other users of this bus
 OPENING_S = 10.0  # `health` reports an opening that takes longer
 FLUSH_S = 1.0  # the most time that discarding old frames may take, after this process was held up
-SETTLE_S = 0.005  # of silence, after which nothing old waits any more
+SETTLE_S = 0.005  # after this much silence no old frames are left
 
 
 class BusConflict(FixgwError, ValueError):

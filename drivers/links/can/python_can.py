@@ -20,7 +20,7 @@ from fixgw.net.tcp import keep_alive
 if TYPE_CHECKING:
     import can
 
-MAX_GARBLED_MESSAGES = 100  # after so many unusable messages in a row an interface is reopened
+MAX_GARBLED_MESSAGES = 100  # after this many unusable messages in a row an interface is reopened
 
 
 class PythonCanPort(Port):
@@ -29,7 +29,7 @@ class PythonCanPort(Port):
     blocking = True  # back ends differ; assume that sending may block
     #: Whether a read without a time-out returns at once.
     drains = True
-    #: After so many unusable messages in a row the interface counts as gone.
+    #: After this many unusable messages in a row the interface counts as gone.
     max_garbled = float(MAX_GARBLED_MESSAGES)
 
     def __init__(self, bus: can.BusABC, options: BusOptions, count: Count) -> None:

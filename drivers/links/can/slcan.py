@@ -223,8 +223,8 @@ def encode(frame: Frame) -> bytes:
 # -- the line ----------------------------------------------------------------------------------------------------------
 
 ANSWER_TIMEOUT_S = 0.3  # some adapters never answer
-SETTLE_S = 0.05  # an adapter whose channel is closed has no more to send after so much silence
-MAX_PENDING_BYTES = 256  # send no more while so many are on their way: frames that wait here go by priority
+SETTLE_S = 0.05  # after this much silence an adapter with a closed channel has no more data
+MAX_PENDING_BYTES = 256  # send no more while this much is under way: frames that wait here are sorted by priority
 STATUS_INTERVAL_S = 1.0  # ask for the status flags this often, if the adapter answers
 GARBAGE_LIMIT_S = 3.0  # report an adapter that has sent only garbage for longer
 
