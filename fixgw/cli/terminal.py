@@ -73,7 +73,10 @@ class Row:
 
 
 class Table:
-    """The watched keys as lines on a screen. With `live_only`, rows that have never been updated are hidden.
+    """The watched keys as lines on a screen.
+
+    With `live_only`, those that have been updated come first, for they are what a person looks for among hundreds of
+    buttons, and rows that have never had a value are hidden.
 
     Not thread-safe.
     """
@@ -82,10 +85,14 @@ class Table:
         self.rows = list(rows)
         self.live_only = live_only
         self.top = 0  # first row shown
+        self._key_width = 3
         self._value_width = 8
+        self._units_width = 5
 
     def visible(self) -> list[Row]:
-        return [row for row in self.rows if not (self.live_only and row.silent)]
+        if not self.live_only:
+            return self.rows
+        return sorted((row for row in self.rows if not row.silent), key=lambda row: row.updated is None)
 
     def draw(self, now: float, width: int, height: int, title: str, colour: bool, away: bool = False) -> list[str]:
         """At most `height` lines of at most `width` visible characters. With `away`, flags are shown as unknown."""
@@ -94,10 +101,10 @@ class Table:
         shown = rows[self.top : self.top + room]
         values = ["-" if row.value is None else text.short_text(row.value) for row in shown]
         flags = ["unknown" if away else row.flag_words for row in shown]
-        # Never shrink the column, so that the page does not jump about.
+        # Never shrink a column, so that the page does not jump about.
         self._value_width = min(24, max([self._value_width, *map(len, values)]))
-        key_width = max([3, *(len(row.key) for row in rows)])
-        units_width = max([5, *(len(row.units) for row in rows)])
+        self._key_width = key_width = max([self._key_width, *(len(row.key) for row in shown)])
+        self._units_width = units_width = max([self._units_width, *(len(row.units) for row in shown)])
         flags_width = max([7, *map(len, flags)])
         start = key_width + self._value_width + units_width + 5  # the column where the flags begin
 

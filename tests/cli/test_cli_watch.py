@@ -116,6 +116,18 @@ def test_keys_without_updates_can_be_hidden() -> None:
     assert [r.key for r in Table([silent, old], live_only=True).visible()] == ["SILENT", "OLD"]
 
 
+def test_what_is_updated_comes_before_buttons_that_nobody_presses() -> None:
+    buttons = [row(f"BTN{n}", updated=None) for n in range(100)]
+    table = Table([*buttons, row("A_KEY_WITH_A_VERY_LONG_NAME", updated=None), row("IAS")], live_only=True)
+    lines = table.draw(12.0, 80, 24, "title", colour=False)
+    assert lines[2].startswith("IAS  ")
+    assert lines[3].startswith("BTN0 ")
+    assert "Indicated airspeed" in lines[2], "a long name on another page takes no room on this one"
+    buttons[99].update(True, 0, 12.0)
+    assert [r.key for r in table.visible()][:3] == ["BTN99", "IAS", "BTN0"]
+    assert [r.key for r in Table([*buttons, row("IAS")]).visible()][0] == "BTN0", "keys that were asked for stay"
+
+
 def test_an_aux_value_has_no_flags() -> None:
     assert row("IAS.Vne", 160.0).line == "IAS.Vne\t160.0\tknots\t"
     assert row("IAS", 0.1 + 0.2).line == "IAS\t0.30000000000000004\tknots\tgood"
