@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fixgw import loader
 from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, key_value, seconds
 from fixgw.errors import did_you_mean
 
 if TYPE_CHECKING:
     from fixgw.hw_sim.scenario import Scenario
+    from fixgw.hw_sim.serial import SerialInstrument
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -92,7 +94,7 @@ def _add_serial(kinds: Subparsers[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("instrument", nargs="?", help="the name of the instrument")
+    parser.add_argument("instrument", nargs="?", help="its name, or the module of your own, in this folder")
     parser.add_argument("--pty", metavar="PATH", help="where to create the port (default: a temporary path)")
     parser.add_argument("--baud", type=int, help="baud rate (default: the real instrument's)")
     parser.add_argument("--scenario", metavar="FILE", help="the flight, and events that happen to the instrument")
@@ -130,27 +132,35 @@ def run_panel(args: argparse.Namespace) -> int:
 
 def run_serial(args: argparse.Namespace) -> int:
     """Fly until the end of the scenario or `duration`, Ctrl-C or SIGTERM."""
-    from fixgw.hw_sim.devices import instruments
+    from fixgw.hw_sim.devices import instrument, instruments
 
     if args.instrument is None:
         width = max(map(len, instruments()))
         for name, kind in instruments().items():
             print(f"{name:{width}}  {kind.BAUD:6} baud  {kind.WHAT}")
         return EXIT_DONE
-    if args.instrument not in instruments():
+    loader.add_to_path([Path.cwd()])
+    try:
+        kind = instrument(args.instrument)
+    except ModuleNotFoundError as error:
+        if error.name not in (args.instrument, None):
+            return complain(f"{args.instrument}: {error}")
         return complain(f"no instrument {args.instrument!r}{did_you_mean(args.instrument, instruments())}")
+    except Exception as error:  # a module of one's own may raise anything
+        return complain(f"{args.instrument}: {type(error).__name__}: {error}")
     if args.baud is not None and args.baud <= 0:
         return complain(f"--baud: {args.baud} is not a baud rate")
     scenario, problem = choose_scenario(args)
     if scenario is None:
         return complain(problem)
     with _stop_on_signal() as over:
-        _run_instrument(scenario, args, over)
+        _run_instrument(kind, scenario, args, over)
     return EXIT_DONE
 
 
-def _run_instrument(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
-    from fixgw.hw_sim.devices import instruments
+def _run_instrument(
+    kind: type[SerialInstrument], scenario: Scenario, args: argparse.Namespace, over: threading.Event
+) -> None:
     from fixgw.hw_sim.pty import VirtualPort
     from fixgw.hw_sim.scenario import Director, Play
     from fixgw.hw_sim.world import World
@@ -159,17 +169,17 @@ def _run_instrument(scenario: Scenario, args: argparse.Namespace, over: threadin
         port = VirtualPort(args.pty)
     except OSError as error:
         raise SystemExit(complain(f"cannot create {args.pty}: {error.strerror}")) from error
-    instrument = instruments()[args.instrument](port)
+    instrument = kind(port)
     instrument.baud = args.baud or instrument.baud
     world = World(scenario.aircraft())
     world.attach(instrument)
     if args.scenario:
-        play = Play(scenario._replace(nodes={}), None, print_event, {args.instrument: instrument})
+        play = Play(scenario._replace(nodes={}), None, print_event, {kind.NAME: instrument})
         world.attach(Director(play, over))
     timer = threading.Timer(args.duration or 0.0, over.set)
     timer.daemon = True
     try:
-        print(f"{args.instrument} at {port.path}, {instrument.baud} baud, 8N1\nPress Ctrl-C to stop.", flush=True)
+        print(f"{kind.NAME} at {port.path}, {instrument.baud} baud, 8N1\nPress Ctrl-C to stop.", flush=True)
         world.start()
         if args.duration is not None:
             timer.start()

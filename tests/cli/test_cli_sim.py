@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -138,6 +139,23 @@ def test_a_scenario_can_unplug_it_and_plug_it_in_again(started: Started, tmp_pat
 )
 def test_wrong_arguments_are_reported_in_one_sentence(cli: Cli, arguments: list[str], sentence: str) -> None:
     assert cli("sim", "serial", *arguments) == (1, "", f"fixgw: {sentence}\n")
+
+
+def test_an_instrument_of_ones_own_runs_too(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert cli("new", "driver", "sim_own").code == 0
+    for name in ("sim_own", "sim_own.simulator"):
+        code, out, err = cli("sim", "serial", name, "--duration", "0.1")
+        assert (code, err) == (0, "")
+        assert re.match(r"sim_own at \S+, 19200 baud, 8N1\n", out)
+    Path("sim_none.py").write_text("x = 1\n")
+    words = (
+        "fixgw: sim_none: LookupError: sim_none has 0 classes with a NAME that are SerialInstrument, instead of one\n"
+    )
+    assert cli("sim", "serial", "sim_none") == (1, "", words)
+    Path("sim_odd.py").write_text("import sim_gone\n")
+    assert cli("sim", "serial", "sim_odd") == (1, "", "fixgw: sim_odd: No module named 'sim_gone'\n")
 
 
 def test_an_unknown_scenario_is_reported_in_one_sentence(cli: Cli) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from types import ModuleType
 from typing import TypeVar
 
 from fixgw.hw_sim.can.instrument import CanInstrument
@@ -28,11 +29,37 @@ def can_instruments() -> dict[str, type[CanInstrument]]:
     return _found(CanInstrument)
 
 
+def instrument(name: str) -> type[SerialInstrument]:
+    """The instrument called `name`, or that of one's own in the module `name` or ``NAME.simulator``.
+
+    Raises ModuleNotFoundError if there is neither, and LookupError if the module has no such class, or several.
+    """
+    if name in instruments():
+        return instruments()[name]
+    for module in (f"{name}.simulator", name):
+        try:
+            loaded = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            continue
+        kinds = _in(loaded, SerialInstrument)
+        if len(kinds) != 1:
+            raise LookupError(
+                f"{module} has {len(kinds)} classes with a NAME that are SerialInstrument, instead of one"
+            )
+        return next(iter(kinds.values()))
+    raise ModuleNotFoundError(f"no instrument {name!r}", name=name)
+
+
+def _in(module: ModuleType, base: Kind) -> dict[str, Kind]:
+    """The devices that a module defines, by name."""
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+    return {kind.NAME: kind for kind in kinds if issubclass(kind, base) and kind.NAME}
+
+
 def _found(base: Kind) -> dict[str, Kind]:
     found: dict[str, Kind] = {}
     for entry in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{entry.name}")
-        for kind in vars(module).values():
-            if isinstance(kind, type) and issubclass(kind, base) and kind.__module__ == module.__name__ and kind.NAME:
-                found[kind.NAME] = kind
+        found |= _in(importlib.import_module(f"{__name__}.{entry.name}"), base)
     return dict(sorted(found.items()))
