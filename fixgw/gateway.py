@@ -339,6 +339,10 @@ class Gateway:
         self.runners = {name: self.runners[name] for name in new if name in self.runners}
         self.configuration = configuration
         self._changing = False
+        for connection in configuration.connections:
+            if connection not in started and loader.code_has_changed(connection.plugin):
+                name = connection.name
+                log.warning("the code of %s has changed on disk, and runs as it was: `fixgw restart %s`", name, name)
         for what, names in (("stopped", [r.name for r in gone]), ("started", [c.name for c in started])):
             log.info("configuration reloaded: %s %s", what, ", ".join(names) or "none")
         self._notifier.ready(self.summary())

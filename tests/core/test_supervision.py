@@ -377,6 +377,9 @@ def test_a_changed_option_reloads_changed_code(bench: Bench, edited: Path, caplo
     bench.until(lambda: version(gateway) == ("one", 2))
     assert "has changed on disk" not in caplog.text
     edited.write_text("VERSION = 'two'\n")
+    bench.reload("connections: {e: {load: yes, module: s_edited, x: 2}}")
+    assert "the code of e has changed on disk, and runs as it was: `fixgw restart e`" in caplog.text
+    assert version(gateway) == ("one", 2)
     bench.reload("connections: {e: {load: yes, module: s_edited, x: 3}}")
     bench.until(lambda: version(gateway) == ("two", 3))
     assert "the code of e has changed on disk: read again" in caplog.text

@@ -134,6 +134,6 @@ def test_nobody_restarts_anything_unless_the_option_says_who(
         with pytest.raises(Refused, match="not permitted"):
             life.client.restart("mine")
         assert life.restart("mine") != 0
-        assert "`admin` option" in capsys.readouterr().err
+        assert "set the option `admin`" in capsys.readouterr().err
     finally:
         life.end()
