@@ -397,8 +397,8 @@ def restart(client: Client, args: argparse.Namespace) -> int:
     except Refused as error:
         if error.code == "005":
             raise FixgwError(
-                f"the gateway at {client.host} does not allow this computer to administer it: set the option `admin` of "
-                'its netfix connection, such as `admin: [127.0.0.0/8, "::1"]`'
+                f"the gateway at {client.host} does not allow this computer to administer it: set the option `admin` "
+                'of its netfix connection, such as `admin: [127.0.0.0/8, "::1"]`'
             ) from None
         raise
     if refused:
