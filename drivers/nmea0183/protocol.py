@@ -13,6 +13,7 @@ proprietary sentences Garmin's PGRME, PGRMF and PGRMZ, u-blox's PUBX,00, Ashtech
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import reduce
 from operator import xor
@@ -153,6 +154,11 @@ _ANGLE = re.compile(r"(\d{0,3}?)(\d{1,2}(?:\.\d*)?)", re.ASCII)  # the last two 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)", re.ASCII)
 
 
+def _shortest(clock: str) -> str:
+    """The same time of day without useless zeros."""
+    return clock.rstrip("0").rstrip(".") if "." in clock else clock
+
+
 def _seconds(clock: str) -> float | None:
     """The time of day in seconds; None if it is not one."""
     match = _TIME.fullmatch(clock)
@@ -258,6 +264,7 @@ class Decoder:
         self._fix = _NONE
         self._had_fix = False
         self._time = ""
+        self._place_times: deque[str] = deque(maxlen=4)  # of the last positions; the clock may run on without one
         self._since = clock()
         self._epochs = 0
         self._fixed: dict[str, int] = {}  # talker -> the epoch in which it last had a fix
@@ -312,7 +319,7 @@ class Decoder:
         now = self._clock()
         if now - self._placed_at > STUCK_AFTER_S:
             return SILENT
-        stopped = bool(self._time) and now - self._since > STUCK_AFTER_S
+        stopped = bool(self._place_times) and now - self._since > STUCK_AFTER_S
         return STOPPED if stopped and not self._fix.flags & FAIL else ""
 
     def _stands_alone(self, key: str) -> bool:
@@ -570,6 +577,9 @@ class Decoder:
         """
         self._epoch(clock)
         self._placed_at = self._clock()
+        if _TIME.fullmatch(clock) and (shown := _shortest(clock)) not in self._place_times:
+            self._place_times.append(shown)
+            self._since = self._placed_at
         latitude = longitude = None
         if fix is not _NONE:
             latitude = self._angle(place[0], place[1], "NS", 90)
@@ -623,12 +633,10 @@ class Decoder:
         """Begin a new epoch if the time of day has changed."""
         if not _TIME.fullmatch(clock):
             return
-        if "." in clock:
-            clock = clock.rstrip("0").rstrip(".")
+        clock = _shortest(clock)
         if clock == self._time:
             return
         self._time = clock
-        self._since = self._clock()
         self._epochs += 1
         self._used_before, self._used = self._used, {}
         if self._gsa_mode >= 0:

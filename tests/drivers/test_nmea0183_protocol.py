@@ -546,6 +546,27 @@ def test_a_receiver_that_stops_sending_its_position_fails_within_five_seconds(gp
     assert not any(u.flags for u in fly(gps, 6).values())
 
 
+@pytest.mark.parametrize(
+    "frozen",
+    [
+        ["GPRMC,120002,A,{place},022.4,084.4,230394,003.1,W", "GPZDA,1200{second:02}.00,23,03,1994,00,00"],
+        ["GPRMC,120002.80,A,{place},022.4,084.4,230394,003.1,W", "GPGLL,{place},120002.60,A"],
+        ["GPGGA,120002.00,{place},1,08,0.9,545.4,M,46.9,M,,", "GPGLL,{place},120002,A"],
+    ],
+    ids=["only the clock runs on", "two times in turn", "the same time in two forms"],
+)
+def test_a_position_whose_time_stands_still_fails_whatever_else_is_sent(gps: Receiver, frozen: list[str]) -> None:
+    for second in range(3):
+        fly(gps, second, RMB, APB)
+    for second in range(3, 12):
+        gps.time = float(second)
+        gps.say(*(text.format(place="4807.038,N,01131.324,E", second=second) for text in frozen), RMB, APB)
+    assert gps.decoder.trouble == STOPPED
+    assert {gps.updates[key].flags for key in ("LAT", "GS", "XTRACK", "CDI", "WPLAT")} == {FAIL}
+    fly(gps, 12, RMB)
+    assert not gps.updates["LAT"].flags
+
+
 def test_the_guidance_of_a_silent_navigator_without_a_position_fails(gps: Receiver) -> None:
     gps.say(RMB)
     assert gps.value("XTRACK") == 0.25
