@@ -55,7 +55,7 @@ def test_systemd_finds_no_fault_with_the_units(unit: str, staged: Path) -> None:
 
 @pytest.mark.slow
 @needs_systemd
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [*UNITS, "fixgw-poweroff.service"])
 def test_the_security_exposure_is_at_most_two(unit: str) -> None:
     command = [str(ANALYZE), "security", "--offline=yes", "--threshold=20", str(ROOT / "systemd" / unit)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
