@@ -17,6 +17,7 @@ from fixgw.drivers import nmea0183, nmea0183_out
 from fixgw.drivers.links.can.bus import check, open_tap
 from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
+from fixgw.net import tcp
 from tests.drivers.bus_bench import until
 
 pytestmark = pytest.mark.slow
@@ -217,3 +218,30 @@ def test_a_can_adapter_can_be_on_a_network() -> None:
     assert [option for option, _ in check(BusOptions(interface="slcan", channel="tcp://x", bitrate=250000))] == [
         "channel"
     ]
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "socket"])
+def test_a_server_that_vanishes_without_a_word_is_connected_to_again(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """As when it loses its power or its network: nothing is sent, and so nothing is missing."""
+    monkeypatch.setattr(tcp, "KEEPALIVE_IDLE_S", 1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        listening(f"{scheme}://127.0.0.1:{server.getsockname()[1]}", baud=9600) as ear,
+    ):
+        server.settimeout(20)
+        connection, _ = server.accept()
+        connection.sendall(b"ok1")
+        until(lambda: ear.heard_all == b"ok1")
+        time.sleep(0.2)  # until it has been acknowledged
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, 19, 1)  # TCP_REPAIR: closed without FIN or RST
+        except PermissionError:
+            pytest.skip("only root may make a connection vanish")
+        finally:
+            connection.close()
+        again, _ = server.accept()
+        with again:
+            again.sendall(b"ok2")
+            until(lambda: ear.heard_all == b"ok1ok2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import subprocess
@@ -23,6 +24,7 @@ from fixgw.drivers.links.can.socketcan import SocketCanPort
 from fixgw.errors import DeviceError, MissingLibrary, PluginFail
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.pty import VirtualPort
+from fixgw.net import tcp
 
 pytestmark = pytest.mark.slow
 
@@ -956,3 +958,46 @@ def test_the_serial_protocol_of_python_can_works(join: Join) -> None:
         assert sent[5:] == b"\x01" + struct.pack("<I", 0x321) + b"\xff\xbb"
         line.unplug()
         until(lambda: not user.bus.connected)
+
+
+def vanish(connection: socket.socket) -> None:
+    """Close the connection without a word, as a power cut does: no FIN, no RST until somebody asks."""
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, 19, 1)  # TCP_REPAIR
+    except PermissionError:
+        pytest.skip("only root may make a connection vanish")
+    connection.close()
+
+
+def test_a_socketcand_that_vanishes_without_a_word_is_opened_again(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "KEEPALIVE_IDLE_S", 1)
+    server = Socketcand()
+    extra = {"host": "127.0.0.1", "port": server.port}
+    user = join(interface="socketcand", channel="can0", listen_only=True, extra=extra)
+    vanish(server.connections.pop())
+    until(lambda: len(server.connections) == 1 and user.bus.health() == "")
+    server.connections[0].sendall(b"< frame 123 1.5 0102 >")
+    until(lambda: len(user.frames) == 1)
+    server.close()
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "socket"])
+def test_an_adapter_that_vanishes_without_a_word_is_opened_again(
+    join: Join, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setattr(tcp, "KEEPALIVE_IDLE_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        channel = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        user = join(interface="slcan", channel=channel, bitrate=250000, listen_only=True)
+        connection, _ = listener.accept()
+        connection.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while True:  # or there is something to acknowledge, and it is no silent death
+                connection.recv(100)
+        vanish(connection)
+        again, _ = listener.accept()
+        with again:
+            until(lambda: user.bus.health() == "")
+            again.sendall(b"t1832AB01\r")
+            until(lambda: len(user.frames) == 1)
