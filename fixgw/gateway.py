@@ -111,12 +111,12 @@ class Gateway:
         self._events.put(reload)
 
     def request_restart(self, name: str) -> str:
-        """Ask for the connection `name` to be stopped and started again, with its code as it is on disk now. Returns at
-        once; what speaks against it, or nothing. Any thread."""
+        """Request a restart of the connection `name` with its current code on disk. Returns at
+        once, with the reason why not, or an empty text. Any thread."""
         if name not in self.runners:
             return f"there is no connection {name!r}{did_you_mean(name, self.runners)}"
         if self._stop_requested or self._changing:
-            return "the gateway is busy with starting, stopping or reading its configuration: try again"
+            return "the gateway is busy starting, stopping or reading its configuration: try again"
         self._events.put(lambda: self._restart(name))
         return ""
 
@@ -203,7 +203,7 @@ class Gateway:
             if runner.state is State.FAILED and before is not State.FAILED and runner.connection.on_failure == "stop":
                 self.request_stop(EXIT_FAILURE, f"{runner.name} failed")
         if not self.database.ageing_runs:
-            self._complain("the ageing thread has died; it is started again", about="ageing")
+            self._complain("the ageing thread has died; restarting it", about="ageing")
             self.database.start()
         if now >= self._second_due:
             self._second_due = now + 1.0
@@ -269,7 +269,7 @@ class Gateway:
         self._changing = True
         self._stop_runners([old])
         if old.hung:
-            self.problems.append(f"{name} could not be stopped, and so not be started again: {'; '.join(old.hung)}")
+            self.problems.append(f"{name} could not be stopped, so it cannot be restarted: {'; '.join(old.hung)}")
             self._changing = False
             return
         connection = self._launch(old.connection, fresh_code=True)

@@ -576,9 +576,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         words = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         if error.errno == errno.EROFS:
-            words += (
-                ". Make the disk writable meanwhile: sudo mount -o remount,rw /, or on Raspberry Pi OS disable the "
-            )
+            words += ". Make the disk writable for this: sudo mount -o remount,rw /, or on Raspberry Pi OS disable the "
             words += "overlay file system with raspi-config, and reboot"
         return complain(words)
 

@@ -66,8 +66,8 @@ class CanfixOptions(BusOptions, frozen=True, kw_only=True):
     obey: Annotated[
         list[Command],
         Meta(
-            description="Commands to accept from other nodes: disable (measurements), disable-settings (what a person "
-            "sets, too), report, node-id, bit-rate, configuration"
+            description="Commands to accept from other nodes: disable (measurements), disable-settings "
+            "(settings, too), report, node-id, bit-rate, configuration"
         ),
     ] = msgspec.field(default_factory=lambda: ["disable", "report"])
 

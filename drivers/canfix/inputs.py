@@ -104,7 +104,7 @@ class Inputs:
     def doubt_start_values(self) -> None:
         """Mark the start values of settings as old: another node may know better, and has not said so yet."""
         for item in self.unsaid:
-            item.flag(OLD, OLD, INITIAL, "a start value: no node on the bus has said it yet")
+            item.flag(OLD, OLD, INITIAL, "a start value: no node on the bus has sent it yet")
 
     def open(self) -> None:
         """Rank the sources of the items according to the map."""

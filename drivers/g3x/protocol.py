@@ -39,7 +39,7 @@ SIMULATED = "the receiver is in simulator mode"
 HUNG = "the display repeats the same message"
 STOPPED = "the receiver's time has stopped"
 SILENT = f"no position for {STUCK_AFTER_S:.0f} seconds"
-STANDS_STILL = "the navigator says that it moves, and that it is where it was"
+STANDS_STILL = "the navigator reports speed, but its position does not change"
 NO_GUIDANCE = "the navigator gives no guidance: no waypoint, or no fix"
 
 

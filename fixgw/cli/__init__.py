@@ -58,7 +58,7 @@ CLIENT: dict[str, Command] = {
     "wait": Command("wait", "wait until keys have usable values, before a display starts"),
     "explain": Command("client", "explain where a value comes from and why it is flagged"),
     "status": Command("client", "show the health of the gateway and its connections"),
-    "restart": Command("client", "start a connection again, with its code as it is on disk now"),
+    "restart": Command("client", "restart a connection with its current code on disk"),
     "calibrate": Command("calibrate", "write a sender's curve from raw readings, while a tank is filled"),
     "console": Command("console", "type these commands interactively, with completion"),
 }

@@ -75,7 +75,7 @@ def calibrate(args: argparse.Namespace) -> int:
         def look() -> Raw:
             found = find(client.status(), args.key).get(name)
             if found is None:
-                raise FixgwError(f"{name} has no reading of {args.key} any more: `fixgw status` says why")
+                raise FixgwError(f"{name} no longer has a reading of {args.key}: `fixgw status` says why")
             return found
 
         points = _ask(args.key, units, look, args.seconds)
@@ -147,7 +147,7 @@ def _ask(key: str, units: str, look: Callable[[], Raw], wait: float) -> list[Poi
         mean, noise = float(f"{fmean(readings):.{DIGITS}g}"), max(readings) - min(readings)
         same = [p for p in points if abs(p.reading - mean) <= noise or p.reading == mean]
         if any(p.value != value for p in same):
-            print(f"it still reads as at {same[0].value:g}, so this point was not taken", file=sys.stderr)
+            print(f"it still reads as it did at {same[0].value:g}, so this point was not taken", file=sys.stderr)
             continue
         points = [p for p in points if p not in same and p.value != value] + [Point(mean, value)]
         print(

@@ -415,7 +415,7 @@ def restart(client: Client, args: argparse.Namespace) -> int:
         if again and state == "stopped" and (facts.get("reason") or time.monotonic() - asked > RESTART_PATIENCE_S):
             break
         if time.monotonic() - asked > RESTART_PATIENCE_S:
-            return complain(f"{name} has not been started again within {RESTART_PATIENCE_S:g} s: {state}")
+            return complain(f"{name} was not restarted within {RESTART_PATIENCE_S:g} s: {state}")
         time.sleep(0.1)
     health = facts.get("health", "")
     text.show(f"{name}: {state}" + (f", {health}" if health not in ("", "ok") else ""))

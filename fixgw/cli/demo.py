@@ -143,7 +143,7 @@ def _fly(
     gateway = Gateway(dataclasses.replace(configuration, connections=instruments))
     early.hand_to(gateway)
     ends = [end for end in (args.duration, scenario.duration) if end is not None]
-    timer = threading.Timer(min(ends, default=0.0), gateway.request_stop, kwargs={"why": "the time is over"})
+    timer = threading.Timer(min(ends, default=0.0), gateway.request_stop, kwargs={"why": "the time is up"})
     timer.daemon = True
     panel = Panel()
     flying = world.bench(directory, replay, scenario, print_event, panel, args.everything)

@@ -43,8 +43,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "check",
         check,
-        "Prints every problem as `file:line:column: message`; the exit code is then 1. Advice is about what is\n"
-        "accepted, and says what it means here. It does not access hardware.",
+        "Prints every problem as `file:line:column: message`; the exit code is then 1. Advice explains\n"
+        "what accepted settings mean here. The command does not access hardware.",
         "  fixgw check\n  fixgw check ~/bench/default.yaml",
     )
     parser.add_argument("file", metavar="FILE", nargs="?", help="the configuration; default: as for `fixgw run`")
@@ -56,7 +56,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "config",
         config,
         "  init DIR   copy the packaged configuration to DIR for editing; never overwrites an edited file\n"
-        "  import [DIR]  write a configuration of ours from the incumbent's in DIR, and say what became of it\n"
+        "  import [DIR]  convert the incumbent's configuration in DIR into ours, and report the result\n"
         "  path       print the path of the configuration that `fixgw run` would use\n"
         "  show       print the effective configuration: connections with all their options\n"
         "  explain [NAME]  print each connection as it is understood: what was translated, and why\n"
@@ -74,7 +74,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         metavar="NETWORKS",
         type=_networks,
         default=(),
-        help="`import`: who may connect and write where the incumbent lets everybody, such as 192.168.1.0/24",
+        help="`import`: network that may connect and write if the incumbent permits everybody, such as 192.168.1.0/24",
     )
     parser.add_argument("--config-file", metavar="FILE", help="use this configuration")
     parser.add_argument("--json", action="store_true", help="`show` as JSON")

@@ -250,7 +250,7 @@ def _why_unreadable(log: str) -> str:
     entries = read_log(log)
     if next(iter(entries), None) is not None:
         return ""
-    return f"{log} has no frame: {entries.skipped} lines were not understood; candump -l writes what is needed"
+    return f"{log} has no frame: {entries.skipped} lines were not understood; record with candump -l"
 
 
 def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:

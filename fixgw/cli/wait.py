@@ -23,7 +23,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "wait",
         run,
         "Waits until the gateway answers and none of the keys is old, bad or failed, for displays that cannot start\n"
-        "before that. The exit code is 1 when the time is over.",
+        "before that. The exit code is 1 if the time runs out.",
         "  fixgw wait IAS ALT VS\n  fixgw wait IAS ALT VS --timeout 60",
     )
     parser.add_argument("keys", metavar="KEY", nargs="+", help="a key or a pattern ('EGT*')")

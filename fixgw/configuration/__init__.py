@@ -348,7 +348,7 @@ def _mark_settings(reader: Reader, definitions: list[Definition], initial: list[
     if not names:
         return
     few = ", ".join(sorted(names)[:3])
-    words = "a person sets them, so that they are good before they are written, and never bad"
+    words = "a person sets them, so they are good before they are written, and never bad"
     reader.advice.append(at.advice(f"{len(names)} keys are settings here, such as {few}: {words}"))
     definitions[:] = [
         msgspec.structs.replace(d, setting=True, keep=names[d.key]) if d.key in names else d for d in definitions

@@ -335,7 +335,7 @@ def _checked(reader: Reader, entry: _Entry) -> dict[str, Any] | None:
     if "wrap" in fields:
         facts["wrap"] = wrap = fields["wrap"][0]
         if kind not in ("float", "int") or type(wrap) not in (int, float) or not wrap > 0:
-            wrong("wrap", "how much a circle is, such as 360, for a number")
+            wrong("wrap", "the full circle, such as 360, for a number")
     for name in ("aux", "sources"):
         if name in fields:
             facts[name] = _names(reader, name, *fields[name])

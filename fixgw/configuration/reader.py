@@ -185,7 +185,7 @@ class Reader:
             return Path(os.path.abspath(self.directory / self.includes.get(name, name)))
         for other in there[1:]:
             if at is not None and os.path.realpath(other) != os.path.realpath(there[0]):
-                self.advice.append(at.advice(f"{name}: {there[0]} is taken, although there is {other} too"))
+                self.advice.append(at.advice(f"{name}: {there[0]} is used, although there is {other} too"))
                 break
         return Path(there[0])
 
@@ -577,9 +577,9 @@ def _syntax(error: yaml.MarkedYAMLError, at: Positions, text: str) -> tuple[Posi
     if "could not find expected ':'" in problem and start and start.line < len(lines):
         return _missing_colon(at.file, start.line, lines[start.line])
     if "escape" in problem:
-        return at, "in double quotes a backslash has a meaning of its own: use single quotes"
+        return at, "in double quotes a backslash has a special meaning: use single quotes"
     if "block sequence entries are not allowed" in problem:
-        return at, "a list entry ('- ...') begins in a line of its own, below its key"
+        return at, "a list entry ('- ...') begins on its own line, below its key"
     if "block scalar" in (error.context or ""):
         return at, "after '|' or '>' the text begins in the next line; put a word that begins with it in quotes"
     if "block mapping" in (error.context or "") and line[: at.column - 1].rstrip()[-1:] in ("'", '"'):

@@ -88,7 +88,7 @@ class Publisher:
     def trouble(self) -> str:
         """The values that should change but do not; empty if there are none. Any thread."""
         still = list(self._stand_still)
-        return f"{', '.join(still)}: stands still, does the instrument hang?" if still else ""
+        return f"{', '.join(still)}: does not change: does the instrument hang?" if still else ""
 
     def _standing_still(self, item: Item, value: Value) -> str:
         """Say why `value` is not trusted, if it has been the same for too long."""
@@ -102,7 +102,7 @@ class Publisher:
             self._stand_still.pop(item.key, None)
             return ""
         self._stand_still[item.key] = since
-        return f"the value has stood still for more than {within:g} s"
+        return f"the value has not changed for more than {within:g} s"
 
     def _would_spoil(self, item: Item, source: str) -> bool:
         """Whether a value that we know to be wrong would replace a good one of another unranked source."""

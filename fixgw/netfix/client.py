@@ -540,9 +540,9 @@ class Client:
             return ""
 
     def restart(self, connection: str) -> str:
-        """Ask the gateway to start one of its connections again, with its code as it is on disk now.
+        """Ask the gateway to restart one of its connections with its current code on disk.
 
-        Returns at once: empty, or what speaks against it. The status tells how it goes on.
+        Returns at once, with the reason why not, or an empty text. The status shows the progress.
         """
         if not connection or ";" in connection or not connection.isprintable():
             return f"there is no connection {connection!r}"

@@ -454,7 +454,7 @@ class Commands:
         elif what == "restart" and key:
             if not peer.may_admin:
                 return NOT_PERMITTED
-            self.log.warning("%s asks for %s to be started again", peer.name, key)
+            self.log.warning("%s asked to restart %s", peer.name, key)
             peer.reply(f"@xrestart {key};{self._restart(key)}")
         elif what == "explain":
             item = self._item(key)

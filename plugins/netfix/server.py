@@ -276,9 +276,9 @@ class Server:
             self._peers[fd].leaving = True
 
     def _note_hold_up(self) -> None:
-        """This process was held up: what clients sent meanwhile is old.
+        """This process was held up: the data that clients sent in the meantime is old.
 
-        Their measurements are ignored until all that waited has been read. Requests and settings are obeyed.
+        Ignore their measurements until all waiting data has been read. Requests and settings are obeyed.
         """
         poll = select.poll()
         for peer in self._peers.values():
@@ -290,7 +290,7 @@ class Server:
             peer.drained = False
             peer.settled_at = self._settled_at
         self._complain(
-            "held up: the measurements that %d clients sent meanwhile are ignored", len(waiting), about="hold-up"
+            "held up: ignoring the measurements that %d clients sent in the meantime", len(waiting), about="hold-up"
         )
 
     def _give_up(self, peer: Peer, why: str) -> None:

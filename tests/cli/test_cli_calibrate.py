@@ -108,7 +108,7 @@ def test_an_invalid_point_is_refused_and_undone(typing: Callable[..., None], cli
     assert [value for _, value in calibrated(out).points] == [0.0, 5.0]
     for complaint in (
         "there is no point yet",
-        "it still reads as at 0, so this point was not taken",
+        "it still reads as it did at 0, so this point was not taken",
         "'a lot' is not a number",
         "'nan' is not a number",
         "removed 10",

@@ -235,7 +235,7 @@ def test_an_include_prefers_the_file_next_to_it_and_gives_advice(stock: Stock) -
     problems, advice = stock.check()
     assert problems == []
     assert stock.load().connections[0].options["port"] == 24001
-    (line,) = [line for line in advice if "is taken" in line]
+    (line,) = [line for line in advice if "is used" in line]
     assert line.startswith("netfix.yaml:6: port.yaml: ")
     assert line.endswith(f"although there is {stock.directory / 'port.yaml'} too")
     (stock.directory / "connections/port.yaml").unlink()

@@ -121,7 +121,7 @@ def test_a_value_that_must_change_fails_when_it_does_not(db: Database, clock: Cl
         clock.now += 1.0
         hearing.publish([Update("PROBE", 12.0), Update("RAT", 3.0)])
         assert db.read("OAT").fail == (second > 5), second
-    assert "stood still for more than 5 s" in db.read("OAT").reason(FAIL)
+    assert "not changed for more than 5 s" in db.read("OAT").reason(FAIL)
     assert "OAT" in hearing.trouble
     assert db.read("RAT").good, "nobody said that it must"
     hearing.publish([Update("PROBE", 12.1)])

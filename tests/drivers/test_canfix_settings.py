@@ -121,7 +121,7 @@ def test_a_restarted_gateway_learns_the_setting_and_does_not_overwrite_it(join: 
 def test_a_start_value_is_not_good_until_another_node_confirms_it(join: Join) -> None:
     a = join(10, OWNER)
     reading = a.db.read("BARO")
-    assert (reading.flags, reading.reason(OLD)) == (OLD, "a start value: no node on the bus has said it yet")
+    assert (reading.flags, reading.reason(OLD)) == (OLD, "a start value: no node on the bus has sent it yet")
     a.set(29.92)
     assert a.db.read("BARO").good
     kept = join(11, OWNER, start=None)

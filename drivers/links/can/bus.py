@@ -290,7 +290,7 @@ class SharedBus(Poller):
         if discarded:
             self._received += discarded
             self.count("old frames discarded", discarded)
-            self.complain("held up: %d old frames that waited are discarded", discarded, about="hold-up")
+            self.complain("held up: discarded %d old frames", discarded, about="hold-up")
 
     def _record(self, direction: raw.Direction, frames: list[Frame]) -> None:
         for point in self._points:
