@@ -100,7 +100,10 @@ class Versions:
             if version <= known:
                 return version < known
             same_words = value == item.aux[name] if name else _words(item.said) == (value, flags & SAID)
-            written = not (same_words and version[1] != known[1] and known != NO_VERSION)
+            # Writing the same again would only go round, where another bus joins the same gateways; but it keeps fresh
+            # what its gateway says again and again.
+            refreshes = not name and item.tolerance > 0 and version[1] == known[1]
+            written = known == NO_VERSION or not same_words or refreshes
             if written:
                 self._expected[topic, source] = version
             else:

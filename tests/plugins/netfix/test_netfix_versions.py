@@ -206,3 +206,22 @@ def test_an_absurd_version_is_ignored(tmp_path: Path) -> None:
     again.restore(tmp_path / "count", logging.getLogger())
     assert again.of(item)[0] > 9
     again.close()
+
+
+def test_a_bus_that_joins_the_same_gateways_makes_nothing_go_round(serve: Serve, wait_for: Wait) -> None:
+    there, here = mirror(serve, wait_for)
+
+    def owner(key: str, reading: Any) -> None:
+        """What `here` says on a bus on which `there` listens: whatever is written, again and again."""
+        if not reading.source.startswith("canfix/"):
+            there.db.write(key, reading.value, "canfix/10")
+
+    here.db.subscribe("BARO", owner)
+    for value in (30.10, 30.20):
+        here.db.write("BARO", value + 0.05, "panel")
+        wait_for(lambda: there.db.read("BARO").value == value + 0.05)  # noqa: B023
+        there.db.write("BARO", value, "panel")
+        agree(wait_for, START | {"BARO": value}, here, there)
+    writes = [gateway.db.item("BARO").writes for gateway in (here, there)]
+    time.sleep(0.3)
+    assert [gateway.db.item("BARO").writes for gateway in (here, there)] == writes
