@@ -31,7 +31,7 @@ class UnknownKey(FixgwError, KeyError):
     """There is no such item or aux value; `key` is the name that was requested.
 
     The message suggests the nearest of the `known` names. The search takes a millisecond, and a client may request many
-    keys that do not exist, so it runs only when somebody reads the message.
+    keys that do not exist, so it runs only when the message is printed.
     """
 
     def __init__(self, key: str, known: Iterable[str] = ()) -> None:
@@ -71,9 +71,9 @@ class Problem(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """Something in a configuration that is accepted, and what it means here. Positions as in `Problem`.
+    """An accepted setting that has another meaning here. Positions as in `Problem`.
 
-    `instead` is what the value was taken as, when that is another than what is written.
+    `instead` is the value used, if it differs from the written one.
     """
 
     file: str

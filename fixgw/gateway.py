@@ -45,7 +45,7 @@ class Gateway:
 
     `run_forever` starts everything, supervises it until asked to stop, stops everything, and returns the exit code.
     `reload`, if given, is called on SIGHUP to load the configuration again; it raises `ConfigurationError` if there are
-    problems, and then nothing changes. `notice` is what the status has to say first: that this is safe mode, and why.
+    problems, and then nothing changes. `notice` is the beginning of the status: that this is safe mode, and why.
     `problems` are those of the configuration that safe mode replaces. Any thread may call `request_stop` and
     `request_reload`.
     """

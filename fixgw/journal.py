@@ -85,8 +85,8 @@ class _Failed:
 class JournalHandler(logging.Handler):
     """Sends records to journald's socket at `address`. Any thread; never waits, never raises.
 
-    While nobody listens there, lines go to stderr, marked with their priority (sd-daemon(3)). If journald is too busy,
-    the handler drops and counts records, and reports the count with the next one.
+    Without journald, lines go to stderr, marked with their priority (sd-daemon(3)). If journald is too busy, the
+    handler drops and counts records, and reports the count with the next one.
     """
 
     def __init__(self, address: str = SOCKET) -> None:

@@ -31,7 +31,7 @@ PLUGINS = "fixgw.plugins."
 DRIVERS = "fixgw.drivers."
 
 _reading = threading.RLock()
-#: The module of a plugin -> its files -> when each had last been changed when it was read, in nanoseconds.
+#: The module of a plugin -> its files -> the time of their last change before they were read, in nanoseconds.
 _read: dict[str, dict[str, int]] = {}
 
 
@@ -110,7 +110,7 @@ def _belongs(module: str, plugin_module: str) -> bool:
 
 
 def _files_of(plugin_module: str) -> dict[str, int]:
-    """The files of a plugin's code that have been read, and when each was last changed, in nanoseconds."""
+    """The files of a plugin's code that have been read, and the time of their last change, in nanoseconds."""
     files = {}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
@@ -191,7 +191,7 @@ def _modules_in(package: str) -> list[str]:
 
 
 def _plugins_in(package: str) -> list[str]:
-    """Those of `_modules_in` that have a class ``Plugin``, as far as their text says, which is not run."""
+    """Those of `_modules_in` that have a class ``Plugin``, judged by their text, without running it."""
     return [name for name in _modules_in(package) if _mentions_plugin(f"{package.rstrip('.')}.{name}")]
 
 

@@ -203,7 +203,7 @@ class Runner:
             _alive[:] = [ref for ref in _alive if ref() not in (None, plugin)]
 
     def _release(self) -> None:
-        """Release the annunciate flags that the plugin holds: nobody is left to do it."""
+        """Release the annunciate flags that the plugin holds, because it can no longer do so."""
         self.world.database.release(self.name, self.connection.source)
 
     def _threads_left(self, plugin: PluginBase) -> list[threading.Thread]:

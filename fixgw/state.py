@@ -118,7 +118,7 @@ def _read(file: Path) -> bytes:
 
 
 class Keeper:
-    """Keeps one file up to date on its own thread, so that a slow, full or dead disk delays nobody.
+    """Keeps one file up to date on its own thread, so that a slow, full or dead disk delays no other thread.
 
     It writes only the newest state. The first `burst` writes go to the disk at once; after that, to spare the card, one
     every `interval` seconds. It retries a failed write; until that succeeds, `trouble` has the reason.

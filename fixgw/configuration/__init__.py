@@ -136,7 +136,7 @@ class Connection:
     start_timeout: float = 5.0
     stop_timeout: float = 3.0
     source: str = ""
-    #: Where it is written in the words of the incumbent: the module that it names, and how it was translated.
+    #: If it is written for the incumbent: the module that it names, and the translations.
     written: str = field(default="", compare=False)
     translated: tuple[Advice, ...] = field(default=(), compare=False, repr=False)
 
@@ -149,7 +149,7 @@ class Connection:
 class Configuration:
     """A configuration without problems. It is immutable, so any thread may use it.
 
-    `advice` is about what is accepted, but may mean something else than it seems to.
+    `advice` points out accepted settings that may have another meaning than they seem to.
     """
 
     file: Path
@@ -211,7 +211,7 @@ def load(path: str | os.PathLike[str], variables: Mapping[str, str] | None = Non
 
 
 def load_in_part(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem]]:
-    """Read a configuration for people to look at: what is usable of it, and its problems.
+    """Read a configuration to show it to people: its usable parts, and its problems.
 
     Raises `ConfigurationError` when its main file cannot be read.
     """
@@ -223,7 +223,7 @@ def load_in_part(path: str | os.PathLike[str]) -> tuple[Configuration, list[Prob
 
 
 def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem]]:
-    """Return the configuration that safe mode runs, which always works, and what is wrong with the rest.
+    """Return the configuration that safe mode runs, which always works, and the problems of the rest.
 
     It is the configuration at `path`, but with only those connections whose modules the packaged one loads (NetFIX),
     and without anything else that loads code from elsewhere. If its database is not usable, or if it has no such
@@ -251,7 +251,7 @@ def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem
 
 
 def check(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> list[Problem]:
-    """Everything that is wrong with a configuration; empty if it is usable. Advice is no problem."""
+    """All problems of a configuration; empty if it is usable. Advice is not a problem."""
     try:
         load(path, variables)
     except ConfigurationError as error:
@@ -263,7 +263,7 @@ def check(path: str | os.PathLike[str], variables: Mapping[str, str] | None = No
 
 
 def examine(reader: Reader, only: Collection[str] | None = None) -> Configuration | None:
-    """What can be made of a configuration; None when its main file cannot be read. Problems and advice go to `reader`.
+    """The usable part of a configuration; None if its main file cannot be read. Problems and advice go to `reader`.
 
     `only` are the modules that safe mode trusts; None trusts all.
     """
@@ -297,7 +297,7 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
             unloaded[str(name)] = "safe mode"
         elif isinstance(name, str) and isinstance(value, dict):
             entry = at["connections"].entry(name)
-            if not value and not entry.partial:  # what it includes is empty
+            if not value and not entry.partial:  # the included file is empty
                 reader.advice.append(entry.advice(f"connection {name} is empty, and not loaded"))
                 unloaded[name] = "empty"
                 continue
@@ -340,8 +340,8 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
 
 
 def _mark_settings(reader: Reader, definitions: list[Definition], initial: list[Initial], at: Positions) -> None:
-    """Take as settings, with an initial value, what the packaged definition has as such: the incumbent's files cannot
-    say so, and there what was never written is good."""
+    """Make the settings of the packaged definition settings here too, with an initial value: the incumbent's files
+    cannot mark settings, and there an item that was never written is good."""
     from fixgw.configuration import incumbent
 
     names = incumbent.settings(definitions, load(packaged() / NAME).definitions)  # and whether they are kept
@@ -359,7 +359,7 @@ def _mark_settings(reader: Reader, definitions: list[Definition], initial: list[
 
 
 def module_directories(path: str | os.PathLike[str]) -> list[Path]:
-    """Where the configuration at `path` finds modules, beside Python's own places. Never raises on what it holds."""
+    """The directories in which the configuration at `path` finds modules. Never raises on its contents."""
     reader = Reader(os.fspath(path), {"PACKAGE": str(packaged())})
     content, _ = reader.read(reader.main)
     return _module_directories(reader, content if isinstance(content, dict) else {})
@@ -373,7 +373,7 @@ def _module_directories(reader: Reader, main: Mapping[Any, Any]) -> list[Path]:
 
 
 class _Defaults:
-    """The packaged configuration, which supplies what another one leaves out."""
+    """The packaged configuration, which supplies omitted parts of others."""
 
     def __init__(self, reader: Reader) -> None:
         main = packaged() / NAME
@@ -445,8 +445,8 @@ def _read_items(
 def _mind_packaged_values(
     reader: Reader, defaults: _Defaults, files: Collection[Path], given: Mapping[str, str], at: Positions
 ) -> None:
-    """Advise when a configuration's own files with initial values take the place of the packaged ones, which they do
-    not replace."""
+    """Give advice if the initialization files of a configuration displace the packaged ones without covering their
+    values."""
     lost: list[str] = []
     count = 0
     for name in defaults.value.get("initialization files") or ():
@@ -553,8 +553,8 @@ def _read_connection(
 def _find_module(
     reader: Reader, name: str, module: str, error: BadModule, at: Positions, unloaded: dict[str, str]
 ) -> tuple[str, type[PluginBase]] | None:
-    """What stands for a `module` that cannot be loaded, because of `error`, if it is one of the incumbent's; None when
-    there is nothing, which is reported."""
+    """Our counterpart of a `module` of the incumbent that cannot be loaded because of `error`. If there is none, report
+    it and return None."""
     from fixgw.configuration import incumbent
 
     if error.absent and (reason := incumbent.absent(module)):
@@ -614,14 +614,14 @@ def _check_options(
         else:
             option, text = problem
             path = _steps(option)
-            if path[0] in own if path else not found:  # else it is about what is wrong, or could not be read
+            if path[0] in own if path else not found:  # otherwise it is about a wrong or unreadable option
                 path = _as_written(path, places)
                 reader.report(at.at(path), f"{_spelled(path, written)}: {text}" if path else text)
     return checked, places
 
 
 def _as_written(path: list[str], places: Mapping[str, list[int]]) -> list[str]:
-    """`path`, whose number is that among the entries that fit, with the number among all of them."""
+    """`path` with the number of its entry among all entries, instead of that among the valid ones."""
     where = places.get(path[0]) if len(path) > 1 else None
     return [path[0], str(where[int(path[1])]), *path[2:]] if where and path[1].isdecimal() else path
 

@@ -74,7 +74,7 @@ def bring_over(
 ) -> Report:
     """Write the tree in `source` as one of ours into the directory `target`. Default: the incumbent's usual place.
 
-    Hosts in `networks` may use its NetFIX servers on all interfaces, as everybody may with the incumbent.
+    Hosts in `networks` may use its NetFIX servers on all interfaces, as every host may with the incumbent.
 
     Raises `FixgwError` when `target` must not be written to, `ConfigurationError` when the main file cannot be read,
     and OSError.
@@ -112,7 +112,7 @@ class _Import:
         self.new = new
         self.report = Report(self.reader.directory, new)
         self.written: dict[str, bytes] = {}  # path in the new tree -> contents
-        self.directories: set[str] = set()  # those in the new tree that something writes to later
+        self.directories: set[str] = set()  # paths in the new tree that are written to later
         self.settings: list[str] = []  # keys that become settings
 
     def write(self) -> Report:
@@ -141,7 +141,7 @@ class _Import:
         return self.report
 
     def _moved(self, value: Any, copy: bool = True) -> Any:
-        """`value` with the paths in the old tree as they are in the new one. With `copy`, the files come along."""
+        """`value` with its paths in the old tree replaced by those in the new one. With `copy`, copy the files too."""
         if isinstance(value, dict):
             return {key: self._moved(member, copy) for key, member in value.items()}
         if isinstance(value, (list, tuple)):
@@ -165,7 +165,7 @@ class _Import:
         return f"{{CONFIG}}/{name}"
 
     def _code(self) -> Iterator[str]:
-        """Plugins of one's own: those in the old tree come along, others stay where they are."""
+        """The user's own plugins: copy those in the old tree, and leave others where they are."""
         old = self.reader.directory
         for found in [*old.glob("*.py"), *(init.parent for init in old.glob("*/__init__.py"))]:
             self._take_code(found)
@@ -187,7 +187,7 @@ class _Import:
             name = path.relative_to(self.reader.directory).as_posix()
             if path.is_file() and "__pycache__" not in path.parts and path.stat().st_size <= MAX_BYTES:
                 if name not in self.written:
-                    self.report.taken.append(f"{name}: code of your own")
+                    self.report.taken.append(f"{name}: your own code")
                 self.written[name] = path.read_bytes()
 
     # -- items ---------------------------------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ class _Import:
 
 
 def _let_in(own: dict[Any, Any], networks: Sequence[str]) -> str:
-    """Let `networks` use a NetFIX server on all interfaces; returns what to say about it."""
+    """Let `networks` use a NetFIX server on all interfaces. Return the advice for the user."""
     if own.get("type") == "client" or own.get("host") not in EVERY_INTERFACE or {"allow", "write"} & own.keys():
         return ""
     if networks:

@@ -388,7 +388,7 @@ def translate(module: str, ours: str, options: Mapping[Any, Any], at: Positions)
 
 
 def settings(definitions: Sequence[Definition], packaged: Iterable[Definition]) -> dict[str, bool]:
-    """The keys that are settings in the packaged definition, and whether each is kept over a restart; none if
+    """The keys that are settings in the packaged definition, and whether each is kept across a restart; none if
     `definitions` declare any setting themselves."""
     if any(d.setting for d in definitions):
         return {}

@@ -139,7 +139,7 @@ def units_by_key(definitions: Iterable[Definition]) -> dict[str, str]:
 def _check_units(
     reader: Reader, entries: dict[str, _Entry], units: Callable[[], Mapping[str, str]], packaged: str
 ) -> None:
-    """Units are facts: drivers write numbers in those of the packaged definition, whatever the label says."""
+    """Units are fixed: drivers write numbers in those of the packaged definition, whatever the definition says."""
     seen: set[int] = set()
     unchanged: dict[str, bool] = {}  # files
     for key, entry in entries.items():
@@ -157,7 +157,7 @@ def _check_units(
         if not written or given == written or known_unit(given) == known_unit(written):
             continue
         ours = any(where.file.startswith(packaged) for _, where in entry.fields.values())
-        if known_unit(given) is not None or ours:  # somebody's whole definition may use words of its own
+        if known_unit(given) is not None or ours:  # a complete custom definition may use other words
             reader.report(
                 at,
                 f"units: drivers write {key} in {written}, and {given} would be a wrong label on the same number: "
@@ -166,7 +166,7 @@ def _check_units(
 
 
 def _is_packaged(file: Path, packaged: Path) -> bool:
-    """Whether `file` is one of the packaged definition, or a copy of one that nobody has changed."""
+    """Whether `file` belongs to the packaged definition, or is an unchanged copy of such a file."""
     if file.is_relative_to(packaged):
         return True
     original = packaged.joinpath(*file.parts[-2:] if file.parent.name == "database" else file.parts[-1:])

@@ -47,7 +47,7 @@ def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
 
 
 def write_schema(directory: str | os.PathLike[str]) -> tuple[Path, str]:
-    """Write the JSON schema of the main file beside it. Replaces an older one, because nobody edits it.
+    """Write the JSON schema of the main file beside it. Replaces an older one, because it is not meant to be edited.
 
     Returns the file with what was done: ``"written"`` or ``"the same"``. Raises OSError if it cannot write.
     """

@@ -1,14 +1,14 @@
 """The central database of flight information.
 
 An `Item` has a key (``IAS``), a type, units, a range, a tolerance in milliseconds, named aux values (``IAS.Vne``) and a
-current `Reading`. A reading is an immutable object that is replaced as a whole, so that nobody ever sees the value of
+current `Reading`. A reading is an immutable object that is replaced as a whole, so that no reader sees the value of
 one write with the flags of another. Reading takes no lock.
 
-Threads: every method may be called from any thread. Subscribers are called in the thread that writes, and on a thread
-of the database's own for what becomes old; when two threads write one item in the same instant, one of them delivers
-for both, in order, the newest last. Nobody waits for a subscriber but the writer that calls it: the ageing thread calls
-none. A subscriber that does not return within about a second is given up: its subscription ends, others deliver
-what it has kept from them, and its plugin fails (`Database.on_hung`).
+Threads: every method may be called from any thread. Subscribers are called in the thread that writes, or on a
+thread of the database for items that become old; when two threads write one item at the same instant, one of them
+delivers for both, in order, the newest last. Only the writer that calls a subscriber waits for it: the ageing thread
+calls none. A subscriber that does not return within about a second is given up: its subscription ends, another thread
+delivers to the subscribers that it has delayed, and its plugin fails (`Database.on_hung`).
 
 The module-level functions (`read`, `write`, `listkeys` ...) are the calls that plugins written for other gateways use;
 they act on the database of the process's first gateway (`current`).
@@ -100,7 +100,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-MAX_CALLBACK_FAILURES = 10  # a callback that fails so often in a row is dropped
+MAX_CALLBACK_FAILURES = 10  # a callback that fails this often in a row is dropped
 AGEING_SILENT_S = 5.0  # an ageing thread that has not finished a round for this long counts as stuck
 
 
@@ -540,7 +540,7 @@ class Database:
 
 
 def _subscription_of(item: Item, callback: object) -> Subscription | None:
-    """The subscription that `callback` is of; None when it has been closed meanwhile."""
+    """The subscription of `callback`; None if it has been closed in the meantime."""
     for s in item._subscriptions:
         if any(callback is c for c in (s.callback, s.on_aux, s._call, s._call_aux)):
             return s

@@ -1,7 +1,7 @@
 """`Lookout` finds subscribers that hang.
 
-It costs a healthy delivery nothing, because nobody notes when a call begins. Instead, the lookout regularly examines
-the frames of all threads. If it finds the same call of a subscriber, by the same delivery, three times in a row, the
+It costs a healthy delivery nothing, because calls are not recorded. Instead, the lookout regularly examines the
+frames of all threads. If it finds the same call of a subscriber, by the same delivery, three times in a row, the
 call has not returned. It counts looks instead of seconds, because a subscriber is not to blame if the whole process was
 suspended.
 """

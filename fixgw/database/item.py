@@ -417,7 +417,7 @@ class Item:
                         raise
                     except BaseException as error:
                         self._database._callback_failed(self, callback, error)
-                if self.aux[name] == told:  # otherwise it was written meanwhile; deliver the newest last
+                if self.aux[name] == told:  # otherwise it was written in the meantime; deliver the newest last
                     break
                 told = self.aux[name]
             else:
@@ -719,7 +719,7 @@ class Item:
             self._delivering = False
             if self._reading is self._delivered:
                 return
-            with self._lock:  # another thread may have written meanwhile and left the delivery to us
+            with self._lock:  # another thread may have written in the meantime and left the delivery to us
                 if self._delivering or self._reading is self._delivered:
                     return
                 self._delivering = True
@@ -849,7 +849,7 @@ def _annunciated(said: Reading, owners: dict[str, str]) -> Reading:
 
 
 def _level(reading: Reading) -> int:
-    """How well a source is: 2 good, 1 bad but fresh and not failed, 0 old or failed."""
+    """The level of a source: 2 good, 1 bad but fresh and not failed, 0 old or failed."""
     flags = reading.flags
     return 0 if flags & (OLD | FAIL) else 1 if flags & BAD else GOOD
 

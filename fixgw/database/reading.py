@@ -1,4 +1,4 @@
-"""`Reading`, the value of an item at one moment, and `Definition`, what never changes about an item."""
+"""`Reading`, the value of an item at one moment, and `Definition`, the fixed facts about an item."""
 
 from __future__ import annotations
 

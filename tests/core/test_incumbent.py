@@ -555,7 +555,7 @@ plugin path: "{CONFIG}/code"
     new = tmp_path / "new"
     report = importing.bring_over(stock.directory, new)
     assert report.problems == []
-    assert "brought_mine.py: code of your own" in report.taken
+    assert "brought_mine.py: your own code" in report.taken
     beside = str(stock.directory.parent / "other")
     shutil.rmtree(stock.directory)
     loaded = configuration.load(new / "default.yaml")
