@@ -141,7 +141,7 @@ def test_wrong_arguments_are_reported_in_one_sentence(cli: Cli, arguments: list[
     assert cli("sim", "serial", *arguments) == (1, "", f"fixgw: {sentence}\n")
 
 
-def test_an_instrument_of_ones_own_runs_too(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_instrument_runs_too(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert cli("new", "driver", "sim_own").code == 0

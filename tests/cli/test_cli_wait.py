@@ -1,4 +1,4 @@
-"""wait, against a real gateway: what holds a display back until there is something to show."""
+"""wait, against a real gateway: it holds a display back until there are values to show."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     Cli = Callable[..., Result]
 
 
-def test_it_ends_at_once_when_the_values_are_there(bench: Bench, cli: Cli) -> None:
+def test_it_ends_at_once_if_the_values_are_usable(bench: Bench, cli: Cli) -> None:
     bench.db.write("IAS", 90.0, "test")
     bench.db.write("EGT11", 700.0, "test")
     bench.db.write("EGT12", 700.0, "test")
     assert cli("wait", "IAS", "EGT*") == (0, "", "")
 
 
-def test_a_value_that_is_bad_or_failed_is_waited_for(bench: Bench, cli: Cli) -> None:
+def test_it_waits_for_a_bad_or_failed_value(bench: Bench, cli: Cli) -> None:
     bench.db.write("EGT11", 700.0, "test")
     bench.db.write("EGT11", float("nan"), "test")
     bench.db.write("ALT", 99999.0, "test")
@@ -35,7 +35,7 @@ def test_a_value_that_is_bad_or_failed_is_waited_for(bench: Bench, cli: Cli) -> 
     assert cli("wait", "EGT11", "ALT", "--timeout", "0.3") == (1, "", words)
 
 
-def test_it_waits_for_the_last_of_them(bench: Bench, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_waits_for_all_values(bench: Bench, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait, "INTERVAL_S", 0.02)
     bench.db.write("EGT11", 700.0, "test")
     answers: list[Result] = []
@@ -60,19 +60,19 @@ def test_it_waits_for_the_gateway_too(bench: Bench) -> None:
     assert waiting.returncode == 0
 
 
-def test_in_the_end_it_says_what_is_missing(bench: Bench, cli: Cli) -> None:
+def test_after_the_time_limit_it_reports_the_missing_values(bench: Bench, cli: Cli) -> None:
     bench.db.write("ALT", 1000.0, "test")
     words = "fixgw: after 0.3 s still: IAS (old), GEAR (old)\n"
     assert cli("wait", "ALT", "IAS", "GEAR", "--timeout", "0.3") == (1, "", words)
 
 
-def test_no_gateway_in_time_is_said(bench: Bench, cli: Cli) -> None:
+def test_a_missing_gateway_is_reported_after_the_time_limit(bench: Bench, cli: Cli) -> None:
     bench.stop()
     words = f"fixgw: after 0.3 s still: no gateway at 127.0.0.1:{bench.port}\n"
     assert cli("wait", "IAS", "--timeout", "0.3") == (1, "", words)
     bench.start()
 
 
-def test_a_key_that_never_comes_is_not_waited_for(bench: Bench, cli: Cli) -> None:
+def test_it_does_not_wait_for_an_unknown_key(bench: Bench, cli: Cli) -> None:
     assert cli("wait", "IASS") == (1, "", "fixgw: no item 'IASS' (did you mean 'IAS'?)\n")
     assert cli("wait", "FUEL*") == (1, "", "fixgw: no item matches 'FUEL*'\n")

@@ -116,7 +116,7 @@ def test_keys_without_updates_can_be_hidden() -> None:
     assert [r.key for r in Table([silent, old], live_only=True).visible()] == ["SILENT", "OLD"]
 
 
-def test_what_is_updated_comes_before_buttons_that_nobody_presses() -> None:
+def test_updated_keys_come_before_unused_buttons() -> None:
     buttons = [row(f"BTN{n}", updated=None) for n in range(100)]
     table = Table([*buttons, row("A_KEY_WITH_A_VERY_LONG_NAME", updated=None), row("IAS")], live_only=True)
     lines = table.draw(12.0, 80, 24, "title", colour=False)

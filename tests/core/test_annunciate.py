@@ -141,13 +141,13 @@ def test_the_flag_stays_when_ranked_sources_change(db: Database, clock: Clock) -
     db.subscribe("LAT", lambda key, reading: heard.append(f"{reading.source} {reading.flag_text}"))
     for _ in range(20):
         lat.write(48.1, "gps2", 0)
-    assert heard == [], "what a backup says is no news"
+    assert heard == [], "the reading of a backup is not notified"
     clock.now += 0.5
     lat.write(48.1, "gps2", 0)
     clock.now += 0.6
     db.age()
     assert heard == ["gps2 10001"]
-    assert not any(r.annunciate for r in lat.readings()), "no source says so"
+    assert not any(r.annunciate for r in lat.readings()), "no source has set it"
     for _ in range(7):
         lat.write(48.0, "gps1", ANNUNCIATE)
         lat.write(48.1, "gps2")
@@ -202,7 +202,7 @@ def test_a_hung_subscriber_delays_no_alert(db: Database, oil: Item) -> None:
     oil.annunciate(True, "below lowAlarm", "alerts")
     answer.set()
     writer.join()
-    assert heard == [NONE, A], "the newest is delivered in the end"
+    assert heard == [NONE, A], "the newest is finally delivered"
 
 
 def test_two_writers_and_two_owners_at_once(db: Database, oil: Item) -> None:
@@ -248,7 +248,7 @@ def test_a_plugin_that_is_not_the_source_is_an_owner(db: Database, oil: Item, he
     assert heard == [A, A, NONE]
     frame(oil, flags=ANNUNCIATE)
     theirs.annunciate = False
-    assert oil.reading.annunciate, "the node says so, and it is not for others to take back"
+    assert oil.reading.annunciate, "the node has set it, and others cannot clear it"
 
 
 def test_the_source_itself_sets_its_own_flag(db: Database, oil: Item) -> None:
@@ -261,7 +261,7 @@ def test_the_source_itself_sets_its_own_flag(db: Database, oil: Item) -> None:
     assert not oil.reading.annunciate
 
 
-def test_an_owner_that_becomes_the_source_can_let_go(db: Database, oil: Item) -> None:
+def test_an_owner_that_becomes_the_source_can_release_the_flag(db: Database, oil: Item) -> None:
     database.bind(db)
     theirs = database.get_raw_item("OILP1", "theirs")
     theirs.annunciate = True

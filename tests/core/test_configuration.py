@@ -219,7 +219,7 @@ def test_values_that_replace_the_packaged_ones_are_pointed_out(tree: Tree, files
     own = "entries: [{key: IAS, aux: [Vne]}]\n"
     tree.write("own.yaml", own)
     main = 'database file: "{CONFIG}/own.yaml"\ninitialization files: ["{CONFIG}/mine.ini"]\nconnections: {}\n'
-    assert tree.load(main).advice == (), "who has a definition of one's own has values of one's own"
+    assert tree.load(main).advice == (), "a custom definition has its own values"
 
 
 def test_a_custom_definition_gets_no_packaged_values(tree: Tree) -> None:

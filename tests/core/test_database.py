@@ -296,7 +296,7 @@ def test_old_cannot_be_written(ias: Item) -> None:
 def test_a_check_does_not_take_over_a_flag_set_by_hand(ias: Item) -> None:
     ias.write(1.0, "a", BAD, "ice")
     assert ias.write(999.0).reason(BAD) == "ice"
-    assert ias.write(2.0).reason(BAD) == "ice", "only who has set it clears it"
+    assert ias.write(2.0).reason(BAD) == "ice", "only the one that set it clears it"
 
 
 def test_a_flag_set_by_hand_survives_good_writes_but_a_checked_one_does_not(ias: Item) -> None:
@@ -344,7 +344,7 @@ def test_old_can_be_cleared_only_if_the_value_is_not_overdue(db: Database, ias: 
     assert not ias.flag(0, OLD).flags
     clock.now += 3
     db.age()
-    assert ias.flag(0, OLD).old, "nothing has come since"
+    assert ias.flag(0, OLD).old, "nothing has been written since"
     wide = db.item("WIDE")
     wide.write(1.0)
     wide.flag(OLD, OLD)
@@ -417,7 +417,7 @@ def test_endless_aux_feedback_is_cut_short(db: Database, ias: Item, caplog: pyte
     db.subscribe("IAS", on_aux=lambda k, name, v: ias.write_aux(name, 0 if v else 1))
     ias.write_aux("Vs", 1)
     assert "cut short" in caplog.text
-    assert ias.write_aux("Vne", None) in (0.0, 1.0), "and works on"
+    assert ias.write_aux("Vne", None) in (0.0, 1.0), "and still works"
 
 
 # -- the database as a collection --------------------------------------------------------------------------------------
@@ -546,7 +546,7 @@ def test_callbacks_can_unsubscribe_themselves_and_others(db: Database, ias: Item
     second = db.subscribe("IAS", lambda k, r: heard.append("second"))
     ias.write(1.0)
     ias.write(2.0)
-    assert heard == ["once", "second"], "what is under way is finished, and no more"
+    assert heard == ["once", "second"], "the current delivery is completed, but no more"
 
 
 def test_a_callback_can_subscribe_and_define_items(db: Database, ias: Item) -> None:
@@ -746,7 +746,7 @@ def test_a_closed_mailbox_receives_nothing(db: Database) -> None:
     box.close()
     box.close()
     db.write("IAS", 1)
-    assert box.wait(60) == {}, "and does not keep its owner waiting"
+    assert box.wait(60) == {}, "and does not make its owner wait"
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_subscribers_are_notified_of_ageing_once(db: Database, clock: Clock) -> 
     for _ in range(5):
         clock.now += 1
         db.age()
-        assert db.read("FAST").old, "reading it does not use the news up"
+        assert db.read("FAST").old, "reading it does not suppress the notification"
     assert heard == [False, True]
 
 
@@ -128,7 +128,7 @@ def test_a_value_read_in_time_is_fresh(db: Database, clock: Clock) -> None:
     held_up(db, clock, seconds=0.199)
     item = db.item("FAST")
     assert not any(r.old for r in (db.read("FAST"), item.reading, item.said, item.readings()[0]))
-    assert db.read("FAST") is db.read("FAST"), "nothing is made for it"
+    assert db.read("FAST") is db.read("FAST"), "no reading is created for it"
     held_up(db, clock, "NEVER", 1e9)
     assert not db.read("NEVER").old
 
@@ -177,7 +177,7 @@ def test_an_overdue_source_gives_way_before_it_is_aged(db: Database, clock: Cloc
     assert {r.source: r.old for r in lat.readings()} == {"gps2": False, "gps1": True}
     clock.now += 0.5
     lat.write(48.5, "gps1")
-    assert lat.reading.source == "gps2", "it has to prove itself first"
+    assert lat.reading.source == "gps2", "it must be good for the hold time first"
 
 
 def test_reading_old_in_one_thread_while_another_writes(db: Database, clock: Clock) -> None:
@@ -448,7 +448,7 @@ def test_a_defect_in_the_ageing_is_logged_and_does_not_end_it(
     db.write("B", 1.0)
     late.wait()
     assert caplog.messages == ["ageing of A failed"]
-    assert db.read("A").old, "the item in whose turn it happened is not forgotten"
+    assert db.read("A").old, "the item at which it happened is not forgotten"
 
 
 def test_a_subscriber_that_delays_the_thread_is_reported(

@@ -112,7 +112,7 @@ def test_one_writer_waits_once_and_the_others_never(
     hanger.opened.set()
     writer.join(5)
     db.write("BARO", 30.4)
-    assert told == [30.2, 30.3, 30.4], "nothing stale comes from the thread that returned after all"
+    assert told == [30.2, 30.3, 30.4], "the thread that finally returned delivers nothing stale"
     assert hanger.calls == 1
 
 

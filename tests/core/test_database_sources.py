@@ -100,7 +100,7 @@ def test_a_lower_ranked_write_is_stored_without_notification(bench: Bench, lat: 
     bench.news()
     published = lat.reading
     returned = lat.write(2.5, "gps2")
-    assert (returned.value, returned.source) == (2.5, "gps2"), "the writer gets its own back"
+    assert (returned.value, returned.source) == (2.5, "gps2"), "the writer gets its own reading"
     assert lat.reading is published
     assert bench.said(lat)["gps2"].value == 2.5
     assert bench.news() == []
@@ -130,7 +130,7 @@ def test_it_falls_back_when_the_better_source_ages_and_returns_when_it_recovers(
     assert lat.reading.reason(SECFAIL) == "nothing from gps1"
     assert bench.said(lat)["gps1"].reason(OLD) == "nothing from gps1 within 1000 ms"
     lat.write(1.2, "gps1")
-    assert bench.news() == [(2.1, "00000", "gps2")], "a change of flags alone: it has to prove itself first"
+    assert bench.news() == [(2.1, "00000", "gps2")], "only the flags change: it must be good for the hold time first"
     bench.keep_up(2.9, gps1=1.3, gps2=2.2, canfix=3.2)
     assert {n[2] for n in bench.news()} == {"gps2"}
     bench.keep_up(0.3, gps1=1.3, gps2=2.2, canfix=3.2)
@@ -170,7 +170,7 @@ def test_good_beats_bad_and_bad_beats_failed(bench: Bench, lat: Item) -> None:
     lat.fail("gone", "canfix")
     assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (90.0, "gps1", BAD | SECFAIL)
     lat.write(2, "gps2")
-    assert (lat.reading.value, lat.reading.source) == (2.0, "gps2"), "good beats bad at once, whoever comes back"
+    assert (lat.reading.value, lat.reading.source) == (2.0, "gps2"), "good beats bad at once, whichever source returns"
 
 
 def test_a_bad_value_is_published_while_no_source_is_good(lat: Item) -> None:
@@ -186,7 +186,7 @@ def test_checked_flags_belong_to_the_source_that_was_checked(lat: Item) -> None:
     lat.write(95, "gps2")
     lat.write(1.1, "gps1")
     lat.fail("gone", "gps1")
-    assert lat.reading.flags == BAD | SECFAIL, "what gps2 said was out of range"
+    assert lat.reading.flags == BAD | SECFAIL, "the value of gps2 was out of range"
 
 
 def test_no_source_inherits_the_flags_of_another(lat: Item) -> None:
@@ -247,7 +247,7 @@ def test_two_sources_below_one_entry_are_a_conflict_and_the_last_one_wins(lat: I
     lat.fail("gone", "gps2")
     lat.write(3, "canfix/3")
     lat.write(4, "canfix/4")
-    assert lat.reading.source == "canfix/3", "written in the same instant: no reason to change"
+    assert lat.reading.source == "canfix/3", "written at the same instant: no reason to change"
     lat._clock.now += 0.1  # type: ignore[attr-defined]
     lat.write(4, "canfix/4")
     assert lat.reading.source == "canfix/4"
@@ -332,7 +332,7 @@ def test_a_change_of_source_is_logged_with_the_reason(
 ) -> None:
     all_write(lat, gps1=1, gps2=2, canfix=3)
     lat.fail("antenna open", "gps1")
-    assert not caplog.messages, "who writes does not wait for a log"
+    assert not caplog.messages, "a writer does not wait for a log"
     bench.later(0)
     assert caplog.messages == ["LAT now comes from gps2 instead of gps1: antenna open"]
     bench.clock.now += 11
@@ -527,7 +527,7 @@ def test_a_driver_can_rank_the_sources_of_an_unranked_item(bench: Bench) -> None
     bench.ias.write(100.0, "canfix/13")
     bench.ias.rank_sources(["canfix/12", "canfix/13"])
     assert bench.ias.ranked
-    assert bench.news()[-1] == (100.0, "00001", "canfix/13"), "the better one has not been heard of"
+    assert bench.news()[-1] == (100.0, "00001", "canfix/13"), "the better one has never written"
     bench.ias.write(90.0, "canfix/12")
     bench.ias.write(101.0, "canfix/13")
     assert (bench.ias.reading.value, bench.ias.conflicts) == (90.0, 0)

@@ -96,9 +96,9 @@ def test_four_writers_to_one_item_lose_no_write_and_the_newest_is_delivered_last
     assert ias.writes == 4 * WRITES
     assert told[-1] is ias.reading
     assert len(told) <= 4 * WRITES
-    assert len({id(r) for r in told}) == len(told), "nothing is told twice"
+    assert len({id(r) for r in told}) == len(told), "nothing is notified twice"
     stamps = [r.stamp for r in told]
-    assert stamps == sorted(stamps), "and everything in order"
+    assert stamps == sorted(stamps), "and everything is in order"
 
 
 def test_writes_of_a_single_thread_are_delivered_without_gaps(db: Database) -> None:
@@ -175,7 +175,7 @@ def test_subscribing_and_unsubscribing_while_values_flow(db: Database, ias: Item
             every.close()
             ended = len(heard)
             time.sleep(0)
-            assert len(heard) <= ended + 2, "at most what was under way"
+            assert len(heard) <= ended + 2, "at most the delivery in progress"
 
     together(write, come_and_go, come_and_go)
     assert len(kept) == 2 * WRITES
@@ -245,7 +245,7 @@ def test_writing_flagging_ageing_and_reading_work_concurrently() -> None:
     together(write("A", "x"), write("B", "x"), write("B", "y"), look)
     deadline = time.monotonic() + 5
     while not all(told[k].old for k in db):
-        assert time.monotonic() < deadline, "everything becomes old in the end, and is told"
+        assert time.monotonic() < deadline, "everything finally becomes old, and is notified"
         time.sleep(0.005)
     db.stop()
     assert all(told[k] is db.read(k) for k in db)

@@ -81,7 +81,7 @@ def test_the_nearest_name_is_looked_up_only_when_the_message_is_printed() -> Non
         str(error)
         return time.perf_counter() - begun
 
-    assert cost(UnknownKey("KEY" * 20_000, known)) < 0.1, "a client's line of rubbish is not compared"
+    assert cost(UnknownKey("KEY" * 20_000, known)) < 0.1, "a client's line of garbage is not compared"
     begun = time.perf_counter()
     for _ in range(1000):
         UnknownKey("KEX5", known)

@@ -62,7 +62,7 @@ class Notes(Follower):
 def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "has not come about"
+        assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.002)
 
 
@@ -155,7 +155,7 @@ def test_afterwards_it_gets_only_changes(make: Make, db: Database) -> None:
     db.write("OAT", 7.0, "x", flags=0)
     assert plugin.step(0.0)
     db.item("OAT").fail("probe open", "x")
-    assert plugin.step(0.0), "flags are news too"
+    assert plugin.step(0.0), "changed flags count too"
     assert plugin.heard[1:] == [{"OAT": 7.0}, {"OAT": 7.0}]
     assert plugin.readings["OAT"].fail
 
@@ -198,7 +198,9 @@ def test_ticks_follow_the_clock_with_or_without_changes(make: Make, db: Database
         clock.now = start + passed
         db.write("OAT", passed, "x")
         plugin.step(0.0)
-    assert [now - start for now in plugin.ticks] == pytest.approx([1.0, 2.1, 5.0, 6.1]), "and is not made up for"
+    assert [now - start for now in plugin.ticks] == pytest.approx([1.0, 2.1, 5.0, 6.1]), (
+        "and missed ticks are not made up"
+    )
 
 
 def test_it_ticks_without_following_any_key(make: Make, clock: Clock) -> None:

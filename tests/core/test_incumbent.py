@@ -421,9 +421,7 @@ OURS = {
 
 @pytest.mark.parametrize("module", [m.ours for m in incumbent.MODULES.values()])
 @pytest.mark.parametrize("wrong", [{"odd": 1}, {"prot": "p"}, {"keys": 4}, {"shutdown": 3}, {"buttons": 5}])
-def test_what_is_wrong_with_an_option_of_ours_is_said_in_our_words(
-    tmp_path: Path, module: str, wrong: dict[str, Any]
-) -> None:
+def test_a_wrong_option_of_ours_keeps_its_own_message(tmp_path: Path, module: str, wrong: dict[str, Any]) -> None:
     from fixgw import loader
     from fixgw.configuration import options
 

@@ -232,7 +232,7 @@ def test_a_gateway_that_is_alone_leads(theirs: Theirs, monkeypatch: pytest.Monke
     assert fixgw.quorum.leader is True
     assert (fixgw.quorum.enabled, fixgw.quorum.nodeid, fixgw.quorum.vote_key) == (False, None, None)
     monkeypatch.setattr(fixgw.quorum, "leader", False)
-    assert theirs.quorum.leader is False, "plain attributes, for everybody to see"
+    assert theirs.quorum.leader is False, "plain attributes, visible to all"
 
 
 def test_the_module_functions_act_on_the_running_gateways_database(theirs: Theirs, db: Database) -> None:

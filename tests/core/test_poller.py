@@ -65,7 +65,7 @@ class Device(Poller):
 def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "has not come about"
+        assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.002)
 
 
@@ -127,7 +127,7 @@ def test_it_tries_to_open_a_missing_device_until_it_appears(device: Device, capl
     assert device.counts["outages"] == 1
     assert [r.levelname for r in caplog.records] == ["WARNING"], "one outage, one line"
     assert [c for c in device.log_of_calls if c.startswith("lost")] == ["lost: [Errno 2] No such device: '/dev/gps'"], (
-        "told once"
+        "reported once"
     )
 
 
@@ -167,7 +167,9 @@ def test_a_device_that_opens_and_fails_at_once_is_one_outage_with_growing_delays
         device.steps.put(gone)
     eventually(lambda: device.steps.empty() and device.health() == "")
     assert device.counts == {"outages": 1, "failed attempts": 4}
-    assert sum(c.startswith("lost") for c in device.log_of_calls) == 5, "each time, for it may have written something"
+    assert sum(c.startswith("lost") for c in device.log_of_calls) == 5, (
+        "each time, because it may have written something"
+    )
 
 
 def test_an_error_without_a_message_is_named(device: Device) -> None:

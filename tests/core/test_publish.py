@@ -123,14 +123,14 @@ def test_a_value_that_must_change_fails_when_it_does_not(db: Database, clock: Cl
         assert db.read("OAT").fail == (second > 5), second
     assert "not changed for more than 5 s" in db.read("OAT").reason(FAIL)
     assert "OAT" in hearing.trouble
-    assert db.read("RAT").good, "nobody said that it must"
+    assert db.read("RAT").good, "it is not required to change"
     hearing.publish([Update("PROBE", 12.1)])
     assert db.read("OAT").good
     assert not hearing.trouble
     clock.now += 100.0
     hearing.fail("gone")
     hearing.publish([Update("PROBE", 12.1)])
-    assert db.read("OAT").good, "after an outage it begins again"
+    assert db.read("OAT").good, "after an outage the time starts again"
 
 
 def test_a_wrong_value_does_not_replace_a_good_one_of_another_source(db: Database) -> None:

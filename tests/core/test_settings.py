@@ -226,7 +226,7 @@ def test_a_full_disk_is_counted_and_logged_once(
     assert aircraft.now.trouble == "state is not saved: No space left on device"
     assert len(caplog.records) == 1
     assert db.read("BARO").value == 30.50
-    assert aircraft.start().read("BARO").value == 30.12, "what was saved before still holds"
+    assert aircraft.start().read("BARO").value == 30.12, "the previously saved value is still there"
 
 
 @pytest.mark.parametrize(

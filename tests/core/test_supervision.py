@@ -173,7 +173,7 @@ def test_a_hung_health_delays_no_one(bench: Bench) -> None:
     began = time.monotonic()
     for _ in range(20):
         gateway.summary()
-    assert time.monotonic() - began < 1, "what hangs is waited for once"
+    assert time.monotonic() - began < 1, "a hung plugin is waited for once"
     assert bench.stop() == EXIT_OK
 
 
@@ -407,7 +407,7 @@ def test_a_deep_tree_of_shared_branches_is_cut_before_it_becomes_text() -> None:
     [collections.deque(range(10**6)), dict.fromkeys(range(10**6)).keys(), range(10**12), b"x" * 10**7],
     ids=lambda wide: type(wide).__name__,
 )
-def test_whatever_is_wide_is_cut_before_it_becomes_text(wide: Any) -> None:
+def test_a_wide_value_is_cut_before_it_becomes_text(wide: Any) -> None:
     began = time.monotonic()
     assert len(json.dumps(status.plain(dict.fromkeys(range(100), wide)))) < 1_200_000
     assert time.monotonic() - began < 2

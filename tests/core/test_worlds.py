@@ -187,7 +187,7 @@ def test_calls_without_a_gateway_go_to_the_first_running_one(three: list[Running
     hook = threading.excepthook
     three[1].stop()
     check(three[2], 3)
-    assert threading.excepthook is hook, "it is there for as long as a gateway runs"
+    assert threading.excepthook is hook, "it exists as long as a gateway runs"
     three[2].stop()
     assert threading.excepthook is not hook
     assert database.current() is world.alone().database

@@ -264,7 +264,9 @@ def test_a_toggling_switch_inverts_its_key_only_when_it_closes(start: Start, db:
         counts.append(bits)
         until(lambda: plugin.counts["used"] == len(counts))
         if len(counts) in (1, 2, 3, 7):
-            assert db.read("BTN3").value is False, "what is on at the start toggles nothing; twice is off again"
+            assert db.read("BTN3").value is False, (
+                "a switch that is on at the start does not toggle; two toggles switch it off"
+            )
         if len(counts) in (4, 5, 6):
             assert db.read("BTN3").value is True
     assert db.read("BTN1").value is True
@@ -295,7 +297,7 @@ def test_encoders_write_steps_or_their_sum_and_buttons(start: Start, db: Databas
         other.parameter(0x301, struct.pack("<hhB", dx, dy, buttons))
     until(lambda: plugin.counts["used"] == 6)
     subscription.close()
-    assert steps == [3, 3, 0], "every message counts, the last says that it stands still"
+    assert steps == [3, 3, 0], "every message counts; the last one reports no movement"
     assert [db.read(key).value for key in ("ENC2", "BTN1", "BTN2", "ENC3", "BTN3")] == [0, True, True, 6, True]
 
 
@@ -751,7 +753,7 @@ def test_a_report_sends_every_parameter_with_its_meta_data(start: Start, db: Dat
     other.send(NODE_SPECIFIC + NODE, "0500")
     other.hears(0x183, "b60000e803")
     other.hears(0x183, "b600505e06")
-    assert {identifier for identifier, _ in other.heard} == {0x183}, "what was never written is not reported"
+    assert {identifier for identifier, _ in other.heard} == {0x183}, "a value that was never written is not reported"
 
 
 def test_a_disabled_parameter_stays_disabled_after_a_restart(start: Start, db: Database, other: Other) -> None:

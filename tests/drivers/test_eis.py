@@ -396,7 +396,7 @@ def test_a_single_frame_is_written_to_the_items_named_in_keys() -> None:
 def until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 20.0
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
+        assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.005)
 
 

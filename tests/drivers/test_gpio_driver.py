@@ -150,7 +150,7 @@ def test_a_bouncing_button_is_pressed_once(by_hand: Make, bank: Bank, db: Databa
     db.subscribe("BTN1", lambda key, reading: seen.append(reading.value))
     bank.press(17, bounce=7)
     panel.after(0.015)
-    assert db.read("BTN1").value is False, "it has not lasted"
+    assert db.read("BTN1").value is False, "it was too short"
     panel.after(0.01)
     assert db.read("BTN1").value is True
     bank.release(17, bounce=7)
@@ -622,7 +622,7 @@ def test_edges_that_overflow_the_queue_are_counted_and_fail_the_value(
     assert db.read("FUELUSED").reason(BAD) == "pulses were lost"
     db.write("FUELUSED", 0.0, "reset", 0)
     panel.after(0.11)
-    assert db.read("FUELUSED").good, "somebody has set it anew"
+    assert db.read("FUELUSED").good, "it has been set again"
 
 
 def test_there_is_no_rate_without_edge_detection(by_hand: Make, bank: Bank, db: Database) -> None:
@@ -712,7 +712,7 @@ def test_it_can_be_started_again_after_a_stop(bank: Bank, db: Database) -> None:
         assert bank.direction(17) is None
         assert bank.level(23), "the safe state"
         assert db.read("BTN1").reason(FAIL) == "stopped"
-        assert not db.read("BTN2").fail, "what was set stays set"
+        assert not db.read("BTN2").fail, "settings are unchanged"
 
 
 def test_a_lost_chip_fails_its_keys_until_it_is_back(bank: Bank, db: Database) -> None:

@@ -245,7 +245,7 @@ def test_an_edge_that_was_not_reported_is_found_in_the_levels_after_a_while() ->
 
 @pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 1), st.tuples(st.booleans(), st.booleans())), max_size=30))
-def test_whatever_is_reported_it_ends_with_the_actual_levels(edges: list[KnobEdge]) -> None:
+def test_any_sequence_of_reports_ends_with_the_actual_levels(edges: list[KnobEdge]) -> None:
     for contacts in CYCLE:
         knob = Knob(4, (False, False))
         knob.poll(0.0, edges, contacts)
@@ -337,7 +337,7 @@ def test_there_is_no_rate_before_two_pulses_and_zero_after_the_timeout() -> None
     assert rate.rate(101.0) is None
     assert rate.rate(102.1) == 0.0
     rate.feed(103.0)
-    assert rate.rate(103.1) is None, "one pulse is no rate"
+    assert rate.rate(103.1) is None, "one pulse gives no rate"
     rate.feed(103.5)
     assert rate.rate(103.5) == pytest.approx(2.0)
 

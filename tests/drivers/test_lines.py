@@ -194,7 +194,7 @@ def test_health_says_so_while_no_line_can_be_used() -> None:
     assert decoder.trouble == ""
 
 
-def test_junk_before_a_dollar_does_not_spoil_its_line() -> None:
+def test_junk_before_a_dollar_does_not_invalidate_its_line() -> None:
     decoder = Decoder([Format([number("X", 2)], prefix="$")], "nmea-xor")
     assert [u.value for u in decoder.feed(b"\xff\x00$junk$E,1*58\r\n")] == [1.0]
 

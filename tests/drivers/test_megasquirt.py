@@ -178,7 +178,7 @@ def test_unplugging_the_adapter_fails_only_its_keys(db: Database) -> None:
             until(lambda: adapter.opened)
             node.send(SimFrame(GOLDEN[0].arbitration_id, GOLDEN[0].data))
             until(lambda: db.read("PROP1").good)
-            assert db.read("VOLT").fail, "it has not been heard yet"
+            assert db.read("VOLT").fail, "it has not sent anything yet"
         finally:
             plugin.shutdown()
 

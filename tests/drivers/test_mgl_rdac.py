@@ -108,7 +108,7 @@ def test_a_speed_of_all_ones_means_no_speed() -> None:
 def test_a_channel_without_a_curve_or_key_is_not_written() -> None:
     decoder = Decoder(1, {"rpm_1": Target("TACH1")})
     assert decoder.feed(GOLDEN) == [Update("TACH1", 2450.0)]
-    assert decoder.counts["ignored"] == 3, "the RDAC's temperature is listened to in any case"
+    assert decoder.counts["ignored"] == 3, "the RDAC's temperature is always read"
 
 
 def test_another_rdac_is_ignored() -> None:
@@ -319,7 +319,7 @@ def test_in_place_of_an_rdac_it_sends_the_good_values(db: Database, other: can.B
         until(lambda: plugin.health() == "messages withheld, no good value for: rpm_1")
         other.send(can.Message(arbitration_id=0x218, data=bytes(8), is_extended_id=False))
         until(lambda: plugin.health() == "another RDAC 2 is on the bus")
-        assert db.read("TACH1").value == 2450, "a sender does not listen"
+        assert db.read("TACH1").value == 2450, "a sender does not receive"
         assert plugin.alive is not None
     finally:
         plugin.shutdown()

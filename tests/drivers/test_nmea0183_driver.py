@@ -376,7 +376,7 @@ def test_a_port_can_be_a_socket(db: Database) -> None:
                     until(lambda: gps.connected)
                     connection.sendall(rmc(second) * 100)
                     until(lambda s=second: db.read("TIMEZS").value == s)  # type: ignore[misc]
-                until(lambda: db.read("LAT").fail, "the end of the connection went unnoticed")
+                until(lambda: db.read("LAT").fail, "the end of the connection was not noticed")
 
 
 @pytest.mark.slow

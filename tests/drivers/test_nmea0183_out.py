@@ -421,7 +421,7 @@ def test_a_receiver_that_does_not_read_causes_no_delay_and_gets_nothing_old(
     options = {"sentences": dict.fromkeys(KINDS, 20), "baud": 115200}
     with VirtualPort() as port, sending(port=port.path, **options) as plugin:
         until(lambda: plugin.counts["left out"])
-        until(lambda: plugin.counts.get("outages"), "nobody noticed")
+        until(lambda: plugin.counts.get("outages"), "the outage was not noticed")
         until(lambda: "the receiver takes nothing" in plugin.health() or plugin.connected)
         write(db, TIMEZ="13:00:00")
         until(lambda: b"130000" in port.read(), "it never came back")

@@ -609,7 +609,7 @@ def test_a_position_that_jumps_is_trusted_only_if_the_receiver_stays_there(gps: 
     for second in (5, 6, 7):
         assert fly(gps, second, place=elsewhere)["LAT"].flags == BAD
     assert fly(gps, 8, place=elsewhere)["LAT"].flags == 0, "it was wrong before"
-    assert fly(gps, 600, place="4807.038,N,01131.324,E")["LAT"].flags == 0, "in ten minutes one can be anywhere near"
+    assert fly(gps, 600, place="4807.038,N,01131.324,E")["LAT"].flags == 0, "in ten minutes it can be anywhere nearby"
 
 
 def test_a_recording_can_be_played_fast(gps: Receiver) -> None:

@@ -136,7 +136,7 @@ def test_absurd_values_are_refused_and_counted() -> None:
     decoder = Decoder()
     updates = decoder.feed(framed(b"Gb05.00\r\nGL361\r\nGD+9999\r\n"))
     assert all(u.value is None and u.flags == FAIL for u in updates)
-    assert decoder.counts["absurd values"] == 2, "the heading is not looked at"
+    assert decoder.counts["absurd values"] == 2, "the heading is not used"
 
 
 def test_a_stream_can_be_cut_anywhere() -> None:

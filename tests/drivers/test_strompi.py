@@ -245,7 +245,7 @@ class BoardBench(Bench):
     def unplug(self) -> None:
         self.port.unplug()
         if self.plugin is not None:
-            until(lambda: not self.plugin.connected, "the driver does not notice that the board is gone")
+            until(lambda: not self.plugin.connected, "the driver does not notice the loss of the board")
 
     def plug(self) -> None:
         self.port.plug()

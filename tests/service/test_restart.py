@@ -1,4 +1,4 @@
-"""`fixgw restart` and ``@xrestart``, with a gateway in a process of its own."""
+"""`fixgw restart` and ``@xrestart``, with a gateway in a separate process."""
 
 from __future__ import annotations
 
@@ -91,42 +91,42 @@ def life(tmp_path: Path) -> Iterator[Life]:
     life.end()
 
 
-def test_a_connection_starts_again_with_its_code_as_it_is_now(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_connection_restarts_with_its_current_code(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
     client = life.client
     until(lambda: client.read("IAS").value == 100.0 and client.read("IAS").annunciate)
     life.write(CODE.format(annunciates=False, value=120.0))
     assert life.restart("mine") == 0
     assert capsys.readouterr().out == "mine: running\n"
     until(lambda: client.read("IAS").value == 120.0)
-    assert not client.read("IAS").annunciate, "the alert logic that has ended has let go"
+    assert not client.read("IAS").annunciate, "the alert logic that has ended has released the flag"
     facts = client.status()["connections"]
     assert (facts["mine"]["state"], facts["mine"]["health"]) == ("running", "ok")
-    assert facts["netfix"]["for"] > facts["mine"]["for"], "nobody else was started again"
+    assert facts["netfix"]["for"] > facts["mine"]["for"], "no other connection was restarted"
 
 
-def test_code_that_cannot_be_read_is_said_and_can_be_mended(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_code_is_reported_and_can_be_corrected(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
     life.write("class Plugin(:\n")
     assert life.restart("mine") != 0
     assert "has an error in line 1" in "".join(capsys.readouterr())
-    assert life.client.read("IAS").key == "IAS", "everybody else is served"
+    assert life.client.read("IAS").key == "IAS", "other clients are served"
     life.write(CODE.format(annunciates=False, value=130.0))
     assert life.restart("mine") == 0
     until(lambda: life.client.read("IAS").value == 130.0)
 
 
-def test_the_connection_that_answers_may_be_started_again(life: Life) -> None:
+def test_the_connection_that_answers_can_be_restarted(life: Life) -> None:
     assert life.restart("netfix") == 0
     until(lambda: life.client.connected or life._connects())
     until(lambda: life.client.read("IAS").value == 100.0)
 
 
-def test_a_connection_that_is_not_there_is_refused(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_connection_is_refused(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
     assert life.restart("Mine") != 0
     assert "did you mean 'mine'?" in capsys.readouterr().err
     assert life.client.restart("no such thing").startswith("there is no connection")
 
 
-def test_nobody_restarts_anything_unless_the_option_says_who(
+def test_no_client_can_restart_a_connection_unless_configured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     life = Life(tmp_path, admin=False)

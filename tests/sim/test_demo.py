@@ -104,7 +104,7 @@ def test_everything_is_good_before_run_returns(db: Database, demo: Callable[...,
     demo()
     for key in (*FROM_THE_AIRCRAFT, *FROM_THE_BUS, *FROM_THE_ENGINE_MONITOR, *FROM_THE_GPS, *SETTINGS):
         assert db.read(key).good, (key, db.read(key))
-    assert db.read("FUELQ3").old, "an aircraft with two tanks says nothing of a third"
+    assert db.read("FUELQ3").old, "an aircraft with two tanks has no third"
 
 
 def test_its_source_marks_the_values_as_simulated(db: Database, demo: Callable[..., Plugin]) -> None:

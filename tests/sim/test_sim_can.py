@@ -300,7 +300,7 @@ def test_logs_of_python_can_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["", "(1.0) can0 800#", "(1.0) can0 123#ABC", "(1.0) can0 123#" + "00" * 9, "(x) can0 1#"]
 )
-def test_a_line_that_is_not_a_frame_is_none(line: str) -> None:
+def test_a_line_that_is_not_a_frame_gives_none(line: str) -> None:
     assert parse(line) is None
 
 

@@ -39,7 +39,7 @@ def test_an_input_follows_its_resistor_and_its_contact(bank: Bank) -> None:
     GPIO.setup(18, GPIO.IN, pull_up_down=GPIO.PUD_DOWN)
     assert GPIO.input(18) == GPIO.LOW
     bank.press(18)
-    assert GPIO.input(18) == GPIO.HIGH, "to the other side"
+    assert GPIO.input(18) == GPIO.HIGH, "to the opposite level"
 
 
 def test_outputs_are_seen_from_outside_with_their_history(bank: Bank) -> None:
@@ -52,7 +52,7 @@ def test_outputs_are_seen_from_outside_with_their_history(bank: Bank) -> None:
     assert GPIO.input(24) == 1
     assert GPIO.gpio_function(24) == GPIO.OUT
     bank.drive(24, False)
-    assert bank.level(24), "an output is not driven by what hangs on it"
+    assert bank.level(24), "an output is not driven by its load"
 
 
 def test_pins_can_be_numbered_by_their_place_on_the_header() -> None:

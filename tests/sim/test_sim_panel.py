@@ -49,7 +49,7 @@ class Hands:
     def hear(self) -> dict[str, Any]:
         """The next line."""
         line = self._lines.readline()
-        assert line, "it has gone"
+        assert line, "the connection was closed"
         heard: dict[str, Any] = json.loads(line)
         return heard
 

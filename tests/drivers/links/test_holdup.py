@@ -90,7 +90,7 @@ def test_data_that_waited_on_a_line_is_discarded_and_later_data_is_not(db: Datab
         clock.held = False
         until(lambda: gps.counts.get("old bytes discarded", 0) >= 15 * len(rmc(5, 0)))
         until(lambda: gps.counts["bytes"] == port.written)
-        assert gps.counts["used"] <= before + 1, "what was read before it was held up is not old"
+        assert gps.counts["used"] <= before + 1, "data read before the hold-up is not old"
         assert 48.0 + 0.005 / 60 not in [round(float(value), 9) for value in seen]  # type: ignore[arg-type]
         until(lambda: port.write(rmc(6, 1)) and db.read("LAT").value == pytest.approx(48.0 + 0.006 / 60))
     finally:

@@ -68,7 +68,7 @@ def test_the_link_reconnects_to_a_restarted_server(scheme: str) -> None:
     with listening(f"{scheme}://127.0.0.1:{number}", baud=9600) as ear:
         until(
             lambda: ear.health() == f"{scheme}://127.0.0.1:{number}: Connection refused",
-            "nobody is there, and nobody said so",
+            "the server is missing, and health does not say so",
         )
         for part in (b"ok1", b"ok2"):
             with socket.create_server(("127.0.0.1", number)) as server:
@@ -79,7 +79,7 @@ def test_the_link_reconnects_to_a_restarted_server(scheme: str) -> None:
                     until(lambda wanted=part: ear.heard_all.endswith(wanted))  # type: ignore[misc]
                     until(lambda: ear.health() == "")
                     assert ear.get_status()["link"] == f"TCP connection to 127.0.0.1:{number}"
-            until(lambda: not ear.connected, "the end of the connection went unnoticed")
+            until(lambda: not ear.connected, "the end of the connection was not noticed")
         assert ear.counts["outages"] == 3
         assert ear.get_status()["link"] == "none"
 

@@ -91,7 +91,7 @@ def test_a_tap_that_fails_is_closed_without_disturbing_anything(db: Database, ca
         "recording of gps failed, and has stopped: RuntimeError: disk full"
     ]
     assert len(buffer.take()) == 3
-    assert list(raw.point(db).taps) != [], "the other one goes on"
+    assert list(raw.point(db).taps) != [], "the other one continues"
 
 
 def test_a_tap_receives_only_the_data_of_its_gateway(db: Database) -> None:

@@ -139,7 +139,7 @@ def wait_for() -> Callable[[Callable[[], object]], None]:
     def wait(condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + 5.0
         while not condition():
-            assert time.monotonic() < deadline, "nothing of the kind within five seconds"
+            assert time.monotonic() < deadline, "it did not happen within five seconds"
             time.sleep(0.002)
 
     return wait

@@ -1,4 +1,4 @@
-"""What clients and gateways sent while this process was held up is old, and must not pass for new."""
+"""Data that clients and gateways sent while this process was held up is old, and must not pass for new."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Wait = Callable[[Callable[[], object]], None]
 
 
 class Held:
-    """Holds up the server of a gateway, by a clock that says so."""
+    """Simulates a hold-up of a gateway's server with its clock."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.server = gateway.plugin.server
@@ -35,7 +35,7 @@ class Held:
         self.server._fanout.working.release()
 
 
-def test_measurements_that_waited_are_ignored_and_later_ones_are_not(gateway: Gateway, wait_for: Wait) -> None:
+def test_only_measurements_that_waited_are_ignored(gateway: Gateway, wait_for: Wait) -> None:
     client, held = gateway.connect(), Held(gateway)
     client.send("IAS;100;0000\n")
     wait_for(lambda: gateway.db.read("IAS").value == 100.0)
@@ -62,7 +62,7 @@ def test_settings_and_requests_that_waited_are_obeyed(gateway: Gateway) -> None:
     assert gateway.db.read_aux("IAS.Vne") == 150.0
 
 
-def test_whoever_connected_meanwhile_is_not_believed_either(gateway: Gateway) -> None:
+def test_measurements_of_clients_that_connected_meanwhile_are_ignored_too(gateway: Gateway) -> None:
     held = Held(gateway)
     with held:
         client = gateway.connect()
@@ -70,7 +70,7 @@ def test_whoever_connected_meanwhile_is_not_believed_either(gateway: Gateway) ->
     assert client.ask("@rIAS") == "@rIAS;0.0;01000"
 
 
-def test_a_client_that_sent_nothing_meanwhile_is_believed_at_once(gateway: Gateway) -> None:
+def test_a_client_that_sent_nothing_meanwhile_is_trusted_at_once(gateway: Gateway) -> None:
     client, other, held = gateway.connect(), gateway.connect(), Held(gateway)
     client.ask("@rIAS")
     with held:
@@ -80,7 +80,7 @@ def test_a_client_that_sent_nothing_meanwhile_is_believed_at_once(gateway: Gatew
     assert client.ask("@rIAS") == "@rIAS;100.0;00000"
 
 
-def test_a_short_delay_is_no_hold_up(gateway: Gateway) -> None:
+def test_a_short_delay_is_not_a_hold_up(gateway: Gateway) -> None:
     client, held = gateway.connect(), Held(gateway)
     with held:
         held.clock.now -= 10.5
@@ -88,7 +88,7 @@ def test_a_short_delay_is_no_hold_up(gateway: Gateway) -> None:
     assert client.ask("@rIAS") == "@rIAS;100.0;00000"
 
 
-def test_what_waited_on_a_link_is_ignored(serve: Serve, wait_for: Wait) -> None:
+def test_values_that_waited_on_a_link_are_ignored(serve: Serve, wait_for: Wait) -> None:
     there = serve()
     output = {"host": "127.0.0.1", "port": there.port, "send": [], "receive": ["IAS", "BARO", "FREE"]}
     here = serve(type="both", outputs=[output])
@@ -100,7 +100,7 @@ def test_what_waited_on_a_link_is_ignored(serve: Serve, wait_for: Wait) -> None:
     link._client._hold_up.reset()
 
     def held_up() -> bool:
-        clock.now += 60.0  # unless the link looks between this and the next line, and sees that nothing has waited
+        clock.now += 60.0  # unless the link polls between this and the next line, and finds no waiting data
         there.db.write("IAS", 101.0, "pitot", 0)
         wait_for(lambda: link.status()["received"] > received or link.late)
         return bool(link.late)
@@ -112,7 +112,7 @@ def test_what_waited_on_a_link_is_ignored(serve: Serve, wait_for: Wait) -> None:
     there.db.write("BARO", 30.1, "panel")
     there.db.write("FREE", 3.0, "panel")
     wait_for(lambda: here.db.read("BARO").value == 30.1 and here.db.read("FREE").value == 3.0)
-    assert here.db.read("IAS").stamp == before, "it has not been made fresher"
+    assert here.db.read("IAS").stamp == before, "it has not been refreshed"
     assert link.status()["ignored after a hold-up"] == 1
     clock.now += SETTLE_S
     there.db.write("IAS", 102.0, "pitot", 0)

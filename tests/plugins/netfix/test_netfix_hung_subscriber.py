@@ -52,10 +52,10 @@ def test_other_clients_are_served_meanwhile(
     one.send(f"{write}\n@rMARK\n")
     assert hanging.wait(5)
     if write != "@fBARO;b;1":
-        assert other.line().startswith("BARO"), "who is told before the one that hangs"
+        assert other.line().startswith("BARO"), "a subscriber that is notified before the hung one"
     else:
         other.line()
-    assert gateway.heard(other) == [], "an update that has nothing to do with it"
+    assert gateway.heard(other) == [], "an unrelated update"
     assert other.ask("@rBARO").startswith("@rBARO;")
     late = gateway.connect()
     assert late.ask("@wMARK;5") == "@wMARK;5;00000"
@@ -95,7 +95,7 @@ def test_too_many_hung_writes_end_only_writing(
     client = gateway.connect()
     assert client.ask("@wBARO;30.1") == "@wBARO;30.1;00000"
     assert client.ask("@wIAS;100") == "@wIAS;0.0;01000", "the answer says what is stored"
-    assert client.ask("@wALT;100") == "@wALT;100.0;00000", "of which nobody is told"
+    assert client.ask("@wALT;100") == "@wALT;100.0;00000", "without notification"
     go_on.set()
 
 
@@ -124,7 +124,7 @@ def test_answers_and_updates_keep_their_order_while_plugins_are_notified(gateway
         expected += [f"@wFREE;{n}.0;00000", f"@rFREE;{n}.0;00000", f"@rFREE;{n}.5;00000"]
     assert writing.lines(600) == expected
     assert told == [n / 2 for n in range(400)]
-    assert gateway.heard(writing) == [], "it does not hear its own writes"
+    assert gateway.heard(writing) == [], "it does not receive its own writes"
     assert other.lines(400) == [f"FREE;{n / 2};00000" for n in range(400)]
 
 

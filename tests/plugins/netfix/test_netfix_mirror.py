@@ -133,7 +133,7 @@ def test_keys_that_both_sides_send_and_receive_do_not_circulate(serve: Callable[
     assert after == at_rest()
     assert (second.db.read("IAS").value, second.db.read("IAS").source) == (199.0, "driver"), "nothing came back"
     assert after[0] - before[0] == 200
-    assert after[2] - before[2] <= 400, "each comes by both links, once"
+    assert after[2] - before[2] <= 400, "each arrives once by both links"
 
 
 def test_two_settings_that_cross_do_not_chase_each_other(serve: Callable[..., Gateway], wait_for: Wait) -> None:
@@ -172,8 +172,8 @@ def test_existing_values_are_exchanged_on_connecting(serve: Callable[..., Gatewa
     wait_for(lambda: there.db.read("FREE").value == 9.0)
     assert here.db.read("ALT").value == 5000.0
     wait_for(lambda: here.db.read("BARO").value == there.db.read("BARO").value)
-    assert dict(here.db.item("IAS").aux) == {"Vs": 45.0, "Vne": 140.0}, "what nobody has set there stays here"
-    assert there.db.read("COUNT").source == "", "what nobody has written is not sent"
+    assert dict(here.db.item("IAS").aux) == {"Vs": 45.0, "Vne": 140.0}, "a value not set there stays here"
+    assert there.db.read("COUNT").source == "", "a value never written is not sent"
     link.stop()
     link.join()
 

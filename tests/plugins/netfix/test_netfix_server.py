@@ -851,7 +851,7 @@ def test_clients_share_the_annunciate_flag_that_they_set(gateway: Gateway) -> No
     assert second.ask("@rIAS") == "@rIAS;101.0;00000"
     ias.write(101.0, "pitot", ANNUNCIATE)
     second.ask("@fIAS;a;0")
-    assert ias.reading.annunciate, "its source says so"
+    assert ias.reading.annunciate, "its source has set it"
 
 
 def test_a_client_can_flag_the_value_that_it_wrote(gateway: Gateway) -> None:

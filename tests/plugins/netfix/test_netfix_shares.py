@@ -39,7 +39,7 @@ def test_the_longest_idle_client_of_the_busiest_host_makes_room(serve: Callable[
     assert held[1].ask("@rIAS") == ANSWER
     display = gateway.connect()
     assert display.ask("@rIAS") == ANSWER
-    assert held[2].closed(), "the others have subscribed, or have spoken since"
+    assert held[2].closed(), "the others have subscribed, or have sent something since"
     for client in (held[0], held[1], held[3], held[4], other, display):
         assert client.ask("@rIAS") == ANSWER
 

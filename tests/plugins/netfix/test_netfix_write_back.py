@@ -76,7 +76,7 @@ def test_a_display_on_the_host_of_a_sensor_does_not_refresh_its_value(panel: Tes
     clock.now += 1.5
     assert display.ask("@wIAS;104.5") == "@wIAS;104.5;00000"
     clock.now += 1.0
-    assert read(display) == "104.5;01000", "2.5 s after the feeder's last word"
+    assert read(display) == "104.5;01000", "2.5 s after the feeder's last write"
 
 
 def test_a_rounded_value_written_back_is_not_fresh_data_either(panel: TestGateway, clock: Clock) -> None:
@@ -84,7 +84,7 @@ def test_a_rounded_value_written_back_is_not_fresh_data_either(panel: TestGatewa
     display = panel.connect()
     read(display)
     assert display.ask("@wIAS;104.51") == "@wIAS;104.5123;01000"
-    assert display.ask("@wIAS;104") == "@wIAS;104.0;00000", "somebody sets it"
+    assert display.ask("@wIAS;104") == "@wIAS;104.0;00000", "it is set"
 
 
 def test_a_feeder_can_repeat_its_own_value(panel: TestGateway, clock: Clock) -> None:
@@ -119,7 +119,7 @@ def test_a_client_that_has_written_another_value_is_a_source(panel: TestGateway,
 
 
 def test_a_first_value_counts_unless_the_client_has_read_it(panel: TestGateway, clock: Clock) -> None:
-    assert panel.connect().ask("@wIAS;0") == "@wIAS;0.0;00000", "an aircraft that stands"
+    assert panel.connect().ask("@wIAS;0") == "@wIAS;0.0;00000", "a parked aircraft"
     panel.db.write("ALT", 500.0, INITIAL)
     clock.now += 3.0
     assert panel.connect().ask("@wALT;500") == "@wALT;500.0;00000"

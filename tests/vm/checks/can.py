@@ -34,7 +34,7 @@ def filters(bench: Bench) -> str:
     assert came < 30, f"{came} of 600 frames came through the filters"
     # A mapped frame: attitude, from node 0x31, -5.00 degrees.
     bench.machine.run("cansend vcan0 180#3100000CFEFFFF")
-    bench.when(lambda: bench.connection("canfix")["status"]["used"] > after["used"], "a mapped frame comes through")
+    bench.when(lambda: bench.connection("canfix")["status"]["used"] > after["used"], "a mapped frame passes")
     filters = len(bench.machine.run("cat /proc/net/can/rcvlist_*").splitlines())
     return f"{came} of 600 passed; {filters} lines of filters in /proc/net/can"
 
@@ -65,7 +65,7 @@ def error_frames(bench: Bench) -> str:
     bench.when(lambda: seen()["controller"] == "bus off", "the controller is seen as bus-off")
     count = seen()["error frames"]
     bench.machine.run("cansend vcan0 20000104#0040000000000000")  # restarted, and error-active again
-    bench.when(lambda: bench.connection("canfix")["health"] == "ok", "the controller is well again")
+    bench.when(lambda: bench.connection("canfix")["health"] == "ok", "the controller has recovered")
     return f"{count} error frames; {passive['health']}"
 
 
@@ -79,7 +79,7 @@ def down_up(bench: Bench) -> str:
             bench.when(lambda: bench.connection("canfix")["health"] != "ok", "the outage is in the status")
             reason = bench.connection("canfix")["health"]
             bench.flagged("PITCH", ".(1..|..1).")  # old or failed
-            assert bench.connection("wire")["health"] == "ok", "the other bus has suffered from it"
+            assert bench.connection("wire")["health"] == "ok", "the other bus was affected"
         finally:
             bench.machine.run("ip link set vcan0 up")
         began = time.monotonic()
@@ -92,9 +92,9 @@ def down_up(bench: Bench) -> str:
 @check("an interface that vanishes and comes back under its name is used again")
 def replugged(bench: Bench) -> None:
     bench.machine.run("ip link delete vcan1")
-    bench.when(lambda: bench.connection("bridge")["health"] != "ok", "the bridge misses vcan1")
+    bench.when(lambda: bench.connection("bridge")["health"] != "ok", "the bridge notices the loss of vcan1")
     bench.machine.run("ip link add vcan1 type vcan; ip link set vcan1 up")
-    bench.when(lambda: bench.connection("bridge")["health"] == "ok", "the bridge has vcan1 again", 60.0)
+    bench.when(lambda: bench.connection("bridge")["health"] == "ok", "the bridge uses vcan1 again", 60.0)
 
 
 @check("systemd-networkd has set up the controllers' bit rate from the installed file")
@@ -112,7 +112,7 @@ def bit_rate(bench: Bench) -> str:
 @check("two emulated controllers: instruments on can1 are read from can0")
 def controllers(bench: Bench) -> str:
     with bench.nodes("can1"):
-        bench.when(lambda: bench.connection("wire")["status"]["received"] > 0, "frames come", 90.0)
+        bench.when(lambda: bench.connection("wire")["status"]["received"] > 0, "frames arrive", 90.0)
         bench.good("PITCH", 60.0)
         assert '"wire/49"' in bench.machine.netfix("@xexplain PITCH", until="^@xexplain")
         bench.record("can0")  # for the start of the machine, later

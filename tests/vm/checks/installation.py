@@ -38,7 +38,7 @@ def again(bench: Bench) -> None:
     before = bench.show("MainPID")
     bench.machine.run(installer(bench), 200.0)
     assert bench.show("MainPID") == before
-    assert "30.10" in bench.machine.run("cat /etc/fixgw/initial.ini"), "what the builder had edited is gone"
+    assert "30.10" in bench.machine.run("cat /etc/fixgw/initial.ini"), "the user's edits are gone"
 
 
 @check("systemd-analyze verify finds no fault")

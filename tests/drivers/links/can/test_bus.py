@@ -203,7 +203,7 @@ def test_two_buses_can_be_bridged_both_ways_from_the_receiving_threads(join: Joi
         ({}, {"extra": {"receive_own_messages": True}}, "extra"),
     ],
 )
-def test_users_who_disagree_cannot_share(join: Join, first: Any, second: Any, words: str) -> None:
+def test_users_with_different_options_cannot_share(join: Join, first: Any, second: Any, words: str) -> None:
     join(**VIRTUAL, **first)
     with pytest.raises(BusConflict, match=words):
         User(**VIRTUAL, **second)

@@ -96,7 +96,7 @@ def test_answers_are_not_frames() -> None:
     assert (parser.refused, parser.counts) == (2, {})
 
 
-def test_a_refusal_in_the_middle_of_a_message_spoils_only_that_one() -> None:
+def test_a_refusal_in_the_middle_of_a_message_loses_only_that_one() -> None:
     parser = Fed()
     assert parser.feed(b"t12\at4560\r") == [Frame(0x456, b"", 0, 100.0)]
     assert (parser.refused, parser.counts) == (1, {"garbage": 1})
@@ -155,7 +155,7 @@ classic = st.one_of(
 
 
 @given(st.lists(classic, max_size=20), st.lists(st.integers(1, 40), min_size=1, max_size=20))
-def test_encoded_frames_are_read_back_whatever_the_cuts(frames: list[Frame], sizes: list[int]) -> None:
+def test_encoded_frames_are_read_back_from_any_pieces(frames: list[Frame], sizes: list[int]) -> None:
     data = b"".join(map(encode, frames))
     parser, back, place = Fed(), list[Frame](), 0
     while data[place:]:
