@@ -1,4 +1,4 @@
-"""The gateway's clock: `now`, monotonic seconds that go on while the computer is suspended; and `HoldUp`.
+"""The gateway's clock: `now`, monotonic seconds that include suspension of the computer; and `HoldUp`.
 
 Ages, freshness and deadlines are measured by it, so that what was fresh before a suspend is not fresh after it. On
 Linux it is CLOCK_BOOTTIME, and the same as `time.monotonic` until the computer is suspended; elsewhere it is
@@ -22,10 +22,10 @@ now: Callable[[], float] = (
 
 
 class HoldUp:
-    """Notices that a thread comes round later than it should: a stopped process, a swap storm, a suspended computer.
+    """Notices that a thread runs much later than it should: a stopped process, swapping, a suspended computer.
 
-    What has waited meanwhile is old, and must not pass for new. It goes by the gateway's own clock, and not by one that
-    a plugin was given, which may stand still or be wound on by a test.
+    Data that waited in the meantime is old, and must not pass for new. This uses the gateway's own clock, not that of a
+    plugin, which a test may control.
     """
 
     def __init__(self, clock: Callable[[], float] = now) -> None:
@@ -33,11 +33,11 @@ class HoldUp:
         self._last: float | None = None
 
     def reset(self) -> None:
-        """Nothing has waited until now: the line has just been opened."""
+        """Start afresh, because no data can have waited: the line has just been opened."""
         self._last = self.clock()
 
     def noticed(self, allowed_s: float) -> bool:
-        """To be called every time round: whether much more than `allowed_s` has passed since the last time."""
+        """Whether much more than `allowed_s` has passed since the last call. Call it in every round."""
         now = self.clock()
         last, self._last = self._last, now
         return last is not None and now - last > allowed_s + LATE_S

@@ -342,7 +342,9 @@ class Gateway:
         for connection in configuration.connections:
             if connection not in started and loader.code_has_changed(connection.plugin):
                 name = connection.name
-                log.warning("the code of %s has changed on disk, and runs as it was: `fixgw restart %s`", name, name)
+                log.warning(
+                    "the code of %s has changed on disk, but the old code still runs: `fixgw restart %s`", name, name
+                )
         for what, names in (("stopped", [r.name for r in gone]), ("started", [c.name for c in started])):
             log.info("configuration reloaded: %s %s", what, ", ".join(names) or "none")
         self._notifier.ready(self.summary())

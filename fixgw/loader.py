@@ -276,7 +276,7 @@ def _suggestion(name: str) -> str:
 
 
 def _names_like(name: str) -> list[str]:
-    """Modules that `name` may have meant: what comes with the gateway, what the incumbent has, and its neighbours."""
+    """Modules that `name` may have meant: those of the gateway and of the incumbent, and its neighbours."""
     from fixgw.configuration.incumbent import ABSENT, MODULES
 
     names = [PLUGINS + n for package in (PLUGINS, DRIVERS) for n in _plugins_in(package)]

@@ -291,7 +291,7 @@ class Runner:
         self._enter(State.FAILED, reason)
         expected = error is None or isinstance(error, EXPECTED)
         self.log.error("%s failed: %s", self.name, reason, exc_info=None if expected else error)
-        # Subscribers hear of it, and may hang.
+        # This notifies subscribers, which may hang.
         _Call(target=self._release, name=f"{self.name}: release", daemon=True).start()
 
     def crashed(self, plugin: PluginBase, error: str) -> None:

@@ -177,7 +177,7 @@ class Output:
             self._aux = {aux: n for n, meta in parameter.metas.items() if (aux := outputs.aux_name(meta)) in first.aux}
 
     def troubles(self) -> list[str]:
-        """Why the value, and the metadata that were sent before, cannot be sent as they are."""
+        """Why the value, or meta data that was sent before, cannot be sent unchanged."""
         return list(filter(None, (self.trouble, *list(self._meta_troubles.values()))))
 
     def open(self) -> None:

@@ -155,7 +155,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)", re.ASCII)
 
 
 def _shortest(clock: str) -> str:
-    """The same time of day without useless zeros."""
+    """The time of day without trailing zeros."""
     return clock.rstrip("0").rstrip(".") if "." in clock else clock
 
 
@@ -264,7 +264,9 @@ class Decoder:
         self._fix = _NONE
         self._had_fix = False
         self._time = ""
-        self._place_times: deque[str] = deque(maxlen=4)  # of the last positions; the clock may run on without one
+        self._place_times: deque[str] = deque(
+            maxlen=4
+        )  # of the last positions; the receiver's clock may continue without one
         self._since = clock()
         self._epochs = 0
         self._fixed: dict[str, int] = {}  # talker -> the epoch in which it last had a fix

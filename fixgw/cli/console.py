@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PROMPT = "fixgw> "
 HISTORY_LINES = 1000
 QUIT_WORDS = ("quit", "exit", "q")
-COMMANDS = [name for name in CLIENT if name not in ("console", "calibrate", "wait")]  # which make no sense in one
+COMMANDS = [name for name in CLIENT if name not in ("console", "calibrate", "wait")]  # they make no sense in a console
 KEY_FIRST = ("write", "flag")  # these take one key, then something else; the others take any number of keys
 
 

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from fixgw.service import EXIT_DEFECT, leave, lock_memory, why_safe
 
     notice, problems = "", list[Problem]()
-    gc.disable()  # reading a configuration makes many objects and next to no garbage
+    gc.disable()  # reading a configuration creates many objects and almost no garbage
     try:
         path = configuration.find(args.config_file)
         if args.safe:
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
 
     from fixgw.gateway import Gateway
 
-    gc.freeze()  # all this stays: collections, which stop every thread, need not walk through it
+    gc.freeze()  # all these objects stay: collections, which stop every thread, can skip them
 
     def reload() -> Configuration:
         return configuration.load_safe(path)[0] if args.safe else configuration.load(path)
@@ -291,7 +291,7 @@ def config(args: argparse.Namespace) -> int:
 
 
 def _explain(path: Path, only: str | None) -> int:
-    """Print how the connections, or the one called `only`, are understood; with problems, as far as they are."""
+    """Print the connections, or the one called `only`, as we understand them, even if there are problems."""
     from fixgw import configuration
 
     loaded, problems = configuration.load_in_part(path)

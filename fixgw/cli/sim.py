@@ -94,7 +94,7 @@ def _add_serial(kinds: Subparsers[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("instrument", nargs="?", help="its name, or the module of your own, in this folder")
+    parser.add_argument("instrument", nargs="?", help="its name, or a module of yours in this folder")
     parser.add_argument("--pty", metavar="PATH", help="where to create the port (default: a temporary path)")
     parser.add_argument("--baud", type=int, help="baud rate (default: the real instrument's)")
     parser.add_argument("--scenario", metavar="FILE", help="the flight, and events that happen to the instrument")
@@ -146,7 +146,7 @@ def run_serial(args: argparse.Namespace) -> int:
         if error.name not in (args.instrument, None):
             return complain(f"{args.instrument}: {error}")
         return complain(f"no instrument {args.instrument!r}{did_you_mean(args.instrument, instruments())}")
-    except Exception as error:  # a module of one's own may raise anything
+    except Exception as error:  # a user's module may raise anything
         return complain(f"{args.instrument}: {type(error).__name__}: {error}")
     if args.baud is not None and args.baud <= 0:
         return complain(f"--baud: {args.baud} is not a baud rate")

@@ -75,8 +75,8 @@ class Row:
 class Table:
     """The watched keys as lines on a screen.
 
-    With `live_only`, those that have been updated come first, for they are what a person looks for among hundreds of
-    buttons, and rows that have never had a value are hidden.
+    With `live_only`, rows with updates come first, because people look for them among hundreds of buttons, and rows
+    that have never had a value are hidden.
 
     Not thread-safe.
     """

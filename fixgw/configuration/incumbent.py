@@ -373,7 +373,7 @@ def known(module: str) -> Module | None:
 def translate(module: str, ours: str, options: Mapping[Any, Any], at: Positions) -> Case:
     """Translate the options of a connection for our module `ours`. `module` is the name in the configuration.
 
-    If that is not one of the incumbent's names, a wrong option is just wrong.
+    If that is not one of the incumbent's names, wrong options are not translated.
     """
     case = Case(options, at)
     entry = known(module)

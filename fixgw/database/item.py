@@ -192,7 +192,7 @@ class Item:
 
     @property
     def measured(self) -> bool:
-        """Whether its value is measured again and again, so that an old one is worth nothing."""
+        """Whether its value is measured repeatedly, so that an old one is worthless."""
         return self.tolerance > 0 and not self.definition.setting
 
     @property

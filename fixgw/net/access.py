@@ -50,7 +50,7 @@ def address_of(host: str) -> Address:
 
 
 def own_networks() -> list[str]:
-    """The private IPv4 networks that this computer is in at the moment, such as ``"192.168.1.0/24"``; Linux only."""
+    """The private IPv4 networks to which this computer is connected, such as ``"192.168.1.0/24"``; Linux only."""
     found: dict[str, None] = {}
     with contextlib.suppress(ImportError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         from fcntl import ioctl

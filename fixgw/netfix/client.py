@@ -46,7 +46,7 @@ RECONNECT_DELAY_MAX_S = 2.0  # up to this
 MAX_ANSWER_BYTES = 1 << 24
 MAX_PENDING_REQUESTS = 1000  # requests sent before their answers arrive
 CHUNK_BYTES = 65536
-SETTLE_S = 0.3  # after a hold-up, what the gateway sent during it arrives within this time
+SETTLE_S = 0.3  # data sent by the gateway during a hold-up arrives within this time afterwards
 MAX_WAITING_UPDATES = 10000  # updates that wait while a callback makes requests
 
 
@@ -161,7 +161,7 @@ class Client:
         #: The number of times that a callback raised. Only some are logged.
         self.callback_errors = 0
         self._complain = Complaints(log, time.monotonic)
-        #: Whether what arrives now waited while this process was held up, and is old. For callbacks.
+        #: Whether the data arriving now waited while this process was held up, and is old. For callbacks.
         self.late = False
         self._hold_up = HoldUp()
         self._drained = False
@@ -292,7 +292,7 @@ class Client:
         try:
             data = sock.recv(CHUNK_BYTES)
         except TimeoutError:
-            self._hold_up.noticed(self.timeout)  # nothing has waited
+            self._hold_up.noticed(self.timeout)  # no data has waited
             self.late = False
             return False
         except OSError as error:
@@ -314,7 +314,7 @@ class Client:
         return True
 
     def _note_hold_up(self, drained: bool) -> None:
-        """Something has been read. `drained`: it was all that there was."""
+        """Data has been read. `drained`: the socket is empty."""
         if self._hold_up.noticed(self.timeout):
             self.late = True
             self._settled_at = self._hold_up.clock() + SETTLE_S

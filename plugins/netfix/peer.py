@@ -50,9 +50,9 @@ class Peer:
         self.awaits = False  # another thread works for the client, whose next command has to wait for it
         self.synced = False
         self.unread = False  # data has arrived, and is read when it is the client's turn
-        self.backlog = False  # what is read now waited while this process was held up
+        self.backlog = False  # the data read now waited while this process was held up
         self.drained = False  # the last read has emptied the socket
-        self.settled_at = 0.0  # when, after a hold-up, what is still in the network has arrived
+        self.settled_at = 0.0  # when, after a hold-up, all data in the network has arrived
         self.queued = False  # the client waits for its turn
         self.debt = 0.0  # seconds of the server's time that the client has used, less what it has paid back
         self.debt_at = 0.0  # when the debt was last brought up to date

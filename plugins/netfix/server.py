@@ -33,7 +33,7 @@ CHUNK_BYTES = 4096  # the most that is read from one client at a time
 SHORT_BYTES = 1024  # input up to this size is processed at once; a client that sends more has to queue
 SILENT_S = 5.0  # a connection that is silent for this long may be dropped to make room for another
 HOUSEKEEPING_S = 1.0
-SETTLE_S = 0.3  # after a hold-up, what clients sent during it arrives within this time
+SETTLE_S = 0.3  # data sent by clients during a hold-up arrives within this time afterwards
 STOP_TIMEOUT_S = 1.0
 
 
@@ -114,7 +114,7 @@ class Server:
         self._poll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)  # edge-triggered, so nobody has to read it
         self._housekeeping_at = 0.0
         self._hold_up = HoldUp()
-        self._settled_at = 0.0  # when what clients sent during a hold-up has arrived
+        self._settled_at = 0.0  # when all data sent during a hold-up has arrived
         self.dropped = 0
         self.sent = self.received = self.errors = self.conflated = 0  # counts of clients that are gone
 

@@ -100,8 +100,8 @@ class Versions:
             if version <= known:
                 return version < known
             same_words = value == item.aux[name] if name else _words(item.said) == (value, flags & SAID)
-            # Writing the same again would only go round, where another bus joins the same gateways; but it keeps fresh
-            # what its gateway says again and again.
+            # If another bus joins the same gateways, writing the same value again would only make it circulate; but it
+            # keeps a value fresh that its gateway repeats.
             refreshes = not name and item.tolerance > 0 and version[1] == known[1]
             written = known == NO_VERSION or not same_words or refreshes
             if written:

@@ -378,7 +378,7 @@ def test_a_changed_option_reloads_changed_code(bench: Bench, edited: Path, caplo
     assert "has changed on disk" not in caplog.text
     edited.write_text("VERSION = 'two'\n")
     bench.reload("connections: {e: {load: yes, module: s_edited, x: 2}}")
-    assert "the code of e has changed on disk, and runs as it was: `fixgw restart e`" in caplog.text
+    assert "the code of e has changed on disk, but the old code still runs: `fixgw restart e`" in caplog.text
     assert version(gateway) == ("one", 2)
     bench.reload("connections: {e: {load: yes, module: s_edited, x: 3}}")
     bench.until(lambda: version(gateway) == ("two", 3))

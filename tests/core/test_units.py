@@ -80,7 +80,7 @@ def test_a_copy_of_the_packaged_definition_is_compared_only_where_it_was_changed
     tree = tmp_path / "config"
     shutil.copytree(configuration.packaged(), tree)
     with monkeypatch.context() as patch:
-        patch.setattr(configuration, "_packaged_units", lambda: pytest.fail("read the packaged definition once more"))
+        patch.setattr(configuration, "_packaged_units", lambda: pytest.fail("read the packaged definition again"))
         configuration.load(tree / "default.yaml")
     ahrs = tree / "database" / "ahrs.yaml"
     ahrs.write_text(ahrs.read_text().replace("units: knots", "units: mph"))

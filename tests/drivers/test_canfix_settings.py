@@ -252,7 +252,7 @@ def test_an_unsendable_value_fails_the_last_one_sent_and_health_says_so(join: Jo
 
 def test_a_limit_that_cannot_be_sent_is_in_the_health_if_the_others_have_another(join: Join, wire: can.BusABC) -> None:
     a = join(10, "outputs: [{fixid: IAS, canid: 0x183, owner: yes}]\n")
-    a.db.write("IAS.Vne", 1000.0)  # more than the wire carries; nobody has been told another
+    a.db.write("IAS.Vne", 1000.0)  # more than the wire can carry; no other value was sent before
     until(lambda: a.plugin.outputs.counts["unsendable"] == 1 and a.plugin.health() == "")
     a.db.write("IAS.Vne", 163.0)
     until(lambda: _heard(wire, 0x183))

@@ -101,7 +101,7 @@ def test_the_attitude_of_older_software_ends_early() -> None:
 
 
 def test_further_air_data() -> None:
-    """1187 +06010, and what the pilot has selected: ___ +08000 ____ ____."""
+    """1187 +06010, and the pilot's selections: ___ +08000 ____ ____."""
     message = summed(b"=21" + ATTITUDE[3:11] + b"1187+06010___+08000________")
     assert len(message) == 42
     assert values(message) == {"TAS": 118.7, "DALT": 6010.0}

@@ -224,7 +224,7 @@ def test_a_can_adapter_can_be_on_a_network() -> None:
 def test_a_server_that_vanishes_without_a_word_is_connected_to_again(
     monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    """As when it loses its power or its network: nothing is sent, and so nothing is missing."""
+    """Lose the power or the network: nothing is sent, so nothing is missing."""
     monkeypatch.setattr(tcp, "KEEPALIVE_IDLE_S", 1)
     with (
         socket.create_server(("127.0.0.1", 0)) as server,

@@ -156,7 +156,7 @@ class Engine(VirtualNode):
 
 
 class Fuel(VirtualNode):
-    """Fuel computer: two tanks and the flow. The aircraft has no third tank, so nothing is said of one."""
+    """Fuel computer: two tanks and the flow. The aircraft has no third tank, so none is sent."""
 
     NAME = "Virtual fuel computer"
     DEVICE = 0x44

@@ -30,7 +30,7 @@ def can_instruments() -> dict[str, type[CanInstrument]]:
 
 
 def instrument(name: str) -> type[SerialInstrument]:
-    """The instrument called `name`, or that of one's own in the module `name` or ``NAME.simulator``.
+    """The instrument called `name`, or the user's instrument in the module `name` or ``NAME.simulator``.
 
     Raises ModuleNotFoundError if there is neither, and LookupError if the module has no such class, or several.
     """

@@ -67,7 +67,7 @@ class G3x(SerialInstrument):
             f"=21{self._time(aircraft)}"
             + self._field("TAS", 4, 0.1)
             + self._field("DALT", 6, 1, signed=True)
-            + "_" * 17  # what the pilot has selected
+            + "_" * 17  # the pilot's selections
         )
 
     def _attitude(self, aircraft: Aircraft) -> bytes:

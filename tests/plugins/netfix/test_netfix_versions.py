@@ -212,7 +212,7 @@ def test_a_bus_that_joins_the_same_gateways_makes_nothing_go_round(serve: Serve,
     there, here = mirror(serve, wait_for)
 
     def owner(key: str, reading: Any) -> None:
-        """What `here` says on a bus on which `there` listens: whatever is written, again and again."""
+        """Repeat what is written to `here` on a bus that `there` reads."""
         if not reading.source.startswith("canfix/"):
             there.db.write(key, reading.value, "canfix/10")
 

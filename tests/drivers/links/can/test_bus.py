@@ -961,7 +961,7 @@ def test_the_serial_protocol_of_python_can_works(join: Join) -> None:
 
 
 def vanish(connection: socket.socket) -> None:
-    """Close the connection without a word, as a power cut does: no FIN, no RST until somebody asks."""
+    """Close the connection silently, like a power cut: no FIN, and no RST until a packet arrives."""
     try:
         connection.setsockopt(socket.IPPROTO_TCP, 19, 1)  # TCP_REPAIR
     except PermissionError:
@@ -993,7 +993,7 @@ def test_an_adapter_that_vanishes_without_a_word_is_opened_again(
         connection, _ = listener.accept()
         connection.settimeout(0.5)
         with contextlib.suppress(TimeoutError):
-            while True:  # or there is something to acknowledge, and it is no silent death
+            while True:  # otherwise unacknowledged data would reveal the loss
                 connection.recv(100)
         vanish(connection)
         again, _ = listener.accept()
