@@ -48,6 +48,7 @@ __all__ = [
 
 NAME = "default.yaml"
 ENVIRONMENT = "FIXGW_CONFIG"
+MANY_SETTINGS = 20  # so many keys that are settings here, and none declared: the definition is the incumbent's
 INCUMBENT = "makerplane/fixgw/config"  # where the incumbent keeps its configuration, in the home directory
 
 
@@ -320,10 +321,10 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
             reader.report(at["logging"], f"logging: {type(error).__name__}: {error}")
     else:
         logging = defaults.value.get("logging")
+    if "database file" in main and (reader.migrated or len(items.definitions) >= MANY_SETTINGS):
+        _mark_settings(reader, items.definitions, initial, at["database file"])
     if reader.migrated:
         reader.advice += reader.differences
-        if "database file" in main:
-            _mark_settings(reader, items.definitions, initial, at["database file"])
     return Configuration(
         file=reader.main,
         directory=reader.directory,
@@ -344,8 +345,11 @@ def _mark_settings(reader: Reader, definitions: list[Definition], initial: list[
     cannot mark settings, and there an item that was never written is good."""
     from fixgw.configuration import incumbent
 
+    if any(d.setting for d in definitions):
+        return
     names = incumbent.settings(definitions, load(packaged() / NAME).definitions)  # and whether they are kept
-    if not names:
+    reader.migrated |= len(names) >= MANY_SETTINGS
+    if not names or not reader.migrated:
         return
     few = ", ".join(sorted(names)[:3])
     words = "a person sets them, so they are good before they are written, and never bad"

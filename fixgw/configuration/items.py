@@ -29,6 +29,7 @@ from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import INITIAL, LONGEST_TEXT, OLD, Database, Definition
 from fixgw.errors import BadValue, did_you_mean
 from fixgw.kit.units import known_unit
+from fixgw.kit.update import FALSE_WORDS, TRUE_WORDS
 
 __all__ = ["Initial", "apply_initial", "read_definitions", "read_initial", "units_by_key"]
 
@@ -303,23 +304,24 @@ def _checked(reader: Reader, entry: _Entry) -> dict[str, Any] | None:
     if low is not None and high is not None and low > high:
         reader.report(fields["min"][1], f"min: {low} is more than max, {high}")
     if "initial" in fields:
-        value = fields["initial"][0]
+        value, value_at = fields["initial"]
         initial: Any
         if kind == "bool":
-            initial = bool(value) if type(value) in (bool, int) and value in (0, 1) else None
+            initial = _truth(value)
         elif kind == "str":
-            fit = isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT
-            initial = value if fit else None
+            text = value if isinstance(value, str) else str(value) if type(value) in (int, float) else None
+            fit = text is not None and text.isprintable() and len(text) <= LONGEST_TEXT
+            initial = text if fit else None
         else:
             initial = _number(kind, value)
         if initial is None:
             wrong("initial", _A[kind])
         elif (low is not None and initial < low) or (high is not None and initial > high):
-            reader.report(fields["initial"][1], f"initial: {initial} is outside the range, {_range(low, high)}")
+            reader.report(value_at, f"initial: {initial} is outside the range, {_range(low, high)}")
         facts["initial"] = initial
     if "tol" in fields:
-        facts["tolerance"] = tolerance = fields["tol"][0]
-        if type(tolerance) is not int or not 0 <= tolerance <= 10**9:
+        facts["tolerance"] = tolerance = _number("int", fields["tol"][0])
+        if tolerance is None or not 0 <= tolerance <= 10**9:
             wrong("tol", "milliseconds, a whole number, 0 = never ages")
     if "return_after" in fields:
         seconds = _number("float", fields["return_after"][0])
@@ -356,6 +358,12 @@ def _number(kind: str, value: Any) -> float | int | None:
         return number if kind == "float" else int(value) if number.is_integer() else None
     except OverflowError:
         return None
+
+
+def _truth(value: Any) -> bool | None:
+    """What `value` says, as a bool; None if it says neither."""
+    word = str(value).lower() if type(value) in (bool, int, str) else ""
+    return True if word in TRUE_WORDS else False if word in FALSE_WORDS else None
 
 
 def _range(low: Any, high: Any) -> str:
@@ -449,6 +457,8 @@ def _fitting(reader: Reader, database: Database, key: str, text: str, at: Positi
     item = database.item(base)
     if dot and text in ("None", ""):
         return text
+    if item.type == "int" and re.fullmatch(r"[-+]?\d+\.0*", text):
+        text = text.partition(".")[0]
     try:
         value: Any = item.convert(text)
     except BadValue as error:

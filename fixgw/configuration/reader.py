@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import yaml
 
 from fixgw.errors import Advice, Problem, did_you_mean
+from fixgw.kit.update import FALSE_WORDS, TRUE_WORDS
 
 __all__ = ["Positions", "Reader", "described"]
 
@@ -266,13 +267,18 @@ class Reader:
         value, at = preferences
         for section, entries in value.items():
             if section not in known:
-                self.report(at.keys[section], f"unknown key {section!r}{did_you_mean(str(section), known)}")
+                if meant := did_you_mean(str(section), known):
+                    self.report(at.keys[section], f"unknown key {section!r}{meant}")
+                else:
+                    self.advice.append(at.keys[section].advice(f"{section}: has no effect"))
                 continue
             kind, words, target = known[section]
             if entries is not None and not isinstance(entries, dict):
                 self.report(at[section], f"{section}: expected a mapping, got {described(entries)}")
                 continue
             for name, entry in (entries or {}).items():
+                if kind is bool and isinstance(entry, str) and entry.lower() in TRUE_WORDS | FALSE_WORDS:
+                    entry = entry.lower() in TRUE_WORDS
                 if isinstance(entry, kind):
                     target[str(name)] = entry
                 else:

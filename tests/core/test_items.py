@@ -154,7 +154,7 @@ def test_shared_fields_under_other_names_are_distinguished(tmp_path: Path) -> No
         ("key: A, min: 5, initial: 4", "31: initial: 4.0 is outside the range, 5.0 to any"),
         ("key: A, initial: x", "23: initial: expected a number, got text 'x'"),
         ("key: A, type: bool, initial: 2", "35: initial: expected yes or no, got the number 2"),
-        ("key: A, type: str, initial: 2", "34: initial: expected text in one line, got the number 2"),
+        ("key: A, type: str, initial: [2]", "34: initial: expected text in one line, got a list of 1"),
         (f"key: A, type: str, initial: {'x' * 1001}", "34: initial: expected text in one line, got text 'xxx"),
         ("key: A, tol: -1", "19: tol: expected milliseconds, a whole number, 0 = never ages, got the number -1"),
         ("key: A, tol: 1.5", "19: tol: expected milliseconds"),
@@ -346,6 +346,30 @@ def test_values_beyond_the_range_are_clamped(tmp_path: Path, line: str, taken: t
     (found,) = read.reader.advice
     assert str(found).endswith(expected) or expected in str(found)
     assert found.instead == taken[1]
+
+
+@pytest.mark.parametrize(("text", "taken"), [("3.0", "3"), ("-2.", "-2"), ("7", "7"), ("5.00", "5")])
+def test_a_whole_number_may_have_a_point(tmp_path: Path, text: str, taken: str) -> None:
+    items = "entries:\n  - {key: COUNT, type: int, aux: [Max]}\n"
+    read = Read(tmp_path, items, initial=f"COUNT = {text}\nCOUNT.Max = {text}\n")
+    assert (read.problems, read.initial) == ([], [("COUNT", taken), ("COUNT.Max", taken)])
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("type: str, initial: 17", "initial", "17"),
+        ("type: str, initial: 1.5", "initial", "1.5"),
+        ("type: bool, initial: 'False'", "initial", False),
+        ("type: bool, initial: T", "initial", True),
+        ("tol: 2000.0", "tolerance", 2000),
+    ],
+)
+def test_what_can_only_mean_one_thing_is_taken_as_that(tmp_path: Path, text: str, field: str, value: Any) -> None:
+    read = Read(tmp_path, f"entries:\n  - {{key: A, {text}}}\n")
+    assert read.problems == []
+    found = getattr(read["A"], field)
+    assert (found, type(found)) == (value, type(value))
 
 
 def test_packaged_values_for_missing_items_are_ignored(tmp_path: Path) -> None:

@@ -232,6 +232,14 @@ def test_preferences_name_files_and_their_custom_file_overrides_them(tmp_path: P
     assert reader.enabled == {"GPS": True, "CAN": True}
 
 
+def test_preferences_may_say_more_and_say_it_in_words(tmp_path: Path) -> None:
+    main = tree(tmp_path, main="", preferences="enabled: {A: 'true', B: \"Off\", C: T}\nmine: {a: 1}\n")
+    reader = Reader(main)
+    assert reader.enabled == {"A": True, "B": False, "C": True}
+    assert reader.problems == []
+    assert [str(a).rpartition("/")[2] for a in reader.advice] == ["preferences.yaml:2:1: advice: mine: has no effect"]
+
+
 def test_the_file_of_a_plugin_is_part_of_the_configuration(tmp_path: Path) -> None:
     tree(
         tmp_path, preferences="includes: {SHARED: shared/inputs.yaml}\n", shared__inputs="x: '{CONFIG}'\n", sub__map=""
