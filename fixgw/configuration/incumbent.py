@@ -88,10 +88,13 @@ def _netfix(case: Case) -> None:
     case.drop("buffer_size", "has no effect: the size of a read does not matter here")
     case.drop("timeout", "has no effect: reads do not wait here; `stall_timeout` disconnects clients that do not read")
     clients, outputs = case.options.get("clients"), case.options.get("outputs")
+    clients = [clients] if isinstance(clients, dict) else clients
+    outputs = [outputs] if isinstance(outputs, str) else outputs
     if isinstance(clients, list):
         del case.options["clients"]
         texts = [key for key in outputs or () if isinstance(key, str)] if isinstance(outputs, (list, tuple)) else []
-        peers = [{**peer, "send": texts} for peer in clients if isinstance(peer, dict) and "host" in peer]
+        known = [{k: v for k, v in peer.items() if k in ("host", "port")} for peer in clients if isinstance(peer, dict)]
+        peers = [{**peer, "send": texts} for peer in known if "host" in peer]
         if len(peers) < len(clients):
             case.refuse("clients", "expected a list of {host, port}, or the number of clients that may connect")
         others = [output for output in outputs or () if isinstance(output, dict)] if isinstance(outputs, list) else []

@@ -361,6 +361,13 @@ def test_no_option_makes_a_translation_raise(name: str, rubbish: Any) -> None:
     translated(name, dict.fromkeys(words, rubbish))
 
 
+def test_one_gateway_and_one_key_need_no_list() -> None:
+    options = {"type": "client", "clients": {"host": "a", "port": 1, "buffer_size": 1024}, "outputs": "IAS"}
+    case = translated("netfix", options)
+    assert case.problems == []
+    assert case.options == {"type": "client", "outputs": [{"host": "a", "port": 1, "send": ["IAS"]}]}
+
+
 def test_calibrations_are_inverted_and_sorted() -> None:
     theirs = {"rdac": {"get": {"OILT": {"key": "OILT1", "calibration": [[0, 4000], [150, 400]]}}}}
     assert translated("mgl", theirs).options["channels"] == {
