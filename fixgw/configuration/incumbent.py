@@ -135,7 +135,8 @@ def _mgl_serial(case: Case) -> None:
 
 def _eis(case: Case) -> None:
     model = case.options.get("model")
-    cylinders = {"2004": 2, "4000": 4, "6000": 6}.get(str(model))
+    named = re.search(r"2004|4000|6000", str(model))  # "EIS 4000", too
+    cylinders = {"2004": 2, "4000": 4, "6000": 6}[named[0]] if named else None
     if cylinders is not None and "cylinders" not in case.options:
         case.move("model", "cylinders", cylinders, "the driver recognises the model by the length of its record")
     else:
@@ -295,9 +296,16 @@ def _encoder(case: Case) -> None:
 
 
 def _shutdown_after(case: Case) -> None:
-    minutes = case.options.get("shutdown_after")
-    if isinstance(minutes, (int, float)) and not isinstance(minutes, bool) and minutes > 0:
-        case.move("shutdown_after", "shutdown", {"after": minutes * 60}, "minutes converted to seconds")
+    given = case.options.get("shutdown_after")
+    try:
+        minutes = 0.0 if given is None or isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
+        case.refuse("shutdown_after", f"expected minutes, got {described(given)}")
+        return
+    if minutes > 0:
+        seconds = minutes * 60
+        after = int(seconds) if seconds.is_integer() and not isinstance(given, float) else seconds
+        case.move("shutdown_after", "shutdown", {"after": after}, "minutes converted to seconds")
     else:
         case.drop("shutdown_after", "means never, the default here")
 

@@ -342,6 +342,7 @@ def test_each_row_of_the_table(name: str) -> None:
         ("mgl", {"rdac": {"get": {"TC99": "A"}}}, "rdac: TC99: text 'A' is not understood"),
         ("rpi_button", {"btnkey": "BTN1"}, "both `btnkey` and `btnpin`"),
         ("rpi_rotary_encoder", {"pina": 1}, "`pina`, `pinb` and `rkey`"),
+        ("X728", {"shutdown_after": "soon"}, "shutdown_after: expected minutes, got text 'soon'"),
         ("netfix", {"clients": [1]}, "clients: expected a list of {host, port}"),
     ],
 )
@@ -359,6 +360,12 @@ def test_no_option_makes_a_translation_raise(name: str, rubbish: Any) -> None:
     for word in words:
         translated(name, {word: rubbish})
     translated(name, dict.fromkeys(words, rubbish))
+
+
+def test_a_number_in_quotes_is_one_and_a_model_may_have_its_name() -> None:
+    assert translated("X728", {"shutdown_after": "5"}).options == {"shutdown": {"after": 300}}
+    assert translated("strom_pi", {"port": "p", "shutdown_after": 0}).options == {"port": "p"}
+    assert translated("grand_rapids_eis", {"port": "p", "model": "EIS 6000"}).options == {"port": "p", "cylinders": 6}
 
 
 def test_one_gateway_and_one_key_need_no_list() -> None:
