@@ -246,9 +246,25 @@ def explanation(facts: Mapping[str, Any]) -> list[str]:
             f"({times(facts['conflicts'])} so far): rank them, or remove one."
         )
     aux = {name: value for name, value in (facts.get("aux") or {}).items() if value is not None}
+    if written and (beyond := _beyond_limit(facts["value"], aux, units)):
+        lines.append(beyond)
     if aux:
         lines.append("Aux values: " + ", ".join(f"{name} {value_text(value)}" for name, value in aux.items()) + ".")
     return lines
+
+
+def _beyond_limit(value: Any, aux: Mapping[str, Any], units: str) -> str:
+    """Say that the value is beyond one of its limits, which is why a display colours it; empty if it is not."""
+
+    def is_number(given: Any) -> bool:
+        return isinstance(given, (int, float)) and not isinstance(given, bool)
+
+    for level, colour in (("Alarm", "red"), ("Warn", "yellow")):
+        for side, place in (("low", "below"), ("high", "above")):
+            limit = aux.get(side + level)
+            if is_number(value) and is_number(limit) and (value < limit if side == "low" else value > limit):
+                return f"It is {place} {side}{level}, {_with_units(limit, units)}: displays show it {colour}."
+    return ""
 
 
 def _source_lines(facts: Mapping[str, Any], units: str) -> list[str]:

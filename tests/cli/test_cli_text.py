@@ -100,6 +100,27 @@ def test_a_good_value_is_explained_in_three_sentences(clock: Clock) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (820.0, "It is above highAlarm, 800 degC: displays show it red."),
+        (760.0, "It is above highWarn, 750 degC: displays show it yellow."),
+        (700.0, ""),
+        (750.0, ""),
+        (90.0, "It is below lowWarn, 100 degC: displays show it yellow."),
+    ],
+)
+def test_a_value_beyond_a_limit_is_said_to_be(clock: Clock, value: float, words: str) -> None:
+    limits = ("lowWarn", "highWarn", "highAlarm", "lowAlarm")
+    db = Database([Definition(key="EGT11", units="degC", aux=limits)], clock)
+    assert "It is " not in explained(db, "EGT11")
+    for name, limit in zip(limits, (100, 750, 800), strict=False):
+        db.write(f"EGT11.{name}", limit)
+    assert "It is " not in explained(db, "EGT11"), "a value that was never written is beyond nothing"
+    db.write("EGT11", value, "eis")
+    assert [line for line in explained(db, "EGT11").splitlines() if line.startswith("It is ")] == [words] * bool(words)
+
+
 def test_a_value_that_was_never_written_is_described_as_such(clock: Clock) -> None:
     shown = explained(Database([Definition(key="IAS", units="knots")], clock))
     assert "IAS has never been written (it shows 0 knots)." in shown
