@@ -1,4 +1,4 @@
-"""What drivers of analog-to-digital converters share: a channel has a key, a curve and a filter."""
+"""Shared by drivers of analog-to-digital converters: a channel has a key, a curve and a filter."""
 
 from __future__ import annotations
 

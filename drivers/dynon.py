@@ -1,4 +1,4 @@
-"""What the serial outputs of Dynon's displays share: lines of fixed-width text, and the `Decoder` for them.
+"""Shared by the serial outputs of Dynon's displays: lines of fixed-width text, and the `Decoder` for them.
 
 A line consists of fields, a checksum and CR LF. The checksum is the sum of all characters before it modulo 256, as two
 hexadecimal digits. A field is a number of fixed width, or filled with ``X`` when the display does not know it. Every

@@ -310,7 +310,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             self._wake.clear()
 
     def _ask(self, now: float, if_unsaid: bool) -> None:
-        """Ask all nodes for a report: they may have set something while we did not hear it."""
+        """Ask all nodes for a report: they may have changed settings while we did not receive."""
         if not self.options.listen_only and (self.inputs.unsaid or not if_unsaid):
             self._asked = now
             self._send(cf.NodeReport(self.node.id, 0).encode())

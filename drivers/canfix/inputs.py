@@ -96,13 +96,13 @@ class Inputs:
 
     @property
     def unsaid(self) -> list[Item]:
-        """The settings that the map's `inputs` name, and that have nothing but the configuration's start value."""
+        """The settings that the map's `inputs` name and that have only the configuration's start value."""
         keys = {key for entry in self._map.inputs for key in entry.keys}
         items = [item for key, item in self._items.items() if key in keys and item.definition.setting]
         return [item for item in items if item.reading.source == INITIAL]
 
     def doubt_start_values(self) -> None:
-        """Mark the start values of settings as old: another node may know better, and has not said so yet."""
+        """Mark the start values of settings as old: another node may have a newer value, and has not sent it yet."""
         for item in self.unsaid:
             item.flag(OLD, OLD, INITIAL, "a start value: no node on the bus has sent it yet")
 
@@ -309,7 +309,7 @@ class _Switches:
         bits = (bits ^ self._invert) & self._used
         before, flags_before = self._last.get(node, (None, flags))
         if flags & FAIL and before is not None:
-            bits = before  # do not believe a failed value
+            bits = before  # do not use a failed value
         self._last[node] = bits, flags
         if flags != flags_before or before is None:
             changed = self._used & ~(self._toggles if before is None else 0)

@@ -184,7 +184,7 @@ def conversion(entry: Scaled, parameter: Parameter, item: Item) -> tuple[float, 
 
 
 def _without_change(entry: Entry) -> Entry:
-    """`entry` without what does not matter when it is there twice."""
+    """`entry` without the fields that do not matter when looking for duplicates."""
     if isinstance(entry, Output):
         entry = msgspec.structs.replace(entry, on_change=False)
     return msgspec.structs.replace(entry, canid=0, fixid=list(entry.keys))
@@ -220,7 +220,7 @@ def read(path: str | os.PathLike[str], table: Table, database: Database) -> tupl
 
 
 def advice(path: str | os.PathLike[str], table: Table, database: Database) -> list[Advice]:
-    """What a map file says that is read as something else, or not at all."""
+    """Advice on the parts of a map file that are read differently, or not at all."""
     return _read(path, table, database)[1].sorted_advice()
 
 
@@ -294,7 +294,7 @@ class _Checks:
         yield from self._check_priorities()
 
     def _moved(self, entry: Any, at: Positions, name: str) -> Any:
-        """`entry` with the identifier that its key has in this table, if it is written by another revision's."""
+        """`entry` with its key's identifier in this table, if it has the one of another revision."""
         try:
             parameter = entry.parameter(self.table)
         except UnknownKey:

@@ -136,10 +136,10 @@ class Node:
         self.nodes: dict[int, Seen] = {}
         #: Identifier -> the nodes that send it concurrently, and when we last noticed.
         self.settings = settings
-        #: What people call our parameters.
+        #: Names of our parameters for people.
         self.names = names or {}
         self._log = log
-        #: Whether a node has appeared that was not there, or not for `GONE_S`.
+        #: Whether a node has appeared, or reappeared after `GONE_S`.
         self.appeared = False
         self._report_at = float("inf")
         self.conflicts: dict[int, tuple[tuple[int, ...], float]] = {}
@@ -178,7 +178,7 @@ class Node:
         self._remember()
 
     def _remember(self) -> None:
-        """Say what other nodes silenced before the restart, and send the settings that they may not silence."""
+        """Log what other nodes disabled before the restart, and enable the settings that they may not disable."""
         kept = self.state.disabled
         if "disable-settings" not in self.obey:
             kept = kept.difference(self.settings)
@@ -212,7 +212,7 @@ class Node:
         return ""
 
     def silenced(self) -> str:
-        """What other nodes have told us not to send; empty if nothing."""
+        """The parameters that other nodes have disabled, as text; empty if there are none."""
         state = self.state
         if not state.sending:
             return f"{_who(state.silenced_by)} told us to send no parameters"
@@ -222,7 +222,7 @@ class Node:
         return "; ".join(f"{_who(node)} told us to stop sending {', '.join(names)}" for node, names in by.items())
 
     def status(self) -> dict[str, Any]:
-        """Everything that we know about the nodes, for the plugin's status."""
+        """All facts about the nodes, for the plugin's status."""
         now = self.clock()
         nodes: dict[str, Any] = {}
         for seen in sorted(self.nodes.values(), key=lambda s: s.node):

@@ -111,7 +111,7 @@ class Outputs:
         self.wake()
 
     def health(self) -> str:
-        """The values that cannot be sent as they are."""
+        """The values that cannot be sent unchanged."""
         troubles = [trouble for output in self.outputs for trouble in output.troubles()]
         more = f" and {len(troubles) - 1} more" if len(troubles) > 1 else ""
         return f"cannot send {troubles[0]}{more}" if troubles else ""
@@ -122,7 +122,7 @@ class Outputs:
         return int(number) if number.isdecimal() else 0
 
     def may_send(self, sources: Iterable[str]) -> bool:
-        """True unless one of them is simulated, and the bus is not: that is counted."""
+        """Whether values of these `sources` may be sent: none is simulated, or the bus is. Counts refusals."""
         if all(may_leave(source, self._source, self._simulated_too) for source in sources):
             return True
         self.counts["simulated, not sent"] += 1
@@ -436,8 +436,8 @@ class Output:
         return frame
 
     def _failed_frame(self, node: int) -> cf.Frame | None:
-        """What says that there is a value which cannot be sent: the one before, failed. None for another's parameter,
-        which keeps the value that it has."""
+        """The frame that reports an unsendable value: the previous value, failed. None for the parameter of another
+        node, which keeps its value."""
         if not self.entry.owner:
             return None
         parts = self.parameter.parts

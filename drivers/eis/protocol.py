@@ -2,7 +2,7 @@
 
 A frame consists of the header FE FF FE, a payload, and the complement of the sum of the payload's bytes: 48 bytes from
 a model 2004, 73 from a 4000 or 6000. Two bytes form a number, high byte first. Source: "Model 4000/6000 Serial Data
-List" of Grand Rapids Technologies; docs/drivers/eis.md says what is certain.
+List" of Grand Rapids Technologies; docs/drivers/eis.md says which parts are certain.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from fixgw.kit import expression
 from fixgw.kit.sources import START, may_leave
 from fixgw.state import Keeper
 
-TICK_S = 0.05  # between two looks at outputs and levels when no edge arrives
+TICK_S = 0.05  # between two checks of outputs and levels when no edge arrives
 POLLING_TICK_S = 0.002  # the same for inputs without edge detection
 MAX_CALLBACK_DELAY_S = 0.05  # a callback may come this long after its edge
 RATE_INTERVAL_S = 0.1  # between two rates
@@ -63,7 +63,7 @@ class Totals:
 
 
 class Common:
-    """What the functions of one connection share."""
+    """State shared by the functions of one connection."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Function:
 
     #: When to call `poll` again at the latest, in monotonic seconds.
     due = NEVER
-    #: What is wrong, in words; empty if nothing is.
+    #: The problem, if there is one; otherwise empty.
     trouble = ""
 
     def __init__(self, common: Common) -> None:

@@ -137,11 +137,11 @@ class Quadrature:
 
     @property
     def from_home(self) -> int:
-        """Quarters from where it rests, clockwise; 0 when it does."""
+        """Quarters from the resting position, clockwise; 0 at rest."""
         return (self._phase - self.home) % self._steps
 
     def settle(self) -> None:
-        """It rests here, as it turns out."""
+        """Take the present position as the resting position."""
         self.home, self._count = self._phase % self._steps, 0
 
     def feed(self, contacts: Contacts) -> int:
@@ -176,9 +176,9 @@ class Knob:
     it ends at the present levels and if every state that was read occurs in it soon enough. Otherwise an edge may still
     be on its way: we wait `patience` seconds for it, and then use the states that were read.
 
-    Knobs differ in where they rest: with both contacts open, with both closed, or with one. It is where the knob stands
-    when we begin, unless `home` says otherwise. When it has then come to rest elsewhere, the same twice in a row, that
-    is where it rests.
+    The resting position differs between knobs: both contacts open, both closed, or one closed. We assume that the knob
+    is at rest when we begin, unless `home` says otherwise. If it then comes to rest at another position twice in a row,
+    that is the resting position.
     """
 
     REST_S = 0.3  # without an edge
@@ -201,7 +201,7 @@ class Knob:
 
     @property
     def home(self) -> int:
-        """The quarter in which it rests."""
+        """The quarter of the resting position."""
         return self._quadrature.home
 
     @property
@@ -230,7 +230,7 @@ class Knob:
         return sum(self._quadrature.feed(state) for state in states)
 
     def _rest(self) -> None:
-        """Learn where it rests."""
+        """Learn the resting position."""
         before, self._elsewhere = self._elsewhere, self._quadrature.from_home
         if self._elsewhere and self._elsewhere == before:
             self._quadrature.settle()

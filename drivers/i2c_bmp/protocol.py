@@ -187,7 +187,7 @@ class AirData:
         self._since, self._slow, self._rate = now, altitude, 0.0
 
     def updates(self, celsius: float, pascals: float, setting: object, good: bool = True) -> list[Update] | None:
-        """Return the updates, or None if the air cannot be like that. `setting` is the altimeter setting in inHg, and
+        """Return the updates, or None if the readings are impossible. `setting` is the altimeter setting in inHg, and
         `good` says whether its reading is."""
         if not (POSSIBLE_PA[0] <= pascals <= POSSIBLE_PA[1] and POSSIBLE_C[0] <= celsius <= POSSIBLE_C[1]):
             return None

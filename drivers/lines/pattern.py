@@ -1,7 +1,7 @@
 """Compiles regular expressions from a configuration, and refuses those that might take practically forever.
 
 Python's matcher backtracks wherever a repeat might also have stopped earlier. Patterns with nested repeats can
-therefore take exponential time on the wrong line, and nothing else runs meanwhile. A choice is harmless when the next
+therefore take exponential time on the wrong line, and block all other threads. A choice is harmless when the next
 character decides it: when the repeated or optional part cannot begin what follows it. A pattern may have at most
 `MAX_CHOICES` others; on a line of 250 characters that means tens of thousands of steps.
 """

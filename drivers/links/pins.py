@@ -1,4 +1,4 @@
-"""`Pins`, the pins of a computer through the RPi.GPIO interface, and what the drivers that use them share.
+"""`Pins`, the pins of a computer through the RPi.GPIO interface, and the common parts of the drivers that use them.
 
 Several libraries offer that interface: rpi-lgpio (all Raspberry Pis with a current kernel, and the only one for the
 Pi 5) and RPi.GPIO (older ones) under the same name, others for other boards, and `fixgw.hw_sim.gpio`, a virtual bank of
@@ -91,7 +91,7 @@ class Pins:
         """Open the chip. Raises `DeviceError`, and `MissingLibrary` if the library is not installed."""
         self.require()
         if self.library == REAL:
-            # On import lgpio makes a pipe in its working directory, which by default may not be writable.
+            # On import lgpio creates a pipe in its working directory, which by default may not be writable.
             runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
             os.environ.setdefault("LG_WD", runtime or tempfile.gettempdir())
         hint = f" (current Raspberry Pis need rpi-lgpio: {install_hint(REAL, 'rpi')})" if self.library == REAL else ""

@@ -264,7 +264,7 @@ class SerialPoller(Poller[OptionsT]):
             raise DeviceError(f"{self.options.port}: {error}") from error
 
     def _open(self) -> Line | None:
-        """Open the port. Returns None if the plugin is stopped meanwhile. Raises `DeviceError`."""
+        """Open the port. Returns None if the plugin is stopped in the meantime. Raises `DeviceError`."""
 
         def waiting() -> None:
             self.alive = self.clock()

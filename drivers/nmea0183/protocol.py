@@ -48,7 +48,7 @@ POSITION = ("LAT", "LONG")
 ACCURACY = ("GPS_ACCURACY_HORIZ", "GPS_ACCURACY_VERTICAL")
 #: Keys that are worthless without a fix.
 FIX_KEYS = (*POSITION, "GS", "TRACK", "TRACKM", "TALT", "GPS_ELLIPSOID_ALT", *ACCURACY)
-#: Keys that say how the fix is. Without one they are bad, so that another receiver's stand.
+#: Keys that describe the fix. Without a fix they are bad, so that those of another receiver are published.
 SATELLITES = ("GPS_SATS_TRACKED", "GPS_SATS_VISIBLE")
 
 #: Keys that are worthless without guidance by a navigator. A knob may also set the course, so a navigator fails COURSE

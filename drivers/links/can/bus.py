@@ -247,7 +247,7 @@ class SharedBus(Poller):
         self.state, self.error_counters, self._broken = "", None, None
         self._filters_changed = True
         port = self._open()
-        if port is not None:  # None if the bus was stopped meanwhile
+        if port is not None:  # None if the bus was stopped in the meantime
             self.state = port.state()
         self.hold_up.reset()
         self._port = port
@@ -336,7 +336,7 @@ class SharedBus(Poller):
             self._rated = (now, self._received, self._sent)
 
     def _open(self) -> Port | None:
-        """Open the interface. Returns None if the bus is stopped meanwhile."""
+        """Open the interface. Returns None if the bus is stopped in the meantime."""
         since = self.clock()
 
         def waiting() -> None:
@@ -355,7 +355,7 @@ class SharedBus(Poller):
     # -- sending: on any thread ----------------------------------------------------------------------------------------
 
     def submit(self, frame: Frame, origin: Any = None) -> bool:
-        """Queue `frame`; if nobody else is sending, send what is queued. Returns False if it was dropped at once."""
+        """Queue `frame`; if no other thread is sending, send the queue. Returns False if it was dropped at once."""
         port = self._port
         if port is None or self.options.listen_only or (frame.flags & FD and not port.fd):
             with self._queueing:
