@@ -1,8 +1,8 @@
 """The virtual aircraft as a source of data, for all values that no virtual instrument measures.
 
 It writes the values of the flight in the simulators' current world, or in a world that it creates. Its source name
-begins with ``sim/``, so that nobody can mistake its values for real ones. It writes settings - altimeter setting,
-trims, buttons - only once, and only if nobody has set them. The indicated altitude follows the altimeter setting, as
+begins with ``sim/``, so that its values cannot pass for real ones. It writes settings - altimeter setting,
+trims, buttons - only once, and only if they have not been set. The indicated altitude follows the altimeter setting, as
 that of an altimeter does.
 """
 
@@ -125,7 +125,7 @@ class Plugin(plugin.Poller[Options]):
     # -- at the start --------------------------------------------------------------------------------------------------
 
     def _write_settings(self) -> None:
-        """Write the settings that nobody has set; those of the pilot get the values of the flight."""
+        """Write the settings that have not been set; those of the pilot get the values of the flight."""
         assert self._world is not None
         offset = self._world.aircraft.time.astimezone().utcoffset()
         wanted: dict[str, Value] = {

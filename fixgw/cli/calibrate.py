@@ -14,7 +14,7 @@ from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, co
 from fixgw.cli.client import ask_about, connect, new_client
 from fixgw.errors import FixgwError, counted
 
-LOOK_S = 0.2  # between two looks at the status
+LOOK_S = 0.2  # between two requests for the status
 PATIENCE_S = 10.0  # for a fresh reading
 MARGIN = 0.1  # of the span of the readings: a sender beyond its ends by more is open or shorted
 DIGITS = 5  # of a reading
@@ -64,7 +64,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def calibrate(args: argparse.Namespace) -> int:
-    if args.output and os.path.exists(args.output):  # before somebody fills a tank for it
+    if args.output and os.path.exists(args.output):  # before the user fills a tank for it
         return complain(f"{args.output} exists already: choose another file")
     client = new_client(args)
     connect(client)
@@ -118,7 +118,7 @@ def _connection(tree: dict[str, Any], key: str, wanted: str | None) -> str:
 
 
 def _ask(key: str, units: str, look: Callable[[], Raw], wait: float) -> list[Point]:
-    """Take points until the person has no more."""
+    """Take points until the user has finished."""
     points: list[Point] = []
     print(
         f"{key} in {units or 'its units'}: type the value, `undo` or `done`; Enter shows the reading.", file=sys.stderr
@@ -162,7 +162,7 @@ def _ask(key: str, units: str, look: Callable[[], Raw], wait: float) -> list[Poi
 
 
 def _lines(prompt: Callable[[], str]) -> Iterator[str]:
-    """What the person types, line by line. The prompt goes to stderr: stdout is for the curve."""
+    """The user's input, line by line. The prompt goes to stderr: stdout is for the curve."""
     while True:
         print(prompt(), end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()

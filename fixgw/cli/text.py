@@ -20,15 +20,15 @@ YELLOW = "\x1b[33m"
 def printable(text: str) -> str:
     """One line of `text` from somewhere else, safe for a terminal.
 
-    What a gateway, a node or a plugin says may contain escape sequences, which a terminal would obey, or characters
+    Text from a gateway, a node or a plugin may contain escape sequences, which a terminal would obey, or characters
     that reverse the rest of the line. They are shown as in Python's source text.
     """
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def show(*lines: str) -> None:
-    """Print lines that contain texts from a gateway. Colours are not for these: nothing in them reaches the terminal
-    but what it prints."""
+    """Print lines that contain texts from a gateway. Without colours: only printable characters reach the
+    terminal."""
     print("".join(f"{printable(line)}\n" for line in lines), end="")
 
 

@@ -109,7 +109,7 @@ class Watcher:
             self._read_all()
 
     def _read_all(self) -> None:
-        """Read every key: the gateway does not send values that have not changed, or that changed meanwhile."""
+        """Read every key: the gateway does not send values that have not changed, or that changed in the meantime."""
         rows = list(self._rows.values())
         try:
             samples: list[Sample | None] = [*self._client.read_many([row.key for row in rows])]

@@ -31,7 +31,7 @@ def keep_alive(sock: socket.socket, *, give_up: bool = False) -> None:
     """Make the system notice within 15 s that an idle peer has vanished; with `give_up`, also a peer that owes an
     acknowledgement.
 
-    `give_up` also ends the connection to a live peer that reads nothing for so long. Servers that tolerate slow clients
+    `give_up` also ends the connection to a live peer that does not read that long. Servers that tolerate slow clients
     use `vanished` instead.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

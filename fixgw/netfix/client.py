@@ -56,7 +56,7 @@ class Sample(Flags, msgspec.Struct, frozen=True, gc=False):
     `text` is the value as the gateway sent it; `value` is the same as a float, int, bool, str or None. It has the
     item's declared type if this client has requested a `report` of the item, otherwise the type that the text looks
     like. For a client that has introduced itself as a gateway, `mark` says that the value is ``sim``, ``replay`` or
-    ``override``, or was ``kept`` over a restart. `version` is that of a setting (`fixgw.netfix.sentence.Version`).
+    ``override``, or was ``kept`` across a restart. `version` is that of a setting (`fixgw.netfix.sentence.Version`).
     """
 
     key: str
@@ -326,7 +326,7 @@ class Client:
         with self._lock:
             for n, request in enumerate(self._requests):
                 if request.matches(line):
-                    # Answers come in order, so earlier requests will not be answered any more.
+                    # Answers come in order, so earlier requests will not be answered.
                     for _ in range(n):
                         self._requests.popleft()
                     if request.take(line):

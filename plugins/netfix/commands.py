@@ -34,7 +34,7 @@ from fixgw.plugins.netfix.peer import Peer, Written
 from fixgw.plugins.netfix.versions import Versions, versions_of
 from fixgw.plugins.netfix.writer import Job, Writer
 
-ECHO_S = 5.0  # a client that writes a fresh value back unchanged, this soon after it read it, has no news
+ECHO_S = 5.0  # a client that writes back a fresh value unchanged within this time has no new data
 STATUS_TIMEOUT_S = 3.0
 STATUS_DUTY = 0.01  # the share of the time that may be spent on collecting the status, which delays other threads
 STATUS_PAUSE_S = 1.0  # the longest pause after collecting it
@@ -182,7 +182,7 @@ class Commands:
             reading = item.reading
             line = sentence.update(item.key, reading)
             if peer.gateway and (told := self._tell_gateway(item, reading, line)) != line:
-                # It is not to be taken as it is: the answer is old, and what may be taken follows as an update.
+                # It must not be used: the answer is old, and a usable value follows as an update.
                 peer.reply(f"@r{line[:-4]}1{line[-3:]}")
                 if told:
                     peer.reply(told)
@@ -334,7 +334,7 @@ class Commands:
 
         A fresh value must have been sent to the client recently. An old value stays old if the client has received it
         at any time and has not written a different one. A client that has not received it may be a sensor that has
-        reconnected: it is believed when it repeats the value.
+        reconnected: it is trusted when it repeats the value.
         """
         if self.refresh or item.definition.setting or peer.gateway:
             return False

@@ -70,7 +70,7 @@ class FanOut:
         rearm: Callable[[Peer], None],
         clock: Callable[[], float],
     ) -> None:
-        #: The server's thread holds this except while it sleeps; a writer that sends directly holds it meanwhile.
+        #: The server's thread holds this except while it sleeps; a writer that sends directly holds it while sending.
         self.working = threading.Lock()
         #: Clients whose connection broke while we sent to them.
         self.broken: list[Peer] = []
@@ -321,7 +321,7 @@ class FanOut:
         if self._rates:
             entries = self._limit_rates(entries, self._clock())
         lines: list[tuple[str, str]] = []
-        special: dict[int, tuple[str, str]] = {}  # what gateways are told otherwise
+        special: dict[int, tuple[str, str]] = {}  # the sentences that gateways get instead
         authors: dict[Peer, set[int]] = {}
         own = self._own
         for n, (key, name, what, author) in enumerate(entries):
@@ -337,7 +337,7 @@ class FanOut:
                     author = mine[0] if same else None
                 versioned = Versions.has(self._items[key], name) and not simulated(what.source)
                 if author is None and self._gateways and not versioned:
-                    # A value from a gateway, over any link, is no news to it.
+                    # A value from a gateway, over any link, is not new to it.
                     author = self._gateways.get(what.source.rpartition("/")[2])
             if self._gateways and (other := self._for_gateway(key, name, what, line)) != line:
                 special[n] = key, _ended(other)
@@ -441,7 +441,7 @@ class FanOut:
             self._wake()
 
     def _for_gateway(self, key: str, name: str, what: Any, line: str) -> str:
-        """The update `line` as another gateway is told it: settings with their version."""
+        """The update `line` for another gateway: settings with their version."""
         item = self._items[key]
         if Versions.has(item, name) and (name or not what.old):
             return self._versions.line(item, name)

@@ -1,9 +1,9 @@
 """A link to another gateway, which writes some keys there and receives others from there.
 
-Nothing goes round in circles. A link introduces itself to the other gateway with this gateway's `identity`, and learns
+Nothing circulates. A link introduces itself to the other gateway with this gateway's `identity`, and learns
 the other's. The source names of values that came from a gateway, over any link, end with its identity, and such values
 are not sent back to it. A value from another NetFIX client is sent only if it differs from the one last sent or
-received, so that rings come to rest too.
+received, so that rings settle too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def identity(database: Database) -> str:
 
 
 class _Origin(threading.local):
-    """The gateway that sent what this thread is writing. Aux values have no source that would say so."""
+    """The gateway that sent what this thread is writing. Aux values have no source that shows it."""
 
     gateway = ""
 
@@ -67,7 +67,7 @@ def matching(keys: Iterable[str], patterns: Iterable[str]) -> list[str]:
 
 
 def take_kept(item: Item, value: Value) -> None:
-    """Take what another gateway has kept over its restart, unless this one knows as much or more of the item."""
+    """Write a value that another gateway kept across its restart, unless this one has an equal or better one."""
     if item.reading.source in ("", INITIAL):
         item.write(value, KEPT)
 
@@ -208,7 +208,9 @@ class Link:
                 return []  # it was stored before we last looked, and its subscribers were told after
             text = f"{sentence.text_of(reading.value)};{_abfs(reading)}"
             line = sentence.for_gateway(f"{key};{text}", reading.source)
-            if not line or (line[0] == "@" and not self._far):  # one that knows no marks would take it for real
+            if not line or (
+                line[0] == "@" and not self._far
+            ):  # a gateway that does not know marks would take it for real
                 self.withheld += 1
                 return []
             if unmarked(reading.source).startswith(self._network) and self._last.get((key, "")) == line:
@@ -271,7 +273,7 @@ class Link:
             self.log.warning("lost the connection to %s; trying again", self.name)
 
     def _receive_sample(self, sample: Sample) -> None:
-        """Write what the other side sent."""
+        """Write a value from the other side."""
         key, _, name = sample.key.partition(".")
         item = self.db.item(key)
         self.received += 1

@@ -54,8 +54,8 @@ class Peer:
         self.drained = False  # the last read has emptied the socket
         self.settled_at = 0.0  # when, after a hold-up, all data in the network has arrived
         self.queued = False  # the client waits for its turn
-        self.debt = 0.0  # seconds of the server's time that the client has used, less what it has paid back
-        self.debt_at = 0.0  # when the debt was last brought up to date
+        self.debt = 0.0  # seconds of the server's time that the client has used, minus those paid back
+        self.debt_at = 0.0  # when the debt was last updated
         self.heard_at: float | None = None  # when the client last sent anything
         self.foreign = ""  # why this is not a NetFIX client
         self.leaving = False  # the client has closed its half of the connection; we may have data of it to read

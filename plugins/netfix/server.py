@@ -111,7 +111,7 @@ class Server:
         self._stopping = False
         self._poll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)  # edge-triggered, so nobody has to read it
+        self._poll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)  # edge-triggered, so it need not be read
         self._housekeeping_at = 0.0
         self._hold_up = HoldUp()
         self._settled_at = 0.0  # when all data sent during a hold-up has arrived
