@@ -152,7 +152,7 @@ def examine(
     yield from _keys(client, tree, loaded, feeds, seconds)
 
 
-# -- what connections need ---------------------------------------------------------------------------------------------
+# -- requirements of connections ---------------------------------------------------------------------------------------
 
 
 def _needs(connection: Connection, machine: Machine, who: Who, feeds: dict[str, list[str]]) -> Iterator[Finding]:

@@ -96,7 +96,7 @@ class QueuedHandler(logging.Handler):
         self._since = self._clock()
         try:
             self.target.handle(record)
-        except Exception:  # a custom handler may raise anything; go on with the next record
+        except Exception:  # a custom handler may raise anything; continue with the next record
             self.target.handleError(record)
         finally:
             self._since = None

@@ -219,7 +219,7 @@ class Runner:
         """Stop a plugin that has failed.
 
         Its stop() may raise because run() did not get far enough, or because a device is gone. That is no reason to
-        keep the plugin if none of its threads is running any more.
+        keep the plugin if none of its threads is still running.
         """
         try:
             self._shut_down()

@@ -334,7 +334,7 @@ class Decoder:
         return updates + self._motion(match["east"], match["north"], flags, reason)
 
     def _doubt(self, latitude: float | None, longitude: float | None, time_of_day: float | None = None) -> str:
-        """Why the position cannot be believed; empty when it can, or is not known."""
+        """Why the position cannot be trusted; empty if it can, or is unknown."""
         if latitude is None or longitude is None:
             return ""
         return self._places.judge(latitude, longitude, time_of_day)

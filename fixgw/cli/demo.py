@@ -166,7 +166,7 @@ def _fly(
 
 
 def _serve_panel(path: Path, panel: Panel) -> PanelServer | None:
-    """Let `fixgw sim panel` operate the panel. The demo goes on without it if that is not possible."""
+    """Let `fixgw sim panel` operate the panel. The demo continues without it if that is not possible."""
     from fixgw.hw_sim.panel_server import PanelServer
 
     try:

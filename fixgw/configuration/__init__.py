@@ -48,7 +48,7 @@ __all__ = [
 
 NAME = "default.yaml"
 ENVIRONMENT = "FIXGW_CONFIG"
-MANY_SETTINGS = 20  # so many keys that are settings here, and none declared: the definition is the incumbent's
+MANY_SETTINGS = 20  # with this many of our settings and none declared, the definition is the incumbent's
 INCUMBENT = "makerplane/fixgw/config"  # where the incumbent keeps its configuration, in the home directory
 
 

@@ -43,7 +43,7 @@ class Places:
         self._strayed_time: float | None = None
 
     def judge(self, latitude: float, longitude: float, time_of_day: float | None = None) -> str:
-        """Why the position, in degrees, cannot be believed; empty if it can. `time_of_day` is the receiver's, in
+        """Why the position, in degrees, cannot be trusted; empty if it can. `time_of_day` is the receiver's, in
         seconds: with it, a recording may be played faster than it was made."""
         if latitude == 0.0 and longitude == 0.0:
             return NOWHERE

@@ -740,7 +740,7 @@ def test_waiting_for_a_silent_node_times_out(cli: Cli, simulate: Simulate) -> No
     assert "node 9 (0x09) does not answer" in err
 
 
-# -- care --------------------------------------------------------------------------------------------------------------
+# -- safety checks -----------------------------------------------------------------------------------------------------
 
 DANGEROUS = (
     ["node-id", "68", "70"],

@@ -239,7 +239,7 @@ def test_status_of_an_unhealthy_gateway_is_code_1(bench: Bench, cli: Cli) -> Non
     assert "nonsense" in out
 
 
-# -- a process of its own ----------------------------------------------------------------------------------------------
+# -- a separate process ------------------------------------------------------------------------------------------------
 
 
 def test_a_closed_pipe_ends_it_quietly_with_code_141(bench: Bench) -> None:

@@ -155,7 +155,7 @@ def test_every_packaged_table_is_valid_and_names_its_source(name: str) -> None:
         assert values(divider(ohms, 300)) == pytest.approx(value)
 
 
-# -- what is wrong -----------------------------------------------------------------------------------------------------
+# -- problems ----------------------------------------------------------------------------------------------------------
 
 
 def test_invalid_curves_are_reported_at_their_position() -> None:
@@ -187,7 +187,7 @@ def test_another_unit_than_that_of_the_key_is_reported_unless_scaled() -> None:
     assert list(spec(points=[[0, 0], [1, 1]]).check_units("anything")) == []
 
 
-# -- whatever comes ----------------------------------------------------------------------------------------------------
+# -- robustness --------------------------------------------------------------------------------------------------------
 
 anything = st.floats(allow_nan=True, allow_infinity=True)
 CURVES = (

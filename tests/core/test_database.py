@@ -92,7 +92,7 @@ def test_flags_show_in_every_form(ias: Item) -> None:
     assert (reading.annunciate, reading.old, reading.bad, reading.fail, reading.secfail) == reading.as_tuple()[1:]
 
 
-# -- what a value may be -----------------------------------------------------------------------------------------------
+# -- values and types --------------------------------------------------------------------------------------------------
 
 
 class Gear(IntEnum):

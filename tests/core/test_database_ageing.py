@@ -31,7 +31,7 @@ def db(clock: Clock) -> Database:
     )
 
 
-# -- with a clock that stands still until it is moved ------------------------------------------------------------------
+# -- with a controlled clock -------------------------------------------------------------------------------------------
 
 
 def test_a_value_becomes_old_exactly_after_its_tolerance(db: Database, clock: Clock) -> None:

@@ -254,7 +254,7 @@ def test_two_sources_below_one_entry_are_a_conflict_and_the_last_one_wins(lat: I
     assert lat.conflicts == 2
 
 
-# -- the return of a better one ----------------------------------------------------------------------------------------
+# -- the return of a better source -------------------------------------------------------------------------------------
 
 
 def test_a_primary_at_the_limit_of_its_tolerance_does_not_make_the_value_jump(bench: Bench, lat: Item) -> None:
@@ -374,7 +374,7 @@ def test_an_initial_value_shows_until_a_ranked_source_has_written_but_is_not_fre
     assert lat.reading.value == 1.0
 
 
-# -- who flags what ----------------------------------------------------------------------------------------------------
+# -- flags -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_ranked_source_flags_its_own_value(bench: Bench, lat: Item) -> None:
@@ -479,7 +479,7 @@ def test_nan_from_another_source_keeps_the_value_and_its_age(bench: Bench) -> No
     assert (reading.value, reading.stamp, reading.flags, reading.source) == (80.0, stamp, FAIL, "canfix")
 
 
-# -- bounds, and explaining --------------------------------------------------------------------------------------------
+# -- limits and explain ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", ["LAT", "IAS"])

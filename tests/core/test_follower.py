@@ -272,7 +272,7 @@ def test_it_gives_signs_of_life_while_idle(make: Make) -> None:
     until(lambda: plugin.alive > first)
 
 
-# -- a thread, and nothing else ----------------------------------------------------------------------------------------
+# -- workers -----------------------------------------------------------------------------------------------------------
 
 
 class Worked(Worker):

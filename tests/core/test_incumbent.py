@@ -84,7 +84,7 @@ def stock(tmp_path: Path) -> Stock:
     return Stock(tmp_path)
 
 
-# -- the tree as it is -------------------------------------------------------------------------------------------------
+# -- the unchanged tree ------------------------------------------------------------------------------------------------
 
 
 def test_the_stock_tree_is_accepted_with_advice(stock: Stock) -> None:
@@ -202,7 +202,7 @@ def test_safe_mode_serves_netfix(stock: Stock) -> None:
     assert "BARO" in safe.make_database()
 
 
-# -- what a user changes -----------------------------------------------------------------------------------------------
+# -- changes by a user -------------------------------------------------------------------------------------------------
 
 
 def test_custom_entries_add_and_change_items(stock: Stock) -> None:

@@ -239,7 +239,7 @@ def test_the_module_functions_act_on_the_running_gateways_database(theirs: Their
     assert theirs.db is fixgw.database.current() is db
 
 
-# -- what items are asked to take --------------------------------------------------------------------------------------
+# -- accepted values ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

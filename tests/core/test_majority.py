@@ -9,10 +9,10 @@ from fixgw.kit.majority import Majority
 
 def test_one_valid_line_in_seventy_is_not_trusted() -> None:
     majority = Majority()
-    believed = 0
+    trusted = 0
     for line in range(7000):
-        believed += majority.count(*((1, 0) if line % 70 == 35 else (0, 1)))
-    assert believed == 0
+        trusted += majority.count(*((1, 0) if line % 70 == 35 else (0, 1)))
+    assert trusted == 0
     assert majority.foreign
 
 

@@ -144,7 +144,7 @@ def test_a_device_that_goes_away_is_closed_and_opened_again(device: Device) -> N
 
 
 def test_values_written_before_the_device_fails_again_are_failed(device: Device) -> None:
-    """During an outage the device opens, `poll` writes, then fails: the outage goes on, and the value must not stay."""
+    """During an outage the device opens, `poll` writes, then fails: the outage lasts, and the value must not stay."""
     written: list[str] = []
 
     def writes_and_goes() -> None:

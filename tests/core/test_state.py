@@ -234,7 +234,7 @@ def test_the_file_is_synced_before_it_is_renamed_and_the_directory_afterwards(
     assert important == ["fsync", "replace", "fsync"]
 
 
-# -- the disk is full, or takes nothing --------------------------------------------------------------------------------
+# -- the disk is full or does not respond ------------------------------------------------------------------------------
 
 
 def test_a_full_disk_keeps_the_saved_state_and_leaves_no_debris(

@@ -238,7 +238,7 @@ def test_a_dead_ageing_thread_is_restarted(bench: Bench) -> None:
     assert gateway.database._thread is not dead
 
 
-# -- what is left after stop() -----------------------------------------------------------------------------------------
+# -- threads left after stop() -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["function", "method", "foreign"])

@@ -503,7 +503,7 @@ def test_two_processes_in_a_ring_report_and_stop_it(bridge: Bridge, node: Join) 
         assert settled(forwarded) < 1000
 
 
-# -- life --------------------------------------------------------------------------------------------------------------
+# -- starting and stopping ---------------------------------------------------------------------------------------------
 
 
 def test_two_names_for_one_bus_are_refused_and_nothing_stays_open() -> None:

@@ -342,7 +342,7 @@ def test_the_last_frame_forwarded_is_the_last_one_received(rate: float, arrivals
     assert heard == last
 
 
-# -- circles -----------------------------------------------------------------------------------------------------------
+# -- loops -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_frame_that_we_sent_to_a_bus_is_not_forwarded_back() -> None:

@@ -214,7 +214,7 @@ def test_a_turned_knob_overrides_the_owner_once_but_never_an_owner_that_ignores_
     agree(29.0, a)
 
 
-# -- what cannot be sent -----------------------------------------------------------------------------------------------
+# -- unsendable values -------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -274,7 +274,7 @@ def test_a_simulated_limit_stays_off_a_real_bus(join: Join, wire: can.BusABC) ->
     assert message.data[3:5] == struct.pack("<H", 1630)
 
 
-# -- what others tell us not to send -----------------------------------------------------------------------------------
+# -- disabling by other nodes ------------------------------------------------------------------------------------------
 
 
 def test_no_node_can_silence_a_setting_of_the_pilot(

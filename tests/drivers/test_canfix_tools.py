@@ -20,7 +20,7 @@ from fixgw.errors import BadValue
 TABLE = table.load()
 TYPED = [parameter for parameter in TABLE if parameter.type]
 
-# -- words -------------------------------------------------------------------------------------------------------------
+# -- text --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def test_the_text_is_converted_to_the_type_of_the_item(kind: Any, text: str, val
     assert type(found) is type(value)
 
 
-# -- what cannot be ----------------------------------------------------------------------------------------------------
+# -- invalid options ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["nan", "NaN", "---", ""])

@@ -80,7 +80,7 @@ def bench() -> Bench:
     return Bench()
 
 
-# -- what is sent ------------------------------------------------------------------------------------------------------
+# -- sentences ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_sentence_is_framed_as_in_the_manuals() -> None:
@@ -199,7 +199,7 @@ def test_the_date_comes_from_the_computer_only_if_its_clock_agrees_with_the_gps(
     assert bench.say("RMC").split(",")[9] == "010126"
 
 
-# -- what is void ------------------------------------------------------------------------------------------------------
+# -- void sentences ----------------------------------------------------------------------------------------------------
 
 SPOILED: dict[str, Callable[[Bench, str], object]] = {
     "failed": lambda bench, key: bench.db.item(key).fail("broken", "gps"),

@@ -209,7 +209,7 @@ def test_a_position_is_read_back_exactly_for_any_talker(lat: float, lon: float, 
     assert gps.value("LONG") == pytest.approx(lon, abs=2e-9)
 
 
-# -- what sentences mean -----------------------------------------------------------------------------------------------
+# -- meaning -----------------------------------------------------------------------------------------------------------
 
 
 def test_rmc_gives_position_speed_track_and_time(gps: Receiver) -> None:
@@ -309,7 +309,7 @@ def test_a_track_of_360_is_0(gps: Receiver) -> None:
     assert gps.value("TRACK") == 0.0
 
 
-# -- is it to be believed ----------------------------------------------------------------------------------------------
+# -- trust -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -495,7 +495,7 @@ def test_a_leap_second_is_a_valid_time(gps: Receiver) -> None:
     assert gps.value("TIMEZ") == "23:59:60"
 
 
-# -- what lies ---------------------------------------------------------------------------------------------------------
+# -- false positions ---------------------------------------------------------------------------------------------------
 
 
 def fly(gps: Receiver, second: int, *more: str, place: str = "4807.038,N,01131.324,E") -> dict[str, Update]:

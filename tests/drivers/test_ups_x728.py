@@ -45,7 +45,7 @@ def test_no_register_contents_raise(voltage: bytes, charge: bytes) -> None:
     assert found is None or (2.0 <= found[0] <= 5.0 and 0.0 <= found[1] <= 100.0)
 
 
-# -- when to shut down -------------------------------------------------------------------------------------------------
+# -- shutdown ----------------------------------------------------------------------------------------------------------
 
 
 class Bench:

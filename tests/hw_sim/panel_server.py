@@ -107,7 +107,7 @@ def _address(path: str) -> Iterator[str]:
 
 
 def _abandoned(path: str) -> bool:
-    """Whether `path` is a socket of ours, or a link to one, on which nobody listens any more."""
+    """Whether `path` is a socket of ours, or a link to one, on which no server listens."""
     try:
         found = os.lstat(path)
         if found.st_uid != os.getuid() or not (stat.S_ISSOCK(found.st_mode) or stat.S_ISLNK(found.st_mode)):

@@ -386,7 +386,7 @@ def _build_event(kind: str, target: str, entry: dict[str, Any]) -> Event:
     return Event(float(entry["at"]), target, entry[target] if kind != "adapter" else "", words, begin, lasting)
 
 
-# -- what happens ------------------------------------------------------------------------------------------------------
+# -- events ------------------------------------------------------------------------------------------------------------
 
 
 def _break(make: Callable[[], Any], target: Station | SerialInstrument) -> End:

@@ -64,7 +64,7 @@ def test_clients_are_known_by_their_ipv4_address_on_any_socket() -> None:
     assert ip_address("::1") not in allowed
 
 
-# -- where a URL leads -------------------------------------------------------------------------------------------------
+# -- endpoints ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

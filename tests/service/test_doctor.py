@@ -121,7 +121,7 @@ def test_a_user_is_found_by_name() -> None:
     assert user().name
 
 
-# -- what drivers need -------------------------------------------------------------------------------------------------
+# -- requirements of drivers -------------------------------------------------------------------------------------------
 
 
 def test_a_serial_driver_needs_its_port_and_no_console_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +309,7 @@ def test_the_disk_is_checked(
     assert found.message.startswith("state in /var/lib/fixgw")
 
 
-# -- all of it ---------------------------------------------------------------------------------------------------------
+# -- everything together -----------------------------------------------------------------------------------------------
 
 
 PLUGIN = """

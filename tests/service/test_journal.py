@@ -197,7 +197,7 @@ def test_any_other_stderr_gets_lines(tmp_path: Path, journald: Journald, stream:
     assert serve(tmp_path, stream, journald.path) == "INFO:fixgw.plugins.gps:hello\n"
 
 
-# -- the last resort ---------------------------------------------------------------------------------------------------
+# -- the limit ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -205,7 +205,7 @@ def test_nothing_is_left_behind_in_the_home_directory(run: list[Process], tmp_pa
     assert left == {"default.yaml", "stuck.py"}, json.dumps(sorted(left))
 
 
-# -- what the service manager relies on --------------------------------------------------------------------------------
+# -- guarantees to the service manager ---------------------------------------------------------------------------------
 
 HANGING = """
     import os
@@ -220,7 +220,7 @@ HANGING = """
     HERE = Path(__file__).parent
 
     class Plugin(Poller):
-        '''Polls, until it is told to hang.'''
+        '''Polls until it is made to hang.'''
 
         poll_timeout = 0.02
 
@@ -239,7 +239,7 @@ HOGGED = """
     HERE = Path(__file__).parent
 
     class Plugin(PluginBase):
-        '''Holds up the ageing thread when it is told to, which takes a defect.'''
+        '''Blocks the ageing thread on request, which takes a defect.'''
 
         def run(self):
             self.db.look_for_hung = self.hold_up
@@ -356,7 +356,7 @@ def test_plugins_that_hang_cannot_keep_it_from_stopping_in_time(
     assert "has not returned" in output
 
 
-# -- disks that take nothing -------------------------------------------------------------------------------------------
+# -- disks that do not respond -----------------------------------------------------------------------------------------
 
 FULL_DISK = """
     database file: "{CONFIG}/database.yaml"

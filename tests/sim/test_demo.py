@@ -479,7 +479,7 @@ def test_a_log_without_any_sentence_is_not_replayed(tmp_path: Path) -> None:
     assert done.stderr == f"fixgw: {tmp_path / 'notes.log'} contains no NMEA 0183 sentences\n"
 
 
-# -- what happens in a scenario ----------------------------------------------------------------------------------------
+# -- scenarios ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -325,7 +325,7 @@ def test_a_replay_can_be_stopped(log: Path) -> None:
     assert time.monotonic() - since < 5
 
 
-# -- what candump writes -----------------------------------------------------------------------------------------------
+# -- logs of candump ---------------------------------------------------------------------------------------------------
 
 FRAME = SimFrame(0x183, bytes.fromhex("320000D204"))
 

@@ -303,7 +303,7 @@ def test_frames_missed_during_a_pause_are_not_made_up() -> None:
     assert on(node.due(60.01, VIEW), 0x180) == []
 
 
-# -- what every node owes ----------------------------------------------------------------------------------------------
+# -- duties of every node ----------------------------------------------------------------------------------------------
 
 
 def test_it_identifies_itself() -> None:
@@ -456,7 +456,7 @@ def test_its_own_clock_can_be_wrong() -> None:
     assert len([f for _, f in spoken(node, 10.0) if f.arbitration_id == 0x180]) == pytest.approx(300, abs=3)
 
 
-# -- what some nodes do ------------------------------------------------------------------------------------------------
+# -- settings, knobs and switches --------------------------------------------------------------------------------------
 
 
 def test_the_altimeter_setting_can_be_set_and_moves_the_altitude() -> None:

@@ -91,7 +91,7 @@ def hands(server: PanelServer) -> Iterator[Hands]:
     made.close()
 
 
-# -- what is to be seen ------------------------------------------------------------------------------------------------
+# -- states ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_new_connection_gets_the_whole_state(hands: Hands) -> None:
@@ -171,7 +171,7 @@ def test_it_polls_at_most_twenty_times_a_second_and_only_with_a_client(
     assert len(looks) == seen
 
 
-# -- what hands do -----------------------------------------------------------------------------------------------------
+# -- commands ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_button_is_pressed_and_released(hands: Hands, bank: Bank) -> None:
@@ -313,7 +313,7 @@ def test_pins_without_a_panel_have_no_buttons(bank: Bank, tmp_path: Path) -> Non
         hands.close()
 
 
-# -- who says it -------------------------------------------------------------------------------------------------------
+# -- clients -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_client_that_closes_its_input_gets_the_rest_and_then_the_end(hands: Hands, bank: Bank) -> None:
@@ -432,7 +432,7 @@ def test_a_path_can_be_longer_than_a_socket_address(bank: Bank, tmp_path: Path) 
     assert os.listdir(directory) == []
 
 
-# -- where it is found -------------------------------------------------------------------------------------------------
+# -- finding the panel -------------------------------------------------------------------------------------------------
 
 
 def test_the_first_panel_is_found_without_a_path_until_it_ends(
@@ -469,7 +469,7 @@ def test_an_unwritable_directory_leaves_it_unpublished(
         assert not one.publish()
 
 
-# -- the library with hands --------------------------------------------------------------------------------------------
+# -- the library with a panel ------------------------------------------------------------------------------------------
 
 
 def test_the_library_differs_from_the_bank_only_in_opening_the_panel() -> None:

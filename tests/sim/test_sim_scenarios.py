@@ -82,7 +82,7 @@ def times(played: Scenario, identifier: int, seconds: float, live: bool = True) 
     ]
 
 
-# -- the files that come with the package ------------------------------------------------------------------------------
+# -- packaged scenarios ------------------------------------------------------------------------------------------------
 
 
 def test_every_scenario_has_a_description() -> None:
@@ -147,7 +147,7 @@ def test_the_engine_monitor_is_lost_and_returns() -> None:
     assert low_fuel == {False}
 
 
-# -- what happens ------------------------------------------------------------------------------------------------------
+# -- events ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_fault_begins_and_ends_on_time(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_nodes_have_the_ids_and_memories_that_the_file_gives_them(written: Calla
     assert {f.data[0] for _, f in frames(played, 1.0) if f.arbitration_id == 0x200} == {65}
 
 
-# -- what is wrong with a file -----------------------------------------------------------------------------------------
+# -- problems ----------------------------------------------------------------------------------------------------------
 
 
 def test_every_problem_is_reported_at_once_with_its_line(written: Callable[[str], Path]) -> None:

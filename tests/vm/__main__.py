@@ -110,7 +110,7 @@ def summary(rows: list[Row], bench: Bench) -> str:
     return "\n".join(lines)
 
 
-# -- what is installed -------------------------------------------------------------------------------------------------
+# -- the wheels to install ---------------------------------------------------------------------------------------------
 
 
 def gather(built: image.Image, folder: Path) -> list[Path]:

@@ -384,9 +384,9 @@ class Contract:
             refused = bench.refused()
             bench.go_mad(name, value)
             lost = set(bench.subject.keys) if name.islower() else {name}
-            bench.fly_until(lambda: any(not bench.db.read(key).good for key in lost), f"{name} is believed")  # noqa: B023
+            bench.fly_until(lambda: any(not bench.db.read(key).good for key in lost), f"{name} is trusted")  # noqa: B023
             bench.fly(2.0)
-            assert any(not bench.db.read(key).good for key in lost), f"{name} is believed"
+            assert any(not bench.db.read(key).good for key in lost), f"{name} is trusted"
             assert bench.refused() > refused, f"{name} is not counted"
             nothing_wrong(bench, before)
             bench.counters_add_up()

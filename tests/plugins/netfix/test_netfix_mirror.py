@@ -212,7 +212,7 @@ def test_a_client_without_a_server_stops_at_once(serve: Callable[..., Gateway]) 
     assert here.db.item("IAS")._subscriptions == ()
 
 
-# -- what is no news, and what is not real -----------------------------------------------------------------------------
+# -- start values and simulated values ---------------------------------------------------------------------------------
 
 
 def both(serve: Callable[..., Gateway], there: Gateway, *keys: str, **options: Any) -> Gateway:

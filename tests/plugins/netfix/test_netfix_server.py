@@ -293,7 +293,7 @@ def test_client_writes_carry_their_address_as_source(gateway: Gateway) -> None:
     assert gateway.db.read("IAS").source == "netfix/127.0.0.3"
 
 
-# -- handing back what one was told ------------------------------------------------------------------------------------
+# -- values written back -----------------------------------------------------------------------------------------------
 
 
 def test_writing_back_a_value_just_read_is_not_fresh_data(gateway: Gateway) -> None:
@@ -718,7 +718,7 @@ def test_unlisted_options_are_refused() -> None:
         Plugin("netfix", {"prot": 3490})
 
 
-# -- life --------------------------------------------------------------------------------------------------------------
+# -- starting and stopping ---------------------------------------------------------------------------------------------
 
 
 def test_run_reports_a_port_in_use(gateway: Gateway) -> None:
@@ -819,7 +819,7 @@ def test_a_new_client_sees_the_old_and_fail_flags(serve: Callable[..., Gateway])
     assert gateway.connect().ask("@rIAS") == "@rIAS;5.0;01010"
 
 
-# -- held up, and flags with owners ------------------------------------------------------------------------------------
+# -- hold-ups, and flags with owners -----------------------------------------------------------------------------------
 
 
 def test_updates_that_waited_during_a_hold_up_are_sent_as_old(serve: Callable[..., Gateway]) -> None:

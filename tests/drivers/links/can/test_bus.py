@@ -272,7 +272,7 @@ def test_a_user_can_close_while_it_receives(join: Join, other: can.BusABC) -> No
     assert len(heard) == 1
 
 
-# -- an interface that does as it is told ------------------------------------------------------------------------------
+# -- an interface that follows a script --------------------------------------------------------------------------------
 
 
 class Scripted(Port):
