@@ -99,24 +99,24 @@ def test_values_that_waited_on_a_link_are_ignored(serve: Serve, wait_for: Wait) 
     clock = link._client._hold_up.clock = Clock()
     link._client._hold_up.reset()
 
-    def held_up() -> bool:
+    def held_up(value: float) -> bool:
         clock.now += 60.0  # unless the link polls between this and the next line, and finds no waiting data
-        there.db.write("IAS", 101.0, "pitot", 0)
-        wait_for(lambda: link.status()["received"] > received or link.late)
+        there.db.write("IAS", value, "pitot", 0)
+        wait_for(lambda: link.late or here.db.read("IAS").value == value)
         return bool(link.late)
 
-    received = link.status()["received"]
-    while not held_up():
-        received = link.status()["received"]
+    value = 101.0
+    while not held_up(value):
+        value += 1.0
     before = here.db.read("IAS").stamp
     there.db.write("BARO", 30.1, "panel")
     there.db.write("FREE", 3.0, "panel")
     wait_for(lambda: here.db.read("BARO").value == 30.1 and here.db.read("FREE").value == 3.0)
     assert here.db.read("IAS").stamp == before, "it has not been refreshed"
-    assert link.status()["ignored after a hold-up"] == 1
+    assert link.status()["ignored after a hold-up"] >= 1  # the value may also have come twice, read and sent
     clock.now += SETTLE_S
-    there.db.write("IAS", 102.0, "pitot", 0)
-    wait_for(lambda: here.db.read("IAS").value == 102.0)
+    there.db.write("IAS", 90.0, "pitot", 0)
+    wait_for(lambda: here.db.read("IAS").value == 90.0)
 
 
 @pytest.mark.parametrize("silence_s", [1.2])
