@@ -14,7 +14,7 @@ $(shell rm -f $(VENV)/.dev)
 endif
 endif
 
-.PHONY: demo test quick lint soak vm bench docs deb clean
+.PHONY: demo test quick lint fuzz soak vm bench docs deb clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -46,6 +46,12 @@ lint: $(VENV)/.dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+# Atheris has wheels for some Pythons on x86-64 only; where there is none, the command says so.
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	  $(BIN)/python -m pip install -qq --only-binary atheris --editable '.[fuzz]' 2>/dev/null || true
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(or $(MINUTES),10) $(ARGS)
 
 soak: $(VENV)/.dev
 	$(BIN)/python tests/soak.py --hours $(or $(HOURS),2) $(ARGS)

@@ -30,7 +30,6 @@ StallAngle = Annotated[
     ),
 ]
 
-_END = re.compile(rb"[\r\n]+")
 _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
 
@@ -58,11 +57,13 @@ def angle_of_attack(at: int, stall_angle: float | None) -> tuple[Field, ...]:
 class Decoder:
     """Decodes the bytes of one display. Holds at most one unfinished line. `clock` returns monotonic seconds.
 
-    Subclasses define how to find frames in a line (`frames`) and how to decode one with a correct checksum (`decode`).
+    Subclasses define what ends a line (`END`), how to find frames in one (`frames`), what to keep of one that is too
+    long (`shorten`), and how to decode a frame with a correct checksum (`decode`).
     """
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length")
     MAX_FRAME: ClassVar[int]
+    END: ClassVar[re.Pattern[bytes]] = re.compile(rb"[\r\n]+")
 
     def __init__(self, clock: Callable[[], float], counts: dict[str, int] | None = None) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values")
@@ -79,14 +80,18 @@ class Decoder:
 
     def feed(self, data: bytes) -> list[Update]:
         """The updates of the lines that `data` completes, in order."""
-        *lines, rest = _END.split(self._buffer + data)
-        self._buffer = rest[-self.MAX_FRAME - 1 :]  # an overlong line must stay overlong
+        *lines, rest = self.END.split(self._buffer + data)
+        self._buffer = self.shorten(rest)
         updates = [update for line in lines for raw in self.frames(line) for update in self._frame(raw)]
         self._written.update(update.key for update in updates if update.value is not None)
         return updates
 
     def frames(self, line: bytes) -> Iterable[bytes]:
         """Find the candidate frames in a line, given without its line ending."""
+        raise NotImplementedError
+
+    def shorten(self, line: bytes) -> bytes:
+        """As much of an unfinished line as its frames need; those that are too long stay so."""
         raise NotImplementedError
 
     def length(self, raw: bytes) -> int:
@@ -99,7 +104,7 @@ class Decoder:
 
     def _frame(self, raw: bytes) -> Iterable[Update]:
         self.counts["received"] += 1
-        if len(raw) != self.length(raw):
+        if len(raw) > self.MAX_FRAME or len(raw) != self.length(raw):
             reason = "wrong length"
         elif raw[-2:].upper() != b"%02X" % (sum(raw[:-2]) % 256):
             reason = "bad checksum"

@@ -22,6 +22,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+MAX_MESSAGE_CHARS = 1000  # of a problem, as it is shown: names in a file may have any length
+
+
+def printable(text: str) -> str:
+    """One line of `text` from somewhere else, safe for a terminal.
+
+    Text from a file, a gateway, a node or a plugin may contain escape sequences, which a terminal would obey, or
+    characters that reverse the rest of the line. They are shown as in Python's source text.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
 
 class FixgwError(Exception):
     """Root of the tree."""
@@ -57,7 +68,10 @@ class BadValue(FixgwError, ValueError):
 
 
 class Problem(NamedTuple):
-    """One problem in a configuration. Lines and columns count from 1; 0 means the whole file."""
+    """One problem in a configuration. Lines and columns count from 1; 0 means the whole file.
+
+    Its message repeats what is in the files; shown as text, it is not too long and safe for a terminal.
+    """
 
     file: str
     line: int
@@ -65,9 +79,11 @@ class Problem(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        if not self.line:
-            return f"{self.file}: {self.message}"
-        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        message = self.message
+        if len(message) > MAX_MESSAGE_CHARS:
+            message = message[: MAX_MESSAGE_CHARS - 3] + "..."
+        return printable(f"{place}: {message}")
 
 
 class Advice(NamedTuple):

@@ -28,7 +28,7 @@ DEBIAN = {
     "can-udp": "python3-msgpack",
     "test": "python3-pytest",
 }
-NOT_FOR_USERS = ("dev",)
+NOT_FOR_USERS = ("dev", "fuzz")
 
 
 @cache

@@ -48,6 +48,9 @@ class Decoder(dynon.Decoder):
         """A frame ends with its line; anything before it is a frame that has lost its end."""
         return [part for part in (line[:-LENGTH], line[-LENGTH:]) if part]
 
+    def shorten(self, line: bytes) -> bytes:
+        return line[-2 * LENGTH - 1 :]
+
     def length(self, raw: bytes) -> int:
         return LENGTH
 

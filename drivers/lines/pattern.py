@@ -9,6 +9,7 @@ character decides it: when the repeated or optional part cannot begin what follo
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
@@ -35,8 +36,9 @@ def compile_safely(pattern: str) -> re.Pattern[str]:
     if len(pattern) > MAX_LENGTH:
         raise ValueError(f"the pattern has {len(pattern)} characters; at most {MAX_LENGTH} are allowed")
     try:
-        result = re.compile(pattern)
-        tree = parser.parse(pattern)
+        with warnings.catch_warnings(action="ignore"):  # of what may mean something else in a later Python
+            result = re.compile(pattern)
+            tree = parser.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"not a valid regular expression: {error}") from None
     if result.flags != re.UNICODE:

@@ -91,6 +91,7 @@ class Decoder(dynon.Decoder):
     """
 
     MAX_FRAME = max(LENGTHS.values())
+    END = re.compile(rb"[\r\n]+|(?=!)")  # a frame that is cut short by the next has lost its end
 
     def __init__(
         self,
@@ -123,8 +124,10 @@ class Decoder(dynon.Decoder):
         return super().trouble or self._unknown_version
 
     def frames(self, line: bytes) -> Iterable[bytes]:
-        """Each ``!`` begins a frame; a frame cut short by it has lost its end."""
-        return [b"!" + part for part in line.split(b"!")[1:]]
+        return (line,) if line.startswith(b"!") else ()
+
+    def shorten(self, line: bytes) -> bytes:
+        return line[: self.MAX_FRAME + 1]
 
     def length(self, raw: bytes) -> int:
         kind, version = raw[:2].decode("latin-1"), raw[2:3].decode("latin-1")

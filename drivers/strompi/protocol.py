@@ -52,15 +52,15 @@ class Decoder:
     def feed(self, data: bytes) -> list[Update]:
         """Return the updates of complete lines; `data` may be cut anywhere. Never raises."""
         *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        if len(self._rest) > MAX_LINE:
-            self._rest = b""
-            self.counts["other lines"] += 1
+        self._rest = self._rest[: MAX_LINE + 1]  # an overlong line stays overlong
         updates: list[Update] = []
         for line in lines:
             text = line.strip(b" \0\t")
-            if not text:
+            if len(line) > MAX_LINE:
+                self.counts["other lines"] += 1
+            elif not text:
                 continue
-            if text.isdigit() and len(text) < 10:
+            elif text.isdigit() and len(text) < 10:
                 self._numbers.append(int(text))
                 if len(self._numbers) == LINES:
                     updates += self._report(self._numbers)

@@ -169,7 +169,7 @@ def add_client_options(
 
 def complain(message: str) -> int:
     """Print on stderr why a command failed, and return the exit code for failure."""
-    from fixgw.cli.text import printable
+    from fixgw.errors import printable
 
     lines = [printable(line) for line in f"fixgw: {message}".splitlines()]  # a message may quote a gateway's text
     print(*lines, sep="\n", file=sys.stderr)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, FLAG_NAMES, INITIAL, KEPT, OLD, SECFAIL
+from fixgw.errors import printable as printable  # where the commands look for it
 
 RESET = "\x1b[0m"
 BOLD = "\x1b[1m"
@@ -15,15 +16,6 @@ DIM = "\x1b[2m"
 RED = "\x1b[31m"
 GREEN = "\x1b[32m"
 YELLOW = "\x1b[33m"
-
-
-def printable(text: str) -> str:
-    """One line of `text` from somewhere else, safe for a terminal.
-
-    Text from a gateway, a node or a plugin may contain escape sequences, which a terminal would obey, or characters
-    that reverse the rest of the line. They are shown as in Python's source text.
-    """
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def show(*lines: str) -> None:

@@ -7,7 +7,6 @@ and what could not be.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -18,9 +17,11 @@ from typing import Any
 
 from fixgw import configuration, loader, state
 from fixgw.configuration import COMMON, Configuration, Connection, incumbent, options
+from fixgw.configuration.items import format_initial
 from fixgw.configuration.reader import MAX_BYTES, Positions, Reader
 from fixgw.configuration.tree import MANIFEST
-from fixgw.errors import Advice, BadModule, ConfigurationError, FixgwError, Problem, counted
+from fixgw.configuration.writer import block, flow
+from fixgw.errors import Advice, BadModule, ConfigurationError, FixgwError, Problem, counted, printable
 from fixgw.net import access
 
 __all__ = ["Report", "bring_over", "old_tree"]
@@ -120,13 +121,13 @@ class _Import:
         lines += self._database()
         lines += self._initial()
         if "auto start" in self.content:
-            lines.append(f"auto start: {_flow(self.content['auto start'])}")
+            lines.append(f"auto start: {flow(self.content['auto start'])}")
         lines += self._code()
         lines += ["", "connections:" if self.content.get("connections") else "connections: {}"]
         for name, value in (self.content.get("connections") or {}).items():
             lines += self._connection(str(name), value)
         if logging := self.content.get("logging"):
-            lines += ["", "logging:", *_block(self._moved(logging, copy=False), "  ")]
+            lines += ["", "logging:", *block(self._moved(logging, copy=False), "  ")]
         self.written[configuration.NAME] = ("\n".join(lines) + "\n").encode()
         for name, data in self.written.items():
             state.replace(self.new / name, data)
@@ -180,7 +181,7 @@ class _Import:
             else:
                 directories.append(str(directory))
         if directories:
-            yield f"plugin path: {_flow(directories)}"
+            yield f"plugin path: {flow(directories)}"
 
     def _take_code(self, found: Path) -> None:
         for path in sorted(found.rglob("*")) if found.is_dir() else [found]:
@@ -198,7 +199,7 @@ class _Import:
             documents = [overlay] if isinstance(overlay, (str, dict)) else overlay
             entries = [self._document(d) if isinstance(d, str) else d for d in documents]
             whole = entries[0] if len(entries) == 1 else [e for d in entries for e in _entries(d)]
-            yield f"database overlay: {_flow(whole)}"
+            yield f"database overlay: {flow(whole)}"
         name = self.content.get("database file")
         if not isinstance(name, str):
             return
@@ -206,7 +207,7 @@ class _Import:
         lines = []
         variables = document.get("variables") if isinstance(document, dict) else None
         if variables:
-            lines.append(f"variables: {_flow(variables)}")
+            lines.append(f"variables: {flow(variables)}")
         settings = {d.key for d in self.old.definitions if d.setting}
         kept = {d.key for d in self.old.definitions if d.keep}
         marked = 0
@@ -219,7 +220,7 @@ class _Import:
                 if _all_of(str(entry["key"]), kept, self.old):
                     entry["keep"] = True
                 marked += 1
-            lines.append(f"  - {_flow(entry)}")
+            lines.append(f"  - {flow(entry)}")
         self.written["database.yaml"] = ("\n".join(lines) + "\n").encode()
         self.report.taken.append(counted(len(self.old.definitions), "item") + ", in the same order")
         if marked:
@@ -237,7 +238,7 @@ class _Import:
         files = []
         if self.settings:
             values = dict(self.old.initial)
-            lines = [f"{key} = {json.dumps(values[key])}" for key in self.settings]
+            lines = [format_initial(key, values[key]) for key in self.settings]
             self.written["initial/settings.ini"] = ("\n".join(lines) + "\n").encode()
             files.append("initial/settings.ini")
         for name in [names] if isinstance(names, str) else names:
@@ -251,7 +252,7 @@ class _Import:
             files.append(target)
         self.report.taken.append(f"{counted(len(self.old.initial), 'initial value')}")
         if files or "initialization files" in self.content:
-            yield f"initialization files: {_flow(files)}"
+            yield f"initialization files: {flow(files)}"
 
     def _corrected(self, path: Path, text: str) -> str:
         """The lines of a file with initial values: those out of range are clamped, wrong ones become comments."""
@@ -334,8 +335,8 @@ class _Import:
 
     def _left_out(self, name: str, value: Any, *why: str) -> Iterator[str]:
         self.report.dropped += [f"{name}: {reason}" for reason in why]
-        yield from (f"  # {reason}" for reason in why)
-        for line in _block({name: value}, "  "):
+        yield from (f"  # {printable(reason)}" for reason in why)
+        for line in block({name: value}, "  "):
             yield f"  # {line[2:]}"
 
     def _copy(self, path: Path, content: Any) -> str:
@@ -349,7 +350,7 @@ class _Import:
             return name
         name = self._free(name)
         included = b"include" in data and isinstance(content, dict)
-        self.written[name] = ("\n".join(_block(content, "")) + "\n").encode() if included else data
+        self.written[name] = ("\n".join(block(content, "")) + "\n").encode() if included else data
         return name
 
 
@@ -409,54 +410,13 @@ def _all_of(key: str, settings: set[str], old: Configuration) -> bool:
     return bool(found) and settings.issuperset(found)
 
 
-# -- YAML --------------------------------------------------------------------------------------------------------------
-
-_PLAIN = re.compile(r"[A-Za-z_/][\w./+-]*( [A-Za-z][\w./+-]*)*")
-_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "include"}
-
-
 def _entry(
     name: str, load: bool, module: str, value: dict[Any, Any], own: Mapping[Any, Any], notes: list[str]
 ) -> Iterator[str]:
     """A connection in the main file."""
     common = {k: v for k, v in value.items() if k in COMMON and k not in ("load", "module") and v is not None}
-    yield f"  {_flow(name)}:"
-    yield from (f"    # {note}" for note in notes)
-    yield f"    load: {_flow(load)}"
-    yield f"    module: {module}"
-    yield from _block({**common, **own}, "    ") if common or own else ()
-
-
-def _block(value: Any, indent: str) -> Iterator[str]:
-    """A mapping, one line per member; nested mappings that are too long take several lines."""
-    if not isinstance(value, dict):
-        yield f"{indent}{_flow(value)}"
-        return
-    for key, member in value.items():
-        line = f"{indent}{_flow(key)}: {_flow(member)}"
-        if len(line) > 120 and isinstance(member, dict):
-            yield f"{indent}{_flow(key)}:"
-            yield from _block(member, indent + "  ")
-        elif len(line) > 120 and isinstance(member, list):
-            yield f"{indent}{_flow(key)}:"
-            yield from (f"{indent}  - {_flow(entry)}" for entry in member)
-        else:
-            yield line
-
-
-def _flow(value: Any) -> str:
-    """A value as one line of YAML that our reader accepts."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}.get(repr(value), repr(value))
-    if isinstance(value, int):
-        return repr(value)
-    text = str(value)
-    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text, ensure_ascii=False)
+    yield f"  {flow(name)}:"
+    yield from (f"    # {printable(note)}" for note in notes)
+    yield f"    load: {flow(load)}"
+    yield f"    module: {flow(module)}"
+    yield from block({**common, **own}, "    ") if common or own else ()

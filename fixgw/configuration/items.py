@@ -31,7 +31,7 @@ from fixgw.errors import BadValue, did_you_mean
 from fixgw.kit.units import known_unit
 from fixgw.kit.update import FALSE_WORDS, TRUE_WORDS
 
-__all__ = ["Initial", "apply_initial", "read_definitions", "read_initial", "units_by_key"]
+__all__ = ["Initial", "apply_initial", "format_initial", "read_definitions", "read_initial", "units_by_key"]
 
 MAX_COUNT = 99  # of one variable
 MAX_ITEMS = 10_000
@@ -421,6 +421,11 @@ def read_initial(
                 if (fitting := _fitting(reader, database, key, value, value_at)) is not None:
                     found[key] = fitting
     return list(found.items())
+
+
+def format_initial(key: str, text: str) -> str:
+    """The line of a file with initial values that gives `key` the value `text`."""
+    return f'{key} = "{text}"' if '"' not in text else f"{key} = {text}"
 
 
 def _value(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,7 +31,7 @@ def adapt(item: Item, value: Any) -> Any:
     if kind == "bool":
         if value is None:
             return False
-        return bool(value) if isinstance(value, Real) and isfinite(value) else value
+        return bool(value) if isinstance(value, Real) and value == value and value not in (inf, -inf) else value
     if kind == "int" and not isinstance(value, (bool, int)):
         try:
             number = float(value)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -63,7 +64,8 @@ class Expression:
         if len(text) > MAX_LENGTH:
             raise BadExpression(f"too long: at most {MAX_LENGTH} characters")
         try:
-            tree = ast.parse(text.strip(), mode="eval")
+            with warnings.catch_warnings(action="ignore"):  # of what a later Python refuses
+                tree = ast.parse(text.strip(), mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             column = getattr(error, "offset", None) or len(text) or 1  # no offset: the text ends too early
             raise BadExpression("not a valid expression", column) from None

@@ -37,6 +37,7 @@ from fixgw.netfix.sentence import (
     split_version,
     text_of,
     value_of,
+    whole_number,
 )
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class _ListRequest(_Request):
         total, _, rest = line[2:].partition(";")
         keys = rest.partition(";")[2]
         self.keys.extend(key for key in keys.split(",") if key)
-        return not total.isdecimal() or len(self.keys) >= int(total)
+        return len(self.keys) >= whole_number(total)
 
 
 class Client:
@@ -475,7 +476,7 @@ class Client:
             value_of(low, "" if kind == "str" else kind),
             value_of(high, "" if kind == "str" else kind),
             units,
-            int(tolerance) if tolerance.isdecimal() else 0,
+            whole_number(tolerance),
             tuple(name for name in aux.split(",") if name),
         )
 

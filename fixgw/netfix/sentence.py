@@ -65,9 +65,14 @@ def value_of(text: str, kind: str = "") -> Value | None:
                 number = convert(text)
             except ValueError:
                 continue
-            if math.isfinite(number):
+            if isinstance(number, int) or math.isfinite(number):  # an int may be too large for a float
                 return number
     return text
+
+
+def whole_number(text: str) -> int:
+    """Parse a count; 0 if `text` is none, or has more digits than any count."""
+    return int(text) if text.isdecimal() and len(text) < 16 else 0
 
 
 _LAYOUTS = ((ANNUNCIATE, BAD, FAIL), (ANNUNCIATE, BAD, FAIL, SECFAIL), (ANNUNCIATE, OLD, BAD, FAIL, SECFAIL))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fixgw import cfg
-from fixgw.configuration.reader import MAX_BYTES, Positions, Reader
+from fixgw.configuration import writer
+from fixgw.configuration.reader import MAX_BYTES, Positions, Reader, _resolve
 from fixgw.errors import ConfigurationError
 
 
@@ -116,12 +116,13 @@ def test_an_alias_gives_a_copy(tmp_path: Path) -> None:
     assert value["a"] == {"x": [1]}
 
 
-def is_number_to_us_alone(text: str) -> bool:
-    """We read ``1E3`` as a number, as in YAML 1.2; PyYAML reads it as text, and writes such text without quotes."""
-    return re.fullmatch(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+", text) is not None
+def is_the_same_to_pyyaml(text: str) -> bool:
+    """We read ``1E3`` and ``.0E0`` as numbers, as in YAML 1.2; PyYAML reads them as text, and writes them bare."""
+    tag: str = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    return tag != "tag:yaml.org,2002:str" or isinstance(_resolve(text), str)
 
 
-TEXTS = st.text(st.characters(codec="ascii")).filter(lambda text: not is_number_to_us_alone(text))
+TEXTS = st.text(st.characters(codec="ascii")).filter(is_the_same_to_pyyaml)
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), TEXTS)
 TREES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abcXYZ_", min_size=1), inner)
@@ -133,6 +134,27 @@ TREES = st.recursive(
 def test_the_output_of_yaml_is_read_back(tmp_path: Path, value: Any, flow: bool) -> None:
     text = yaml.safe_dump({"value": value}, default_flow_style=flow)
     assert read(tmp_path, main=text) == {"value": value}
+
+
+NUMBERS_TO_SOME = st.from_regex(r"[-+]?(0[xob]?)?[0-9_]{0,5}\.?[0-9_]{0,3}([eE][-+]?[0-9]{0,3})?", fullmatch=True)
+ANY_TEXT = st.one_of(
+    NUMBERS_TO_SOME,
+    st.text(st.characters(codec="utf-8", exclude_characters="{"), max_size=20),
+    st.sampled_from(["<<", "yes", "- a", "a: b", "a #b", "~", "*a", "---", "{"]),
+)
+OUR_TREES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), ANY_TEXT),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@example({"k" * 120: []})
+@example({"k" * 120: {}})
+@given(st.dictionaries(ANY_TEXT, OUR_TREES, min_size=1, max_size=3))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_we_write_is_read_back(tmp_path: Path, value: Any) -> None:
+    assert read(tmp_path, main="\n".join(writer.block(value, ""))) == value
 
 
 def test_it_works_without_the_c_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

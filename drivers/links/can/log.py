@@ -16,14 +16,17 @@ __all__ = ["Recorded", "line", "parse", "read"]
 
 # (1700000000.123456) can0 183#320000D204; #R marks a remote frame, ##<flags> a CAN FD frame
 _FILE = re.compile(
-    r"\((?P<time>\d+\.\d+)\)\s+(?P<channel>\S+)\s+(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
-    r"#(?:R(?P<asked>[0-8])?|(?:#(?P<flags>[0-9A-Fa-f]))?(?P<data>(?:[0-9A-Fa-f]{2}\.?)*))(?:\s+[RT])?"
+    r"\((?P<time>\d{1,15}\.\d+)\)\s+(?P<channel>\S+)\s+(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
+    r"#(?:R(?P<asked>[0-8])?|(?:#(?P<flags>[0-9A-Fa-f]))?(?P<data>(?:[0-9A-Fa-f]{2}\.?)*))(?:\s+[RT])?",
+    re.ASCII,
 )
 #  can0  183   [5]  32 00 00 D2 04; there may be a time before and text after it
 _SCREEN = re.compile(
-    r"(?:\((?P<time>\d+\.\d+)\)\s+)?(?P<channel>\S+)\s+(?:[RT]X [-B] [-E]\s+)?(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
-    r"\s+\[0?(?P<length>\d+)\](?:\s+(?:(?P<remote>remote request)|(?P<data>[0-9A-Fa-f]{2}(?: [0-9A-Fa-f]{2})*)))?"
-    r"(?:\s+(?:'.*'|ERRORFRAME))?"
+    r"(?:\((?P<time>\d{1,15}\.\d+)\)\s+)?(?P<channel>\S+)\s+(?:[RT]X [-B] [-E]\s+)?"
+    r"(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
+    r"\s+\[0?(?P<length>\d{1,2})\](?:\s+(?:(?P<remote>remote request)|(?P<data>[0-9A-Fa-f]{2}(?: [0-9A-Fa-f]{2})*)))?"
+    r"(?:\s+(?:'.*'|ERRORFRAME))?",
+    re.ASCII,
 )
 
 

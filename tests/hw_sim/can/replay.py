@@ -25,13 +25,16 @@ from fixgw.hw_sim.can.segment import SimFrame
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _DATE = re.compile(r"\((\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+)\)")
 _SCREEN = re.compile(
-    r"(?:\((?P<time>\d+\.\d+)\)\s+)?(?P<channel>\S+)\s+(?:[RT]X [-B] [-E]\s+)?(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
-    r"\s+\[0?(?P<length>\d+)\](?:\s+(?:(?P<remote>remote request)|(?P<data>[0-9A-Fa-f]{2}(?: [0-9A-Fa-f]{2})*)))?"
-    r"(?:\s+'.*')?"
+    r"(?:\((?P<time>\d{1,15}\.\d+)\)\s+)?(?P<channel>\S+)\s+(?:[RT]X [-B] [-E]\s+)?"
+    r"(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
+    r"\s+\[0?(?P<length>\d{1,2})\](?:\s+(?:(?P<remote>remote request)|(?P<data>[0-9A-Fa-f]{2}(?: [0-9A-Fa-f]{2})*)))?"
+    r"(?:\s+'.*')?",
+    re.ASCII,
 )
 _LINE = re.compile(
-    r"\((?P<time>\d+\.\d+)\)\s+(?P<channel>\S+)\s+(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
-    r"#(?:R(?P<asked>[0-9])?|(?:#(?P<flags>[0-9A-Fa-f]))?(?P<data>(?:[0-9A-Fa-f]{2}\.?)*))(?:\s+[RT])?\s*"
+    r"\((?P<time>\d{1,15}\.\d+)\)\s+(?P<channel>\S+)\s+(?P<id>[0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
+    r"#(?:R(?P<asked>[0-9])?|(?:#(?P<flags>[0-9A-Fa-f]))?(?P<data>(?:[0-9A-Fa-f]{2}\.?)*))(?:\s+[RT])?\s*",
+    re.ASCII,
 )
 
 
