@@ -277,6 +277,8 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
     main = {k: v for k, v in content.items() if v is not None}  # ignore empty sections
     if "connections" in content and connections is None:
         main["connections"] = {}
+    if isinstance(connections, dict):  # a connection with nothing after its name is empty
+        connections = main["connections"] = {k: {} if v is None else v for k, v in connections.items()}
     if only is not None:
         main = {k: v for k, v in main.items() if k not in ("plugin path", "logging")}
     reader.problems += options.problems(main, Main, at)
@@ -509,6 +511,7 @@ def _read_connection(
     translated: tuple[Advice, ...] = ()
     try:
         plugin = loader.load_plugin(module)
+        own = options.without_blanks(own, plugin.Options) if plugin.Options is not None else own
         translate = plugin.Options is not None and any(options.problems(own, plugin.Options, at))
     except BadModule as error:
         found = _find_module(reader, name, module, error, at, unloaded)

@@ -97,7 +97,9 @@ def read_definitions(
     complete = True
     lists: list[tuple[list[Any], Positions]] = []
     counts: dict[str, int] = {}
-    for value, at in documents:
+    for index, (value, at) in enumerate(documents):
+        if index and value is None and not at.partial:
+            continue  # an overlay that says nothing
         document = {"entries": value} if isinstance(value, list) else value
         if not isinstance(document, dict):
             complete = False
@@ -109,14 +111,14 @@ def read_definitions(
             member_at = at if document is not value else at[name]
             if name == "variables":
                 counts.update(_counts(reader, member, member_at))
-            elif name != "entries":
+            elif name not in ("entries", "items"):  # included lists are called items, too
                 reader.report(at.keys[name], f"unknown key {name!r}{did_you_mean(str(name), ('variables', 'entries'))}")
             elif isinstance(member, list):
                 complete = complete and not member_at.partial
                 lists.append((member, member_at))
             elif member is not None:
                 complete = False
-                reader.report(member_at, f"entries: expected a list, got {described(member)}")
+                reader.report(member_at, f"{name}: expected a list, got {described(member)}")
     entries: dict[str, _Entry] = {}
     seen: dict[tuple[str, str], Positions] = {}
     for items, items_at in lists:

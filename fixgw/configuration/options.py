@@ -45,6 +45,23 @@ def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: I
         yield _problem(str(first), value, kind, at, name)
 
 
+def without_blanks(value: dict[Any, Any], kind: type[msgspec.Struct]) -> dict[Any, Any]:
+    """`value` without the options that are written with nothing after them, unless nothing means something there."""
+    return {
+        name: member
+        for name, member in value.items()
+        if member is not None or name not in (known := _options(kind)) or _takes_nothing(known[name].type)
+    }
+
+
+def _takes_nothing(kind: Any) -> bool:
+    try:
+        msgspec.convert(None, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def fitting(value: dict[Any, Any], kind: type[msgspec.Struct]) -> tuple[dict[Any, Any], dict[str, list[int]]]:
     """Those members of `value` that are options of the struct `kind` and fit their types.
 

@@ -450,6 +450,8 @@ class Reader:
 
     def _included(self, names: Any, at: Positions) -> Iterable[tuple[Any, Positions]]:
         """Yield the values of the files that an ``include`` names; None for a file that cannot be read."""
+        if names is None:
+            return
         several = isinstance(names, list)
         for index, name in enumerate(names if several else [names]):
             where = at[index] if several else at

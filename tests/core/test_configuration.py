@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -750,6 +751,43 @@ def test_a_plugin_path_that_leads_nowhere_is_pointed_out(tree: Tree) -> None:
     for path in ("gone", "[gone]", "\n  -gone\n"):
         (advice,) = tree.load(f"plugin path: {path}\nconnections: {{}}\n").advice
         assert advice.message.startswith(f"plugin path: there is no directory {tree.directory}/")
+
+
+NETFIX = "  n: {load: yes, module: fixgw.plugins.netfix}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"initialization files:\nlogging:\nplugin path:\ndatabase overlay:\nconnections:\n{NETFIX}",
+        f"database overlay: empty.yaml\nconnections:\n{NETFIX}",
+        f"database overlay: items.yaml\nconnections:\n{NETFIX}",
+        f"database overlay: entries.yaml\nconnections:\n{NETFIX}",
+        f"connections:\n  include:\n{NETFIX}",
+        f"connections:\n  include: [empty.yaml, empty.yaml]\n{NETFIX}",
+        "connections:\n  n: {load: yes, module: fixgw.plugins.netfix, allow: , clients: , outputs: , host: }\n",
+        f"connections:\n{NETFIX}  m: {{load: no, module: fixgw.plugins.megasquirt, items: }}\n",
+    ],
+)
+def test_what_says_nothing_changes_nothing(tree: Tree, text: str) -> None:
+    tree.write("preferences.yaml", "includes:\nenabled:\n")
+    tree.write("empty.yaml", "# nothing\n")
+    tree.write("items.yaml", "items:\n")
+    tree.write("entries.yaml", "entries:\n")
+    loaded = tree.load(text)
+    assert loaded.advice == ()
+    assert loaded == replace(tree.load(f"connections:\n{NETFIX}"), files=loaded.files, unloaded=loaded.unloaded)
+
+
+def test_nothing_means_something_where_an_option_takes_it(tree: Tree) -> None:
+    (x728,) = tree.load("connections:\n  x: {module: fixgw.drivers.ups_x728, lost_pin: , rate: }\n").connections
+    assert {k: v for k, v in x728.options.items() if k != "CONFIGPATH"} == {"lost_pin": None}
+
+
+def test_a_connection_with_nothing_after_its_name_is_empty(tree: Tree) -> None:
+    loaded = tree.load(f"connections:\n  a:\n{NETFIX}")
+    assert [a.message for a in loaded.advice] == ["connection a is empty, and not loaded"]
+    assert loaded.unloaded == {"a": "empty"}
 
 
 # -- whether to load ---------------------------------------------------------------------------------------------------

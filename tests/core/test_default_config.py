@@ -17,8 +17,8 @@ from fixgw.database import Database, Definition
 # The keys that pyEfis requires to start.
 PYEFIS = (Path(__file__).parents[1] / "data" / "pyefis-keys.txt").read_text().split()
 SPEEDS = ("Vs", "Vs0", "Vno", "Vne", "Vfe")
-# The smallest aircraft: one engine with four cylinders, three tanks. Displays with forty buttons, and four radios, because
-# what displays of existing installations read must be there: pyEfis does not start without TSBTN127.
+# The smallest aircraft: one engine with four cylinders, three tanks. The displays of existing installations read forty
+# buttons and four radios; pyEfis does not start without TSBTN127.
 FEWEST = {"e": 1, "c": 4, "a": 1, "b": 3, "r": 3, "t": 3, "n": 5, "s": 40, "d": 4, "w": 3, "g": 4}
 # Deliberately shorter than in the table, in milliseconds: at 150 kt, 20 s are 0.8 nautical miles.
 SHORTER_MS = {"LAT": 3000, "LONG": 3000, "WPLAT": 10000, "WPLON": 10000, "WPNAME": 10000, "WPHEAD": 10000}

@@ -75,7 +75,9 @@ def test_the_client_prints_what_the_gateway_serves(db: Database) -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
             assert program.stdout is not None
             try:
-                assert program.stdout.readline() == "62.0 psi\n"
+                while (line := program.stdout.readline()) != "62.0 psi\n":
+                    assert "old or doubtful" in line, "a loaded machine needs longer to start it than the value is good"
+                    db.write("OILP1", 62.0, "engine", flags=0)
                 db.write("OILP1", 12.0, "engine", flags=0)
                 assert program.stdout.readline() == "12.0 psi: LOW\n"
                 db.item("OILP1").fail("open circuit", "engine")
