@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import runpy
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fixgw.cli import CLIENT, SERVER, Command, package_commands
 from fixgw.install import FILES, INSTANCES, PACKAGED, UNIT, defaults
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +66,24 @@ def test_it_contains_what_the_installer_installs_and_is_reproducible(tmp_path: P
         assert str(tmp_path) not in (library / "fixgw-0.1.0.dist-info/RECORD").read_text()
     assert (tree / "opt/fixgw/bin/fixgw").stat().st_mode & 0o777 == 0o755
 
+    for name in ("fixgw", "fixgwc"):
+        page = gzip.decompress((tree / f"usr/share/man/man1/{name}.1.gz").read_bytes()).decode()
+        assert page == BUILD["manual"](name)
+
     assert build(tmp_path / "two", wheel).read_bytes() == package.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "commands"), [("fixgw", {**SERVER, **CLIENT, **package_commands()}), ("fixgwc", CLIENT)]
+)
+def test_the_manual_names_every_command(name: str, commands: dict[str, Command]) -> None:
+    page: str = BUILD["manual"](name)
+    for command in commands:
+        assert f"\n.B {command}\n".replace("-", "\\-") in page
+    if shutil.which("groff") is not None:
+        options = ["groff", "-man", "-Tascii", "-ww", "-z"]
+        done = subprocess.run(options, input=page, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
 
 
 def test_the_package_and_the_installer_know_of_each_other() -> None:
