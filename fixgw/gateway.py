@@ -338,7 +338,6 @@ class Gateway:
         configuration = replace(configuration, connections=tuple(new.values()))
         self.runners = {name: self.runners[name] for name in new if name in self.runners}
         self.configuration = configuration
-        self._changing = False
         for connection in configuration.connections:
             if connection not in started and loader.code_has_changed(connection.plugin):
                 name = connection.name
@@ -347,6 +346,7 @@ class Gateway:
                 )
         for what, names in (("stopped", [r.name for r in gone]), ("started", [c.name for c in started])):
             log.info("configuration reloaded: %s %s", what, ", ".join(names) or "none")
+        self._changing = False
         self._notifier.ready(self.summary())
 
     # -- status, from any thread ---------------------------------------------------------------------------------------
