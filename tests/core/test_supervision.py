@@ -362,10 +362,10 @@ def test_unreadable_code_is_reported_in_one_sentence_and_can_be_corrected(bench:
     gateway = bench.start("connections: {e: {load: yes, module: s_edited, on_failure: ignore}}")
     bench.until(lambda: bench.state("e") is State.RUNNING)
     edited.write_text("VERSION = 'two\n")
-    gateway.request_restart("e")
+    bench.until(lambda: gateway.request_restart("e") == "")  # not while it is still busy
     bench.until(lambda: "has an error in line 1" in gateway.summary())
     edited.write_text("VERSION = 'three'\n")
-    gateway.request_restart("e")
+    bench.until(lambda: gateway.request_restart("e") == "")  # not while it is still busy
     bench.until(lambda: version(gateway)[0] == "three")
 
 
