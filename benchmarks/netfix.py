@@ -54,9 +54,9 @@ def connect(port: int, keys: list[str]) -> socket.socket:
     return sock
 
 
-def _readers(port: int, count: int, pipe: Connection) -> None:
+def _readers(port: int, count: int, keys: list[str], pipe: Connection) -> None:
     """In the other process: `count` clients that count sentences until told to stop."""
-    socks = [connect(port, KEYS) for _ in range(count)]
+    socks = [connect(port, keys) for _ in range(count)]
     poll = select.epoll()
     for sock in socks:
         poll.register(sock.fileno(), select.EPOLLIN)
@@ -82,10 +82,10 @@ def _readers(port: int, count: int, pipe: Connection) -> None:
 class Readers:
     """`count` subscribed clients in another process."""
 
-    def __init__(self, port: int, count: int) -> None:
+    def __init__(self, port: int, count: int, keys: list[str] = KEYS) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_readers, args=(port, count, theirs), daemon=True)
+        self._process = context.Process(target=_readers, args=(port, count, keys, theirs), daemon=True)
         self._process.start()
         self._pipe.recv()
 

@@ -116,11 +116,12 @@ class Plugin(plugin.Poller[Options]):
         self._next = max(self._next + TICK_S, now)
         self._ticks += 1
         values = self._current_values()
-        for every, items in self._items.items():
-            if self._ticks % every == 0:
-                for item in items:
-                    self._write(item, values[item.key])
-                self.count("writes", len(items))
+        with self.db.batch:
+            for every, items in self._items.items():
+                if self._ticks % every == 0:
+                    for item in items:
+                        self._write(item, values[item.key])
+                    self.count("writes", len(items))
 
     # -- at the start --------------------------------------------------------------------------------------------------
 

@@ -118,7 +118,7 @@ class Plugin(CanPlugin[BridgeOptions]):
     def run(self) -> None:
         with self._lock:  # frames wait until all buses are open
             for name, options in self.options.buses.items():
-                tap = self.tap(options, partial(self._received, name), self.router.wanted(name))
+                tap = self.tap(options, partial(self._received, name), self.router.wanted(name), at_once=True)
                 for other, known in self._buses.items():
                     if known.bus is tap.bus:
                         raise ValueError(f"{name} and {other} are the same bus")

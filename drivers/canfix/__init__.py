@@ -209,6 +209,10 @@ class Plugin(CanPlugin[CanfixOptions]):
 
     def received(self, frames: Sequence[Frame]) -> None:
         """Handle received frames. Called on one of the bus's threads, one call at a time."""
+        with self.db.batch:
+            self._receive(frames)
+
+    def _receive(self, frames: Sequence[Frame]) -> None:
         decode, values, count = self.codec.decode, self.inputs.values, self.node.count
         own, used = self.node.id, 0
         for frame in frames:

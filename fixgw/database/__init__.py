@@ -26,6 +26,7 @@ from itertools import count
 from typing import Any
 
 from fixgw.clock import now as clock_now
+from fixgw.database.batch import Batch
 from fixgw.database.hung import LOOK_INTERVAL_S, Hung, Lookout
 from fixgw.database.item import AuxCallback, Item, ReadingCallback, Subscription
 from fixgw.database.legacy import (
@@ -175,6 +176,8 @@ class Database:
     def __init__(self, definitions: Iterable[Definition] = (), clock: Clock = clock_now) -> None:
         self.clock = clock
         self._items: dict[str, Item] = {}
+        #: ``with database.batch:`` around several writes that belong together.
+        self.batch = Batch()
         self._wildcards: tuple[Subscription, ...] = ()
         self._lock = threading.RLock()
         self._due: list[tuple[float, int, Item]] = []

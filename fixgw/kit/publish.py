@@ -49,11 +49,14 @@ class Publisher:
         self.written: set[str] = set()
 
     def publish(self, updates: Iterable[Update], source: str = "") -> None:
-        """Write `updates` in order. Never raises, whatever they contain.
+        """Write `updates` in order, as one batch. Never raises, whatever they contain.
 
         `source` is the source to write with, if it is not the plugin's own (see `fixgw.kit.sources.derived_source`).
         """
-        source = source or self._plugin.source
+        with self._plugin.db.batch:
+            self._write(updates, source or self._plugin.source)
+
+    def _write(self, updates: Iterable[Update], source: str) -> None:
         for key, value, flags, reason in updates:
             try:
                 item = self._items[key]

@@ -1,6 +1,7 @@
 """Sends what has changed to the clients that have subscribed to it.
 
-Writers put each change in a queue (`FanOut._changed`) and wake the server's thread if it sleeps. Each update is
+Writers put each change in a queue (`FanOut._changed`) and wake the server's thread if it sleeps; writers that write a
+batch (`Database.batch`) do so at its end. Each update is
 formatted once, and each client gets the lines of the keys that it has subscribed to, joined. Under load, flushes are
 paced to cost a few percent of the time, and a burst shares a system call. An idle gateway sends at once; with few
 clients, the writer's own thread does it, because waking another thread takes longer than sending.
@@ -90,6 +91,7 @@ class FanOut:
         self._regroup = False
         self._versions = versions_of(database, identity(database))
         self._versions.listeners.add(self._version_changed)
+        database.batch.on_end(self._batch_ended)
         self._gateways: dict[str, Peer] = {}  # the links of other gateways, by identity
         self._pending: deque[Entry] = deque()
         self._overflow: dict[Topic, None] = {}
@@ -152,6 +154,7 @@ class FanOut:
     def close(self) -> None:
         """Unsubscribe from all changes."""
         self._versions.listeners.discard(self._version_changed)
+        self._db.batch.off_end(self._batch_ended)
         for subscription, _ in list(self._subscribed.values()):
             subscription.close()
 
@@ -226,7 +229,14 @@ class FanOut:
             self._pending.append((key, "", reading, author))
         else:
             self._overflow[key, ""] = None
-        if self._asleep:
+        if self._asleep and not self._db.batch.is_open:
+            self._asleep = False
+            if not self._send_directly():
+                self._wake()
+
+    def _batch_ended(self) -> None:
+        """Send what the batch has brought, unless somebody else does. Runs on the writer's thread."""
+        if self._asleep and (self._pending or self._overflow):
             self._asleep = False
             if not self._send_directly():
                 self._wake()
@@ -265,7 +275,7 @@ class FanOut:
             self._pending.append((key, name, value, author))
         else:
             self._overflow[key, name] = None
-        if self._asleep:
+        if self._asleep and not self._db.batch.is_open:
             self._asleep = False
             self._wake()
 

@@ -38,7 +38,7 @@ from fixgw.drivers.links.can.frame import (
     decode_error,
     validate,
 )
-from fixgw.drivers.links.can.port import BusOptions, Port
+from fixgw.drivers.links.can.port import BATCH_FRAMES, BusOptions, Port
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import FixgwError, PluginFail, Problem
 from fixgw.kit import raw
@@ -70,6 +70,7 @@ LOST_S = 0.2  # and has sent it within this time, unless it was lost before
 LOCAL_FRAMES = 4096  # the most frames that may wait for the other users of this bus
 OPENING_S = 10.0  # `health` reports an opening that takes longer
 FLUSH_S = 1.0  # the most time that discarding old frames may take, after this process was held up
+BUSY_S = 0.010  # frames that arrive this soon after the last ones may gather
 SETTLE_S = 0.005  # after this much silence no old frames are left
 
 
@@ -92,9 +93,12 @@ class Tap:
         failed: Callable[[str], object] | None = None,
         lost: Callable[[str], object] | None = None,
         point: raw.Point | None = None,
+        at_once: bool = False,
     ) -> None:
         self.bus = bus
         self.point = point
+        #: Whether frames must never be left to gather.
+        self.at_once = at_once
         self.received = received
         self.failed = failed
         self.lost = lost
@@ -162,6 +166,9 @@ class SharedBus(Poller):
         self._local: deque[tuple[Frame, Any]] = deque(maxlen=LOCAL_FRAMES)
         self._writer = threading.Thread(target=self._write_loop, name=f"{self.name} sending", daemon=True)
         self._received = 0
+        self._read_at = float("-inf")
+        self._busy = False  # frames arrive in quick succession
+        self._gather_s = 0.0
         self._rates = (0.0, 0.0)
         self._rated = (clock(), 0, 0)
         self.counts |= dict.fromkeys(("lost", "error frames", "bus off", "own echoes"), 0)
@@ -187,6 +194,7 @@ class SharedBus(Poller):
 
     def _set_taps(self, taps: tuple[Tap, ...]) -> None:
         self._taps = taps
+        self._gather_s = 0.0 if any(tap.at_once for tap in taps) else self.options.gather / 1000.0
         self._points = tuple({id(tap.point): tap.point for tap in taps if tap.point is not None}.values())
 
     def settle(self) -> None:
@@ -259,6 +267,8 @@ class SharedBus(Poller):
         if self._filters_changed:
             self._filters_changed = False
             port.accept(self._combine_ids())
+        if self._busy:
+            self.stopping.wait(self._gather_s)
         frames = port.read(timeout)
         if (refused := self.counts.get("refused", 0)) != self._refused:
             self._refused = refused
@@ -276,9 +286,19 @@ class SharedBus(Poller):
             self._received += len(frames)
             if frames:
                 self._deliver(frames)
+        self._note_pace(len(frames))
         if self._broken is not None:
             raise self._broken
         self._update_rates()
+
+    def _note_pace(self, frames: int) -> None:
+        """Decide whether to let frames gather before the next read: each wake-up costs more than many frames do."""
+        if not frames:
+            self._busy = False
+            return
+        now = self.clock()
+        self._busy = self._gather_s > 0.0 and frames < BATCH_FRAMES // 2 and now - self._read_at < BUSY_S
+        self._read_at = now
 
     def _flush_input(self, port: Port, read: int) -> None:
         """This process was held up, and what waits at the interface is as old as that: throw it away until it is
@@ -558,13 +578,15 @@ def open_tap(
     failed: Callable[[str], object] | None = None,
     lost: Callable[[str], object] | None = None,
     point: raw.Point | None = None,
+    at_once: bool = False,
 ) -> Tap:
     """Use the bus that `options` describe, sharing it with others. It is opened, and reopened, in the background.
 
     `received` gets frames as they arrive, many at once in a burst. It is called on the bus's threads, one call at a
     time, and must return soon; `ids` are those of `Tap.accept`. If it raises, it is not called again, and `failed` is
     called with the reason. `lost` is called with the reason when the bus is lost or cannot be opened: once per outage,
-    never while `received` runs. `point` is where the gateway's recorders hear all traffic on the bus.
+    never while `received` runs. `point` is where the gateway's recorders hear all traffic on the bus. With `at_once`,
+    frames do not gather on this bus, whatever its options say.
 
     Raises BusConflict if the bus is in use with other options, and MissingLibrary or ValueError for an interface that
     this system does not have.
@@ -574,11 +596,11 @@ def open_tap(
         bus = _buses.get(key)
         if bus is not None and bus.running:
             _require_agreement(bus.options, options)
-            tap = Tap(bus, received, ids, failed, lost, point)
+            tap = Tap(bus, received, ids, failed, lost, point, at_once)
             bus.add(tap)
             return tap
         bus = SharedBus(options)
-        tap = Tap(bus, received, ids, failed, lost, point)
+        tap = Tap(bus, received, ids, failed, lost, point, at_once)
         bus.add(tap)
         bus.start()
         _buses[key] = bus
@@ -633,9 +655,11 @@ class CanPlugin(Worker[OptionsT]):
         self._threads: list[threading.Thread] = []  # the gateway watches these for dead threads
         self._trouble = ""
 
-    def tap(self, options: BusOptions, received: Received, ids: Collection[int] | None = None) -> Tap:
+    def tap(
+        self, options: BusOptions, received: Received, ids: Collection[int] | None = None, at_once: bool = False
+    ) -> Tap:
         """Use a bus. Call this in `run`. See `open_tap`."""
-        tap = open_tap(options, received, ids, self._failed, self.lost, raw.point(self.db))
+        tap = open_tap(options, received, ids, self._failed, self.lost, raw.point(self.db), at_once)
         self.taps.append(tap)
         self._threads += tap.bus.threads
         return tap

@@ -90,6 +90,15 @@ class BusOptions(Options, frozen=True, kw_only=True):
             description="Maximum number of frames waiting to be sent; a full queue drops the lowest priority",
         ),
     ] = 1024
+    gather: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=50,
+            description="Milliseconds to let frames gather while they arrive in quick succession, which saves much "
+            "work. The first frame after a pause is never delayed. 0 hands over each at once",
+        ),
+    ] = 5.0
     extra: Annotated[
         dict[str, Any], Meta(description="Other arguments for the interface, by their names in python-can")
     ] = {}

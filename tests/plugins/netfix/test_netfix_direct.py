@@ -45,6 +45,40 @@ def test_the_writer_sends_while_the_server_sleeps(gateway: TestGateway, flushed_
     assert flushed_by.count(threading.current_thread().name) >= 15
 
 
+def test_a_batch_is_sent_once_at_its_end(gateway: TestGateway, flushed_by: list[str]) -> None:
+    keys = ("IAS", "ALT", "FREE", "MARK")
+    client = subscribed(gateway, *keys)
+    flushed_by.clear()
+    for value in range(20):
+        time.sleep(0.02)  # the test is about an idle gateway
+        with gateway.db.batch:
+            for key in keys:
+                gateway.db.write(key, value, "me", flags=0)
+        assert [client.line().split(";")[0] for _ in keys] == list(keys)
+    assert 15 <= flushed_by.count(threading.current_thread().name) <= 20
+    assert len(flushed_by) <= 25
+
+
+def test_a_batch_that_never_ends_delays_nobody_else(gateway: TestGateway) -> None:
+    client = subscribed(gateway, "IAS", "ALT")
+    hung, over = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with gateway.db.batch:
+            gateway.db.write("IAS", 1, "me", flags=0)
+            hung.set()
+            over.wait(20)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    hung.wait(20)
+    gateway.db.write("ALT", 2, "you", flags=0)
+    assert client.line() == "IAS;1.0;00000"
+    assert client.line() == "ALT;2.0;00000"
+    over.set()
+    thread.join()
+
+
 def test_with_many_clients_the_server_sends(gateway: TestGateway, flushed_by: list[str]) -> None:
     clients = [subscribed(gateway, "IAS") for _ in range(fanout.DIRECT_CLIENTS + 1)]
     gateway.db.write("IAS", 1, "me", flags=0)

@@ -352,6 +352,38 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 SCRIPTED: dict[str, Any] = {"interface": "virtual", "channel": "scripted"}
 
 
+@pytest.mark.parametrize(
+    ("options", "at_once", "rests"),
+    [({}, False, [0.005]), ({"gather": 12}, False, [0.012]), ({"gather": 0}, False, []), ({}, True, [])],
+)
+def test_frames_gather_only_while_they_arrive_in_quick_succession(
+    options: dict[str, Any], at_once: bool, rests: list[float]
+) -> None:
+    now = [100.0]
+    bus = can_bus.SharedBus(BusOptions(**SCRIPTED, **options), clock=lambda: now[0])
+    received: list[Frame] = []
+    bus.add(can_bus.Tap(bus, received.extend, None, at_once=at_once))
+    bus._port = port = Scripted()
+    waited: list[float | None] = []
+    bus.stopping.wait = lambda timeout=None: waited.append(timeout) or False  # type: ignore[method-assign, func-returns-value]
+
+    def poll(*frames: int, after: float = 0.0) -> None:
+        now[0] += after
+        port.given += [Frame(n, b"") for n in frames]
+        bus.poll(0.0)
+
+    poll(1)
+    poll(2, after=0.050)  # not in quick succession
+    poll(3, after=0.002)
+    assert waited == []
+    poll(4, after=0.002)
+    assert waited == rests
+    poll()  # silence
+    poll(5, after=0.002)
+    assert waited == rests * 2, "the first frame after a pause is not delayed"
+    assert [frame.arbitration_id for frame in received] == [1, 2, 3, 4, 5]
+
+
 def test_an_interface_with_filters_gets_the_filters_of_all_users(join: Join, script: Script) -> None:
     one = join(1, 2, **SCRIPTED)
     until(lambda: script.port.accepted == {1, 2})
