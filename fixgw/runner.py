@@ -29,6 +29,7 @@ from fixgw.world import World
 SLOW_S = 1.0  # report a call that takes longer
 SILENT_S = 10.0  # a plugin that gives signs of life counts as hung after this long without one
 ANSWER_TIMEOUT_S = 0.5  # for one plugin's get_status or health
+MOST_THREADS = 256  # a plugin's collection with more members holds values, not threads
 THREADS_GRACE_S = 1.0  # a plugin's threads must end this soon after stop() has returned
 #: Errors that need no traceback: a device or a library is missing, or the author of the plugin has to change it.
 EXPECTED = (OSError, MissingLibrary, BadModule, BadPlugin)
@@ -518,7 +519,7 @@ def _filled(cell: Any) -> bool:
 def threads_of(plugin: PluginBase) -> Iterator[threading.Thread]:
     """The threads that a plugin holds in its attributes, also in lists and mappings and in objects of its own module.
 
-    Leaves out timers, which are meant to end.
+    Leaves out timers, which are meant to end, and anything in a collection of more than `MOST_THREADS`.
     """
     home = type(plugin).__module__
     for value in _attributes(plugin):
@@ -530,12 +531,10 @@ def threads_of(plugin: PluginBase) -> Iterator[threading.Thread]:
 
 def _attributes(thing: Any) -> Iterator[Any]:
     for value in list(getattr(thing, "__dict__", {}).values()):
-        if isinstance(value, dict):
-            yield from list(value.values())
-        elif isinstance(value, (list, tuple, set)):
-            yield from list(value)
-        else:
+        if not isinstance(value, (dict, list, tuple, set)):
             yield value
+        elif len(value) <= MOST_THREADS:  # a recorder's million values cost nothing
+            yield from list(value.values() if isinstance(value, dict) else value)
 
 
 def concerns(frame: FrameType, plugin: PluginBase) -> bool:

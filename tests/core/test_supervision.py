@@ -17,6 +17,8 @@ import pytest
 from fixgw import database, loader, status
 from fixgw.errors import BadPlugin
 from fixgw.gateway import Gateway, State
+from fixgw.plugin import PluginBase
+from fixgw.runner import threads_of
 from fixgw.service import EXIT_HUNG, EXIT_OK
 from tests.core.test_gateway import Bench
 
@@ -267,6 +269,28 @@ def test_the_threads_of_another_connection_of_the_same_plugin_do_not_count(bench
     bench.until(lambda: bench.state("b") is State.RUNNING)
     assert bench.stop() == EXIT_HUNG
     assert gateway.runners["b"].hung == []
+
+
+class Kept(list[Any]):
+    """Notices that somebody goes through it."""
+
+    walked = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        Kept.walked += 1
+        return super().__iter__()
+
+
+def test_supervision_does_not_go_through_the_many_values_that_a_plugin_keeps() -> None:
+    class Recorder(PluginBase):
+        def __init__(self) -> None:
+            self.thread = threading.Thread()
+            self.threads = [threading.Thread()]
+            self.values = Kept(range(100_000))
+
+    recorder = Recorder()
+    assert list(threads_of(recorder)) == [recorder.thread, *recorder.threads]
+    assert Kept.walked == 0
 
 
 # -- the end of the work -----------------------------------------------------------------------------------------------
