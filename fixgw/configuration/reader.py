@@ -582,7 +582,7 @@ def _syntax(error: yaml.MarkedYAMLError, at: Positions, text: str) -> tuple[Posi
         return at, f"a value cannot begin with {line[at.column - 1 : at.column]!r}: put it in quotes"
     if error.context in ("while scanning an alias", "while scanning an anchor"):
         return at, f"a word cannot begin with {'*' if 'alias' in error.context else '&'!r}: put it in quotes"
-    if "could not find expected ':'" in problem and start and start.line < len(lines):
+    if "could not find expected ':'" in problem and start and "".join(lines[start.line : start.line + 1]).strip():
         return _missing_colon(at.file, start.line, lines[start.line])
     if "escape" in problem:
         return at, "in double quotes a backslash has a special meaning: use single quotes"

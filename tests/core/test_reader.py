@@ -300,6 +300,7 @@ def test_variables_are_replaced_in_values_and_in_the_names_of_files(tmp_path: Pa
         ("a: |b\n", "main.yaml:1:5: after '|' or '>' the text begins in the next line"),
         ("a: b\n- c\n", "main.yaml:2:1: a list entry ('- ...') among keys: indent it"),
         ("a : b\nb :c\n", "main.yaml:2:1: a colon is missing: 'b:'"),
+        ("\r\r\ra : b\rb :c\n\n\n\n\n\n", "main.yaml:"),  # other line ends than those of the message
         ("a: &a [*a]\n", "main.yaml:1:8: *a refers to something that contains it"),
         ("? [1]\n: 2\n", "main.yaml:1:3: a key must be text or a number, not a list of 1"),
         ("a: 1\n---\nb: 2\n", "main.yaml:2:1: a second document: a file may have only one"),
