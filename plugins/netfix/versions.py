@@ -15,7 +15,7 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, INITIAL, NEVER, Database, Item, Reading, Value
@@ -31,6 +31,14 @@ REASON = "flagged by another gateway"
 HIGHEST = 1 << 53  # more than a lifetime of counting; a greater count is an error
 
 
+class _Setting(NamedTuple):
+    """What was set."""
+
+    version: Version
+    value: Value | None
+    flags: int
+
+
 class Versions:
     """The versions of the settings and aux values of one database, whose gateway is `identity`. Any thread."""
 
@@ -39,6 +47,7 @@ class Versions:
         self._lock = threading.Lock()
         self._count = 0
         self._known: dict[Topic, tuple[Any, Version]] = {}  # the value, and its version
+        self._latest: dict[Topic, _Setting] = {}  # the newest that was set here or taken
         # Versions being written now, by topic and source: two links may deliver one version at the same instant.
         self._expected: dict[tuple[Topic, str], Version] = {}
         self._keeper: Keeper | None = None
@@ -97,33 +106,53 @@ class Versions:
             if version[0] >= HIGHEST:
                 return False
             self._see(version[0])
-            if version <= known:
-                return version < known
+            newest = max(known, self._latest[topic].version) if topic in self._latest else known
+            if version <= newest:
+                return version < newest
             same_words = value == item.aux[name] if name else _words(item.said) == (value, flags & SAID)
             # If another bus joins the same gateways, writing the same value again would only make it circulate; but it
             # keeps a value fresh that its gateway repeats.
             refreshes = not name and item.tolerance > 0 and version[1] == known[1]
             written = known == NO_VERSION or not same_words or refreshes
             if written:
-                self._expected[topic, source] = version
+                self._latest[topic] = _Setting(version, value, flags)
+                self._expected[topic, unmarked(source)] = version
             else:
                 self._note(item, name, version)  # both gateways have the same value
         if not written:
             for passed_on in tuple(self.listeners):  # it is not written, but others must learn the version
                 passed_on(*topic)
             return False
-        try:
-            if name:
-                item.write_aux(name, value, source)
-            else:
-                item.write(value, source, flags, REASON)
-            with self._lock:
-                if source == (item.aux_sources.get(name) if name else item.said.source):
-                    self._note(item, name, version)  # it has not been set again in the meantime
-        finally:
-            with self._lock:
-                self._expected.pop((topic, source), None)
+        self._write(item, name, _Setting(version, value, flags), source)
         return False
+
+    def _write(self, item: Item, name: str, setting: _Setting, source: str) -> None:
+        """Write what was taken from `source`.
+
+        Another thread may have taken a newer one since, or the item may have been set. That is then written again, for
+        it may have been written before this.
+        """
+        topic, next = (item.key, name), setting
+        while True:
+            version, value, flags = next
+            try:
+                if name:
+                    item.write_aux(name, value, source)
+                else:
+                    item.write(value, source, flags, REASON)
+                with self._lock:
+                    latest = self._latest.get(topic, next)
+                    if latest.version > version:
+                        next = latest
+                        self._expected[topic, unmarked(source)] = latest.version
+                    elif source == (item.aux_sources.get(name, "") if name else item.said.source):
+                        self._note(item, name, version)  # it has not been set again in the meantime
+            finally:
+                with self._lock:
+                    if next.version == version:
+                        self._expected.pop((topic, unmarked(source)), None)
+            if next.version == version:
+                return
 
     def _version(self, item: Item, name: str) -> Version:
         """The version of the current value; a new one if it is not from a gateway. The caller holds the lock."""
@@ -139,6 +168,7 @@ class Versions:
             unsaid = source in START or reading.stamp == NEVER
         if unsaid:
             self._known.pop(topic, None)
+            self._latest.pop(topic, None)
             return NO_VERSION
         if (known := self._known.get(topic)) is not None and known[0] == said:
             return known[1]
@@ -146,6 +176,8 @@ class Versions:
         if version == NO_VERSION:
             self._see(self._count + 1)
             version = self._count, self._identity
+            value, flags = (said, 0) if name else _words(reading)
+            self._latest[topic] = _Setting(version, value, flags)
         self._known[topic] = said, version
         return version
 

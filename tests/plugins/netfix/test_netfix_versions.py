@@ -225,3 +225,52 @@ def test_a_bus_that_joins_the_same_gateways_makes_nothing_go_round(serve: Serve,
     writes = [gateway.db.item("BARO").writes for gateway in (here, there)]
     time.sleep(0.3)
     assert [gateway.db.item("BARO").writes for gateway in (here, there)] == writes
+
+
+class Slow:
+    """An item of which the write of 29 waits until `older` is set."""
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+        self.held, self.older = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.item, name)
+
+    def write(self, *args: Any) -> Any:
+        if args[0] == 29.0:
+            self.held.set()
+            self.older.wait()
+        return self.item.write(*args)
+
+
+def test_an_older_setting_that_is_written_late_does_not_stay() -> None:
+    """Two links bring two versions, and the thread with the older one is held up before it writes."""
+    db = Database(KEYS)
+    versions, item = Versions("here"), db.item("BARO")
+    slow: Any = Slow(item)
+    thread = threading.Thread(target=versions.take, args=(slow, "", "29.0", 0, "netfix/a", (5, "a")))
+    thread.start()
+    slow.held.wait()
+    assert not versions.take(item, "", "30.0", 0, "netfix/b", (6, "b"))
+    assert item.reading.value == 30.0
+    slow.older.set()
+    thread.join()
+    assert (item.reading.value, versions.of(item)) == (30.0, (6, "b"))
+    item.write(30.5, "panel", 0)
+    assert versions.of(item) == (7, "here")
+
+
+def test_a_setting_of_the_panel_outlasts_an_older_one_that_is_written_late() -> None:
+    db = Database(KEYS)
+    versions, item = Versions("here"), db.item("BARO")
+    assert not versions.take(item, "", "28.0", 0, "netfix/a", (4, "a"))
+    slow: Any = Slow(item)
+    thread = threading.Thread(target=versions.take, args=(slow, "", "29.0", 0, "netfix/a", (5, "a")))
+    thread.start()
+    slow.held.wait()
+    item.write(30.0, "panel", 0)
+    assert versions.of(item) == (6, "here")
+    slow.older.set()
+    thread.join()
+    assert (item.reading.value, versions.of(item)) == (30.0, (6, "here"))
