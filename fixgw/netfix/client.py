@@ -540,6 +540,10 @@ class Client:
         except Refused:
             return ""
 
+    def drop_updates(self) -> None:
+        """Forget the updates that have arrived and that no callback has got yet. For `on_connect`."""
+        self._updates.clear()
+
     def restart(self, connection: str) -> str:
         """Ask the gateway to restart one of its connections with its current code on disk.
 

@@ -248,6 +248,7 @@ class Link:
         self._known.clear()
         self._sent.clear()
         self._far = self._client.introduce(identity(self.db))
+        self._client.drop_updates()  # they came before the other side knew us, without versions; all is read below
         self.source = f"{self._base}/{self._far}" if self._far else self._base
         for key in self._receive:  # read first: if both sides may write a key, the other side's fresh value wins
             for topic in (key, *(f"{key}.{name}" for name in self.db.item(key).aux)):

@@ -84,10 +84,16 @@ class Versions:
         It carries the flags that belong to the value, without those of this gateway's alert logic.
         """
         with self._lock:
-            version = self._version(item, name)
-            said = item.said
+            while True:  # until nobody writes while we look: the version must be that of the value
+                said, value = item.said, item.aux[name] if name else None
+                version = self._version(item, name)
+                after = item.said
+                if (said.stamp, *_words(said)) == (after.stamp, *_words(after)) and (
+                    not name or item.aux[name] == value
+                ):
+                    break
             if name:
-                line = sentence.aux_update(item.key, name, item.aux[name])
+                line = sentence.aux_update(item.key, name, value)
                 return sentence.versioned(line, version) if version != NO_VERSION else ""
         line = sentence.update(item.key, said)
         if said.old or version == NO_VERSION or simulated(said.source):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 
 from fixgw.database import FAIL, INITIAL, KEPT, Database, Definition
 from fixgw.netfix.sentence import NO_VERSION, split_version, versioned
-from fixgw.plugins.netfix.versions import Versions
+from fixgw.plugins.netfix.versions import Versions, versions_of
 
 Gateway = Any  # TestGateway of conftest.py
 Serve = Callable[..., Gateway]
@@ -274,3 +275,29 @@ def test_a_setting_of_the_panel_outlasts_an_older_one_that_is_written_late() -> 
     slow.older.set()
     thread.join()
     assert (item.reading.value, versions.of(item)) == (30.0, (6, "here"))
+
+
+def test_an_update_from_before_the_introduction_is_not_taken(serve: Serve, wait_for: Wait) -> None:
+    """Until the other side knows that we are a gateway, its updates have no version, and look like new settings."""
+    answers = {"@r": "@r{0};29.0;01000\n@xset 9 other-1 {0};30.0;00000\n", "@s": "@s{0}\n{0};29.0;00000\n"}
+
+    def other(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, connection.makefile("r", encoding="ascii") as lines:
+            for line in lines:
+                command, argument = line[:2], line[2:].strip()
+                answer = f"{line.strip()};other-1\n" if command == "@x" else answers.get(command, "")
+                connection.sendall(answer.replace("{0}", argument).encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=other, args=(listener,))
+        thread.start()
+        to = {"host": "127.0.0.1", "port": listener.getsockname()[1], "send": [], "receive": ["BARO"]}
+        here = serve(KEYS, type="both", outputs=[to])
+        heard: list[Any] = []
+        here.db.subscribe("BARO", lambda key, reading: heard.append(reading.value))
+        wait_for(lambda: here.db.read("BARO").value == 30.0)
+        assert 29.0 not in heard
+        assert versions_of(here.db, "").of(here.db.item("BARO")) == (9, "other-1")
+        here.plugin.shutdown()
+        thread.join()
