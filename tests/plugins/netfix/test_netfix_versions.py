@@ -209,7 +209,7 @@ def test_an_absurd_version_is_ignored(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_bus_that_joins_the_same_gateways_makes_nothing_go_round(serve: Serve, wait_for: Wait) -> None:
+def test_a_bus_between_the_same_gateways_makes_nothing_circulate(serve: Serve, wait_for: Wait) -> None:
     there, here = mirror(serve, wait_for)
 
     def owner(key: str, reading: Any) -> None:
