@@ -9,7 +9,7 @@ from fixgw.netfix import Client, Sample
 
 
 def main(host: str = "127.0.0.1", port: str = "3490") -> None:
-    with Client(host, int(port)) as client:
+    with Client(host, int(port), timeout=5.0) as client:
         units = client.report("OILP1").units
         lowest = client.read("OILP1.lowAlarm").value  # None if the installation has not set it
 
