@@ -442,8 +442,12 @@ def test_a_signal_during_the_start_ends_it_quietly(tmp_path: Path, number: int) 
             env={**os.environ, "TMPDIR": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
         )
         time.sleep(delay)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=15)
+        with process:
+            try:
+                process.send_signal(number)
+                _, errors = process.communicate(timeout=30)
+            finally:
+                process.kill()
         if "Traceback" in errors:  # the interpreter itself, before our first line runs
             assert "fixgw/cli/demo.py" not in errors
         assert list(tmp_path.iterdir()) == []
