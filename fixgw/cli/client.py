@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
@@ -38,7 +39,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
     parser = add(
         "list",
         list_keys,
-        "A pattern with *, ? or [] must match the whole key; any other word matches keys that contain it.",
+        "A pattern with *, ? or [] must match the whole key; any other word matches keys that contain it or, if\n"
+        "there are none, whose description contains it.",
         "  fixgw list\n  fixgw list 'CHT1?' OIL\n  fixgw list -l GPS",
     )
     parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="list only keys that match one of these")
@@ -238,7 +240,14 @@ def _setting(word: str) -> bool:
 
 def list_keys(client: Client, args: argparse.Namespace) -> int:
     patterns = [p.upper() if is_pattern(p) else f"*{p.upper()}*" for p in args.patterns]
-    keys = [k for k in client.list() if not patterns or any(fnmatchcase(k.upper(), p) for p in patterns)]
+
+    def matches(words: str) -> bool:
+        return not patterns or any(fnmatchcase(words.upper(), p) for p in patterns)
+
+    known = client.list()
+    keys = [k for k in known if matches(k)] or [r.key for r in client.report_many(known) if matches(r.description)]
+    if patterns and not keys:
+        raise FixgwError(f"no key or description matches {' or '.join(map(repr, args.patterns))}")
     if args.json:
         found = {r.key: _definition(r) for r in client.report_many(keys)} if args.long else keys
         print(json.dumps(found, indent=2))
@@ -247,7 +256,7 @@ def list_keys(client: Client, args: argparse.Namespace) -> int:
         text.show(*text.table(rows))
     else:
         text.show(*keys)
-    return EXIT_DONE if keys else EXIT_FAILED
+    return EXIT_DONE
 
 
 def read(client: Client, args: argparse.Namespace) -> int:
@@ -296,7 +305,10 @@ def write(client: Client, args: argparse.Namespace) -> int:
     unset = "." in key and value == "None"
     wanted = None if unset else trial.convert(value)
     if args.flags is None:
-        _show(client, ask_about(client, key, lambda k: client.write(k, value)), args)
+        sample = ask_about(client, key, lambda k: client.write(k, value))
+        _show(client, sample, args)
+        if "." not in key and not _is_same(sample.value, trial.write(wanted).value):
+            return complain(f"{key} was not set: a better source prevails; `fixgw explain {key}` names it")
         return EXIT_DONE
     if "." in key:
         raise BadValue(key, "an aux value has no flags")
@@ -306,9 +318,16 @@ def write(client: Client, args: argparse.Namespace) -> int:
     _show(client, sample, args)
     stored = trial.write(wanted).value
     # The gateway does not answer a value sentence, and it sets `bad` itself when it clamps a value.
-    if sample.value != stored or sample.flags & args.flags != args.flags:
+    if not _is_same(sample.value, stored) or sample.flags & args.flags != args.flags:
         return complain(f"{key} was not set: this computer may not write, or another source writes {key} too")
     return EXIT_DONE
+
+
+def _is_same(answer: Any, stored: Any) -> bool:
+    """Whether the gateway answers what was stored. A float has fewer digits in the answer."""
+    if isinstance(stored, float) and isinstance(answer, float):
+        return math.isclose(answer, stored, rel_tol=1e-6, abs_tol=1e-6)
+    return bool(answer == stored)
 
 
 def _trial_definition(report: Report) -> Definition:
@@ -322,7 +341,11 @@ def flag(client: Client, args: argparse.Namespace) -> int:
     if "." in args.key:
         raise BadValue(args.key, "an aux value has no flags")
     ask_about(client, args.key, lambda key: client.flag(key, letter, args.setting))
-    _show(client, client.read(args.key), args)
+    sample = client.read(args.key)
+    _show(client, sample, args)
+    if args.setting and not sample.flags & args.flag:
+        word = FLAG_NAMES[args.flag]
+        return complain(f"{args.key} is not {word}: another source is published now; see `fixgw explain {args.key}`")
     return EXIT_DONE
 
 

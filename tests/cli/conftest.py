@@ -56,7 +56,7 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        (directory / "database.yaml").write_text(ITEMS)
+        self.entries = ITEMS
         self.port = 0
         self.connection_options = ""
         self.start()
@@ -70,6 +70,7 @@ class Bench:
         return self.gateway.database
 
     def start(self) -> None:
+        (self.directory / "database.yaml").write_text(self.entries)
         self.file.write_text(CONFIGURATION % (self.port, self.connection_options))
         self.gateway = Gateway(configuration.load(self.file))
         self.gateway.start()

@@ -42,8 +42,9 @@ def test_list_takes_patterns_and_parts_of_keys(bench: Bench, cli: Cli, patterns:
     assert cli("list", *patterns).out.split() == keys
 
 
-def test_an_empty_list_fails_quietly(bench: Bench, cli: Cli) -> None:
-    assert cli("list", "NOPE") == (1, "", "")
+def test_a_list_without_a_matching_key_looks_at_descriptions(bench: Bench, cli: Cli) -> None:
+    assert cli("list", "altitude") == (0, "ALT\n", "")
+    assert cli("list", "NOPE", "A?") == (1, "", "fixgw: no key or description matches 'NOPE' or 'A?'\n")
 
 
 def test_a_long_list_has_units_and_descriptions(bench: Bench, cli: Cli) -> None:
@@ -175,6 +176,22 @@ def test_a_client_that_may_not_write_gets_an_explanation(bench: Bench, cli: Cli)
     code, _, err = cli("write", "BARO", "30", "b")
     assert code == 1
     assert "BARO was not set: this computer may not write" in err
+
+
+def test_a_better_source_is_named_when_it_hides_a_write(bench: Bench, cli: Cli) -> None:
+    bench.stop()
+    bench.entries = bench.entries.replace("key: EGT12,", "key: EGT12, sources: [adc, spare],")
+    bench.start()
+    bench.db.write("EGT12", 600, "spare")
+    bench.db.write("EGT12", 700, "adc")
+    code, out, err = cli("write", "EGT12", "650")
+    assert (code, out) == (1, "EGT12  700  degC  good\n")
+    assert err == "fixgw: EGT12 was not set: a better source prevails; `fixgw explain EGT12` names it\n"
+    code, out, err = cli("flag", "EGT12", "fail", "on")
+    assert (code, out) == (1, "EGT12  600  degC  secfail\n")
+    assert err == "fixgw: EGT12 is not fail: another source is published now; see `fixgw explain EGT12`\n"
+    assert cli("write", "EGT11", "123.456789012345") == (0, "EGT11  123.456789  degC  good\n", "")
+    assert cli("write", "EGT11", "123.456789012345", "none").code == 0
 
 
 def test_flags_are_set_and_cleared_by_letter_or_name(bench: Bench, cli: Cli) -> None:

@@ -60,6 +60,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "argv",
     [
@@ -84,6 +85,7 @@ def test_the_table_on_a_terminal_has_only_its_own_colours() -> None:
     assert row.line.replace("\t", "").isprintable()
 
 
+@pytest.mark.slow
 def test_completion_offers_no_key_with_control_characters(port: int, capsys: pytest.CaptureFixture[str]) -> None:
     from argparse import Namespace
 

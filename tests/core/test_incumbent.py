@@ -80,7 +80,8 @@ class Stock:
 
 
 @pytest.fixture
-def stock(tmp_path: Path) -> Stock:
+def stock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stock:
+    monkeypatch.setattr("fixgw.net.access.own_networks", list)  # the tests do not depend on the computer's networks
     return Stock(tmp_path)
 
 
