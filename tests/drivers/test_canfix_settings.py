@@ -142,6 +142,7 @@ def _heard(wire: can.BusABC, identifier: int) -> bool:
     return message is not None and message.arbitration_id == identifier
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [OWNER, ASKER], ids=["owner", "asker"])
 @pytest.mark.parametrize("how", ["jammed", "unplugged"])
 def test_a_setting_made_while_the_adapter_was_away_arrives(join: Join, text: str, how: str) -> None:
@@ -167,6 +168,7 @@ def test_a_setting_made_while_the_adapter_was_away_arrives(join: Join, text: str
         b.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [OWNER, ASKER], ids=["owner", "asker"])
 def test_a_setting_made_by_others_while_the_adapter_was_away_stays(join: Join, text: str) -> None:
     with Segment() as segment, VirtualSlcan(segment) as left, VirtualSlcan(segment) as right:

@@ -12,6 +12,8 @@ from fixgw.clock import LATE_S
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugins.netfix.server import HOUSEKEEPING_S, SETTLE_S
 
+pytestmark = pytest.mark.slow
+
 Gateway = Any  # TestGateway of conftest.py
 Serve = Callable[..., Gateway]
 Wait = Callable[[Callable[[], object]], None]

@@ -14,6 +14,8 @@ from fixgw.plugins.netfix import writer
 
 from .conftest import TestGateway
 
+pytestmark = pytest.mark.slow
+
 Wait = Callable[[Callable[[], object]], None]
 
 

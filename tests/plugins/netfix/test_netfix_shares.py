@@ -17,6 +17,8 @@ from fixgw.plugins.netfix.turns import Turns
 
 from .conftest import RawClient, TestGateway
 
+pytestmark = pytest.mark.slow
+
 Wait = Callable[[Callable[[], object]], None]
 ANSWER = "@rIAS;0.0;01000"
 

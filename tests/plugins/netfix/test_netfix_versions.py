@@ -16,6 +16,8 @@ from fixgw.database import FAIL, INITIAL, KEPT, Database, Definition
 from fixgw.netfix.sentence import NO_VERSION, split_version, versioned
 from fixgw.plugins.netfix.versions import Versions, versions_of
 
+pytestmark = pytest.mark.slow
+
 Gateway = Any  # TestGateway of conftest.py
 Serve = Callable[..., Gateway]
 Wait = Callable[[Callable[[], object]], None]

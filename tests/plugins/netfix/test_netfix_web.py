@@ -8,6 +8,8 @@ import pytest
 
 from .conftest import RawClient, TestGateway
 
+pytestmark = pytest.mark.slow
+
 Wait = Callable[[Callable[[], object]], None]
 BODY = "IAS;222;0000\n@wBARO;28.5\n@fALT;f;1\n@xkill\n"
 HEADERS = "Host: 127.0.0.1:3490\r\nOrigin: http://page.example\r\nContent-Type: text/plain\r\n\r\n"

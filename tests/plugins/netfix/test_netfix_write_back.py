@@ -12,6 +12,8 @@ from fixgw.plugins.netfix import commands
 
 from .conftest import RawClient, TestGateway
 
+pytestmark = pytest.mark.slow
+
 HERE, FAR = "127.0.0.1", "127.0.0.7"
 
 
