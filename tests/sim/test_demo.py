@@ -340,6 +340,11 @@ def test_the_whole_stack_works_until_ctrl_c(fly: Callable[..., Demo], tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_everything_ends_well(fly: Callable[..., Demo]) -> None:
+    code, _, errors = fly("--everything").end(signal.SIGINT)
+    assert code == 0, errors
+
+
 def test_every_key_comes_only_from_its_own_source(fly: Callable[..., Demo], mapped: mapping.Map) -> None:
     client = fly().connect()
     keys = {key for entry in (*mapped.inputs, *mapped.switches) for key in entry.keys}

@@ -693,6 +693,7 @@ class CanPlugin(Worker[OptionsT]):
                 troubles.append(str(error))
         if troubles:
             raise PluginFail("; ".join(troubles))
+        self._threads.clear()  # those of a bus that others still use are theirs alone
 
     def health(self) -> str:
         """What is wrong with the buses; each is named by its channel if there are several."""

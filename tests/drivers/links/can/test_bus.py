@@ -25,6 +25,7 @@ from fixgw.errors import DeviceError, MissingLibrary, PluginFail
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.net import tcp
+from fixgw.runner import threads_of
 
 pytestmark = pytest.mark.slow
 
@@ -626,6 +627,18 @@ def test_a_plugin_takes_a_few_lines(other: can.BusABC) -> None:
     plugin.shutdown()
     assert not plugin.running
     assert not can_bus._buses
+
+
+def test_a_plugin_that_has_stopped_has_no_threads_though_others_use_the_bus() -> None:
+    first, second = Plugin("first", dict(VIRTUAL)), Plugin("second", dict(VIRTUAL))
+    for plugin in (first, second):
+        plugin.start()
+    until(lambda: second.health() == "")
+    first.shutdown()
+    assert not list(threads_of(first))
+    assert len(list(threads_of(second))) == 2
+    assert all(thread.is_alive() for thread in threads_of(second))
+    second.shutdown()
 
 
 def test_a_plugin_with_a_defect_stops_running_and_says_why(other: can.BusABC) -> None:
