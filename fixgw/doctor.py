@@ -9,6 +9,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shlex
 import shutil
 import stat
 import subprocess
@@ -370,7 +371,10 @@ def _gateway(tree: Mapping[str, Any], loaded: Configuration | None) -> Iterator[
     yield Result("gateway", Finding(level, f"version {tree.get('version')}: {tree.get('summary')}"))
     theirs = _inner(tree, "configuration").get("file")
     if loaded is not None and theirs and os.path.realpath(theirs) != os.path.realpath(loaded.file):
-        yield Result("gateway", Finding(WARNING, f"it runs another configuration: {theirs}", f"fixgw doctor {theirs}"))
+        yield Result(
+            "gateway",
+            Finding(WARNING, f"it runs another configuration: {theirs}", f"fixgw doctor {shlex.quote(theirs)}"),
+        )
     for problem in _inner(tree, "configuration").get("problems") or ():
         yield Result("gateway", Finding(WARNING, f"not yet applied: {problem}"))
     for key, conflict in _inner(_inner(tree, "database"), "conflicts").items():

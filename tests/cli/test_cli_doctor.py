@@ -63,7 +63,7 @@ def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
 def fed(bench: Bench) -> Bench:
     bench.stop()
     (bench.directory / "feeder.py").write_text(FEEDER)
-    (bench.directory / "database.yaml").write_text(ITEMS)
+    bench.entries = ITEMS
     bench.connection_options = "\n  feed: {module: feeder, controller: active}"
     bench.start()
     return bench
@@ -176,12 +176,17 @@ def test_an_unhealthy_connection_and_a_bus_in_trouble_are_problems(fed: Bench, c
 
 
 def test_it_says_when_the_running_gateway_uses_another_configuration(
-    fed: Bench, cli: Callable[..., Done], tmp_path: Path
+    fed: Bench, cli: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(type(fed), "file", fed.directory / "of two words.yaml")
+    fed.stop()
+    fed.start()
     other = tmp_path / "other.yaml"
     other.write_text("connections: {gps: {module: fixgw.plugins.skel}}\n")
-    grouped = found(cli("doctor", str(other), "--json", "--seconds", "0.1"))
+    done = cli("doctor", str(other), "--json", "--seconds", "0.1")
+    grouped = found(done)
     assert any("it runs another configuration" in message for _, message in grouped["gateway"])
+    assert f"fixgw doctor '{fed.file}'" in done.out
     assert grouped["gps"] == [("warning", "it is configured, but the running gateway does not have it")]
 
 
