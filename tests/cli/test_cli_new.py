@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,7 +51,7 @@ def test_new_files_pass_tests_type_checks_and_style_checks(cli: Cli, tmp_path: P
 def test_the_next_steps_work_where_they_are_typed(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first, second, third = cli("new", "plugin", "hottest").out.splitlines()[-3:]
-    assert first.startswith(f"1. {sys.executable} -m pytest test_hottest.py "), "no `cd .`"
+    assert first.startswith(f"1. {quote(sys.executable)} -m pytest test_hottest.py "), "no `cd .`"
     assert f"plugin path: {tmp_path}`" in second
     assert third.startswith("3. fixgw check my.yaml && fixgw run --config-file my.yaml ")
     page = (tmp_path / "hottest.md").read_text()
@@ -59,7 +60,7 @@ def test_the_next_steps_work_where_they_are_typed(cli: Cli, tmp_path: Path, monk
 
     there = tmp_path / "a b"
     first, _, third = cli("new", "driver", "oil_watch", "--to", str(there)).out.splitlines()[-3:]
-    assert first.startswith(f"1. cd '{there}' && {sys.executable} -m pytest test_oil_watch.py ")
+    assert first.startswith(f"1. cd '{there}' && {quote(sys.executable)} -m pytest test_oil_watch.py ")
     assert third.startswith(f"3. cd '{there}' && fixgw check my.yaml ")
     page = (there / "oil_watch.md").read_text()
     (there / "my.yaml").write_text(page.partition("```yaml\n")[2].partition("```")[0])
@@ -70,7 +71,9 @@ def test_the_next_steps_work_where_they_are_typed(cli: Cli, tmp_path: Path, monk
     assert "fixgw install-extra test && " in first
     monkeypatch.setattr("fixgw.extras.is_debian_package", lambda: True)
     first = cli("new", "plugin", "warmest").out.splitlines()[-3]
-    assert f"PYTHONPATH={ROOT} {sys.executable} -m pytest" in first, "the system's Python does not know the package"
+    assert f"PYTHONPATH={quote(str(ROOT))} {quote(sys.executable)} -m pytest" in first, (
+        "the system's Python does not know the package"
+    )
 
 
 @pytest.mark.timeout(300)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 
@@ -113,7 +114,7 @@ def test_a_configuration_error_lists_all_its_problems() -> None:
 
 def test_a_missing_library_names_the_command_that_installs_it_here() -> None:
     error = MissingLibrary("RPi.GPIO", "rpi")
-    assert error.fix.startswith(sys.executable)
+    assert error.fix.startswith(shlex.quote(sys.executable))
     assert str(error) == f"RPi.GPIO is not installed: {error.fix}"
     assert str(MissingLibrary("somebody_elses")) == "somebody_elses is not installed"
 

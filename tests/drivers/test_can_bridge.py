@@ -326,7 +326,8 @@ def test_frames_dropped_before_a_bus_connects_do_not_count_as_too_slow(
         plugin.shutdown()
 
 
-def test_odd_frames_do_no_harm(bridge: Bridge, node: Join) -> None:
+def test_odd_frames_do_no_harm(bridge: Bridge, node: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(can_bus, "MAX_AGE_S", 60.0)  # a busy machine may take longer to forward them
     a, b = node("a"), node("b")
     plugin = bridge(BOTH)
     for n in range(2000):

@@ -75,7 +75,7 @@ def test_the_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
     )
     assert result.returncode == 0, result.stderr
-    where, count = result.stdout.split()
+    where, count = result.stdout.splitlines()
     assert where.startswith(str(tmp_path))
     assert int(count) > 150
 
