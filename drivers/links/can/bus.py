@@ -691,8 +691,6 @@ class CanPlugin(Worker[OptionsT]):
                 stop()
             except PluginFail as error:
                 troubles.append(str(error))
-        if not troubles:
-            self._threads.clear()  # they have ended, or work for the other users of their bus
         if troubles:
             raise PluginFail("; ".join(troubles))
         self._threads.clear()  # those of a bus that others still use are theirs alone

@@ -669,17 +669,6 @@ def test_a_dead_reader_is_noticed_and_the_next_user_gets_a_new_one(script: Scrip
     again.shutdown()
 
 
-def test_a_plugin_that_stops_leaves_the_threads_of_the_bus_to_the_others(script: Script) -> None:
-    first, other = Plugin("bridge", dict(SCRIPTED)), Plugin("canfix", dict(SCRIPTED))
-    first.start()
-    other.start()
-    until(lambda: other.health() == "")
-    first.shutdown()
-    assert list(threads_of(first)) == []
-    assert [thread.is_alive() for thread in threads_of(other)] == [True, True]
-    other.shutdown()
-
-
 def test_a_plugin_with_two_buses_distinguishes_them() -> None:
     plugin = TwoBuses("bridge", {})
     plugin.start()
