@@ -311,8 +311,7 @@ def test_it_copes_with_a_gateway_that_comes_back_with_other_keys(bench: Bench, t
     it = terminal("watch", "ALT", "IAS")
     it.wait_for(r"IAS +0 knots")
     bench.stop()
-    items = bench.directory / "database.yaml"
-    items.write_text("\n".join(line for line in items.read_text().splitlines() if "key: ALT" not in line))
+    bench.entries = "\n".join(line for line in bench.entries.splitlines() if "key: ALT" not in line)
     bench.start()
     bench.db.write("IAS", 99, "test")
     it.wait_for(r"FIX Gateway at.*ALT +- ft.*IAS +99 knots +\S*good")
