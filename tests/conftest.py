@@ -1,7 +1,7 @@
-"""Common to all tests; ``--quick`` is for `make quick`: only tests without sockets, devices and processes.
+"""Common to all tests; ``--quick`` (`make quick`) runs those without sockets, devices and processes.
 
-The others have the marker `slow`; ``pytestmark = pytest.mark.slow`` marks a whole file. An unmarked test that uses one
-of these fails in the quick run.
+The others, and those that take long, have the marker `slow`; ``pytestmark = pytest.mark.slow`` marks a whole file. An
+unmarked test that uses a socket, a device or a process fails in the quick run.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 # A busy computer generates examples slowly, which is not a defect.
 settings.register_profile("fixgw", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fixgw")
+settings.register_profile("quick", settings.get_profile("fixgw"), max_examples=10)
 
 _states = tempfile.TemporaryDirectory(prefix="fixgw-tests-")
 _tests = itertools.count()
@@ -55,6 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("quick"):
+        settings.load_profile("quick")
         openpty = os.openpty
 
         def recorded() -> tuple[int, int]:

@@ -11,6 +11,8 @@ import pytest
 from fixgw.database import Database, Definition, Reading
 from fixgw.database.hung import LOOK_INTERVAL_S, MAX_LOOKS, Hung
 
+pytestmark = pytest.mark.slow
+
 PROMISE_S = 2.0
 MARGIN_S = 3.0  # for a busy machine
 

@@ -15,6 +15,8 @@ from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, WRITABLE, Databa
 from fixgw.database.legacy import RawItem
 from fixgw.errors import BadValue
 
+pytestmark = pytest.mark.slow
+
 ANYTHING = st.one_of(
     st.none(),
     st.booleans(),

@@ -14,6 +14,8 @@ from fixgw.configuration import Configuration
 from fixgw.configuration.tree import copy_tree
 from fixgw.database import Database, Definition
 
+pytestmark = pytest.mark.slow
+
 # The keys that pyEfis requires to start.
 PYEFIS = (Path(__file__).parents[1] / "data" / "pyefis-keys.txt").read_text().split()
 SPEEDS = ("Vs", "Vs0", "Vno", "Vne", "Vfe")

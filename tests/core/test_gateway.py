@@ -18,6 +18,8 @@ from fixgw import configuration, database, status
 from fixgw.gateway import TRANSITIONS, Gateway, State
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK
 
+pytestmark = pytest.mark.slow
+
 PLUGINS = {
     "good": """
         import threading

@@ -19,6 +19,8 @@ from fixgw.configuration import Configuration, importing, incumbent
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS
 from fixgw.errors import Advice, ConfigurationError, FixgwError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 DATA = Path(__file__).parents[1] / "data"

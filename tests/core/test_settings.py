@@ -16,6 +16,8 @@ from fixgw import state
 from fixgw.database import BAD, INITIAL, KEPT, OLD, Database, Definition
 from fixgw.settings import Settings, path_for
 
+pytestmark = pytest.mark.slow
+
 DEFINITIONS = [
     Definition(key="BARO", min=20, max=35, setting=True, keep=True),
     Definition(key="DIM", type="int", min=0, max=100, setting=True, keep=True),

@@ -22,6 +22,8 @@ from fixgw.runner import threads_of
 from fixgw.service import EXIT_HUNG, EXIT_OK
 from tests.core.test_gateway import Bench
 
+pytestmark = pytest.mark.slow
+
 PLUGINS = {
     "sick": """
         import threading

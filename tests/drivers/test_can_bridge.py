@@ -33,6 +33,8 @@ from fixgw.hw_sim.can.segment import Segment, SimFrame
 from fixgw.hw_sim.can.slcan import VirtualSlcan
 from fixgw.hw_sim.devices.mgl_rdac import Rdac
 
+pytestmark = pytest.mark.slow
+
 
 def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
     deadline = time.monotonic() + seconds

@@ -14,6 +14,8 @@ from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix import table
 from fixgw.drivers.canfix.tool import dbc
 
+pytestmark = pytest.mark.slow
+
 TABLES = [table.load(revision) for revision in table.REVISIONS]
 
 

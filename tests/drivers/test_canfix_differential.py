@@ -18,6 +18,8 @@ import pytest
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix import table
 
+pytestmark = pytest.mark.slow
+
 canfix: Any = importlib.import_module("canfix")
 
 CODEC = cf.Codec(table.load(2023))

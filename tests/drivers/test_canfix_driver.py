@@ -41,6 +41,8 @@ from fixgw.hw_sim.can.faults import Station
 from fixgw.hw_sim.can.instrument import CanInstrument
 from fixgw.hw_sim.world import World
 
+pytestmark = pytest.mark.slow
+
 ME = 0xB6
 NODE = 12
 NODE_SPECIFIC = 0x6E0

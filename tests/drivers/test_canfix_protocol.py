@@ -14,6 +14,8 @@ from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix import table
 from fixgw.errors import BadValue, FixgwError
 
+pytestmark = pytest.mark.slow
+
 CODEC = cf.Codec()
 TABLE = CODEC.table
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "data" / "canfix.json").read_text())["vectors"]

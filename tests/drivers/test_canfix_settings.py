@@ -19,6 +19,8 @@ from fixgw.drivers.links.can import bus as can_bus
 from fixgw.hw_sim.can import Segment, VirtualSlcan
 from fixgw.world import World
 
+pytestmark = pytest.mark.slow
+
 SETTING = "inputs: [{canid: 0x190, fixid: BARO, nodespecific: yes}]\noutputs: [{fixid: BARO, canid: 0x190%s}]\n"
 OWNER, ASKER = SETTING % ", owner: yes", SETTING % ""
 WAYPOINT = (

@@ -17,6 +17,8 @@ from fixgw.drivers.links.can import log as can_log
 from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame
 from fixgw.errors import BadValue
 
+pytestmark = pytest.mark.slow
+
 TABLE = table.load()
 TYPED = [parameter for parameter in TABLE if parameter.type]
 

@@ -23,6 +23,8 @@ from fixgw.hw_sim.devices.x728 import X728
 from fixgw.kit.update import Update
 from tests.drivers.bus_bench import SENDERS, SOURCE, adds_up, numbers, packaged_database, running, until, with_senders
 
+pytestmark = pytest.mark.slow
+
 # -- the registers -----------------------------------------------------------------------------------------------------
 
 

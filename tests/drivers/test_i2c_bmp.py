@@ -26,6 +26,8 @@ from fixgw.kit.units import pressure_altitude
 from fixgw.kit.update import Update
 from tests.drivers.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
 
+pytestmark = pytest.mark.slow
+
 # -- compensation ------------------------------------------------------------------------------------------------------
 
 BMP180_EXAMPLE = struct.pack(">hhhHHHhhhhh", 408, -72, -14383, 32741, 32757, 23153, 6190, 4, -32768, -8711, 2868)

@@ -25,6 +25,8 @@ from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit.update import Update
 from tests.drivers.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
 
+pytestmark = pytest.mark.slow
+
 # -- the registers -----------------------------------------------------------------------------------------------------
 
 

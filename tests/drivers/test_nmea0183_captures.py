@@ -20,6 +20,8 @@ from fixgw.database import FAIL
 from fixgw.drivers.nmea0183.protocol import Decoder, Framer, Sentence
 from fixgw.kit.update import Update
 
+pytestmark = pytest.mark.slow
+
 CAPTURES = Path(__file__).parents[1] / "captures" / "nmea0183"
 LOGS = sorted(path.name for path in CAPTURES.glob("*.log"))
 

@@ -18,6 +18,8 @@ from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.mcp3008 import Mcp3008
 from tests.drivers.bus_bench import SENDERS, SOURCE, adds_up, numbers, packaged_database, running, until, with_senders
 
+pytestmark = pytest.mark.slow
+
 CHANNELS = [
     {"input": "0", "key": "OILP1", "curve": {"points": [[0.25, 0.0], [2.25, 100.0]]}},
     {"input": "5-4", "key": "FUELQ1", "curve": {"linear": {"factor": 10.0}}},

@@ -24,6 +24,8 @@ from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.x728 import X728
 from tests.drivers.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
 
+pytestmark = pytest.mark.slow
+
 LOST, OFF = 6, 26
 
 # -- the gauge ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Both are called with an input, and raise AssertionError, or whatever the parser 
 
 from __future__ import annotations
 
+import logging
 import random
 import sys
 import time
@@ -200,7 +201,15 @@ def known(outputs: Iterable[Any]) -> set[str]:
 
 
 _ATOMS = (bool, int, float, complex, str, bytes, bytearray, type(None))
-_NOT_HELD = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, Clock)
+_NOT_HELD = (
+    type,
+    types.ModuleType,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    Clock,
+    logging.Logger,
+)
 
 
 def size_of(thing: object) -> int:

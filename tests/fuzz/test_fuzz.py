@@ -13,6 +13,8 @@ from .mutate import corpus, mutants
 from .oracle import MAX_INPUT_BYTES, Stream
 from .targets import CORPUS, TARGETS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MUTANTS = 40  # of each target, unless they take longer than
 MUTANTS_S = 0.2  # of CPU time

@@ -15,6 +15,8 @@ from fixgw import configuration, database, loader
 from fixgw.database import Database, Definition
 from fixgw.plugin import Poller
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CORE_LIBRARIES = {"yaml", "msgspec"}
 HARDWARE_LIBRARIES = {"serial", "can", "RPi", "gpiod", "smbus2", "spidev"}

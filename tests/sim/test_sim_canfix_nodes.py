@@ -18,6 +18,8 @@ from fixgw.hw_sim.can.faults import FAULTS, Station
 from fixgw.hw_sim.can.nodes import INBOX, VirtualNode
 from fixgw.hw_sim.can.segment import SimFrame
 
+pytestmark = pytest.mark.slow
+
 NODE_SPECIFIC = 0x6E0
 US = 0x91  # the node that asks
 

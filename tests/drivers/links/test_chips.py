@@ -20,6 +20,8 @@ from fixgw.plugin import Device, Feeds, Finding
 from tests.drivers.bus_bench import numbers, packaged_database, running, until
 from tests.drivers.test_spi_mcp3008 import CHANNELS
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_missing_library_is_named_with_the_extra_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "smbus2", None)
