@@ -333,22 +333,24 @@ class FanOut:
         lines: list[tuple[str, str]] = []
         special: dict[int, tuple[str, str]] = {}  # the sentences that gateways get instead
         authors: dict[Peer, set[int]] = {}
-        own = self._own
+        own, now = self._own, self._clock()
         for n, (key, name, what, author) in enumerate(entries):
             if name:
                 line = sentence.aux_update(key, name, what)
             else:
-                what = self._items[key].aged(what)  # this process may have been delayed since
+                item = self._items[key]
+                if item.tolerance and what.stamp + item.tolerance <= now:  # this process may have been delayed since
+                    what = item.aged(what)
                 line = sentence.update(key, what)
                 # A published reading may differ from what was written in annunciate and, with a ranking, in secfail.
                 mine = own.pop((key, what.stamp), None) if own else None
                 if mine is not None:
                     same = what.source == mine[1].source and what.flags | NOT_OURS == mine[1].flags | NOT_OURS
                     author = mine[0] if same else None
-                versioned = Versions.has(self._items[key], name) and not simulated(what.source)
-                if author is None and self._gateways and not versioned:
-                    # A value from a gateway, over any link, is not new to it.
-                    author = self._gateways.get(what.source.rpartition("/")[2])
+                if author is None and self._gateways:
+                    versioned = Versions.has(self._items[key], name) and not simulated(what.source)
+                    if not versioned:  # a value from a gateway, over any link, is not new to it
+                        author = self._gateways.get(what.source.rpartition("/")[2])
             if self._gateways and (other := self._for_gateway(key, name, what, line)) != line:
                 special[n] = key, _ended(other)
             if author is not None:
