@@ -89,9 +89,8 @@ class Plugin(CanPlugin[CanfixOptions]):
         self._opened = False
         self._asked = float("-inf")
         self._discarded = 0
-        self._questions: list[
-            tuple[float, bool]
-        ] = []  # when to ask, and whether only for settings that no node has sent
+        #: When to ask, and whether only for settings that no node has sent.
+        self._questions: list[tuple[float, bool]] = []
         self._silent = False  # while the bit rate changes
 
     # -- the contract --------------------------------------------------------------------------------------------------

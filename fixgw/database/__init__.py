@@ -177,7 +177,7 @@ class Database:
         self.clock = clock
         self._items: dict[str, Item] = {}
         #: ``with database.batch:`` around several writes that belong together.
-        self.batch = Batch()
+        self.batch = Batch(self._batch_failed)
         self._wildcards: tuple[Subscription, ...] = ()
         self._lock = threading.RLock()
         self._due: list[tuple[float, int, Item]] = []
@@ -351,6 +351,10 @@ class Database:
             with self._lock:
                 for covered in self._covered_by(s):
                     covered._set_subscriptions(covered._subscriptions)
+
+    def _batch_failed(self, error: Exception) -> None:
+        self.callback_errors += 1
+        self.complain("a callback at the end of a batch failed", about="batch", error=error)
 
     # -- subscribers that hang -----------------------------------------------------------------------------------------
 

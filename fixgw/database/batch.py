@@ -17,12 +17,14 @@ class Batch:
     """``with database.batch:`` around several writes of one frame, read or poll. Any thread; batches may be nested.
 
     Every write is published at once, as always. Only subscribers that send values elsewhere use it: they may wait for
-    the end of the batch, and then send once. So do nothing in a batch that waits.
+    the end of the batch, and then send once. So do nothing in a batch that waits. `failed` is called with what one of
+    them raises, which goes no further.
     """
 
-    __slots__ = ("_depths", "_ended")
+    __slots__ = ("_depths", "_ended", "_failed")
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[Exception], object]) -> None:
+        self._failed = failed
         self._depths: dict[int, int] = {}  # by thread
         self._ended: tuple[Ended, ...] = ()
 
@@ -39,7 +41,10 @@ class Batch:
             self._depths[me] = depth
             return
         for ended in self._ended:
-            ended()
+            try:
+                ended()
+            except Exception as failure:  # the writer is not to blame
+                self._failed(failure)
 
     @property
     def is_open(self) -> bool:
@@ -47,7 +52,7 @@ class Batch:
         return get_ident() in self._depths
 
     def on_end(self, ended: Ended) -> None:
-        """Call `ended` at the end of every batch, on its thread. It must return at once, and must not raise."""
+        """Call `ended` at the end of every batch, on its thread. It must return at once."""
         self._ended += (ended,)
 
     def off_end(self, ended: Ended) -> None:

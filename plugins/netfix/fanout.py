@@ -1,10 +1,10 @@
 """Sends what has changed to the clients that have subscribed to it.
 
-Writers put each change in a queue (`FanOut._changed`) and wake the server's thread if it sleeps; writers that write a
-batch (`Database.batch`) do so at its end. Each update is
-formatted once, and each client gets the lines of the keys that it has subscribed to, joined. Under load, flushes are
-paced to cost a few percent of the time, and a burst shares a system call. An idle gateway sends at once; with few
-clients, the writer's own thread does it, because waking another thread takes longer than sending.
+Writers put each change in a queue (`FanOut._changed`) and wake the server's thread if it sleeps; in a batch
+(`Database.batch`), they do so at its end. If that does not come, the server finds the changes within a second. Each
+update is formatted once, and each client gets the lines of the keys that it has subscribed to, joined. Under load,
+flushes are paced to cost a few percent of the time, and a burst shares a system call. An idle gateway sends at once;
+with few clients, the writer's own thread does it, because waking another thread takes longer than sending.
 
 All memory is bounded. While the queue is short, every update is sent. Beyond `MAX_QUEUED` entries, and for a client
 whose socket is full, we only note which keys have changed, and send the newest reading when there is room.
@@ -235,7 +235,7 @@ class FanOut:
                 self._wake()
 
     def _batch_ended(self) -> None:
-        """Send what the batch has brought, unless somebody else does. Runs on the writer's thread."""
+        """Send what was written in the batch, unless another thread does. Runs on the writer's thread."""
         if self._asleep and (self._pending or self._overflow):
             self._asleep = False
             if not self._send_directly():

@@ -208,9 +208,7 @@ class Link:
                 return []  # it was stored before we last looked, and its subscribers were told after
             text = f"{sentence.text_of(reading.value)};{_abfs(reading)}"
             line = sentence.for_gateway(f"{key};{text}", reading.source)
-            if not line or (
-                line[0] == "@" and not self._far
-            ):  # a gateway that does not know marks would take it for real
+            if not line or (line[0] == "@" and not self._far):  # one without marks would take it for real
                 self.withheld += 1
                 return []
             if unmarked(reading.source).startswith(self._network) and self._last.get((key, "")) == line:

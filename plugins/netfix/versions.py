@@ -28,6 +28,7 @@ from fixgw.state import Keeper
 SAID = ANNUNCIATE | BAD | FAIL  # the flags that belong to a value
 MARGIN = 1000  # counts that may have been used and not saved before a kill
 REASON = "flagged by another gateway"
+MOST_LOOKS = 100  # at a value that is being written all the time: the next change is sent, too
 HIGHEST = 1 << 53  # more than a lifetime of counting; a greater count is an error
 
 
@@ -84,13 +85,12 @@ class Versions:
         It carries the flags that belong to the value, without those of this gateway's alert logic.
         """
         with self._lock:
-            while True:  # until nobody writes while we look: the version must be that of the value
+            for _ in range(MOST_LOOKS):  # the version must be that of the value, which may be written while we look
                 said, value = item.said, item.aux[name] if name else None
                 version = self._version(item, name)
                 after = item.said
-                if (said.stamp, *_words(said)) == (after.stamp, *_words(after)) and (
-                    not name or item.aux[name] == value
-                ):
+                same = (said.stamp, *_words(said)) == (after.stamp, *_words(after))
+                if same and (not name or item.aux[name] is value):
                     break
             if name:
                 line = sentence.aux_update(item.key, name, value)

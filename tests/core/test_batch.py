@@ -50,7 +50,7 @@ def test_a_batch_that_raises_has_ended_too(db: Database) -> None:
     assert (db.batch.is_open, ended) == (False, [1])
 
 
-def test_who_no_longer_listens_is_not_told(db: Database) -> None:
+def test_a_callback_that_was_removed_is_not_called(db: Database) -> None:
     ended: list[int] = []
 
     def end() -> None:
@@ -61,3 +61,16 @@ def test_who_no_longer_listens_is_not_told(db: Database) -> None:
     with db.batch:
         pass
     assert ended == []
+
+
+def test_a_failure_at_the_end_of_a_batch_does_not_reach_the_writer(db: Database) -> None:
+    ended: list[int] = []
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    db.batch.on_end(fail)
+    db.batch.on_end(lambda: ended.append(1))
+    with db.batch:
+        pass
+    assert (db.callback_errors, ended) == (1, [1])

@@ -14,7 +14,7 @@ import pytest
 
 from fixgw.database import FAIL, INITIAL, KEPT, Database, Definition
 from fixgw.netfix.sentence import NO_VERSION, split_version, versioned
-from fixgw.plugins.netfix.versions import Versions, versions_of
+from fixgw.plugins.netfix.versions import MOST_LOOKS, Versions, versions_of
 
 pytestmark = pytest.mark.slow
 
@@ -278,6 +278,21 @@ def test_a_setting_of_the_panel_outlasts_an_older_one_that_is_written_late() -> 
     slow.older.set()
     thread.join()
     assert (item.reading.value, versions.of(item)) == (30.0, (6, "here"))
+
+
+def test_a_setting_that_is_written_all_the_time_does_not_hold_up_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    db = Database(KEYS)
+    versions, item = Versions("here"), db.item("BARO")
+    look, looks = versions._version, []
+
+    def write_meanwhile(*args: Any) -> Any:
+        looks.append(1)
+        item.write(29.0 + len(looks) / 1000.0, "panel", 0)
+        return look(*args)
+
+    monkeypatch.setattr(versions, "_version", write_meanwhile)
+    assert versions.line(item)
+    assert len(looks) == MOST_LOOKS
 
 
 def test_an_update_from_before_the_introduction_is_not_taken(serve: Serve, wait_for: Wait) -> None:
