@@ -26,6 +26,7 @@ from fixgw.database.legacy import RawItem
 from fixgw.errors import Advice, PluginFail, Problem, UnknownKey
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.options import convert
+from fixgw.notices import Notices
 from fixgw.world import Quorum, new_plugins_world
 
 if TYPE_CHECKING:
@@ -246,6 +247,11 @@ class PluginBase(Generic[OptionsT]):
     @property
     def quorum(self) -> Quorum:
         return self._gateway.quorum
+
+    @property
+    def notices(self) -> Notices:
+        """The board for what the crew should know; see `fixgw.notices`. `self.name` is the owner of this plugin's."""
+        return self._gateway.notices
 
     def db_list(self) -> list[str]:
         """All keys, in the order in which they are defined."""

@@ -1,4 +1,4 @@
-"""What belongs to a gateway and not to the process: its database, its quorum, its status, and the way to stop it.
+"""What belongs to a gateway and not to the process: database, quorum, notices, status, and the way to stop it.
 
 A process may run several gateways. Each has its own `World`, and a plugin acts on that of the gateway that runs it.
 Calls that name no gateway (`fixgw.database.read`, `fixgw.status.get_dict`, `fixgw.quorum.leader` ...) act on the first
@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from fixgw.notices import Notices
 
 if TYPE_CHECKING:
     from fixgw.database import Database
@@ -63,6 +65,7 @@ class World:
             database = Database()
         self.database = database
         self.quorum = Quorum()
+        self.notices = Notices(database.clock)
         self.quit = quit
         self.status = status
         self.restart = restart

@@ -124,6 +124,7 @@ PLUGINS = {
                 if self.runs == 1:
                     self.db.item("IAS").annunciate(True, "too slow", self.source)
                     self.db_get_item("IAS").annunciate = True
+                    self.notices.put(self.name, "ias", "caution", "IAS MISCOMPARE")
                 while not self.stopping.wait(0.01):
                     if self.runs == 1 and self.crash.is_set():
                         raise ValueError("a defect")
@@ -209,13 +210,14 @@ def test_a_plugin_with_a_hung_subscriber_fails_by_name(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("how", ["removed", "crashed, restart", "crashed, ignore", "stopped"])
-def test_alert_logic_that_ends_lets_go_of_its_flags(bench: Bench, how: str) -> None:
+def test_alert_logic_that_ends_lets_go_of_its_flags_and_notices(bench: Bench, how: str) -> None:
     on_failure = "ignore" if how == "crashed, ignore" else "restart"
     entry = f"load: yes, module: s_alerts, source: minder, restart_delay: 0.1, on_failure: {on_failure}"
     gateway = bench.start(f"connections: {{alerts: {{{entry}}}, a: {{load: yes, module: s_good}}}}")
     item = gateway.database.item("IAS")
     item.annunciate(True, "not theirs", "other")
-    bench.until(lambda: "minder" in item.annunciators)
+    gateway.world.notices.put("other", "ias", "advisory", "not theirs")
+    bench.until(lambda: "minder" in item.annunciators and len(gateway.world.notices.all()) == 2)
     if how == "removed":
         bench.reload("connections: {a: {load: yes, module: s_good}}")
     elif how == "stopped":
@@ -224,6 +226,7 @@ def test_alert_logic_that_ends_lets_go_of_its_flags(bench: Bench, how: str) -> N
         module("alerts").crash.set()
     bench.until(lambda: "minder" not in item.annunciators)
     assert item.annunciators == {"other": "not theirs"}
+    bench.until(lambda: [n.owner for n in gateway.world.notices.all()] == ["other"])
     if how == "crashed, restart":
         bench.until(lambda: module("alerts").runs == 2)
         assert "minder" not in item.annunciators
