@@ -169,6 +169,8 @@ class Output:
         self._mine: Reading | None = None  # a setting made here, neither contradicted nor confirmed yet
         self._mine_at = NEVER  # when it was sent
         self._insisted = 0
+        #: When another node's value won over ours, the message that ours was sent in, and ours.
+        self._overruled: tuple[float, cf.Frame | None, Reading] | None = None
         self._owner_heard = False
         self._metas: set[int] = set()  # the meta indices to be sent
         self._aux: dict[str, int] = {}
@@ -224,10 +226,17 @@ class Output:
             self._owed_at = min(self._owed_at, self._all.clock() + LISTEN_S)
 
     def unsent(self, frame: tuple[int, bytes]) -> None:
-        """Send a setting again if `frame` was its last message."""
+        """Send a setting again if `frame` was its last message, even if another node's value has just won over it."""
         with self._lock:
             if self.setting and frame == self._sent:
                 self._owe()
+            if self._overruled is None or frame != self._overruled[1]:
+                return
+            (when, _, mine), self._overruled = self._overruled, None
+        item = self._items[0]
+        assert item is not None
+        if self._all.clock() - when < CROSSING_S and item.reading.source.startswith(self._all.prefix):
+            item.write(mine.value, mine.source, mine.flags & ~OLD)
 
     def _owe(self) -> None:
         """Send the setting later; held: the lock."""
@@ -272,7 +281,7 @@ class Output:
             if new and self.setting and not self._switches and _is_news(reading):
                 if mine is None or mine.value != reading.value:
                     self._insisted = 0
-                self._mine, self._mine_at = reading, NEVER
+                self._mine, self._mine_at, self._overruled = reading, NEVER, None
                 self._listen_until = float("-inf")
             if self._all.clock() >= self._free_at:
                 self._send()
@@ -302,6 +311,8 @@ class Output:
                     self._insisted += 1
                     self._last = None
                     return mine
+            if mine is not None and not confirmed:
+                self._overruled = now, self._sent, mine
             if not confirmed or (not is_set and not self.entry.owner):
                 self._mine = None
             if not confirmed:

@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import can
+import msgspec
 import pytest
+import yaml
 
 from fixgw.database import INITIAL, KEPT, OLD, Database, Definition
-from fixgw.drivers.canfix import Plugin, node, outputs
+from fixgw.drivers.canfix import Plugin, mapping, node, outputs
+from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix.inputs import Inputs
+from fixgw.drivers.canfix.table import load
 from fixgw.drivers.links.can import bus as can_bus
 from fixgw.hw_sim.can import Segment, VirtualSlcan
 from fixgw.world import World
@@ -186,6 +191,77 @@ def test_a_setting_made_by_others_while_the_adapter_was_away_stays(join: Join, t
         agree(30.10, a, b)
         a.close()
         b.close()
+
+
+class Bare:
+    """The settings of a gateway without a bus or threads, on a clock that the test winds."""
+
+    def __init__(self, node_id: int, text: str) -> None:
+        self.now = 100.0
+        self.frames: list[cf.Frame] = []
+        self.db = Database([Definition(key="BARO", min=20, max=35, units="inHg", setting=True)], clock=lambda: self.now)
+        table = load(2024)
+        found = msgspec.convert(yaml.safe_load(text), mapping.Map)
+        self.codec = cf.Codec(table)
+        self.inputs = Inputs(found, table, self.db, "canfix")
+        self.outputs = outputs.Outputs(
+            found,
+            table,
+            self.db,
+            "canfix",
+            node.Node(node_id, node.Identity(), lambda: self.now),
+            {},
+            self.send,
+            lambda: True,
+            lambda: None,
+            World(self.db).quorum,
+            lambda: self.now,
+        )
+        self.outputs.open()
+
+    def send(self, frame: cf.Frame) -> bool:
+        self.frames.append(frame)
+        return True
+
+    def receive(self, node_id: int, value: float) -> None:
+        self.inputs.values[0x190][0](value, 0, node_id)
+
+    def turn(self, seconds: float = 0.0) -> list[cf.Frame]:
+        """What is sent in this time."""
+        self.now += seconds
+        self.frames.clear()
+        self.outputs.tick()
+        return list(self.frames)
+
+    @property
+    def baro(self) -> float:
+        return float(self.db.read("BARO").value)
+
+
+@pytest.mark.parametrize(("seconds", "ours"), [(0.1, True), (1.0, False)])
+def test_a_value_from_before_ours_reached_the_bus_does_not_win_over_it(seconds: float, ours: bool) -> None:
+    """The adapter refuses ours; the other node's value arrives before we have read of that."""
+    a = Bare(12, OWNER)
+    a.db.write("BARO", 30.10, "knob")
+    refused = a.frames[-1]
+    a.receive(11, 29.50)
+    assert a.baro == 29.50
+    a.now += seconds
+    a.outputs.note_unsent(0x6EC, b"\6")  # another frame was refused, too
+    a.outputs.note_unsent(*refused)
+    assert a.turn() == ([refused] if ours else [])
+    assert a.baro == (30.10 if ours else 29.50)
+
+
+def test_a_value_set_here_meanwhile_wins_over_one_that_was_refused() -> None:
+    a = Bare(12, OWNER)
+    a.db.write("BARO", 30.10, "knob")
+    refused = a.frames[-1]
+    a.receive(11, 29.50)
+    a.db.write("BARO", 30.20, "knob")
+    a.outputs.note_unsent(*refused)
+    a.turn()
+    assert a.baro == 30.20
 
 
 @pytest.mark.parametrize("maps", [(OWNER, OWNER), (ASKER, ASKER), (OWNER, ASKER), (ASKER, OWNER), (ASKER,) * 3])

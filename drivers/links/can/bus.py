@@ -65,8 +65,8 @@ INLINE_FRAMES = 32  # a caller of `send` sends at most this many itself; the wri
 RETRY_S = (0.0005, 0.01)  # the first and the longest pause between attempts to send when there is no room
 STUCK_S = 2.0  # `health` reports a bus that has had no room for longer
 RECENT_FRAMES = 64  # sent frames that are remembered, in case the interface refuses one
-REFUSED_S = 0.5  # after it was queued; the interface refuses it within this time
-LOST_S = 0.2  # and has sent it within this time, unless it was lost before
+REFUSED_S = 2.0  # we read within this time that the interface has refused a frame
+LOST_S = 0.2  # the interface has sent a frame within this time, unless it was lost before
 LOCAL_FRAMES = 4096  # the most frames that may wait for the other users of this bus
 OPENING_S = 10.0  # `health` reports an opening that takes longer
 FLUSH_S = 1.0  # the most time that discarding old frames may take, after this process was held up
@@ -159,7 +159,7 @@ class SharedBus(Poller):
         self._sending = threading.Lock()  # held while sending
         self._sent = self._dropped = self._stale = self._unsendable = self._unheard = 0
         self._stuck_since: float | None = None
-        self._recent: deque[Frame] = deque(maxlen=RECENT_FRAMES)  # sent; the interface may still refuse them
+        self._recent: deque[tuple[float, Frame]] = deque(maxlen=RECENT_FRAMES)  # when sent; they may still be refused
         self._refused = 0
         self._broken: OSError | None = None
         self._wake = threading.Event()
@@ -414,21 +414,26 @@ class SharedBus(Poller):
                             self._stuck_since = None
                         return False
                     frame, origin = self._queue.pop()
-                if self.clock() - frame.timestamp > MAX_AGE_S:
+                now = self.clock()
+                if now - frame.timestamp > MAX_AGE_S:
                     aged = True
                     self._stale += 1
                     self._tell_unsent(frame)
                     continue
+                self._recent.append((now, frame))  # first: the refusal may be read before `write` returns
                 try:
                     taken = port.write(frame)
                 except OSError:
+                    self._forget(now, frame)
                     self._tell_unsent(frame)
                     raise
                 except Exception as error:
+                    self._forget(now, frame)
                     self._unsendable += 1
                     self.complain("could not send %#x: %s", frame.arbitration_id, error)
                     continue
                 if not taken:
+                    self._forget(now, frame)
                     with self._queueing:
                         lost = self._queue.put_back(frame, origin)
                     if lost is not None:
@@ -437,7 +442,6 @@ class SharedBus(Poller):
                     return self._no_room()
                 self._stuck_since = None
                 self._sent += 1
-                self._recent.append(frame)
                 self._record("out", [frame])
                 if len(self._taps) > 1:
                     self._unheard += len(self._local) == LOCAL_FRAMES
@@ -453,12 +457,17 @@ class SharedBus(Poller):
             if tap.unsent is not None:
                 tap.unsent(frame)
 
+    def _forget(self, sent_at: float, frame: Frame) -> None:
+        """The interface has not taken this frame, so it cannot refuse it."""
+        with suppress(ValueError, IndexError):  # another thread has told of it
+            self._recent.remove((sent_at, frame))
+
     def _doubt_recent(self, age: float) -> None:
-        """The interface has refused a frame, or was lost: say so of each that it may be, at most `age` seconds old."""
+        """The interface has refused a frame, or was lost: report each that it may be, sent at most `age` s ago."""
         since = self.clock() - age
         while self._recent:
-            frame = self._recent.popleft()
-            if frame.timestamp >= since:
+            sent_at, frame = self._recent.popleft()
+            if sent_at >= since:
                 self._tell_unsent(frame)
 
     @property

@@ -445,6 +445,55 @@ def test_frames_that_waited_too_long_are_not_sent(join: Join, script: Script, mo
     assert [f.arbitration_id for f in script.port.written] == [2]
 
 
+@pytest.mark.parametrize("when", ["while it is being written", "as soon as it was written", "late"])
+def test_a_frame_that_the_interface_refuses_is_reported_whenever_we_read_of_it(when: str) -> None:
+    now = [100.0]
+    bus = can_bus.SharedBus(BusOptions(**SCRIPTED), clock=lambda: now[0])
+    unsent: list[Frame] = []
+    tap = Tap(bus, lambda frames: None, None)
+    tap.unsent = unsent.append
+    bus.add(tap)
+    bus._port = port = Scripted()
+    bus.hold_up.clock = lambda: 0.0
+
+    def read_refusal() -> None:  # on the polling thread, another one than the sender's
+        bus.count("refused")
+        bus.poll(0.0)
+
+    if when == "while it is being written":
+        port.written = type("Reading", (list,), {"append": lambda self, frame: read_refusal()})()
+    port.room = 0
+    tap.send(0x190, b"\1")
+    now[0] += 0.9  # there is room at last
+    port.room = 10
+    bus._send_waiting(1)
+    if when != "while it is being written":
+        now[0] += 1.5 if when == "late" else 0.0
+        read_refusal()
+    assert [frame.arbitration_id for frame in unsent] == [0x190]
+    read_refusal()
+    assert len(unsent) == 1
+
+
+def test_a_frame_that_the_interface_never_took_cannot_be_refused_later() -> None:
+    bus = can_bus.SharedBus(BusOptions(**SCRIPTED))
+    unsent: list[Frame] = []
+    tap = Tap(bus, lambda frames: None, None)
+    tap.unsent = unsent.append
+    bus.add(tap)
+    bus._port = port = Scripted()
+    port.room = 0
+    tap.send(0x190)
+    bus.count("refused")
+    bus.poll(0.0)
+    assert unsent == []
+    port.error = ValueError("no such frame")
+    bus._send_waiting(1)
+    bus.count("refused")
+    bus.poll(0.0)
+    assert unsent == []
+
+
 def test_a_frame_that_the_interface_cannot_send_is_counted(join: Join, script: Script) -> None:
     user = join(**SCRIPTED)
     script.port.error = ValueError("no such frame")
