@@ -537,7 +537,7 @@ def _read_connection(
             asked = ((resource, _as_written(_steps(option), places)) for resource, option in plugin.claims(checked))
             _check_claims(reader, name, asked, own, at, claimed)
             if database is not None and len(reader.problems) == before:
-                reader.advice += [_advice(found, at) for found in plugin.advise(checked, database)]
+                reader.advice += [_advice(found, at, own) for found in plugin.advise(checked, database)]
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         reader.report(at, f"the plugin could not check its options: {text}")
@@ -653,11 +653,12 @@ def _steps(option: str) -> list[str]:
     return option.replace("[", ".").replace("]", "").split(".") if option else []
 
 
-def _advice(found: Advice | tuple[str, str], at: Positions) -> Advice:
+def _advice(found: Advice | tuple[str, str], at: Positions, written: Any) -> Advice:
     if isinstance(found, Advice):
         return found
     option, text = found
-    return at.at(_steps(option)).advice(f"{option}: {text}" if option else text)
+    path = _steps(option)
+    return at.at(path).advice(f"{_spelled(path, written)}: {text}" if path else text)
 
 
 def _check_claims(

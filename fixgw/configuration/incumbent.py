@@ -344,7 +344,6 @@ MODULES: Mapping[str, Module] = {
 LATER = "not available yet"
 #: Modules without a counterpart: the consequence, or the alternative.
 ABSENT: Mapping[str, str] = {
-    "annunciate": f"{LATER}: items are not annunciated when they exceed their limits; displays still colour them",
     "command": "left out: `fixgw console` talks to a running gateway",
     "compute": f"{LATER}: the averages, spans, sums and altitudes that it computes are not written",
     "data_playback": f"{LATER}: recordings are not played back",

@@ -1,0 +1,76 @@
+"""The phases of flight, by the cases in tests/data/alerts.json and their edges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixgw.kit.phases import PHASES, TRANSITIONS, Inputs, Phases
+
+CASES = json.loads((Path(__file__).parents[1] / "data" / "alerts.json").read_text())["phases"]
+
+
+def inputs(step: dict[str, Any]) -> Inputs:
+    names = {"rpm": "rpm", "ias": "ias", "gs": "gs", "palt": "altitude", "agl": "height", "vs": "climb", "vs0": "vs0"}
+    return Inputs(**{ours: step.get(name) for name, ours in names.items()})
+
+
+@pytest.mark.parametrize("case", CASES, ids=[c["id"] for c in CASES])
+def test_case(case: dict[str, Any]) -> None:
+    phases = Phases()
+    for step in case["steps"]:
+        assert phases.step(step["t"], inputs(step)) == step["phase"], step
+
+
+def test_every_phase_can_be_entered_and_left() -> None:
+    assert {t.after for t in TRANSITIONS} | {"off"} == set(PHASES) == {t.before for t in TRANSITIONS}
+
+
+def test_a_restart_in_flight_waits_for_the_speed() -> None:
+    phases = Phases()
+    assert phases.step(0, Inputs()) == "off"
+    assert phases.step(1, Inputs(rpm=2400)) == "ground"
+    assert phases.step(2, Inputs(rpm=2400, ias=100)) == "air"
+
+
+def test_without_an_engine_it_starts_on_the_ground() -> None:
+    assert Phases().step(0, Inputs(ias=0, has_engine=False)) == "ground"
+
+
+def test_a_phase_stands_while_the_speed_is_not_known() -> None:
+    phases = Phases()
+    assert phases.step(0, Inputs(rpm=2400, ias=100)) == "air"
+    for now in range(1, 100):
+        assert phases.step(now, Inputs(rpm=2400)) == "air"
+    assert phases.step(100, Inputs(rpm=2400, gs=20)) == "air"
+    assert phases.step(102, Inputs(rpm=2400)) == "air", "a break starts the time anew"
+    assert phases.step(103, Inputs(rpm=2400, gs=20)) == "air"
+    assert phases.step(106, Inputs(rpm=2400, gs=20)) == "ground", "GS replaces IAS"
+
+
+def test_a_tachometer_that_never_answers_does_not_leave_the_aircraft_off() -> None:
+    phases = Phases()
+    phases.step(0, Inputs(ias=0, gs=0))
+    assert phases.step(10, Inputs(ias=45, gs=44)) == "off"
+    assert phases.step(11, Inputs(ias=45, gs=44)) == "ground"
+    phases.step(12, Inputs(ias=45, gs=44))
+    assert phases.step(13, Inputs(ias=45, gs=44)) == "takeoff"
+
+
+def test_take_off_by_time() -> None:
+    phases = Phases()
+    phases.step(0, Inputs(rpm=900, ias=0))
+    phases.step(10, Inputs(rpm=2600, ias=45))
+    assert phases.step(11, Inputs(rpm=2600, ias=60)) == "takeoff"
+    assert phases.step(30.9, Inputs(rpm=2600, ias=60)) == "takeoff"
+    assert phases.step(31, Inputs(rpm=2600, ias=60)) == "air"
+
+
+def test_low_over_the_ground_is_landing() -> None:
+    phases = Phases()
+    phases.step(0, Inputs(rpm=2400, ias=100, height=1000, climb=0))
+    phases.step(1, Inputs(rpm=2400, ias=100, height=150, climb=0))
+    assert phases.step(4, Inputs(rpm=2400, ias=100, height=150, climb=0)) == "landing"
