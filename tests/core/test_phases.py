@@ -15,7 +15,7 @@ CASES = json.loads((Path(__file__).parents[1] / "data" / "alerts.json").read_tex
 
 def inputs(step: dict[str, Any]) -> Inputs:
     names = {"rpm": "rpm", "ias": "ias", "gs": "gs", "palt": "altitude", "agl": "height", "vs": "climb", "vs0": "vs0"}
-    return Inputs(**{ours: step.get(name) for name, ours in names.items()})
+    return Inputs()._replace(**{ours: step.get(name) for name, ours in names.items()})
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c["id"] for c in CASES])
