@@ -15,7 +15,8 @@ CASES = json.loads((Path(__file__).parents[1] / "data" / "alerts.json").read_tex
 
 def inputs(step: dict[str, Any]) -> Inputs:
     names = {"rpm": "rpm", "ias": "ias", "gs": "gs", "palt": "altitude", "agl": "height", "vs": "climb", "vs0": "vs0"}
-    return Inputs()._replace(**{ours: step.get(name) for name, ours in names.items()})
+    given: dict[str, Any] = {ours: step.get(name) for name, ours in names.items()}
+    return Inputs(**given)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c["id"] for c in CASES])
