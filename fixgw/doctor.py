@@ -144,6 +144,8 @@ def examine(
     for connection in loaded.connections if loaded is not None else ():
         for finding in _needs(connection, machine, who, feeds):
             yield Result(connection.name, finding)
+        if connection.plugin.elects and connection.options.get("total_nodes") != 1:
+            yield Result(connection.name, _votes(loaded))
     yield from _machine(machine, loaded)
     if not tree:
         yield Result("gateway", silent)
@@ -173,6 +175,14 @@ def _needs(connection: Connection, machine: Machine, who: Who, feeds: dict[str, 
             feeds.setdefault(connection.name, []).extend(need.keys)
         else:
             yield need
+
+
+def _votes(loaded: Configuration | None) -> Finding:
+    """Whether this gateway's vote for a leader reaches the others."""
+    carriers = [c.name for c in loaded.connections if c.carries_votes] if loaded is not None else []
+    if carriers:
+        return Finding(OK, f"votes travel by {', '.join(carriers)}")
+    return Finding(WARNING, "no connection carries the votes: a CAN-FIX bus does, and NetFIX `outputs` that list QVOTE")
 
 
 def look_at(device: Device, machine: Machine, who: Who) -> Finding:

@@ -29,7 +29,7 @@ from fixgw.kit.complaints import Complaints
 from fixgw.runner import ANSWER_TIMEOUT_S, TRANSITIONS, Runner, State, concerns, owner_of, threads_of
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
 from fixgw.settings import Settings, path_for
-from fixgw.world import World
+from fixgw.world import Way, World
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class Gateway:
         self._changing = False  # starting, or changing to another configuration; never both at once
         self._started = False
         self._stop_requested = False
+        self._elects = False  # a connection elects the leader
         self._since = clock()
         self._watchdog_due = 0.0
         self._second_due = 0.0
@@ -159,7 +160,8 @@ class Gateway:
         self._started = True
         world.begin(self.world)
         self.database.start()
-        for key, value in (("GATEWAY_VERSION", __version__), ("LEADER", True), ("ZZLOADER", "Loaded")):
+        self._prepare_election(self.configuration)
+        for key, value in (("GATEWAY_VERSION", __version__), ("ZZLOADER", "Loaded")):
             if key in self.database:
                 self.database.write(key, value, INITIAL)
         self.settings.open()
@@ -169,6 +171,21 @@ class Gateway:
                 self._launch(connection)
         self._changing = False
         log.info("%s", self.summary())
+
+    def _prepare_election(self, configuration: Configuration) -> None:
+        """If a connection elects the leader, this gateway does not lead until it says so; otherwise it leads."""
+        quorum = self.world.quorum
+        quorum.enabled = any(c.plugin.elects for c in configuration.connections)
+        carriers = [c.name for c in configuration.connections if quorum.enabled and c.carries_votes]
+        quorum.ways = {name: quorum.ways.get(name) or Way() for name in carriers}
+        if not quorum.enabled or not self._elects:
+            quorum.leader = not quorum.enabled
+            self._show_leader()
+        self._elects = quorum.enabled
+
+    def _show_leader(self) -> None:
+        if "LEADER" in self.database:
+            self.database.write("LEADER", self.world.quorum.leader, INITIAL)
 
     def _launch(self, connection: Connection, fresh_code: bool = False) -> Connection:
         """Start one connection, and wait until it has started or failed. Returns it, with the code that it runs."""
@@ -192,6 +209,9 @@ class Gateway:
             event()
         if self._reload_wanted and not self._changing:
             self._begin_reload()
+        if self.world.quorum.lapsed:  # what elects is held up, and another gateway may lead by now
+            self.world.quorum.leader = False
+            self._show_leader()
         now = self._clock()
         for runner in list(self.runners.values()):
             before = runner.state
@@ -329,6 +349,7 @@ class Gateway:
         if self.exit_code == EXIT_HUNG:
             self.request_stop(EXIT_HUNG, "a plugin could not be stopped")
             return
+        self._prepare_election(configuration)
         started = [c for c in configuration.connections if c.name not in self.runners]
         for connection in started:
             fresh = connection.name in old and loader.code_has_changed(connection.plugin)

@@ -113,6 +113,8 @@ class PluginBase(Generic[OptionsT]):
     Options: ClassVar[type[Options] | None] = None
     #: Whether the plugin's thread sets `running` to False when it ends; `running` is then True before `run` starts it.
     runs_by_itself: ClassVar[bool] = False
+    #: Whether the plugin elects the leader among several gateways. If so, this one does not lead before it says so.
+    elects: ClassVar[bool] = False
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -179,6 +181,16 @@ class PluginBase(Generic[OptionsT]):
         that is claimed twice, by two connections or within one, is reported with both positions.
         """
         return ()
+
+    @classmethod
+    def references(cls, options: OptionsT) -> Iterable[tuple[str, str]]:
+        """The other connections that `options` name, as pairs (name, option). Those that do not exist are reported."""
+        return ()
+
+    @classmethod
+    def carries_votes(cls, options: OptionsT) -> bool:
+        """Whether the connection sends this gateway's vote to others. It then has a `fixgw.world.Way` to fill in."""
+        return False
 
     @classmethod
     def preflight(cls, options: OptionsT) -> Iterable[Device | Feeds | Finding]:

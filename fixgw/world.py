@@ -18,25 +18,112 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fixgw.clock import now
 from fixgw.notices import Notices
 
 if TYPE_CHECKING:
     from fixgw.database import Database
 
-__all__ = ["Quorum", "World", "alone", "begin", "end", "first", "new_plugins_world"]
+__all__ = ["LeadChanged", "Quorum", "Way", "World", "alone", "begin", "end", "first", "new_plugins_world"]
 
 log = logging.getLogger(__name__)
 
+FOREVER = float("inf")
 
-class Quorum:
-    """Which gateway leads when several serve one aircraft. A plugin that decides it sets this. A lone gateway leads."""
+
+class Way:
+    """A way by which this gateway's vote reaches other gateways: a connection such as a CAN bus.
+
+    The gateway makes one for each connection that carries votes, before any connection starts. The connection's plugin
+    fills it in; the plugin that elects the leader reads it. Times are those of the gateway's clock.
+    """
 
     def __init__(self) -> None:
-        self.leader = True
+        #: Sends a vote with this number, and returns whether it went out. None if the connection follows the vote's key
+        #: instead, or does not run. Must not block.
+        self.send: Callable[[int], bool] | None = None
+        #: Whether a vote sent now would arrive, as far as is known. Must not block.
+        self.works: Callable[[], bool] = _never
+        #: When the vote last went out.
+        self.sent_at = float("-inf")
+        #: The number with which the connection sends it, if it has one: the node on a CAN bus.
+        self.sender = 0
+        #: Whether to note in `heard_at` when anything of another node last came.
+        self.listens = False
+        self.heard_at = float("-inf")
+
+    def close(self) -> None:
+        """The connection's plugin stops."""
+        self.send, self.works = None, _never
+
+
+def _never() -> bool:
+    return False
+
+
+#: Called with whether this gateway now leads, and whether that is said in time: False if its lease had already run out,
+#: so that another gateway may lead. Called on the thread that says so; must only take note.
+LeadChanged = Callable[[bool, bool], object]
+
+
+class Quorum:
+    """Which gateway leads when several serve one aircraft. A plugin that elects it sets this. A lone gateway leads."""
+
+    def __init__(self, clock: Callable[[], float] = now) -> None:
+        self._clock = clock
+        self._leads = True
+        self._until = FOREVER
+        self._told = True
+        self._subscribers: tuple[LeadChanged, ...] = ()
+        self._lock = threading.Lock()
         self.enabled = False
         self.nodeid: int | None = None
         self.total_nodes = 1
         self.vote_key: str | None = None
+        #: By the names of their connections.
+        self.ways: dict[str, Way] = {}
+
+    @property
+    def leader(self) -> bool:
+        """Whether this gateway leads. False as soon as its lease has run out, whether or not a thread has noticed."""
+        return self._leads and self._clock() < self._until
+
+    @leader.setter
+    def leader(self, leads: bool) -> None:
+        self._set(bool(leads), FOREVER)
+
+    def lead(self, until: float) -> None:
+        """Lead until then, in seconds of the gateway's clock, unless this is called again."""
+        self._set(True, until)
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether the lease has run out and nobody has said so."""
+        return self._leads and not self.leader
+
+    def subscribe(self, callback: LeadChanged) -> Callable[[], None]:
+        """Call `callback` at each change. Returns a function that ends the subscription."""
+        with self._lock:
+            self._subscribers += (callback,)
+
+        def close() -> None:
+            with self._lock:
+                self._subscribers = tuple(c for c in self._subscribers if c is not callback)
+
+        return close
+
+    def _set(self, leads: bool, until: float) -> None:
+        with self._lock:
+            in_time = not self.lapsed
+            if leads:
+                self._until = until
+            self._leads = leads
+            changed, self._told = leads is not self._told, leads
+        for callback in self._subscribers if changed else ():
+            try:
+                callback(leads, in_time)
+            except Exception:
+                log.exception("%r failed", callback)
 
 
 class World:
@@ -64,7 +151,7 @@ class World:
 
             database = Database()
         self.database = database
-        self.quorum = Quorum()
+        self.quorum = Quorum(database.clock)
         self.notices = Notices(database.clock)
         self.quit = quit
         self.status = status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -33,6 +33,7 @@ from fixgw.drivers.links.can.port import BusOptions
 from fixgw.errors import Advice, ConfigurationError, Problem
 from fixgw.plugin import Device, Feeds, Finding
 from fixgw.state import Keeper
+from fixgw.world import Way
 
 
 class CanfixOptions(BusOptions, frozen=True, kw_only=True):
@@ -73,6 +74,7 @@ class CanfixOptions(BusOptions, frozen=True, kw_only=True):
 
 
 QUESTIONS_S = (2.0, 5.0)  # when to ask again for settings that no node has sent
+MAX_VOTE = 99  # the highest number of a gateway that votes
 QUESTION_INTERVAL_S = 0.5  # the shortest interval between requests on an unstable bus
 
 
@@ -92,6 +94,9 @@ class Plugin(CanPlugin[CanfixOptions]):
         #: When to ask, and whether only for settings that no node has sent.
         self._questions: list[tuple[float, bool]] = []
         self._silent = False  # while the bit rate changes
+        self._way: Way | None = None  # if this gateway votes for a leader
+        self._hears_all = False
+        self._unfollow: Callable[[], None] = lambda: None
 
     # -- the contract --------------------------------------------------------------------------------------------------
 
@@ -100,6 +105,10 @@ class Plugin(CanPlugin[CanfixOptions]):
         yield from can_bus.check(options)
         if options.mapfile:
             yield from mapping.read(options.mapfile, load(options.table), db)[1]
+
+    @classmethod
+    def carries_votes(cls, options: CanfixOptions) -> bool:
+        return not options.listen_only
 
     @classmethod
     def advise(cls, options: CanfixOptions, db: Database) -> Iterable[Advice]:
@@ -159,6 +168,11 @@ class Plugin(CanPlugin[CanfixOptions]):
             self.inputs.doubt_start_values()
         self.inputs.open()
         self.outputs.open()
+        self._unfollow = self.quorum.subscribe(self.outputs.lead_changed)
+        self._way = way = self.quorum.ways.get(self.name)
+        if way is not None:
+            way.send = self._send_vote
+            way.works = lambda: not self._silent and self.bus.bus.acknowledged
         super().run()
 
     def wake(self) -> None:
@@ -168,6 +182,9 @@ class Plugin(CanPlugin[CanfixOptions]):
         if self._thread is None:  # run() failed early
             super().stop()
             return
+        self._unfollow()
+        if self._way is not None:
+            self._way.close()
         self.outputs.close()
         try:
             super().stop()
@@ -201,6 +218,7 @@ class Plugin(CanPlugin[CanfixOptions]):
 
     def _open(self, bitrate: int | None) -> None:
         """Open the bus, for mapped parameters, alarms and node-specific messages."""
+        self._hears_all = False
         ids = self.inputs.identifiers | set(range(1, 256)) | set(range(cf.NODE_SPECIFIC + 1, cf.TWO_WAY))
         options = msgspec.structs.replace(self.options, bitrate=bitrate)
         self.bus: Tap = self.tap(options, self.received, ids)
@@ -212,6 +230,8 @@ class Plugin(CanPlugin[CanfixOptions]):
             self._receive(frames)
 
     def _receive(self, frames: Sequence[Frame]) -> None:
+        if self._hears_all:
+            self._note_others(frames)
         decode, values, count = self.codec.decode, self.inputs.values, self.node.count
         own, used = self.node.id, 0
         for frame in frames:
@@ -254,12 +274,49 @@ class Plugin(CanPlugin[CanfixOptions]):
                 self.inputs.meta(outcome)
             elif isinstance(outcome, cf.ParameterSet) and outcome.source != self.node.id:
                 self.inputs.set(outcome)
+            elif isinstance(outcome, cf.NodeStatus) and outcome.type == cf.QUORUM:
+                self._take_vote(outcome)
         except ValueError as error:
             self._count_misfit(error, cf.sender_of(outcome))
         for answer in self.node.receive(outcome):
             self._send(answer)
         if self.node.report_due or self.node.changed or self.node.new_bitrate:
             self._wake.set()
+
+    def _take_vote(self, vote: cf.NodeStatus) -> None:
+        """Write a vote for a leader. Our own number, too: then another gateway has it by mistake."""
+        number = vote.value
+        if not isinstance(number, int) or not 1 <= number <= MAX_VOTE:
+            raise ValueError(f"{number!r} is no number of a gateway that votes (1 to {MAX_VOTE})")
+        key = f"QVOTE{number}"
+        if number == self.quorum.nodeid and vote.source != self.node.id and self._is_ours(vote.source):
+            return
+        if key in self.db:
+            self.db.write(key, number, f"{self.source}/{vote.source}", flags=0)
+        elif self.quorum.enabled:
+            self.counts["votes without a key"] = self.counts.get("votes without a key", 0) + 1
+            self.complain("node %d votes as %s, which the database lacks", vote.source, key, about=key)
+
+    def _is_ours(self, node: int) -> bool:
+        """Whether another connection of this gateway is this node."""
+        return any(way.sender == node for way in self.quorum.ways.values())
+
+    def _send_vote(self, number: int) -> bool:
+        """Send this gateway's vote for a leader. Called on the thread of the plugin that votes."""
+        assert self._way is not None
+        self._way.sender = self.node.id
+        return self._send(cf.NodeStatus(self.node.id, cf.QUORUM, number).encode())
+
+    def _note_others(self, frames: Sequence[Frame]) -> None:
+        """Note when another node was last heard: it is a witness that the bus is not cut."""
+        assert self._way is not None
+        own = self.node.id
+        for frame in frames:
+            identifier = frame.arbitration_id
+            sender = identifier - cf.NODE_SPECIFIC if identifier >= cf.NODE_SPECIFIC else (frame.data or b"\0")[0]
+            if frame.flags or sender != own:
+                self._way.heard_at = self.db.clock()
+                return
 
     def _count_misfit(self, error: ValueError, node: int) -> None:
         """Count a value from `node` that the database refused."""
@@ -281,6 +338,9 @@ class Plugin(CanPlugin[CanfixOptions]):
         while not self.stopping.is_set():
             self.show_life()
             now = self.clock()
+            if self._way is not None and self._way.listens and not self._hears_all:
+                self.bus.accept(None)
+                self._hears_all = True
             connected = self.bus.bus.connected
             if connected is not self._opened:
                 self._opened = connected

@@ -31,7 +31,7 @@ from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import Database, Item
 from fixgw.drivers.canfix.carry_over import carry_over
 from fixgw.drivers.canfix.table import REVISIONS, Parameter, Table, load
-from fixgw.errors import Advice, Problem, UnknownKey, did_you_mean
+from fixgw.errors import Advice, BadValue, Problem, UnknownKey, did_you_mean
 from fixgw.kit.units import PASCALS_PER_INHG
 
 __all__ = [
@@ -117,10 +117,17 @@ class Switches(Entry, frozen=True, kw_only=True):
     invert: bool = False
 
 
+NO_LAST_WORD = "nothing"
+
+
 class Output(Scaled, frozen=True, kw_only=True):
     owner: Annotated[bool, Meta(description="Send the parameter itself instead of Parameter Set messages")] = False
     on_change: Annotated[bool, Meta(description="Send only when the value has changed, not on every write")] = False
     require_leader: Annotated[bool, Meta(description="Send only while this gateway is the leader")] = False
+    on_lost_lead: Annotated[
+        bool | float | str,
+        Meta(description="The last value to send when this gateway loses the lead, in the key's units; or `nothing`"),
+    ] = NO_LAST_WORD
     rate_limit: Annotated[
         Annotated[float, Meta(ge=0, le=1000)] | None,
         Meta(description="Messages per second at most, 0 = no limit; default: 20, no limit for switches and text"),
@@ -383,6 +390,8 @@ class _Checks:
             yield from self._check_switches(entry, parameter, items)
         elif isinstance(entry, Scaled):
             yield from self._check_scaled(entry, parameter, items)
+        if isinstance(entry, Output):
+            yield from self._check_last_word(entry, items)
 
     def _other_revision(self, entry: Entry) -> str:
         for revision in REVISIONS:
@@ -409,6 +418,17 @@ class _Checks:
                 f"it is {other.name} in the table of {revision} (option `table`)"
                 + (f"; {key} is now {here}" if here else ""),
             )
+
+    def _check_last_word(self, entry: Output, items: list[Item]) -> Iterator[tuple[str, str]]:
+        if entry.on_lost_lead == NO_LAST_WORD:
+            return
+        if not entry.require_leader:
+            yield "on_lost_lead", "has no effect without `require_leader: yes`"
+        for item in items:
+            try:
+                item.convert(entry.on_lost_lead)
+            except BadValue as error:
+                yield "on_lost_lead", f"{error}, and not `{NO_LAST_WORD}`"
 
     def _check_encoder(self, parameter: Parameter, items: list[Item]) -> Iterator[tuple[str, str]]:
         if parameter.parts != ("INT", "INT", "BYTE"):

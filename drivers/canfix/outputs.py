@@ -21,6 +21,7 @@ from fixgw.world import Quorum
 __all__ = ["Output", "Outputs"]
 
 RETRY_S = 1.0  # between attempts to send a setting that the bus did not accept
+LAST_WORD_S = 0.5  # later, another gateway may lead, and must not be contradicted
 LISTEN_S = 1.0  # after an outage of the bus: how long we wait for others to send a setting before we do
 CROSSING_S = 0.25  # two nodes that set within this time have not received each other's value
 INSISTENCE = 3  # how often a setting is sent again because another node has contradicted it
@@ -60,10 +61,11 @@ class Outputs:
         self.clock = clock
         self.counts = dict.fromkeys(("sent", "held back by the bus", "unsendable", "simulated, not sent"), 0)
         self._simulated_too = simulated_too
-        self._source = source
+        self.source = source
         #: The reason why the last unsendable value could not be sent.
         self.trouble = ""
         self._noted: deque[tuple[int, bytes]] = deque(maxlen=NOTED_FRAMES)
+        self._lead_changes: deque[tuple[bool, bool, float]] = deque(maxlen=16)
         self.outputs = []
         for entry in found.outputs:
             items = [database.item(key) if key in database else None for key in entry.keys]
@@ -110,6 +112,11 @@ class Outputs:
         self._noted.append((identifier, data))
         self.wake()
 
+    def lead_changed(self, leads: bool, in_time: bool) -> None:
+        """This gateway leads now, or no longer. Only takes note; `tick` sends what follows from it."""
+        self._lead_changes.append((leads, in_time, self.clock()))
+        self.wake()
+
     def health(self) -> str:
         """The values that cannot be sent unchanged."""
         troubles = [trouble for output in self.outputs for trouble in output.troubles()]
@@ -123,13 +130,20 @@ class Outputs:
 
     def may_send(self, sources: Iterable[str]) -> bool:
         """Whether values of these `sources` may be sent: none is simulated, or the bus is. Counts refusals."""
-        if all(may_leave(source, self._source, self._simulated_too) for source in sources):
+        if all(may_leave(source, self.source, self._simulated_too) for source in sources):
             return True
         self.counts["simulated, not sent"] += 1
         return False
 
     def tick(self) -> float:
         """Send what is due. Returns when to call again, in monotonic seconds."""
+        while self._lead_changes:
+            leads, in_time, when = self._lead_changes.popleft()
+            for output in self.outputs:
+                if leads:
+                    output.lead()
+                elif in_time and self.clock() - when < LAST_WORD_S:
+                    output.say_last_word()
         while self._noted:
             frame = self._noted.popleft()
             for output in self.outputs:
@@ -213,6 +227,33 @@ class Output:
                 self._waiting = self._has_news
             self._add_metas()
         self._all.wake()
+
+    def lead(self) -> None:
+        """This gateway leads now: send the current value."""
+        if self.entry.require_leader:
+            with self._lock:
+                self._last = None
+                self._waiting = self._has_news
+
+    def say_last_word(self) -> None:
+        """This gateway has just lost the lead: send the value that the map names for that, if any."""
+        word, node = self.entry.on_lost_lead, self._all.node
+        if word == mapping.NO_LAST_WORD or not self.entry.require_leader or self._all.quorum.leader:
+            return
+        with self._lock:
+            self._last = self._mine = None
+            if not node.may_send(self.parameter.identifier if self.entry.owner else 0):
+                return
+            now, source = self._all.clock(), self._all.source
+            readings = [Reading(i.convert(word), 0, now, source) if i is not None else None for i in self._items]
+            try:
+                frame = self._frame(readings, node.id)
+            except (BadValue, ValueError) as error:
+                self._all.counts["unsendable"] += 1
+                self._all.trouble = str(error)
+                return
+            if frame is not None:
+                self._all.counts["sent" if self._all.send(frame) else "held back by the bus"] += 1
 
     def remind(self) -> None:
         """Send a setting that we own, unless another node sends it soon."""

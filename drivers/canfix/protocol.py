@@ -512,6 +512,9 @@ class Answer(NodeSpecific, frozen=True, gc=False):
         return self._frame(control, bytes((self.destination,)) + body)
 
 
+QUORUM = 9  # the type of a status report that is a vote for a leader
+
+
 class NodeStatus(NodeSpecific, frozen=True, gc=False):
     """A status report of `source`.
 
@@ -528,7 +531,7 @@ class NodeStatus(NodeSpecific, frozen=True, gc=False):
         6: Field("CAN Receive Error Counter", "UDINT"),
         7: Field("CAN Receive Overrun Counter", "UDINT"),
         8: Field("Serial Number", "UDINT"),
-        9: Field("Quorum", "UINT"),
+        QUORUM: Field("Quorum", "UINT"),
     }
     control: ClassVar[int] = 6
     type: int

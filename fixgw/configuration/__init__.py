@@ -137,6 +137,8 @@ class Connection:
     start_timeout: float = 5.0
     stop_timeout: float = 3.0
     source: str = ""
+    #: Whether it sends this gateway's vote to others.
+    carries_votes: bool = field(default=False, compare=False)
     #: If it is written for the incumbent: the module that it names, and the translations.
     written: str = field(default="", compare=False)
     translated: tuple[Advice, ...] = field(default=(), compare=False, repr=False)
@@ -295,6 +297,7 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
     unloaded: dict[str, str] = {}
     refused: dict[str, tuple[Problem, ...]] = {}
     claimed: dict[str, tuple[str, Positions]] = {}
+    mentioned: list[tuple[str, Positions, list[str]]] = []
     for name, value in connections.items() if isinstance(connections, dict) else ():
         if only is not None and isinstance(value, dict) and value.get("module") not in only:
             unloaded[str(name)] = "safe mode"
@@ -306,12 +309,18 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
                 continue
             before = len(reader.problems)
             connection = _read_connection(
-                reader, name, value, entry, unloaded, claimed, database if items.complete else None
+                reader, name, value, entry, unloaded, claimed, mentioned, database if items.complete else None
             )
             if connection is not None:
                 loaded.append(connection)
             elif name not in unloaded:
                 refused[name] = tuple(reader.problems[before:])
+    names = list(connections) if isinstance(connections, dict) else []
+    for name, there, path in mentioned if only is None else ():
+        if name not in names:
+            reader.report(there.at(path), f"{'.'.join(path)}: no connection {name!r}{did_you_mean(name, names)}")
+        elif name in unloaded:
+            reader.advice.append(there.at(path).advice(f"{'.'.join(path)}: {name} is not loaded ({unloaded[name]})"))
 
     logging = main.get("logging")
     if isinstance(logging, dict):
@@ -480,11 +489,13 @@ def _read_connection(
     at: Positions,
     unloaded: dict[str, str],
     claimed: dict[str, tuple[str, Positions]],
+    mentioned: list[tuple[str, Positions, list[str]]],
     database: Database | None,
 ) -> Connection | None:
     """Read one connection. Returns None if it has problems or is not to be loaded; then it is in `unloaded`.
 
     `claimed` maps each resource that a connection claims to the connection's name and the position of the claim.
+    `mentioned` gets the names of other connections in its options, with the options' positions.
     """
     before = len(reader.problems)
     common = {k: v for k, v in value.items() if k in COMMON and v is not None}
@@ -529,6 +540,7 @@ def _read_connection(
         reader.migrated |= bool(case.advice)
         if case.problems:
             return None
+    carries_votes = False
     contents = _read_own_files(reader, plugin, own)
     given = {**own, CONFIGPATH: str(reader.directory)}
     try:
@@ -536,6 +548,9 @@ def _read_connection(
         if checked is not None:
             asked = ((resource, _as_written(_steps(option), places)) for resource, option in plugin.claims(checked))
             _check_claims(reader, name, asked, own, at, claimed)
+            named = plugin.references(checked)
+            mentioned += [(other, at, _as_written(_steps(option), places)) for other, option in named]
+            carries_votes = plugin.carries_votes(checked)
             if database is not None and len(reader.problems) == before:
                 reader.advice += [_advice(found, at, own) for found in plugin.advise(checked, database)]
     except Exception as error:
@@ -553,6 +568,7 @@ def _read_connection(
         meta=at,
         written=written,
         translated=translated,
+        carries_votes=carries_votes,
         **facts,
     )
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -19,8 +19,10 @@ from fixgw.net import access
 from fixgw.net.access import LOOPBACK
 from fixgw.netfix.sentence import PORT
 from fixgw.plugins.netfix.mirror import Link, identity, matching
+from fixgw.plugins.netfix.peer import Topic
 from fixgw.plugins.netfix.server import STOP_TIMEOUT_S, Server
 from fixgw.plugins.netfix.versions import versions_of
+from fixgw.world import Way
 
 Names = tuple[str, ...]
 
@@ -88,6 +90,7 @@ class Plugin(plugin.PluginBase[Options]):
         self.server: Server | None = None
         self.links: list[Link] = []
         self._trouble = ""
+        self._way: Way | None = None  # if a link sends this gateway's vote for a leader
         self._thread: threading.Thread | None = None
 
     @property
@@ -105,13 +108,27 @@ class Plugin(plugin.PluginBase[Options]):
         o = self.options
         if o.type != "server":
             self.links = [
-                Link(self.db, self.source, out.host, out.port, out.send, out.receive, self.log) for out in o.outputs
+                Link(self.db, self.source, out.host, out.port, out.send, out.receive, self.log, self._written)
+                for out in o.outputs
             ]
         if o.type != "client":
             self._listen()
         versions_of(self.db, identity(self.db)).restore(state.path(f"netfix-{self.name}"), self.log)
+        self._way = self.quorum.ways.get(self.name)
+        if self._way is not None:
+            self._way.works = lambda: any(link.connected for link in self._voting())
         for link in self.links:
             link.start()
+
+    def _voting(self) -> Iterable[Link]:
+        """The links that send this gateway's vote."""
+        key = self.quorum.vote_key
+        return (link for link in self.links if key is not None and link.sends(key))
+
+    def _written(self, topics: Collection[Topic]) -> None:
+        """Note that this gateway's vote has been written to another one. Called on a link's thread."""
+        if self._way is not None and (self.quorum.vote_key, "") in topics:
+            self._way.sent_at = self.db.clock()
 
     def _listen(self) -> None:
         o = self.options
@@ -159,6 +176,8 @@ class Plugin(plugin.PluginBase[Options]):
             self.running = False
 
     def stop(self) -> None:
+        if self._way is not None:
+            self._way.close()
         for link in self.links:
             link.stop()
         if self.server is not None and self._thread is not None:
@@ -184,6 +203,11 @@ class Plugin(plugin.PluginBase[Options]):
     def claims(cls, options: Options) -> Iterable[tuple[str, str]]:
         if options.type != "client" and options.port:
             yield f"TCP port {options.port}", "port"
+
+    @classmethod
+    def carries_votes(cls, options: Options) -> bool:
+        votes = [f"QVOTE{number}" for number in range(1, 100)]
+        return options.type != "server" and any(matching(votes, output.send) for output in options.outputs)
 
     @classmethod
     def check(cls, options: Options, db: database.Database) -> Iterable[Problem | tuple[str, str]]:

@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -84,8 +84,10 @@ class Link:
         send: Iterable[str] = (),
         receive: Iterable[str] = (),
         log: logging.Logger | None = None,
+        written: Callable[[Collection[Topic]], object] = lambda topics: None,
     ) -> None:
         self.db = database
+        self._written = written  # called with what has been written to the other gateway
         self.name = f"{host}:{port}"
         self.source = self._base = f"{source}/{self.name}"
         self._far = ""  # the other gateway's identity
@@ -142,6 +144,9 @@ class Link:
     def connected(self) -> bool:
         return self._client.connected
 
+    def sends(self, key: str) -> bool:
+        return key in self._send
+
     def status(self) -> dict[str, Any]:
         """The link's part of the status. Any thread may call this."""
         return {
@@ -182,13 +187,15 @@ class Link:
             if not self.connected:
                 continue  # we send everything again when we connect
             try:
-                lines = []
+                news: dict[Topic, list[str]] = {}
                 for topic in list(self._pending):
                     del self._pending[topic]  # before reading it, so that a later write queues it again
-                    lines.extend(self._format_news(*topic))
-                if lines:
-                    self._client.send_lines(lines)
-                    self.sent += len(lines)
+                    if lines := self._format_news(*topic):
+                        news[topic] = lines
+                if news:
+                    self._client.send_lines(line for lines in news.values() for line in lines)
+                    self.sent += sum(map(len, news.values()))
+                    self._written(news)
             except NetfixError:
                 pass
 

@@ -150,13 +150,13 @@ ACCEPTED = {
     "BUTTON": "fixgw.drivers.gpio",
     "ROTARY": "fixgw.drivers.gpio",
     "X728": "fixgw.drivers.ups_x728",
+    "QUORUM": "fixgw.plugins.quorum",
 }
 LATER = (
     *(
         "DATA_RECORDER",
         "DATA_PLAYBACK",
         "DB_PERSISTER",
-        "QUORUM",
         "GPSD",
         "STRATUX",
         "MAVLINK",
@@ -189,7 +189,7 @@ def test_all_preferences_together(stock: Stock) -> None:
     names = set(ACCEPTED) - {"DEMO", "BMP085"} | set(LATER)
     stock.enable(*names)
     assert stock.check()[0] == []
-    assert len(stock.load().connections) == 14 + len(STOCK)
+    assert len(stock.load().connections) == len(ACCEPTED) - 2 + len(STOCK)
 
 
 def test_load_yes_works_like_a_preference(stock: Stock) -> None:

@@ -71,6 +71,7 @@ LOCAL_FRAMES = 4096  # the most frames that may wait for the other users of this
 OPENING_S = 10.0  # `health` reports an opening that takes longer
 FLUSH_S = 1.0  # the most time that discarding old frames may take, after this process was held up
 BUSY_S = 0.010  # frames that arrive this soon after the last ones may gather
+PASSIVE_ERRORS = 128  # a controller that has seen this many while sending is error-passive
 SETTLE_S = 0.005  # after this much silence no old frames are left
 
 
@@ -479,6 +480,12 @@ class SharedBus(Poller):
             and self.state != "bus off"
             and not self.options.listen_only
         )
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether another node acknowledges what this one sends, as far as the controller says."""
+        unheard = self.state == "passive" and (self.error_counters is None or self.error_counters[0] >= PASSIVE_ERRORS)
+        return self.can_send and not unheard
 
     def _no_room(self) -> bool:
         if self._stuck_since is None:
