@@ -33,6 +33,16 @@ def options(module: str) -> str:
     return table(configuration.option_rows(declared))
 
 
+def functions(module: str) -> str:
+    """What the options of a plugin may name."""
+    lines = ["| function | inputs | output | formula | options | from |", "|---|---|---|---|---|---|"]
+    for function in loader.load_plugin(module).functions():
+        names = ", ".join(f"`{name}`" for name in function.name.split(", "))
+        cells = (names, function.inputs, function.outputs, function.formula, function.options, function.origin)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines)
+
+
 def struct(name: str) -> str:
     """Options that several modules have in common: ``package.module.Class``."""
     module, _, declared = name.rpartition(".")
@@ -96,6 +106,7 @@ def evidence() -> str:
 
 GENERATED: dict[str, Callable[[str], str]] = {
     "options": options,
+    "functions": functions,
     "struct": struct,
     "main": lambda _: table(configuration.option_rows(configuration.Main)),
     "common": lambda _: table(configuration.option_rows(configuration.Common)),

@@ -43,6 +43,7 @@ __all__ = [
     "Feeds",
     "Finding",
     "Follower",
+    "Function",
     "Options",
     "PluginBase",
     "PluginFail",
@@ -100,6 +101,17 @@ class Feeds(NamedTuple):
     """The keys that a connection writes when all is well: those that its options name, not all a device may send."""
 
     keys: tuple[str, ...]
+
+
+class Function(NamedTuple):
+    """Something that a plugin's options may name, as `fixgw plugins NAME --functions` and the documentation show it."""
+
+    name: str
+    inputs: str
+    outputs: str
+    formula: str
+    options: str
+    origin: str
 
 
 class PluginBase(Generic[OptionsT]):
@@ -191,6 +203,11 @@ class PluginBase(Generic[OptionsT]):
     def carries_votes(cls, options: OptionsT) -> bool:
         """Whether the connection sends this gateway's vote to others. It then has a `fixgw.world.Way` to fill in."""
         return False
+
+    @classmethod
+    def functions(cls) -> Iterable[Function]:
+        """The functions that the options may name, for people."""
+        return ()
 
     @classmethod
     def preflight(cls, options: OptionsT) -> Iterable[Device | Feeds | Finding]:

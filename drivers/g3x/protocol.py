@@ -19,8 +19,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
+from fixgw.kit.airdata import indicated_altitude
 from fixgw.kit.place import JUMPED, Places
-from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS, indicated_altitude
+from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS
 from fixgw.kit.update import BAD, FAIL, Update, Value, begin_counting
 
 MAX_FRAME = 400  # bytes, without a navigator's route

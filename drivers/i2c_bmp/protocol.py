@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
-from fixgw.kit.units import indicated_altitude, pressure_altitude
+from fixgw.kit.airdata import indicated_altitude, pressure_altitude
 from fixgw.kit.update import BAD, Update
 
 KEYS = frozenset(("AIRPRESS", "PALT", "ALT", "VS"))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from fixgw.drivers import dynon
 from fixgw.drivers.dynon import UNKNOWN, Field
-from fixgw.kit.units import indicated_altitude
+from fixgw.kit.airdata import indicated_altitude
 from fixgw.kit.update import FAIL, Update
 
 ADAHRS, SYSTEM, ENGINE = "!1", "!2", "!3"

@@ -397,7 +397,7 @@ def explain(client: Client, args: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
         return code
     for n, facts in enumerate(found.values()):
-        text.show(*([""] if n else []), *text.explanation(facts))
+        text.show(*([""] if n else []), *text.explanation(facts), *text.derivation(facts, client.explain))
     return code
 
 

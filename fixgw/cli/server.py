@@ -84,7 +84,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "plugins",
         plugins,
         "To use a driver or plugin, give its module as `module:` in a connection.",
-        "  fixgw plugins\n  fixgw plugins netfix",
+        "  fixgw plugins\n  fixgw plugins netfix\n  fixgw plugins compute --functions",
     )
     parser.add_argument(
         "name",
@@ -92,6 +92,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         nargs="?",
         help="describe the options of this driver, plugin or module; or a file NAME.py",
     )
+    parser.add_argument("--functions", action="store_true", help="list the functions that its options may name")
     parser.add_argument("--config-file", metavar="FILE", help="look for modules where this configuration does")
     parser.add_argument("--json", action="store_true", help="print JSON, including options")
 
@@ -365,6 +366,8 @@ def plugins(args: argparse.Namespace) -> int:
             found = [_plugin(args.name, loader.available(), args.config_file)]
         except FixgwError as error:
             return complain(str(error))
+    if args.functions:
+        return _functions(found[0], args.json) if args.name else complain("name the plugin whose functions to list")
     if args.json:
         print(json.dumps([_described(info) for info in found], indent=2))
     elif args.name is None:
@@ -412,6 +415,25 @@ def _described(info: PluginInfo) -> dict[str, Any]:
         "options": table,
         "error": info.error,
     }
+
+
+def _functions(info: PluginInfo, as_json: bool) -> int:
+    """List the functions of a plugin."""
+    from fixgw import loader
+    from fixgw.cli import text
+
+    functions = list(loader.load_plugin(info.module).functions())
+    if not functions:
+        return complain(f"the options of {info.name} name no functions")
+    if as_json:
+        print(json.dumps([function._asdict() for function in functions], indent=2, ensure_ascii=False))
+        return EXIT_DONE
+    for function in functions:
+        print(f"{function.name}: {function.inputs} -> {function.outputs}")
+        for line in (function.formula, function.options and f"options: {function.options}", function.origin):
+            for wrapped in text.wrapped(line, "    ") if line else ():
+                print(wrapped)
+    return EXIT_DONE
 
 
 def _overview(found: list[PluginInfo]) -> list[str]:

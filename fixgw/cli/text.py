@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, FLAG_NAMES, INITIAL, KEPT, OLD, SECFAIL
 from fixgw.errors import printable as printable  # where the commands look for it
+from fixgw.kit.sources import unmarked
+
+MAX_DEPTH = 4  # of what a value is computed from
 
 RESET = "\x1b[0m"
 BOLD = "\x1b[1m"
@@ -243,6 +246,34 @@ def explanation(facts: Mapping[str, Any]) -> list[str]:
     if aux:
         lines.append("Aux values: " + ", ".join(f"{name} {value_text(value)}" for name, value in aux.items()) + ".")
     return lines
+
+
+def derivation(facts: Mapping[str, Any], explain: Callable[[str], Mapping[str, Any]]) -> list[str]:
+    """How the key is computed, and from which inputs, down to their sources; `explain` returns the facts of a key."""
+    lines: list[str] = []
+    for computed in facts.get("computed") or ():
+        lines.append(f"{computed['by']} computes it with the function {computed['function']}: {computed['formula']}.")
+        lines += table(_input_rows(computed["inputs"], explain, (facts["key"],)), "  ")
+    return lines
+
+
+def _input_rows(
+    keys: Iterable[str], explain: Callable[[str], Mapping[str, Any]], above: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
+    for key in keys:
+        facts = explain(key)
+        indent = "  " * (len(above) - 1)
+        if facts.get("age") is None:
+            yield f"{indent}{key}", "-", "never written", ""
+        else:
+            source = facts.get("source") or "an unnamed source"
+            value = _with_units(facts["value"], facts.get("units") or "")
+            where = f"from {_START_SOURCES.get(source, source)}, {ago(facts['age'])}"
+            yield f"{indent}{key}", value, _verdict(facts.get("flags") or {}), where
+        computed = [c for c in facts.get("computed") or () if c["by"] == unmarked(facts.get("source") or "")]
+        if computed and key not in above and len(above) < MAX_DEPTH:
+            yield f"{indent}  = {computed[0]['function']} of", "", "", ""
+            yield from _input_rows(computed[0]["inputs"], explain, (*above, key))
 
 
 def _beyond_limit(value: Any, aux: Mapping[str, Any], units: str) -> str:

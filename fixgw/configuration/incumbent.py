@@ -345,7 +345,6 @@ LATER = "not available yet"
 #: Modules without a counterpart: the consequence, or the alternative.
 ABSENT: Mapping[str, str] = {
     "command": "left out: `fixgw console` talks to a running gateway",
-    "compute": f"{LATER}: the averages, spans, sums and altitudes that it computes are not written",
     "data_playback": f"{LATER}: recordings are not played back",
     "data_recorder": f"{LATER}: nothing is recorded",
     "db_persister": f"{LATER}: nothing is recorded",

@@ -245,9 +245,9 @@ def rows(options: type[msgspec.Struct], prefix: str = "") -> list[Row]:
         elif family:
             default = "none"
         elif field.default_factory is not msgspec.NODEFAULT:
-            default = _format_default(field.default_factory())
+            default = format_value(field.default_factory())
         else:
-            default = _format_default(field.default)
+            default = format_value(field.default)
         table.append(Row(prefix + name, words, default, _description(field.type)))
         for suffix, struct in nested:
             if prefix.count(".") < 5:  # a struct may contain itself
@@ -255,7 +255,7 @@ def rows(options: type[msgspec.Struct], prefix: str = "") -> list[Row]:
     return table
 
 
-def _format_default(value: Any) -> str:
+def format_value(value: Any) -> str:
     plain = msgspec.to_builtins(value)
     if isinstance(plain, bool):
         return "yes" if plain else "no"

@@ -42,7 +42,7 @@ from fixgw.database.legacy import (
     read,
     write,
 )
-from fixgw.database.reading import LONGEST_TEXT, PYTHON_TYPES, Clock, Definition, Flags, Reading
+from fixgw.database.reading import LONGEST_TEXT, PYTHON_TYPES, Clock, Definition, Derivation, Flags, Reading
 from fixgw.errors import UnknownKey
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.sources import INITIAL, KEPT
@@ -79,6 +79,7 @@ __all__ = [
     "Clock",
     "Database",
     "Definition",
+    "Derivation",
     "Flags",
     "Item",
     "LegacyCallback",
@@ -178,6 +179,8 @@ class Database:
         self._items: dict[str, Item] = {}
         #: ``with database.batch:`` around several writes that belong together.
         self.batch = Batch(self._batch_failed)
+        #: For `Item.explain`: how plugins compute items, by key. A plugin replaces the tuple of a key as a whole.
+        self.derivations: dict[str, tuple[Derivation, ...]] = {}
         self._wildcards: tuple[Subscription, ...] = ()
         self._lock = threading.RLock()
         self._due: list[tuple[float, int, Item]] = []

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MAX_SOURCES = 16  # kept for each item, besides the published one; more if they are ranked
 MAX_ANNUNCIATORS = 16  # owners of one item's annunciate flag
 MAX_TURNS = 2  # a value more full circles away from zero is not a direction
+SETTABLE = WRITABLE | OLD  # in a `mask`
 GOOD = 2  # the level of a reading that is fresh, not bad and not failed
 MAX_REDELIVERIES = 100  # rounds in which one writer delivers what was written during its delivery
 
@@ -294,9 +295,10 @@ class Item:
         """Store `value` and notify subscribers. Returns `source`'s new reading.
 
         `flags` None leaves annunciate, bad, fail and secfail unchanged; otherwise the flags in `mask` become those in
-        `flags`, for `reason`. A value out of range is clamped, and a measurement is then also flagged bad. NaN and
-        infinity are not stored; the item is flagged fail instead. Raises `BadValue` for a wrong type, and then stores
-        nothing. Any thread may call this. Calls the subscribers before it returns.
+        `flags`, for `reason`. The mask may contain OLD, for a value that is derived from old ones. A value out of range
+        is clamped, and a measurement is then also flagged bad. NaN and infinity are not stored; the item is flagged
+        fail instead. Raises `BadValue` for a wrong type, and then stores nothing. Any thread may call this. Calls the
+        subscribers before it returns.
         """
         if type(value) is self._fast_type and self._low <= value <= self._high:
             check = 0
@@ -315,7 +317,7 @@ class Item:
                 # If a ranked item has no flags, its best source is published and all its backups are live.
                 self._reading = reading = Reading(value, 0, self._clock(), source)
             else:
-                reading = self._compose(value, source, flags, reason, mask & WRITABLE, check, why)
+                reading = self._compose(value, source, flags, reason, mask & SETTABLE, check, why)
                 self._store(reading)
             if self._due is None and self.tolerance:
                 self._schedule(reading)
@@ -803,6 +805,7 @@ class Item:
             "conflict_with": next((s for s in self._conflict if s != reading.source), None),
             "aux": dict(self.aux),
             "aux_sources": dict(self.aux_sources),
+            "computed": [each._asdict() for each in self._database.derivations.get(self.key, ())],
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -107,6 +108,16 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     wrap: float | None = None
     sources: tuple[str, ...] = ()
     return_after: float = 3.0
+
+
+class Derivation(NamedTuple):
+    """How the connection `by` derives an item from its `inputs`, which are keys: with a `function`, and its `formula`
+    for people."""
+
+    by: str
+    function: str
+    formula: str
+    inputs: tuple[str, ...]
 
 
 PYTHON_TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}

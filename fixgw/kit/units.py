@@ -1,8 +1,6 @@
-"""Constants for converting units, and the standard atmosphere."""
+"""Constants for converting units, and the names of units."""
 
 from __future__ import annotations
-
-import math
 
 FEET_PER_METRE = 1 / 0.3048
 KMH_PER_KNOT = 1.852
@@ -71,13 +69,3 @@ def known_unit(text: str) -> str | None:
     ('knots', None)
     """
     return _NAMES.get(" ".join(text.lower().split()))
-
-
-def pressure_altitude(pascals: float) -> float:
-    """Pressure altitude in feet, below the tropopause (ICAO Doc 7488)."""
-    return 288.15 / 0.0065 * (1.0 - math.pow(pascals / 101_325.0, 1.0 / 5.25588)) * FEET_PER_METRE
-
-
-def indicated_altitude(feet: float, setting: float) -> float:
-    """Indicated altitude in feet, from the pressure altitude in feet and the altimeter setting in inHg (above 0)."""
-    return feet - pressure_altitude(setting * PASCALS_PER_INHG)

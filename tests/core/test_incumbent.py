@@ -88,7 +88,7 @@ def stock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stock:
 
 
 #: What the stock tree loads, and we have.
-STOCK = {"netfix", "annunciate"}
+STOCK = {"netfix", "annunciate", "compute"}
 
 
 # -- the unchanged tree ------------------------------------------------------------------------------------------------
@@ -101,7 +101,6 @@ def test_the_stock_tree_is_accepted_with_advice(stock: Stock) -> None:
         r"netfix.yaml:5: host: only this computer may connect.*allow.*write",
         r"netfix.yaml:7: buffer_size: has no effect",
         r"netfix.yaml:8: timeout: has no effect",
-        r"later.yaml:3: module fixgw.plugins.compute: not available yet",
         r"later.yaml:14: module fixgw.plugins.system: not available yet",
         r"default.yaml:3: \d+ keys are settings here",
     )
@@ -407,7 +406,7 @@ def test_explain_says_what_was_translated_and_why(stock: Stock, capsys: pytest.C
     ]
     assert main(["config", "explain", "--config-file", str(stock.directory)]) == 0
     out = capsys.readouterr().out
-    assert "\ncompute: not loaded, module fixgw.plugins.compute: not available yet" in out
+    assert "\nsystem: not loaded, module fixgw.plugins.system: not available yet" in out
     assert main(["config", "explain", "x729", "--config-file", str(stock.directory)]) == 1
     assert "did you mean 'x728'?" in capsys.readouterr().err
 
@@ -529,7 +528,7 @@ def test_the_report_accounts_for_each_connection(stock: Stock, tmp_path: Path) -
     assert any(line.startswith("custom.ini:2: OAT has no aux value 'highWarn'") for line in report.dropped)
     assert any(line.startswith("mcp3008: clk: GPIO18 is not supported") for line in report.dropped)
     assert any(line.startswith("command: module fixgw.plugins.command: left out") for line in report.dropped)
-    assert any(line.startswith("compute: kept, but not loaded") for line in report.dropped)
+    assert any(line.startswith("system: kept, but not loaded") for line in report.dropped)
     assert text.endswith(f"OK: {new}/default.yaml; `fixgw check` confirms it")
     written = (new / "default.yaml").read_text()
     assert "\n  # clk: GPIO18 is not supported" in written

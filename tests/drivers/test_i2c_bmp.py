@@ -22,7 +22,7 @@ from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices import bmp
 from fixgw.hw_sim.devices.bno055 import Bno055
-from fixgw.kit.units import pressure_altitude
+from fixgw.kit.airdata import pressure_altitude
 from fixgw.kit.update import Update
 from tests.drivers.bus_bench import SOURCE, adds_up, numbers, packaged_database, running, until
 

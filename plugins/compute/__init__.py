@@ -1,0 +1,116 @@
+"""Computes values from others: averages, air data, wind, engine and fuel, by a list of functions.
+
+Each function is evaluated when one of its inputs changes, on the thread that wrote it, in the order of the list. The
+plugin's own thread only does what takes time: it notices who leads, and keeps totals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta
+
+from fixgw import plugin
+from fixgw.database import NEVER, Database, Derivation
+from fixgw.plugins.compute import check, table
+from fixgw.plugins.compute.entry import Entry, Setup
+from fixgw.plugins.compute.evaluation import Computation
+
+LOOK_S = 0.1
+
+
+class Options(plugin.Options, frozen=True, kw_only=True):
+    functions: Annotated[list[Entry], Meta(description="What to compute, in this order")]
+
+
+class Plugin(plugin.Worker[Options]):
+    initial_trouble: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._computations: list[Computation] = []
+        self._due: list[float] = []
+        #: The outputs that are not computed, and the keys that the database lacks for them.
+        self._left_out: dict[str, str] = {}
+
+    @classmethod
+    def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
+        return check.problems(options.functions, db)
+
+    @classmethod
+    def advise(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
+        return check.advice(options.functions, db)
+
+    @classmethod
+    def functions(cls) -> Iterable[plugin.Function]:
+        return table.for_people()
+
+    def run(self) -> None:
+        try:
+            for entry in self.options.functions:
+                self._add(entry)
+            for computation in self._computations:
+                computation.start()
+            super().run()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _add(self, entry: Entry) -> None:
+        function = table.find(entry.function)
+        for _, problem in check.entry_problems(entry, self.db):
+            raise plugin.PluginFail(f"{entry.function}: {problem}")
+        assert function is not None
+        items, constants, outputs, lacking = check.resolve(entry, function, self.db)
+        if lacking:
+            self._left_out |= {key: f"the database has no {', '.join(lacking)}" for key in check.outputs_of(entry)}
+            self.log.warning("%s is left out: the database has no %s", function.name, ", ".join(lacking))
+            return
+        computation = function.build(Setup(self, function, entry, items, constants, outputs))
+        self._computations.append(computation)
+        self._due.append(NEVER)
+        derivation = Derivation(self.source, function.name, function.formula, tuple(check.keys_of(entry)))
+        for item in outputs:
+            self.db.derivations[item.key] = (*self.db.derivations.get(item.key, ()), derivation)
+
+    def work(self) -> None:
+        while not self.stopping.wait(LOOK_S):
+            self.look()
+            self.show_life()
+
+    def look(self) -> None:
+        """Do what is due by the database's clock."""
+        now = self.db.clock()
+        for number, computation in enumerate(self._computations):
+            computation.look_for_lead()
+            if computation.interval and now >= self._due[number]:
+                self._due[number] = now + computation.interval
+                computation.tick(now)
+
+    def stop(self) -> None:
+        try:
+            super().stop()
+        finally:
+            for computation in reversed(self._computations):
+                computation.stop()
+            for item in {item for computation in self._computations for item in computation.outputs}:
+                others = tuple(d for d in self.db.derivations.get(item.key, ()) if d.by != self.source)
+                self.db.derivations[item.key] = others
+            self._computations.clear()
+
+    def health(self) -> str:
+        return super().health() or "; ".join(filter(None, (c.trouble for c in list(self._computations))))
+
+    def get_status(self) -> Mapping[str, Any]:
+        doubtful = dict(self._left_out)
+        for computation in list(self._computations):
+            for item in computation.outputs:
+                if reasons := item.reading.reasons:
+                    doubtful[item.key] = "; ".join(dict.fromkeys(reason for _, reason in reasons))
+        return {
+            "functions": len(self._computations),
+            "leads": self.quorum.leader,
+            **self.counts,
+            "not good": doubtful,
+        }
