@@ -127,6 +127,8 @@ class PluginBase(Generic[OptionsT]):
     runs_by_itself: ClassVar[bool] = False
     #: Whether the plugin elects the leader among several gateways. If so, this one does not lead before it says so.
     elects: ClassVar[bool] = False
+    #: Whether safe mode runs it.
+    safe: ClassVar[bool] = False
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

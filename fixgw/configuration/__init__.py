@@ -228,15 +228,16 @@ def load_in_part(path: str | os.PathLike[str]) -> tuple[Configuration, list[Prob
 def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem]]:
     """Return the configuration that safe mode runs, which always works, and the problems of the rest.
 
-    It is the configuration at `path`, but with only those connections whose modules the packaged one loads (NetFIX),
-    and without anything else that loads code from elsewhere. If its database is not usable, or if it has no such
-    connection, the packaged one's is used instead.
+    It is the configuration at `path`, but with only those connections whose modules are `safe` (NetFIX), and without
+    anything else that loads code from elsewhere. If its database is not usable, or if it has no such connection, the
+    packaged one's is used instead.
     """
     default = load(packaged() / NAME)
+    safe_ones = tuple(connection for connection in default.connections if connection.plugin.safe)
     reader = Reader(os.fspath(path), {"PACKAGE": str(packaged())})
     own = None
     try:
-        own = examine(reader, frozenset(c.module for c in default.connections))
+        own = examine(reader, frozenset(c.module for c in safe_ones))
         problems = reader.sorted_problems()
     except Exception as error:  # safe mode must start, and report it, whatever it is
         problems = [Problem(os.fspath(path), 0, 0, f"{type(error).__name__}: {error}")]
@@ -244,7 +245,7 @@ def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem
     basis = default if problems else own
     safe = replace(
         own,
-        connections=own.connections or default.connections,
+        connections=own.connections or safe_ones,
         definitions=basis.definitions,
         initial=basis.initial,
         logging=default.logging,

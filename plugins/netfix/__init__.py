@@ -84,6 +84,7 @@ class Plugin(plugin.PluginBase[Options]):
     """The server, the links to other gateways, or both."""
 
     runs_by_itself = True
+    safe = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
