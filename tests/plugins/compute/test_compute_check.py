@@ -153,7 +153,7 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
         "8:20: functions[0].function: there is no function 'averag' (did you mean 'average'?)",
         "8:37: functions[0].inputs[0]: the database has no item 'EGT91' (did you mean 'EGT12'?)",
         "10:57: functions[2].output: EGTSPAN1 is already the output of functions[1]",
-        "12:34: functions[4].inputs[0]: a circle: PALT from DALT from PALT",
+        "12:35: functions[4].inputs[0]: a circle: PALT from DALT from PALT",
     ]
 
 
@@ -176,8 +176,8 @@ def test_units_that_differ_give_advice(tmp_path: Path) -> None:
     problems, advice = check_lines(tmp_path, "function: altp, inputs: [ALT, BARO], output: PALT")
     assert problems == []
     assert advice == [
-        "8:35: functions.0.inputs.0: ALT is in ft, and the altimeter setting is expected in inHg",
-        "8:40: functions.0.inputs.1: BARO is in inHg, and the altitude is expected in ft",
+        "8:35: functions[0].inputs[0]: ALT is in ft, and the altimeter setting is expected in inHg",
+        "8:40: functions[0].inputs[1]: BARO is in inHg, and the altitude is expected in ft",
     ]
 
 
