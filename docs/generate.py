@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fixgw import configuration, loader
+from fixgw.alerts import states
 from fixgw.gateway import TRANSITIONS
 from fixgw.hw_sim.devices import instruments
+from fixgw.kit import phases
 
 DOCS = Path(__file__).parent
 
@@ -52,6 +54,28 @@ def struct(name: str) -> str:
 def transitions() -> str:
     drawn = [f"    {a.value} --> {b.value}: {why}" for (a, b), why in TRANSITIONS.items()]
     return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> loaded", *drawn, "    stopped --> [*]", "```"])
+
+
+def alert_states() -> str:
+    """The states of an alert: how each presents itself, and what changes it."""
+    lines = ["| state | shown | annunciates its key | left when |", "|---|---|---|---|"]
+    for state in states.State:
+        face = states.FACES[state]
+        shown = "no" if not face.shown else "yes, with attention" if face.attention else "yes"
+        flagged = "no" if not face.flagged else "yes, while its condition lasts" if not face.shown else "yes"
+        left = [
+            f"{event.value}: {after.value}" for (before, event), after in states.TRANSITIONS.items() if before is state
+        ]
+        lines.append(f"| {state.value} | {shown} | {flagged} | {'<br>'.join(left)} |")
+    return "\n".join(lines)
+
+
+def flight_phases() -> str:
+    lines = ["| from | to | when | for |", "|---|---|---|---|"]
+    for change in phases.TRANSITIONS:
+        lasting = f"{change.seconds:g} s" if change.seconds else ""
+        lines.append(f"| {change.before} | {change.after} | {change.words} | {lasting} |")
+    return "\n".join(lines)
 
 
 def modules() -> str:
@@ -111,6 +135,8 @@ GENERATED: dict[str, Callable[[str], str]] = {
     "main": lambda _: table(configuration.option_rows(configuration.Main)),
     "common": lambda _: table(configuration.option_rows(configuration.Common)),
     "transitions": lambda _: transitions(),
+    "states": lambda _: alert_states(),
+    "phases": lambda _: flight_phases(),
     "modules": lambda _: modules(),
     "instruments": lambda _: virtual_instruments(),
     "evidence": lambda _: evidence(),

@@ -240,6 +240,7 @@ class PluginBase(Generic[OptionsT]):
             self.stop()
         finally:
             self.running = False
+            self._gateway.withdraw(self.name)
             for key, function, udata in self._callbacks:
                 database.callback_del(self.name, key, function, udata, db=self.db)
             self._callbacks.clear()
@@ -283,6 +284,10 @@ class PluginBase(Generic[OptionsT]):
     def notices(self) -> Notices:
         """The board for what the crew should know; see `fixgw.notices`. `self.name` is the owner of this plugin's."""
         return self._gateway.notices
+
+    def offer(self, name: str, command: Callable[[str], str]) -> None:
+        """Offer a command to clients that may write; see `fixgw.world.World.offer`."""
+        self._gateway.offer(self.name, name, command)
 
     def db_list(self) -> list[str]:
         """All keys, in the order in which they are defined."""

@@ -204,9 +204,10 @@ class Runner:
             _alive[:] = [ref for ref in _alive if ref() not in (None, plugin)]
 
     def _release(self) -> None:
-        """Release the annunciate flags that the plugin holds and take down its notices, because it no longer can."""
+        """Release the annunciate flags that the plugin holds, and withdraw its notices and commands."""
         self.world.database.release(self.name, self.connection.source)
         self.world.notices.clear(self.name)
+        self.world.withdraw(self.name)
 
     def _threads_left(self, plugin: PluginBase) -> list[threading.Thread]:
         """The threads of `plugin` that are still running `THREADS_GRACE_S` after its stop."""

@@ -28,6 +28,8 @@ __all__ = ["LeadChanged", "Quorum", "Way", "World", "alone", "begin", "end", "fi
 
 log = logging.getLogger(__name__)
 
+Command = Callable[[str], str]
+
 FOREVER = float("inf")
 
 
@@ -153,10 +155,30 @@ class World:
         self.database = database
         self.quorum = Quorum(database.clock)
         self.notices = Notices(database.clock)
+        self._offers: dict[str, tuple[str, Command]] = {}
         self.quit = quit
         self.status = status
         self.restart = restart
         self.thread_died = thread_died
+
+    def offer(self, owner: str, name: str, command: Command) -> None:
+        """Offer a command to clients that may write: ``command(words)`` returns why not, or an empty text.
+
+        `owner` is the connection's name. Any thread may call the command, which must return at once. The last who
+        offers a name gets it. The gateway withdraws the offers of a connection that stops or fails.
+        """
+        self._offers[name] = owner, command
+
+    def withdraw(self, owner: str) -> None:
+        """Withdraw what `owner` offers."""
+        for name, (who, _) in list(self._offers.items()):
+            if who == owner:
+                self._offers.pop(name, None)
+
+    def offered(self, name: str) -> Command | None:
+        """The command `name` of a connection; None if no connection offers it."""
+        offer = self._offers.get(name)
+        return None if offer is None else offer[1]
 
     @contextmanager
     def hosting(self) -> Iterator[World]:

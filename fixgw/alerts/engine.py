@@ -125,7 +125,8 @@ class Always:
 
 class Level:
     """One level of an alert: raised when any of its conditions has been true for `on_delay`, until all have been false
-    for `off_delay`. Times in seconds. What is not known breaks a delay and changes nothing else."""
+    for `off_delay`. Times in seconds. What is not known changes nothing: it does not break a delay, but none ends then.
+    """
 
     def __init__(
         self, name: LevelName, conditions: Sequence[Condition], on_delay: float = 0.0, off_delay: float = 0.0
@@ -143,7 +144,7 @@ class Level:
     def judge(self, now: float, look: Look, held: bool) -> None:
         """Evaluate it. `held`: it must not be raised now."""
         if held and not self.raised:
-            self._since = None
+            self.pending, self._since = False, None
             return
         met: bool | None = False
         for condition in self.conditions:
@@ -154,8 +155,8 @@ class Level:
                 met = None
         self.known = met is not None
         if met is None:
-            self._since = None
-        elif met is self.raised:
+            return
+        if met is self.raised:
             self.pending, self._since = False, None
         else:
             if self._since is None:
@@ -526,7 +527,7 @@ class Engine:
         done = [alert.acknowledge(now, self) for alert in alerts if alert.attention_at <= seen]
         if any(done):
             return ""
-        if len(alerts) == 1:
+        if what in self.alerts:
             return f"{what} is {alerts[0].state.value}: there is nothing to acknowledge"
         return "there is nothing to acknowledge"
 
@@ -625,7 +626,7 @@ class Engine:
     def add_time(self, alert: Alert, level: LevelName, seconds: float) -> None:
         """Add time beyond a limit."""
         side = alert.side
-        if side is None or not self._may_count(alert.key):
+        if side is None or seconds <= 0 or not self._may_count(alert.key):
             return
         total = self.totals.get(alert.id, Total({}))
         worst = total.worst

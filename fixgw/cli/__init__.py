@@ -57,6 +57,7 @@ CLIENT: dict[str, Command] = {
     "watch": Command("watch", "watch values change"),
     "wait": Command("wait", "wait until keys have usable values, before a display starts"),
     "explain": Command("client", "explain where a value comes from and why it is flagged"),
+    "alerts": Command("alerts", "show what needs attention, and acknowledge it"),
     "status": Command("client", "show the health of the gateway and its connections"),
     "restart": Command("client", "restart a connection with its current code on disk"),
     "calibrate": Command("calibrate", "write a sender's curve from raw readings, while a tank is filled"),

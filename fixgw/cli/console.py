@@ -21,6 +21,7 @@ from fixgw.cli import (
     add_command,
     complain,
 )
+from fixgw.cli import alerts as alerts_command
 from fixgw.cli import client as client_commands
 from fixgw.cli import watch as watch_command
 from fixgw.cli.client import OFF, ON, Action, connect, new_client
@@ -69,6 +70,7 @@ class Console:
         subparsers = argparse.ArgumentParser().add_subparsers(parser_class=parser_class)
         client_commands.add_parser(subparsers, connection=False)
         watch_command.add_parser(subparsers, connection=False)
+        alerts_command.add_parser(subparsers, connection=False)
         self._parsers: dict[str, argparse.ArgumentParser] = dict(subparsers.choices)
         for name, parser in self._parsers.items():
             parser.prog = name

@@ -116,7 +116,7 @@ class Table:
             return whole[:width].rstrip()
 
         header = line("KEY", "VALUE", "UNITS", "FLAGS", "AGE", "RATE", "DESCRIPTION")
-        lines = [_painted(title[:width], text.RED if away else text.BOLD, colour), _painted(header, text.DIM, colour)]
+        lines = [painted(title[:width], text.RED if away else text.BOLD, colour), painted(header, text.DIM, colour)]
         for row, value, words in zip(shown, values, flags, strict=True):
             age, rate = row.age(now), row.rate(now)
             if len(value) > self._value_width:
@@ -132,17 +132,17 @@ class Table:
             )
             end = start + len(words)
             if away:
-                lines.append(_painted(plain, text.DIM, colour))
+                lines.append(painted(plain, text.DIM, colour))
             else:
-                words = _painted(plain[start:end], text.flag_colour(row.flags), colour)
+                words = painted(plain[start:end], text.flag_colour(row.flags), colour)
                 lines.append(plain[:start] + words + plain[end:])
         hidden = len(rows) > len(shown)
         footer = f"{self.top + 1} to {self.top + len(shown)} of {len(rows)}, arrows scroll, " if hidden else ""
-        lines.append(_painted(f"{footer}q quits"[:width], text.DIM, colour))
+        lines.append(painted(f"{footer}q quits"[:width], text.DIM, colour))
         return lines[:height]
 
 
-def _painted(words: str, colour: str, wanted: bool) -> str:
+def painted(words: str, colour: str, wanted: bool) -> str:
     return f"{colour}{words}{text.RESET}" if wanted and words else words
 
 

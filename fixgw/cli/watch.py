@@ -9,18 +9,21 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, seconds
+from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, seconds, text
 from fixgw.cli.client import ask_about, connect, expand, is_pattern, new_client
-from fixgw.cli.terminal import SCROLLS, Row, Table, Terminal, size, write_out
-from fixgw.database import OLD
+from fixgw.cli.terminal import SCROLLS, Row, Table, Terminal, painted, size, write_out
+from fixgw.database import FAIL, OLD
 from fixgw.errors import Refused
 
 if TYPE_CHECKING:
     from fixgw.netfix import Sample
 
 REDRAW_S = 0.2
+#: The keys of the line at the foot.
+ALERT_KEYS = ("ALERTLEVEL", "ALERTS", "ALERTMSG")
 MAX_EXPLAINED = 100  # keys; beyond that, do not ask for each key's age on connecting: it takes a request per key
 EXIT_TERMINATED = 143
+ALERT_LEVELS = (("ADVISORY", text.BOLD), ("CAUTION", text.YELLOW), ("WARNING", text.RED))
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool = True) -> None:
@@ -73,6 +76,7 @@ class Watcher:
         self._until = None if args.duration is None else time.monotonic() + args.duration
         self._client = new_client(args, reconnect=True, on_connect=self._on_connect, on_disconnect=self._on_disconnect)
         self._rows: dict[str, Row] = {}
+        self._foot: dict[str, Row] = {}  # the keys of alerts, for the line at the foot of the terminal
         self._early: set[str] | None = set()  # keys updated before the first full read; None after it
         self._lock = threading.Lock()  # rows, `_early` and `_away`
         self._done = threading.Event()
@@ -100,7 +104,7 @@ class Watcher:
 
     def _start(self) -> None:
         """Subscribe to the keys, then read them all once."""
-        for base in dict.fromkeys(_base(key) for key in self._rows):
+        for base in dict.fromkeys(_base(key) for key in (*self._rows, *self._foot)):
             self._client.subscribe(base, self._on_update)
         self._read_all()
 
@@ -110,7 +114,7 @@ class Watcher:
 
     def _read_all(self) -> None:
         """Read every key: the gateway does not send values that have not changed, or that changed in the meantime."""
-        rows = list(self._rows.values())
+        rows = [*self._rows.values(), *(row for key, row in self._foot.items() if key not in self._rows)]
         try:
             samples: list[Sample | None] = [*self._client.read_many([row.key for row in rows])]
         except Refused:  # the gateway came back with different keys
@@ -150,7 +154,7 @@ class Watcher:
             print("fixgw: connection lost, reconnecting", file=sys.stderr)
 
     def _on_update(self, sample: Sample) -> None:
-        row = self._rows.get(sample.key)
+        row = self._rows.get(sample.key) or self._foot.get(sample.key)
         if row is None or self._done.is_set():
             return
         with self._lock:
@@ -160,7 +164,7 @@ class Watcher:
                 self._early.add(row.key)
                 return
             self._print(row)
-            if self._left is not None and not self._printing:
+            if self._left is not None and not self._printing and row.key in self._rows:
                 self._count_down()
 
     def _print(self, row: Row) -> None:
@@ -197,6 +201,9 @@ class Watcher:
         table = Table(self._rows.values(), live_only=not self._words)
         colour = not os.environ.get("NO_COLOR")
         address = f"{self._client.host}:{self._client.port}"
+        known = set(self._client.list())
+        if known.issuperset(ALERT_KEYS):
+            self._foot = {key: self._rows.get(key) or Row(key, "", "") for key in ALERT_KEYS}
         with Terminal() as terminal:
             self._start()
             while not self._done.is_set() and not self._over():
@@ -204,7 +211,10 @@ class Watcher:
                 with self._lock:
                     away = self._away
                     title = f"connection lost, reconnecting to {address}" if away else f"FIX Gateway at {address}"
-                    lines = table.draw(time.monotonic(), width, height, title, colour, away)
+                    foot = "" if away else alert_line(*self._foot.values(), width=width, colour=colour)
+                    lines = table.draw(time.monotonic(), width, height - bool(foot), title, colour, away)
+                if foot:
+                    lines.insert(len(lines) - 1, foot)
                 terminal.show(lines)
                 for key in terminal.keys(self._time_left(REDRAW_S)):
                     if key in ("q", "Q", "\x04"):
@@ -216,6 +226,20 @@ class Watcher:
 
     def _over(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until
+
+
+def alert_line(*rows: Row, width: int, colour: bool) -> str:
+    """What the alerts say, given the rows of `ALERT_KEYS`; empty if none were ever judged."""
+    if not rows or rows[0].silent:
+        return ""
+    level, count, message = rows
+    if level.flags & (OLD | FAIL) or not isinstance(level.value, int):
+        return painted("ALERTS ARE NOT JUDGED: the alert logic has stopped"[:width], text.RED, colour)
+    if not level.value or not isinstance(count.value, int):
+        return painted("no alerts"[:width], text.DIM, colour)
+    more = f" and {count.value - 1} more" if count.value > 1 else ""
+    name, shade = ALERT_LEVELS[min(level.value, 3) - 1]
+    return painted(text.printable(f"{name} {message.value}{more}")[:width], shade, colour)
 
 
 def _base(key: str) -> str:

@@ -553,6 +553,16 @@ class Client:
             return f"there is no connection {connection!r}"
         return self._ask(f"@xrestart {connection}")
 
+    def command(self, name: str, words: str) -> str:
+        """Ask the gateway to carry out a command that one of its connections offers: ``command("alerts", "ack cht")``.
+
+        Returns why not, or an empty text. Raises `Refused`: the gateway has no such connection, or this client may not
+        write.
+        """
+        if not words or ";" in words or not words.isprintable():
+            return f"{words!r} is no command"
+        return self._ask(f"@x{name} {words}")
+
     def kill(self) -> None:
         """Ask the gateway to stop. Raises `Refused` unless its configuration permits this computer to."""
         try:

@@ -152,6 +152,7 @@ class Plugin(plugin.PluginBase[Options]):
             alive=self._show_life,
             quit=self.quit,
             restart=self._gateway.restart,
+            offers=self._gateway.offered,
             log=self.log,
         )
         try:

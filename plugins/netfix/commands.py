@@ -101,6 +101,7 @@ class Commands:
         refresh: bool,
         quit: Callable[[], None],
         restart: Callable[[str], str],
+        offers: Callable[[str], Callable[[str], str] | None],
         log: logging.Logger,
         complain: Complaints,
         clock: Callable[[], float],
@@ -120,6 +121,7 @@ class Commands:
         self._complain = complain
         self._quit = quit
         self._restart = restart
+        self._offers = offers
         self._versions = versions_of(database, identity(database))
         self._clock = clock
         self._items: dict[str, Item] = {}
@@ -471,7 +473,22 @@ class Commands:
         elif peer.gateway and (marked := sentence.split_mark(command.line))[0]:
             return self._value_sentence(peer, sentence.parse(marked[1]), marked[0])
         else:
+            return self._offered(peer, what, key)
+        return None
+
+    def _offered(self, peer: Peer, name: str, words: str) -> str | None:
+        """Carry out a command that another connection offers."""
+        command = self._offers(name) if words else None
+        if command is None:
             return UNKNOWN_COMMAND
+        if not peer.may_write:
+            return NOT_PERMITTED
+        try:
+            answer = command(words)
+        except Exception as error:  # a defect of that connection
+            answer = f"{type(error).__name__}: {error}"
+            self._complain("the command %s failed", name, about=f"command {name}", error=error)
+        peer.reply(f"@x{name} {words};{sentence.sanitize(answer)}")
         return None
 
     def answer_status(self) -> list[Peer]:

@@ -42,7 +42,8 @@ class Server:
 
     `open` binds the address; `run` serves on the caller's thread until `stop` is called. The source names of what
     clients write begin with `source`. `quit` is called for ``@xkill``, `restart` for ``@xrestart``, `alive` every
-    second with the monotonic time. Buffer sizes are in bytes, `stall_timeout` is in seconds.
+    second with the monotonic time. `offers` finds a command that another connection offers. Buffer sizes are in bytes,
+    `stall_timeout` is in seconds.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Server:
         alive: Callable[[float], None] = lambda now: None,
         quit: Callable[[], None] = lambda: None,
         restart: Callable[[str], str] = lambda name: "",
+        offers: Callable[[str], Callable[[str], str] | None] = lambda name: None,
         log: logging.Logger | None = None,
         clock: Callable[[], float] = clock_now,
     ) -> None:
@@ -102,6 +104,7 @@ class Server:
             refresh=refresh,
             quit=quit,
             restart=restart,
+            offers=offers,
             log=self.log,
             complain=self._complain,
             clock=clock,

@@ -552,6 +552,7 @@ class NetfixServer:
             refresh=False,
             quit=self._forbidden,
             restart=self._forbidden,
+            offers=lambda name: None,
             log=log,
             complain=complain,
             clock=clock,

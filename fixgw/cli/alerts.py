@@ -1,0 +1,154 @@
+"""The command that shows and acknowledges alerts: alerts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, complain, text
+from fixgw.cli.client import talk
+from fixgw.errors import FixgwError, Refused
+
+if TYPE_CHECKING:
+    from fixgw.netfix import Client
+
+MODULE = "fixgw.plugins.alerts"
+SHOWN = ("active", "latched", "acknowledged")
+UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool = True) -> None:
+    parser = add_command(
+        subparsers,
+        "alerts",
+        talk,
+        "`list` shows what is presented to the crew, the most important first. `ack` acknowledges ID, `shelve` takes\n"
+        "it out of sight for TIME (60, 60s, 10m, 1h; 0 takes it back), `mute` silences the sounds for a minute, and\n"
+        "`log` shows the latest changes. ID is that of an alert, or the common one of a pattern, or `level:caution`,\n"
+        "or `all`. All but `list` and `log` need the permission to write.",
+        "  fixgw alerts\n  fixgw alerts list --all\n  fixgw alerts ack oil-pressure\n  fixgw alerts shelve door 10m\n"
+        "  fixgw alerts log",
+    )
+    parser.add_argument("action_", metavar="list|ack|shelve|mute|log", nargs="?", default="list", choices=list(ACTIONS))
+    parser.add_argument("id", metavar="ID", nargs="?", help="the alert to acknowledge or shelve")
+    parser.add_argument("time", metavar="TIME", nargs="?", type=_seconds, help="how long to shelve it")
+    parser.add_argument("--all", action="store_true", help="list every alert, whatever its state")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(action=run, usage_error=parser.error)
+    if connection:
+        add_client_options(parser)
+
+
+def _seconds(word: str) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([a-z]*)", word)
+    if match is None or match[2] not in UNITS_S:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a time such as 60, 60s, 10m or 1h")
+    return float(match[1]) * UNITS_S[match[2]]
+
+
+def run(client: Client, args: argparse.Namespace) -> int:
+    needed = {"ack": 1, "shelve": 2}.get(args.action_, 0)
+    given = sum(value is not None for value in (args.id, args.time))
+    if given != needed:
+        args.usage_error(f"{args.action_} needs {('no more words', 'an ID', 'an ID and a TIME')[needed]}")
+    return ACTIONS[args.action_](client, args)
+
+
+def _status(client: Client) -> Mapping[str, Any]:
+    """The status of the connection that judges alerts. Raises `FixgwError` if there is none."""
+    connections: Mapping[str, Any] = client.status().get("connections", {})
+    for name, facts in connections.items():
+        if facts.get("module") == MODULE:
+            if not facts.get("running"):
+                raise FixgwError(f"{name} does not run: {facts.get('health')}")
+            status: Mapping[str, Any] = facts.get("status", {})
+            return status
+    raise FixgwError("the gateway has no connection with the module fixgw.plugins.alerts: see `fixgw plugins alerts`")
+
+
+def _alerts(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The alerts in the status, by id, in its order."""
+    return {id: facts for id, facts in status.items() if isinstance(facts, dict) and "state" in facts}
+
+
+def _list(client: Client, args: argparse.Namespace) -> int:
+    status = _status(client)
+    alerts = _alerts(status)
+    wanted = {id: a for id, a in alerts.items() if args.all or a["state"] in (*SHOWN, "shelved")}
+    if args.json:
+        print(json.dumps(wanted, indent=2))
+        return EXIT_DONE
+    rows = []
+    for id, alert in wanted.items():
+        state = alert["state"]
+        if state == "shelved":
+            state += f" for {text.duration(alert.get('shelved for', 0))}"
+        elif "for" in alert:
+            state += f" for {text.duration(alert['for'])}"
+        intermittent = "intermittent" if alert.get("intermittent") else ""
+        rows.append((alert["level"], state, id, alert.get("text", ""), intermittent))
+    text.show(*(text.table(rows) or [f"no alerts ({len(alerts)} are judged, flight phase {status['flight phase']})"]))
+    return EXIT_DONE
+
+
+def _ask(client: Client, words: str, done: str) -> int:
+    try:
+        answer = client.command("alerts", words)
+    except Refused as error:
+        if error.code == "005":
+            raise FixgwError(
+                f"the gateway at {client.host} does not allow writes from this computer: see the `write` option of its "
+                "netfix connection"
+            ) from None
+        _status(client)  # says why, if there is no such connection
+        raise
+    if answer:
+        return complain(answer)
+    text.show(done)
+    return EXIT_DONE
+
+
+def _acknowledge(client: Client, args: argparse.Namespace) -> int:
+    return _ask(client, f"ack {args.id}", f"{args.id}: acknowledged")
+
+
+def _shelve(client: Client, args: argparse.Namespace) -> int:
+    done = f"shelved for {text.duration(args.time)}" if args.time else "taken back"
+    return _ask(client, f"shelve {args.id} {args.time:g}", f"{args.id}: {done}")
+
+
+def _mute(client: Client, args: argparse.Namespace) -> int:
+    return _ask(client, "mute", "no sounds for a minute")
+
+
+def _log(client: Client, args: argparse.Namespace) -> int:
+    entries = [entry for entry in _status(client).get("alert log", ()) if isinstance(entry, dict)]
+    if args.json:
+        print(json.dumps(entries, indent=2))
+        return EXIT_DONE
+    rows = [(e["time"], e["level"], f"{e['from']} → {e['to']}", e["id"], e["text"], _details(e)) for e in entries]
+    text.show(*(text.table(rows) or ["nothing has happened"]))
+    return EXIT_DONE
+
+
+def _details(entry: Mapping[str, Any]) -> str:
+    """Value, limit, duration and worst value of a change, as far as it has them."""
+    names = {"value": "", "limit": "limit ", "seconds": "after ", "worst": "at worst "}
+    words = [
+        f"{label}{text.duration(entry[name]) if name == 'seconds' else text.short_text(entry[name])}"
+        for name, label in names.items()
+        if name in entry
+    ]
+    return ", ".join([*words, entry["phase"]])
+
+
+ACTIONS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
+    "list": _list,
+    "ack": _acknowledge,
+    "shelve": _shelve,
+    "mute": _mute,
+    "log": _log,
+}
