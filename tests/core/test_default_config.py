@@ -25,9 +25,9 @@ FEWEST = {"e": 1, "c": 4, "a": 1, "b": 3, "r": 3, "t": 3, "n": 5, "s": 40, "d": 
 # Deliberately shorter than in the table, in milliseconds: at 150 kt, 20 s are 0.8 nautical miles.
 SHORTER_MS = {"LAT": 3000, "LONG": 3000, "WPLAT": 10000, "WPLON": 10000, "WPNAME": 10000, "WPHEAD": 10000}
 UNITS = {
-    "A", "alerts", "MHz", "Mach", "Pa", "V", "W", "deg", "deg/s", "degC", "degC/min", "fraction", "ft", "ft/min", "g", "gal",
-    "gal/hr", "h", "inHg", "kHz", "knots", "level", "min", "nmi", "psi", "pulses", "ratio", "rpm", "s", "satellites", "sounds",
-    "votes", "%",
+    "A", "MHz", "Mach", "Pa", "V", "W", "deg", "deg/s", "degC", "degC/min", "fraction", "ft", "ft/min", "g", "gal",
+    "gal/hr", "h", "inHg", "kHz", "knots", "level", "min", "nmi", "psi", "pulses", "ratio", "rpm", "s", "satellites",
+    "votes", "alerts", "sounds", "%",
 }  # fmt: skip
 
 
