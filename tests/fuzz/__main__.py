@@ -13,7 +13,9 @@ import argparse
 import importlib
 import logging
 import os
+import random
 import re
+import signal
 import sys
 import time
 import traceback
@@ -25,9 +27,12 @@ from typing import Any
 BUILD = Path(__file__).parents[2] / "build" / "fuzz"
 FOUND = 77  # exit code of a target's process: an input breaks something
 HANGS_S = 20  # an input that takes longer
+SHORTEST_S = 2.0  # the least time for a target, which takes
+STARTS_S = 0.5  # to start
 
 
 def main() -> int:
+    began = time.monotonic()
     try:
         atheris = importlib.import_module("atheris")
     except ImportError:
@@ -39,32 +44,56 @@ def main() -> int:
         from .targets import TARGETS
     parser = argparse.ArgumentParser(prog="make fuzz", description="Fuzz the parsers.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"all, if none is named: {', '.join(TARGETS)}")
-    parser.add_argument("--minutes", type=float, default=10.0, help="shared by the targets (default: %(default)g)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="altogether (default: %(default)g)")
     args = parser.parse_args()
     names = args.targets or list(TARGETS)
     if unknown := [name for name in names if name not in TARGETS]:
         parser.error(f"no target {unknown[0]!r}; there are {', '.join(TARGETS)}")
-    seconds = max(1.0, args.minutes * 60 / len(names))
-    broken = [name for name in names if not run(atheris, name, seconds)]
-    print(f"defects in {', '.join(broken)}" if broken else "no defect")
+    random.shuffle(names)  # after many short runs all had their time
+    end, broken = began + args.minutes * 60, []
+    while names and (left := end - time.monotonic()) >= SHORTEST_S:
+        name = names.pop()
+        if not run(atheris, name, max(SHORTEST_S, left / (len(names) + 1))):
+            broken.append(name)
+    if names:
+        print(f"no time was left for {', '.join(sorted(names))}")
+    print(f"defects in {', '.join(sorted(broken))}" if broken else "no defect")
     return int(bool(broken))
 
 
 def run(atheris: Any, name: str, seconds: float) -> bool:
-    """Fuzz a target for so long, or up to the first defect; returns whether there was none."""
+    """Fuzz a target for `seconds`, or up to the first defect; returns whether there was none.
+
+    An input that takes long, or breaks something and is cut down, may take `HANGS_S` longer.
+    """
     (BUILD / name / "defects").mkdir(parents=True, exist_ok=True)
     said = BUILD / f"{name}.log"
     child = os.fork()
     if not child:
         with Quiet(said):
-            fuzz(atheris, name, round(seconds))
-    _, status = os.waitpid(child, 0)
+            fuzz(atheris, name, max(1, int(seconds - STARTS_S)))
+    status = wait(child, seconds, said)
     log = said.read_text(encoding="utf-8", errors="replace")
     inputs = max(map(int, re.findall(r"^#(\d+)", log, re.MULTILINE)), default=0)
     print(f"{name}: {inputs} inputs, {'a defect' if status else 'no defect'}", flush=True)
     if status:
         print(log[log.rfind("\n#") + 1 :].partition("\n")[2], flush=True)
     return not status
+
+
+def wait(child: int, seconds: float, said: Path) -> int:
+    """The exit status of the process, which keeps its time once it has read the corpus. It is ended if it does not."""
+    end = time.monotonic() + seconds
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        late = time.monotonic() - end
+        if late > 2 * HANGS_S or (late > 0 and b"INITED" not in said.read_bytes()):
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            return status if late > HANGS_S else 0
+        time.sleep(0.05)
 
 
 def fuzz(atheris: Any, name: str, seconds: int) -> None:
