@@ -25,6 +25,7 @@ from fixgw.drivers.canfix.node import (
     save_state,
 )
 from fixgw.drivers.canfix.outputs import Outputs
+from fixgw.drivers.canfix.path import ANNOUNCE_S
 from fixgw.drivers.canfix.table import Table, load
 from fixgw.drivers.links.can import bus as can_bus
 from fixgw.drivers.links.can.bus import CanPlugin, Tap
@@ -89,7 +90,7 @@ class Plugin(CanPlugin[CanfixOptions]):
         self.keeper = Keeper(state.path(f"canfix-{self.name}"), self.log)
         self._wake = threading.Event()
         self._opened = False
-        self._asked = float("-inf")
+        self._asked = self._announce_at = float("-inf")
         self._discarded = 0
         #: When to ask, and whether only for settings that no node has sent.
         self._questions: list[tuple[float, bool]] = []
@@ -209,6 +210,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             "frames": dict(self.codec.counts),
             **self.counts,
             "saving failed": self.keeper.failures,
+            "came back": self.inputs.returned,
             "keys missing": sorted(self.inputs.missing),
             "outputs": {**self.outputs.counts, **({"last": self.outputs.trouble} if self.outputs.trouble else {})},
             **self.node.status(),
@@ -276,6 +278,8 @@ class Plugin(CanPlugin[CanfixOptions]):
                 self.inputs.set(outcome)
             elif isinstance(outcome, cf.NodeStatus) and outcome.type == cf.QUORUM:
                 self._take_vote(outcome)
+            elif isinstance(outcome, cf.NodeStatus) and outcome.source != self.node.id:
+                self.inputs.paths.take(outcome)
         except ValueError as error:
             self._count_misfit(error, cf.sender_of(outcome))
         for answer in self.node.receive(outcome):
@@ -345,6 +349,8 @@ class Plugin(CanPlugin[CanfixOptions]):
             if connected is not self._opened:
                 self._opened = connected
                 if connected:
+                    self._announce_at = now
+                    self._announce(now)
                     self.outputs.reopened()
                     self.outputs.tick()  # first the settings made during the outage
                     self._questions = [(self._asked + QUESTION_INTERVAL_S, False)]
@@ -358,6 +364,8 @@ class Plugin(CanPlugin[CanfixOptions]):
             for frame in self.node.tick():
                 if connected:
                     self._send(frame)
+            if connected:
+                self._announce(now)
             if self.node.appeared:
                 self.node.appeared = False
                 self.outputs.report_settings()
@@ -371,6 +379,12 @@ class Plugin(CanPlugin[CanfixOptions]):
             due = min(self.node.due, self.outputs.tick(), now + 0.2)
             self._wake.wait(max(0.0, due - self.clock()))
             self._wake.clear()
+
+    def _announce(self, now: float) -> None:
+        """Say again, if it is time, which gateways our measurements have passed through."""
+        if now >= self._announce_at:
+            self._announce_at = now + ANNOUNCE_S
+            self.outputs.announce()
 
     def _ask(self, now: float, if_unsaid: bool) -> None:
         """Ask all nodes for a report: they may have changed settings while we did not receive."""

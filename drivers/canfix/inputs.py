@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, INITIAL, OLD, Database, Item, Value
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix.path import Paths, Topic
 from fixgw.drivers.canfix.table import Parameter, Payload, Table
+from fixgw.identity import identity
+from fixgw.kit.sources import digits_of, with_path
 
 __all__ = ["Inputs", "Take"]
 
 #: Writes a received value to its keys: ``take(value, function code, node)``. Raises `BadValue`.
 Take = Callable[[Any, int, int], object]
 Convert = Callable[[Any], Value]
+Nodes = set[int]
 
 MASK = ANNUNCIATE | BAD | FAIL
 #: The database flags for each function code, and the reason given for them.
@@ -32,7 +36,8 @@ class Inputs:
     """Writes the messages of one bus to the database according to a map.
 
     Use it from one thread; `close` and `lost` may be called from others. The source of a write is
-    ``<source>/<node>``, or ``<source>/<node>/set`` for a Parameter Set message.
+    ``<source>/<node>``, or ``<source>/<node>/set`` for a Parameter Set message. The source of a measurement from
+    another gateway also names the gateways that it has passed through; one that has been here before is not taken.
     """
 
     def __init__(self, found: mapping.Map, table: Table, database: Database, source: str) -> None:
@@ -51,6 +56,11 @@ class Inputs:
         self._items: dict[str, Item] = {}
         self._ranked: list[Item] = []
         self._prefix = source + "/"
+        self._me = digits_of(identity(database))
+        self._names: dict[Topic, list[_Names]] = {}  # of the sources of measurements
+        self._returning: dict[Topic, Nodes] = {}  # the nodes whose measurements have been here before
+        self.returned = 0  # the number of such
+        self.paths = Paths(self._names.__contains__, self._note_path)
         self._rankings = rankings = mapping.rank_sources(found, table)
         entries: list[mapping.Received] = [*found.inputs, *found.encoders, *found.switches]
         for entry in entries:
@@ -61,15 +71,16 @@ class Inputs:
             name = mapping.parameter_source(entry, table)
             of_parameter = any(name in rankings.get(key, ()) for key in entry.keys)
             stem = f"{source}/{name}" if of_parameter else source
-            self._add(self.values, entry, _take(entry, parameter, items, _sources(stem)))
+            self._add(self.values, entry, _take(entry, parameter, items, self._name(entry, parameter, items, stem)))
             if entry.nodespecific:
-                self._add(self.sets, entry, _take(entry, parameter, items, _sources(stem, SET)))
+                sources = self._name(entry, parameter, items, stem, SET)
+                self._add(self.sets, entry, _take(entry, parameter, items, sources))
             if isinstance(entry, mapping.Input) and parameter.metas and items[0] is not None:
                 limits = _Limits(entry, parameter, items[0], found, self.heard)
                 self.metas.setdefault(parameter.identifier, {}).setdefault(entry.index, []).append(limits)
 
     @property
-    def identifiers(self) -> set[int]:
+    def identifiers(self) -> Nodes:
         return set(self.values)
 
     def set(self, message: cf.ParameterSet) -> bool:
@@ -83,6 +94,46 @@ class Inputs:
         """Set aux values from meta data. False when there is no aux value for it. Raises `BadValue`."""
         limits = self.metas.get(message.parameter.identifier, {}).get(message.index, ())
         return sum(limit.take(message) for limit in limits) > 0
+
+    def _name(
+        self, entry: mapping.Entry, parameter: Parameter, items: list[Item | None], stem: str, tail: str = ""
+    ) -> Sequence[str]:
+        """The sources of an entry by node; `_note_path` changes those of measurements."""
+        if any(item is not None and item.definition.setting for item in items):
+            return _sources(stem, tail)
+        names = _Names(list(_sources(stem, tail)), stem, tail)
+        self._names.setdefault((parameter.identifier, entry.index), []).append(names)
+        return names.sources
+
+    def _note_path(self, node: int, topic: Topic | None) -> None:
+        """Name the gateways that the measurements of a node, or one of them, have passed through."""
+        for each in self._names if topic is None else (topic,):
+            path = self.paths.of(node, each)
+            for names in self._names[each]:
+                names.sources[node] = with_path(f"{names.stem}/{node}", path) + names.tail
+            if self._me in path:
+                self._returns(each).add(node)
+            elif each in self._returning:
+                self._returning[each].discard(node)
+
+    def _returns(self, topic: Topic) -> Nodes:
+        """The nodes whose measurements of this parameter are not taken, because they have been here before."""
+        if topic not in self._returning:
+            nodes = self._returning[topic] = Nodes()
+            for routes in (self.values, self.sets):
+                takes = routes.get(topic[0], {})
+                if topic[1] in takes:
+                    takes[topic[1]] = self._guard(takes[topic[1]], nodes)
+        return self._returning[topic]
+
+    def _guard(self, take: Take, nodes: Nodes) -> Take:
+        def guarded(value: Any, code: int, node: int) -> None:
+            if node in nodes:
+                self.returned += 1
+            else:
+                take(value, code, node)
+
+        return guarded
 
     def lost(self, reason: str) -> None:
         """Fail the measurements that came from this bus; settings keep their value."""
@@ -144,12 +195,20 @@ def _both(first: Take, second: Take) -> Take:
     return take
 
 
+class _Names(NamedTuple):
+    """The sources of an entry by node, and what their names begin and end with."""
+
+    sources: list[str]
+    stem: str
+    tail: str
+
+
 @lru_cache(64)
 def _sources(stem: str, tail: str = "") -> tuple[str, ...]:
     return tuple(f"{stem}/{node}{tail}" for node in range(256))
 
 
-def _take(entry: mapping.Received, parameter: Parameter, items: list[Item | None], sources: tuple[str, ...]) -> Take:
+def _take(entry: mapping.Received, parameter: Parameter, items: list[Item | None], sources: Sequence[str]) -> Take:
     if isinstance(entry, mapping.Encoder):
         return _Encoder(entry, items, sources).take
     if isinstance(entry, mapping.Switches):
@@ -227,7 +286,7 @@ class _Limits:
 class _Parts:
     """Writes a time or a date: as a whole to text keys, and part by part, in order, to number keys."""
 
-    def __init__(self, parameter: Parameter, items: list[Item | None], sources: tuple[str, ...]) -> None:
+    def __init__(self, parameter: Parameter, items: list[Item | None], sources: Sequence[str]) -> None:
         self._sources = sources
         self._format = parameter.format.partition(",")[0]
         self._targets: list[tuple[Item, int]] = []  # item and part; -1 for the whole
@@ -276,7 +335,7 @@ class _Switches:
         items: list[Item | None],
         toggle: Collection[str],
         invert: bool,
-        sources: tuple[str, ...],
+        sources: Sequence[str],
         parameter: Parameter | None = None,
     ) -> None:
         self._sources = sources
@@ -333,7 +392,7 @@ class _Switches:
 class _Encoder:
     """One or two encoders, and up to eight buttons."""
 
-    def __init__(self, entry: mapping.Encoder, items: list[Item | None], sources: tuple[str, ...]) -> None:
+    def __init__(self, entry: mapping.Encoder, items: list[Item | None], sources: Sequence[str]) -> None:
         buttons_at = (n for n, item in enumerate(items) if item is not None and item.type == "bool")
         count = next(buttons_at, min(len(items), 2))
         self._encoders = items[:count]

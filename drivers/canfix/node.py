@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix.path import is_announcement
 from fixgw.drivers.canfix.table import CURRENT, Field
 
 __all__ = ["Command", "Identity", "Node", "Seen", "State", "load_state", "save_state"]
@@ -308,6 +309,8 @@ class Node:
             if text is not None:
                 seen.description = "".join(c if c.isprintable() else "?" for c in text)
         elif isinstance(message, cf.NodeStatus):
+            if is_announcement(message):
+                return
             if message.name in seen.status or len(seen.status) < MAX_STATUS_TYPES:
                 value = message.value
                 seen.status[message.name] = value.hex() if isinstance(value, bytes) else value

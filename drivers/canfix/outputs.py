@@ -12,9 +12,11 @@ from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.inputs import SET
 from fixgw.drivers.canfix.node import Node
+from fixgw.drivers.canfix.path import Path, encode_gateway, encode_path
 from fixgw.drivers.canfix.table import Parameter, Payload, Table
 from fixgw.errors import BadValue
-from fixgw.kit.sources import START, may_leave
+from fixgw.identity import identity
+from fixgw.kit.sources import LONGEST_PATH, START, digits_of, may_leave, path_of
 from fixgw.kit.update import NEVER as UNWRITTEN
 from fixgw.world import Quorum
 
@@ -62,6 +64,7 @@ class Outputs:
         self.counts = dict.fromkeys(("sent", "held back by the bus", "unsendable", "simulated, not sent"), 0)
         self._simulated_too = simulated_too
         self.source = source
+        self._digits = digits_of(identity(database))
         #: The reason why the last unsendable value could not be sent.
         self.trouble = ""
         self._noted: deque[tuple[int, bytes]] = deque(maxlen=NOTED_FRAMES)
@@ -90,9 +93,18 @@ class Outputs:
         """The identifiers of the parameters that we own and that a person sets."""
         return {o.parameter.identifier for o in self.outputs if o.entry.owner and o.setting}
 
+    def announce(self) -> None:
+        """Say that we are a gateway, and which gateways our measurements have passed through."""
+        measured = [output for output in self.outputs if not output.setting]
+        if measured:
+            self.send(encode_gateway(self.node.id, self._digits))
+            for output in measured:
+                output.announce()
+
     def report(self) -> None:
         """Send every parameter that we own, with its meta data, and the settings without an owner. Leave out start
         values."""
+        self.announce()
         for output in self.outputs:
             output.report()
 
@@ -125,8 +137,7 @@ class Outputs:
 
     def node_of(self, source: str) -> int:
         """The node that a source on this bus names; 0 if none."""
-        number = source.removesuffix(SET).rpartition("/")[2]
-        return int(number) if number.isdecimal() else 0
+        return next((int(part) for part in reversed(source.split("/")) if part.isdecimal()), 0)
 
     def may_send(self, sources: Iterable[str]) -> bool:
         """Whether values of these `sources` may be sent: none is simulated, or the bus is. Counts refusals."""
@@ -186,6 +197,8 @@ class Output:
         #: When another node's value won over ours, the message that ours was sent in, and ours.
         self._overruled: tuple[float, cf.Frame | None, Reading] | None = None
         self._owner_heard = False
+        self._path: Path = ()  # the gateways that the measurement sent last has passed through
+        self._has_announced = False
         self._metas: set[int] = set()  # the meta indices to be sent
         self._aux: dict[str, int] = {}
         first = items[0]
@@ -214,6 +227,17 @@ class Output:
                 listening = self.setting and self._all.clock() < self._listen_until
                 self._waiting = self._has_news and not listening
             self._all.wake()
+
+    def announce(self) -> None:
+        """Say again which gateways the measurement has passed through, if we have ever said so."""
+        with self._lock:
+            if self._has_announced:
+                self._announce()
+
+    def _announce(self) -> None:
+        self._has_announced = True
+        for frame in encode_path(self._all.node.id, (self.parameter.identifier, self.entry.index), self._path):
+            self._all.send(frame)
 
     def reopened(self) -> None:
         with self._lock:
@@ -436,6 +460,13 @@ class Output:
         if frame is None or not self._all.may_send(r.source for r in readings if r is not None):
             self._mine = None
             return
+        if not self.setting:
+            path = tuple(dict.fromkeys(digits for r in readings if r is not None for digits in path_of(r.source)))
+            if len(path) > LONGEST_PATH:
+                return
+            if path != self._path:
+                self._path = path
+                self._announce()
         content = self._content(frame)
         if entry.on_change and content == self._last:
             self._mine = None

@@ -7,11 +7,18 @@ neither measured by an instrument nor set by a person just now:
   another gateway, which may have a newer one, must not take it for new;
 - a simulated, replayed or overridden value. Its source begins with one of `SIMULATED`, and so does the source of
   values derived from it.
+
+A value that another gateway has sent names all gateways that it has passed through, the nearest first, with the last
+six digits of their identities: ``netfix/10.0.0.2:3490/panel-1a2b3c/via-4d5e6f`` came from the panel, which had it from
+another. No gateway takes a measurement that it has already had, or sends it to one that has: otherwise it would go
+round a ring of gateways, and stay fresh after its sensor has died.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 INITIAL = "initial"  # the source of values that come from the configuration
 KEPT = "kept"  # the source of settings restored after a restart
@@ -43,6 +50,32 @@ def may_leave(source: str, own: str, simulated_too: bool = False) -> bool:
 def unmarked(source: str) -> str:
     """`source` without its mark."""
     return source[len(mark_of(source)) :]
+
+
+#: A measurement that has passed through more gateways goes no further.
+LONGEST_PATH = 8
+_GATEWAY = re.compile(r"[A-Za-z0-9-]+-([0-9a-f]{6})")
+
+
+def digits_of(identity: str) -> str:
+    """The digits that distinguish the gateway `identity`; empty if it has none."""
+    match = _GATEWAY.fullmatch(identity)
+    return match[1] if match else ""
+
+
+@lru_cache(1024)
+def path_of(source: str) -> tuple[str, ...]:
+    """The gateways that a value from `source` has passed through, the nearest first, by their digits.
+
+    >>> path_of("netfix/10.0.0.2:3490/panel-1a2b3c/via-4d5e6f")
+    ('1a2b3c', '4d5e6f')
+    """
+    return tuple(filter(None, map(digits_of, source.split("/"))))
+
+
+def with_path(source: str, path: Iterable[str]) -> str:
+    """`source` for a value that had passed through the gateways `path` before."""
+    return "/".join((source, *(f"via-{digits}" for digits in path)))
 
 
 def derived_source(sources: Iterable[str], own: str) -> str:

@@ -34,6 +34,7 @@ from fixgw.netfix.sentence import (
     Version,
     flag_bits,
     split_mark,
+    split_path,
     split_version,
     text_of,
     value_of,
@@ -58,6 +59,7 @@ class Sample(Flags, msgspec.Struct, frozen=True, gc=False):
     item's declared type if this client has requested a `report` of the item, otherwise the type that the text looks
     like. For a client that has introduced itself as a gateway, `mark` says that the value is ``sim``, ``replay`` or
     ``override``, or was ``kept`` across a restart. `version` is that of a setting (`fixgw.netfix.sentence.Version`).
+    `path` are the gateways that a measurement had passed through before it came to that gateway.
     """
 
     key: str
@@ -66,6 +68,7 @@ class Sample(Flags, msgspec.Struct, frozen=True, gc=False):
     text: str
     mark: str = ""
     version: Version | None = None
+    path: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -305,13 +308,15 @@ class Client:
             if not isinstance(line, str):
                 continue
             mark, version = "", None
+            path: tuple[str, ...] = ()
             if line[0] == "@":
+                path, line = split_path(line)
                 mark, line = split_mark(line)
                 version, line = split_version(line)
             if line[0] == "@":
                 self._handle_answer(line)
             elif len(self._updates) < MAX_WAITING_UPDATES:
-                self._updates.append(self._sample(line, mark, version))
+                self._updates.append(self._sample(line, mark, version, path))
         return True
 
     def _note_hold_up(self, drained: bool) -> None:
@@ -352,14 +357,14 @@ class Client:
                 if self._complain.due():
                     log.exception("callback %r failed", callback)
 
-    def _sample(self, line: str, mark: str = "", version: Version | None = None) -> Sample:
+    def _sample(self, line: str, mark: str = "", version: Version | None = None, path: tuple[str, ...] = ()) -> Sample:
         key, _, rest = line.partition(";")
         base, dot, _ = key.partition(".")
         kind = self._types.get(base, "")
         if dot:
             return Sample(key, None if rest == "None" else value_of(rest, kind), 0, rest, "", version)
         text, _, flags = rest.rpartition(";")
-        return Sample(key, value_of(text, kind), flag_bits(flags), text, mark, version)
+        return Sample(key, value_of(text, kind), flag_bits(flags), text, mark, version, path)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -539,6 +544,17 @@ class Client:
             return self._ask(f"@xmirror {identity}")
         except Refused:
             return ""
+
+    def trace(self) -> bool:
+        """After `introduce`: ask the gateway to say which gateways its values have passed through, and offer the same.
+
+        Returns whether it does; one that does not know this command sends its values without.
+        """
+        try:
+            self._ask("@xvia")
+        except Refused:
+            return False
+        return True
 
     def drop_updates(self) -> None:
         """Forget the updates that have arrived and that no callback has got yet. For `on_connect`."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL
-from fixgw.kit.sources import INITIAL, KEPT, SIMULATED, mark_of
+from fixgw.kit.sources import INITIAL, KEPT, LONGEST_PATH, SIMULATED, mark_of
 
 if TYPE_CHECKING:
     from fixgw.database import Definition, Reading, Value
@@ -130,6 +130,25 @@ def split_mark(line: str) -> tuple[str, str]:
     """Split a line that `for_gateway` made into its mark, one of `MARKS` or empty, and the line without it."""
     mark, space, rest = line[2:].partition(" ")
     return (mark, rest) if space and rest and line.startswith("@x") and mark in MARKS else ("", line)
+
+
+_PATH = re.compile(rf"@xvia ([0-9a-f]{{6}}(?:,[0-9a-f]{{6}}){{0,{LONGEST_PATH - 1}}}) (.+)")
+
+
+def with_path(line: str, path: Sequence[str]) -> str:
+    """``@xvia 4d5e6f OILT;90.0;00000``: the line for a gateway, and the gateways that had the value before us.
+
+    Empty if they are too many.
+    """
+    if not line or len(path) > LONGEST_PATH:
+        return ""
+    return f"@xvia {','.join(path)} {line}" if path else line
+
+
+def split_path(line: str) -> tuple[tuple[str, ...], str]:
+    """The path on a line that `with_path` made, empty for none, and the line without it."""
+    match = _PATH.fullmatch(line) if line.startswith("@xvia ") else None
+    return (tuple(match[1].split(",")), match[2]) if match else ((), line)
 
 
 #: When a setting was set, in a count that all gateways share, and the gateway that set it. The greater one is newer.

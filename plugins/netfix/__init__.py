@@ -15,10 +15,11 @@ from msgspec import Meta
 
 from fixgw import database, plugin, state
 from fixgw.errors import PluginFail, Problem, did_you_mean
+from fixgw.identity import identity
 from fixgw.net import access
 from fixgw.net.access import LOOPBACK
 from fixgw.netfix.sentence import PORT
-from fixgw.plugins.netfix.mirror import Link, identity, matching
+from fixgw.plugins.netfix.mirror import Link, matching
 from fixgw.plugins.netfix.peer import Topic
 from fixgw.plugins.netfix.server import STOP_TIMEOUT_S, Server
 from fixgw.plugins.netfix.versions import versions_of

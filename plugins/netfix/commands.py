@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, KEPT, NEVER, Database, Item, Reading, Value
 from fixgw.errors import BadValue
+from fixgw.identity import identity
 from fixgw.kit.complaints import Complaints
-from fixgw.kit.sources import START, unmarked
+from fixgw.kit.sources import START, digits_of, path_of, unmarked, with_path
 from fixgw.netfix import sentence
 from fixgw.netfix.sentence import (
     NOT_PERMITTED,
@@ -29,7 +30,7 @@ from fixgw.netfix.sentence import (
     Version,
 )
 from fixgw.plugins.netfix.fanout import FanOut
-from fixgw.plugins.netfix.mirror import identity, take_kept
+from fixgw.plugins.netfix.mirror import take_kept
 from fixgw.plugins.netfix.peer import Peer, Written
 from fixgw.plugins.netfix.versions import Versions, versions_of
 from fixgw.plugins.netfix.writer import Job, Writer
@@ -114,6 +115,9 @@ class Commands:
         self.ignored = 0
         #: The number of measurements that were ignored because they waited while this process was held up.
         self.late = 0
+        #: The number of measurements from gateways that had been here before.
+        self.returned = 0
+        self._me = digits_of(identity(database))
         self._fanout = fanout
         self._status = status
         self._writer = writer
@@ -183,7 +187,7 @@ class Commands:
             peer.read_at[item.key] = self._clock()
             reading = item.reading
             line = sentence.update(item.key, reading)
-            if peer.gateway and (told := self._tell_gateway(item, reading, line)) != line:
+            if peer.gateway and (told := self._tell_gateway(peer, item, reading, line)) != line:
                 # It must not be used: the answer is old, and a usable value follows as an update.
                 peer.reply(f"@r{line[:-4]}1{line[-3:]}")
                 if told:
@@ -192,10 +196,11 @@ class Commands:
                 peer.reply("@r" + line)
         return None
 
-    def _tell_gateway(self, item: Item, reading: Reading, line: str) -> str:
+    def _tell_gateway(self, peer: Peer, item: Item, reading: Reading, line: str) -> str:
         if Versions.has(item, "") and not reading.old:
             return self._versions.line(item)
-        return sentence.for_gateway(line, reading.source)
+        line = sentence.for_gateway(line, reading.source)
+        return sentence.with_path(line, path_of(reading.source)) if peer.traces else line
 
     def _query(self, peer: Peer, command: Command) -> str | None:
         item = self._item(command.key.rstrip(" "))
@@ -230,7 +235,7 @@ class Commands:
             return WRONG_VALUE
         return None
 
-    def _value_sentence(self, peer: Peer, command: Command, mark: str = "") -> str | None:
+    def _value_sentence(self, peer: Peer, command: Command, mark: str = "", path: tuple[str, ...] = ()) -> str | None:
         """Handle ``KEY;value[;flags]``. Never answers; counts what is invalid or not permitted."""
         topic = self._topic(command.key)
         value, semicolon, flags = (command.rest or "").partition(";")
@@ -245,7 +250,7 @@ class Commands:
             if name:
                 self._store_aux(peer, item, name, value)
             else:
-                self._store(peer, item, value, *bits, mark=mark)
+                self._store(peer, item, value, *bits, mark=mark, path=path)
         except BadValue:
             self._ignore(peer)
         return None
@@ -285,6 +290,7 @@ class Commands:
         flags: int = 0,
         mask: int = 0,
         mark: str = "",
+        path: tuple[str, ...] = (),
         then: Callable[[], object] = lambda: None,
     ) -> None:
         """Write a client's value, unless it only repeats what another source published, and call `then` when done.
@@ -296,12 +302,16 @@ class Commands:
             self.late += 1
             then()
             return
+        if self._me in path and not item.definition.setting:
+            self.returned += 1
+            then()
+            return
         self._fanout.sync(peer)
         current = item.said
         if mark == KEPT:
             self._perform(peer, item, lambda: take_kept(item, value), lambda _: then())
             return
-        source = f"{mark}/{peer.source}" if mark else peer.source
+        source = with_path(f"{mark}/{peer.source}" if mark else peer.source, path)
         written = peer.written.setdefault(item.key, Written())
         write: Callable[[], Reading]
         news = not self._hands_back(peer, item, text, value, current, written)
@@ -470,6 +480,12 @@ class Commands:
             peer.reply(f"@xmirror {key};{identity(self.db)}")
         elif peer.gateway and (found := sentence.split_version(command.line))[0] is not None:
             self._setting_sentence(peer, found[0], sentence.parse(found[1]))
+        elif command.line == "@xvia" and peer.gateway:
+            self._fanout.trace(peer)
+            peer.reply(command.line)
+        elif peer.gateway and (traced := sentence.split_path(command.line))[0]:
+            mark, line = sentence.split_mark(traced[1])
+            return self._value_sentence(peer, sentence.parse(line), mark, traced[0])
         elif peer.gateway and (marked := sentence.split_mark(command.line))[0]:
             return self._value_sentence(peer, sentence.parse(marked[1]), marked[0])
         else:

@@ -20,9 +20,10 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from fixgw.database import ANNUNCIATE, SECFAIL, Database, Item, Reading, Subscription, Value
-from fixgw.kit.sources import simulated, unmarked
+from fixgw.identity import identity
+from fixgw.kit.sources import digits_of, path_of, simulated, unmarked
 from fixgw.netfix import sentence
-from fixgw.plugins.netfix.mirror import identity, origin
+from fixgw.plugins.netfix.mirror import origin
 from fixgw.plugins.netfix.peer import Peer, Topic
 from fixgw.plugins.netfix.versions import Versions, versions_of
 
@@ -87,12 +88,13 @@ class FanOut:
         self._items: dict[str, Item] = {}
         self._subscribed: dict[str, tuple[Subscription, set[Peer]]] = {}
         self._followers: dict[Peer, None] = {}  # the clients that have subscribed to anything
-        self._groups: list[tuple[frozenset[str], bool, list[Peer]]] = []
+        self._groups: list[tuple[frozenset[str], int, list[Peer]]] = []
         self._regroup = False
         self._versions = versions_of(database, identity(database))
         self._versions.listeners.add(self._version_changed)
         database.batch.on_end(self._batch_ended)
         self._gateways: dict[str, Peer] = {}  # the links of other gateways, by identity
+        self._by_digits: dict[str, Peer] = {}  # and by its digits
         self._pending: deque[Entry] = deque()
         self._overflow: dict[Topic, None] = {}
         self._own: dict[tuple[str, float], tuple[Peer, Reading]] = {}
@@ -138,6 +140,13 @@ class FanOut:
     def introduce(self, peer: Peer, identity: str) -> None:
         """Note that the client is a link of another gateway: it does not get what came from that gateway."""
         self._gateways[identity] = peer
+        if digits := digits_of(identity):
+            self._by_digits[digits] = peer
+        self._regroup = True
+
+    def trace(self, peer: Peer) -> None:
+        """Tell this link of another gateway which gateways each value has passed through."""
+        peer.traces = True
         self._regroup = True
 
     def forget(self, peer: Peer) -> None:
@@ -146,6 +155,7 @@ class FanOut:
             self.unsubscribe(peer, key)
         if self._gateways.get(peer.gateway) is peer:
             del self._gateways[peer.gateway]
+            self._by_digits.pop(digits_of(peer.gateway), None)
 
     def stop(self) -> None:
         """Stop writers from sending directly. Any thread may call this."""
@@ -332,6 +342,7 @@ class FanOut:
             entries = self._limit_rates(entries, self._clock())
         lines: list[tuple[str, str]] = []
         special: dict[int, tuple[str, str]] = {}  # the sentences that gateways get instead
+        traced: dict[int, tuple[str, str]] = {}  # and those that want to know the path
         authors: dict[Peer, set[int]] = {}
         own, now = self._own, self._clock()
         for n, (key, name, what, author) in enumerate(entries):
@@ -351,14 +362,24 @@ class FanOut:
                     versioned = Versions.has(self._items[key], name) and not simulated(what.source)
                     if not versioned:  # a value from a gateway, over any link, is not new to it
                         author = self._gateways.get(what.source.rpartition("/")[2])
-            if self._gateways and (other := self._for_gateway(key, name, what, line)) != line:
-                special[n] = key, _ended(other)
+            if self._gateways:
+                if (other := self._for_gateway(key, name, what, line)) != line:
+                    special[n] = key, _ended(other)
+                if (pathed := self._with_path(key, name, what, other)) != line:
+                    traced[n] = key, _ended(pathed)
+                    for digits in path_of(what.source) if pathed != other else ():
+                        if had_it := self._by_digits.get(digits):
+                            authors.setdefault(had_it, set()).add(n)
             if author is not None:
                 authors.setdefault(author, set()).add(n)
             lines.append((key, line + "\n"))
-        to_gateways = [special.get(n, told) for n, told in enumerate(lines)] if special else lines
-        for topics, gateways, peers in self._group_peers():
-            told = to_gateways if gateways else lines
+        kinds = (
+            lines,
+            [special.get(n, told) for n, told in enumerate(lines)] if special else lines,
+            [traced.get(n, told) for n, told in enumerate(lines)] if traced else lines,
+        )
+        for topics, kind, peers in self._group_peers():
+            told = kinds[kind]
             wanted = [n for n, (key, line) in enumerate(told) if key in topics and line]
             if not wanted:
                 continue
@@ -376,13 +397,13 @@ class FanOut:
         pace = self._flush_cost / DUTY * 32 / (32 + len(entries))
         self._next_flush = min(max(self._next_flush, now - CREDIT_S) + pace, now + LONGEST_PACE_S)
 
-    def _group_peers(self) -> list[tuple[frozenset[str], bool, list[Peer]]]:
-        """Group the clients by their subscriptions, other gateways separately."""
+    def _group_peers(self) -> list[tuple[frozenset[str], int, list[Peer]]]:
+        """Group the clients by their subscriptions and kind: others, gateways, and those that want to know the path."""
         if self._regroup:
             self._regroup = False
-            groups: dict[tuple[frozenset[str], bool], list[Peer]] = {}
+            groups: dict[tuple[frozenset[str], int], list[Peer]] = {}
             for peer in self._followers:
-                groups.setdefault((frozenset(peer.subscriptions), bool(peer.gateway)), []).append(peer)
+                groups.setdefault((frozenset(peer.subscriptions), bool(peer.gateway) + peer.traces), []).append(peer)
             self._groups = [(*group, peers) for group, peers in groups.items()]
         return self._groups
 
@@ -436,16 +457,22 @@ class FanOut:
             lines = []
             for topic in topics:
                 del peer.behind[topic]
-                lines.append(self._current_line(*topic, bool(peer.gateway)))
+                lines.append(self._current_line(peer, *topic))
             peer.sent += len(lines)
             peer.progress = now
             peer.send("".join(lines).encode())
 
-    def _current_line(self, key: str, name: str, gateway: bool) -> str:
+    def _current_line(self, peer: Peer, key: str, name: str) -> str:
         item = self._items[key]
         what = item.aux[name] if name else item.reading
         line = sentence.aux_update(key, name, what) if name else sentence.update(key, what)  # type: ignore[arg-type]
-        return _ended(self._for_gateway(key, name, what, line) if gateway else line)
+        if peer.gateway:
+            line = self._for_gateway(key, name, what, line)
+        if peer.traces:
+            if not name and digits_of(peer.gateway) in path_of(what.source):  # type: ignore[union-attr]
+                return ""
+            line = self._with_path(key, name, what, line)
+        return _ended(line)
 
     def _version_changed(self, key: str, name: str) -> None:
         if key in self._subscribed and self._gateways:
@@ -458,6 +485,12 @@ class FanOut:
         if Versions.has(item, name) and (name or not what.old):
             return self._versions.line(item, name)
         return line if name else sentence.for_gateway(line, what.source)
+
+    def _with_path(self, key: str, name: str, what: Any, line: str) -> str:
+        """The update `line` with the gateways that the measurement has passed through."""
+        if Versions.has(self._items[key], name):
+            return line
+        return sentence.with_path(line, path_of(what.source))
 
 
 def _ended(line: str) -> str:

@@ -1,22 +1,18 @@
 """A link to another gateway, which writes some keys there and receives others from there.
 
-Nothing circulates. A link introduces itself to the other gateway with this gateway's `identity`, and learns
-the other's. The source names of values that came from a gateway, over any link, end with its identity, and such values
-are not sent back to it. A value from another NetFIX client is sent only if it differs from the one last sent or
-received, so that rings settle too.
+Nothing circulates. A link introduces itself to the other gateway with this gateway's `identity`, and learns the
+other's. The source of a value that came from gateways names those that it has passed through; it is not sent to any of
+them, and a link tells the other gateway their names. A value from another NetFIX client is sent only if it differs from
+the one last sent or received, so that rings with gateways that know no names settle too.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import re
-import socket
 import threading
 from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatchcase
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from fixgw.database import (
     ANNUNCIATE,
@@ -34,7 +30,8 @@ from fixgw.database import (
     Value,
 )
 from fixgw.errors import BadValue, NetfixError, PluginFail, UnknownKey
-from fixgw.kit.sources import simulated, unmarked
+from fixgw.identity import identity
+from fixgw.kit.sources import digits_of, path_of, simulated, unmarked, with_path
 from fixgw.netfix import sentence
 from fixgw.netfix.client import Client, Sample
 from fixgw.netfix.sentence import NO_VERSION, Version
@@ -42,13 +39,6 @@ from fixgw.plugins.netfix.peer import Topic
 from fixgw.plugins.netfix.versions import Versions, versions_of
 
 STOP_TIMEOUT_S = 1.0
-_identities: WeakKeyDictionary[Database, str] = WeakKeyDictionary()
-
-
-def identity(database: Database) -> str:
-    """A name that distinguishes the gateway of `database` from all others. It is used in source names."""
-    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])
-    return _identities.setdefault(database, f"{host[:40]}-{os.urandom(3).hex()}")
 
 
 class _Origin(threading.local):
@@ -90,7 +80,9 @@ class Link:
         self._written = written  # called with what has been written to the other gateway
         self.name = f"{host}:{port}"
         self.source = self._base = f"{source}/{self.name}"
+        self._me = digits_of(identity(database))
         self._far = ""  # the other gateway's identity
+        self._traces = False  # whether it takes and says which gateways a value has passed through
         self.log = log or logging.getLogger(__name__)
         self._network = f"{source}/"
         self._send = frozenset(matching(database, send))
@@ -106,7 +98,8 @@ class Link:
         self._versions = versions_of(database, identity(database))
         self._known: dict[Topic, Version] = {}  # the versions that the other side is known to have
         self._was_connected = False
-        self.sent = self.received = self.refused = self.withheld = self.late = self.connections = 0
+        self._introduced = False  # both sides know each other: what is sent before would lack path and version
+        self.sent = self.received = self.refused = self.withheld = self.late = self.returned = self.connections = 0
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -142,7 +135,7 @@ class Link:
 
     @property
     def connected(self) -> bool:
-        return self._client.connected
+        return self._client.connected and self._introduced
 
     def sends(self, key: str) -> bool:
         return key in self._send
@@ -159,6 +152,7 @@ class Link:
             "refused": self.refused,
             "withheld": self.withheld,
             "ignored after a hold-up": self.late,
+            "came back": self.returned,
         }
 
     # -- sending -------------------------------------------------------------------------------------------------------
@@ -215,6 +209,8 @@ class Link:
                 return []  # it was stored before we last looked, and its subscribers were told after
             text = f"{sentence.text_of(reading.value)};{_abfs(reading)}"
             line = sentence.for_gateway(f"{key};{text}", reading.source)
+            if self._traces and (path := path_of(reading.source)):
+                line = sentence.with_path(line, path)
             if not line or (line[0] == "@" and not self._far):  # one without marks would take it for real
                 self.withheld += 1
                 return []
@@ -241,7 +237,13 @@ class Link:
         return [line]
 
     def _came_from_there(self, reading: Reading) -> bool:
-        return unmarked(reading.source) == self.source or (self._far != "" and reading.source.endswith(f"/{self._far}"))
+        passed = self._far != "" and digits_of(self._far) in path_of(reading.source)
+        return passed or self._is_mine(reading) or (self._far != "" and reading.source.endswith(f"/{self._far}"))
+
+    def _is_mine(self, reading: Reading) -> bool:
+        """Whether this link has received it."""
+        source = unmarked(reading.source)
+        return source == self.source or source.startswith(f"{self.source}/")
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -253,6 +255,7 @@ class Link:
         self._known.clear()
         self._sent.clear()
         self._far = self._client.introduce(identity(self.db))
+        self._traces = bool(self._far) and self._client.trace()
         self._client.drop_updates()  # they came before the other side knew us, without versions; all is read below
         self.source = f"{self._base}/{self._far}" if self._far else self._base
         for key in self._receive:  # read first: if both sides may write a key, the other side's fresh value wins
@@ -263,6 +266,7 @@ class Link:
                         self._receive_sample(sample)
                 except NetfixError as error:
                     self._refuse(f"{topic}: {error}")
+        self._introduced = True
         for key in self._send:
             self._put(key, "")
             for name, value in self.db.item(key).aux.items():
@@ -274,6 +278,7 @@ class Link:
         self.log.debug("%s: %s", self.name, why)
 
     def _lost(self) -> None:
+        self._introduced = False
         if self._was_connected and not self._stopping:
             self._was_connected = False
             self.log.warning("lost the connection to %s; trying again", self.name)
@@ -297,12 +302,15 @@ class Link:
                     item.write_aux(name, None if sample.value is None else sample.text, self.source)
                 return
             if sample.old:
-                if unmarked(item.reading.source) == self.source:
-                    item.flag(OLD, OLD, self.source, f"old at {self.name}")
+                if self._is_mine(item.reading):
+                    item.flag(OLD, OLD, item.reading.source, f"old at {self.name}")
                 return
             value = item.convert(sample.text)
             if self._client.late and item.measured:
                 self.late += 1
+                return
+            if self._me in sample.path:
+                self.returned += 1
                 return
         except (BadValue, UnknownKey, KeyError) as error:
             self._refuse(f"{sample.key}: {error}")
@@ -312,7 +320,7 @@ class Link:
         if sample.mark == KEPT:
             take_kept(item, value)
             return
-        source = f"{sample.mark}/{self.source}" if sample.mark else self.source
+        source = with_path(f"{sample.mark}/{self.source}" if sample.mark else self.source, sample.path)
         reading = item.write(value, source, sample.flags, f"reported by {self.name}")
         line = f"{key};{sentence.text_of(reading.value)};{_abfs(reading)}"
         self._last[key, ""] = sentence.for_gateway(line, source)

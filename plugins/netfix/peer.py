@@ -47,6 +47,7 @@ class Peer:
         self.behind: dict[Topic, None] = {}  # topics to send when it accepts data again
         self.events = select.EPOLLIN | select.EPOLLRDHUP
         self.gateway = ""  # the identity of the gateway, if the client is another gateway's link
+        self.traces = False  # the link understands, and says, which gateways a value has passed through
         self.awaits = False  # another thread works for the client, whose next command has to wait for it
         self.synced = False
         self.unread = False  # data has arrived, and is read when it is the client's turn

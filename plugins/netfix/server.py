@@ -438,6 +438,7 @@ class Server:
             **total,
             "ignored sentences": self._commands.ignored,
             "ignored after a hold-up": self._commands.late,
+            "came back": self._commands.returned,
             "writes not waited for": self._writer.given_up,
             "subscribed keys": self._fanout.keys,
             "connections": {

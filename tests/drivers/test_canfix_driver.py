@@ -91,10 +91,10 @@ class Other:
         self.send(identifier, bytes((node, index, code)) + value)
 
     def listen(self) -> list[tuple[int, str]]:
-        """All frames received so far, except heartbeats and requests for identification and reports."""
+        """All frames received so far, except status messages and requests for identification and reports."""
         while (message := self.bus.recv(0)) is not None:
             data = bytes(message.data)
-            if message.arbitration_id > NODE_SPECIFIC and data[0] in (0, 5, 6) and len(data) in (2, 5):
+            if message.arbitration_id > NODE_SPECIFIC and (data[0] == 6 or (data[0] in (0, 5) and len(data) == 2)):
                 continue
             self.heard.append((message.arbitration_id, data.hex()))
         return self.heard

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fixgw import configuration, settings, state
+from fixgw import configuration, identity, settings, state
 from fixgw.configuration import items, reader, writer
 from fixgw.database import BAD, FAIL, Database, Definition
 from fixgw.drivers.can_bridge import routing
@@ -540,7 +540,7 @@ class NetfixServer:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.db = Database(FEW, clock)
-        mirror._identities[self.db] = "fuzzed-1a2b3c"  # else it is another each time
+        identity._identities[self.db] = "fuzzed-1a2b3c"  # else it is another each time
         self.fanout = FanOut(self.db, {"HEAD": 5.0}, lambda: None, lambda peer: None, clock)
         complain = Complaints(log, clock)
         self.commands = commands.Commands(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.node import FLYING_KT
+from fixgw.drivers.canfix.path import is_announcement
 from fixgw.drivers.canfix.table import Parameter
 from fixgw.drivers.canfix.tool import text as words
 from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame, decode_error
@@ -114,7 +115,7 @@ class Survey:
             text = self._descriptions.feed(outcome)
             if text is not None:
                 member.description = "".join(c if c.isprintable() else "?" for c in text)
-        elif isinstance(outcome, cf.NodeStatus):
+        elif isinstance(outcome, cf.NodeStatus) and not is_announcement(outcome):
             member.status[outcome.type] = outcome
         elif isinstance(outcome, cf.NodeAlarm):
             member.alarms[outcome.code] += 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fixgw.database import BAD, FAIL, INITIAL, KEPT, OLD, Definition
-from fixgw.plugins.netfix.mirror import identity
+from fixgw.identity import identity
 
 pytestmark = pytest.mark.slow
 
@@ -381,3 +381,67 @@ def test_a_gateway_without_marks_gets_no_values_that_need_one(
     wait_for(lambda: there.db.read("ALT").value == 1000.0)
     assert there.db.read("IAS").source == there.db.read("BARO").source == ""
     assert link(here)["withheld"] >= 2
+
+
+# -- the gateways that a measurement has passed through ----------------------------------------------------------------
+
+
+def test_a_link_that_asks_learns_the_path_and_does_not_get_what_it_has_had(gateway: Gateway, wait_for: Wait) -> None:
+    asks, plain, display = (gateway.connect() for _ in range(3))
+    assert asks.ask("@xmirror left-1a2b3c").startswith("@xmirror left-1a2b3c;")
+    assert asks.ask("@xvia") == "@xvia"
+    plain.ask("@xmirror right-ffffff")
+    assert display.ask("@xvia") == "@xvia!004", "only for links"
+    for client in (asks, plain, display):
+        client.ask("@sIAS")
+        client.ask("@sMARK")
+    gateway.db.write("IAS", 1.0, "pitot")
+    gateway.db.write("IAS", 2.0, "link/far-4d5e6f/via-0a0b0c")
+    gateway.db.write("IAS", 3.0, "sim/link/far-4d5e6f")
+    assert gateway.heard(asks) == [
+        "IAS;1.0;00000",
+        "@xvia 4d5e6f,0a0b0c IAS;2.0;00000",
+        "@xvia 4d5e6f @xsim IAS;3.0;00000",
+    ]
+    gateway.db.write("IAS", 4.0, "link/far-4d5e6f/via-1a2b3c")
+    assert gateway.heard(asks) == []
+    assert gateway.heard(plain)[:3] == ["IAS;1.0;00000", "IAS;2.0;00000", "@xsim IAS;3.0;00000"]
+    heard = [line for line in gateway.heard(display) if not line.startswith("MARK")]
+    assert heard == [f"IAS;{n}.0;00000" for n in (1, 2, 3, 4)]
+    asks.send("@rIAS\n")
+    asks.until("@rIAS;4.0;01000")
+    assert asks.line() == "@xvia 4d5e6f,1a2b3c IAS;4.0;00000"
+
+
+def test_a_measurement_that_has_been_here_is_not_taken(gateway: Gateway, wait_for: Wait) -> None:
+    link, me = gateway.connect(), identity(gateway.db)[-6:]
+    link.ask("@xmirror left-1a2b3c")
+    link.send(f"@xvia 4d5e6f,{me} IAS;1.0;0000\n@xvia 4d5e6f IAS;2.0;0000\n@xvia {me} BARO;29.0;0000\n@rIAS\n")
+    wait_for(lambda: gateway.db.read("BARO").value == 29.0)
+    reading = gateway.db.read("IAS")
+    assert (reading.value, reading.source) == (2.0, "netfix/127.0.0.1/left-1a2b3c/via-4d5e6f")
+    assert gateway.plugin.get_status()["came back"] == 1
+
+
+def test_a_path_that_is_too_long_goes_no_further(gateway: Gateway) -> None:
+    link = gateway.connect()
+    link.ask("@xmirror left-1a2b3c")
+    link.ask("@xvia")
+    link.ask("@sIAS")
+    link.ask("@sMARK")
+    for length in (8, 9):
+        path = "/".join(f"via-{n:06x}" for n in range(length))
+        gateway.db.write("IAS", float(length), f"far/{path}")
+    assert [line.rpartition(" ")[2] for line in gateway.heard(link)] == ["IAS;8.0;00000"]
+
+
+def test_a_gateway_that_knows_no_paths_gets_plain_sentences(
+    serve: Callable[..., Gateway], wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fixgw.netfix.client.Client.trace", lambda self: False)
+    there = serve()
+    here = serve(type="both", outputs=[{"host": "127.0.0.1", "port": there.port, "send": ["IAS"]}])
+    wait_for(lambda: here.plugin.health() == "")
+    here.db.write("IAS", 5.0, "link/far-4d5e6f")
+    wait_for(lambda: there.db.read("IAS").value == 5.0)
+    assert there.db.read("IAS").source == f"netfix/127.0.0.1/{identity(here.db)}"
