@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MAX_LOG_BYTES = 64 * 1024 * 1024
 TAKE_OFF_TIMEOUT_S = 5.0  # how long displays wait for good values
+#: Connections that start when the instruments' values are good.
+LATER = ("demo", "alerts", "netfix")
 #: Displays do not work without these keys.
 VITAL = ("IAS", "ALT", "VS")
 
@@ -139,7 +141,7 @@ def _fly(
 
     # Keep the state that the drivers save in the temporary directory.
     os.environ["STATE_DIRECTORY"] = str(directory)
-    instruments = tuple(c for c in configuration.connections if c.name not in ("demo", "netfix"))
+    instruments = tuple(c for c in configuration.connections if c.name not in LATER)
     gateway = Gateway(dataclasses.replace(configuration, connections=instruments))
     early.hand_to(gateway)
     ends = [end for end in (args.duration, scenario.duration) if end is not None]
@@ -263,6 +265,7 @@ A virtual aircraft is flying. The real drivers read its instruments:
 {others}The demo plugin writes the values that none of them measures.
 {warning}NetFIX listens on {args.host} port {port}. Try these commands in another terminal:
   {command} watch{where} IAS ALT VS HEAD LAT LONG
+  {command} alerts{where}
   {command} status{where} --verbose
   {command} explain{where} IAS{panel_command}
 Press Ctrl-C to stop."""

@@ -143,6 +143,9 @@ class Aircraft:
     SPREAD = (0.0, -9.0, 6.0, -4.0)  # K: differences between the cylinders
     HOURS_BEFORE = 1234.5
 
+    #: The share of the oil pressure that is lost, 0 to 1.
+    oil_leak = 0.0
+
     def __init__(self, start: datetime | None = None, seed: int = 0, turbulence: float = 1.0) -> None:
         self.turbulence = turbulence
         self._random = Random(seed)
@@ -354,6 +357,7 @@ class Aircraft:
         ]
         self.oil_temperature = self._follow("oilt", 55.0 + 35.0 * load + 0.5 * outside - 0.5 * cooling, 180.0, dt)
         pressure = 80.0 * math.sqrt(self.rpm / 2500.0) - 0.35 * (self.oil_temperature - 85.0)
+        pressure *= 1.0 - self.oil_leak
         self.oil_pressure = self._follow("oilp", pressure, 1.0, dt)
         self.coolant = self._follow("h2ot", 65.0 + 20.0 * load + 0.3 * outside, 120.0, dt)
         self.cabin = self._follow("cabin", 20.0 + 0.2 * outside, 600.0, dt)

@@ -26,7 +26,7 @@ KNOBS = (Knob(5, 6, 13), Knob(19, 26, 12))
 BUTTONS = (17, 27, 22, 23)
 SWITCHES = (24, 25)
 #: Lamps by their labels, and the dimmed light.
-LAMPS = {"OIL": 20, "ALTERNATOR": 21, "FUEL": 16}
+LAMPS = {"OIL": 20, "ALTERNATOR": 21, "FUEL": 16, "WARNING": 8, "CAUTION": 7}
 LIGHT = 18
 #: The fuel flow transducer, and its pulses per gallon.
 FLOW = 4

@@ -24,6 +24,7 @@
       - {at: 30, instrument: eis, fault: truncate, rate: 0.5, for: 3}  # a fault of the wire, see `fixgw.hw_sim.faults`
       - {at: 33, instrument: gps, fault: unplug, for: 5}
       - {at: 36, instrument: panel, turn: 0, by: 2}       # knobs, buttons and switches of the panel on pins
+      - {at: 40, aircraft: oil-leak, for: 20}             # something happens to the aircraft, see `AIRCRAFT`
 
 Every problem in a file is reported at once, with its place. The same file drives tests, benches and ``fixgw sim can``:
 `Play` plays it without threads or clocks of its own, `frames` as fast as possible, and `fixgw.hw_sim.can.bus.CanBus` in
@@ -91,7 +92,8 @@ End = Callable[[], None]
 
 
 class Event(NamedTuple):
-    """Something that happens, `at` seconds into the scenario, to the node, instrument or adapter (`kind`) `what`.
+    """Something that happens, `at` seconds into the scenario, to `what`: the name of a node or instrument, or empty for
+    the adapter or the aircraft (`kind`).
 
     `begin` makes it happen to the target of that name (a `Station`, an instrument, the adapter), and returns a function
     that ends it, or None; that is called `lasting` seconds later, or never.
@@ -275,6 +277,11 @@ class _Adapter(_Happens, kw_only=True):
     for_: Seconds | None = msgspec.field(name="for", default=None)
 
 
+class _Aircraft(_Happens, kw_only=True):
+    aircraft: Literal["oil-leak"]
+    for_: Seconds | None = msgspec.field(name="for", default=None)
+
+
 KINDS: Mapping[str, type[_Happens] | None] = {
     "fault": None,  # depends on the fault
     "turn": _Turn,
@@ -282,7 +289,10 @@ KINDS: Mapping[str, type[_Happens] | None] = {
     "switch": _Switch,
     "alarm": _Alarm,
     "adapter": _Adapter,
+    "aircraft": _Aircraft,
 }
+#: The kinds that name what happens to the only one that there is.
+ALONE = ("adapter", "aircraft")
 
 
 #: The faults of each kind of target.
@@ -313,8 +323,8 @@ def _event(
         found.append(at.problem(f"{name}: expected one of {', '.join(KINDS)}, got {' and '.join(kinds) or 'none'}"))
         return None
     kind = kinds[0]
-    target = "adapter"
-    if kind != "adapter":
+    target = kind
+    if kind not in ALONE:
         targets = [t for t in FAULTS_OF if t in entry]
         if len(targets) != 1:
             found.append(at.problem(f"{name}: expected either node: or instrument:"))
@@ -364,6 +374,9 @@ def _build_event(kind: str, target: str, entry: dict[str, Any]) -> Event:
     elif kind == "adapter":
         words = which
         begin = ADAPTER[which]
+    elif kind == "aircraft":
+        words = which
+        begin = AIRCRAFT[which]
     elif kind == "alarm":
         text = options.get("data", "")
         try:
@@ -383,7 +396,7 @@ def _build_event(kind: str, target: str, entry: dict[str, Any]) -> Event:
         on = options.get("to", True)
         words += " on" if on else " off"
         begin = partial(_switch, which, on)
-    return Event(float(entry["at"]), target, entry[target] if kind != "adapter" else "", words, begin, lasting)
+    return Event(float(entry["at"]), target, entry[target] if kind not in ALONE else "", words, begin, lasting)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -447,6 +460,15 @@ ADAPTER: Mapping[str, Callable[[VirtualSlcan], End]] = {
 }
 
 
+def _leak(aircraft: Aircraft) -> End:
+    aircraft.oil_leak = 0.9
+    return partial(setattr, aircraft, "oil_leak", 0.0)
+
+
+#: What can happen to the aircraft: its oil pressure falls to a tenth within some seconds.
+AIRCRAFT: Mapping[str, Callable[[Aircraft], End]] = {"oil-leak": _leak}
+
+
 # -- playing -----------------------------------------------------------------------------------------------------------
 
 
@@ -475,8 +497,8 @@ class Play:
         self._number = count()
         self._todo: list[tuple[float, int, str, End]] = []
         for event in scenario.events:
-            there = (event.kind, event.what) in self._targets
-            words = f"{event.what or 'the adapter'}{'' if there else ' is not here'}: {event.words}"
+            there = event.kind == "aircraft" or (event.kind, event.what) in self._targets
+            words = f"{event.what or f'the {event.kind}'}{'' if there else ' is not here'}: {event.words}"
             self._at(event.at, words, partial(self._begin, event, words))
 
     def over(self, now: float) -> bool:
@@ -488,6 +510,7 @@ class Play:
         """Return what each node sends at `now`, in monotonic seconds."""
         if self._began is None:
             self._began = now
+            self._targets["aircraft", ""] = aircraft
         while self._todo and self._todo[0][0] <= now - self._began:
             at, _, words, do = heapq.heappop(self._todo)
             if self._tell is not None:

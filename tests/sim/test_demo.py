@@ -36,6 +36,7 @@ from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.can.devices import DEVICES
 from fixgw.hw_sim.faults import Unplug
+from fixgw.hw_sim.panel import Panel
 from fixgw.hw_sim.world import World
 from fixgw.plugins.demo import Plugin
 
@@ -52,7 +53,7 @@ FROM_THE_ENGINE_MONITOR = (
     *("TACH1", "MAP1", "OILP1", "OILT1", "H2OT1", "FUELP1", "FUELQT", "VOLT", "CURRNT", "HOBBS1"),
     *("CHT11", "CHT12", "CHT13", "CHT14", "EGT11", "EGT12", "EGT13", "EGT14"),
 )
-FROM_THE_PANEL = ("FUELF1", "ENC3", "ENC4", *(f"BTN{n}" for n in range(33, 41)))
+FROM_THE_PANEL = ("FUELF1", "ENC3", "ENC4", *(f"BTN{n}" for n in (33, 34, 35, 37, 38, 39, 40)), "ALERTACK")
 FROM_THE_AIRCRAFT = (
     *("COMACTFREQ1", "COMSTDFREQ1", "COMACTRX1", "COMSQUELCH1", "COMVSWR1", "COMTXPWR1", "COMAUDVOL1", "TIMEL"),
     "DIFFAIRPRESS",
@@ -230,6 +231,65 @@ def test_keys_that_the_demo_plugin_leaves_out_come_from_an_instrument(
     assert left_to_others - taken == {*gps, *FROM_THE_ENGINE_MONITOR, *FROM_THE_PANEL}
 
 
+# -- alerts ------------------------------------------------------------------------------------------------------------
+
+OIL_PRESSURE = """
+events:
+  - {at: 0.5, aircraft: oil-leak, for: 5.5}
+  - {at: 5, instrument: panel, press: 3}
+"""
+
+
+def test_oil_pressure_from_the_sensor_to_the_lamp_and_back(tmp_path: Path) -> None:
+    """A scenario makes it fall: the alert, the lamp on its pin, the button that acknowledges, and the return."""
+    (tmp_path / "scenario.yaml").write_text(OIL_PRESSURE)
+    loaded = configuration.load(configuration.packaged() / "demo.yaml", {"SIM": str(tmp_path), "GPS": "sim/gps"})
+    wanted = [c for c in loaded.connections if c.name in ("eis", "panel", "alerts")]
+    gateway = Gateway(dataclasses.replace(loaded, connections=tuple(c for c in wanted if c.name != "alerts")))
+    panel = Panel()
+    flying = world.bench(tmp_path, None, scenarios.load(tmp_path / "scenario.yaml"), panel=panel)
+    seen: list[str] = []
+    lit: list[bool] = []
+
+    def happens(state: str) -> bool:
+        plugin = gateway.runners["alerts"].plugin
+        assert plugin is not None
+        lit.append(panel.lamps()["WARNING"])
+        is_so: bool = plugin.get_status()["oil-pressure"]["state"] == state
+        if is_so:
+            seen.append(state)
+        return is_so
+
+    def wait(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 15
+        gateway.supervise(lambda: condition() or time.monotonic() > deadline, every=0.05)
+        assert condition()
+
+    try:
+        gateway.start()
+        take_off(gateway, flying, ("OILP1", "TACH1"))
+        gateway.adopt(dataclasses.replace(loaded, connections=tuple(wanted)))
+        wait(lambda: happens("pending"))
+        assert not any(lit)
+        wait(lambda: happens("active"))
+        wait(lambda: panel.lamps()["WARNING"])
+        db = gateway.database
+        assert (db.read("ALERTMSG").value, db.read("ALERTLEVEL").value) == ("OIL PRESSURE LOW", 3)
+        assert db.read("OILP1").annunciate
+        assert db.read("ALERTMSG").source == "sim/alerts"
+        wait(lambda: happens("acknowledged"))
+        assert db.read("ALERTMSG").value == "OIL PRESSURE LOW"
+        wait(lambda: not db.read("MASTERW").value and not panel.lamps()["WARNING"])
+        lit.clear()
+        wait(lambda: happens("normal"))
+        assert not any(lit), "the lamp stays dark"
+        assert not db.read("OILP1").annunciate
+        assert db.read("ALERTLEVEL").value < 3
+    finally:
+        gateway.stop()
+        flying.stop()
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
@@ -329,7 +389,7 @@ def test_the_whole_stack_works_until_ctrl_c(fly: Callable[..., Demo], tmp_path: 
     assert float(client.value("IAS")) > 60
     status = client.status()
     assert status["health"] == "ok"
-    assert list(status["connections"]) == ["can", "gps", "eis", "panel", "demo", "netfix"]
+    assert list(status["connections"]) == ["can", "gps", "eis", "panel", "demo", "alerts", "netfix"]
     assert status["database"]["conflicts"] == {}
     client.close()
 

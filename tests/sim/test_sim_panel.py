@@ -107,7 +107,7 @@ def test_a_new_connection_gets_the_whole_state(hands: Hands) -> None:
         "knobs": [{"a": 5, "b": 6, "push": 13, "position": 0}, {"a": 19, "b": 26, "push": 12, "position": 0}],
         "buttons": [17, 27, 22, 23],
         "switches": [24, 25],
-        "lamps": {"OIL": 20, "ALTERNATOR": 21, "FUEL": 16},
+        "lamps": {"OIL": 20, "ALTERNATOR": 21, "FUEL": 16, "WARNING": 8, "CAUTION": 7},
         "light": 18,
     }
 

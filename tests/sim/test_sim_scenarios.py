@@ -29,7 +29,7 @@ from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.can.devices import DEVICES
 from fixgw.hw_sim.can.faults import FAULTS
 from fixgw.hw_sim.can.segment import SimFrame
-from fixgw.hw_sim.scenario import ADAPTER, Scenario, everything, frames, instruments, load, shipped
+from fixgw.hw_sim.scenario import ADAPTER, AIRCRAFT, Scenario, everything, frames, instruments, load, shipped
 from fixgw.hw_sim.world import World, bench
 
 pytestmark = pytest.mark.slow
@@ -115,10 +115,10 @@ def test_the_misbehaving_scenario_has_every_fault() -> None:
 
 def test_the_bench_page_names_everything_and_its_sample_works(written: Callable[[str], Path]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "bench.md").read_text()
-    for name in (*DEVICES, *FAULTS, *wire.FAULTS, *ADAPTER, *shipped(), *instruments()):
+    for name in (*DEVICES, *FAULTS, *wire.FAULTS, *ADAPTER, *AIRCRAFT, *shipped(), *instruments()):
         assert f"`{name}`" in page, name
     (sample,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(load(written(sample)).events) == 10
+    assert len(load(written(sample)).events) == 11
 
 
 def test_the_engine_monitor_is_lost_and_returns() -> None:
@@ -274,8 +274,8 @@ events:
         (15, "events[4]: unknown option 'fro' (did you mean 'for'?)"),
         (16, "events[5].at: "),
         (17, "events[6]: 'at' is missing"),
-        (18, "events[7]: expected one of fault, turn, press, switch, alarm, adapter, got none"),
-        (19, "events[8]: expected one of fault, turn, press, switch, alarm, adapter, got fault and turn"),
+        (18, "events[7]: expected one of fault, turn, press, switch, alarm, adapter, aircraft, got none"),
+        (19, "events[8]: expected one of fault, turn, press, switch, alarm, adapter, aircraft, got fault and turn"),
         (20, "events[9]: 'air' has nothing to turn; only a panel has"),
         (22, "events[11]: data: '0g' is not bytes in hex"),
         (23, "events[12].adapter: "),
