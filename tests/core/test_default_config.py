@@ -189,7 +189,7 @@ def test_every_gauge_of_pyefis_has_a_range(database: Database) -> None:
             assert item.aux["Max"] is not None, key
 
 
-NOT_LOADED = {"gps", "canfix", "quorum", "demo"}
+NOT_LOADED = {"alerts", "gps", "canfix", "quorum", "demo"}
 
 
 def test_a_fresh_installation_serves_only_this_computer(packaged: Configuration) -> None:
@@ -212,7 +212,7 @@ def test_the_examples_would_run_if_they_were_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["demo.yaml", "demo-everything.yaml"])
 def test_the_configuration_of_the_demo_is_right(name: str) -> None:
     loaded = configuration.load(configuration.packaged() / name, {"SIM": "/nowhere", "GPS": "sim/gps"})
-    assert [c.name for c in loaded.connections][:6] == ["can", "gps", "eis", "panel", "demo", "netfix"]
+    assert [c.name for c in loaded.connections][:6] == ["can", "gps", "eis", "panel", "demo", "alerts"]
     silent = ("netfix", "autopilot", "raw", "bridge")  # they do not write to the database
     assert all(c.source.startswith("sim/") for c in loaded.connections if c.name not in silent)
     assert len(loaded.definitions) == len(configuration.load(configuration.packaged() / "default.yaml").definitions)
