@@ -26,14 +26,16 @@ from fixgw.database import INITIAL, Clock
 from fixgw.database.hung import Hung
 from fixgw.errors import ConfigurationError, PluginFail, counted, did_you_mean
 from fixgw.kit.complaints import Complaints
-from fixgw.runner import ANSWER_TIMEOUT_S, TRANSITIONS, Runner, State, concerns, owner_of, threads_of
+from fixgw.runner import ANSWER_TIMEOUT_S, TRANSITIONS, Question, Runner, State, concerns, owner_of, threads_of
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
 from fixgw.settings import Settings, path_for
 from fixgw.world import Way, World
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.2  # check every connection this often
+TICK_S = 0.2  # check every connection this often while one is starting, failing or stopping
+QUIET_TICK_S = 1.0  # and while all are well; whoever dies pokes the supervision
+ASK_ALL_S = 0.1  # for all plugins' health, asked one after the other
 STOP_TOTAL_S = 12.0  # to stop all plugins; the unit's TimeoutStopSec is longer
 STOP_GRACE_S = 2.0  # shared by the plugins that are left when this time is up
 #: The parts of a configuration that only a restart of the gateway can change.
@@ -68,6 +70,7 @@ class Gateway:
             status=self.get_status,
             restart=self.request_restart,
             thread_died=self._thread_died,
+            poke=self._poke,
         )
         self.database.on_hung = self._subscriber_hangs
         self.settings = Settings(self.database, path_for(configuration.file), clock)
@@ -88,6 +91,7 @@ class Gateway:
         self._watchdog_due = 0.0
         self._second_due = 0.0
         self._complain = Complaints(log, clock)
+        self._health: Question[dict[str, str]] = Question("health", self._ask_all, {})
         self._cpu = (clock(), time.process_time())
 
     # -- from any thread -----------------------------------------------------------------------------------------------
@@ -194,10 +198,16 @@ class Gateway:
         self.supervise(lambda: runner.settled)
         return runner.connection
 
-    def supervise(self, done: Callable[[], bool], every: float = TICK_S) -> None:
-        """Supervise until `done()`, which is called at least every `every` seconds, or until asked to stop."""
+    def supervise(self, done: Callable[[], bool], every: float | None = None) -> None:
+        """Supervise until `done()`, or until asked to stop. `done` is called at least every `every` seconds."""
         while not done() and not self._stop_requested:
-            self._step(every)
+            self._step(self._pace() if every is None else every)
+
+    def _pace(self) -> float:
+        """Seconds until the next check of all connections."""
+        if not all(r.at_rest for r in self.runners.values()):
+            return TICK_S
+        return min(QUIET_TICK_S, self._notifier.watchdog_interval or QUIET_TICK_S)
 
     def _step(self, timeout: float) -> None:
         """Handle one event, waiting at most `timeout` seconds for it, then check every connection."""
@@ -225,7 +235,7 @@ class Gateway:
         if not self.database.ageing_runs:
             self._complain("the ageing thread has died; restarting it", about="ageing")
             self.database.start()
-        if now >= self._second_due:
+        if self._notifier.wanted and now >= self._second_due:
             self._second_due = now + 1.0
             self._notifier.status(self.summary())
         self._feed_watchdog(now)
@@ -374,9 +384,15 @@ class Gateway:
 
     def troubles(self) -> dict[str, str]:
         """What is wrong, by connection. Waits no longer for all plugins together than for one."""
+        if self._health.ask(ASK_ALL_S) and self._health.fresh:
+            return self._health.answer
+        # One of them hangs. Asked on threads of their own, the others answer.
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         found = {r.name: r.health(max(0.0, deadline - time.monotonic())) for r in list(self.runners.values())}
         return {name: text for name, text in found.items() if text}
+
+    def _ask_all(self) -> dict[str, str]:
+        return {r.name: text for r in list(self.runners.values()) if (text := r.health_now())}
 
     @property
     def _ageing_hangs(self) -> bool:

@@ -258,6 +258,7 @@ class PluginBase(Generic[OptionsT]):
         This counts neither as a failure nor as a reason to restart. Returns at once. Any thread may call this.
         """
         self.done_with = what or "its work is done"
+        self._gateway.poke()
 
     def quit(self) -> None:
         """Ask the gateway to stop with exit code 0. Returns at once. Any thread may call this."""
@@ -413,7 +414,10 @@ class Worker(PluginBase[OptionsT]):
             raise
         finally:
             self.running = False
-            self.finish()
+            try:
+                self.finish()
+            finally:
+                self._gateway.poke()
 
 
 class Poller(Worker[OptionsT]):
@@ -604,7 +608,8 @@ class Follower(Worker[OptionsT]):
             self.counts["batches"] += 1
             self.counts["updates"] += len(readings)
             self.readings |= readings
-            self.changed(readings)
+            with self.db.batch:
+                self.changed(readings)
         now = self.clock()
         if now >= self._tick_at:
             self._tick_at += self.tick_interval

@@ -94,6 +94,11 @@ class Question(Generic[T]):
         thread.join(max(0.0, min(patience, self._since + ANSWER_TIMEOUT_S - time.monotonic())))
         return not thread.is_alive() or time.monotonic() - self._since < ANSWER_TIMEOUT_S
 
+    @property
+    def fresh(self) -> bool:
+        """Whether no call is under way: `answer` is that of the last one."""
+        return self._thread is None or not self._thread.is_alive()
+
     def _work(self) -> None:
         self.answer = self._ask()
 
@@ -321,6 +326,11 @@ class Runner:
         return ""
 
     @property
+    def at_rest(self) -> bool:
+        """Whether its state changes only if something happens that pokes the supervision."""
+        return self.state in (State.RUNNING, State.STOPPED)
+
+    @property
     def settled(self) -> bool:
         """Whether the connection has either started or failed."""
         return self.state is not State.STARTING
@@ -382,6 +392,23 @@ class Runner:
 
     def health(self, patience: float = ANSWER_TIMEOUT_S) -> str:
         """What is wrong; empty if nothing is. Waits at most `patience` seconds. Any thread may call this."""
+        known = self._known_health()
+        if known is not None:
+            return known
+        if self._health.ask(patience):
+            return self._health.answer
+        return "health() has not returned" + (f"; before that: {last}" if (last := self._health.answer) else "")
+
+    def health_now(self) -> str:
+        """What is wrong. Waits for the plugin's answer, however long that takes."""
+        known = self._known_health()
+        if known is not None:
+            return known
+        answer = self._health.answer = _health(self.plugin)
+        return answer
+
+    def _known_health(self) -> str | None:
+        """What is wrong, as far as that is known without asking the plugin; None if it has to be asked."""
         if self.done:
             return ""
         if self.state is not State.RUNNING:
@@ -389,11 +416,7 @@ class Runner:
         plugin = self.plugin
         if silence := self.signs_of_life(self._clock()):
             return silence
-        if plugin is None or type(plugin).health in _NEVER_BLOCK:
-            return _health(plugin)
-        if self._health.ask(patience):
-            return self._health.answer
-        return "health() has not returned" + (f"; before that: {last}" if (last := self._health.answer) else "")
+        return _health(plugin) if plugin is None or type(plugin).health in _NEVER_BLOCK else None
 
     def report(self, health: str | None = None) -> dict[str, Any]:
         """This connection's part of the status tree, without the plugin's own `status`.

@@ -45,6 +45,11 @@ class Notifier:
             self.watchdog_interval = int(microseconds) / 2e6 if microseconds.isdecimal() else 0.0
         self._status = ""
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a service manager."""
+        return self._socket is not None
+
     def send(self, *assignments: str) -> bool:
         """Send them in one message; True if that succeeded, or if there is no service manager."""
         if self._socket is None:

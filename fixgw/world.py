@@ -136,7 +136,8 @@ class World:
 
     `quit` is called with the name of the plugin that asks the gateway to stop, `status` returns the status tree, and
     `restart` restarts a connection, or returns why it cannot; any thread may call them. `thread_died` is called on a
-    thread that ends with an exception, and returns whether it belonged to one of this gateway's plugins.
+    thread that ends with an exception, and returns whether it belonged to one of this gateway's plugins. `poke` makes
+    the gateway check its connections soon.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class World:
         status: Callable[[], dict[str, Any]] = dict,
         restart: Callable[[str], str] = lambda name: "there is no gateway",
         thread_died: Callable[[threading.ExceptHookArgs], bool] = lambda args: False,
+        poke: Callable[[], None] = lambda: None,
     ) -> None:
         if database is None:
             from fixgw.database import Database
@@ -160,6 +162,7 @@ class World:
         self.status = status
         self.restart = restart
         self.thread_died = thread_died
+        self.poke = poke
 
     def offer(self, owner: str, name: str, command: Command) -> None:
         """Offer a command to clients that may write: ``command(words)`` returns why not, or an empty text.

@@ -234,40 +234,60 @@ class Plugin(CanPlugin[CanfixOptions]):
     def _receive(self, frames: Sequence[Frame]) -> None:
         if self._hears_all:
             self._note_others(frames)
-        decode, values, count = self.codec.decode, self.inputs.values, self.node.count
-        own, used = self.node.id, 0
+        direct, seen, own, used = self.inputs.direct, self.node.frames, self.node.id, 0
         for frame in frames:
-            identifier, flags = frame.arbitration_id, frame.flags
-            if flags:
-                outcome = decode(
-                    identifier,
-                    frame.data,
-                    bool(flags & EXTENDED),
-                    bool(flags & REMOTE),
-                    bool(flags & ERROR),
-                    bool(flags & FD),
-                )
-            else:
-                outcome = decode(identifier, frame.data)
-            if outcome.__class__ is not cf.Value:
-                self._receive_other(outcome)
+            identifier, data = frame.arbitration_id, frame.data
+            route = direct.get(identifier)
+            if route is None or frame.flags or not route[0] <= len(data) <= 8:
+                self._receive_any(frame)
                 continue
-            node = outcome.node
-            if node == own:
-                self.node.receive(outcome)
+            node = data[0]
+            take = route[1].get(data[1])
+            if take is None or node == own or data[2] > cf.LAST_VALUE_CODE:
+                self._receive_any(frame)
                 continue
-            count(identifier, node)
+            used += 1
             try:
-                take = values[identifier][outcome.index]
+                seen[identifier << 8 | node] += 1
             except KeyError:
-                self.counts["not mapped"] += 1
-                continue
+                self.node.count(identifier, node)
             try:
-                take(outcome.value, outcome.code, node)
-                used += 1
+                take(data)
             except ValueError as error:
+                self.counts["used"] -= 1
                 self._count_misfit(error, node)
+        self.codec.counts["value"] += used
         self.counts["used"] += used
+
+    def _receive_any(self, frame: Frame) -> None:
+        """Receive a frame that needs more than one step."""
+        identifier, flags = frame.arbitration_id, frame.flags
+        outcome = self.codec.decode(
+            identifier,
+            frame.data,
+            bool(flags & EXTENDED),
+            bool(flags & REMOTE),
+            bool(flags & ERROR),
+            bool(flags & FD),
+        )
+        if not isinstance(outcome, cf.Value):
+            self._receive_other(outcome)
+            return
+        node = outcome.node
+        if node == self.node.id:
+            self.node.receive(outcome)
+            return
+        self.node.count(identifier, node)
+        try:
+            take = self.inputs.values[identifier][outcome.index]
+        except KeyError:
+            self.counts["not mapped"] += 1
+            return
+        try:
+            take(outcome.value, outcome.code, node)
+            self.counts["used"] += 1
+        except ValueError as error:
+            self._count_misfit(error, node)
 
     def _receive_other(self, outcome: cf.Outcome) -> None:
         """Handle anything but the value of a parameter."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from math import isfinite
@@ -11,7 +12,7 @@ from fixgw.database import ANNUNCIATE, BAD, FAIL, INITIAL, OLD, Database, Item, 
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.path import Paths, Topic
-from fixgw.drivers.canfix.table import Parameter, Payload, Table
+from fixgw.drivers.canfix.table import VALUE_AT, WIRE_CODES, Data, Parameter, Payload, Table
 from fixgw.identity import identity
 from fixgw.kit.sources import digits_of, with_path
 
@@ -19,6 +20,8 @@ __all__ = ["Inputs", "Take"]
 
 #: Writes a received value to its keys: ``take(value, function code, node)``. Raises `BadValue`.
 Take = Callable[[Any, int, int], object]
+#: The same for the data of a frame that carries the value.
+TakeData = Callable[[Data], object]
 Convert = Callable[[Any], Value]
 Nodes = set[int]
 
@@ -44,6 +47,8 @@ class Inputs:
         #: Identifier -> index -> the function that takes the value of a parameter, or of a Parameter Set message.
         self.values: dict[int, dict[int, Take]] = {}
         self.sets: dict[int, dict[int, Take]] = {}
+        #: Identifier -> the length of the data, and index -> the function that takes it: the short way for values.
+        self.direct: dict[int, tuple[int, dict[int, TakeData | None]]] = {}
         #: Identifier -> index -> the targets of meta data.
         self.metas: dict[int, dict[int, list[_Limits]]] = {}
         #: The aux values last received from the bus, by key and name.
@@ -71,7 +76,11 @@ class Inputs:
             name = mapping.parameter_source(entry, table)
             of_parameter = any(name in rankings.get(key, ()) for key in entry.keys)
             stem = f"{source}/{name}" if of_parameter else source
-            self._add(self.values, entry, _take(entry, parameter, items, self._name(entry, parameter, items, stem)))
+            sources = self._name(entry, parameter, items, stem)
+            take = _take(entry, parameter, items, sources)
+            self._add(self.values, entry, take)
+            take_data = _take_data(entry, parameter, items, sources) or _read_and_take(parameter, take)
+            self._add_direct(parameter, entry.index, take_data)
             if entry.nodespecific:
                 sources = self._name(entry, parameter, items, stem, SET)
                 self._add(self.sets, entry, _take(entry, parameter, items, sources))
@@ -184,6 +193,11 @@ class Inputs:
         there = indices.get(entry.index)
         indices[entry.index] = take if there is None else _both(there, take)
 
+    def _add_direct(self, parameter: Parameter, index: int, take: TakeData | None) -> None:
+        """Add the short way, unless several entries take the value."""
+        _, takes = self.direct.setdefault(parameter.identifier, (VALUE_AT + parameter.size, {}))
+        takes[index] = take if index not in takes else None
+
 
 def _both(first: Take, second: Take) -> Take:
     def take(value: Any, code: int, node: int) -> None:
@@ -229,6 +243,28 @@ def _take(entry: mapping.Received, parameter: Parameter, items: list[Item | None
     if convert is None:
         return lambda value, code, node: write(value, sources[node], FLAGS[code], REASON, MASK)
     return lambda value, code, node: write(convert(value), sources[node], FLAGS[code], REASON, MASK)
+
+
+def _read_and_take(parameter: Parameter, take: Take) -> TakeData:
+    read = parameter.read
+    return lambda data: take(read(data), data[2], data[0])
+
+
+def _take_data(
+    entry: mapping.Received, parameter: Parameter, items: list[Item | None], sources: Sequence[str]
+) -> TakeData | None:
+    """The shortest way, for a single whole number; None if there is none."""
+    item = items[0]
+    code = WIRE_CODES.get(parameter.type, "s")
+    if code in "sf" or item is None or not isinstance(entry, mapping.Input):
+        return None
+    unpack = struct.Struct(f"<{VALUE_AT}x{code}").unpack_from
+    write, divisor = item.write, parameter.divisor
+    if make_converter(entry, parameter, item) is not None:
+        return None
+    if divisor == 1:
+        return lambda data: write(unpack(data)[0], sources[data[0]], FLAGS[data[2]], REASON, MASK)
+    return lambda data: write(unpack(data)[0] / divisor, sources[data[0]], FLAGS[data[2]], REASON, MASK)
 
 
 def make_converter(entry: mapping.Scaled, parameter: Parameter, item: Item) -> Convert | None:

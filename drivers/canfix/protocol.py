@@ -74,6 +74,7 @@ TWO_WAY = 0x7E0
 ANNUNCIATE = 0x01
 QUALITY = 0x02
 FAILURE = 0x04
+LAST_VALUE_CODE = 0x0F  # above, the frame carries meta data instead of the value
 _CODE_BITS = 0xF7  # all but the reserved bit
 
 #: The possible outcomes of decoding a frame.

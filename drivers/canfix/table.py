@@ -25,7 +25,8 @@ REVISIONS = (2023, CURRENT)
 # The offset of the value in every message that carries a typed value.
 VALUE_AT = 3
 
-_CODES = {
+#: Wire type -> format of `struct`.
+WIRE_CODES = {
     "CHAR": "s",
     "BYTE": "B",
     "WORD": "H",
@@ -275,14 +276,14 @@ def _split(type: str) -> Iterator[tuple[str, int]]:
     """``"INT[2],BYTE"`` as ``("INT", 2), ("BYTE", 1)``."""
     for part in filter(None, type.split(",")):
         match = _PART.fullmatch(part)
-        if match is None or match[1] not in _CODES:
-            raise BadValue("type", f"{part!r} is not a CAN-FIX type{did_you_mean(part, _CODES)}", "text")
+        if match is None or match[1] not in WIRE_CODES:
+            raise BadValue("type", f"{part!r} is not a CAN-FIX type{did_you_mean(part, WIRE_CODES)}", "text")
         yield match[1], int(match[2] or 1)
 
 
 def _codes(type: str) -> str:
     """The struct format of `type`, without the byte order."""
-    return "".join(f"{n}s" if base == "CHAR" else _CODES[base] * n for base, n in _split(type))
+    return "".join(f"{n}s" if base == "CHAR" else WIRE_CODES[base] * n for base, n in _split(type))
 
 
 def _limits(code: str) -> tuple[int, int]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from fixgw import state
-from fixgw.database import Database
+from fixgw.database import Database, Subscription
 from fixgw.drivers.gpio import options as declared
-from fixgw.drivers.gpio.functions import Common, Function, Totals, all_functions
+from fixgw.drivers.gpio.functions import Common, Following, Function, Totals, all_functions
 from fixgw.drivers.links import pins
 from fixgw.errors import DeviceError
 from fixgw.plugin import Device, Feeds, Finding, Poller
@@ -29,6 +29,7 @@ class Plugin(Poller[declared.Options]):
         self._pins = pins.Pins(self.options.library)
         self._functions: list[Function] = []
         self._totals: Totals | None = None
+        self._subscriptions: list[Subscription] = []
 
     @classmethod
     def check(cls, options: declared.Options, db: Database) -> Iterable[tuple[str, str]]:
@@ -62,6 +63,12 @@ class Plugin(Poller[declared.Options]):
             self.options.simulated,
         )
         self._functions = all_functions(self.options, common)
+        self._subscriptions = [
+            self.db.subscribe(key, function.follow, function.follow, quick=True)
+            for function in self._functions
+            if isinstance(function, Following)
+            for key in function.keys
+        ]
 
     def wake(self) -> None:
         self._wake.set()
@@ -70,6 +77,8 @@ class Plugin(Poller[declared.Options]):
         try:
             super().stop()
         finally:
+            for subscription in self._subscriptions:
+                subscription.close()
             if self._totals is not None:
                 self._totals.keeper.close(0.5)
 
@@ -94,7 +103,8 @@ class Plugin(Poller[declared.Options]):
             self._wake.clear()
         now = self.clock()
         for function in self._functions:
-            function.poll(now)
+            if function.due <= now or function.is_waiting():
+                function.poll(now)
 
     def close(self) -> None:
         if self.stopping.is_set():

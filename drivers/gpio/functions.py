@@ -22,7 +22,8 @@ from fixgw.kit import expression
 from fixgw.kit.sources import START, may_leave
 from fixgw.state import Keeper
 
-TICK_S = 0.05  # between two checks of outputs and levels when no edge arrives
+LOOK_S = 0.2  # between two checks of outputs and levels when nothing happens: it finds lost edges and lost chips
+FOLLOW_S = 0.02  # outputs follow their keys no faster
 POLLING_TICK_S = 0.002  # the same for inputs without edge detection
 MAX_CALLBACK_DELAY_S = 0.05  # a callback may come this long after its edge
 RATE_INTERVAL_S = 0.1  # between two rates
@@ -108,6 +109,8 @@ class Function:
 
     #: When to call `poll` again at the latest, in monotonic seconds.
     due = NEVER
+    #: The keys that decide what to do.
+    keys: Sequence[str] = ()
     #: The problem, if there is one; otherwise empty.
     trouble = ""
 
@@ -118,6 +121,10 @@ class Function:
     def open(self, now: float) -> None:
         """Set the pins up. Raises DeviceError."""
         raise NotImplementedError
+
+    def is_waiting(self) -> bool:
+        """Whether there is something to do before `due`."""
+        return False
 
     def poll(self, now: float) -> None:
         """Do what is due at `now`. Raises DeviceError if the chip is gone."""
@@ -179,6 +186,10 @@ class Line(Generic[Level]):
 
         return note
 
+    def is_waiting(self) -> bool:
+        """Whether there are edges to take."""
+        return bool(self._edges)
+
     def take(self) -> list[tuple[float, int, Level]]:
         """Return the edges since the last call."""
         edges = self._edges
@@ -207,6 +218,9 @@ class Debounced(Function, Generic[Level]):
         self.begin(now, level)
         self.due = now
 
+    def is_waiting(self) -> bool:
+        return self.line.is_waiting()
+
     def poll(self, now: float) -> None:
         debouncer = self._debouncer
         assert debouncer is not None
@@ -218,7 +232,7 @@ class Debounced(Function, Generic[Level]):
         debouncer.feed(now, self.line.read())
         self._tick(debouncer, now)
         self.passed(now)
-        self.due = min(now + (POLLING_TICK_S if self.line.polled else TICK_S), debouncer.due or NEVER)
+        self.due = min(now + (POLLING_TICK_S if self.line.polled else LOOK_S), debouncer.due or NEVER)
 
     def _tick(self, debouncer: protocol.Debouncer[Level], now: float) -> None:
         due = debouncer.due
@@ -311,6 +325,9 @@ class EncoderFunction(Function):
         self._begin(self.line.open())
         self.due = now
 
+    def is_waiting(self) -> bool:
+        return self.line.is_waiting()
+
     def _begin(self, contacts: protocol.Contacts, home: int | None = None) -> None:
         patience = 0.0 if self.line.polled else MAX_CALLBACK_DELAY_S
         self._knob = protocol.Knob(self._option.steps, contacts, patience, home)
@@ -325,7 +342,7 @@ class EncoderFunction(Function):
             self._turn(edges[-1][0] if edges else now, turned)
         if self._knob.missed > missed:
             self.common.count("missed steps", self._knob.missed - missed)
-        self.due = now + (POLLING_TICK_S if self.line.polled or self._knob.waiting else TICK_S)
+        self.due = now + (POLLING_TICK_S if self.line.polled or self._knob.waiting else LOOK_S)
 
     def _turn(self, now: float, detents: int) -> None:
         self.common.count("detents", abs(detents))
@@ -496,27 +513,52 @@ class PulsesFunction(Function):
         yield self._option.pin, f"pulses {self._option.key}: {rate}"
 
 
-class OutputFunction(Function):
+class Following(Function):
+    """An output that follows keys."""
+
+    def __init__(self, common: Common) -> None:
+        super().__init__(common)
+        self._polled_at = -NEVER
+
+    def follow(self, key: str = "", *what: object) -> None:
+        """One of the `keys` has changed. Any thread."""
+        due = self._polled_at + FOLLOW_S
+        if due < self.due:
+            self.due = due
+            self.common.wake()
+
+    def poll(self, now: float) -> None:
+        if now >= self.due:
+            self._polled_at = now
+            self.due = now + LOOK_S  # before looking at the keys: a later change is seen
+            self.set(now)
+
+    def set(self, now: float) -> None:
+        """Give the pin the level that the keys decide. Raises DeviceError."""
+        raise NotImplementedError
+
+
+class OutputFunction(Following):
     def __init__(self, common: Common, option: Output) -> None:
         super().__init__(common)
         self._option = option
         self._when = expression.Expression(option.when)
         self._items = {reference.key: common.db.item(reference.key) for reference in self._when.references}
+        self.keys = tuple(self._items)
         self._on: bool | None = None
 
     def open(self, now: float) -> None:
         self.pins.output(self._option.pin, self._level(self._option.safe))
         self.due = now
 
-    def poll(self, now: float) -> None:
-        if now < self.due:
-            return
-        self.due = now + TICK_S
+    def set(self, now: float) -> None:
         wanted = self._when(self._look)
         self._on = None if wanted is None else bool(wanted)
         lit = self._option.safe if self._on is None else self._on
         if self._on and self._option.blink:
-            lit = int(now * self._option.blink * 2) % 2 == 0
+            phase = now * self._option.blink * 2
+            lit = int(phase) % 2 == 0
+            self.due = min(self.due, (int(phase) + 1) / (self._option.blink * 2))
         self.pins.write(self._option.pin, self._level(lit))  # write every time, to notice a lost chip
 
     def rest(self) -> None:
@@ -542,11 +584,12 @@ class OutputFunction(Function):
         yield self._option.pin, f"output {self._option.when}: {safe if self._on is None else _on_off(self._on)}"
 
 
-class DimmerFunction(Function):
+class DimmerFunction(Following):
     def __init__(self, common: Common, option: Dimmer) -> None:
         super().__init__(common)
         self._option = option
         self._item = common.db.item(option.key)
+        self.keys = (option.key,)
         self._duty = -1.0
 
     def open(self, now: float) -> None:
@@ -555,10 +598,7 @@ class DimmerFunction(Function):
         self._set(self._option.safe / 100.0)
         self.due = now
 
-    def poll(self, now: float) -> None:
-        if now < self.due:
-            return
-        self.due = now + TICK_S
+    def set(self, now: float) -> None:
         self.pins.read(self._option.pin)  # to notice a lost chip
         item, option, reading = self._item, self._option, self._item.reading
         if reading.flags & (OLD | FAIL) or not self.common.may_leave(reading.source):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from fixgw.clock import HoldUp
+from fixgw.drivers.links.gather import Gather
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit import raw
@@ -69,7 +70,7 @@ class SerialPoller(Poller[OptionsT]):
     reopen_delay_max: ClassVar[float] = 2.0
     #: After this many seconds without valid data, `health` reports it and ``auto`` tries another rate.
     patience_s: ClassVar[float] = 3.0
-    #: Seconds to let a burst gather, so that a fast line does not wake the thread for every few bytes.
+    #: Seconds to let bytes gather while they arrive in quick succession (see `Gather`).
     gather_s: ClassVar[float] = 0.005
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ class SerialPoller(Poller[OptionsT]):
         self._auto = self.options.baud == "auto" and not self._networked
         self._baud = BAUD_RATES[0] if self.options.baud == "auto" else self.options.baud
         self._fd: int | None = None
+        self._gather = Gather(self.gather_s)
         self.hold_up = HoldUp()
         self._raw = raw.Point()
         self.counts["bytes"] = 0
@@ -226,9 +228,11 @@ class SerialPoller(Poller[OptionsT]):
             else:
                 poll = select.poll()
                 poll.register(self._fd, select.POLLIN)
-                if not poll.poll(timeout * 1000):
+                self._gather.rest(self.stopping)
+                arrived = bool(poll.poll(timeout * 1000))
+                self._gather.note(arrived)
+                if not arrived:
                     return b""
-                self.stopping.wait(self.gather_s)
                 data = port.read(CHUNK_BYTES)
         except (OSError, ValueError, TypeError) as error:
             raise DeviceError(f"{self.options.port} went away") from error

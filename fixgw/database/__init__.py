@@ -27,7 +27,7 @@ from typing import Any
 
 from fixgw.clock import now as clock_now
 from fixgw.database.batch import Batch
-from fixgw.database.hung import LOOK_INTERVAL_S, Hung, Lookout
+from fixgw.database.hung import Hung, Lookout
 from fixgw.database.item import AuxCallback, Item, ReadingCallback, Subscription
 from fixgw.database.legacy import (
     Added,
@@ -103,7 +103,14 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 MAX_CALLBACK_FAILURES = 10  # a callback that fails this often in a row is dropped
+LONG_S = 1.0  # items with at least this tolerance are checked together,
+GRID_S = 0.1  # at most this late
+#: While one is checked, so are those that are due this soon, if they have been written since they were scheduled.
+EARLY_S = (0.05, 0.5)
 AGEING_SILENT_S = 5.0  # an ageing thread that has not finished a round for this long counts as stuck
+
+
+Due = tuple[float, int, Item]  # when, an order of those with the same time, and what to check
 
 
 class Mailbox:
@@ -183,8 +190,10 @@ class Database:
         self.derivations: dict[str, tuple[Derivation, ...]] = {}
         self._wildcards: tuple[Subscription, ...] = ()
         self._lock = threading.RLock()
-        self._due: list[tuple[float, int, Item]] = []
-        self._arrivals: deque[tuple[float, int, Item]] = deque()
+        #: What to check when: items with a short and with a long tolerance. Heaps of the ageing thread.
+        self._due: tuple[list[Due], list[Due]] = [], []
+        self._arrivals: deque[Due] = deque()
+        self._wakes_at = NEVER  # when the ageing thread looks again by itself; `NEVER` while it is awake
         self._undelivered: deque[Item] = deque()
         self._deliver_wake = threading.Event()
         self._deliverer: threading.Thread | None = None
@@ -362,7 +371,7 @@ class Database:
     # -- subscribers that hang -----------------------------------------------------------------------------------------
 
     def look_for_hung(self) -> None:
-        """Give up subscribers that hang. The ageing thread calls this every `LOOK_INTERVAL_S`."""
+        """Give up subscribers that hang. The ageing thread calls this regularly."""
         for hung in self._lookout.look():
             self.hung_subscribers += 1
             subscription = _subscription_of(hung.item, hung.callback)
@@ -413,7 +422,7 @@ class Database:
 
     def _schedule(self, item: Item, due: float) -> None:
         self._arrivals.append((due, next(self._order), item))
-        if not self._wake.is_set():
+        if due < self._wakes_at and not self._wake.is_set():
             self._wake.set()
 
     def _source_changed(self, item: Item, before: Reading, after: Reading) -> None:
@@ -427,12 +436,11 @@ class Database:
         For tests with an injected clock. The ageing thread leaves the notifying to another thread. One thread at a
         time.
         """
-        wait = self._mark()
+        self._mark()
         self._deliver_pending()
-        return wait
+        return min((due[0][0] for due in self._due if due), default=float("inf")) - self.clock()
 
-    def _mark(self) -> float:
-        due = self._due
+    def _mark(self) -> None:
         while self._changes:
             item, before, after = self._changes.popleft()
             why = (
@@ -448,28 +456,54 @@ class Database:
                 about=f"source of {item.key}",
                 extra={"FIXGW_KEY": item.key},
             )
+        short, long = self._due
         while True:
             while self._arrivals:
-                heappush(due, self._arrivals.popleft())
+                arrival = self._arrivals.popleft()
+                heappush(long if arrival[2].tolerance >= LONG_S else short, arrival)
             now = self.clock()
-            if not due or due[0][0] > now:
-                return due[0][0] - now if due else float("inf")
-            at, _, item = heappop(due)
-            if item._due != at:
-                continue  # it has been rescheduled to an earlier time
-            try:
-                item._expire(now)
-            except Exception as error:  # a defect; the item must still age
-                self.ageing_errors += 1
-                self.complain(
-                    "ageing of %s failed",
-                    item.key,
-                    about=f"ageing {item.key}",
-                    error=error,
-                    extra={"FIXGW_KEY": item.key},
-                )
-                item._due = now + 0.1
-                self._schedule(item, now + 0.1)
+            for due, early in zip(self._due, EARLY_S, strict=True):
+                if not due or due[0][0] > now:
+                    continue
+                checks = []
+                while due and due[0][0] <= now + early:
+                    checks.append(heappop(due))
+                for check in checks:
+                    at, _, item = check
+                    if item._due != at:
+                        continue  # it has been rescheduled to an earlier time
+                    if at > now and item._reading.stamp + item.tolerance <= at:
+                        heappush(due, check)
+                    else:
+                        self._expire(item, now)
+            if not self._arrivals:
+                return
+
+    def _expire(self, item: Item, now: float) -> None:
+        try:
+            item._expire(now)
+        except Exception as error:  # a defect; the item must still age
+            self.ageing_errors += 1
+            self.complain(
+                "ageing of %s failed",
+                item.key,
+                about=f"ageing {item.key}",
+                error=error,
+                extra={"FIXGW_KEY": item.key},
+            )
+            item._due = now + 0.1
+            self._schedule(item, now + 0.1)
+
+    def _next_look(self) -> float:
+        """When the ageing thread must look again.
+
+        Items that become old at about the same time are marked together, each within a tenth of its tolerance or 20 ms.
+        """
+        short, long = self._due
+        at = self._look_due
+        if long:
+            at = min(at, (long[0][0] // GRID_S + 1.0) * GRID_S)
+        return min(at, short[0][0] + 0.005) if short else at
 
     def start(self) -> None:
         """Start the threads that are not running. Called again, it replaces those that have died."""
@@ -504,10 +538,9 @@ class Database:
         return thread is not None and thread.is_alive() and self.clock() - self._aged_at < AGEING_SILENT_S
 
     def _age_forever(self) -> None:
-        while True:
+        while not self._stopping:
+            self._wakes_at = NEVER
             self._wake.clear()
-            if self._stopping:  # check after clearing, or we would miss a stop in between
-                return
             try:
                 self._age_once()
             except Exception as error:  # whatever it is, ageing must continue
@@ -516,15 +549,14 @@ class Database:
                 self._pause.wait(0.1)
 
     def _age_once(self) -> None:
-        wait = min(self._mark(), LOOK_INTERVAL_S)
+        self._mark()
         now = self._aged_at = self.clock()
         if now >= self._look_due:
-            self._look_due = now + LOOK_INTERVAL_S
             self.look_for_hung()
-        # A delay of 5 ms lets items that were written together expire together; the promise is 20 ms.
-        if self._wake.wait(wait + 0.005):
-            # New items to age. None can be due within 5 ms, unless its tolerance is that small.
-            self._pause.wait(0.005)
+            self._look_due = now + self._lookout.interval
+        self._wakes_at = at = self._next_look()
+        if not self._arrivals and not self._stopping:  # later ones wake us if we must look earlier
+            self._wake.wait(at - now)
 
     # -- status --------------------------------------------------------------------------------------------------------
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from fixgw.database.item import Item
 from fixgw.database.reading import Reading
 
-LOOK_INTERVAL_S = 0.4  # the time between looks
-MAX_LOOKS = 3  # a call seen in this many looks is given up, after 0.8 to 1.2 s
+LOOK_INTERVAL_S = 0.4  # the time between looks while a call is under way
+QUIET_LOOK_S = 1.0  # the time between looks that see none
+MAX_LOOKS = 3  # a call seen in this many looks is given up, after 0.8 to 1.8 s
 
 _DELIVER = Item._deliver.__code__
 _WRITE_AUX = Item.write_aux.__code__
@@ -43,6 +44,11 @@ class Lookout:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[FrameType, Any, int]] = {}
         self._given_up: dict[int, FrameType] = {}
+
+    @property
+    def interval(self) -> float:
+        """Seconds until the next look."""
+        return LOOK_INTERVAL_S if self._seen else QUIET_LOOK_S
 
     def look(self) -> list[Hung]:
         """Return the calls that hang, each only once."""

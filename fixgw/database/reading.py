@@ -13,7 +13,8 @@ from fixgw.kit.update import ANNUNCIATE, BAD, FAIL, FLAG_NAMES, OLD, SECFAIL, Ty
 Clock = Callable[[], float]
 
 _FLAG_TUPLES = tuple(tuple(bool(bits & flag) for flag in FLAG_NAMES) for bits in range(32))
-_FLAG_TEXTS = tuple("".join("1" if bits & flag else "0" for flag in FLAG_NAMES) for bits in range(32))
+#: The flags as ``aobfs`` characters, by their bits.
+FLAG_TEXTS = tuple("".join("1" if bits & flag else "0" for flag in FLAG_NAMES) for bits in range(32))
 
 LONGEST_TEXT = 1000  # the most characters of a text item
 
@@ -68,10 +69,12 @@ class Reading(Flags, msgspec.Struct, frozen=True, gc=False):
     @property
     def flag_text(self) -> str:
         """The flags as ``aobfs`` characters, ``"01000"`` for old."""
-        return _FLAG_TEXTS[self.flags]
+        return FLAG_TEXTS[self.flags]
 
     def as_tuple(self) -> tuple[Value, bool, bool, bool, bool, bool]:
         """The tuple ``(value, annunciate, old, bad, fail, secfail)`` that existing plugins expect."""
+        if not self.flags:
+            return (self.value, False, False, False, False, False)
         return (self.value, *_FLAG_TUPLES[self.flags])  # type: ignore[return-value]
 
     def reason(self, flag: int) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL
+from fixgw.database.reading import FLAG_TEXTS
 from fixgw.kit.sources import INITIAL, KEPT, LONGEST_PATH, SIMULATED, mark_of
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def flag_bits(text: str) -> int:
 
 def update(key: str, reading: Reading) -> str:
     """``KEY;value;aobfs``."""
-    return f"{key};{text_of(reading.value)};{reading.flag_text}"
+    value = reading.value
+    return f"{key};{clean(value) if isinstance(value, str) else repr(value)};{FLAG_TEXTS[reading.flags]}"
 
 
 def aux_update(key: str, name: str, value: Value | None) -> str:

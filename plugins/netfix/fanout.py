@@ -101,6 +101,7 @@ class FanOut:
         self._authors: dict[int, tuple[Peer, str, str]] = {}  # by thread: the client, the key and the aux name
         self._next_flush = self._last_flush = self._flush_cost = 0.0
         self._asleep = False
+        self._bursts = False  # updates come several at a time, so that the first one need not be sent alone
         self._stopping = False
 
     # -- subscriptions -------------------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ class FanOut:
             self._overflow[key, ""] = None
         if self._asleep and not self._db.batch.is_open:
             self._asleep = False
-            if not self._send_directly():
+            if self._bursts or not self._send_directly():
                 self._wake()
 
     def _batch_ended(self) -> None:
@@ -268,6 +269,7 @@ class FanOut:
             return False
         try:
             if self._stopping or self._clock() < self._next_flush:
+                self._bursts = True
                 return False
             self._flush()
             self._asleep = True  # a write before this line is picked up below; a later one is handled by its writer
@@ -338,52 +340,52 @@ class FanOut:
         """Send what has changed to the subscribers."""
         cost = time.thread_time()
         entries = self._take_queued()
+        self._bursts = len(entries) > 1
         if self._rates:
             entries = self._limit_rates(entries, self._clock())
-        lines: list[tuple[str, str]] = []
-        special: dict[int, tuple[str, str]] = {}  # the sentences that gateways get instead
-        traced: dict[int, tuple[str, str]] = {}  # and those that want to know the path
+        lines: list[str] = []
+        special: dict[int, str] = {}  # the sentences that gateways get instead; empty for none
+        traced: dict[int, str] = {}  # and those that want to know the path
         authors: dict[Peer, set[int]] = {}
-        own, now = self._own, self._clock()
+        items, own, gateways, now = self._items, self._own, self._gateways, self._clock()
         for n, (key, name, what, author) in enumerate(entries):
             if name:
                 line = sentence.aux_update(key, name, what)
             else:
-                item = self._items[key]
+                item = items[key]
                 if item.tolerance and what.stamp + item.tolerance <= now:  # this process may have been delayed since
                     what = item.aged(what)
                 line = sentence.update(key, what)
-                # A published reading may differ from what was written in annunciate and, with a ranking, in secfail.
-                mine = own.pop((key, what.stamp), None) if own else None
-                if mine is not None:
+                if own and (mine := own.pop((key, what.stamp), None)) is not None:
+                    # The published reading may differ from the written one in annunciate and, if ranked, in secfail.
                     same = what.source == mine[1].source and what.flags | NOT_OURS == mine[1].flags | NOT_OURS
                     author = mine[0] if same else None
-                if author is None and self._gateways:
-                    versioned = Versions.has(self._items[key], name) and not simulated(what.source)
+                if gateways and author is None:
+                    versioned = Versions.has(item, name) and not simulated(what.source)
                     if not versioned:  # a value from a gateway, over any link, is not new to it
-                        author = self._gateways.get(what.source.rpartition("/")[2])
-            if self._gateways:
+                        author = gateways.get(what.source.rpartition("/")[2])
+            if gateways:
                 if (other := self._for_gateway(key, name, what, line)) != line:
-                    special[n] = key, _ended(other)
+                    special[n] = _ended(other)
                 if (pathed := self._with_path(key, name, what, other)) != line:
-                    traced[n] = key, _ended(pathed)
+                    traced[n] = _ended(pathed)
                     for digits in path_of(what.source) if pathed != other else ():
                         if had_it := self._by_digits.get(digits):
                             authors.setdefault(had_it, set()).add(n)
             if author is not None:
                 authors.setdefault(author, set()).add(n)
-            lines.append((key, line + "\n"))
+            lines.append(line + "\n")
         kinds = (
             lines,
-            [special.get(n, told) for n, told in enumerate(lines)] if special else lines,
-            [traced.get(n, told) for n, told in enumerate(lines)] if traced else lines,
+            [special.get(n, line) for n, line in enumerate(lines)] if special else lines,
+            [traced.get(n, line) for n, line in enumerate(lines)] if traced else lines,
         )
         for topics, kind, peers in self._group_peers():
             told = kinds[kind]
-            wanted = [n for n, (key, line) in enumerate(told) if key in topics and line]
+            wanted = [n for n, entry in enumerate(entries) if entry[0] in topics and told[n]]
             if not wanted:
                 continue
-            data = "".join([told[n][1] for n in wanted]).encode()
+            data = "".join(told if len(wanted) == len(told) else [told[n] for n in wanted]).encode()
             for peer in peers:
                 if peer in authors:
                     self._update_author(peer, entries, told, wanted, authors[peer])
@@ -418,7 +420,7 @@ class FanOut:
                 self._rearm(peer)
 
     def _update_author(
-        self, peer: Peer, entries: list[Entry], lines: list[tuple[str, str]], wanted: list[int], mine: set[int]
+        self, peer: Peer, entries: list[Entry], lines: list[str], wanted: list[int], mine: set[int]
     ) -> None:
         """Send a client everything except what it wrote itself.
 
@@ -437,7 +439,7 @@ class FanOut:
         if peer.out or peer.behind:
             self._fall_behind(peer, [entries[n] for n in rest])
         else:
-            self._update(peer, "".join([lines[n][1] for n in rest]).encode(), len(rest))
+            self._update(peer, "".join([lines[n] for n in rest]).encode(), len(rest))
 
     def _fall_behind(self, peer: Peer, entries: list[Entry]) -> None:
         """Only note what has changed. The newest readings are sent when the socket has room again."""

@@ -273,7 +273,7 @@ def test_an_edge_that_was_not_reported_is_only_late(by_hand: Make, bank: Bank, d
     bank.misses_first_edge = True
     panel = by_hand(buttons=[{"pin": 17, "key": "BTN1"}])
     bank.press(17)
-    panel.after(0.1)
+    panel.after(0.25)
     assert db.read("BTN1").value is True
 
 

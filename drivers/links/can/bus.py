@@ -39,6 +39,7 @@ from fixgw.drivers.links.can.frame import (
     validate,
 )
 from fixgw.drivers.links.can.port import BATCH_FRAMES, BusOptions, Port
+from fixgw.drivers.links.gather import Gather
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.errors import FixgwError, PluginFail, Problem
 from fixgw.kit import raw
@@ -70,7 +71,6 @@ LOST_S = 0.2  # the interface has sent a frame within this time, unless it was l
 LOCAL_FRAMES = 4096  # the most frames that may wait for the other users of this bus
 OPENING_S = 10.0  # `health` reports an opening that takes longer
 FLUSH_S = 1.0  # the most time that discarding old frames may take, after this process was held up
-BUSY_S = 0.010  # frames that arrive this soon after the last ones may gather
 PASSIVE_ERRORS = 128  # a controller that has seen this many while sending is error-passive
 SETTLE_S = 0.005  # after this much silence no old frames are left
 
@@ -167,9 +167,7 @@ class SharedBus(Poller):
         self._local: deque[tuple[Frame, Any]] = deque(maxlen=LOCAL_FRAMES)
         self._writer = threading.Thread(target=self._write_loop, name=f"{self.name} sending", daemon=True)
         self._received = 0
-        self._read_at = float("-inf")
-        self._busy = False  # frames arrive in quick succession
-        self._gather_s = 0.0
+        self._gather = Gather(0.0)
         self._rates = (0.0, 0.0)
         self._rated = (clock(), 0, 0)
         self.counts |= dict.fromkeys(("lost", "error frames", "bus off", "own echoes"), 0)
@@ -195,7 +193,7 @@ class SharedBus(Poller):
 
     def _set_taps(self, taps: tuple[Tap, ...]) -> None:
         self._taps = taps
-        self._gather_s = 0.0 if any(tap.at_once for tap in taps) else self.options.gather / 1000.0
+        self._gather.seconds = 0.0 if any(tap.at_once for tap in taps) else self.options.gather / 1000.0
         self._points = tuple({id(tap.point): tap.point for tap in taps if tap.point is not None}.values())
 
     def settle(self) -> None:
@@ -268,9 +266,9 @@ class SharedBus(Poller):
         if self._filters_changed:
             self._filters_changed = False
             port.accept(self._combine_ids())
-        if self._busy:
-            self.stopping.wait(self._gather_s)
+        self._gather.rest(self.stopping)
         frames = port.read(timeout)
+        self._gather.note(0 < len(frames) < BATCH_FRAMES // 2)
         if (refused := self.counts.get("refused", 0)) != self._refused:
             self._refused = refused
             self._doubt_recent(REFUSED_S)
@@ -287,19 +285,9 @@ class SharedBus(Poller):
             self._received += len(frames)
             if frames:
                 self._deliver(frames)
-        self._note_pace(len(frames))
         if self._broken is not None:
             raise self._broken
         self._update_rates()
-
-    def _note_pace(self, frames: int) -> None:
-        """Decide whether to let frames gather before the next read: each wake-up costs more than many frames do."""
-        if not frames:
-            self._busy = False
-            return
-        now = self.clock()
-        self._busy = self._gather_s > 0.0 and frames < BATCH_FRAMES // 2 and now - self._read_at < BUSY_S
-        self._read_at = now
 
     def _flush_input(self, port: Port, read: int) -> None:
         """This process was held up, and what waits at the interface is as old as that: throw it away until it is

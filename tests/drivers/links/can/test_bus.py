@@ -21,6 +21,7 @@ from fixgw.drivers.links.can.bus import BusConflict, CanPlugin, Tap, open_tap
 from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame
 from fixgw.drivers.links.can.port import BATCH_FRAMES, BusOptions, Port
 from fixgw.drivers.links.can.socketcan import SocketCanPort
+from fixgw.drivers.links.gather import Gather
 from fixgw.errors import DeviceError, MissingLibrary, PluginFail
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.pty import VirtualPort
@@ -361,7 +362,8 @@ def test_frames_gather_only_while_they_arrive_in_quick_succession(
     options: dict[str, Any], at_once: bool, rests: list[float]
 ) -> None:
     now = [100.0]
-    bus = can_bus.SharedBus(BusOptions(**SCRIPTED, **options), clock=lambda: now[0])
+    bus = can_bus.SharedBus(BusOptions(**SCRIPTED, **options))
+    bus._gather = Gather(0.0, lambda: now[0])
     received: list[Frame] = []
     bus.add(can_bus.Tap(bus, received.extend, None, at_once=at_once))
     bus._port = port = Scripted()
@@ -369,20 +371,26 @@ def test_frames_gather_only_while_they_arrive_in_quick_succession(
     bus.stopping.wait = lambda timeout=None: waited.append(timeout) or False  # type: ignore[method-assign, func-returns-value]
 
     def poll(*frames: int, after: float = 0.0) -> None:
-        now[0] += after
-        port.given += [Frame(n, b"") for n in frames]
+        def read(timeout: float) -> list[Frame]:
+            now[0] += after
+            return [Frame(n, b"") for n in frames]
+
+        port.read = read  # type: ignore[method-assign]
         bus.poll(0.0)
 
-    poll(1)
+    poll(1, after=0.050)
     poll(2, after=0.050)  # not in quick succession
     poll(3, after=0.002)
     assert waited == []
-    poll(4, after=0.002)
+    poll(4, 5)
     assert waited == rests
-    poll()  # silence
-    poll(5, after=0.002)
-    assert waited == rests * 2, "the first frame after a pause is not delayed"
-    assert [frame.arbitration_id for frame in received] == [1, 2, 3, 4, 5]
+    poll(6)
+    assert waited == rests * 2, "more had gathered"
+    poll(after=0.200)  # silence
+    assert waited == rests * 3
+    poll(7, after=0.002)
+    assert waited == rests * 3, "the first frame after a pause is not delayed"
+    assert [frame.arbitration_id for frame in received] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_an_interface_with_filters_gets_the_filters_of_all_users(join: Join, script: Script) -> None:
