@@ -133,6 +133,8 @@ class Inputs:
                 takes = routes.get(topic[0], {})
                 if topic[1] in takes:
                     takes[topic[1]] = self._guard(takes[topic[1]], nodes)
+            if topic[0] in self.direct:
+                self.direct[topic[0]][1][topic[1]] = None  # the short way has no guard
         return self._returning[topic]
 
     def _guard(self, take: Take, nodes: Nodes) -> Take:
