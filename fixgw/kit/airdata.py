@@ -120,7 +120,7 @@ def static_from_total_temperature(tat_c: float, mach: float, recovery: float = 1
 
 
 def turn(bank_deg: float, tas_kt: float) -> tuple[float, float, float]:
-    """A coordinated level turn: its rate in degrees a second (right positive), load factor, and radius in metres.
+    """A coordinated level turn: its rate in degrees a second (right positive), load factor, radius in metres to 0.1.
 
     The radius of straight flight is infinite.
     """
@@ -129,7 +129,7 @@ def turn(bank_deg: float, tas_kt: float) -> tuple[float, float, float]:
         raise Undefined(f"no turn at {tas_kt:g} knots and {bank_deg:g} deg of bank")
     bank = math.radians(bank_deg)
     rate = GRAVITY_MPS2 * math.tan(bank) / speed
-    radius = abs(speed / rate) if rate else math.inf
+    radius = round(abs(speed / rate), 1) if rate else math.inf
     return math.degrees(rate), 1.0 / math.cos(bank), radius
 
 

@@ -16,6 +16,7 @@ from fixgw.database import NEVER, Database, Derivation
 from fixgw.plugins.compute import check, table
 from fixgw.plugins.compute.entry import Entry, Setup
 from fixgw.plugins.compute.evaluation import Computation
+from fixgw.plugins.compute.totals import Kept
 
 LOOK_S = 0.1
 
@@ -29,10 +30,11 @@ class Plugin(plugin.Worker[Options]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._computations: list[Computation] = []
+        self.computations: list[Computation] = []
         self._due: list[float] = []
         #: The outputs that are not computed, and the keys that the database lacks for them.
         self._left_out: dict[str, str] = {}
+        self._kept: Kept | None = None
 
     @classmethod
     def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
@@ -50,7 +52,7 @@ class Plugin(plugin.Worker[Options]):
         try:
             for entry in self.options.functions:
                 self._add(entry)
-            for computation in self._computations:
+            for computation in self.computations:
                 computation.start()
             super().run()
         except BaseException:
@@ -68,11 +70,18 @@ class Plugin(plugin.Worker[Options]):
             self.log.warning("%s is left out: the database has no %s", function.name, ", ".join(lacking))
             return
         computation = function.build(Setup(self, function, entry, items, constants, outputs))
-        self._computations.append(computation)
+        self.computations.append(computation)
         self._due.append(NEVER)
         derivation = Derivation(self.source, function.name, function.formula, tuple(check.keys_of(entry)))
         for item in outputs:
             self.db.derivations[item.key] = (*self.db.derivations.get(item.key, ()), derivation)
+
+    @property
+    def kept(self) -> Kept:
+        """The totals that survive a restart."""
+        if self._kept is None:
+            self._kept = Kept(self.name, self.clock)
+        return self._kept
 
     def work(self) -> None:
         while not self.stopping.wait(LOOK_S):
@@ -82,7 +91,7 @@ class Plugin(plugin.Worker[Options]):
     def look(self) -> None:
         """Do what is due by the database's clock."""
         now = self.db.clock()
-        for number, computation in enumerate(self._computations):
+        for number, computation in enumerate(self.computations):
             computation.look_for_lead()
             if computation.interval and now >= self._due[number]:
                 self._due[number] = now + computation.interval
@@ -92,25 +101,33 @@ class Plugin(plugin.Worker[Options]):
         try:
             super().stop()
         finally:
-            for computation in reversed(self._computations):
+            for computation in reversed(self.computations):
                 computation.stop()
-            for item in {item for computation in self._computations for item in computation.outputs}:
+            for item in {item for computation in self.computations for item in computation.outputs}:
                 others = tuple(d for d in self.db.derivations.get(item.key, ()) if d.by != self.source)
                 self.db.derivations[item.key] = others
-            self._computations.clear()
+            self.computations.clear()
+            if self._kept is not None:
+                self._kept.close()
 
     def health(self) -> str:
-        return super().health() or "; ".join(filter(None, (c.trouble for c in list(self._computations))))
+        troubles = [c.trouble for c in list(self.computations)]
+        if self._kept is not None:
+            troubles.append(self._kept.trouble)
+        return super().health() or "; ".join(dict.fromkeys(filter(None, troubles)))
 
     def get_status(self) -> Mapping[str, Any]:
-        doubtful = dict(self._left_out)
-        for computation in list(self._computations):
+        doubtful: dict[str, Any] = dict(self._left_out)
+        facts: dict[str, Any] = {}
+        for computation in list(self.computations):
+            facts |= computation.facts()
             for item in computation.outputs:
                 if reasons := item.reading.reasons:
                     doubtful[item.key] = "; ".join(dict.fromkeys(reason for _, reason in reasons))
         return {
-            "functions": len(self._computations),
+            "functions": len(self.computations),
             "leads": self.quorum.leader,
             **self.counts,
+            **facts,
             "not good": doubtful,
         }

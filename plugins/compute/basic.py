@@ -74,8 +74,13 @@ class Set(Events):
 
 
 def _remap(setup: Setup) -> Computation:
-    table: list[float] = setup.option("table")
+    table = setup.option("table")
     return Formula(setup, lambda number: table[max(0, min(round(number), len(table) - 1))])
+
+
+def _check_table(entry: Entry, setup: Setup) -> list[tuple[str, str]]:
+    fits = isinstance(entry.table, list) and bool(entry.table)
+    return [] if fits else [("table", "expected a list of numbers")]
 
 
 def _check_value(entry: Entry, setup: Setup) -> list[tuple[str, str]]:
@@ -148,6 +153,7 @@ FUNCTIONS = (
         origin="",
         options=(Option("table", required=True),),
         build=_remap,
+        check=_check_table,
     ),
     Function(
         name="wrap360",

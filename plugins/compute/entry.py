@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -16,6 +17,25 @@ if TYPE_CHECKING:
     from fixgw.plugins.compute.evaluation import Computation
 
 Positive = Annotated[float, Meta(gt=0.0)]
+Point = tuple[float, float]
+
+
+class PowerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Power by rpm and manifold pressure, from the engine's handbook, at the standard temperature."""
+
+    rpm: Annotated[list[float], Meta(description="Rising", min_length=2)]
+    map: Annotated[list[float], Meta(description="inHg, rising", min_length=2)]
+    percent: Annotated[
+        list[list[float]], Meta(description="A row for each rpm: percent of rated power at each manifold pressure")
+    ]
+
+    def __post_init__(self) -> None:
+        for name in ("rpm", "map"):
+            values = getattr(self, name)
+            if any(a >= b for a, b in pairwise(values)):
+                raise ValueError(f"{name} must rise throughout")
+        if len(self.percent) != len(self.rpm) or any(len(row) != len(self.map) for row in self.percent):
+            raise ValueError(f"percent needs {len(self.rpm)} rows of {len(self.map)} numbers")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,7 +60,35 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = None
     multiplier: Annotated[float | None, Meta(description="What one count adds to the output")] = None
     value: Annotated[bool | int | float | str | None, Meta(description="The value to write")] = None
-    table: Annotated[list[float] | None, Meta(description="The values to choose from")] = None
+    table: Annotated[
+        list[float] | PowerTable | None, Meta(description="The values to choose from; the table of the handbook")
+    ] = None
+    window: Annotated[Positive | None, Meta(description="Seconds to look back")] = None
+    hold: Annotated[Positive | None, Meta(description="Seconds for which a held result is good")] = None
+    wrap: Annotated[bool | None, Meta(description="Whether the input is a direction in degrees")] = None
+    recovery: Annotated[
+        Annotated[float, Meta(ge=0.0, le=1.0)] | None, Meta(description="Recovery factor of the probe")
+    ] = None
+    points: Annotated[
+        list[Point] | dict[float, list[Point]] | None,
+        Meta(description="Pairs of IAS and CAS, joined by straight lines; or such a list for each flap setting"),
+    ] = None
+    calibration: Annotated[
+        dict[float, tuple[float, float, float, float]] | None,
+        Meta(description="For each flap setting four coefficients, the constant first"),
+    ] = None
+    zero_lift: Annotated[float | None, Meta(description="Angle of zero lift; default: −|AOA.0g|")] = None
+    stall: Annotated[float | None, Meta(description="Angle of attack at the stall; default: AOA.Stall")] = None
+    compression_ratio: Annotated[
+        Annotated[float, Meta(ge=5.0, le=15.0)] | None, Meta(description="Of the engine, such as 8.5")
+    ] = None
+    rated_hp: Annotated[Positive | None, Meta(description="Rated power of the engine in hp")] = None
+    drop: Annotated[
+        Positive | None, Meta(description="Fall of an EGT, in degrees, after which its maximum is a peak")
+    ] = None
+    longest_gap: Annotated[Positive | None, Meta(description="Seconds without data that are bridged")] = None
+    on_above: Annotated[float | None, Meta(description="Count while the input is greater")] = None
+    tach_rpm: Annotated[Positive | None, Meta(description="Rpm at which tachometer time runs like a clock")] = None
 
 
 class Input(NamedTuple):

@@ -113,6 +113,10 @@ class Computation:
     def tick(self, now: float) -> None:
         """Called every `interval` seconds on the plugin's thread."""
 
+    def facts(self) -> dict[str, Any]:
+        """More to show in the status."""
+        return {}
+
     @property
     def leads(self) -> bool:
         return not self._needs_lead or self._quorum.leader
@@ -447,6 +451,10 @@ class Moment(NamedTuple):
     @property
     def good(self) -> bool:
         return not self.flags & DOUBTFUL
+
+    @property
+    def fresh(self) -> bool:
+        return not self.flags & OLD
 
 
 class Process(Formula):

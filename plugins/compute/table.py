@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from fixgw import plugin
 from fixgw.configuration.options import format_value
-from fixgw.plugins.compute import air, aoa, basic, direction
+from fixgw.plugins.compute import air, aoa, basic, direction, engine, places, totals
 from fixgw.plugins.compute.entry import Function, Input
 
-GROUPS = (basic, air, aoa, direction)
+GROUPS = (basic, air, aoa, direction, places, engine, totals)
 FUNCTIONS: tuple[Function, ...] = tuple(function for group in GROUPS for function in group.FUNCTIONS)
 BY_NAME = {name: function for function in FUNCTIONS for name in (function.name, *function.aliases)}
 
