@@ -19,8 +19,8 @@ Found = tuple[str, str]
 #: Keys that definitions of other origin lack. A function that needs one is left out there.
 ONLY_HERE = (
     "MACH", "MAGVAR", "WINDSPD", "WINDDIR", "HWIND", "XWIND", "POWER?", "TACHTM?", "CHTROC??", "EGTDT?", "CHTDT?",
-    "LEAN?", "EGTPK??", "GAMI?", "FUELUSED", "FUELREM", "ENDUR", "RANGE", "FUELDEST", "GMAX", "GMIN", "SUNRISE",
-    "SUNSET",
+    "LEAN?", "EGTPK??", "GAMI?", "FUELUSED", "FUELREM", "ENDUR", "RANGE", "FUELDEST", "WPDIST", "GMAX", "GMIN",
+    "SUNRISE", "SUNSET",
 )  # fmt: skip
 COMMON = frozenset(("function", "inputs", "output", "require_leader"))
 TYPES = {"number": ("float", "int"), "switch": ("bool", "int"), "text": ("str",)}

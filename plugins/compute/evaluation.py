@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 from fixgw.database import BAD, FAIL, NEVER, OLD, SECFAIL, Item, Reading, Subscription, Value
 from fixgw.errors import BadValue, UnknownKey
 from fixgw.kit.airdata import Undefined
-from fixgw.kit.sources import START, derived_source, unmarked
+from fixgw.kit.sources import START, derived_source, simulated, unmarked
 from fixgw.plugins.compute.entry import Setup
 
 PASSED = OLD | BAD | FAIL | SECFAIL  # the flags that go from an input to the output
@@ -134,7 +134,7 @@ class Computation:
     def disown(self, reason: str, lasting_only: bool = False) -> None:
         """Make the outputs old that come from here; with `lasting_only`, those that would never age."""
         for item in self.outputs:
-            reading = item.reading
+            reading = item.said
             if not reading.old and self.is_ours(reading) and not (lasting_only and item.tolerance):
                 item.flag(OLD, OLD, reading.source, reason)
 
@@ -199,7 +199,7 @@ class Computation:
         item = self.outputs[index]
         if self._whole[index]:
             value = round(value)
-        if flags & DOUBTFUL and self._would_spoil(item):
+        if item.tolerance and self._yields(item, source):
             return
         if flags & OLD:
             said = item.said
@@ -228,16 +228,13 @@ class Computation:
         if not item.tolerance and not reading.old and self.is_ours(reading):
             item.flag(OLD, OLD, reading.source, reason)
 
-    def _would_spoil(self, item: Item) -> bool:
-        """Whether a doubtful value would replace a fresh and good one of another unranked source."""
+    def _yields(self, item: Item, source: str) -> bool:
+        """Whether another unranked source keeps the item good: what is measured is better than what is computed. Real
+        values do not yield to simulated ones."""
         reading = item.reading
-        return (
-            not item.ranked
-            and item.tolerance > 0
-            and reading.good
-            and reading.source not in START
-            and not self.is_ours(reading)
-        )
+        if item.ranked or self.is_ours(reading) or not reading.good or reading.source in START:
+            return False
+        return not item.definition.setting and (simulated(source) or not simulated(reading.source))
 
     # -- aux values ----------------------------------------------------------------------------------------------------
 
@@ -346,7 +343,8 @@ class Aggregate(Computation):
         self._values: list[Any] = []
         self._slots: dict[str, tuple[int, str]] = {}
         self._newest: object = None
-        self._simple = len(set(self.items)) == len(self.items) and not self._whole[0]
+        output = self.outputs[0]
+        self._simple = len(set(self.items)) == len(self.items) and not self._whole[0] and not output.tolerance
         self._good_until = NEVER
 
     def changed(self, key: str, reading: Reading) -> None:
@@ -396,7 +394,8 @@ class Aggregate(Computation):
         if flags & FAIL:
             self.put_failure(flags, reason, source)
         elif values:
-            self.put(0, self._reduce(values) / (len(values) if self._divisor > 1 else 1), flags, reason, source)
+            result = self._reduce(values) / (len(values) if self._divisor > 1 else 1)
+            self.put_all((result,), flags, reason, source)
             if self._simple and not (flags or absent or failed):
                 pairs = list(zip(self.items, readings, strict=True))
                 self._values = values

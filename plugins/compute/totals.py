@@ -99,12 +99,13 @@ class Total(Computation):
         self.last: float | None = None
         self._boot = boot_id()
         self._saved: dict[str, Any] = {}
+        self._seen: list[tuple[int, float]] = []
         self._handled: tuple[Reading | None, ...] = tuple(None for _ in self.outputs)
 
     # -- to override ---------------------------------------------------------------------------------------------------
 
     def count(self, now: float, readings: list[Reading]) -> None:
-        """Add what has come since the last time; every input is known."""
+        """Add what has come since the last time; every input is known, and one was written."""
         raise NotImplementedError
 
     def lost(self, now: float, why: str) -> None:
@@ -179,8 +180,11 @@ class Total(Computation):
             self.lost(now, why)
         else:
             self.mark = self.mark or mark_of(source)
-            self.count(now, readings)
-            self.last = now
+            seen = [(item.writes, reading.stamp) for item, reading in zip(self.items, readings, strict=True)]
+            if seen != self._seen:
+                self._seen = seen
+                self.count(now, readings)
+                self.last = now
         if not self.leads:
             return
         never = any(reading.stamp == NEVER for _, reading in unknown)
@@ -207,7 +211,7 @@ class Total(Computation):
                 reading.stamp == NEVER
                 or self.is_ours(reading)
                 or reading is self._handled[index]
-                or reading.flags & (BAD | FAIL)
+                or reading.flags & FAIL  # bad is what we have said of it, and who writes just a value leaves it so
             ):
                 continue
             self._handled = (*self._handled[:index], reading, *self._handled[index + 1 :])
@@ -332,11 +336,12 @@ def _at_destination(setup: Setup) -> Computation:
 
 
 class Hours(Total):
-    """Running time and tachometer time of an engine, in hours. They never go down."""
+    """Running time and tachometer time of an engine, in hours, or only the latter. They never go down."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, first: int = 0) -> None:
         super().__init__(setup)
-        self._on_above: float = setup.option("on_above")
+        self._first = first  # the time that the first output is
+        self._on_above: float = setup.option("on_above") if first == 0 else 0.0
         self._tach_rpm: float = setup.option("tach_rpm")
         self.seconds = [0.0, 0.0]
         self.rpm: float | None = None
@@ -356,9 +361,10 @@ class Hours(Total):
             self.rpm = None
 
     def values(self) -> tuple[float | None, ...]:
-        return tuple(seconds / HOUR_S for seconds in self.seconds[: len(self.outputs)])
+        return tuple(seconds / HOUR_S for seconds in self.seconds[self._first :][: len(self.outputs)])
 
     def set_by_hand(self, index: int, value: float) -> None:
+        index += self._first
         self.seconds[index] = max(self.seconds[index], value * HOUR_S)
 
     def state(self) -> dict[str, Any]:
@@ -474,6 +480,15 @@ FUNCTIONS = (
         origin="",
         options=(Option("on_above", 300.0), Option("tach_rpm", 2400.0)),
         build=Hours,
+    ),
+    Function(
+        name="tach_hours",
+        inputs=(Input("crankshaft speed", "rpm"),),
+        outputs=(Output("tachometer time", "h"),),
+        formula="as the second output of `hours`",
+        origin="",
+        options=(Option("tach_rpm", 2400.0),),
+        build=lambda setup: Hours(setup, first=1),
     ),
     Function(
         name="flight_time",

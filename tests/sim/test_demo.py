@@ -54,6 +54,8 @@ FROM_THE_ENGINE_MONITOR = (
     *("CHT11", "CHT12", "CHT13", "CHT14", "EGT11", "EGT12", "EGT13", "EGT14"),
 )
 FROM_THE_PANEL = ("FUELF1", "ENC3", "ENC4", *(f"BTN{n}" for n in (33, 34, 35, 37, 38, 39, 40)), "ALERTACK")
+COMPUTED = ("EGTAVG1", "EGTSPAN1", "EGTMAX1", "CHTMAX1")  # the aircraft has them too
+COMPUTED_AT_ONCE = (*COMPUTED, "EGTDT1", "FUELREM", "ENDUR", "RANGE", "WPDIST", "MAGVAR", "GMAX", "SUNRISE", "TACHTM1")
 FROM_THE_AIRCRAFT = (
     *("COMACTFREQ1", "COMSTDFREQ1", "COMACTRX1", "COMSQUELCH1", "COMVSWR1", "COMTXPWR1", "COMAUDVOL1", "TIMEL"),
     "DIFFAIRPRESS",
@@ -228,7 +230,7 @@ def test_keys_that_the_demo_plugin_leaves_out_come_from_an_instrument(
 ) -> None:
     taken = set().union(*routes([*mapped.inputs, *mapped.encoders, *mapped.switches]).values())
     gps = {key for key in left_to_others if key.startswith(("GPS_", "TIMEZ"))} | set(FROM_THE_GPS)
-    assert left_to_others - taken == {*gps, *FROM_THE_ENGINE_MONITOR, *FROM_THE_PANEL}
+    assert left_to_others - taken == {*gps, *FROM_THE_ENGINE_MONITOR, *FROM_THE_PANEL, *COMPUTED}
 
 
 # -- alerts ------------------------------------------------------------------------------------------------------------
@@ -382,14 +384,14 @@ def test_the_whole_stack_works_until_ctrl_c(fly: Callable[..., Demo], tmp_path: 
         assert client.flags(key)[1:4] == "000", key
     everything = (
         *(*FROM_THE_AIRCRAFT, *FROM_THE_BUS, *FROM_THE_GPS),
-        *(*FROM_THE_ENGINE_MONITOR, *FROM_THE_PANEL, *SETTINGS),
+        *(*FROM_THE_ENGINE_MONITOR, *FROM_THE_PANEL, *COMPUTED_AT_ONCE, *SETTINGS),
     )
     assert wait_for(lambda: all(client.flags(key)[1:4] == "000" for key in everything))
     assert float(client.value("LAT")) == pytest.approx(43.98, abs=0.05)
     assert float(client.value("IAS")) > 60
     status = client.status()
     assert status["health"] == "ok"
-    assert list(status["connections"]) == ["can", "gps", "eis", "panel", "demo", "alerts", "netfix"]
+    assert list(status["connections"]) == ["can", "gps", "eis", "panel", "demo", "compute", "alerts", "netfix"]
     assert status["database"]["conflicts"] == {}
     client.close()
 
@@ -585,7 +587,9 @@ def test_an_unplugged_instrument_fails_only_its_own_keys_until_it_is_back(
         assert take_off(gateway, flying, tuple(left_to_others)) == []
         own = {i.key for i in items if (i.reading.source + "/").startswith(source + "/")}
         assert own
-        others = {i.key for i in items if i.reading.source.startswith("sim/")} - own
+        others = (
+            {i.key for i in items if i.reading.source.startswith("sim/")} - own - gateway.database.derivations.keys()
+        )
 
         def not_good(keys: set[str]) -> set[str]:
             return {key for key in keys if not gateway.database.read(key).good}
