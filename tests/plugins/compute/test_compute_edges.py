@@ -92,7 +92,7 @@ def test_a_result_that_is_no_number_fails(tmp_path: Path) -> None:
 
 
 def test_simulated_inputs_make_a_simulated_output(tmp_path: Path) -> None:
-    functions = [AVERAGE, {"function": "max", "inputs": ["EGTAVG1", "CHT11"], "output": "EGTMAX1"}]
+    functions: list[dict[str, Any]] = [AVERAGE, {"function": "max", "inputs": ["EGTAVG1", "CHT11"], "output": "EGTMAX1"}]
     with flying(write_tree(tmp_path, functions)) as flight:
         feed(flight, 300.0, 320.0, 340.0, 360.0)
         flight.write("CHT11", 1.0, "", "eis")
@@ -246,7 +246,7 @@ def test_an_encoder_counts_each_write_once(tmp_path: Path) -> None:
 
 
 def test_turning_through_north(tmp_path: Path) -> None:
-    functions = [
+    functions: list[dict[str, Any]] = [
         {"function": "turn_rate", "inputs": ["HEAD"], "output": "ROT", "window": 1},
         {"function": "wrap360", "inputs": ["HEAD", "MAGVAR"], "output": "TRACK"},
         {"function": "magnetic_from_true", "inputs": ["TRACK", "MAGVAR"], "output": "TRACKM"},
@@ -292,7 +292,7 @@ def test_the_wind_is_held_in_a_turn_but_not_for_ever(tmp_path: Path) -> None:
 
 
 def test_a_change_of_the_altimeter_setting_is_no_climb(tmp_path: Path) -> None:
-    functions = [
+    functions: list[dict[str, Any]] = [
         {"function": "altp", "inputs": ["BARO", "ALT"], "output": "PALT"},
         {"function": "vertical_speed", "inputs": ["PALT"], "output": "VS"},
     ]
@@ -492,7 +492,7 @@ def test_hours_never_go_down(tmp_path: Path) -> None:
 
 
 def test_explain_goes_down_to_the_sources(tmp_path: Path) -> None:
-    functions = [
+    functions: list[dict[str, Any]] = [
         {"function": "altp", "inputs": ["BARO", "ALT"], "output": "PALT"},
         {"function": "tas", "inputs": ["IAS", "PALT", "OAT"], "output": "TAS"},
     ]
