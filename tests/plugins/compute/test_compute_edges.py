@@ -92,7 +92,10 @@ def test_a_result_that_is_no_number_fails(tmp_path: Path) -> None:
 
 
 def test_simulated_inputs_make_a_simulated_output(tmp_path: Path) -> None:
-    functions: list[dict[str, Any]] = [AVERAGE, {"function": "max", "inputs": ["EGTAVG1", "CHT11"], "output": "EGTMAX1"}]
+    functions: list[dict[str, Any]] = [
+        AVERAGE,
+        {"function": "max", "inputs": ["EGTAVG1", "CHT11"], "output": "EGTMAX1"},
+    ]
     with flying(write_tree(tmp_path, functions)) as flight:
         feed(flight, 300.0, 320.0, 340.0, 360.0)
         flight.write("CHT11", 1.0, "", "eis")
