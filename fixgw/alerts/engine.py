@@ -184,7 +184,8 @@ class Change(NamedTuple):
     """One change of an alert's state, for the record.
 
     `value` and `limit` are those of its key, if it has one. `seconds` is how long the condition lasted and `worst` the
-    worst value meanwhile, when an occurrence ends. `news` says whether it is a new occurrence.
+    worst value meanwhile, when an occurrence ends. `news` says whether it is a new occurrence. The changes of an
+    alert that has become `intermittent` are not recorded until it has calmed down.
     """
 
     at: float
@@ -199,6 +200,7 @@ class Change(NamedTuple):
     seconds: float | None = None
     worst: float | None = None
     news: bool = False
+    intermittent: bool = False
 
 
 class Total(NamedTuple):
@@ -247,6 +249,7 @@ class Alert:
         self.attention_at = float("-inf")
         self.shelved_until = float("-inf")
         self.intermittent = False
+        self.silent = False  # its changes are not recorded
         self.worst: float | None = None
         self._occurrences: deque[float] = deque(maxlen=FLAPPING + 1)
         self._acknowledged = -1  # the severity that was acknowledged
@@ -328,7 +331,7 @@ class Alert:
             engine.add_time(self, before.name, now - self._judged_at)
         self._judged_at = now
         if self.intermittent and now - self._occurrences[0] > FLAPPING_S:
-            self.intermittent = False
+            self.intermittent = self.silent = False
 
     def _is_armed(self, look: Look) -> bool:
         """Whether the value has once exceeded the limit that it must exceed first, if there is one."""
@@ -587,6 +590,11 @@ class Engine:
                 reasons.setdefault(alert.key, {})[alert.text] = None
         return {key: "; ".join(texts) for key, texts in reasons.items()}
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is shown or annunciated, and nothing has changed since `take_changes`."""
+        return not self._busy and not self._changes
+
     def take_changes(self) -> list[Change]:
         """The changes since the last call."""
         changes = list(self._changes)
@@ -594,6 +602,9 @@ class Engine:
         return changes
 
     def record(self, alert: Alert, before: State, now: float, seconds: float | None = None, news: bool = False) -> None:
+        if alert.silent:
+            return
+        alert.silent = alert.intermittent
         side = alert.side
         if len(self._changes) >= MAX_CHANGES:
             self._changes.popleft()
@@ -612,6 +623,7 @@ class Engine:
                 seconds,
                 alert.worst if seconds is not None else None,
                 news,
+                alert.intermittent,
             )
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ from fixgw.plugin import Options as PluginOptions
 
 __all__ = ["Judge", "margin_of"]
 
+MAX_AUX = 1000  # changes of aux values that wait to be judged
+
 OptionsT = TypeVar("OptionsT", bound=PluginOptions)
 
 
@@ -25,6 +28,7 @@ class Judge(Follower[OptionsT]):
     acknowledge. Nothing waits while it is held.
     """
 
+    gather: ClassVar[float] = 0.05
     look_interval: ClassVar[float] = 0.1
     tick_interval: ClassVar[float] = 0.1
 
@@ -34,7 +38,7 @@ class Judge(Follower[OptionsT]):
         self.lock = threading.Lock()
         self.engine = Engine(self._look, self._may_count)
         self._items: dict[str, Item] = {}
-        self._changed_aux: set[str] = set()
+        self._changed_aux: deque[str] = deque(maxlen=MAX_AUX)
         self._subscriptions: list[Subscription] = []
         self._flagged: dict[str, str] = {}
         self._began = False
@@ -66,8 +70,9 @@ class Judge(Follower[OptionsT]):
     def step(self, timeout: float) -> bool:
         changed = super().step(timeout)
         if self._changed_aux:
-            keys, self._changed_aux = self._changed_aux, set()
-            self.judge(keys)
+            lost = len(self._changed_aux) == MAX_AUX
+            keys = {self._changed_aux.popleft() for _ in range(len(self._changed_aux))}
+            self.judge(self._items if lost else keys)
         return changed
 
     def tick(self, now: float) -> None:
@@ -113,7 +118,7 @@ class Judge(Follower[OptionsT]):
         self._flagged = dict(flags)
 
     def _note_aux(self, key: str, name: str, value: Value | None) -> None:
-        self._changed_aux.add(key)
+        self._changed_aux.append(key)
         self.wake()
 
     def _look(self, reference: Reference) -> Value | None:

@@ -7,7 +7,6 @@ displays, and in the status, which `fixgw alerts` shows. It also presents the no
 
 from __future__ import annotations
 
-import queue
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,7 +31,8 @@ from fixgw.plugins.alerts.options import SHELVE_WARNING_S, Options, one_line
 REPEAT_S = 1.0  # between writes of keys that have not changed, so that they do not become old
 LOG_LENGTH = 100  # changes in the status
 SAVE_S = 30.0  # between savings of totals while a limit is exceeded
-MAX_TOTALS = 400  # of alerts that are no longer configured
+MAX_TOTALS = 400  # that are saved
+MAX_PRESSES = 16  # of buttons, that wait
 PHASE_KEYS = {"ias": "IAS", "gs": "GS", "height": "AGL", "climb": "VS"}
 ALTITUDES = ("PALT", "ALT")
 #: The keys that it writes. None of them has to exist.
@@ -66,7 +66,7 @@ class Plugin(Judge[Options]):
         self._source_of: dict[str, str] = {}
         self._touched = False
         self._repeat_at = 0.0
-        self._presses: queue.SimpleQueue[tuple[str, float]] = queue.SimpleQueue()
+        self._presses: deque[tuple[str, float]] = deque(maxlen=MAX_PRESSES)
         self._pressed: dict[str, bool] = {}
         self._buttons: list[Subscription] = []
         self._notice_alerts: dict[tuple[str, str], tuple[Alert, dict[str, Always]]] = {}
@@ -107,6 +107,8 @@ class Plugin(Judge[Options]):
         if altitude is not None:
             self._inputs["altitude"] = altitude
         self._outputs = {key: item for key in OUTPUTS if (item := self._item(key)) is not None}
+        tone = self._outputs["ALERTTONE"].reading.value if "ALERTTONE" in self._outputs else 0
+        self.engine.tone = tone if isinstance(tone, int) else 0  # a restart makes no sound
 
     def follows(self) -> Iterable[str]:
         inputs = [*self._inputs.values(), *((self._engine_item,) if self._engine_item is not None else ())]
@@ -171,7 +173,7 @@ class Plugin(Judge[Options]):
 
     def step(self, timeout: float) -> bool:
         changed = super().step(timeout)
-        if self._notices_changed or self._touched or not self._presses.empty():
+        if self._notices_changed or self._touched or self._presses:
             self.judge(())
         return changed
 
@@ -187,8 +189,8 @@ class Plugin(Judge[Options]):
                 self.engine.enter_phase(phase, now)
             else:
                 self.engine.phase = phase
-            while not self._presses.empty():
-                what, at = self._presses.get()
+            while self._presses:
+                what, at = self._presses.popleft()
                 if what == "mute":
                     self.engine.mute(now)
                 else:
@@ -199,6 +201,13 @@ class Plugin(Judge[Options]):
         super().judge(keys)
 
     def present(self) -> None:
+        if (
+            self.engine.quiet
+            and not self._written.get("ALERTS")
+            and self.engine.phase == self._written.get("FLTPHASE")
+            and self._repeat_at - REPEAT_S <= self.clock() < self._repeat_at
+        ):
+            return
         super().present()
         with self.lock:
             now = self.clock()
@@ -259,7 +268,7 @@ class Plugin(Judge[Options]):
         pressed = bool(reading.value) and not reading.flags & (OLD | FAIL)
         before, self._pressed[key] = self._pressed[key], pressed
         if pressed and not before:
-            self._presses.put((what, self.clock()))
+            self._presses.append((what, self.clock()))
             self.wake()
 
     def command(self, words: str) -> str:
@@ -327,7 +336,7 @@ class Plugin(Judge[Options]):
             self._log.append(_entry(change, wall - timedelta(seconds=now - change.at)))
             about = {"FIXGW_ALERT": change.id}
             if change.news:
-                self.complain("%s: %s", change.level, change.text, about=f"{change.id} {change.level}", extra=about)
+                self.complain("%s", _news(change), about=f"{change.id} {change.level}", extra=about)
             elif change.seconds is not None and self.complain.due(f"{change.id} ends"):
                 self.log.info("%s", _story(change), extra=about)
 
@@ -341,9 +350,6 @@ class Plugin(Judge[Options]):
         except (msgspec.DecodeError, ValueError) as error:
             self.log.warning("%s: starting without totals: %s", self._keeper.path, error)
             return
-        others = [id for id in saved.totals if id not in self.engine.alerts]
-        for id in others[: max(0, len(others) - MAX_TOTALS)]:
-            del saved.totals[id]
         for id, total in saved.totals.items():
             self.engine.totals[id] = Total(total.seconds, total.times, total.worst)
         self._saved_totals = dict(self.engine.totals)
@@ -358,8 +364,13 @@ class Plugin(Judge[Options]):
         if at_once or not lasting or now >= self._save_at:
             self._save_at = now + SAVE_S
             self._saved_totals = totals
-            rows = {id: SavedTotal(t.seconds, t.times, t.worst) for id, t in totals.items()}
-            self._keeper.keep(msgspec.json.encode(Saved(rows)))
+            kept = sorted(totals, key=lambda id: (id in self.engine.alerts, sum(totals[id].seconds.values())))
+            self._keeper.keep(msgspec.json.encode(Saved({id: _rounded(totals[id]) for id in kept[-MAX_TOTALS:]})))
+
+
+def _rounded(total: Total) -> SavedTotal:
+    seconds = {level: round(spent, 2) for level, spent in total.seconds.items()}
+    return SavedTotal(seconds, total.times, None if total.worst is None else round(total.worst, 4))
 
 
 def _good(item: Item) -> float | None:
@@ -377,15 +388,15 @@ def _seconds(word: str) -> float | None:
 
 def _report(alert: Alert, now: float) -> dict[str, Any]:
     """What the status says about an alert."""
-    report: dict[str, Any] = {"state": alert.state.value, "level": alert.level}
+    report: dict[str, Any] = {"state": alert.state.value, "level": alert.level, "text": alert.words}
     if alert.shown:
-        report |= {"text": alert.words, "for": round(now - alert.since, 1)}
+        report["for"] = round(now - alert.since, 1)
         if alert.intermittent:
             report["intermittent"] = True
         if alert.voice:
             report["voice"] = alert.voice
     if alert.state is State.SHELVED:
-        report |= {"text": alert.text, "shelved for": round(alert.shelved_until - now, 1), "on": alert.raised}
+        report |= {"shelved for": round(alert.shelved_until - now, 1), "on": alert.raised}
     return report
 
 
@@ -404,6 +415,12 @@ def _entry(change: Change, time: datetime) -> dict[str, Any]:
         for name in ("value", "limit", "seconds", "worst")
         if (value := getattr(change, name)) is not None
     }
+
+
+def _news(change: Change) -> str:
+    """A new occurrence, in words: ``OIL PRESSURE LOW (warning): 11, limit 25``."""
+    values = "" if change.value is None or change.limit is None else f": {change.value:g}, limit {change.limit:g}"
+    return f"{change.text} ({change.level}){values}{', intermittent' if change.intermittent else ''}"
 
 
 def _story(change: Change) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator
+from math import isfinite
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta, field
@@ -132,7 +133,7 @@ def problems(options: Options, db: Database) -> Iterator[tuple[str, str]]:
     for index, option in enumerate(options.alerts):
         at = f"alerts.{index}"
         if ids.setdefault(option.id, index) != index:
-            yield f"{at}.id", f"{option.id} is also the id of alerts[{ids[option.id]}]"
+            yield f"{at}.id", f"another alert has the id {option.id}"
         elif option.id == "all":
             yield f"{at}.id", "`all` stands for all alerts in commands: choose another id"
         count = yield from _problems_of(option, at, db)
@@ -213,6 +214,11 @@ def _problems_with(
     except ValueError as error:
         yield f"{at}.hysteresis", str(error)
         return
+    for name in ("below", "above"):
+        limit = getattr(level, name)
+        if isinstance(limit, float) and not isfinite(limit):
+            yield f"{where}.{name}", f"{limit:g} is not a limit"
+            return
     found = _contradictions(option, level, item)
     yield from ((f"{at if name == 'hysteresis' else where}.{name}", text) for name, text, fixed in found if fixed)
 

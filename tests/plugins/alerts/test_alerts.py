@@ -524,3 +524,119 @@ def test_a_full_disk_is_no_reason_to_stop(fly: Fly, monkeypatch: pytest.MonkeyPa
     plugin = flight.plugins["alerts"]
     plugin.stop()
     assert "No space left" in plugin.health() or "the disk" in plugin.health()
+
+
+# -- in the worst case -------------------------------------------------------------------------------------------------
+
+
+def test_a_flapping_alert_does_not_flood_the_record(fly: Fly, caplog: pytest.LogCaptureFixture) -> None:
+    flight = fly(alerts(OIL))
+    flight.begin()
+    for n in range(400):
+        flight.clock.now += 0.05
+        flight.write("OILP1", 10 if n % 2 else 60)
+        flight.step()
+    log = status(flight)["alert log"]
+    assert len(log) < 15
+    assert status(flight)["oil"]["intermittent"] is True
+    assert len(caplog.records) < 10
+    assert status(flight)["beyond limits"]["oil"]["times"] == 200, "but every occurrence counts"
+
+
+def test_a_restart_in_flight(fly: Fly) -> None:
+    flight = fly(alerts(OIL))
+    flight.write("IAS", 100)
+    flight.write("OILP1", 10)
+    flight.write("ALERTTONE", 77)
+    flight.begin()
+    assert flight.db.read("FLTPHASE").value == "air"
+    assert state(flight, "oil") == "active"
+    assert flight.db.read("ALERTTONE").value == 78
+
+
+def test_the_flag_is_ours_alone(fly: Fly) -> None:
+    flight = fly(
+        {
+            **alerts(OIL, {**OIL, "id": "oil-too", "below": 30, "text": "OIL"}),
+            "annunciate": {"load": True, "module": "fixgw.plugins.annunciate", "items": [{"key": "OILP1"}]},
+        }
+    )
+    flight.begin()
+    flight.write("OILP1", 10)
+    flight.step()
+    item = flight.db.item("OILP1")
+    assert item.annunciators == {
+        "alerts": "OIL PRESSURE LOW; OIL",
+        "annunciate": "beyond lowAlarm or highAlarm",
+    }
+    flight.write("OILP1", 28)
+    flight.step()
+    assert item.annunciators == {"alerts": "OIL"}
+
+
+def test_many_moves_of_a_limit_are_not_lost(fly: Fly) -> None:
+    flight = fly(alerts({**OIL, "below": "lowAlarm"}, CHT))
+    flight.begin()
+    flight.write("OILP1", 40)
+    flight.write("CHT11", 100)
+    flight.step()
+    flight.db.write("OILP1.lowAlarm", 50)
+    for n in range(3000):
+        flight.db.write("CHT11.highWarn", 200 + n % 7)
+    flight.step()
+    assert state(flight, "oil") == "active"
+
+
+def test_people_and_values_at_once(fly: Fly) -> None:
+    """Acknowledging, shelving and asking from other threads, while the values change."""
+    import threading
+
+    flight = fly(alerts(OIL, CHT, {"id": "volts", "key": "VOLT", "below": "lowWarn", "latch": True}))
+    flight.begin()
+    offered = flight.world.offered("alerts")
+    assert offered is not None
+    failed: list[BaseException] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        try:
+            while not over.is_set():
+                for words in ("ack all", "shelve cht 1", "shelve cht 0", "ack level:warning", "mute"):
+                    offered(words)
+                flight.plugins["alerts"].get_status()
+        except BaseException as error:
+            failed.append(error)
+
+    def write() -> None:
+        try:
+            while not over.is_set():
+                for value in (10, 60):
+                    flight.write("OILP1", value)
+                    flight.write("VOLT", value / 5)
+                    flight.db.write("CHT11.highWarn", 100 + value)
+                    flight.write("CHT11", 150)
+                    flight.write("ALERTACK", value == 10)
+                    flight.world.notices.put("compare", "x", "caution", str(value))
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for work in (ask, ask, write)]
+    for thread in threads:
+        thread.start()
+    for _ in range(150):
+        flight.clock.now += 0.02
+        flight.plugins["alerts"].step(0.0)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    flight.write("OILP1", 60)
+    flight.write("VOLT", 14)
+    flight.write("CHT11", 20)
+    flight.world.notices.clear("compare")
+    flight.step()
+    offered("ack all")
+    flight.at(200)
+    assert flight.db.read("ALERTS").value == 0
+    assert {r["state"] for r in status(flight).values() if isinstance(r, dict) and "state" in r} == {"normal"}
+    assert not flight.db.item("OILP1").annunciators

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import string
 from pathlib import Path
 
 import pytest
@@ -18,46 +20,47 @@ connections:
 """
 
 FOUND = {
-    "{id: a, key: OILPP1, below: 3}": "6:20: alerts[0].key: the database has no item 'OILPP1' (did you mean 'OILP1'?)",
+    "{id: a, key: OILPP1, below: 3}": "6:22: alerts[0].key: the database has no item 'OILPP1' (did you mean 'OILP1'?)",
     "{id: a, key: OILP1, below: lowAlrm}": (
-        "6:34: alerts[0].below: OILP1 has no aux value 'lowAlrm' (did you mean 'lowAlarm'?)"
+        "6:36: alerts[0].below: OILP1 has no aux value 'lowAlrm' (did you mean 'lowAlarm'?)"
     ),
-    "{id: a, each: CHT2*, above: 3}": "6:21: alerts[0].each: no item matches 'CHT2*'",
-    "{id: a, key: VOLT, each: VO*, above: 3}": "6:32: alerts[0].each: give either `key` or `each`",
-    "{id: a, when: OATT < 3}": "6:21: alerts[0].when: the database has no item 'OATT' (did you mean 'OAT'?)",
+    "{id: a, each: CHT2*, above: 3}": "6:23: alerts[0].each: no item matches 'CHT2*'",
+    "{id: a, key: VOLT, each: VO*, above: 3}": "6:34: alerts[0].each: give either `key` or `each`",
+    "{id: a, when: OATT < 3}": "6:23: alerts[0].when: the database has no item 'OATT' (did you mean 'OAT'?)",
     "{id: a, when: sqrt(OAT) < 3}": (
-        "6:21: alerts[0].when: allowed are and, or, not, comparisons, + - * / %, abs, min, max and keys (column 1)"
+        "6:23: alerts[0].when: allowed are and, or, not, comparisons, + - * / %, abs, min, max and keys (column 1)"
     ),
-    "{id: a, key: OAT, below: 3, inhibit: OAT <}": "6:44: alerts[0].inhibit: not a valid expression (column 5)",
+    "{id: a, key: OAT, below: 3, inhibit: OAT <}": "6:46: alerts[0].inhibit: not a valid expression (column 5)",
     "{id: a, when: OAT < 3, phases: [grund]}": "alerts[0].phases",
-    "{id: a, when: OAT < 3}, {id: a, when: OAT < 4}": "6:36: alerts[1].id: a is also the id of alerts[0]",
-    "{id: all, when: OAT < 3}": "6:12: alerts[0].id: `all` stands for all alerts in commands: choose another id",
+    "{id: a, when: OAT < 3}, {id: a, when: OAT < 4}": "6:14: alerts[1].id: another alert has the id a",
+    "{id: all, when: OAT < 3}": "6:14: alerts[0].id: `all` stands for all alerts in commands: choose another id",
     "{id: a b, when: OAT < 3}": "alerts[0].id",
     "{id: a, key: OILP1, below: 90, above: 20}": (
-        "6:34: alerts[0].below: 90 is above `above`, 20: it would always be on"
+        "6:36: alerts[0].below: 90 is above `above`, 20: it would always be on"
     ),
     "{id: a, key: OILP1, below: 20, above: 90, hysteresis: 80}": (
-        "6:61: alerts[0].hysteresis: 80 is more than lies between the limits of OILP1"
+        "6:63: alerts[0].hysteresis: 80 is more than lies between the limits of OILP1"
     ),
-    "{id: a, key: OILP1, below: 20, hysteresis: -1}": "6:50: alerts[0].hysteresis: -1 is not 0 or more",
-    "{id: a, key: OILP1, below: 0}": "6:34: alerts[0].below: OILP1 can never be below 0: its range ends at 0",
-    "{id: a, key: OILP1, above: 500}": "6:34: alerts[0].above: OILP1 can never be above 500: its range ends at 200",
-    "{id: a, key: ACID, above: 5}": "6:33: alerts[0].above: ACID is not a number: use `when`",
-    "{id: a, below: 5}": "6:22: alerts[0].below: it needs a `key` to compare",
-    "{id: a, when: OAT < 5, no_data: caution}": "6:39: alerts[0].no_data: it needs a `key`",
-    "{id: a, key: OAT}": "6:7: alerts[0]: it has no condition: `below`, `above` or `when`",
+    "{id: a, key: OILP1, below: 20, hysteresis: -1}": "6:52: alerts[0].hysteresis: -1 is not 0 or more",
+    "{id: a, key: OILP1, below: 0}": "6:36: alerts[0].below: OILP1 can never be below 0: its range ends at 0",
+    "{id: a, key: OILP1, above: 500}": "6:36: alerts[0].above: OILP1 can never be above 500: its range ends at 200",
+    "{id: a, key: OILP1, below: .nan}": "6:36: alerts[0].below: nan is not a limit",
+    "{id: a, key: ACID, above: 5}": "6:35: alerts[0].above: ACID is not a number: use `when`",
+    "{id: a, below: 5}": "6:24: alerts[0].below: it needs a `key` to compare",
+    "{id: a, when: OAT < 5, no_data: caution}": "6:41: alerts[0].no_data: it needs a `key`",
+    "{id: a, key: OAT}": "6:9: alerts[0]: it has no condition: `below`, `above` or `when`",
     "{id: a, key: OAT, below: 5, when: BTN1}": (
-        "6:41: alerts[0].when: give either `when` or `below`; `inhibit` excludes situations"
+        "6:43: alerts[0].when: give either `when` or `below`; `inhibit` excludes situations"
     ),
     "{id: a, key: OAT, below: 5, levels: [{level: caution, below: 4}]}": (
-        "6:32: alerts[0].below: give it in `levels`, or leave `levels` out"
+        "6:34: alerts[0].below: give it in `levels`, or leave `levels` out"
     ),
     "{id: a, key: OAT, levels: [{level: caution, below: -200}]}": (
-        "6:58: alerts[0].levels[0].below: OAT can never be below -200: its range ends at -100"
+        "6:60: alerts[0].levels[0].below: OAT can never be below -200: its range ends at -100"
     ),
     "{id: a, key: OAT, levels: [{level: hot, below: 4}]}": "alerts[0].levels[0].level",
-    "{id: a, each: CHT1*, above: 5, text: '{number}'}": ("6:44: alerts[0].text: {number}: {key} and {n} are allowed"),
-    "{id: a, key: OAT, above: 5, text: '{n}'}": "6:41: alerts[0].text: {n}: allowed only with `each`",
+    "{id: a, each: CHT1*, above: 5, text: '{number}'}": ("6:46: alerts[0].text: {number}: {key} and {n} are allowed"),
+    "{id: a, key: OAT, above: 5, text: '{n}'}": "6:43: alerts[0].text: {n}: allowed only with `each`",
     "{id: a, key: OAT, abve: 5}": "unknown option 'abve' (did you mean 'above'?)",
 }
 
@@ -69,16 +72,25 @@ def check(tmp_path: Path, alerts: str, more: str = "") -> list[str]:
     return [str(problem).partition("default.yaml:")[2] for problem in configuration.check(file)]
 
 
-@pytest.mark.parametrize(("alerts", "message"), FOUND.items(), ids=list(FOUND))
-def test_finding(tmp_path: Path, alerts: str, message: str) -> None:
-    found = check(tmp_path, alerts)
-    assert len(found) == 1, found
-    assert message in found[0]
-
-
-def test_all_problems_are_found_at_once(tmp_path: Path) -> None:
-    found = check(tmp_path, ", ".join(text.replace("id: a,", f"id: a{n},") for n, text in enumerate(FOUND)))
-    assert len(found) >= len(FOUND)
+def test_everything_is_found_at_once_with_its_place(tmp_path: Path) -> None:
+    """Every entry of `FOUND` in one file, each in its own line."""
+    lines: list[str] = []
+    expected = []
+    for given, message in FOUND.items():
+        first, letter = len(lines), string.ascii_letters[len(expected)]
+        entries = re.findall(r"\{(?:[^{}]|\{[^{}]*\})*\}", given)
+        lines += [re.sub(r"id: a\b", f"id: {letter}", entry) for entry in entries]
+        words = re.sub(r"alerts\[(\d)\]", lambda m: f"alerts[{first + int(m[1])}]", message)  # noqa: B023
+        place = re.match(r"6:(\d+): ", words)
+        if place:
+            words = f"{6 + first + len(entries) - 1}:{place[1]}: {words[place.end() :]}"
+        expected.append(words.replace("the id a", f"the id {letter}"))
+    file = tmp_path / "default.yaml"
+    file.write_text(HEAD + "".join(f"      - {line}\n" for line in lines))
+    found = [str(problem).partition("default.yaml:")[2] for problem in configuration.check(file)]
+    for words in expected:
+        assert [line for line in found if words in line], words + " not in\n" + "\n".join(found)
+    assert len(found) == len(expected)
 
 
 def test_speeds_and_engine(tmp_path: Path) -> None:
