@@ -75,7 +75,7 @@ def check(tmp_path: Path, alerts: str, more: str = "") -> list[str]:
 def test_everything_is_found_at_once_with_its_place(tmp_path: Path) -> None:
     """Every entry of `FOUND` in one file, each in its own line."""
     lines: list[str] = []
-    expected = []
+    expected: list[str] = []
     for given, message in FOUND.items():
         first, letter = len(lines), string.ascii_letters[len(expected)]
         entries = re.findall(r"\{(?:[^{}]|\{[^{}]*\})*\}", given)
