@@ -1,5 +1,7 @@
 """``python -m benchmarks [--record] [MODULE ...]``: measure, and compare with the budgets and the recorded run.
 
+``python -m benchmarks --against HOST:PORT`` measures a running NetFIX gateway of any make; see `benchmarks._against`.
+
 Each run also times a loop of plain Python. If a measurement depends on the processor (times, shares of a core, rates),
 the ratio is corrected by that loop: a ratio of 1.3 means that the gateway became slower, not that the machine is
 slower. The budgets apply to the machines of continuous integration, and are not corrected.
@@ -87,6 +89,22 @@ def line(row: Row, calibration: float, recorded: dict[str, Any] | None) -> str:
     )
 
 
+def measure_another(address: str, pid: int | None) -> int:
+    """Print the rows that any NetFIX gateway can be asked for. Returns the exit code."""
+    from benchmarks._against import Gateway
+
+    host, _, port = address.rpartition(":")
+    print(f"{address}, calibration {calibrate():.0f} µs")
+    try:
+        with Gateway(host, int(port), pid) as gateway:
+            for name, value, unit, _, _ in gateway.rows():
+                print(f"{name:<76} {number(value):>10} {unit}", flush=True)
+    except (OSError, ValueError) as error:
+        print(f"{address}: {error}")
+        return 1
+    return 0
+
+
 def run(names: Iterable[str], record: bool) -> int:
     baseline: dict[str, Any] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     python = f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}"
@@ -125,7 +143,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the cost of the gateway.")
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"one of {', '.join(modules())}; default: all")
     parser.add_argument("--record", action="store_true", help=f"save the results in {BASELINE.name}, for comparison")
+    parser.add_argument("--against", metavar="HOST:PORT", help="measure a running NetFIX gateway of any make instead")
+    parser.add_argument("--pid", type=int, help="its process on this computer, for CPU, wake-ups and memory")
     options = parser.parse_args(arguments)
+    if options.against:
+        return measure_another(options.against, options.pid)
     if unknown := set(options.modules) - set(modules()):
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
     return run(options.modules or modules(), options.record)

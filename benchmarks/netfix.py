@@ -26,6 +26,7 @@ from fixgw.plugins.netfix import Plugin
 
 KEYS = [f"KEY{n}" for n in range(100)]
 RATE = 20  # Hz
+LOCAL = "127.0.0.1"
 
 
 @contextmanager
@@ -43,9 +44,9 @@ def gateway(**options: Any) -> Iterator[tuple[Database, Plugin]]:
         db.stop()
 
 
-def connect(port: int, keys: list[str]) -> socket.socket:
+def connect(port: int, keys: list[str], host: str = LOCAL) -> socket.socket:
     """A client that has subscribed to `keys`."""
-    sock = socket.create_connection(("127.0.0.1", port))
+    sock = socket.create_connection((host, port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall("".join(f"@s{key}\n" for key in keys).encode())
     answered = 0
@@ -54,9 +55,9 @@ def connect(port: int, keys: list[str]) -> socket.socket:
     return sock
 
 
-def _readers(port: int, count: int, keys: list[str], pipe: Connection) -> None:
+def _readers(port: int, count: int, keys: list[str], pipe: Connection, host: str) -> None:
     """In the other process: `count` clients that count sentences until told to stop."""
-    socks = [connect(port, keys) for _ in range(count)]
+    socks = [connect(port, keys, host) for _ in range(count)]
     poll = select.epoll()
     for sock in socks:
         poll.register(sock.fileno(), select.EPOLLIN)
@@ -82,10 +83,10 @@ def _readers(port: int, count: int, keys: list[str], pipe: Connection) -> None:
 class Readers:
     """`count` subscribed clients in another process."""
 
-    def __init__(self, port: int, count: int, keys: list[str] = KEYS) -> None:
+    def __init__(self, port: int, count: int, keys: list[str] = KEYS, host: str = LOCAL) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_readers, args=(port, count, keys, theirs), daemon=True)
+        self._process = context.Process(target=_readers, args=(port, count, keys, theirs, host), daemon=True)
         self._process.start()
         self._pipe.recv()
 
@@ -199,16 +200,18 @@ def bare_latency() -> tuple[float, float]:
     return result
 
 
-def _round_trips(port: int, count: int, pipe: Connection) -> None:
-    """In the other process: one client writes, another receives it."""
-    reader = connect(port, ["PONG"])
-    writer = connect(port, [])
+def round_trips(
+    port: int, count: int, pipe: Connection, host: str = LOCAL, key: str = "PONG", value: float = 0.0
+) -> None:
+    """In the other process: one client writes `key`, another receives it."""
+    reader = connect(port, [key], host)
+    writer = connect(port, [], host)
     pipe.send("ready")
     times = []
     for n in range(count):
         time.sleep(0.007)
         started = time.monotonic()
-        writer.sendall(f"PONG;{n};000\n".encode())
+        writer.sendall(f"{key};{value + n % 2 * 1e-3};000\n".encode())
         reader.recv(4096)
         times.append((time.monotonic() - started) * 1e6)
     pipe.send(times)
@@ -220,7 +223,7 @@ def round_trip(clients: int, count: int = 300) -> tuple[float, float]:
         readers = Readers(plugin.port, clients)
         context = multiprocessing.get_context("spawn")
         pipe, theirs = context.Pipe()
-        process = context.Process(target=_round_trips, args=(plugin.port, count, theirs), daemon=True)
+        process = context.Process(target=round_trips, args=(plugin.port, count, theirs), daemon=True)
         process.start()
         pipe.recv()
         stop = threading.Event()
@@ -249,13 +252,13 @@ FLOODS = {
 }
 
 
-def _flood(port: int, text: str, count: int, pipe: Connection) -> None:
+def flood(port: int, text: str, count: int, pipe: Connection, host: str = LOCAL) -> None:
     """In the other process: `count` clients that send `text` as fast as the server reads it, and read every answer."""
     poll = select.epoll()
     data = text.encode()
     by_fd, left = {}, {}
     for _ in range(count):
-        sock = socket.create_connection(("127.0.0.1", port))
+        sock = socket.create_connection((host, port))
         sock.setblocking(False)
         by_fd[sock.fileno()], left[sock.fileno()] = sock, data
         poll.register(sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
@@ -271,21 +274,21 @@ def _flood(port: int, text: str, count: int, pipe: Connection) -> None:
                 left[fd] = left[fd][by_fd[fd].send(left[fd]) :] or data
 
 
-def _asking(port: int, count: int, pipe: Connection) -> None:
+def asking(port: int, count: int, pipe: Connection, host: str = LOCAL, key: str = "PONG") -> None:
     """In the other process: a client that sends occasional requests."""
-    sock = connect(port, [])
+    sock = connect(port, [], host)
     pipe.send("ready")
     times = []
     for _ in range(count):
         time.sleep(0.007)
         started = time.monotonic()
-        sock.sendall(b"@rPONG\n")
+        sock.sendall(f"@r{key}\n".encode())
         sock.recv(4096)
         times.append((time.monotonic() - started) * 1e6)
     pipe.send(times)
 
 
-def flooded(flood: str, clients: int = 5, count: int = 400) -> tuple[float, float]:
+def flooded(what: str, clients: int = 5, count: int = 400) -> tuple[float, float]:
     """p99 in ms of a client's request, and from a write to a client, while `clients` others flood."""
     context = multiprocessing.get_context("spawn")
     with gateway() as (db, plugin):
@@ -293,23 +296,23 @@ def flooded(flood: str, clients: int = 5, count: int = 400) -> tuple[float, floa
         plugin._gateway.status = lambda: tree
         ours, theirs = context.Pipe()
         attacker = None
-        if flood:
-            attacker = context.Process(target=_flood, args=(plugin.port, FLOODS[flood], clients, theirs), daemon=True)
+        if what:
+            attacker = context.Process(target=flood, args=(plugin.port, FLOODS[what], clients, theirs), daemon=True)
             attacker.start()
             ours.recv()
             time.sleep(0.5)
         pipe, other = context.Pipe()
-        process = context.Process(target=_asking, args=(plugin.port, count, other), daemon=True)
+        process = context.Process(target=asking, args=(plugin.port, count, other), daemon=True)
         process.start()
         pipe.recv()
-        _, asking = percentiles(pipe.recv())
+        _, asked = percentiles(pipe.recv())
         process.join()
         item = db.item("PING")
-        _, hearing = pings(plugin.port, lambda n: item.write(float(n), "bench"), count)
+        _, heard = pings(plugin.port, lambda n: item.write(float(n), "bench"), count)
         ours.send("stop")
         if attacker is not None:
             attacker.join()
-    return asking / 1000.0, hearing / 1000.0
+    return asked / 1000.0, heard / 1000.0
 
 
 def stalled_reader(seconds: float = 3.0, rate: float = 100.0) -> float:
@@ -352,10 +355,10 @@ def rows() -> Iterator[Row]:
     for clients, budget in ((10, 3.0), (50, 20.0)):
         _, p99 = round_trip(clients)
         yield f"client -> gateway -> client, {clients} x 100 keys x 20 Hz: p99", p99, "ms", budget, "lower"
-    for flood in FLOODS:
-        asking, hearing = flooded(flood)
-        yield f"client asks while 5 others flood, {flood}: p99", asking, "ms", 2.0, "lower"
-        yield f"write -> client while 5 others flood, {flood}: p99", hearing, "ms", 2.0, "lower"
+    for what in FLOODS:
+        asked, heard = flooded(what)
+        yield f"client asks while 5 others flood, {what}: p99", asked, "ms", 2.0, "lower"
+        yield f"write -> client while 5 others flood, {what}: p99", heard, "ms", 2.0, "lower"
     yield "a client that does not read, 10,000 writes/s: growth", stalled_reader(), "MiB", 1.0, "lower"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import benchmarks.__main__ as table
-from benchmarks import Row
+from benchmarks import Row, _against, netfix
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +90,13 @@ def test_the_recorded_baseline_is_valid() -> None:
     for name, recorded in json.loads(table.BASELINE.read_text()).items():
         assert recorded["calibration"] > 0, name
         assert recorded["value"] >= 0, name
+
+
+def test_any_gateway_can_be_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(_against, "SECONDS", 0.2)
+    with netfix.gateway() as (_, plugin), _against.Gateway("127.0.0.1", plugin.port, os.getpid()) as gateway:
+        rows = dict(row[:2] for row in gateway.fan_out(2, burst=10))
+    assert rows["100 keys x 20 Hz in bursts of 10, 2 clients: delivered"] >= 100.0
+    assert rows["100 keys x 20 Hz in bursts of 10, 2 clients: wake-ups"] > 0.0
+    assert table.main(["--against", f"127.0.0.1:{plugin.port}"]) == 1, "it is gone"
+    assert "refused" in capsys.readouterr().out
