@@ -490,8 +490,7 @@ class Item:
         """Store `reading` for its source, and publish the best reading. The caller holds the lock."""
         source = reading.source
         published = self._said or self._reading
-        if self.ranked:
-            self._note_since(reading)
+        changed = self.ranked and self._note_since(reading)
         if not self.ranked:
             if published.source and source != published.source:
                 self._others.pop(source, None)
@@ -502,10 +501,19 @@ class Item:
             self._rerank(reading)
         else:
             self._keep_other(reading)
-            if self.rank(source) is not None:
-                if self.rank(source) == self.rank(published.source):
+            rank, published_rank = self.rank(source), self.rank(published.source)
+            if rank is not None:
+                if rank == published_rank:
                     self._count_conflict(published, source)
-                self._rerank(published)
+                # What is as good as before, and of lower rank than a good reading, changes nothing.
+                if (
+                    changed
+                    or published_rank is None
+                    or rank <= published_rank
+                    or _level(published) < GOOD
+                    or self._overdue(published, reading.stamp)
+                ):
+                    self._rerank(published)
             elif source in START and not published.source:
                 never = self._never
                 self._never = Reading(reading.value, never.flags, NEVER, "", never.reasons)
@@ -529,9 +537,9 @@ class Item:
 
     def _keep_other(self, reading: Reading) -> None:
         others = self._others
-        others.pop(reading.source, None)  # the latest last
-        others[reading.source] = reading
-        if len(others) >= MAX_SOURCES:
+        known = others.pop(reading.source, None)
+        others[reading.source] = reading  # the latest last
+        if known is None and len(others) >= MAX_SOURCES:
             for name in [n for n in others if self.rank(n) is None][: len(others) - MAX_SOURCES + 1]:
                 del others[name]
             if len(others) >= 4 * MAX_SOURCES:  # sources below a ranked name are limited too
@@ -573,18 +581,20 @@ class Item:
                 return
         self._deliver()
 
-    def _note_since(self, reading: Reading) -> None:
-        """Note since when the source has been good, before `reading` is stored. The caller holds the lock."""
+    def _note_since(self, reading: Reading) -> bool:
+        """Note since when the source has been good, before `reading` is stored. Returns whether it is now better or
+        worse than it was, or neither good nor bad. The caller holds the lock."""
         source = reading.source
         level = _level(reading)
         if not level or self.rank(source) is None:
-            return
+            return True
         now = self._clock()
         before = _level(self._aged(self._base(source), now))
         good, live = self._since.get(source, (NEVER, NEVER))
         if len(self._since) > 4 * MAX_SOURCES:
             self._since = {name: since for name, since in self._since.items() if name in self._others}
         self._since[source] = (good if before == level == GOOD else now, live if before else now)
+        return before != level
 
     def _rerank(self, current: Reading) -> None:
         """Publish the best ranked source; `current` stands for the published one. The caller holds the lock.

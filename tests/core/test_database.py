@@ -289,8 +289,10 @@ def test_flags_outside_the_mask_are_kept(ias: Item) -> None:
     assert ias.write(2.0, flags=FAIL, mask=BAD | FAIL).flags == SECFAIL | FAIL
 
 
-def test_old_cannot_be_written(ias: Item) -> None:
-    assert ias.write(1.0, flags=OLD | BAD, mask=OLD | BAD).flags == BAD
+def test_old_is_written_only_for_a_value_that_is_derived_from_old_ones(ias: Item) -> None:
+    assert ias.write(1.0, flags=OLD | BAD).flags == BAD
+    assert ias.write(1.0, flags=OLD | BAD, mask=OLD | BAD).flags == OLD | BAD
+    assert ias.write(1.0, flags=0).flags == 0
 
 
 def test_a_check_does_not_take_over_a_flag_set_by_hand(ias: Item) -> None:
