@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fixgw.database import (
     ANNUNCIATE,
@@ -548,3 +551,36 @@ def test_a_ranking_made_by_a_driver_can_be_removed(bench: Bench) -> None:
     bench.lat.rank_sources(["gps2"])
     bench.lat.rank_sources()
     assert bench.lat.sources == ("gps1", "gps2", "canfix"), "as defined"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", "c", "c/1", "other"]),
+            st.sampled_from([None, 0, 0, BAD, FAIL]),
+            st.sampled_from([0.0, 0.0, 0.1, 0.9, 2.5]),
+        ),
+        max_size=40,
+    ),
+    st.sampled_from([0.0, 0.3]),
+)
+def test_a_write_that_needs_no_ranking_leads_to_the_same_as_one_that_is_ranked(
+    steps: list[tuple[str, int | None, float]], hold: float
+) -> None:
+    def published() -> list[Reading]:
+        now = [100.0]
+        db = Database([Definition(key="K", tolerance=1000, sources=("a", "b", "c"), return_after=hold)], lambda: now[0])
+        item = db.item("K")
+        seen = []
+        for n, (source, flags, pause) in enumerate(steps):
+            now[0] += pause
+            db.age()
+            item.write(float(n), source, flags)
+            seen.append(item.reading)
+        return seen
+
+    quick = published()
+    with mock.patch.object(
+        Item, "_note_since", lambda item, reading, note=Item._note_since: note(item, reading) or True
+    ):
+        assert quick == published()
