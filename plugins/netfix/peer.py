@@ -43,7 +43,7 @@ class Peer:
         self.read_at: dict[str, float] = {}
         self.written: dict[str, Written] = {}
         self.replies: list[str] = []  # answers of this turn, not yet sent
-        self.out = b""  # data that the socket did not accept
+        self.out = bytearray()  # data that the socket did not accept
         self.behind: dict[Topic, None] = {}  # topics to send when it accepts data again
         self.events = select.EPOLLIN | select.EPOLLRDHUP
         self.gateway = ""  # the identity of the gateway, if the client is another gateway's link
@@ -91,7 +91,7 @@ class Peer:
         except BlockingIOError:
             n = 0
         if n < len(data):
-            self.out = data[n:]
+            self.out += data[n:]
 
     def drain(self, now: float) -> bool:
         """Send what was kept. Returns True if the socket accepted all of it."""
@@ -101,5 +101,5 @@ class Peer:
             return False
         if n:
             self.progress = now
-            self.out = self.out[n:]
+            del self.out[:n]
         return not self.out

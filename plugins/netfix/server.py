@@ -29,8 +29,9 @@ from fixgw.plugins.netfix.peer import Peer
 from fixgw.plugins.netfix.turns import SLICE_S, Turns
 from fixgw.plugins.netfix.writer import Writer
 
-CHUNK_BYTES = 4096  # the most that is read from one client at a time
+CHUNK_BYTES = 2048  # the most that is read from one client at a time
 SHORT_BYTES = 1024  # input up to this size is processed at once; a client that sends more has to queue
+SLICE_BYTES = 16384  # the most answers to one client before it is the turn of the next; the last may exceed it
 SILENT_S = 5.0  # a connection that is silent for this long may be dropped to make room for another
 HOUSEKEEPING_S = 1.0
 SETTLE_S = 0.3  # data sent by clients during a hold-up arrives within this time afterwards
@@ -334,7 +335,10 @@ class Server:
 
     def _on_events(self, peer: Peer, events: int) -> None:
         if events & select.EPOLLOUT:
+            begun = time.thread_time()
             self._fanout.catch_up(peer)
+            if peer.debt:  # it takes its answers; who has only fallen behind pays nothing
+                self._turns.spent(peer, time.thread_time() - begun)
         if events & select.EPOLLRDHUP:
             peer.leaving = True
         if events & select.EPOLLIN and peer.events & select.EPOLLIN:
@@ -378,7 +382,7 @@ class Server:
             self._receive(peer)
         todo = peer.todo
         written = self._fanout.waiting
-        room = self.reply_buffer - len(peer.out)
+        room = min(self.reply_buffer - len(peer.out), SLICE_BYTES)
         while todo and room >= 0 and not (peer.awaits or peer.foreign):
             line = todo.popleft()
             peer.received += 1
