@@ -13,6 +13,7 @@ from functools import partial
 
 __all__ = ["HoldUp", "now"]
 
+EARLIEST_YEAR = 2025  # a wall clock that shows an earlier year has not been set
 LATE_S = 1.0  # a thread may be this late without having been held up
 
 #: Seconds. Any thread; never goes back.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from fixgw import configuration, loader, state
+from fixgw.clock import EARLIEST_YEAR
 from fixgw.errors import ConfigurationError, FixgwError, Refused, counted
 from fixgw.kit.options import convert
 from fixgw.plugin import CONFIGPATH, Device, Feeds, Finding
@@ -35,7 +36,6 @@ PROBLEM: Final = "problem"
 SERVICE_USER = "fixgw"
 INSTALLED = "/opt/fixgw"  # if it exists, the gateway is a service
 PATIENCE_S = 15.0  # for a gateway to explain all keys
-EARLIEST_YEAR = 2025  # a clock that shows an earlier year is wrong
 LOW_DISK_BYTES = 200 << 20
 FULL_DISK_BYTES = 10 << 20
 HOT_C, TOO_HOT_C = 75.0, 82.0  # a Pi slows down at 80 to 85

@@ -26,9 +26,9 @@ def get_dict() -> dict[str, Any]:
     return world.first().status()
 
 
-def get_string() -> str:
-    """The status tree as indented lines."""
-    return "\n".join(_lines(get_dict(), 0))
+def get_string(tree: dict[str, Any] | None = None) -> str:
+    """A status tree, by default that of the first gateway, as indented lines."""
+    return "\n".join(_lines(get_dict() if tree is None else tree, 0))
 
 
 def _lines(tree: Any, depth: int) -> list[str]:

@@ -344,11 +344,9 @@ MODULES: Mapping[str, Module] = {
 LATER = "not available yet"
 #: Modules without a counterpart: the consequence, or the alternative.
 ABSENT: Mapping[str, str] = {
-    "command": "left out: `fixgw console` talks to a running gateway",
     "data_playback": f"{LATER}: recordings are not played back",
     "data_recorder": f"{LATER}: nothing is recorded",
-    "db_persister": f"{LATER}: nothing is recorded",
-    "dimmer": f"{LATER}: the brightness of the screen does not follow DIM; `gpio` has `dimmers` for lamps",
+    "db_persister": "left out: recording, with the keys given as patterns, replaces it, and is not available yet",
     "fgfs": LATER,
     "gpsd": f"{LATER}: `nmea0183` reads the receiver directly, or from `port: tcp://HOST:PORT`",
     "gui": "left out: `fixgw watch` and `fixgw status` show the gateway in a terminal",
@@ -358,8 +356,6 @@ ABSENT: Mapping[str, str] = {
     "rpi_virtualwire": "left out: `lines` reads an Arduino that receives the radio and sends lines of text",
     "rtl_433": f"{LATER}: tyre pressures are not read",
     "stratux": LATER,
-    "system": f"{LATER}: the computer's time is not written to TIMEZ and TIMEL; GPS receivers write TIMEZ",
-    "test": "left out: `fixgw sim` and `fixgw demo` generate test values",
     "xplane": LATER,
 }
 

@@ -193,7 +193,7 @@ NOT_LOADED = {"alerts", "gps", "canfix", "quorum", "demo"}
 
 
 def test_a_fresh_installation_serves_only_this_computer(packaged: Configuration) -> None:
-    assert [c.name for c in packaged.connections] == ["netfix", "compute"]
+    assert [c.name for c in packaged.connections] == ["netfix", "compute", "system"]
     assert packaged.connections[0].options["host"] == "127.0.0.1"
     assert packaged.connections[0].options["port"] == 3490
     assert set(packaged.unloaded) == NOT_LOADED
@@ -206,7 +206,7 @@ def test_the_examples_would_run_if_they_were_loaded(tmp_path: Path) -> None:
             assert text.count("load: no\n") == len(NOT_LOADED)
             path.write_text(text.replace("load: no\n", "load: yes\n"))
     loaded = configuration.load(tmp_path / "default.yaml")
-    assert {c.name for c in loaded.connections} == {"netfix", "compute"} | NOT_LOADED
+    assert {c.name for c in loaded.connections} == {"netfix", "system", "compute"} | NOT_LOADED
 
 
 @pytest.mark.parametrize("name", ["demo.yaml", "demo-everything.yaml"])

@@ -88,7 +88,7 @@ def stock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stock:
 
 
 #: What the stock tree loads, and we have.
-STOCK = {"netfix", "annunciate", "compute"}
+STOCK = {"netfix", "annunciate", "compute", "system"}
 
 
 # -- the unchanged tree ------------------------------------------------------------------------------------------------
@@ -101,7 +101,6 @@ def test_the_stock_tree_is_accepted_with_advice(stock: Stock) -> None:
         r"netfix.yaml:5: host: only this computer may connect.*allow.*write",
         r"netfix.yaml:7: buffer_size: has no effect",
         r"netfix.yaml:8: timeout: has no effect",
-        r"later.yaml:14: module fixgw.plugins.system: not available yet",
         r"default.yaml:3: \d+ keys are settings here",
     )
     for pattern in expected:
@@ -150,6 +149,9 @@ ACCEPTED = {
     "ROTARY": "fixgw.drivers.gpio",
     "X728": "fixgw.drivers.ups_x728",
     "QUORUM": "fixgw.plugins.quorum",
+    "DIMMER": "fixgw.plugins.dimmer",
+    "COMMAND": "fixgw.plugins.command",
+    "TEST": "fixgw.plugins.test",
 }
 LATER = (
     *(
@@ -162,7 +164,7 @@ LATER = (
         "XPLANE",
         "FLIGHT_GEAR",
     ),
-    *("IFLY", "RTL_433", "RAIS", "RPI_VIRTUALWIRE", "DIMMER", "COMMAND", "TEST"),
+    *("IFLY", "RTL_433", "RAIS", "RPI_VIRTUALWIRE"),
 )
 
 
@@ -394,7 +396,7 @@ def test_calibrations_are_inverted_and_sorted() -> None:
 
 
 def test_explain_says_what_was_translated_and_why(stock: Stock, capsys: pytest.CaptureFixture[str]) -> None:
-    stock.enable("X728")
+    stock.enable("X728", "GPSD")
     assert main(["config", "explain", "x728", "--config-file", str(stock.directory)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "x728: fixgw.drivers.ups_x728",
@@ -406,7 +408,7 @@ def test_explain_says_what_was_translated_and_why(stock: Stock, capsys: pytest.C
     ]
     assert main(["config", "explain", "--config-file", str(stock.directory)]) == 0
     out = capsys.readouterr().out
-    assert "\nsystem: not loaded, module fixgw.plugins.system: not available yet" in out
+    assert "\ngpsd: not loaded, module fixgw.plugins.gpsd: not available yet" in out
     assert main(["config", "explain", "x729", "--config-file", str(stock.directory)]) == 1
     assert "did you mean 'x728'?" in capsys.readouterr().err
 
@@ -515,7 +517,7 @@ def test_an_imported_configuration_behaves_the_same(stock: Stock, tmp_path: Path
 
 
 def test_the_report_accounts_for_each_connection(stock: Stock, tmp_path: Path) -> None:
-    stock.enable("X728", "COMMAND", "MCP3008")
+    stock.enable("X728", "DB_PERSISTER", "MCP3008")
     stock.change("connections/pi.yaml", "clk: 11", "clk: 18")
     stock.write("custom.ini", "TACH1.highAlarm = 12000\nOAT.highWarn = 50\n")
     new = tmp_path / "new"
@@ -527,8 +529,7 @@ def test_the_report_accounts_for_each_connection(stock: Stock, tmp_path: Path) -
     assert any(line.startswith("custom.ini:1: TACH1.highAlarm: 12000 is outside") for line in report.translated)
     assert any(line.startswith("custom.ini:2: OAT has no aux value 'highWarn'") for line in report.dropped)
     assert any(line.startswith("mcp3008: clk: GPIO18 is not supported") for line in report.dropped)
-    assert any(line.startswith("command: module fixgw.plugins.command: left out") for line in report.dropped)
-    assert any(line.startswith("system: kept, but not loaded") for line in report.dropped)
+    assert any(line.startswith("db_persister: module fixgw.plugins.db_persister: left out") for line in report.dropped)
     assert text.endswith(f"OK: {new}/default.yaml; `fixgw check` confirms it")
     written = (new / "default.yaml").read_text()
     assert "\n  # clk: GPIO18 is not supported" in written
