@@ -305,11 +305,20 @@ def _source_lines(facts: Mapping[str, Any], units: str) -> list[str]:
             _with_units(s["value"], units),
             ", ".join(s.get("flags") or ()) or "good",
             ago(s.get("age")),
+            _difference(s, units),
             "" if not ranking else "unranked" if s.get("rank") is None else f"rank {s['rank'] + 1}",
         ]
         for s in sources
     ]
     return lines + table(rows, "  ")
+
+
+def _difference(source: Mapping[str, Any], units: str) -> str:
+    """How far the value of a source is from the published one."""
+    difference = source.get("difference")
+    if source.get("published") or difference is None:
+        return ""
+    return f"{difference:+.6g} {units}".rstrip()
 
 
 def _verdict(flags: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -118,6 +118,7 @@ class Item:
         "aux_sources",
         "conflicts",
         "definition",
+        "doubts",
         "key",
         "quick",
         "ranked",
@@ -165,6 +166,8 @@ class Item:
         self._others: dict[str, Reading] = {}  # the last readings of sources other than the published one
         #: The alert logic that holds the annunciate flag: owner -> reason. Replaced as a whole; see `annunciate`.
         self.annunciators: dict[str, str] = {}
+        #: Sources whose readings are taken for bad: source -> reason. Replaced as a whole; see `doubt`.
+        self.doubts: dict[str, str] = {}
         self._said: Reading | None = None  # if there are any, the published reading without their flag
         self._rank_of: dict[str, int | None] = {}
         self._conflict: tuple[str, ...] = ()  # the two sources of the last conflict
@@ -346,6 +349,7 @@ class Item:
                 base = self._aged(base, self._clock())
                 mask &= flags | ~OLD
             reading = _flagged(base, flags, mask, reason or f"set by {source or 'nobody'}")
+            reading = self._with_doubt(reading) if self.doubts else reading
             if reading is base:
                 return reading
             if not ours:
@@ -389,6 +393,53 @@ class Item:
             if not self._must_deliver(previous):
                 return
         self._deliver()
+
+    def doubt(self, doubts: Mapping[str, str]) -> None:
+        """Take the readings of these sources for bad, for the reasons given, and those of others no longer.
+
+        For logic that compares sources. A ranked source that is in doubt is published only while no good one is there;
+        when the doubt ends, it gets its rank back at once.
+        """
+        with self._lock:
+            if self.doubts == doubts:
+                return
+            previous = self._reading
+            said = self._said or previous
+            cleared = {
+                r.source: _flagged(r, 0, BAD, "") for r in (said, *self._others.values()) if self._is_doubted(r)
+            }
+            for source in self.doubts.keys() - doubts.keys() & self._since.keys():
+                self._since[source] = (NEVER, NEVER)
+            self.doubts = dict(doubts)
+            for source, reading in self._others.items():
+                self._others[source] = self._with_doubt(cleared.get(source, reading))
+            said = self._with_doubt(cleared.get(said.source, said))
+            if self.ranked:
+                self._rerank(said)
+            else:
+                self._publish(said)
+            if not self._must_deliver(previous):
+                return
+        self._deliver()
+
+    def trusts(self, reading: Reading) -> bool:
+        """Whether `reading`, of one of this item's sources, is good apart from a doubt about the source."""
+        flags = reading.flags & ~BAD if self._is_doubted(reading) else reading.flags
+        return not flags & (OLD | BAD | FAIL)
+
+    def _is_doubted(self, reading: Reading) -> bool:
+        """Whether the reading is flagged bad only because of a doubt."""
+        return bool(reading.checked & BAD) and reading.reason(BAD) == self.doubts.get(reading.source)
+
+    def _with_doubt(self, reading: Reading) -> Reading:
+        """`reading`, bad if its source is in doubt."""
+        reason = self.doubts.get(reading.source)
+        if reason is None or reading.flags & BAD:
+            return reading
+        doubted = _flagged(reading, BAD, BAD, reason)
+        return Reading(
+            doubted.value, doubted.flags, doubted.stamp, doubted.source, doubted.reasons, doubted.checked | BAD
+        )
 
     def write_aux(self, name: str, value: Any, source: str = "") -> Value | None:
         """Set the aux value `name`, clamped to the item's range; None clears it. Returns what is now stored.
@@ -482,9 +533,9 @@ class Item:
             if base.flags & OLD:
                 keep |= OLD
                 reasons[OLD] = base.reason(OLD)
-        return Reading(
-            value, keep, stamp, source, tuple((b, reasons[b]) for b in FLAG_NAMES if b & keep) if keep else (), checked
-        )
+        pairs = tuple((b, reasons[b]) for b in FLAG_NAMES if b & keep) if keep else ()
+        reading = Reading(value, keep, stamp, source, pairs, checked)
+        return self._with_doubt(reading) if self.doubts else reading
 
     def _store(self, reading: Reading) -> None:
         """Store `reading` for its source, and publish the best reading. The caller holds the lock."""
@@ -774,6 +825,14 @@ class Item:
             self._subscribers = tuple(s._call for s in subscriptions if s._call is not None)
             self._aux_subscribers = tuple(s._call_aux for s in subscriptions if s._call_aux is not None)
 
+    def _difference(self, value: Any, other: Any) -> float | None:
+        """`value` minus `other`, for numbers; the short way round for directions."""
+        if not self._is_number:
+            return None
+        difference = value - other
+        turn = self.definition.wrap
+        return (difference + turn / 2) % turn - turn / 2 if turn else difference  # type: ignore[no-any-return]
+
     # -- explaining ----------------------------------------------------------------------------------------------------
 
     def explain(self) -> dict[str, Any]:
@@ -805,6 +864,7 @@ class Item:
                     "value": r.value,
                     "flags": {FLAG_NAMES[bit]: text for bit, text in r.reasons},
                     "age": _seconds(r.age(now)),
+                    "difference": self._difference(r.value, reading.value),
                 }
                 for r in readings
                 if r.source
