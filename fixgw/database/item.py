@@ -405,9 +405,7 @@ class Item:
                 return
             previous = self._reading
             said = self._said or previous
-            cleared = {
-                r.source: _flagged(r, 0, BAD, "") for r in (said, *self._others.values()) if self._is_doubted(r)
-            }
+            cleared = {r.source: _flagged(r, 0, BAD, "") for r in (said, *self._others.values()) if self._is_doubted(r)}
             for source in self.doubts.keys() - doubts.keys() & self._since.keys():
                 self._since[source] = (NEVER, NEVER)
             self.doubts = dict(doubts)
