@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 MAX_SOURCES = 16  # kept for each item, besides the published one; more if they are ranked
 MAX_ANNUNCIATORS = 16  # owners of one item's annunciate flag
 MAX_TURNS = 2  # a value more full circles away from zero is not a direction
-SETTABLE = WRITABLE | OLD  # in a `mask`
 GOOD = 2  # the level of a reading that is fresh, not bad and not failed
 MAX_REDELIVERIES = 100  # rounds in which one writer delivers what was written during its delivery
 
@@ -294,14 +293,15 @@ class Item:
         flags: int | None = None,
         reason: str = "",
         mask: int = WRITABLE,
+        old: str = "",
     ) -> Reading:
         """Store `value` and notify subscribers. Returns `source`'s new reading.
 
         `flags` None leaves annunciate, bad, fail and secfail unchanged; otherwise the flags in `mask` become those in
-        `flags`, for `reason`. The mask may contain OLD, for a value that is derived from old ones. A value out of range
-        is clamped, and a measurement is then also flagged bad. NaN and infinity are not stored; the item is flagged
-        fail instead. Raises `BadValue` for a wrong type, and then stores nothing. Any thread may call this. Calls the
-        subscribers before it returns.
+        `flags`, for `reason`. `old` is the reason why the value is old from the start, because it is derived from old
+        ones. A value out of range is clamped, and a measurement is then also flagged bad. NaN and infinity are not
+        stored; the item is flagged fail instead. Raises `BadValue` for a wrong type, and then stores nothing. Any
+        thread may call this. Calls the subscribers before it returns.
         """
         if type(value) is self._fast_type and self._low <= value <= self._high:
             check = 0
@@ -316,11 +316,13 @@ class Item:
         with self._lock:
             self.writes += 1
             previous = self._reading
-            if source == previous.source and not (flags or check or previous.flags):
+            if source == previous.source and not (flags or check or previous.flags or old):
                 # If a ranked item has no flags, its best source is published and all its backups are live.
                 self._reading = reading = Reading(value, 0, self._clock(), source)
             else:
-                reading = self._compose(value, source, flags, reason, mask & SETTABLE, check, why)
+                reading = self._compose(value, source, flags, reason, mask & WRITABLE, check, why)
+                if old:
+                    reading = _flagged(reading, OLD, OLD, old)
                 self._store(reading)
             if self._due is None and self.tolerance:
                 self._schedule(reading)

@@ -108,7 +108,12 @@ def _mach(ratio: float) -> float:
 
 def true_airspeed(cas_kt: float, palt_ft: float, oat_c: float) -> float:
     """True airspeed in knots, from calibrated airspeed, pressure altitude and static air temperature."""
-    return SPEED_OF_SOUND_KT * mach_number(cas_kt, palt_ft) * math.sqrt(_kelvins(oat_c) / T0_K)
+    return airspeed_of_mach(mach_number(cas_kt, palt_ft), oat_c)
+
+
+def airspeed_of_mach(mach: float, oat_c: float) -> float:
+    """True airspeed in knots, from the Mach number and the static air temperature."""
+    return SPEED_OF_SOUND_KT * mach * math.sqrt(_kelvins(oat_c) / T0_K)
 
 
 def static_from_total_temperature(tat_c: float, mach: float, recovery: float = 1.0) -> float:

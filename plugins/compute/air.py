@@ -122,6 +122,11 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
+def _true_airspeed(cas: float, palt: float, oat: float) -> Result:
+    mach = airdata.mach_number(cas, palt)
+    return airdata.airspeed_of_mach(mach, oat), mach
+
+
 def _turn(bank: float, tas: float) -> Result:
     rate, load, radius = airdata.turn(bank, tas)
     return rate, load, radius if radius < 1e6 else None
@@ -220,9 +225,7 @@ FUNCTIONS = (
         outputs=(Output("true airspeed", "knots"), Output("Mach number", "Mach", optional=True)),
         formula="661.48 · Mach · √((OAT + 273.15) / 288.15); IAS may stand in for CAS",
         origin=IMPACT,
-        build=formula(
-            lambda cas, palt, oat: (airdata.true_airspeed(cas, palt, oat), airdata.mach_number(cas, palt))
-        ),
+        build=formula(_true_airspeed),
     ),
     Function(
         name="static_from_total_temperature",

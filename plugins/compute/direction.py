@@ -13,6 +13,7 @@ from fixgw.plugins.compute.trend import Trend
 LEAST_TAS_KT = 30.0  # for a wind
 MOST_TURN_DEG_S = 1.0
 TURN_WINDOW_S = 2.0
+PACE_S = 0.2
 SPHERE = "great circle on a sphere of 3440.065 nmi"
 HERE = (Input("latitude", "deg"), Input("longitude", "deg"))
 WAYPOINT = (Input("waypoint latitude", "deg"), Input("waypoint longitude", "deg"))
@@ -34,7 +35,7 @@ class Wind:
     def __call__(
         self, moment: Moment, gs: float, track: float, tas: float, heading: float, turn_rate: float | None = None
     ) -> tuple[float, float | None]:
-        if moment.fresh and moment.written[3]:
+        if moment.fresh:
             self._heading.add(moment.now, heading)
         if moment.fresh and tas >= LEAST_TAS_KT and not self._turns(turn_rate):
             north, east = navigation.wind_vector(gs, track, tas, heading)
@@ -61,7 +62,7 @@ class Wind:
 
 def _wind(setup: Setup) -> Computation:
     wind = Wind(setup)
-    return Process(setup, wind, wind.forget)
+    return Process(setup, wind, wind.forget, PACE_S)
 
 
 FUNCTIONS = (

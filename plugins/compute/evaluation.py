@@ -15,10 +15,11 @@ from typing import Any, ClassVar, NamedTuple
 from fixgw.database import BAD, FAIL, NEVER, OLD, SECFAIL, Item, Reading, Subscription, Value
 from fixgw.errors import BadValue, UnknownKey
 from fixgw.kit.airdata import Undefined
-from fixgw.kit.sources import START, derived_source, simulated, unmarked
+from fixgw.kit.sources import SIMULATED, START, derived_source, simulated, unmarked
 from fixgw.plugins.compute.entry import Setup
 
 PASSED = OLD | BAD | FAIL | SECFAIL  # the flags that go from an input to the output
+WRITTEN = BAD | FAIL | SECFAIL
 DOUBTFUL = OLD | BAD | FAIL
 MAX_ROUNDS = 100  # evaluations in a row, because inputs keep changing meanwhile
 HUNG_S = 1.0  # an evaluation that takes longer hangs in a subscriber of its output
@@ -72,6 +73,8 @@ class Computation:
         self.items = setup.items
         self.outputs = setup.outputs
         self.own = self.plugin.source
+        #: The sources of what this connection writes.
+        self._mine = frozenset(mark + unmarked(self.own) for mark in ("", *SIMULATED))
         self.clock = self.plugin.db.clock
         self._quorum = self.plugin.quorum
         self._needs_lead = setup.entry.require_leader
@@ -139,7 +142,7 @@ class Computation:
                 item.flag(OLD, OLD, reading.source, reason)
 
     def is_ours(self, reading: Reading) -> bool:
-        return unmarked(reading.source) == unmarked(self.own)
+        return reading.source in self._mine
 
     # -- evaluating ----------------------------------------------------------------------------------------------------
 
@@ -186,9 +189,9 @@ class Computation:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def source_of(self, readings: Sequence[Reading]) -> str:
-        """The source of what is derived from `readings`: simulated if one of them is."""
-        sources = [reading.source for reading in readings]
+    def source_of(self, readings: Sequence[Reading], mark: str = "") -> str:
+        """The source of what is derived from `readings`: simulated if one of them is, or by the `mark`."""
+        sources = [mark, *[reading.source for reading in readings]]
         if sources != self._sources:
             self._source = derived_source(sources, self.own)
             self._sources = sources
@@ -206,7 +209,7 @@ class Computation:
             if said.value == value and said.source == source and not said.checked:  # do not renew its age
                 item.flag(flags, PASSED, source, reason)
                 return
-        item.write(value, source, flags, reason, PASSED)
+        item.write(value, source, flags & ~OLD, reason, WRITTEN, reason if flags & OLD else "")
 
     def put_all(self, values: Sequence[float | None], flags: int, reason: str, source: str) -> None:
         for index, value in enumerate(values[: len(self.outputs)]):
@@ -232,7 +235,7 @@ class Computation:
         """Whether another unranked source keeps the item good: what is measured is better than what is computed. Real
         values do not yield to simulated ones."""
         reading = item.reading
-        if item.ranked or self.is_ours(reading) or not reading.good or reading.source in START:
+        if reading.source in self._mine or item.ranked or not reading.good or reading.source in START:
             return False
         return not item.definition.setting and (simulated(source) or not simulated(reading.source))
 
@@ -279,7 +282,7 @@ class Formula(Computation):
         flags, reason = self.judge(readings)
         if flags is None:
             return
-        self.settle_outputs(readings, flags, reason, lambda: self._calculate(*[r.value for r in readings]))
+        self.settle_outputs(readings, flags, reason, [r.value for r in readings])
 
     def judge(self, readings: Sequence[Reading]) -> tuple[int | None, str]:
         """The flags that the inputs pass on, and why; None if one was never written, so that nothing can be said."""
@@ -294,16 +297,14 @@ class Formula(Computation):
         wrong = (failing(i, r) for i, r in zip(self.items, readings, strict=True) if r.flags & PASSED)
         return flags, ", ".join(dict.fromkeys(wrong))
 
-    def settle_outputs(
-        self, readings: Sequence[Reading], flags: int, reason: str, calculate: Callable[[], Result | Outcome]
-    ) -> None:
-        """Write what `calculate` returns, or why it cannot be computed."""
+    def settle_outputs(self, readings: Sequence[Reading], flags: int, reason: str, arguments: Sequence[Any]) -> None:
+        """Write the result for `arguments`, or why it cannot be computed."""
         source = self.source_of(readings)
         if flags & FAIL:
             self.put_failure(flags, reason, source)
             return
         try:
-            given = calculate()
+            given = self._calculate(*arguments)
         except Undefined as why:
             for index in range(len(self.outputs)):
                 self.withhold(index, str(why))
@@ -354,7 +355,7 @@ class Aggregate(Computation):
             if reading.source == source:
                 values[slot] = reading.value
                 self._newest = reading
-                self._write(self._reduce(values) / self._divisor, self._source, 0, "", PASSED)
+                self._write(self._reduce(values) / self._divisor, self._source, 0, "", WRITTEN)
                 if self._newest is reading:
                     return
         self._pending = True
@@ -459,7 +460,8 @@ class Moment(NamedTuple):
 class Process(Formula):
     """A formula with a memory: rates, averages over time, what has been learnt. Goes on while another gateway leads.
 
-    ``calculate(moment, *values)`` is called as the function of a `Formula` is, and `forget` when an input failed.
+    ``calculate(moment, *values)`` is called as the function of a `Formula` is, and `forget` when an input failed. While
+    all inputs are good, it is called every `pace` seconds at most.
     """
 
     def __init__(
@@ -467,14 +469,19 @@ class Process(Formula):
         setup: Setup,
         calculate: Callable[..., Result | Outcome],
         forget: Callable[[], None] = lambda: None,
+        pace: float = 0.0,
     ) -> None:
         super().__init__(setup, calculate)
         self._forget = forget
+        self._pace = pace
+        self._skip_until = NEVER
         self._seen: list[tuple[int, float]] = [(item.writes, item.reading.stamp) for item in self.items]
 
     def evaluate(self) -> None:
         readings = [item.reading for item in self.items]
         flags, reason = self.judge(readings)
+        now = self.clock()
+        self._skip_until = NEVER if flags or not self._pace else now + self._pace
         seen = [(item.writes, reading.stamp) for item, reading in zip(self.items, readings, strict=True)]
         written = tuple(a != b for a, b in zip(seen, self._seen, strict=True))
         self._seen = seen
@@ -482,8 +489,12 @@ class Process(Formula):
             return
         if flags & FAIL:
             self._forget()
-        moment = Moment(self.clock(), written, flags)
-        self.settle_outputs(readings, flags, reason, lambda: self._calculate(moment, *[r.value for r in readings]))
+        moment = Moment(now, written, flags)
+        self.settle_outputs(readings, flags, reason, [moment, *[r.value for r in readings]])
+
+    def changed(self, key: str, reading: Reading) -> None:
+        if reading.flags or reading.stamp >= self._skip_until:
+            super().changed(key, reading)
 
     def put(self, index: int, value: Any, flags: int, reason: str, source: str) -> None:
         if self.leads:

@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 from fixgw import state
 from fixgw.database import BAD, FAIL, NEVER, OLD, Reading
 from fixgw.kit.airdata import Undefined
-from fixgw.kit.sources import START, derived_source, mark_of
+from fixgw.kit.sources import START, mark_of
 from fixgw.plugins.compute.engine import FLOW
 from fixgw.plugins.compute.entry import Function, Input, Option, Output, Setup
 from fixgw.plugins.compute.evaluation import DOUBTFUL, Computation, Moment, Process, failing
 from fixgw.plugins.compute.trend import Trend
 
 LONGEST_GAP_S = 5.0
+REPEAT_S = 0.9  # a good total that has not changed is not written again sooner
 FLOWS_GPH = 0.05  # a smaller flow is that of an engine that stands
 HOUR_S = 3600.0
 AVERAGE_S = 30.0
@@ -88,7 +89,8 @@ class Total(Computation):
     """Something that adds up. It judges its inputs itself: what was counted is not lost when an input fails."""
 
     interval = 1.0
-    follows: ClassVar[bool] = True
+    #: Seconds between updates of a good total that grows all the time.
+    PACE_S: ClassVar[float] = 0.4
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -100,6 +102,8 @@ class Total(Computation):
         self._boot = boot_id()
         self._saved: dict[str, Any] = {}
         self._seen: list[tuple[int, float]] = []
+        #: Whether all inputs were good when they were last looked at.
+        self.clean = False
         self._handled: tuple[Reading | None, ...] = tuple(None for _ in self.outputs)
 
     # -- to override ---------------------------------------------------------------------------------------------------
@@ -174,7 +178,8 @@ class Total(Computation):
             for item, reading in zip(self.items, readings, strict=True)
             if reading.flags & (OLD | FAIL) or reading.stamp == NEVER
         ]
-        source = derived_source([self.mark, *(r.source for r in readings)], self.own)
+        source = self.source_of(readings, self.mark)
+        self.clean = not any(reading.flags & DOUBTFUL for reading in readings)
         why = ", ".join(failing(item, reading) for item, reading in unknown)
         if unknown:
             self.lost(now, why)
@@ -189,11 +194,18 @@ class Total(Computation):
             return
         never = any(reading.stamp == NEVER for _, reading in unknown)
         flags = 0 if not unknown else OLD if never or not self.counted else BAD
-        bad = ", ".join(failing(i, r) for i, r in zip(self.items, readings, strict=True) if r.flags & BAD)
+        bad = ""
+        if any(r.flags & BAD for r in readings):
+            bad = ", ".join(failing(i, r) for i, r in zip(self.items, readings, strict=True) if r.flags & BAD)
         for index, (value, doubt) in enumerate(zip(self.values(), self.doubts(), strict=True)):
             if value is None:
                 self.withhold(index, "nothing has been counted yet")
                 continue
+            said = self.outputs[index].said
+            if not (said.flags or flags or bad or doubt) and said.source == source:
+                soon = now - said.stamp < (REPEAT_S if said.value == value else self.PACE_S)
+                if soon:
+                    continue
             reason = ", ".join(filter(None, (why, bad, doubt)))
             self.put(index, value, flags | (BAD if doubt or bad else 0), reason, source)
             self._handled = (*self._handled[:index], self.outputs[index].said, *self._handled[index + 1 :])
@@ -408,10 +420,25 @@ class FlightTime(Total):
 class Extremes(Total):
     """The greatest and the least good value since the reset."""
 
+    PACE_S = 0.0
+
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.greatest: float | None = None
         self.least: float | None = None
+
+    def changed(self, key: str, reading: Reading) -> None:
+        """A good value between the extremes changes nothing."""
+        if (
+            self.clean
+            and key == self.items[0].key
+            and not reading.flags
+            and self.greatest is not None
+            and self.least is not None
+            and self.least <= float(reading.value) <= self.greatest
+        ):
+            return
+        super().changed(key, reading)
 
     def count(self, now: float, readings: list[Reading]) -> None:
         value = float(readings[0].value)

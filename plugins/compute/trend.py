@@ -8,7 +8,7 @@ from fixgw.kit.airdata import Undefined
 from fixgw.kit.navigation import difference
 
 LEAST_SAMPLES = 3
-MOST_SAMPLES = 200  # of one window; more frequent ones are skipped
+MOST_SAMPLES = 60  # of one window; more frequent ones are skipped
 SLACK_S = 1e-6  # of rounding
 
 
@@ -18,7 +18,8 @@ class Trend:
     def __init__(self, window: float, wraps: bool = False) -> None:
         self.window = window
         self._wraps = wraps
-        self._samples: deque[tuple[float, float]] = deque(maxlen=MOST_SAMPLES + 1)
+        self._samples: deque[tuple[float, float]] = deque()
+        self._total = 0.0
 
     def add(self, time: float, value: float) -> None:
         samples = self._samples
@@ -29,11 +30,13 @@ class Trend:
             if self._wraps:
                 value = before + difference(value, before)
         samples.append((time, value))
-        while samples[0][0] < time - self.window - SLACK_S:
-            samples.popleft()
+        self._total += value
+        while samples[0][0] < time - self.window - SLACK_S or len(samples) > MOST_SAMPLES + 1:
+            self._total -= samples.popleft()[1]
 
     def clear(self) -> None:
         self._samples.clear()
+        self._total = 0.0
 
     @property
     def covered(self) -> bool:
@@ -60,7 +63,7 @@ class Trend:
         """Raises `Undefined` without samples."""
         if not self._samples:
             raise Undefined("there are no samples yet")
-        return sum(value for _, value in self._samples) / len(self._samples)
+        return self._total / len(self._samples)
 
 
 def slope_per_second(times: list[float], values: list[float], window: float) -> float | None:

@@ -295,6 +295,16 @@ def test_old_is_written_only_for_a_value_that_is_derived_from_old_ones(ias: Item
     assert ias.write(1.0, flags=0).flags == 0
 
 
+def test_a_derived_value_may_be_old_from_the_start(ias: Item) -> None:
+    heard: list[Reading] = []
+    ias.write(1.0, "a", 0)
+    ias._database.subscribe(ias.key, lambda key, reading: heard.append(reading))
+    ias.write(2.0, "a", BAD, "ice", BAD, "EGT13 is old")
+    (only,) = heard
+    assert (only.value, only.flags, only.reason(BAD), only.reason(OLD)) == (2.0, BAD | OLD, "ice", "EGT13 is old")
+    assert ias.write(3.0, "a", 0).flags == 0
+
+
 def test_a_check_does_not_take_over_a_flag_set_by_hand(ias: Item) -> None:
     ias.write(1.0, "a", BAD, "ice")
     assert ias.write(999.0).reason(BAD) == "ice"
