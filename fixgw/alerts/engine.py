@@ -458,7 +458,8 @@ class Engine:
         self._changes: deque[Change] = deque()
         self._may_count = may_count
         self._by_key: dict[str, list[Alert]] = {}
-        self._free: list[Alert] = []  # alerts that look at nothing
+        #: Alerts that look at nothing, or at the age of a value: judged every time.
+        self._always: list[Alert] = []
         self._busy: dict[Alert, None] = {}
         self._sound_at = float("-inf")
 
@@ -470,13 +471,13 @@ class Engine:
         keys = dict.fromkeys(reference.key for reference in alert.references)
         for key in keys:
             self._by_key.setdefault(key, []).append(alert)
-        if not keys:
-            self._free.append(alert)
+        if not keys or any(isinstance(c, NoData) for level in alert.levels for c in level.conditions):
+            self._always.append(alert)
 
     def remove(self, alert: Alert) -> None:
         """Remove an alert that looks at nothing."""
         del self.alerts[alert.id]
-        self._free.remove(alert)
+        self._always.remove(alert)
         self._busy.pop(alert, None)
 
     @property
@@ -487,13 +488,16 @@ class Engine:
     # -- judging -------------------------------------------------------------------------------------------------------
 
     def judge(self, now: float, keys: Iterable[str] | None = None) -> None:
-        """Judge the alerts that look at `keys`, and those that time alone may change; all if `keys` is None."""
+        """Judge the alerts that look at `keys`, and those that time alone may change; all if `keys` is None.
+
+        Call it at least every tenth of a second.
+        """
         if keys is None:
             due = dict.fromkeys(self.alerts.values())
         else:
             due = dict.fromkeys(alert for key in keys for alert in self._by_key.get(key, ()))
             due |= self._busy
-            due |= dict.fromkeys(self._free)
+            due |= dict.fromkeys(self._always)
         for alert in due:
             self._judge(alert, now)
         self._repeat_sound(now)

@@ -20,7 +20,7 @@ from fixgw import state
 from fixgw.alerts.engine import Alert, Always, Change, Level, Total
 from fixgw.alerts.judge import Judge
 from fixgw.alerts.states import State
-from fixgw.database import FAIL, OLD, Database, Item, Reading, Subscription
+from fixgw.database import FAIL, NEVER, OLD, Database, Item, Reading, Subscription
 from fixgw.errors import BadValue
 from fixgw.kit.phases import Inputs, Phases, Speeds
 from fixgw.kit.sources import derived_source
@@ -32,6 +32,7 @@ REPEAT_S = 1.0  # between writes of keys that have not changed, so that they do 
 LOG_LENGTH = 100  # changes in the status
 SAVE_S = 30.0  # between savings of totals while a limit is exceeded
 MAX_TOTALS = 400  # that are saved
+HELD_S = 5.0  # a button that is written True again within this time is still held
 MAX_PRESSES = 16  # of buttons, that wait
 PHASE_KEYS = {"ias": "IAS", "gs": "GS", "height": "AGL", "climb": "VS"}
 ALTITUDES = ("PALT", "ALT")
@@ -67,7 +68,7 @@ class Plugin(Judge[Options]):
         self._touched = False
         self._repeat_at = 0.0
         self._presses: deque[tuple[str, float]] = deque(maxlen=MAX_PRESSES)
-        self._pressed: dict[str, bool] = {}
+        self._pressed: dict[str, float] = {}  # button -> when it was last written True; -infinity if it is released
         self._buttons: list[Subscription] = []
         self._notice_alerts: dict[tuple[str, str], tuple[Alert, dict[str, Always]]] = {}
         self._notices_changed = True
@@ -119,7 +120,7 @@ class Plugin(Judge[Options]):
         self._load_totals()
         for key, press in (("ALERTACK", "acknowledge"), ("ALERTMUTE", "mute")):
             if key in self.db:
-                self._pressed[key] = bool(self.db.read(key).value)
+                self._pressed[key] = self.clock() if self.db.read(key).value else NEVER
                 self._buttons.append(self.db.subscribe(key, partial(self._press, press), quick=True))
         self._stop_notices = self.notices.subscribe(self._notices_have_changed)
         self.offer("alerts", self.command)
@@ -264,11 +265,15 @@ class Plugin(Judge[Options]):
     # -- buttons and commands ------------------------------------------------------------------------------------------
 
     def _press(self, what: str, key: str, reading: Reading) -> None:
-        """Note a press of a button. Called on the thread that writes it."""
+        """Note a press of a button. Called on the thread that writes it.
+
+        A device may repeat True while the button is held, and a client may never write False.
+        """
         pressed = bool(reading.value) and not reading.flags & (OLD | FAIL)
-        before, self._pressed[key] = self._pressed[key], pressed
-        if pressed and not before:
-            self._presses.append((what, self.clock()))
+        now = self.clock()
+        before, self._pressed[key] = self._pressed[key], now if pressed else NEVER
+        if pressed and now - before > HELD_S:
+            self._presses.append((what, now))
             self.wake()
 
     def command(self, words: str) -> str:

@@ -91,6 +91,11 @@ def test_acknowledging_needs_the_permission_to_write(flying: Bench, cli: Run) ->
     assert "does not allow writes" in cli("alerts", "ack", "all").err
 
 
+def test_watch_shows_the_first_alert_at_its_foot(flying: Bench, terminal: Callable[..., Any]) -> None:
+    it = terminal("watch", "IAS", "--port", str(flying.port))
+    it.wait_for("WARNING TOO SLOW")
+
+
 # -- watch -------------------------------------------------------------------------------------------------------------
 
 

@@ -125,6 +125,7 @@ PLUGINS = {
                     self.db.item("IAS").annunciate(True, "too slow", self.source)
                     self.db_get_item("IAS").annunciate = True
                     self.notices.put(self.name, "ias", "caution", "IAS MISCOMPARE")
+                    self.offer("mind", str.upper)
                 while not self.stopping.wait(0.01):
                     if self.runs == 1 and self.crash.is_set():
                         raise ValueError("a defect")
@@ -218,6 +219,9 @@ def test_alert_logic_that_ends_lets_go_of_its_flags_and_notices(bench: Bench, ho
     item.annunciate(True, "not theirs", "other")
     gateway.world.notices.put("other", "ias", "advisory", "not theirs")
     bench.until(lambda: "minder" in item.annunciators and len(gateway.world.notices.all()) == 2)
+    offered = gateway.world.offered("mind")
+    assert offered is not None
+    assert offered("well") == "WELL"
     if how == "removed":
         bench.reload("connections: {a: {load: yes, module: s_good}}")
     elif how == "stopped":
@@ -227,6 +231,7 @@ def test_alert_logic_that_ends_lets_go_of_its_flags_and_notices(bench: Bench, ho
     bench.until(lambda: "minder" not in item.annunciators)
     assert item.annunciators == {"other": "not theirs"}
     bench.until(lambda: [n.owner for n in gateway.world.notices.all()] == ["other"])
+    bench.until(lambda: gateway.world.offered("mind") is None)
     if how == "crashed, restart":
         bench.until(lambda: module("alerts").runs == 2)
         assert "minder" not in item.annunciators

@@ -240,6 +240,33 @@ def test_a_press_that_came_before_an_alert_does_not_acknowledge_it(fly: Fly) -> 
     assert state(flight, "oil") == "active"
 
 
+def test_a_client_that_never_releases_the_button(fly: Fly) -> None:
+    flight = fly(alerts(OIL))
+    flight.begin()
+    for seconds in (0, 10, 20):
+        flight.at(seconds)
+        flight.write("OILP1", 10)
+        flight.step()
+        assert state(flight, "oil") == "active"
+        flight.write("ALERTACK", True)
+        flight.step()
+        assert state(flight, "oil") == "acknowledged"
+        flight.write("OILP1", 60)
+        flight.step()
+
+
+def test_a_button_that_sticks_acknowledges_once(fly: Fly) -> None:
+    flight = fly(alerts(OIL))
+    flight.begin()
+    flight.write("ALERTACK", True)
+    for seconds in range(1, 20):
+        flight.at(seconds)
+        flight.write("ALERTACK", True)
+        flight.write("OILP1", 10)
+        flight.step()
+    assert state(flight, "oil") == "active"
+
+
 def test_a_short_press_counts(fly: Fly) -> None:
     flight = fly(alerts(OIL))
     flight.begin()
