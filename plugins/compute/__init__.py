@@ -45,6 +45,12 @@ class Plugin(plugin.Worker[Options]):
         return check.advice(options.functions, db)
 
     @classmethod
+    def claims(cls, options: Options) -> Iterable[tuple[str, str]]:
+        """Two connections must not compute one key either."""
+        places = {key: n for n, entry in enumerate(options.functions) for key in check.outputs_of(entry)}
+        return [(f"the output {key}", f"functions.{n}.output") for key, n in places.items()]
+
+    @classmethod
     def functions(cls) -> Iterable[plugin.Function]:
         return table.for_people()
 

@@ -71,7 +71,7 @@ def _rate(per: float, wraps: bool | None = None) -> Callable[[Setup], Computatio
         trend = Trend(setup.option("window"), bool(setup.option("wrap") if wraps is None else wraps))
 
         def change(moment: Moment, value: float) -> float:
-            if moment.written[0] and moment.fresh:
+            if moment.written[0] and moment.good:
                 trend.add(moment.now, value)
             return trend.slope() * per
 

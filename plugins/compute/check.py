@@ -214,6 +214,13 @@ def _meant(function: Function, entry: Entry) -> Iterable[Found]:
     if function.name == "sum" and "FUELQ3" in inputs and entry.missing is None:
         text = "with two tanks, FUELQ3 is never written and the sum is old: leave it out, or set `missing: ignore`"
         yield f"inputs.{inputs.index('FUELQ3')}", text
+    if function.name in ("wind", "wind_triangle") and inputs[1:4:2] == ["TRACK", "HEAD"]:
+        yield (
+            "inputs.1",
+            "TRACK is true, HEAD magnetic: the wind would be wrong by the variation; use TRACKM",
+        )
+    if function.name == "wrap360" and "MAGVAR" in inputs:
+        yield f"inputs.{inputs.index('MAGVAR')}", "MAGVAR is positive to the east here: use `magnetic_from_true`"
     if function.name == "xte" and inputs[4:5] == ["COURSE"]:
         yield "inputs.4", "COURSE is magnetic in most navigators, and the formula takes it as true"
 

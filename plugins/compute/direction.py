@@ -35,9 +35,9 @@ class Wind:
     def __call__(
         self, moment: Moment, gs: float, track: float, tas: float, heading: float, turn_rate: float | None = None
     ) -> tuple[float, float | None]:
-        if moment.fresh:
+        if moment.good:
             self._heading.add(moment.now, heading)
-        if moment.fresh and tas >= LEAST_TAS_KT and not self._turns(turn_rate):
+        if moment.good and tas >= LEAST_TAS_KT and not self._turns(turn_rate):
             north, east = navigation.wind_vector(gs, track, tas, heading)
             self._north.add(moment.now, north)
             self._east.add(moment.now, east)

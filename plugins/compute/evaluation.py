@@ -442,19 +442,16 @@ class Events(Computation):
 
 class Moment(NamedTuple):
     """When a process is evaluated, by the database's clock, which of its inputs were written since the last time, and
-    the flags that the inputs pass on."""
+    the flags that `each` of them passes on."""
 
     now: float
     written: tuple[bool, ...]
-    flags: int
+    each: tuple[int, ...]
 
     @property
     def good(self) -> bool:
-        return not self.flags & DOUBTFUL
-
-    @property
-    def fresh(self) -> bool:
-        return not self.flags & OLD
+        """Whether no input is old, bad or failed: only then it may be remembered."""
+        return not any(flags & DOUBTFUL for flags in self.each)
 
 
 class Process(Formula):
@@ -489,7 +486,7 @@ class Process(Formula):
             return
         if flags & FAIL:
             self._forget()
-        moment = Moment(now, written, flags)
+        moment = Moment(now, written, tuple(r.flags & PASSED for r in readings))
         self.settle_outputs(readings, flags, reason, [moment, *[r.value for r in readings]])
 
     def changed(self, key: str, reading: Reading) -> None:

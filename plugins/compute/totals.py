@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from fixgw import state
 from fixgw.database import BAD, FAIL, NEVER, OLD, Reading
 from fixgw.kit.airdata import Undefined
-from fixgw.kit.sources import START, mark_of
+from fixgw.kit.sources import START, derived_source, mark_of
 from fixgw.plugins.compute.engine import FLOW
 from fixgw.plugins.compute.entry import Function, Input, Option, Output, Setup
 from fixgw.plugins.compute.evaluation import DOUBTFUL, Computation, Moment, Process, failing
@@ -37,6 +38,14 @@ def boot_id() -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def _finite(value: Any) -> float:
+    """The saved number. Raises ValueError or TypeError."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is not finite")
+    return number
 
 
 class Kept:
@@ -73,7 +82,7 @@ class Kept:
     def _document(self) -> bytes:
         """Runs on the keeper's thread. What is no longer configured, or simulated now, stays as it was."""
         for key, total in self._totals.items():
-            if not total.mark:
+            if not any(total.marks):
                 self._known[key] = total.facts_to_keep()
         return json.dumps({"totals": self._known}, indent=1).encode()
 
@@ -95,8 +104,8 @@ class Total(Computation):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.kept = setup.plugin.kept  # type: ignore[attr-defined]
-        #: The mark of simulated data in it.
-        self.mark = ""
+        #: The marks of simulated data in the outputs.
+        self.marks = [""] * len(self.outputs)
         #: When the input was last good, by the database's clock.
         self.last: float | None = None
         self._boot = boot_id()
@@ -154,13 +163,13 @@ class Total(Computation):
 
     def stop(self) -> None:
         super().stop()
-        if not self.mark and self.state() != self._saved:
+        if not any(self.marks) and self.state() != self._saved:
             self.kept.save()
 
     def tick(self, now: float) -> None:
         self.renew()  # so that it does not age while nothing changes
         kept = self.state()
-        if kept != self._saved and not self.mark:
+        if kept != self._saved and not any(self.marks):
             self._saved = kept
             self.kept.save()
 
@@ -178,16 +187,16 @@ class Total(Computation):
             for item, reading in zip(self.items, readings, strict=True)
             if reading.flags & (OLD | FAIL) or reading.stamp == NEVER
         ]
-        source = self.source_of(readings, self.mark)
+        mark = mark_of(self.source_of(readings))
         self.clean = not any(reading.flags & DOUBTFUL for reading in readings)
         why = ", ".join(failing(item, reading) for item, reading in unknown)
         if unknown:
             self.lost(now, why)
         else:
-            self.mark = self.mark or mark_of(source)
             seen = [(item.writes, reading.stamp) for item, reading in zip(self.items, readings, strict=True)]
             if seen != self._seen:
                 self._seen = seen
+                self.marks = [before or mark for before in self.marks]
                 self.count(now, readings)
                 self.last = now
         if not self.leads:
@@ -201,6 +210,7 @@ class Total(Computation):
             if value is None:
                 self.withhold(index, "nothing has been counted yet")
                 continue
+            source = derived_source((self.marks[index], mark), self.own)
             said = self.outputs[index].said
             if not (said.flags or flags or bad or doubt) and said.source == source:
                 soon = now - said.stamp < (REPEAT_S if said.value == value else self.PACE_S)
@@ -230,7 +240,7 @@ class Total(Computation):
             if reading.source in START and self.values()[index] is not None:
                 continue  # a start value does not replace what was counted
             self.set_by_hand(index, float(reading.value))
-            self.mark = mark_of(reading.source)
+            self.marks[index] = mark_of(reading.source)
 
 
 # -- fuel --------------------------------------------------------------------------------------------------------------
@@ -296,8 +306,8 @@ class FuelUsed(Total):
         return {"used": self.used, "remaining": self.remaining, "flow": self.flow, "doubts": dict(self._why)}
 
     def restore(self, saved: Mapping[str, Any], gap: float | None) -> None:
-        self.used = float(saved["used"])
-        self.remaining = None if saved["remaining"] is None else float(saved["remaining"])
+        self.used = _finite(saved["used"])
+        self.remaining = None if saved["remaining"] is None else _finite(saved["remaining"])
         self._why = {int(index): str(why) for index, why in saved.get("doubts", {}).items()}
         flow = saved.get("flow")
         if flow is None or float(flow) <= FLOWS_GPH:
@@ -326,7 +336,7 @@ def _endurance(setup: Setup) -> Computation:
     average = Trend(setup.option("window"))
 
     def hours(moment: Moment, remaining: float, *flows: float) -> float:
-        if moment.fresh:
+        if not any(flags & DOUBTFUL for flags in moment.each[1:]):
             average.add(moment.now, sum(flows))
         return endurance(max(remaining, 0.0), average.mean())
 
@@ -337,7 +347,7 @@ def _at_destination(setup: Setup) -> Computation:
     average = Trend(setup.option("window"))
 
     def gallons(moment: Moment, remaining: float, distance: float, speed: float, *flows: float) -> float:
-        if moment.fresh:
+        if not any(flags & DOUBTFUL for flags in moment.each[3:]):
             average.add(moment.now, sum(flows))
         return fuel_at_destination(remaining, average.mean(), distance, speed)
 
@@ -384,7 +394,7 @@ class Hours(Total):
 
     def restore(self, saved: Mapping[str, Any], gap: float | None) -> None:
         running, tach = saved["seconds"]
-        self.seconds = [float(running), float(tach)]
+        self.seconds = [_finite(running), _finite(tach)]
 
 
 class FlightTime(Total):
@@ -412,9 +422,10 @@ class FlightTime(Total):
         return {"seconds": self.seconds, "flies": self.flies}
 
     def restore(self, saved: Mapping[str, Any], gap: float | None) -> None:
-        self.seconds = float(saved["seconds"])
-        if bool(saved["flies"]) and gap is not None:
-            self.flies, self.last = True, self.clock() - gap
+        self.seconds = _finite(saved["seconds"])
+        self.flies = bool(saved["flies"])
+        if self.flies and gap is not None:
+            self.last = self.clock() - gap
 
 
 class Extremes(Total):
@@ -456,7 +467,7 @@ class Extremes(Total):
 
     def restore(self, saved: Mapping[str, Any], gap: float | None) -> None:
         if saved["greatest"] is not None:
-            self.greatest, self.least = float(saved["greatest"]), float(saved["least"])
+            self.greatest, self.least = _finite(saved["greatest"]), _finite(saved["least"])
 
 
 REMAINING = Input("fuel remaining", "gal")

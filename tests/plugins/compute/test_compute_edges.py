@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fixgw import state
+from fixgw import configuration, state
 from fixgw.cli import text
 from fixgw.database import Reading
 from fixgw.hw_sim.bench.clock import Clock
@@ -529,3 +530,68 @@ def test_what_is_no_longer_computed_is_old(tmp_path: Path) -> None:
         feed(flight, 300.0, 320.0, 340.0, 360.0)
         flight.plugin.shutdown()
         assert flight.read("EGTAVG1") == (330.0, "o")
+
+
+# -- more of the same --------------------------------------------------------------------------------------------------
+
+
+def test_bad_values_are_not_remembered(tmp_path: Path) -> None:
+    climb = {"function": "vertical_speed", "inputs": ["PALT"], "output": "VS"}
+    with flying(write_tree(tmp_path, [climb])) as flight:
+        for n in range(21):
+            flight.advance(0.1)
+            flight.write("PALT", 1000.0 + n, "")
+        assert flight.read("VS") == (pytest.approx(600.0), "")
+        flight.advance(0.1)
+        flight.write("PALT", 30000.0, "b")
+        assert flight.read("VS") == (pytest.approx(600.0), "b")
+        flight.advance(0.1)
+        flight.write("PALT", 1022.0, "")
+        assert flight.read("VS") == (pytest.approx(600.0, abs=1.0), "")
+
+
+def test_filling_with_real_fuel_does_not_make_simulated_use_real(tree: Path) -> None:
+    with flying(tree) as flight:
+        for _ in range(3):
+            flight.write("FUELF1", 36.0, "", "sim/eis")
+            flight.advance(1.0)
+        flight.write("FUELREM", 20.0, None, "netfix/127.0.0.1")
+        burn(flight, 3)
+        assert flight.db.read("FUELREM").source == "compute"
+        assert flight.db.read("FUELUSED").source == "sim/compute"
+
+
+def test_endurance_with_doubtful_totals_is_bad_and_not_missing(tmp_path: Path) -> None:
+    endurance = {"function": "endurance", "inputs": ["FUELREM", "FUELF1"], "output": "ENDUR"}
+    with flying(write_tree(tmp_path, [endurance])) as flight:
+        flight.write("FUELREM", 20.0, "b")
+        flight.write("FUELF1", 10.0, "")
+        assert flight.read("ENDUR") == (2.0, "b")
+
+
+def test_flight_time_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = write_tree(tmp_path, [{"function": "flight_time", "inputs": ["IAS"], "output": "FTIME"}])
+    with flying(tree) as flight:
+        for _ in range(11):
+            flight.write("IAS", 100.0)
+            flight.advance(1.0)
+        assert flight.read("FTIME")[0] == pytest.approx(10 / 3600, abs=0.5 / 3600)
+    monkeypatch.setattr(totals, "boot_id", lambda: "another")
+    with flying(tree) as flight:
+        for _ in range(11):
+            flight.write("IAS", 100.0)
+            flight.advance(1.0)
+        assert flight.read("FTIME")[0] == pytest.approx(20 / 3600, abs=0.5 / 3600)
+
+
+def test_two_connections_that_compute_one_key_are_found(tmp_path: Path) -> None:
+    path = write_tree(tmp_path, [AVERAGE])
+    main = json.loads(path.read_text())
+    main["connections"]["more"] = {
+        "load": True,
+        "module": "fixgw.plugins.compute",
+        "functions": [{**AVERAGE, "function": "max"}],
+    }
+    path.write_text(json.dumps(main))
+    (problem,) = configuration.check(path)
+    assert "the output EGTAVG1 is already used by connection 'compute'" in problem.message
