@@ -191,8 +191,9 @@ class PluginBase(Generic[OptionsT]):
     def claims(cls, options: OptionsT) -> Iterable[tuple[str, str]]:
         """The resources that the plugin must have to itself, as pairs (resource, option that names it).
 
-        Resources are plain names that drivers agree on: ``"GPIO17"``, ``"i2c-1 0x28"``, ``"/dev/ttyUSB0"``. A resource
-        that is claimed twice, by two connections or within one, is reported with both positions.
+        Resources are plain names that drivers agree on: ``"GPIO17"``, ``"i2c-1 0x28"``, ``"/dev/ttyUSB0"``, or part
+        of one: ``"TCP port 3490 of 127.0.0.1"``. A resource that is claimed twice, by two connections or within one,
+        is reported with both positions.
         """
         return ()
 

@@ -12,7 +12,7 @@ from fixgw.database import Database
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
 from fixgw.drivers.serial_bridge.server import Server, Write
 from fixgw.errors import DeviceError, PluginFail
-from fixgw.net import access
+from fixgw.net import access, listener
 from fixgw.plugin import Poller
 
 JOIN_S = 2.0  # how long `stop` waits for the server's thread
@@ -71,7 +71,7 @@ class Plugin(SerialPoller[BridgeOptions]):
     def claims(cls, options: BridgeOptions) -> Iterable[tuple[str, str]]:
         yield from super().claims(options)
         if options.tcp_port:
-            yield f"TCP port {options.tcp_port}", "tcp_port"
+            yield listener.claim(options.host, options.tcp_port), "tcp_port"
 
     def run(self) -> None:
         options = self.options

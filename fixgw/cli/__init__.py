@@ -287,7 +287,22 @@ def _parse(
 
 
 class _Parser(argparse.ArgumentParser):
-    """Refers to ``--help`` instead of repeating the usage."""
+    """Accepts options anywhere, and refers to ``--help`` instead of repeating the usage."""
+
+    _mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and if an argument is left over behind an option, parse options and arguments separately."""
+        known, rest = super().parse_known_args(args, namespace)
+        if self._mixing or not rest or any(word.startswith("-") for word in rest):
+            return known, rest
+        if any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._get_positional_actions()):
+            return known, rest
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")

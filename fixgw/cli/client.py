@@ -441,6 +441,7 @@ def restart(client: Client, args: argparse.Namespace) -> int:
             return complain(f"{name} was not restarted within {RESTART_PATIENCE_S:g} s: {state}")
         time.sleep(0.1)
     health = facts.get("health", "")
-    text.show(f"{name}: {state}" + (f", {health}" if health not in ("", "ok") else ""))
     well = state == "running" or (state == "stopped" and health == "ok")
+    said = ", with its current code and the options that the gateway has read; SIGHUP reads new ones" if well else ""
+    text.show(f"{name}: {state}" + (f", {health}" if health not in ("", "ok") else said))
     return EXIT_DONE if well else EXIT_FAILED

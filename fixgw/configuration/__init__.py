@@ -686,12 +686,14 @@ def _check_claims(
     at: Positions,
     claimed: dict[str, tuple[str, Positions]],
 ) -> None:
-    """Report the resources of connection `name` that are already claimed."""
+    """Report the resources of connection `name` that are already claimed, as a whole or in part."""
     for resource, path in claims:
         here = at.at(path)
-        if resource in claimed:
-            other, there = claimed[resource]
+        whole, part, _ = resource.partition(" of ")
+        same = {resource, whole} if part else {r for r in claimed if r.partition(" of ")[0] == whole}
+        if taken := next((claimed[r] for r in claimed if r in same), None):
+            other, there = taken
             who = "this connection" if other == name else f"connection {other!r}"
-            reader.report(here, f"{_spelled(path, own)}: {resource} is already used by {who}, at {there}")
+            reader.report(here, f"{_spelled(path, own)}: {whole} is already used by {who}, at {there}")
         else:
             claimed[resource] = (name, here)

@@ -41,6 +41,15 @@ if TYPE_CHECKING:
         def unregister(self, fileobj: int, /) -> object: ...
 
 
+def claim(host: str, port: int) -> str:
+    """The name of a port in `PluginBase.claims`: that of one address, or of all if `host` is not an address."""
+    try:
+        address = address_of(host)
+    except ValueError:
+        return f"TCP port {port}"
+    return f"TCP port {port}" if address.is_unspecified else f"TCP port {port} of {address}"
+
+
 class Caller(NamedTuple):
     """A client that has connected and is allowed to. `sock` does not block."""
 

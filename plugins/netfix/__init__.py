@@ -16,7 +16,7 @@ from msgspec import Meta
 from fixgw import database, plugin, state
 from fixgw.errors import PluginFail, Problem, did_you_mean
 from fixgw.identity import identity
-from fixgw.net import access
+from fixgw.net import access, listener
 from fixgw.net.access import LOOPBACK
 from fixgw.netfix.sentence import PORT
 from fixgw.plugins.netfix.mirror import Link, matching
@@ -205,7 +205,7 @@ class Plugin(plugin.PluginBase[Options]):
     @classmethod
     def claims(cls, options: Options) -> Iterable[tuple[str, str]]:
         if options.type != "client" and options.port:
-            yield f"TCP port {options.port}", "port"
+            yield listener.claim(options.host, options.port), "port"
 
     @classmethod
     def carries_votes(cls, options: Options) -> bool:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,6 +92,18 @@ def test_options_before_the_command_belong_to_it(cli: Cli) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("place", range(3))
+def test_options_may_stand_anywhere(cli: Cli, tmp_path: Path, place: int) -> None:
+    (tmp_path / "main.yaml").write_text("connections:\n  panel: {module: fixgw.plugins.netfix, port: 3491}\n")
+    words = ["explain", "panel"]
+    words[place:place] = ["--config-file", str(tmp_path / "main.yaml")]
+    code, out, err = cli("config", *words)
+    assert (code, err, out.splitlines()[0]) == (0, "", "panel: fixgw.plugins.netfix")
+    code, out, err = cli("config", *words, "more")
+    assert (code, out) == (2, "")
+    assert "unrecognized arguments: more" in err
+
+
 def test_without_a_gateway_a_command_says_so_in_a_sentence(cli: Cli) -> None:
     for command in (["list"], ["read", "IAS"], ["status"], ["watch", "IAS"], ["explain", "IAS"]):
         code, out, err = cli(*command, "--port", "1")

@@ -110,12 +110,20 @@ def test_two_servers_of_any_kind_on_one_port_are_reported(tmp_path: Path) -> Non
         "  b: {module: fixgw.plugins.netfix, host: 0.0.0.0}\n"
         "  c: {module: fixgw.drivers.serial_bridge, port: /dev/ttyS0, tcp_port: 3490}\n"
         "  d: {module: fixgw.plugins.netfix, port: 3491}\n"
-        "  e: {module: fixgw.plugins.netfix, type: client, outputs: [{host: x, send: [IAS]}]}\n"
+        "  e: {module: fixgw.plugins.netfix, host: 192.168.1.5}\n"
+        "  f: {module: fixgw.plugins.netfix, host: 127.0.0.1}\n"
+        "  g: {module: fixgw.plugins.netfix, host: panel}\n"
+        "  h: {module: fixgw.plugins.netfix, port: 3492, host: '::'}\n"
+        "  i: {module: fixgw.plugins.netfix, port: 3492, host: 127.0.0.1}\n"
+        "  x: {module: fixgw.plugins.netfix, type: client, outputs: [{host: x, send: [IAS]}]}\n"
     )
     found = problems(tmp_path, text)
     assert [problem.partition(": ")[2] for problem in found] == [
         "port: TCP port 3490 is already used by connection 'a', at main.yaml:2:3",
         "tcp_port: TCP port 3490 is already used by connection 'a', at main.yaml:2:3",
+        "port: TCP port 3490 is already used by connection 'a', at main.yaml:2:3",
+        "port: TCP port 3490 is already used by connection 'a', at main.yaml:2:3",
+        "port: TCP port 3492 is already used by connection 'h', at main.yaml:9:43",
     ]
 
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fixgw.errors import NotConnected
-from fixgw.netfix import Client
+from .lives import Life, until
 
 pytestmark = pytest.mark.slow
 
 CONFIGURATION = """\
 database file: "{CONFIG}/database.yaml"
 connections:
-  netfix: {load: yes, module: fixgw.plugins.netfix, port: %d}
+  netfix: {load: yes, module: fixgw.plugins.netfix, port: PORT}
 """
 DATABASE = """\
 entries:
@@ -31,80 +29,19 @@ entries:
 """
 
 
-class Life:
-    """Successive gateways with the same configuration and state directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
-        (directory / "default.yaml").write_text(CONFIGURATION % self.port)
-        (directory / "database.yaml").write_text(DATABASE)
-        self.state = directory / "state"
-        self.process: subprocess.Popen[str] | None = None
-
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "STATE_DIRECTORY": str(self.state), "HOME": str(self.directory)}
-
-    def start(self) -> Client:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fixgw", "run", "--config-file", str(self.directory / "default.yaml")],
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        process = self.process
-        client = Client("127.0.0.1", self.port, timeout=10.0)
-
-        def connects() -> bool:
-            try:
-                client.connect()
-            except NotConnected:
-                assert process.poll() is None, process.communicate()[0]
-                return False
-            return True
-
-        until(connects)
-        return client
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def hold_up(self) -> None:
-        self.signal(signal.SIGSTOP)
-        assert self.process is not None
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        until(lambda: all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir()))
-
-    def end(self, number: int) -> str:
-        self.signal(number)
-        assert self.process is not None
-        output, _ = self.process.communicate(timeout=30)
-        return output
-
-    def saved(self) -> Path:
-        """The file of settings, once it exists."""
-        until(lambda: list(self.state.glob("settings-*.json")))
-        (path,) = self.state.glob("settings-*.json")
-        return path
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30.0
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def saved(life: Life) -> Path:
+    """The file of settings, once it exists."""
+    until(lambda: list(life.state.glob("settings-*.json")))
+    (path,) = life.state.glob("settings-*.json")
+    return path
 
 
 @pytest.fixture
 def life(tmp_path: Path) -> Iterator[Life]:
-    life = Life(tmp_path)
+    (tmp_path / "database.yaml").write_text(DATABASE)
+    life = Life(tmp_path, CONFIGURATION)
     yield life
-    if life.process is not None and life.process.poll() is None:
-        life.process.kill()
-        life.process.communicate()
+    life.clean_up()
 
 
 def test_a_setting_comes_back_after_a_kill(life: Life) -> None:
@@ -112,7 +49,7 @@ def test_a_setting_comes_back_after_a_kill(life: Life) -> None:
         assert client.read("BARO").value == 29.92
         client.write("BARO", 30.12)
         client.write("DIM", 40)
-    until(lambda: "30.12" in life.saved().read_text())
+    until(lambda: "30.12" in saved(life).read_text())
     life.end(signal.SIGKILL)
     with life.start() as client:
         sample = client.read("BARO")
@@ -144,7 +81,7 @@ def test_a_setting_that_was_just_made_is_saved_at_a_stop(life: Life) -> None:
 def test_a_damaged_file_is_refused_and_the_gateway_starts(life: Life) -> None:
     with life.start() as client:
         client.write("BARO", 30.12)
-    path = life.saved()
+    path = saved(life)
     life.end(signal.SIGKILL)
     path.write_bytes(b"\0" * 4096)
     with life.start() as client:
