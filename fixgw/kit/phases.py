@@ -118,8 +118,11 @@ def _approaches(m: Moment) -> bool | None:
 
 
 def _goes_around(m: Moment) -> bool | None:
-    limit = GO_AROUND * (m.inputs.vs0 or APPROACH_KT / APPROACH)
-    return _is_above(m, limit) and m.inputs.climb is not None and m.inputs.climb >= GO_AROUND_FT_MIN
+    return _is_fast(m) and m.inputs.climb is not None and m.inputs.climb >= GO_AROUND_FT_MIN
+
+
+def _is_fast(m: Moment) -> bool | None:
+    return _is_above(m, GO_AROUND * (m.inputs.vs0 or APPROACH_KT / APPROACH))
 
 
 def _is_above(m: Moment, speed: float) -> bool:
@@ -163,6 +166,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         5.0,
         "faster than 1.4 times IAS.Vs0 and climbing at 200 ft/min or more: a go-around",
     ),
+    Transition("landing", "air", _is_fast, 60.0, "faster than 1.4 times IAS.Vs0: it was no landing"),
 )
 
 

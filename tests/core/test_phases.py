@@ -70,6 +70,16 @@ def test_take_off_by_time() -> None:
     assert phases.step(31, Inputs(rpm=2600, ias=60)) == "air"
 
 
+def test_slow_flight_is_not_taken_for_a_landing_for_ever() -> None:
+    phases = Phases()
+    phases.step(0, Inputs(rpm=2400, ias=100, climb=0))
+    phases.step(10, Inputs(rpm=1500, ias=50, climb=-100))
+    assert phases.step(13, Inputs(rpm=1500, ias=50, climb=-100)) == "landing"
+    phases.step(20, Inputs(rpm=2400, ias=90, climb=0))
+    assert phases.step(79, Inputs(rpm=2400, ias=90, climb=0)) == "landing"
+    assert phases.step(80, Inputs(rpm=2400, ias=90, climb=0)) == "air"
+
+
 def test_low_over_the_ground_is_landing() -> None:
     phases = Phases()
     phases.step(0, Inputs(rpm=2400, ias=100, height=1000, climb=0))
