@@ -180,7 +180,8 @@ class Gateway:
         """If a connection elects the leader, this gateway does not lead until it says so; otherwise it leads."""
         quorum = self.world.quorum
         quorum.enabled = any(c.plugin.elects for c in configuration.connections)
-        carriers = [c.name for c in configuration.connections if quorum.enabled and c.carries_votes]
+        # Also if none elects: a connection is not restarted when one that elects is added.
+        carriers = [c.name for c in configuration.connections if c.carries_votes]
         quorum.ways = {name: quorum.ways.get(name) or Way() for name in carriers}
         if not quorum.enabled or not self._elects:
             quorum.leader = not quorum.enabled

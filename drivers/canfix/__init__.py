@@ -399,6 +399,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             due = min(self.node.due, self.outputs.tick(), now + 0.2)
             self._wake.wait(max(0.0, due - self.clock()))
             self._wake.clear()
+        self.outputs.follow_lead()  # the election stops first
 
     def _announce(self, now: float) -> None:
         """Say again, if it is time, which gateways our measurements have passed through."""

@@ -129,6 +129,16 @@ class Outputs:
         self._lead_changes.append((leads, in_time, self.clock()))
         self.wake()
 
+    def follow_lead(self) -> None:
+        """Send what follows from `lead_changed`. Only on the thread that calls `tick`."""
+        while self._lead_changes:
+            leads, in_time, when = self._lead_changes.popleft()
+            for output in self.outputs:
+                if leads:
+                    output.lead()
+                elif in_time and self.clock() - when < LAST_WORD_S:
+                    output.say_last_word()
+
     def health(self) -> str:
         """The values that cannot be sent unchanged."""
         troubles = [trouble for output in self.outputs for trouble in output.troubles()]
@@ -148,13 +158,7 @@ class Outputs:
 
     def tick(self) -> float:
         """Send what is due. Returns when to call again, in monotonic seconds."""
-        while self._lead_changes:
-            leads, in_time, when = self._lead_changes.popleft()
-            for output in self.outputs:
-                if leads:
-                    output.lead()
-                elif in_time and self.clock() - when < LAST_WORD_S:
-                    output.say_last_word()
+        self.follow_lead()
         while self._noted:
             frame = self._noted.popleft()
             for output in self.outputs:

@@ -127,10 +127,10 @@ class Plugin(plugin.PluginBase[Options]):
         key = self.quorum.vote_key
         return (link for link in self.links if key is not None and link.sends(key))
 
-    def _written(self, topics: Collection[Topic]) -> None:
+    def _written(self, topics: Collection[Topic], when: float) -> None:
         """Note that this gateway's vote has been written to another one. Called on a link's thread."""
         if self._way is not None and (self.quorum.vote_key, "") in topics:
-            self._way.sent_at = self.db.clock()
+            self._way.sent_at = when
 
     def _listen(self) -> None:
         o = self.options

@@ -74,10 +74,10 @@ class Link:
         send: Iterable[str] = (),
         receive: Iterable[str] = (),
         log: logging.Logger | None = None,
-        written: Callable[[Collection[Topic]], object] = lambda topics: None,
+        written: Callable[[Collection[Topic], float], object] = lambda topics, when: None,
     ) -> None:
         self.db = database
-        self._written = written  # called with what has been written to the other gateway
+        self._written = written  # called with what has been written to the other gateway, and since when
         self.name = f"{host}:{port}"
         self.source = self._base = f"{source}/{self.name}"
         self._me = digits_of(identity(database))
@@ -187,9 +187,10 @@ class Link:
                     if lines := self._format_news(*topic):
                         news[topic] = lines
                 if news:
+                    began = self.db.clock()
                     self._client.send_lines(line for lines in news.values() for line in lines)
                     self.sent += sum(map(len, news.values()))
-                    self._written(news)
+                    self._written(news, began)
             except NetfixError:
                 pass
 

@@ -169,8 +169,9 @@ class Plugin(Worker[Options]):
         self.db.write(self.key, self.options.nodeid, self.source, flags=0)
         for name, way in ways.items():
             if way.send is not None:
+                began = self.clock()  # if this process is held up after the vote went out, that counts
                 if way.send(self.options.nodeid):
-                    way.sent_at = self.clock()
+                    way.sent_at = began
                 else:
                     self.count(f"not sent by {name}")
         self.count("votes")

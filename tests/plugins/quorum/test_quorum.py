@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -275,6 +276,60 @@ def test_who_was_held_up_does_not_lead_on_waking(start: Start, clock: Clock) -> 
     assert changes == [(False, False)], "too late for a last word"
     assert not node.run(1.2, 1)
     assert node.run(0.2, 1)
+
+
+def test_who_was_held_up_while_it_sent_its_vote_does_not_lead(
+    with_bus: Callable[..., tuple[Node, Carrier]], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vote is as old as the hold-up, although it has just been sent."""
+    node, bus = with_bus(3, 3)
+    assert node.run(2.0, 1, 2)
+
+    def held_up(number: int) -> bool:
+        clock.now += 5.0
+        return True
+
+    monkeypatch.setattr(bus.way, "send", held_up)
+    for _ in range(5):
+        before = clock.now
+        clock.now += 0.1
+        node.plugin.step()
+        if clock.now > before + 1:
+            break
+    else:
+        raise AssertionError("it did not vote")
+    assert not node.quorum.leader
+    bus.way.send = bus.send
+    assert not node.run(1.2, 1, 2)
+
+
+def test_an_election_that_a_reload_adds_finds_the_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that were there before are not restarted."""
+    monkeypatch.setattr("fixgw.plugins.skel.Plugin", Carrier)
+    (tmp_path / "database.yaml").write_text(ITEMS)
+    path = tmp_path / "default.yaml"
+    before = f"{OWN_ITEMS}connections:\n  can0: {{module: fixgw.plugins.skel}}\n"
+    path.write_text(before)
+    it = Gateway(configuration.load(path))
+    it.start()
+    try:
+        assert it.world.quorum.leader
+        carrier = plugin_of(it, "can0")
+        path.write_text(f"{before}  votes: {{module: fixgw.plugins.quorum, nodeid: 3, total_nodes: 3}}\n")
+        it.adopt(configuration.load(path))
+        assert plugin_of(it, "can0") is carrier
+        assert not it.world.quorum.leader
+        assert it.database.read("LEADER").value is False
+        deadline = time.monotonic() + 10
+        while not carrier.sent:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        path.write_text(before)
+        it.adopt(configuration.load(path))
+        assert it.world.quorum.leader
+        assert it.database.read("LEADER").value is True
+    finally:
+        it.stop()
 
 
 def test_a_dead_thread_does_not_lead(start: Start) -> None:
