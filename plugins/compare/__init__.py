@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from fixgw import plugin
 from fixgw.database import Database, Item, Reading
-from fixgw.errors import BadValue, UnknownKey
+from fixgw.errors import BadValue, UnknownKey, did_you_mean
 from fixgw.kit.sources import START, derived_source, unmarked
 from fixgw.plugin import Worker
 from fixgw.plugins.compare.comparison import USUAL_LIMITS, Comparison, Said, State
@@ -178,6 +178,10 @@ class Plugin(Worker[Options]):
             if not item.sources:
                 text = "its sources are not ranked, so a source that lies keeps being published: rank `sources`"
                 yield f"keys.{key}", f"{text} for {key} in the database"
+            for number, name in enumerate(entry.between):
+                if item.sources and item.rank(name) is None:
+                    text = f"{name} is not among the sources that the database ranks{did_you_mean(name, item.sources)}"
+                    yield f"keys.{key}.between.{number}", text
             if entry.publish != "best" and not item.tolerance:
                 yield f"keys.{key}.publish", f"{key} never becomes old, so that a value stays if this plugin hangs"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import atan2, cos, pi, sin
-from statistics import median
 from typing import Literal, NamedTuple
 
 __all__ = ["USUAL_LIMITS", "Comparison", "Said", "State", "limit_of_airspeeds"]
@@ -196,9 +195,9 @@ class Comparison:
     def _middle(self, values: Sequence[float]) -> float:
         """The median; on a circle, that of the angles from the value that is nearest to all."""
         if not self._wrap:
-            return median(values)
+            return _median(values)
         start = min(values, key=lambda v: sum(self._distance(v, other) for other in values))
-        return self._placed(start + median(self._turned(v - start) for v in values), values)
+        return self._placed(start + _median([self._turned(v - start) for v in values]), values)
 
     def _mean(self, values: Sequence[float]) -> float:
         """The mean; on a circle, the direction of the sum of the vectors."""
@@ -217,6 +216,13 @@ class Comparison:
 def _continued(since: tuple[float, float] | None, now: float) -> tuple[float, float]:
     """When a difference began and was last seen, if it is also seen now."""
     return (since[0] if since is not None and now - since[1] <= GAP_S else now), now
+
+
+def _median(values: Sequence[float]) -> float:
+    """The value in the middle, or the mean of the two in the middle. Several times as fast as that of `statistics`."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def _are(n: int) -> str:

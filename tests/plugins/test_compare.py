@@ -370,6 +370,21 @@ def test_findings(keys: str, expected: str, tmp_path: Path) -> None:
     assert expected in str(problem)
 
 
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("{IAS: {between: [a, bb]}}", "keys.IAS.between.1: bb is not among the sources"),
+        ("{LOOSE: {limit: 1}}", "keys.LOOSE: its sources are not ranked"),
+    ],
+)
+def test_advice(keys: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "database.yaml").write_text(ITEMS.format(sources="[a, b]"))
+    path = tmp_path / "default.yaml"
+    own = 'database file: "{CONFIG}/database.yaml"\n'
+    path.write_text(f"{own}connections: {{c: {{module: fixgw.plugins.compare, keys: {keys}}}}}\n")
+    assert any(expected in str(advice) for advice in configuration.load(path).advice)
+
+
 def test_two_comparisons_of_one_key_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "default.yaml"
     one = "{module: fixgw.plugins.compare, keys: {IAS: {}}}"
