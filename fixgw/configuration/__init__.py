@@ -298,7 +298,7 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
     unloaded: dict[str, str] = {}
     refused: dict[str, tuple[Problem, ...]] = {}
     claimed: dict[str, tuple[str, Positions]] = {}
-    mentioned: list[tuple[str, Positions, list[str]]] = []
+    mentioned: list[tuple[str, Positions, str]] = []
     for name, value in connections.items() if isinstance(connections, dict) else ():
         if only is not None and isinstance(value, dict) and value.get("module") not in only:
             unloaded[str(name)] = "safe mode"
@@ -317,11 +317,11 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
             elif name not in unloaded:
                 refused[name] = tuple(reader.problems[before:])
     names = list(connections) if isinstance(connections, dict) else []
-    for name, there, path in mentioned if only is None else ():
+    for name, there, option in mentioned if only is None else ():
         if name not in names:
-            reader.report(there.at(path), f"{'.'.join(path)}: no connection {name!r}{did_you_mean(name, names)}")
+            reader.report(there, f"{option}: no connection {name!r}{did_you_mean(name, names)}")
         elif name in unloaded:
-            reader.advice.append(there.at(path).advice(f"{'.'.join(path)}: {name} is not loaded ({unloaded[name]})"))
+            reader.advice.append(there.advice(f"{option}: {name} is not loaded ({unloaded[name]})"))
 
     logging = main.get("logging")
     if isinstance(logging, dict):
@@ -490,13 +490,13 @@ def _read_connection(
     at: Positions,
     unloaded: dict[str, str],
     claimed: dict[str, tuple[str, Positions]],
-    mentioned: list[tuple[str, Positions, list[str]]],
+    mentioned: list[tuple[str, Positions, str]],
     database: Database | None,
 ) -> Connection | None:
     """Read one connection. Returns None if it has problems or is not to be loaded; then it is in `unloaded`.
 
     `claimed` maps each resource that a connection claims to the connection's name and the position of the claim.
-    `mentioned` gets the names of other connections in its options, with the options' positions.
+    `mentioned` gets the names of other connections in its options, with the positions and names of the options.
     """
     before = len(reader.problems)
     common = {k: v for k, v in value.items() if k in COMMON and v is not None}
@@ -549,8 +549,9 @@ def _read_connection(
         if checked is not None:
             asked = ((resource, _as_written(_steps(option), places)) for resource, option in plugin.claims(checked))
             _check_claims(reader, name, asked, own, at, claimed)
-            named = plugin.references(checked)
-            mentioned += [(other, at, _as_written(_steps(option), places)) for other, option in named]
+            for other, option in plugin.references(checked):
+                path = _as_written(_steps(option), places)
+                mentioned.append((other, at.at(path), _spelled(path, own)))
             carries_votes = plugin.carries_votes(checked)
             if database is not None and len(reader.problems) == before:
                 reader.advice += [_advice(found, at, own) for found in plugin.advise(checked, database)]

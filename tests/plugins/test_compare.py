@@ -373,7 +373,7 @@ def test_findings(keys: str, expected: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ("{IAS: {between: [a, bb]}}", "keys.IAS.between.1: bb is not among the sources"),
+        ("{IAS: {between: [a, bb]}}", "keys.IAS.between[1]: bb is not among the sources"),
         ("{LOOSE: {limit: 1}}", "keys.LOOSE: its sources are not ranked"),
     ],
 )

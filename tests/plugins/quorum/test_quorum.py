@@ -374,7 +374,7 @@ def test_three_gateways_on_one_bus(start: Start, clock: Clock) -> None:
         ("nodeid: 12, total_nodes: 2", "nodeid: no item 'QVOTE12'"),
         ("nodeid: 1, total_nodes: 2, witness: IAS", "witness: IAS is not True or False"),
         ("nodeid: 1, total_nodes: 2, witness: cam", "witness: expected `can` or a key"),
-        ("nodeid: 1, total_nodes: 2, ways: [gsp]", "ways.0: no connection 'gsp' (did you mean 'gps'?)"),
+        ("nodeid: 1, total_nodes: 2, ways: [gsp]", "ways[0]: no connection 'gsp' (did you mean 'gps'?)"),
         ("nodeid: 1", "total_nodes"),
         ("nodeid: 0, total_nodes: 2", "nodeid"),
     ],
