@@ -540,8 +540,8 @@ class Follower(Worker[OptionsT]):
     tick_interval: ClassVar[float] = 1.0
     #: Seconds to wait after a call of `changed`, while changes gather for the next.
     gather: ClassVar[float] = 0.02
-    #: How long the thread waits for a change before it checks the clock, in seconds. A stop may take as long.
-    look_interval: ClassVar[float] = 0.2
+    #: How long the thread waits for a change before it shows a sign of life, in seconds.
+    look_interval: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -61,7 +61,7 @@ def schema() -> dict[str, Any]:
     connection = {
         "type": "object",
         "properties": {**common, "module": {**common["module"], "examples": sorted(modules)}, "include": include},
-        "required": ["module"],
+        "anyOf": [{"required": ["module"]}, {"required": ["include"]}],
         "allOf": choices,
     }
     main["properties"] |= {

@@ -173,7 +173,7 @@ def test_ranked_sources_are_shown_with_their_rank_and_the_published_one(clock: C
     assert lines[start + 1].strip() == "It has changed from one to another once."
     assert [line.split() for line in lines[start + 2 : start + 4]] == [
         ["*", "can", "102", "knots", "good", "0.00", "s", "ago", "rank", "1"],
-        ["serial", "101", "knots", "good", "0.00", "s", "ago", "rank", "2"],
+        ["serial", "101", "knots", "good", "0.00", "s", "ago", "-1", "knots", "rank", "2"],
     ]
 
 

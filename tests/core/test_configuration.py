@@ -594,7 +594,9 @@ def test_the_schema_knows_the_main_file_and_every_plugins_options() -> None:
     choices = {name: c["then"] for c in connection["allOf"] for name in c["if"]["properties"]["module"]["enum"]}
     assert {"fixgw.plugins.nmea0183", "fixgw.drivers.nmea0183", "fixgw.plugins.netfix"} <= set(choices)
     for options in default["connections"].values():
-        assert set(options) <= set(choices[options["module"]]["properties"])
+        known = choices[options["module"]] if "module" in options else connection  # an included file may name it
+        assert set(options) <= set(known["properties"])
+    assert {"required": ["include"]} in connection["anyOf"]
     assert "port" in choices["fixgw.drivers.nmea0183"]["required"]
 
 

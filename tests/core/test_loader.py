@@ -97,7 +97,7 @@ def test_an_unknown_module_gets_a_suggestion(name: str, suggestion: str) -> None
     assert reason(name) == f"there is no module {name!r} (did you mean {suggestion!r}?)"
 
 
-@pytest.mark.parametrize("name", ["web", "publisher", "curves", "alarms", "signal_k"])
+@pytest.mark.parametrize("name", ["web", "publisher", "curves", "signal_k"])
 def test_what_names_have_in_common_is_no_reason_for_a_suggestion(name: str) -> None:
     assert reason(f"fixgw.plugins.{name}") == f"there is no module 'fixgw.plugins.{name}'"
 
