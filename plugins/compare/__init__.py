@@ -169,7 +169,7 @@ class Plugin(Worker[Options]):
 
     @classmethod
     def claims(cls, options: Options) -> Iterable[tuple[str, str]]:
-        return [(f"the comparison of {key}", f"keys.{key}") for key in options.keys]
+        return [(f"{key}, to compare its sources,", f"keys.{key}") for key in options.keys]
 
     @classmethod
     def advise(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:

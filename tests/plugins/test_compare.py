@@ -390,4 +390,4 @@ def test_two_comparisons_of_one_key_are_refused(tmp_path: Path) -> None:
     one = "{module: fixgw.plugins.compare, keys: {IAS: {}}}"
     path.write_text(f"connections: {{c: {one}, d: {one}}}\n")
     (problem,) = configuration.check(path)
-    assert "the comparison of IAS is already used by connection 'c'" in str(problem)
+    assert "IAS, to compare its sources, is already used by connection 'c'" in str(problem)
