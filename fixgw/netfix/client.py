@@ -49,6 +49,7 @@ MAX_ANSWER_BYTES = 1 << 24
 MAX_PENDING_REQUESTS = 1000  # requests sent before their answers arrive
 CHUNK_BYTES = 65536
 SETTLE_S = 0.3  # data sent by the gateway during a hold-up arrives within this time afterwards
+DELAYED_S = 2.5  # data that is older when it arrives was held up in the network
 MAX_WAITING_UPDATES = 10000  # updates that wait while a callback makes requests
 
 
@@ -132,6 +133,16 @@ class _ListRequest(_Request):
         return len(self.keys) >= whole_number(total)
 
 
+class _Probe(_Request):
+    """A request whose answer shows how old the data behind it can be at most."""
+
+    __slots__ = ("sent_at",)
+
+    def __init__(self, echo: str, sent_at: float) -> None:
+        super().__init__(echo)
+        self.sent_at = sent_at
+
+
 class Client:
     """A connection to the gateway at `host`, `port`.
 
@@ -167,6 +178,10 @@ class Client:
         self._complain = Complaints(log, time.monotonic)
         #: Whether the data arriving now waited while this process was held up, and is old. For callbacks.
         self.late = False
+        #: Whether the data arriving now may be older than `DELAYED_S`, by the answers to `probe`. For callbacks.
+        self.delayed = False
+        self._probe: _Probe | None = None  # the last one sent
+        self._fresh_since = float("inf")  # when the last one answered was sent
         self._hold_up = HoldUp()
         self._drained = False
         self._settled_at = 0.0
@@ -229,7 +244,8 @@ class Client:
             self._splitter = LineSplitter(MAX_ANSWER_BYTES)
             self._socket = sock
         self._hold_up.reset()
-        self.late = False
+        self.late = self.delayed = False
+        self._probe, self._fresh_since = None, float("inf")
 
     def _hang_up(self) -> None:
         """Close the socket. All pending requests fail."""
@@ -304,6 +320,7 @@ class Client:
         if not data:
             raise NotConnected("the gateway closed the connection")
         self._note_hold_up(len(data) < CHUNK_BYTES)
+        self.delayed = self._hold_up.clock() - self._fresh_since > DELAYED_S  # before the answers in this data count
         for line in self._splitter.feed(data):
             if not isinstance(line, str):
                 continue
@@ -338,6 +355,8 @@ class Client:
                     if request.take(line):
                         self._requests.popleft()
                         request.done.set()
+                        if isinstance(request, _Probe):
+                            self._fresh_since = request.sent_at
                     return
 
     def _deliver(self) -> None:
@@ -555,6 +574,18 @@ class Client:
         except Refused:
             return False
         return True
+
+    def probe(self, key: str) -> None:
+        """Ask for the definition of `key`, and note when: what arrives behind the answer was sent since.
+
+        Call it several times per second. Once there has been an answer, `delayed` says whether the data now arriving
+        may be old. Does nothing while an answer is due. Does not wait for it.
+        """
+        with self._lock:
+            if self._probe is not None and self._probe in self._requests:
+                return
+            self._probe = _Probe(f"@q{key}", self._hold_up.clock())
+        self._send([self._probe.echo], [self._probe])
 
     def drop_updates(self) -> None:
         """Forget the updates that have arrived and that no callback has got yet. For `on_connect`."""

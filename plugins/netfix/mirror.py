@@ -39,6 +39,7 @@ from fixgw.plugins.netfix.peer import Topic
 from fixgw.plugins.netfix.versions import Versions, versions_of
 
 STOP_TIMEOUT_S = 1.0
+PROBE_S = 0.4  # the longest time between two probes of the delay
 
 
 class _Origin(threading.local):
@@ -99,7 +100,8 @@ class Link:
         self._known: dict[Topic, Version] = {}  # the versions that the other side is known to have
         self._was_connected = False
         self._introduced = False  # both sides know each other: what is sent before would lack path and version
-        self.sent = self.received = self.refused = self.withheld = self.late = self.returned = self.connections = 0
+        self.sent = self.received = self.refused = self.withheld = self.connections = 0
+        self.late = self.delayed = self.returned = 0
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -152,6 +154,7 @@ class Link:
             "refused": self.refused,
             "withheld": self.withheld,
             "ignored after a hold-up": self.late,
+            "ignored after a stall of the network": self.delayed,
             "came back": self.returned,
         }
 
@@ -176,11 +179,13 @@ class Link:
 
     def _work(self) -> None:
         while not self._stopping:
-            self._wake.wait()
+            self._wake.wait(PROBE_S if self._receive else None)
             self._wake.clear()
             if not self.connected:
                 continue  # we send everything again when we connect
             try:
+                if self._receive:
+                    self._client.probe(self._receive[0])
                 news: dict[Topic, list[str]] = {}
                 for topic in list(self._pending):
                     del self._pending[topic]  # before reading it, so that a later write queues it again
@@ -309,6 +314,9 @@ class Link:
             value = item.convert(sample.text)
             if self._client.late and item.measured:
                 self.late += 1
+                return
+            if self._client.delayed and item.measured:
+                self.delayed += 1
                 return
             if self._me in sample.path:
                 self.returned += 1

@@ -253,7 +253,7 @@ def test_clients_can_connect_without_a_device(port: VirtualPort) -> None:
 def test_wrong_networks_are_a_configuration_problem() -> None:
     options = Plugin("bridge", {"port": "/dev/x", "tcp_port": 4000, "allow": ["::1", "lan"]}).options
     assert [place for place, _ in Plugin.check(options, Database())] == ["allow.1"]
-    assert ("TCP port 4000", "tcp_port") in Plugin.claims(options)
+    assert ("TCP port 4000 of 127.0.0.1", "tcp_port") in Plugin.claims(options)
 
 
 # -- the contract that all drivers pass --------------------------------------------------------------------------------

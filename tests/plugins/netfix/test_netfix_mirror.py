@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +12,8 @@ import pytest
 
 from fixgw.database import BAD, FAIL, INITIAL, KEPT, OLD, Definition
 from fixgw.identity import identity
+from fixgw.netfix import client
+from fixgw.plugins.netfix import mirror
 
 pytestmark = pytest.mark.slow
 
@@ -392,9 +397,9 @@ def test_a_link_that_asks_learns_the_path_and_does_not_get_what_it_has_had(gatew
     assert asks.ask("@xvia") == "@xvia"
     plain.ask("@xmirror right-ffffff")
     assert display.ask("@xvia") == "@xvia!004", "only for links"
-    for client in (asks, plain, display):
-        client.ask("@sIAS")
-        client.ask("@sMARK")
+    for each in (asks, plain, display):
+        each.ask("@sIAS")
+        each.ask("@sMARK")
     gateway.db.write("IAS", 1.0, "pitot")
     gateway.db.write("IAS", 2.0, "link/far-4d5e6f/via-0a0b0c")
     gateway.db.write("IAS", 3.0, "sim/link/far-4d5e6f")
@@ -445,3 +450,83 @@ def test_a_gateway_that_knows_no_paths_gets_plain_sentences(
     here.db.write("IAS", 5.0, "link/far-4d5e6f")
     wait_for(lambda: there.db.read("IAS").value == 5.0)
     assert there.db.read("IAS").source == f"netfix/127.0.0.1/{identity(here.db)}"
+
+
+# -- a network that stalls ---------------------------------------------------------------------------------------------
+
+
+class Stall:
+    """A network between a client and a gateway that can stall: then it delivers later what it has taken."""
+
+    def __init__(self, port: int) -> None:
+        self.flows = threading.Event()
+        self.flows.set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._to = port
+        self._sockets: list[socket.socket] = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        near, _ = self._listener.accept()
+        far = socket.create_connection(("127.0.0.1", self._to))
+        self._sockets += [near, far]
+        for one, other in (near, far), (far, near):
+            threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                self.flows.wait()
+                other.sendall(data)
+
+    def close(self) -> None:
+        self.flows.set()
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+
+def test_measurements_that_were_held_up_in_the_network_are_not_fresh(
+    serve: Callable[..., Gateway], wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "PROBE_S", 0.02)
+    monkeypatch.setattr(client, "DELAYED_S", 0.5)
+    there = serve()
+    network = Stall(there.port)
+    here = serve(type="both", outputs=[{"host": "127.0.0.1", "port": network.port, "receive": ["IAS", "BARO"]}])
+    wait_for(lambda: here.plugin.health() == "")
+    far = here.plugin.links[0]._client
+    wait_for(lambda: far._fresh_since != float("inf"))
+    there.db.write("IAS", 100.0, "pitot")
+    wait_for(lambda: here.db.read("IAS").value == 100.0)
+    time.sleep(0.6)  # nothing to say is no stall
+    there.db.write("IAS", 101.0, "pitot")
+    wait_for(lambda: here.db.read("IAS").value == 101.0)
+    network.flows.clear()
+    there.db.write("IAS", 102.0, "pitot")  # the last words of the sensor
+    there.db.write("BARO", 30.0, "knob")
+    time.sleep(0.7)
+    network.flows.set()
+    wait_for(lambda: here.db.read("BARO").value == 30.0)
+    wait_for(lambda: link(here)["ignored after a stall of the network"] == 1)
+    assert here.db.read("IAS").value == 101.0
+    wait_for(lambda: time.monotonic() - far._fresh_since < 0.3)
+    there.db.write("IAS", 103.0, "pitot")
+    wait_for(lambda: here.db.read("IAS").value == 103.0)
+    network.close()
+
+
+def test_a_gateway_that_answers_no_probes_is_believed(
+    serve: Callable[..., Gateway], wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "PROBE_S", 0.02)
+    monkeypatch.setattr(client, "DELAYED_S", 0.1)
+    monkeypatch.setattr(client._Probe, "matches", lambda request, line: False)
+    there = serve()
+    here = serve(type="both", outputs=[{"host": "127.0.0.1", "port": there.port, "receive": ["IAS"]}])
+    wait_for(lambda: here.plugin.health() == "")
+    time.sleep(0.3)
+    there.db.write("IAS", 100.0, "pitot")
+    wait_for(lambda: here.db.read("IAS").value == 100.0)

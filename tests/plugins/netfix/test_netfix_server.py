@@ -597,7 +597,7 @@ def test_a_client_that_has_vanished_is_dropped(
 
 def test_two_servers_on_one_port_are_found() -> None:
     claims = [list(Plugin.claims(Plugin("netfix", options).options)) for options in ({}, {"port": 0}, CLIENT)]
-    assert claims == [[("TCP port 3490", "port")], [], []]
+    assert claims == [[("TCP port 3490 of 127.0.0.1", "port")], [], []]
 
 
 def test_a_flood_of_connections_does_no_harm(serve: Callable[..., Gateway], wait_for: Wait) -> None:
