@@ -271,7 +271,12 @@ def advice(options: Options, db: Database) -> Iterator[tuple[str, str]]:
                             yield f"alerts.{index}.id", text
         for text in (option.inhibit, option.when, *(level.when for level in option.levels)):
             if text and not option.each:
-                judged |= {reference.key for reference in expression.Expression(text).references}
+                references = expression.Expression(text).references
+                judged |= {reference.key for reference in references}
+                for reference in references:
+                    name = "" if reference.is_flag else reference.attribute
+                    if name and db.item(reference.key).aux[name] is None:
+                        yield f"alerts.{index}.id", f"{reference} is not set, so that `{text}` is not known"
     missing = [
         item.key
         for item in db.items()

@@ -126,6 +126,13 @@ def test_advice(tmp_path: Path) -> None:
     )
 
 
+def test_advice_about_limits_in_expressions(tmp_path: Path) -> None:
+    file = tmp_path / "default.yaml"
+    file.write_text(f"{HEAD}     [{{id: cold, when: FUELQ3 < FUELQ3.lowWarn or FUELQ3.old}}]\n")
+    words = "alerts[0].id: FUELQ3.lowWarn is not set, so that `FUELQ3 < FUELQ3.lowWarn or FUELQ3.old` is not known"
+    assert words in [advice.message for advice in configuration.load(file).advice]
+
+
 def test_without_alerts_it_presents_notices_alone(tmp_path: Path) -> None:
     assert check(tmp_path, "") == []
     with pytest.raises(ConfigurationError):
