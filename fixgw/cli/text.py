@@ -270,7 +270,7 @@ def _input_rows(
             value = _with_units(facts["value"], facts.get("units") or "")
             where = f"from {_START_SOURCES.get(source, source)}, {ago(facts['age'])}"
             yield f"{indent}{key}", value, _verdict(facts.get("flags") or {}), where
-        computed = [c for c in facts.get("computed") or () if c["by"] == unmarked(facts.get("source") or "")]
+        computed = [c for c in facts.get("computed") or () if unmarked(c["by"]) == unmarked(facts.get("source") or "")]
         if computed and key not in above and len(above) < MAX_DEPTH:
             yield f"{indent}  = {computed[0]['function']} of", "", "", ""
             yield from _input_rows(computed[0]["inputs"], explain, (*above, key))

@@ -128,7 +128,11 @@ class Plugin(plugin.Worker[Options]):
         for computation in list(self.computations):
             facts |= computation.facts()
             for item in computation.outputs:
-                if reasons := item.reading.reasons:
+                reading = item.reading
+                missing = [each.key for each in computation.items if each.reading.stamp == NEVER]
+                if reading.stamp == NEVER and missing:
+                    doubtful[item.key] = f"waits for {', '.join(missing)}"
+                elif reasons := reading.reasons:
                     doubtful[item.key] = "; ".join(dict.fromkeys(reason for _, reason in reasons))
         return {
             "functions": len(self.computations),

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-import msgspec
-
 from fixgw.database import Database, Item
 from fixgw.errors import counted, did_you_mean
 from fixgw.kit.units import known_unit
@@ -158,8 +156,7 @@ def _type(item: Item) -> str:
 
 def _options(function: Function, entry: Entry) -> Iterator[Found]:
     known = {option.name for option in function.options}
-    for field in msgspec.structs.fields(Entry):
-        name = field.encode_name
+    for name in Entry.__struct_fields__:
         if name not in COMMON and name not in known and getattr(entry, name) is not None:
             has = f": it has {', '.join(sorted(known))}" if known else ""
             yield name, f"{function.name} has no option {name!r}{has}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from fixgw import configuration
 from fixgw.errors import ConfigurationError
@@ -207,3 +210,26 @@ def test_each_function_is_described() -> None:
 def test_the_packaged_definition_has_every_key_that_only_it_has() -> None:
     lacking = [p for p in ONLY_HERE if not any(fnmatchcase(key, p) for key in packaged())]
     assert lacking == []
+
+
+def test_the_examples_of_the_page_have_no_problems(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/plugins/compute.md").read_text(encoding="utf-8")
+    functions: dict[str, dict[str, Any]] = {}
+    for block in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        found = yaml.safe_load(block)
+        for function in found if isinstance(found, list) else found["connections"]["compute"]["functions"]:
+            functions[str(function["output"])] = function
+    assert len(functions) > 20
+    ports = [{"key": "AOAFWD", "units": "Pa"}, {"key": "AOA45", "units": "Pa"}]
+    names = [
+        set(function["output"]) if isinstance(function["output"], list) else {function["output"]}
+        for function in functions.values()
+    ]
+    once = [f for n, f in enumerate(functions.values()) if not any(names[n] & other for other in names[:n])]
+    main = {
+        "connections": {"compute": {"load": True, "module": "fixgw.plugins.compute", "functions": once}},
+        "database overlay": {"entries": ports},
+    }
+    path = tmp_path / "default.yaml"
+    path.write_text(yaml.safe_dump(main))
+    assert configuration.check(path) == []
