@@ -289,10 +289,9 @@ def test_flags_outside_the_mask_are_kept(ias: Item) -> None:
     assert ias.write(2.0, flags=FAIL, mask=BAD | FAIL).flags == SECFAIL | FAIL
 
 
-def test_old_is_written_only_for_a_value_that_is_derived_from_old_ones(ias: Item) -> None:
+def test_old_is_no_flag_to_write(ias: Item) -> None:
     assert ias.write(1.0, flags=OLD | BAD).flags == BAD
-    assert ias.write(1.0, flags=OLD | BAD, mask=OLD | BAD).flags == OLD | BAD
-    assert ias.write(1.0, flags=0).flags == 0
+    assert ias.write(1.0, flags=OLD | BAD, mask=OLD | BAD).flags == BAD
 
 
 def test_a_derived_value_may_be_old_from_the_start(ias: Item) -> None:
