@@ -177,14 +177,17 @@ class Gateway:
         log.info("%s", self.summary())
 
     def _prepare_election(self, configuration: Configuration) -> None:
-        """If a connection elects the leader, this gateway does not lead until it says so; otherwise it leads."""
+        """If a connection elects the leader, this gateway does not lead until it says so; otherwise it leads.
+
+        In safe mode it does not lead: another gateway may.
+        """
         quorum = self.world.quorum
         quorum.enabled = any(c.plugin.elects for c in configuration.connections)
         # Also if none elects: a connection is not restarted when one that elects is added.
         carriers = [c.name for c in configuration.connections if c.carries_votes]
         quorum.ways = {name: quorum.ways.get(name) or Way() for name in carriers}
         if not quorum.enabled or not self._elects:
-            quorum.leader = not quorum.enabled
+            quorum.leader = not (quorum.enabled or self.notice)
             self._show_leader()
         self._elects = quorum.enabled
 
@@ -206,7 +209,7 @@ class Gateway:
 
     def _pace(self) -> float:
         """Seconds until the next check of all connections."""
-        if not all(r.at_rest for r in self.runners.values()):
+        if self._elects or not all(r.at_rest for r in self.runners.values()):
             return TICK_S
         return min(QUIET_TICK_S, self._notifier.watchdog_interval or QUIET_TICK_S)
 

@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from fixgw import configuration
+from fixgw.netfix import Client
 from fixgw.service import EXIT_CONFIG, EXIT_OK, why_safe
 
 pytestmark = pytest.mark.slow
@@ -76,8 +77,6 @@ def safe(tmp_path: Path) -> Iterator[list[Safe]]:
 
 
 def status_at(port: int) -> dict[str, object]:
-    from fixgw.netfix import Client
-
     with Client("127.0.0.1", port, timeout=10.0) as client:
         return client.status()
 
@@ -107,6 +106,8 @@ def test_it_serves_netfix_as_configured_even_if_the_rest_is_broken(kind: str, sa
     connections = status["connections"]
     assert isinstance(connections, dict)
     assert list(connections) == ["netfix"]
+    with Client("127.0.0.1", port, timeout=10.0) as client:
+        assert client.read("LEADER").value is False, "another gateway may lead"
     code, output = safe[0].end()
     assert code == EXIT_OK
     assert "safe mode: fixgw.service failed repeatedly" in output
