@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fixgw.database import Database, Definition
+from fixgw.database import Database, Definition, Value
 from fixgw.plugins.netfix import Plugin
 from fixgw.world import World
 
@@ -83,9 +83,16 @@ class TestGateway:
     __test__ = False
 
     def __init__(
-        self, definitions: list[Definition], clock: Callable[[], float] = time.monotonic, **options: Any
+        self,
+        definitions: list[Definition],
+        clock: Callable[[], float] = time.monotonic,
+        start: tuple[tuple[str, Value, str], ...] = (),
+        **options: Any,
     ) -> None:
+        """`start`: keys, values and sources that are written before the server starts."""
         self.db = Database(definitions, clock)
+        for key, value, source in start:
+            self.db.write(key, value, source)
         self.world = World(self.db)
         with self.world.hosting():
             self.plugin = Plugin("netfix", {"port": 0, **options})

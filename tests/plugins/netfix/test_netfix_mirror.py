@@ -242,8 +242,8 @@ def test_a_start_value_overwrites_no_setting_in_either_direction(
     for here_set, there_set in ((30.20, None), (None, 30.50)):
         if there_set is not None:
             there.db.write("BARO", there_set, "panel")
-        here = both(serve, there, "BARO", "IAS")
-        here.db.write("BARO", here_set or 29.80, "panel" if here_set else start)
+        own = ("BARO", here_set, "panel") if here_set else ("BARO", 29.80, start)
+        here = both(serve, there, "BARO", "IAS", start=(own,))
         here.db.write("IAS", 100.0, "pitot")
         expected = here_set or there_set
         wait_for(lambda: there.db.read("IAS").value == 100.0)
@@ -255,8 +255,7 @@ def test_a_start_value_overwrites_no_setting_in_either_direction(
 def test_two_start_values_leave_each_other_alone(serve: Callable[..., Gateway], wait_for: Wait) -> None:
     there = serve()
     there.db.write("BARO", 29.92, INITIAL)
-    here = both(serve, there, "BARO", "IAS")
-    here.db.write("BARO", 29.80, INITIAL)
+    here = both(serve, there, "BARO", "IAS", start=(("BARO", 29.80, INITIAL),))
     here.db.write("IAS", 100.0, "pitot")
     wait_for(lambda: there.db.read("IAS").value == 100.0)
     assert (here.db.read("BARO").value, there.db.read("BARO").value) == (29.80, 29.92)
@@ -268,9 +267,7 @@ def test_a_kept_setting_goes_to_a_gateway_with_only_a_start_value(
     there = serve()
     there.db.write("BARO", 29.92, INITIAL)
     there.db.write("COUNT", 7, KEPT)
-    here = both(serve, there, "BARO", "COUNT")
-    here.db.write("BARO", 30.20, KEPT)
-    here.db.write("COUNT", 1, INITIAL)
+    here = both(serve, there, "BARO", "COUNT", start=(("BARO", 30.20, KEPT), ("COUNT", 1, INITIAL)))
     linked(here, wait_for)
     wait_for(lambda: there.db.read("BARO").value == 30.20)
     wait_for(lambda: here.db.read("COUNT").value == 7)
