@@ -127,11 +127,13 @@ class Plugin(plugin.Worker[Options]):
         facts: dict[str, Any] = {}
         for computation in list(self.computations):
             facts |= computation.facts()
-            for item in computation.outputs:
+            for item, why_not in zip(computation.outputs, computation.why_not, strict=True):
                 reading = item.reading
                 missing = [each.key for each in computation.items if each.reading.stamp == NEVER]
                 if reading.stamp == NEVER and missing:
                     doubtful[item.key] = f"waits for {', '.join(missing)}"
+                elif reading.old and why_not:
+                    doubtful[item.key] = why_not
                 elif reasons := reading.reasons:
                     doubtful[item.key] = "; ".join(dict.fromkeys(reason for _, reason in reasons))
         return {

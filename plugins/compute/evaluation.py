@@ -81,6 +81,8 @@ class Computation:
         self._led = True
         self._whole = tuple(item.type == "int" for item in self.outputs)
         self._zeros = tuple(_zero(item) for item in self.outputs)
+        #: For each output why it is not written now; empty if it is.
+        self.why_not = [""] * len(self.outputs)
         self._sources: list[str] = []
         self._source = self.own
         self._lock = threading.Lock()
@@ -200,6 +202,7 @@ class Computation:
     def put(self, index: int, value: Any, flags: int, reason: str, source: str) -> None:
         """Write one output, with its flags, in one update."""
         item = self.outputs[index]
+        self.why_not[index] = ""
         if self._whole[index]:
             value = round(value)
         if item.tolerance and self._yields(item, source):
@@ -226,6 +229,7 @@ class Computation:
 
     def withhold(self, index: int, reason: str) -> None:
         """Do not write the output, which ages; if it never does, it becomes old at once."""
+        self.why_not[index] = reason
         item = self.outputs[index]
         reading = item.reading
         if not item.tolerance and not reading.old and self.is_ours(reading):

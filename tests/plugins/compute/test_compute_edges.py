@@ -15,6 +15,7 @@ from fixgw.cli import text
 from fixgw.database import Reading
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugins.compute import totals
+from fixgw.plugins.compute.places import Slow
 from tests.plugins.compute.bench import Flight, flying, write_tree
 
 EGTS = ["EGT11", "EGT12", "EGT13", "EGT14"]
@@ -523,6 +524,27 @@ def test_the_status_says_what_is_not_good_and_why(tmp_path: Path) -> None:
         status = flight.plugin.get_status()
         assert status["functions"] == 1
         assert status["not good"] == {"FUELQT": "FUELQ2 was never written"}
+
+
+def test_the_status_says_what_has_no_result_and_why(tmp_path: Path) -> None:
+    functions: list[dict[str, Any]] = [
+        {"function": "variation", "inputs": ["LAT", "LONG"], "output": "MAGVAR"},
+        {"function": "density_altitude", "inputs": ["PALT", "OAT"], "output": "DALT"},
+    ]
+    with flying(write_tree(tmp_path, functions)) as flight:
+        for computation in flight.plugin.computations:
+            if isinstance(computation, Slow):
+                computation.today = lambda: None
+        flight.write("PALT", 40000.0)
+        assert flight.plugin.get_status()["not good"]["DALT"] == "waits for OAT"
+        flight.write("OAT", -56.0)
+        flight.write("LAT", 44.0)
+        flight.write("LONG", -88.0)
+        flight.advance(1.0)
+        assert flight.plugin.get_status()["not good"] == {
+            "MAGVAR": "the date is not known: the clock has not been set",
+            "DALT": "40000 ft is above the tropopause",
+        }
 
 
 def test_what_is_no_longer_computed_is_old(tmp_path: Path) -> None:
