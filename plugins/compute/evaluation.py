@@ -87,6 +87,7 @@ class Computation:
         self._source = self.own
         self._lock = threading.Lock()
         self._pending = False
+        self._over = False
         self._blocked_by: threading.Lock | None = None
         self._blocked_since = 0.0
         self._subscriptions: list[Subscription] = []
@@ -107,6 +108,7 @@ class Computation:
     def stop(self) -> None:
         for subscription in self._subscriptions:
             subscription.close()
+        self._over = True  # a writer may be on its way to us
         if self.follows:
             self.disown(STOPPED, lasting_only=True)
 
@@ -160,7 +162,7 @@ class Computation:
     def _settle(self) -> None:
         """Evaluate, and again if inputs changed meanwhile, unless another thread does."""
         for _ in range(MAX_ROUNDS):
-            if not self._pending or (lock := self._free_lock()) is None:
+            if not self._pending or self._over or (lock := self._free_lock()) is None:
                 return
             try:
                 self._pending = False
@@ -364,6 +366,10 @@ class Aggregate(Computation):
                     return
         self._pending = True
         self._settle()
+
+    def stop(self) -> None:
+        self._good_until = NEVER
+        super().stop()
 
     def evaluate(self) -> None:
         self._good_until = NEVER
