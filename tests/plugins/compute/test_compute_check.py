@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from fixgw import configuration
+from fixgw.cli import main
 from fixgw.errors import ConfigurationError
 from fixgw.plugins.compute import table
 from fixgw.plugins.compute.check import ONLY_HERE
@@ -50,10 +52,10 @@ def check_lines(directory: Path, *lines: str) -> tuple[list[str], list[str]]:
     """Problems and advice, as ``line:column: message``."""
     (directory / "database.yaml").write_text(DEFINITION)
     text = 'database file: "{CONFIG}/database.yaml"\ninitialization files: []\n' + HEAD
-    main = directory / "default.yaml"
-    main.write_text(text + "".join(f"      - {{{line}}}\n" for line in lines))
+    path = directory / "default.yaml"
+    path.write_text(text + "".join(f"      - {{{line}}}\n" for line in lines))
     try:
-        advice = configuration.load(main).advice
+        advice = configuration.load(path).advice
         problems = []
     except ConfigurationError as error:
         problems, advice = error.problems, tuple(error.advice)
@@ -226,10 +228,18 @@ def test_the_examples_of_the_page_have_no_problems(tmp_path: Path) -> None:
         for function in functions.values()
     ]
     once = [f for n, f in enumerate(functions.values()) if not any(names[n] & other for other in names[:n])]
-    main = {
-        "connections": {"compute": {"load": True, "module": "fixgw.plugins.compute", "functions": once}},
-        "database overlay": {"entries": ports},
-    }
+    connection = {"load": True, "module": "fixgw.plugins.compute", "functions": once}
+    tree = {"connections": {"compute": connection}, "database overlay": {"entries": ports}}
     path = tmp_path / "default.yaml"
-    path.write_text(yaml.safe_dump(main))
+    path.write_text(yaml.safe_dump(tree))
     assert configuration.check(path) == []
+
+
+def test_the_command_line_lists_the_functions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins", "compute", "--functions"]) == 0
+    out = capsys.readouterr().out
+    assert "altp, pressure_altitude_from_indicated: altimeter setting inHg, altitude ft -> pressure altitude ft" in out
+    assert main(["plugins", "compute", "--functions", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(table.FUNCTIONS)
+    assert main(["plugins", "netfix", "--functions"]) == 1
+    assert "name no functions" in capsys.readouterr().err
