@@ -262,6 +262,8 @@ class Alert:
     @property
     def references(self) -> Iterator[Reference]:
         """Everything that it looks at."""
+        if self._value is not None:
+            yield self._value  # for the record
         for level in self.levels:
             for condition in level.conditions:
                 yield from condition.references
@@ -367,7 +369,7 @@ class Alert:
             if top > before:
                 self._occur(now, engine)
                 engine.record(self, State.ACTIVE, now, news=True)
-            elif top <= self._acknowledged:
+            elif top <= self._acknowledged and not self.latch:
                 self._happen(Event.LOWER, now, engine)
         else:
             self._happen(Event.RAISED, now, engine)

@@ -129,6 +129,7 @@ def ones(option: AlertOptions, db: Database) -> list[One]:
 def problems(options: Options, db: Database) -> Iterator[tuple[str, str]]:
     """What is wrong, as pairs (option, message)."""
     ids: dict[str, int] = {}
+    made: dict[str, int] = {}
     total = 0
     for index, option in enumerate(options.alerts):
         at = f"alerts.{index}"
@@ -136,6 +137,10 @@ def problems(options: Options, db: Database) -> Iterator[tuple[str, str]]:
             yield f"{at}.id", f"another alert has the id {option.id}"
         elif option.id == "all":
             yield f"{at}.id", "`all` stands for all alerts in commands: choose another id"
+        else:
+            clash = next((id for id in _ids(option, db) if made.setdefault(id, index) != index), "")
+            if clash:
+                yield f"{at}.id", f"another alert makes one with the id {clash}"
         count = yield from _problems_of(option, at, db)
         total += count
     if total > MAX_ALERTS:
@@ -146,6 +151,15 @@ def problems(options: Options, db: Database) -> Iterator[tuple[str, str]]:
     speeds = options.phases
     if not speeds.landed_speed < speeds.takeoff_speed <= speeds.airborne_speed:
         yield "phases", "the speeds must ascend: landed_speed, takeoff_speed, airborne_speed"
+
+
+def _ids(option: AlertOptions, db: Database) -> list[str]:
+    """The ids of all alerts that an option makes."""
+    try:
+        keys = ones(option, db)
+    except UnknownKey:
+        return []
+    return [id for one in keys for id in ids_of(option, one)[: 2 if option.no_data else 1]]
 
 
 def _problems_of(option: AlertOptions, at: str, db: Database) -> Generator[tuple[str, str], None, int]:
@@ -237,8 +251,14 @@ def _contradictions(option: AlertOptions, level: LevelOptions, item: Item) -> It
         if end is not None and (present <= end if name == "below" else present >= end):
             text = f"{item.key} can never be {name} {present:g}: its range ends at {end:g}"
             yield name, text, not isinstance(limit, str)
+    margin = margin_of(option.hysteresis, item)
+    for name, limit in limits.items():
+        back = limit + margin if name == "below" else limit - margin
+        end = item.max if name == "below" else item.min
+        if end is not None and (back > end if name == "below" else back < end):
+            text = f"{item.key} would have to come back to {back:g}: its range ends at {end:g}"
+            yield "hysteresis", text, not isinstance(getattr(level, name), str)
     if len(limits) == 2:
-        margin = margin_of(option.hysteresis, item)
         if limits["below"] > limits["above"]:
             yield "below", f"{limits['below']:g} is above `above`, {limits['above']:g}: it would always be on", fixed
         elif margin > limits["above"] - limits["below"]:
@@ -298,9 +318,15 @@ def alerts(options: Options, db: Database) -> Iterator[Alert]:
             yield from _alerts_for(option, one, db)
 
 
-def _alerts_for(option: AlertOptions, one: One, db: Database) -> Iterator[Alert]:
+def ids_of(option: AlertOptions, one: One) -> tuple[str, str]:
+    """The ids of the alert for one of its keys, and of the one that says that there is no data."""
     id = f"{option.id}.{one.key}" if option.each else option.id
-    text = one_line(one.fill(option.text or option.id.upper().replace("-", " ")))
+    return id, f"{id}.no-data"
+
+
+def _alerts_for(option: AlertOptions, one: One, db: Database) -> Iterator[Alert]:
+    id, id_no_data = ids_of(option, one)
+    text = one_line(one.fill(option.text)) or option.id.upper().replace("-", " ")
     voice = one_line(one.fill(option.voice))
     inhibit = When(expression.Expression(one.fill(option.inhibit))) if option.inhibit else None
     phases = frozenset(option.phases)
@@ -326,7 +352,7 @@ def _alerts_for(option: AlertOptions, one: One, db: Database) -> Iterator[Alert]
     if option.no_data:
         subject = re.sub(r" (LOW|HIGH)$", "", text)
         yield Alert(
-            f"{id}.no-data",
+            id_no_data,
             text=f"{subject} NO DATA",
             levels=[Level(option.no_data, [NoData(one.key)], option.no_data_delay)],
             key=one.key,

@@ -129,6 +129,34 @@ def test_a_latching_alert_keeps_the_level_that_nobody_saw(fly: Fly) -> None:
     assert state(flight, "cht.CHT13") == "normal"
 
 
+def test_a_latching_alert_is_not_acknowledged_by_falling_back_to_a_level_that_was(fly: Fly) -> None:
+    flight = fly(alerts({**CHT, "latch": True}))
+    flight.begin()
+    flight.write("CHT13", 230)
+    flight.step()
+    assert command(flight, "ack cht") == ""
+    for value in (265, 230):
+        flight.write("CHT13", value)
+        flight.step()
+    assert state(flight, "cht.CHT13") == "active", "nobody has seen the warning"
+    flight.write("CHT13", 100)
+    flight.step()
+    assert flight.db.read("ALERTMSG").value == "CHT 3 HIGH (WAS)"
+
+
+def test_the_key_of_an_alert_need_not_be_in_its_condition(fly: Fly) -> None:
+    """The key is annunciated, and its value recorded."""
+    flight = fly(alerts({"id": "a", "key": "OILP1", "when": "TACH1 > 500", "level": "warning", "text": " "}))
+    flight.begin()
+    flight.write("OILP1", 60)
+    flight.write("TACH1", 600)
+    flight.step()
+    assert state(flight, "a") == "active"
+    assert flight.db.read("OILP1").annunciate
+    assert flight.db.read("ALERTMSG").value == "A", "a blank text is none"
+    assert status(flight)["alert log"][-1]["value"] == 60
+
+
 def test_hundreds_of_keys(fly: Fly) -> None:
     flight = fly(alerts({"id": "touch", "each": "TSBTN*", "when": "{key}", "text": "{key} {n}", "level": "advisory"}))
     flight.begin()

@@ -33,6 +33,12 @@ FOUND = {
     "{id: a, key: OAT, below: 3, inhibit: OAT <}": "6:46: alerts[0].inhibit: not a valid expression (column 5)",
     "{id: a, when: OAT < 3, phases: [grund]}": "alerts[0].phases",
     "{id: a, when: OAT < 3}, {id: a, when: OAT < 4}": "6:14: alerts[1].id: another alert has the id a",
+    "{id: a, each: 'CHT1[12]', above: 5}, {id: a.CHT12, key: CHT12, above: 5}": (
+        "6:14: alerts[1].id: another alert makes one with the id a.CHT12"
+    ),
+    "{id: a, key: OAT, above: 5, no_data: caution}, {id: a.no-data, when: OAT < 3}": (
+        "6:14: alerts[1].id: another alert makes one with the id a.no-data"
+    ),
     "{id: all, when: OAT < 3}": "6:14: alerts[0].id: `all` stands for all alerts in commands: choose another id",
     "{id: a b, when: OAT < 3}": "alerts[0].id",
     "{id: a, key: OILP1, below: 90, above: 20}": (
@@ -42,6 +48,9 @@ FOUND = {
         "6:63: alerts[0].hysteresis: 80 is more than lies between the limits of OILP1"
     ),
     "{id: a, key: OILP1, below: 20, hysteresis: -1}": "6:52: alerts[0].hysteresis: -1 is not 0 or more",
+    "{id: a, key: OILP1, below: 20, hysteresis: 190}": (
+        "6:52: alerts[0].hysteresis: OILP1 would have to come back to 210: its range ends at 200"
+    ),
     "{id: a, key: OILP1, below: 0}": "6:36: alerts[0].below: OILP1 can never be below 0: its range ends at 0",
     "{id: a, key: OILP1, above: 500}": "6:36: alerts[0].above: OILP1 can never be above 500: its range ends at 200",
     "{id: a, key: OILP1, below: .nan}": "6:36: alerts[0].below: nan is not a limit",
@@ -84,7 +93,7 @@ def test_everything_is_found_at_once_with_its_place(tmp_path: Path) -> None:
         place = re.match(r"6:(\d+): ", words)
         if place:
             words = f"{6 + first + len(entries) - 1}:{place[1]}: {words[place.end() :]}"
-        expected.append(words.replace("the id a", f"the id {letter}"))
+        expected.append(re.sub(r"the id a\b", f"the id {letter}", words))
     file = tmp_path / "default.yaml"
     file.write_text(HEAD + "".join(f"      - {line}\n" for line in lines))
     found = [str(problem).partition("default.yaml:")[2] for problem in configuration.check(file)]
