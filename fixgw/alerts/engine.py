@@ -308,6 +308,11 @@ class Alert:
             or any(level.due != float("inf") for level in self.levels)
         )
 
+    def is_calm(self, now: float) -> bool:
+        """Whether it is not on, and has not been for so long that nobody needs to remember it."""
+        recent = self._occurrences and now - self._occurrences[-1] <= FLAPPING_S
+        return not self.busy and not recent
+
     # -- judging -------------------------------------------------------------------------------------------------------
 
     def judge(self, now: float, engine: Engine) -> None:

@@ -33,6 +33,7 @@ LOG_LENGTH = 100  # changes in the status
 SAVE_S = 30.0  # between savings of totals while a limit is exceeded
 MAX_TOTALS = 400  # that are saved
 HELD_S = 5.0  # a button that is written True again within this time is still held
+MAX_ENDED = 64  # notices that have been taken down, and are remembered
 MAX_PRESSES = 16  # of buttons, that wait
 PHASE_KEYS = {"ias": "IAS", "gs": "GS", "height": "AGL", "climb": "VS"}
 ALTITUDES = ("PALT", "ALT")
@@ -72,6 +73,7 @@ class Plugin(Judge[Options]):
         self._buttons: list[Subscription] = []
         self._notice_alerts: dict[tuple[str, str], tuple[Alert, dict[str, Always]]] = {}
         self._notices_changed = True
+        self._notices_end = False  # notices have been taken down whose alerts are not forgotten yet
         self._stop_notices: Callable[[], None] = lambda: None
         self._log: deque[dict[str, Any]] = deque(maxlen=LOG_LENGTH)
         self._keeper: state.Keeper | None = None
@@ -196,9 +198,9 @@ class Plugin(Judge[Options]):
                     self.engine.mute(now)
                 else:
                     self.engine.acknowledge_highest(now, at)
-            if self._notices_changed:
+            if self._notices_changed or self._notices_end:
                 self._notices_changed = False
-                self._take_notices()
+                self._take_notices(now)
         super().judge(keys)
 
     def present(self) -> None:
@@ -304,18 +306,20 @@ class Plugin(Judge[Options]):
         self._notices_changed = True
         self.wake()
 
-    def _take_notices(self) -> None:
-        """Make alerts of the notices. The caller holds the lock."""
+    def _take_notices(self, now: float) -> None:
+        """Make alerts of the notices. Those of notices that were taken down are kept until they are calm, because they
+        may come and go. The caller holds the lock.
+        """
         notices = {(notice.owner, notice.name): notice for notice in self.notices.all()}
-        for name, (alert, conditions) in list(self._notice_alerts.items()):
-            if name not in notices:
-                for condition in conditions.values():
-                    condition.met = False
-                if alert.shown:
-                    self._notices_changed = True  # remove it when it has been judged
-                else:
-                    self.engine.remove(alert)
-                    del self._notice_alerts[name]
+        ended = [name for name in self._notice_alerts if name not in notices]
+        self._notices_end = bool(ended)
+        for name in ended:
+            alert, conditions = self._notice_alerts[name]
+            for condition in conditions.values():
+                condition.met = False
+            if alert.is_calm(now) or (not alert.shown and len(ended) > MAX_ENDED):
+                self.engine.remove(alert)
+                del self._notice_alerts[name]
         for name, notice in notices.items():
             if name not in self._notice_alerts:
                 self._notice_alerts[name] = self._alert_for(notice)

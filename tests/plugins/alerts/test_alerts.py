@@ -470,9 +470,33 @@ def test_notices_of_other_connections_are_presented(fly: Fly) -> None:
     assert "compare.over-speed-really" in status(flight)
     notices.clear("compare")
     flight.step()
-    flight.step()
+    assert state(flight, "compare.IAS") == "normal"
+    flight.at(62)
     assert not [id for id in status(flight) if id.startswith("compare.")]
     assert flight.db.read("ALERTS").value == 0
+
+
+def test_a_notice_that_comes_and_goes_is_intermittent(fly: Fly) -> None:
+    flight = fly(alerts())
+    flight.begin()
+    engine = flight.plugins["alerts"].engine
+    tone = engine.tone
+    for second in range(12):
+        flight.world.notices.put("compare", "IAS", "caution", "IAS MISCOMPARE")
+        flight.at(second)
+        assert flight.db.read("ALERTS").value == 1
+        flight.world.notices.clear("compare")
+        flight.at(second + 0.5)
+    assert engine.alerts["compare.IAS"].intermittent
+    assert engine.tone - tone == 6
+    for number in range(200):
+        flight.world.notices.put("compare", f"{number}", "caution", "NEW")
+        flight.step()
+        flight.world.notices.clear("compare")
+        flight.step()
+    assert len(engine.alerts) < 100, "bounded"
+    flight.at(200)
+    assert not engine.alerts
 
 
 def test_a_notice_may_not_take_the_place_of_an_alert(fly: Fly) -> None:
