@@ -104,6 +104,12 @@ class Plugin(Judge[Options]):
                 if (where, message) not in said:
                     said.add((where, message))
                     yield where, f"{message}; left out"
+            for option, name in missing_limits(entry, options.defaults, db):
+                where = f"items.{index}.{option}" if getattr(entry, option) else f"defaults.{option}"
+                if (where, name) not in said:
+                    said.add((where, name))
+                    nearest = did_you_mean(name, db.item(entry.key).aux)
+                    yield where, f"{entry.key} has no aux value {name!r}{nearest}: there is no limit on this side"
             if keys.setdefault(entry.key, index) != index:
                 yield f"items.{index}.key", f"{entry.key} is listed twice: it is annunciated when either entry says so"
 
@@ -126,6 +132,15 @@ def problems(entry: Entry, defaults: Defaults, db: Database) -> Iterator[tuple[s
         condition(options.cond_bypass, db)
     except ValueError as error:
         yield "cond_bypass", str(error)
+
+
+def missing_limits(entry: Entry, defaults: Defaults, db: Database) -> Iterator[tuple[str, str]]:
+    """The limits that somebody has named, but the item lacks, as pairs (option, name)."""
+    if entry.key in db:
+        for option in ("low_aux_point", "high_aux_point"):
+            name = getattr(entry.completed(defaults), option)
+            if name not in db.item(entry.key).aux and name != getattr(Defaults(), option):
+                yield option, name
 
 
 def alert_for(id: str, entry: Entry, defaults: Defaults, db: Database) -> Alert:

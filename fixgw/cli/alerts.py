@@ -69,14 +69,14 @@ def _status(client: Client) -> Mapping[str, Any]:
     raise FixgwError("the gateway has no connection with the module fixgw.plugins.alerts: see `fixgw plugins alerts`")
 
 
-def _alerts(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def in_status(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The alerts in the status, by id, in its order."""
-    return {id: facts for id, facts in status.items() if isinstance(facts, dict) and "state" in facts}
+    return {id: facts for id, facts in status.items() if isinstance(facts, dict) and "level" in facts}
 
 
 def _list(client: Client, args: argparse.Namespace) -> int:
     status = _status(client)
-    alerts = _alerts(status)
+    alerts = in_status(status)
     wanted = {id: a for id, a in alerts.items() if args.all or a["state"] in (*SHOWN, "shelved")}
     if args.json:
         print(json.dumps(wanted, indent=2))

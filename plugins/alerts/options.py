@@ -15,6 +15,7 @@ from fixgw.database import Database, Item
 from fixgw.errors import UnknownKey, did_you_mean
 from fixgw.kit import expression
 from fixgw.kit.phases import Phase
+from fixgw.notices import LEVELS
 from fixgw.notices import Level as LevelName
 from fixgw.plugin import Options as PluginOptions
 
@@ -203,6 +204,9 @@ def _problems_of(option: AlertOptions, at: str, db: Database) -> Generator[tuple
                 yield from found
                 if found:
                     break  # the other keys of a pattern have the same
+    if has_key and not unknown:
+        covered = _never_shown(option, db.item(keys[0].key))
+        yield from ((f"{at}.{name}", text) for name, text, fixed in covered if fixed)
     return len(keys) * (2 if option.no_data else 1)
 
 
@@ -265,6 +269,21 @@ def _contradictions(option: AlertOptions, level: LevelOptions, item: Item) -> It
             yield "hysteresis", f"{margin:g} is more than lies between the limits of {item.key}", fixed
 
 
+def _never_shown(option: AlertOptions, item: Item) -> Iterator[tuple[str, str, bool]]:
+    """Say which levels a higher one always covers, as triples (option, message, whether aux values can't change it)."""
+    for n, level in enumerate(option.levels):
+        for higher in option.levels:
+            for name in ("below", "above"):
+                limits = (getattr(level, name), getattr(higher, name))
+                first, then = (_present(limit, item) for limit in limits)
+                if LEVELS.index(higher.level) <= LEVELS.index(level.level) or first is None or then is None:
+                    continue
+                if first <= then if name == "below" else first >= then:
+                    before = f"it is {higher.level} {name} {then:g} before"
+                    text = f"{item.key} is never {level.level} {name} {first:g}: {before}"
+                    yield f"levels.{n}.{name}", text, not any(isinstance(limit, str) for limit in limits)
+
+
 def _present(limit: float | str, item: Item) -> float | None:
     """The limit at present; None if it is not set."""
     value = item.aux.get(limit) if isinstance(limit, str) else limit
@@ -280,6 +299,9 @@ def advice(options: Options, db: Database) -> Iterator[tuple[str, str]]:
                 continue
             judged.add(one.key)
             item = db.item(one.key)
+            for _, text, fixed in _never_shown(option, item):
+                if not fixed:
+                    yield f"alerts.{index}.id", text
             for level in option.all_levels:
                 for name in ("below", "above"):
                     limit = getattr(level, name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fixgw.cli.alerts import in_status
 from fixgw.cli.terminal import Row
 from fixgw.cli.watch import alert_line
 from fixgw.database import FAIL, OLD
@@ -126,3 +127,8 @@ def test_the_line_at_the_foot(given: list[Row], line: str) -> None:
         row.flags = OLD
     assert alert_line(*given, width=80, colour=False) == line
     assert len(alert_line(*given, width=7, colour=False)) <= 7
+
+
+def test_an_alert_may_have_the_name_of_a_fact() -> None:
+    alert = {"state": "active", "level": "caution", "text": "STATE"}
+    assert list(in_status({"state": alert, "beyond limits": {"state": {"times": 1}}})) == ["state"]

@@ -67,6 +67,9 @@ FOUND = {
     "{id: a, key: OAT, levels: [{level: caution, below: -200}]}": (
         "6:60: alerts[0].levels[0].below: OAT can never be below -200: its range ends at -100"
     ),
+    "{id: a, key: OAT, levels: [{level: warning, above: 40}, {level: caution, above: 50}]}": (
+        "6:89: alerts[0].levels[1].above: OAT is never caution above 50: it is warning above 40 before"
+    ),
     "{id: a, key: OAT, levels: [{level: hot, below: 4}]}": "alerts[0].levels[0].level",
     "{id: a, each: CHT1*, above: 5, text: '{number}'}": ("6:46: alerts[0].text: {number}: {key} and {n} are allowed"),
     "{id: a, key: OAT, above: 5, text: '{n}'}": "6:43: alerts[0].text: {n}: allowed only with `each`",
@@ -146,3 +149,11 @@ def test_without_alerts_it_presents_notices_alone(tmp_path: Path) -> None:
     assert check(tmp_path, "") == []
     with pytest.raises(ConfigurationError):
         configuration.load(tmp_path / "nothing.yaml")
+
+
+def test_advice_about_levels_that_are_never_shown(tmp_path: Path) -> None:
+    file = tmp_path / "default.yaml"
+    levels = "[{level: caution, below: lowAlarm}, {level: warning, below: lowWarn}]"
+    file.write_text(f"{HEAD}     [{{id: a, key: OILP1, levels: {levels}}}]\n")
+    words = "alerts[0].id: OILP1 is never caution below 25: it is warning below 55 before"
+    assert words in [advice.message for advice in configuration.load(file).advice]

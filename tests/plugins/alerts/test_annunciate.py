@@ -98,6 +98,18 @@ def test_an_item_with_a_problem_is_left_out_and_the_rest_flies(fly: Fly) -> None
     assert (status["items"], status["annunciated"], len(status["left out"])) == (1, ["OILP1"], 7)
 
 
+def test_a_misspelt_limit_is_pointed_out(fly: Fly) -> None:
+    """It would be no limit, and the item never annunciated."""
+    items = [{"key": "OILP1", "low_aux_point": "lowAlrm"}, {"key": "CHT11"}, {"key": "CHT12"}]
+    advice = fly(annunciate(items=items, defaults={"high_aux_point": "highAlrm"})).configuration.advice
+    assert [a.message for a in advice] == [
+        "defaults.high_aux_point: OILP1 has no aux value 'highAlrm' (did you mean 'highAlarm'?): "
+        "there is no limit on this side",
+        "items[0].low_aux_point: OILP1 has no aux value 'lowAlrm' (did you mean 'lowAlarm'?): "
+        "there is no limit on this side",
+    ]
+
+
 def test_a_misspelt_option_is_a_problem(fly: Fly) -> None:
     with pytest.raises(ConfigurationError, match=r"unknown option 'deadbnd' \(did you mean 'deadband'\?\)"):
         fly(annunciate(items=[{"key": "OILP1", "deadbnd": 3}]))
