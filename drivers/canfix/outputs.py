@@ -26,6 +26,7 @@ RETRY_S = 1.0  # between attempts to send a setting that the bus did not accept
 LAST_WORD_S = 0.5  # later, another gateway may lead, and must not be contradicted
 LISTEN_S = 1.0  # after an outage of the bus: how long we wait for others to send a setting before we do
 CROSSING_S = 0.25  # two nodes that set within this time have not received each other's value
+CROSSED_S = 1.0  # a value sent this long before another arrives may have crossed it, if a node was held up
 INSISTENCE = 3  # how often a setting is sent again because another node has contradicted it
 NOTED_FRAMES = 256
 DEFAULT_RATE_HZ = 20.0  # the rate limit of measurements, unless the map sets another
@@ -197,6 +198,8 @@ class Output:
         self._listen_until = float("-inf")  # other nodes may have a newer setting
         self._mine: Reading | None = None  # a setting made here, neither contradicted nor confirmed yet
         self._mine_at = NEVER  # when it was sent
+        self._sent_at = float("-inf")  # when the last message was sent, and its value
+        self._sent_value: bytes | None = None
         self._insisted = 0
         #: When another node's value won over ours, the message that ours was sent in, and ours.
         self._overruled: tuple[float, cf.Frame | None, Reading] | None = None
@@ -389,6 +392,12 @@ class Output:
                 self._waiting = False
             self._owed_at = NEVER
             self._sent = None
+            # If two messages crossed, each node has taken the other's value. The node with the higher id says again
+            # what it has taken.
+            crossed = now - self._sent_at < CROSSED_S and self._bytes(reading.value) != self._sent_value
+            if crossed and (self.entry.owner or is_set) and self._all.node.id > self._all.node_of(reading.source):
+                self._owed_at = now + CROSSING_S
+                self._all.wake()
             return None
 
     def _bytes(self, value: Value) -> bytes | None:
@@ -479,7 +488,9 @@ class Output:
         if self._all.send(frame):
             self._all.counts["sent"] += 1
             self._last, self._sent = content, frame
-            self._mine_at = now
+            self._mine_at = self._sent_at = now
+            first = readings[0]
+            self._sent_value = self._bytes(first.value) if self.setting and first is not None else None
         else:
             self._all.counts["held back by the bus"] += 1
             self._last = None
