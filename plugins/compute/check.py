@@ -48,6 +48,9 @@ def problems(entries: Sequence[Entry], db: Database) -> Iterator[Found]:
         here = f"functions.{number}"
         for path, text in entry_problems(entry, db):
             yield f"{here}.{path}" if path else here, text
+        for index, key in enumerate(outputs_of(entry)):
+            if key in outputs_of(entry)[:index]:
+                yield f"{here}.output.{index}", f"{key} is named twice"
         for key in dict.fromkeys(outputs_of(entry)):
             if key in writers:
                 yield f"{here}.output", f"{key} is already the output of functions[{writers[key]}]"

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 from fixgw.database import BAD, FAIL, NEVER, OLD, SECFAIL, Item, Reading, Subscription, Value
 from fixgw.errors import BadValue, UnknownKey
 from fixgw.kit.airdata import Undefined
-from fixgw.kit.sources import SIMULATED, START, derived_source, simulated, unmarked
+from fixgw.kit.sources import SIMULATED, START, derived_source, mark_of, simulated, unmarked
 from fixgw.plugins.compute.entry import Setup
 
 PASSED = OLD | BAD | FAIL | SECFAIL  # the flags that go from an input to the output
@@ -482,6 +482,7 @@ class Process(Formula):
         self._forget = forget
         self._pace = pace
         self._skip_until = NEVER
+        self._mark = ""  # of simulated inputs, at the last evaluation
         self._seen: list[tuple[int, float]] = [(item.writes, item.reading.stamp) for item in self.items]
 
     def evaluate(self) -> None:
@@ -494,8 +495,10 @@ class Process(Formula):
         self._seen = seen
         if flags is None:
             return
-        if flags & FAIL:
+        mark = mark_of(self.source_of(readings))
+        if flags & FAIL or mark != self._mark:  # what was learnt from simulated data must not pass for real
             self._forget()
+        self._mark = mark
         moment = Moment(now, written, tuple(r.flags & PASSED for r in readings))
         self.settle_outputs(readings, flags, reason, [moment, *[r.value for r in readings]])
 

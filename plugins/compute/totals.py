@@ -104,6 +104,8 @@ class Total(Computation):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.kept = setup.plugin.kept  # type: ignore[attr-defined]
+        #: The inputs without which nothing can be counted.
+        self.required = self.items
         #: The marks of simulated data in the outputs.
         self.marks = [""] * len(self.outputs)
         #: When the input was last good, by the database's clock.
@@ -184,11 +186,11 @@ class Total(Computation):
         now = self.clock()
         unknown = [
             (item, reading)
-            for item, reading in zip(self.items, readings, strict=True)
+            for item, reading in zip(self.required, readings, strict=False)
             if reading.flags & (OLD | FAIL) or reading.stamp == NEVER
         ]
         mark = mark_of(self.source_of(readings))
-        self.clean = not any(reading.flags & DOUBTFUL for reading in readings)
+        self.clean = not any(reading.flags & DOUBTFUL for reading in readings[: len(self.required)])
         why = ", ".join(failing(item, reading) for item, reading in unknown)
         if unknown:
             self.lost(now, why)
@@ -204,8 +206,9 @@ class Total(Computation):
         never = any(reading.stamp == NEVER for _, reading in unknown)
         flags = 0 if not unknown else OLD if never or not self.counted else BAD
         bad = ""
-        if any(r.flags & BAD for r in readings):
-            bad = ", ".join(failing(i, r) for i, r in zip(self.items, readings, strict=True) if r.flags & BAD)
+        required = readings[: len(self.required)]
+        if any(r.flags & BAD for r in required):
+            bad = ", ".join(failing(i, r) for i, r in zip(self.required, required, strict=True) if r.flags & BAD)
         for index, (value, doubt) in enumerate(zip(self.values(), self.doubts(), strict=True)):
             if value is None:
                 self.withhold(index, "nothing has been counted yet")
@@ -435,6 +438,7 @@ class Extremes(Total):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
+        self.required = self.items[:1]  # a button that was never pressed, or failed, resets nothing
         self.greatest: float | None = None
         self.least: float | None = None
 

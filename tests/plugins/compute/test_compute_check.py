@@ -17,7 +17,7 @@ from fixgw.errors import ConfigurationError
 from fixgw.plugins.compute import table
 from fixgw.plugins.compute.check import ONLY_HERE
 from fixgw.plugins.compute.entry import Entry
-from tests.plugins.compute.bench import packaged
+from tests.plugins.compute.bench import packaged, write_tree
 
 HEAD = "connections:\n  compute:\n    load: yes\n    module: fixgw.plugins.compute\n    functions:\n"
 DEFINITION = """\
@@ -243,3 +243,9 @@ def test_the_command_line_lists_the_functions(capsys: pytest.CaptureFixture[str]
     assert len(json.loads(capsys.readouterr().out)) == len(table.FUNCTIONS)
     assert main(["plugins", "netfix", "--functions"]) == 1
     assert "name no functions" in capsys.readouterr().err
+
+
+def test_an_output_that_one_function_names_twice(tmp_path: Path) -> None:
+    function = {"function": "wind", "inputs": ["GS", "TRACKM", "TAS", "HEAD"], "output": ["WINDSPD", "WINDSPD"]}
+    (problem,) = configuration.check(write_tree(tmp_path, [function]))
+    assert "WINDSPD is named twice" in str(problem)

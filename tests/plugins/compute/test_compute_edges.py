@@ -617,3 +617,38 @@ def test_two_connections_that_compute_one_key_are_found(tmp_path: Path) -> None:
     path.write_text(json.dumps(main))
     (problem,) = configuration.check(path)
     assert "the output EGTAVG1 is already used by connection 'compute'" in problem.message
+
+
+# -- what must not be remembered, or waited for ------------------------------------------------------------------------
+
+
+def test_what_was_learnt_from_simulated_data_is_forgotten_when_real_data_come(tmp_path: Path) -> None:
+    calm = [2, 10, 100, 100, 50, 5, 5, 3, 3]
+    function = {"function": "aoa", "inputs": ["PITCH", "IAS", "ANORM", "HEAD", "VS", *calm], "output": "AOA"}
+
+    def fly(flight: Flight, pitch: float, source: str) -> None:
+        for key, value in {"PITCH": pitch, "IAS": 120.0, "ANORM": 1.0, "HEAD": 90.0, "VS": 0.0}.items():
+            flight.write(key, value, "", source)
+        flight.advance(0.1)
+
+    with flying(write_tree(tmp_path, [function]), aux={"IAS.Vs": 45.0, "AOA.0g": -3.0}) as flight:
+        for _ in range(15):
+            fly(flight, 10.0, "sim/ahrs")
+        assert flight.read("AOA") == (pytest.approx(12.0), "")
+        assert flight.db.read("AOA").source == "sim/compute"
+        fly(flight, 1.0, "ahrs")
+        assert flight.read("AOA") == (pytest.approx(3.0), "b")
+        assert flight.db.read("AOA").source == "compute"
+
+
+@pytest.mark.parametrize("letters", [None, "f"])
+def test_extremes_do_not_wait_for_the_reset(tmp_path: Path, letters: str | None) -> None:
+    function = {"function": "g_memory", "inputs": ["ANORM", "RESET"], "output": ["GMAX", "GMIN"]}
+    with flying(write_tree(tmp_path, [function], items=[{"key": "RESET", "type": "bool"}])) as flight:
+        if letters is not None:
+            flight.write("RESET", False, letters)
+        flight.write("ANORM", 3.5, "")
+        flight.write("ANORM", 1.0, "")
+        flight.advance(0.1)
+        assert flight.read("GMAX") == (3.5, "")
+        assert flight.read("GMIN") == (1.0, "")
