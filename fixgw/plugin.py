@@ -561,7 +561,8 @@ class Follower(Worker[OptionsT]):
     def changed(self, readings: dict[str, database.Reading]) -> None:
         """Handle the readings of all items that were written, or whose flags changed, since the last call.
 
-        The first call gets the readings of all items. Includes the plugin's own writes, if it follows those items.
+        The first call gets the readings of all items. Includes the plugin's own writes, if it follows those items. The
+        call is a batch (`Database.batch`): clients may get what it writes when it returns.
         """
 
     def tick(self, now: float) -> None:

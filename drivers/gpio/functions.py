@@ -109,8 +109,6 @@ class Function:
 
     #: When to call `poll` again at the latest, in monotonic seconds.
     due = NEVER
-    #: The keys that decide what to do.
-    keys: Sequence[str] = ()
     #: The problem, if there is one; otherwise empty.
     trouble = ""
 
@@ -127,7 +125,7 @@ class Function:
         return False
 
     def poll(self, now: float) -> None:
-        """Do what is due at `now`. Raises DeviceError if the chip is gone."""
+        """Do what is due at `now`, if it is `due` or `is_waiting`. Raises DeviceError if the chip is gone."""
         raise NotImplementedError
 
     def lost(self, reason: str) -> None:
@@ -440,8 +438,6 @@ class PulsesFunction(Function):
             self._stamps.append(self.common.clock())
 
     def poll(self, now: float) -> None:
-        if now < self.due:
-            return
         self.due = now + RATE_INTERVAL_S
         level = self.pins.read(self._option.pin)
         stamps = [self._stamps.popleft() for _ in range(len(self._stamps))]
@@ -516,6 +512,9 @@ class PulsesFunction(Function):
 class Following(Function):
     """An output that follows keys."""
 
+    #: The keys that decide the level.
+    keys: Sequence[str] = ()
+
     def __init__(self, common: Common) -> None:
         super().__init__(common)
         self._polled_at = -NEVER
@@ -528,10 +527,9 @@ class Following(Function):
             self.common.wake()
 
     def poll(self, now: float) -> None:
-        if now >= self.due:
-            self._polled_at = now
-            self.due = now + LOOK_S  # before looking at the keys: a later change is seen
-            self.set(now)
+        self._polled_at = now
+        self.due = now + LOOK_S  # before looking at the keys: a later change is seen
+        self.set(now)
 
     def set(self, now: float) -> None:
         """Give the pin the level that the keys decide. Raises DeviceError."""

@@ -33,6 +33,7 @@ REFILL_LINES = 200  # the most lines formatted at a time for a client that has f
 DUTY = 0.03  # the share of the time that we may spend on flushes that could have been fewer
 CREDIT_S = 0.010  # the most time for this that idle periods may save up
 LONGEST_PACE_S = 0.010  # no update waits longer than this
+BURST_S = 0.001  # updates that come this soon after others come several at a time
 DIRECT_CLIENTS = 4  # with more clients than this, writers leave the sending to the server's thread
 
 T = TypeVar("T")
@@ -268,7 +269,8 @@ class FanOut:
         if len(self._followers) > DIRECT_CLIENTS or self._rates or not self.working.acquire(blocking=False):
             return False
         try:
-            if self._stopping or self._clock() < self._next_flush:
+            now = self._clock()
+            if self._stopping or now < self._next_flush or now < self._last_flush + BURST_S:
                 self._bursts = True
                 return False
             self._flush()

@@ -285,6 +285,50 @@ def test_items_due_at_the_same_instant_are_not_compared(clock: Clock) -> None:
     assert all(db.read(key).old for key in db)
 
 
+# -- how often the thread looks ----------------------------------------------------------------------------------------
+
+
+def looks_of(db: Database, clock: Clock, seconds: float, writes: list[tuple[float, str]]) -> int:
+    """How often the ageing thread would look while `writes` (times from now, keys) are made."""
+    begun, looks = clock.now, 0
+    db._look_due = INFINITY
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        db.age()
+
+    for at, key in [*sorted((begun + at, key) for at, key in writes), (begun + seconds, "")]:
+        while (due := db._next_look()) < at:
+            clock.now = due
+            look()
+        clock.now = at
+        if key:
+            db.write(key, 1.0)
+        if db._arrivals:
+            look()
+    return looks
+
+
+@pytest.mark.parametrize(("tolerance", "most"), [(300, 5.0), (1000, 2.5), (2000, 1.5)])
+def test_items_that_are_written_in_time_are_looked_at_together(clock: Clock, tolerance: int, most: float) -> None:
+    db = Database([Definition(key=f"K{n}", tolerance=tolerance) for n in range(20)], clock)
+    writes = [(n / 20 + k * 0.0021, f"K{k}") for n in range(200) for k in range(20)]
+    assert (looks_of(db, clock, 9.99, writes) - 20) / 9.99 <= most, "looks a second, after the first write of each"
+    assert not any(db.read(key).old for key in db)
+
+
+@pytest.mark.parametrize(("tolerance", "promise"), [(50, 0.02), (300, 0.02), (999, 0.02), (1000, 0.1), (5000, 0.1)])
+def test_what_is_not_written_again_is_marked_within_the_promise(clock: Clock, tolerance: int, promise: float) -> None:
+    db = Database([Definition(key=f"K{n}", tolerance=tolerance) for n in range(40)], clock)
+    late: dict[str, float] = {}
+    db.subscribe("*", lambda key, r: late.setdefault(key, clock.now - r.stamp - tolerance / 1000) if r.old else None)
+    looks_of(db, clock, 1.0 + tolerance / 1000, [(n * 0.0137, f"K{n}") for n in range(40)])
+    assert len(late) == 40
+    assert min(late.values()) >= 0.0
+    assert max(late.values()) <= promise + 1e-6
+
+
 # -- with the real clock and the real thread ---------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fixgw.database import Database, Definition, Reading
-from fixgw.database.hung import LOOK_INTERVAL_S, MAX_LOOKS, Hung
+from fixgw.database.hung import LOOK_INTERVAL_S, MAX_LOOKS, QUIET_LOOK_S, Hung
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +74,7 @@ def in_background(function: Callable[[], object]) -> threading.Thread:
 
 def test_the_patience_is_within_the_promise() -> None:
     assert LOOK_INTERVAL_S * MAX_LOOKS < PROMISE_S * 0.75
+    assert QUIET_LOOK_S + LOOK_INTERVAL_S * (MAX_LOOKS - 1) < PROMISE_S, "also if it begins just after a look"
 
 
 def test_ageing_continues_while_a_subscriber_hangs(db: Database, hanger: Hanger) -> None:

@@ -77,9 +77,15 @@ PLUGINS = {
         class Plugin(Worker):
             stopped = []
 
+            go = threading.Event()
+
             def work(self):
                 if self.config.get("wait"):
                     self.stopping.wait()
+                if self.config.get("go"):
+                    self.go.wait()
+                if self.config.get("end"):
+                    return
                 self.done("the calibration has been written")
 
             def stop(self):
@@ -129,6 +135,17 @@ PLUGINS = {
                 while not self.stopping.wait(0.01):
                     if self.runs == 1 and self.crash.is_set():
                         raise ValueError("a defect")
+    """,
+    "asked": """
+        import threading
+        from fixgw.plugin import PluginBase
+
+        class Plugin(PluginBase):
+            by = []
+
+            def health(self):
+                self.by.append(threading.current_thread().name)
+                return "asked"
     """,
     "good": """
         from fixgw.plugin import PluginBase
@@ -319,6 +336,27 @@ def test_a_plugin_that_is_done_is_stopped_and_healthy(bench: Bench) -> None:
         "ok",
         0,
     )
+    assert bench.stop() == EXIT_OK
+
+
+@pytest.mark.parametrize(("how", "then"), [("done", State.STOPPED), ("end", State.FAILED)])
+def test_the_end_of_a_worker_is_noticed_at_once_although_the_supervision_rests(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str, then: State
+) -> None:
+    monkeypatch.setattr("fixgw.gateway.QUIET_TICK_S", 3600.0)
+    bench.start(f"connections: {{it: {{load: yes, module: s_done, go: 1, {how}: 1, on_failure: ignore}}}}")
+    bench.until(lambda: bench.state("it") is State.RUNNING)
+    module("done").go.set()
+    bench.until(lambda: bench.state("it") is then)
+    assert bench.stop() == EXIT_OK
+
+
+def test_one_thread_asks_all_for_their_health(bench: Bench) -> None:
+    gateway = bench.start("connections: {a: {load: yes, module: s_asked}, b: {load: yes, module: s_asked}}")
+    bench.until(lambda: bench.state("b") is State.RUNNING)
+    module("asked").by.clear()
+    assert gateway.troubles() == {"a": "asked", "b": "asked"}
+    assert module("asked").by == ["health", "health"]
     assert bench.stop() == EXIT_OK
 
 

@@ -472,6 +472,24 @@ def test_on_a_bench_what_is_simulated_lights_lamps(by_hand: Make, bank: Bank, db
     assert bank.level(23)
 
 
+def test_an_output_follows_its_key_at_once_but_not_faster_than_50_times_a_second(
+    by_hand: Make, bank: Bank, db: Database
+) -> None:
+    panel = by_hand(outputs=[{"pin": 23, "when": "BTN1"}])
+    panel.after(0.1)
+    panel.plugin._wake.clear()
+    db.write("BTN1", True, "x", 0)
+    assert panel.plugin._wake.is_set(), "the thread is woken"
+    panel.plugin.poll(0.0)
+    assert bank.level(23)
+    bank.history.clear()
+    for n in range(200):
+        db.write("BTN1", bool(n // 3 % 2), "x", 0)
+        panel.clock.now += 0.005
+        panel.plugin.poll(0.0)
+    assert 20 <= len([level for _, pin, level in bank.history if pin == 23]) <= 51
+
+
 def test_a_lamp_blinks(by_hand: Make, bank: Bank, db: Database) -> None:
     panel = by_hand(outputs=[{"pin": 23, "when": "BTN1", "blink": 2}])
     db.write("BTN1", True, "x", 0)

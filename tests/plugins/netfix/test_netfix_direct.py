@@ -59,6 +59,17 @@ def test_a_batch_is_sent_once_at_its_end(gateway: TestGateway, flushed_by: list[
     assert len(flushed_by) <= 25
 
 
+def test_the_values_of_a_burst_are_sent_together(gateway: TestGateway, flushed_by: list[str]) -> None:
+    keys = ("IAS", "ALT", "FREE", "MARK")
+    client = subscribed(gateway, *keys)
+    for value in range(20):
+        time.sleep(0.02)  # the test is about bursts after a pause
+        for key in keys:
+            gateway.db.write(key, value, "me", flags=0)
+        assert [client.line().split(";")[0] for _ in keys] == list(keys)
+    assert len(flushed_by) <= 50, "80 updates"
+
+
 def test_the_values_of_a_batch_that_does_not_end_arrive_too(gateway: TestGateway) -> None:
     client = subscribed(gateway, "IAS", "ALT")
     hung, over = threading.Event(), threading.Event()
