@@ -11,6 +11,7 @@ import json
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from math import isfinite
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
@@ -33,9 +34,11 @@ def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: I
             convert(value, kind)
         else:
             msgspec.convert(value, kind, strict=True)
-        return
     except msgspec.ValidationError as error:
         first = error
+    else:
+        yield from _not_finite(value, at, name)
+        return
     bare = _bare(kind, value)
     found = list(_members(value, bare, at, name, also_known))
     yield from found
@@ -43,6 +46,19 @@ def problems(value: Any, kind: Any, at: Positions, name: str = "", also_known: I
     # field may be in a part that could not be read.
     if not found and not (at.partial and str(first).startswith("Object missing")):
         yield _problem(str(first), value, kind, at, name)
+
+
+def _not_finite(value: Any, at: Positions, name: str) -> Iterator[Problem]:
+    """Report NaN and infinity, which YAML can write and no option means."""
+    if isinstance(value, float) and not isfinite(value):
+        yield at.problem(f"{name}: expected a number, got {described(value)}")
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            yield from _not_finite(key, at.keys.get(key, at), f"{name}: the key {key}")
+            yield from _not_finite(member, at.at([key]), f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from _not_finite(member, at.at([index]), f"{name}[{index}]")
 
 
 def without_blanks(value: dict[Any, Any], kind: type[msgspec.Struct]) -> dict[Any, Any]:

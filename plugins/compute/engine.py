@@ -100,12 +100,16 @@ class LeanFind:
         self.cylinders = tuple(cylinders)
         self._drop = drop
         self._on = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the peaks."""
         self.peaks = [Peak() for _ in self.cylinders]
 
     def update(self, on: bool, flow: float, egts: Sequence[float], new: Sequence[bool]) -> Result:
         """The spread of the flows at the peaks, None until all are found, and each EGT minus its maximum."""
         if on and not self._on:
-            self.peaks = [Peak() for _ in self.cylinders]
+            self.forget()
         self._on = on
         if on:
             for peak, egt, is_new in zip(self.peaks, egts, new, strict=True):
@@ -139,6 +143,9 @@ class LeanFinding(Process):
     def __init__(self, setup: Setup) -> None:
         self.finder = LeanFind([item.key for item in setup.items[2:]], setup.option("drop"))
         super().__init__(setup, self._calculate)
+
+    def start_afresh(self) -> None:
+        self.finder.forget()
 
     def _calculate(self, moment: Moment, on: Any, flow: float, *egts: float) -> Result:
         new = moment.written[2:] if moment.good else [False] * len(egts)

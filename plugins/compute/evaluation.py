@@ -482,7 +482,8 @@ class Process(Formula):
         self._forget = forget
         self._pace = pace
         self._skip_until = NEVER
-        self._mark = ""  # of simulated inputs, at the last evaluation
+        #: That of simulated inputs, at the last evaluation; see `mark_of`.
+        self.mark = ""
         self._seen: list[tuple[int, float]] = [(item.writes, item.reading.stamp) for item in self.items]
 
     def evaluate(self) -> None:
@@ -496,11 +497,17 @@ class Process(Formula):
         if flags is None:
             return
         mark = mark_of(self.source_of(readings))
-        if flags & FAIL or mark != self._mark:  # what was learnt from simulated data must not pass for real
+        if mark != self.mark:  # what was learnt from simulated data must not pass for real
+            self.mark = mark
+            self.start_afresh()
+        if flags & FAIL:
             self._forget()
-        self._mark = mark
         moment = Moment(now, written, tuple(r.flags & PASSED for r in readings))
         self.settle_outputs(readings, flags, reason, [moment, *[r.value for r in readings]])
+
+    def start_afresh(self) -> None:
+        """Forget everything: the inputs are simulated now, or no longer."""
+        self._forget()
 
     def changed(self, key: str, reading: Reading) -> None:
         if reading.flags or reading.stamp >= self._skip_until:

@@ -34,12 +34,13 @@ def known_date() -> datetime | None:
 
 
 class Found(NamedTuple):
-    """A result, where it was computed and when, by the database's clock."""
+    """A result, where it was computed and when, by the database's clock, and the mark of simulated inputs."""
 
     result: Result | Outcome
     lat: float
     lon: float
     time: float
+    mark: str
 
 
 class Slow(Process):
@@ -53,17 +54,17 @@ class Slow(Process):
         #: Returns the date and time; a test may replace it.
         self.today: Callable[[], datetime | None] = known_date
         self._found: Found | None = None
-        self._wanted: tuple[float, float, float] | None = None
+        self._wanted: tuple[str, float, float, float] | None = None  # the mark, and the arguments
         self._why_not = "it has not been computed yet"
 
     def _latest(self, moment: Moment, lat: float, lon: float, altitude: float = 0.0) -> Result | Outcome:
         found = self._found
         age, moved = STALE_S + 1.0, 0.0
-        if found is not None:
+        if found is not None and found.mark == self.mark:
             age = moment.now - found.time
             moved = bearing_distance(found.lat, found.lon, lat, lon)[1]
         if age > RENEW_S or moved > RENEW_NMI:
-            self._wanted = lat, lon, altitude
+            self._wanted = self.mark, lat, lon, altitude
         if found is None or age > STALE_S or moved > STALE_NMI:
             raise Undefined(self._why_not)
         return found.result
@@ -72,12 +73,13 @@ class Slow(Process):
         wanted, self._wanted = self._wanted, None
         if wanted is None:
             return
+        mark, *place = wanted
         today = self.today()
         if today is None:
             self._found, self._why_not = None, NO_DATE
         else:
             try:
-                self._found = Found(self._compute(today, *wanted), wanted[0], wanted[1], now)
+                self._found = Found(self._compute(today, *place), place[0], place[1], now, mark)
                 self.trouble = ""
             except MissingLibrary as error:
                 self.trouble = self._why_not = str(error)

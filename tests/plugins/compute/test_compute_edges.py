@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -639,6 +640,62 @@ def test_what_was_learnt_from_simulated_data_is_forgotten_when_real_data_come(tm
         fly(flight, 1.0, "ahrs")
         assert flight.read("AOA") == (pytest.approx(3.0), "b")
         assert flight.db.read("AOA").source == "compute"
+
+
+def test_a_simulated_wind_is_forgotten_when_real_data_come(tmp_path: Path) -> None:
+    function = {"function": "wind", "inputs": ["GS", "TRACK", "TAS", "HEAD"], "output": ["WINDSPD", "WINDDIR"]}
+
+    def fly(flight: Flight, gs: float, source: str) -> None:
+        for key, value in {"GS": gs, "TRACK": 90.0, "TAS": 100.0, "HEAD": 90.0}.items():
+            flight.write(key, value, "", source)
+        flight.advance(0.5)
+
+    with flying(write_tree(tmp_path, [function])) as flight:
+        for _ in range(80):
+            fly(flight, 150.0, "sim/gps")
+        assert flight.read("WINDSPD")[0] == pytest.approx(50.0)
+        for _ in range(10):
+            fly(flight, 100.0, "gps")
+            reading = flight.db.read("WINDSPD")
+            assert reading.source != "compute" or not reading.good or abs(float(reading.value)) < 0.1
+
+
+def test_simulated_peaks_are_forgotten_when_real_data_come(tmp_path: Path) -> None:
+    function = {"function": "lean_find", "inputs": ["LEAN", "FUELF1", "EGT11", "EGT12"], "output": "GAMI"}
+    items: list[dict[str, Any]] = [{"key": "LEAN", "type": "bool"}, {"key": "GAMI", "max": 10, "units": "gal/hr"}]
+    with flying(write_tree(tmp_path, [function], items=items)) as flight:
+        flight.write("LEAN", True)
+        for flow, egt in ((12.0, 700.0), (11.0, 760.0), (10.0, 740.0), (9.5, 700.0)):
+            for key, value in {"FUELF1": flow, "EGT11": egt, "EGT12": egt + 5.0}.items():
+                flight.write(key, value, "", "sim/ems")
+            flight.advance(0.5)
+        assert flight.db.read("GAMI").source == "sim/compute"
+        assert flight.read("GAMI") == (pytest.approx(0.0), "")
+        for key, value in {"FUELF1": 10.0, "EGT11": 600.0, "EGT12": 600.0}.items():
+            flight.write(key, value, "", "ems")
+        flight.advance(0.5)
+        assert not flight.db.read("GAMI").good, "no peak of the real engine has been found"
+
+
+def test_the_variation_at_a_simulated_place_is_not_shown_for_a_real_one(tmp_path: Path) -> None:
+    pytest.importorskip("pygeomag", reason="a dependency of the default installation")
+    with flying(
+        write_tree(tmp_path, [{"function": "variation", "inputs": ["LAT", "LONG"], "output": "MAGVAR"}])
+    ) as flight:
+        (slow,) = flight.plugin.computations
+        assert isinstance(slow, Slow)
+        slow.today = lambda: datetime(2026, 6, 1, tzinfo=UTC)
+        flight.write("LAT", 44.0, "", "sim/gps")
+        flight.write("LONG", -88.0, "", "sim/gps")
+        flight.advance(1.0)
+        assert flight.db.read("MAGVAR").good
+        flight.write("LAT", 44.01, "", "gps")
+        flight.write("LONG", -88.0, "", "gps")
+        assert flight.db.read("MAGVAR").source == "sim/compute", "the real one has not been computed yet"
+        flight.advance(1.0)
+        reading = flight.db.read("MAGVAR")
+        assert reading.good
+        assert reading.source == "compute"
 
 
 @pytest.mark.parametrize("letters", [None, "f"])
