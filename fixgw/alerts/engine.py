@@ -32,6 +32,7 @@ SOUND_EVERY_S = 3.0  # while a warning is not acknowledged
 MUTE_S = 60.0
 FLAPPING = 5  # more occurrences than this within `FLAPPING_S` are intermittent
 FLAPPING_S = 60.0
+GAP_S = 3.0  # a condition that is not known for longer breaks a delay
 MAX_CHANGES = 500  # that wait to be recorded
 MAX_TONE = 9999
 WARNING = LEVELS.index("warning")
@@ -125,7 +126,8 @@ class Always:
 
 class Level:
     """One level of an alert: raised when any of its conditions has been true for `on_delay`, until all have been false
-    for `off_delay`. Times in seconds. What is not known changes nothing: it does not break a delay, but none ends then.
+    for `off_delay`. Times in seconds. What is not known neither raises nor clears it, and no delay ends then. One that
+    was not known for longer than `GAP_S` begins anew with the next value: nobody saw what happened meanwhile.
     """
 
     def __init__(
@@ -140,11 +142,12 @@ class Level:
         self.pending = False
         self.known = False
         self._since: float | None = None
+        self._unknown_since: float | None = None
 
     def judge(self, now: float, look: Look, held: bool) -> None:
         """Evaluate it. `held`: it must not be raised now."""
         if held and not self.raised:
-            self.pending, self._since = False, None
+            self.pending, self._since, self._unknown_since = False, None, None
             return
         met: bool | None = False
         for condition in self.conditions:
@@ -155,7 +158,13 @@ class Level:
                 met = None
         self.known = met is not None
         if met is None:
+            if self._unknown_since is None:
+                self._unknown_since = now
             return
+        if self._unknown_since is not None:
+            if now - self._unknown_since > GAP_S + EPSILON_S:
+                self._since = None
+            self._unknown_since = None
         if met is self.raised:
             self.pending, self._since = False, None
         else:
@@ -174,7 +183,7 @@ class Level:
 
     def reset(self) -> None:
         self.raised = self.pending = self.known = False
-        self._since = None
+        self._since = self._unknown_since = None
         for condition in self.conditions:
             if isinstance(condition, Beyond):
                 condition.on = False

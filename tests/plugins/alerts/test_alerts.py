@@ -719,3 +719,32 @@ def test_people_and_values_at_once(fly: Fly) -> None:
     assert flight.db.read("ALERTS").value == 0
     assert {r["state"] for r in status(flight).values() if isinstance(r, dict) and "state" in r} == {"normal"}
     assert not flight.db.item("OILP1").annunciators
+
+
+@pytest.mark.parametrize(("gap", "after_on", "after_off"), [(2.9, "active", "normal"), (3.2, "pending", "active")])
+def test_a_delay_begins_anew_after_a_long_time_without_data(
+    gap: float, after_on: str, after_off: str, fly: Fly
+) -> None:
+    low = {"id": "low", "key": "OILP1", "level": "warning", "below": 25, "text": "LOW", "on_delay": 2, "off_delay": 2}
+    flight = fly(alerts(low))
+    flight.begin()
+    at = 0.0
+
+    def see(value: Any, seconds: float) -> str:
+        nonlocal at
+        at += seconds
+        flight.at(at)
+        flight.write("OILP1", value)
+        flight.step()
+        return state(flight, "low")
+
+    assert see(20, 1) == "pending"
+    assert see([0, "f"], 0.5) == "pending"
+    assert see([20, ""], gap) == after_on
+    see(20, 1)
+    assert see(20, 1) == "active"
+    assert see(60, 1) == "active"
+    assert see([0, "f"], 0.5) == "active"
+    assert see([60, ""], gap) == after_off
+    see(60, 1)
+    assert see(60, 1) == "normal"
