@@ -284,7 +284,10 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
         connections = main["connections"] = {k: {} if v is None else v for k, v in connections.items()}
     if only is not None:
         main = {k: v for k, v in main.items() if k not in ("plugin path", "logging")}
-    reader.problems += options.problems(main, Main, at)
+    sections = dict(main)  # without the options of connections, which are checked one by one below
+    if isinstance(connections, dict):
+        sections["connections"] = {k: {} if isinstance(v, dict) else v for k, v in connections.items()}
+    reader.problems += options.problems(sections, Main, at)
 
     defaults = _Defaults(reader)
     items, initial, database = _read_items(reader, main, at, defaults)

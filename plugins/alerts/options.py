@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator
-from math import isfinite
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta, field
@@ -232,11 +231,6 @@ def _problems_with(
     except ValueError as error:
         yield f"{at}.hysteresis", str(error)
         return
-    for name in ("below", "above"):
-        limit = getattr(level, name)
-        if isinstance(limit, float) and not isfinite(limit):
-            yield f"{where}.{name}", f"{limit:g} is not a limit"
-            return
     found = _contradictions(option, level, item)
     yield from ((f"{at if name == 'hysteresis' else where}.{name}", text) for name, text, fixed in found if fixed)
 

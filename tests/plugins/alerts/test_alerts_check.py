@@ -53,7 +53,7 @@ FOUND = {
     ),
     "{id: a, key: OILP1, below: 0}": "6:36: alerts[0].below: OILP1 can never be below 0: its range ends at 0",
     "{id: a, key: OILP1, above: 500}": "6:36: alerts[0].above: OILP1 can never be above 500: its range ends at 200",
-    "{id: a, key: OILP1, below: .nan}": "6:36: alerts[0].below: nan is not a limit",
+    "{id: a, key: OILP1, below: .nan}": "6:36: alerts[0].below: expected a number, got the number nan",
     "{id: a, key: ACID, above: 5}": "6:35: alerts[0].above: ACID is not a number: use `when`",
     "{id: a, below: 5}": "6:24: alerts[0].below: it needs a `key` to compare",
     "{id: a, when: OAT < 5, no_data: caution}": "6:41: alerts[0].no_data: it needs a `key`",
