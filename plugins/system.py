@@ -17,7 +17,7 @@ from msgspec import Meta
 from fixgw import plugin
 from fixgw.clock import EARLIEST_YEAR
 from fixgw.database import Database, Item
-from fixgw.errors import UnknownKey
+from fixgw.errors import BadValue, UnknownKey
 from fixgw.kit.sources import START
 from fixgw.plugin import Worker
 
@@ -76,6 +76,12 @@ class Plugin(Worker[Options]):
                 yield f"time.keys.{name}", str(UnknownKey(key, db))
             elif db.item(key).type != (expected := "str" if name.endswith("string") else "int"):
                 yield f"time.keys.{name}", f"{key} has the type {db.item(key).type}; expected {expected}"
+            elif expected == "str":
+                zone = name.partition("_")[0]
+                try:
+                    db.item(key).convert(datetime.now(UTC).strftime(getattr(options.time, f"{zone}_format")))
+                except (BadValue, ValueError) as error:
+                    yield f"time.{zone}_format", str(error)
 
     def run(self) -> None:
         if not self.options.time.enable:

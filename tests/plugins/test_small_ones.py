@@ -147,6 +147,13 @@ def test_what_is_wrong_with_the_keys(db: Database) -> None:
     assert list(system.Plugin.check(system.Options(), db)) == []
 
 
+@pytest.mark.parametrize("form", ["%H\n%M", "x" * 100_000])
+def test_a_format_that_the_key_refuses_is_a_finding(db: Database, form: str) -> None:
+    keys = system.Keys(gmt_string="TIMEZ", local_string="TIMEL")
+    options = system.Options(time=system.Time(enable=True, keys=keys, gmt_format=form, local_format=form))
+    assert [o for o, _ in system.Plugin.check(options, db)] == ["time.gmt_format", "time.local_format"]
+
+
 # -- test --------------------------------------------------------------------------------------------------------------
 
 
