@@ -61,7 +61,8 @@ class Plugin(Follower[Options]):
             return
         path = self.options.DimmerDevice
         try:
-            number = os.open(path, os.O_WRONLY | os.O_TRUNC)  # never creates it
+            # Never creates the file, and does not wait for the reader of a pipe.
+            number = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK)
             try:
                 os.write(number, f"{min(max(self._wanted, 0), self._find_limit())}\n".encode())
             finally:

@@ -204,6 +204,21 @@ def test_the_brightness_follows(make: Callable[..., Any], db: Database, tmp_path
     assert plugin.get_status()["brightness"] == 255
 
 
+def test_a_pipe_that_nobody_reads_does_not_hang_the_dimmer(
+    make: Callable[..., Any], db: Database, tmp_path: Path
+) -> None:
+    device = tmp_path / "brightness"
+    os.mkfifo(device)
+    plugin = make(dimmer, DimmerDevice=str(device))
+    db.write("DIM", 50, "knob")
+    plugin.follow()
+    thread = threading.Thread(target=plugin.step, args=(0.0,), daemon=True)
+    thread.start()
+    thread.join(5.0)
+    assert not thread.is_alive()
+    assert plugin.health() == f"{device}: No such device or address"
+
+
 # -- command -----------------------------------------------------------------------------------------------------------
 
 
