@@ -77,6 +77,9 @@ class Plugin(Worker[Options]):
         while not self.stopping.is_set():
             self.show_life()
             self._tell_news()
+            if not _in_foreground(number):  # to read would stop the whole process, with SIGTTIN
+                self.stopping.wait(WAIT_S)
+                continue
             if not select.select([number], [], [], WAIT_S)[0]:
                 continue
             try:
@@ -183,6 +186,14 @@ class Plugin(Worker[Options]):
             self.output.flush()
         except (OSError, ValueError):  # nobody reads it any more
             self.count("not printed")
+
+
+def _in_foreground(terminal: int) -> bool:
+    """Whether this process may read the terminal. True also if it is not the one that controls the process."""
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return True
 
 
 def _arguments(words: list[str], usage: str) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import pty
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -309,6 +311,49 @@ def test_at_a_terminal(make: Any, db: Database, quits: bool, asked: list[str]) -
         plugin.shutdown()
     os.close(ours)
     assert make.asked == asked
+
+
+BACKGROUND = """
+import fcntl, os, termios
+from fixgw.plugins.command import _in_foreground
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+print(_in_foreground(0), flush=True)
+if os.fork() == 0:
+    os.setpgid(0, 0)
+    print(_in_foreground(0), flush=True)
+else:
+    os.wait()
+"""
+
+
+def test_a_process_in_the_background_knows_that_it_is() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        run = [sys.executable, "-c", BACKGROUND]
+        done = subprocess.run(run, stdin=theirs, stdout=subprocess.PIPE, start_new_session=True, timeout=30, check=True)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.stdout.split() == [b"True", b"False"]
+
+
+def test_in_the_background_the_terminal_is_not_read(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read it there would stop the whole gateway."""
+    ours, theirs = pty.openpty()
+    plugin = make(command)
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            self.set()
+            return True
+
+    monkeypatch.setattr(os, "tcgetpgrp", lambda terminal: os.getpgrp() + 1)
+    with open(theirs, closefd=True) as terminal:
+        plugin.input, plugin.output, plugin.stopping = terminal, io.StringIO(), Stopping()
+        os.write(ours, b"quit\n")
+        plugin.work()
+        assert plugin.done_with is None
+    os.close(ours)
 
 
 # -- all of them -------------------------------------------------------------------------------------------------------
