@@ -38,7 +38,9 @@ class Plugin(Follower[Options]):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._wanted: int | None = None
-        self._written: int | None = None
+        self._written: int | None = None  # the wanted brightness that was written last,
+        self._brightness: int | None = None  # what was written for it,
+        self._file: tuple[int, int] | None = None  # and into which file
         self._backoff = Backoff(0.5, 10.0)
         self._retry_at = float("-inf")
 
@@ -57,23 +59,27 @@ class Plugin(Follower[Options]):
 
     def _apply(self) -> None:
         """Write the brightness, unless that is done or failed a moment ago."""
-        if self._wanted is None or self._wanted == self._written or self.clock() < self._retry_at:
+        if self._wanted is None or self.clock() < self._retry_at:
             return
         path = self.options.DimmerDevice
+        if self._wanted == self._written and self._file == _identify(path):
+            return  # otherwise the device was away, and may have come back with a brightness of its own
+        brightness = min(max(self._wanted, 0), self._find_limit())
         try:
             # Never creates the file, and does not wait for the reader of a pipe.
             number = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK)
             try:
-                os.write(number, f"{min(max(self._wanted, 0), self._find_limit())}\n".encode())
+                os.write(number, f"{brightness}\n".encode())
             finally:
                 os.close(number)
         except OSError as error:
+            self._written = None
             self._trouble = f"{path}: {error.strerror or error}"
             self._retry_at = self.clock() + self._backoff.next()
             self.count("failed writes")
             self.complain("%s", self._trouble)
             return
-        self._written, self._trouble = self._wanted, ""
+        self._written, self._brightness, self._file, self._trouble = self._wanted, brightness, _identify(path), ""
         self._backoff.reset()
         self._retry_at = float("-inf")
         self.count("writes")
@@ -86,4 +92,13 @@ class Plugin(Follower[Options]):
             return 2**31
 
     def get_status(self) -> Mapping[str, Any]:
-        return {"brightness": self._written, **super().get_status()}
+        return {"brightness": self._brightness, **super().get_status()}
+
+
+def _identify(path: str) -> tuple[int, int] | None:
+    """What distinguishes the file from a later one at `path`; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

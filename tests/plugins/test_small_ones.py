@@ -203,7 +203,35 @@ def test_the_brightness_follows(make: Callable[..., Any], db: Database, tmp_path
     db.item("DIM").fail("the knob is broken", "knob")
     plugin.step(0.0)
     assert device.read_text() == "200\n"
-    assert plugin.get_status()["brightness"] == 255
+    assert plugin.get_status()["brightness"] == 200
+
+
+def test_a_device_that_comes_back_gets_its_brightness(
+    make: Callable[..., Any], db: Database, tmp_path: Path, clock: Clock
+) -> None:
+    device = tmp_path / "brightness"
+    device.write_text("0\n")
+    plugin = make(dimmer, DimmerDevice=str(device))
+    plugin.clock = clock
+    db.write("DIM", 50, "knob")
+    plugin.follow()
+    plugin.step(0.0)
+    assert device.read_text() == "50\n"
+    device.unlink()
+    clock.now += 1.0
+    plugin.step(0.0)
+    assert "No such file" in plugin.health()
+    replaced = tmp_path / "new"  # it exists at the same time, so that its inode is another
+    replaced.write_text("100\n")
+    replaced.rename(device)
+    clock.now += 20.0
+    plugin.step(0.0)
+    assert (device.read_text(), plugin.health()) == ("50\n", "")
+    replaced.write_text("100\n")
+    replaced.rename(device)
+    clock.now += 1.0
+    plugin.step(0.0)
+    assert device.read_text() == "50\n", "it was replaced between two looks"
 
 
 def test_a_pipe_that_nobody_reads_does_not_hang_the_dimmer(
