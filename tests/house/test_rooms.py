@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 CORE_LIBRARIES = {"yaml", "msgspec"}
+#: The libraries of extras, which read and write files.
+FILE_LIBRARIES = {"fixgw/recording": {"mcap", "plotly", "pyarrow"}}
 HARDWARE_LIBRARIES = {"serial", "can", "RPi", "gpiod", "smbus2", "spidev"}
 #: Modules for files, sockets, threads and time.
 WORLDLY = {"socket", "threading", "select", "selectors", "subprocess", "logging", *HARDWARE_LIBRARIES}
@@ -95,8 +97,16 @@ def test_the_core_knows_no_driver_no_plugin_and_no_simulator(path: Path) -> None
         assert not inside(module, "fixgw.drivers", "fixgw.plugins"), module
         if named(path) not in MAY_SIMULATE:
             assert not inside(module, "fixgw.hw_sim"), module
+    libraries = CORE_LIBRARIES | FILE_LIBRARIES.get(named(path.parent), set())
     for module in imports(path, types=False):
-        assert top(module) in sys.stdlib_module_names | CORE_LIBRARIES | {"fixgw"}, module
+        assert top(module) in sys.stdlib_module_names | libraries | {"fixgw"}, module
+
+
+@pytest.mark.parametrize("path", files("fixgw/recording"), ids=named)
+def test_recordings_are_files_and_nothing_else(path: Path) -> None:
+    for module in imports(path, types=False):
+        assert top(module) not in WORLDLY - {"logging"}, module
+        assert not inside(module, "fixgw.database", "fixgw.gateway", "fixgw.world", "fixgw.plugin"), module
 
 
 @pytest.mark.parametrize("path", files("plugins"), ids=named)
