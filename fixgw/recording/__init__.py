@@ -17,6 +17,8 @@ from fixgw.kit.update import Value
 
 __all__ = ["About", "Alert", "Change", "Recording", "RecordingError", "open_recording"]
 
+MCAP_MAGIC = b"\x89MCAP0\r\n"
+
 
 class RecordingError(FixgwError):
     """A file is not a recording, or cannot be read; the message says why and what to do."""
@@ -91,4 +93,10 @@ def open_recording(path: Path) -> Recording:
 
     Raises `RecordingError` if it is neither, or if a library is missing; OSError if it cannot be read.
     """
-    raise RecordingError(f"{path} is not a recording")
+    with path.open("rb") as file:
+        if file.read(len(MCAP_MAGIC)) == MCAP_MAGIC:
+            raise RecordingError(f"{path} is an MCAP file, which cannot be read here")
+
+    from fixgw.recording.incumbent import Incumbent
+
+    return Incumbent(path)
