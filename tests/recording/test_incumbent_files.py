@@ -231,7 +231,8 @@ def test_the_state_at_an_instant_comes_first(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\n\n", b"\0" * 100_000, random.Random(1).randbytes(200_000), b"[1, 2]\n", b'{"IAS": 5}\n', b"{}\n{}\n", b'"frequency"\n',
+    [b"", b"\n\n", b"\0" * 100_000, random.Random(1).randbytes(200_000), b"[1, 2]\n", b'{"IAS": 5}\n',
+     b"{}\n{}\n", b'"frequency"\n',
      b"GIF89a" + bytes(range(256)) * 20, b"{" * 100_000, b"[" * 100_000,
      b'{"a":' * 50_000, b"\xef\xbb\xbf", b"hello\n" * 5000],
 )  # fmt: skip
