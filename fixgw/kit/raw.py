@@ -5,23 +5,61 @@
     tap.close()
 
 Every link passes on what it reads and writes through the `Point` of its gateway's database: the bytes of a serial line
-or a socket, lists of CAN frames under the name of the bus, and ``(register, bytes)`` of a chip (on SPI the first byte
-of the request instead of a register). While nobody listens, this costs one look at an empty table per read.
+or a socket, lists of CAN frames under the name of the bus, ``(register, bytes)`` of a chip (on SPI the first byte
+of the request instead of a register), levels of pins, and what happens to the link. While nobody listens, this costs
+one look at an empty table per read.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import logging
 
-Direction = Literal["in", "out"]
+#: Read; written; or read, but discarded as too old, because the process was held up.
+Direction = Literal["in", "out", "discarded"]
+DIRECTIONS: Final[tuple[Direction, ...]] = ("in", "out", "discarded")
 #: Called on the link's thread: it must return at once, and must not change `data`.
 Listener = Callable[[str, float, Direction, Any], object]
+
+
+What = Literal["opened", "lost", "baud", "polled"]
+
+
+class Event(NamedTuple):
+    """Something happened to a link: `link` is its kind ("serial", "can", "chip", "pins").
+
+    ``opened``: the link is open; ``baud``: at another bit rate from now on (`detail`); ``lost``: it is gone, or could
+    not be opened, and `detail` says why; ``polled``: a chip has been polled once.
+    """
+
+    link: str
+    what: What
+    detail: str = ""
+
+
+#: Ends the transfers of one poll of a chip.
+POLLED: Final = Event("chip", "polled")
+
+
+class Failure(NamedTuple):
+    """A transfer with a chip failed with an OSError."""
+
+    register: int
+    errno: int
+    text: str
+
+
+class PinLevel(NamedTuple):
+    """A pin is high or low; with `edge`, the library has reported an edge at this instant."""
+
+    pin: int
+    high: bool
+    edge: bool = False
 
 
 class Heard(NamedTuple):
