@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixgw.kit.update import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL
+from fixgw.kit.update import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Value
 from fixgw.recording import Change, RecordingError, open_recording
 from fixgw.recording import incumbent as format
 from fixgw.recording.incumbent import Incumbent
@@ -307,7 +307,13 @@ def test_what_is_written_is_the_layout_to_the_letter() -> None:
 
 
 def test_a_line_is_json_whatever_the_value() -> None:
-    items = {"A": (float("nan"), FAIL), "B": (float("inf"), 0), "C": ("Ä", 0), "D": (True, 0), "E": (None, OLD)}
+    items: dict[str, tuple[Value | None, int]] = {
+        "A": (float("nan"), FAIL),
+        "B": (float("inf"), 0),
+        "C": ("Ä", 0),
+        "D": (True, 0),
+        "E": (None, OLD),
+    }
     assert format.line(items) == (
         b'{"A":[null,0,0,0,1,0],"B":[null,0,0,0,0,0],"C":["\\u00c4",0,0,0,0,0],"D":[true,0,0,0,0,0],"E":[null,0,1,0,0,0]}\n'
     )
