@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from fixgw.database import BAD, FAIL, OLD, SECFAIL, Reading
 from fixgw.kit.airdata import aoa_lift, lift_constant
 from fixgw.plugins.compute.places import Slow
 from tests.plugins.compute.bench import Flight, flying, write_tree
@@ -109,6 +110,44 @@ def test_a_formula_gives_its_result(case: Case, everything: Flight) -> None:
         else:
             assert math.isclose(value, expected, abs_tol=case["tol"]), (name, value)
             assert flags == "", name
+
+
+@pytest.mark.parametrize("formula", AT_ONCE)
+def test_a_flag_of_any_input_is_that_of_every_output_in_one_update(formula: str, everything: Flight) -> None:
+    case = next(c for c in CASES if c["formula"] == formula and None not in c["output"].values())
+    row = AT_ONCE[formula]
+    names = row.inputs.split()
+    inputs = [key(case, "I", n) for n in range(len(names))]
+    outputs = [key(case, "O", n) for n in range(len(row.outputs.split()))]
+    given = [float(case["input"][name]) for name in names]
+
+    for each, value in zip(inputs, given, strict=True):
+        everything.write(each, value, "")
+    good = [everything.db.read(output) for output in outputs]
+    seen: list[tuple[str, Reading]] = []
+    subscriptions = [everything.db.subscribe(output, lambda k, reading: seen.append((k, reading))) for output in outputs]
+    try:
+        for each, value in zip(inputs, given, strict=True):
+            for letters, flags in (("b", BAD), ("s", SECFAIL), ("f", FAIL), ("bs", BAD | SECFAIL)):
+                seen.clear()
+                everything.write(each, value, letters)
+                assert [k for k, _ in seen] == outputs, (each, letters)
+                for before, (_, after) in zip(good, seen, strict=True):
+                    assert after.flags == flags
+                    assert all(each in text for _, text in after.reasons), after.reasons
+                    assert after.value == (0.0 if flags & FAIL else before.value)
+                seen.clear()
+                everything.write(each, value, "")
+                assert [(r.value, r.flags) for _, r in seen] == [(r.value, 0) for r in good], (each, letters)
+            everything.db.item(each).flag(OLD, OLD, "test", "for the test")
+            assert [everything.read(output) for output in outputs] == [(r.value, "o") for r in good], each
+            everything.write(each, value, "", "sim/test")
+            assert {everything.db.read(output).source for output in outputs} == {"sim/compute"}, each
+            everything.write(each, value, "")
+            assert {everything.db.read(output).source for output in outputs} == {"compute"}, each
+    finally:
+        for subscription in subscriptions:
+            subscription.close()
 
 
 def test_every_formula_is_tested() -> None:
