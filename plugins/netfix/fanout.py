@@ -30,7 +30,11 @@ from fixgw.plugins.netfix.versions import Versions, versions_of
 NOT_OURS = ANNUNCIATE | SECFAIL  # flags that the database, not the writer, may add to a write
 MAX_QUEUED = 1024  # the most updates that wait for the next flush individually
 REFILL_LINES = 200  # the most lines formatted at a time for a client that has fallen behind
-DUTY = 0.03  # the share of the time that we may spend on flushes that could have been fewer
+# The share of the time that we may spend on flushes that could have been fewer, and the number of updates in one with
+# which that is halved, because a full flush gains nothing by growing. With few clients, and with many: then a flush
+# costs much.
+FEW = (0.03, 32)
+MANY = (0.012, 12)
 CREDIT_S = 0.010  # the most time for this that idle periods may save up
 LONGEST_PACE_S = 0.010  # no update waits longer than this
 BURST_S = 0.001  # updates that come this soon after others come several at a time
@@ -395,10 +399,11 @@ class FanOut:
                     self._fall_behind(peer, [entries[n] for n in wanted])
                 else:
                     self._update(peer, data, len(wanted))
-        # Waiting saves system calls while updates arrive one by one; a full batch gains nothing by growing.
+        # Waiting saves system calls while updates arrive one by one.
         self._flush_cost = time.thread_time() - cost
         self._last_flush = now = self._clock()
-        pace = self._flush_cost / DUTY * 32 / (32 + len(entries))
+        duty, full = MANY if len(self._followers) > DIRECT_CLIENTS else FEW
+        pace = self._flush_cost / duty * full / (full + len(entries))
         self._next_flush = min(max(self._next_flush, now - CREDIT_S) + pace, now + LONGEST_PACE_S)
 
     def _group_peers(self) -> list[tuple[frozenset[str], int, list[Peer]]]:

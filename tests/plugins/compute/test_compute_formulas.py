@@ -125,7 +125,9 @@ def test_a_flag_of_any_input_is_that_of_every_output_in_one_update(formula: str,
         everything.write(each, value, "")
     good = [everything.db.read(output) for output in outputs]
     seen: list[tuple[str, Reading]] = []
-    subscriptions = [everything.db.subscribe(output, lambda k, reading: seen.append((k, reading))) for output in outputs]
+    subscriptions = [
+        everything.db.subscribe(output, lambda k, reading: seen.append((k, reading))) for output in outputs
+    ]
     try:
         for each, value in zip(inputs, given, strict=True):
             for letters, flags in (("b", BAD), ("s", SECFAIL), ("f", FAIL), ("bs", BAD | SECFAIL)):
