@@ -345,7 +345,6 @@ LATER = "not available yet"
 #: Modules without a counterpart: the consequence, or the alternative.
 ABSENT: Mapping[str, str] = {
     "data_playback": f"{LATER}: recordings are not played back",
-    "data_recorder": f"{LATER}: nothing is recorded",
     "db_persister": "left out: recording, with the keys given as patterns, replaces it, and is not available yet",
     "fgfs": LATER,
     "gpsd": f"{LATER}: `nmea0183` reads the receiver directly, or from `port: tcp://HOST:PORT`",

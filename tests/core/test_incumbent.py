@@ -152,10 +152,10 @@ ACCEPTED = {
     "DIMMER": "fixgw.plugins.dimmer",
     "COMMAND": "fixgw.plugins.command",
     "TEST": "fixgw.plugins.test",
+    "DATA_RECORDER": "fixgw.plugins.data_recorder",
 }
 LATER = (
     *(
-        "DATA_RECORDER",
         "DATA_PLAYBACK",
         "DB_PERSISTER",
         "GPSD",
