@@ -71,3 +71,62 @@ def known_unit(text: str) -> str | None:
     ('knots', None)
     """
     return _NAMES.get(" ".join(text.lower().split()))
+
+#: What one of the unit is in the base unit of its kind, and what 0 of it is there.
+_SCALES: dict[str, tuple[str, float, float]] = {
+    "degC": ("temperature", 1.8, 32.0),
+    "degF": ("temperature", 1.0, 0.0),
+    "K": ("temperature", 1.8, 32.0 - 1.8 * ZERO_CELSIUS_K),
+    "knots": ("speed", 1.0, 0.0),
+    "mph": ("speed", KNOTS_PER_MPH, 0.0),
+    "km/h": ("speed", KNOTS_PER_KMH, 0.0),
+    "m/s": ("speed", KNOTS_PER_MPS, 0.0),
+    "ft/min": ("speed", KNOTS_PER_MPS * 0.3048 / 60, 0.0),
+    "ft": ("length", 0.3048, 0.0),
+    "m": ("length", 1.0, 0.0),
+    "km": ("length", 1000.0, 0.0),
+    "nmi": ("length", 1852.0, 0.0),
+    "mi": ("length", 1609.344, 0.0),
+    "Pa": ("pressure", 1.0, 0.0),
+    "hPa": ("pressure", 100.0, 0.0),
+    "kPa": ("pressure", 1000.0, 0.0),
+    "bar": ("pressure", 100000.0, 0.0),
+    "psi": ("pressure", 6894.757293168, 0.0),
+    "inHg": ("pressure", PASCALS_PER_INHG, 0.0),
+    "gal": ("volume", LITRES_PER_GALLON, 0.0),
+    "l": ("volume", 1.0, 0.0),
+    "gal/hr": ("flow", LITRES_PER_GALLON, 0.0),
+    "l/h": ("flow", 1.0, 0.0),
+    "lb": ("mass", 0.45359237, 0.0),
+    "kg": ("mass", 1.0, 0.0),
+    "deg": ("angle", 1.0, 0.0),
+    "rad": ("angle", 57.29577951308232, 0.0),
+    "fraction": ("part", 1.0, 0.0),
+    "%": ("part", 0.01, 0.0),
+    "h": ("time", 3600.0, 0.0),
+    "min": ("time", 60.0, 0.0),
+    "s": ("time", 1.0, 0.0),
+    "Hz": ("frequency", 1.0, 0.0),
+    "kHz": ("frequency", 1e3, 0.0),
+    "MHz": ("frequency", 1e6, 0.0),
+}
+
+
+def conversion(unit: str, wanted: str) -> tuple[float, float] | None:
+    """The factor and the summand that turn a number of `unit` into one of `wanted`; None if there are none.
+
+    A unit that is not given, or that is another word for `wanted`, needs no conversion.
+
+    >>> conversion("degC", "degF")
+    (1.8, 32.0)
+    >>> conversion("lb", "gal") is None
+    True
+    """
+    ours, other = known_unit(unit), known_unit(wanted)
+    if not unit or unit == wanted or (ours is not None and ours == other):
+        return 1.0, 0.0
+    kind, factor, zero = _SCALES.get(ours or "", ("", 1.0, 0.0))
+    other_kind, other_factor, other_zero = _SCALES.get(other or "", ("none", 1.0, 0.0))
+    if kind != other_kind:
+        return None
+    return factor / other_factor, (zero - other_zero) / other_factor
