@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from fixgw.recording.exports.common import Flight, fahrenheit, needs, text
+from fixgw.recording.exports.common import Flight, fahrenheit, needs, plain, text
 from fixgw.recording.sampling import Row, Samples
 
 
@@ -109,4 +109,4 @@ def _word(row: Row) -> str:
 
 def _bare(word: str) -> str:
     """`word` without what separates cells: the format knows no quotes."""
-    return word.replace(",", " ").replace('"', "").strip()
+    return plain(word.replace(",", " ").replace('"', ""))

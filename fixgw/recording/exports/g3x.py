@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fixgw.kit.navigation import bearing_distance
 from fixgw.kit.units import KNOTS_PER_MPS
-from fixgw.recording.exports.common import UNITS, Flight, csv_line, fahrenheit, needs, text, utc
+from fixgw.recording.exports.common import UNITS, Flight, csv_line, fahrenheit, needs, plain, text, utc
 from fixgw.recording.sampling import Row, Samples
 
 
@@ -79,8 +79,8 @@ def _cell(column: Column, samples: Samples, flight: Flight) -> Cell:
         "GPS Velocity U (m/sec)": lambda row: text(_climb(row), form),
         "Nav Distance (nm)": lambda row: text(_to_waypoint(row)[1], form),
         "Nav Bearing (deg)": lambda row: text(_to_waypoint(row)[0], form),
-        "Nav Identifier": lambda row: str(row.values.get(key, "")),
-        "CAS Alert": lambda row: ";".join(alert.replace(";", ",") for alert in row.alerts),
+        "Nav Identifier": lambda row: plain(str(row.values.get(key, ""))),
+        "CAS Alert": lambda row: ";".join(plain(alert.replace(";", ",")) for alert in row.alerts),
     }
     if name in special:
         return special[name]
