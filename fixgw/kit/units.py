@@ -72,6 +72,7 @@ def known_unit(text: str) -> str | None:
     """
     return _NAMES.get(" ".join(text.lower().split()))
 
+
 #: What one of the unit is in the base unit of its kind, and what 0 of it is there.
 _SCALES: dict[str, tuple[str, float, float]] = {
     "degC": ("temperature", 1.8, 32.0),

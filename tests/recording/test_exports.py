@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from xml.etree import ElementTree
 
-import aerofiles
+import aerofiles  # type: ignore[import-untyped]
 import gpxpy
 import pytest
 
@@ -89,7 +89,7 @@ def test_gpxpy_reads_positions_heights_and_times() -> None:
     (track,) = gpxpy.parse(text(flight, "gpx")).tracks
     (segment,) = track.segments
     lat = [c.value for c in flight.everything if c.key == "LAT"]
-    height = [c.value for c in flight.everything if c.key == "TALT"]
+    height = [float(c.value or 0) for c in flight.everything if c.key == "TALT"]
     assert [p.latitude for p in segment.points] == lat
     assert [p.elevation for p in segment.points] == pytest.approx([h * 0.3048 for h in height], abs=0.05)
     assert segment.points[7].time == datetime.fromtimestamp(START + 7, UTC)

@@ -21,7 +21,7 @@ GROUP_ROWS = 5_000  # rows in memory
 
 def write(samples: Samples, flight: Flight, out: BinaryIO) -> None:
     try:
-        import pyarrow as pa
+        import pyarrow as pa  # type: ignore[import-untyped]
         from pyarrow import parquet
     except ImportError:
         raise MissingLibrary("pyarrow", "parquet") from None
