@@ -27,11 +27,17 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}(?:\.\d+)?))?Z?")
 _OFFSET = re.compile(r"([+-])(\d{1,2}):([0-5]\d)")
 
 
+FLIGHT_HELP = "a name from `fixgw flights`, or the path of a recording, the incumbent's too"
+
+
 def add_flight(parser: argparse.ArgumentParser) -> None:
     """Add FLIGHT and the options for the part of it."""
-    parser.add_argument(
-        "flight", metavar="FLIGHT", help="a name from `fixgw flights`, or the path of a recording, the incumbent's too"
-    )
+    parser.add_argument("flight", metavar="FLIGHT", help=FLIGHT_HELP)
+    add_part(parser)
+
+
+def add_part(parser: argparse._ActionsContainer) -> None:
+    """Add the options for the part of a flight."""
     when = "UTC as HH:MM[:SS], date and time as 2026-05-16T14:05, or minutes from the beginning as +10"
     parser.add_argument("--from", dest="since", metavar="TIME", type=instant, help=f"begin there: {when}")
     parser.add_argument("--until", metavar="TIME", type=instant, help="end there, written likewise")

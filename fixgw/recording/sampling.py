@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from fixgw.kit.units import conversion
 from fixgw.kit.update import BAD, FAIL, OLD, Value
-from fixgw.recording import Alert, Recording
+from fixgw.recording import Alert, Change, Recording
 
-__all__ = ["HOLE_S", "Row", "Samples", "Span", "sample", "span_of"]
+__all__ = ["HOLE_S", "Row", "Samples", "Span", "State", "sample", "span_of"]
 
 HOLE_S = 10.0  # no change of any key for longer: nothing was recorded
 EPSILON_S = 1e-6  # times of 1.7e9 s are exact to 2.4e-7 s
@@ -49,6 +49,34 @@ class Row(NamedTuple):
         return float(value) if isinstance(value, (int, float)) else None
 
 
+class State:
+    """What is good now: `good` has the values by key, followed by `apply`.
+
+    `recorded` are the units of the recording. A value whose unit differs from the one in `wanted` is converted; if it
+    cannot be, it is left out.
+    """
+
+    def __init__(self, recorded: Mapping[str, str], wanted: Mapping[str, str] | None = None) -> None:
+        self.good: dict[str, Value] = {}
+        scales = {key: conversion(recorded.get(key, ""), unit) for key, unit in (wanted or {}).items()}
+        self._scales = {key: scale for key, scale in scales.items() if scale != (1.0, 0.0)}
+
+    def apply(self, change: Change) -> Value | None:
+        """Follow a change. Returns the value if it is good."""
+        key, value = change.key, change.value
+        if value is None or change.flags & NOT_GOOD or (isinstance(value, float) and not math.isfinite(value)):
+            self.good.pop(key, None)
+            return None
+        if key in self._scales:
+            scale = self._scales[key]
+            if scale is None or isinstance(value, (str, bool)):
+                self.good.pop(key, None)
+                return None
+            value = value * scale[0] + scale[1]
+        self.good[key] = value
+        return value
+
+
 def span_of(recording: Recording) -> Span:
     """The whole recording."""
     return Span(recording.about.start, recording.about.end)
@@ -70,9 +98,9 @@ def sample(
     shift = span.shift
     first, last = span.since + shift, span.until + shift
     wanted = None if keys is None else frozenset(keys)
-    scales = _scales(recording.about.units, units or {})
+    state = State(recording.about.units, units)
     alerts = _Alerts(recording.alerts(), shift)
-    good: dict[str, Value] = {}
+    good = state.good
     number = math.ceil((first - EPSILON_S) * rate)
     due = number / rate
     before = -math.inf  # the time of the latest change
@@ -93,28 +121,12 @@ def sample(
         count += 1
         if progress is not None and not count % STEP:
             progress(min(1.0, (time - first) / max(last - first, EPSILON_S)))
-        key, value = change.key, change.value
-        if wanted is not None and key not in wanted:
-            continue
-        if value is None or change.flags & NOT_GOOD or (isinstance(value, float) and not math.isfinite(value)):
-            good.pop(key, None)
-            continue
-        if key in scales:
-            scale = scales[key]
-            if scale is None or isinstance(value, (str, bool)):
-                continue
-            value = value * scale[0] + scale[1]
-        good[key] = value
+        if wanted is None or change.key in wanted:
+            state.apply(change)
     while due <= min(last, before + HOLE_S) + EPSILON_S:
         yield Row(due, dict(good), alerts.at(due))
         number += 1
         due = number / rate
-
-
-def _scales(given: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, tuple[float, float] | None]:
-    """The conversions that are necessary, by key; None if one is impossible."""
-    found = {key: conversion(given.get(key, ""), unit) for key, unit in wanted.items()}
-    return {key: scale for key, scale in found.items() if scale != (1.0, 0.0)}
 
 
 class _Alerts:
