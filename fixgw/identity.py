@@ -21,3 +21,8 @@ def identity(database: Database) -> str:
     """
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])
     return _identities.setdefault(database, f"{host[:40]}-{os.urandom(3).hex()}")
+
+
+def assign(database: Database, name: str) -> None:
+    """Give a gateway this name: in a replay, nothing may be random."""
+    _identities[database] = name

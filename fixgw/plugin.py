@@ -15,6 +15,7 @@ import logging
 import threading
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, cast
 
 import msgspec
@@ -129,6 +130,9 @@ class PluginBase(Generic[OptionsT]):
     elects: ClassVar[bool] = False
     #: Whether safe mode runs it.
     safe: ClassVar[bool] = False
+    #: Whether a replay of raw data runs it. It must then reach devices only through the links that all drivers share,
+    #: affect nothing but the database, and take the time from `clock` and `utc`.
+    replays: ClassVar[bool] = False
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -282,6 +286,15 @@ class PluginBase(Generic[OptionsT]):
     def quorum(self) -> Quorum:
         return self._gateway.quorum
 
+    def utc(self) -> datetime:
+        """The date and time by the computer's clock, which may be wrong. Measure no ages with it."""
+        return self._gateway.utc()
+
+    @property
+    def replaying(self) -> bool:
+        """Whether this is a replay of raw data, so that nothing outside the database may be affected."""
+        return self._gateway.adopt is not None
+
     @property
     def notices(self) -> Notices:
         """The board for what the crew should know; see `fixgw.notices`. `self.name` is the owner of this plugin's."""
@@ -336,6 +349,13 @@ def _declared_options(cls: type[PluginBase]) -> type[Options] | None:
     return None
 
 
+class Unhurried(threading.Event):
+    """An event for which nobody waits: in a replay, time passes only between the turns of workers."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set()
+
+
 class Worker(PluginBase[OptionsT]):
     """A plugin with its own thread. Override `work`, which that thread runs.
 
@@ -353,9 +373,9 @@ class Worker(PluginBase[OptionsT]):
         super().__post_init__()
         self.counts: dict[str, int] = {}
         #: Set when the thread has to end. Check it at least a few times a second, or wait for it.
-        self.stopping = threading.Event()
+        self.stopping = Unhurried() if self.replaying else threading.Event()
         #: Returns monotonic seconds. A test may replace it.
-        self.clock: Callable[[], float] = now
+        self.clock: Callable[[], float] = self._gateway.clock
         #: Logs warnings about what goes wrong repeatedly, at a limited rate.
         self.complain = Complaints(self.log, lambda: self.clock())
         self.alive = now()
@@ -374,6 +394,17 @@ class Worker(PluginBase[OptionsT]):
     def wake(self) -> None:
         """Make `work` notice `stopping` if it waits for something else. Any thread may call this."""
 
+    def turn(self) -> float:
+        """Do what is due, without waiting. Returns when to do this again, in seconds of `clock`.
+
+        A replay calls this in place of `work`.
+        """
+        raise NotImplementedError
+
+    def is_waiting(self) -> bool:
+        """Whether a turn is due earlier, because something has happened."""
+        return False
+
     # -- for plugins to call -------------------------------------------------------------------------------------------
 
     def count(self, what: str, n: int = 1) -> None:
@@ -388,6 +419,9 @@ class Worker(PluginBase[OptionsT]):
 
     def run(self) -> None:
         self._trouble = self.initial_trouble
+        if self._gateway.adopt is not None:
+            self._gateway.adopt(self)
+            return
         self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
         self._thread.start()
 
@@ -446,6 +480,8 @@ class Poller(Worker[OptionsT]):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._connected = False
+        self._outage = False
+        self._backoff = Backoff(self.reopen_delay, self.reopen_delay_max)
 
     # -- to override ---------------------------------------------------------------------------------------------------
 
@@ -478,34 +514,49 @@ class Poller(Worker[OptionsT]):
         return {"connected": self._connected, **self.counts}
 
     def work(self) -> None:
-        backoff = Backoff(self.reopen_delay, self.reopen_delay_max)
-        outage = False
         while not self.stopping.is_set():
-            try:
+            if pause := self.step(self.poll_timeout):
+                self.stopping.wait(pause)
+
+    def step(self, timeout: float) -> float:
+        """Open the device if it is not open, and poll it once. Returns how many seconds to wait before the next step.
+
+        `work` calls this repeatedly.
+        """
+        try:
+            if not self._connected:
                 self.open()
                 self._connected = True
-                while not self.stopping.is_set():
-                    self.poll(self.poll_timeout)
-                    self.show_life()
-                    if self._trouble:
-                        if outage:
-                            self.log.info("connected again")
-                        self._trouble, outage = "", False
-                        backoff.reset()
-            except OSError as error:
-                if self.stopping.is_set():
-                    break  # an error that a stop causes is not an outage
-                self._trouble = str(error) or type(error).__name__  # set first: a lost device must never look healthy
-                opened, self._connected = self._connected, False
-                self._close()
-                self.count("failed attempts" if outage else "outages")
-                if not outage:
-                    self.log.warning("%s; trying again", self._trouble)
-                if opened or not outage:
-                    self.lost(self._trouble)
-                outage = True
+            if not self.stopping.is_set():
+                self.poll(timeout)
                 self.show_life()
-                self.stopping.wait(backoff.next())
+                if self._trouble:
+                    if self._outage:
+                        self.log.info("connected again")
+                    self._trouble, self._outage = "", False
+                    self._backoff.reset()
+        except OSError as error:
+            if self.stopping.is_set():
+                return 0.0  # an error that a stop causes is not an outage
+            self._trouble = str(error) or type(error).__name__  # set first: a lost device must never look healthy
+            opened, self._connected = self._connected, False
+            self._close()
+            self.count("failed attempts" if self._outage else "outages")
+            if not self._outage:
+                self.log.warning("%s; trying again", self._trouble)
+            self.note_loss(self._trouble)
+            if opened or not self._outage:
+                self.lost(self._trouble)
+            self._outage = True
+            self.show_life()
+            return self._backoff.next()
+        return 0.0
+
+    def turn(self) -> float:
+        return self.clock() + (self.step(0.0) or self.poll_timeout)
+
+    def note_loss(self, reason: str) -> None:
+        """For links, to tell recorders: the device is lost, or an attempt to open it has failed."""
 
     def finish(self) -> None:
         self._connected = False
@@ -551,6 +602,7 @@ class Follower(Worker[OptionsT]):
         self._keys: list[str] = []
         self._mailbox: database.Mailbox | None = None
         self._tick_at = 0.0
+        self._gathering_until = float("-inf")  # in a replay
 
     # -- to override ---------------------------------------------------------------------------------------------------
 
@@ -619,6 +671,15 @@ class Follower(Worker[OptionsT]):
                 self._tick_at = now + self.tick_interval
             self.tick(now)
         return bool(readings)
+
+    def turn(self) -> float:
+        if self.step(0.0):
+            self._gathering_until = self.clock() + self.gather
+            return min(self._tick_at, self._gathering_until)
+        return self._tick_at
+
+    def is_waiting(self) -> bool:
+        return self._mailbox is not None and self._mailbox.filled and self.clock() >= self._gathering_until
 
     def wake(self) -> None:
         if self._mailbox is not None:

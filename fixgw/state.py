@@ -18,13 +18,13 @@ import logging
 import os
 import threading
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fixgw.clock import now as clock_now
 
-__all__ = ["MAX_BYTES", "Keeper", "load", "path", "replace", "save"]
+__all__ = ["MAX_BYTES", "Keeper", "detached", "load", "path", "replace", "save"]
 
 MAX_BYTES = 65536  # in one file
 RETRY_S = 30.0  # after a failed write
@@ -117,6 +117,23 @@ def _read(file: Path) -> bytes:
     return content[:size]
 
 
+class _Making(threading.local):
+    detached = False
+
+
+_making = _Making()
+
+
+@contextmanager
+def detached() -> Iterator[None]:
+    """Within this context, keepers that this thread creates load nothing and save nothing."""
+    before, _making.detached = _making.detached, True
+    try:
+        yield
+    finally:
+        _making.detached = before
+
+
 class Keeper:
     """Keeps one file up to date on its own thread, so that a slow, full or dead disk delays no other thread.
 
@@ -133,6 +150,7 @@ class Keeper:
         clock: Callable[[], float] = clock_now,
     ) -> None:
         self.path = path
+        self._detached = _making.detached
         #: Why the newest state is not on the disk; empty when all is well. Any thread.
         self.trouble = ""
         #: Successful and failed writes.
@@ -148,6 +166,8 @@ class Keeper:
 
     def load(self) -> bytes | None:
         """The state saved last; None if there is none, or if it is unusable. Logs damage."""
+        if self._detached:
+            return None
         try:
             data = load(self.path)
         except (OSError, ValueError) as error:
@@ -163,6 +183,8 @@ class Keeper:
 
     def keep(self, data: bytes | Callable[[], bytes]) -> None:
         """Write `data` soon, or what it returns on the keeper's thread. Any thread; never waits for the disk."""
+        if self._detached:
+            return
         with self._wanted:
             self._newest = data
             if self._thread is None and not self._closing:

@@ -16,6 +16,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fixgw.clock import now
@@ -23,6 +25,7 @@ from fixgw.notices import Notices
 
 if TYPE_CHECKING:
     from fixgw.database import Database
+    from fixgw.plugin import Worker
 
 __all__ = ["LeadChanged", "Quorum", "Way", "World", "alone", "begin", "end", "first", "new_plugins_world"]
 
@@ -137,7 +140,10 @@ class World:
     `quit` is called with the name of the plugin that asks the gateway to stop, `status` returns the status tree, and
     `restart` restarts a connection, or returns why it cannot; any thread may call them. `thread_died` is called on a
     thread that ends with an exception, and returns whether it belonged to one of this gateway's plugins. `poke` makes
-    the gateway check its connections soon.
+    the gateway check its connections soon. `clock` returns monotonic seconds, `utc` the date and time of the computer.
+
+    If `adopt` is given, workers start no threads: it is called with each `Worker` that runs, and whoever takes it calls
+    its `turn` and waits for nothing in it. This is how a replay works.
     """
 
     def __init__(
@@ -149,6 +155,9 @@ class World:
         restart: Callable[[str], str] = lambda name: "there is no gateway",
         thread_died: Callable[[threading.ExceptHookArgs], bool] = lambda args: False,
         poke: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = now,
+        utc: Callable[[], datetime] | None = None,
+        adopt: Callable[[Worker[Any]], object] | None = None,
     ) -> None:
         if database is None:
             from fixgw.database import Database
@@ -163,6 +172,9 @@ class World:
         self.restart = restart
         self.thread_died = thread_died
         self.poke = poke
+        self.clock = clock
+        self.utc: Callable[[], datetime] = utc or partial(datetime.now, UTC)
+        self.adopt = adopt
 
     def offer(self, owner: str, name: str, command: Command) -> None:
         """Offer a command to clients that may write: ``command(words)`` returns why not, or an empty text.

@@ -180,12 +180,19 @@ class Plugin(CanPlugin[BridgeOptions]):
         """Send the frames that waited for a rate limit."""
         while not self.stopping.is_set():
             self.show_life()
-            with self._lock:
-                now = self.clock()
-                self._forward(self.router.due(now))
-                self._wake_at = self.router.next_due()
-            self._wake.wait(min(max(self._wake_at - now, MIN_WAIT_S), MAX_WAIT_S))
-            self._wake.clear()
+            due = self.turn()
+            self._wake.wait(max(due - self.clock(), MIN_WAIT_S))
+
+    def turn(self) -> float:
+        self._wake.clear()
+        with self._lock:
+            now = self.clock()
+            self._forward(self.router.due(now))
+            self._wake_at = self.router.next_due()
+        return min(self._wake_at, now + MAX_WAIT_S)
+
+    def is_waiting(self) -> bool:
+        return self._wake.is_set()
 
     def _losses(self, name: str, tap: Tap, now: float) -> str:
         """A message when a bus has recently dropped frames although it was connected all the time; else empty."""

@@ -361,45 +361,51 @@ class Plugin(CanPlugin[CanfixOptions]):
     def work(self) -> None:
         while not self.stopping.is_set():
             self.show_life()
-            now = self.clock()
-            if self._way is not None and self._way.listens and not self._hears_all:
-                self.bus.accept(None)
-                self._hears_all = True
-            connected = self.bus.bus.connected
-            if connected is not self._opened:
-                self._opened = connected
-                if connected:
-                    self._announce_at = now
-                    self._announce(now)
-                    self.outputs.reopened()
-                    self.outputs.tick()  # first the settings made during the outage
-                    self._questions = [(self._asked + QUESTION_INTERVAL_S, False)]
-                    self._questions += [(now + delay, True) for delay in QUESTIONS_S]
-            discarded = self.bus.bus.counts.get("old frames discarded", 0)
-            if discarded != self._discarded:  # settings may have been among them
-                self._discarded = discarded
-                self._questions.insert(0, (now, False))
-            if connected and self._questions and now >= self._questions[0][0]:
-                self._ask(now, self._questions.pop(0)[1])
-            for frame in self.node.tick():
-                if connected:
-                    self._send(frame)
-            if connected:
-                self._announce(now)
-            if self.node.appeared:
-                self.node.appeared = False
-                self.outputs.report_settings()
-            if self.node.report_due:
-                self.node.report_due = False
-                self.outputs.report()
-            if self.node.new_bitrate:
-                self._change_bit_rate(*self.node.new_bitrate)
-            if self.node.changed:
-                self._save_state()
-            due = min(self.node.due, self.outputs.tick(), now + 0.2)
+            due = self.turn()
             self._wake.wait(max(0.0, due - self.clock()))
-            self._wake.clear()
         self.outputs.follow_lead()  # the election stops first
+
+    def is_waiting(self) -> bool:
+        return self._wake.is_set()
+
+    def turn(self) -> float:
+        self._wake.clear()
+        now = self.clock()
+        if self._way is not None and self._way.listens and not self._hears_all:
+            self.bus.accept(None)
+            self._hears_all = True
+        connected = self.bus.bus.connected
+        if connected is not self._opened:
+            self._opened = connected
+            if connected:
+                self._announce_at = now
+                self._announce(now)
+                self.outputs.reopened()
+                self.outputs.tick()  # first the settings made during the outage
+                self._questions = [(self._asked + QUESTION_INTERVAL_S, False)]
+                self._questions += [(now + delay, True) for delay in QUESTIONS_S]
+        discarded = self.bus.bus.counts.get("old frames discarded", 0)
+        if discarded != self._discarded:  # settings may have been among them
+            self._discarded = discarded
+            self._questions.insert(0, (now, False))
+        if connected and self._questions and now >= self._questions[0][0]:
+            self._ask(now, self._questions.pop(0)[1])
+        for frame in self.node.tick():
+            if connected:
+                self._send(frame)
+        if connected:
+            self._announce(now)
+        if self.node.appeared:
+            self.node.appeared = False
+            self.outputs.report_settings()
+        if self.node.report_due:
+            self.node.report_due = False
+            self.outputs.report()
+        if self.node.new_bitrate:
+            self._change_bit_rate(*self.node.new_bitrate)
+        if self.node.changed:
+            self._save_state()
+        return min(self.node.due, self.outputs.tick(), now + 0.2)
 
     def _announce(self, now: float) -> None:
         """Say again, if it is time, which gateways our measurements have passed through."""

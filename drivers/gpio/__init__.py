@@ -12,6 +12,7 @@ from fixgw.drivers.gpio import options as declared
 from fixgw.drivers.gpio.functions import Common, Following, Function, Totals, all_functions
 from fixgw.drivers.links import pins
 from fixgw.errors import DeviceError
+from fixgw.kit import raw
 from fixgw.plugin import Device, Feeds, Finding, Poller
 from fixgw.state import Keeper
 
@@ -22,6 +23,7 @@ class Plugin(Poller[declared.Options]):
     reopen_delay_max: ClassVar[float] = 5.0
     #: Seconds in which to collect a burst of edges, so that a bouncing contact does not wake the thread for each edge.
     gather: ClassVar[float] = 0.001
+    replays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +47,7 @@ class Plugin(Poller[declared.Options]):
         yield Feeds(tuple(declared.fed_keys(options)))
 
     def run(self) -> None:
+        self._pins.tie(raw.point(self.db), self.name, self.clock)
         self._pins.require()
         self._tie()
         super().run()
@@ -95,6 +98,7 @@ class Plugin(Poller[declared.Options]):
         now = self.clock()
         for function in self._functions:
             function.open(now)
+        self._pins.set_up()
 
     def poll(self, timeout: float) -> None:
         due = min((function.due for function in self._functions), default=float("inf"))
@@ -105,6 +109,15 @@ class Plugin(Poller[declared.Options]):
         for function in self._functions:
             if function.due <= now or function.is_waiting():
                 function.poll(now)
+
+    def turn(self) -> float:
+        return min([super().turn(), *(function.due for function in self._functions)])
+
+    def is_waiting(self) -> bool:
+        return self._wake.is_set()
+
+    def note_loss(self, reason: str) -> None:
+        self._pins.lost(reason)
 
     def close(self) -> None:
         if self.stopping.is_set():

@@ -164,22 +164,32 @@ class Plugin(I2cPoller[Options]):
             raise DeviceError(f"{self.options.port}: {error}") from error
 
     def read(self, register: int, length: int) -> bytes:
-        if not self.options.port:
+        if not self.options.port or self.replayed:
             return super().read(register, length)
-        data = self._ask(protocol.read_request(register, length), 2 + length)
-        if len(data) != length:
-            raise OSError(errno.EIO, "short answer")
+        try:
+            data = self._ask(protocol.read_request(register, length), 2 + length)
+            if len(data) != length:
+                raise OSError(errno.EIO, "short answer")
+        except OSError as error:
+            self.record_failure("in", register, error)
+            raise
         self.record("in", register, data)
         return data
 
     def write(self, register: int, *data: int) -> None:
-        if not self.options.port:
+        if not self.options.port or self.replayed:
             super().write(register, *data)
-        elif register == protocol.TRIGGER and data[0] & protocol.RESET:
-            with _translate_errors(self.options.port):
-                self.bus.write(protocol.write_request(register, data))  # no answer is expected
-        else:
-            self._ask(protocol.write_request(register, data), 2)
+            return
+        try:
+            if register == protocol.TRIGGER and data[0] & protocol.RESET:
+                with _translate_errors(self.options.port):
+                    self.bus.write(protocol.write_request(register, data))  # no answer is expected
+            else:
+                self._ask(protocol.write_request(register, data), 2)
+        except OSError as error:
+            self.record_failure("out", register, error)
+            raise
+        self.record("out", register, bytes(data))
 
     def _ask(self, request: bytes, length: int) -> bytes:
         """Send `request`; return the data of the answer, at most `length` bytes with its header. Raises OSError."""

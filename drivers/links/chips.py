@@ -16,6 +16,7 @@ from msgspec import Meta, field
 
 from fixgw.database import FAIL
 from fixgw.drivers.links.instrument import KEYS_OPTION, ChangesWithin, Keys
+from fixgw.drivers.links.recorded import require
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit import raw
 from fixgw.kit.publish import Publisher, check_changes, check_keys
@@ -62,6 +63,7 @@ class ChipPoller(Poller[ChipOptionsT]):
     #: the same name as the group.
     LIBRARY: ClassVar[str] = ""
     GROUP: ClassVar[str] = ""
+    replays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +75,9 @@ class ChipPoller(Poller[ChipOptionsT]):
         #: The open bus; only the polling thread uses it.
         self.bus: Any = None
         self._raw = raw.Point()
+        self._feed: raw.Feed | None = None
+        self._opening: list[raw.Heard] | None = None  # the transfers so far, while the chip is being set up
+        self._set_up: list[raw.Heard] = []  # those of the last time
         self._failures = 0
         self._due = 0.0
         self._nonsense = ""
@@ -130,8 +135,53 @@ class ChipPoller(Poller[ChipOptionsT]):
 
     def record(self, direction: raw.Direction, register: int, data: bytes) -> None:
         """Pass what was read or written to the gateway's recorders."""
+        if self._raw.taps or self._opening is not None:
+            self._pass_on(direction, (register, data))
+
+    def _pass_on(self, direction: raw.Direction, data: Any) -> None:
+        heard = raw.Heard(self.name, self.clock(), direction, data)
+        if self._opening is not None:
+            self._opening.append(heard)
         if self._raw.taps:
-            self._raw.pass_on(self.name, self.clock(), direction, (register, data))
+            self._raw.pass_on(*heard)
+
+    def record_failure(self, direction: raw.Direction, register: int, error: OSError) -> None:
+        """Pass a failed transfer to the gateway's recorders."""
+        if self._raw.taps or self._opening is not None:
+            self._pass_on(direction, raw.Failure(register, error.errno or 0, str(error)))
+
+    @property
+    def replayed(self) -> bool:
+        """Whether `take` and `give` replace transfers with the chip."""
+        return self._feed is not None
+
+    def take(self, register: int, length: int) -> bytes:
+        """In a replay: the recorded answer. Raises OSError as recorded, or if there is none in this poll."""
+        data: bytes = self._next_transfer("in", register, length)
+        return data
+
+    def give(self, register: int, data: bytes) -> None:
+        """In a replay: write. Raises OSError as recorded."""
+        assert self._feed is not None
+        self._next_transfer("out", register, len(data))
+        self._feed.sent((register, data))
+
+    def _next_transfer(self, direction: raw.Direction, register: int, length: int) -> Any:
+        assert self._feed is not None
+        entries = self._feed.entries
+        for number, heard in enumerate(entries):
+            data = heard.data
+            if heard.direction != direction or data[0] != register:
+                continue
+            if isinstance(data, raw.Failure):
+                del entries[number]
+                raise OSError(data.errno, data.text)
+            if len(data[1]) == length:
+                del entries[number]
+                return data[1]
+        if direction == "out":
+            return b""
+        raise OSError(errno.EIO, "the recording has no such answer")
 
     def module(self) -> Any:
         """Import the module that reaches the bus. Raises `MissingLibrary`."""
@@ -144,8 +194,10 @@ class ChipPoller(Poller[ChipOptionsT]):
     # -- the contract --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        self.module()
         self._raw = raw.point(self.db)
+        self._feed = self._raw.feed(self.name)
+        if self._feed is None:
+            self.module()
         super().run()
 
     @classmethod
@@ -168,14 +220,28 @@ class ChipPoller(Poller[ChipOptionsT]):
     def get_status(self) -> Mapping[str, Any]:
         return {"device": self.place, **super().get_status()}
 
+    def note_loss(self, reason: str) -> None:
+        self._raw.lost("chip", self.name, self.clock(), reason)
+
+    def facts(self) -> list[raw.Heard]:
+        """What a recorder that joins later must know of the chip: how it was set up."""
+        return list(self._set_up)
+
     def open(self) -> None:
+        if self._feed is not None:
+            require(self._feed)
+        self._opening = []
         try:
-            self.bus = self.connect()
+            self.bus = self.connect() if self._feed is None else None
             self.begin()
+            self._set_up = [*self._opening, raw.Heard(self.name, self.clock(), "in", raw.Event("chip", "opened"))]
         except DeviceError:
             raise
         except OSError as error:
             raise DeviceError(f"{self.place}: {self._describe(error)}") from error
+        finally:
+            self._opening = None
+        self._raw.opened("chip", self.name, self.facts)
         self._failures = self.max_failures - 1  # a chip that has never answered gets no second attempt
         self._due = self._valid_at = self.clock()
 
@@ -184,13 +250,19 @@ class ChipPoller(Poller[ChipOptionsT]):
         if wait > 0.0:
             self.stopping.wait(min(wait, timeout))
         now = self.clock()
-        if now < self._due or self.stopping.is_set():
+        if self._feed is not None:
+            require(self._feed)
+            if not self._feed.entries:
+                return
+        elif now < self._due or self.stopping.is_set():
             return
         self._due = max(self._due + 1.0 / self.options.rate, now)
         self.count("polls")
         try:
             outcome = self.sample()
+            self._end_poll()
         except OSError as error:
+            self._end_poll()
             self.count("read errors")
             self._failures += 1
             if isinstance(error, DeviceError):
@@ -202,6 +274,12 @@ class ChipPoller(Poller[ChipOptionsT]):
         self._failures = 0
         self._fail_lasting_nonsense(outcome, now)
         self.count(outcome or "used")
+
+    def _end_poll(self) -> None:
+        if self._raw.taps:
+            self._raw.pass_on(self.name, self.clock(), "in", raw.POLLED)
+        if self._feed is not None:
+            self._feed.entries.clear()
 
     def _fail_lasting_nonsense(self, outcome: str, now: float) -> None:
         """Fail the keys after NONSENSE_LIMIT_S of refused readings: some of them never age."""
@@ -264,13 +342,19 @@ class I2cPoller(ChipPoller[I2cOptionsT]):
 
     def read(self, register: int, length: int) -> bytes:
         """Read `length` bytes starting at `register`, in blocks of at most 32. Raises OSError."""
+        if self._feed is not None:
+            return self.take(register, length)
         data = b""
-        while len(data) < length:
-            block = min(length - len(data), 32)
-            got = bytes(self.bus.read_i2c_block_data(self.options.address, register + len(data), block))
-            if len(got) != block:
-                raise OSError(errno.EIO, "short answer")
-            data += got
+        try:
+            while len(data) < length:
+                block = min(length - len(data), 32)
+                got = bytes(self.bus.read_i2c_block_data(self.options.address, register + len(data), block))
+                if len(got) != block:
+                    raise OSError(errno.EIO, "short answer")
+                data += got
+        except OSError as error:
+            self.record_failure("in", register, error)
+            raise
         self.record("in", register, data)
         return data
 
@@ -288,7 +372,14 @@ class I2cPoller(ChipPoller[I2cOptionsT]):
 
     def write(self, register: int, *data: int) -> None:
         """Write bytes starting at `register`. Raises OSError."""
-        self.bus.write_i2c_block_data(self.options.address, register, list(data))
+        if self._feed is not None:
+            self.give(register, bytes(data))
+            return
+        try:
+            self.bus.write_i2c_block_data(self.options.address, register, list(data))
+        except OSError as error:
+            self.record_failure("out", register, error)
+            raise
         self.record("out", register, bytes(data))
 
     @classmethod
@@ -340,10 +431,17 @@ class SpiPoller(ChipPoller[SpiOptionsT]):
 
     def transfer(self, data: Sequence[int]) -> bytes:
         """Send `data` and return what the chip sends at the same time. Raises OSError."""
-        got = bytes(self.bus.xfer2(list(data)))
-        if len(got) != len(data):
-            raise OSError(errno.EIO, "short answer")
-        self.record("in", data[0], got)
+        register = int.from_bytes(bytes(data[:2]), "big") % raw.REGISTERS
+        if self._feed is not None:
+            return self.take(register, len(data))
+        try:
+            got = bytes(self.bus.xfer2(list(data)))
+            if len(got) != len(data):
+                raise OSError(errno.EIO, "short answer")
+        except OSError as error:
+            self.record_failure("in", register, error)
+            raise
+        self.record("in", register, got)
         return got
 
     @classmethod

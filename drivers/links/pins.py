@@ -21,8 +21,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from fixgw.clock import now
+from fixgw.drivers.links.recorded import RecordedPins
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.extras import install_hint
+from fixgw.kit import raw
 from fixgw.plugin import Device, Finding, Options
 
 #: BCM numbers; the 40-pin header has 2 to 27.
@@ -75,13 +78,44 @@ class Pins:
     def __init__(self, library: str = REAL) -> None:
         self.library = library
         self._module: Any = None
+        self._raw = raw.Point()
+        self._feed: raw.Feed | None = None
+        self._name = ""
+        self._clock: Callable[[], float] = now
+        self._levels: dict[int, bool] = {}  # as read last
+        self._polled: list[int] = []
         self._inputs: set[int] = set()
         self._outputs: set[int] = set()
         self._watched: set[int] = set()
         self._dimmed: dict[int, Any] = {}
 
+    def tie(self, point: raw.Point, connection: str, clock: Callable[[], float]) -> None:
+        """Let recorders hear of levels and edges, under the name of the connection. Call this before `open`."""
+        self._raw, self._name, self._clock = point, connection, clock
+        self._feed = point.feed(connection)
+
+    def set_up(self) -> None:
+        """Tell recorders that the pins are in use now."""
+        self._raw.opened("pins", self._name, self.facts)
+
+    def lost(self, reason: str) -> None:
+        """Tell recorders that they are not."""
+        self._raw.lost("pins", self._name, self._clock(), reason)
+
+    def levels(self) -> list[raw.Heard]:
+        """The levels of the pins that have been read."""
+        stamp = self._clock()
+        return [raw.Heard(self._name, stamp, "in", raw.PinLevel(*level)) for level in self._levels.copy().items()]
+
+    def facts(self) -> list[raw.Heard]:
+        """What a recorder that joins later must know: the levels, and which pins have no edge detection."""
+        opened = raw.Event("pins", "opened", ",".join(map(str, self._polled)))
+        return [*self.levels(), raw.Heard(self._name, self._clock(), "in", opened)]
+
     def require(self) -> None:
         """Raise `MissingLibrary` if the library is not installed. Does not import it."""
+        if self._feed is not None:
+            return
         with suppress(ImportError, ValueError):
             if importlib.util.find_spec(self.library) is not None:
                 return
@@ -89,6 +123,10 @@ class Pins:
 
     def open(self) -> None:
         """Open the chip. Raises `DeviceError`, and `MissingLibrary` if the library is not installed."""
+        self._levels, self._polled = {}, []
+        if self._feed is not None:
+            self._module = RecordedPins(self._feed)
+            return
         self.require()
         if self.library == REAL:
             # On import lgpio creates a pipe in its working directory, which by default may not be writable.
@@ -119,9 +157,10 @@ class Pins:
         module = self._module
         edges = {"both": module.BOTH, "rising": module.RISING, "falling": module.FALLING}
         try:
-            module.add_event_detect(pin, edges[edge], callback=lambda channel: callback())
+            module.add_event_detect(pin, edges[edge], callback=lambda channel: self._note_edge(pin, callback))
         except RuntimeError:  # RPi.GPIO on kernels where sysfs numbers its chip from 512
             self.read(pin)  # raises if the real reason is that the chip is gone
+            self._polled.append(pin)
             return False
         except Exception as error:
             raise DeviceError(f"GPIO{pin}: {error}") from error
@@ -131,9 +170,21 @@ class Pins:
     def read(self, pin: int) -> bool:
         """Whether `pin` is high. For an output, the level it was set to."""
         try:
-            return bool(self._module.input(pin))
+            high = bool(self._module.input(pin))
         except Exception as error:
             raise DeviceError(f"GPIO{pin}: {error}") from error
+        if self._levels.get(pin) is not high:
+            self._levels[pin] = high
+            if self._raw.taps:
+                self._raw.pass_on(self._name, self._clock(), "in", raw.PinLevel(pin, high))
+        return high
+
+    def _note_edge(self, pin: int, callback: Callable[[], object]) -> None:
+        """On the library's thread."""
+        callback()  # first: recorders need the levels that it reads before the edge
+        if self._raw.taps:
+            edge = raw.PinLevel(pin, self._levels.get(pin, False), edge=True)
+            self._raw.pass_on(self._name, self._clock(), "in", edge)
 
     def output(self, pin: int, high: bool) -> None:
         """Make `pin` an output that starts `high` or low, without a glitch."""
@@ -168,7 +219,7 @@ class Pins:
         `lost`, everything is given up so that it can be opened again.
         """
         module, self._module = self._module, None
-        if module is None:
+        if module is None or self._feed is not None:
             return
         for pin in self._watched:
             with suppress(Exception):

@@ -19,6 +19,7 @@ from msgspec import Meta
 from fixgw.clock import HoldUp
 from fixgw.drivers.links.gather import Gather
 from fixgw.drivers.links.opening import open_patiently
+from fixgw.drivers.links.recorded import RecordedHoldUp, RecordedLine
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit import raw
 from fixgw.net import endpoint
@@ -70,6 +71,7 @@ class SerialPoller(Poller[OptionsT]):
     reopen_delay_max: ClassVar[float] = 2.0
     #: After this many seconds without valid data, `health` reports it and ``auto`` tries another rate.
     patience_s: ClassVar[float] = 3.0
+    replays: ClassVar[bool] = True
     #: Seconds to let bytes gather while they arrive in quick succession (see `Gather`).
     gather_s: ClassVar[float] = 0.005
 
@@ -87,6 +89,7 @@ class SerialPoller(Poller[OptionsT]):
         self._gather = Gather(self.gather_s)
         self.hold_up = HoldUp()
         self._raw = raw.Point()
+        self._feed: raw.Feed | None = None
         self.counts["bytes"] = 0
 
     # -- to override ---------------------------------------------------------------------------------------------------
@@ -156,9 +159,10 @@ class SerialPoller(Poller[OptionsT]):
         return preflight(options.port)
 
     def run(self) -> None:
-        if not self._networked:
-            _pyserial()
         self._raw = raw.point(self.db)
+        self._feed = self._raw.feed(self.name)
+        if not self._networked and self._feed is None:
+            _pyserial()
         super().run()
 
     def health(self) -> str:
@@ -190,6 +194,7 @@ class SerialPoller(Poller[OptionsT]):
         self.hold_up.reset()
         self._fd = None
         if self.port is not None:
+            self._raw.opened("serial", self.name, self._facts)
             with suppress(OSError, AttributeError):  # rfc2217:// and loop:// have no file descriptor
                 self._fd = self.port.fileno()
                 if not self._networked:
@@ -198,11 +203,13 @@ class SerialPoller(Poller[OptionsT]):
     def poll(self, timeout: float) -> None:
         data = self._read(timeout)
         if self.hold_up.noticed(self.poll_timeout):
-            self._flush_input(len(data))
+            self._flush_input(data)
             return
         if not data:
             self.idle()
             return
+        if self._raw.taps:
+            self._raw.pass_on(self.name, self.clock(), "in", data)
         now = self.heard_at = self.clock()
         self.count("bytes", len(data))
         if self.received(data):
@@ -214,6 +221,13 @@ class SerialPoller(Poller[OptionsT]):
         port, self.port, self._fd = self.port, None, None
         if port is not None:
             _close(port)
+
+    def note_loss(self, reason: str) -> None:
+        self._raw.lost("serial", self.name, self.clock(), reason)
+
+    def _facts(self) -> list[raw.Heard]:
+        rate = "" if self._networked else str(self._baud)
+        return [raw.Heard(self.name, self._searching_since, "in", raw.Event("serial", "opened", rate))]
 
     def _read(self, timeout: float) -> bytes:
         port = self.port
@@ -238,16 +252,17 @@ class SerialPoller(Poller[OptionsT]):
             raise DeviceError(f"{self.options.port} went away") from error
         if not data:  # the port was ready but had no data; do not spin on it
             self.stopping.wait(EMPTY_READ_PAUSE_S)
-        elif self._raw.taps:
-            self._raw.pass_on(self.name, self.clock(), "in", data)
         return data
 
-    def _flush_input(self, bytes_read: int) -> None:
-        """Discard the bytes that piled up while this process was held up: they are as old as the hold-up."""
-        discarded, deadline = bytes_read, self.hold_up.clock() + FLUSH_S
+    def _flush_input(self, data: bytes) -> None:
+        """Discard the bytes that piled up while this process was held up: they are as old as the hold-up. `data` are
+        those that have been read."""
+        self._note_discarded(data)
+        discarded, deadline = len(data), self.hold_up.clock() + FLUSH_S
         while self.port is not None and self.hold_up.clock() < deadline and not self.stopping.is_set():
             if not (data := self._read(SETTLE_S)):
                 break
+            self._note_discarded(data)
             discarded += len(data)
         self.hold_up.reset()
         self.flushed()
@@ -256,11 +271,17 @@ class SerialPoller(Poller[OptionsT]):
             self.count("old bytes discarded", discarded)
             self.complain("held up: discarded %d old bytes", discarded, about="hold-up")
 
+    def _note_discarded(self, data: bytes) -> None:
+        if self._raw.taps:
+            self._raw.pass_on(self.name, self.clock(), "discarded", data)
+
     def _next_baud(self, now: float) -> None:
         assert self.port is not None
         self._baud = BAUD_RATES[(BAUD_RATES.index(self._baud) + 1) % len(BAUD_RATES)]
         self._searching_since = now
         self.log.info("only garbage: trying %d baud", self._baud)
+        if self._raw.taps:
+            self._raw.pass_on(self.name, now, "in", raw.Event("serial", "baud", str(self._baud)))
         try:
             self.port.baudrate = self._baud
             self.port.reset_input_buffer()
@@ -269,6 +290,9 @@ class SerialPoller(Poller[OptionsT]):
 
     def _open(self) -> Line | None:
         """Open the port. Returns None if the plugin is stopped in the meantime. Raises `DeviceError`."""
+        if self._feed is not None:
+            self.hold_up = RecordedHoldUp(self._feed)
+            return RecordedLine(self._feed)
 
         def waiting() -> None:
             self.alive = self.clock()

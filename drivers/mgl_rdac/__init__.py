@@ -77,6 +77,8 @@ class Plugin(CanInstrument[RdacOptions]):
         self._curves = {name: channel.calibration() for name, channel in self.options.channels.items()}
         super().__post_init__()
         self._rival = float("-inf")
+        self._encoder = Encoder(self.options.rdac, self._curves)
+        self._begun = False
         #: Channels without a good value; their messages are withheld.
         self._missing: list[str] = []
         if self.sending:
@@ -160,16 +162,24 @@ class Plugin(CanInstrument[RdacOptions]):
 
     def work(self) -> None:
         """Send."""
-        encoder = Encoder(self.options.rdac, self._curves)
-        may_send = partial(may_leave, own=self.source, simulated_too=self.options.simulated)
         while not self.stopping.wait(self.options.interval):
             self.show_life()
-            messages, self._missing = encoder.encode(
-                {name: _value(i.reading, may_send) for name, i in self._items.items()}
-            )
-            sent = sum(self.taps[0].send(identifier, data) for identifier, data in messages)
-            self.counts["sent"] += sent
-            self.counts["not sent"] += len(messages) - sent
+            self._send()
+
+    def turn(self) -> float:
+        if self._begun:
+            self._send()
+        self._begun = True  # as `work` does, send first after an interval
+        return self.clock() + self.options.interval
+
+    def _send(self) -> None:
+        may_send = partial(may_leave, own=self.source, simulated_too=self.options.simulated)
+        messages, self._missing = self._encoder.encode(
+            {name: _value(item.reading, may_send) for name, item in self._items.items()}
+        )
+        sent = sum(self.taps[0].send(identifier, data) for identifier, data in messages)
+        self.counts["sent"] += sent
+        self.counts["not sent"] += len(messages) - sent
 
 
 def _value(reading: Reading, may_send: Callable[[str], bool]) -> float | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
@@ -79,7 +77,7 @@ class Plugin(SerialPoller[OutOptions]):
         self.talker = Talker(
             self._reading,
             lambda: self.db.clock(),
-            partial(datetime.now, UTC),
+            self.utc,
             talker=options.talker,
             max_age=options.max_age,
             arrival=options.arrival,
@@ -141,6 +139,9 @@ class Plugin(SerialPoller[OutOptions]):
         if now - self._taken > STALLED_S:
             raise DeviceError(f"{self.options.port}: the receiver takes no data (flow control, or nobody reads)")
 
+    def turn(self) -> float:
+        return min([super().turn(), *self._due.values()])
+
     def close(self) -> None:
         if self.port is not None:  # unsent data is old, and closing would wait for it
             with suppress(Exception):
@@ -163,7 +164,9 @@ class Plugin(SerialPoller[OutOptions]):
     def _wait(self, seconds: float) -> None:
         """Wait by reading: receivers send nothing useful, but reading notices when they go away."""
         if self._fd is not None:
-            self._read(seconds)
+            data = self._read(seconds)
+            if data and self._raw.taps:
+                self._raw.pass_on(self.name, self.clock(), "in", data)
         else:
             self.stopping.wait(seconds)
 

@@ -49,6 +49,8 @@ class BridgeOptions(SerialOptions, frozen=True, kw_only=True):
 class Plugin(SerialPoller[BridgeOptions]):
     """One port and its clients. They stay connected while the device is unplugged."""
 
+    replays = False  # it serves the network, and writes nothing to the database
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._writing = threading.Lock()  # held to use the port: the server's thread writes to it, ours closes it

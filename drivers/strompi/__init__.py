@@ -43,7 +43,7 @@ class Plugin(Instrument[Options]):
         self._asked = self._used_before = 0
         self.patience_s = MAX_UNANSWERED * self.options.every  # type: ignore[misc]
         self._shutdown = None
-        if self.options.shutdown is not None:
+        if self.options.shutdown is not None and not self.replaying:
             self._shutdown = ups.Shutdown(self.options.shutdown, lambda: self.db, self.log)
 
     def protocol(self) -> Decoder:
@@ -73,12 +73,15 @@ class Plugin(Instrument[Options]):
 
     def lost(self, reason: str) -> None:
         """Fail the board's keys, including those that still have their initial values."""
-        self.publisher.publish([Update(key, None, FAIL, reason) for key in ups.KEYS])
+        self.publisher.publish([Update(key, None, FAIL, reason) for key in sorted(ups.KEYS)])
 
     def close(self) -> None:
         super().close()
         if self.stopping.is_set():  # these keys never age
             self.lost("stopped")
+
+    def turn(self) -> float:
+        return min(super().turn(), self._due)
 
     def poll(self, timeout: float) -> None:
         now = self.clock()

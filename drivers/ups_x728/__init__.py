@@ -14,6 +14,7 @@ from fixgw.drivers.links.pins import REAL, Pin, Pins, resource
 from fixgw.drivers.links.pins import preflight as pins_preflight
 from fixgw.drivers.ups_x728 import protocol
 from fixgw.errors import DeviceError
+from fixgw.kit import raw
 from fixgw.plugin import Device, Feeds, Finding
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Plugin(I2cPoller[Options]):
         self._pins = Pins(options.pins)
         self._pulse_ends: float | None = None
         self._shutdown = None
-        if options.shutdown is not None:
+        if options.shutdown is not None and not self.replaying:
             self._shutdown = ups.Shutdown(options.shutdown, lambda: self.db, self.log, self._pulse)
 
     @classmethod
@@ -87,6 +88,7 @@ class Plugin(I2cPoller[Options]):
         return super().health() or (self._shutdown.trouble if self._shutdown else "")
 
     def run(self) -> None:
+        self._pins.tie(raw.point(self.db), self.name, self.clock)
         if self.options.lost_pin is not None or self.options.off_pin is not None:
             self._pins.require()
         super().run()
@@ -100,6 +102,9 @@ class Plugin(I2cPoller[Options]):
         if options.off_pin is not None:
             self._pins.output(options.off_pin, False)
         self._read()
+
+    def facts(self) -> list[raw.Heard]:
+        return [*self._pins.levels(), *super().facts()]
 
     def close(self) -> None:
         with suppress(DeviceError):

@@ -28,6 +28,7 @@ class Judge(Follower[OptionsT]):
     acknowledge. Nothing waits while it is held.
     """
 
+    replays: ClassVar[bool] = True
     gather: ClassVar[float] = 0.05
     look_interval: ClassVar[float] = 0.1
     tick_interval: ClassVar[float] = 0.1

@@ -142,6 +142,11 @@ class Mailbox:
                 self.conflated += 1
             self._pending[key] = reading
 
+    @property
+    def filled(self) -> bool:
+        """Whether there are changes to take."""
+        return bool(self._pending)
+
     def wait(self, timeout: float) -> dict[str, Reading]:
         """Wait for changes. Returns them in the order of the first change; empty after `timeout` seconds or a `wake`.
 

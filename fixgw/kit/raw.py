@@ -4,16 +4,17 @@
     ...
     tap.close()
 
-Every link passes on what it reads and writes through the `Point` of its gateway's database: the bytes of a serial line
-or a socket, lists of CAN frames under the name of the bus, ``(register, bytes)`` of a chip (on SPI the first byte
-of the request instead of a register), levels of pins, and what happens to the link. While nobody listens, this costs
-one look at an empty table per read.
+A listener first hears which links are open, and what was exchanged to set them up. Every link passes on what it reads
+and writes through the `Point` of its gateway's database: the bytes of a serial line or a socket, lists of CAN frames
+under the name of the bus, ``(register, bytes)`` of a chip (on SPI the first two bytes of the request instead of a
+register), levels of pins, and what happens to the link. While nobody listens, this costs one look at an empty table per
+read.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,7 @@ DIRECTIONS: Final[tuple[Direction, ...]] = ("in", "out", "discarded")
 Listener = Callable[[str, float, Direction, Any], object]
 
 
+REGISTERS: Final = 0x7FFF  # registers of chips are below
 What = Literal["opened", "lost", "baud", "polled"]
 
 
@@ -85,6 +87,32 @@ class Tap:
         self._point.taps.pop(self, None)
 
 
+class Feed:
+    """Recorded data of one connection, which its link takes in place of a device. One thread.
+
+    Whoever replays puts `entries` here, and lets the link take them. A serial line takes pieces of bytes, a CAN bus
+    lists of frames, a chip the transfers of one poll. `levels` are those of pins.
+    """
+
+    def __init__(self, sent: Callable[[Any], object]) -> None:
+        #: Why the device cannot be opened or is gone; empty while it is there.
+        self.trouble = "the recording has no data of it"
+        self.entries: deque[Heard] = deque()
+        #: Whether the process was held up before the next of `entries`, which the link discarded.
+        self.held_up = False
+        self.levels: dict[int, bool] = {}
+        #: What to call at an edge of a pin.
+        self.callbacks: dict[int, Callable[[], object]] = {}
+        #: Pins without edge detection.
+        self.polled: frozenset[int] = frozenset()
+        #: Called with all that the link sends.
+        self.sent = sent
+
+
+#: Returns what a late listener must know of an open link.
+Facts = Callable[[], Iterable[Heard]]
+
+
 class Point:
     """Where the links of one gateway pass on their reads and writes. Any thread.
 
@@ -94,6 +122,30 @@ class Point:
 
     def __init__(self) -> None:
         self.taps: dict[Tap, None] = {}
+        #: The open links, by kind and connection.
+        self.open: dict[tuple[str, str], Facts] = {}
+        #: In a replay: returns the recorded data of a connection. A link must then not open its device.
+        self.feeds: Callable[[str], Feed] | None = None
+
+    def feed(self, connection: str) -> Feed | None:
+        """What the link takes in place of its device in a replay; None otherwise."""
+        return None if self.feeds is None else self.feeds(connection)
+
+    def opened(self, link: str, connection: str, facts: Facts) -> None:
+        """Note that a link has been opened. The last of the `facts` is the event itself."""
+        self.open[link, connection] = facts
+        if self.taps:
+            self.pass_on(*[*facts()][-1])
+
+    def lost(self, link: str, connection: str, stamp: float, why: str) -> None:
+        """Note that a link is gone, or could not be opened."""
+        self.open.pop((link, connection), None)
+        if self.taps:
+            self.pass_on(connection, stamp, "in", Event(link, "lost", why))
+
+    def facts(self) -> list[Heard]:
+        """What a late listener must know."""
+        return [heard for facts in list(self.open.values()) for heard in facts()]
 
     def pass_on(self, connection: str, stamp: float, direction: Direction, data: Any) -> None:
         """Never raises: a listener that raises is logged once, and never called again."""
@@ -101,9 +153,13 @@ class Point:
             try:
                 tap.listener(connection, stamp, direction, data)
             except Exception as error:
-                tap.close()
-                tap.failure = f"{type(error).__name__}: {error}"
-                tap.log.error("recording of %s failed, and has stopped: %s", connection, tap.failure)
+                self.fail(tap, error, connection)
+
+    def fail(self, tap: Tap, error: Exception, connection: str = "the links") -> None:
+        """Close a tap whose listener has raised an error."""
+        tap.close()
+        tap.failure = f"{type(error).__name__}: {error}"
+        tap.log.error("recording of %s failed, and has stopped: %s", connection, tap.failure)
 
 
 _points: WeakKeyDictionary[object, Point] = WeakKeyDictionary()
@@ -117,11 +173,17 @@ def point(database: object) -> Point:
 def listen(database: object, listener: Listener, log: logging.Logger) -> Tap:
     """Call `listener` for every read and write of this gateway's links. Any thread.
 
-    A listener that raises is logged to `log`, and never called again.
+    On this thread, it first hears of the links that are open, with stamps in the past. A listener that raises is logged
+    to `log`, and never called again.
     """
     here = point(database)
     tap = Tap(here, listener, log)
     here.taps[tap] = None
+    try:
+        for heard in here.facts():
+            listener(*heard)
+    except Exception as error:
+        here.fail(tap, error)
     return tap
 
 

@@ -27,7 +27,7 @@ from itertools import accumulate, pairwise
 from math import isfinite
 from typing import Any, NamedTuple, cast, get_args
 
-from fixgw.kit.raw import DIRECTIONS, POLLED, Direction, Event, Failure, Heard, PinLevel, What
+from fixgw.kit.raw import DIRECTIONS, POLLED, REGISTERS, Direction, Event, Failure, Heard, PinLevel, What
 
 __all__ = ["ENCODING", "SCHEMA", "CanFrame", "decode", "encode", "is_raw", "topic"]
 
@@ -38,7 +38,7 @@ SCHEMA = "fixgw.raw"
 
 BYTES, FRAMES, TRANSFERS, PINS, OTHERS = range(1, 6)
 FLAGGED = 0x8000
-POLL_END = 0x7FFF  # in place of a register
+POLL_END = REGISTERS  # in place of a register
 WRITE = 0x8000
 WIDTHS = "BHI"
 MAX_GAP_US = 0xFFFFFFFF

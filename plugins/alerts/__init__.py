@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -80,7 +80,7 @@ class Plugin(Judge[Options]):
         self._saved_totals: dict[str, Total] = {}
         self._save_at = 0.0
         #: The wall clock, for the record. A test may replace it.
-        self.wall: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self.wall: Callable[[], datetime] = self.utc
 
     # -- the contract --------------------------------------------------------------------------------------------------
 

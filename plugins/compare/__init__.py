@@ -7,7 +7,7 @@ connections:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -145,6 +145,8 @@ class Compared:
 class Plugin(Worker[Options]):
     """Looks at the sources of each key five times a second; twenty times, if it publishes a value."""
 
+    replays: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.clock = self.db.clock
@@ -191,11 +193,19 @@ class Plugin(Worker[Options]):
         super().run()
 
     def work(self) -> None:
-        publishes = any(c.entry.publish != "best" for c in self.compared.values())
         while not self.stopping.is_set():
-            self.step()
+            self.turn()
             self.show_life()
-            self.stopping.wait(PUBLISH_S if publishes else LOOK_S)
+            self.stopping.wait(self.interval)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two looks."""
+        return PUBLISH_S if any(c.entry.publish != "best" for c in self.compared.values()) else LOOK_S
+
+    def turn(self) -> float:
+        self.step()
+        return self.clock() + self.interval
 
     def step(self) -> None:
         """Look at every key once."""

@@ -27,6 +27,7 @@ class Options(plugin.Options, frozen=True, kw_only=True):
 
 class Plugin(plugin.Worker[Options]):
     initial_trouble: ClassVar[str] = ""
+    replays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,6 +94,10 @@ class Plugin(plugin.Worker[Options]):
         while not self.stopping.wait(LOOK_S):
             self.look()
             self.show_life()
+
+    def turn(self) -> float:
+        self.look()
+        return self.clock() + LOOK_S
 
     def look(self) -> None:
         """Do what is due by the database's clock."""

@@ -27,9 +27,8 @@ MODEL = "wmm/WMM_2025.COF"
 EXPIRED = "the magnetic model has expired"
 
 
-def known_date() -> datetime | None:
-    """The present time; None if the computer's clock has not been set."""
-    now = datetime.now(UTC)
+def known_date(now: datetime) -> datetime | None:
+    """`now`; None if the computer's clock has not been set."""
     return now if now >= EARLIEST else None
 
 
@@ -52,7 +51,7 @@ class Slow(Process):
         super().__init__(setup, self._latest)
         self._compute = compute
         #: Returns the date and time; a test may replace it.
-        self.today: Callable[[], datetime | None] = known_date
+        self.today: Callable[[], datetime | None] = lambda: known_date(setup.plugin.utc())
         self._found: Found | None = None
         self._wanted: tuple[str, float, float, float] | None = None  # the mark, and the arguments
         self._why_not = "it has not been computed yet"

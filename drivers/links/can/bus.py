@@ -23,7 +23,6 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from fixgw.clock import HoldUp
-from fixgw.clock import now as clock_now
 from fixgw.database import Database
 from fixgw.drivers.links.can import ports
 from fixgw.drivers.links.can.frame import (
@@ -41,6 +40,7 @@ from fixgw.drivers.links.can.frame import (
 from fixgw.drivers.links.can.port import BATCH_FRAMES, BusOptions, Port
 from fixgw.drivers.links.gather import Gather
 from fixgw.drivers.links.opening import open_patiently
+from fixgw.drivers.links.recorded import RecordedHoldUp, require
 from fixgw.errors import FixgwError, PluginFail, Problem
 from fixgw.kit import raw
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar, Worker
@@ -142,13 +142,17 @@ class SharedBus(Poller):
 
     reopen_delay_max: ClassVar[float] = 2.0
 
-    def __init__(self, options: BusOptions, clock: Callable[[], float] = clock_now) -> None:
-        super().__init__(f"{options.interface} {options.channel}", {})
+    def __init__(
+        self, options: BusOptions, clock: Callable[[], float] | None = None, feed: raw.Feed | None = None
+    ) -> None:
+        super().__init__(name_of(options), {})
         self.options: BusOptions = options
-        self.clock = clock
+        if clock is not None:
+            self.clock = clock
+        self.feed = feed
         #: The state that the controller last reported: "active", "warning", "passive" or "bus off"; empty if none.
         self.state = ""
-        self.hold_up = HoldUp()
+        self.hold_up = HoldUp() if feed is None else RecordedHoldUp(feed)
         self.error_counters: tuple[int, int] | None = None
         self._port: Port | None = None
         self._taps: tuple[Tap, ...] = ()
@@ -169,7 +173,7 @@ class SharedBus(Poller):
         self._received = 0
         self._gather = Gather(0.0)
         self._rates = (0.0, 0.0)
-        self._rated = (clock(), 0, 0)
+        self._rated = (self.clock(), 0, 0)
         self.counts |= dict.fromkeys(("lost", "error frames", "bus off", "own echoes"), 0)
 
     @property
@@ -181,7 +185,10 @@ class SharedBus(Poller):
 
     def add(self, tap: Tap) -> None:
         with self._queueing:
+            known = tap.point in self._points
             self._set_taps((*self._taps, tap))
+        if tap.point is not None and not known and self._port is not None:
+            tap.point.opened("can", self.name, self._facts)
         self.refilter()
 
     def remove(self, tap: Tap) -> bool:
@@ -246,9 +253,22 @@ class SharedBus(Poller):
     # -- receiving: on the polling thread ------------------------------------------------------------------------------
 
     def run(self) -> None:
-        ports.require(self.options.interface)
+        if self.feed is None:
+            ports.require(self.options.interface)
         super().run()
-        self._writer.start()
+        if self._thread is not None:
+            self._writer.start()
+
+    def turn(self) -> float:
+        due = super().turn()
+        with self._sending:
+            while self._send_waiting(INLINE_FRAMES):
+                pass
+        self._deliver_local()
+        return due
+
+    def is_waiting(self) -> bool:
+        return bool(self._queue or self._local)
 
     def open(self) -> None:
         self.state, self.error_counters, self._broken = "", None, None
@@ -258,6 +278,17 @@ class SharedBus(Poller):
             self.state = port.state()
         self.hold_up.reset()
         self._port = port
+        if port is not None:
+            for point in self._points:
+                point.opened("can", self.name, self._facts)
+
+    def _facts(self) -> list[raw.Heard]:
+        opened = raw.Event("can", "opened", str(self.options.bitrate or ""))
+        return [raw.Heard(self.name, self.clock(), "in", opened)]
+
+    def note_loss(self, reason: str) -> None:
+        for point in self._points:
+            point.lost("can", self.name, self.clock(), reason)
 
     def poll(self, timeout: float) -> None:
         port = self._port
@@ -273,7 +304,7 @@ class SharedBus(Poller):
             self._refused = refused
             self._doubt_recent(REFUSED_S)
         if self.hold_up.noticed(self.poll_timeout):
-            self._flush_input(port, len(frames))
+            self._flush_input(port, frames)
             return
         if frames:
             self._record("in", frames)
@@ -289,11 +320,13 @@ class SharedBus(Poller):
             raise self._broken
         self._update_rates()
 
-    def _flush_input(self, port: Port, read: int) -> None:
+    def _flush_input(self, port: Port, frames: list[Frame]) -> None:
         """This process was held up, and what waits at the interface is as old as that: throw it away until it is
-        new."""
-        discarded, deadline = read, self.hold_up.clock() + FLUSH_S
+        new. `frames` are those that have been read."""
+        self._record("discarded", frames)
+        discarded, deadline = len(frames), self.hold_up.clock() + FLUSH_S
         while self.hold_up.clock() < deadline and (frames := port.read(SETTLE_S)):
+            self._record("discarded", frames)
             discarded += len(frames)
         self.hold_up.reset()
         if discarded:
@@ -346,6 +379,8 @@ class SharedBus(Poller):
 
     def _open(self) -> Port | None:
         """Open the interface. Returns None if the bus is stopped in the meantime."""
+        if self.feed is not None:
+            return RecordedPort(self.feed)
         since = self.clock()
 
         def waiting() -> None:
@@ -558,11 +593,36 @@ _HARMED = {
     "bus off": "bus off: a short circuit, no terminators, or the wrong bit rate?",
 }
 
+
+class RecordedPort(Port):
+    """Recorded frames in place of an interface, for a replay."""
+
+    fd = True
+
+    def __init__(self, feed: raw.Feed) -> None:
+        require(feed)
+        self._feed = feed
+
+    def read(self, timeout: float) -> list[Frame]:
+        require(self._feed)
+        return [Frame(*frame) for frame in self._feed.entries.popleft().data] if self._feed.entries else []
+
+    def write(self, frame: Frame) -> bool:
+        require(self._feed)
+        self._feed.sent(frame)
+        return True
+
+
 # -- sharing -----------------------------------------------------------------------------------------------------------
 
 Key = tuple[Any, ...]
 _buses: dict[Key, SharedBus] = {}
 _registry = threading.Lock()
+
+
+def name_of(options: BusOptions) -> str:
+    """The name of a bus, for people and recorders."""
+    return f"{options.interface} {options.channel}"
 
 
 def _key(options: BusOptions) -> Key:
@@ -595,7 +655,8 @@ def open_tap(
     Raises BusConflict if the bus is in use with other options, and MissingLibrary or ValueError for an interface that
     this system does not have.
     """
-    key = _key(options)
+    feed = None if point is None else point.feed(name_of(options))
+    key = (feed, *_key(options))  # a recorded bus is not the real one
     with _registry:
         bus = _buses.get(key)
         if bus is not None and bus.running:
@@ -603,7 +664,7 @@ def open_tap(
             tap = Tap(bus, received, ids, failed, lost, point, at_once)
             bus.add(tap)
             return tap
-        bus = SharedBus(options)
+        bus = SharedBus(options, feed=feed)
         tap = Tap(bus, received, ids, failed, lost, point, at_once)
         bus.add(tap)
         bus.start()
@@ -612,7 +673,7 @@ def open_tap(
 
 
 def _release(tap: Tap) -> None:
-    bus, key = tap.bus, _key(tap.bus.options)
+    bus, key = tap.bus, (tap.bus.feed, *_key(tap.bus.options))
     tap.closed = True
     with _registry:
         last = bus.remove(tap)
@@ -650,6 +711,8 @@ class CanPlugin(Worker[OptionsT]):
     Frames are received on the buses' threads. A plugin that also has to do something at certain times ends its `run`
     with ``super().run()``, which starts a thread that runs `work`.
     """
+
+    replays: ClassVar[bool] = True
 
     _worked: float | None = None  # the last sign of life of the plugin's own thread
 

@@ -19,7 +19,7 @@ from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.devices.bmp import Bmp280
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit import raw
-from fixgw.kit.raw import Buffer, Heard
+from fixgw.kit.raw import Buffer, Event, Heard
 from tests.drivers.bus_bench import SOURCE, numbers, packaged_database, running, until
 
 LOG = logging.getLogger("recorder")
@@ -61,7 +61,9 @@ def test_a_tap_receives_serial_bytes_in_both_directions(db: Database) -> None:
         until(lambda: ear.counts["bytes"] == 12)
     finally:
         ear.shutdown()
-    heard = buffer.take()
+    first, *heard = buffer.take()
+    assert first[0::2] == ("gps", "in"), "the link was open already"
+    assert first.data == Event("serial", "opened", "9600")
     assert {(h.connection, h.direction) for h in heard} == {("gps", "in"), ("gps", "out")}
     assert b"".join(h.data for h in heard if h.direction == "in") == b"hello"
     assert [h.data for h in heard if h.direction == "out"] == [b"hello"]
@@ -90,7 +92,7 @@ def test_a_tap_that_fails_is_closed_without_disturbing_anything(db: Database, ca
     assert [record.message for record in caplog.records if record.name == "recorder"] == [
         "recording of gps failed, and has stopped: RuntimeError: disk full"
     ]
-    assert len(buffer.take()) == 3
+    assert [heard.data for heard in buffer.take()] == [Event("serial", "opened", "9600"), b"x", b"x", b"x"]
     assert list(raw.point(db).taps) != [], "the other one continues"
 
 
@@ -131,7 +133,9 @@ def test_a_tap_receives_frames_once_under_the_name_of_their_bus(db: Database) ->
         finally:
             for node in nodes:
                 node.shutdown()
-    frames = [(h.direction, frame.arbitration_id) for h in buffer.take() for frame in h.data]
+    opened, *heard = buffer.take()
+    assert opened.data == Event("can", "opened", "250000")
+    frames = [(h.direction, frame.arbitration_id) for h in heard for frame in h.data]
     assert [pair for pair in frames if pair[1] in (0x183, 0x184)] == [("in", 0x183), ("out", 0x184)]
 
 
@@ -146,4 +150,68 @@ def test_a_tap_receives_the_samples_of_chips() -> None:
     heard = buffer.take()
     assert {h.connection for h in heard} == {SOURCE}
     assert {h.direction for h in heard} == {"in", "out"}
-    assert all(isinstance(h.data[0], int) and isinstance(h.data[1], bytes) for h in heard)
+    whole = [n for n, h in enumerate(heard) if h.data == raw.POLLED]
+    opened = [n for n, h in enumerate(heard) if h.data == Event("chip", "opened")]
+    assert len(whole) >= 2
+    assert len(opened) == 1
+    assert opened < whole
+    others = [h for n, h in enumerate(heard) if n not in (*whole, *opened)]
+    assert all(isinstance(h.data[0], int) and isinstance(h.data[1], bytes) for h in others)
+
+
+@pytest.mark.slow
+def test_a_late_tap_receives_what_is_needed_to_understand_a_chip() -> None:
+    early, late = Buffer(10000), Buffer(10000)
+    bus = i2c.bus(next(numbers))
+    bus.attach(0x77, Bmp280())
+    with packaged_database() as db:
+        raw.listen(db, early, LOG)
+        with running(i2c_bmp.Plugin, bus=bus.number, address=0x77, library="fixgw.hw_sim.i2c") as plugin:
+            until(lambda: plugin.counts["used"] >= 2)
+            raw.listen(db, late, LOG)
+            heard = late.take()
+            bus.unplug(0x77)
+            until(lambda: not plugin.connected)
+            assert raw.point(db).facts() == []
+    opened = [h for h in heard if h.data == Event("chip", "opened")]
+    assert len(opened) == 1
+    begin = heard[: heard.index(opened[0]) + 1]
+    assert len(begin) > 5
+    lost = early.take()
+    assert lost[: len(begin)] == begin, "all transfers since the gateway began to open the chip"
+    assert [h.data for h in lost if isinstance(h.data, Event) and h.data.what == "lost"] == [
+        Event("chip", "lost", f"i2c-{bus.number} 0x77: no answer")
+    ]
+
+
+@pytest.mark.slow
+def test_a_transfer_that_fails_is_heard() -> None:
+    buffer = Buffer(10000)
+    bus = i2c.bus(next(numbers))
+    bus.attach(0x77, Bmp280())
+    with packaged_database() as db:
+        raw.listen(db, buffer, LOG)
+        with running(i2c_bmp.Plugin, bus=bus.number, address=0x77, library="fixgw.hw_sim.i2c") as plugin:
+            until(lambda: plugin.counts["used"] >= 2)
+            bus.unplug(0x77)
+            until(lambda: not plugin.connected)
+    failures = [h.data for h in buffer.take() if isinstance(h.data, raw.Failure)]
+    assert failures
+    assert all(failure.errno for failure in failures)
+
+
+def test_bytes_that_are_discarded_are_heard_as_such(db: Database) -> None:
+    buffer = Buffer(10)
+    raw.listen(db, buffer, LOG)
+    ear = Ear("gps", {"port": "loop://", "baud": 9600})
+    ear._raw = raw.point(db)
+    ear.open()
+    assert ear.port is not None
+    ear.port.write(b"old")
+    ear.hold_up.clock = lambda: 0.0
+    ear.hold_up.reset()
+    ear.hold_up.clock = lambda: 1000.0
+    ear.poll(0.0)
+    ear.close()
+    assert [(h.direction, h.data) for h in buffer.take()][-1] == ("discarded", b"old")
+    assert ear.counts["old bytes discarded"] == 3
