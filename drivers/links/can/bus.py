@@ -656,7 +656,7 @@ def open_tap(
     this system does not have.
     """
     feed = None if point is None else point.feed(name_of(options))
-    key = (feed, *_key(options))  # a recorded bus is not the real one
+    key = (*_key(options), feed)  # a recorded bus is not the real one
     with _registry:
         bus = _buses.get(key)
         if bus is not None and bus.running:
@@ -673,7 +673,7 @@ def open_tap(
 
 
 def _release(tap: Tap) -> None:
-    bus, key = tap.bus, (tap.bus.feed, *_key(tap.bus.options))
+    bus, key = tap.bus, (*_key(tap.bus.options), tap.bus.feed)
     tap.closed = True
     with _registry:
         last = bus.remove(tap)
