@@ -95,7 +95,9 @@ def open_recording(path: Path) -> Recording:
     """
     with path.open("rb") as file:
         if file.read(len(MCAP_MAGIC)) == MCAP_MAGIC:
-            raise RecordingError(f"{path} is an MCAP file, which cannot be read here")
+            from fixgw.recording.container import McapRecording
+
+            return McapRecording(path)
 
     from fixgw.recording.incumbent import Incumbent
 

@@ -18,7 +18,10 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 CORE_LIBRARIES = {"yaml", "msgspec"}
 #: The libraries of extras, which read and write files.
-FILE_LIBRARIES = {"fixgw/recording": {"mcap", "plotly"}, "fixgw/recording/exports": {"pyarrow"}}
+FILE_LIBRARIES = {
+    "fixgw/recording": {"mcap", "zstandard", "lz4", "plotly"},
+    "fixgw/recording/exports": {"pyarrow"},
+}
 HARDWARE_LIBRARIES = {"serial", "can", "RPi", "gpiod", "smbus2", "spidev"}
 #: Modules for files, sockets, threads and time.
 WORLDLY = {"socket", "threading", "select", "selectors", "subprocess", "logging", *HARDWARE_LIBRARIES}
