@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from fixgw.errors import FixgwError
@@ -24,12 +26,15 @@ class RecordingError(FixgwError):
     """A file is not a recording, or cannot be read; the message says why and what to do."""
 
 
+_NO_REASONS: Mapping[str, str] = MappingProxyType({})
+
+
 class Change(NamedTuple):
     """An item changed: its value, flags or source.
 
     `time` is in seconds since 1970, UTC; in a recording that was never dated (`About.dated`), seconds since the
     computer started. `value` is None while the item has none. `flags` are the bits of `fixgw.database`. `source` is
-    empty if the recording does not name it.
+    empty if the recording does not name it. `reasons` has words for flags, by their names in `FLAG_NAMES`.
     """
 
     time: float
@@ -37,6 +42,7 @@ class Change(NamedTuple):
     value: Value | None
     flags: int
     source: str
+    reasons: Mapping[str, str] = _NO_REASONS
 
 
 class Alert(NamedTuple):
@@ -88,8 +94,10 @@ class Recording(Protocol):
     def close(self) -> None: ...
 
 
-def open_recording(path: Path) -> Recording:
+def open_recording(path: Path, zone: tzinfo | None = None) -> Recording:
     """Open the recording at `path`, an MCAP file (finished or cut) or one of the incumbent's.
+
+    `zone` is that of recordings whose times have none; None: that of this computer.
 
     Raises `RecordingError` if it is neither, or if a library is missing; OSError if it cannot be read.
     """
@@ -101,4 +109,4 @@ def open_recording(path: Path) -> Recording:
 
     from fixgw.recording.incumbent import Incumbent
 
-    return Incumbent(path)
+    return Incumbent(path, zone)
