@@ -15,6 +15,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from glob import glob
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
@@ -59,6 +60,7 @@ CLIENT: dict[str, Command] = {
     "wait": Command("wait", "wait until keys have usable values, before a display starts"),
     "explain": Command("client", "explain where a value comes from and why it is flagged"),
     "alerts": Command("alerts", "show what needs attention, and acknowledge it"),
+    "playback": Command("playback", "control the replay of a recording: pause, speed, seek"),
     "status": Command("client", "show the health of the gateway and its connections"),
     "restart": Command("client", "restart a connection with its current code on disk"),
     "calibrate": Command("calibrate", "write a sender's curve from raw readings, while a tank is filled"),
@@ -144,9 +146,26 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "~/makerplane/fixgw/config/default.yaml, or the packaged one, in this order",
     )
     parser.add_argument("--log-config", metavar="FILE", help="YAML for Python's logging.config.dictConfig")
+    parser.add_argument(
+        "--playback-start-time",
+        metavar="TIME",
+        type=local_time,
+        help="play what the `data_recorder` of the configuration recorded from then on, such as 2024-02-10T19:59:50, "
+        "with its NetFIX server and nothing else; ends 5 s after the end",
+    )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("--verbose", action="store_true", help="log normal activity as well")
     loudness.add_argument("--debug", action="store_true", help="log everything, for debugging")
+
+
+def local_time(text: str) -> datetime:
+    """A time in ISO form, for options."""
+    try:
+        time = datetime.fromisoformat(text)
+        time.timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2024-02-10T19:59:50") from None
+    return time
 
 
 def add_client_options(

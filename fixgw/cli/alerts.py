@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, complain, text
-from fixgw.cli.client import talk
-from fixgw.errors import FixgwError, Refused
+from fixgw.cli.client import give, status_of, talk
 
 if TYPE_CHECKING:
     from fixgw.netfix import Client
 
 MODULE = "fixgw.plugins.alerts"
+ABSENT = f"the gateway has no connection with the module {MODULE}: see `fixgw plugins alerts`"
 SHOWN = ("active", "latched", "acknowledged")
 UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -58,15 +58,7 @@ def run(client: Client, args: argparse.Namespace) -> int:
 
 
 def _status(client: Client) -> Mapping[str, Any]:
-    """The status of the connection that judges alerts. Raises `FixgwError` if there is none."""
-    connections: Mapping[str, Any] = client.status().get("connections", {})
-    for name, facts in connections.items():
-        if facts.get("module") == MODULE:
-            if not facts.get("running"):
-                raise FixgwError(f"{name} does not run: {facts.get('health')}")
-            status: Mapping[str, Any] = facts.get("status", {})
-            return status
-    raise FixgwError("the gateway has no connection with the module fixgw.plugins.alerts: see `fixgw plugins alerts`")
+    return status_of(client, MODULE, ABSENT)
 
 
 def in_status(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -95,17 +87,7 @@ def _list(client: Client, args: argparse.Namespace) -> int:
 
 
 def _ask(client: Client, words: str, done: str) -> int:
-    try:
-        answer = client.command("alerts", words)
-    except Refused as error:
-        if error.code == "005":
-            raise FixgwError(
-                f"the gateway at {client.host} does not allow writes from this computer: see the `write` option of its "
-                "netfix connection"
-            ) from None
-        _status(client)  # says why, if there is no such connection
-        raise
-    if answer:
+    if answer := give(client, "alerts", words, MODULE, ABSENT):
         return complain(answer)
     text.show(done)
     return EXIT_DONE

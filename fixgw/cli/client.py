@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -180,10 +180,37 @@ def ask_about(client: Client, key: str, ask: Callable[[str], T]) -> T:
         if error.code == "001":
             raise unknown_key(client, key) from None
         if error.code == "005":
-            raise FixgwError(
-                f"the gateway at {client.host} does not allow writes from this computer: see the `write` option of its "
-                "netfix connection"
-            ) from None
+            raise _not_permitted(client) from None
+        raise
+
+
+def _not_permitted(client: Client) -> FixgwError:
+    return FixgwError(
+        f"the gateway at {client.host} does not allow writes from this computer: see the `write` option of its netfix "
+        "connection"
+    )
+
+
+def status_of(client: Client, module: str, absent: str) -> Mapping[str, Any]:
+    """The status of the connection with this module. Raises `FixgwError` if it does not run, or if it is `absent`."""
+    connections: Mapping[str, Any] = client.status().get("connections", {})
+    for name, facts in connections.items():
+        if facts.get("module") == module:
+            if not facts.get("running"):
+                raise FixgwError(f"{name} does not run: {facts.get('health')}")
+            status: Mapping[str, Any] = facts.get("status", {})
+            return status
+    raise FixgwError(absent)
+
+
+def give(client: Client, command: str, words: str, module: str, absent: str) -> str:
+    """Give a command that a connection with this module offers; see `status_of`. Returns why it was not done."""
+    try:
+        return client.command(command, words)
+    except Refused as error:
+        if error.code == "005":
+            raise _not_permitted(client) from None
+        status_of(client, module, absent)
         raise
 
 

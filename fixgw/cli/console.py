@@ -23,6 +23,7 @@ from fixgw.cli import (
 )
 from fixgw.cli import alerts as alerts_command
 from fixgw.cli import client as client_commands
+from fixgw.cli import playback as playback_command
 from fixgw.cli import watch as watch_command
 from fixgw.cli.client import OFF, ON, Action, connect, new_client
 from fixgw.database import FLAG_NAMES
@@ -71,6 +72,7 @@ class Console:
         client_commands.add_parser(subparsers, connection=False)
         watch_command.add_parser(subparsers, connection=False)
         alerts_command.add_parser(subparsers, connection=False)
+        playback_command.add_parser(subparsers, connection=False)
         self._parsers: dict[str, argparse.ArgumentParser] = dict(subparsers.choices)
         for name, parser in self._parsers.items():
             parser.prog = name

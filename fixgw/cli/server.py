@@ -105,6 +105,14 @@ def run(args: argparse.Namespace) -> int:
     from fixgw.service import EXIT_DEFECT, leave, lock_memory, why_safe
 
     notice, problems = "", list[Problem]()
+    if args.playback_start_time is not None:
+        from fixgw.configuration.playback import playback
+
+        def load(path: Path) -> Configuration:
+            return playback(path, args.playback_start_time)
+
+    else:
+        load = configuration.load
     gc.disable()  # reading a configuration creates many objects and almost no garbage
     try:
         path = configuration.find(args.config_file)
@@ -112,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
             loaded, problems = configuration.load_safe(path)
             notice = why_safe()
         else:
-            loaded = configuration.load(path)
+            loaded = load(path)
         set_up_logging(loaded.logging, args)
     except ConfigurationError as error:
         return report(error)
@@ -139,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     gc.freeze()  # all these objects stay: collections, which stop every thread, can skip them
 
     def reload() -> Configuration:
-        return configuration.load_safe(path)[0] if args.safe else configuration.load(path)
+        return configuration.load_safe(path)[0] if args.safe else load(path)
 
     try:
         code = Gateway(loaded, reload=reload, notice=notice, problems=map(str, problems)).run_forever()

@@ -316,11 +316,17 @@ def _x728(case: Case) -> None:
         case.note("", "the computer shuts down in order, but no pulse cuts the power unless you set `off_pin: 26`")
 
 
+def _data_playback(case: Case) -> None:
+    case.drop("frequency", "has no effect: the recording says how far apart its lines are")
+    case.options.setdefault("loop", True)
+
+
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 MODULES: Mapping[str, Module] = {
     "netfix": Module("fixgw.plugins.netfix", _netfix),
     "canfix": Module("fixgw.drivers.canfix", _canfix),
+    "data_playback": Module("fixgw.plugins.replay", _data_playback, "it plays for ever"),
     "dynon": Module("fixgw.drivers.dynon_d10", None, "SkyView displays have their own driver, `skyview`"),
     "garmin_gnx375": Module(
         "fixgw.drivers.nmea0183",
@@ -344,7 +350,6 @@ MODULES: Mapping[str, Module] = {
 LATER = "not available yet"
 #: Modules without a counterpart: the consequence, or the alternative.
 ABSENT: Mapping[str, str] = {
-    "data_playback": f"{LATER}: recordings are not played back",
     "db_persister": "left out: recording, with the keys given as patterns, replaces it, and is not available yet",
     "fgfs": LATER,
     "gpsd": f"{LATER}: `nmea0183` reads the receiver directly, or from `port: tcp://HOST:PORT`",

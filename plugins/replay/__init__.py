@@ -53,10 +53,8 @@ class Options(plugin.Options, frozen=True, kw_only=True):
         float, Meta(gt=0, le=86400, description="Seconds. A gap in the recording that is longer is shortened to this")
     ] = 10.0
     utc_offset: Annotated[
-        float | None,
+        Annotated[float, Meta(ge=-14, le=14)] | None,
         Meta(
-            ge=-14,
-            le=14,
             description="Hours that the local time of a recording of the incumbent is ahead of UTC; by default it is "
             "the local time of this computer",
         ),
@@ -92,7 +90,7 @@ class Plugin(Worker[Options]):
         self._wanted: list[Callable[[], None]] = []  # commands for the plugin's thread
         self._wake = threading.Event()
         self._last = self._planned_s = 0.0
-        self._retry_at = self._quit_at = float("-inf")
+        self._retry_at, self._quit_at = float("-inf"), float("inf")
         self._shown: dict[str, tuple[Change, Item]] = {}  # what the recording says now, by key
         self._unknown: set[str] = set()
         self._sources: dict[str, str] = {}
@@ -180,6 +178,7 @@ class Plugin(Worker[Options]):
         if not simulated(self.source):
             self.source = f"{MARK}/{self.source}"
         self._mark = self.source.partition("/")[0]
+        self._last = self.clock()
         self.offer("playback", self.command)
 
     def work(self) -> None:
@@ -203,6 +202,7 @@ class Plugin(Worker[Options]):
         if self._state not in ("opening", "ended"):
             self._play(0.0 if self._paused else passed * self._speed)
         if self._state == "ended" and self.options.quit and now >= self._quit_at:
+            self._quit_at = float("inf")
             self.quit()
         self._planned_s = self._plan()
         return self._planned_s

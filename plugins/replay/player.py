@@ -11,7 +11,7 @@ from fixgw.errors import FixgwError
 from fixgw.recording import About, Change, Recording, RecordingError, open_recording
 
 BREAK_S = 1.0  # between two recordings of which the second is not the later one
-_DURATION = re.compile(r"([+-]?)(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
+_DURATION = re.compile(r"([+-]?)(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}(?:\.\d{1,9})?)")
 
 
 class Player:
@@ -154,8 +154,11 @@ class Player:
 
 
 def moment(text: str, begin: float, position: float, zone: tzinfo | None = None) -> float:
-    """The time that `text` means: ``2026-05-16T14:00:00``, in `zone` or that of this computer if it names none; seconds,
-    ``10:00`` or ``1:10:00`` from the beginning; ``+30`` or ``-1:00`` from the position. Raises ValueError."""
+    """The time that `text` means.
+
+    ``2026-05-16T14:00:00`` is in `zone`, or that of this computer, if it names none; ``30``, ``10:00`` and ``1:10:00``
+    count from the beginning, ``+30`` and ``-1:00`` from the position. Raises ValueError.
+    """
     if match := _DURATION.fullmatch(text.strip()):
         sign, hours, minutes, seconds = match.groups()
         duration = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)

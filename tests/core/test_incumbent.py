@@ -153,10 +153,10 @@ ACCEPTED = {
     "COMMAND": "fixgw.plugins.command",
     "TEST": "fixgw.plugins.test",
     "DATA_RECORDER": "fixgw.plugins.data_recorder",
+    "DATA_PLAYBACK": "fixgw.plugins.replay",
 }
 LATER = (
     *(
-        "DATA_PLAYBACK",
         "DB_PERSISTER",
         "GPSD",
         "STRATUX",
@@ -322,6 +322,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"node": 1, "device": 1, "mapfile": "m", "rdac": {"default_id": 33, "send": [{"OILP": "OILP1"}]}},
         {"rdac": 2, "role": "send", "channels": {"oil_pressure": {"key": "OILP1"}}},
     ),
+    "data_playback": ({"frequency": 500, "files": ["a.json"]}, {"files": ["a.json"], "loop": True}),
     "netfix": (
         {"buffer_size": 1, "timeout": 1, "type": "both", "clients": [], "outputs": []},
         {"type": "both", "outputs": []},

@@ -17,15 +17,22 @@ from fixgw.plugin import Worker
 
 
 @contextmanager
-def gateway(text: str, directory: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
-    """Run the gateway that `text` configures on `clock`. Workers wait, so that the test can call their `step`."""
+def gateway(
+    text: str,
+    directory: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    loaded: configuration.Configuration | None = None,
+) -> Iterator[Gateway]:
+    """Run the gateway that `text` configures, or one with the configuration `loaded`, on `clock`. Workers wait, so that
+    the test can call their `step`."""
     path = directory / "default.yaml"
     path.write_text(textwrap.dedent(text))
 
     def wait(plugin: Worker[Any]) -> None:
         plugin.stopping.wait()
 
-    running = Gateway(configuration.load(path), clock=clock)
+    running = Gateway(loaded or configuration.load(path), clock=clock)
     with monkeypatch.context() as patch:
         for connection in running.configuration.connections:
             if issubclass(connection.plugin, Worker):
