@@ -437,6 +437,7 @@ OURS = {
     "mgl_serial": "{port: p, keys: {input1: OILP1}}",
     "netfix": "{}",
     "nmea0183": "{port: p}",
+    "replay": "{files: [a.json]}",
     "spi_mcp3008": "{channels: [{key: VOLT, input: 0, curve: {linear: {factor: 1}}}]}",
     "strompi": "{port: p}",
     "ups_x728": "{shutdown: {after: 60}}",
