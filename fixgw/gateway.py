@@ -22,10 +22,11 @@ from typing import Any
 from fixgw import __version__, loader, logqueue, status, world
 from fixgw.clock import now
 from fixgw.configuration import Configuration, Connection
-from fixgw.database import INITIAL, Clock
+from fixgw.database import FLAG_NAMES, INITIAL, Clock
 from fixgw.database.hung import Hung
 from fixgw.errors import ConfigurationError, PluginFail, counted, did_you_mean
 from fixgw.kit.complaints import Complaints
+from fixgw.kit.sources import unmarked
 from fixgw.runner import ANSWER_TIMEOUT_S, TRANSITIONS, Question, Runner, State, concerns, owner_of, threads_of
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
 from fixgw.settings import Settings, path_for
@@ -418,6 +419,8 @@ class Gateway:
             text += f"; settings: {self.settings.trouble}"
         if log_trouble := logqueue.trouble():
             text += f"; {log_trouble}"
+        if overridden := self.database.overridden():
+            text += f"; {counted(len(overridden), 'override')}: {', '.join(overridden)}"
         return f"{self.notice}; {text}" if self.notice else text
 
     def get_status(self) -> dict[str, Any]:
@@ -425,7 +428,8 @@ class Gateway:
         troubles = self.troubles()
         runners = list(self.runners.values())
         running = [r for r in runners if r.state is State.RUNNING]
-        inner = self._ageing_hangs or self.settings.trouble or logqueue.trouble()
+        overridden = self.database.overridden()
+        inner = self._ageing_hangs or self.settings.trouble or logqueue.trouble() or overridden
         well = not (troubles or self.problems or self.notice or inner)
         health = "ok" if well else "degraded" if running else "failed"
         return {
@@ -442,6 +446,15 @@ class Gateway:
             "log": {"trouble": logqueue.trouble(), "dropped": logqueue.dropped()},
             "database": self.database.statistics(),
             "settings": self.settings.status(),
+            "overrides": {
+                key: {
+                    "value": reading.value,
+                    "flags": [FLAG_NAMES[bit] for bit in FLAG_NAMES if bit & reading.flags],
+                    "by": unmarked(reading.source),
+                    "seconds left": round(left),
+                }
+                for key, (reading, left) in overridden.items()
+            },
             "connections": self._reports(runners, troubles),
         }
 

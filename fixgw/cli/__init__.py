@@ -61,6 +61,7 @@ CLIENT: dict[str, Command] = {
     "explain": Command("client", "explain where a value comes from and why it is flagged"),
     "alerts": Command("alerts", "show what needs attention, and acknowledge it"),
     "playback": Command("playback", "control the replay of a recording: pause, speed, seek"),
+    "override": Command("override", "show a value of your own to everybody for a while, to try a display or an alert"),
     "status": Command("client", "show the health of the gateway and its connections"),
     "restart": Command("client", "restart a connection with its current code on disk"),
     "calibrate": Command("calibrate", "write a sender's curve from raw readings, while a tank is filled"),
@@ -225,6 +226,17 @@ def seconds(text: str) -> float:
     if not 0.0 < number < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return number
+
+
+def span(text: str) -> float:
+    """Parse a time such as ``60``, ``60s``, ``10m`` or ``1h`` into seconds."""
+    import re
+
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([a-z]*)", text)
+    unit = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}.get(match[2]) if match else None
+    if match is None or unit is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 60, 60s, 10m or 1h")
+    return float(match[1]) * unit
 
 
 def _top_parser(prog: str, groups: dict[str, dict[str, Command]], examples: str) -> argparse.ArgumentParser:

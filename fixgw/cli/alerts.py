@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, complain, text
+from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, complain, span, text
 from fixgw.cli.client import give, status_of, talk
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 MODULE = "fixgw.plugins.alerts"
 ABSENT = f"the gateway has no connection with the module {MODULE}: see `fixgw plugins alerts`"
 SHOWN = ("active", "latched", "acknowledged")
-UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool = True) -> None:
@@ -34,19 +32,12 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
     )
     parser.add_argument("action_", metavar="list|ack|shelve|mute|log", nargs="?", default="list", choices=list(ACTIONS))
     parser.add_argument("id", metavar="ID", nargs="?", help="the alert to acknowledge or shelve")
-    parser.add_argument("time", metavar="TIME", nargs="?", type=_seconds, help="how long to shelve it")
+    parser.add_argument("time", metavar="TIME", nargs="?", type=span, help="how long to shelve it")
     parser.add_argument("--all", action="store_true", help="list every alert, whatever its state")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(action=run, usage_error=parser.error)
     if connection:
         add_client_options(parser)
-
-
-def _seconds(word: str) -> float:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([a-z]*)", word)
-    if match is None or match[2] not in UNITS_S:
-        raise argparse.ArgumentTypeError(f"{word!r} is not a time such as 60, 60s, 10m or 1h")
-    return float(match[1]) * UNITS_S[match[2]]
 
 
 def run(client: Client, args: argparse.Namespace) -> int:

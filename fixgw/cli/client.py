@@ -11,13 +11,15 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fixgw.cli import EXIT_DONE, EXIT_FAILED, Subparsers, add_client_options, add_command, complain, text
-from fixgw.database import FLAG_LETTERS, FLAG_NAMES, OLD, Database, Definition
-from fixgw.errors import BadValue, FixgwError, NotConnected, Refused, RequestTimeout, UnknownKey
+from fixgw.database import FLAG_LETTERS, FLAG_NAMES, OLD, Database, Definition, Item
+from fixgw.errors import BadValue, FixgwError, NotConnected, Refused, RequestTimeout, UnknownKey, did_you_mean
+from fixgw.kit.sources import START, unmarked
 
 if TYPE_CHECKING:
     from fixgw.netfix import Client, Report, Sample
 
 RESTART_PATIENCE_S = 30.0
+WRITES_ON_S = 1.0  # who wrote a value this short a time ago will write it again
 T = TypeVar("T")
 Action = Callable[["Client", argparse.Namespace], int]
 
@@ -40,7 +42,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
         "list",
         list_keys,
         "A pattern with *, ? or [] must match the whole key; any other word matches keys that contain it or, if\n"
-        "there are none, whose description contains it.",
+        "there are none, whose description contains it or whose units it is.",
         "  fixgw list\n  fixgw list 'CHT1?' OIL\n  fixgw list -l GPS",
     )
     parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="list only keys that match one of these")
@@ -97,9 +99,10 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
         "status",
         status,
         "The first line is the overall health. A table of the connections follows, with the reason for any that is\n"
-        "not healthy. The exit code is 1 when the gateway is not healthy.",
-        "  fixgw status\n  fixgw status --verbose\n  fixgw status --json",
+        "not healthy. The exit code is 1 when the gateway, or one of the CONNECTIONs given, is not healthy.",
+        "  fixgw status\n  fixgw status gps\n  fixgw status --verbose\n  fixgw status --json",
     )
+    parser.add_argument("connections", metavar="CONNECTION", nargs="*", help="show only these, with all their details")
     parser.add_argument("--verbose", action="store_true", help="include all details that connections report")
 
     parser = add(
@@ -214,6 +217,19 @@ def give(client: Client, command: str, words: str, module: str, absent: str) -> 
         raise
 
 
+def administer(client: Client, ask: Callable[[], T]) -> T:
+    """Call ``ask()``, and turn the refusal of a gateway that this computer may not administer into a sentence."""
+    try:
+        return ask()
+    except Refused as error:
+        if error.code == "005":
+            raise FixgwError(
+                f"the gateway at {client.host} does not allow this computer to administer it: set the option `admin` "
+                'of its netfix connection, such as `admin: [127.0.0.0/8, "::1"]`'
+            ) from None
+        raise
+
+
 def unknown_key(client: Client, key: str) -> UnknownKey:
     base, dot, _ = key.partition(".")
     known = client.list()
@@ -244,13 +260,19 @@ def _flag(word: str) -> int:
     return bit
 
 
-def _flags(word: str) -> int:
+def flags_of(word: str) -> int:
+    """Parse ``bf``, ``bad,fail`` or ``none`` into bits."""
     if word.lower() == "none":
         return 0
     bits = 0
     for part in re.split(r"[,+ ]+", word):
         for name in [part] if text.flag_bit(part) else part:
             bits |= _flag(name)
+    return bits
+
+
+def _flags(word: str) -> int:
+    bits = flags_of(word)
     if bits & OLD:
         raise argparse.ArgumentTypeError("`old` depends on the value's age; `fixgw flag KEY old on` can still set it")
     return bits
@@ -272,9 +294,12 @@ def list_keys(client: Client, args: argparse.Namespace) -> int:
         return not patterns or any(fnmatchcase(words.upper(), p) for p in patterns)
 
     known = client.list()
-    keys = [k for k in known if matches(k)] or [r.key for r in client.report_many(known) if matches(r.description)]
+    keys = [k for k in known if matches(k)]
+    if not keys:
+        units = {word.upper() for word in args.patterns}
+        keys = [r.key for r in client.report_many(known) if matches(r.description) or r.units.upper() in units]
     if patterns and not keys:
-        raise FixgwError(f"no key or description matches {' or '.join(map(repr, args.patterns))}")
+        raise FixgwError(f"no key, description or units match {' or '.join(map(repr, args.patterns))}")
     if args.json:
         found = {r.key: _definition(r) for r in client.report_many(keys)} if args.long else keys
         print(json.dumps(found, indent=2))
@@ -328,14 +353,17 @@ def write(client: Client, args: argparse.Namespace) -> int:
     definition = ask_about(client, key.partition(".")[0], client.report)
     # Write to a copy of the item first, to learn why the gateway would refuse the value or how it would clamp it. Do
     # not read the key before writing: the gateway ignores a client that writes back what it has just read.
-    trial = Database([_trial_definition(definition)]).item(definition.key)
+    trial = trial_item(definition)
     unset = "." in key and value == "None"
     wanted = None if unset else trial.convert(value)
     if args.flags is None:
         sample = ask_about(client, key, lambda k: client.write(k, value))
         _show(client, sample, args)
-        if "." not in key and not _is_same(sample.value, trial.write(wanted).value):
+        if "." in key:
+            return EXIT_DONE
+        if not _is_same(sample.value, trial.write(wanted).value):
             return complain(f"{key} was not set: a better source prevails; `fixgw explain {key}` names it")
+        _advise_of_writers(client, key)
         return EXIT_DONE
     if "." in key:
         raise BadValue(key, "an aux value has no flags")
@@ -347,7 +375,21 @@ def write(client: Client, args: argparse.Namespace) -> int:
     # The gateway does not answer a value sentence, and it sets `bad` itself when it clamps a value.
     if not _is_same(sample.value, stored) or sample.flags & args.flags != args.flags:
         return complain(f"{key} was not set: this computer may not write, or another source writes {key} too")
+    _advise_of_writers(client, key)
     return EXIT_DONE
+
+
+def _advise_of_writers(client: Client, key: str) -> None:
+    """Say so if what we have just set is replaced at once, because a connection keeps writing it."""
+    try:
+        facts = client.explain(key)
+    except Refused:  # a gateway without `explain`
+        return
+    for each in facts.get("sources") or () if facts.get("tolerance") else ():
+        name, age = each.get("source") or "", each.get("age")
+        if age is not None and age < WRITES_ON_S and not unmarked(name).startswith("netfix/") and name not in START:
+            complain(f"{name} keeps writing {key}, and replaces this: `fixgw override {key} VALUE` holds a value")
+            return
 
 
 def _is_same(answer: Any, stored: Any) -> bool:
@@ -357,10 +399,10 @@ def _is_same(answer: Any, stored: Any) -> bool:
     return bool(answer == stored)
 
 
-def _trial_definition(report: Report) -> Definition:
-    """A definition with the type and range of the reported item."""
+def trial_item(report: Report) -> Item:
+    """An item with the type and range of the reported one, to try what the gateway would do with a value."""
     limits: dict[str, Any] = {"min": report.min, "max": report.max} if report.type in ("float", "int") else {}
-    return Definition(key=report.key, type=report.type, **limits)  # type: ignore[arg-type]
+    return Database([Definition(key=report.key, type=report.type, **limits)]).item(report.key)  # type: ignore[arg-type]
 
 
 def flag(client: Client, args: argparse.Namespace) -> int:
@@ -373,6 +415,7 @@ def flag(client: Client, args: argparse.Namespace) -> int:
     if args.setting and not sample.flags & args.flag:
         word = FLAG_NAMES[args.flag]
         return complain(f"{args.key} is not {word}: another source is published now; see `fixgw explain {args.key}`")
+    _advise_of_writers(client, args.key)
     return EXIT_DONE
 
 
@@ -430,6 +473,8 @@ def explain(client: Client, args: argparse.Namespace) -> int:
 
 def status(client: Client, args: argparse.Namespace) -> int:
     tree = client.status()
+    if args.connections:
+        return _connection_status(tree.get("connections") or {}, args)
     if args.json:
         print(json.dumps(tree, indent=2))
     else:
@@ -437,21 +482,25 @@ def status(client: Client, args: argparse.Namespace) -> int:
     return EXIT_DONE if tree.get("health") == "ok" else EXIT_FAILED
 
 
+def _connection_status(connections: dict[str, Any], args: argparse.Namespace) -> int:
+    chosen = {}
+    for name in args.connections:
+        if name not in connections:
+            raise FixgwError(f"there is no connection {name!r}{did_you_mean(name, connections)}")
+        chosen[name] = connections[name]
+    if args.json:
+        print(json.dumps(chosen, indent=2))
+    else:
+        text.show(*text.connection_lines(chosen))
+    return EXIT_DONE if all(facts.get("health") == "ok" for facts in chosen.values()) else EXIT_FAILED
+
+
 def restart(client: Client, args: argparse.Namespace) -> int:
     import time
 
     name = args.connection
     asked = time.monotonic()
-    try:
-        refused = client.restart(name)
-    except Refused as error:
-        if error.code == "005":
-            raise FixgwError(
-                f"the gateway at {client.host} does not allow this computer to administer it: set the option `admin` "
-                'of its netfix connection, such as `admin: [127.0.0.0/8, "::1"]`'
-            ) from None
-        raise
-    if refused:
+    if refused := administer(client, lambda: client.restart(name)):
         return complain(refused)
     while True:
         try:

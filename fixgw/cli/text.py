@@ -107,6 +107,24 @@ def wrapped(text: str, indent: str = "") -> list[str]:
 # -- status ------------------------------------------------------------------------------------------------------------
 
 
+def connection_lines(connections: Mapping[str, Any]) -> list[str]:
+    """Connections of the status tree in all detail."""
+    lines = _connection_table(connections)
+    for name, connection in connections.items():
+        own = connection.get("status")
+        lines += ["", f"{name}:", *(_tree(own, "  ") if own else ["  no details"])]
+    return lines
+
+
+def _connection_table(connections: Mapping[str, Any]) -> list[str]:
+    header = ["connection", "state", "health", "restarts", "module"]
+    rows = [
+        [name, _text(c.get("state")), _health(c), _text(c.get("restarts", 0)), _text(c.get("module"))]
+        for name, c in connections.items()
+    ]
+    return table([header, *rows])
+
+
 def status_lines(status: Mapping[str, Any], verbose: bool = False) -> list[str]:
     """The status tree as text: health, connections, database; with `verbose`, all details."""
     lines = [f"{str(status.get('health', 'unknown')).upper()}: {status.get('summary', '')}"]
@@ -122,17 +140,7 @@ def status_lines(status: Mapping[str, Any], verbose: bool = False) -> list[str]:
     lines += [f"  {problem}" for problem in configuration.get("problems") or ()]
     connections = status.get("connections") or {}
     if connections:
-        lines.append("")
-        header = ["connection", "state", "health", "restarts", "module"]
-        rows = [
-            [name, _text(c.get("state")), _health(c), _text(c.get("restarts", 0)), _text(c.get("module"))]
-            for name, c in connections.items()
-        ]
-        lines += table([header, *rows])
-        if verbose:
-            for name, connection in connections.items():
-                own = connection.get("status")
-                lines += ["", f"{name}:", *(_tree(own, "  ") if own else ["  no details"])]
+        lines += ["", *(connection_lines(connections) if verbose else _connection_table(connections))]
     database = status.get("database") or {}
     if database:
         conflicts = database.get("conflicts") or {}
@@ -214,6 +222,8 @@ def explanation(facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"{key} = {_with_units(facts['value'], units)}, {_verdict(flags)}.")
         source = facts.get("source") or "an unnamed source"
         lines.append(f"From {_START_SOURCES.get(source, source)}, {ago(facts['age'])}.")
+        if (left := facts.get("override_seconds")) is not None:
+            lines.append(f"It is overridden, for {duration(left)} more: `fixgw override release {key}` ends that.")
     else:
         lines.append(f"{key} has never been written (it shows {_with_units(facts['value'], units)}).")
     for name, reason in flags.items():
@@ -293,7 +303,7 @@ def _beyond_limit(value: Any, aux: Mapping[str, Any], units: str) -> str:
 def _source_lines(facts: Mapping[str, Any], units: str) -> list[str]:
     sources: Sequence[Mapping[str, Any]] = facts.get("sources") or ()
     ranking: Sequence[str] = facts.get("ranking") or ()
-    if len(sources) < 2 and not ranking:
+    if len(sources) < 2 and not ranking and facts.get("override_seconds") is None:
         return []
     lines = [f"Sources, best first: {', '.join(ranking)}." if ranking else "Sources (the latest write is published):"]
     if changes := facts.get("source_changes"):

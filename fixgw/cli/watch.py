@@ -13,7 +13,7 @@ from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, se
 from fixgw.cli.client import ask_about, connect, expand, is_pattern, new_client
 from fixgw.cli.terminal import SCROLLS, Row, Table, Terminal, painted, size, write_out
 from fixgw.database import FAIL, OLD
-from fixgw.errors import Refused
+from fixgw.errors import FixgwError, Refused
 
 if TYPE_CHECKING:
     from fixgw.netfix import Sample
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 REDRAW_S = 0.2
 #: The keys of the line at the foot.
 ALERT_KEYS = ("ALERTLEVEL", "ALERTS", "ALERTMSG")
+OVERRIDES_S = 5.0  # seconds between two looks at what is overridden
 MAX_EXPLAINED = 100  # keys; beyond that, do not ask for each key's age on connecting: it takes a request per key
 EXIT_TERMINATED = 143
 ALERT_LEVELS = (("ADVISORY", text.BOLD), ("CAUTION", text.YELLOW), ("WARNING", text.RED))
@@ -81,6 +82,7 @@ class Watcher:
         self._lock = threading.Lock()  # rows, `_early` and `_away`
         self._done = threading.Event()
         self._away = False
+        self._overridden: tuple[str, ...] = ()
         self._printing = False
         self._broken: OSError | None = None
 
@@ -204,6 +206,7 @@ class Watcher:
         known = set(self._client.list())
         if known.issuperset(ALERT_KEYS):
             self._foot = {key: self._rows.get(key) or Row(key, "", "") for key in ALERT_KEYS}
+        threading.Thread(target=self._look_for_overrides, name="overrides", daemon=True).start()
         with Terminal() as terminal:
             self._start()
             while not self._done.is_set() and not self._over():
@@ -211,15 +214,32 @@ class Watcher:
                 with self._lock:
                     away = self._away
                     title = f"connection lost, reconnecting to {address}" if away else f"FIX Gateway at {address}"
-                    foot = "" if away else alert_line(*self._foot.values(), width=width, colour=colour)
-                    lines = table.draw(time.monotonic(), width, height - bool(foot), title, colour, away)
-                if foot:
-                    lines.insert(len(lines) - 1, foot)
+                    alerts = alert_line(*self._foot.values(), width=width, colour=colour)
+                    foot = [] if away else [line for line in (self._override_line(width, colour), alerts) if line]
+                    lines = table.draw(time.monotonic(), width, height - len(foot), title, colour, away)
+                lines[len(lines) - 1 : len(lines) - 1] = foot
                 terminal.show(lines)
                 for key in terminal.keys(self._time_left(REDRAW_S)):
                     if key in ("q", "Q", "\x04"):
                         return
                     table.top += SCROLLS.get(key, 0)
+
+    def _look_for_overrides(self) -> None:
+        """Ask now and then which values are overridden: a sentence does not say so."""
+        while True:
+            try:
+                self._overridden = tuple(self._client.status().get("overrides") or ())
+            except FixgwError:
+                self._overridden = ()
+            if self._done.wait(OVERRIDES_S):
+                return
+
+    def _override_line(self, width: int, colour: bool) -> str:
+        if not self._overridden:
+            return ""
+        return painted(
+            text.printable(f"OVERRIDDEN, NOT REAL: {', '.join(self._overridden)}")[:width], text.YELLOW, colour
+        )
 
     def _time_left(self, at_most: float) -> float:
         return at_most if self._until is None else max(0.0, min(at_most, self._until - time.monotonic()))

@@ -295,6 +295,10 @@ class Database:
             raise UnknownKey(key, [f"{base}.{a}" for a in item.aux])
         return item, name
 
+    def overridden(self) -> dict[str, tuple[Reading, float]]:
+        """What overrides items, and for how many seconds more, by key; see `Item.override`."""
+        return {item.key: found for item in self.items() if (found := item.overridden)}
+
     # -- subscriptions -------------------------------------------------------------------------------------------------
 
     def release(self, *owners: str) -> None:

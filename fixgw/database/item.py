@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fixgw.database.reading import LONGEST_TEXT, PYTHON_TYPES, WIDEST, Definition, Reading
 from fixgw.errors import BadValue, UnknownKey
-from fixgw.kit.sources import START
+from fixgw.kit.sources import OVERRIDE, START, mark_of
 from fixgw.kit.update import (
     ANNUNCIATE,
     BAD,
@@ -33,6 +33,7 @@ MAX_SOURCES = 16  # kept for each item, besides the published one; more if they 
 MAX_ANNUNCIATORS = 16  # owners of one item's annunciate flag
 MAX_TURNS = 2  # a value more full circles away from zero is not a direction
 GOOD = 2  # the level of a reading that is fresh, not bad and not failed
+LONGEST_OVERRIDE_S = 3600.0
 MAX_REDELIVERIES = 100  # rounds in which one writer delivers what was written during its delivery
 
 ReadingCallback = Callable[[str, Reading], object]
@@ -104,6 +105,8 @@ class Item:
         "_low",
         "_never",
         "_others",
+        "_overridden_until",
+        "_override",
         "_rank_of",
         "_reading",
         "_said",
@@ -167,7 +170,10 @@ class Item:
         self.annunciators: dict[str, str] = {}
         #: Sources whose readings are taken for bad: source -> reason. Replaced as a whole; see `doubt`.
         self.doubts: dict[str, str] = {}
-        self._said: Reading | None = None  # if there are any, the published reading without their flag
+        self._override: Reading | None = None  # what is published instead, until the time below
+        self._overridden_until = NEVER
+        #: If it is overridden, or the alert logic holds its flag: the reading that its source gives.
+        self._said: Reading | None = None
         self._rank_of: dict[str, int | None] = {}
         self._conflict: tuple[str, ...] = ()  # the two sources of the last conflict
         #: Ranked source -> since when it has been good, and since when it has been fresh and not failed.
@@ -209,8 +215,14 @@ class Item:
 
     @property
     def said(self) -> Reading:
-        """The current reading as its source wrote it, without the annunciate flag of the alert logic."""
+        """The current reading as its source wrote it: not overridden, and without the alert logic's annunciate flag."""
         return self.aged(self._said or self._reading)
+
+    @property
+    def overridden(self) -> tuple[Reading, float] | None:
+        """What is published instead of the reading of a source, and for how many seconds more; None if nothing is."""
+        override = self._override
+        return None if override is None else (override, max(0.0, self._overridden_until - self._clock()))
 
     def aged(self, reading: Reading) -> Reading:
         """`reading`, which belongs to this item, as we may hand it out now: old if it is overdue."""
@@ -396,6 +408,56 @@ class Item:
                 return
         self._deliver()
 
+    def override(self, value: Any, flags: int, source: str, reason: str, seconds: float) -> Reading:
+        """Publish `value` with the `flags`, whatever the sources say, for so many `seconds` or until `end_override`.
+
+        The `source` must begin with ``override/``, so that nothing passes it on as real. The sources write on: theirs
+        is published again afterwards. While it lasts, the reading is renewed and never old, unless `flags` say so.
+        Raises `BadValue` for a wrong type and for NaN, and ValueError for another source or more seconds than
+        `LONGEST_OVERRIDE_S`. Any thread may call this; it calls the subscribers.
+        """
+        if mark_of(source) != OVERRIDE:
+            raise ValueError(f"{source!r} is not the source of an override")
+        if not 0.0 < seconds <= LONGEST_OVERRIDE_S:
+            raise ValueError(f"{seconds:g} s: an override lasts at most {LONGEST_OVERRIDE_S / 60:.0f} min")
+        value, check, why = self._admit(value)
+        if check & FAIL:
+            raise BadValue(self.key, why, "number")
+        texts = {bit: reason for bit in FLAG_NAMES if bit & flags}
+        if check & ~flags:
+            texts[check] = why
+        pairs = tuple((bit, texts[bit]) for bit in FLAG_NAMES if bit in texts)
+        now = self._clock()
+        return self._replace_override(Reading(value, flags | check, now, source, pairs), now + seconds)
+
+    def end_override(self) -> None:
+        """Publish the readings of the sources again. Does nothing if the item is not overridden. Any thread."""
+        if self._override is not None:
+            self._replace_override(None, NEVER)
+
+    def _replace_override(self, override: Reading | None, until: float) -> Reading:
+        with self._lock:
+            previous = self._reading
+            said = self._said or previous
+            self._override, self._overridden_until, self._said = override, until, None
+            self._publish(self._aged(said, self._clock()))
+            if override is not None:
+                self._schedule_override()
+            published = self._reading
+            if not self._must_deliver(previous):
+                return published
+        self._deliver()
+        return published
+
+    def _schedule_override(self) -> None:
+        """Schedule the renewal of the override, or its end. The caller holds the lock."""
+        due = self._overridden_until
+        if self.tolerance:
+            due = min(due, self._clock() + self.tolerance / 2)
+        if self._due is None or due < self._due:
+            self._due = due
+            self._database._schedule(self, due)
+
     def doubt(self, doubts: Mapping[str, str]) -> None:
         """Take the readings of these sources for bad, for the reasons given, and those of others no longer.
 
@@ -571,8 +633,16 @@ class Item:
                 self._rerank(self._never)
 
     def _publish(self, reading: Reading) -> None:
-        """Publish a source's reading, with the annunciate flag of its owners. The caller holds the lock."""
-        if self.annunciators:
+        """Publish a source's reading or what overrides it, with the annunciate flag of its owners. The caller holds the
+        lock."""
+        if self._override is not None:
+            self._said = reading
+            reading = self._override
+            if self.annunciators:
+                reading = _annunciated(reading, self.annunciators)
+            if reading == self._reading:
+                return
+        elif self.annunciators:
             if reading is self._said:
                 return
             self._said = reading
@@ -728,6 +798,14 @@ class Item:
             self._due = None
             current = self._aged(self._said or previous, now)
             fresh = [] if current.flags & OLD else [current.stamp]
+            override = self._override
+            if override is not None:
+                over = now >= self._overridden_until
+                self._override = (
+                    None if over else Reading(override.value, override.flags, now, override.source, override.reasons)
+                )
+                if over:
+                    self._said = None
             if self.ranked:
                 for name, reading in self._others.items():
                     aged = self._others[name] = self._aged(reading, now)
@@ -741,6 +819,8 @@ class Item:
                 if self._due is None or due < self._due:
                     self._due = due
                     self._database._schedule(self, due)
+            if self._override is not None:
+                self._schedule_override()
             if self._reading is not previous and self._subscribers:
                 self._database._redeliver(self)
 
@@ -841,6 +921,7 @@ class Item:
         reading = self.reading
         readings = self.readings()
         last_good = reading.stamp if reading.good else self._last_good
+        overridden = self.overridden
         return {
             "key": self.key,
             "description": self.description,
@@ -848,6 +929,7 @@ class Item:
             "units": self.units,
             "flags": {FLAG_NAMES[bit]: text for bit, text in reading.reasons},
             "source": reading.source or None,
+            "override_seconds": None if overridden is None else _seconds(overridden[1]),
             "annunciated_by": dict(self.annunciators),
             "age": _seconds(reading.age(now)),
             "last_good": _seconds(now - last_good),
@@ -859,7 +941,7 @@ class Item:
             "sources": [
                 {
                     "source": r.source,
-                    "published": r is readings[0],
+                    "published": r is readings[0] and overridden is None,
                     "rank": self.rank(r.source) if self.ranked else None,
                     "value": r.value,
                     "flags": {FLAG_NAMES[bit]: text for bit, text in r.reasons},

@@ -25,7 +25,8 @@ KEPT = "kept"  # the source of settings restored after a restart
 START = frozenset((INITIAL, KEPT))  # the sources of start values
 
 #: The prefixes of sources whose values are not real; the first is the strongest.
-SIMULATED = ("sim/", "replay/", "override/")
+OVERRIDE = "override/"
+SIMULATED = ("sim/", "replay/", OVERRIDE)
 
 
 def mark_of(source: str) -> str:

@@ -33,6 +33,7 @@ from fixgw.netfix.sentence import (
     LineSplitter,
     Version,
     flag_bits,
+    flag_text,
     split_mark,
     split_path,
     split_version,
@@ -599,6 +600,19 @@ class Client:
         if not connection or ";" in connection or not connection.isprintable():
             return f"there is no connection {connection!r}"
         return self._ask(f"@xrestart {connection}")
+
+    def override(self, key: str, value: Any, flags: int = 0, seconds: int = 300) -> str:
+        """Ask the gateway to publish `value` with the `flags` (bits), whatever its sources say, for so many seconds.
+
+        Returns why not, or an empty text. Raises `Refused`: the key is unknown, or this client may not administer the
+        gateway; and `BadValue` for text that a sentence cannot carry.
+        """
+        sent = f"@xhold {seconds} {_sendable(key)};{_value_text(key, value)};{flag_text(flags)}"
+        return self._ask(sent, f"@xhold {seconds} {key}")
+
+    def release(self, key: str) -> str:
+        """Ask the gateway to publish the key's sources again. Returns and raises as `override`."""
+        return self._ask(f"@xrelease {_sendable(key)}")
 
     def command(self, name: str, words: str) -> str:
         """Ask the gateway to carry out a command that one of its connections offers: ``command("alerts", "ack cht")``.

@@ -100,6 +100,11 @@ def flag_bits(text: str) -> int:
     return sum(flag for flag, bit in zip(_LAYOUTS[2], text, strict=False) if bit == "1")
 
 
+def flag_text(bits: int) -> str:
+    """The flags as five ``aobfs`` characters."""
+    return FLAG_TEXTS[bits]
+
+
 def update(key: str, reading: Reading) -> str:
     """``KEY;value;aobfs``."""
     value = reading.value

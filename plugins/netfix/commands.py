@@ -16,7 +16,7 @@ from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, KEPT, NEVER, Dat
 from fixgw.errors import BadValue
 from fixgw.identity import identity
 from fixgw.kit.complaints import Complaints
-from fixgw.kit.sources import START, digits_of, path_of, unmarked, with_path
+from fixgw.kit.sources import OVERRIDE, START, digits_of, path_of, unmarked, with_path
 from fixgw.netfix import sentence
 from fixgw.netfix.sentence import (
     NOT_PERMITTED,
@@ -477,6 +477,8 @@ class Commands:
                 return NOT_PERMITTED
             self.log.warning("%s asked to restart %s", peer.name, key)
             peer.reply(f"@xrestart {key};{self._restart(key)}")
+        elif what in ("hold", "release") and key:
+            self._override(peer, what, key, command.line)
         elif what == "explain":
             item = self._item(key)
             if item is None:
@@ -500,6 +502,43 @@ class Commands:
         else:
             return self._offered(peer, what, key)
         return None
+
+    def _override(self, peer: Peer, what: str, words: str, line: str) -> None:
+        """``@xhold SECONDS KEY;value;aobfs`` and ``@xrelease KEY``, which answer why not."""
+        echo = line.partition(";")[0]
+
+        def answer(why: str | None) -> None:
+            peer.reply(f"{echo};{sentence.sanitize('a subscriber of the key hangs' if why is None else why)}")
+
+        given, _, rest = words.partition(" ") if what == "hold" else ("", "", words)
+        key, *value = rest.split(";")
+        item = self._item(key)
+        right = not value if what == "release" else len(value) == 2 and given.isdecimal() and len(value[1]) == 5
+        if not peer.may_admin:
+            error = NOT_PERMITTED
+        elif item is None:
+            error = UNKNOWN_KEY
+        elif not right or (value and sentence.flags_of(value[1]) is None):
+            error = WRONG_VALUE
+        else:
+            override: Callable[[], object] = item.end_override
+            if value:
+                source = f"{OVERRIDE}{peer.source}"
+                flags, seconds = sentence.flag_bits(value[1]), int(given)
+                override = partial(item.override, value[0], flags, source, "overridden", seconds)
+
+            def attempt() -> str:
+                try:
+                    override()
+                except ValueError as refusal:
+                    return str(refusal)
+                return ""
+
+            self.log.warning("%s: %s", peer.name, sentence.sanitize(line[1:]))
+            self._perform(peer, item, attempt, answer)
+            return
+        peer.errors += 1
+        peer.reply(f"{sentence.sanitize(echo)}!{error}")
 
     def _offered(self, peer: Peer, name: str, words: str) -> str | None:
         """Carry out a command that another connection offers."""

@@ -44,7 +44,7 @@ def test_list_takes_patterns_and_parts_of_keys(bench: Bench, cli: Cli, patterns:
 
 def test_a_list_without_a_matching_key_looks_at_descriptions(bench: Bench, cli: Cli) -> None:
     assert cli("list", "altitude") == (0, "ALT\n", "")
-    assert cli("list", "NOPE", "A?") == (1, "", "fixgw: no key or description matches 'NOPE' or 'A?'\n")
+    assert cli("list", "NOPE", "A?") == (1, "", "fixgw: no key, description or units match 'NOPE' or 'A?'\n")
 
 
 def test_a_long_list_has_units_and_descriptions(bench: Bench, cli: Cli) -> None:

@@ -242,6 +242,14 @@ def test_values_change_in_place_until_q(bench: Bench, terminal: Open) -> None:
     assert it.end() == 0
 
 
+def test_the_foot_says_what_is_overridden(bench: Bench, terminal: Open) -> None:
+    bench.db.item("IAS").override(120, 0, "override/netfix/127.0.0.1", "", 60.0)
+    it = terminal("watch", "ALT")
+    it.wait_for("OVERRIDDEN, NOT REAL: IAS")
+    it.type("q")
+    assert it.end() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_terminal_is_restored_when_the_command_is_killed(bench: Bench, terminal: Open, number: int) -> None:
     it = terminal("watch", "ALT")

@@ -20,7 +20,7 @@ from fixgw.plugins.netfix import Plugin, commands, server
 
 pytestmark = pytest.mark.slow
 
-Gateway = Any  # TestGateway of conftest.py
+Gateway = Any  # Gateway of conftest.py
 Wait = Callable[[Callable[[], object]], None]
 CLIENT = {"type": "client", "outputs": [{"host": "x", "send": ["IAS"]}]}
 
@@ -876,3 +876,49 @@ def test_a_client_does_not_receive_its_own_writes_while_they_are_annunciated(gat
     assert gateway.heard(client) == []
     assert other.lines(2)[1] == "MARK;1;00000"
     assert other.line() == "IAS;100.0;10000"
+
+
+# -- overrides ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_override_needs_the_permission_to_administer(gateway: Gateway) -> None:
+    raw = gateway.connect()
+    assert raw.ask("@xhold 30 IAS;100;00000") == "@xhold 30 IAS!005"
+    assert raw.ask("@xrelease IAS") == "@xrelease IAS!005"
+    assert gateway.db.overridden() == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("@xhold 30 NOPE;1;00000", "@xhold 30 NOPE!001"),
+        ("@xhold 30 IAS;1", "@xhold 30 IAS!003"),
+        ("@xhold 30 IAS;1;0000", "@xhold 30 IAS!003"),
+        ("@xhold 30 IAS;1;00002", "@xhold 30 IAS!003"),
+        ("@xhold 30 IAS;1;00000;", "@xhold 30 IAS!003"),
+        ("@xhold x IAS;1;00000", "@xhold x IAS!003"),
+        ("@xhold 30 IAS;nan;00000", "@xhold 30 IAS;IAS: the value written was 'nan'"),
+        ("@xhold 3601 IAS;1;00000", "@xhold 3601 IAS;3601 s: an override lasts at most 60 min"),
+        ("@xhold 0 IAS;1;00000", "@xhold 0 IAS;0 s: an override lasts at most 60 min"),
+        ("@xrelease NOPE", "@xrelease NOPE!001"),
+        ("@xrelease IAS;1", "@xrelease IAS!003"),
+        ("@xrelease IAS", "@xrelease IAS;"),
+    ],
+)
+def test_an_override_that_cannot_be(serve: Callable[..., Gateway], line: str, answer: str) -> None:
+    gateway = serve(admin=["127.0.0.1"])
+    assert gateway.connect().ask(line) == answer
+    assert gateway.db.overridden() == {}
+
+
+def test_everybody_sees_an_override_and_then_the_source_again(serve: Callable[..., Gateway]) -> None:
+    gateway = serve(admin=["127.0.0.1"])
+    gateway.db.write("IAS", 80.0, "eis")
+    admin, display = gateway.connect(), gateway.connect()
+    assert display.ask("@sIAS") == "@sIAS"
+    assert admin.ask("@xhold 30 IAS;100;00010") == "@xhold 30 IAS;"
+    assert display.line() == "IAS;100.0;00010"
+    assert gateway.db.read("IAS").source == "override/netfix/127.0.0.1"
+    assert admin.ask("@wIAS;90") == "@wIAS;100.0;00010"  # it is stored, but not shown
+    assert admin.ask("@xrelease IAS") == "@xrelease IAS;"
+    assert display.line() == "IAS;90.0;00000"
