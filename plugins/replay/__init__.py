@@ -19,7 +19,7 @@ from fixgw.clock import LATE_S
 from fixgw.database import FAIL, FLAG_NAMES, OLD, WRITABLE, Database, Item
 from fixgw.errors import BadValue, counted
 from fixgw.kit.sources import path_of, simulated
-from fixgw.plugin import Worker
+from fixgw.plugin import Finding, Worker
 from fixgw.plugins.replay.player import BREAK_S, Player, moment
 from fixgw.recording import Change, RecordingError
 
@@ -111,6 +111,12 @@ class Plugin(Worker[Options]):
                 moment(options.start, 0.0, 0.0, options.zone)
             except ValueError as error:
                 yield "start", str(error)
+
+    @classmethod
+    def preflight(cls, options: Options) -> Iterable[Finding]:
+        for path in options.paths:
+            if not (given := Path(path).expanduser()).exists() and given.is_absolute():
+                yield Finding("problem", f"{path} does not exist")
 
     def run(self) -> None:
         self.begin()
@@ -310,7 +316,7 @@ class Plugin(Worker[Options]):
             self._write(change, item, "old in the recording" if overdue else "")
         if unknown:
             names = ", ".join(unknown[:10]) + (" ..." if len(unknown) > 10 else "")
-            self.log.warning("%s of the recording are not defined here: %s", counted(len(unknown), "key"), names)
+            self.log.warning("%s of the recording not defined here: %s", counted(len(unknown), "key"), names)
 
     def _write(self, change: Change, item: Item, old: str = "") -> None:
         source, flags = self._source_of(change), change.flags

@@ -230,7 +230,7 @@ def test_unknown_keys_are_counted_and_named_once(bench: Bench, caplog: pytest.Lo
     plugin = bench.make()
     bench.wind(plugin, 4.5)
     said = [r.getMessage() for r in caplog.records if "NOSUCH" in r.getMessage()]
-    assert said == ["2 keys of the recording are not defined here: NOSUCH, OTHER"]
+    assert said == ["2 keys of the recording not defined here: NOSUCH, OTHER"]
     assert plugin.get_status()["unknown keys"] == 2
     assert bench.db.read("IAS").good
 
@@ -529,6 +529,13 @@ def test_playing_a_long_recording_needs_little_memory(bench: Bench, tmp_path: Pa
     tracemalloc.stop()
     assert plugin.get_status()["position"] == plugin._shown_time(plugin._player.begin + 200)
     assert peak < 300_000
+
+
+def test_the_doctor_misses_a_file(tmp_path: Path) -> None:
+    there, missing = tmp_path / "a.json", tmp_path / "b.json"
+    there.touch()
+    (finding,) = replay.Plugin.preflight(replay.Options(files=(str(there), str(missing))))
+    assert finding.message == f"{missing} does not exist"
 
 
 # -- life --------------------------------------------------------------------------------------------------------------
