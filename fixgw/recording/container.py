@@ -476,7 +476,7 @@ class McapRecording:
         self, keys: Collection[str] | None = None, since: float | None = None, until: float | None = None
     ) -> Iterator[Change]:
         wanted = None if keys is None else frozenset(keys)
-        state: dict[str, list[Any]] = {}  # value, flags, source
+        state: dict[str, list[Any]] = {}  # value, flags, source, reasons
         begun = since is None
         touched: dict[str, None] = {}
         at = float("-inf")
@@ -631,7 +631,7 @@ class McapRecording:
 
 
 EARLIEST_S = 946_684_800.0  # 2000-01-01: an earlier time is not a date, but seconds since some start
-_FOLDED = (layout.FLAGS, layout.SOURCES)
+_FOLDED = (layout.FLAGS, layout.REASONS, layout.SOURCES)
 
 
 class _Pair(msgspec.Struct):
@@ -644,11 +644,13 @@ def _by_time(message: Message) -> float:
 
 
 def _fold(state: dict[str, list[Any]], key: str, topic: str, found: Any) -> None:
-    now = state.setdefault(key, [None, 0, ""])
+    now = state.setdefault(key, [None, 0, "", {}])
     if topic == layout.FLAGS:
         now[1] = layout.flag_bits(found)
     elif topic == layout.SOURCES:
         now[2] = str(found)
+    elif topic == layout.REASONS:
+        now[3] = {name: str(text) for name, text in found.items()} if isinstance(found, dict) else {}
     elif found is None or isinstance(found, (float, int, bool, str)):
         now[0] = found
 

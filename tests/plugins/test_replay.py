@@ -16,7 +16,8 @@ from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Database, Defini
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugins import replay
 from fixgw.plugins.replay import player
-from fixgw.recording import About, Alert, Change, RecordingError, incumbent
+from fixgw.recording import About, Alert, Change, RecordingError, incumbent, layout
+from fixgw.recording.container import Writer
 from fixgw.world import World
 
 T = datetime(2026, 5, 16, 14, tzinfo=UTC).timestamp()
@@ -553,3 +554,48 @@ def test_its_thread_plays_and_stops(bench: Bench) -> None:
     plugin.shutdown()
     assert bench.world.offered("playback") is None
     assert bench.db.read("IAS").old
+
+
+# -- the recorder's files ----------------------------------------------------------------------------------------------
+
+
+def test_a_flight_of_the_recorder_plays(bench: Bench, tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "flight.mcap.part", {"ident": "N123", "version": "1"}, {})
+
+    def write(seconds: float, topic: str, **content: Any) -> None:
+        writer.write(topic, layout.encode(content), round((100 + seconds) * 1e9), round((T + seconds) * 1e9))
+
+    writer.write_time(100.0, T, "boot")
+    write(0, layout.SOURCES, IAS="adc", ALT="sim/demo")
+    write(0, layout.FLAGS, IAS="00000", ALT="01000")
+    write(0, "/flight", IAS=100.5, ALT=None)
+    write(1, "/flight", ALT=1000.0)
+    write(1, layout.FLAGS, IAS="00100", ALT="00000")
+    write(1, layout.REASONS, IAS={"bad": "the pitot tube is iced"})
+    write(1, "/flight", IAS=90.0)
+    write(2, layout.FLAGS, IAS="00000")
+    write(2, "/flight", IAS=101.0)
+    path = writer.finish()
+    plugin = bench.make(str(path))
+    reading = bench.db.read("IAS")
+    assert (reading.value, reading.source, reading.flags) == (100.5, "replay/adc", 0)
+    assert bench.flags("ALT") == "01000"
+    bench.wind(plugin, 1.1)
+    reading = bench.db.read("IAS")
+    assert (reading.value, reading.reason(BAD)) == (90.0, "the pitot tube is iced")
+    assert bench.db.read("ALT").source == "replay/sim/demo"
+    bench.wind(plugin, 1.0)
+    assert bench.db.read("IAS").good
+    plugin.command("seek 1.5")
+    plugin.step()
+    assert bench.db.read("IAS").reason(BAD) == "the pitot tube is iced"
+    assert plugin.get_status()["end"] == "2026-05-16T14:00:02Z"
+
+
+def test_a_flight_that_a_cut_ended_plays_to_the_cut(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "flight.mcap.part"
+    path.write_bytes((DATA / "flight.mcap").read_bytes()[:20_000])
+    plugin = bench.make(str(path))
+    bench.wind(plugin, 20.0)
+    assert plugin.health() == "the recording has ended"
+    assert plugin.counts["values"] > 10

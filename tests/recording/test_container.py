@@ -183,6 +183,7 @@ def test_flags_and_sources_come_with_the_values_of_the_same_instant(tmp_path: Pa
         (2, "/flight", b'{"IAS":7}'),
         (2, "/flags", b'{"IAS":"00000"}'),
         (3, "/flags", b'{"IAS":"01000"}'),
+        (3, "/reasons", b'{"IAS":{"old":"no data for 2 s"}}'),
     ):
         writer.write(topic, data, second * 10**9, None)
     recording = read(writer.finish())
@@ -195,6 +196,7 @@ def test_flags_and_sources_come_with_the_values_of_the_same_instant(tmp_path: Pa
     assert recording.about.simulated
     assert [c.value for c in recording.changes(["IAS"], since=START + 0.5, until=START + 1)] == [None, 7]
     assert [c.time - START for c in recording.changes(["IAS"], since=START + 9)] == [9]
+    assert [dict(c.reasons) for c in recording.changes(["IAS"])] == [{}, {}, {"old": "no data for 2 s"}]
 
 
 def test_alerts_and_raw_messages(tmp_path: Path, read: Read) -> None:
