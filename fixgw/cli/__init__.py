@@ -48,6 +48,7 @@ SERVER: dict[str, Command] = {
     "install-extra": Command("extra", "install optional libraries: for I2C, SPI, GPIO, some CAN adapters"),
     "new": Command("new", "create a driver or plugin from a template that passes its tests"),
     "export": Command("export", "write a recorded flight in the format of another program"),
+    "replay": Command("replay", "run a capture of bytes and frames through the drivers, and compare the outcome"),
     "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes, serial instruments, a panel"),
 }
 CLIENT: dict[str, Command] = {

@@ -1,0 +1,311 @@
+"""Captures, the raw data of links in a file: `open_capture` reads them, `write_capture` writes one.
+
+A capture is a recording with raw data (`fixgw.recording.raw`), and usually the configuration that it was made with. The
+log of a CAN bus as candump writes it, and the bytes of a serial line in a file, are captures of one link.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from fixgw.kit.raw import Event, Heard
+from fixgw.kit.update import Value
+from fixgw.recording import MCAP_MAGIC, RecordingError, layout, raw
+
+__all__ = ["Capture", "Entry", "Outside", "open_capture", "unpack_configuration", "write_capture"]
+
+#: Messages are written when this much has gathered at most, so that entries may be this much out of order.
+DISORDER_S = 5.0
+#: The attachments with the files of the configuration begin with this; the main file is the first.
+CONFIGURATION = "configuration/"
+MAX_TEXT_BYTES = 64 << 20  # of a log or a file of bytes
+PIECE_S = 0.1  # between the lines of a file of bytes without times
+
+
+class Outside(NamedTuple):
+    """A value, or an aux value (``KEY.aux``), that somebody other than a recorded link has set."""
+
+    stamp: float
+    key: str
+    value: Value | None
+    flags: int
+    source: str
+
+
+Entry = Heard | Outside
+
+
+class Capture(Protocol):
+    """What a replay needs. Times are in seconds of the recording gateway's monotonic clock."""
+
+    path: Path
+    #: When the capture began and ended; `end` 0 if that is not known before the last entry.
+    start: float
+    end: float
+    #: What to add to a time for UTC; None if nobody knew.
+    offset: float | None
+    #: The values at the start.
+    state: list[Outside]
+    #: The files of the configuration by name, the main file first; empty if the capture has none.
+    configuration: Mapping[str, bytes]
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries in the order of time. Those before `start` say what was exchanged when links were opened."""
+
+    def close(self) -> None: ...
+
+
+def open_capture(path: Path, connection: str = "") -> Capture:
+    """Open the capture at `path`. For a file with the data of one link, `connection` names the connection or the bus.
+
+    Raises `RecordingError` if it is none, and OSError if it cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    if head.startswith(MCAP_MAGIC):
+        return McapCapture(path)
+    if os.stat(path).st_size > MAX_TEXT_BYTES:
+        raise RecordingError(f"{path} is too long for a log: more than {MAX_TEXT_BYTES >> 20} MiB")
+    content = path.read_bytes()
+    if not content.strip():
+        raise RecordingError(f"{path} is empty")
+    if _CANDUMP.match(head.lstrip()):
+        return TextCapture(path, _candump(content.decode("latin-1").splitlines(), connection))
+    if b"$" not in head:
+        raise RecordingError(f"{path} is no capture: neither an MCAP file, nor a log of candump, nor NMEA sentences")
+    if not connection:
+        raise RecordingError(f"{path} has the bytes of one line: name the connection that reads it with --connection")
+    return TextCapture(path, _sentences(content, connection))
+
+
+class McapCapture:
+    """A recording with raw data."""
+
+    def __init__(self, path: Path) -> None:
+        from fixgw.recording.container import McapRecording
+
+        self.path = path
+        self._recording = recording = McapRecording(path)
+        if not any(raw.is_raw(topic) for topic in recording.topics()):
+            recording.close()
+            raise RecordingError(f"{path} has no raw data: record with `raw: yes`, or `fixgw record --raw`")
+        self.offset = recording.offset
+        self.start, self.end = self._times()
+        self.state: list[Outside] = []
+        self._later: list[Outside] = []
+        self._read_values()
+        self.configuration: Mapping[str, bytes] = {
+            name.removeprefix(CONFIGURATION): data
+            for name, data in recording.attachments.items()
+            if name.startswith(CONFIGURATION)
+        }
+
+    def close(self) -> None:
+        self._recording.close()
+
+    def _times(self) -> tuple[float, float]:
+        first, last = float("inf"), float("-inf")
+        for message in self._recording.messages():
+            at = message.stamp / 1e9
+            first, last = min(first, at), max(last, at)
+        return (first, last) if first <= last else (0.0, 0.0)
+
+    def _read_values(self) -> None:
+        """Values are few beside raw data, so they may be held."""
+        flags: dict[str, int] = {}
+        sources: dict[str, str] = {}
+        batch: dict[str, Any] = {}
+        stamp: int | None = None
+        for message in self._recording.messages():
+            topic = message.topic
+            if message.stamp != stamp:
+                self._add_values(stamp, batch, flags, sources)
+                stamp, batch = message.stamp, {}
+            if topic not in (layout.FLAGS, layout.SOURCES, layout.AUX) and not layout.holds_values(topic):
+                continue
+            try:
+                content = msgspec.json.decode(message.data, type=dict[str, Any])
+            except msgspec.MsgspecError:
+                continue
+            if topic == layout.FLAGS:
+                flags |= {key: layout.flag_bits(text) for key, text in content.items() if isinstance(text, str)}
+            elif topic == layout.SOURCES:
+                sources |= {key: text for key, text in content.items() if isinstance(text, str)}
+            else:
+                batch |= {key: v for key, v in content.items() if isinstance(v, bool | int | float | str)}
+        self._add_values(stamp, batch, flags, sources)
+
+    def _add_values(
+        self, stamp: int | None, batch: Mapping[str, Any], flags: Mapping[str, int], sources: Mapping[str, str]
+    ) -> None:
+        if stamp is None or not batch:
+            return
+        found = [
+            Outside(stamp / 1e9, key, value, flags.get(key, 0), sources.get(key, "")) for key, value in batch.items()
+        ]
+        if not self.state:
+            self.state = found
+        else:
+            self._later += [each for each in found if each.source or "." in each.key]
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries, sorted with a bounded buffer."""
+        order = count()
+        waiting: list[tuple[float, int, Entry]] = [(each.stamp, next(order), each) for each in self._later]
+        heapq.heapify(waiting)
+        newest = float("-inf")
+        for message in self._recording.messages(*layout.RAW):
+            newest = max(newest, message.stamp / 1e9)
+            for heard in raw.decode(raw.is_raw(message.topic), message.data):
+                heapq.heappush(waiting, (heard.stamp, next(order), heard))
+            while waiting and waiting[0][0] < newest - DISORDER_S:
+                yield heapq.heappop(waiting)[2]
+        while waiting:
+            yield heapq.heappop(waiting)[2]
+
+
+class TextCapture:
+    """The data of one link, or of several buses."""
+
+    def __init__(self, path: Path, entries: Iterable[Heard]) -> None:
+        self.path = path
+        self._entries = sorted(entries, key=lambda heard: heard.stamp)
+        if not self._entries:
+            raise RecordingError(f"{path} has no data")
+        self.start, self.end = self._entries[0].stamp, self._entries[-1].stamp
+        self.offset: float | None = 0.0 if self.start > 1e9 else None
+        self.state: list[Outside] = []
+        self.configuration: Mapping[str, bytes] = {}
+
+    def entries(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    def close(self) -> None: ...
+
+
+def write_capture(
+    path: Path,
+    entries: Iterable[Heard],
+    configuration: Mapping[str, bytes],
+    start: float,
+    about: Mapping[str, str] | None = None,
+    state: Iterable[Outside] = (),
+    offset: float | None = None,
+    batch_s: float = 0.2,
+) -> None:
+    """Write a capture to `path`, which must not exist; `entries` in the order of time.
+
+    Raises OSError, FileExistsError among them, and `MissingLibrary`.
+    """
+    from fixgw.recording.container import PART, SUFFIX, Writer
+
+    part = path.with_name(path.name.removesuffix(SUFFIX) + PART)
+    attachments = {CONFIGURATION + name: data for name, data in configuration.items()}
+    writer = Writer(part, dict(about or {}), attachments)
+    try:
+        writer.write_time(start, None if offset is None else start + offset, "")
+        _write_state(writer, start, state)
+        batch: dict[str, list[Heard]] = {}
+        due = start + batch_s
+        for heard in entries:
+            if heard.stamp >= due:
+                _write_batch(writer, batch, due)
+                due = heard.stamp + batch_s
+            batch.setdefault(raw.topic(heard), []).append(heard)
+        _write_batch(writer, batch, due)
+        writer.finish()
+    except BaseException:
+        writer.abandon()
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _write_state(writer: Any, start: float, state: Iterable[Outside]) -> None:
+    groups: dict[str, dict[str, Any]] = {}
+    for each in state:
+        aux = "." in each.key
+        groups.setdefault(layout.AUX if aux else layout.topic_of(each.key), {})[each.key] = each.value
+        if not aux:
+            groups.setdefault(layout.FLAGS, {})[each.key] = f"{each.flags:05b}"
+            groups.setdefault(layout.SOURCES, {})[each.key] = each.source
+    for topic, content in groups.items():
+        writer.write(topic, layout.encode(content), round(start * 1e9), None)
+
+
+def _write_batch(writer: Any, batch: dict[str, list[Heard]], now: float) -> None:
+    for topic, entries in batch.items():
+        writer.write(topic, raw.encode(entries), round(now * 1e9), None, raw.ENCODING)
+    batch.clear()
+
+
+def unpack_configuration(capture: Capture, directory: Path) -> Path:
+    """Write the files of the capture's configuration below `directory`, and return the main file.
+
+    Raises `RecordingError` if it has none, or if a name leads out of the directory.
+    """
+    main: Path | None = None
+    root = directory.resolve()
+    for name, data in capture.configuration.items():
+        path = (root / name).resolve()
+        if not path.is_relative_to(root) or path == root:
+            raise RecordingError(f"{capture.path}: the configuration has a file {name!r}, which is not below it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        main = main or path
+    if main is None:
+        raise RecordingError(f"{capture.path} has no configuration: name one with --config")
+    return main
+
+
+# -- other people's files ----------------------------------------------------------------------------------------------
+
+_CANDUMP = re.compile(rb"\(\d{1,15}\.\d+\)\s+\S+\s+[0-9A-Fa-f]{3,8}#")
+_FRAME = re.compile(
+    r"\((\d{1,15}\.\d+)\)\s+(\S+)\s+([0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})#(?:(#)([0-9A-Fa-f]))?(R?)((?:[0-9A-Fa-f]{2})*)"
+)
+EXTENDED, REMOTE, FD = 0x80000000, 0x40000000, 0x04
+
+
+def _candump(lines: Iterable[str], bus: str) -> Iterator[Heard]:
+    """The frames of a log; `bus` replaces the name of its interfaces."""
+    for text in lines:
+        match = _FRAME.match(text.strip())
+        if match is None:
+            continue
+        time, interface, identifier, fd, flags, remote, data = match.groups()
+        number = int(identifier, 16)
+        if number & 0x20000000:  # an error frame
+            continue
+        bits = EXTENDED * (len(identifier) == 8) | REMOTE * bool(remote) | (FD | int(flags, 16) & 3 if fd else 0)
+        frame = raw.CanFrame(number, bytes.fromhex(data), bits, float(time))
+        yield Heard(bus or f"socketcan {interface}", float(time), "in", [frame])
+
+
+_TIME = re.compile(
+    rb"\$[A-Z]{2}(?:RMC,|GGA,|ZDA,|GNS,|GLL,[\d.]*,[NS]?,[\d.]*,[EW]?,)(\d\d)(\d\d)(\d\d(?:\.\d+)?)(?=[,*])"
+)
+
+
+def _sentences(content: bytes, connection: str) -> Iterator[Heard]:
+    """The lines of a file, at the times in their sentences; a line without one comes with the line before."""
+    at, day = 1000.0, None
+    yield Heard(connection, at, "in", Event("serial", "opened"))
+    for text in content.splitlines(keepends=True):
+        match = _TIME.search(text)
+        if match is not None:
+            seconds = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+            if day is not None:
+                step = (seconds - day + 43200.0) % 86400.0 - 43200.0
+                at += step if 0.0 <= step <= 10.0 else 1.0
+            day = seconds
+        elif day is None:
+            at += PIECE_S
+        yield Heard(connection, at, "in", text)

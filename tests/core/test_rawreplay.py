@@ -1,0 +1,336 @@
+"""A replay of raw data gives what the drivers gave, always the same, and touches nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fixgw import configuration, state
+from fixgw.configuration import Configuration
+from fixgw.database import Database
+from fixgw.hw_sim.devices.bmp import Bmp280
+from fixgw.hw_sim.pty import VirtualPort
+from fixgw.kit.raw import Event, Heard
+from fixgw.rawreplay import Outcome, replay
+from fixgw.recording import RecordingError, golden
+from fixgw.recording.capture import Capture, Entry, Outside, open_capture
+from fixgw.recording.golden import Line
+from tests.golden import make
+
+BMP = {"address": 0x77, "rate": 10.0}
+
+
+@contextmanager
+def recorded(name: str) -> Iterator[Capture]:
+    with closing(open_capture(make.HERE / f"{name}.mcap")) as capture:
+        yield capture
+
+
+class Made:
+    """A capture in memory."""
+
+    path = Path("made")
+    offset: float | None = None
+    configuration: dict[str, bytes] = {}
+
+    def __init__(self, entries: Sequence[Entry], state: list[Outside] | None = None, end: float = 0.0) -> None:
+        self._entries = entries
+        self.start, self.end = make.START_S, end
+        self.state = state or []
+
+    def entries(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+
+def configured(directory: Path, text: str) -> Configuration:
+    path = directory / "default.yaml"
+    path.write_text(textwrap.dedent(text))
+    return configuration.load(path)
+
+
+def outcome(configured: Configuration, capture: Any, sent: bool = False) -> tuple[list[Line], Outcome]:
+    lines: list[Line] = []
+    return lines, replay(configured, capture, lines.append, sent)
+
+
+def said(*texts: str, connection: str = "sensor", every: float = 0.5) -> list[Entry]:
+    """What the sensor of `LINES` sends."""
+    opened = Heard(connection, make.START_S, "in", Event("serial", "opened", "9600"))
+    return [
+        opened,
+        *(Heard(connection, make.START_S + every * n, "in", text.encode()) for n, text in enumerate(texts, 1)),
+    ]
+
+
+LINES = """\
+connections:
+  sensor:
+    module: fixgw.drivers.lines
+    port: /dev/ttyUSB7
+    lines: [{fields: {OILT1: {from: 1}}}]
+"""
+
+
+# -- as the drivers did it ---------------------------------------------------------------------------------------------
+
+
+def test_a_replay_gives_what_a_live_chip_gave(tmp_path: Path) -> None:
+    """Its driver, on a clock that the test winds, with a recorder on the raw tap; the chip goes away and comes back."""
+    changes: list[tuple[float, str, Any, str]] = []
+
+    def note(db: Database) -> None:
+        last: dict[str, Any] = {}
+
+        def changed(key: str, reading: Any) -> None:
+            facts = reading.value, reading.flag_text
+            if key != "BARO" and last.get(key) != facts:
+                last[key] = facts
+                changes.append((round(db.clock() - make.START_S, 6), key, *facts))
+
+        db.subscribe("*", changed)
+
+    entries = make.run_chip("i2c_bmp", Bmp280, BMP, note)
+    configuration = configured(
+        tmp_path, "connections: {i2c_bmp: {module: fixgw.drivers.i2c_bmp, address: 0x77, rate: 10.0}}"
+    )
+    setting = Outside(make.START_S, "BARO", 29.92, 0, "test")
+    lines, done = outcome(configuration, Made(entries, [setting]))
+    assert not done.failed
+    assert [(each.time, each.key, float(each.value), each.flags) for each in lines] == sorted(
+        changes, key=lambda change: change[:2]
+    )
+    assert len(lines) > 50
+    assert {each.flags for each in lines} >= {"00000", "00010"}
+
+
+def test_time_passes_between_the_data(tmp_path: Path) -> None:
+    """Items age, when they are due; the driver says itself when its device is silent."""
+    lines, _ = outcome(configured(tmp_path, LINES), Made(said("\n90\n", "91\n"), end=make.START_S + 8.0))
+    (tolerance,) = {d.tolerance / 1000 for d in configured(tmp_path, LINES).definitions if d.key == "OILT1"}
+    assert [str(each) for each in lines] == [
+        "0.500000 OILT1 90.0 00000 sensor",
+        "1.000000 OILT1 91.0 00000 sensor",
+        f"{1.0 + tolerance:.6f} OILT1 91.0 01000 sensor",
+    ]
+
+
+def test_what_others_set_is_set_again(tmp_path: Path) -> None:
+    """And what the replayed connections wrote is not: they write it themselves."""
+    entries = [
+        *said("\n90\n"),
+        Outside(make.START_S + 2.0, "BARO", 29.5, 0, "netfix/127.0.0.1:50000"),
+        Outside(make.START_S + 2.0, "OILT1", 12.0, 0, "sensor"),
+        Outside(make.START_S + 2.5, "IAS.Vne", 180.0, 0, ""),
+    ]
+    before = [Outside(make.START_S, "BARO", 30.1, 0, "kept"), Outside(make.START_S, "IAS", 99.0, 0b01000, "gone")]
+    lines, _ = outcome(configured(tmp_path, LINES), Made(entries, before))
+    assert [str(each) for each in lines] == [
+        "0.500000 OILT1 90.0 00000 sensor",
+        "2.000000 BARO 29.5 00000 netfix/127.0.0.1:50000",
+        "2.500000 IAS.Vne 180.0 - -",
+        "2.500000 OILT1 90.0 01000 sensor",
+    ]
+
+
+def test_bytes_that_were_discarded_are_discarded_again(tmp_path: Path) -> None:
+    entries = said("\n90\n", "91\n9", "9\n", "92\n")
+    entries[2] = entries[2]._replace(direction="discarded")  # type: ignore[call-arg]
+    lines, _ = outcome(configured(tmp_path, LINES), Made(entries))
+    values = [each.value for each in lines]
+    assert values[0] == "90.0"
+    assert "91.0" not in values
+    assert "99.0" not in values, "a line is not put together from before and after the hold-up"
+
+
+def test_computed_values_and_alerts_follow(tmp_path: Path) -> None:
+    function = "{function: max, inputs: [OILT1, CAT], output: H2OT1}"
+    text = LINES + f"  compute: {{module: fixgw.plugins.compute, functions: [{function}]}}\n"
+    found = configuration.check(_written(tmp_path, text))
+    assert not found, found
+    capture = Made(said("\n90\n", "95\n"), [Outside(make.START_S, "CAT", 80.0, 0, "someone")])
+    lines, done = outcome(configuration.load(tmp_path / "default.yaml"), capture)
+    assert done.replayed == ["sensor", "compute"]
+    assert [each.value for each in lines if each.key == "H2OT1"][-1] == "95.0"
+
+
+def _written(directory: Path, text: str) -> Path:
+    path = directory / "default.yaml"
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+# -- always the same ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("names", "times"), [(("eis", "gpio", "i2c_bmp"), 100), (("canfix",), 10)])
+def test_all_replays_are_the_same(tmp_path: Path, names: tuple[str, ...], times: int) -> None:
+    """Of an engine monitor, pins and a chip together, and of a bus."""
+    connections: dict[str, dict[str, Any]] = {}
+    entries: list[Heard] = []
+    for name in names:
+        with recorded(name) as capture:
+            connections |= yaml.safe_load(capture.configuration["default.yaml"])["connections"]
+            entries += [e for e in capture.entries() if isinstance(e, Heard) and e.stamp < make.START_S + 0.4]
+    entries.sort(key=lambda heard: heard.stamp)
+    whole = configured(tmp_path, yaml.safe_dump({"connections": connections}))
+    keys = {each.key for each in outcome(whole, Made(entries))[0]} | {"BARO", "DIM", "OILP1", "BTN33", "ENC3", "FUELF1"}
+    few = tuple(definition for definition in whole.definitions if definition.key in keys)  # it is faster
+    configuration = replace(whole, definitions=few, initial=())
+    first, done = outcome(configuration, Made(entries), sent=True)
+    assert not done.failed
+    assert {each.source.partition("/")[0] for each in first} >= set(names)
+    for _ in range(times - 1):
+        assert outcome(configuration, Made(entries), sent=True)[0] == first
+
+
+@pytest.mark.slow
+def test_it_is_the_same_in_every_process() -> None:
+    """The order of sets and dictionaries differs from process to process."""
+    name = make.HERE / "strompi.mcap"
+    command = [sys.executable, "-m", "fixgw", "replay", str(name), "--sent"]
+    outcomes = [
+        subprocess.run(command, capture_output=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        for seed in ("0", "1", "12345")
+    ]
+    assert len({done.stdout for done in outcomes}) == 1
+    assert outcomes[0].stdout.decode() == name.with_suffix(".txt").read_text()
+
+
+# -- nothing else happens ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_no_device_is_opened_and_nothing_is_sent(tmp_path: Path) -> None:
+    with VirtualPort(str(tmp_path / "port")) as port:
+        text = LINES.replace("/dev/ttyUSB7", port.path) + '    ask: {text: "?", every: 0.1}\n'
+        lines, _ = outcome(configured(tmp_path, text), Made(said("\n90\n")), sent=True)
+        assert not port.opened
+    assert [each.value for each in lines if each.key == "sensor>"] == ['"?"'] * 5
+
+
+def test_nothing_is_loaded_from_the_state_directory_or_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    state.save(state.path("canfix-canfix"), b'{"node": 33}')
+    before = {path: path.read_bytes() for path in (tmp_path / "state").iterdir()}
+    text = "connections: {canfix: {module: fixgw.drivers.canfix}}"
+    with recorded("canfix") as capture:
+        lines, done = outcome(configured(tmp_path, text), capture, True)
+    assert not done.failed
+    assert any(each.value.startswith('"796#') for each in lines), "node 0xB6, as configured"
+    assert {path: path.read_bytes() for path in (tmp_path / "state").iterdir()} == before
+
+
+def test_a_replay_never_shuts_the_computer_down(tmp_path: Path) -> None:
+    text = f"""\
+        connections:
+          ups_x728:
+            module: fixgw.drivers.ups_x728
+            shutdown: {{after: 1, command: [touch, {tmp_path}/down]}}
+        """
+    with recorded("ups_x728") as capture:
+        lines, done = outcome(configured(tmp_path, text), capture)
+    assert not done.failed
+    assert any(each.key == "POWER_FAIL" and each.value == "True" for each in lines)
+    assert not (tmp_path / "down").exists()
+
+
+def test_what_is_left_out_is_named(tmp_path: Path) -> None:
+    text = LINES + (
+        "  netfix: {module: fixgw.plugins.netfix}\n"
+        "  bridge: {module: fixgw.drivers.serial_bridge, port: /dev/ttyUSB8, tcp_port: 0}\n"
+        "  gps: {module: fixgw.drivers.nmea0183, port: /dev/ttyUSB9}\n"
+    )
+    entries = [*said("\n90\n"), Heard("radio", make.START_S + 1.0, "in", b"x")]
+    _, done = outcome(configured(tmp_path, text), Made(entries))
+    assert done.left_out == {
+        "netfix": "fixgw.plugins.netfix is no part of a replay",
+        "bridge": "fixgw.drivers.serial_bridge is no part of a replay",
+    }
+    assert done.silent == ["gps"]
+    assert dict(done.unknown) == {"radio": 1}
+    assert done.replayed == ["sensor", "gps"]
+
+
+def test_a_driver_that_fails_is_named_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fixgw.drivers.lines.protocol import Decoder
+
+    feed = Decoder.feed
+
+    def broken(self: Decoder, data: bytes) -> Any:
+        if b"boom" in data:
+            raise ZeroDivisionError("boom")
+        return feed(self, data)
+
+    monkeypatch.setattr(Decoder, "feed", broken)
+    text = LINES + LINES.partition("connections:\n")[2].replace("sensor", "other").replace("USB7", "USB8").replace(
+        "OILT1", "CAT"
+    )
+    entries = [*said("\n90\n", "boom\n", "91\n"), *said("\n20\n", "21\n", "22\n", "23\n", connection="other")]
+    entries.sort(key=lambda entry: entry.stamp)
+    lines, done = outcome(configured(tmp_path, text), Made(entries))
+    assert list(done.failed) == ["sensor"]
+    assert done.failed["sensor"].startswith("ZeroDivisionError: boom at test_rawreplay.py:")
+    assert [each.value for each in lines if each.key == "OILT1"] == ["90.0"]
+    assert [each.value for each in lines if each.key == "CAT"] == ["20.0", "21.0", "22.0", "23.0"]
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_of_candump(tmp_path: Path) -> None:
+    log = tmp_path / "candump.log"
+    log.write_text("(1700000000.000000) can0 183#0700000000B4\nnonsense\n(1700000000.500000) can0 183#0800000000B4\n")
+    capture = open_capture(log)
+    assert [(heard.connection, heard.stamp, heard.data[0].data[0]) for heard in capture.entries()] == [  # type: ignore
+        ("socketcan can0", 1700000000.0, 7),
+        ("socketcan can0", 1700000000.5, 8),
+    ]
+    lines, done = outcome(configured(tmp_path, "connections: {canfix: {module: fixgw.drivers.canfix}}"), capture)
+    assert not done.silent
+    assert any(each.source == "canfix/8" for each in lines), lines
+
+
+def test_a_file_with_sentences(tmp_path: Path) -> None:
+    log = make.HERE.parent / "captures/nmea0183/bu353s4.log"
+    with pytest.raises(RecordingError, match="--connection"):
+        open_capture(log)
+    capture = open_capture(log, "gps")
+    text = "connections: {gps: {module: fixgw.drivers.nmea0183, port: /dev/ttyUSB0}}"
+    lines, _ = outcome(configured(tmp_path, text), capture)
+    assert {each.key for each in lines if each.flags == "00000"} >= {"LAT", "LONG", "GS", "TIMEZ"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"hello\n", "is no capture"),
+        (b"\x89MCAP0\r\n", "has no raw data"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_in_words(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(RecordingError, match=words):
+        open_capture(path)
+
+
+def test_the_lines_of_an_outcome_are_read_as_written() -> None:
+    lines = [
+        golden.line(1.25, "IAS", 101.5, "01000", "eis"),
+        golden.line(1.25, "ACID", 'N1 "x" ü\n', "00000", ""),
+        golden.line(2.0, "BTN1", True, "00000", "sim/gpio"),
+        golden.line(2.0, "IAS.Vne", None, "-", ""),
+    ]
+    assert str(lines[0]) == "1.250000 IAS 101.5 01000 eis"
+    assert list(golden.read(["# a comment\n", "\n", *(f"{each}\n" for each in lines)])) == lines
