@@ -49,6 +49,7 @@ SERVER: dict[str, Command] = {
     "new": Command("new", "create a driver or plugin from a template that passes its tests"),
     "export": Command("export", "write a recorded flight in the format of another program"),
     "replay": Command("replay", "run a capture of bytes and frames through the drivers, and compare the outcome"),
+    "plot": Command("plot", "draw a recorded flight: a page with charts and a map that needs no network"),
     "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes, serial instruments, a panel"),
 }
 CLIENT: dict[str, Command] = {

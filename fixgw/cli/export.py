@@ -30,9 +30,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     add_flight(parser)
     parser.add_argument("--to", required=True, choices=FORMATS, metavar="FORMAT", help=", ".join(FORMATS))
     parser.add_argument("-o", "--output", metavar="FILE", help="the file or the directory to write to; - is stdout")
-    parser.add_argument(
-        "--rate", type=_rate, default=1.0, metavar="HZ", help="rows a second, 0.001 to 100 (default: 1)"
-    )
+    parser.add_argument("--rate", type=rate, default=1.0, metavar="HZ", help="rows a second, 0.001 to 100 (default: 1)")
     parser.add_argument(
         "--utc-offset",
         type=offset,
@@ -62,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _rate(text: str) -> float:
+def rate(text: str) -> float:
     try:
-        rate = float(text)
+        given = float(text)
     except ValueError:
-        rate = 0.0
-    if not SLOWEST_HZ <= rate <= FASTEST_HZ:
+        given = 0.0
+    if not SLOWEST_HZ <= given <= FASTEST_HZ:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows a second, {SLOWEST_HZ} to {FASTEST_HZ:g}")
-    return rate
+    return given

@@ -21,7 +21,7 @@ from fixgw.recording import About, Recording
 from fixgw.recording.exports.common import UNITS, utc
 from fixgw.recording.sampling import EPSILON_S, HOLE_S, STEP, Progress, Span, State
 
-__all__ = ["Excess", "Extreme", "Report", "report"]
+__all__ = ["Excess", "Extreme", "Report", "active_alerts", "as_json", "report"]
 
 STEP_S = 0.2  # between two looks at the phase
 MOVING_KT = 3.0  # over the ground: faster than a receiver's noise at rest
@@ -179,7 +179,7 @@ class _Watch:
             result.block_off, result.block_on = result.engine_start, result.engine_stop
         result.fuel_used, result.fuel_unit, result.fuel_source = self.fuel.used()
         result.extremes = sorted(self.extremes.values(), key=lambda e: (_rank(e.key), e.key, e.kind))
-        excesses = [*islice(_alerts(self.recording, result.span), MOST_EXCESSES), *self.limits.finish()]
+        excesses = [*islice(active_alerts(self.recording, result.span), MOST_EXCESSES), *self.limits.finish()]
         result.excesses = sorted(excesses, key=lambda e: e.since)
 
     def _step(self) -> None:
@@ -370,7 +370,7 @@ class _Limits:
                 self._done.append(now)
 
 
-def _alerts(recording: Recording, span: Span) -> Iterator[Excess]:
+def active_alerts(recording: Recording, span: Span) -> Iterator[Excess]:
     """The alerts that were active, each time anew. What `latched` keeps shown is over."""
     active: dict[str, Excess] = {}
     for alert in recording.alerts():

@@ -17,7 +17,7 @@ from fixgw.recording import About, Recording, RecordingError
 from fixgw.recording.exports.common import Flight, plain
 from fixgw.recording.sampling import Progress, Samples, Span, sample
 
-__all__ = ["FORMATS", "Format", "export", "file_name"]
+__all__ = ["FORMATS", "Format", "export", "file_name", "usual_name"]
 
 
 class Format(NamedTuple):
@@ -102,18 +102,21 @@ def _check_dates(samples: Samples, about: About) -> None:
 
 
 def file_name(about: About, name: str, span: Span, offset: timedelta = timedelta()) -> str:
-    """The usual name of a file of this format: with the time of its beginning, the aircraft, and ``SIMULATED``.
-
-    The time is local for the G3X, whose files are named so, and otherwise UTC. What an ident may not contribute to a
-    file's name is left out.
-    """
+    """The usual name of a file of this format; with local time for the G3X, whose files are named so, otherwise UTC."""
     form = FORMATS[name]
+    return usual_name(about, form.prefix, form.suffix, span, offset if name == "g3x" else timedelta())
+
+
+def usual_name(about: About, prefix: str, suffix: str, span: Span, offset: timedelta = timedelta()) -> str:
+    """A file's name with the time of the beginning, the aircraft, and ``SIMULATED`` if the flight is.
+
+    Of the ident, only what is harmless in a file's name is there.
+    """
     when = "undated"
     if about.dated or span.shift:
-        zone = timezone(offset) if name == "g3x" else UTC
         try:
-            when = datetime.fromtimestamp(span.since + span.shift, zone).strftime("%Y%m%d_%H%M%S")
+            when = datetime.fromtimestamp(span.since + span.shift, timezone(offset)).strftime("%Y%m%d_%H%M%S")
         except (ValueError, OverflowError, OSError):
             raise RecordingError(f"{about.name}: its times are beyond all dates") from None
     ident = re.sub(r"[^A-Za-z0-9-]", "", about.ident)[:20].strip("-")
-    return "_".join(filter(None, (form.prefix, when, ident, "SIMULATED" if about.simulated else ""))) + form.suffix
+    return "_".join(filter(None, (prefix, when, ident, "SIMULATED" if about.simulated else ""))) + suffix

@@ -1,0 +1,227 @@
+"""One HTML file with the charts of a flight, which needs no network: `page`.
+
+Plotly draws them; its script is in the file. All texts from the recording are in one block of JSON, in which no
+character can end a script or begin a tag; the page shows them as text only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from array import array
+from base64 import b64encode
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any, NamedTuple
+
+from fixgw.errors import MissingLibrary, counted
+from fixgw.recording import Recording, RecordingError
+from fixgw.recording.exports.common import GAP, place, plain
+from fixgw.recording.report import active_alerts
+from fixgw.recording.sampling import Progress, Samples, Span, sample
+
+__all__ = ["page"]
+
+UNDATED_S = 946_684_800.0  # a midnight, where flights without a date begin: plotly takes small numbers for years
+POINTS = 7200  # of a series: two hours at one a second
+MOST_ALERTS = 1000
+NAN = math.nan
+COLOURS = ("#c0392b", "#2471a3", "#1e8449", "#b9770e", "#7d3c98", "#117a65", "#5d6d7e", "#d35400")
+
+
+class Line(NamedTuple):
+    """A series of a panel: every key that matches `keys`, named `name`, which may refer to groups of the match."""
+
+    keys: str
+    name: str
+    digits: int
+    side: str = "left"
+
+
+class Panel(NamedTuple):
+    title: str
+    lines: tuple[Line, ...]
+    height: int = 130  # pixels
+
+
+def _panels() -> tuple[Panel, ...]:
+    def temperatures(kind: str) -> tuple[Line, ...]:
+        return (Line(rf"{kind}1(\d)", rf"{kind} \1", 0), Line(rf"{kind}([2-9])(\d)", rf"{kind} \1.\2", 0))
+
+    return (
+        Panel("Altitude", (Line("ALT", "ALT", 0), Line("TALT", "GPS", 0), Line("VS", "VS", 0, "right")), 150),
+        Panel("Speed", (Line("IAS", "IAS", 0), Line("TAS", "TAS", 0), Line("GS", "GS", 0)), 130),
+        Panel("Exhaust gas temperatures", temperatures("EGT"), 170),
+        Panel("Cylinder head temperatures", temperatures("CHT"), 150),
+        Panel(
+            "Engine",
+            (
+                Line("TACH([1-9])", r"RPM \1", 0),
+                Line("MAP([1-9])", r"MAP \1", 1, "right"),
+                Line("FUELF([1-9])", r"fuel flow \1", 1, "right"),
+            ),
+            150,
+        ),
+        Panel("Oil", (Line("OILT([1-9])", r"temperature \1", 0), Line("OILP([1-9])", r"pressure \1", 0, "right"))),
+        Panel("Electrics", (Line("VOLT", "voltage", 1), Line("CURRNT", "current", 1, "right"))),
+        Panel("Fuel", (Line(r"FUELQ(\d)", r"tank \1", 1), Line("FUELP([1-9])", r"pressure \1", 1, "right"))),
+        Panel("Air", (Line("OAT", "OAT", 1), Line("ANORM", "load", 2, "right"))),
+    )
+
+
+PANELS = _panels()
+
+
+def page(
+    recording: Recording, span: Span, rate: float | None = None, progress: Progress | None = None
+) -> Iterator[str]:
+    """The page with the charts of `span`, piece by piece.
+
+    `rate` is the number of points a second; by default one, or fewer for a long flight. Raises `RecordingError` if
+    there is nothing to draw, and `MissingLibrary` without plotly.
+    """
+    try:
+        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+    except ImportError:
+        raise MissingLibrary("plotly", "plot") from None
+    rate = rate or 1.0 / max(1, math.ceil((span.until - span.since) / POINTS))
+    if not recording.about.dated and not span.shift:
+        span = span._replace(shift=UNDATED_S - recording.about.start)
+    samples = Samples(sample(recording, span, rate, progress=progress), rate)
+    try:
+        content = json.dumps(_content(recording, span, samples), allow_nan=False)
+    finally:
+        samples.close()
+    for character in "<>&":  # no tag begins or ends in the block
+        content = content.replace(character, f"\\u{ord(character):04x}")
+    template = resources.files("fixgw.recording").joinpath("plot.html").read_text("utf-8")
+    before, _, rest = template.partition("{{DATA}}")
+    between, _, after = rest.partition("{{PLOTLY}}")
+    yield from (before, content, between, get_plotlyjs(), after)
+
+
+def _content(recording: Recording, span: Span, samples: Samples) -> dict[str, Any]:
+    about = recording.about
+    keys = set(samples.keys)
+    found = [(panel, _series(panel, sorted(keys), about.units)) for panel in PANELS]
+    panels = [(panel, series) for panel, series in found if series]
+    drawn = [s["key"] for _, series in panels for s in series]
+    if not drawn:
+        raise RecordingError(f"{about.name}: there is nothing to draw between these times")
+    times = array("d")
+    columns = {key: array("f") for key in drawn}
+    lat, lon = array("d"), array("d")
+    before = samples.first
+    for row in samples:
+        if row.time - before > GAP * samples.interval:  # nothing was recorded
+            times.append((before + samples.interval) * 1000.0)
+            for column in (*columns.values(), lat, lon):
+                column.append(NAN)
+        before = row.time
+        times.append(row.time * 1000.0)
+        for key, column in columns.items():
+            value = row.number(key)
+            column.append(NAN if value is None or abs(value) > 3e38 else value)
+        where = place(row, None)
+        lat.append(where.lat if where else NAN)
+        lon.append(where.lon if where else NAN)
+    has_track = any(degrees == degrees for degrees in lat)
+    return {
+        "title": plain(about.ident) or about.name,
+        "when": _when(recording, span),
+        "simulated": about.simulated,
+        "dated": not _is_undated(recording, span),
+        "notes": list(_notes(recording)),
+        "x": _packed(times),
+        "panels": [
+            {
+                "title": panel.title,
+                "height": panel.height,
+                "series": [{**s, "y": _packed(columns[s["key"]])} for s in series],
+            }
+            for panel, series in panels
+        ],
+        "track": {"lat": _packed(lat), "lon": _packed(lon)} if has_track else None,
+        "alerts": _alerts(recording, span),
+    }
+
+
+def _series(panel: Panel, keys: list[str], units: Any) -> list[dict[str, Any]]:
+    """The series of a panel, with colours."""
+    found: list[dict[str, Any]] = []
+    for line in panel.lines:
+        for key in keys:
+            match = re.fullmatch(line.keys, key)
+            if match:
+                name = match.expand(line.name)
+                if line.name.endswith(r" \1") and not any(re.fullmatch(line.keys, k) for k in keys if k != key):
+                    name = name.rpartition(" ")[0]  # the only one of its kind needs no number
+                colour = COLOURS[len(found) % len(COLOURS)]
+                dash = "solid" if len(found) < len(COLOURS) else "dash"
+                found.append(
+                    {
+                        "key": key,
+                        "name": name,
+                        "unit": plain(units.get(key, "")),
+                        "digits": line.digits,
+                        "side": line.side,
+                        "color": colour,
+                        "dash": dash,
+                    }
+                )
+    return found
+
+
+def _alerts(recording: Recording, span: Span) -> list[dict[str, Any]]:
+    found = []
+    for alert in active_alerts(recording, span):
+        until = span.until if alert.until is None else min(alert.until, span.until)
+        found.append(
+            {
+                "text": plain(alert.what),
+                "level": alert.level,
+                "from": (alert.since + span.shift) * 1000.0,
+                "until": (until + span.shift) * 1000.0,
+                "open": alert.until is None,
+            }
+        )
+        if len(found) == MOST_ALERTS:
+            break
+    return sorted(found, key=lambda a: a["from"])
+
+
+def _when(recording: Recording, span: Span) -> str:
+    about = recording.about
+    minutes = f"{(span.until - span.since) / 60.0:.1f} minutes"
+    if _is_undated(recording, span):
+        return f"{about.name}, {minutes}, without a date"
+    try:
+        first, last = (datetime.fromtimestamp(t + span.shift, UTC) for t in (span.since, span.until))
+    except (ValueError, OverflowError, OSError):
+        raise RecordingError(f"{about.name}: its times are beyond all dates") from None
+    return f"{about.name}, {first:%Y-%m-%d %H:%M:%S} to {last:%H:%M:%S} UTC, {minutes}"
+
+
+def _is_undated(recording: Recording, span: Span) -> bool:
+    return not recording.about.dated and span.shift == UNDATED_S - recording.about.start
+
+
+def _notes(recording: Recording) -> Iterator[str]:
+    about = recording.about
+    if about.simulated:
+        yield "Values of this flight are simulated, replayed or overridden."
+    if not about.complete:
+        yield "The recording was not finished."
+    if about.lost:
+        yield f"{counted(about.lost, 'piece')} of the recording could not be read."
+
+
+def _packed(numbers: array[float]) -> str:
+    """The numbers as base64, little endian as in every browser."""
+    if sys.byteorder == "big":
+        numbers = array(numbers.typecode, numbers)
+        numbers.byteswap()
+    return b64encode(numbers.tobytes()).decode()
