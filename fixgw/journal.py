@@ -1,4 +1,4 @@
-"""Logging as a service: fields for the systemd journal, and a limit on the records of one place in the code.
+"""Logging as a service: fields for the systemd journal, a limit on the records of one place in the code, and a memory.
 
 Call `set_up` after configuring logging. If stderr goes to the journal, handlers for stderr write to the journal in its
 native protocol instead (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/), with fields to search for:
@@ -26,11 +26,11 @@ from contextlib import suppress
 
 from fixgw import logqueue
 from fixgw.kit.complaints import INTERVAL_S
+from fixgw.logmemory import PLUGINS, memory
 
 __all__ = ["JournalHandler", "Limit", "set_up"]
 
 SOCKET = "/run/systemd/journal/socket"
-PLUGINS = "fixgw.plugins."
 #: Records that one line of code may write for one logger in `INTERVAL_S` seconds.
 MAX_RECORDS = 100
 MAX_PLACES = 1000  # counted at a time
@@ -55,6 +55,9 @@ def set_up(environ: Mapping[str, str] = os.environ, address: str = SOCKET) -> No
                 handler.addFilter(Limit())
                 handler.handleError = _Failed(handler)  # type: ignore[method-assign]
     logqueue.queue_all()
+    if memory not in logging.root.handlers:
+        memory.addFilter(Limit())
+        logging.root.addHandler(memory)
 
 
 def _is_stderr(stream: str) -> bool:

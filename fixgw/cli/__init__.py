@@ -64,6 +64,7 @@ CLIENT: dict[str, Command] = {
     "alerts": Command("alerts", "show what needs attention, and acknowledge it"),
     "playback": Command("playback", "control the replay of a recording: pause, speed, seek"),
     "override": Command("override", "show a value of your own to everybody for a while, to try a display or an alert"),
+    "log": Command("log", "show the latest lines of the log, of all or of some connections"),
     "status": Command("client", "show the health of the gateway and its connections"),
     "restart": Command("client", "restart a connection with its current code on disk"),
     "calibrate": Command("calibrate", "write a sender's curve from raw readings, while a tank is filled"),

@@ -212,7 +212,9 @@ def set_up_logging(configured: Mapping[str, Any] | None, args: argparse.Namespac
     else:
         # The journal adds its own time stamps.
         stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-        logging.basicConfig(format=f"{stamp}%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+        logging.basicConfig(format=f"{stamp}%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+        for handler in logging.root.handlers:  # only the memory keeps normal activity (`fixgw log`)
+            handler.setLevel(logging.WARNING)
     if level is not None:
         for logger in (logging.getLogger(), log):
             logger.setLevel(level)

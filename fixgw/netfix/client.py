@@ -26,6 +26,7 @@ from fixgw.clock import HoldUp
 from fixgw.database import Flags, Value
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.kit.complaints import Complaints
+from fixgw.logmemory import Line
 from fixgw.net import tcp
 from fixgw.netfix.sentence import (
     NOT_PERMITTED,
@@ -543,6 +544,21 @@ class Client:
     def status(self) -> dict[str, Any]:
         """The gateway's status tree."""
         return self._json("@xstatus")
+
+    def log(self, connection: str = "", after: int = 0) -> Sequence[Line]:
+        """The latest lines of the gateway's log that it has kept, with numbers greater than `after`; of a connection,
+        or of all. Raises `Refused` if it keeps none."""
+        lines: deque[Line] = deque()
+        words = f" {_sendable(connection)}" if connection else ""
+        while True:
+            page = self._json(f"@xlog {after}{words}").get("lines") or ()
+            try:
+                lines += [Line(*line) for line in page]
+            except TypeError as error:
+                raise NetfixError(f"the answer to @xlog is not a log: {error}") from error
+            if not page or lines[-1].number <= after:
+                return tuple(lines)
+            after = lines[-1].number
 
     def explain(self, key: str) -> dict[str, Any]:
         """Where a value comes from, which sources it has, and why it is flagged."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from fixgw import logmemory
 from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, KEPT, NEVER, Database, Item, Reading, Value
 from fixgw.errors import BadValue
 from fixgw.identity import identity
@@ -39,6 +40,7 @@ ECHO_S = 5.0  # a client that writes back a fresh value unchanged within this ti
 STATUS_TIMEOUT_S = 3.0
 STATUS_DUTY = 0.01  # the share of the time that may be spent on collecting the status, which delays other threads
 STATUS_PAUSE_S = 1.0  # the longest pause after collecting it
+LOG_PAGE_CHARS = 32768  # of the text of the log's lines in one answer
 HTTP = "speaks HTTP"
 T = TypeVar("T")
 _IDENTITY = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -477,6 +479,11 @@ class Commands:
                 return NOT_PERMITTED
             self.log.warning("%s asked to restart %s", peer.name, key)
             peer.reply(f"@xrestart {key};{self._restart(key)}")
+        elif what == "log" and key:
+            after, _, connection = key.partition(" ")
+            if not after.isdecimal():
+                return UNKNOWN_COMMAND
+            peer.reply(f"{command.line};{_log_page(int(after), connection or None)}")
         elif what in ("hold", "release") and key:
             self._override(peer, what, key, command.line)
         elif what == "explain":
@@ -571,6 +578,18 @@ class Commands:
                 peer.reply(f"@xstatus;{result}")
                 answered.append(peer)
         return answered
+
+
+def _log_page(after: int, connection: str | None) -> str:
+    """The next lines of the log, as JSON: as many as fit into `LOG_PAGE_CHARS`."""
+    page: list[logmemory.Line] = []
+    length = 0
+    for line in logmemory.memory.lines(connection, after):
+        length += len(line.text)
+        if page and length > LOG_PAGE_CHARS:
+            break
+        page.append(line)
+    return json.dumps({"lines": page})
 
 
 def _is_rounded(text: str, value: Value) -> bool:
