@@ -77,9 +77,12 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fly until Ctrl-C, SIGTERM or the end of `duration`, and return 0; return 1 if the demo cannot start."""
     early = _EarlySignals()
-    from fixgw import configuration
+    from fixgw import configuration, journal
 
-    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    for handler in logging.root.handlers:  # only the memory keeps normal activity (`fixgw log`)
+        handler.setLevel(logging.INFO if args.verbose else logging.WARNING)
+    journal.set_up()
     replay: bytes | None = None
     if args.replay:
         try:

@@ -20,6 +20,7 @@ import yaml
 from fixgw import configuration
 from fixgw.cli import server
 from fixgw.errors import ConfigurationError
+from fixgw.logmemory import memory
 from fixgw.logqueue import QueuedHandler
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def to_file(path: Path, level: str = "WARNING") -> dict[str, object]:
 
 def logged(loggers: logging.Logger, path: Path) -> str:
     """The contents of a log file, once its handler has written everything and is closed."""
-    (handler,) = loggers.handlers
+    (handler,) = [each for each in loggers.handlers if each is not memory]
     assert isinstance(handler, QueuedHandler)
     assert handler.join(10.0)
     handler.close()
