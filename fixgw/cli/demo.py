@@ -50,13 +50,15 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "network or configuration, and leaves no files behind.",
         "  fixgw demo\n  fixgw demo --everything           run every driver with its virtual device\n"
         "  fixgw demo --replay gps.log       replay a recorded GPS instead of the virtual one\n"
+        "  fixgw demo --replay flight.mcap   replay a recorded flight\n"
         "  fixgw demo --host 0.0.0.0         let a display on another computer connect",
     )
     parser.add_argument(
         "--replay",
         metavar="FILE",
         type=Path,
-        help="replay this NMEA 0183 log, at its own pace, instead of the virtual GPS",
+        help="replay this, at its own pace: an NMEA 0183 log instead of the virtual GPS, or the recording of a flight "
+        "instead of the whole aircraft",
     )
     parser.add_argument(
         "--scenario",
@@ -84,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         handler.setLevel(logging.INFO if args.verbose else logging.WARNING)
     journal.set_up()
     replay: bytes | None = None
+    if args.replay and _is_recording(args.replay):
+        return _replay(args, early)
     if args.replay:
         try:
             with args.replay.open("rb") as file:
@@ -91,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             return complain(f"cannot read {args.replay}: {error.strerror}")
         if b"$" not in replay:
-            return complain(f"{args.replay} contains no NMEA 0183 sentences")
+            return complain(f"{args.replay} contains neither NMEA 0183 sentences nor a recorded flight")
     scenario, problem = choose_scenario(args)
     if scenario is None:
         return complain(problem)
@@ -108,6 +112,55 @@ def run(args: argparse.Namespace) -> int:
 
         leave(code)  # exit even if a thread hangs
     return code
+
+
+def _is_recording(path: Path) -> bool:
+    """Whether the file is the recording of a flight."""
+    from fixgw.recording import RecordingError, open_recording
+
+    try:
+        open_recording(path).close()
+    except (RecordingError, OSError):
+        return False
+    return True
+
+
+def _replay(args: argparse.Namespace, early: _EarlySignals) -> int:
+    """Play a recorded flight for displays, again and again."""
+    from fixgw import configuration
+    from fixgw.gateway import Gateway
+
+    if args.scenario or args.everything:
+        return complain("a recorded flight has no virtual instruments: leave out --scenario and --everything")
+    if trouble := _check_address(args.host, args.port):
+        return complain(trouble)
+    loaded = configuration.load(
+        configuration.packaged() / "demo-replay.yaml", {"FILE": str(args.replay.expanduser().absolute())}
+    )
+    with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
+        os.environ["STATE_DIRECTORY"] = directory
+        gateway = Gateway(_serving_on(loaded, args.host, args.port))
+        early.hand_to(gateway)
+        timer = threading.Timer(args.duration or 0.0, gateway.request_stop, kwargs={"why": "the time is up"})
+        timer.daemon = True
+        try:
+            gateway.start()
+            command, where, port = _how_to_reach(gateway, args)
+            print(
+                f"{args.replay} is played, again and again.\n"
+                f"NetFIX listens on {args.host} port {port}. Try these commands in another terminal:\n"
+                f"  {command} watch{where} IAS ALT VS HEAD LAT LONG\n"
+                f"  {command} playback{where}\n"
+                f"  {command} playback{where} seek +5:00\n"
+                "Press Ctrl-C to stop.",
+                flush=True,
+            )
+            if args.duration:
+                timer.start()
+            return gateway.run_forever()
+        finally:
+            timer.cancel()
+            gateway.stop()
 
 
 class _EarlySignals:
@@ -238,15 +291,20 @@ def _check_address(host: str, port: int) -> str:
     return ""
 
 
+def _how_to_reach(gateway: Gateway, args: argparse.Namespace) -> tuple[str, str, int]:
+    """The command to type, its options that name the gateway, and the port."""
+    port: int = getattr(gateway.runners["netfix"].plugin, "port", args.port)
+    command = sys.argv[0] if sys.argv[0].endswith("/fixgw") and not shutil.which("fixgw") else "fixgw"
+    where = "" if _is_loopback(args.host) or args.host in ("0.0.0.0", "::") else f" --host {args.host}"
+    return command, where + ("" if port == 3490 else f" --port {port}"), port
+
+
 def _describe(
     gateway: Gateway, directory: Path, args: argparse.Namespace, missing: list[str], panel_server: PanelServer | None
 ) -> str:
     from fixgw.hw_sim.can.devices import DEVICES
 
-    port = getattr(gateway.runners["netfix"].plugin, "port", args.port)
-    command = sys.argv[0] if sys.argv[0].endswith("/fixgw") and not shutil.which("fixgw") else "fixgw"
-    where = "" if _is_loopback(args.host) or args.host in ("0.0.0.0", "::") else f" --host {args.host}"
-    where += "" if port == 3490 else f" --port {port}"
+    command, where, port = _how_to_reach(gateway, args)
     gps = f"{args.replay}, replayed" if args.replay else "virtual GPS"
     others = ""
     if args.everything:

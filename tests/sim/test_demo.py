@@ -44,6 +44,7 @@ pytestmark = pytest.mark.slow
 
 DRIVERS = Path(__file__).parents[2] / "drivers"
 CAPTURE = Path(__file__).parents[1] / "captures" / "nmea0183" / "neo-m8n.log"
+RECORDING = Path(__file__).parents[1] / "data" / "recording" / "flight.mcap"
 FROM_THE_GPS = ("LAT", "LONG", "GS", "TRACK", "TRACKM", "TALT", "TIMEZ", "GPS_FIX_TYPE", "GPS_SATS_TRACKED")
 FROM_THE_BUS = (
     *("IAS", "TAS", "ALT", "VS", "HEAD", "PITCH", "ROLL", "ROT", "ALAT", "AOA", "COURSE", "CDI", "GSI"),
@@ -514,6 +515,16 @@ def test_a_recorded_log_replaces_the_gps(fly: Callable[..., Demo]) -> None:
     assert demo.end(signal.SIGINT)[0] == 0
 
 
+def test_a_recorded_flight_replaces_the_aircraft(fly: Callable[..., Demo]) -> None:
+    demo = fly("--replay", str(RECORDING))
+    assert f"{RECORDING} is played" in demo.shown
+    client = demo.connect()
+    assert wait_for(lambda: client.value("TACH1") not in ("", "0"))
+    assert client.source("IAS") == "replay/replay"
+    client.close()
+    assert demo.end(signal.SIGINT)[0] == 0
+
+
 def test_it_ends_after_the_given_time(fly: Callable[..., Demo]) -> None:
     demo = fly("--duration", "0.2")
     _, errors = demo.process.communicate(timeout=15)
@@ -569,7 +580,9 @@ def test_a_log_without_any_sentence_is_not_replayed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fixgw", "demo", "--port", "0", "--replay", str(tmp_path / "notes.log")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"fixgw: {tmp_path / 'notes.log'} contains no NMEA 0183 sentences\n"
+    assert (
+        done.stderr == f"fixgw: {tmp_path / 'notes.log'} contains neither NMEA 0183 sentences nor a recorded flight\n"
+    )
 
 
 # -- scenarios ---------------------------------------------------------------------------------------------------------
