@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
@@ -51,7 +51,15 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "  fixgw demo\n  fixgw demo --everything           run every driver with its virtual device\n"
         "  fixgw demo --replay gps.log       replay a recorded GPS instead of the virtual one\n"
         "  fixgw demo --replay flight.mcap   replay a recorded flight\n"
+        "  fixgw demo --with mine.yaml       try a plugin or display of your own on live data\n"
         "  fixgw demo --host 0.0.0.0         let a display on another computer connect",
+    )
+    parser.add_argument(
+        "--with",
+        dest="own",
+        metavar="FILE",
+        type=Path,
+        help="run the connections of this configuration, too, with its items",
     )
     parser.add_argument(
         "--replay",
@@ -106,7 +114,12 @@ def run(args: argparse.Namespace) -> int:
         loaded = configuration.load(
             configuration.packaged() / ("demo-everything.yaml" if args.everything else "demo.yaml"), variables
         )
-        code = _fly(_serving_on(loaded, args.host, args.port), Path(directory), replay, scenario, args, early)
+        later: tuple[str, ...] = LATER
+        if args.own:
+            own = configuration.load(configuration.find(args.own), variables)
+            loaded, later = _together(loaded, own), (*LATER, *(c.name for c in own.connections))
+        loaded = _serving_on(loaded, args.host, args.port)
+        code = _fly(loaded, Path(directory), replay, scenario, args, early, later)
     if code != EXIT_DONE:
         from fixgw.service import leave
 
@@ -190,6 +203,7 @@ def _fly(
     scenario: Scenario,
     args: argparse.Namespace,
     early: _EarlySignals,
+    later: Collection[str],
 ) -> int:
     from fixgw.gateway import Gateway
     from fixgw.hw_sim import world
@@ -197,7 +211,7 @@ def _fly(
 
     # Keep the state that the drivers save in the temporary directory.
     os.environ["STATE_DIRECTORY"] = str(directory)
-    instruments = tuple(c for c in configuration.connections if c.name not in LATER)
+    instruments = tuple(c for c in configuration.connections if c.name not in later)
     gateway = Gateway(dataclasses.replace(configuration, connections=instruments))
     early.hand_to(gateway)
     ends = [end for end in (args.duration, scenario.duration) if end is not None]
@@ -221,6 +235,18 @@ def _fly(
             panel_server.close()
         gateway.stop()
         flying.stop()
+
+
+def _together(demo: Configuration, own: Configuration) -> Configuration:
+    """The demo's configuration and another: its connections replace those of the same name, and so do its items, where
+    they differ from the packaged ones."""
+    from fixgw import configuration
+
+    packaged = {d.key: d for d in configuration.load(configuration.packaged() / configuration.NAME).definitions}
+    definitions = {d.key: d for d in demo.definitions}
+    definitions |= {d.key: d for d in own.definitions if d != packaged.get(d.key)}
+    connections = {c.name: c for c in (*demo.connections, *own.connections)}
+    return dataclasses.replace(demo, definitions=tuple(definitions.values()), connections=tuple(connections.values()))
 
 
 def _serve_panel(path: Path, panel: Panel) -> PanelServer | None:
@@ -306,11 +332,11 @@ def _describe(
 
     command, where, port = _how_to_reach(gateway, args)
     gps = f"{args.replay}, replayed" if args.replay else "virtual GPS"
-    others = ""
+    others = f"  and the connections of {args.own}\n" if args.own else ""
     if args.everything:
         from fixgw.hw_sim.everything import NAMES
 
-        others = f"  and {', '.join(NAMES)}\n"
+        others = f"  and {', '.join(NAMES)}\n{others}"
     warning = ""
     if missing:
         warning = f"Not good yet: {', '.join(missing)}. `{command} status{where}` may show why.\n"

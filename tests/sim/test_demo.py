@@ -425,8 +425,27 @@ def test_the_whole_stack_works_until_ctrl_c(fly: Callable[..., Demo], tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_everything_ends_well(fly: Callable[..., Demo]) -> None:
-    code, _, errors = fly("--everything").end(signal.SIGINT)
+def test_everything_with_a_plugin_of_ones_own(fly: Callable[..., Demo], tmp_path: Path) -> None:
+    (tmp_path / "fast.py").write_text(
+        """
+from fixgw.plugin import Follower
+
+class Plugin(Follower):
+    FOLLOWS = ("IAS",)
+
+    def changed(self, readings):
+        self.db.write("FAST", readings["IAS"].value > 40, "sim/fast")
+"""
+    )
+    (tmp_path / "mine.yaml").write_text(
+        "connections:\n  fast: {load: yes, module: fast}\n"
+        "database overlay:\n  entries:\n    - {key: FAST, type: bool, tol: 2000}\n"
+    )
+    demo = fly("--everything", "--with", str(tmp_path / "mine.yaml"))
+    client = demo.connect()
+    assert wait_for(lambda: client.ask("@rFAST") == "@rFAST;True;00000")
+    client.close()
+    code, _, errors = demo.end(signal.SIGINT)
     assert code == 0, errors
 
 
