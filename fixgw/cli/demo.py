@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         )
         later: tuple[str, ...] = LATER
         if args.own:
-            own = configuration.load(configuration.find(args.own), variables)
+            own = configuration.load(configuration.find(args.own))
             loaded, later = _together(loaded, own), (*LATER, *(c.name for c in own.connections))
         loaded = _serving_on(loaded, args.host, args.port)
         code = _fly(loaded, Path(directory), replay, scenario, args, early, later)
@@ -150,6 +150,8 @@ def _replay(args: argparse.Namespace, early: _EarlySignals) -> int:
     loaded = configuration.load(
         configuration.packaged() / "demo-replay.yaml", {"FILE": str(args.replay.expanduser().absolute())}
     )
+    if args.own:
+        loaded = _together(loaded, configuration.load(configuration.find(args.own)))
     with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
         os.environ["STATE_DIRECTORY"] = directory
         gateway = Gateway(_serving_on(loaded, args.host, args.port))
