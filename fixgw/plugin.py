@@ -32,6 +32,9 @@ from fixgw.world import Quorum, new_plugins_world
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
+
+    from fixgw.kit.anonymous import Shift
+    from fixgw.kit.raw import Heard
 else:
 
     def TypeVar(name, *, bound=None, default=Any):
@@ -210,6 +213,19 @@ class PluginBase(Generic[OptionsT]):
     def carries_votes(cls, options: OptionsT) -> bool:
         """Whether the connection sends this gateway's vote to others. It then has a `fixgw.world.Way` to fill in."""
         return False
+
+    @classmethod
+    def heard_as(cls, name: str, options: OptionsT) -> Iterable[str]:
+        """The names under which recorders hear the links of the connection `name`; none if it has no links."""
+        return ()
+
+    @classmethod
+    def anonymise(cls, options: OptionsT, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+        """What a link has read and written, without positions and names (`fixgw.kit.anonymous`).
+
+        None if the driver cannot tell what is private in it. A capture for others then does without this link.
+        """
+        return None
 
     @classmethod
     def functions(cls) -> Iterable[Function]:

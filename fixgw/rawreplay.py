@@ -159,7 +159,9 @@ class _Replay:
             outcome.failed[name] = _explain(error)
             return
         outcome.replayed.append(name)
-        self._sources.add(_root(connection.source))
+        links = set(connection.plugin.heard_as(name, plugin.options))
+        if not links or links & {*self.capture.links}:  # otherwise its values are all that there is of it
+            self._sources.add(_root(connection.source))
 
     def _set_state(self) -> None:
         """Set what was set before the capture began, and by whom no connection of this replay is."""

@@ -209,6 +209,10 @@ class Plugin(CanPlugin[BridgeOptions]):
     # -- the configuration ---------------------------------------------------------------------------------------------
 
     @classmethod
+    def heard_as(cls, name: str, options: BridgeOptions) -> Iterable[str]:
+        return [can_bus.name_of(bus) for bus in options.buses.values()]
+
+    @classmethod
     def preflight(cls, options: BridgeOptions) -> Iterable[Device | Feeds | Finding]:
         for bus in options.buses.values():
             yield from ports.preflight(bus)

@@ -13,6 +13,7 @@ from fixgw import state
 from fixgw.database import Database
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
+from fixgw.drivers.canfix.anonymous import without_places
 from fixgw.drivers.canfix.inputs import Inputs
 from fixgw.drivers.canfix.node import (
     FLYING_KT,
@@ -32,6 +33,8 @@ from fixgw.drivers.links.can.bus import CanPlugin, Tap
 from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame
 from fixgw.drivers.links.can.port import BusOptions
 from fixgw.errors import Advice, ConfigurationError, Problem
+from fixgw.kit.anonymous import Shift
+from fixgw.kit.raw import Heard
 from fixgw.plugin import Device, Feeds, Finding
 from fixgw.state import Keeper
 from fixgw.world import Way
@@ -106,6 +109,10 @@ class Plugin(CanPlugin[CanfixOptions]):
         yield from can_bus.check(options)
         if options.mapfile:
             yield from mapping.read(options.mapfile, load(options.table), db)[1]
+
+    @classmethod
+    def anonymise(cls, options: CanfixOptions, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+        return without_places(entries, shift)
 
     @classmethod
     def carries_votes(cls, options: CanfixOptions) -> bool:

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from fixgw.drivers.g3x.protocol import KEYS, Decoder
+from fixgw.drivers.g3x.protocol import KEYS, NAVIGATOR, Decoder, without_place
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
+from fixgw.kit.anonymous import Shift, across
+from fixgw.kit.raw import Heard
 
 
 class G3xOptions(InstrumentOptions, frozen=True, kw_only=True):
@@ -23,6 +25,20 @@ class Plugin(Instrument[G3xOptions]):
     """One display or navigator on one line."""
 
     KEYS = KEYS
+
+    @classmethod
+    def anonymise(cls, options: G3xOptions, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+        """Not a navigator's data, which contains the route."""
+        data = [entry for entry in entries if isinstance(entry.data, bytes) and entry.direction != "out"]
+        pieces = [entry.data for entry in data]
+        if NAVIGATOR in b"".join(pieces):
+            return None
+        clean = iter(across(pieces, lambda whole: without_place(whole, shift)))
+        return [
+            entry._replace(data=next(clean)) if isinstance(entry.data, bytes) else entry
+            for entry in entries
+            if not isinstance(entry.data, bytes) or entry.direction != "out"
+        ]
 
     def protocol(self) -> Decoder:
         return Decoder(self.clock, self.counts)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from fixgw.kit.airdata import indicated_altitude
+from fixgw.kit.anonymous import Shift, blank
 from fixgw.kit.place import JUMPED, Places
 from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS
 from fixgw.kit.update import BAD, FAIL, Update, Value, begin_counting
@@ -101,6 +102,8 @@ _GPS = re.compile(
     r"(?:[UD]\d{4}|_{5})",
     re.ASCII,
 )
+_PLACE = re.compile(rb"(@[\d_]{12})([NS])(\d\d)(\d{5})([EW])(\d{3})(\d{5})")
+NAVIGATOR = b"\x02"  # begins a navigator's data
 _STATUS = {"g": 2, "G": 3, "d": 4, "D": 4}
 _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 #: A navigator's data by letter; some devices put spaces between degrees and minutes.
@@ -166,6 +169,21 @@ class _Voice:
             return updates
         keys = [*([] if before else sorted(self._written)), *(update.key for update in updates)]
         return [Update(key, None, FAIL, self.lost) for key in dict.fromkeys(keys)]
+
+
+def without_place(data: bytes, shift: Shift) -> bytes:
+    """The bytes of a display with all positions shifted; a GPS message that is not whole is blanked."""
+
+    def line(text: bytes) -> bytes:
+        match = _PLACE.match(text)
+        if match is None:
+            return blank(text) if b"@" in text or not text.startswith(b"=") else text
+        head, side, degrees, minutes, lon_side, lon_degrees, lon_minutes = (part.decode() for part in match.groups())
+        lat = shift.latitude_text(degrees, minutes, side)
+        lon = shift.longitude_text(lon_degrees, lon_minutes, lon_side)
+        return f"{head}{lat[2]}{lat[0]}{lat[1]}{lon[2]}{lon[0]}{lon[1]}".encode() + text[match.end() :]
+
+    return b"".join(map(line, data.splitlines(keepends=True)))
 
 
 class Decoder:

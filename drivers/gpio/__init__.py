@@ -13,6 +13,7 @@ from fixgw.drivers.gpio.functions import Common, Following, Function, Totals, al
 from fixgw.drivers.links import pins
 from fixgw.errors import DeviceError
 from fixgw.kit import raw
+from fixgw.kit.anonymous import Shift
 from fixgw.plugin import Device, Feeds, Finding, Poller
 from fixgw.state import Keeper
 
@@ -40,6 +41,14 @@ class Plugin(Poller[declared.Options]):
     @classmethod
     def claims(cls, options: declared.Options) -> Iterable[tuple[str, str]]:
         return declared.claims(options)
+
+    @classmethod
+    def heard_as(cls, name: str, options: declared.Options) -> Iterable[str]:
+        return (name,)
+
+    @classmethod
+    def anonymise(cls, options: declared.Options, entries: list[raw.Heard], shift: Shift) -> list[raw.Heard] | None:
+        return entries
 
     @classmethod
     def preflight(cls, options: declared.Options) -> Iterable[Device | Feeds | Finding]:

@@ -19,12 +19,14 @@ from fixgw.drivers.links.instrument import KEYS_OPTION, ChangesWithin, Keys
 from fixgw.drivers.links.recorded import require
 from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.kit import raw
+from fixgw.kit.anonymous import PRIVATE
 from fixgw.kit.publish import Publisher, check_changes, check_keys
 from fixgw.kit.update import Update
 from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
 
 if TYPE_CHECKING:
     from fixgw.database import Database
+    from fixgw.kit.anonymous import Shift
 
 RETRY_S = 0.02  # the pause after a failed read
 SLOW_S = 0.3  # a read that takes this long to fail means that the bus is stuck; do not try again
@@ -210,6 +212,14 @@ class ChipPoller(Poller[ChipOptionsT]):
         """The items that the driver may write with these `options`."""
         keys: Keys = getattr(options, "keys", {})
         return [name for key in cls.KEYS if (name := keys.get(key, key)) is not None]
+
+    @classmethod
+    def heard_as(cls, name: str, options: ChipOptionsT) -> Iterable[str]:
+        return (name,)
+
+    @classmethod
+    def anonymise(cls, options: ChipOptionsT, entries: list[raw.Heard], shift: Shift) -> list[raw.Heard] | None:
+        return None if PRIVATE & {*cls.KEYS, *cls.writes(options)} else entries
 
     def lost(self, reason: str) -> None:
         self.fail_all(reason)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta, field
 
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
+from fixgw.kit.anonymous import PRIVATE
 from fixgw.kit.majority import FOREIGN, Majority
 from fixgw.kit.publish import Publisher, check_changes, check_keys
 from fixgw.kit.update import Update
@@ -26,6 +27,8 @@ from fixgw.plugin import TypeVar
 
 if TYPE_CHECKING:
     from fixgw.database import Database
+    from fixgw.kit.anonymous import Shift
+    from fixgw.kit.raw import Heard
 
 Keys = dict[str, str | None]
 
@@ -113,6 +116,10 @@ class Instrument(SerialPoller[OptionsT]):
         """The items that the driver may write with these `options`."""
         keys: Keys = getattr(options, "keys", {})
         return [name for key in cls.KEYS if (name := keys.get(key, key)) is not None]
+
+    @classmethod
+    def anonymise(cls, options: OptionsT, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+        return None if PRIVATE & {*cls.KEYS, *cls.writes(options)} else entries
 
     def open(self) -> None:
         self._new_protocol()

@@ -155,6 +155,10 @@ class SerialPoller(Poller[OptionsT]):
                 yield f"UDP port {endpoint.parse(options.port).port}", "port"
 
     @classmethod
+    def heard_as(cls, name: str, options: OptionsT) -> Iterable[str]:
+        return (name,)
+
+    @classmethod
     def preflight(cls, options: OptionsT) -> Iterable[Device | Feeds | Finding]:
         return preflight(options.port)
 

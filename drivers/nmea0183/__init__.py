@@ -9,6 +9,8 @@ from msgspec import Meta
 
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.nmea0183.protocol import KEYS, Receiver
+from fixgw.kit.anonymous import Shift, across, sentences
+from fixgw.kit.raw import Heard
 
 
 class ReceiverOptions(InstrumentOptions, frozen=True, kw_only=True):
@@ -32,6 +34,13 @@ class Plugin(Instrument[ReceiverOptions]):
 
     def protocol(self) -> Receiver:
         return Receiver(self.clock, self.counts, self.options.full_scale)
+
+    @classmethod
+    def anonymise(cls, options: ReceiverOptions, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+        heard = [entry for entry in entries if not isinstance(entry.data, bytes) or entry.direction != "out"]
+        pieces = [entry.data for entry in heard if isinstance(entry.data, bytes)]
+        clean = iter(across(pieces, lambda data: sentences(data, shift)))
+        return [entry._replace(data=next(clean)) if isinstance(entry.data, bytes) else entry for entry in heard]
 
     def get_status(self) -> Mapping[str, Any]:
         return {**super().get_status(), "fix": self._protocol.trouble or "good"}

@@ -12,6 +12,8 @@ from fixgw.database import Database, Reading
 from fixgw.drivers.links.serial import UDP, Line, SerialOptions, SerialPoller
 from fixgw.drivers.nmea0183_out.protocol import MAX_SENTENCE, Talker
 from fixgw.errors import DeviceError, UnknownKey
+from fixgw.kit.anonymous import Shift
+from fixgw.kit.raw import Heard
 from fixgw.net import endpoint
 from fixgw.net.udp import UdpSender
 from fixgw.plugin import Poller
@@ -114,6 +116,10 @@ class Plugin(SerialPoller[OutOptions]):
     def claims(cls, options: OutOptions) -> Iterable[tuple[str, str]]:
         if endpoint.scheme_of(options.port) != UDP:  # any number may send
             yield from super().claims(options)
+
+    @classmethod
+    def anonymise(cls, options: OutOptions, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+        return [entry for entry in entries if not isinstance(entry.data, bytes)]  # no replay needs what was sent
 
     def health(self) -> str:
         return Poller.health(self)

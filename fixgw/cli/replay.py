@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -117,6 +118,8 @@ def load(config: str | None, capture: Capture, directory: Path) -> Configuration
 
     if config is not None:
         return configuration.load(configuration.find(config))
+    # A capture leaves out what is packaged.
+    shutil.copytree(configuration.packaged(), directory, ignore=shutil.ignore_patterns("*.py*"), dirs_exist_ok=True)
     return configuration.load(unpack_configuration(capture, directory))
 
 

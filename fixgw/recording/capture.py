@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -27,6 +28,7 @@ DISORDER_S = 5.0
 #: The attachments with the files of the configuration begin with this; the main file is the first.
 CONFIGURATION = "configuration/"
 MAX_TEXT_BYTES = 64 << 20  # of a log or a file of bytes
+BATCH_S = 0.2  # of entries in a message
 PIECE_S = 0.1  # between the lines of a file of bytes without times
 
 
@@ -54,6 +56,8 @@ class Capture(Protocol):
     offset: float | None
     #: The values at the start.
     state: list[Outside]
+    #: The names of the links of which it has data.
+    links: Collection[str]
     #: The files of the configuration by name, the main file first; empty if the capture has none.
     configuration: Mapping[str, bytes]
 
@@ -93,10 +97,11 @@ class McapCapture:
         from fixgw.recording.container import McapRecording
 
         self.path = path
-        self._recording = recording = McapRecording(path)
+        self.recording = recording = McapRecording(path)
         if not any(raw.is_raw(topic) for topic in recording.topics()):
             recording.close()
             raise RecordingError(f"{path} has no raw data: record with `raw: yes`, or `fixgw record --raw`")
+        self.links: Collection[str] = frozenset(filter(None, map(raw.is_raw, recording.topics())))
         self.offset = recording.offset
         self.start, self.end = self._times()
         self.state: list[Outside] = []
@@ -109,11 +114,11 @@ class McapCapture:
         }
 
     def close(self) -> None:
-        self._recording.close()
+        self.recording.close()
 
     def _times(self) -> tuple[float, float]:
         first, last = float("inf"), float("-inf")
-        for message in self._recording.messages():
+        for message in self.recording.messages():
             at = message.stamp / 1e9
             first, last = min(first, at), max(last, at)
         return (first, last) if first <= last else (0.0, 0.0)
@@ -124,7 +129,7 @@ class McapCapture:
         sources: dict[str, str] = {}
         batch: dict[str, Any] = {}
         stamp: int | None = None
-        for message in self._recording.messages():
+        for message in self.recording.messages():
             topic = message.topic
             if message.stamp != stamp:
                 self._add_values(stamp, batch, flags, sources)
@@ -136,7 +141,9 @@ class McapCapture:
             except msgspec.MsgspecError:
                 continue
             if topic == layout.FLAGS:
-                flags |= {key: layout.flag_bits(text) for key, text in content.items() if isinstance(text, str)}
+                for key, text in content.items():
+                    with suppress(ValueError):
+                        flags[key] = layout.flag_bits(text)
             elif topic == layout.SOURCES:
                 sources |= {key: text for key, text in content.items() if isinstance(text, str)}
             else:
@@ -161,13 +168,16 @@ class McapCapture:
         order = count()
         waiting: list[tuple[float, int, Entry]] = [(each.stamp, next(order), each) for each in self._later]
         heapq.heapify(waiting)
-        newest = float("-inf")
-        for message in self._recording.messages(*layout.RAW):
+        newest = last = float("-inf")
+        for message in self.recording.messages(*layout.RAW):
             newest = max(newest, message.stamp / 1e9)
             for heard in raw.decode(raw.is_raw(message.topic), message.data):
                 heapq.heappush(waiting, (heard.stamp, next(order), heard))
             while waiting and waiting[0][0] < newest - DISORDER_S:
-                yield heapq.heappop(waiting)[2]
+                stamp, _, entry = heapq.heappop(waiting)
+                if stamp >= last:  # else a new file or piece begins, and tells again which links are open
+                    last = stamp
+                    yield entry
         while waiting:
             yield heapq.heappop(waiting)[2]
 
@@ -181,6 +191,7 @@ class TextCapture:
         if not self._entries:
             raise RecordingError(f"{path} has no data")
         self.start, self.end = self._entries[0].stamp, self._entries[-1].stamp
+        self.links: Collection[str] = frozenset(heard.connection for heard in self._entries)
         self.offset: float | None = 0.0 if self.start > 1e9 else None
         self.state: list[Outside] = []
         self.configuration: Mapping[str, bytes] = {}
@@ -199,7 +210,6 @@ def write_capture(
     about: Mapping[str, str] | None = None,
     state: Iterable[Outside] = (),
     offset: float | None = None,
-    batch_s: float = 0.2,
 ) -> None:
     """Write a capture to `path`, which must not exist; `entries` in the order of time.
 
@@ -213,19 +223,24 @@ def write_capture(
     try:
         writer.write_time(start, None if offset is None else start + offset, "")
         _write_state(writer, start, state)
-        batch: dict[str, list[Heard]] = {}
-        due = start + batch_s
-        for heard in entries:
-            if heard.stamp >= due:
-                _write_batch(writer, batch, due)
-                due = heard.stamp + batch_s
-            batch.setdefault(raw.topic(heard), []).append(heard)
-        _write_batch(writer, batch, due)
+        write_raw(writer, entries, start)
         writer.finish()
     except BaseException:
         writer.abandon()
         part.unlink(missing_ok=True)
         raise
+
+
+def write_raw(writer: Any, entries: Iterable[Heard], start: float) -> None:
+    """Write `entries`, in the order of time, as messages from `start` on."""
+    batch: dict[str, list[Heard]] = {}
+    due = start + BATCH_S
+    for heard in entries:
+        if heard.stamp >= due:
+            _write_batch(writer, batch, due)
+            due = heard.stamp + BATCH_S
+        batch.setdefault(raw.topic(heard), []).append(heard)
+    _write_batch(writer, batch, due)
 
 
 def _write_state(writer: Any, start: float, state: Iterable[Outside]) -> None:

@@ -45,6 +45,7 @@ class Made:
 
     def __init__(self, entries: Sequence[Entry], state: list[Outside] | None = None, end: float = 0.0) -> None:
         self._entries = entries
+        self.links = {entry.connection for entry in entries if isinstance(entry, Heard)}
         self.start, self.end = make.START_S, end
         self.state = state or []
 

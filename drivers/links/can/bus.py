@@ -776,6 +776,10 @@ class CanPlugin(Worker[OptionsT]):
         return {str(tap.bus.options.channel): tap.bus.get_status() for tap in self.taps}
 
     @classmethod
+    def heard_as(cls, name: str, options: OptionsT) -> Iterable[str]:
+        return (name_of(options),) if isinstance(options, BusOptions) else ()
+
+    @classmethod
     def check(cls, options: OptionsT, db: Database) -> Iterable[Problem | tuple[str, str]]:
         return check(options) if isinstance(options, BusOptions) else ()
 

@@ -18,6 +18,7 @@ from fixgw.drivers.links.can.frame import Frame
 from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.links.instrument import ChangesWithin
 from fixgw.errors import Problem
+from fixgw.kit.anonymous import PRIVATE
 from fixgw.kit.majority import FOREIGN, Majority
 from fixgw.kit.publish import Publisher, check_changes
 from fixgw.kit.update import Update
@@ -25,6 +26,8 @@ from fixgw.plugin import TypeVar
 
 if TYPE_CHECKING:
     from fixgw.database import Database
+    from fixgw.kit.anonymous import Shift
+    from fixgw.kit.raw import Heard
 
 
 class Protocol(typing.Protocol):
@@ -90,6 +93,11 @@ class CanInstrument(CanPlugin[OptionsT]):
     def writes(cls, options: OptionsT) -> Iterable[str]:
         """The items that the driver may write with these `options`."""
         raise NotImplementedError
+
+    @classmethod
+    def anonymise(cls, options: OptionsT, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+        """Nothing is private in what the instrument sends; what others on the bus send is left to their drivers."""
+        return None if PRIVATE & {*cls.writes(options)} else entries
 
     def run(self) -> None:
         self.tap(self.options, self.received, self._protocol.ids)
