@@ -28,6 +28,7 @@ __all__ = ["page"]
 UNDATED_S = 946_684_800.0  # a midnight, where flights without a date begin: plotly takes small numbers for years
 POINTS = 7200  # of a series: two hours at one a second
 MOST_ALERTS = 1000
+SIGNS = {"degC": "°C", "degF": "°F", "deg": "°", "knots": "kt"}
 NAN = math.nan
 COLOURS = ("#c0392b", "#2471a3", "#1e8449", "#b9770e", "#7d3c98", "#117a65", "#5d6d7e", "#d35400")
 
@@ -65,9 +66,11 @@ def _panels() -> tuple[Panel, ...]:
             ),
             150,
         ),
-        Panel("Oil", (Line("OILT([1-9])", r"temperature \1", 0), Line("OILP([1-9])", r"pressure \1", 0, "right"))),
+        Panel(
+            "Oil", (Line("OILT([1-9])", r"oil temperature \1", 0), Line("OILP([1-9])", r"oil pressure \1", 0, "right"))
+        ),
         Panel("Electrics", (Line("VOLT", "voltage", 1), Line("CURRNT", "current", 1, "right"))),
-        Panel("Fuel", (Line(r"FUELQ(\d)", r"tank \1", 1), Line("FUELP([1-9])", r"pressure \1", 1, "right"))),
+        Panel("Fuel", (Line(r"FUELQ(\d)", r"tank \1", 1), Line("FUELP([1-9])", r"fuel pressure \1", 1, "right"))),
         Panel("Air", (Line("OAT", "OAT", 1), Line("ANORM", "load", 2, "right"))),
     )
 
@@ -165,7 +168,7 @@ def _series(panel: Panel, keys: list[str], units: Any) -> list[dict[str, Any]]:
                     {
                         "key": key,
                         "name": name,
-                        "unit": plain(units.get(key, "")),
+                        "unit": SIGNS.get(units.get(key, ""), plain(units.get(key, ""))),
                         "digits": line.digits,
                         "side": line.side,
                         "color": colour,

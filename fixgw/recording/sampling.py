@@ -89,17 +89,19 @@ def sample(
     keys: Collection[str] | None = None,
     units: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    alerts: bool = False,
 ) -> Iterator[Row]:
     """A row at every multiple of 1/`rate` seconds in `span`, with what `keys` (None: all) were then.
 
     Times are those of the recording plus `span.shift`. A value whose unit differs from the one in `units` is converted;
-    if it cannot be, it is left out. `progress` is called now and then with the part that has been read, 0 to 1.
+    if it cannot be, it is left out. `progress` is called now and then with the part that has been read, 0 to 1. Rows
+    have their alerts only on request, because that takes another pass through the file.
     """
     shift = span.shift
     first, last = span.since + shift, span.until + shift
     wanted = None if keys is None else frozenset(keys)
     state = State(recording.about.units, units)
-    alerts = _Alerts(recording.alerts(), shift)
+    shown = _Alerts(recording.alerts() if alerts else [], shift)
     good = state.good
     number = math.ceil((first - EPSILON_S) * rate)
     due = number / rate
@@ -114,17 +116,20 @@ def sample(
                     number = max(number, math.ceil((time - EPSILON_S) * rate))
                     due = number / rate
                     continue
-                yield Row(due, dict(good), alerts.at(due))
+                yield Row(due, dict(good), shown.at(due))
                 number += 1
                 due = number / rate
-        before = max(before, time)
+        if time > before:
+            before = time
         count += 1
-        if progress is not None and not count % STEP:
-            progress(min(1.0, (time - first) / max(last - first, EPSILON_S)))
+        if count == STEP:
+            count = 0
+            if progress is not None:
+                progress(min(1.0, (time - first) / max(last - first, EPSILON_S)))
         if wanted is None or change.key in wanted:
             state.apply(change)
     while due <= min(last, before + HOLE_S) + EPSILON_S:
-        yield Row(due, dict(good), alerts.at(due))
+        yield Row(due, dict(good), shown.at(due))
         number += 1
         due = number / rate
 

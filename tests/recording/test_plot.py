@@ -171,7 +171,7 @@ def test_what_is_drawn(draw: Callable[..., Page]) -> None:
         *("Alerts", "Altitude", "Speed", "Exhaust gas temperatures", "Oil"),
     ]
     assert seen.all("#legend button span").all_text_contents() == [
-        *("ALT", "VS", "IAS", "EGT 1", "EGT 2", "temperature", "pressure"),
+        *("ALT", "VS", "IAS", "EGT 1", "EGT 2", "oil temperature", "oil pressure"),
     ]
     assert seen.parts("#figure") == [1, 1, 1, 1, 1, 1, 2, 1, 1]
     # The track has a gap, too, and both of its ends.
@@ -185,7 +185,7 @@ def test_what_is_drawn(draw: Callable[..., Page]) -> None:
         ["caution", "VOLTS LOW", "14:13:20", "the end"],
     ]
     # Statistics of the whole flight.
-    assert seen.statistics("IAS") == ["IAS", "knots", "100", "130", "160", "14:15:00", "100 %"]
+    assert seen.statistics("IAS") == ["IAS", "kt", "100", "130", "160", "14:15:00", "100 %"]
     assert seen.statistics("EGT12")[-1] == "90 %"
     # The cursor reads all charts, and shows the place.
     seen.move_to(0.5)

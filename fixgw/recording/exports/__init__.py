@@ -1,8 +1,9 @@
 """Recordings in the formats that other programs read: `FORMATS`, and `export`, which writes one of them.
 
 Each format is a module of its own, with `NEEDS`, the keys that it uses with the units that it needs (None: all keys, as
-they were recorded), and `pieces`, which yields the file as text; Parquet has `write` instead. Every format takes its
-values from the same rows (`fixgw.recording.sampling`): what was not good at an instant is empty there, never 0.
+they were recorded), `ALERTS` if it has a place for them, and `pieces`, which yields the file as text; Parquet has
+`write` instead. Every format takes its values from the same rows (`fixgw.recording.sampling`): what was not good at an
+instant is empty there, never 0.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def export(
         span = span._replace(shift=-about.start)
     module: Any = import_module(f"{__name__}.{form.module}")
     needs: Mapping[str, str] | None = module.NEEDS
-    samples = Samples(sample(recording, span, rate, needs, needs, progress), rate)
+    alerts = getattr(module, "ALERTS", False)
+    samples = Samples(sample(recording, span, rate, needs, needs, progress, alerts), rate)
     try:
         if not samples.count:
             raise RecordingError(f"{about.name}: there is nothing between these times at this rate")

@@ -33,6 +33,7 @@ def _columns() -> tuple[Column, ...]:
 
 COLUMNS = _columns()
 NEEDS = needs(*dict.fromkeys(key for column in COLUMNS for key in column.key.split(", ") if key in UNITS))
+ALERTS = True
 MPS_PER_FT_MIN = 0.00508
 
 
