@@ -72,6 +72,7 @@ class Gateway:
             restart=self.request_restart,
             thread_died=self._thread_died,
             poke=self._poke,
+            files=lambda: self.configuration.files,
         )
         self.database.on_hung = self._subscriber_hangs
         self.settings = Settings(self.database, path_for(configuration.file), clock)

@@ -140,7 +140,8 @@ class World:
     `quit` is called with the name of the plugin that asks the gateway to stop, `status` returns the status tree, and
     `restart` restarts a connection, or returns why it cannot; any thread may call them. `thread_died` is called on a
     thread that ends with an exception, and returns whether it belonged to one of this gateway's plugins. `poke` makes
-    the gateway check its connections soon. `clock` returns monotonic seconds, `utc` the date and time of the computer.
+    the gateway check its connections soon. `files` returns the files of the configuration. `clock` returns monotonic
+    seconds, `utc` the date and time of the computer.
 
     If `adopt` is given, workers start no threads: it is called with each `Worker` that runs, and whoever takes it calls
     its `turn` and waits for nothing in it. This is how a replay works.
@@ -155,6 +156,7 @@ class World:
         restart: Callable[[str], str] = lambda name: "there is no gateway",
         thread_died: Callable[[threading.ExceptHookArgs], bool] = lambda args: False,
         poke: Callable[[], None] = lambda: None,
+        files: Callable[[], tuple[str, ...]] = tuple,
         clock: Callable[[], float] = now,
         utc: Callable[[], datetime] | None = None,
         adopt: Callable[[Worker[Any]], object] | None = None,
@@ -172,6 +174,10 @@ class World:
         self.restart = restart
         self.thread_died = thread_died
         self.poke = poke
+        self.files = files
+        #: Called with each change of an alert's state: monotonic seconds, and the entry for the record. On the thread
+        #: of the alert logic; must only take note.
+        self.alert_listeners: dict[Callable[[float, dict[str, Any]], object], None] = {}
         self.clock = clock
         self.utc: Callable[[], datetime] = utc or partial(datetime.now, UTC)
         self.adopt = adopt

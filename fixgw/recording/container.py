@@ -17,7 +17,7 @@ import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -32,7 +32,21 @@ from fixgw.recording import About, Alert, Change, RecordingError, layout
 if TYPE_CHECKING:
     from mcap.writer import Writer as McapWriter
 
-__all__ = ["KEEP", "PART", "SUFFIX", "McapRecording", "Message", "Writer", "locked", "name_of", "recover"]
+__all__ = [
+    "DEFINITIONS",
+    "KEEP",
+    "PART",
+    "SUFFIX",
+    "Busy",
+    "McapRecording",
+    "Message",
+    "NothingRecorded",
+    "Writer",
+    "facts_of",
+    "locked",
+    "name_of",
+    "recover",
+]
 
 SUFFIX = ".mcap"
 PART = ".mcap.part"
@@ -52,10 +66,19 @@ SCHEMA = b'{"type":"object","additionalProperties":{"type":["number","string","b
 RATE = 1_000_000_000  # nanoseconds in a second
 
 # Records of MCAP.
-HEADER, FOOTER, CHANNEL, MESSAGE, CHUNK, ATTACHMENT, METADATA, DATA_END = 1, 2, 4, 5, 6, 9, 12, 15
+HEADER, FOOTER, CHANNEL, MESSAGE, CHUNK, ATTACHMENT, METADATA, METADATA_INDEX = 1, 2, 4, 5, 6, 9, 12, 13
 # In a chunk's record, this precedes the data: start, end, uncompressed size, checksum, then the compression.
 COMPRESSIONS = (b"\x04\0\0\0zstd", b"\x03\0\0\0lz4")
 BEFORE_COMPRESSION = 9 + 28
+FOOTER_BYTES = 9 + 20 + len(MAGIC)
+
+
+class Busy(RecordingError):
+    """The recording is being written or recovered."""
+
+
+class NothingRecorded(RecordingError):
+    """There is no data in the file."""
 
 
 class Message(NamedTuple):
@@ -93,9 +116,10 @@ class Writer:
         self._mcap, self._file = _start(path, exclusive)
         self._channels: dict[str, int] = {}
         self._schema = self._mcap.register_schema("fixgw.values", "jsonschema", SCHEMA)
-        self._first = self._last = 0
+        self.first = 0  # the monotonic time of the first message, in ns
+        self._last = 0
         self._offset: float | None = None
-        self._finished = False
+        self.finished = False
         self.messages = 0
         self._mcap.add_metadata(ABOUT, dict(about))
         for name, data in attachments.items():
@@ -120,7 +144,7 @@ class Writer:
             self._declare({topic: encoding})
             channel = self._channels[topic]
         if not self.messages:
-            self._first = monotonic_ns
+            self.first = monotonic_ns
         self._last = max(self._last, monotonic_ns)
         self.messages += 1
         self._mcap.add_message(channel, utc_ns if utc_ns is not None else monotonic_ns, data, monotonic_ns)
@@ -151,10 +175,10 @@ class Writer:
 
         `more` are facts that are known only now. If this raises OSError, it may be called again.
         """
-        if not self._finished:
+        if not self.finished:
             self._mcap.add_metadata(END, {**self._end(), **(more or {})})
             self._mcap.finish()  # type: ignore[no-untyped-call]
-            self._finished = True
+            self.finished = True
         self.sync()
         final = _publish(self.path, final)
         self.abandon()
@@ -165,7 +189,7 @@ class Writer:
         self._file.close()
 
     def _end(self) -> dict[str, str]:
-        end = {"first": str(self._first), "last": str(self._last), "messages": str(self.messages)}
+        end = {"first": str(self.first), "last": str(self._last), "messages": str(self.messages)}
         if self._offset is not None:
             end["offset"] = repr(self._offset)
         return end
@@ -451,13 +475,48 @@ def locked(path: Path) -> bool:
     return False
 
 
+def facts_of(path: Path) -> dict[str, str] | None:
+    """What a finished recording of ours says about itself, found without reading it; None for any other file.
+
+    ``first`` and ``last`` are monotonic, in ns; ``offset`` is UTC minus the monotonic time, in seconds. Raises OSError.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - FOOTER_BYTES))
+            tail = file.read()
+            if tail[-len(MAGIC) :] != MAGIC or tail[:1] != bytes([FOOTER]):
+                return None
+            (summary,) = struct.unpack_from("<Q", tail, 9)
+            if not 0 < summary < size or size - summary > MAX_RECORD_BYTES:
+                return None
+            file.seek(summary)
+            content, at, facts = file.read(size - summary), 0, dict[str, str]()
+            while at + 9 <= len(content):
+                opcode, length = struct.unpack_from("<BQ", content, at)
+                if opcode == METADATA_INDEX:
+                    offset, whole = struct.unpack_from("<QQ", content, at + 9)
+                    name, _ = _text(content, at + 25)
+                    if name in (ABOUT, END) and whole < MAX_RECORD_BYTES:
+                        file.seek(offset + 9)
+                        record = file.read(whole - 9)
+                        facts |= _mapping(record, _text(record, 0)[1])
+                at += 9 + length
+    except _DAMAGE:
+        return None
+    return facts if "first" in facts else None
+
+
 class McapRecording:
     """Reads an MCAP file, chunk by chunk; see `fixgw.recording.Recording`. Raises `RecordingError` and OSError."""
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "rb")  # noqa: SIM115
         try:
-            if self._file.read(len(MAGIC)) != MAGIC:
+            head = self._file.read(len(MAGIC))
+            if not head:
+                raise NothingRecorded(f"{path} is empty")
+            if head != MAGIC:
                 raise RecordingError(f"{path} is not an MCAP file")
             self.channels: dict[int, tuple[str, str]] = {}  # topic and encoding by number
             self.pieces = _Pieces(self._file)
@@ -492,7 +551,7 @@ class McapRecording:
                 if until is not None and at > until:
                     return
             try:
-                content = msgspec.json.decode(message.data, type=dict[str, Any])
+                content = layout.decode(message.data)
                 for key, found in content.items():
                     if wanted is None or key in wanted:
                         _fold(state, key, message.topic, found)
@@ -506,7 +565,7 @@ class McapRecording:
         found = []
         for message in self._merged(lambda topic: topic == layout.ALERTS):
             with suppress(ValueError):
-                content = msgspec.json.decode(message.data, type=dict[str, Any])
+                content = layout.decode(message.data)
                 words = (str(content.get(name, "")) for name in ("id", "to", "level", "text"))
                 found.append(Alert(message.time, *words))
         return found
@@ -631,7 +690,10 @@ class McapRecording:
 
 
 EARLIEST_S = 946_684_800.0  # 2000-01-01: an earlier time is not a date, but seconds since some start
-_FOLDED = (layout.FLAGS, layout.REASONS, layout.SOURCES)
+_FOLDED = (layout.FLAGS, layout.SOURCES, layout.REASONS)
+
+
+_NO_REASONS: Mapping[str, str] = {}
 
 
 class _Pair(msgspec.Struct):
@@ -644,13 +706,13 @@ def _by_time(message: Message) -> float:
 
 
 def _fold(state: dict[str, list[Any]], key: str, topic: str, found: Any) -> None:
-    now = state.setdefault(key, [None, 0, "", {}])
+    now = state.setdefault(key, [None, 0, "", _NO_REASONS])
     if topic == layout.FLAGS:
         now[1] = layout.flag_bits(found)
     elif topic == layout.SOURCES:
         now[2] = str(found)
     elif topic == layout.REASONS:
-        now[3] = {name: str(text) for name, text in found.items()} if isinstance(found, dict) else {}
+        now[3] = {str(flag): str(why) for flag, why in found.items()} if isinstance(found, dict) else _NO_REASONS
     elif found is None or isinstance(found, (float, int, bool, str)):
         now[0] = found
 
@@ -680,15 +742,17 @@ def _definitions(data: bytes) -> dict[str, dict[str, Any]]:
 
 def _names_simulated(data: bytes) -> bool:
     with suppress(ValueError):
-        return any(simulated(str(source)) for source in msgspec.json.decode(data, type=dict[str, Any]).values())
+        return any(simulated(str(source)) for source in layout.decode(data).values())
     return False
 
 
 # -- recovering --------------------------------------------------------------------------------------------------------
 
 
-def recover(path: Path) -> Path:
+def recover(path: Path, each: Callable[[], object] = bool) -> Path:
     """Write a whole recording beside the cut or damaged one at `path`, and return its path. `path` stays.
+
+    `each` is called after each chunk, and may wait or raise.
 
     ``NAME.mcap.part`` becomes ``NAME.mcap``, and another ``NAME.mcap`` becomes ``NAME-recovered.mcap``. Raises
     `RecordingError` if there is nothing to recover or it is still being written, `FileExistsError` if there is such a
@@ -705,21 +769,21 @@ def recover(path: Path) -> Path:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RecordingError(f"{path} is still being written") from None
+            raise Busy(f"{path} is still being written") from None
         except OSError:
             pass
         recording = McapRecording(path)
         try:
             if not recording.about.more["messages"]:
-                raise RecordingError(f"{path} has no data that could be recovered")
-            return _rewrite(recording, final)
+                raise NothingRecorded(f"{path} has no data that could be recovered")
+            return _rewrite(recording, final, each)
         finally:
             recording.close()
     finally:
         os.close(lock)
 
 
-def _rewrite(recording: McapRecording, final: Path) -> Path:
+def _rewrite(recording: McapRecording, final: Path, each: Callable[[], object]) -> Path:
     new = final.with_name(f".{final.name}.new")
     facts = {k: v for k, v in recording.about.more.items() if isinstance(v, str)}
     writer = Writer(new, {**facts, "recovered": "true"}, recording.attachments, recording.topics(), exclusive=False)
@@ -732,6 +796,7 @@ def _rewrite(recording: McapRecording, final: Path) -> Path:
                     writer.write(topic, record.data, record.stamp, record.logged, encoding)
             if piece.opcode == CHUNK:
                 writer.flush()
+                each()
         return writer.finish({"simulated": "true"} if recording.about.simulated else {}, final)
     except BaseException:
         with suppress(OSError):

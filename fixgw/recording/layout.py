@@ -34,6 +34,7 @@ __all__ = [
     "STATUS",
     "TIME",
     "TOPICS",
+    "decode",
     "encode",
     "flag_bits",
     "holds_values",
@@ -73,6 +74,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
 TOPICS = dict.fromkeys((*MEANINGS, *GROUPS), "json")
 
 encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """The contents of a message. Raises ValueError for one that is not ours."""
+    return _decoder.decode(data)
 
 
 @lru_cache(4096)

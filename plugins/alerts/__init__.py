@@ -342,7 +342,10 @@ class Plugin(Judge[Options]):
     def recorded(self, changes: list[Change]) -> None:
         wall, now = self.wall(), self.clock()
         for change in changes:
-            self._log.append(_entry(change, wall - timedelta(seconds=now - change.at)))
+            entry = _entry(change, wall - timedelta(seconds=now - change.at))
+            self._log.append(entry)
+            for listener in list(self._gateway.alert_listeners):
+                listener(change.at, entry)
             about = {"FIXGW_ALERT": change.id}
             if change.news:
                 self.complain("%s", _news(change), about=f"{change.id} {change.level}", extra=about)

@@ -1,0 +1,210 @@
+"""`Gatherer`: turns what happens in the database into the messages of a recording. No files."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_NAMES, NEVER, OLD, SECFAIL, Database, Reading, Value
+from fixgw.kit import raw as raw_tap
+from fixgw.kit.phases import Inputs, Phase
+from fixgw.kit.sources import simulated
+from fixgw.plugins.recorder.batch import Entry
+from fixgw.recording import layout, raw
+from fixgw.recording.layout import encode
+
+MAX_AUX = 10_000  # changes that wait
+MAX_ALERTS = 1000
+MAX_RAW = 20_000  # reads and writes of links that wait
+FLIES = ("takeoff", "air", "landing")
+LEVELS = ("advisory", "caution", "warning")
+PHASE_KEYS = {"ias": "IAS", "gs": "GS", "height": "AGL", "climb": "VS"}
+
+
+class Gatherer:
+    """Gathers changes until they are taken. Subscribers only take note; `gather` and `whole` are for one thread."""
+
+    def __init__(self, db: Database, keys: list[str], engine: str, listen_raw: bool, log: logging.Logger) -> None:
+        self._db = db
+        self._items = [db.item(key) for key in keys]
+        self._known: dict[str, Reading] = {}
+        self._aux: deque[tuple[str, Value | None]] = deque(maxlen=MAX_AUX)
+        self._alerts: deque[tuple[float, Mapping[str, Any]]] = deque(maxlen=MAX_ALERTS)
+        self._mailbox = db.mailbox(keys)
+        self._on_aux = [db.subscribe(item.key, on_aux=self._note_aux, quick=True) for item in self._items if item.aux]
+        self._raw = raw_tap.Buffer(MAX_RAW)
+        self._tap = raw_tap.listen(db, self._raw, log) if listen_raw else None
+        self._raw.take()  # `whole` says which links are open
+        self._engine = db.item(engine) if engine in db else None
+        self._inputs = {name: db.item(key) for name, key in PHASE_KEYS.items() if key in db}
+        altitude = next((key for key in ("PALT", "ALT") if key in db), None)
+        if altitude is not None:
+            self._inputs["altitude"] = db.item(altitude)
+        #: Whether any source so far was simulated.
+        self.simulated = False
+
+    def close(self) -> None:
+        self._mailbox.close()
+        for subscription in self._on_aux:
+            subscription.close()
+        if self._tap is not None:
+            self._tap.close()
+
+    @property
+    def conflated(self) -> int:
+        return self._mailbox.conflated
+
+    @property
+    def raw_trouble(self) -> str:
+        """Why raw data is not recorded, or no longer; empty if it is, or is not wanted."""
+        return "" if self._tap is None else self._tap.failure
+
+    @property
+    def raw_lost(self) -> int:
+        return self._raw.lost
+
+    def heard_alert(self, at: float, entry: Mapping[str, Any]) -> None:
+        """Note a change of an alert. Any thread."""
+        self._alerts.append((at, entry))
+
+    # -- taking --------------------------------------------------------------------------------------------------------
+
+    def gather(self, now: float) -> list[Entry]:
+        """What has changed since the last call, as messages of the instant `now`."""
+        stamp = round(now * 1e9)
+        values: dict[str, dict[str, Any]] = {}
+        flags: dict[str, str] = {}
+        reasons: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        known = self._known
+        topic_of = layout.topic_of
+        for key, reading in self._mailbox.wait(0.0).items():
+            before = known.get(key)
+            known[key] = reading
+            if before is None:
+                before = NOTHING
+            value = reading.value
+            if value != before.value or before.stamp == NEVER:
+                topic = topic_of(key)
+                group = values.get(topic)
+                if group is None:
+                    group = values[topic] = {}
+                group[key] = value
+            if reading.flags != before.flags or before is NOTHING:
+                flags[key] = reading.flag_text
+            if reading.reasons != before.reasons:
+                reasons[key] = _reasons(reading)
+            if reading.source != before.source:
+                sources[key] = reading.source
+        entries = [Entry(topic, encode(group), stamp) for topic, group in values.items()]
+        if flags:
+            entries.append(Entry(layout.FLAGS, encode(flags), stamp))
+        if reasons:
+            entries.append(Entry(layout.REASONS, encode(reasons), stamp))
+        if sources:
+            self._note_sources(sources)
+            entries.append(Entry(layout.SOURCES, encode(sources), stamp))
+        if self._aux:
+            aux = dict(self._aux.popleft() for _ in range(len(self._aux)))
+            entries.append(Entry(layout.AUX, encode(aux), stamp))
+        for _ in range(len(self._alerts)):
+            at, alert = self._alerts.popleft()
+            entries.append(Entry(layout.ALERTS, encode(alert), min(stamp, round(at * 1e9))))
+        if self._tap is not None:
+            entries += _encode_raw(self._raw.take(), stamp)
+        return entries
+
+    def whole(self, now: float) -> list[Entry]:
+        """The state of all keys, as messages of the instant `now`."""
+        stamp = round(now * 1e9)
+        values: dict[str, dict[str, Any]] = {}
+        reasons, aux = {}, {}
+        readings = {}
+        for item in self._items:
+            reading = readings[item.key] = item.reading
+            group = values.setdefault(layout.topic_of(item.key), {})
+            group[item.key] = None if reading.stamp == NEVER else reading.value
+            if reading.reasons:
+                reasons[item.key] = _reasons(reading)
+            for name, value in item.aux.items():
+                if value is not None:
+                    aux[f"{item.key}.{name}"] = value
+        self._known = dict(readings)
+        sources = {key: reading.source for key, reading in readings.items()}
+        self._note_sources(sources)
+        flags = {key: reading.flag_text for key, reading in readings.items()}
+        more = {layout.FLAGS: flags, layout.REASONS: reasons, layout.SOURCES: sources, layout.AUX: aux}
+        entries = [Entry(topic, encode(content), stamp) for topic, content in (*values.items(), *more.items())]
+        if self._tap is not None:
+            entries += _encode_raw(raw_tap.point(self._db).facts(), stamp)
+        return entries
+
+    def flight(self) -> Inputs:
+        """What the phase of flight depends on."""
+        vs0 = self._inputs["ias"].aux.get("Vs0") if "ias" in self._inputs else None
+        return Inputs(
+            **{name: _good(item.reading) for name, item in self._inputs.items()},
+            rpm=None if self._engine is None else _good(self._engine.reading),
+            vs0=float(vs0) if isinstance(vs0, (int, float)) else None,
+            has_engine=self._engine is not None,
+        )
+
+    def _note_aux(self, key: str, name: str, value: Value | None) -> None:
+        self._aux.append((f"{key}.{name}", value))
+
+    def _note_sources(self, sources: Mapping[str, str]) -> None:
+        if not self.simulated:
+            self.simulated = any(map(simulated, sources.values()))
+
+
+#: Before the first reading of an item.
+NOTHING = Reading(0, 0, NEVER, "")
+_NAMES = [(bit, FLAG_NAMES[bit]) for bit in (ANNUNCIATE, OLD, BAD, FAIL, SECFAIL)]
+
+
+def _encode_raw(entries: Iterable[raw_tap.Heard], stamp: int) -> list[Entry]:
+    by_topic: dict[str, list[raw_tap.Heard]] = {}
+    for heard in entries:
+        by_topic.setdefault(raw.topic(heard), []).append(heard)
+    return [Entry(topic, raw.encode(heard), stamp, raw.ENCODING) for topic, heard in by_topic.items()]
+
+
+def _reasons(reading: Reading) -> dict[str, str]:
+    """Why each flag is set, by its name."""
+    return {name: text for bit, name in _NAMES if (text := reading.reason(bit))}
+
+
+def _good(reading: Reading) -> float | None:
+    return float(reading.value) if reading.good and isinstance(reading.value, (int, float)) else None
+
+
+class Summary:
+    """What the list of flights says about a recording; the gathering thread notes it, and the file's end has it."""
+
+    def __init__(self, simulated: Callable[[], bool]) -> None:
+        self._simulated = simulated
+        self._phase: Phase = "off"
+        self._facts: dict[str, str] = {}
+
+    def note_phase(self, phase: Phase, now: float) -> None:
+        """Times are monotonic, in seconds; the last landing counts, and the first take-off."""
+        if phase != self._phase:
+            if phase in FLIES and self._phase not in FLIES:
+                self._facts.setdefault("takeoff", repr(now))
+                self._facts.pop("landing", None)
+            elif self._phase in FLIES and phase not in FLIES:
+                self._facts["landing"] = repr(now)
+            self._phase = phase
+
+    def note_alert(self, entry: Mapping[str, Any]) -> None:
+        level = entry.get("level")
+        if entry.get("to") == "active" and level in LEVELS:
+            worst = self._facts.get("alert level")
+            if worst is None or LEVELS.index(level) > LEVELS.index(worst):
+                self._facts |= {"alert level": level, "alert": str(entry.get("text", ""))[:200]}
+
+    def facts(self) -> dict[str, str]:
+        """Any thread."""
+        return {**self._facts, "simulated": "true" if self._simulated() else "false"}
