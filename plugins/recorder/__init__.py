@@ -87,6 +87,7 @@ class Plugin(Worker[Options]):
         self._stopped_at: float | None = None
         self._phase_due = self._time_due = NEVER
         self._offset: float | None = None
+        self._look_at = NEVER  # when we looked at the wall clock
         self._noted_offset: float | None = None
         self._summaries: dict[int, Summary] = {}
         self._boot = _boot()
@@ -188,10 +189,8 @@ class Plugin(Worker[Options]):
             **{f"{what} after a loss of power": n for what, n in self._recovery.items() if n},
             **self.counts,
         }
-        if gatherer is not None:
-            status["conflated"] = gatherer.conflated
-            if self.options.raw:
-                status["raw reads lost"] = gatherer.raw_lost
+        if gatherer is not None and self.options.raw:
+            status["raw reads lost"] = gatherer.raw_lost
         return status
 
     # -- gathering -----------------------------------------------------------------------------------------------------
@@ -269,6 +268,9 @@ class Plugin(Worker[Options]):
 
     def _note_time(self, now: float) -> list[Entry]:
         """Look at the wall clock. Returns a message now and then, and when the clock was set or stepped."""
+        if self._look_at <= now < self._look_at + 1.0:
+            return []
+        self._look_at = now
         utc = self._gateway.utc()
         self._offset = utc.timestamp() - now if utc.year >= EARLIEST_YEAR else None
         before, after = self._noted_offset, self._offset

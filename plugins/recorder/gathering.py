@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from itertools import compress
+from operator import is_not
 from typing import Any
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_NAMES, NEVER, OLD, SECFAIL, Database, Reading, Value
@@ -24,15 +26,20 @@ PHASE_KEYS = {"ias": "IAS", "gs": "GS", "height": "AGL", "climb": "VS"}
 
 
 class Gatherer:
-    """Gathers changes until they are taken. Subscribers only take note; `gather` and `whole` are for one thread."""
+    """Finds what has changed. It looks at all items at its own pace, which costs the writers of values nothing.
+
+    `gather` and `whole` are for one thread.
+    """
 
     def __init__(self, db: Database, keys: list[str], engine: str, listen_raw: bool, log: logging.Logger) -> None:
         self._db = db
         self._items = [db.item(key) for key in keys]
-        self._known: dict[str, Reading] = {}
+        wanted = set(keys)
+        # All items, in the order of the database, and with an empty topic those that are not recorded.
+        self._places = [(n, i, layout.topic_of(i.key) if i.key in wanted else "") for n, i in enumerate(db.items())]
+        self._known: list[Reading] = []  # all, in the order of the database
         self._aux: deque[tuple[str, Value | None]] = deque(maxlen=MAX_AUX)
         self._alerts: deque[tuple[float, Mapping[str, Any]]] = deque(maxlen=MAX_ALERTS)
-        self._mailbox = db.mailbox(keys)
         self._on_aux = [db.subscribe(item.key, on_aux=self._note_aux, quick=True) for item in self._items if item.aux]
         self._raw = raw_tap.Buffer(MAX_RAW)
         self._tap = raw_tap.listen(db, self._raw, log) if listen_raw else None
@@ -46,15 +53,10 @@ class Gatherer:
         self.simulated = False
 
     def close(self) -> None:
-        self._mailbox.close()
         for subscription in self._on_aux:
             subscription.close()
         if self._tap is not None:
             self._tap.close()
-
-    @property
-    def conflated(self) -> int:
-        return self._mailbox.conflated
 
     @property
     def raw_trouble(self) -> str:
@@ -78,21 +80,18 @@ class Gatherer:
         flags: dict[str, str] = {}
         reasons: dict[str, Any] = {}
         sources: dict[str, str] = {}
-        known = self._known
-        topic_of = layout.topic_of
-        for key, reading in self._mailbox.wait(0.0).items():
-            before = known.get(key)
-            known[key] = reading
-            if before is None:
-                before = NOTHING
-            value = reading.value
-            if value != before.value or before.stamp == NEVER:
-                topic = topic_of(key)
+        known, self._known = self._known, self._db.readings()
+        for n, item, topic in compress(self._places, map(is_not, self._known, known)):
+            if not topic:
+                continue
+            key, before = item.key, known[n]
+            self._known[n] = reading = item.aged(self._known[n])
+            if reading.value != before.value or before.stamp == NEVER:
                 group = values.get(topic)
                 if group is None:
                     group = values[topic] = {}
-                group[key] = value
-            if reading.flags != before.flags or before is NOTHING:
+                group[key] = reading.value
+            if reading.flags != before.flags:
                 flags[key] = reading.flag_text
             if reading.reasons != before.reasons:
                 reasons[key] = _reasons(reading)
@@ -122,16 +121,18 @@ class Gatherer:
         values: dict[str, dict[str, Any]] = {}
         reasons, aux = {}, {}
         readings = {}
-        for item in self._items:
-            reading = readings[item.key] = item.reading
-            group = values.setdefault(layout.topic_of(item.key), {})
+        self._known = self._db.readings()
+        for n, item, topic in self._places:
+            if not topic:
+                continue
+            reading = self._known[n] = readings[item.key] = item.aged(self._known[n])
+            group = values.setdefault(topic, {})
             group[item.key] = None if reading.stamp == NEVER else reading.value
             if reading.reasons:
                 reasons[item.key] = _reasons(reading)
             for name, value in item.aux.items():
                 if value is not None:
                     aux[f"{item.key}.{name}"] = value
-        self._known = dict(readings)
         sources = {key: reading.source for key, reading in readings.items()}
         self._note_sources(sources)
         flags = {key: reading.flag_text for key, reading in readings.items()}
@@ -159,8 +160,6 @@ class Gatherer:
             self.simulated = any(map(simulated, sources.values()))
 
 
-#: Before the first reading of an item.
-NOTHING = Reading(0, 0, NEVER, "")
 _NAMES = [(bit, FLAG_NAMES[bit]) for bit in (ANNUNCIATE, OLD, BAD, FAIL, SECFAIL)]
 
 
