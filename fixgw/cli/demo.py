@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MAX_LOG_BYTES = 64 * 1024 * 1024
 TAKE_OFF_TIMEOUT_S = 5.0  # how long displays wait for good values
 #: Connections that start when the instruments' values are good.
-LATER = ("demo", "alerts", "netfix")
+LATER = ("demo", "alerts", "netfix", "recorder")
 #: Displays do not work without these keys.
 VITAL = ("IAS", "ALT", "VS")
 
@@ -47,11 +47,12 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "A simulated aircraft flies circuits until you stop it. Its virtual instruments feed the real drivers: nodes\n"
         "on a CAN-FIX bus, an NMEA 0183 GPS, a serial engine monitor and a panel on GPIO pins. Values that none of\n"
         "them measures are written directly. Displays connect as they would in flight. The demo needs no hardware,\n"
-        "network or configuration, and leaves no files behind.",
+        "network or configuration, and leaves no files behind but the recording that you ask for.",
         "  fixgw demo\n  fixgw demo --everything           run every driver with its virtual device\n"
         "  fixgw demo --replay gps.log       replay a recorded GPS instead of the virtual one\n"
         "  fixgw demo --replay flight.mcap   replay a recorded flight\n"
         "  fixgw demo --with mine.yaml       try a plugin or display of your own on live data\n"
+        "  fixgw demo --record               record the flight\n"
         "  fixgw demo --host 0.0.0.0         let a display on another computer connect",
     )
     parser.add_argument(
@@ -77,6 +78,9 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "--everything",
         action="store_true",
         help="run every driver with its virtual device; where several measure the same value, the best is used",
+    )
+    parser.add_argument(
+        "--record", metavar="DIR", nargs="?", const="", help="record the flight, in DIR or where `fixgw flights` looks"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=_port, default=3490, help="NetFIX port (default: 3490; 0: any free port)")
@@ -118,6 +122,8 @@ def run(args: argparse.Namespace) -> int:
         if args.own:
             own = configuration.load(configuration.find(args.own))
             loaded, later = _together(loaded, own), (*LATER, *(c.name for c in own.connections))
+        if args.record is not None:
+            loaded = _recording(loaded, args.record)
         loaded = _serving_on(loaded, args.host, args.port)
         code = _fly(loaded, Path(directory), replay, scenario, args, early, later)
     if code != EXIT_DONE:
@@ -125,6 +131,18 @@ def run(args: argparse.Namespace) -> int:
 
         leave(code)  # exit even if a thread hangs
     return code
+
+
+def _recording(loaded: Configuration, directory: str) -> Configuration:
+    """The configuration with a recorder."""
+    from fixgw import loader
+    from fixgw.configuration import Connection
+    from fixgw.recording.flight import default_directory
+
+    module = "fixgw.plugins.recorder"
+    options = {"directory": str(Path(directory).resolve() if directory else default_directory())}
+    recorder = Connection(name="recorder", module=module, plugin=loader.load_plugin(module), options=options)
+    return dataclasses.replace(loaded, connections=(*loaded.connections, recorder))
 
 
 def _is_recording(path: Path) -> bool:

@@ -49,10 +49,39 @@ def add_part(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def places(directory: Path | None = None) -> list[Path]:
+    """Where to look for recordings: in `directory`, or else where the configuration, the user and the service have
+    them."""
+    from fixgw.recording import flight
+
+    if directory is not None:
+        return [directory]
+    return list(dict.fromkeys((*_configured(), *flight.directories())))
+
+
+def _configured() -> Iterator[Path]:
+    """The directories that recorders of the configuration have in their options."""
+    from fixgw import configuration
+    from fixgw.configuration.reader import Reader
+
+    main = configuration.find()
+    with contextlib.suppress(FixgwError, OSError, ValueError):
+        reader = Reader(os.fspath(main), {"PACKAGE": str(configuration.packaged())})
+        content, _ = reader.read(reader.main)
+        connections = content.get("connections") if isinstance(content, dict) else None
+        for section in connections.values() if isinstance(connections, dict) else ():
+            if isinstance(section, dict) and section.get("module") == "fixgw.plugins.recorder":
+                directory = section.get("directory")
+                if isinstance(directory, str) and directory:
+                    yield main.parent / Path(directory).expanduser()
+
+
 @contextmanager
 def flight_of(args: argparse.Namespace) -> Iterator[tuple[Recording, Span]]:
     """The recording that the arguments name, and the part of it. Says what is wrong with it. Raises `FixgwError`."""
-    recording = open_recording(Path(args.flight))
+    from fixgw.recording.flight import find
+
+    recording = open_recording(find(args.flight, places))
     try:
         about = recording.about
         if not about.complete:

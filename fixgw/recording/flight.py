@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,17 +51,19 @@ def directories() -> list[Path]:
     return list(dict.fromkeys((default_directory(), SERVICE)))
 
 
-def find(name: str, places: Iterable[Path]) -> Path:
-    """The path of the recording `name`: a path, or a name of the list. Raises `RecordingError`."""
+def find(name: str, places: Callable[[], Iterable[Path]]) -> Path:
+    """The path of the recording `name`: a path, or a name of the list of `places`. Raises `RecordingError`."""
     path = Path(name).expanduser()
-    if path.is_file() or os.sep in name:
+    if path.exists() or os.sep in name:
         return path
     known = []
-    for place in places:
+    for place in places():
         for file in _files(place):
             if name in (file.name, name_of(file)):
                 return file
             known.append(name_of(file))
+    if path.suffix:
+        return path  # that does not exist, as whoever opens it will say
     hint = did_you_mean(name, known) or ": `fixgw flights` lists them"
     raise RecordingError(f"there is no recording {name!r}{hint}")
 
@@ -109,6 +111,7 @@ def mark(path: Path, keep: bool) -> None:
 
 
 def _files(place: Path) -> list[Path]:
+    """The recordings in `place` by their names; a cut one not if it has been completed. Raises OSError."""
     try:
         found = [path for path in place.iterdir() if path.name.endswith((SUFFIX, PART)) and path.is_file()]
     except FileNotFoundError:

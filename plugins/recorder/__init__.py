@@ -241,8 +241,7 @@ class Plugin(Worker[Options]):
         self._pieces.clear()
         self._flights += 1
         self._flight, self._began = self._flights, now
-        self._summaries[self._flight] = summary = Summary(lambda: gatherer.simulated)
-        summary.note_phase(self._phases.phase, now)
+        self._summaries[self._flight] = Summary(lambda: gatherer.simulated, self._phases.phase)
         self._summaries.pop(self._flight - 5, None)
         self._pass_on(Batch(self._flight, now, self._offset, [self._time_entry(now), *begin], True))
 

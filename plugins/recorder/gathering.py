@@ -182,9 +182,9 @@ def _good(reading: Reading) -> float | None:
 class Summary:
     """What the list of flights says about a recording; the gathering thread notes it, and the file's end has it."""
 
-    def __init__(self, simulated: Callable[[], bool]) -> None:
+    def __init__(self, simulated: Callable[[], bool], phase: Phase) -> None:
         self._simulated = simulated
-        self._phase: Phase = "off"
+        self._phase = phase  # a recording may begin in flight
         self._facts: dict[str, str] = {}
 
     def note_phase(self, phase: Phase, now: float) -> None:
