@@ -72,11 +72,11 @@ def test_the_command_writes_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         return True
 
     monkeypatch.setattr("webbrowser.open", pretend)
-    assert cli.main(["plot", "x", "--open"]) == 0
+    assert cli.main(["plot", "x.mcap", "--open"]) == 0
     (written,) = tmp_path.iterdir()
     assert written.name == "plot_20260516_140500_N1_SIMULATED.html"
     assert opened == [written.as_uri()]
-    assert cli.main(["plot", "x"]) == 1
+    assert cli.main(["plot", "x.mcap"]) == 1
 
 
 # -- in the browser ----------------------------------------------------------------------------------------------------
