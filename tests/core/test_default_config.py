@@ -189,7 +189,7 @@ def test_every_gauge_of_pyefis_has_a_range(database: Database) -> None:
             assert item.aux["Max"] is not None, key
 
 
-NOT_LOADED = {"alerts", "compare", "gps", "canfix", "quorum", "demo"}
+NOT_LOADED = {"alerts", "compare", "gps", "canfix", "quorum", "recorder", "demo"}
 
 
 def test_a_fresh_installation_serves_only_this_computer(packaged: Configuration) -> None:
