@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def names_a_flight(word: str) -> bool:
-    """Whether a word is the name or the path of a recording: no key begins with a digit or has such a suffix."""
+    """Whether a word is the name or the path of a recording: no key has a slash or begins so or ends so."""
     return word[:1].isdigit() or "/" in word or word.endswith(SUFFIXES)
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import aerofiles  # type: ignore[import-untyped]
 import gpxpy
 import pytest
+from mcap.reader import make_reader
 
 from fixgw import __version__
 from fixgw.kit.update import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL
-from fixgw.recording import Alert, Recording, RecordingError
+from fixgw.recording import Alert, Recording, RecordingError, open_recording
+from fixgw.recording.container import Writer
 from fixgw.recording.exports import FORMATS, export, file_name
 from fixgw.recording.sampling import Span, span_of
 from tests.recording.flights import SAMPLES, START, recording, sample_flight
@@ -409,3 +413,62 @@ def test_a_simulated_flight_says_so(name: str) -> None:
     assert (b"ISSIM,1" if name == "cloudahoy" else b"simulated" if name == "parquet" else b"SIMULATED") in out
     if name not in ("parquet", "cloudahoy"):
         assert b"SIMULATED" not in exported(sample_flight(), name)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_another_program_has_the_values_that_its_own_library_reads() -> None:
+    path = SAMPLES.parent / "recording/flight.mcap"
+    known: dict[int, dict[str, Any]] = {}  # by whole seconds, what every key was
+    state: dict[str, Any] = {}
+    with path.open("rb") as file:
+        for _, _, message in make_reader(file).iter_messages(log_time_order=True):
+            second = -(-message.log_time // 1_000_000_000)
+            state.update(json.loads(message.data))
+            known[second] = dict(state)
+    opened = open_recording(path)
+    rows = table(opened, "csv")
+    opened.close()
+    assert [row["utc"][17:19] for row in rows] == ["01", "02", "03", "04", "05", "06", "07"]
+    for row in rows:
+        expected = known[round(datetime.fromisoformat(row.pop("utc")).timestamp())]
+        assert {k: v for k, v in row.items() if v} == {k: _as_csv(v) for k, v in expected.items()}
+
+
+def _as_csv(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def test_a_recording_of_ours_brings_flags_units_sources_and_alerts(tmp_path: Path) -> None:
+    definitions = json.dumps({"OILT1": {"units": "degF"}, "IAS": {"units": "knots"}}).encode()
+    writer = Writer(tmp_path / "a.mcap.part", {"ident": "N12345"}, {"definitions.json": definitions})
+    for second, content in enumerate(
+        (
+            {"/flight": {"IAS": 90.0}, "/engine": {"OILT1": 212.0}, "/sources": {"IAS": "eis", "OILT1": "sim/eis"}},
+            {"/flight": {"IAS": 91.0}, "/flags": {"OILT1": "01000"}},
+            {"/flight": {"IAS": 92.0}, "/alerts": {"id": "oil", "to": "active", "level": "warning", "text": "OIL"}},
+            {"/flags": {"OILT1": "00000", "IAS": "00010"}},
+        )
+    ):
+        monotonic, utc = 100.0 + second, START + second
+        writer.write_time(monotonic, utc, "boot")
+        for topic, values in content.items():
+            writer.write(topic, json.dumps(values).encode(), round(monotonic * 1e9), round(utc * 1e9))
+    opened = open_recording(writer.finish())
+    rows = table_by_long_names(opened)
+    assert [row["Indicated Airspeed (kt)"] for row in rows] == ["90.0", "91.0", "92.0", ""]
+    assert [row["Oil Temp (deg F)"] for row in rows] == ["212", "", "", "212"]
+    assert [row["CAS Alert"] for row in rows] == ["", "", "OIL", "OIL"]
+    assert "SIMULATED" in file_name(opened.about, "g3x", span_of(opened))
+    opened.close()
+
+
+def test_an_hour_s_file_of_the_incumbent() -> None:
+    opened = open_recording(SAMPLES.parent / "recording/fdr.json", UTC)
+    rows = table(opened, "csv", rate=2.0)
+    opened.close()
+    assert [(row["utc"][17:], row["IAS"], row["TACH1"]) for row in rows[:2]] == [  # lines are at .000123 and .500123
+        ("00.500Z", "103.83990396701326", "2598"),
+        ("01Z", "104.10667839127917", "2599"),
+    ]
