@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 from array import array
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, NamedTuple
@@ -34,10 +33,12 @@ COLOURS = ("#c0392b", "#2471a3", "#1e8449", "#b9770e", "#7d3c98", "#117a65", "#5
 
 
 class Line(NamedTuple):
-    """A series of a panel: every key that matches `keys`, named `name`, which may refer to groups of the match."""
+    """A kind of series: the names by key, one for each engine, tank or cylinder, and how to show the values.
 
-    keys: str
-    name: str
+    If only one of the keys was recorded, its name has no number.
+    """
+
+    names: dict[str, str]
     digits: int
     side: str = "left"
 
@@ -48,34 +49,41 @@ class Panel(NamedTuple):
     height: int = 130  # pixels
 
 
-def _panels() -> tuple[Panel, ...]:
-    def temperatures(kind: str) -> tuple[Line, ...]:
-        return (Line(rf"{kind}1(\d)", rf"{kind} \1", 0), Line(rf"{kind}([2-9])(\d)", rf"{kind} \1.\2", 0))
+def _one(key: str, name: str, digits: int, side: str = "left") -> Line:
+    return Line({key: name}, digits, side)
 
-    return (
-        Panel("Altitude", (Line("ALT", "ALT", 0), Line("TALT", "GPS", 0), Line("VS", "VS", 0, "right")), 150),
-        Panel("Speed", (Line("IAS", "IAS", 0), Line("TAS", "TAS", 0), Line("GS", "GS", 0)), 130),
-        Panel("Exhaust gas temperatures", temperatures("EGT"), 170),
-        Panel("Cylinder head temperatures", temperatures("CHT"), 150),
-        Panel(
-            "Engine",
-            (
-                Line("TACH([1-9])", r"RPM \1", 0),
-                Line("MAP([1-9])", r"MAP \1", 1, "right"),
-                Line("FUELF([1-9])", r"fuel flow \1", 1, "right"),
-            ),
-            150,
+
+def _numbered(stem: str, name: str, digits: int, side: str = "left") -> Line:
+    """A series for each engine or tank."""
+    return Line({f"{stem}{n}": f"{name} {n}" for n in range(1, 10)}, digits, side)
+
+
+def _cylinders(stem: str) -> Line:
+    """A series for each cylinder, the first engine's without its number."""
+    names = {f"{stem}1{n}": f"{stem} {n}" for n in range(1, 10)}
+    return Line(names | {f"{stem}{e}{n}": f"{stem} {e}.{n}" for e in range(2, 5) for n in range(1, 10)}, 0)
+
+
+PANELS = (
+    Panel("Altitude", (_one("ALT", "ALT", 0), _one("TALT", "GPS", 0), _one("VS", "VS", 0, "right")), 150),
+    Panel("Speed", (_one("IAS", "IAS", 0), _one("TAS", "TAS", 0), _one("GS", "GS", 0))),
+    Panel("Exhaust gas temperatures", (_cylinders("EGT"),), 170),
+    Panel("Cylinder head temperatures", (_cylinders("CHT"),), 150),
+    Panel(
+        "Engine",
+        (
+            _numbered("TACH", "RPM", 0),
+            _numbered("MAP", "MAP", 1, "right"),
+            _numbered("FUELF", "fuel flow", 1, "right"),
         ),
-        Panel(
-            "Oil", (Line("OILT([1-9])", r"oil temperature \1", 0), Line("OILP([1-9])", r"oil pressure \1", 0, "right"))
-        ),
-        Panel("Electrics", (Line("VOLT", "voltage", 1), Line("CURRNT", "current", 1, "right"))),
-        Panel("Fuel", (Line(r"FUELQ(\d)", r"tank \1", 1), Line("FUELP([1-9])", r"fuel pressure \1", 1, "right"))),
-        Panel("Air", (Line("OAT", "OAT", 1), Line("ANORM", "load", 2, "right"))),
-    )
-
-
-PANELS = _panels()
+        150,
+    ),
+    Panel("Oil", (_numbered("OILT", "oil temperature", 0), _numbered("OILP", "oil pressure", 0, "right"))),
+    Panel("Electrics", (_one("VOLT", "voltage", 1), _one("CURRNT", "current", 1, "right"))),
+    Panel("Fuel", (_numbered("FUELQ", "tank", 1), _numbered("FUELP", "fuel pressure", 1, "right"))),
+    Panel("Air", (_one("OAT", "OAT", 1), _one("ANORM", "load", 2, "right"))),
+)
+KEYS = frozenset(key for panel in PANELS for line in panel.lines for key in line.names) | {"LAT", "LONG"}
 
 
 def page(
@@ -93,7 +101,7 @@ def page(
     rate = rate or 1.0 / max(1, math.ceil((span.until - span.since) / POINTS))
     if not recording.about.dated and not span.shift:
         span = span._replace(shift=UNDATED_S - recording.about.start)
-    samples = Samples(sample(recording, span, rate, progress=progress), rate)
+    samples = Samples(sample(recording, span, rate, KEYS, progress=progress), rate)
     try:
         content = json.dumps(_content(recording, span, samples), allow_nan=False)
     finally:
@@ -109,7 +117,7 @@ def page(
 def _content(recording: Recording, span: Span, samples: Samples) -> dict[str, Any]:
     about = recording.about
     keys = set(samples.keys)
-    found = [(panel, _series(panel, sorted(keys), about.units)) for panel in PANELS]
+    found = [(panel, _series(panel, keys, about.units)) for panel in PANELS]
     panels = [(panel, series) for panel, series in found if series]
     drawn = [s["key"] for _, series in panels for s in series]
     if not drawn:
@@ -152,29 +160,24 @@ def _content(recording: Recording, span: Span, samples: Samples) -> dict[str, An
     }
 
 
-def _series(panel: Panel, keys: list[str], units: Any) -> list[dict[str, Any]]:
+def _series(panel: Panel, keys: set[str], units: Mapping[str, str]) -> list[dict[str, Any]]:
     """The series of a panel, with colours."""
     found: list[dict[str, Any]] = []
     for line in panel.lines:
-        for key in keys:
-            match = re.fullmatch(line.keys, key)
-            if match:
-                name = match.expand(line.name)
-                if line.name.endswith(r" \1") and not any(re.fullmatch(line.keys, k) for k in keys if k != key):
-                    name = name.rpartition(" ")[0]  # the only one of its kind needs no number
-                colour = COLOURS[len(found) % len(COLOURS)]
-                dash = "solid" if len(found) < len(COLOURS) else "dash"
-                found.append(
-                    {
-                        "key": key,
-                        "name": name,
-                        "unit": SIGNS.get(units.get(key, ""), plain(units.get(key, ""))),
-                        "digits": line.digits,
-                        "side": line.side,
-                        "color": colour,
-                        "dash": dash,
-                    }
-                )
+        names = {key: name for key, name in line.names.items() if key in keys}
+        for key, name in names.items():
+            unit = units.get(key, "")
+            found.append(
+                {
+                    "key": key,
+                    "name": name if len(names) > 1 or len(line.names) == 1 else name.rpartition(" ")[0],
+                    "unit": SIGNS.get(unit, plain(unit)),
+                    "digits": line.digits,
+                    "side": line.side,
+                    "color": COLOURS[len(found) % len(COLOURS)],
+                    "dash": "solid" if len(found) < len(COLOURS) else "dash",
+                }
+            )
     return found
 
 

@@ -443,14 +443,13 @@ def _as_csv(value: Any) -> str:
 def test_a_recording_of_ours_brings_flags_units_sources_and_alerts(tmp_path: Path) -> None:
     definitions = json.dumps({"OILT1": {"units": "degF"}, "IAS": {"units": "knots"}}).encode()
     writer = Writer(tmp_path / "a.mcap.part", {"ident": "N12345"}, {"definitions.json": definitions})
-    for second, content in enumerate(
-        (
-            {"/flight": {"IAS": 90.0}, "/engine": {"OILT1": 212.0}, "/sources": {"IAS": "eis", "OILT1": "sim/eis"}},
-            {"/flight": {"IAS": 91.0}, "/flags": {"OILT1": "01000"}},
-            {"/flight": {"IAS": 92.0}, "/alerts": {"id": "oil", "to": "active", "level": "warning", "text": "OIL"}},
-            {"/flags": {"OILT1": "00000", "IAS": "00010"}},
-        )
-    ):
+    seconds: tuple[dict[str, dict[str, Any]], ...] = (
+        {"/flight": {"IAS": 90.0}, "/engine": {"OILT1": 212.0}, "/sources": {"IAS": "eis", "OILT1": "sim/eis"}},
+        {"/flight": {"IAS": 91.0}, "/flags": {"OILT1": "01000"}},
+        {"/flight": {"IAS": 92.0}, "/alerts": {"id": "oil", "to": "active", "level": "warning", "text": "OIL"}},
+        {"/flags": {"OILT1": "00000", "IAS": "00010"}},
+    )
+    for second, content in enumerate(seconds):
         monotonic, utc = 100.0 + second, START + second
         writer.write_time(monotonic, utc, "boot")
         for topic, values in content.items():
