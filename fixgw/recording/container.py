@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -28,9 +28,7 @@ from fixgw.errors import MissingLibrary
 from fixgw.kit.sources import simulated
 from fixgw.recording import MCAP_MAGIC as MAGIC
 from fixgw.recording import About, Alert, Change, RecordingError, layout
-
-if TYPE_CHECKING:
-    from mcap.writer import Writer as McapWriter
+from fixgw.recording.packing import Packer, missing
 
 __all__ = [
     "DEFINITIONS",
@@ -57,7 +55,6 @@ CHANNELS = "fixgw.channels"  # the names of the channels by their numbers, outsi
 END = "fixgw.end"  # the metadata record at the end of a finished recording
 DEFINITIONS = "definitions.json"  # the attachment with units and more, by key
 
-CHUNK_SIZE = 4 << 20  # bytes; usually `flush` ends a chunk earlier
 MAX_RECORD_BYTES = 64 << 20
 MAX_CHUNK_BYTES = 64 << 20  # uncompressed
 MAX_CHANNELS = 10_000
@@ -113,18 +110,24 @@ class Writer:
         exclusive: bool = True,
     ) -> None:
         self.path = path
-        self._mcap, self._file = _start(path, exclusive)
+        self._file = _Output(path, exclusive)
+        try:
+            self._packer = Packer(self._file)
+        except MissingLibrary:
+            self._file.close()
+            path.unlink()
+            raise
         self._channels: dict[str, int] = {}
-        self._schema = self._mcap.register_schema("fixgw.values", "jsonschema", SCHEMA)
+        self._schema = self._packer.add_schema("fixgw.values", "jsonschema", SCHEMA)
         self.first = 0  # the monotonic time of the first message, in ns
         self._last = 0
         self._offset: float | None = None
         self.finished = False
         self.messages = 0
-        self._mcap.add_metadata(ABOUT, dict(about))
+        self._packer.add_metadata(ABOUT, about)
         for name, data in attachments.items():
             kind = "application/json" if name.endswith(".json") else "text/plain"
-            self._mcap.add_attachment(0, 0, name, kind, data)
+            self._packer.add_attachment(name, kind, data)
         self._declare(topics)
 
     @property
@@ -147,7 +150,7 @@ class Writer:
             self.first = monotonic_ns
         self._last = max(self._last, monotonic_ns)
         self.messages += 1
-        self._mcap.add_message(channel, utc_ns if utc_ns is not None else monotonic_ns, data, monotonic_ns)
+        self._packer.add_message(channel, utc_ns if utc_ns is not None else monotonic_ns, data, monotonic_ns)
 
     def write_time(self, monotonic: float, utc: float | None, boot: str) -> None:
         """Record what UTC it is, in seconds, as far as that is known."""
@@ -162,7 +165,7 @@ class Writer:
 
     def flush(self) -> None:
         """End the chunk, and pass everything to the operating system."""
-        self._mcap.flush()  # type: ignore[no-untyped-call]
+        self._packer.end_chunk()
         self._file.flush()
 
     def sync(self) -> None:
@@ -176,8 +179,8 @@ class Writer:
         `more` are facts that are known only now. If this raises OSError, it may be called again.
         """
         if not self.finished:
-            self._mcap.add_metadata(END, {**self._end(), **(more or {})})
-            self._mcap.finish()  # type: ignore[no-untyped-call]
+            self._packer.add_metadata(END, {**self._end(), **(more or {})})
+            self._packer.finish()
             self.finished = True
         self.sync()
         final = _publish(self.path, final)
@@ -198,8 +201,8 @@ class Writer:
         """Register channels, and name them outside of the chunks too: the chunk that has them may get lost."""
         for topic, encoding in topics.items():
             schema = self._schema if layout.holds_values(topic) and encoding == "json" else 0
-            self._channels[topic] = self._mcap.register_channel(topic, encoding, schema)
-        self._mcap.add_metadata(CHANNELS, {str(self._channels[topic]): topic for topic in topics})
+            self._channels[topic] = self._packer.add_channel(topic, encoding, schema)
+        self._packer.add_metadata(CHANNELS, {str(self._channels[topic]): topic for topic in topics})
 
 
 class _Output:
@@ -250,24 +253,6 @@ class _Output:
                 os.close(fd)
 
 
-def _start(path: Path, exclusive: bool) -> tuple[McapWriter, _Output]:
-    try:
-        from mcap.writer import CompressionType, IndexType
-        from mcap.writer import Writer as McapWriter
-    except ImportError as error:
-        raise _missing(error) from error
-    file = _Output(path, exclusive)
-    index = IndexType.CHUNK | IndexType.METADATA | IndexType.ATTACHMENT
-    mcap = McapWriter(
-        file,  # type: ignore[arg-type]
-        chunk_size=CHUNK_SIZE,
-        compression=CompressionType.ZSTD,
-        index_types=index,
-    )
-    mcap.start("fixgw", "fixgw")
-    return mcap, file
-
-
 def _publish(part: Path, final: Path | None = None) -> Path:
     """Rename a finished recording, unless that would replace another. Returns its new name."""
     final = final or part.with_name(part.name.removesuffix(".part"))
@@ -284,10 +269,6 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _missing(error: ImportError) -> MissingLibrary:
-    return MissingLibrary(error.name or "mcap", "record")
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -398,7 +379,7 @@ def _decompress(name: str, packed: bytes, size: int) -> bytes:
 
             return lz4.frame.LZ4FrameDecompressor().decompress(packed, size + 1)  # type: ignore[no-any-return]
     except ImportError as error:
-        raise _missing(error) from error
+        raise missing(error) from error
     raise ValueError(f"unknown compression {name!r}")
 
 

@@ -51,7 +51,7 @@ class Options(plugin.Options, frozen=True, kw_only=True):
     keys: Annotated[tuple[str, ...], Meta(min_length=1, description="Keys, or patterns of keys, to record")] = ("*",)
     always: Annotated[bool, Meta(description="Record all the time, not only while the engine runs")] = False
     engine: Annotated[str, Meta(description="Key that says in rpm whether the engine runs")] = "TACH1"
-    batch: Annotated[float, Meta(ge=0.02, le=1.0, description="Seconds between two values of a key, at least")] = 0.1
+    batch: Annotated[float, Meta(ge=0.02, le=1.0, description="Seconds between two values of a key, at least")] = 0.2
     sync: Annotated[float, Meta(ge=1.0, le=60.0, description="Seconds that a loss of power may cost")] = 5.0
     max_minutes: Annotated[float, Meta(ge=1.0, le=600.0, description="After this time a new file begins")] = 60.0
     raw: Annotated[bool, Meta(description="Record the bytes and frames that the drivers read, too")] = False

@@ -36,7 +36,7 @@ class Gatherer:
         self._items = [db.item(key) for key in keys]
         wanted = set(keys)
         # All items, in the order of the database, and with an empty topic those that are not recorded.
-        self._places = [(n, i, layout.topic_of(i.key) if i.key in wanted else "") for n, i in enumerate(db.items())]
+        self._places = [(n, key, layout.topic_of(key) if key in wanted else "") for n, key in enumerate(db.keys())]
         self._known: list[Reading] = []  # all, in the order of the database
         self._aux: deque[tuple[str, Value | None]] = deque(maxlen=MAX_AUX)
         self._alerts: deque[tuple[float, Mapping[str, Any]]] = deque(maxlen=MAX_ALERTS)
@@ -81,20 +81,21 @@ class Gatherer:
         reasons: dict[str, Any] = {}
         sources: dict[str, str] = {}
         known, self._known = self._known, self._db.readings()
-        for n, item, topic in compress(self._places, map(is_not, self._known, known)):
+        for n, key, topic in compress(self._places, map(is_not, self._known, known)):
             if not topic:
                 continue
-            key, before = item.key, known[n]
-            self._known[n] = reading = item.aged(self._known[n])
-            if reading.value != before.value or before.stamp == NEVER:
+            reading, before = self._known[n], known[n]
+            value = reading.value
+            if value != before.value or before.stamp == NEVER:
                 group = values.get(topic)
                 if group is None:
                     group = values[topic] = {}
-                group[key] = reading.value
-            if reading.flags != before.flags:
-                flags[key] = reading.flag_text
-            if reading.reasons != before.reasons:
-                reasons[key] = _reasons(reading)
+                group[key] = value
+            if reading.flags or before.flags:
+                if reading.flags != before.flags:
+                    flags[key] = reading.flag_text
+                if reading.reasons != before.reasons:
+                    reasons[key] = _reasons(reading)
             if reading.source != before.source:
                 sources[key] = reading.source
         entries = [Entry(topic, encode(group), stamp) for topic, group in values.items()]
@@ -122,10 +123,11 @@ class Gatherer:
         reasons, aux = {}, {}
         readings = {}
         self._known = self._db.readings()
-        for n, item, topic in self._places:
+        for n, key, topic in self._places:
             if not topic:
                 continue
-            reading = self._known[n] = readings[item.key] = item.aged(self._known[n])
+            item = self._db.item(key)
+            reading = self._known[n] = readings[key] = item.aged(self._known[n])
             group = values.setdefault(topic, {})
             group[item.key] = None if reading.stamp == NEVER else reading.value
             if reading.reasons:
