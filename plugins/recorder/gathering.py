@@ -17,7 +17,7 @@ from fixgw.plugins.recorder.batch import Entry
 from fixgw.recording import layout, raw
 from fixgw.recording.layout import encode
 
-MAX_AUX = 10_000  # changes that wait
+AUX_S = 1.0  # between two looks at the aux values
 MAX_ALERTS = 1000
 MAX_RAW = 20_000  # reads and writes of links that wait
 FLIES = ("takeoff", "air", "landing")
@@ -38,9 +38,9 @@ class Gatherer:
         # All items, in the order of the database, and with an empty topic those that are not recorded.
         self._places = [(n, key, layout.topic_of(key) if key in wanted else "") for n, key in enumerate(db.keys())]
         self._known: list[Reading] = []  # all, in the order of the database
-        self._aux: deque[tuple[str, Value | None]] = deque(maxlen=MAX_AUX)
+        self._aux_due = NEVER
+        self._known_aux: dict[str, dict[str, Value | None]] = {}
         self._alerts: deque[tuple[float, Mapping[str, Any]]] = deque(maxlen=MAX_ALERTS)
-        self._on_aux = [db.subscribe(item.key, on_aux=self._note_aux, quick=True) for item in self._items if item.aux]
         self._raw = raw_tap.Buffer(MAX_RAW)
         self._tap = raw_tap.listen(db, self._raw, log) if listen_raw else None
         self._raw.take()  # `whole` says which links are open
@@ -53,8 +53,6 @@ class Gatherer:
         self.simulated = False
 
     def close(self) -> None:
-        for subscription in self._on_aux:
-            subscription.close()
         if self._tap is not None:
             self._tap.close()
 
@@ -106,8 +104,7 @@ class Gatherer:
         if sources:
             self._note_sources(sources)
             entries.append(Entry(layout.SOURCES, encode(sources), stamp))
-        if self._aux:
-            aux = dict(self._aux.popleft() for _ in range(len(self._aux)))
+        if not self._aux_due - AUX_S <= now < self._aux_due and (aux := self._changed_aux(now)):
             entries.append(Entry(layout.AUX, encode(aux), stamp))
         for _ in range(len(self._alerts)):
             at, alert = self._alerts.popleft()
@@ -120,7 +117,9 @@ class Gatherer:
         """The state of all keys, as messages of the instant `now`."""
         stamp = round(now * 1e9)
         values: dict[str, dict[str, Any]] = {}
-        reasons, aux = {}, {}
+        reasons = {}
+        self._known_aux.clear()
+        aux = self._changed_aux(now)
         readings = {}
         self._known = self._db.readings()
         for n, key, topic in self._places:
@@ -132,9 +131,6 @@ class Gatherer:
             group[item.key] = None if reading.stamp == NEVER else reading.value
             if reading.reasons:
                 reasons[item.key] = _reasons(reading)
-            for name, value in item.aux.items():
-                if value is not None:
-                    aux[f"{item.key}.{name}"] = value
         sources = {key: reading.source for key, reading in readings.items()}
         self._note_sources(sources)
         flags = {key: reading.flag_text for key, reading in readings.items()}
@@ -154,8 +150,16 @@ class Gatherer:
             has_engine=self._engine is not None,
         )
 
-    def _note_aux(self, key: str, name: str, value: Value | None) -> None:
-        self._aux.append((f"{key}.{name}", value))
+    def _changed_aux(self, now: float) -> dict[str, Value | None]:
+        """The aux values that have changed since the last call, by ``KEY.name``."""
+        self._aux_due = now + AUX_S
+        changed: dict[str, Value | None] = {}
+        for item in self._items:
+            if item.aux and item.aux != (before := self._known_aux.get(item.key)):
+                self._known_aux[item.key] = aux = dict(item.aux)
+                before = before or {}
+                changed |= {f"{item.key}.{name}": aux[name] for name in aux if aux[name] != before.get(name)}
+        return changed
 
     def _note_sources(self, sources: Mapping[str, str]) -> None:
         if not self.simulated:
