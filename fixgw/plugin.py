@@ -220,10 +220,11 @@ class PluginBase(Generic[OptionsT]):
         return ()
 
     @classmethod
-    def anonymise(cls, options: OptionsT, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+    def anonymise(cls, options: OptionsT, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
         """What a link has read and written, without positions and names (`fixgw.kit.anonymous`).
 
-        None if the driver cannot tell what is private in it. A capture for others then does without this link.
+        `alone`: no other connection uses the link. None if the driver cannot tell what is private in all of it. A
+        capture for others does without a link that none of its connections can clean.
         """
         return None
 
@@ -572,9 +573,11 @@ class Poller(Worker[OptionsT]):
         return self.clock() + (self.step(0.0) or self.poll_timeout)
 
     def note_loss(self, reason: str) -> None:
-        """For links, to tell recorders: the device is lost, or an attempt to open it has failed."""
+        """For links, to tell recorders: the device is lost or closed, or an attempt to open it has failed."""
 
     def finish(self) -> None:
+        if self._connected:
+            self.note_loss("stopped")
         self._connected = False
         self._close()
 

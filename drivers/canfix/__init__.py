@@ -111,7 +111,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             yield from mapping.read(options.mapfile, load(options.table), db)[1]
 
     @classmethod
-    def anonymise(cls, options: CanfixOptions, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+    def anonymise(cls, options: CanfixOptions, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
         return without_places(entries, shift)
 
     @classmethod

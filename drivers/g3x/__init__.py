@@ -27,7 +27,7 @@ class Plugin(Instrument[G3xOptions]):
     KEYS = KEYS
 
     @classmethod
-    def anonymise(cls, options: G3xOptions, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+    def anonymise(cls, options: G3xOptions, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
         """Not a navigator's data, which contains the route."""
         data = [entry for entry in entries if isinstance(entry.data, bytes) and entry.direction != "out"]
         pieces = [entry.data for entry in data]

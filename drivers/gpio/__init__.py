@@ -47,7 +47,9 @@ class Plugin(Poller[declared.Options]):
         return (name,)
 
     @classmethod
-    def anonymise(cls, options: declared.Options, entries: list[raw.Heard], shift: Shift) -> list[raw.Heard] | None:
+    def anonymise(
+        cls, options: declared.Options, entries: list[raw.Heard], shift: Shift, alone: bool
+    ) -> list[raw.Heard] | None:
         return entries
 
     @classmethod

@@ -218,7 +218,9 @@ class ChipPoller(Poller[ChipOptionsT]):
         return (name,)
 
     @classmethod
-    def anonymise(cls, options: ChipOptionsT, entries: list[raw.Heard], shift: Shift) -> list[raw.Heard] | None:
+    def anonymise(
+        cls, options: ChipOptionsT, entries: list[raw.Heard], shift: Shift, alone: bool
+    ) -> list[raw.Heard] | None:
         return None if PRIVATE & {*cls.KEYS, *cls.writes(options)} else entries
 
     def lost(self, reason: str) -> None:

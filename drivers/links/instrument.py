@@ -118,7 +118,7 @@ class Instrument(SerialPoller[OptionsT]):
         return [name for key in cls.KEYS if (name := keys.get(key, key)) is not None]
 
     @classmethod
-    def anonymise(cls, options: OptionsT, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+    def anonymise(cls, options: OptionsT, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
         return None if PRIVATE & {*cls.KEYS, *cls.writes(options)} else entries
 
     def open(self) -> None:

@@ -36,7 +36,7 @@ class Plugin(Instrument[ReceiverOptions]):
         return Receiver(self.clock, self.counts, self.options.full_scale)
 
     @classmethod
-    def anonymise(cls, options: ReceiverOptions, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+    def anonymise(cls, options: ReceiverOptions, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
         heard = [entry for entry in entries if not isinstance(entry.data, bytes) or entry.direction != "out"]
         pieces = [entry.data for entry in heard if isinstance(entry.data, bytes)]
         clean = iter(across(pieces, lambda data: sentences(data, shift)))

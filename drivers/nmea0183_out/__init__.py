@@ -118,7 +118,7 @@ class Plugin(SerialPoller[OutOptions]):
             yield from super().claims(options)
 
     @classmethod
-    def anonymise(cls, options: OutOptions, entries: list[Heard], shift: Shift) -> list[Heard] | None:
+    def anonymise(cls, options: OutOptions, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
         return [entry for entry in entries if not isinstance(entry.data, bytes)]  # no replay needs what was sent
 
     def health(self) -> str:

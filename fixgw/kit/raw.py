@@ -35,8 +35,8 @@ What = Literal["opened", "lost", "baud", "polled"]
 class Event(NamedTuple):
     """Something happened to a link: `link` is its kind ("serial", "can", "chip", "pins").
 
-    ``opened``: the link is open; ``baud``: at another bit rate from now on (`detail`); ``lost``: it is gone, or could
-    not be opened, and `detail` says why; ``polled``: a chip has been polled once.
+    ``opened``: the link is open; ``baud``: at another bit rate from now on (`detail`); ``lost``: it is gone or closed,
+    or could not be opened, and `detail` says why; ``polled``: a chip has been polled once.
     """
 
     link: str
@@ -138,7 +138,7 @@ class Point:
             self.pass_on(*[*facts()][-1])
 
     def lost(self, link: str, connection: str, stamp: float, why: str) -> None:
-        """Note that a link is gone, or could not be opened."""
+        """Note that a link is gone or closed, or could not be opened."""
         self.open.pop((link, connection), None)
         if self.taps:
             self.pass_on(connection, stamp, "in", Event(link, "lost", why))

@@ -17,8 +17,8 @@ from fixgw.recording.container import PART, SUFFIX, McapRecording, Writer
 
 __all__ = ["Hook", "anonymise", "latitude_in"]
 
-#: Returns the entries of a link without what is private, or None if that is not possible.
-Hook = Callable[[list[Heard], Shift], list[Heard] | None]
+#: Returns the entries of a link without what is private, or None if that is not possible; see `PluginBase.anonymise`.
+Hook = Callable[[list[Heard], Shift, bool], list[Heard] | None]
 #: The channels that are kept besides those of values; what they say is not private.
 KEPT = (layout.FLAGS, layout.SOURCES, layout.AUX)
 FACTS = ("version", "simulated", "engine hours")
@@ -36,7 +36,7 @@ def latitude_in(recording: McapRecording) -> float | None:
 def anonymise(source: Path, target: Path, hooks: Mapping[str, Sequence[Hook]], shift: Shift) -> list[str]:
     """Write `source` to `target` without positions and names. Returns the names of the links that are left out.
 
-    `hooks` are those of each link, by the name under which it was recorded; a link without any is left out. Raises
+    `hooks` are those of each link, by the name under which it was recorded; one that returns something suffices. Raises
     `RecordingError`, and OSError, FileExistsError among them.
     """
     with closing(McapCapture(source)) as capture:
@@ -73,9 +73,8 @@ def _copy(
             writer.write(message.topic, layout.encode(content), message.stamp, None)
     left_out, entries = [], []
     for name, heard in links.items():
-        clean: list[Heard] | None = heard if hooks.get(name) else None
-        for hook in hooks.get(name, ()):
-            clean = None if clean is None else hook(clean, shift)
+        users = hooks.get(name, ())
+        clean = next((c for hook in users if (c := hook(heard, shift, len(users) == 1)) is not None), None)
         if clean is None:
             left_out.append(name)
         else:

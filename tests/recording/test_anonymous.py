@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.cli.replay import load
-from fixgw.drivers import canfix, g3x, i2c_bmp, lines, nmea0183, nmea0183_out, serial_bridge
+from fixgw.drivers import canfix, g3x, i2c_bmp, lines, mgl_rdac, nmea0183, nmea0183_out, serial_bridge
 from fixgw.drivers.g3x.protocol import without_place
 from fixgw.kit.anonymous import Shift, across, sentences
 from fixgw.kit.raw import Heard
@@ -118,7 +118,7 @@ def test_the_gps_of_a_g3x() -> None:
     )
     navigator = [Heard("gnx", 1.0, "in", b"\x02AN 43 5400\r")]
     options: Any = None
-    assert g3x.Plugin.anonymise(options, navigator, SHIFT) is None
+    assert g3x.Plugin.anonymise(options, navigator, SHIFT, True) is None
 
 
 def test_frames() -> None:
@@ -135,7 +135,7 @@ def test_frames() -> None:
         frame(0x6E7, bytes([12, 0xC3, 1, 0, 0, 0, 0])),
     ]
     options: Any = None
-    found = canfix.Plugin.anonymise(options, [Heard("can0", 1.0, "in", heard)], SHIFT)
+    found = canfix.Plugin.anonymise(options, [Heard("can0", 1.0, "in", heard)], SHIFT, True)
     assert found is not None
     (after,) = found
     assert after.data[0] == speed
@@ -149,13 +149,21 @@ def test_a_driver_without_a_hook_is_left_out_if_it_has_positions() -> None:
     entries = [Heard("x", 1.0, "in", b"x")]
     plain: Any = lines.LinesOptions(port="/dev/x", lines=[lines.LineOptions(fields={"CAT": lines.FieldOptions()})])
     place: Any = lines.LinesOptions(port="/dev/x", lines=[lines.LineOptions(fields={"LAT": lines.FieldOptions()})])
-    assert lines.Plugin.anonymise(plain, entries, SHIFT) == entries
-    assert lines.Plugin.anonymise(place, entries, SHIFT) is None
+    assert lines.Plugin.anonymise(plain, entries, SHIFT, True) == entries
+    assert lines.Plugin.anonymise(place, entries, SHIFT, True) is None
     options: Any = None
-    assert serial_bridge.Plugin.anonymise(options, entries, SHIFT) is None, "nobody knows what it carries"
-    assert nmea0183_out.Plugin.anonymise(options, entries, SHIFT) == []
+    assert serial_bridge.Plugin.anonymise(options, entries, SHIFT, True) is None, "nobody knows what it carries"
+    assert nmea0183_out.Plugin.anonymise(options, entries, SHIFT, True) == []
     chip = [Heard("x", 1.0, "in", (0, b"x"))]
-    assert i2c_bmp.Plugin.anonymise(i2c_bmp.Options(), chip, SHIFT) == chip
+    assert i2c_bmp.Plugin.anonymise(i2c_bmp.Options(), chip, SHIFT, True) == chip
+
+
+def test_an_instrument_on_a_bus_keeps_only_its_own_frames() -> None:
+    options = mgl_rdac.RdacOptions()
+    own = make.CAPTURES["mgl_rdac"]()[1]
+    others = [Heard("can0", 1.0, "in", [CanFrame(0x1C3, bytes(7), 0, 1.0)]), *own]
+    assert mgl_rdac.Plugin.anonymise(options, others, SHIFT, True) == [others[0]._replace(data=[]), *own]
+    assert mgl_rdac.Plugin.anonymise(options, own, SHIFT, False) is None, "it cannot tell what others need"
 
 
 def test_a_whole_capture(tmp_path: Path) -> None:
@@ -175,9 +183,9 @@ def test_a_whole_capture(tmp_path: Path) -> None:
     about = {"ident": "N424BS", "host": "myplane"}
     write_capture(source, entries, configuration, make.START_S, about, state, offset=make.OFFSET)
     hooks: dict[str, list[anonymous.Hook]] = {
-        "nmea0183": [lambda heard, shift: nmea0183.Plugin.anonymise(None, heard, shift)],  # type: ignore[arg-type]
-        "eis": [lambda heard, shift: heard],
-        "radar": [lambda heard, shift: None],
+        "nmea0183": [lambda heard, shift, alone: nmea0183.Plugin.anonymise(None, heard, shift, alone)],  # type: ignore[arg-type]
+        "eis": [lambda heard, shift, alone: heard],
+        "radar": [lambda heard, shift, alone: None],
     }
     assert anonymous.anonymise(source, target, hooks, SHIFT) == ["radar"]
     outcomes = []

@@ -195,6 +195,9 @@ class SharedBus(Poller):
         """Stop serving `tap`. Returns True if no users are left. A call to it may still be running: see `settle`."""
         with self._queueing:
             self._set_taps(tuple(t for t in self._taps if t is not tap))
+            point = tap.point if tap.point not in self._points else None
+        if point is not None:
+            point.lost("can", self.name, self.clock(), "stopped")
         self.refilter()
         return not self._taps
 

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 from msgspec import field
 
 from fixgw.drivers.links.can.bus import CanPlugin
@@ -95,9 +96,17 @@ class CanInstrument(CanPlugin[OptionsT]):
         raise NotImplementedError
 
     @classmethod
-    def anonymise(cls, options: OptionsT, entries: list[Heard], shift: Shift) -> list[Heard] | None:
-        """Nothing is private in what the instrument sends; what others on the bus send is left to their drivers."""
-        return None if PRIVATE & {*cls.writes(options)} else entries
+    def anonymise(cls, options: OptionsT, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
+        """Only what the instrument sends."""
+        if not alone or PRIVATE & {*cls.writes(options)}:
+            return None
+        ids = cls("", msgspec.to_builtins(options))._protocol.ids
+        return [
+            entry._replace(data=[frame for frame in entry.data if frame.arbitration_id in ids])
+            if isinstance(entry.data, list)
+            else entry
+            for entry in entries
+        ]
 
     def run(self) -> None:
         self.tap(self.options, self.received, self._protocol.ids)

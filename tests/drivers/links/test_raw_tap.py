@@ -62,6 +62,7 @@ def test_a_tap_receives_serial_bytes_in_both_directions(db: Database) -> None:
     finally:
         ear.shutdown()
     first, *heard = buffer.take()
+    assert raw.point(db).facts() == []
     assert first[0::2] == ("gps", "in"), "the link was open already"
     assert first.data == Event("serial", "opened", "9600")
     assert {(h.connection, h.direction) for h in heard} == {("gps", "in"), ("gps", "out")}
@@ -92,7 +93,8 @@ def test_a_tap_that_fails_is_closed_without_disturbing_anything(db: Database, ca
     assert [record.message for record in caplog.records if record.name == "recorder"] == [
         "recording of gps failed, and has stopped: RuntimeError: disk full"
     ]
-    assert [heard.data for heard in buffer.take()] == [Event("serial", "opened", "9600"), b"x", b"x", b"x"]
+    opened, closed = Event("serial", "opened", "9600"), Event("serial", "lost", "stopped")
+    assert [heard.data for heard in buffer.take()] == [opened, b"x", b"x", b"x", closed]
     assert list(raw.point(db).taps) != [], "the other one continues"
 
 
@@ -133,8 +135,10 @@ def test_a_tap_receives_frames_once_under_the_name_of_their_bus(db: Database) ->
         finally:
             for node in nodes:
                 node.shutdown()
-    opened, *heard = buffer.take()
+    opened, *heard, closed = buffer.take()
     assert opened.data == Event("can", "opened", "250000")
+    assert closed.data == Event("can", "lost", "stopped")
+    assert raw.point(db).facts() == []
     frames = [(h.direction, frame.arbitration_id) for h in heard for frame in h.data]
     assert [pair for pair in frames if pair[1] in (0x183, 0x184)] == [("in", 0x183), ("out", 0x184)]
 
@@ -147,7 +151,8 @@ def test_a_tap_receives_the_samples_of_chips() -> None:
         raw.listen(db, buffer, LOG)
         with running(i2c_bmp.Plugin, bus=bus.number, address=0x77, library="fixgw.hw_sim.i2c") as plugin:
             until(lambda: plugin.counts["used"] >= 2)
-    heard = buffer.take()
+    *heard, closed = buffer.take()
+    assert closed.data == Event("chip", "lost", "stopped")
     assert {h.connection for h in heard} == {SOURCE}
     assert {h.direction for h in heard} == {"in", "out"}
     whole = [n for n, h in enumerate(heard) if h.data == raw.POLLED]
