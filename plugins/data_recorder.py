@@ -54,7 +54,7 @@ class Plugin(Worker[Options]):
         super().__post_init__()
         self.counts |= dict.fromkeys(("starts", "lines", "failed writes"), 0)
         #: The time of day with its zone. A test may replace it.
-        self.wall: Callable[[], datetime] = lambda: datetime.now().astimezone()
+        self.wall: Callable[[], datetime] = lambda: self.utc().astimezone()
         self.clock = self.db.clock
         self.folder = Path(self.config.get(plugin.CONFIGPATH, ""), Path(self.options.filepath).expanduser())
         self._interval_s = self.options.frequency / 1000.0

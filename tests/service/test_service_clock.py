@@ -25,7 +25,6 @@ MAY_LOOK = {
     "drivers/canfix/tool/show.py",
     "drivers/nmea0183_out/__init__.py",
     "plugins/alerts/__init__.py",  # the record has the time of day
-    "plugins/data_recorder.py",  # its files are named by local time
     "plugins/compute/places.py",  # the sun and the magnetic variation depend on the date
     "plugins/system.py",  # it writes the time of day
 }
