@@ -40,6 +40,7 @@ EARLIEST_START = datetime(2000, 1, 1, tzinfo=UTC).timestamp()  # a computer that
 
 _HOUR_NAME = re.compile(r"(\d{4})-(\d\d)-(\d\d)\.(\d\d)\.json")
 _FLAG_BITS = tuple(FLAG_NAMES)
+_FIELDS = [tuple(int(bool(bits & bit)) for bit in _FLAG_BITS) for bits in range(2 * max(_FLAG_BITS))]
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -53,17 +54,14 @@ def header(start: datetime, interval_ms: int) -> bytes:
 
 def line(items: Mapping[str, tuple[Value | None, int]]) -> bytes:
     """A line with these keys: value (None, NaN and infinity become null) and the bits of its flags."""
-    return _line(
-        {key: [_finite(value), *(int(bool(flags & b)) for b in _FLAG_BITS)] for key, (value, flags) in items.items()}
-    )
+    return _line({key: (value, *_FIELDS[flags]) for key, (value, flags) in items.items()})
 
 
 def _line(what: object) -> bytes:
-    return json.dumps(what, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not isfinite(value) else value
+    data = msgspec.json.encode(what)
+    if not data.isascii():
+        data = json.dumps(msgspec.json.decode(data), separators=(",", ":")).encode()
+    return data + b"\n"
 
 
 def hour_file(folder: Path, local: datetime) -> Path:
