@@ -362,7 +362,7 @@ def _mark_settings(reader: Reader, definitions: list[Definition], initial: list[
 
     if any(d.setting for d in definitions):
         return
-    names = incumbent.settings(definitions, load(packaged() / NAME).definitions)  # and whether they are kept
+    names = incumbent.settings(definitions, _packaged_settings())  # and whether they are kept
     reader.migrated |= len(names) >= MANY_SETTINGS
     if not names or not reader.migrated:
         return
@@ -410,13 +410,22 @@ class _Defaults:
             self._for.files += [f for f in self.reader.files if f not in self._for.files]
 
 
-@cache
-def _packaged_units() -> dict[str, str]:
-    """The units in which drivers write, by key."""
+def _packaged_definitions() -> list[Definition]:
     reader = Reader(packaged() / NAME, {"PACKAGE": str(packaged())})
     main, at = reader.read(reader.main)
     document = reader.read(reader.locate(main["database file"]), at["database file"])
-    return units_by_key(read_definitions(reader, [document]).definitions)
+    return read_definitions(reader, [document]).definitions
+
+
+@cache
+def _packaged_units() -> dict[str, str]:
+    """The units in which drivers write, by key."""
+    return units_by_key(_packaged_definitions())
+
+
+@cache
+def _packaged_settings() -> tuple[Definition, ...]:
+    return tuple(d for d in _packaged_definitions() if d.setting)
 
 
 def _read_items(

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,27 @@ def read_entries() -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
+@cache
+def database_files() -> dict[str, str]:
+    """The incumbent's database, a file for each group."""
+    groups = read_entries()
+    files = {
+        f"database/{group}.yaml": yaml.safe_dump({"items": members}, sort_keys=False)
+        for group, members in groups.items()
+    }
+    includes = [{"include": f"database/{group}.yaml"} for group in (*groups, "custom")]
+    files["database.yaml"] = yaml.safe_dump({"variables": VARIABLES, "entries": includes}, sort_keys=False)
+    return files
+
+
 class Stock:
     """A copy of the stock tree, to vary."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "makerplane" / "fixgw" / "config"
         shutil.copytree(DATA / "incumbent", self.directory)
-        groups = read_entries()
-        for group, members in groups.items():
-            self.write(f"database/{group}.yaml", yaml.safe_dump({"items": members}, sort_keys=False))
-        includes = [{"include": f"database/{group}.yaml"} for group in (*groups, "custom")]
-        self.write("database.yaml", yaml.safe_dump({"variables": VARIABLES, "entries": includes}, sort_keys=False))
+        for name, text in database_files().items():
+            self.write(name, text)
 
     def write(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)
