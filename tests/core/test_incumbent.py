@@ -461,10 +461,12 @@ def test_a_wrong_option_of_ours_keeps_its_own_message(tmp_path: Path, module: st
     from fixgw import loader
     from fixgw.configuration import options
 
+    # Options are checked before keys, so that a short database does.
+    (tmp_path / "items.yaml").write_text("entries: [{key: OILP1, type: float}]\n")
     short = module.rpartition(".")[2]
     for name in (module, f"fixgw.plugins.{short}"):
         for given in ({**yaml.safe_load(OURS[short]), **wrong}, wrong):
-            main = {"connections": {"a": {"module": name, **given}}}
+            main = {"database file": "items.yaml", "connections": {"a": {"module": name, **given}}}
             (tmp_path / "default.yaml").write_text(yaml.safe_dump(main))
             kind = loader.load_plugin(name).Options
             assert kind is not None
