@@ -350,7 +350,7 @@ MODULES: Mapping[str, Module] = {
 LATER = "not available yet"
 #: Modules without a counterpart: the consequence, or the alternative.
 ABSENT: Mapping[str, str] = {
-    "db_persister": "left out: recording, with the keys given as patterns, replaces it, and is not available yet",
+    "db_persister": "left out: fixgw.plugins.recorder replaces it, and takes patterns of keys: `keys: [EGT*, TACH1]`",
     "fgfs": LATER,
     "gpsd": f"{LATER}: `nmea0183` reads the receiver directly, or from `port: tcp://HOST:PORT`",
     "gui": "left out: `fixgw watch` and `fixgw status` show the gateway in a terminal",

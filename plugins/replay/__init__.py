@@ -21,7 +21,7 @@ from fixgw.errors import BadValue, counted
 from fixgw.kit.sources import path_of, simulated
 from fixgw.plugin import Finding, Worker
 from fixgw.plugins.replay.player import BREAK_S, Player, moment
-from fixgw.recording import Change, RecordingError
+from fixgw.recording import Change, Recording, RecordingError, flight, open_recording
 
 MARK = "replay"
 LONGEST_STEP_S, SHORTEST_STEP_S = 0.5, 0.005
@@ -61,7 +61,7 @@ class Options(plugin.Options, frozen=True, kw_only=True):
     ] = None
 
     @property
-    def paths(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         return (self.files,) if isinstance(self.files, str) else self.files
 
     @property
@@ -79,11 +79,9 @@ class Plugin(Worker[Options]):
         super().__post_init__()
         self.counts |= dict.fromkeys(("values", "refused values"), 0)
         self.clock = self.db.clock
-        zone = self.options.zone
-        folder = self.config.get(plugin.CONFIGPATH, "")
-        self._paths = [Path(folder, Path(path).expanduser()) for path in self.options.paths]
-        self._player = Player(self._paths, self.options.longest_gap, zone)
-        self._zone = zone
+        self._zone = self.options.zone
+        self._folder = Path(self.config.get(plugin.CONFIGPATH, ""))
+        self._player = Player(self.options.names, self._open_recording, self.options.longest_gap)
         self._state: Literal["opening", "playing", "paused", "ended"] = "opening"
         self._paused = False
         self._speed = self.options.speed
@@ -102,7 +100,7 @@ class Plugin(Worker[Options]):
 
     @classmethod
     def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
-        if not options.paths:
+        if not options.names:
             yield "files", "there is nothing to play: name at least one recording"
         if options.loop and options.quit:
             yield "quit", "with `loop` the recording never ends"
@@ -114,9 +112,17 @@ class Plugin(Worker[Options]):
 
     @classmethod
     def preflight(cls, options: Options) -> Iterable[Finding]:
-        for path in options.paths:
-            if not (given := Path(path).expanduser()).exists() and given.is_absolute():
-                yield Finding("problem", f"{path} does not exist")
+        for name in options.names:
+            path = Path(name).expanduser()
+            try:
+                missing = path.is_absolute() and not path.exists()
+                if len(path.parts) == 1 and not path.suffix:
+                    flight.find(name, flight.directories)
+            except RecordingError as error:
+                yield Finding("problem", str(error))
+            else:
+                if missing:
+                    yield Finding("problem", f"{name} does not exist")
 
     def run(self) -> None:
         self.begin()
@@ -212,6 +218,13 @@ class Plugin(Worker[Options]):
             self.quit()
         self._planned_s = self._plan()
         return self._planned_s
+
+    def _open_recording(self, name: str) -> Recording:
+        """Open a file, beside the configuration if its path is not absolute, or a recording of `fixgw flights`."""
+        path = self._folder / Path(name).expanduser()
+        if not path.exists():
+            path = flight.find(name, flight.directories)
+        return open_recording(path, self._zone)
 
     def _plan(self) -> float:
         if self._state == "opening":

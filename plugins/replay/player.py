@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, tzinfo
-from pathlib import Path
 
 from fixgw.errors import FixgwError
-from fixgw.recording import About, Change, Recording, RecordingError, open_recording
+from fixgw.recording import About, Change, Recording, RecordingError
 
 BREAK_S = 1.0  # between two recordings of which the second is not the later one
 _DURATION = re.compile(r"([+-]?)(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}(?:\.\d{1,9})?)")
 
 
 class Player:
-    """Plays the recordings `paths` in this order. One thread at a time.
+    """Plays the recordings with these names, which `open_it` opens, in this order. One thread at a time.
 
     A gap without any change that is longer than `longest_gap_s` is shortened to it. A recording that cannot be read is
-    left out, and `trouble` says why. `zone` is that of recordings whose times have none. Times are in seconds of the
-    recording, as in `Change`.
+    left out, and `trouble` says why. Times are in seconds of the recording, as in `Change`.
     """
 
-    def __init__(self, paths: Sequence[Path], longest_gap_s: float, zone: tzinfo | None = None) -> None:
-        self._paths = list(paths)
+    def __init__(self, names: Sequence[str], open_it: Callable[[str], Recording], longest_gap_s: float) -> None:
+        self._names = names
+        self._open_it = open_it
         self._longest_gap_s = longest_gap_s
-        self._zone = zone
         self._number = 0  # of the recording that is open
         self._recording: Recording | None = None
         self._changes: Iterator[Change] = iter(())
@@ -35,8 +33,8 @@ class Player:
         self._ends: dict[int, float] = {}  # of the recordings that have been opened
         #: When the first recording begins.
         self.begin = 0.0
-        #: Why recordings were left out, by path.
-        self.trouble: dict[Path, str] = {}
+        #: Why recordings were left out, by name.
+        self.trouble: dict[str, str] = {}
 
     @property
     def about(self) -> About | None:
@@ -82,8 +80,8 @@ class Player:
         """
         self.close()
         self.trouble.clear()
-        last = len(self._paths) - 1
-        for number in range(len(self._paths)):
+        last = len(self._names) - 1
+        for number in range(len(self._names)):
             if time is not None and number < last and self._ends.get(number, time) < time:
                 continue
             if (recording := self._open(number)) is not None:
@@ -126,7 +124,7 @@ class Player:
 
     def _read_on(self) -> Change | None:
         """The first change of those recordings that follow; None if there is none."""
-        for number in range(self._number + 1, len(self._paths)):
+        for number in range(self._number + 1, len(self._names)):
             recording = self._open(number)
             if recording is not None:
                 self._use(number, recording)
@@ -137,7 +135,7 @@ class Player:
 
     def _open(self, number: int) -> Recording | None:
         try:
-            return open_recording(self._paths[number], self._zone)
+            return self._open_it(self._names[number])
         except (OSError, FixgwError) as error:
             self._note(number, error)
             return None
@@ -148,9 +146,8 @@ class Player:
         self._number, self._recording = number, recording
 
     def _note(self, number: int, error: Exception) -> None:
-        path = self._paths[number]
-        words = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        self.trouble[path] = words
+        name = self._names[number]
+        self.trouble[name] = f"{name}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def moment(text: str, begin: float, position: float, zone: tzinfo | None = None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import tracemalloc
 from collections.abc import Collection, Iterator
@@ -15,8 +16,7 @@ import pytest
 from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Database, Definition
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugins import replay
-from fixgw.plugins.replay import player
-from fixgw.recording import About, Alert, Change, RecordingError, incumbent, layout
+from fixgw.recording import About, Alert, Change, RecordingError, flight, incumbent, layout
 from fixgw.recording.container import Writer
 from fixgw.world import World
 
@@ -83,7 +83,8 @@ class Bench:
             return self.recordings[path.name]
 
         self.recordings = recordings
-        self._patch.setattr(player, "open_recording", open_recording)
+        self._patch.setattr(replay, "open_recording", open_recording)
+        self._patch.setattr(flight, "find", lambda name, places: Path(name))
 
     def make(self, *files: str, **options: Any) -> replay.Plugin:
         with self.world.hosting():
@@ -360,7 +361,7 @@ def test_a_file_that_cannot_be_read_is_left_out(bench: Bench) -> None:
 
 def test_without_any_readable_file_it_tries_again(bench: Bench) -> None:
     plugin = bench.make("a")
-    assert "No such file" in plugin.health()
+    assert plugin.health() == "there is no recording 'a': `fixgw flights` lists them"
     assert plugin.get_status()["state"] == "opening"
     assert plugin.command("seek 10") == "the recording is not open yet"
     bench.have(a=Fake([value(0, "IAS", 1.0)]))
@@ -535,8 +536,8 @@ def test_playing_a_long_recording_needs_little_memory(bench: Bench, tmp_path: Pa
 def test_the_doctor_misses_a_file(tmp_path: Path) -> None:
     there, missing = tmp_path / "a.json", tmp_path / "b.json"
     there.touch()
-    (finding,) = replay.Plugin.preflight(replay.Options(files=(str(there), str(missing))))
-    assert finding.message == f"{missing} does not exist"
+    found = [f.message for f in replay.Plugin.preflight(replay.Options(files=(str(there), str(missing), "nosuch")))]
+    assert found == [f"{missing} does not exist", "there is no recording 'nosuch': `fixgw flights` lists them"]
 
 
 # -- life --------------------------------------------------------------------------------------------------------------
@@ -590,6 +591,15 @@ def test_a_flight_of_the_recorder_plays(bench: Bench, tmp_path: Path) -> None:
     plugin.step()
     assert bench.db.read("IAS").reason(BAD) == "the pitot tube is iced"
     assert plugin.get_status()["end"] == "2026-05-16T14:00:02Z"
+
+
+def test_a_flight_may_be_named_as_in_the_list(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flight, "directories", lambda: [tmp_path])
+    shutil.copy(DATA / "flight.mcap", tmp_path / "20260516-140500-1.mcap")
+    plugin = bench.make("20260516-140500-1")
+    bench.wind(plugin, 1.0)
+    assert plugin.get_status()["file"] == str(tmp_path / "20260516-140500-1.mcap")
+    assert bench.db.read("IAS").good
 
 
 def test_a_flight_that_a_cut_ended_plays_to_the_cut(bench: Bench, tmp_path: Path) -> None:
