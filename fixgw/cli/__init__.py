@@ -48,7 +48,7 @@ SERVER: dict[str, Command] = {
     "install-extra": Command("extra", "install optional libraries: for I2C, SPI, GPIO, some CAN adapters"),
     "new": Command("new", "create a driver or plugin from a template that passes its tests"),
     "flights": Command("flights", "list recorded flights, and mark those to keep"),
-    "record": Command("record", "complete a recording that a loss of power has cut"),
+    "record": Command("record", "record the raw data of links, or complete a recording that was cut"),
     "export": Command("export", "write a recorded flight in the format of another program"),
     "replay": Command("replay", "run a capture of bytes and frames through the drivers, and compare the outcome"),
     "plot": Command("plot", "draw a recorded flight: a page with charts and a map that needs no network"),

@@ -26,6 +26,7 @@ from fixgw.identity import identity
 from fixgw.kit.phases import Phases
 from fixgw.plugin import Finding, Worker
 from fixgw.plugins.recorder.batch import Batch, Entry, Queue
+from fixgw.plugins.recorder.capture import Capture
 from fixgw.plugins.recorder.disk import PATIENCE_S, Disk, recover_all
 from fixgw.plugins.recorder.gathering import Gatherer, Summary
 from fixgw.plugins.recorder.settings import readable
@@ -78,6 +79,8 @@ class Plugin(Worker[Options]):
         self.finished = threading.Event()
         self.queue = Queue()
         self.disk = Disk(self, self.directory, self.queue)
+        #: A file with the raw data of all links, on request.
+        self.capture = Capture(self)
         self._gatherer: Gatherer | None = None
         self._phases = Phases()
         self._pieces: deque[Piece] = deque()
@@ -86,11 +89,13 @@ class Plugin(Worker[Options]):
         self._began = 0.0
         self._stopped_at: float | None = None
         self._phase_due = self._time_due = NEVER
-        self._offset: float | None = None
+        #: UTC minus the monotonic time, in seconds; None while nobody knows it.
+        self.offset: float | None = None
         self._look_at = NEVER  # when we looked at the wall clock
         self._noted_offset: float | None = None
         self._summaries: dict[int, Summary] = {}
-        self._boot = _boot()
+        #: What distinguishes this run of the computer from others.
+        self.boot = _boot()
         self._recovery: Mapping[str, int] = {}
         self._threads: list[threading.Thread] = []
 
@@ -121,6 +126,7 @@ class Plugin(Worker[Options]):
             self.done("a replay is not recorded")
             return
         self.begin()
+        self.offer("capture", self.capture.command)
         self._threads = [
             threading.Thread(target=self.disk.work, name=f"{self.name} disk", daemon=True),
             threading.Thread(target=self._recover, name=f"{self.name} recovery", daemon=True),
@@ -161,6 +167,7 @@ class Plugin(Worker[Options]):
             self.queue.wake()
 
     def stop(self) -> None:
+        self.capture.stop()
         super().stop()
         self.finished.set()
         self.queue.wake()
@@ -189,6 +196,8 @@ class Plugin(Worker[Options]):
             **{f"{what} after a loss of power": n for what, n in self._recovery.items() if n},
             **self.counts,
         }
+        if capture := self.capture.status():
+            status["capture"] = capture
         if gatherer is not None and self.options.raw:
             status["raw reads lost"] = gatherer.raw_lost
         return status
@@ -210,9 +219,9 @@ class Plugin(Worker[Options]):
                 whole, self.disk.wants_whole = self.disk.wants_whole, False
                 if whole:
                     entries += [self._time_entry(now), *gatherer.whole(now)]
-                self._pass_on(Batch(self._flight, now, self._offset, entries, whole))
+                self._pass_on(Batch(self._flight, now, self.offset, entries, whole))
         elif self._flight:
-            self._pass_on(Batch(self._flight, now, self._offset, entries))
+            self._pass_on(Batch(self._flight, now, self.offset, entries))
             self._end()
         else:
             self._keep_in_memory(now, entries, gatherer)
@@ -232,7 +241,7 @@ class Plugin(Worker[Options]):
     def _enter_flight(self, now: float, entries: list[Entry], gatherer: Gatherer) -> None:
         """Begin a recording: with what is in memory, or else with the state of all keys now."""
         if self._flight:
-            self._pass_on(Batch(self._flight, now, self._offset, entries))
+            self._pass_on(Batch(self._flight, now, self.offset, entries))
             entries = []
         if self._pieces:
             begin = self._pieces[0].whole + [e for piece in self._pieces for e in piece.changes] + entries
@@ -243,11 +252,11 @@ class Plugin(Worker[Options]):
         self._flight, self._began = self._flights, now
         self._summaries[self._flight] = Summary(lambda: gatherer.simulated, self._phases.phase)
         self._summaries.pop(self._flight - 5, None)
-        self._pass_on(Batch(self._flight, now, self._offset, [self._time_entry(now), *begin], True))
+        self._pass_on(Batch(self._flight, now, self.offset, [self._time_entry(now), *begin], True))
 
     def _end(self) -> None:
         self._flight = 0
-        self._pass_on(Batch(0, self.clock(), self._offset, []))
+        self._pass_on(Batch(0, self.clock(), self.offset, []))
         self.queue.wake()
 
     def _pass_on(self, batch: Batch) -> None:
@@ -271,17 +280,17 @@ class Plugin(Worker[Options]):
             return []
         self._look_at = now
         utc = self._gateway.utc()
-        self._offset = utc.timestamp() - now if utc.year >= EARLIEST_YEAR else None
-        before, after = self._noted_offset, self._offset
+        self.offset = utc.timestamp() - now if utc.year >= EARLIEST_YEAR else None
+        before, after = self._noted_offset, self.offset
         stepped = before is not after and (before is None or after is None or abs(after - before) > TIME_STEP_S)
         if not stepped and self._time_due - TIME_S <= now < self._time_due:
             return []
         return [self._time_entry(now)]
 
     def _time_entry(self, now: float) -> Entry:
-        self._time_due, self._noted_offset = now + TIME_S, self._offset
-        utc = None if self._offset is None else now + self._offset
-        return Entry(layout.TIME, layout.encode({"monotonic": now, "utc": utc, "boot": self._boot}), round(now * 1e9))
+        self._time_due, self._noted_offset = now + TIME_S, self.offset
+        utc = None if self.offset is None else now + self.offset
+        return Entry(layout.TIME, layout.encode({"monotonic": now, "utc": utc, "boot": self.boot}), round(now * 1e9))
 
     def _note_summary(self, now: float, entries: list[Entry]) -> None:
         summary = self._summaries.get(self._flight)
@@ -298,7 +307,7 @@ class Plugin(Worker[Options]):
         facts = {
             "version": __version__,
             "host": socket.gethostname(),
-            "boot": self._boot,
+            "boot": self.boot,
             "gateway": identity(self.db),
             "ident": _text(self.db, "ACID"),
             "engine hours": _text(self.db, "HOBBS1"),
