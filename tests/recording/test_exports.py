@@ -62,6 +62,7 @@ def test_the_g3x_log_is_the_sample_except_for_the_software() -> None:
     assert fields["aircraft_ident"] == "N12345"
     assert (fields["unit_software_part_number"], fields["software_version"]) == ("fixgw", __version__)
     assert fields["engine_hours"] == ""
+    assert ',engine_hours="14.7"\n' in text(sample_flight(more={"engine hours": "14.7"}), "g3x")
 
 
 @pytest.mark.parametrize(("name", "sample"), [("g1000", "g1000.csv"), ("cloudahoy", "cloudahoy.csv")])
@@ -379,7 +380,7 @@ def test_hostile_texts_stay_texts(name: str) -> None:
         [(t, k, v) for t in range(2) for k, v in (("LAT", 1.0), ("LONG", 2.0), ("IAS", 90.0), ("WPNAME", HOSTILE))],
         [Alert(START, "x", "active", "warning", HOSTILE)],
         ident=HOSTILE,
-        more={"engine_hours": HOSTILE},
+        more={"engine hours": HOSTILE},
     )
     out = exported(flight, name)
     assert b"\x1b" not in out or name in ("csv", "parquet")  # these have the text as it was

@@ -56,8 +56,8 @@ def _about(flight: Flight) -> str:
         "software_version": flight.version + (" SIMULATED" if flight.simulated else ""),
         "system_id": "000000000000",
         "unit": "PFD1",
-        "airframe_hours": flight.fact("airframe_hours"),
-        "engine_hours": flight.fact("engine_hours"),
+        "airframe_hours": "",
+        "engine_hours": flight.fact("engine hours"),
     }
     quoted = (f'{name}="{value.replace(chr(34), "").replace(",", " ")}"' for name, value in facts.items())
     return ",".join(("#airframe_info", *quoted))
