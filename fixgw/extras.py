@@ -63,7 +63,7 @@ def install_hint(library: str, extra: str = "") -> str:
     try:
         if extra:
             return shlex.join(command(extra))
-        wanted = [r for r in extras().get("", ()) if _name(r) == _name(library)]
+        wanted = [r for r in extras().get("", ()) if name(r) == name(library)]
         return shlex.join(_pip(wanted)) if wanted else ""
     except FixgwError:
         return ""
@@ -88,7 +88,7 @@ def _sudo(place: str) -> list[str]:
     return [] if os.access(place, os.W_OK) else ["sudo"]
 
 
-def _name(requirement: str) -> str:
+def name(requirement: str) -> str:
     """The name of a library without its version, as pip compares names."""
     end = next((i for i, c in enumerate(requirement) if not (c.isalnum() or c in "-_.")), len(requirement))
     return requirement[:end].lower().replace("_", "-").replace(".", "-")

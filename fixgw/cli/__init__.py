@@ -59,7 +59,7 @@ CLIENT: dict[str, Command] = {
     "read": Command("client", "print the current value and flags of keys"),
     "write": Command("client", "write a value"),
     "flag": Command("client", "set or clear a flag"),
-    "report": Command("report", "print the definition of keys; of a recorded flight, what happened in it"),
+    "report": Command("report", "write a bug report; or print the definition of keys, or what happened in a flight"),
     "watch": Command("watch", "watch values change"),
     "wait": Command("wait", "wait until keys have usable values, before a display starts"),
     "explain": Command("client", "explain where a value comes from and why it is flagged"),

@@ -1,4 +1,4 @@
-"""The command report: of keys, their definition; of a recorded flight, what happened in it."""
+"""The command report: of keys, their definition; of a flight, what happened; of neither, a file for a bug report."""
 
 from __future__ import annotations
 
@@ -24,17 +24,26 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "report",
         run,
         "Of keys, a running gateway prints type, units, range, and the aux values as currently set.\n\n"
+        "Without KEY and FLIGHT, it writes fixgw-report-DATE-TIME.txt for a bug report: versions, configuration,\n"
+        "status, log and the findings of `fixgw doctor`. Passwords and the like are masked; look it through all the\n"
+        "same. It works without a running gateway, too.\n\n"
         "Of a recorded flight: block and flight times, fuel used, the greatest values and when they were reached,\n"
         "alerts, and values beyond the limits in the aux values of their keys. Times are UTC.",
-        "  fixgw report IAS\n  fixgw report 20260516-140500-1\n  fixgw report flight.mcap --json",
+        "  fixgw report\n  fixgw report IAS\n  fixgw report 20260516-140500-1\n  fixgw report flight.mcap --json",
     )
-    parser.add_argument("what", metavar="KEY|FLIGHT", nargs="+", help=f"keys or patterns; or {FLIGHT_HELP}")
+    parser.add_argument("what", metavar="KEY|FLIGHT", nargs="*", help=f"keys or patterns; or {FLIGHT_HELP}")
     parser.add_argument("--json", action="store_true", help="print JSON, for a logbook or a script")
     add_part(parser.add_argument_group("of a flight"))
-    add_client_options(parser.add_argument_group("of keys"))
+    add_client_options(parser.add_argument_group("of keys, and for a bug report"))
 
 
 def run(args: argparse.Namespace) -> int:
+    if not args.what:
+        if args.json:
+            raise FixgwError("--json is for keys and flights: name them")
+        from fixgw.cli import bugreport
+
+        return bugreport.run(args)
     if not any(map(names_a_flight, args.what)):
         return talk(argparse.Namespace(**{**vars(args), "keys": args.what, "action": client.report}))
     if len(args.what) > 1:
