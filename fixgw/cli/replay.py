@@ -40,7 +40,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "  fixgw replay candump.log --config ~/.config/fixgw/default.yaml\n"
         "  fixgw replay gps.nmea --connection gps",
     )
-    parser.add_argument("capture", metavar="CAPTURE", type=Path, help="the file to replay")
+    parser.add_argument("capture", metavar="CAPTURE", help="the file to replay, or a flight of `fixgw flights`")
     parser.add_argument("--config", metavar="FILE", help="the configuration; default: the one in the capture")
     parser.add_argument("--connection", metavar="NAME", default="", help="for the data of one link: who reads it")
     parser.add_argument("--golden", metavar="FILE", type=Path, help="compare with the outcome in FILE")
@@ -68,6 +68,7 @@ def _tolerance(word: str) -> tuple[str, float]:
 
 
 def run(args: argparse.Namespace) -> int:
+    from fixgw.recording import flight
     from fixgw.recording.capture import open_capture
 
     if args.update and args.golden is None:
@@ -75,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # the outcome says it all
     try:
-        with closing(open_capture(args.capture, args.connection)) as capture:
+        path = flight.find(args.capture, flight.directories)
+        with closing(open_capture(path, args.connection)) as capture:
             return _run(args, capture)
     finally:
         logging.disable(before)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from fixgw.kit import candump
 from fixgw.kit.raw import Event, Heard
 from fixgw.kit.update import Value
 from fixgw.recording import MCAP_MAGIC, RecordingError, layout, raw
@@ -81,7 +82,7 @@ def open_capture(path: Path, connection: str = "") -> Capture:
     content = path.read_bytes()
     if not content.strip():
         raise RecordingError(f"{path} is empty")
-    if _CANDUMP.match(head.lstrip()):
+    if any(candump.parse(line) for line in head.decode("latin-1").splitlines()[:20]):
         return TextCapture(path, _candump(content.decode("latin-1").splitlines(), connection))
     if b"$" not in head:
         raise RecordingError(f"{path} is no capture: neither an MCAP file, nor a log of candump, nor NMEA sentences")
@@ -282,26 +283,14 @@ def unpack_configuration(capture: Capture, directory: Path) -> Path:
 
 # -- other people's files ----------------------------------------------------------------------------------------------
 
-_CANDUMP = re.compile(rb"\(\d{1,15}\.\d+\)\s+\S+\s+[0-9A-Fa-f]{3,8}#")
-_FRAME = re.compile(
-    r"\((\d{1,15}\.\d+)\)\s+(\S+)\s+([0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})#(?:(#)([0-9A-Fa-f]))?(R?)((?:[0-9A-Fa-f]{2})*)"
-)
-EXTENDED, REMOTE, FD = 0x80000000, 0x40000000, 0x04
-
 
 def _candump(lines: Iterable[str], bus: str) -> Iterator[Heard]:
     """The frames of a log; `bus` replaces the name of its interfaces."""
     for text in lines:
-        match = _FRAME.match(text.strip())
-        if match is None:
-            continue
-        time, interface, identifier, fd, flags, remote, data = match.groups()
-        number = int(identifier, 16)
-        if number & 0x20000000:  # an error frame
-            continue
-        bits = EXTENDED * (len(identifier) == 8) | REMOTE * bool(remote) | (FD | int(flags, 16) & 3 if fd else 0)
-        frame = raw.CanFrame(number, bytes.fromhex(data), bits, float(time))
-        yield Heard(bus or f"socketcan {interface}", float(time), "in", [frame])
+        found = candump.parse(text)
+        if found is not None and not found.flags & candump.ERROR:
+            frame = raw.CanFrame(found.identifier, found.data, found.flags, found.time)
+            yield Heard(bus or f"socketcan {found.channel}", found.time, "in", [frame])
 
 
 _TIME = re.compile(

@@ -25,6 +25,7 @@ from fixgw.rawreplay import Outcome, replay
 from fixgw.recording import RecordingError, golden
 from fixgw.recording.capture import Capture, Entry, Outside, open_capture
 from fixgw.recording.golden import Line
+from fixgw.recording.raw import CanFrame
 from tests.golden import make
 
 BMP = {"address": 0x77, "rate": 10.0}
@@ -299,6 +300,36 @@ def test_a_log_of_candump(tmp_path: Path) -> None:
     lines, done = outcome(configured(tmp_path, "connections: {canfix: {module: fixgw.drivers.canfix}}"), capture)
     assert not done.silent
     assert any(each.source == "canfix/8" for each in lines), lines
+
+
+def test_frames_that_were_discarded_are_discarded_again(tmp_path: Path) -> None:
+    def speed(knots: int) -> list[CanFrame]:
+        return [CanFrame(0x183, bytes([7, 0, 0]) + (10 * knots).to_bytes(2, "little"), 0, make.START_S)]
+
+    bus = "socketcan can0"
+    entries = [
+        Heard(bus, make.START_S, "in", Event("can", "opened")),
+        Heard(bus, make.START_S + 0.1, "in", speed(100)),
+        Heard(bus, make.START_S + 0.2, "discarded", speed(110)),
+        Heard(bus, make.START_S + 0.3, "out", speed(115)),
+        Heard(bus, make.START_S + 0.4, "in", speed(120)),
+    ]
+    lines, _ = outcome(configured(tmp_path, "connections: {canfix: {module: fixgw.drivers.canfix}}"), Made(entries))
+    assert [each.value for each in lines if each.key == "IAS"] == ["100.0", "120.0"]
+
+
+def test_the_lines_that_candump_shows_on_a_screen(tmp_path: Path) -> None:
+    log = tmp_path / "screen.txt"
+    log.write_text(
+        "a comment\n"
+        " (2026-11-01 12:00:00.250000)  can1  183   [5]  07 00 00 E8 03   '.....'\n"
+        " (2026-11-01 12:00:00.500000)  can1  20000004   [8]  00 08 00 00 00 00 00 00   ERRORFRAME\n"
+    )
+    with closing(open_capture(log, "slcan /dev/ttyACM0")) as capture:
+        (heard,) = capture.entries()
+    assert heard == Heard(
+        "slcan /dev/ttyACM0", 1793534400.25, "in", [CanFrame(0x183, b"\7\0\0\xe8\3", 0, 1793534400.25)]
+    )
 
 
 def test_a_file_with_sentences(tmp_path: Path) -> None:

@@ -152,6 +152,17 @@ def serial(driver: str, make: Callable[[Any], SerialInstrument], **options: Any)
     return capture
 
 
+def receiver(name: str) -> Callable[[], Capture]:
+    """What a real receiver sent."""
+
+    def capture() -> Capture:
+        with closing(open_capture(HERE.parent / f"captures/nmea0183/{name}.log", "gps")) as log:
+            entries = [entry for entry in log.entries() if isinstance(entry, Heard)]
+        return {"gps": {"module": "fixgw.drivers.nmea0183", "port": "/dev/ttyUSB0"}}, entries
+
+    return capture
+
+
 def strompi() -> Capture:
     board = StromPi.__new__(StromPi)
     StromPi.__init__(board, Wire())  # type: ignore[arg-type]
@@ -360,6 +371,7 @@ CAPTURES: dict[str, Callable[[], Capture]] = {
     "mgl_rdac": can_instrument("mgl_rdac", Rdac),
     "mgl_serial": serial("mgl_serial", Tp3, keys={"input1": "OILP1", "input2": "OILT1", "input3": "VOLT"}),
     "nmea0183": serial("nmea0183", Gps),
+    "nmea0183-bu353s4": receiver("bu353s4"),
     "nmea0183_out": nmea_out,
     "shadin": serial("shadin", partial(Shadin, format="G")),
     "skyview": serial("skyview", SkyView, inputs={12: "H2OT1"}),
