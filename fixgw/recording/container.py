@@ -652,7 +652,7 @@ class McapRecording:
             simulated=any_simulated or more.get("simulated") == "true",
             keep=path.with_name(path.name.removesuffix(".part") + KEEP).exists(),
             units={key: facts["units"] for key, facts in definitions.items() if facts.get("units")},
-            more={**more, "messages": count, "definitions": definitions},
+            more={**more, "messages": count, "definitions": definitions, "shift": times[0] - stamps[0] / RATE},
         )
 
     def _note_time(self, data: bytes) -> None:
@@ -778,10 +778,22 @@ def _rewrite(recording: McapRecording, final: Path, each: Callable[[], object]) 
             if piece.opcode == CHUNK:
                 writer.flush()
                 each()
-        return writer.finish({"simulated": "true"} if recording.about.simulated else {}, final)
+        return writer.finish(_story(recording, each), final)
     except BaseException:
         with suppress(OSError):
             os.unlink(new)
         raise
     finally:
         writer.abandon()
+
+
+def _story(recording: McapRecording, each: Callable[[], object]) -> dict[str, str]:
+    """What the list of flights says, as the recorder notes it at the end: times are monotonic."""
+    from fixgw.recording.flight import story
+
+    told, shift = story(recording, each), recording.about.more["shift"]
+    times = {"takeoff": told.takeoff, "landing": told.landing}
+    facts = {name: repr(at - shift) for name, at in times.items() if at is not None}
+    if told.level:
+        facts |= {"alert level": told.level, "alert": told.alert}
+    return facts | ({"simulated": "true"} if recording.about.simulated else {})

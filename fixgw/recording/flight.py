@@ -7,15 +7,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from fixgw import state
 from fixgw.errors import did_you_mean
-from fixgw.recording import About, RecordingError, open_recording
+from fixgw.kit.phases import Inputs, Phases
+from fixgw.kit.update import BAD, FAIL, OLD
+from fixgw.recording import About, Change, Recording, RecordingError, open_recording
 from fixgw.recording.container import KEEP, PART, SUFFIX, facts_of, locked, name_of
 
-__all__ = ["Flight", "default_directory", "directories", "find", "flights", "mark"]
+__all__ = ["Flight", "default_directory", "directories", "find", "flights", "mark", "story"]
 
 SERVICE = Path("/var/lib/fixgw/recordings")  # of the gateway that systemd runs
+STEP_S = 0.2  # between two looks at the phase of flight
+LONGEST_GAP_S = 60.0
+FLIES = ("takeoff", "air", "landing")
+PHASE_KEYS = {"TACH1": "rpm", "IAS": "ias", "GS": "gs", "ALT": "altitude", "AGL": "height", "VS": "climb"}
 LEVELS = ("", "advisory", "caution", "warning")
 
 
@@ -87,19 +94,76 @@ def summarize(path: Path) -> Flight:
             return _from_facts(known, facts)
         recording = open_recording(path)
         try:
-            about = recording.about
-            worst = max(
-                (a for a in recording.alerts() if a.state == "active" and a.level in LEVELS),
-                key=lambda alert: LEVELS.index(alert.level),
-                default=None,
-            )
+            told = Story() if known.being_written else story(recording)
+            return _from_about(known, recording.about, told)
         finally:
             recording.close()
-        return _from_about(known, about, "" if worst is None else worst.level, "" if worst is None else worst.text)
     except FileNotFoundError:
         raise
     except (OSError, RecordingError) as error:
         return replace(known, trouble=getattr(error, "strerror", None) or str(error), complete=False)
+
+
+class Story(NamedTuple):
+    """What the list says about a flight; times as in `fixgw.recording.Change`."""
+
+    takeoff: float | None = None  # the first
+    landing: float | None = None  # the last, if the flight ended with it
+    level: str = ""
+    alert: str = ""
+
+
+class _Watch:
+    """Follows the phase of flight through a recording."""
+
+    def __init__(self, each: Callable[[], object]) -> None:
+        self.story = Story()
+        self._each = each
+        self._phases = Phases()
+        self._inputs: dict[str, float | None] = dict.fromkeys(PHASE_KEYS.values())
+        self._has_engine = False
+        self._flew: bool | None = None
+        self._due: float | None = None
+        self._steps = 0
+
+    def note(self, change: Change) -> None:
+        good = isinstance(change.value, (int, float)) and not change.flags & (OLD | BAD | FAIL)
+        self._has_engine = self._has_engine or change.key == "TACH1"
+        self._inputs[PHASE_KEYS[change.key]] = float(change.value or 0.0) if good else None
+
+    def until(self, time: float) -> None:
+        """Look at the phase regularly up to `time`, but not through a long gap."""
+        if self._due is None or time - self._due > LONGEST_GAP_S:
+            self._due = time
+        while self._due < time:
+            self._look(self._due)
+            self._due += STEP_S
+
+    def _look(self, now: float) -> None:
+        self._steps += 1
+        if self._steps % 10 == 0:
+            self._each()
+        flies = self._phases.step(now, Inputs(**self._inputs, has_engine=self._has_engine)) in FLIES
+        if flies and self._flew is False:
+            takeoff = now if self.story.takeoff is None else self.story.takeoff
+            self.story = self.story._replace(takeoff=takeoff, landing=None)
+        elif self._flew and not flies:
+            self.story = self.story._replace(landing=now)
+        self._flew = flies
+
+
+def story(recording: Recording, each: Callable[[], object] = bool) -> Story:
+    """Take-off, landing and worst alert, found by reading the whole recording. `each` is called now and then."""
+    watch = _Watch(each)
+    for change in recording.changes(PHASE_KEYS):
+        watch.until(change.time)
+        watch.note(change)
+    watch.until(recording.about.end)
+    told = watch.story
+    for alert in recording.alerts():
+        if alert.state == "active" and alert.level in LEVELS[LEVELS.index(told.level) + 1 :]:
+            told = told._replace(level=alert.level, alert=alert.text)
+    return told
 
 
 def mark(path: Path, keep: bool) -> None:
@@ -154,19 +218,16 @@ def _from_facts(known: Flight, facts: dict[str, str]) -> Flight:
     )
 
 
-def _from_about(known: Flight, about: About, level: str, text: str) -> Flight:
-    facts = {k: v for k, v in about.more.items() if isinstance(v, str)}
-    shift = about.start - float(facts["first"]) / 1e9 if "first" in facts else 0.0
-    takeoff, landing = _number(facts.get("takeoff")), _number(facts.get("landing"))
+def _from_about(known: Flight, about: About, told: Story) -> Flight:
     return replace(
         known,
         start=about.start,
         end=about.end,
         dated=about.dated,
-        takeoff=None if takeoff is None else takeoff + shift,
-        landing=None if landing is None else landing + shift,
-        level=level,
-        alert=text,
+        takeoff=told.takeoff,
+        landing=told.landing,
+        level=told.level,
+        alert=told.alert,
         ident=about.ident,
         simulated=about.simulated,
         complete=about.complete,

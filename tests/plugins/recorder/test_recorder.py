@@ -206,21 +206,38 @@ def test_what_does_not_change_costs_nothing(bench: Make, read: Read) -> None:
     assert len(list(read(only(b)).changes(["TACH1"]))) <= 2
 
 
-def test_take_off_and_landing_are_noted(bench: Make, read: Read) -> None:
+@pytest.mark.parametrize("cut", [False, True])
+def test_take_off_and_landing_are_noted(cut: bool, bench: Make) -> None:
     b = bench()
     b.fly(10)
-    for speed, seconds in ((80, 60), (10, 20)):
+    for speed, seconds in (*[(80, 10)] * 6, (10, 10), (10, 10)):
         for _ in range(seconds * 10):
             b.db.write("GS", float(speed), "gps", flags=0)
             b.clock.now += 0.1
             b.db.write("IAS", float(speed), "adc", flags=0)
             b.plugin.step()
-    b.end()
-    listed = flight.summarize(only(b))
+        b.plugin.disk.step(0.0)
+    for listener in b.world.alert_listeners:
+        listener(b.clock.now, {"id": "oil", "to": "active", "level": "warning", "text": "OIL PRESSURE"})
+    if cut:
+        b.plugin.step()
+        b.plugin.disk.step(0.0)
+        b.plugin.disk._abandon()
+        part = only(b)
+        listed = flight.summarize(part)
+        assert not listed.complete
+        b.end()
+        container.recover(part)
+        part.unlink()
+        assert flight.summarize(only(b)).takeoff == pytest.approx(listed.takeoff)
+    else:
+        b.end()
+        listed = flight.summarize(only(b))
     assert listed.takeoff is not None
     assert listed.landing is not None
-    assert listed.takeoff - listed.start == pytest.approx(11, abs=0.5)
-    assert listed.landing - listed.start == pytest.approx(73, abs=0.5)
+    assert listed.takeoff - listed.start == pytest.approx(11, abs=1)
+    assert listed.landing - listed.start == pytest.approx(73, abs=1)
+    assert (listed.level, listed.alert) == ("warning", "OIL PRESSURE")
 
 
 def test_only_the_chosen_keys(bench: Make, read: Read) -> None:
