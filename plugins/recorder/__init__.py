@@ -36,7 +36,8 @@ from fixgw.recording.container import DEFINITIONS
 PIECE_S = 20.0  # of what is kept in memory while the engine is off; each piece begins with the state of all keys
 BEFORE_S = 60.0  # before the engine starts
 AFTER_S = 60.0  # after it stops
-PHASE_S = 0.2  # between two looks at the phase of flight
+PHASE_S = 1.0  # between two looks at the phase of flight
+CLOCK_S = 5.0  # between two looks at the wall clock
 TIME_S = 10.0  # between two notes of what UTC it is,
 TIME_STEP_S = 0.1  # or whenever the clock has gone wrong by this much
 RECOVERY_PAUSE_S = 0.01  # between two chunks
@@ -52,7 +53,7 @@ class Options(plugin.Options, frozen=True, kw_only=True):
     keys: Annotated[tuple[str, ...], Meta(min_length=1, description="Keys, or patterns of keys, to record")] = ("*",)
     always: Annotated[bool, Meta(description="Record all the time, not only while the engine runs")] = False
     engine: Annotated[str, Meta(description="Key that says in rpm whether the engine runs")] = "TACH1"
-    batch: Annotated[float, Meta(ge=0.02, le=1.0, description="Seconds between two values of a key, at least")] = 0.2
+    batch: Annotated[float, Meta(ge=0.02, le=1.0, description="Seconds between two values of a key, at least")] = 0.25
     sync: Annotated[float, Meta(ge=1.0, le=60.0, description="Seconds that a loss of power may cost")] = 5.0
     max_minutes: Annotated[float, Meta(ge=1.0, le=600.0, description="After this time a new file begins")] = 60.0
     raw: Annotated[bool, Meta(description="Record the bytes and frames that the drivers read, too")] = False
@@ -276,7 +277,7 @@ class Plugin(Worker[Options]):
 
     def _note_time(self, now: float) -> list[Entry]:
         """Look at the wall clock. Returns a message now and then, and when the clock was set or stepped."""
-        if self._look_at <= now < self._look_at + 1.0:
+        if self._look_at <= now < self._look_at + CLOCK_S:
             return []
         self._look_at = now
         utc = self._gateway.utc()

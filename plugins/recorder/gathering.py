@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import compress
-from operator import is_not
+from operator import attrgetter, is_not
 from typing import Any
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_NAMES, NEVER, OLD, SECFAIL, Database, Reading, Value
@@ -17,7 +17,7 @@ from fixgw.plugins.recorder.batch import Entry
 from fixgw.recording import layout, raw
 from fixgw.recording.layout import encode
 
-AUX_S = 1.0  # between two looks at the aux values
+AUX_S = 2.0  # between two looks at the aux values
 MAX_ALERTS = 1000
 MAX_RAW = 20_000  # reads and writes of links that wait
 FLIES = ("takeoff", "air", "landing")
@@ -36,7 +36,7 @@ class Gatherer:
         self._items = [db.item(key) for key in keys]
         wanted = set(keys)
         # All items, in the order of the database, and with an empty topic those that are not recorded.
-        self._places = [(n, key, layout.topic_of(key) if key in wanted else "") for n, key in enumerate(db.keys())]
+        self._places = [(key, layout.topic_of(key) if key in wanted else "") for key in db]
         self._known: list[Reading] = []  # all, in the order of the database
         self._aux_due = NEVER
         self._known_aux: dict[str, dict[str, Value | None]] = {}
@@ -74,28 +74,27 @@ class Gatherer:
     def gather(self, now: float) -> list[Entry]:
         """What has changed since the last call, as messages of the instant `now`."""
         stamp = round(now * 1e9)
-        values: dict[str, dict[str, Any]] = {}
+        values: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         flags: dict[str, str] = {}
         reasons: dict[str, Any] = {}
         sources: dict[str, str] = {}
         known, self._known = self._known, self._db.readings()
-        for n, key, topic in compress(self._places, map(is_not, self._known, known)):
+        changed = list(map(is_not, self._known, known))
+        for (key, topic), reading, before in zip(
+            compress(self._places, changed), compress(self._known, changed), compress(known, changed), strict=True
+        ):
             if not topic:
                 continue
-            reading, before = self._known[n], known[n]
-            value = reading.value
+            value, flag_bits, source = _FACTS(reading)
             if value != before.value or before.stamp == NEVER:
-                group = values.get(topic)
-                if group is None:
-                    group = values[topic] = {}
-                group[key] = value
-            if reading.flags or before.flags:
-                if reading.flags != before.flags:
+                values[topic][key] = value
+            if flag_bits or before.flags:
+                if flag_bits != before.flags:
                     flags[key] = reading.flag_text
                 if reading.reasons != before.reasons:
                     reasons[key] = _reasons(reading)
-            if reading.source != before.source:
-                sources[key] = reading.source
+            if source != before.source:
+                sources[key] = source
         entries = [Entry(topic, encode(group), stamp) for topic, group in values.items()]
         if flags:
             entries.append(Entry(layout.FLAGS, encode(flags), stamp))
@@ -122,7 +121,7 @@ class Gatherer:
         aux = self._changed_aux(now)
         readings = {}
         self._known = self._db.readings()
-        for n, key, topic in self._places:
+        for n, (key, topic) in enumerate(self._places):
             if not topic:
                 continue
             item = self._db.item(key)
@@ -166,6 +165,7 @@ class Gatherer:
             self.simulated = any(map(simulated, sources.values()))
 
 
+_FACTS = attrgetter("value", "flags", "source")
 _NAMES = [(bit, FLAG_NAMES[bit]) for bit in (ANNUNCIATE, OLD, BAD, FAIL, SECFAIL)]
 
 
