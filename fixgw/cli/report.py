@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def names_a_flight(word: str) -> bool:
-    """Whether a word is the name or the path of a recording: no key has a slash or begins so or ends so."""
-    return word[:1].isdigit() or "/" in word or word.endswith(SUFFIXES)
+    """Whether a word is the name or the path of a recording, and neither a key nor a pattern for keys."""
+    return word[:1].isdigit() or "/" in word or word.endswith(SUFFIXES) or ("-" in word and "[" not in word)
 
 
 def lines(found: Report) -> Iterator[str]:

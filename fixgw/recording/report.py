@@ -45,6 +45,7 @@ _GREATEST, _LEAST = (re.compile("|".join(keys)) for keys in (GREATEST, LEAST))
 #: The aux values that are limits, with whether values above them are beyond.
 LIMITS = {"lowWarn": False, "lowAlarm": False, "highWarn": True, "highAlarm": True, "Vne": True}
 PHASE_UNITS = {key: UNITS[key] for key in ("IAS", "GS", "TALT", "ALT", "AGL", "VS", "TACH1")} | {"TACH2": "rpm"}
+FOLLOWED = frozenset((*PHASE_UNITS, "FUELF1", "FUELF2", "FUELUSED", "FUELQT"))
 FUEL_UNITS = {"gal/hr": "gal", "l/h": "l", "lb/h": "lb", "kg/h": "kg"}
 
 
@@ -133,7 +134,8 @@ class _Watch:
         self.airborne_since: float | None = None
         self.rolling_since = 0.0
         self.extremes: dict[tuple[str, str], Extreme] = {}
-        self.kinds: dict[str, tuple[bool, bool]] = {}  # whether the greatest and the least values of a key count
+        #: Whether the greatest and the least values of a key count, and whether it is followed otherwise.
+        self.kinds: dict[str, tuple[bool, bool, bool]] = {}
         self.fuel = _Fuel(about.units)
         self.limits = _Limits(recording, span)
         self.has_engine = any(key in about.units for key in ("TACH1", "TACH2"))
@@ -148,14 +150,16 @@ class _Watch:
             self.due += STEP_S
         self.known_until = change.time + HOLE_S
         key = change.key
+        kinds = self.kinds.get(key)
+        if kinds is None:
+            kinds = self.kinds[key] = bool(_GREATEST.fullmatch(key)), bool(_LEAST.fullmatch(key)), key in FOLLOWED
+        if not any(kinds) and not self.limits.has(key):
+            return
         value = self.raw.apply(change)
         if key in PHASE_UNITS:
             self.state.apply(change)
             self.has_engine |= key.startswith("TACH")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            kinds = self.kinds.get(key)
-            if kinds is None:
-                kinds = self.kinds[key] = bool(_GREATEST.fullmatch(key)), bool(_LEAST.fullmatch(key))
             if kinds[0]:
                 self._compare(key, "greatest", float(value), change.time, 1)
             if kinds[1] and self.phases.phase in IN_FLIGHT:
@@ -326,6 +330,10 @@ class _Limits:
             limit = self.aux[f"{key}.{name}"]
             high = LIMITS[name]
             self._judge(time, key, name, value, limit, value > limit if high else value < limit and running)
+
+    def has(self, key: str) -> bool:
+        """Whether there are limits of `key` now."""
+        return bool(self._of.get(key))
 
     def lose(self, time: float, key: str) -> None:
         """The value is not good any more: nobody knows whether it is beyond."""

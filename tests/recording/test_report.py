@@ -10,6 +10,7 @@ import pytest
 
 from fixgw import cli
 from fixgw.cli import reading
+from fixgw.cli.report import names_a_flight
 from fixgw.kit.update import FAIL
 from fixgw.recording import Alert
 from fixgw.recording.report import Report, as_json, report
@@ -205,3 +206,13 @@ def test_without_a_date_times_count_from_the_beginning(command: Callable[..., st
     assert json.loads(command(flight, "--json"))["takeoffs"] == [pytest.approx(121, abs=0.3)]
     assert "14:07:01" in command(flight, "--start", "2026-05-16T14:05")
     assert "No alerts" in command(flight)
+
+
+@pytest.mark.parametrize("word", ["20260516-140500-1", "a.mcap", "./IAS", "fdr/2024.json", "first-flight"])
+def test_flights_are_told_from_keys(word: str) -> None:
+    assert names_a_flight(word)
+
+
+@pytest.mark.parametrize("word", ["IAS", "IAS.Vne", "EGT*", "CHT1[1-4]", "OILP?"])
+def test_keys_are_told_from_flights(word: str) -> None:
+    assert not names_a_flight(word)
