@@ -194,6 +194,27 @@ def add_client_options(
     parser.add_argument("--timeout", type=seconds, default=default, metavar="SECONDS", help=timeout)
 
 
+def add_units_option(parser: argparse._ActionsContainer, where: str = "") -> None:
+    """Add the choice of units for people; `where` says where it holds, if not everywhere."""
+    parser.add_argument(
+        "--units",
+        metavar="UNITS",
+        type=_units,
+        default=os.environ.get("FIXGW_UNITS", ""),
+        help="show values in us, aviation or metric units, or in units such as degF,mph; several are separated by "
+        f"commas{where} (default: $FIXGW_UNITS, or the gateway's units)",
+    )
+
+
+def _units(words: str) -> dict[str, str]:
+    from fixgw.kit.units import preferences
+
+    try:
+        return preferences(words)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def complain(message: str) -> int:
     """Print on stderr why a command failed, and return the exit code for failure."""
     from fixgw.errors import printable

@@ -10,10 +10,20 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fixgw.cli import EXIT_DONE, EXIT_FAILED, Subparsers, add_client_options, add_command, complain, text
+from fixgw.cli import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    Subparsers,
+    add_client_options,
+    add_command,
+    add_units_option,
+    complain,
+    text,
+)
 from fixgw.database import FLAG_LETTERS, FLAG_NAMES, OLD, Database, Definition, Item
 from fixgw.errors import BadValue, FixgwError, NotConnected, Refused, RequestTimeout, UnknownKey, did_you_mean
 from fixgw.kit.sources import START, unmarked
+from fixgw.kit.units import preferred
 
 if TYPE_CHECKING:
     from fixgw.netfix import Client, Report, Sample
@@ -51,10 +61,11 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
     parser = add(
         "read",
         read,
-        "Prints value, units and flags (`good` when none is set).",
+        "Prints value, units and flags (`good` when none is set). JSON has all decimals, and the gateway's units.",
         "  fixgw read IAS\n  fixgw read IAS.Vne 'EGT*'",
     )
     parser.add_argument("keys", metavar="KEY", nargs="+", help="a key, an aux value (IAS.Vne), or a pattern ('EGT*')")
+    add_units_option(parser)
 
     parser = add(
         "write",
@@ -94,6 +105,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
         "  fixgw explain IAS",
     )
     parser.add_argument("keys", metavar="KEY", nargs="+", help="a key or a pattern")
+    add_units_option(parser)
 
     parser = add(
         "status",
@@ -323,14 +335,40 @@ def read(client: Client, args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({key: _facts(s, units[key]) for key, s in samples.items()}, indent=2))
     elif samples:
-        text.show(*text.table(_cells(s, units[key]) for key, s in samples.items()))
+        shown = presentation(client, units, args.units)
+        values = text.aligned([_value(s, shown[key]) for key, s in samples.items()])
+        rows = zip(samples.items(), values, strict=True)
+        text.show(*text.table((key, value, shown[key].units, _flag_words(s)) for (key, s), value in rows))
     return code
 
 
-def _cells(sample: Sample, units: str) -> tuple[str, str, str, str]:
-    """Key, value, units and flag names. An aux value has no flags."""
-    flags = "" if "." in sample.key else text.flag_words(sample.flags)
-    return sample.key, "-" if sample.value is None else text.value_text(sample.value), units, flags
+def presentation(client: Client, units: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str, text.Shown]:
+    """How people see values whose keys and units these are, if they have `chosen` units for quantities."""
+    try:
+        known = client.definitions()
+    except Refused:  # a gateway without this command
+        known = {}
+    return {key: shown(key, unit, known.get(key.partition(".")[0]), chosen) for key, unit in units.items()}
+
+
+def shown(key: str, unit: str, definition: Any, chosen: Mapping[str, str]) -> text.Shown:
+    """The same for one key; `definition` has its decimals, if it is a mapping."""
+    decimals = definition.get("decimals") if isinstance(definition, Mapping) else None
+    decimals = decimals if isinstance(decimals, int) and 0 <= decimals <= 9 else None
+    base, dot, _ = key.partition(".")
+    wanted, factor, summand = preferred(base, unit, chosen)
+    if dot and wanted == unit:
+        decimals = None  # a person has set it
+    return text.Shown(wanted, text.shown_decimals(decimals, factor), factor, summand)
+
+
+def _value(sample: Sample, shown: text.Shown) -> str:
+    return "-" if sample.value is None else shown.text(sample.value)
+
+
+def _flag_words(sample: Sample) -> str:
+    """An aux value has no flags."""
+    return "" if "." in sample.key else text.flag_words(sample.flags)
 
 
 def _facts(sample: Sample, units: str) -> dict[str, Any]:
@@ -345,7 +383,8 @@ def _show(client: Client, sample: Sample, args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps({sample.key: _facts(sample, units)}, indent=2))
     else:
-        text.show("  ".join(cell for cell in _cells(sample, units) if cell))
+        cells = sample.key, _value(sample, text.Shown(units)), units, _flag_words(sample)
+        text.show("  ".join(cell for cell in cells if cell))
 
 
 def write(client: Client, args: argparse.Namespace) -> int:
@@ -462,12 +501,16 @@ def explain(client: Client, args: argparse.Namespace) -> int:
     def ask(key: str) -> None:
         found[key] = client.explain(key)
 
+    def show(facts: Mapping[str, Any]) -> text.Shown:
+        return shown(facts["key"], facts.get("units") or "", facts, args.units)
+
     code = _each(client, expand(client, args.keys), ask)
     if args.json:
         print(json.dumps(found, indent=2))
         return code
     for n, facts in enumerate(found.values()):
-        text.show(*([""] if n else []), *text.explanation(facts), *text.derivation(facts, client.explain))
+        how = show(facts)
+        text.show(*([""] if n else []), *text.explanation(facts, how), *text.derivation(facts, client.explain, show))
     return code
 
 

@@ -31,6 +31,7 @@ class Row:
         self.key = key
         self.units = text.printable(units)
         self.description = text.printable(description)
+        self.shown = text.Shown(self.units)
         self.value: Value | None = None
         self.flags = 0
         self.updated: float | None = None
@@ -87,6 +88,7 @@ class Table:
         self.top = 0  # first row shown
         self._key_width = 3
         self._value_width = 8
+        self._fraction = 0  # the most characters from the point on
         self._units_width = 5
 
     def visible(self) -> list[Row]:
@@ -99,12 +101,15 @@ class Table:
         rows, room = self.visible(), max(1, height - 3)
         self.top = max(0, min(self.top, len(rows) - room))
         shown = rows[self.top : self.top + room]
-        values = ["-" if row.value is None else text.short_text(row.value) for row in shown]
+        values = ["-" if row.value is None else row.shown.text(row.value, text.short_text) for row in shown]
+        units = [text.printable(row.shown.units) for row in shown]
         flags = ["unknown" if away else row.flag_words for row in shown]
         # Never shrink a column, so that the page does not jump about.
+        self._fraction = max([self._fraction, *map(text.fraction, values)])
+        values = [value + " " * (self._fraction - text.fraction(value)) for value in values]
         self._value_width = min(24, max([self._value_width, *map(len, values)]))
         self._key_width = key_width = max([self._key_width, *(len(row.key) for row in shown)])
-        self._units_width = units_width = max([self._units_width, *(len(row.units) for row in shown)])
+        self._units_width = units_width = max([self._units_width, *map(len, units)])
         flags_width = max([7, *map(len, flags)])
         start = key_width + self._value_width + units_width + 5  # the column where the flags begin
 
@@ -117,14 +122,14 @@ class Table:
 
         header = line("KEY", "VALUE", "UNITS", "FLAGS", "AGE", "RATE", "DESCRIPTION")
         lines = [painted(title[:width], text.RED if away else text.BOLD, colour), painted(header, text.DIM, colour)]
-        for row, value, words in zip(shown, values, flags, strict=True):
+        for row, value, unit, words in zip(shown, values, units, flags, strict=True):
             age, rate = row.age(now), row.rate(now)
             if len(value) > self._value_width:
                 value = value[: self._value_width - 1] + "…"
             plain = line(
                 text.printable(row.key),
                 value,
-                row.units,
+                unit,
                 words,
                 "-" if age is None else text.duration(age),
                 f"{rate:.1f} Hz" if rate >= 0.05 else "-",

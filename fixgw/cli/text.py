@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, FLAG_NAMES, INITIAL, KEPT, OLD, SECFAIL
 from fixgw.errors import printable as printable  # where the commands look for it
 from fixgw.kit.sources import unmarked
 
 MAX_DEPTH = 4  # of what a value is computed from
+LARGE = 1e12  # numbers from here on are shown with an exponent
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*|)")
 
 RESET = "\x1b[0m"
 BOLD = "\x1b[1m"
@@ -41,6 +45,59 @@ def short_text(value: Any) -> str:
     if isinstance(value, float) and abs(value) >= 1e-3:
         value = round(value, 5)
     return value_text(value, 7)
+
+
+class Shown(NamedTuple):
+    """How people see the values of an item: converted to `units`, with `decimals` digits after the point."""
+
+    units: str = ""
+    decimals: int | None = None  # None: as many as the value has
+    factor: float = 1.0
+    summand: float = 0.0
+
+    def text(self, value: Any, otherwise: Callable[[Any], str] = value_text) -> str:
+        """The value alone; `otherwise` writes what has no decimals."""
+        if isinstance(value, int | float) and not isinstance(value, bool) and self._converts:
+            value = value * self.factor + self.summand
+        if isinstance(value, float) and self.decimals is not None and abs(value) < LARGE:
+            words = f"{value:.{self.decimals}f}"
+            return words if words.strip("-0.") else words.removeprefix("-")
+        return otherwise(value)
+
+    def limit(self, value: Any) -> str:
+        """An aux value: a person has set it, so it keeps its decimals unless it is converted."""
+        return self.text(value) if self._converts else value_text(value)
+
+    def with_units(self, value: Any) -> str:
+        return f"{self.text(value)} {self.units}".rstrip()
+
+    @property
+    def _converts(self) -> bool:
+        return (self.factor, self.summand) != (1.0, 0.0)
+
+
+def as_given(facts: Mapping[str, Any]) -> Shown:
+    """In the gateway's units, with all decimals."""
+    return Shown(facts.get("units") or "")
+
+
+def shown_decimals(decimals: int | None, factor: float) -> int | None:
+    """The decimals of a value after a conversion: one fewer if the number is ten times as great, and so on."""
+    return None if decimals is None else min(9, max(0, decimals - int(math.log10(factor))))
+
+
+def fraction(cell: str) -> int:
+    """The length of a number from its point on; 0 if `cell` is no number."""
+    match = _NUMBER.fullmatch(cell)
+    return len(match[1]) if match else 0
+
+
+def aligned(cells: Sequence[str]) -> list[str]:
+    """The cells of a column with the points of numbers below each other. Other texts stay as they are."""
+    behind = max(map(fraction, cells), default=0)
+    padded = [cell + " " * (behind - fraction(cell)) if _NUMBER.fullmatch(cell) else cell for cell in cells]
+    width = max((len(cell) for cell, given in zip(padded, cells, strict=True) if _NUMBER.fullmatch(given)), default=0)
+    return [cell.rjust(width) if _NUMBER.fullmatch(given) else cell for cell, given in zip(padded, cells, strict=True)]
 
 
 def flag_words(flags: int) -> str:
@@ -210,22 +267,23 @@ _START_SOURCES = {
 }
 
 
-def explanation(facts: Mapping[str, Any]) -> list[str]:
+def explanation(facts: Mapping[str, Any], shown: Shown | None = None) -> list[str]:
     """The result of `Item.explain` in sentences."""
-    key, units = facts["key"], facts.get("units") or ""
+    shown = shown or as_given(facts)
+    key = facts["key"]
     flags: Mapping[str, str] = facts.get("flags") or {}
     written = facts.get("age") is not None
     lines = []
     if facts.get("description"):
         lines.append(f"{key}: {facts['description']}")
     if written:
-        lines.append(f"{key} = {_with_units(facts['value'], units)}, {_verdict(flags)}.")
+        lines.append(f"{key} = {shown.with_units(facts['value'])}, {_verdict(flags)}.")
         source = facts.get("source") or "an unnamed source"
         lines.append(f"From {_START_SOURCES.get(source, source)}, {ago(facts['age'])}.")
         if (left := facts.get("override_seconds")) is not None:
             lines.append(f"It is overridden, for {duration(left)} more: `fixgw override release {key}` ends that.")
     else:
-        lines.append(f"{key} has never been written (it shows {_with_units(facts['value'], units)}).")
+        lines.append(f"{key} has never been written (it shows {shown.with_units(facts['value'])}).")
     for name, reason in flags.items():
         if written or name != "old":
             because = f": {reason}" if reason else ""
@@ -233,14 +291,14 @@ def explanation(facts: Mapping[str, Any]) -> list[str]:
     if written and any(name in flags for name in ("old", "bad", "fail")):
         last = facts.get("last_good")
         lines.append("It has never been good." if last is None else f"It was last good {ago(last)}.")
-    lines += _source_lines(facts, units)
+    lines += _source_lines(facts, shown)
     tolerance = facts.get("tolerance") or 0
     lines.append(
         f"It becomes old after {duration(tolerance)} without an update." if tolerance else "It never becomes old."
     )
     low, high = facts.get("range") or (None, None)
     if low is not None or high is not None:
-        lines.append(f"Its range is {range_text(low, high)}{' ' + units if units else ''}.")
+        lines.append(f"Its range is {range_text(low, high, shown.limit)} {shown.units}".rstrip() + ".")
     counts = f"Written {times(facts.get('writes', 0))}"
     if facts.get("refused"):
         counts += f", refused {times(facts['refused'])}"
@@ -251,24 +309,34 @@ def explanation(facts: Mapping[str, Any]) -> list[str]:
             f"({times(facts['conflicts'])} so far): rank them, or remove one."
         )
     aux = {name: value for name, value in (facts.get("aux") or {}).items() if value is not None}
-    if written and (beyond := _beyond_limit(facts["value"], aux, units)):
+    if written and (beyond := _beyond_limit(facts["value"], aux, shown)):
         lines.append(beyond)
     if aux:
-        lines.append("Aux values: " + ", ".join(f"{name} {value_text(value)}" for name, value in aux.items()) + ".")
+        lines.append("Aux values: " + ", ".join(f"{name} {shown.limit(value)}" for name, value in aux.items()) + ".")
     return lines
 
 
-def derivation(facts: Mapping[str, Any], explain: Callable[[str], Mapping[str, Any]]) -> list[str]:
-    """How the key is computed, and from which inputs, down to their sources; `explain` returns the facts of a key."""
+def derivation(
+    facts: Mapping[str, Any],
+    explain: Callable[[str], Mapping[str, Any]],
+    show: Callable[[Mapping[str, Any]], Shown] = as_given,
+) -> list[str]:
+    """How the key is computed, and from which inputs, down to their sources.
+
+    `explain` returns the facts of a key, `show` how to show its values, given these.
+    """
     lines: list[str] = []
     for computed in facts.get("computed") or ():
         lines.append(f"{computed['by']} computes it with the function {computed['function']}: {computed['formula']}.")
-        lines += table(_input_rows(computed["inputs"], explain, (facts["key"],)), "  ")
+        lines += table(_input_rows(computed["inputs"], explain, show, (facts["key"],)), "  ")
     return lines
 
 
 def _input_rows(
-    keys: Iterable[str], explain: Callable[[str], Mapping[str, Any]], above: tuple[str, ...]
+    keys: Iterable[str],
+    explain: Callable[[str], Mapping[str, Any]],
+    show: Callable[[Mapping[str, Any]], Shown],
+    above: tuple[str, ...],
 ) -> Iterator[tuple[str, ...]]:
     for key in keys:
         facts = explain(key)
@@ -277,16 +345,16 @@ def _input_rows(
             yield f"{indent}{key}", "-", "never written", ""
         else:
             source = facts.get("source") or "an unnamed source"
-            value = _with_units(facts["value"], facts.get("units") or "")
+            value = show(facts).with_units(facts["value"])
             where = f"from {_START_SOURCES.get(source, source)}, {ago(facts['age'])}"
             yield f"{indent}{key}", value, _verdict(facts.get("flags") or {}), where
         computed = [c for c in facts.get("computed") or () if unmarked(c["by"]) == unmarked(facts.get("source") or "")]
         if computed and key not in above and len(above) < MAX_DEPTH:
             yield f"{indent}  = {computed[0]['function']} of", "", "", ""
-            yield from _input_rows(computed[0]["inputs"], explain, (*above, key))
+            yield from _input_rows(computed[0]["inputs"], explain, show, (*above, key))
 
 
-def _beyond_limit(value: Any, aux: Mapping[str, Any], units: str) -> str:
+def _beyond_limit(value: Any, aux: Mapping[str, Any], shown: Shown) -> str:
     """Say that the value is beyond one of its limits, which is why a display colours it; empty if it is not."""
 
     def is_number(given: Any) -> bool:
@@ -296,11 +364,11 @@ def _beyond_limit(value: Any, aux: Mapping[str, Any], units: str) -> str:
         for side, place in (("low", "below"), ("high", "above")):
             limit = aux.get(side + level)
             if is_number(value) and is_number(limit) and (value < limit if side == "low" else value > limit):
-                return f"It is {place} {side}{level}, {_with_units(limit, units)}: displays show it {colour}."
+                return f"It is {place} {side}{level}, {shown.limit(limit)} {shown.units}: displays show it {colour}."
     return ""
 
 
-def _source_lines(facts: Mapping[str, Any], units: str) -> list[str]:
+def _source_lines(facts: Mapping[str, Any], shown: Shown) -> list[str]:
     sources: Sequence[Mapping[str, Any]] = facts.get("sources") or ()
     ranking: Sequence[str] = facts.get("ranking") or ()
     if len(sources) < 2 and not ranking and facts.get("override_seconds") is None:
@@ -312,10 +380,10 @@ def _source_lines(facts: Mapping[str, Any], units: str) -> list[str]:
         [
             "*" if s.get("published") else " ",
             str(s["source"]),
-            _with_units(s["value"], units),
+            shown.with_units(s["value"]),
             ", ".join(s.get("flags") or ()) or "good",
             ago(s.get("age")),
-            _difference(s, units),
+            _difference(s, shown),
             "" if not ranking else "unranked" if s.get("rank") is None else f"rank {s['rank'] + 1}",
         ]
         for s in sources
@@ -323,23 +391,19 @@ def _source_lines(facts: Mapping[str, Any], units: str) -> list[str]:
     return lines + table(rows, "  ")
 
 
-def _difference(source: Mapping[str, Any], units: str) -> str:
+def _difference(source: Mapping[str, Any], shown: Shown) -> str:
     """How far the value of a source is from the published one."""
     difference = source.get("difference")
     if source.get("published") or difference is None:
         return ""
-    return f"{difference:+.6g} {units}".rstrip()
+    return f"{difference * shown.factor:+.6g} {shown.units}".rstrip()
 
 
 def _verdict(flags: Mapping[str, str]) -> str:
     return ", ".join(flags) or "good"
 
 
-def _with_units(value: Any, units: str) -> str:
-    return f"{value_text(value)} {units}".rstrip()
-
-
-def range_text(low: Any, high: Any) -> str:
+def range_text(low: Any, high: Any, write: Callable[[Any], str] = value_text) -> str:
     if low is None:
-        return f"up to {value_text(high)}"
-    return f"{value_text(low)} and above" if high is None else f"{value_text(low)} to {value_text(high)}"
+        return f"up to {write(high)}"
+    return f"{write(low)} and above" if high is None else f"{write(low)} to {write(high)}"

@@ -9,8 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, seconds, text
-from fixgw.cli.client import ask_about, connect, expand, is_pattern, new_client
+from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, add_units_option, seconds, text
+from fixgw.cli.client import ask_about, connect, expand, is_pattern, new_client, presentation
 from fixgw.cli.terminal import SCROLLS, Row, Table, Terminal, painted, size, write_out
 from fixgw.database import FAIL, OLD
 from fixgw.errors import FixgwError, Refused
@@ -40,6 +40,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
     parser.add_argument("keys", metavar="KEY", nargs="*", help="a key, an aux value (IAS.Vne), or a pattern ('EGT*')")
     parser.add_argument("--count", type=_count, metavar="N", help="stop after N updates (in a pipe: lines)")
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
+    add_units_option(parser, "; on the terminal only")
     if connection:
         add_client_options(parser)
 
@@ -73,6 +74,7 @@ class Watcher:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._words: list[str] = args.keys
+        self._units: dict[str, str] = args.units
         self._left: int | None = args.count
         self._until = None if args.duration is None else time.monotonic() + args.duration
         self._client = new_client(args, reconnect=True, on_connect=self._on_connect, on_disconnect=self._on_disconnect)
@@ -97,6 +99,9 @@ class Watcher:
         bases = dict.fromkeys(_base(key) for key in keys)
         about = {report.key: report for report in client.report_many(bases)}
         self._rows = {key: Row(key, about[_base(key)].units, about[_base(key)].description) for key in keys}
+        units = {key: about[_base(key)].units for key in keys}
+        for key, shown in presentation(client, units, self._units).items():
+            self._rows[key].shown = shown
 
     def close(self) -> None:
         self._done.set()

@@ -3,7 +3,8 @@
 A definition is a mapping with ``variables:`` (letter -> count) and ``entries:`` (list). An entry has a `key` and these
 fields: `description`, `type` (float, int, bool or str), `min`, `max`, `units`, `initial`, `tol` (milliseconds, 0 =
 never ages), `aux` (list of names), `setting` and `keep` (yes or no), `wrap` (360 for directions), `sources` (ranking,
-best first) and `return_after` (seconds that a better source must have been good before it is published again).
+best first), `return_after` (seconds that a better source must have been good before it is published again) and
+`decimals` (how many of them displays show).
 Lower-case letters at the end of a key are variables, and the entry stands for every combination: ``EGTec`` for EGT11,
 EGT12 ...; ``%e`` in the description is the number.
 
@@ -36,6 +37,7 @@ __all__ = ["Initial", "apply_initial", "format_initial", "read_definitions", "re
 MAX_COUNT = 99  # of one variable
 MAX_ITEMS = 10_000
 MAX_RETURN_AFTER_S = 3600
+MAX_DECIMALS = 9
 
 FIELDS = (
     "key",
@@ -52,6 +54,7 @@ FIELDS = (
     "wrap",
     "sources",
     "return_after",
+    "decimals",
 )
 TYPES = ("float", "int", "bool", "str")
 
@@ -331,6 +334,12 @@ def _checked(reader: Reader, entry: _Entry) -> dict[str, Any] | None:
             wrong("return_after", f"seconds, 0 to {MAX_RETURN_AFTER_S}, 0 = at once")
         else:
             facts["return_after"] = seconds
+    if "decimals" in fields:
+        facts["decimals"] = decimals = _number("int", fields["decimals"][0])
+        if kind != "float":
+            reader.report(fields["decimals"][1], f"decimals: an item of type {kind} has none")
+        elif decimals is None or not 0 <= decimals <= MAX_DECIMALS:
+            wrong("decimals", f"a whole number, 0 to {MAX_DECIMALS}")
     for name in ("setting", "keep"):
         if name in fields:
             facts[name] = fields[name][0]

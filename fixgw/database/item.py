@@ -927,6 +927,7 @@ class Item:
             "description": self.description,
             "value": reading.value,
             "units": self.units,
+            "decimals": self.definition.decimals,
             "flags": {FLAG_NAMES[bit]: text for bit, text in reading.reasons},
             "source": reading.source or None,
             "override_seconds": None if overridden is None else _seconds(overridden[1]),

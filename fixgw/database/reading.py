@@ -94,7 +94,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     (`fixgw.settings`). `wrap` is the size of a full circle, 360 for degrees: -1 is then 359 and not out of range.
     `sources` ranks the sources, best first: an entry stands for itself and for everything below it (``canfix`` covers
     ``canfix/12``). A better source that returns is published again when it has been good for `return_after` seconds; 0
-    = at once.
+    = at once. Displays show a float with `decimals` digits after the point; None leaves that to them.
     """
 
     key: str
@@ -111,6 +111,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     wrap: float | None = None
     sources: tuple[str, ...] = ()
     return_after: float = 3.0
+    decimals: int | None = None
 
 
 class Derivation(NamedTuple):

@@ -1,6 +1,9 @@
-"""Constants for converting units, and the names of units."""
+"""Constants for converting units, the names of units, and the units that people prefer."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
 
 FEET_PER_METRE = 1 / 0.3048
 KMH_PER_KNOT = 1.852
@@ -19,6 +22,7 @@ SYNONYMS = {
     "degC": ("c", "°c", "deg c", "celsius"),
     "degF": ("f", "°f", "deg f", "fahrenheit"),
     "degC/min": ("°c/min", "deg c/min"),
+    "degF/min": ("°f/min", "deg f/min"),
     "K": ("kelvin", "kelvins"),
     "rad": ("radian", "radians"),
     "knots": ("knot", "kt", "kts", "kn"),
@@ -78,6 +82,8 @@ _SCALES: dict[str, tuple[str, float, float]] = {
     "degC": ("temperature", 1.8, 32.0),
     "degF": ("temperature", 1.0, 0.0),
     "K": ("temperature", 1.8, 32.0 - 1.8 * ZERO_CELSIUS_K),
+    "degC/min": ("rate of temperature", 1.8, 0.0),
+    "degF/min": ("rate of temperature", 1.0, 0.0),
     "knots": ("speed", 1.0, 0.0),
     "mph": ("speed", KNOTS_PER_MPH, 0.0),
     "km/h": ("speed", KNOTS_PER_KMH, 0.0),
@@ -131,3 +137,62 @@ def conversion(unit: str, wanted: str) -> tuple[float, float] | None:
     if kind != other_kind:
         return None
     return factor / other_factor, (zero - other_zero) / other_factor
+
+
+#: What people choose units for, with the choice.
+QUANTITIES: dict[str, tuple[str, ...]] = {
+    "temperature": ("degC", "degF", "K"),
+    "speed": ("knots", "mph", "km/h"),
+    "vertical speed": ("ft/min", "m/s"),
+    "height": ("ft", "m"),
+    "distance": ("nmi", "mi", "km"),
+    "air pressure": ("inHg", "hPa"),
+    "pressure": ("psi", "bar", "kPa"),
+    "volume": ("gal", "l"),
+    "flow": ("gal/hr", "l/h"),
+    "mass": ("lb", "kg"),
+}
+#: Units that go together: those of American cockpits, those of most others, and those of gliders and the ground.
+SYSTEMS: dict[str, tuple[str, ...]] = {
+    "us": ("degF", "knots", "ft/min", "ft", "nmi", "inHg", "psi", "gal", "gal/hr", "lb"),
+    "aviation": ("degC", "knots", "ft/min", "ft", "nmi", "hPa", "bar", "l", "l/h", "kg"),
+    "metric": ("degC", "km/h", "m/s", "m", "km", "hPa", "bar", "l", "l/h", "kg"),
+}
+_QUANTITY_OF = {unit: quantity for quantity, units in QUANTITIES.items() for unit in units}
+_DIFFERENCE = re.compile(r"(?:EGTSPAN|EGTDT|EGTPK|CHTDT)[0-9]*\Z")
+
+
+def preferences(words: str) -> dict[str, str]:
+    """The unit of each quantity, from words such as ``us`` or ``us,mph``: systems and units, of which later ones win.
+
+    Raises ValueError for a word that is neither.
+
+    >>> preferences("degF,mph")
+    {'temperature': 'degF', 'speed': 'mph'}
+    """
+    chosen: dict[str, str] = {}
+    for word in filter(None, (word.strip() for word in words.split(","))):
+        unit = known_unit(word) or ""
+        units = SYSTEMS.get(word.lower(), (unit,) if unit in _QUANTITY_OF else ())
+        if not units:
+            known = ", ".join([*SYSTEMS, *_QUANTITY_OF])
+            raise ValueError(f"{word!r} is neither a system of units nor a unit to choose: {known}")
+        chosen.update((_QUANTITY_OF[each], each) for each in units)
+    return chosen
+
+
+def preferred(key: str, unit: str, chosen: Mapping[str, str]) -> tuple[str, float, float]:
+    """The unit in which to show the item `key` to people who have `chosen` units, and the factor and the summand that
+    convert its values.
+
+    >>> preferred("OILT1", "degC", {"temperature": "degF"}), preferred("EGTSPAN1", "degC", {"temperature": "degF"})
+    (('degF', 1.8, 32.0), ('degF', 1.8, 0.0))
+    """
+    base, rate, _ = unit.partition("/min")
+    per_minute = bool(rate) and _QUANTITY_OF.get(base) == "temperature"
+    wanted = chosen.get(_QUANTITY_OF.get(base if per_minute else known_unit(unit) or "", ""), "") + rate * per_minute
+    numbers = conversion(unit, wanted) if known_unit(wanted) else None
+    if numbers is None or numbers == (1.0, 0.0):
+        return unit, 1.0, 0.0
+    factor, summand = numbers
+    return wanted, factor, 0.0 if _DIFFERENCE.match(key) else summand

@@ -560,6 +560,11 @@ class Client:
                 return tuple(lines)
             after = lines[-1].number
 
+    def definitions(self) -> dict[str, Any]:
+        """What `report` does not say of items, by key: ``{"IAS": {"decimals": 1}}``. Raises `Refused` if the gateway
+        does not know this command."""
+        return self._json("@xdefinitions")
+
     def explain(self, key: str) -> dict[str, Any]:
         """Where a value comes from, which sources it has, and why it is flagged."""
         return self._json(f"@xexplain {_sendable(key)}")

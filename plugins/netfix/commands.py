@@ -142,6 +142,8 @@ class Commands:
         self._items: dict[str, Item] = {}
         self._list_reply = ""
         self._list_length = -1
+        self._definitions_reply = ""
+        self._definitions_length = -1
 
     def handle(self, peer: Peer, line: str | Garbage) -> None:
         """Carry out a line from a client, and queue the answer for it."""
@@ -484,6 +486,8 @@ class Commands:
             if not after.isdecimal():
                 return UNKNOWN_COMMAND
             peer.reply(f"{command.line};{_log_page(int(after), connection or None)}")
+        elif command.key == "definitions":
+            peer.reply(self._definitions())
         elif what in ("hold", "release") and key:
             self._override(peer, what, key, command.line)
         elif what == "explain":
@@ -509,6 +513,16 @@ class Commands:
         else:
             return self._offered(peer, what, key)
         return None
+
+    def _definitions(self) -> str:
+        """What `@q`, with its eight fields, does not say of the items, in one answer."""
+        if len(self.db) != self._definitions_length:
+            keys = self.db.keys()
+            self._definitions_length = len(keys)
+            decimals = {key: self.db.item(key).definition.decimals for key in keys}
+            found = {key: {"decimals": n} for key, n in decimals.items() if n is not None}
+            self._definitions_reply = f"@xdefinitions;{json.dumps(found)}"
+        return self._definitions_reply
 
     def _override(self, peer: Peer, what: str, words: str, line: str) -> None:
         """``@xhold SECONDS KEY;value;aobfs`` and ``@xrelease KEY``, which answer why not."""

@@ -89,7 +89,7 @@ def test_help_lists_the_commands_and_describes_each(bench: Bench, child: Cli) ->
     code, out, _ = child("console", input="help\nhelp read\nread --help\n")
     assert code == 0
     assert "  explain   explain where a value comes from" in out
-    assert out.count("usage: read [-h] [--json] KEY [KEY ...]") == 2
+    assert out.count("usage: read [-h] [--json] [--units UNITS] KEY [KEY ...]") == 2
     assert child("console", input="help reed\n").code == 1
 
 

@@ -32,6 +32,50 @@ def test_values_are_shown_with_useful_precision(value: Any, shown: str, short: s
     assert text.short_text(value) == short
 
 
+@pytest.mark.parametrize(
+    ("shown", "value", "words"),
+    [
+        (text.Shown("degC", 0), 768.3333, "768 degC"),
+        (text.Shown("degC", 1), -0.04, "0.0 degC"),
+        (text.Shown("degC", 0), -0.4, "0 degC"),
+        (text.Shown("degC", 0), 1e300, "1e+300 degC"),
+        (text.Shown("rpm", 0), 2400, "2400 rpm"),
+        (text.Shown("", 0), True, "True"),
+        (text.Shown("", 0), "N12345", "N12345"),
+        (text.Shown("deg"), 47.123456789, "47.1234568 deg"),
+        (text.Shown("degF", 0, 1.8, 32.0), 100.0, "212 degF"),
+        (text.Shown("degF", None, 1.8, 32.0), 100, "212 degF"),
+        (text.Shown("degF", 0, 1.8, 32.0), False, "False degF"),
+    ],
+)
+def test_values_have_the_decimals_and_units_that_people_see(shown: text.Shown, value: Any, words: str) -> None:
+    assert shown.with_units(value) == words
+
+
+def test_limits_keep_the_decimals_that_a_person_has_given_them() -> None:
+    assert text.Shown("V", 0).limit(12.25) == "12.25"
+    assert text.Shown("degF", 0, 1.8, 32.0).limit(12.25) == "54"
+
+
+@pytest.mark.parametrize(
+    ("decimals", "factor", "then"), [(2, 33.86, 1), (0, 0.3048, 0), (0, 1.8, 0), (0, 0.00508, 2), (None, 10.0, None)]
+)
+def test_a_conversion_keeps_the_precision(decimals: int | None, factor: float, then: int | None) -> None:
+    assert text.shown_decimals(decimals, factor) == then
+
+
+def test_numbers_are_aligned_at_their_points_and_other_texts_are_not() -> None:
+    assert text.aligned(["768", "-1.25", "good", "29.9", "-", "1e+20"]) == [
+        "768   ",
+        " -1.25",
+        "good",
+        " 29.9 ",
+        "-",
+        "1e+20",
+    ]
+    assert text.aligned([]) == []
+
+
 def test_flags_have_names_and_colours() -> None:
     assert text.flag_words(0) == "good"
     assert text.flag_words(ANNUNCIATE | OLD | SECFAIL) == "annunciate, old, secfail"
@@ -257,3 +301,21 @@ def test_text_from_a_gateway_reaches_the_terminal_only_escaped(capsys: pytest.Ca
         *text.status_lines({"health": "ok", "summary": "", "connections": {EVIL: {"health": EVIL}}}, verbose=True),
     ):
         assert text.printable(line).isprintable()
+
+
+def test_an_explanation_in_preferred_units() -> None:
+    facts = {
+        "key": "OILT1", "units": "degC", "value": 100.04, "age": 1.0, "source": "a", "tolerance": 2.0,
+        "range": [-50.0, 150.0], "ranking": ["a", "b"], "aux": {"highWarn": 90.5},
+        "sources": [
+            {"source": "a", "published": True, "value": 100.04, "age": 1.0, "rank": 0},
+            {"source": "b", "published": False, "value": 110.04, "age": 1.0, "rank": 1, "difference": 10.0},
+        ],
+    }  # fmt: skip
+    lines = "\n".join(text.explanation(facts, text.Shown("degF", 0, 1.8, 32.0)))
+    assert "OILT1 = 212 degF, good." in lines
+    assert "230 degF" in lines
+    assert "+18 degF" in lines
+    assert "Its range is -58 to 302 degF." in lines
+    assert "It is above highWarn, 195 degF: displays show it yellow." in lines
+    assert "highWarn 195." in lines

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixgw.cli.terminal import Row, Table
-from fixgw.cli.text import DIM, GREEN, RED, RESET, YELLOW
+from fixgw.cli.text import DIM, GREEN, RED, RESET, YELLOW, Shown
 from fixgw.database import BAD, FAIL, OLD
 
 pytestmark = pytest.mark.slow
@@ -43,6 +43,20 @@ def drawn(table: Table, now: float = 10.0, width: int = 100, height: int = 24, a
 def test_a_row_shows_value_units_flags_age_and_description() -> None:
     (line,) = [line for line in drawn(Table([row()]), now=12.5) if line.startswith("IAS")]
     assert line.split() == ["IAS", "103.2", "knots", "good", "2.5", "s", "-", "Indicated", "airspeed"]
+
+
+def test_points_stay_below_each_other() -> None:
+    rows = [row("EGT11", 768.3333), row("BARO", 29.921), row("N1", 5.0)]
+    for each, decimals in zip(rows, (0, 2, None), strict=True):
+        each.shown = Shown("x", decimals)
+    table = Table(rows)
+    lines = drawn(table)[2:5]
+    assert [line.split()[1] for line in lines] == ["768", "29.92", "5"]
+    ends = [line.index(whole) + len(whole) for line, whole in zip(lines, ("768", "29", "5 "), strict=True)]
+    assert ends[0] == ends[1] == ends[2] - 1
+    before = drawn(table)[1]
+    rows[1].show(None, 0, 10.0)
+    assert drawn(table)[1] == before
 
 
 def test_the_rate_is_that_of_recent_updates() -> None:

@@ -103,6 +103,12 @@ def test_every_item_has_a_description(packaged: Configuration) -> None:
         descriptions[definition.description] = definition.key
 
 
+def test_every_float_has_decimals(packaged: Configuration) -> None:
+    assert [d.key for d in packaged.definitions if (d.type == "float") != (d.decimals is not None)] == []
+    shown = {d.key: d.decimals for d in packaged.definitions}
+    assert (shown["EGT11"], shown["LAT"], shown["BARO"], shown["ALT"], shown["COMACTFREQ1"]) == (0, 6, 2, 0, 3)
+
+
 def test_every_number_has_a_range_and_units(packaged: Configuration) -> None:
     for definition in packaged.definitions:
         if definition.type in ("float", "int"):

@@ -392,3 +392,24 @@ def test_no_text_makes_the_reader_of_initial_values_raise(tmp_path: Path, text: 
     assert all("=" in line or line.strip() == "" or line.strip()[0] == "#" for line in text.splitlines()) or (
         read.problems
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("decimals: 10", "decimals: expected a whole number, 0 to 9"),
+        ("decimals: -1", "decimals: expected a whole number, 0 to 9"),
+        ("decimals: 1.5", "decimals: expected a whole number, 0 to 9"),
+        ("decimals: many", "decimals: expected a whole number, 0 to 9"),
+        ("type: int, decimals: 0", "decimals: an item of type int has none"),
+    ],
+)
+def test_wrong_decimals_are_reported(tmp_path: Path, field: str, words: str) -> None:
+    (problem,) = entry(tmp_path, f"key: IAS, {field}")
+    assert words in problem
+
+
+def test_decimals_are_optional(tmp_path: Path) -> None:
+    read = Read(tmp_path, "entries: [{key: IAS, decimals: 1}, {key: ALT, decimals: 0}, {key: VS}]")
+    assert read.problems == []
+    assert [read[key].decimals for key in ("IAS", "ALT", "VS")] == [1, 0, None]

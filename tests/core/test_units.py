@@ -9,7 +9,7 @@ import pytest
 
 from fixgw import configuration
 from fixgw.errors import ConfigurationError
-from fixgw.kit.units import SYNONYMS, known_unit
+from fixgw.kit.units import QUANTITIES, SYNONYMS, SYSTEMS, conversion, known_unit, preferences, preferred
 
 
 def problems(directory: Path, text: str, definition: str = "") -> list[str]:
@@ -93,3 +93,62 @@ def test_every_name_means_one_unit() -> None:
     for name, others in SYNONYMS.items():
         for other in (name, *others):
             assert known_unit(other.upper()) == name, other
+
+
+# -- what people prefer ------------------------------------------------------------------------------------------------
+
+
+def test_systems_and_units_may_be_mixed_and_later_ones_win() -> None:
+    chosen = preferences("us, MPH,hpa")
+    assert (chosen["temperature"], chosen["speed"], chosen["air pressure"]) == ("degF", "mph", "hPa")
+    assert preferences("") == {}
+
+
+@pytest.mark.parametrize("words", ["imperial", "us,furlongs", "rpm", "deg"])
+def test_other_words_are_refused(words: str) -> None:
+    with pytest.raises(ValueError, match="neither a system of units nor a unit to choose: us, aviation, metric, degC"):
+        preferences(words)
+
+
+def test_each_system_has_a_unit_for_each_quantity_and_each_can_be_converted() -> None:
+    for units in QUANTITIES.values():
+        assert all(known_unit(unit) == unit and conversion(units[0], unit) for unit in units)
+    for name in SYSTEMS:
+        assert preferences(name).keys() == QUANTITIES.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "unit", "words", "value", "shown"),
+    [
+        ("CHT11", "degC", "us", 100.0, (212.0, "degF")),
+        ("CHT11", "C", "us", -40.0, (-40.0, "degF")),
+        ("CHTROC11", "degC/min", "us", 10.0, (18.0, "degF/min")),
+        ("EGTSPAN1", "degC", "us", 10.0, (18.0, "degF")),  # a difference
+        ("EGTDT1", "degC", "us", 10.0, (18.0, "degF")),
+        ("CHTDT1", "degC", "us", 10.0, (18.0, "degF")),
+        ("EGTPK11", "degC", "us", -10.0, (-18.0, "degF")),
+        ("IAS", "knots", "mph", 100.0, (115.0779, "mph")),
+        ("BARO", "inHg", "metric", 29.92, (1013.2, "hPa")),
+        ("OILP1", "psi", "metric", 60.0, (4.1369, "bar")),
+        ("VS", "ft/min", "metric", 1000.0, (5.08, "m/s")),
+        ("ALT", "ft", "metric", 1000.0, (304.8, "m")),
+        ("XTRACK", "nmi", "metric", 1.0, (1.852, "km")),
+        ("FUELF1", "gal/hr", "aviation", 10.0, (37.854, "l/h")),
+        ("TACH1", "rpm", "metric", 2400, (2400, "rpm")),
+        ("TAS", "knots", "aviation", 100.0, (100.0, "knots")),
+        ("X", "", "us", 1.0, (1.0, "")),
+        ("X", "furlongs", "us", 1.0, (1.0, "furlongs")),
+    ],
+)
+def test_values_in_preferred_units(key: str, unit: str, words: str, value: float, shown: tuple[float, str]) -> None:
+    wanted, factor, summand = preferred(key, unit, preferences(words))
+    assert (value * factor + summand, wanted) == (pytest.approx(shown[0], rel=1e-4), shown[1])
+
+
+def test_the_differences_among_the_packaged_temperatures_are_known() -> None:
+    definitions = configuration.load(configuration.packaged() / "default.yaml").definitions
+    words = ("minus", "deviation", "below its peak")
+    differences = {d.key for d in definitions if d.units == "degC" and any(w in d.description for w in words)}
+    assert differences == {
+        d.key for d in definitions if d.units == "degC" and not preferred(d.key, "degC", {"temperature": "degF"})[2]
+    }
