@@ -142,7 +142,8 @@ def test_each_system_has_a_unit_for_each_quantity_and_each_can_be_converted() ->
 )
 def test_values_in_preferred_units(key: str, unit: str, words: str, value: float, shown: tuple[float, str]) -> None:
     wanted, factor, summand = preferred(key, unit, preferences(words))
-    assert (value * factor + summand, wanted) == (pytest.approx(shown[0], rel=1e-4), shown[1])
+    assert value * factor + summand == pytest.approx(shown[0], rel=1e-4)
+    assert wanted == shown[1]
 
 
 def test_the_differences_among_the_packaged_temperatures_are_known() -> None:
