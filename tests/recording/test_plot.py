@@ -87,7 +87,7 @@ class Page:
 
     def __init__(self, browser: Any, path: Path) -> None:
         self.page = browser.new_context(viewport={"width": 1200, "height": 900}).new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(30_000)  # a busy computer
         self.errors: list[str] = []
         self.requests: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
