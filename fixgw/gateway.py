@@ -73,6 +73,7 @@ class Gateway:
             thread_died=self._thread_died,
             poke=self._poke,
             files=lambda: self.configuration.files,
+            variables=lambda: self.configuration.variables,
         )
         self.database.on_hung = self._subscriber_hangs
         self.settings = Settings(self.database, path_for(configuration.file), clock)

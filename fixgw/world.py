@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -140,7 +140,8 @@ class World:
     `quit` is called with the name of the plugin that asks the gateway to stop, `status` returns the status tree, and
     `restart` restarts a connection, or returns why it cannot; any thread may call them. `thread_died` is called on a
     thread that ends with an exception, and returns whether it belonged to one of this gateway's plugins. `poke` makes
-    the gateway check its connections soon. `files` returns the files of the configuration. `clock` returns monotonic
+    the gateway check its connections soon. `files` returns the files of the configuration, and `variables` what names
+    in its texts stand for. `clock` returns monotonic
     seconds, `utc` the date and time of the computer.
 
     If `adopt` is given, workers start no threads: it is called with each `Worker` that runs, and whoever takes it calls
@@ -157,6 +158,7 @@ class World:
         thread_died: Callable[[threading.ExceptHookArgs], bool] = lambda args: False,
         poke: Callable[[], None] = lambda: None,
         files: Callable[[], tuple[str, ...]] = tuple,
+        variables: Callable[[], Mapping[str, str]] = dict,
         clock: Callable[[], float] = now,
         utc: Callable[[], datetime] | None = None,
         adopt: Callable[[Worker[Any]], object] | None = None,
@@ -175,6 +177,7 @@ class World:
         self.thread_died = thread_died
         self.poke = poke
         self.files = files
+        self.variables = variables
         #: Called with each change of an alert's state: monotonic seconds, and the entry for the record. On the thread
         #: of the alert logic; must only take note.
         self.alert_listeners: dict[Callable[[float, dict[str, Any]], object], None] = {}

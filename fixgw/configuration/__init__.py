@@ -170,6 +170,8 @@ class Configuration:
     #: Connections with problems, and what these are.
     refused: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
     advice: tuple[Advice, ...] = ()
+    #: What ``{NAME}`` in strings stands for, besides the names that every configuration has.
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def make_database(self, clock: Clock = clock_now) -> Database:
         """Create a database with all items and their initial values. Does not start its ageing thread."""
@@ -210,7 +212,7 @@ def load(path: str | os.PathLike[str], variables: Mapping[str, str] | None = Non
     configuration = examine(reader)
     if configuration is None or reader.problems:
         raise ConfigurationError(reader.sorted_problems(), reader.sorted_advice())
-    return configuration
+    return replace(configuration, variables=dict(variables or {}))
 
 
 def load_in_part(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem]]:

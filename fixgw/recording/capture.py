@@ -61,6 +61,8 @@ class Capture(Protocol):
     links: Collection[str]
     #: The files of the configuration by name, the main file first; empty if the capture has none.
     configuration: Mapping[str, bytes]
+    #: What ``{NAME}`` in it stands for.
+    variables: Mapping[str, str]
 
     def entries(self) -> Iterator[Entry]:
         """All entries in the order of time. Those before `start` say what was exchanged when links were opened."""
@@ -95,7 +97,7 @@ class McapCapture:
     """A recording with raw data."""
 
     def __init__(self, path: Path) -> None:
-        from fixgw.recording.container import McapRecording
+        from fixgw.recording.container import VARIABLES, McapRecording
 
         self.path = path
         self.recording = recording = McapRecording(path)
@@ -113,6 +115,9 @@ class McapCapture:
             for name, data in recording.attachments.items()
             if name.startswith(CONFIGURATION)
         }
+        self.variables: Mapping[str, str] = {}
+        with suppress(ValueError):
+            self.variables = msgspec.json.decode(recording.attachments.get(VARIABLES, b"{}"), type=dict[str, str])
 
     def close(self) -> None:
         self.recording.close()
@@ -196,6 +201,7 @@ class TextCapture:
         self.offset: float | None = 0.0 if self.start > 1e9 else None
         self.state: list[Outside] = []
         self.configuration: Mapping[str, bytes] = {}
+        self.variables: Mapping[str, str] = {}
 
     def entries(self) -> Iterator[Entry]:
         return iter(self._entries)

@@ -54,6 +54,7 @@ ABOUT = "fixgw"  # the metadata record at the beginning
 CHANNELS = "fixgw.channels"  # the names of the channels by their numbers, outside of the chunks
 END = "fixgw.end"  # the metadata record at the end of a finished recording
 DEFINITIONS = "definitions.json"  # the attachment with units and more, by key
+VARIABLES = "variables.json"  # the attachment with what ``{NAME}`` in the configuration stands for
 
 MAX_RECORD_BYTES = 64 << 20
 MAX_CHUNK_BYTES = 64 << 20  # uncompressed

@@ -31,7 +31,7 @@ from fixgw.plugins.recorder.disk import PATIENCE_S, Disk, recover_all
 from fixgw.plugins.recorder.gathering import Gatherer, Summary
 from fixgw.plugins.recorder.settings import readable
 from fixgw.recording import flight, layout
-from fixgw.recording.container import DEFINITIONS
+from fixgw.recording.container import DEFINITIONS, VARIABLES
 
 PIECE_S = 20.0  # of what is kept in memory while the engine is off; each piece begins with the state of all keys
 BEFORE_S = 60.0  # before the engine starts
@@ -328,7 +328,10 @@ class Plugin(Worker[Options]):
             }
             for item in self.db.items()
         }
-        return {**readable(self._gateway.files()), DEFINITIONS: layout.encode(definitions)}
+        files = {**readable(self._gateway.files()), DEFINITIONS: layout.encode(definitions)}
+        if variables := self._gateway.variables():
+            files[VARIABLES] = layout.encode(dict(variables))
+        return files
 
     def status_message(self) -> tuple[str, bytes, int]:
         """The status tree of the gateway."""

@@ -20,7 +20,7 @@ from fixgw.world import World
 @pytest.fixture
 def plugin(tmp_path: Path) -> Any:
     db = Database([Definition(key="IAS", max=300.0), Definition(key="BARO", max=32.0), Definition(key="TACH1")])
-    with World(db).hosting():
+    with World(db, variables=lambda: {"SIM": "/run/sim"}).hosting():
         return recorder.Plugin("recorder", {"directory": str(tmp_path / "recordings")})
 
 
@@ -52,6 +52,7 @@ def test_a_capture_has_the_state_the_open_links_and_what_they_read(plugin: Any) 
     with closing(open_capture(Path(status["file"]))) as capture:
         heard = [entry for entry in capture.entries() if isinstance(entry, Heard)]
         assert [entry.data for entry in heard] == [Event("serial", "opened", "9600"), b"hello"]
+        assert capture.variables == {"SIM": "/run/sim"}
         assert [(e.key, e.value, e.source) for e in capture.state if e.value] == [("BARO", 29.5, "kept")]
         others = [entry for entry in capture.entries() if not isinstance(entry, Heard)]
         assert [(e.key, e.value, e.source) for e in others] == [("IAS", 100.0, "netfix/somebody")]
