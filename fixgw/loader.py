@@ -162,6 +162,14 @@ class PluginInfo(NamedTuple):
     error: str | None
 
 
+def own_modules() -> frozenset[str]:
+    """The names by which configurations may name the gateway's own plugins and drivers."""
+    from fixgw.configuration.incumbent import MODULES
+
+    plugins, drivers = set(_modules_in(PLUGINS)), set(_modules_in(DRIVERS))
+    return frozenset((*(PLUGINS + name for name in (*plugins, *drivers, *MODULES)), *(DRIVERS + n for n in drivers)))
+
+
 def available() -> list[PluginInfo]:
     """All plugins in `fixgw.plugins` and `fixgw.drivers`, by name. Imports them all."""
     found = []

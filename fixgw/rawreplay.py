@@ -129,6 +129,10 @@ class _Replay:
     def run(self) -> Outcome:
         plugins: list[PluginBase] = []
         with self.world.hosting(), state.detached():
+            unloaded = self.configuration.unloaded.items()
+            self.outcome.left_out = {name: why for name, why in unloaded if not why.startswith("load:")}
+            for name, problems in self.configuration.refused.items():
+                self.outcome.left_out[name] = str(problems[0]) if problems else "it has a problem"
             try:
                 for connection in self.configuration.connections:
                     self._start_one(connection, plugins)

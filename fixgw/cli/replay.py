@@ -122,7 +122,7 @@ def load(config: str | None, capture: Capture, directory: Path) -> Configuration
         return configuration.load(configuration.find(config))
     # A capture leaves out what is packaged.
     shutil.copytree(configuration.packaged(), directory, ignore=shutil.ignore_patterns("*.py*"), dirs_exist_ok=True)
-    return configuration.load(unpack_configuration(capture, directory), capture.variables)
+    return configuration.load_foreign(unpack_configuration(capture, directory), capture.variables)
 
 
 def _read_golden(path: Path) -> str:

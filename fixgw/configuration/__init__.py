@@ -256,6 +256,21 @@ def load_safe(path: str | os.PathLike[str]) -> tuple[Configuration, list[Problem
     return safe, problems
 
 
+def load_foreign(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> Configuration:
+    """Load somebody else's configuration without running their code: only connections with the gateway's own modules.
+
+    A connection that cannot be loaded is in `unloaded` or `refused`. Raises `ConfigurationError` for problems of all
+    else.
+    """
+    reader = Reader(os.fspath(path), {**(variables or {}), "PACKAGE": str(packaged())})
+    configuration = examine(reader, loader.own_modules(), "its module does not belong to the gateway")
+    refused = {id(p) for problems in configuration.refused.values() for p in problems} if configuration else set()
+    problems = [problem for problem in reader.sorted_problems() if id(problem) not in refused]
+    if configuration is None or problems:
+        raise ConfigurationError(problems, reader.sorted_advice())
+    return configuration
+
+
 def check(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> list[Problem]:
     """All problems of a configuration; empty if it is usable. Advice is not a problem."""
     try:
@@ -268,10 +283,10 @@ def check(path: str | os.PathLike[str], variables: Mapping[str, str] | None = No
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def examine(reader: Reader, only: Collection[str] | None = None) -> Configuration | None:
+def examine(reader: Reader, only: Collection[str] | None = None, why: str = "safe mode") -> Configuration | None:
     """The usable part of a configuration; None if its main file cannot be read. Problems and advice go to `reader`.
 
-    `only` are the modules that safe mode trusts; None trusts all.
+    `only` are the modules to trust, and `why` says why others are not loaded; None trusts all.
     """
     content, at = reader.read(reader.main)
     if not isinstance(content, dict):
@@ -294,8 +309,9 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
     defaults = _Defaults(reader)
     items, initial, database = _read_items(reader, main, at, defaults)
 
-    loader.add_to_path(_module_directories(reader, main))
-    for directory in _module_directories(reader, main):
+    directories = _module_directories(reader, main) if only is None else []
+    loader.add_to_path(directories)
+    for directory in directories:
         if not directory.is_dir():
             reader.advice.append(at.at(["plugin path"]).advice(f"plugin path: there is no directory {directory}"))
 
@@ -305,8 +321,8 @@ def examine(reader: Reader, only: Collection[str] | None = None) -> Configuratio
     claimed: dict[str, tuple[str, Positions]] = {}
     mentioned: list[tuple[str, Positions, str]] = []
     for name, value in connections.items() if isinstance(connections, dict) else ():
-        if only is not None and isinstance(value, dict) and value.get("module") not in only:
-            unloaded[str(name)] = "safe mode"
+        if only is not None and isinstance(value, dict) and str(value.get("module")) not in only:
+            unloaded[str(name)] = why
         elif isinstance(name, str) and isinstance(value, dict):
             entry = at["connections"].entry(name)
             if not value and not entry.partial:  # the included file is empty

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from fixgw import configuration, state
+from fixgw.cli.replay import load
 from fixgw.configuration import Configuration
 from fixgw.database import Database
 from fixgw.hw_sim.devices.bmp import Bmp280
@@ -23,7 +24,7 @@ from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit.raw import Event, Heard
 from fixgw.rawreplay import Outcome, replay
 from fixgw.recording import RecordingError, golden
-from fixgw.recording.capture import Capture, Entry, Outside, open_capture
+from fixgw.recording.capture import Capture, Entry, Outside, open_capture, unpack_configuration, write_capture
 from fixgw.recording.golden import Line
 from fixgw.recording.raw import CanFrame
 from tests.golden import make
@@ -244,6 +245,43 @@ def test_a_replay_never_shuts_the_computer_down(tmp_path: Path) -> None:
     assert not done.failed
     assert any(each.key == "POWER_FAIL" and each.value == "True" for each in lines)
     assert not (tmp_path / "down").exists()
+
+
+def test_a_capture_runs_no_code_of_whoever_made_it(tmp_path: Path) -> None:
+    """Neither modules beside the configuration or on its plugin path nor what `logging` names."""
+    evil = f"open({str(tmp_path / 'ran')!r}, 'w')\n"
+    main = LINES + (
+        "  evil: {module: evil_beside}\n"
+        "  worse: {module: fixgw.plugins.evil_on_path}\n"
+        "  odd: {module: [1, 2]}\n"
+        "  missing: {module: fixgw.drivers.lines, port: /dev/ttyUSB8}\n"
+        "plugin path: ['{CONFIG}/more']\n"
+        "logging: {version: 1, formatters: {x: {'()': evil_beside.y}}}\n"
+    )
+    path = tmp_path / "evil.mcap"
+    files = {"default.yaml": main.encode(), "evil_beside.py": evil.encode(), "more/evil_on_path.py": evil.encode()}
+    entries = [entry for entry in said("\n90\n") if isinstance(entry, Heard)]
+    write_capture(path, entries, files, make.START_S)
+    before = list(sys.path)
+    with closing(open_capture(path)) as capture:
+        lines, done = outcome(load(None, capture, tmp_path), capture)
+    assert [each.value for each in lines] == ["90.0"]
+    assert done.left_out.keys() == {"evil", "worse", "odd", "missing"}
+    assert done.left_out["evil"] == "its module does not belong to the gateway"
+    assert "lines" in done.left_out["missing"]
+    assert not (tmp_path / "ran").exists()
+    assert sys.path == before
+    assert not {"evil_beside", "evil_on_path"} & sys.modules.keys()
+
+
+@pytest.mark.parametrize("name", ["../out.yaml", "/etc/out.yaml", ".", "a/../../out.yaml"])
+def test_the_files_of_a_capture_stay_in_their_directory(tmp_path: Path, name: str) -> None:
+    capture: Any = Made([])
+    capture.configuration = {name: b"x"}
+    (tmp_path / "here").mkdir()
+    with pytest.raises(RecordingError, match="not below it"):
+        unpack_configuration(capture, tmp_path / "here")
+    assert [*tmp_path.iterdir()] == [tmp_path / "here"]
 
 
 def test_what_is_left_out_is_named(tmp_path: Path) -> None:
