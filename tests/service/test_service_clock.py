@@ -18,14 +18,11 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 WALL = {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "now", "utcnow", "today", "CLOCK_REALTIME"}
-#: Legitimate uses: a check that it is sane, dates in a log of the bus, the date that a GPS does not send.
+#: Legitimate uses: a check that it is sane, dates in a log of the bus.
 MAY_LOOK = {
     "fixgw/world.py",  # the time of day that a gateway's plugins use
     "fixgw/doctor.py",
     "drivers/canfix/tool/show.py",
-    "drivers/nmea0183_out/__init__.py",
-    "plugins/alerts/__init__.py",  # the record has the time of day
-    "plugins/compute/places.py",  # the sun and the magnetic variation depend on the date
     "plugins/system.py",  # it writes the time of day
 }
 
