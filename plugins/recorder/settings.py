@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from fixgw import configuration
+from fixgw.configuration.secrets import mask_yaml
 
 PREFIX = "configuration/"
 MAX_FILE_BYTES = 1 << 20
 MAX_BYTES = 4 << 20
-HIDDEN = "***"
-_NAME = r"[\w.-]*(?:passw|pass_?phrase|secret|token|api_?key|credential|private_?key)[\w.-]*"
-_SECRETS = (
-    re.compile(rf"(?im)((?:^|[{{,\s\"'-]){_NAME}[\"']?\s*[:=]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,}}\n#][^,}}\n#]*)"),
-    re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@\"']*:)([^\s/@\"']+)(?=@)", re.IGNORECASE),
-)
 
 
 def readable(files: Iterable[str]) -> dict[str, bytes]:
@@ -38,12 +32,5 @@ def readable(files: Iterable[str]) -> dict[str, bytes]:
         room -= len(content)
         here = path.is_relative_to(paths[0].parent)
         name = str(path.relative_to(paths[0].parent)) if here else str(path).lstrip("/")
-        found[PREFIX + name] = hide(content.decode("utf-8", "replace")).encode()
+        found[PREFIX + name] = mask_yaml(content.decode("utf-8", "replace"))[0].encode()
     return found
-
-
-def hide(text: str) -> str:
-    """`text` without its secrets: what is called a password, a token or the like, and passwords in addresses."""
-    for secret in _SECRETS:
-        text = secret.sub(rf"\g<1>{HIDDEN}", text)
-    return text
