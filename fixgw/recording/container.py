@@ -490,9 +490,12 @@ def facts_of(path: Path) -> dict[str, str] | None:
 
 
 class McapRecording:
-    """Reads an MCAP file, chunk by chunk; see `fixgw.recording.Recording`. Raises `RecordingError` and OSError."""
+    """Reads an MCAP file, chunk by chunk; see `fixgw.recording.Recording`. Raises `RecordingError` and OSError.
 
-    def __init__(self, path: Path) -> None:
+    `each` is called after each chunk of the first reading, which finds out what is in the file; it may wait or raise.
+    """
+
+    def __init__(self, path: Path, each: Callable[[], object] = bool) -> None:
         self._file = open(path, "rb")  # noqa: SIM115
         try:
             head = self._file.read(len(MAGIC))
@@ -506,7 +509,7 @@ class McapRecording:
             self.attachments: dict[str, bytes] = {}
             self.offset: float | None = None
             self._own = False  # there is a channel `TIME`, so that `publish_time` is monotonic
-            self.about = self._survey(path)
+            self.about = self._survey(path, each)
         except BaseException:
             self._file.close()
             raise
@@ -596,7 +599,7 @@ class McapRecording:
             return record.logged / RATE
         return record.stamp / RATE + (offset or 0.0)
 
-    def _survey(self, path: Path) -> About:
+    def _survey(self, path: Path, each: Callable[[], object]) -> About:
         """Read the whole file once, for what it says about itself."""
         more: dict[str, Any] = {}
         unknown: set[int] = set()
@@ -605,6 +608,8 @@ class McapRecording:
         count = 0
         any_simulated = False
         for piece in self.pieces:
+            if piece.opcode == CHUNK:
+                each()
             if piece.opcode == METADATA:
                 with suppress(*_DAMAGE):
                     name, at = _text(piece.data, 0)
@@ -754,7 +759,7 @@ def recover(path: Path, each: Callable[[], object] = bool) -> Path:
             raise Busy(f"{path} is still being written") from None
         except OSError:
             pass
-        recording = McapRecording(path)
+        recording = McapRecording(path, each)
         try:
             if not recording.about.more["messages"]:
                 raise NothingRecorded(f"{path} has no data that could be recovered")

@@ -34,6 +34,8 @@ from fixgw.recording import flight, layout
 from fixgw.recording.container import DEFINITIONS, VARIABLES
 
 PIECE_S = 20.0  # of what is kept in memory while the engine is off; each piece begins with the state of all keys
+PIECE_BYTES = 1 << 20  # a piece that is larger is ended earlier,
+PIECES = 6  # and more are not kept: raw data may be plenty
 BEFORE_S = 60.0  # before the engine starts
 AFTER_S = 60.0  # after it stops
 PHASE_S = 1.0  # between two looks at the phase of flight
@@ -85,6 +87,7 @@ class Plugin(Worker[Options]):
         self._gatherer: Gatherer | None = None
         self._phases = Phases()
         self._pieces: deque[Piece] = deque()
+        self._piece_size = 0  # bytes of the changes in the last piece
         self._flight = 0  # the number of the recording; 0 while there is none
         self._flights = 0
         self._began = 0.0
@@ -270,9 +273,11 @@ class Plugin(Worker[Options]):
         pieces = self._pieces
         if pieces:
             pieces[-1].changes.extend(entries)
-        if not pieces or not 0 <= now - pieces[-1].began < PIECE_S:
+            self._piece_size += sum(len(entry.data) for entry in entries)
+        if not pieces or not 0 <= now - pieces[-1].began < PIECE_S or self._piece_size > PIECE_BYTES:
             pieces.append(Piece(now, gatherer.whole(now), []))
-        while len(pieces) > 1 and not 0 <= now - pieces[1].began < BEFORE_S:
+            self._piece_size = 0
+        while len(pieces) > PIECES or (len(pieces) > 1 and not 0 <= now - pieces[1].began < BEFORE_S):
             pieces.popleft()
 
     def _note_time(self, now: float) -> list[Entry]:

@@ -6,7 +6,8 @@ import threading
 from collections import deque
 from typing import NamedTuple
 
-QUEUE_S = 10.0  # as much waits for a slow disk; older batches are dropped
+QUEUE_S = 10.0  # as much waits for a slow disk; older batches are dropped,
+QUEUE_BYTES = 16 << 20  # and so are those beyond this
 
 
 class Entry(NamedTuple):
@@ -32,6 +33,11 @@ class Batch(NamedTuple):
     entries: list[Entry]
     whole: bool = False
 
+    @property
+    def size(self) -> int:
+        """Bytes of data."""
+        return sum(len(entry.data) for entry in self.entries)
+
 
 class Queue:
     """Batches that wait to be written. One thread puts, another takes; the oldest are dropped, never the newest."""
@@ -40,6 +46,7 @@ class Queue:
         self._condition = threading.Condition()
         self._batches: deque[Batch] = deque()
         self._woken = False
+        self._size = 0
         #: Batches that were dropped.
         self.lost = 0
 
@@ -47,8 +54,9 @@ class Queue:
         """Add a batch; return whether others had to be dropped for it."""
         with self._condition:
             before = self.lost
-            while self._batches and batch.at - self._batches[0].at > QUEUE_S:
-                self._batches.popleft()
+            self._size += batch.size
+            while self._batches and (batch.at - self._batches[0].at > QUEUE_S or self._size > QUEUE_BYTES):
+                self._size -= self._batches.popleft().size
                 self.lost += 1
             self._batches.append(batch)
             return self.lost != before
@@ -60,6 +68,7 @@ class Queue:
             self._woken = False
             batches = list(self._batches)
             self._batches.clear()
+            self._size = 0
             return batches
 
     def wake(self) -> None:

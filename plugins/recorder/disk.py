@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -188,10 +188,11 @@ class Disk:
             os.close(directory)
         self._log.info("recording to %s", path)
 
-    def _names(self, begin: float) -> list[Path]:
+    def _names(self, begin: float) -> Iterator[Path]:
         stem = self._stem(begin)
-        free = (n for n in range(1, MAX_NUMBER) if not (self.directory / f"{stem}-{n}{SUFFIX}").exists())
-        return [self.directory / f"{stem}-{n}{PART}" for n, _ in zip(free, range(100), strict=False)]
+        for n in range(1, MAX_NUMBER):
+            if not (self.directory / f"{stem}-{n}{SUFFIX}").exists():
+                yield self.directory / f"{stem}-{n}{PART}"
 
     def _stem(self, begin: float) -> str:
         """The date and time of `begin`, which is monotonic; 1970 and the time since the start while the clock is not

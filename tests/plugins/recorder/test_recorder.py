@@ -257,6 +257,24 @@ def test_raw_data(bench: Make, read: Read) -> None:
     assert [(h.direction, h.data) for h in found] == [("in", b"$GP\xff")]
 
 
+def test_much_raw_data_does_not_fill_the_memory(bench: Make) -> None:
+    b = bench(raw=True)
+    b.fly(1, rpm=0)
+    for _ in range(100):
+        raw_tap.point(b.db).pass_on("camera", b.clock.now, "in", bytes(500_000))
+        b.clock.now += 0.1
+        b.plugin.step()
+    kept = sum(len(entry.data) for piece in b.plugin._pieces for entry in piece.changes)
+    assert 3_000_000 < kept < 20_000_000
+    b.db.write("TACH1", 2000.0, "eis", flags=0)
+    for _ in range(100):
+        raw_tap.point(b.db).pass_on("camera", b.clock.now, "in", bytes(500_000))
+        b.clock.now += 0.1
+        b.plugin.step()
+    assert b.plugin.queue.lost
+    assert sum(batch.size for batch in b.plugin.queue.take(0.0)) < 20_000_000
+
+
 # -- the clock ---------------------------------------------------------------------------------------------------------
 
 
