@@ -363,6 +363,7 @@ class Gateway:
         for runner in gone:
             if not runner.hung:
                 del self.runners[runner.name]
+                self.database.feeders.pop(runner.name, None)
         if self.exit_code == EXIT_HUNG:
             self.request_stop(EXIT_HUNG, "a plugin could not be stopped")
             return

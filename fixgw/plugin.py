@@ -210,6 +210,12 @@ class PluginBase(Generic[OptionsT]):
         return ()
 
     @classmethod
+    def writes(cls, options: OptionsT) -> Iterable[str]:
+        """The keys that the plugin may write with `options`. `fixgw explain` names the connection for a key that is
+        missing. May read the plugin's own files, but no device. Without this, the `Feeds` of `preflight` do."""
+        return ()
+
+    @classmethod
     def carries_votes(cls, options: OptionsT) -> bool:
         """Whether the connection sends this gateway's vote to others. It then has a `fixgw.world.Way` to fill in."""
         return False

@@ -23,7 +23,8 @@ from fixgw.backoff import Backoff
 from fixgw.configuration import Connection
 from fixgw.database import Clock
 from fixgw.errors import BadModule, BadPlugin, MissingLibrary, PluginFail, counted
-from fixgw.plugin import PluginBase, Worker
+from fixgw.kit.options import convert
+from fixgw.plugin import CONFIGPATH, Feeds, PluginBase, Worker
 from fixgw.world import World
 
 SLOW_S = 1.0  # report a call that takes longer
@@ -183,6 +184,7 @@ class Runner:
             self.connection = dataclasses.replace(self.connection, plugin=loader.reload_plugin(self.connection.plugin))
             self._fresh_code = False
         connection = self.connection
+        self.world.database.feeders[self.name] = fed_keys(connection)
         before = threading.enumerate()
         with self.world.hosting():
             plugin = loader.make_plugin(connection.plugin, self.name, dict(connection.options), connection.meta)
@@ -453,6 +455,21 @@ class Runner:
             return (answer if isinstance(answer, dict) else {"status": answer}), budget.used
         except BaseException as error:
             return {"unavailable": _describe(error, "get_status()")}, 0.0
+
+
+def fed_keys(connection: Connection) -> frozenset[str]:
+    """The keys that the connection may write, as far as its plugin tells; for people, so no error matters."""
+    plugin = connection.plugin
+    try:
+        options: Any = {k: v for k, v in connection.options.items() if k != CONFIGPATH}
+        if plugin.Options is not None:
+            options = convert(options, plugin.Options)
+        keys = list(plugin.writes(options))
+        if not keys:
+            keys = [key for need in plugin.preflight(options) if isinstance(need, Feeds) for key in need.keys]
+        return frozenset(keys)
+    except Exception:
+        return frozenset()
 
 
 def _describe(error: BaseException, what: str) -> str:

@@ -124,6 +124,12 @@ class Plugin(CanPlugin[CanfixOptions]):
             yield from mapping.advice(options.mapfile, load(options.table), db)
 
     @classmethod
+    def writes(cls, options: CanfixOptions) -> Iterable[str]:
+        if options.mapfile:
+            return mapping.keys_in(options.mapfile)
+        return [key for parameter in load(options.table) for key, _ in mapping.keys_of(parameter)]
+
+    @classmethod
     def preflight(cls, options: CanfixOptions) -> Iterable[Device | Feeds | Finding]:
         yield from super().preflight(options)
         if options.mapfile:

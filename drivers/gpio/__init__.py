@@ -53,9 +53,13 @@ class Plugin(Poller[declared.Options]):
         return entries
 
     @classmethod
+    def writes(cls, options: declared.Options) -> Iterable[str]:
+        return declared.fed_keys(options)
+
+    @classmethod
     def preflight(cls, options: declared.Options) -> Iterable[Device | Feeds | Finding]:
         yield from pins.preflight(options.library)
-        yield Feeds(tuple(declared.fed_keys(options)))
+        yield Feeds(tuple(cls.writes(options)))
 
     def run(self) -> None:
         self._pins.tie(raw.point(self.db), self.name, self.clock)

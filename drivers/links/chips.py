@@ -209,7 +209,6 @@ class ChipPoller(Poller[ChipOptionsT]):
 
     @classmethod
     def writes(cls, options: ChipOptionsT) -> Iterable[str]:
-        """The items that the driver may write with these `options`."""
         keys: Keys = getattr(options, "keys", {})
         return [name for key in cls.KEYS if (name := keys.get(key, key)) is not None]
 

@@ -113,7 +113,6 @@ class Instrument(SerialPoller[OptionsT]):
 
     @classmethod
     def writes(cls, options: OptionsT) -> Iterable[str]:
-        """The items that the driver may write with these `options`."""
         keys: Keys = getattr(options, "keys", {})
         return [name for key in cls.KEYS if (name := keys.get(key, key)) is not None]
 

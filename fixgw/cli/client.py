@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fixgw.cli import (
@@ -101,7 +102,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
     parser = add(
         "explain",
         explain,
-        "Shows the sources of the value, the reason for each flag, and when the value was last good.",
+        "Shows the sources of the value, the reason for each flag, and when the value was last good; for one that is\n"
+        "missing, the connections that should feed it, and their health.",
         "  fixgw explain IAS",
     )
     parser.add_argument("keys", metavar="KEY", nargs="+", help="a key or a pattern")
@@ -504,13 +506,18 @@ def explain(client: Client, args: argparse.Namespace) -> int:
     def show(facts: Mapping[str, Any]) -> text.Shown:
         return shown(facts["key"], facts.get("units") or "", facts, args.units)
 
+    @cache
+    def connections() -> Mapping[str, Any]:
+        return client.status().get("connections") or {}
+
     code = _each(client, expand(client, args.keys), ask)
     if args.json:
         print(json.dumps(found, indent=2))
         return code
     for n, facts in enumerate(found.values()):
         how = show(facts)
-        text.show(*([""] if n else []), *text.explanation(facts, how), *text.derivation(facts, client.explain, show))
+        lines = text.explanation(facts, how, text.feeding(facts, connections))
+        text.show(*([""] if n else []), *lines, *text.derivation(facts, client.explain, show))
     return code
 
 

@@ -14,6 +14,7 @@ from fixgw.errors import printable as printable  # where the commands look for i
 from fixgw.kit.sources import unmarked
 
 MAX_DEPTH = 4  # of what a value is computed from
+MOST_FEEDERS = 5  # connections that are named for one key
 LARGE = 1e12  # numbers from here on are shown with an exponent
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*|)")
 
@@ -267,8 +268,8 @@ _START_SOURCES = {
 }
 
 
-def explanation(facts: Mapping[str, Any], shown: Shown | None = None) -> list[str]:
-    """The result of `Item.explain` in sentences."""
+def explanation(facts: Mapping[str, Any], shown: Shown | None = None, feeders: Sequence[str] = ()) -> list[str]:
+    """The result of `Item.explain` in sentences, among them those of `feeding`."""
     shown = shown or as_given(facts)
     key = facts["key"]
     flags: Mapping[str, str] = facts.get("flags") or {}
@@ -291,6 +292,7 @@ def explanation(facts: Mapping[str, Any], shown: Shown | None = None) -> list[st
     if written and any(name in flags for name in ("old", "bad", "fail")):
         last = facts.get("last_good")
         lines.append("It has never been good." if last is None else f"It was last good {ago(last)}.")
+    lines += feeders
     lines += _source_lines(facts, shown)
     tolerance = facts.get("tolerance") or 0
     lines.append(
@@ -314,6 +316,33 @@ def explanation(facts: Mapping[str, Any], shown: Shown | None = None) -> list[st
     if aux:
         lines.append("Aux values: " + ", ".join(f"{name} {shown.limit(value)}" for name, value in aux.items()) + ".")
     return lines
+
+
+def feeding(facts: Mapping[str, Any], connections: Callable[[], Mapping[str, Any]]) -> list[str]:
+    """Which connections should feed a key that is missing, and why they do not.
+
+    `connections` returns the connections of the status tree; it is called only if there is something to say.
+    """
+    written = facts.get("age") is not None
+    names = facts.get("feeders")
+    if not isinstance(names, list) or (written and not {"old", "fail"} & set(facts.get("flags") or ())):
+        return []
+    if not names and (written or facts.get("computed")):
+        return []
+    if not names:
+        return ["No connection of the configuration says that it feeds it. A client of NetFIX may."]
+    known = connections()
+    return [f"Connection {name} should feed it, {_state_of(known.get(name))}." for name in names[:MOST_FEEDERS]]
+
+
+def _state_of(connection: Mapping[str, Any] | None) -> str:
+    """The state and health of a connection, to follow a comma."""
+    if connection is None:
+        return "and is not there any more"
+    state, health = _text(connection.get("state", "unknown")), _health(connection)
+    if state == "running":
+        return "and is well, but does not send it" if health in ("", "ok") else f"and is not well: {health}"
+    return f"but is {state}" + (f": {health.removeprefix(f'{state}: ')}" if health not in ("", state) else "")
 
 
 def derivation(

@@ -193,6 +193,8 @@ class Database:
         self.batch = Batch(self._batch_failed)
         #: For `Item.explain`: how plugins compute items, by key. A plugin replaces the tuple of a key as a whole.
         self.derivations: dict[str, tuple[Derivation, ...]] = {}
+        #: For `Item.explain`: the keys that connections may write, by the connection's name.
+        self.feeders: dict[str, frozenset[str]] = {}
         self._wildcards: tuple[Subscription, ...] = ()
         self._lock = threading.RLock()
         #: What to check when: items with a short and with a long tolerance. Heaps of the ageing thread.

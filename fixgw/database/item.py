@@ -958,6 +958,7 @@ class Item:
             "conflict_with": next((s for s in self._conflict if s != reading.source), None),
             "aux": dict(self.aux),
             "aux_sources": dict(self.aux_sources),
+            "feeders": [name for name, keys in [*self._database.feeders.items()] if self.key in keys],
             "computed": [each._asdict() for each in self._database.derivations.get(self.key, ())],
         }
 

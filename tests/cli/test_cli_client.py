@@ -229,6 +229,16 @@ def test_report_prints_the_definition_with_aux_values(bench: Bench, cli: Cli) ->
     }
 
 
+def test_explain_names_the_connection_that_should_feed_a_missing_key(bench: Bench, cli: Cli) -> None:
+    bench.stop()
+    bench.entries += "  - {key: LAT, min: -90, max: 90, units: deg, tol: 3000}\n"
+    bench.connection_options = "\n  gps: {module: fixgw.drivers.nmea0183, port: /dev/nowhere7}\n"
+    bench.start()
+    assert "Connection gps should feed it, and is not well: /dev/nowhere7: no such device." in cli("explain", "LAT").out
+    assert "No connection of the configuration says that it feeds it." in cli("explain", "IAS").out
+    assert json.loads(cli("explain", "LAT", "--json").out)["LAT"]["feeders"] == ["gps"]
+
+
 def test_explain_names_the_source_of_a_value(bench: Bench, cli: Cli) -> None:
     bench.db.write("ALT", 1000, "canfix/12", BAD, "the sensor warms up")
     out = cli("explain", "ALT").out

@@ -319,3 +319,45 @@ def test_an_explanation_in_preferred_units() -> None:
     assert "Its range is -58 to 302 degF." in lines
     assert "It is above highWarn, 195 degF: displays show it yellow." in lines
     assert "highWarn 195." in lines
+
+
+@pytest.mark.parametrize(
+    ("connection", "words"),
+    [
+        ({"state": "running", "health": "ok"}, "and is well, but does not send it"),
+        ({"state": "running", "health": "/dev/x: no such device"}, "and is not well: /dev/x: no such device"),
+        ({"state": "stopped", "health": "stopped"}, "but is stopped"),
+        (
+            {"state": "waiting", "health": "waiting: run() raised", "reason": "run() raised", "next start in": 3.0},
+            "but is waiting: run() raised (restarts in 3 s)",
+        ),
+        (None, "and is not there any more"),
+    ],
+)
+def test_the_connection_that_should_feed_a_missing_key(connection: Any, words: str) -> None:
+    facts = {"key": "LAT", "value": 0.0, "age": None, "feeders": ["gps"], "flags": {"old": ""}}
+    connections = {} if connection is None else {"gps": connection}
+    assert text.feeding(facts, lambda: connections) == [f"Connection gps should feed it, {words}."]
+    lines = text.explanation(facts, feeders=text.feeding(facts, lambda: connections))
+    assert lines[1].startswith("Connection gps")
+
+
+@pytest.mark.parametrize(
+    ("facts", "count"),
+    [
+        ({"age": 1.0, "feeders": ["gps"], "flags": {}}, 0),
+        ({"age": 1.0, "feeders": ["gps"], "flags": {"bad": ""}}, 0),
+        ({"age": 1.0, "feeders": ["gps"], "flags": {"old": ""}}, 1),
+        ({"age": 1.0, "feeders": ["gps"], "flags": {"fail": "x"}}, 1),
+        ({"age": 1.0, "feeders": [], "flags": {"fail": "x"}}, 0),
+        ({"age": None, "feeders": ["gps"] * 9}, text.MOST_FEEDERS),
+        ({"age": None, "feeders": [], "computed": [{}]}, 0),
+        ({"age": None}, 0),  # a gateway that does not know
+    ],
+)
+def test_feeders_are_named_only_if_the_key_is_missing(facts: dict[str, Any], count: int) -> None:
+    assert len(text.feeding(facts, dict)) == count
+
+
+def test_a_key_that_nobody_feeds() -> None:
+    assert text.feeding({"age": None, "feeders": []}, dict)[0].startswith("No connection of the configuration says")

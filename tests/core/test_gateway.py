@@ -709,3 +709,10 @@ def test_our_skeleton_runs(bench: Bench) -> None:
     assert report["count"] >= 2
     assert report["changes"] > 0
     assert bench.stop() == EXIT_OK
+
+
+def test_a_connection_that_is_gone_feeds_nothing(bench: Bench) -> None:
+    gateway = bench.start("connections:\n  gps: {module: fixgw.drivers.nmea0183, port: /dev/nowhere7}\n")
+    bench.until(lambda: "LAT" in gateway.database.feeders.get("gps", ()))
+    bench.reload("connections: {}\n")
+    assert gateway.database.feeders == {}

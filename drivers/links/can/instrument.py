@@ -92,7 +92,6 @@ class CanInstrument(CanPlugin[OptionsT]):
 
     @classmethod
     def writes(cls, options: OptionsT) -> Iterable[str]:
-        """The items that the driver may write with these `options`."""
         raise NotImplementedError
 
     @classmethod
