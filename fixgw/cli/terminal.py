@@ -13,12 +13,26 @@ from collections.abc import Iterable
 from typing import Any
 
 from fixgw.cli import text
-from fixgw.database import OLD, Value
+from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Value
 
 EXIT_TERMINATED = 143
 RATE_WINDOW_S = 5.0  # the time over which update rates are measured
 
-SCROLLS = {"\x1b[A": -1, "k": -1, "\x1b[B": 1, "j": 1, "\x1b[5~": -20, "\x1b[6~": 20, " ": 20}
+SCROLLS = {"\x1b[A": -1, "\x1bOA": -1, "k": -1, "\x1b[B": 1, "\x1bOB": 1, "j": 1}  # lines
+PAGES = {"\x1b[5~": -1, "b": -1, "\x1b[6~": 1, " ": 1}
+ENDS = {
+    "\x1b[H": 0,
+    "\x1bOH": 0,
+    "\x1b[1~": 0,
+    "g": 0,
+    "\x1b[F": 1 << 30,
+    "\x1bOF": 1 << 30,
+    "\x1b[4~": 1 << 30,
+    "G": 1 << 30,
+}
+ORDERS = ("", "key", "age", "flags")
+WORST_FIRST = (FAIL, BAD, OLD, SECFAIL, ANNUNCIATE)
+MAX_SEARCH = 40  # characters
 _KEYS = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
 _ENTER = "\x1b[?1049h\x1b[?25l"  # alternate screen, no cursor
 _LEAVE = "\x1b[?25h\x1b[?1049l"
@@ -76,29 +90,82 @@ class Row:
 class Table:
     """The watched keys as lines on a screen.
 
-    With `live_only`, rows with updates come first, because people look for them among hundreds of buttons, and rows
+    With `news_first`, rows with updates come first, because people look for them among hundreds of buttons, and rows
     that have never had a value are hidden.
 
     Not thread-safe.
     """
 
-    def __init__(self, rows: Iterable[Row], live_only: bool = False) -> None:
+    def __init__(self, rows: Iterable[Row], news_first: bool = False) -> None:
         self.rows = list(rows)
-        self.live_only = live_only
+        self.news_first = news_first
+        #: Show only rows that have been updated, and are not old.
+        self.live_only = False
+        #: What rows must have in their key, units or description; `searching` while a person types it.
+        self.search = ""
+        self.searching = False
+        self.order = ""  # one of `ORDERS`; empty: as given
         self.top = 0  # first row shown
+        self._page = 1  # rows on the last page drawn
         self._key_width = 3
         self._value_width = 8
         self._fraction = 0  # the most characters from the point on
         self._units_width = 5
 
-    def visible(self) -> list[Row]:
-        if not self.live_only:
-            return self.rows
-        return sorted((row for row in self.rows if not row.silent), key=lambda row: row.updated is None)
+    def press(self, key: str) -> bool:
+        """React to a key on the keyboard. Returns False if it means nothing here."""
+        if self.searching:
+            self._type(key)
+        elif key == "/":
+            self.searching = True
+        elif key == "s":
+            self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
+            self.top = 0
+        elif key == "l":
+            self.live_only = not self.live_only
+            self.top = 0
+        elif key == "\x1b":
+            self.search = ""
+        elif key in ENDS:
+            self.top = ENDS[key]
+        elif key in SCROLLS or key in PAGES:
+            self.top += SCROLLS.get(key, 0) + PAGES.get(key, 0) * self._page
+        else:
+            return False
+        return True
+
+    def _type(self, key: str) -> None:
+        """A key while a person types what to search."""
+        if key in ("\r", "\n"):
+            self.searching = False
+        elif key == "\x1b":
+            self.search, self.searching = "", False
+        elif key in ("\x7f", "\b"):
+            self.search = self.search[:-1]
+        elif len(key) == 1 and key.isprintable():
+            self.search = (self.search + key)[:MAX_SEARCH]
+        self.top = 0
+
+    def visible(self, now: float) -> list[Row]:
+        rows = self.rows
+        if self.news_first:
+            rows = sorted((row for row in rows if not row.silent), key=lambda row: row.updated is None)
+        if self.live_only:
+            rows = [row for row in rows if row.updated is not None and not row.flags & OLD]
+        if self.search:
+            rows = [row for row in rows if self.search.upper() in f"{row.key} {row.units} {row.description}".upper()]
+        if self.order == "key":
+            rows = sorted(rows, key=lambda row: row.key)
+        elif self.order == "age":
+            rows = sorted(rows, key=lambda row: _rank_by_age(row.age(now)), reverse=True)
+        elif self.order == "flags":
+            rows = sorted(rows, key=lambda row: [not row.flags & flag for flag in WORST_FIRST])
+        return rows
 
     def draw(self, now: float, width: int, height: int, title: str, colour: bool, away: bool = False) -> list[str]:
         """At most `height` lines of at most `width` visible characters. With `away`, flags are shown as unknown."""
-        rows, room = self.visible(), max(1, height - 3)
+        rows, room = self.visible(now), max(1, height - 3)
+        self._page = room
         self.top = max(0, min(self.top, len(rows) - room))
         shown = rows[self.top : self.top + room]
         values = ["-" if row.value is None else row.shown.text(row.value, text.short_text) for row in shown]
@@ -141,10 +208,25 @@ class Table:
             else:
                 words = painted(plain[start:end], text.flag_colour(row.flags), colour)
                 lines.append(plain[:start] + words + plain[end:])
-        hidden = len(rows) > len(shown)
-        footer = f"{self.top + 1} to {self.top + len(shown)} of {len(rows)}, arrows scroll, " if hidden else ""
-        lines.append(painted(f"{footer}q quits"[:width], text.DIM, colour))
+        lines.append(painted(self._footer(len(rows), len(shown))[:width], text.DIM, colour))
         return lines[:height]
+
+    def _footer(self, count: int, shown: int) -> str:
+        if self.searching:
+            return f"/{self.search}_  Enter keeps, Esc ends the search"
+        parts = [f"{self.top + 1} to {self.top + shown} of {count}, arrows scroll"] if count > shown else []
+        if self.search:
+            parts.append(f"search {self.search!r}: {count} found, Esc ends it")
+        if self.live_only:
+            parts.append("live only")
+        if self.order:
+            parts.append(f"sorted by {self.order}")
+        return ", ".join([*parts, "/ search", "s sort", f"l {'all' if self.live_only else 'live only'}", "q quits"])
+
+
+def _rank_by_age(age: float | None) -> int:
+    """Whole seconds, so that rows that are updated often do not change places; those never updated come last."""
+    return -1 if age is None else int(age)
 
 
 def painted(words: str, colour: str, wanted: bool) -> str:

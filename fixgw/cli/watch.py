@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, add_units_option, seconds, text
 from fixgw.cli.client import ask_about, connect, expand, is_pattern, new_client, presentation
-from fixgw.cli.terminal import SCROLLS, Row, Table, Terminal, painted, size, write_out
+from fixgw.cli.terminal import Row, Table, Terminal, painted, size, write_out
 from fixgw.database import FAIL, OLD
 from fixgw.errors import FixgwError, Refused
 
@@ -34,7 +34,13 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
         run,
         "On a terminal, values are updated in place: green is good, yellow needs attention, red must not be used. In\n"
         "a pipe, each update is a line: key, value, units and flags, separated by tabs. Press q or Ctrl-C to stop.\n"
-        "The command reconnects when the gateway restarts. Without KEY it shows all keys that receive values.",
+        "The command reconnects when the gateway restarts. Without KEY it shows all keys that receive values.\n\n"
+        "keys on the terminal:\n"
+        "  arrows, PgUp, PgDn, Home, End   scroll\n"
+        "  /    search keys, units and descriptions; Enter keeps what is found, Esc ends the search\n"
+        "  s    sort: as given, by key, by age (the oldest first), by flags (the worst first)\n"
+        "  l    live only: hide what is old or was never updated; again: show all\n"
+        "  q    quit",
         "  fixgw watch IAS ALT VS HEAD\n  fixgw watch 'EGT*' 'CHT*'\n  fixgw watch ALT --duration 60 | tee climb.txt",
     )
     parser.add_argument("keys", metavar="KEY", nargs="*", help="a key, an aux value (IAS.Vne), or a pattern ('EGT*')")
@@ -205,7 +211,7 @@ class Watcher:
 
     def run_on_terminal(self) -> None:
         """Show the values in place until q is pressed."""
-        table = Table(self._rows.values(), live_only=not self._words)
+        table = Table(self._rows.values(), news_first=not self._words)
         colour = not os.environ.get("NO_COLOR")
         address = f"{self._client.host}:{self._client.port}"
         known = set(self._client.list())
@@ -225,9 +231,8 @@ class Watcher:
                 lines[len(lines) - 1 : len(lines) - 1] = foot
                 terminal.show(lines)
                 for key in terminal.keys(self._time_left(REDRAW_S)):
-                    if key in ("q", "Q", "\x04"):
+                    if key == "\x04" or (not table.press(key) and key in ("q", "Q")):
                         return
-                    table.top += SCROLLS.get(key, 0)
 
     def _look_for_overrides(self) -> None:
         """Ask now and then which values are overridden: a sentence does not say so."""

@@ -106,7 +106,7 @@ def test_flags_are_unknown_while_the_gateway_is_away() -> None:
 
 def test_a_long_table_can_be_scrolled() -> None:
     table = Table([row(f"KEY{n:02}") for n in range(50)])
-    assert drawn(table, height=13)[-1] == "1 to 10 of 50, arrows scroll, q quits"
+    assert drawn(table, height=13)[-1] == "1 to 10 of 50, arrows scroll, / search, s sort, l live only, q quits"
     table.top += 45
     lines = drawn(table, height=13)
     assert lines[2].startswith("KEY40")
@@ -125,21 +125,84 @@ def test_columns_do_not_shrink_when_a_value_does() -> None:
 
 def test_keys_without_updates_can_be_hidden() -> None:
     silent, old = row("SILENT", flags=OLD, updated=None), row("OLD", flags=OLD, updated=5.0)
-    assert [r.key for r in Table([silent, old, row()], live_only=True).visible()] == ["OLD", "IAS"]
+    assert [r.key for r in Table([silent, old, row()], news_first=True).visible(12.0)] == ["OLD", "IAS"]
     silent.update(1.0, 0, 11.0)
-    assert [r.key for r in Table([silent, old], live_only=True).visible()] == ["SILENT", "OLD"]
+    assert [r.key for r in Table([silent, old], news_first=True).visible(12.0)] == ["SILENT", "OLD"]
 
 
 def test_updated_keys_come_before_unused_buttons() -> None:
     buttons = [row(f"BTN{n}", updated=None) for n in range(100)]
-    table = Table([*buttons, row("A_KEY_WITH_A_VERY_LONG_NAME", updated=None), row("IAS")], live_only=True)
+    table = Table([*buttons, row("A_KEY_WITH_A_VERY_LONG_NAME", updated=None), row("IAS")], news_first=True)
     lines = table.draw(12.0, 80, 24, "title", colour=False)
     assert lines[2].startswith("IAS  ")
     assert lines[3].startswith("BTN0 ")
     assert "Indicated airspeed" in lines[2], "a long name on another page takes no room on this one"
     buttons[99].update(True, 0, 12.0)
-    assert [r.key for r in table.visible()][:3] == ["BTN99", "IAS", "BTN0"]
-    assert Table([*buttons, row("IAS")]).visible()[0].key == "BTN0", "keys that were asked for stay"
+    assert [r.key for r in table.visible(12.0)][:3] == ["BTN99", "IAS", "BTN0"]
+    assert Table([*buttons, row("IAS")]).visible(12.0)[0].key == "BTN0", "keys that were asked for stay"
+
+
+def keys(table: Table, *pressed: str) -> list[str]:
+    """The keys of the rows after some keys on the keyboard were pressed."""
+    assert all(table.press(key) for key in pressed)
+    return [row.key for row in table.visible(12.0)]
+
+
+def test_search_in_keys_units_and_descriptions() -> None:
+    table = Table([row("IAS"), row("OILT1"), row("TAS")])
+    table.rows[1].units, table.rows[1].description = "degC", "Oil temperature"
+    assert keys(table, "/", "a", "s", "x", "\x7f") == ["IAS", "TAS"]
+    assert drawn(table)[-1] == "/as_  Enter keeps, Esc ends the search"
+    assert keys(table, "q", "\x7f", "\n") == ["IAS", "TAS"]
+    assert drawn(table)[-1].startswith("search 'as': 2 found, Esc ends it")
+    assert not table.press("q")
+    assert keys(table, "\x1b") == ["IAS", "OILT1", "TAS"]
+    assert keys(table, "/", *"TEMP") == ["OILT1"]
+    assert keys(table, "\x1b", "/", *"degc", "\r") == ["OILT1"]
+    assert keys(table, "/", *"nothing") == []
+    assert "q" not in drawn(table)[-1]
+    assert keys(table, *"x" * 100) == []
+    assert len(table.search) == 40
+    assert len(keys(table, "\x1b")) == 3
+    assert table.press("\x1b[A"), "an arrow does not end up in the search"
+    assert keys(table, "/", "\x1b[A", "\t") == ["IAS", "OILT1", "TAS"]
+
+
+def test_rows_are_sorted_by_key_age_and_flags() -> None:
+    rows = [row("C", updated=11.9), row("A", flags=OLD, updated=2.0), row("B", flags=BAD, updated=11.1)]
+    rows += [row("E", updated=None), row("D", flags=FAIL | BAD, updated=10.5)]
+    table = Table(rows)
+    assert keys(table, "s") == ["A", "B", "C", "D", "E"]
+    assert drawn(table)[-1] == "sorted by key, / search, s sort, l live only, q quits"
+    assert keys(table, "s") == ["A", "D", "C", "B", "E"], "rows of the same second keep their places"
+    assert keys(table, "s") == ["D", "B", "A", "C", "E"]
+    assert keys(table, "s") == ["C", "A", "B", "E", "D"]
+
+
+def test_only_live_rows() -> None:
+    rows = [row("IAS"), row("OLD", flags=OLD), row("BTN1", updated=None), row("BAD", flags=BAD)]
+    table = Table(rows)
+    assert keys(table, "l") == ["IAS", "BAD"]
+    assert drawn(table)[-1] == "live only, / search, s sort, l all, q quits"
+    assert keys(table, "/", *"IA") == ["IAS"]
+    assert keys(table, "\x1b", "l") == ["IAS", "OLD", "BTN1", "BAD"]
+
+
+def test_pages() -> None:
+    table = Table([row(f"KEY{n:02}") for n in range(50)])
+    drawn(table, height=13)
+    for key, first in {
+        "\x1b[6~": 10,
+        " ": 20,
+        "\x1b[5~": 10,
+        "G": 40,
+        "b": 30,
+        "\x1b[H": 0,
+        "\x1b[4~": 40,
+        "g": 0,
+    }.items():
+        assert table.press(key)
+        assert drawn(table, height=13)[2].startswith(f"KEY{first:02}")
 
 
 def test_an_aux_value_has_no_flags() -> None:
@@ -301,6 +364,10 @@ def test_it_follows_the_size_of_the_terminal(bench: Bench, terminal: Open) -> No
     it.wait_for(r"1 to 3 of 8, arrows scroll")
     it.type("\x1b[Bj")
     it.wait_for(r"3 to 5 of 8")
+    it.type("/egtq\n")
+    it.wait_for(r"search 'egtq': 0 found")
+    it.type("\x1b")
+    it.wait_for(r"1 to 3 of 8")
     it.resize(100, 24)
     it.wait_for(r"ACID[^\n]+\n[^\n]*q quits")
     it.type("q")

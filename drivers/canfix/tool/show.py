@@ -298,7 +298,7 @@ class _Screen:
 
     def run(self) -> None:
         """Show frames until q is pressed, or until the count or duration is reached."""
-        from fixgw.cli.terminal import SCROLLS, Terminal
+        from fixgw.cli.terminal import Terminal
 
         args, began = self.args, time.monotonic()
         left = args.count
@@ -315,9 +315,8 @@ class _Screen:
                 width, height = os.get_terminal_size(sys.stdout.fileno())
                 terminal.show(self.page.draw(time.monotonic(), width or 80, height or 24, title, colour))
                 for key in terminal.keys(0.0):
-                    if key in ("q", "Q", "\x04"):
+                    if key == "\x04" or (not self.page.press(key) and key in ("q", "Q")):
                         return
-                    self.page.top += SCROLLS.get(key, 0)
 
     def _take(self, heard: Heard) -> None:
         from fixgw.cli.terminal import Row
