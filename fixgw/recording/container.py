@@ -346,7 +346,7 @@ class _Pieces:
         return None
 
 
-_DAMAGE = (ValueError, IndexError, struct.error, EOFError, MemoryError, RuntimeError)
+_DAMAGE = (ValueError, OverflowError, IndexError, struct.error, EOFError, MemoryError, RuntimeError)
 
 
 def _unpack_chunk(data: bytes) -> bytes:
@@ -657,7 +657,7 @@ class McapRecording:
             version=str(more.get("version", "")),
             simulated=any_simulated or more.get("simulated") == "true",
             keep=path.with_name(path.name.removesuffix(".part") + KEEP).exists(),
-            units={key: facts["units"] for key, facts in definitions.items() if facts.get("units")},
+            units={key: units for key, f in definitions.items() if isinstance(units := f.get("units"), str) and units},
             more={**more, "messages": count, "definitions": definitions, "shift": times[0] - stamps[0] / RATE},
         )
 
@@ -723,7 +723,7 @@ def _attachment(data: bytes) -> tuple[str, bytes]:
 
 def _definitions(data: bytes) -> dict[str, dict[str, Any]]:
     with suppress(ValueError):
-        return msgspec.json.decode(data, type=dict[str, dict[str, Any]])
+        return {key: facts for key, facts in layout.decode(data).items() if isinstance(facts, dict)}
     return {}
 
 

@@ -79,7 +79,10 @@ _decoder = msgspec.json.Decoder(dict[str, Any])
 
 def decode(data: bytes) -> dict[str, Any]:
     """The contents of a message. Raises ValueError for one that is not ours."""
-    return _decoder.decode(data)
+    try:
+        return _decoder.decode(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 @lru_cache(4096)

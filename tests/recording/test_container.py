@@ -17,6 +17,7 @@ from mcap.writer import Writer as McapWriter
 from fixgw.kit.update import OLD
 from fixgw.recording import Change, RecordingError, layout, open_recording
 from fixgw.recording.container import McapRecording, Writer, locked, recover
+from fixgw.recording.flight import summarize
 
 DATA = Path(__file__).parents[1] / "data" / "recording"
 SAMPLE = DATA / "flight.mcap"
@@ -272,6 +273,40 @@ def test_hostile_sizes_cost_no_memory(tmp_path: Path) -> None:
         recording = McapRecording(path)
         assert list(recording.messages()) == []
         assert not recording.about.complete
+        recording.close()
+
+
+def test_no_contents_raise_anything_else(tmp_path: Path, read: Read) -> None:
+    """Without checksums and compression, damage and malice reach every part of the reader."""
+    path = tmp_path / "20260516-140500-1.mcap"
+    buffer = io.BytesIO()
+    writer = McapWriter(buffer, compression=CompressionType.NONE, enable_crcs=False)
+    writer.start()
+    writer.add_metadata("fixgw", {"ident": "N123"})
+    writer.add_attachment(0, 0, "definitions.json", "x", b'{"IAS":{"units":["knots"]},"ALT":5}')
+    for topic, data in (
+        ("/time", b'{"monotonic":1e300,"utc":-1e300}'),
+        ("/flight", b'{"IAS":{"a":1},"ALT":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+        ("/flight", b'{"IAS":1.5,"TACH1":true}'),
+        ("/flags", b'{"IAS":"0100x","ALT":7}'),
+        ("/reasons", b'{"IAS":[1],"ALT":{"old":5}}'),
+        ("/sources", b'{"IAS":[]}'),
+        ("/alerts", b'{"id":[],"to":"active","level":"warning"}'),
+    ):
+        writer.add_message(writer.register_channel(topic, "json", 0), 5, data, 2**64 - 1)
+    writer.finish()  # type: ignore[no-untyped-call]
+    whole = buffer.getvalue()
+    dice = random.Random(3)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for _ in range(dice.choice((0, 1, 3))):
+            at = dice.randrange(8, len(damaged))
+            damaged[at : at + dice.choice((1, 8))] = dice.choice((b"", b"\0", b"\xff" * 8, dice.randbytes(1)))
+        path.write_bytes(damaged)
+        summarize(path)
+        recording = McapRecording(path)
+        list(recording.changes())
+        recording.alerts()
         recording.close()
 
 
