@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 MAX_TURNS = 100  # of all workers at one instant
 LEAST_S = 1e-6  # between two instants
+REFRESH_S = 0.1  # between two looks at values that others have set
 
 NO_DATA = "the capture has no data of it"
 
@@ -109,7 +110,8 @@ class _Replay:
         self._lines: list[Line] = []  # of this instant
         self._last: dict[str, tuple[Value, int, str]] = {}
         self._sources: set[str] = set()
-        self._age_due = float("inf")
+        self._others: dict[str, Outside] = {}  # what others have set, by keys that age
+        self._age_due = self._refresh_due = float("inf")
 
     def _utc(self) -> datetime:
         return datetime.fromtimestamp(self.clock.now + (self.capture.offset or 0.0), UTC)
@@ -175,11 +177,24 @@ class _Replay:
     def _set(self, change: Outside) -> None:
         if _root(change.source) in self._sources or change.value is None:
             return
+        self._others.pop(change.key, None)
         with suppress(UnknownKey, FixgwError, ValueError):
             if "." in change.key:
                 self.db.write(change.key, change.value, change.source)
             elif not change.flags & OLD:
                 self.db.write(change.key, change.value, change.source, flags=change.flags & WRITABLE)
+                if self.db.item(change.key).tolerance:
+                    self._others[change.key] = change
+
+    def _refresh(self) -> None:
+        """Write what others have set again before it ages: they did so, but a recording has only changes."""
+        now = self._refresh_due = self.clock.now
+        self._refresh_due += REFRESH_S
+        for key, change in self._others.items():
+            item = self.db.item(key)
+            reading = item.reading
+            if reading.source == change.source and reading.age(now) > item.tolerance / 2:
+                item.write(change.value, change.source, change.flags & WRITABLE)
 
     def _note_start(self) -> None:
         """Take what has been written so far as given, and note changes from now on."""
@@ -192,6 +207,7 @@ class _Replay:
 
     def _play(self) -> None:
         end = self._start
+        self._refresh_due = end + REFRESH_S
         for entry in self.capture.entries():
             at = max(entry.stamp, self._start)
             self._pass_until(at)
@@ -205,11 +221,15 @@ class _Replay:
     def _pass_until(self, at: float) -> None:
         """Do all that is due before `at`, and set the clock to it."""
         while True:
-            due = min([self._age_due, *(task.due for task in self._tasks.values() if self._may_turn(task))])
+            due = min(
+                [self._age_due, self._refresh_due, *(task.due for task in self._tasks.values() if self._may_turn(task))]
+            )
             due = max(math.ceil(due * 1e6) / 1e6, self.clock.now + LEAST_S) if due < at else at
             if due >= at:
                 break
             self._set_clock(due)
+            if due >= self._refresh_due:
+                self._refresh()
             self._settle()
         self._set_clock(at)
 
@@ -232,7 +252,7 @@ class _Replay:
             ready = [
                 task
                 for task in list(self._tasks.values())
-                if (task.due <= self.clock.now and self._may_turn(task)) or task.worker.is_waiting()
+                if self._may_turn(task) and (task.due <= self.clock.now or task.worker.is_waiting())
             ]
             if not ready:
                 break

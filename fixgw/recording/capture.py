@@ -172,20 +172,21 @@ class McapCapture:
     def entries(self) -> Iterator[Entry]:
         """All entries, sorted with a bounded buffer."""
         order = count()
-        waiting: list[tuple[float, int, Entry]] = [(each.stamp, next(order), each) for each in self._later]
+        # By time, but all that happened before the start together, in its order.
+        waiting = [(each.stamp, each.stamp, next(order), each) for each in list[Entry](self._later)]
         heapq.heapify(waiting)
         newest = last = float("-inf")
         for message in self.recording.messages(*layout.RAW):
             newest = max(newest, message.stamp / 1e9)
             for heard in raw.decode(raw.is_raw(message.topic), message.data):
-                heapq.heappush(waiting, (heard.stamp, next(order), heard))
+                heapq.heappush(waiting, (max(heard.stamp, self.start), heard.stamp, next(order), heard))
             while waiting and waiting[0][0] < newest - DISORDER_S:
-                stamp, _, entry = heapq.heappop(waiting)
+                stamp, _, _, entry = heapq.heappop(waiting)
                 if stamp >= last:  # else a new file or piece begins, and tells again which links are open
                     last = stamp
                     yield entry
         while waiting:
-            yield heapq.heappop(waiting)[2]
+            yield heapq.heappop(waiting)[3]
 
 
 class TextCapture:

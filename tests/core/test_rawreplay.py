@@ -116,6 +116,21 @@ def test_a_replay_gives_what_a_live_chip_gave(tmp_path: Path) -> None:
     assert {each.flags for each in lines} >= {"00000", "00010"}
 
 
+def test_a_capture_that_began_after_the_links_were_opened(tmp_path: Path) -> None:
+    """What was exchanged when they were opened comes first, in its order, from whichever link it is."""
+    with recorded("i2c_bmp") as capture:
+        whole = [entry for entry in capture.entries() if isinstance(entry, Heard)]
+        expected = outcome(load(None, capture, tmp_path), capture)[0]
+    opened = next(n for n, e in enumerate(whole) if isinstance(e.data, Event) and e.data.what == "opened") + 1
+    earlier = [e._replace(stamp=e.stamp - 9.0 + n * 0.01) for n, e in enumerate(whole[:opened])]
+    other = Heard("eis", make.START_S - 8.95, "in", Event("serial", "opened"))
+    path = tmp_path / "late.mcap"
+    write_capture(path, [other, *earlier, *whole[opened:]], {}, make.START_S)
+    with closing(open_capture(path)) as late, recorded("i2c_bmp") as capture:
+        assert [e.stamp for e in late.entries()] == sorted(e.stamp for e in late.entries())
+        assert outcome(load(None, capture, tmp_path), late)[0] == expected
+
+
 def test_time_passes_between_the_data(tmp_path: Path) -> None:
     """Items age, when they are due; the driver says itself when its device is silent."""
     lines, _ = outcome(configured(tmp_path, LINES), Made(said("\n90\n", "91\n"), end=make.START_S + 8.0))
@@ -143,6 +158,23 @@ def test_what_others_set_is_set_again(tmp_path: Path) -> None:
         "2.500000 IAS.Vne 180.0 - -",
         "2.500000 OILT1 90.0 01000 sensor",
     ]
+
+
+def test_what_others_set_ages_when_the_recording_says_so(tmp_path: Path) -> None:
+    """It has only changes, but whoever set a value has written it again and again."""
+    at = make.START_S
+    entries = [
+        *said("\n90\n"),
+        Outside(at + 1.0, "IAS", 100.0, 0, "sim/aircraft"),
+        Outside(at + 9.0, "IAS", 100.0, 0b01000, "sim/aircraft"),
+    ]
+    before = [Outside(at, "ALT", 3000.0, 0, "sim/aircraft")]
+    lines, _ = outcome(configured(tmp_path, LINES), Made(entries, before, end=at + 20.0))
+    assert [str(each) for each in lines if each.key == "ALT"] == []
+    good, old = (each for each in lines if each.key == "IAS")
+    assert str(good) == "1.000000 IAS 100.0 00000 sim/aircraft"
+    assert old.flags == "01000"
+    assert 9.0 < old.time < 12.0
 
 
 def test_bytes_that_were_discarded_are_discarded_again(tmp_path: Path) -> None:
