@@ -35,7 +35,12 @@ $(VENV)/.dev: pyproject.toml $(BIN)/python
 demo: $(VENV)/.run
 	@if [ -t 0 ]; then set -m; fi; $(BIN)/python -m fixgw demo $(ARGS)
 
+# Compiled tests are kept, whatever the environment says: compiling them takes longer than importing them. The first
+# time two processes compile them, or else all four would.
+test quick: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev
+	@[ -d tests/__pycache__ ] || for part in "drivers sim net" "core plugins cli service recording fuzz"; do \
+	    (cd tests && ../$(BIN)/python -m pytest --collect-only -qq $$part > /dev/null) & done; wait
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 # For the inner loop: no socket, no device, no process.
