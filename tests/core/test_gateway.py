@@ -390,7 +390,7 @@ def test_running_set_to_false_is_a_failure(bench: Bench) -> None:
     bench.start("connections: {a: {load: yes, module: t_gives_up, on_failure: ignore}}")
     bench.until(lambda: bench.state("a") is State.RUNNING)
     made("gives_up").last.running = False
-    bench.until(lambda: bench.state("a") is State.FAILED, 1.0)
+    bench.until(lambda: bench.state("a") is State.FAILED, 3.0)
     assert status.get_dict()["health"] == "failed"
 
 
