@@ -68,6 +68,8 @@ from fixgw.plugins.netfix import commands, mirror
 from fixgw.plugins.netfix.fanout import FanOut
 from fixgw.plugins.netfix.peer import Peer
 from fixgw.plugins.netfix.writer import Writer
+from fixgw.recording import RecordingError, capture, container
+from fixgw.recording import open_recording as recording_of
 
 from .oracle import Clock, Parser, Stream, check_outputs, check_update, is_sane
 
@@ -468,6 +470,29 @@ def parse_settings(data: bytes) -> None:
     database = Database([msgspec.structs.replace(definition, keep=definition.setting) for definition in FEW])
     settings.Settings(database, path).open()
     check_database(database)
+
+
+def parse_recording(data: bytes) -> None:
+    """A recording of ours or the incumbent's, finished, cut or damaged."""
+    recording = recording_of(written("flight", data))
+    try:
+        for change in (*recording.changes(), *recording.changes(since=recording.about.start + 1.0)):
+            assert isfinite(change.time), change
+            assert 0 <= change.flags < 32, change
+            assert change.value is None or not isinstance(change.value, float) or isfinite(change.value), change
+        recording.alerts()
+    finally:
+        recording.close()
+
+
+def parse_capture(data: bytes) -> None:
+    """The raw data of links: as we record it, a log of candump, or the bytes of a line."""
+    opened = capture.open_capture(written("capture", data), "gps")
+    try:
+        for entry in opened.entries():
+            assert isfinite(entry.stamp), entry
+    finally:
+        opened.close()
 
 
 # -- NetFIX ------------------------------------------------------------------------------------------------------------
@@ -893,6 +918,14 @@ TARGETS: Mapping[str, Target] = {
     "state": Target(state, Parser(parse_state)),
     "settings": Target(settings, Parser(parse_settings)),
     "replay": Target(replay, Parser(parse_replay)),
+    "recording": Target(
+        container, Parser(parse_recording, (RecordingError,)), (b"\x89MCAP0\r\n", b'{"IAS":[1,0,0,0,0,0]}\n', b"NaN")
+    ),
+    "capture": Target(
+        capture,
+        Parser(parse_capture, (RecordingError,)),
+        (b"\x89MCAP0\r\n", b"(1.0) can0 180#01\n", b"$GP"),
+    ),
     # what people type
     "expression": Target(
         expression,
