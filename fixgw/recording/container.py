@@ -61,6 +61,7 @@ MAX_CHUNK_BYTES = 64 << 20  # uncompressed
 MAX_CHANNELS = 10_000
 SEARCH_BYTES = 1 << 20  # read at a time when looking for the next whole chunk
 SCHEMA = b'{"type":"object","additionalProperties":{"type":["number","string","boolean","null"]}}'
+SHORTEST_MESSAGE = 22  # bytes of a message without data
 RATE = 1_000_000_000  # nanoseconds in a second
 
 # Records of MCAP.
@@ -416,7 +417,8 @@ class _Raw(NamedTuple):
 def _messages(piece: _Piece) -> Iterator[tuple[int, bytes] | _Raw]:
     """The records in a piece: messages, and the others with their numbers."""
     if piece.opcode == MESSAGE:
-        yield _message(piece.data, 0, len(piece.data))
+        if len(piece.data) >= SHORTEST_MESSAGE:
+            yield _message(piece.data, 0, len(piece.data))
     elif piece.opcode != CHUNK:
         yield piece.opcode, piece.data
     else:
@@ -426,7 +428,7 @@ def _messages(piece: _Piece) -> Iterator[tuple[int, bytes] | _Raw]:
             end = at + 9 + length
             if end > size:
                 return
-            if opcode == MESSAGE and length >= 22:
+            if opcode == MESSAGE and length >= SHORTEST_MESSAGE:
                 yield _message(data, at + 9, end)
             elif opcode == CHANNEL:
                 yield opcode, data[at + 9 : end]
@@ -435,7 +437,7 @@ def _messages(piece: _Piece) -> Iterator[tuple[int, bytes] | _Raw]:
 
 def _message(data: bytes, at: int, end: int) -> _Raw:
     channel, _, logged, stamp = struct.unpack_from("<HIQQ", data, at)
-    return _Raw(channel, logged, stamp, data[at + 22 : end])
+    return _Raw(channel, logged, stamp, data[at + SHORTEST_MESSAGE : end])
 
 
 def name_of(path: Path) -> str:
