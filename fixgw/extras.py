@@ -26,6 +26,7 @@ DEBIAN = {
     "i2c": "python3-smbus2",
     "spi": "python3-spidev",
     "can-udp": "python3-msgpack",
+    "completion": "python3-argcomplete",
     "test": "python3-pytest",
 }
 NOT_FOR_USERS = ("dev", "fuzz")

@@ -279,13 +279,16 @@ def _top_parser(prog: str, groups: dict[str, dict[str, Command]], examples: str)
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
-    # Each command parses its own arguments, so only the module of the command in use is imported.
-    rest = parser.add_argument("words", nargs=argparse.PARSER, help=argparse.SUPPRESS)
-    rest.required = False
     return parser
 
 
 def _run(top: argparse.ArgumentParser, commands: dict[str, Command], default: str, argv: Sequence[str] | None) -> int:
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may stand at its cursor
+        try:
+            from fixgw.cli.completion import complete
+        except ImportError:
+            return EXIT_FAILED
+        complete(top, commands)
     _open_missing_streams()
     try:
         try:
@@ -332,6 +335,9 @@ def _open_missing_streams() -> None:
 def _parse(
     top: argparse.ArgumentParser, commands: dict[str, Command], default: str, argv: list[str]
 ) -> argparse.Namespace:
+    # Each command parses its own arguments, so only the module of the command in use is imported.
+    rest = top.add_argument("words", nargs=argparse.PARSER, help=argparse.SUPPRESS)
+    rest.required = False
     words: list[str] = top.parse_args(argv).words or []
     before = argv[: len(argv) - len(words)]
     name, *after = words or [default]

@@ -20,8 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "systemd" / "debian"
 sys.path.insert(0, str(ROOT))
 
-from fixgw import __version__, cli  # noqa: E402
+from fixgw import __version__  # noqa: E402
 from fixgw.install import CONFIGURATION, HOME, NOT_SOURCE, Target, defaults, install_files, unit_file  # noqa: E402
+from fixgw.systemd.debian.manual import pages  # noqa: E402
 
 #: Debian's names of architectures, and the names that wheels use for them.
 PLATFORMS = {
@@ -60,8 +61,12 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
         for name in ("fixgw", "fixgwc"):
             target.write(f"{HOME}/bin/{name}", (HERE / "launcher").read_bytes(), 0o755)
             target.link(f"/usr/bin/{name}", f"{HOME}/bin/{name}")
-            page = gzip.compress(manual(name).encode(), mtime=0)  # no time: the package is reproducible
-            target.write(f"/usr/share/man/man1/{name}.1.gz", page)
+        for name, page in pages().items():
+            data = gzip.compress(page.encode(), mtime=0)  # no time: the package is reproducible
+            target.write(f"/usr/share/man/man1/{name}.gz", data)
+        completions = "/usr/share/bash-completion/completions"
+        target.write(f"{completions}/fixgw", (HERE / "completion").read_bytes())
+        target.link(f"{completions}/fixgwc", f"{completions}/fixgw")
         for name, data in defaults().items():
             target.write(f"{CONFIGURATION}/{name}", data)
         install_files(target, "/usr/lib")
@@ -101,35 +106,6 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
         command = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(package)]
         subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
     return package
-
-
-def manual(name: str) -> str:
-    """The manual page of ``fixgw`` or ``fixgwc``, with what ``--help`` says."""
-    groups = {"COMMANDS": cli.CLIENT}
-    summary, examples = "talk to a FIX Gateway", cli.CLIENT_EXAMPLES
-    if name == "fixgw":
-        groups = {"A GATEWAY": cli.SERVER, "A RUNNING GATEWAY": cli.CLIENT, "DEVICES": cli.package_commands()}
-        summary, examples = "run a FIX Gateway, or talk to one", cli.EXAMPLES
-    lines = [f'.TH {name.upper()} 1 "" "fixgw {__version__}"', ".SH NAME", f"{name} \\- {summary}"]
-    lines += [".SH SYNOPSIS", f".B {name}", "[COMMAND] [OPTIONS]", ".SH DESCRIPTION"]
-    lines += ["A central database of flight information, and the plugins around it.", ".PP"]
-    lines += [f"\\fB{name}\\fR \\fICOMMAND\\fR \\fB\\-\\-help\\fR describes a command and its options."]
-    for title, commands in groups.items():
-        lines.append(f".SH {title}")
-        for command, about in commands.items():
-            lines += [".TP", f".B {_roff(command)}", _roff(about.summary)]
-    lines += [".SH EXAMPLES", ".nf", *(_roff(line) for line in examples.splitlines()), ".fi"]
-    lines += [".SH FILES", ".TP", f".I {CONFIGURATION}/default.yaml", "the configuration of the service"]
-    lines += [".TP", ".I ~/.config/fixgw/default.yaml", "that of a user, which comes first"]
-    lines += [".SH EXIT STATUS", "0 success; 1 failure, explained on standard error; 2 wrong usage; 130 interrupted."]
-    lines += [".SH SEE ALSO", ".BR systemctl (1)"]
-    return "\n".join(lines) + "\n"
-
-
-def _roff(text: str) -> str:
-    """`text` in a manual page: no letter of it is a request."""
-    text = text.replace("\\", "\\e").replace("-", "\\-")
-    return f"\\&{text}" if text.startswith((".", "'")) else text
 
 
 def version_numbers(version: str) -> tuple[int, int]:

@@ -17,8 +17,9 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 CORE_LIBRARIES = {"yaml", "msgspec"}
-#: The libraries of extras, which read and write files.
+#: The libraries of extras, which read and write files, or talk to the shell.
 FILE_LIBRARIES = {
+    "fixgw/cli": {"argcomplete"},
     "fixgw/recording": {"mcap", "zstandard", "lz4", "plotly"},
     "fixgw/recording/exports": {"pyarrow"},
 }

@@ -17,6 +17,7 @@ from fixgw.install import FILES, INSTANCES, PACKAGED, UNIT, defaults
 
 ROOT = Path(__file__).parents[2]
 BUILD = runpy.run_path(str(ROOT / "systemd/debian/build.py"))
+PAGES: dict[str, str] = runpy.run_path(str(ROOT / "systemd/debian/manual.py"))["pages"]()
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed here"),
@@ -66,9 +67,12 @@ def test_it_contains_what_the_installer_installs_and_is_reproducible(tmp_path: P
         assert str(tmp_path) not in (library / "fixgw-0.1.0.dist-info/RECORD").read_text()
     assert (tree / "opt/fixgw/bin/fixgw").stat().st_mode & 0o777 == 0o755
 
-    for name in ("fixgw", "fixgwc"):
-        page = gzip.decompress((tree / f"usr/share/man/man1/{name}.1.gz").read_bytes()).decode()
-        assert page == BUILD["manual"](name)
+    manuals = {p.name: gzip.decompress(p.read_bytes()).decode() for p in (tree / "usr/share/man/man1").iterdir()}
+    assert manuals == {f"{name}.gz": page for name, page in PAGES.items()}
+    completions = tree / "usr/share/bash-completion/completions"
+    assert (completions / "fixgw").read_bytes() == (ROOT / "systemd/debian/completion").read_bytes()
+    assert (completions / "fixgwc").readlink() == Path("/usr/share/bash-completion/completions/fixgw")
+    subprocess.run(["sh", "-n", str(completions / "fixgw")], check=True)
 
     assert build(tmp_path / "two", wheel).read_bytes() == package.read_bytes()
 
@@ -77,13 +81,36 @@ def test_it_contains_what_the_installer_installs_and_is_reproducible(tmp_path: P
     ("name", "commands"), [("fixgw", {**SERVER, **CLIENT, **package_commands()}), ("fixgwc", CLIENT)]
 )
 def test_the_manual_names_every_command(name: str, commands: dict[str, Command]) -> None:
-    page: str = BUILD["manual"](name)
+    page = PAGES[f"{name}.1"]
     for command in commands:
         assert f"\n.B {command}\n".replace("-", "\\-") in page
-    if shutil.which("groff") is not None:
-        options = ["groff", "-man", "-Tascii", "-ww", "-z"]
-        done = subprocess.run(options, input=page, capture_output=True, text=True, check=True)
-        assert done.stderr == ""
+        assert f"fixgw-{command}.1" in PAGES
+
+
+def test_the_page_of_a_command_says_what_its_help_says() -> None:
+    page = PAGES["fixgw-watch.1"]
+    assert page.startswith('.TH FIXGW\\-WATCH 1 "" "fixgw ')
+    assert ".SH NAME\nfixgw\\-watch \\- watch values change\n" in page
+    assert "\n.B \\-\\-duration SECONDS\nstop after this time\n" in page
+    assert "\n  fixgw watch IAS ALT VS HEAD\n" in page
+    assert "keys on the terminal:" in page
+    assert "the gateway's address (default: $FIXGW_HOST or 127.0.0.1)" in page
+    assert "\n.SH MONITOR\n" in PAGES["fixgw-canfix.1"]
+    assert "%(default)s" not in "".join(PAGES.values())
+
+
+def test_no_text_of_a_page_is_a_request_of_roff() -> None:
+    requests = {"TH", "SH", "TP", "B", "BR", "I", "PP", "nf", "fi"}
+    for name, page in PAGES.items():
+        lines = [line for line in page.splitlines() if line[:1] in (".", "'")]
+        assert {line[1:].split()[0] for line in lines} <= requests, name
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed here")
+def test_groff_has_no_complaints() -> None:
+    options = ["groff", "-man", "-Tutf8", "-K", "utf-8", "-ww", "-z"]
+    done = subprocess.run(options, input="".join(PAGES.values()), capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_the_package_and_the_installer_know_of_each_other() -> None:
