@@ -20,7 +20,7 @@ from fixgw.errors import PluginFail
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugins import recorder
 from fixgw.plugins.recorder import Plugin, disk
-from fixgw.recording.container import McapRecording, recover
+from fixgw.recording.container import McapRecording, Writer, recover
 from fixgw.world import World
 
 #: 300 take some seconds.
@@ -178,16 +178,15 @@ def test_a_disk_that_hangs_holds_up_neither_the_database_nor_the_stop(
 
 @pytest.mark.slow
 def test_it_runs_stops_and_completes_what_was_cut(tmp_path: Path, haste: None) -> None:
-    first = run(tmp_path)
-    until(lambda: first.disk.size)
-    first.disk._abandon()
-    first.disk.closed.set()
-    second = run(tmp_path)
-    until(lambda: second.get_status().get("recovered after a loss of power"))
-    until(lambda: second.disk.size)
-    for plugin in (first, second):
-        plugin.shutdown()
-    assert not list(tmp_path.glob("*.part"))
+    cut = Writer(tmp_path / "20260101-120000-1.mcap.part", {}, {})
+    cut.write("/engine", b'{"TACH1":2000}', 10**9, None)
+    cut.flush()
+    cut.abandon()
+    plugin = run(tmp_path)
+    until(lambda: plugin.get_status().get("recovered after a loss of power"))
+    until(lambda: plugin.disk.size)
+    plugin.shutdown()
+    assert len(list(tmp_path.iterdir())) == 2
     for path in tmp_path.iterdir():
         recording = McapRecording(path)
         assert recording.about.complete
