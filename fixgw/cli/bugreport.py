@@ -138,10 +138,10 @@ class _Report:
             yield f"Reading it raised {type(error).__name__}: {error}"
         texts = {name: self._text(name) for name in reader.files}  # with all secrets
         said = [f"problem: {problem}" for problem in reader.sorted_problems()]
-        said += [f"advice: {advice}" for advice in reader.sorted_advice()]
+        said += map(str, reader.sorted_advice())
         yield from mask_text("\n".join(said), self._secrets).split("\n") if said else ("It has no problems.",)
         own = {name: content for name, content in texts.items() if content != PACKAGED}
-        yield from ("", f"{counted(len(texts) - len(own), 'file')} as packaged, and:")
+        yield from ("", f"{counted(len(texts) - len(own), 'file')} as packaged, {len(own) or 'no'} others:")
         left = MAX_FILES_BYTES
         for name, content in own.items():
             yield from ("", f"-- {name}")

@@ -18,12 +18,12 @@ MASK = "***"
 MIN_LENGTH = 4  # of a secret that is masked wherever it occurs
 
 _WORDS = (
-    r"pass(?:word|wd|phrase|code)?s?|pwd|secrets?|tokens?|credentials?|psk|auth(?:orization)?|bearer|cookies?"
+    r"pas{1,3}(?:w\w*|phrase|code)?s?|pwd|secrets?|tokens?|credentials?|psk|auth(?:orization)?|bearer|cookies?"
     r"|(?:api|access|private|public|secret|shared|host|client|server|session|signing|encryption|tls|ssl|wpa"
     r"|cert(?:ificate)?|auth)[ _-]?key(?:s|[ _-]?file|[ _-]?data)?|key[ _-]?(?:file|data)|keyfile"
 )
 #: The words stand alone, or at either end of a name in which other words stand before or behind them.
-_NAME = re.compile(rf"(?:.*[^a-z0-9])?(?:{_WORDS})(?:[^a-z0-9].*)?\Z|.*(?:password|passwd|secret|token|apikey)s?\Z")
+_NAME = re.compile(rf"(?:.*[^a-z0-9])?(?:{_WORDS})(?:[^a-z0-9].*)?\Z|.*(?:pas{{1,3}}w\w*|secret|token|apikey)s?\Z")
 _HOLDERS = re.compile(r"(?:.*[^a-z0-9])?(?:tls|ssl|https?|certs?|certificates?)\Z")
 #: ``name: value`` or ``name = value`` anywhere in a line.
 _SETTING = re.compile(r"([A-Za-z][\w .-]*?)([\"']?\s*[:=]\s*)(?=\S)(?!\*\*\*)(.*)\Z")

@@ -10,7 +10,8 @@ from fixgw.configuration.secrets import MASK, is_secret, mask_text, mask_tree, m
 @pytest.mark.parametrize(
     "name",
     ["password", "Password", "mqtt_password", "wifi-passphrase", "passwd", "token", "accessToken", "api key", "apikey",
-     "client_secret", "private_key", "tls_key_file", "keyfile", "psk", "credentials", "db.password", "authorization"],
+     "client_secret", "private_key", "tls_key_file", "keyfile", "psk", "credentials", "db.password", "authorization",
+     "pasword", "mqtt_passwort", "wifipassword"],
 )  # fmt: skip
 def test_names_of_secrets(name: str) -> None:
     assert is_secret(name)
