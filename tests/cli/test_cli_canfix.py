@@ -480,7 +480,7 @@ def test_on_a_terminal_each_parameter_has_one_line_updated_in_place(
     panel = simulate("air", adapter=tmp_path / "can0")
     page = terminal("canfix", "monitor", *panel.where, rows=60, columns=120)
     page.wait_for(r"CAN-FIX on slcan")
-    page.wait_for(r"183 IAS +\d+\.\d knots +\S*good\S* .* Hz +Indicated Airspeed, from 50")
+    page.wait_for(r"183 IAS +\d+\.\d +knots +\S*good\S* .* Hz +Indicated Airspeed, from 50")
     page.wait_for(r"712\. .* good")
     page.type("q")
     assert page.end() == 0
