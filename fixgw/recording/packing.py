@@ -16,7 +16,7 @@ from fixgw.recording import MCAP_MAGIC
 __all__ = ["Packer", "missing"]
 
 CHUNK_BYTES = 4 << 20  # a chunk is ended at this size, if nobody has ended it earlier
-LEVEL = 3  # of compression
+LEVEL = 1  # of compression; higher ones gain nothing here
 MESSAGE = struct.Struct("<BQHIQQ")
 MESSAGE_BYTES = MESSAGE.size - 9  # without opcode and length
 FOOTER = struct.Struct("<BQQQ")
