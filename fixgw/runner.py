@@ -432,7 +432,7 @@ class Runner:
         return {
             "module": self.connection.module,
             "state": self.state.value,
-            "for": round(now - self.since, 1),
+            "for": round(now - self.since, 3),
             "running": plugin is not None and bool(plugin.running),
             "health": health or "ok",
             "reason": self.reason,
