@@ -161,7 +161,7 @@ class Inputs:
         """The settings that the map's `inputs` name and that have only the configuration's start value."""
         keys = {key for entry in self._map.inputs for key in entry.keys}
         items = [item for key, item in self._items.items() if key in keys and item.definition.setting]
-        return [item for item in items if item.reading.source == INITIAL]
+        return [item for item in items if item.said.source == INITIAL]
 
     def doubt_start_values(self) -> None:
         """Mark the start values of settings as old: another node may have a newer value, and has not sent it yet."""

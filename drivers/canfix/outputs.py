@@ -307,7 +307,7 @@ class Output:
             (when, _, mine), self._overruled = self._overruled, None
         item = self._items[0]
         assert item is not None
-        if self._all.clock() - when < CROSSING_S and item.reading.source.startswith(self._all.prefix):
+        if self._all.clock() - when < CROSSING_S and item.said.source.startswith(self._all.prefix):
             item.write(mine.value, mine.source, mine.flags & ~OLD)
 
     def _owe(self) -> None:

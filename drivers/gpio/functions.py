@@ -98,7 +98,7 @@ class Common:
 
     def refresh(self, item: Item) -> None:
         """Write a lasting position again before its item ages, if the item has a tolerance."""
-        reading = item.reading
+        reading = item.said
         ours = reading.source == self.source and not reading.fail
         if item.tolerance and ours and reading.age(self.db.clock()) > item.tolerance / 2:
             self.write(item, reading.value)
@@ -473,7 +473,7 @@ class PulsesFunction(Function):
     def _restore(self) -> None:
         """Continue from the saved total, unless it has been set in the meantime."""
         total, totals = self._total, self.common.totals
-        if total is None or totals is None or total.reading.source not in ("", *START):
+        if total is None or totals is None or total.said.source not in ("", *START):
             return
         if (kept := totals.get(total.key)) is not None:
             self._gap = kept.gap or ("pulses were missed while the gateway was not running" if kept.flowing else "")
@@ -484,7 +484,7 @@ class PulsesFunction(Function):
         total, totals = self._total, self.common.totals
         if total is None:
             return
-        reading = total.reading
+        reading = total.said
         anew = bool(reading.source) and reading.source != self.common.source
         if anew:
             self._gap = ""  # it has been set: earlier gaps no longer matter
@@ -498,8 +498,8 @@ class PulsesFunction(Function):
         self._hertz = None
         self._item.flag(FAIL, FAIL, self.common.source, reason)
         if self._total is not None and reason:
-            if self.common.totals is not None and self._total.reading.source == self.common.source:
-                kept = Total(float(self._total.reading.value), self._gap, self._flowing)
+            if self.common.totals is not None and self._total.said.source == self.common.source:
+                kept = Total(float(self._total.said.value), self._gap, self._flowing)
                 self.common.totals.keep(self._total.key, kept)
             self._gap = f"pulses were missed: {reason}"
             self._total.flag(FAIL, FAIL, self.common.source, reason)

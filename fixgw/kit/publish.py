@@ -66,7 +66,7 @@ class Publisher:
                 continue
             if value is None:
                 # Do not flag another source's value; a ranked item keeps each source's reading apart.
-                theirs = item.reading.source
+                theirs = item.said.source
                 if unmarked(theirs) in (unmarked(source), "") or theirs in START or item.rank(source) is not None:
                     item.flag(flags, BAD | FAIL, source, reason)
                 continue
@@ -109,7 +109,7 @@ class Publisher:
 
     def _would_spoil(self, item: Item, source: str) -> bool:
         """Whether a value that we know to be wrong would replace a good one of another unranked source."""
-        reading = item.reading
+        reading = item.said
         if item.ranked or not reading.good or reading.source in START:
             return False
         return unmarked(reading.source) not in (unmarked(source), "")

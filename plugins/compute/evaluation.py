@@ -233,14 +233,14 @@ class Computation:
         """Do not write the output, which ages; if it never does, it becomes old at once."""
         self.why_not[index] = reason
         item = self.outputs[index]
-        reading = item.reading
+        reading = item.said
         if not item.tolerance and not reading.old and self.is_ours(reading):
             item.flag(OLD, OLD, reading.source, reason)
 
     def _yields(self, item: Item, source: str) -> bool:
         """Whether another unranked source keeps the item good: what is measured is better than what is computed. Real
         values do not yield to simulated ones."""
-        reading = item.reading
+        reading = item.said
         if reading.source in self._mine or item.ranked or not reading.good or reading.source in START:
             return False
         return not item.definition.setting and (simulated(source) or not simulated(reading.source))

@@ -59,7 +59,7 @@ def matching(keys: Iterable[str], patterns: Iterable[str]) -> list[str]:
 
 def take_kept(item: Item, value: Value) -> None:
     """Write a value that another gateway kept across its restart, unless this one has an equal or better one."""
-    if item.reading.source in ("", INITIAL):
+    if item.said.source in ("", INITIAL):
         item.write(value, KEPT)
 
 

@@ -149,3 +149,24 @@ def test_a_key_that_is_not_written_cannot_be_required_to_change() -> None:
     assert option == "changes_within.OTA"
     assert "does not write OTA" in message
     assert "OAT" in message
+
+
+@pytest.mark.parametrize("update", [Update("RAT", None, FAIL, "no probe"), Update("RAT", 0.0, FAIL, "no probe")])
+def test_what_fails_beneath_an_override_is_not_good_after_it(db: Database, update: Update) -> None:
+    made, _ = publisher()
+    made.publish([Update("RAT", 12.0)])
+    item = db.item("RAT")
+    item.override(20.0, 0, "override/netfix/127.0.0.1", "", 60.0)
+    made.publish([update])
+    item.end_override()
+    assert db.read("RAT").fail
+
+
+def test_a_device_that_vanishes_beneath_an_override(db: Database) -> None:
+    made, _ = publisher()
+    made.publish([Update("RAT", 12.0)])
+    item = db.item("RAT")
+    item.override(20.0, 0, "override/netfix/127.0.0.1", "", 60.0)
+    made.fail("unplugged")
+    item.end_override()
+    assert db.read("RAT").fail

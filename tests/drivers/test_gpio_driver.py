@@ -604,6 +604,18 @@ def test_a_total_that_has_already_been_set_is_left_alone(by_hand: Make, db: Data
     assert db.read("FUELUSED").value == pytest.approx(7.0)
 
 
+def test_a_total_counts_on_beneath_an_override(by_hand: Make, db: Database, tmp_path: Path) -> None:
+    panel = by_hand(pulses=[FLOW])
+    db.write("FUELUSED", 2.0)
+    tick(panel, 25, 10, 8.0)
+    db.item("FUELUSED").override(50.0, 0, "override/netfix/127.0.0.1", "", 600.0)
+    tick(panel, 25, 10, 8.0)
+    panel.after(0.2)
+    db.item("FUELUSED").end_override()
+    assert db.read("FUELUSED").value == pytest.approx(2.045, abs=0.01)
+    assert not db.read("FUELUSED").source.startswith("override/")
+
+
 def test_a_damaged_file_of_totals_is_reported_and_starts_afresh(
     by_hand: Make, db: Database, caplog: pytest.LogCaptureFixture
 ) -> None:

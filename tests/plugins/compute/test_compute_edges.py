@@ -122,6 +122,18 @@ def test_not_written_is_old_at_once_where_nothing_ages(tmp_path: Path) -> None:
         assert flight.reason("ENDUR") == "no fuel flows"
 
 
+def test_what_has_no_result_beneath_an_override_is_old_after_it(tmp_path: Path) -> None:
+    endurance = {"function": "endurance", "inputs": ["FUELREM", "FUELF1"], "output": "ENDUR", "window": 1}
+    with flying(write_tree(tmp_path, [endurance], items=[{"key": "ENDUR", "tol": 0}])) as flight:
+        flight.write("FUELREM", 20.0)
+        flight.write("FUELF1", 10.0)
+        flight.advance(1.5)
+        flight.db.item("ENDUR").override(5.0, 0, "override/netfix/127.0.0.1", "", 60.0)
+        flight.write("FUELF1", 0.0)
+        flight.db.item("ENDUR").end_override()
+        assert flight.read("ENDUR") == (2.0, "o")
+
+
 def test_beyond_the_tropopause_there_is_no_density_altitude(tmp_path: Path) -> None:
     altd = {"function": "density_altitude", "inputs": ["PALT", "OAT"], "output": "DALT"}
     with flying(write_tree(tmp_path, [altd])) as flight:
