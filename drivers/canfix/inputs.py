@@ -346,7 +346,7 @@ class _Parts:
             reason = f"{', '.join(map(str, value))} is not a {'date' if self._format == 'Year' else 'time'}"
         source = self._sources[node]
         for item, part in self._targets:
-            new = (text if part < 0 else value[part]) if text else item.reading.value
+            new = (text if part < 0 else value[part]) if text else item.said.value
             item.write(new, source, flags, reason, MASK)
 
     def _as_text(self, value: tuple[int, ...]) -> str:
@@ -422,7 +422,7 @@ class _Switches:
             if not bit & self._toggles:
                 item.write(bool(bits & bit), source, flags, REASON, MASK)
             elif bit & closed:
-                item.write(not item.reading.value, source, flags, REASON, MASK)
+                item.write(not item.said.value, source, flags, REASON, MASK)
             elif flags != flags_before:
                 item.flag(flags, MASK, source, REASON)
 
@@ -446,7 +446,7 @@ class _Encoder:
                 continue
             if flags & FAIL:
                 item.flag(flags, MASK, source, REASON)
-            elif steps or flags != item.said.flags & MASK or (item.reading.value and not self._sum):
+            elif steps or flags != item.said.flags & MASK or (item.said.value and not self._sum):
                 total = self._add(item, steps) if self._sum else steps
                 item.write(total if item.type == "int" else float(total), source, flags, REASON, MASK)
         if self._buttons is not None:
@@ -455,7 +455,7 @@ class _Encoder:
     @staticmethod
     def _add(item: Item, steps: int) -> int:
         """The item's value plus `steps`, wrapped around at the ends of its range."""
-        total = int(item.reading.value) + steps
+        total = int(item.said.value) + steps
         if item.min is None or item.max is None:
             return total
         low, high = int(item.min), int(item.max)

@@ -291,7 +291,7 @@ class ButtonFunction(Debounced[bool]):
         for action in actions:
             match action:
                 case protocol.Action.PRESS if self._option.mode == "toggle":
-                    self.common.write(self._item, not self._item.reading.value)
+                    self.common.write(self._item, not self._item.said.value)
                 case protocol.Action.PRESS | protocol.Action.RELEASE if self._option.mode == "momentary":
                     self.common.write(self._item, action is protocol.Action.PRESS)
                 case protocol.Action.LONG_PRESS | protocol.Action.LONG_RELEASE if self._long_item is not None:
@@ -347,7 +347,7 @@ class EncoderFunction(Function):
         option, item = self._option, self._item
         whole = item.type == "int"
         change = detents * self._acceleration.factor(now, detents) * option.step
-        total = protocol.add_within(float(item.reading.value), change, item.min, item.max, option.wrap, whole)
+        total = protocol.add_within(float(item.said.value), change, item.min, item.max, option.wrap, whole)
         self.common.write(item, round(total) if whole else total)
 
     def status(self) -> Iterator[tuple[int, str]]:

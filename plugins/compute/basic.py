@@ -55,7 +55,7 @@ class Encoder(Events):
 
     def happened(self, reading: Reading) -> None:
         output = self.outputs[0]
-        before = output.reading
+        before = output.said
         value = round(float(before.value) + float(reading.value) * self._step, DECIMALS)
         self.put(0, value, 0, "", derived_source((reading.source, before.source), self.own))
 

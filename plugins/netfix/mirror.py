@@ -308,8 +308,9 @@ class Link:
                     item.write_aux(name, None if sample.value is None else sample.text, self.source)
                 return
             if sample.old:
-                if self._is_mine(item.reading):
-                    item.flag(OLD, OLD, item.reading.source, f"old at {self.name}")
+                said = item.said
+                if self._is_mine(said):
+                    item.flag(OLD, OLD, said.source, f"old at {self.name}")
                 return
             value = item.convert(sample.text)
             if self._client.late and item.measured:

@@ -122,6 +122,17 @@ def test_not_written_is_old_at_once_where_nothing_ages(tmp_path: Path) -> None:
         assert flight.reason("ENDUR") == "no fuel flows"
 
 
+def test_an_encoder_turned_beneath_an_override_goes_on_from_what_was_set(tmp_path: Path) -> None:
+    encoder = {"function": "encoder", "inputs": ["ENC1"], "output": "BARO", "multiplier": 0.01}
+    with flying(write_tree(tmp_path, [encoder])) as flight:
+        flight.write("BARO", 29.92)
+        flight.db.item("BARO").override(31.0, 0, "override/netfix/127.0.0.1", "", 60.0)
+        flight.write("ENC1", 3)
+        flight.db.item("BARO").end_override()
+        assert flight.read("BARO") == (29.95, "")
+        assert flight.db.read("BARO").source == "compute"
+
+
 def test_what_has_no_result_beneath_an_override_is_old_after_it(tmp_path: Path) -> None:
     endurance = {"function": "endurance", "inputs": ["FUELREM", "FUELF1"], "output": "ENDUR", "window": 1}
     with flying(write_tree(tmp_path, [endurance], items=[{"key": "ENDUR", "tol": 0}])) as flight:
