@@ -1,7 +1,9 @@
 """What recording costs: the virtual aircraft at the rates of its instruments, for a flight on a wound clock.
 
-The cost is that of the thread that gathers, of the one that writes, and of the writers' threads for the mailbox, as a
-share of a core over the time that the flight would take. Memory is what the process grows by, in a process of its own.
+The cost is that of the thread that gathers and of the one that writes, as a share of a core over the time that the
+flight would take; those who write values pay nothing, as nobody subscribes. The same flight is flown a few times, and
+for each step the least time counts, so that other work on the machine hardly matters. Memory is what the process grows
+by, in a process of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +27,15 @@ from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugins.recorder import Plugin
 from fixgw.world import World
 
-SECONDS = 300.0
+SECONDS = 100.0
+FLIGHTS = 3
 TICK_S = 0.02
-FASTER = 0.59  # the demonstration's instruments repeat values more often: 709 values a second
+FASTER = 0.658  # the demonstration's instruments repeat values more often: 709 values a second
+LATEST = 0.8  # of its tolerance, after which a value is repeated: none becomes old
 
 
-def fly(recording: bool, directory: str, seconds: float = SECONDS) -> tuple[float, float, int, float]:
-    """Seconds of processor time for the writes and for the recorder, bytes of the recording, and values a second."""
+def fly(recording: bool, directory: str, seconds: float = SECONDS) -> tuple[list[float], int, float]:
+    """Seconds of processor time of each step of the recorder, bytes of the recording, and values a second."""
     clock = Clock()
     db: Database = configuration.load(configuration.packaged() / configuration.NAME).make_database(clock)
     world = World(db, clock=clock)
@@ -42,9 +48,16 @@ def fly(recording: bool, directory: str, seconds: float = SECONDS) -> tuple[floa
         db.write(key, value, "aircraft", flags=0)
     if recording:
         plugin.begin()
+    periods = {key: min(period(key) * FASTER, LATEST * db.item(key).tolerance or inf) for key in values}
     due = {key: clock.now + n * 0.001 for n, key in enumerate(values)}
     began = clock.now
-    writing = recorded = 0.0
+    steps: list[float] = []
+
+    def measured(step: Callable[..., object], *arguments: float) -> None:
+        start = time.thread_time()
+        step(*arguments)
+        steps.append(time.thread_time() - start)
+
     written = ticks = 0
     while clock.now < began + seconds:
         clock.now += TICK_S
@@ -52,30 +65,21 @@ def fly(recording: bool, directory: str, seconds: float = SECONDS) -> tuple[floa
         aircraft.step(TICK_S)
         values = aircraft.values()
         writes = [key for key, at in due.items() if at <= clock.now]
-        start = time.thread_time()
         for key in writes:
             db.write(key, values[key], "aircraft", flags=0)
-        writing += time.thread_time() - start
+            due[key] += periods[key]
         written += len(writes)
-        for key in writes:
-            due[key] += period(key) * FASTER
         db.age()
         if recording:
-            start = time.thread_time()
             if ticks % round(plugin.options.batch / TICK_S) == 0:
-                plugin.step()
-            if ticks % round(0.9 / TICK_S) == 0:
-                plugin.disk.step(0.0)
-            recorded += time.thread_time() - start
-    size = 0
+                measured(plugin.step)
+            if ticks % round(plugin.disk.period / TICK_S) == 0:
+                measured(plugin.disk.step, 0.0)
     if recording:
-        start = time.thread_time()
-        plugin.finish()
-        plugin.disk.step(0.0)
-        plugin.disk.close()
-        recorded += time.thread_time() - start
-        size = sum(path.stat().st_size for path in Path(directory).iterdir())
-    return writing, recorded, size, written / seconds
+        measured(plugin.finish)
+        measured(plugin.disk.step, 0.0)
+        measured(plugin.disk.close)
+    return steps, sum(path.stat().st_size for path in Path(directory).iterdir()), written / seconds
 
 
 def memory(recording: bool) -> float:
@@ -92,10 +96,12 @@ def memory(recording: bool) -> float:
 
 
 def rows() -> Rows:
-    with tempfile.TemporaryDirectory() as directory:
-        plain, *_ = fly(False, directory)
-        writing, recorded, size, rate = fly(True, directory)
-    cost = 100 * (recorded + max(0.0, writing - plain)) / SECONDS
+    flights = []
+    for _ in range(FLIGHTS):
+        with tempfile.TemporaryDirectory() as directory:
+            steps, size, rate = fly(True, directory)
+            flights.append(steps)
+    cost = 100 * sum(map(min, zip(*flights, strict=True))) / SECONDS
     yield "recorder: values a second", rate, "values/s", 709.0, "higher"
     yield "recorder: cost", cost, "% of a core", 0.1, "lower"
     yield "recorder: an hour of flight", size * 3600 / SECONDS / 1e6, "MB", 20.0, "lower"

@@ -22,7 +22,7 @@ from fixgw.recording.container import KEEP, PART, SUFFIX, Busy, NothingRecorded,
 if TYPE_CHECKING:
     from fixgw.plugins.recorder import Plugin
 
-STEP_S = 0.9  # between two writes, each of which ends a chunk
+STEP_S = 1.8  # between two writes, each of which ends a chunk, or half of `sync` if that is less
 LOOK_S = 10.0  # between looks at the free space
 LEAST_FREE = 10_000_000  # bytes that stay free for others,
 LEAST_FREE_SHARE = 0.05  # and this part of the disk
@@ -43,6 +43,8 @@ class Disk:
         self._log = plugin.log
         self.directory = directory
         self.queue = queue
+        #: Seconds between two steps.
+        self.period = min(STEP_S, plugin.options.sync / 2)
         #: What is wrong, in a few words.
         self.trouble = ""
         #: Since when the disk has been busy; None if it is not.
@@ -71,7 +73,7 @@ class Disk:
         """Write until `Plugin.stopping`, then complete what is open."""
         try:
             while not self._plugin.finished.is_set():
-                self.step(STEP_S)
+                self.step(self.period)
             self.step(0.0)
             self.close()
         finally:
@@ -215,7 +217,7 @@ class Disk:
             self._status_due = now + STATUS_S
             self._add([Entry(*self._plugin.status_message())], self._offset)
         if now >= self._sync_due:
-            self._sync_due = now + self._options.sync - STEP_S  # we may be late by a step
+            self._sync_due = now + self._options.sync - self.period  # we may be late by a step
             writer.sync()
             self._well()
         else:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import compress
-from operator import attrgetter, is_not
+from operator import is_not
 from typing import Any
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_NAMES, NEVER, OLD, SECFAIL, Database, Reading, Value
@@ -35,8 +35,9 @@ class Gatherer:
         self._db = db
         self._items = [db.item(key) for key in keys]
         wanted = set(keys)
-        # All items, in the order of the database, and with an empty topic those that are not recorded.
-        self._places = [(key, layout.topic_of(key) if key in wanted else "") for key in db]
+        self._values: dict[str, dict[str, Any]] = {layout.topic_of(key): {} for key in keys}  # what to record next
+        # All items, in the order of the database, with None for those that are not recorded.
+        self._places = [(key, self._values[layout.topic_of(key)] if key in wanted else None) for key in db]
         self._known: list[Reading] = []  # all, in the order of the database
         self._aux_due = NEVER
         self._known_aux: dict[str, dict[str, Value | None]] = {}
@@ -74,28 +75,26 @@ class Gatherer:
     def gather(self, now: float) -> list[Entry]:
         """What has changed since the last call, as messages of the instant `now`."""
         stamp = round(now * 1e9)
-        values: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         flags: dict[str, str] = {}
         reasons: dict[str, Any] = {}
         sources: dict[str, str] = {}
         known, self._known = self._known, self._db.readings()
         changed = list(map(is_not, self._known, known))
-        for (key, topic), reading, before in zip(
+        for (key, values), reading, before in zip(
             compress(self._places, changed), compress(self._known, changed), compress(known, changed), strict=True
         ):
-            if not topic:
+            if values is None:
                 continue
-            value, flag_bits, source = _FACTS(reading)
-            if value != before.value or before.stamp == NEVER:
-                values[topic][key] = value
-            if flag_bits or before.flags:
-                if flag_bits != before.flags:
+            if (value := reading.value) != before.value or before.stamp == NEVER:
+                values[key] = value
+            if reading.flags or before.flags:
+                if reading.flags != before.flags:
                     flags[key] = reading.flag_text
                 if reading.reasons != before.reasons:
                     reasons[key] = _reasons(reading)
-            if source != before.source:
-                sources[key] = source
-        entries = [Entry(topic, encode(group), stamp) for topic, group in values.items()]
+            if reading.source != before.source:
+                sources[key] = reading.source
+        entries = self._take_values(stamp)
         if flags:
             entries.append(Entry(layout.FLAGS, encode(flags), stamp))
         if reasons:
@@ -115,28 +114,35 @@ class Gatherer:
     def whole(self, now: float) -> list[Entry]:
         """The state of all keys, as messages of the instant `now`."""
         stamp = round(now * 1e9)
-        values: dict[str, dict[str, Any]] = {}
         reasons = {}
         self._known_aux.clear()
         aux = self._changed_aux(now)
         readings = {}
         self._known = self._db.readings()
-        for n, (key, topic) in enumerate(self._places):
-            if not topic:
+        for n, (key, values) in enumerate(self._places):
+            if values is None:
                 continue
-            item = self._db.item(key)
-            reading = self._known[n] = readings[key] = item.aged(self._known[n])
-            group = values.setdefault(topic, {})
-            group[item.key] = None if reading.stamp == NEVER else reading.value
+            reading = self._known[n] = readings[key] = self._db.item(key).aged(self._known[n])
+            values[key] = None if reading.stamp == NEVER else reading.value
             if reading.reasons:
-                reasons[item.key] = _reasons(reading)
+                reasons[key] = _reasons(reading)
         sources = {key: reading.source for key, reading in readings.items()}
         self._note_sources(sources)
         flags = {key: reading.flag_text for key, reading in readings.items()}
         more = {layout.FLAGS: flags, layout.REASONS: reasons, layout.SOURCES: sources, layout.AUX: aux}
-        entries = [Entry(topic, encode(content), stamp) for topic, content in (*values.items(), *more.items())]
+        entries = self._take_values(stamp)
+        entries += [Entry(topic, encode(content), stamp) for topic, content in more.items()]
         if self._tap is not None:
             entries += _encode_raw(raw_tap.point(self._db).facts(), stamp)
+        return entries
+
+    def _take_values(self, stamp: int) -> list[Entry]:
+        """What is noted in `_values`, as messages."""
+        entries = []
+        for topic, values in self._values.items():
+            if values:
+                entries.append(Entry(topic, encode(values), stamp))
+                values.clear()
         return entries
 
     def flight(self) -> Inputs:
@@ -165,7 +171,6 @@ class Gatherer:
             self.simulated = any(map(simulated, sources.values()))
 
 
-_FACTS = attrgetter("value", "flags", "source")
 _NAMES = [(bit, FLAG_NAMES[bit]) for bit in (ANNUNCIATE, OLD, BAD, FAIL, SECFAIL)]
 
 
