@@ -1,8 +1,9 @@
 """The link that all serial drivers share. It opens the port, reads, notices a lost device and finds the baud rate.
 
-A driver derives from `SerialPoller` and overrides `received`; its options derive from `SerialOptions`. The port can be
-a device, a pseudo-terminal, a network link (``tcp://HOST:PORT``, also written ``socket://``, and ``udp://HOST:PORT``)
-or another URL that pyserial knows (``rfc2217://``, ``spy://``, ``loop://``).
+A driver derives from `SerialPoller` and overrides `received`; its options derive from `SerialOptions`, or from
+`NetworkOptions` if the partner is usually reached by a socket. The port can be a device, a pseudo-terminal, a network
+link (``tcp://HOST:PORT``, also written ``socket://``, and ``udp://HOST:PORT``) or another URL that pyserial knows
+(``rfc2217://``, ``spy://``, ``loop://``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from fixgw.clock import HoldUp
 from fixgw.drivers.links.gather import Gather
@@ -61,6 +62,52 @@ class SerialOptions(Options, frozen=True, kw_only=True):
         ),
     ] = "auto"
 
+    @property
+    def url(self) -> str:
+        """The device, pseudo-terminal or URL to open."""
+        return self.port
+
+
+def _loopback() -> tuple[str, ...]:
+    from fixgw.net.access import LOOPBACK  # loads `ipaddress`, which serial lines do not need
+
+    return LOOPBACK
+
+
+Host = Annotated[
+    str, Meta(min_length=1, description="UDP: the address of this computer to receive at. TCP: the server")
+]
+NetworkPort = Annotated[
+    Annotated[int, Meta(ge=1, le=65535)] | Annotated[str, Meta(min_length=1)],
+    Meta(
+        description="Number of the port; or `udp://HOST:PORT` (receive there), `tcp://HOST:PORT` (connect to a "
+        "server), or a device"
+    ),
+]
+Allow = Annotated[
+    tuple[str, ...],
+    Meta(description="UDP: networks whose datagrams are accepted, such as `192.168.1.0/24`, or single addresses"),
+]
+
+
+class NetworkOptions(SerialOptions, frozen=True, kw_only=True):
+    """Options of a link that is usually a socket: a `port` number at `host`, or any `port` that a serial line can have.
+
+    A driver derives from it and gives defaults: ``port: NetworkPort = 4000``, and ``host: Host = "0.0.0.0"`` and
+    ``allow: Allow = (...)`` if its partner cannot be on this computer.
+    """
+
+    #: What a `port` number is a port of: "udp", to receive there, or "tcp", to connect to.
+    SCHEME: ClassVar[str] = UDP
+
+    host: Host = "127.0.0.1"
+    port: NetworkPort  # type: ignore[assignment]
+    allow: Allow = field(default_factory=_loopback)
+
+    @property
+    def url(self) -> str:
+        return self.port if isinstance(self.port, str) else str(endpoint.Endpoint(self.SCHEME, self.host, self.port))
+
 
 OptionsT = TypeVar("OptionsT", bound=SerialOptions, default=SerialOptions)
 
@@ -74,6 +121,8 @@ class SerialPoller(Poller[OptionsT]):
     replays: ClassVar[bool] = True
     #: Seconds to let bytes gather while they arrive in quick succession (see `Gather`).
     gather_s: ClassVar[float] = 0.005
+    #: Whether `received` gets one UDP datagram at a time. Otherwise they form a stream.
+    whole_datagrams: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,11 +131,11 @@ class SerialPoller(Poller[OptionsT]):
         #: When the last bytes and the last valid data arrived, in monotonic seconds; -inf if none have.
         self.heard_at = self.valid_at = float("-inf")
         self._searching_since = 0.0
-        self._networked = endpoint.scheme_of(self.options.port) in (*TCP, UDP)
+        self._networked = endpoint.scheme_of(self.options.url) in (*TCP, UDP)
         self._auto = self.options.baud == "auto" and not self._networked
         self._baud = BAUD_RATES[0] if self.options.baud == "auto" else self.options.baud
         self._fd: int | None = None
-        self._gather = Gather(self.gather_s)
+        self._gather = Gather(0.0 if self.whole_datagrams else self.gather_s)
         self.hold_up = HoldUp()
         self._raw = raw.Point()
         self._feed: raw.Feed | None = None
@@ -125,7 +174,7 @@ class SerialPoller(Poller[OptionsT]):
         except BlockingIOError:
             return 0
         except (OSError, ValueError, TypeError) as error:
-            raise DeviceError(f"{self.options.port} went away") from error
+            raise DeviceError(f"{self.options.url} went away") from error
         if self._raw.taps and sent:
             self._raw.pass_on(self.name, self.clock(), "out", data[:sent])
         return sent
@@ -135,8 +184,8 @@ class SerialPoller(Poller[OptionsT]):
     @classmethod
     def check(cls, options: OptionsT, db: Database) -> Iterable[tuple[str, str]]:
         try:
-            if endpoint.scheme_of(options.port) in (*TCP, UDP):
-                endpoint.parse(options.port)
+            if endpoint.scheme_of(options.url) in (*TCP, UDP):
+                endpoint.parse(options.url)
             else:
                 _pyserial().serial_for_url(options.port, do_not_open=True)
         except ImportError as error:
@@ -145,14 +194,18 @@ class SerialPoller(Poller[OptionsT]):
             pass  # the URL looks for hardware that is not there now
         except ValueError as error:
             yield "port", str(error)
+        if isinstance(options, NetworkOptions):
+            from fixgw.net import access
+
+            yield from access.problems("allow", options.allow)
 
     @classmethod
     def claims(cls, options: OptionsT) -> Iterable[tuple[str, str]]:
-        if options.port.startswith("/"):  # symbolic links resolved; servers may accept several clients
-            yield os.path.realpath(options.port), "port"
-        elif endpoint.scheme_of(options.port) == UDP:
+        if options.url.startswith("/"):  # symbolic links resolved; servers may accept several clients
+            yield os.path.realpath(options.url), "port"
+        elif endpoint.scheme_of(options.url) == UDP:
             with suppress(ValueError):  # `check` reports it
-                yield f"UDP port {endpoint.parse(options.port).port}", "port"
+                yield f"UDP port {endpoint.parse(options.url).port}", "port"
 
     @classmethod
     def heard_as(cls, name: str, options: OptionsT) -> Iterable[str]:
@@ -160,7 +213,7 @@ class SerialPoller(Poller[OptionsT]):
 
     @classmethod
     def preflight(cls, options: OptionsT) -> Iterable[Device | Feeds | Finding]:
-        return preflight(options.port)
+        return preflight(options.url)
 
     def run(self) -> None:
         self._raw = raw.point(self.db)
@@ -189,7 +242,7 @@ class SerialPoller(Poller[OptionsT]):
         if self._networked:
             port = self.port
             link = "link", "none" if port is None else port.described
-        return dict([("port", self.options.port), link, connected, *counts])
+        return dict([("port", self.options.url), link, connected, *counts])
 
     def open(self) -> None:
         self.heard_at = self.valid_at = float("-inf")
@@ -253,7 +306,7 @@ class SerialPoller(Poller[OptionsT]):
                     return b""
                 data = port.read(CHUNK_BYTES)
         except (OSError, ValueError, TypeError) as error:
-            raise DeviceError(f"{self.options.port} went away") from error
+            raise DeviceError(f"{self.options.url} went away") from error
         if not data:  # the port was ready but had no data; do not spin on it
             self.stopping.wait(EMPTY_READ_PAUSE_S)
         return data
@@ -290,7 +343,7 @@ class SerialPoller(Poller[OptionsT]):
             self.port.baudrate = self._baud
             self.port.reset_input_buffer()
         except Exception as error:  # termios.error is not an OSError
-            raise DeviceError(f"{self.options.port}: {error}") from error
+            raise DeviceError(f"{self.options.url}: {error}") from error
 
     def _open(self) -> Line | None:
         """Open the port. Returns None if the plugin is stopped in the meantime. Raises `DeviceError`."""
@@ -304,19 +357,26 @@ class SerialPoller(Poller[OptionsT]):
         try:
             return open_patiently(self.name, self._open_now, _close, self.stopping, waiting)
         except Exception as error:
-            raise DeviceError(f"{self.options.port}: {_describe(error)}") from error
+            raise DeviceError(f"{self.options.url}: {_describe(error)}") from error
 
     def _open_now(self) -> Line:
-        scheme = endpoint.scheme_of(self.options.port)
+        scheme = endpoint.scheme_of(self.options.url)
         if scheme in TCP:
             from fixgw.net.tcp import TcpLink
 
-            return TcpLink(endpoint.parse(self.options.port))
+            return TcpLink(endpoint.parse(self.options.url))
         if scheme == UDP:
+            from fixgw.net.access import Networks
             from fixgw.net.udp import UdpLink
 
-            return UdpLink(endpoint.parse(self.options.port), self._refuse_datagram, lambda: self.clock())
-        port = _pyserial().serial_for_url(self.options.port, do_not_open=True)
+            return UdpLink(
+                endpoint.parse(self.options.url),
+                self._refuse_datagram,
+                lambda: self.clock(),
+                allow=Networks(self.options.allow) if isinstance(self.options, NetworkOptions) else None,
+                whole=self.whole_datagrams,
+            )
+        port = _pyserial().serial_for_url(self.options.url, do_not_open=True)
         port.baudrate = self._baud
         port.timeout = self.poll_timeout
         port.exclusive = True

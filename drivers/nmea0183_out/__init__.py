@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from fixgw.database import Database, Reading
+from fixgw.database import Database
 from fixgw.drivers.links.serial import UDP, Line, SerialOptions, SerialPoller
 from fixgw.drivers.nmea0183_out.protocol import MAX_SENTENCE, Talker
-from fixgw.errors import DeviceError, UnknownKey
+from fixgw.errors import DeviceError
 from fixgw.kit.anonymous import Shift
+from fixgw.kit.outward import MaxAge, Outward, SendSimulated
 from fixgw.kit.raw import Heard
 from fixgw.net import endpoint
 from fixgw.net.udp import UdpSender
@@ -42,14 +43,7 @@ class OutOptions(SerialOptions, frozen=True, kw_only=True):
     talker: Annotated[
         str, Meta(pattern="^[A-Z]{2}$", description="The two letters that every sentence begins with")
     ] = "GP"
-    max_age: Annotated[
-        float,
-        Meta(
-            gt=0.0,
-            le=60.0,
-            description="Seconds after which a value is no longer sent, whatever the tolerance of its key",
-        ),
-    ] = 3.0
+    max_age: MaxAge = 3.0
     arrival: Annotated[
         float,
         Meta(ge=0.0, le=10.0, description="Distance to the waypoint, in nautical miles, at which it counts as reached"),
@@ -61,13 +55,7 @@ class OutOptions(SerialOptions, frozen=True, kw_only=True):
             "available"
         ),
     ] = None
-    simulated: Annotated[
-        bool,
-        Meta(
-            description="Send simulated, replayed and overridden values as if they were real: for benches, never in "
-            "flight. An output whose own `source` is simulated sends them anyway"
-        ),
-    ] = False
+    simulated: SendSimulated = False
 
 
 class Plugin(SerialPoller[OutOptions]):
@@ -77,15 +65,11 @@ class Plugin(SerialPoller[OutOptions]):
         super().__post_init__()
         options = self.options
         self.talker = Talker(
-            self._reading,
-            lambda: self.db.clock(),
+            Outward(self.db.read, lambda: self.db.clock(), lambda: self.source, options.max_age, options.simulated),
             self.utc,
             talker=options.talker,
-            max_age=options.max_age,
             arrival=options.arrival,
             full_scale=options.full_scale,
-            simulated=options.simulated,
-            source=self.source,
         )
         self.counts = {"sent": 0, "void": 0, "left out": 0, "bytes": 0}
         self._sends_datagrams = endpoint.scheme_of(options.port) == UDP
@@ -160,12 +144,6 @@ class Plugin(SerialPoller[OutOptions]):
         return super()._open_now()
 
     # -- work ----------------------------------------------------------------------------------------------------------
-
-    def _reading(self, key: str) -> Reading | None:
-        try:
-            return self.db.read(key)
-        except UnknownKey:
-            return None
 
     def _wait(self, seconds: float) -> None:
         """Wait by reading: receivers send nothing useful, but reading notices when they go away."""

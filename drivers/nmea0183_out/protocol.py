@@ -15,14 +15,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import xor
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
-from fixgw.kit.sources import may_leave
+from fixgw.kit.outward import Outward
 from fixgw.kit.units import FEET_PER_METRE, KMH_PER_KNOT
-from fixgw.kit.update import NEVER, Value
-
-if TYPE_CHECKING:
-    from fixgw.database import Reading
 
 MAX_NAME = 6  # characters in a waypoint's name, since NMEA 0183 2.0
 MAX_SHOWN_CROSS_TRACK_NMI = 9.99  # larger errors and distances are sent as these
@@ -51,35 +47,29 @@ class Fix(NamedTuple):
 
 
 class Talker:
-    """Makes sentences from readings: ``read(key)`` returns a reading, or None if there is no such key.
+    """Makes sentences from the readings that may leave.
 
-    `clock` returns monotonic time, as in the readings' stamps; `utc` returns the computer's date and time. `max_age` is
-    in seconds, `arrival` and `full_scale` in nautical miles. `full_scale` is that of CDI, which replaces a missing
-    XTRACK; if None, it does not. `source` is the output's own, and `simulated` lets simulated values pass for real.
+    `utc` returns the computer's date and time. `arrival` and `full_scale` are in nautical miles. `full_scale` is that
+    of CDI, which replaces a missing XTRACK; if None, it does not.
     """
 
     def __init__(
         self,
-        read: Callable[[str], Reading | None],
-        clock: Callable[[], float],
+        outward: Outward,
         utc: Callable[[], datetime],
         *,
         talker: str = "GP",
-        max_age: float = 3.0,
         arrival: float = 0.3,
         full_scale: float | None = None,
-        simulated: bool = False,
-        source: str = "",
     ) -> None:
-        self._read = read
-        self._clock = clock
+        self._number = outward.number
+        self._lasting = outward.lasting
+        self._value = outward.value
+        self._position = outward.fix
         self._utc = utc
         self._talker = talker
-        self._max_age = max_age
         self._arrival = arrival
         self._full_scale = full_scale
-        self._simulated = simulated
-        self._source = source
 
     def sentence(self, kind: str) -> tuple[bytes, bool]:
         """Return the framed sentence of a kind in `KINDS`, and whether it is valid (False: void)."""
@@ -187,37 +177,17 @@ class Talker:
 
     # -- the parts of sentences ----------------------------------------------------------------------------------------
 
-    def _value(self, key: str, max_age: float) -> Value | None:
-        """The value of `key`; None if it may not be sent."""
-        reading = self._read(key)
-        if reading is None or not reading.good or reading.age(self._clock()) > max_age:
-            return None
-        if not may_leave(reading.source, self._source, self._simulated):
-            return None
-        return reading.value
-
-    def _number(self, key: str) -> float | None:
-        value = self._value(key, self._max_age)
-        return float(value) if isinstance(value, int | float) else None
-
-    def _lasting(self, key: str) -> float | None:
-        """A value that is written once and holds until its key ages, such as a waypoint."""
-        value = self._value(key, math.inf)
-        return float(value) if isinstance(value, int | float) else None
-
     def _fix(self) -> Fix | None:
-        """The position; None unless it is good and the receiver, if it reports its fix type, has a fix."""
-        latitude, longitude = self._number("LAT"), self._number("LONG")
-        told = self._read("GPS_FIX_TYPE")
-        kind = 3.0 if told is None or told.stamp == NEVER else self._number("GPS_FIX_TYPE")
-        if latitude is None or longitude is None or kind is None or kind < 2:
+        position = self._position()
+        if position is None:
             return None
-        quality, mode = {4: (2, "D"), 5: (4, "D")}.get(int(kind), (1, "A"))
-        return Fix(latitude, longitude, quality, mode, min(int(kind), 3))
+        latitude, longitude, kind = position
+        quality, mode = {4: (2, "D"), 5: (4, "D")}.get(kind, (1, "A"))
+        return Fix(latitude, longitude, quality, mode, min(kind, 3))
 
     def _time(self) -> str:
         """The GPS's time of day, hhmmss."""
-        match = _TIME.fullmatch(str(self._value("TIMEZ", self._max_age) or ""))
+        match = _TIME.fullmatch(str(self._value("TIMEZ") or ""))
         return "".join(match.groups()) if match else ""
 
     def _date(self) -> datetime | None:

@@ -1,16 +1,16 @@
-"""Datagrams: `UdpLink` receives from one sender at a time, `UdpSender` sends to one address or to many."""
+"""Datagrams: `Datagrams` exchanges them with many hosts, `UdpLink` with one at a time, `UdpSender` only sends."""
 
 from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from typing import Any
 
 from fixgw.clock import now as clock_now
 from fixgw.errors import DeviceError
-from fixgw.net.access import Address, address_of
+from fixgw.net.access import Address, Networks, address_of
 from fixgw.net.endpoint import Endpoint
 
 MAX_DATAGRAM_BYTES = 2048  # longer ones are refused; what instruments send fits into one network packet
@@ -21,12 +21,73 @@ _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # socket options that the socke
 _EVERYBODY = IPv4Address("255.255.255.255")
 
 
-class UdpLink:
-    """Listens on an address of this computer, or for a broadcast or multicast address. Reading never waits.
+class Datagrams:
+    """Receives datagrams on an address of this computer, or for a broadcast or multicast address, and sends from there.
+    Never waits.
 
-    The datagrams form one stream of bytes, so they must come from one host: the first that sends, until it has been
-    silent for `SENDER_SILENT_S`. Datagrams from other hosts, or longer than `MAX_DATAGRAM_BYTES`, are refused: `refuse`
-    is called with the reason and the sender. Raises OSError if the address is not available.
+    Datagrams from hosts outside `allow` (None: everybody), or longer than `limit` bytes, are refused: `refuse` is
+    called with the reason and the sender. `shared`: other programs may listen to the same port; a broadcast reaches all
+    of them. Raises OSError if the address is not available.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        refuse: Callable[[str, Address], object] = lambda why, sender: None,
+        *,
+        allow: Networks | None = None,
+        limit: int = MAX_DATAGRAM_BYTES,
+        shared: bool = False,
+    ) -> None:
+        self.port = str(endpoint)
+        self._refuse = refuse
+        self._allow = allow
+        self._limit = limit
+        family, _, _, _, address = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)[0]
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            _listen(self._socket, address, shared)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def receive(self) -> Iterator[tuple[bytes, Address, Any]]:
+        """The datagrams that have arrived, at most `MAX_DATAGRAMS`: each with its sender, and with the sender's socket
+        address for `send`. Empty ones are left out."""
+        for _ in range(MAX_DATAGRAMS):
+            try:
+                datagram, address = self._socket.recvfrom(self._limit + 1)
+            except BlockingIOError:
+                return
+            sender = address_of(address[0])
+            if self._allow is not None and sender not in self._allow:
+                self._refuse("datagrams not allowed", sender)
+            elif len(datagram) > self._limit:
+                self._refuse("datagrams too long", sender)
+            elif datagram:
+                yield datagram, sender, address
+
+    def send(self, data: bytes, address: Any) -> bool:
+        """Send a datagram. Returns False if there is no room for it, or no way at present."""
+        try:
+            self._socket.sendto(data, address)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class UdpLink(Datagrams):
+    """`Datagrams` that stand in for a serial line: they form one stream of bytes; or, if they are to stay `whole`, each
+    `read` returns one.
+
+    They must come from one host: the first that sends, until it has been silent for `SENDER_SILENT_S`. Datagrams from
+    other hosts are refused. Has the part of pyserial's interface that links use.
     """
 
     def __init__(
@@ -34,54 +95,43 @@ class UdpLink:
         endpoint: Endpoint,
         refuse: Callable[[str, Address], object] = lambda why, sender: None,
         clock: Callable[[], float] = clock_now,
+        *,
+        allow: Networks | None = None,
+        whole: bool = False,
     ) -> None:
-        self.port = str(endpoint)
+        super().__init__(endpoint, refuse, allow=allow)
         #: The host whose datagrams are accepted; None before the first.
         self.sender: Address | None = None
+        self._answer_to: Any = None
         self._heard_at = float("-inf")
-        self._refuse = refuse
         self._clock = clock
-        family, _, _, _, address = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)[0]
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            _listen(self._socket, address)
-        except OSError:
-            self._socket.close()
-            raise
+        self._whole = whole
 
     @property
     def described(self) -> str:
         """What the link is connected to, for people. Any thread may use this."""
         return f"UDP datagrams from {self.sender}" if self.sender else "UDP: no datagram yet"
 
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
     def read(self, size: int) -> bytes:
-        """Return what has arrived, joined, at most `size` bytes, which must be `MAX_DATAGRAM_BYTES` or more."""
+        """Return what has arrived: the next datagram if they stay whole; otherwise joined, at most `size` bytes, which
+        must be `MAX_DATAGRAM_BYTES` or more."""
         data = b""
-        for _ in range(MAX_DATAGRAMS):
-            if len(data) > size - MAX_DATAGRAM_BYTES:
-                break
-            try:
-                datagram, (host, *_) = self._socket.recvfrom(MAX_DATAGRAM_BYTES + 1)
-            except BlockingIOError:
-                break
-            sender = address_of(host)
-            if len(datagram) > MAX_DATAGRAM_BYTES:
-                self._refuse("datagrams too long", sender)
-            elif self._accepts(sender):
-                data += datagram
-            else:
+        for datagram, sender, address in self.receive():
+            if not self._accepts(sender):
                 self._refuse("datagrams of other hosts", sender)
+                continue
+            self._answer_to = address
+            data += datagram
+            if self._whole or len(data) > size - MAX_DATAGRAM_BYTES:
+                break
         return data
 
     def write(self, data: bytes) -> int:
-        """Send nothing: a link that listens has no one to answer."""
-        return 0
-
-    def close(self) -> None:
-        self._socket.close()
+        """Send a datagram to the sender of the last one, provided that `allow` limits who that can be. Returns the
+        number of bytes sent."""
+        if self._answer_to is None or self._allow is None:
+            return 0
+        return len(data) if self.send(data, self._answer_to) else 0
 
     def _accepts(self, sender: Address) -> bool:
         now = self._clock()
@@ -91,10 +141,11 @@ class UdpLink:
         return True
 
 
-def _listen(sock: socket.socket, address: Any) -> None:
+def _listen(sock: socket.socket, address: Any, shared: bool) -> None:
     """Bind, and join the group if the address is a multicast group. Raises OSError."""
     host = address_of(address[0])
-    if host.is_multicast or host == _EVERYBODY:  # several programs may listen to these; each gets a copy
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    if shared or host.is_multicast or host == _EVERYBODY:  # each of those that listen gets a copy
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setblocking(False)
     sock.bind(address)

@@ -24,6 +24,8 @@ from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.autopilot import Autopilot
 from fixgw.hw_sim.pty import VirtualPort
+from fixgw.kit.outward import Outward
+from fixgw.world import World
 
 NOON = datetime(2025, 7, 21, 12, 0, 0, tzinfo=UTC)
 FLYING: dict[str, Any] = {
@@ -53,11 +55,12 @@ KEYS = [
 class Bench:
     """A talker, its database, and an autopilot that receives its sentences."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, source: str = "", max_age: float = 3.0, simulated: bool = False, **options: Any) -> None:
         self.clock = Clock()
         self.utc = NOON
         self.db = Database(KEYS, self.clock)
-        self.talker = Talker(self.db.read, self.clock, lambda: self.utc, **options)
+        outward = Outward(lambda key: self.db.read(key), self.clock, lambda: source, max_age, simulated)
+        self.talker = Talker(outward, lambda: self.utc, **options)
         self.autopilot = Autopilot()
         self.write(**FLYING)
 
@@ -250,11 +253,6 @@ def test_a_source_that_never_gives_the_quality_of_its_fix_is_trusted(bench: Benc
     bench = Bench()
     bench.db = Database([d for d in KEYS if d.key != "GPS_FIX_TYPE"], bench.clock)
     bench.write(LAT=1.0, LONG=2.0)
-
-    def read(key: str) -> database.Reading | None:
-        return bench.db.read(key) if key in bench.db else None
-
-    bench.talker = Talker(read, bench.clock, lambda: NOON)
     assert bench.say("GLL").startswith("GLL,0100.0000,N")
 
 
@@ -270,6 +268,22 @@ def test_simulated_values_never_pass_for_real_ones_unless_configured() -> None:
         bench = Bench(simulated=simulated)
         bench.write("sim/gps", LAT=48.0)
         assert bench.say("RMC").split(",")[2] == ("A" if simulated else "V")
+
+
+def test_an_output_whose_own_source_is_simulated_sends_simulated_values() -> None:
+    bench = Bench(source="sim/bench")
+    bench.write("sim/gps", LAT=48.0)
+    assert bench.say("RMC").split(",")[2] == "A"
+
+
+def test_the_source_of_an_output_is_the_one_that_the_gateway_gives_it() -> None:
+    db = Database(KEYS)
+    with World(db).hosting():
+        plugin = Plugin("out", {"port": "/dev/null"})
+    plugin.source = "sim/bench"  # after the constructor, as the gateway does it
+    for key in ("LAT", "LONG"):
+        db.write(key, 1.0, "sim/gps", 0)
+    assert plugin.talker.sentence("GLL")[1]
 
 
 READABLE = st.one_of(st.none(), st.floats(-1e4, 1e4))

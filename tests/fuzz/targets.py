@@ -60,6 +60,7 @@ from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.replay import parse as parse_for_replay
 from fixgw.kit import curve, expression
 from fixgw.kit.complaints import Complaints
+from fixgw.kit.outward import Outward
 from fixgw.net import access, endpoint
 from fixgw.net.listener import Caller
 from fixgw.netfix import Client, sentence
@@ -793,8 +794,7 @@ def talk(data: bytes) -> None:
         if word.isprintable():
             database.write(key, word[:100], "gps")
     talker = nmea0183_out.Talker(
-        lambda key: database.read(key) if key in database else None,
-        clock,
+        Outward(database.read, clock),
         lambda: datetime(2025, 7, 21, 12, tzinfo=UTC),
         full_scale=1.0,
     )

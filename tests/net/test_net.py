@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import select
@@ -21,7 +22,7 @@ from fixgw.net import access, tcp
 from fixgw.net.access import Address, Networks, address_of, network
 from fixgw.net.endpoint import Endpoint, parse
 from fixgw.net.listener import PAUSE_S, Caller, Listener
-from fixgw.net.udp import MAX_DATAGRAM_BYTES, SENDER_SILENT_S, UdpLink, UdpSender
+from fixgw.net.udp import MAX_DATAGRAM_BYTES, SENDER_SILENT_S, Datagrams, UdpLink, UdpSender
 
 pytestmark = pytest.mark.slow
 
@@ -392,12 +393,16 @@ def free_udp_port() -> int:
 class Ear:
     """A link, the datagrams that it has refused, and a clock that the test controls."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    def __init__(self, host: str = "127.0.0.1", allow: Networks | None = None, whole: bool = False) -> None:
         self.now = 100.0
         self.refused: list[tuple[str, str]] = []
         self.endpoint = Endpoint("udp", host, free_udp_port())
         self.link = UdpLink(
-            self.endpoint, lambda why, sender: self.refused.append((why, str(sender))), lambda: self.now
+            self.endpoint,
+            lambda why, sender: self.refused.append((why, str(sender))),
+            lambda: self.now,
+            allow=allow,
+            whole=whole,
         )
 
     def say(self, data: bytes, source: str = "127.0.0.1") -> None:
@@ -447,6 +452,34 @@ def test_long_datagrams_are_refused_as_a_whole(ear: Ear) -> None:
     ear.say(b"y" * MAX_DATAGRAM_BYTES)
     assert ear.hear() == b"y" * MAX_DATAGRAM_BYTES
     assert ear.refused == [("datagrams too long", "127.0.0.1")]
+
+
+def test_only_allowed_networks_are_heard_and_answered() -> None:
+    ear = Ear(allow=Networks(["127.0.0.2"]))
+    with contextlib.closing(ear.link), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as friend:
+        friend.bind(("127.0.0.2", 0))
+        friend.settimeout(5)
+        assert ear.link.write(b"to nobody") == 0
+        ear.say(b"forged", "127.0.0.3")
+        friend.sendto(b"ask", ("127.0.0.1", ear.endpoint.port))
+        assert ear.hear() == b"ask"
+        assert ear.refused == [("datagrams not allowed", "127.0.0.3")]
+        assert ear.link.write(b"answer") == 6
+        assert friend.recv(100) == b"answer"
+
+
+def test_datagrams_can_stay_whole() -> None:
+    ear = Ear(whole=True)
+    with contextlib.closing(ear.link):
+        for data in (b"first", b"", b"second"):
+            ear.say(data)
+        assert [ear.hear(), ear.hear(), ear.link.read(4096)] == [b"first", b"second", b""]
+
+
+def test_several_can_listen_to_one_port_if_they_share_it() -> None:
+    endpoint = Endpoint("udp", "0.0.0.0", free_udp_port())
+    with contextlib.closing(Datagrams(endpoint, shared=True)), contextlib.closing(Datagrams(endpoint, shared=True)):
+        pass
 
 
 def test_a_flood_is_read_in_bounded_chunks(ear: Ear) -> None:

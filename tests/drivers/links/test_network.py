@@ -16,11 +16,15 @@ from fixgw.database import Database
 from fixgw.drivers import nmea0183, nmea0183_out
 from fixgw.drivers.links.can.bus import check, open_tap
 from fixgw.drivers.links.can.port import BusOptions
-from fixgw.drivers.links.serial import SerialOptions, SerialPoller
+from fixgw.drivers.links.serial import NetworkOptions, NetworkPort, SerialOptions, SerialPoller
 from fixgw.net import tcp
 from tests.drivers.bus_bench import until
 
 pytestmark = pytest.mark.slow
+
+
+class Near(NetworkOptions, frozen=True, kw_only=True):
+    port: NetworkPort = 4000
 
 
 class Ear(SerialPoller):
@@ -245,3 +249,12 @@ def test_a_server_that_vanishes_without_a_word_is_connected_to_again(
         with again:
             again.sendall(b"ok2")
             until(lambda: ear.heard_all == b"ok1ok2")
+
+
+def test_a_port_number_is_one_of_a_host() -> None:
+    assert Near().url == "udp://127.0.0.1:4000"
+    assert Near(host="::1", port=5).url == "udp://[::1]:5"
+    assert Near(port="/dev/ttyUSB0").url == "/dev/ttyUSB0"
+    assert list(SerialPoller.claims(Near())) == [("UDP port 4000", "port")]
+    problems = dict(SerialPoller.check(Near(host="a b", allow=("10.0.0.0/8", "home")), Database()))
+    assert sorted(problems) == ["allow.1", "port"]
