@@ -262,6 +262,7 @@ class Gateway:
         self._notifier.stopping()
         self._stop_runners(list(self.runners.values()))
         self.settings.close()
+        self.world.history.stop()
         self.database.stop()
         world.end(self.world)
         self._notifier.close()

@@ -1,4 +1,4 @@
-"""What belongs to a gateway and not to the process: database, quorum, notices, status, and the way to stop it.
+"""What belongs to a gateway and not to the process: database, quorum, notices, history, status, and a way to stop it.
 
 A process may run several gateways. Each has its own `World`, and a plugin acts on that of the gateway that runs it.
 Calls that name no gateway (`fixgw.database.read`, `fixgw.status.get_dict`, `fixgw.quorum.leader` ...) act on the first
@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fixgw.clock import now
+from fixgw.history import History
 from fixgw.notices import Notices
 
 if TYPE_CHECKING:
@@ -170,6 +171,8 @@ class World:
         self.database = database
         self.quorum = Quorum(database.clock)
         self.notices = Notices(database.clock)
+        #: The values of the last minutes, once somebody has called its `start`.
+        self.history = History(database)
         self._offers: dict[str, tuple[str, Command]] = {}
         self.quit = quit
         self.status = status

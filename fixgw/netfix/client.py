@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -52,6 +52,7 @@ MAX_PENDING_REQUESTS = 1000  # requests sent before their answers arrive
 CHUNK_BYTES = 65536
 SETTLE_S = 0.3  # data sent by the gateway during a hold-up arrives within this time afterwards
 DELAYED_S = 2.5  # data that is older when it arrives was held up in the network
+HISTORY_CHARS = 3000  # of one @xhistory
 MAX_WAITING_UPDATES = 10000  # updates that wait while a callback makes requests
 
 
@@ -85,6 +86,35 @@ class Report(msgspec.Struct, frozen=True):
     units: str
     tolerance: int
     aux: tuple[str, ...]
+
+
+class Trace(NamedTuple):
+    """The values that a gateway remembers of a key, the newest last, one each `step` seconds; None where it has none.
+
+    `newest` is the time of the last one, in seconds of `fixgw.clock.now`. `flags` are bits, as in `fixgw.history`.
+    """
+
+    newest: float
+    step: float
+    values: list[float | None]
+    flags: list[int]
+
+
+class _Remembered(msgspec.Struct):
+    values: list[float | None]
+    flags: list[int]
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.flags):
+            raise ValueError("there are not as many flags as values")
+
+
+class _Page(msgspec.Struct):
+    """An answer to ``@xhistory``."""
+
+    step: Annotated[float, msgspec.Meta(gt=0)]
+    age: Annotated[float, msgspec.Meta(ge=0)]
+    keys: dict[str, _Remembered | None]
 
 
 SampleCallback = Callable[[Sample], object]
@@ -559,6 +589,33 @@ class Client:
             if not page or lines[-1].number <= after:
                 return tuple(lines)
             after = lines[-1].number
+
+    def history(self, keys: Iterable[str], seconds: int) -> dict[str, Trace]:
+        """The values of these keys in the last so many seconds, without those that are no numbers.
+
+        Raises `Refused` if the gateway does not remember values, or at a key that it does not know.
+        """
+        left = deque(_sendable(key) for key in dict.fromkeys(keys))
+        traces: dict[str, Trace] = {}
+        while left:
+            command = f"@xhistory {int(seconds)}"
+            for key in left:
+                if len(command) + len(key) > HISTORY_CHARS:
+                    break
+                command += f" {key}"
+            answer = self._ask(command)
+            now = self._hold_up.clock()
+            try:
+                page = msgspec.json.decode(answer, type=_Page)
+            except msgspec.MsgspecError as error:
+                raise NetfixError(f"the answer to @xhistory is no history: {error}") from error
+            if left[0] not in page.keys:
+                raise NetfixError(f"the answer to @xhistory has no {left[0]}")
+            while left and left[0] in page.keys:
+                key = left.popleft()
+                if (found := page.keys[key]) is not None:
+                    traces[key] = Trace(now - page.age, page.step, found.values, found.flags)
+        return traces
 
     def definitions(self) -> dict[str, Any]:
         """What `report` does not say of items, by key: ``{"IAS": {"decimals": 1}}``. Raises `Refused` if the gateway

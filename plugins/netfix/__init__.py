@@ -70,6 +70,13 @@ class Options(plugin.Options, frozen=True):
             "again, even if another source owns the item."
         ),
     ] = False
+    history: Annotated[
+        bool,
+        Meta(
+            description="Remember the values of the last 15 minutes from the start on, at most 3 MB. Otherwise the "
+            "gateway remembers them once a client has asked."
+        ),
+    ] = False
     send_buffer: Annotated[
         int, Meta(ge=4096, le=16777216, description="Bytes that the operating system may buffer for one client.")
     ] = 131072
@@ -154,8 +161,11 @@ class Plugin(plugin.PluginBase[Options]):
             quit=self.quit,
             restart=self._gateway.restart,
             offers=self._gateway.offered,
+            history=self._gateway.history,
             log=self.log,
         )
+        if o.history:
+            self._gateway.history.start()
         try:
             self.server.open()
         except OSError:

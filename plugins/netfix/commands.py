@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from fixgw import logmemory
 from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, KEPT, NEVER, Database, Item, Reading, Value
 from fixgw.errors import BadValue
+from fixgw.history import History
 from fixgw.identity import identity
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.sources import OVERRIDE, START, digits_of, path_of, unmarked, with_path
@@ -41,6 +42,7 @@ STATUS_TIMEOUT_S = 3.0
 STATUS_DUTY = 0.01  # the share of the time that may be spent on collecting the status, which delays other threads
 STATUS_PAUSE_S = 1.0  # the longest pause after collecting it
 LOG_PAGE_CHARS = 32768  # of the text of the log's lines in one answer
+HISTORY_PAGE = 3000  # values in one answer
 HTTP = "speaks HTTP"
 T = TypeVar("T")
 _IDENTITY = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -114,6 +116,7 @@ class Commands:
         quit: Callable[[], None],
         restart: Callable[[str], str],
         offers: Callable[[str], Callable[[str], str] | None],
+        history: History,
         log: logging.Logger,
         complain: Complaints,
         clock: Callable[[], float],
@@ -137,6 +140,7 @@ class Commands:
         self._quit = quit
         self._restart = restart
         self._offers = offers
+        self._history = history
         self._versions = versions_of(database, identity(database))
         self._clock = clock
         self._items: dict[str, Item] = {}
@@ -486,6 +490,15 @@ class Commands:
             if not after.isdecimal():
                 return UNKNOWN_COMMAND
             peer.reply(f"{command.line};{_log_page(int(after), connection or None)}")
+        elif what == "history" and key:
+            seconds, *keys = key.split()
+            if not (keys and seconds.isdecimal()):
+                return UNKNOWN_COMMAND
+            if not all(key in self.db for key in keys):
+                return UNKNOWN_KEY
+            self._history.start()
+            past = self._history.read(keys, float(seconds[:9]), HISTORY_PAGE)
+            peer.reply(f"{command.line};{json.dumps(past.tree(self.db.clock()))}")
         elif command.key == "definitions":
             peer.reply(self._definitions())
         elif what in ("hold", "release") and key:

@@ -18,6 +18,7 @@ from typing import Any
 from fixgw.clock import HoldUp
 from fixgw.clock import now as clock_now
 from fixgw.database import Database
+from fixgw.history import History
 from fixgw.kit.complaints import Complaints
 from fixgw.net.access import LOOPBACK, Address, Networks
 from fixgw.net.listener import ACCEPTED, Caller, Listener
@@ -43,8 +44,8 @@ class Server:
 
     `open` binds the address; `run` serves on the caller's thread until `stop` is called. The source names of what
     clients write begin with `source`. `quit` is called for ``@xkill``, `restart` for ``@xrestart``, `alive` every
-    second with the monotonic time. `offers` finds a command that another connection offers. Buffer sizes are in bytes,
-    `stall_timeout` is in seconds.
+    second with the monotonic time. `offers` finds a command that another connection offers. `history` is the
+    gateway's. Buffer sizes are in bytes, `stall_timeout` is in seconds.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Server:
         quit: Callable[[], None] = lambda: None,
         restart: Callable[[str], str] = lambda name: "",
         offers: Callable[[str], Callable[[str], str] | None] = lambda name: None,
+        history: History | None = None,
         log: logging.Logger | None = None,
         clock: Callable[[], float] = clock_now,
     ) -> None:
@@ -106,6 +108,7 @@ class Server:
             quit=quit,
             restart=restart,
             offers=offers,
+            history=history or History(database),
             log=self.log,
             complain=self._complain,
             clock=clock,

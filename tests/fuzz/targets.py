@@ -55,6 +55,7 @@ from fixgw.drivers.spi_mcp3008 import protocol as spi_mcp3008
 from fixgw.drivers.strompi import protocol as strompi
 from fixgw.drivers.ups_x728 import protocol as ups_x728
 from fixgw.errors import BadValue, ConfigurationError, NetfixError
+from fixgw.history import History
 from fixgw.hw_sim import replay, scenario
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.replay import parse as parse_for_replay
@@ -560,6 +561,13 @@ class _Status(commands.StatusCollector):
         return self.asked
 
 
+class _History(History):
+    """Remembers nothing by itself: the clock stands still."""
+
+    def start(self) -> None:
+        self.sample()
+
+
 class NetfixServer:
     """A client that may write, and another that has subscribed to everything."""
 
@@ -579,6 +587,7 @@ class NetfixServer:
             quit=self._forbidden,
             restart=self._forbidden,
             offers=lambda name: None,
+            history=_History(self.db),
             log=log,
             complain=complain,
             clock=clock,

@@ -117,6 +117,7 @@ class TestGateway:
         for client in self._clients:
             client.close()
         self.plugin.shutdown()
+        self.world.history.stop()
         self.db.stop()
 
 

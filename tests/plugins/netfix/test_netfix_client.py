@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fixgw.clock import now
 from fixgw.database import FAIL, OLD, Definition
 from fixgw.errors import BadValue, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.netfix import Client, Report, Sample
@@ -145,6 +146,63 @@ def test_text_that_a_sentence_cannot_carry_is_not_sent(client: Client) -> None:
     for text in ("a;b", "a\nb"):
         with pytest.raises(BadValue):
             client.write("ACID", text)
+
+
+def test_the_past_is_read_in_pages(client: Client, gateway: Gateway, serve: Callable[..., Gateway]) -> None:
+    time_ = 5000.0
+    definitions = [Definition(key=f"{'K' * 60}{n}") for n in range(200)] + [Definition(key="ACID", type="str")]
+    gateway = serve(definitions, clock=lambda: time_)
+    gateway.world.history.start = lambda: None
+    for value in range(20):
+        time_ += 0.5
+        for key in gateway.db.keys()[:110]:
+            gateway.db.write(key, value, "eis")
+        gateway.world.history.sample()
+    time_ += 0.1
+    with Client(port=gateway.port, timeout=5.0) as other:
+        traces = other.history(gateway.db, seconds=5)
+        assert list(traces) == gateway.db.keys()[:-1], "all but the text"
+        first, last = traces[definitions[0].key], traces[definitions[199].key]
+        assert (first.step, first.values, first.flags) == (0.5, [float(n) for n in range(10, 20)], [0] * 10)
+        assert last.values == [None] * 10
+        assert 0.1 <= now() - first.newest < 5
+        with pytest.raises(Refused) as refusal:
+            other.history(["NO_SUCH"], 5)
+        assert refusal.value.code == "001"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"nonsense", b"{}", b"[]", b'{"step": 0, "age": 0, "keys": {}}', b'{"step": 1, "age": 0, "keys": {}}',
+        b'{"step": 1, "age": 0, "keys": {"IAS": {"values": ["x"], "flags": [0]}}}',
+        b'{"step": 1, "age": 0, "keys": {"IAS": {"values": [NaN], "flags": [0]}}}',
+        b'{"step": 1, "age": 0, "keys": {"IAS": {"values": [1, 2], "flags": [0]}}}',
+    ],
+)  # fmt: skip
+def test_a_history_that_is_none_is_refused(server: Callable[..., Silent], answer: bytes) -> None:
+    with (
+        Client(port=server(b"@xhistory 5 IAS;" + answer + b"\n").port) as client,
+        pytest.raises(NetfixError, match="@xhistory"),
+    ):
+        client.history(["IAS"], 5)
+
+
+def test_the_past_is_remembered_once_somebody_asks_or_from_the_start(
+    gateway: Gateway, serve: Callable[..., Gateway]
+) -> None:
+    def names() -> list[str]:
+        return [thread.name for thread in threading.enumerate()]
+
+    assert "history" not in names()
+    client = gateway.connect()
+    assert client.ask("@xhistory 5 IAS").startswith('@xhistory 5 IAS;{"step": 0.5, ')
+    assert names().count("history") == 1
+    serve(history=True)
+    assert names().count("history") == 2
+    for wrong in ("@xhistory", "@xhistory 5", "@xhistory IAS", "@xhistory -1 IAS"):
+        assert client.ask(wrong) == f"{wrong}!004"
+    assert client.ask(f"@xhistory {'9' * 400} IAS").endswith("}}")
 
 
 def test_status_explain_and_kill(
