@@ -62,6 +62,11 @@ class LogMemory(logging.Handler):
                 largest = max(self._rings, key=lambda name: len(self._rings[name]))
                 self._rings[largest].popleft()
 
+    @property
+    def last(self) -> int:
+        """The number of the latest line; 0 if there is none."""
+        return self._number
+
     def lines(self, connection: str | None = None, after: int = 0) -> list[Line]:
         """The lines with a number greater than `after`, of one connection (None: of all), in their order."""
         with self._guard:

@@ -6,8 +6,11 @@ second whatever the plugins do, and contain only what JSON can represent.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -19,6 +22,8 @@ MAX_TEXT_LENGTH = 2000
 MAX_TREE_VALUES = 10_000  # in one tree
 MAX_TREE_TEXT = 1_000_000  # characters in one tree, including keys
 CUT = "…"
+COLLECTING_DUTY = 0.01  # the share of the time that a `Collector` may spend, which delays other threads
+COLLECTING_PAUSE_S = 1.0  # the longest pause after collecting
 
 
 def get_dict() -> dict[str, Any]:
@@ -138,3 +143,62 @@ def share(trees: dict[str, tuple[dict[str, Any], float]]) -> dict[str, dict[str,
         kept[name] = tree
         left -= used
     return {name: kept[name] for name in trees}
+
+
+class Collector:
+    """Collects the status tree for clients, on a separate thread, because a plugin may be slow to report.
+
+    `done` is called on that thread after each time. All clients that ask meanwhile get the next tree.
+    """
+
+    def __init__(self, collect: Callable[[], Mapping[str, Any]], done: Callable[[], object]) -> None:
+        self._collect = collect
+        self._done = done
+        self._wanted = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.tree: Mapping[str, Any] = {}
+        self.result = ""  # the tree as JSON
+        self.asked = 0  # the number of requests; `result` answers those up to `answered`
+        self.answered = 0
+
+    def ask(self) -> int:
+        """Request a new status tree. Returns the request's number, to compare with `answered`."""
+        self.asked += 1
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="status", daemon=True)
+            self._thread.start()
+        self._wanted.set()
+        return self.asked
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wanted.set()
+
+    def _work(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._stopping.is_set():
+                return
+            number = self.asked
+            cost = time.thread_time()
+            try:
+                tree = self._collect()
+                text = dump(tree)
+            except Exception as error:
+                tree = {"health": "failed", "summary": f"cannot collect the status: {error!r}"}
+                text = json.dumps(tree)
+            self.tree, self.result = tree, text
+            self.answered = number
+            self._done()
+            self._stopping.wait(min((time.thread_time() - cost) / COLLECTING_DUTY, COLLECTING_PAUSE_S))
+
+
+def dump(tree: Any, levels: int = 3) -> str:
+    """JSON of a status tree, branch by branch: while the library writes one, no other thread can run."""
+    if not (levels and isinstance(tree, dict) and all(isinstance(key, str) for key in tree)):
+        text = json.dumps(tree, default=str)
+        time.sleep(0)  # lets other threads run
+        return text
+    return "{" + ", ".join([f"{json.dumps(key)}: {dump(tree[key], levels - 1)}" for key in tree]) + "}"

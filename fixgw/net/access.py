@@ -49,6 +49,14 @@ def address_of(host: str) -> Address:
     return address
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this computer reaches what listens on `host`, a name or an address."""
+    try:
+        return address_of(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def own_networks() -> list[str]:
     """The private IPv4 networks to which this computer is connected, such as ``"192.168.1.0/24"``; Linux only."""
     found: dict[str, None] = {}

@@ -109,7 +109,7 @@ class Plugin(plugin.PluginBase[Options]):
 
     @classmethod
     def advise(cls, options: Options, db: database.Database) -> Iterable[tuple[str, str]]:
-        if options.type != "client" and options.allow == LOOPBACK and not _is_loopback(options.host):
+        if options.type != "client" and options.allow == LOOPBACK and not access.is_loopback(options.host):
             text = "only this computer may connect; name the networks of others in `allow: [192.168.1.0/24]`"
             yield "host", f"{text}, and in `write` those that may write"
 
@@ -238,13 +238,6 @@ class Plugin(plugin.PluginBase[Options]):
                 yield f"outputs.{n}", "neither sends nor receives anything"
         for pattern in options.rate_limit:
             yield from _check_pattern(f"rate_limit.{pattern}", pattern, db)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return access.address_of(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _check_pattern(option: str, pattern: str, db: database.Database) -> Iterable[tuple[str, str]]:

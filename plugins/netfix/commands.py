@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fixgw import logmemory
 from fixgw.database import ANNUNCIATE, BAD, FAIL, FLAG_LETTERS, KEPT, NEVER, Database, Item, Reading, Value
@@ -36,69 +34,15 @@ from fixgw.plugins.netfix.mirror import take_kept
 from fixgw.plugins.netfix.peer import Peer, Written
 from fixgw.plugins.netfix.versions import Versions, versions_of
 from fixgw.plugins.netfix.writer import Job, Writer
+from fixgw.status import Collector
 
 ECHO_S = 5.0  # a client that writes back a fresh value unchanged within this time has no new data
 STATUS_TIMEOUT_S = 3.0
-STATUS_DUTY = 0.01  # the share of the time that may be spent on collecting the status, which delays other threads
-STATUS_PAUSE_S = 1.0  # the longest pause after collecting it
 LOG_PAGE_CHARS = 32768  # of the text of the log's lines in one answer
 HISTORY_PAGE = 3000  # values in one answer
 HTTP = "speaks HTTP"
 T = TypeVar("T")
 _IDENTITY = re.compile(r"[A-Za-z0-9-]{1,64}")
-
-
-class StatusCollector:
-    """Collects the status tree on a separate thread, because a plugin may be slow to report."""
-
-    def __init__(self, collect: Callable[[], Mapping[str, Any]], done: Callable[[], None]) -> None:
-        self._collect = collect
-        self._done = done
-        self._wanted = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.result = ""
-        self.asked = 0  # the number of requests; `result` answers those up to `answered`
-        self.answered = 0
-
-    def ask(self) -> int:
-        """Request a new status tree. Returns the request's number, to compare with `answered`."""
-        self.asked += 1
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="netfix status", daemon=True)
-            self._thread.start()
-        self._wanted.set()
-        return self.asked
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._wanted.set()
-
-    def _work(self) -> None:
-        while True:
-            self._wanted.wait()
-            self._wanted.clear()
-            if self._stopping.is_set():
-                return
-            number = self.asked
-            cost = time.thread_time()
-            try:
-                text = dump(self._collect())
-            except Exception as error:
-                text = json.dumps({"health": "failed", "summary": f"cannot collect the status: {error!r}"})
-            self.result = text
-            self.answered = number
-            self._done()
-            self._stopping.wait(min((time.thread_time() - cost) / STATUS_DUTY, STATUS_PAUSE_S))
-
-
-def dump(tree: Any, levels: int = 3) -> str:
-    """JSON of a status tree, branch by branch: while the library writes one, no other thread can run."""
-    if not (levels and isinstance(tree, dict) and all(isinstance(key, str) for key in tree)):
-        text = json.dumps(tree, default=str)
-        time.sleep(0)  # lets other threads run
-        return text
-    return "{" + ", ".join([f"{json.dumps(key)}: {dump(tree[key], levels - 1)}" for key in tree]) + "}"
 
 
 class Commands:
@@ -108,7 +52,7 @@ class Commands:
         self,
         database: Database,
         fanout: FanOut,
-        status: StatusCollector,
+        status: Collector,
         writer: Writer,
         *,
         source: str,

@@ -24,11 +24,12 @@ from fixgw.net.access import LOOPBACK, Address, Networks
 from fixgw.net.listener import ACCEPTED, Caller, Listener
 from fixgw.net.tcp import vanished
 from fixgw.netfix import sentence
-from fixgw.plugins.netfix.commands import Commands, StatusCollector
+from fixgw.plugins.netfix.commands import Commands
 from fixgw.plugins.netfix.fanout import FanOut
 from fixgw.plugins.netfix.peer import Peer
 from fixgw.plugins.netfix.turns import SLICE_S, Turns
 from fixgw.plugins.netfix.writer import Writer
+from fixgw.status import Collector
 
 CHUNK_BYTES = 2048  # the most that is read from one client at a time
 SHORT_BYTES = 1024  # input up to this size is processed at once; a client that sends more has to queue
@@ -96,7 +97,7 @@ class Server:
         self._alive = alive
         self._clock = clock
         self._fanout = FanOut(database, rate_limit or {}, self.wake, self._rearm, clock)
-        self._status = StatusCollector(collect_status, self.wake)
+        self._status = Collector(collect_status, self.wake)
         self._writer = Writer(self.wake, self._complain)
         self._commands = Commands(
             database,

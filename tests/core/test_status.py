@@ -8,6 +8,7 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +97,19 @@ def test_a_status_is_printed_as_indented_lines() -> None:
 def test_without_a_gateway_there_is_no_status() -> None:
     assert status.get_dict() == {}
     assert status.get_string() == ""
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {},
+        {"a": {}},
+        {"a": {"b": {"c": {"d": [1, 2.5, None, "ä\n"]}}}, "b": True},
+        {1: {"a": 2}},
+        {"a": {None: 1}},
+        [{}],
+    ],
+)
+def test_a_status_that_is_written_branch_by_branch_is_the_same(tree: Any) -> None:
+    assert status.dump(tree) == json.dumps(tree)
+    assert status.dump({"when": Path("x")}) == '{"when": "x"}'

@@ -72,6 +72,7 @@ from fixgw.plugins.netfix.peer import Peer
 from fixgw.plugins.netfix.writer import Writer
 from fixgw.recording import RecordingError, capture, container
 from fixgw.recording import open_recording as recording_of
+from fixgw.status import Collector
 
 from .oracle import Clock, Parser, Stream, check_outputs, check_update, is_sane
 
@@ -550,7 +551,7 @@ class _Socket:
     def close(self) -> None: ...
 
 
-class _Status(commands.StatusCollector):
+class _Status(Collector):
     """Answers at once, without a thread."""
 
     result = "{}"

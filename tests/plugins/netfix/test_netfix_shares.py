@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fixgw.database import Definition
 from fixgw.net.listener import Caller
-from fixgw.plugins.netfix import commands, server, turns
+from fixgw.plugins.netfix import server, turns
 from fixgw.plugins.netfix.peer import Peer
 from fixgw.plugins.netfix.turns import Turns
 
@@ -230,22 +227,6 @@ def test_long_answers_are_sent_in_small_portions(
     assert set(answers) == {answers[0]}
     assert max(portions) <= server.SLICE_BYTES + len(answers[0]) + 1
     assert sum(portions) == 300 * (len(answers[0]) + 1)
-
-
-@pytest.mark.parametrize(
-    "tree",
-    [
-        {},
-        {"a": {}},
-        {"a": {"b": {"c": {"d": [1, 2.5, None, "ä\n"]}}}, "b": True},
-        {1: {"a": 2}},
-        {"a": {None: 1}},
-        [{}],
-    ],
-)
-def test_a_status_that_is_written_branch_by_branch_is_the_same(tree: Any) -> None:
-    assert commands.dump(tree) == json.dumps(tree)
-    assert commands.dump({"when": Path("x")}) == '{"when": "x"}'
 
 
 def test_every_request_in_a_burst_is_answered(gateway: TestGateway) -> None:
