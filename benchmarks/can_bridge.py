@@ -28,6 +28,7 @@ GROUP = "239.74.163.2"
 IDENTIFIERS = 64
 PACED = 1000  # frames/s at which latency is measured
 QUIET = 0.2  # seconds without a frame after which the rest counts as lost
+HOPELESS = 500  # frames/s
 LATE = 0.05  # seconds of latency from which a bridge counts as behind
 STAMP = struct.Struct("<d")
 
@@ -275,7 +276,8 @@ def across_processes(stack: ExitStack) -> Run:
 
 
 def highest(run: Run, rate: float, seconds: float = 0.3) -> float:
-    """The highest rate in frames/s, to a tenth, without loss or growing delay; the search starts at `rate`."""
+    """The highest rate in frames/s, to a tenth, without loss or growing delay; the search starts at `rate` and gives up
+    at `HOPELESS`."""
     best, step = 0.0, 1.5
     while step > 1.1:
         trial = run(rate, seconds)
@@ -283,10 +285,15 @@ def highest(run: Run, rate: float, seconds: float = 0.3) -> float:
             best = max(best, trial.sent / trial.seconds)
             if best < rate * 0.9:  # the sender cannot go faster
                 break
-        else:
+            rate *= step
+        elif best:
             rate /= step
             step **= 0.5
-        rate *= step
+            rate *= step
+        elif rate < HOPELESS:
+            break
+        else:
+            rate /= step
     return best
 
 
