@@ -80,7 +80,7 @@ def flight_phases() -> str:
 
 def modules() -> str:
     lines = ["| module | |", "|---|---|"]
-    lines += [f"| `{info.module}` | {info.summary} |" for info in loader.available()]
+    lines += [f"| `{info.module}` | {info.summary} |" for info in loader.available() if not info.distribution]
     return "\n".join(lines)
 
 

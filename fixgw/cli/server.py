@@ -421,6 +421,7 @@ def _described(info: PluginInfo) -> dict[str, Any]:
     return {
         "name": info.name,
         "module": info.module,
+        "distribution": info.distribution or None,
         "summary": info.summary,
         "options": table,
         "error": info.error,
@@ -452,7 +453,8 @@ def _overview(found: list[PluginInfo]) -> list[str]:
 
     lines = []
     for info in found:
-        lines.append(f"{info.name:<14} {info.error or info.summary}")
+        by = f" ({info.distribution})" if info.distribution else ""
+        lines.append(f"{info.name:<14} {info.error or info.summary}{by}")
         names = [] if info.options is None else [row.name for row in options.rows(info.options) if "." not in row.name]
         if names:
             lines += text.wrapped(f"options: {', '.join(names)}", " " * 15)
@@ -463,7 +465,8 @@ def _detail(info: PluginInfo) -> list[str]:
     from fixgw.cli import text
     from fixgw.configuration import options
 
-    lines = [f"{info.name}: {info.error or info.summary}", f"module: {info.module}", ""]
+    by = f", from {info.distribution}" if info.distribution else ""
+    lines = [f"{info.name}: {info.error or info.summary}", f"module: {info.module}{by}", ""]
     rows = [] if info.options is None else options.rows(info.options)
     if info.options is None and info.error is None:
         lines.append("It does not declare its options: they are passed on unchecked.")

@@ -41,6 +41,8 @@ def schema() -> dict[str, Any]:
         names = [plugin.module]
         if plugin.module.startswith(loader.DRIVERS):
             names.append(loader.PLUGINS + plugin.name)  # the driver's other name
+        elif plugin.distribution:
+            names.append(plugin.name)
         modules += names
         if plugin.options is None:
             continue

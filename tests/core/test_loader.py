@@ -97,7 +97,7 @@ def test_an_unknown_module_gets_a_suggestion(name: str, suggestion: str) -> None
     assert reason(name) == f"there is no module {name!r} (did you mean {suggestion!r}?)"
 
 
-@pytest.mark.parametrize("name", ["web", "publisher", "curves", "signal_k"])
+@pytest.mark.parametrize("name", ["publisher", "curves", "signal_k"])
 def test_what_names_have_in_common_is_no_reason_for_a_suggestion(name: str) -> None:
     assert reason(f"fixgw.plugins.{name}") == f"there is no module 'fixgw.plugins.{name}'"
 
@@ -187,3 +187,60 @@ def test_a_plugin_that_cannot_be_imported_is_listed_with_the_reason(
     found = {info.name: info for info in loader.available()}
     assert "loader_test_nowhere" in (found["loader_test_broken"].error or "")
     assert found["skel"].error is None
+
+
+# -- plugins of other distributions ------------------------------------------------------------------------------------
+
+
+def announce(directory: Path, distribution: str, version: str, **modules: str) -> None:
+    """What pip leaves of a distribution that announces these modules by these names."""
+    facts = directory / f"{distribution.replace('-', '_')}-{version}.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+    lines = [f"{name} = {module}" for name, module in modules.items()]
+    (facts / "entry_points.txt").write_text("\n".join(["[fixgw.plugins]", *lines, ""]))
+
+
+@pytest.mark.parametrize("name", ["thermo", "fixgw.plugins.thermo"])
+def test_an_announced_plugin_is_found_by_its_short_name(
+    module: Callable[[str], str], tmp_path: Path, name: str
+) -> None:
+    announce(tmp_path, "fixgw-thermo", "1.2", thermo=module(GUIDE))
+    assert issubclass(loader.load_plugin(name), PluginBase)
+
+
+def test_an_announced_plugin_is_listed_with_its_distribution(module: Callable[[str], str], tmp_path: Path) -> None:
+    name = module('"""Reads a thermometer."""' + GUIDE)
+    announce(tmp_path, "fixgw-thermo", "1.2", thermo=name, broken="loader_test_nowhere", empty=module(""))
+    found = {info.name: info for info in loader.available() if info.distribution}
+    assert set(found) == {"thermo", "broken", "empty"}
+    assert found["thermo"][1:3] == (name, "Reads a thermometer.")
+    assert found["thermo"].distribution == "fixgw-thermo 1.2"
+    assert (found["broken"].error or "").startswith("there is no module 'loader_test_nowhere'")
+    assert "no class Plugin" in (found["empty"].error or "")
+
+
+def test_an_announced_plugin_replaces_none_of_the_gateway(module: Callable[[str], str], tmp_path: Path) -> None:
+    announce(tmp_path, "bold", "1", eis=module(GUIDE), skel=module(GUIDE))
+    assert loader.load_plugin("fixgw.plugins.eis").__module__ == "fixgw.drivers.eis"
+    assert loader.load_plugin("fixgw.plugins.skel").__module__ == "fixgw.plugins.skel"
+
+
+def test_an_announced_module_that_does_not_exist_names_its_distribution(tmp_path: Path) -> None:
+    loader.add_to_path([tmp_path])
+    announce(tmp_path, "fixgw-thermo", "1.2", thermo="loader_test_nowhere")
+    assert "fixgw-thermo 1.2 announces the module 'loader_test_nowhere'" in reason("thermo")
+
+
+def test_a_misspelled_announced_plugin_gets_a_suggestion(module: Callable[[str], str], tmp_path: Path) -> None:
+    announce(tmp_path, "fixgw-thermo", "1.2", thermometer=module(GUIDE))
+    assert "did you mean 'thermometer'?" in reason("thermometr")
+
+
+def test_of_two_distributions_that_announce_one_name_the_first_by_name_counts(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    first, second = module(GUIDE), module(GUIDE)
+    announce(tmp_path, "b-thermo", "1", thermo=second)
+    announce(tmp_path, "a-thermo", "1", thermo=first)
+    assert loader.load_plugin("thermo").__module__ == first
