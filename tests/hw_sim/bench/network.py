@@ -37,14 +37,19 @@ class TcpServer:
                 sock.close()
         self._client = self._listener = None
 
+    def read(self, timeout: float = 0.0) -> bytes:
+        """What the client has sent; does not wait."""
+        self._accept()
+        if self._client is None:
+            return b""
+        try:
+            return self._client.recv(4096, socket.MSG_DONTWAIT)
+        except OSError:  # nothing, or the client has gone
+            return b""
+
     def write(self, data: bytes) -> int:
         """Send `data` to the client, if there is one."""
-        if self._listener is not None:
-            with suppress(BlockingIOError):
-                client, _ = self._listener.accept()
-                if self._client is not None:
-                    self._client.close()
-                self._client = client
+        self._accept()
         if self._client is None:
             return 0
         try:
@@ -53,6 +58,15 @@ class TcpServer:
             return 0
         self.written += len(data)
         return len(data)
+
+    def _accept(self) -> None:
+        if self._listener is None:
+            return
+        with suppress(BlockingIOError):
+            client, _ = self._listener.accept()
+            if self._client is not None:
+                self._client.close()
+            self._client = client
 
     def close(self) -> None:
         self.unplug()
