@@ -2,7 +2,8 @@
 # Installs the programs that tests of drivers talk to, as root where there is apt-get. Where that fails, those tests are
 # skipped. A test finds its partner with `shutil.which`.
 missing=
-for partner in dump1090-mutability; do # packages whose program has the same name
+PATH=$PATH:/usr/sbin
+for partner in dump1090-mutability gpsd; do # packages whose program has the same name
     command -v "$partner" >/dev/null || missing="$missing $partner"
 done
 [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0

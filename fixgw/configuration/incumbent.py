@@ -352,7 +352,6 @@ LATER = "not available yet"
 ABSENT: Mapping[str, str] = {
     "db_persister": "left out: fixgw.plugins.recorder replaces it, and takes patterns of keys: `keys: [EGT*, TACH1]`",
     "fgfs": LATER,
-    "gpsd": f"{LATER}: `nmea0183` reads the receiver directly, or from `port: tcp://HOST:PORT`",
     "gui": "left out: `fixgw watch` and `fixgw status` show the gateway in a terminal",
     "ifly": f"{LATER}: `nmea0183` reads its data with `port: udp://0.0.0.0:2000`",
     "mavlink": LATER,

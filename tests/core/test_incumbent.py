@@ -152,6 +152,7 @@ ACCEPTED = {
     "EIS": "fixgw.drivers.eis",
     "DYNON": "fixgw.drivers.dynon_d10",
     "GARMIN_GNX375": "fixgw.drivers.nmea0183",
+    "GPSD": "fixgw.plugins.gpsd",
     "STROM_PI": "fixgw.drivers.strompi",
     "BNO055": "fixgw.drivers.i2c_bno055",
     "BMP085": "fixgw.drivers.i2c_bmp",
@@ -169,7 +170,6 @@ ACCEPTED = {
 LATER = (
     *(
         "DB_PERSISTER",
-        "GPSD",
         "STRATUX",
         "MAVLINK",
         "XPLANE",
@@ -408,7 +408,7 @@ def test_calibrations_are_inverted_and_sorted() -> None:
 
 
 def test_explain_says_what_was_translated_and_why(stock: Stock, capsys: pytest.CaptureFixture[str]) -> None:
-    stock.enable("X728", "GPSD")
+    stock.enable("X728", "RAIS")
     assert main(["config", "explain", "x728", "--config-file", str(stock.directory)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "x728: fixgw.drivers.ups_x728",
@@ -420,7 +420,7 @@ def test_explain_says_what_was_translated_and_why(stock: Stock, capsys: pytest.C
     ]
     assert main(["config", "explain", "--config-file", str(stock.directory)]) == 0
     out = capsys.readouterr().out
-    assert "\ngpsd: not loaded, module fixgw.plugins.gpsd: not available yet" in out
+    assert "\nrais: not loaded, module fixgw.plugins.rais: left out" in out
     assert main(["config", "explain", "x729", "--config-file", str(stock.directory)]) == 1
     assert "did you mean 'x728'?" in capsys.readouterr().err
 

@@ -36,6 +36,7 @@ from fixgw.drivers.dynon_d10 import protocol as dynon_d10
 from fixgw.drivers.eis import protocol as eis
 from fixgw.drivers.g3x import protocol as g3x
 from fixgw.drivers.gpio import protocol as gpio
+from fixgw.drivers.gpsd import protocol as gpsd
 from fixgw.drivers.i2c_ads1115 import protocol as i2c_ads1115
 from fixgw.drivers.i2c_bmp import protocol as i2c_bmp
 from fixgw.drivers.i2c_bno055 import protocol as i2c_bno055
@@ -237,6 +238,16 @@ def canfix_bus(clock: Clock) -> Can:
     can = Can(bus.take, clock)
     can.decoder, can.tick = (bus.db, bus.node, bus.inputs.heard), bus.node.tick  # type: ignore[attr-defined]
     return can
+
+
+class Gpsd(gpsd.Client):
+    """A connection to gpsd, after which another begins."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock, climb=True, attitude=True, heading="true")
+
+    def reopen(self) -> None:
+        self.__init__(self._clock)  # type: ignore[misc]
 
 
 class Strompi(strompi.Decoder):
@@ -844,6 +855,11 @@ TARGETS: Mapping[str, Target] = {
     ),
     "g3x": Target(g3x, Stream(g3x.Decoder, good("g3x")), (b"=1", b"@", b"\x02", b"\r\n")),
     "gpio": Target(gpio, Parser(turn_pins)),
+    "gpsd": Target(
+        gpsd,
+        Stream(Gpsd, good("gpsd")),
+        tuple(b'"%s":' % name for name in (b"class", b"mode", b"status", b"time", b"lat", b"satellites", b"activated")),
+    ),
     "i2c_ads1115": Target(i2c_ads1115, Parser(read_ads1115)),
     "i2c_bmp": Target(i2c_bmp, Parser(read_bmp, (ValueError,))),
     "i2c_bno055": Target(i2c_bno055, Parser(read_bno055), (b"\xee", b"\xbb")),

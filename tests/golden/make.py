@@ -38,6 +38,7 @@ from fixgw.hw_sim.devices.bno055 import Bno055
 from fixgw.hw_sim.devices.dynon_d10 import D10
 from fixgw.hw_sim.devices.eis import Eis
 from fixgw.hw_sim.devices.g3x import G3x
+from fixgw.hw_sim.devices.gpsd import Gpsd
 from fixgw.hw_sim.devices.lines import READ_WITH, Arduino
 from fixgw.hw_sim.devices.mcp3008 import Mcp3008
 from fixgw.hw_sim.devices.megasquirt import Megasquirt
@@ -116,6 +117,9 @@ class Wire:
         self.data += data
         return len(data)
 
+    def read(self) -> bytes:
+        return b""
+
     def close(self) -> None: ...
 
 
@@ -161,6 +165,12 @@ def receiver(name: str) -> Callable[[], Capture]:
         return {"gps": {"module": "fixgw.drivers.nmea0183", "port": "/dev/ttyUSB0"}}, entries
 
     return capture
+
+
+def watched_gpsd(wire: Wire) -> Gpsd:
+    made = Gpsd(wire)
+    made.watched = True
+    return made
 
 
 def strompi() -> Capture:
@@ -363,6 +373,7 @@ CAPTURES: dict[str, Callable[[], Capture]] = {
     "eis": serial("eis", Eis),
     "g3x": serial("g3x", partial(G3x, gps=True)),
     "gpio": pins,
+    "gpsd": serial("gpsd", watched_gpsd, port=2947),
     "i2c_ads1115": chip("i2c_ads1115", lambda: with_senders(Ads1115()), 0x48, conversions=860, channels=SENDERS),
     "i2c_bmp": chip("i2c_bmp", Bmp280, 0x77),
     "i2c_bno055": chip("i2c_bno055", Bno055, 0x28),
