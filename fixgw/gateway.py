@@ -70,10 +70,10 @@ class Gateway:
             quit=lambda who: self.request_stop(why=f"requested by {who}"),
             status=self.get_status,
             restart=self.request_restart,
+            reload=self.request_reload,
             thread_died=self._thread_died,
             poke=self._poke,
-            files=lambda: self.configuration.files,
-            variables=lambda: self.configuration.variables,
+            configuration=lambda: self.configuration,
         )
         self.database.on_hung = self._subscriber_hangs
         self.settings = Settings(self.database, path_for(configuration.file), clock)
@@ -110,13 +110,17 @@ class Gateway:
 
         self._events.put(stop)
 
-    def request_reload(self) -> None:
-        """Request a reload of the configuration. Returns at once. Signal handlers may call this."""
+    def request_reload(self) -> str:
+        """Request a reload of the configuration. Returns at once, with the reason why not, or an empty text. Signal
+        handlers may call this."""
+        if self._reload is None:
+            return "this gateway does not run from files"
 
         def reload() -> None:
             self._reload_wanted = True
 
         self._events.put(reload)
+        return ""
 
     def request_restart(self, name: str) -> str:
         """Request a restart of the connection `name` with its current code on disk. Returns at

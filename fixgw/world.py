@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +25,7 @@ from fixgw.history import History
 from fixgw.notices import Notices
 
 if TYPE_CHECKING:
+    from fixgw.configuration import Configuration
     from fixgw.database import Database
     from fixgw.plugin import Worker
 
@@ -139,10 +140,10 @@ class World:
             plugin = Plugin("gps", {"port": "/dev/ttyUSB0"})
 
     `quit` is called with the name of the plugin that asks the gateway to stop, `status` returns the status tree, and
-    `restart` restarts a connection, or returns why it cannot; any thread may call them. `thread_died` is called on a
+    `restart` restarts a connection and `reload` reads the configuration again, or they return why they cannot; any
+    thread may call them. `thread_died` is called on a
     thread that ends with an exception, and returns whether it belonged to one of this gateway's plugins. `poke` makes
-    the gateway check its connections soon. `files` returns the files of the configuration, and `variables` what names
-    in its texts stand for. `clock` returns monotonic
+    the gateway check its connections soon. `configuration` returns what the gateway runs. `clock` returns monotonic
     seconds, `utc` the date and time of the computer.
 
     If `adopt` is given, workers start no threads: it is called with each `Worker` that runs, and whoever takes it calls
@@ -156,10 +157,10 @@ class World:
         quit: Callable[[str], None] = lambda who: None,
         status: Callable[[], dict[str, Any]] = dict,
         restart: Callable[[str], str] = lambda name: "there is no gateway",
+        reload: Callable[[], str] = lambda: "there is no gateway",
         thread_died: Callable[[threading.ExceptHookArgs], bool] = lambda args: False,
         poke: Callable[[], None] = lambda: None,
-        files: Callable[[], tuple[str, ...]] = tuple,
-        variables: Callable[[], Mapping[str, str]] = dict,
+        configuration: Callable[[], Configuration | None] = lambda: None,
         clock: Callable[[], float] = now,
         utc: Callable[[], datetime] | None = None,
         adopt: Callable[[Worker[Any]], object] | None = None,
@@ -177,10 +178,10 @@ class World:
         self.quit = quit
         self.status = status
         self.restart = restart
+        self.reload = reload
         self.thread_died = thread_died
         self.poke = poke
-        self.files = files
-        self.variables = variables
+        self.configuration = configuration
         #: Called with each change of an alert's state: monotonic seconds, and the entry for the record. On the thread
         #: of the alert logic; must only take note.
         self.alert_listeners: dict[Callable[[float, dict[str, Any]], object], None] = {}

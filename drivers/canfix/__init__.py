@@ -16,7 +16,6 @@ from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.anonymous import without_places
 from fixgw.drivers.canfix.inputs import Inputs
 from fixgw.drivers.canfix.node import (
-    FLYING_KT,
     RATE_CHANGE_PAUSE_S,
     Command,
     Identity,
@@ -34,6 +33,7 @@ from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame
 from fixgw.drivers.links.can.port import BusOptions
 from fixgw.errors import Advice, ConfigurationError, Problem
 from fixgw.kit.anonymous import Shift
+from fixgw.kit.phases import FLYING_KT
 from fixgw.kit.raw import Heard
 from fixgw.plugin import Device, Feeds, Finding
 from fixgw.state import Keeper

@@ -28,7 +28,6 @@ HEARTBEAT_MS = 1000  # between two node status messages, unless another node cha
 SURVEY_S = 2.0  # the time over which rates are measured
 GONE_S = 4.0  # a node that is silent for this long is gone, and appears again with its next frame
 SILENT_S = 10.0  # a node, conflict or alarm expires after this time
-FLYING_KT = 30.0  # refuse to reorganise the bus when GS or IAS is higher
 MAX_ANSWERS_PER_S = 50.0  # also the largest burst
 REPORT_INTERVAL_S = 1.0  # the minimum time between two reports
 DESCRIPTION_INTERVAL_S = 2.0  # the minimum time between two transmissions of our description

@@ -19,6 +19,7 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 
 RUNNING_RPM = 300.0
 STOPPED_RPM = 100.0
+FLYING_KT = 30.0  # nothing that is dangerous in flight is done when GS or IAS is higher
 ROLLING_KT = 20.0  # over the ground; below, wind blows into the pitot tube of an aircraft that stands
 TAKEOFF_S = 20.0  # after which, or above which height, the take-off is over
 TAKEOFF_FT = 400.0

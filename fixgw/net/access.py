@@ -59,7 +59,15 @@ def is_loopback(host: str) -> bool:
 
 def own_networks() -> list[str]:
     """The private IPv4 networks to which this computer is connected, such as ``"192.168.1.0/24"``; Linux only."""
-    found: dict[str, None] = {}
+    return list(dict.fromkeys(str(interface.network) for interface in _interfaces() if interface.is_private))
+
+
+def own_addresses() -> list[str]:
+    """The IPv4 addresses by which others reach this computer; Linux only."""
+    return list(dict.fromkeys(str(interface.ip) for interface in _interfaces()))
+
+
+def _interfaces() -> Iterator[IPv4Interface]:
     with contextlib.suppress(ImportError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         from fcntl import ioctl
 
@@ -70,9 +78,8 @@ def own_networks() -> list[str]:
                     socket.inet_ntoa(ioctl(sock, what, request)[20:24]) for what in (SIOCGIFADDR, SIOCGIFNETMASK)
                 )
                 interface = IPv4Interface(f"{address}/{mask}")
-                if interface.is_private and not interface.is_loopback:
-                    found[str(interface.network)] = None
-    return list(found)
+                if not interface.is_loopback:
+                    yield interface
 
 
 class Networks:

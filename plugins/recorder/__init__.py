@@ -333,9 +333,11 @@ class Plugin(Worker[Options]):
             }
             for item in self.db.items()
         }
-        files = {**readable(self._gateway.files()), DEFINITIONS: layout.encode(definitions)}
-        if variables := self._gateway.variables():
-            files[VARIABLES] = layout.encode(dict(variables))
+        files = {DEFINITIONS: layout.encode(definitions)}
+        if configuration := self._gateway.configuration():
+            files = {**readable(configuration.files), **files}
+            if configuration.variables:
+                files[VARIABLES] = layout.encode(dict(configuration.variables))
         return files
 
     def status_message(self) -> tuple[str, bytes, int]:

@@ -83,6 +83,7 @@ class Plugin(plugin.Worker[Options]):
             raise MissingLibrary(error.name or "tornado", "web") from error
         self.server = Server(self._gateway, self.options, self.name, self.source, self.log, self.counts)
         self.server.open()
+        self._gateway.history.start()
         super().run()
         self.log.info("the page is at %s", self.address)
 

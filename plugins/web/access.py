@@ -209,8 +209,11 @@ class Tokens:
 
     def find(self, token: str | None) -> Token | None:
         """The paired browser that shows `token`; None if there is none, or no longer."""
-        self._refresh()
-        return self._by_hash.get(_hash(token)) if token else None
+        if not token:
+            return None
+        with suppress(OSError):
+            self._refresh()
+        return self._by_hash.get(_hash(token))
 
     def all(self) -> list[Token]:
         """The paired browsers, in the order of their pairing."""
@@ -235,6 +238,7 @@ class Tokens:
         except FileNotFoundError:
             seen = None
         if seen != self._seen or seen is None:
+            self._by_hash = {}  # so that nobody gets in while it cannot be read
             self._by_hash = {token.hash: token for token in self._read().tokens}
             self._seen = seen
 

@@ -4,6 +4,9 @@ Times are in seconds. Flags are bits: 1 annunciate, 2 old, 4 bad, 8 fail, 16 sec
 ``{"error": WORDS, "code": WORD}``. Requests other than GET and HEAD need an ``Origin`` equal to the ``Host`` and
 ``Content-Type: application/json``.
 
+``GET /metrics`` (at the root) is for Prometheus. Unless it says otherwise, what changes something needs no more than
+the role that it names, and reading needs `read`.
+
 Codes: ``pair`` (401: this browser must be paired), ``role`` (403: its role does not include this), ``origin``, ``host``
 (403), ``in-flight`` (409: confirm with ``"force": true``), ``key`` (404), ``value``, ``json`` (400), ``full`` (503).
 
@@ -15,6 +18,16 @@ GET /items/KEY              what ``fixgw explain KEY --json`` prints, and "type"
 PUT /items/KEY              {"value": 29.92, "flags": ["bad"]} (flags may be left out) ->
                             {"stored": {"value", "flags", "source"}, "published": true}, or with "published": false
                             also "by": {"value", "flags", "source"} and "why": WORDS
+POST /pair                  {"code": "K7QM-4T2X"} -> {"name", "role"}, and a cookie; 403 ``code``, 429 ``too-many``
+GET /history?keys=IAS,EGT*&seconds=60   {"step": 0.5, "age": of the newest values, "keys": {"IAS": {"values": [77.5,
+                            ..., null], "flags": [0, ...]}, ...}}: the newest last; 32 in the flags: simulated or
+                            replayed, 64: overridden; null for a key that is not remembered, which is from now on.
+                            40 keys at most
+GET /overrides              {"overrides": {"IAS": {"value", "flags", "source", "seconds": still to go}, ...}}
+PUT /overrides/KEY          {"value", "flags": [...], "seconds": 300, "force"} -> what GET answers. bench
+DELETE /overrides/KEY, DELETE /overrides    release one or all -> what GET answers. bench
+POST /alarms                {"command": "ack ID" | "shelve ID SECONDS" | "mute"} -> {}. write
+POST /connections/NAME/restart, POST /reload    {"force"} -> {}: it has begun. admin
 GET /log?after=N&connection=NAME    {"lines": [LINE, ...] (100 at most), "more": whether there are more}
 
 WebSocket /stream. The client sends, at any time, an object with one or more of these members:
@@ -44,29 +57,37 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from fixgw import __version__, logmemory
-from fixgw.database import FLAG_NAMES, WRITABLE, Item, Reading
-from fixgw.errors import BadValue, UnknownKey
+from fixgw.database import FAIL, FLAG_NAMES, WRITABLE, Database, Item, Reading
+from fixgw.errors import UnknownKey
 from fixgw.identity import identity
+from fixgw.kit.phases import FLYING_KT
+from fixgw.kit.sources import OVERRIDE
 from fixgw.net.access import address_of
-from fixgw.plugins.web.access import Role, is_same_origin
-from fixgw.plugins.web.stream import MOST_PATTERNS, Outbox
+from fixgw.plugins.web import metrics
+from fixgw.plugins.web.access import PairingError, Role, is_same_origin
+from fixgw.plugins.web.stream import BITS, MOST_PATTERNS, Outbox
 
 if TYPE_CHECKING:
     from fixgw.plugins.web.server import Hub
 
 PAGES = Path(__file__).resolve().parent / "pages"
 SLOWEST_HZ = 2.0  # a page that gets no message for a second covers itself
+MOST_TRENDS = 40  # keys in one answer
 LOG_LINES = 100  # in one message or answer
 SHOWN_ALERTS = ("active", "latched", "acknowledged", "shelved")
+OVERRIDE_S = 300.0  # how long an override lasts, unless it says so
+COOKIE_S = 400 * 86400  # as long as browsers keep one
+T = TypeVar("T")
 ALERTS = "fixgw.plugins.alerts"
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -164,7 +185,7 @@ class Guarded(RequestHandler):
 
     def reply(self, answer: Any) -> None:
         self.set_header("Content-Type", "application/json; charset=utf-8")
-        self.finish(answer if isinstance(answer, str) else encode(answer))
+        self.finish(answer if isinstance(answer, str | bytes) else encode(answer))
 
     def body(self) -> dict[str, Any]:
         try:
@@ -200,11 +221,10 @@ class Page(Guarded, StaticFileHandler):
         self.files = files
         super().initialize(hub, path=str(PAGES), default_filename="index.html")
 
-    def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
-        found = super().validate_absolute_path(root, absolute_path)
-        if found is None or Path(found).relative_to(PAGES).as_posix() not in self.files:
+    def prepare(self) -> None:
+        super().prepare()
+        if (self.path_args[0] or "index.html") not in self.files:
             raise Refusal(404, "path", "there is nothing here")
-        return found
 
 
 class Status(Api):
@@ -241,7 +261,54 @@ def _facts(item: Item) -> dict[str, Any]:
     }
 
 
-class OneItem(Api):
+class Act(Api):
+    """Requests that change something."""
+
+    def item(self, key: str) -> Item:
+        try:
+            return self.hub.db.item(key)
+        except UnknownKey as error:
+            raise Refusal(404, "key", str(error)) from None
+
+    async def do(self, act: Callable[[], T]) -> T:
+        """Call `act` where a plugin or a disk that hangs holds up nobody."""
+        try:
+            return await self.hub.in_thread(act)
+        except ValueError as error:
+            raise Refusal(400, "value", str(error)) from None
+        except TimeoutError:
+            raise Refusal(503, "busy", "it has begun, but takes unusually long: a plugin or the disk hangs") from None
+
+    def mind_flight(self, body: Mapping[str, Any]) -> None:
+        """Raise `Refusal` if the aircraft appears to fly, unless the client insists."""
+        if body.get("force") is not True and (signs := signs_of_flight(self.hub.db)):
+            raise Refusal(409, "in-flight", f"the aircraft appears to be flying: {', '.join(signs)}")
+
+    def list_overrides(self) -> None:
+        found = self.hub.db.overridden()
+        self.reply(
+            {"overrides": {key: {**reading_facts(r), "seconds": round(left, 1)} for key, (r, left) in found.items()}}
+        )
+
+    def say(self, what: str) -> None:
+        """Note in the log who did it."""
+        self.hub.log.warning("%s: %s", self.who, what)
+
+
+def signs_of_flight(db: Database) -> list[str]:
+    """The speeds with which an aircraft flies, in words. An override hides none."""
+    found = []
+    for key in ("IAS", "GS"):
+        if key in db:
+            item = db.item(key)
+            speeds = [r.value for r in (item.said, item.reading) if not r.flags & FAIL]
+            fastest = max((speed for speed in speeds if isinstance(speed, int | float)), default=0.0)
+            if fastest > FLYING_KT:
+                found.append(f"{key} is {fastest:.0f} knots")
+    return found
+
+
+class OneItem(Act):
     NEEDS = {"GET": "read", "PUT": "write"}
 
     def get(self, key: str) -> None:
@@ -254,23 +321,8 @@ class OneItem(Api):
         if "value" not in body:
             raise Refusal(400, "value", "there is no value")
         value, flags = body["value"], flag_bits(body.get("flags", ()))
-        stored = await self.write_item(lambda: item.write(value, self.who, flags, mask=WRITABLE))
+        stored = await self.do(lambda: item.write(value, self.who, flags, mask=WRITABLE))
         self.reply(_outcome(item, stored, self.who))
-
-    def item(self, key: str) -> Item:
-        try:
-            return self.hub.db.item(key)
-        except UnknownKey as error:
-            raise Refusal(404, "key", str(error)) from None
-
-    async def write_item(self, write: Any) -> Any:
-        """Call `write` where a subscriber that hangs holds up nobody."""
-        try:
-            return await self.hub.in_thread(write, 3.0)
-        except (BadValue, ValueError) as error:
-            raise Refusal(400, "value", str(error)) from None
-        except TimeoutError:
-            raise Refusal(503, "busy", "it was written, but a plugin that follows this key hangs") from None
 
 
 def flag_bits(names: Any) -> int:
@@ -299,6 +351,140 @@ def _outcome(item: Item, stored: Reading, source: str) -> dict[str, Any]:
     else:
         why = f"{published.source} has written since"
     return {"stored": reading_facts(ours), "published": False, "by": reading_facts(published), "why": why}
+
+
+class Pair(Act):
+    """Exchange a code for a cookie."""
+
+    NEEDS = {"POST": None}
+
+    async def post(self) -> None:
+        code = self.body().get("code")
+        try:
+            paired = await self.do(lambda: self.hub.tokens.redeem(str(code)[:100]))
+        except PairingError as error:
+            self.say(f"{self.request.remote_ip} could not be paired: {error}")
+            raise Refusal(
+                429 if error.too_many else 403, "too-many" if error.too_many else "code", str(error)
+            ) from None
+        except OSError as error:
+            raise Refusal(503, "disk", f"cannot keep the token: {error.strerror or error}") from None
+        self.say(f"{self.request.remote_ip} is paired as {paired.name}, with the role {paired.role}")
+        secure = self.request.protocol == "https"
+        self.set_cookie(
+            self.cookie_name, paired.token, httponly=True, samesite="Strict", secure=secure, max_age=COOKIE_S, path="/"
+        )
+        self.reply({"name": paired.name, "role": paired.role})
+
+
+class Trends(Act):
+    NEEDS = {"GET": "read"}
+
+    async def get(self) -> None:
+        patterns = [key for key in self.get_query_argument("keys", "").split(",") if key]
+        try:
+            keys = self.hub.db.matching(*patterns)
+            seconds = float(self.get_query_argument("seconds", "900"))
+        except UnknownKey as error:
+            raise Refusal(404, "key", str(error)) from None
+        except ValueError:
+            raise Refusal(400, "value", "`seconds` is a number") from None
+        if len(keys) > MOST_TRENDS:
+            raise Refusal(400, "value", f"{len(keys)} keys: ask for {MOST_TRENDS} at most")
+        if not seconds > 0:
+            raise Refusal(400, "value", "`seconds` is positive")
+        self.reply(await self.do(lambda: self._past(keys, seconds)))
+
+    def _past(self, keys: list[str], seconds: float) -> bytes:
+        tree = self.hub.world.history.read(keys, seconds).tree(self.hub.db.clock())
+        for found in tree["keys"].values():
+            if found is not None:
+                found["flags"] = [BITS[flags & 31] | flags & ~31 for flags in found["flags"]]
+        return encode(tree)
+
+
+class Overrides(Act):
+    NEEDS = {"GET": "read", "DELETE": "bench"}
+
+    def get(self) -> None:
+        self.list_overrides()
+
+    async def delete(self) -> None:
+        self.say("releases all overrides")
+        await self.do(self._release_all)
+        self.list_overrides()
+
+    def _release_all(self) -> None:
+        for key in self.hub.db.overridden():
+            self.hub.db.item(key).end_override()
+
+
+class Override(Act):
+    NEEDS = {"PUT": "bench", "DELETE": "bench"}
+
+    async def put(self, key: str) -> None:
+        item, body = self.item(key), self.body()
+        flags, seconds = flag_bits(body.get("flags", ())), body.get("seconds", OVERRIDE_S)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise Refusal(400, "value", "`seconds` is a number")
+        self.mind_flight(body)
+        value, source = body.get("value"), f"{OVERRIDE}{self.who}"
+        await self.do(lambda: item.override(value, flags, source, "overridden", float(seconds)))
+        self.say(f"overrides {key} with {value!r} for {seconds:g} s")
+        self.list_overrides()
+
+    async def delete(self, key: str) -> None:
+        await self.do(self.item(key).end_override)
+        self.say(f"releases {key}")
+        self.list_overrides()
+
+
+class Alarms(Act):
+    NEEDS = {"POST": "write"}
+
+    async def post(self) -> None:
+        command = self.hub.world.offered("alerts")
+        if command is None:
+            raise Refusal(409, "absent", f"no connection with the module {ALERTS} runs")
+        words = self.body().get("command")
+        if not isinstance(words, str) or not words:
+            raise Refusal(400, "value", "`command` is a text")
+        if answer := await self.do(lambda: command(words)):
+            raise Refusal(400, "value", answer)
+        self.say(words)
+        self.reply({})
+
+
+class Restart(Act):
+    NEEDS = {"POST": "admin"}
+
+    def post(self, name: str) -> None:
+        self.mind_flight(self.body())
+        if answer := self.hub.world.restart(name):
+            raise Refusal(409, "refused", answer)
+        self.say(f"restarts {name}")
+        self.reply({})
+
+
+class Reload(Act):
+    NEEDS = {"POST": "admin"}
+
+    def post(self) -> None:
+        self.mind_flight(self.body())
+        if answer := self.hub.world.reload():
+            raise Refusal(409, "refused", answer)
+        self.say("has the configuration read again")
+        self.reply({})
+
+
+class Metrics(Act):
+    NEEDS = {"GET": "read"}
+
+    async def get(self) -> None:
+        with suppress(TimeoutError):  # then the numbers of the last time
+            await self.hub.status()
+        self.set_header("Content-Type", metrics.CONTENT_TYPE)
+        self.finish(metrics.text(self.hub.db, self.hub.collector.tree))
 
 
 class Log(Api):
@@ -453,8 +639,16 @@ def routes(hub: Hub) -> list[Any]:
         ("/api/v1/status", Status, shared),
         ("/api/v1/items", Items, shared),
         ("/api/v1/items/([^/]+)", OneItem, shared),
+        ("/api/v1/overrides", Overrides, shared),
+        ("/api/v1/overrides/([^/]+)", Override, shared),
+        ("/api/v1/pair", Pair, shared),
+        ("/api/v1/history", Trends, shared),
+        ("/api/v1/alarms", Alarms, shared),
+        ("/api/v1/connections/([^/]+)/restart", Restart, shared),
+        ("/api/v1/reload", Reload, shared),
         ("/api/v1/log", Log, shared),
         ("/api/v1/stream", Stream, shared),
+        ("/metrics", Metrics, shared),
         ("/api/.*", NotFound, shared),
         ("/(.*)", Page, {**shared, "files": files}),
     ]

@@ -17,7 +17,6 @@ from fixgw.cli import EXIT_DONE, EXIT_FAILED, complain, text
 from fixgw.drivers.canfix import CanfixOptions, Plugin, mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix import table as tables
-from fixgw.drivers.canfix.node import FLYING_KT
 from fixgw.drivers.canfix.table import Field, Parameter, Payload, Table
 from fixgw.drivers.canfix.tool import dbc
 from fixgw.drivers.canfix.tool import text as words
@@ -26,6 +25,7 @@ from fixgw.drivers.canfix.tool.survey import Survey
 from fixgw.drivers.links.can import log as can_log
 from fixgw.drivers.links.can.frame import Frame
 from fixgw.errors import BadValue, DeviceError, NetfixError, did_you_mean
+from fixgw.kit.phases import FLYING_KT
 
 Args = argparse.Namespace
 Action = Callable[[Args], int]

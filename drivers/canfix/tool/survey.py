@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fixgw.drivers.canfix import protocol as cf
-from fixgw.drivers.canfix.node import FLYING_KT
 from fixgw.drivers.canfix.path import is_announcement
 from fixgw.drivers.canfix.table import Parameter
 from fixgw.drivers.canfix.tool import text as words
 from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame, decode_error
+from fixgw.kit.phases import FLYING_KT
 
 AIRSPEED, GROUNDSPEED = 0x183, 0x1C5
 SILENT_AFTER_S = 2.0  # every node must send something within this time

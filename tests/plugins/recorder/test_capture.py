@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fixgw.configuration import Configuration
 from fixgw.database import Database, Definition
 from fixgw.kit import raw
 from fixgw.kit.raw import Event, Heard
@@ -20,7 +21,8 @@ from fixgw.world import World
 @pytest.fixture
 def plugin(tmp_path: Path) -> Any:
     db = Database([Definition(key="IAS", max=300.0), Definition(key="BARO", max=32.0), Definition(key="TACH1")])
-    with World(db, variables=lambda: {"SIM": "/run/sim"}).hosting():
+    configuration = Configuration(file=tmp_path / "default.yaml", directory=tmp_path, variables={"SIM": "/run/sim"})
+    with World(db, configuration=lambda: configuration).hosting():
         return recorder.Plugin("recorder", {"directory": str(tmp_path / "recordings")})
 
 
