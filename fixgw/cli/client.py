@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -170,10 +170,10 @@ def is_pattern(word: str) -> bool:
     return any(c in word for c in "*?[")
 
 
-def expand(client: Client, words: Iterable[str]) -> list[str]:
-    """Replace patterns in `words` by the keys that match, without duplicates. Raises `FixgwError` if none matches."""
+def expand(client: Client, words: Iterable[str], known: Sequence[str] | None = None) -> list[str]:
+    """Replace patterns in `words` by the keys that match, of the `known` ones or else of those that the gateway has.
+    Without duplicates. Raises `FixgwError` if none matches."""
     keys: dict[str, None] = {}
-    known: list[str] | None = None
     for word in words:
         if not is_pattern(word):
             keys[word] = None

@@ -13,15 +13,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from fixgw.cli import EXIT_DONE, EXIT_FAILED, complain, text
-from fixgw.cli.terminal import Terminal, size
+from fixgw.cli.terminal import REVERSE, Line, Terminal, paint, size
 
 PRESS_S = 0.2  # how long a key press holds a button down
 POLL_S = 0.25  # how often to check the size of the terminal
 LOST = "lost the connection to the panel"
 CELL_WIDTH = 40  # the minimum width of a pin in the table, in characters
 MAX_LINE_BYTES = 100_000  # no panel sends a longer line
-
-REVERSE = "\x1b[7m"
 
 #: Keys that turn a knob: which, and how far.
 TURNS = {
@@ -32,7 +30,6 @@ TURNS = {
 }
 SWITCHES = "st"
 State = dict[str, Any]
-Segment = tuple[str, str]  # words and their colour
 
 
 def run(args: argparse.Namespace) -> int:
@@ -236,10 +233,14 @@ class Page:
 
     def draw(self, width: int, height: int) -> list[str]:
         """At most `height` lines of at most `width` visible characters."""
+        return [paint(line, width, self.colour) for line in self.lay_out(width, height)]
+
+    def lay_out(self, width: int, height: int) -> list[Line]:
+        """The same in parts, whose last one may be too wide."""
         assert self.state is not None
         state, panel = self.state, self.state["panel"]
         chip = [] if state["plugged"] else [(", UNPLUGGED", text.RED)]
-        lines: list[list[Segment]] = [[("Virtual pins", text.BOLD), *chip, (f" at {self.path}", text.BOLD)]]
+        lines: list[Line] = [[("Virtual pins", text.BOLD), *chip, (f" at {self.path}", text.BOLD)]]
         keys = "space closes and opens its contact, u unplugs the chip, q quits"
         if panel is not None:
             lines += [*self._parts(panel), []]
@@ -249,20 +250,20 @@ class Page:
         words, colour = (self.trouble, text.RED) if self.trouble else (keys, text.DIM)
         footer = [[(line, colour)] for line in textwrap.wrap(words, max(1, width))[: max(1, height // 4)]]
         lines += self._table(width, max(1, height - len(lines) - len(footer)))
-        return [self._line(line, width) for line in [*lines[: height - len(footer)], *footer]]
+        return [*lines[: height - len(footer)], *footer]
 
-    def _parts(self, panel: dict[str, Any]) -> list[list[Segment]]:
+    def _parts(self, panel: dict[str, Any]) -> list[Line]:
         assert self.state is not None
         pins = self.state["pins"]
 
-        def contact(name: str, pin: int, words: str, colour: str) -> list[Segment]:
+        def contact(name: str, pin: int, words: str, colour: str) -> Line:
             closed = is_driven(pins[str(pin)])
             return [
                 (f"  {name} ", ""),
                 (f" {words} " if closed else " - ".center(len(words) + 2), colour if closed else ""),
             ]
 
-        lamps: list[Segment] = []
+        lamps: Line = []
         for name, pin in panel["lamps"].items():
             lit = pins[str(pin)]["direction"] == "out" and bool(pins[str(pin)]["level"])
             lamps += [
@@ -271,14 +272,14 @@ class Page:
             ]
         bright = brightness(pins[str(panel["light"])])
         bar = round(bright / 5.0)
-        knobs: list[Segment] = []
+        knobs: Line = []
         for n, knob in enumerate(panel["knobs"]):
             knobs.append((f"  {n + 1}: {knob['position']:+d}".ljust(12), ""))
             knobs += contact(f"[{len(panel['buttons']) + n + 1}]", knob["push"], "PUSHED", text.GREEN + REVERSE)
-        pressed: list[Segment] = []
+        pressed: Line = []
         for n, pin in enumerate(panel["buttons"], 1):
             pressed += contact(f"[{n}]", pin, "PRESSED", text.GREEN + REVERSE)
-        switches: list[Segment] = []
+        switches: Line = []
         for key, pin in zip(SWITCHES, panel["switches"], strict=False):
             on = is_driven(pins[str(pin)])
             switches += [(f"  [{key}] ", ""), (" ON " if on else " off", text.GREEN + REVERSE if on else "")]
@@ -286,7 +287,7 @@ class Page:
         rows = {"lamps": lamps, "light": light, "knobs": knobs, "buttons": pressed, "switches": switches}
         return [[(f"{name:<9}", ""), *row] for name, row in rows.items()]
 
-    def _table(self, width: int, height: int) -> list[list[Segment]]:
+    def _table(self, width: int, height: int) -> list[Line]:
         """The pins in as many columns as fit; if not all fit, those around the selected pin."""
         assert self.state is not None
         pins, parts = visible_pins(self.state), part_names(self.state, 1)
@@ -300,9 +301,9 @@ class Page:
         top = max(0, min(at - rows * columns // 2, len(pins) - rows * columns))
         pins = pins[top : top + rows * columns]
         header = f"  {'PIN':<7}{'DIR':<4}{'LEVEL':<6}{'PULL':<5}{'DUTY':<6}PART".ljust(cell)
-        table: list[list[Segment]] = [[(header * columns, text.DIM)]]
+        table: list[Line] = [[(header * columns, text.DIM)]]
         for row in range(rows):
-            line: list[Segment] = []
+            line: Line = []
             for number, pin in pins[row::rows]:
                 duty = "" if pin["duty"] is None else f"{pin['duty']:.0f}%"
                 words = (
@@ -312,14 +313,6 @@ class Page:
                 line.append((words[: cell - 1].ljust(cell), text.BOLD if number == self.chosen else ""))
             table.append(line)
         return table
-
-    def _line(self, segments: list[Segment], width: int) -> str:
-        line = ""
-        for words, colour in segments:
-            words = words[:width]
-            width -= len(words)
-            line += f"{colour}{words}{text.RESET}" if colour and self.colour and words else words
-        return line
 
 
 def is_driven(pin: dict[str, Any]) -> bool:

@@ -9,11 +9,12 @@ import shutil
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fixgw.cli import text
 from fixgw.database import ANNUNCIATE, BAD, FAIL, OLD, SECFAIL, Value
+from fixgw.kit.sources import OVERRIDE
 
 EXIT_TERMINATED = 143
 RATE_WINDOW_S = 5.0  # the time over which update rates are measured
@@ -33,13 +34,19 @@ ENDS = {
 ORDERS = ("", "key", "age", "flags")
 WORST_FIRST = (FAIL, BAD, OLD, SECFAIL, ANNUNCIATE)
 MAX_SEARCH = 40  # characters
+TREND_WIDTH = 16
+WIDE = 110  # columns, from which on there is room for trends
+
+Segment = tuple[str, str]  # words and their colour
+Line = list[Segment]
 _KEYS = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
+REVERSE = "\x1b[7m"
 _ENTER = "\x1b[?1049h\x1b[?25l"  # alternate screen, no cursor
 _LEAVE = "\x1b[?25h\x1b[?1049l"
 
 
 class Row:
-    """The latest state of one key or aux value. `updated` and the stamps are in monotonic seconds."""
+    """The latest state of one key or aux value. `updated` and the stamps are in seconds of `fixgw.clock.now`."""
 
     def __init__(self, key: str, units: str = "", description: str = "") -> None:
         self.key = key
@@ -48,6 +55,7 @@ class Row:
         self.shown = text.Shown(self.units)
         self.value: Value | None = None
         self.flags = 0
+        self.source = ""  # if it is known
         self.updated: float | None = None
         self._stamps: deque[float] = deque(maxlen=64)
 
@@ -81,10 +89,54 @@ class Row:
         return "" if "." in self.key else text.flag_words(self.flags)
 
     @property
+    def verdict(self) -> Segment:
+        """The flags in words, and their colour. An overridden value says so."""
+        words, colour = self.flag_words, text.flag_colour(self.flags)
+        if not self.source.startswith(OVERRIDE):
+            return words, colour
+        return f"overridden, {words}".removesuffix(", good"), text.YELLOW if colour == text.GREEN else colour
+
+    @property
     def line(self) -> str:
         """The line for a pipe: key, exact value, units, flags."""
         value = self.value if isinstance(self.value, str) else repr(self.value)
         return "\t".join(text.printable(cell) for cell in (self.key, value, self.units, self.flag_words))
+
+
+class Search:
+    """What a person searches: `words`. While `typing`, it takes all keys of the keyboard."""
+
+    def __init__(self) -> None:
+        self.words = ""
+        self.typing = False
+
+    def press(self, key: str) -> bool:
+        """React to a key on the keyboard. Returns False if it means nothing here."""
+        if not self.typing:
+            if key == "/":
+                self.typing = True
+            elif key == "\x1b" and self.words:
+                self.words = ""
+            else:
+                return False
+        elif key in ("\r", "\n"):
+            self.typing = False
+        elif key == "\x1b":
+            self.words, self.typing = "", False
+        elif key in ("\x7f", "\b"):
+            self.words = self.words[:-1]
+        elif len(key) == 1 and key.isprintable():
+            self.words = (self.words + key)[:MAX_SEARCH]
+        return True
+
+    def finds(self, *texts: str) -> bool:
+        return not self.words or self.words.upper() in " ".join(texts).upper()
+
+    def footer(self, count: int) -> str:
+        """What it does at present, in words; empty if nothing. `count` lines are found."""
+        if self.typing:
+            return f"/{self.words}_  Enter keeps, Esc ends the search"
+        return f"search {self.words!r}: {count} found, Esc ends it" if self.words else ""
 
 
 class Table:
@@ -101,12 +153,15 @@ class Table:
         self.news_first = news_first
         #: Show only rows that have been updated, and are not old.
         self.live_only = False
-        #: What rows must have in their key, units or description; `searching` while a person types it.
-        self.search = ""
-        self.searching = False
+        #: What rows must have in their key, units, description, flags or source.
+        self.search = Search()
+        #: Draws the last minute of a key in so many characters. Without it there are no trends.
+        self.trend: Callable[[str, int], str] | None = None
+        self.chosen = ""  # the key of the row to highlight
         self.order = ""  # one of `ORDERS`; empty: as given
         self.top = 0  # first row shown
-        self._page = 1  # rows on the last page drawn
+        self._page = 1  # rows that fit on the last page drawn
+        self._shown: list[Row] = []  # those on it
         self._key_width = 3
         self._value_width = 8
         self._fraction = 0  # the most characters from the point on
@@ -114,37 +169,25 @@ class Table:
 
     def press(self, key: str) -> bool:
         """React to a key on the keyboard. Returns False if it means nothing here."""
-        if self.searching:
-            self._type(key)
-        elif key == "/":
-            self.searching = True
+        if self.search.press(key):
+            self.top = 0
         elif key == "s":
             self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
             self.top = 0
         elif key == "l":
             self.live_only = not self.live_only
             self.top = 0
-        elif key == "\x1b":
-            self.search = ""
         elif key in ENDS:
             self.top = ENDS[key]
         elif key in SCROLLS or key in PAGES:
-            self.top += SCROLLS.get(key, 0) + PAGES.get(key, 0) * self._page
+            self.top += self.step(key)
         else:
             return False
         return True
 
-    def _type(self, key: str) -> None:
-        """A key while a person types what to search."""
-        if key in ("\r", "\n"):
-            self.searching = False
-        elif key == "\x1b":
-            self.search, self.searching = "", False
-        elif key in ("\x7f", "\b"):
-            self.search = self.search[:-1]
-        elif len(key) == 1 and key.isprintable():
-            self.search = (self.search + key)[:MAX_SEARCH]
-        self.top = 0
+    def step(self, key: str) -> int:
+        """How many rows a key scrolls."""
+        return SCROLLS.get(key, 0) + PAGES.get(key, 0) * self._page
 
     def visible(self, now: float) -> list[Row]:
         rows = self.rows
@@ -152,8 +195,8 @@ class Table:
             rows = sorted((row for row in rows if not row.silent), key=lambda row: row.updated is None)
         if self.live_only:
             rows = [row for row in rows if row.updated is not None and not row.flags & OLD]
-        if self.search:
-            rows = [row for row in rows if self.search.upper() in f"{row.key} {row.units} {row.description}".upper()]
+        if self.search.words:
+            rows = [r for r in rows if self.search.finds(r.key, r.units, r.description, r.verdict[0], r.source)]
         if self.order == "key":
             rows = sorted(rows, key=lambda row: row.key)
         elif self.order == "age":
@@ -165,58 +208,63 @@ class Table:
     def draw(self, now: float, width: int, height: int, title: str, colour: bool, away: bool = False) -> list[str]:
         """At most `height` lines of at most `width` visible characters. With `away`, flags are shown as unknown."""
         rows, room = self.visible(now), max(1, height - 3)
+        header, *page = self.page(rows, now, width, room, away)
+        lines = [[(title, text.RED if away else text.BOLD)], header, *page, [(self.footer(len(rows)), text.DIM)]]
+        return [paint(line, width, colour) for line in lines[:height]]
+
+    def page(self, rows: list[Row], now: float, width: int, room: int, away: bool = False) -> list[Line]:
+        """The header, and at most `room` of the `rows`, those from `top` on."""
         self._page = room
         self.top = max(0, min(self.top, len(rows) - room))
-        shown = rows[self.top : self.top + room]
+        self._shown = shown = rows[self.top : self.top + room]
         values = ["-" if row.value is None else row.shown.text(row.value, text.short_text) for row in shown]
         units = [text.printable(row.shown.units) for row in shown]
-        flags = ["unknown" if away else row.flag_words for row in shown]
+        flags = [("unknown", text.DIM) if away else row.verdict for row in shown]
         # Never shrink a column, so that the page does not jump about.
         self._fraction = max([self._fraction, *map(text.fraction, values)])
         values = [value + " " * (self._fraction - text.fraction(value)) for value in values]
         self._value_width = min(24, max([self._value_width, *map(len, values)]))
         self._key_width = key_width = max([self._key_width, *(len(row.key) for row in shown)])
         self._units_width = units_width = max([self._units_width, *map(len, units)])
-        flags_width = max([7, *map(len, flags)])
-        start = key_width + self._value_width + units_width + 5  # the column where the flags begin
+        flags_width = max([7, *(len(words) for words, _ in flags)])
+        trend = self.trend if width >= WIDE else None
 
-        def line(key: str, value: str, units: str, flags: str, age: str, rate: str, description: str) -> str:
-            whole = (
-                f"{key:<{key_width}}  {value:>{self._value_width}} {units:<{units_width}}  {flags:<{flags_width}}"
-                f"  {age:>7}  {rate:>8}  {description}"
-            )
-            return whole[:width].rstrip()
+        def line(key: str, value: str, units: str, flags: Segment, age: str, rate: str, trend: str, rest: str) -> Line:
+            start = f"{key:<{key_width}}  {value:>{self._value_width}} {units:<{units_width}}  "
+            return [(start, ""), flags, (f"{'':{flags_width - len(flags[0])}}  {age:>7}  {rate:>8}  {trend}{rest}", "")]
 
-        header = line("KEY", "VALUE", "UNITS", "FLAGS", "AGE", "RATE", "DESCRIPTION")
-        lines = [painted(title[:width], text.RED if away else text.BOLD, colour), painted(header, text.DIM, colour)]
-        for row, value, unit, words in zip(shown, values, units, flags, strict=True):
+        head = f"{'LAST MINUTE':<{TREND_WIDTH}}  " if trend else ""
+        header = line("KEY", "VALUE", "UNITS", ("FLAGS", ""), "AGE", "RATE", head, "DESCRIPTION")
+        lines = [[("".join(words for words, _ in header), text.DIM)]]
+        for row, value, unit, verdict in zip(shown, values, units, flags, strict=True):
             age, rate = row.age(now), row.rate(now)
             if len(value) > self._value_width:
                 value = value[: self._value_width - 1] + "…"
-            plain = line(
+            cells = line(
                 text.printable(row.key),
                 value,
                 unit,
-                words,
+                verdict,
                 "-" if age is None else text.duration(age),
                 f"{rate:.1f} Hz" if rate >= 0.05 else "-",
+                f"{trend(row.key, TREND_WIDTH):<{TREND_WIDTH}}  " if trend else "",
                 row.description,
             )
-            end = start + len(words)
             if away:
-                lines.append(painted(plain, text.DIM, colour))
-            else:
-                words = painted(plain[start:end], text.flag_colour(row.flags), colour)
-                lines.append(plain[:start] + words + plain[end:])
-        lines.append(painted(self._footer(len(rows), len(shown))[:width], text.DIM, colour))
-        return lines[:height]
+                cells = [("".join(words for words, _ in cells), text.DIM)]
+            elif row.key == self.chosen:
+                cells = [(words, colour + REVERSE) for words, colour in cells]
+            lines.append(cells)
+        return lines
 
-    def _footer(self, count: int, shown: int) -> str:
-        if self.searching:
-            return f"/{self.search}_  Enter keeps, Esc ends the search"
+    def footer(self, count: int) -> str:
+        """What is shown of `count` rows, and the keys of the keyboard."""
+        if self.search.typing:
+            return self.search.footer(count)
+        shown = len(self._shown)
         parts = [f"{self.top + 1} to {self.top + shown} of {count}, arrows scroll"] if count > shown else []
-        if self.search:
-            parts.append(f"search {self.search!r}: {count} found, Esc ends it")
+        if self.search.words:
+            parts.append(self.search.footer(count))
         if self.live_only:
             parts.append("live only")
         if self.order:
@@ -227,6 +275,16 @@ class Table:
 def _rank_by_age(age: float | None) -> int:
     """Whole seconds, so that rows that are updated often do not change places; those never updated come last."""
     return -1 if age is None else int(age)
+
+
+def paint(line: Line, width: int, colour: bool) -> str:
+    """The line for a terminal, with at most `width` visible characters."""
+    painted_line = ""
+    for words, shade in line:
+        words = words[:width]
+        width -= len(words)
+        painted_line += painted(words, shade, colour and bool(shade))
+    return painted_line if line and line[-1][1] else painted_line.rstrip()
 
 
 def painted(words: str, colour: str, wanted: bool) -> str:

@@ -88,6 +88,13 @@ class Report(msgspec.Struct, frozen=True):
     aux: tuple[str, ...]
 
 
+class Origin(NamedTuple):
+    """The source of a value, and its age in seconds when the gateway said so."""
+
+    source: str
+    age: float
+
+
 class Trace(NamedTuple):
     """The values that a gateway remembers of a key, the newest last, one each `step` seconds; None where it has none.
 
@@ -621,6 +628,14 @@ class Client:
         """What `report` does not say of items, by key: ``{"IAS": {"decimals": 1}}``. Raises `Refused` if the gateway
         does not know this command."""
         return self._json("@xdefinitions")
+
+    def sources(self) -> dict[str, Origin]:
+        """Where the values of all keys that were ever written come from. Raises `Refused` if the gateway does not know
+        this command."""
+        try:
+            return msgspec.json.decode(self._ask("@xsources"), type=dict[str, Origin])
+        except msgspec.MsgspecError as error:
+            raise NetfixError(f"the answer to @xsources is not what it should be: {error}") from error
 
     def explain(self, key: str) -> dict[str, Any]:
         """Where a value comes from, which sources it has, and why it is flagged."""

@@ -443,6 +443,8 @@ class Commands:
             self._history.start()
             past = self._history.read(keys, float(seconds[:9]), HISTORY_PAGE)
             peer.reply(f"{command.line};{json.dumps(past.tree(self.db.clock()))}")
+        elif command.key == "sources":
+            peer.reply(f"@xsources;{json.dumps(self._sources())}")
         elif command.key == "definitions":
             peer.reply(self._definitions())
         elif what in ("hold", "release") and key:
@@ -470,6 +472,12 @@ class Commands:
         else:
             return self._offered(peer, what, key)
         return None
+
+    def _sources(self) -> dict[str, tuple[str, float]]:
+        """The source of each item that was ever written, and the age of its value in seconds."""
+        now = self.db.clock()
+        readings = zip(self.db.keys(), self.db.readings(), strict=False)  # another may be defined in between
+        return {key: (r.source, round(now - r.stamp, 3)) for key, r in readings if r.stamp != NEVER}
 
     def _definitions(self) -> str:
         """What `@q`, with its eight fields, does not say of the items, in one answer."""

@@ -162,7 +162,7 @@ def test_search_in_keys_units_and_descriptions() -> None:
     assert keys(table, "/", *"nothing") == []
     assert "q" not in drawn(table)[-1]
     assert keys(table, *"x" * 100) == []
-    assert len(table.search) == 40
+    assert len(table.search.words) == 40
     assert len(keys(table, "\x1b")) == 3
     assert table.press("\x1b[A"), "an arrow does not end up in the search"
     assert keys(table, "/", "\x1b[A", "\t") == ["IAS", "OILT1", "TAS"]

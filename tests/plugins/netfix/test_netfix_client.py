@@ -148,6 +148,19 @@ def test_text_that_a_sentence_cannot_carry_is_not_sent(client: Client) -> None:
             client.write("ACID", text)
 
 
+def test_sources_and_ages_of_all_keys_at_once(client: Client, gateway: Gateway, server: Callable[..., Silent]) -> None:
+    gateway.db.write("IAS", 100, "canfix/12")
+    gateway.db.write("BARO", 29.92, "initial")
+    sources = client.sources()
+    assert {key: origin.source for key, origin in sources.items()} == {"IAS": "canfix/12", "BARO": "initial"}
+    assert 0.0 <= sources["IAS"].age < 5.0
+    with (
+        Client(port=server(b'@xsources;{"IAS": 5}\n').port) as other,
+        pytest.raises(NetfixError, match="@xsources"),
+    ):
+        other.sources()
+
+
 def test_the_past_is_read_in_pages(client: Client, gateway: Gateway, serve: Callable[..., Gateway]) -> None:
     time_ = 5000.0
     definitions = [Definition(key=f"{'K' * 60}{n}") for n in range(200)] + [Definition(key="ACID", type="str")]
