@@ -15,8 +15,8 @@ from fixgw import plugin
 from fixgw.database import Database
 from fixgw.errors import MissingLibrary
 from fixgw.extras import install_hint
-from fixgw.net import access, listener
-from fixgw.net.access import LOOPBACK
+from fixgw.net import listener
+from fixgw.net.access import LOOPBACK, is_loopback, problems
 
 if TYPE_CHECKING:
     from fixgw.plugins.web.server import Server
@@ -111,13 +111,13 @@ class Plugin(plugin.Worker[Options]):
     @classmethod
     def check(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
         for option in ("allow", "write", "admin"):
-            yield from access.problems(option, getattr(options, option))
+            yield from problems(option, getattr(options, option))
         if bool(options.certificate) != bool(options.key):
             yield "certificate" if options.certificate else "key", "https needs both `certificate` and `key`"
 
     @classmethod
     def advise(cls, options: Options, db: Database) -> Iterable[tuple[str, str]]:
-        if not access.is_loopback(options.host) and options.allow == LOOPBACK:
+        if not is_loopback(options.host) and options.allow == LOOPBACK:
             text = "only this computer may see the page; name the networks of others in `allow: [192.168.1.0/24]`"
             yield "host", text
 
