@@ -358,7 +358,6 @@ ABSENT: Mapping[str, str] = {
     "rais": "left out: it needs openEFIS; to use it, name the directory of its plugin as `plugin path`",
     "rpi_virtualwire": "left out: `lines` reads an Arduino that receives the radio and sends lines of text",
     "rtl_433": f"{LATER}: tyre pressures are not read",
-    "stratux": LATER,
     "xplane": LATER,
 }
 

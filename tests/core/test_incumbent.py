@@ -166,11 +166,11 @@ ACCEPTED = {
     "TEST": "fixgw.plugins.test",
     "DATA_RECORDER": "fixgw.plugins.data_recorder",
     "DATA_PLAYBACK": "fixgw.plugins.replay",
+    "STRATUX": "fixgw.drivers.stratux",
 }
 LATER = (
     *(
         "DB_PERSISTER",
-        "STRATUX",
         "MAVLINK",
         "XPLANE",
         "FLIGHT_GEAR",

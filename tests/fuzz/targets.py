@@ -53,6 +53,7 @@ from fixgw.drivers.nmea0183_out import protocol as nmea0183_out
 from fixgw.drivers.shadin import protocol as shadin
 from fixgw.drivers.skyview import protocol as skyview
 from fixgw.drivers.spi_mcp3008 import protocol as spi_mcp3008
+from fixgw.drivers.stratux import protocol as stratux
 from fixgw.drivers.strompi import protocol as strompi
 from fixgw.drivers.ups_x728 import protocol as ups_x728
 from fixgw.errors import BadValue, ConfigurationError, NetfixError
@@ -887,6 +888,7 @@ TARGETS: Mapping[str, Target] = {
         Stream(lambda clock: skyview.Decoder(clock, stall_angle=20.0, inputs={1: ("OILP2", "psi")}), good("skyview")),
     ),
     "spi_mcp3008": Target(spi_mcp3008, Parser(read_mcp3008)),
+    "stratux": Target(stratux, Stream(stratux.Decoder, good("stratux")), (b"\x7e", b"\x7d", b"LE\x01\x01")),
     "strompi": Target(strompi, Stream(lambda clock: Strompi(), good("strompi"))),
     "ups_x728": Target(ups_x728, Parser(read_x728)),
     # CAN

@@ -47,6 +47,7 @@ from fixgw.hw_sim.devices.mgl_serial import Tp3
 from fixgw.hw_sim.devices.nmea0183 import Gps, Navigator
 from fixgw.hw_sim.devices.shadin import Shadin
 from fixgw.hw_sim.devices.skyview import SkyView
+from fixgw.hw_sim.devices.stratux import Stratux
 from fixgw.hw_sim.devices.strompi import StromPi
 from fixgw.hw_sim.devices.x728 import X728
 from fixgw.hw_sim.panel import Panel
@@ -387,6 +388,7 @@ CAPTURES: dict[str, Callable[[], Capture]] = {
     "shadin": serial("shadin", partial(Shadin, format="G")),
     "skyview": serial("skyview", SkyView, inputs={12: "H2OT1"}),
     "spi_mcp3008": mcp3008,
+    "stratux": serial("stratux", Stratux),
     "strompi": strompi,
     "ups_x728": chip("ups_x728", X728, 0x36),
 }

@@ -1,0 +1,272 @@
+"""What an ADS-B receiver with GPS and attitude (Stratux, iLevil) says in GDL 90, as updates. See `drivers/gdl90.py`.
+
+The position counts only while heartbeats come and say that the GPS is valid. Attitude in Stratux's format is preferred
+to ForeFlight's, which comes less often. Nothing here takes ground speed for airspeed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar, Literal
+
+from fixgw.drivers.gdl90 import (
+    NACP_METRES,
+    AttitudeForeFlight,
+    AttitudeLE,
+    Framer,
+    GeometricAltitude,
+    Heartbeat,
+    Identity,
+    Message,
+    Rejected,
+    Report,
+    StratuxHeartbeat,
+    Unknown,
+    decode,
+    unframe,
+)
+from fixgw.kit.units import FEET_PER_METRE
+from fixgw.kit.update import FAIL, NEVER, Update, begin_counting
+
+ATTITUDE = frozenset({"ROLL", "PITCH", "HEAD", "ALAT", "ANORM", "ROT", "VS", "PALT", "IAS", "TAS"})
+POSITION = ("LAT", "LONG", "GS", "TRACK", "GPS_ACCURACY_HORIZ")
+HEIGHT = ("GPS_ELLIPSOID_ALT", "TALT")
+KEYS = ATTITUDE | {*POSITION, *HEIGHT, "GPS_FIX_TYPE", "GPS_ACCURACY_VERTICAL", "ALT"}
+
+#: Without a heartbeat for this long there is no position. Senders owe one every second.
+HEARTBEAT_PATIENCE_S = 3.0
+#: Attitude in ForeFlight's format is ignored for this long after attitude in Stratux's.
+PREFERENCE_S = 1.0
+#: A device gets this long to say what its geometric altitude is. Its identity is due every second.
+IDENTITY_PATIENCE_S = 2.5
+#: A time of day that stays the same for this long is that of a device that hangs.
+STUCK_AFTER_S = 5.0
+
+NO_HEARTBEAT = "no heartbeat"
+NO_FIX = "the receiver has no GPS position"
+NOT_KNOWN = "the receiver does not know it"
+STUCK = "the receiver's clock has stopped"
+NOT_A_TRACK = "the receiver has a heading in its place"
+
+#: How a sender means the airspeed in Stratux's attitude report.
+Airspeed = Literal["knots", "tenths", "ignored"]
+_KNOTS = {"knots": 1.0, "tenths": 0.1}
+
+Traffic = Callable[[Report, bytes], object]
+
+
+class Decoder:
+    """Decodes what one receiver sends. Holds at most one unfinished frame. `clock` returns monotonic seconds.
+
+    Each report of another aircraft goes to `traffic`, with the message that it came in; `owned` is called with the
+    address that the receiver uses for this aircraft.
+    """
+
+    REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length", "forbidden values")
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        counts: dict[str, int] | None = None,
+        *,
+        airspeed: Airspeed = "knots",
+        traffic: Traffic = lambda report, message: None,
+        owned: Callable[[int], object] = lambda address: None,
+    ) -> None:
+        self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS, "absurd values", "traffic")
+        self.refused = ""
+        #: What the receiver calls itself; empty before it has.
+        self.name = ""
+        self._clock = clock
+        self._airspeed = airspeed
+        self._traffic = traffic
+        self._owned = owned
+        self._framer = Framer()
+        self._heartbeat_at = self._levelled_at = self._height_at = NEVER
+        self._began_at: float | None = None  # when the first frame came
+        self._height: str | None = None  # the key of the geometric altitude, once it is known
+        self._gps = self._stratux_gps = True
+        self._time, self._time_since = -1, NEVER
+        self._lost = ""  # why there is no position, as far as heartbeats tell
+        self._placed = False
+
+    @property
+    def trouble(self) -> str:
+        if self._began_at is None:
+            return ""
+        return self._lost or ("" if self._placed else NO_FIX)
+
+    def feed(self, data: bytes) -> list[Update]:
+        """The updates of the frames that `data` completes, in order."""
+        return [update for stuffed in self._framer.feed(data) for update in self._frame(stuffed)]
+
+    def interrupt(self) -> None:
+        """A datagram ends, or bytes were lost: forget an unfinished frame."""
+        self._framer.interrupt()
+
+    def tick(self) -> list[Update]:
+        """What is due because heartbeats have stopped."""
+        if self._began_at is None or self._lost == NO_HEARTBEAT:
+            return []
+        since = self._began_at if self._heartbeat_at == NEVER else self._heartbeat_at
+        return self._lose(NO_HEARTBEAT) if self._clock() - since > HEARTBEAT_PATIENCE_S else []
+
+    def _frame(self, stuffed: bytes) -> Iterator[Update]:
+        self.counts["received"] += 1
+        message = unframe(stuffed)
+        if message is None:
+            self._refuse("bad checksum", stuffed)
+            return
+        said = decode(message)
+        if said is None:
+            self._refuse("wrong length", message)
+        elif isinstance(said, Rejected):
+            self._refuse("forbidden values", message)
+        elif isinstance(said, Unknown):
+            self.counts["ignored"] += 1
+        else:
+            self.counts["used"] += 1
+            if self._began_at is None:
+                self._began_at = self._clock()
+            yield from self._updates(said, message)
+
+    def _refuse(self, reason: str, data: bytes) -> None:
+        self.counts[reason] += 1
+        self.refused = f"{reason}: {data[:40].hex()}"
+
+    def _updates(self, said: Message, message: bytes) -> Iterator[Update]:
+        match said:
+            case Report(own=True):
+                self._owned(said.address)
+                yield from self._position(said)
+            case Report():
+                self.counts["traffic"] += 1
+                self._traffic(said, message)
+            case Heartbeat():
+                yield from self._beat(said)
+            case StratuxHeartbeat():
+                self._stratux_gps = said.gps_valid
+                if not said.gps_valid:
+                    yield from self._lose(NO_FIX)
+            case GeometricAltitude():
+                yield from self._geometric_altitude(said)
+            case AttitudeLE():
+                self._levelled_at = self._clock()
+                yield from self._attitude(said)
+            case AttitudeForeFlight():
+                yield from self._foreflight(said)
+            case Identity():
+                self.name = said.long_name or said.name
+                yield from self._measure_height_in(HEIGHT[said.geometric_altitude_is_msl])
+
+    # -- position ------------------------------------------------------------------------------------------------------
+
+    def _beat(self, said: Heartbeat) -> Iterator[Update]:
+        now = self._heartbeat_at = self._clock()
+        if said.seconds != self._time or not said.utc_ok:
+            self._time, self._time_since = said.seconds, now
+        self._gps = said.gps_valid
+        if not said.gps_valid:
+            yield from self._lose(NO_FIX)
+            yield Update("GPS_FIX_TYPE", 1)
+        elif now - self._time_since > STUCK_AFTER_S:
+            if self._lost != STUCK:
+                yield from (Update(key, None, FAIL, STUCK) for key in sorted(KEYS))
+            self._lost = STUCK
+        elif self._stratux_gps:
+            self._lost = ""
+
+    def _lose(self, why: str) -> list[Update]:
+        """Fail the position, once per reason."""
+        if self._lost in (why, STUCK):
+            return []
+        self._lost, self._placed = why, False
+        failed = [*POSITION, *HEIGHT, "GPS_ACCURACY_VERTICAL", "GPS_FIX_TYPE"]
+        return [Update(key, None, FAIL, why) for key in failed]
+
+    def _position(self, said: Report) -> Iterator[Update]:
+        if self._lost or self._heartbeat_at == NEVER:
+            return
+        lat, lon = said.lat, said.lon
+        if lat is None or lon is None:
+            self._placed = False
+            yield from (Update(key, None, FAIL, NO_FIX) for key in POSITION)
+            yield Update("GPS_FIX_TYPE", 1)
+            return
+        if abs(lat) > 90.0 or (lat == 0.0 and lon == 0.0):  # some senders give 0, 0 with an accuracy before a fix
+            self._placed = False
+            self.counts["absurd values"] += 1
+            yield from (
+                Update(key, None, FAIL, f"the receiver reports {lat:.1f}, {lon:.1f}")
+                for key in (*POSITION, "GPS_FIX_TYPE")
+            )
+            return
+        self._placed = True
+        yield Update("LAT", lat)
+        yield Update("LONG", lon)
+        speed = said.ground_speed_kt
+        yield _known("GS", None if speed == 4094 else speed)
+        if said.track_kind in ("true_track", None):
+            yield _known("TRACK", said.track_deg)
+        else:
+            yield Update("TRACK", None, FAIL, NOT_A_TRACK)
+        metres = NACP_METRES.get(said.nacp)
+        yield _known("GPS_ACCURACY_HORIZ", None if metres is None else metres * FEET_PER_METRE)
+        yield Update("GPS_FIX_TYPE", 3 if self._clock() - self._height_at < HEARTBEAT_PATIENCE_S else 2)
+
+    def _measure_height_in(self, key: str) -> Iterator[Update]:
+        if self._height not in (None, key):
+            yield Update(self._height or "", None, FAIL, f"the receiver's altitude is {key} now")
+        self._height = key
+
+    def _geometric_altitude(self, said: GeometricAltitude) -> Iterator[Update]:
+        now = self._clock()
+        if self._lost or self._heartbeat_at == NEVER:
+            return
+        if self._height is None:
+            if self._began_at is None or now - self._began_at < IDENTITY_PATIENCE_S:
+                return
+            self._height = HEIGHT[0]  # what the specification says it is
+        self._height_at = now
+        yield Update(self._height, float(said.altitude_ft))
+        vfom = None if said.vfom_saturated else said.vfom_m
+        yield _known("GPS_ACCURACY_VERTICAL", None if vfom is None else vfom * FEET_PER_METRE)
+
+    # -- attitude ------------------------------------------------------------------------------------------------------
+
+    def _attitude(self, said: AttitudeLE) -> Iterator[Update]:
+        if self._lost == STUCK:
+            return
+        yield self._angle("ROLL", said.roll_deg, 180.0)
+        yield self._angle("PITCH", said.pitch_deg, 90.0)
+        yield _known("HEAD", said.heading_deg)
+        slip = said.slip_deg
+        yield _known("ALAT", None if slip is None else -math.sin(math.radians(slip)) + 0.0)  # never -0.0
+        yield _known("ANORM", said.g)
+        yield _known("ROT", said.yaw_rate_dps)
+        yield _known("VS", said.vertical_speed_fpm)
+        yield _known("PALT", said.pressure_altitude_ft)
+        if said.ias_raw is not None and self._airspeed != "ignored":
+            yield Update("IAS", said.ias_raw * _KNOTS[self._airspeed])
+
+    def _foreflight(self, said: AttitudeForeFlight) -> Iterator[Update]:
+        if self._lost == STUCK:
+            return
+        if self._clock() - self._levelled_at > PREFERENCE_S:
+            yield self._angle("ROLL", said.roll_deg, 180.0)
+            yield self._angle("PITCH", said.pitch_deg, 90.0)
+            yield _known("HEAD", said.heading_deg if said.heading_magnetic else None)
+        for key, knots in ("IAS", said.ias_kt), ("TAS", said.tas_kt):
+            if knots is not None:
+                yield Update(key, float(knots))
+
+    def _angle(self, key: str, degrees: float | None, most: float) -> Update:
+        if degrees is not None and abs(degrees) > most:
+            self.counts["absurd values"] += 1
+            return Update(key, None, FAIL, f"the receiver sends {degrees:g} degrees, which is impossible")
+        return _known(key, degrees)
+
+
+def _known(key: str, value: float | None) -> Update:
+    return Update(key, None, FAIL, NOT_KNOWN) if value is None else Update(key, float(value))
