@@ -166,7 +166,7 @@ ACCEPTED = {
     "TEST": "fixgw.plugins.test",
     "DATA_RECORDER": "fixgw.plugins.data_recorder",
     "DATA_PLAYBACK": "fixgw.plugins.replay",
-    "STRATUX": "fixgw.drivers.stratux",
+    "STRATUX": "fixgw.plugins.stratux",
 }
 LATER = (
     *(
