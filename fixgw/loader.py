@@ -18,6 +18,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterable
+from functools import cache, lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -180,6 +181,11 @@ def announced() -> dict[str, Announced]:
 
     If several announce the same name, the first distribution by name counts.
     """
+    return _announced_in(tuple((directory, _changed(directory)) for directory in sys.path))
+
+
+@lru_cache(1)
+def _announced_in(path: tuple[tuple[str, int], ...]) -> dict[str, Announced]:
     from importlib.metadata import entry_points  # takes 20 ms
 
     found: dict[str, Announced] = {}
@@ -188,6 +194,13 @@ def announced() -> dict[str, Announced]:
         if point.name not in found or by < found[point.name].distribution:
             found[point.name] = Announced(point.module, by)
     return dict(sorted(found.items()))
+
+
+def _changed(directory: str) -> int:
+    try:
+        return os.stat(directory).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def own_modules() -> frozenset[str]:
@@ -228,6 +241,13 @@ def _modules_in(package: str) -> list[str]:
     except (ImportError, AttributeError):
         return []
     return [m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_")]
+
+
+@cache
+def _own_plugins() -> list[str]:
+    return [PLUGINS + n for package in (PLUGINS, DRIVERS) for n in _plugins_in(package)] + [
+        DRIVERS + n for n in _plugins_in(DRIVERS)
+    ]
 
 
 def _plugins_in(package: str) -> list[str]:
@@ -331,8 +351,7 @@ def _names_like(name: str) -> list[str]:
     """Modules that `name` may have meant: those of the gateway and of the incumbent, and its neighbours."""
     from fixgw.configuration.incumbent import ABSENT, MODULES
 
-    names = [PLUGINS + n for package in (PLUGINS, DRIVERS) for n in _plugins_in(package)]
-    names += [DRIVERS + n for n in _plugins_in(DRIVERS)]
+    names = [*_own_plugins()]
     names += [PLUGINS + n for n in (*MODULES, *ABSENT)]
     parent, dot, _ = name.rpartition(".")
     if not dot:

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -22,6 +24,7 @@ from fixgw.drivers.canfix import table
 from fixgw.drivers.canfix.tool import change, dbc
 from fixgw.drivers.links.can import log as can_log
 from fixgw.drivers.links.can.frame import Frame
+from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.can.faults import Deaf, DuplicateNode, Failed, Fault, OldLibrary
 from fixgw.hw_sim.can.nodes import VirtualNode
@@ -58,12 +61,21 @@ def joined(words: object) -> str | None:
     return " ".join(words) if isinstance(words, list) else None
 
 
+FLIGHT = Flight(after=300, turbulence=0)
+
+
+@cache
+def airborne() -> Aircraft:
+    """The aircraft where `FLIGHT` begins."""
+    return Scenario({}, FLIGHT).aircraft()
+
+
 class Panel:
     """A virtual bus with flying nodes; `sent` collects the frames that others send."""
 
     def __init__(self, names: tuple[str, ...], faults: Mapping[str, Fault], adapter: str | None) -> None:
         options = {name: NodeOptions() for name in names}
-        self.bus = CanBus(Scenario(options, Flight(after=300, turbulence=0)), adapter)
+        self.bus = CanBus(Scenario(options, FLIGHT), adapter)
         for name, fault in faults.items():
             self.bus.play.stations[name].begin(fault)
         self.channel = adapter or f"test-{uuid4()}"
@@ -74,7 +86,7 @@ class Panel:
             self.bus.join("virtual", self.channel)
         self.sent: list[SimFrame] = []
         self.listener = self.bus.segment.attach("listener", self._hear, 1000)
-        self.world = World(self.bus.play.scenario.aircraft())
+        self.world = World(deepcopy(airborne()))
         self.world.attach(self.bus)
         self.world.start()
 

@@ -569,7 +569,7 @@ MAINS = st.dictionaries(
 
 @pytest.mark.slow
 @given(st.builds(yaml.safe_dump, MAINS) | TEXT | TEXT.map(lambda t: f"connections:\n  {t}"))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_no_text_makes_load_raise_anything_but_a_configuration_error(tree: Tree, text: str) -> None:
     tree.write("main.yaml", text)
     if configuration.check(tree.main):
