@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 FEET_PER_METRE = 1 / 0.3048
 KMH_PER_KNOT = 1.852
@@ -196,3 +196,22 @@ def preferred(key: str, unit: str, chosen: Mapping[str, str]) -> tuple[str, floa
         return unit, 1.0, 0.0
     factor, summand = numbers
     return wanted, factor, 0.0 if _DIFFERENCE.match(key) else summand
+
+
+def choices(units: Iterable[str]) -> dict[str, object]:
+    """What a page needs to show values in preferred units, as JSON.
+
+    `quantities` and `systems` are what people choose from. `conversions` has, for each of `units` that there is a choice
+    for, its quantity, and what `preferred` says for each choice. Keys that match `differences` take the factor only.
+
+    >>> choices(["degC", "V"])["conversions"]
+    {'degC': {'quantity': 'temperature', 'to': {'degF': ('degF', 1.8, 32.0), 'K': ('K', 1.0, 273.15)}}}
+    """
+    conversions = {}
+    for unit in dict.fromkeys(units):
+        for quantity, names in QUANTITIES.items():
+            to = {name: numbers for name in names if (numbers := preferred("", unit, {quantity: name}))[0] != unit}
+            if to:
+                conversions[unit] = {"quantity": quantity, "to": to}
+    differences = f"^{_DIFFERENCE.pattern}".replace(r"\Z", "$")
+    return {"quantities": QUANTITIES, "systems": SYSTEMS, "conversions": conversions, "differences": differences}

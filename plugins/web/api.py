@@ -13,7 +13,8 @@ Codes: ``pair`` (401: this browser must be paired), ``role`` (403: its role does
 GET /status                 the status tree, as ``fixgw status --json`` prints it
 GET /items                  {"revision": 3, "items": {"IAS": {"description", "units", "type", "min", "max",
                             "tolerance" (ms), "decimals" (or null), "setting" (true if a person sets it),
-                            "aux": {"Vne": 180.0, ...}}, ...}}
+                            "aux": {"Vne": 180.0, ...}, "feeders": [connections that may write it]}, ...},
+                            "units": what `fixgw.kit.units.choices` says}
 GET /items/KEY              what ``fixgw explain KEY --json`` prints, and "type" and "setting"
 PUT /items/KEY              {"value": 29.92, "flags": ["bad"]} (flags may be left out) ->
                             {"stored": {"value", "flags", "source"}, "published": true}, or with "published": false
@@ -38,12 +39,14 @@ WebSocket /stream. The client sends, at any time, an object with one or more of 
     "log"     the number of the last known line (0: none): the lines after it, as they come; false: none
 
 The server sends ``{"hello": {"version", "gateway", "items" (revision), "role", "permissions": ["read", ...], "rate"}}``
-first, and then a message at each tick, even if nothing has changed. Each has "n", which counts up by one, and "v";
-the other members only when there is something to say:
+first, and then a message at each tick, even if nothing has changed. Each has "n", which counts up by one, "t", when it
+was made, in seconds of a clock of ours, so that the page notices one that was held up on its way, and "v"; the other
+members only when there is something to say:
 
     "v"       {"IAS": [77.5, 0, 3, 0.02]}: the value (null: never written), flags, index of the source, age (or null)
     "sources" ["", "canfix/12", ...]: the whole list, whenever it has changed; it stands before the "v" that needs it
-    "verdict" {"health": "ok" | "degraded" | "failed", "summary": WORDS, "uptime": 12.5}, about once a second
+    "verdict" {"health": "ok" | "degraded" | "failed", "summary": WORDS, "uptime": 12.5,
+              "simulated": 340, "replayed": 0, "overridden": 2 (keys whose value is such)}, about once a second
     "alarms"  [{"id", "connection", "level", "state", "text", "for", ...}, ...]: alerts that are active, acknowledged,
               latched or shelved, the most important first; whenever that has changed
     "status"  the status tree, if it was asked for
@@ -72,6 +75,7 @@ from fixgw.errors import UnknownKey
 from fixgw.identity import identity
 from fixgw.kit.phases import FLYING_KT
 from fixgw.kit.sources import OVERRIDE
+from fixgw.kit.units import choices
 from fixgw.net.access import address_of
 from fixgw.plugins.web import metrics
 from fixgw.plugins.web.access import PairingError, Role, is_same_origin
@@ -242,11 +246,22 @@ class Items(Api):
     NEEDS = {"GET": "read"}
 
     def get(self) -> None:
-        self.reply({"revision": self.hub.revision, "items": {item.key: _facts(item) for item in self.hub.db.items()}})
+        items = self.hub.db.items()
+        feeders: dict[str, list[str]] = {}
+        for name, keys in [*self.hub.db.feeders.items()]:
+            for key in keys:
+                feeders.setdefault(key, []).append(name)
+        self.reply(
+            {
+                "revision": self.hub.revision,
+                "items": {item.key: _facts(item, feeders.get(item.key, [])) for item in items},
+                "units": choices(item.units for item in items),
+            }
+        )
 
 
-def _facts(item: Item) -> dict[str, Any]:
-    """What the definition says of an item, and its aux values."""
+def _facts(item: Item, feeders: list[str]) -> dict[str, Any]:
+    """What the definition says of an item, its aux values, and who feeds it."""
     d = item.definition
     return {
         "description": d.description,
@@ -258,6 +273,7 @@ def _facts(item: Item) -> dict[str, Any]:
         "decimals": d.decimals,
         "setting": d.setting,
         "aux": item.aux,
+        "feeders": feeders,
     }
 
 
@@ -597,7 +613,7 @@ class Stream(Guarded, WebSocketHandler):
             self.close(1011)
 
     def _message(self, n: int) -> bytes:
-        parts = {"n": n, **self._outbox.take()}
+        parts = {"n": n, "t": round(time.monotonic(), 3), **self._outbox.take()}
         hub = self.hub
         if self._extra:
             parts |= self._extra
@@ -607,7 +623,7 @@ class Stream(Guarded, WebSocketHandler):
         if hub.collector.answered != self._answered:
             self._answered = hub.collector.answered
             tree = hub.collector.tree
-            parts["verdict"] = {name: tree.get(name) for name in ("health", "summary", "uptime")}
+            parts["verdict"] = {name: tree.get(name) for name in ("health", "summary", "uptime")} | hub.marks
             if self._wants_status:
                 parts["status"] = msgspec.Raw(hub.collector.result.encode())
             alarms = alarms_in(tree)

@@ -18,6 +18,7 @@ from tornado.web import Application
 from fixgw.clock import now as clock_now
 from fixgw.errors import DeviceError
 from fixgw.kit.complaints import Complaints
+from fixgw.kit.sources import SIMULATED, mark_of
 from fixgw.net.access import Address
 from fixgw.net.listener import Listener
 from fixgw.plugins.web import api
@@ -37,6 +38,7 @@ CONNECTIONS = 6  # that a browser opens for one page
 MOST_THREADS = 8  # that do at the same time what may take long
 STOP_S = 0.5
 SECOND_S = 1.0
+MARKS = ("simulated", "replayed", "overridden")  # what each of `SIMULATED` means
 T = TypeVar("T")
 
 
@@ -71,6 +73,7 @@ class Hub:
         self.collector = Collector(world.status, self._collected)
         self.streams: set[api.Stream] = set()
         self.revision = 1  # of the definitions and aux values
+        self.marks: dict[str, int] = {}  # how many values are not real, by why
         self._length = len(self.db)
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._threads = 0
@@ -109,6 +112,8 @@ class Hub:
             self._length = len(self.db)
             self.revision += 1
         if self.streams:
+            marks = [mark_of(reading.source) for reading in self.db.readings()]
+            self.marks = {what: marks.count(mark) for what, mark in zip(MARKS, SIMULATED, strict=True)}
             self.collector.ask()
         for stream in list(self.streams):
             stream.look()

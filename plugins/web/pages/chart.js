@@ -1,0 +1,236 @@
+// A chart of values over the last minutes on a canvas: time axis, scales, gaps, a cursor, several series.
+//
+// A stretch that was old, bad or failed is a gap. Times are seconds of the browser's monotonic clock.
+
+import { h, say } from "./dom.js";
+import { UNUSABLE, gateway } from "./gateway.js";
+import { converted, format, showing, written } from "./units.js";
+
+const DRAW_MS = 250;
+const STEP_S = 0.5; // one point per half second is kept
+const LEFT = 52, RIGHT = 10, TOP = 8, BOTTOM = 22; // pixels around the picture
+const DASHES = [[], [7, 3], [2, 3], [10, 3, 2, 3], [4, 4], [1, 2]];
+
+const now = () => performance.now() / 1000;
+
+/** What the gateway remembers: key -> list of `[time, value or null]`, oldest first. */
+export async function history(keys, seconds) {
+  const { age, step, keys: found } = await gateway.get(`history?keys=${keys.map(encodeURIComponent).join(",")}&seconds=${seconds}`);
+  const newest = now() - age;
+  const points = ({ values, flags }) =>
+    values.map((value, n) => [newest - (values.length - 1 - n) * step, flags[n] & UNUSABLE ? null : value]);
+  return new Map(Object.entries(found).map(([key, series]) => [key, series ? points(series) : []]));
+}
+
+/** Round distances between ticks: 1, 2 or 5 times a power of ten. */
+function ticks(low, high, most) {
+  const rough = (high - low) / most;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
+  const found = [];
+  for (let value = Math.ceil(low / step) * step; value <= high + step / 1e6; value += step) found.push(value);
+  return { values: found, decimals: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
+}
+
+export class Chart {
+  #cursor = null;
+  #drawn = -Infinity;
+  #timer;
+
+  /** `series`: `[{key, item}]`, all in the same units. */
+  constructor({ height, seconds, series }) {
+    this.seconds = seconds;
+    this.series = series.map((each, n) => ({ ...each, how: showing(each.item), points: [], n }));
+    this.how = this.series[0].how;
+    this.canvas = h("canvas", { tabindex: "0", role: "img", "aria-label": `Chart of ${series.map((s) => s.key).join(", ")}` });
+    this.canvas.style.height = `${height}px`;
+    this.legend = h("ul", { class: "legend" }, this.series.map((each) => {
+      each.text = h("span", { class: "value" }, "—");
+      return h("li", { class: `series s${each.n % 6}` }, h("span", { class: "line", "aria-hidden": "true" }), h("b", {}, each.key), " ", each.text, " ",
+        h("span", { class: "units" }, written(each.how.units)));
+    }));
+    this.when = h("span", { class: "when muted" });
+    this.element = h("figure", { class: "chart" }, h("figcaption", {}, this.legend, this.when), this.canvas);
+    this.canvas.addEventListener("pointermove", (event) => this.#point(event.offsetX));
+    this.canvas.addEventListener("pointerdown", (event) => this.#point(event.offsetX));
+    this.canvas.addEventListener("pointerleave", () => this.#place(null));
+    this.canvas.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: this.seconds / 60, ArrowRight: -this.seconds / 60 }[event.key];
+      if (event.key === "Escape") this.#place(null);
+      else if (step) { this.#place(Math.min(this.seconds, Math.max(0, (this.#cursor ?? 0) + step))); event.preventDefault(); }
+    });
+    this.theme = () => { this.colours = null; };
+    addEventListener("theme", this.theme);
+    this.#timer = setInterval(() => this.draw(), DRAW_MS);
+  }
+
+  close() {
+    clearInterval(this.#timer);
+    removeEventListener("theme", this.theme);
+  }
+
+  #point(x) {
+    const width = this.canvas.clientWidth - LEFT - RIGHT;
+    this.#place(Math.min(this.seconds, Math.max(0, (1 - (x - LEFT) / width) * this.seconds)));
+  }
+
+  /** Put the cursor so many seconds ago; null takes it away. */
+  #place(ago) {
+    this.#cursor = ago;
+    this.#drawn = -Infinity;
+    this.draw();
+  }
+
+  /** Add what the gateway remembers to what came meanwhile. */
+  fill(points) {
+    for (const each of this.series) {
+      const older = points.get(each.key) ?? [];
+      const first = each.points[0]?.[0] ?? Infinity;
+      each.points = [...older.filter(([t]) => t < first), ...each.points];
+    }
+  }
+
+  add(key, reading) {
+    const each = this.series.find((s) => s.key === key);
+    if (!each) return;
+    const value = reading.flags & UNUSABLE || typeof reading.value !== "number" ? null : reading.value;
+    const t = reading.at / 1000;
+    const last = each.points.at(-1);
+    if (last && t - last[0] < STEP_S && (last[1] === null) === (value === null)) return;
+    each.points.push([t, value]);
+    if (each.points.length > 4000) each.points.splice(0, 1000);
+  }
+
+  /** A value that has not changed was not sent again, but it lasts while its reading is good. */
+  #last(each) {
+    const reading = gateway.readings.get(each.key);
+    return reading && !(reading.flags & UNUSABLE) && typeof reading.value === "number" ? reading.value : null;
+  }
+
+  draw() {
+    const time = now();
+    if (time - this.#drawn < 0.2 || !this.canvas.isConnected || gateway.state !== "live") return;
+    this.#drawn = time;
+    const { canvas } = this;
+    const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(height * ratio);
+    }
+    const draw = canvas.getContext("2d");
+    draw.setTransform(ratio, 0, 0, ratio, 0, 0);
+    draw.clearRect(0, 0, width, height);
+    this.colours ??= this.#colours();
+    const from = time - this.seconds;
+    let low = Infinity, high = -Infinity;
+    for (const each of this.series) {
+      const old = each.points.findIndex(([t]) => t >= from);
+      if (old > 1) each.points.splice(0, old - 1); // one before the left edge is kept
+      const value = this.#last(each);
+      each.shown = value === null ? each.points : [...each.points, [time, value]];
+      for (const [t, v] of each.shown) {
+        if (v === null || t < from) continue;
+        const number = converted(v, each.how);
+        if (number < low) low = number;
+        if (number > high) high = number;
+      }
+    }
+    if (low > high) [low, high] = [0, 1];
+    const least = Math.max(Math.abs(high) * 0.01, this.how.decimals ? 10 ** -this.how.decimals * 4 : 1);
+    if (high - low < least) [low, high] = [(low + high - least) / 2, (low + high + least) / 2];
+    const margin = (high - low) * 0.08;
+    low -= margin;
+    high += margin;
+    const x = (t) => LEFT + ((t - from) / this.seconds) * (width - LEFT - RIGHT);
+    const y = (v) => TOP + (1 - (v - low) / (high - low)) * (height - TOP - BOTTOM);
+    this.#grid(draw, width, height, low, high, x, y, time);
+    draw.save();
+    draw.beginPath();
+    draw.rect(LEFT, 0, width - LEFT - RIGHT, height);
+    draw.clip();
+    for (const each of this.series) this.#line(draw, each, x, y);
+    draw.restore();
+    if (this.#cursor !== null) {
+      const at = x(time - this.#cursor);
+      draw.strokeStyle = this.colours.text;
+      draw.setLineDash([3, 3]);
+      draw.beginPath();
+      draw.moveTo(at, TOP);
+      draw.lineTo(at, height - BOTTOM);
+      draw.stroke();
+      draw.setLineDash([]);
+    }
+    this.#read(time);
+  }
+
+  #grid(draw, width, height, low, high, x, y, time) {
+    draw.font = "12px system-ui, sans-serif";
+    draw.fillStyle = this.colours.muted;
+    draw.strokeStyle = this.colours.grid;
+    draw.lineWidth = 1;
+    draw.textAlign = "right";
+    draw.textBaseline = "middle";
+    const { values, decimals } = ticks(low, high, Math.max(2, Math.floor((height - TOP - BOTTOM) / 40)));
+    for (const value of values) {
+      const at = Math.round(y(value)) + 0.5;
+      line(draw, LEFT, at, width - RIGHT, at);
+      draw.fillText(value.toFixed(decimals), LEFT - 6, at);
+    }
+    draw.textBaseline = "alphabetic";
+    const step = [5, 10, 15, 30, 60, 120, 180, 300].find((s) => (s / this.seconds) * (width - LEFT - RIGHT) >= 62) ?? 300;
+    for (let ago = 0; ago <= this.seconds; ago += step) {
+      const at = Math.round(x(time - ago)) + 0.5;
+      line(draw, at, TOP, at, height - BOTTOM);
+      draw.textAlign = ago === 0 ? "right" : ago === this.seconds ? "left" : "center";
+      draw.fillText(ago === 0 ? "now" : step < 60 ? `−${ago} s` : `−${ago / 60} min`, ago === 0 ? width - RIGHT : at, height - 6);
+    }
+  }
+
+  #line(draw, each, x, y) {
+    draw.strokeStyle = this.colours.series[each.n % 6];
+    draw.setLineDash(this.colours.dashed ? DASHES[each.n % 6] : []);
+    draw.lineWidth = 2;
+    draw.lineJoin = "round";
+    draw.beginPath();
+    let pen = false;
+    for (const [t, v] of each.shown) {
+      if (v === null) { pen = false; continue; }
+      const [px, py] = [x(t), y(converted(v, each.how))];
+      if (pen) draw.lineTo(px, py);
+      else draw.moveTo(px, py);
+      pen = true;
+    }
+    draw.stroke();
+    draw.setLineDash([]);
+  }
+
+  /** The numbers of the legend: those of now, or those under the cursor. */
+  #read(time) {
+    for (const each of this.series) {
+      let value = this.#last(each);
+      if (this.#cursor !== null) {
+        const at = time - this.#cursor;
+        const before = each.shown.filter(([t]) => t <= at + 1e-6).at(-1);
+        value = before ? before[1] : null;
+      }
+      say(each.text, value === null ? "gap" : format(value, each.how));
+    }
+    say(this.when, this.#cursor === null ? "" : `${Math.round(this.#cursor)} s ago`);
+  }
+
+  #colours() {
+    const style = getComputedStyle(document.documentElement);
+    const read = (name) => style.getPropertyValue(name).trim();
+    return {
+      text: read("--text"), muted: read("--muted"), grid: read("--line"), dashed: read("--dashed") === "yes",
+      series: [0, 1, 2, 3, 4, 5].map((n) => read(`--s${n}`)),
+    };
+  }
+}
+
+function line(draw, x1, y1, x2, y2) {
+  draw.beginPath();
+  draw.moveTo(x1, y1);
+  draw.lineTo(x2, y2);
+  draw.stroke();
+}

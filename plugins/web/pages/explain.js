@@ -1,0 +1,105 @@
+// Where a value comes from and why it is flagged: what `fixgw explain` says, and a chart of the last minutes.
+
+import { h, redraw, span } from "./dom.js";
+import { Chart, history } from "./chart.js";
+import { gateway, mark } from "./gateway.js";
+import { format, showing, written } from "./units.js";
+
+const EVERY_MS = 1000;
+const CHART_S = 300;
+
+const FLAG_WORDS = { annunciate: "Alert", old: "Old", bad: "Bad", fail: "Failed", secfail: "Backup missing" };
+
+/** `{element, close}` for a key's definition. It asks the gateway each second until it is closed. */
+export function explanation(item) {
+  const how = showing(item);
+  const units = written(how.units);
+  const value = (number) => `${format(number, how)}${units && number !== null ? ` ${units}` : ""}`;
+  const reasons = h("div", { class: "reasons", role: "status" }, h("p", { class: "muted" }, "Asking the gateway …"));
+  const sources = h("div", { class: "sources" });
+  const facts = h("dl", { class: "facts" });
+  const numeric = item.type === "float" || item.type === "int";
+  const chart = numeric && new Chart({ height: 110, seconds: CHART_S, series: [{ key: item.key, item }] });
+  const element = h("div", { class: "explanation", role: "row" }, h("div", { role: "cell" },
+    reasons, sources, chart && chart.element, facts,
+    h("p", { class: "links" }, numeric && h("a", { href: `#trends?keys=${encodeURIComponent(item.key)}` }, "Show in Trends"),
+      gateway.may("bench") && h("a", { href: `#bench?key=${encodeURIComponent(item.key)}` }, "Override"))));
+
+  function show(answer) {
+    redraw(reasons, [answer.flags, answer.feeders, answer.last_good === null, healthOf(answer.feeders)], () => why(answer));
+    redraw(sources, answer.sources.map(({ age, difference, ...rest }) => [rest, span(age)]), () => sourceTable(answer, value));
+    redraw(facts, [answer.aux, answer.ranking, answer.writes, answer.computed, span(answer.last_good)], () => details(answer, value, item));
+  }
+
+  let asking = false;
+  async function ask() {
+    if (asking || gateway.state !== "live") return;
+    asking = true;
+    try {
+      show(await gateway.get(`items/${encodeURIComponent(item.key)}`));
+    } catch (error) {
+      redraw(reasons, error.message, () => h("p", { class: "why" }, `The gateway does not explain it: ${error.message}`));
+    } finally {
+      asking = false;
+    }
+  }
+  const timer = setInterval(ask, EVERY_MS);
+  ask();
+  if (chart) history([item.key], CHART_S).then((points) => chart.fill(points), () => {});
+  const off = chart ? gateway.on("values", (dirty) => dirty.has(item.key) && chart.add(item.key, gateway.readings.get(item.key))) : () => {};
+  return { element, close: () => { clearInterval(timer); off(); chart && chart.close(); } };
+}
+
+function healthOf(feeders) {
+  const connections = gateway.status?.connections ?? {};
+  return (feeders ?? []).map((name) => [name, connections[name]?.health ?? "not loaded"]);
+}
+
+/** The reasons in words, first what is wrong. */
+function why(answer) {
+  const flags = Object.entries(answer.flags);
+  const lines = flags.map(([flag, reason]) =>
+    h("p", { class: `why ${flag}` }, h("b", {}, FLAG_WORDS[flag] ?? flag), reason ? `: ${reason}` : ""));
+  if (!flags.length) lines.push(h("p", { class: "why good" }, h("b", {}, "✓ Good"), ": no flag is set"));
+  const shown = mark(answer.source ?? "");
+  if (shown) lines.push(h("p", { class: "why marked" }, h("b", {}, shown), `: the value is from ${answer.source}`));
+  const unusable = flags.some(([flag]) => flag !== "annunciate");
+  for (const [name, health] of healthOf(answer.feeders)) {
+    const well = health === "ok";
+    if (unusable || !well) {
+      lines.push(h("p", { class: `why ${well ? "" : "fail"}` }, "The connection ",
+        h("a", { href: `#health?open=${encodeURIComponent(name)}` }, name), well ? " should feed it, and is well" : ` should feed it, but: ${health}`));
+    }
+  }
+  if (unusable && !answer.feeders?.length && !answer.computed?.length) {
+    lines.push(h("p", { class: "why" }, "No connection of the configuration feeds it."));
+  }
+  if (answer.conflict_with) lines.push(h("p", { class: "why bad" }, h("b", {}, "Conflict"), `: ${answer.conflict_with} writes it too`));
+  return lines;
+}
+
+function sourceTable(answer, value) {
+  if (!answer.sources.length) return [];
+  const ranked = answer.ranking.length > 0;
+  return h("table", {}, h("thead", {}, h("tr", {}, ["Source", "Value", "Flags", "Age", ranked && "Rank"].filter(Boolean).map((t) => h("th", { scope: "col" }, t)))),
+    h("tbody", {}, answer.sources.map((each) => h("tr", { class: each.published ? "published" : "" },
+      h("th", { scope: "row" }, `${each.published ? "▸ " : ""}${each.source}`), h("td", {}, value(each.value)),
+      h("td", {}, Object.keys(each.flags).join(", ") || "good"), h("td", {}, span(each.age)),
+      ranked && h("td", {}, each.rank === null ? "not ranked" : String(each.rank + 1))))));
+}
+
+function details(answer, value, item) {
+  const [low, high] = answer.range;
+  const aux = Object.entries(answer.aux).filter(([, v]) => v !== null).map(([name, v]) => `${name} ${format(v, showing(item))}`);
+  const pairs = [
+    ["Last good", answer.last_good === null ? "never" : `${span(answer.last_good)} ago`],
+    ["Becomes old after", answer.tolerance ? span(answer.tolerance) : "never"],
+    [low !== null && low !== undefined ? "Range" : "", low !== null ? `${value(low)} to ${value(high)}` : ""],
+    [aux.length ? "Limits" : "", aux.join(", ")],
+    [answer.ranking.length ? "Ranking" : "", answer.ranking.join(" › ")],
+    ...answer.computed.map((each) => [`Computed by ${each.by}`, each.formula || `${each.function} of ${each.inputs.join(", ")}`]),
+    ["Fed by", answer.feeders?.join(", ") || "no connection"],
+    ["Writes", `${answer.writes}${answer.refused ? `, ${answer.refused} refused` : ""}${answer.conflicts ? `, ${answer.conflicts} conflicts` : ""}`],
+  ];
+  return pairs.filter(([name]) => name).map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text)));
+}
