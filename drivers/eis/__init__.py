@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, field
 
-from fixgw.drivers.eis.protocol import KEYS, MAX_CYLINDERS, Decoder, Speed, Unit
+from fixgw.drivers.eis.protocol import KEYS, MAX_CYLINDERS, Decoder, Speed, Unit, beyond
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.errors import did_you_mean
 from fixgw.kit.curve import Curve, CurveSpec, Linear, raw_readings
@@ -98,8 +98,9 @@ class Plugin(Instrument[EisOptions]):
 
     @classmethod
     def writes(cls, options: EisOptions) -> Iterable[str]:
+        absent = {options.keys.get(key, key) for key in beyond(options.cylinders)}
         more = [options.tach2] if options.tach2 else []
-        return [*super().writes(options), *more, *(aux.key for aux in options.aux.values())]
+        return [*(set(super().writes(options)) - absent), *more, *(aux.key for aux in options.aux.values())]
 
     @classmethod
     def check(cls, options: EisOptions, db: Database) -> Iterable[tuple[str, str]]:

@@ -81,6 +81,11 @@ KEYS = frozenset(
 )
 
 
+def beyond(cylinders: int) -> set[str]:
+    """The keys of cylinders that the engine does not have."""
+    return {f"{k}{c}" for k in ("CHT1", "EGT1") for c in range(cylinders + 1, MAX_CYLINDERS + 1)}
+
+
 class Decoder:
     """Decodes the stream. Holds at most one unfinished frame and the beginning of the next.
 
@@ -115,7 +120,7 @@ class Decoder:
         self._left_out = set() if air_data else set(AIR_DATA)
         self._look_for_air_data = air_data is None
         self._tach2 = tach2
-        self._left_out |= {f"{k}{c}" for k in ("CHT1", "EGT1") for c in range(cylinders + 1, MAX_CYLINDERS + 1)}
+        self._left_out |= beyond(cylinders)
         self._fahrenheit = temperature == "F"
         self._knots = KNOTS_PER_MPH if airspeed == "mph" else 1.0
 

@@ -136,7 +136,7 @@ export class Chart {
       }
     }
     if (low > high) [low, high] = [0, 1];
-    const least = Math.max(Math.abs(high) * 0.01, this.how.decimals ? 10 ** -this.how.decimals * 4 : 1);
+    const least = Math.max(Math.abs(high) * 0.01, 4 * 10 ** -(this.how.decimals ?? 2)); // noise does not fill the chart
     if (high - low < least) [low, high] = [(low + high - least) / 2, (low + high + least) / 2];
     const margin = (high - low) * 0.08;
     low -= margin;
@@ -170,14 +170,14 @@ export class Chart {
     draw.lineWidth = 1;
     draw.textAlign = "right";
     draw.textBaseline = "middle";
-    const { values, decimals } = ticks(low, high, Math.max(2, Math.floor((height - TOP - BOTTOM) / 40)));
+    const { values, decimals } = ticks(low, high, Math.max(2, Math.floor((height - TOP - BOTTOM) / 34)));
     for (const value of values) {
       const at = Math.round(y(value)) + 0.5;
       line(draw, LEFT, at, width - RIGHT, at);
       draw.fillText(value.toFixed(decimals), LEFT - 6, at);
     }
     draw.textBaseline = "alphabetic";
-    const step = [5, 10, 15, 30, 60, 120, 180, 300].find((s) => (s / this.seconds) * (width - LEFT - RIGHT) >= 62) ?? 300;
+    const step = [...(this.seconds < 300 ? [5, 10, 15, 30] : []), 60, 120, 180, 300].find((s) => (s / this.seconds) * (width - LEFT - RIGHT) >= 62) ?? 300;
     for (let ago = 0; ago <= this.seconds; ago += step) {
       const at = Math.round(x(time - ago)) + 0.5;
       line(draw, at, TOP, at, height - BOTTOM);

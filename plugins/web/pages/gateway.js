@@ -224,6 +224,16 @@ class Gateway {
     return answer;
   }
 
+  /** The same for what changes something: in flight, the user has to confirm it. */
+  async act(method, path, body = {}) {
+    try {
+      return await this.ask(method, path, body);
+    } catch (error) {
+      if (error.answer?.code !== "in-flight" || !confirm(`${error.message}\n\nDo it all the same?`)) throw error;
+      return this.ask(method, path, { ...body, force: true });
+    }
+  }
+
   /** Begin anew, after pairing. */
   reconnect() {
     this.state = "waiting";

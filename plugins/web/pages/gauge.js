@@ -117,6 +117,7 @@ export class Bar extends Gauge {
       svg("path", { d: "M0 0 10 10M10 0 0 10", "vector-effect": "non-scaling-stroke" })));
     super(item, name, "bar", track);
     this.fill = fill;
+    this.hottest = this.element.appendChild(h("span", { class: "hottest" }));
   }
 
   point(part) {

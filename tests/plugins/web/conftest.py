@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +155,8 @@ class Page(Raw):
 class Gateway:
     """A database and the plugin, without a gateway."""
 
-    def __init__(self, **options: Any) -> None:
-        self.db = Database(DEFINITIONS)
+    def __init__(self, definitions: Iterable[Definition] = DEFINITIONS, **options: Any) -> None:
+        self.db = Database(definitions)
         self.db.start()
         self.status: dict[str, Any] = {"health": "ok", "summary": "all well", "uptime": 1.0, "connections": {}}
         self.world = World(self.db, status=lambda: self.status)

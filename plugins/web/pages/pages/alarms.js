@@ -21,11 +21,9 @@ export function open({ root, on, every }) {
   root.append(h("div", { class: "tools" }, all, h("button", { type: "button", onclick: () => tell("mute") }, "Mute for a minute"), sounds, hint, phase),
     list, shelved, card("Latest changes", log));
 
-  async function tell(words, connection = "") {
+  async function tell(command) {
     try {
-      const names = connection ? [connection] : [...new Set(gateway.alarms.map((alarm) => alarm.connection))];
-      for (const name of names) await gateway.ask("POST", "alarms", { connection: name, command: words });
-      toast("Done");
+      await gateway.act("POST", "alarms", { command });
     } catch (error) {
       toast(error.message, "error");
     }
@@ -42,11 +40,11 @@ export function open({ root, on, every }) {
         h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[alarm.level]),
         h("span", { class: "what" }, h("b", {}, alarm.text),
           h("small", {}, `${alarm.level}, ${alarm.state}${alarm.intermittent ? ", intermittent" : ""} · ${alarm.id}`)),
-        may && wantsAttention(alarm) && h("button", { type: "button", onclick: () => tell(`ack ${alarm.id}`, alarm.connection) }, "Acknowledge"),
-        may && h("button", { type: "button", title: "Out of sight for ten minutes", onclick: () => tell(`shelve ${alarm.id} 600`, alarm.connection) }, "Shelve 10 min")))
+        may && wantsAttention(alarm) && h("button", { type: "button", onclick: () => tell(`ack ${alarm.id}`) }, "Acknowledge"),
+        may && h("button", { type: "button", title: "Out of sight for ten minutes", onclick: () => tell(`shelve ${alarm.id} 600`) }, "Shelve 10 min")))
       : h("li", { class: "none" }, "✓ No alarms"));
     redraw(shelved, rest.map((alarm) => alarm.id), () => rest.length ? card("Shelved", h("ul", { class: "plain" }, rest.map((alarm) =>
-      h("li", {}, `${alarm.text} (${alarm.level})`, may && h("button", { type: "button", onclick: () => tell(`shelve ${alarm.id} 0`, alarm.connection) }, "Take back"))))) : []);
+      h("li", {}, `${alarm.text} (${alarm.level})`, may && h("button", { type: "button", onclick: () => tell(`shelve ${alarm.id} 0`) }, "Take back"))))) : []);
   }
 
   function showStatus(status) {

@@ -62,7 +62,7 @@ class Row {
 
   matches(words, filter) {
     const { reading } = this;
-    if (filter === "live" && (!reading || reading.age === null)) return false;
+    if (filter === "live" && !words.length && !(reading?.age != null || this.item.feeders?.length)) return false; // a search finds all
     if (filter === "unwell" && !unwell(this.item, reading)) return false;
     if (filter === "pinned" && !pinned(this.item.key)) return false;
     if (!words.length) return true;
@@ -88,7 +88,7 @@ export function open({ root, query, on, every, ending }) {
   let rows = new Map();
   let sort = query.get("sort") ?? "";
   let descending = false;
-  let filter = query.get("filter") ?? "all";
+  let filter = query.get("filter") ?? "live";
   let expanded = null; // {row, element, close}
   let counted = performance.now();
   const only = query.get("keys")?.split(",");

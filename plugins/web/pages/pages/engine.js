@@ -61,11 +61,12 @@ export function open({ root, query, on, every }) {
       return h("section", { "aria-label": `Engine ${e}` }, numbers.length > 1 && h("h2", {}, `Engine ${e}`),
         h("div", { class: "dials" }, dials), h("div", { class: "pair" }, bars));
     });
-    const shared = SHARED.filter(([key]) => has(key)).map(([key, name]) => add(Dial, key, name));
-    const tanks = keys.filter((key) => TANK.test(key)).map((key) => add(Dial, key, `Tank ${key.match(TANK)[1]}`));
+    const shared = [...SHARED.filter(([key]) => has(key)).map(([key, name]) => add(Dial, key, name)),
+      ...keys.filter((key) => TANK.test(key)).map((key) => add(Dial, key, `Tank ${key.match(TANK)[1]}`))];
     const placed = new Set(gauges.map((gauge) => gauge.item.key));
     const others = keys.filter((key) => !placed.has(key)).map((key) => add(Dial, key, key));
-    if (shared.length + tanks.length) sections.push(h("section", { "aria-label": "Electrics and fuel" }, h("div", { class: "dials" }, shared, tanks)));
+    if (numbers.length === 1) sections[0].firstChild.append(...shared);
+    else if (shared.length) sections.push(h("section", { "aria-label": "Electrics and fuel" }, h("div", { class: "dials" }, shared)));
     if (others.length) sections.push(h("section", {}, h("div", { class: "dials" }, others)));
     content.replaceChildren(...sections);
     lean.hidden = !keys.some((key) => key.startsWith("EGT"));
@@ -83,7 +84,7 @@ export function open({ root, query, on, every }) {
     }
     for (const gauge of gauges) {
       const group = gauge.item.key.match(CYLINDER)?.slice(1, 3).join("");
-      if (group) gauge.element.classList.toggle("hottest", hottest.get(group)?.gauge === gauge);
+      if (group) say(gauge.hottest, hottest.get(group)?.gauge === gauge ? "hottest" : "");
     }
   }
 

@@ -47,7 +47,7 @@ export function open({ root, query, on, every }) {
     if (opened.has(name)) {
       inner.append(tree(facts.status));
       if (gateway.may("admin")) inner.append(h("button", { type: "button", onclick: async () => {
-        await gateway.ask("POST", `connections/${encodeURIComponent(name)}/restart`);
+        await gateway.act("POST", `connections/${encodeURIComponent(name)}/restart`);
         toast(`${name} is being restarted`);
       } }, "Restart it"));
     }

@@ -1,0 +1,441 @@
+"""The page in Chromium: what it shows, what it never shows, and what it does when the gateway is gone."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixgw.kit.update import BAD, FAIL, OLD
+from .browsing import CHROMIUM, CONNECTION, DESK, HOSTILE, NARROW, NO_CHROMIUM, PHONE, Served
+
+pytestmark = pytest.mark.slow
+
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = api.expect
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip(NO_CHROMIUM)
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STATE_DIRECTORY", str(tmp_path_factory.mktemp("state")))
+        served = Served()
+        yield served
+        served.close()
+
+
+@pytest.fixture
+def visit(browser: Any, gateway: Served) -> Iterator[Callable[..., Any]]:
+    """Open a page; whatever the browser complains of fails the test, but what `allowed` matches."""
+    contexts: list[Any] = []
+    errors: list[str] = []
+    tolerated: list[str] = []
+
+    def open_page(
+        path: str = "", url: str | None = None, viewport: dict[str, int] = DESK, allowed: str = "", **options: Any
+    ) -> Any:
+        context = browser.new_context(viewport=viewport, color_scheme=options.pop("scheme", "dark"), **options)
+        context.set_default_timeout(5000)
+        contexts.append(context)
+        page = context.new_page()
+        if allowed:
+            tolerated.append(allowed)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
+        page.goto((url or gateway.url) + path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [e for e in errors if not any(re.search(pattern, e) for pattern in tolerated)] == []
+
+
+def row(page: Any, key: str) -> Any:
+    return page.locator(f"#r-{key}")
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_values_are_there_within_a_second(gateway: Served, visit: Callable[..., Any]) -> None:
+    gateway.put("ALT", 1234.4, source="gps")
+    began = time.monotonic()
+    page = visit("#data")
+    expect(row(page, "ALT").locator(".value")).to_have_text("1234")
+    assert time.monotonic() - began < 3.0  # a second, on a computer that does nothing else
+    expect(row(page, "ALT").locator(".flags")).to_have_text("✓ good")
+    expect(row(page, "ALT").locator(".source")).to_have_text("gps")
+    expect(row(page, "X1")).to_have_count(0)  # nothing feeds it, and nobody searches it
+    gateway.put("ALT", 1300.0, source="gps")
+    expect(row(page, "ALT").locator(".value")).to_have_text("1300")
+    expect(page.locator(".light")).to_have_text("LIVE")
+
+
+@pytest.mark.parametrize(
+    ("flags", "level", "word"), [(BAD, "bad", "BAD"), (FAIL, "fail", "FAILED"), (OLD, "old", "OLD"), (0, "good", "good")]
+)
+def test_each_flag_is_said_in_words_and_takes_the_needle_away(
+    gateway: Served, visit: Callable[..., Any], flags: int, level: str, word: str
+) -> None:
+    gateway.db.item("OILP1").write(70.0, "eis", flags & ~OLD, old="it is derived from an old value" if flags & OLD else "")
+    page = visit("#data?search=OILP1")
+    expect(row(page, "OILP1")).to_have_attribute("data-level", level)
+    expect(row(page, "OILP1").locator(".flags")).to_contain_text(word)
+    page.goto(gateway.url + "#engine")
+    gauge = page.locator("[data-key=OILP1]")
+    expect(gauge.locator(".value")).to_have_text("70")
+    if flags:
+        expect(gauge.locator(".needle")).to_be_hidden()
+        expect(gauge.locator(".cross")).to_be_visible()
+        expect(gauge.locator(".state")).to_contain_text(word)
+    else:
+        expect(gauge.locator(".needle")).to_be_visible()
+        expect(gauge.locator(".cross")).to_be_hidden()
+
+
+def test_a_value_that_nobody_renews_becomes_old_on_the_page(gateway: Served, visit: Callable[..., Any]) -> None:
+    page = visit("#data")
+    gateway.put("IAS", 101.26)
+    expect(row(page, "IAS").locator(".value")).to_have_text("101.3")
+    expect(row(page, "IAS").locator(".flags")).to_contain_text("OLD")
+    expect(row(page, "IAS").locator(".age")).to_have_text(re.compile(r"^[1-9]\.\d s$"))  # and it grows
+
+
+def test_nan_and_hostile_text_are_shown_and_never_run(gateway: Served, visit: Callable[..., Any]) -> None:
+    gateway.put("WPNAME", HOSTILE)
+    gateway.put("FUELF1", float("nan"))
+    gateway.connections["eis"] = {**CONNECTION, "health": HOSTILE, "state": "failed", "status": {HOSTILE: [HOSTILE]}}
+    page = visit("#data?search=WPNAME&open=WPNAME")
+    expect(row(page, "WPNAME").locator(".value")).to_have_text(HOSTILE)
+    expect(page.locator(".explanation .sources")).to_contain_text(HOSTILE)
+    page.goto(gateway.url + "#data?search=FUELF1")
+    expect(row(page, "FUELF1").locator(".flags")).to_contain_text("FAILED")
+    page.goto(gateway.url + "#health?open=eis")
+    expect(page.locator("#c-eis .inner")).to_contain_text(HOSTILE)
+    assert page.locator("img").count() == 0
+    gateway.connections["eis"] = {**CONNECTION}
+
+
+def test_limits_colour_a_gauge_and_say_so_in_words(gateway: Served, visit: Callable[..., Any]) -> None:
+    gateway.put("OILP1", 20.0)
+    gateway.put("OILT1", 90.0)
+    page = visit("#engine")
+    oil = page.locator("[data-key=OILP1]")
+    expect(oil).to_have_attribute("data-level", "alarm")
+    expect(oil.locator(".state")).to_have_text("▼ LOW")
+    gateway.put("OILP1", 97.0)
+    expect(oil).to_have_attribute("data-level", "warn")
+    expect(oil.locator(".state")).to_have_text("▲ high")
+
+
+def test_every_engine_has_its_gauges(gateway: Served, visit: Callable[..., Any]) -> None:
+    gateway.put("TACH1", 2400)
+    gateway.put("TACH2", 2380)
+    page = visit("#engine")
+    expect(page.get_by_role("heading", name="Engine 2")).to_be_visible()
+    expect(page.locator("[aria-label='Engine 2'] [data-key=TACH2] .value")).to_have_text("2380")
+
+
+def test_the_hottest_cylinder_and_the_lean_assist(gateway: Served, visit: Callable[..., Any]) -> None:
+    for cylinder, value in enumerate((700.0, 720.0, 710.0, 690.0), 1):
+        gateway.put(f"EGT1{cylinder}", value)
+    page = visit("#engine?keys=EGT11,EGT12,EGT13,EGT14")
+    expect(page.locator("[data-key=EGT12] .hottest")).to_have_text("hottest")
+    page.get_by_role("button", name="Lean assist").click()
+    expect(page.locator("[data-key=EGT13] .lean")).to_have_text("rising")
+    gateway.put("EGT13", 760.0)
+    expect(page.locator("[data-key=EGT13] .hottest")).to_have_text("hottest")
+    gateway.put("EGT13", 740.0)
+    expect(page.locator("[data-key=EGT13] .lean")).to_have_text("1st −20")
+
+
+def test_units_are_converted_on_the_page_only(gateway: Served, visit: Callable[..., Any]) -> None:
+    gateway.put("OILT1", 100.0)
+    gateway.put("EGTSPAN1", 10.0)
+    page = visit("#settings")
+    page.get_by_label("temperature").select_option("degF")
+    page.goto(gateway.url + "#data")
+    expect(row(page, "OILT1").locator(".value")).to_have_text("212")
+    expect(row(page, "OILT1").locator(".units")).to_have_text("°F")
+    expect(row(page, "EGTSPAN1").locator(".value")).to_have_text("18")  # a difference
+    assert gateway.db.read("OILT1").value == 100.0
+
+
+def test_what_is_not_real_says_so_on_every_page(gateway: Served, visit: Callable[..., Any]) -> None:
+    gateway.put("OILT1", 90.0, source="sim/eis")
+    gateway.put("ALT", 1000.0, source="replay/flight")
+    gateway.db.item("TACH1").override(2400, 0, "override/test", "overridden", 60.0)
+    try:
+        page = visit("#trends")
+        expect(page.locator(".mark")).to_have_text(["SIMULATED", "REPLAY", "1 OVERRIDE"])
+        page.goto(gateway.url + "#engine")
+        expect(page.locator("[data-key=OILT1] .tag")).to_have_text("SIM")
+        expect(page.locator("[data-key=TACH1] .tag")).to_have_text("OVERRIDE")
+        expect(page.locator(".mark")).to_have_count(3)
+    finally:
+        gateway.db.item("TACH1").end_override()
+        gateway.put("OILT1", 90.0)
+        gateway.put("ALT", 1000.0)
+
+
+# -- why is it red? ----------------------------------------------------------------------------------------------------
+
+
+def test_three_taps_on_a_phone_say_why_a_key_is_red(gateway: Served, visit: Callable[..., Any]) -> None:
+    gateway.db.item("OILP1").fail("the sensor is unplugged", "eis")
+    gateway.db.feeders["eis"] = frozenset({"OILP1", "OILT1"})
+    gateway.connections["eis"] = {**CONNECTION, "state": "waiting", "health": "waiting: /dev/eis is not there"}
+    try:
+        page = visit("", viewport=PHONE, has_touch=True)
+        page.get_by_role("link", name="Data").tap()
+        page.get_by_role("button", name="Not well").tap()
+        row(page, "OILP1").locator(".open").tap()
+        reasons = page.locator(".reasons")
+        expect(reasons).to_contain_text("Failed: the sensor is unplugged")
+        expect(reasons).to_contain_text("eis should feed it, but: waiting: /dev/eis is not there")
+        # The way from the first page is shorter still.
+        page.goto(gateway.url + "#health")
+        page.locator(".keys a", has_text="OILP1").tap()
+        expect(page.locator(".reasons")).to_contain_text("the sensor is unplugged")
+    finally:
+        gateway.db.feeders.clear()
+        gateway.connections["eis"] = {**CONNECTION}
+
+
+# -- the link ----------------------------------------------------------------------------------------------------------
+
+CONFIGURATION = """\
+database file: "{CONFIG}/database.yaml"
+connections:
+  web: {load: yes, module: fixgw.plugins.web, port: PORT}
+"""
+
+
+class Process:
+    """A real gateway, `fixgw run`, that serves a page."""
+
+    def __init__(self, directory: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.file = directory / "default.yaml"
+        self.file.write_text(CONFIGURATION.replace("PORT", str(self.port)))
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "fixgw", "run", "--config-file", str(self.file)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError("the gateway does not listen")
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        self.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    directory = tmp_path_factory.mktemp("gateway")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STATE_DIRECTORY", str(directory))
+        started = Process(directory)
+        yield started
+        started.stop()
+
+
+def test_a_gateway_that_freezes_restarts_or_dies_is_seen_at_once(process: Process, visit: Callable[..., Any]) -> None:
+    page = visit("#data?search=BARO", url=process.url, allowed="ERR_CONNECTION_REFUSED|WebSocket")
+    cover = page.locator("#cover")
+    expect(row(page, "BARO").locator(".value")).to_have_text("29.92")
+    expect(cover).to_be_hidden()
+
+    process.process.send_signal(signal.SIGSTOP)
+    frozen = time.monotonic()
+    expect(cover).to_contain_text("Nothing on this page is current")
+    assert time.monotonic() - frozen < 2.5
+    expect(page.locator(".light")).to_have_text("NO LINK")
+    expect(page.locator(".verdict")).to_have_text("No data")
+
+    process.process.send_signal(signal.SIGCONT)
+    expect(cover).to_be_hidden(timeout=5000)
+    expect(page.locator(".light")).to_have_text("LIVE")
+
+    process.stop()
+    expect(cover).to_be_visible()
+    process.start()
+    expect(cover).to_be_hidden(timeout=10_000)
+    expect(row(page, "BARO").locator(".value")).to_have_text("29.92")
+
+
+def test_a_tablet_that_wakes_up_shows_nothing_before_the_next_message(gateway: Served, visit: Callable[..., Any]) -> None:
+    page = visit("#data")
+    expect(page.locator(".light")).to_have_text("LIVE")
+    hide = """(state) => {
+      Object.defineProperty(document, "visibilityState", {value: state, configurable: true});
+      document.dispatchEvent(new Event("visibilitychange"));
+      return [document.querySelector(".light").textContent, document.querySelector("#cover").hidden];
+    }"""
+    assert page.evaluate(hide, "hidden") == ["NO LINK", False]
+    assert page.evaluate(hide, "visible") == ["NO LINK", False]
+    expect(page.locator(".light")).to_have_text("LIVE")
+
+
+# -- who may -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_browser_without_a_role_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visit: Callable[..., Any]) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    served = Served(write=[], admin=[])
+    try:
+        page = visit("#health", url=served.url, allowed="403")
+        expect(page.locator(".light")).to_have_text("LIVE")
+        answer = page.evaluate("""async () => {
+          const headers = {"Content-Type": "application/json"};
+          const answer = await fetch("/api/v1/items/BARO", {method: "PUT", headers, body: '{"value": 30.1}'});
+          return [answer.status, await answer.json()];
+        }""")
+        assert answer[0] == 403
+        assert answer[1]["code"] == "role"
+        assert served.db.read("BARO").value == 29.92
+    finally:
+        served.close()
+
+
+# -- who can use it ----------------------------------------------------------------------------------------------------
+
+PAGES = ("health", "data", "engine", "alarms", "trends", "can", "log", "recordings", "settings", "more", "pair")
+
+
+@pytest.mark.parametrize("theme", ["day", "dark", "night"])
+def test_no_page_scrolls_sideways_and_every_text_has_contrast(
+    gateway: Served, visit: Callable[..., Any], theme: str
+) -> None:
+    gateway.put("OILP1", 20.0)
+    gateway.put("EGT11", 700.0)
+    gateway.put("ALT", 1000.0, BAD)
+    gateway.db.item("IAS").fail("the tube is blocked " * 5, "adc")
+    page = visit(f"#health?{theme}", viewport=NARROW)
+    for name in PAGES:
+        page.goto(f"{gateway.url}#{name}?{theme}{'&open=IAS&search=IAS' if name == 'data' else ''}")
+        expect(page.locator("main h1")).to_be_visible()
+        expect(page.locator(".light")).to_have_text("LIVE")
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], name
+        assert page.evaluate(CONTRASTS) == [], (theme, name)
+        assert page.evaluate(SMALL) == [], name
+
+
+#: The texts that are harder to read than 4.5:1, 3:1 if large.
+CONTRASTS = r"""() => {
+  const parse = (text) => { const n = text.match(/[\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+  const light = (c) => { const [r, g, b] = c.map((v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    const box = element.getBoundingClientRect();
+    if (!walker.currentNode.nodeValue.trim() || !box.width || element.closest(":disabled, noscript, [hidden], #cover, svg")) continue;
+    const style = getComputedStyle(element);
+    let behind = element, ground = null;
+    for (; behind; behind = behind.parentElement) {
+      const colour = parse(getComputedStyle(behind).backgroundColor);
+      if (colour[3] === 1) { ground = colour; break; }
+    }
+    const [a, b] = [light(parse(style.color).slice(0, 3)), light((ground ?? [0, 0, 0]).slice(0, 3))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+    if (ratio < (large ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${walker.currentNode.nodeValue.trim()} ${element.className}`);
+  }
+  return found;
+}"""
+
+#: The things to touch that are less than 44 pixels high.
+SMALL = """() => [...document.querySelectorAll("button, a[href], select, input")].filter((e) => {
+  const box = e.getBoundingClientRect();
+  return box.height && box.height < 44 && !e.matches("#skip, .verdict") && !e.closest("p:not(.links)");
+}).map((e) => e.outerHTML.slice(0, 100))"""
+
+
+def test_the_keyboard_alone_is_enough(gateway: Served, visit: Callable[..., Any]) -> None:
+    gateway.put("ALT", 1000.0)
+    page = visit("#health")
+    expect(page.locator(".light")).to_have_text("LIVE")
+    page.keyboard.press("2")
+    expect(page.locator("main h1")).to_have_text("Data")
+    page.keyboard.press("/")
+    page.keyboard.type("altitude")
+    expect(row(page, "ALT")).to_be_visible()
+    focused = "document.activeElement.textContent + (document.activeElement.ariaLabel ?? '')"
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate(focused).startswith("ALT"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator(".reasons")).to_contain_text("Good")
+    page.keyboard.press("n")
+    expect(page.locator("html")).to_have_attribute("data-theme", "night")
+    expect(page.get_by_role("button", name="Night colours")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_screen_reader_finds_its_way(gateway: Served, visit: Callable[..., Any]) -> None:
+    gateway.put("ALT", 1000.0)
+    page = visit("#data?search=ALT")
+    expect(row(page, "ALT").locator(".value")).to_have_text("1000")
+    header = page.locator("header").aria_snapshot()
+    assert "status" in header
+    assert "1 of 1 connections well" in header
+    assert 'link "0 alarms"' in header
+    assert 'navigation "Pages"' in page.locator("body").aria_snapshot()
+    table = page.locator(".table").aria_snapshot()
+    assert 'table "Values"' in table
+    assert 'columnheader "Value"' in table
+    assert re.search(r'row "Pin ALT ALT Altitude 1000 ft ✓ good', table)
+    assert page.locator("[aria-live], [role=status], [role=alert]").locator(".value").count() == 0
+
+
+def test_a_kiosk_shows_one_page_alone_with_its_header(gateway: Served, visit: Callable[..., Any]) -> None:
+    gateway.put("OILP1", 70.0)
+    gateway.put("OILT1", 90.0)
+    page = visit("#engine?kiosk&night&keys=OILP1")
+    expect(page.locator("[data-key=OILP1] .value")).to_have_text("70")
+    expect(page.locator("[data-key=OILT1]")).to_have_count(0)
+    expect(page.locator("nav")).to_be_hidden()
+    expect(page.locator("header .light")).to_have_text("LIVE")
+    expect(page.locator("html")).to_have_attribute("data-theme", "night")
+
+
+# -- what it costs -----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_light(visit: Callable[..., Any]) -> None:
+    folder = Path(__file__).parents[3] / "plugins/web/pages"
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 150_000
+    page = visit("#data")
+    hosts = page.evaluate("performance.getEntriesByType('resource').map((e) => new URL(e.name).host)")
+    assert set(hosts) == {page.evaluate("location.host")}
