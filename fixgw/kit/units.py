@@ -201,8 +201,9 @@ def preferred(key: str, unit: str, chosen: Mapping[str, str]) -> tuple[str, floa
 def choices(units: Iterable[str]) -> dict[str, object]:
     """What a page needs to show values in preferred units, as JSON.
 
-    `quantities` and `systems` are what people choose from. `conversions` has, for each of `units` that there is a choice
-    for, its quantity, and what `preferred` says for each choice. Keys that match `differences` take the factor only.
+    `quantities` and `systems` are what people choose from. `conversions` has, for each of `units` that there is a
+    choice for, its quantity, and what `preferred` says for each choice. Keys that match `differences` take the factor
+    only.
 
     >>> choices(["degC", "V"])["conversions"]
     {'degC': {'quantity': 'temperature', 'to': {'degF': ('degF', 1.8, 32.0), 'K': ('K', 1.0, 273.15)}}}

@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 from fixgw.database import Definition
+
 from .conftest import HERE, Gateway
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")

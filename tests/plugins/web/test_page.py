@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from fixgw.kit.update import BAD, FAIL, OLD
+
 from .browsing import CHROMIUM, CONNECTION, DESK, HOSTILE, NARROW, NO_CHROMIUM, PHONE, Served
 
 pytestmark = pytest.mark.slow
 
+Visit = Callable[..., Any]
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = api.expect
 
@@ -43,7 +45,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture
-def visit(browser: Any, gateway: Served) -> Iterator[Callable[..., Any]]:
+def visit(browser: Any, gateway: Served) -> Iterator[Visit]:
     """Open a page; whatever the browser complains of fails the test, but what `allowed` matches."""
     contexts: list[Any] = []
     errors: list[str] = []
@@ -59,7 +61,7 @@ def visit(browser: Any, gateway: Served) -> Iterator[Callable[..., Any]]:
         if allowed:
             tolerated.append(allowed)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.on("console", lambda message: errors.extend([message.text] if message.type == "error" else []))
         page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
         page.goto((url or gateway.url) + path)
         return page
@@ -77,12 +79,11 @@ def row(page: Any, key: str) -> Any:
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_values_are_there_within_a_second(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_the_first_values_are_there_within_a_second(gateway: Served, visit: Visit) -> None:
     gateway.put("ALT", 1234.4, source="gps")
-    began = time.monotonic()
     page = visit("#data")
     expect(row(page, "ALT").locator(".value")).to_have_text("1234")
-    assert time.monotonic() - began < 3.0  # a second, on a computer that does nothing else
+    assert page.evaluate("performance.now()") < 3000  # a second, on a computer that does nothing else
     expect(row(page, "ALT").locator(".flags")).to_have_text("✓ good")
     expect(row(page, "ALT").locator(".source")).to_have_text("gps")
     expect(row(page, "X1")).to_have_count(0)  # nothing feeds it, and nobody searches it
@@ -92,12 +93,15 @@ def test_the_first_values_are_there_within_a_second(gateway: Served, visit: Call
 
 
 @pytest.mark.parametrize(
-    ("flags", "level", "word"), [(BAD, "bad", "BAD"), (FAIL, "fail", "FAILED"), (OLD, "old", "OLD"), (0, "good", "good")]
+    ("flags", "level", "word"),
+    [(BAD, "bad", "BAD"), (FAIL, "fail", "FAILED"), (OLD, "old", "OLD"), (0, "good", "good")],
 )
 def test_each_flag_is_said_in_words_and_takes_the_needle_away(
-    gateway: Served, visit: Callable[..., Any], flags: int, level: str, word: str
+    gateway: Served, visit: Visit, flags: int, level: str, word: str
 ) -> None:
-    gateway.db.item("OILP1").write(70.0, "eis", flags & ~OLD, old="it is derived from an old value" if flags & OLD else "")
+    gateway.db.item("OILP1").write(
+        70.0, "eis", flags & ~OLD, old="it is derived from an old value" if flags & OLD else ""
+    )
     page = visit("#data?search=OILP1")
     expect(row(page, "OILP1")).to_have_attribute("data-level", level)
     expect(row(page, "OILP1").locator(".flags")).to_contain_text(word)
@@ -113,7 +117,7 @@ def test_each_flag_is_said_in_words_and_takes_the_needle_away(
         expect(gauge.locator(".cross")).to_be_hidden()
 
 
-def test_a_value_that_nobody_renews_becomes_old_on_the_page(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_a_value_that_nobody_renews_becomes_old_on_the_page(gateway: Served, visit: Visit) -> None:
     page = visit("#data")
     gateway.put("IAS", 101.26)
     expect(row(page, "IAS").locator(".value")).to_have_text("101.3")
@@ -121,7 +125,7 @@ def test_a_value_that_nobody_renews_becomes_old_on_the_page(gateway: Served, vis
     expect(row(page, "IAS").locator(".age")).to_have_text(re.compile(r"^[1-9]\.\d s$"))  # and it grows
 
 
-def test_nan_and_hostile_text_are_shown_and_never_run(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_nan_and_hostile_text_are_shown_and_never_run(gateway: Served, visit: Visit) -> None:
     gateway.put("WPNAME", HOSTILE)
     gateway.put("FUELF1", float("nan"))
     gateway.connections["eis"] = {**CONNECTION, "health": HOSTILE, "state": "failed", "status": {HOSTILE: [HOSTILE]}}
@@ -136,7 +140,7 @@ def test_nan_and_hostile_text_are_shown_and_never_run(gateway: Served, visit: Ca
     gateway.connections["eis"] = {**CONNECTION}
 
 
-def test_limits_colour_a_gauge_and_say_so_in_words(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_limits_colour_a_gauge_and_say_so_in_words(gateway: Served, visit: Visit) -> None:
     gateway.put("OILP1", 20.0)
     gateway.put("OILT1", 90.0)
     page = visit("#engine")
@@ -148,7 +152,7 @@ def test_limits_colour_a_gauge_and_say_so_in_words(gateway: Served, visit: Calla
     expect(oil.locator(".state")).to_have_text("▲ high")
 
 
-def test_every_engine_has_its_gauges(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_every_engine_has_its_gauges(gateway: Served, visit: Visit) -> None:
     gateway.put("TACH1", 2400)
     gateway.put("TACH2", 2380)
     page = visit("#engine")
@@ -156,7 +160,7 @@ def test_every_engine_has_its_gauges(gateway: Served, visit: Callable[..., Any])
     expect(page.locator("[aria-label='Engine 2'] [data-key=TACH2] .value")).to_have_text("2380")
 
 
-def test_the_hottest_cylinder_and_the_lean_assist(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_the_hottest_cylinder_and_the_lean_assist(gateway: Served, visit: Visit) -> None:
     for cylinder, value in enumerate((700.0, 720.0, 710.0, 690.0), 1):
         gateway.put(f"EGT1{cylinder}", value)
     page = visit("#engine?keys=EGT11,EGT12,EGT13,EGT14")
@@ -169,7 +173,7 @@ def test_the_hottest_cylinder_and_the_lean_assist(gateway: Served, visit: Callab
     expect(page.locator("[data-key=EGT13] .lean")).to_have_text("1st −20")
 
 
-def test_units_are_converted_on_the_page_only(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_units_are_converted_on_the_page_only(gateway: Served, visit: Visit) -> None:
     gateway.put("OILT1", 100.0)
     gateway.put("EGTSPAN1", 10.0)
     page = visit("#settings")
@@ -181,7 +185,7 @@ def test_units_are_converted_on_the_page_only(gateway: Served, visit: Callable[.
     assert gateway.db.read("OILT1").value == 100.0
 
 
-def test_what_is_not_real_says_so_on_every_page(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_what_is_not_real_says_so_on_every_page(gateway: Served, visit: Visit) -> None:
     gateway.put("OILT1", 90.0, source="sim/eis")
     gateway.put("ALT", 1000.0, source="replay/flight")
     gateway.db.item("TACH1").override(2400, 0, "override/test", "overridden", 60.0)
@@ -201,7 +205,7 @@ def test_what_is_not_real_says_so_on_every_page(gateway: Served, visit: Callable
 # -- why is it red? ----------------------------------------------------------------------------------------------------
 
 
-def test_three_taps_on_a_phone_say_why_a_key_is_red(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_three_taps_on_a_phone_say_why_a_key_is_red(gateway: Served, visit: Visit) -> None:
     gateway.db.item("OILP1").fail("the sensor is unplugged", "eis")
     gateway.db.feeders["eis"] = frozenset({"OILP1", "OILT1"})
     gateway.connections["eis"] = {**CONNECTION, "state": "waiting", "health": "waiting: /dev/eis is not there"}
@@ -225,7 +229,8 @@ def test_three_taps_on_a_phone_say_why_a_key_is_red(gateway: Served, visit: Call
 # -- the link ----------------------------------------------------------------------------------------------------------
 
 CONFIGURATION = """\
-database file: "{CONFIG}/database.yaml"
+database file: "{PACKAGE}/database.yaml"
+initialization files: ["{PACKAGE}/initial.ini"]
 connections:
   web: {load: yes, module: fixgw.plugins.web, port: PORT}
 """
@@ -269,7 +274,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         started.stop()
 
 
-def test_a_gateway_that_freezes_restarts_or_dies_is_seen_at_once(process: Process, visit: Callable[..., Any]) -> None:
+def test_a_gateway_that_freezes_restarts_or_dies_is_seen_at_once(process: Process, visit: Visit) -> None:
     page = visit("#data?search=BARO", url=process.url, allowed="ERR_CONNECTION_REFUSED|WebSocket")
     cover = page.locator("#cover")
     expect(row(page, "BARO").locator(".value")).to_have_text("29.92")
@@ -293,7 +298,7 @@ def test_a_gateway_that_freezes_restarts_or_dies_is_seen_at_once(process: Proces
     expect(row(page, "BARO").locator(".value")).to_have_text("29.92")
 
 
-def test_a_tablet_that_wakes_up_shows_nothing_before_the_next_message(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_a_tablet_that_wakes_up_shows_nothing_before_the_next_message(gateway: Served, visit: Visit) -> None:
     page = visit("#data")
     expect(page.locator(".light")).to_have_text("LIVE")
     hide = """(state) => {
@@ -309,7 +314,7 @@ def test_a_tablet_that_wakes_up_shows_nothing_before_the_next_message(gateway: S
 # -- who may -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_browser_without_a_role_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visit: Callable[..., Any]) -> None:
+def test_a_browser_without_a_role_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visit: Visit) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     served = Served(write=[], admin=[])
     try:
@@ -329,13 +334,12 @@ def test_a_browser_without_a_role_is_refused(tmp_path: Path, monkeypatch: pytest
 
 # -- who can use it ----------------------------------------------------------------------------------------------------
 
-PAGES = ("health", "data", "engine", "alarms", "trends", "can", "log", "recordings", "settings", "more", "pair")
+PAGES = ("health", "data", "engine", "alarms", "trends", "can", "log", "bench", "settings", "more", "pair")
+AUDIT = (Path(__file__).parent / "audit.js").read_text()
 
 
 @pytest.mark.parametrize("theme", ["day", "dark", "night"])
-def test_no_page_scrolls_sideways_and_every_text_has_contrast(
-    gateway: Served, visit: Callable[..., Any], theme: str
-) -> None:
+def test_no_page_scrolls_sideways_and_every_text_has_contrast(gateway: Served, visit: Visit, theme: str) -> None:
     gateway.put("OILP1", 20.0)
     gateway.put("EGT11", 700.0)
     gateway.put("ALT", 1000.0, BAD)
@@ -345,44 +349,10 @@ def test_no_page_scrolls_sideways_and_every_text_has_contrast(
         page.goto(f"{gateway.url}#{name}?{theme}{'&open=IAS&search=IAS' if name == 'data' else ''}")
         expect(page.locator("main h1")).to_be_visible()
         expect(page.locator(".light")).to_have_text("LIVE")
-        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], name
-        assert page.evaluate(CONTRASTS) == [], (theme, name)
-        assert page.evaluate(SMALL) == [], name
+        assert page.evaluate(AUDIT) == {"faint": [], "small": [], "width": NARROW["width"]}, name
 
 
-#: The texts that are harder to read than 4.5:1, 3:1 if large.
-CONTRASTS = r"""() => {
-  const parse = (text) => { const n = text.match(/[\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
-  const light = (c) => { const [r, g, b] = c.map((v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const found = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement;
-    const box = element.getBoundingClientRect();
-    if (!walker.currentNode.nodeValue.trim() || !box.width || element.closest(":disabled, noscript, [hidden], #cover, svg")) continue;
-    const style = getComputedStyle(element);
-    let behind = element, ground = null;
-    for (; behind; behind = behind.parentElement) {
-      const colour = parse(getComputedStyle(behind).backgroundColor);
-      if (colour[3] === 1) { ground = colour; break; }
-    }
-    const [a, b] = [light(parse(style.color).slice(0, 3)), light((ground ?? [0, 0, 0]).slice(0, 3))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
-    if (ratio < (large ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${walker.currentNode.nodeValue.trim()} ${element.className}`);
-  }
-  return found;
-}"""
-
-#: The things to touch that are less than 44 pixels high.
-SMALL = """() => [...document.querySelectorAll("button, a[href], select, input")].filter((e) => {
-  const box = e.getBoundingClientRect();
-  return box.height && box.height < 44 && !e.matches("#skip, .verdict") && !e.closest("p:not(.links)");
-}).map((e) => e.outerHTML.slice(0, 100))"""
-
-
-def test_the_keyboard_alone_is_enough(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_the_keyboard_alone_is_enough(gateway: Served, visit: Visit) -> None:
     gateway.put("ALT", 1000.0)
     page = visit("#health")
     expect(page.locator(".light")).to_have_text("LIVE")
@@ -403,7 +373,7 @@ def test_the_keyboard_alone_is_enough(gateway: Served, visit: Callable[..., Any]
     expect(page.get_by_role("button", name="Night colours")).to_have_attribute("aria-pressed", "true")
 
 
-def test_a_screen_reader_finds_its_way(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_a_screen_reader_finds_its_way(gateway: Served, visit: Visit) -> None:
     gateway.put("ALT", 1000.0)
     page = visit("#data?search=ALT")
     expect(row(page, "ALT").locator(".value")).to_have_text("1000")
@@ -415,11 +385,11 @@ def test_a_screen_reader_finds_its_way(gateway: Served, visit: Callable[..., Any
     table = page.locator(".table").aria_snapshot()
     assert 'table "Values"' in table
     assert 'columnheader "Value"' in table
-    assert re.search(r'row "Pin ALT ALT Altitude 1000 ft ✓ good', table)
+    assert re.search(r'row "Pin ALT . ALT Altitude 1000 ft ✓ good', table)
     assert page.locator("[aria-live], [role=status], [role=alert]").locator(".value").count() == 0
 
 
-def test_a_kiosk_shows_one_page_alone_with_its_header(gateway: Served, visit: Callable[..., Any]) -> None:
+def test_a_kiosk_shows_one_page_alone_with_its_header(gateway: Served, visit: Visit) -> None:
     gateway.put("OILP1", 70.0)
     gateway.put("OILT1", 90.0)
     page = visit("#engine?kiosk&night&keys=OILP1")
@@ -433,7 +403,7 @@ def test_a_kiosk_shows_one_page_alone_with_its_header(gateway: Served, visit: Ca
 # -- what it costs -----------------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_light(visit: Callable[..., Any]) -> None:
+def test_the_page_is_light(visit: Visit) -> None:
     folder = Path(__file__).parents[3] / "plugins/web/pages"
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 150_000
     page = visit("#data")
