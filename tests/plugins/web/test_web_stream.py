@@ -81,7 +81,8 @@ def test_the_verdict_comes_by_itself_and_the_tree_on_demand(serve: Serve) -> Non
     gateway = serve()
     page = gateway.page()
     message = page.until(lambda m: "verdict" in m)
-    assert message["verdict"] == {"health": "ok", "summary": "all well", "uptime": 1.0}
+    unreal = {"simulated": 0, "replayed": 0, "overridden": 0}
+    assert message["verdict"] == {"health": "ok", "summary": "all well", "uptime": 1.0, **unreal}
     assert "status" not in message
     page.want(status=True)
     assert page.until(lambda m: "status" in m)["status"] == gateway.status
