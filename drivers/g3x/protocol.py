@@ -5,20 +5,20 @@ Three formats, told apart by their first byte:
 - ``=``, a G3X display's "Text Out": identifier, version, fields of fixed width, the sum of all preceding bytes as two
   hexadecimal digits, CR LF. ``_`` fills unknown fields.
 - ``@``, its GPS message, Garmin's older "Simple Text": fields of fixed width, CR LF, no checksum.
-- STX, the "Aviation" output of navigators (GNX 375, GTN, GNS): lines of a letter, data, CR and usually LF, up to the
-  letter T; then the route, partly binary, and ETX. ``-`` fills unknown fields. No checksum.
+- STX, the aviation output of navigators: `fixgw.drivers.garmin`.
 
-Sources: Garmin 190-01115-01 Rev. AC, appendix B; 190-01004-02 Rev. C, table B-1. docs/drivers/g3x.md says which parts
-are not confirmed by a document.
+Source: Garmin 190-01115-01 Rev. AC, appendix B. docs/drivers/g3x.md says which parts are not confirmed by a document.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
+from fixgw.drivers import garmin
+from fixgw.drivers.garmin import ABSURD, NO_FIX, POSITION, UNKNOWN, Navigator, Voice
 from fixgw.kit.airdata import indicated_altitude
 from fixgw.kit.anonymous import Shift, blank
 from fixgw.kit.place import JUMPED, Places
@@ -29,20 +29,9 @@ MAX_FRAME = 400  # bytes, without a navigator's route
 
 STATIONARY_KT = 1.0  # below this, the track means nothing
 STUCK_AFTER_S = 4.0  # of the same message or time of day, or without a word of the position
-#: A navigator that moves faster than `SURELY_MOVES_KT` does not send the same position for `STANDS_STILL_S`.
-SURELY_MOVES_KT, STANDS_STILL_S = 15, 6.0
-#: Magnetic variation below which the next may well be zero. Elsewhere zero means that directions are true.
-NEARLY_NO_VARIATION = 0.5
-
-UNKNOWN = "the device does not know it"
-ABSURD = "the device sends an absurd value"
-NO_FIX = "no fix"
 SIMULATED = "the receiver is in simulator mode"
 HUNG = "the display repeats the same message"
 STOPPED = "the receiver's time has stopped"
-SILENT = f"no position for {STUCK_AFTER_S:.0f} seconds"
-STANDS_STILL = "the navigator reports speed, but its position does not change"
-NO_GUIDANCE = "the navigator gives no guidance: no waypoint, or no fix"
 
 
 class Field(NamedTuple):
@@ -106,69 +95,20 @@ _PLACE = re.compile(rb"(@[\d_]{12})([NS])(\d\d)(\d{5})([EW])(\d{3})(\d{5})")
 NAVIGATOR = b"\x02"  # begins a navigator's data
 _STATUS = {"g": 2, "G": 3, "d": 4, "D": 4}
 _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
-#: A navigator's data by letter; some devices put spaces between degrees and minutes.
-_ITEMS = {
-    letter: re.compile(pattern, re.ASCII)
-    for letter, pattern in {
-        "z": r"[+-]?\d{1,5}",
-        "A": r"([NS]) ?(\d\d) ?(\d{4})",
-        "B": r"([EW]) ?(\d{3}) ?(\d{4})",
-        "C": r"\d{3}",
-        "D": r"\d{3}",
-        "G": r"[LR]\d{4}",
-        "I": r"\d{4}",
-        "K": r"[ -~]{1,5}",
-        "Q": r"[EW]\d{3}",
-        "S": r"-{0,9}[N-]",
-    }.items()
-}
-
-POSITION = ("LAT", "LONG")
 MOTION = ("GS", "TRACK")
 TIME = ("TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS")
-GUIDANCE = ("XTRACK", "COURSE", "WPNAME")
-NAVIGATION = (*POSITION, "TALT", *MOTION, "TRACKM", *GUIDANCE)
 
 #: Every key that may be written.
 KEYS = frozenset(
     (
         *(f.key for lengths in MESSAGES.values() for fields in lengths.values() for f in fields),
-        *(*POSITION, *MOTION, *TIME, *GUIDANCE),
-        *("ALT", "TALT", "TRACKM", "GPS_FIX_TYPE", "GPS_ACCURACY_HORIZ"),
+        *(*POSITION, *MOTION, *TIME),
+        *("ALT", "TALT", "GPS_FIX_TYPE", "GPS_ACCURACY_HORIZ"),
     )
-)
+) | (garmin.KEYS - {"CDI"})
 
 _START = re.compile(rb"[=@\x02]")
 _END = re.compile(rb"[\r\n=@\x02]")
-_AVIATION_END = re.compile(rb"(?<=[\r\n])T-{3,}\r|[^ -<>?A-~\r\n]")
-
-
-class _Voice:
-    """One sender on the line. Its values fail when it repeats itself for `still_for` seconds although it should change,
-    or is silent for `silent_for` seconds."""
-
-    def __init__(self, still: str, still_for: float, silent_for: float = float("inf")) -> None:
-        self.lost = ""
-        self._still, self._still_for, self._silent_for = still, still_for, silent_for
-        self._written: set[str] = set()
-        self._said = ""
-        self._changed = self._heard = float("inf")  # nothing yet
-
-    def hear(self, said: str, now: float, must_change: bool) -> None:
-        self._heard = now
-        if said != self._said or not must_change:
-            self._said, self._changed = said, now
-
-    def withhold(self, updates: list[Update], now: float) -> list[Update]:
-        """The `updates` if the sender is alive; otherwise the failures, if they are new."""
-        before = self.lost
-        silent, still = now - self._heard > self._silent_for, self._heard - self._changed > self._still_for
-        self.lost = SILENT if silent else self._still if still else ""
-        if not self.lost:
-            self._written.update(update.key for update in updates if update.value is not None)
-            return updates
-        keys = [*([] if before else sorted(self._written)), *(update.key for update in updates)]
-        return [Update(key, None, FAIL, self.lost) for key in dict.fromkeys(keys)]
 
 
 def without_place(data: bytes, shift: Shift) -> bytes:
@@ -202,67 +142,64 @@ class Decoder:
         self._trouble = ""  # the problem with the GPS
         self._clock = clock
         self._places = Places(clock)
-        self._east: float | None = None  # the last magnetic variation, degrees
         self._voices = {
-            **{kind.decode(): _Voice(HUNG, STUCK_AFTER_S) for kind in MESSAGES},
-            "@": _Voice(STOPPED, STUCK_AFTER_S, STUCK_AFTER_S),
-            "navigator": _Voice(STANDS_STILL, STANDS_STILL_S, STUCK_AFTER_S),
+            **{kind.decode(): Voice(HUNG, STUCK_AFTER_S) for kind in MESSAGES},
+            "@": Voice(STOPPED, STUCK_AFTER_S, STUCK_AFTER_S),
         }
+        self._navigator = Navigator(clock, self.counts)
         self._times: dict[str, str] = {}  # the last of each of the display's messages
         self._time_ran = False
         self._buffer = b""
-        self._route = False  # after a navigator's T, where bytes may have any value
 
     @property
     def trouble(self) -> str:
         """The problem with the GPS or the device; empty if there is none."""
-        return next((voice.lost for voice in self._voices.values() if voice.lost), self._trouble)
+        lost = next((voice.lost for voice in self._voices.values() if voice.lost), "")
+        return lost or self._trouble or self._navigator.trouble
 
     def tick(self) -> list[Update]:
         """The updates that are due because data stopped; call it a few times a second."""
         now = self._clock()
-        return [update for voice in self._voices.values() for update in voice.withhold([], now)]
+        silent = [update for voice in self._voices.values() for update in voice.withhold([], now)]
+        return silent + self._navigator.tick()
 
     def interrupt(self) -> None:
         """Forget an unfinished frame: bytes have been lost."""
-        self._buffer, self._route = b"", False
+        self._buffer = b""
 
     def feed(self, data: bytes) -> list[Update]:
         """The updates of the frames that `data` completes, in order."""
         buffer = self._buffer + data
         updates: list[Update] = []
-        while True:
-            if self._route:
-                skipped = _route_element(buffer)
-                if skipped < 0:
-                    break
-                self._route = skipped > 0
-                buffer = buffer[skipped:]
-                continue
-            start = _START.search(buffer)
-            if start is None:
-                buffer = b""
-                break
+        while (start := _START.search(buffer)) is not None:
             buffer = buffer[start.start() :]
-            aviation = buffer[0] == 2
-            end = (_AVIATION_END if aviation else _END).search(buffer, 1)
+            if buffer[0] == garmin.STX:
+                length = garmin.frame_length(buffer)
+                if not length:
+                    break
+                if length > 0:
+                    updates += self._navigation(buffer[:length])
+                else:
+                    self.counts["received"] += 1
+                    self._refuse("truncated", buffer[:-length])
+                buffer = buffer[abs(length) :]
+                continue
+            end = _END.search(buffer, 1)
             if end is None and len(buffer) <= MAX_FRAME:
                 break
             self.counts["received"] += 1
             if end is None or end.start() > MAX_FRAME:
                 self._refuse("wrong length", buffer[:MAX_FRAME])
                 buffer = buffer[1:]
-            elif aviation and len(end[0]) > 1:
-                updates += self._navigator(buffer[1 : end.start()])
-                self._route = True
-                buffer = buffer[end.end() :]
-            elif aviation or end[0] not in b"\r\n":  # the start of another frame, or not text
+            elif end[0] not in b"\r\n":  # the start of another frame
                 self._refuse("truncated", buffer[: end.start()])
                 buffer = buffer[end.start() :]
             else:
                 raw = buffer[: end.start()]
                 updates += self._gps(raw) if raw[0] == 0x40 else self._message(raw)
                 buffer = buffer[end.end() :]
+        else:
+            buffer = b""
         self._buffer = buffer
         return updates
 
@@ -387,77 +324,12 @@ class Decoder:
 
     # -- navigators ----------------------------------------------------------------------------------------------------
 
-    def _navigator(self, raw: bytes) -> list[Update]:
-        items: dict[str, str | None] = {}
-        for line in raw.decode("ascii").replace("\n", "\r").split("\r"):
-            letter, data = line[:1], line[1:]
-            pattern = _ITEMS.get(letter)
-            if pattern is None:
-                continue
-            if not data.strip("- ") and letter != "S":
-                items[letter] = None
-            elif pattern.fullmatch(data):
-                items[letter] = data
-            else:
-                self._refuse("malformed", raw)
-                return []
-        if not items:
-            self.counts["ignored"] += 1
-            return []
-        self.counts["used"] += 1
-        voice, now = self._voices["navigator"], self._clock()
-        place, speed = f"{items.get('A')}{items.get('B')}", items.get("D") or ""
-        voice.hear(place, now, must_change=speed.isdigit() and int(speed) > SURELY_MOVES_KT)
-        return voice.withhold(list(self._navigation(items)), now)
-
-    def _navigation(self, items: Mapping[str, str | None]) -> Iterator[Update]:
-        place: list[tuple[str, float | None, str]] = []
-        for key, letter, sides in (("LAT", "A", "NS"), ("LONG", "B", "EW")):
-            if letter in items:
-                match = _ITEMS[letter].fullmatch(items[letter] or "")
-                degrees = _angle(match[1], match[2], match[3] + "0", sides) if match else None
-                place.append((key, degrees, items[letter] or "-"))
-        if place:
-            doubt = self._doubt(*(degrees for _, degrees, _ in place)) if len(place) == 2 else ""
-            self._trouble = doubt or (NO_FIX if any(text == "-" for _, _, text in place) else "")
-            if doubt:  # this applies to the course too
-                yield from (Update(key, None, FAIL, doubt) for key in NAVIGATION)
-                return
-            yield from (self._update(key, degrees, text, 0, "") for key, degrees, text in place)
-        for key, letter in (("TALT", "z"), ("GS", "D")):
-            if letter in items:
-                yield self._update(key, _scaled(items[letter], 1.0), items[letter] or "-", 0, "")
-        yield from self._directions(items)
-        guided = items.get("S") is None or items["S"][-1:] != "N"  # type: ignore[index]
-        if not guided or self._trouble:
-            yield from (Update(key, None, FAIL, NO_GUIDANCE) for key in GUIDANCE)
-            return
-        if "G" in items:  # left of the course is negative
-            off = _signed(items["G"] or "_", "L")
-            yield self._update("XTRACK", None if off is None else off / 100, "-", 0, "")
-        if "K" in items:
-            name = items["K"]
-            yield Update("WPNAME", None, FAIL, UNKNOWN) if name is None else Update("WPNAME", name.strip())
-
-    def _directions(self, items: Mapping[str, str | None]) -> Iterator[Update]:
-        """Track and course are either magnetic, sent with the variation, or true, sent with a variation of zero."""
-        variation = _signed(items.get("Q") or "_", "W")
-        nearly_none = self._east is not None and abs(self._east) <= NEARLY_NO_VARIATION
-        is_magnetic = bool(variation) or (variation == 0 and nearly_none)
-        if is_magnetic and variation is not None:
-            self._east = variation / 10
-        track, course = _scaled(items.get("C"), 1.0), _scaled(items.get("I"), 0.1)
-        if "C" in items:
-            true = None if track is None or variation is None or track > 360 else (track + variation / 10) % 360
-            yield self._update("TRACK", true, "-", 0, "")
-        for key, letter, degrees in (("TRACKM", "C", track), ("COURSE", "I", course)):
-            if letter not in items:
-                continue
-            if not is_magnetic:
-                yield Update(key, None, FAIL, "the navigator sends true directions, or does not know the variation")
-            else:
-                text = items[letter] or "-"
-                yield self._update(key, degrees if degrees is None or degrees <= 360 else None, text, 0, "")
+    def _navigation(self, frame: bytes) -> list[Update]:
+        malformed = self.counts["malformed"]
+        updates = self._navigator.decode(frame)
+        if self.counts["malformed"] > malformed:
+            self.refused = self._navigator.refused
+        return updates
 
 
 def _angle(side: str, degrees: str, minutes: str, sides: str) -> float | None:
@@ -483,19 +355,3 @@ def _scaled(text: str | None, factor: float) -> float | None:
 def _signed(text: str, negative: str) -> int | None:
     """The number after a letter, which is its sign."""
     return None if not text[1:].isdigit() else -int(text[1:]) if text[0] == negative else int(text[1:])
-
-
-def _route_element(buffer: bytes) -> int:
-    """The length of the route element that begins `buffer`; 0 if the route is over, -1 if it is incomplete.
-
-    An element is ``w``, two digits, a byte, 14 bytes of any value (unless the route is empty), and CR.
-    """
-    if not buffer:
-        return -1
-    if buffer[0] in b"\r\n":
-        return 1
-    if buffer[0] != 0x77:
-        return 0
-    if len(buffer) < 5 or (buffer[4] != 0x0D and len(buffer) < 19):
-        return -1
-    return 4 if buffer[4] == 0x0D else 18 if buffer[18] == 0x0D else 0

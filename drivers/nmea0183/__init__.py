@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
-from fixgw.drivers.nmea0183.protocol import KEYS, Receiver
+from fixgw.drivers.nmea import KEYS, Receiver
 from fixgw.kit.anonymous import Shift, across, sentences
 from fixgw.kit.raw import Heard
 

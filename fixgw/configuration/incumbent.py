@@ -216,14 +216,6 @@ def _rdac_channel(name: str, entry: Any) -> tuple[str, dict[str, Any]] | None:
     return RDAC_CHANNELS[first.upper().replace("_", "")], channel
 
 
-def _gnx375(case: Case) -> None:
-    if "cdi_full_scale_nm" in case.options:
-        case.move("cdi_full_scale_nm", "full_scale")
-    elif "full_scale" not in case.options:
-        case.options["full_scale"] = 5.0
-        case.note("", "`full_scale` is 5 nautical miles, the incumbent's default for `cdi_full_scale_nm`")
-
-
 def _bmp(case: Case) -> None:
     case.move("tkey", "temperature")
     pressure = case.options.get("pkey")
@@ -328,11 +320,6 @@ MODULES: Mapping[str, Module] = {
     "canfix": Module("fixgw.drivers.canfix", _canfix),
     "data_playback": Module("fixgw.plugins.replay", _data_playback, "it plays for ever"),
     "dynon": Module("fixgw.drivers.dynon_d10", None, "SkyView displays have their own driver, `skyview`"),
-    "garmin_gnx375": Module(
-        "fixgw.drivers.nmea0183",
-        _gnx375,
-        "a port set to Aviation Output sends no NMEA: set it to NMEA, or to the text format that `g3x` reads",
-    ),
     "grand_rapids_eis": Module("fixgw.drivers.eis", _eis),
     "mgl": Module("fixgw.drivers.mgl_rdac", _rdac),
     "mgl_serial": Module("fixgw.drivers.mgl_serial", _mgl_serial),

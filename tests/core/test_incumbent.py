@@ -151,7 +151,7 @@ ACCEPTED = {
     "SHADIN": "fixgw.plugins.shadin",
     "EIS": "fixgw.drivers.eis",
     "DYNON": "fixgw.drivers.dynon_d10",
-    "GARMIN_GNX375": "fixgw.drivers.nmea0183",
+    "GARMIN_GNX375": "fixgw.plugins.garmin_gnx375",
     "GPSD": "fixgw.plugins.gpsd",
     "STROM_PI": "fixgw.drivers.strompi",
     "BNO055": "fixgw.drivers.i2c_bno055",
@@ -315,7 +315,6 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mgl_serial": ({"port": "p", "engine_no": 2, "input1": "A"}, {"port": "p", "keys": {"input1": "A"}}),
     "grand_rapids_eis": ({"port": "p", "model": 2004}, {"port": "p", "cylinders": 2}),
     "dynon": ({"port": "p"}, {"port": "p"}),
-    "garmin_gnx375": ({"cdi_full_scale_nm": 2.0}, {"full_scale": 2.0}),
     "rpi_bno055": ({}, {}),
     "rpi_bmp085": ({"tkey": "CAT"}, {"temperature": "CAT"}),
     "rpi_mcp3008": (

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from fixgw.database import FAIL
-from fixgw.drivers.nmea0183.protocol import Decoder, Framer, Sentence
+from fixgw.drivers.nmea import Decoder, Framer, Sentence
 from fixgw.kit.update import Update
 
 pytestmark = pytest.mark.slow

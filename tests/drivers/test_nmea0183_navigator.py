@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL
-from fixgw.drivers.nmea0183.protocol import GUIDANCE_KEYS, KEYS, Receiver
+from fixgw.drivers.nmea import GUIDANCE_KEYS, KEYS, Receiver
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import SerialBench

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fixgw import database
 from fixgw.database import BAD, FAIL, Database, Definition
-from fixgw.drivers.nmea0183.protocol import Receiver
+from fixgw.drivers.nmea import Receiver
 from fixgw.drivers.nmea0183_out import OutOptions, Plugin
 from fixgw.drivers.nmea0183_out.protocol import KINDS, MAX_SENTENCE, Talker
 from fixgw.hw_sim.aircraft import Aircraft, track_and_distance

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL
-from fixgw.drivers.nmea0183.protocol import (
+from fixgw.drivers.nmea import (
     FIX_KEYS,
     GUIDANCE_KEYS,
     MAX_SENTENCE,

@@ -27,6 +27,7 @@ import msgspec
 from fixgw import configuration, identity, settings, state
 from fixgw.configuration import items, reader, writer
 from fixgw.database import BAD, FAIL, Database, Definition
+from fixgw.drivers import nmea as nmea0183
 from fixgw.drivers.can_bridge import routing
 from fixgw.drivers.canfix import mapping, node, table
 from fixgw.drivers.canfix import protocol as canfix
@@ -35,6 +36,7 @@ from fixgw.drivers.canfix.tool import text as canfix_text
 from fixgw.drivers.dynon_d10 import protocol as dynon_d10
 from fixgw.drivers.eis import protocol as eis
 from fixgw.drivers.g3x import protocol as g3x
+from fixgw.drivers.garmin_gnx375 import protocol as garmin_gnx375
 from fixgw.drivers.gpio import protocol as gpio
 from fixgw.drivers.gpsd import protocol as gpsd
 from fixgw.drivers.i2c_ads1115 import protocol as i2c_ads1115
@@ -48,7 +50,6 @@ from fixgw.drivers.links.can.frame import ERROR, EXTENDED, REMOTE, Frame, decode
 from fixgw.drivers.megasquirt import protocol as megasquirt
 from fixgw.drivers.mgl_rdac import protocol as mgl_rdac
 from fixgw.drivers.mgl_serial import protocol as mgl_serial
-from fixgw.drivers.nmea0183 import protocol as nmea0183
 from fixgw.drivers.nmea0183_out import protocol as nmea0183_out
 from fixgw.drivers.shadin import protocol as shadin
 from fixgw.drivers.skyview import protocol as skyview
@@ -855,6 +856,11 @@ TARGETS: Mapping[str, Target] = {
         eis, Stream(lambda clock: eis.Decoder(aux={1: ("OILP2", OIL)}, tach2="TACH2"), good("eis")), (eis.HEADER,)
     ),
     "g3x": Target(g3x, Stream(g3x.Decoder, good("g3x")), (b"=1", b"@", b"\x02", b"\r\n")),
+    "garmin_gnx375": Target(
+        garmin_gnx375,
+        Stream(lambda clock: garmin_gnx375.Receiver(clock, full_scale=5.0), good("garmin_gnx375")),
+        (b"\x02", b"\x03", b"\r\n", b"w01a", b"S----N", b"$GPRMB,"),
+    ),
     "gpio": Target(gpio, Parser(turn_pins)),
     "gpsd": Target(
         gpsd,

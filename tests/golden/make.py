@@ -37,7 +37,7 @@ from fixgw.hw_sim.devices.bmp import Bmp280
 from fixgw.hw_sim.devices.bno055 import Bno055
 from fixgw.hw_sim.devices.dynon_d10 import D10
 from fixgw.hw_sim.devices.eis import Eis
-from fixgw.hw_sim.devices.g3x import G3x
+from fixgw.hw_sim.devices.g3x import G3x, Gnx
 from fixgw.hw_sim.devices.gpsd import Gpsd
 from fixgw.hw_sim.devices.lines import READ_WITH, Arduino
 from fixgw.hw_sim.devices.mcp3008 import Mcp3008
@@ -373,6 +373,7 @@ CAPTURES: dict[str, Callable[[], Capture]] = {
     "dynon_d10": serial("dynon_d10", D10, stall_angle=18.0),
     "eis": serial("eis", Eis),
     "g3x": serial("g3x", partial(G3x, gps=True)),
+    "garmin_gnx375": serial("garmin_gnx375", Gnx),
     "gpio": pins,
     "gpsd": serial("gpsd", watched_gpsd, port=2947),
     "i2c_ads1115": chip("i2c_ads1115", lambda: with_senders(Ads1115()), 0x48, conversions=860, channels=SENDERS),

@@ -131,6 +131,17 @@ class G3x(SerialInstrument):
         ).encode("ascii")
 
 
+def waypoint(number: int, flags: int, name: str, latitude: float, longitude: float, variation: int) -> bytes:
+    """A waypoint of the route, from degrees and tenths of degrees."""
+    places = b""
+    for degrees, head in ((latitude, 1), (longitude, 2)):
+        whole, hundredths = divmod(round(abs(degrees) * 6000), 6000)
+        side = 0x80 * (degrees < 0)
+        places += bytes((side | whole,) if head == 1 else (side, whole)) + bytes(divmod(hundredths, 100))
+    variations = round(variation / 10 * 16).to_bytes(2, "big", signed=True)
+    return f"w{number:02}".encode() + bytes((0x40 | flags | number,)) + f"{name:5.5}".encode() + places + variations
+
+
 class Gnx(SerialInstrument):
     """The navigator, which guides to the aircraft's next waypoint."""
 
@@ -164,6 +175,8 @@ class Gnx(SerialInstrument):
         if not self.fix:
             items = [i if i[0] == "S" else i[0] + "-" * (len(i) - 1) for i in items]
         lines = "".join(f"{item}\r\n" for item in (*items, "T---------"))
-        # One waypoint of the route: its last bytes are binary, and may be those that begin or end a frame.
-        waypoint = b"w01" + bytes((0x61,)) + b"STX= " + bytes((2, 3, 0x3D, 0x40, 2, 0x0D, 0x0A, 0xFF, 0xC8))
-        return [b"\x02" + lines.encode("ascii") + waypoint + b"\r\n\x03"]
+        # The active waypoint and the last one, whose bytes are those that begin or end a frame.
+        active = waypoint(1, 0x20, str(values["WPNAME"]), v["WPLAT"], v["WPLON"], variation)
+        other = b"w02" + bytes((0x42,)) + b"STX= " + bytes((2, 3, 0x3D, 0x40, 2, 0x0D, 0x0A, 0xFF, 0xC8))
+        route = b"".join(line + b"\r\n" for line in ([active, other] if self.fix else [b"w01A"]))
+        return [b"\x02" + lines.encode("ascii") + route + b"\x03"]
