@@ -118,12 +118,15 @@ def frame_length(buffer: bytes) -> int:
                 return length and -(at + 1)
             at += length
         else:
-            end = _LINE_END.search(buffer, at)
-            broken = _STARTS_ANOTHER.search(buffer, at, at + MAX_LINE if end is None else end.start())
+            most = at + MAX_LINE
+            end = _LINE_END.search(buffer, at, most)
+            broken = _STARTS_ANOTHER.search(buffer, at, most if end is None else end.start())
             if broken is not None:
                 return -broken.start()
-            if end is None or end[0] == b"\x03":
-                return -len(buffer) if end is not None or len(buffer) - at > MAX_LINE else 0
+            if end is None:
+                return -most if len(buffer) >= most else 0
+            if end[0] == b"\x03":  # in the middle of a line
+                return -end.end()
             at = end.start()
     return 0
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL
-from fixgw.drivers.g3x.protocol import KEYS, MESSAGES, NO_FIX, UNKNOWN, Decoder
-from fixgw.drivers.garmin import MAX_FRAME, NO_GUIDANCE
+from fixgw.drivers.g3x.protocol import KEYS, MESSAGES, Decoder
+from fixgw.drivers.garmin import MAX_FRAME, NO_FIX, NO_GUIDANCE, UNKNOWN
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import SerialBench
