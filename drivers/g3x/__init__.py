@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from fixgw.drivers.g3x.protocol import KEYS, NAVIGATOR, Decoder, without_place
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
-from fixgw.kit.anonymous import Shift, across
+from fixgw.kit.anonymous import Shift, clean_stream
 from fixgw.kit.raw import Heard
 
 
@@ -29,16 +29,9 @@ class Plugin(Instrument[G3xOptions]):
     @classmethod
     def anonymise(cls, options: G3xOptions, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
         """Not a navigator's data, which contains the route."""
-        data = [entry for entry in entries if isinstance(entry.data, bytes) and entry.direction != "out"]
-        pieces = [entry.data for entry in data]
-        if NAVIGATOR in b"".join(pieces):
+        if any(isinstance(entry.data, bytes) and NAVIGATOR in entry.data for entry in entries):
             return None
-        clean = iter(across(pieces, lambda whole: without_place(whole, shift)))
-        return [
-            entry._replace(data=next(clean)) if isinstance(entry.data, bytes) else entry
-            for entry in entries
-            if not isinstance(entry.data, bytes) or entry.direction != "out"
-        ]
+        return clean_stream(entries, lambda data: without_place(data, shift))
 
     def protocol(self) -> Decoder:
         return Decoder(self.clock, self.counts)

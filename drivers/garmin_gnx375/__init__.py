@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from fixgw.drivers.garmin_gnx375.protocol import KEYS, Receiver
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
-from fixgw.kit.anonymous import Shift, across, sentences
+from fixgw.kit.anonymous import Shift, clean_stream, sentences
 from fixgw.kit.raw import Heard
 
 
@@ -55,12 +55,9 @@ class Plugin(Instrument[NavigatorOptions]):
         cls, options: NavigatorOptions, entries: list[Heard], shift: Shift, alone: bool
     ) -> list[Heard] | None:
         """NMEA 0183 only: the aviation output contains the route."""
-        heard = [entry for entry in entries if not isinstance(entry.data, bytes) or entry.direction != "out"]
-        pieces = [entry.data for entry in heard if isinstance(entry.data, bytes)]
-        if b"\x02" in b"".join(pieces):
+        if any(isinstance(entry.data, bytes) and b"\x02" in entry.data for entry in entries):
             return None
-        clean = iter(across(pieces, lambda data: sentences(data, shift)))
-        return [entry._replace(data=next(clean)) if isinstance(entry.data, bytes) else entry for entry in heard]
+        return clean_stream(entries, lambda data: sentences(data, shift))
 
     def get_status(self) -> Mapping[str, Any]:
         protocol = self._protocol

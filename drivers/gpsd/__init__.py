@@ -11,7 +11,7 @@ from fixgw.drivers.gpsd.protocol import ATTITUDE, CLIMB, HEADING, KEYS, Client, 
 from fixgw.drivers.links.instrument import KEYS_OPTION, ChangesWithin, Instrument, Keys
 from fixgw.drivers.links.serial import NetworkOptions
 from fixgw.errors import DeviceError
-from fixgw.kit.anonymous import Shift, across
+from fixgw.kit.anonymous import Shift, clean_stream
 from fixgw.kit.raw import Heard
 
 ANSWERS_S = 15.0  # gpsd answers a request within two seconds, even while it looks for its receiver
@@ -78,10 +78,7 @@ class Plugin(Instrument[GpsdOptions]):
 
     @classmethod
     def anonymise(cls, options: GpsdOptions, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
-        heard = [entry for entry in entries if not isinstance(entry.data, bytes) or entry.direction != "out"]
-        pieces = [entry.data for entry in heard if isinstance(entry.data, bytes)]
-        clean = iter(across(pieces, lambda data: without_place(data, shift)))
-        return [entry._replace(data=next(clean)) if isinstance(entry.data, bytes) else entry for entry in heard]
+        return clean_stream(entries, lambda data: without_place(data, shift))
 
     def open(self) -> None:
         super().open()

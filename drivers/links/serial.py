@@ -29,6 +29,7 @@ from fixgw.plugin import Device, Feeds, Finding, Options, Poller, TypeVar
 if TYPE_CHECKING:
     from fixgw.database import Database
     from fixgw.net.access import Address
+    from fixgw.net.udp import UdpLink
 
 CHUNK_BYTES = 4096  # the most that one read takes
 EMPTY_READ_PAUSE_S = 0.02  # wait this long after a port that was ready had no data
@@ -366,22 +367,21 @@ class SerialPoller(Poller[OptionsT]):
 
             return TcpLink(endpoint.parse(self.options.url))
         if scheme == UDP:
-            from fixgw.net.access import Networks
-            from fixgw.net.udp import UdpLink
-
-            return UdpLink(
-                endpoint.parse(self.options.url),
-                self._refuse_datagram,
-                lambda: self.clock(),
-                allow=Networks(self.options.allow) if isinstance(self.options, NetworkOptions) else None,
-                whole=self.whole_datagrams,
-            )
+            return self.listen(endpoint.parse(self.options.url))
         port = _pyserial().serial_for_url(self.options.url, do_not_open=True)
         port.baudrate = self._baud
         port.timeout = self.poll_timeout
         port.exclusive = True
         port.open()
         return port
+
+    def listen(self, at: endpoint.Endpoint) -> UdpLink:
+        """Receive datagrams at an address of this computer. Raises OSError."""
+        from fixgw.net.access import Networks
+        from fixgw.net.udp import UdpLink
+
+        allow = Networks(self.options.allow) if isinstance(self.options, NetworkOptions) else None
+        return UdpLink(at, self._refuse_datagram, lambda: self.clock(), allow=allow, whole=self.whole_datagrams)
 
     def _refuse_datagram(self, why: str, sender: Address) -> None:
         self.count(why)

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions
 from fixgw.drivers.nmea import KEYS, Receiver
-from fixgw.kit.anonymous import Shift, across, sentences
+from fixgw.kit.anonymous import Shift, clean_stream, sentences
 from fixgw.kit.raw import Heard
 
 
@@ -37,10 +37,7 @@ class Plugin(Instrument[ReceiverOptions]):
 
     @classmethod
     def anonymise(cls, options: ReceiverOptions, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
-        heard = [entry for entry in entries if not isinstance(entry.data, bytes) or entry.direction != "out"]
-        pieces = [entry.data for entry in heard if isinstance(entry.data, bytes)]
-        clean = iter(across(pieces, lambda data: sentences(data, shift)))
-        return [entry._replace(data=next(clean)) if isinstance(entry.data, bytes) else entry for entry in heard]
+        return clean_stream(entries, lambda data: sentences(data, shift))
 
     def get_status(self) -> Mapping[str, Any]:
         return {**super().get_status(), "fix": self._protocol.trouble or "good"}

@@ -340,7 +340,6 @@ ABSENT: Mapping[str, str] = {
     "db_persister": "left out: fixgw.plugins.recorder replaces it, and takes patterns of keys: `keys: [EGT*, TACH1]`",
     "fgfs": LATER,
     "gui": "left out: `fixgw watch` and `fixgw status` show the gateway in a terminal",
-    "ifly": f"{LATER}: `nmea0183` reads its data with `port: udp://0.0.0.0:2000`",
     "mavlink": LATER,
     "rais": "left out: it needs openEFIS; to use it, name the directory of its plugin as `plugin path`",
     "rpi_virtualwire": "left out: `lines` reads an Arduino that receives the radio and sends lines of text",

@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from random import Random
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-__all__ = ["LATITUDES", "LONGITUDES", "NAMES", "PRIVATE", "Shift", "blank", "sentences"]
+if TYPE_CHECKING:
+    from fixgw.kit.raw import Heard
+
+__all__ = ["LATITUDES", "LONGITUDES", "NAMES", "PRIVATE", "Shift", "blank", "clean_stream", "sentences"]
 
 LATITUDES = frozenset(("LAT", "WPLAT"))
 LONGITUDES = frozenset(("LONG", "WPLON"))
@@ -141,6 +144,14 @@ def _move(place: re.Match[bytes], shift: Shift) -> bytes:
     d, m, side = shift.latitude_text(d, m, side)
     lon_d, lon_m, lon_side = shift.longitude_text(lon_d, lon_m, lon_side)
     return f"{d}{m},{side},{lon_d}{lon_m},{lon_side}".encode()
+
+
+def clean_stream(entries: list[Heard], change: Callable[[bytes], bytes]) -> list[Heard]:
+    """What a link read, without what it wrote. `change` cleans all bytes that were read, joined; it must keep their
+    number."""
+    heard = [entry for entry in entries if not isinstance(entry.data, bytes) or entry.direction != "out"]
+    clean = iter(across([entry.data for entry in heard if isinstance(entry.data, bytes)], change))
+    return [entry._replace(data=next(clean)) if isinstance(entry.data, bytes) else entry for entry in heard]
 
 
 def across(pieces: list[bytes], change: Callable[[bytes], bytes]) -> list[bytes]:

@@ -153,6 +153,7 @@ ACCEPTED = {
     "DYNON": "fixgw.drivers.dynon_d10",
     "GARMIN_GNX375": "fixgw.plugins.garmin_gnx375",
     "GPSD": "fixgw.plugins.gpsd",
+    "IFLY": "fixgw.plugins.ifly",
     "STROM_PI": "fixgw.drivers.strompi",
     "BNO055": "fixgw.drivers.i2c_bno055",
     "BMP085": "fixgw.drivers.i2c_bmp",
@@ -175,7 +176,7 @@ LATER = (
         "XPLANE",
         "FLIGHT_GEAR",
     ),
-    *("IFLY", "RTL_433", "RAIS", "RPI_VIRTUALWIRE"),
+    *("RTL_433", "RAIS", "RPI_VIRTUALWIRE"),
 )
 
 

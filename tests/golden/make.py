@@ -39,6 +39,7 @@ from fixgw.hw_sim.devices.dynon_d10 import D10
 from fixgw.hw_sim.devices.eis import Eis
 from fixgw.hw_sim.devices.g3x import G3x, Gnx
 from fixgw.hw_sim.devices.gpsd import Gpsd
+from fixgw.hw_sim.devices.ifly import Ifly
 from fixgw.hw_sim.devices.lines import READ_WITH, Arduino
 from fixgw.hw_sim.devices.mcp3008 import Mcp3008
 from fixgw.hw_sim.devices.megasquirt import Megasquirt
@@ -379,6 +380,7 @@ CAPTURES: dict[str, Callable[[], Capture]] = {
     "i2c_ads1115": chip("i2c_ads1115", lambda: with_senders(Ads1115()), 0x48, conversions=860, channels=SENDERS),
     "i2c_bmp": chip("i2c_bmp", Bmp280, 0x77),
     "i2c_bno055": chip("i2c_bno055", Bno055, 0x28),
+    "ifly": serial("ifly", Ifly, port=2000),
     "lines": serial("lines", Arduino, **READ_WITH),
     "megasquirt": can_instrument("megasquirt", Megasquirt, probes=4),
     "mgl_rdac": can_instrument("mgl_rdac", Rdac),
