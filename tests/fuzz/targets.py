@@ -28,6 +28,7 @@ from fixgw import configuration, identity, settings, state
 from fixgw.configuration import items, reader, writer
 from fixgw.database import BAD, FAIL, Database, Definition
 from fixgw.drivers import nmea as nmea0183
+from fixgw.drivers import efb_text, gdl90
 from fixgw.drivers.can_bridge import routing
 from fixgw.drivers.canfix import mapping, node, table
 from fixgw.drivers.canfix import protocol as canfix
@@ -37,6 +38,7 @@ from fixgw.drivers.dynon_d10 import protocol as dynon_d10
 from fixgw.drivers.eis import protocol as eis
 from fixgw.drivers.g3x import protocol as g3x
 from fixgw.drivers.garmin_gnx375 import protocol as garmin_gnx375
+from fixgw.drivers.gdl90_out import protocol as gdl90_out
 from fixgw.drivers.gpio import protocol as gpio
 from fixgw.drivers.gpsd import protocol as gpsd
 from fixgw.drivers.i2c_ads1115 import protocol as i2c_ads1115
@@ -802,20 +804,43 @@ TALKS = (
 WORDS = ("WPNAME", "TIMEZ", "WPHEAD")
 
 
-def talk(data: bytes) -> None:
+def readings_from(data: bytes, numbers: Sequence[str], clock: Clock) -> Database:
     """Readings from bytes: a float with flags for each key, and texts from the rest."""
-    clock = Clock()
-    database = Database([d for d in packaged() if d.key in TALKS + WORDS], clock)
-    for number, key in enumerate(TALKS):
+    database = Database([d for d in packaged() if d.key in (*numbers, *WORDS)], clock)
+    for number, key in enumerate(numbers):
         raw = data[9 * number : 9 * number + 9]
         if len(raw) == 9:
             flags = (0, 0, BAD, FAIL)[raw[8] & 3]
             with suppress(BadValue):
                 database.write(key, struct.unpack("<d", raw[:8])[0] % (180.0 if raw[8] & 4 else 1e308), "gps", flags)
-    words = text_of(data[9 * len(TALKS) :]).split("\n")
+    words = text_of(data[9 * len(numbers) :]).split("\n")
     for key, word in zip(WORDS, words, strict=False):
         if word.isprintable():
             database.write(key, word[:100], "gps")
+    return database
+
+
+SHOWS = (*TALKS, "PALT", "VS", "ROLL", "PITCH", "IAS", "TAS", "ALAT", "ANORM", "ROT", "GPS_ACCURACY_HORIZ")
+
+
+def show(data: bytes) -> None:
+    """What a tablet gets is decoded again, and has no position at 0, 0; and whatever it announces is read or refused."""
+    gdl90_out.read_announcement(data)
+    clock = Clock()
+    outward = Outward(readings_from(data, SHOWS, clock).read, clock)
+    speaker = gdl90_out.Speaker(outward, clock, gdl90_out.Own())
+    for message in (*speaker.second(True), *speaker.attitude(True, True)):
+        said = gdl90.decode(gdl90.unframe(gdl90.frame(message)[1:-1]) or b"")
+        assert said is not None, message
+        if isinstance(said, gdl90.Report):
+            assert said.nic == 0 or said.lat or said.lon, said
+    for line in speaker.gps_line(), speaker.attitude_line():
+        assert line is None or not isinstance(efb_text.parse(line), str), line
+
+
+def talk(data: bytes) -> None:
+    clock = Clock()
+    database = readings_from(data, TALKS, clock)
     talker = nmea0183_out.Talker(
         Outward(database.read, clock),
         lambda: datetime(2025, 7, 21, 12, tzinfo=UTC),
@@ -886,6 +911,8 @@ TARGETS: Mapping[str, Target] = {
         ),
     ),
     "nmea0183_out": Target(nmea0183_out, Parser(talk)),
+    "efb_text": Target(efb_text, Parser(efb_text.parse), (b"XGPS", b"XATT", b"XTRAFFIC", b",")),
+    "gdl90_out": Target(gdl90_out, Parser(show), (b'{"App":"', b'","GDL90":{"port":', b"}}")),
     "shadin": Target(
         shadin, Stream(lambda clock: shadin.Decoder(heading=True), good("shadin")), (b"\x02", b"\x03", b"\r\n")
     ),

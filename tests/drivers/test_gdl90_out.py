@@ -1,0 +1,512 @@
+"""GDL 90 output: what a tablet shows, by an independent decoder; who gets it, and what must not leave."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw.database import BAD, FAIL, Database
+from fixgw.drivers.efb_text import parse
+from fixgw.drivers.gdl90 import Report, decode, encode, frame
+from fixgw.drivers.gdl90_out import FORGET_TABLET_S, MAX_TABLETS, UNREACHABLE_S, OutOptions, Plugin
+from fixgw.drivers.gdl90_out.protocol import UNASSIGNED, Turns, read_announcement
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.base import Subject, TimedBench, packaged_database
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.devices.tablet import Seen, Tablet
+from fixgw.kit import traffic
+from fixgw.kit.traffic import Target
+from fixgw.world import World
+
+pytestmark = pytest.mark.slow
+
+FLYING: dict[str, Any] = {
+    "LAT": 48.1173,
+    "LONG": 11.516666,
+    "GS": 122.4,
+    "TRACK": 84.4,
+    "TRACKM": 81.3,
+    "TALT": 1789.4,
+    "PALT": 1700.0,
+    "VS": -300.0,
+    "GPS_ELLIPSOID_ALT": 1943.2,
+    "GPS_ACCURACY_HORIZ": 20.0,
+    "GPS_FIX_TYPE": 3,
+    "TIMEZ": "12:00:00",
+    "HEAD": 78.0,
+    "ROLL": -12.5,
+    "PITCH": 7.3,
+    "IAS": 104.0,
+    "TAS": 112.4,
+    "ACID": "D-EABC",
+}
+KLM = Target(
+    0x40621D,
+    callsign="KLM1023",
+    lat=48.2,
+    lon=11.6,
+    altitude_ft=38000.0,
+    ground_speed_kt=420.0,
+    track_deg=90.0,
+    vertical_speed_fpm=-640.0,
+    source="sbs",
+)
+
+
+class Bench:
+    """An output on a wound clock, and a tablet."""
+
+    def __init__(self, source: str = "efb", announces: bool = False, **options: Any) -> None:
+        self.clock = Clock()
+        self.db = packaged_database(self.clock)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            self.ears: int = free.getsockname()[1]
+        self.tablet = Tablet(("127.0.0.1", self.ears))
+        there = {"allow": ["127.0.0.0/8"], "announcement_port": self.ears}
+        if not announces and "text_targets" not in options:
+            there["targets"] = [f"127.0.0.1:{self.tablet.port}"]
+        with World(self.db, clock=self.clock).hosting():
+            self.plugin = Plugin("efb", {**there, **options})
+        self.plugin.source = source
+        self.write(**FLYING)
+
+    def write(self, source: str = "gps", **values: Any) -> None:
+        for key, value in values.items():
+            self.db.write(key, value, source, 0)
+
+    def fly(self, seconds: float = 1.0, fresh: bool = True) -> None:
+        for _ in range(round(seconds / 0.1)):
+            self.clock.now += 0.1
+            if fresh:
+                for key in FLYING.keys() - {"ACID"}:
+                    reading = self.db.read(key)
+                    if not reading.fail and not reading.bad:
+                        self.db.write(key, reading.value, reading.source, 0)
+            self.plugin.step(0.0)
+            self.tablet.hear(self.clock.now)
+        assert self.tablet.complaints == []
+
+    def position(self) -> Seen | None:
+        return self.tablet.position(self.clock.now)
+
+    def close(self) -> None:
+        self.plugin.close()
+        self.tablet.close()
+
+
+@pytest.fixture
+def make() -> Iterator[Any]:
+    made: list[Bench] = []
+
+    def bench(**options: Any) -> Bench:
+        made.append(Bench(**options))
+        return made[-1]
+
+    yield bench
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def bench(make: Any) -> Bench:
+    made: Bench = make()
+    return made
+
+
+# -- what the tablet shows ---------------------------------------------------------------------------------------------
+
+
+def test_a_tablet_shows_the_flight(bench: Bench) -> None:
+    bench.fly(2.0)
+    seen = bench.position()
+    assert seen is not None
+    assert seen.lat == pytest.approx(48.1173, abs=3e-5)
+    assert seen.lon == pytest.approx(11.516666, abs=3e-5)
+    assert (seen.altitude, seen.knots, seen.climb, seen.call, seen.airborne) == (1700, 122, -320, "DEABC", True)
+    assert seen.track == pytest.approx(84.4, abs=0.71)
+    assert (seen.nic, seen.nacp, seen.address) == (8, 10, UNASSIGNED)
+    attitude = bench.tablet.attitude(bench.clock.now)
+    assert attitude == (-12.5, 7.3, 78.0, 104, 112)
+    assert bench.tablet.height(bench.clock.now) == 1945
+    assert bench.tablet.name == "FIX Gateway"
+
+
+def test_the_rates_are_those_of_the_specification(bench: Bench) -> None:
+    bench.fly(1.0)
+    before = bench.tablet.datagrams, bench.tablet.heartbeats
+    bench.fly(10.0)
+    assert bench.tablet.heartbeats - before[1] == 10
+    assert bench.tablet.datagrams - before[0] == 10 * (4 + 5)
+
+
+@pytest.mark.parametrize("key", ["LAT", "LONG", "GPS_FIX_TYPE"])
+@pytest.mark.parametrize("how", ["fail", "bad", "old", "simulated", "overridden"])
+def test_no_position_leaves_that_is_not_good_and_real(bench: Bench, key: str, how: str) -> None:
+    bench.fly()
+    assert bench.position() is not None
+    if how == "fail":
+        bench.db.item(key).flag(FAIL, FAIL, "gps")
+    elif how == "bad":
+        bench.db.item(key).flag(BAD, BAD, "gps")
+    elif how == "old":
+        bench.db.item(key).fail("silent", "gps")
+    else:
+        bench.write("sim/gps" if how == "simulated" else "override/me", **{key: FLYING[key]})
+    bench.fly(1.2)
+    assert bench.position() is None
+    assert bench.tablet.connected(bench.clock.now), "it still says that it is there"
+
+
+def test_what_is_older_than_max_age_is_not_sent(make: Any) -> None:
+    bench = make(max_age=0.5)
+    bench.fly()
+    assert bench.position() is not None
+    bench.fly(1.4, fresh=False)
+    assert bench.db.read("LAT").good
+    assert bench.position() is None
+    assert bench.tablet.attitude(bench.clock.now) is None
+    assert bench.tablet.pressure_altitude(bench.clock.now) is None
+
+
+def test_zero_zero_is_never_sent_as_a_position(bench: Bench) -> None:
+    """The virtual tablet complains about a position in the Gulf of Guinea."""
+    bench.write(LAT=0.00001, LONG=-0.000001)
+    bench.fly()
+    assert bench.position() is None
+    bench.write(LAT=0.0, LONG=6.0)
+    bench.fly()
+    assert bench.position() is not None
+
+
+def test_without_a_fix_everything_else_is_still_there(bench: Bench) -> None:
+    bench.write(GPS_FIX_TYPE=1)
+    bench.fly()
+    assert bench.position() is None
+    assert bench.tablet.pressure_altitude(bench.clock.now) == 1700
+    assert bench.tablet.attitude(bench.clock.now) is not None
+
+
+def test_no_altitude_replaces_a_missing_pressure_altitude(bench: Bench) -> None:
+    bench.db.item("PALT").fail("no sensor", "adc")
+    bench.write(ALT=1500.0)
+    bench.fly()
+    seen = bench.position()
+    assert seen is not None
+    assert seen.altitude is None
+
+
+def test_unknown_values_are_marked_and_not_zero(bench: Bench) -> None:
+    for key in ("GS", "TRACK", "VS", "HEAD", "IAS", "TAS", "GPS_ACCURACY_HORIZ"):
+        bench.db.item(key).fail("lost", "gps")
+    bench.fly()
+    seen = bench.position()
+    assert seen is not None
+    assert (seen.knots, seen.track, seen.climb, seen.airborne, seen.nacp) == (None, None, None, False, 0)
+    assert bench.tablet.attitude(bench.clock.now) == (-12.5, 7.3, None, None, None)
+
+
+def test_attitude_that_is_lost_is_sent_as_not_known_and_one_that_never_was_is_not_sent(make: Any) -> None:
+    bench = make()
+    bench.db.item("ROLL").fail("lost", "ahrs")
+    bench.fly()
+    sent = bench.tablet.datagrams
+    bench.fly()
+    assert bench.tablet.datagrams - sent == 4
+    bench.write(ROLL=1.0)
+    bench.fly()
+    assert bench.tablet.attitude(bench.clock.now) is not None
+    bench.db.item("ROLL").fail("lost", "ahrs")
+    bench.fly(0.3)
+    assert bench.tablet.attitude(bench.clock.now) is None
+
+
+def test_a_call_sign_that_nobody_has_set_is_not_sent(bench: Bench) -> None:
+    bench.write(ACID="N12345")
+    bench.fly()
+    seen = bench.position()
+    assert seen is not None
+    assert seen.call == ""
+
+
+@pytest.mark.parametrize(("options", "source"), [({"simulated": True}, "efb"), ({}, "sim/efb")])
+def test_a_bench_sends_simulated_values_if_it_is_told_so(make: Any, options: dict[str, Any], source: str) -> None:
+    bench = make(source=source, **options)
+    bench.write("sim/gps", LAT=48.0, LONG=11.0)
+    bench.fly()
+    assert bench.position() is not None
+
+
+def test_formats_of_a_stratux_are_sent_on_request(make: Any) -> None:
+    bench = make(attitude=["foreflight", "stratux"], attitude_rate=10.0, as_stratux=True)
+    bench.fly(1.0)
+    before = bench.tablet.datagrams
+    bench.fly(2.0)
+    assert bench.tablet.datagrams - before == 2 * (5 + 20)
+
+
+# -- traffic -----------------------------------------------------------------------------------------------------------
+
+
+def table(bench: Bench) -> traffic.Table:
+    return traffic.table(bench.db)
+
+
+def test_reports_are_forwarded_unchanged_and_others_are_made(bench: Bench) -> None:
+    report = Report(False, 0x3C6444, lat=48.0, lon=11.0, nic=9, nacp=9, callsign="DLH5", emitter=3, emergency=1)
+    table(bench).put(Target(0x3C6444, lat=48.0, lon=11.0, source="stratux", report=encode(report)))
+    table(bench).put(KLM)
+    heard: list[bytes] = []
+    bench.plugin._send = lambda datagrams, targets: heard.extend(datagrams)  # type: ignore[method-assign]
+    bench.fly(0.3)
+    assert frame(encode(report)) in heard
+    made = [decode(each) for each in map(unframed, heard) if each[:1] == b"\x14" and each != encode(report)]
+    assert made == [
+        Report(
+            False,
+            0x40621D,
+            lat=pytest.approx(48.2, abs=2e-5),  # type: ignore[arg-type]
+            lon=pytest.approx(11.6, abs=2e-5),  # type: ignore[arg-type]
+            altitude_ft=38000,
+            airborne=True,
+            track_kind="true_track",
+            track_deg=90.0,
+            nic=6,
+            ground_speed_kt=420,
+            vertical_speed_fpm=-640,
+            callsign="KLM1023",
+        )
+    ]
+
+
+def unframed(datagram: bytes) -> bytes:
+    from fixgw.drivers.gdl90 import unframe
+
+    return unframe(datagram[1:-1]) or b""
+
+
+def test_a_target_is_sent_once_for_each_news_and_at_most_once_a_second(bench: Bench) -> None:
+    for _ in range(20):
+        table(bench).put(KLM)
+        bench.fly(0.1)
+    assert bench.plugin.counts["traffic"] == 2
+    assert list(bench.tablet.traffic(bench.clock.now)) == [0x40621D]
+    bench.fly(10.0)
+    assert bench.plugin.counts["traffic"] <= 3
+    assert bench.tablet.traffic(bench.clock.now) == {}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        KLM._replace(source="sim/other"),
+        KLM._replace(lat=None),
+        KLM._replace(address=0x3C1234),
+    ],
+    ids=["simulated", "no position", "ourselves"],
+)
+def test_traffic_that_must_not_leave(make: Any, target: Target) -> None:
+    bench = make(address="3C1234")
+    table(bench).put(target)
+    bench.fly()
+    assert bench.tablet.traffic(bench.clock.now) == {}
+    seen = bench.position()
+    assert seen is not None
+    assert seen.address == 0x3C1234
+
+
+def test_traffic_of_before_a_hold_up_is_not_sent(bench: Bench) -> None:
+    bench.fly()
+    table(bench).put(KLM)
+    bench.clock.now += 10.0
+    bench.fly()
+    assert bench.tablet.traffic(bench.clock.now) == {}
+
+
+def test_turns_forget_targets_that_are_gone(clock: Clock) -> None:
+    turns = Turns(clock)
+    for address in range(1000):
+        assert list(turns.due([KLM._replace(address=address, placed_at=clock.now)]))
+    assert len(turns._sent) == 1
+
+
+# -- text --------------------------------------------------------------------------------------------------------------
+
+
+def test_programs_without_gdl90_get_lines_of_text(make: Any) -> None:
+    bench = make(text_targets=["127.0.0.1:4"])
+    bench.plugin._text = [("127.0.0.1", bench.tablet.port)]
+    table(bench).put(KLM)
+    bench.fly(1.2)
+    lines = {line[:4]: line for line in bench.tablet.lines}
+    assert lines["XGPS"] == "XGPSFIX Gateway,11.516666,48.117300,545.4,84.40,62.97"
+    assert lines["XATT"] == "XATTFIX Gateway,81.10,7.30,-12.50"
+    assert lines["XTRA"] == "XTRAFFICFIX Gateway,4219421,48.200000,11.600000,38000,-640,1,90.0,420,KLM1023"
+    assert all(not isinstance(parse(line.encode()), str) for line in bench.tablet.lines)
+
+
+def test_a_line_that_would_need_an_unknown_value_is_not_sent(make: Any) -> None:
+    bench = make(text_targets=["127.0.0.1:4"])
+    bench.plugin._text = [("127.0.0.1", bench.tablet.port)]
+    table(bench).put(KLM._replace(vertical_speed_fpm=None))
+    for key in ("TALT", "TRACKM"):
+        bench.db.item(key).fail("lost", "gps")
+    bench.fly(4.5)
+    assert bench.tablet.lines == []
+    assert bench.plugin.health() == ""
+
+
+# -- who gets it -------------------------------------------------------------------------------------------------------
+
+
+def test_a_tablet_that_announces_itself_gets_it_until_it_falls_silent(make: Any) -> None:
+    bench = make(announces=True)
+    bench.fly(0.2)
+    assert bench.tablet.datagrams == 0
+    bench.tablet.tick(Aircraft(), bench.clock.now)
+    bench.fly(1.2)
+    assert bench.position() is not None
+    assert list(bench.plugin.get_status()["tablets"].values()) == ["ForeFlight, 1 s ago"]
+    bench.fly(FORGET_TABLET_S)
+    sent = bench.tablet.datagrams
+    bench.fly(2.0)
+    assert bench.tablet.datagrams == sent
+    assert bench.plugin.tablets == {}
+    assert bench.plugin.health() == ""
+
+
+def test_strangers_are_not_heard(make: Any) -> None:
+    bench = make(announces=True, allow=["127.0.0.2"])
+    bench.fly(0.2)
+    bench.tablet.tick(Aircraft(), bench.clock.now)
+    bench.fly(1.2)
+    assert bench.tablet.datagrams == 0
+    assert bench.plugin.counts["announcements refused"] == 1
+
+
+def test_only_so_many_tablets_get_it(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    bench = make(announces=True)
+    bench.fly(0.1)
+    tablets = [Tablet(("127.0.0.1", bench.ears), host=f"127.0.0.{n}") for n in range(2, 4 + MAX_TABLETS)]
+    try:
+        with caplog.at_level(logging.WARNING):
+            for tablet in tablets:
+                tablet.tick(Aircraft(), bench.clock.now)
+                bench.fly(0.1)
+    finally:
+        for tablet in tablets:
+            tablet.close()
+    assert len(bench.plugin.tablets) == MAX_TABLETS
+    assert bench.plugin.counts["announcements refused"] == 2
+    assert len(caplog.messages) == 1
+
+
+def test_without_allow_nobody_is_heard(make: Any) -> None:
+    bench = make(allow=[])
+    bench.fly(0.2)
+    assert bench.plugin._ears is None
+    assert bench.position() is not None
+
+
+@pytest.mark.parametrize(
+    ("data", "port"),
+    [
+        (b'{"App":"ForeFlight","GDL90":{"port":4000}}', 4000),
+        (b'{"App":"FF\\u0007\\n","GDL90":{"port":1},"more":[1]}', 1),
+        (b'{"App":"ForeFlight","GDL90":{"port":0}}', None),
+        (b'{"App":"ForeFlight","GDL90":{"port":true}}', None),
+        (b'{"App":"ForeFlight","GDL90":{"port":"4000"}}', None),
+        (b'{"App":7,"GDL90":{"port":4000}}', None),
+        (b'{"App":"ForeFlight"}', None),
+        (b"[" * 100_000, None),
+        (b"[" * 1_900, None),
+        (b"null", None),
+        (b"", None),
+    ],
+)
+def test_announcements(data: bytes, port: int | None) -> None:
+    said = read_announcement(data)
+    assert (said and said.port) == port
+    assert said is None or said.app.isprintable()
+
+
+@given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
+def test_any_announcement_is_read_or_refused(data: bytes | str) -> None:
+    read_announcement(data if isinstance(data, bytes) else data.encode())
+
+
+def test_an_app_that_sleeps_is_no_error_and_an_unreachable_network_is_reported(make: Any) -> None:
+    bench = make(targets=["127.0.0.1:9"])
+    bench.fly(5.0)
+    assert bench.plugin.health() == ""
+    bench.plugin._senders[False].send = lambda data, address: False
+    bench.fly(UNREACHABLE_S + 1.0)
+    assert bench.plugin.health() == "nothing can be sent to 127.0.0.1"
+    assert bench.plugin.counts["not sent"]
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({}, "targets"),
+        ({"targets": ["192.168.1.20:4000"]}, None),
+        ({"targets": ["[fe80::1]:4000"]}, None),
+        ({"allow": ["192.168.1.0/24"]}, None),
+        ({"targets": ["192.168.1.20"]}, "targets.0"),
+        ({"targets": ["10.0.0.1:4000", "tablet:4000"]}, "targets.1"),
+        ({"text_targets": ["10.0.0.1:70000"]}, "text_targets.0"),
+        ({"allow": ["home"]}, "allow.0"),
+    ],
+)
+def test_wrong_targets_are_configuration_problems(options: dict[str, Any], problem: str | None) -> None:
+    found = list(Plugin.check(msgspec.convert(options, OutOptions), Database()))
+    assert [option for option, _ in found] == ([] if problem is None else [problem])
+
+
+# -- the contract that all drivers pass --------------------------------------------------------------------------------
+
+
+class TabletBench(TimedBench):
+    """A tablet that announces itself; the database has the values of an aircraft."""
+
+    CAN = frozenset()
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            self._ears: int = free.getsockname()[1]
+        self.device = Tablet(("127.0.0.1", self._ears))
+
+    def options(self) -> dict[str, Any]:
+        return {"allow": ["127.0.0.0/8"], "announcement_port": self._ears}
+
+    def act(self) -> None:
+        for key, value in self.aircraft.values().items():
+            if key in self.db and not self.db.item(key).definition.setting:
+                self.db.write(key, value, "gps")
+        super().act()
+
+    def good(self) -> bool:
+        assert self.device.complaints == []
+        return self.device.position(self.clock.now) is not None and not self.plugin.health()
+
+    def close(self) -> None:
+        super().close()
+        self.device.close()
+
+
+class TestContract(Contract):
+    subject = TabletBench.of("fixgw.drivers.gdl90_out", Tablet)
