@@ -804,7 +804,7 @@ TALKS = (
 WORDS = ("WPNAME", "TIMEZ", "WPHEAD")
 
 
-def readings_from(data: bytes, numbers: Sequence[str], clock: Clock) -> Database:
+def readings_from(data: bytes, numbers: tuple[str, ...], clock: Clock) -> Database:
     """Readings from bytes: a float with flags for each key, and texts from the rest."""
     database = Database([d for d in packaged() if d.key in (*numbers, *WORDS)], clock)
     for number, key in enumerate(numbers):
@@ -824,7 +824,7 @@ SHOWS = (*TALKS, "PALT", "VS", "ROLL", "PITCH", "IAS", "TAS", "ALAT", "ANORM", "
 
 
 def show(data: bytes) -> None:
-    """What a tablet gets is decoded again, and has no position at 0, 0; and whatever it announces is read or refused."""
+    """What a tablet gets can be decoded, and has no position at 0, 0. What it announces is read or refused."""
     gdl90_out.read_announcement(data)
     clock = Clock()
     outward = Outward(readings_from(data, SHOWS, clock).read, clock)

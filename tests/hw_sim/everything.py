@@ -23,11 +23,14 @@ from fixgw.hw_sim.devices.bmp import Bmp280
 from fixgw.hw_sim.devices.bno055 import Bno055
 from fixgw.hw_sim.devices.mcp3008 import Mcp3008
 from fixgw.hw_sim.devices.nmea0183 import Gps
+from fixgw.hw_sim.devices.tablet import Tablet
 from fixgw.hw_sim.devices.x728 import X728
 from fixgw.hw_sim.faults import Fault
 from fixgw.hw_sim.pty import VirtualPort
 
 I2C = 1
+#: Where a tablet announces itself to all gateways of this computer.
+LOOPBACK_BROADCAST = ("127.255.255.255", 63093)
 #: Devices that the small bench already has, and another model of one of them.
 ALREADY = ("gps", "eis", "eis2004")
 SERIAL = tuple(name for name in instruments() if name not in ALREADY)
@@ -87,6 +90,8 @@ def devices(directory: Path) -> dict[str, Any]:
     made["raw"] = Gps(port("raw"))  # behind the serial bridge
     listening = port("autopilot")
     made["autopilot"] = Plugged(Autopilot(listening), listening.unplug, listening.plug, listening.close)
+    tablet = Tablet(LOOPBACK_BROADCAST)
+    made["tablet"] = Plugged(tablet, tablet.unplug, tablet.plug, tablet.close)
     for name, kind in can_instruments().items():
         made[name] = _on_a_bus(kind, str(directory / name))
     far = Segment()
@@ -106,7 +111,7 @@ def devices(directory: Path) -> dict[str, Any]:
 #: The names of `devices`, for code that needs them before the devices exist.
 NAMES = (
     *SERIAL,
-    *("raw", "autopilot", *can_instruments(), "can1", *CHIPS, "mcp3008"),
+    *("raw", "autopilot", "tablet", *can_instruments(), "can1", *CHIPS, "mcp3008"),
 )
 
 

@@ -680,10 +680,11 @@ def test_an_unplugged_instrument_fails_only_its_own_keys_until_it_is_back(
 
 # -- with everything ---------------------------------------------------------------------------------------------------
 
-#: The devices to unplug, and the sources of their values; None: it writes nothing to the database.
+#: The devices to unplug, and the sources of their values; None: it writes nothing to the database. A tablet that is gone
+#: is no trouble.
 PLUGS = {
     **dict.fromkeys(("raw", "autopilot", "can1")),
-    **{name: f"sim/{name}" for name in everything.NAMES if name not in ("raw", "autopilot", "can1")},
+    **{name: f"sim/{name}" for name in everything.NAMES if name not in ("raw", "autopilot", "can1", "tablet")},
     **{name: f"sim/{name}" for name in ("gps", "eis", "panel")},
 }
 
@@ -723,6 +724,9 @@ def test_everything_works_and_an_unplugged_instrument_fails_only_its_own_values(
         drivers = {c.module.partition("fixgw.drivers.")[2] for c in loaded.connections} - {""}
         assert drivers == {p.name for p in DRIVERS.iterdir() if (p / "__init__.py").exists()} - {"links"}
         assert gateway.database.statistics()["conflicts"] == {}
+        tablet = flying.named["tablet"].device
+        supervise(lambda: tablet.position(time.monotonic()) and len(tablet.traffic(time.monotonic())) == 2, "no tablet")
+        assert tablet.complaints == []
         for name, source in PLUGS.items():
             own = {(i.key, r.source) for i in items for r in i.readings() if r.source == source}
             assert own or source is None, name

@@ -97,6 +97,7 @@ class Tablet:
         self.name = ""
         self.lines: list[str] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         self._socket.bind((host, 0))
         self._socket.setblocking(False)
         self.port: int = self._socket.getsockname()[1]
