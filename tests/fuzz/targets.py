@@ -27,8 +27,8 @@ import msgspec
 from fixgw import configuration, identity, settings, state
 from fixgw.configuration import items, reader, writer
 from fixgw.database import BAD, FAIL, Database, Definition
-from fixgw.drivers import nmea as nmea0183
 from fixgw.drivers import efb_text, gdl90
+from fixgw.drivers import nmea as nmea0183
 from fixgw.drivers.can_bridge import routing
 from fixgw.drivers.canfix import mapping, node, table
 from fixgw.drivers.canfix import protocol as canfix

@@ -680,8 +680,8 @@ def test_an_unplugged_instrument_fails_only_its_own_keys_until_it_is_back(
 
 # -- with everything ---------------------------------------------------------------------------------------------------
 
-#: The devices to unplug, and the sources of their values; None: it writes nothing to the database. A tablet that is gone
-#: is no trouble.
+#: The devices to unplug, and the sources of their values; None: it writes nothing to the database. Without
+#: the tablet, whose absence is no trouble.
 PLUGS = {
     **dict.fromkeys(("raw", "autopilot", "can1")),
     **{name: f"sim/{name}" for name in everything.NAMES if name not in ("raw", "autopilot", "can1", "tablet")},
