@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Value = float | int | bool | str
 
@@ -145,6 +145,8 @@ class Aircraft:
 
     #: The share of the oil pressure that is lost, 0 to 1.
     oil_leak = 0.0
+    #: Keys that are held at a value, whatever the flight does; the last of a key counts.
+    holds: tuple[tuple[str, Value], ...] = ()
 
     def __init__(self, start: datetime | None = None, seed: int = 0, turbulence: float = 1.0) -> None:
         self.turbulence = turbulence
@@ -479,7 +481,22 @@ class Aircraft:
         values["CHTMAX1"] = max(self.cht)
         values.update(dict.fromkeys(("CTLFLAP", "CTLCOLL", "CTLATP", "CTLLBRK", "CTLRBRK"), 0.0))
         values.update(dict.fromkeys(("IASW", "ORISYSW", "GYROW", "ACCELW", "MAGW", "OATW"), 0))
+        values.update(self.holds)
         return values
+
+
+class Seen:
+    """The aircraft as one instrument sees it, which holds some keys at other values."""
+
+    def __init__(self, aircraft: Aircraft, holds: tuple[tuple[str, Value], ...]) -> None:
+        self._aircraft = aircraft
+        self._holds = holds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._aircraft, name)
+
+    def values(self) -> dict[str, Value]:
+        return {**self._aircraft.values(), **dict(self._holds)}
 
 
 def _limit(value: float, bound: float) -> float:

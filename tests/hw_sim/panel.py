@@ -98,7 +98,7 @@ class Panel:
                 (self.bank.press if close else self.bank.release)(pin)
                 self.turned[knob] += by
         if self._last is not None:
-            self._flowed += aircraft.fuel_flow * (now - self._last) / 3600.0
+            self._flowed += float(aircraft.values()["FUELF1"]) * (now - self._last) / 3600.0
         self._last = now
         pulses = int(self._flowed * K_FACTOR)
         self._flowed -= pulses / K_FACTOR

@@ -25,6 +25,8 @@
       - {at: 33, instrument: gps, fault: unplug, for: 5}
       - {at: 36, instrument: panel, turn: 0, by: 2}       # knobs, buttons and switches of the panel on pins
       - {at: 40, aircraft: oil-leak, for: 20}             # something happens to the aircraft, see `AIRCRAFT`
+      - {at: 45, set: OILP1, to: 12, for: 5}              # every device sees this value, in the key's units
+      - {at: 50, instrument: eis, set: CHT13, to: 260}    # this instrument or node alone sees it
 
 Every problem in a file is reported at once, with its place. The same file drives tests, benches and ``fixgw sim can``:
 `Play` plays it without threads or clocks of its own, `frames` as fast as possible, and `fixgw.hw_sim.can.bus.CanBus` in
@@ -282,6 +284,12 @@ class _Aircraft(_Happens, kw_only=True):
     for_: Seconds | None = msgspec.field(name="for", default=None)
 
 
+class _Set(_ToNode, kw_only=True):
+    set: str
+    to: float | str | bool
+    for_: Seconds | None = msgspec.field(name="for", default=None)
+
+
 KINDS: Mapping[str, type[_Happens] | None] = {
     "fault": None,  # depends on the fault
     "turn": _Turn,
@@ -290,6 +298,7 @@ KINDS: Mapping[str, type[_Happens] | None] = {
     "alarm": _Alarm,
     "adapter": _Adapter,
     "aircraft": _Aircraft,
+    "set": _Set,
 }
 #: The kinds that name what happens to the only one that there is.
 ALONE = ("adapter", "aircraft")
@@ -324,8 +333,10 @@ def _event(
         return None
     kind = kinds[0]
     target = kind
-    if kind not in ALONE:
-        targets = [t for t in FAULTS_OF if t in entry]
+    targets = [t for t in FAULTS_OF if t in entry]
+    if kind == "set" and not targets:
+        target = "aircraft"
+    elif kind not in ALONE:
         if len(targets) != 1:
             found.append(at.problem(f"{name}: expected either node: or instrument:"))
             return None
@@ -349,11 +360,39 @@ def _event(
     found += wrong
     if wrong:
         return None
+    if kind == "set" and (unfit := _unfit(entry, target)):
+        option, why = unfit
+        found.append(at.at([option]).problem(f"{name}: {why}"))
+        return None
     try:
         return _build_event(kind, target, entry)
     except ValueError as error:
         found.append(at.problem(f"{name}: {error}"))
         return None
+
+
+@cache
+def _keys() -> Mapping[str, Any]:
+    """What can be set: the keys that the aircraft has, with a value of each."""
+    return Aircraft().values()
+
+
+def _unfit(entry: Mapping[str, Any], target: str) -> tuple[str, str] | None:
+    """Which option of an event that sets a value does not fit, and why; None if all do."""
+    from fixgw.hw_sim.devices import instruments
+
+    key, value = entry["set"], entry["to"]
+    if key not in _keys():
+        return "set", f"the aircraft has no {key!r}{did_you_mean(key, _keys())}"
+    kind = type(_keys()[key])
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind in (int, float) and not (number and (kind is float or value == int(value))):
+        return "to", f"{key} is a {'whole number' if kind is int else 'number'}, not {value!r}"
+    if kind in (bool, str) and type(value) is not kind:
+        return "to", f"{key} is {'a text' if kind is str else 'true or false'}, not {value!r}"
+    if target == "instrument" and entry["instrument"] not in instruments():
+        return "instrument", "only instruments on serial lines can see a value of their own: set it for all"
+    return None
 
 
 def _is_panel(target: str, whom: str, devices: Mapping[str, str]) -> bool:
@@ -386,6 +425,10 @@ def _build_event(kind: str, target: str, entry: dict[str, Any]) -> Event:
         if len(data) > 6:
             raise ValueError(f"data: {len(data)} bytes, but at most 6 fit")
         begin = partial(_alarm, which, data)
+    elif kind == "set":
+        value = type(_keys()[which])(options["to"])
+        words = f"{which} is {value}"
+        begin = partial(_hold, (which, value))
     elif kind == "press":
         lasting = entry.get("for", 0.2)
         begin = partial(_press, which)
@@ -396,7 +439,7 @@ def _build_event(kind: str, target: str, entry: dict[str, Any]) -> Event:
         on = options.get("to", True)
         words += " on" if on else " off"
         begin = partial(_switch, which, on)
-    return Event(float(entry["at"]), target, entry[target] if kind not in ALONE else "", words, begin, lasting)
+    return Event(float(entry["at"]), target, entry.get(target, "") if kind not in ALONE else "", words, begin, lasting)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -406,6 +449,14 @@ def _break(make: Callable[[], Any], target: Station | SerialInstrument) -> End:
     fault = make()
     target.begin(fault)
     return partial(target.end, fault)
+
+
+def _hold(hold: tuple[str, Any], target: Aircraft | SerialInstrument | Station) -> End:
+    def let_go() -> None:
+        target.holds = tuple(other for other in target.holds if other is not hold)
+
+    target.holds = (*target.holds, hold)
+    return let_go
 
 
 def _alarm(code: int, data: bytes, station: Station) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
-from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.aircraft import Aircraft, Seen, Value
 from fixgw.hw_sim.faults import Fault, Wire
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class SerialInstrument:
         self.line = line
         self.baud = baud or self.BAUD
         self.power = True
+        #: Keys that it sees at another value than the aircraft has; the last of a key counts.
+        self.holds: tuple[tuple[str, Value], ...] = ()
         #: Rounds sent, and frames left out because the line was busy.
         self.rounds = 0
         self.skipped = 0
@@ -82,7 +84,8 @@ class SerialInstrument:
             period = 1.0 / self.RATE
             self._next = now + period if self._next is None or now - self._next > period else self._next + period
             if self.power:
-                frames = self.frames(aircraft, now)
+                seen = cast("Aircraft", Seen(aircraft, self.holds)) if self.holds else aircraft
+                frames = self.frames(seen, now)
                 self.rounds += 1
         self.transmit(frames, now)
 

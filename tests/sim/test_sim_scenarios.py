@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import count, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import can
 import pytest
@@ -24,12 +24,13 @@ from fixgw.cli import main
 from fixgw.drivers.canfix import protocol
 from fixgw.errors import ConfigurationError
 from fixgw.hw_sim import faults as wire
-from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.aircraft import Aircraft, Seen
 from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.can.devices import DEVICES
 from fixgw.hw_sim.can.faults import FAULTS
 from fixgw.hw_sim.can.segment import SimFrame
-from fixgw.hw_sim.scenario import ADAPTER, AIRCRAFT, Scenario, everything, frames, instruments, load, shipped
+from fixgw.hw_sim.devices.eis import Eis
+from fixgw.hw_sim.scenario import ADAPTER, AIRCRAFT, Play, Scenario, everything, frames, instruments, load, shipped
 from fixgw.hw_sim.world import World, bench
 
 pytestmark = pytest.mark.slow
@@ -118,7 +119,7 @@ def test_the_bench_page_names_everything_and_its_sample_works(written: Callable[
     for name in (*DEVICES, *FAULTS, *wire.FAULTS, *ADAPTER, *AIRCRAFT, *shipped(), *instruments()):
         assert f"`{name}`" in page, name
     (sample,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(load(written(sample)).events) == 11
+    assert len(load(written(sample)).events) == 13
 
 
 def test_the_engine_monitor_is_lost_and_returns() -> None:
@@ -274,8 +275,8 @@ events:
         (15, "events[4]: unknown option 'fro' (did you mean 'for'?)"),
         (16, "events[5].at: "),
         (17, "events[6]: 'at' is missing"),
-        (18, "events[7]: expected one of fault, turn, press, switch, alarm, adapter, aircraft, got none"),
-        (19, "events[8]: expected one of fault, turn, press, switch, alarm, adapter, aircraft, got fault and turn"),
+        (18, "events[7]: expected one of fault, turn, press, switch, alarm, adapter, aircraft, set, got none"),
+        (19, "events[8]: expected one of fault, turn, press, switch, alarm, adapter, aircraft, set, got fault"),
         (20, "events[9]: 'air' has nothing to turn; only a panel has"),
         (22, "events[11]: data: '0g' is not bytes in hex"),
         (23, "events[12].adapter: "),
@@ -610,3 +611,87 @@ def test_the_command_ends_on_a_signal_and_leaves_nothing_behind(tmp_path: Path, 
         process.wait()
     assert (process.returncode, err) == (0, "")
     assert not adapter.exists()
+
+
+# -- values that are set -----------------------------------------------------------------------------------------------
+
+
+def test_every_device_sees_a_value_that_is_set_for_all(tmp_path: Path) -> None:
+    made = scenario(tmp_path, "at: 1, set: OILP1, to: 12, for: 2", "at: 2, set: OILP1, to: 90, for: 4")
+    aircraft, play = made.aircraft(), Play(made)
+    seen = {}
+    for now in (0.0, 0.5, 1.5, 2.5, 3.5, 5.5, 6.5):
+        play.due(now, aircraft)
+        seen[now] = aircraft.values()["OILP1"]
+    real = seen[0.0]
+    assert seen == {0.0: real, 0.5: real, 1.5: 12.0, 2.5: 90.0, 3.5: 90.0, 5.5: 90.0, 6.5: real}
+
+
+def test_a_node_alone_sees_a_value_that_is_set_for_it(tmp_path: Path) -> None:
+    nodes = "nodes: {engine: , spare: {device: engine, id: 66}}\n"
+    path = tmp_path / "made.yaml"
+    path.write_text(f"{nodes}events:\n  - {{at: 1, node: spare, set: OILP1, to: 12}}\n")
+    last = {
+        frame.data[0]: int.from_bytes(frame.data[3:5], "little") / 100
+        for _, frame in frames(load(path), 3.0)
+        if frame.arbitration_id == 0x220 and frame.data[2] < 16
+    }
+    assert last[66] == 12.0
+    assert last[0x40] > 30.0
+
+
+def test_an_instrument_alone_sees_a_value_that_is_set_for_it(tmp_path: Path) -> None:
+    made = scenario(tmp_path, "at: 1, instrument: eis, set: OILP1, to: 12, for: 1")
+
+    class Line:
+        data = b""
+
+        def write(self, data: bytes) -> None:
+            self.data += data
+
+        def close(self) -> None: ...
+
+    eis = Eis(Line())
+    aircraft, play = made.aircraft(), Play(made, instruments={"eis": eis})
+    seen = []
+    for now in (0.5, 1.5, 2.5):
+        play.due(now, aircraft)
+        assert float(aircraft.values()["OILP1"]) > 30.0
+        seen.append(eis.frames(cast("Aircraft", Seen(aircraft, eis.holds)), now))
+        eis.tick(aircraft, now)
+    assert seen[0] != seen[1]
+    assert eis.holds == ()
+
+
+def test_what_cannot_be_set_is_reported_with_the_nearest_key(written: Callable[[str], Path]) -> None:
+    path = written(
+        "events:\n"
+        "  - {at: 1, set: OILP, to: 12}\n"
+        "  - {at: 1, set: OILP1, to: low}\n"
+        "  - {at: 1, set: TACH1, to: 2400.5}\n"
+        "  - {at: 1, set: WPNAME, to: 7}\n"
+        "  - {at: 1, set: COMACTTX1, to: 1}\n"
+        "  - {at: 1, set: OILP1}\n"
+        "  - {at: 1, instrument: panel, set: OILP1, to: 3}\n"
+        "  - {at: 1, node: engin, set: OILP1, to: 3}\n"
+    )
+    assert problems(path) == [
+        "2: events[0]: the aircraft has no 'OILP' (did you mean 'OILP1'?)",
+        "3: events[1]: OILP1 is a number, not 'low'",
+        "4: events[2]: TACH1 is a whole number, not 2400.5",
+        "5: events[3]: WPNAME is a text, not 7",
+        "6: events[4]: COMACTTX1 is true or false, not 1",
+        "7: events[5]: 'to' is missing",
+        "8: events[6]: only instruments on serial lines can see a value of their own: set it for all",
+        "9: events[7]: no node 'engin' (did you mean 'engine'?)",
+    ]
+
+
+@pytest.mark.parametrize("value", ["yes", "2400", "43.5"])
+def test_a_set_value_keeps_the_type_of_its_key(tmp_path: Path, value: str) -> None:
+    key = {"yes": "COMACTTX1", "2400": "TACH1", "43.5": "LAT"}[value]
+    made = scenario(tmp_path, f"at: 0, set: {key}, to: {value}")
+    aircraft, play = made.aircraft(), Play(made)
+    before = aircraft.values()[key]
+    play.due(0.0, aircraft)
+    assert type(aircraft.values()[key]) is type(before)

@@ -17,6 +17,7 @@ from random import Random
 from typing import ClassVar
 
 from fixgw.hw_sim import faults as wire
+from fixgw.hw_sim.aircraft import Value
 from fixgw.hw_sim.can.nodes import (
     ANNUNCIATE,
     BIT_RATE,
@@ -409,6 +410,8 @@ class Station:
 
     def __init__(self, node: VirtualNode) -> None:
         self.node = node
+        #: Keys that it sees at another value than the aircraft has; the last of a key counts.
+        self.holds: tuple[tuple[str, Value], ...] = ()
         self._wire = Wire()
         self._faults: list[Fault] = []
 
@@ -439,6 +442,8 @@ class Station:
 
     def due(self, now: float, view: View) -> list[SimFrame]:
         """Return what the node sends at `now`, in monotonic seconds."""
+        if self.holds:
+            view = {**view, **dict(self.holds)}
         produce: Producer = self.node.due
         for fault in self._faults:
             produce = partial(fault.due, produce)

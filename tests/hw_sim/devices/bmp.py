@@ -37,8 +37,9 @@ class Barometer(Chip):
         super().__init__(seed)
 
     def look(self, aircraft: Aircraft) -> None:
-        self.pressure = aircraft.pressure
-        self.temperature = aircraft.cabin + self.case
+        values = aircraft.values()
+        self.pressure = float(values["AIRPRESS"])
+        self.temperature = float(values["CAT"]) + self.case
 
     def _noisy(self) -> float:
         if self._reads % self.READS == 0:

@@ -34,12 +34,12 @@ class Bno055(Chip):
         super().__init__(seed)
 
     def look(self, aircraft: Aircraft) -> None:
-        self.roll, self.pitch = aircraft.roll, aircraft.pitch
-        self.heading = (aircraft.heading - aircraft.variation) % 360.0
-        along = aircraft.acceleration / G + math.sin(math.radians(self.pitch))
-        self.force = (0.0, along, aircraft.load_factor)
+        values = aircraft.values()
+        self.roll, self.pitch, self.heading = (float(values[key]) for key in ("ROLL", "PITCH", "HEAD"))
+        self.force = (0.0, float(values["ALONG"]), float(values["ANORM"]))
         # A turn to the right is a rotation about the vertical axis, clockwise from above.
-        self.rates = tuple(-aircraft.turn_rate * u for u in self._sky())  # type: ignore[assignment]
+        turn_rate = float(values["ROT"])
+        self.rates = tuple(-turn_rate * u for u in self._sky())  # type: ignore[assignment]
 
     def power_up(self) -> None:
         self.registers[:] = bytes(256)
