@@ -291,7 +291,7 @@ def config(args: argparse.Namespace) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return EXIT_FAILED
-    facts = effective_configuration(loaded)
+    facts = loaded.effective()
     if args.json:
         print(json.dumps(facts, indent=2, default=str))
     else:
@@ -338,29 +338,6 @@ def understood(loaded: Configuration, only: str | None = None) -> Iterator[str]:
         if only in (None, name):
             yield f"{name}: {counted(len(problems), 'problem')}"
             yield from (f"  line {problem.line}: {problem.message}" for problem in problems)
-
-
-def effective_configuration(loaded: Configuration) -> dict[str, Any]:
-    """The effective configuration as JSON data."""
-    return {
-        "file": str(loaded.file),
-        "items": len(loaded.definitions),
-        "auto start": loaded.auto_start,
-        "connections": {
-            c.name: {
-                "module": c.module,
-                "source": c.source,
-                "on_failure": c.on_failure,
-                "restart_delay": c.restart_delay,
-                "restart_delay_max": c.restart_delay_max,
-                "start_timeout": c.start_timeout,
-                "stop_timeout": c.stop_timeout,
-                **{key: value for key, value in c.options.items() if key != "CONFIGPATH"},
-            }
-            for c in loaded.connections
-        },
-        "not loaded": dict(loaded.unloaded),
-    }
 
 
 # -- plugins -----------------------------------------------------------------------------------------------------------

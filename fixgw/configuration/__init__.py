@@ -179,6 +179,24 @@ class Configuration:
         apply_initial(database, self.initial)
         return database
 
+    def effective(self) -> dict[str, Any]:
+        """What the gateway runs, as JSON data; it may have secrets (`fixgw.configuration.secrets`)."""
+        return {
+            "file": str(self.file),
+            "items": len(self.definitions),
+            "auto start": self.auto_start,
+            "connections": {
+                c.name: {
+                    "module": c.module,
+                    "source": c.source,
+                    **{name: getattr(c, name) for name in COMMON if name not in ("module", "load", "source")},
+                    **{key: value for key, value in c.options.items() if key != CONFIGPATH},
+                }
+                for c in self.connections
+            },
+            "not loaded": dict(self.unloaded),
+        }
+
 
 def packaged() -> Path:
     """The directory of the packaged configuration."""

@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
@@ -30,7 +32,7 @@ import yaml
 from fixgw.errors import Advice, Problem, did_you_mean
 from fixgw.kit.update import FALSE_WORDS, TRUE_WORDS
 
-__all__ = ["Positions", "Reader", "described"]
+__all__ = ["Positions", "Reader", "described", "instead"]
 
 MAX_BYTES = 2_000_000  # of one file
 MAX_FILES = 200
@@ -41,6 +43,23 @@ MAX_DEPTH = 50
 _FindingT = TypeVar("_FindingT", Problem, Advice)
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Given(threading.local):
+    texts: Mapping[str, str] = {}
+
+
+_given = _Given()
+
+
+@contextmanager
+def instead(texts: Mapping[Path, str]) -> Iterator[None]:
+    """Within this context, readers in this thread take these texts for the contents of the files at these paths."""
+    before, _given.texts = _given.texts, {os.path.realpath(path): text for path, text in texts.items()}
+    try:
+        yield
+    finally:
+        _given.texts = before
 
 
 class Positions:
@@ -201,6 +220,8 @@ class Reader:
             return None
         if file not in self.files:
             self.files.append(file)
+        if _given.texts and (given := _given.texts.get(os.path.realpath(file))) is not None:
+            return given
         try:
             with open(path, "rb", opener=_open_at_once) as stream:
                 if not S_ISREG(os.fstat(stream.fileno()).st_mode):

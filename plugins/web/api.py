@@ -2,15 +2,14 @@
 
 Times are in seconds. Flags are bits: 1 annunciate, 2 old, 4 bad, 8 fail, 16 secfail. An answer that is not 200 is
 ``{"error": WORDS, "code": WORD}``. Requests other than GET and HEAD need an ``Origin`` equal to the ``Host`` and
-``Content-Type: application/json``.
-
-``GET /metrics`` (at the root) is for Prometheus. Unless it says otherwise, what changes something needs no more than
-the role that it names, and reading needs `read`.
+``Content-Type: application/json``. Reading needs the role read; the others say what they need.
 
 Codes: ``pair`` (401: this browser must be paired), ``role`` (403: its role does not include this), ``origin``, ``host``
-(403), ``in-flight`` (409: confirm with ``"force": true``), ``key`` (404), ``value``, ``json`` (400), ``full`` (503).
+(403), ``in-flight`` (409: ask the person, then send it again with ``"force": true``), ``key``, ``file`` (404),
+``value``, ``flags``, ``json`` (400), ``refused``, ``absent``, ``disk``, ``changed`` (409), ``busy``, ``full`` (503).
 
 GET /status                 the status tree, as ``fixgw status --json`` prints it
+GET /doctor                 what ``fixgw doctor --json`` prints; takes a few seconds
 GET /items                  {"revision": 3, "items": {"IAS": {"description", "units", "type", "min", "max",
                             "tolerance" (ms), "decimals" (or null), "setting" (true if a person sets it),
                             "aux": {"Vne": 180.0, ...}, "feeders": [connections that may write it]}, ...},
@@ -18,18 +17,40 @@ GET /items                  {"revision": 3, "items": {"IAS": {"description", "un
 GET /items/KEY              what ``fixgw explain KEY --json`` prints, and "type" and "setting"
 PUT /items/KEY              {"value": 29.92, "flags": ["bad"]} (flags may be left out) ->
                             {"stored": {"value", "flags", "source"}, "published": true}, or with "published": false
-                            also "by": {"value", "flags", "source"} and "why": WORDS
-POST /pair                  {"code": "K7QM-4T2X"} -> {"name", "role"}, and a cookie; 403 ``code``, 429 ``too-many``
+                            also "by": {"value", "flags", "source"} and "why": WORDS. Needs write
 GET /history?keys=IAS,EGT*&seconds=60   {"step": 0.5, "age": of the newest values, "keys": {"IAS": {"values": [77.5,
                             ..., null], "flags": [0, ...]}, ...}}: the newest last; 32 in the flags: simulated or
                             replayed, 64: overridden; null for a key that is not remembered, which is from now on.
                             40 keys at most
-GET /overrides              {"overrides": {"IAS": {"value", "flags", "source", "seconds": still to go}, ...}}
-PUT /overrides/KEY          {"value", "flags": [...], "seconds": 300, "force"} -> what GET answers. bench
-DELETE /overrides/KEY, DELETE /overrides    release one or all -> what GET answers. bench
-POST /alarms                {"command": "ack ID" | "shelve ID SECONDS" | "mute"} -> {}. write
-POST /connections/NAME/restart, POST /reload    {"force"} -> {}: it has begun. admin
 GET /log?after=N&connection=NAME    {"lines": [LINE, ...] (100 at most), "more": whether there are more}
+PUT /log/level              {"connection": "gps", "level": "DEBUG" | "INFO" | "WARNING" | "ERROR"}: what that
+                            connection logs from now on, until the gateway is started again. Needs admin
+
+POST /pair                  {"code": "K7QM-4T2X"} -> {"name", "role"}, and a cookie; 403 ``code``, 429 ``too-many``.
+                            Needs no role
+POST /alarms                {"command": "ack ID" | "shelve ID SECONDS" | "mute"} -> {}. Needs write
+GET /overrides              {"overrides": {"IAS": {"value", "flags", "source", "seconds": still to go}, ...}}
+PUT /overrides/KEY          {"value", "flags": [...], "seconds": 300, "force"} -> what GET answers. Needs bench
+DELETE /overrides/KEY, DELETE /overrides    release one or all -> what GET answers. Needs bench
+POST /connections/NAME/restart, POST /reload    {"force"} -> {}: it has begun. Need admin
+
+GET /recordings             {"recordings": [what ``fixgw flights --json`` prints of each, without its path, ...]}
+GET /recordings/NAME        the file, or what the header ``Range`` asks for
+GET /recordings/NAME?to=csv the same as a table, a row for each second
+
+What has to do with the configuration needs admin:
+
+GET /config                 {"files": [{"name", "editable", "main", "backup"}, ...], "effective": {...} (no secrets),
+                            "problems": [WORDS, ...] of the last configuration that was refused}
+GET /config/files/NAME      {"name", "editable", "main", "backup", "text", "revision"}
+POST /config/check          {"file": NAME, "text"} -> {"problems": [{"file", "line", "column", "message"}, ...],
+                            "advice": [the same], "connections": [names of those that it would change]}
+PUT /config/files/NAME      {"text", "revision" (of GET), "force"}: check, keep the old text, replace, reload -> what
+                            the check says, and "revision"; 400 ``problems`` with what the check says
+POST /config/take-back      {"file": NAME, "force"}: exchange the file and what it was before, reload -> what GET says
+GET /config/modules         what ``fixgw plugins --json`` prints: modules with their options, for a form
+
+``GET /metrics``, at the root, is for Prometheus.
 
 WebSocket /stream. The client sends, at any time, an object with one or more of these members:
 
@@ -58,177 +79,26 @@ members only when there is something to say:
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping
+import logging
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any
 
-import msgspec
-from tornado.web import HTTPError, RequestHandler, StaticFileHandler
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
-
-from fixgw import __version__, logmemory
-from fixgw.database import FAIL, FLAG_NAMES, WRITABLE, Database, Item, Reading
+from fixgw import logmemory
+from fixgw.database import WRITABLE, Item, Reading
 from fixgw.errors import UnknownKey
-from fixgw.identity import identity
-from fixgw.kit.phases import FLYING_KT
 from fixgw.kit.sources import OVERRIDE
 from fixgw.kit.units import choices
-from fixgw.net.access import address_of
-from fixgw.plugins.web import metrics
-from fixgw.plugins.web.access import PairingError, Role, is_same_origin
-from fixgw.plugins.web.stream import BITS, MOST_PATTERNS, Outbox
+from fixgw.plugins.web import configuring, metrics, recordings
+from fixgw.plugins.web.access import PairingError
+from fixgw.plugins.web.guard import PAGES, Act, Api, NotFound, Page, Refusal, encode, flag_bits, reading_facts
+from fixgw.plugins.web.hub import Hub
+from fixgw.plugins.web.outbox import BITS
+from fixgw.plugins.web.stream import ALERTS, LOG_LINES, Stream
 
-if TYPE_CHECKING:
-    from fixgw.plugins.web.server import Hub
-
-PAGES = Path(__file__).resolve().parent / "pages"
-SLOWEST_HZ = 2.0  # a page that gets no message for a second covers itself
 MOST_TRENDS = 40  # keys in one answer
-LOG_LINES = 100  # in one message or answer
-SHOWN_ALERTS = ("active", "latched", "acknowledged", "shelved")
 OVERRIDE_S = 300.0  # how long an override lasts, unless it says so
 COOKIE_S = 400 * 86400  # as long as browsers keep one
-T = TypeVar("T")
-ALERTS = "fixgw.plugins.alerts"
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-
-
-class Refusal(HTTPError):
-    """An answer that is not 200: its status, its code for programs, and its words for people."""
-
-    def __init__(self, status: int, code: str, words: str) -> None:
-        super().__init__(status)
-        self.code = code
-        self.words = words
-
-
-def encode(answer: Any) -> bytes:
-    return msgspec.json.encode(answer, enc_hook=str)
-
-
-class Guarded(RequestHandler):
-    """What every request passes: the checks of its host, its origin and its role."""
-
-    #: The permission that each method needs; None: only that the host may connect.
-    NEEDS: ClassVar[Mapping[str, Role | None]] = {}
-
-    def initialize(self, hub: Hub, **others: Any) -> None:
-        self.hub = hub
-        super().initialize(**others)
-
-    def set_default_headers(self) -> None:
-        self.clear_header("Server")
-        for name, value in HEADERS.items():
-            self.set_header(name, value)
-        self.set_header("Cache-Control", "no-store")
-
-    def prepare(self) -> None:
-        request, access = self.request, self.hub.access
-        self.role: Role | None = None
-        if not access.is_our_host(request.host, self._local()):
-            raise Refusal(403, "host", f"{request.host} is not a name of this gateway: see the option `names`")
-        address = address_of(request.remote_ip or "")
-        token = self.hub.tokens.find(self.get_cookie(self.cookie_name))
-        self.paired = token
-        self.role = access.role(address, token.role if token else None)
-        method = request.method or ""
-        if (method not in ("GET", "HEAD") or self.is_stream) and not is_same_origin(
-            request.headers.get("Origin"), request.host
-        ):
-            raise Refusal(403, "origin", "the Origin of the request is not this gateway")
-        if method not in ("GET", "HEAD"):
-            kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
-                raise Refusal(415, "type", "the Content-Type is not application/json")
-        need = self.NEEDS.get("GET" if method == "HEAD" else method)
-        if need is not None and need not in access.permissions(self.role):
-            if self.role is None and token is None:
-                raise Refusal(401, "pair", "pair this browser: `fixgw web pair` on the gateway prints a code")
-            raise Refusal(403, "role", f"this browser may not do that: it needs the role {need!r}")
-
-    #: Whether it is a WebSocket, which needs an Origin although its method is GET.
-    is_stream = False
-
-    @property
-    def cookie_name(self) -> str:
-        return f"fixgw-{self.hub.options.port}"
-
-    @property
-    def who(self) -> str:
-        """The source of what the client writes: the connection's, and who it is."""
-        return f"{self.hub.source}/{self.paired.name if self.paired else self.request.remote_ip}".replace(" ", "-")
-
-    def _local(self) -> str:
-        """The address that the client has called."""
-        stream = getattr(self.request.connection, "stream", None)
-        sock = getattr(stream, "socket", None)
-        try:
-            return str(sock.getsockname()[0]) if sock is not None else ""
-        except OSError:
-            return ""
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs.get("exc_info", (None, None))[1]
-        if isinstance(error, Refusal):
-            self.reply({"error": error.words, "code": error.code})
-        else:
-            self.reply({"error": self._reason.lower(), "code": str(status_code)})
-
-    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
-        if isinstance(value, HTTPError | ConnectionError | WebSocketClosedError):
-            self.hub.count("refused")
-        elif self.hub.complain.due("request"):
-            self.hub.log.error("%s", self._request_summary(), exc_info=value)
-
-    def reply(self, answer: Any) -> None:
-        self.set_header("Content-Type", "application/json; charset=utf-8")
-        self.finish(answer if isinstance(answer, str | bytes) else encode(answer))
-
-    def body(self) -> dict[str, Any]:
-        try:
-            found = msgspec.json.decode(self.request.body or b"{}")
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise Refusal(400, "json", f"the request is not JSON: {error}") from None
-        if not isinstance(found, dict):
-            raise Refusal(400, "json", "the request is not a JSON object")
-        return found
-
-
-class Api(Guarded):
-    """An answer in JSON."""
-
-    def head(self, *args: str, **kwargs: str) -> Awaitable[None] | None:
-        return self.get(*args, **kwargs)
-
-
-class NotFound(Api):
-    def prepare(self) -> None:
-        super().prepare()
-        raise Refusal(404, "path", "there is nothing here")
-
-
-class Page(Guarded, StaticFileHandler):
-    """The files of the page: only those that were there at the start."""
-
-    def set_default_headers(self) -> None:
-        super().set_default_headers()
-        self.set_header("Cache-Control", "no-cache")
-
-    def initialize(self, hub: Hub, files: frozenset[str]) -> None:  # type: ignore[override]
-        self.files = files
-        super().initialize(hub, path=str(PAGES), default_filename="index.html")
-
-    def prepare(self) -> None:
-        super().prepare()
-        if (self.path_args[0] or "index.html") not in self.files:
-            raise Refusal(404, "path", "there is nothing here")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class Status(Api):
@@ -277,53 +147,6 @@ def _facts(item: Item, feeders: list[str]) -> dict[str, Any]:
     }
 
 
-class Act(Api):
-    """Requests that change something."""
-
-    def item(self, key: str) -> Item:
-        try:
-            return self.hub.db.item(key)
-        except UnknownKey as error:
-            raise Refusal(404, "key", str(error)) from None
-
-    async def do(self, act: Callable[[], T]) -> T:
-        """Call `act` where a plugin or a disk that hangs holds up nobody."""
-        try:
-            return await self.hub.in_thread(act)
-        except ValueError as error:
-            raise Refusal(400, "value", str(error)) from None
-        except TimeoutError:
-            raise Refusal(503, "busy", "it has begun, but takes unusually long: a plugin or the disk hangs") from None
-
-    def mind_flight(self, body: Mapping[str, Any]) -> None:
-        """Raise `Refusal` if the aircraft appears to fly, unless the client insists."""
-        if body.get("force") is not True and (signs := signs_of_flight(self.hub.db)):
-            raise Refusal(409, "in-flight", f"the aircraft appears to be flying: {', '.join(signs)}")
-
-    def list_overrides(self) -> None:
-        found = self.hub.db.overridden()
-        self.reply(
-            {"overrides": {key: {**reading_facts(r), "seconds": round(left, 1)} for key, (r, left) in found.items()}}
-        )
-
-    def say(self, what: str) -> None:
-        """Note in the log who did it."""
-        self.hub.log.warning("%s: %s", self.who, what)
-
-
-def signs_of_flight(db: Database) -> list[str]:
-    """The speeds with which an aircraft flies, in words. An override hides none."""
-    found = []
-    for key in ("IAS", "GS"):
-        if key in db:
-            item = db.item(key)
-            speeds = [r.value for r in (item.said, item.reading) if not r.flags & FAIL]
-            fastest = max((speed for speed in speeds if isinstance(speed, int | float)), default=0.0)
-            if fastest > FLYING_KT:
-                found.append(f"{key} is {fastest:.0f} knots")
-    return found
-
-
 class OneItem(Act):
     NEEDS = {"GET": "read", "PUT": "write"}
 
@@ -341,19 +164,6 @@ class OneItem(Act):
         self.reply(_outcome(item, stored, self.who))
 
 
-def flag_bits(names: Any) -> int:
-    """The bits of the flags that a client has named. Raises `Refusal`."""
-    bits = {name: bit for bit, name in FLAG_NAMES.items() if bit & WRITABLE}
-    if not isinstance(names, list | tuple) or any(name not in bits for name in names):
-        raise Refusal(400, "flags", f"flags are a list of {', '.join(bits)}")
-    return sum(bits[name] for name in set(names))
-
-
-def reading_facts(reading: Reading) -> dict[str, Any]:
-    flags = [name for bit, name in FLAG_NAMES.items() if bit & reading.flags]
-    return {"value": reading.value, "flags": flags, "source": reading.source}
-
-
 def _outcome(item: Item, stored: Reading, source: str) -> dict[str, Any]:
     """What became of a write: whether it is what everybody gets, and if not, why."""
     ours = next((r for r in item.readings() if r.source == source), stored)
@@ -367,6 +177,22 @@ def _outcome(item: Item, stored: Reading, source: str) -> dict[str, Any]:
     else:
         why = f"{published.source} has written since"
     return {"stored": reading_facts(ours), "published": False, "by": reading_facts(published), "why": why}
+
+
+class Level(Act):
+    NEEDS = {"PUT": "admin"}
+
+    def put(self) -> None:
+        body = self.body()
+        name, level = body.get("connection"), body.get("level")
+        loaded = self.hub.world.configuration()
+        if loaded is None or name not in [connection.name for connection in loaded.connections]:
+            raise Refusal(404, "absent", f"there is no connection {name!r}")
+        if level not in LEVELS:
+            raise Refusal(400, "value", f"the levels are {', '.join(LEVELS)}")
+        logging.getLogger(f"{logmemory.PLUGINS}{name}").setLevel(level)
+        self.say(f"{name} logs {level} and above")
+        self.reply({})
 
 
 class Pair(Act):
@@ -514,142 +340,8 @@ class Log(Api):
         self.reply({"lines": [line._asdict() for line in lines[:LOG_LINES]], "more": len(lines) > LOG_LINES})
 
 
-class Stream(Guarded, WebSocketHandler):
-    """One client of the stream. Its task takes what is new at each tick, and awaits that it was sent."""
-
-    NEEDS = {"GET": "read"}
-    is_stream = True
-
-    def prepare(self) -> None:
-        super().prepare()
-        if len(self.hub.streams) >= self.hub.options.clients:
-            self.hub.count("pages too many")
-            raise Refusal(503, "full", f"{self.hub.options.clients} pages are open already: close one")
-
-    def check_origin(self, origin: str) -> bool:
-        return True  # `prepare` has checked it
-
-    def open(self, *args: str, **kwargs: str) -> None:
-        hub = self.hub
-        self.set_nodelay(True)
-        self._outbox = Outbox(hub.db)
-        self._interval = 1 / min(10.0, hub.options.rate)
-        self._wants_status = False
-        self._log_after: int | None = None
-        self._revision = hub.revision
-        self._answered = 0
-        self._alarms: Any = None
-        self._extra: dict[str, Any] = {}
-        hub.streams.add(self)
-        self._task = asyncio.ensure_future(self._run())
-
-    def on_close(self) -> None:
-        self.hub.streams.discard(self)
-        self._task.cancel()
-
-    def look(self) -> None:
-        """What is due once a second: a token that was revoked ends the stream."""
-        if self.paired is not None:
-            token = self.hub.tokens.find(self.get_cookie(self.cookie_name))
-            if token is None or token.role != self.paired.role:
-                self.close(4401, "this browser is no longer paired")
-
-    def on_message(self, message: str | bytes) -> None:
-        try:
-            wanted = msgspec.json.decode(message)
-            if not isinstance(wanted, dict):
-                raise ValueError("not an object")
-            self._want(wanted)
-        except (msgspec.DecodeError, RecursionError, ValueError) as error:
-            self._extra["error"] = f"not understood: {error}"
-
-    def _want(self, wanted: dict[str, Any]) -> None:
-        if "keys" in wanted:
-            keys = wanted["keys"]
-            patterns = ["*"] if keys == "*" else keys
-            if not isinstance(patterns, list) or len(patterns) > MOST_PATTERNS:
-                raise ValueError('keys are "*" or a list')
-            if not all(isinstance(key, str) and len(key) <= 100 for key in patterns):
-                raise ValueError("a key is a text")
-            if unknown := self._outbox.subscribe(patterns):
-                self._extra["unknown"] = unknown
-        if "rate" in wanted:
-            rate = wanted["rate"]
-            if isinstance(rate, bool) or not isinstance(rate, int | float):
-                raise ValueError("the rate is a number")
-            self._interval = 1 / max(SLOWEST_HZ, min(float(rate), self.hub.options.rate))
-        if "status" in wanted:
-            self._wants_status = wanted["status"] is True
-            self._answered = 0
-        if "log" in wanted:
-            after = wanted["log"]
-            if isinstance(after, bool) or not isinstance(after, int) or after < 0:
-                after = None
-            self._log_after = after
-
-    async def _run(self) -> None:
-        hub = self.hub
-        hello = {
-            "version": __version__,
-            "gateway": identity(hub.db),
-            "items": hub.revision,
-            "role": self.role,
-            "permissions": hub.access.permissions(self.role),
-            "rate": hub.options.rate,
-        }
-        try:
-            await self.write_message(encode({"hello": hello}))
-            n = 0
-            due = time.monotonic()
-            while True:
-                n += 1
-                await self.write_message(self._message(n))
-                due = max(due + self._interval, time.monotonic())
-                await asyncio.sleep(due - time.monotonic())
-        except (WebSocketClosedError, ConnectionError, OSError):
-            self.close()
-        except Exception as error:
-            hub.complain("a page was dropped", about="stream", error=error)
-            self.close(1011)
-
-    def _message(self, n: int) -> bytes:
-        parts = {"n": n, "t": round(time.monotonic(), 3), **self._outbox.take()}
-        hub = self.hub
-        if self._extra:
-            parts |= self._extra
-            self._extra = {}
-        if hub.revision != self._revision:
-            parts["items"] = self._revision = hub.revision
-        if hub.collector.answered != self._answered:
-            self._answered = hub.collector.answered
-            tree = hub.collector.tree
-            parts["verdict"] = {name: tree.get(name) for name in ("health", "summary", "uptime")} | hub.marks
-            if self._wants_status:
-                parts["status"] = msgspec.Raw(hub.collector.result.encode())
-            alarms = alarms_in(tree)
-            if alarms != self._alarms:
-                parts["alarms"] = self._alarms = alarms
-        if self._log_after is not None and logmemory.memory.last > self._log_after:
-            lines = logmemory.memory.lines(None, self._log_after)[:LOG_LINES]
-            parts["log"] = [line._asdict() for line in lines]
-            self._log_after = lines[-1].number if lines else logmemory.memory.last
-        return encode(parts)
-
-
-def alarms_in(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The alerts in a status tree that a crew sees, and those that were shelved."""
-    connections = tree.get("connections")
-    found = []
-    for name, report in connections.items() if isinstance(connections, dict) else ():
-        if report.get("module") == ALERTS:
-            for id, alert in report.get("status", {}).items():
-                if isinstance(alert, dict) and alert.get("state") in SHOWN_ALERTS and "level" in alert:
-                    found.append({"id": id, "connection": name, **alert})
-    return found
-
-
 def routes(hub: Hub) -> list[Any]:
-    files = frozenset(path.relative_to(PAGES).as_posix() for path in PAGES.rglob("*") if path.is_file())
+    names = frozenset(path.relative_to(PAGES).as_posix() for path in PAGES.rglob("*") if path.is_file())
     shared = {"hub": hub}
     return [
         ("/api/v1/status", Status, shared),
@@ -662,9 +354,18 @@ def routes(hub: Hub) -> list[Any]:
         ("/api/v1/alarms", Alarms, shared),
         ("/api/v1/connections/([^/]+)/restart", Restart, shared),
         ("/api/v1/reload", Reload, shared),
+        ("/api/v1/log/level", Level, shared),
+        ("/api/v1/doctor", configuring.Doctor, shared),
+        ("/api/v1/recordings", recordings.Recordings, shared),
+        ("/api/v1/recordings/([^/]+)", recordings.OneRecording, shared),
+        ("/api/v1/config", configuring.Config, shared),
+        ("/api/v1/config/check", configuring.ConfigCheck, shared),
+        ("/api/v1/config/take-back", configuring.TakeBack, shared),
+        ("/api/v1/config/modules", configuring.Modules, shared),
+        ("/api/v1/config/files/(.+)", configuring.ConfigFile, shared),
         ("/api/v1/log", Log, shared),
         ("/api/v1/stream", Stream, shared),
         ("/metrics", Metrics, shared),
         ("/api/.*", NotFound, shared),
-        ("/(.*)", Page, {**shared, "files": files}),
+        ("/(.*)", Page, {**shared, "files": names}),
     ]

@@ -9,21 +9,17 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, SSLIOStream
 from tornado.web import Application
 
-from fixgw.clock import now as clock_now
 from fixgw.errors import DeviceError
-from fixgw.kit.complaints import Complaints
-from fixgw.kit.sources import SIMULATED, mark_of
 from fixgw.net.access import Address
 from fixgw.net.listener import Listener
-from fixgw.plugins.web import api
-from fixgw.plugins.web.access import Access, Tokens
-from fixgw.status import Collector
+from fixgw.plugins.web import api, guard
+from fixgw.plugins.web.hub import Hub
 from fixgw.world import World
 
 if TYPE_CHECKING:
@@ -35,120 +31,8 @@ MAX_MESSAGE_BYTES = 64 * 1024
 IDLE_S = 60.0  # without a request, and for all of a request
 PING_S = 10.0
 CONNECTIONS = 6  # that a browser opens for one page
-MOST_THREADS = 8  # that do at the same time what may take long
 STOP_S = 0.5
 SECOND_S = 1.0
-MARKS = ("simulated", "replayed", "overridden")  # what each of `SIMULATED` means
-T = TypeVar("T")
-
-
-class TooBusy(Exception):
-    """`MOST_THREADS` are at work already."""
-
-
-class Hub:
-    """What the handlers of requests share. Everything here happens on the loop's thread, unless it says otherwise."""
-
-    def __init__(
-        self, world: World, options: Options, name: str, source: str, log: logging.Logger, counts: dict[str, int]
-    ) -> None:
-        self.world = world
-        self.db = world.database
-        self.options = options
-        self.name = name
-        self.source = source
-        self.log = log
-        self.counts = counts
-        self.complain = Complaints(log, clock_now)
-        self.access = Access(
-            options.allow,
-            options.write,
-            options.admin,
-            open=options.open,
-            bench=options.bench,
-            names=options.names,
-        )
-        self.tokens = Tokens()
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.collector = Collector(world.status, self._collected)
-        self.streams: set[api.Stream] = set()
-        self.revision = 1  # of the definitions and aux values
-        self.marks: dict[str, int] = {}  # how many values are not real, by why
-        self._length = len(self.db)
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
-        self._threads = 0
-
-    def count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
-
-    # -- status --------------------------------------------------------------------------------------------------------
-
-    async def status(self) -> None:
-        """Wait until `collector` has a status tree that is newer than this call. Raises TimeoutError."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((self.collector.ask(), future))
-        await asyncio.wait_for(future, 3.0)
-
-    def _collected(self) -> None:
-        """Called on the collector's thread."""
-        if self.loop is not None:
-            with suppress(RuntimeError):  # the loop has been closed
-                self.loop.call_soon_threadsafe(self._answer)
-
-    def _answer(self) -> None:
-        answered = self.collector.answered
-        for number, future in self._waiting:
-            if number <= answered and not future.done():
-                future.set_result(None)
-        self._waiting = [(number, future) for number, future in self._waiting if not future.done()]
-
-    def note_aux(self, *_: object) -> None:
-        """An aux value has changed. Any thread."""
-        self.revision += 1
-
-    def look(self) -> None:
-        """What is due once a second."""
-        if len(self.db) != self._length:
-            self._length = len(self.db)
-            self.revision += 1
-        if self.streams:
-            marks = [mark_of(reading.source) for reading in self.db.readings()]
-            self.marks = {what: marks.count(mark) for what, mark in zip(MARKS, SIMULATED, strict=True)}
-            self.collector.ask()
-        for stream in list(self.streams):
-            stream.look()
-
-    # -- what may take long --------------------------------------------------------------------------------------------
-
-    async def in_thread(self, work: Callable[[], T], seconds: float = 10.0) -> T:
-        """Call `work` on a thread of its own, which is left alone if it hangs. Raises TimeoutError and `TooBusy`."""
-        loop = asyncio.get_running_loop()
-        if self._threads >= MOST_THREADS:
-            raise TooBusy
-        future: asyncio.Future[T] = loop.create_future()
-
-        def done(result: T | None, error: BaseException | None) -> None:
-            self._threads -= 1
-            if future.done():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)  # type: ignore[arg-type]
-
-        def run() -> None:
-            result: T | None = None
-            error: BaseException | None = None
-            try:
-                result = work()
-            except Exception as raised:
-                error = raised
-            with suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(done, result, error)
-
-        self._threads += 1
-        threading.Thread(target=run, name=f"{self.name} work", daemon=True).start()
-        return await asyncio.wait_for(future, seconds)
 
 
 class Server:
@@ -206,7 +90,7 @@ class Server:
             logging.getLogger(logger).setLevel(logging.ERROR)
         application = Application(
             api.routes(hub),
-            default_handler_class=api.NotFound,
+            default_handler_class=guard.NotFound,
             default_handler_args={"hub": hub},
             log_function=lambda handler: None,
             websocket_ping_interval=PING_S,
@@ -315,6 +199,3 @@ def _tls(options: Options) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise DeviceError(f"the certificate {options.certificate} cannot be used: {error}") from error
     return context
-
-
-__all__ = ["Hub", "Server", "TooBusy"]

@@ -1,79 +1,156 @@
-"""What one client of the stream has not seen yet: `Outbox`. No sockets here."""
+"""The stream of values: one WebSocket for each page that is open."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
+import asyncio
+import time
+from collections.abc import Mapping
 from typing import Any
 
-from fixgw.database import ANNUNCIATE, BAD, FAIL, NEVER, OLD, SECFAIL, Database, Reading
+import msgspec
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-MOST_SOURCES = 500  # in a client's list; then it begins anew
-MOST_PATTERNS = 1000
+from fixgw import __version__, logmemory
+from fixgw.identity import identity
+from fixgw.plugins.web.guard import Guarded, Refusal, encode
+from fixgw.plugins.web.outbox import MOST_PATTERNS, Outbox
 
-#: The bits of the stream, for each combination of flags: 1 annunciate, 2 old, 4 bad, 8 fail, 16 secfail.
-_ORDER = (ANNUNCIATE, OLD, BAD, FAIL, SECFAIL)
-BITS = tuple(sum(1 << n for n, flag in enumerate(_ORDER) if flags & flag) for flags in range(32))
+SLOWEST_HZ = 2.0  # a page that gets no message for a second covers itself
+USUAL_HZ = 10.0
+LOG_LINES = 100  # in one message
+ALERTS = "fixgw.plugins.alerts"
+SHOWN_ALERTS = ("active", "latched", "acknowledged", "shelved")
 
-Entry = tuple[Any, int, int, float | None]
+
+class Stream(Guarded, WebSocketHandler):
+    """One client of the stream. Its task takes what is new at each tick, and awaits that it was sent."""
+
+    NEEDS = {"GET": "read"}
+    is_stream = True
+
+    def prepare(self) -> None:
+        super().prepare()
+        if len(self.hub.streams) >= self.hub.options.clients:
+            self.hub.count("pages too many")
+            raise Refusal(503, "full", f"{self.hub.options.clients} pages are open already: close one")
+
+    def check_origin(self, origin: str) -> bool:
+        return True  # `prepare` has checked it
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        hub = self.hub
+        self.set_nodelay(True)
+        self._outbox = Outbox(hub.db)
+        self._interval = 1 / min(USUAL_HZ, hub.options.rate)
+        self._wants_status = False
+        self._log_after: int | None = None
+        self._revision = hub.revision
+        self._answered = 0
+        self._alarms: Any = None
+        self._extra: dict[str, Any] = {}
+        hub.streams.add(self)
+        self._task = asyncio.ensure_future(self._run())
+
+    def on_close(self) -> None:
+        self.hub.streams.discard(self)
+        self._task.cancel()
+
+    def look(self) -> None:
+        """What is due once a second: a token that was revoked ends the stream."""
+        if self.paired is not None:
+            token = self.hub.tokens.find(self.get_cookie(self.cookie_name))
+            if token is None or token.role != self.paired.role:
+                self.close(4401, "this browser is no longer paired")
+
+    def on_message(self, message: str | bytes) -> None:
+        try:
+            wanted = msgspec.json.decode(message)
+            if not isinstance(wanted, dict):
+                raise ValueError("not an object")
+            self._want(wanted)
+        except (msgspec.DecodeError, RecursionError, ValueError) as error:
+            self._extra["error"] = f"not understood: {error}"
+
+    def _want(self, wanted: dict[str, Any]) -> None:
+        if "keys" in wanted:
+            keys = wanted["keys"]
+            patterns = ["*"] if keys == "*" else keys
+            if not isinstance(patterns, list) or len(patterns) > MOST_PATTERNS:
+                raise ValueError('keys are "*" or a list')
+            if not all(isinstance(key, str) and len(key) <= 100 for key in patterns):
+                raise ValueError("a key is a text")
+            if unknown := self._outbox.subscribe(patterns):
+                self._extra["unknown"] = unknown
+        if "rate" in wanted:
+            rate = wanted["rate"]
+            if isinstance(rate, bool) or not isinstance(rate, int | float):
+                raise ValueError("the rate is a number")
+            self._interval = 1 / max(SLOWEST_HZ, min(float(rate), self.hub.options.rate))
+        if "status" in wanted:
+            self._wants_status = wanted["status"] is True
+            self._answered = 0
+        if "log" in wanted:
+            after = wanted["log"]
+            if isinstance(after, bool) or not isinstance(after, int) or after < 0:
+                after = None
+            self._log_after = after
+
+    async def _run(self) -> None:
+        hub = self.hub
+        hello = {
+            "version": __version__,
+            "gateway": identity(hub.db),
+            "items": hub.revision,
+            "role": self.role,
+            "permissions": hub.access.permissions(self.role),
+            "rate": hub.options.rate,
+        }
+        try:
+            await self.write_message(encode({"hello": hello}))
+            n = 0
+            due = time.monotonic()
+            while True:
+                n += 1
+                await self.write_message(self._message(n))
+                due = max(due + self._interval, time.monotonic())
+                await asyncio.sleep(due - time.monotonic())
+        except (WebSocketClosedError, ConnectionError, OSError):
+            self.close()
+        except Exception as error:
+            hub.complain("a page was dropped", about="stream", error=error)
+            self.close(1011)
+
+    def _message(self, n: int) -> bytes:
+        parts = {"n": n, "t": round(time.monotonic(), 3), **self._outbox.take()}
+        hub = self.hub
+        if self._extra:
+            parts |= self._extra
+            self._extra = {}
+        if hub.revision != self._revision:
+            parts["items"] = self._revision = hub.revision
+        if hub.collector.answered != self._answered:
+            self._answered = hub.collector.answered
+            tree = hub.collector.tree
+            parts["verdict"] = {name: tree.get(name) for name in ("health", "summary", "uptime")} | hub.marks
+            if self._wants_status:
+                parts["status"] = msgspec.Raw(hub.collector.result.encode())
+            alarms = alarms_in(tree)
+            if alarms != self._alarms:
+                parts["alarms"] = self._alarms = alarms
+        if self._log_after is not None and logmemory.memory.last > self._log_after:
+            lines = logmemory.memory.lines(None, self._log_after)[:LOG_LINES]
+            parts["log"] = [line._asdict() for line in lines]
+            self._log_after = lines[-1].number if lines else logmemory.memory.last
+        return encode(parts)
 
 
-class Outbox:
-    """The readings that a client has not got yet. Use it from one thread only.
-
-    A look at all readings compares them with those that were sent, so a client that takes them rarely gets only the
-    newest ones, writers pay nothing for any client, and the memory is that of one reading for each key.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._patterns: Sequence[str] = ()
-        self._length = -1
-        self._keys: list[tuple[int, str]] = []  # with the position among all readings
-        self._sent: list[Reading | None] = []
-        self._sources: dict[str, int] = {}
-
-    def subscribe(self, patterns: Sequence[str]) -> list[str]:
-        """Follow the keys that match `patterns`, and send all of them again. Returns the patterns that match none."""
-        self._patterns = patterns
-        self._sent = []
-        self._match()
-        keys = self._database.keys()
-        return [p for p in patterns if p not in self._database and not any(fnmatchcase(k, p) for k in keys)]
-
-    def _match(self) -> None:
-        keys = self._database.keys()
-        self._length = len(keys)
-        exact = frozenset(self._patterns)
-        wild = [p for p in self._patterns if p not in self._database]
-        self._keys = [(n, key) for n, key in enumerate(keys) if key in exact or any(fnmatchcase(key, p) for p in wild)]
-        self._sent += [None] * (self._length - len(self._sent))
-
-    def take(self) -> dict[str, Any]:
-        """The parts of the next message: `v`, and `sources` if the client does not know all of them."""
-        if len(self._database) != self._length:
-            self._match()
-        known = len(self._sources)
-        if known > MOST_SOURCES:
-            self._sources, known = {}, 0
-            self._sent = [None] * self._length
-        now = self._database.clock()
-        readings = self._database.readings()
-        sent, sources, item = self._sent, self._sources, self._database.item
-        values: dict[str, Entry] = {}
-        for n, key in self._keys:
-            reading = readings[n]
-            if reading is sent[n]:
-                continue
-            sent[n] = reading
-            reading = item(key).aged(reading)
-            index = sources.setdefault(reading.source, len(sources))
-            if reading.stamp == NEVER:
-                values[key] = (None, BITS[reading.flags], index, None)
-            else:
-                age = int((now - reading.stamp) * 1000) / 1000
-                values[key] = (reading.value, BITS[reading.flags], index, age)
-        parts: dict[str, Any] = {"v": values}
-        if len(sources) != known:
-            parts["sources"] = list(sources)
-        return parts
+def alarms_in(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The alerts in a status tree that a crew sees, and those that were shelved."""
+    connections = tree.get("connections")
+    found = []
+    for name, report in connections.items() if isinstance(connections, dict) else ():
+        if report.get("module") == ALERTS:
+            for id, alert in report.get("status", {}).items():
+                if isinstance(alert, dict) and alert.get("state") in SHOWN_ALERTS and "level" in alert:
+                    found.append({"id": id, "connection": name, **alert})
+    return found

@@ -50,7 +50,7 @@ class Raw:
         self.sock = socket.socket()
         if buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        self.sock.settimeout(5.0)
+        self.sock.settimeout(20.0)
         self.sock.bind((source, 0))
         self.sock.connect((host, port))
         self.file = self.sock.makefile("rb")
@@ -164,6 +164,7 @@ class Gateway:
             self.plugin = Plugin("web", {"port": 0, **options})
         self.plugin.start()
         self.clients: list[Raw] = []
+        self.reloads = 0
 
     @property
     def port(self) -> int:

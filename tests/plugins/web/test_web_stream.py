@@ -9,7 +9,7 @@ import pytest
 
 from fixgw.database import BAD, Database, Definition
 from fixgw.hw_sim.bench.clock import Clock
-from fixgw.plugins.web.stream import MOST_SOURCES, Outbox
+from fixgw.plugins.web.outbox import MOST_SOURCES, Outbox
 
 from .conftest import HERE, Gateway
 
