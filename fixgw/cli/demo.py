@@ -16,12 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
 from fixgw.cli.sim import choose_scenario, print_event
+from fixgw.net.access import is_loopback
 
 if TYPE_CHECKING:
     from fixgw.configuration import Configuration
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
     from fixgw.hw_sim.world import World
 
 MAX_LOG_BYTES = 64 * 1024 * 1024
+WEB_PORT = 8080
 TAKE_OFF_TIMEOUT_S = 5.0  # how long displays wait for good values
 #: Connections that start when the instruments' values are good.
-LATER = ("demo", "alerts", "netfix", "recorder")
+LATER = ("demo", "alerts", "netfix", "web", "recorder")
 #: Displays do not work without these keys.
 VITAL = ("IAS", "ALT", "VS")
 
@@ -84,6 +87,12 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=_port, default=3490, help="NetFIX port (default: 3490; 0: any free port)")
+    parser.add_argument(
+        "--web-port",
+        type=_port,
+        metavar="PORT",
+        help=f"port of the page for browsers (default: {WEB_PORT} if it is free, or else any free port)",
+    )
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
     parser.add_argument("--verbose", action="store_true", help="log normal activity as well")
 
@@ -111,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     scenario, problem = choose_scenario(args)
     if scenario is None:
         return complain(problem)
-    if trouble := _check_address(args.host, args.port):
+    if trouble := _check_addresses(args):
         return complain(trouble)
     with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
         variables = {"SIM": directory, "GPS": "replay/gps" if replay is not None else "sim/gps"}
@@ -124,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
             loaded, later = _together(loaded, own), (*LATER, *(c.name for c in own.connections))
         if args.record is not None:
             loaded = _recording(loaded, args.record)
-        loaded = _serving_on(loaded, args.host, args.port)
+        loaded = _serving_on(loaded, args)
         code = _fly(loaded, Path(directory), replay, scenario, args, early, later)
     if code != EXIT_DONE:
         from fixgw.service import leave
@@ -163,7 +172,7 @@ def _replay(args: argparse.Namespace, early: _EarlySignals) -> int:
 
     if args.scenario or args.everything:
         return complain("a recorded flight has no virtual instruments: leave out --scenario and --everything")
-    if trouble := _check_address(args.host, args.port):
+    if trouble := _check_addresses(args):
         return complain(trouble)
     loaded = configuration.load(
         configuration.packaged() / "demo-replay.yaml", {"FILE": str(args.replay.expanduser().absolute())}
@@ -172,7 +181,7 @@ def _replay(args: argparse.Namespace, early: _EarlySignals) -> int:
         loaded = _together(loaded, configuration.load(configuration.find(args.own)))
     with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
         os.environ["STATE_DIRECTORY"] = directory
-        gateway = Gateway(_serving_on(loaded, args.host, args.port))
+        gateway = Gateway(_serving_on(loaded, args))
         early.hand_to(gateway)
         timer = threading.Timer(args.duration or 0.0, gateway.request_stop, kwargs={"why": "the time is up"})
         timer.daemon = True
@@ -181,6 +190,7 @@ def _replay(args: argparse.Namespace, early: _EarlySignals) -> int:
             command, where, port = _how_to_reach(gateway, args)
             print(
                 f"{args.replay} is played, again and again.\n"
+                f"{_page(gateway)}"
                 f"NetFIX listens on {args.host} port {port}. Try these commands in another terminal:\n"
                 f"  {command} watch{where} IAS ALT VS HEAD LAT LONG\n"
                 f"  {command} playback{where}\n"
@@ -306,23 +316,35 @@ def _take_off(gateway: Gateway, flying: World, patterns: tuple[str, ...]) -> lis
     return missing()
 
 
-def _serving_on(configuration: Configuration, host: str, port: int) -> Configuration:
-    """The configuration with its NetFIX server on `host` and `port`."""
-    options: dict[str, object] = {"host": host, "port": port}
-    if not _is_loopback(host):  # --host asks for access from other computers
-        options["allow"] = options["write"] = ["0.0.0.0/0", "::/0"]
+def _serving_on(configuration: Configuration, args: argparse.Namespace) -> Configuration:
+    """The configuration with its servers where the arguments say; without the page if its library is not there."""
+    port = args.web_port
+    if port is None:
+        port = WEB_PORT if args.port and not _check_address(args.host, WEB_PORT) else 0
+    servers: dict[str, dict[str, object]] = {
+        "netfix": {"host": args.host, "port": args.port},
+        "web": {"host": args.host, "port": port},
+    }
+    if not is_loopback(args.host):  # --host asks for access from other computers
+        everybody = ["0.0.0.0/0", "::/0"]
+        servers["netfix"] |= {"allow": everybody, "write": everybody}
+        servers["web"] |= {"allow": everybody, "open": True}
     connections = [
-        dataclasses.replace(c, options={**c.options, **options}) if c.name == "netfix" else c
+        dataclasses.replace(c, options={**c.options, **servers.get(c.name, {})})
         for c in configuration.connections
+        if c.name != "web" or find_spec("tornado") is not None
     ]
     return dataclasses.replace(configuration, connections=tuple(connections))
 
 
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+def _check_addresses(args: argparse.Namespace) -> str:
+    trouble = _check_address(args.host, args.port)
+    if not trouble and args.web_port is not None and find_spec("tornado") is not None:
+        trouble = _check_address(args.host, args.web_port, "--web-port")
+    return trouble
 
 
-def _check_address(host: str, port: int) -> str:
+def _check_address(host: str, port: int, option: str = "--port") -> str:
     """The reason that the NetFIX server cannot listen on an address; empty when it can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -331,7 +353,7 @@ def _check_address(host: str, port: int) -> str:
         if port and error.errno == errno.EADDRINUSE:
             return (
                 f"port {port} is in use, probably by another gateway (check with `fixgw status`); "
-                "stop that gateway, or choose another port with --port"
+                f"stop that gateway, or choose another port with {option}"
             )
         return f"cannot listen on {host} port {port}: {str(error.strerror or error).partition(' (')[0]}"
     return ""
@@ -341,8 +363,15 @@ def _how_to_reach(gateway: Gateway, args: argparse.Namespace) -> tuple[str, str,
     """The command to type, its options that name the gateway, and the port."""
     port: int = getattr(gateway.runners["netfix"].plugin, "port", args.port)
     command = sys.argv[0] if sys.argv[0].endswith("/fixgw") and not shutil.which("fixgw") else "fixgw"
-    where = "" if _is_loopback(args.host) or args.host in ("0.0.0.0", "::") else f" --host {args.host}"
+    where = "" if is_loopback(args.host) or args.host in ("0.0.0.0", "::") else f" --host {args.host}"
     return command, where + ("" if port == 3490 else f" --port {port}"), port
+
+
+def _page(gateway: Gateway) -> str:
+    """The line that says where the page is; empty if there is none."""
+    runner = gateway.runners.get("web")
+    plugin = None if runner is None else runner.plugin
+    return f"The page for browsers: {getattr(plugin, 'address', '')}\n" if plugin and plugin.is_running() else ""
 
 
 def _describe(
@@ -370,7 +399,7 @@ A virtual aircraft is flying. The real drivers read its instruments:
   {directory}/eis   virtual Grand Rapids EIS engine monitor
   virtual pins of a Raspberry Pi, with knobs, buttons, switches, lamps and a fuel flow transducer
 {others}The demo plugin writes the values that none of them measures.
-{warning}NetFIX listens on {args.host} port {port}. Try these commands in another terminal:
+{warning}{_page(gateway)}NetFIX listens on {args.host} port {port}. Try these commands in another terminal:
   {command} watch{where} IAS ALT VS HEAD LAT LONG
   {command} alerts{where}
   {command} status{where} --verbose

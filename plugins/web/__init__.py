@@ -52,6 +52,9 @@ class Options(plugin.Options, frozen=True):
         bool,
         Meta(description="Show the bench: overrides, the virtual panel, scenarios. Not for an aircraft that flies."),
     ] = False
+    panel: Annotated[
+        str, Meta(description="Path of the virtual panel's socket; default: where `fixgw sim panel` looks for it.")
+    ] = ""
     certificate: Annotated[str, Meta(description="File with the certificate for https, in PEM format.")] = ""
     key: Annotated[str, Meta(description="File with the private key of the certificate, in PEM format.")] = ""
 

@@ -32,6 +32,11 @@ POST /alarms                {"command": "ack ID" | "shelve ID SECONDS" | "mute"}
 GET /overrides              {"overrides": {"IAS": {"value", "flags", "source", "seconds": still to go}, ...}}
 PUT /overrides/KEY          {"value", "flags": [...], "seconds": 300, "force"} -> what GET answers. Needs bench
 DELETE /overrides/KEY, DELETE /overrides    release one or all -> what GET answers. Needs bench
+GET /bench                  {"scenarios": {NAME: description, ...}, "playing": NAME, "" for another one, or null,
+                            "panel": its state as `fixgw.hw_sim.panel_server` describes it, or null if there is none,
+                            "commands": {"press": "N [SECONDS]", ...} of the panel}. Needs bench
+POST /scenario              {"name": NAME or null}: let its events happen, or end them -> {}. Needs bench
+POST /panel                 {"command": "press 0 0.2"} -> {"panel": its state}. Needs bench
 POST /connections/NAME/restart, POST /reload    {"force"} -> {}: it has begun. Need admin
 
 GET /recordings             {"recordings": [what ``fixgw flights --json`` prints of each, without its path, ...]}
@@ -88,7 +93,7 @@ from fixgw.database import WRITABLE, Item, Reading
 from fixgw.errors import UnknownKey
 from fixgw.kit.sources import OVERRIDE
 from fixgw.kit.units import choices
-from fixgw.plugins.web import configuring, metrics, recordings
+from fixgw.plugins.web import bench, configuring, metrics, recordings
 from fixgw.plugins.web.access import PairingError
 from fixgw.plugins.web.guard import PAGES, Act, Api, NotFound, Page, Refusal, encode, flag_bits, reading_facts
 from fixgw.plugins.web.hub import Hub
@@ -358,6 +363,9 @@ def routes(hub: Hub) -> list[Any]:
         ("/api/v1/doctor", configuring.Doctor, shared),
         ("/api/v1/recordings", recordings.Recordings, shared),
         ("/api/v1/recordings/([^/]+)", recordings.OneRecording, shared),
+        ("/api/v1/bench", bench.Bench, shared),
+        ("/api/v1/scenario", bench.Scenarios, shared),
+        ("/api/v1/panel", bench.Panel, shared),
         ("/api/v1/config", configuring.Config, shared),
         ("/api/v1/config/check", configuring.ConfigCheck, shared),
         ("/api/v1/config/take-back", configuring.TakeBack, shared),

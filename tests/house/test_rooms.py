@@ -28,8 +28,14 @@ HARDWARE_LIBRARIES = {"serial", "can", "RPi", "gpiod", "smbus2", "spidev"}
 WORLDLY = {"socket", "threading", "select", "selectors", "subprocess", "logging", *HARDWARE_LIBRARIES}
 #: The modules of drivers for the command line.
 COMMANDS = {"drivers/canfix/command.py", "drivers/canfix/tool/change.py", "drivers/canfix/tool/show.py"}
-# The demonstration flies the virtual aircraft, and `fixgw sim` runs the virtual devices: both import the simulators.
-MAY_SIMULATE = {"plugins/demo.py", "fixgw/cli/demo.py", "fixgw/cli/panel.py", "fixgw/cli/sim.py"}
+# The demonstration flies the virtual aircraft, `fixgw sim` runs the virtual devices, and the page operates them.
+MAY_SIMULATE = {
+    "plugins/demo.py",
+    "plugins/web/bench.py",
+    "fixgw/cli/demo.py",
+    "fixgw/cli/panel.py",
+    "fixgw/cli/sim.py",
+}
 # Scenarios are files that people write: the code for configurations reads and checks them.
 READS_FILES = {"tests/hw_sim/scenario.py": ("msgspec", "fixgw.configuration", "fixgw.errors")}
 # The bench runs a plugin on a database; two of its modules are only for pytest.

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
@@ -547,10 +548,18 @@ class Play:
         self._began: float | None = None
         self._number = count()
         self._todo: list[tuple[float, int, str, End]] = []
-        for event in scenario.events:
-            there = event.kind == "aircraft" or (event.kind, event.what) in self._targets
-            words = f"{event.what or f'the {event.kind}'}{'' if there else ' is not here'}: {event.words}"
-            self._at(event.at, words, partial(self._begin, event, words))
+        self._going: dict[int, End] = {}  # what ends the events that have begun
+        self._changes: deque[Scenario | None] = deque()  # from other threads
+        #: The scenario whose events happen; None if there is none.
+        self.current: Scenario | None = scenario if scenario.events else None
+        self._plan(scenario)
+
+    def change(self, scenario: Scenario | None) -> None:
+        """End what is going on, and let the events of another `scenario` happen instead, from now on; or nothing more.
+
+        Only its events count, and its duration: the nodes and the aircraft stay as they are. Any thread may call this.
+        """
+        self._changes.append(scenario)
 
     def over(self, now: float) -> bool:
         """Whether the scenario has an end, and has reached it."""
@@ -562,6 +571,8 @@ class Play:
         if self._began is None:
             self._began = now
             self._targets["aircraft", ""] = aircraft
+        while self._changes:
+            self._begin_anew(self._changes.popleft(), now)
         while self._todo and self._todo[0][0] <= now - self._began:
             at, _, words, do = heapq.heappop(self._todo)
             if self._tell is not None:
@@ -576,8 +587,34 @@ class Play:
     def _begin(self, event: Event, words: str) -> None:
         whom = self._targets.get((event.kind, event.what))
         end = event.begin(whom) if whom is not None else None
-        if end is not None and event.lasting is not None:
-            self._at(event.at + event.lasting, f"{words} is over", end)
+        if end is None:
+            return
+        number = next(self._number)
+        self._going[number] = end
+        if event.lasting is not None:
+            self._at(event.at + event.lasting, f"{words} is over", partial(self._end, number))
+
+    def _end(self, number: int) -> None:
+        if end := self._going.pop(number, None):
+            end()
+
+    def _plan(self, scenario: Scenario) -> None:
+        for event in scenario.events:
+            there = event.kind == "aircraft" or (event.kind, event.what) in self._targets
+            words = f"{event.what or f'the {event.kind}'}{'' if there else ' is not here'}: {event.words}"
+            self._at(event.at, words, partial(self._begin, event, words))
+
+    def _begin_anew(self, scenario: Scenario | None, now: float) -> None:
+        self._todo.clear()
+        for number in [*self._going]:
+            self._end(number)
+        self.scenario = self.scenario._replace(duration=None)
+        self._began = now
+        self.current = scenario
+        if scenario is not None:
+            self._plan(scenario)
+            if scenario.duration is not None:
+                self._at(scenario.duration, "the scenario is over", partial(self.change, None))
 
 
 class Director:

@@ -29,7 +29,7 @@ from fixgw.hw_sim.replay import Replay
 
 if TYPE_CHECKING:
     from fixgw.hw_sim.panel import Panel
-    from fixgw.hw_sim.scenario import Scenario
+    from fixgw.hw_sim.scenario import Play, Scenario
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ class World:
         self.values: Mapping[str, Value] = self.aircraft.values()
         #: The instruments that a scenario knows by name.
         self.named: dict[str, Any] = {}
+        #: What happens to them.
+        self.play: Play | None = None
         self._instruments: tuple[Instrument, ...] = ()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -178,7 +180,9 @@ def bench(
         from fixgw.hw_sim.everything import devices
 
         instruments |= devices(directory)
-    world.attach(CanBus(scenario, str(directory / "can0"), tell, instruments))
+    bus = CanBus(scenario, str(directory / "can0"), tell, instruments)
+    world.play = bus.play
+    world.attach(bus)
     for instrument in instruments.values():
         world.attach(instrument)
     world.named = instruments

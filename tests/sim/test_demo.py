@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -414,9 +415,13 @@ def test_the_whole_stack_works_until_ctrl_c(fly: Callable[..., Demo], tmp_path: 
     assert float(client.value("IAS")) > 60
     status = client.status()
     assert status["health"] == "ok", status["summary"]
-    assert list(status["connections"]) == ["can", "gps", "eis", "panel", "demo", "compute", "alerts", "netfix"]
+    assert list(status["connections"]) == ["can", "gps", "eis", "panel", "demo", "compute", "alerts", "netfix", "web"]
     assert status["database"]["conflicts"] == {}
     client.close()
+    page = re.search(r"http://127\.0\.0\.1:\d+/", demo.shown)
+    assert page
+    with urllib.request.urlopen(f"{page[0]}api/v1/items/IAS", timeout=5) as answer:
+        assert json.load(answer)["source"] == "sim/can/50"
 
     code, seconds, errors = demo.end(signal.SIGINT)
     assert code == 0

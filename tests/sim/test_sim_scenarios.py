@@ -190,6 +190,31 @@ def test_knobs_buttons_and_switches_are_operated(tmp_path: Path) -> None:
     assert (4.5, 0x308, "0000000000") in seen
 
 
+def test_another_scenario_takes_over_and_what_went_on_ends(tmp_path: Path) -> None:
+    first = scenario(tmp_path, "at: 1, node: fuel, fault: silent", "at: 2, node: fuel, fault: suspect")
+    second = scenario(tmp_path, "at: 1, node: fuel, fault: suspect, for: 1")._replace(duration=4.0)
+    told: list[str] = []
+    play = Play(first, None, lambda _, words: told.append(words))
+    aircraft = first.aircraft()
+
+    def sent(*span: float) -> int:
+        return sum(len(f) for at in span for name, f in play.due(at, aircraft) if name == "fuel")
+
+    assert sent(0.0, 0.5) > 0
+    assert sent(1.1, 1.6) == 0
+    play.change(second)
+    assert sent(1.7, 2.2) > 0  # it is no longer silent
+    assert play.current is second
+    assert len(told) == 1
+    sent(2.8, 3.8)
+    assert len(told) == 3  # suspect, and over
+    sent(5.8, 5.9)
+    assert play.current is None
+    assert len(told) == 4
+    assert sent(1000.0) > 0
+    assert not play.over(1000.0)
+
+
 def test_nodes_receive_the_frames_of_each_other(tmp_path: Path) -> None:
     said = [f.data for _, f in frames(scenario(tmp_path), 11.0) if f.arbitration_id == 0x724]
     (heard,) = (int.from_bytes(data[3:], "little") for data in said if data[:3] == b"\x06\x04\x00")
