@@ -61,6 +61,7 @@ CLIENT: dict[str, Command] = {
     "flag": Command("client", "set or clear a flag"),
     "report": Command("report", "write a bug report; or print the definition of keys, or what happened in a flight"),
     "watch": Command("watch", "watch values change"),
+    "tui": Command("tui", "all of a gateway on a full screen: values, health, alerts, log, panel"),
     "wait": Command("wait", "wait until keys have usable values, before a display starts"),
     "explain": Command("client", "explain where a value comes from and why it is flagged"),
     "alerts": Command("alerts", "show what needs attention, and acknowledge it"),

@@ -57,22 +57,35 @@ def in_status(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {id: facts for id, facts in status.items() if isinstance(facts, dict) and "level" in facts}
 
 
+def presented(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Those that the crew sees, or has taken out of sight."""
+    return {id: facts for id, facts in in_status(status).items() if facts["state"] in (*SHOWN, "shelved")}
+
+
+def described(id: str, alert: Mapping[str, Any]) -> tuple[str, ...]:
+    """Its level, state with time, id, text, and whether it comes and goes."""
+    state = alert["state"]
+    if state == "shelved":
+        state += f" for {text.duration(alert.get('shelved for', 0))}"
+    elif "for" in alert:
+        state += f" for {text.duration(alert['for'])}"
+    return alert["level"], state, id, alert.get("text", ""), "intermittent" if alert.get("intermittent") else ""
+
+
+def changes(status: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The latest changes of alerts, for people."""
+    entries = [entry for entry in status.get("alert log", ()) if isinstance(entry, dict)]
+    return [(e["time"], e["level"], f"{e['from']} → {e['to']}", e["id"], e["text"], _details(e)) for e in entries]
+
+
 def _list(client: Client, args: argparse.Namespace) -> int:
     status = _status(client)
     alerts = in_status(status)
-    wanted = {id: a for id, a in alerts.items() if args.all or a["state"] in (*SHOWN, "shelved")}
+    wanted = alerts if args.all else presented(status)
     if args.json:
         print(json.dumps(wanted, indent=2))
         return EXIT_DONE
-    rows = []
-    for id, alert in wanted.items():
-        state = alert["state"]
-        if state == "shelved":
-            state += f" for {text.duration(alert.get('shelved for', 0))}"
-        elif "for" in alert:
-            state += f" for {text.duration(alert['for'])}"
-        intermittent = "intermittent" if alert.get("intermittent") else ""
-        rows.append((alert["level"], state, id, alert.get("text", ""), intermittent))
+    rows = [described(id, alert) for id, alert in wanted.items()]
     text.show(*(text.table(rows) or [f"no alerts ({len(alerts)} are judged, flight phase {status['flight phase']})"]))
     return EXIT_DONE
 
@@ -98,12 +111,12 @@ def _mute(client: Client, args: argparse.Namespace) -> int:
 
 
 def _log(client: Client, args: argparse.Namespace) -> int:
-    entries = [entry for entry in _status(client).get("alert log", ()) if isinstance(entry, dict)]
+    status = _status(client)
     if args.json:
+        entries = [entry for entry in status.get("alert log", ()) if isinstance(entry, dict)]
         print(json.dumps(entries, indent=2))
         return EXIT_DONE
-    rows = [(e["time"], e["level"], f"{e['from']} → {e['to']}", e["id"], e["text"], _details(e)) for e in entries]
-    text.show(*(text.table(rows) or ["nothing has happened"]))
+    text.show(*(text.table(changes(status)) or ["nothing has happened"]))
     return EXIT_DONE
 
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 PROMPT = "fixgw> "
 HISTORY_LINES = 1000
 QUIT_WORDS = ("quit", "exit", "q")
-COMMANDS = [name for name in CLIENT if name not in ("console", "calibrate", "wait")]  # they make no sense in a console
+ELSEWHERE = ("console", "calibrate", "tui", "wait")  # they make no sense in a console
+COMMANDS = [name for name in CLIENT if name not in ELSEWHERE]
 KEY_FIRST = ("write", "flag")  # these take one key, then something else; the others take any number of keys
 
 

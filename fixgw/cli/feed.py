@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from fixgw.cli import text
 from fixgw.cli.client import ask_about, connect, expand, is_pattern, new_client, presentation
-from fixgw.cli.terminal import Row
+from fixgw.cli.terminal import Row, Segment
 from fixgw.clock import now
-from fixgw.database import OLD
-from fixgw.errors import NetfixError, NotConnected, Refused, RequestTimeout
+from fixgw.database import FAIL, OLD
+from fixgw.errors import FixgwError, NetfixError, NotConnected, Refused, RequestTimeout
 from fixgw.kit.sources import OVERRIDE, START, mark_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ LOST_S = 1.5  # without an answer for this long, nothing is current
 SOURCES_S = 2.0  # between two looks at the sources
 #: What we say of values that are not real, by the mark of their source.
 UNREAL = {"sim/": "SIMULATED", "replay/": "REPLAY"}
+
+#: The keys of what `alert_words` says.
+ALERT_KEYS = ("ALERTLEVEL", "ALERTS", "ALERTMSG")
+ALERT_LEVELS = (("ADVISORY", text.BOLD), ("CAUTION", text.YELLOW), ("WARNING", text.RED))
 
 
 def _nothing(*_: object) -> None:
@@ -50,7 +54,7 @@ class Feed:
         self._words = tuple(words)
         self._known: list[str] = []
         self._also = tuple(also)
-        self._units: dict[str, str] = args.units
+        self.units: dict[str, str] = args.units
         self._changed = changed
         self._lost = lost
         self.client = new_client(args, reconnect=True, on_connect=self._on_connect, on_disconnect=self._on_disconnect)
@@ -58,6 +62,8 @@ class Feed:
         self.rows: dict[str, Row] = {}
         self.others: dict[str, Row] = {}
         self.revision = 0  # counts how often `rows` was replaced, because the gateway came back with other keys
+        self.connections = 0  # made so far
+        self.answers = 0  # to questions whether the gateway is there
         #: The sources of all keys that were ever written, by key; empty if the gateway does not tell.
         self.sources: dict[str, str] = {}
         #: Guards the rows.
@@ -78,7 +84,7 @@ class Feed:
         for word in self._words:
             if not is_pattern(word):
                 ask_about(self.client, word, self.client.read)
-        self._define(self.client.list())
+        self._define(self._list())
 
     def start(self, ask: bool = True) -> None:
         """Subscribe to the keys, then read them all once. With `ask`, keep asking the gateway from now on, so that
@@ -117,15 +123,24 @@ class Feed:
 
     # -- definitions ---------------------------------------------------------------------------------------------------
 
+    def _list(self) -> list[str]:
+        """The keys that one can ask for; a gateway may list anything."""
+        return [key for key in self.client.list() if key.isprintable() and ";" not in key]
+
     def _define(self, known: list[str]) -> None:
         """Make rows for the keys; those that were there before keep theirs."""
         client = self.client
-        keys = expand(client, self._words or ["*"], known)
+        try:
+            keys = expand(client, self._words or ["*"], known)
+        except FixgwError:
+            if not self.rows:
+                raise
+            keys = list(self.rows)  # what matched has gone; it may come back
         others = [key for key in self._also if key in known]
         new = [key for key in keys if key not in self.rows and _base(key) in known]
         about = {report.key: report for report in client.report_many(dict.fromkeys(map(_base, new)))}
         rows = {key: Row(key, about[_base(key)].units, about[_base(key)].description) for key in new}
-        for key, shown in presentation(client, {key: row.units for key, row in rows.items()}, self._units).items():
+        for key, shown in presentation(client, {key: row.units for key, row in rows.items()}, self.units).items():
             rows[key].shown = shown
         with self.lock:
             self.rows = {key: rows.get(key) or self.rows.get(key) or Row(key) for key in keys}
@@ -141,9 +156,10 @@ class Feed:
     def _on_connect(self) -> None:
         with self.lock:
             self._early, self._complete, self._tells_sources = set(), False, True
+            self.connections += 1
 
     def _read_again(self) -> None:
-        known = self.client.list()
+        known = self._list()
         if known != self._known:
             before = {*self.rows, *self.others}
             self._define(known)
@@ -211,6 +227,7 @@ class Feed:
                 else:
                     self.client.report_many(self._known[:1])
                 self._answered = asked
+                self.answers += 1
 
     def _ask_sources(self) -> dict[str, float]:
         """Note the sources of all keys. Returns the ages of their values; none if the gateway does not tell them."""
@@ -233,6 +250,20 @@ class Feed:
                 age = ages.get(key)
                 if age is not None and (row.updated is None or at - age < row.updated < asked):
                     row.updated = at - age
+
+
+def alert_words(*rows: Row) -> Segment:
+    """What the alerts say, given the rows of `ALERT_KEYS`; empty if none were ever judged."""
+    if len(rows) < len(ALERT_KEYS) or rows[0].silent:
+        return "", ""
+    level, count, message = rows
+    if level.flags & (OLD | FAIL) or not isinstance(level.value, int):
+        return "ALERTS ARE NOT JUDGED: the alert logic has stopped", text.RED
+    if not level.value or not isinstance(count.value, int):
+        return "no alerts", text.DIM
+    more = f" and {count.value - 1} more" if count.value > 1 else ""
+    name, shade = ALERT_LEVELS[min(level.value, 3) - 1]
+    return text.printable(f"{name} {message.value}{more}"), shade
 
 
 def _base(key: str) -> str:

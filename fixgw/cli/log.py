@@ -61,12 +61,17 @@ def _lines(client: Client, connections: Iterable[str], after: int) -> list[Line]
         raise FixgwError("this gateway keeps no log in memory") from None
 
 
+def as_text(line: Line) -> list[str]:
+    """A line of the log for people; with a traceback, it is several."""
+    when = datetime.fromtimestamp(line.time, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    first, *more = line.text.splitlines() or [""]
+    return [f"{when} {line.level:<7} {line.connection or 'gateway'}: {first}", *(f"    {each}" for each in more)]
+
+
 def _show(lines: Iterable[Line], as_json: bool) -> None:
     if as_json:
         for line in lines:
             print(json.dumps(line._asdict()), flush=True)
         return
     for line in lines:
-        when = datetime.fromtimestamp(line.time, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        first, *more = line.text.splitlines() or [""]
-        text.show(f"{when} {line.level:<7} {line.connection or 'gateway'}: {first}", *(f"    {each}" for each in more))
+        text.show(*as_text(line))

@@ -14,6 +14,7 @@ from typing import Any
 
 from fixgw.cli import EXIT_DONE, EXIT_FAILED, complain, text
 from fixgw.cli.terminal import REVERSE, Line, Terminal, paint, size
+from fixgw.errors import FixgwError
 
 PRESS_S = 0.2  # how long a key press holds a button down
 POLL_S = 0.25  # how often to check the size of the terminal
@@ -34,16 +35,10 @@ State = dict[str, Any]
 
 def run(args: argparse.Namespace) -> int:
     """Run until q, Ctrl-C, SIGTERM or the end of the input. Returns 1 when there is no panel, or no longer one."""
-    from fixgw.hw_sim import panel_server
-
-    path = args.path or panel_server.default_path()
     try:
-        link = Link(panel_server.connect(path))
-    except OSError as error:
-        return complain(
-            f"no panel at {path}: {str(error.strerror or error).lower()}; `fixgw demo` provides one, and so does a "
-            "gateway with `library: fixgw.hw_sim.panel_pins`"
-        )
+        path, link = find(args.path)
+    except FixgwError as error:
+        return complain(str(error))
     try:
         if sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
             return run_on_terminal(link, path)
@@ -52,6 +47,20 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_DONE  # the usual way to stop
     finally:
         link.close()
+
+
+def find(path: str | None = None) -> tuple[str, Link]:
+    """Connect to the panel at `path`, or at the usual path, which is returned with the link. Raises `FixgwError`."""
+    from fixgw.hw_sim import panel_server
+
+    path = path or panel_server.default_path()
+    try:
+        return path, Link(panel_server.connect(path))
+    except OSError as error:
+        raise FixgwError(
+            f"no panel at {path}: {str(error.strerror or error).lower()}; `fixgw demo` provides one, and so does a "
+            "gateway with `library: fixgw.hw_sim.panel_pins`"
+        ) from error
 
 
 class Link:
@@ -91,6 +100,11 @@ class Link:
             messages, data = [], b""
         self.open = self.open and bool(data) and len(self._received) < MAX_LINE_BYTES
         return [message for message in messages if isinstance(message, dict)]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `receive` would return at once."""
+        return bool(select.select([self._connection], [], [], 0.0)[0])
 
     def close(self) -> None:
         self._connection.close()
@@ -178,7 +192,7 @@ def run_on_terminal(link: Link, path: str) -> int:
                     return EXIT_DONE
                 for command in page.commands(key.replace("\x1bO", "\x1b[")):
                     link.send(command)
-            if select.select([link], [], [], 0.0)[0]:
+            if link.waiting:
                 page.take(link.receive())
     complain(page.trouble or LOST)
     return EXIT_FAILED
@@ -187,8 +201,9 @@ def run_on_terminal(link: Link, path: str) -> int:
 class Page:
     """The contents of the screen, and the meaning of keys."""
 
-    def __init__(self, path: str, colour: bool) -> None:
+    def __init__(self, path: str, colour: bool, leave: str = "q quits") -> None:
         self.path = path
+        self.leave = leave  # how to leave it, in words
         self.colour = colour
         self.state: State | None = None
         self.chosen = ""  # the number of a pin
@@ -241,7 +256,7 @@ class Page:
         state, panel = self.state, self.state["panel"]
         chip = [] if state["plugged"] else [(", UNPLUGGED", text.RED)]
         lines: list[Line] = [[("Virtual pins", text.BOLD), *chip, (f" at {self.path}", text.BOLD)]]
-        keys = "space closes and opens its contact, u unplugs the chip, q quits"
+        keys = f"space closes and opens its contact, u unplugs the chip, {self.leave}"
         if panel is not None:
             lines += [*self._parts(panel), []]
             keys = f"1-{len(buttons(panel))} press, arrows or a d, j l turn, s t switch, tab selects a pin, {keys}"

@@ -101,6 +101,35 @@ def aligned(cells: Sequence[str]) -> list[str]:
     return [cell.rjust(width) if _NUMBER.fullmatch(given) else cell for cell, given in zip(padded, cells, strict=True)]
 
 
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float | None], width: int, low: float | None = None, high: float | None = None) -> str:
+    """`values` as a line of at most `width` bars, the newest at the right; blank where all of a bar's values are None.
+
+    A bar shows the one of its values that is farthest from the middle, so that a short dip is seen. `low` and `high`
+    are those of the values unless they are given.
+    """
+    known = [value for value in values if value is not None]
+    if not known or width < 1:
+        return ""
+    low = min(known) if low is None else low
+    high = max(known) if high is None else high
+    middle, half = low / 2 + high / 2, high / 2 - low / 2
+    count = min(width, len(values))
+    line = ""
+    for n in range(count):
+        part = values[n * len(values) // count : (n + 1) * len(values) // count]
+        there = [value for value in part if value is not None]
+        if not there:
+            line += " "
+            continue
+        value = max(there, key=lambda v: abs(v - middle))
+        place = (value / 2 - low / 2) / half if half else 0.5
+        line += BARS[min(7, max(0, int(place * 8)))]
+    return line
+
+
 def flag_words(flags: int) -> str:
     """The names of the flags, or ``good`` when none is set."""
     return ", ".join(name for bit, name in FLAG_NAMES.items() if bit & flags) or "good"

@@ -8,15 +8,11 @@ import sys
 import threading
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_client_options, add_command, add_units_option, seconds, text
-from fixgw.cli.feed import Feed
-from fixgw.cli.terminal import Row, Table, Terminal, painted, size, write_out
+from fixgw.cli.feed import ALERT_KEYS, Feed, alert_words
+from fixgw.cli.terminal import Row, Segment, Table, Terminal, paint, size, write_out
 from fixgw.clock import now
-from fixgw.database import FAIL, OLD
 
 REDRAW_S = 0.2
-#: The keys of the line at the foot.
-ALERT_KEYS = ("ALERTLEVEL", "ALERTS", "ALERTMSG")
-ALERT_LEVELS = (("ADVISORY", text.BOLD), ("CAUTION", text.YELLOW), ("WARNING", text.RED))
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool = True) -> None:
@@ -141,8 +137,8 @@ class Watcher:
                         table.rows, revision = list(feed.rows.values()), feed.revision
                     trouble = feed.trouble(now())
                     title = ", ".join([f"FIX Gateway at {feed.address}", *feed.unreal])
-                    alerts = alert_line(*feed.others.values(), width=width, colour=colour)
-                    foot = [] if trouble else [line for line in (self._override_line(width, colour), alerts) if line]
+                    notes = [self._override_words(), alert_words(*feed.others.values())]
+                    foot = [] if trouble else [paint([note], width, colour) for note in notes if note[0]]
                     lines = table.draw(now(), width, height - len(foot), trouble or title, colour, bool(trouble))
                 lines[len(lines) - 1 : len(lines) - 1] = foot
                 terminal.show(lines)
@@ -150,27 +146,12 @@ class Watcher:
                     if key == "\x04" or (not table.press(key) and key in ("q", "Q")):
                         return
 
-    def _override_line(self, width: int, colour: bool) -> str:
+    def _override_words(self) -> Segment:
         overridden = ", ".join(self._feed.overridden)
-        words = text.printable(f"OVERRIDDEN, NOT REAL: {overridden}")[:width] if overridden else ""
-        return painted(words, text.YELLOW, colour)
+        return text.printable(f"OVERRIDDEN, NOT REAL: {overridden}") if overridden else "", text.YELLOW
 
     def _time_left(self, at_most: float) -> float:
         return at_most if self._until is None else max(0.0, min(at_most, self._until - now()))
 
     def _over(self) -> bool:
         return self._until is not None and now() >= self._until
-
-
-def alert_line(*rows: Row, width: int, colour: bool) -> str:
-    """What the alerts say, given the rows of `ALERT_KEYS`; empty if none were ever judged."""
-    if len(rows) < len(ALERT_KEYS) or rows[0].silent:
-        return ""
-    level, count, message = rows
-    if level.flags & (OLD | FAIL) or not isinstance(level.value, int):
-        return painted("ALERTS ARE NOT JUDGED: the alert logic has stopped"[:width], text.RED, colour)
-    if not level.value or not isinstance(count.value, int):
-        return painted("no alerts"[:width], text.DIM, colour)
-    more = f" and {count.value - 1} more" if count.value > 1 else ""
-    name, shade = ALERT_LEVELS[min(level.value, 3) - 1]
-    return painted(text.printable(f"{name} {message.value}{more}")[:width], shade, colour)

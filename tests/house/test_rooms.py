@@ -20,6 +20,7 @@ CORE_LIBRARIES = {"yaml", "msgspec"}
 #: The libraries of extras, which read and write files, or talk to the shell.
 FILE_LIBRARIES = {
     "fixgw/cli": {"argcomplete"},
+    "fixgw/cli/tui": {"textual", "rich"},
     "fixgw/recording": {"mcap", "zstandard", "lz4", "plotly"},
     "fixgw/recording/exports": {"pyarrow"},
 }
