@@ -308,6 +308,17 @@ def _x728(case: Case) -> None:
         case.note("", "the computer shuts down in order, but no pulse cuts the power unless you set `off_pin: 26`")
 
 
+_MAVLINK_GROUPS = ("airspeed", "groundspeed", "gps", "ahrs", "accel", "pressure")
+
+
+def _mavlink(case: Case) -> None:
+    for name in ("pascal_offset", "min_airspeed"):
+        if name in case.options:
+            groups = case.options.get("options", dict.fromkeys(_MAVLINK_GROUPS, True))
+            if isinstance(groups, Mapping):
+                case.options["options"] = {name: case.drop(name, f"read as `options: {{{name}}}`"), **groups}
+
+
 def _data_playback(case: Case) -> None:
     case.drop("frequency", "has no effect: the recording says how far apart its lines are")
     case.options.setdefault("loop", True)
@@ -321,6 +332,11 @@ MODULES: Mapping[str, Module] = {
     "data_playback": Module("fixgw.plugins.replay", _data_playback, "it plays for ever"),
     "dynon": Module("fixgw.drivers.dynon_d10", None, "SkyView displays have their own driver, `skyview`"),
     "grand_rapids_eis": Module("fixgw.drivers.eis", _eis),
+    "mavlink": Module(
+        "fixgw.drivers.mavlink",
+        _mavlink,
+        "it only asks for messages unless `write: [trims, modes, waypoint]` permits more, and it never arms",
+    ),
     "mgl": Module("fixgw.drivers.mgl_rdac", _rdac),
     "mgl_serial": Module("fixgw.drivers.mgl_serial", _mgl_serial),
     "rpi_bmp085": Module("fixgw.drivers.i2c_bmp", _bmp),
@@ -340,7 +356,6 @@ ABSENT: Mapping[str, str] = {
     "db_persister": "left out: fixgw.plugins.recorder replaces it, and takes patterns of keys: `keys: [EGT*, TACH1]`",
     "fgfs": LATER,
     "gui": "left out: `fixgw watch` and `fixgw status` show the gateway in a terminal",
-    "mavlink": LATER,
     "rais": "left out: it needs openEFIS; to use it, name the directory of its plugin as `plugin path`",
     "rpi_virtualwire": "left out: `lines` reads an Arduino that receives the radio and sends lines of text",
     "rtl_433": f"{LATER}: tyre pressures are not read",

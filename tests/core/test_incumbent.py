@@ -154,6 +154,7 @@ ACCEPTED = {
     "GARMIN_GNX375": "fixgw.plugins.garmin_gnx375",
     "GPSD": "fixgw.plugins.gpsd",
     "IFLY": "fixgw.plugins.ifly",
+    "MAVLINK": "fixgw.plugins.mavlink",
     "STROM_PI": "fixgw.drivers.strompi",
     "BNO055": "fixgw.drivers.i2c_bno055",
     "BMP085": "fixgw.drivers.i2c_bmp",
@@ -172,7 +173,6 @@ ACCEPTED = {
 LATER = (
     *(
         "DB_PERSISTER",
-        "MAVLINK",
         "XPLANE",
         "FLIGHT_GEAR",
     ),
@@ -333,6 +333,10 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"node": 1, "device": 1, "mapfile": "m", "rdac": {"default_id": 33, "send": [{"OILP": "OILP1"}]}},
         {"rdac": 2, "role": "send", "channels": {"oil_pressure": {"key": "OILP1"}}},
     ),
+    "mavlink": (
+        {"port": "p", "options": {"gps": True}, "pascal_offset": -120},
+        {"port": "p", "options": {"gps": True, "pascal_offset": -120}},
+    ),
     "data_playback": ({"frequency": 500, "files": ["a.json"]}, {"files": ["a.json"], "loop": True}),
     "netfix": (
         {"buffer_size": 1, "timeout": 1, "type": "both", "clients": [], "outputs": []},
@@ -444,6 +448,7 @@ OURS = {
     "gpio": "{buttons: [{pin: 4, key: BTN1}]}",
     "i2c_bmp": "{}",
     "i2c_bno055": "{}",
+    "mavlink": "{port: p}",
     "mgl_rdac": "{}",
     "mgl_serial": "{port: p, keys: {input1: OILP1}}",
     "netfix": "{}",

@@ -49,6 +49,7 @@ from fixgw.drivers.lines import protocol as lines
 from fixgw.drivers.links.can import log as candump
 from fixgw.drivers.links.can import slcan
 from fixgw.drivers.links.can.frame import ERROR, EXTENDED, REMOTE, Frame, decode_error
+from fixgw.drivers.mavlink import protocol as mavlink
 from fixgw.drivers.megasquirt import protocol as megasquirt
 from fixgw.drivers.mgl_rdac import protocol as mgl_rdac
 from fixgw.drivers.mgl_serial import protocol as mgl_serial
@@ -252,6 +253,13 @@ class Gpsd(gpsd.Client):
 
     def reopen(self) -> None:
         self.__init__(self._clock)  # type: ignore[misc]
+
+
+class Mavlink(mavlink.Decoder):
+    """The driver calls `tick` all the time, so that it lets go of a vehicle that has fallen silent."""
+
+    def feed(self, data: bytes) -> list[Any]:
+        return [*self.tick(), *super().feed(data)]
 
 
 class Strompi(strompi.Decoder):
@@ -900,6 +908,7 @@ TARGETS: Mapping[str, Target] = {
     "lines-pattern": Target(
         pattern, Parser(parse_pattern, (ValueError,)), (b"(?P<A>", b"(?:", b"{2,9}", b"[^,]*", b"\\d+")
     ),
+    "mavlink": Target(mavlink, Stream(Mavlink, good("mavlink"), interval=6.0), (b"\xfd", b"\xfe")),
     "megasquirt": Target(megasquirt, Stream(on_can(megasquirt.Decoder), good("megasquirt"))),
     "mgl_rdac": Target(mgl_rdac, Stream(on_can(lambda: mgl_rdac.Decoder(1, RDAC)), good("mgl_rdac"))),
     "mgl_serial": Target(mgl_serial, Stream(lambda clock: mgl_serial.Decoder(), good("mgl_serial"))),

@@ -41,6 +41,7 @@ from fixgw.hw_sim.devices.g3x import G3x, Gnx
 from fixgw.hw_sim.devices.gpsd import Gpsd
 from fixgw.hw_sim.devices.ifly import Ifly
 from fixgw.hw_sim.devices.lines import READ_WITH, Arduino
+from fixgw.hw_sim.devices.mavlink import MavlinkAutopilot
 from fixgw.hw_sim.devices.mcp3008 import Mcp3008
 from fixgw.hw_sim.devices.megasquirt import Megasquirt
 from fixgw.hw_sim.devices.mgl_rdac import Rdac
@@ -382,6 +383,7 @@ CAPTURES: dict[str, Callable[[], Capture]] = {
     "i2c_bno055": chip("i2c_bno055", Bno055, 0x28),
     "ifly": serial("ifly", Ifly, port=2000),
     "lines": serial("lines", Arduino, **READ_WITH),
+    "mavlink": serial("mavlink", MavlinkAutopilot),
     "megasquirt": can_instrument("megasquirt", Megasquirt, probes=4),
     "mgl_rdac": can_instrument("mgl_rdac", Rdac),
     "mgl_serial": serial("mgl_serial", Tp3, keys={"input1": "OILP1", "input2": "OILT1", "input3": "VOLT"}),
