@@ -27,6 +27,7 @@ from fixgw.database.legacy import RawItem
 from fixgw.errors import Advice, PluginFail, Problem, UnknownKey
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.options import convert
+from fixgw.kit.sources import mark_simulated
 from fixgw.notices import Notices
 from fixgw.world import Quorum, new_plugins_world
 
@@ -131,6 +132,8 @@ class PluginBase(Generic[OptionsT]):
     runs_by_itself: ClassVar[bool] = False
     #: Whether the plugin elects the leader among several gateways. If so, this one does not lead before it says so.
     elects: ClassVar[bool] = False
+    #: Whether its values are those of a simulator. The source of such a connection begins with ``sim/``.
+    simulates: ClassVar[bool] = False
     #: Whether safe mode runs it.
     safe: ClassVar[bool] = False
     #: Whether a replay of raw data runs it. It must then reach devices only through the links that all drivers share,
@@ -154,7 +157,7 @@ class PluginBase(Generic[OptionsT]):
         #: The gateway that runs the plugin.
         self._gateway = new_plugins_world()
         #: The source name of this plugin's writes: the connection's `source`, by default its name.
-        self.source: str = name
+        self.source: str = mark_simulated(name) if self.simulates else name
         options = None
         if self.Options is not None:
             given = {k: v for k, v in config.items() if k != CONFIGPATH}

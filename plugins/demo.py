@@ -65,6 +65,8 @@ class Options(plugin.Options, frozen=True, kw_only=True):
 class Plugin(plugin.Poller[Options]):
     """Writes everything once before `run` returns, then each key at its own pace."""
 
+    simulates = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._world: World | None = None
@@ -86,8 +88,6 @@ class Plugin(plugin.Poller[Options]):
     def run(self) -> None:
         from fixgw.hw_sim import world
 
-        if not self.source.startswith("sim/"):
-            self.source = f"sim/{self.source}"
         self._world = world.current()
         if self._world is None:
             self._world = self._own_world = world.World()

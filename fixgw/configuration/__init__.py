@@ -29,6 +29,7 @@ from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.database import Clock, Database, Definition
 from fixgw.errors import Advice, BadModule, ConfigurationError, Problem, counted, did_you_mean
 from fixgw.kit.options import convert
+from fixgw.kit.sources import mark_simulated
 from fixgw.kit.update import FALSE_WORDS, TRUE_WORDS
 from fixgw.plugin import CONFIGPATH, PluginBase
 
@@ -144,8 +145,8 @@ class Connection:
     translated: tuple[Advice, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.source:
-            object.__setattr__(self, "source", self.name)
+        source = self.source or self.name
+        object.__setattr__(self, "source", mark_simulated(source) if self.plugin.simulates else source)
 
 
 @dataclass(frozen=True, kw_only=True)

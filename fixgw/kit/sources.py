@@ -39,6 +39,15 @@ def simulated(source: str) -> bool:
     return source.startswith(SIMULATED)
 
 
+def mark_simulated(source: str) -> str:
+    """`source` as that of a simulator.
+
+    >>> mark_simulated("xplane"), mark_simulated("replay/gps")
+    ('sim/xplane', 'replay/gps')
+    """
+    return source if simulated(source) else SIMULATED[0] + source
+
+
 def may_leave(source: str, own: str, simulated_too: bool = False) -> bool:
     """Whether a value with this `source` may leave the gateway through the connection whose own source is `own`.
 
