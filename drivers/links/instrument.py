@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta, field
 
-from fixgw.drivers.links.serial import SerialOptions, SerialPoller
+from fixgw.drivers.links.serial import LinkOptions, SerialOptions, SerialPoller
 from fixgw.kit.anonymous import PRIVATE
 from fixgw.kit.majority import FOREIGN, Majority
 from fixgw.kit.publish import Publisher, check_changes, check_keys
@@ -79,7 +79,7 @@ class Protocol(typing.Protocol):
     # trusted, whatever came before it.
 
 
-OptionsT = TypeVar("OptionsT", bound=SerialOptions, default=InstrumentOptions)
+OptionsT = TypeVar("OptionsT", bound=LinkOptions, default=InstrumentOptions)
 
 
 class Instrument(SerialPoller[OptionsT]):

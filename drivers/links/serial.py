@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -45,7 +45,26 @@ Line = Any
 BAUD_RATES = (9600, 4800, 38400, 115200, 57600, 19200)
 
 
-class SerialOptions(Options, frozen=True, kw_only=True):
+class LinkOptions(Options, frozen=True, kw_only=True):
+    """Options of any link. Those of a serial line are `SerialOptions`, those of a socket usually `NetworkOptions`."""
+
+    @property
+    def url(self) -> str:
+        """The device, pseudo-terminal or URL to open."""
+        raise NotImplementedError
+
+    @property
+    def speed(self) -> int | Literal["auto"]:
+        """The bits per second of a serial line."""
+        return "auto"
+
+    @property
+    def networks(self) -> Sequence[str] | None:
+        """UDP: the networks whose datagrams are accepted; None for all."""
+        return None
+
+
+class SerialOptions(LinkOptions, frozen=True, kw_only=True):
     port: Annotated[
         str,
         Meta(
@@ -65,8 +84,11 @@ class SerialOptions(Options, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        """The device, pseudo-terminal or URL to open."""
         return self.port
+
+    @property
+    def speed(self) -> int | Literal["auto"]:
+        return self.baud
 
 
 def _loopback() -> tuple[str, ...]:
@@ -109,8 +131,12 @@ class NetworkOptions(SerialOptions, frozen=True, kw_only=True):
     def url(self) -> str:
         return self.port if isinstance(self.port, str) else str(endpoint.Endpoint(self.SCHEME, self.host, self.port))
 
+    @property
+    def networks(self) -> Sequence[str]:
+        return self.allow
 
-OptionsT = TypeVar("OptionsT", bound=SerialOptions, default=SerialOptions)
+
+OptionsT = TypeVar("OptionsT", bound=LinkOptions, default=SerialOptions)
 
 
 class SerialPoller(Poller[OptionsT]):
@@ -133,8 +159,9 @@ class SerialPoller(Poller[OptionsT]):
         self.heard_at = self.valid_at = float("-inf")
         self._searching_since = 0.0
         self._networked = endpoint.scheme_of(self.options.url) in (*TCP, UDP)
-        self._auto = self.options.baud == "auto" and not self._networked
-        self._baud = BAUD_RATES[0] if self.options.baud == "auto" else self.options.baud
+        speed = self.options.speed
+        self._auto = speed == "auto" and not self._networked
+        self._baud = BAUD_RATES[0] if speed == "auto" else speed
         self._fd: int | None = None
         self._gather = Gather(0.0 if self.whole_datagrams else self.gather_s)
         self.hold_up = HoldUp()
@@ -188,17 +215,17 @@ class SerialPoller(Poller[OptionsT]):
             if endpoint.scheme_of(options.url) in (*TCP, UDP):
                 endpoint.parse(options.url)
             else:
-                _pyserial().serial_for_url(options.port, do_not_open=True)
+                _pyserial().serial_for_url(options.url, do_not_open=True)
         except ImportError as error:
             yield "port", str(error)
         except OSError:
             pass  # the URL looks for hardware that is not there now
         except ValueError as error:
             yield "port", str(error)
-        if isinstance(options, NetworkOptions):
+        if (networks := options.networks) is not None:
             from fixgw.net import access
 
-            yield from access.problems("allow", options.allow)
+            yield from access.problems("allow", networks)
 
     @classmethod
     def claims(cls, options: OptionsT) -> Iterable[tuple[str, str]]:
@@ -380,7 +407,7 @@ class SerialPoller(Poller[OptionsT]):
         from fixgw.net.access import Networks
         from fixgw.net.udp import UdpLink
 
-        allow = Networks(self.options.allow) if isinstance(self.options, NetworkOptions) else None
+        allow = None if (networks := self.options.networks) is None else Networks(networks)
         return UdpLink(at, self._refuse_datagram, lambda: self.clock(), allow=allow, whole=self.whole_datagrams)
 
     def _refuse_datagram(self, why: str, sender: Address) -> None:

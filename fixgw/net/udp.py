@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
@@ -54,6 +55,20 @@ class Datagrams:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    def join(self, group: str) -> None:
+        """Receive what is sent to a multicast group (IPv4), on every interface. Raises OSError if none takes part."""
+        joined, error = False, None
+        for index, _ in socket.if_nameindex():
+            membership = struct.pack("@4s4si", IPv4Address(group).packed, bytes(4), index)
+            try:
+                self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+            except OSError as reason:
+                error = error or reason
+            else:
+                joined = True
+        if not joined:
+            raise error or OSError("there is no network interface")
+
     def receive(self) -> Iterator[tuple[bytes, Address, Any]]:
         """The datagrams that have arrived, at most `MAX_DATAGRAMS`: each with its sender, and with the sender's socket
         address for `send`. Empty ones are left out."""
@@ -98,8 +113,9 @@ class UdpLink(Datagrams):
         *,
         allow: Networks | None = None,
         whole: bool = False,
+        limit: int = MAX_DATAGRAM_BYTES,
     ) -> None:
-        super().__init__(endpoint, refuse, allow=allow)
+        super().__init__(endpoint, refuse, allow=allow, limit=limit)
         #: The host whose datagrams are accepted; None before the first.
         self.sender: Address | None = None
         self._answer_to: Any = None

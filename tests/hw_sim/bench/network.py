@@ -6,8 +6,9 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from fixgw.hw_sim.bench.base import Subject
+from fixgw.hw_sim.bench.base import Bench, Subject, until
 from fixgw.hw_sim.bench.wired import SerialBench
+from fixgw.plugin import PluginBase
 
 
 class TcpServer:
@@ -120,3 +121,45 @@ class UdpBench(NetworkBench):
 
     CAN = SerialBench.CAN - {"baud", "late", "vanish", "exchange", "flood"}
     LINE = UdpSource
+
+
+class DatagramBench(Bench):
+    """A program that exchanges datagrams: the subject's `device` creates a `NetworkInstrument` on a host and port."""
+
+    CAN = frozenset({"silence", "counters"})
+    measures = False  # it computes
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.device = subject.device("127.0.0.1", 0)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            #: The port at which the driver is to receive.
+            self.here: int = free.getsockname()[1]
+        self._base = 0
+
+    def start(self) -> PluginBase:
+        plugin = super().start()
+        until(lambda: self.plugin.connected, "the driver does not open its socket")
+        self._base = self.device.sent
+        return plugin
+
+    def act(self) -> None:
+        self.device.tick(self.aircraft, self.clock.now)
+
+    def taken(self) -> bool:
+        return self.plugin is None or bool(self.plugin.counts["received"] >= self.device.sent - self._base)
+
+    def silence(self) -> None:
+        self.device.unplug()
+
+    def speak(self) -> None:
+        self.device.plug()
+
+    def hammer(self) -> None:
+        for n in range(100):
+            self.device.send(b"DATA*" + bytes([n]) * 36, ("127.0.0.1", self.here))
+
+    def close(self) -> None:
+        super().close()
+        self.device.close()

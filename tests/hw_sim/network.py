@@ -1,0 +1,80 @@
+"""The base of virtual programs on a network: `NetworkInstrument`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from fixgw.hw_sim.aircraft import Aircraft
+
+
+def own_host() -> str:
+    """A loopback address that no other process uses, so that ports of several benches do not clash."""
+    if not sys.platform.startswith("linux"):  # others have only one
+        return "127.0.0.1"
+    n = os.getpid()
+    return f"127.{1 + (n >> 16) % 250}.{(n >> 8) % 256}.{n % 250 + 2}"
+
+
+class NetworkInstrument:
+    """A program that exchanges datagrams, as an instrument of the `World`: it listens on `host` and `port`.
+
+    `unplug` is a crash of the program or the loss of its network, `plug` a restart. One thread at a time.
+    """
+
+    #: Its name among the instruments, a description for people, and its usual port.
+    NAME: ClassVar[str] = ""
+    WHAT: ClassVar[str] = ""
+    PORT: ClassVar[int] = 0
+
+    def __init__(self, host: str = "127.0.0.1", port: int | None = None) -> None:
+        self.host = host
+        self.port = self.PORT if port is None else port
+        self.socket: socket.socket | None = None
+        #: Datagrams sent and received.
+        self.sent = self.received = 0
+        self.plug()
+
+    def restart(self) -> None:
+        """Forget everything that a restart forgets."""
+
+    def tick(self, aircraft: Aircraft, now: float) -> None:
+        """Answer, and send what is due at `now`, in monotonic seconds."""
+        raise NotImplementedError
+
+    def plug(self) -> None:
+        if self.socket is None:
+            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.socket.bind((self.host, self.port))
+            self.socket.setblocking(False)
+            self.port = self.socket.getsockname()[1]
+
+    def unplug(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+            self.restart()
+
+    close = unplug
+
+    def send(self, data: bytes, to: Any) -> None:
+        """Send a datagram, if the program runs and the network takes it."""
+        if self.socket is not None:
+            try:
+                self.socket.sendto(data, to)
+            except OSError:
+                return
+            self.sent += 1
+
+    def receive(self) -> Iterator[tuple[bytes, Any]]:
+        """The datagrams that have arrived, each with its sender."""
+        while self.socket is not None:
+            try:
+                data, sender = self.socket.recvfrom(65536)
+            except OSError:
+                return
+            self.received += 1
+            yield data, sender
