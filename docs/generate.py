@@ -15,7 +15,7 @@ from pathlib import Path
 from fixgw import configuration, loader
 from fixgw.alerts import states
 from fixgw.gateway import TRANSITIONS
-from fixgw.hw_sim.devices import instruments
+from fixgw.hw_sim.devices import instruments, network_instruments
 from fixgw.kit import phases
 
 DOCS = Path(__file__).parent
@@ -86,8 +86,16 @@ def modules() -> str:
 
 def virtual_instruments() -> str:
     """The instruments that `fixgw sim serial` runs."""
-    rows = [f"| `{name}` | {kind.WHAT} |" for name, kind in instruments().items()]
-    return "\n".join(["| instrument | |", "|---|---|", *rows])
+    return described("instrument", {name: kind.WHAT for name, kind in instruments().items()})
+
+
+def virtual_programs() -> str:
+    """The programs that `fixgw sim network` runs."""
+    return described("program", {name: kind.WHAT for name, kind in network_instruments().items()})
+
+
+def described(what: str, words: dict[str, str]) -> str:
+    return "\n".join([f"| {what} | |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in words.items())])
 
 
 DECISION = re.compile(r"# (\d+)\. (.+)\n\nDate: (\d{4}-\d\d-\d\d)  \nStatus: (.+)\n")
@@ -139,6 +147,7 @@ GENERATED: dict[str, Callable[[str], str]] = {
     "phases": lambda _: flight_phases(),
     "modules": lambda _: modules(),
     "instruments": lambda _: virtual_instruments(),
+    "programs": lambda _: virtual_programs(),
     "evidence": lambda _: evidence(),
     "decisions": lambda _: decisions(),
 }

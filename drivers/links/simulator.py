@@ -23,6 +23,7 @@ from fixgw.plugin import TypeVar
 if TYPE_CHECKING:
     from fixgw.net.access import Address
 
+SILENT = "the simulator is silent"
 #: Simulators put much into one datagram.
 MAX_DATAGRAM_BYTES = 16_384
 
@@ -73,6 +74,7 @@ class SimulatorPoller(Instrument[OptionsT]):
         # What ages does so in good time; what does not, such as an altimeter setting, holds until it is set again.
         self.outward = Outward(self.db.read, lambda: self.db.clock(), lambda: self.source, math.inf)
         self._send_at = math.inf
+        self._silent = False
         self._whole: dict[str, bool] = {}
 
     # -- to override ---------------------------------------------------------------------------------------------------
@@ -109,6 +111,16 @@ class SimulatorPoller(Instrument[OptionsT]):
             self._send_at = max(self._send_at + 1.0 / self.send_rate, now)
             for data in self.outgoing():
                 self.count("sent" if self.send(data) else "not sent")
+
+    def idle(self) -> None:
+        silent = self.clock() - self.heard_at > self.patience_s
+        if silent and not self._silent:  # a datagram socket is never lost, so this is all that tells
+            self.publisher.fail(SILENT)
+        self._silent = silent
+
+    def received(self, data: bytes) -> bool:
+        self._silent = False
+        return super().received(data)
 
     def turn(self) -> float:
         return min(super().turn(), self._send_at)

@@ -172,6 +172,8 @@ class Plugin(SimulatorPoller[XplaneOptions]):
 
     @classmethod
     def advise(cls, options: XplaneOptions, db: Database) -> Iterable[tuple[str, str]]:
+        if options.ipaddress != AUTO and options.udp_out in protocol.OTHER_PORTS:
+            yield "udp_out", f"X-Plane receives at port {protocol.PORT}, unless its settings say otherwise"
         for option, key in _sent(options):
             if key not in db and (other := _of_another_engine(key, db)):
                 yield option, f"the database has no item {key}, but {other}: it is left alone (-999 is sent)"
@@ -182,6 +184,10 @@ class Plugin(SimulatorPoller[XplaneOptions]):
         wanted = options.read if isinstance(options.read, tuple) else None
         keys += [c.key for n, row in _rows(options).items() if wanted is None or n in wanted for c in row if c]
         return dict.fromkeys([*keys, *(protocol.POSITION_KEYS if options.position else ())])
+
+    @classmethod
+    def claims(cls, options: XplaneOptions) -> Iterable[tuple[str, str]]:
+        yield f"UDP port {options.udp_in}", "udp_in"
 
     @classmethod
     def preflight(cls, options: XplaneOptions) -> Iterable[Any]:

@@ -26,8 +26,9 @@ from fixgw.drivers.simulator import LOADING, Loading
 from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS
 from fixgw.kit.update import FAIL, Update, begin_counting
 
-#: The port on which X-Plane listens, and the group and port of its beacon.
+#: The port on which X-Plane listens, other ports that its settings name, and the group and port of its beacon.
 PORT = 49000
+OTHER_PORTS = (49001, 49002)
 BEACON_GROUP, BEACON_PORT = "239.255.1.1", 49707
 #: The number that stands for none.
 NOTHING = -999.0

@@ -101,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     """Fly until Ctrl-C, SIGTERM or the end of `duration`, and return 0; return 1 if the demo cannot start."""
     early = _EarlySignals()
     from fixgw import configuration, journal
+    from fixgw.hw_sim.network import own_host
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     for handler in logging.root.handlers:  # only the memory keeps normal activity (`fixgw log`)
@@ -123,7 +124,8 @@ def run(args: argparse.Namespace) -> int:
     if trouble := _check_addresses(args):
         return complain(trouble)
     with tempfile.TemporaryDirectory(prefix="fixgw-demo-") as directory:
-        variables = {"SIM": directory, "GPS": "replay/gps" if replay is not None else "sim/gps"}
+        gps = "replay/gps" if replay is not None else "sim/gps"
+        variables = {"SIM": directory, "GPS": gps, "HOST": own_host()}
         loaded = configuration.load(
             configuration.packaged() / ("demo-everything.yaml" if args.everything else "demo.yaml"), variables
         )

@@ -16,6 +16,7 @@ from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, key_value, s
 from fixgw.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from fixgw.hw_sim.network import NetworkInstrument
     from fixgw.hw_sim.scenario import Scenario
     from fixgw.hw_sim.serial import SerialInstrument
 
@@ -27,14 +28,16 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         run_can,
         "  can      CAN-FIX nodes on a CAN bus: air data, AHRS, engine monitor, fuel, GPS, controls, panel\n"
         "  serial   an instrument on a virtual serial port: engine monitor, EFIS, GPS, ...\n"
+        "  network  a program that exchanges datagrams: a flight simulator, ...\n"
         "  panel    operate the virtual pins of a running gateway: knobs, buttons, switches, lamps\n\n"
         "`fixgw sim can --help` and so on describe each one.",
         "  fixgw sim can --interface socketcan --channel vcan0\n  fixgw sim can --slcan can0 --scenario misbehaving\n"
         "  fixgw sim serial eis --pty /tmp/eis\n  fixgw sim panel",
     )
-    kinds = group.add_subparsers(dest="what", required=True, metavar="can|serial|panel")
+    kinds = group.add_subparsers(dest="what", required=True, metavar="can|serial|network|panel")
     _add_can(kinds)
     _add_serial(kinds)
+    _add_network(kinds)
     _add_panel(kinds)
 
 
@@ -102,6 +105,23 @@ def _add_serial(kinds: Subparsers[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=run_serial)
 
 
+def _add_network(kinds: Subparsers[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "network",
+        description="A virtual program on the network, driven by a simulated aircraft, that exchanges datagrams with\n"
+        "a gateway as the real one does.",
+        epilog="Without a name, the command lists the programs. It stops on Ctrl-C.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("instrument", nargs="?", metavar="program", help="its name")
+    parser.add_argument("--host", default="127.0.0.1", help="address to receive at (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to receive at (default: the real program's)")
+    parser.add_argument("--to", metavar="HOST:PORT", help="where to send what nobody asks for")
+    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
+    parser.set_defaults(run=run_network)
+
+
 def _add_panel(kinds: Subparsers[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser(
         "panel",
@@ -156,6 +176,50 @@ def run_serial(args: argparse.Namespace) -> int:
     with _stop_on_signal() as over:
         _run_instrument(kind, scenario, args, over)
     return EXIT_DONE
+
+
+def run_network(args: argparse.Namespace) -> int:
+    """Fly until the end of `duration`, Ctrl-C or SIGTERM."""
+    from fixgw.hw_sim.devices import network_instruments
+    from fixgw.net import endpoint
+
+    programs = network_instruments()
+    if args.instrument is None:
+        width = max(map(len, programs))
+        for name, kind in programs.items():
+            print(f"{name:{width}}  port {kind.PORT:5}  {kind.WHAT}")
+        return EXIT_DONE
+    if args.instrument not in programs:
+        return complain(f"no program {args.instrument!r}{did_you_mean(args.instrument, programs)}")
+    to = None
+    if args.to is not None:
+        try:
+            to = endpoint.parse(f"udp://{args.to}")
+        except ValueError as error:
+            return complain(f"--to: {error}")
+    try:
+        program = programs[args.instrument](args.host, args.port)
+    except (OSError, OverflowError) as error:
+        return complain(f"cannot receive at {args.host} port {args.port or programs[args.instrument].PORT}: {error}")
+    if to is not None:
+        program.send_to((to.host, to.port))
+    with _stop_on_signal() as over:
+        _run_program(program, args.duration, over)
+    return EXIT_DONE
+
+
+def _run_program(program: NetworkInstrument, duration: float | None, over: threading.Event) -> None:
+    from fixgw.hw_sim.world import World
+
+    world = World()
+    world.attach(program)
+    try:
+        print(f"{program.NAME} at {program.host} port {program.port}\nPress Ctrl-C to stop.", flush=True)
+        world.start()
+        over.wait(duration)
+    finally:
+        world.stop()
+    print(f"{program.sent} datagrams sent, {program.received} received", flush=True)
 
 
 def _run_instrument(

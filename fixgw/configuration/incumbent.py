@@ -354,12 +354,10 @@ LATER = "not available yet"
 #: Modules without a counterpart: the consequence, or the alternative.
 ABSENT: Mapping[str, str] = {
     "db_persister": "left out: fixgw.plugins.recorder replaces it, and takes patterns of keys: `keys: [EGT*, TACH1]`",
-    "fgfs": LATER,
     "gui": "left out: `fixgw watch` and `fixgw status` show the gateway in a terminal",
     "rais": "left out: it needs openEFIS; to use it, name the directory of its plugin as `plugin path`",
     "rpi_virtualwire": "left out: `lines` reads an Arduino that receives the radio and sends lines of text",
     "rtl_433": f"{LATER}: tyre pressures are not read",
-    "xplane": LATER,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from fixgw import database
 from fixgw.database import Database
 from fixgw.drivers import eis
 from fixgw.hw_sim.bench.base import packaged_database
-from fixgw.hw_sim.devices import instruments
+from fixgw.hw_sim.devices import instruments, network_instruments
 
 pytestmark = pytest.mark.slow
 
@@ -169,3 +170,35 @@ def test_an_existing_file_is_left_alone(cli: Cli, tmp_path: Path) -> None:
     file.write_text("mine")
     assert cli("sim", "serial", "eis", "--pty", str(file)) == (1, "", f"fixgw: cannot create {file}: File exists\n")
     assert file.read_text() == "mine"
+
+
+def test_programs_on_the_network_are_listed(cli: Cli) -> None:
+    code, out, _ = cli("sim", "network")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(network_instruments())
+
+
+@pytest.mark.parametrize("name", network_instruments())
+def test_each_program_runs(name: str, child: Child) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        to = f"127.0.0.1:{receiver.getsockname()[1]}"
+        code, out, err = child("sim", "network", name, "--port", "0", "--to", to, "--duration", "0.3")
+        assert (code, err) == (0, "")
+        assert receiver.recv(4096, socket.MSG_DONTWAIT)
+    assert out.startswith(f"{name} at 127.0.0.1 port ")
+    assert re.search(r"^[1-9]\d* datagrams sent, 0 received$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["xplaen"], "no program 'xplaen' (did you mean 'xplane'?)"),
+        (["xplane", "--to", "there"], "--to: no port"),
+        (["xplane", "--port", "99999"], "cannot receive at 127.0.0.1 port 99999"),
+    ],
+)
+def test_wrong_arguments_for_a_program_are_reported(cli: Cli, arguments: list[str], sentence: str) -> None:
+    code, _, err = cli("sim", "network", *arguments)
+    assert code == 1
+    assert sentence in err

@@ -217,7 +217,9 @@ def test_the_examples_would_run_if_they_were_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["demo.yaml", "demo-everything.yaml"])
 def test_the_configuration_of_the_demo_is_right(name: str) -> None:
-    loaded = configuration.load(configuration.packaged() / name, {"SIM": "/nowhere", "GPS": "sim/gps"})
+    loaded = configuration.load(
+        configuration.packaged() / name, {"SIM": "/nowhere", "GPS": "sim/gps", "HOST": "127.0.0.2"}
+    )
     assert [c.name for c in loaded.connections][:7] == ["can", "gps", "eis", "panel", "demo", "compute", "alerts"]
     silent = ("netfix", "autopilot", "raw", "bridge")  # they do not write to the database
     assert all(c.source.startswith("sim/") for c in loaded.connections if c.name not in silent)

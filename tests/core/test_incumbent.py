@@ -155,6 +155,8 @@ ACCEPTED = {
     "GPSD": "fixgw.plugins.gpsd",
     "IFLY": "fixgw.plugins.ifly",
     "MAVLINK": "fixgw.plugins.mavlink",
+    "XPLANE": "fixgw.plugins.xplane",
+    "FLIGHT_GEAR": "fixgw.plugins.fgfs",
     "STROM_PI": "fixgw.drivers.strompi",
     "BNO055": "fixgw.drivers.i2c_bno055",
     "BMP085": "fixgw.drivers.i2c_bmp",
@@ -173,8 +175,6 @@ ACCEPTED = {
 LATER = (
     *(
         "DB_PERSISTER",
-        "XPLANE",
-        "FLIGHT_GEAR",
     ),
     *("RTL_433", "RAIS", "RPI_VIRTUALWIRE"),
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fixgw.kit.sources import derived_source, mark_of, may_leave, simulated
+from fixgw.configuration import Connection
+from fixgw.kit.sources import derived_source, mark_of, mark_simulated, may_leave, simulated
+from fixgw.plugin import PluginBase
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,14 @@ def test_what_is_simulated_leaves_only_where_all_is_or_the_options_say_so(
     source: str, own: str, too: bool, leaves: bool
 ) -> None:
     assert may_leave(source, own, too) is leaves
+
+
+def test_what_a_simulator_writes_is_marked_whatever_it_is_called() -> None:
+    assert [mark_simulated(each) for each in ("gps", "sim/gps", "replay/gps")] == ["sim/gps", "sim/gps", "replay/gps"]
+
+    class Simulator(PluginBase):
+        simulates = True
+
+    assert Simulator("gps", {}).source == "sim/gps"
+    for given, source in (("", "sim/x"), ("gps", "sim/gps"), ("sim/gps", "sim/gps")):
+        assert Connection(name="x", module="m", plugin=Simulator, options={}, source=given).source == source

@@ -36,6 +36,8 @@ from fixgw.drivers.canfix.inputs import Inputs
 from fixgw.drivers.canfix.tool import text as canfix_text
 from fixgw.drivers.dynon_d10 import protocol as dynon_d10
 from fixgw.drivers.eis import protocol as eis
+from fixgw.drivers.fgfs import OWN_FILE
+from fixgw.drivers.fgfs import protocol as fgfs
 from fixgw.drivers.g3x import protocol as g3x
 from fixgw.drivers.garmin_gnx375 import protocol as garmin_gnx375
 from fixgw.drivers.gdl90_out import protocol as gdl90_out
@@ -60,6 +62,7 @@ from fixgw.drivers.spi_mcp3008 import protocol as spi_mcp3008
 from fixgw.drivers.stratux import protocol as stratux
 from fixgw.drivers.strompi import protocol as strompi
 from fixgw.drivers.ups_x728 import protocol as ups_x728
+from fixgw.drivers.xplane import protocol as xplane
 from fixgw.errors import BadValue, ConfigurationError, NetfixError
 from fixgw.history import History
 from fixgw.hw_sim import replay, scenario
@@ -861,6 +864,65 @@ def talk(data: bytes) -> None:
         assert len(framer.feed(raw)) == 1, raw
 
 
+# -- simulators --------------------------------------------------------------------------------------------------------
+
+
+def own_layout() -> fgfs.Layout:
+    layout, _ = fgfs.parse((Path(fgfs.__file__).parent / OWN_FILE).read_bytes())
+    assert layout is not None
+    return layout
+
+
+OWN_LAYOUT = own_layout()
+RAW = [("sim/one", xplane.Channel("IAS")), ("sim/two", xplane.Channel("LAT")), ("sim/three", xplane.Channel("LONG"))]
+
+
+def read_xplane(data: bytes) -> None:
+    """Datagrams, each after its length in two bytes."""
+    clock = Clock()
+    client = xplane.Client(clock, datarefs=RAW, rows={**xplane.ROWS, 4: (None, RAW[0][1])}, position=True)
+    while len(data) > 2:
+        length = int.from_bytes(data[:2], "little")
+        updates = client.feed(data[2 : 2 + length])
+        assert len(updates) <= length
+        for update in updates:
+            check_update(update)
+        with suppress(xplane.Refused):
+            xplane.read_beacon(data[2 : 2 + length])
+        assert sum(map(len, client.due())) <= 500 * xplane.BURST
+        clock.now += 0.5
+        data = data[2 + length :]
+    counts = client.counts
+    assert counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in client.REFUSALS)
+
+
+class Properties(fgfs.Properties):
+    """Asks whenever it can."""
+
+    def __init__(self, clock: Clock) -> None:
+        read = [fgfs.Property("/a", "LAT"), fgfs.Property("/b", "LONG"), fgfs.Property("/c", "ACID")]
+        super().__init__(clock, read, {"LAT": "float", "LONG": "float", "ACID": "str"})
+        self.due()
+
+    def _take_line(self, line: bytes) -> list[Any]:
+        updates = super()._take_line(line)
+        self._next = 0.0
+        self.due()
+        return updates
+
+    def reopen(self) -> None:
+        self.__init__(self._clock)  # type: ignore[misc]
+
+
+def parse_protocol_file(data: bytes) -> None:
+    for layout in fgfs.parse(data):
+        if layout is not None:
+            reader = fgfs.Generic(layout, dict.fromkeys(layout.keys, "float"))
+            made = fgfs.record(layout, dict.fromkeys(layout.keys, 1.5))
+            assert made is None or len(made) < 100 * len(data)
+            reader.feed(made or b"1,2\n")
+
+
 OIL = msgspec.convert({"points": [[400, 0.0], [3600, 100.0]]}, curve.CurveSpec).curve(4095)
 RDAC = {name: mgl_rdac.Target(f"{name.upper()}", OIL if c.raw else None) for name, c in mgl_rdac.CHANNELS.items()}
 
@@ -888,6 +950,15 @@ TARGETS: Mapping[str, Target] = {
     "eis": Target(
         eis, Stream(lambda clock: eis.Decoder(aux={1: ("OILP2", OIL)}, tach2="TACH2"), good("eis")), (eis.HEADER,)
     ),
+    "fgfs": Target(
+        fgfs, Stream(lambda clock: fgfs.Generic(OWN_LAYOUT, dict.fromkeys(OWN_LAYOUT.keys, "float")), good("fgfs"))
+    ),
+    "fgfs-file": Target(
+        fgfs,
+        Parser(parse_protocol_file, (fgfs.BadFile,)),
+        (b"<chunk>", b"<!DOCTYPE", b"<!ENTITY", b"&lt;", b"<format>%", b"<binary_mode>true</binary_mode>", b"</"),
+    ),
+    "fgfs-http": Target(fgfs, Stream(Properties, good("fgfs-http")), (b'{"value":', b"200 /a ", b"404 /b ")),
     "g3x": Target(g3x, Stream(g3x.Decoder, good("g3x")), (b"=1", b"@", b"\x02", b"\r\n")),
     "garmin_gnx375": Target(
         garmin_gnx375,
@@ -933,6 +1004,7 @@ TARGETS: Mapping[str, Target] = {
     "stratux": Target(stratux, Stream(stratux.Decoder, good("stratux")), (b"\x7e", b"\x7d", b"LE\x01\x01")),
     "strompi": Target(strompi, Stream(lambda clock: Strompi(), good("strompi"))),
     "ups_x728": Target(ups_x728, Parser(read_x728)),
+    "xplane": Target(xplane, Parser(read_xplane), (b"RREF,", b"DATA*", b"RPOS4", b"DREF\0", b"BECN\0")),
     # CAN
     "can_bridge": Target(routing, Stream(bridge, good("can_bridge"), interval=1.0, held_bytes=5_000_000)),
     "candump": Target(candump, Parser(parse_candump)),

@@ -37,6 +37,7 @@ from fixgw.hw_sim.devices.bmp import Bmp280
 from fixgw.hw_sim.devices.bno055 import Bno055
 from fixgw.hw_sim.devices.dynon_d10 import D10
 from fixgw.hw_sim.devices.eis import Eis
+from fixgw.hw_sim.devices.fgfs import Fgfs
 from fixgw.hw_sim.devices.g3x import G3x, Gnx
 from fixgw.hw_sim.devices.gpsd import Gpsd
 from fixgw.hw_sim.devices.ifly import Ifly
@@ -52,6 +53,8 @@ from fixgw.hw_sim.devices.skyview import SkyView
 from fixgw.hw_sim.devices.stratux import Stratux
 from fixgw.hw_sim.devices.strompi import StromPi
 from fixgw.hw_sim.devices.x728 import X728
+from fixgw.hw_sim.devices.xplane import Xplane
+from fixgw.hw_sim.network import NetworkInstrument
 from fixgw.hw_sim.panel import Panel
 from fixgw.hw_sim.serial import SerialInstrument
 from fixgw.kit import raw
@@ -191,6 +194,57 @@ def nmea_out() -> Capture:
     gps = {"module": "fixgw.drivers.nmea0183", "port": "/dev/ttyUSB0"}
     entries = [*talk("gps", Navigator), Heard("autopilot", START_S, "in", Event("serial", "opened", "4800"))]
     return {"gps": gps, "autopilot": section}, sorted(entries, key=lambda heard: heard.stamp)
+
+
+# -- datagrams ---------------------------------------------------------------------------------------------------------
+
+
+def exchange(name: str, program: NetworkInstrument, requests: Callable[[], list[bytes]] = list) -> Iterator[Heard]:
+    """What a program sends that got `requests`, with garbage in between, and with a silence."""
+    flying, sent = aircraft(), list[bytes]()
+    program.send = lambda data, to: sent.append(data)  # type: ignore[method-assign]
+    yield Heard(name, START_S, "in", Event("serial", "opened"))
+    for request in requests():
+        program.take(request, ("127.0.0.1", 1))  # type: ignore[attr-defined]
+    for n in range(round(SECONDS / STEP_S)):
+        now = START_S + n * STEP_S
+        flying.step(STEP_S)
+        program.tick(flying, now)
+        if not LOST_S <= now - START_S < BACK_S:
+            for data in sent:
+                yield Heard(name, round(now + 0.0031, 6), "in", data[:-3] if n in range(60, 70) else data)
+        sent.clear()
+    program.close()
+
+
+def xplane() -> Capture:
+    section: dict[str, Any] = {
+        "module": "fixgw.drivers.xplane",
+        "position": True,
+        "rate": 4,
+        "read": {
+            "IAS": "sim/cockpit2/gauges/indicators/airspeed_kts_pilot",
+            "TACH1": "sim/cockpit2/engine/indicators/engine_speed_rpm[0]",
+        },
+        "idx26": "DIM",
+    }
+
+    options = {name: value for name, value in section.items() if name != "module"}
+
+    def requests() -> list[bytes]:
+        with World(packaged_database()).hosting(), state.detached():
+            plugin: Any = loader.load_plugin("fixgw.drivers.xplane")("xplane", options)
+        due: list[bytes] = plugin.protocol().due()
+        return due
+
+    return {"xplane": section}, list(exchange("xplane", Xplane(port=0), requests))
+
+
+def fgfs() -> Capture:
+    program = Fgfs(port=0)
+    program.RATE_HZ = 5.0
+    program.send_to(("127.0.0.1", 1))
+    return {"fgfs": {"module": "fixgw.drivers.fgfs", "rate": 2.0}}, list(exchange("fgfs", program))
 
 
 # -- CAN ---------------------------------------------------------------------------------------------------------------
@@ -374,6 +428,7 @@ CAPTURES: dict[str, Callable[[], Capture]] = {
     "canfix": canfix,
     "dynon_d10": serial("dynon_d10", D10, stall_angle=18.0),
     "eis": serial("eis", Eis),
+    "fgfs": fgfs,
     "g3x": serial("g3x", partial(G3x, gps=True)),
     "garmin_gnx375": serial("garmin_gnx375", Gnx),
     "gpio": pins,
@@ -395,6 +450,7 @@ CAPTURES: dict[str, Callable[[], Capture]] = {
     "spi_mcp3008": mcp3008,
     "stratux": serial("stratux", Stratux),
     "strompi": strompi,
+    "xplane": xplane,
     "ups_x728": chip("ups_x728", X728, 0x36),
 }
 

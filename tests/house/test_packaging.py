@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 LINKS = {"drivers": "drivers", "plugins": "plugins", "config": "config", "systemd": "systemd", "tests/hw_sim": "hw_sim"}
-KINDS = {".py", ".yaml", ".ini", ".csv", ".service", ".log", ".typed", ".in"}
+KINDS = {".py", ".yaml", ".ini", ".csv", ".xml", ".service", ".log", ".typed", ".in"}
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 
 Serial instruments are on ports in the bench's directory, each under its name, whichever there are in
 `fixgw.hw_sim.devices`. Each CAN instrument has its own slcan adapter, because CAN-FIX uses the same
-identifiers; ``can1`` is the far side of a CAN bridge; the chips are on the virtual buses `I2C` and SPI 0.
+identifiers; ``can1`` is the far side of a CAN bridge; the chips are on the virtual buses `I2C` and SPI 0. Programs on
+the network have an address of this computer to themselves, `own_host`, and their usual ports.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.instrument import CanInstrument
 from fixgw.hw_sim.can.segment import Segment
 from fixgw.hw_sim.can.slcan import VirtualSlcan
-from fixgw.hw_sim.devices import can_instruments, instruments
+from fixgw.hw_sim.devices import can_instruments, instruments, network_instruments
 from fixgw.hw_sim.devices.ads1115 import Ads1115
 from fixgw.hw_sim.devices.autopilot import Autopilot
 from fixgw.hw_sim.devices.bmp import Bmp280
@@ -26,6 +27,7 @@ from fixgw.hw_sim.devices.nmea0183 import Gps
 from fixgw.hw_sim.devices.tablet import Tablet
 from fixgw.hw_sim.devices.x728 import X728
 from fixgw.hw_sim.faults import Fault
+from fixgw.hw_sim.network import own_host
 from fixgw.hw_sim.pty import VirtualPort
 
 I2C = 1
@@ -40,6 +42,8 @@ CHIPS: dict[str, tuple[int, type[i2c.Chip]]] = {
     "ads1115": (0x48, Ads1115),
     "bmp280": (0x76, Bmp280),
 }
+#: The ports to which programs send what nobody asks for.
+SEND_TO = {"fgfs": 5500}
 #: The levers wired to the converters, 0.1 to 3.1 V each.
 LEVERS: tuple[Callable[[Aircraft], float], ...] = (
     lambda aircraft: 0.1 + 3.0 * aircraft.throttle,
@@ -94,6 +98,10 @@ def devices(directory: Path) -> dict[str, Any]:
     made["tablet"] = Plugged(tablet, tablet.unplug, tablet.plug, tablet.close)
     for name, kind in can_instruments().items():
         made[name] = _on_a_bus(kind, str(directory / name))
+    for name, program in network_instruments().items():
+        made[name] = program(own_host())
+        if name in SEND_TO:
+            made[name].send_to((own_host(), SEND_TO[name]))
     far = Segment()
     bridged = VirtualSlcan(far, str(directory / "can1"))
     made["can1"] = Plugged(_Nothing(), bridged.unplug, bridged.plug, bridged.close, far.close)
@@ -111,7 +119,7 @@ def devices(directory: Path) -> dict[str, Any]:
 #: The names of `devices`, for code that needs them before the devices exist.
 NAMES = (
     *SERIAL,
-    *("raw", "autopilot", "tablet", *can_instruments(), "can1", *CHIPS, "mcp3008"),
+    *("raw", "autopilot", "tablet", *can_instruments(), *network_instruments(), "can1", *CHIPS, "mcp3008"),
 )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.faults import Fault
 
 
 def own_host() -> str:
@@ -33,10 +34,23 @@ class NetworkInstrument:
     def __init__(self, host: str = "127.0.0.1", port: int | None = None) -> None:
         self.host = host
         self.port = self.PORT if port is None else port
+        #: Where it sends what nobody asks for; None = nowhere.
+        self.output: Any = None
         self.socket: socket.socket | None = None
         #: Datagrams sent and received.
         self.sent = self.received = 0
         self.plug()
+
+    def send_to(self, address: Any) -> None:
+        """Send all that it can send unasked to `address`."""
+        self.output = address
+
+    def begin(self, fault: Fault) -> None:
+        """Datagrams are whole or lost: only its network can be unplugged."""
+        fault.begin(self)
+
+    def end(self, fault: Fault) -> None:
+        fault.end(self)
 
     def restart(self) -> None:
         """Forget everything that a restart forgets."""

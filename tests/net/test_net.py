@@ -482,6 +482,19 @@ def test_several_can_listen_to_one_port_if_they_share_it() -> None:
         pass
 
 
+def test_a_group_is_joined_on_every_interface() -> None:
+    group, port = "239.255.77.7", free_udp_port()
+    with contextlib.closing(Datagrams(Endpoint("udp", "0.0.0.0", port), shared=True)) as link:
+        link.join(group)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as speaker:
+            speaker.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+            speaker.sendto(b"here", (group, port))
+        assert select.select([link], [], [], 5.0)[0]
+        assert [datagram for datagram, _, _ in link.receive()] == [b"here"]
+        with pytest.raises(OSError, match="argument"):
+            link.join("10.0.0.1")  # not a group
+
+
 def test_a_flood_is_read_in_bounded_chunks(ear: Ear) -> None:
     for _ in range(100):
         ear.say(b"x" * 1000)

@@ -37,6 +37,7 @@ from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.can.devices import DEVICES
 from fixgw.hw_sim.faults import Unplug
+from fixgw.hw_sim.network import own_host
 from fixgw.hw_sim.panel import Panel
 from fixgw.hw_sim.world import World
 from fixgw.plugins.demo import Plugin
@@ -700,7 +701,7 @@ def test_everything_works_and_an_unplugged_instrument_fails_only_its_own_values(
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     file = configuration.packaged() / "demo-everything.yaml"
-    loaded = configuration.load(file, {"SIM": str(tmp_path), "GPS": "sim/gps"})
+    loaded = configuration.load(file, {"SIM": str(tmp_path), "GPS": "sim/gps", "HOST": own_host()})
     instruments = tuple(c for c in loaded.connections if c.name != "netfix")
     gateway = Gateway(dataclasses.replace(loaded, connections=instruments))
     flying = world.bench(tmp_path, more=True)

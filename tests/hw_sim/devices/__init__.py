@@ -1,6 +1,7 @@
 """Virtual devices, one file each. The folder is the registry: a class with a `NAME` is an instrument.
 
-`instruments` finds those with a serial line, which `fixgw sim serial NAME` runs; `can_instruments` those on a CAN bus.
+`instruments` finds those with a serial line, which `fixgw sim serial NAME` runs; `can_instruments` those on a CAN bus;
+`network_instruments` those that exchange datagrams, which `fixgw sim network NAME` runs.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from types import ModuleType
 from typing import TypeVar
 
 from fixgw.hw_sim.can.instrument import CanInstrument
+from fixgw.hw_sim.network import NetworkInstrument
 from fixgw.hw_sim.serial import SerialInstrument
 
-Kind = TypeVar("Kind", type[SerialInstrument], type[CanInstrument])
+Kind = TypeVar("Kind", type[SerialInstrument], type[CanInstrument], type[NetworkInstrument])
 
 
 @cache
@@ -27,6 +29,12 @@ def instruments() -> dict[str, type[SerialInstrument]]:
 def can_instruments() -> dict[str, type[CanInstrument]]:
     """All virtual instruments on a CAN bus of their own, by name, sorted. Imports every device."""
     return _found(CanInstrument)
+
+
+@cache
+def network_instruments() -> dict[str, type[NetworkInstrument]]:
+    """All virtual programs that exchange datagrams, by name, sorted. Imports every device."""
+    return _found(NetworkInstrument)
 
 
 def instrument(name: str) -> type[SerialInstrument]:

@@ -81,9 +81,8 @@ class Xplane(NetworkInstrument):
         #: What is asked for: (address, index) -> (dataref, rate); address -> rate.
         self.asked: dict[tuple[Any, int], tuple[str, int]] = {}
         self.positions: dict[Any, int] = {}
-        #: The Data Output page: the rows that are switched on, and where they go.
+        #: The Data Output page: the rows that are switched on.
         self.page: set[int] = set()
-        self.output: Any = None
         #: What was set: rows by number, datarefs by name.
         self.rows_set: dict[int, list[float]] = {}
         self.datarefs_set: dict[str, float] = {}
@@ -94,6 +93,10 @@ class Xplane(NetworkInstrument):
         self._due: dict[Any, float] = {}
         self._last: tuple[dict[str, float], dict[int, list[float]], bytes] | None = None
         super().__init__(host, port)
+
+    def send_to(self, address: Any) -> None:
+        super().send_to(address)
+        self.page = {*rows(Aircraft())}
 
     def restart(self) -> None:
         self.asked.clear()

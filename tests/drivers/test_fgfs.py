@@ -1,0 +1,534 @@
+"""FlightGear: the shared vectors, protocol files good and hostile, records in and out, HTTP, the virtual simulator."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixgw import configuration
+from fixgw.database import BAD, FAIL
+from fixgw.drivers.fgfs import OWN_FILE, Plugin, protocol
+from fixgw.drivers.fgfs.protocol import BadFile, Generic, Layout, Properties, Property, parse, record
+from fixgw.drivers.simulator import LOADING
+from fixgw.hw_sim.bench.base import Subject, packaged_database, until
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.network import DatagramBench
+from fixgw.hw_sim.devices.fgfs import Fgfs, WebServer
+from fixgw.kit.update import TypeName
+
+VECTORS = json.loads((Path(__file__).parents[1] / "data" / "flightgear.json").read_text())["vectors"]
+TYPES: dict[str, TypeName] = {item.key: item.type for item in packaged_database().items()}
+OWN = Path(protocol.__file__).with_name(OWN_FILE).read_bytes()
+
+
+def block(name: str, chunks: list[str], between: str = ",", end: str = "newline", more: str = "") -> str:
+    return (
+        f"<{name}><line_separator>{escape(end)}</line_separator><var_separator>{escape(between)}</var_separator>{more}"
+        + "".join(f"<chunk>{chunk}</chunk>" for chunk in chunks)
+        + f"</{name}>"
+    )
+
+
+def chunk(key: str, form: str = "%.6f", kind: str = "float", more: str = "") -> str:
+    return f"<name>{key}:words</name><type>{kind}</type><format>{form}</format><node>/x</node>{more}"
+
+
+def written(*blocks: str) -> bytes:
+    return f'<?xml version="1.0"?>\n<PropertyList><generic>{"".join(blocks)}</generic></PropertyList>'.encode()
+
+
+def layout(*chunks: str, **words: str) -> Layout:
+    output, _ = parse(written(block("output", list(chunks), **words)))
+    assert output is not None
+    return output
+
+
+def adds_up(reader: Any) -> bool:
+    counts = reader.counts
+    return bool(counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in reader.REFUSALS))
+
+
+# -- the shared vectors ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vector", [v for v in VECTORS if v.get("direction") != "encode"], ids=lambda v: v["name"])
+def test_lines(vector: dict[str, Any]) -> None:
+    """Through the whole driver, as values are clamped and rounded by the items."""
+    form = layout(
+        *(chunk(key) for key in vector["keys"]), between=vector["var_separator"], end=vector["line_separator"]
+    )
+    with_bench = FgfsBench(Subject("fixgw.drivers.fgfs", FgfsBench, Fgfs))
+    try:
+        plugin = with_bench.start()
+        plugin._output = form  # type: ignore[attr-defined]
+        plugin._new_protocol()  # type: ignore[attr-defined]
+        for datagram in vector["datagrams"]:
+            plugin.received(datagram.encode("latin-1"))  # type: ignore[attr-defined]
+        for key, expected in vector["expect"].items():
+            reading = with_bench.db.read(key)
+            if expected == "fail":
+                assert reading.fail, key
+            elif expected == "clamped and bad":
+                assert (reading.value, reading.bad) == (with_bench.db.item(key).max, True)
+            elif not isinstance(expected, str) and expected > (with_bench.db.item(key).max or expected):
+                assert (reading.value, reading.bad) == (with_bench.db.item(key).max, True)  # 28 V
+            else:
+                assert reading.good, key
+                assert reading.value == pytest.approx(expected), key
+        if not vector["expect"]:
+            assert not [key for key in vector["keys"] if with_bench.db.read(key).source]
+        counts = plugin.counts  # type: ignore[attr-defined]
+        assert counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in Generic.REFUSALS)
+    finally:
+        with_bench.close()
+
+
+@pytest.mark.parametrize("vector", [v for v in VECTORS if v.get("direction") == "encode"], ids=lambda v: v["name"])
+def test_lines_sent(vector: dict[str, Any]) -> None:
+    form = layout(
+        *(chunk(key, form) for key, form in zip(vector["keys"], vector["formats"], strict=True)),
+        between=vector["var_separator"],
+        end=vector["line_separator"],
+    )
+    assert record(form, vector["expect"]) == vector["datagrams"][0].encode()
+
+
+# -- protocol files ----------------------------------------------------------------------------------------------------
+
+
+def test_the_file_of_the_gateway_converts_temperatures_rightly() -> None:
+    output, given = parse(OWN)
+    assert output is not None
+    assert given is not None
+    assert {*output.keys, *given.keys} <= {*TYPES}
+    assert len(output.keys) == len({*output.keys}) == 25
+    device = Fgfs(port=0)
+    try:
+        line = device.blocks["output"].line({"/engines/engine[0]/egt-degf": 48.04, "/position/latitude-deg": 44.0})
+    finally:
+        device.close()
+    values = {update.key: update.value for update in Generic(output, TYPES).feed(line)}
+    assert values["EGT11"] == 8.9
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "no element found"),
+        (b"<PropertyList><generic>", "no element found"),
+        (b"<html/>", "not a protocol file"),
+        (b"<PropertyList><generic/></PropertyList>", "neither <output> nor <input>"),
+        (b"<PropertyList>" + b"<a>" * 50, "nested too deeply"),
+        (b'<!DOCTYPE x [<!ENTITY a "b">]><PropertyList/>', "line 1: a DTD or entities are not allowed"),
+        (b'<!DOCTYPE x SYSTEM "file:///etc/passwd"><PropertyList/>', "a DTD or entities are not allowed"),
+        (b'<?xml version="1.0" encoding="ebcdic-cp-xx"?><PropertyList/>', "encoding"),
+        (b"<PropertyList>&bomb;</PropertyList>", "undefined entity"),
+        (b'<PropertyList include="/etc/passwd"/>', "include is not supported"),
+        (b" " * 300_000, "more than 262144 bytes"),
+        (written("<output></output>"), "has no <chunk>"),
+        (written(block("output", [chunk("IAS")] * 501)), "more than 500 chunks"),
+        (written(block("output", [chunk("IAS"), chunk("ALT")], between="none")), "cannot be told apart"),
+        (written(block("output", [chunk("IAS", kind="flaot")])), "unknown type 'flaot' (did you mean 'float'?)"),
+        (written(block("output", [chunk("IAS", "%.2f %.2f")])), "the format '%.2f %.2f' is not understood"),
+        (written(block("output", [chunk("IAS", "%n")])), "is not understood"),
+        (written(block("output", [chunk("IAS", more="<offset>x</offset>")])), "could not convert"),
+        (written(block("input", [chunk("IAS", more="<relative>true</relative>")])), "would add up"),
+        (
+            written(block("output", [chunk("ACID", "%s", "string")], more="<binary_mode>true</binary_mode>")),
+            "no string",
+        ),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused(data: bytes, why: str) -> None:
+    with pytest.raises(BadFile, match=re.escape(why)):
+        parse(data)
+
+
+def test_a_billion_laughs_cost_nothing() -> None:
+    laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+    with pytest.raises(BadFile, match="DTD or entities"):
+        parse(f'<!DOCTYPE x [<!ENTITY l0 "ha">{laughs}]><PropertyList>&l9;</PropertyList>'.encode())
+
+
+@given(
+    st.binary(max_size=300) | st.text("<>/&;!?'\"=[]aPropertyListgenericoutputchunk \n%", max_size=300).map(str.encode)
+)
+def test_any_file_is_read_or_refused(data: bytes) -> None:
+    for text in (data, written(data.decode("latin-1")), OWN[:1500] + data + OWN[1500:]):
+        try:
+            parse(text)
+        except BadFile:
+            pass
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+def read(form: Layout, *datagrams: bytes) -> dict[str, Any]:
+    reader = Generic(form, TYPES)
+    updates = [update for datagram in datagrams for update in reader.feed(datagram)]
+    assert adds_up(reader)
+    return {update.key: update.value for update in updates}
+
+
+THREE = [chunk("IAS", "%.1f"), chunk("ALT", "%.0f"), chunk("VS", "%.0f")]
+WANTED = {"IAS": 100.0, "ALT": 3500.0, "VS": -20.0}
+
+
+@pytest.mark.parametrize(
+    ("between", "end", "data"),
+    [
+        (",", "newline", "100.0,3500,-20\r\n"),
+        ("tab", "crlf", "100.0\t3500\t-20\r\n"),
+        ("\\t", "\\r\\n", "100.0\t3500\t-20\r\n"),
+        ("space", "lf", "100.0 3500 -20\n"),
+        ("; ", "none", "100.0; 3500; -20"),
+        ("newline", "newline", "100.0\n3500\n-20\n"),
+        ("|", "END", "100.0|3500|-20END"),
+    ],
+)
+def test_separators(between: str, end: str, data: str) -> None:
+    assert read(layout(*THREE, between=between, end=end), data.encode()) == WANTED
+
+
+def test_text_around_numbers_and_constants_are_left_out() -> None:
+    form = layout("<format>Data</format>", chunk("IAS", "V=%05.1f kt"), chunk("ALT", "100%% %d"))
+    assert read(form, b"Data,V=100.0 kt,100% 3500\n") == {"IAS": 100.0, "ALT": 3500.0}
+    assert record(form, {"IAS": 7.25, "ALT": 3500.4}) == b"Data,V=007.2 kt,100% 3500\n"
+
+
+def test_a_line_with_other_fields_is_refused_as_a_whole() -> None:
+    """Both sides use different files: a value could be that of another field."""
+    for line in (b"100.0,3500\n", b"100.0,3500,-20,7\n", b"100.0,3500,-20,\n"):
+        assert read(layout(*THREE), line) == {}
+    assert read(layout(*THREE), b"100.0,35", b"100.0,3500,-20\n") == {}, "a datagram is lost"
+
+
+def test_a_preamble_and_a_postamble_are_no_fields() -> None:
+    form = layout(*THREE, more="<preamble>IAS ALT VS\\n</preamble><postamble>end\\n</postamble>")
+    assert read(form, b"IAS ALT VS\n100.0,3500,-20\n", b"end\n") == WANTED
+
+
+def test_long_lines_are_forgotten() -> None:
+    reader = Generic(layout(*THREE), TYPES)
+    for _ in range(100):
+        reader.feed(b"1" * 5000)
+        assert len(reader._rest) <= protocol.MAX_RECORD_BYTES
+    assert reader.feed(b"1\n100.0,3500,-20\n")[0].value == 100.0
+    assert (reader.counts[protocol.TOO_LONG], adds_up(reader)) == (1, True)
+
+
+def test_text_is_written_as_text_and_truth_as_truth() -> None:
+    form = layout(chunk("ACID", "%s", "string"), chunk("TSBTN11", "%d", "bool"), chunk("IAS"))
+    assert read(form, b"N12345,1,1\n") == {"ACID": "N12345", "TSBTN11": True, "IAS": 1.0}
+    assert read(form, b"N12345,2,1_0\n") == {"ACID": "N12345", "TSBTN11": None, "IAS": None}
+
+
+def test_binary_records() -> None:
+    kinds = [("TACH1", "int"), ("TSBTN11", "bool"), ("IAS", "float"), ("LAT", "double")]
+    chunks = [chunk(key, kind=kind) for key, kind in kinds]
+    wanted = {"TACH1": 2400.0, "TSBTN11": True, "IAS": 100.5, "LAT": 44.4136667}
+    values = (2400, 1, 100.5, 44.4136667)
+    binary = "<binary_mode>true</binary_mode>"
+    assert read(layout(*chunks, more=binary), struct.pack("<ibfd", *values) * 2) == wanted
+    assert read(layout(*chunks, more=binary), struct.pack("<ibfd", *values)[:-1]) == {}
+    network = layout(*chunks, more=f"{binary}<byte_order>network</byte_order>")
+    assert read(network, struct.pack(">ibfd", *values)) == wanted
+    magic = layout(*chunks, more=f"{binary}<binary_footer>magic,0x12345678</binary_footer>")
+    assert read(magic, struct.pack("<ibfdI", *values, 0x12345678)) == wanted
+    assert read(magic, struct.pack("<ibfdI", *values, 0x12345679)) == {}
+    assert record(magic, wanted) == struct.pack("<ibfdI", *values, 0x12345678)
+    assert record(network, {**wanted, "IAS": None}) is None
+    assert record(network, {**wanted, "TACH1": 1e12}) is None
+
+
+def test_zeros_while_it_loads_are_no_values() -> None:
+    temperature = chunk("OILT1", "%.1f", more="<factor>0.5556</factor><offset>-17.7778</offset>")
+    reader = Generic(layout(chunk("LAT"), chunk("LONG"), temperature), TYPES)
+    assert reader.feed(b"0.000000,0.000000,8.9\n") == []
+    assert reader.trouble == LOADING
+    assert len(reader.feed(b"44.000000,-121.000000,-17.8\n")) == 3
+    failed = reader.feed(b"0.000000,0.000000,-17.8\n" * 2)
+    assert [(update.key, update.value, update.flags) for update in failed] == [
+        ("LAT", None, FAIL),
+        ("LONG", None, FAIL),
+        ("OILT1", None, FAIL),
+    ]
+    without = Generic(layout(chunk("IAS", "%.1f"), chunk("TACH1", "%d"), temperature), TYPES)
+    assert without.feed(b"0.0,0,-17.8\n") == []
+    assert len(without.feed(b"0.0,0,8.9\n")) == 3
+
+
+@given(st.lists(st.binary(max_size=200) | st.just(b"100.0,3500,-20\n"), max_size=8))
+def test_any_datagrams_are_counted(datagrams: list[bytes]) -> None:
+    binary = layout(*THREE, more="<binary_mode>true</binary_mode>")
+    for form in (layout(*THREE), layout(*THREE, end="none"), binary):
+        reader = Generic(form, TYPES)
+        for datagram in datagrams:
+            reader.feed(datagram)
+        assert adds_up(reader)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3))
+def test_a_record_comes_back(values: list[float]) -> None:
+    form = layout(*(chunk(key) for key in ("IAS", "ALT", "VS")))
+    given_values = dict(zip(("IAS", "ALT", "VS"), values, strict=True))
+    data = record(form, dict(given_values))
+    assert data is not None
+    if any(abs(value) > 1e-6 for value in values):
+        assert read(form, data) == pytest.approx(given_values, abs=1e-6)
+
+
+def test_text_with_a_separator_is_not_sent() -> None:
+    form = layout(chunk("ACID", "%s", "string"), chunk("IAS"))
+    assert record(form, {"ACID": "N1", "IAS": 1.0}) == b"N1,1.000000\n"
+    assert record(form, {"ACID": "N,1", "IAS": 1.0}) is None
+    assert record(form, {"ACID": "N1", "IAS": "fast"}) is None
+
+
+# -- HTTP --------------------------------------------------------------------------------------------------------------
+
+LAT, LONG = Property("/position/latitude-deg", "LAT"), Property("/position/longitude-deg", "LONG")
+OIL = Property("/engines/engine[0]/oil-temperature-degf", "OILT1", 1 / 1.8, -32 / 1.8)
+
+
+def answered(reader: Properties, *answers: str) -> list[Any]:
+    updates = []
+    for answer in answers:
+        path = reader.due()
+        assert path is not None
+        assert reader.due() is None, "one at a time"
+        updates += reader.feed(answer.replace("PATH", path, 1).encode() + b"\n")
+    return updates
+
+
+def test_properties_are_read_in_rounds() -> None:
+    clock = Clock()
+    reader = Properties(clock, [LAT, LONG, OIL], TYPES, rate=2.0)
+    updates = answered(reader, *(f'200 PATH {{"value":{value}}}' for value in (44.0, -121.0, 212.0)))
+    assert {update.key: update.value for update in updates} == pytest.approx(
+        {"LAT": 44.0, "LONG": -121.0, "OILT1": 100.0}
+    )
+    assert reader.due() is None
+    clock.now += 0.5
+    assert reader.due() == LAT.path
+    assert adds_up(reader)
+
+
+def test_what_is_unknown_or_no_number_fails() -> None:
+    reader = Properties(Clock(), [LAT, LONG, OIL], TYPES)
+    updates = answered(reader, "404 PATH <html>", '200 PATH {"value":"nan"}', "200 PATH {")
+    assert [(update.value, update.flags) for update in updates] == [(None, FAIL)] * 3
+    assert "has no property /position/latitude-deg" in updates[0].reason
+    assert reader.feed(b'200 /position/latitude-deg {"value":1}\n') == [], "nobody asked"
+
+
+def test_zeros_by_http_are_no_values() -> None:
+    reader = Properties(Clock(), [LAT, LONG, OIL], TYPES)
+    assert answered(reader, *['200 PATH {"value":0}'] * 3) == []
+    assert reader.trouble == LOADING
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data directory with a protocol file that names an engine which the aircraft does not have."""
+    (tmp_path / "Protocol").mkdir()
+    file = written(
+        block("output", [chunk("IAS"), chunk("NOSUCHKEY"), chunk("ALT")]),
+        block("input", [chunk("BARO"), chunk("THR9")]),
+    )
+    (tmp_path / "Protocol" / "mine.xml").write_bytes(file)
+    return tmp_path
+
+
+def findings(options: dict[str, Any]) -> list[str]:
+    made, db = Plugin("x", options).options, packaged_database()
+    return [f"{name}: {text}" for name, text in (*Plugin.check(made, db), *Plugin.advise(made, db))]
+
+
+def test_protocol_files_are_found_where_the_incumbent_finds_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert findings({}) == []
+    monkeypatch.setenv("HOME", str(root.parent))
+    for options in (
+        {"fg_root": str(root), "xml_file": "mine.xml"},
+        {"fg_root": f"~/{root.name}", "xml_file": "mine"},
+        {"fg_root": str(root / "Protocol"), "xml_file": "mine.xml"},
+        {"xml_file": str(root / "Protocol" / "mine.xml")},
+    ):
+        first, second = findings(options)
+        assert "no item 'NOSUCHKEY'" in first
+        assert "nothing is sent to FlightGear without it" in second
+    (missing,) = findings({"fg_root": str(root), "xml_file": "other.xml"})
+    assert missing.startswith(f"xml_file: {root}/Protocol/other.xml: No such file or directory: nothing is read")
+
+
+@pytest.mark.slow
+def test_a_file_may_come_later(bench: FgfsBench, tmp_path: Path) -> None:
+    """FlightGear's data may be on a disk that is mounted late, and files are changed."""
+    file = tmp_path / "late.xml"
+    bench.subject = Subject("fixgw.drivers.fgfs", FgfsBench, Fgfs, (), {"xml_file": str(file)})
+    plugin = bench.plugin_class("bench", {**bench.options(), **bench.subject.options})
+    plugin.clock = bench.clock  # type: ignore[attr-defined]
+    bench.plugin = plugin
+    plugin.start()
+    until(lambda: "late.xml: No such file" in plugin.health())
+    file.write_bytes(b"<PropertyList>")
+    until(lambda: "late.xml: line 1: no element found" in plugin.health())
+    file.write_bytes(OWN)
+    until(lambda: plugin.connected)  # type: ignore[attr-defined]
+    send(bench, lambda: bench.db.read("LAT").good)
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        ({"http": "127.0.0.1", "read": {"LAT": "/position/latitude-deg"}}, "http"),
+        ({"http": "127.0.0.1:8080"}, "read"),
+        ({"http": "127.0.0.1:8080", "read": {"LATT": "/position/latitude-deg"}}, "read.LATT"),
+        ({"read": {"LAT": "/position/latitude-deg"}}, "read"),
+        ({"recv_host": "a b"}, "recv_host"),
+        ({"send_host": ""}, "send_host"),
+        ({"changes_within": {"CHT12": 5}}, "changes_within.CHT12"),
+        ({"allow": ["x"]}, "allow.0"),
+    ],
+)
+def test_wrong_options_are_found(options: dict[str, Any], option: str) -> None:
+    if options.get("send_host") == "":
+        with pytest.raises(Exception, match="length"):
+            Plugin("x", options)
+        return
+    assert [each.partition(":")[0] for each in findings(options)] == [option]
+
+
+def test_its_source_is_simulated(tmp_path: Path) -> None:
+    (tmp_path / "default.yaml").write_text(
+        "connections: {fgfs: {load: yes, module: fixgw.plugins.fgfs, source: gps, recv_port: 5500}}"
+    )
+    (connection,) = configuration.load(tmp_path / "default.yaml").connections
+    assert connection.source == "sim/gps"
+
+
+# -- with the virtual simulator ----------------------------------------------------------------------------------------
+
+
+class FgfsBench(DatagramBench):
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.device.output = ("127.0.0.1", self.here)
+
+    def options(self) -> dict[str, Any]:
+        return {"recv_port": self.here, "send_port": self.device.port}
+
+
+KEYS = "LAT LONG TALT AGL GS TRACK TRACKM IAS TAS ALT VS PITCH ROLL HEAD OAT VOLT TACH1 MAP1 OILP1 OILT1 EGT11 CHT11"
+
+
+class TestContract(Contract):
+    subject = FgfsBench.of(
+        "fixgw.drivers.fgfs",
+        Fgfs,
+        f"{KEYS} FUELF1 FUELQ1 FUELQ2",
+        within={"TACH1": 1, "OAT": 0.05, "MAP1": 0.005, "TRACK": 0.005, "VS": 0.05},
+    )
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[FgfsBench]:
+    bench = FgfsBench(Subject("fixgw.drivers.fgfs", FgfsBench, Fgfs))
+    monkeypatch.setattr(bench.plugin_class, "poll_timeout", 0.02)
+    yield bench
+    bench.close()
+
+
+def send(bench: FgfsBench, condition: Any) -> None:
+    """Let the driver send until `condition` holds."""
+
+    def step() -> bool:
+        bench.clock.now += 0.1
+        bench.device.tick(bench.aircraft, bench.clock.now)
+        return bool(condition())
+
+    until(step, "nothing is sent")
+
+
+@pytest.mark.slow
+def test_a_setting_is_sent(bench: FgfsBench) -> None:
+    bench.start()
+    bench.db.write("BARO", 30.02, "knob")
+    send(bench, lambda: bench.device.taken == {"/instrumentation/altimeter/setting-inhg": 30.02})
+
+
+@pytest.mark.slow
+def test_a_line_is_sent_only_if_all_of_it_is_good(bench: FgfsBench, root: Path) -> None:
+    file = root / "Protocol" / "mine.xml"
+    file.write_bytes(written(block("output", [chunk("IAS")]), block("input", [chunk("BARO"), chunk("THR1")])))
+    subject = Subject("fixgw.drivers.fgfs", FgfsBench, Fgfs, (), {"xml_file": str(file)})
+    bench.subject = subject
+    plugin = bench.start()
+    bench.db.write("BARO", 30.02, "knob")
+    for value, flags in ((0.65, BAD), (0.65, FAIL)):
+        bench.db.write("THR1", value, "lever", flags)
+        left_out = bench.plugin.counts.get("records left out", 0)
+        send(bench, lambda: bench.plugin.counts.get("records left out", 0) > left_out + 2)  # noqa: B023
+    assert not bench.device.taken
+    assert plugin.get_status()["not sent for want of"] == "THR1"
+    send(bench, lambda: (bench.db.write("THR1", 0.65, "lever", 0), bench.device.received)[1])
+
+
+@pytest.mark.slow
+def test_a_simulator_that_loads_says_nothing(bench: FgfsBench) -> None:
+    bench.device.loading = True
+    bench.start()
+    bench.fly_until(lambda: bench.plugin.health() == LOADING, "zeros are taken for values")
+    assert not bench.db.read("OILT1").source
+    bench.device.loading = False
+    bench.fly_until(lambda: bench.db.read("LAT").good and not bench.plugin.health(), "it does not recover")
+
+
+@pytest.mark.slow
+def test_another_sender_is_refused(bench: FgfsBench) -> None:
+    bench.start()
+    bench.fly(0.5)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.9", 0))
+        other.sendto(b"0\n", ("127.0.0.1", bench.here))
+    until(lambda: bench.plugin.counts.get("datagrams of other hosts"), "it is accepted")
+
+
+@pytest.mark.slow
+def test_properties_come_by_http(bench: FgfsBench) -> None:
+    web = WebServer(bench.device)
+    read = {"LAT": "/position/latitude-deg", "LONG": "/position/longitude-deg", "OAT": "/environment/nowhere"}
+    bench.device.output = None
+    bench.subject = Subject(
+        "fixgw.drivers.fgfs", FgfsBench, Fgfs, (), {"http": f"127.0.0.1:{web.port}", "read": read, "rate": 50}
+    )
+    try:
+        bench.device.tick(bench.aircraft, 0.0)
+        plugin = bench.start()
+        send(bench, lambda: bench.db.read("LONG").good and bench.db.read("OAT").fail)
+        assert bench.db.read("LAT").value == bench.device.properties["/position/latitude-deg"]
+        assert plugin.health() == ""
+        web.frozen.set()
+        send(bench, lambda: bench.db.read("LAT").fail)
+        assert "does not answer" in plugin.health() or "went away" in plugin.health()
+        web.frozen.clear()
+        send(bench, lambda: bench.db.read("LAT").good)
+    finally:
+        bench.stop()
+        web.close()
