@@ -61,10 +61,14 @@ class NetworkInstrument:
 
     def plug(self) -> None:
         if self.socket is None:
-            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self.socket.bind((self.host, self.port))
-            self.socket.setblocking(False)
-            self.port = self.socket.getsockname()[1]
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                made.bind((self.host, self.port))
+            except (OSError, OverflowError):
+                made.close()
+                raise
+            made.setblocking(False)
+            self.socket, self.port = made, made.getsockname()[1]
 
     def unplug(self) -> None:
         if self.socket is not None:
