@@ -248,13 +248,16 @@ class Plugin(SimulatorPoller[FgfsOptions]):
             self.count("records left out")
 
     def _open_now(self) -> Line:
-        options = self.options
-        if options.http:
+        if self.options.http:
             from fixgw.drivers.fgfs.http import HttpLine
 
-            return HttpLine(endpoint.parse(options.url))
-        here, to = endpoint.parse(options.url), (options.send_host, options.send_port)
-        return SimulatorLink(here, to, self._refuse_datagram, lambda: self.clock(), options.networks)
+            return HttpLine(endpoint.parse(self.options.url))
+        return super()._open_now()
+
+    def listen(self, at: endpoint.Endpoint) -> SimulatorLink:
+        options = self.options
+        to = (options.send_host, options.send_port)
+        return SimulatorLink(at, to, self._refuse_datagram, lambda: self.clock(), options.networks)
 
 
 def _properties(options: FgfsOptions, types: Mapping[str, TypeName]) -> list[Property]:

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 
 from fixgw.database import Database
 from fixgw.drivers.links.instrument import ChangesWithin
-from fixgw.drivers.links.serial import Allow, Line, LinkOptions
+from fixgw.drivers.links.serial import Allow, LinkOptions
 from fixgw.drivers.links.simulator import SimulatorLink, SimulatorPoller, check_host, here_for
 from fixgw.drivers.xplane import protocol
 from fixgw.drivers.xplane.protocol import PLACES, Channel, Client, Row
@@ -274,11 +274,10 @@ class Plugin(SimulatorPoller[XplaneOptions]):
                 link.aim(to)
                 self._new_protocol()
 
-    def _open_now(self) -> Line:
+    def listen(self, at: endpoint.Endpoint) -> SimulatorLink:
         options = self.options
         to = None if options.ipaddress == AUTO else (options.ipaddress, options.udp_out)
-        here = endpoint.parse(options.url)
-        return SimulatorLink(here, to, self._refuse_datagram, lambda: self.clock(), options.networks)
+        return SimulatorLink(at, to, self._refuse_datagram, lambda: self.clock(), options.networks)
 
 
 def _places(text: str) -> list[str | None]:
