@@ -221,6 +221,6 @@ def test_the_configuration_of_the_demo_is_right(name: str) -> None:
         configuration.packaged() / name, {"SIM": "/nowhere", "GPS": "sim/gps", "HOST": "127.0.0.2"}
     )
     assert [c.name for c in loaded.connections][:7] == ["can", "gps", "eis", "panel", "demo", "compute", "alerts"]
-    silent = ("netfix", "autopilot", "tablets", "raw", "bridge")  # they do not write to the database
+    silent = ("netfix", "web", "autopilot", "tablets", "raw", "bridge")  # they do not write to the database
     assert all(c.source.startswith("sim/") for c in loaded.connections if c.name not in silent)
     assert len(loaded.definitions) == len(configuration.load(configuration.packaged() / "default.yaml").definitions)
