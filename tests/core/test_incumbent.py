@@ -173,9 +173,7 @@ ACCEPTED = {
     "STRATUX": "fixgw.plugins.stratux",
 }
 LATER = (
-    *(
-        "DB_PERSISTER",
-    ),
+    *("DB_PERSISTER",),
     *("RTL_433", "RAIS", "RPI_VIRTUALWIRE"),
 )
 
