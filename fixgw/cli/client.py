@@ -34,6 +34,7 @@ WRITES_ON_S = 1.0  # who wrote a value this short a time ago will write it again
 T = TypeVar("T")
 Action = Callable[["Client", argparse.Namespace], int]
 
+BUTTON = "BTN"  # in the key of a button
 ON = ("on", "1", "true", "yes", "set")
 OFF = ("off", "0", "false", "no", "clear")
 
@@ -53,7 +54,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser], connection: bool
         "list",
         list_keys,
         "A pattern with *, ? or [] must match the whole key; any other word matches keys that contain it or, if\n"
-        "there are none, whose description contains it or whose units it is.",
+        "there are none, whose description contains it or whose units it is. Buttons (EGTBTN1) are left out unless\n"
+        "the pattern says BTN, is *, or matches nothing else; so it is with the patterns of other commands.",
         "  fixgw list\n  fixgw list 'CHT1?' OIL\n  fixgw list -l GPS",
     )
     parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="list only keys that match one of these")
@@ -170,6 +172,15 @@ def is_pattern(word: str) -> bool:
     return any(c in word for c in "*?[")
 
 
+def matching(pattern: str, known: Iterable[str]) -> list[str]:
+    """The `known` keys that `pattern` matches, in any case, without buttons unless it says so: EGT* is not EGTBTN1."""
+    pattern = pattern.upper()
+    found = [key for key in known if fnmatchcase(key.upper(), pattern)]
+    if pattern.strip("*") == "" or BUTTON in pattern:
+        return found
+    return [key for key in found if BUTTON not in key.upper()] or found
+
+
 def expand(client: Client, words: Iterable[str], known: Sequence[str] | None = None) -> list[str]:
     """Replace patterns in `words` by the keys that match, of the `known` ones or else of those that the gateway has.
     Without duplicates. Raises `FixgwError` if none matches."""
@@ -179,10 +190,10 @@ def expand(client: Client, words: Iterable[str], known: Sequence[str] | None = N
             keys[word] = None
             continue
         known = client.list() if known is None else known
-        matching = [key for key in known if fnmatchcase(key.upper(), word.upper())]
-        if not matching:
+        found = matching(word, known)
+        if not found:
             raise FixgwError(f"no item matches {word!r}")
-        keys.update(dict.fromkeys(matching))
+        keys.update(dict.fromkeys(found))
     return list(keys)
 
 
@@ -302,16 +313,15 @@ def _setting(word: str) -> bool:
 
 
 def list_keys(client: Client, args: argparse.Namespace) -> int:
-    patterns = [p.upper() if is_pattern(p) else f"*{p.upper()}*" for p in args.patterns]
-
-    def matches(words: str) -> bool:
-        return not patterns or any(fnmatchcase(words.upper(), p) for p in patterns)
-
+    patterns = [p if is_pattern(p) else f"*{p}*" for p in args.patterns]
     known = client.list()
-    keys = [k for k in known if matches(k)]
+    matched = {key for pattern in patterns or ["*"] for key in matching(pattern, known)}
+    keys = [key for key in known if key in matched]
     if not keys:
         units = {word.upper() for word in args.patterns}
-        keys = [r.key for r in client.report_many(known) if matches(r.description) or r.units.upper() in units]
+        found = client.report_many(known)
+        described = {text for pattern in patterns for text in matching(pattern, [r.description for r in found])}
+        keys = [r.key for r in found if r.description in described or r.units.upper() in units]
     if patterns and not keys:
         raise FixgwError(f"no key, description or units match {' or '.join(map(repr, args.patterns))}")
     if args.json:

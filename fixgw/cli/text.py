@@ -206,7 +206,7 @@ def connection_lines(connections: Mapping[str, Any]) -> list[str]:
 def _connection_table(connections: Mapping[str, Any]) -> list[str]:
     header = ["connection", "state", "health", "restarts", "module"]
     rows = [
-        [name, _text(c.get("state")), _health(c), _text(c.get("restarts", 0)), _text(c.get("module"))]
+        [name, _state(c), _health(c), _text(c.get("restarts", 0)), _text(c.get("module"))]
         for name, c in connections.items()
     ]
     return table([header, *rows])
@@ -242,6 +242,12 @@ def status_lines(status: Mapping[str, Any], verbose: bool = False) -> list[str]:
         if rest:
             lines += ["", *_tree(rest, "")]
     return lines
+
+
+def _state(connection: Mapping[str, Any]) -> str:
+    """The state of a connection. One that runs without doing what it should is not "running" for people."""
+    state = _text(connection.get("state"))
+    return "not well" if state == "running" and connection.get("health") not in ("ok", "", None) else state
 
 
 def _health(connection: Mapping[str, Any]) -> str:

@@ -561,7 +561,7 @@ def _read_connection(
         if not reader.enabled or (did_you_mean(wanted, names) and not another):
             known = "yes or no, or a name in enabled: of preferences.yaml"
             reader.report(at["load"], f"load: expected {known}, got {wanted!r}{did_you_mean(wanted, names)}")
-            return None
+            wanted = True  # to look at its other options, too
     if not (reader.enabled.get(wanted, False) if isinstance(wanted, str) else wanted):
         unloaded[name] = f"load: {wanted}, which is not enabled" if isinstance(wanted, str) else "load: no"
         return None

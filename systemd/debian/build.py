@@ -33,7 +33,12 @@ PLATFORMS = {
 
 
 def pip(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments], check=True)
+    """Run pip. What it warns of, such as indexes without a library, is shown only if it fails."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stdout, done.stderr, sep="", file=sys.stderr)
+        done.check_returncode()
 
 
 def build(output: Path, architecture: str, pythons: list[str], wheel: Path | None = None) -> Path:

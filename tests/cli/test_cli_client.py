@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fixgw.cli.client import matching
 from fixgw.database import ANNUNCIATE, BAD, FAIL, SECFAIL
 
 pytestmark = pytest.mark.slow
@@ -40,6 +41,17 @@ def test_list_prints_keys_in_the_order_of_their_definition(bench: Bench, cli: Cl
 )
 def test_list_takes_patterns_and_parts_of_keys(bench: Bench, cli: Cli, patterns: list[str], keys: list[str]) -> None:
     assert cli("list", *patterns).out.split() == keys
+
+
+@pytest.mark.parametrize(
+    ("pattern", "keys"),
+    [
+        ("EGT*", ["EGT11"]), ("egtb*", ["EGTBTN1"]), ("EGTBTN?", ["EGTBTN1"]), ("*", ["BTN1", "EGT11", "EGTBTN1"]),
+        ("EGT[B1]*", ["EGT11"]), ("*btn*", ["BTN1", "EGTBTN1"]), ("NO*", []),
+    ],
+)  # fmt: skip
+def test_a_pattern_leaves_out_buttons_unless_it_says_so(pattern: str, keys: list[str]) -> None:
+    assert matching(pattern, ["BTN1", "EGT11", "EGTBTN1"]) == keys
 
 
 def test_a_list_without_a_matching_key_looks_at_descriptions(bench: Bench, cli: Cli) -> None:

@@ -268,6 +268,15 @@ def test_status_shows_health_before_anything_else() -> None:
     assert "  OAT  a and b (2 times)" in lines
 
 
+@pytest.mark.parametrize(
+    ("state", "health", "shown"),
+    [("running", "ok", "running"), ("running", "no such device", "not well"), ("failed", "failed: x", "failed")],
+)
+def test_state_and_health_of_a_connection_agree(state: str, health: str, shown: str) -> None:
+    (_, row) = text.status_lines({"connections": {"gps": {"state": state, "health": health}}})[-2:]
+    assert row.startswith(f"gps         {shown} ")
+
+
 def test_verbose_status_shows_the_details_of_each_connection() -> None:
     shown = "\n".join(text.status_lines({**STATUS, "extra": {"x": 1}}, verbose=True))
     assert "gps:\n  counts:\n    sentences: 12\n  ports:\n    - a\n    -\n      b: 1\n  rate: -" in shown

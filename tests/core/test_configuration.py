@@ -795,6 +795,11 @@ def test_a_connection_with_nothing_after_its_name_is_empty(tree: Tree) -> None:
 # -- whether to load ---------------------------------------------------------------------------------------------------
 
 
+def test_a_misspelled_load_hides_no_other_problem(tree: Tree) -> None:
+    problems = tree.problems("connections:\n  gps: {load: yse, module: fixgw.drivers.nmea0183, port: /dev/x, bud: 9}\n")
+    assert [problem.split()[1:3] for problem in problems] == [["load:", "expected"], ["unknown", "option"]]
+
+
 @pytest.mark.parametrize(
     ("enabled", "load", "problem"),
     [
