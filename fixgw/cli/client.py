@@ -319,9 +319,9 @@ def list_keys(client: Client, args: argparse.Namespace) -> int:
     keys = [key for key in known if key in matched]
     if not keys:
         units = {word.upper() for word in args.patterns}
-        found = client.report_many(known)
-        described = {text for pattern in patterns for text in matching(pattern, [r.description for r in found])}
-        keys = [r.key for r in found if r.description in described or r.units.upper() in units]
+        reports = client.report_many(known)
+        described = {each for pattern in patterns for each in matching(pattern, [r.description for r in reports])}
+        keys = [r.key for r in reports if r.description in described or r.units.upper() in units]
     if patterns and not keys:
         raise FixgwError(f"no key, description or units match {' or '.join(map(repr, args.patterns))}")
     if args.json:
