@@ -64,9 +64,10 @@ export function card(title, ...children) {
   return h("section", { class: "card" }, h("h2", {}, title), ...children);
 }
 
-/** Seconds as people say them: "4 s", "3 min", "2 h 05 min". */
+/** Seconds as people say them: "< 1 s", "4.2 s", "3 min", "2 h 05 min". */
 export function span(seconds) {
   if (seconds === null || seconds === undefined) return "never";
+  if (seconds < 1) return "< 1 s"; // what is renewed all the time does not flicker
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   if (seconds < 120) return `${Math.round(seconds)} s`;
   if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;

@@ -117,7 +117,7 @@ export function open({ root, query, on, every, ending }) {
   const nothing = h("p", { class: "muted empty", hidden: true }, "No key matches.");
   root.append(h("div", { class: "tools" }, search, filters, count), table, nothing);
 
-  // Only rows on the screen are drawn: the others know that they are stale.
+  // Rows on the screen follow each message, the others once a second: a screen reader or a search finds them, too.
   const watch = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       target.row.visible = isIntersecting;
@@ -203,7 +203,10 @@ export function open({ root, query, on, every, ending }) {
       gateway.counts.clear();
       counted = now;
     }
-    for (const row of rows.values()) if (row.visible) row.drawAge(now);
+    for (const row of rows.values()) {
+      if (row.stale) row.draw();
+      row.drawAge(now);
+    }
     if (filter === "unwell" || filter === "live") arrange();
   });
   gateway.subscribe({ keys: only ?? "*", rate: Number(query.get("rate")) || 5, status: true });

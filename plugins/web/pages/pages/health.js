@@ -13,7 +13,26 @@ export function open({ root, query, on, every }) {
   const connections = h("ul", { class: "connections" });
   const process = h("dl", { class: "facts" });
   const opened = new Set(query.has("open") ? [query.get("open")] : []);
-  root.append(summary, attention, card("Connections", connections), card("This gateway", process));
+  const findings = h("div", {});
+  const asking = h("button", { type: "button", onclick: askDoctor }, "Ask the doctor");
+  root.append(summary, attention, card("Connections", connections), card("This gateway", process),
+    card("Doctor", h("p", { class: "muted" }, "Checks the configuration, the devices and the computer, as fixgw doctor does."), asking, findings));
+
+  async function askDoctor() {
+    asking.disabled = true;
+    findings.replaceChildren(h("p", { class: "muted" }, "It takes a few seconds …"));
+    try {
+      const answer = await gateway.get("doctor");
+      const found = answer.findings.filter((each) => each.level !== "skipped");
+      findings.replaceChildren(h("ul", { class: "plain" }, found.map((each) =>
+        h("li", { class: `why ${{ ok: "good", warning: "bad", problem: "fail" }[each.level]}` }, h("b", {}, `${each.level === "ok" ? "✓" : "⚠"} ${each.about}`), `: ${each.message}`,
+          each.fix && h("pre", {}, each.fix)))));
+    } catch (error) {
+      findings.replaceChildren(h("p", { class: "why fail" }, error.message));
+    } finally {
+      asking.disabled = false;
+    }
+  }
 
   function show(status) {
     const well = status.health === "ok";

@@ -1,6 +1,6 @@
 // The last thousand lines of the log, and those that come.
 
-import { h, say } from "../dom.js";
+import { h, say, toast } from "../dom.js";
 import { gateway } from "../gateway.js";
 
 const MOST = 1000;
@@ -13,7 +13,19 @@ export function open({ root, query, on }) {
   const search = h("input", { type: "search", placeholder: "Search the log", "aria-label": "Search", oninput: draw, value: query.get("search") ?? "" });
   const level = h("select", { "aria-label": "Least level", onchange: () => { least = level.value; draw(); } },
     LEVELS.map((name) => h("option", { value: name, selected: name === least }, name.toLowerCase())));
-  const connection = h("select", { "aria-label": "Connection", onchange: draw }, h("option", { value: "*" }, "all connections"));
+  const connection = h("select", { "aria-label": "Connection", onchange: () => {
+    verbose.hidden = !(gateway.may("admin") && connection.value && connection.value !== "*");
+    verbose.value = "";
+    draw();
+  } }, h("option", { value: "*" }, "all connections"));
+  const verbose = h("select", { "aria-label": "What this connection logs", hidden: true, onchange: async () => {
+    try {
+      await gateway.ask("PUT", "log/level", { connection: connection.value, level: verbose.value });
+      toast(`${connection.value} logs ${verbose.value.toLowerCase()} from now on`);
+    } catch (error) {
+      toast(error.message, "error");
+    }
+  } }, ["", "DEBUG", "INFO", "WARNING", "ERROR"].map((name) => h("option", { value: name, disabled: !name }, name ? `log ${name.toLowerCase()}` : "log level …")));
   const following = h("button", { type: "button", "aria-pressed": "true", onclick: () => {
     follow = !follow;
     following.setAttribute("aria-pressed", String(follow));
@@ -21,7 +33,7 @@ export function open({ root, query, on }) {
   } }, "Follow");
   const count = h("span", { class: "muted" });
   const list = h("ol", { class: "log", tabindex: "0", "aria-label": "Lines of the log" });
-  root.append(h("div", { class: "tools" }, search, level, connection, following, count), list);
+  root.append(h("div", { class: "tools" }, search, level, connection, verbose, following, count), list);
 
   function shown() {
     const words = search.value.toLowerCase();
