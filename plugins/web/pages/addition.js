@@ -21,7 +21,7 @@ export async function moduleForm(done) {
     say(about, found.summary ?? "");
     name.value = found.name;
     inputs = new Map();
-    const made = (found.options ?? []).map((option) => {
+    const made = (found.options ?? []).filter((option) => !option.name.includes(".")).map((option) => {
       const required = option.default === "required";
       const input = /^yes\/no$/.test(option.type)
         ? h("select", {}, ["", "yes", "no"].map((value) => h("option", { value }, value || `default: ${option.default}`)))

@@ -7,7 +7,7 @@ import * as theme from "./theme.js";
 
 const PAGES = [
   ["health", "Health"], ["data", "Data"], ["engine", "Engine"], ["alarms", "Alarms"], ["trends", "Trends"],
-  ["can", "CAN"], ["log", "Log"], ["bench", "Bench"],
+  ["can", "CAN"], ["log", "Log"], ["recordings", "Recordings"], ["configuration", "Configuration"], ["bench", "Bench"],
   ["settings", "Settings"],
 ];
 const FIRST = 4; // pages in the bar of a phone; the rest is behind "More"

@@ -70,7 +70,7 @@ export function span(seconds) {
   if (seconds < 1) return "< 1 s"; // what is renewed all the time does not flicker
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   if (seconds < 120) return `${Math.round(seconds)} s`;
-  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
   const hours = Math.floor(seconds / 3600);
   if (hours >= 48) return `${Math.floor(hours / 24)} days`;
   return `${hours} h ${String(Math.floor((seconds % 3600) / 60)).padStart(2, "0")} min`;

@@ -233,7 +233,8 @@ CONFIGURATION = """\
 database file: "{PACKAGE}/database.yaml"
 initialization files: ["{PACKAGE}/initial.ini"]
 connections:
-  web: {load: yes, module: fixgw.plugins.web, port: PORT}
+  web: {load: yes, module: fixgw.plugins.web, port: PORT, admin: [127.0.0.0/8]}
+  # The engine monitor is not there yet.
 """
 
 
@@ -335,9 +336,96 @@ def test_a_browser_without_a_role_is_refused(tmp_path: Path, monkeypatch: pytest
         served.close()
 
 
+MODULES = [
+    {
+        "name": "eis",
+        "module": "fixgw.drivers.eis",
+        "summary": "Engine monitors",
+        "options": [{"name": "port", "type": "text", "default": "required", "description": "Device"}],
+    }
+]
+
+
+def test_the_configuration_is_checked_applied_and_taken_back(process: Process, visit: Visit) -> None:
+    before = process.file.read_text()
+    page = visit("#configuration", url=process.url, allowed="400")
+    text = page.get_by_label("Text of the file")
+    expect(text).to_have_value(before)
+    text.fill(before + "  eis: {load: yes, module: fixgw.drivers.eis, prt: /dev/null/eis}\n")
+    page.get_by_role("button", name="Check").click()
+    line = before.count("\n") + 1
+    expect(page.locator(".problems")).to_contain_text("prt")
+    expect(page.locator(f".numbers [data-line='{line}']")).to_have_class("wrong")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.locator(".toast.error")).to_contain_text("nothing was saved")
+    assert process.file.read_text() == before
+
+    page.route("**/config/modules", lambda route: route.fulfill(json=MODULES))  # to list them all takes seconds
+    page.get_by_role("button", name="Add a connection").click()
+    page.get_by_label("Module").select_option("fixgw.drivers.eis")
+    page.get_by_label("port *").fill("/dev/null/eis")
+    text.fill(before)
+    page.get_by_role("button", name="Insert into the file").click()
+    expect(page.locator(".problems")).to_contain_text("Applying it changes: eis")
+    page.get_by_role("button", name="Apply").click()
+    assert process.file.read_text().count("# The engine monitor is not there yet.") == 1
+    expect(page.get_by_role("button", name="Take the change back")).to_be_visible(timeout=10_000)
+    page.get_by_role("button", name="Take the change back").click()
+    expect(text).to_have_value(before)
+    assert process.file.read_text() == before
+
+
+def test_an_override_is_made_marked_and_released_on_the_bench(gateway: Served, visit: Visit) -> None:
+    gateway.put("OILT1", 90.0)
+    page = visit("#bench?key=OILT1")
+    page.get_by_label("Value").fill("120")
+    page.get_by_role("button", name="Override").click()
+    expect(page.locator(".override")).to_contain_text("120")
+    expect(page.locator(".mark")).to_have_text("1 OVERRIDE")
+    assert gateway.db.read("OILT1").source.startswith("override/")
+    page.get_by_role("button", name="Release all").click()
+    expect(page.locator(".override")).to_have_count(0)
+    expect(page.locator(".mark")).to_have_count(0)
+    assert gateway.db.read("OILT1").value == 90.0
+
+
+def test_an_alarm_is_shown_everywhere_and_acknowledged(gateway: Served, visit: Visit) -> None:
+    alert = {"state": "active", "level": "warning", "text": "OIL PRESSURE LOW", "for": 2.0}
+    status = {"oil-pressure": alert, "flight phase": "air", "muted for": 0.0, "alert log": []}
+    gateway.connections["alerts"] = {**CONNECTION, "module": "fixgw.plugins.alerts", "status": status}
+    asked: list[str] = []
+    gateway.world.offer("alerts", "alerts", lambda words: asked.append(words) or "")
+    try:
+        page = visit("#data")
+        expect(page.locator(".alarm-button")).to_have_attribute("aria-label", "1 alarms not acknowledged")
+        page.locator(".alarm-button").click()
+        expect(page.get_by_role("alert").get_by_text("OIL PRESSURE LOW")).to_be_visible()
+        page.get_by_role("button", name="Acknowledge", exact=True).click()
+        status["oil-pressure"] = {**alert, "state": "acknowledged"}
+        expect(page.locator(".alarms [data-state=acknowledged]")).to_contain_text("OIL PRESSURE LOW")
+        expect(page.locator(".alarm-button")).to_have_attribute("aria-label", "1 alarms")
+        assert asked == ["ack oil-pressure"]
+    finally:
+        del gateway.connections["alerts"]
+
+
 # -- who can use it ----------------------------------------------------------------------------------------------------
 
-PAGES = ("health", "data", "engine", "alarms", "trends", "can", "log", "bench", "settings", "more", "pair")
+PAGES = (
+    "health",
+    "data",
+    "engine",
+    "alarms",
+    "trends",
+    "can",
+    "log",
+    "recordings",
+    "configuration",
+    "bench",
+    "settings",
+    "more",
+    "pair",
+)
 AUDIT = (Path(__file__).parent / "audit.js").read_text()
 
 
@@ -347,7 +435,7 @@ def test_no_page_scrolls_sideways_and_every_text_has_contrast(gateway: Served, v
     gateway.put("EGT11", 700.0)
     gateway.put("ALT", 1000.0, BAD)
     gateway.db.item("IAS").fail("the tube is blocked " * 5, "adc")
-    page = visit(f"#health?{theme}", viewport=NARROW)
+    page = visit(f"#health?{theme}", viewport=NARROW, allowed="409")  # this gateway has no configuration
     for name in PAGES:
         page.goto(f"{gateway.url}#{name}?{theme}{'&open=IAS&search=IAS' if name == 'data' else ''}")
         expect(page.locator("main h1")).to_be_visible()

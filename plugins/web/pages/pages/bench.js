@@ -22,7 +22,9 @@ export function open({ root, query, on, every }) {
     h("div", { class: "fields" }, h("label", { class: "field" }, "Key", key), h("label", { class: "field" }, h("span", {}, "Value ", units), value), h("label", { class: "field" }, "For", time)),
     about, h("div", { class: "inline" }, flags.map((box) => h("label", { class: "check" }, box, box.value)), submit));
   const refused = h("p", { class: "why", hidden: true }, "This browser may not override values. Set the option bench of the connection, and the role.");
-  root.append(refused, card("Overridden now", list, all), card("Override a value", form));
+  const scenarios = h("div", {});
+  const panel = h("div", {});
+  root.append(refused, card("Overridden now", list, all), card("Override a value", form), scenarios, panel);
 
   function describe() {
     const item = gateway.items.get(key.value.trim());
@@ -71,6 +73,42 @@ export function open({ root, query, on, every }) {
     submit.disabled = !gateway.may("bench");
   }
 
+  async function command(words) {
+    try {
+      showPanel((await gateway.act("POST", "panel", { command: words })).panel);
+    } catch (error) {
+      toast(error.message, "error");
+    }
+  }
+
+  /** The knobs, buttons and lamps of the virtual panel. */
+  function showPanel(state) {
+    const parts = state?.panel;
+    if (!parts) return redraw(panel, null, () => []);
+    const lit = (pin) => Boolean(state.pins[pin]?.level);
+    return redraw(panel, state, () => card("Virtual panel",
+      h("div", { class: "lamps" }, Object.entries(parts.lamps).map(([name, pin]) => h("span", { class: `lamp ${lit(pin) ? "lit" : ""}` }, `${lit(pin) ? "●" : "○"} ${name}`))),
+      h("div", { class: "panel" },
+        parts.knobs.map((knob, n) => h("span", { class: "knob", role: "group", "aria-label": `Knob ${n + 1}` }, h("b", {}, `Knob ${n + 1}`),
+          h("button", { type: "button", "aria-label": "Turn back", onclick: () => command(`turn ${n} -1`) }, "↺"), h("span", { class: "value" }, String(knob.position)),
+          h("button", { type: "button", "aria-label": "Turn on", onclick: () => command(`turn ${n} 1`) }, "↻"),
+          h("button", { type: "button", onclick: () => command(`press ${parts.buttons.length + n} 0.2`) }, "Push"))),
+        parts.buttons.map((pin, n) => h("button", { type: "button", onclick: () => command(`press ${n} 0.2`) }, `Button ${n + 1}`)),
+        parts.switches.map((pin, n) => h("button", { type: "button", "aria-pressed": String(!lit(pin)), onclick: () => command(`switch ${n} ${lit(pin) ? 1 : 0}`) }, `Switch ${n + 1}`)))));
+  }
+
+  function showBench({ scenarios: names, playing, panel: state }) {
+    showPanel(state);
+    const play = async (name) => {
+      await gateway.act("POST", "scenario", { name });
+      toast(name ? `${name} begins` : "The scenario has ended");
+    };
+    redraw(scenarios, [names, playing], () => Object.keys(names).length ? card("Scenarios of the virtual aircraft",
+      h("ul", { class: "plain" }, Object.entries(names).map(([name, words]) => h("li", { class: "scenario" }, h("span", {}, h("b", {}, name), h("br"), h("small", { class: "muted" }, words)),
+        playing === name ? h("button", { type: "button", class: "danger", onclick: () => play(null) }, "Stop") : h("button", { type: "button", onclick: () => play(name) }, "Start")))),
+      playing === "" && h("button", { type: "button", onclick: () => play(null) }, "Stop the scenario of the demo")) : []);
+  }
+
   on("hello", permit);
   on("items", () => { names.replaceChildren(...[...gateway.items.values()].map((item) => h("option", { value: item.key }, item.description))); describe(); });
   every(1000, async () => {
@@ -78,6 +116,7 @@ export function open({ root, query, on, every }) {
     if (gateway.state !== "live") return;
     permit();
     show(await gateway.get("overrides"));
+    if (gateway.may("bench")) showBench(await gateway.get("bench"));
   });
   names.replaceChildren(...[...gateway.items.values()].map((item) => h("option", { value: item.key }, item.description)));
   gateway.subscribe({ keys: "*", rate: 2 });

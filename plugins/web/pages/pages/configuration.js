@@ -10,7 +10,7 @@ const WATCH_MS = 30000; // how long a change is watched before it counts as good
 export async function open({ root, query, on, ending }) {
   let file = null; // {name, text, revision, editable, backup}
   let timer = null;
-  const files = h("div", { class: "choices", role: "group", "aria-label": "Files" });
+  const files = h("select", { "aria-label": "File", onchange: () => read(files.value) });
   const text = h("textarea", { spellcheck: "false", autocapitalize: "off", autocomplete: "off", wrap: "off", "aria-label": "Text of the file", oninput: edited });
   const numbers = h("pre", { class: "numbers", "aria-hidden": "true" });
   const problems = h("ul", { class: "problems", role: "status" });
@@ -22,7 +22,7 @@ export async function open({ root, query, on, ending }) {
   const addition = h("div", {});
   const effective = h("div", {});
   const adding = h("button", { type: "button", "aria-expanded": "false", onclick: add }, "Add a connection …");
-  const editor = h("div", {}, watch, files, h("div", { class: "editor" }, numbers, text), h("div", { class: "tools" }, checking, applying, back, adding, note), addition, problems);
+  const editor = h("div", {}, watch, h("div", { class: "tools" }, files, note), h("div", { class: "editor" }, numbers, text), h("div", { class: "tools" }, checking, applying, back, adding), addition, problems);
   const section = card("Files", editor);
   root.append(section, card("What the gateway runs with", effective));
   ending(() => clearTimeout(timer));
@@ -36,8 +36,10 @@ export async function open({ root, query, on, ending }) {
         ? "Only a browser with the role admin may see the configuration: name its network in the option admin, or pair it with fixgw web pair --role admin." : error.message)]);
       return;
     }
-    files.replaceChildren(...answer.files.map((each) => h("button", { type: "button", "data-file": each.name, "aria-pressed": "false", onclick: () => read(each.name) },
-      `${each.name}${each.editable ? "" : " (read only)"}`)));
+    const option = (each) => h("option", { value: each.name }, each.name);
+    const own = answer.files.filter((each) => each.editable), others = answer.files.filter((each) => !each.editable);
+    files.replaceChildren(...[["Yours", own], ["Read only", others]].filter(([, names]) => names.length)
+      .map(([label, names]) => h("optgroup", { label }, names.map(option))));
     effective.replaceChildren(tree(answer.effective));
     show(answer.problems.map((words) => ({ message: words })), []);
     await read(query.get("file") ?? (answer.files.find((each) => each.main) ?? answer.files[0]).name);
@@ -46,7 +48,7 @@ export async function open({ root, query, on, ending }) {
   const changed = () => file && text.value !== file.text;
 
   async function read(name) {
-    if (changed() && !confirm("Leave this file without applying what you have changed?")) return;
+    if (changed() && !confirm("Leave this file without applying what you have changed?")) return void (files.value = file.name);
     use(await gateway.get(`config/files/${name.split("/").map(encodeURIComponent).join("/")}`));
     show([], []);
     if (query.has("line")) goTo(Number(query.get("line")));
@@ -56,7 +58,7 @@ export async function open({ root, query, on, ending }) {
     file = facts;
     text.value = facts.text;
     text.readOnly = !facts.editable;
-    for (const each of files.children) each.setAttribute("aria-pressed", String(each.dataset.file === facts.name));
+    files.value = facts.name;
     edited();
   }
 
@@ -149,14 +151,15 @@ export async function open({ root, query, on, ending }) {
   async function add() {
     const opened = adding.getAttribute("aria-expanded") === "true";
     adding.setAttribute("aria-expanded", String(!opened));
-    addition.replaceChildren(...(opened ? [] : [await moduleForm((yaml) => {
+    addition.replaceChildren(...(opened ? [] : [h("p", { class: "muted" }, "Looking what modules there are …")]));
+    if (!opened) addition.replaceChildren(await moduleForm((yaml) => {
       const line = insert(yaml);
       addition.replaceChildren();
       adding.setAttribute("aria-expanded", "false");
       edited();
       goTo(line);
       check();
-    })]));
+    }));
   }
 
   /** Put a connection into the text, so that comments stay. Returns its line. */
