@@ -82,9 +82,12 @@ def row(page: Any, key: str) -> Any:
 
 def test_the_first_values_are_there_within_a_second(gateway: Served, visit: Visit) -> None:
     gateway.put("ALT", 1234.4, source="gps")
-    page = visit("#data")
-    expect(row(page, "ALT").locator(".value")).to_have_text("1234")
-    assert page.evaluate("performance.now()") < 3000  # a second, on a computer that does nothing else
+    took: list[float] = []
+    while not took or (min(took) > 1000 and len(took) < 4):  # a busy computer may hold the browser up, but not always
+        page = visit("#data")
+        expect(row(page, "ALT").locator(".value")).to_have_text("1234")
+        took.append(page.evaluate("performance.now()"))
+    assert min(took) <= 1500
     expect(row(page, "ALT").locator(".flags")).to_have_text("✓ good")
     expect(row(page, "ALT").locator(".source")).to_have_text("gps")
     expect(row(page, "X1")).to_have_count(0)  # nothing feeds it, and nobody searches it
@@ -332,6 +335,7 @@ def test_a_browser_without_a_role_is_refused(tmp_path: Path, monkeypatch: pytest
         assert answer[0] == 403
         assert answer[1]["code"] == "role"
         assert served.db.read("BARO").value == 29.92
+        page.close()
     finally:
         served.close()
 
