@@ -24,6 +24,8 @@ pytestmark = pytest.mark.slow
 Visit = Callable[..., Any]
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = api.expect
+PATIENCE_MS = 20_000  # on a busy computer
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def visit(browser: Any, gateway: Served) -> Iterator[Visit]:
         path: str = "", url: str | None = None, viewport: dict[str, int] = DESK, allowed: str = "", **options: Any
     ) -> Any:
         context = browser.new_context(viewport=viewport, color_scheme=options.pop("scheme", "dark"), **options)
-        context.set_default_timeout(5000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         if allowed:
@@ -294,14 +296,14 @@ def test_a_gateway_that_freezes_restarts_or_dies_is_seen_at_once(process: Proces
         expect(page.locator(".light")).to_have_text("NO LINK")
         expect(page.locator(".verdict")).to_have_text("No data")
         process.process.send_signal(signal.SIGCONT)
-        expect(cover).to_be_hidden(timeout=10_000)
+        expect(cover).to_be_hidden()
         expect(page.locator(".light")).to_have_text("LIVE")
     assert min(took) <= 2.5
 
     process.stop()
     expect(cover).to_be_visible()
     process.start()
-    expect(cover).to_be_hidden(timeout=10_000)
+    expect(cover).to_be_hidden()
     expect(row(page, "BARO").locator(".value")).to_have_text("29.92")
 
 
@@ -373,7 +375,7 @@ def test_the_configuration_is_checked_applied_and_taken_back(process: Process, v
     expect(page.locator(".problems")).to_contain_text("Applying it changes: eis")
     page.get_by_role("button", name="Apply").click()
     assert process.file.read_text().count("# The engine monitor is not there yet.") == 1
-    expect(page.get_by_role("button", name="Take the change back")).to_be_visible(timeout=10_000)
+    expect(page.get_by_role("button", name="Take the change back")).to_be_visible()
     page.get_by_role("button", name="Take the change back").click()
     expect(text).to_have_value(before)
     assert process.file.read_text() == before

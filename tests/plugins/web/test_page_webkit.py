@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 MINIBROWSER = next(iter(sorted(Path("/usr/lib").glob("*/webkit2gtk-4.*/MiniBrowser"), reverse=True)), None)
 DRIVER = shutil.which("WebKitWebDriver")
 XVFB = shutil.which("Xvfb")
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 
 
 @pytest.fixture(scope="module")
