@@ -25,6 +25,7 @@ from fixgw.drivers.mavlink.outward import (
     Writing,
 )
 from fixgw.errors import BadValue, UnknownKey
+from fixgw.kit import traffic
 from fixgw.kit.airdata import indicated_altitude
 from fixgw.kit.outward import Outward, SendSimulated
 from fixgw.kit.sources import derived_source
@@ -133,6 +134,7 @@ class Plugin(Instrument[MavlinkOptions]):
         options = self.options
         self._encoder = Encoder(options.write)
         self._outward = Outward(self.db.read, lambda: self.db.clock(), lambda: self.source, simulated=options.simulated)
+        self._targets = traffic.table(self.db)
         self._wishes: deque[str] = deque(maxlen=8)
         self._pressed: dict[str, bool] = {}
         self._subscriptions: list[Subscription] = []
@@ -215,6 +217,7 @@ class Plugin(Instrument[MavlinkOptions]):
             }
             if self.options.ask:
                 status["missing messages"] = self._requests.missing(dict(self._protocol.arrived))
+        status["targets"] = self._targets.status(self.source)
         return {**status, "may send": ", ".join(self.options.write) or "nothing but requests for messages"}
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -222,6 +225,9 @@ class Plugin(Instrument[MavlinkOptions]):
     def received(self, data: bytes) -> bool:
         checked = self._protocol.checked
         self.take(lambda: self._with_derived(self._protocol.feed(data)))
+        while self._protocol.traffic:
+            target = self._protocol.traffic.popleft()
+            self._targets.put(target._replace(source=derived_source([target.source], self.source)))
         return self._protocol.checked > checked
 
     def poll(self, timeout: float) -> None:

@@ -62,8 +62,7 @@ class Framer:
 
     def __init__(self, counts: dict[str, int] | None = None) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS)
-        #: The last refused frame, and the reason.
-        self.refused = ""
+        self._refused = ("", b"")
         #: The number of frames whose check was right.
         self.checked = 0
         self._buffer = b""
@@ -98,7 +97,7 @@ class Framer:
             self.counts["received"] += 1
             if why:
                 self.counts[why] += 1
-                self.refused = f"{why}: {buffer[at : at + 16].hex(' ')}"
+                self._refused = why, buffer[at : at + 16]
                 at += 1
                 continue
             self.checked += message is not None
@@ -109,6 +108,12 @@ class Framer:
         else:
             at = len(buffer)
         self._buffer = buffer[at:]
+
+    @property
+    def refused(self) -> str:
+        """The last refused frame, and the reason."""
+        why, begin = self._refused
+        return f"{why}: {begin.hex(' ')}" if why else ""
 
     def interrupt(self) -> None:
         """Forget an unfinished frame: bytes were lost."""

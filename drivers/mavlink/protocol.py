@@ -19,6 +19,8 @@ from fixgw.drivers.mavlink import modes
 from fixgw.drivers.mavlink.frames import Frame, Framer
 from fixgw.drivers.mavlink.messages import Fields, Message
 from fixgw.kit.airdata import pressure_altitude
+from fixgw.kit.sources import SIMULATED
+from fixgw.kit.traffic import MAX_TARGETS, Target
 from fixgw.kit.units import FEET_PER_METRE, INHG_PER_KPA, KNOTS_PER_MPS, LITRES_PER_GALLON
 from fixgw.kit.update import BAD, FAIL, Update
 
@@ -51,6 +53,7 @@ FROZEN_S = 2.0  # the vehicle's clock may stand still for this long
 REBOOT_MS = 1000  # a time stamp that goes back by more is a restart; by less, a frame that was overtaken
 ROLLOVER_SEQ = 128  # more missing frames than this are a frame that was overtaken, or a restart
 MAX_SENDERS = 32  # systems and components whose sequence numbers are followed
+STALE_TARGET_S = 5  # an autopilot that has not heard a target for longer does not report it
 MAX_TEXT = 200  # characters of a message in several parts
 STANDING_STILL_MPS = 0.5  # below this speed the track has no meaning
 SLOW_KT = 3.0  # a ground speed below this is the noise of the receiver
@@ -68,6 +71,8 @@ SLOW = "too slow for a track"
 _HEARTBEAT, _SYS_STATUS, _STATUSTEXT, _COMMAND_ACK, _ADSB = 0, 1, 253, 77, 246
 _ARMED = 0x80  # in base_mode
 _DOWNWARD = 25  # the orientation of a distance sensor
+#: Bits of `flags` in ADSB_VEHICLE: what is valid, and that it is simulated.
+_PLACED, _LEVEL, _COURSE, _SPEED, _NAMED, _SQUAWKING, _SIMULATED, _CLIMB = 1, 2, 4, 8, 16, 32, 64, 128
 _STATE = frozenset((_SYS_STATUS, 24, 33, 36, 193))  # say more than their keys
 #: Values of `system_status`: not yet flying, and in distress.
 _BOOTING, _DISTRESS = frozenset((0, 1, 2)), {5: "critical", 6: "emergency", 7: "powering off", 8: "terminating"}
@@ -153,6 +158,36 @@ def intervals(keys: Collection[str]) -> dict[int, int]:
     return {message: us for message, (us, of) in INTERVALS_US.items() if not set(of).isdisjoint(keys)}
 
 
+def target_of(message: Message, fields: Fields) -> Target | None:
+    """The aircraft that an ADSB_VEHICLE reports; None if the report is stale. A simulated one has a source that says
+    so."""
+    if fields["tslc"] > STALE_TARGET_S:
+        return None
+    flags = fields["flags"]
+
+    def valid(flag: int, name: str, factor: float) -> float | None:
+        value = message.known(fields, name) if flags & flag else None
+        return None if value is None else value * factor
+
+    lat, lon = valid(_PLACED, "lat", 1e-7), valid(_PLACED, "lon", 1e-7)
+    placed = lat is not None and lon is not None and abs(lat) <= 90.0 and abs(lon) <= 180.0
+    climb = valid(_CLIMB | _SPEED, "ver_velocity", 0.6 * FEET_PER_METRE)
+    callsign = "".join(filter(str.isalnum, fields["callsign"].encode("ascii", "ignore").decode()))
+    return Target(
+        fields["ICAO_address"] & 0xFFFFFF,
+        callsign=callsign or None if flags & _NAMED else None,
+        lat=lat if placed else None,
+        lon=lon if placed else None,
+        altitude_ft=None if fields["altitude_type"] else valid(_LEVEL, "altitude", 1e-3 * FEET_PER_METRE),
+        ground_speed_kt=valid(_SPEED, "hor_velocity", 0.01 * KNOTS_PER_MPS),
+        track_deg=valid(_COURSE, "heading", 0.01),
+        vertical_speed_fpm=climb if climb or flags & _CLIMB else None,  # older senders do not say that it is valid
+        squawk=f"{fields['squawk']:04d}" if flags & _SQUAWKING else None,
+        emitter=fields["emitter_type"],
+        source=SIMULATED[0] if flags & _SIMULATED else "",
+    )
+
+
 class Vehicle:
     """What is known of the vehicle, since it was found or has restarted."""
 
@@ -233,8 +268,8 @@ class Decoder:
         self.acknowledged: deque[tuple[int, int]] = deque(maxlen=16)
         #: When the vehicle last sent each message, by identifier.
         self.arrived: dict[int, float] = {}
-        #: ADSB_VEHICLE messages that have not been collected yet.
-        self.traffic: deque[Fields] = deque(maxlen=64)
+        #: Other aircraft whose reports have not been collected yet.
+        self.traffic: deque[Target] = deque(maxlen=MAX_TARGETS)
         self._clock = clock
         self._keys = frozenset((*keys, *ALWAYS))
         self._pascal_offset = pascal_offset
@@ -343,8 +378,10 @@ class Decoder:
         if message is None:
             return False
         if message.id == _ADSB:
-            self.traffic.append(message.decode(frame.payload))
-            return True
+            target = target_of(message, message.decode(frame.payload))
+            if target is not None:
+                self.traffic.append(target)
+            return target is not None
         if message.id == _HEARTBEAT:
             return self._heartbeat(frame, message.decode(frame.payload), now, updates)
         if not self._is_vehicles(frame, now):

@@ -23,6 +23,7 @@ from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.mavlink import MavlinkAutopilot
+from fixgw.kit import traffic
 from fixgw.kit.update import Update
 
 DATA = Path(__file__).parents[1] / "data" / "mavlink"
@@ -431,6 +432,46 @@ def test_a_text_in_parts_is_joined() -> None:
     (*_, last) = [update for part in autopilot._answers for update in decoder.feed(part)]
     assert last == Update("MAVMSG", words.strip())
     assert decoder.feed(autopilot._answers[2])[0:] == [], "without the part before it"
+
+
+def report(**more: Any) -> traffic.Target | None:
+    (vector,) = VECTORS["adsb"]["frames"]
+    message = BY_NAME["ADSB_VEHICLE"]
+    return protocol.target_of(message, {**vector["fields"], **more})
+
+
+def test_an_aircraft_of_the_adsb_receiver_becomes_a_target() -> None:
+    decoder = Decoder(Clock())
+    assert decoder.feed(data_of("adsb")) == []
+    (target,) = decoder.traffic
+    assert target == report()
+    assert target.address == 0xA9704D
+    assert (target.callsign, target.squawk, target.emitter) == ("DAL1253", "1200", 3)
+    assert (target.lat, target.lon) == (pytest.approx(39.4), pytest.approx(-106.0))
+    assert target.altitude_ft == pytest.approx(30_000.0)
+    assert target.ground_speed_kt == pytest.approx(279.9, abs=0.1)
+    assert target.vertical_speed_fpm == pytest.approx(-500.0)
+    assert target.track_deg == pytest.approx(271.3)
+
+
+def test_what_is_not_valid_of_a_target_is_not_zero() -> None:
+    nothing = report(flags=0)
+    assert nothing is not None
+    known = {name for name, value in nothing._asdict().items() if value not in (None, "", b"", traffic.NEVER)}
+    assert known == {"address", "address_type", "emitter"}
+    markers = report(lat=2**31 - 1, altitude=2**31 - 1, heading=65535, hor_velocity=65535, ver_velocity=32767)
+    assert markers is not None
+    assert markers.lat is markers.lon is markers.altitude_ft is markers.track_deg is None
+    assert markers.ground_speed_kt is markers.vertical_speed_fpm is None
+    geometric, level = report(altitude_type=1), report(ver_velocity=0)
+    assert geometric is not None
+    assert geometric.altitude_ft is None
+    assert level is not None
+    assert level.vertical_speed_fpm is None
+    assert report(tslc=20) is None
+    simulated = report(flags=127)
+    assert simulated is not None
+    assert simulated.source == "sim/"
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 12, 20])

@@ -22,8 +22,9 @@ from fixgw.drivers.mavlink.outward import Command, Encoder, NotAllowed
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.clock import Clock
-from fixgw.hw_sim.devices.mavlink import CRUISE, GUIDED, MANUAL, MavlinkAutopilot
+from fixgw.hw_sim.devices.mavlink import CRUISE, GUIDED, MANUAL, MavlinkAutopilot, adsb
 from fixgw.hw_sim.pty import VirtualPort
+from fixgw.kit import traffic
 from fixgw.plugin import Worker
 from fixgw.world import World
 
@@ -482,6 +483,17 @@ def test_px4_gets_no_numbers_of_arduplane(cockpit: Any, monkeypatch: pytest.Monk
     assert not flight.autopilot.modes
     assert not flight.autopilot.controls
     assert flight.db.read("MAVMSG").value == "CRUISE: no ArduPlane answers"
+
+
+@slow
+def test_aircraft_of_the_adsb_receiver_are_in_the_table_of_traffic(cockpit: Any) -> None:
+    flight = cockpit()
+    flight.autopilot.traffic = [adsb(flight.autopilot, 0xABCDEF, 44.0, -88.0, 3500.0, "N123AB")]
+    flight.fly(0.3)
+    (target,) = traffic.table(flight.db).heard_within(1.0)
+    assert (target.address, target.callsign, target.source) == (0xABCDEF, "N123AB", flight.plugin.source)
+    assert target.altitude_ft == pytest.approx(3500.0, abs=0.1)
+    assert flight.plugin.get_status()["targets"]["ABCDEF"]["ground speed kt"] == pytest.approx(194.4, abs=0.1)
 
 
 @slow
