@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,10 +26,10 @@ from fixgw.drivers.mavlink.outward import (
 )
 from fixgw.errors import BadValue, UnknownKey
 from fixgw.kit import traffic
-from fixgw.kit.airdata import indicated_altitude
 from fixgw.kit.outward import Outward, SendSimulated
+from fixgw.kit.publish import ALTIMETER, Derived, DerivingPublisher
 from fixgw.kit.sources import derived_source
-from fixgw.kit.update import BAD, Update
+from fixgw.kit.update import Update
 from fixgw.net import endpoint
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ REPORTED: dict[Writing, tuple[str, ...]] = {
     "modes": NEEDED["modes"],
     "waypoint": ("MAVWPVALID",),
 }
+
+
+MAGNETIC = Derived("HEAD", "MAGVAR", "the variation", lambda true, variation: (true - variation) % 360.0)
 
 
 class Groups(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,6 +144,9 @@ class Plugin(Instrument[MavlinkOptions]):
         self._unsent = b""
         self._act_at = self._heartbeat_at = float("-inf")
         super().__post_init__()
+        self.publisher = DerivingPublisher(self, self.counts, self.complain, options.keys, options.changes_within)
+        if options.subtract_variation:
+            self.publisher.derived = {**ALTIMETER, "HEAD": MAGNETIC}
         self.counts |= {"sent": 0, "left out": 0}
 
     # -- the contract --------------------------------------------------------------------------------------------------
@@ -179,7 +185,6 @@ class Plugin(Instrument[MavlinkOptions]):
 
     def _new_protocol(self) -> None:
         super()._new_protocol()
-        self._tick = lambda: self._with_derived(self._protocol.tick())
         trims = TRIMS if "trims" in self.options.write else ()
         self._requests = Requests(protocol.intervals({*self.options.wanted, *trims}), self.clock)
         self._pilot = Pilot(self.options.write, self._outward, self.clock, self._wishes)
@@ -224,7 +229,7 @@ class Plugin(Instrument[MavlinkOptions]):
 
     def received(self, data: bytes) -> bool:
         checked = self._protocol.checked
-        self.take(lambda: self._with_derived(self._protocol.feed(data)))
+        self.take(lambda: self._protocol.feed(data))
         while self._protocol.traffic:
             target = self._protocol.traffic.popleft()
             self._targets.put(target._replace(source=derived_source([target.source], self.source)))
@@ -235,33 +240,6 @@ class Plugin(Instrument[MavlinkOptions]):
         if self.options.ask and self.clock() >= self._act_at:
             self._act_at = self.clock() + ACT_PERIOD_S
             self._act()
-
-    def _with_derived(self, updates: list[Update]) -> list[Update]:
-        """Write what also depends on other items, under a source that says so; return the rest."""
-        own = []
-        for update in updates:
-            if update.key == "HEAD" and self.options.subtract_variation:
-                self._derive("HEAD", update, "MAGVAR", lambda true, variation: (true - variation) % 360.0)
-                continue
-            own.append(update)
-            if update.key == "PALT":
-                self._derive("ALT", update, "BARO", indicated_altitude)
-        return own
-
-    def _derive(self, key: str, update: Update, other: str, calculate: Callable[[float, float], float]) -> None:
-        """Write `key`, which is calculated from `update` and another item."""
-        if update.value is None:
-            self.publisher.publish([update._replace(key=key)])
-            return
-        try:
-            reading = self.db.read(other)
-        except UnknownKey:
-            return
-        flags, reason = update.flags, update.reason
-        if not reading.good:
-            flags, reason = flags | BAD, reason or f"{other} is not good"
-        value = calculate(float(update.value), float(reading.value))
-        self.publisher.publish([Update(key, value, flags, reason)], derived_source([reading.source], self.source))
 
     # -- sending -------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
@@ -11,12 +11,8 @@ from fixgw.drivers.gdl90 import Report
 from fixgw.drivers.links.instrument import KEYS_OPTION, ChangesWithin, Instrument, Keys
 from fixgw.drivers.links.serial import UDP, Allow, Host, NetworkOptions, NetworkPort
 from fixgw.drivers.stratux.protocol import KEYS, Airspeed, Decoder
-from fixgw.errors import UnknownKey
 from fixgw.kit import traffic
-from fixgw.kit.airdata import indicated_altitude
-from fixgw.kit.publish import Publisher
-from fixgw.kit.sources import derived_source
-from fixgw.kit.update import BAD, Update
+from fixgw.kit.publish import DerivingPublisher
 from fixgw.net import endpoint
 
 
@@ -41,31 +37,6 @@ class StratuxOptions(NetworkOptions, frozen=True, kw_only=True):
     changes_within: ChangesWithin = field(default_factory=dict)
 
 
-class AltimeterPublisher(Publisher):
-    """Writes ALT with each PALT, through the altimeter setting: a receiver knows none."""
-
-    def publish(self, updates: Iterable[Update], source: str = "") -> None:
-        updates = list(updates)
-        super().publish(updates, source)
-        for key, value, flags, reason in updates:
-            if key == "PALT":
-                self._indicate(value, flags, reason, source)
-
-    def _indicate(self, palt: object, flags: int, reason: str, source: str) -> None:
-        if not isinstance(palt, float):
-            super().publish([Update("ALT", None, flags, reason)], source)
-            return
-        db = self._plugin.db
-        try:
-            setting = db.read("BARO")
-        except UnknownKey:
-            return
-        inches, why = setting.value, "" if setting.good else "the altimeter setting is not good"
-        if isinstance(inches, float) and inches > 0.0:
-            altitude = Update("ALT", indicated_altitude(palt, inches), flags | BAD if why else flags, why)
-            super().publish([altitude], derived_source([setting.source], source or self._plugin.source))
-
-
 class Plugin(Instrument[StratuxOptions]):
     """One receiver."""
 
@@ -75,7 +46,7 @@ class Plugin(Instrument[StratuxOptions]):
     def __post_init__(self) -> None:
         super().__post_init__()
         options = self.options
-        self.publisher = AltimeterPublisher(self, self.counts, self.complain, options.keys, options.changes_within)
+        self.publisher = DerivingPublisher(self, self.counts, self.complain, options.keys, options.changes_within)
         self._datagrams = endpoint.scheme_of(options.url) == UDP
         self._targets = traffic.table(self.db)
 

@@ -1,4 +1,5 @@
-"""`Publisher`: writes a protocol's updates to the database on behalf of its plugin.
+"""`Publisher`: writes a protocol's updates to the database on behalf of its plugin. `DerivingPublisher` adds those that
+depend on other items, too.
 
 A protocol names the keys that it knows. For every driver alike, the publisher decides which items they go to, and fails
 them when the device is lost so that its last values do not stand.
@@ -7,10 +8,11 @@ them when the device is lost so that its last values do not stand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fixgw.errors import BadValue, UnknownKey, did_you_mean
-from fixgw.kit.sources import START, unmarked
+from fixgw.kit.airdata import indicated_altitude
+from fixgw.kit.sources import START, derived_source, unmarked
 from fixgw.kit.update import BAD, FAIL, Update, Value
 
 if TYPE_CHECKING:
@@ -123,6 +125,52 @@ class Publisher:
         except UnknownKey:
             self._plugin.log.info("the database has no item %s; it is left out", name)
             return None
+
+
+class Derived(NamedTuple):
+    """Calculates `key` from a value and that of the item `other`, which `called` names for people."""
+
+    key: str
+    other: str
+    called: str
+    calculate: Callable[[float, float], float]
+
+
+#: The indicated altitude for instruments that know no altimeter setting.
+ALTIMETER = {"PALT": Derived("ALT", "BARO", "the altimeter setting", indicated_altitude)}
+
+
+class DerivingPublisher(Publisher):
+    """Writes with each update of a key in `derived` what is calculated from it and another item, under a source that
+    says so; in its place, if that is the same key. It is bad while the other item is not good."""
+
+    derived: Mapping[str, Derived] = ALTIMETER
+
+    def publish(self, updates: Iterable[Update], source: str = "") -> None:
+        updates = list(updates)
+        replaced = {key for key, derived in self.derived.items() if derived.key == key}
+        with self._plugin.db.batch:
+            super().publish([update for update in updates if update.key not in replaced], source)
+            for update in updates:
+                if (derived := self.derived.get(update.key)) is not None:
+                    self._publish_derived(update, derived, source)
+
+    def _publish_derived(self, update: Update, derived: Derived, source: str) -> None:
+        _, value, flags, reason = update
+        if value is None:
+            super().publish([Update(derived.key, None, flags, reason)], source)
+            return
+        try:
+            other = self._plugin.db.read(derived.other)
+        except UnknownKey:
+            return
+        if not other.good:
+            flags, reason = flags | BAD, reason or f"{derived.called} is not good"
+        try:
+            result = Update(derived.key, derived.calculate(float(value), float(other.value)), flags, reason)
+        except ValueError:
+            result = Update(derived.key, None, FAIL, f"{derived.called} is impossible")
+        super().publish([result], derived_source([other.source], source or self._plugin.source))
 
 
 def check_keys(keys: Mapping[str, str | None], known: Iterable[str], db: Iterable[str]) -> Iterable[tuple[str, str]]:

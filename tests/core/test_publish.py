@@ -9,9 +9,10 @@ import pytest
 from fixgw import database
 from fixgw.database import BAD, FAIL, Database, Definition
 from fixgw.hw_sim.bench.clock import Clock
-from fixgw.kit.publish import Publisher, check_changes, check_keys
+from fixgw.kit.publish import Derived, DerivingPublisher, Publisher, check_changes, check_keys
 from fixgw.kit.update import Update
 from fixgw.plugin import PluginBase
+from fixgw.world import World
 
 
 @pytest.fixture
@@ -170,3 +171,32 @@ def test_a_device_that_vanishes_beneath_an_override(db: Database) -> None:
     made.fail("unplugged")
     item.end_override()
     assert db.read("RAT").fail
+
+
+def test_what_depends_on_another_item_says_so() -> None:
+    db = Database(
+        [
+            *(Definition(key=key, min=-1000.0, max=60_000.0, tolerance=2000) for key in ("PALT", "ALT")),
+            *(Definition(key=key, min=0.0, max=360.0) for key in ("HEAD", "MAGVAR")),
+            Definition(key="BARO", min=0.0, max=35.0, setting=True),
+        ]
+    )
+    with World(db).hosting():
+        plugin = PluginBase("mine", {})
+    mine = DerivingPublisher(plugin, {}, lambda *words: None)
+    mine.derived = {
+        **mine.derived,
+        "HEAD": Derived("HEAD", "MAGVAR", "the variation", lambda true, other: true - other),
+    }
+    mine.publish([Update("PALT", 3000.0), Update("HEAD", 90.0)])
+    assert db.read("PALT").good
+    assert db.read("ALT").reason(FAIL) == "the altimeter setting is impossible"
+    assert db.read("HEAD").reason(BAD) == "the variation is not good"
+    db.write("BARO", 29.92, "sim/knob", flags=0)
+    db.write("MAGVAR", 3.5, "compute", flags=0)
+    mine.publish([Update("PALT", 3000.0), Update("HEAD", 90.0)])
+    assert db.read("ALT").value == pytest.approx(3000.0, abs=2.0)
+    assert (db.read("PALT").source, db.read("ALT").source) == ("mine", "sim/mine")
+    assert (db.read("HEAD").value, db.read("HEAD").source) == (86.5, "mine")
+    mine.fail("went away")
+    assert {db.read(key).reason(FAIL) for key in ("PALT", "ALT", "HEAD")} == {"went away"}

@@ -447,7 +447,8 @@ def test_an_aircraft_of_the_adsb_receiver_becomes_a_target() -> None:
     assert target == report()
     assert target.address == 0xA9704D
     assert (target.callsign, target.squawk, target.emitter) == ("DAL1253", "1200", 3)
-    assert (target.lat, target.lon) == (pytest.approx(39.4), pytest.approx(-106.0))
+    assert target.lat == pytest.approx(39.4)
+    assert target.lon == pytest.approx(-106.0)
     assert target.altitude_ft == pytest.approx(30_000.0)
     assert target.ground_speed_kt == pytest.approx(279.9, abs=0.1)
     assert target.vertical_speed_fpm == pytest.approx(-500.0)
