@@ -48,7 +48,7 @@ CONSTANT_VALUES: dict[str, Value] = {
     "POWER_FAIL": False,
     **{f"TIREP{wheel}": 34.0 for wheel in (1, 2, 3)},
     **{f"TIRET{wheel}": 18.0 for wheel in (1, 2, 3)},
-    **{f"TIREB{wheel}": False for wheel in (1, 2, 3)},
+    **{f"TIREB{wheel}": True for wheel in (1, 2, 3)},
 }
 
 

@@ -3,8 +3,8 @@
 # skipped. A test finds its partner with `shutil.which`.
 missing=
 PATH=$PATH:/usr/sbin
-for partner in dump1090-mutability gpsd; do # packages whose program has the same name
-    command -v "$partner" >/dev/null || missing="$missing $partner"
+for partner in dump1090-mutability gpsd rtl-433=rtl_433; do # packages, and their programs if those have other names
+    command -v "${partner#*=}" >/dev/null || missing="$missing ${partner%%=*}"
 done
 [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
 export DEBIAN_FRONTEND=noninteractive

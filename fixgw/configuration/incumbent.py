@@ -357,7 +357,6 @@ ABSENT: Mapping[str, str] = {
     "gui": "left out: `fixgw watch` and `fixgw status` show the gateway in a terminal",
     "rais": "left out: it needs openEFIS; to use it, name the directory of its plugin as `plugin path`",
     "rpi_virtualwire": "left out: `lines` reads an Arduino that receives the radio and sends lines of text",
-    "rtl_433": f"{LATER}: tyre pressures are not read",
 }
 
 

@@ -157,6 +157,7 @@ ACCEPTED = {
     "MAVLINK": "fixgw.plugins.mavlink",
     "XPLANE": "fixgw.plugins.xplane",
     "FLIGHT_GEAR": "fixgw.plugins.fgfs",
+    "RTL_433": "fixgw.plugins.rtl_433",
     "STROM_PI": "fixgw.drivers.strompi",
     "BNO055": "fixgw.drivers.i2c_bno055",
     "BMP085": "fixgw.drivers.i2c_bmp",
@@ -172,10 +173,7 @@ ACCEPTED = {
     "DATA_PLAYBACK": "fixgw.plugins.replay",
     "STRATUX": "fixgw.plugins.stratux",
 }
-LATER = (
-    *("DB_PERSISTER",),
-    *("RTL_433", "RAIS", "RPI_VIRTUALWIRE"),
-)
+ABSENT = ("DB_PERSISTER", "RAIS", "RPI_VIRTUALWIRE")
 
 
 @pytest.mark.parametrize(("preference", "module"), ACCEPTED.items())
@@ -186,7 +184,7 @@ def test_each_preference_loads_our_module(stock: Stock, preference: str, module:
     assert added.module == module
 
 
-@pytest.mark.parametrize("preference", LATER)
+@pytest.mark.parametrize("preference", ABSENT)
 def test_a_missing_module_gives_advice_and_the_rest_starts(stock: Stock, preference: str) -> None:
     stock.enable(preference)
     problems, advice = stock.check()
@@ -197,7 +195,7 @@ def test_a_missing_module_gives_advice_and_the_rest_starts(stock: Stock, prefere
 
 
 def test_all_preferences_together(stock: Stock) -> None:
-    names = set(ACCEPTED) - {"DEMO", "BMP085"} | set(LATER)
+    names = set(ACCEPTED) - {"DEMO", "BMP085"} | set(ABSENT)
     stock.enable(*names)
     assert stock.check()[0] == []
     assert len(stock.load().connections) == len(ACCEPTED) - 2 + len(STOCK)
@@ -524,7 +522,7 @@ def normal(value: Any) -> Any:
     return os.path.normpath(value) if isinstance(value, str) and "/../" in value else value
 
 
-@pytest.mark.parametrize("preferences", [(), tuple(set(ACCEPTED) - {"DEMO", "BMP085"}), ("DEMO", "BMP085", *LATER)])
+@pytest.mark.parametrize("preferences", [(), tuple(set(ACCEPTED) - {"DEMO", "BMP085"}), ("DEMO", "BMP085", *ABSENT)])
 def test_an_imported_configuration_behaves_the_same(stock: Stock, tmp_path: Path, preferences: tuple[str, ...]) -> None:
     stock.enable(*preferences)
     stock.write("custom.ini", "TACH1.highAlarm = 12000\nBTN1 = True\n")

@@ -56,6 +56,7 @@ from fixgw.drivers.megasquirt import protocol as megasquirt
 from fixgw.drivers.mgl_rdac import protocol as mgl_rdac
 from fixgw.drivers.mgl_serial import protocol as mgl_serial
 from fixgw.drivers.nmea0183_out import protocol as nmea0183_out
+from fixgw.drivers.rtl_433 import protocol as rtl_433
 from fixgw.drivers.shadin import protocol as shadin
 from fixgw.drivers.skyview import protocol as skyview
 from fixgw.drivers.spi_mcp3008 import protocol as spi_mcp3008
@@ -324,6 +325,16 @@ PAIRS = lines.Format(
 )
 PATTERN = lines.Format(
     [lines.Field("CURRNT", "A")], pattern=pattern.compile_safely(r"I=(?P<A>[-+]?\d+(?:\.\d+)?)(?: A)?")
+)
+
+
+TYRE = rtl_433.Sensor(
+    "03A38B2",
+    60,
+    [
+        rtl_433.Field("TIREP1", "pressure_kPa", 0.1450377, digits=1),
+        rtl_433.Field("TIREB1", "battery_ok", type="bool", into="bool"),
+    ],
 )
 
 
@@ -993,6 +1004,11 @@ TARGETS: Mapping[str, Target] = {
     "nmea0183_out": Target(nmea0183_out, Parser(talk)),
     "efb_text": Target(efb_text, Parser(efb_text.parse), (b"XGPS", b"XATT", b"XTRAFFIC", b",")),
     "gdl90_out": Target(gdl90_out, Parser(show), (b'{"App":"', b'","GDL90":{"port":', b"}}")),
+    "rtl_433": Target(
+        rtl_433,
+        Stream(lambda clock: rtl_433.Decoder(clock, [TYRE]), good("rtl_433")),
+        (b'"protocol" : 60', b'"id" : "03A38B2"', b'"pressure_kPa" : ', b'"battery_ok" : 1', b"}\n{"),
+    ),
     "shadin": Target(
         shadin, Stream(lambda clock: shadin.Decoder(heading=True), good("shadin")), (b"\x02", b"\x03", b"\r\n")
     ),

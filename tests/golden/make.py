@@ -52,6 +52,7 @@ from fixgw.hw_sim.devices.shadin import Shadin
 from fixgw.hw_sim.devices.skyview import SkyView
 from fixgw.hw_sim.devices.stratux import Stratux
 from fixgw.hw_sim.devices.strompi import StromPi
+from fixgw.hw_sim.devices.tyres import DECODER, IDS, Tyres
 from fixgw.hw_sim.devices.x728 import X728
 from fixgw.hw_sim.devices.xplane import Xplane
 from fixgw.hw_sim.network import NetworkInstrument
@@ -187,6 +188,21 @@ def strompi() -> Capture:
         board.battery, board.charging = n >= 2, n < 2
         entries.append(Heard("strompi", START_S + 0.5 + 2.0 * n, "in", board.report()))
     return {"strompi": {"module": "fixgw.drivers.strompi", "port": "/dev/ttyUSB0"}}, entries
+
+
+def tyres() -> Capture:
+    sensors = [
+        {
+            "sensor_id": ident,
+            "decoder": DECODER,
+            "mappings": {
+                f"TIREP{wheel}": {"source": "pressure_kPa", "scale": 0.1450377},
+                f"TIREB{wheel}": {"source": "battery_ok", "type": "bool"},
+            },
+        }
+        for wheel, ident in enumerate(IDS, 1)
+    ]
+    return {"rtl_433": {"module": "fixgw.drivers.rtl_433", "sensors": sensors}}, list(talk("rtl_433", Tyres))
 
 
 def nmea_out() -> Capture:
@@ -445,6 +461,7 @@ CAPTURES: dict[str, Callable[[], Capture]] = {
     "nmea0183": serial("nmea0183", Gps),
     "nmea0183-bu353s4": receiver("bu353s4"),
     "nmea0183_out": nmea_out,
+    "rtl_433": tyres,
     "shadin": serial("shadin", partial(Shadin, format="G")),
     "skyview": serial("skyview", SkyView, inputs={12: "H2OT1"}),
     "spi_mcp3008": mcp3008,
