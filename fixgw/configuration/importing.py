@@ -315,15 +315,9 @@ class _Import:
         module = str(value.get("module"))
         own = {k: v for k, v in value.items() if k not in COMMON}
         own = self._moved(own)
-        why = self.old.unloaded.get(name, "")
         reason = incumbent.absent(module)
-        on = why.startswith("module ")
         if reason and not _is_there(module):
-            if not reason.startswith(incumbent.LATER):
-                yield from self._left_out(name, value, f"module {module}: {reason}")
-                return
-            self.report.dropped.append(f"{name}: kept, but not loaded; {reason}")
-            yield from _entry(name, on, module, value, own, [reason])
+            yield from self._left_out(name, value, f"module {module}: {reason}")
             return
         ours, case = _translated(module, own, self.at["connections"][name])
         if case is not None and case.problems:

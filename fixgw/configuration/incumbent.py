@@ -18,7 +18,7 @@ from fixgw.configuration.reader import Positions, described
 from fixgw.database import Definition
 from fixgw.errors import Advice, Problem
 
-__all__ = ["ABSENT", "LATER", "MODULES", "Case", "Module", "absent", "known", "translate"]
+__all__ = ["ABSENT", "MODULES", "Case", "Module", "absent", "known", "translate"]
 
 PREFIX = "fixgw.plugins."
 
@@ -350,13 +350,14 @@ MODULES: Mapping[str, Module] = {
     "X728": Module("fixgw.drivers.ups_x728", _x728),
 }
 
-LATER = "not available yet"
 #: Modules without a counterpart: the consequence, or the alternative.
 ABSENT: Mapping[str, str] = {
     "db_persister": "left out: fixgw.plugins.recorder replaces it, and takes patterns of keys: `keys: [EGT*, TACH1]`",
     "gui": "left out: `fixgw watch` and `fixgw status` show the gateway in a terminal",
-    "rais": "left out: it needs openEFIS; to use it, name the directory of its plugin as `plugin path`",
-    "rpi_virtualwire": "left out: `lines` reads an Arduino that receives the radio and sends lines of text",
+    "rais": "left out: it needs openEFIS, but not the one that is public. To run the plugin that you have, put "
+    "it beside the main file, or name its directory as `plugin path`: the gateway runs whatever code is there",
+    "rpi_virtualwire": "left out: it needs the pigpio daemon, which a Raspberry Pi 5 and Debian 13 do not have. Let an "
+    "Arduino receive the radio, and `lines` read it: docs/drivers/lines.md",
 }
 
 

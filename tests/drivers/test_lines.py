@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import xor
 from typing import Any
 
 import pytest
@@ -57,6 +59,13 @@ def adds_up(decoder: Decoder) -> bool:
 
 def test_columns_are_counted_from_one_after_the_prefix() -> None:
     assert values("E,62.5,x, 88 ") == {"OILP1": 62.5, "OILT1": 88.0}
+
+
+def test_the_message_of_a_probe_on_the_radio_that_an_arduino_sends_on() -> None:
+    probe = Format([number("IAS", 1), number("OAT", 2)], prefix="$", columns=2)
+    decoder = Decoder([probe], "nmea-xor")
+    text = b"87.5,-2.3"
+    assert decoder.feed(b"\n$%b*%02X\r\n" % (text, reduce(xor, text))) == [Update("IAS", 87.5), Update("OAT", -2.3)]
 
 
 @pytest.mark.parametrize(("separator", "line"), [(";", "1;2"), ("", " 1 \t 2"), (" | ", "1 | 2"), ("\t", "1\t2")])
