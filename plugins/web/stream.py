@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
 from fixgw import __version__, logmemory
 from fixgw.identity import identity
@@ -22,6 +22,19 @@ ALERTS = "fixgw.plugins.alerts"
 SHOWN_ALERTS = ("active", "latched", "acknowledged", "shelved")
 
 
+class Masked(WebSocketProtocol13):
+    """Frames as RFC 6455 has them from a browser. Tornado takes those without a mask, too, which no browser sends."""
+
+    async def _receive_frame(self) -> None:
+        self._frame_mask = None
+        await super()._receive_frame()
+        if self._frame_mask is None:
+            self._abort()
+
+    def _handle_message(self, opcode: int, data: bytes) -> asyncio.Future[None] | None:
+        return super()._handle_message(opcode, data) if self._frame_mask is not None else None
+
+
 class Stream(Guarded, WebSocketHandler):
     """One client of the stream. Its task takes what is new at each tick, and awaits that it was sent."""
 
@@ -33,6 +46,10 @@ class Stream(Guarded, WebSocketHandler):
         if len(self.hub.streams) >= self.hub.options.clients:
             self.hub.count("pages too many")
             raise Refusal(503, "full", f"{self.hub.options.clients} pages are open already: close one")
+
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        made = super().get_websocket_protocol()
+        return Masked(self, False, made.params) if isinstance(made, WebSocketProtocol13) else made
 
     def check_origin(self, origin: str) -> bool:
         return True  # `prepare` has checked it

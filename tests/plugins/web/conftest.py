@@ -107,10 +107,8 @@ class Page(Raw):
         given |= {"Sec-WebSocket-Version": "13", "Origin": f"http://{self.host}"}
         return self.ask("GET", "/api/v1/stream", **{**given, **headers})
 
-    def frame(
-        self, data: bytes, opcode: int = 1, mask: bool = True, length: int | None = None, bits: int = 0x80
-    ) -> None:
-        size = len(data) if length is None else length
+    def frame(self, data: bytes, opcode: int = 1, mask: bool = True, bits: int = 0x80, size: int | None = None) -> None:
+        size = len(data) if size is None else size
         short = size if size < 126 else 126 if size < 65536 else 127
         head = struct.pack("!BB", bits | opcode, short | (0x80 if mask else 0))
         head += b"" if short < 126 else struct.pack("!H" if short == 126 else "!Q", size)
@@ -129,6 +127,8 @@ class Page(Raw):
             data = self._exactly(size)
             if first & 0xF == 8:
                 raise EOFError(struct.unpack("!H", data[:2])[0] if data else 1005)
+            if first & 0xF == 9:
+                self.frame(data, opcode=10)
             if first & 0xF == 1:
                 found: dict[str, Any] = json.loads(data)
                 return found
