@@ -14,7 +14,6 @@ from msgspec import Meta
 from fixgw import plugin
 from fixgw.database import Database
 from fixgw.errors import MissingLibrary
-from fixgw.extras import install_hint
 from fixgw.net import listener
 from fixgw.net.access import LOOPBACK, is_loopback, problems
 
@@ -126,6 +125,8 @@ class Plugin(plugin.Worker[Options]):
 
     @classmethod
     def preflight(cls, options: Options) -> Iterable[plugin.Finding]:
+        from fixgw.extras import install_hint  # which loads much, for the doctor
+
         if find_spec("tornado") is None:
             yield plugin.Finding("problem", "the page needs the library tornado", install_hint("tornado", "web"))
         if find_spec("segno") is None:

@@ -111,7 +111,7 @@ def _list(args: argparse.Namespace) -> int:
     except OSError as error:
         return complain(str(error))
     if args.json:
-        text.show(json.dumps(paired, indent=2))
+        text.show(*json.dumps(paired, indent=2).splitlines())
     else:
         rows = [(each["name"], each["role"], f"since {each['paired']}") for each in paired]
         text.show(*(text.table(rows) or ["no browser is paired"]))

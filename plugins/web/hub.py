@@ -13,6 +13,7 @@ from fixgw.clock import now as clock_now
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.sources import SIMULATED, mark_of
 from fixgw.plugins.web.access import Access, Tokens
+from fixgw.plugins.web.outbox import Feed
 from fixgw.status import Collector
 from fixgw.world import World
 
@@ -55,6 +56,7 @@ class Hub:
         self.tokens = Tokens()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.collector = Collector(world.status, self._collected)
+        self.feed = Feed(self.db)
         self.streams: set[Stream] = set()
         self.revision = 1  # of the definitions and aux values
         self.marks: dict[str, int] = {}  # how many values are not real, by why

@@ -1,79 +1,143 @@
-"""What one client of the stream has not seen yet: `Outbox`. No sockets here."""
+"""What clients of the stream have not seen yet. No sockets here; one thread.
+
+A look at all readings, which all clients share that look at the same time, is compared with the look that a client was
+sent before. So a client that looks rarely gets only the newest readings; writers pay nothing for any client; clients
+that follow the same keys at the same rate cost hardly more than one; and what is kept is bounded by the number of keys.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
-from fixgw.database import ANNUNCIATE, BAD, FAIL, NEVER, OLD, SECFAIL, Database, Reading
+import msgspec
 
-MOST_SOURCES = 500  # in a client's list; then it begins anew
+from fixgw.database import ANNUNCIATE, BAD, FAIL, NEVER, OLD, SECFAIL, Database, Item, Reading
+
+MOST_SOURCES = 500  # in the list that clients get; then it begins anew
 MOST_PATTERNS = 1000
+SHARED_S = 0.003  # looks within this time are one
 
 #: The bits of the stream, for each combination of flags: 1 annunciate, 2 old, 4 bad, 8 fail, 16 secfail.
 _ORDER = (ANNUNCIATE, OLD, BAD, FAIL, SECFAIL)
 BITS = tuple(sum(1 << n for n, flag in enumerate(_ORDER) if flags & flag) for flags in range(32))
 
-Entry = tuple[Any, int, int, float | None]
+_encode = msgspec.json.Encoder().encode
+
+
+class Look(NamedTuple):
+    """All readings at a time, in the order of the database."""
+
+    number: int
+    at: float
+    readings: Sequence[Reading]
+
+
+class Selection:
+    """The keys that match some patterns, with their positions in a `Look`."""
+
+    def __init__(self, patterns: tuple[str, ...], database: Database) -> None:
+        self.patterns = patterns
+        items = database.items()
+        self.length = len(items)
+        exact = frozenset(patterns)
+        wild = [p for p in patterns if p not in database]
+        self.items: list[tuple[int, str, Item]] = [
+            (n, item.key, item)
+            for n, item in enumerate(items)
+            if item.key in exact or any(fnmatchcase(item.key, p) for p in wild)
+        ]
+        keys = database.keys() if wild else []
+        self.unknown = [p for p in wild if not any(fnmatchcase(key, p) for key in keys)]
+
+
+class Feed:
+    """What the clients of one database share."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        #: The sources that clients know, by their index. `renewals` counts how often the list began anew.
+        self.sources: dict[str, int] = {}
+        self.renewals = 0
+        self._selections: WeakValueDictionary[tuple[str, ...], Selection] = WeakValueDictionary()
+        self._look = Look(0, NEVER, ())
+        self._encoded: dict[tuple[int, int], bytes] = {}  # of the present look
+
+    def look(self) -> Look:
+        now = self.database.clock()
+        if not 0 <= now - self._look.at < SHARED_S:
+            self._look = Look(self._look.number + 1, now, self.database.readings())
+            self._encoded.clear()
+            if len(self.sources) > MOST_SOURCES:
+                self.sources = {}
+                self.renewals += 1
+        return self._look
+
+    def select(self, patterns: tuple[str, ...]) -> Selection:
+        """The keys that match `patterns` now."""
+        found = self._selections.get(patterns)
+        if found is None or found.length != len(self.database):
+            found = self._selections[patterns] = Selection(patterns, self.database)
+        return found
+
+    def changes(self, selection: Selection, since: Look | None, look: Look) -> bytes:
+        """The readings of the `selection` that are not those of the look `since`, as JSON."""
+        which = id(selection), -1 if since is None else since.number
+        found = self._encoded.get(which)
+        if found is None:
+            found = self._encoded[which] = _encode(self._entries(selection, since, look))
+        return found
+
+    def _entries(self, selection: Selection, since: Look | None, look: Look) -> dict[str, tuple[Any, ...]]:
+        sources, now, readings = self.sources, look.at, look.readings
+        before: Sequence[Reading] = () if since is None else since.readings
+        known = len(before)
+        entries: dict[str, tuple[Any, ...]] = {}
+        for n, key, item in selection.items:
+            if n >= len(readings):
+                break  # it has been defined since
+            reading = readings[n]
+            if n < known and reading is before[n]:
+                continue
+            if item.tolerance:
+                reading = item.aged(reading)
+            index = sources.setdefault(reading.source, len(sources))
+            if reading.stamp == NEVER:
+                entries[key] = (None, BITS[reading.flags], index, None)
+            else:
+                age = int((now - reading.stamp) * 1000) / 1000 if reading.stamp < now else 0.0
+                entries[key] = (reading.value, BITS[reading.flags], index, age)
+        return entries
 
 
 class Outbox:
-    """The readings that a client has not got yet. Use it from one thread only.
+    """What one client has not got yet."""
 
-    A look at all readings compares them with those that were sent, so a client that takes them rarely gets only the
-    newest ones, writers pay nothing for any client, and the memory is that of one reading for each key.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._patterns: Sequence[str] = ()
-        self._length = -1
-        self._keys: list[tuple[int, str]] = []  # with the position among all readings
-        self._sent: list[Reading | None] = []
-        self._sources: dict[str, int] = {}
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._selection = feed.select(())
+        self._seen: Look | None = None
+        self._known = self._renewals = 0  # sources
 
     def subscribe(self, patterns: Sequence[str]) -> list[str]:
         """Follow the keys that match `patterns`, and send all of them again. Returns the patterns that match none."""
-        self._patterns = patterns
-        self._sent = []
-        self._match()
-        keys = self._database.keys()
-        return [p for p in patterns if p not in self._database and not any(fnmatchcase(k, p) for k in keys)]
-
-    def _match(self) -> None:
-        keys = self._database.keys()
-        self._length = len(keys)
-        exact = frozenset(self._patterns)
-        wild = [p for p in self._patterns if p not in self._database]
-        self._keys = [(n, key) for n, key in enumerate(keys) if key in exact or any(fnmatchcase(key, p) for p in wild)]
-        self._sent += [None] * (self._length - len(self._sent))
+        self._selection = self._feed.select(tuple(patterns))
+        self._seen = None
+        return self._selection.unknown
 
     def take(self) -> dict[str, Any]:
         """The parts of the next message: `v`, and `sources` if the client does not know all of them."""
-        if len(self._database) != self._length:
-            self._match()
-        known = len(self._sources)
-        if known > MOST_SOURCES:
-            self._sources, known = {}, 0
-            self._sent = [None] * self._length
-        now = self._database.clock()
-        readings = self._database.readings()
-        sent, sources, item = self._sent, self._sources, self._database.item
-        values: dict[str, Entry] = {}
-        for n, key in self._keys:
-            reading = readings[n]
-            if reading is sent[n]:
-                continue
-            sent[n] = reading
-            reading = item(key).aged(reading)
-            index = sources.setdefault(reading.source, len(sources))
-            if reading.stamp == NEVER:
-                values[key] = (None, BITS[reading.flags], index, None)
-            else:
-                age = int((now - reading.stamp) * 1000) / 1000
-                values[key] = (reading.value, BITS[reading.flags], index, age)
-        parts: dict[str, Any] = {"v": values}
-        if len(sources) != known:
-            parts["sources"] = list(sources)
+        feed = self._feed
+        look = feed.look()
+        if feed.renewals != self._renewals:
+            self._renewals, self._known, self._seen = feed.renewals, 0, None
+        if self._selection.length != len(look.readings):
+            self._selection = feed.select(self._selection.patterns)
+        parts: dict[str, Any] = {"v": msgspec.Raw(feed.changes(self._selection, self._seen, look))}
+        self._seen = look
+        if len(feed.sources) > self._known:
+            parts["sources"] = list(feed.sources)
+            self._known = len(feed.sources)
         return parts

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -53,6 +52,8 @@ class OneRecording(Recordings):
         path = known[name]
         try:
             if self.get_query_argument("to", "") == "csv":
+                import tempfile  # which loads much, for few
+
                 with tempfile.TemporaryFile() as file:
                     words = ("export", str(path), "--to", "csv", "--output", "-")
                     await self.do(lambda: outside.write(file, *words), outside.SECONDS)

@@ -57,7 +57,7 @@ class Stream(Guarded, WebSocketHandler):
     def open(self, *args: str, **kwargs: str) -> None:
         hub = self.hub
         self.set_nodelay(True)
-        self._outbox = Outbox(hub.db)
+        self._outbox = Outbox(hub.feed)
         self._interval = 1 / min(USUAL_HZ, hub.options.rate)
         self._wants_status = False
         self._log_after: int | None = None
@@ -125,12 +125,12 @@ class Stream(Guarded, WebSocketHandler):
         try:
             await self.write_message(encode({"hello": hello}))
             n = 0
-            due = time.monotonic()
             while True:
                 n += 1
-                await self.write_message(self._message(n))
-                due = max(due + self._interval, time.monotonic())
-                await asyncio.sleep(due - time.monotonic())
+                message = self._message(n)
+                await asyncio.sleep(0)  # while others whose tick it is look, too: to send lets other threads run
+                await self.write_message(message)
+                await asyncio.sleep(self._interval - time.monotonic() % self._interval)  # together with others
         except (WebSocketClosedError, ConnectionError, OSError):
             self.close()
         except Exception as error:

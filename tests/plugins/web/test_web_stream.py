@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from fixgw.database import BAD, Database, Definition
 from fixgw.hw_sim.bench.clock import Clock
-from fixgw.plugins.web.outbox import MOST_SOURCES, Outbox
+from fixgw.plugins.web.guard import encode
+from fixgw.plugins.web.outbox import MOST_SOURCES, Feed, Outbox
 
 from .conftest import HERE, Gateway
 
@@ -119,38 +122,97 @@ def test_it_stops_at_once_while_pages_are_open_and_starts_again(serve: Serve) ->
 # -- the outbox alone --------------------------------------------------------------------------------------------------
 
 
-def test_an_outbox_holds_the_newest_of_each_key_only() -> None:
-    db = Database([Definition(key="A"), Definition(key="B")], Clock())
-    outbox = Outbox(db)
-    outbox.subscribe(["*"])
-    assert outbox.take()["v"].keys() == {"A", "B"}
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def db(clock: Clock) -> Database:
+    return Database([Definition(key="A"), Definition(key="B", tolerance=1000)], clock)
+
+
+@pytest.fixture
+def feed(db: Database) -> Feed:
+    return Feed(db)
+
+
+def take(outbox: Outbox, clock: Clock) -> dict[str, Any]:
+    """What the next message has, a tick later."""
+    clock.now += 0.1
+    found: dict[str, Any] = json.loads(encode(outbox.take()))
+    return found
+
+
+def follow(feed: Feed, *keys: str) -> Outbox:
+    outbox = Outbox(feed)
+    outbox.subscribe(keys or ["*"])
+    return outbox
+
+
+def test_an_outbox_holds_the_newest_of_each_key_only(db: Database, feed: Feed, clock: Clock) -> None:
+    outbox = follow(feed)
+    assert take(outbox, clock)["v"].keys() == {"A", "B"}
     for n in range(1000):
         db.write("A", n, "x")
-    assert outbox.take() == {"v": {"A": (999.0, 0, 1, 0.0)}, "sources": ["", "x"]}
-    assert outbox.take() == {"v": {}}
+    assert take(outbox, clock) == {"v": {"A": [999.0, 0, 1, 0.1]}, "sources": ["", "x"]}
+    assert take(outbox, clock) == {"v": {}}
 
 
-def test_a_value_that_became_old_unnoticed_leaves_old() -> None:
-    clock = Clock()
-    db = Database([Definition(key="A", tolerance=1000)], clock)
-    db.write("A", 5.0, "x")
-    clock.now += 2.0  # nothing ages the items here
-    outbox = Outbox(db)
-    outbox.subscribe(["A"])
-    assert outbox.take()["v"] == {"A": (5.0, 2, 0, 2.0)}
+def test_clients_that_look_at_different_times_each_get_everything(db: Database, feed: Feed, clock: Clock) -> None:
+    fast, slow, other = follow(feed), follow(feed), follow(feed, "B")
+    for n in range(11):
+        db.write("A", n, "x")
+        assert take(fast, clock)["v"]["A"][0] == n
+        if n % 3 == 0:
+            assert take(slow, clock)["v"]["A"][0] == n
+    db.write("B", 5.0, "y")
+    assert take(slow, clock)["v"].keys() == {"A", "B"}
+    assert take(other, clock)["v"].keys() == {"B"}
+    assert take(fast, clock)["v"].keys() == {"B"}
 
 
-def test_the_list_of_sources_is_bounded_and_stays_right() -> None:
-    db = Database([Definition(key="A"), Definition(key="B")], Clock())
-    outbox = Outbox(db)
-    outbox.subscribe(["*"])
+def test_clients_that_look_at_the_same_time_share_it(db: Database, feed: Feed, clock: Clock) -> None:
+    outboxes = [follow(feed) for _ in range(3)]
+    for _ in range(3):
+        db.write("A", 1.0, "x")
+        clock.now += 0.1
+        values = [outbox.take()["v"] for outbox in outboxes]
+        assert bytes(values[0]) == bytes(values[1]) == bytes(values[2])
+        assert len(feed._encoded) == 1
+    newcomer = follow(feed)
+    assert json.loads(bytes(newcomer.take()["v"])).keys() == {"A", "B"}
+
+
+def test_a_value_that_became_old_unnoticed_leaves_old(db: Database, feed: Feed, clock: Clock) -> None:
+    db.write("B", 5.0, "x")
+    clock.now += 1.9  # nothing ages the items here
+    assert take(follow(feed, "B"), clock)["v"] == {"B": [5.0, 2, 0, 2.0]}
+
+
+def test_keys_that_are_defined_later_are_followed(db: Database, feed: Feed, clock: Clock) -> None:
+    outbox, one = follow(feed), follow(feed, "C")
+    take(outbox, clock)
+    assert take(one, clock)["v"] == {}
+    db.define(Definition(key="C"))
+    assert take(outbox, clock)["v"].keys() == {"C"}
+    assert take(one, clock)["v"].keys() == {"C"}
+
+
+def test_the_list_of_sources_is_bounded_and_stays_right(db: Database, feed: Feed, clock: Clock) -> None:
+    outbox, rare = follow(feed), follow(feed)
     db.write("B", 1.0, "steady")
     known: list[str] = []
+    rarely: list[str] = []
     for n in range(3 * MOST_SOURCES):
         db.write("A", n, f"netfix/10.0.0.2:{n}")
-        parts = outbox.take()
+        parts = take(outbox, clock)
         known = parts.get("sources", known)
         assert known[parts["v"]["A"][2]] == f"netfix/10.0.0.2:{n}"
         if "B" in parts["v"]:
             assert known[parts["v"]["B"][2]] == "steady"
         assert len(known) <= MOST_SOURCES + 2
+        if n % 70 == 0:
+            parts = take(rare, clock)
+            rarely = parts.get("sources", rarely)
+            assert rarely[parts["v"]["A"][2]] == f"netfix/10.0.0.2:{n}"
