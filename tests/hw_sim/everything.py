@@ -91,9 +91,9 @@ def devices(directory: Path) -> dict[str, Any]:
         return VirtualPort(str(directory / name))
 
     made: dict[str, Any] = {name: instruments()[name](port(name)) for name in SERIAL}
-    program = directory / "rtl_433"  # in place of the real one: prints what it receives from the tyres
-    program.write_text(f"#!/bin/sh\nexec cat {directory}/tyres\n")
-    program.chmod(0o755)
+    receiver = directory / "rtl_433"  # in place of the real one: prints what it receives from the tyres
+    receiver.write_text(f"#!/bin/sh\nexec cat {directory}/tyres\n")
+    receiver.chmod(0o755)
     made["raw"] = Gps(port("raw"))  # behind the serial bridge
     listening = port("autopilot")
     made["autopilot"] = Plugged(Autopilot(listening), listening.unplug, listening.plug, listening.close)
