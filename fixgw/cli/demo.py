@@ -83,6 +83,11 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         help="run every driver with its virtual device; where several measure the same value, the best is used",
     )
     parser.add_argument(
+        "--model",
+        choices=("simple", "jsbsim"),
+        help="what flies the aircraft: JSBSim is FlightGear's flight model of a Cessna 172 (library JSBSim)",
+    )
+    parser.add_argument(
         "--record", metavar="DIR", nargs="?", const="", help="record the flight, in DIR or where `fixgw flights` looks"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,14 +274,21 @@ def print_event(at: float, words: str) -> None:
 
 def choose_scenario(args: argparse.Namespace) -> tuple[Scenario | None, str]:
     """The scenario that the arguments name, by default one without events; or None and the problem."""
+    import msgspec
+
     from fixgw.hw_sim import scenario as scenarios
 
-    if not args.scenario:
-        return scenarios.everything(), ""
-    shipped = scenarios.shipped()
-    if args.scenario not in shipped and not Path(args.scenario).exists():
-        return None, f"no scenario {args.scenario!r}: give a file, or one of {', '.join(shipped)}"
-    return scenarios.load(shipped.get(args.scenario, args.scenario)), ""
+    chosen = scenarios.everything()
+    if args.scenario:
+        shipped = scenarios.shipped()
+        if args.scenario not in shipped and not Path(args.scenario).exists():
+            return None, f"no scenario {args.scenario!r}: give a file, or one of {', '.join(shipped)}"
+        chosen = scenarios.load(shipped.get(args.scenario, args.scenario))
+    if model := getattr(args, "model", None):
+        chosen = chosen._replace(flight=msgspec.structs.replace(chosen.flight, model=model))
+    if chosen.flight.model == "jsbsim" and find_spec("jsbsim") is None:
+        return None, "the flight model needs the library JSBSim: pip install JSBSim (x86-64 only)"
+    return chosen, ""
 
 
 def run_can(args: argparse.Namespace) -> int:

@@ -165,6 +165,16 @@ def test_an_unknown_scenario_is_reported_in_one_sentence(cli: Cli) -> None:
     assert re.fullmatch(r"fixgw: no scenario 'nosuch': give a file, or one of .*misbehaving.*\n", err)
 
 
+def test_a_flight_model_that_is_not_installed_is_reported(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fixgw.cli.sim.find_spec", lambda name: None)
+    (tmp_path / "other.yaml").write_text("flight: {model: jsbsim}\n")
+    words = "fixgw: the flight model needs the library JSBSim: pip install JSBSim (x86-64 only)\n"
+    assert cli("sim", "serial", "eis", "--scenario", str(tmp_path / "other.yaml")) == (1, "", words)
+    assert cli("demo", "--model", "jsbsim", "--port", "0") == (1, "", words)
+
+
 def test_an_existing_file_is_left_alone(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "notes"
     file.write_text("mine")

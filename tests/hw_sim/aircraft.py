@@ -341,7 +341,6 @@ class Aircraft:
         load = self.rpm / self.RATED_RPM * (self.map - self.FRICTION_MAP) / useful  # of POWER
         pounds = load * self.POWER / HP * (0.45 + 0.09 * (self.mixture - 0.8) / 0.2)
         self.fuel_flow = self._follow("flow", pounds / GALLON_OF_AVGAS, 0.5, dt)
-        self.fuel_pressure = 5.5 - 0.08 * self.fuel_flow
         self.fuel = [tank - self.fuel_flow * dt / 3600.0 / 2.0 for tank in self.fuel]
         if sum(self.fuel) < self.RESERVE:
             self.fuel = [self.TANK, self.TANK]
@@ -361,6 +360,12 @@ class Aircraft:
         pressure = 80.0 * math.sqrt(self.rpm / 2500.0) - 0.35 * (self.oil_temperature - 85.0)
         pressure *= 1.0 - self.oil_leak
         self.oil_pressure = self._follow("oilp", pressure, 1.0, dt)
+        self._run_systems(load, dt)
+
+    def _run_systems(self, load: float, dt: float) -> None:
+        """What follows from the engine's `load`, as a part of its power."""
+        outside = self.temperature - 273.15
+        self.fuel_pressure = 5.5 - 0.08 * self.fuel_flow
         self.coolant = self._follow("h2ot", 65.0 + 20.0 * load + 0.3 * outside, 120.0, dt)
         self.cabin = self._follow("cabin", 20.0 + 0.2 * outside, 600.0, dt)
         self.current = 18.0 + 2.0 * math.sin(self.flight_time / 7.0)

@@ -69,6 +69,7 @@ NodeId = Annotated[int, Meta(ge=1, le=255)]
 
 
 class Flight(Struct, forbid_unknown_fields=True):
+    model: Literal["simple", "jsbsim"] = "simple"
     start: str | None = None
     after: Annotated[float, Meta(ge=0.0, le=7200.0)] = 0.0
     seed: int = 0
@@ -121,10 +122,13 @@ class Scenario(NamedTuple):
     bit_rate: int = 250_000  # bit/s
 
     def aircraft(self) -> Aircraft:
-        """Build the aircraft, as it is when the scenario begins."""
+        """Build the aircraft, as it is when the scenario begins. Raises ImportError if its model is not installed."""
         flight = self.flight
         start = _moment(flight.start) if flight.start else datetime.now(UTC)
-        aircraft = Aircraft(start, flight.seed, flight.turbulence)
+        model: type[Aircraft] = Aircraft
+        if flight.model == "jsbsim":
+            from fixgw.hw_sim.jsbsim_aircraft import JsbsimAircraft as model
+        aircraft = model(start, flight.seed, flight.turbulence)
         aircraft.step(flight.after)
         if flight.fuel is not None:
             aircraft.fuel = [flight.fuel, flight.fuel]
