@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.sources import OVERRIDE, SIMULATED, START
-from fixgw.kit.update import BAD, FAIL, NEVER, OLD
+from fixgw.kit.update import NEVER, OLD
 
 if TYPE_CHECKING:
     from fixgw.database import Database, Item
@@ -47,11 +47,6 @@ class Series(NamedTuple):
 
     values: list[float | None]
     flags: bytes
-
-    def usable(self) -> list[float | None]:
-        """The values, None where they were old, bad or failed: what a line may connect."""
-        unusable = OLD | BAD | FAIL
-        return [None if bits & unusable else value for value, bits in zip(self.values, self.flags, strict=True)]
 
 
 class Past(NamedTuple):

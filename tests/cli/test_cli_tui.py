@@ -22,16 +22,21 @@ from textual.pilot import Pilot
 from fixgw import logmemory
 from fixgw.cli.feed import ALERT_KEYS, Feed
 from fixgw.cli.terminal import Row
-from fixgw.cli.text import BARS, sparkline
+from fixgw.cli.text import BARS, YELLOW, sparkline
 from fixgw.cli.tui.app import Screen
 from fixgw.cli.tui.model import STEP_S, TREND_STEPS, Model, Trend, usable
-from fixgw.cli.tui.pages import wrapped
+from fixgw.cli.tui.pages import Alerts, Health, Panel, wrapped
 from fixgw.database import BAD, OLD
+from fixgw.history import OVERRIDDEN
 from fixgw.netfix.client import Trace
 from tests.cli.test_cli_alerts import ALERTS, KEYS
+from tests.cli.test_cli_feed import until as wait_until
 from tests.cli.test_cli_hostile_gateway import port as port
+from tests.cli.test_cli_panel import bank as bank
+from tests.cli.test_cli_panel import server as server
 
 if TYPE_CHECKING:
+    from fixgw.hw_sim.panel_server import PanelServer
     from tests.cli.conftest import Bench, Result, Terminal
 
 pytestmark = pytest.mark.slow
@@ -70,8 +75,8 @@ def test_a_trend_takes_what_the_gateway_remembers_of_the_time_before() -> None:
     for n in range(4):
         trend.add(100.0 + n, 20.0 + n * STEP_S)
     values: list[float | None] = [float(n) for n in range(10)]
-    trend.put_before(Trace(20.5, 0.5, values, [0] * 7 + [OLD, BAD, 0]), 21.5)
-    assert list(trend.values) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, None, 100.0, 101.0, 102.0, 103.0]
+    trend.put_before(Trace(20.5, 0.5, values, [0] * 6 + [OVERRIDDEN, OLD, BAD, 0]), 21.5)
+    assert list(trend.values) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, None, None, 100.0, 101.0, 102.0, 103.0]
     empty = Trend()
     empty.put_before(Trace(20.5, 0.5, values, [0] * 10), 20.6)
     assert list(empty.values)[:9] == values[:9]
@@ -97,6 +102,26 @@ def test_only_good_numbers_have_a_trend(value: Any, flags: int, expected: float 
     row = Row("IAS")
     row.show(value, flags, 1.0)
     assert usable(row) == expected
+    row.source = "override/netfix/127.0.0.1"
+    assert usable(row) is None
+
+
+def test_the_panel_takes_its_own_keys(server: PanelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIXGW_PANEL", server.path)
+    page = Panel()
+
+    def shows(words: str) -> bool:
+        return words in "\n".join("".join(words for words, _ in line) for line in page.draw(100, 30))
+
+    wait_until(lambda: shows("knobs      1: +0"))
+    assert page.press("\x1b[C")
+    wait_until(lambda: shows("knobs      1: +1"))
+    assert shows("Esc leaves")
+    assert page.greedy, "q is a key of its own"
+    server.close()
+    wait_until(lambda: shows("no panel at"))
+    assert not page.press("1")
+    page.close()
 
 
 def test_long_lines_are_wrapped_and_indented() -> None:
@@ -258,6 +283,32 @@ def test_the_screen_covers_itself_when_nothing_is_current(flying: Bench) -> None
     drive(look)
 
 
+def test_what_the_gateway_no_longer_tells_is_not_shown(flying: Bench) -> None:
+    """The values go on; the answers to other questions do not come."""
+    at = 1000.0
+    feed = Feed(Namespace(host="127.0.0.1", port=flying.port, timeout=5.0, units={}), (), ALERT_KEYS)
+    feed.connect()
+    model = Model(feed, lambda: at)
+    feed.start()
+    try:
+        feed.trouble = lambda at: ""  # type: ignore[method-assign]
+        model.page, model.chosen = "data", "IAS"
+        model.turn()
+        assert model.explanation("IAS")[0] == "IAS: Indicated airspeed"
+        assert model.verdict[0].startswith("OK: ")
+        at += 5.0
+        assert model.explanation("IAS") == []
+        at += 5.0
+        assert model.verdict[0] == "health unknown"
+        for page in (Health(model), Alerts(feed, model)):
+            assert page.draw(80, 20) == [[("waiting for the gateway to report its health", YELLOW)]]
+        model.do(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+        model.turn()
+        assert model.said == "ZeroDivisionError: division by zero"
+    finally:
+        feed.close()
+
+
 def test_a_trend_begins_with_what_the_gateway_remembers(flying: Bench) -> None:
     bench = flying
     history = bench.gateway.world.history
@@ -336,7 +387,7 @@ def test_without_a_terminal_or_the_library_it_says_what_to_do(
     bench: Bench, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cli("tui").err == "fixgw: tui needs a terminal that draws; `fixgw watch` writes lines to any\n"
-    for stream in (sys.stdin, sys.stdout):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setitem(sys.modules, "textual.app", None)

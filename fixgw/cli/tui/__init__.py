@@ -36,7 +36,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+    streams = sys.stdin, sys.stdout, sys.stderr  # the library draws on the last one
+    if not all(stream.isatty() for stream in streams) or os.environ.get("TERM", "dumb") == "dumb":
         return complain("tui needs a terminal that draws; `fixgw watch` writes lines to any")
     try:
         from fixgw.cli.tui.app import show

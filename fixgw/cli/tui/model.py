@@ -19,6 +19,8 @@ from fixgw.cli.terminal import Row
 from fixgw.clock import now
 from fixgw.database import BAD, FAIL, OLD
 from fixgw.errors import FixgwError, NotConnected, Refused, RequestTimeout
+from fixgw.history import OVERRIDDEN
+from fixgw.kit.sources import OVERRIDE
 from fixgw.logmemory import MAX_LINES
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ EXPLAIN_S = 1.0
 LOG_S = 1.0
 #: Between two looks at the health, where it is the page on the screen and elsewhere; the head of each page has it.
 HEALTH_S, VERDICT_S = 2.0, 5.0
-UNKNOWN_S = 12.0  # a verdict that is older than this is none
+UNKNOWN_S = 8.0  # a verdict that is older than this is none
+STALE_S = 4.0  # and so is an explanation
 SAID_S = 8.0  # for how long the answer to a command is shown
 
 Facts = Mapping[str, Any]
@@ -58,7 +61,8 @@ class Trend:
 
     def put_before(self, trace: Trace, at: float) -> None:
         """Take what a gateway remembers for the time before the first value of our own."""
-        usable = [None if bits & (OLD | BAD | FAIL) else v for v, bits in zip(trace.values, trace.flags, strict=True)]
+        unusable = OLD | BAD | FAIL | OVERRIDDEN
+        usable = [None if bits & unusable else value for value, bits in zip(trace.values, trace.flags, strict=True)]
         if not self.values:
             self.add(None, at)
         first = (self._last - len(self.values) + 1) * STEP_S
@@ -83,8 +87,7 @@ class Model:
         self.chosen = ""
         self.wide = False
         self.visible: tuple[str, ...] = ()
-        #: The explanation of a key, in lines.
-        self.explained: tuple[str, list[str]] = "", []
+        self._explained: tuple[str, list[str], float] = "", [], float("-inf")
         self.status: Facts = {}
         self.health: list[str] = ["waiting for the health of the gateway"]
         self.verbose = False
@@ -111,11 +114,21 @@ class Model:
     @property
     def verdict(self) -> tuple[str, str]:
         """The health in one line, with its colour."""
-        if self._clock() - self._status_at > UNKNOWN_S:
+        if self.unknown:
             return ("health not reported" if "health" in self.cannot else "health unknown"), text.YELLOW
         health = str(self.status.get("health", "unknown")).upper()
         colour = {"OK": text.GREEN, "DEGRADED": text.YELLOW}.get(health, text.RED)
         return text.printable(f"{health}: {self.status.get('summary', '')}"), colour
+
+    @property
+    def unknown(self) -> bool:
+        """Whether health and alerts are those of some time ago."""
+        return self._clock() - self._status_at > UNKNOWN_S
+
+    def explanation(self, key: str) -> list[str]:
+        """The explanation of a key in lines; none while there is none, or only an old one."""
+        about, lines, at = self._explained
+        return lines if about == key and self._clock() - at < STALE_S else []
 
     @property
     def said(self) -> str:
@@ -176,6 +189,8 @@ class Model:
                 words = self._orders.get()()
             except FixgwError as error:
                 words = str(error)
+            except Exception as error:  # whatever a gateway of another make answers
+                words = f"{type(error).__name__}: {error}"
             self._said = text.printable(words), self._clock()
         if self.feed.trouble(self._clock()):
             return
@@ -237,7 +252,7 @@ class Model:
         lines = text.explanation(facts, show(facts), text.feeding(facts, lambda: self.status.get("connections") or {}))
         if self.wide:
             lines += text.derivation(facts, client.explain, show)
-        self.explained = self.chosen, lines
+        self._explained = key, lines, self._clock()
 
     def _read_log(self) -> None:
         for line in self.feed.client.log(after=self._after):
@@ -256,7 +271,8 @@ class Model:
 
 
 def usable(row: Row) -> float | None:
-    """Its value, if it is a number, and neither old, bad nor failed."""
+    """Its value, if it is a number, and neither old, bad, failed nor overridden."""
     value = row.value
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and not row.flags & (OLD | BAD | FAIL) else None  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float) or row.source.startswith(OVERRIDE):
+        return None
+    return None if row.flags & (OLD | BAD | FAIL) else float(value)

@@ -18,6 +18,7 @@ from fixgw.clock import now
 from fixgw.errors import FixgwError
 
 DETAIL_FROM = 14  # rows of the page, from which on the explanation has a place below the values
+WAITING = "waiting for the gateway to report its health"
 LEVELS = {"ERROR": text.RED, "CRITICAL": text.RED, "WARNING": text.YELLOW}
 ALERT_COLOURS = {"warning": text.RED, "caution": text.YELLOW, "advisory": text.BOLD}
 
@@ -125,8 +126,7 @@ class Data(Page):
         if why := model.cannot.get("explain"):
             explained = [f"{key}: {row.description}", why]
         else:
-            about, explained = model.explained
-            explained = explained if about == key else []
+            explained = model.explanation(key.partition(".")[0])
         return [*lines, *wrapped(explained, width)]
 
     def _last_minute(self, key: str, width: int) -> str:
@@ -187,7 +187,7 @@ class Health(Scrolled):
         self._model = model
 
     def draw(self, width: int, height: int) -> list[Line]:
-        if why := self._model.cannot.get("health"):
+        if why := self._model.cannot.get("health") or (self._model.unknown and WAITING):
             return [[(why, text.YELLOW)]]
         first, *rest = self._model.health
         lines = wrapped([first], width, self._model.verdict[1])
@@ -215,7 +215,8 @@ class Alerts(Page):
         self._chosen = 0
 
     def draw(self, width: int, height: int) -> list[Line]:
-        if why := self._model.cannot.get("health") or self._model.cannot.get("alerts"):
+        cannot = self._model.cannot
+        if why := cannot.get("health") or (self._model.unknown and WAITING) or cannot.get("alerts"):
             return [[(why, text.YELLOW)]]
         alerts = self._model.alerts
         self._chosen = max(0, min(self._chosen, len(alerts) - 1))
