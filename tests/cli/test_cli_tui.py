@@ -383,6 +383,16 @@ def test_it_ends_even_if_the_terminal_takes_nothing(bench: Bench, terminal: Call
         os.close(its_end)
 
 
+def test_it_ends_when_the_terminal_goes_away(bench: Bench, terminal: Callable[..., Terminal]) -> None:
+    it = terminal("tui")
+    it.wait_for("FIX Gateway")
+    os.close(it.fd)
+    try:
+        assert it.process.wait(10) != 0
+    finally:
+        it.fd = os.open(os.devnull, os.O_RDONLY)  # to be closed
+
+
 def test_without_a_terminal_or_the_library_it_says_what_to_do(
     bench: Bench, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,8 +9,9 @@ import os
 import re
 import signal
 import sys
+import termios
 import threading
-from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import ClassVar
 
@@ -57,11 +58,17 @@ def show(feed: Feed, asked_for: bool) -> int:
     """Show the gateway until somebody quits. `feed` is connected; `asked_for`: with keys of a person's choice."""
     feed.start()
     screen = Screen(feed, asked_for)
-    restore = _terminal_restorer()
+    stdin = sys.stdin.fileno()
+    usual = termios.tcgetattr(stdin)
+
+    def give_up() -> None:
+        with suppress(termios.error):  # the terminal has gone
+            termios.tcsetattr(stdin, termios.TCSANOW, usual)
+        os._exit(EXIT_TERMINATED)
 
     def terminate(*_: object) -> None:
         """End in order, if the terminal takes what that writes."""
-        timer = threading.Timer(END_S, lambda: (restore(), os._exit(EXIT_TERMINATED)))
+        timer = threading.Timer(END_S, give_up)
         timer.daemon = True
         timer.start()
         screen.call_later(screen.exit, EXIT_TERMINATED)
@@ -73,14 +80,6 @@ def show(feed: Feed, asked_for: bool) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _terminal_restorer() -> Callable[[], object]:
-    import termios
-
-    fd = sys.stdin.fileno()
-    saved = termios.tcgetattr(fd)
-    return lambda: termios.tcsetattr(fd, termios.TCSANOW, saved)
 
 
 class Canvas(Widget):
