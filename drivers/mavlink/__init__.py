@@ -138,7 +138,7 @@ class Plugin(Instrument[MavlinkOptions]):
         self._encoder = Encoder(options.write)
         self._outward = Outward(self.db.read, lambda: self.db.clock(), lambda: self.source, simulated=options.simulated)
         self._targets = traffic.table(self.db)
-        self._wishes: deque[str] = deque(maxlen=8)
+        self._wishes: deque[tuple[str, float]] = deque(maxlen=8)
         self._pressed: dict[str, bool] = {}
         self._subscriptions: list[Subscription] = []
         self._unsent = b""
@@ -185,8 +185,9 @@ class Plugin(Instrument[MavlinkOptions]):
 
     def _new_protocol(self) -> None:
         super()._new_protocol()
-        trims = TRIMS if "trims" in self.options.write else ()
-        self._requests = Requests(protocol.intervals({*self.options.wanted, *trims}), self.clock)
+        more = {"trims": TRIMS, "waypoint": ("TALT",)}
+        keys = {*self.options.wanted, *(key for what in self.options.write for key in more.get(what, ()))}
+        self._requests = Requests(protocol.intervals(keys), self.clock)
         self._pilot = Pilot(self.options.write, self._outward, self.clock, self._wishes)
         self._unsent = b""
 
@@ -197,12 +198,6 @@ class Plugin(Instrument[MavlinkOptions]):
                     self._pressed[key] = self.db.read(key).value is True
                     self._subscriptions.append(self.db.subscribe(key, self._note_wish, quick=True))
         super().run()
-
-    def open(self) -> None:
-        while self._wishes:  # asked for during the outage
-            mode = self._wishes.popleft()
-            self._write([Update(f"MAVREQ{mode}", False), Update("MAVMSG", f"{mode}: no autopilot is connected")])
-        super().open()
 
     def stop(self) -> None:
         for subscription in self._subscriptions:
@@ -248,7 +243,7 @@ class Plugin(Instrument[MavlinkOptions]):
         pressed, before = reading.value is True, self._pressed.get(key, False)
         self._pressed[key] = pressed
         if pressed and not before and reading.good and self._outward.allows(reading.source):
-            self._wishes.append(key.removeprefix("MAVREQ"))
+            self._wishes.append((key.removeprefix("MAVREQ"), self.clock()))
 
     def _act(self) -> None:
         """Send what is due."""

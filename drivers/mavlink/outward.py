@@ -40,6 +40,7 @@ MISSING_S = 3.0  # a message that has not come for this long is missing
 TRIES = 3
 COMMAND_PATIENCE_S = 1.5
 WAYPOINT_PERIOD_S = 1.0
+WISH_LIMIT_S = 2.0  # a wish that is older, because this process was held up, is refused
 
 ACCEPTED, TEMPORARILY_REJECTED, UNSUPPORTED, IN_PROGRESS = 0, 1, 3, 5
 RESULTS = {1: "not now", 2: "denied", 3: "not supported", 4: "failed", 6: "cancelled"}
@@ -211,13 +212,13 @@ class _Sent(NamedTuple):
 class Pilot:
     """Passes the pilot's wishes on: modes, trims and the waypoint, as far as `write` permits.
 
-    `read` has what may leave the gateway, `clock` returns monotonic seconds. `wishes` are the modes asked for, which
-    any thread may add to. A wish is acted on at once or refused with
+    `read` has what may leave the gateway, `clock` returns monotonic seconds. `wishes` are the modes asked for,
+    each with its time, which any thread may add to. A wish is acted on at once or refused with
     a message (MAVMSG); it is never kept for later.
     """
 
     def __init__(
-        self, write: Collection[Writing], read: Outward, clock: Callable[[], float], wishes: deque[str]
+        self, write: Collection[Writing], read: Outward, clock: Callable[[], float], wishes: deque[tuple[str, float]]
     ) -> None:
         self._write = frozenset(write)
         self._read = read
@@ -243,7 +244,8 @@ class Pilot:
         if "waypoint" in self._write:
             self._say(Update("MAVWPVALID", place is not None))
         if not leads:
-            self._wishes.clear()
+            while self._wishes:
+                self._forget(self._wishes.popleft()[0])
             self._sent = self._waypoint = None
             self._say_adjusting(False)
             return
@@ -251,7 +253,9 @@ class Pilot:
         steerable = vehicle if fresh and vehicle is not None and vehicle.is_arduplane else None
         self._await_answer(acknowledged, now)
         while self._wishes:
-            self._wish(self._wishes.popleft(), steerable, place, now)
+            mode, at = self._wishes.popleft()
+            self._forget(mode)
+            self._wish(mode, now - at, steerable, place, now)
         if "waypoint" in self._write:
             self._guide(steerable, place, now)
         if "trims" in self._write:
@@ -259,10 +263,15 @@ class Pilot:
 
     # -- modes ---------------------------------------------------------------------------------------------------------
 
-    def _wish(self, mode: str, vehicle: Vehicle | None, place: tuple[int, int] | None, now: float) -> None:
-        self.updates.append(Update(f"MAVREQ{mode}", False))  # so that the next press is one
+    def _forget(self, mode: str) -> None:
+        """Let go of the button, so that the next press is one."""
+        self.updates.append(Update(f"MAVREQ{mode}", False))
+
+    def _wish(self, mode: str, age: float, vehicle: Vehicle | None, place: tuple[int, int] | None, now: float) -> None:
         if vehicle is None:
             self._tell(f"{mode}: no ArduPlane answers")
+        elif age > WISH_LIMIT_S:
+            self._tell(f"{mode}: asked for too long ago")
         elif mode != "TRIM" and not vehicle.armed:
             self._tell(f"{mode}: not armed")
         elif mode == "GUIDED" and place is None:
@@ -317,6 +326,8 @@ class Pilot:
         if vehicle is None or vehicle.mode != "GUIDED" or not vehicle.armed:
             self._waypoint = None
             return
+        if self._sent is not None and self._sent.command.fields["command"] == DO_SET_MODE:
+            return  # it may end this mode
         if place is None:
             if self._waypoint is not None:
                 self._waypoint = None

@@ -490,8 +490,8 @@ class Decoder:
         for bit, what, keys in _SENSORS:
             if present & enabled & bit and not healthy & bit:
                 doubts |= dict.fromkeys(keys, f"the autopilot's {what}: not healthy")
-        if present and not present & enabled & _PITOT:
-            doubts["IAS"] = "the autopilot uses no airspeed sensor: the airspeed is an estimate"
+        if present and not present & _PITOT:
+            doubts["IAS"] = "the autopilot has no airspeed sensor: the airspeed is an estimate"
         if 147 not in self.arrived:  # which is better
             yield self._measured("VOLT", message.known(fields, "voltage_battery"), 1e-3)
             yield self._measured("CURRNT", message.known(fields, "current_battery"), 1e-2)

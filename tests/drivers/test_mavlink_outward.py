@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +16,12 @@ from hypothesis import strategies as st
 
 from fixgw import loader, state
 from fixgw.drivers.mavlink import Plugin, outward
-from fixgw.drivers.mavlink.frames import Framer
-from fixgw.drivers.mavlink.messages import BY_NAME, MESSAGES
+from fixgw.drivers.mavlink.frames import Framer, build
+from fixgw.drivers.mavlink.messages import BY_NAME
 from fixgw.drivers.mavlink.modes import REQUESTABLE
 from fixgw.drivers.mavlink.outward import Command, Encoder, NotAllowed
 from fixgw.hw_sim.aircraft import Aircraft
-from fixgw.hw_sim.bench.base import packaged_database
+from fixgw.hw_sim.bench.base import packaged_database, until
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.devices.mavlink import CRUISE, GUIDED, MANUAL, MavlinkAutopilot, adsb
 from fixgw.hw_sim.pty import VirtualPort
@@ -162,6 +163,7 @@ NUMBERS = st.one_of(
 )
 
 
+@settings(max_examples=60)
 @given(st.sets(st.sampled_from(EVERYTHING)), NAMES, st.data())
 def test_whatever_is_asked_for_only_what_is_allowed_is_built(write: set[Any], name: str, data: st.DataObject) -> None:
     fields = list(BY_NAME[name].fields) if name in BY_NAME else ["command"]
@@ -178,6 +180,12 @@ def test_whatever_is_asked_for_only_what_is_allowed_is_built(write: set[Any], na
 
 
 # -- the plugin, with the virtual autopilot ----------------------------------------------------------------------------
+
+
+class Line:
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Wire(VirtualPort):
@@ -388,6 +396,34 @@ def test_only_the_leader_commands(cockpit: Any) -> None:
 
 
 @slow
+def test_a_wish_that_waited_while_the_process_was_held_up_is_refused(cockpit: Any) -> None:
+    flight = cockpit(write=["modes"])
+    flight.press("CRUISE")
+    flight.clock.now += 3.0
+    flight.autopilot.tick(flight.aircraft, flight.clock.now)
+    flight.plugin.received(flight.autopilot.heartbeat())
+    flight.fly(2.0)
+    assert not flight.autopilot.modes
+    assert flight.db.read("MAVMSG").value == "CRUISE: asked for too long ago"
+
+
+@slow
+def test_a_waypoint_does_not_replace_a_mode_that_is_not_acknowledged(cockpit: Any) -> None:
+    flight = cockpit(write=["modes", "waypoint"])
+    flight.waypoint(44.1, -88.2)
+    flight.autopilot.mode = GUIDED
+    flight.fly(1.5)
+    flight.autopilot.refuses[176] = 1
+    flight.press("TRIM")
+    flight.fly(0.2)
+    flight.waypoint(44.2, -88.2)
+    flight.fly(4.0)
+    assert flight.autopilot.modes == [MANUAL] * 3
+    flight.fly(1.0)
+    assert len(flight.autopilot.places) == 2
+
+
+@slow
 def test_a_wish_from_before_the_start_or_during_an_outage_is_not_acted_on(cockpit: Any) -> None:
     flight = cockpit(write=["modes"])
     flight.port.unplug()
@@ -509,6 +545,34 @@ def test_the_heading_can_be_made_magnetic_and_names_what_it_comes_from(cockpit: 
     assert flight.db.read("ALT").value == pytest.approx(flight.aircraft.altitude, abs=3.0)
 
 
+@slow
+def test_a_server_on_tcp_is_asked_and_read_and_its_return_is_noticed() -> None:
+    clock, workers = Clock(), list[Worker[Any]]()
+    db = packaged_database(clock)
+    autopilot = MavlinkAutopilot(Line())
+    with socket.create_server(("127.0.0.1", 0)) as server, World(db, clock=clock, adopt=workers.append).hosting():
+        plugin: Any = loader.load_plugin("fixgw.drivers.mavlink")(
+            "mav", {"type": "tcp", "host": "127.0.0.1", "port": server.getsockname()[1]}
+        )
+        plugin.start()
+        for _ in range(2):
+            plugin.turn()
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(b"".join(autopilot.frames(Aircraft(), clock.now)))
+                until(lambda: plugin.turn() and db.read("ROLL").good)
+                clock.now += 1.0
+                plugin.turn()
+                autopilot.hear(peer.recv(1000))
+            clock.now += 1.0
+            until(lambda: plugin.turn() and not plugin.connected)
+            assert db.read("ROLL").fail
+            assert db.read("MAVMODE").fail
+        plugin.shutdown()
+    assert autopilot.heartbeats >= 2
+    assert not autopilot.others
+
+
 # -- nothing arms ------------------------------------------------------------------------------------------------------
 
 KEYS = (*(f"MAVREQ{mode}" for mode in REQUESTABLE), "MAVREQADJ", "TRIMP", "TRIMR", "TRIMY", "WPLAT", "WPLON", "WPNAME")
@@ -558,17 +622,9 @@ def test_no_option_no_key_and_no_input_ever_arms(write: list[Any], version: int,
 def test_the_inspector_and_the_virtual_autopilot_notice_arming() -> None:
     """The positive control of the tests above."""
     message = BY_NAME["COMMAND_LONG"]
-    from fixgw.drivers.mavlink.frames import build
-
     armed = build(message, message.encode({"command": ARM, "param1": 1.0, "target_system": 1}), 255, 190, 0)
     assert forbidden(armed) == ["command 400"]
-
-    class Line:
-        def write(self, data: bytes) -> None: ...
-
-        def close(self) -> None: ...
 
     autopilot = MavlinkAutopilot(Line())
     autopilot.hear(armed)
     assert autopilot.armings == 1
-    assert MESSAGES
