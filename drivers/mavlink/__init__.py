@@ -13,6 +13,7 @@ from msgspec import Meta, field
 from fixgw.drivers.links.instrument import KEYS_OPTION, ChangesWithin, Instrument, Keys
 from fixgw.drivers.links.serial import UDP, NetworkOptions, NetworkPort
 from fixgw.drivers.mavlink import protocol
+from fixgw.drivers.mavlink.anonymous import hide
 from fixgw.drivers.mavlink.modes import REQUESTABLE
 from fixgw.drivers.mavlink.outward import (
     GROUND_STATION,
@@ -26,6 +27,7 @@ from fixgw.drivers.mavlink.outward import (
 )
 from fixgw.errors import BadValue, UnknownKey
 from fixgw.kit import traffic
+from fixgw.kit.anonymous import Shift, clean_stream
 from fixgw.kit.outward import Outward, SendSimulated
 from fixgw.kit.publish import ALTIMETER, Derived, DerivingPublisher
 from fixgw.kit.sources import derived_source
@@ -34,6 +36,7 @@ from fixgw.net import endpoint
 
 if TYPE_CHECKING:
     from fixgw.database import Database, Reading, Subscription
+    from fixgw.kit.raw import Heard
 
 ACT_PERIOD_S = 0.05
 TRIMS = ("TRIMP", "TRIMR", "TRIMY")
@@ -171,6 +174,10 @@ class Plugin(Instrument[MavlinkOptions]):
         known = (*protocol.ALWAYS, *options.wanted, *(["ALT"] if "PALT" in options.wanted else []))
         yield from (name for key in known if (name := options.keys.get(key, key)) is not None)
         yield from (key for what in options.write for key in REPORTED[what])
+
+    @classmethod
+    def anonymise(cls, options: MavlinkOptions, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
+        return clean_stream(entries, lambda data: hide(data, shift))
 
     def protocol(self) -> protocol.Decoder:
         options, groups = self.options, self.options.groups

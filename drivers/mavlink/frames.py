@@ -40,7 +40,7 @@ def check_of(data: bytes) -> int:
 
 
 class Frame(NamedTuple):
-    """`message` is None for one that is not in our table: then nothing could be checked."""
+    """`message` is None for one that is not in our table: then nothing could be checked. `whole` are all its bytes."""
 
     id: int
     message: Message | None
@@ -49,6 +49,7 @@ class Frame(NamedTuple):
     seq: int
     version: int
     payload: bytes
+    whole: bytes
 
 
 class Framer:
@@ -102,8 +103,8 @@ class Framer:
                 continue
             self.checked += message is not None
             seq, system, component = buffer[at + 4 : at + 7] if version_2 else buffer[at + 2 : at + 5]
-            payload = buffer[at + header : check_at]
-            yield Frame(identifier, message, system, component, seq, 2 if version_2 else 1, payload)
+            payload, version = buffer[at + header : check_at], 2 if version_2 else 1
+            yield Frame(identifier, message, system, component, seq, version, payload, buffer[at:end])
             at = end
         else:
             at = len(buffer)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL
 from fixgw.drivers.mavlink import modes, protocol
+from fixgw.drivers.mavlink.anonymous import hide
 from fixgw.drivers.mavlink.frames import Framer, build
 from fixgw.drivers.mavlink.messages import BY_NAME, MESSAGES
 from fixgw.drivers.mavlink.protocol import Decoder
@@ -24,6 +25,7 @@ from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.mavlink import MavlinkAutopilot
 from fixgw.kit import traffic
+from fixgw.kit.anonymous import Shift
 from fixgw.kit.update import Update
 
 DATA = Path(__file__).parents[1] / "data" / "mavlink"
@@ -473,6 +475,23 @@ def test_what_is_not_valid_of_a_target_is_not_zero() -> None:
     simulated = report(flags=127)
     assert simulated is not None
     assert simulated.source == "sim/"
+
+
+def test_a_capture_for_others_has_other_positions_and_no_texts() -> None:
+    autopilot = MavlinkAutopilot(Line())
+    autopilot.say("N123AB")
+    aircraft = Aircraft()
+    sent = b"".join(autopilot.frames(aircraft, 0.0)) + autopilot._answers[0] + data_of("adsb") + data_of("frame.signed")
+    clean = hide(b"\x00here" + sent + b"and there", Shift(-10, 200))
+    assert len(clean) == len(sent) + 14
+    assert not {b"here", b"N123AB", b"DAL1253"} & {clean[at : at + n] for at in range(len(clean)) for n in (4, 6, 7)}
+    found = [frame for frame in Framer().feed(clean) if frame.message is not None]
+    assert len(found) == 11
+    places = [f.message.decode(f.payload) for f in found if f.message and "lat" in f.message.fields]
+    assert len(places) == 2
+    for place in places:
+        assert place["lat"] / 1e7 == pytest.approx(aircraft.lat - 10.0, abs=1e-6)
+        assert place["lon"] / 1e7 == pytest.approx(aircraft.lon + 200.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 12, 20])
