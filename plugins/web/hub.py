@@ -59,7 +59,8 @@ class Hub:
         self.feed = Feed(self.db)
         self.streams: set[Stream] = set()
         self.revision = 1  # of the definitions and aux values
-        self.marks: dict[str, int] = {}  # how many values are not real, by why
+        self.answered = 0  # the last request that `collector` has answered
+        self.marks: dict[str, int] = {}  # how many values were not real then, by why
         self._length = len(self.db)
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._threads = 0
@@ -81,8 +82,16 @@ class Hub:
             with suppress(RuntimeError):  # the loop has been closed
                 self.loop.call_soon_threadsafe(self._answer)
 
+    def note_alert(self, *_: object) -> None:
+        """An alert has changed. Any thread."""
+        if self.streams and self.loop is not None:
+            with suppress(RuntimeError):  # the loop has been closed
+                self.loop.call_soon_threadsafe(self.collector.ask)
+
     def _answer(self) -> None:
-        answered = self.collector.answered
+        marks = [mark_of(reading.source) for reading in self.db.readings()]
+        self.marks = {what: marks.count(mark) for what, mark in zip(MARKS, SIMULATED, strict=True)}
+        self.answered = answered = self.collector.answered
         for number, future in self._waiting:
             if number <= answered and not future.done():
                 future.set_result(None)
@@ -98,8 +107,6 @@ class Hub:
             self._length = len(self.db)
             self.revision += 1
         if self.streams:
-            marks = [mark_of(reading.source) for reading in self.db.readings()]
-            self.marks = {what: marks.count(mark) for what, mark in zip(MARKS, SIMULATED, strict=True)}
             self.collector.ask()
         for stream in list(self.streams):
             stream.look()

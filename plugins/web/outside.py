@@ -4,38 +4,50 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from typing import IO
 
 SECONDS = 60.0  # the longest time for one
 NICENESS = 10
 
+_running: set[subprocess.Popen[bytes]] = set()
+
 
 def printed(*words: str) -> bytes:
     """The JSON that ``fixgw WORDS`` prints. Raises ValueError with what it complains about."""
-    done = _run(subprocess.PIPE, *words)
-    if done.stdout[:1] not in (b"{", b"["):
-        raise ValueError(_complaint(done))
-    return done.stdout
+    said, complaint, _ = _run(subprocess.PIPE, *words)
+    if said[:1] not in (b"{", b"["):
+        raise ValueError(complaint)
+    return said
 
 
 def write(out: IO[bytes], *words: str) -> None:
     """Write what ``fixgw WORDS`` prints to the file `out`. Raises ValueError with what it complains about."""
-    done = _run(out, *words)
-    if done.returncode:
-        raise ValueError(_complaint(done))
+    _, complaint, code = _run(out, *words)
+    if code:
+        raise ValueError(complaint)
 
 
-def _run(out: IO[bytes] | int, *words: str) -> subprocess.CompletedProcess[bytes]:
+def end_all() -> None:
+    """Kill what is still running, so that nothing waits for it. Any thread."""
+    for process in [*_running]:
+        with suppress(OSError):
+            process.kill()
+
+
+def _run(out: IO[bytes] | int, *words: str) -> tuple[bytes, str, int]:
     # The interpreter lowers its own priority: code between fork and exec is not safe in a process with threads.
     start = f"import os, sys; os.nice({NICENESS}); from fixgw.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", start, *words]
+    process = subprocess.Popen(
+        [sys.executable, "-c", start, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE
+    )
+    _running.add(process)
     try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, timeout=SECONDS, check=False
-        )
+        said, complaint = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
         raise ValueError(f"`fixgw {words[0]}` takes too long") from None
-
-
-def _complaint(done: subprocess.CompletedProcess[bytes]) -> str:
-    return done.stderr.decode("utf-8", "replace").strip()[:500] or "it has failed"
+    finally:
+        _running.discard(process)
+        process.kill()
+        process.wait()
+    return said or b"", complaint.decode("utf-8", "replace").strip()[:500] or "it has failed", process.returncode

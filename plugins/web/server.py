@@ -18,7 +18,7 @@ from tornado.web import Application
 from fixgw.errors import DeviceError
 from fixgw.net.access import Address
 from fixgw.net.listener import Listener
-from fixgw.plugins.web import api, guard
+from fixgw.plugins.web import api, guard, outside
 from fixgw.plugins.web.hub import Hub
 from fixgw.world import World
 
@@ -103,6 +103,7 @@ class Server:
             idle_connection_timeout=IDLE_S,
             body_timeout=IDLE_S,
         )
+        hub.world.alert_listeners[hub.note_alert] = None
         subscription = hub.db.subscribe("*", on_aux=hub.note_aux, quick=True)
         self._listener.watch(_Readers(loop, self._accept))
         try:
@@ -114,6 +115,8 @@ class Server:
                     await asyncio.wait_for(self._stop.wait(), SECOND_S)
         finally:
             subscription.close()
+            hub.world.alert_listeners.pop(hub.note_alert, None)
+            outside.end_all()
             hub.collector.stop()
             with suppress(ValueError, OSError):
                 loop.remove_reader(self._listener.fileno())

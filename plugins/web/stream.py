@@ -62,10 +62,11 @@ class Stream(Guarded, WebSocketHandler):
         self._wants_status = False
         self._log_after: int | None = None
         self._revision = hub.revision
-        self._answered = 0
+        self._answered = hub.answered  # that may be from long ago
         self._alarms: Any = None
         self._extra: dict[str, Any] = {}
         hub.streams.add(self)
+        hub.collector.ask()
         self._task = asyncio.ensure_future(self._run())
 
     def on_close(self) -> None:
@@ -85,7 +86,7 @@ class Stream(Guarded, WebSocketHandler):
             if not isinstance(wanted, dict):
                 raise ValueError("not an object")
             self._want(wanted)
-        except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as error:
             self._extra["error"] = f"not understood: {error}"
 
     def _want(self, wanted: dict[str, Any]) -> None:
@@ -105,7 +106,7 @@ class Stream(Guarded, WebSocketHandler):
             self._interval = 1 / max(SLOWEST_HZ, min(float(rate), self.hub.options.rate))
         if "status" in wanted:
             self._wants_status = wanted["status"] is True
-            self._answered = 0
+            self.hub.collector.ask()
         if "log" in wanted:
             after = wanted["log"]
             if isinstance(after, bool) or not isinstance(after, int) or after < 0:
@@ -145,8 +146,8 @@ class Stream(Guarded, WebSocketHandler):
             self._extra = {}
         if hub.revision != self._revision:
             parts["items"] = self._revision = hub.revision
-        if hub.collector.answered != self._answered:
-            self._answered = hub.collector.answered
+        if hub.answered != self._answered:
+            self._answered = hub.answered
             tree = hub.collector.tree
             parts["verdict"] = {name: tree.get(name) for name in ("health", "summary", "uptime")} | hub.marks
             if self._wants_status:
