@@ -6,6 +6,7 @@ connections:
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar
@@ -18,6 +19,11 @@ from fixgw.database import Reading
 from fixgw.plugin import Device, Follower
 
 KEY = "DIM"
+#: What helps if a file may not be written.
+HINTS = {
+    errno.EACCES: ": a udev rule may give it to the group 'video' (docs/plugins/dimmer.md)",
+    errno.EROFS: ": the service may not write there unless its unit says so (docs/plugins/dimmer.md)",
+}
 
 
 class Options(plugin.Options, frozen=True):
@@ -51,7 +57,8 @@ class Plugin(Follower[Options]):
     def changed(self, readings: dict[str, Reading]) -> None:
         reading = readings[KEY]
         if reading.good:
-            self._wanted = round(float(reading.value) * self.options.Multiplier)
+            wanted = float(reading.value) * self.options.Multiplier
+            self._wanted = max(1, round(wanted)) if wanted > 0 else 0  # dark only if DIM is 0
             self._apply()
 
     def tick(self, now: float) -> None:
@@ -74,7 +81,7 @@ class Plugin(Follower[Options]):
                 os.close(number)
         except OSError as error:
             self._written = None
-            self._trouble = f"{path}: {error.strerror or error}"
+            self._trouble = f"{path}: {error.strerror or error}{HINTS.get(error.errno or 0, '')}"
             self._retry_at = self.clock() + self._backoff.next()
             self.count("failed writes")
             self.complain("%s", self._trouble)

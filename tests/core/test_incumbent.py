@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fixgw.cli import main
 from fixgw.configuration import Configuration, importing, incumbent
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS
 from fixgw.errors import Advice, ConfigurationError, FixgwError
+from fixgw.gateway import Gateway
 
 pytestmark = pytest.mark.slow
 
@@ -192,6 +194,32 @@ def test_a_missing_module_gives_advice_and_the_rest_starts(stock: Stock, prefere
     left_out = [line for line in advice if "left out" in line]
     assert len(left_out) == len({"compute", "annunciate", "system"} - STOCK) + 1
     assert {c.name for c in stock.load().connections} == STOCK
+
+
+LINKS = ("STRATUX", "GPSD", "MAVLINK", "XPLANE", "FLIGHT_GEAR", "IFLY", "GARMIN_GNX375", "RTL_433", "DIMMER", "SYSTEM")
+
+
+def test_connections_to_what_flies_beside_us_run_though_nothing_is_there(stock: Stock) -> None:
+    stock.enable(*LINKS)
+    stock.change("connections/netfix.yaml", "port: 3490", "port: 0")
+    problems, advice = stock.check()
+    assert problems == []
+    assert any("pressure_kPa is in kPa, the key in psi: set `scale: 0.1450377`" in line for line in advice)
+    gateway = Gateway(stock.load())
+    gateway.start()
+    try:
+        deadline = time.monotonic() + 1.0
+        gateway.supervise(lambda: time.monotonic() > deadline)
+        connections = gateway.get_status()["connections"]
+        names = {"stratux", "gpsd", "mavlink", "xplane", "fgfs", "ifly", "gnx375", "rtl_433", "dimmer", "system"}
+        assert names <= {*connections}
+        assert {(name, each["state"], each["restarts"]) for name, each in connections.items() if name in names} == {
+            (name, "running", 0) for name in names
+        }
+    finally:
+        began = time.monotonic()
+        gateway.stop()
+    assert time.monotonic() - began < 4.0
 
 
 def test_all_preferences_together(stock: Stock) -> None:

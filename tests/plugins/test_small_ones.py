@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pty
@@ -232,6 +233,35 @@ def test_a_device_that_comes_back_gets_its_brightness(
     clock.now += 1.0
     plugin.step(0.0)
     assert device.read_text() == "50\n", "it was replaced between two looks"
+
+
+@pytest.mark.parametrize(("dim", "written"), [(0, "0\n"), (1, "1\n"), (40, "4\n")])
+def test_the_screen_is_dark_only_if_it_is_meant_to_be(
+    dim: int, written: str, make: Callable[..., Any], db: Database, tmp_path: Path
+) -> None:
+    device = tmp_path / "brightness"
+    device.write_text("")
+    plugin = make(dimmer, DimmerDevice=str(device), Multiplier=0.1)
+    db.write("DIM", dim, "knob")
+    plugin.follow()
+    plugin.step(0.0)
+    assert device.read_text() == written
+
+
+@pytest.mark.parametrize(("code", "hint"), [(errno.EACCES, "group 'video'"), (errno.EROFS, "unit")])
+def test_a_file_that_may_not_be_written_gives_a_hint(
+    code: int, hint: str, make: Callable[..., Any], db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    plugin = make(dimmer, DimmerDevice=str(tmp_path / "brightness"))
+    db.write("DIM", 50, "knob")
+    plugin.follow()
+    monkeypatch.setattr(os, "open", refuse)
+    plugin.step(0.0)
+    monkeypatch.undo()
+    assert hint in plugin.health()
 
 
 def test_a_pipe_that_nobody_reads_does_not_hang_the_dimmer(
