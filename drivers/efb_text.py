@@ -11,12 +11,15 @@ to XATT. A line cannot say that a value is not known, so what is not known makes
 from __future__ import annotations
 
 import math
+import re
 from typing import NamedTuple
 
 from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS
 
 MAX_LINE_BYTES = 500
+BEGINNINGS = (b"XGPS", b"XATT", b"XTRAFFIC")
 _MAX_NUMBER = 30  # characters
+_OTHER = re.compile(r"X[A-Z]{3,}")
 
 
 class Gps(NamedTuple):
@@ -70,9 +73,13 @@ def traffic_line(said: Traffic) -> bytes:
 
 
 def parse(line: bytes) -> Gps | Attitude | Traffic | str:
-    """What a line says; or the reason that it says nothing: ``unknown``, or ``malformed``. Ranges are not checked."""
+    """What a line says; or the reason that it says nothing: ``unknown`` (another kind), or ``malformed``.
+
+    What precedes the last beginning of a line is garbage. Ranges are not checked.
+    """
+    begin = max(map(line.rfind, BEGINNINGS))
     try:
-        text = line.decode("ascii").strip("\r\n\0 ")
+        text = line[max(begin, 0) :].decode("ascii").strip("\r\n\0 ")
     except UnicodeDecodeError:
         return "malformed"
     head, *fields = text.split(",")
@@ -91,7 +98,7 @@ def parse(line: bytes) -> Gps | Attitude | Traffic | str:
             return Attitude(head[4:], *map(_number, fields[:3]))
     except (ValueError, TypeError):
         return "malformed"
-    return "unknown"
+    return "unknown" if _OTHER.match(text) else "malformed"
 
 
 def _number(text: str) -> float:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 MAX_TARGETS: Final = 64
 FORGET_S: Final = 60.0
-#: A position of which nothing has been heard for this long is no longer given.
-POSITION_S: Final = 15.0
+#: A position or movement of which nothing has been heard for this long is no longer given.
+FRESH_S: Final = 15.0
 #: As long as one source reports a target, reports of others are ignored; until it has been silent for this long.
 HANDOVER_S: Final = 5.0
 
@@ -40,7 +40,8 @@ NEVER = float("-inf")
 class Target(NamedTuple):
     """What is known of another aircraft; None is not known. `altitude_ft` is pressure altitude.
 
-    `stamp` is when the target was last heard, and `placed_at` when its position was, in seconds of the table's clock.
+    `stamp` is when the target was last heard, `placed_at` when its position was, and `moved_at` when its speeds and
+    track were, in seconds of the table's clock.
     `report` is the GDL 90 message that says all this, to be forwarded unchanged; empty if none came.
     """
 
@@ -61,6 +62,7 @@ class Target(NamedTuple):
     report: bytes = b""
     stamp: float = NEVER
     placed_at: float = NEVER
+    moved_at: float = NEVER
 
     @property
     def id(self) -> tuple[int, int]:
@@ -81,15 +83,19 @@ class Table:
         #: Reports that were ignored because another source reports the target, and those that found no place.
         self.duplicates = self.crowded_out = 0
 
-    def put(self, target: Target) -> bool:
-        """Note all that is known of a target now. Returns False if it was ignored."""
+    def put(self, target: Target, age_s: float = 0.0, position_age_s: float = 0.0) -> bool:
+        """Note all that is known of a target now. Returns False if it was ignored.
+
+        `age_s` is how long ago the receiver heard of it, and `position_age_s` of its position.
+        """
         now = self._clock()
         known = self._targets.get(target.id)
         if known is not None and not self._takes_over(target, known, now):
             self.duplicates += 1
             return False
-        placed_at = NEVER if target.lat is None or target.lon is None else now
-        return self._store(target._replace(stamp=now, placed_at=placed_at), now)
+        placed_at = NEVER if target.lat is None or target.lon is None else now - position_age_s
+        stamp = now - age_s
+        return self._store(target._replace(stamp=stamp, placed_at=placed_at, moved_at=stamp), now)
 
     def merge(self, said: Target) -> bool:
         """Note what a source says about a target in addition to what it has said. Returns False if it was ignored."""
@@ -101,20 +107,25 @@ class Table:
             name: value for name, value in zip(said._fields, said, strict=True) if value is not None
         }
         placed = said.lat is not None and said.lon is not None
-        news |= {"stamp": now, "placed_at": now if placed else known.placed_at, "report": b""}
+        moved = not {"ground_speed_kt", "track_deg", "vertical_speed_fpm"}.isdisjoint(news)
+        news |= {"stamp": now, "report": b""}
+        news |= {"placed_at": now if placed else known.placed_at, "moved_at": now if moved else known.moved_at}
         return self._store(known._replace(**news), now)
 
     def heard_within(self, seconds: float = FORGET_S) -> list[Target]:
-        """The targets that were heard in the last `seconds`, the newest first. A position that is older than
-        `POSITION_S` is left out of them."""
+        """The targets that were heard in the last `seconds`, the newest first. A position or movement that is older
+        than `FRESH_S` is left out of them."""
         now = self._clock()
         found = []
         for key, target in list(self._targets.items()):
             if now - target.stamp > FORGET_S:
                 self._targets.pop(key, None)
             elif now - target.stamp <= seconds:
-                stale = now - target.placed_at > POSITION_S
-                found.append(target._replace(lat=None, lon=None, report=b"") if stale else target)
+                if now - target.placed_at > FRESH_S:
+                    target = target._replace(lat=None, lon=None, report=b"")
+                if now - target.moved_at > FRESH_S:
+                    target = target._replace(ground_speed_kt=None, track_deg=None, vertical_speed_fpm=None, report=b"")
+                found.append(target)
         found.sort(key=lambda target: -target.stamp)
         return found
 

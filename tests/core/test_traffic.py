@@ -1,0 +1,151 @@
+"""The table of other aircraft: bounded, aged, one source a target, and simulated ones never in place of real ones."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from fixgw.database import Database, Definition
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.kit import traffic
+from fixgw.kit.traffic import FORGET_S, FRESH_S, HANDOVER_S, MAX_TARGETS, TISB_ICAO, TISB_TRACK, Table, Target
+
+KLM = Target(0x40621D, callsign="KLM1023", lat=52.0, lon=4.0, ground_speed_kt=400.0, source="sbs", report=b"raw")
+
+
+@pytest.fixture
+def table(clock: Clock) -> Table:
+    return Table(clock, lambda: (52.0, 4.0))
+
+
+def only(table: Table) -> Target:
+    (found,) = table.heard_within()
+    return found
+
+
+def test_a_report_replaces_what_was_known(table: Table, clock: Clock) -> None:
+    table.put(KLM)
+    table.put(Target(0x40621D, source="sbs"))
+    assert only(table) == Target(0x40621D, source="sbs", stamp=clock.now, moved_at=clock.now)
+
+
+def test_what_a_source_says_is_added_and_spoils_the_report(table: Table) -> None:
+    table.put(KLM)
+    table.merge(Target(0x40621D, altitude_ft=38000.0, source="sbs"))
+    found = only(table)
+    assert (found.callsign, found.altitude_ft, found.report) == ("KLM1023", 38000.0, b"")
+
+
+def test_positions_and_movements_grow_old_before_their_target_does(table: Table, clock: Clock) -> None:
+    table.put(KLM)
+    clock.now += FRESH_S
+    table.merge(Target(0x40621D, altitude_ft=38000.0, source="sbs"))
+    assert only(table).lat == 52.0
+    clock.now += 0.1
+    found = only(table)
+    assert (found.lat, found.lon, found.ground_speed_kt, found.altitude_ft) == (None, None, None, 38000.0)
+    table.merge(Target(0x40621D, track_deg=90.0, source="sbs"))
+    assert only(table).track_deg == 90.0
+    clock.now += FORGET_S + 0.1
+    assert table.heard_within() == []
+    table.merge(Target(0x40621D, squawk="7000", source="sbs"))
+    assert only(table).callsign is None, "it is a new one"
+
+
+def test_ages_that_a_receiver_gives_count(table: Table) -> None:
+    table.put(KLM, age_s=20.0, position_age_s=FRESH_S + 1)
+    assert table.heard_within(10.0) == []
+    assert only(table).lat is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wins"),
+    [("a", "b", "a"), ("sim/a", "b", "b"), ("a", "sim/b", "a"), ("replay/a", "override/b", "replay/a")],
+)
+def test_one_source_reports_a_target_and_a_real_one_beats_a_simulated_one(
+    table: Table, clock: Clock, first: str, second: str, wins: str
+) -> None:
+    table.put(KLM._replace(source=first))
+    clock.now += HANDOVER_S
+    table.put(KLM._replace(source=second))
+    assert only(table).source == wins
+    assert table.duplicates == (wins == first)
+    clock.now += HANDOVER_S + 0.1
+    table.merge(KLM._replace(source=second))
+    assert only(table).source == second
+
+
+def test_the_same_aircraft_by_two_address_types_is_one_and_a_track_number_is_another(table: Table) -> None:
+    table.put(KLM)
+    table.put(KLM._replace(address_type=TISB_ICAO))
+    assert len(table.heard_within()) == 1
+    table.put(KLM._replace(address_type=TISB_TRACK))
+    assert len(table.heard_within()) == 2
+
+
+def test_it_is_bounded_and_keeps_the_nearest(table: Table, clock: Clock) -> None:
+    for n in range(MAX_TARGETS):
+        assert table.put(KLM._replace(address=n, lat=52.0 + n / 100))
+    assert table.put(KLM._replace(address=1000, lat=52.0))
+    assert not table.put(KLM._replace(address=1001, lat=60.0))
+    assert not table.put(KLM._replace(address=1002, lat=None, lon=None))
+    known = {target.address for target in table.heard_within()}
+    assert len(known) == MAX_TARGETS
+    assert MAX_TARGETS - 1 not in known
+    clock.now += FORGET_S + 1
+    assert table.put(KLM._replace(address=1001, lat=60.0)), "those that are long silent make room"
+
+
+def test_without_a_position_of_ours_the_longest_silent_makes_room(clock: Clock) -> None:
+    table = Table(clock)
+    for n in range(MAX_TARGETS + 1):
+        clock.now += 0.1
+        assert table.put(KLM._replace(address=n))
+    assert 0 not in {target.address for target in table.heard_within()}
+
+
+def test_our_own_aircraft_is_known_by_its_address(table: Table) -> None:
+    table.own("stratux", 0x40621D)
+    table.put(KLM)
+    assert table.is_own(KLM)
+    assert table.status("sbs") == {}
+    table.own("stratux", None)
+    assert not table.is_own(KLM)
+
+
+def test_the_status_has_the_targets_of_a_source(table: Table, clock: Clock) -> None:
+    table.put(KLM)
+    table.put(KLM._replace(address=5, source="other"))
+    clock.now += 1.0
+    assert table.status("sbs") == {
+        "40621D": {
+            "call sign": "KLM1023",
+            "latitude": 52.0,
+            "longitude": 4.0,
+            "pressure altitude ft": None,
+            "ground speed kt": 400.0,
+            "track": None,
+            "vertical speed ft/min": None,
+            "on ground": None,
+            "seconds ago": 1.0,
+        }
+    }
+
+
+def test_a_gateway_has_one_which_goes_with_its_database(clock: Clock) -> None:
+    places: list[Any] = [Definition(key=key, type="float") for key in ("LAT", "LONG")]
+    one, other = Database(places, clock), Database([], clock)
+    assert traffic.table(one) is traffic.table(one) is not traffic.table(other)
+    for n in range(MAX_TARGETS + 5):
+        for db in one, other:
+            traffic.table(db).put(KLM._replace(address=n))
+    one.write("LAT", 52.0, "gps", 0)
+    one.write("LONG", 4.0, "gps", 0)
+    assert traffic.table(one).put(KLM._replace(address=999))
+    gone = weakref.ref(traffic.table(other))
+    del other, db
+    gc.collect()
+    assert gone() is None
