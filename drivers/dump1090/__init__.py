@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from fixgw.drivers.dump1090.protocol import MAX_LINE_BYTES, Decoder, Said
+from fixgw.drivers.dump1090.protocol import MAX_LINE_BYTES, Decoder
 from fixgw.drivers.links.serial import Line, NetworkOptions, NetworkPort, SerialPoller
 from fixgw.kit import traffic
 from fixgw.plugin import Device, Feeds, Finding, Poller
@@ -32,7 +32,7 @@ class Plugin(SerialPoller[Dump1090Options]):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._targets = traffic.table(self.db)
-        self._protocol = Decoder(self._heard, self.counts)
+        self._protocol = Decoder(self.counts)
         self._is_file = self.options.url.startswith("/") and self.options.url.endswith(JSON)
 
     @classmethod
@@ -44,11 +44,17 @@ class Plugin(SerialPoller[Dump1090Options]):
         self._protocol.interrupt()
 
     def received(self, data: bytes) -> bool:
-        refused = self._refused()
-        sense = self._protocol.feed(data)
-        if self._refused() > refused:
+        refused, received = self._refused(), self.counts["received"]
+        for said in self._protocol.feed(data):
+            target = said.target._replace(source=self.source)
+            if said.whole:
+                self._targets.put(target, said.age_s, said.position_age_s)
+            else:
+                self._targets.merge(target)
+        refused_now = self._refused() - refused
+        if refused_now:
             self.complain("refused %d lines so far; the last: %s", self._refused(), self._protocol.refused)
-        return sense
+        return self.counts["received"] - received > refused_now
 
     def flushed(self) -> None:
         self._protocol.interrupt()
@@ -71,13 +77,6 @@ class Plugin(SerialPoller[Dump1090Options]):
         if self._is_file:
             return FileLink(self.options.url, self.stopping, lambda: self.poll_timeout)
         return super()._open_now()
-
-    def _heard(self, said: Said) -> None:
-        target = said.target._replace(source=self.source)
-        if said.whole:
-            self._targets.put(target, said.age_s, said.position_age_s)
-        else:
-            self._targets.merge(target)
 
     def _refused(self) -> int:
         return sum(self.counts[reason] for reason in self._protocol.REFUSALS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 from fixgw.kit.traffic import ICAO, TISB_TRACK, Target
@@ -39,18 +39,17 @@ class Said(NamedTuple):
 
 
 class Decoder:
-    """Decodes lines of either kind. Holds at most one unfinished line. `heard` is called with what they say."""
+    """Decodes lines of either kind. Holds at most one unfinished line."""
 
     REFUSALS: ClassVar[Sequence[str]] = ("malformed", "too long")
 
-    def __init__(self, heard: Callable[[Said], object], counts: dict[str, int] | None = None) -> None:
+    def __init__(self, counts: dict[str, int] | None = None) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS)
         self.refused = ""
-        self._heard = heard
         self._rest = b""
 
-    def feed(self, data: bytes) -> bool:
-        """Decode the lines that `data` completes. Returns whether any of them made sense."""
+    def feed(self, data: bytes) -> list[Said]:
+        """What the lines that `data` completes say, in order."""
         *lines, rest = data.split(b"\n")
         if lines:
             lines[0] = self._rest + lines[0]
@@ -59,16 +58,15 @@ class Decoder:
             self._rest += rest
         if len(self._rest) > MAX_LINE_BYTES:
             self._rest = self._rest[: MAX_LINE_BYTES + 1]
-        sense = [self._line(line.strip()) for line in lines]
-        return any(sense)
+        return [said for line in lines for said in self._line(line.strip())]
 
     def interrupt(self) -> None:
         """Forget an unfinished line."""
         self._rest = b""
 
-    def _line(self, line: bytes) -> bool:
+    def _line(self, line: bytes) -> list[Said]:
         if not line:
-            return False
+            return []
         self.counts["received"] += 1
         if len(line) > MAX_LINE_BYTES:
             reason = "too long"
@@ -76,17 +74,18 @@ class Decoder:
             said = read_aircraft(line) if line.startswith(b"{") else _read_line(line)
             if said is not None:
                 self.counts["used" if said else "ignored"] += 1
-                for each in said:
-                    self._heard(each)
-                return True
+                return said
             reason = "malformed"
         self.counts[reason] += 1
         self.refused = f"{reason}: {line[:80]!r}"
-        return False
+        return []
 
 
 def read_sbs(line: str) -> Target | None:
-    """What a line says; None if it is of another kind or malformed. What cannot be true is left out."""
+    """What a line says; None if it is of another kind or malformed. What cannot be true is left out.
+
+    A number that is none makes the others of its line suspect: they are left out, too.
+    """
     fields = line.split(",")
     if len(fields) < SBS_FIELDS or fields[0] != "MSG" or fields[1] not in "12345678" or not fields[1]:
         return None
@@ -96,9 +95,11 @@ def read_sbs(line: str) -> Target | None:
     call, altitude, speed, track, lat, lon, climb, squawk, _, emergency, _, ground = (
         field.strip() for field in fields[10:SBS_FIELDS]
     )
-    return _target(address, call, lat, lon, altitude, speed, track, climb, squawk)._replace(
-        on_ground=_flag(ground), emergency=_flag(emergency)
-    )
+    numbers: tuple[str, ...] = (lat, lon, altitude, speed, track, climb)
+    if any(number and _parse(number) is None for number in numbers):
+        numbers = ("",) * len(numbers)
+    target = _target(address, call, numbers, squawk)
+    return target._replace(on_ground=_flag(ground), emergency=_flag(emergency))
 
 
 def _read_line(line: bytes) -> list[Said] | None:
@@ -133,12 +134,14 @@ def _aircraft(found: dict[str, Any]) -> Said | None:
     target = _target(
         address,
         str(found.get("flight") or "").strip(),
-        None if placed is None else found.get("lat"),
-        None if placed is None else found.get("lon"),
-        None if altitude == "ground" else altitude,
-        found.get("gs", found.get("speed")),
-        found.get("track"),
-        found.get("baro_rate", found.get("vert_rate")),
+        (
+            None if placed is None else found.get("lat"),
+            None if placed is None else found.get("lon"),
+            None if altitude == "ground" else altitude,
+            found.get("gs", found.get("speed")),
+            found.get("track"),
+            found.get("baro_rate", found.get("vert_rate")),
+        ),
         str(found.get("squawk") or ""),
     )
     distress = found.get("emergency")
@@ -146,17 +149,9 @@ def _aircraft(found: dict[str, Any]) -> Said | None:
     return Said(target._replace(on_ground=altitude == "ground", emergency=emergency), age, placed or 0.0, whole=True)
 
 
-def _target(
-    address: tuple[int, int],
-    call: str,
-    lat: object,
-    lon: object,
-    altitude: object,
-    speed: object,
-    track: object,
-    climb: object,
-    squawk: str,
-) -> Target:
+def _target(address: tuple[int, int], call: str, numbers: Sequence[object], squawk: str) -> Target:
+    """A target; `numbers` are latitude, longitude, altitude, ground speed, track and vertical speed."""
+    lat, lon, altitude, speed, track, climb = numbers
     north, east = _number(lat, -90.0, 90.0), _number(lon, -180.0, 180.0)
     if north is None or east is None or north == east == 0.0:
         north = east = None
@@ -183,16 +178,21 @@ def _address(text: str) -> tuple[int, int] | None:
 
 def _number(value: object, low: float, high: float) -> float | None:
     """A number within the limits; None for anything else."""
-    if isinstance(value, str):
-        if len(value) > 30 or "_" in value:
-            return None
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    number = _parse(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(number)
+
+
+def _parse(text: str) -> float | None:
+    """A finite number; None for anything else."""
+    if len(text) > 30 or "_" in text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _flag(text: str) -> bool | None:

@@ -28,6 +28,7 @@ from fixgw.hw_sim.bench.network import UdpBench
 from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.xgps import Xgps
 from fixgw.kit import traffic
+from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS
 from fixgw.world import World
 
 XPLANE = b"XATTX-Plane,180.2,0.1,-0.2,0.0,0.1,0.0,0.0,0.0,1.0,0.0,0.0,0.0"
@@ -38,7 +39,7 @@ OTHER = b"XTRAFFICMy Sim,168,33.85397,-118.32486,3749.9,-213.0,1,68.2,126.0,KS6"
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (GPS, Gps("My Sim", 34.55, -80.11, pytest.approx(3937.3, abs=0.1), 359.05, pytest.approx(108.08, abs=0.01))),
+        (GPS, Gps("My Sim", 34.55, -80.11, 1200.1 * FEET_PER_METRE, 359.05, 55.6 * KNOTS_PER_MPS)),
         (XPLANE, Attitude("X-Plane", 180.2, 0.1, -0.2)),
         (OTHER, Traffic("My Sim", 168, 33.85397, -118.32486, 3749.9, -213.0, True, 68.2, 126.0, "KS6")),
         (b"XATTa,1,2,3\r\n", Attitude("a", 1.0, 2.0, 3.0)),
@@ -69,7 +70,7 @@ def test_lines_can_be_read_again(one: float, two: float, three: float) -> None:
     assert parse(gps_line(Gps("a b", one, two, three, one, two))) == Gps(
         "a b",
         *(pytest.approx(value, abs=tolerance) for value, tolerance in ((one, 1e-5), (two, 1e-5), (three, 0.4))),  # type: ignore[arg-type]
-        *(pytest.approx(value, abs=0.011) for value in (one, two)),  # type: ignore[arg-type]
+        *(pytest.approx(value, abs=0.011) for value in (one, two)),
     )
     assert isinstance(parse(attitude_line(Attitude("a", one, two, three))), Attitude)
     assert isinstance(parse(traffic_line(Traffic("a", 5, one, two, three, one, True, two, three, "X"))), Traffic)

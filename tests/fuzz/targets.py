@@ -34,6 +34,7 @@ from fixgw.drivers.canfix import mapping, node, table
 from fixgw.drivers.canfix import protocol as canfix
 from fixgw.drivers.canfix.inputs import Inputs
 from fixgw.drivers.canfix.tool import text as canfix_text
+from fixgw.drivers.dump1090 import protocol as dump1090
 from fixgw.drivers.dynon_d10 import protocol as dynon_d10
 from fixgw.drivers.eis import protocol as eis
 from fixgw.drivers.fgfs import OWN_FILE
@@ -64,6 +65,7 @@ from fixgw.drivers.stratux import protocol as stratux
 from fixgw.drivers.strompi import protocol as strompi
 from fixgw.drivers.ups_x728 import protocol as ups_x728
 from fixgw.drivers.xplane import protocol as xplane
+from fixgw.drivers.xgps import protocol as xgps
 from fixgw.errors import BadValue, ConfigurationError, NetfixError
 from fixgw.history import History
 from fixgw.hw_sim import replay, scenario
@@ -1003,6 +1005,14 @@ TARGETS: Mapping[str, Target] = {
     ),
     "nmea0183_out": Target(nmea0183_out, Parser(talk)),
     "efb_text": Target(efb_text, Parser(efb_text.parse), (b"XGPS", b"XATT", b"XTRAFFIC", b",")),
+    "dump1090": Target(
+        dump1090,
+        Stream(lambda clock: dump1090.Decoder(), good("dump1090"), held_bytes=2 * dump1090.MAX_LINE_BYTES),
+        (b"MSG,3,", b",", b'{"aircraft":[{"hex":"'),
+    ),
+    "xgps": Target(
+        xgps, Stream(lambda clock: xgps.Decoder(clock, variation=3.0), good("xgps")), (b"XGPS", b"XATT", b"XTRAFFIC")
+    ),
     "gdl90_out": Target(gdl90_out, Parser(show), (b'{"App":"', b'","GDL90":{"port":', b"}}")),
     "rtl_433": Target(
         rtl_433,

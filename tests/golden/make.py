@@ -56,6 +56,7 @@ from fixgw.hw_sim.devices.tyres import DECODER, IDS, Tyres
 from fixgw.hw_sim.devices.x728 import X728
 from fixgw.hw_sim.devices.xplane import Xplane
 from fixgw.hw_sim.network import NetworkInstrument
+from fixgw.hw_sim.devices.xgps import Xgps
 from fixgw.hw_sim.panel import Panel
 from fixgw.hw_sim.serial import SerialInstrument
 from fixgw.kit import raw
@@ -468,6 +469,7 @@ CAPTURES: dict[str, Callable[[], Capture]] = {
     "stratux": serial("stratux", Stratux),
     "strompi": strompi,
     "xplane": xplane,
+    "xgps": serial("xgps", Xgps),
     "ups_x728": chip("ups_x728", X728, 0x36),
 }
 

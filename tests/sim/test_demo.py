@@ -689,8 +689,12 @@ def test_an_unplugged_instrument_fails_only_its_own_keys_until_it_is_back(
 #: The devices to unplug, and the sources of their values; None: it writes nothing to the database. Without
 #: the tablet, whose absence is no trouble.
 PLUGS = {
-    **dict.fromkeys(("raw", "autopilot", "can1")),
-    **{name: f"sim/{name}" for name in everything.NAMES if name not in ("raw", "autopilot", "can1", "tablet")},
+    **dict.fromkeys(("raw", "autopilot", "can1", "dump1090")),
+    **{
+        name: f"sim/{name}"
+        for name in everything.NAMES
+        if name not in ("raw", "autopilot", "can1", "dump1090", "tablet")
+    },
     **{name: f"sim/{name}" for name in ("gps", "eis", "panel")},
 }
 
@@ -731,7 +735,7 @@ def test_everything_works_and_an_unplugged_instrument_fails_only_its_own_values(
         assert drivers == {p.name for p in DRIVERS.iterdir() if (p / "__init__.py").exists()} - {"links"}
         assert gateway.database.statistics()["conflicts"] == {}
         tablet = flying.named["tablet"].device
-        supervise(lambda: tablet.position(time.monotonic()) and len(tablet.traffic(time.monotonic())) == 2, "no tablet")
+        supervise(lambda: tablet.position(time.monotonic()) and len(tablet.traffic(time.monotonic())) == 6, "no tablet")
         assert tablet.complaints == []
         for name, source in PLUGS.items():
             own = {(i.key, r.source) for i in items for r in i.readings() if r.source == source}
