@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -283,7 +284,6 @@ class TestContractOverTcp(Contract):
 FRAMES = (
     "8D40621D58C382D690C8AC2863A7",
     "8D40621D58C386435CC412692AD6",
-    "8D40621D58C382D690C8AC2863A7",
     "8D4840D6202CC371C32CE0576098",
 )
 
@@ -318,12 +318,6 @@ def dump1090(directory: Path) -> Iterator[tuple[int, int]]:
         process.wait(10)
 
 
-def feed(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), 5) as raw:
-        for frame in FRAMES:
-            raw.sendall(f"*{frame};\n".encode())
-
-
 @pytest.mark.slow
 def test_the_real_program_by_text_and_by_its_file(tmp_path: Path) -> None:
     with dump1090(tmp_path) as (raw, sbs):
@@ -335,20 +329,26 @@ def test_the_real_program_by_text_and_by_its_file(tmp_path: Path) -> None:
             plugin.start()
         try:
             until(lambda: by_text.connected and by_file.connected, "it does not serve")
-            for plugin in by_text, by_file:
+            with socket.create_connection(("127.0.0.1", raw), 5) as receiver:
+                again = 0.0
 
-                def there(plugin: Plugin = plugin) -> bool:
-                    feed(raw)
-                    targets = plugin.get_status()["targets"]
-                    return (
+                def there() -> bool:
+                    nonlocal again
+                    if time.monotonic() > again:
+                        again = time.monotonic() + 0.5
+                        receiver.sendall("".join(f"*{frame};\n" for frame in FRAMES).encode())
+                    both = [plugin.get_status()["targets"] for plugin in (by_text, by_file)]
+                    return all(
                         targets.get("40621D", {}).get("latitude") is not None
                         and targets.get("4840D6", {}).get("call sign") == "KLM1023"
+                        for targets in both
                     )
 
-                until(there, f"{plugin.name}: {plugin.get_status()}")
+                until(there, "the aircraft do not arrive")
+            for plugin in by_text, by_file:
                 found = plugin.get_status()["targets"]["40621D"]
-                assert found["latitude"] == pytest.approx(52.2572, abs=0.01)  # by the even or the odd frame
-                assert found["longitude"] == pytest.approx(3.91937, abs=0.03)
+                assert found["latitude"] == pytest.approx(52.2658, abs=1e-4)
+                assert found["longitude"] == pytest.approx(3.93891, abs=1e-4)
                 assert found["pressure altitude ft"] == 38000
                 assert plugin.health() == ""
         finally:

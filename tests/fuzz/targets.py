@@ -64,8 +64,8 @@ from fixgw.drivers.spi_mcp3008 import protocol as spi_mcp3008
 from fixgw.drivers.stratux import protocol as stratux
 from fixgw.drivers.strompi import protocol as strompi
 from fixgw.drivers.ups_x728 import protocol as ups_x728
-from fixgw.drivers.xplane import protocol as xplane
 from fixgw.drivers.xgps import protocol as xgps
+from fixgw.drivers.xplane import protocol as xplane
 from fixgw.errors import BadValue, ConfigurationError, NetfixError
 from fixgw.history import History
 from fixgw.hw_sim import replay, scenario

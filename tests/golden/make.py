@@ -54,9 +54,9 @@ from fixgw.hw_sim.devices.stratux import Stratux
 from fixgw.hw_sim.devices.strompi import StromPi
 from fixgw.hw_sim.devices.tyres import DECODER, IDS, Tyres
 from fixgw.hw_sim.devices.x728 import X728
+from fixgw.hw_sim.devices.xgps import Xgps
 from fixgw.hw_sim.devices.xplane import Xplane
 from fixgw.hw_sim.network import NetworkInstrument
-from fixgw.hw_sim.devices.xgps import Xgps
 from fixgw.hw_sim.panel import Panel
 from fixgw.hw_sim.serial import SerialInstrument
 from fixgw.kit import raw
