@@ -29,6 +29,8 @@ MAX_DEPTH = 16
 MAX_CHUNKS = 500
 MAX_RECORD_BYTES = 8192
 MAX_TEXT = 200
+#: JSBSim, which sends such lines by itself, begins with one of names.
+LABELS = "<LABELS>"
 
 TOO_LONG, BAD_FIELDS, BAD_LENGTH = "too long", "wrong numbers of fields", "wrong lengths"
 BAD_ANSWER = "wrong answers"
@@ -336,6 +338,10 @@ class Generic(_Source):
             self._refuse(TOO_LONG, line)
             return []
         if not line:
+            return []
+        if line.startswith(LABELS):
+            self.counts["received"] += 1
+            self.counts["ignored"] += 1
             return []
         fields = line.split(layout.between) if layout.between else [line]
         if len(fields) != len(layout.chunks):

@@ -178,6 +178,11 @@ class Plugin(SimulatorPoller[XplaneOptions]):
             if key not in db and (other := _of_another_engine(key, db)):
                 yield option, f"the database has no item {key}, but {other}: it is left alone (-999 is sent)"
 
+        rows = _rows(options)
+        for place, n in enumerate(options.read) if isinstance(options.read, tuple) else ():
+            if n not in rows:
+                yield f"read.{place}", f"nothing is read of row {n}: {_remedy(n)}"
+
     @classmethod
     def writes(cls, options: XplaneOptions) -> Iterable[str]:
         keys = [key for key in options.read or () if isinstance(key, str)]
@@ -322,16 +327,8 @@ def make_plan(options: XplaneOptions, db: Database) -> Plan:
     rows = _rows(options)
     plan = Plan([], rows, [])
     problems = plan.problems
+    sent = {key for _, key in _sent(options)}
     if isinstance(options.read, tuple):
-        for place, n in enumerate(options.read):
-            if n in rows:
-                continue
-            remedy = f"say what it holds: `row{n}: KEY, ...`"
-            if n in protocol.TEMPERATURES:
-                remedy = "say in which unit: `temperatures: degC`, or degF, as the aircraft's file says"
-            elif n in protocol.FUEL:
-                remedy = "say how heavy the fuel is: `fuel_density: 6.02`"
-            problems.append((f"read.{place}", f"row {n}: {remedy}"))
         for n in {*rows} - {*options.read, *options.rows}:
             del rows[n]
     for n, text in options.rows.items():
@@ -343,6 +340,8 @@ def make_plan(options: XplaneOptions, db: Database) -> Plan:
         dataref = wanted if isinstance(wanted, str) else wanted.dataref
         if key not in db:
             problems.append((f"read.{key}", _no_item(key, db)))
+        elif key in sent:
+            problems.append((f"read.{key}", "it is also sent: a value can only go one way"))
         elif options.position and key in protocol.POSITION_KEYS:
             problems.append((f"read.{key}", "`position` gives this key, too: read it from one of them"))
         elif not isinstance(wanted, str) and (wanted.factor, wanted.offset) != (1.0, 0.0):
@@ -368,6 +367,15 @@ def _conversion(unit: str, wanted: str, fuel_density: float | None) -> tuple[flo
     if unit == "kg/s" and wanted == "gal/hr" and fuel_density is not None:
         return SECONDS_PER_HOUR * POUNDS_PER_KG / fuel_density, 0.0
     return conversion(unit, wanted)
+
+
+def _remedy(row: int) -> str:
+    """What makes a row readable."""
+    if row in protocol.TEMPERATURES:
+        return "say in which unit it is, `temperatures: degC` or degF, as the aircraft's file says"
+    if row in protocol.FUEL:
+        return "say how heavy the fuel is, `fuel_density: 6.02`"
+    return f"say what it holds, `row{row}: KEY, ...`"
 
 
 def _no_item(key: str, db: Database) -> str:

@@ -196,6 +196,7 @@ ROWS: Mapping[int, Row] = {
     3: (Channel("IAS"), None, Channel("TAS"), Channel("GS")),
     4: (None, None, Channel("VS"), None, Channel("ANORM")),
     17: (Channel("PITCH"), Channel("ROLL"), None, Channel("HEAD")),
+    18: (Channel("AOA"),),
     20: (Channel("LAT"), Channel("LONG"), Channel("TALT"), Channel("AGL"), None, Channel("ALT")),
     37: _engines("TACH{}"),
     43: _engines("MAP{}"),

@@ -58,6 +58,8 @@ class JsbsimAircraft(Aircraft):
         os.environ.setdefault("JSBSIM_DEBUG", "0")  # otherwise it prints a page
         fdm = importlib.import_module("jsbsim").FGFDMExec(None)
         fdm.load_model(MODEL)
+        fdm.set_output_filename(0, os.devnull)  # the model writes a file into the current directory
+        fdm.disable_output()
         fdm.set_dt(DT_S)
         for name, value in {
             "lat-geod-deg": self.lat,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from fixgw.drivers.fgfs import OWN_FILE, protocol
+from fixgw import database
+from fixgw.drivers.fgfs import OWN_FILE, Plugin, protocol
 from fixgw.drivers.xplane.protocol import Client
 from fixgw.hw_sim import scenario
 from fixgw.hw_sim.aircraft import Aircraft
-from fixgw.hw_sim.bench.base import packaged_database
+from fixgw.hw_sim.bench.base import packaged_database, until
 from fixgw.hw_sim.devices.fgfs import Fgfs
 from fixgw.hw_sim.devices.xplane import Xplane, rows
 
@@ -87,6 +89,15 @@ def test_fuel_can_be_set(flown: tuple[Aircraft, list[dict[str, Any]]]) -> None:
     assert aircraft.values()["FUELQ2"] == pytest.approx(12.0, abs=0.01)
 
 
+def test_it_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    JsbsimAircraft(NOON).step(0.5)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_scenario_may_choose_it() -> None:
     made = scenario.everything()._replace(flight=scenario.Flight(model="jsbsim")).aircraft()
     assert isinstance(made, JsbsimAircraft)
@@ -116,3 +127,49 @@ def test_both_simulators_show_it(flown: tuple[Aircraft, list[dict[str, Any]]]) -
     assert len(rows(aircraft)) == len(plane.page)
     for key, value in {**rows_read, **read}.items():
         assert value == pytest.approx(truth[key], rel=1e-3, abs=0.06), key
+
+
+LAYOUT = b"""<PropertyList><generic><output>
+<line_separator>newline</line_separator><var_separator>,</var_separator>
+<chunk><name>time</name><type>double</type></chunk>
+<chunk><name>LAT:</name><type>double</type></chunk>
+<chunk><name>LONG:</name><type>double</type></chunk>
+<chunk><name>IAS:</name><type>double</type></chunk>
+<chunk><name>TACH1:</name><type>double</type></chunk>
+</output></generic></PropertyList>"""
+
+
+@pytest.mark.slow
+def test_the_driver_reads_what_jsbsim_sends_by_itself(tmp_path: Path) -> None:
+    """A partner that is not ours: the lines, their spaces and their first line of names are JSBSim's own."""
+    (tmp_path / "read.xml").write_bytes(LAYOUT)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    names = ("position/lat-geod-deg", "position/long-gc-deg", "velocities/vc-kts", "propulsion/engine/engine-rpm")
+    properties = "".join(f"<property>{name}</property>" for name in names)
+    (tmp_path / "send.xml").write_text(
+        f'<output name="127.0.0.1" type="SOCKET" protocol="UDP" port="{port}" rate="20">{properties}</output>'
+    )
+    db, before = packaged_database(), database.current()
+    database.bind(db)
+    plugin = Plugin("fgfs", {"xml_file": str(tmp_path / "read.xml"), "recv_port": port})
+    try:
+        plugin.start()
+        until(lambda: plugin.connected)
+        aircraft = JsbsimAircraft(NOON)
+        fdm = aircraft._fdm
+        fdm.set_output_directive(str(tmp_path / "send.xml"))
+        fdm.enable_output()
+        fdm.run_ic()
+        aircraft.step(1.0)
+        until(lambda: plugin.counts["used"] >= 10)
+        assert plugin.counts["ignored"] == 1
+        assert plugin.counts["wrong numbers of fields"] == 0
+        for key, name in zip(("LAT", "LONG", "IAS", "TACH1"), names, strict=True):
+            assert db.read(key).good, key
+            assert db.read(key).value == pytest.approx(fdm[name], rel=1e-2), key
+        assert db.read("IAS").source == "sim/fgfs"
+    finally:
+        plugin.shutdown()
+        database.bind(before)
