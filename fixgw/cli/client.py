@@ -34,7 +34,6 @@ WRITES_ON_S = 1.0  # who wrote a value this short a time ago will write it again
 T = TypeVar("T")
 Action = Callable[["Client", argparse.Namespace], int]
 
-BUTTON = "BTN"  # in the key of a button
 ON = ("on", "1", "true", "yes", "set")
 OFF = ("off", "0", "false", "no", "clear")
 
@@ -176,9 +175,9 @@ def matching(pattern: str, known: Iterable[str]) -> list[str]:
     """The `known` keys that `pattern` matches, in any case, without buttons unless it says so: EGT* is not EGTBTN1."""
     pattern = pattern.upper()
     found = [key for key in known if fnmatchcase(key.upper(), pattern)]
-    if pattern.strip("*") == "" or BUTTON in pattern:
+    if pattern.strip("*") == "" or text.BUTTON in pattern:
         return found
-    return [key for key in found if BUTTON not in key.upper()] or found
+    return [key for key in found if text.BUTTON not in key.upper()] or found
 
 
 def expand(client: Client, words: Iterable[str], known: Sequence[str] | None = None) -> list[str]:

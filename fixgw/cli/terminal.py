@@ -142,8 +142,8 @@ class Search:
 class Table:
     """The watched keys as lines on a screen.
 
-    With `news_first`, rows with updates come first, because people look for them among hundreds of buttons, and rows
-    that have never had a value are hidden.
+    With `news_first`, rows with updates come first, buttons behind them, because people look for values among hundreds
+    of buttons, and rows that have never had a value are hidden.
 
     Not thread-safe.
     """
@@ -192,7 +192,8 @@ class Table:
     def visible(self, now: float) -> list[Row]:
         rows = self.rows
         if self.news_first:
-            rows = sorted((row for row in rows if not row.silent), key=lambda row: row.updated is None)
+            rows = [row for row in rows if not row.silent]
+            rows.sort(key=lambda row: (row.updated is None, text.BUTTON in row.key))
         if self.live_only:
             rows = [row for row in rows if row.updated is not None and not row.flags & OLD]
         if self.search.words:

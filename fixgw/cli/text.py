@@ -15,6 +15,7 @@ from fixgw.kit.sources import unmarked
 
 MAX_DEPTH = 4  # of what a value is computed from
 MOST_FEEDERS = 5  # connections that are named for one key
+BUTTON = "BTN"  # in the key of a button
 LARGE = 1e12  # numbers from here on are shown with an exponent
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*|)")
 

@@ -132,13 +132,13 @@ def test_keys_without_updates_can_be_hidden() -> None:
 
 def test_updated_keys_come_before_unused_buttons() -> None:
     buttons = [row(f"BTN{n}", updated=None) for n in range(100)]
-    table = Table([*buttons, row("A_KEY_WITH_A_VERY_LONG_NAME", updated=None), row("IAS")], news_first=True)
+    table = Table([*buttons, row("A_BTN_WITH_A_VERY_LONG_NAME", updated=None), row("IAS")], news_first=True)
     lines = table.draw(12.0, 80, 24, "title", colour=False)
     assert lines[2].startswith("IAS  ")
     assert lines[3].startswith("BTN0 ")
     assert "Indicated airspeed" in lines[2], "a long name on another page takes no room on this one"
     buttons[99].update(True, 0, 12.0)
-    assert [r.key for r in table.visible(12.0)][:3] == ["BTN99", "IAS", "BTN0"]
+    assert [r.key for r in table.visible(12.0)][:3] == ["IAS", "BTN99", "BTN0"]
     assert Table([*buttons, row("IAS")]).visible(12.0)[0].key == "BTN0", "keys that were asked for stay"
 
 
