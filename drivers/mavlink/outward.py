@@ -147,7 +147,7 @@ class Requests:
         self._tries = dict.fromkeys(self._wanted, 0)
         self._waiting: tuple[int, float] | None = None  # the message asked for last, and until when
         self._streams_at = float("-inf")
-        self.unsupported = False
+        self._supported = self.unsupported = False
 
     def acknowledge(self, result: int) -> None:
         """The vehicle has answered the last request."""
@@ -155,7 +155,8 @@ class Requests:
             return
         message, _ = self._waiting
         self._waiting = None
-        if result == UNSUPPORTED:
+        self._supported |= result == ACCEPTED
+        if result == UNSUPPORTED and not self._supported:  # it may only be this message that it does not know
             self.unsupported = True
         if result != ACCEPTED:
             self._again_at[message] = self._clock() + REFUSED_AGAIN_S

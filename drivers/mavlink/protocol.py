@@ -51,6 +51,9 @@ GROUND_SYSTEM, GROUND_COMPONENT = 255, 190
 HEARTBEAT_LIMIT_S = 5.0  # after this much time without a heartbeat the vehicle is lost
 FROZEN_S = 2.0  # the vehicle's clock may stand still for this long
 REBOOT_MS = 1000  # a time stamp that goes back by more is a restart; by less, a frame that was overtaken
+JUMP_MS = 5000  # nor does it advance by so much more than the time that has passed
+#: After so many restarts within this time, nothing is taken from the link for as long.
+RESTARTS, CONFUSED_S = 3, 10.0
 ROLLOVER_SEQ = 128  # more missing frames than this are a frame that was overtaken, or a restart
 MAX_SENDERS = 32  # systems and components whose sequence numbers are followed
 STALE_TARGET_S = 5  # an autopilot that has not heard a target for longer does not report it
@@ -61,6 +64,7 @@ SLOW_KT = 3.0  # a ground speed below this is the noise of the receiver
 LOST = "no heartbeat from the autopilot"
 FROZEN = "the autopilot's clock stands still"
 RESTARTED = "the autopilot has restarted"
+CONFUSED = "the autopilot's clock jumps to and fro: are there two with the same number?"
 UNKNOWN = "the autopilot does not know it"
 IMPOSSIBLE = "the autopilot sends an impossible value"
 NO_FIX = "the autopilot has no GPS fix"
@@ -284,6 +288,8 @@ class Decoder:
         self._said: set[str] = set()
         self._text = (0, -1, "")  # identifier, number and text of the last part of a message
         self._frozen = False
+        self._restarted: deque[float] = deque(maxlen=RESTARTS)
+        self._confused_until = float("-inf")
         self._handlers: dict[int, Callable[[Frame, Message, Fields], Iterable[Update]]] = {
             _SYS_STATUS: self._sys_status,
             24: self._gps_raw,
@@ -319,6 +325,8 @@ class Decoder:
     @property
     def trouble(self) -> str:
         vehicle = self.vehicle
+        if self._clock() < self._confused_until:
+            return CONFUSED
         if vehicle is None:
             return LOST
         if self._clock() - self._other_at < HEARTBEAT_LIMIT_S:
@@ -327,7 +335,7 @@ class Decoder:
             return FROZEN
         if vehicle.status in _DISTRESS:
             return f"the autopilot reports: {_DISTRESS[vehicle.status]}"
-        return next((why for doubts in vehicle.doubts.values() for why in doubts.values()), "")
+        return next((why for doubts in list(vehicle.doubts.values()) for why in list(doubts.values())), "")
 
     def interrupt(self) -> None:
         """Forget an unfinished frame: bytes were lost."""
@@ -375,7 +383,7 @@ class Decoder:
     def _take(self, frame: Frame, now: float, updates: list[Update]) -> bool:
         """Decode a frame into `updates`. Returns whether it was of use."""
         message = frame.message
-        if message is None:
+        if message is None or now < self._confused_until:
             return False
         if message.id == _ADSB:
             target = target_of(message, message.decode(frame.payload))
@@ -428,7 +436,8 @@ class Decoder:
         """Whether a message is newer than the last of its kind, by the vehicle's clock. 0 means that it has none."""
         if boot_ms:
             vehicle.timed_at = now
-            if vehicle.boot_ms - boot_ms > REBOOT_MS:
+            ahead = boot_ms - vehicle.boot_ms
+            if ahead < -REBOOT_MS or (vehicle.boot_ms and ahead > (now - vehicle.boot_at) * 1000.0 + JUMP_MS):
                 self._restart(vehicle.system, now, updates)
                 return False
             if boot_ms <= self._last_ms.get(message, 0):
@@ -445,6 +454,10 @@ class Decoder:
         updates += self._fail_all(RESTARTED)
         self._found(system, now)
         self._wants_heartbeat = True
+        self._restarted.append(now)
+        if len(self._restarted) == RESTARTS and now - self._restarted[0] < CONFUSED_S:
+            self._restarted.clear()
+            self.vehicle, self._confused_until = None, now + CONFUSED_S
 
     def _fail_all(self, reason: str) -> list[Update]:
         return [Update(key, None, FAIL, reason) for key in sorted(self._said)]

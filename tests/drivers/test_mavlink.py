@@ -238,7 +238,7 @@ def test_without_heartbeats_everything_fails_until_there_is_one() -> None:
     assert decoder.vehicle is None
     assert updates == []
     assert decoder.trouble == protocol.LOST
-    updates = decoder.feed(heartbeat() + attitude(9000))
+    updates = decoder.feed(heartbeat() + attitude(6900))
     assert latest(updates)["ROLL"].flags == 0
 
 
@@ -266,7 +266,7 @@ def test_a_vehicle_that_repeats_itself_is_not_trusted() -> None:
     assert said == []
     assert decoder.trouble == protocol.FROZEN
     assert decoder.counts["late or repeated"] > 40
-    assert latest(decoder.feed(attitude(9000)))["ROLL"].flags == 0
+    assert latest(decoder.feed(attitude(7000)))["ROLL"].flags == 0
     assert not decoder.trouble
 
 
@@ -287,6 +287,23 @@ def test_after_a_restart_data_counts_from_the_next_heartbeat() -> None:
     assert decoder.feed(attitude(1300)) == []
     assert latest(decoder.feed(heartbeat() + attitude(1400)))["ROLL"].flags == 0
     assert decoder.counts["restarts"] == 1
+
+
+@pytest.mark.parametrize("other", [40_000, 900_000])
+def test_two_autopilots_with_the_same_number_are_soon_not_taken_for_one(other: int) -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+    said: list[list[Update]] = []
+    for n in range(200):
+        clock.now += 0.05
+        both = attitude(500_000 + 50 * n) + attitude(other + 50 * n, 0.7)
+        said.append(decoder.feed((heartbeat() if n % 20 == 0 else b"") + both) + decoder.tick())
+    assert decoder.counts["restarts"] == protocol.RESTARTS
+    assert decoder.trouble == protocol.CONFUSED
+    assert said[-100:] == [[]] * 100
+    clock.now += protocol.CONFUSED_S
+    assert latest(decoder.feed(heartbeat() + attitude(530_000)))["ROLL"].flags == 0
+    assert not decoder.trouble
 
 
 def test_sequence_numbers_of_each_sender_are_followed_and_bounded() -> None:

@@ -238,10 +238,11 @@ class Cockpit:
 def cockpit() -> Iterator[Any]:
     opened: list[Cockpit] = []
 
-    def make(*args: Any, armed: bool = True, **options: Any) -> Cockpit:
+    def make(*args: Any, armed: bool = True, refuses: dict[int, int] | None = None, **options: Any) -> Cockpit:
         made = Cockpit(*args, **options)
         opened.append(made)
         made.autopilot.armed = armed
+        made.autopilot.refuses = refuses or {}
         made.fly(1.5)
         return made
 
@@ -301,10 +302,9 @@ def test_what_does_not_come_is_asked_for_again_and_then_by_stream(cockpit: Any) 
 @slow
 @pytest.mark.parametrize("version", [1, 2])
 def test_old_firmware_is_asked_for_streams(cockpit: Any, version: int) -> None:
-    flight = cockpit(version, quiet=True)
-    flight.autopilot.refuses[511] = 3
-    flight.autopilot._wanted.clear()
-    flight.fly(12.0)
+    flight = cockpit(version, quiet=True, refuses={511: 3})
+    flight.fly(3.0)
+    assert flight.autopilot.asked == [30]
     assert {1, 2, 6, 10, 11} <= set(flight.autopilot.streams)
     assert flight.db.read("ROLL").good
     assert (b"\xfe" if version == 1 else b"\xfd") in flight.port.sent[-40:]
