@@ -52,7 +52,6 @@ const ICONS = {
   settings: "M12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6zM12 3v3M12 18v3M3 12h3M18 12h3M6 6l2 2M16 16l2 2M18 6l-2 2M8 16l-2 2",
   more: "M5 12h.01M12 12h.01M19 12h.01",
   moon: "M20 14A8 8 0 1 1 10 4a7 7 0 0 0 10 10z",
-  star: "m12 4 2.5 5.2 5.5.8-4 4 1 5.6-5-2.7-5 2.7 1-5.6-4-4 5.5-.8z",
 };
 
 export function icon(name) {
@@ -81,4 +80,17 @@ export function toast(text, level = "note") {
   const place = h("p", { class: `toast ${level}` }, text);
   document.getElementById("toasts").append(place);
   setTimeout(() => place.remove(), level === "note" ? 4000 : 8000);
+}
+
+/** Ask whether to do it; a promise of true or false. Unlike the browser's own question, the page lives on meanwhile. */
+export function confirmed(question, yes = "Do it all the same") {
+  return new Promise((resolve) => {
+    const button = (text, value, look) => h("button", { type: "button", class: look, onclick: () => dialog.close(value) }, text);
+    const dialog = h("dialog", { class: "card", "aria-label": "Question", onclose: () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    } }, h("p", {}, question), h("div", { class: "inline" }, button("Cancel", "", ""), button(yes, "yes", "danger")));
+    document.body.append(dialog);
+    dialog.showModal();
+  });
 }

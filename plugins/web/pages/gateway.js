@@ -3,6 +3,7 @@
 // Nothing may look current when it is not. The gateway sends a message every tick even when nothing has changed, so
 // silence is noticed here by the browser's own monotonic clock, and whoever shows values hears "link".
 
+import { confirmed } from "./dom.js";
 import { learn } from "./units.js";
 
 export const ANNUNCIATE = 1, OLD = 2, BAD = 4, FAIL = 8, SECFAIL = 16;
@@ -229,7 +230,7 @@ class Gateway {
     try {
       return await this.ask(method, path, body);
     } catch (error) {
-      if (error.answer?.code !== "in-flight" || !confirm(`${error.message}\n\nDo it all the same?`)) throw error;
+      if (error.answer?.code !== "in-flight" || !(await confirmed(error.message))) throw error;
       return this.ask(method, path, { ...body, force: true });
     }
   }

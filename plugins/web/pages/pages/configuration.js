@@ -1,6 +1,6 @@
 // The configuration: what the gateway runs with, and its files as text: check, apply, take back.
 
-import { card, h, redraw, say, toast } from "../dom.js";
+import { card, confirmed, h, redraw, say, toast } from "../dom.js";
 import { gateway } from "../gateway.js";
 import { tree } from "./health.js";
 import { moduleForm } from "../addition.js";
@@ -48,7 +48,7 @@ export async function open({ root, query, on, ending }) {
   const changed = () => file && text.value !== file.text;
 
   async function read(name) {
-    if (changed() && !confirm("Leave this file without applying what you have changed?")) return void (files.value = file.name);
+    if (changed() && !(await confirmed("What you have changed is not applied.", "Leave the file"))) return void (files.value = file.name);
     use(await gateway.get(`config/files/${name.split("/").map(encodeURIComponent).join("/")}`));
     show([], []);
     if (query.has("line")) goTo(Number(query.get("line")));
@@ -136,7 +136,7 @@ export async function open({ root, query, on, ending }) {
   }
 
   async function takeBack() {
-    if (changed() && !confirm("Drop what you have not applied, too?")) return;
+    if (changed() && !(await confirmed("What you have changed since is not applied.", "Drop it, too"))) return;
     try {
       const facts = await gateway.act("POST", "config/take-back", { file: file.name });
       clearTimeout(timer);

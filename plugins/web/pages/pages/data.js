@@ -1,6 +1,6 @@
 // Every key: value, flags in words, age, rate, source; a row opens the explanation.
 
-import { h, icon, say, set, span } from "../dom.js";
+import { h, say, set, span } from "../dom.js";
 import { condition, gateway, unwell } from "../gateway.js";
 import { format, showing, written } from "../units.js";
 import { explanation } from "../explain.js";
@@ -24,9 +24,10 @@ class Row {
     this.rateText = h("span", { class: "rate" });
     this.source = h("span", { class: "source" });
     this.pin = h("button", {
-      type: "button", class: "pin", "aria-label": `Pin ${item.key}`, "aria-pressed": String(pinned(item.key)),
-      onclick: () => set(this.pin, "aria-pressed", String(togglePin(item.key))),
-    }, icon("star"));
+      type: "button", class: "pin", "aria-label": `Pin ${item.key}`,
+      onclick: () => { togglePin(item.key); this.drawPin(); },
+    });
+    this.drawPin();
     this.open = h("button", { type: "button", class: "open", "aria-expanded": "false" },
       h("b", {}, item.key), h("small", {}, item.description));
     const cell = (...children) => h("div", { role: "cell" }, ...children);
@@ -52,6 +53,11 @@ class Row {
       this.element.dataset.level = level;
     }
     say(this.source, reading ? gateway.sourceOf(reading) : "");
+  }
+
+  drawPin() {
+    set(this.pin, "aria-pressed", String(pinned(this.item.key)));
+    say(this.pin, pinned(this.item.key) ? "★" : "☆");
   }
 
   drawAge(now) {
