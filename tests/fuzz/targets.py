@@ -975,7 +975,8 @@ TARGETS: Mapping[str, Target] = {
     "g3x": Target(g3x, Stream(g3x.Decoder, good("g3x")), (b"=1", b"@", b"\x02", b"\r\n")),
     "garmin_gnx375": Target(
         garmin_gnx375,
-        Stream(lambda clock: garmin_gnx375.Receiver(clock, full_scale=5.0), good("garmin_gnx375")),
+        # Without a checksum a position may be wrong; the right one is then doubted for three seconds.
+        Stream(lambda clock: garmin_gnx375.Receiver(clock, full_scale=5.0), good("garmin_gnx375"), 5, interval=1.0),
         (b"\x02", b"\x03", b"\r\n", b"w01a", b"S----N", b"$GPRMB,"),
     ),
     "gpio": Target(gpio, Parser(turn_pins)),
