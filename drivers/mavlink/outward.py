@@ -251,7 +251,7 @@ class Pilot:
             self._say_adjusting(False)
             return
         fresh = vehicle is not None and vehicle.heartbeat_at is not None and now - vehicle.heartbeat_at < FRESH_S
-        steerable = vehicle if fresh and vehicle is not None and vehicle.is_arduplane else None
+        steerable = vehicle if fresh and vehicle is not None and vehicle.is_arduplane and not vehicle.late else None
         self._await_answer(acknowledged, now)
         while self._wishes:
             mode, at = self._wishes.popleft()

@@ -51,7 +51,9 @@ GROUND_SYSTEM, GROUND_COMPONENT = 255, 190
 HEARTBEAT_LIMIT_S = 5.0  # after this much time without a heartbeat the vehicle is lost
 FROZEN_S = 2.0  # the vehicle's clock may stand still for this long
 REBOOT_MS = 1000  # a time stamp that goes back by more is a restart; by less, a frame that was overtaken
-JUMP_MS = 5000  # nor does it advance by so much more than the time that has passed
+JUMP_MS = 5000  # so is one that advances by so much more than the time that has passed
+LATE_MS = 1000  # data that took so much longer than the quickest before it has waited somewhere on the way
+DRIFT_MS_PER_S = 1.0  # the most by which the two clocks drift apart
 #: After so many restarts within this time, nothing is taken from the link for as long.
 RESTARTS, CONFUSED_S = 3, 10.0
 ROLLOVER_SEQ = 128  # more missing frames than this are a frame that was overtaken, or a restart
@@ -63,6 +65,7 @@ SLOW_KT = 3.0  # a ground speed below this is the noise of the receiver
 
 LOST = "no heartbeat from the autopilot"
 FROZEN = "the autopilot's clock stands still"
+LATE = "the data arrives late: the link is too slow, or was interrupted"
 RESTARTED = "the autopilot has restarted"
 CONFUSED = "the autopilot's clock jumps to and fro: are there two with the same number?"
 UNKNOWN = "the autopilot does not know it"
@@ -216,6 +219,11 @@ class Vehicle:
         self.sensors: tuple[int, int] | None = None  # present and enabled; healthy
         self.boot_ms = 0
         self.boot_at = self.timed_at = now
+        #: How far our clock is ahead of the vehicle's, as the quickest messages show, and when that was; and whether
+        #: the last ones came late.
+        self.ahead_ms: float | None = None
+        self.ahead_at = now
+        self.late = False
         #: The keys that its reports make doubtful, with the reasons, by message.
         self.doubts: dict[int, dict[str, str]] = {}
 
@@ -333,6 +341,8 @@ class Decoder:
             return f"another autopilot on the link, system {self._other}, is ignored: option `system` chooses"
         if self._frozen:
             return FROZEN
+        if vehicle.late:
+            return LATE
         if vehicle.status in _DISTRESS:
             return f"the autopilot reports: {_DISTRESS[vehicle.status]}"
         return next((why for doubts in list(vehicle.doubts.values()) for why in list(doubts.values())), "")
@@ -436,10 +446,13 @@ class Decoder:
         """Whether a message is newer than the last of its kind, by the vehicle's clock. 0 means that it has none."""
         if boot_ms:
             vehicle.timed_at = now
-            ahead = boot_ms - vehicle.boot_ms
-            if ahead < -REBOOT_MS or (vehicle.boot_ms and ahead > (now - vehicle.boot_at) * 1000.0 + JUMP_MS):
+            ahead_ms = now * 1000.0 - boot_ms
+            least_ms = ahead_ms if vehicle.ahead_ms is None else vehicle.ahead_ms
+            if boot_ms < vehicle.boot_ms - REBOOT_MS or ahead_ms < least_ms - JUMP_MS:
                 self._restart(vehicle.system, now, updates)
                 return False
+            least_ms = min(ahead_ms, least_ms + (now - vehicle.ahead_at) * DRIFT_MS_PER_S)
+            vehicle.ahead_ms, vehicle.ahead_at, vehicle.late = least_ms, now, ahead_ms > least_ms + LATE_MS
             if boot_ms <= self._last_ms.get(message, 0):
                 self.counts["late or repeated"] += 1
                 return False
@@ -447,7 +460,9 @@ class Decoder:
             if boot_ms > vehicle.boot_ms:
                 vehicle.boot_ms, vehicle.boot_at = boot_ms, now
                 self._frozen = False
-        return not self._frozen
+        if vehicle.late:
+            self.counts["late or repeated"] += 1
+        return not self._frozen and not vehicle.late
 
     def _restart(self, system: int, now: float, updates: list[Update]) -> None:
         self.counts["restarts"] += 1
@@ -484,6 +499,8 @@ class Decoder:
             vehicle = self._found(frame.system, now)
         self._wants_heartbeat = False
         vehicle.heartbeat_at = now
+        if vehicle.late:
+            return True  # what it says may no longer be true
         vehicle.version = frame.version
         vehicle.kind, vehicle.autopilot, vehicle.status = kind, autopilot, fields["system_status"]
         vehicle.armed = bool(fields["base_mode"] & _ARMED)

@@ -278,6 +278,32 @@ def test_a_frame_that_was_overtaken_is_left_out() -> None:
     assert decoder.counts["restarts"] == 0
 
 
+def test_data_that_waited_on_the_way_is_not_taken_for_fresh() -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+    hud = frame("VFR_HUD", airspeed=50.0)
+    assert "IAS" in latest(decoder.feed(heartbeat() + attitude(50_000) + hud))
+    clock.now += 4.0
+    waited = b"".join(attitude(50_000 + 100 * n) + hud + heartbeat(5, armed=True) for n in range(1, 30))
+    assert decoder.feed(waited) == []
+    assert decoder.trouble == protocol.LATE
+    assert decoder.vehicle is not None
+    assert not decoder.vehicle.armed
+    updates = latest(decoder.feed(attitude(54_000) + hud + heartbeat(5, armed=True)))
+    assert updates.keys() >= {"ROLL", "IAS", "MAVMODE"}
+    assert not decoder.trouble
+
+
+@pytest.mark.parametrize("ppm", [-500, 500])
+def test_clocks_may_drift_apart(ppm: int) -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+    for n in range(1, 5000):
+        clock.now = 100.0 + 10.0 * n
+        decoder.feed(heartbeat() + attitude(round(10_000 * n * (1.0 + ppm * 1e-6))))
+    assert decoder.counts["late or repeated"] == decoder.counts["restarts"] == 0
+
+
 def test_after_a_restart_data_counts_from_the_next_heartbeat() -> None:
     decoder = Decoder(Clock())
     decoder.feed(heartbeat() + attitude(500_000))
