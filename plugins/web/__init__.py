@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
@@ -54,7 +55,9 @@ class Options(plugin.Options, frozen=True):
     panel: Annotated[
         str, Meta(description="Path of the virtual panel's socket; default: where `fixgw sim panel` looks for it.")
     ] = ""
-    certificate: Annotated[str, Meta(description="File with the certificate for https, in PEM format.")] = ""
+    certificate: Annotated[
+        str, Meta(description="File with the certificate for https, in PEM format; relative to the configuration.")
+    ] = ""
     key: Annotated[str, Meta(description="File with the private key of the certificate, in PEM format.")] = ""
 
 
@@ -83,7 +86,8 @@ class Plugin(plugin.Worker[Options]):
             from fixgw.plugins.web.server import Server
         except ModuleNotFoundError as error:
             raise MissingLibrary(error.name or "tornado", "web") from error
-        self.server = Server(self._gateway, self.options, self.name, self.source, self.log, self.counts)
+        folder = Path(self.config.get(plugin.CONFIGPATH) or "")
+        self.server = Server(self._gateway, self.options, folder, self.name, self.source, self.log, self.counts)
         self.server.open()
         self._gateway.history.start()
         super().run()

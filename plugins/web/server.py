@@ -36,13 +36,23 @@ SECOND_S = 1.0
 
 
 class Server:
-    """Listens, and serves until it is told to stop. `open` and `close` may be called from any thread."""
+    """Listens, and serves until it is told to stop. Names of files are relative to `folder`.
+
+    `open` and `close` may be called from any thread.
+    """
 
     def __init__(
-        self, world: World, options: Options, name: str, source: str, log: logging.Logger, counts: dict[str, int]
+        self,
+        world: World,
+        options: Options,
+        folder: Path,
+        name: str,
+        source: str,
+        log: logging.Logger,
+        counts: dict[str, int],
     ) -> None:
         self.hub = Hub(world, options, name, source, log, counts)
-        self._tls = _tls(options)
+        self._tls = _tls(options, folder)
         self._listener = Listener(
             options.host,
             options.port,
@@ -192,13 +202,14 @@ class _Readers:
         return self._loop.remove_reader(fileobj)
 
 
-def _tls(options: Options) -> ssl.SSLContext | None:
+def _tls(options: Options, folder: Path) -> ssl.SSLContext | None:
     """Raises `DeviceError` if the certificate cannot be used."""
     if not options.certificate:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate, key = (folder / Path(name).expanduser() for name in (options.certificate, options.key))
     try:
-        context.load_cert_chain(Path(options.certificate).expanduser(), Path(options.key).expanduser())
-    except (OSError, ssl.SSLError) as error:
-        raise DeviceError(f"the certificate {options.certificate} cannot be used: {error}") from error
+        context.load_cert_chain(certificate, key)
+    except (OSError, ValueError) as error:
+        raise DeviceError(f"{certificate} and {key} cannot be used for https: {error}") from error
     return context
