@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -144,17 +145,22 @@ class Server:
             connection.close()
 
     def _accept(self) -> None:
+        assert self._http is not None
         for caller in self._listener.accept():
-            connection = self._wrap(caller.sock, caller.address)
+            try:
+                connection = self._wrap(caller.sock, caller.address)
+            except OSError:  # it has gone
+                caller.sock.close()
+                self._listener.left(caller.address)
+                continue
             self._connections.add(connection)
-            assert self._http is not None
             try:
                 self._http.handle_stream(connection, (str(caller.address), caller.port))
-            except Exception as error:  # it has gone
-                self.hub.complain("%s: %s", caller, error, about="connection")
+            except Exception as error:
+                self.hub.complain("%s was turned away", caller, about="connection", error=error)
                 connection.close()
 
-    def _wrap(self, sock: Any, address: Address) -> IOStream:
+    def _wrap(self, sock: socket.socket, address: Address) -> IOStream:
         limit = 2 * MAX_BODY_BYTES
         if self._tls is None:
             return _Connection(sock, self, address, max_buffer_size=limit)
@@ -170,7 +176,7 @@ class Server:
 class _Connection(IOStream):
     """A connection that tells the server when it is closed."""
 
-    def __init__(self, sock: Any, server: Server, address: Address, **options: Any) -> None:
+    def __init__(self, sock: socket.socket, server: Server, address: Address, **options: Any) -> None:
         self._server, self._address = server, address
         super().__init__(sock, **options)
 
@@ -180,7 +186,7 @@ class _Connection(IOStream):
 
 
 class _SecureConnection(SSLIOStream):
-    def __init__(self, sock: Any, server: Server, address: Address, **options: Any) -> None:
+    def __init__(self, sock: socket.socket, server: Server, address: Address, **options: Any) -> None:
         self._server, self._address = server, address
         super().__init__(sock, **options)
 
