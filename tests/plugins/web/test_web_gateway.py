@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import fixgw.plugins.web
 from fixgw import configuration
 from fixgw.gateway import Gateway
 from fixgw.plugins.web import outside
@@ -78,6 +80,16 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
     running.stop()
 
 
+@pytest.fixture
+def own_modules() -> Iterator[None]:
+    """A restart reads the code again; other tests know the modules of before."""
+    before = {name: module for name, module in sys.modules.items() if name.startswith("fixgw.plugins.web")}
+    yield
+    sys.modules.update(before)
+    fixgw.plugins.web = before["fixgw.plugins.web"]
+
+
+@pytest.mark.usefixtures("own_modules")
 def test_a_restart_of_the_page_itself(running: Running) -> None:
     page, before = running.page(), running.port
     # While the gateway is still starting, it refuses.
