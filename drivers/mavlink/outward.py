@@ -202,10 +202,11 @@ def _to(vehicle: Vehicle) -> dict[str, float]:
 
 
 class _Sent(NamedTuple):
-    """A command that waits for its acknowledgement, for a message to the pilot, `what`."""
+    """A command that waits for its acknowledgement. `what` names it for the pilot; `mode` is the vehicle's before."""
 
     command: Command
     what: str
+    mode: str
     until: float
     tries: int
 
@@ -213,9 +214,9 @@ class _Sent(NamedTuple):
 class Pilot:
     """Passes the pilot's wishes on: modes, trims and the waypoint, as far as `write` permits.
 
-    `read` has what may leave the gateway, `clock` returns monotonic seconds. `wishes` are the modes asked for,
-    each with its time, which any thread may add to. A wish is acted on at once or refused with
-    a message (MAVMSG); it is never kept for later.
+    `read` has what may leave the gateway, `clock` returns monotonic seconds. `wishes` are the modes asked for, each
+    with its time, which any thread may add to. A wish is acted on at once or refused with a message (MAVMSG); it is
+    never kept for later.
     """
 
     def __init__(
@@ -252,7 +253,7 @@ class Pilot:
             return
         fresh = vehicle is not None and vehicle.heartbeat_at is not None and now - vehicle.heartbeat_at < FRESH_S
         steerable = vehicle if fresh and vehicle is not None and vehicle.is_arduplane and not vehicle.late else None
-        self._await_answer(acknowledged, now)
+        self._await_answer(acknowledged, steerable, now)
         while self._wishes:
             mode, at = self._wishes.popleft()
             self._forget(mode)
@@ -277,19 +278,20 @@ class Pilot:
             self._tell(f"{mode}: not armed")
         elif mode == "GUIDED" and place is None:
             self._tell("GUIDED: no waypoint")
-        elif mode != vehicle.mode:
+        else:  # even if it is in this mode: another one may be on its way
             self._set_mode(mode, vehicle, now)
 
     def _set_mode(self, mode: str, vehicle: Vehicle, now: float) -> None:
         change = {"command": DO_SET_MODE, "param1": CUSTOM_MODE, "param2": modes.REQUESTABLE[mode]}
-        self._send(Command("COMMAND_LONG", {**_to(vehicle), **change}), mode, now)
+        self._send(Command("COMMAND_LONG", {**_to(vehicle), **change}), mode, vehicle, now)
 
-    def _send(self, command: Command, what: str, now: float) -> None:
+    def _send(self, command: Command, what: str, vehicle: Vehicle, now: float) -> None:
         """Send a command and repeat it until it is acknowledged. It replaces an earlier one."""
         self.commands.append(command)
-        self._sent = _Sent(command, what, now + COMMAND_PATIENCE_S, 1)
+        self._sent = _Sent(command, what, vehicle.mode, now + COMMAND_PATIENCE_S, 1)
 
-    def _await_answer(self, acknowledged: deque[tuple[int, int]], now: float) -> None:
+    def _await_answer(self, acknowledged: deque[tuple[int, int]], vehicle: Vehicle | None, now: float) -> None:
+        """Repeat the command if its time is over; not once the mode has changed, for the pilot may have chosen it."""
         result = None
         while acknowledged:
             number, answer = acknowledged.popleft()
@@ -298,7 +300,7 @@ class Pilot:
         sent = self._sent
         if sent is None:
             return
-        if result == ACCEPTED:
+        if result == ACCEPTED or (vehicle is not None and vehicle.mode != sent.mode):
             self._sent = None
         elif result in RESULTS and result != TEMPORARILY_REJECTED:
             self._tell(f"{sent.what}: {RESULTS[result]}")
@@ -306,7 +308,7 @@ class Pilot:
         elif result == IN_PROGRESS:
             self._sent = sent._replace(until=now + COMMAND_PATIENCE_S)
         elif now >= sent.until:
-            if sent.tries < TRIES:
+            if sent.tries < TRIES and vehicle is not None:
                 self.commands.append(sent.command)
                 self._sent = sent._replace(until=now + COMMAND_PATIENCE_S, tries=sent.tries + 1)
             else:
@@ -342,7 +344,9 @@ class Pilot:
         self._waypoint, self._waypoint_at = place, now + WAYPOINT_PERIOD_S
         where = {"x": place[0], "y": place[1], "z": altitude[0] / 1000.0, "frame": ALTITUDE_ABOVE_SEA}
         # Without the flag that changes the mode: it would take an aircraft back that the pilot has just taken over.
-        self._send(Command("COMMAND_INT", {**_to(vehicle), "command": DO_REPOSITION, **where}), "waypoint", now)
+        self._send(
+            Command("COMMAND_INT", {**_to(vehicle), "command": DO_REPOSITION, **where}), "waypoint", vehicle, now
+        )
 
     # -- trims ---------------------------------------------------------------------------------------------------------
 

@@ -396,6 +396,30 @@ def test_only_the_leader_commands(cockpit: Any) -> None:
 
 
 @slow
+def test_a_mode_that_the_pilot_chooses_with_the_transmitter_ends_the_repetition(cockpit: Any) -> None:
+    flight = cockpit(write=["modes"])
+    flight.autopilot.refuses[176] = 1
+    flight.press("CRUISE")
+    flight.fly(0.5)
+    flight.autopilot.mode = 5  # FBWA
+    flight.fly(8.0)
+    assert flight.autopilot.modes == [CRUISE]
+    assert flight.db.read("MAVMODE").value == "FBWA"
+
+
+@slow
+def test_the_last_press_counts_even_before_the_heartbeat_shows_the_first(cockpit: Any) -> None:
+    flight = cockpit(write=["modes"])
+    flight.press("CRUISE")
+    flight.fly(0.2)
+    assert flight.db.read("MAVMODE").value == "TRIM"
+    flight.press("TRIM")
+    flight.fly(2.0)
+    assert flight.autopilot.modes == [CRUISE, MANUAL]
+    assert flight.db.read("MAVMODE").value == "TRIM"
+
+
+@slow
 def test_a_wish_that_waited_while_the_process_was_held_up_is_refused(cockpit: Any) -> None:
     flight = cockpit(write=["modes"])
     flight.press("CRUISE")
