@@ -265,7 +265,6 @@ class _Source:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS)
         self.refused = ""
         self._loading = Loading()
-        self._known: set[str] = set()
 
     @property
     def trouble(self) -> str:
@@ -279,12 +278,12 @@ class _Source:
     def _use(self, updates: list[Update], numbers: Mapping[str, float]) -> list[Update]:
         """What to write; `numbers` are the same as FlightGear's properties have them, as far as they are numbers."""
         self.counts["received"] += 1
-        was_loading = self._loading.loading
-        if self._loading.judge(numbers):
+        instead = self._loading.judge(numbers)
+        if instead is not None:
             self.counts["ignored"] += 1
-            return [] if was_loading else [Update(key, None, FAIL, LOADING) for key in sorted(self._known)]
+            return instead
         self.counts["used"] += 1
-        self._known.update(update.key for update in updates if update.value is not None)
+        self._loading.known.update(update.key for update in updates if update.value is not None)
         return updates
 
 

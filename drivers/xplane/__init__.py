@@ -212,7 +212,10 @@ class Plugin(SimulatorPoller[XplaneOptions]):
         options = self.options
         if not (options.position or self._plan.datarefs or options.read or options.rows or options.read is None):
             return ""  # nothing is expected to come
-        return super().health()
+        trouble = super().health()
+        if not trouble and (unanswered := self._client.unanswered):
+            return f"X-Plane does not send {', '.join(unanswered[:3])}{' ...' if len(unanswered) > 3 else ''}"
+        return trouble
 
     # -- work ----------------------------------------------------------------------------------------------------------
 

@@ -302,7 +302,6 @@ class Client:
         self._all = [*self._questions, *(q for q in (self._position, self._page) if q is not None)]
         self._next = float("-inf")
         self._loading = Loading()
-        self._known: set[str] = set()
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
@@ -353,11 +352,10 @@ class Client:
         if not numbers:
             self.counts["ignored"] += 1
             return []
-        was_loading = self._loading.loading
-        if self._loading.judge({channel.key: number for channel, number in numbers if number is not None}):
+        instead = self._loading.judge({channel.key: number for channel, number in numbers if number is not None})
+        if instead is not None:
             self.counts["ignored"] += 1
-            # What it said before it began to load, for instance another flight, is no longer true.
-            return [] if was_loading else [Update(key, None, FAIL, LOADING) for key in sorted(self._known)]
+            return instead
         self.counts["used"] += 1
         return [update for channel, number in numbers for update in self._update(channel, number)]
 
@@ -403,10 +401,10 @@ class Client:
     def _update(self, channel: Channel, number: float | None) -> Iterable[Update]:
         key, factor, summand = channel
         if number is None:
-            if key in self._known:  # most rows have places for more engines than there are
+            if key in self._loading.known:  # most rows have places for more engines than there are
                 yield Update(key, None, FAIL, "the simulator has no value")
             return
-        self._known.add(key)
+        self._loading.known.add(key)
         if math.isfinite(number):
             yield Update(key, number * factor + summand)
         else:

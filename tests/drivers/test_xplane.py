@@ -251,6 +251,7 @@ def test_without_a_position_a_message_of_zeros_says_nothing(clock: Clock) -> Non
     assert client.feed(protocol.send_row(3, [0.0] * 8)) == []
     assert client.feed(protocol.send_row(3, [0.1] + [0.0] * 7))
     assert client.feed(protocol.send_row(54, [0.0])) == [Update("VOLT", 0.0)], "the battery is off"
+    assert client.feed(protocol.send_row(3, [0.0] * 8)) == [], "it says nothing of the battery either"
 
 
 @given(st.binary(max_size=600) | st.binary(max_size=300).map(lambda tail: b"RREF," + tail))
@@ -502,6 +503,36 @@ def test_a_simulator_that_loads_says_nothing(fly: Fly) -> None:
     assert bench.db.read("LAT").value != 0.0
     bench.device.loading = False
     bench.fly_until(lambda: bench.db.read("LAT").good and not bench.plugin.health(), "it does not recover")
+
+
+@pytest.mark.slow
+def test_what_waited_while_the_gateway_was_held_up_is_discarded(fly: Fly) -> None:
+    bench = fly()
+    bench.device.page = {3}
+    bench.fly(0.5)
+    used, held_up = bench.plugin.counts["used"], [True]
+    bench.plugin.hold_up.noticed = lambda allowed: bool(held_up and held_up.pop())
+    bench.device.tick(bench.aircraft, bench.clock.now + 1.0)
+    until(lambda: bench.plugin.counts.get("old bytes discarded"), "a backlog is taken for fresh")
+    assert bench.plugin.counts["used"] == used
+    bench.device.sent = bench._base + bench.plugin.counts["received"]
+    bench.clock.now += 1.0
+    bench.fly(0.5)
+    assert bench.plugin.counts["used"] > used
+
+
+@pytest.mark.slow
+def test_datarefs_that_do_not_come_are_named(fly: Fly) -> None:
+    bench = fly(read={"IAS": READ["IAS"], "OAT": "sim/nowhere"})
+    bench.fly_until(lambda: bench.db.read("IAS").good, "no values")
+    bench.device.asked = {k: v for k, v in bench.device.asked.items() if v[0] != "sim/nowhere"}
+
+    def named() -> bool:
+        bench.device.asked = {k: v for k, v in bench.device.asked.items() if v[0] != "sim/nowhere"}
+        return bool(bench.plugin.health() == "X-Plane does not send sim/nowhere")
+
+    bench.fly_until(named, "nothing says that a dataref is missing")
+    assert bench.plugin.get_status()["unanswered"] == "sim/nowhere"
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ the network have an address of this computer to themselves, `own_host`, and thei
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from fixgw.hw_sim.devices.x728 import X728
 from fixgw.hw_sim.faults import Fault
 from fixgw.hw_sim.network import own_host
 from fixgw.hw_sim.pty import VirtualPort
+
+log = logging.getLogger(__name__)
 
 I2C = 1
 #: Where a tablet announces itself to all gateways of this computer.
@@ -102,7 +105,11 @@ def devices(directory: Path) -> dict[str, Any]:
     for name, kind in can_instruments().items():
         made[name] = _on_a_bus(kind, str(directory / name))
     for name, program in network_instruments().items():
-        made[name] = program(own_host())
+        try:
+            made[name] = program(own_host())
+        except OSError as error:  # the real one runs on this computer, and has the port at every address
+            log.warning("%s cannot be had at port %d: %s", name, program.PORT, error.strerror)
+            made[name] = program(own_host(), 0)
         if name in SEND_TO:
             made[name].send_to((own_host(), SEND_TO[name]))
     far = Segment()
