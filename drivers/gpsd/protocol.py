@@ -29,11 +29,9 @@ MAX_SATELLITES = 200
 SILENCE_S = 2.5
 #: Seconds between requests that ask gpsd why it is silent.
 ASK_S = 2.0
-#: A report that is later than the others by this many seconds, according to its own time, was held up on its way.
+#: A report that is later than others by this many seconds, according to its own time, was held up on its way, or the
+#: receiver's time stands still.
 LATE_S = 2.0
-#: Reports that stay this late for this long are not held up: the receiver has set its clock.
-SETTLES_S = 1.5
-STEADY_S = 0.5
 
 POSITION = ("LAT", "LONG")
 #: Keys that are worthless without a fix.
@@ -140,25 +138,19 @@ class _Lag:
     """How late reports are, according to their own times."""
 
     def __init__(self) -> None:
-        self._usual: float | None = None
-        self._steady: tuple[float, float] | None = None  # another lag, and since when it has been the same
+        self._usual = 0.0
+        self._last = float("inf")
 
     def late(self, now: float, stamp: float) -> float:
         """Seconds by which the report with the time `stamp` is late at `now`; 0 if it is not. Call it for each."""
         lag = now - stamp
-        if self._usual is None or lag < self._usual:
-            self._usual, self._steady = lag, None
-            return 0.0
-        if lag - self._usual <= LATE_S:
-            self._usual += (lag - self._usual) / 100  # clocks drift
-            self._steady = None
-            return 0.0
-        if self._steady is None or abs(lag - self._steady[0]) > STEADY_S:
-            self._steady = lag, now
-        elif now - self._steady[1] >= SETTLES_S:
-            self._usual, self._steady = lag, None
-            return 0.0
-        return lag - self._usual
+        if stamp < self._last:  # the first, or the receiver has set its clock back
+            self._usual = lag
+        self._last = stamp
+        if lag - self._usual > LATE_S:
+            return lag - self._usual
+        self._usual = lag if lag < self._usual else self._usual + (lag - self._usual) / 100  # clocks drift
+        return 0.0
 
 
 class Client:
@@ -168,7 +160,8 @@ class Client:
     reports. `climb` writes VS, `attitude` PITCH and ROLL; `heading` writes HEAD, and says what gpsd's heading is.
 
     - What a report does not mention stays as it is, and fails once it has been missing for `SILENCE_S`.
-    - Reports without a fix, or that are late, fail all keys of the fix. So does a receiver whose time stands still.
+    - Reports without a fix fail all keys of the fix.
+    - Late reports, and those of a receiver whose time stands still, are bad.
     """
 
     REFUSALS: ClassVar[Sequence[str]] = ("malformed", "too long")
@@ -199,6 +192,7 @@ class Client:
         self._skipping = False  # the rest of a line that is too long
         self._places = Places(clock)
         self._lag = _Lag()
+        self._late = False
         self._flags, self._trouble, self._why = FAIL, NO_REPORT, ""
         self._reported_at: float | None = None  # when the last position was reported; None if gpsd is silent
         self._said: dict[str, float] = {}  # when each key was last reported
@@ -293,6 +287,7 @@ class Client:
         self._why = ""
         stamp = _seconds(report.time)
         late = 0.0 if stamp is None else self._lag.late(now, stamp)
+        self._late = bool(late)
         self._flags, self._trouble = self._judge(report, late, stamp)
         fix_type = FIX_TYPES.get(report.status, 3) if report.mode == 3 else report.mode
         yield self._say("GPS_FIX_TYPE", fix_type, BAD if self._flags else 0, self._trouble)
@@ -304,15 +299,15 @@ class Client:
         if self._trouble == NOWHERE:  # the receiver has restarted, and so has its clock
             self._had_fix = False
         if stamp is not None:
-            yield from self._time(stamp, bool(late) or report.status == SIMULATED)
+            yield from self._time(stamp, FAIL if report.status == SIMULATED else BAD if late else 0)
 
     def _judge(self, report: _Tpv, late: float, stamp: float | None) -> tuple[int, str]:
         """The flags of the fix, and the reason."""
         if report.mode < 2:
             return FAIL, NO_FIX
-        if late:
-            return FAIL, f"gpsd's reports are {late:.0f} s old"
         flags, reason = STATUS.get(report.status, (0, ""))
+        if late:
+            flags, reason = flags | BAD, reason or f"gpsd's reports are {late:.0f} s late"
         latitude, longitude = report.lat, report.lon
         if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
             return flags, reason
@@ -354,9 +349,9 @@ class Client:
             if report.magtrack is None and "TRACKM" in self._said:
                 yield self._fail("TRACKM", STANDING)
 
-    def _time(self, stamp: float, wrong: bool) -> Iterator[Update]:
-        flags, reason = (FAIL, self._trouble) if wrong else (0, "")
-        if not wrong and not self._had_fix:  # before its first fix a receiver's time may be anything
+    def _time(self, stamp: float, flags: int) -> Iterator[Update]:
+        reason = self._trouble if flags else ""
+        if not flags and not self._had_fix:  # before its first fix a receiver's time may be anything
             flags, reason = BAD, "no fix yet: the receiver's own clock"
         hour, minute, second = int(stamp % DAY_S) // 3600, int(stamp) // 60 % 60, int(stamp) % 60
         yield self._say("TIMEZ", f"{hour:02}:{minute:02}:{second:02}", flags, reason)
@@ -368,7 +363,7 @@ class Client:
         if listed is not None:
             visible = len(listed) if visible is None else visible
             tracked = sum(satellite.used for satellite in listed) if tracked is None else tracked
-        lost = self._reported_at is not None and bool(self._flags & FAIL)
+        lost = self._late or (self._reported_at is not None and bool(self._flags & FAIL))
         for key, count in zip(SATELLITES, (visible, tracked), strict=True):
             if count is None:
                 continue
@@ -440,6 +435,7 @@ class Client:
         """The updates when gpsd has no position to report; `why`, as far as it is known."""
         self._flags, self._trouble, self._why = FAIL, NO_REPORT, why
         self._reported_at = None
+        self._late = False
         self.device = self._only
         yield from (self._fail(key, self.trouble) for key in [*self._said])
 
