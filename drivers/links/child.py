@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -57,6 +58,7 @@ class ChildPoller(Poller[OptionsT]):
         self._feed: Feed | None = None
         self._error_text = ""  # the last that the child wrote to its standard error
         self._error_rest = b""  # an unfinished line of that
+        self._waiting = select.poll()
         self.counts["bytes"] = 0
 
     # -- to override ---------------------------------------------------------------------------------------------------
@@ -116,14 +118,14 @@ class ChildPoller(Poller[OptionsT]):
             raise DeviceError(f"{program}: {error.strerror or error}") from error
         assert child.stdout is not None
         assert child.stderr is not None
+        self._waiting = select.poll()
         for stream in (child.stdout, child.stderr):
             os.set_blocking(stream.fileno(), False)
-        try:
-            child.wait(0.0 if self.stopping.is_set() else self.settle_s)
-        except subprocess.TimeoutExpired:
-            return
-        self._read_errors()
-        raise DeviceError(self._why_ended(child))
+            self._waiting.register(stream.fileno(), select.POLLIN)
+        output = select.poll()
+        output.register(child.stdout.fileno(), select.POLLIN)
+        if any(not event & select.POLLIN for _, event in output.poll(self.settle_s * 1000)):
+            raise self._ended(child)  # without a word
 
     def poll(self, timeout: float) -> None:
         data = self._read(timeout)
@@ -142,15 +144,13 @@ class ChildPoller(Poller[OptionsT]):
         child, self._child = self._child, None
         if child is None:
             return
-        if child.poll() is None:
-            with suppress(ProcessLookupError):
-                child.terminate()
-            try:
-                child.wait(TERMINATE_S)
-            except subprocess.TimeoutExpired:
-                self.count("killed")
-                child.kill()
-                child.wait()
+        _signal(child, signal.SIGTERM)
+        try:
+            child.wait(TERMINATE_S)
+        except subprocess.TimeoutExpired:
+            self.count("killed")
+            _signal(child, signal.SIGKILL)
+            child.wait()
         for stream in (child.stdout, child.stderr):
             if stream is not None:
                 stream.close()
@@ -176,28 +176,19 @@ class ChildPoller(Poller[OptionsT]):
         if child is None:
             return b""
         assert child.stdout is not None
-        assert child.stderr is not None
-        waiting = select.poll()
-        for stream in (child.stdout, child.stderr):
-            waiting.register(stream.fileno(), select.POLLIN)
-        waiting.poll(timeout * 1000)
-        self._read_errors()
+        self._waiting.poll(timeout * 1000)
+        self._read_errors(child)
         try:
             data = os.read(child.stdout.fileno(), CHUNK_BYTES)
         except BlockingIOError:
-            data = b""
-        else:
-            if not data:  # it has closed its output
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(timeout)
-                raise DeviceError(self._why_ended(child))
+            return b""
+        if not data:  # it has closed its output
+            raise self._ended(child)
         return data
 
-    def _read_errors(self) -> None:
+    def _read_errors(self, child: subprocess.Popen[bytes]) -> None:
         """Read what the child complains about, and keep the last line that is not part of a list."""
-        child = self._child
-        if child is None or child.stderr is None:
-            return
+        assert child.stderr is not None
         for _ in range(MAX_ERROR_CHUNKS):
             try:
                 data = os.read(child.stderr.fileno(), CHUNK_BYTES)
@@ -209,10 +200,21 @@ class ChildPoller(Poller[OptionsT]):
                 self.log.debug("%s", line[:MAX_ERROR_TEXT])
                 if line[:1].isalnum():
                     self._error_text = line[:MAX_ERROR_TEXT].decode("utf-8", "replace").rstrip()
-            if not data:
+            if not data:  # nothing more will come
+                with suppress(KeyError):
+                    self._waiting.unregister(child.stderr.fileno())
                 return
 
-    def _why_ended(self, child: subprocess.Popen[bytes]) -> str:
-        code = child.poll()
-        how = "has closed its output" if code is None else f"ended with code {code}"
-        return f"{self.options.program} {how}" + (f": {self._error_text}" if self._error_text else "")
+    def _ended(self, child: subprocess.Popen[bytes]) -> DeviceError:
+        """Why there is no more output."""
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(self.poll_timeout)
+        self._read_errors(child)
+        how = "has closed its output" if child.returncode is None else f"ended with code {child.returncode}"
+        return DeviceError(f"{self.options.program} {how}" + (f": {self._error_text}" if self._error_text else ""))
+
+
+def _signal(child: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to the child and to what it has started itself, if it is a script."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, number)

@@ -221,6 +221,41 @@ def test_a_child_that_ends_at_once_is_started_again_and_says_why(db: Database, t
 
 
 @pytest.mark.slow
+def test_what_a_child_prints_before_it_ends_at_once_is_used(db: Database, tmp_path: Path) -> None:
+    program = script(tmp_path / "rtl_433", f"echo '{GM.decode().strip()}'")
+    with running(plugin(program=program)) as tyres:
+        until(lambda: db.read("TIREP1").value)
+        until(lambda: db.read("TIREP1").fail)
+        assert tyres.health() == f"{program} ended with code 0"
+
+
+@pytest.mark.slow
+def test_a_child_without_standard_error_costs_nothing(db: Database, tmp_path: Path) -> None:
+    program = script(tmp_path / "rtl_433", "exec 2>&-; exec sleep 60")
+    with running(plugin(program=program)) as tyres:
+        until(lambda: tyres.health() == "", tyres.health)
+        began = time.process_time()
+        time.sleep(0.3)
+        assert time.process_time() - began < 0.1
+
+
+@pytest.mark.slow
+def test_what_a_script_has_started_ends_with_it(db: Database, tmp_path: Path) -> None:
+    program = script(tmp_path / "rtl_433", f"sleep 60 & echo $! > {tmp_path}/pid; wait")
+    with running(plugin(program=program)) as tyres:
+        until(lambda: tyres.health() == "" and (tmp_path / "pid").exists(), tyres.health)
+        started = int((tmp_path / "pid").read_text())
+    until(lambda: not is_running(started))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
 def test_a_child_that_dies_fails_its_values_and_comes_back(db: Database, tmp_path: Path) -> None:
     program = script(tmp_path / "rtl_433", f"echo '{GM.decode().strip()}'; exec sleep 60")
     with running(plugin(program=program)) as tyres:
