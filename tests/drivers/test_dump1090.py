@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from fixgw.hw_sim.bench.base import packaged_database, until
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.network import TcpBench
-from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.dump1090 import CIRCLING, Dump1090
 from fixgw.kit import traffic
 from fixgw.kit.traffic import TISB_TRACK, Target
@@ -252,10 +250,10 @@ def test_the_file_is_read_when_it_has_changed_and_its_standstill_is_reported(clo
 # -- the contract that all drivers pass --------------------------------------------------------------------------------
 
 
-class SbsBench(SerialBench):
+class SbsBench(TcpBench):
     """There are no keys: good means that both aircraft are in the table, with their positions."""
 
-    CAN = SerialBench.CAN - {"silence", "baud"}
+    CAN = TcpBench.CAN - {"silence"}
     expects = False
     measures = False
 
@@ -266,16 +264,8 @@ class SbsBench(SerialBench):
         return seen == {other.address for other in CIRCLING} and not self.plugin.health()
 
 
-class SbsTcpBench(SbsBench, TcpBench):
-    CAN = SbsBench.CAN & TcpBench.CAN
-
-
 class TestContract(Contract):
     subject = SbsBench.of("fixgw.drivers.dump1090", Dump1090, checksum=False)
-
-
-class TestContractOverTcp(Contract):
-    subject = replace(TestContract.subject, bench=SbsTcpBench)
 
 
 # -- the real program --------------------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.network import UdpBench
-from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.xgps import Xgps
 from fixgw.kit import traffic
 from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS
@@ -160,17 +159,6 @@ def test_it_is_a_simulator_and_never_passes_for_real(clock: Clock) -> None:
 
 
 class TestContract(Contract):
-    subject = SerialBench.of(
-        "fixgw.drivers.xgps",
-        Xgps,
-        "LAT LONG TALT TRACK GS GPS_FIX_TYPE ROLL PITCH",
-        checksum=False,
-        within={"LAT": 0.0005, "LONG": 0.0001, "ROLL": 0.06, "PITCH": 0.06},
-        absurd={"PITCH": 95.0, "ROLL": 190.0},
-    )
-
-
-class TestContractOverUdp(Contract):
     subject = UdpBench.of(
         "fixgw.drivers.xgps",
         Xgps,
