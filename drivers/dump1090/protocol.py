@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
+from fixgw.kit.place import is_possible
 from fixgw.kit.traffic import ICAO, TISB_TRACK, Target
 from fixgw.kit.update import begin_counting
 
@@ -153,7 +154,7 @@ def _target(address: tuple[int, int], call: str, numbers: Sequence[object], squa
     """A target; `numbers` are latitude, longitude, altitude, ground speed, track and vertical speed."""
     lat, lon, altitude, speed, track, climb = numbers
     north, east = _number(lat, -90.0, 90.0), _number(lon, -180.0, 180.0)
-    if north is None or east is None or north == east == 0.0:
+    if north is None or east is None or not is_possible(north, east):
         north = east = None
     return Target(
         address[1],

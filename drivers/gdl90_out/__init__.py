@@ -208,7 +208,8 @@ class Plugin(Poller[OutOptions]):
     def _say(self, with_second: bool, with_attitude: bool) -> None:
         options, speaker = self.options, self.speaker
         others = list(self._turns.due(self._others())) if options.traffic else []
-        targets = [*self._fixed, *((str(host), tablet.port) for host, tablet in self.tablets.items())]
+        tablets = ((str(host), tablet.port) for host, tablet in self.tablets.items())
+        targets = list(dict.fromkeys((*self._fixed, *tablets)))
         if targets:
             messages = speaker.second(options.as_stratux) if with_second else []
             if with_attitude:

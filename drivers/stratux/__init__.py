@@ -12,6 +12,7 @@ from fixgw.drivers.links.instrument import KEYS_OPTION, ChangesWithin, Instrumen
 from fixgw.drivers.links.serial import UDP, Allow, Host, NetworkOptions, NetworkPort
 from fixgw.drivers.stratux.protocol import KEYS, Airspeed, Decoder
 from fixgw.kit import traffic
+from fixgw.kit.place import is_possible
 from fixgw.kit.publish import DerivingPublisher
 from fixgw.net import endpoint
 
@@ -78,6 +79,8 @@ class Plugin(Instrument[StratuxOptions]):
         self._targets.own(self.name, address)
 
     def _report(self, said: Report, message: bytes) -> None:
+        if said.lat is None or said.lon is None or not is_possible(said.lat, said.lon):
+            said, message = said._replace(lat=None, lon=None), b""
         self._targets.put(
             traffic.Target(
                 said.address,

@@ -26,6 +26,7 @@ from fixgw.drivers.gdl90 import (
     decode,
     unframe,
 )
+from fixgw.kit.place import Places
 from fixgw.kit.units import FEET_PER_METRE
 from fixgw.kit.update import FAIL, NEVER, Update, begin_counting
 
@@ -83,6 +84,7 @@ class Decoder:
         self._traffic = traffic
         self._owned = owned
         self._framer = Framer()
+        self._places = Places(clock)
         self._heartbeat_at = self._levelled_at = self._height_at = NEVER
         self._began_at: float | None = None  # when the first frame came
         self._height: str | None = None  # the key of the geometric altitude, once it is known
@@ -194,13 +196,10 @@ class Decoder:
             yield from (Update(key, None, FAIL, NO_FIX) for key in POSITION)
             yield Update("GPS_FIX_TYPE", 1)
             return
-        if abs(lat) > 90.0 or (lat == 0.0 and lon == 0.0):  # some senders give 0, 0 with an accuracy before a fix
+        if doubt := self._places.judge(lat, lon) if abs(lat) <= 90.0 else f"latitude {lat:.1f} is impossible":
             self._placed = False
             self.counts["absurd values"] += 1
-            yield from (
-                Update(key, None, FAIL, f"the receiver reports {lat:.1f}, {lon:.1f}")
-                for key in (*POSITION, "GPS_FIX_TYPE")
-            )
+            yield from (Update(key, None, FAIL, doubt) for key in (*POSITION, "GPS_FIX_TYPE"))
             return
         self._placed = True
         yield Update("LAT", lat)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 from fixgw.drivers.efb_text import MAX_LINE_BYTES, Attitude, Gps, Traffic, parse
+from fixgw.kit.place import is_possible
 from fixgw.kit.update import FAIL, NEVER, Update, begin_counting
 
 POSITION = ("LAT", "LONG", "TALT", "TRACK", "GS", "GPS_FIX_TYPE")
@@ -84,12 +85,12 @@ class Decoder:
             yield from self._attitude(said)
         else:
             self.counts["traffic"] += 1
-            if _is_place(said.lat, said.lon):
+            if is_possible(said.lat, said.lon):
                 self._traffic(said)
 
     def _position(self, said: Gps) -> Iterator[Update]:
         if not (
-            _is_place(said.lat, said.lon)
+            is_possible(said.lat, said.lon)
             and MIN_HEIGHT_FT <= said.altitude_ft <= MAX_HEIGHT_FT
             and -360.0 <= said.track_deg <= 360.0
             and 0.0 <= said.ground_speed_kt <= MAX_SPEED_KT
@@ -111,8 +112,3 @@ class Decoder:
         yield Update("PITCH", said.pitch_deg)
         if self._variation is not None:
             yield Update("HEAD", (said.heading_deg - self._variation) % 360.0)
-
-
-def _is_place(lat: float, lon: float) -> bool:
-    """Whether this can be a position: simulators send 0, 0 while they load."""
-    return abs(lat) <= 90.0 and abs(lon) <= 180.0 and not (lat == 0.0 and lon == 0.0)

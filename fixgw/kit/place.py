@@ -27,6 +27,11 @@ def distance_nmi(lat1: float, long1: float, lat2: float, long2: float) -> float:
     return math.radians(math.hypot(north, east)) * EARTH_RADIUS_NMI
 
 
+def is_possible(latitude: float, longitude: float) -> bool:
+    """Whether an aircraft can be there, in degrees: senders without a position send 0/0."""
+    return abs(latitude) <= 90.0 and abs(longitude) <= 180.0 and not (latitude == 0.0 and longitude == 0.0)
+
+
 class Places:
     """Judges one receiver's positions as they arrive. `clock` returns monotonic seconds.
 

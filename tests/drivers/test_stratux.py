@@ -277,6 +277,18 @@ def test_a_report_without_a_possible_position_has_none(place: dict[str, Any]) ->
     assert talk.decoder.counts["absurd values"] == (place["lat"] is not None)
 
 
+def test_a_position_that_jumps_is_doubted_until_the_receiver_stays_there() -> None:
+    talk = Talk()
+    talk.say(BEAT, HERE)
+    there = HERE._replace(lat=50.0)
+    talk.say(there)
+    assert talk.value("LAT") == "failed"
+    for _ in range(4):
+        talk.clock.now += 1.0
+        talk.say(BEAT, there)
+    assert talk.value("LAT") == pytest.approx(50.0, abs=1e-4)
+
+
 def test_what_a_report_does_not_know_fails_and_a_heading_is_no_track() -> None:
     talk = Talk()
     talk.say(BEAT, HERE._replace(ground_speed_kt=None, track_kind=None, nacp=0))
@@ -412,6 +424,13 @@ def test_targets_are_in_the_status_and_the_own_address_is_not(plugin: Plugin) ->
     assert list(targets) == ["40621D"]
     assert targets["40621D"]["call sign"] == "KLM1023"
     assert [t.report for t in traffic.table(plugin.db).heard_within() if t.address == 0x40621D] == [encode(other)]
+
+
+@pytest.mark.parametrize("lat", [0.0, 95.0])
+def test_an_impossible_position_of_another_aircraft_goes_nowhere(plugin: Plugin, lat: float) -> None:
+    plugin.received(frame(encode(HERE._replace(own=False, address=5, lat=lat, lon=0.0))))
+    (target,) = traffic.table(plugin.db).heard_within()
+    assert (target.lat, target.lon, target.report) == (None, None, b"")
 
 
 def test_a_frame_does_not_go_on_in_the_next_datagram(plugin: Plugin) -> None:
