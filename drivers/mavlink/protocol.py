@@ -56,7 +56,7 @@ LATE_MS = 1000  # data that took so much longer than the quickest before it has 
 DRIFT_MS_PER_S = 1.0  # the most by which the two clocks drift apart
 #: After so many restarts within this time, nothing is taken from the link for as long.
 RESTARTS, CONFUSED_S = 3, 10.0
-ROLLOVER_SEQ = 128  # more missing frames than this are a frame that was overtaken, or a restart
+OVERTAKEN_SEQ = 128  # so many missing frames are a frame that came again or was overtaken, or a restart
 MAX_SENDERS = 32  # systems and components whose sequence numbers are followed
 STALE_TARGET_S = 5  # an autopilot that has not heard a target for longer does not report it
 MAX_TEXT = 200  # characters of a message in several parts
@@ -294,6 +294,7 @@ class Decoder:
         self._sequences: dict[tuple[int, int], int] = {}
         self._last_ms: dict[int, int] = {}
         self._said: set[str] = set()
+        self._seen: set[int] = set()  # messages that a vehicle on this link has sent
         self._text = (0, -1, "")  # identifier, number and text of the last part of a message
         self._frozen = False
         self._restarted: deque[float] = deque(maxlen=RESTARTS)
@@ -384,10 +385,8 @@ class Decoder:
         if last is None and len(self._sequences) >= MAX_SENDERS:
             return
         missing = 0 if last is None else (frame.seq - last - 1) % 256
-        if missing < ROLLOVER_SEQ:
+        if missing < OVERTAKEN_SEQ:
             self.counts["lost"] += missing
-            self._sequences[sender] = frame.seq
-        elif missing < 255:  # 255 would be the same frame again
             self._sequences[sender] = frame.seq
 
     def _take(self, frame: Frame, now: float, updates: list[Update]) -> bool:
@@ -417,6 +416,7 @@ class Decoder:
         if not self._is_news(self.vehicle, message.id, fields.get("time_boot_ms", 0), now, updates):
             return False
         self.arrived[message.id] = now
+        self._seen.add(message.id)
         assert handler is not None
         for update in handler(frame, message, fields):
             if update.key in self._keys:
@@ -522,7 +522,7 @@ class Decoder:
                 doubts |= dict.fromkeys(keys, f"the autopilot's {what}: not healthy")
         if present and not present & _PITOT:
             doubts["IAS"] = "the autopilot has no airspeed sensor: the airspeed is an estimate"
-        if 147 not in self.arrived:  # which is better
+        if 147 not in self._seen:  # which is better
             yield self._measured("VOLT", message.known(fields, "voltage_battery"), 1e-3)
             yield self._measured("CURRNT", message.known(fields, "current_battery"), 1e-2)
 
@@ -612,7 +612,7 @@ class Decoder:
         if fix < 2:
             yield from (Update(key, None, FAIL, NO_FIX) for key in _FIX_KEYS)
             return
-        if 33 not in self.arrived:  # which is better
+        if 33 not in self._seen:  # which is better
             if fields["lat"] or fields["lon"]:
                 yield self._measured("LAT", fields["lat"] / 1e7)
                 yield self._measured("LONG", fields["lon"] / 1e7)
@@ -691,7 +691,7 @@ class Decoder:
             yield self._measured(key, message.known(fields, name), factor)
 
     def _rpm(self, frame: Frame, message: Message, fields: Fields) -> Iterator[Update]:
-        if 225 not in self.arrived:  # which is better
+        if 225 not in self._seen:  # which is better
             rpm = message.known(fields, "rpm1")
             yield self._measured("TACH1", None if rpm is None or rpm < 0.0 else rpm)
 

@@ -276,6 +276,7 @@ def test_by_default_it_only_asks_for_messages(cockpit: Any) -> None:
     assert status["armed"] is True
     assert status["may send"] == "nothing but requests for messages"
     assert status["missing messages"] == []
+    assert status["lost"] == 0
 
 
 @slow

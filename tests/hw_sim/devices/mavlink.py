@@ -204,10 +204,10 @@ class MavlinkAutopilot(SerialInstrument):
     def tick(self, aircraft: Aircraft, now: float) -> None:
         if hasattr(self.line, "read"):
             self.hear(self.line.read())
-        super().tick(aircraft, now)
         if self._answers and self.power:
             answers, self._answers = self._answers, []
             self.transmit(answers, now)
+        super().tick(aircraft, now)
 
     def hear(self, data: bytes) -> None:
         """Obey the frames in `data`, which may be cut anywhere. Everything that is wrong with one is in `others`."""
