@@ -14,7 +14,7 @@ $(shell rm -f $(VENV)/.dev)
 endif
 endif
 
-.PHONY: demo test quick lint fuzz soak vm bench docs deb clean
+.PHONY: demo test quick lint fuzz soak vm bench docs pictures deb clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -69,6 +69,9 @@ bench: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
+
+pictures: $(VENV)/.dev
+	$(BIN)/python tests/plugins/web/pictures.py
 
 deb: $(VENV)/.run
 	$(BIN)/python systemd/debian/build.py $(ARGS)

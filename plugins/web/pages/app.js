@@ -94,7 +94,7 @@ nav.append(
 const more = ({ root }) => root.append(h("div", { class: "menu" }, PAGES.slice(FIRST).map(entry)));
 
 function route() {
-  const [name, rest = ""] = location.hash.slice(1).split("?");
+  const [name, rest = ""] = location.hash.slice(1).replace(/^pair=/, "pair?code=").split("?"); // as fixgw web pair prints it
   return { name: TITLES[name] ? name : "health", query: new URLSearchParams(rest) };
 }
 

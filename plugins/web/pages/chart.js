@@ -26,7 +26,7 @@ export async function history(keys, seconds) {
 function ticks(low, high, most) {
   const rough = (high - low) / most;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
+  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough * 0.7);
   const found = [];
   for (let value = Math.ceil(low / step) * step; value <= high + step / 1e6; value += step) found.push(value);
   return { values: found, decimals: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };

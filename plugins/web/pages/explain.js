@@ -3,12 +3,13 @@
 import { h, redraw, span } from "./dom.js";
 import { Chart, history } from "./chart.js";
 import { gateway, mark } from "./gateway.js";
+import { zone } from "./gauge.js";
 import { format, showing, written } from "./units.js";
 
 const EVERY_MS = 1000;
 const CHART_S = 300;
 
-const FLAG_WORDS = { annunciate: "Alert", old: "Old", bad: "Bad", fail: "Failed", secfail: "Backup missing" };
+const FLAG_WORDS = { fail: "Failed", old: "Old", bad: "Bad", secfail: "Backup missing", annunciate: "Alert" }; // the worst first
 
 /** `{element, close}` for a key's definition. It asks the gateway each second until it is closed. */
 export function explanation(item) {
@@ -26,7 +27,8 @@ export function explanation(item) {
       gateway.may("bench") && h("a", { href: `#bench?key=${encodeURIComponent(item.key)}` }, "Override"))));
 
   function show(answer) {
-    redraw(reasons, [answer.flags, answer.feeders, answer.last_good === null, healthOf(answer.feeders)], () => why(answer));
+    const band = numeric && answer.value !== null ? zone(answer, answer.value) : { level: "normal" };
+    redraw(reasons, [answer.flags, answer.feeders, band, healthOf(answer.feeders)], () => why(answer, band, value));
     redraw(sources, answer.sources.map(({ age, difference, ...rest }) => [rest, span(age)]), () => sourceTable(answer, value));
     redraw(facts, [answer.aux, answer.ranking, answer.writes, answer.computed, span(answer.last_good)], () => details(answer, value, item));
   }
@@ -56,10 +58,13 @@ function healthOf(feeders) {
 }
 
 /** The reasons in words, first what is wrong. */
-function why(answer) {
-  const flags = Object.entries(answer.flags);
+function why(answer, band, value) {
+  const flags = Object.keys(FLAG_WORDS).filter((flag) => flag in answer.flags).map((flag) => [flag, answer.flags[flag]]);
   const lines = flags.map(([flag, reason]) =>
-    h("p", { class: `why ${flag}` }, h("b", {}, FLAG_WORDS[flag] ?? flag), reason ? `: ${reason}` : ""));
+    h("p", { class: `why ${flag}` }, h("b", {}, FLAG_WORDS[flag]), reason ? `: ${reason}` : ""));
+  if (band.level !== "normal") {
+    lines.push(h("p", { class: `why ${band.level === "alarm" ? "fail" : "bad"}` }, h("b", {}, band.word), `: beyond the limit ${band.limit} of ${value(answer.aux[band.limit])}`));
+  }
   if (!flags.length) lines.push(h("p", { class: "why good" }, h("b", {}, "✓ Good"), ": no flag is set"));
   const shown = mark(answer.source ?? "");
   if (shown) lines.push(h("p", { class: "why marked" }, h("b", {}, shown), `: the value is from ${answer.source}`));
@@ -90,7 +95,7 @@ function sourceTable(answer, value) {
 
 function details(answer, value, item) {
   const [low, high] = answer.range;
-  const aux = Object.entries(answer.aux).filter(([, v]) => v !== null).map(([name, v]) => `${name} ${format(v, showing(item))}`);
+  const aux = Object.entries(answer.aux).filter(([, v]) => v !== null).map(([name, v]) => `${name} ${typeof v === "number" ? value(v) : v}`);
   const pairs = [
     ["Last good", answer.last_good === null ? "never" : `${span(answer.last_good)} ago`],
     ["Becomes old after", answer.tolerance ? span(answer.tolerance) : "never"],

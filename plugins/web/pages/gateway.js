@@ -265,7 +265,7 @@ export const usable = (reading) => Boolean(reading) && reading.value !== null &&
 
 /** Whether a key needs attention: flagged, unless nothing feeds it and nothing ever has. */
 export function unwell(item, reading) {
-  return Boolean(reading && reading.flags & ~ANNUNCIATE && (reading.age !== null || item.feeders?.length));
+  return Boolean(reading?.flags && (reading.age !== null || item.feeders?.length));
 }
 
 /** Where a value is not from: "SIMULATED", "REPLAY", "OVERRIDE", or empty for a real one. */

@@ -15,15 +15,15 @@ export function scale(item) {
   return Number.isFinite(low) && Number.isFinite(high) && high > low && high - low < 1e6 ? [low, high] : null;
 }
 
-/** Which band a value is in: `{level, word}`. */
+/** Which band a value is in: `{level, word, limit}`, the limit by its name. */
 export function zone(item, value) {
   const { lowAlarm, lowWarn, highWarn, highAlarm } = item.aux ?? {};
   const given = (limit) => limit !== null && limit !== undefined;
-  if (given(highAlarm) && value >= highAlarm) return { level: "alarm", word: "▲ HIGH" };
-  if (given(lowAlarm) && value <= lowAlarm) return { level: "alarm", word: "▼ LOW" };
-  if (given(highWarn) && value >= highWarn) return { level: "warn", word: "▲ high" };
-  if (given(lowWarn) && value <= lowWarn) return { level: "warn", word: "▼ low" };
-  return { level: "normal", word: "" };
+  if (given(highAlarm) && value >= highAlarm) return { level: "alarm", word: "▲ HIGH", limit: "highAlarm" };
+  if (given(lowAlarm) && value <= lowAlarm) return { level: "alarm", word: "▼ LOW", limit: "lowAlarm" };
+  if (given(highWarn) && value >= highWarn) return { level: "warn", word: "▲ high", limit: "highWarn" };
+  if (given(lowWarn) && value <= lowWarn) return { level: "warn", word: "▼ low", limit: "lowWarn" };
+  return { level: "normal", word: "", limit: "" };
 }
 
 /** The coloured stretches of a scale: `[from, to, level]`, each between 0 and 1. */

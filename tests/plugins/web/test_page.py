@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from fixgw.kit.update import BAD, FAIL, OLD
+from fixgw.plugins.web.access import Tokens
 
 from .browsing import CHROMIUM, CONNECTION, DESK, HOSTILE, NARROW, NO_CHROMIUM, PHONE, Served
 
@@ -425,6 +426,25 @@ def test_an_alarm_is_shown_everywhere_and_acknowledged(gateway: Served, visit: V
         assert asked == ["ack oil-pressure"]
     finally:
         del gateway.connections["alerts"]
+
+
+def test_a_browser_is_paired_with_the_code_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visit: Visit
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    served = Served(write=[], admin=[])
+    try:
+        page = visit("#pair=WRONGCDE", url=served.url, allowed="403")
+        expect(page.get_by_label("Code")).to_have_value("WRONGCDE")
+        page.get_by_role("button", name="Pair").click()
+        expect(page.locator(".why")).to_contain_text("wrong, used or older")
+        page.get_by_label("Code").fill(Tokens().pair("write", "Tablet"))
+        page.get_by_role("button", name="Pair").click()
+        expect(page.locator("main h1")).to_have_text("Health")
+        expect(page.locator("main")).to_contain_text("write, 127.0.0.1")
+        page.close()
+    finally:
+        served.close()
 
 
 # -- who can use it ----------------------------------------------------------------------------------------------------

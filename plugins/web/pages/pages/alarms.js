@@ -52,7 +52,7 @@ export function open({ root, on, every }) {
     say(phase, judges.length ? `Flight phase: ${judges[0].status["flight phase"]}${judges[0].status["muted for"] ? `, muted for ${span(judges[0].status["muted for"])}` : ""}` : "No connection judges alerts: see the module alerts.");
     const entries = judges.flatMap((each) => each.status["alert log"] ?? []).slice(-100).reverse();
     redraw(log, entries, () => entries.length ? h("table", {}, h("thead", {}, h("tr", {}, ["Time (UTC)", "Alert", "Change", "Value"].map((t) => h("th", { scope: "col" }, t)))),
-      h("tbody", {}, entries.map((each) => h("tr", {}, h("td", {}, each.time.slice(11, 19)), h("td", {}, each.text),
+      h("tbody", {}, entries.map((each) => h("tr", {}, h("td", { class: "when" }, each.time.slice(11, 19)), h("td", {}, each.text),
         h("td", {}, `${each.from} → ${each.to}`), h("td", {}, each.value === undefined ? "" : `${each.value}${each.limit === undefined ? "" : ` (limit ${each.limit})`}`)))))
       : h("p", { class: "muted" }, "None."));
   }

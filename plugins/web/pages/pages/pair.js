@@ -22,5 +22,6 @@ export function open({ root, query, go }) {
         code.select();
       }
     } }, code, h("button", { type: "submit", class: "primary" }, "Pair"))), answer);
+  if (query.has("code")) history.replaceState(null, "", "#pair"); // it is good once: nobody needs it in the history
   code.focus();
 }
