@@ -165,6 +165,7 @@ def test_wrong_flags_and_wrong_lengths_do_not_make_the_next_frame_wait() -> None
     assert (framer.counts["unknown flags"], framer.counts["wrong length"]) == (1, 2)
 
 
+@pytest.mark.slow
 def test_messages_of_pymavlink_decode_alike() -> None:
     mavlink2 = pytest.importorskip("pymavlink.dialects.v20.ardupilotmega")
     theirs = mavlink2.MAVLink(None, srcSystem=1, srcComponent=1)
