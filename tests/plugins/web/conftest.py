@@ -18,6 +18,8 @@ from fixgw.database import Database, Definition
 from fixgw.plugins.web import Plugin
 from fixgw.world import World
 
+#: Loopback, for options.
+HERE = ["127.0.0.0/8"]
 DEFINITIONS = [
     Definition(key="IAS", units="knots", min=0, max=1000, tolerance=2000, aux=("Vs", "Vne"), description="Airspeed"),
     Definition(key="GS", units="knots", min=0, max=1000, tolerance=2000, description="Ground speed"),
@@ -214,5 +216,11 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         gateway.close()
 
 
-#: Loopback, for options.
-HERE = ["127.0.0.0/8"]
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One gateway for tests that leave nothing behind: this computer may write, and use the bench."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STATE_DIRECTORY", str(tmp_path_factory.mktemp("state")))
+        gateway = Gateway(rate=50, write=HERE, bench=True)
+        yield gateway
+        gateway.close()

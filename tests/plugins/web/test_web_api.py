@@ -65,11 +65,10 @@ def test_a_write_that_a_better_source_overrules_says_so(serve: Serve) -> None:
         (5, "json"),
     ],
 )
-def test_values_that_are_refused(serve: Serve, body: Any, code: str) -> None:
-    gateway = serve(write=HERE)
-    answer = gateway.ask("PUT", "/api/v1/items/IAS", body)
+def test_values_that_are_refused(shared: Gateway, body: Any, code: str) -> None:
+    answer = shared.ask("PUT", "/api/v1/items/GS", body)
     assert (answer.status, answer.code) == (400, code)
-    assert gateway.db.item("IAS").writes == 0
+    assert shared.db.item("GS").writes == 0
 
 
 def test_nobody_writes_by_default(serve: Serve) -> None:
@@ -136,8 +135,8 @@ def test_the_headers_of_the_page(serve: Serve) -> None:
     "path",
     ["/../__init__.py", "/..%2f__init__.py", "/%2e%2e/api.py", "//etc/passwd", "/./../api.py", "/\\..\\api.py", "/%00"],
 )
-def test_files_by_name_from_a_list_only(serve: Serve, path: str) -> None:
-    assert serve().ask("GET", path).status in (400, 403, 404)
+def test_files_by_name_from_a_list_only(shared: Gateway, path: str) -> None:
+    assert shared.ask("GET", path).status in (400, 403, 404)
 
 
 # -- overrides ---------------------------------------------------------------------------------------------------------
@@ -167,11 +166,10 @@ def test_overrides_need_the_bench(serve: Serve) -> None:
     "body",
     [{}, {"value": "x"}, {"value": 5, "seconds": 0}, {"value": 5, "seconds": 3601}, {"value": 5, "seconds": "1"}],
 )
-def test_overrides_that_are_refused(serve: Serve, body: Any) -> None:
-    gateway = serve(write=HERE, bench=True)
-    answer = gateway.ask("PUT", "/api/v1/overrides/ALT", body)
+def test_overrides_that_are_refused(shared: Gateway, body: Any) -> None:
+    answer = shared.ask("PUT", "/api/v1/overrides/ALT", body)
     assert (answer.status, answer.code) == (400, "value")
-    assert gateway.db.overridden() == {}
+    assert shared.db.overridden() == {}
 
 
 # -- in flight ---------------------------------------------------------------------------------------------------------
