@@ -23,7 +23,7 @@ $(BIN)/python:
 
 $(VENV)/.run: pyproject.toml $(BIN)/python
 	@echo "Setting up $(VENV) (first time only) ..."
-	@sh tests/install.sh $(BIN)/python --editable .
+	@sh tests/install.sh $(BIN)/python --editable '.[web]'
 	@echo "$(CURDIR)" > $@
 
 $(VENV)/.dev: pyproject.toml $(BIN)/python
