@@ -28,7 +28,9 @@ from fixgw.hw_sim.devices.fgfs import Fgfs, WebServer
 from fixgw.kit.update import TypeName
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "flightgear.json").read_text())["vectors"]
-TYPES: dict[str, TypeName] = {item.key: item.type for item in packaged_database().items()}
+#: Only looked at.
+ITEMS = packaged_database()
+TYPES: dict[str, TypeName] = {item.key: item.type for item in ITEMS.items()}
 OWN = Path(protocol.__file__).with_name(OWN_FILE).read_bytes()
 
 
@@ -357,8 +359,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def findings(options: dict[str, Any]) -> list[str]:
-    made, db = Plugin("x", options).options, packaged_database()
-    return [f"{name}: {text}" for name, text in (*Plugin.check(made, db), *Plugin.advise(made, db))]
+    made = Plugin("x", options).options
+    return [f"{name}: {text}" for name, text in (*Plugin.check(made, ITEMS), *Plugin.advise(made, ITEMS))]
 
 
 def test_protocol_files_are_found_where_the_incumbent_finds_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ from fixgw.hw_sim.bench.network import DatagramBench
 from fixgw.hw_sim.devices.xplane import Xplane
 from fixgw.kit.update import Update
 
+#: Only looked at.
+ITEMS = packaged_database()
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "xplane.json").read_text())["vectors"]
 
 
@@ -331,8 +333,7 @@ def test_a_stock_file_with_two_engines_starts_with_one(tmp_path: Path) -> None:
 )
 def test_wrong_options_are_found(options: dict[str, Any], option: str, message: str) -> None:
     plugin = Plugin("x", options)  # wrong ones are left out
-    db = packaged_database()
-    found = [*Plugin.check(plugin.options, db), *Plugin.advise(plugin.options, db)]
+    found = [*Plugin.check(plugin.options, ITEMS), *Plugin.advise(plugin.options, ITEMS)]
     found = [each for each in found if "THR9" not in each[1]]
     assert [name for name, _ in found] == ([option] if option else [])
     assert message in "".join(text for _, text in found)
@@ -346,7 +347,7 @@ def test_known_datarefs_are_converted_to_the_unit_of_the_key() -> None:
         "OILT1": {"dataref": "sim/mine/oil_F", "factor": 1 / 1.8, "offset": -32 / 1.8},
     }
     options = {"read": read, "fuel_density": 6.02}
-    plan = make_plan(Plugin("x", options).options, packaged_database())
+    plan = make_plan(Plugin("x", options).options, ITEMS)
     assert not plan.problems
     channels = {channel.key: channel for _, channel in plan.datarefs}
     assert channels["GS"].factor == pytest.approx(3600 / 1852)
