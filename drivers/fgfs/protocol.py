@@ -275,16 +275,13 @@ class _Source:
         self.counts[why] += 1
         self.refused = f"{what[:40]!r}: {why}"
 
-    def _use(self, updates: list[Update], numbers: Mapping[str, float]) -> list[Update]:
-        """What to write; `numbers` are the same as FlightGear's properties have them, as far as they are numbers."""
-        self.counts["received"] += 1
+    def _judge(self, updates: Iterable[Update], numbers: Mapping[str, float]) -> list[Update] | None:
+        """What to write in place of `updates`; None if they are to be written. `numbers` are the same as FlightGear's
+        properties have them, as far as they are numbers."""
         instead = self._loading.judge(numbers)
-        if instead is not None:
-            self.counts["ignored"] += 1
-            return instead
-        self.counts["used"] += 1
-        self._loading.known.update(update.key for update in updates if update.value is not None)
-        return updates
+        if instead is None:
+            self._loading.known.update(update.key for update in updates if update.value is not None)
+        return instead
 
 
 class Generic(_Source):
@@ -380,7 +377,10 @@ class Generic(_Source):
             if isinstance(update.value, float):
                 near = abs(update.value - chunk.offset) <= chunk.resolution * (1 + 1e-9)
                 numbers[chunk.key] = 0.0 if near else update.value
-        return self._use(updates, numbers)
+        self.counts["received"] += 1
+        instead = self._judge(updates, numbers)
+        self.counts["used" if instead is None else "ignored"] += 1
+        return updates if instead is None else instead
 
 
 def update_of(key: str, field: str | float, kind: TypeName) -> Update:
@@ -510,14 +510,16 @@ class Properties(_Source):
             return []
         self.asked_at = None
         value, why = None, f"FlightGear answers {status[:20]} for {path[:100]}"
-        if status == "200":
-            try:
+        try:
+            if status == "200":
                 value = json.loads(body)["value"]
-            except (ValueError, TypeError, KeyError, RecursionError):
-                self._refuse(BAD_ANSWER, rest)
-                why = f"FlightGear's answer for {path[:100]} is not understood"
-        elif status == "404":
-            why = f"FlightGear has no property {path[:100]}"
+            elif status == "404":
+                why = f"FlightGear has no property {path[:100]}"
+            self.counts["received"] += 1
+            self.counts["used"] += 1
+        except (ValueError, TypeError, KeyError, RecursionError):
+            self._refuse(BAD_ANSWER, rest)
+            why = f"FlightGear's answer for {path[:100]} is not understood"
         self._answers.append((wanted, value, why))
         if len(self._answers) < len(self._properties):
             return []
@@ -536,4 +538,5 @@ class Properties(_Source):
                 numbers[key] = update.value
                 update = Update(key, update.value * factor + offset)
             updates.append(update)
-        return self._use(updates, numbers)
+        instead = self._judge(updates, numbers)
+        return updates if instead is None else instead

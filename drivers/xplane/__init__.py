@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 #: The place of a value that is left alone.
 LEAVE = "x"
+ONE_WAY = "is also sent: a value can only go one way"
 POUNDS_PER_KG = 1 / 0.45359237
 SECONDS_PER_HOUR = 3600.0
 
@@ -177,7 +178,6 @@ class Plugin(SimulatorPoller[XplaneOptions]):
         for option, key in _sent(options):
             if key not in db and (other := _of_another_engine(key, db)):
                 yield option, f"the database has no item {key}, but {other}: it is left alone (-999 is sent)"
-
         rows = _rows(options)
         for place, n in enumerate(options.read) if isinstance(options.read, tuple) else ():
             if n not in rows:
@@ -316,6 +316,9 @@ def _rows(options: XplaneOptions) -> dict[int, Row]:
             rows |= {n: _scaled(row, *scale) for n, row in protocol.TEMPERATURES.items()}
         if options.fuel_density is not None:
             rows |= {n: _scaled(row, 1.0 / options.fuel_density) for n, row in protocol.FUEL.items()}
+    if options.position:  # it is better
+        better = protocol.POSITION_KEYS
+        rows = {n: tuple(None if c is None or c.key in better else c for c in row) for n, row in rows.items()}
     for n, text in options.rows.items():
         rows[n] = tuple(None if key is None else Channel(key) for key in _places(text))
     return rows
@@ -337,6 +340,7 @@ def make_plan(options: XplaneOptions, db: Database) -> Plan:
     for n, text in options.rows.items():
         keys = _places(text)
         problems += [(f"row{n}", _no_item(key, db)) for key in keys if key is not None and key not in db]
+        problems += [(f"row{n}", f"{key} {ONE_WAY}") for key in keys if key in sent]
         if len(keys) > PLACES:
             problems.append((f"row{n}", f"a row has {PLACES} places"))
     for key, wanted in options.read.items() if isinstance(options.read, dict) else ():
@@ -344,7 +348,7 @@ def make_plan(options: XplaneOptions, db: Database) -> Plan:
         if key not in db:
             problems.append((f"read.{key}", _no_item(key, db)))
         elif key in sent:
-            problems.append((f"read.{key}", "it is also sent: a value can only go one way"))
+            problems.append((f"read.{key}", f"{key} {ONE_WAY}"))
         elif options.position and key in protocol.POSITION_KEYS:
             problems.append((f"read.{key}", "`position` gives this key, too: read it from one of them"))
         elif not isinstance(wanted, str) and (wanted.factor, wanted.offset) != (1.0, 0.0):

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
-from fixgw.cli.sim import choose_scenario, print_event
+from fixgw.cli.sim import add_model, choose_scenario, print_event
 from fixgw.net.access import is_loopback
 
 if TYPE_CHECKING:
@@ -82,11 +82,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="run every driver with its virtual device; where several measure the same value, the best is used",
     )
-    parser.add_argument(
-        "--model",
-        choices=("simple", "jsbsim"),
-        help="what flies the aircraft: JSBSim is FlightGear's flight model of a Cessna 172 (library JSBSim)",
-    )
+    add_model(parser)
     parser.add_argument(
         "--record", metavar="DIR", nargs="?", const="", help="record the flight, in DIR or where `fixgw flights` looks"
     )

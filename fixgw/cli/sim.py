@@ -119,8 +119,17 @@ def _add_network(kinds: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to receive at (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to receive at (default: the real program's)")
     parser.add_argument("--to", metavar="HOST:PORT", help="where to send what nobody asks for")
+    add_model(parser)
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
-    parser.set_defaults(run=run_network)
+    parser.set_defaults(run=run_network, scenario=None)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        choices=("simple", "jsbsim"),
+        help="what flies the aircraft: JSBSim is FlightGear's flight model of a Cessna 172 (library JSBSim)",
+    )
 
 
 def _add_panel(kinds: Subparsers[argparse.ArgumentParser]) -> None:
@@ -198,6 +207,9 @@ def run_network(args: argparse.Namespace) -> int:
             to = endpoint.parse(f"udp://{args.to}")
         except ValueError as error:
             return complain(f"--to: {error}")
+    scenario, problem = choose_scenario(args)
+    if scenario is None:
+        return complain(problem)
     try:
         program = programs[args.instrument](args.host, args.port)
     except (OSError, OverflowError) as error:
@@ -205,14 +217,14 @@ def run_network(args: argparse.Namespace) -> int:
     if to is not None:
         program.send_to((to.host, to.port))
     with _stop_on_signal() as over:
-        _run_program(program, args.duration, over)
+        _run_program(program, scenario, args.duration, over)
     return EXIT_DONE
 
 
-def _run_program(program: NetworkInstrument, duration: float | None, over: threading.Event) -> None:
+def _run_program(program: NetworkInstrument, scenario: Scenario, duration: float | None, over: threading.Event) -> None:
     from fixgw.hw_sim.world import World
 
-    world = World()
+    world = World(scenario.aircraft())
     world.attach(program)
     try:
         print(f"{program.NAME} at {program.host} port {program.port}\nPress Ctrl-C to stop.", flush=True)

@@ -326,6 +326,7 @@ def test_a_stock_file_with_two_engines_starts_with_one(tmp_path: Path) -> None:
             "say how to convert",
         ),
         ({"read": {"LAT": "sim/x"}, "position": True}, "read.LAT", "`position` gives this key, too"),
+        ({"row25": "THR1", "idx25": "THR1"}, "row25", "can only go one way"),
         ({"ipaddress": "a b"}, "ipaddress", "neither an address nor a host name"),
         ({"allow": ["home"]}, "allow.0", "home"),
         ({"changes_within": {"OILP1": 5}, "read": [3]}, "changes_within.OILP1", "does not write OILP1"),
@@ -354,6 +355,11 @@ def test_known_datarefs_are_converted_to_the_unit_of_the_key() -> None:
     assert channels["EGT11"][1:] == (1.0, 0.0)
     assert channels["FUELF1"].factor == pytest.approx(3600 / 0.45359237 / 6.02)
     assert channels["OILT1"].factor * 212 + channels["OILT1"].summand == pytest.approx(100.0)
+
+
+def test_the_exact_position_replaces_that_of_rows() -> None:
+    client = Plugin("x", {"position": True}).protocol()
+    assert [u.key for u in client.feed(protocol.send_row(20, [44.0, -121.0, 3500.0, 820.0, 0.0, 3512.0]))] == ["ALT"]
 
 
 def test_rows_with_units_are_converted() -> None:
