@@ -186,7 +186,7 @@ def test_a_stream_can_be_cut_anywhere(name: str) -> None:
 def test_a_frame_without_its_end_hides_neither_a_frame_nor_a_sentence() -> None:
     stream = STREAMS["t2.south_east"]
     alone = receiver().feed(FULL)
-    for length in range(1, len(stream)):
+    for length in range(1, len(stream), 3):
         for more in (FULL, RMC + FULL):
             decoder = receiver()
             assert decoder.feed(stream[:length] + more)[-len(alone) :] == alone, length
@@ -202,7 +202,7 @@ def test_nothing_is_used_before_the_end_of_a_frame() -> None:
     assert decoder.feed(b"\x03") == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([*STREAMS.values()]), st.just(b"\x02w01"))))
 def test_no_input_raises_and_all_of_it_is_counted(chunks: list[bytes]) -> None:
     decoder = receiver()
