@@ -138,7 +138,7 @@ class Table:
 
     def is_own(self, target: Target) -> bool:
         """Whether the target is this aircraft."""
-        return target.address in self._own.values()
+        return target.address in list(self._own.values())  # another thread may change it
 
     def status(self, source: str) -> dict[str, dict[str, Any]]:
         """The targets that `source` reports, for people and programs: by address, with plain values."""
