@@ -110,7 +110,10 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     ] = 3.0
     source: Annotated[
         Annotated[str, msgspec.Meta(pattern=r"^[^;\s]+$")] | None,
-        msgspec.Meta(description="The source name of its writes; default: the connection's name."),
+        msgspec.Meta(
+            description="The source name of its writes; default: the connection's name. A simulator's begins with "
+            "`sim/`."
+        ),
     ] = None
 
 

@@ -17,7 +17,7 @@ def own_host() -> str:
     if not sys.platform.startswith("linux"):  # others have only one
         return "127.0.0.1"
     n = os.getpid()
-    return f"127.{1 + (n >> 16) % 250}.{(n >> 8) % 256}.{n % 250 + 2}"
+    return f"127.{1 + (n >> 16) % 254}.{(n >> 8) & 255}.{n & 255}"
 
 
 class NetworkInstrument:
