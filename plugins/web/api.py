@@ -103,6 +103,7 @@ from fixgw.plugins.web.stream import ALERTS, LOG_LINES, Stream
 MOST_TRENDS = 40  # keys in one answer
 OVERRIDE_S = 300.0  # how long an override lasts, unless it says so
 COOKIE_S = 400 * 86400  # as long as browsers keep one
+LONGEST_COMMAND = 200
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -210,10 +211,9 @@ class Pair(Act):
         try:
             paired = await self.do(lambda: self.hub.tokens.redeem(str(code)[:100]))
         except PairingError as error:
-            self.say(f"{self.request.remote_ip} could not be paired: {error}")
-            raise Refusal(
-                429 if error.too_many else 403, "too-many" if error.too_many else "code", str(error)
-            ) from None
+            self.hub.complain("%s could not be paired: %s", self.request.remote_ip, error, about="pairing")
+            status, word = (429, "too-many") if error.too_many else (403, "code")
+            raise Refusal(status, word, str(error)) from None
         except OSError as error:
             raise Refusal(503, "disk", f"cannot keep the token: {error.strerror or error}") from None
         self.say(f"{self.request.remote_ip} is paired as {paired.name}, with the role {paired.role}")
@@ -294,8 +294,8 @@ class Alarms(Act):
         if command is None:
             raise Refusal(409, "absent", f"no connection with the module {ALERTS} runs")
         words = self.body().get("command")
-        if not isinstance(words, str) or not words:
-            raise Refusal(400, "value", "`command` is a text")
+        if not isinstance(words, str) or not 0 < len(words) <= LONGEST_COMMAND:
+            raise Refusal(400, "value", "`command` is a short text")
         if answer := await self.do(lambda: command(words)):
             raise Refusal(400, "value", answer)
         self.say(words)

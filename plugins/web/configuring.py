@@ -65,7 +65,7 @@ class Config(Files):
         return {
             "files": [file.facts(loaded.file) for file in files.files_of(loaded).values()],
             "effective": mask_tree(loaded.effective()),
-            "problems": self.hub.collector.tree.get("configuration", {}).get("problems", []),
+            "problems": self.hub.world.status().get("configuration", {}).get("problems", []),
         }
 
 
@@ -75,36 +75,47 @@ class ConfigFile(Files):
 
     async def put(self, name: str) -> None:
         body = self.body()
-        file, text = self.file(name), self.text_in(body)
-        if not file.is_editable:
-            raise Refusal(409, "disk", f"{name} cannot be changed here")
+        text, revision = self.text_in(body), str(body.get("revision"))
         self.mind_flight(body)
-        verdict = await self.do(lambda: files.check(self.loaded(), file, text))
+        verdict = await self.do(lambda: self._apply(name, text, revision))
         if verdict.problems:
             self.set_status(400)
             words = f"{counted(len(verdict.problems), 'problem')}: nothing was saved"
             self.reply({"error": words, "code": "problems", **verdict._asdict()})
             return
-        await self.do(lambda: file.replace(text, str(body.get("revision"))))
         self.reload(f"changes {name}")
         self.reply({**verdict._asdict(), "revision": files.revision(text)})
+
+    def _apply(self, name: str, text: str, revision: str) -> files.Verdict:
+        file = self.file(name)
+        if not file.is_editable:
+            raise Refusal(409, "disk", f"{name} cannot be changed here")
+        verdict = files.check(self.loaded(), file, text)
+        if not verdict.problems:
+            file.replace(text, revision)
+        return verdict
 
 
 class ConfigCheck(Files):
     async def post(self) -> None:
         body = self.body()
-        file, text = self.file(body.get("file")), self.text_in(body)
-        self.reply((await self.do(lambda: files.check(self.loaded(), file, text)))._asdict())
+        text = self.text_in(body)
+        verdict = await self.do(lambda: files.check(self.loaded(), self.file(body.get("file")), text))
+        self.reply(verdict._asdict())
 
 
 class TakeBack(Files):
     async def post(self) -> None:
         body = self.body()
-        file = self.file(body.get("file"))
         self.mind_flight(body)
-        await self.do(file.take_back)
-        self.reload(f"takes {file.name} back")
-        self.reply(await self.do(lambda: self.facts(file)))
+        facts = await self.do(lambda: self._take_back(body.get("file")))
+        self.reload(f"takes {facts['name']} back")
+        self.reply(facts)
+
+    def _take_back(self, name: Any) -> dict[str, Any]:
+        file = self.file(name)
+        file.take_back()
+        return self.facts(file)
 
 
 class Modules(Files):

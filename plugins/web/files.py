@@ -30,7 +30,8 @@ class File(NamedTuple):
     @property
     def backup(self) -> Path:
         """Where the content from before the last change is kept."""
-        return self.path.with_name(f"{self.path.name}~")
+        real = self.path.resolve()  # a link to it stays a link
+        return real.with_name(f"{real.name}~")
 
     @property
     def is_editable(self) -> bool:
@@ -58,13 +59,12 @@ class File(NamedTuple):
         if revision is not None and revision != _revision(before):
             raise Changed(f"{self.name} has changed since you have opened it: open it again")
         mode = os.stat(self.path).st_mode & 0o7777
-        real = File(self.name, self.path.resolve(), self.packaged)  # a link to it stays a link
-        state.replace(real.backup, before, mode)
-        state.replace(real.path, text.encode(), mode)
+        state.replace(self.backup, before, mode)
+        state.replace(self.path.resolve(), text.encode(), mode)
 
     def take_back(self) -> None:
         """Exchange the file and what it was before its last change. Raises OSError."""
-        self.replace(File(self.name, self.path.resolve(), False).backup.read_bytes().decode("utf-8-sig"), None)
+        self.replace(self.backup.read_bytes().decode("utf-8-sig"), None)
 
 
 def revision(text: str) -> str:

@@ -88,8 +88,9 @@ class Guarded(RequestHandler):
 
     @property
     def who(self) -> str:
-        """The source of what the client writes: the connection's, and who it is."""
-        return f"{self.hub.source}/{self.paired.name if self.paired else self.request.remote_ip}".replace(" ", "-")
+        """The source of what the client writes: the connection's, and who it is. It never looks like a gateway."""
+        name = self.paired.name if self.paired else str(self.request.remote_ip)
+        return f"{self.hub.source}/{''.join(c if c.isalnum() or c in '.:' else '_' for c in name)}"
 
     def _local(self) -> str:
         """The address that the client has called."""

@@ -7,14 +7,17 @@ import sys
 from contextlib import suppress
 from typing import IO
 
+from fixgw.plugins.web.hub import TooBusy
+
 SECONDS = 60.0  # the longest time for one
 NICENESS = 10
+MOST = 2  # at the same time
 
 _running: set[subprocess.Popen[bytes]] = set()
 
 
 def printed(*words: str) -> bytes:
-    """The JSON that ``fixgw WORDS`` prints. Raises ValueError with what it complains about."""
+    """The JSON that ``fixgw WORDS`` prints. Raises ValueError with what it complains about, and `TooBusy`."""
     said, complaint, _ = _run(subprocess.PIPE, *words)
     if said[:1] not in (b"{", b"["):
         raise ValueError(complaint)
@@ -22,7 +25,7 @@ def printed(*words: str) -> bytes:
 
 
 def write(out: IO[bytes], *words: str) -> None:
-    """Write what ``fixgw WORDS`` prints to the file `out`. Raises ValueError with what it complains about."""
+    """Write what ``fixgw WORDS`` prints to the file `out`. Raises the same."""
     _, complaint, code = _run(out, *words)
     if code:
         raise ValueError(complaint)
@@ -38,6 +41,8 @@ def end_all() -> None:
 def _run(out: IO[bytes] | int, *words: str) -> tuple[bytes, str, int]:
     # The interpreter lowers its own priority: code between fork and exec is not safe in a process with threads.
     start = f"import os, sys; os.nice({NICENESS}); from fixgw.cli import main; sys.exit(main(sys.argv[1:]))"
+    if len(_running) >= MOST:
+        raise TooBusy
     process = subprocess.Popen(
         [sys.executable, "-c", start, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE
     )

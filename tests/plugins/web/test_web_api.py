@@ -232,12 +232,12 @@ def pair(gateway: Gateway, role: str, name: str = "") -> str:
 
 def test_a_paired_browser_may_do_what_its_role_says(serve: Serve) -> None:
     gateway = serve()
-    cookie = pair(gateway, "write", "My tablet")
+    cookie = pair(gateway, "write", "My tablet-abc123")
     answer = gateway.ask("PUT", "/api/v1/items/IAS", {"value": 5}, Cookie=cookie)
-    assert answer.json["stored"]["source"] == "web/My-tablet"
+    assert answer.json["stored"]["source"] == "web/My_tablet_abc123"
     assert gateway.ask("POST", "/api/v1/reload", {}, Cookie=cookie).code == "role"
     assert gateway.ask("PUT", "/api/v1/items/IAS", {"value": 5}, Cookie=cookie[:-1]).code == "role"
-    Tokens().revoke("My tablet")
+    Tokens().revoke("My tablet-abc123")
     assert gateway.ask("PUT", "/api/v1/items/IAS", {"value": 5}, Cookie=cookie).code == "role"
 
 
