@@ -17,6 +17,7 @@ const main = document.getElementById("main");
 const cover = document.getElementById("cover");
 let close = () => {};
 let opened = 0;
+let focused = null; // what had the focus before the page was covered
 
 // -- header -------------------------------------------------------------------------------------------------------------
 
@@ -44,12 +45,16 @@ function showLink(state) {
   const lost = state === "lost" || state === "waiting";
   const local = main.dataset.page === "pair" || main.dataset.page === "settings" || main.dataset.page === "more";
   cover.hidden = !lost || local;
+  if (!cover.hidden && !main.inert) focused = main.contains(document.activeElement) ? document.activeElement : null;
+  const returns = cover.hidden && main.inert;
   main.inert = !cover.hidden;
+  if (returns) focused?.focus({ preventScroll: true });
   redraw(cover, [cover.hidden, state], () => cover.hidden ? [] : state === "lost"
     ? [h("div", {}, h("strong", {}, "No data from the gateway."), h("p", {}, "Nothing on this page is current."))]
     : [h("div", {}, h("strong", {}, "Waiting for the gateway."), h("p", {}, "There are no values yet."))]);
   if (state === "unpaired" && main.dataset.page !== "pair") location.hash = "#pair";
   if (state !== "live") showVerdict(null);
+  showAlarms(state === "live" ? gateway.alarms : null);
 }
 
 let angle = 0;
@@ -58,10 +63,13 @@ gateway.on("tick", () => {
   life.style.transform = `rotate(${angle}deg)`;
 });
 
+const SILENCE = { live: "⚠ The gateway sends values, but not how it is", lost: "No data", waiting: "…", unpaired: "Not paired" };
+
 function showVerdict(facts) {
   const well = facts?.health === "ok";
   set(verdict, "class", `verdict ${facts ? (well ? "well" : "unwell") : ""}`);
-  say(verdict, facts ? `${well ? "✓" : "⚠"} ${facts.summary}` : gateway.state === "lost" ? "No data" : "…");
+  say(verdict, facts ? `${well ? "✓" : "⚠"} ${facts.summary}` : SILENCE[gateway.state]);
+  document.body.dataset.status = facts || gateway.state !== "live" ? "" : "old";
   // The gateway counts this for all its values, not only for those on this page.
   const words = facts ? [
     facts.simulated && "SIMULATED", facts.replayed && "REPLAY",
@@ -70,7 +78,14 @@ function showVerdict(facts) {
   redraw(marks, words, () => words.map((word) => h("span", { class: "mark" }, word)));
 }
 
+/** `list` is null if nobody knows. */
 function showAlarms(list) {
+  if (!list) {
+    set(alarms, "class", "alarm-button none");
+    set(alarms, "aria-label", "alarms unknown");
+    redraw(alarms, null, () => [icon("alarms"), h("b", {}, "?")]);
+    return sound([]);
+  }
   const attention = list.filter(wantsAttention);
   list = list.filter((alarm) => alarm.state !== "shelved");
   const worst = ["warning", "caution", "advisory"].find((level) => attention.some((a) => a.level === level));
@@ -79,7 +94,7 @@ function showAlarms(list) {
   redraw(alarms, [attention.length, list.length, worst], () => [
     icon("alarms"), list.length ? h("b", {}, String(list.length)) : "", worst === "warning" ? h("b", {}, "!") : "",
   ]);
-  sound(attention);
+  return sound(attention);
 }
 
 // -- navigation ---------------------------------------------------------------------------------------------------------
@@ -152,11 +167,10 @@ document.addEventListener("keydown", (event) => {
 
 gateway.on("link", showLink);
 gateway.on("verdict", showVerdict);
-gateway.on("alarms", showAlarms);
+gateway.on("alarms", () => gateway.state === "live" && showAlarms(gateway.alarms));
 addEventListener("unhandledrejection", (event) => toast(event.reason?.message ?? "something failed", "error"));
 
 theme.show(theme.chosen());
 showLink("waiting");
-showAlarms([]);
 open();
 gateway.start();

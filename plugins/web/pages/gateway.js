@@ -13,6 +13,7 @@ const SILENCE_MS = 1000; // without a message the link is lost
 const LOOK_MS = 250;
 const RECONNECT_MS = 1000;
 const GIVE_UP_MS = 5000; // a silent connection is replaced by a new one
+const OLD_VERDICT_MS = 5000; // it comes each second, unless whoever collects it hangs
 
 const API = "api/v1/";
 
@@ -40,6 +41,7 @@ class Gateway {
   #heard = -Infinity;
   #opened = -Infinity;
   #wanted = {};
+  #judged = -Infinity; // when the last verdict came
   #dirty = new Set();
   #drawing = false;
   #offset = Infinity; // the least difference between our clock and the gateway's when a message came
@@ -75,6 +77,7 @@ class Gateway {
   /** What the page wants to hear: keys or "*", how often a second, the status tree, the log. */
   subscribe({ keys = [], rate = 10, status = false, log = false }) {
     this.#wanted = { keys, rate, status, log };
+    this.readings.clear(); // those of the page before are renewed no longer; all that are wanted now come again
     this.#send(this.#wanted);
   }
 
@@ -117,6 +120,9 @@ class Gateway {
   #look() {
     const now = performance.now();
     if (this.state === "live" && now - this.#heard > SILENCE_MS) this.#lose();
+    if (this.verdict && this.state === "live" && now - this.#judged > OLD_VERDICT_MS) {
+      this.#tell("verdict", (this.verdict = null));
+    }
     if (document.visibilityState !== "visible") return;
     const since = now - Math.max(this.#heard, this.#opened);
     if (this.#socket ? since > GIVE_UP_MS : since > RECONNECT_MS) this.#connect();
@@ -150,7 +156,10 @@ class Gateway {
     }
     if (message.sources) this.sources = message.sources;
     if (message.v) this.#values(message, now);
-    if (message.verdict) this.#tell("verdict", (this.verdict = message.verdict));
+    if (message.verdict) {
+      this.#judged = now;
+      this.#tell("verdict", (this.verdict = message.verdict));
+    }
     if (message.status) this.#tell("status", (this.status = message.status));
     if (message.alarms) this.#tell("alarms", (this.alarms = message.alarms));
     if (message.log) this.#tell("log", message.log);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from typing import Any
 
 from fixgw.database import Definition
@@ -56,6 +57,9 @@ class Served(Gateway):
     """A gateway of the test's own, with all permissions for this computer unless `options` say otherwise."""
 
     def __init__(self, **options: Any) -> None:
+        #: While it is cleared, no status comes.
+        self.held = threading.Event()
+        self.held.set()
         super().__init__(DEFINITIONS, **{"rate": 20, "write": HERE, "admin": HERE, "bench": True, **options})
         for name, limit in OIL.items():
             self.db.item("OILP1").write_aux(name, limit)
@@ -73,6 +77,15 @@ class Served(Gateway):
             "overrides": {},
             "connections": self.connections,
         }
+
+    @property
+    def status(self) -> dict[str, Any]:
+        self.held.wait(30.0)
+        return self._tree
+
+    @status.setter
+    def status(self, tree: dict[str, Any]) -> None:
+        self._tree = tree
 
     @property
     def url(self) -> str:

@@ -97,6 +97,7 @@ export function open({ root, query, on, every, ending }) {
   let filter = query.get("filter") ?? "live";
   let expanded = null; // {row, element, close}
   let counted = performance.now();
+  let waiting = true; // for the first values
   const only = query.get("keys")?.split(",");
 
   const search = h("input", {
@@ -199,6 +200,8 @@ export function open({ root, query, on, every, ending }) {
       if (row.visible) row.draw();
       else row.stale = true;
     }
+    if (waiting) arrange();
+    waiting = false;
   });
   every(1000, () => {
     const now = performance.now();
