@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 4096
 MAX_ERROR_TEXT, MAX_ERROR_CHUNKS = 300, 8
 TERMINATE_S = 1.0  # how long a child may take to end before it is killed
+FLUSH_S = 1.0  # the most time that discarding old output may take, after this process was held up
 
 
 class ChildOptions(Options, frozen=True, kw_only=True):
@@ -130,12 +131,14 @@ class ChildPoller(Poller[OptionsT]):
     def poll(self, timeout: float) -> None:
         data = self._read(timeout)
         fresh = not self.hold_up.noticed(self.poll_timeout)
+        deadline = self.hold_up.clock() + FLUSH_S
         while data:
             if self._raw.taps:
                 self._raw.pass_on(self.name, self.clock(), "in" if fresh else "discarded", data)
             self.count("bytes" if fresh else "old bytes discarded", len(data))
             self.received(data, fresh)
-            data = b"" if fresh or self.stopping.is_set() else self._read(0.0)
+            over = fresh or self.stopping.is_set() or self.hold_up.clock() > deadline
+            data = b"" if over else self._read(0.0)
         if not fresh:
             self.hold_up.reset()
 

@@ -282,6 +282,21 @@ def test_a_child_that_complains_without_end_does_not_hang(db: Database, tmp_path
         until(lambda: db.read("TIREP1").good)
 
 
+def test_a_child_that_never_pauses_is_current_again_after_a_hold_up(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tyres = plugin()
+    seconds, output = iter(range(20)), iter([GM] * 100)
+    monkeypatch.setattr(tyres.hold_up, "clock", lambda: float(next(seconds)))
+    monkeypatch.setattr(tyres.hold_up, "noticed", lambda allowed_s: True)
+    monkeypatch.setattr(tyres, "_read", lambda timeout: next(output))
+    tyres.poll(0.2)
+    assert tyres.counts["old bytes discarded"]
+    monkeypatch.setattr(tyres.hold_up, "noticed", lambda allowed_s: False)
+    tyres.poll(0.2)
+    assert db.read("TIREP1").good
+
+
 @pytest.mark.slow
 def test_a_missing_program_is_missed(db: Database) -> None:
     with running(plugin(program="rtl_433-that-is-not-there")) as tyres:
