@@ -33,11 +33,12 @@ from fixgw.kit.update import FAIL, NEVER, Update, begin_counting
 ATTITUDE = frozenset({"ROLL", "PITCH", "HEAD", "ALAT", "ANORM", "ROT", "VS", "PALT", "IAS", "TAS"})
 POSITION = ("LAT", "LONG", "GS", "TRACK", "GPS_ACCURACY_HORIZ")
 HEIGHT = ("GPS_ELLIPSOID_ALT", "TALT")
+_OF_FIX = (*POSITION, *HEIGHT, "GPS_ACCURACY_VERTICAL")
 KEYS = ATTITUDE | {*POSITION, *HEIGHT, "GPS_FIX_TYPE", "GPS_ACCURACY_VERTICAL", "ALT"}
 
 #: Without a heartbeat for this long there is no position. Senders owe one every second.
 HEARTBEAT_PATIENCE_S = 3.0
-#: Attitude in ForeFlight's format is ignored for this long after attitude in Stratux's.
+#: Attitude in ForeFlight's format is ignored for this long after attitude in Stratux's. An unknown one is none.
 PREFERENCE_S = 1.0
 #: A device gets this long to say what its geometric altitude is. Its identity is due every second.
 IDENTITY_PATIENCE_S = 2.5
@@ -85,13 +86,14 @@ class Decoder:
         self._owned = owned
         self._framer = Framer()
         self._places = Places(clock)
-        self._heartbeat_at = self._levelled_at = self._height_at = NEVER
+        self._heartbeat_at = self._height_at = NEVER
+        self._levelled_at = self._other_levelled_at = NEVER  # when the attitude was last known, by format
         self._began_at: float | None = None  # when the first frame came
         self._height: str | None = None  # the key of the geometric altitude, once it is known
         self._gps = self._stratux_gps = True
         self._time, self._time_since = -1, NEVER
         self._lost = ""  # why there is no position, as far as heartbeats tell
-        self._placed = False
+        self._placed: bool | None = None  # None: nothing said yet
 
     @property
     def trouble(self) -> str:
@@ -154,7 +156,6 @@ class Decoder:
             case GeometricAltitude():
                 yield from self._geometric_altitude(said)
             case AttitudeLE():
-                self._levelled_at = self._clock()
                 yield from self._attitude(said)
             case AttitudeForeFlight():
                 yield from self._foreflight(said)
@@ -168,6 +169,8 @@ class Decoder:
         now = self._heartbeat_at = self._clock()
         if said.seconds != self._time or not said.utc_ok:
             self._time, self._time_since = said.seconds, now
+            if self._lost == STUCK:
+                self._lost = ""
         self._gps = said.gps_valid
         if not said.gps_valid:
             yield from self._lose(NO_FIX)
@@ -184,8 +187,7 @@ class Decoder:
         if self._lost in (why, STUCK):
             return []
         self._lost, self._placed = why, False
-        failed = [*POSITION, *HEIGHT, "GPS_ACCURACY_VERTICAL", "GPS_FIX_TYPE"]
-        return [Update(key, None, FAIL, why) for key in failed]
+        return [Update(key, None, FAIL, why) for key in (*_OF_FIX, "GPS_FIX_TYPE")]
 
     def _position(self, said: Report) -> Iterator[Update]:
         if self._lost or self._heartbeat_at == NEVER:
@@ -193,13 +195,13 @@ class Decoder:
         lat, lon = said.lat, said.lon
         if lat is None or lon is None:
             self._placed = False
-            yield from (Update(key, None, FAIL, NO_FIX) for key in POSITION)
+            yield from (Update(key, None, FAIL, NO_FIX) for key in _OF_FIX)
             yield Update("GPS_FIX_TYPE", 1)
             return
         if doubt := self._places.judge(lat, lon) if abs(lat) <= 90.0 else f"latitude {lat:.1f} is impossible":
             self._placed = False
             self.counts["absurd values"] += 1
-            yield from (Update(key, None, FAIL, doubt) for key in (*POSITION, "GPS_FIX_TYPE"))
+            yield from (Update(key, None, FAIL, doubt) for key in (*_OF_FIX, "GPS_FIX_TYPE"))
             return
         self._placed = True
         yield Update("LAT", lat)
@@ -221,7 +223,7 @@ class Decoder:
 
     def _geometric_altitude(self, said: GeometricAltitude) -> Iterator[Update]:
         now = self._clock()
-        if self._lost or self._heartbeat_at == NEVER:
+        if self._lost or self._heartbeat_at == NEVER or self._placed is False:
             return
         if self._height is None:
             if self._began_at is None or now - self._began_at < IDENTITY_PATIENCE_S:
@@ -237,9 +239,13 @@ class Decoder:
     def _attitude(self, said: AttitudeLE) -> Iterator[Update]:
         if self._lost == STUCK:
             return
-        yield self._angle("ROLL", said.roll_deg, 180.0)
-        yield self._angle("PITCH", said.pitch_deg, 90.0)
-        yield _known("HEAD", said.heading_deg)
+        now, known = self._clock(), said.roll_deg is not None and said.pitch_deg is not None
+        if known:
+            self._levelled_at = now
+        if known or now - self._other_levelled_at > PREFERENCE_S:
+            yield self._angle("ROLL", said.roll_deg, 180.0)
+            yield self._angle("PITCH", said.pitch_deg, 90.0)
+            yield _known("HEAD", said.heading_deg)
         slip = said.slip_deg
         yield _known("ALAT", None if slip is None else -math.sin(math.radians(slip)) + 0.0)  # never -0.0
         yield _known("ANORM", said.g)
@@ -252,7 +258,10 @@ class Decoder:
     def _foreflight(self, said: AttitudeForeFlight) -> Iterator[Update]:
         if self._lost == STUCK:
             return
-        if self._clock() - self._levelled_at > PREFERENCE_S:
+        now = self._clock()
+        if said.roll_deg is not None and said.pitch_deg is not None:
+            self._other_levelled_at = now
+        if now - self._levelled_at > PREFERENCE_S:
             yield self._angle("ROLL", said.roll_deg, 180.0)
             yield self._angle("PITCH", said.pitch_deg, 90.0)
             yield _known("HEAD", said.heading_deg if said.heading_magnetic else None)

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 MAX_TARGETS: Final = 64
 FORGET_S: Final = 60.0
-#: A position or movement of which nothing has been heard for this long is no longer given.
+#: A position, altitude or movement of which nothing has been heard for this long is no longer given.
 FRESH_S: Final = 15.0
-#: As long as one source reports a target, reports of others are ignored; until it has been silent for this long.
+#: As long as one source reports a target, reports of others are ignored; until it has been silent for this long, or has
+#: not known the position although another source does.
 HANDOVER_S: Final = 5.0
 
 #: Address types of GDL 90. Both ICAO addresses are those of the same aircraft.
@@ -40,8 +41,8 @@ NEVER = float("-inf")
 class Target(NamedTuple):
     """What is known of another aircraft; None is not known. `altitude_ft` is pressure altitude.
 
-    `stamp` is when the target was last heard, `placed_at` when its position was, and `moved_at` when its speeds and
-    track were, in seconds of the table's clock.
+    `stamp` is when the target was last heard, `placed_at` when its position was, `levelled_at` when its altitude was,
+    and `moved_at` when its speeds and track were, in seconds of the table's clock.
     `report` is the GDL 90 message that says all this, to be forwarded unchanged; empty if none came.
     """
 
@@ -62,6 +63,7 @@ class Target(NamedTuple):
     report: bytes = b""
     stamp: float = NEVER
     placed_at: float = NEVER
+    levelled_at: float = NEVER
     moved_at: float = NEVER
 
     @property
@@ -95,7 +97,7 @@ class Table:
             return False
         placed_at = NEVER if target.lat is None or target.lon is None else now - position_age_s
         stamp = now - age_s
-        return self._store(target._replace(stamp=stamp, placed_at=placed_at, moved_at=stamp), now)
+        return self._store(target._replace(stamp=stamp, placed_at=placed_at, levelled_at=stamp, moved_at=stamp), now)
 
     def merge(self, said: Target) -> bool:
         """Note what a source says about a target in addition to what it has said. Returns False if it was ignored."""
@@ -110,11 +112,12 @@ class Table:
         moved = not {"ground_speed_kt", "track_deg", "vertical_speed_fpm"}.isdisjoint(news)
         news |= {"stamp": now, "report": b""}
         news |= {"placed_at": now if placed else known.placed_at, "moved_at": now if moved else known.moved_at}
+        news["levelled_at"] = known.levelled_at if said.altitude_ft is None else now
         return self._store(known._replace(**news), now)
 
     def heard_within(self, seconds: float = FORGET_S) -> list[Target]:
-        """The targets that were heard in the last `seconds`, the newest first. A position or movement that is older
-        than `FRESH_S` is left out of them."""
+        """The targets that were heard in the last `seconds`, the newest first. A position, altitude or movement
+        that is older than `FRESH_S` is left out of them."""
         now = self._clock()
         found = []
         for key, target in list(self._targets.items()):
@@ -123,6 +126,8 @@ class Table:
             elif now - target.stamp <= seconds:
                 if now - target.placed_at > FRESH_S:
                     target = target._replace(lat=None, lon=None, report=b"")
+                if now - target.levelled_at > FRESH_S:
+                    target = target._replace(altitude_ft=None, report=b"")
                 if now - target.moved_at > FRESH_S:
                     target = target._replace(ground_speed_kt=None, track_deg=None, vertical_speed_fpm=None, report=b"")
                 found.append(target)
@@ -162,7 +167,9 @@ class Table:
     def _takes_over(self, target: Target, known: Target, now: float) -> bool:
         if target.source == known.source or now - known.stamp > HANDOVER_S:
             return True
-        return simulated(known.source) and not simulated(target.source)
+        if simulated(known.source) != simulated(target.source):
+            return simulated(known.source)
+        return target.lat is not None and now - known.placed_at > HANDOVER_S
 
     def _store(self, target: Target, now: float) -> bool:
         targets = self._targets

@@ -29,7 +29,7 @@ def only(table: Table) -> Target:
 def test_a_report_replaces_what_was_known(table: Table, clock: Clock) -> None:
     table.put(KLM)
     table.put(Target(0x40621D, source="sbs"))
-    assert only(table) == Target(0x40621D, source="sbs", stamp=clock.now, moved_at=clock.now)
+    assert only(table) == Target(0x40621D, source="sbs", stamp=clock.now, levelled_at=clock.now, moved_at=clock.now)
 
 
 def test_what_a_source_says_is_added_and_spoils_the_report(table: Table) -> None:
@@ -53,6 +53,28 @@ def test_positions_and_movements_grow_old_before_their_target_does(table: Table,
     assert table.heard_within() == []
     table.merge(Target(0x40621D, squawk="7000", source="sbs"))
     assert only(table).callsign is None, "it is a new one"
+
+
+def test_an_altitude_grows_old_although_the_target_moves_on(table: Table, clock: Clock) -> None:
+    table.put(KLM._replace(altitude_ft=38000.0))
+    clock.now += FRESH_S + 0.1
+    table.merge(Target(0x40621D, lat=52.1, lon=4.1, source="sbs"))
+    assert (only(table).lat, only(table).altitude_ft) == (52.1, None)
+    table.merge(Target(0x40621D, altitude_ft=2000.0, source="sbs"))
+    assert (only(table).lat, only(table).altitude_ft) == (52.1, 2000.0)
+
+
+def test_a_source_that_knows_no_position_gives_way_to_one_that_does(table: Table, clock: Clock) -> None:
+    """As one antenna hears only the transponder, and the other one all."""
+    deaf = Target(0x40621D, altitude_ft=38000.0, source="deaf")
+    table.put(KLM._replace(source="deaf"))
+    clock.now += HANDOVER_S + 0.1
+    table.merge(deaf)
+    assert table.put(KLM)
+    clock.now += 1.0
+    assert not table.merge(deaf)
+    assert (only(table).source, only(table).lat) == ("sbs", 52.0)
+    assert not table.put(KLM._replace(source="sim/deaf"))
 
 
 def test_ages_that_a_receiver_gives_count(table: Table) -> None:

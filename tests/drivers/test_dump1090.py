@@ -36,7 +36,7 @@ LINE = VECTORS[0]["line"].encode() + b"\r\n"
 def known(target: Target) -> dict[str, Any]:
     """What a target says, in the words of the vectors."""
     said = {name: value for name, value in target._asdict().items() if value is not None}
-    for name in ("address_type", "source", "report", "stamp", "placed_at", "moved_at"):
+    for name in ("address_type", "source", "report", "stamp", "placed_at", "levelled_at", "moved_at"):
         del said[name]
     if said.get("emergency") is False:
         del said["emergency"]

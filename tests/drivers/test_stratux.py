@@ -371,6 +371,37 @@ def test_a_receiver_whose_clock_has_stopped_is_not_believed() -> None:
     assert talk.decoder.trouble == ""
 
 
+def test_a_clock_that_goes_on_is_believed_whether_or_not_there_is_a_position() -> None:
+    """As of a receiver that has restarted, and looks for satellites for minutes."""
+    talk = Talk()
+    beat = BEAT._replace(utc_ok=True, seconds=5)
+    for _ in range(round(STUCK_AFTER_S) + 2):
+        talk.say(beat, HERE, LEVEL)
+        talk.clock.now += 1.1
+    assert talk.value("ROLL") == "failed"
+    talk.say(beat._replace(seconds=6, gps_valid=False), LEVEL)
+    assert talk.value("ROLL") == 1.0
+    assert talk.value("LAT") == "failed"
+    assert talk.decoder.trouble == NO_FIX
+
+
+def test_a_report_of_an_unknown_attitude_does_not_silence_the_other_format() -> None:
+    talk = Talk()
+    talk.say(AttitudeForeFlight(10.0, 20.0, 30.0, True, 104, 112), AttitudeLE())
+    talk.say(AttitudeForeFlight(11.0, 21.0, 31.0, True, 104, 112))
+    assert [talk.value(key) for key in ("ROLL", "PITCH", "HEAD")] == [11.0, 21.0, 31.0]
+
+
+def test_without_a_position_there_is_no_height() -> None:
+    talk = Talk()
+    talk.say(BEAT, Identity("a", "b"), HERE, GeometricAltitude(1000, vfom_m=10))
+    assert talk.value("GPS_ELLIPSOID_ALT") == 1000.0
+    talk.say(BEAT, HERE._replace(lat=None, lon=None, nic=0), GeometricAltitude(1000, vfom_m=10))
+    assert talk.value("GPS_ELLIPSOID_ALT") == talk.value("GPS_ACCURACY_VERTICAL") == "failed"
+    talk.say(BEAT, HERE, GeometricAltitude(1000, vfom_m=10))
+    assert talk.value("GPS_ELLIPSOID_ALT") == 1000.0
+
+
 def test_traffic_is_passed_on_with_the_message_that_it_came_in() -> None:
     talk = Talk()
     other = HERE._replace(own=False, address=0x40621D, address_type=0)
