@@ -68,14 +68,14 @@ function why(answer, band, value) {
   if (!flags.length) lines.push(h("p", { class: "why good" }, h("b", {}, "✓ Good"), ": no flag is set"));
   const shown = mark(answer.source ?? "");
   if (shown) lines.push(h("p", { class: "why marked" }, h("b", {}, shown), `: the value is from ${answer.source}`));
-  const unusable = flags.some(([flag]) => flag !== "annunciate");
-  for (const [name, health] of healthOf(answer.feeders)) {
-    const well = health === "ok";
-    if (unusable || !well) {
-      lines.push(h("p", { class: `why ${well ? "" : "fail"}` }, "The connection ",
-        h("a", { href: `#health?open=${encodeURIComponent(name)}` }, name), well ? " should feed it, and is well" : ` should feed it, but: ${health}`));
-    }
+  const unusable = flags.some(([flag]) => flag === "fail" || flag === "old" || flag === "bad");
+  const feeders = healthOf(answer.feeders);
+  const link = (name) => h("a", { href: `#health?open=${encodeURIComponent(name)}` }, name);
+  for (const [name, health] of feeders) {
+    if (health !== "ok") lines.push(h("p", { class: "why fail" }, "The connection ", link(name), ` should feed it, but: ${health}`));
   }
+  const well = feeders.filter(([, health]) => health === "ok").map(([name]) => name);
+  if (unusable && well.length) lines.push(h("p", { class: "why" }, "Should feed it, and well: ", well.flatMap((name, n) => [n ? ", " : "", link(name)])));
   if (unusable && !answer.feeders?.length && !answer.computed?.length) {
     lines.push(h("p", { class: "why" }, "No connection of the configuration feeds it."));
   }

@@ -5,6 +5,9 @@ import { condition, gateway, unwell } from "../gateway.js";
 
 const STATES = { running: "✓", starting: "…", waiting: "↻", failed: "✕", stopped: "■", stopping: "…", loaded: "…" };
 
+const LEVELS = ["fail", "old", "bad", "none", "note"]; // the worst first
+const MOST_NAMED = 3; // connections that are named for a group of keys
+
 export function open({ root, query, on, every }) {
   const summary = h("section", { class: "card summary" });
   const attention = card("What needs attention");
@@ -97,11 +100,12 @@ export function open({ root, query, on, every }) {
       const reading = gateway.readings.get(item.key);
       if (!unwell(item, reading)) continue;
       const { word, level } = condition(reading);
-      const by = item.feeders?.join(", ") || "";
+      const by = level === "note" || item.feeders?.length > MOST_NAMED ? "" : item.feeders?.join(", ") ?? "";
       const group = `${level}\n${level === "none" ? "not fed yet" : word}\n${by}`;
       keys.set(group, [...(keys.get(group) ?? []), item.key]);
     }
-    for (const [group, names] of keys) {
+    const worst = ([group]) => LEVELS.indexOf(group.split("\n")[0]);
+    for (const [group, names] of [...keys].sort((a, b) => worst(a) - worst(b))) {
       const [level, words, by] = group.split("\n");
       found.push({ level, words: `${words}${by ? ` · from ${by}` : ""}`, keys: names });
     }
