@@ -19,11 +19,11 @@ from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
 from fixgw.cli.sim import add_model, choose_scenario, print_event
-from fixgw.net.access import is_loopback
+from fixgw.net.access import is_loopback, own_addresses
 
 if TYPE_CHECKING:
     from fixgw.configuration import Configuration
@@ -193,7 +193,7 @@ def _replay(args: argparse.Namespace, early: _EarlySignals) -> int:
             command, where, port = _how_to_reach(gateway, args)
             print(
                 f"{args.replay} is played, again and again.\n"
-                f"{_page(gateway)}"
+                f"{_page(gateway, args.host)}"
                 f"NetFIX listens on {args.host} port {port}. Try these commands in another terminal:\n"
                 f"  {command} watch{where} IAS ALT VS HEAD LAT LONG\n"
                 f"  {command} playback{where}\n"
@@ -370,11 +370,16 @@ def _how_to_reach(gateway: Gateway, args: argparse.Namespace) -> tuple[str, str,
     return command, where + ("" if port == 3490 else f" --port {port}"), port
 
 
-def _page(gateway: Gateway) -> str:
+def _page(gateway: Gateway, host: str) -> str:
     """The line that says where the page is; empty if there is none."""
     runner = gateway.runners.get("web")
-    plugin = None if runner is None else runner.plugin
-    return f"The page for browsers: {getattr(plugin, 'address', '')}\n" if plugin and plugin.is_running() else ""
+    plugin: Any = None if runner is None else runner.plugin
+    if plugin is None or not plugin.is_running():
+        return ""
+    addresses = [plugin.address]
+    if host in ("0.0.0.0", "::"):
+        addresses += [f"http://{own}:{plugin.port}/" for own in own_addresses()]
+    return f"The page for browsers: {', '.join(addresses)}\n"
 
 
 def _describe(
@@ -402,7 +407,7 @@ A virtual aircraft is flying. The real drivers read its instruments:
   {directory}/eis   virtual Grand Rapids EIS engine monitor
   virtual pins of a Raspberry Pi, with knobs, buttons, switches, lamps and a fuel flow transducer
 {others}The demo plugin writes the values that none of them measures.
-{warning}{_page(gateway)}NetFIX listens on {args.host} port {port}. Try these commands in another terminal:
+{warning}{_page(gateway, args.host)}NetFIX listens on {args.host} port {port}. Try these commands in another terminal:
   {command} watch{where} IAS ALT VS HEAD LAT LONG
   {command} alerts{where}
   {command} status{where} --verbose

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -22,6 +23,7 @@ import msgspec
 import pytest
 
 from fixgw import configuration, database
+from fixgw.cli import demo as command
 from fixgw.cli.demo import VITAL
 from fixgw.cli.demo import _take_off as take_off
 from fixgw.configuration import Configuration
@@ -391,6 +393,26 @@ def fly(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
         if demo.process.poll() is None:
             demo.process.kill()
         demo.process.communicate()
+
+
+def test_the_port_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = configuration.packaged() / "demo-replay.yaml"
+    loaded = configuration.load(file, {"FILE": str(tmp_path / "flight.mcap")})
+
+    def port(*words: str) -> object:
+        top = argparse.ArgumentParser()
+        command.add_parser(top.add_subparsers())
+        serving = command._serving_on(loaded, top.parse_args(["demo", *words]))
+        return next((c.options["port"] for c in serving.connections if c.name == "web"), None)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(command, "WEB_PORT", taken.getsockname()[1])
+        assert port() == 0  # any free one
+        assert port("--web-port", "8123") == 8123
+    assert port() == command.WEB_PORT
+    assert port("--port", "0") == 0  # a demo that disturbs nobody
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    assert port() is None  # without the library there is no page
 
 
 def test_the_whole_stack_works_until_ctrl_c(fly: Callable[..., Demo], tmp_path: Path) -> None:
