@@ -73,6 +73,8 @@ class Guarded(RequestHandler):
             kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 raise Refusal(415, "type", "the Content-Type is not application/json")
+            if self.hub.is_late:
+                raise Refusal(503, "late", "the gateway was held up while this request waited: send it again")
         need = self.NEEDS.get("GET" if method == "HEAD" else method)
         if need is not None and need not in access.permissions(self.role):
             if self.role is None and token is None:

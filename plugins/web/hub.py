@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 8  # that do at the same time what may take long
 MARKS = ("simulated", "replayed", "overridden")  # what each of `SIMULATED` means
+LATE_S = 3.0  # what is due each second may be this late
+GRACE_S = 0.5  # after that, what is received has waited
 STATUS_S = 3.0  # the longest wait for the status tree
 T = TypeVar("T")
 
@@ -61,6 +63,8 @@ class Hub:
         self.revision = 1  # of the definitions and aux values
         self.answered = 0  # the last request that `collector` has answered
         self.marks: dict[str, int] = {}  # how many values were not real then, by why
+        self.looked_at = clock_now()
+        self._late_until = 0.0
         self._length = len(self.db)
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._threads = 0
@@ -103,6 +107,9 @@ class Hub:
 
     def look(self) -> None:
         """What is due once a second."""
+        if self.is_late:
+            self._late_until = clock_now() + GRACE_S
+        self.looked_at = clock_now()
         if len(self.db) != self._length:
             self._length = len(self.db)
             self.revision += 1
@@ -110,6 +117,12 @@ class Hub:
             self.collector.ask()
         for stream in list(self.streams):
             stream.look()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether this process was held up just now: then requests that have waited are not what people want now."""
+        now = clock_now()
+        return now - self.looked_at > LATE_S or now < self._late_until
 
     # -- what may take long --------------------------------------------------------------------------------------------
 

@@ -216,6 +216,21 @@ def test_alarms_are_acknowledged(serve: Serve) -> None:
     assert words == ["ack oil"]
 
 
+def test_what_waited_while_the_gateway_was_held_up_is_not_done(serve: Serve) -> None:
+    gateway = serve(write=HERE)
+    assert gateway.plugin.server is not None
+    hub = gateway.plugin.server.hub
+    hub.looked_at -= 10.0  # as if it had been stopped since then
+    answer = gateway.ask("PUT", "/api/v1/items/IAS", {"value": 80})
+    assert (answer.status, answer.code) == (503, "late")
+    assert gateway.db.item("IAS").writes == 0
+    deadline = time.monotonic() + 5
+    while hub.is_late:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert gateway.ask("PUT", "/api/v1/items/IAS", {"value": 80}).status == 200
+
+
 # -- pairing -----------------------------------------------------------------------------------------------------------
 
 
