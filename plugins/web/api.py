@@ -6,8 +6,8 @@ Times are in seconds. Flags are bits: 1 annunciate, 2 old, 4 bad, 8 fail, 16 sec
 
 Codes: ``pair`` (401: this browser must be paired), ``role`` (403: its role does not include this), ``origin``, ``host``
 (403), ``in-flight`` (409: ask the person, then send it again with ``"force": true``), ``key``, ``file`` (404),
-``value``, ``flags``, ``json`` (400), ``refused``, ``absent``, ``disk``, ``changed`` (409), ``busy``, ``full`` (503), ``late``
-(503: what would change something has waited while the gateway was held up, and is not done).
+``value``, ``flags``, ``json`` (400), ``refused``, ``absent``, ``disk``, ``changed`` (409), ``busy``, ``full`` (503),
+``late`` (503: what would change something has waited while the gateway was held up, and is not done).
 
 GET /status                 the status tree, as ``fixgw status --json`` prints it
 GET /doctor                 what ``fixgw doctor --json`` prints; takes a few seconds
