@@ -265,17 +265,22 @@ export function condition(reading) {
   if (flags & OLD) words.push("OLD");
   if (flags & BAD) words.push("BAD");
   if (flags & ANNUNCIATE) words.push("alert");
-  if (flags & SECFAIL) words.push("backup missing");
+  if (flags & SECFAIL) words.push("no backup");
   const level = flags & FAIL ? "fail" : flags & OLD ? "old" : flags & BAD ? "bad" : "note";
   return { word: words.join(", "), sign: { fail: "✕", old: "◷", bad: "⚠", note: "●" }[level], level };
 }
 
 export const usable = (reading) => Boolean(reading) && reading.value !== null && !(reading.flags & UNUSABLE);
 
-/** Whether a key needs attention: flagged, unless nothing feeds it and nothing ever has. */
+/** Whether a key needs attention: flagged, unless it never had a value and all connections that may feed it are well. */
 export function unwell(item, reading) {
-  return Boolean(reading?.flags && (reading.age !== null || item.feeders?.length));
+  if (!reading?.flags) return false;
+  const health = (name) => gateway.status?.connections[name]?.health ?? "ok";
+  return reading.age !== null || Boolean(reading.flags & FAIL) || Boolean(item.feeders?.some((name) => health(name) !== "ok"));
 }
+
+/** Whether connections that are well may feed a key, but none ever has. */
+export const silent = (item, reading) => Boolean(item.feeders?.length && reading?.age === null && !unwell(item, reading));
 
 /** Where a value is not from: "SIMULATED", "REPLAY", "OVERRIDE", or empty for a real one. */
 export function mark(source) {

@@ -34,6 +34,7 @@ DEFINITIONS = [
     _number("FUELF1", "gal/hr", 30, "Fuel flow, engine 1", decimals=1),
     *(_number(f"TACH{e}", "rpm", 3000, f"Crankshaft speed, engine {e}", type="int") for e in (1, 2)),
     *(_number(f"EGT1{c}", "degC", 1000, f"Exhaust gas temperature, engine 1, cylinder {c}") for c in (1, 2, 3, 4)),
+    *(_number(f"CHT1{c}", "degC", 300, f"Cylinder head temperature, cylinder {c}") for c in range(1, 7)),
     _number("EGTSPAN1", "degC", 1000, "Exhaust gas temperature, hottest minus coolest, engine 1"),
     Definition(key="WPNAME", type="str", description="Name of the waypoint"),
     Definition(key="BARO", min=0, max=35, initial=29.92, setting=True, units="inHg", description="Altimeter setting"),

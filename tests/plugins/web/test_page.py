@@ -171,6 +171,20 @@ def test_every_engine_has_its_gauges(gateway: Served, visit: Visit) -> None:
     expect(page.locator("[aria-label='Engine 2'] [data-key=TACH2] .value")).to_have_text("2380")
 
 
+def test_a_driver_that_may_feed_more_cylinders_than_there_are_draws_no_crosses(gateway: Served, visit: Visit) -> None:
+    gateway.put("TACH1", 2400)
+    for cylinder in (1, 3):
+        gateway.put(f"CHT1{cylinder}", 190.0)
+    gateway.db.feeders["eis"] = frozenset(f"CHT1{c}" for c in range(1, 7))
+    try:
+        page = visit("#engine")
+        expect(page.locator("[data-key=CHT13] .value")).to_have_text("190")
+        expect(page.locator("[data-key=CHT12] .cross")).to_be_visible()  # its probe is dead
+        expect(page.locator("[data-key=CHT14]")).to_have_count(0)
+    finally:
+        gateway.db.feeders.clear()
+
+
 def test_the_hottest_cylinder_and_the_lean_assist(gateway: Served, visit: Visit) -> None:
     for cylinder, value in enumerate((700.0, 720.0, 710.0, 690.0), 1):
         gateway.put(f"EGT1{cylinder}", value)

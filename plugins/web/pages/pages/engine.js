@@ -30,10 +30,19 @@ export function open({ root, query, on, every }) {
   const advice = h("p", { class: "muted", role: "status" });
   root.append(content, h("div", { class: "tools" }, lean, advice));
 
-  /** The keys that exist and are fed, or ever were: a gauge without a sensor is left out. */
+  const written = (key) => gateway.readings.get(key)?.age != null;
+
+  /**
+   * Whether to show a key: it has or had a value, or a connection may feed it. But drivers may feed more cylinders and
+   * engines than there are, so those beyond the last one that has a value are left out.
+   */
   function fed(key) {
-    const item = gateway.items.get(key);
-    return item && (item.feeders?.length || gateway.readings.get(key)?.age != null) ? item : null;
+    if (!gateway.items.has(key)) return false;
+    if (written(key) || only) return true;
+    if (!gateway.items.get(key).feeders?.length) return false;
+    const [, prefix, engine, cylinder] = key.match(CYLINDER) ?? [];
+    if (cylinder) return [...gateway.items.keys()].some((each) => each.startsWith(prefix + engine) && each.match(CYLINDER)?.[3] >= cylinder && written(each));
+    return (key.match(ENGINE)?.[2] ?? "1") === "1" || written(`TACH${key.match(ENGINE)[2]}`);
   }
 
   function build() {

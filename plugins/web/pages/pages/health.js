@@ -1,7 +1,7 @@
 // Is everything well, and if not, what is it? Connections, configuration, keys that should be fed, the process.
 
 import { card, h, redraw, span, toast } from "../dom.js";
-import { condition, gateway, unwell } from "../gateway.js";
+import { condition, gateway, silent, unwell } from "../gateway.js";
 
 const STATES = { running: "✓", starting: "…", waiting: "↻", failed: "✕", stopped: "■", stopping: "…", loaded: "…" };
 
@@ -109,12 +109,17 @@ export function open({ root, query, on, every }) {
       const [level, words, by] = group.split("\n");
       found.push({ level, words: `${words}${by ? ` · from ${by}` : ""}`, keys: names });
     }
-    redraw(list, found, () => found.length ? h("ul", { class: "attention" }, found.map(entry)) : h("p", { class: "muted" }, "Nothing."));
+    const never = [...gateway.items.values()].filter((item) => silent(item, gateway.readings.get(item.key))).map((item) => item.key);
+    redraw(list, [found, never], () => [
+      found.length ? h("ul", { class: "attention" }, found.map(entry)) : h("p", { class: "muted" }, "Nothing."),
+      never.length && h("details", { open: list.querySelector("details")?.open }, h("summary", {}, `Not sent so far by connections that are well: ${never.length} keys`),
+        h("div", { class: "keys" }, never.map(keyLink)))].filter(Boolean));
   }
 
+  const keyLink = (key) => h("a", { href: `#data?open=${key}&search=${key}` }, key);
   const entry = ({ level, what, words, href, keys }) => h("li", { "data-level": level },
     href ? h("a", { href }, h("b", {}, what), h("span", {}, words)) : h("div", {}, h("span", {}, words),
-      h("div", { class: "keys" }, keys.map((key) => h("a", { href: `#data?open=${key}&search=${key}` }, key)))));
+      h("div", { class: "keys" }, keys.map(keyLink))));
 
   on("status", show);
   every(2000, showAttention);
