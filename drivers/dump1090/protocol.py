@@ -88,7 +88,7 @@ def read_sbs(line: str) -> Target | None:
     A number that is none makes the others of its line suspect: they are left out, too.
     """
     fields = line.split(",")
-    if len(fields) < SBS_FIELDS or fields[0] != "MSG" or fields[1] not in "12345678" or not fields[1]:
+    if len(fields) < SBS_FIELDS or fields[0] != "MSG" or fields[1] not in tuple("12345678"):
         return None
     address = _address(fields[4])
     if address is None:

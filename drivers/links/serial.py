@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 4096  # the most that one read takes
 EMPTY_READ_PAUSE_S = 0.02  # wait this long after a port that was ready had no data
+REFUSED_PAUSE_S = 0.001  # and this long after a socket, which may have had datagrams of others
 SETTLE_S = 0.02  # after this much silence no old bytes are left on the line
 FLUSH_S = 1.0  # the most time that discarding old bytes may take, after this process was held up
 
@@ -336,7 +337,7 @@ class SerialPoller(Poller[OptionsT]):
         except (OSError, ValueError, TypeError) as error:
             raise DeviceError(f"{self.options.url} went away") from error
         if not data:  # the port was ready but had no data; do not spin on it
-            self.stopping.wait(EMPTY_READ_PAUSE_S)
+            self.stopping.wait(REFUSED_PAUSE_S if self._networked else EMPTY_READ_PAUSE_S)
         return data
 
     def _flush_input(self, data: bytes) -> None:

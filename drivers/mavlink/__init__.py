@@ -233,8 +233,9 @@ class Plugin(Instrument[MavlinkOptions]):
         checked = self._protocol.checked
         self.take(lambda: self._protocol.feed(data))
         while self._protocol.traffic:
-            target = self._protocol.traffic.popleft()
-            self._targets.put(target._replace(source=derived_source([target.source], self.source)))
+            target, age_s = self._protocol.traffic.popleft()
+            target = target._replace(source=derived_source([target.source], self.source))
+            self._targets.put(target, age_s, position_age_s=age_s)
         return self._protocol.checked > checked
 
     def poll(self, timeout: float) -> None:

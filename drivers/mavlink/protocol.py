@@ -19,6 +19,7 @@ from fixgw.drivers.mavlink import modes
 from fixgw.drivers.mavlink.frames import Frame, Framer
 from fixgw.drivers.mavlink.messages import Fields, Message
 from fixgw.kit.airdata import pressure_altitude
+from fixgw.kit.place import is_possible
 from fixgw.kit.sources import SIMULATED
 from fixgw.kit.traffic import MAX_TARGETS, Target
 from fixgw.kit.units import FEET_PER_METRE, INHG_PER_KPA, KNOTS_PER_MPS, LITRES_PER_GALLON
@@ -177,7 +178,7 @@ def target_of(message: Message, fields: Fields) -> Target | None:
         return None if value is None else value * factor
 
     lat, lon = valid(_PLACED, "lat", 1e-7), valid(_PLACED, "lon", 1e-7)
-    placed = lat is not None and lon is not None and abs(lat) <= 90.0 and abs(lon) <= 180.0
+    placed = lat is not None and lon is not None and is_possible(lat, lon)
     climb = valid(_CLIMB | _SPEED, "ver_velocity", 0.6 * FEET_PER_METRE)
     callsign = "".join(filter(str.isalnum, fields["callsign"].encode("ascii", "ignore").decode()))
     return Target(
@@ -280,8 +281,8 @@ class Decoder:
         self.acknowledged: deque[tuple[int, int]] = deque(maxlen=16)
         #: When the vehicle last sent each message, by identifier.
         self.arrived: dict[int, float] = {}
-        #: Other aircraft whose reports have not been collected yet.
-        self.traffic: deque[Target] = deque(maxlen=MAX_TARGETS)
+        #: Other aircraft whose reports have not been collected yet, and how many seconds ago the receiver heard them.
+        self.traffic: deque[tuple[Target, float]] = deque(maxlen=MAX_TARGETS)
         self._clock = clock
         self._keys = frozenset((*keys, *ALWAYS))
         self._pascal_offset = pascal_offset
@@ -395,9 +396,10 @@ class Decoder:
         if message is None or now < self._confused_until:
             return False
         if message.id == _ADSB:
-            target = target_of(message, message.decode(frame.payload))
+            fields = message.decode(frame.payload)
+            target = target_of(message, fields)
             if target is not None:
-                self.traffic.append(target)
+                self.traffic.append((target, float(fields["tslc"])))
             return target is not None
         if message.id == _HEARTBEAT:
             return self._heartbeat(frame, message.decode(frame.payload), now, updates)

@@ -83,7 +83,14 @@ def test_what_cannot_be_true_is_left_out(field: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["MSG,9" + ",1" * 20, "MSG," + ",1" * 20, "MSG,3,1,1,40621D", "MSG,3,1,1,000000" + "," * 17]
+    "line",
+    [
+        "MSG,9" + ",1" * 20,
+        "MSG,12,1,1,40621D" + "," * 17,
+        "MSG," + ",1" * 20,
+        "MSG,3,1,1,40621D",
+        "MSG,3,1,1,000000" + "," * 17,
+    ],
 )
 def test_lines_that_are_refused(line: str) -> None:
     assert read_sbs(line) is None

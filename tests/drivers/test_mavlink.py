@@ -489,8 +489,9 @@ def report(**more: Any) -> traffic.Target | None:
 def test_an_aircraft_of_the_adsb_receiver_becomes_a_target() -> None:
     decoder = Decoder(Clock())
     assert decoder.feed(data_of("adsb")) == []
-    (target,) = decoder.traffic
+    ((target, age_s),) = decoder.traffic
     assert target == report()
+    assert age_s == VECTORS["adsb"]["frames"][0]["fields"]["tslc"]
     assert target.address == 0xA9704D
     assert (target.callsign, target.squawk, target.emitter) == ("DAL1253", "1200", 3)
     assert target.lat == pytest.approx(39.4)
@@ -516,6 +517,9 @@ def test_what_is_not_valid_of_a_target_is_not_zero() -> None:
     assert level is not None
     assert level.vertical_speed_fpm is None
     assert report(tslc=20) is None
+    nowhere = report(lat=0, lon=0)
+    assert nowhere is not None
+    assert nowhere.lat is nowhere.lon is None
     simulated = report(flags=127)
     assert simulated is not None
     assert simulated.source == "sim/"

@@ -124,6 +124,30 @@ def test_datagrams_of_one_host_are_accepted_and_silence_is_reported() -> None:
         until(lambda: ear.health() == "no data")
 
 
+def test_a_flood_of_another_host_does_not_crowd_out_the_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system keeps only some hundred datagrams for us: a pause between reads would lose the sender's."""
+    number = free_port(socket.SOCK_DGRAM)
+    ear = Ear("ear", {"port": f"udp://127.0.0.1:{number}"})
+    ear.open()
+    paused: list[float] = []
+    monkeypatch.setattr(ear.stopping, "wait", lambda seconds: paused.append(seconds))
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        other.bind(("127.0.0.2", 0))
+        sender.sendto(b"ok 1", ("127.0.0.1", number))
+        ear.poll(1.0)
+        for _ in range(130):
+            other.sendto(b"no", ("127.0.0.1", number))
+        sender.sendto(b"ok 2", ("127.0.0.1", number))
+        for _ in range(3):
+            ear.poll(1.0)
+    ear.close()
+    assert ear.heard_all == b"ok 1ok 2"
+    assert sum(paused) < 0.025, "at 10,000 a second there would be more than the system keeps"
+
+
 def test_garbage_over_a_network_is_not_blamed_on_the_baud_rate() -> None:
     number = free_port(socket.SOCK_DGRAM)
     with listening(f"udp://127.0.0.1:{number}") as ear, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
