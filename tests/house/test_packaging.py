@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 LINKS = {"drivers": "drivers", "plugins": "plugins", "config": "config", "systemd": "systemd", "tests/hw_sim": "hw_sim"}
-KINDS = {".py", ".yaml", ".ini", ".csv", ".xml", ".service", ".log", ".typed", ".in"}
+KINDS = {".py", ".yaml", ".ini", ".csv", ".service", ".log", ".typed", ".in", ".html", ".js", ".css", ".svg"}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,7 @@ def test_the_wheel_contains_the_tree(wheel: Path) -> None:
     assert "fixgw/plugins/skel.py" in expected
     assert "fixgw/config/default.yaml" in expected
     assert "fixgw/hw_sim/aircraft.py" in expected
+    assert "fixgw/plugins/web/pages/index.html" in expected
     assert expected - held == set()
     tops = {name.partition("/")[0] for name in held}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"fixgw"}
