@@ -24,6 +24,8 @@ ANNOUNCEMENT_PORT = 63093
 #: A tablet that has not announced itself for this long gets nothing more. ForeFlight does every 5 s.
 FORGET_TABLET_S = 15.0
 MAX_TABLETS = 8
+#: Seconds between attempts to listen to announcements, if another program has the port.
+LISTEN_AGAIN_S = 5.0
 #: A fixed target to which nothing could be sent for this long is reported.
 UNREACHABLE_S = 3.0
 
@@ -106,6 +108,8 @@ class Plugin(Poller[OutOptions]):
         self._ears: Datagrams | None = None
         self._second_at = self._attitude_at = 0.0
         self._reached: dict[tuple[str, int], float] = {}
+        self._deaf = ""  # why announcements are not heard although they should be
+        self._listen_at = 0.0
 
     @classmethod
     def check(cls, options: OutOptions, db: Database) -> Iterable[tuple[str, str]]:
@@ -128,7 +132,9 @@ class Plugin(Poller[OutOptions]):
             return trouble
         now = self.clock()
         lost = [host for (host, _), since in list(self._reached.items()) if now - since > UNREACHABLE_S]
-        return f"nothing can be sent to {', '.join(lost)}" if lost else ""
+        if lost:
+            return f"nothing can be sent to {', '.join(lost)}"
+        return f"tablets that announce themselves are not heard: {self._deaf}" if self._deaf else ""
 
     def get_status(self) -> Mapping[str, Any]:
         now = self.clock()
@@ -143,15 +149,11 @@ class Plugin(Poller[OutOptions]):
         six = {":" in host for host, _ in (*self._fixed, *self._text)} | ({False} if options.allow else set())
         try:
             self._senders = {v6: Datagrams(endpoint.Endpoint("udp", "::" if v6 else "0.0.0.0", 0)) for v6 in six}
-            if options.allow:
-                self._ears = Datagrams(
-                    endpoint.Endpoint("udp", "0.0.0.0", options.announcement_port),
-                    self._refuse,
-                    allow=access.Networks(options.allow),
-                    shared=True,
-                )
         except OSError as error:
-            raise DeviceError(f"UDP port {options.announcement_port}: {error.strerror or error}") from error
+            raise DeviceError(f"no socket to send from: {error.strerror or error}") from error
+        self._listen()
+        if self._deaf and not (self._fixed or self._text):
+            raise DeviceError(self._deaf)
         self._second_at = self._attitude_at = now = self.clock()
         self._reached = dict.fromkeys((*self._fixed, *self._text), now)
 
@@ -168,6 +170,8 @@ class Plugin(Poller[OutOptions]):
             self._attitude_at = _next(self._attitude_at, 1.0 / self.options.attitude_rate, now)
         if with_second:
             self._second_at = _next(self._second_at, 1.0, now)
+        if self._deaf and now >= self._listen_at:
+            self._listen()
         if with_attitude or with_second:
             self._say(with_second, with_attitude)
 
@@ -183,6 +187,22 @@ class Plugin(Poller[OutOptions]):
         self._traffic.own(self.name, None)
 
     # -- work ----------------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Listen to announcements, if they are allowed and nothing is in the way. Fixed targets do not depend on it."""
+        options = self.options
+        self._deaf, self._listen_at = "", self.clock() + LISTEN_AGAIN_S
+        if not options.allow:
+            return
+        try:
+            self._ears = Datagrams(
+                endpoint.Endpoint("udp", "0.0.0.0", options.announcement_port),
+                self._refuse,
+                allow=access.Networks(options.allow),
+                shared=True,
+            )
+        except OSError as error:
+            self._deaf = f"UDP port {options.announcement_port}: {error.strerror or error}"
 
     def _wait(self, seconds: float) -> None:
         """Wait, and note the tablets that announce themselves meanwhile."""

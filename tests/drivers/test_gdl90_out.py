@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fixgw.database import BAD, FAIL, Database
 from fixgw.drivers.efb_text import parse
 from fixgw.drivers.gdl90 import Report, decode, encode, frame
-from fixgw.drivers.gdl90_out import FORGET_TABLET_S, MAX_TABLETS, UNREACHABLE_S, OutOptions, Plugin
+from fixgw.drivers.gdl90_out import FORGET_TABLET_S, LISTEN_AGAIN_S, MAX_TABLETS, UNREACHABLE_S, OutOptions, Plugin
 from fixgw.drivers.gdl90_out.protocol import UNASSIGNED, Turns, read_announcement
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.base import Subject, TimedBench, packaged_database
@@ -452,6 +452,17 @@ def test_an_app_that_sleeps_is_no_error_and_an_unreachable_network_is_reported(m
     bench.fly(UNREACHABLE_S + 1.0)
     assert bench.plugin.health() == "nothing can be sent to 127.0.0.1"
     assert bench.plugin.counts["not sent"]
+
+
+def test_named_tablets_get_it_although_announcements_cannot_be_heard(make: Any) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("0.0.0.0", 0))
+        bench = make(announcement_port=other.getsockname()[1])
+        bench.fly(2.0)
+        assert bench.position() is not None
+        assert bench.plugin.health().startswith("tablets that announce themselves are not heard: UDP port ")
+    bench.fly(LISTEN_AGAIN_S + 1.0)
+    assert bench.plugin.health() == ""
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
