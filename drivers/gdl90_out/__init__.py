@@ -271,6 +271,8 @@ def _address(target: str) -> tuple[str, int]:
     there = endpoint.parse(f"udp://{target}")
     if there.address is None:
         raise ValueError(f"{target}: name an address, because looking up a name in flight might fail")
+    if there.address.version == 6 and there.address.is_link_local:
+        raise ValueError(f"{target}: nothing can be sent to a link-local address; name another one of the tablet")
     return str(there.address), there.port
 
 

@@ -618,6 +618,8 @@ class Decoder:
             if fields["lat"] or fields["lon"]:
                 yield self._measured("LAT", fields["lat"] / 1e7)
                 yield self._measured("LONG", fields["lon"] / 1e7)
+            else:
+                yield from (Update(key, None, FAIL, NO_POSITION) for key in ("LAT", "LONG"))
             course, speed = message.known(fields, "cog"), message.known(fields, "vel")
             if course is None:
                 yield self._measured("TRACK", None)

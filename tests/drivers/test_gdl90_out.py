@@ -473,7 +473,8 @@ def test_named_tablets_get_it_although_announcements_cannot_be_heard(make: Any) 
     [
         ({}, "targets"),
         ({"targets": ["192.168.1.20:4000"]}, None),
-        ({"targets": ["[fe80::1]:4000"]}, None),
+        ({"targets": ["[fd00::1]:4000"]}, None),
+        ({"targets": ["[fe80::1]:4000"]}, "targets.0"),
         ({"allow": ["192.168.1.0/24"]}, None),
         ({"targets": ["192.168.1.20"]}, "targets.0"),
         ({"targets": ["10.0.0.1:4000", "tablet:4000"]}, "targets.1"),

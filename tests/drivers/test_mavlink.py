@@ -365,6 +365,14 @@ def test_without_a_fix_there_is_no_position() -> None:
     assert latest(decoder.feed(fixed + position(200)))["LAT"].value == 44.0
 
 
+def test_a_fix_at_zero_zero_is_none() -> None:
+    decoder = Decoder(Clock())
+    somewhere, nowhere = (frame("GPS_RAW_INT", fix_type=3, lat=lat, lon=lat, alt_ellipsoid=1) for lat in (440000000, 0))
+    assert latest(decoder.feed(heartbeat() + somewhere))["LAT"].value == 44.0
+    updates = latest(decoder.feed(nowhere))
+    assert updates["LAT"].flags & updates["LONG"].flags & FAIL
+
+
 @pytest.mark.parametrize(
     ("flags", "keys"),
     [
