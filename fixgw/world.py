@@ -192,6 +192,8 @@ class World:
     def offer(self, owner: str, name: str, command: Command) -> None:
         """Offer a command to clients that may write: ``command(words)`` returns why not, or an empty text.
 
+        NetFIX can call those whose name is one word. The others are for the web page, which knows what they return.
+
         `owner` is the connection's name. Any thread may call the command, which must return at once. The last who
         offers a name gets it. The gateway withdraws the offers of a connection that stops or fails.
         """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -31,13 +32,16 @@ from fixgw.drivers.links.can import bus as can_bus
 from fixgw.drivers.links.can.bus import CanPlugin, Tap
 from fixgw.drivers.links.can.frame import ERROR, EXTENDED, FD, REMOTE, Frame
 from fixgw.drivers.links.can.port import BusOptions
-from fixgw.errors import Advice, ConfigurationError, Problem
+from fixgw.errors import Advice, ConfigurationError, PluginFail, Problem
 from fixgw.kit.anonymous import Shift
 from fixgw.kit.phases import FLYING_KT
 from fixgw.kit.raw import Heard
 from fixgw.plugin import Device, Feeds, Finding
 from fixgw.state import Keeper
 from fixgw.world import Way
+
+if TYPE_CHECKING:
+    from fixgw.drivers.canfix.monitor import Monitor
 
 
 class CanfixOptions(BusOptions, frozen=True, kw_only=True):
@@ -101,6 +105,9 @@ class Plugin(CanPlugin[CanfixOptions]):
         self._way: Way | None = None  # if this gateway votes for a leader
         self._hears_all = False
         self._unfollow: Callable[[], None] = lambda: None
+        self._monitor: tuple[Monitor, Tap] | None = None  # while somebody looks
+        self._monitoring = threading.Lock()  # guards it, but not the look whether it is there
+        self._may_monitor = False
 
     # -- the contract --------------------------------------------------------------------------------------------------
 
@@ -187,12 +194,15 @@ class Plugin(CanPlugin[CanfixOptions]):
         if way is not None:
             way.send = self._send_vote
             way.works = lambda: not self._silent and self.bus.bus.acknowledged
+        self._may_monitor = True
+        self.offer(f"monitor {self.name}", self._show_traffic)
         super().run()
 
     def wake(self) -> None:
         self._wake.set()
 
     def stop(self) -> None:
+        self._end_monitor(for_good=True)
         if self._thread is None:  # run() failed early
             super().stop()
             return
@@ -384,6 +394,8 @@ class Plugin(CanPlugin[CanfixOptions]):
     def turn(self) -> float:
         self._wake.clear()
         now = self.clock()
+        if self._monitor is not None and now >= self._monitor[0].until:
+            self._end_monitor()
         if self._way is not None and self._way.listens and not self._hears_all:
             self.bus.accept(None)
             self._hears_all = True
@@ -439,6 +451,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             "changing to %d bit/s, as requested by node %d", bitrate, destination, extra={"FIXGW_NODE": destination}
         )
         self._silent = True
+        self._end_monitor(for_good=True)  # it holds the bus
         error = False
         try:
             self._reopen(bitrate)
@@ -448,6 +461,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             self._reopen(before)
         self.stopping.wait(RATE_CHANGE_PAUSE_S)
         self._silent = False
+        self._may_monitor = True
         for frame in self.node.rate_changed(destination, bitrate, error):
             self._send(frame)
 
@@ -470,6 +484,44 @@ class Plugin(CanPlugin[CanfixOptions]):
             if reading is not None and reading.good and float(reading.value) > FLYING_KT:
                 return f"in flight: {key} is {reading.value}"
         return ""
+
+    # -- the monitor ---------------------------------------------------------------------------------------------------
+
+    def _show_traffic(self, words: str = "") -> str:
+        """What goes over the bus, as JSON; empty while the bus is not in use. Any thread."""
+        with self._monitoring:
+            if not self._may_monitor:
+                return ""
+            if self._monitor is None:
+                from fixgw.drivers.canfix.monitor import Monitor
+
+                monitor = Monitor(self.table, self.clock, self._name_of)
+                self._monitor = monitor, self.bus.listen(monitor.take)
+            answer = self._monitor[0].ask()
+        return msgspec.json.encode(answer).decode()
+
+    def _name_of(self, node: int) -> str:
+        """What a node is: as it describes itself, otherwise by its type."""
+        if node == self.node.id:
+            return "this gateway"
+        seen = self.node.nodes.get(node)
+        if seen is None or seen.description or seen.identity is None:
+            return "" if seen is None else seen.description
+        from fixgw.drivers.canfix.tool.text import describe_device
+
+        return describe_device(seen.identity.device)
+
+    def _end_monitor(self, for_good: bool = False) -> None:
+        """Hear only what the driver needs; `for_good`: until `_may_monitor` is set again."""
+        with self._monitoring:
+            if for_good:
+                self._may_monitor = False
+            elif self._monitor is None or self.clock() < self._monitor[0].until:
+                return  # somebody has just asked
+            monitor, self._monitor = self._monitor, None
+            if monitor is not None:
+                with suppress(PluginFail):  # a driver on the bus hangs, which is not ours
+                    monitor[1].close()
 
     # -- saved state ---------------------------------------------------------------------------------------------------
 

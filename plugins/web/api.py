@@ -26,6 +26,13 @@ GET /history?keys=IAS,EGT*&seconds=60   {"step": 0.5, "age": of the newest value
 GET /log?after=N&connection=NAME    {"lines": [LINE, ...] (100 at most), "more": whether there are more}
 PUT /log/level              {"connection": "gps", "level": "DEBUG" | "INFO" | "WARNING" | "ERROR"}: what that
                             connection logs from now on, until the gateway is started again. Needs admin
+GET /can/NAME/monitor       what goes over the CAN-FIX bus of the connection NAME; it is heard from the first question
+                            until 10 s after the last: {"rows": [{"id": "183" (hexadecimal), "kind" (one of KINDS of
+                            `canfix.protocol`, or "error"), "node" (or null), "name" (of the node), "key": "IAS.Vne" (or
+                            ""), "about": WORDS, "index", "meta" (null if there is none), "value": "158.0 knots",
+                            "flags": ["bad"], "data": "0c 00 50 2c 06", "count", "rate" (per second; null: not yet
+                            known), "age"}, ...] (500 at most), "left out": frames of others}; 404 ``absent``: no such
+                            connection has a monitor, or its bus is not in use
 
 POST /pair                  {"code": "K7QM-4T2X"} -> {"name", "role"}, and a cookie; 403 ``code``, 429 ``too-many``.
                             Needs no role
@@ -303,6 +310,17 @@ class Alarms(Act):
         self.reply({})
 
 
+class Monitor(Act):
+    NEEDS = {"GET": "read"}
+
+    async def get(self, name: str) -> None:
+        show = self.hub.world.offered(f"monitor {name}")
+        answer = "" if show is None else await self.do(lambda: show(""))
+        if not answer:
+            raise Refusal(404, "absent", f"no connection {name!r} uses a CAN-FIX bus now")
+        self.reply(answer)
+
+
 class Restart(Act):
     NEEDS = {"POST": "admin"}
 
@@ -358,6 +376,7 @@ def routes(hub: Hub) -> list[Any]:
         ("/api/v1/pair", Pair, shared),
         ("/api/v1/history", Trends, shared),
         ("/api/v1/alarms", Alarms, shared),
+        ("/api/v1/can/([^/]+)/monitor", Monitor, shared),
         ("/api/v1/connections/([^/]+)/restart", Restart, shared),
         ("/api/v1/reload", Reload, shared),
         ("/api/v1/log/level", Level, shared),

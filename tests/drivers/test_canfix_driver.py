@@ -853,6 +853,45 @@ def test_the_bit_rate_stays_if_another_user_of_the_bus_needs_it(start: Start, db
         tap.close()
 
 
+def test_the_monitor_hears_the_bus_while_somebody_asks(start: Start, db: Database, other: Other) -> None:
+    plugin = start(obey=["bit-rate"], bitrate=125000)
+
+    def ask() -> dict[str, Any]:
+        answer = plugin._gateway.offered("monitor canfix")
+        assert answer is not None
+        return {row["id"]: row for row in json.loads(answer("") or '{"rows": []}')["rows"]}
+
+    def users() -> int:
+        return int(plugin.get_status()["users"])
+
+    assert (users(), plugin._monitor) == (1, None)
+    counts = {**plugin.codec.counts}
+    ask()
+    assert users() == 2
+    other.parameter(0x184, struct.pack("<i", 5000))
+    other.send(0x5FE, "0c000001")  # which the driver does not hear
+    until(lambda: {"184", "5FE"} <= ask().keys())
+    assert ask()["184"]["value"] == "5000 ft"
+    assert plugin.codec.counts["unknown"] == counts["unknown"]
+    until(lambda: f"{NODE_SPECIFIC + ME:03X}" in ask(), "what the gateway sends")
+    assert ask()[f"{NODE_SPECIFIC + ME:03X}"]["name"] == "this gateway"
+
+    other.send(NODE_SPECIFIC + NODE, "010004")  # another bit rate: the monitor does not hold the bus
+    until(lambda: plugin.get_status().get("bit rate") == 1000000)
+    until(lambda: users() == 1 and plugin._may_monitor)
+    ask()
+    assert users() == 2
+    assert plugin._monitor is not None
+    plugin._monitor[0].until = 0.0  # nobody has asked for long
+    until(lambda: plugin._monitor is None and users() == 1)
+    ask()
+    show = plugin._gateway.offered("monitor canfix")
+    plugin.shutdown()
+    assert show is not None
+    assert show("") == "", "it is too late"
+    assert not can_bus._buses
+
+
 def test_each_bus_has_its_own_map(start: Start, db: Database, other: Other) -> None:
     start("inputs: [{canid: 0x183, fixid: IAS}]\n", "left")
     start("inputs: [{canid: 0x183, fixid: TAS}]\n", "right", channel="second")

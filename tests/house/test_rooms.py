@@ -234,6 +234,7 @@ def loaded_by(statement: str) -> set[str]:
         ("import fixgw.cli", {"serial", "can", "asyncio", "yaml", "readline", "multiprocessing"}),
         ("import fixgw.plugins.netfix", {"serial", "can", "asyncio"}),
         ("import fixgw.drivers.nmea0183", {"serial", "can", "asyncio"}),
+        ("import fixgw.drivers.canfix", {"can", "fixgw.drivers.canfix.monitor", "fixgw.drivers.canfix.tool"}),
         ("import fixgw.hw_sim.bench.clock", {"pytest", "yaml", "msgspec", "threading"}),
         ("import fixgw.hw_sim.bench.plugin", {"yaml", "msgspec"}),
     ],

@@ -22,7 +22,7 @@ from fixgw.drivers.canfix.tool.bus import Bus
 from fixgw.drivers.canfix.tool.change import Args, open_bus, survey
 from fixgw.drivers.canfix.tool.survey import SILENT_AFTER_S, Heard, Member, Survey, decode, survey_of
 from fixgw.drivers.links.can import log as can_log
-from fixgw.drivers.links.can.frame import ERROR, EXTENDED, Frame
+from fixgw.drivers.links.can.frame import ERROR
 from fixgw.errors import BadValue
 
 REDRAW_S = 0.2
@@ -269,10 +269,6 @@ def _print_frames(args: Args, table: Table, source: Iterator[Heard], channel: st
                 return
 
 
-def _format_identifier(frame: Frame) -> str:
-    return f"{frame.arbitration_id:0{8 if frame.flags & EXTENDED else 3}X}"
-
-
 def _format_frame(table: Table, heard: Heard) -> str:
     """Identifier, node, key and message."""
     outcome = heard.outcome
@@ -282,7 +278,7 @@ def _format_frame(table: Table, heard: Heard) -> str:
     if isinstance(outcome, cf.Dropped):
         message = f"{message}: {heard.frame.data.hex(' ')}".rstrip(": ")
     node = cf.sender_of(outcome) or "-"
-    return f"{_format_identifier(heard.frame)}  {node:>3}  {words.name_of(table, outcome):12}  {message}"
+    return f"{words.format_identifier(heard.frame)}  {node:>3}  {words.name_of(table, outcome):12}  {message}"
 
 
 class _Screen:
@@ -342,7 +338,9 @@ class _Screen:
             if len(self._rows) >= MAX_ROWS:
                 return
             # A dot in a row's name tells `Row` that it has no flags.
-            name = f"{_format_identifier(heard.frame)} {words.name_of(table, outcome)}".strip() + ("" if value else ".")
+            name = f"{words.format_identifier(heard.frame)} {words.name_of(table, outcome)}".strip() + (
+                "" if value else "."
+            )
             row = self._rows[place] = Row(name, units)
             order = sorted(self._rows, key=lambda at: (at[0], [f"{part:>3}" for part in at[1:]]))
             self.page.rows = [self._rows[at] for at in order]

@@ -11,7 +11,7 @@ from typing import Any
 from fixgw.drivers.canfix import mapping
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.table import Field, Parameter, Payload, Table, UnknownParameter
-from fixgw.drivers.links.can.frame import Frame, decode_error
+from fixgw.drivers.links.can.frame import EXTENDED, Frame, decode_error
 from fixgw.errors import BadValue
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "find_parameter",
     "flag_names",
     "format_destination",
+    "format_identifier",
     "format_node",
     "format_value",
     "key_of",
@@ -71,6 +72,11 @@ _DEVICES: tuple[tuple[range, str], ...] = (
 def describe_device(type: int) -> str:
     """The kind of device that reports `type`, 0..255."""
     return next((name for types, name in _DEVICES if type in types), "unknown")
+
+
+def format_identifier(frame: Frame) -> str:
+    """The identifier in hexadecimal, with as many digits as its kind has."""
+    return f"{frame.arbitration_id:0{8 if frame.flags & EXTENDED else 3}X}"
 
 
 def format_node(number: int) -> str:

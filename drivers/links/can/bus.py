@@ -129,6 +129,12 @@ class Tap:
         self.ids = None if ids is None else frozenset(ids)
         self.bus.refilter()
 
+    def listen(self, received: Received) -> Tap:
+        """Another hold on the same bus, which hears all frames, also those that this one sends. Close it first."""
+        tap = Tap(self.bus, received, None, point=self.point)
+        self.bus.add(tap)
+        return tap
+
     def close(self) -> None:
         """Stop using the bus. When this returns, `received` is not running and will not be called again.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -15,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from fixgw.drivers.canfix.monitor import Monitor
+from fixgw.drivers.canfix.table import load
+from fixgw.drivers.links.can.frame import Frame
 from fixgw.kit.update import BAD, FAIL, OLD
 from fixgw.plugins.web.access import Tokens
 
@@ -488,6 +492,64 @@ def test_a_browser_is_paired_with_the_code_of_the_command(
         served.close()
 
 
+# -- CAN ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_traffic_of_a_bus_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visit: Visit) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    served = Served()
+    clock = [1000.0]
+    monitor = Monitor(load(), lambda: clock[0], lambda node: HOSTILE if node == 12 else "")
+    questions: list[str] = []
+
+    def show(words: str) -> str:
+        questions.append(words)
+        return json.dumps(monitor.ask())
+
+    def hear(identifier: int, data: str) -> None:
+        monitor.take([Frame(identifier, bytes.fromhex(data), 0, clock[0])])
+
+    try:
+        served.connections["can"] = {**CONNECTION, "status": {"received per second": 20, "nodes": {}}}
+        served.world.offer("can", "monitor can", show)
+        hear(0x183, "0c0000d204")
+        hear(0x500, "0d0204e803")
+        page = visit("#can", url=served.url, viewport=NARROW, allowed="Failed to load|ERR_|WebSocket")
+        rows = page.locator(".traffic li:visible")
+        expect(rows).to_have_count(2)
+        expect(rows.first).to_contain_text("IAS · Indicated Airspeed")
+        expect(rows.first).to_contain_text("123.4 knots")
+        expect(rows.first).to_contain_text(HOSTILE)
+        expect(rows.last).to_contain_text("✕ fail")
+        assert page.evaluate(AUDIT) == {"faint": [], "small": [], "width": NARROW["width"]}
+        hear(0x183, "0c0000e803")
+        expect(rows.first).to_contain_text("100.0 knots")
+
+        filter = page.get_by_label("Filter")
+        filter.fill("node 13")
+        expect(rows).to_have_count(1)
+        expect(page.locator("main")).to_contain_text("1 of 2")
+        filter.fill("nonsense")
+        expect(rows).to_have_count(0)
+        filter.fill("")
+
+        page.get_by_role("button", name="Pause").click()
+        asked = len(questions)
+        hear(0x183, "0c0000d204")
+        expect(rows.first.locator(".when")).to_contain_text("◷")  # the age goes on
+        expect(rows.first).to_contain_text("100.0 knots")
+        assert len(questions) <= asked + 1, "one may have been on its way"
+        page.get_by_role("button", name="Paused").click()
+        expect(rows.first).to_contain_text("123.4 knots")
+
+        served.plugin.shutdown()
+        expect(page.locator("#cover")).to_be_visible()
+        expect(page.locator(".traffic li")).to_have_count(0)
+        page.close()
+    finally:
+        served.close()
+
+
 # -- who can use it ----------------------------------------------------------------------------------------------------
 
 PAGES = (
@@ -615,9 +677,25 @@ def test_365_keys_at_20_hz_leave_the_browser_time(gateway: Served, visit: Visit)
         writer.join()
 
 
+def loaded(module: Path) -> set[Path]:
+    """A module of the page, and all that it imports at once."""
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        each = waiting.pop().resolve()
+        if each not in found:
+            found.add(each)
+            waiting += [each.parent / name for name in re.findall(r'^import .* from "(.+)";$', each.read_text(), re.M)]
+    return found
+
+
 def test_the_page_is_light(visit: Visit) -> None:
-    folder = Path(__file__).parents[3] / "plugins/web/pages"
-    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 150_000
+    folder = (Path(__file__).parents[3] / "plugins/web/pages").resolve()
+    pages = sorted((folder / "pages").iterdir())
+    shell = {folder / name for name in ("index.html", "style.css", "icon.svg")} | loaded(folder / "app.js")
+    assert folder / "gateway.js" in shell
+    assert shell.union(*map(loaded, pages)) == {file for file in folder.rglob("*") if file.is_file()}
+    assert max(sum(file.stat().st_size for file in shell | loaded(page)) for page in pages) <= 150_000
     page = visit("#data")
     hosts = page.evaluate("performance.getEntriesByType('resource').map((e) => new URL(e.name).host)")
     assert set(hosts) == {page.evaluate("location.host")}

@@ -348,3 +348,19 @@ def test_the_state_directory_that_cannot_be_written_is_said(serve: Serve, tmp_pa
     (tmp_path / "web.json").mkdir()
     answer = gateway.ask("POST", "/api/v1/pair", {"code": "AAAA-AAAA"})
     assert (answer.status, answer.code) == (503, "disk")
+
+
+# -- the monitor of a bus ----------------------------------------------------------------------------------------------
+
+
+def test_the_monitor_of_a_can_bus_is_passed_on(serve: Serve) -> None:
+    gateway = serve()  # it may read
+    answers = ['{"rows":[],"left out":0}', ""]
+    gateway.world.offer("can", "monitor can", lambda words: answers.pop(0))
+    assert gateway.ask("GET", "/api/v1/can/can/monitor").json == {"rows": [], "left out": 0}
+    for path in ("can/can/monitor", "can/nmea/monitor"):  # its bus is not in use just now; it has none
+        answer = gateway.ask("GET", f"/api/v1/{path}")
+        assert (answer.status, answer.code) == (404, "absent")
+    gateway.world.withdraw("can")
+    assert gateway.ask("GET", "/api/v1/can/can/monitor").code == "absent"
+    assert gateway.ask("GET", "/api/v1/can/can/monitor", Host="elsewhere.example").code == "host"

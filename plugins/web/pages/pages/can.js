@@ -1,19 +1,22 @@
-// The nodes on each CAN bus, and the state of the bus, from the status of the connections.
+// The nodes on each CAN bus, and the state of the bus, from the status of the connections; and what goes over it.
 
 import { card, h, redraw, span } from "../dom.js";
 import { gateway } from "../gateway.js";
+import { monitor } from "../monitor.js";
 
 const BUS = ["interface", "channel", "bit rate", "connected", "controller", "adapter", "received per second", "sent per second",
   "error frames", "bus off", "lost", "dropped", "unsendable", "misfits", "not mapped"];
 const ERRORS = ["CAN Transmit Error Counter", "CAN Receive Error Counter", "CAN Receive Overrun Counter"];
 
-export function open({ root, on }) {
+export function open({ root, query, on, every }) {
   const place = h("div", {}, h("p", { class: "muted" }, "Asking the gateway …"));
   root.append(place);
+  const watch = monitor({ root, query, on, every });
   on("status", (status) => {
     const buses = Object.entries(status.connections).filter(([, each]) => each.status && "received per second" in each.status);
     redraw(place, buses.map(([name, each]) => [name, each.health, each.status]), () => buses.length ? buses.map(([name, each]) => bus(name, each))
       : h("p", { class: "muted empty" }, "No connection speaks CAN."));
+    watch(buses.filter(([, each]) => each.status.nodes).map(([name]) => name));
   });
   gateway.subscribe({ status: true });
 }
