@@ -172,7 +172,6 @@ def test_a_flight_model_that_is_not_installed_is_reported(
     (tmp_path / "other.yaml").write_text("flight: {model: jsbsim}\n")
     words = "fixgw: the flight model needs the library JSBSim: pip install JSBSim (x86-64 only)\n"
     assert cli("sim", "serial", "eis", "--scenario", str(tmp_path / "other.yaml")) == (1, "", words)
-    assert cli("demo", "--model", "jsbsim", "--port", "0") == (1, "", words)
     assert cli("sim", "network", "fgfs", "--model", "jsbsim", "--port", "0") == (1, "", words)
 
 

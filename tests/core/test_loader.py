@@ -85,7 +85,7 @@ def test_directories_are_appended_to_the_path_once(tmp_path: Path) -> None:
     [
         ("fixgw.plugins.skell", "fixgw.plugins.skel"),
         ("fixgw.plugins.nmea183", "fixgw.plugins.nmea0183"),
-        ("fixgw.drivers.nmea", "fixgw.drivers.nmea0183"),
+        ("fixgw.drivers.nmea018", "fixgw.drivers.nmea0183"),
         ("fixgw.plugin.skel", "fixgw.plugins.skel"),
         ("fixgw.netfx", "fixgw.plugins.netfix"),
         ("nmea0183x", "fixgw.plugins.nmea0183"),

@@ -551,7 +551,7 @@ def test_aircraft_of_the_adsb_receiver_are_in_the_table_of_traffic(cockpit: Any)
     flight = cockpit()
     flight.autopilot.traffic = [adsb(flight.autopilot, 0xABCDEF, 44.0, -88.0, 3500.0, "N123AB")]
     flight.fly(0.3)
-    (target,) = traffic.table(flight.db).heard_within(1.0)
+    (target,) = traffic.table(flight.db).heard_within(2.0)  # the receiver heard it a second ago
     assert (target.address, target.callsign, target.source) == (0xABCDEF, "N123AB", flight.plugin.source)
     assert target.altitude_ft == pytest.approx(3500.0, abs=0.1)
     assert flight.plugin.get_status()["targets"]["ABCDEF"]["ground speed kt"] == pytest.approx(194.4, abs=0.1)

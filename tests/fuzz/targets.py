@@ -1028,7 +1028,9 @@ TARGETS: Mapping[str, Target] = {
         Stream(lambda clock: skyview.Decoder(clock, stall_angle=20.0, inputs={1: ("OILP2", "psi")}), good("skyview")),
     ),
     "spi_mcp3008": Target(spi_mcp3008, Parser(read_mcp3008)),
-    "stratux": Target(stratux, Stream(stratux.Decoder, good("stratux")), (b"\x7e", b"\x7d", b"LE\x01\x01")),
+    "stratux": Target(
+        stratux, Stream(stratux.Decoder, good("stratux"), repeats=4, interval=2.0), (b"\x7e", b"\x7d", b"LE\x01\x01")
+    ),
     "strompi": Target(strompi, Stream(lambda clock: Strompi(), good("strompi"))),
     "ups_x728": Target(ups_x728, Parser(read_x728)),
     "xplane": Target(xplane, Parser(read_xplane), (b"RREF,", b"DATA*", b"RPOS4", b"DREF\0", b"BECN\0")),
