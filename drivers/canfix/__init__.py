@@ -202,7 +202,8 @@ class Plugin(CanPlugin[CanfixOptions]):
         self._wake.set()
 
     def stop(self) -> None:
-        self._end_monitor(for_good=True)
+        self._may_monitor = False
+        self._end_monitor()
         if self._thread is None:  # run() failed early
             super().stop()
             return
@@ -394,8 +395,9 @@ class Plugin(CanPlugin[CanfixOptions]):
     def turn(self) -> float:
         self._wake.clear()
         now = self.clock()
-        if self._monitor is not None and now >= self._monitor[0].until:
-            self._end_monitor()
+        monitor = self._monitor
+        if monitor is not None and now >= monitor[0].until:
+            self._end_monitor(unless_asked=True)
         if self._way is not None and self._way.listens and not self._hears_all:
             self.bus.accept(None)
             self._hears_all = True
@@ -451,7 +453,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             "changing to %d bit/s, as requested by node %d", bitrate, destination, extra={"FIXGW_NODE": destination}
         )
         self._silent = True
-        self._end_monitor(for_good=True)  # it holds the bus
+        self._end_monitor()  # it holds the bus
         error = False
         try:
             self._reopen(bitrate)
@@ -461,7 +463,6 @@ class Plugin(CanPlugin[CanfixOptions]):
             self._reopen(before)
         self.stopping.wait(RATE_CHANGE_PAUSE_S)
         self._silent = False
-        self._may_monitor = True
         for frame in self.node.rate_changed(destination, bitrate, error):
             self._send(frame)
 
@@ -490,7 +491,7 @@ class Plugin(CanPlugin[CanfixOptions]):
     def _show_traffic(self, words: str = "") -> str:
         """What goes over the bus, as JSON; empty while the bus is not in use. Any thread."""
         with self._monitoring:
-            if not self._may_monitor:
+            if self._silent or not self._may_monitor:
                 return ""
             if self._monitor is None:
                 from fixgw.drivers.canfix.monitor import Monitor
@@ -511,17 +512,14 @@ class Plugin(CanPlugin[CanfixOptions]):
 
         return describe_device(seen.identity.device)
 
-    def _end_monitor(self, for_good: bool = False) -> None:
-        """Hear only what the driver needs; `for_good`: until `_may_monitor` is set again."""
+    def _end_monitor(self, unless_asked: bool = False) -> None:
+        """Hear only what the driver needs; `unless_asked`: unless somebody has asked lately."""
         with self._monitoring:
-            if for_good:
-                self._may_monitor = False
-            elif self._monitor is None or self.clock() < self._monitor[0].until:
-                return  # somebody has just asked
-            monitor, self._monitor = self._monitor, None
-            if monitor is not None:
-                with suppress(PluginFail):  # a driver on the bus hangs, which is not ours
-                    monitor[1].close()
+            if self._monitor is None or (unless_asked and self.clock() < self._monitor[0].until):
+                return
+            (_, tap), self._monitor = self._monitor, None
+            with suppress(PluginFail):  # a driver on the bus hangs, which is not ours
+                tap.close()
 
     # -- saved state ---------------------------------------------------------------------------------------------------
 

@@ -878,7 +878,7 @@ def test_the_monitor_hears_the_bus_while_somebody_asks(start: Start, db: Databas
 
     other.send(NODE_SPECIFIC + NODE, "010004")  # another bit rate: the monitor does not hold the bus
     until(lambda: plugin.get_status().get("bit rate") == 1000000)
-    until(lambda: users() == 1 and plugin._may_monitor)
+    until(lambda: users() == 1 and not plugin._silent)
     ask()
     assert users() == 2
     assert plugin._monitor is not None
