@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from fixgw.errors import FixgwError
+from fixgw.errors import FixgwError, counted
 from fixgw.kit.update import Value
 
 __all__ = ["About", "Alert", "Change", "Recording", "RecordingError", "open_recording"]
@@ -72,6 +72,17 @@ class About:
     keep: bool = False  # never deleted to make room
     units: Mapping[str, str] = field(default_factory=dict)  # by key
     more: Mapping[str, Any] = field(default_factory=dict)
+
+    def notes(self) -> list[str]:
+        """What people should know before they trust it, in sentences."""
+        found = []
+        if self.simulated:
+            found.append("Values of this flight are simulated, replayed or overridden.")
+        if not self.complete:
+            found.append("The recording was not finished: it ends where the power was lost, or is still being written.")
+        if self.lost:
+            found.append(f"{counted(self.lost, 'piece')} of the recording could not be read.")
+        return found
 
 
 class Recording(Protocol):

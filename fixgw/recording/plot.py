@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, NamedTuple
 
-from fixgw.errors import MissingLibrary, counted
+from fixgw.errors import MissingLibrary
 from fixgw.recording import Recording, RecordingError
 from fixgw.recording.exports.common import GAP, place, plain
 from fixgw.recording.report import active_alerts
@@ -145,7 +145,7 @@ def _content(recording: Recording, span: Span, samples: Samples) -> dict[str, An
         "when": _when(recording, span),
         "simulated": about.simulated,
         "dated": not _is_undated(recording, span),
-        "notes": list(_notes(recording)),
+        "notes": recording.about.notes(),
         "x": _packed(times),
         "panels": [
             {
@@ -213,16 +213,6 @@ def _when(recording: Recording, span: Span) -> str:
 
 def _is_undated(recording: Recording, span: Span) -> bool:
     return not recording.about.dated and span.shift == UNDATED_S - recording.about.start
-
-
-def _notes(recording: Recording) -> Iterator[str]:
-    about = recording.about
-    if about.simulated:
-        yield "Values of this flight are simulated, replayed or overridden."
-    if not about.complete:
-        yield "The recording was not finished."
-    if about.lost:
-        yield f"{counted(about.lost, 'piece')} of the recording could not be read."
 
 
 def _packed(numbers: array[float]) -> str:

@@ -50,6 +50,14 @@ POST /connections/NAME/restart, POST /reload    {"force"} -> {}: it has begun. N
 GET /recordings             {"recordings": [what ``fixgw flights --json`` prints of each, without its path, ...]}
 GET /recordings/NAME        the file, or what the header ``Range`` asks for
 GET /recordings/NAME?to=csv the same as a table, a row for each second
+GET /recordings/NAME/series?keys=IAS,EGT*&from=600&until=900&points=600     a stretch of it for a chart, in seconds from
+                            the beginning: {"name", "start" (since 1970, or null if it has no date), "length",
+                            "simulated", "notes": [WORDS, ...], "from", "until", "step", "recorded": [all keys with
+                            numbers until then], "keys": {"IAS": {"units", "low": [77.5, ..., null], "high": [...],
+                            "gaps": [3, ...]}, ...}}. Point n lasts from "from" + n * "step" until the next one; "low"
+                            and "high" are the least and the greatest value that was good meanwhile, null if there was
+                            none; during the points in "gaps" it was not good, or nothing was recorded, for a time,
+                            however short. null for a key that was never recorded. 40 keys and 2,000 points at most
 
 What has to do with the configuration needs admin:
 
@@ -383,6 +391,7 @@ def routes(hub: Hub) -> list[Any]:
         ("/api/v1/doctor", configuring.Doctor, shared),
         ("/api/v1/recordings", recordings.Recordings, shared),
         ("/api/v1/recordings/([^/]+)", recordings.OneRecording, shared),
+        ("/api/v1/recordings/([^/]+)/series", recordings.Series, shared),
         ("/api/v1/bench", bench.Bench, shared),
         ("/api/v1/scenario", bench.Scenarios, shared),
         ("/api/v1/panel", bench.Panel, shared),

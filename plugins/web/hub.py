@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from fixgw.clock import now as clock_now
@@ -63,6 +64,7 @@ class Hub:
         self.revision = 1  # of the definitions and aux values
         self.answered = 0  # the last request that `collector` has answered
         self.marks: dict[str, int] = {}  # how many values were not real then, by why
+        self.recordings: dict[str, Path] = {}  # by name, when they were listed last
         self.looked_at = clock_now()
         self._late_until = 0.0
         self._length = len(self.db)

@@ -16,9 +16,12 @@ MOST = 2  # at the same time
 _running: set[subprocess.Popen[bytes]] = set()
 
 
-def printed(*words: str) -> bytes:
-    """The JSON that ``fixgw WORDS`` prints. Raises ValueError with what it complains about, and `TooBusy`."""
-    said, complaint, _ = _run(subprocess.PIPE, *words)
+def printed(*words: str, program: str = "fixgw.cli") -> bytes:
+    """The JSON that ``fixgw WORDS``, or the function `main` of another module, prints.
+
+    Raises ValueError with what it complains about, and `TooBusy`.
+    """
+    said, complaint, _ = _run(subprocess.PIPE, *words, program=program)
     if said[:1] not in (b"{", b"["):
         raise ValueError(complaint)
     return said
@@ -38,9 +41,9 @@ def end_all() -> None:
             process.kill()
 
 
-def _run(out: IO[bytes] | int, *words: str) -> tuple[bytes, str, int]:
+def _run(out: IO[bytes] | int, *words: str, program: str = "fixgw.cli") -> tuple[bytes, str, int]:
     # The interpreter lowers its own priority: code between fork and exec is not safe in a process with threads.
-    start = f"import os, sys; os.nice({NICENESS}); from fixgw.cli import main; sys.exit(main(sys.argv[1:]))"
+    start = f"import os, sys; os.nice({NICENESS}); from {program} import main; sys.exit(main(sys.argv[1:]))"
     if len(_running) >= MOST:
         raise TooBusy
     process = subprocess.Popen(
@@ -50,7 +53,7 @@ def _run(out: IO[bytes] | int, *words: str) -> tuple[bytes, str, int]:
     try:
         said, complaint = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        raise ValueError(f"`fixgw {words[0]}` takes too long") from None
+        raise ValueError(f"it takes longer than {SECONDS:.0f} s, and was ended") from None
     finally:
         _running.discard(process)
         process.kill()

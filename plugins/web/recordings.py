@@ -11,12 +11,14 @@ from typing import IO, Any
 from urllib.parse import quote
 
 from fixgw import state
-from fixgw.plugins.web import outside
-from fixgw.plugins.web.guard import Act, Refusal
+from fixgw.plugins.web import outside, series
+from fixgw.plugins.web.guard import Act, Refusal, encode
 
 RECORDER = "fixgw.plugins.recorder"
 CHUNK_BYTES = 256 * 1024
 STALL_S = 60.0  # without reading, until a download is given up
+POINTS = 600  # of a chart
+LONGEST_S = 1e7  # no recording is that long
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -39,17 +41,30 @@ class Recordings(Act):
         for place in dict.fromkeys(loaded.directory / place if loaded else place for place in places or [usual]):
             if place.is_dir():
                 found += json.loads(outside.printed("flights", "--json", "--directory", str(place)))
+        self.hub.recordings = {each["name"]: Path(each["path"]) for each in found}
         return found
+
+    async def find(self, name: str) -> Path:
+        """The path of the recording `name`. Raises `Refusal` if the list has none of that name."""
+        path = await self.do(lambda: self._look_up(name), outside.SECONDS)
+        if path is None:
+            raise Refusal(404, "file", f"there is no recording {name!r}")
+        return path
+
+    def _look_up(self, name: str) -> Path | None:
+        """The path from the latest list, if the file is still there, or else from a new one: listing takes a while."""
+        path = self.hub.recordings.get(name)
+        if path is None or not path.is_file():
+            self.flights()
+            path = self.hub.recordings.get(name)
+        return path
 
 
 class OneRecording(Recordings):
     """A recording as it is, whole or a part of it; or as CSV."""
 
     async def get(self, name: str) -> None:  # type: ignore[override]
-        known = {each["name"]: Path(each["path"]) for each in await self.do(self.flights, outside.SECONDS)}
-        if name not in known:
-            raise Refusal(404, "file", f"there is no recording {name!r}")
-        path = known[name]
+        path = await self.find(name)
         try:
             if self.get_query_argument("to", "") == "csv":
                 import tempfile  # which loads much, for few
@@ -102,3 +117,33 @@ class OneRecording(Recordings):
         self.set_status(206)
         self.set_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
         return start, end
+
+
+class Series(Recordings):
+    """A stretch of a recording as points for a chart."""
+
+    async def get(self, name: str) -> None:  # type: ignore[override]
+        patterns = [key for key in self.get_query_argument("keys", "").split(",") if key]
+        if len(patterns) > series.MOST_KEYS:
+            raise Refusal(400, "value", f"{len(patterns)} keys: ask for {series.MOST_KEYS} at most")
+        since, until = self._number("from") or 0.0, self._number("until")
+        points = int(self._number("points") or POINTS)
+        if until is not None and until < since + series.SHORTEST_S:
+            raise Refusal(400, "value", f"`until` is at least {series.SHORTEST_S:g} s after `from`")
+        if not 1 <= points <= series.MOST_POINTS:
+            raise Refusal(400, "value", f"`points` is 1 to {series.MOST_POINTS}")
+        path = await self.find(name)
+        asked = encode({"patterns": patterns, "since": since, "until": until, "points": points}).decode()
+        program = series.__name__
+        self.reply(await self.do(lambda: outside.printed(str(path), asked, program=program), outside.SECONDS + 5.0))
+
+    def _number(self, name: str) -> float | None:
+        """The number called `name` in the query; None if there is none. Raises `Refusal`."""
+        text = self.get_query_argument(name, "")
+        try:
+            number = float(text) if text else None
+        except ValueError:
+            number = LONGEST_S
+        if number is not None and not 0.0 <= number < LONGEST_S:
+            raise Refusal(400, "value", f"`{name}` is a number, and not negative")
+        return number

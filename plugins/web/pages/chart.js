@@ -1,6 +1,8 @@
-// A chart of values over the last minutes on a canvas: time axis, scales, gaps, a cursor, several series.
+// A chart of values over the last minutes, or of a stretch of a recording, on a canvas: time axis, scales, gaps, a
+// cursor, several series.
 //
-// A stretch that was old, bad or failed is a gap. Times are seconds of the browser's monotonic clock.
+// A stretch that was old, bad or failed is a gap. Times are seconds of the browser's monotonic clock, or since the
+// beginning of the recording.
 
 import { h, say } from "./dom.js";
 import { UNUSABLE, gateway } from "./gateway.js";
@@ -9,6 +11,7 @@ import { converted, format, showing, written } from "./units.js";
 const DRAW_MS = 250;
 const STEP_S = 0.5; // one point per half second is kept
 const LEFT = 52, RIGHT = 10, TOP = 8, BOTTOM = 22; // pixels around the picture
+const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600]; // of the time axis of a recording
 const DASHES = [[], [7, 3], [2, 3], [10, 3, 2, 3], [4, 4], [1, 2]];
 
 const now = () => performance.now() / 1000;
@@ -20,6 +23,26 @@ export async function history(keys, seconds) {
   const points = ({ values, flags }) =>
     values.map((value, n) => [newest - (values.length - 1 - n) * step, flags[n] & UNUSABLE ? null : value]);
   return new Map(Object.entries(found).map(([key, series]) => [key, series ? points(series) : []]));
+}
+
+/** What a recording answers for a key, as points: a stroke from the least to the greatest value; alone beside a gap. */
+function strokes({ low, high, gaps }, from, step) {
+  const broken = new Set(gaps);
+  return low.flatMap((value, n) => {
+    const t = from + (n + 0.5) * step;
+    if (value === null) return [[t, null]];
+    const stroke = value === high[n] ? [[t, value]] : n % 2 ? [[t, high[n]], [t, value]] : [[t, value], [t, high[n]]];
+    return broken.has(n) ? [[t, null], ...stroke, [t, null]] : stroke;
+  });
+}
+
+/** When something was recorded: UTC if the recording has a date, or else since its beginning. */
+export function moment({ start }, seconds, digits = 0) {
+  const ms = Math.round(((start ?? 0) + seconds) * 1000);
+  if (start !== null) return new Date(ms).toISOString().slice(11, 19 + (digits && digits + 1));
+  const minutes = Math.floor(ms / 60000), scale = 10 ** digits;
+  const rest = (Math.floor((ms / 1000 - minutes * 60) * scale) / scale).toFixed(digits);
+  return `+${minutes}:${rest.padStart(2 + (digits && digits + 1), "0")}`;
 }
 
 /** Round distances between ticks: 1, 2 or 5 times a power of ten. */
@@ -36,13 +59,19 @@ export class Chart {
   #cursor = null;
   #drawn = -Infinity;
   #timer;
+  #width = 0;
+  #dragged = null; // from where the pointer is dragged, in seconds ago
 
-  /** `series`: `[{key, item}]`, all in the same units. */
-  constructor({ height, seconds, series }) {
-    this.seconds = seconds;
-    this.series = series.map((each, n) => ({ ...each, how: showing(each.item), points: [], n }));
+  /**
+   * `series`: `[{key, item}]`, all in the same units. With `past` it shows a recording: `{from, until, step, start}`
+   * and `zoom(from, until)`, which is called when a stretch is wanted; the series have its `found`.
+   */
+  constructor({ height, seconds, series, past = null }) {
+    this.past = past;
+    this.seconds = past ? past.until - past.from : seconds;
+    this.series = series.map((each, n) => ({ ...each, how: showing(each.item), points: past ? strokes(each.found, past.from, past.step) : [], n }));
     this.how = this.series[0].how;
-    this.canvas = h("canvas", { tabindex: "0", role: "img", "aria-label": `Chart of ${series.map((s) => s.key).join(", ")}` });
+    this.canvas = h("canvas", { tabindex: "0", role: "img", "aria-label": `Chart of ${series.map((s) => s.key).join(", ")}${past ? ", recorded" : ""}` });
     this.canvas.style.height = `${height}px`;
     this.legend = h("ul", { class: "legend" }, this.series.map((each) => {
       each.text = h("span", { class: "value" }, "—");
@@ -52,11 +81,30 @@ export class Chart {
     this.when = h("span", { class: "when muted" });
     this.element = h("figure", { class: "chart" }, h("figcaption", {}, this.legend, this.when), this.canvas);
     this.canvas.addEventListener("pointermove", (event) => this.#point(event.offsetX));
-    this.canvas.addEventListener("pointerdown", (event) => this.#point(event.offsetX));
-    this.canvas.addEventListener("pointerleave", () => this.#place(null));
+    this.canvas.addEventListener("pointerdown", (event) => {
+      this.#point(event.offsetX);
+      if (!past || event.button) return;
+      this.#dragged = this.#cursor;
+      this.canvas.setPointerCapture(event.pointerId);
+    });
+    this.canvas.addEventListener("pointerup", (event) => {
+      const from = this.#dragged;
+      this.#dragged = null;
+      if (from === null) return;
+      this.#point(event.offsetX);
+      if (Math.abs(from - this.#cursor) > this.seconds / 50) past.zoom(past.until - Math.max(from, this.#cursor), past.until - Math.min(from, this.#cursor));
+    });
+    for (const name of ["pointerleave", "pointercancel"]) {
+      this.canvas.addEventListener(name, () => { this.#dragged = null; this.#place(null); });
+    }
     this.canvas.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: this.seconds / 60, ArrowRight: -this.seconds / 60 }[event.key];
-      if (event.key === "Escape") this.#place(null);
+      const scale = { "+": 0.5, "=": 0.5, "-": 2 }[event.key];
+      if (past && scale) {
+        const middle = past.until - (this.#cursor ?? this.seconds / 2);
+        past.zoom(middle - (this.seconds * scale) / 2, middle + (this.seconds * scale) / 2);
+      } else if (past && event.key === "0") past.zoom(0, Infinity);
+      else if (event.key === "Escape") { this.#dragged = null; this.#place(null); }
       else if (step) { this.#place(Math.min(this.seconds, Math.max(0, (this.#cursor ?? 0) + step))); event.preventDefault(); }
     });
     this.theme = () => { this.colours = null; };
@@ -103,15 +151,18 @@ export class Chart {
 
   /** A value that has not changed was not sent again, but it lasts while its reading is good. */
   #last(each) {
+    if (this.past) return null;
     const reading = gateway.readings.get(each.key);
     return reading && !(reading.flags & UNUSABLE) && typeof reading.value === "number" ? reading.value : null;
   }
 
   draw() {
-    const time = now();
-    if (time - this.#drawn < 0.2 || !this.canvas.isConnected || gateway.state !== "live") return;
-    this.#drawn = time;
-    const { canvas } = this;
+    const { canvas, past } = this;
+    if (!canvas.isConnected) return;
+    if (past ? this.#drawn > 0 && this.colours && this.#width === canvas.clientWidth : now() - this.#drawn < 0.2 || gateway.state !== "live") return;
+    this.#drawn = now();
+    this.#width = canvas.clientWidth;
+    const time = past ? past.until : now();
     const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
       canvas.width = Math.round(width * ratio);
@@ -150,8 +201,19 @@ export class Chart {
     draw.clip();
     for (const each of this.series) this.#line(draw, each, x, y);
     draw.restore();
+    if (past) {
+      draw.textAlign = "left";
+      draw.fillStyle = this.colours.muted;
+      draw.fillText("RECORDING", LEFT + 6, TOP + 12);
+    }
     if (this.#cursor !== null) {
       const at = x(time - this.#cursor);
+      if (this.#dragged !== null) {
+        draw.fillStyle = this.colours.grid;
+        draw.globalAlpha = 0.5;
+        draw.fillRect(at, TOP, x(time - this.#dragged) - at, height - TOP - BOTTOM);
+        draw.globalAlpha = 1;
+      }
       draw.strokeStyle = this.colours.text;
       draw.setLineDash([3, 3]);
       draw.beginPath();
@@ -177,12 +239,26 @@ export class Chart {
       draw.fillText(value.toFixed(decimals), LEFT - 6, at);
     }
     draw.textBaseline = "alphabetic";
+    if (this.past) return this.#clock(draw, width, height, x);
     const step = [...(this.seconds < 300 ? [5, 10, 15, 30] : []), 60, 120, 180, 300].find((s) => (s / this.seconds) * (width - LEFT - RIGHT) >= 62) ?? 300;
     for (let ago = 0; ago <= this.seconds; ago += step) {
       const at = Math.round(x(time - ago)) + 0.5;
       line(draw, at, TOP, at, height - BOTTOM);
       draw.textAlign = ago === 0 ? "right" : ago === this.seconds ? "left" : "center";
       draw.fillText(ago === 0 ? "now" : step < 60 ? `−${ago} s` : `−${ago / 60} min`, ago === 0 ? width - RIGHT : at, height - 6);
+    }
+  }
+
+  /** The time axis of a recording. */
+  #clock(draw, width, height, x) {
+    const { past } = this;
+    const start = past.start ?? 0;
+    const step = STEPS.find((s) => (s / this.seconds) * (width - LEFT - RIGHT) >= 76) ?? Math.ceil(this.seconds / 36000) * 7200;
+    draw.textAlign = "center";
+    for (let n = Math.ceil((start + past.from) / step); n * step <= start + past.until; n++) {
+      const at = Math.round(x(n * step - start)) + 0.5;
+      line(draw, at, TOP, at, height - BOTTOM);
+      if (at > LEFT + 20 && at < width - RIGHT - 20) draw.fillText(moment(past, n * step - start, step < 1 ? 1 : 0), at, height - 6);
     }
   }
 
@@ -197,7 +273,7 @@ export class Chart {
       if (v === null) { pen = false; continue; }
       const [px, py] = [x(t), y(converted(v, each.how))];
       if (pen) draw.lineTo(px, py);
-      else draw.moveTo(px, py);
+      else { draw.moveTo(px, py); draw.lineTo(px + 1, py); } // a point alone is seen, too
       pen = true;
     }
     draw.stroke();
@@ -206,6 +282,7 @@ export class Chart {
 
   /** The numbers of the legend: those of now, or those under the cursor. */
   #read(time) {
+    if (this.past) return this.#readPast(time);
     for (const each of this.series) {
       let value = this.#last(each);
       if (this.#cursor !== null) {
@@ -216,6 +293,18 @@ export class Chart {
       say(each.text, value === null ? "gap" : format(value, each.how));
     }
     say(this.when, this.#cursor === null ? "" : `${Math.round(this.#cursor)} s ago`);
+  }
+
+  #readPast(time) {
+    const at = this.#cursor === null ? null : time - this.#cursor;
+    for (const { found: { low, high, gaps }, how, text } of this.series) {
+      const n = at === null ? -1 : Math.min(low.length - 1, Math.floor((at - this.past.from) / this.past.step));
+      const good = (values) => (n < 0 ? values.filter((v) => v !== null) : values[n] === null ? [] : [values[n]]);
+      const [least, greatest] = [good(low).reduce((a, b) => Math.min(a, b), Infinity), good(high).reduce((a, b) => Math.max(a, b), -Infinity)];
+      if (least > greatest) say(text, "gap");
+      else say(text, (format(least, how) === format(greatest, how) ? format(least, how) : `${format(least, how)} to ${format(greatest, how)}`) + (gaps.includes(n) ? ", gap" : ""));
+    }
+    say(this.when, at === null ? "RECORDING" : `RECORDING, ${moment(this.past, at, 1)}${this.past.start === null ? "" : " UTC"}`);
   }
 
   #colours() {

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from fixgw import state
 from fixgw.drivers.canfix.monitor import Monitor
 from fixgw.drivers.canfix.table import load
 from fixgw.drivers.links.can.frame import Frame
@@ -23,6 +24,7 @@ from fixgw.kit.update import BAD, FAIL, OLD
 from fixgw.plugins.web.access import Tokens
 
 from .browsing import CHROMIUM, CONNECTION, DESK, HOSTILE, NARROW, NO_CHROMIUM, PHONE, Served
+from .recorded import record
 
 pytestmark = pytest.mark.slow
 
@@ -635,6 +637,51 @@ def test_a_kiosk_shows_one_page_alone_with_its_header(gateway: Served, visit: Vi
     expect(page.locator("nav")).to_be_hidden()
     expect(page.locator("header .light")).to_have_text("LIVE")
     expect(page.locator("html")).to_have_attribute("data-theme", "night")
+
+
+def test_a_recording_is_zoomed_into_and_never_looks_current(gateway: Served, visit: Visit) -> None:
+    place = state.path("recordings").parent / "recordings"
+    place.mkdir()
+    told: list[Any] = [(float(n), "/engine", {"EGT11": 700.0, "EGT19": 650.0 + n}) for n in range(101)]
+    told += [(50.5, "/engine", {"EGT11": 900.0}), (50.6, "/engine", {"EGT11": 700.0})]
+    told += [(79.5, "/flags", {"EGT11": "00010"}), (90.0, "/flags", {"EGT11": "00000"})]
+    record(place / "flight.mcap", *sorted(told, key=lambda each: each[0]), sources="sim/eis")
+    gateway.put("EGT11", 333.0)
+    page = visit("#recordings")
+    page.locator("main").get_by_role("link", name="Trends").click()
+    banner, chart = page.locator(".recording"), page.locator(".chart")
+    expect(banner).to_contain_text("RECORDING of 2026-05-16")
+    expect(banner).to_contain_text("SIMULATED")
+    expect(banner.get_by_role("status")).to_have_text("14:05:00 to 14:06:40 UTC")
+    page.get_by_label("Add a key").fill("EGT11")
+    page.keyboard.press("Enter")
+    expect(chart.locator(".value")).to_have_text("700 to 900")
+    expect(chart.locator(".when")).to_have_text("RECORDING")
+    # By dragging, from the middle to the right.
+    box = chart.locator("canvas").bounding_box()
+    page.mouse.move(box["x"] + 52 + (box["width"] - 62) * 0.6, box["y"] + 80)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 12, box["y"] + 80, steps=3)
+    page.mouse.up()
+    expect(banner.get_by_role("status")).to_have_text(re.compile("14:0(5:59|6:00) to 14:06:(39|40) UTC"))
+    expect(chart.locator(".value")).to_have_text("700")
+    # By keyboard: the cursor is in the stretch that had failed.
+    page.get_by_role("button", name="Whole").click()
+    expect(chart.locator(".value")).to_have_text("700 to 900")
+    canvas = chart.locator("canvas")
+    canvas.focus()
+    for _ in range(9):
+        page.keyboard.press("ArrowLeft")
+    expect(chart.locator(".value")).to_have_text("gap")
+    expect(chart.locator(".when")).to_have_text("RECORDING, 14:06:25.0 UTC")
+    page.keyboard.press("+")
+    expect(banner.get_by_role("status")).to_have_text("14:05:50 to 14:06:40 UTC")
+    page.get_by_role("button", name="Back to live").click()
+    expect(chart.locator(".value")).to_have_text("333")
+    expect(banner).to_have_count(0)
+    page.get_by_role("button", name="A recording").click()
+    page.get_by_label("A recording").select_option("flight")
+    expect(banner).to_contain_text("RECORDING of 2026-05-16")
 
 
 # -- what it costs -----------------------------------------------------------------------------------------------------

@@ -34,5 +34,6 @@ function entry(each) {
     h("span", {}, h("b", {}, each.name), " ", each.simulated && h("span", { class: "mark" }, "SIMULATED")),
     h("small", { class: "muted" }, facts), each.alert && h("small", {}, `Worst alert: ${each.level} ${each.alert}`),
     each.trouble ? h("p", { class: "why fail" }, each.trouble) : h("span", { class: "links" },
+      h("a", { class: "button", href: `#trends?recording=${encodeURIComponent(each.name)}` }, "Trends"),
       h("a", { class: "button", href: address, download: "" }, "Download"), h("a", { class: "button", href: `${address}?to=csv`, download: "" }, "As CSV")));
 }
