@@ -25,6 +25,7 @@ MAY_LOOK = {
     "fixgw/doctor.py",
     "drivers/canfix/tool/show.py",
     "plugins/system.py",  # it writes the time of day
+    "plugins/web/access.py",  # when a browser was paired
 }
 
 
