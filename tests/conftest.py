@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy computer generates examples slowly, which is not a defect.
-settings.register_profile("fixgw", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fixgw", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fixgw")
 settings.register_profile("quick", settings.get_profile("fixgw"), max_examples=10)
 
