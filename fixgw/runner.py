@@ -458,7 +458,7 @@ class Runner:
 
 
 def fed_keys(connection: Connection) -> frozenset[str]:
-    """The keys that the connection may write, as far as its plugin tells; for people, so no error matters."""
+    """The keys that the connection may write, as far as its plugin tells; for people, so an error only says less."""
     plugin = connection.plugin
     try:
         options: Any = {k: v for k, v in connection.options.items() if k != CONFIGPATH}
@@ -468,7 +468,9 @@ def fed_keys(connection: Connection) -> frozenset[str]:
         if not keys:
             keys = [key for need in plugin.preflight(options) if isinstance(need, Feeds) for key in need.keys]
         return frozenset(keys)
-    except Exception:
+    except Exception as error:
+        log = logging.getLogger(f"fixgw.plugins.{connection.name}")
+        log.info("which keys it writes is not known: %s", _describe(error, "writes()"))
         return frozenset()
 
 

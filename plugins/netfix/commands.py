@@ -508,10 +508,12 @@ class Commands:
             error = WRONG_VALUE
         else:
             override: Callable[[], object] = item.end_override
+            doing = f"releases {item.key}"
             if value:
                 source = f"{OVERRIDE}{peer.source}"
                 flags, seconds = sentence.flag_bits(value[1]), int(given)
                 override = partial(item.override, value[0], flags, source, "overridden", seconds)
+                doing = f"overrides {item.key} with {sentence.sanitize(value[0])} for {seconds} s"
 
             def attempt() -> str:
                 try:
@@ -520,7 +522,7 @@ class Commands:
                     return str(refusal)
                 return ""
 
-            self.log.warning("%s: %s", peer.name, sentence.sanitize(line[1:]))
+            self.log.warning("%s %s", peer.name, doing)
             self._perform(peer, item, attempt, answer)
             return
         peer.errors += 1

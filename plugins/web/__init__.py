@@ -1,6 +1,7 @@
-"""The web page of the gateway, for a phone, a tablet or a desk: `Plugin`. What it speaks: `fixgw.plugins.web.api`.
+"""A page for browsers on phones, tablets and desks: health, values, engine, alarms, trends, configuration.
 
-Tornado, of the extra `web`, is only imported when a connection of this module starts. Its loop has a thread of its own.
+What it speaks: `fixgw.plugins.web.api`. Tornado, of the extra `web`, is only imported when a connection of this module
+starts. Its loop has a thread of its own.
 """
 
 from __future__ import annotations

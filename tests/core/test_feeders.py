@@ -58,6 +58,12 @@ def test_the_keys_of_a_connection(plugin: type[PluginBase], options: dict[str, A
     assert fed_keys(Connection(name="x", module="x", plugin=plugin, options=options)) == keys
 
 
+def test_a_defect_in_what_a_plugin_tells_of_its_keys_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assert fed_keys(Connection(name="x", module="x", plugin=Broken, options={})) == set()
+    assert "which keys it writes is not known: writes() raised RuntimeError: a defect" in caplog.text
+
+
 def test_explain_names_every_connection_that_may_write_the_key() -> None:
     db = Database([Definition(key="IAS"), Definition(key="ALT")])
     db.feeders = {"a": frozenset(["IAS"]), "b": frozenset(["IAS", "ALT"])}
