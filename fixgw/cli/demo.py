@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
 from fixgw.cli.sim import add_model, choose_scenario, print_event
+from fixgw.errors import MissingLibrary
 from fixgw.net.access import is_loopback, own_addresses
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fly until Ctrl-C, SIGTERM or the end of `duration`, and return 0; return 1 if the demo cannot start."""
+    if args.record is not None and find_spec("mcap") is None:
+        return complain(str(MissingLibrary("mcap", "record")))
     early = _EarlySignals()
     from fixgw import configuration, journal
     from fixgw.hw_sim.network import own_host

@@ -212,3 +212,10 @@ def test_wrong_arguments_for_a_program_are_reported(cli: Cli, arguments: list[st
     code, _, err = cli("sim", "network", *arguments)
     assert code == 1
     assert sentence in err
+
+
+def test_the_demonstration_does_not_fly_unrecorded(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fixgw.cli.demo.find_spec", lambda name: None)
+    code, out, err = cli("demo", "--record", "--port", "0")
+    assert (code, out) == (1, "")
+    assert err.startswith("fixgw: mcap is not installed: ")
