@@ -78,7 +78,28 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return WHOLE_FILE in collection_path.read_text(encoding="utf-8") or None
 
 
+#: Files whose tests take long and keep the machine busy: each worker begins with one row. At the end of the run they
+#: would leave the others without work, and disturb each other.
+FIRST = (
+    ("sim/test_demo.py",),
+    ("plugins/web/test_page.py",),
+    ("house/test_packaging.py", "service/test_debian_package.py", "cli/test_cli_new.py"),
+    ("cli/test_cli_canfix.py", "recording/test_whole_flight.py", "house/test_examples.py"),
+)
+
+
+def _long_ones_first(items: list[pytest.Item]) -> None:
+    """Put the tests of `FIRST` where each of so many workers begins: the workers get equal parts, in this order."""
+    rows = [[item for item in items if item.path.as_posix().endswith(files)] for files in FIRST]
+    long = {item for row in rows for item in row}
+    others = (item for item in items if item not in long)
+    share = len(items) // len(FIRST)
+    items[:] = [item for row in rows for item in (*row, *itertools.islice(others, share - len(row)))] + list(others)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if getattr(config, "workerinput", {}).get("workercount") == len(FIRST) and len(items) > 1000:
+        _long_ones_first(items)
     if (seed := config.getoption("shuffle")) is not None:
         random.Random(seed).shuffle(items)
     if config.getoption("quick"):
