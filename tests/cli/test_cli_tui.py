@@ -268,8 +268,7 @@ def test_the_screen_covers_itself_when_nothing_is_current(flying: Bench) -> None
                 began = time.monotonic()
                 covered = await until(screen, r"NOTHING IS CURRENT.*No data from the gateway\..*no answer from")
                 assert time.monotonic() - began < 2.5
-                for word in ("IAS", "40", "knots", "good", "OK", "WARNING"):
-                    assert word not in covered
+                assert not re.search(r"\b(IAS|40|knots|good|OK|WARNING)\b", covered)  # 40 may be part of the port
                 alive = screen.feed.answers
             await until(screen, "IAS +40")
             assert screen.feed.answers > alive, "the sign of life moves"
