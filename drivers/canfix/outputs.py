@@ -372,8 +372,9 @@ class Output:
             mine, now = self._mine, self._all.clock()
             confirmed = mine is not None and self._bytes(reading.value) == self._bytes(mine.value)
             if mine is not None and not confirmed and self._insisted < INSISTENCE:
-                if not self.entry.owner and not is_set:  # the owner: it may not have heard us
-                    limit, stays = 1, True
+                if not self.entry.owner and not is_set:  # the owner: it may not have heard us, or not yet
+                    limit = 1 if self._bytes(mine.value) == self._sent_value else INSISTENCE
+                    stays = True
                 else:
                     limit = INSISTENCE
                     node = self._all.node_of(reading.source)

@@ -284,6 +284,19 @@ def test_a_value_set_here_meanwhile_wins_over_one_that_was_refused() -> None:
     assert a.baro == 30.20
 
 
+@pytest.mark.parametrize("text", [OWNER, ASKER], ids=["owner", "asker"])
+def test_what_waits_for_the_rate_limit_is_not_lost_to_older_values_that_arrive_late(text: str) -> None:
+    """A knob is turned faster than the rate limit, and what the other node sent before was held up on its way."""
+    a = Bare(12, text)
+    for hundredths in range(2990, 3011):
+        a.now += 0.001
+        a.db.write("BARO", hundredths / 100, "knob")
+    assert len(a.frames) == 1, "the others wait for the rate limit"
+    a.receive(50, 29.50)
+    a.receive(50, 29.90)
+    assert [len(a.turn(1.0)), a.baro] == [1, 30.10]
+
+
 @pytest.mark.parametrize("maps", [(OWNER, OWNER), (ASKER, ASKER), (OWNER, ASKER), (ASKER, OWNER), (ASKER,) * 3])
 def test_gateways_that_set_at_the_same_instant_agree_in_the_end(join: Join, maps: tuple[str, ...]) -> None:
     panels = [join(10 + n, text) for n, text in enumerate(maps)]
