@@ -63,6 +63,7 @@ class World:
         #: What happens to them.
         self.play: Play | None = None
         self._instruments: tuple[Instrument, ...] = ()
+        self._unable: dict[int, object] = {}  # what was held when an instrument could not send it, by its id
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -113,10 +114,22 @@ class World:
             for instrument in self._instruments:
                 try:
                     instrument.tick(self.aircraft, now)
-                except Exception:
+                except Exception as error:
+                    if self._is_unable(instrument, error):
+                        continue
                     log.exception("%s failed and was removed from the world", type(instrument).__name__)
                     self._instruments = tuple(i for i in self._instruments if i is not instrument)
                     instrument.close()
+
+    def _is_unable(self, instrument: Instrument, error: Exception) -> bool:
+        """Whether a scenario has set values, so that the instrument need not be broken: it may be unable to send them.
+        Says so once."""
+        held = (*self.aircraft.holds, *getattr(instrument, "holds", ()))
+        if held and self._unable.get(id(instrument)) != held:
+            self._unable[id(instrument)] = held
+            words = " and ".join(f"{key} is {value}" for key, value in held)
+            log.error("%s sends nothing while the scenario says that %s: %s", type(instrument).__name__, words, error)
+        return bool(held)
 
 
 class Recording:

@@ -11,6 +11,7 @@ import pytest
 
 from fixgw.hw_sim import world
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.devices.mavlink import MavlinkAutopilot
 from fixgw.hw_sim.world import World, bench
 
 
@@ -85,6 +86,31 @@ def test_an_instrument_that_fails_is_removed_and_the_others_continue(caplog: pyt
     assert len(broken.times) == 2
     assert broken.closed == 1
     assert "Witness failed and was removed from the world" in caplog.text
+
+
+def test_an_instrument_that_cannot_send_a_value_that_is_set_stays_and_sends_again_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Line:
+        sent = threading.Event()
+
+        def write(self, data: bytes) -> None:
+            self.sent.set()
+
+        def close(self) -> None: ...
+
+    line, witness = Line(), Witness()
+    with World() as flying:
+        flying.aircraft.holds = (("VOLT", 100.0),)  # more than its 16 bits of millivolts
+        flying.attach(MavlinkAutopilot(line))
+        flying.attach(witness)
+        assert witness.enough.wait(10)
+        assert not line.sent.is_set()
+        flying.aircraft.holds = ()
+        assert line.sent.wait(10)
+    (record,) = caplog.records
+    assert "MavlinkAutopilot sends nothing while the scenario says that VOLT is 100.0: " in record.message
+    assert record.exc_info is None
 
 
 def first_sentence(device: Path) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.aircraft import Aircraft, Value
 from fixgw.hw_sim.can.nodes import BIT_RATES
 from fixgw.hw_sim.can.replay import Entry, replay
 from fixgw.hw_sim.can.segment import Leg, Segment, SimFrame
@@ -89,6 +89,11 @@ class CanBus:
         while node.sent < replayed and not self.over.wait(0.001):
             pass
         return replayed
+
+    @property
+    def holds(self) -> tuple[tuple[str, Value], ...]:
+        """What single nodes see at another value than the aircraft has."""
+        return tuple(hold for station in self.play.stations.values() for hold in station.holds)
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
         if self.play.over(now):
