@@ -28,7 +28,7 @@ from fixgw.drivers.gdl90 import (
 )
 from fixgw.kit.place import Places
 from fixgw.kit.units import FEET_PER_METRE
-from fixgw.kit.update import FAIL, NEVER, Update, begin_counting
+from fixgw.kit.update import BAD, FAIL, NEVER, Update, begin_counting
 
 ATTITUDE = frozenset({"ROLL", "PITCH", "HEAD", "ALAT", "ANORM", "ROT", "VS", "PALT", "IAS", "TAS"})
 POSITION = ("LAT", "LONG", "GS", "TRACK", "GPS_ACCURACY_HORIZ")
@@ -38,6 +38,8 @@ KEYS = ATTITUDE | {*POSITION, *HEIGHT, "GPS_FIX_TYPE", "GPS_ACCURACY_VERTICAL", 
 
 #: Without a heartbeat for this long there is no position. Senders owe one every second.
 HEARTBEAT_PATIENCE_S = 3.0
+#: A position of which no report has come for this long is none, whatever the heartbeats say.
+POSITION_PATIENCE_S = 3.0
 #: Attitude in ForeFlight's format is ignored for this long after attitude in Stratux's. An unknown one is none.
 PREFERENCE_S = 1.0
 #: A device gets this long to say what its geometric altitude is. Its identity is due every second.
@@ -50,6 +52,7 @@ NO_FIX = "the receiver has no GPS position"
 NOT_KNOWN = "the receiver does not know it"
 STUCK = "the receiver's clock has stopped"
 NOT_A_TRACK = "the receiver has a heading in its place"
+ESTIMATED = "the receiver estimates its position (extrapolation)"
 
 #: How a sender means the airspeed in Stratux's attitude report.
 Airspeed = Literal["knots", "tenths", "ignored"]
@@ -94,12 +97,14 @@ class Decoder:
         self._time, self._time_since = -1, NEVER
         self._lost = ""  # why there is no position, as far as heartbeats tell
         self._placed: bool | None = None  # None: nothing said yet
+        self._placed_at = NEVER
+        self._estimated = False
 
     @property
     def trouble(self) -> str:
         if self._began_at is None:
             return ""
-        return self._lost or ("" if self._placed else NO_FIX)
+        return self._lost or (NO_FIX if not self._placed else ESTIMATED if self._estimated else "")
 
     def feed(self, data: bytes) -> list[Update]:
         """The updates of the frames that `data` completes, in order."""
@@ -110,11 +115,16 @@ class Decoder:
         self._framer.interrupt()
 
     def tick(self) -> list[Update]:
-        """What is due because heartbeats have stopped."""
+        """What is due because heartbeats or positions have stopped."""
         if self._began_at is None or self._lost == NO_HEARTBEAT:
             return []
-        since = self._began_at if self._heartbeat_at == NEVER else self._heartbeat_at
-        return self._lose(NO_HEARTBEAT) if self._clock() - since > HEARTBEAT_PATIENCE_S else []
+        now, since = self._clock(), self._began_at if self._heartbeat_at == NEVER else self._heartbeat_at
+        if now - since > HEARTBEAT_PATIENCE_S:
+            return self._lose(NO_HEARTBEAT)
+        if self._placed and now - self._placed_at > POSITION_PATIENCE_S:
+            self._placed = False
+            return [Update(key, None, FAIL, NO_FIX) for key in (*_OF_FIX, "GPS_FIX_TYPE")]
+        return []
 
     def _frame(self, stuffed: bytes) -> Iterator[Update]:
         self.counts["received"] += 1
@@ -146,7 +156,8 @@ class Decoder:
                 yield from self._position(said)
             case Report():
                 self.counts["traffic"] += 1
-                self._traffic(said, message)
+                if self._lost != STUCK:
+                    self._traffic(said, message)
             case Heartbeat():
                 yield from self._beat(said)
             case StratuxHeartbeat():
@@ -203,18 +214,21 @@ class Decoder:
             self.counts["absurd values"] += 1
             yield from (Update(key, None, FAIL, doubt) for key in (*_OF_FIX, "GPS_FIX_TYPE"))
             return
-        self._placed = True
-        yield Update("LAT", lat)
-        yield Update("LONG", lon)
-        speed = said.ground_speed_kt
-        yield _known("GS", None if speed == 4094 else speed)
-        if said.track_kind in ("true_track", None):
-            yield _known("TRACK", said.track_deg)
-        else:
-            yield Update("TRACK", None, FAIL, NOT_A_TRACK)
+        self._placed, self._placed_at, self._estimated = True, self._clock(), said.extrapolated
+        track = said.track_deg if said.track_kind in ("true_track", None) else None
         metres = NACP_METRES.get(said.nacp)
-        yield _known("GPS_ACCURACY_HORIZ", None if metres is None else metres * FEET_PER_METRE)
-        yield Update("GPS_FIX_TYPE", 3 if self._clock() - self._height_at < HEARTBEAT_PATIENCE_S else 2)
+        updates = (
+            Update("LAT", lat),
+            Update("LONG", lon),
+            _known("GS", None if said.ground_speed_kt == 4094 else said.ground_speed_kt),
+            _known("TRACK", track, NOT_KNOWN if said.track_kind is None else NOT_A_TRACK),
+            _known("GPS_ACCURACY_HORIZ", None if metres is None else metres * FEET_PER_METRE),
+            Update("GPS_FIX_TYPE", 3 if self._placed_at - self._height_at < HEARTBEAT_PATIENCE_S else 2),
+        )
+        for update in updates:
+            if said.extrapolated and not update.flags:
+                update = update._replace(flags=BAD, reason=ESTIMATED)
+            yield update
 
     def _measure_height_in(self, key: str) -> Iterator[Update]:
         if self._height not in (None, key):
@@ -276,5 +290,5 @@ class Decoder:
         return _known(key, degrees)
 
 
-def _known(key: str, value: float | None) -> Update:
-    return Update(key, None, FAIL, NOT_KNOWN) if value is None else Update(key, float(value))
+def _known(key: str, value: float | None, otherwise: str = NOT_KNOWN) -> Update:
+    return Update(key, None, FAIL, otherwise) if value is None else Update(key, float(value))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.database import FAIL
+from fixgw.database import BAD, FAIL
 from fixgw.drivers.gdl90 import (
     AttitudeForeFlight,
     AttitudeLE,
@@ -31,12 +31,14 @@ from fixgw.drivers.gdl90 import (
 )
 from fixgw.drivers.stratux import Plugin
 from fixgw.drivers.stratux.protocol import (
+    ESTIMATED,
     HEARTBEAT_PATIENCE_S,
     IDENTITY_PATIENCE_S,
     KEYS,
     NO_FIX,
     NO_HEARTBEAT,
     NOT_KNOWN,
+    POSITION_PATIENCE_S,
     PREFERENCE_S,
     STUCK,
     STUCK_AFTER_S,
@@ -400,6 +402,43 @@ def test_without_a_position_there_is_no_height() -> None:
     assert talk.value("GPS_ELLIPSOID_ALT") == talk.value("GPS_ACCURACY_VERTICAL") == "failed"
     talk.say(BEAT, HERE, GeometricAltitude(1000, vfom_m=10))
     assert talk.value("GPS_ELLIPSOID_ALT") == 1000.0
+
+
+def test_a_position_that_the_receiver_estimates_is_bad() -> None:
+    talk = Talk()
+    talk.say(BEAT, HERE._replace(extrapolated=True, ground_speed_kt=None))
+    assert {talk.keys[key].flags for key in ("LAT", "LONG", "TRACK", "GPS_FIX_TYPE")} == {BAD}
+    assert talk.value("GS") == "failed"
+    assert talk.decoder.trouble == ESTIMATED
+    talk.say(HERE)
+    assert talk.keys["LAT"].flags == 0
+    assert talk.decoder.trouble == ""
+
+
+def test_a_position_that_is_no_longer_reported_fails_although_heartbeats_vouch_for_it() -> None:
+    talk = Talk()
+    talk.say(BEAT, HERE)
+    talk.wait(POSITION_PATIENCE_S - 0.5)
+    talk.say(BEAT)
+    talk.wait(0.6)
+    assert talk.value("LAT") == talk.value("GPS_FIX_TYPE") == "failed"
+    assert talk.decoder.trouble == NO_FIX
+    assert talk.wait(0.5) == {}
+    talk.say(BEAT, HERE)
+    assert talk.value("GS") == 100.0
+
+
+def test_a_receiver_that_hangs_reports_no_other_aircraft() -> None:
+    talk = Talk()
+    beat, other = BEAT._replace(utc_ok=True, seconds=5), HERE._replace(own=False, address=0x40621D)
+    for _ in range(round(STUCK_AFTER_S) + 1):
+        talk.say(beat, other)
+        talk.clock.now += 1.1
+    passed_on = len(talk.reports)
+    talk.say(beat, other)
+    assert len(talk.reports) == passed_on
+    talk.say(beat._replace(seconds=6), other)
+    assert len(talk.reports) == passed_on + 1
 
 
 def test_traffic_is_passed_on_with_the_message_that_it_came_in() -> None:
