@@ -147,10 +147,14 @@ class Plugin(Poller[OutOptions]):
     def open(self) -> None:
         options = self.options
         six = {":" in host for host, _ in (*self._fixed, *self._text)} | ({False} if options.allow else set())
-        try:
-            self._senders = {v6: Datagrams(endpoint.Endpoint("udp", "::" if v6 else "0.0.0.0", 0)) for v6 in six}
-        except OSError as error:
-            raise DeviceError(f"no socket to send from: {error.strerror or error}") from error
+        trouble = ""
+        for v6 in six:
+            try:
+                self._senders[v6] = Datagrams(endpoint.Endpoint("udp", "::" if v6 else "0.0.0.0", 0))
+            except OSError as error:  # such as a computer without IPv6: other targets do not depend on it
+                trouble = f"no socket to send from: {error.strerror or error}"
+        if not self._senders:
+            raise DeviceError(trouble)
         self._listen()
         if self._deaf and not (self._fixed or self._text):
             raise DeviceError(self._deaf)
@@ -254,8 +258,8 @@ class Plugin(Poller[OutOptions]):
         """Send each datagram to each target. An app that sleeps is not an error."""
         now = self.clock()
         for target in targets:
-            sender = self._senders[":" in target[0]]
-            arrived = sum(sender.send(datagram, target) for datagram in datagrams)
+            sender = self._senders.get(":" in target[0])
+            arrived = 0 if sender is None else sum(sender.send(datagram, target) for datagram in datagrams)
             self.count("sent", arrived)
             self.count("not sent", len(datagrams) - arrived)
             if arrived == len(datagrams) and target in self._reached:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import socket
@@ -18,6 +19,7 @@ from fixgw.drivers.efb_text import parse
 from fixgw.drivers.gdl90 import Report, decode, encode, frame
 from fixgw.drivers.gdl90_out import FORGET_TABLET_S, LISTEN_AGAIN_S, MAX_TABLETS, UNREACHABLE_S, OutOptions, Plugin
 from fixgw.drivers.gdl90_out.protocol import UNASSIGNED, Turns, read_announcement
+from fixgw.errors import DeviceError
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.base import Subject, TimedBench, packaged_database
 from fixgw.hw_sim.bench.clock import Clock
@@ -452,6 +454,26 @@ def test_an_app_that_sleeps_is_no_error_and_an_unreachable_network_is_reported(m
     bench.fly(UNREACHABLE_S + 1.0)
     assert bench.plugin.health() == "nothing can be sent to 127.0.0.1"
     assert bench.plugin.counts["not sent"]
+
+
+def test_a_target_that_needs_ipv6_does_not_stop_the_others_on_a_computer_without_it(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def socket_without_ipv6(family: int, *more: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *more)
+
+    bench, real = make(allow=[]), socket.socket
+    bench.plugin._fixed.append(("fd00::1", 4000))
+    monkeypatch.setattr("fixgw.net.udp.socket.socket", socket_without_ipv6)
+    bench.fly(UNREACHABLE_S + 1.0)
+    assert bench.position() is not None
+    assert bench.plugin.health() == "nothing can be sent to fd00::1"
+    bench.plugin._fixed.remove(("127.0.0.1", bench.tablet.port))
+    bench.plugin.close()
+    with pytest.raises(DeviceError, match="no socket to send from: Address family not supported"):
+        bench.plugin.open()
 
 
 def test_named_tablets_get_it_although_announcements_cannot_be_heard(make: Any) -> None:
