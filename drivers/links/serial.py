@@ -263,7 +263,8 @@ class SerialPoller(Poller[OptionsT]):
             return f"only garbage at {self._baud} baud: " + (
                 "trying other rates" if self._auto else "check the baud rate"
             )
-        return ""
+        link_trouble: str = getattr(self.port, "trouble", "")  # a `UdpLink` has it
+        return link_trouble
 
     def get_status(self) -> Mapping[str, Any]:
         connected, *counts = super().get_status().items()

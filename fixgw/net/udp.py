@@ -18,6 +18,8 @@ MAX_DATAGRAM_BYTES = 2048  # longer ones are refused; what instruments send fits
 MAX_DATAGRAMS = 64  # the most that one read takes
 #: After this much silence of the sender, another one is accepted.
 SENDER_SILENT_S = 5.0
+#: The most datagrams that a link takes in a second. Instruments send some hundreds; a flood must not keep us busy.
+MAX_DATAGRAMS_PER_S = 1000
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # socket options that the socket module lacks
 _EVERYBODY = IPv4Address("255.255.255.255")
 
@@ -102,7 +104,8 @@ class UdpLink(Datagrams):
     `read` returns one.
 
     They must come from one host: the first that sends, until it has been silent for `SENDER_SILENT_S`. Datagrams from
-    other hosts are refused. Has the part of pyserial's interface that links use.
+    other hosts are refused, and those in excess of `MAX_DATAGRAMS_PER_S`. `clock` returns monotonic seconds. Has the
+    part of pyserial's interface that links use.
     """
 
     def __init__(
@@ -119,7 +122,9 @@ class UdpLink(Datagrams):
         #: The host whose datagrams are accepted; None before the first.
         self.sender: Address | None = None
         self._answer_to: Any = None
-        self._heard_at = float("-inf")
+        self._answered_before: Any = None
+        self._heard_at = self._mixed_at = self._flooded_at = self._second_began = float("-inf")
+        self._taken = 0  # datagrams in this second
         self._clock = clock
         self._whole = whole
 
@@ -127,6 +132,14 @@ class UdpLink(Datagrams):
     def described(self) -> str:
         """What the link is connected to, for people. Any thread may use this."""
         return f"UDP datagrams from {self.sender}" if self.sender else "UDP: no datagram yet"
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong although datagrams arrive; empty if nothing is. Any thread may use this."""
+        now = self._clock()
+        if now - self._flooded_at < SENDER_SILENT_S:
+            return f"more than {MAX_DATAGRAMS_PER_S} datagrams a second: not all are read"
+        return "two programs send by turns: their values mix" if now - self._mixed_at < SENDER_SILENT_S else ""
 
     def read(self, size: int) -> bytes:
         """Return what has arrived: the next datagram if they stay whole; otherwise joined, at most `size` bytes, which
@@ -136,7 +149,10 @@ class UdpLink(Datagrams):
             if not self._accepts(sender):
                 self._refuse("datagrams of other hosts", sender)
                 continue
-            self._answer_to = address
+            if self._is_flooded():
+                self._refuse("datagrams too many", sender)
+                continue
+            self._note_program(address)
             data += datagram
             if self._whole or len(data) > size - MAX_DATAGRAM_BYTES:
                 break
@@ -155,6 +171,23 @@ class UdpLink(Datagrams):
             return False
         self.sender, self._heard_at = sender, now
         return True
+
+    def _is_flooded(self) -> bool:
+        if self._heard_at - self._second_began >= 1.0:
+            self._second_began, self._taken = self._heard_at, 0
+        self._taken += 1
+        if self._taken <= MAX_DATAGRAMS_PER_S:
+            return False
+        self._flooded_at = self._heard_at
+        return True
+
+    def _note_program(self, address: Any) -> None:
+        """Notice two programs of the host. One that has restarted has another port, too, but keeps it."""
+        if address == self._answer_to:
+            return
+        if address == self._answered_before:
+            self._mixed_at = self._heard_at
+        self._answered_before, self._answer_to = self._answer_to, address
 
 
 def _listen(sock: socket.socket, address: Any, shared: bool) -> None:

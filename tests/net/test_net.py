@@ -22,7 +22,14 @@ from fixgw.net import access, tcp
 from fixgw.net.access import Address, Networks, address_of, network
 from fixgw.net.endpoint import Endpoint, parse
 from fixgw.net.listener import PAUSE_S, Caller, Listener
-from fixgw.net.udp import MAX_DATAGRAM_BYTES, SENDER_SILENT_S, Datagrams, UdpLink, UdpSender
+from fixgw.net.udp import (
+    MAX_DATAGRAM_BYTES,
+    MAX_DATAGRAMS_PER_S,
+    SENDER_SILENT_S,
+    Datagrams,
+    UdpLink,
+    UdpSender,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -445,6 +452,33 @@ def test_datagrams_come_from_one_host_until_it_is_silent(ear: Ear) -> None:
     ear.say(b"e", "127.0.0.2")
     assert ear.hear() == b""
     assert str(ear.link.sender) == "127.0.0.3"
+
+
+def test_a_flood_of_one_host_takes_no_more_than_its_share_of_each_second() -> None:
+    ear = Ear(whole=True)
+    with contextlib.closing(ear.link), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
+        for _ in range(2):
+            taken = 0
+            for _ in range(MAX_DATAGRAMS_PER_S + 20):
+                flood.sendto(b"x", ("127.0.0.1", ear.endpoint.port))
+                taken += len(ear.hear())
+            assert taken == MAX_DATAGRAMS_PER_S
+            assert ear.link.trouble == "more than 1000 datagrams a second: not all are read"
+            ear.now += 1.0
+        assert ear.refused == [("datagrams too many", "127.0.0.1")] * 40
+        ear.now += SENDER_SILENT_S
+        assert ear.link.trouble == ""
+
+
+def test_two_programs_of_a_host_that_send_by_turns_are_noticed_and_one_that_restarts_is_not(ear: Ear) -> None:
+    with contextlib.ExitStack() as stack:
+        old, new = (stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
+        for program, trouble in (old, ""), (old, ""), (new, ""), (new, ""), (old, "two programs send by turns"):
+            program.sendto(b"x", ("127.0.0.1", ear.endpoint.port))
+            assert ear.hear() == b"x"
+            assert ear.link.trouble.partition(":")[0] == trouble
+        ear.now += SENDER_SILENT_S
+        assert ear.link.trouble == ""
 
 
 def test_long_datagrams_are_refused_as_a_whole(ear: Ear) -> None:

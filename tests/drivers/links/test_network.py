@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,17 @@ def test_datagrams_of_one_host_are_accepted_and_silence_is_reported() -> None:
         assert ear.send(b"x") == 0
         ear.patience_s = 0.05  # type: ignore[misc]
         until(lambda: ear.health() == "no data")
+
+
+def test_the_health_says_that_two_programs_send_by_turns() -> None:
+    number = free_port(socket.SOCK_DGRAM)
+    with listening(f"udp://127.0.0.1:{number}") as ear, ExitStack() as stack:
+        first, second = (stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
+        for n, program in enumerate((first, second, first), 1):
+            until(lambda: ear.connected)
+            program.sendto(b"ok", ("127.0.0.1", number))
+            until(lambda n=n: ear.heard_all == b"ok" * n)  # type: ignore[misc]
+        until(lambda: ear.health() == "two programs send by turns: their values mix")
 
 
 def test_a_flood_of_another_host_does_not_crowd_out_the_sender(monkeypatch: pytest.MonkeyPatch) -> None:
