@@ -40,6 +40,8 @@ FIX_KEYS = (
     *("GS", "TRACK", "TRACKM", "TALT", "GPS_ELLIPSOID_ALT"),
     *("GPS_ACCURACY_HORIZ", "GPS_ACCURACY_VERTICAL", "GPS_ACCURACY_SPEED"),
 )
+#: Keys that a two-dimensional fix only assumes.
+OF_HEIGHT = ("TALT", "GPS_ELLIPSOID_ALT", "VS")
 SATELLITES = ("GPS_SATS_VISIBLE", "GPS_SATS_TRACKED")
 #: Every key that gpsd may write.
 KEYS = frozenset((*FIX_KEYS, *SATELLITES, "GPS_FIX_TYPE", "TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS"))
@@ -47,6 +49,7 @@ KEYS = frozenset((*FIX_KEYS, *SATELLITES, "GPS_FIX_TYPE", "TIMEZ", "TIMEZH", "TI
 CLIMB, ATTITUDE, HEADING = ("VS",), ("PITCH", "ROLL"), ("HEAD",)
 
 NO_FIX = "no fix"
+TWO_DIMENSIONAL = "two-dimensional fix: the altitude is assumed"
 NO_REPORT = "gpsd reports no position"
 STANDING = "gpsd reports no track, as when stationary"
 ABSURD = "gpsd's value is absurd"
@@ -342,6 +345,8 @@ class Client:
         for key, value, _, _, factor in numbers:
             if key in absurd:
                 yield self._fail(key, ABSURD)
+            elif value is not None and report.mode == 2 and key in OF_HEIGHT:
+                yield self._say(key, value * factor, self._flags | BAD, self._trouble or TWO_DIMENSIONAL)
             elif value is not None:
                 yield self._say(key, value * factor, self._flags, self._trouble)
         if report.speed is not None and report.track is None:

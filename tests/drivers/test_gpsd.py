@@ -105,6 +105,9 @@ def test_a_first_report_with_two_dimensions_leaves_the_altitude_alone(clock: Clo
     client.feed(tpv(1))
     clock.now += 1.0
     assert "TALT" not in last(client.feed(tpv(2, mode=2, altMSL=None, alt=None, altHAE=None)))
+    assumed = last(client.feed(tpv(3, mode=2)))
+    assert {assumed[key].flags for key in ("TALT", "GPS_ELLIPSOID_ALT")} == {BAD}
+    assert assumed["LAT"].flags == 0
     assert last(client.feed(tpv(2)))["TALT"].flags == 0
 
 
