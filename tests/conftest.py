@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -38,6 +39,44 @@ def short_path() -> Iterator[Path]:
     """An empty directory whose path leaves room for a name in the 107 bytes of a socket's, wherever TMPDIR is."""
     with tempfile.TemporaryDirectory(prefix="fixgw-", dir="/tmp") as directory:
         yield Path(directory)
+
+
+# -- tests in a process of their own -----------------------------------------------------------------------------------
+
+#: Files whose tests load a library in C++ that does not leave the process as it was: once, a later test stood still.
+OWN_PROCESS = {"test_mavlink_mavsdk.py", "test_sim_jsbsim.py"}
+_INSIDE = "FIXGW_TESTS_OWN_PROCESS"
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.File | None:
+    config = parent.config
+    chosen = any(f"{module_path.name}::test_" in arg for arg in config.args)
+    if module_path.name not in OWN_PROCESS or chosen or _INSIDE in os.environ or config.getoption("quick"):
+        return None
+    return _OwnProcess.from_parent(parent, path=module_path)
+
+
+class _OwnProcess(pytest.File):
+    def collect(self) -> Iterator[pytest.Item]:
+        yield _AllTests.from_parent(self, name="in_a_process_of_their_own")
+
+
+class _AllTests(pytest.Item):
+    """The tests of a file."""
+
+    def runtest(self) -> None:
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", self.path],
+            env={**os.environ, _INSIDE: "yes"},
+            cwd=self.config.rootpath,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if result.returncode == pytest.ExitCode.NO_TESTS_COLLECTED:
+            pytest.skip(result.stdout)
+        if result.returncode:
+            pytest.fail(result.stdout, pytrace=False)
 
 
 # -- the quick run -----------------------------------------------------------------------------------------------------
