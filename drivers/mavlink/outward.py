@@ -17,7 +17,7 @@ from fixgw.drivers.mavlink import frames, modes
 from fixgw.drivers.mavlink.messages import BY_NAME, MESSAGES
 from fixgw.drivers.mavlink.protocol import GROUND_COMPONENT, GROUND_SYSTEM, Vehicle
 from fixgw.kit.outward import Outward
-from fixgw.kit.sources import INITIAL
+from fixgw.kit.sources import START
 from fixgw.kit.update import Update
 
 Writing = Literal["trims", "modes", "waypoint"]
@@ -366,7 +366,7 @@ class Pilot:
 
     def _axis(self, key: str, most: int = MAX_AXIS) -> int:
         reading = self._read.reading(key, math.inf)
-        if reading is None or reading.source == INITIAL:  # nobody has set it
+        if reading is None or reading.source in START:  # nobody has set it since the gateway started
             return LEAVE_ALONE
         return max(-most, min(most, round(float(reading.value) * 10.0)))
 

@@ -26,6 +26,7 @@ from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.devices.mavlink import CRUISE, GUIDED, MANUAL, MavlinkAutopilot, adsb
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit import traffic
+from fixgw.kit.sources import START
 from fixgw.plugin import Worker
 from fixgw.world import World
 
@@ -484,6 +485,19 @@ def test_trims_are_sent_in_trim_mode_and_follow_the_servos_otherwise(cockpit: An
     flight.fly(1.0)
     assert flight.autopilot.controls[-1] == (350, 0, 32767, -290, 0)
     assert flight.db.read("MAVADJ").value is True
+
+
+@slow
+@pytest.mark.parametrize("source", sorted(START))
+def test_trims_from_before_the_start_move_nothing_until_they_are_set(cockpit: Any, source: str) -> None:
+    flight = cockpit(write=["trims"])
+    for key in ("TRIMP", "TRIMR", "TRIMY"):
+        flight.db.write(key, 30.0, source, flags=0)
+    flight.fly(1.0)
+    assert not flight.autopilot.controls
+    flight.db.write("TRIMP", 31.0, "panel", flags=0)
+    flight.fly(1.0)
+    assert flight.autopilot.controls[-1] == (310, 32767, 32767, 32767, 0)
 
 
 @slow
