@@ -50,6 +50,7 @@ KEYS = frozenset((*ALWAYS, *(key for keys in GROUPS.values() for key in keys)))
 GROUND_SYSTEM, GROUND_COMPONENT = 255, 190
 
 HEARTBEAT_LIMIT_S = 5.0  # after this much time without a heartbeat the vehicle is lost
+BETTER_LIMIT_S = 3.0  # after this much time without the better of two messages, the other is used
 FROZEN_S = 2.0  # the vehicle's clock may stand still for this long
 REBOOT_MS = 1000  # a time stamp that goes back by more is a restart; by less, a frame that was overtaken
 JUMP_MS = 5000  # so is one that advances by so much more than the time that has passed
@@ -295,7 +296,7 @@ class Decoder:
         self._sequences: dict[tuple[int, int], int] = {}
         self._last_ms: dict[int, int] = {}
         self._said: set[str] = set()
-        self._seen: set[int] = set()  # messages that a vehicle on this link has sent
+        self._better_at: dict[int, float] = {}  # when the better of two messages came
         self._text = (0, -1, "")  # identifier, number and text of the last part of a message
         self._frozen = False
         self._restarted: deque[float] = deque(maxlen=RESTARTS)
@@ -418,7 +419,6 @@ class Decoder:
         if not self._is_news(self.vehicle, message.id, fields.get("time_boot_ms", 0), now, updates):
             return False
         self.arrived[message.id] = now
-        self._seen.add(message.id)
         assert handler is not None
         for update in handler(frame, message, fields):
             if update.key in self._keys:
@@ -524,7 +524,7 @@ class Decoder:
                 doubts |= dict.fromkeys(keys, f"the autopilot's {what}: not healthy")
         if present and not present & _PITOT:
             doubts["IAS"] = "the autopilot has no airspeed sensor: the airspeed is an estimate"
-        if 147 not in self._seen:  # which is better
+        if not self._has_better(147):
             yield self._measured("VOLT", message.known(fields, "voltage_battery"), 1e-3)
             yield self._measured("CURRNT", message.known(fields, "current_battery"), 1e-2)
 
@@ -587,6 +587,7 @@ class Decoder:
         yield self._measured("VS", message.known(fields, "climb"), 60.0 * FEET_PER_METRE)
 
     def _global_position(self, frame: Frame, message: Message, fields: Fields) -> Iterator[Update]:
+        self._better_at[33] = self._clock()
         vehicle, lat, lon = self._vehicle, fields["lat"], fields["lon"]
         if not lat and not lon:
             started = fields["hdg"] or fields["alt"]
@@ -614,7 +615,7 @@ class Decoder:
         if fix < 2:
             yield from (Update(key, None, FAIL, NO_FIX) for key in _FIX_KEYS)
             return
-        if 33 not in self._seen:  # which is better
+        if 33 not in self._better_at:  # the position must not jump between them
             if fields["lat"] or fields["lon"]:
                 yield self._measured("LAT", fields["lat"] / 1e7)
                 yield self._measured("LONG", fields["lon"] / 1e7)
@@ -660,6 +661,7 @@ class Decoder:
     def _battery_status(self, frame: Frame, message: Message, fields: Fields) -> Iterator[Update]:
         if fields["id"]:
             return
+        self._better_at[147] = self._clock()
         cells = [mv for mv in fields["voltages"] if mv != 65535] + fields["voltages_ext"]
         yield self._measured("VOLT", sum(cells) or None, 1e-3)
         yield self._measured("CURRNT", message.known(fields, "current_battery"), 1e-2)
@@ -682,6 +684,7 @@ class Decoder:
             yield self._measured("AGL", centimetres, 0.01 * FEET_PER_METRE)
 
     def _efi_status(self, frame: Frame, message: Message, fields: Fields) -> Iterator[Update]:
+        self._better_at[225] = self._clock()
         if not fields["health"]:
             yield from (Update(key, None, FAIL, "the engine's computer is not healthy") for key in GROUPS["engine"])
             return
@@ -695,7 +698,7 @@ class Decoder:
             yield self._measured(key, message.known(fields, name), factor)
 
     def _rpm(self, frame: Frame, message: Message, fields: Fields) -> Iterator[Update]:
-        if 225 not in self._seen:  # which is better
+        if not self._has_better(225):
             rpm = message.known(fields, "rpm1")
             yield self._measured("TACH1", None if rpm is None or rpm < 0.0 else rpm)
 
@@ -705,6 +708,9 @@ class Decoder:
     def _vehicle(self) -> Vehicle:
         assert self.vehicle is not None
         return self.vehicle
+
+    def _has_better(self, message: int) -> bool:
+        return self._clock() - self._better_at.get(message, -math.inf) < BETTER_LIMIT_S
 
     def _measured(self, key: str, value: float | None, factor: float = 1.0) -> Update:
         """The update for a number; None if the autopilot does not know it."""

@@ -470,6 +470,30 @@ def test_only_the_groups_that_are_on_are_written() -> None:
     assert latest(updates).keys() == {"ALAT", "ALONG", "ANORM", "MAVSTATE", "MAVMODE"}
 
 
+@pytest.mark.parametrize(
+    ("key", "better", "other"),
+    [
+        ("VOLT", ("BATTERY_STATUS", {}), ("SYS_STATUS", {"voltage_battery": 12_600})),
+        ("TACH1", ("EFI_STATUS", {"health": 1, "rpm": 2400.0}), ("RPM", {"rpm1": 2390.0})),
+    ],
+)
+def test_when_the_better_of_two_messages_stops_the_other_is_used(key: str, better: Any, other: Any) -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+    (name, fields), (other_name, other_fields) = better, other
+    assert key in latest(decoder.feed(heartbeat() + frame(name, **fields)))
+    clock.now += 1.0
+    assert key not in latest(decoder.feed(frame(other_name, **other_fields)))
+    clock.now += protocol.BETTER_LIMIT_S
+    assert latest(decoder.feed(heartbeat() + frame(other_name, **other_fields)))[key].flags == 0
+
+
+def test_a_second_battery_does_not_hide_the_first() -> None:
+    decoder = Decoder(Clock())
+    decoder.feed(heartbeat() + frame("BATTERY_STATUS", id=1))
+    assert latest(decoder.feed(frame("SYS_STATUS", voltage_battery=12_600)))["VOLT"].value == pytest.approx(12.6)
+
+
 def test_a_sensor_that_looks_sideways_or_out_of_range_is_no_height() -> None:
     fields = {"min_distance": 20, "max_distance": 5000, "current_distance": 3140, "orientation": 25}
     for change, flags in (({}, 0), ({"current_distance": 6000}, FAIL), ({"signal_quality": 1}, FAIL)):
