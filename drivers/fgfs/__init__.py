@@ -23,8 +23,8 @@ from fixgw.plugin import Feeds, Poller
 
 #: The protocol file that comes with the driver.
 OWN_FILE = "fixgw.xml"
-#: An answer of the web server must come within this time.
-ANSWER_S = 3.0
+#: The web server must answer a round within this time: the first of its values is as old as the round.
+ROUND_S = 3.0
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Path_ = Annotated[str, Meta(min_length=2, max_length=400, pattern="^/[!-~]+$")]
@@ -231,8 +231,8 @@ class Plugin(SimulatorPoller[FgfsOptions]):
     def requests(self) -> Iterable[bytes]:
         if self.options.http:
             reader = cast(Properties, self._protocol)
-            if reader.asked_at is not None and self.clock() - reader.asked_at > ANSWER_S:
-                raise DeviceError(f"{self.options.url} does not answer")
+            if reader.begun_at is not None and self.clock() - reader.begun_at > ROUND_S:
+                raise DeviceError(f"{self.options.url} does not answer within {ROUND_S:g} s")
             if (path := reader.due()) is not None:
                 yield path.encode()
 

@@ -480,18 +480,19 @@ class Properties(_Source):
         self._period = 1.0 / rate
         self._next = float("-inf")
         self._answers: list[tuple[Property, str | float | None, str]] = []
-        #: When the answer that we wait for was asked for; None if there is none.
-        self.asked_at: float | None = None
+        #: When the round that is not complete was begun; None between rounds.
+        self.begun_at: float | None = None
+        self._waiting = False
         self._rest = b""
 
     def due(self) -> str | None:
         """The path to ask for now; None while an answer is missing, or between rounds."""
         now = self._clock()
-        if self.asked_at is not None or (not self._answers and now < self._next):
+        if self._waiting or (self.begun_at is None and now < self._next):
             return None
-        if not self._answers:
-            self._next = now + self._period
-        self.asked_at = now
+        if self.begun_at is None:
+            self.begun_at, self._next = now, now + self._period
+        self._waiting = True
         return self._properties[len(self._answers)].path
 
     def feed(self, data: bytes) -> list[Update]:
@@ -505,10 +506,10 @@ class Properties(_Source):
         status, _, rest = line.decode("utf-8", "replace").partition(" ")
         path, _, body = rest.partition(" ")
         wanted = self._properties[len(self._answers)]
-        if self.asked_at is None or path != wanted.path:
+        if not self._waiting or path != wanted.path:
             self._refuse(BAD_ANSWER, rest)
             return []
-        self.asked_at = None
+        self._waiting = False
         value, why = None, f"FlightGear answers {status[:20]} for {path[:100]}"
         try:
             if status == "200":
@@ -523,7 +524,7 @@ class Properties(_Source):
         self._answers.append((wanted, value, why))
         if len(self._answers) < len(self._properties):
             return []
-        answers, self._answers = self._answers, []
+        answers, self._answers, self.begun_at = self._answers, [], None
         return self._round(answers)
 
     def _round(self, answers: Iterable[tuple[Property, Any, str]]) -> list[Update]:

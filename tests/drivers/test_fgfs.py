@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,17 @@ from hypothesis import strategies as st
 from fixgw import configuration
 from fixgw.database import BAD, FAIL
 from fixgw.drivers.fgfs import OWN_FILE, Plugin, protocol
+from fixgw.drivers.fgfs.http import HttpLine
 from fixgw.drivers.fgfs.protocol import BadFile, Generic, Layout, Properties, Property, parse, record
 from fixgw.drivers.simulator import LOADING
+from fixgw.errors import DeviceError
 from fixgw.hw_sim.bench.base import Subject, packaged_database, until
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.network import DatagramBench
 from fixgw.hw_sim.devices.fgfs import Fgfs, WebServer
 from fixgw.kit.update import TypeName
+from fixgw.net import endpoint
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "flightgear.json").read_text())["vectors"]
 #: Only looked at.
@@ -343,6 +347,25 @@ def test_zeros_by_http_are_no_values() -> None:
     assert reader.trouble == LOADING
 
 
+@pytest.mark.slow
+def test_an_answer_that_drips_holds_nobody_up() -> None:
+    device = Fgfs(port=0)
+    web = WebServer(device)
+    web.drips.set()
+    line = HttpLine(endpoint.Endpoint("tcp", "127.0.0.1", web.port))
+    try:
+        line.write(LAT.path.encode())
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            until(lambda: line.read(1))
+        assert time.monotonic() - began < 1.0
+    finally:
+        line.close()
+        web.drips.clear()
+        web.close()
+        device.close()
+
+
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
@@ -510,6 +533,32 @@ def test_another_sender_is_refused(bench: FgfsBench) -> None:
         other.bind(("127.0.0.9", 0))
         other.sendto(b"0\n", ("127.0.0.1", bench.here))
     until(lambda: bench.plugin.counts.get("datagrams of other hosts"), "it is accepted")
+
+
+@pytest.mark.slow
+def test_a_round_that_takes_too_long_is_not_used(bench: FgfsBench) -> None:
+    """Its first value would be as old as the round."""
+    plugin: Any = bench.plugin_class("bench", {"http": "127.0.0.1:1", "read": {"LAT": LAT.path, "LONG": LONG.path}})
+    clock = plugin.clock = Clock()
+    plugin._new_protocol()
+    (path,) = plugin.requests()
+    plugin._protocol.feed(b'200 %b {"value":44.0}\n' % path)
+    clock.now += 2.0
+    assert list(plugin.requests()) == [LONG.path.encode()]
+    clock.now += 2.0
+    with pytest.raises(DeviceError, match="does not answer within 3 s"):
+        list(plugin.requests())
+
+
+@pytest.mark.slow
+def test_what_waited_while_the_gateway_was_held_up_is_discarded(bench: FgfsBench) -> None:
+    bench.start()
+    bench.fly_until(lambda: bench.db.read("LAT").good, "no position")
+    counts = bench.plugin.counts
+    used, before = counts["used"], bench.db.read("LAT").stamp
+    bench.hold_up()
+    assert (counts["used"], bench.db.read("LAT").stamp) == (used, before)
+    bench.fly_until(lambda: counts["used"] > used, "it does not recover")
 
 
 @pytest.mark.slow

@@ -156,6 +156,14 @@ class DatagramBench(Bench):
     def speak(self) -> None:
         self.device.plug()
 
+    def hold_up(self) -> None:
+        """Let datagrams wait while the gateway is held up, until it has discarded them."""
+        counts = self.plugin.counts
+        self.plugin.hold_up.noticed = lambda allowed_s: "old bytes discarded" not in counts
+        self.device.tick(self.aircraft, self.clock.now + 1.0)
+        until(lambda: "old bytes discarded" in counts, "a backlog is taken for fresh")
+        self._base = self.device.sent - counts["received"]
+
     def hammer(self) -> None:
         for n in range(100):
             self.device.send(b"DATA*" + bytes([n]) * 36, ("127.0.0.1", self.here))

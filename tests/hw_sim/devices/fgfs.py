@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,11 +131,15 @@ class Fgfs(NetworkInstrument):
 
 
 class WebServer:
-    """FlightGear's ``--httpd``, with ``/json/PATH`` only. `delay` holds answers up, as under load."""
+    """FlightGear's ``--httpd``, with ``/json/PATH`` only.
+
+    While it is `frozen` it closes connections without an answer. While it `drips`, an answer comes byte by byte, and
+    never ends.
+    """
 
     def __init__(self, simulator: Fgfs) -> None:
         self.asked: list[str] = []
-        self.frozen = threading.Event()
+        self.frozen, self.drips = threading.Event(), threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -141,6 +147,15 @@ class WebServer:
                 path = self.path.removeprefix("/json")
                 outer.asked.append(path)
                 if outer.frozen.is_set():
+                    return
+                if outer.drips.is_set():
+                    self.send_response(200)
+                    self.end_headers()
+                    with suppress(OSError):
+                        while outer.drips.is_set():
+                            self.wfile.write(b" ")
+                            self.wfile.flush()
+                            time.sleep(0.05)
                     return
                 if path not in simulator.properties:
                     self.send_error(404)
