@@ -21,7 +21,7 @@ from fixgw.drivers.gdl90_out import FORGET_TABLET_S, LISTEN_AGAIN_S, MAX_TABLETS
 from fixgw.drivers.gdl90_out.protocol import UNASSIGNED, Turns, read_announcement
 from fixgw.errors import DeviceError
 from fixgw.hw_sim.aircraft import Aircraft
-from fixgw.hw_sim.bench.base import Subject, TimedBench, packaged_database
+from fixgw.hw_sim.bench.base import OutwardBench, Subject, packaged_database
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.tablet import Seen, Tablet
@@ -512,7 +512,7 @@ def test_wrong_targets_are_configuration_problems(options: dict[str, Any], probl
 # -- the contract that all drivers pass --------------------------------------------------------------------------------
 
 
-class TabletBench(TimedBench):
+class TabletBench(OutwardBench):
     """A tablet that announces itself; the database has the values of an aircraft."""
 
     CAN = frozenset()
@@ -526,16 +526,6 @@ class TabletBench(TimedBench):
 
     def options(self) -> dict[str, Any]:
         return {"allow": ["127.0.0.0/8"], "announcement_port": self._ears}
-
-    def act(self) -> None:
-        for key, value in self.aircraft.values().items():
-            if key in self.db and not self.db.item(key).definition.setting:
-                self.db.write(key, value, "gps")
-        super().act()
-
-    def good(self) -> bool:
-        assert self.device.complaints == []
-        return self.device.position(self.clock.now) is not None and not self.plugin.health()
 
     def close(self) -> None:
         super().close()

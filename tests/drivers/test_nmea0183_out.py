@@ -19,7 +19,7 @@ from fixgw.drivers.nmea import Receiver
 from fixgw.drivers.nmea0183_out import OutOptions, Plugin
 from fixgw.drivers.nmea0183_out.protocol import KINDS, MAX_SENTENCE, Talker
 from fixgw.hw_sim.aircraft import Aircraft, track_and_distance
-from fixgw.hw_sim.bench.base import Subject, TimedBench, packaged_database
+from fixgw.hw_sim.bench.base import OutwardBench, Subject, packaged_database
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.autopilot import Autopilot
@@ -522,7 +522,7 @@ def test_every_key_that_is_read_is_in_the_packaged_database() -> None:
 # -- the contract that all drivers pass --------------------------------------------------------------------------------
 
 
-class AutopilotBench(TimedBench):
+class AutopilotBench(OutwardBench):
     """A listener on a pseudo-terminal; the database has the aircraft's position from a receiver."""
 
     CAN = frozenset({"late", "vanish"})
@@ -534,16 +534,6 @@ class AutopilotBench(TimedBench):
 
     def options(self) -> dict[str, Any]:
         return {"port": self.port.path}
-
-    def act(self) -> None:
-        for key, value in self.aircraft.values().items():
-            if key in self.db and not self.db.item(key).definition.setting:
-                self.db.write(key, value, "gps")
-        super().act()
-
-    def good(self) -> bool:
-        assert self.device.complaints == []
-        return self.device.position(self.clock.now) is not None and not self.plugin.health()
 
     def pull(self) -> None:
         self.port.unplug()

@@ -383,3 +383,18 @@ class TimedBench(Bench):
                 return
             self.step()
         until(lambda: not self.plugin.connected, "the driver does not notice the loss of the device")
+
+
+class OutwardBench(TimedBench):
+    """The database has the aircraft's values from a receiver; the driver sends them to the device, which complains
+    about what must not come."""
+
+    def act(self) -> None:
+        for key, value in self.aircraft.values().items():
+            if key in self.db and not self.db.item(key).definition.setting:
+                self.db.write(key, value, "gps")
+        super().act()
+
+    def good(self) -> bool:
+        assert self.device.complaints == []
+        return self.device.position(self.clock.now) is not None and not self.plugin.health()
