@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
+from fixgw.kit.lines import Lines
 from fixgw.kit.place import is_possible
 from fixgw.kit.traffic import ICAO, TISB_TRACK, Target
 from fixgw.kit.update import begin_counting
@@ -47,23 +48,15 @@ class Decoder:
     def __init__(self, counts: dict[str, int] | None = None) -> None:
         self.counts = begin_counting(counts, "received", "used", "ignored", *self.REFUSALS)
         self.refused = ""
-        self._rest = b""
+        self._lines = Lines(MAX_LINE_BYTES)
 
     def feed(self, data: bytes) -> list[Said]:
         """What the lines that `data` completes say, in order."""
-        *lines, rest = data.split(b"\n")
-        if lines:
-            lines[0] = self._rest + lines[0]
-            self._rest = rest
-        else:
-            self._rest += rest
-        if len(self._rest) > MAX_LINE_BYTES:
-            self._rest = self._rest[: MAX_LINE_BYTES + 1]
-        return [said for line in lines for said in self._line(line.strip())]
+        return [said for line in self._lines.feed(data) for said in self._line(line.strip())]
 
     def interrupt(self) -> None:
         """Forget an unfinished line."""
-        self._rest = b""
+        self._lines.restart()
 
     def _line(self, line: bytes) -> list[Said]:
         if not line:

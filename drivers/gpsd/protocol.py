@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from fixgw.kit.anonymous import Shift, blank
+from fixgw.kit.lines import Lines
 from fixgw.kit.place import DAY_S, NOWHERE, Places
 from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS
 from fixgw.kit.update import BAD, FAIL, Update, Value, begin_counting
@@ -191,8 +192,7 @@ class Client:
         self._climb = climb
         self._attitude = attitude
         self._heading = heading
-        self._rest = b""
-        self._skipping = False  # the rest of a line that is too long
+        self._lines = Lines(MAX_LINE)
         self._places = Places(clock)
         self._lag = _Lag()
         self._late = False
@@ -223,25 +223,11 @@ class Client:
 
     def feed(self, data: bytes) -> list[Update]:
         """Decode the lines that `data` completes."""
-        *lines, rest = data.split(b"\n")
-        updates: list[Update] = []
-        for line in lines:
-            whole, self._rest = (self._rest + line).strip(), b""
-            if self._skipping:
-                self._skipping = False
-            elif whole:
-                updates += self._line(whole)
-        if not self._skipping:
-            self._rest += rest
-            if len(self._rest) > MAX_LINE:
-                self.counts["received"] += 1
-                self._refuse("too long", self._rest)
-                self._rest, self._skipping = b"", True
-        return updates
+        return [update for line in self._lines.feed(data) for update in self._line(line.strip())]
 
     def interrupt(self) -> None:
         """Forget an unfinished line: bytes have been lost."""
-        self._rest, self._skipping = b"", True
+        self._lines.skip()
 
     def tick(self) -> list[Update]:
         """The updates that are due because reports stopped; call it a few times a second."""
@@ -253,6 +239,8 @@ class Client:
         return [self._fail(key, "gpsd no longer reports it") for key in overdue]
 
     def _line(self, line: bytes) -> list[Update]:
+        if not line:
+            return []
         self.counts["received"] += 1
         if len(line) > MAX_LINE:
             self._refuse("too long", line)

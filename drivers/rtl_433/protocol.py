@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
+from fixgw.kit.lines import Lines
 from fixgw.kit.update import BAD, FAIL, TypeName, Update, Value, begin_counting
 
 MAX_LINE = 8192
@@ -84,36 +85,23 @@ class Decoder:
         #: Fields that a sensor does not send, by id.
         self.missing: dict[str, str] = {}
         self._said: set[str] = set()  # the keys of all values so far
-        self._rest = b""
-        self._skipping = False  # the rest of a line that is too long
+        self._lines = Lines(MAX_LINE)
 
     def feed(self, data: bytes) -> list[Update]:
         """Decode the lines that `data` completes."""
-        *lines, rest = data.split(b"\n")
-        updates: list[Update] = []
-        for line in lines:
-            whole, self._rest = (self._rest + line).strip(), b""
-            if self._skipping:
-                self._skipping = False
-            elif whole:
-                updates += self._line(whole)
-        if not self._skipping:
-            self._rest += rest
-            if len(self._rest) > MAX_LINE:
-                self.counts["received"] += 1
-                self._refuse("too long", self._rest)
-                self._rest, self._skipping = b"", True
-        return updates
+        return [update for line in self._lines.feed(data) for update in self._line(line.strip())]
 
     def reopen(self) -> None:
         """Forget an unfinished line: rtl_433 begins anew."""
-        self._rest, self._skipping = b"", False
+        self._lines.restart()
 
     def _refuse(self, why: str, line: bytes) -> None:
         self.counts[why] += 1
         self.refused = f"{why}: {line[:200]!r}"
 
     def _line(self, line: bytes) -> list[Update]:
+        if not line:
+            return []
         self.counts["received"] += 1
         if len(line) > MAX_LINE:
             self._refuse("too long", line)

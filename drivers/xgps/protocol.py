@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 from fixgw.drivers.efb_text import MAX_LINE_BYTES, Attitude, Gps, Traffic, parse
+from fixgw.kit.lines import Lines
 from fixgw.kit.place import is_possible
 from fixgw.kit.update import FAIL, NEVER, Update, begin_counting
 
@@ -49,15 +50,15 @@ class Decoder:
         self._variation = variation
         self._traffic = traffic
         self._placed_at = NEVER
-        self._rest = b""
+        self._lines = Lines(MAX_LINE_BYTES)
 
     def feed(self, data: bytes) -> list[Update]:
         """The updates of the lines that `data` completes, in order."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        updates = [update for line in lines for update in self._line(line)]
-        if len(self._rest) > MAX_LINE_BYTES:
-            self._rest = self._rest[: MAX_LINE_BYTES + 1]
-        return updates
+        return [update for line in self._lines.feed(data) for update in self._line(line)]
+
+    def interrupt(self) -> None:
+        """Forget an unfinished line: bytes have been lost."""
+        self._lines.restart()
 
     def tick(self) -> list[Update]:
         """What is due because positions have stopped."""
