@@ -40,7 +40,10 @@ MAY_SIMULATE = {
 # Scenarios are files that people write: the code for configurations reads and checks them.
 READS_FILES = {"tests/hw_sim/scenario.py": ("msgspec", "fixgw.configuration", "fixgw.errors")}
 # The bench runs a plugin on a database; two of its modules are only for pytest.
-ON_THE_BENCH = ("msgspec", "fixgw.configuration", "fixgw.database", "fixgw.loader", "fixgw.plugin")
+ON_THE_BENCH = (
+    *("msgspec", "fixgw.configuration", "fixgw.database", "fixgw.loader", "fixgw.plugin"),
+    *("fixgw.kit", "fixgw.errors"),
+)
 FOR_PYTEST = {"tests/hw_sim/bench/contract.py", "tests/hw_sim/bench/plugin.py"}
 
 
