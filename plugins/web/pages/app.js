@@ -54,7 +54,6 @@ function showLink(state) {
     : [h("div", {}, h("strong", {}, "Waiting for the gateway."), h("p", {}, "There are no values yet."))]);
   if (state === "unpaired" && main.dataset.page !== "pair") location.hash = "#pair";
   if (state !== "live") showVerdict(null);
-  showAlarms(state === "live" ? gateway.alarms : null);
 }
 
 let angle = 0;
@@ -76,6 +75,7 @@ function showVerdict(facts) {
     facts.overridden && `${facts.overridden} OVERRIDE${facts.overridden > 1 ? "S" : ""}`,
   ].filter(Boolean) : [];
   redraw(marks, words, () => words.map((word) => h("span", { class: "mark" }, word)));
+  showAlarms(facts && gateway.alarms); // they come from where the verdict does
 }
 
 /** `list` is null if nobody knows. */
@@ -167,7 +167,6 @@ document.addEventListener("keydown", (event) => {
 
 gateway.on("link", showLink);
 gateway.on("verdict", showVerdict);
-gateway.on("alarms", () => gateway.state === "live" && showAlarms(gateway.alarms));
 addEventListener("unhandledrejection", (event) => toast(event.reason?.message ?? "something failed", "error"));
 
 theme.show(theme.chosen());

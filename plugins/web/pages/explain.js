@@ -53,8 +53,8 @@ export function explanation(item) {
 }
 
 function healthOf(feeders) {
-  const connections = gateway.status?.connections ?? {};
-  return (feeders ?? []).map((name) => [name, connections[name]?.health ?? "not loaded"]);
+  if (!gateway.status) return []; // nobody knows yet
+  return (feeders ?? []).map((name) => [name, gateway.status.connections[name]?.health ?? "not loaded"]);
 }
 
 /** The reasons in words, first what is wrong. */

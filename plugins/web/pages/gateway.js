@@ -33,9 +33,8 @@ class Gateway {
   hello = null;
   verdict = null; // once a second: {health, summary, uptime, simulated, replayed, overridden}
   status = null; // the status tree, while a page wants it
-  alarms = [];
+  alarms = null; // until the gateway has said which there are
   state = "waiting"; // waiting | live | lost | unpaired
-  ticks = 0;
   #listeners = new Map();
   #socket = null;
   #heard = -Infinity;
@@ -77,8 +76,14 @@ class Gateway {
   /** What the page wants to hear: keys or "*", how often a second, the status tree, the log. */
   subscribe({ keys = [], rate = 10, status = false, log = false }) {
     this.#wanted = { keys, rate, status, log };
-    this.readings.clear(); // those of the page before are renewed no longer; all that are wanted now come again
+    this.#forget(); // what the page before had is renewed no longer; all that is wanted now comes again
     this.#send(this.#wanted);
+  }
+
+  #forget() {
+    this.readings.clear();
+    this.#dirty.clear();
+    this.status = null;
   }
 
   #send(message) {
@@ -120,7 +125,8 @@ class Gateway {
   #look() {
     const now = performance.now();
     if (this.state === "live" && now - this.#heard > SILENCE_MS) this.#lose();
-    if (this.verdict && this.state === "live" && now - this.#judged > OLD_VERDICT_MS) {
+    if (this.state === "live" && now - this.#judged > OLD_VERDICT_MS) {
+      this.#judged = now;
       this.#tell("verdict", (this.verdict = null));
     }
     if (document.visibilityState !== "visible") return;
@@ -148,20 +154,23 @@ class Gateway {
     const now = performance.now();
     if (message.hello) {
       this.hello = message.hello;
-      this.readings.clear();
+      this.#forget();
+      this.alarms = null;
       this.sources = [];
       this.#offset = Infinity;
+      this.#judged = now;
       this.#tell("hello", message.hello);
       this.#loadItems(message.hello.items);
     }
     if (message.sources) this.sources = message.sources;
+    if (message.alarms) this.alarms = message.alarms;
     if (message.v) this.#values(message, now);
-    if (message.verdict) {
+    if (message.verdict && this.state === "live") {
       this.#judged = now;
       this.#tell("verdict", (this.verdict = message.verdict));
     }
     if (message.status) this.#tell("status", (this.status = message.status));
-    if (message.alarms) this.#tell("alarms", (this.alarms = message.alarms));
+    if (message.alarms) this.#tell("alarms", this.alarms);
     if (message.log) this.#tell("log", message.log);
     if (message.items !== undefined) this.#loadItems(message.items);
   }
@@ -174,23 +183,23 @@ class Gateway {
       this.#offset = Math.min(this.#offset + 0.0001, difference);
       delay = difference - this.#offset;
     }
-    if (delay * 1000 > SILENCE_MS) return; // a backlog is no news
-    this.#heard = now;
-    this.ticks += 1;
     for (const [key, [value, flags, source, age]] of Object.entries(message.v)) {
       this.readings.set(key, { value, flags, source, age: age === null ? null : age + delay, at: now });
       this.counts.set(key, (this.counts.get(key) ?? 0) + 1);
       this.#dirty.add(key);
     }
+    if (delay * 1000 > SILENCE_MS) return; // a backlog is no sign of life, but none of it is sent again
+    this.#heard = now;
     this.#become("live");
     if (this.#drawing) return;
     this.#drawing = true;
     requestAnimationFrame(() => {
       this.#drawing = false;
+      this.#tell("tick");
+      if (this.state !== "live") return; // they are told when it is
       const dirty = this.#dirty;
       this.#dirty = new Set();
-      this.#tell("tick");
-      if (this.state === "live") this.#tell("values", dirty);
+      this.#tell("values", dirty);
     });
   }
 

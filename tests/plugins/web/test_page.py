@@ -333,6 +333,16 @@ def test_a_gateway_that_freezes_restarts_or_dies_is_seen_at_once(process: Proces
     expect(row(page, "BARO").locator(".value")).to_have_text("29.92")
 
 
+#: Note what is shown of ALT whenever the page is uncovered.
+WATCH_LINK = """() => {
+  window.seen = [];
+  new MutationObserver(() => {
+    if (!document.querySelector("#cover").hidden) return;
+    requestAnimationFrame(() => setTimeout(() => window.seen.push(document.querySelector("#r-ALT .flags").textContent)));
+  }).observe(document.body, {attributeFilter: ["data-link"]});
+}"""
+
+
 def test_a_tablet_that_wakes_up_shows_nothing_before_the_next_message(gateway: Served, visit: Visit) -> None:
     page = visit("#data")
     expect(page.locator(".light")).to_have_text("LIVE")
@@ -346,6 +356,36 @@ def test_a_tablet_that_wakes_up_shows_nothing_before_the_next_message(gateway: S
     expect(page.locator(".light")).to_have_text("LIVE")
 
 
+def test_what_was_held_up_on_its_way_is_no_sign_of_life_but_counts_after_it(gateway: Served, visit: Visit) -> None:
+    gateway.put("ALT", 1000.0)
+    held: list[Any] = []
+    holds = False
+
+    def relay(to_page: Any) -> None:
+        to_gateway = to_page.connect_to_server()
+        to_gateway.on_message(lambda message: held.append(message) if holds else to_page.send(message))
+        relays.append(to_page)
+
+    relays: list[Any] = []
+    page = visit(url="about:blank")
+    page.route_web_socket("**/stream", relay)
+    page.goto(gateway.url + "#data?search=ALT")
+    expect(row(page, "ALT").locator(".value")).to_have_text("1000")
+    holds = True
+    gateway.put("ALT", 1000.0, FAIL)  # and nobody writes it again
+    expect(page.locator("#cover")).to_be_visible()
+    page.wait_for_timeout(1000)
+    late, holds = held[: len(held) // 2], False
+    assert any('"ALT"' in message for message in late)
+    page.evaluate(WATCH_LINK)
+    for message in late:
+        relays[0].send(message)
+    expect(page.locator(".light")).to_have_text("LIVE")
+    expect(row(page, "ALT").locator(".flags")).to_have_text("✕ FAILED")
+    assert len(relays) == 1, "the same connection"
+    assert page.evaluate("window.seen") == ["✕ FAILED"]
+
+
 def test_a_status_that_comes_no_longer_is_not_shown_as_current(gateway: Served, visit: Visit) -> None:
     page = visit("#health")
     expect(page.locator(".verdict")).to_contain_text("1 of 1 connections well")
@@ -353,10 +393,16 @@ def test_a_status_that_comes_no_longer_is_not_shown_as_current(gateway: Served, 
     try:
         expect(page.locator(".verdict")).to_contain_text("but not how it is")
         expect(page.locator("body")).to_have_attribute("data-status", "old")
+        expect(page.locator(".alarm-button")).to_have_attribute("aria-label", "alarms unknown")
+        page = visit("#alarms")
+        expect(page.locator(".light")).to_have_text("LIVE")
+        expect(page.locator(".alarm-button")).to_have_attribute("aria-label", "alarms unknown")
+        expect(page.locator(".alarms")).to_have_text("? The gateway has not said yet")
     finally:
         gateway.held.set()
     expect(page.locator(".verdict")).to_contain_text("1 of 1 connections well")
     expect(page.locator("body")).to_have_attribute("data-status", "")
+    expect(page.locator(".alarms")).to_have_text("✓ No alarms")
 
 
 def test_a_page_begins_with_new_values_only(gateway: Served, visit: Visit) -> None:

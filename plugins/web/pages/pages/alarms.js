@@ -29,7 +29,13 @@ export function open({ root, on, every }) {
     }
   }
 
+  /** `alarms` is null while nobody knows. */
   function show(alarms) {
+    if (!alarms) {
+      all.disabled = true;
+      redraw(shelved, null, () => []);
+      return redraw(list, null, () => h("li", {}, "? The gateway has not said yet"));
+    }
     const shown = alarms.filter((alarm) => alarm.state !== "shelved")
       .sort((a, b) => wantsAttention(b) - wantsAttention(a) || ORDER.indexOf(a.level) - ORDER.indexOf(b.level));
     const rest = alarms.filter((alarm) => alarm.state === "shelved");
@@ -43,7 +49,7 @@ export function open({ root, on, every }) {
         may && wantsAttention(alarm) && h("button", { type: "button", onclick: () => tell(`ack ${alarm.id}`) }, "Acknowledge"),
         may && h("button", { type: "button", title: "Out of sight for ten minutes", onclick: () => tell(`shelve ${alarm.id} 600`) }, "Shelve 10 min")))
       : h("li", { class: "none" }, "✓ No alarms"));
-    redraw(shelved, rest.map((alarm) => alarm.id), () => rest.length ? card("Shelved", h("ul", { class: "plain" }, rest.map((alarm) =>
+    return redraw(shelved, rest.map((alarm) => alarm.id), () => rest.length ? card("Shelved", h("ul", { class: "plain" }, rest.map((alarm) =>
       h("li", {}, `${alarm.text} (${alarm.level})`, may && h("button", { type: "button", onclick: () => tell(`shelve ${alarm.id} 0`) }, "Take back"))))) : []);
   }
 
@@ -58,6 +64,7 @@ export function open({ root, on, every }) {
   }
 
   on("alarms", show);
+  on("hello", () => show(gateway.alarms));
   on("status", showStatus);
   every(1000, () => say(hint, silent() ? "Touch the page once: the browser allows no sound before." : ""));
   gateway.subscribe({ status: true });
