@@ -4,7 +4,7 @@
 // A stretch that was old, bad or failed is a gap. Times are seconds of the browser's monotonic clock, or since the
 // beginning of the recording.
 
-import { h, say } from "./dom.js";
+import { h, say, toast } from "./dom.js";
 import { UNUSABLE, gateway } from "./gateway.js";
 import { converted, format, showing, written } from "./units.js";
 
@@ -17,7 +17,7 @@ const DASHES = [[], [7, 3], [2, 3], [10, 3, 2, 3], [4, 4], [1, 2]];
 const now = () => performance.now() / 1000;
 
 /** What the gateway remembers: key -> list of `[time, value or null]`, oldest first. */
-export async function history(keys, seconds) {
+async function history(keys, seconds) {
   const { age, step, keys: found } = await gateway.get(`history?keys=${keys.map(encodeURIComponent).join(",")}&seconds=${seconds}`);
   const newest = now() - age;
   const points = ({ values, flags }) =>
@@ -58,7 +58,8 @@ function ticks(low, high, most) {
 export class Chart {
   #cursor = null;
   #drawn = -Infinity;
-  #timer;
+  #endings = [];
+  #filling = 0;
   #width = 0;
   #dragged = null; // from where the pointer is dragged, in seconds ago
 
@@ -107,14 +108,17 @@ export class Chart {
       else if (event.key === "Escape") { this.#dragged = null; this.#place(null); }
       else if (step) { this.#place(Math.min(this.seconds, Math.max(0, (this.#cursor ?? 0) + step))); event.preventDefault(); }
     });
-    this.theme = () => { this.colours = null; };
-    addEventListener("theme", this.theme);
-    this.#timer = setInterval(() => this.draw(), DRAW_MS);
+    const theme = () => { this.colours = null; };
+    addEventListener("theme", theme);
+    const timer = setInterval(() => this.draw(), DRAW_MS);
+    this.#endings.push(() => { clearInterval(timer); removeEventListener("theme", theme); });
+    if (past) return;
+    this.#endings.push(gateway.on("values", (dirty) => this.#add(dirty)), gateway.on("link", (state) => state === "live" && this.#fill()));
+    this.#fill();
   }
 
   close() {
-    clearInterval(this.#timer);
-    removeEventListener("theme", this.theme);
+    for (const end of this.#endings) end();
   }
 
   #point(x) {
@@ -129,24 +133,29 @@ export class Chart {
     this.draw();
   }
 
-  /** Add what the gateway remembers to what came meanwhile. */
-  fill(points) {
+  /** Begin with what the gateway remembers: it knows what was while there was no link, or that it was held up itself. */
+  async #fill() {
+    const turn = ++this.#filling;
+    for (const each of this.series) each.points = [];
+    const points = await history(this.series.map((each) => each.key), this.seconds).catch((error) => toast(error.message, "error"));
+    if (turn !== this.#filling) return; // the link was lost meanwhile
     for (const each of this.series) {
-      const older = points.get(each.key) ?? [];
-      const first = each.points[0]?.[0] ?? Infinity;
-      each.points = [...older.filter(([t]) => t < first), ...each.points];
+      const first = each.points[0]?.[0] ?? Infinity; // it came meanwhile
+      each.points = [...(points?.get(each.key) ?? []).filter(([t]) => t < first), ...each.points];
     }
   }
 
-  add(key, reading) {
-    const each = this.series.find((s) => s.key === key);
-    if (!each) return;
-    const value = reading.flags & UNUSABLE || typeof reading.value !== "number" ? null : reading.value;
-    const t = reading.at / 1000;
-    const last = each.points.at(-1);
-    if (last && t - last[0] < STEP_S && (last[1] === null) === (value === null)) return;
-    each.points.push([t, value]);
-    if (each.points.length > 4000) each.points.splice(0, 1000);
+  #add(dirty) {
+    for (const each of this.series) {
+      const reading = dirty.has(each.key) && gateway.readings.get(each.key);
+      if (!reading) continue;
+      const value = reading.flags & UNUSABLE || typeof reading.value !== "number" ? null : reading.value;
+      const t = reading.at / 1000;
+      const last = each.points.at(-1);
+      if (last && t - last[0] < STEP_S && (last[1] === null) === (value === null)) continue;
+      each.points.push([t, value]);
+      if (each.points.length > 4000) each.points.splice(0, 1000);
+    }
   }
 
   /** A value that has not changed was not sent again, but it lasts while its reading is good. */

@@ -1,7 +1,7 @@
 // Where a value comes from and why it is flagged: what `fixgw explain` says, and a chart of the last minutes.
 
 import { h, redraw, span } from "./dom.js";
-import { Chart, history } from "./chart.js";
+import { Chart } from "./chart.js";
 import { gateway, mark } from "./gateway.js";
 import { zone } from "./gauge.js";
 import { format, showing, written } from "./units.js";
@@ -47,9 +47,7 @@ export function explanation(item) {
   }
   const timer = setInterval(ask, EVERY_MS);
   ask();
-  if (chart) history([item.key], CHART_S).then((points) => chart.fill(points), () => {});
-  const off = chart ? gateway.on("values", (dirty) => dirty.has(item.key) && chart.add(item.key, gateway.readings.get(item.key))) : () => {};
-  return { element, close: () => { clearInterval(timer); off(); chart && chart.close(); } };
+  return { element, close: () => { clearInterval(timer); chart && chart.close(); } };
 }
 
 function healthOf(feeders) {

@@ -333,6 +333,12 @@ def test_a_gateway_that_freezes_restarts_or_dies_is_seen_at_once(process: Proces
     expect(row(page, "BARO").locator(".value")).to_have_text("29.92")
 
 
+#: The tablet sleeps, or wakes up; returns what the page shows at once.
+WAKE = """(state) => {
+  Object.defineProperty(document, "visibilityState", {value: state, configurable: true});
+  document.dispatchEvent(new Event("visibilitychange"));
+  return [document.querySelector(".light").textContent, document.querySelector("#cover").hidden];
+}"""
 #: Note what is shown of ALT whenever the page is uncovered.
 WATCH_LINK = """() => {
   window.seen = [];
@@ -346,13 +352,8 @@ WATCH_LINK = """() => {
 def test_a_tablet_that_wakes_up_shows_nothing_before_the_next_message(gateway: Served, visit: Visit) -> None:
     page = visit("#data")
     expect(page.locator(".light")).to_have_text("LIVE")
-    hide = """(state) => {
-      Object.defineProperty(document, "visibilityState", {value: state, configurable: true});
-      document.dispatchEvent(new Event("visibilitychange"));
-      return [document.querySelector(".light").textContent, document.querySelector("#cover").hidden];
-    }"""
-    assert page.evaluate(hide, "hidden") == ["NO LINK", False]
-    assert page.evaluate(hide, "visible") == ["NO LINK", False]
+    assert page.evaluate(WAKE, "hidden") == ["NO LINK", False]
+    assert page.evaluate(WAKE, "visible") == ["NO LINK", False]
     expect(page.locator(".light")).to_have_text("LIVE")
 
 
@@ -416,6 +417,30 @@ def test_a_page_begins_with_new_values_only(gateway: Served, visit: Visit) -> No
     gateway.put("ALT", 1100.0)
     page.goto(gateway.url + "#data")
     expect(row(page, "ALT").locator(".value")).to_have_text("1100")
+
+
+def test_a_chart_has_a_gap_where_there_was_no_link(gateway: Served, visit: Visit) -> None:
+    gateway.put("ALT", 1000.0)
+    past: list[float | None] = [1000.0] * 120  # a minute
+
+    def remember(route: Any) -> None:
+        series = {"values": past, "flags": [0] * len(past)}
+        route.fulfill(json={"step": 0.5, "age": 0.1, "keys": {"ALT": series}})
+
+    page = visit(url="about:blank")
+    page.route("**/history?*", remember)
+    page.goto(gateway.url + "#trends?keys=ALT&seconds=60")
+    value = page.locator(".chart .value")
+    expect(value).to_have_text("1000")
+    page.locator(".chart canvas").focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowLeft")
+    expect(page.locator(".chart .when")).to_have_text("30 s ago")
+    expect(value).to_have_text("1000")
+    past[40:80] = [None] * 40  # the gateway was away, for example
+    page.evaluate(WAKE, "hidden")
+    page.evaluate(WAKE, "visible")
+    expect(value).to_have_text("gap")
 
 
 # -- who may -----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // Any keys over the last minutes, or over a stretch of a recording, one chart for each unit.
 
 import { h, redraw, say, toast } from "../dom.js";
-import { Chart, history, moment } from "../chart.js";
+import { Chart, moment } from "../chart.js";
 import { gateway } from "../gateway.js";
 import { allPinned } from "../pins.js";
 import { showing } from "../units.js";
@@ -27,7 +27,7 @@ export function open({ root, query, on, ending, go }) {
   const sets = h("div", { class: "choices", role: "group", "aria-label": "Sets of keys" }, Object.keys(SETS).map((name) =>
     h("button", { type: "button", onclick: () => choose(shown.usual().filter((key) => SETS[name].test(key))) }, name)),
   h("button", { type: "button", onclick: () => choose(allPinned()) }, "Pinned"));
-  const frame = { query, on, go, place, wanted: () => keys, show, suggest };
+  const frame = { query, go, place, wanted: () => keys, show, suggest };
   const shown = recording === null ? live(frame) : recorded(recording, frame);
   root.append(...[shown.banner].filter(Boolean), h("div", { class: "tools" }, form, names, shown.tools, sets), chips, place);
 
@@ -58,7 +58,6 @@ export function open({ root, query, on, ending, go }) {
     charts = [...groups.values()].map((group) => new Chart({ height: groups.size > 2 ? 170 : 240, series: group, ...options }));
     place.replaceChildren(...(charts.length ? charts.map((chart) => h("section", { class: "card" }, chart.element))
       : [h("p", { class: "muted empty" }, "Choose a set, or add a key. Stretches that were old, bad or failed are gaps.")]));
-    return charts;
   }
 
   function suggest() {
@@ -71,9 +70,8 @@ export function open({ root, query, on, ending, go }) {
 }
 
 /** The last minutes, from the gateway's memory, and what comes. */
-function live({ query, on, go, wanted, show }) {
+function live({ query, go, wanted, show }) {
   let seconds = Number(query.get("seconds")) || 300;
-  let charts = [];
   const windows = h("div", { class: "choices", role: "group", "aria-label": "Time" }, WINDOWS.map(([s, title]) =>
     h("button", { type: "button", "data-seconds": s, onclick: () => { seconds = s; draw(); } }, title)));
   const open = h("button", { type: "button", onclick: () => offer().catch((error) => { open.disabled = false; toast(error.message, "error"); }) }, "A recording …");
@@ -99,18 +97,10 @@ function live({ query, on, go, wanted, show }) {
     for (const button of windows.children) button.setAttribute("aria-pressed", String(Number(button.dataset.seconds) === seconds));
     const keys = wanted();
     const items = keys.map((key) => gateway.items.get(key)).filter(Boolean);
-    charts = show(items.map((item) => ({ key: item.key, item })), { seconds });
+    show(items.map((item) => ({ key: item.key, item })), { seconds });
     gateway.subscribe({ keys, rate: 4 });
-    const drawn = charts;
-    if (items.length) history(keys, seconds).then((points) => drawn.forEach((chart) => chart.fill(points)), (error) => toast(error.message, "error"));
   }
 
-  on("values", (dirty) => {
-    for (const key of dirty) {
-      const reading = gateway.readings.get(key);
-      for (const chart of charts) chart.add(key, reading);
-    }
-  });
   return {
     tools, draw,
     known: () => [...gateway.items.values()].filter(isNumber).map((item) => item.key),
