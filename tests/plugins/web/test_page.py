@@ -474,10 +474,17 @@ MODULES = [
     }
 ]
 
+NEXT_STATUS = """async () => {
+  const { gateway } = await import("/gateway.js");
+  await new Promise((done) => gateway.on("status", () => gateway.state === "live" && done()));
+}"""
+
 
 def test_the_configuration_is_checked_applied_and_taken_back(process: Process, visit: Visit) -> None:
     before = process.file.read_text()
-    page = visit("#configuration", url=process.url, allowed="400")
+    page = visit(url="about:blank", allowed="400")
+    page.clock.install()
+    page.goto(process.url + "#configuration")
     text = page.get_by_label("Text of the file")
     expect(text).to_have_value(before)
     text.fill(before + "  eis: {load: yes, module: fixgw.drivers.eis, prt: /dev/null/eis}\n")
@@ -499,6 +506,9 @@ def test_the_configuration_is_checked_applied_and_taken_back(process: Process, v
     page.get_by_role("button", name="Apply").click()
     assert process.file.read_text().count("# The engine monitor is not there yet.") == 1
     expect(page.get_by_role("button", name="Take the change back")).to_be_visible()
+    page.clock.fast_forward(40_000)  # with nothing from the gateway: it was held up, for example
+    page.evaluate(NEXT_STATUS)
+    expect(page.locator("[role=alert]").get_by_text("Not well yet")).to_be_visible()
     page.get_by_role("button", name="Take the change back").click()
     expect(text).to_have_value(before)
     assert process.file.read_text() == before

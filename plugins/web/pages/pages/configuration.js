@@ -5,11 +5,12 @@ import { gateway } from "../gateway.js";
 import { tree } from "./health.js";
 import { moduleForm } from "../addition.js";
 
-const WATCH_MS = 30000; // how long a change is watched before it counts as good
+const WATCH_S = 30; // how long a change is watched before it counts as good
+const STATUS_S = 2; // it comes each second: what is longer was a pause, in which nothing was seen
 
-export async function open({ root, query, on, ending }) {
+export async function open({ root, query, on }) {
   let file = null; // {name, text, revision, editable, backup}
-  let timer = null;
+  let look = () => {}; // what to do with the status while a change is watched
   const files = h("select", { "aria-label": "File", onchange: () => read(files.value) });
   const text = h("textarea", { spellcheck: "false", autocapitalize: "off", autocomplete: "off", wrap: "off", "aria-label": "Text of the file", oninput: edited });
   const numbers = h("pre", { class: "numbers", "aria-hidden": "true" });
@@ -25,7 +26,7 @@ export async function open({ root, query, on, ending }) {
   const editor = h("div", {}, watch, h("div", { class: "tools" }, files, note), h("div", { class: "editor" }, numbers, text), h("div", { class: "tools" }, checking, applying, back, adding), addition, problems);
   const section = card("Files", editor);
   root.append(section, card("What the gateway runs with", effective));
-  ending(() => clearTimeout(timer));
+  on("status", (status) => look(status));
 
   async function load() {
     let answer;
@@ -122,24 +123,27 @@ export async function open({ root, query, on, ending }) {
 
   /** See whether the changed connections become well; if not, offer the way back. */
   function observe(connections) {
-    const until = performance.now() + WATCH_MS;
-    const look = () => {
-      const unwell = connections.filter((name) => gateway.status?.connections[name] && gateway.status.connections[name].health !== "ok");
-      const late = performance.now() > until;
-      redraw(watch, [unwell, late], () => unwell.length === 0 ? h("p", { class: "why good" }, late ? `Applied. ${connections.join(", ") || "All"} well after ${WATCH_MS / 1000} s.` : "Applied. Watching what has changed …")
-        : h("div", { class: "why fail" }, h("p", {}, `${late ? "Still not well" : "Not well yet"}: ${unwell.map((name) => `${name}: ${gateway.status.connections[name].health}`).join("; ")}`),
+    let watched = 0, before = performance.now();
+    look = (status) => {
+      const now = performance.now();
+      watched += Math.min(STATUS_S, (now - before) / 1000);
+      before = now;
+      const health = (name) => status.connections[name]?.health ?? "ok"; // one that was removed is well
+      const unwell = connections.filter((name) => health(name) !== "ok");
+      const late = watched > WATCH_S;
+      redraw(watch, [unwell.map((name) => [name, health(name)]), late], () => unwell.length === 0 ? h("p", { class: "why good" }, late ? `Applied. ${connections.join(", ") || "All"} well after ${WATCH_S} s.` : "Applied. Watching what has changed …")
+        : h("div", { class: "why fail" }, h("p", {}, `${late ? "Still not well" : "Not well yet"}: ${unwell.map((name) => `${name}: ${health(name)}`).join("; ")}`),
           h("button", { type: "button", class: "danger", onclick: takeBack }, "Take the change back")));
-      if (!late) timer = setTimeout(look, 1000);
+      if (late) look = () => {};
     };
-    clearTimeout(timer);
-    look();
+    redraw(watch, null, () => h("p", { class: "why good" }, "Applied. Watching what has changed …"));
   }
 
   async function takeBack() {
     if (changed() && !(await confirmed("What you have changed since is not applied.", "Drop it, too"))) return;
     try {
       const facts = await gateway.act("POST", "config/take-back", { file: file.name });
-      clearTimeout(timer);
+      look = () => {};
       redraw(watch, ["back"], () => h("p", { class: "why good" }, "Taken back."));
       use(facts);
       show([], []);
