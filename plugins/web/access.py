@@ -204,7 +204,7 @@ class Tokens:
                 paired = datetime.now(UTC).isoformat(timespec="seconds")
                 kept.tokens.append(Token(hash=_hash(token), role=found.role, name=found.name, paired=paired))
                 return Paired(token, found.name, found.role)
-        self._failures.append(now)
+            self._failures.append(now)  # even if the disk is full
         raise PairingError("this code is wrong, used or older than five minutes: `fixgw web pair` prints a new one")
 
     def find(self, token: str | None) -> Token | None:

@@ -189,6 +189,30 @@ def test_codes_are_bounded(tokens: Tokens) -> None:
     assert len(json.loads(tokens.path.read_text())["codes"]) == MOST_CODES
 
 
+def test_while_the_disk_is_full_nobody_is_paired_and_wrong_codes_count(tokens: Tokens, clock: Clock) -> None:
+    code = tokens.pair("write", "Tablet")
+    before = tokens.path.read_bytes()
+    blocked = tokens.path.with_name(f".{tokens.path.name}.new")
+    blocked.mkdir()  # so that it cannot be written
+    with pytest.raises(OSError):
+        tokens.redeem(code)
+    with pytest.raises(OSError):
+        tokens.pair("read")
+    assert tokens.path.read_bytes() == before
+    assert tokens.all() == []
+    blocked.rmdir()
+    assert tokens.redeem(code).name == "Tablet"
+
+    tokens.pair("read")
+    blocked.mkdir()
+    clock.now += CODE_S  # so that an attempt would remove the code
+    for _ in range(10):
+        with pytest.raises(OSError):
+            tokens.redeem("AAAA-AAAA")
+    with pytest.raises(PairingError, match="too many"):
+        tokens.redeem("AAAA-AAAA")
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"tokens": 5}', '{"tokens": [{"role": "god"}]}', "\0"])
 def test_a_damaged_file_lets_nobody_in(tokens: Tokens, text: str) -> None:
     token = tokens.redeem(tokens.pair("read")).token
