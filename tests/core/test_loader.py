@@ -232,6 +232,18 @@ def test_an_announced_module_that_does_not_exist_names_its_distribution(tmp_path
     assert "fixgw-thermo 1.2 announces the module 'loader_test_nowhere'" in reason("thermo")
 
 
+@pytest.mark.parametrize("text", ["[fixgw.plugins]\nthermo = !!!\n", "[others]\nthermo\n"])
+def test_a_distribution_with_damaged_entry_points_stops_no_other(
+    module: Callable[[str], str], tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    name = module(GUIDE)
+    announce(tmp_path, "a-damaged", "1")
+    (tmp_path / "a_damaged-1.dist-info" / "entry_points.txt").write_text(text)
+    announce(tmp_path, "fixgw-thermo", "1.2", thermo=name)
+    assert loader.load_plugin("thermo").__module__ == name
+    assert "the entry points of a-damaged cannot be read" in caplog.text
+
+
 def test_a_misspelled_announced_plugin_gets_a_suggestion(module: Callable[[str], str], tmp_path: Path) -> None:
     announce(tmp_path, "fixgw-thermo", "1.2", thermometer=module(GUIDE))
     assert "did you mean 'thermometer'?" in reason("thermometr")
