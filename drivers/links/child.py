@@ -1,8 +1,7 @@
 """`ChildPoller`: a program that the driver runs as its child, and whose output it reads.
 
-The child is started without a shell, and again with growing delays when it ends. It ends with the thread that started
-it. What it writes to its standard error is read, too, so that it cannot fill a pipe; the last of it says why the child
-ended.
+The child is started without a shell, and again with growing delays when it ends. What it writes to its standard error
+is read, too, so that it cannot fill a pipe; the last of it says why the child ended.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from fixgw.kit.raw import Feed
 
 CHUNK_BYTES = 4096
-SETPRIV = "setpriv"  # a part of util-linux, which every Debian has
 MAX_ERROR_TEXT, MAX_ERROR_CHUNKS = 300, 8
 TERMINATE_S = 1.0  # how long a child may take to end before it is killed
 FLUSH_S = 1.0  # the most time that discarding old output may take, after this process was held up
@@ -104,21 +102,21 @@ class ChildPoller(Poller[OptionsT]):
         self._raw.opened("serial", self.name, self._facts)
 
     def _start(self) -> None:
+        # Only the service manager ends the child of a gateway that is killed. `setpriv --pdeathsig` would do it, too, but
+        # calls capset, which the service may not.
         program = self.options.program
         self._error_text, self._error_rest = "", b""
-        if shutil.which(program) is None:
-            hint = f": sudo apt install {self.PACKAGE}" if self.PACKAGE else ""
-            raise DeviceError(f"{program} is not installed{hint}")
-        # A gateway that is killed cannot end its child, which would keep the device: the kernel does it.
-        bound = [SETPRIV, "--pdeathsig", "TERM", "--"] if shutil.which(SETPRIV) else []
         try:
             self._child = child = subprocess.Popen(
-                [*bound, program, *self.arguments()],
+                [program, *self.arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for the gateway, which then ends its child
             )
+        except FileNotFoundError:
+            hint = f": sudo apt install {self.PACKAGE}" if self.PACKAGE else ""
+            raise DeviceError(f"{program} is not installed{hint}") from None
         except OSError as error:
             raise DeviceError(f"{program}: {error.strerror or error}") from error
         assert child.stdout is not None

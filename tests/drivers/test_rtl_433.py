@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -247,18 +245,6 @@ def test_what_a_script_has_started_ends_with_it(db: Database, tmp_path: Path) ->
     with running(plugin(program=program)) as tyres:
         until(lambda: tyres.health() == "" and (tmp_path / "pid").exists(), tyres.health)
         started = int((tmp_path / "pid").read_text())
-    until(lambda: not is_running(started))
-
-
-@pytest.mark.slow
-def test_a_gateway_that_is_killed_takes_its_child_with_it(tmp_path: Path) -> None:
-    """Otherwise the next one finds the dongle in use."""
-    program = script(tmp_path / "rtl_433", f"echo $$ > {tmp_path}/pid; exec sleep 60")
-    code = f"from fixgw.drivers.rtl_433 import Plugin; Plugin('t', {{'program': {program!r}}}).open(); input()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as gateway:
-        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
-        gateway.kill()
-    started = int((tmp_path / "pid").read_text())
     until(lambda: not is_running(started))
 
 
