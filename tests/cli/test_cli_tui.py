@@ -12,7 +12,8 @@ import time
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ from textual.pilot import Pilot
 
 from fixgw import logmemory
 from fixgw.cli.feed import ALERT_KEYS, Feed
-from fixgw.cli.terminal import Row
+from fixgw.cli.terminal import REVERSE, Row
 from fixgw.cli.text import BARS, YELLOW, sparkline
 from fixgw.cli.tui.app import Screen
 from fixgw.cli.tui.model import STEP_S, TREND_STEPS, Model, Trend, usable
@@ -122,6 +123,32 @@ def test_the_panel_takes_its_own_keys(server: PanelServer, monkeypatch: pytest.M
     wait_until(lambda: shows("no panel at"))
     assert not page.press("1")
     page.close()
+
+
+def test_what_is_acknowledged_is_the_highlighted_alert_whatever_comes_meanwhile() -> None:
+    feed = cast("Feed", SimpleNamespace(client=None))
+    model = Model(feed, lambda: 0.0)
+    page = Alerts(feed, model)
+
+    def highlighted(height: int = 24) -> str:
+        return "".join(words for ((words, colour),) in page.draw(40, height) if REVERSE in colour).rstrip()
+
+    model._status_at = 0.0
+    model.alerts = {id: ("caution", id) for id in ("b", "c", "d")}
+    assert highlighted() == "caution  b"
+    page.press("\x1b[B")
+    model.alerts = {"a": ("warning", "a"), **model.alerts}
+    assert highlighted() == "caution  c", "the highlight stays on it"
+    page.click(3)
+    assert highlighted(5) == "caution  d"
+    page.click(0)  # of d and the two above it
+    assert highlighted(5) == "caution  b"
+    del model.alerts["b"]
+    assert highlighted() == "warning  a"
+    model.cannot["health"] = "this gateway does not tell"
+    page.draw(40, 24)
+    for key in "aA":
+        assert not page.press(key), "nothing is acknowledged that is not on the screen"
 
 
 def test_long_lines_are_wrapped_and_indented() -> None:

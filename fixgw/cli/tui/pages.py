@@ -212,20 +212,25 @@ class Alerts(Page):
     def __init__(self, feed: Feed, model: Model) -> None:
         self._feed = feed
         self._model = model
-        self._chosen = 0
+        self._chosen = ""  # the id of the highlighted one; empty if none is on the screen
+        self._ids: list[str] = []  # those on the screen
 
     def draw(self, width: int, height: int) -> list[Line]:
         cannot = self._model.cannot
         if why := cannot.get("health") or (self._model.unknown and WAITING) or cannot.get("alerts"):
+            self._chosen, self._ids = "", []
             return [[(why, text.YELLOW)]]
         alerts = self._model.alerts
-        self._chosen = max(0, min(self._chosen, len(alerts) - 1))
+        ids, room = list(alerts), max(1, height - 2)
+        if self._chosen not in alerts:
+            self._chosen = ids[0] if ids else ""
+        top = max(0, ids.index(self._chosen) - room + 1) if ids else 0
+        self._ids = ids[top : top + room]
         lines: list[Line] = []
-        for n, (words, cells) in enumerate(zip(text.table(alerts.values()), alerts.values(), strict=True)):
-            colour = ALERT_COLOURS.get(cells[0], "") + (REVERSE if n == self._chosen else "")
+        for words, (id, cells) in zip(text.table(alerts.values()), alerts.items(), strict=True):
+            colour = ALERT_COLOURS.get(cells[0], "") + (REVERSE if id == self._chosen else "")
             lines.append([(words.ljust(width), colour)])
-        top = max(0, self._chosen - height + 3)
-        lines = lines[top : top + max(1, height - 2)] or [[("no alerts", text.DIM)]]
+        lines = lines[top : top + room] or [[("no alerts", text.DIM)]]
         changes = [[(words, text.DIM)] for words in ("", "latest changes:", *self._model.changes)]
         return [*lines, *(changes if self._model.changes else [])][:height]
 
@@ -233,12 +238,13 @@ class Alerts(Page):
         return "a acknowledges, A all, m mutes, arrows choose, q quits"
 
     def press(self, key: str) -> bool:
-        ids = list(self._model.alerts)
         if key in SCROLLS:
-            self._chosen += SCROLLS[key]
-        elif key == "a" and ids:
-            self._give(f"ack {ids[min(self._chosen, len(ids) - 1)]}", "acknowledged")
-        elif key == "A" and ids:
+            ids = list(self._model.alerts)
+            if self._chosen in ids:
+                self._chosen = ids[max(0, min(ids.index(self._chosen) + SCROLLS[key], len(ids) - 1))]
+        elif key == "a" and self._chosen:
+            self._give(f"ack {self._chosen}", "acknowledged")
+        elif key == "A" and self._chosen:
             self._give("ack all", "all acknowledged")
         elif key == "m":
             self._give("mute", "no sounds for a minute")
@@ -255,7 +261,8 @@ class Alerts(Page):
         self._model.do(command)
 
     def click(self, line: int) -> None:
-        self._chosen = line
+        if line < len(self._ids):
+            self._chosen = self._ids[line]
 
 
 class Log(Scrolled):
