@@ -75,7 +75,7 @@ GET /config/modules         what ``fixgw plugins --json`` prints: modules with t
 
 WebSocket /stream. The client sends, at any time, an object with one or more of these members:
 
-    "keys"    ["IAS", "EGT*"], or "*" for all; all their values follow
+    "keys"    ["IAS", "EGT*"], or "*" for all; all their values follow. 1,000 at most, 100 of them with *, ? or [
     "rate"    messages per second, 2 to the option `rate`
     "status"  true: the status tree once a second
     "log"     the number of the last known line (0: none): the lines after it, as they come; false: none
@@ -245,6 +245,8 @@ class Trends(Act):
 
     async def get(self) -> None:
         patterns = [key for key in self.get_query_argument("keys", "").split(",") if key]
+        if len(patterns) > MOST_TRENDS:
+            raise Refusal(400, "value", f"{len(patterns)} keys: ask for {MOST_TRENDS} at most")
         try:
             keys = self.hub.db.matching(*patterns)
             seconds = float(self.get_query_argument("seconds", "900"))

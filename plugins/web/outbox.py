@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, NEVER, OLD, SECFAIL, Database, Item, Reading
 
 MOST_SOURCES = 500  # in the list that clients get; then it begins anew
-MOST_PATTERNS = 1000
+MOST_PATTERNS = 1000  # of one client
+MOST_WILD = 100  # among them, with *, ? or [: each is compared with every key, while all clients wait
 SHARED_S = 0.003  # looks within this time are one
 
 #: The bits of the stream, for each combination of flags: 1 annunciate, 2 old, 4 bad, 8 fail, 16 secfail.
@@ -25,6 +27,41 @@ _ORDER = (ANNUNCIATE, OLD, BAD, FAIL, SECFAIL)
 BITS = tuple(sum(1 << n for n, flag in enumerate(_ORDER) if flags & flag) for flags in range(32))
 
 _encode = msgspec.json.Encoder().encode
+
+
+Pattern = Annotated[str, Meta(max_length=100)]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A message from a client: see `fixgw.plugins.web.api`."""
+
+    keys: Literal["*"] | Annotated[list[Pattern], Meta(max_length=MOST_PATTERNS)] | UnsetType = UNSET
+    rate: float | UnsetType = UNSET
+    status: bool | UnsetType = UNSET
+    log: bool | Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+
+    @property
+    def patterns(self) -> list[str]:
+        """Those of `keys`. Raises ValueError for too many."""
+        patterns = self.keys if isinstance(self.keys, list) else ["*"]
+        if sum(map(_is_wild, patterns)) > MOST_WILD:
+            raise ValueError(f"at most {MOST_WILD} keys with *, ? or [")
+        return patterns
+
+
+_decode = msgspec.json.Decoder(Wanted).decode
+
+
+def wanted(message: str | bytes) -> Wanted:
+    """What a client says. Raises ValueError for anything else."""
+    try:
+        return _decode(message)
+    except RecursionError as error:
+        raise ValueError(error) from None
+
+
+def _is_wild(pattern: str) -> bool:
+    return any(c in pattern for c in "*?[")
 
 
 class Look(NamedTuple):
@@ -43,14 +80,16 @@ class Selection:
         items = database.items()
         self.length = len(items)
         exact = frozenset(patterns)
-        wild = [p for p in patterns if p not in database]
+        wild = [p for p in patterns if _is_wild(p)]
         self.items: list[tuple[int, str, Item]] = [
             (n, item.key, item)
             for n, item in enumerate(items)
             if item.key in exact or any(fnmatchcase(item.key, p) for p in wild)
         ]
         keys = database.keys() if wild else []
-        self.unknown = [p for p in wild if not any(fnmatchcase(key, p) for key in keys)]
+        self.unknown = [
+            p for p in patterns if p not in database and not (_is_wild(p) and any(fnmatchcase(key, p) for key in keys))
+        ]
 
 
 class Feed:

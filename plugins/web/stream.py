@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
 from fixgw import __version__, logmemory
 from fixgw.identity import identity
 from fixgw.plugins.web.guard import Guarded, Refusal, encode
-from fixgw.plugins.web.outbox import MOST_PATTERNS, Outbox
+from fixgw.plugins.web.outbox import Outbox, Wanted, wanted
 
 SLOWEST_HZ = 2.0  # a page that gets no message for a second covers itself
 USUAL_HZ = 10.0
@@ -82,36 +83,20 @@ class Stream(Guarded, WebSocketHandler):
 
     def on_message(self, message: str | bytes) -> None:
         try:
-            wanted = msgspec.json.decode(message)
-            if not isinstance(wanted, dict):
-                raise ValueError("not an object")
-            self._want(wanted)
-        except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as error:
+            self._want(wanted(message))
+        except ValueError as error:
             self._extra["error"] = f"not understood: {error}"
 
-    def _want(self, wanted: dict[str, Any]) -> None:
-        if "keys" in wanted:
-            keys = wanted["keys"]
-            patterns = ["*"] if keys == "*" else keys
-            if not isinstance(patterns, list) or len(patterns) > MOST_PATTERNS:
-                raise ValueError('keys are "*" or a list')
-            if not all(isinstance(key, str) and len(key) <= 100 for key in patterns):
-                raise ValueError("a key is a text")
-            if unknown := self._outbox.subscribe(patterns):
-                self._extra["unknown"] = unknown
-        if "rate" in wanted:
-            rate = wanted["rate"]
-            if isinstance(rate, bool) or not isinstance(rate, int | float):
-                raise ValueError("the rate is a number")
-            self._interval = 1 / max(SLOWEST_HZ, min(float(rate), self.hub.options.rate))
-        if "status" in wanted:
-            self._wants_status = wanted["status"] is True
+    def _want(self, what: Wanted) -> None:
+        if what.keys is not UNSET and (unknown := self._outbox.subscribe(what.patterns)):
+            self._extra["unknown"] = unknown
+        if what.rate is not UNSET:
+            self._interval = 1 / max(SLOWEST_HZ, min(what.rate, self.hub.options.rate))
+        if what.status is not UNSET:
+            self._wants_status = what.status
             self.hub.collector.ask()
-        if "log" in wanted:
-            after = wanted["log"]
-            if isinstance(after, bool) or not isinstance(after, int) or after < 0:
-                after = None
-            self._log_after = after
+        if what.log is not UNSET:
+            self._log_after = None if isinstance(what.log, bool) else what.log
 
     async def _run(self) -> None:
         hub = self.hub

@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from fixgw import configuration, identity, settings, state
 from fixgw.configuration import items, reader, writer
@@ -82,6 +83,7 @@ from fixgw.plugins.netfix import commands, mirror
 from fixgw.plugins.netfix.fanout import FanOut
 from fixgw.plugins.netfix.peer import Peer
 from fixgw.plugins.netfix.writer import Writer
+from fixgw.plugins.web import outbox
 from fixgw.recording import RecordingError, capture, container
 from fixgw.recording import open_recording as recording_of
 from fixgw.status import Collector
@@ -465,6 +467,18 @@ def parse_map(data: bytes) -> None:
     else:
         mapping.keys_in(path)
         Inputs(found, TABLE, database, "canfix").open()
+
+
+def follow_page(data: bytes) -> None:
+    """What a page sends, and what it gets for it."""
+    said = outbox.wanted(data)
+    assert said.rate is UNSET or isfinite(said.rate)
+    followed = outbox.Outbox(outbox.Feed(Database(FEW, Clock())))
+    unknown = followed.subscribe(said.patterns)
+    assert set(unknown) <= set(said.patterns)
+    entries = msgspec.json.decode(followed.take()["v"])
+    assert set(entries) <= {each.key for each in FEW}
+    assert bool(entries) or set(unknown) == set(said.patterns)
 
 
 def parse_scenario(data: bytes) -> None:
@@ -1040,6 +1054,9 @@ TARGETS: Mapping[str, Target] = {
     "slcan": Target(slcan, Stream(Slcan, good("slcan")), (b"\r", b"\x07", b"t", b"T", b"F00\r", b"e1")),
     # NetFIX
     "netfix-sentence": Target(sentence, Stream(lambda clock: Split(), good("netfix-sentence"))),
+    "web": Target(
+        outbox, Parser(follow_page, (ValueError,)), (b'{"keys": ["', b'"*"', b'"rate": ', b'"status": true', b'"log": ')
+    ),
     "netfix-server": Target(
         commands,
         Stream(NetfixServer, good("netfix-server"), interval=0.1),

@@ -289,6 +289,7 @@ def test_the_past_has_the_bits_of_the_stream(serve: Serve) -> None:
     assert keys["ACID"] is None
     assert (keys["IAS"]["values"][-1], keys["IAS"]["flags"][-1]) == (77.0, 4 + 32)
     assert gateway.ask("GET", "/api/v1/history?keys=NOPE").code == "key"
+    assert gateway.ask("GET", f"/api/v1/history?keys={'*,' * 5000}").code == "value"
     assert gateway.ask("GET", "/api/v1/history?keys=IAS&seconds=-1").code == "value"
     assert gateway.ask("GET", "/api/v1/history?keys=IAS&seconds=nan").code == "value"
 

@@ -12,7 +12,7 @@ import pytest
 from fixgw.database import BAD, Database, Definition
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugins.web.guard import encode
-from fixgw.plugins.web.outbox import MOST_SOURCES, Feed, Outbox
+from fixgw.plugins.web.outbox import MOST_SOURCES, MOST_WILD, Feed, Outbox
 
 from .conftest import HERE, Gateway
 
@@ -60,7 +60,8 @@ def test_a_page_follows_the_keys_that_it_names(serve: Serve) -> None:
 @pytest.mark.slow
 def test_what_is_not_understood_is_said_and_the_stream_goes_on(serve: Serve) -> None:
     page = serve().page(["IAS"])
-    for text in (b"{", b"[]", b'{"keys": 1}', b'{"keys": [1]}', b'{"rate": "fast"}', b"[" * 60000):
+    wild = json.dumps({"keys": ["*"] * (MOST_WILD + 1)}).encode()
+    for text in (b"{", b"[]", b'{"keys": 1}', b'{"keys": [1]}', b'{"rate": "fast"}', b"[" * 60000, wild):
         page.frame(text)
         assert "not understood" in page.until(lambda m: "error" in m)["error"]
 
