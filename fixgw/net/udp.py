@@ -20,6 +20,9 @@ MAX_DATAGRAMS = 64  # the most that one read takes
 SENDER_SILENT_S = 5.0
 #: The most datagrams that a link takes in a second. Instruments send some hundreds; a flood must not keep us busy.
 MAX_DATAGRAMS_PER_S = 1000
+#: The ports from which this process only sends. A broadcast also comes back to those here who listen for it: they would
+#: take our own output for a source, which stays fresh for ever.
+_sending: set[int] = set()
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # socket options that the socket module lacks
 _EVERYBODY = IPv4Address("255.255.255.255")
 
@@ -28,9 +31,9 @@ class Datagrams:
     """Receives datagrams on an address of this computer, or for a broadcast or multicast address, and sends from there.
     Never waits.
 
-    Datagrams from hosts outside `allow` (None: everybody), or longer than `limit` bytes, are refused: `refuse` is
-    called with the reason and the sender. `shared`: other programs may listen to the same port; a broadcast reaches all
-    of them. Raises OSError if the address is not available.
+    Datagrams from hosts outside `allow` (None: everybody), longer than `limit` bytes, or sent by this process itself,
+    are refused: `refuse` is called with the reason and the sender. At port 0 it only sends. `shared`: other programs
+    may listen to the same port; a broadcast reaches all of them. Raises OSError if the address is not available.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class Datagrams:
         except OSError:
             self._socket.close()
             raise
+        if not endpoint.port:
+            _sending.add(self._socket.getsockname()[1])
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -82,6 +87,8 @@ class Datagrams:
             sender = address_of(address[0])
             if self._allow is not None and sender not in self._allow:
                 self._refuse("datagrams not allowed", sender)
+            elif address[1] in _sending and _is_here(self._socket.family, address):
+                self._refuse("datagrams of our own", sender)
             elif len(datagram) > self._limit:
                 self._refuse("datagrams too long", sender)
             elif datagram:
@@ -96,7 +103,7 @@ class Datagrams:
         return True
 
     def close(self) -> None:
-        self._socket.close()
+        _close(self._socket)
 
 
 class UdpLink(Datagrams):
@@ -209,6 +216,22 @@ def _listen(sock: socket.socket, address: Any, shared: bool) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
 
 
+def _is_here(family: int, address: Any) -> bool:
+    """Whether a socket address has a host address of this computer."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address[0], 0, *address[2:]))
+        except OSError:
+            return False
+    return True
+
+
+def _close(sock: socket.socket) -> None:
+    if sock.fileno() >= 0:
+        _sending.discard(sock.getsockname()[1])
+    sock.close()
+
+
 class UdpSender:
     """Sends datagrams to a host, a broadcast address or a multicast group. Never waits. Raises OSError."""
 
@@ -224,6 +247,7 @@ class UdpSender:
         except OSError:
             self._socket.close()
             raise
+        _sending.add(self._socket.getsockname()[1])
 
     def send(self, data: bytes) -> bool:
         """Send a datagram. Returns False if there is no room for it, or if no one is listening at present."""
@@ -236,4 +260,4 @@ class UdpSender:
         return True
 
     def close(self) -> None:
-        self._socket.close()
+        _close(self._socket)

@@ -481,6 +481,26 @@ def test_two_programs_of_a_host_that_send_by_turns_are_noticed_and_one_that_rest
         assert ear.link.trouble == ""
 
 
+def test_what_this_process_sends_itself_is_refused_and_does_not_keep_others_away() -> None:
+    """A broadcast of an output comes back to the drivers that listen at its port."""
+    ear = Ear(host="0.0.0.0")
+    there = "127.255.255.255", ear.endpoint.port
+    with contextlib.closing(ear.link), contextlib.closing(Datagrams(Endpoint("udp", "0.0.0.0", 0))) as output:
+        with contextlib.closing(UdpSender(Endpoint("udp", *there))) as sender:
+            assert output.send(b"ours", there)
+            assert sender.send(b"ours")
+            ear.say(b"theirs", "127.0.0.2")
+            assert ear.hear() == b"theirs"
+        assert [why for why, _ in ear.refused] == ["datagrams of our own"] * 2
+        ear.now += SENDER_SILENT_S
+        port = output._socket.getsockname()[1]
+        output.close()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:  # the port belongs to another program now
+            other.bind(("127.0.0.1", port))
+            other.sendto(b"x", ("127.0.0.1", ear.endpoint.port))
+        assert ear.hear() == b"x"
+
+
 def test_long_datagrams_are_refused_as_a_whole(ear: Ear) -> None:
     ear.say(b"x" * (MAX_DATAGRAM_BYTES + 1))
     ear.say(b"y" * MAX_DATAGRAM_BYTES)
