@@ -6,7 +6,8 @@ from collections.abc import Callable
 from timeit import repeat
 
 from benchmarks import Rows
-from fixgw.database import Database, Definition, Reading
+from fixgw import world
+from fixgw.database import Database, Definition, Reading, write
 
 KEYS = [f"KEY{n}" for n in range(600)]
 LOOPS = 20_000
@@ -42,6 +43,11 @@ def rows() -> Rows:
         item.write(1.0, "canfix/12")
         cost = microseconds("write(value, source)", write=item.write, value=103.5, source="canfix/12")
         yield f"database write, {words}", cost, "µs", budget, "lower"
+    gateway = world.World(database(0))
+    world.begin(gateway)
+    cost = microseconds("write('KEY42', value)", write=write, value=103.5)
+    world.end(gateway)
+    yield "database.write(key, value), as plugins of other gateways call it", cost, "µs", 2.0, "lower"
     yield "database read", microseconds("read('KEY42')", read=db.read), "µs", 0.3, "lower"
 
 

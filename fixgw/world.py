@@ -228,14 +228,16 @@ _making = _Making()
 _lock = threading.Lock()
 _running: list[World] = []
 _alone: World | None = None  # used while no gateway is running
+_first: World | None = None  # the first that is running, because every `database.write` needs it
 _previous_hook = threading.excepthook
 
 
 def begin(world: World) -> None:
     """Note that a gateway has started."""
-    global _previous_hook
+    global _first, _previous_hook
     with _lock:
         _running.append(world)
+        _first = _running[0]
         if len(_running) == 1:
             _previous_hook = threading.excepthook
             threading.excepthook = _thread_died
@@ -243,28 +245,27 @@ def begin(world: World) -> None:
 
 def end(world: World) -> None:
     """Note that a gateway has stopped. Does nothing if it had not started."""
+    global _first
     with _lock:
         if world in _running:
             _running.remove(world)
+            _first = _running[0] if _running else None
             if not _running:
                 threading.excepthook = _previous_hook
 
 
 def first() -> World:
     """The world of the running gateway that started first; `alone` if none is running."""
-    try:
-        return _running[0]
-    except IndexError:
-        return alone()
+    return _first or alone()
 
 
 def alone() -> World:
     """The world without a gateway, which is used while none is running."""
     global _alone
-    with _lock:
-        if _alone is None:
-            _alone = World()
-        return _alone
+    if _alone is None:
+        with _lock:
+            _alone = _alone or World()
+    return _alone
 
 
 def new_plugins_world() -> World:

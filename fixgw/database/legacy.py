@@ -185,7 +185,8 @@ def read(key: str, *, db: Database | None = None) -> Any:
 
 def write(key: str, value: Any, source: str = "", *, db: Database | None = None) -> None:
     """Write a scalar, or a tuple like `RawItem.value`."""
-    db = current() if db is None else db
+    if db is None:
+        db = world.first().database
     item = db._items.get(key)
     if item is not None and type(value) is item._fast_type:
         item.write(value, source)
