@@ -102,8 +102,8 @@ class ChildPoller(Poller[OptionsT]):
         self._raw.opened("serial", self.name, self._facts)
 
     def _start(self) -> None:
-        # Only the service manager ends the child of a gateway that is killed. `setpriv --pdeathsig` would do it, too, but
-        # calls capset, which the service may not.
+        # Only the service manager ends the child of a gateway that is killed. `setpriv --pdeathsig` would do it, too,
+        # but calls capset, which the service may not.
         program = self.options.program
         self._error_text, self._error_rest = "", b""
         try:
