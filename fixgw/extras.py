@@ -27,7 +27,6 @@ DEBIAN = {
     "spi": "python3-spidev",
     "can-udp": "python3-msgpack",
     "completion": "python3-argcomplete",
-    "test": "python3-pytest",
 }
 NOT_FOR_USERS = ("dev", "fuzz")
 

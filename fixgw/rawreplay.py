@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import traceback
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from fixgw import configuration as configurations
 from fixgw import identity, loader, state
 from fixgw.configuration import Configuration, Connection
 from fixgw.database import OLD, WRITABLE, Database, Reading, Value
@@ -26,11 +29,11 @@ from fixgw.kit import raw
 from fixgw.kit.raw import Event, Feed, Heard, PinLevel
 from fixgw.kit.sources import unmarked
 from fixgw.plugin import PluginBase, Poller, Worker
-from fixgw.recording.capture import Capture, Outside
+from fixgw.recording.capture import Capture, Outside, unpack_configuration
 from fixgw.recording.golden import Line, line
 from fixgw.world import World
 
-__all__ = ["Outcome", "replay"]
+__all__ = ["Outcome", "load", "replay"]
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,19 @@ def replay(
     With `sent`, what the connections send is among them. Raises `FixgwError` if the capture cannot be read.
     """
     return _Replay(configuration, capture, emit, sent).run()
+
+
+def load(config: str | None, capture: Capture, directory: Path) -> Configuration:
+    """Load the configuration to replay with: `config`, or the capture's own, unpacked into `directory`.
+
+    Raises `ConfigurationError`, and `RecordingError` if the capture has none.
+    """
+    if config is not None:
+        return configurations.load(configurations.find(config))
+    # A capture leaves out what is packaged.
+    ignored = shutil.ignore_patterns("*.py*")
+    shutil.copytree(configurations.packaged(), directory, ignore=ignored, dirs_exist_ok=True)
+    return configurations.load_foreign(unpack_configuration(capture, directory), capture.variables)
 
 
 class _Task:

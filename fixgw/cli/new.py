@@ -138,7 +138,7 @@ def next_steps(kind: str, name: str, directory: Path) -> list[str]:
     python = shlex.quote(sys.executable)
     if extras.is_debian_package():
         python = f"PYTHONPATH={Path(fixgw.__file__).parents[1]} {python}"
-    first = "" if find_spec("pytest") else "fixgw install-extra test && "
+    first = "" if find_spec("pytest") else "fixgw install-extra testing && "
     return [
         f"1. {there}{first}{python} -m pytest test_{name}.py   # passes as it is; change tests and code together",
         f"2. copy the connection from {name}.md to a file beside it, such as my.yaml; a configuration elsewhere needs "

@@ -168,8 +168,8 @@ def anonymise(args: argparse.Namespace) -> int:
 def _anonymise(source: Path, target: Path) -> int:
     from random import SystemRandom
 
-    from fixgw.cli.replay import load
     from fixgw.kit.anonymous import Shift
+    from fixgw.rawreplay import load
     from fixgw.recording import anonymous
     from fixgw.recording.capture import McapCapture
 

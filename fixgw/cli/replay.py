@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +14,9 @@ from fixgw.cli import EXIT_DONE, EXIT_FAILED, Subparsers, add_command, complain
 from fixgw.errors import FixgwError, counted
 
 if TYPE_CHECKING:
-    from fixgw.configuration import Configuration
     from fixgw.rawreplay import Outcome
     from fixgw.recording.capture import Capture
     from fixgw.recording.golden import Line
-
-TITLE = "# The outcome of `fixgw replay`: seconds, key, value, flags (annunciate old bad fail secfail), source.\n"
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -84,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, capture: Capture) -> int:
-    from fixgw.rawreplay import replay
+    from fixgw import state
+    from fixgw.rawreplay import load, replay
     from fixgw.recording import golden
 
     known = _read_golden(args.golden) if args.golden is not None else ""
@@ -102,7 +98,7 @@ def _run(args: argparse.Namespace, capture: Capture) -> int:
     if args.golden is None:
         return EXIT_DONE if sound else EXIT_FAILED
     if args.update:
-        _update(args.golden, known, lines)
+        state.replace(args.golden, golden.text(lines, known).encode())
         print(f"{args.golden}: {counted(len(lines), 'line')} written")
         return EXIT_DONE if sound else EXIT_FAILED
     comparison = golden.compare(old, lines, tolerances)
@@ -113,18 +109,6 @@ def _run(args: argparse.Namespace, capture: Capture) -> int:
     return EXIT_DONE if comparison.equal and sound else EXIT_FAILED
 
 
-def load(config: str | None, capture: Capture, directory: Path) -> Configuration:
-    """Load the configuration to replay with: `config`, or the capture's own, unpacked into `directory`."""
-    from fixgw import configuration
-    from fixgw.recording.capture import unpack_configuration
-
-    if config is not None:
-        return configuration.load(configuration.find(config))
-    # A capture leaves out what is packaged.
-    shutil.copytree(configuration.packaged(), directory, ignore=shutil.ignore_patterns("*.py*"), dirs_exist_ok=True)
-    return configuration.load_foreign(unpack_configuration(capture, directory), capture.variables)
-
-
 def _read_golden(path: Path) -> str:
     try:
         return path.read_text("utf-8")
@@ -132,19 +116,6 @@ def _read_golden(path: Path) -> str:
         return ""
     except UnicodeDecodeError as error:
         raise FixgwError(f"{path} is not a golden file: {error}") from error
-
-
-def _update(path: Path, known: str, lines: Iterable[Line]) -> None:
-    """Write the golden file anew, with the comments at its head."""
-    from fixgw import state
-
-    head = []
-    for each in known.splitlines(keepends=True):
-        if not each.startswith("#"):
-            break
-        head.append(each)
-    text = "".join(head or [TITLE]) + "".join(f"{each}\n" for each in lines)
-    state.replace(path, text.encode())
 
 
 def _report(outcome: Outcome) -> bool:

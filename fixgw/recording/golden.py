@@ -16,16 +16,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from math import isclose
 from typing import NamedTuple
 
 from fixgw.kit.update import Value
 
-__all__ = ["TOLERANCE", "Comparison", "Line", "compare", "line", "read", "tolerances_in"]
+__all__ = ["TOLERANCE", "Comparison", "Line", "compare", "line", "read", "text", "tolerances_in"]
 
 TOLERANCE = 1e-9
 TINY = 1e-12  # numbers this close to each other are equal whatever the tolerance
 CONTEXT_S = 1.0
+TITLE = "# The outcome of `fixgw replay`: seconds, key, value, flags (annunciate old bad fail secfail), source.\n"
 MAX_CONTEXT = 40  # lines
 
 
@@ -59,6 +61,12 @@ def read(text: Iterable[str]) -> Iterator[Line]:
             yield Line(round(float(time), 6), key, value, flags, source)
         except ValueError:
             raise ValueError(f"line {number} is not a line of an outcome: {each.strip()[:80]!r}") from None
+
+
+def text(lines: Iterable[Line], known: str = "") -> str:
+    """The golden file of an outcome, with the comments at the head of the one `known` so far."""
+    head = takewhile(lambda each: each.startswith("#"), known.splitlines(keepends=True))
+    return ("".join(head) or TITLE) + "".join(f"{each}\n" for each in lines)
 
 
 def tolerances_in(text: Iterable[str]) -> dict[str, float]:

@@ -73,7 +73,7 @@ def test_the_next_steps_work_where_they_are_typed(cli: Cli, tmp_path: Path, monk
 
     monkeypatch.setattr("fixgw.cli.new.find_spec", lambda name: None)
     first = cli("new", "plugin", "coldest").out.splitlines()[-3]
-    assert "fixgw install-extra test && " in first
+    assert "fixgw install-extra testing && " in first
     monkeypatch.setattr("fixgw.extras.is_debian_package", lambda: True)
     first = cli("new", "plugin", "warmest").out.splitlines()[-3]
     assert f"PYTHONPATH={quote(str(ROOT))} {quote(sys.executable)} -m pytest" in first, (

@@ -16,13 +16,12 @@ import pytest
 import yaml
 
 from fixgw import configuration, state
-from fixgw.cli.replay import load
 from fixgw.configuration import Configuration
 from fixgw.database import Database
 from fixgw.hw_sim.devices.bmp import Bmp280
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit.raw import Event, Heard
-from fixgw.rawreplay import Outcome, replay
+from fixgw.rawreplay import Outcome, load, replay
 from fixgw.recording import RecordingError, golden
 from fixgw.recording.capture import Capture, Entry, Outside, open_capture, unpack_configuration, write_capture
 from fixgw.recording.golden import Line

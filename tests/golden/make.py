@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -23,11 +22,11 @@ from typing import Any
 import yaml
 
 from fixgw import loader, state
-from fixgw.cli.replay import load
 from fixgw.database import Database
 from fixgw.drivers.links.can.frame import EXTENDED
 from fixgw.hw_sim import gpio, i2c, spi
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench import golden
 from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.can import devices as nodes
@@ -62,10 +61,7 @@ from fixgw.hw_sim.serial import SerialInstrument
 from fixgw.kit import raw
 from fixgw.kit.raw import Event, Heard
 from fixgw.plugin import Worker
-from fixgw.rawreplay import replay
-from fixgw.recording.capture import Capture as Recorded
 from fixgw.recording.capture import open_capture, write_capture
-from fixgw.recording.golden import Line
 from fixgw.recording.raw import CanFrame
 from fixgw.world import World
 
@@ -99,17 +95,6 @@ def aircraft() -> Aircraft:
 def with_senders(converter: Any) -> Any:
     converter.senders += (lambda a: float(a.values()["OILP1"]) / 50.0, lambda a: float(a.values()["VOLT"]) / 10.0)
     return converter
-
-
-def outcome(capture: Recorded) -> list[Line]:
-    """The changes, and what is sent; fails if a plugin fails, or if the configuration and the capture do not fit."""
-    lines: list[Line] = []
-    with tempfile.TemporaryDirectory() as directory:
-        done = replay(load(None, capture, Path(directory)), capture, lines.append, sent=True)
-    assert done.failed == done.left_out == {}
-    assert done.silent == []
-    assert not done.unknown
-    return lines
 
 
 # -- serial lines ------------------------------------------------------------------------------------------------------
@@ -482,10 +467,8 @@ def make(name: str, directory: Path = HERE) -> None:
     # The database and all else are those of the packaged configuration.
     main = yaml.safe_dump({"connections": connections}, sort_keys=False).encode()
     write_capture(path, entries, {"default.yaml": main}, START_S, {"made by": "tests/golden/make.py"}, offset=OFFSET)
-    with closing(open_capture(path)) as capture:
-        lines = outcome(capture)
-    path.with_suffix(".txt").write_text("".join(f"{each}\n" for each in lines))
-    print(f"{name}: {path.stat().st_size} bytes, {len(entries)} entries, {len(lines)} changes")  # noqa: T201
+    golden.check(path, update=True)
+    print(f"{name}: {path.stat().st_size} bytes, {len(entries)} entries")  # noqa: T201
 
 
 def main() -> None:

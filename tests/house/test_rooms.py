@@ -44,6 +44,8 @@ ON_THE_BENCH = (
     *("msgspec", "fixgw.configuration", "fixgw.database", "fixgw.loader", "fixgw.plugin"),
     *("fixgw.kit", "fixgw.errors"),
 )
+# A golden capture is replayed.
+REPLAYS = {"tests/hw_sim/bench/golden.py": ("fixgw.rawreplay", "fixgw.recording", "fixgw.state")}
 FOR_PYTEST = {"tests/hw_sim/bench/contract.py", "tests/hw_sim/bench/plugin.py"}
 
 
@@ -173,7 +175,7 @@ def test_nothing_imports_the_command_line(path: Path) -> None:
 def test_a_simulator_uses_none_of_our_codecs(path: Path) -> None:
     allowed: tuple[str, ...] = READS_FILES.get(named(path), ())
     if path.is_relative_to(ROOT / "tests/hw_sim/bench"):
-        allowed += ON_THE_BENCH
+        allowed += ON_THE_BENCH + REPLAYS.get(named(path), ())
     if named(path) in FOR_PYTEST:
         allowed += ("pytest",)
     if named(path) == "tests/hw_sim/jsbsim_aircraft.py":

@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.cli.replay import load
 from fixgw.drivers import canfix, g3x, i2c_bmp, lines, mgl_rdac, nmea0183, nmea0183_out, serial_bridge
 from fixgw.drivers.g3x.protocol import without_place
 from fixgw.kit.anonymous import Shift, across, sentences
 from fixgw.kit.raw import Heard
-from fixgw.rawreplay import replay
+from fixgw.rawreplay import load, replay
 from fixgw.recording import anonymous
 from fixgw.recording.capture import Outside, open_capture, write_capture
 from fixgw.recording.golden import Line

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 from fixgw import configuration, database, loader
@@ -110,6 +111,8 @@ class Subject:
     unknown: tuple[str, ...] = ()
     #: Whether the driver notices a device that repeats itself forever.
     repeats: bool = False
+    #: The configuration file whose database the driver writes to, if its keys are not all in the packaged one.
+    configuration: str | Path = ""
 
     @property
     def abilities(self) -> frozenset[str]:
@@ -142,7 +145,10 @@ class Bench:
         self.clock = Clock()
         self.aircraft = Hovering(datetime(2025, 7, 21, 15, 0, tzinfo=UTC))
         self._before_absurd: dict[str, Any] = {}
-        self.db = packaged_database(self.clock)
+        if subject.configuration:
+            self.db = configuration.load(subject.configuration).make_database(clock=self.clock)
+        else:
+            self.db = packaged_database(self.clock)
         self.plugin_class = loader.load_plugin(subject.module)
         #: All good values written so far, by key.
         self.seen: dict[str, set[Value]] = {}
