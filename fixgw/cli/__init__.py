@@ -14,14 +14,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from glob import glob
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from fixgw import __version__
 from fixgw.errors import FixgwError, did_you_mean
+
+if TYPE_CHECKING:
+    import threading
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -53,6 +57,7 @@ SERVER: dict[str, Command] = {
     "replay": Command("replay", "run a capture of bytes and frames through the drivers, and compare the outcome"),
     "plot": Command("plot", "draw a recorded flight: a page with charts and a map that needs no network"),
     "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes, serial instruments, a panel"),
+    "proxy": Command("proxy", "stand between a display and a gateway: what it asks for, and when it is told"),
 }
 CLIENT: dict[str, Command] = {
     "list": Command("client", "list keys"),
@@ -264,6 +269,21 @@ def span(text: str) -> float:
     if match is None or unit is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 60, 60s, 10m or 1h")
     return float(match[1]) * unit
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """Provide an event that Ctrl-C and SIGTERM set. On the main thread."""
+    import signal
+    import threading
+
+    over = threading.Event()
+    before = {s: signal.signal(s, lambda *_: over.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield over
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _top_parser(prog: str, groups: dict[str, dict[str, Command]], examples: str) -> argparse.ArgumentParser:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fixgw import loader
-from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, key_value, seconds
+from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, key_value, seconds, stop_on_signal
 from fixgw.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -183,7 +180,7 @@ def run_serial(args: argparse.Namespace) -> int:
     scenario, problem = choose_scenario(args)
     if scenario is None:
         return complain(problem)
-    with _stop_on_signal() as over:
+    with stop_on_signal() as over:
         _run_instrument(kind, scenario, args, over)
     return EXIT_DONE
 
@@ -216,7 +213,7 @@ def run_network(args: argparse.Namespace) -> int:
         return complain(f"cannot receive at {args.host} port {args.port or programs[args.instrument].PORT}: {error}")
     if to is not None:
         program.send_to((to.host, to.port))
-    with _stop_on_signal() as over:
+    with stop_on_signal() as over:
         _run_program(program, scenario, args.duration, over)
     return EXIT_DONE
 
@@ -267,18 +264,6 @@ def _run_instrument(
     print(f"{instrument.rounds} rounds, {port.written} bytes read, {port.dropped} bytes not read", flush=True)
 
 
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """Provide an event that Ctrl-C and SIGTERM set."""
-    over = threading.Event()
-    before = {s: signal.signal(s, lambda *_: over.set()) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield over
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def print_event(at: float, words: str) -> None:
     """Print an event of a scenario, `at` seconds after its start."""
     print(f"{at:8.2f} s  {words}", flush=True)
@@ -322,7 +307,7 @@ def run_can(args: argparse.Namespace) -> int:
         scenario = scenarios.Scenario({})
     if args.bitrate:
         scenario = scenario._replace(bit_rate=args.bitrate)
-    with _stop_on_signal() as over:
+    with stop_on_signal() as over:
         _run_bus(scenario, args, over)
     return EXIT_DONE
 

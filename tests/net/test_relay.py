@@ -1,0 +1,255 @@
+"""The relay, between real sockets."""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from random import Random
+
+import pytest
+
+from fixgw.errors import DeviceError
+from fixgw.kit.complaints import Complaints
+from fixgw.net import relay as module
+from fixgw.net.access import LOOPBACK
+from fixgw.net.relay import BUFFER_BYTES, Relay, Side
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 10.0
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+class Notes:
+    """What the relay has told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[object, ...]] = []
+        self.heard: dict[Side, bytes] = {"client": b"", "server": b""}
+
+    def opened(self, number: int, at: float, name: str) -> None:
+        self.events.append(("opened", number))
+
+    def reached(self, number: int, at: float) -> None:
+        self.events.append(("reached", number))
+
+    def passed(self, number: int, at: float, sender: Side, data: bytes) -> None:
+        self.heard[sender] += data
+
+    def hung(self, number: int, at: float, side: Side, waiting: int) -> None:
+        self.events.append(("hung", number, side, waiting > 0))
+
+    def closed(self, number: int, at: float, by: Side | None, why: str) -> None:
+        self.events.append(("closed", number, by, why))
+
+
+class Bench:
+    """A gateway's socket, a relay that leads to it, and clients."""
+
+    def __init__(self) -> None:
+        self.gateway = socket.create_server(("127.0.0.1", 0))
+        self.gateway.settimeout(PATIENCE_S)
+        self.notes = Notes()
+        self.open: list[socket.socket] = [self.gateway]
+        self.relay = self.start()
+
+    def start(self, allow: tuple[str, ...] = LOOPBACK) -> Relay:
+        self.relay = Relay(
+            "127.0.0.1",
+            0,
+            self.gateway.getsockname(),
+            self.notes,
+            Complaints(logging.getLogger("relay"), time.monotonic),
+            allow=allow,
+        )
+        self.relay.open()
+        self.thread = threading.Thread(target=self.relay.run)
+        self.thread.start()
+        return self.relay
+
+    def stop(self) -> None:
+        self.relay.stop()
+        self.thread.join(PATIENCE_S)
+        assert not self.thread.is_alive()
+
+    def connect(self) -> tuple[socket.socket, socket.socket]:
+        """A client, and the gateway's end of its connection."""
+        client = socket.create_connection(("127.0.0.1", self.relay.port), PATIENCE_S)
+        self.open.append(client)
+        server, _ = self.gateway.accept()
+        server.settimeout(PATIENCE_S)
+        self.open.append(server)
+        return client, server
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.stop()
+    for sock in bench.open:
+        sock.close()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds become hundredths."""
+    monkeypatch.setattr(module, "TICK_S", 0.01)
+    monkeypatch.setattr(module, "HUNG_S", 0.05)
+
+
+def receive(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (piece := sock.recv(size - len(data))):
+        data += piece
+    return data
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def test_bytes_pass_unchanged_in_both_directions(bench: Bench) -> None:
+    client, server = bench.connect()
+    data = Random(1).randbytes(1_000_000)
+    for a, b in ((client, server), (server, client)):
+        sending = threading.Thread(target=a.sendall, args=(data,))
+        sending.start()
+        assert receive(b, len(data)) == data
+        sending.join()
+    until(lambda: min(map(len, bench.notes.heard.values())) == len(data))
+    assert bench.notes.heard == {"client": data, "server": data}
+
+
+def test_several_clients_have_a_connection_each(bench: Bench) -> None:
+    pairs = [bench.connect() for _ in range(3)]
+    for n, (client, _) in enumerate(pairs):
+        client.sendall(b"%d" % n)
+    assert [receive(server, 1) for _, server in pairs] == [b"0", b"1", b"2"]
+
+
+def test_a_half_closed_connection_still_answers(bench: Bench) -> None:
+    client, server = bench.connect()
+    client.sendall(b"@rIAS\n")
+    client.shutdown(socket.SHUT_WR)
+    assert receive(server, 100) == b"@rIAS\n"
+    server.sendall(b"@rIAS;1.0;00000\n")
+    server.close()
+    assert receive(client, 100) == b"@rIAS;1.0;00000\n"
+    until(lambda: ("closed", 1, "client", "") in bench.notes.events)
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_an_end_is_passed_on(bench: Bench, who: Side) -> None:
+    client, server = bench.connect()
+    (client if who == "client" else server).close()
+    other = server if who == "client" else client
+    assert other.recv(10) == b""
+    other.close()
+    until(lambda: ("closed", 1, who, "") in bench.notes.events)
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_a_reset_is_passed_on(bench: Bench, who: Side) -> None:
+    client, server = bench.connect()
+    until(lambda: ("reached", 1) in bench.notes.events)
+    reset(client if who == "client" else server)
+    with pytest.raises(ConnectionResetError):
+        (server if who == "client" else client).recv(10)
+    until(lambda: ("closed", 1, who, "Connection reset by peer") in bench.notes.events)
+
+
+def test_without_a_gateway_the_client_is_closed(bench: Bench) -> None:
+    bench.gateway.close()
+    client = socket.create_connection(("127.0.0.1", bench.relay.port), PATIENCE_S)
+    bench.open.append(client)
+    assert client.recv(10) == b""
+    until(lambda: ("closed", 1, "server", "cannot be reached: Connection refused") in bench.notes.events)
+
+
+def test_others_may_not_connect(bench: Bench) -> None:
+    bench.stop()
+    bench.start(allow=("192.0.2.0/24",))
+    client = socket.create_connection(("127.0.0.1", bench.relay.port), PATIENCE_S)
+    bench.open.append(client)
+    with suppress(ConnectionError):
+        assert client.recv(10) == b""
+    assert bench.notes.events == []
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_client_that_hangs_holds_up_the_gateway_and_no_memory(bench: Bench) -> None:
+    client, server = bench.connect()
+    server.setblocking(False)
+    piece, sent = b"x" * 65536, 0
+    still = time.monotonic()
+    while time.monotonic() - still < 0.1:  # until nothing more goes for a while
+        try:
+            sent += server.send(piece)
+            still = time.monotonic()
+        except BlockingIOError:
+            time.sleep(0.002)
+    assert sent < 12 << 20  # the system's buffers; the relay has one piece
+    until(lambda: ("hung", 1, "client", True) in bench.notes.events)
+    (pair,) = set(bench.relay._pairs.values())
+    assert len(pair.client.out) <= BUFFER_BYTES
+
+    other, others_server = bench.connect()
+    other.sendall(b"hello")
+    assert receive(others_server, 5) == b"hello"
+
+    assert len(receive(client, sent)) == sent
+    until(lambda: ("hung", 1, "client", False) in bench.notes.events)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("size", [1000, 200_000, 20_000_000])
+def test_a_client_that_hangs_is_dropped_when_the_gateway_has_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """However much of what the gateway has sent is still on its way."""
+    client, server = bench.connect()
+    server.settimeout(0.1)
+    with suppress(TimeoutError):
+        server.sendall(b"x" * size)
+    client.shutdown(socket.SHUT_WR)
+    if size > 1_000_000:  # what the gateway's system still holds goes, too
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    server.close()
+    clock = time.pthread_getcpuclockid(bench.thread.ident or 0)
+    before = time.clock_gettime(clock)
+    time.sleep(0.2)
+    assert time.clock_gettime(clock) - before < 0.1, "it must not turn in circles"
+    monkeypatch.setattr(module, "GIVE_UP_S", 0.1)
+    until(lambda: any(event[0] == "closed" for event in bench.notes.events))
+
+
+def test_a_name_that_does_not_exist_is_an_error() -> None:
+    relay = Relay(
+        "127.0.0.1", 0, ("no-such-host.invalid", 1), Notes(), Complaints(logging.getLogger("relay"), time.monotonic)
+    )
+    with pytest.raises(DeviceError, match=r"no-such-host\.invalid"):
+        relay.open()
+    relay.close()
+
+
+def test_the_end_of_the_relay_ends_all_connections(bench: Bench) -> None:
+    client, server = bench.connect()
+    until(lambda: ("reached", 1) in bench.notes.events)
+    bench.stop()
+    assert client.recv(10) == server.recv(10) == b""
+    assert select.select([client], [], [], 0)[0]
+    bench.start()
