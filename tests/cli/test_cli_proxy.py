@@ -57,6 +57,7 @@ class Display(threading.Thread):
                     time.sleep(0.01)
             self.what(client)
             client.disconnect()
+            time.sleep(0.3)  # until the proxy has noticed
         except BaseException as error:
             self.error = error
         finally:
