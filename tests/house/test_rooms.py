@@ -38,7 +38,7 @@ MAY_SIMULATE = {
     "fixgw/cli/sim.py",
 }
 # Scenarios are files that people write: the code for configurations reads and checks them.
-READS_FILES = {"tests/hw_sim/scenario.py": ("msgspec", "fixgw.configuration", "fixgw.errors")}
+READS_FILES = {"tests/hw_sim/scenario": ("msgspec", "fixgw.configuration", "fixgw.errors", "fixgw.kit")}
 # The bench runs a plugin on a database; two of its modules are only for pytest.
 ON_THE_BENCH = (
     *("msgspec", "fixgw.configuration", "fixgw.database", "fixgw.loader", "fixgw.plugin"),
@@ -173,7 +173,7 @@ def test_nothing_imports_the_command_line(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files("tests/hw_sim"), ids=named)
 def test_a_simulator_uses_none_of_our_codecs(path: Path) -> None:
-    allowed: tuple[str, ...] = READS_FILES.get(named(path), ())
+    allowed: tuple[str, ...] = READS_FILES.get(named(path.parent), ())
     if path.is_relative_to(ROOT / "tests/hw_sim/bench"):
         allowed += ON_THE_BENCH + REPLAYS.get(named(path), ())
     if named(path) in FOR_PYTEST:

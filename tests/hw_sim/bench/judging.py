@@ -1,0 +1,120 @@
+"""Judges a scenario while it is flown: what all ways to fly it have in common. No clock, no thread of its own.
+
+trial = Trial(scenario, facts)
+trial.impossible()                    # what can never be so with this gateway
+play = Play(scenario, watch=trial.watch, ...)
+trial.note(at, key, reading)          # any thread: what the gateway publishes
+trial.settle(now)                     # everything until now has been noted
+trial.finish(play, now)               # the verdicts
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fixgw.hw_sim.bench.expect import Facts, View, Watch
+
+if TYPE_CHECKING:
+    from fixgw.database import Reading
+    from fixgw.hw_sim.aircraft import Aircraft
+    from fixgw.hw_sim.scenario import Event, Play, Scenario
+    from fixgw.kit.update import Value
+
+
+class Verdict(NamedTuple):
+    """What was expected, where it is written, whether it came true, what happened instead, and the seconds it took."""
+
+    title: str
+    place: str
+    met: bool
+    words: str
+    took: float = 0.0
+
+
+class Trial:
+    """A scenario and a gateway: shows what the gateway publishes to a `Watch`. Also an instrument of a world, after
+    those that play the scenario; the watch belongs to that thread."""
+
+    def __init__(self, scenario: Scenario, facts: Mapping[str, Facts]) -> None:
+        self.scenario = scenario
+        self.watch = Watch(facts)
+        self._noted: deque[tuple[float, str, Value | None, int, str]] = deque()
+        self._alerts: deque[tuple[float, Mapping[str, Mapping[str, Any]]]] = deque()
+        self._now: float | None = None
+
+    def impossible(self) -> Iterator[str]:
+        """Expectations that can never come true with this gateway, and why, each with its place."""
+        view = View(self.watch.view.facts)
+        for event in self.scenario.expectations:
+            if event.claim is not None and (why := event.claim.wrong(view)):
+                yield f"{event.place}: {why}"
+
+    # -- what the gateway publishes; any thread ------------------------------------------------------------------------
+
+    def note(self, at: float, key: str, reading: Reading) -> None:
+        self._noted.append((at, key, reading.value, reading.flags, reading.source))
+
+    def note_value(self, at: float, key: str, value: Value | None, flags: int = 0, source: str = "") -> None:
+        """A value of a key, or of an aux value (``KEY.name``)."""
+        self._noted.append((at, key, value, flags, source))
+
+    def note_alerts(self, at: float, status: Mapping[str, Any]) -> None:
+        """The status of the alert logic (`fixgw.plugins.alerts`)."""
+        self._alerts.append(
+            (at, {id: each for id, each in status.items() if isinstance(each, dict) and "state" in each})
+        )
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def settle(self, now: float) -> None:
+        """Judge by everything that was noted until `now`."""
+        if self._now is None:
+            self.watch.zero = self._now = now
+        while self._noted:
+            at, key, value, flags, source = self._noted.popleft()
+            at = self._now = min(max(at, self._now), now)
+            if "." in key:
+                self.watch.show_aux(at, key, value)
+            else:
+                self.watch.show(at, key, value, flags, source)
+        while self._alerts:
+            at, alerts = self._alerts.popleft()
+            for id, each in alerts.items():
+                self.watch.show_alert(min(max(at, self._now), now), id, each["state"], each["level"], each["text"])
+        self._now = now
+        self.watch.pass_to(now)
+
+    def tick(self, aircraft: Aircraft, now: float) -> None:
+        self.settle(now)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def finish(self, play: Play, gone: str = "") -> list[Verdict]:
+        """End the trial, and give a verdict on each expectation. `gone` says why the gateway is no longer there."""
+        now = self._now or 0.0
+        if gone:
+            self.watch.fail(now, f"{gone} at {now - self.watch.zero:.3g} s")
+        self.watch.end(now)
+        verdicts = [
+            Verdict(each.title, each.place, each.outcome == "met", each.words, each.took or 0.0)
+            for each in self.watch.expectations
+        ]
+        for event in play.not_begun():
+            if event.kind == "expect":
+                verdicts.append(Verdict(event.words, event.place, False, f"it never began: {gone or _why_not(event)}"))
+            elif event.when is not None:
+                title = f"{event.what or event.kind}: {event.words}"
+                verdicts.append(Verdict(title, event.place, False, f"it never happened: {gone or _why_not(event)}"))
+        return verdicts
+
+
+def _why_not(event: Event) -> str:
+    if event.when is None:
+        return "what it waits for never happened"
+    within = "" if event.when.deadline is None else f" within {event.when.deadline:g} s"
+    return f"{event.when.expression.text} was not true{within}"
