@@ -45,6 +45,7 @@ __all__ = [
     "load_safe",
     "option_rows",
     "packaged",
+    "packaged_values",
 ]
 
 NAME = "default.yaml"
@@ -466,6 +467,14 @@ def _packaged_units() -> dict[str, str]:
 @cache
 def _packaged_settings() -> tuple[Definition, ...]:
     return tuple(d for d in _packaged_definitions() if d.setting)
+
+
+@cache
+def packaged_values() -> dict[str, str]:
+    """The values in the packaged ``initial.ini``, as text by key or ``KEY.aux``: those of no particular aircraft."""
+    definitions = _packaged_definitions()
+    reader, items = Reader(packaged() / NAME), Items(definitions, set(), True)
+    return dict(read_initial(reader, [(packaged() / "initial.ini", None)], items, Database(definitions)))
 
 
 def _read_items(

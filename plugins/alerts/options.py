@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta, field
 
+from fixgw import configuration
 from fixgw.alerts.engine import Alert, Beyond, Condition, Level, NoData, When
 from fixgw.alerts.judge import margin_of
 from fixgw.database import Database, Item
@@ -284,6 +285,13 @@ def _present(limit: float | str, item: Item) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
+def _has_own_limits(item: Item) -> bool:
+    """Whether somebody has set an alarm limit: the packaged ones are those of no particular aircraft."""
+    packaged = configuration.packaged_values()
+    limits = ((_present(name, item), packaged.get(f"{item.key}.{name}")) for name in LIMITS)
+    return any(limit is not None and (not text or limit != float(text)) for limit, text in limits)
+
+
 def advice(options: Options, db: Database) -> Iterator[tuple[str, str]]:
     """What may not be meant."""
     judged: set[str] = set()
@@ -313,15 +321,11 @@ def advice(options: Options, db: Database) -> Iterator[tuple[str, str]]:
                     name = "" if reference.is_flag else reference.attribute
                     if name and db.item(reference.key).aux[name] is None:
                         yield f"alerts.{index}.id", f"{reference} is not set, so that `{text}` is not known"
-    missing = [
-        item.key
-        for item in db.items()
-        if item.key not in judged and any(item.aux.get(name) is not None for name in LIMITS)
-    ]
+    missing = [item.key for item in db.items() if item.key not in judged and _has_own_limits(item)]
     if missing:
         few = ", ".join(missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        yield "alerts", f"{few}{more}: lowAlarm or highAlarm is set, but no alert looks at them"
+        yield "alerts", f"{few}{more}: you have set lowAlarm or highAlarm, but no alert looks at them"
 
 
 # -- alerts ------------------------------------------------------------------------------------------------------------

@@ -126,11 +126,14 @@ def test_too_many(tmp_path: Path) -> None:
 
 def test_advice(tmp_path: Path) -> None:
     file = tmp_path / "default.yaml"
-    file.write_text(f"{HEAD}     [{{id: oil, key: OILP1, below: lowAlarm, above: highAlarm, hysteresis: 90}}]\n")
+    (tmp_path / "own.ini").write_text("OILT1.highAlarm = 120\nVOLT.highAlarm = 15.2\n")  # 15.2 is that of the package
+    file.write_text(
+        f"{HEAD}     [{{id: oil, key: OILP1, below: lowAlarm, above: highAlarm, hysteresis: 90}}]\n"
+        'initialization files: ["{PACKAGE}/initial.ini", own.ini]\n'
+    )
     (missing, hysteresis) = configuration.load(file).advice
     assert hysteresis.message == "alerts[0].id: 90 is more than lies between the limits of OILP1"
-    assert missing.message.startswith("alerts: OILT1, ")
-    assert missing.message.endswith("lowAlarm or highAlarm is set, but no alert looks at them")
+    assert missing.message == "alerts: OILT1: you have set lowAlarm or highAlarm, but no alert looks at them"
     file.write_text(f"{HEAD}     [{{id: fuel, key: FUELQ3, below: lowAlarm}}]\n")
     assert (
         configuration.load(file).advice[-1].message
