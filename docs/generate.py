@@ -10,12 +10,18 @@ import importlib
 import re
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from fixgw import configuration, loader
 from fixgw.alerts import states
 from fixgw.gateway import TRANSITIONS
-from fixgw.hw_sim.devices import instruments, network_instruments
+from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.can.devices import DEVICES, look
+from fixgw.hw_sim.can.segment import Segment, SimFrame
+from fixgw.hw_sim.datagrams import whole
+from fixgw.hw_sim.devices import can_instruments, instruments, network_instruments
 from fixgw.kit import phases
 
 DOCS = Path(__file__).parent
@@ -94,6 +100,115 @@ def virtual_programs() -> str:
     return described("program", {name: kind.WHAT for name, kind in network_instruments().items()})
 
 
+SAMPLE_FRAMES = 6
+SAMPLE_WIDTH = 116
+#: What a gateway asks those that send only on request.
+ASKED = {"gpsd": b'?WATCH={"enable":true,"json":true};\n', "strompi": b"status-rpi\r"}
+
+
+class _Sampled:
+    """The line of an instrument: hears all that it sends, and asks once."""
+
+    path = "sample"
+
+    def __init__(self, asked: bytes) -> None:
+        self.frames: list[bytes] = []
+        self._asked = asked
+
+    def write(self, data: bytes) -> None:
+        self.frames.append(data)
+
+    def read(self, timeout: float = 0.0) -> bytes:
+        asked, self._asked = self._asked, b""
+        return asked
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _sampled_aircraft() -> Aircraft:
+    """Ten minutes into a flight in calm air."""
+    aircraft = Aircraft(datetime(2025, 7, 21, 15, tzinfo=UTC), turbulence=0.0)
+    aircraft.step(600.0)
+    return aircraft
+
+
+def _fly(aircraft: Aircraft, device: Any, seconds: float) -> None:
+    for tick in range(round(seconds / 0.025)):
+        aircraft.step(0.025)
+        device.tick(aircraft, tick * 0.025)
+
+
+_KIND = re.compile(rb'[=!@].|MSG,\d|\{"class":"\w+|[^\d,=;:]*')
+
+
+def _kind_of(frame: bytes) -> bytes:
+    """What a frame has in common with others of its kind."""
+    if frame[:1] == b"\x7e":  # GDL 90
+        return frame[:2]
+    if frame[:1] == b"\xfd":  # MAVLink
+        return frame[7:10]
+    kind = _KIND.match(frame)
+    return kind[0] if kind and frame.isascii() else frame[:3]
+
+
+def _shown(frame: bytes) -> str:
+    """A frame as text with escapes, or in hexadecimal."""
+    if all(byte < 127 for byte in frame):
+        text = frame.decode("ascii").encode("unicode_escape").decode()
+    else:
+        text = frame.hex(" ").upper()
+    return text if len(text) <= SAMPLE_WIDTH else text[:SAMPLE_WIDTH].rstrip() + " ..."
+
+
+def virtual_device(name: str) -> str:
+    """How to start a virtual instrument on a serial line, what it sends how often, and one message of each kind."""
+    kind = instruments()[name]
+    line = _Sampled(ASKED.get(name, b""))
+    device = whole(kind)(line)
+    _fly(_sampled_aircraft(), device, 10.0)
+    size = sum(map(len, line.frames)) / 10.0
+    asked = f", on request: `{_shown(ASKED[name])}`" if name in ASKED else ""
+    rows = [f"`fixgw sim serial {name} --pty ./{name}`", f"{kind.BAUD} baud, 8N1; {size:.0f} bytes a second{asked}"]
+    if kind.UDP_PORT:
+        rows.append(f"`fixgw sim network {name} --to 192.168.4.20:{kind.UDP_PORT}`: each message is a datagram")
+    kinds = {_kind_of(frame): frame for frame in reversed(line.frames)}
+    shown = [_shown(kinds[each]) for each in dict.fromkeys(map(_kind_of, line.frames))]
+    more = [f"... and {len(shown) - SAMPLE_FRAMES} more kinds"] if len(shown) > SAMPLE_FRAMES else []
+    return "\n".join([*(f"- {row}" for row in rows), "", "```text", *shown[:SAMPLE_FRAMES], *more, "```"])
+
+
+def virtual_bus(name: str) -> str:
+    """What a virtual instrument on a CAN bus sends, as candump shows it."""
+    frames: list[SimFrame] = []
+    with Segment() as segment:
+        kind = can_instruments()[name]
+        device = kind(segment)
+        aircraft = _sampled_aircraft()
+        frames = device.frames(aircraft, 0.0)
+    rows = [
+        f"`fixgw sim can --interface socketcan --channel vcan0 --instrument {name}`",
+        f"{kind.BITRATE // 1000} kbit/s; each frame {kind.RATE:g} times a second",
+    ]
+    return "\n".join([*(f"- {row}" for row in rows), "", "```text", *map(_dumped, frames), "```"])
+
+
+def _dumped(frame: SimFrame) -> str:
+    return f"{frame.arbitration_id:03X}  [{len(frame.data)}]  {frame.data.hex(' ').upper()}"
+
+
+def virtual_nodes() -> str:
+    """What the CAN-FIX nodes send: the first message of each of some parameters."""
+    lines = []
+    view = look(_sampled_aircraft())
+    for name, kind in DEVICES.items():
+        node = kind()
+        sent = [frame for tenth in range(20) for frame in node.due(tenth / 10.0, view)]
+        values = {frame.arbitration_id: frame for frame in sent if 0x100 <= frame.arbitration_id < 0x600}
+        lines += [f"{_dumped(values[each]):36} {name}" for each in sorted(values)[:2]]
+    return "\n".join(["```text", *lines, "```"])
+
+
 def described(what: str, words: dict[str, str]) -> str:
     return "\n".join([f"| {what} | |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in words.items())])
 
@@ -146,12 +261,15 @@ GENERATED: dict[str, Callable[[str], str]] = {
     "states": lambda _: alert_states(),
     "phases": lambda _: flight_phases(),
     "modules": lambda _: modules(),
+    "virtual": virtual_device,
+    "virtualbus": virtual_bus,
+    "virtualnodes": lambda _: virtual_nodes(),
     "instruments": lambda _: virtual_instruments(),
     "programs": lambda _: virtual_programs(),
     "evidence": lambda _: evidence(),
     "decisions": lambda _: decisions(),
 }
-NAMES = "|".join(GENERATED)
+NAMES = "|".join(sorted(GENERATED, key=len, reverse=True))
 MARKER = re.compile(rf"(<!-- ({NAMES})(?::(\S+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 

@@ -26,7 +26,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         run_can,
         "  can      CAN-FIX nodes on a CAN bus: air data, AHRS, engine monitor, fuel, GPS, controls, panel\n"
         "  serial   an instrument on a virtual serial port: engine monitor, EFIS, GPS, ...\n"
-        "  network  a program that exchanges datagrams: a flight simulator, ...\n"
+        "  network  what exchanges datagrams: a flight simulator, GDL 90 and NMEA 0183 for tablets, ...\n"
         "  panel    operate the virtual pins of a running gateway: knobs, buttons, switches, lamps\n\n"
         "`fixgw sim can --help` and so on describe each one.",
         "  fixgw sim can --interface socketcan --channel vcan0\n  fixgw sim can --slcan can0 --scenario misbehaving\n"
@@ -66,7 +66,20 @@ def _add_can(kinds: Subparsers[argparse.ArgumentParser]) -> None:
         type=key_value,
         help="another python-can option for this interface; may be repeated",
     )
-    parser.add_argument("--slcan", metavar="PATH", help="create a virtual slcan adapter at PATH")
+    parser.add_argument(
+        "--slcan",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="create a virtual slcan adapter at PATH; may be repeated: each program needs an adapter of its own",
+    )
+    parser.add_argument(
+        "--instrument",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="in place of the CAN-FIX nodes, an instrument that speaks another protocol: megasquirt or rdac",
+    )
     parser.add_argument(
         "--scenario", metavar="FILE", help="the nodes and events (default: one healthy node of each kind)"
     )
@@ -106,19 +119,28 @@ def _add_serial(kinds: Subparsers[argparse.ArgumentParser]) -> None:
 def _add_network(kinds: Subparsers[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser(
         "network",
-        description="A virtual program on the network, driven by a simulated aircraft, that exchanges datagrams with\n"
-        "a gateway as the real one does.",
-        epilog="Without a name, the command lists the programs. It stops on Ctrl-C.",
+        description="A virtual program or receiver on the network, driven by a simulated aircraft, that exchanges\n"
+        "datagrams with a gateway, a display or an app on a tablet, as the real one does.",
+        epilog="Without a name, the command lists them. It stops at the end of the scenario, or on Ctrl-C.\n\n"
+        "examples:\n  fixgw sim network stratux --to 192.168.4.20:4000    GDL 90 for an app on a tablet\n"
+        "  fixgw sim network gps --to 192.168.4.255:10110      NMEA 0183 for a whole network\n"
+        "  fixgw sim network xplane --to 127.0.0.1:49001",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("instrument", nargs="?", metavar="program", help="its name")
-    parser.add_argument("--host", default="127.0.0.1", help="address to receive at (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to receive at (default: the real program's)")
-    parser.add_argument("--to", metavar="HOST:PORT", help="where to send what nobody asks for")
+    parser.add_argument("--host", help="address to receive at (default: 127.0.0.1; of instruments: any)")
+    parser.add_argument("--port", type=int, help="port to receive at (default: the real one's; of instruments: any)")
+    parser.add_argument(
+        "--to",
+        metavar="HOST:PORT",
+        help="where to send what nobody asks for, also a broadcast address (default of\n"
+        "instruments: the real one's port of this computer)",
+    )
     add_model(parser)
+    parser.add_argument("--scenario", metavar="FILE", help="the flight, and events that happen to an instrument")
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
-    parser.set_defaults(run=run_network, scenario=None)
+    parser.set_defaults(run=run_network)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +181,9 @@ def run_panel(args: argparse.Namespace) -> int:
 
 def run_serial(args: argparse.Namespace) -> int:
     """Fly until the end of the scenario or `duration`, Ctrl-C or SIGTERM."""
-    from fixgw.hw_sim.devices import instrument, instruments
+    from fixgw.hw_sim.devices import instrument as find
+    from fixgw.hw_sim.devices import instruments
+    from fixgw.hw_sim.pty import VirtualPort
 
     if args.instrument is None:
         width = max(map(len, instruments()))
@@ -168,7 +192,7 @@ def run_serial(args: argparse.Namespace) -> int:
         return EXIT_DONE
     loader.add_to_path([Path.cwd()])
     try:
-        kind = instrument(args.instrument)
+        kind = find(args.instrument)
     except ModuleNotFoundError as error:
         if error.name not in (args.instrument, None):
             return complain(f"{args.instrument}: {error}")
@@ -180,24 +204,34 @@ def run_serial(args: argparse.Namespace) -> int:
     scenario, problem = choose_scenario(args)
     if scenario is None:
         return complain(problem)
+    try:
+        port = VirtualPort(args.pty)
+    except OSError as error:
+        return complain(f"cannot create {args.pty}: {error.strerror}")
+    instrument = kind(port)
+    instrument.baud = args.baud or instrument.baud
     with stop_on_signal() as over:
-        _run_instrument(kind, scenario, args, over)
+        _run_instrument(instrument, f"{kind.NAME} at {port.path}, {instrument.baud} baud, 8N1", scenario, args, over)
+    print(f"{instrument.rounds} rounds, {port.written} bytes read, {port.dropped} bytes not read", flush=True)
     return EXIT_DONE
 
 
 def run_network(args: argparse.Namespace) -> int:
     """Fly until the end of `duration`, Ctrl-C or SIGTERM."""
-    from fixgw.hw_sim.devices import network_instruments
+    from fixgw.hw_sim.devices import instruments, network_instruments
     from fixgw.net import endpoint
 
     programs = network_instruments()
+    senders = {name: kind for name, kind in instruments().items() if kind.UDP_PORT}
     if args.instrument is None:
-        width = max(map(len, programs))
+        width = max(map(len, (*programs, *senders)))
         for name, kind in programs.items():
             print(f"{name:{width}}  port {kind.PORT:5}  {kind.WHAT}")
+        for name, sender in senders.items():
+            print(f"{name:{width}}  to   {sender.UDP_PORT:5}  {sender.WHAT}")
         return EXIT_DONE
-    if args.instrument not in programs:
-        return complain(f"no program {args.instrument!r}{did_you_mean(args.instrument, programs)}")
+    if args.instrument not in programs and args.instrument not in senders:
+        return complain(f"no program {args.instrument!r}{did_you_mean(args.instrument, (*programs, *senders))}")
     to = None
     if args.to is not None:
         try:
@@ -207,14 +241,32 @@ def run_network(args: argparse.Namespace) -> int:
     scenario, problem = choose_scenario(args)
     if scenario is None:
         return complain(problem)
+    if args.instrument in senders:
+        return _send_datagrams(senders[args.instrument], (to.host, to.port) if to else None, scenario, args)
+    host = args.host or "127.0.0.1"
     try:
-        program = programs[args.instrument](args.host, args.port)
+        program = programs[args.instrument](host, args.port)
     except (OSError, OverflowError) as error:
-        return complain(f"cannot receive at {args.host} port {args.port or programs[args.instrument].PORT}: {error}")
+        return complain(f"cannot receive at {host} port {args.port or programs[args.instrument].PORT}: {error}")
     if to is not None:
         program.send_to((to.host, to.port))
     with stop_on_signal() as over:
         _run_program(program, scenario, args.duration, over)
+    return EXIT_DONE
+
+
+def _send_datagrams(
+    kind: type[SerialInstrument], to: tuple[str, int] | None, scenario: Scenario, args: argparse.Namespace
+) -> int:
+    from fixgw.hw_sim.datagrams import DatagramLine, whole
+
+    try:
+        line = DatagramLine(to or ("127.0.0.1", kind.UDP_PORT), args.host or "", args.port or 0)
+    except (OSError, OverflowError) as error:
+        return complain(f"cannot receive at {args.host or 'any address'} port {args.port or 0}: {error}")
+    with stop_on_signal() as over:
+        _run_instrument(whole(kind)(line), f"{kind.NAME} sends to {line.path}", scenario, args, over)
+    print(f"{line.written} bytes sent, {line.dropped} not sent", flush=True)
     return EXIT_DONE
 
 
@@ -233,27 +285,21 @@ def _run_program(program: NetworkInstrument, scenario: Scenario, duration: float
 
 
 def _run_instrument(
-    kind: type[SerialInstrument], scenario: Scenario, args: argparse.Namespace, over: threading.Event
+    instrument: SerialInstrument, where: str, scenario: Scenario, args: argparse.Namespace, over: threading.Event
 ) -> None:
-    from fixgw.hw_sim.pty import VirtualPort
+    """Let it send until it is `over`, and close it."""
     from fixgw.hw_sim.scenario import Director, Play
     from fixgw.hw_sim.world import World
 
-    try:
-        port = VirtualPort(args.pty)
-    except OSError as error:
-        raise SystemExit(complain(f"cannot create {args.pty}: {error.strerror}")) from error
-    instrument = kind(port)
-    instrument.baud = args.baud or instrument.baud
     world = World(scenario.aircraft())
     world.attach(instrument)
     if args.scenario:
-        play = Play(scenario._replace(nodes={}), None, print_event, {kind.NAME: instrument})
+        play = Play(scenario._replace(nodes={}), None, print_event, {instrument.NAME: instrument})
         world.attach(Director(play, over))
     timer = threading.Timer(args.duration or 0.0, over.set)
     timer.daemon = True
     try:
-        print(f"{kind.NAME} at {port.path}, {instrument.baud} baud, 8N1\nPress Ctrl-C to stop.", flush=True)
+        print(f"{where}\nPress Ctrl-C to stop.", flush=True)
         world.start()
         if args.duration is not None:
             timer.start()
@@ -261,7 +307,6 @@ def _run_instrument(
     finally:
         timer.cancel()
         world.stop()
-    print(f"{instrument.rounds} rounds, {port.written} bytes read, {port.dropped} bytes not read", flush=True)
 
 
 def print_event(at: float, words: str) -> None:
@@ -291,6 +336,7 @@ def choose_scenario(args: argparse.Namespace) -> tuple[Scenario | None, str]:
 def run_can(args: argparse.Namespace) -> int:
     """Fly until the end of the scenario, replay or `duration`, Ctrl-C or SIGTERM."""
     from fixgw.hw_sim import scenario as scenarios
+    from fixgw.hw_sim.devices import can_instruments
 
     if not args.interface and not args.slcan:
         return complain("name the bus: --interface and --channel, or --slcan PATH")
@@ -300,9 +346,15 @@ def run_can(args: argparse.Namespace) -> int:
         return complain(f"--replay: there is no file {args.replay}")
     if args.replay and (problem := _why_unreadable(args.replay)):
         return complain(f"--replay: {problem}")
+    for name in args.instrument:
+        if name not in can_instruments():
+            return complain(f"no instrument {name!r}{did_you_mean(name, can_instruments())}")
     scenario, problem = choose_scenario(args)
     if scenario is None:
         return complain(problem)
+    if args.instrument:
+        rate = can_instruments()[args.instrument[0]].BITRATE
+        scenario = scenario._replace(nodes={}, bit_rate=rate)
     if args.replay and not args.scenario:
         scenario = scenarios.Scenario({})
     if args.bitrate:
@@ -325,10 +377,16 @@ def _why_unreadable(log: str) -> str:
 def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
     from fixgw.hw_sim.can.bus import CanBus
     from fixgw.hw_sim.can.replay import read_log
+    from fixgw.hw_sim.can.slcan import VirtualSlcan
+    from fixgw.hw_sim.devices import can_instruments
     from fixgw.hw_sim.world import World
 
     world = World(scenario.aircraft())
-    bus = CanBus(scenario, args.slcan, print_event)
+    instruments: dict[str, Any] = {}
+    first, *others = args.slcan or [None]
+    bus = CanBus(scenario, first, print_event, instruments)
+    instruments |= {name: can_instruments()[name](bus.segment) for name in args.instrument}
+    adapters = [VirtualSlcan(bus.segment, path) for path in others]
     bus.over = over
     timer = threading.Timer(args.duration or 0.0, over.set)
     timer.daemon = True
@@ -341,6 +399,8 @@ def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event
             bus.join(args.interface, args.channel, **options)
         print(_describe(bus, scenario, args), flush=True)
         world.attach(bus)
+        for instrument in instruments.values():
+            world.attach(instrument)
         world.start()
         if args.duration is not None:
             timer.start()
@@ -353,6 +413,8 @@ def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event
     finally:
         timer.cancel()
         world.stop()
+        for adapter in adapters:
+            adapter.close()
         bus.close()
     flown = time.monotonic() - began
     print(f"{bus.segment.frames} frames in {flown:.1f} s", flush=True)
@@ -365,8 +427,8 @@ def _describe(bus: Any, scenario: Scenario, args: argparse.Namespace) -> str:
         lines.append(f"replaying {args.replay}")
     if args.interface:
         lines.append(f"on {args.interface} {args.channel}")
-    if args.slcan:
-        lines.append(f"on an slcan adapter at {args.slcan}, {scenario.bit_rate // 1000} kbit/s")
+    lines += [f"  {name}" for name in args.instrument]
+    lines += [f"on an slcan adapter at {path}, {scenario.bit_rate // 1000} kbit/s" for path in args.slcan]
     return "\n".join([*lines, "Press Ctrl-C to stop."])
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ import pytest
 from fixgw import database
 from fixgw.database import Database
 from fixgw.drivers import eis
+from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.base import packaged_database
+from fixgw.hw_sim.datagrams import whole
 from fixgw.hw_sim.devices import instruments, network_instruments
 
 pytestmark = pytest.mark.slow
@@ -28,6 +31,29 @@ if TYPE_CHECKING:
     Child = Callable[..., Result]
     Cli = Callable[..., Result]
     Started = Callable[..., subprocess.Popen[str]]
+
+
+SENDERS = [name for name, kind in instruments().items() if kind.UDP_PORT]
+#: How each datagram begins and ends.
+ENDS = {
+    "gps": (b"$GP", b"\r\n"),
+    "ifly": (b"$GP", b"\r\n"),
+    "mavlink": (b"\xfd", b""),
+    "navigator": (b"$GP", b"\r\n"),
+    "stratux": (b"\x7e", b"\x7e"),
+    "xgps": (b"X", b"\n"),
+}
+
+
+class Line:
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> bool:
@@ -185,7 +211,49 @@ def test_an_existing_file_is_left_alone(cli: Cli, tmp_path: Path) -> None:
 def test_programs_on_the_network_are_listed(cli: Cli) -> None:
     code, out, _ = cli("sim", "network")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(network_instruments())
+    assert [line.split()[0] for line in out.splitlines()] == [*network_instruments(), *SENDERS]
+
+
+def test_instruments_send_datagrams_to_anybody(child: Child) -> None:
+    """Each frame is a datagram of its own; whoever has the address needs no gateway."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tablet:
+        tablet.bind(("127.255.255.255", 0))  # a broadcast on this computer
+        tablet.settimeout(10.0)
+        to = f"127.255.255.255:{tablet.getsockname()[1]}"
+        code, out, err = child("sim", "network", "stratux", "--to", to, "--duration", "0.3")
+        assert (code, err) == (0, "")
+        assert f"stratux sends to udp://{to}" in out
+        first = tablet.recv(1000)
+    assert first[0] == first[-1] == 0x7E
+    assert 0x7E not in first[1:-1]
+
+
+def test_several_programs_share_a_bus(child: Child, tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("left", "right")]
+    arguments = [word for path in paths for word in ("--slcan", path)]
+    code, out, err = child("sim", "can", *arguments, "--instrument", "rdac", "--duration", "0.5")
+    assert (code, err) == (0, "")
+    assert [line.split()[-3].rstrip(",") for line in out.splitlines() if "adapter" in line] == paths
+    assert int(out.splitlines()[-1].split()[0]) >= 7
+    assert not any(map(Path.exists, map(Path, paths)))
+
+
+def test_an_unknown_instrument_for_a_bus_is_reported(cli: Cli) -> None:
+    code, _, err = cli("sim", "can", "--slcan", "x", "--instrument", "rdca")
+    assert (code, err) == (1, "fixgw: no instrument 'rdca' (did you mean 'rdac'?)\n")
+
+
+@pytest.mark.parametrize(("name", "begin", "end"), [(n, *ENDS[n]) for n in ENDS])
+def test_each_datagram_is_a_whole_message(name: str, begin: bytes, end: bytes) -> None:
+    line = Line()
+    aircraft = Aircraft(datetime(2025, 7, 21, 15, tzinfo=UTC), turbulence=0.0)
+    instrument = whole(instruments()[name])(line)
+    for tick in range(40):
+        aircraft.step(0.025)
+        instrument.tick(aircraft, tick * 0.025)
+    assert len(line.sent) > 1
+    assert all(data.startswith(begin) and data.endswith(end) for data in line.sent)
+    assert set(ENDS) == set(SENDERS)
 
 
 @pytest.mark.parametrize("name", network_instruments())

@@ -42,6 +42,8 @@ class SerialInstrument:
     BAUD: ClassVar[int] = 9600
     #: Rounds per second.
     RATE: ClassVar[float] = 1.0
+    #: The UDP port to which the real one sends, too, or in place of a line; 0: none. See `fixgw.hw_sim.datagrams`.
+    UDP_PORT: ClassVar[int] = 0
 
     def __init__(self, line: Line, baud: int | None = None) -> None:
         self.line = line

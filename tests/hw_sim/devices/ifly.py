@@ -13,6 +13,7 @@ class Ifly(SerialInstrument):
     NAME = "ifly"
     WHAT = "iFly EFB: guidance to the waypoint as NMEA 0183"
     BAUD = 115200  # a network is faster
+    UDP_PORT = 2000
 
     def __init__(self, line: Line, baud: int | None = None) -> None:
         super().__init__(line, baud)

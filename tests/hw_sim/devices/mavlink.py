@@ -48,6 +48,7 @@ class MavlinkAutopilot(SerialInstrument):
     NAME = "mavlink"
     WHAT = "ArduPlane autopilot that speaks MAVLink"
     BAUD = 57600
+    UDP_PORT = 14550
     RATE = 10.0
 
     def __init__(

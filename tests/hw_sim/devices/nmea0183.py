@@ -110,6 +110,7 @@ class Gps(SerialInstrument):
 
     NAME = "gps"
     WHAT = "NMEA 0183 GPS receiver"
+    UDP_PORT = 10110
 
     def __init__(
         self,

@@ -102,6 +102,7 @@ class Stratux(SerialInstrument):
     NAME = "stratux"
     WHAT = "Stratux, an ADS-B receiver with GPS and attitude"
     BAUD = 38400
+    UDP_PORT = 4000
     RATE = float(RATE_HZ)
 
     def __init__(self, line: Line, baud: int | None = None) -> None:

@@ -15,6 +15,7 @@ class Xgps(SerialInstrument):
     NAME = "xgps"
     WHAT = "flight simulator that sends lines of text: XGPS, XATT, XTRAFFIC"
     BAUD = 115200
+    UDP_PORT = 49002
     RATE = float(RATE_HZ)
     WHO = "X-Plane"
 
