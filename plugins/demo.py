@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from fixgw import plugin
-from fixgw.clock import now as clock_now
 from fixgw.database import NEVER, Database, Item, Value
 from fixgw.errors import BadValue, DeviceError
 
@@ -73,7 +72,7 @@ class Plugin(plugin.Poller[Options]):
         self._own_world: World | None = None
         self._items: dict[int, list[Item]] = {}  # ticks between writes -> the items
         self._ticks = 0
-        self._next = 0.0
+        self._began = self._next = 0.0
         self._values: Mapping[str, Value] = {}
         self._values_since = 0.0
 
@@ -92,7 +91,7 @@ class Plugin(plugin.Poller[Options]):
         if self._world is None:
             self._world = self._own_world = world.World()
             self._own_world.start()
-        self._next = self._values_since = clock_now()
+        self._began = self._next = self._values_since = self.clock()
         try:
             self._write_settings()
             self._write_flight()
@@ -110,18 +109,21 @@ class Plugin(plugin.Poller[Options]):
         return {"keys": sum(map(len, self._items.values())), **super().get_status()}
 
     def poll(self, timeout: float) -> None:
-        now = clock_now()
-        if self.stopping.wait(min(timeout, self._next - now)):
+        if self.stopping.wait(max(0.0, min(timeout, self._next - self.clock()))) or self.clock() < self._next:
             return
+        now = self.clock()
         self._next = max(self._next + TICK_S, now)
-        self._ticks += 1
+        before, self._ticks = self._ticks, int((now - self._began) / TICK_S + 1e-6)
         values = self._current_values()
         with self.db.batch:
             for every, items in self._items.items():
-                if self._ticks % every == 0:
+                if self._ticks // every != before // every:
                     for item in items:
                         self._write(item, values[item.key])
                     self.count("writes", len(items))
+
+    def turn(self) -> float:
+        return min(super().turn(), self._next)
 
     # -- at the start --------------------------------------------------------------------------------------------------
 
@@ -164,7 +166,7 @@ class Plugin(plugin.Poller[Options]):
     def _current_values(self) -> Mapping[str, Value]:
         """The values at this moment. Raises `DeviceError` if the flight has stopped, as they would be stale."""
         assert self._world is not None
-        values, now = self._world.values, clock_now()
+        values, now = self._world.values, self.clock()
         if values is not self._values:
             self._values, self._values_since = values, now
         elif now - self._values_since > STANDSTILL_S:

@@ -108,6 +108,7 @@ class Plugin(CanPlugin[CanfixOptions]):
         self._monitor: tuple[Monitor, Tap] | None = None  # while somebody looks
         self._monitoring = threading.Lock()  # guards it, but not the look whether it is there
         self._may_monitor = False
+        self._began = False  # `run` has come to its end
 
     # -- the contract --------------------------------------------------------------------------------------------------
 
@@ -196,6 +197,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             way.works = lambda: not self._silent and self.bus.bus.acknowledged
         self._may_monitor = True
         self.offer(f"monitor {self.name}", self._show_traffic)
+        self._began = True
         super().run()
 
     def wake(self) -> None:
@@ -204,7 +206,7 @@ class Plugin(CanPlugin[CanfixOptions]):
     def stop(self) -> None:
         self._may_monitor = False
         self._end_monitor()
-        if self._thread is None:  # run() failed early
+        if not self._began:  # run() failed early
             super().stop()
             return
         self._unfollow()
@@ -221,13 +223,13 @@ class Plugin(CanPlugin[CanfixOptions]):
 
     def health(self) -> str:
         trouble = super().health()
-        if self._thread is None:
+        if not self._began:
             return trouble or "not started"
         troubles = (trouble or self.node.trouble(), self.node.silenced(), self.outputs.health(), self.keeper.trouble)
         return "; ".join(filter(None, troubles))
 
     def get_status(self) -> Mapping[str, Any]:
-        if self._thread is None:
+        if not self._began:
             return {}
         return {
             **super().get_status(),

@@ -242,7 +242,7 @@ def _fly(
     later: Collection[str],
 ) -> int:
     from fixgw.gateway import Gateway
-    from fixgw.hw_sim import world
+    from fixgw.hw_sim.everything import bench
     from fixgw.hw_sim.panel import Panel
 
     # Keep the state that the drivers save in the temporary directory.
@@ -254,7 +254,7 @@ def _fly(
     timer = threading.Timer(min(ends, default=0.0), gateway.request_stop, kwargs={"why": "the time is up"})
     timer.daemon = True
     panel = Panel()
-    flying = world.bench(directory, replay, scenario, print_event, panel, args.everything)
+    flying = bench(directory, replay, scenario, print_event, panel, args.everything)
     panel_server = _serve_panel(directory / "panel", panel)
     try:
         gateway.start()

@@ -105,7 +105,7 @@ class Feed:
         self.callbacks: dict[int, Callable[[], object]] = {}
         #: Pins without edge detection.
         self.polled: frozenset[int] = frozenset()
-        #: Called with all that the link sends.
+        #: Called with all that the link sends. False: there was no room for it.
         self.sent = sent
 
 
@@ -124,8 +124,9 @@ class Point:
         self.taps: dict[Tap, None] = {}
         #: The open links, by kind and connection.
         self.open: dict[tuple[str, str], Facts] = {}
-        #: In a replay: returns the recorded data of a connection. A link must then not open its device.
-        self.feeds: Callable[[str], Feed] | None = None
+        #: In a replay or a rig: returns what a link takes, by its name. A link must then not open its device. None for
+        #: one whose device is virtual.
+        self.feeds: Callable[[str], Feed | None] | None = None
 
     def feed(self, connection: str) -> Feed | None:
         """What the link takes in place of its device in a replay; None otherwise."""

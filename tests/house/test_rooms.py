@@ -44,8 +44,11 @@ ON_THE_BENCH = (
     *("msgspec", "fixgw.configuration", "fixgw.database", "fixgw.loader", "fixgw.plugin"),
     *("fixgw.kit", "fixgw.errors"),
 )
-# A golden capture is replayed.
-REPLAYS = {"tests/hw_sim/bench/golden.py": ("fixgw.rawreplay", "fixgw.recording", "fixgw.state")}
+# A golden capture is replayed, and a rig joins devices to the links that a replay feeds.
+REPLAYS = {
+    "tests/hw_sim/bench/golden.py": ("fixgw.rawreplay", "fixgw.recording", "fixgw.state"),
+    "tests/hw_sim/bench/rig.py": ("fixgw.recording", "fixgw.stepper"),
+}
 FOR_PYTEST = {"tests/hw_sim/bench/contract.py", "tests/hw_sim/bench/plugin.py"}
 
 

@@ -1,4 +1,4 @@
-"""One of each virtual device, in addition to the small bench, for `fixgw demo --everything`.
+"""The virtual devices of a bench by name: the small bench, and one of everything else for `fixgw demo --everything`.
 
 Serial instruments are on ports in the bench's directory, each under its name, whichever there are in
 `fixgw.hw_sim.devices`. Each CAN instrument has its own slcan adapter, because CAN-FIX uses the same
@@ -8,16 +8,15 @@ the network have an address of this computer to themselves, `own_host`, and thei
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fixgw.hw_sim import i2c, spi
+from fixgw.hw_sim import gpio, i2c, spi
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.can.bus import CanBus
 from fixgw.hw_sim.can.instrument import CanInstrument
-from fixgw.hw_sim.can.segment import Segment
-from fixgw.hw_sim.can.slcan import VirtualSlcan
 from fixgw.hw_sim.devices import can_instruments, instruments, network_instruments
 from fixgw.hw_sim.devices.ads1115 import Ads1115
 from fixgw.hw_sim.devices.autopilot import Autopilot
@@ -28,10 +27,11 @@ from fixgw.hw_sim.devices.nmea0183 import Gps
 from fixgw.hw_sim.devices.tablet import Tablet
 from fixgw.hw_sim.devices.x728 import X728
 from fixgw.hw_sim.faults import Fault
-from fixgw.hw_sim.network import own_host
-from fixgw.hw_sim.pty import VirtualPort
-
-log = logging.getLogger(__name__)
+from fixgw.hw_sim.panel import Panel
+from fixgw.hw_sim.scenario import Director, Play, Scenario
+from fixgw.hw_sim.scenario import everything as healthy
+from fixgw.hw_sim.wiring import Wiring
+from fixgw.hw_sim.world import Recording, World
 
 I2C = 1
 #: Where a tablet announces itself to all gateways of this computer.
@@ -87,50 +87,100 @@ class Plugged:
             close()
 
 
-def devices(directory: Path) -> dict[str, Any]:
-    """The instruments, by name, for a world to attach and a scenario to disturb."""
-
-    def port(name: str) -> VirtualPort:
-        return VirtualPort(str(directory / name))
-
-    made: dict[str, Any] = {name: instruments()[name](port(name)) for name in SERIAL}
-    receiver = directory / "rtl_433"  # in place of the real one: prints what it receives from the tyres
-    receiver.write_text(f"#!/bin/sh\nexec cat {directory}/tyres\n")
-    receiver.chmod(0o755)
-    made["raw"] = Gps(port("raw"))  # behind the serial bridge
-    listening = port("autopilot")
-    made["autopilot"] = Plugged(Autopilot(listening), listening.unplug, listening.plug, listening.close)
-    tablet = Tablet(LOOPBACK_BROADCAST)
-    made["tablet"] = Plugged(tablet, tablet.unplug, tablet.plug, tablet.close)
-    for name, kind in can_instruments().items():
-        made[name] = _on_a_bus(kind, str(directory / name))
-    for name, program in network_instruments().items():
-        try:
-            made[name] = program(own_host())
-        except OSError as error:  # the real one runs on this computer, and has the port at every address
-            log.warning("%s cannot be had at port %d: %s", name, program.PORT, error.strerror)
-            made[name] = program(own_host(), 0)
-        if name in SEND_TO:
-            made[name].send_to((own_host(), SEND_TO[name]))
-    far = Segment()
-    bridged = VirtualSlcan(far, str(directory / "can1"))
-    made["can1"] = Plugged(_Nothing(), bridged.unplug, bridged.plug, bridged.close, far.close)
-    for name, (address, model) in CHIPS.items():
-        made[name] = _on_i2c(address, model())
-    converter = spi.attach(0, 0, Mcp3008())
-    converter.volts[:] = [0.1] * 8  # before the first tick: at 0 V the chip would seem absent
-    converter.senders.extend(LEVERS)
-    made["mcp3008"] = Plugged(
-        converter, lambda: spi.detach(0, 0), lambda: spi.attach(0, 0, converter), lambda: spi.detach(0, 0)
-    )
-    return made
-
-
-#: The names of `devices`, for code that needs them before the devices exist.
+#: The devices of the small bench beside its bus.
+SMALL = ("gps", "eis", "panel")
+#: The chips, which have a bus of this process, or of a rig.
+ON_BUSES = (*CHIPS, "mcp3008")
+#: The names of all others.
 NAMES = (
     *SERIAL,
-    *("raw", "autopilot", "tablet", *can_instruments(), *network_instruments(), "can1", *CHIPS, "mcp3008"),
+    *("raw", "autopilot", "tablet", *can_instruments(), *network_instruments(), "can1", *ON_BUSES),
 )
+
+
+def bench(
+    directory: Path,
+    replay: bytes | None = None,
+    scenario: Scenario | None = None,
+    tell: Callable[[float, str], object] | None = None,
+    panel: Panel | None = None,
+    more: bool = False,
+) -> World:
+    """A world with what `fixgw demo` flies with, each on a device in `directory`, all switched on when it starts.
+
+    ``gps`` is a serial port with a GPS at 38400 baud, or with a recorded log if `replay` is given; ``eis`` is one with
+    an engine monitor. ``can0`` is an slcan adapter on a bus of 250 kbit/s with a CAN-FIX node of each kind. The `panel`
+    is on the virtual pins of `fixgw.hw_sim.gpio`. A `scenario` may change the bus and lets things happen to the
+    instruments; `tell` is called with every event. With `more`, there is one of everything.
+    """
+    wiring = Wiring(directory)
+    made: dict[str, Any] = {} if replay is None else {"gps": Recording(replay, wiring.port("gps"))}
+    made["panel"] = panel or Panel()
+    return assemble(wiring, scenario or healthy(), (*SMALL, *(NAMES if more else ())), tell, made)
+
+
+def assemble(
+    wiring: Wiring,
+    scenario: Scenario,
+    names: Iterable[str],
+    tell: Callable[[float, str], object] | None = None,
+    made: Mapping[str, Any] | None = None,
+    bus: bool = True,
+) -> World:
+    """A world with the devices called `names`, and those that are `made` already, by name; with the `bus` of the
+    scenario's nodes, whose adapter is ``can0``. What happens is told to `tell`."""
+    world = World(scenario.aircraft())
+    instruments = dict(made or {})
+    for name in names:
+        if name not in instruments:
+            instruments[name] = device(name, wiring)
+    if bus:
+        segment = wiring.segment(scenario.bit_rate)
+        nodes = CanBus(scenario, lambda segment: wiring.adapter(segment, "can0"), tell, instruments, segment)
+        world.play = nodes.play
+        world.attach(nodes)
+    else:
+        world.play = Play(scenario._replace(nodes={}), None, tell, instruments)
+        world.attach(Director(world.play, threading.Event()))
+    for instrument in (*instruments.values(), *wiring.segments):
+        world.attach(instrument)
+    world.named = instruments
+    return world
+
+
+def device(name: str, wiring: Wiring) -> Any:
+    """Make one of the devices, for a world to attach and a scenario to disturb."""
+    if name == "panel":
+        return Panel(gpio.bank())
+    if name == "gps":
+        return Gps(wiring.port(name), baud=38400)
+    if name == "raw":  # behind the serial bridge
+        return Gps(wiring.port(name))
+    if name == "tyres":
+        return instruments()[name](wiring.printer("rtl_433", name))
+    if name == "autopilot":
+        listening = wiring.port(name)
+        return Plugged(Autopilot(listening), listening.unplug, listening.plug, listening.close)
+    if name == "tablet":
+        tablet = Tablet(LOOPBACK_BROADCAST)
+        return Plugged(tablet, tablet.unplug, tablet.plug, tablet.close)
+    if name == "can1":
+        far = wiring.segment()
+        bridged = wiring.adapter(far, name)
+        return Plugged(_Nothing(), bridged.unplug, bridged.plug, bridged.close, far.close)
+    if name == "mcp3008":
+        return _on_spi()
+    if name in CHIPS:
+        address, model = CHIPS[name]
+        return _on_i2c(address, model())
+    if name in can_instruments():
+        return on_a_bus(can_instruments()[name], wiring, name)
+    if name in network_instruments():
+        program = wiring.program(network_instruments()[name])
+        if name in SEND_TO:
+            program.send_to((wiring.host, SEND_TO[name]))
+        return program
+    return instruments()[name](wiring.port(name))
 
 
 class _Nothing:
@@ -138,11 +188,19 @@ class _Nothing:
         """Does nothing."""
 
 
-def _on_a_bus(kind: type[CanInstrument], path: str) -> Plugged:
-    segment = Segment(kind.BITRATE)
-    adapter = VirtualSlcan(segment, path)
+def on_a_bus(kind: type[CanInstrument], wiring: Wiring, name: str) -> Plugged:
+    """A CAN instrument on a bus of its own."""
+    segment = wiring.segment(kind.BITRATE)
+    adapter = wiring.adapter(segment, name)
     device = kind(segment)
     return Plugged(device, adapter.unplug, adapter.plug, device.close, adapter.close, segment.close)
+
+
+def _on_spi() -> Plugged:
+    converter = spi.attach(0, 0, Mcp3008())
+    converter.volts[:] = [0.1] * 8  # before the first tick: at 0 V the chip would seem absent
+    converter.senders.extend(LEVERS)
+    return Plugged(converter, lambda: spi.detach(0, 0), lambda: spi.attach(0, 0, converter), lambda: spi.detach(0, 0))
 
 
 def _on_i2c(address: int, chip: i2c.Chip) -> Plugged:

@@ -1,8 +1,9 @@
 """A virtual bank of pins with the interface of RPi.GPIO: a module for programs, and a bank for people and tests.
 
-The module's functions act on one bank, `BANK`, as those of the real library act on the one chip: a program that is
-told to import ``fixgw.hw_sim.gpio`` instead of ``RPi.GPIO`` finds every function, constant and kind of error there.
-The other side of the pins (buttons, knobs, sensors, lamps) is the `Bank`: `Bank.drive`, `Bank.press`, `Bank.turn`,
+The module's functions act on one bank, `BANK` (in a rig, on that of the rig), as those of the real library act on the
+one chip: a program that is told to import ``fixgw.hw_sim.gpio`` instead of ``RPi.GPIO`` finds every function, constant
+and kind of error there. The other side of the pins (buttons, knobs, sensors, lamps) is the `Bank`: `Bank.drive`,
+`Bank.press`, `Bank.turn`,
 `Bank.pulses`, `Bank.level`, `Bank.unplug` ..., for any thread of the same process.
 
 Callbacks for all pins run on one separate thread, in the order of the edges, as with the real libraries. Not
@@ -20,7 +21,10 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple
+
+from fixgw.hw_sim.own import own
 
 VERSION = "0.7.2"
 RPI_INFO = {
@@ -94,10 +98,11 @@ class _Pin:
 
 
 class Bank:
-    """A chip with 28 pins. Any thread; callbacks run on the bank's own thread."""
+    """A chip with 28 pins. Any thread; callbacks run on the bank's own thread, or `at_once`."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, at_once: bool = False) -> None:
         self.clock = clock
+        self._at_once = at_once
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._waiting: queue.Queue[tuple[Callback, int] | None] | None = None
@@ -254,6 +259,9 @@ class Bank:
     # -- the callbacks' thread -----------------------------------------------------------------------------------------
 
     def _tell(self, callback: Callback, pin: int) -> None:
+        if self._at_once:
+            self._call(callback, self._channel(pin))
+            return
         if self._waiting is None:
             self._waiting = queue.Queue(MAX_WAITING)
             threading.Thread(target=self._deliver, args=(self._waiting,), name="virtual pins", daemon=True).start()
@@ -265,15 +273,16 @@ class Bank:
 
     def _deliver(self, waiting: queue.Queue[tuple[Callback, int] | None]) -> None:
         while (told := waiting.get()) is not None:
-            callback, channel = told
-            try:
-                callback(channel)
-            except Exception as error:  # the real libraries print it and continue
-                self.callback_errors.append(f"channel {channel}: {error!r}")
-            finally:
-                with self._changed:
-                    self._delivering -= 1
-                    self._changed.notify_all()
+            self._call(*told)
+            with self._changed:
+                self._delivering -= 1
+                self._changed.notify_all()
+
+    def _call(self, callback: Callback, channel: int) -> None:
+        try:
+            callback(channel)
+        except Exception as error:  # the real libraries print it and continue
+            self.callback_errors.append(f"channel {channel}: {error!r}")
 
     def _end_thread(self) -> None:
         with self._lock:
@@ -500,11 +509,12 @@ class Pulses:
 
 
 class PWM:
-    """Pulses on an output of `BANK`; `duty` is in percent, None before `start` and after `stop`."""
+    """Pulses on an output of the bank; `duty` is in percent, None before `start` and after `stop`."""
 
     def __init__(self, channel: int, frequency: float) -> None:
-        self._pin = BANK._pins[BANK._number(channel)]
-        BANK._look()
+        self._bank = bank()
+        self._pin = self._bank._pins[self._bank._number(channel)]
+        self._bank._look()
         if self._pin.direction != OUT:
             raise RuntimeError("set the channel up as an output first")
         if self._pin.pwm is not None:
@@ -514,11 +524,11 @@ class PWM:
         self._pin.pwm = self
 
     def start(self, dutycycle: float) -> None:
-        BANK._look()
+        self._bank._look()
         self.duty = self._check_duty(dutycycle)
 
     def ChangeDutyCycle(self, dutycycle: float) -> None:
-        BANK._look()
+        self._bank._look()
         self.duty = self._check_duty(dutycycle)
 
     def ChangeFrequency(self, frequency: float) -> None:
@@ -538,25 +548,33 @@ class PWM:
         return dutycycle
 
 
-#: The bank that the module's functions act on.
+#: The bank of this process.
 BANK = Bank()
 
 
 def bank() -> Bank:
-    """The bank that the module's functions act on."""
-    return BANK
+    """The bank that the module's functions act on: that of this process or of a rig."""
+    return own("bank", lambda: BANK)
 
 
-setmode = BANK.setmode
-getmode = BANK.getmode
-setwarnings = BANK.setwarnings
-setup = BANK.setup
-input = BANK.input
-output = BANK.output
-add_event_detect = BANK.add_event_detect
-add_event_callback = BANK.add_event_callback
-event_detected = BANK.event_detected
-remove_event_detect = BANK.remove_event_detect
-wait_for_edge = BANK.wait_for_edge
-gpio_function = BANK.gpio_function
-cleanup = BANK.cleanup
+def _of_the_bank(name: str) -> Any:
+    @wraps(getattr(Bank, name))
+    def call(*args: Any, **more: Any) -> Any:
+        return getattr(bank(), name)(*args, **more)
+
+    return call
+
+
+setmode = _of_the_bank("setmode")
+getmode = _of_the_bank("getmode")
+setwarnings = _of_the_bank("setwarnings")
+setup = _of_the_bank("setup")
+input = _of_the_bank("input")
+output = _of_the_bank("output")
+add_event_detect = _of_the_bank("add_event_detect")
+add_event_callback = _of_the_bank("add_event_callback")
+event_detected = _of_the_bank("event_detected")
+remove_event_detect = _of_the_bank("remove_event_detect")
+wait_for_edge = _of_the_bank("wait_for_edge")
+gpio_function = _of_the_bank("gpio_function")
+cleanup = _of_the_bank("cleanup")

@@ -14,11 +14,13 @@ import errno
 import os
 import struct
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TypeVar
 
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.own import own
 
 Vector = tuple[float, float, float]
 AnyChip = TypeVar("AnyChip", bound="Chip")
@@ -67,14 +69,17 @@ class VirtualBus:
         return chip
 
 
-_buses: dict[int, VirtualBus] = {}
 _buses_lock = threading.Lock()
 
 
+def _buses() -> dict[int, VirtualBus]:
+    return own("i2c", dict[int, VirtualBus])
+
+
 def bus(number: int) -> VirtualBus:
-    """This process's virtual bus with that number; created on first use."""
+    """The virtual bus with that number, of this process or of a rig; created on first use."""
     with _buses_lock:
-        return _buses.setdefault(number, VirtualBus(number))
+        return _buses().setdefault(number, VirtualBus(number))
 
 
 class SMBus:
@@ -88,7 +93,7 @@ class SMBus:
     def open(self, bus: int | str) -> None:
         number = int(str(bus).rpartition("-")[2])
         with _buses_lock:
-            found = _buses.get(number)
+            found = _buses().get(number)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"/dev/i2c-{number}")
         self._bus = found
@@ -176,6 +181,8 @@ class Chip:
 
     def __init__(self, seed: int = 0) -> None:
         self.registers = bytearray(256)
+        #: Returns monotonic seconds.
+        self.clock: Callable[[], float] = time.monotonic
         self.faults = Faults(seed)
         self.random = Random(seed)
         self.power_up()

@@ -36,7 +36,7 @@ class NetworkInstrument:
         self.port = self.PORT if port is None else port
         #: Where it sends what nobody asks for; None = nowhere.
         self.output: Any = None
-        self.socket: socket.socket | None = None
+        self.socket: Any = None
         #: Datagrams sent and received.
         self.sent = self.received = 0
         self.plug()
@@ -59,16 +59,21 @@ class NetworkInstrument:
         """Answer, and send what is due at `now`, in monotonic seconds."""
         raise NotImplementedError
 
+    def open(self) -> Any:
+        """A socket at `host` and `port`. Raises OSError."""
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            made.bind((self.host, self.port))
+        except (OSError, OverflowError):
+            made.close()
+            raise
+        made.setblocking(False)
+        return made
+
     def plug(self) -> None:
         if self.socket is None:
-            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            try:
-                made.bind((self.host, self.port))
-            except (OSError, OverflowError):
-                made.close()
-                raise
-            made.setblocking(False)
-            self.socket, self.port = made, made.getsockname()[1]
+            self.socket = self.open()
+            self.port = self.socket.getsockname()[1]
 
     def unplug(self) -> None:
         if self.socket is not None:

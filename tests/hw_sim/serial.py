@@ -44,6 +44,8 @@ class SerialInstrument:
     RATE: ClassVar[float] = 1.0
     #: The UDP port to which the real one sends, too, or in place of a line; 0: none. See `fixgw.hw_sim.datagrams`.
     UDP_PORT: ClassVar[int] = 0
+    #: Every so many rounds, all of its messages are in one.
+    CYCLE: ClassVar[int] = 1
 
     def __init__(self, line: Line, baud: int | None = None) -> None:
         self.line = line
@@ -58,6 +60,7 @@ class SerialInstrument:
         self._pending = b""
         self._next: float | None = None
         self._sent_until = 0.0
+        self._lapsing = False
 
     def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
         """The frames of one round, at `now` in monotonic seconds."""
@@ -91,6 +94,11 @@ class SerialInstrument:
                 self.rounds += 1
         self.transmit(frames, now)
 
+    def lapse(self) -> None:
+        """Let the next tick send a round with all messages, and the line carry it at once: for a time lapse."""
+        self.rounds = -(-self.rounds // self.CYCLE) * self.CYCLE
+        self._next, self._lapsing = None, True
+
     @property
     def busy(self) -> bool:
         """Whether the line is still sending earlier data."""
@@ -110,11 +118,12 @@ class SerialInstrument:
                 self.skipped += 1
             else:
                 self._pending += frame
-        allowed = int((now - self._sent_until) * per_second)
+        allowed = len(self._pending) if self._lapsing else int((now - self._sent_until) * per_second)
         if allowed and self._pending:
             self._sent_until += allowed / per_second
             self.line.write(self._pending[:allowed])
             self._pending = self._pending[allowed:]
+        self._lapsing = False
 
     def close(self) -> None:
         """Close the line."""

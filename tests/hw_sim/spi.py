@@ -15,6 +15,8 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from fixgw.hw_sim.own import own
+
 
 class SpiChip(Protocol):
     """Something with a chip select."""
@@ -25,27 +27,30 @@ class SpiChip(Protocol):
 
 AnyChip = TypeVar("AnyChip", bound=SpiChip)
 _lock = threading.RLock()
-#: The chip at each chip select, or the level of the undriven line.
-_places: dict[tuple[int, int], SpiChip | bool] = {}
+
+
+def _places() -> dict[tuple[int, int], SpiChip | bool]:
+    """The chip at each chip select, or the level of the undriven line; of this process or of a rig."""
+    return own("spi", dict[tuple[int, int], SpiChip | bool])
 
 
 def attach(bus: int, device: int, chip: AnyChip) -> AnyChip:
     """Put `chip` at the chip select `device` of `bus`, replacing any other chip there. Any thread."""
     with _lock:
-        _places[bus, device] = chip
+        _places()[bus, device] = chip
     return chip
 
 
 def unplug(bus: int, device: int, high: bool = True) -> None:
     """Unplug the chip; the bus stays. Its line then reads high, or low as a Raspberry Pi pulls it."""
     with _lock:
-        _places[bus, device] = high
+        _places()[bus, device] = high
 
 
 def detach(bus: int, device: int) -> None:
     """Remove the chip select: there is no such device."""
     with _lock:
-        _places.pop((bus, device), None)
+        _places().pop((bus, device), None)
 
 
 class SpiDev:
@@ -57,7 +62,7 @@ class SpiDev:
         self.mode = 0
 
     def open(self, bus: int, device: int) -> None:
-        if (bus, device) not in _places:
+        if (bus, device) not in _places():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         self._place = (bus, device)
 
@@ -68,7 +73,7 @@ class SpiDev:
         if self._place is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         with _lock:
-            if self._place not in _places:
+            if self._place not in _places():
                 raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-            chip = _places[self._place]
+            chip = _places()[self._place]
             return [0xFF * chip] * len(values) if isinstance(chip, bool) else list(chip.transfer(bytes(values)))

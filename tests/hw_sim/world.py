@@ -4,10 +4,11 @@
         world.attach(Gps(VirtualPort(path)))
         ...
 
-`bench` builds a world with every instrument.
+`fixgw.hw_sim.everything` builds worlds with every instrument.
 
-Everything happens on one thread, so an instrument may read the aircraft freely; other threads read `World.values`,
-which is replaced whole. Code in the same process finds the world with `current`.
+The flight proceeds in steps of the same length, whatever the clock of the computer says: the same aircraft and
+instruments send the same bytes. Everything happens on one thread, so an instrument may read the aircraft freely; other
+threads read `World.values`, which is replaced whole. Code in the same process finds the world with `current`.
 """
 
 from __future__ import annotations
@@ -15,33 +16,32 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fixgw.hw_sim.aircraft import Aircraft, Value
-from fixgw.hw_sim.devices.nmea0183 import Gps
 from fixgw.hw_sim.faults import Fault
+from fixgw.hw_sim.own import own
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.hw_sim.replay import Replay
 
 if TYPE_CHECKING:
-    from fixgw.hw_sim.panel import Panel
-    from fixgw.hw_sim.scenario import Play, Scenario
+    from fixgw.hw_sim.scenario import Play
 
 log = logging.getLogger(__name__)
 
 RATE_HZ = 40.0  # steps a second
-MAX_STEP_S = 1.0  # after a longer pause of the machine the flight continues where it was
+CATCH_UP = 4.0  # times this fast when the machine has been held up
+MAX_BEHIND_S = 1.0  # after a longer hold-up the flight continues where it was
 
 
 class Instrument(Protocol):
     """Something attached to the world."""
 
     def tick(self, aircraft: Aircraft, now: float, /) -> None:
-        """Do what is due at `now`, in monotonic seconds.
+        """Do what is due at `now`, in seconds of the flight (`World.now`).
 
         Called `RATE_HZ` times a second on the world's thread; must not block.
         """
@@ -52,10 +52,12 @@ class Instrument(Protocol):
 
 class World:
     """An aircraft that flies from `start` (or entering the context) until `stop`, with the instruments attached to
-    it."""
+    it. Or it is not started, and somebody calls `advance`."""
 
     def __init__(self, aircraft: Aircraft | None = None) -> None:
         self.aircraft = aircraft or Aircraft(datetime.now(UTC))
+        #: Seconds flown, in which instruments measure time.
+        self.now = 0.0
         #: The aircraft's values, by key; replaced whole at every step. Any thread may read them; do not change them.
         self.values: Mapping[str, Value] = self.aircraft.values()
         #: The instruments that a scenario knows by name.
@@ -103,23 +105,29 @@ class World:
         self.stop()
 
     def _run(self) -> None:
-        period = 1.0 / RATE_HZ
-        last = due = time.monotonic()
-        while not self._stopping.wait(max(0.0, due - time.monotonic())):
-            now = time.monotonic()
-            due = max(due + period, now)
-            self.aircraft.step(min(now - last, MAX_STEP_S))
-            last = now
-            self.values = self.aircraft.values()
-            for instrument in self._instruments:
-                try:
-                    instrument.tick(self.aircraft, now)
-                except Exception as error:
-                    if self._is_unable(instrument, error):
-                        continue
-                    log.exception("%s failed and was removed from the world", type(instrument).__name__)
-                    self._instruments = tuple(i for i in self._instruments if i is not instrument)
-                    instrument.close()
+        period, pause, seconds = 1.0 / RATE_HZ, 0.0, 0.0
+        due = time.monotonic()
+        while not self._stopping.wait(pause):
+            self.advance(seconds)
+            now, seconds = time.monotonic(), period
+            due = max(due + period, now - MAX_BEHIND_S)
+            pause = max(due - now, period / CATCH_UP)
+
+    def advance(self, seconds: float) -> None:
+        """Fly on, and let every instrument do what is due."""
+        if seconds:
+            self.aircraft.step(seconds)
+            self.now = round(self.now + seconds, 6)
+        self.values = self.aircraft.values()
+        for instrument in self._instruments:
+            try:
+                instrument.tick(self.aircraft, self.now)
+            except Exception as error:
+                if self._is_unable(instrument, error):
+                    continue
+                log.exception("%s failed and was removed from the world", type(instrument).__name__)
+                self._instruments = tuple(i for i in self._instruments if i is not instrument)
+                instrument.close()
 
     def _is_unable(self, instrument: Instrument, error: Exception) -> bool:
         """Whether a scenario has set values, so that the instrument need not be broken: it may be unable to send them.
@@ -137,7 +145,8 @@ class Recording:
 
     def __init__(self, log: bytes, port: VirtualPort) -> None:
         self.port = port
-        self.replay = Replay(log, port.write, loop=True)
+        self._now = 0.0
+        self.replay = Replay(log, port.write, loop=True, clock=lambda: self._now)
 
     def begin(self, fault: Fault) -> None:
         """A recording cannot be changed: only its plug can be pulled."""
@@ -153,58 +162,16 @@ class Recording:
         self.port.plug()
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
+        self._now = now
         self.replay.step()
 
     def close(self) -> None:
         self.port.close()
 
 
-def bench(
-    directory: Path,
-    replay: bytes | None = None,
-    scenario: Scenario | None = None,
-    tell: Callable[[float, str], object] | None = None,
-    panel: Panel | None = None,
-    more: bool = False,
-) -> World:
-    """A world with what `fixgw demo` flies with, each on a device in `directory`, all switched on when it starts.
-
-    ``gps`` is a serial port with a GPS at 38400 baud, or with a recorded log if `replay` is given; ``eis`` is one with
-    an engine monitor. ``can0`` is an slcan adapter on a bus of 250 kbit/s with a CAN-FIX node of each kind. The `panel`
-    is on the virtual pins of `fixgw.hw_sim.gpio`. A `scenario` may change the bus and lets things happen to the
-    instruments; `tell` is called with every event. With `more`, there is one of everything: see
-    `fixgw.hw_sim.everything`.
-    """
-    from fixgw.hw_sim.can.bus import CanBus
-    from fixgw.hw_sim.devices.eis import Eis
-    from fixgw.hw_sim.panel import Panel
-    from fixgw.hw_sim.scenario import everything
-
-    scenario = scenario or everything()
-    world = World(scenario.aircraft())
-    port = VirtualPort(str(directory / "gps"))
-    gps = Gps(port, baud=38400) if replay is None else Recording(replay, port)
-    instruments: dict[str, Any] = {
-        "gps": gps,
-        "eis": Eis(VirtualPort(str(directory / "eis"))),
-        "panel": panel or Panel(),
-    }
-    if more:
-        from fixgw.hw_sim.everything import devices
-
-        instruments |= devices(directory)
-    bus = CanBus(scenario, str(directory / "can0"), tell, instruments)
-    world.play = bus.play
-    world.attach(bus)
-    for instrument in instruments.values():
-        world.attach(instrument)
-    world.named = instruments
-    return world
-
-
 _current: World | None = None
 
 
 def current() -> World | None:
-    """The world that is flying in this process, if any."""
-    return _current
+    """The world that is flying in this process, or that of a rig, if any."""
+    return own("world", lambda: None) or _current

@@ -268,7 +268,7 @@ def test_oil_pressure_from_the_sensor_to_the_lamp_and_back(tmp_path: Path) -> No
     wanted = [c for c in loaded.connections if c.name in ("eis", "panel", "alerts")]
     gateway = Gateway(dataclasses.replace(loaded, connections=tuple(c for c in wanted if c.name != "alerts")))
     panel = Panel()
-    flying = world.bench(tmp_path, None, scenarios.load(tmp_path / "scenario.yaml"), panel=panel)
+    flying = everything.bench(tmp_path, None, scenarios.load(tmp_path / "scenario.yaml"), panel=panel)
     seen: list[str] = []
     lit: list[bool] = []
 
@@ -656,7 +656,7 @@ def test_an_unplugged_instrument_fails_only_its_own_keys_until_it_is_back(
         dataclasses.replace(loaded, connections=tuple(c for c in loaded.connections if c.name != "netfix"))
     )
     told: list[str] = []
-    flying = world.bench(tmp_path, None, scenarios.load(file), lambda at, words: told.append(words))
+    flying = everything.bench(tmp_path, None, scenarios.load(file), lambda at, words: told.append(words))
     (play,) = (i.play for i in flying._instruments if isinstance(i, CanBus))
     items = gateway.database.items()
 
@@ -730,7 +730,7 @@ def test_everything_works_and_an_unplugged_instrument_fails_only_its_own_values(
     loaded = configuration.load(file, {"SIM": str(tmp_path), "GPS": "sim/gps", "HOST": own_host()})
     instruments = tuple(c for c in loaded.connections if c.name != "netfix")
     gateway = Gateway(dataclasses.replace(loaded, connections=instruments))
-    flying = world.bench(tmp_path, more=True)
+    flying = everything.bench(tmp_path, more=True)
     items = [item for item in gateway.database.items() if not item.definition.setting]
 
     def not_good() -> set[tuple[str, str]]:
@@ -757,7 +757,7 @@ def test_everything_works_and_an_unplugged_instrument_fails_only_its_own_values(
         assert drivers == {p.name for p in DRIVERS.iterdir() if (p / "__init__.py").exists()} - {"links"}
         assert gateway.database.statistics()["conflicts"] == {}
         tablet = flying.named["tablet"].device
-        supervise(lambda: tablet.position(time.monotonic()) and len(tablet.traffic(time.monotonic())) == 6, "no tablet")
+        supervise(lambda: tablet.position(flying.now) and len(tablet.traffic(flying.now)) == 6, "no tablet")
         assert tablet.complaints == []
         for name, source in PLUGS.items():
             own = {(i.key, r.source) for i in items for r in i.readings() if r.source == source}

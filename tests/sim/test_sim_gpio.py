@@ -210,7 +210,7 @@ def test_wrong_use_raises_the_same_error_as_the_real_library(bank: Bank) -> None
         with pytest.raises(ValueError):
             call()
     with pytest.raises(TypeError):
-        GPIO.add_event_callback(5, "not a function")  # type: ignore[arg-type]
+        GPIO.add_event_callback(5, "not a function")
 
 
 def test_warnings_can_be_switched_off(bank: Bank) -> None:

@@ -30,8 +30,9 @@ from fixgw.hw_sim.can.devices import DEVICES
 from fixgw.hw_sim.can.faults import FAULTS
 from fixgw.hw_sim.can.segment import SimFrame
 from fixgw.hw_sim.devices.eis import Eis
+from fixgw.hw_sim.everything import bench
 from fixgw.hw_sim.scenario import ADAPTER, AIRCRAFT, Play, Scenario, everything, frames, instruments, load, shipped
-from fixgw.hw_sim.world import World, bench
+from fixgw.hw_sim.world import World
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,8 @@ import pytest
 from fixgw.hw_sim import world
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.devices.mavlink import MavlinkAutopilot
-from fixgw.hw_sim.world import World, bench
+from fixgw.hw_sim.everything import bench
+from fixgw.hw_sim.world import World
 
 
 class Witness:

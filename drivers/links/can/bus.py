@@ -37,7 +37,7 @@ from fixgw.drivers.links.can.frame import (
     decode_error,
     validate,
 )
-from fixgw.drivers.links.can.port import BATCH_FRAMES, BusOptions, Port
+from fixgw.drivers.links.can.port import BATCH_FRAMES, BusOptions, Count, Port
 from fixgw.drivers.links.gather import Gather
 from fixgw.drivers.links.opening import open_patiently
 from fixgw.drivers.links.recorded import RecordedHoldUp, require
@@ -389,7 +389,7 @@ class SharedBus(Poller):
     def _open(self) -> Port | None:
         """Open the interface. Returns None if the bus is stopped in the meantime."""
         if self.feed is not None:
-            return RecordedPort(self.feed)
+            return RecordedPort(self.feed, self.count)
         since = self.clock()
 
         def waiting() -> None:
@@ -608,9 +608,10 @@ class RecordedPort(Port):
 
     fd = True
 
-    def __init__(self, feed: raw.Feed) -> None:
+    def __init__(self, feed: raw.Feed, count: Count) -> None:
         require(feed)
         self._feed = feed
+        self._count = count
 
     def read(self, timeout: float) -> list[Frame]:
         require(self._feed)
@@ -618,7 +619,8 @@ class RecordedPort(Port):
 
     def write(self, frame: Frame) -> bool:
         require(self._feed)
-        self._feed.sent(frame)
+        if self._feed.sent(frame) is False:
+            self._count("refused")
         return True
 
 

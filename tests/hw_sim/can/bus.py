@@ -15,6 +15,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from fixgw.hw_sim.aircraft import Aircraft, Value
@@ -28,7 +29,7 @@ DEPTH = 1024  # frames that a node may queue: more than its whole report
 
 
 class CanBus:
-    """The bus, its nodes, and a virtual slcan adapter at the path `adapter`.
+    """The bus, its nodes, and a virtual slcan adapter at the path `adapter`, or what `adapter` makes for the bus.
 
     The bus has the scenario's bit rate. When every node has been told to change to another rate, the bus changes too; a
     node that has changed alone is lost to it. `tell` is called with every event: its time in seconds, and words. Events
@@ -38,14 +39,17 @@ class CanBus:
     def __init__(
         self,
         scenario: Scenario,
-        adapter: str | None = None,
+        adapter: str | Callable[[Segment], Any] | None = None,
         tell: Callable[[float, str], object] | None = None,
         instruments: Mapping[str, Any] | None = None,
+        segment: Segment | None = None,
     ) -> None:
-        self.segment = Segment(scenario.bit_rate)
+        self.segment = segment or Segment(scenario.bit_rate)
         self._closing: list[Callable[[], None]] = [self.segment.close]
         try:
-            self.adapter = VirtualSlcan(self.segment, adapter) if adapter else None
+            if isinstance(adapter, str):
+                adapter = partial(VirtualSlcan, path=adapter)
+            self.adapter: Any = adapter(self.segment) if adapter else None
         except OSError:
             self.segment.close()
             raise

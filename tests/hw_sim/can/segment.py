@@ -75,21 +75,26 @@ class Node:
 
 
 class Segment:
-    """A bus with its own thread, which runs from construction until `close`.
+    """A bus with its own thread, which runs from construction until `close`; or a `stepped` one without, on which
+    frames wait for `tick`.
 
     At each instant, the lowest identifier at the head of any node's queue is sent next. With a `bitrate` in bit/s,
     frames take time on the wire (stuff bits are ignored), otherwise none.
     """
 
-    def __init__(self, bitrate: int | None = None) -> None:
+    def __init__(self, bitrate: int | None = None, stepped: bool = False) -> None:
         self.bitrate = bitrate
+        self.stepped = stepped
         self.frames = 0
+        self._free = 0.0  # a stepped bus is busy until then
+        self._ticked: float | None = None
         self._nodes: list[Node] = []
         self._work = threading.Condition()
         self._delivering = threading.RLock()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="CAN segment", daemon=True)
-        self._thread.start()
+        if not stepped:
+            self._thread.start()
 
     def attach(self, name: str, receive: Receive | None = None, depth: int = 64) -> Node:
         """Add a node that may have `depth` frames waiting to be sent."""
@@ -103,8 +108,28 @@ class Segment:
         with self._work:
             self._stopping = True
             self._work.notify_all()
-        if threading.current_thread() is not self._thread:
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(5.0)
+
+    def tick(self, aircraft: object, now: float) -> None:
+        """On a stepped bus: carry the frames for which there has been time since the last tick, at `now` in seconds. An
+        instrument of the `World`, after those that send. On a bus with a thread this does nothing."""
+        if not self.stepped:
+            return
+        idle_since, self._ticked = now if self._ticked is None else self._ticked, now
+        while True:
+            with self._work:
+                senders = [n for n in self._nodes if n._waiting and n.on]
+                if not senders:
+                    return
+                winner = min(senders, key=lambda n: n._waiting[0].order())
+                if self.bitrate:
+                    free = max(self._free, idle_since) + winner._waiting[0].bits() / self.bitrate
+                    if free > now:
+                        return
+                    self._free = free
+                frame = winner._waiting.popleft()
+            self._deliver(winner, frame)
 
     def __enter__(self) -> Segment:
         return self

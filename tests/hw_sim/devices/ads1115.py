@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from fixgw.hw_sim.aircraft import Aircraft
@@ -32,7 +31,7 @@ class Ads1115(Chip):
         self._ready = 0.0
 
     def read(self, register: int, length: int) -> bytes:
-        busy = time.monotonic() < self._ready
+        busy = self.clock() < self._ready
         word = (self._result & 0xFFFF) if register == 0 else self._config & 0x7FFF | (0 if busy else 0x8000)
         return word.to_bytes(2, "big")[:length]
 
@@ -45,4 +44,4 @@ class Ads1115(Chip):
             volts = self.volts[plus] - (self.volts[minus] if minus is not None else 0.0)
             raw = round(volts / self.RANGES[config >> 9 & 7] * 32768.0)
             self._result = min(max(raw, -32768), 32767)
-            self._ready = time.monotonic() + 1.0 / self.RATES[config >> 5 & 7]
+            self._ready = self.clock() + 1.0 / self.RATES[config >> 5 & 7]

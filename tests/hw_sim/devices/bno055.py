@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import time
 
 from fixgw.hw_sim.aircraft import Aircraft, G
 from fixgw.hw_sim.i2c import Chip, Vector
@@ -50,7 +49,7 @@ class Bno055(Chip):
         self.registers[0x41] = 0x24
 
     def read(self, register: int, length: int) -> bytes:
-        if time.monotonic() < self._awake:
+        if self.clock() < self._awake:
             raise OSError(errno.EREMOTEIO, os.strerror(errno.EREMOTEIO))
         return super().read(register, length)
 
@@ -61,7 +60,7 @@ class Bno055(Chip):
     def written(self, register: int, value: int) -> None:
         if register == 0x3F and value & 0x20:
             self.power_up()
-            self._awake = time.monotonic() + self.BOOT
+            self._awake = self.clock() + self.BOOT
 
     def _sky(self) -> Vector:
         """The direction of up, along the aircraft's axes right, forward, up."""

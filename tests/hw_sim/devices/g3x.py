@@ -33,6 +33,7 @@ class G3x(SerialInstrument):
     WHAT = "Garmin G3X display, text output"
     BAUD = 115200
     RATE = 10.0
+    CYCLE = 10
 
     def __init__(self, line: Line, baud: int | None = None, gps: bool = True) -> None:
         super().__init__(line, baud)

@@ -50,6 +50,7 @@ class MavlinkAutopilot(SerialInstrument):
     BAUD = 57600
     UDP_PORT = 14550
     RATE = 10.0
+    CYCLE = 10
 
     def __init__(
         self, line: Line, baud: int | None = None, *, version: int = 2, system: int = 1, quiet: bool = False

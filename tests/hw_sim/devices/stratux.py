@@ -104,6 +104,7 @@ class Stratux(SerialInstrument):
     BAUD = 38400
     UDP_PORT = 4000
     RATE = float(RATE_HZ)
+    CYCLE = RATE_HZ
 
     def __init__(self, line: Line, baud: int | None = None) -> None:
         super().__init__(line, baud)

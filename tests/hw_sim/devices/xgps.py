@@ -17,6 +17,7 @@ class Xgps(SerialInstrument):
     BAUD = 115200
     UDP_PORT = 49002
     RATE = float(RATE_HZ)
+    CYCLE = RATE_HZ
     WHO = "X-Plane"
 
     def __init__(self, line: Line, baud: int | None = None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fixgw.hw_sim import world
+from fixgw.hw_sim.everything import bench
 from fixgw.hw_sim.gpio import Bank
 from fixgw.hw_sim.panel import BUTTONS, Panel
 from fixgw.hw_sim.panel_server import PanelServer
@@ -61,7 +61,7 @@ def test_the_bench_needs_the_option(serve: Serve) -> None:
 def test_a_scenario_begins_and_ends(serve: Serve, tmp_path: Path) -> None:
     gateway = serve(write=HERE, bench=True, panel=str(tmp_path / "none"))
     (tmp_path / "devices").mkdir()
-    with world.bench(tmp_path / "devices", None, everything(), None, Panel(Bank())) as flying:
+    with bench(tmp_path / "devices", None, everything(), None, Panel(Bank())) as flying:
         assert flying.play is not None
         found = gateway.ask("GET", "/api/v1/bench").json
         assert found["playing"] is None

@@ -1,0 +1,87 @@
+"""A stepper runs the plugins of a configuration on one thread, on a clock that its caller sets."""
+
+from __future__ import annotations
+
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixgw import configuration
+from fixgw.kit.raw import Heard
+from fixgw.stepper import NOTHING_THERE, Stepper
+
+SENSOR = """\
+connections:
+  sensor:
+    module: fixgw.drivers.lines
+    port: /dev/ttyUSB7
+    lines: [{fields: {OILT1: {from: 1}}}]
+  compute:
+    module: fixgw.plugins.compute
+    functions: [{function: sum, inputs: [OILT1, OILT1], output: FUELQT}]
+  netfix: {module: fixgw.plugins.netfix}
+"""
+
+
+@pytest.fixture
+def stepper(tmp_path: Path) -> Any:
+    path = tmp_path / "default.yaml"
+    path.write_text(textwrap.dedent(SENSOR))
+    made = Stepper(configuration.load(path), 1000.0)
+    made.start()
+    yield made
+    made.stop()
+
+
+def say(stepper: Stepper, text: bytes) -> None:
+    stepper.feed("sensor").entries.append(Heard("sensor", stepper.now, "in", text))
+    stepper.turn("sensor")
+    stepper.settle()
+
+
+def test_nothing_is_connected_until_somebody_connects_it(stepper: Stepper) -> None:
+    stepper.settle()
+    sensor: Any = stepper.plugins["sensor"]
+    assert NOTHING_THERE in sensor.health()
+    assert stepper.failed == {}
+    assert stepper.left_out == {"netfix": "fixgw.plugins.netfix is no part of a replay"}
+
+
+def test_values_come_are_computed_with_and_age_when_they_are_due(stepper: Stepper) -> None:
+    threads = threading.active_count()
+    stepper.settle()
+    stepper.feed("sensor").trouble = ""
+    stepper.pass_until(1001.0)  # the driver tries again
+    say(stepper, b"\n90\n")
+    stepper.pass_until(1001.1)
+    assert stepper.db.read("OILT1").value == 90
+    assert stepper.db.read("FUELQT").value == 180
+    tolerance = stepper.db.item("OILT1").tolerance
+    stepper.pass_until(1001.0 + tolerance - 0.01)
+    assert stepper.db.read("OILT1").good
+    stepper.pass_until(1001.0 + tolerance + 0.01)
+    assert stepper.db.read("OILT1").old
+    assert threading.active_count() == threads
+
+
+def test_a_timer_comes_before_the_workers_and_time_never_goes_back(stepper: Stepper) -> None:
+    times: list[float] = []
+    stepper.every(0.25, lambda: times.append(stepper.now))
+    stepper.pass_until(1001.0)
+    assert times == [1000.25, 1000.5, 1000.75]
+    stepper.set_clock(1000.5)
+    assert stepper.now == 1001.0
+
+
+def test_a_defect_is_noted_and_the_others_continue(stepper: Stepper, monkeypatch: pytest.MonkeyPatch) -> None:
+    stepper.settle()
+    stepper.feed("sensor").trouble = ""
+    stepper.pass_until(1001.0)
+    monkeypatch.setattr(stepper.plugins["sensor"], "received", lambda data: 1 // 0)
+    say(stepper, b"\n90\n")
+    assert "ZeroDivisionError" in stepper.failed["sensor"]
+    stepper.pass_until(1010.0)
+    assert "compute" not in stepper.failed
