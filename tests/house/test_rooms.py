@@ -44,10 +44,12 @@ ON_THE_BENCH = (
     *("msgspec", "fixgw.configuration", "fixgw.database", "fixgw.loader", "fixgw.plugin"),
     *("fixgw.kit", "fixgw.errors"),
 )
-# A golden capture is replayed, and a rig joins devices to the links that a replay feeds.
-REPLAYS = {
+# A golden capture is replayed, a rig joins devices to the links that a replay feeds, and a test runs whole gateways.
+ALSO = {
     "tests/hw_sim/bench/golden.py": ("fixgw.rawreplay", "fixgw.recording", "fixgw.state"),
     "tests/hw_sim/bench/rig.py": ("fixgw.recording", "fixgw.stepper"),
+    "tests/hw_sim/bench/gateways.py": ("fixgw.gateway", "fixgw.identity", "fixgw.netfix", "fixgw.world"),
+    "tests/hw_sim/bench/plugin.py": ("fixgw.netfix",),
 }
 FOR_PYTEST = {"tests/hw_sim/bench/contract.py", "tests/hw_sim/bench/plugin.py"}
 
@@ -178,7 +180,7 @@ def test_nothing_imports_the_command_line(path: Path) -> None:
 def test_a_simulator_uses_none_of_our_codecs(path: Path) -> None:
     allowed: tuple[str, ...] = READS_FILES.get(named(path.parent), ())
     if path.is_relative_to(ROOT / "tests/hw_sim/bench"):
-        allowed += ON_THE_BENCH + REPLAYS.get(named(path), ())
+        allowed += ON_THE_BENCH + ALSO.get(named(path), ())
     if named(path) in FOR_PYTEST:
         allowed += ("pytest",)
     if named(path) == "tests/hw_sim/jsbsim_aircraft.py":

@@ -27,6 +27,7 @@ from fixgw.hw_sim.devices.nmea0183 import Gps
 from fixgw.hw_sim.devices.tablet import Tablet
 from fixgw.hw_sim.devices.x728 import X728
 from fixgw.hw_sim.faults import Fault
+from fixgw.hw_sim.network import NetworkInstrument
 from fixgw.hw_sim.panel import Panel
 from fixgw.hw_sim.scenario import Director, Play, Scenario
 from fixgw.hw_sim.scenario import everything as healthy
@@ -172,7 +173,10 @@ def device(name: str, wiring: Wiring) -> Any:
         return _on_spi()
     if name in CHIPS:
         address, model = CHIPS[name]
-        return _on_i2c(address, model())
+        chip = model()
+        if isinstance(chip, Ads1115):
+            chip.senders.extend(LEVERS)
+        return on_i2c(I2C, address, chip)
     if name in can_instruments():
         return on_a_bus(can_instruments()[name], wiring, name)
     if name in network_instruments():
@@ -181,6 +185,17 @@ def device(name: str, wiring: Wiring) -> Any:
             program.send_to((wiring.host, SEND_TO[name]))
         return program
     return instruments()[name](wiring.port(name))
+
+
+def make(name: str, kind: Any, wiring: Wiring) -> Any:
+    """Make somebody's own device: `kind` makes it from its line, or has a function `join` that makes it."""
+    if hasattr(kind, "join"):
+        return kind.join(wiring, name)
+    if isinstance(kind, type) and issubclass(kind, CanInstrument):
+        return on_a_bus(kind, wiring, name)
+    if isinstance(kind, type) and issubclass(kind, NetworkInstrument):
+        return wiring.program(kind)
+    return kind(wiring.port(name))
 
 
 class _Nothing:
@@ -203,11 +218,10 @@ def _on_spi() -> Plugged:
     return Plugged(converter, lambda: spi.detach(0, 0), lambda: spi.attach(0, 0, converter), lambda: spi.detach(0, 0))
 
 
-def _on_i2c(address: int, chip: i2c.Chip) -> Plugged:
-    bus = i2c.bus(I2C)
+def on_i2c(number: int, address: int, chip: i2c.Chip) -> Plugged:
+    """A chip on the virtual bus with that number."""
+    bus = i2c.bus(number)
     bus.attach(address, chip)
-    if isinstance(chip, Ads1115):
-        chip.senders.extend(LEVERS)
     return Plugged(
         chip, lambda: bus.unplug(address), lambda: bus.plug(address), chip.close, lambda: bus.detach(address)
     )

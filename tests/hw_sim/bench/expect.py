@@ -606,6 +606,12 @@ class Watch:
         self._new = []
         self._forget_decided()
 
+    def forget(self, expectation: Expectation) -> None:
+        """Nobody wants to know any more whether this comes true."""
+        for these in (self.expectations, self._new, self._pending):
+            if expectation in these:
+                these.remove(expectation)
+
     def _expire(self, at: float) -> None:
         for expectation in self._pending:
             expectation.expire(at)

@@ -37,10 +37,9 @@ from fixgw.configuration import Configuration, Connection
 from fixgw.database import Database
 from fixgw.hw_sim import scenario as scenarios
 from fixgw.hw_sim.aircraft import Aircraft
-from fixgw.hw_sim.can.instrument import CanInstrument
 from fixgw.hw_sim.can.segment import Segment, SimFrame
 from fixgw.hw_sim.can.slcan import PASSIVE, WARNING
-from fixgw.hw_sim.everything import NAMES, ON_BUSES, SMALL, assemble, on_a_bus
+from fixgw.hw_sim.everything import NAMES, ON_BUSES, SMALL, assemble, make
 from fixgw.hw_sim.gpio import Bank
 from fixgw.hw_sim.i2c import Chip
 from fixgw.hw_sim.network import NetworkInstrument
@@ -155,6 +154,12 @@ class Rig:
         """What happens: the scenario in progress."""
         assert self.world.play is not None
         return self.world.play
+
+    @property
+    def bank(self) -> Bank:
+        """Its pins."""
+        bank: Bank = self._things["bank"]
+        return bank
 
     @property
     def named(self) -> dict[str, Any]:
@@ -309,7 +314,7 @@ class Rig:
             if name:
                 self._wiring.ends[name] = self._ends[link] = _End(self.stepper, link)
         wanted = {*found.values(), *(("panel", *ON_BUSES) if chips else ())}
-        made = {name: self._wiring.make(name, kind) for name, kind in self._devices.items()}
+        made = {name: make(name, kind, self._wiring) for name, kind in self._devices.items()}
         names = [name for name in (*SMALL, *NAMES) if name in wanted and name not in made]
         world = assemble(self._wiring, self.scenario, names, self._tell, made, bus="can0" in wanted)
         for device in world.named.values():
@@ -623,12 +628,3 @@ class _Wiring(Wiring):
         offline = type(kind.__name__, (kind,), {"open": lambda program: _Socket(end, program.host, program.port)})
         made: NetworkInstrument = offline(self.host)
         return made
-
-    def make(self, name: str, kind: Callable[[Any], Any]) -> Any:
-        """Somebody's own device."""
-        if isinstance(kind, type) and issubclass(kind, CanInstrument):
-            return on_a_bus(kind, self, name)
-        if isinstance(kind, type) and issubclass(kind, NetworkInstrument):
-            return self.program(kind)
-        make: Callable[[Any], Any] = kind
-        return make(self.port(name))
