@@ -14,7 +14,7 @@ $(shell rm -f $(VENV)/.dev)
 endif
 endif
 
-.PHONY: demo test quick lint fuzz soak vm bench docs pictures deb clean
+.PHONY: demo test quick lint fuzz mutate soak vm bench docs pictures deb clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -59,6 +59,15 @@ fuzz: $(VENV)/.dev
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
 	  $(BIN)/python -m pip install -qq --only-binary atheris --editable '.[fuzz]' 2>/dev/null || true
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(or $(MINUTES),10) $(ARGS)
+
+# PATH names a file here, and is where commands are found everywhere else.
+ifeq ($(origin PATH),command line)
+FILES := $(PATH)
+override PATH := $(shell /usr/bin/getconf PATH)
+endif
+mutate: $(VENV)/.dev
+	@$(BIN)/python -c 'import coverage, cosmic_ray' 2>/dev/null || sh tests/install.sh $(BIN)/python --editable '.[mutate]'
+	@PYTHONPATH=tests $(BIN)/python -m mutation $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(FILES) $(ARGS)
 
 soak: $(VENV)/.dev
 	$(BIN)/python tests/soak.py --hours $(or $(HOURS),2) $(ARGS)

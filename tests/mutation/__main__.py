@@ -1,0 +1,197 @@
+"""Mutation testing: changes the code a little, and asks whether a test notices; see CONTRIBUTING.md.
+
+make mutate                                 # a sample of each room
+make mutate SAMPLE=100 SEED=7
+make mutate PATH=fixgw/kit/curve.py         # all mutants of a file
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from .explained import is_explained
+from .mutants import Mutant, mutate, places
+from .sandbox import Reach, Sandbox
+
+CLONE = Path(__file__).parents[2]
+AT_LEAST = 0.9  # of the mutants of a room are noticed
+LONGEST_S = 20.0  # the longest tests for a mutant are left out if together they would take longer
+
+
+class Room(NamedTuple):
+    code: tuple[str, ...]
+    tests: tuple[str, ...]  #: with {driver} for the name of the driver
+
+
+def _tests(folder: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"tests/{folder}/test_{name}.py" for name in names)
+
+
+# Of the tests of a room, those are run that reach the line that is changed.
+ROOMS = {
+    "core": Room(("fixgw/*.py",), _tests("core", "*") + _tests("service", "[!ds]*", "doctor", "service*")),
+    "database": Room(
+        ("fixgw/database/*.py",), _tests("core", "database*", "batch", "annunciate", "claims", "override", "legacy_api")
+    ),
+    "configuration": Room(
+        ("fixgw/configuration/*.py",),
+        _tests("core", "configuration", "reader", "items", "options", "secrets", "incumbent"),
+    ),
+    "kit": Room(
+        ("fixgw/kit/*.py",),
+        _tests("core", "*")
+        + _tests("plugins/compute", "*")
+        + _tests("recording", "raw", "anonymous")
+        + _tests("drivers", "nmea0183_out"),
+    ),
+    "net": Room(("fixgw/net/*.py",), _tests("net", "*")),
+    "links": Room(
+        ("drivers/links/**/*.py",),
+        _tests("drivers/links", "*") + _tests("drivers/links/can", "*") + _tests("drivers", "gpio_driver", "rtl_433"),
+    ),
+    "protocols": Room(("drivers/*/protocol.py",), _tests("drivers", "{driver}", "{driver}_*")),
+}
+#: For modules that no test of their room imports, the tests of those that use them.
+THROUGH_OTHERS = {
+    "drivers/links/can/instrument.py": _tests("drivers", "megasquirt"),
+    "drivers/links/can/log.py": _tests("drivers", "canfix_tools"),
+    "drivers/links/can/python_can.py": _tests("drivers/links/can", "bus"),
+    "drivers/links/instrument.py": _tests("core", "plugin_base") + _tests("drivers", "eis"),
+    "drivers/links/opening.py": _tests("drivers/links", "serial") + _tests("drivers/links/can", "bus"),
+    "drivers/links/recorded.py": _tests("drivers/links", "raw_tap"),
+    "drivers/links/simulator.py": _tests("drivers", "xplane", "fgfs"),
+    "fixgw/clock.py": _tests("drivers/links", "holdup"),
+    "fixgw/identity.py": _tests("plugins/netfix", "netfix_mirror"),
+    "fixgw/kit/candump.py": _tests("drivers", "canfix_tools"),
+    "fixgw/kit/complaints.py": _tests("net", "net"),
+    "fixgw/kit/lines.py": _tests("drivers", "xgps", "rtl_433"),
+    "fixgw/kit/navigation.py": _tests("plugins/compute", "compute_formulas", "compute_vectors"),
+    "fixgw/kit/place.py": _tests("drivers", "stratux", "xgps", "gpsd"),
+}
+
+
+class Result(NamedTuple):
+    """How the mutants of a room fared."""
+
+    explained: int
+    hung: int
+    failed: int
+    survivors: list[Mutant]
+
+    @property
+    def noticed(self) -> float:
+        """The share of the mutants that are not explained."""
+        killed = self.hung + self.failed
+        return killed / (killed + len(self.survivors)) if killed else float(not self.survivors)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make mutate", description="Test the tests.")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="relative to the clone; without any, all rooms")
+    parser.add_argument("--sample", type=int, help="mutants per room (default: 25; with files, all)")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the sample")
+    args = parser.parse_args()
+    chosen = {name: files for name, room in ROOMS.items() if (files := code_of(room, args.files))}
+    if unknown := set(args.files) - {file for files in chosen.values() for file in files}:
+        parser.error(f"in no room: {', '.join(sorted(unknown))}")
+    sample = args.sample or (0 if args.files else 25)
+    print(f"seed {args.seed}", flush=True)
+    sandbox = Sandbox(CLONE)
+    bad = []
+    for name, files in chosen.items():
+        result = judge(sandbox, name, draw(files, sample, random.Random(f"{args.seed} {name}")))
+        report(name, result)
+        if result.noticed < AT_LEAST:
+            bad.append(name)
+    sandbox.remove()
+    print(f"too many survive in {', '.join(bad)}" if bad else "enough are noticed")
+    return int(bool(bad))
+
+
+def code_of(room: Room, wanted: list[str]) -> list[str]:
+    files = sorted({str(path.relative_to(CLONE)) for pattern in room.code for path in CLONE.glob(pattern)})
+    return [file for file in files if not wanted or file in wanted]
+
+
+def draw(files: list[str], sample: int, chance: random.Random) -> Iterator[Mutant]:
+    """Mutants of these files, at different places each; with no `sample`, all."""
+    found = [place for file in files for place in places(CLONE, file)]
+    if not sample:
+        yield from (mutant for place in found for change in place.changes if (mutant := mutate(CLONE, place, change)))
+    for place in chance.sample(found, min(sample, len(found))):
+        if mutant := mutate(CLONE, place, chance.choice(place.changes)):
+            yield mutant
+
+
+def judge(sandbox: Sandbox, room: str, mutants: Iterator[Mutant]) -> Result:
+    explained, outcomes, survivors = 0, [], []
+    for mutant in mutants:
+        if is_explained(mutant):
+            explained += 1
+            continue
+        outcomes.append(outcome(sandbox, room, mutant))
+        if not outcomes[-1]:
+            survivors.append(mutant)
+            print(f"\n{mutant.file}, {mutant.function or 'the module'}\n{mutant.diff}\n", flush=True)
+    return Result(explained, outcomes.count("hung"), outcomes.count("failed"), survivors)
+
+
+def outcome(sandbox: Sandbox, room: str, mutant: Mutant) -> str:
+    """How the tests of the room noticed the mutant, those that import the module first; empty if they did not."""
+    own, others = files_of_tests(room, mutant.file)
+    for files in (own, others):
+        tests = tests_of(sandbox, files, mutant)
+        if tests and (noticed := sandbox.outcome(mutant.file, mutant.code, tests)):
+            return noticed
+    return ""
+
+
+def tests_of(sandbox: Sandbox, files: list[str], mutant: Mutant) -> dict[str, float]:
+    """The tests that reach the lines of a mutant, with their times. Those are the tests that reach its file if no test
+    reaches the lines, which are run when the file is loaded."""
+    near: dict[str, Reach] = {}
+    for file in files:
+        near |= {test: reach for test, reach in sandbox.reach(file).items() if mutant.file in reach.lines}
+    nearest = {test: reach for test, reach in near.items() if not mutant.lines.isdisjoint(reach.lines[mutant.file])}
+    left = LONGEST_S
+    tests: dict[str, float] = {}
+    for test, reach in sorted((nearest or near).items(), key=lambda item: item[1].seconds):
+        left -= reach.seconds
+        if left < 0 and tests:
+            break
+        tests[test] = reach.seconds
+    return tests
+
+
+@cache
+def files_of_tests(room: str, file: str) -> tuple[list[str], list[str]]:
+    """The files of tests for a module: those that are about it, and the others of its room."""
+    package, _, module = f"fixgw.{file.removesuffix('.py').replace('/', '.').removeprefix('fixgw.')}".rpartition(".")
+    imports = re.compile(rf"^from {package} import .*\b{module}\b|\b{package}\.{module}\b", re.MULTILINE)
+    driver = Path(file).parent.name
+    found = {path for pattern in ROOMS[room].tests for path in CLONE.glob(pattern.format(driver=driver))}
+    own = {path for path in found if imports.search(path.read_text(encoding="utf-8"))}
+    own.update(CLONE / tests for tests in THROUGH_OTHERS.get(file, ()))
+    return [str(p.relative_to(CLONE)) for p in sorted(own)], [str(p.relative_to(CLONE)) for p in sorted(found - own)]
+
+
+def report(room: str, result: Result) -> None:
+    killed = result.failed + result.hung
+    hung = f" ({result.hung} hung)" if result.hung else ""
+    survived = len(result.survivors)
+    print(
+        f"{room}: {killed + survived + result.explained} mutants, {killed} killed{hung}, {survived} survived, "
+        f"{result.explained} explained: {result.noticed:.0%}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
