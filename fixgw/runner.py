@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
@@ -154,7 +155,6 @@ class Runner:
         self._status: Question[tuple[dict[str, Any], float]] = Question(
             f"{self.name}: status", self._collect_status, ({}, 0.0)
         )
-        self._fresh_code = False
         self._during: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # threads that were started during run()
         self.log = logging.getLogger(f"fixgw.plugins.{self.name}")
 
@@ -174,15 +174,13 @@ class Runner:
 
     def start(self, fresh_code: bool = False) -> None:
         """Begin to start. `tick` notices when that is done. With `fresh_code`, first reloads the plugin's code."""
-        self._fresh_code = fresh_code
         self._enter(State.STARTING)
-        self._begin("run", self._start)
+        self._begin("run", partial(self._start, fresh_code))
 
-    def _start(self) -> None:
+    def _start(self, fresh_code: bool) -> None:
         self._clean_up()  # after an earlier attempt to stop
-        if self._fresh_code:
+        if fresh_code:
             self.connection = dataclasses.replace(self.connection, plugin=loader.reload_plugin(self.connection.plugin))
-            self._fresh_code = False
         connection = self.connection
         self.world.database.feeders[self.name] = fed_keys(connection)
         before = threading.enumerate()

@@ -114,7 +114,8 @@ def _entries(of: Any, budget: Budget) -> Iterator[Any]:
     entries: list[Any] = []
     for _ in range(3):  # another thread may change it at the same time
         try:
-            entries = list(islice(iter(of), MAX_ENTRIES))
+            entries = list(islice(iter(of), MAX_ENTRIES + 1))
+            entries[MAX_ENTRIES:] = [CUT] * (len(entries) > MAX_ENTRIES)
             break
         except RuntimeError:
             continue

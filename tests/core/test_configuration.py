@@ -301,7 +301,8 @@ def test_a_connection_that_is_not_loaded_is_checked_but_not_imported(tree: Tree)
 
 def test_plugins_are_found_in_the_plugin_path(tree: Tree) -> None:
     tree.write("more/config_test_far.py", "import plugin\nclass Plugin(plugin.PluginBase):\n    pass\n")
-    config = tree.load("plugin path: [more]\nconnections: {a: {module: config_test_far}}")
+    for path in ("more", "[more]"):
+        config = tree.load(f"plugin path: {path}\nconnections: {{a: {{module: config_test_far}}}}")
     assert config.connections[0].plugin.__module__ == "config_test_far"
 
 

@@ -174,6 +174,12 @@ def test_invalid_curves_are_reported_at_their_position() -> None:
     assert "must not be zero" in wrong(linear={"factor": 1.0}, scale=0.0)
 
 
+def test_a_resistance_may_be_small_but_not_zero() -> None:
+    for small in (0.5, 1):
+        curve(thermistor={"r25": small, "beta": small, "pull_up": small})
+    assert "more than 0, got the number 0" in wrong(thermistor={"r25": 1, "beta": 1, "pull_up": 0})
+
+
 def test_another_unit_than_that_of_the_key_is_reported_unless_scaled() -> None:
     table = {"table": "vdo-pressure-5bar", "pull_up": 100}
     assert list(spec(sender=table).check_units("psi")) == []

@@ -488,6 +488,9 @@ def test_explain_remembers_when_an_aged_value_was_last_good(db: Database, ias: I
     db.age()
     ias.flag(FAIL, FAIL)
     assert ias.explain()["last_good"] == 60.0
+    ias.write(2.0, "pitot", FAIL)
+    ias.write(3.0, "pitot", FAIL)
+    assert (ias.explain()["age"], ias.explain()["last_good"]) == (0.0, 60.0)
 
 
 # -- subscriptions -----------------------------------------------------------------------------------------------------

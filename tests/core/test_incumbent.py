@@ -620,6 +620,7 @@ def test_what_is_in_the_old_tree_comes_along(stock: Stock, tmp_path: Path) -> No
   root: {handlers: [file]}
 plugin path: "{CONFIG}/code"
 """
+    stock.change("default.yaml", "auto start: yes", "auto start: no")
     main = stock.directory / "default.yaml"
     stock.write("default.yaml", main.read_text().partition("logging:\n")[0] + "logging:\n" + logging)
     options = 'table: "{CONFIG}/tables/tank.csv", output: "{CONFIG}/out/x", beside: "{CONFIG}/../other"'
@@ -635,6 +636,7 @@ plugin path: "{CONFIG}/code"
     beside = str(stock.directory.parent / "other")
     shutil.rmtree(stock.directory)
     loaded = configuration.load(new / "default.yaml")
+    assert not loaded.auto_start
     assert loaded.logging is not None
     assert loaded.logging["handlers"]["file"]["filename"] == f"{new}/log/fixgw.log"
     assert (new / "log").is_dir()

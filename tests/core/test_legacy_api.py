@@ -104,6 +104,12 @@ def test_other_tuples_are_value_errors(theirs: Theirs, length: int) -> None:
         theirs.db_write("IAS", (1,) * length)
 
 
+@pytest.mark.parametrize("value", ["down", [1]])
+def test_what_is_no_number_is_refused_by_the_item(theirs: Theirs, value: Any) -> None:
+    with pytest.raises(BadValue, match="GEAR"):
+        theirs.db_write("GEAR", value)
+
+
 def test_a_tuple_is_not_an_aux_value(theirs: Theirs) -> None:
     with pytest.raises(BadValue):
         theirs.db_write("IAS.Vs", (1, False, False, False))
@@ -208,6 +214,8 @@ def test_a_callback_that_raises_does_not_disturb_the_writer_and_is_named(
 def test_callbacks_that_a_plugin_did_not_delete_end_with_it(theirs: Theirs, db: Database) -> None:
     theirs.db_callback_add("*", theirs.hear, [1])
     theirs.db_callback_add("IAS", theirs.hear)
+    theirs.db_callback_add("GEAR", theirs.hear)
+    theirs.db_callback_del("GEAR", theirs.hear)
     theirs.shutdown()
     fixgw.database.write("IAS", 5)
     assert theirs.heard == []

@@ -57,6 +57,20 @@ class Example(Options, kw_only=True, frozen=True):
             raise ValueError("rate 99 makes no sense")
 
 
+class Serial(Options, frozen=True, tag="serial"):
+    baud: int = 9600
+
+
+class Network(Options, frozen=True, tag="network"):
+    host: str = ""
+
+
+class Either(Options, frozen=True):
+    """One of several structs, which a tag chooses."""
+
+    link: Serial | Network = Serial()
+
+
 def problems(text: str, kind: Any = Example, name: str = "", known: tuple[str, ...] = ()) -> list[str]:
     reader = Reader("/nowhere/main.yaml")
     value, at = reader._parse("f", text)
@@ -190,6 +204,10 @@ def test_the_table_has_a_row_for_every_option() -> None:
         ("first.every", "whole number, at least 1", "1", "How often."),
         ("parity", "none or even", "none", ""),
     ]
+
+
+def test_a_problem_in_one_of_several_structs_is_named_as_deep_as_it_is() -> None:
+    assert problems("link: {type: network, host: 5}", Either) == ["f:1:7: link.host: Expected `str`, got `int`"]
 
 
 # -- by pattern --------------------------------------------------------------------------------------------------------

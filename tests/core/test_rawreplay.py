@@ -166,14 +166,17 @@ def test_what_others_set_ages_when_the_recording_says_so(tmp_path: Path) -> None
         *said("\n90\n"),
         Outside(at + 1.0, "IAS", 100.0, 0, "sim/aircraft"),
         Outside(at + 9.0, "IAS", 100.0, 0b01000, "sim/aircraft"),
+        Outside(at + 9.0, "TAS", 110.0, 0b01000, "kept"),
     ]
-    before = [Outside(at, "ALT", 3000.0, 0, "sim/aircraft")]
+    before = [Outside(at, "ALT", 3000.0, 0, "sim/aircraft"), Outside(at, "TAS", 110.0, 0, "kept")]
     lines, _ = outcome(configured(tmp_path, LINES), Made(entries, before, end=at + 20.0))
     assert [str(each) for each in lines if each.key == "ALT"] == []
     good, old = (each for each in lines if each.key == "IAS")
     assert str(good) == "1.000000 IAS 100.0 00000 sim/aircraft"
     assert old.flags == "01000"
     assert 9.0 < old.time < 12.0
+    (old,) = (each for each in lines if each.key == "TAS")
+    assert (old.value, old.flags, old.source) == ("110.0", "01000", "kept")
 
 
 def test_bytes_that_were_discarded_are_discarded_again(tmp_path: Path) -> None:

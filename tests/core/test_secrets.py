@@ -69,6 +69,8 @@ def test_secrets_in_any_form(text: str) -> None:
 def test_what_is_no_secret_stays_as_it_is() -> None:
     text = "connections:\n  gps: {module: fixgw.drivers.nmea0183, key: IAS, pin: 4}  # the key\n\n  # note: x\n"
     assert mask_yaml(text) == (text.removesuffix("\n"), set())
+    text = "x: {{ broken\nport:  # not the password\n  4711"
+    assert mask_yaml(text) == (text, set())
 
 
 def test_depth_and_rubbish_are_survived() -> None:

@@ -69,7 +69,11 @@ def test_the_size_of_a_status_is_limited() -> None:
     assert len(json.dumps(status.plain(endless))) < 1000
     assert len(status.plain("x" * 100_000)) == status.MAX_TEXT_LENGTH + 1
     assert len(status.plain(range(100_000))) < status.MAX_TEXT_LENGTH
-    assert len(status.plain(list(range(100_000)))) == status.MAX_ENTRIES
+    for size in (status.MAX_ENTRIES, status.MAX_ENTRIES + 1, 100_000):
+        cut = [status.CUT] if size > status.MAX_ENTRIES else []
+        kept = list(range(min(size, status.MAX_ENTRIES)))
+        assert status.plain(list(range(size))) == kept + cut
+        assert list(status.plain(dict.fromkeys(range(size)))) == [*map(str, kept), *cut]
 
 
 @pytest.fixture

@@ -8,13 +8,15 @@ import sys
 import textwrap
 import threading
 import time
+import types
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fixgw import database, loader, status
+from fixgw import database, loader, runner, status
 from fixgw.errors import BadPlugin
 from fixgw.gateway import Gateway, State
 from fixgw.plugin import PluginBase
@@ -296,6 +298,36 @@ def test_the_threads_of_another_connection_of_the_same_plugin_do_not_count(bench
     bench.until(lambda: bench.state("b") is State.RUNNING)
     assert bench.stop() == EXIT_HUNG
     assert gateway.runners["b"].hung == []
+
+
+LONE = """
+import threading
+from fixgw.plugin import PluginBase
+
+class Lone(PluginBase):
+    pass
+
+def work(end):
+    end.wait(20)
+"""
+
+
+def test_a_thread_in_the_module_of_a_plugin_works_for_it_if_no_other_plugin_shares_the_module(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home: Any = types.ModuleType("lone_module")
+    exec(LONE, home.__dict__)
+    end = threading.Event()
+    thread = threading.Thread(target=home.work, args=(end,), daemon=True)  # not started by run()
+    thread.start()
+    try:
+        plugin, twin = home.Lone("a", {}), home.Lone("b", {})
+        for living, found in (([plugin], [thread]), ([plugin, twin], [])):
+            monkeypatch.setattr(runner, "_alive", [weakref.ref(each) for each in living])
+            assert runner.threads_at_work(plugin, weakref.WeakSet()) == found
+    finally:
+        end.set()
+        thread.join()
 
 
 class Kept(list[Any]):

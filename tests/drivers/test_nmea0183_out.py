@@ -254,6 +254,7 @@ def test_a_source_that_never_gives_the_quality_of_its_fix_is_trusted(bench: Benc
     bench.db = Database([d for d in KEYS if d.key != "GPS_FIX_TYPE"], bench.clock)
     bench.write(LAT=1.0, LONG=2.0)
     assert bench.say("GLL").startswith("GLL,0100.0000,N")
+    assert bench.say("GGA").split(",")[6] == "1"
 
 
 def test_only_the_part_that_is_not_good_is_left_out(bench: Bench) -> None:

@@ -159,7 +159,8 @@ def _parsed(node: Any, text: str) -> Any:
 
 def is_left_out(node: Any) -> bool:
     """Whether this is in an annotation (but not in what a call there says, as in ``Meta(ge=0)``), in a call of a log,
-    in an import for the type checker, or a decorator that does nothing; or the `*` before named parameters."""
+    in an import for the type checker, in `__all__`, or a decorator that does nothing; or the `*` before named
+    parameters."""
     if node.type == "operator" and node.parent.type in ("parameters", "param"):
         return True
     if node.type == "decorated" or node.type == "decorators" or node.type == "decorator":
@@ -170,6 +171,8 @@ def is_left_out(node: Any) -> bool:
     if node.type == "if_stmt" and _is_for_the_type_checker(node):
         return True
     for child, parent in _upwards(node):
+        if parent.type == "expr_stmt" and parent.get_first_leaf().value == "__all__":
+            return True
         called |= child.type == "trailer" and child.children[0].value == "("
         if parent.type == "atom_expr" and LOG_CALL.match(parent.get_code().strip()):
             return True

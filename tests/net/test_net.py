@@ -7,6 +7,7 @@ import errno
 import logging
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from fixgw.kit.complaints import Complaints
 from fixgw.net import access, tcp
 from fixgw.net.access import Address, Networks, address_of, network
 from fixgw.net.endpoint import Endpoint, parse
-from fixgw.net.listener import PAUSE_S, Caller, Listener
+from fixgw.net.listener import PAUSE_S, Caller, Listener, claim
 from fixgw.net.udp import (
     MAX_DATAGRAM_BYTES,
     MAX_DATAGRAMS_PER_S,
@@ -164,6 +165,7 @@ def test_clients_are_limited_and_places_become_free(listening: Callable[..., Ser
     assert [server.connect() for _ in range(5)] == [True, True, True, False, False]
     server.leave()
     assert server.connect()
+    assert server.callers[-1].sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert not server.connect()
     assert server.listener.counts == {
         "clients": 4,
@@ -274,6 +276,42 @@ def test_two_colons_are_every_interface_and_ipv4_callers_are_ipv4() -> None:
         listener.close()
 
 
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("127.0.0.1", "TCP port 5 of 127.0.0.1"),
+        ("0.0.0.0", "TCP port 5"),
+        ("::", "TCP port 5"),
+        ("panel.local", "TCP port 5"),
+    ],
+)
+def test_a_port_is_claimed_on_one_address_or_on_all(host: str, name: str) -> None:
+    assert claim(host, 5) == name
+
+
+def test_the_networks_of_this_computer_are_those_of_its_interfaces_with_an_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interfaces = {
+        "lo": ("127.0.0.1", "255.0.0.0"),
+        "eth0": ("192.168.7.4", "255.255.255.0"),
+        "down0": None,
+        "ppp0": ("93.184.216.34", "255.255.0.0"),
+        "wlan0": ("10.1.2.3", "255.255.0.0"),
+    }
+
+    def ioctl(sock: socket.socket, what: int, request: bytes) -> bytes:
+        has = interfaces[request.rstrip(b"\0").decode()]
+        if has is None:
+            raise OSError(errno.EADDRNOTAVAIL, "no address")
+        return request[:20] + socket.inet_aton(has[what == access.SIOCGIFNETMASK]) + request[24:]
+
+    monkeypatch.setattr("fcntl.ioctl", ioctl)
+    monkeypatch.setattr(socket, "if_nameindex", lambda: list(enumerate(interfaces, 1)))
+    assert access.own_addresses() == ["192.168.7.4", "93.184.216.34", "10.1.2.3"]
+    assert access.own_networks() == ["192.168.7.0/24", "10.1.0.0/16"]
+
+
 # -- peers that vanish -------------------------------------------------------------------------------------------------
 
 
@@ -288,6 +326,28 @@ def test_the_socket_options_notice_a_vanished_peer_within_15_seconds() -> None:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert idle + interval * probes <= 13
         assert 0 < unacknowledged <= 12_000
+
+
+@pytest.mark.parametrize(
+    ("retransmits", "probes", "silent_ms", "gone"),
+    [(2, 0, 10_001, True), (0, 2, 10_001, True), (2, 0, 10_000, False), (1, 1, 60_000, False)],
+)
+def test_a_peer_has_vanished_that_acknowledged_nothing_of_what_was_sent_twice(
+    retransmits: int, probes: int, silent_ms: int, gone: bool
+) -> None:
+    class Unanswered(socket.socket):
+        def getsockopt(self, *asked: Any) -> Any:
+            return struct.pack("=4B52xI44x", 1, 0, retransmits, probes, silent_ms)  # tcp_info of linux/tcp.h
+
+    with Unanswered() as sock:
+        assert tcp.vanished(sock) is gone
+
+
+def test_a_link_says_whom_it_is_connected_to() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with contextlib.closing(tcp.TcpLink(Endpoint("tcp", "localhost", port))) as link:
+            assert link.described == f"TCP connection to 127.0.0.1:{port}"
 
 
 def test_the_system_does_not_drop_a_slow_client_of_a_server() -> None:
