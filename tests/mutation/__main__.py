@@ -96,19 +96,25 @@ class Result(NamedTuple):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutate", description="Test the tests.")
-    parser.add_argument("files", nargs="*", metavar="FILE", help="relative to the clone; without any, all rooms")
-    parser.add_argument("--sample", type=int, help="mutants per room (default: 25; with files, all)")
+    parser.add_argument(
+        "what", nargs="*", metavar="FILE|ROOM", help=f"files of the clone, or {', '.join(ROOMS)} (default: all rooms)"
+    )
+    parser.add_argument("--sample", type=int, help="mutants per room (default: 25; of files, all)")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the sample")
     args = parser.parse_args()
-    chosen = {name: files for name, room in ROOMS.items() if (files := code_of(room, args.files))}
-    if unknown := set(args.files) - {file for files in chosen.values() for file in files}:
-        parser.error(f"in no room: {', '.join(sorted(unknown))}")
-    sample = args.sample or (0 if args.files else 25)
+    rooms = {name: code_of(room) for name, room in ROOMS.items()}
+    named = {file for files in rooms.values() for file in files} & {*args.what}
+    if unknown := {*args.what} - named - {*ROOMS}:
+        parser.error(f"neither a room nor a file in one: {', '.join(sorted(unknown))}")
+    sample = args.sample or (0 if named else 25)
     print(f"seed {args.seed}", flush=True)
     sandbox = Sandbox(CLONE)
     bad = []
-    for name, files in chosen.items():
-        result = judge(sandbox, name, draw(files, sample, random.Random(f"{args.seed} {name}")))
+    for name, room in rooms.items():
+        files = [file for file in room if not args.what or name in args.what or file in named]
+        if not files:
+            continue
+        result = judge(sandbox, name, draw(sandbox.root, files, sample, random.Random(f"{args.seed} {name}")))
         report(name, result)
         if result.noticed < AT_LEAST:
             bad.append(name)
@@ -117,18 +123,17 @@ def main() -> int:
     return int(bool(bad))
 
 
-def code_of(room: Room, wanted: list[str]) -> list[str]:
-    files = sorted({str(path.relative_to(CLONE)) for pattern in room.code for path in CLONE.glob(pattern)})
-    return [file for file in files if not wanted or file in wanted]
+def code_of(room: Room) -> list[str]:
+    return sorted({str(path.relative_to(CLONE)) for pattern in room.code for path in CLONE.glob(pattern)})
 
 
-def draw(files: list[str], sample: int, chance: random.Random) -> Iterator[Mutant]:
+def draw(root: Path, files: list[str], sample: int, chance: random.Random) -> Iterator[Mutant]:
     """Mutants of these files, at different places each; with no `sample`, all."""
-    found = [place for file in files for place in places(CLONE, file)]
+    found = [place for file in files for place in places(root, file)]
     if not sample:
-        yield from (mutant for place in found for change in place.changes if (mutant := mutate(CLONE, place, change)))
+        yield from (mutant for place in found for change in place.changes if (mutant := mutate(root, place, change)))
     for place in chance.sample(found, min(sample, len(found))):
-        if mutant := mutate(CLONE, place, chance.choice(place.changes)):
+        if mutant := mutate(root, place, chance.choice(place.changes)):
             yield mutant
 
 
@@ -147,7 +152,7 @@ def judge(sandbox: Sandbox, room: str, mutants: Iterator[Mutant]) -> Result:
 
 def outcome(sandbox: Sandbox, room: str, mutant: Mutant) -> str:
     """How the tests of the room noticed the mutant, those that import the module first; empty if they did not."""
-    own, others = files_of_tests(room, mutant.file)
+    own, others = files_of_tests(sandbox.root, room, mutant.file)
     for files in (own, others):
         tests = tests_of(sandbox, files, mutant)
         if tests and (noticed := sandbox.outcome(mutant.file, mutant.code, tests)):
@@ -173,15 +178,15 @@ def tests_of(sandbox: Sandbox, files: list[str], mutant: Mutant) -> dict[str, fl
 
 
 @cache
-def files_of_tests(room: str, file: str) -> tuple[list[str], list[str]]:
+def files_of_tests(root: Path, room: str, file: str) -> tuple[list[str], list[str]]:
     """The files of tests for a module: those that are about it, and the others of its room."""
     package, _, module = f"fixgw.{file.removesuffix('.py').replace('/', '.').removeprefix('fixgw.')}".rpartition(".")
     imports = re.compile(rf"^from {package} import .*\b{module}\b|\b{package}\.{module}\b", re.MULTILINE)
     driver = Path(file).parent.name
-    found = {path for pattern in ROOMS[room].tests for path in CLONE.glob(pattern.format(driver=driver))}
+    found = {path for pattern in ROOMS[room].tests for path in root.glob(pattern.format(driver=driver))}
     own = {path for path in found if imports.search(path.read_text(encoding="utf-8"))}
-    own.update(CLONE / tests for tests in THROUGH_OTHERS.get(file, ()))
-    return [str(p.relative_to(CLONE)) for p in sorted(own)], [str(p.relative_to(CLONE)) for p in sorted(found - own)]
+    own.update(root / tests for tests in THROUGH_OTHERS.get(file, ()))
+    return [str(p.relative_to(root)) for p in sorted(own)], [str(p.relative_to(root)) for p in sorted(found - own)]
 
 
 def report(room: str, result: Result) -> None:
