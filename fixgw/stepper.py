@@ -202,13 +202,10 @@ class Stepper:
         """Do all that is due before `at`, in the order of time, and set the clock to it. What is due at that instant
         is left to `settle`."""
         while True:
-            due = min(
-                [
-                    self._age_due,
-                    *(timer.due for timer in self._timers),
-                    *(task.due for task in self.tasks.values() if self._has_turns(task)),
-                ]
-            )
+            due = min([self._age_due, *(timer.due for timer in self._timers)])
+            for task in self.tasks.values():
+                if task.due < due and self._has_turns(task):
+                    due = task.due
             due = max(math.ceil(due * 1e6) / 1e6, self.clock.now + LEAST_S) if due < at else at
             if due >= at:
                 break
@@ -229,10 +226,11 @@ class Stepper:
     def settle(self) -> None:
         """Give all workers their turns until nothing is left to do at this instant, and let values age."""
         for _ in range(MAX_TURNS):
+            now = self.clock.now
             ready = [
                 task
-                for task in list(self.tasks.values())
-                if self._has_turns(task) and (task.due <= self.clock.now or task.worker.is_waiting())
+                for task in self.tasks.values()
+                if (task.due <= now or task.worker.is_waiting()) and self._has_turns(task)
             ]
             if not ready:
                 break

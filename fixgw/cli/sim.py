@@ -24,19 +24,55 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "sim",
         run_can,
+        "  all      the instruments of one aircraft together, each on its own path\n"
         "  can      CAN-FIX nodes on a CAN bus: air data, AHRS, engine monitor, fuel, GPS, controls, panel\n"
         "  serial   an instrument on a virtual serial port: engine monitor, EFIS, GPS, ...\n"
         "  network  what exchanges datagrams: a flight simulator, GDL 90 and NMEA 0183 for tablets, ...\n"
         "  panel    operate the virtual pins of a running gateway: knobs, buttons, switches, lamps\n\n"
         "`fixgw sim can --help` and so on describe each one.",
-        "  fixgw sim can --interface socketcan --channel vcan0\n  fixgw sim can --slcan can0 --scenario misbehaving\n"
+        "  fixgw sim all --dir bench\n  fixgw sim can --interface socketcan --channel vcan0\n"
+        "  fixgw sim can --slcan can0 --scenario misbehaving\n"
         "  fixgw sim serial eis --pty /tmp/eis\n  fixgw sim panel",
     )
-    kinds = group.add_subparsers(dest="what", required=True, metavar="can|serial|network|panel")
+    kinds = group.add_subparsers(dest="what", required=True, metavar="all|can|serial|network|panel")
+    _add_all(kinds)
     _add_can(kinds)
     _add_serial(kinds)
     _add_network(kinds)
     _add_panel(kinds)
+
+
+def _add_all(kinds: Subparsers[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "all",
+        description="The virtual instruments of one simulated aircraft together, each on its own path in a directory,\n"
+        "for any gateway or display: serial ports, slcan adapters for CAN buses, and programs that exchange\n"
+        "datagrams. The command prints where each of them is. What they send and what they get is recorded\n"
+        "in DIR/sent.mcap, which `fixgw replay` reads.",
+        epilog="The same scenario, with a start and a seed, has the same bytes each time. It stops at the end of the\n"
+        "scenario, or on Ctrl-C.\n\n"
+        "examples:\n  fixgw sim all --dir bench\n  fixgw sim all --dir bench can0 gps eis --scenario loose.yaml\n"
+        "  fixgw sim all --dir bench --duration 60 --seed 7",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "instruments", nargs="*", metavar="NAME", help="those to have (default: one of each; can0 is the CAN-FIX bus)"
+    )
+    parser.add_argument("--dir", required=True, metavar="DIR", help="where to make the paths; made if it is not there")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the programs (default: 127.0.0.1)")
+    parser.add_argument("--scenario", metavar="FILE", help="the nodes, the flight, and events")
+    add_model(parser)
+    add_seed(parser)
+    parser.add_argument("--no-record", action="store_true", help="do not record what is sent")
+    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
+    parser.set_defaults(run=run_all)
+
+
+def run_all(args: argparse.Namespace) -> int:
+    from fixgw.cli.sim_all import run
+
+    return run(args)
 
 
 def _add_can(kinds: Subparsers[argparse.ArgumentParser]) -> None:
@@ -83,6 +119,7 @@ def _add_can(kinds: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--scenario", metavar="FILE", help="the nodes and events (default: one healthy node of each kind)"
     )
+    add_seed(parser)
     parser.add_argument(
         "--replay",
         metavar="LOG",
@@ -112,6 +149,7 @@ def _add_serial(kinds: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("--pty", metavar="PATH", help="where to create the port (default: a temporary path)")
     parser.add_argument("--baud", type=int, help="baud rate (default: the real instrument's)")
     parser.add_argument("--scenario", metavar="FILE", help="the flight, and events that happen to the instrument")
+    add_seed(parser)
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
     parser.set_defaults(run=run_serial)
 
@@ -138,6 +176,7 @@ def _add_network(kinds: Subparsers[argparse.ArgumentParser]) -> None:
         "instruments: the real one's port of this computer)",
     )
     add_model(parser)
+    add_seed(parser)
     parser.add_argument("--scenario", metavar="FILE", help="the flight, and events that happen to an instrument")
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
     parser.set_defaults(run=run_network)
@@ -148,6 +187,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         choices=("simple", "jsbsim"),
         help="what flies the aircraft: JSBSim is FlightGear's flight model of a Cessna 172 (library JSBSim)",
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of the turbulence: the same number gives the same flight (default: 0)"
     )
 
 
@@ -275,10 +320,11 @@ def _run_program(program: NetworkInstrument, scenario: Scenario, duration: float
 
     world = World(scenario.aircraft())
     world.attach(program)
+    world.duration, world.over = duration, over
     try:
         print(f"{program.NAME} at {program.host} port {program.port}\nPress Ctrl-C to stop.", flush=True)
         world.start()
-        over.wait(duration)
+        over.wait()
     finally:
         world.stop()
     print(f"{program.sent} datagrams sent, {program.received} received", flush=True)
@@ -296,17 +342,18 @@ def _run_instrument(
     if args.scenario:
         play = Play(scenario._replace(nodes={}), None, print_event, {instrument.NAME: instrument})
         world.attach(Director(play, over))
-    timer = threading.Timer(args.duration or 0.0, over.set)
-    timer.daemon = True
+    world.duration, world.over = end_of(scenario, args), over
     try:
         print(f"{where}\nPress Ctrl-C to stop.", flush=True)
         world.start()
-        if args.duration is not None:
-            timer.start()
         over.wait()
     finally:
-        timer.cancel()
         world.stop()
+
+
+def end_of(scenario: Scenario, args: argparse.Namespace) -> float | None:
+    """How long to fly, in seconds of the flight; None: until somebody stops it."""
+    return min((end for end in (args.duration, scenario.duration) if end is not None), default=None)
 
 
 def print_event(at: float, words: str) -> None:
@@ -328,6 +375,8 @@ def choose_scenario(args: argparse.Namespace) -> tuple[Scenario | None, str]:
         chosen = scenarios.load(shipped.get(args.scenario, args.scenario))
     if model := getattr(args, "model", None):
         chosen = chosen._replace(flight=msgspec.structs.replace(chosen.flight, model=model))
+    if (seed := getattr(args, "seed", None)) is not None:
+        chosen = chosen._replace(flight=msgspec.structs.replace(chosen.flight, seed=seed))
     if chosen.flight.model == "jsbsim" and find_spec("jsbsim") is None:
         return None, "the flight model needs the library JSBSim: pip install JSBSim (x86-64 only)"
     return chosen, ""
@@ -377,6 +426,7 @@ def _why_unreadable(log: str) -> str:
 def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event) -> None:
     from fixgw.hw_sim.can.bus import CanBus
     from fixgw.hw_sim.can.replay import read_log
+    from fixgw.hw_sim.can.segment import Segment
     from fixgw.hw_sim.can.slcan import VirtualSlcan
     from fixgw.hw_sim.devices import can_instruments
     from fixgw.hw_sim.world import World
@@ -384,12 +434,13 @@ def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event
     world = World(scenario.aircraft())
     instruments: dict[str, Any] = {}
     first, *others = args.slcan or [None]
-    bus = CanBus(scenario, first, print_event, instruments)
+    # Frames wait for the steps of the flight, so that their order does not depend on the computer's pace. A log has its
+    # own pace.
+    bus = CanBus(scenario, first, print_event, instruments, Segment(scenario.bit_rate, stepped=not args.replay))
     instruments |= {name: can_instruments()[name](bus.segment) for name in args.instrument}
     adapters = [VirtualSlcan(bus.segment, path) for path in others]
-    bus.over = over
-    timer = threading.Timer(args.duration or 0.0, over.set)
-    timer.daemon = True
+    bus.over = world.over = over
+    world.duration = end_of(scenario, args)
     began = time.monotonic()
     try:
         if args.interface:
@@ -399,11 +450,9 @@ def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event
             bus.join(args.interface, args.channel, **options)
         print(_describe(bus, scenario, args), flush=True)
         world.attach(bus)
-        for instrument in instruments.values():
+        for instrument in (*instruments.values(), bus.segment):
             world.attach(instrument)
         world.start()
-        if args.duration is not None:
-            timer.start()
         if args.replay:
             bus.replay(log := read_log(args.replay), args.speed or None)
             if log.skipped:
@@ -411,7 +460,6 @@ def _run_bus(scenario: Scenario, args: argparse.Namespace, over: threading.Event
         if args.scenario or not args.replay:
             over.wait()
     finally:
-        timer.cancel()
         world.stop()
         for adapter in adapters:
             adapter.close()

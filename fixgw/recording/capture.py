@@ -1,4 +1,5 @@
-"""Captures, the raw data of links in a file: `open_capture` reads them, `write_capture` writes one.
+"""Captures, the raw data of links in a file: `open_capture` reads them, `write_capture` writes one, and
+`CaptureWriter` writes one bit by bit.
 
 A capture is a recording with raw data (`fixgw.recording.raw`), and usually the configuration that it was made with. The
 log of a CAN bus as candump writes it, and the bytes of a serial line in a file, are captures of one link.
@@ -22,7 +23,7 @@ from fixgw.kit.raw import Event, Heard
 from fixgw.kit.update import Value
 from fixgw.recording import MCAP_MAGIC, RecordingError, layout, raw
 
-__all__ = ["Capture", "Entry", "Outside", "open_capture", "unpack_configuration", "write_capture"]
+__all__ = ["Capture", "CaptureWriter", "Entry", "Outside", "open_capture", "unpack_configuration", "write_capture"]
 
 #: Messages are written when this much has gathered at most, so that entries may be this much out of order.
 DISORDER_S = 5.0
@@ -223,24 +224,59 @@ def write_capture(
 
     Raises OSError, FileExistsError among them, and `MissingLibrary`.
     """
-    from fixgw.recording.container import PART, SUFFIX, Writer
-
-    part = path.with_name(path.name.removesuffix(SUFFIX) + PART)
-    attachments = {CONFIGURATION + name: data for name, data in configuration.items()}
-    writer = Writer(part, dict(about or {}), attachments)
+    writer = CaptureWriter(path, configuration, start, about, state, offset)
     try:
-        writer.write_time(start, None if offset is None else start + offset, "")
-        _write_state(writer, start, state)
-        write_raw(writer, entries, start)
-        writer.finish()
+        writer.write(entries)
+        writer.close()
     except BaseException:
         writer.abandon()
-        part.unlink(missing_ok=True)
         raise
 
 
-def write_raw(writer: Any, entries: Iterable[Heard], start: float) -> None:
-    """Write `entries`, in the order of time, as messages from `start` on."""
+class CaptureWriter:
+    """Writes a capture to `path`, which must not exist, while it is being recorded. One thread.
+
+    `variables` is what ``{NAME}`` in the configuration stands for, `offset` what to add to a time for UTC. Raises
+    OSError, FileExistsError among them, and `MissingLibrary`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        configuration: Mapping[str, bytes],
+        start: float,
+        about: Mapping[str, str] | None = None,
+        state: Iterable[Outside] = (),
+        offset: float | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        from fixgw.recording.container import PART, SUFFIX, VARIABLES, Writer
+
+        self._part = path.with_name(path.name.removesuffix(SUFFIX) + PART)
+        attachments = {CONFIGURATION + name: data for name, data in configuration.items()}
+        if variables:
+            attachments[VARIABLES] = layout.encode(dict(variables))
+        self._writer = Writer(self._part, dict(about or {}), attachments)
+        self._at = start
+        self._writer.write_time(start, None if offset is None else start + offset, "")
+        _write_state(self._writer, start, state)
+
+    def write(self, entries: Iterable[Heard]) -> None:
+        """Write entries, in the order of time."""
+        self._at = write_raw(self._writer, entries, self._at)
+
+    def close(self) -> None:
+        """Complete the capture."""
+        self._writer.finish()
+
+    def abandon(self) -> None:
+        """Remove what has been written."""
+        self._writer.abandon()
+        self._part.unlink(missing_ok=True)
+
+
+def write_raw(writer: Any, entries: Iterable[Heard], start: float) -> float:
+    """Write `entries`, in the order of time, as messages from `start` on. Returns when the last of them was written."""
     batch: dict[str, list[Heard]] = {}
     due = start + BATCH_S
     for heard in entries:
@@ -249,6 +285,7 @@ def write_raw(writer: Any, entries: Iterable[Heard], start: float) -> None:
             due = heard.stamp + BATCH_S
         batch.setdefault(raw.topic(heard), []).append(heard)
     _write_batch(writer, batch, due)
+    return due
 
 
 def _write_state(writer: Any, start: float, state: Iterable[Outside]) -> None:

@@ -36,6 +36,7 @@ MAY_SIMULATE = {
     "fixgw/cli/demo.py",
     "fixgw/cli/panel.py",
     "fixgw/cli/sim.py",
+    "fixgw/cli/sim_all.py",
 }
 # Scenarios are files that people write: the code for configurations reads and checks them.
 READS_FILES = {"tests/hw_sim/scenario": ("msgspec", "fixgw.configuration", "fixgw.errors", "fixgw.kit")}

@@ -154,6 +154,8 @@ class Aircraft:
         self._began = self.time = start or datetime(2025, 7, 21, 15, 0, tzinfo=UTC)
         self._gusts = dict.fromkeys(("bank", "climb", "speed"), 0.0)
         self._lagging: dict[str, float] = {}
+        self._shown: dict[str, Value] = {}
+        self._shown_in: tuple[Any, ...] = ()
 
         self.lat, self.lon = 43.985, -88.557
         self.leg = ROUTE[0]
@@ -390,7 +392,20 @@ class Aircraft:
         return (self.time - self._began).total_seconds()
 
     def values(self) -> dict[str, Value]:
-        """Everything, by key, as perfect instruments would show it."""
+        """Everything, by key, as perfect instruments would show it. Costs little if nothing has changed meanwhile."""
+        state = self._state()
+        if state != self._shown_in:
+            self._shown, self._shown_in = self.measure(), state
+        return dict(self._shown)
+
+    def _state(self) -> tuple[Any, ...]:
+        return (
+            *(self.time, self.lat, self.lon, self.height, self.climb, self.ias, self.heading, self.roll, self.qnh),
+            *(*self.fuel, self.oil_leak, self.oil_pressure, self.voltage, self.rpm, self.leg, self.holds),
+        )
+
+    def measure(self) -> dict[str, Value]:
+        """The values, computed anew."""
         north, east = self.ground_vector
         track = math.degrees(math.atan2(east, north)) % 360.0
         course, off, bearing, _ = self._navigate()

@@ -113,13 +113,13 @@ class JsbsimAircraft(Aircraft):
     def pitch(self) -> float:
         return float(self._fdm["attitude/theta-deg"]) if self._fdm else super().pitch
 
-    def values(self) -> dict[str, Value]:
+    def measure(self) -> dict[str, Value]:
         controls: dict[str, Value] = {
             "ALAT": float(self._fdm["accelerations/Ny"]),
             "CTLPTCH": -float(self._fdm["fcs/elevator-cmd-norm"]),
             "CTLROLL": float(self._fdm["fcs/aileron-cmd-norm"]),
         }
-        return {**super().values(), **controls, **dict(self.holds)}
+        return {**super().measure(), **controls, **dict(self.holds)}
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

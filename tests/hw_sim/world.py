@@ -62,6 +62,9 @@ class World:
         self.values: Mapping[str, Value] = self.aircraft.values()
         #: The instruments that a scenario knows by name.
         self.named: dict[str, Any] = {}
+        #: When the flight ends, in seconds flown; None: never. `over` is set then.
+        self.duration: float | None = None
+        self.over = threading.Event()
         #: What happens to them.
         self.play: Play | None = None
         self._instruments: tuple[Instrument, ...] = ()
@@ -108,6 +111,9 @@ class World:
         period, pause, seconds = 1.0 / RATE_HZ, 0.0, 0.0
         due = time.monotonic()
         while not self._stopping.wait(pause):
+            if self.duration is not None and round(self.now + seconds, 6) >= self.duration:
+                self.over.set()
+                return
             self.advance(seconds)
             now, seconds = time.monotonic(), period
             due = max(due + period, now - MAX_BEHIND_S)

@@ -74,7 +74,7 @@ class Hovering(Aircraft):
         return float(self.absurd.get("ANORM", super().load_factor))
 
     def values(self) -> dict[str, Value]:
-        values = super().values()
+        values = self.measure()
         sway = self.SWAY * (self.time.second % 2)
         return {
             **values,

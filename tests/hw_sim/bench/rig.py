@@ -610,11 +610,8 @@ class _Socket:
 class _Wiring(Wiring):
     """Joins devices to drivers in this process."""
 
-    stepped = True
-
     def __init__(self) -> None:
-        super().__init__(Path(SIM))
-        self.host = HERE[0]
+        super().__init__(Path(SIM), HERE[0], stepped=True)
         self.ends: dict[str, _End] = {}  # by device
         self.adapters: list[_Adapter] = []
 

@@ -86,8 +86,9 @@ class Segment:
         self.bitrate = bitrate
         self.stepped = stepped
         self.frames = 0
-        self._free = 0.0  # a stepped bus is busy until then
-        self._ticked: float | None = None
+        #: Called with each frame that the bus carries, and its sender.
+        self.listener: Callable[[Node, SimFrame], object] | None = None
+        self._free: float | None = None  # a stepped bus is busy until then
         self._nodes: list[Node] = []
         self._work = threading.Condition()
         self._delivering = threading.RLock()
@@ -116,15 +117,17 @@ class Segment:
         instrument of the `World`, after those that send. On a bus with a thread this does nothing."""
         if not self.stepped:
             return
-        idle_since, self._ticked = now if self._ticked is None else self._ticked, now
+        if self._free is None:
+            self._free = now
         while True:
             with self._work:
                 senders = [n for n in self._nodes if n._waiting and n.on]
                 if not senders:
+                    self._free = now
                     return
                 winner = min(senders, key=lambda n: n._waiting[0].order())
                 if self.bitrate:
-                    free = max(self._free, idle_since) + winner._waiting[0].bits() / self.bitrate
+                    free = self._free + winner._waiting[0].bits() / self.bitrate
                     if free > now:
                         return
                     self._free = free
@@ -175,6 +178,8 @@ class Segment:
     def _deliver(self, sender: Node, frame: SimFrame) -> None:
         self.frames += 1
         sender.sent += 1
+        if self.listener is not None:
+            self.listener(sender, frame)
         with self._delivering:
             for node in self._nodes:
                 if node is sender or not node.on:

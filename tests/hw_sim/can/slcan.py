@@ -55,7 +55,8 @@ class VirtualSlcan:
         self._clock = clock
         self._unsent = b""
         self._writing = threading.Lock()
-        self._node = segment.attach("slcan", self._received)
+        #: Its node on the bus.
+        self.node = segment.attach("slcan", self._received)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="virtual slcan", daemon=True)
         self._thread.start()
@@ -63,7 +64,7 @@ class VirtualSlcan:
     @property
     def sent(self) -> int:
         """How many frames it has put on the bus."""
-        return self._node.sent
+        return self.node.sent
 
     def unplug(self) -> None:
         """Unplug the adapter: the device disappears, and its settings are lost."""
@@ -76,7 +77,7 @@ class VirtualSlcan:
     def close(self) -> None:
         """Unplug for good; may be called twice."""
         self._stopping.set()
-        self._node.detach()
+        self.node.detach()
         self._thread.join(5.0)
         self.port.close()
 
@@ -208,7 +209,7 @@ class VirtualSlcan:
         if not self._on_speed():
             self.flags |= BUS_ERROR
             return NO
-        if not self._node.send(SimFrame(identifier, data, extended, remote, fd, kind == "b")):
+        if not self.node.send(SimFrame(identifier, data, extended, remote, fd, kind == "b")):
             self.flags |= TX_FULL
             return NO
         return b"Z\r" if extended else b"z\r"
