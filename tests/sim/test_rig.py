@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,14 @@ def test_somebodys_own_device_by_the_name_of_the_connection_or_by_wires(tmp_path
         assert set(rig.named) == {"outside", "gps", "eis"}
 
 
-def test_a_time_lapse_keeps_everything_good() -> None:
-    with Rig() as rig:
-        rig.fly(2)
-        rig.fly(120, 1.0)
-        assert (rig.now, rig.health(), not_good(rig)) == (122.0, {}, set())
+def test_a_time_lapse_keeps_everything_good_and_is_none_around_events(tmp_path: Path) -> None:
+    steps: list[float] = []
+    events = "events:\n  - {at: 30, instrument: panel, press: 0, for: 1}\n"
+    with Rig(scenario=scenario(tmp_path, events)) as rig:
+        rig.hooks.append(lambda rig: steps.append(rig.now))
+        rig.fly(60, lapse=1.0)
+        assert (rig.now, rig.health(), not_good(rig)) == (60.0, {}, set())
+        long = [round(after - before, 3) for before, after in pairwise(steps) if after - before > 0.1]
+        assert sum(long) == pytest.approx(60 - 10 - (1 + 1 + 10), abs=0.1)
+        assert rig.db.read("OILP1").stamp == 1060.0
         assert rig.db.read("LAT").value == pytest.approx(rig.aircraft.lat, abs=0.001)

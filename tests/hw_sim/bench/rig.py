@@ -59,6 +59,8 @@ from fixgw.stepper import Stepper
 STEP_S = 0.025
 #: Steps that are longer move the clock in one go.
 FINE_S = 0.1
+#: In a time lapse, steps are fine for so long before and after an event.
+BEFORE_S, AFTER_S = 1.0, 10.0
 START_S = 1000.0  # of the clock
 #: When a flight begins if its scenario does not say.
 START = "2025-07-21 15:00:00"
@@ -238,14 +240,26 @@ class Rig:
 
     # -- flying --------------------------------------------------------------------------------------------------------
 
-    def fly(self, seconds: float, step: float | None = None) -> None:
-        """Fly on. With a `step` above `FINE_S` this is a time lapse: the clock moves on by the whole step, then each
-        device sends one round, whose data arrive at once, and only then values age."""
+    def fly(self, seconds: float, step: float | None = None, lapse: float | None = None) -> None:
+        """Fly on, by steps of `step` (default: the rig's); by longer ones of `lapse` seconds while nothing happens,
+        which is `AFTER_S` after an event of the scenario, or the beginning, to `BEFORE_S` before the next.
+
+        A step above `FINE_S` is a time lapse: the clock moves on by the whole step, then each device sends one round,
+        whose data arrive at once, and only then values age. Whoever looks after the step sees what a bench shows; what
+        reacts to each value sees fewer of them, and sources that age between two rounds lose their place until their
+        next value.
+        """
         step = step or self.step
         end = self.now + seconds
         with self._here():
             while (left := round(end - self.now, 6)) > 0.0:
-                self._advance(min(step, left))
+                self._advance(min(self._pace(step, lapse), left))
+
+    def _pace(self, step: float, lapse: float | None) -> float:
+        if lapse is None:
+            return step
+        since, until = self.play.quiet(self.now)
+        return step if since < AFTER_S else max(step, min(lapse, round(until - BEFORE_S, 6)))
 
     def fly_until(self, condition: Callable[[], object], seconds: float = 60.0, what: str = "") -> float:
         """Fly until `condition` holds. Returns the seconds flown; raises AssertionError with `what` after `seconds`."""

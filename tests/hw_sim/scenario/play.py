@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import count
+from math import inf
 from typing import Any
 
 from fixgw.hw_sim.aircraft import Aircraft
@@ -63,6 +64,7 @@ class Play:
         self._going: dict[int, End] = {}  # what ends the events that have begun
         self._followers: dict[int, list[Event]] = {}
         self._waiting: list[_Waiting] = []
+        self._happened = 0.0  # when something happened last
         #: How often each event has begun, by its id.
         self.begun: Counter[int] = Counter()
         self._changes: deque[Scenario | None] = deque()  # from other threads
@@ -81,6 +83,12 @@ class Play:
         """Whether the scenario has an end, and has reached it."""
         duration = self.scenario.duration
         return duration is not None and self._began is not None and now - self._began >= duration
+
+    def quiet(self, now: float) -> tuple[float, float]:
+        """Seconds since something happened, or since the beginning, and until something happens by its time (or
+        infinity). What waits for a condition or for another event does not count."""
+        now -= now if self._began is None else self._began
+        return now - self._happened, (self._todo[0][0] if self._todo else inf) - now
 
     def due(self, now: float, aircraft: Aircraft) -> list[tuple[str, list[SimFrame]]]:
         """Return what each node sends at `now`, in monotonic seconds."""
@@ -103,6 +111,7 @@ class Play:
     def _do_what_is_due(self, now: float) -> None:
         while self._todo and self._todo[0][0] <= now:
             at, _, words, do = heapq.heappop(self._todo)
+            self._happened = now
             if self._tell is not None and words:
                 self._tell(at, words)
             do()
@@ -167,7 +176,7 @@ class Play:
         for number in [*self._going]:
             self._end(number)
         self.scenario = self.scenario._replace(duration=None)
-        self._began = now
+        self._began, self._happened = now, 0.0
         self.current = scenario
         if scenario is not None:
             self._plan(scenario)
