@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import benchmarks.__main__ as table
-from benchmarks import Row, _against, netfix
+from benchmarks import Row, _against, latency, netfix
 
 pytestmark = pytest.mark.slow
 
@@ -100,3 +100,28 @@ def test_any_gateway_can_be_measured(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert rows["100 keys x 20 Hz in bursts of 10, 2 clients: wake-ups"] > 0.0
     assert table.main(["--against", f"127.0.0.1:{plugin.port}"]) == 1, "it is gone"
     assert "refused" in capsys.readouterr().out
+
+
+def test_the_way_of_a_value_is_divided_into_stages() -> None:
+    ways = [latency.Way(1.0, 1.001 + n * 1e-6, None, 1.003, 1.003, 1.004, 1.005) for n in range(100)]
+    read, decoded, written, notified, sent, received, whole = latency.stages(ways)
+    assert decoded is None, "what is not known is left out"
+    assert notified == (0.0, 0.0)
+    assert read == pytest.approx((1.0495, 1.099), abs=0.002)
+    assert written == pytest.approx((1.95, 2.0), abs=0.01), "since it was read"
+    assert sent == pytest.approx((1.0, 1.0))
+    assert received == pytest.approx((1.0, 1.0))
+    assert whole == pytest.approx((5.0, 5.0))
+    polled = [way._replace(wire=None, received=None) for way in ways]
+    assert latency.stages(polled)[-1] is None, "it was never shown"
+    assert latency.stages([way._replace(wire=None) for way in ways])[-1] == pytest.approx((3.95, 4.0), abs=0.01)
+
+
+def test_a_line_is_found_when_it_goes_by() -> None:
+    lines = latency.Lines()
+    for at in (1.0, 2.0, 5.0):
+        lines.add(at, b"IAS;100.0;00000\nALT;5000.0;00000")
+    assert lines.first("IAS;100.0;00000", 1.5) == 2.0
+    assert lines.first("ALT;5000.0;00000", 2.0) == 2.0
+    assert lines.first("ALT;5000.0;00000", 3.0) is None, "too late to be the same"
+    assert lines.first("ALT;5001.0;00000", 0.0) is None
