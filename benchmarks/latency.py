@@ -44,12 +44,13 @@ from fixgw.clock import now
 from fixgw.configuration import Configuration
 from fixgw.database import Reading
 from fixgw.gateway import Gateway
-from fixgw.hw_sim import everything, i2c, spi
-from fixgw.hw_sim.devices.mcp3008 import Mcp3008
+from fixgw.hw_sim import everything
 from fixgw.hw_sim.network import NetworkInstrument, own_host
 from fixgw.hw_sim.panel import Panel
 from fixgw.hw_sim.pty import VirtualPort
-from fixgw.hw_sim.world import World, bench
+from fixgw.hw_sim.scenario import Scenario
+from fixgw.hw_sim.wiring import Wiring
+from fixgw.hw_sim.world import World
 from fixgw.kit import raw
 from fixgw.kit.publish import Publisher
 from fixgw.netfix import sentence
@@ -116,7 +117,7 @@ def _fly(directory: str, pipe: Connection) -> None:
         send(program, data, to)
 
     with mock.patch.object(VirtualPort, "write", note_write), mock.patch.object(NetworkInstrument, "send", note_send):
-        world = bench(Path(directory), more=True)
+        world = everything.bench(Path(directory), more=True)
         pipe.send(own_host())
         pipe.recv()
         with world:
@@ -161,21 +162,10 @@ def _configuration(directory: str, host: str) -> Configuration:
     return dataclasses.replace(loaded, connections=tuple(connections), definitions=tuple(definitions))
 
 
-def _chips(panel: Panel) -> World:
+def _chips(directory: str) -> World:
     """A world with the panel and the chips, which are reached within the process."""
-    world = World()
-    for address, model in everything.CHIPS.values():
-        chip = model()
-        i2c.bus(everything.I2C).attach(address, chip)
-        if hasattr(chip, "senders"):
-            chip.senders.extend(everything.LEVERS)
-        world.attach(chip)
-    converter = spi.attach(0, 0, Mcp3008())
-    converter.volts[:] = [0.1] * 8
-    converter.senders.extend(everything.LEVERS)
-    for instrument in (converter, panel):
-        world.attach(instrument)
-    return world
+    names = ("panel", *everything.ON_BUSES)
+    return everything.assemble(Wiring(Path(directory)), Scenario({}), names, bus=False)
 
 
 def _press(panel: Panel) -> float:
@@ -213,8 +203,8 @@ def ways(seconds: float = SECONDS) -> dict[str, list[Way]]:
         _process(_fly, directory) as instruments,
     ):
         gateway = Gateway(_configuration(directory, instruments.recv()))
-        panel = Panel()
-        chips = _chips(panel)
+        chips = _chips(directory)
+        panel = chips.named["panel"]
         gateway.start()
         try:
             plugins: dict[str, Any] = {name: runner.plugin for name, runner in gateway.runners.items()}
