@@ -56,7 +56,10 @@ ROOMS = {
     "net": Room(("fixgw/net/*.py",), _tests("net", "*")),
     "links": Room(
         ("drivers/links/**/*.py",),
-        _tests("drivers/links", "*") + _tests("drivers/links/can", "*") + _tests("drivers", "gpio_driver", "rtl_433"),
+        _tests("drivers/links", "*")
+        + _tests("drivers/links/can", "*")
+        + _tests("drivers", "gpio_driver", "rtl_433")
+        + _tests("service", "doctor"),
     ),
     "protocols": Room(("drivers/*/protocol.py",), _tests("drivers", "{driver}", "{driver}_*")),
 }

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,9 +122,10 @@ class Sandbox:
     def _be_the_child(self, arguments: list[str], plugin: object) -> None:
         code = 1
         try:
-            os.setsid()
+            os.setpgid(0, 0)  # not a session of its own, which would end with the first terminal that a test opens
             resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             for fd in (1, 2):
                 os.dup2(log, fd)
             code = int(pytest.main(arguments, [plugin]))
@@ -154,6 +155,13 @@ class _Chosen:
         items[:] = sorted((i for i in items if i.nodeid in self._seconds), key=lambda i: self._seconds[i.nodeid])
         for item in items:
             item.add_marker(pytest.mark.timeout(SLOWER * (1 + self._seconds[item.nodeid])))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.skipped:  # unlike without the mutant
+            report.outcome, report.longrepr = "failed", "skipped"
+        return report
 
 
 class _Recorder:

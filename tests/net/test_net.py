@@ -73,6 +73,10 @@ def test_clients_are_known_by_their_ipv4_address_on_any_socket() -> None:
     assert ip_address("::1") not in allowed
 
 
+#: As long as a name may be (RFC 1035): 253 characters.
+LONG_NAME = ".".join(["x" * 63] * 3 + ["x" * 61])
+
+
 # -- endpoints ---------------------------------------------------------------------------------------------------------
 
 
@@ -84,6 +88,7 @@ def test_clients_are_known_by_their_ipv4_address_on_any_socket() -> None:
         ("udp://[ff02::1%lo]:65535", Endpoint("udp", "ff02::1%lo", 65535)),
         ("udp://0.0.0.0:4000", Endpoint("udp", "0.0.0.0", 4000)),
         ("tcp://my_pi-2:80", Endpoint("tcp", "my_pi-2", 80)),
+        (f"tcp://{LONG_NAME}:80", Endpoint("tcp", LONG_NAME, 80)),
     ],
 )
 def test_an_endpoint_is_a_host_and_a_port(url: str, endpoint: Endpoint) -> None:
@@ -96,7 +101,7 @@ def test_an_endpoint_is_a_host_and_a_port(url: str, endpoint: Endpoint) -> None:
     [
         "tcp://", "tcp://:80", "tcp://host", "tcp://host:", "tcp://host:0", "tcp://host:65536", "tcp://host:x",
         "tcp://host:80/path", "tcp://host:80?x=1", "tcp://me@host:80", "tcp://300.1.2.3:80", "tcp://-x:80",
-        "tcp://a..b:80", "tcp://a b:80", "tcp://[::x]:80", f"tcp://{'x' * 64}:80",
+        f"tcp://{LONG_NAME}x:80", "tcp://a..b:80", "tcp://a b:80", "tcp://[::x]:80", f"tcp://{'x' * 64}:80",
     ],
 )  # fmt: skip
 def test_an_invalid_endpoint_is_refused_with_the_reason(url: str) -> None:
@@ -646,3 +651,16 @@ def test_a_sender_needs_no_listener() -> None:
     assert sender.send(b"x")
     assert not all(sender.send(b"x") for _ in range(20))
     sender.close()
+
+
+def test_a_sender_that_cannot_reach_its_network_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+
+    def unreachable(self: socket.socket, address: object) -> None:
+        made.append(self)
+        raise OSError(errno.ENETUNREACH, "no route")
+
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    with pytest.raises(OSError, match="no route"):
+        UdpSender(Endpoint("udp", "127.0.0.1", 4000))
+    assert [(sock.fileno(), sock.gettimeout()) for sock in made] == [(-1, 0.0)]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ class Bench:
         self.open: list[socket.socket] = [self.gateway]
         self.relay = self.start()
 
-    def start(self, allow: tuple[str, ...] = LOOPBACK) -> Relay:
+    def start(self, allow: tuple[str, ...] = LOOPBACK, clients: int = 100) -> Relay:
         self.relay = Relay(
             "127.0.0.1",
             0,
@@ -73,6 +74,7 @@ class Bench:
             self.notes,
             Complaints(logging.getLogger("relay"), time.monotonic),
             allow=allow,
+            clients=clients,
         )
         self.relay.open()
         self.thread = threading.Thread(target=self.relay.run)
@@ -178,6 +180,28 @@ def test_without_a_gateway_the_client_is_closed(bench: Bench) -> None:
     bench.open.append(client)
     assert client.recv(10) == b""
     until(lambda: ("closed", 1, "server", "cannot be reached: Connection refused") in bench.notes.events)
+
+
+def test_a_client_that_has_left_makes_room_for_another(bench: Bench) -> None:
+    bench.stop()
+    bench.start(clients=1)
+    for number in (1, 2):
+        for end in bench.connect():
+            end.close()
+        until(lambda: bench.notes.events[-1][:2] == ("closed", number))  # noqa: B023
+
+
+def test_a_name_with_addresses_of_both_kinds_means_the_ipv4_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.stop()
+    known = socket.getaddrinfo
+
+    def of_both_kinds(host: str, port: int, *args: Any, **how: Any) -> list[Any]:
+        other = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 1, 0, 0))
+        return [*[other] * (port == bench.gateway.getsockname()[1]), *known(host, port, *args, **how)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", of_both_kinds)
+    bench.start()
+    bench.connect()
 
 
 def test_others_may_not_connect(bench: Bench) -> None:

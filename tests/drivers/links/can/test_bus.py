@@ -752,6 +752,14 @@ def test_a_configuration_is_checked_without_hardware() -> None:
     assert list(can_bus.check(BusOptions(extra={"baud": 1}))) == [("extra", "SocketCAN has no option baud")]
 
 
+def test_python_can_is_needed_only_for_interfaces_that_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "can", None)
+    ports.require("socketcan")
+    ports.require("slcan")
+    with pytest.raises(MissingLibrary, match="python-can"):
+        ports.require("virtual")
+
+
 def test_a_missing_library_is_reported_with_the_extra_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "find_spec", lambda name: None)
     with pytest.raises(MissingLibrary, match="pip install 'msgpack"):
