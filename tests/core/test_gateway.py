@@ -109,6 +109,16 @@ PLUGINS = {
             def run(self):
                 self.release.wait(20)
     """,
+    "raises_late": """
+        import threading
+        import fixgw.plugin as plugin
+
+        class Plugin(plugin.PluginBase):
+            release = threading.Event()
+            def run(self):
+                self.release.wait(20)
+                raise ValueError("no such device here, as it turned out")
+    """,
     "hangs": """
         import fixgw.plugin as plugin
 
@@ -448,9 +458,19 @@ def test_a_run_that_blocks_is_reported_by_name_and_limited_in_time(
     bench.until(lambda: any("run() of stuck has not returned" in m for m in caplog.messages))
     assert bench.state("stuck") is State.STARTING
     bench.until(lambda: bench.state("good") is State.RUNNING)
+    assert [bench.gateway.runners[name].report()["running"] for name in ("stuck", "good")] == [False, True]
     assert bench.gateway.runners["stuck"].reason == "run() has not returned within 1.5 s"
     made("blocks").release.set()
     bench.until(lambda: bench.state("stuck") is State.RUNNING)
+    assert bench.stop() == EXIT_OK
+
+
+def test_a_run_that_fails_after_its_time_is_tried_again(bench: Bench) -> None:
+    bench.start("connections: {it: {load: yes, module: t_raises_late, start_timeout: 0.1, restart_delay: 60}}")
+    bench.until(lambda: bench.state("it") is State.FAILED)
+    made("raises_late").release.set()
+    bench.until(lambda: bench.state("it") is not State.FAILED)
+    assert bench.state("it") is State.WAITING
     assert bench.stop() == EXIT_OK
 
 

@@ -61,7 +61,7 @@ ROOMS = {
         + _tests("drivers", "gpio_driver", "rtl_433")
         + _tests("service", "doctor"),
     ),
-    "protocols": Room(("drivers/*/protocol.py",), _tests("drivers", "{driver}", "{driver}_*")),
+    "protocols": Room(("drivers/*/protocol.py",), _tests("drivers", "{driver}", "{driver}_pro*")),
 }
 #: For modules that no test of their room imports, the tests of those that use them.
 THROUGH_OTHERS = {
