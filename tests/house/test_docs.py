@@ -102,7 +102,8 @@ def test_the_drivers_of_the_tutorial_pass_their_own_tests(tmp_path: Path) -> Non
 
 
 def whole(text: str) -> bool:
-    return text.startswith("connections:")
+    # docs/testing.md configures the driver that its reader writes; `test_path.py` runs it.
+    return text.startswith("connections:") and "module: co_guard" not in text
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
@@ -17,20 +14,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 LINKS = {"drivers": "drivers", "plugins": "plugins", "config": "config", "systemd": "systemd", "tests/hw_sim": "hw_sim"}
 KINDS = {".py", ".yaml", ".ini", ".csv", ".service", ".log", ".typed", ".in", ".html", ".js", ".css", ".svg"}
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """Build the wheel from the sdist, like a release; only once for all workers."""
-    base = tmp_path_factory.getbasetemp()
-    directory = (base if worker_id == "master" else base.parent) / "dist"
-    directory.mkdir(exist_ok=True)
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not list(directory.glob("*.whl")):
-            run(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, ROOT)
-    (wheel,) = directory.glob("*.whl")
-    return wheel
 
 
 def tracked() -> list[str]:
@@ -79,30 +62,6 @@ def test_the_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
     where, count = result.stdout.splitlines()
     assert where.startswith(str(tmp_path))
     assert int(count) > 150
-
-
-@pytest.mark.timeout(300)
-def test_a_third_party_driver_passes_the_contract_with_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
-    """In an empty directory, without access to the tree; only the libraries are those of this environment."""
-    venv.create(tmp_path / "venv", symlinks=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel)
-    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
-    (site / "libraries.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
-    empty = tmp_path / "mine"
-    empty.mkdir()
-    run(python, "-m", "fixgw", "new", "driver", "thermo", cwd=empty)
-    said = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", cwd=empty)
-    assert int(said.rpartition(" passed")[0].split()[-1]) > 20
-    where = run(python, "-c", "import fixgw.hw_sim.bench.contract as c; print(c.__file__)", cwd=empty)
-    assert Path(where).is_relative_to(tmp_path)
-
-
-def run(*command: str | Path, cwd: Path = ROOT) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_the_version_is_in_one_place(wheel: Path) -> None:
