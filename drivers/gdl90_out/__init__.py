@@ -11,9 +11,11 @@ from msgspec import Meta
 from fixgw.database import Database
 from fixgw.drivers.gdl90 import frame
 from fixgw.drivers.gdl90_out.protocol import Own, Speaker, Turns, read_announcement
+from fixgw.drivers.links.recorded import RecordedDatagrams
 from fixgw.errors import DeviceError
 from fixgw.kit import traffic
 from fixgw.kit.outward import MaxAge, Outward, SendSimulated
+from fixgw.kit.raw import Feed, point
 from fixgw.net import access, endpoint
 from fixgw.net.access import Address
 from fixgw.net.udp import Datagrams
@@ -104,8 +106,9 @@ class Plugin(Poller[OutOptions]):
         self._text = [_address(target) for target in options.text_targets]
         self.tablets: dict[Address, Tablet] = {}
         self.counts |= dict.fromkeys(("sent", "not sent", "traffic", "announcements", "announcements refused"), 0)
-        self._senders: dict[bool, Datagrams] = {}
-        self._ears: Datagrams | None = None
+        self._senders: dict[bool, Datagrams | RecordedDatagrams] = {}
+        self._ears: Datagrams | RecordedDatagrams | None = None
+        self._feed: Feed | None = None
         self._second_at = self._attitude_at = 0.0
         self._reached: dict[tuple[str, int], float] = {}
         self._deaf = ""  # why announcements are not heard although they should be
@@ -146,11 +149,12 @@ class Plugin(Poller[OutOptions]):
 
     def open(self) -> None:
         options = self.options
+        self._feed = point(self.db).feed(self.name)
         six = {":" in host for host, _ in (*self._fixed, *self._text)} | ({False} if options.allow else set())
         trouble = ""
         for v6 in six:
             try:
-                self._senders[v6] = Datagrams(endpoint.Endpoint("udp", "::" if v6 else "0.0.0.0", 0))
+                self._senders[v6] = self._socket(endpoint.Endpoint("udp", "::" if v6 else "0.0.0.0", 0))
             except OSError as error:  # such as a computer without IPv6: other targets do not depend on it
                 trouble = f"no socket to send from: {error.strerror or error}"
         if not self._senders:
@@ -179,6 +183,9 @@ class Plugin(Poller[OutOptions]):
         if with_attitude or with_second:
             self._say(with_second, with_attitude)
 
+    def turn(self) -> float:
+        return min(super().turn(), self._attitude_at, self._second_at)
+
     def close(self) -> None:
         senders, self._senders, ears, self._ears = self._senders, {}, self._ears, None
         for sender in senders.values():
@@ -199,7 +206,7 @@ class Plugin(Poller[OutOptions]):
         if not options.allow:
             return
         try:
-            self._ears = Datagrams(
+            self._ears = self._socket(
                 endpoint.Endpoint("udp", "0.0.0.0", options.announcement_port),
                 self._refuse,
                 allow=access.Networks(options.allow),
@@ -208,16 +215,20 @@ class Plugin(Poller[OutOptions]):
         except OSError as error:
             self._deaf = f"UDP port {options.announcement_port}: {error.strerror or error}"
 
+    def _socket(self, at: endpoint.Endpoint, *more: Any, **options: Any) -> Datagrams | RecordedDatagrams:
+        return Datagrams(at, *more, **options) if self._feed is None else RecordedDatagrams(self._feed)
+
     def _wait(self, seconds: float) -> None:
         """Wait, and note the tablets that announce themselves meanwhile."""
         ears = self._ears
         if ears is None:
             self.stopping.wait(seconds)
             return
-        poll = select.poll()
-        poll.register(ears.fileno(), select.POLLIN)
-        if not poll.poll(seconds * 1000):
-            return
+        if isinstance(ears, Datagrams):
+            poll = select.poll()
+            poll.register(ears.fileno(), select.POLLIN)
+            if not poll.poll(seconds * 1000):
+                return
         for data, host, _ in ears.receive():
             said = read_announcement(data)
             if said is None or (host not in self.tablets and len(self.tablets) >= MAX_TABLETS):

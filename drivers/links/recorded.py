@@ -1,15 +1,19 @@
-"""Recorded data in place of devices, for replays: a line, and hold-ups of the process.
+"""Recorded data in place of devices, for replays: a line, datagrams, pins, and hold-ups of the process.
 
 Each takes its data from a `fixgw.kit.raw.Feed`. Nothing here waits.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from fixgw.clock import HoldUp
 from fixgw.errors import DeviceError
 from fixgw.kit.raw import Feed
+
+if TYPE_CHECKING:
+    from fixgw.net.access import Address
 
 
 class RecordedHoldUp(HoldUp):
@@ -66,6 +70,26 @@ class RecordedLine:
 
     def close(self) -> None:
         self._piece = b""
+
+
+class RecordedDatagrams:
+    """`fixgw.net.udp.Datagrams` without a socket. Its entries are pairs: a datagram, and the sender's host and port."""
+
+    def __init__(self, feed: Feed) -> None:
+        require(feed)
+        self._feed = feed
+
+    def receive(self) -> Iterator[tuple[bytes, Address, Any]]:
+        from fixgw.net.access import address_of  # loads `ipaddress`, which serial lines do not need
+
+        while self._feed.entries:
+            data, address = self._feed.entries.popleft().data
+            yield data, address_of(address[0]), address
+
+    def send(self, data: bytes, address: Any) -> bool:
+        return self._feed.sent((data, address)) is not False
+
+    def close(self) -> None: ...
 
 
 class RecordedPins:

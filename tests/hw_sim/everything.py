@@ -168,7 +168,7 @@ def device(name: str, wiring: Wiring) -> Any:
         listening = wiring.port(name)
         return Plugged(Autopilot(listening), listening.unplug, listening.plug, listening.close)
     if name == "tablet":
-        tablet = Tablet(LOOPBACK_BROADCAST)
+        tablet = Tablet(LOOPBACK_BROADCAST, link=wiring.datagrams(name))
         return Plugged(tablet, tablet.unplug, tablet.plug, tablet.close)
     if name == "can1":
         far = wiring.segment()

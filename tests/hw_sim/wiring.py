@@ -87,6 +87,10 @@ class Wiring:
         """An adapter (`Adapter`) on a bus."""
         return VirtualSlcan(segment, self.path(name))
 
+    def datagrams(self, name: str) -> Any:
+        """What an app has in place of a socket; None: nothing."""
+        return None
+
     def program(self, kind: type[NetworkInstrument]) -> NetworkInstrument:
         """A program at its usual port, or at a free one."""
         try:

@@ -116,9 +116,11 @@ def test_every_driver_flies_the_same_in_two_processes(tmp_path: Path) -> None:
     code = (
         "import sys; from fixgw.hw_sim.bench.rig import Rig; from fixgw.hw_sim.scenario import load\n"
         "with Rig(everything=True, scenario=load(sys.argv[1])) as rig:\n"
-        "    rig.fly(4)\n"
+        "    rig.fly(10)\n"
+        "    tablet = rig.named['tablet'].device\n"
+        "    print(tablet.position(rig.now), len(tablet.traffic(rig.now)), tablet.complaints)\n"
         "    rig.fly(10, 1.0)\n"
-        "    print(rig.digest(), rig.failed)\n"
+        "    print(rig.failed, sorted(rig.left_out), rig.digest())\n"
     )
     said = [
         subprocess.run(
@@ -131,7 +133,10 @@ def test_every_driver_flies_the_same_in_two_processes(tmp_path: Path) -> None:
         for seed in ("1", "2")
     ]
     assert said[0] == said[1]
-    assert said[0].endswith(" {}\n")
+    tablet, rig = said[0].splitlines()
+    assert tablet.startswith("Seen(address=")
+    assert tablet.endswith(" 6 []")
+    assert rig.startswith("{} ['netfix', 'raw', 'web'] ")
 
 
 class Thermometer(SerialInstrument):

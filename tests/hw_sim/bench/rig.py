@@ -71,12 +71,14 @@ VARIABLES = {"SIM": SIM, "GPS": "sim/gps", "HOST": "127.0.0.1"}
 KEPT = 100_000
 HEARD = 65536  # bytes that a device has not read yet; more are lost
 #: Plugins that a replay does without, but a rig does not.
-ALSO = ("fixgw.plugins.demo",)
+ALSO = ("fixgw.plugins.demo", "fixgw.drivers.gdl90_out")
 VIRTUAL = "fixgw.hw_sim."
 #: The virtual library in place of a real one.
 LIBRARIES = {"smbus2": "fixgw.hw_sim.i2c", "spidev": "fixgw.hw_sim.spi", "RPi.GPIO": "fixgw.hw_sim.gpio"}
 #: Other names of devices in paths.
 ALIASES = {"rtl_433": "tyres"}
+#: The devices of links that recorders do not hear, by driver.
+UNHEARD = {"fixgw.drivers.gdl90_out": "tablet"}
 HERE = ("127.0.0.1", 49001)  # what a program on the network takes for the driver
 #: Flags of frames, and the identifier of a controller's report, as in SocketCAN.
 EXTENDED, REMOTE, ERROR, FD, BRS, CONTROLLER = 0x80000000, 0x40000000, 0x20000000, 0x04, 0x01, 0x004
@@ -357,6 +359,9 @@ class Rig:
 
     def _from_driver(self, link: str, data: Any) -> object:
         end = self._ends.get(link)
+        if isinstance(data, tuple):  # recorders do not hear it
+            data, _ = data
+            self._note(link, self.stepper.now, "out", data)
         return None if end is None else end.from_driver(data)
 
     def _note(self, link: str, stamp: float, direction: Direction, data: Any) -> None:
@@ -414,6 +419,8 @@ def _virtual(configuration: Configuration) -> Configuration:
 def _places(connection: Connection) -> Iterator[tuple[str, str]]:
     """The links of a connection, by the names under which recorders hear them, and where their devices are."""
     options = _options(connection)
+    if connection.module in UNHEARD:
+        yield connection.name, f"{SIM}/{UNHEARD[connection.module]}"
     for link in connection.plugin.heard_as(connection.name, options):
         if link == connection.name:
             yield link, str(getattr(options, "url", "") or getattr(options, "program", ""))
@@ -588,10 +595,12 @@ class _Adapter:
 
 
 class _Socket:
-    """What a program on the network has in place of a socket: all its datagrams go to one driver."""
+    """What a program on the network has in place of a socket: all its datagrams go to one driver, which sees from where
+    if they are `addressed`."""
 
-    def __init__(self, end: _End | None, host: str, port: int) -> None:
+    def __init__(self, end: _End | None, host: str, port: int, addressed: bool = False) -> None:
         self._address = host, port
+        self._addressed = addressed
         self._inbox: deque[bytes] = deque(maxlen=1000)
         self._end = end
         if end is not None:
@@ -608,9 +617,12 @@ class _Socket:
             raise BlockingIOError
         return self._inbox.popleft(), HERE
 
+    def recv(self, size: int) -> bytes:
+        return self.recvfrom(size)[0]
+
     def sendto(self, data: bytes, to: Any) -> int:
         if self._end is not None:
-            self._end.hear(bytes(data))
+            self._end.hear((bytes(data), self._address) if self._addressed else bytes(data))
         return len(data)
 
     def take(self, data: bytes) -> None:
@@ -638,6 +650,9 @@ class _Wiring(Wiring):
     def adapter(self, segment: Segment, name: str) -> _Adapter:
         self.adapters.append(_Adapter(self.ends.get(name), segment, name))
         return self.adapters[-1]
+
+    def datagrams(self, name: str) -> _Socket:
+        return _Socket(self.ends.get(name), *HERE, addressed=True)
 
     def program(self, kind: type[NetworkInstrument]) -> NetworkInstrument:
         end = self.ends.get(kind.NAME)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fixgw.hw_sim.aircraft import Aircraft
 
@@ -86,20 +86,25 @@ class Unstuffer:
         return bytes(whole[:-2]) if crc == sent else f"wrong check sequence: {bytes(whole).hex()}"
 
 
-class Tablet:
-    """The tablet; it listens at a port of its own on this computer, `port`."""
+def _open(host: str) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    made.bind((host, 0))
+    made.setblocking(False)
+    return made
 
-    def __init__(self, announce_to: tuple[str, int] | None = None, host: str = "127.0.0.1") -> None:
+
+class Tablet:
+    """The tablet; it listens at a port of its own on this computer, `port`, or has a `link` in place of a socket."""
+
+    def __init__(self, announce_to: tuple[str, int] | None = None, host: str = "127.0.0.1", link: Any = None) -> None:
         self.announce_to = announce_to
         self.power = True
         self.complaints: list[str] = []
         self.heartbeats = self.datagrams = 0
         self.name = ""
         self.lines: list[str] = []
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        self._socket.bind((host, 0))
-        self._socket.setblocking(False)
+        self._socket = link or _open(host)
         self.port: int = self._socket.getsockname()[1]
         self._announced_at = float("-inf")
         self._beat: tuple[float, bool] = (float("-inf"), False)
