@@ -56,6 +56,7 @@ SERVER: dict[str, Command] = {
     "export": Command("export", "write a recorded flight in the format of another program"),
     "replay": Command("replay", "run a capture of bytes and frames through the drivers, and compare the outcome"),
     "plot": Command("plot", "draw a recorded flight: a page with charts and a map that needs no network"),
+    "bench": Command("bench", "fly scenarios on a bench, and judge what the gateway makes of them"),
     "sim": Command("sim", "virtual instruments for a bench: CAN-FIX nodes, serial instruments, a panel"),
     "proxy": Command("proxy", "stand between a display and a gateway: what it asks for, and when it is told"),
 }

@@ -33,10 +33,13 @@ COMMANDS = {"drivers/canfix/command.py", "drivers/canfix/tool/change.py", "drive
 MAY_SIMULATE = {
     "plugins/demo.py",
     "plugins/web/bench.py",
+    "fixgw/cli/bench.py",
     "fixgw/cli/demo.py",
+    "fixgw/cli/junit.py",
     "fixgw/cli/panel.py",
     "fixgw/cli/sim.py",
     "fixgw/cli/sim_all.py",
+    "fixgw/cli/trials.py",
 }
 # Scenarios are files that people write: the code for configurations reads and checks them.
 READS_FILES = {"tests/hw_sim/scenario": ("msgspec", "fixgw.configuration", "fixgw.errors", "fixgw.kit")}

@@ -168,7 +168,7 @@ def test_a_condition_looks_at_what_the_gateway_publishes(written: Write) -> None
 def test_a_condition_has_a_deadline(written: Write) -> None:
     late = written("{at: 3, set: OILP1, to: 12}", "{when: 'OILP1 < 15', deadline: 2, node: panel, turn: 0, by: 1}")
     assert [words for _, words in played(load(late), 5)] == ["the aircraft: OILP1 is 12.0"]
-    assert load(late).end == 3.0
+    assert load(late).end == 2.0
     open_ended = written("{when: 'OILP1 < 15', node: panel, turn: 0, by: 1}")
     assert load(open_ended).end is None
     assert load(written("{when: 'OILP1 < 15', node: panel, turn: 0, by: 1}", rest="duration: 9\n")).end == 9
@@ -318,7 +318,7 @@ def test_another_file_is_played_with_its_parameters(written: Write) -> None:
 
 
 def test_a_packaged_scenario_is_played_by_its_name(written: Write) -> None:
-    assert planned(load(written("{at: 5, play: cruise}")))[0] == (10.0, "panel", "turn 0 by 3", None)
+    assert (10.0, "panel", "turn 0 by 3", None) in planned(load(written("{at: 5, play: cruise}")))
 
 
 @pytest.mark.parametrize(
@@ -397,7 +397,7 @@ def test_random_faults_that_make_no_sense_are_reported(written: Write, step: str
         ("{key: ALT, min: 1, max: 2}", "ALT is at least 1 and is at most 2"),
         ("{key: BTN1, is: yes}", "BTN1 is yes"),
         ("{key: ALT}", "ALT is good"),
-        ("{key: [ALT, IAS], flags: [old, not bad]}", "ALT, IAS is old and not bad"),
+        ("{key: [ALT, IAS], flags: [old, not bad]}", "each of ALT, IAS is old and not bad"),
         ("{key: 'EGT*', except: EGT11, is: 700}", "EGT* is 700 (except EGT11)"),
         ("{key: ALT, source: sim/eis}", "ALT comes from sim/eis"),
         ("{key: ALT, is: 3, flags: good}", "ALT is 3; ALT is good"),
@@ -451,8 +451,8 @@ def test_expectations_begin_and_are_judged(written: Write) -> None:
             rest="duration: 10\n",
         )
     )
-    trial = Trial(scenario, {"BTN1": Facts(), "OILP1": Facts("psi")})
-    play = Play(scenario, watch=trial.watch)
+    play = Play(scenario)
+    trial = Trial(play, {"BTN1": Facts(), "OILP1": Facts("psi")}, 10.0)
     aircraft = scenario.aircraft()
     assert list(trial.impossible()) == []
     shown: dict[float, tuple[str, Any]] = {0.0: ("OILP1", 55.0), 2.5: ("BTN1", True), 3.0: ("OILP1", 12.0)}
@@ -462,7 +462,7 @@ def test_expectations_begin_and_are_judged(written: Write) -> None:
             trial.note_value(now, *shown[tick / 10])
         play.due(now, aircraft)
         trial.settle(now)
-    verdicts = {v.title: (v.met, v.words) for v in trial.finish(play)}
+    verdicts = {v.title: (v.met, v.words) for v in trial.finish()}
     assert verdicts == {
         "after pressed: BTN1 is yes within 2 s": (True, "BTN1 was yes at 2.5 s, after 1.5 s"),
         "at 2 s: OILP1 is 55": (True, "OILP1 was 55 psi at 2 s"),
@@ -476,12 +476,12 @@ def test_expectations_begin_and_are_judged(written: Write) -> None:
 
 def test_a_gateway_that_has_gone_fails_what_is_left(written: Write) -> None:
     scenario = load(written("{at: 0, expect: {key: OILP1}}", "{at: 5, expect: {key: OILP1}}", rest="duration: 10\n"))
-    trial = Trial(scenario, {"OILP1": Facts("psi")})
-    play = Play(scenario, watch=trial.watch)
+    play = Play(scenario)
+    trial = Trial(play, {"OILP1": Facts("psi")}, 10.0)
     trial.note_value(1000.0, "OILP1", 55.0)
     play.due(1000.0, scenario.aircraft())
     trial.settle(1000.0)
-    assert [(v.met, v.words) for v in trial.finish(play, "the gateway has gone")] == [
+    assert [(v.met, v.words) for v in trial.finish("the gateway has gone")] == [
         (True, "OILP1 was 55 psi at 0 s"),
         (False, "it never began: the gateway has gone"),
     ]
@@ -489,7 +489,9 @@ def test_a_gateway_that_has_gone_fails_what_is_left(written: Write) -> None:
 
 def test_keys_that_the_gateway_does_not_have_are_found_before_the_flight(written: Write) -> None:
     path = written("{at: 0, expect: {key: OILP}}", "{at: 0, expect: 'ALT > 3'}", "{at: 0, expect: {unchanged: 'X*'}}")
-    assert [each.rpartition("made.yaml:")[2] for each in Trial(load(path), {"OILP1": Facts()}).impossible()] == [
+    assert [
+        each.rpartition("made.yaml:")[2] for each in Trial(Play(load(path)), {"OILP1": Facts()}, 9).impossible()
+    ] == [
         "3:5: the gateway has no key OILP (did you mean 'OILP1'?)",
         "4:5: the gateway has no key ALT",
         "5:5: the gateway has no key that matches X*",

@@ -102,11 +102,10 @@ def test_every_shipped_scenario_runs_to_its_end_and_can_be_decoded(path: Path) -
         codec.decode(frame.arbitration_id, frame.data, extended=frame.extended, remote=frame.remote)
         last = at
     assert last == pytest.approx(played.duration or 20.0, abs=0.2)
-    assert all(event.at < (played.duration or 20.0) for event in played.events)
     seen = {kind for kind, number in codec.counts.items() if number}
     if path.stem == "misbehaving":
         assert seen == set(protocol.KINDS)
-    else:
+    elif path.stem != "gremlins":
         assert seen <= {"value", "meta", "node-specific", "alarm"}
 
 

@@ -400,12 +400,13 @@ class Each(Claim):
     claims: tuple[Claim, ...] = ()
 
     def __str__(self) -> str:
-        words = "; ".join(str(claim) for claim in self.make(", ".join(self.patterns)))
+        keys = ", ".join(self.patterns)
+        words = "; ".join(str(claim) for claim in self.make(f"each of {keys}" if len(self.patterns) > 1 else keys))
         return f"{words} (except {', '.join(self.but)})" if self.but else words
 
     def begin(self, view: View) -> Claim:
-        keys = [key for key in self.patterns if "." in key]
-        keys += [key for key in view.matching(self.patterns) if not _matches(key, self.but)]
+        found = (k for p in self.patterns for k in ((p,) if "." in p else view.matching([p])))
+        keys = [key for key in dict.fromkeys(found) if not _matches(key, self.but)]
         began = replace(self, claims=tuple(claim for key in keys for claim in self.make(key)))
         object.__setattr__(began, "keys", frozenset(keys))
         return began

@@ -10,6 +10,7 @@ trial.finish(play, now)               # the verdicts
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,7 @@ from fixgw.hw_sim.bench.expect import Facts, View, Watch
 if TYPE_CHECKING:
     from fixgw.database import Reading
     from fixgw.hw_sim.aircraft import Aircraft
-    from fixgw.hw_sim.scenario import Event, Play, Scenario
+    from fixgw.hw_sim.scenario import Event, Play
     from fixgw.kit.update import Value
 
 
@@ -34,12 +35,17 @@ class Verdict(NamedTuple):
 
 
 class Trial:
-    """A scenario and a gateway: shows what the gateway publishes to a `Watch`. Also an instrument of a world, after
-    those that play the scenario; the watch belongs to that thread."""
+    """A scenario and a gateway: shows what the gateway publishes to the `Watch` of the `play`. Also an instrument of a
+    world, after those that play; the watch belongs to that thread.
 
-    def __init__(self, scenario: Scenario, facts: Mapping[str, Facts]) -> None:
-        self.scenario = scenario
-        self.watch = Watch(facts)
+    `over` is set `end` seconds after the beginning, or, if the scenario has no duration, as soon as all is decided.
+    """
+
+    def __init__(self, play: Play, facts: Mapping[str, Facts], end: float) -> None:
+        self.over = threading.Event()
+        self._play = play
+        self._end = end
+        self.watch = play.watch = Watch(facts)
         self._noted: deque[tuple[float, str, Value | None, int, str]] = deque()
         self._alerts: deque[tuple[float, Mapping[str, Mapping[str, Any]]]] = deque()
         self._now: float | None = None
@@ -47,7 +53,7 @@ class Trial:
     def impossible(self) -> Iterator[str]:
         """Expectations that can never come true with this gateway, and why, each with its place."""
         view = View(self.watch.view.facts)
-        for event in self.scenario.expectations:
+        for event in self._play.scenario.expectations:
             if event.claim is not None and (why := event.claim.wrong(view)):
                 yield f"{event.place}: {why}"
 
@@ -69,7 +75,9 @@ class Trial:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def settle(self, now: float) -> None:
-        """Judge by everything that was noted until `now`."""
+        """Judge by everything that was noted until `now`. Does nothing when it is over."""
+        if self.over.is_set():
+            return
         if self._now is None:
             self.watch.zero = self._now = now
         while self._noted:
@@ -85,6 +93,17 @@ class Trial:
                 self.watch.show_alert(min(max(at, self._now), now), id, each["state"], each["level"], each["text"])
         self._now = now
         self.watch.pass_to(now)
+        if now - self.watch.zero >= self._end or self._is_decided():
+            self.over.set()
+
+    def _is_decided(self) -> bool:
+        """Whether nothing more can be decided, and nothing else is to happen."""
+        scenario = self._play.scenario
+        if self.watch.pending or scenario.duration is not None or not scenario.expectations:
+            return False
+        return not any(e.when is not None and e.when.always for e in scenario.events) and not any(
+            e.kind == "expect" or e.when is not None for e in self._play.not_begun()
+        )
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
         self.settle(now)
@@ -94,7 +113,7 @@ class Trial:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def finish(self, play: Play, gone: str = "") -> list[Verdict]:
+    def finish(self, gone: str = "") -> list[Verdict]:
         """End the trial, and give a verdict on each expectation. `gone` says why the gateway is no longer there."""
         now = self._now or 0.0
         if gone:
@@ -104,7 +123,7 @@ class Trial:
             Verdict(each.title, each.place, each.outcome == "met", each.words, each.took or 0.0)
             for each in self.watch.expectations
         ]
-        for event in play.not_begun():
+        for event in self._play.not_begun():
             if event.kind == "expect":
                 verdicts.append(Verdict(event.words, event.place, False, f"it never began: {gone or _why_not(event)}"))
             elif event.when is not None:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fixgw.hw_sim.aircraft import Aircraft, Value
 from fixgw.hw_sim.can.nodes import BIT_RATES
@@ -24,6 +24,9 @@ from fixgw.hw_sim.can.replay import Entry, replay
 from fixgw.hw_sim.can.segment import Leg, Segment, SimFrame
 from fixgw.hw_sim.can.slcan import VirtualSlcan
 from fixgw.hw_sim.scenario import Play, Scenario
+
+if TYPE_CHECKING:
+    import can
 
 DEPTH = 1024  # frames that a node may queue: more than its whole report
 
@@ -67,14 +70,7 @@ class CanBus:
 
         Raises OSError if that cannot be opened.
         """
-        import can
-
-        try:
-            bus = can.Bus(interface=interface, channel=channel, **options)
-        except Exception as error:  # every interface raises its own kinds
-            raise OSError(f"cannot open {interface} {channel}: {error}") from error
-        if interface == "udp_multicast":
-            _keep_to_the_group(bus.fileno())
+        bus = open_bus(interface, channel, **options)
         leg = Leg(self.segment, bus)
         self._closing += [bus.shutdown, leg.close]
 
@@ -120,6 +116,19 @@ class CanBus:
             self.segment.bitrate = common.pop()
         for name, rate in rates.items():
             self._nodes[name].on = rate == self.segment.bitrate
+
+
+def open_bus(interface: str, channel: str, **options: Any) -> can.BusABC:
+    """Open a bus of python-can, which takes the `options`. Raises OSError if that is not possible."""
+    import can
+
+    try:
+        bus = can.Bus(interface=interface, channel=channel, **options)
+    except Exception as error:  # every interface raises its own kinds
+        raise OSError(f"cannot open {interface} {channel}: {error}") from error
+    if interface == "udp_multicast":
+        _keep_to_the_group(bus.fileno())
+    return bus
 
 
 def _keep_to_the_group(fileno: int) -> None:

@@ -7,7 +7,6 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
@@ -64,24 +63,6 @@ class Parameter(Struct, forbid_unknown_fields=True):
     description: str = ""
 
 
-class Sender(Struct, forbid_unknown_fields=True):
-    """What is wired to an input of a converter: its volts by the value of the key, joined by straight lines."""
-
-    key: str
-    points: Annotated[list[tuple[float, float]], Meta(min_length=2)]
-
-    def volts(self, aircraft: Aircraft) -> float:
-        """At the ends of the points they stay as they are."""
-        value = float(aircraft.values().get(self.key, 0.0))
-        points = sorted(self.points)
-        if value <= points[0][0]:
-            return points[0][1]
-        for (low, at_low), (high, at_high) in pairwise(points):
-            if value <= high:
-                return at_low + (at_high - at_low) * (value - low) / (high - low)
-        return points[-1][1]
-
-
 class File(Struct, forbid_unknown_fields=True):
     nodes: dict[str, NodeOptions | None] | None = None
     description: str = ""
@@ -89,8 +70,6 @@ class File(Struct, forbid_unknown_fields=True):
     duration: Seconds | None = None
     flight: Flight | None = None
     configuration: str | None = None
-    wires: dict[str, str] = {}
-    senders: dict[str, list[Sender]] = {}
     seed: int | None = None
     parameters: dict[str, Any] | None = None
     events: list[dict[str, Any]] | None = None
@@ -287,8 +266,7 @@ class Event(NamedTuple):
 
 class Scenario(NamedTuple):
     """The contents of a file. `seed` is that of the random faults, None if there are none; `configuration` the path or
-    name that the file gives, and `parameters` the values of the parameters. `wires` names the device of a connection
-    whose name and driver do not say it, `senders` what is wired to the inputs of a converter, from the first one on."""
+    name that the file gives, and `parameters` the values of the parameters."""
 
     nodes: Mapping[str, NodeOptions]
     flight: Flight = Flight()
@@ -299,8 +277,6 @@ class Scenario(NamedTuple):
     configuration: str = ""
     seed: int | None = None
     parameters: Mapping[str, float | bool | str] = {}
-    wires: Mapping[str, str] = {}
-    senders: Mapping[str, list[Sender]] = {}
 
     def aircraft(self) -> Aircraft:
         """Build the aircraft, as it is when the scenario begins. Raises ImportError if its model is not installed."""
@@ -331,7 +307,8 @@ class Scenario(NamedTuple):
 
     @property
     def end(self) -> float | None:
-        """When it ends at the latest: its duration, or when everything in it has begun and ended, in seconds.
+        """When it ends at the latest, in seconds: after its duration, or when every expectation is decided; without
+        expectations, when everything has ended.
 
         None if it has no duration, and something in it waits for a condition without a deadline.
         """
@@ -348,7 +325,8 @@ class Scenario(NamedTuple):
                     return None
                 base = latest[each.after] if each.after is not None else each.when.deadline if each.when else 0.0
                 latest[each.id] = (base or 0.0) + each.at
-        return max((latest[e.id] + e.within + (e.lasting or 0.0) for e in self.events), default=0.0)
+        lasting = [e for e in self.events if e.kind == "expect" or e.when is not None] or self.events
+        return max((latest[e.id] + e.within + (e.lasting or 0.0) for e in lasting), default=0.0)
 
 
 def moment(text: str) -> datetime:

@@ -108,6 +108,13 @@ class Play:
         """The events of the scenario that have never begun."""
         return [event for event in self.scenario.events if not self.begun[event.id]]
 
+    def targetless(self) -> list[Event]:
+        """The events of the scenario that happen to something that is not here."""
+        return [event for event in self.scenario.events if not self._is_here(event)]
+
+    def _is_here(self, event: Event) -> bool:
+        return event.kind in ("aircraft", "expect") or (event.kind, event.what) in self._targets
+
     def _do_what_is_due(self, now: float) -> None:
         while self._todo and self._todo[0][0] <= now:
             at, _, words, do = heapq.heappop(self._todo)
@@ -150,8 +157,8 @@ class Play:
 
     def _schedule(self, event: Event, base: float) -> None:
         at = base + event.at
-        there = event.kind in ("aircraft", "expect") or (event.kind, event.what) in self._targets
-        words = f"{event.what or f'the {event.kind}'}{'' if there else ' is not here'}: {event.words}"
+        absent = "" if self._is_here(event) else " is not here"
+        words = f"{event.what or f'the {event.kind}'}{absent}: {event.words}"
         self._at(at, "" if event.kind == "expect" else words, partial(self._begin, event, at, words))
 
     def _look_at_conditions(self, now: float, aircraft: Aircraft) -> None:
