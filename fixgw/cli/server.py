@@ -61,12 +61,16 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "  show       print the effective configuration: connections with all their options\n"
         "  explain [NAME]  print each connection as it is understood: what was translated, and why\n"
         "  schema     print the JSON schema, for editors",
-        "  fixgw config init ~/.config/fixgw\n  fixgw config import ~/makerplane/fixgw/config --to ~/.config/fixgw\n"
+        "  fixgw config init ~/.config/fixgw\n  fixgw config init mine --example vw-single-seater\n"
+        "  fixgw config import ~/makerplane/fixgw/config --to ~/.config/fixgw\n"
         "  fixgw config schema > fixgw.schema.json",
     )
     parser.add_argument("what", choices=["init", "import", "path", "show", "explain", "schema"])
     parser.add_argument(
         "directory", metavar="DIR", nargs="?", help="where `init` copies to, what `import` reads, what to `explain`"
+    )
+    parser.add_argument(
+        "--example", metavar="NAME", help="`init`: copy this aircraft of the gallery instead; `list` names them"
     )
     parser.add_argument("--to", metavar="DIR", default="~/.config/fixgw", help="where `import` writes to")
     parser.add_argument(
@@ -256,14 +260,7 @@ def config(args: argparse.Namespace) -> int:
     from fixgw import configuration
 
     if args.what == "init":
-        if not args.directory:
-            complain("`fixgw config init` needs the directory to copy the configuration to: `fixgw config init DIR`")
-            return EXIT_USAGE
-        from fixgw.configuration.tree import copy_tree, write_schema
-
-        for path, action in (*copy_tree(args.directory), write_schema(args.directory)):
-            print(f"{path}: {action}")
-        return EXIT_DONE
+        return _init(args)
     if args.what == "import":
         from fixgw.configuration import importing
 
@@ -298,6 +295,26 @@ def config(args: argparse.Namespace) -> int:
         import yaml
 
         print(yaml.safe_dump(json.loads(json.dumps(facts, default=str)), sort_keys=False, allow_unicode=True), end="")
+    return EXIT_DONE
+
+
+def _init(args: argparse.Namespace) -> int:
+    from fixgw.configuration.tree import aircraft, copy_tree, write_schema
+
+    source = None
+    if args.example:
+        gallery = aircraft()
+        if args.example == "list":
+            print("\n".join(gallery))
+            return EXIT_DONE
+        if args.example not in gallery:
+            return complain(f"no aircraft {args.example!r}{did_you_mean(args.example, gallery)}: {', '.join(gallery)}")
+        source = gallery[args.example]
+    if not args.directory:
+        complain("`fixgw config init` needs the directory to copy the configuration to: `fixgw config init DIR`")
+        return EXIT_USAGE
+    for path, action in (*copy_tree(args.directory, source), write_schema(args.directory)):
+        print(f"{path}: {action}")
     return EXIT_DONE
 
 

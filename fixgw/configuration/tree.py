@@ -1,4 +1,4 @@
-"""Copies the packaged configuration, for the user to edit."""
+"""Copies the packaged configuration, or that of an aircraft of the gallery, for the user to edit."""
 
 from __future__ import annotations
 
@@ -9,19 +9,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fixgw import state
-from fixgw.configuration import packaged
+from fixgw.configuration import NAME, packaged
 
 MANIFEST = ".packaged.sha256"  # the files that were copied, in the format of sha256sum
+GALLERY = Path(__file__).parents[1] / "aircraft"
 SCHEMA = "fixgw.schema.json"  # the first line of default.yaml names it, for editors
 
 
-def copy_tree(directory: str | os.PathLike[str]) -> list[tuple[Path, str]]:
-    """Copy the packaged configuration into `directory`, which is created if necessary. Never changes existing files.
+def aircraft() -> dict[str, Path]:
+    """The folders of the gallery (``examples/aircraft``), by name."""
+    return {path.parent.name: path.parent for path in sorted(GALLERY.glob(f"*/{NAME}"))}
+
+
+def copy_tree(directory: str | os.PathLike[str], source: Path | None = None) -> list[tuple[Path, str]]:
+    """Copy the packaged configuration, or another `source`, into `directory`, which is created if necessary. Never
+    changes existing files.
 
     Returns each file with what was done: ``"written"``, ``"the same"`` or ``"kept, yours differs"``, with a note if the
     packaged file has changed since it was copied. Raises OSError if it cannot write.
     """
-    source, target = packaged(), Path(directory).expanduser()
+    source, target = source or packaged(), Path(directory).expanduser()
     copied = _manifest(target / MANIFEST)
     report: list[tuple[Path, str]] = []
     digests: dict[str, str] = {}

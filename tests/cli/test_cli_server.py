@@ -264,6 +264,15 @@ def test_init_copies_a_valid_configuration_and_never_overwrites(cli: Cli, home: 
     assert (directory / "default.yaml").read_text() == QUIET
 
 
+def test_init_copies_an_aircraft_of_the_gallery(cli: Cli, tmp_path: Path) -> None:
+    assert "vw-single-seater" in cli("config", "init", "--example", "list").out.splitlines()
+    code, out, err = cli("config", "init", str(tmp_path / "glider"), "--example", "motor-glidr")
+    assert (code, out) == (1, "")
+    assert err.startswith("fixgw: no aircraft 'motor-glidr' (did you mean 'motor-glider'?): auto-engine, ")
+    assert cli("config", "init", str(tmp_path / "glider"), "--example", "motor-glider").code == 0
+    assert cli("check", str(tmp_path / "glider" / "default.yaml")).code == 0
+
+
 def test_init_needs_a_directory_that_it_can_create(cli: Cli, tmp_path: Path) -> None:
     assert cli("config", "init").code == 2
     assert cli("config", "path", str(tmp_path)).code == 2

@@ -47,7 +47,7 @@ def running(plugin: PluginBase) -> Iterator[PluginBase]:
 
 def test_each_example_has_a_page_and_is_listed() -> None:
     folders = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__")
-    assert folders == ["bench", "client", "plugin"]
+    assert folders == ["aircraft", "bench", "client", "plugin", "two-gateways"]
     for folder in folders:
         assert (EXAMPLES / folder / "README.md").exists()
         assert f"({folder}/README.md)" in (EXAMPLES / "README.md").read_text()

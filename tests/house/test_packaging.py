@@ -12,7 +12,14 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-LINKS = {"drivers": "drivers", "plugins": "plugins", "config": "config", "systemd": "systemd", "tests/hw_sim": "hw_sim"}
+LINKS = {
+    "drivers": "drivers",
+    "plugins": "plugins",
+    "config": "config",
+    "systemd": "systemd",
+    "tests/hw_sim": "hw_sim",
+    "examples/aircraft": "aircraft",
+}
 KINDS = {".py", ".yaml", ".ini", ".csv", ".service", ".log", ".typed", ".in", ".html", ".js", ".css", ".svg"}
 
 
@@ -40,6 +47,7 @@ def test_the_wheel_contains_the_tree(wheel: Path) -> None:
     assert "fixgw/plugins/skel.py" in expected
     assert "fixgw/config/default.yaml" in expected
     assert "fixgw/hw_sim/aircraft.py" in expected
+    assert "fixgw/aircraft/vw-single-seater/limits.ini" in expected
     assert "fixgw/plugins/web/pages/index.html" in expected
     assert expected - held == set()
     tops = {name.partition("/")[0] for name in held}
