@@ -92,6 +92,8 @@ class Plugged:
 SMALL = ("gps", "eis", "panel")
 #: The chips, which have a bus of this process, or of a rig.
 ON_BUSES = (*CHIPS, "mcp3008")
+#: Those with inputs in volts.
+CONVERTERS = ("ads1115", "mcp3008")
 #: The names of all others.
 NAMES = (
     *SERIAL,
@@ -146,6 +148,9 @@ def assemble(
     for instrument in (*instruments.values(), *wiring.segments):
         world.attach(instrument)
     world.named = instruments
+    for name, senders in scenario.senders.items():
+        if name in instruments:
+            instruments[name].device.senders[:] = [sender.volts for sender in senders]
     return world
 
 

@@ -39,6 +39,8 @@ from fixgw.hw_sim import scenario as scenarios
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.segment import Segment, SimFrame
 from fixgw.hw_sim.can.slcan import PASSIVE, WARNING
+from fixgw.hw_sim.datagrams import whole
+from fixgw.hw_sim.devices import instruments
 from fixgw.hw_sim.everything import NAMES, ON_BUSES, SMALL, assemble, make
 from fixgw.hw_sim.gpio import Bank
 from fixgw.hw_sim.i2c import Chip
@@ -97,7 +99,8 @@ class Rig:
     what happens; without it, one node of each kind is on the bus, and nothing happens. A flight without a start begins
     at `START`. `devices` are other people's devices by name: each a class, or a function, that makes the device from
     its line: a `SerialInstrument` on a port, a `CanInstrument` on a segment, a `NetworkInstrument` on a host. `wires`
-    names the device of a connection or a bus (``{"engine": "eis", "socketcan can1": "rdac"}``). `tell` is called with
+    names the device of a connection or a bus (``{"engine": "eis", "socketcan can1": "rdac"}``); so does the
+    scenario. `tell` is called with
     every event of the scenario: its time, and words. `keep` is the number of entries in `sent` (None: all).
 
     Use it as a context manager, or call `start` and `close`.
@@ -124,7 +127,7 @@ class Rig:
         #: What was sent on all links, in both directions, latest last: what the gateway's recorders hear.
         self.sent: deque[Heard] = deque(maxlen=keep)
         self._hashes: dict[str, Any] = {}
-        self._wires = dict(wires or {})
+        self._wires = {**self.scenario.wires, **(wires or {})}
         self._devices = dict(devices or {})
         self._tell = tell
         self.stepper = Stepper(
@@ -325,7 +328,9 @@ class Rig:
                 chips = True
                 continue
             for link, place in _places(connection):
-                found[link] = self._device_at(connection, link, place)
+                found[link] = name = self._device_at(connection, link, place)
+                if place.startswith("udp://") and name in instruments():  # not cut, as bytes are
+                    self._devices.setdefault(name, whole(instruments()[name]))
         for link, name in found.items():
             if name:
                 self._wiring.ends[name] = self._ends[link] = _End(self.stepper, link)

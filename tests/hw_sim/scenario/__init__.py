@@ -14,6 +14,9 @@
       air:                        # a device, see `fixgw.hw_sim.can.devices`, with its default node id
       engine: {id: 65}            # with another node id
       spare: {device: engine, id: 66, disabled: [0x500, 0x502]}
+    wires: {navigator: gnx}       # the device that a connection finds, if neither its name nor its driver says it
+    senders:                      # what is wired to the inputs of a converter: volts by the value of a key
+      ads1115: [{key: FUELQ1, points: [[0, 0.3], [20, 2.9]]}]
     parameters:                   # $NAME stands for the value; the command line may give another
       lost: 5
       pressure: {default: 12, min: 0, max: 100, description: "oil pressure, psi"}

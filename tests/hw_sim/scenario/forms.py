@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
@@ -63,6 +64,24 @@ class Parameter(Struct, forbid_unknown_fields=True):
     description: str = ""
 
 
+class Sender(Struct, forbid_unknown_fields=True):
+    """What is wired to an input of a converter: its volts by the value of the key, joined by straight lines."""
+
+    key: str
+    points: Annotated[list[tuple[float, float]], Meta(min_length=2)]
+
+    def volts(self, aircraft: Aircraft) -> float:
+        """At the ends of the points they stay as they are."""
+        value = float(aircraft.values().get(self.key, 0.0))
+        points = sorted(self.points)
+        if value <= points[0][0]:
+            return points[0][1]
+        for (low, at_low), (high, at_high) in pairwise(points):
+            if value <= high:
+                return at_low + (at_high - at_low) * (value - low) / (high - low)
+        return points[-1][1]
+
+
 class File(Struct, forbid_unknown_fields=True):
     nodes: dict[str, NodeOptions | None] | None = None
     description: str = ""
@@ -70,6 +89,8 @@ class File(Struct, forbid_unknown_fields=True):
     duration: Seconds | None = None
     flight: Flight | None = None
     configuration: str | None = None
+    wires: dict[str, str] = {}
+    senders: dict[str, list[Sender]] = {}
     seed: int | None = None
     parameters: dict[str, Any] | None = None
     events: list[dict[str, Any]] | None = None
@@ -266,7 +287,8 @@ class Event(NamedTuple):
 
 class Scenario(NamedTuple):
     """The contents of a file. `seed` is that of the random faults, None if there are none; `configuration` the path or
-    name that the file gives, and `parameters` the values of the parameters."""
+    name that the file gives, and `parameters` the values of the parameters. `wires` names the device of a connection
+    whose name and driver do not say it, `senders` what is wired to the inputs of a converter, from the first one on."""
 
     nodes: Mapping[str, NodeOptions]
     flight: Flight = Flight()
@@ -277,6 +299,8 @@ class Scenario(NamedTuple):
     configuration: str = ""
     seed: int | None = None
     parameters: Mapping[str, float | bool | str] = {}
+    wires: Mapping[str, str] = {}
+    senders: Mapping[str, list[Sender]] = {}
 
     def aircraft(self) -> Aircraft:
         """Build the aircraft, as it is when the scenario begins. Raises ImportError if its model is not installed."""

@@ -112,6 +112,8 @@ def _scenario(
             moment(start)
         except ValueError:
             found.append(at.at(["flight", "start"]).problem(f"flight.start: {start!r} is not a date and time"))
+    if file is not None:
+        _check_wires(file, at, found)
     block = Block(str(reader.main), values, names={}, playing=(str(reader.main.resolve()),))
     expansion.expand(value.get("events"), at.at(["events"]), "events", block)
     events = [_event(number, step, devices, found) for number, step in enumerate(expansion.steps)]
@@ -132,6 +134,8 @@ def _scenario(
         _configuration(file.configuration, at),
         expansion.seed,
         values,
+        file.wires,
+        file.senders,
     )
 
 
@@ -141,6 +145,25 @@ def _configuration(name: str | None, at: Positions) -> str:
         return ""
     beside = Path(at.at(["configuration"]).file).parent / name
     return str(beside) if beside.exists() or "/" in name or "." in name else name
+
+
+def _check_wires(file: File, at: Positions, found: list[Problem]) -> None:
+    from fixgw.hw_sim.everything import CONVERTERS
+
+    for name, device in file.wires.items():
+        known = (*instruments(), "can0")
+        if device not in known:
+            words = f"wires.{name}: no device {device!r}{did_you_mean(device, known)}"
+            found.append(at.at(["wires", name]).problem(words))
+    for name, senders in file.senders.items():
+        place = at.at(["senders"])
+        if name not in CONVERTERS:
+            words = f"senders: no converter {name!r}{did_you_mean(name, CONVERTERS)}"
+            found.append(place.keys[name].problem(words))
+        for number, sender in enumerate(senders):
+            if len({value for value, _ in sender.points}) < len(sender.points):
+                where = place.at([name, number, "points"])
+                found.append(where.problem(f"senders.{name}[{number}].points: a value has two voltages"))
 
 
 def _starts_at(event: Event) -> float:
