@@ -427,7 +427,7 @@ def test_what_can_be_expected(written: Write, expect: str, title: str) -> None:
         ("{key: A, tolerance: 3}", "3:41: events[0].expect: tolerance: needs a number (is:)"),
         ("{key: A, is: x, tolerance: 3}", "3:48: events[0].expect: tolerance: needs a number (is:)"),
         ("{alert: b, is: rised}", "3:36: events[0].expect: is: 'rised' is nothing that an alert can be"),
-        ("{alert: b, level: red}", "events[0].expect.level: expected warning, caution or advisory, got text 'red'"),
+        ("{alert: b, level: red}", "events[0].expect.level: expected advisory, caution or warning, got text 'red'"),
         ("'ALT >'", "3:21: events[0].expect: not a valid expression"),
         ("3", "3:21: events[0].expect: expected text or mapping, got the number 3"),
     ],

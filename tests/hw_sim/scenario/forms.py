@@ -173,7 +173,7 @@ class Expected(Struct, forbid_unknown_fields=True):
     flags: Texts | None = None
     source: str | None = None
     alert: str | None = None
-    level: Literal["warning", "caution", "advisory"] | None = None
+    level: Literal["advisory", "caution", "warning"] | None = None
     unchanged: Texts | None = None
     except_: Texts = msgspec.field(name="except", default="")
 
