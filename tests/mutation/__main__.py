@@ -68,6 +68,7 @@ THROUGH_OTHERS = {
     "drivers/links/can/instrument.py": _tests("drivers", "megasquirt"),
     "drivers/links/can/log.py": _tests("drivers", "canfix_tools"),
     "drivers/links/can/python_can.py": _tests("drivers/links/can", "bus"),
+    "drivers/links/chips.py": _tests("core", "rawreplay"),
     "drivers/links/instrument.py": _tests("core", "plugin_base") + _tests("drivers", "eis"),
     "drivers/links/opening.py": _tests("drivers/links", "serial") + _tests("drivers/links/can", "bus"),
     "drivers/links/recorded.py": _tests("drivers/links", "raw_tap"),

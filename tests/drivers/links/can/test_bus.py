@@ -393,6 +393,27 @@ def test_frames_gather_only_while_they_arrive_in_quick_succession(
     assert [frame.arbitration_id for frame in received] == [1, 2, 3, 4, 5, 6, 7]
 
 
+def test_a_frame_is_sent_at_once_unless_that_may_take_time() -> None:
+    bus = can_bus.SharedBus(BusOptions(**SCRIPTED))
+    bus._port = port = Scripted()
+
+    def sent_at_once(identifier: int) -> bool:
+        bus.submit(Frame(identifier, b"", timestamp=bus.clock()))
+        return [frame.arbitration_id for frame in port.written][-1:] == [identifier]
+
+    assert sent_at_once(1)
+    assert not bus._wake.is_set()
+    port.room = 0
+    assert not sent_at_once(2)
+    port.room = 100
+    assert not sent_at_once(3), "the thread that writes may be waiting for room"
+    assert bus._wake.is_set()
+    bus._port = port = Scripted()
+    bus._stuck_since = None
+    port.blocking = True
+    assert not sent_at_once(4)
+
+
 def test_an_interface_with_filters_gets_the_filters_of_all_users(join: Join, script: Script) -> None:
     one = join(1, 2, **SCRIPTED)
     until(lambda: script.port.accepted == {1, 2})
@@ -839,6 +860,21 @@ def test_error_frames_keep_their_classes(kernel: Kernel) -> None:
     assert plain(kernel.port.read(1.0)) == [(4, b"\0\x10" + bytes(6), ERROR)]
     kernel.socket.send(struct.pack("=IBBxx64s", 1, 1, 6, b"x"))
     assert plain(kernel.port.read(1.0)) == [(1, b"x", FD | ESI)]
+
+
+def test_the_kernel_is_given_no_more_filters_than_it_takes(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bytes] = []
+
+    class Told:
+        def setsockopt(self, level: int, option: int, value: bytes) -> None:
+            given.append(value)
+
+    monkeypatch.setattr(kernel.port, "_socket", Told())
+    apart = [n for n in range(0x800) if n.bit_count() % 2]  # no two share a filter
+    for wanted in (512, 513):  # CAN_RAW_FILTER_MAX in linux/can.h
+        kernel.port.accept(apart[:wanted])
+    assert [len(value) for value in given] == [512 * 8, 8]
+    assert given[1] == bytes(8), "everything"
 
 
 def test_a_burst_is_read_at_once_and_an_empty_socket_returns_at_once(kernel: Kernel) -> None:

@@ -173,7 +173,7 @@ def test_neighbours_share_a_mask() -> None:
         (0x004, b"\0\x28", BusError("passive")),
         (0x004, b"\0\x40", BusError("active")),
         (0x004, b"\0\x01", BusError("", ("receive overflow",))),
-        (0x020, b"", BusError("", ("no acknowledgement",))),
+        (0x020, b"\0\xff\xff\0\0\0\x01\x02", BusError("", ("no acknowledgement",))),
         (0x088, b"\0\0\x04", BusError("", ("bus error", "stuff error"))),
         (0x204, b"\0\x20\0\0\0\0\x80\x05", BusError("passive", (), 128, 5)),
     ],

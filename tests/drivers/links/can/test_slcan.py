@@ -134,6 +134,24 @@ def test_status_flags_are_reported_once_as_error_frames() -> None:
     assert decode_error(well.arbitration_id, well.data).state == "active"
 
 
+@pytest.mark.parametrize(
+    ("status", "state", "event"),
+    [
+        (0x01, "active", "receive overflow"),
+        (0x02, "active", "transmit overflow"),
+        (0x04, "warning", ""),
+        (0x08, "active", "receive overflow"),
+        (0x20, "passive", ""),
+        (0x40, "active", "arbitration lost"),
+        (0x80, "active", "bus error"),
+    ],
+)
+def test_each_status_flag_has_its_meaning(status: int, state: str, event: str) -> None:
+    frame = slcan._make_status_frame(status, 0.0)
+    error = decode_error(frame.arbitration_id, frame.data)
+    assert (error.state, error.events) == (state, (event,) if event else ())
+
+
 def test_unsolicited_controller_status_of_an_adapter_is_understood() -> None:
     state, errors = parsed(b"sp128007\re2as\r")
     report = decode_error(state.arbitration_id, state.data)
