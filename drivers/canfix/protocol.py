@@ -190,7 +190,6 @@ class ParameterUpdate(Message, frozen=True, gc=False):
             raise BadValue(parameter.name, f"meta index {meta} cannot be sent as {self.kind}", "range")
         _check("node", self.node, 1, 255)
         _check("index", self.index, 0, 255)
-        _check("code", self.code, 0, 255)
         head = bytes((self.node, self.index, self.code & _CODE_BITS))
         return Frame(parameter.identifier, head + parameter.write(self.value, strict and not self.failure))
 
