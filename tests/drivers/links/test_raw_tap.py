@@ -120,6 +120,11 @@ def test_a_buffer_that_is_never_emptied_is_bounded() -> None:
 def test_a_tap_receives_frames_once_under_the_name_of_their_bus(db: Database) -> None:
     buffer = Buffer(1000)
     taken: list[Heard] = []
+
+    def is_lost() -> bool:
+        taken.extend(buffer.take())
+        return bool(taken) and isinstance(taken[-1].data, Event) and taken[-1].data.what == "lost"
+
     raw.listen(db, buffer, LOG)
     with Segment() as segment, VirtualSlcan(segment) as adapter:
         options = {"interface": "slcan", "channel": adapter.path, "bitrate": 250000}
@@ -134,7 +139,7 @@ def test_a_tap_receives_frames_once_under_the_name_of_their_bus(db: Database) ->
             assert nodes[0].bus.send(0x184, b"\x02")
             until(lambda: len(nodes[1].heard) == 2)
             adapter.unplug()
-            until(lambda: taken.extend(buffer.take()) or _is_lost(taken[-1]))
+            until(is_lost)
         finally:
             for node in nodes:
                 node.shutdown()
@@ -145,10 +150,6 @@ def test_a_tap_receives_frames_once_under_the_name_of_their_bus(db: Database) ->
     assert raw.point(db).facts() == []
     frames = [(h.direction, frame.arbitration_id) for h in heard for frame in h.data]
     assert [pair for pair in frames if pair[1] in (0x183, 0x184)] == [("in", 0x183), ("out", 0x184)]
-
-
-def _is_lost(heard: Heard) -> bool:
-    return isinstance(heard.data, Event) and heard.data.what == "lost"
 
 
 def test_a_tap_receives_the_samples_of_chips() -> None:
