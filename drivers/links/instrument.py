@@ -136,7 +136,7 @@ class Instrument(SerialPoller[OptionsT]):
         """Publish the updates that the protocol returns, if its frames are the instrument's; whether any made sense."""
         counts = self.counts
         before, refused = counts["received"], self._count_refused()
-        updates = feed()
+        updates = [*feed()]  # other people's protocols may yield them
         refused_now = self._count_refused() - refused
         taken = counts["received"] - before - refused_now
         trusted = self._majority.trusted

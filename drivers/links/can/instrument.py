@@ -67,6 +67,8 @@ OptionsT = TypeVar("OptionsT", bound=CanInstrumentOptions, default=CanInstrument
 class CanInstrument(CanPlugin[OptionsT]):
     """One instrument on a bus. Its values are written as they arrive, age when it is silent, and fail with the bus."""
 
+    #: The keys that the driver may write, if they do not depend on its options.
+    KEYS: ClassVar[frozenset[str]] = frozenset()
     #: `health` reports an instrument that has been silent for longer, in seconds.
     patience_s: ClassVar[float] = 3.0
 
@@ -92,7 +94,7 @@ class CanInstrument(CanPlugin[OptionsT]):
 
     @classmethod
     def writes(cls, options: OptionsT) -> Iterable[str]:
-        raise NotImplementedError
+        return cls.KEYS
 
     @classmethod
     def anonymise(cls, options: OptionsT, entries: list[Heard], shift: Shift, alone: bool) -> list[Heard] | None:
@@ -113,7 +115,7 @@ class CanInstrument(CanPlugin[OptionsT]):
     def received(self, frames: Sequence[Frame]) -> None:
         counts, protocol = self.counts, self._protocol
         before, refused = counts["received"], self._count_refused()
-        updates = protocol.feed(frames)
+        updates = [*protocol.feed(frames)]  # other people's may yield them
         refused_now = self._count_refused() - refused
         taken = counts["received"] - before - refused_now
         trusted = self._majority.trusted

@@ -45,7 +45,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("clock")
     if mark is not None and "_bed" in metafunc.fixturenames:
         if unknown := set(mark.args) - set(CLOCKS):
-            raise pytest.UsageError(f"{metafunc.definition.nodeid}: the clock is wound or real, not {unknown.pop()}")
+            where = metafunc.definition.nodeid
+            pytest.fail(f"{where}: the clock is wound or real, not {unknown.pop()}", pytrace=False)
         kinds = [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "real")) for kind in mark.args]
         metafunc.parametrize("_bed", kinds, indirect=True)
 
@@ -66,7 +67,8 @@ def _bed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         yield bed
     finally:
         bed.close()
-    bed.check()
+    if forgotten := bed.forgotten():
+        pytest.fail(f"{forgotten} was never judged: end it with now(), by(...) or throughout(...)", pytrace=False)
 
 
 @pytest.fixture
