@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fixgw.cli import EXIT_DONE, complain, stop_on_signal
 from fixgw.cli.sim import choose_scenario, end_of, print_event
 from fixgw.errors import MissingLibrary, did_you_mean
+from fixgw.net.access import address_of
 
 if TYPE_CHECKING:
     from fixgw.hw_sim.can.segment import SimFrame
@@ -48,6 +49,10 @@ def run(args: argparse.Namespace) -> int:
     for name in names:
         if name not in known():
             return complain(f"no instrument {name!r}{did_you_mean(name, known())}")
+    try:
+        address_of(args.host)
+    except ValueError:
+        return complain(f"--host: {args.host!r} is not an address")
     scenario, problem = choose_scenario(args)
     if scenario is None:
         return complain(problem)
@@ -70,7 +75,7 @@ def _fly(args: argparse.Namespace, scenario: Scenario, directory: Path, names: C
         devices = [name for name in names if name != "can0"]
         world = assemble(Noting(directory, record.note, args.host), scenario, devices, print_event, bus="can0" in names)
     except OSError as error:
-        return complain(f"{error.filename or directory}: {error.strerror}")
+        return complain(f"{error.filename2 or error.filename or args.host}: {error.strerror}")
     world.duration = end_of(scenario, args)
     file = directory / RECORD
     try:

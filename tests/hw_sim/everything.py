@@ -131,20 +131,26 @@ def assemble(
     bus: bool = True,
 ) -> World:
     """A world with the devices called `names`, and those that are `made` already, by name; with the `bus` of the
-    scenario's nodes, whose adapter is ``can0``. What happens is told to `tell`."""
+    scenario's nodes, whose adapter is ``can0``. What happens is told to `tell`. If this raises, such as OSError for a
+    path, nothing is left of it."""
     world = World(scenario.aircraft())
     instruments = dict(made or {})
-    for name in names:
-        if name not in instruments:
-            instruments[name] = device(name, wiring)
-    if bus:
-        segment = wiring.segment(scenario.bit_rate)
-        nodes = CanBus(scenario, lambda segment: wiring.adapter(segment, "can0"), tell, instruments, segment)
-        world.play = nodes.play
-        world.attach(nodes)
-    else:
-        world.play = Play(scenario._replace(nodes={}), None, tell, instruments)
-        world.attach(Director(world.play, threading.Event()))
+    try:
+        for name in names:
+            if name not in instruments:
+                instruments[name] = device(name, wiring)
+        if bus:
+            segment = wiring.segment(scenario.bit_rate)
+            nodes = CanBus(scenario, lambda segment: wiring.adapter(segment, "can0"), tell, instruments, segment)
+            world.play = nodes.play
+            world.attach(nodes)
+        else:
+            world.play = Play(scenario._replace(nodes={}), None, tell, instruments)
+            world.attach(Director(world.play, threading.Event()))
+    except BaseException:
+        for each in (*instruments.values(), *wiring.segments):
+            each.close()
+        raise
     for instrument in (*instruments.values(), *wiring.segments):
         world.attach(instrument)
     world.named = instruments

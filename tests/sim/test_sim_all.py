@@ -100,3 +100,9 @@ def test_all_instruments_send_the_same_bytes_each_time_and_what_they_send_is_rec
 def test_what_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sim", "all", "--dir", str(tmp_path), "eiss"]) != 0
     assert "no instrument 'eiss' (did you mean 'eis'?)" in capsys.readouterr().err
+    (tmp_path / "gps").touch()
+    assert main(["sim", "all", "--dir", str(tmp_path), "eis", "rdac", "gps"]) != 0
+    assert f"{tmp_path}/gps: File exists" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["gps"]  # no port is left
+    assert main(["sim", "all", "--dir", str(tmp_path), "--host", "300.1.1.1", "xplane"]) != 0
+    assert "--host: '300.1.1.1' is not an address" in capsys.readouterr().err
