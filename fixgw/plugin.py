@@ -528,6 +528,11 @@ class Poller(Worker[OptionsT]):
         something.
         """
 
+    def poll_by(self) -> float:
+        """When `poll` has something to do although its device says nothing, in seconds of `clock`; infinity: at no
+        certain time. For `turn`."""
+        return float("inf")
+
     # -- for drivers to call -------------------------------------------------------------------------------------------
 
     @property
@@ -579,7 +584,9 @@ class Poller(Worker[OptionsT]):
         return 0.0
 
     def turn(self) -> float:
-        return self.clock() + (self.step(0.0) or self.poll_timeout)
+        pause = self.step(0.0)
+        now = self.clock()
+        return min(now + self.poll_timeout, self.poll_by()) if self._connected else now + (pause or self.poll_timeout)
 
     def note_loss(self, reason: str) -> None:
         """For links, to tell recorders: the device is lost or closed, or an attempt to open it has failed."""

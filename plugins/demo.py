@@ -122,8 +122,8 @@ class Plugin(plugin.Poller[Options]):
                         self._write(item, values[item.key])
                     self.count("writes", len(items))
 
-    def turn(self) -> float:
-        return min(super().turn(), self._next)
+    def poll_by(self) -> float:
+        return self._next
 
     # -- at the start --------------------------------------------------------------------------------------------------
 

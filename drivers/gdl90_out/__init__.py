@@ -183,8 +183,8 @@ class Plugin(Poller[OutOptions]):
         if with_attitude or with_second:
             self._say(with_second, with_attitude)
 
-    def turn(self) -> float:
-        return min(super().turn(), self._attitude_at, self._second_at)
+    def poll_by(self) -> float:
+        return min(self._attitude_at, self._second_at)
 
     def close(self) -> None:
         senders, self._senders, ears, self._ears = self._senders, {}, self._ears, None

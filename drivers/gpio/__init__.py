@@ -125,8 +125,8 @@ class Plugin(Poller[declared.Options]):
             if function.due <= now or function.is_waiting():
                 function.poll(now)
 
-    def turn(self) -> float:
-        return min([super().turn(), *(function.due for function in self._functions)])
+    def poll_by(self) -> float:
+        return min((function.due for function in self._functions), default=float("inf"))
 
     def is_waiting(self) -> bool:
         return self._wake.is_set()

@@ -167,9 +167,8 @@ class Plugin(Instrument[LinesOptions]):
         super().open()
         self._ask_at = float("-inf")
 
-    def turn(self) -> float:
-        due = super().turn()
-        return due if self.options.ask is None else min(due, max(self._ask_at, self.clock()))
+    def poll_by(self) -> float:
+        return super().poll_by() if self.options.ask is None else max(self._ask_at, self.clock())
 
     def poll(self, timeout: float) -> None:
         ask = self.options.ask

@@ -122,8 +122,8 @@ class SimulatorPoller(Instrument[OptionsT]):
         self._silent = False
         return super().received(data)
 
-    def turn(self) -> float:
-        return min(super().turn(), self._send_at)
+    def poll_by(self) -> float:
+        return self._send_at
 
     def take(self, feed: Callable[[], list[Update]]) -> bool:
         return super().take(lambda: [self._fit(update) for update in feed()])

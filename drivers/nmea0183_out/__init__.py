@@ -129,8 +129,8 @@ class Plugin(SerialPoller[OutOptions]):
         if now - self._taken > STALLED_S:
             raise DeviceError(f"{self.options.port}: the receiver takes no data (flow control, or nobody reads)")
 
-    def turn(self) -> float:
-        return min([super().turn(), *self._due.values()])
+    def poll_by(self) -> float:
+        return min(self._due.values(), default=float("inf"))
 
     def close(self) -> None:
         if self.port is not None:  # unsent data is old, and closing would wait for it

@@ -80,8 +80,8 @@ class Plugin(Instrument[Options]):
         if self.stopping.is_set():  # these keys never age
             self.lost("stopped")
 
-    def turn(self) -> float:
-        return min(super().turn(), self._due)
+    def poll_by(self) -> float:
+        return self._due
 
     def poll(self, timeout: float) -> None:
         now = self.clock()

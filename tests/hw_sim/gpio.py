@@ -211,9 +211,11 @@ class Bank:
             self._gone = self._stale = True
 
     def plug(self) -> None:
-        """Put the chip back with nothing set up. To use it, the program must first release the old one (`cleanup`)."""
+        """Put the chip back with nothing set up. To use it, the program must first release the old one (`cleanup`), but
+        not if callbacks run at once: programs share a bank of this process, but not that of a rig."""
         with self._lock:
             self._gone = False
+            self._stale = self._stale and not self._at_once
             for pin in range(PINS):
                 self._pins[pin].forget()
                 self._settle(pin)

@@ -100,13 +100,20 @@ def test_the_same_flight_has_the_same_bytes_and_another_seed_has_others(tmp_path
 
 
 def test_rigs_that_fly_by_turns_are_apart(tmp_path: Path) -> None:
-    first = flown(1, tmp_path)
-    with Rig(scenario=scenario(tmp_path)) as one, Rig(scenario=scenario(tmp_path)) as two:
+    events = "events:\n  - {at: 0.5, instrument: panel, fault: unplug, for: 0.2}\n"
+    with Rig(scenario=scenario(tmp_path, events)) as alone:
+        alone.fly(2)
+        digest = alone.digest()
+    with Rig(scenario=scenario(tmp_path, events)) as one, Rig(scenario=scenario(tmp_path, events)) as two:
         two.aircraft.fuel = [5.0, 5.0]
-        for _ in range(10):
+        for _ in range(6):
             one.fly(0.1)
             two.fly(0.1)
-        assert one.digest() == first != two.digest()
+        assert set(one.health()) == set(two.health()) == {"panel"}
+        one.fly(1.4)
+        two.fly(1.4)
+        assert (one.health(), two.health()) == ({}, {})
+        assert one.digest() == digest != two.digest()
 
 
 @pytest.mark.slow

@@ -99,9 +99,9 @@ class Rig:
     what happens; without it, one node of each kind is on the bus, and nothing happens. A flight without a start begins
     at `START`. `devices` are other people's devices by name: each a class, or a function, that makes the device from
     its line: a `SerialInstrument` on a port, a `CanInstrument` on a segment, a `NetworkInstrument` on a host. `wires`
-    names the device of a connection or a bus (``{"engine": "eis", "socketcan can1": "rdac"}``); so does the
-    scenario. `tell` is called with
-    every event of the scenario: its time, and words. `keep` is the number of entries in `sent` (None: all).
+    names the device of a connection or a bus (``{"engine": "eis", "socketcan can1": "rdac"}``); so does the scenario.
+    `tell` is called with every event of the scenario: its time, and words. `keep` is the number of entries in `sent`
+    (None: all).
 
     Use it as a context manager, or call `start` and `close`.
     """
@@ -133,7 +133,7 @@ class Rig:
         self.stepper = Stepper(
             self.configuration,
             START_S,
-            utc=lambda: self._began + timedelta(seconds=self.now),
+            utc=lambda: self._began + timedelta(seconds=self.stepper.now - START_S),
             refuse=_refuse,
             link=self._link,
             sent=self._from_driver,
@@ -232,7 +232,11 @@ class Rig:
                 self.world.stop()
 
     def __enter__(self) -> Rig:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -294,11 +298,11 @@ class Rig:
         for adapter in self._wiring.adapters:
             adapter.flush(self.stepper.now)
         for end in self._ends.values():
-            while end.feed.entries:
-                if not end.connected:
-                    end.feed.entries.clear()
-                else:
+            while waiting := len(end.feed.entries):
+                if end.connected:
                     self.stepper.turn(end.link)
+                if len(end.feed.entries) == waiting:  # the driver does not have it open, or does not listen
+                    end.feed.entries.clear()
 
     @contextmanager
     def _here(self) -> Iterator[None]:
@@ -468,12 +472,8 @@ class _End:
         """The driver notices at once, as it does when a port hangs up."""
         self.feed.trouble = trouble
         self.feed.entries.clear()
-        if (task := self._stepper.tasks.get(self.link)) is not None and self._connected_before(task.worker):
+        if (task := self._stepper.tasks.get(self.link)) is not None and getattr(task.worker, "connected", False):
             task.due = self._stepper.now
-
-    @staticmethod
-    def _connected_before(worker: Any) -> bool:
-        return bool(getattr(worker, "connected", False))
 
 
 class _Line:
