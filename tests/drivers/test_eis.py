@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw import database
 from fixgw.database import FAIL, Database
 from fixgw.drivers.eis import EisOptions, Plugin
 from fixgw.drivers.eis.protocol import HEADER, KEYS, MODELS, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.contract import Contract
+from fixgw.hw_sim.bench.gateways import Airplane
 from fixgw.hw_sim.bench.network import TcpBench, UdpBench
 from fixgw.hw_sim.bench.wired import SerialBench
+from fixgw.hw_sim.bench.words import Expect, StartGateway, s
 from fixgw.hw_sim.devices.eis import Eis, Eis2004, frame
-from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit.curve import CurveSpec, Linear
 from fixgw.kit.update import Update
 
@@ -370,34 +368,15 @@ def test_a_curve_in_another_unit_is_questioned(db: Database) -> None:
 # -- on a line ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_a_single_frame_is_written_to_the_items_named_in_keys() -> None:
-    db = packaged_database()
-    before = database.current()
-    database.bind(db)
+def test_values_are_written_to_the_items_named_in_keys(
+    gateway: StartGateway, expect: Expect, aircraft: Airplane
+) -> None:
     moved = {"TACH1": "PROP1", "CHT11": "CHT15", "EGT11": None}
-    with VirtualPort() as port:
-        plugin = Plugin("right", {"port": port.path, "cylinders": 1, "keys": moved})
-        plugin.start()
-        try:
-            until(lambda: plugin.connected)
-            port.write(FRAME)
-            until(lambda: db.read("OILP1").source == "right")  # written after the others
-            assert not plugin.health()
-            assert db.read("PROP1").value == 2400
-            assert db.read("CHT15").value == pytest.approx(173.889, abs=DEGREE)
-            assert not [key for key in ("TACH1", "CHT11", "EGT11") if db.read(key).source == "right"]
-        finally:
-            plugin.shutdown()
-            database.bind(before)
-            db.stop()
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
+    running = gateway({"right": {"module": "fixgw.drivers.eis", "cylinders": 1, "keys": moved}}, right=Eis)
+    aircraft["TACH1"], aircraft["CHT11"] = 2400, 173.9
+    expect("PROP1").reads(2400).comes_from("right").by(3 * s)
+    expect("CHT15").within(1, of=173.9).now()
+    assert not [key for key in moved if running.read(key).source == "right"]
 
 
 # -- the contract that all drivers pass --------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ from fixgw.database import FAIL, Database
 from fixgw.drivers.lines import Plugin
 from fixgw.drivers.lines.pattern import compile_safely
 from fixgw.drivers.lines.protocol import MAX_LINE, Decoder, Field, Format
-from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import SerialBench
+from fixgw.hw_sim.bench.words import Expect, Fault, StartGateway, s
 from fixgw.hw_sim.devices.lines import READ_WITH, Arduino, crc16
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit.update import Update
@@ -343,31 +343,19 @@ def line(**more: Any) -> dict[str, Any]:
     return {"lines": [{"fields": {"OAT": {"from": 1}}, **more}]}
 
 
-@pytest.mark.slow
-def test_an_arduino_needs_no_driver_code(db: Database) -> None:
-    aircraft = Aircraft()
-    with VirtualPort() as port:
-        arduino = Arduino(port)
-        plugin = Plugin("arduino", {"port": port.path, **READ_WITH})
-        plugin.start()
-        try:
-            until(lambda: plugin.connected and port.opened)
-            tick = iter(range(100_000))
-            truth = aircraft.values()
-            keys = [key for form in READ_WITH["lines"] for key in form["fields"]]
-            until(lambda: arduino.tick(aircraft, next(tick) * 0.05) or all(db.read(k).good for k in keys))  # type: ignore[func-returns-value]
-            for key in keys:
-                assert db.read(key).value == pytest.approx(truth[key], rel=0.01, abs=0.1), key
-                assert db.read(key).source == "arduino"
-            arduino.failed = {"oilp", "OAT"}
-            until(lambda: arduino.tick(aircraft, next(tick) * 0.05) or db.read("OILP1").fail)  # type: ignore[func-returns-value]
-            until(lambda: db.read("OAT").fail)
-            assert db.read("OILT1").good
-            until(lambda: plugin.health() == "")
-            port.unplug()
-            until(lambda: all(db.read(k).fail for k in keys))
-        finally:
-            plugin.shutdown()
+def test_an_arduino_needs_no_driver_code(gateway: StartGateway, expect: Expect, fault: Fault) -> None:
+    arduino = gateway({"arduino": {"module": "fixgw.drivers.lines", **READ_WITH}}, arduino=Arduino)
+    keys = [key for form in READ_WITH["lines"] for key in form["fields"]]
+    expect(*keys).good().comes_from("arduino").by(5 * s)
+    for key in keys:
+        truth = arduino.aircraft.values()[key]
+        expect(key).within(abs(truth) / 100 + 0.1, of=truth).now()
+    arduino.devices["arduino"].failed = {"oilp", "OAT"}
+    expect("OILP1", "OAT").fails(within=1 * s)
+    expect("OILT1").good().now()
+    assert not arduino.health()
+    with fault("unplug"):
+        expect(*keys).fails(within=1 * s)
 
 
 @pytest.mark.slow
