@@ -114,12 +114,13 @@ def test_the_misbehaving_scenario_has_every_fault() -> None:
     assert [fault for fault in FAULTS if f"fault: {fault}" not in text] == []
 
 
-def test_the_bench_page_names_everything_and_its_sample_works(written: Callable[[str], Path]) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "bench.md").read_text()
+def test_the_page_names_everything_and_its_samples_work(written: Callable[[str], Path]) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    page, bench = ((docs / name).read_text() for name in ("scenarios.md", "bench.md"))
     for name in (*DEVICES, *FAULTS, *wire.FAULTS, *ADAPTER, *AIRCRAFT, *shipped(), *instruments()):
-        assert f"`{name}`" in page, name
-    (sample,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(load(written(sample)).events) == 13
+        assert f"`{name}`" in page + bench, name
+    samples = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert [len(load(written(sample)).events) for sample in samples] == [18, 0, 18]
 
 
 def test_the_engine_monitor_is_lost_and_returns() -> None:

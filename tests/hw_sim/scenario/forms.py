@@ -99,11 +99,17 @@ class File(Struct, forbid_unknown_fields=True):
 class Timed(Struct, forbid_unknown_fields=True, kw_only=True):
     """When a step begins; that exactly one of these is given, or `at` with one of the others, is checked elsewhere."""
 
-    at: Seconds | None = None
-    after: str | None = None
-    when: str | None = None
-    whenever: str | None = None
-    deadline: Seconds | None = None
+    at: Annotated[
+        Seconds | None,
+        Meta(description="Seconds from the beginning of the scenario, or from what the next three name."),
+    ] = None
+    after: Annotated[str | None, Meta(description="It begins after the event with this `name`.")] = None
+    when: Annotated[str | None, Meta(description="It begins when this expression becomes true, once.")] = None
+    whenever: Annotated[str | None, Meta(description="The same, each time that it becomes true.")] = None
+    deadline: Annotated[
+        Seconds | None,
+        Meta(description="The expression has to be true within so many seconds, or the scenario has failed."),
+    ] = None
 
 
 class _Step(Timed, kw_only=True):
@@ -165,17 +171,40 @@ Texts = str | list[str]
 class Expected(Struct, forbid_unknown_fields=True):
     """What an expectation says; one of `key`, `alert` and `unchanged` is given."""
 
-    key: Texts | None = None
-    is_: float | bool | str | None = msgspec.field(name="is", default=None)
-    tolerance: Annotated[float, Meta(ge=0.0)] | None = None
-    min: float | None = None
-    max: float | None = None
-    flags: Texts | None = None
-    source: str | None = None
-    alert: str | None = None
-    level: Literal["advisory", "caution", "warning"] | None = None
-    unchanged: Texts | None = None
-    except_: Texts = msgspec.field(name="except", default="")
+    key: Annotated[
+        Texts | None, Meta(description="A key, an aux value (`IAS.Vne`), a pattern (`EGT*`), or several: each of them.")
+    ] = None
+    is_: Annotated[
+        float | bool | str | None, Meta(description="Its value, in its own units; or the state of an alert.")
+    ] = msgspec.field(name="is", default=None)
+    tolerance: Annotated[
+        Annotated[float, Meta(ge=0.0)] | None, Meta(description="By how much the value may differ.")
+    ] = None
+    min: Annotated[float | None, Meta(description="The least value.")] = None
+    max: Annotated[float | None, Meta(description="The greatest value.")] = None
+    flags: Annotated[
+        Texts | None,
+        Meta(
+            description="`good`, `old`, `bad`, `fail`, `secfail`, `annunciate`, or `not` and one of these; or several."
+        ),
+    ] = None
+    source: Annotated[str | None, Meta(description="Whose value is published: `sim/eis`, or a pattern.")] = None
+    alert: Annotated[
+        str | None,
+        Meta(
+            description="The id of an alert that `is` raised (by default), acknowledged, cleared, latched, shelved or "
+            "inhibited."
+        ),
+    ] = None
+    level: Annotated[Literal["advisory", "caution", "warning"] | None, Meta(description="The level of the alert.")] = (
+        None
+    )
+    unchanged: Annotated[
+        Texts | None, Meta(description="Keys or patterns whose values, flags and sources do not change: `for` a time.")
+    ] = None
+    except_: Annotated[Texts, Meta(description="Keys or patterns to leave out.")] = msgspec.field(
+        name="except", default=""
+    )
 
 
 class _Block(Timed, kw_only=True):
