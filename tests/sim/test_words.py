@@ -51,7 +51,9 @@ def test_each_kind_of_link_can_be_unplugged(gateway: StartGateway, expect: Expec
 
 
 def test_what_is_set_is_what_every_device_measures(gateway: StartGateway, expect: Expect, aircraft: Airplane) -> None:
+    aircraft["OILT1"] = 95.0  # before it is there
     gateway(ENGINE, engine=Eis)
+    expect("OILT1").within(1, of=95).by(3 * s)
     flown = aircraft["OILP1"]
     aircraft["OILP1"] = 12.0
     assert expect("OILP1").within(0.5, of=12).comes_from("engine").by(3 * s) > 0
@@ -194,8 +196,11 @@ def test_a_failure_says_what_was_seen_and_why(
     assert "connection engine: /bench/engine went away" in said
 
 
-def test_a_gateway_that_does_not_fit_is_refused(gateway: StartGateway, expect: Expect) -> None:
+def test_a_gateway_that_does_not_fit_is_refused(
+    gateway: StartGateway, expect: Expect, fly: Callable[[float], None]
+) -> None:
     assert "start one first" in failure(lambda: expect("IAS").good().now(), LookupError)
+    assert "start one first" in failure(lambda: fly(1.0), LookupError)
     assert "did you mean 'engine'" in failure(lambda: gateway(ENGINE, engin=Eis), LookupError)
     gateway({})
     gateway({})

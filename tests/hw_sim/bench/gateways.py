@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, M
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from fixgw import configuration, database, identity, loader
 from fixgw.configuration import Configuration
@@ -38,7 +38,7 @@ from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.base import PATIENCE_S, until
 from fixgw.hw_sim.bench.chips import numbers
 from fixgw.hw_sim.bench.expect import Claim, Expectation, Is, Unchanged, Watch, facts_of
-from fixgw.hw_sim.bench.rig import SIM, START_S, STEP_S, Rig
+from fixgw.hw_sim.bench.rig import SIM, START_S, STEP_S, Rig, options_of
 from fixgw.hw_sim.bench.words import Expect, Latencies
 from fixgw.hw_sim.can.faults import FAULTS as NODE_FAULTS
 from fixgw.hw_sim.can.faults import Station
@@ -65,8 +65,6 @@ Config = str | Path | Mapping[str, Any]
 class Tested:
     """What both kinds of gateways have in common. `devices` are the virtual devices, by connection."""
 
-    #: Seconds between two looks at what has changed.
-    step: ClassVar[float]
     db: Database
     world: World
     devices: dict[str, Any]
@@ -169,15 +167,15 @@ class Tested:
         The aircraft's value jumps between `low` and `high`, at times that have nothing to do with the device's own.
         """
         __tracebackhide__ = True
-        tookas = []
+        seconds = []
         for n in range(samples):
             self._bed.fly(self._chance.uniform(0.0, 0.3))
             value = (high, low)[n % 2]
             with self._bed.aircraft.holding(key, value):
                 took = self.judge(Is(key, value, 0.4 * abs(high - low)), within).took
             assert took is not None
-            tookas.append(took)
-        return Latencies(sorted(tookas))
+            seconds.append(took)
+        return Latencies(sorted(seconds))
 
     def look(self) -> None:
         """Show the watch what has happened until now."""
@@ -220,6 +218,10 @@ class Tested:
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
+    def start(self) -> None:
+        """Start everything."""
+        raise NotImplementedError
+
     def advance(self) -> None:
         """Let a step of time pass."""
         raise NotImplementedError
@@ -234,16 +236,18 @@ class Tested:
 class Wound(Tested):
     """A gateway on a clock that moves only when the test waits."""
 
-    step = STEP_S
-
     def __init__(self, bed: Bed, loaded: Configuration, devices: Mapping[str, Device], scenario: Scenario) -> None:
         super().__init__(bed, loaded)
         self.rig = rig = Rig(loaded, scenario, devices=devices, wires={name: name for name in devices})
         self.db, self.world, self.aircraft = rig.db, rig.stepper.world, rig.aircraft
         self.devices = {name: rig.named[name] for name in devices}
         identity.assign(self.db, f"bench-{len(bed.gateways) + 1:06x}")  # each has its own, as on separate computers
-        rig.start()
+
+    def start(self) -> None:
+        self.rig.start()
         self._begin_watching()
+        for name in self.devices.keys() & self.left_out.keys():
+            raise LookupError(f'{name} needs `@pytest.mark.clock("real")`: {self.left_out[name]}')
 
     @property
     def now(self) -> float:
@@ -265,7 +269,7 @@ class Wound(Tested):
         return self.rig.health()
 
     def advance(self) -> None:
-        self.rig.fly(self.step)
+        self.rig.fly(STEP_S)
         self.look()
 
     def stop(self) -> None:
@@ -275,8 +279,6 @@ class Wound(Tested):
 
 class Real(Tested):
     """A gateway on its own threads and the real clock."""
-
-    step = LOOK_S
 
     def __init__(
         self, bed: Bed, loaded: Configuration, devices: Mapping[str, Device], scenario: Scenario, wiring: Wiring
@@ -291,6 +293,8 @@ class Real(Tested):
         self._seen: deque[tuple[float, Callable[[float], None]]] = deque()
         self._last = 0.0
         self._thread = threading.Thread(target=gateway.run_forever, args=(False,), name="gateway")
+
+    def start(self) -> None:
         self._begin_watching()
         self._simulation.start()
         self._thread.start()
@@ -340,8 +344,10 @@ class Real(Tested):
     def stop(self) -> None:
         super().stop()
         self.gateway.request_stop()
-        self._thread.join(PATIENCE_S)
+        if self._thread.is_alive():
+            self._thread.join(PATIENCE_S)
         self._simulation.stop()
+        assert not self._thread.is_alive(), "the gateway does not stop"
 
 
 # -- several of them, and what they share ------------------------------------------------------------------------------
@@ -357,12 +363,13 @@ class Airplane(MutableMapping[str, Value]):
 
     def __init__(self, bed: Bed) -> None:
         self._bed = bed
+        self._holds: dict[str, Value] = {}
 
     def __getitem__(self, key: str) -> Value:
         return self._all()[key]
 
     def _all(self) -> Mapping[str, Value]:
-        return next((tested.aircraft.values() for tested in self._bed.gateways), {})
+        return next((tested.aircraft.values() for tested in self._bed.gateways), self._holds)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())
@@ -371,13 +378,23 @@ class Airplane(MutableMapping[str, Value]):
         return len(self._all())
 
     def __setitem__(self, key: str, value: Value) -> None:
+        self._holds[key] = value
         for tested in self._bed.gateways:
-            aircraft = tested.aircraft
-            if key not in aircraft.values() and key not in tested.db:
-                raise KeyError(f"neither the aircraft nor the gateway has {key}{did_you_mean(key, [*tested.db])}")
-            aircraft.holds = (*(hold for hold in aircraft.holds if hold[0] != key), (key, value))
+            self._hold(key, value, tested)
+
+    def _hold(self, key: str, value: Value, tested: Tested) -> None:
+        aircraft = tested.aircraft
+        if key not in aircraft.values() and key not in tested.db:
+            raise KeyError(f"neither the aircraft nor the gateway has {key}{did_you_mean(key, [*tested.db])}")
+        aircraft.holds = (*(hold for hold in aircraft.holds if hold[0] != key), (key, value))
+
+    def hold_all(self, tested: Tested) -> None:
+        """Let a new gateway's aircraft have what has been set."""
+        for key, value in self._holds.items():
+            self._hold(key, value, tested)
 
     def __delitem__(self, key: str) -> None:
+        del self._holds[key]
         for tested in self._bed.gateways:
             aircraft = tested.aircraft
             aircraft.holds = tuple(hold for hold in aircraft.holds if hold[0] != key)
@@ -393,7 +410,7 @@ class Airplane(MutableMapping[str, Value]):
 
 
 class CanBus:
-    """A CAN bus that connections of several gateways join: `gateway(..., canfix=can_bus)`. `node` adds another node."""
+    """A CAN bus that connections of several gateways join: `gateway(..., canfix=can_bus)`. `segment` has its nodes."""
 
     BITRATE = 250_000
 
@@ -441,8 +458,12 @@ class Bed:
         made = {name: _made(kind, loaded, name) for name, kind in devices.items()}
         before = database.current()
         tested: Tested = Wound(self, loaded, made, plan) if wiring is None else Real(self, loaded, made, plan, wiring)
-        database.bind(before)
         self.gateways.append(tested)
+        self.aircraft.hold_all(tested)
+        try:
+            tested.start()
+        finally:
+            database.bind(before)
         return tested
 
     def judge(self, claim: Claim, within: float = 0.0, lasting: float = 0.0) -> Expectation:
@@ -475,7 +496,10 @@ class Bed:
 
     @property
     def now(self) -> float:
-        return self.gateways[0].now if self.gateways else 0.0
+        """Seconds since the first gateway has started."""
+        if not self.gateways:
+            raise LookupError("no time passes without a gateway: start one first, with gateway(...)")
+        return self.gateways[0].now
 
     def pass_until(self, done: Callable[[], bool], seconds: float) -> None:
         """Let time pass on all gateways until `done`."""
@@ -568,6 +592,5 @@ def _made(kind: Device, loaded: Configuration, name: str) -> Device:
     """What makes the device from its line: a chip is put on the bus at the address that the driver expects."""
     if not _is(kind, i2c.Chip):
         return kind
-    (connection,) = (c for c in loaded.connections if c.name == name)
-    options = loader.make_plugin(connection.plugin, name, dict(connection.options), connection.meta).options
+    options = options_of(next(c for c in loaded.connections if c.name == name))
     return lambda line: on_i2c(options.bus, options.address, kind())

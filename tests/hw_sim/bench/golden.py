@@ -32,6 +32,7 @@ def outcome(capture: Capture, config: Path | None = None) -> list[Line]:
     assert done.replayed, f"nothing was replayed: {done.left_out}"
     assert not done.silent, f"{capture.path} has no data of {', '.join(done.silent)}"
     assert not done.unknown, f"no connection reads {', '.join(done.unknown)}"
+    assert lines, f"the data in {capture.path} change nothing"
     return lines
 
 

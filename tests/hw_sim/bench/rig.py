@@ -387,7 +387,8 @@ def _words(data: Any) -> str:
 # -- what configurations say -------------------------------------------------------------------------------------------
 
 
-def _options(connection: Connection) -> Any:
+def options_of(connection: Connection) -> Any:
+    """The options of a connection as its plugin declares them; None if it declares none."""
     kind = connection.plugin.Options
     given = {name: value for name, value in connection.options.items() if name != CONFIGPATH}
     return None if kind is None else convert(given, kind)
@@ -401,7 +402,7 @@ def _refuse(connection: Connection) -> str:
 
 def _is_virtual(connection: Connection) -> bool:
     """Whether it reaches chips or pins by a virtual library."""
-    options = _options(connection)
+    options = options_of(connection)
     return any(str(getattr(options, name)).startswith(VIRTUAL) for name in getattr(options, "__struct_fields__", ()))
 
 
@@ -409,7 +410,7 @@ def _virtual(configuration: Configuration) -> Configuration:
     """The configuration with virtual libraries in place of real ones."""
 
     def libraries(connection: Connection) -> dict[str, str]:
-        options = _options(connection)
+        options = options_of(connection)
         values = {name: getattr(options, name) for name in getattr(options, "__struct_fields__", ())}
         return {n: LIBRARIES[value] for n, value in values.items() if isinstance(value, str) and value in LIBRARIES}
 
@@ -422,7 +423,7 @@ def _virtual(configuration: Configuration) -> Configuration:
 
 def _places(connection: Connection) -> Iterator[tuple[str, str]]:
     """The links of a connection, by the names under which recorders hear them, and where their devices are."""
-    options = _options(connection)
+    options = options_of(connection)
     if connection.module in UNHEARD:
         yield connection.name, f"{SIM}/{UNHEARD[connection.module]}"
     for link in connection.plugin.heard_as(connection.name, options):
