@@ -250,7 +250,9 @@ def _run(name: str, scenario: Scenario, args: argparse.Namespace, interrupted: t
     if scenario.seed is not None:
         properties["seed"] = scenario.seed
         print(f"  seed {scenario.seed} (for the same faults again: --seed {scenario.seed})", flush=True)
-    properties.update(scenario.parameters)
+    if scenario.parameters:
+        properties.update(scenario.parameters)
+        text.show(f"  with {', '.join(f'{name}={value}' for name, value in scenario.parameters.items())}")
     try:
         if not scenario.expectations:
             raise FixgwError("it expects nothing")

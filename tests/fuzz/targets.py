@@ -1098,7 +1098,9 @@ TARGETS: Mapping[str, Target] = {
         mapping, Parser(parse_map), (*YAML, b"inputs:", b"canid: ", b"fixid: ", b"encoders:", b"switches:", b"outputs:")
     ),
     "scenario": Target(
-        scenario, Parser(parse_scenario), (*YAML, b"nodes:", b"events:", b"at: ", b"fault: ", b"flight:")
+        scenario,
+        Parser(parse_scenario),
+        (*YAML, b"nodes:", b"events:", b"at: ", b"fault: ", b"flight:", b"expect: ", b"when: ", b"each: ", b"play: "),
     ),
     "curve": Target(
         curve, Parser(parse_curve, (msgspec.ValidationError,)), (*YAML, b"points:", b"thermistor:", b"sender:")

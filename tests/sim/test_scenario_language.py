@@ -209,6 +209,9 @@ def test_a_scenario_that_takes_over_has_its_own_names_and_conditions(written: Wr
         ("{after: me, name: me, node: air, fault: deaf}", "4:5: events[1]: it waits for itself"),
         ("{at: 1, node: air, falt: deaf}", "4:5: events[1]: expected one of fault, "),
         ("{at: 1, node: air, falt: deaf}", "got none (did you mean 'fault'?)"),
+        ("{at: , node: air, fault: deaf}", "4:5: events[1]: 'at' is missing"),
+        ("{when: , node: air, fault: deaf}", "4:5: events[1]: 'at' is missing"),
+        ("{at: , play: none}", "events[1]: no scenario 'none'"),
     ],
 )
 def test_a_step_that_cannot_begin_is_reported(written: Write, step: str, problem: str) -> None:

@@ -93,9 +93,9 @@ def test_every_scenario_has_a_description() -> None:
         assert load(path).description
 
 
-@pytest.mark.parametrize("path", shipped().values(), ids=shipped())
-def test_every_shipped_scenario_runs_to_its_end_and_can_be_decoded(path: Path) -> None:
-    played = load(path)
+@pytest.mark.parametrize("name", ["cruise", "engine-monitor-lost", "misbehaving"])
+def test_the_frames_of_a_shipped_scenario_can_be_decoded(name: str) -> None:
+    played = load(shipped()[name])
     codec = protocol.Codec()
     last = 0.0
     for at, frame in frames(played, played.duration or 20.0):
@@ -103,9 +103,9 @@ def test_every_shipped_scenario_runs_to_its_end_and_can_be_decoded(path: Path) -
         last = at
     assert last == pytest.approx(played.duration or 20.0, abs=0.2)
     seen = {kind for kind, number in codec.counts.items() if number}
-    if path.stem == "misbehaving":
+    if name == "misbehaving":
         assert seen == set(protocol.KINDS)
-    elif path.stem != "gremlins":
+    else:
         assert seen <= {"value", "meta", "node-specific", "alarm"}
 
 

@@ -132,6 +132,7 @@ class Expansion:
 
     def _timed(self, entry: Mapping[str, Any], here: Positions, label: str, block: Block) -> Block | None:
         """The block, as if it began when `entry` does; None if that cannot be understood, which is reported."""
+        entry = {word: value for word, value in entry.items() if value is not None}
         given = [word for word in TRIGGERS if word in entry]
         at = entry.get("at", 0.0)
         trouble = ""
@@ -166,7 +167,7 @@ class Expansion:
     # -- blocks --------------------------------------------------------------------------------------------------------
 
     def _expand_block(self, kind: str, entry: dict[str, Any], here: Positions, label: str, block: Block) -> None:
-        entry = {"at": 0.0, **entry}
+        entry = {"at": 0.0} | {key: value for key, value in entry.items() if key != "at" or value is not None}
         wrong = list(problems({**entry, **({"events": []} if "events" in entry else {})}, BLOCKS[kind], here, label))
         self.found.extend(wrong)
         if wrong:
@@ -286,7 +287,7 @@ class Parameters:
         for name, value in given.items():
             if name not in self.all:
                 found.append(
-                    at.keys.get(name, at).problem(f"{label}no parameter {name!r}{did_you_mean(name, self.all)}")
+                    at.keys.get(name, at).problem(f"{label}no parameter {name!r}{did_you_mean(str(name), self.all)}")
                 )
                 continue
             value = _converted(value, self.all[name].default)

@@ -98,7 +98,8 @@ def _scenario(
         str(name): str((options if isinstance(options, dict) else {}).get("device") or name)
         for name, options in (nodes if isinstance(nodes, dict) else dict.fromkeys(DEVICES)).items()
     }
-    expansion = Expansion(reader, devices, plain.get("seed") if seed is None else seed)
+    own_seed = plain.get("seed")
+    expansion = Expansion(reader, devices, own_seed if seed is None and isinstance(own_seed, int) else seed)
     plain = expansion.substitute(plain, at, values)
     found += problems({**plain, **{key: value[key] for key in ("parameters", "events") if key in value}}, File, at)
     try:
