@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, seconds
 from fixgw.cli.sim import add_model, choose_scenario, print_event
-from fixgw.errors import MissingLibrary
+from fixgw.errors import FixgwError, MissingLibrary
 from fixgw.net.access import is_loopback, own_addresses
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "them measures are written directly. Displays connect as they would in flight. The demo needs no hardware,\n"
         "network or configuration, and leaves no files behind but the recording that you ask for.",
         "  fixgw demo\n  fixgw demo --everything           run every driver with its virtual device\n"
+        "  fixgw demo --example motor-glider fly an aircraft of the gallery\n"
         "  fixgw demo --replay gps.log       replay a recorded GPS instead of the virtual one\n"
         "  fixgw demo --replay flight.mcap   replay a recorded flight\n"
         "  fixgw demo --with mine.yaml       try a plugin or display of your own on live data\n"
@@ -77,6 +78,11 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "--scenario",
         metavar="FILE",
         help="events that happen to the instruments: a file, or the name of a packaged scenario",
+    )
+    parser.add_argument(
+        "--example",
+        metavar="NAME",
+        help="fly an aircraft of the gallery instead, or the one in this folder (`fixgw config init --example list`)",
     )
     parser.add_argument(
         "--everything",
@@ -122,6 +128,8 @@ def run(args: argparse.Namespace) -> int:
             return complain(f"cannot read {args.replay}: {error.strerror}")
         if b"$" not in replay:
             return complain(f"{args.replay} contains neither NMEA 0183 sentences nor a recorded flight")
+    if args.example is not None:
+        return _fly_example(args)
     scenario, problem = choose_scenario(args)
     if scenario is None:
         return complain(problem)
@@ -146,6 +154,22 @@ def run(args: argparse.Namespace) -> int:
 
         leave(code)  # exit even if a thread hangs
     return code
+
+
+def _fly_example(args: argparse.Namespace) -> int:
+    from fixgw.cli import gallery
+
+    others = {"--scenario": args.scenario, "--with": args.own, "--replay": args.replay, "--everything": args.everything}
+    others |= {"--record": args.record is not None, "--model": args.model}
+    if given := [name for name, value in others.items() if value]:
+        return complain(f"--example has a flight and instruments of its own: leave out {' and '.join(given)}")
+    if trouble := _check_addresses(args):
+        return complain(trouble)
+    try:
+        gallery.fly(gallery.find(args.example), _servers(args), args.duration)
+    except FixgwError as error:
+        return complain(str(error))
+    return EXIT_DONE
 
 
 def _recording(loaded: Configuration, directory: str) -> Configuration:
@@ -322,8 +346,8 @@ def _take_off(gateway: Gateway, flying: World, patterns: tuple[str, ...]) -> lis
     return missing()
 
 
-def _serving_on(configuration: Configuration, args: argparse.Namespace) -> Configuration:
-    """The configuration with its servers where the arguments say; without the page if its library is not there."""
+def _servers(args: argparse.Namespace) -> dict[str, dict[str, object]]:
+    """The options of the servers, by name, that say where they listen; without the page if its library is not there."""
     port = args.web_port
     if port is None:
         port = WEB_PORT if args.port and not _check_address(args.host, WEB_PORT) else 0
@@ -335,10 +359,18 @@ def _serving_on(configuration: Configuration, args: argparse.Namespace) -> Confi
         everybody = ["0.0.0.0/0", "::/0"]
         servers["netfix"] |= {"allow": everybody, "write": everybody}
         servers["web"] |= {"allow": everybody, "open": True}
+    if find_spec("tornado") is None:
+        del servers["web"]
+    return servers
+
+
+def _serving_on(configuration: Configuration, args: argparse.Namespace) -> Configuration:
+    """The configuration with its servers where the arguments say; without the page if its library is not there."""
+    servers = _servers(args)
     connections = [
         dataclasses.replace(c, options={**c.options, **servers.get(c.name, {})})
         for c in configuration.connections
-        if c.name != "web" or find_spec("tornado") is not None
+        if c.name != "web" or "web" in servers
     ]
     return dataclasses.replace(configuration, connections=tuple(connections))
 

@@ -35,6 +35,7 @@ MAY_SIMULATE = {
     "plugins/web/bench.py",
     "fixgw/cli/bench.py",
     "fixgw/cli/demo.py",
+    "fixgw/cli/gallery.py",
     "fixgw/cli/junit.py",
     "fixgw/cli/panel.py",
     "fixgw/cli/sim.py",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from fixgw import configuration, loader
-from fixgw.cli import trials
+from fixgw.cli import main, trials
 from fixgw.configuration.tree import aircraft, copy_tree
 from fixgw.hw_sim import scenario
 from fixgw.hw_sim.bench.rig import VARIABLES
+from fixgw.netfix import Client
 
 pytestmark = pytest.mark.slow
 
@@ -31,9 +35,9 @@ def test_there_are_six() -> None:
 def test_the_configuration_has_no_problems_and_needs_no_advice(name: str, tmp_path: Path) -> None:
     """As `fixgw config init DIR --example NAME` copies it."""
     copy_tree(tmp_path, aircraft()[name])
-    for main in tmp_path.glob("*.yaml"):
-        if re.search(r"^connections:", main.read_text(), re.MULTILINE):
-            loaded = configuration.load(main)
+    for file in tmp_path.glob("*.yaml"):
+        if re.search(r"^connections:", file.read_text(), re.MULTILINE):
+            loaded = configuration.load(file)
             assert [str(each) for each in loaded.advice] == []
 
 
@@ -50,6 +54,44 @@ def test_it_flies_as_promised(name: str) -> None:
     flown = trials.fly_virtually(flight, trials.configuration_for(flight, "", VARIABLES))
     assert len(flown.verdicts) > 10
     assert [f"{each.title}: {each.words} ({each.place})" for each in flown.verdicts if not each.met] == []
+
+
+def test_one_flies_for_displays() -> None:
+    """`fixgw demo --example NAME`: NetFIX clients see it in real time, with the status of its connections."""
+    command = [sys.executable, "-m", "fixgw", "demo", "--example", "vw-single-seater"]
+    arguments = ["--port", "0", "--web-port", "0", "--duration", "60"]
+    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            said = next(line for line in process.stdout if line.startswith("NetFIX listens on port "))
+            with Client("127.0.0.1", int(said.removeprefix("NetFIX listens on port ").partition(":")[0])) as client:
+                deadline = time.monotonic() + 20.0
+                while client.read("OILP1").flags or client.read("OILP1").value != 48.0:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+                connections = client.status()["connections"]
+                assert connections["engine"]["health"] == "ok"
+                assert connections["alerts"]["status"]["oil-pressure"]["state"] == "normal"
+        finally:
+            process.terminate()
+            assert process.stderr is not None
+            errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["motor-glidr"],
+            "no aircraft 'motor-glidr' (did you mean 'motor-glider'?): give a folder with a flight.yaml, ",
+        ),
+        (["motor-glider", "--everything"], "--example has a flight and instruments of its own: leave out --everything"),
+    ],
+)
+def test_what_cannot_be_flown_is_reported(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--example", *arguments, "--port", "0"]) == 1
+    assert capsys.readouterr().err.startswith(f"fixgw: {words}")
 
 
 def test_nearly_everything_is_aboard_somewhere() -> None:
