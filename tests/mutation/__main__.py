@@ -61,7 +61,9 @@ ROOMS = {
         + _tests("drivers", "gpio_driver", "rtl_433")
         + _tests("service", "doctor"),
     ),
-    "protocols": Room(("drivers/*/protocol.py",), _tests("drivers", "{driver}", "{driver}_pro*")),
+    "protocols": Room(
+        ("drivers/*/protocol.py",), _tests("drivers", "{driver}", "{driver}_pro*") + _tests("recording", "anonymous")
+    ),
 }
 #: For modules that no test of their room imports, the tests of those that use them.
 THROUGH_OTHERS = {
