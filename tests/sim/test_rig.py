@@ -15,6 +15,7 @@ import pytest
 
 from fixgw import configuration
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench import rig as rigs
 from fixgw.hw_sim.bench.rig import VARIABLES, Rig
 from fixgw.hw_sim.scenario import Scenario, load
 from fixgw.hw_sim.serial import SerialInstrument
@@ -123,10 +124,10 @@ def test_every_driver_flies_the_same_in_two_processes(tmp_path: Path) -> None:
     code = (
         "import sys; from fixgw.hw_sim.bench.rig import Rig; from fixgw.hw_sim.scenario import load\n"
         "with Rig(everything=True, scenario=load(sys.argv[1])) as rig:\n"
-        "    rig.fly(10)\n"
+        "    rig.fly(3)\n"
         "    tablet = rig.named['tablet'].device\n"
         "    print(tablet.position(rig.now), len(tablet.traffic(rig.now)), tablet.complaints)\n"
-        "    rig.fly(10, 1.0)\n"
+        "    rig.fly(3, 1.0)\n"
         "    print(rig.failed, sorted(rig.left_out), rig.digest())\n"
     )
     said = [
@@ -175,7 +176,10 @@ def test_somebodys_own_device_by_the_name_of_the_connection_or_by_wires(tmp_path
         assert set(rig.named) == {"outside", "gps", "eis"}
 
 
-def test_a_time_lapse_keeps_everything_good_and_is_none_around_events(tmp_path: Path) -> None:
+def test_a_time_lapse_keeps_everything_good_and_is_none_around_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rigs, "AFTER_S", 2.0)
     steps: list[float] = []
     events = "events:\n  - {at: 30, instrument: panel, press: 0, for: 1}\n"
     with Rig(scenario=scenario(tmp_path, events)) as rig:
@@ -183,6 +187,6 @@ def test_a_time_lapse_keeps_everything_good_and_is_none_around_events(tmp_path: 
         rig.fly(60, lapse=1.0)
         assert (rig.now, rig.health(), not_good(rig)) == (60.0, {}, set())
         long = [round(after - before, 3) for before, after in pairwise(steps) if after - before > 0.1]
-        assert sum(long) == pytest.approx(60 - 10 - (1 + 1 + 10), abs=0.1)
+        assert sum(long) == pytest.approx(60 - 2 - (1 + 1 + 2), abs=0.1)
         assert rig.db.read("OILP1").stamp == 1060.0
         assert rig.db.read("LAT").value == pytest.approx(rig.aircraft.lat, abs=0.001)
