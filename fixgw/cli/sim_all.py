@@ -68,16 +68,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _fly(args: argparse.Namespace, scenario: Scenario, directory: Path, names: Collection[str]) -> int:
     from fixgw.hw_sim.everything import assemble
-    from fixgw.hw_sim.wiring import Noting
+    from fixgw.hw_sim.wiring import Noting, Wiring
 
-    record = Record()
+    record, file = Record(), directory / RECORD
+    wiring = Wiring(directory, args.host, stepped=True) if args.no_record else Noting(directory, record.note, args.host)
     try:
         devices = [name for name in names if name != "can0"]
-        world = assemble(Noting(directory, record.note, args.host), scenario, devices, print_event, bus="can0" in names)
+        world = assemble(wiring, scenario, devices, print_event, bus="can0" in names)
     except OSError as error:
         return complain(f"{error.filename2 or error.filename or args.host}: {error.strerror}")
     world.duration = end_of(scenario, args)
-    file = directory / RECORD
     try:
         if not args.no_record:
             record.open(file, world, directory, args.host)
@@ -91,8 +91,10 @@ def _fly(args: argparse.Namespace, scenario: Scenario, directory: Path, names: C
     finally:
         world.stop()
         record.close()
-    words = f"{world.now:.1f} s flown"
-    print(words if args.no_record else f"{words}; what was sent is in {file}: fixgw replay {file}", flush=True)
+    if record.trouble:
+        return complain(f"{world.now:.1f} s flown; {file}: {record.trouble}")
+    words = "" if args.no_record else f"; what was sent is in {file}: fixgw replay {file}"
+    print(f"{world.now:.1f} s flown{words}", flush=True)
     return EXIT_DONE
 
 
@@ -132,6 +134,8 @@ class Record:
     def __init__(self) -> None:
         self._entries: list[Heard] = []
         self._noted: list[tuple[str, bool, bytes | SimFrame | str]] = []  # before it is open
+        #: Why the record is not complete; empty if it is.
+        self.trouble = ""
         self._writer: CaptureWriter | None = None
         self._world: World | None = None
         self._buses: dict[str, str] = {}
@@ -192,10 +196,21 @@ class Record:
         assert self._world is not None
         entries, self._entries, self._written_at = self._entries, [], self._world.now
         if self._writer is not None:
-            self._writer.write(entries)
+            try:
+                self._writer.write(entries)
+            except OSError as error:  # the instruments go on
+                self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self.trouble = f"the record is not complete: {error.strerror}"
+        self._writer = None
 
     def close(self) -> None:
         """Complete it."""
         if self._writer is not None:
             self._write()
-            self._writer.close()
+        if self._writer is not None:
+            try:
+                self._writer.close()
+            except OSError as error:
+                self._fail(error)

@@ -62,11 +62,11 @@ class World:
         self.values: Mapping[str, Value] = self.aircraft.values()
         #: The instruments that a scenario knows by name.
         self.named: dict[str, Any] = {}
+        #: What happens to them.
+        self.play: Play | None = None
         #: When the flight ends, in seconds flown; None: never. `over` is set then.
         self.duration: float | None = None
         self.over = threading.Event()
-        #: What happens to them.
-        self.play: Play | None = None
         self._instruments: tuple[Instrument, ...] = ()
         self._unable: dict[int, object] = {}  # what was held when an instrument could not send it, by its id
         self._stopping = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from contextlib import closing
@@ -14,7 +15,7 @@ from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.segment import Segment, SimFrame
 from fixgw.hw_sim.world import MAX_BEHIND_S, RATE_HZ, World
 from fixgw.kit.raw import Event, Heard
-from fixgw.recording.capture import open_capture
+from fixgw.recording.capture import CaptureWriter, open_capture
 
 SCENARIO = """\
 flight: {start: 2025-07-21 15:00:00}
@@ -106,3 +107,18 @@ def test_what_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert [path.name for path in tmp_path.iterdir()] == ["gps"]  # no port is left
     assert main(["sim", "all", "--dir", str(tmp_path), "--host", "300.1.1.1", "xplane"]) != 0
     assert "--host: '300.1.1.1' is not an address" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_without_room_for_a_record_the_flight_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(writer: CaptureWriter, entries: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(CaptureWriter, "write", full)
+    flight = ["sim", "all", "--dir", str(tmp_path), "--duration", "1.5", "gps"]
+    assert main(flight) != 0
+    assert f"1.5 s flown; {tmp_path}/sent.mcap: the record is not complete: No space" in capsys.readouterr().err
+    assert main([*flight, "--no-record"]) == 0
+    assert capsys.readouterr().out.endswith("1.5 s flown\n")
