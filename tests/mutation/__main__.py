@@ -21,6 +21,7 @@ from .mutants import Mutant, mutate, places
 from .sandbox import Reach, Sandbox
 
 CLONE = Path(__file__).parents[2]
+IMPORT = re.compile(r"^(?:from (\S+) )?import (.+)$", re.MULTILINE)
 AT_LEAST = 0.9  # of the mutants of a room are noticed
 LONGEST_S = 60.0  # the longest tests for a mutant are left out if together they would take longer
 
@@ -183,16 +184,25 @@ def tests_of(sandbox: Sandbox, files: list[str], mutant: Mutant) -> dict[str, fl
     return tests
 
 
-@cache
 def files_of_tests(root: Path, room: str, file: str) -> tuple[list[str], list[str]]:
     """The files of tests for a module: those that are about it, and the others of its room."""
-    package, _, module = f"fixgw.{file.removesuffix('.py').replace('/', '.').removeprefix('fixgw.')}".rpartition(".")
-    imports = re.compile(rf"^from {package} import .*\b{module}\b|\b{package}\.{module}\b", re.MULTILINE)
+    name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    module = f"fixgw.{name.removeprefix('fixgw.')}"
     driver = Path(file).parent.name
     found = {path for pattern in ROOMS[room].tests for path in root.glob(pattern.format(driver=driver))}
-    own = {path for path in found if imports.search(path.read_text(encoding="utf-8"))}
+    own = {path for path in found if module in imports(path)}
     own.update(root / tests for tests in THROUGH_OTHERS.get(file, ()))
     return [str(p.relative_to(root)) for p in sorted(own)], [str(p.relative_to(root)) for p in sorted(found - own)]
+
+
+@cache
+def imports(path: Path) -> set[str]:
+    """What a file of tests imports, by full names."""
+    names = set()
+    for package, what in IMPORT.findall(path.read_text(encoding="utf-8")):
+        names.add(package)
+        names.update(f"{package}.{name.split()[0]}".lstrip(".") for name in what.split(",") if name.strip())
+    return names
 
 
 def report(room: str, result: Result) -> None:
