@@ -122,7 +122,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 FIRST = (
     ("sim/test_demo.py",),
     ("plugins/web/test_page.py",),
-    ("house/test_packaging.py", "service/test_debian_package.py", "cli/test_cli_new.py"),
+    ("house/test_packaging.py", "house/test_path.py", "service/test_debian_package.py", "cli/test_cli_new.py"),
     ("cli/test_cli_canfix.py", "recording/test_whole_flight.py", "house/test_examples.py"),
 )
 

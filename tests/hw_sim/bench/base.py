@@ -111,7 +111,8 @@ class Subject:
     unknown: tuple[str, ...] = ()
     #: Whether the driver notices a device that repeats itself forever.
     repeats: bool = False
-    #: The configuration file whose database the driver writes to, if its keys are not all in the packaged one.
+    #: The configuration file, beside the test, whose database the driver writes to, if its keys are not all in the
+    #: packaged one.
     configuration: str | Path = ""
 
     @property

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, ClassVar, TypeVar
 
@@ -139,12 +139,15 @@ class Contract:
                 setattr(cls, name, None)  # pytest does not see it
 
     @pytest.fixture
-    def bench(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    def bench(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         loader.load_plugin(self.subject.module)  # so that its classes are there
         for cls in family(PluginBase):
             for name in HURRY.keys() & vars(cls).keys():
                 monkeypatch.setattr(cls, name, HURRY[name])
-        bench = self.subject.bench(self.subject)
+        subject = self.subject
+        if subject.configuration:  # a file beside the test
+            subject = replace(subject, configuration=request.path.parent / subject.configuration)
+        bench = subject.bench(subject)
         yield bench
         bench.close()
 
