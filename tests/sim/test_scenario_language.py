@@ -12,6 +12,7 @@ import pytest
 
 from fixgw.database import OLD
 from fixgw.errors import ConfigurationError
+from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.expect import Facts, Watch
 from fixgw.hw_sim.bench.judging import Trial
 from fixgw.hw_sim.scenario import Event, Play, Scenario, declared, load
@@ -475,6 +476,34 @@ def test_expectations_begin_and_are_judged(written: Write) -> None:
         "panel: press 1": (False, "it never happened: OILP1 > 99 was not true within 4 s"),
         "after never: OILP1 is good": (False, "it never began: what it waits for never happened"),
     }
+
+
+def test_what_is_expected_several_times_is_numbered_and_an_alert_that_is_no_more_is_cleared(written: Write) -> None:
+    events = (
+        "{at: 0, repeat: 2, every: 1, events: [{at: 0, expect: {alert: oil}}]}",
+        "{at: 1, expect: {alert: oil, is: cleared}}",
+    )
+    play = Play(load(written(*events)))
+    trial = Trial(play, {}, 10.0)
+    aircraft = Aircraft()
+    for now, status in ((0.0, {"oil": {"state": "active", "level": "warning", "text": "OIL"}}), (1.0, {"muted": 3})):
+        play.due(now, aircraft)
+        trial.note_alerts(now, status)
+        trial.settle(now)
+    assert trial.over.is_set()
+    assert [(v.title, v.met) for v in trial.finish()] == [
+        ("at 0 s: alert oil is raised", True),
+        ("at 1 s: alert oil is raised", False),
+        ("at 1 s: alert oil is cleared", True),
+    ]
+    often = Play(load(written("{whenever: 'OILP1 > 3', expect: {key: OILP1}}", rest="duration: 9\n")))
+    trial = Trial(often, {"OILP1": Facts()}, 9.0)
+    for now, value in enumerate((5.0, 1.0, 5.0, 5.0)):
+        trial.note_value(now, "OILP1", value)
+        trial.settle(now)
+        often.due(now, aircraft)
+        trial.settle(now)
+    assert [v.title.rpartition(": ")[2] for v in trial.finish()] == ["OILP1 is good", "OILP1 is good (time 2)"]
 
 
 def test_a_gateway_that_has_gone_fails_what_is_left(written: Write) -> None:

@@ -1,17 +1,18 @@
-"""Judges a scenario while it is flown: what all ways to fly it have in common. No clock, no thread of its own.
+"""Judges a scenario while it is flown: what all ways to fly it have in common.
 
-trial = Trial(scenario, facts)
-trial.impossible()                    # what can never be so with this gateway
-play = Play(scenario, watch=trial.watch, ...)
-trial.note(at, key, reading)          # any thread: what the gateway publishes
-trial.settle(now)                     # everything until now has been noted
-trial.finish(play, now)               # the verdicts
+    trial = Trial(play, facts, 60.0)      # before it begins to play
+    trial.impossible()                    # what can never be so with this gateway
+    trial.note(at, key, reading)          # any thread: what the gateway publishes
+    trial.settle(now)                     # everything until now has been noted
+    trial.finish()                        # the verdicts
+
+No clock and no thread of its own: the caller says what time it is.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,8 +90,11 @@ class Trial:
                 self.watch.show(at, key, value, flags, source)
         while self._alerts:
             at, alerts = self._alerts.popleft()
+            at = min(max(at, self._now), now)
             for id, each in alerts.items():
-                self.watch.show_alert(min(max(at, self._now), now), id, each["state"], each["level"], each["text"])
+                self.watch.show_alert(at, id, each["state"], each["level"], each["text"])
+            for id in self.watch.view.alerts.keys() - alerts.keys():  # that of a notice, which is no more
+                self.watch.show_alert(at, id, "normal")
         self._now = now
         self.watch.pass_to(now)
         if now - self.watch.zero >= self._end or self._is_decided():
@@ -117,12 +121,15 @@ class Trial:
         """End the trial, and give a verdict on each expectation. `gone` says why the gateway is no longer there."""
         now = self._now or 0.0
         if gone:
-            self.watch.fail(now, f"{gone} at {now - self.watch.zero:.3g} s")
+            self.watch.fail(now, f"{gone} at {now - self.watch.zero:.1f} s")
         self.watch.end(now)
-        verdicts = [
-            Verdict(each.title, each.place, each.outcome == "met", each.words, each.took or 0.0)
-            for each in self.watch.expectations
-        ]
+        verdicts = []
+        times: Counter[tuple[str, str]] = Counter()
+        for each in self.watch.expectations:
+            times[each.title, each.place] += 1
+            number = times[each.title, each.place]
+            title = each.title if number == 1 else f"{each.title} (time {number})"
+            verdicts.append(Verdict(title, each.place, each.outcome == "met", each.words, each.took or 0.0))
         for event in self._play.not_begun():
             if event.kind == "expect":
                 verdicts.append(Verdict(event.words, event.place, False, f"it never began: {gone or _why_not(event)}"))
