@@ -34,6 +34,7 @@ def failure(words: Callable[[], object], error: type[Exception] = AssertionError
 # -- one gateway, on either clock --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.clock("wound", "real")
 def test_each_kind_of_link_can_be_unplugged(gateway: StartGateway, expect: Expect, fault: Fault) -> None:
     engine = {**ENGINE["engine"], "keys": {"TACH1": None}}
