@@ -166,7 +166,7 @@ def is_left_out(node: Any) -> bool:
     parameters."""
     if node.type == "operator" and node.parent.type in ("parameters", "param"):
         return True
-    if node.type == "decorated" or node.type == "decorators" or node.type == "decorator":
+    if node.type in ("decorated", "decorators", "decorator"):
         return bool(SAYING.match(node.get_code().strip()))
     if node.type == "simple_stmt" and LOG_CALL.match(node.get_code().strip()):
         return True
@@ -206,7 +206,7 @@ def lines_of(node: Any) -> frozenset[int]:
         if child.type == "simple_stmt" or parent.type in ("file_input", "suite"):
             break
         if parent.type.endswith("_stmt") and "suite" in (part.type for part in parent.children):
-            return frozenset(range(parent.start_pos[0], parent.start_pos[0] + 1)) | _range(child)
+            return frozenset({parent.start_pos[0]}) | _range(child)
     if child.type == "simple_stmt":
         return _range(child)
     head = next((part for part in child.children if part.type == "suite"), child)
