@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fixgw.hw_sim.can.segment import Node, Segment, SimFrame
 from fixgw.hw_sim.can.slcan import VirtualSlcan
@@ -16,37 +16,6 @@ from fixgw.hw_sim.network import NetworkInstrument, own_host
 from fixgw.hw_sim.pty import VirtualPort
 
 log = logging.getLogger(__name__)
-
-
-class Port(Protocol):
-    """The device's end of a serial line, with a plug."""
-
-    path: str
-
-    def write(self, data: bytes, /) -> int: ...
-
-    def read(self, timeout: float = 0.0, /) -> bytes: ...
-
-    def plug(self) -> None: ...
-
-    def unplug(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Adapter(Protocol):
-    """A CAN adapter: a node on a segment, with a plug. What can happen to it is in `fixgw.hw_sim.scenario.ADAPTER`."""
-
-    path: str
-    jammed: bool
-    mute: bool
-    flags: int
-
-    def plug(self) -> None: ...
-
-    def unplug(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Wiring:
@@ -68,7 +37,7 @@ class Wiring:
         return str(self.directory / name)
 
     def port(self, name: str) -> Any:
-        """A serial port (`Port`)."""
+        """A serial port: a `VirtualPort`, or something like it."""
         return VirtualPort(self.path(name))
 
     def printer(self, program: str, name: str) -> Any:
@@ -84,7 +53,7 @@ class Wiring:
         return self.segments[-1]
 
     def adapter(self, segment: Segment, name: str) -> Any:
-        """An adapter (`Adapter`) on a bus."""
+        """An adapter on a bus: a `VirtualSlcan`, or something like it."""
         return VirtualSlcan(segment, self.path(name))
 
     def datagrams(self, name: str) -> Any:
