@@ -14,7 +14,7 @@ $(shell rm -f $(VENV)/.dev)
 endif
 endif
 
-.PHONY: demo test quick lint fuzz mutate soak vm bench docs pictures deb clean
+.PHONY: demo test quick lint fuzz mutate soak vm bench docs site pictures deb clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -77,6 +77,13 @@ vm: $(VENV)/.run
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+$(VENV)/.docs: pyproject.toml $(BIN)/python
+	@sh tests/install.sh $(BIN)/python --editable '.[docs]'
+	@echo "$(CURDIR)" > $@
+
+site: $(VENV)/.docs
+	@$(BIN)/python docs/site.py
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

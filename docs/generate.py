@@ -58,8 +58,8 @@ def struct(name: str) -> str:
 
 
 def transitions() -> str:
-    drawn = [f"    {a.value} --> {b.value}: {why}" for (a, b), why in TRANSITIONS.items()]
-    return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> loaded", *drawn, "    stopped --> [*]", "```"])
+    lines = ["| from | to | when |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {a.value} | {b.value} | {why} |" for (a, b), why in TRANSITIONS.items())])
 
 
 def alert_states() -> str:

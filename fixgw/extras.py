@@ -28,7 +28,7 @@ DEBIAN = {
     "can-udp": "python3-msgpack",
     "completion": "python3-argcomplete",
 }
-NOT_FOR_USERS = ("dev", "fuzz")
+NOT_FOR_USERS = ("dev", "fuzz", "docs", "release")
 
 
 @cache
