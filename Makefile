@@ -14,7 +14,7 @@ $(shell rm -f $(VENV)/.dev)
 endif
 endif
 
-.PHONY: demo test quick lint fuzz mutate soak vm bench docs site pictures deb clean
+.PHONY: demo test quick lint fuzz mutate soak vm bench docs site pictures deb release clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -93,6 +93,13 @@ pictures: $(VENV)/.dev
 
 deb: $(VENV)/.run
 	$(BIN)/python systemd/debian/build.py $(ARGS)
+
+$(VENV)/.release: $(VENV)/.docs
+	@sh tests/install.sh $(BIN)/python --editable '.[release]'
+	@echo "$(CURDIR)" > $@
+
+release: $(VENV)/.release
+	@$(BIN)/python tests/release.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

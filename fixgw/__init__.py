@@ -1,3 +1,3 @@
 """FIX Gateway: a central database of flight information, and the plugins around it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

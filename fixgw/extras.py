@@ -28,7 +28,7 @@ DEBIAN = {
     "can-udp": "python3-msgpack",
     "completion": "python3-argcomplete",
 }
-NOT_FOR_USERS = ("dev", "fuzz", "docs", "release")
+NOT_FOR_USERS = ("dev", "docs", "fuzz", "mutate", "release")
 
 
 @cache

@@ -3,6 +3,9 @@
 It unpacks the wheels that the gateway needs below /opt/fixgw/lib, once for each version of Python, because msgspec,
 PyYAML and wrapt are compiled for a version: Debian 12 has 3.11, Debian 13 has 3.13. pip can fetch wheels for any
 architecture, so a PC can build a package for a Raspberry Pi. The result is reproducible.
+
+``--arch all`` builds fixgw-doc instead, from the site that ``make site`` has built. It is a package of its own, because
+a computer in an aircraft has no use for it, and all architectures have the same.
 """
 
 from __future__ import annotations
@@ -30,6 +33,23 @@ PLATFORMS = {
     "arm64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
     "armhf": ("manylinux2014_armv7l", "manylinux_2_31_armv7l", "linux_armv7l"),
 }
+
+
+#: Where shells look for completions, and under which second name.
+COMPLETIONS = {
+    "completion": (
+        "/usr/share/bash-completion/completions/fixgw",
+        "/usr/share/bash-completion/completions/fixgwc",
+    ),
+    "completion.zsh": ("/usr/share/zsh/vendor-completions/_fixgw", ""),
+    "completion.fish": (
+        "/usr/share/fish/vendor_completions.d/fixgw.fish",
+        "/usr/share/fish/vendor_completions.d/fixgwc.fish",
+    ),
+}
+DOCUMENTS = "/usr/share/doc/fixgw"
+#: Debian sorts what follows a tilde before the version itself: 0.2.0~dev0 comes before 0.2.0.
+VERSION = __version__.replace(".dev", "~dev")
 
 
 def pip(*arguments: str) -> None:
@@ -69,29 +89,28 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
         for name, page in pages().items():
             data = gzip.compress(page.encode(), mtime=0)  # no time: the package is reproducible
             target.write(f"/usr/share/man/man1/{name}.gz", data)
-        completions = "/usr/share/bash-completion/completions"
-        target.write(f"{completions}/fixgw", (HERE / "completion").read_bytes())
-        target.link(f"{completions}/fixgwc", f"{completions}/fixgw")
+        for name, (place, also) in COMPLETIONS.items():
+            target.write(place, (HERE / name).read_bytes())
+            if also:
+                target.link(also, place)
         for name, data in defaults().items():
             target.write(f"{CONFIGURATION}/{name}", data)
         install_files(target, "/usr/lib")
-        documents = "/usr/share/doc/fixgw"
-        target.write(f"{documents}/realtime.conf", unit_file("realtime.conf"))
-        target.write(f"{documents}/copyright", (ROOT / "NOTICE").read_bytes() + b"\n" + (ROOT / "LICENSE").read_bytes())
+        target.write(f"{DOCUMENTS}/realtime.conf", unit_file("realtime.conf"))
+        target.write(f"{DOCUMENTS}/copyright", copyright_notice())
 
-        size = sum(p.stat().st_size for p in tree.rglob("*") if p.is_file() and not p.is_symlink())
         oldest, newest = sorted(pythons, key=version_numbers)[0], sorted(pythons, key=version_numbers)[-1]
         control = (
             (HERE / "control")
             .read_text()
             .format(
-                version=__version__,
+                version=VERSION,
                 architecture=architecture,
                 oldest=oldest,
                 beyond=f"{version_numbers(newest)[0]}.{version_numbers(newest)[1] + 1}",
                 either=" | ".join(f"python{python}" for python in pythons),  # but no version in between
                 pythons=" and ".join(pythons),
-                size=size // 1024,
+                size=kilobytes(tree),
             )
         )
         target.write("/DEBIAN/control", control.encode())
@@ -99,17 +118,43 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
         for name in ("preinst", "postinst", "prerm", "postrm"):
             target.write(f"/DEBIAN/{name}", (HERE / name).read_bytes(), 0o755)
 
-        for path in sorted(tree.rglob("*")):
-            if path.is_dir() and not path.is_symlink():
-                path.chmod(0o755)
-            elif path.is_file() and not path.is_symlink():
-                path.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
-        tree.chmod(0o755)
-        output.mkdir(parents=True, exist_ok=True)
-        package = output / f"fixgw_{__version__}_{architecture}.deb"
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or commit_time()}
-        command = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(package)]
-        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+        return pack(tree, output / f"fixgw_{VERSION}_{architecture}.deb")
+
+
+def build_documentation(output: Path, site: Path) -> Path:
+    """Build fixgw-doc in the directory `output`, from the documentation in `site`. Returns the package's path."""
+    if not (site / "index.html").is_file():
+        sys.exit(f"there is no documentation in {site}: run `make site` first")
+    with tempfile.TemporaryDirectory(prefix="fixgw-deb-") as scratch:
+        tree = Path(scratch, "tree")
+        target = Target(tree, say=lambda _: None)
+        shutil.copytree(site, tree / f"{DOCUMENTS}/html".lstrip("/"))
+        target.write("/usr/share/doc/fixgw-doc/copyright", copyright_notice())
+        control = (HERE / "control-doc").read_text().format(version=VERSION, size=kilobytes(tree))
+        target.write("/DEBIAN/control", control.encode())
+        return pack(tree, output / f"fixgw-doc_{VERSION}_all.deb")
+
+
+def copyright_notice() -> bytes:
+    return (ROOT / "NOTICE").read_bytes() + b"\n" + (ROOT / "LICENSE").read_bytes()
+
+
+def kilobytes(tree: Path) -> int:
+    return sum(p.stat().st_size for p in tree.rglob("*") if p.is_file() and not p.is_symlink()) // 1024
+
+
+def pack(tree: Path, package: Path) -> Path:
+    """Make the package of the files in `tree`, all of root's and with usual permissions."""
+    for path in sorted(tree.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+        elif path.is_file() and not path.is_symlink():
+            path.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
+    tree.chmod(0o755)
+    package.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or commit_time()}
+    command = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(package)]
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
     return package
 
 
@@ -131,11 +176,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     own = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
     parser.add_argument("--output", type=Path, default=ROOT / "dist", help="directory for the package (default: dist)")
-    parser.add_argument("--arch", choices=PLATFORMS, default=own, help="the architecture (default: %(default)s)")
+    parser.add_argument("--arch", choices=[*PLATFORMS, "all"], default=own, help="default: %(default)s")
     parser.add_argument("--pythons", default="3.11,3.13", help="the versions of Python (default: %(default)s)")
     parser.add_argument("--wheel", type=Path, help="use this wheel instead of building one from the tree")
     args = parser.parse_args()
     try:
+        if args.arch == "all":
+            print(build_documentation(args.output, ROOT / "build" / "site"))
+            return 0
         print(build(args.output, args.arch, args.pythons.split(","), args.wheel))
     except subprocess.CalledProcessError as error:
         print(f"this command failed, see its output above: {' '.join(map(str, error.cmd))}", file=sys.stderr)

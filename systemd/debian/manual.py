@@ -57,7 +57,8 @@ def manual(name: str) -> str:
     lines += [".SH FILES", ".TP", f".I {CONFIGURATION}/default.yaml", "the configuration of the service"]
     lines += [".TP", ".I ~/.config/fixgw/default.yaml", "that of a user, which comes first"]
     lines += [".SH EXIT STATUS", "0 success; 1 failure, explained on standard error; 2 wrong usage; 130 interrupted."]
-    lines += [".SH SEE ALSO", ".BR systemctl (1)"]
+    lines += [".SH SEE ALSO", ".BR systemctl (1)", ".PP"]
+    lines += [".I /usr/share/doc/fixgw/html/index.html", "is the whole documentation, in the package fixgw\\-doc."]
     return "\n".join(lines) + "\n"
 
 

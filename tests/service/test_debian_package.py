@@ -51,7 +51,7 @@ def field(package: Path, name: str) -> str:
 def test_it_contains_what_the_installer_installs_and_is_reproducible(tmp_path: Path) -> None:
     wheel = tiny_wheel(tmp_path)
     package = build(tmp_path / "one", wheel)
-    assert package.name == "fixgw_0.1.0_arm64.deb"
+    assert package.name == f"fixgw_{BUILD['VERSION']}_arm64.deb"
     assert field(package, "Architecture") == "arm64"
     assert "python3 (>= 3.11), python3 (<< 3.14), python3.13 | python3.11" in field(package, "Depends")
 
@@ -69,12 +69,25 @@ def test_it_contains_what_the_installer_installs_and_is_reproducible(tmp_path: P
 
     manuals = {p.name: gzip.decompress(p.read_bytes()).decode() for p in (tree / "usr/share/man/man1").iterdir()}
     assert manuals == {f"{name}.gz": page for name, page in PAGES.items()}
-    completions = tree / "usr/share/bash-completion/completions"
-    assert (completions / "fixgw").read_bytes() == (ROOT / "systemd/debian/completion").read_bytes()
-    assert (completions / "fixgwc").readlink() == Path("/usr/share/bash-completion/completions/fixgw")
-    subprocess.run(["sh", "-n", str(completions / "fixgw")], check=True)
+    for name, (place, also) in BUILD["COMPLETIONS"].items():
+        assert (tree / place.lstrip("/")).read_bytes() == (ROOT / "systemd/debian" / name).read_bytes()
+        assert not also or (tree / also.lstrip("/")).readlink() == Path(place)
+    subprocess.run(["sh", "-n", str(tree / "usr/share/bash-completion/completions/fixgw")], check=True)
 
     assert build(tmp_path / "two", wheel).read_bytes() == package.read_bytes()
+
+
+def test_the_documentation_is_a_package_for_all_architectures(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "docs").mkdir(parents=True)
+    (site / "index.html").write_text("FIX Gateway")
+    (site / "docs/index.html").write_text("All pages")
+    package: Path = BUILD["build_documentation"](tmp_path / "one", site)
+    assert package.name == f"fixgw-doc_{BUILD['VERSION']}_all.deb"
+    assert field(package, "Architecture") == "all"
+    subprocess.run(["dpkg-deb", "--extract", str(package), str(tmp_path / "tree")], check=True)
+    assert (tmp_path / "tree/usr/share/doc/fixgw/html/docs/index.html").read_text() == "All pages"
+    assert BUILD["build_documentation"](tmp_path / "two", site).read_bytes() == package.read_bytes()
 
 
 @pytest.mark.parametrize(
