@@ -14,7 +14,7 @@ RUN useradd --create-home --uid 1000 --groups dialout fixgw \
  && mkdir /var/lib/fixgw \
  && chown fixgw: /var/lib/fixgw
 ENV PATH=/opt/fixgw/bin:$PATH PYTHONUNBUFFERED=1 STATE_DIRECTORY=/var/lib/fixgw
-USER fixgw
+USER 1000
 WORKDIR /home/fixgw
 VOLUME /var/lib/fixgw
 EXPOSE 3490 8080

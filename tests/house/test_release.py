@@ -59,7 +59,7 @@ def test_an_archive_depends_only_on_what_is_in_it(tmp_path: Path) -> None:
 
 def test_the_image_is_not_roots_and_starts_commands_that_exist() -> None:
     text = (ROOT / "Dockerfile").read_text()
-    assert re.findall(r"(?m)^USER (.+)$", text) == ["fixgw"]
+    assert re.findall(r"(?m)^USER (.+)$", text) == ["1000"]
     assert re.findall(r"(?m)^ENTRYPOINT (.+)$", text) == ['["fixgw"]']
     (started,) = re.findall(r"(?m)^CMD (.+)$", text)
     (check,) = re.findall(r"(?m)^HEALTHCHECK .* CMD (.+)$", text)
