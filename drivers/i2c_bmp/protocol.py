@@ -174,7 +174,9 @@ class AirData:
     """Turns pressures into updates. The vertical speed is smoothed over `time_constant` seconds; `clock` is
     monotonic."""
 
-    MAX_GAP_S = 2.0  # after longer without a pressure, the vertical speed starts again
+    # After longer without a pressure, or after a leap that is no climb, the vertical speed starts again.
+    MAX_GAP_S = 2.0
+    LEAP_FT, LEAP_FT_PER_S = 50.0, 500.0
 
     def __init__(self, clock: Callable[[], float], time_constant: float, temperature: str = "") -> None:
         self._clock = clock
@@ -184,7 +186,7 @@ class AirData:
         self._begin(0.0, 0.0)
 
     def _begin(self, altitude: float, now: float) -> None:
-        self._since, self._slow, self._rate = now, altitude, 0.0
+        self._since, self._before, self._slow, self._rate = now, altitude, altitude, 0.0
 
     def updates(self, celsius: float, pascals: float, setting: object, good: bool = True) -> list[Update] | None:
         """Return the updates, or None if the readings are impossible. `setting` is the altimeter setting in inHg, and
@@ -209,7 +211,9 @@ class AirData:
         constant."""
         now, last = self._clock(), self._last
         self._last = now
-        if now - last > self.MAX_GAP_S:
+        leap = abs(altitude - self._before)
+        self._before = altitude
+        if now - last > self.MAX_GAP_S or leap > self.LEAP_FT + self.LEAP_FT_PER_S * (now - last):
             self._begin(altitude, now)
         elif (passed := now - last) > 0.0:
             growth = math.expm1(passed / self._tau)

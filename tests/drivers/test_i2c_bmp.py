@@ -164,6 +164,23 @@ def test_the_vertical_speed_starts_afresh_after_a_gap(clock: Clock) -> None:
     assert speed == Update("VS", 0.0, BAD, "settling")
 
 
+def test_after_a_leap_of_the_pressure_the_vertical_speed_settles_again(clock: Clock) -> None:
+    """A value that the chip had before its first measurement, for example: the filters would be wrong for seconds."""
+    air = AirData(clock, 0.7)
+    for _ in range(60):
+        updates(air, 101_325.0)
+        clock.now += 0.05
+    for _ in range(40):
+        speed = updates(air, 90_000.0)["VS"]
+        assert abs(float(speed.value or 0)) < 10.0
+        assert speed.flags == BAD
+        clock.now += 0.05
+    for _ in range(40):
+        speed = updates(air, 90_000.0)["VS"]
+        clock.now += 0.05
+    assert speed == Update("VS", speed.value, 0, "")
+
+
 @pytest.mark.parametrize(
     ("celsius", "pascals"), [(20, 20_000), (20, 120_000), (-60, 90_000), (100, 90_000), (20, math.nan)]
 )
