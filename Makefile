@@ -14,7 +14,7 @@ $(shell rm -f $(VENV)/.dev)
 endif
 endif
 
-.PHONY: demo test quick lint fuzz mutate soak vm bench docs site pictures deb release clean
+.PHONY: demo test quick lint fuzz mutate soak campaign vm bench docs site pictures deb release clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -71,6 +71,9 @@ mutate: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/python tests/soak.py --hours $(or $(HOURS),2) $(ARGS)
+
+campaign: $(VENV)/.dev
+	@PYTHONPATH=tests $(BIN)/python -m campaign --scenarios $(or $(SCENARIOS),200) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 vm: $(VENV)/.run
 	@tests/vm/run $(ARGS)
