@@ -25,7 +25,7 @@ from .sandbox import Reach, Sandbox
 CLONE = Path(__file__).parents[2]
 IMPORT = re.compile(r"^(?:from (\S+) )?import (.+)$", re.MULTILINE)
 AT_LEAST = 0.9  # of the mutants of a room are noticed
-LONGEST_S = 60.0  # the longest tests for a mutant are left out if together they would take longer
+LONGEST_S = 180.0  # the longest tests for a mutant are left out if together they would take longer
 
 
 class Room(NamedTuple):

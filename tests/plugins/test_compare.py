@@ -327,6 +327,12 @@ def test_a_doubt_takes_the_rank_and_gives_it_back_at_once(clock: Clock) -> None:
     assert seen[-3:] == [("b", False), ("a", False), ("a", False)]
 
 
+def test_what_is_out_of_range_is_not_trusted_whoever_is_in_doubt(clock: Clock) -> None:
+    item = Database([Definition(key="IAS", max=500.0, tolerance=2000)], clock).item("IAS")
+    item.write(999.0, "a", flags=0)
+    assert not item.trusts(item.reading)
+
+
 def test_a_doubt_without_a_ranking_marks_what_is_published(clock: Clock) -> None:
     db = Database([Definition(key="IAS", tolerance=2000)], clock)
     item = db.item("IAS")
