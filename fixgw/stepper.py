@@ -191,6 +191,7 @@ class Stepper:
             for plugin in reversed(self.plugins.values()):
                 with suppress(Exception):  # its work is done
                     plugin.shutdown()
+        raw.forget(self.db)
 
     def every(self, period_s: float, call: Callable[[], object]) -> None:
         """Call `call` every `period_s` seconds of the clock, before the workers' turns."""

@@ -171,6 +171,11 @@ def point(database: object) -> Point:
     return _points.setdefault(database, Point())
 
 
+def forget(database: object) -> None:
+    """Give up the point of a database that has ended. What links have left there would keep both for ever."""
+    _points.pop(database, None)
+
+
 def listen(database: object, listener: Listener, log: logging.Logger) -> Tap:
     """Call `listener` for every read and write of this gateway's links. Any thread.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import textwrap
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +87,18 @@ def test_a_defect_is_noted_and_the_others_continue(stepper: Stepper, monkeypatch
     assert "ZeroDivisionError" in stepper.failed["sensor"]
     stepper.pass_until(1010.0)
     assert "compute" not in stepper.failed
+
+
+def test_one_that_has_stopped_is_forgotten(tmp_path: Path) -> None:
+    """A campaign makes hundreds of them in one process."""
+    path = tmp_path / "default.yaml"
+    path.write_text(textwrap.dedent(SENSOR))
+    stepper = Stepper(configuration.load(path), 1000.0)
+    stepper.start()
+    stepper.feed("sensor").trouble = ""
+    stepper.pass_until(1001.0)
+    stepper.stop()
+    database = weakref.ref(stepper.db)
+    del stepper
+    gc.collect()
+    assert database() is None
