@@ -22,6 +22,8 @@ WALL = {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "now", "ut
 MAY_LOOK = {
     "fixgw/world.py",  # the time of day that a gateway's plugins use
     "fixgw/cli/bugreport.py",  # a report has a date
+    "fixgw/cli/junit.py",
+    "fixgw/cli/proxy.py",  # and a record of what a display was told
     "fixgw/doctor.py",
     "drivers/canfix/tool/show.py",
     "plugins/system.py",  # it writes the time of day
