@@ -15,7 +15,7 @@ The stages are moments of the monotonic clock, which all processes of a computer
     received  the display has it
 
 What a slow line takes is not counted: at 9600 baud, a byte needs a millisecond. A chip has no wire, because its driver
-polls it, and a CAN-FIX frame is written while it is decoded.
+polls it, and a CAN-FIX frame is written while it is decoded. A frame on a bus may have waited up to 5 ms longer.
 """
 
 from __future__ import annotations
@@ -65,8 +65,9 @@ WITHOUT = ("demo", "autopilot", "tablets", "raw", "bridge", "web", "alerts", "co
 COMPUTED = ("FUELF1",)
 #: The device of a connection, if its name is not the connection's.
 DEVICES = {"can": "can0"}
-#: For 99 of 100 values, from the wire, or from the reading of a chip, to the display.
-BUDGET_MS = 30.0
+#: From the wire, or from the reading of a chip, to the display: for half of the values, and for 99 of 100. Some drivers
+#: have a hundred values in this time, so that one frame decides.
+MEDIAN_MS, MOST_MS = 20.0, 75.0
 
 
 class Way(NamedTuple):
@@ -241,7 +242,9 @@ def ways(seconds: float = SECONDS) -> dict[str, list[Way]]:
         made = [at for at in decoded[name][: bisect_right(decoded[name], reading.stamp)][-2:] if at >= began]
         if len(made) > 1:
             continue  # what was read had been published already: the driver said this of its own accord
-        first = min(bisect_right(wire, before), bisect_right(wire, began) - 1)
+        # The driver does not hear the frames of a bus that it has not asked for, so there the last one counts.
+        last = bisect_right(wire, began) - 1
+        first = last if link != name else min(bisect_right(wire, before), last)
         line = sentence.update(key, reading)
         handed = sent.first(line, reading.stamp)
         shown = received.first(line, handed) if handed is not None else None
@@ -280,8 +283,8 @@ def _ms(times: list[float]) -> tuple[float, float] | None:
 def rows() -> Rows:
     for name, found in sorted(ways().items()):
         if (whole := stages(found)[-1]) is not None:
-            yield f"latency: {name}, wire -> display: p50", whole[0], "ms", BUDGET_MS / 2, "lower"
-            yield f"latency: {name}, wire -> display: p99", whole[1], "ms", BUDGET_MS, "lower"
+            yield f"latency: {name}, wire -> display: p50", whole[0], "ms", MEDIAN_MS, "lower"
+            yield f"latency: {name}, wire -> display: p99", whole[1], "ms", MOST_MS, "lower"
 
 
 def main() -> None:
