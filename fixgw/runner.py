@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import logging
-import sys
 import threading
 import time
 import weakref
@@ -24,6 +23,7 @@ from fixgw.backoff import Backoff
 from fixgw.configuration import Connection
 from fixgw.database import Clock
 from fixgw.errors import BadModule, BadPlugin, MissingLibrary, PluginFail, counted
+from fixgw.frames import frames_of_threads
 from fixgw.kit.options import convert
 from fixgw.plugin import CONFIGPATH, Feeds, PluginBase, Worker
 from fixgw.world import World
@@ -506,7 +506,7 @@ def threads_at_work(plugin: PluginBase, born: weakref.WeakSet[threading.Thread])
     home = type(plugin).__module__
     others = [other for ref in list(_alive) if (other := ref()) is not None and other is not plugin]
     alone = not any(type(other).__module__ == home for other in others)
-    frames = sys._current_frames()
+    frames = frames_of_threads()
     spared = (threading.main_thread(), threading.current_thread())
     return [
         thread

@@ -8,13 +8,13 @@ suspended.
 
 from __future__ import annotations
 
-import sys
 from operator import is_
 from types import FrameType
 from typing import Any, NamedTuple
 
 from fixgw.database.item import Item
 from fixgw.database.reading import Reading
+from fixgw.frames import frames_of_threads
 
 LOOK_INTERVAL_S = 0.4  # the time between looks while a call is under way
 QUIET_LOOK_S = 1.0  # the time between looks that see none
@@ -55,7 +55,7 @@ class Lookout:
         hung = []
         seen: dict[int, tuple[FrameType, Any, int]] = {}
         given_up: dict[int, FrameType] = {}
-        for thread, top in sys._current_frames().items():
+        for thread, top in frames_of_threads().items():
             frames: list[FrameType] = []
             frame: FrameType | None = top
             while frame is not None and frame.f_code is not _DELIVER and frame.f_code is not _WRITE_AUX:
