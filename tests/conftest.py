@@ -7,11 +7,15 @@ unmarked test that uses a socket, a device or a process fails in the quick run.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +83,53 @@ class _AllTests(pytest.Item):
             pytest.fail(result.stdout, pytrace=False)
 
 
+# -- a process that stands still ---------------------------------------------------------------------------------------
+
+#: pytest-timeout ends a test earlier, unless the process as a whole hangs.
+STILL_S = 400.0
+
+
+class _Watch(threading.Thread):
+    """Ends a worker that has been silent for `STILL_S`: it prints where it is, its test has failed, the others go on.
+
+    Other workers may be waiting for it, so only the one that has been silent for longest is ended, and the next no
+    earlier than `STILL_S` later.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._heard: dict[str, tuple[float, int]] = {}  #: by worker: when, and its process
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+
+    def pytest_testnodeready(self, node: Any) -> None:
+        with self._lock:
+            self._heard[node.gateway.id] = (time.monotonic(), node.gateway._io.popen.pid)
+        if not self.is_alive():
+            self.start()
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        with self._lock:
+            if (name := report.node.gateway.id) in self._heard:
+                self._heard[name] = (time.monotonic(), self._heard[name][1])
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        with self._lock:
+            self._heard.pop(node.gateway.id, None)
+
+    def pytest_sessionfinish(self) -> None:
+        self._ended.set()
+
+    def run(self) -> None:
+        while not self._ended.wait(STILL_S / 20):
+            with self._lock:
+                since, pid = min(self._heard.values(), default=(math.inf, 0))
+                if time.monotonic() - since > STILL_S:
+                    os.kill(pid, signal.SIGABRT)  # faulthandler prints the stacks, even if a library has the lock
+                    os.kill(pid, signal.SIGCONT)  # it may have been stopped
+                    self._heard = {name: (time.monotonic(), pid) for name, (_, pid) in self._heard.items()}
+
+
 # -- the quick run -----------------------------------------------------------------------------------------------------
 
 #: The audit events of sockets and processes.
@@ -94,6 +145,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None):
+        config.pluginmanager.register(_Watch())
     if config.getoption("quick"):
         settings.load_profile("quick")
         openpty = os.openpty
