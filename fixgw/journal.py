@@ -26,7 +26,7 @@ from contextlib import suppress
 
 from fixgw import logqueue
 from fixgw.kit.complaints import INTERVAL_S
-from fixgw.logmemory import PLUGINS, memory
+from fixgw.logmemory import PLUGINS, memory, message_of
 
 __all__ = ["JournalHandler", "Limit", "set_up"]
 
@@ -53,7 +53,6 @@ def set_up(environ: Mapping[str, str] = os.environ, address: str = SOCKET) -> No
                 handler = better
             if not any(isinstance(f, Limit) for f in handler.filters):
                 handler.addFilter(Limit())
-                handler.handleError = _Failed(handler)  # type: ignore[method-assign]
     logqueue.queue_all()
     if memory not in logging.root.handlers:
         memory.addFilter(Limit())
@@ -69,24 +68,8 @@ def _is_stderr(stream: str) -> bool:
     return stream == f"{about.st_dev}:{about.st_ino}"
 
 
-class _Failed:
-    """Reports that a handler cannot write, once every `INTERVAL_S`, instead of a traceback for each record: otherwise a
-    log file on a full disk would fill the journal."""
-
-    def __init__(self, handler: logging.Handler) -> None:
-        self._name = type(handler).__name__
-        self._said = float("-inf")
-
-    def __call__(self, record: logging.LogRecord) -> None:
-        now = time.monotonic()
-        if now - self._said >= INTERVAL_S:
-            self._said = now
-            with suppress(OSError, ValueError, AttributeError):
-                sys.stderr.write(f"<4>{self._name} cannot log: {sys.exc_info()[1]}\n")
-
-
 class JournalHandler(logging.Handler):
-    """Sends records to journald's socket at `address`. Any thread; never waits, never raises.
+    """Sends records to journald's socket at `address`. Any thread; never waits.
 
     Without journald, lines go to stderr, marked with their priority (sd-daemon(3)). If journald is too busy, the
     handler drops and counts records, and reports the count with the next one.
@@ -103,20 +86,17 @@ class JournalHandler(logging.Handler):
         self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if self.dropped:
+            text += f" ({self.dropped} lines before this one were lost: the journal was too busy)"
         try:
-            text = self.format(record)
-            if self.dropped:
-                text += f" ({self.dropped} lines before this one were lost: the journal was too busy)"
-            try:
-                self._send(b"".join(_field(name, value) for name, value in fields(record, text)))
-                self.dropped = 0
-            except OSError as error:
-                if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM):
-                    self.dropped += 1
-                else:
-                    self._say(record, text)
-        except Exception:
-            self.handleError(record)
+            self._send(b"".join(_field(name, value) for name, value in fields(record, text)))
+            self.dropped = 0
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM):
+                self.dropped += 1
+            else:
+                self._say(record, text)
 
     def _send(self, data: bytes) -> None:
         try:
@@ -217,6 +197,6 @@ class Limit(logging.Filter):
                 return False
         if left_out and not hasattr(record, "left_out"):  # unless another handler has reported it
             record.left_out = left_out
-            record.msg = f"{record.getMessage()} ({left_out} more records from there were suppressed)"
+            record.msg = f"{message_of(record)} ({left_out} more records from there were suppressed)"
             record.args = None
         return True

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from typing import NamedTuple
 
-__all__ = ["Line", "LogMemory", "memory"]
+__all__ = ["Line", "LogMemory", "memory", "message_of"]
 
 MAX_LINES = 1000
 MAX_CHARS = 2000  # of one line, with the traceback
@@ -31,6 +31,14 @@ class Line(NamedTuple):
     text: str
 
 
+def message_of(record: logging.LogRecord) -> str:
+    """Its message; if its arguments do not fit, or cannot be written as text, which line of code logged it."""
+    try:
+        return record.getMessage()
+    except Exception as error:  # whatever an argument's `__str__` raises
+        return f"{record.pathname}:{record.lineno} logs what cannot be formatted: {type(error).__name__}"
+
+
 class LogMemory(logging.Handler):
     """Keeps the latest lines. Any thread may log and ask."""
 
@@ -42,13 +50,9 @@ class LogMemory(logging.Handler):
         self._guard = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = record.getMessage()
-            if record.exc_info:
-                text += "\n" + _formatter.formatException(record.exc_info)
-        except Exception:
-            self.handleError(record)
-            return
+        text = message_of(record)
+        if record.exc_info:
+            text += "\n" + _formatter.formatException(record.exc_info)
         if len(text) > MAX_CHARS:
             text = text[: MAX_CHARS // 2] + CUT + text[-MAX_CHARS // 2 :]
         connection = record.name.removeprefix(PLUGINS) if record.name.startswith(PLUGINS) else ""

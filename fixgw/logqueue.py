@@ -2,19 +2,25 @@
 
 If a terminal is stopped (Ctrl-S), a pipe has no reader or an SD card stalls, only the handler's thread waits. Records
 that do not fit into the queue are dropped and counted; the count is logged as soon as the handler can write again.
-`trouble` names handlers that are stuck. `finish` writes what is left before the process ends, within a time limit.
+Records that the handler fails to write, as on a full disk, are counted, too. `trouble` names handlers that are stuck.
+`finish` writes what is left before the process ends, within a time limit.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
+import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 
-__all__ = ["QueuedHandler", "finish", "queue_all", "trouble"]
+from fixgw.kit.complaints import INTERVAL_S
+from fixgw.logmemory import message_of
+
+__all__ = ["QueuedHandler", "dropped", "finish", "queue_all", "trouble"]
 
 MAX_QUEUED = 1000  # the most records that wait for one handler
 STUCK_S = 2.0  # a handler that takes longer to write one record is stuck
@@ -24,7 +30,8 @@ _handlers: list[QueuedHandler] = []
 
 
 class QueuedHandler(logging.Handler):
-    """Queues records for `target`, whose level and filters it takes over. Any thread may log; none ever waits."""
+    """Queues records for `target`, whose level and filters it takes over. Any thread may log; none ever waits, and no
+    error of a handler or a filter reaches it."""
 
     def __init__(
         self, target: logging.Handler, size: int = MAX_QUEUED, clock: Callable[[], float] = time.monotonic
@@ -33,9 +40,13 @@ class QueuedHandler(logging.Handler):
         self.target = target
         self.filters, target.filters = target.filters, []
         target.setLevel(logging.NOTSET)
+        target.handleError = self._note_failure  # type: ignore[method-assign]
         #: The number of records dropped because the queue was full.
         self.dropped = 0
         self._reported = 0
+        #: The number of records that a filter or the target has failed at.
+        self.failed = 0
+        self._failure_said_at = float("-inf")
         self._size = size
         self._clock = clock
         self._records: deque[logging.LogRecord] = deque()
@@ -44,17 +55,20 @@ class QueuedHandler(logging.Handler):
         self._stopping = False
         self._thread: threading.Thread | None = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        try:
+            return bool(super().handle(record))
+        except Exception:  # a custom filter may raise anything; whoever logs must not suffer
+            self._note_failure(record)
+            return False
+
     def emit(self, record: logging.LogRecord) -> None:
         if len(self._records) >= self._size:
             self.dropped += 1
             return
         queued = copy.copy(record)
-        try:
-            # Format it now, because its arguments may change before it is written. Keep them for the journal's fields.
-            queued.msg, queued.args = record.getMessage(), None
-        except Exception:
-            self.handleError(record)
-            return
+        # Format it now, because its arguments may change before it is written. Keep them for the journal's fields.
+        queued.msg, queued.args = message_of(record), None
         queued.arguments = record.args
         self._records.append(queued)
         self._wake.set()
@@ -97,9 +111,19 @@ class QueuedHandler(logging.Handler):
         try:
             self.target.handle(record)
         except Exception:  # a custom handler may raise anything; continue with the next record
-            self.target.handleError(record)
+            self._note_failure(record)
         finally:
             self._since = None
+
+    def _note_failure(self, record: logging.LogRecord) -> None:
+        """Say so once every `INTERVAL_S`, instead of a traceback for each record: otherwise a log file on a full disk
+        would fill the journal."""
+        self.failed += 1
+        now = self._clock()
+        if now - self._failure_said_at >= INTERVAL_S:
+            self._failure_said_at = now
+            with suppress(OSError, ValueError, AttributeError):  # there may be no stderr
+                sys.stderr.write(f"<4>{type(self.target).__name__} cannot log: {sys.exc_info()[1]}\n")
 
     def _report_dropped(self) -> logging.LogRecord:
         lost, self._reported = self.dropped - self._reported, self.dropped
@@ -131,8 +155,11 @@ def trouble() -> str:
 
 
 def dropped() -> dict[str, int]:
-    """The number of lines dropped, by handler, without those that dropped none. Any thread may call this."""
-    return {type(each.target).__name__: each.dropped for each in _handlers if each.dropped}
+    """The number of lines that were not written, by handler, without those that wrote all. Any thread may call this."""
+    lost = Counter[str]()
+    for each in _handlers:
+        lost[type(each.target).__name__] += each.dropped + each.failed
+    return dict(+lost)
 
 
 def finish(timeout: float = FINISH_S) -> bool:

@@ -56,13 +56,11 @@ def test_who_logs_much_makes_room_itself(memory: LogMemory, log: logging.Logger)
     assert lines[-1].text == str(3 * MAX_LINES - 1)
 
 
-def test_a_record_that_cannot_be_formatted_harms_nobody(
-    memory: LogMemory, log: logging.Logger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-    log.warning("%d", "text")
-    log.warning("next")
-    assert [line.text for line in memory.lines()] == ["next"]
+def test_of_a_record_that_cannot_be_formatted_it_keeps_where_it_is_from() -> None:
+    memory = LogMemory()
+    for message in ("%d", "%s"):
+        memory.handle(logging.LogRecord("x", logging.WARNING, "x.py", 1, message, ("fine",), None))
+    assert [line.text for line in memory.lines()] == ["x.py:1 logs what cannot be formatted: TypeError", "fine"]
 
 
 def test_several_threads(memory: LogMemory, log: logging.Logger) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from fixgw import logqueue
 from fixgw.logqueue import QueuedHandler
 from fixgw.netfix import Client
 
@@ -85,16 +86,20 @@ def test_logging_never_waits_and_dropped_lines_are_counted_and_reported(slow: Sl
     assert handler.stuck_s == 0.0
 
 
-def test_a_record_that_cannot_be_formatted_loses_only_itself(slow: Slow) -> None:
+def test_of_a_record_that_cannot_be_formatted_the_log_says_where_it_is_from(
+    slow: Slow, capsys: pytest.CaptureFixture[str]
+) -> None:
     handler = QueuedHandler(slow)
-    handler.handleError = lambda record: slow.written.append("refused")  # type: ignore[method-assign]
     for message in ("%d", "%s"):
         handler.handle(logging.LogRecord("x", logging.WARNING, "x.py", 1, message, ("fine",), None))
     assert handler.join(20)
-    assert slow.written == ["refused", "fine"]
+    assert slow.written == ["x.py:1 logs what cannot be formatted: TypeError", "fine"]
+    assert capsys.readouterr().err == ""  # stderr may be a stopped terminal
 
 
-def test_a_target_that_raises_continues_with_the_next_record(log: logging.Logger) -> None:
+def test_what_a_target_fails_at_is_counted_and_said_once(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[str] = []
 
     class Raising(logging.Handler):
@@ -102,15 +107,29 @@ def test_a_target_that_raises_continues_with_the_next_record(log: logging.Logger
             seen.append(record.getMessage())
             raise OSError("no room")
 
-        def handleError(self, record: logging.LogRecord) -> None:
-            seen.append("error")
-
     handler = QueuedHandler(Raising())
+    monkeypatch.setattr(logqueue, "_handlers", [handler])
     log.addHandler(handler)
     log.warning("a")
     log.warning("b")
     assert handler.join(20)
-    assert seen == ["a", "error", "b", "error"]
+    assert seen == ["a", "b"]
+    assert logqueue.dropped() == {"Raising": 2}
+    assert capsys.readouterr().err == "<4>Raising cannot log: no room\n"
+
+
+def test_a_filter_that_raises_does_no_harm_to_whoever_logs(
+    slow: Slow, log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow.addFilter(lambda record: record.getMessage()[3] == "x")
+    handler = QueuedHandler(slow)
+    log.addHandler(handler)
+    log.warning("a")
+    log.warning("123x")
+    assert handler.join(20)
+    assert slow.written == ["123x"]
+    assert handler.failed == 1
+    assert "Slow cannot log" in capsys.readouterr().err
 
 
 def test_the_level_and_filters_of_the_target_apply(slow: Slow, log: logging.Logger) -> None:
