@@ -23,11 +23,14 @@ from functools import cache, lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fixgw.plugin
 from fixgw.errors import BadModule, BadPlugin, MissingLibrary, nearest
 from fixgw.plugin import Options, PluginBase
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 __all__ = ["PluginInfo", "add_to_path", "available", "code_has_changed", "load_plugin", "make_plugin", "reload_plugin"]
 
@@ -195,14 +198,20 @@ def _announced_in(path: tuple[tuple[str, int], ...]) -> dict[str, Announced]:
     for each in distributions():
         try:
             modules = {point.name: point.module for point in each.entry_points.select(group=PLUGINS.rstrip("."))}
+            by = f"{each.name} {each.version}" if modules else ""
         except Exception as error:  # whatever the library raises for files that are damaged or of another format
-            log.warning("the entry points of %s cannot be read: %s", each.name, error)
+            log.warning("the entry points of %s cannot be read: %s", _name_of(each), error)
             continue
-        by = f"{each.name} {each.version}" if modules else ""
         for name, module in modules.items():
-            if name not in found or each.name < found[name].distribution.partition(" ")[0]:
+            if name not in found or by.split()[0] < found[name].distribution.split()[0]:
                 found[name] = Announced(module, by)
     return dict(sorted(found.items()))
+
+
+def _name_of(distribution: Distribution) -> str:
+    with contextlib.suppress(Exception):  # its name is in another file that may be damaged
+        return distribution.name
+    return f"a distribution in {distribution.locate_file('')}"
 
 
 def _changed(directory: str) -> int:

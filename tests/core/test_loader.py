@@ -244,6 +244,17 @@ def test_a_distribution_with_damaged_entry_points_stops_no_other(
     assert "the entry points of a-damaged cannot be read" in caplog.text
 
 
+def test_a_distribution_with_damaged_metadata_stops_no_other(
+    module: Callable[[str], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = module(GUIDE)
+    announce(tmp_path, "a-damaged", "1", thermo="elsewhere")
+    (tmp_path / "a_damaged-1.dist-info" / "METADATA").write_bytes(b"\xff")
+    announce(tmp_path, "fixgw-thermo", "1.2", thermo=name)
+    assert loader.load_plugin("thermo").__module__ == name
+    assert f"the entry points of a distribution in {tmp_path}" in caplog.text
+
+
 def test_a_misspelled_announced_plugin_gets_a_suggestion(module: Callable[[str], str], tmp_path: Path) -> None:
     announce(tmp_path, "fixgw-thermo", "1.2", thermometer=module(GUIDE))
     assert "did you mean 'thermometer'?" in reason("thermometr")
