@@ -126,7 +126,7 @@ class KeyUse(msgspec.Struct):
 
 
 class KeySummary(msgspec.Struct, omit_defaults=True):
-    """`per_second` and `longest_gap` (s) count from the subscription; the gap lasts to the end if no more came."""
+    """`per_second` and `longest_gap` (s) count from the first subscription; a gap may last to the end."""
 
     subscribed: bool
     told: int
@@ -289,7 +289,9 @@ class Conversation:
         if command.letter not in ("s", "u", "r") or (use := self._use(command.key.strip()[:MAX_KEY_CHARS])) is None:
             return
         if command.letter == "s":
-            use.subscribed_at = use.waits_since = self._last_subscription = at
+            use.waits_since = self._last_subscription = at
+            if use.subscribed_at is None:
+                use.subscribed_at = at
         elif command.letter == "u":
             _close_gap(use, at)
         else:

@@ -77,6 +77,16 @@ def test_the_gap_of_a_key_lasts_from_the_subscription_to_the_end(talk: Conversat
     assert talk.summary(200.0).keys["IAS"].longest_gap == 5.0
 
 
+def test_a_key_that_is_subscribed_again_has_not_come_more_often(talk: Conversation) -> None:
+    for at in (100.0, 109.0):
+        says(talk, at, "@sIAS")
+        told(talk, at, "@sIAS")
+        told(talk, at, "IAS;1.0;00000\n" * 5)
+        says(talk, at, "@uIAS")
+        told(talk, at, "@uIAS")
+    assert talk.summary(110.0).keys["IAS"].per_second == 1.0
+
+
 def test_changes_of_flags_are_counted_from_the_first_reading(talk: Conversation) -> None:
     says(talk, 100.0, "@rIAS")
     told(talk, 100.0, "@rIAS;1.0;00000")
