@@ -276,9 +276,10 @@ class CaptureWriter:
 
 
 def write_raw(writer: Any, entries: Iterable[Heard], start: float) -> float:
-    """Write `entries`, in the order of time, as messages from `start` on. Returns when the last of them was written."""
+    """Write `entries`, in the order of time, as messages from `start` on. Returns the time of the last message: a later
+    call begins with it."""
     batch: dict[str, list[Heard]] = {}
-    due = start + BATCH_S
+    due = start
     for heard in entries:
         if heard.stamp >= due:
             _write_batch(writer, batch, due)

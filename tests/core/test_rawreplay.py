@@ -23,7 +23,15 @@ from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit.raw import Event, Heard
 from fixgw.rawreplay import Outcome, load, replay
 from fixgw.recording import RecordingError, golden
-from fixgw.recording.capture import Capture, Entry, Outside, open_capture, unpack_configuration, write_capture
+from fixgw.recording.capture import (
+    Capture,
+    CaptureWriter,
+    Entry,
+    Outside,
+    open_capture,
+    unpack_configuration,
+    write_capture,
+)
 from fixgw.recording.golden import Line
 from fixgw.recording.raw import CanFrame
 from tests.golden import make
@@ -177,6 +185,18 @@ def test_what_others_set_ages_when_the_recording_says_so(tmp_path: Path) -> None
     assert 9.0 < old.time < 12.0
     (old,) = (each for each in lines if each.key == "TAS")
     assert (old.value, old.flags, old.source) == ("110.0", "01000", "kept")
+
+
+def test_a_capture_that_is_written_bit_by_bit_keeps_its_times(tmp_path: Path) -> None:
+    path = tmp_path / "bits.mcap"
+    writer = CaptureWriter(path, {}, 1000.0)
+    entries = [Heard("gps", 1000.0 + n / 10, "in", b"x") for n in range(100)]
+    for entry in entries:
+        writer.write([entry])
+    writer.close()
+    with closing(open_capture(path)) as capture:
+        assert list(capture.entries()) == entries
+        assert capture.end == pytest.approx(entries[-1].stamp, abs=0.2)
 
 
 def test_bytes_that_were_discarded_are_discarded_again(tmp_path: Path) -> None:
