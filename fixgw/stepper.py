@@ -22,7 +22,7 @@ import logging
 import math
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -183,14 +183,16 @@ class Stepper:
             self.failed[name] = explain(error)
 
     def stop(self) -> None:
-        """Stop all plugins, in reverse order. Those that had stopped before are in `failed`."""
+        """Stop all plugins, in reverse order. Those that had stopped before, or fail now, are in `failed`."""
         for name, plugin in self.plugins.items():
             if not plugin.running and name not in self.failed:
                 self.failed[name] = getattr(plugin, "_trouble", "") or "it has stopped"
         with self.hosting():
             for plugin in reversed(self.plugins.values()):
-                with suppress(Exception):  # its work is done
+                try:
                     plugin.shutdown()
+                except Exception as error:  # a defect, which must not keep the others from stopping
+                    self.failed.setdefault(plugin.name, f"stop: {explain(error)}")
         raw.forget(self.db)
 
     def every(self, period_s: float, call: Callable[[], object]) -> None:

@@ -89,6 +89,15 @@ def test_a_defect_is_noted_and_the_others_continue(stepper: Stepper, monkeypatch
     assert "compute" not in stepper.failed
 
 
+def test_a_plugin_that_cannot_stop_is_noted_and_the_others_stop(
+    stepper: Stepper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stepper.plugins["compute"], "stop", lambda: 1 // 0)
+    stepper.stop()
+    assert "stop: ZeroDivisionError" in stepper.failed["compute"]
+    assert not stepper.plugins["sensor"].running
+
+
 def test_one_that_has_stopped_is_forgotten(tmp_path: Path) -> None:
     """A campaign makes hundreds of them in one process."""
     path = tmp_path / "default.yaml"
