@@ -121,7 +121,7 @@ class Decoder:
         now, since = self._clock(), self._began_at if self._heartbeat_at == NEVER else self._heartbeat_at
         if now - since > HEARTBEAT_PATIENCE_S:
             return self._lose(NO_HEARTBEAT)
-        if self._placed and now - self._placed_at > POSITION_PATIENCE_S:
+        if self._placed and not self._lost and now - self._placed_at > POSITION_PATIENCE_S:
             self._placed = False
             return [Update(key, None, FAIL, NO_FIX) for key in (*_OF_FIX, "GPS_FIX_TYPE")]
         return []

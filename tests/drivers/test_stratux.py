@@ -368,6 +368,7 @@ def test_a_receiver_whose_clock_has_stopped_is_not_believed() -> None:
     talk.say(beat, HERE, LEVEL)
     assert {talk.value(key) for key in ("LAT", "ROLL", "PALT")} == {"failed"}
     assert talk.decoder.trouble == STUCK
+    assert talk.wait(POSITION_PATIENCE_S - 0.5) == {}  # the reason stays
     talk.say(beat._replace(seconds=6), HERE, LEVEL)
     assert talk.value("ROLL") == 1.0
     assert talk.decoder.trouble == ""
