@@ -179,7 +179,7 @@ class Stepper:
             plugin.source = connection.source
             self.plugins[name] = plugin
             plugin.start()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.failed[name] = explain(error)
 
     def stop(self) -> None:
@@ -191,7 +191,7 @@ class Stepper:
             for plugin in reversed(self.plugins.values()):
                 try:
                     plugin.shutdown()
-                except Exception as error:  # a defect, which must not keep the others from stopping
+                except (Exception, SystemExit) as error:  # a defect, which must not keep the others from stopping
                     self.failed.setdefault(plugin.name, f"stop: {explain(error)}")
         raw.forget(self.db)
 
@@ -256,7 +256,7 @@ class Stepper:
         worker = task.worker
         try:
             task.due = worker.turn()
-        except Exception as error:  # a defect, at which a gateway restarts the plugin
+        except (Exception, SystemExit) as error:  # a defect, at which a gateway restarts the plugin
             log.debug("%s failed", worker.name, exc_info=error)
             self.failed[worker.name] = explain(error)
             self.tasks.pop(worker.name, None)

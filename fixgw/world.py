@@ -141,10 +141,9 @@ class World:
 
     `quit` is called with the name of the plugin that asks the gateway to stop, `status` returns the status tree, and
     `restart` restarts a connection and `reload` reads the configuration again, or they return why they cannot; any
-    thread may call them. `thread_died` is called on a
-    thread that ends with an exception, and returns whether it belonged to one of this gateway's plugins. `poke` makes
-    the gateway check its connections soon. `configuration` returns what the gateway runs. `clock` returns monotonic
-    seconds, `utc` the date and time of the computer.
+    thread may call them. `thread_died` is called on a thread that ends with an exception, and returns whether it
+    belonged to one of this gateway's plugins. `poke` makes the gateway check its connections soon. `configuration`
+    returns what the gateway runs. `clock` returns monotonic seconds, `utc` the date and time of the computer.
 
     If `adopt` is given, workers start no threads: it is called with each `Worker` that runs, and whoever takes it calls
     its `turn` and waits for nothing in it. This is how a replay works.

@@ -78,13 +78,19 @@ def test_a_timer_comes_before_the_workers_and_time_never_goes_back(stepper: Step
     assert stepper.now == 1001.0
 
 
-def test_a_defect_is_noted_and_the_others_continue(stepper: Stepper, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("defect", [ZeroDivisionError, SystemExit])
+def test_a_defect_is_noted_and_the_others_continue(
+    stepper: Stepper, monkeypatch: pytest.MonkeyPatch, defect: type[BaseException]
+) -> None:
+    def fail(data: bytes) -> bool:
+        raise defect
+
     stepper.settle()
     stepper.feed("sensor").trouble = ""
     stepper.pass_until(1001.0)
-    monkeypatch.setattr(stepper.plugins["sensor"], "received", lambda data: 1 // 0)
+    monkeypatch.setattr(stepper.plugins["sensor"], "received", fail)
     say(stepper, b"\n90\n")
-    assert "ZeroDivisionError" in stepper.failed["sensor"]
+    assert defect.__name__ in stepper.failed["sensor"]
     stepper.pass_until(1010.0)
     assert "compute" not in stepper.failed
 
