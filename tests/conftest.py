@@ -102,7 +102,8 @@ class _Watch(threading.Thread):
         self._ended = threading.Event()
         self._lock = threading.Lock()
 
-    def pytest_testnodeready(self, node: Any) -> None:
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any) -> None:
         with self._lock:
             self._heard[node.gateway.id] = (time.monotonic(), node.gateway._io.popen.pid)
         if not self.is_alive():
@@ -113,6 +114,7 @@ class _Watch(threading.Thread):
             if (name := report.node.gateway.id) in self._heard:
                 self._heard[name] = (time.monotonic(), self._heard[name][1])
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         with self._lock:
             self._heard.pop(node.gateway.id, None)
