@@ -7,6 +7,7 @@ line begins with the display's time of day, to a fraction of a second: if the ti
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, ClassVar, NamedTuple
@@ -35,14 +36,14 @@ _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
 class Field(NamedTuple):
     """A number in a line: its first character (counted from 1, as Dynon does), the key's units per unit sent, and the
-    possible range in the key's units."""
+    possible range in the key's units, as far as its width allows more."""
 
     key: str
     at: int
     width: int
     factor: float
     low: float
-    high: float
+    high: float = math.inf
     offset: float = 0.0
 
     def text(self, line: str) -> str:
@@ -51,7 +52,7 @@ class Field(NamedTuple):
 
 def angle_of_attack(at: int, stall_angle: float | None) -> tuple[Field, ...]:
     """The field with the percentage of the stall angle; empty if the stall angle is unknown."""
-    return () if stall_angle is None else (Field("AOA", at, 2, stall_angle / 100, 0, stall_angle),)
+    return () if stall_angle is None else (Field("AOA", at, 2, stall_angle / 100, 0),)
 
 
 class Decoder:

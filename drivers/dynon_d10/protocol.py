@@ -27,7 +27,7 @@ ALWAYS = (
 ALTERNATING = (
     (Field("ALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("ROT", 30, 4, 0.1, -99.9, 99.9)),
     # VS in tenths of a foot per second
-    (Field("PALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("VS", 30, 4, 6, -6000, 6000)),
+    (Field("PALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("VS", 30, 4, 6, -5994, 5994)),
 )
 
 KEYS = frozenset({"AOA", *(field.key for fields in (ALWAYS, *ALTERNATING) for field in fields)})

@@ -7,6 +7,7 @@ List" of Grand Rapids Technologies; docs/drivers/eis.md says which parts are cer
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
@@ -61,20 +62,29 @@ MODELS = (
 
 #: Temperatures that are sent without a sign, and the highest possible value in °C.
 UNSIGNED = {"CHT": 600.0, "EGT": 1200.0, "OILT": 300.0, "H2OT": 300.0}
-#: The other keys: units of the key per unit sent, and the possible range in units of the key.
-SCALED = {
-    "TACH1": (1, 0, 10_000),
-    "VOLT": (0.1, 0.0, 60.0),
-    "FUELF1": (0.1, 0.0, 300.0),
-    "FUELQT": (0.1, 0.0, 500.0),
-    "OILP1": (1.0, 0.0, 255.0),
-    "HOBBS1": (0.1, 0.0, 6553.5),
-    "IAS": (1.0, 0.0, 500.0),
-    "ALT": (1.0, 0.0, 50_000.0),
-    "VS": (100.0, -12_800.0, 12_700.0),
-    "BARO": (0.01, 25.0, 33.0),
-}
 
+
+class Scale(NamedTuple):
+    """Units of the key per unit sent, and the possible range in units of the key, as far as more can be sent."""
+
+    factor: float
+    high: float = math.inf
+    low: float = -math.inf
+
+
+#: The other keys.
+SCALED = {
+    "TACH1": Scale(1, 10_000),
+    "VOLT": Scale(0.1, 60.0),
+    "FUELF1": Scale(0.1, 300.0),
+    "FUELQT": Scale(0.1, 500.0),
+    "OILP1": Scale(1.0),
+    "HOBBS1": Scale(0.1),
+    "IAS": Scale(1.0, 500.0),
+    "ALT": Scale(1.0, 50_000.0),
+    "VS": Scale(100.0),
+    "BARO": Scale(0.01, 33.0, low=25.0),
+}
 #: Every key that an EIS may write, apart from those of its auxiliary inputs.
 KEYS = frozenset(
     ("FTIME", *(name for model in MODELS for name in model.names() if name.isupper() and not name.startswith("AUX")))
@@ -191,12 +201,11 @@ class Decoder:
                 key, curve = self._aux[name]
                 yield self._update(key, number, curve(number), f"auxiliary input {name[3:]}")
             elif name == "tach2" and self._tach2:
-                _, low, high = SCALED["TACH1"]
-                yield self._update(self._tach2, number, number if low <= number <= high else None)
+                yield self._update(self._tach2, number, number if number <= SCALED["TACH1"].high else None)
             elif name not in KEYS or name in self._left_out:
                 continue
             elif name in SCALED:
-                factor, low, high = SCALED[name]
+                factor, high, low = SCALED[name]
                 value = round(number * factor * (self._knots if name == "IAS" else 1), 2)
                 yield self._update(name, number, value if low <= value <= high else None)
             elif name == "OAT":

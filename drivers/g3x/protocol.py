@@ -35,14 +35,15 @@ STOPPED = "the receiver's time has stopped"
 
 
 class Field(NamedTuple):
-    """A number in a message: where it is, the key's units per unit sent, the possible range, and an offset."""
+    """A number in a message: where it is, the key's units per unit sent, the possible range as far as its width
+    allows more, and an offset."""
 
     key: str
     at: int
     width: int
     factor: float
     low: float
-    high: float
+    high: float = math.inf
     offset: float = 0.0
 
 
@@ -50,7 +51,7 @@ ATTITUDE = (
     Field("PITCH", 11, 4, 0.1, -90, 90),
     Field("ROLL", 15, 5, 0.1, -180, 180),
     Field("HEAD", 20, 3, 1, 0, 360),
-    Field("IAS", 23, 4, 0.1, 0, 999.9),
+    Field("IAS", 23, 4, 0.1, 0),
     Field("PALT", 27, 6, 1, -2000, 60000),
     Field("ROT", 33, 4, 0.1, -99.9, 99.9),
     Field("ALAT", 37, 3, -0.01, -0.99, 0.99),  # positive is leftward on the wire
@@ -62,21 +63,21 @@ ATTITUDE = (
 ENGINE = (
     Field("OILP1", 11, 3, 1, 0, 300),
     Field("OILT1", 14, 4, 1, -60, 300),
-    Field("TACH1", 18, 4, 1, 0, 9999),
-    Field("MAP1", 26, 3, 0.1, 0, 99.9),
-    Field("FUELF1", 29, 3, 0.1, 0, 99.9),
+    Field("TACH1", 18, 4, 1, 0),
+    Field("MAP1", 26, 3, 0.1, 0),
+    Field("FUELF1", 29, 3, 0.1, 0),
     Field("FUELP1", 35, 3, 0.1, -9.9, 99.9),
-    Field("FUELQ1", 38, 3, 0.1, 0, 99.9),
-    Field("FUELQ2", 41, 3, 0.1, 0, 99.9),
-    Field("FUELQT", 44, 3, 0.1, 0, 99.9),
-    Field("VOLT", 47, 3, 0.1, 0, 99.9),
-    Field("CURRNT", 53, 4, 0.1, -999, 999),
-    Field("HOBBS1", 57, 5, 0.1, 0, 9999.9),
+    Field("FUELQ1", 38, 3, 0.1, 0),
+    Field("FUELQ2", 41, 3, 0.1, 0),
+    Field("FUELQT", 44, 3, 0.1, 0),
+    Field("VOLT", 47, 3, 0.1, 0),
+    Field("CURRNT", 53, 4, 0.1, -99.9, 99.9),
+    Field("HOBBS1", 57, 5, 0.1, 0),
     *(Field(f"CHT1{c}", 67 + 8 * (6 - c), 4, 1, -60, 600) for c in range(6, 0, -1)),
     *(Field(f"EGT1{c}", 71 + 8 * (6 - c), 4, 1, -60, 1200) for c in range(6, 0, -1)),
     Field("H2OT1", 147, 5, 0.1, -60, 300),
 )
-AIR_DATA = (Field("TAS", 11, 4, 0.1, 0, 999.9), Field("DALT", 15, 6, 1, -10000, 60000))
+AIR_DATA = (Field("TAS", 11, 4, 0.1, 0), Field("DALT", 15, 6, 1, -10000, 60000))
 #: By identifier and version: the fields, by the length of the message without CR LF. Older software of the display
 #: ends the attitude after the vertical acceleration.
 MESSAGES: Mapping[bytes, Mapping[int, Sequence[Field]]] = {

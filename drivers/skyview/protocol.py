@@ -25,14 +25,14 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("PITCH", 12, 4, 0.1, -90, 90),
         Field("ROLL", 16, 5, 0.1, -180, 180),
         Field("HEAD", 21, 3, 1, 0, 360),
-        Field("IAS", 24, 4, 0.1, 0, 999.9),
+        Field("IAS", 24, 4, 0.1, 0),
         Field("PALT", 28, 6, 1, -3000, 60_000),
         Field("ROT", 34, 4, 0.1, -99.9, 99.9),
         Field("ALAT", 38, 3, -0.01, -0.99, 0.99),  # positive is leftward on the line
         Field("ANORM", 41, 3, 0.1, -9.9, 9.9),
         Field("VS", 46, 4, 10, -9990, 9990),
         Field("OAT", 50, 3, 1, -99, 99),
-        Field("TAS", 53, 4, 0.1, 0, 999.9),
+        Field("TAS", 53, 4, 0.1, 0),
         Field("BARO", 57, 3, 0.01, 27.5, 31.5, 27.5),
         Field("DALT", 60, 6, 1, -10_000, 60_000),
     ),
@@ -45,18 +45,18 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("OILP1", 12, 3, 1, 0, 300),
         Field("OILT1", 15, 4, 1, -60, 300),
         Field("MAP1", 27, 3, 0.1, 0, 60),
-        Field("FUELP1", 36, 3, 0.1, 0, 99.9),
-        Field("FUELQ1", 39, 3, 0.1, 0, 99.9),
-        Field("FUELQ2", 42, 3, 0.1, 0, 99.9),
-        Field("FUELQT", 45, 3, 0.1, 0, 99.9),
+        Field("FUELP1", 36, 3, 0.1, 0),
+        Field("FUELQ1", 39, 3, 0.1, 0),
+        Field("FUELQ2", 42, 3, 0.1, 0),
+        Field("FUELQT", 45, 3, 0.1, 0),
         Field("VOLT", 48, 3, 0.1, 0, 60),
         Field("CURRNT", 54, 4, 0.1, -99.9, 99.9),
-        Field("HOBBS1", 58, 5, 0.1, 0, 9999.9),
+        Field("HOBBS1", 58, 5, 0.1, 0),
     ),
 }
 # Two pick-ups on one engine, and the fuel flows to the engine and back.
-ENGINE_SPEEDS = (Field("TACH1", 19, 4, 1, 0, 9999), Field("TACH1", 23, 4, 1, 0, 9999))
-FLOW, RETURN_FLOW = Field("FUELF1", 30, 3, 0.1, 0, 99.9), Field("FUELF1", 33, 3, 0.1, 0, 99.9)
+ENGINE_SPEEDS = (Field("TACH1", 19, 4, 1, 0), Field("TACH1", 23, 4, 1, 0))
+FLOW, RETURN_FLOW = Field("FUELF1", 30, 3, 0.1, 0), Field("FUELF1", 33, 3, 0.1, 0)
 STALL_PERCENT_AT = 44
 
 #: Thermocouples as wired in Dynon's harness, by number: heads and exhausts alternate, from the last cylinder down.

@@ -276,7 +276,7 @@ class Decoder:
         if said.roll_deg is not None and said.pitch_deg is not None:
             self._other_levelled_at = now
         if now - self._levelled_at > PREFERENCE_S:
-            yield self._angle("ROLL", said.roll_deg, 180.0)
+            yield _known("ROLL", said.roll_deg)
             yield self._angle("PITCH", said.pitch_deg, 90.0)
             yield _known("HEAD", said.heading_deg if said.heading_magnetic else None)
         for key, knots in ("IAS", said.ias_kt), ("TAS", said.tas_kt):

@@ -65,7 +65,8 @@ ROOMS = {
         + _tests("service", "doctor"),
     ),
     "protocols": Room(
-        ("drivers/*/protocol.py",), _tests("drivers", "{driver}", "{driver}_pro*") + _tests("recording", "anonymous")
+        ("drivers/*/protocol.py",),
+        _tests("drivers", "{driver}", "{driver}_pro*", "ranges") + _tests("recording", "anonymous"),
     ),
 }
 #: For modules that no test of their room imports, the tests of those that use them.
@@ -79,6 +80,7 @@ THROUGH_OTHERS = {
     "drivers/links/recorded.py": _tests("drivers/links", "raw_tap"),
     "drivers/links/simulator.py": _tests("drivers", "xplane", "fgfs"),
     "fixgw/clock.py": _tests("drivers/links", "holdup"),
+    "fixgw/configuration/playback.py": _tests("cli", "cli_playback"),
     "fixgw/identity.py": _tests("plugins/netfix", "netfix_mirror"),
     "fixgw/kit/candump.py": _tests("drivers", "canfix_tools"),
     "fixgw/kit/complaints.py": _tests("net", "net"),
