@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from itertools import product
 from statistics import median
 
+from fixgw.kit.navigation import difference
 from fixgw.kit.update import BAD, FAIL, Update
 
 G_MPS2 = 9.80665
@@ -118,7 +119,7 @@ class Decoder:
         # The median of the last few: the bus has no checksum, and a wrong bit looks like a movement.
         *middle, _ = (median(values) for values in zip(*self._recent, strict=True))
         force, rates, sky = middle[:3], middle[3:6], middle[6:9]
-        heading += median((reading[-1] - heading + 180.0) % 360.0 - 180.0 for reading in self._recent)
+        heading += median(difference(reading[-1], heading) for reading in self._recent)
 
         system, gyroscope, accelerometer, magnetometer = map(int, middle[9:])
         self.calibration = (system, gyroscope, accelerometer, magnetometer)
@@ -133,9 +134,9 @@ class Decoder:
         roll, pitch, turn = self.trims
         heading = (heading + turn) % 360.0
         return [
-            Update("ROLL", _signed(math.degrees(math.atan2(-right, up)) + roll), *attitude),
+            Update("ROLL", difference(math.degrees(math.atan2(-right, up)) + roll), *attitude),
             Update("PITCH", max(-90.0, min(math.degrees(math.asin(_unit(forward))) + pitch, 90.0)), *attitude),
-            Update("HEAD", heading, *compass) if self.mode == "ndof" else Update("YAW", _signed(heading), *attitude),
+            Update("HEAD", heading, *compass) if self.mode == "ndof" else Update("YAW", difference(heading), *attitude),
             Update("ROT", -sum(r * s for r, s in zip(rates, sky, strict=True)), *attitude),
             Update("ANORM", force[2]),
             Update("ALAT", force[0]),
@@ -155,10 +156,6 @@ def self_test(result: int, mode: str) -> str:
     """Describe which part of the self-test that `mode` needs has failed; empty if none has."""
     failed = [s for i, s in enumerate(SENSORS) if not result >> i & 1 and (mode == "ndof" or s != "magnetometer")]
     return f"self-test failed: {', '.join(failed)}" if failed else ""
-
-
-def _signed(angle: float) -> float:
-    return (angle + 180.0) % 360.0 - 180.0
 
 
 def _unit(x: float) -> float:

@@ -17,13 +17,13 @@ from functools import reduce
 from operator import xor
 from typing import ClassVar, NamedTuple
 
+from fixgw.kit.navigation import bearing_distance, difference
 from fixgw.kit.outward import Outward
 from fixgw.kit.units import FEET_PER_METRE, KMH_PER_KNOT
 
 MAX_NAME = 6  # characters in a waypoint's name, since NMEA 0183 2.0
 MAX_SHOWN_CROSS_TRACK_NMI = 9.99  # larger errors and distances are sent as these
 MAX_SHOWN_DISTANCE_NMI = 999.9
-EARTH_RADIUS_NMI = 3440.065  # mean
 
 #: The computer's date is used if its clock agrees with the GPS's time of day within this.
 MAX_CLOCK_DIFFERENCE_S = 10
@@ -206,7 +206,7 @@ class Talker:
         true, magnetic = self._number("TRACK"), self._number("TRACKM")
         if true is None or magnetic is None:
             return None
-        return (true - magnetic + 180.0) % 360.0 - 180.0
+        return difference(true, magnetic)
 
     def _off(self) -> float | None:
         """Nautical miles off the track, right positive."""
@@ -220,7 +220,7 @@ class Talker:
         fix, latitude, longitude = self._fix(), self._lasting("WPLAT"), self._lasting("WPLON")
         if fix is None or latitude is None or longitude is None:
             return None
-        return course_and_distance(fix.latitude, fix.longitude, latitude, longitude)
+        return bearing_distance(fix.latitude, fix.longitude, latitude, longitude)
 
     def _bearing(self) -> tuple[str, str]:
         """Bearing to the waypoint and its reference; magnetic if the variation is known."""
@@ -297,12 +297,3 @@ def east_west(degrees: float | None) -> str:
 def steer(off: float) -> str:
     """The size of the error and the direction to steer: left if we are right of the track (`off` is positive)."""
     return f"{min(abs(off), MAX_SHOWN_CROSS_TRACK_NMI):.2f},{'L' if off > 0 else 'R'}"
-
-
-def course_and_distance(lat1: float, lon1: float, lat2: float, lon2: float) -> tuple[float, float]:
-    """Initial course in degrees true and great-circle distance in nautical miles; positions in degrees."""
-    a, b, d = math.radians(lat1), math.radians(lat2), math.radians(lon2 - lon1)
-    x = math.cos(b) * math.sin(d)
-    y = math.cos(a) * math.sin(b) - math.sin(a) * math.cos(b) * math.cos(d)
-    z = math.sin(a) * math.sin(b) + math.cos(a) * math.cos(b) * math.cos(d)
-    return math.degrees(math.atan2(x, y)) % 360.0, EARTH_RADIUS_NMI * math.atan2(math.hypot(x, y), z)

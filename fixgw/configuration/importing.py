@@ -203,6 +203,9 @@ class _Import:
         name = self.content.get("database file")
         if not isinstance(name, str):
             return
+        if name.startswith("{PACKAGE}"):
+            yield f"database file: {flow(name)}"
+            return
         document = self._document(name)
         lines = []
         variables = document.get("variables") if isinstance(document, dict) else None
@@ -242,6 +245,9 @@ class _Import:
             self.written["initial/settings.ini"] = ("\n".join(lines) + "\n").encode()
             files.append("initial/settings.ini")
         for name in [names] if isinstance(names, str) else names:
+            if name.startswith("{PACKAGE}"):
+                files.append(name)
+                continue
             path = self.plain.locate(name)
             text = self.plain.text(path)
             if text is None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fixgw.kit.navigation import difference
+
 if TYPE_CHECKING:
     from fixgw.kit.raw import Heard
 
@@ -40,7 +42,7 @@ class Shift(NamedTuple):
         return max(-90.0, min(90.0, degrees + self.lat))
 
     def longitude(self, degrees: float) -> float:
-        return (degrees + self.lon + 180.0) % 360.0 - 180.0
+        return difference(degrees + self.lon)
 
     def value(self, key: str, value: Any) -> Any:
         """The value of an item without what is private."""

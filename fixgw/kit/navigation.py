@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 
-from fixgw.kit.place import EARTH_RADIUS_NMI
-
+EARTH_RADIUS_NMI = 3440.065  # mean
 CALM_KT = 0.5  # a weaker wind has no direction
 
 
@@ -18,7 +17,7 @@ def wrap(degrees: float) -> float:
     return 0.0 if turned == 360.0 else turned  # -1e-20 % 360 is 360
 
 
-def difference(degrees: float, other: float) -> float:
+def difference(degrees: float, other: float = 0.0) -> float:
     """The shortest way from the direction `other` to `degrees`: -180 to less than 180, right positive."""
     return (degrees - other + 180.0) % 360.0 - 180.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-EARTH_RADIUS_NMI = 3440.065  # mean
+from fixgw.kit.navigation import EARTH_RADIUS_NMI, difference
 
 #: None of our aircraft is faster; a position may also wander by `WANDER_NMI` from one fix to the next.
 FASTEST_KT = 1000.0
@@ -22,8 +22,7 @@ JUMPED = "the receiver's position has jumped"
 def distance_nmi(lat1: float, long1: float, lat2: float, long2: float) -> float:
     """Nautical miles between two positions in degrees, within a percent as long as they are not far apart."""
     north = lat2 - lat1
-    east = (long2 - long1 + 180.0) % 360.0 - 180.0
-    east *= math.cos(math.radians((lat1 + lat2) / 2.0))
+    east = difference(long2, long1) * math.cos(math.radians((lat1 + lat2) / 2.0))
     return math.radians(math.hypot(north, east)) * EARTH_RADIUS_NMI
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 from fixgw.errors import UnknownKey
+from fixgw.kit.navigation import difference
 from fixgw.kit.sources import simulated
 
 if TYPE_CHECKING:
@@ -189,8 +190,8 @@ class Table:
         age = now - target.stamp
         if here is None or target.lat is None or target.lon is None:
             return age > FORGET_S, math.inf, age
-        east = (target.lon - here[1] + 180.0) % 360.0 - 180.0
-        return age > FORGET_S, math.hypot(target.lat - here[0], east * math.cos(math.radians(here[0]))), age
+        east = difference(target.lon, here[1]) * math.cos(math.radians(here[0]))
+        return age > FORGET_S, math.hypot(target.lat - here[0], east), age
 
 
 _tables: WeakKeyDictionary[object, Table] = WeakKeyDictionary()

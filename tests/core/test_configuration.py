@@ -131,6 +131,12 @@ def test_the_packaged_configurations_have_no_problems(name: str) -> None:
     assert configuration.check(configuration.packaged() / name, variables) == []
 
 
+def test_the_packaged_values_are_those_of_the_packaged_configuration() -> None:
+    loaded = configuration.load(configuration.packaged() / "default.yaml")
+    assert configuration.packaged_values() == dict(loaded.initial)
+    assert loaded.initial
+
+
 def test_all_packaged_initial_values_have_an_item() -> None:
     # Named explicitly, so every line must find an item.
     config = configuration.load(configuration.packaged() / "default.yaml")
@@ -263,6 +269,23 @@ def test_a_connection_has_the_common_options_and_those_of_its_plugin(tree: Tree)
     assert (other.start_timeout, other.stop_timeout, other.source) == (5.0, 3.0, "other")
     assert issubclass(gps.plugin, PluginBase)
     assert str(gps.meta["port"]) == f"{tree.main}:5:11"
+
+
+def test_the_common_options_have_the_defaults_and_limits_that_are_documented() -> None:
+    rows = {row.name: row[1:3] for row in configuration.option_rows(configuration.Common)}
+    assert rows == {
+        "module": ("text, at least 1 long", "required"),
+        "load": ("yes/no or text", "yes"),
+        "on_failure": ("restart, ignore or stop", "restart"),
+        "restart_delay": ("number, more than 0 and at most 3600", "1.0"),
+        "restart_delay_max": ("number, more than 0 and at most 86400", "60.0"),
+        "start_timeout": ("number, more than 0 and at most 600", "5.0"),
+        "stop_timeout": ("number, more than 0 and at most 600", "3.0"),
+        "source": (r"text, of the form ^[^;\s]+$", "none"),
+    }
+    plain = configuration.Connection(name="x", module="m", plugin=PluginBase, options={})
+    for name in ("on_failure", "restart_delay", "restart_delay_max", "start_timeout", "stop_timeout"):
+        assert str(getattr(plain, name)) == rows[name][1]
 
 
 def test_a_connection_is_equal_if_only_its_position_has_changed(tree: Tree) -> None:
@@ -598,6 +621,9 @@ def test_the_schema_knows_the_main_file_and_every_plugins_options() -> None:
         known = choices[options["module"]] if "module" in options else connection  # an included file may name it
         assert set(options) <= set(known["properties"])
     assert {"required": ["include"]} in connection["anyOf"]
+    names = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+    for part in (described, described["properties"]["connections"], connection, *choices.values()):
+        assert part["properties"]["include"]["anyOf"] == names
     assert "port" in choices["fixgw.drivers.nmea0183"]["required"]
 
 

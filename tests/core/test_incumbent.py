@@ -424,6 +424,22 @@ def test_one_gateway_and_one_key_need_no_list() -> None:
     assert case.options == {"type": "client", "outputs": [{"host": "a", "port": 1, "send": ["IAS"]}]}
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [(31, 31), (32, 1), (47, 16), (48, 48), (2, 2)])
+def test_the_address_of_an_rdac_is_its_number(theirs: int, ours: int) -> None:
+    assert translated("mgl", {"rdac": {"default_id": theirs, "get": {"MAP": "MAP1"}}}).options["rdac"] == ours
+
+
+def test_the_names_of_channels_are_known() -> None:
+    names = incumbent.RDAC_CHANNELS
+    assert set(names.values()) == set(CHANNELS)
+    assert [
+        names[n] for n in ("TC12", "AUX2", "RPM1", "FF2", "FL1", "OILTEMP", "FUELPRESS", "COOL", "ITEMP", "AMPS")
+    ] == [
+        *("thermocouple_12", "aux_2", "rpm_1", "fuel_flow_2", "fuel_level_1"),
+        *("oil_temperature", "fuel_pressure", "coolant", "temperature", "current"),
+    ]
+
+
 def test_calibrations_are_inverted_and_sorted() -> None:
     theirs = {"rdac": {"get": {"OILT": {"key": "OILT1", "calibration": [[0, 4000], [150, 400]]}}}}
     assert translated("mgl", theirs).options["channels"] == {
@@ -590,6 +606,16 @@ def test_the_report_accounts_for_each_connection(stock: Stock, tmp_path: Path) -
     written = (new / "default.yaml").read_text()
     assert "\n  # clk: GPIO18 is not supported" in written
     assert "# OAT.highWarn = 50" in (new / "initial" / "custom.ini").read_text()
+    assert (new / "initial" / "initial.ini").read_text() == (stock.directory / "initial.ini").read_text()
+
+
+def test_a_tree_may_use_the_packaged_files(stock: Stock, tmp_path: Path) -> None:
+    stock.change("default.yaml", "{CONFIG}/database.yaml", "{PACKAGE}/database.yaml")
+    stock.change("default.yaml", "{CONFIG}/initial.ini", "{PACKAGE}/initial.ini")
+    report = importing.bring_over(stock.directory, tmp_path / "new")
+    assert report.problems == []
+    theirs, ours = stock.load(), configuration.load(tmp_path / "new" / "default.yaml")
+    assert (ours.definitions, ours.initial) == (theirs.definitions, theirs.initial)
 
 
 def test_a_map_is_imported_with_its_includes(stock: Stock, tmp_path: Path) -> None:

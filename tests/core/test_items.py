@@ -395,6 +395,40 @@ def test_no_text_makes_the_reader_of_initial_values_raise(tmp_path: Path, text: 
 
 
 @pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        ("decimals: 0", "decimals: 9"),
+        ("tol: 0", "tol: 1000000000"),
+        ("return_after: 0", "return_after: 3600"),
+        ("min: 5, initial: 5", "max: 5, initial: 5"),
+        ("wrap: 0.1", "wrap: 360"),
+        ("type: str, initial: ''", f"type: str, initial: {'x' * 1000}"),
+    ],
+)
+def test_a_field_is_accepted_up_to_its_limits(tmp_path: Path, low: str, high: str) -> None:
+    assert entry(tmp_path, f"key: A, {low}") == entry(tmp_path, f"key: A, {high}") == []
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["tol: 1000000001", "return_after: 3600.1", "return_after: -0.1", "wrap: 0", "wrap: x", "type: str, wrap: 1"],
+)
+def test_a_field_is_refused_beyond_its_limits(tmp_path: Path, field: str) -> None:
+    (problem,) = entry(tmp_path, f"key: A, {field}")
+    assert f"{field.split(',')[-1].partition(':')[0].strip()}: expected" in problem
+
+
+def test_the_number_of_items_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "variables: {a: 0, c: 99}\nentries: [{key: Ac}, {key: Ba}, {key: C}]"
+    assert items.MAX_ITEMS == 10_000
+    monkeypatch.setattr(items, "MAX_ITEMS", 100)
+    assert len(Read(tmp_path, text).keys) == 100
+    read = Read(tmp_path, text.replace("{key: C}", "{key: C}, {key: D}"))
+    assert read.problems == ["d0.yaml:2:43: more than 100 items"]
+    assert (read.keys, read.items.complete) == ([], False)
+
+
+@pytest.mark.parametrize(
     ("field", "words"),
     [
         ("decimals: 10", "decimals: expected a whole number, 0 to 9"),

@@ -51,6 +51,7 @@ class Example(Options, kw_only=True, frozen=True):
     limits: dict[str, Annotated[float, Meta(gt=0)]] = {}
     first: Output | None = None
     parity: Parity = Parity.NONE
+    levels: list[float] = []
 
     def __post_init__(self) -> None:
         if self.rate == 99:
@@ -123,6 +124,7 @@ def problems(text: str, kind: Any = Example, name: str = "", known: tuple[str, .
         ("rate: 99", "f:1:1: rate 99 makes no sense"),
         ("rate: .inf", "f:1:7: rate: expected a number, got the number inf"),
         ("limits: {A: 1, B: .inf}", "f:1:19: limits.B: expected a number, got the number inf"),
+        ("levels: [0.5, .nan]", "f:1:15: levels[1]: expected a number, got the number nan"),
         ("prot: 1", "f:1:1: unknown option 'prot' (did you mean 'port'?)"),
         ("lod: 1", "f:1:1: unknown option 'lod' (did you mean 'load'?)"),
         ("5: 1", "f:1:1: unknown option 5"),
@@ -203,7 +205,28 @@ def test_the_table_has_a_row_for_every_option() -> None:
         ("first.key", "text", "required", ""),
         ("first.every", "whole number, at least 1", "1", "How often."),
         ("parity", "none or even", "none", ""),
+        ("levels", "list of number", "[]", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Annotated[int, Meta(ge=0, lt=10)], "whole number, at least 0 and less than 10"),
+        (Annotated[float, Meta(gt=-0.5, le=10.0)], "number, more than -0.5 and at most 10"),
+        (Annotated[float, Meta(ge=0, le=0)], "number, 0 to 0"),
+        (Annotated[float, Meta(lt=1)], "number, less than 1"),
+        (Annotated[list[str], Meta(min_length=1, max_length=3)], "list of text, 1 to 3 long"),
+        (Annotated[str, Meta(max_length=3)], "text, 0 to 3 long"),
+        (dict[str, Any], "mapping"),
+        (dict[str, list[int]], "mapping of name to list of whole number"),
+        (list, "list"),
+        (Any, "anything"),
+    ],
+)
+def test_types_and_limits_in_words(kind: Any, words: str) -> None:
+    (row,) = options.rows(msgspec.defstruct("One", [("one", kind)]))
+    assert row[:3] == ("one", words, "required")
 
 
 def test_a_problem_in_one_of_several_structs_is_named_as_deep_as_it_is() -> None:

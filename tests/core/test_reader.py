@@ -407,6 +407,35 @@ def test_the_depth_and_number_of_includes_are_limited(tmp_path: Path) -> None:
     assert "more than 200 files are included" in found
 
 
+@pytest.mark.parametrize(
+    ("limit", "files", "words"),
+    [
+        ("MAX_BYTES", {"main": "a: 1234"}, "main.yaml: is larger than"),
+        ("MAX_VALUES", {"main": "a: [1, 2, 3, x]"}, "main.yaml:1:14: more than"),
+        ("MAX_VALUES", {"main": "[&a [], *a, 1, 2, x]"}, "main.yaml:1:19: more than"),
+        ("MAX_DEPTH", {"main": "[[[[[[[x]]]]]]]"}, "main.yaml:1:8: nested more than"),
+        ("MAX_DEPTH", {"main": "[&a [[x]], [[[[*a]]]]]"}, "main.yaml:1:16: nested more than"),
+        ("MAX_CHAIN", {"main": "include: f1.yaml"} | {f"f{n}": f"include: f{n + 1}.yaml" for n in range(1, 6)}, "f5"),
+        ("MAX_FILES", {"main": "".join(f"a{n}: {{include: x.yaml}}\n" for n in range(6)), "x": ""}, "main.yaml:6:"),
+    ],
+)
+def test_a_limit_may_be_reached_and_not_exceeded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, files: dict[str, str], words: str
+) -> None:
+    monkeypatch.setattr(f"fixgw.configuration.reader.{limit}", 7)
+    files |= {"f6": "{}"}
+    assert problems(tmp_path, **files) == []
+    monkeypatch.setattr(f"fixgw.configuration.reader.{limit}", 6)
+    (found,) = problems(tmp_path, **files)
+    assert words in found
+
+
+def test_a_file_that_is_nested_too_deep_spoils_nothing_else(tmp_path: Path) -> None:
+    deep = f"{'[' * 60}1{']' * 60}"
+    (found,) = problems(tmp_path, main="a: {include: deep.yaml}\nb: 1\n", deep=deep)
+    assert found.startswith("deep.yaml:1:")
+
+
 def test_a_file_of_another_kind_is_refused_by_from_yaml(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"main.yaml:1:1: expected a mapping, got a list of 1"):
         read(tmp_path, main="- 1\n")

@@ -117,7 +117,9 @@ def test_it_is_bounded_and_keeps_the_nearest(table: Table, clock: Clock) -> None
     known = {target.address for target in table.heard_within()}
     assert len(known) == MAX_TARGETS
     assert MAX_TARGETS - 1 not in known
-    clock.now += FORGET_S + 1
+    clock.now += FORGET_S
+    assert not table.put(KLM._replace(address=1001, lat=60.0))
+    clock.now += 1.0
     assert table.put(KLM._replace(address=1001, lat=60.0)), "those that are long silent make room"
 
 

@@ -82,9 +82,6 @@ THROUGH_OTHERS = {
     "fixgw/clock.py": _tests("drivers/links", "holdup"),
     "fixgw/configuration/playback.py": _tests("cli", "cli_playback"),
     "fixgw/identity.py": _tests("plugins/netfix", "netfix_mirror"),
-    "fixgw/kit/candump.py": _tests("drivers", "canfix_tools"),
-    "fixgw/kit/complaints.py": _tests("net", "net"),
-    "fixgw/kit/lines.py": _tests("drivers", "xgps", "rtl_433"),
     "fixgw/kit/navigation.py": _tests("plugins/compute", "compute_formulas", "compute_vectors"),
     "fixgw/kit/place.py": _tests("drivers", "stratux", "xgps", "gpsd"),
 }
