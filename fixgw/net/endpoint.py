@@ -55,12 +55,9 @@ def parse(url: str) -> Endpoint:
         raise ValueError(f"no host: {example}")
     if not parts["port"]:
         raise ValueError(f"no port: {example}")
-    port = int(parts["port"]) if re.fullmatch("[0-9]{1,5}", parts["port"]) else 0
-    if not 0 < port < 65536:
+    if not (re.fullmatch("[0-9]{1,5}", parts["port"]) and 0 < int(parts["port"]) < 65536):
         raise ValueError("the port must be a number from 1 to 65535")
-    endpoint = Endpoint(scheme, host, port)
-    if endpoint.address is None and (
-        len(host) > 253 or not _NAME.fullmatch(host) or _NUMBERS.fullmatch(host) or ":" in host
-    ):
+    endpoint = Endpoint(scheme, host, int(parts["port"]))
+    if endpoint.address is None and (len(host) > 253 or not _NAME.fullmatch(host) or _NUMBERS.fullmatch(host)):
         raise ValueError(f"{host!r} is neither an address nor a host name")
     return endpoint

@@ -109,12 +109,12 @@ class Listener:
         try:
             host = self.host.encode() if self.host.isascii() else self.host  # a str loads the tables of IDNA: 0.5 MB
             found = socket.getaddrinfo(host or None, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            found.sort(key=lambda entry: entry[0] != socket.AF_INET)  # localhost is 127.0.0.1 for most clients
-            family, kind, protocol, _, address = found[0]
+            # localhost is 127.0.0.1 for most clients
+            family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
             self._socket = sock = socket.socket(family, kind, protocol)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
             if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # `::` is every interface
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, False)  # `::` is every interface
             if self._send_buffer:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)  # connections inherit it
             sock.bind(address)
@@ -170,7 +170,7 @@ class Listener:
                     connection.close()
                     continue
                 connection.setblocking(False)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
                 keep_alive(connection)
             except (OSError, ValueError):
                 connection.close()

@@ -132,8 +132,8 @@ class Relay:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise DeviceError(f"{host}: {getattr(error, 'strerror', None) or error}") from error
-        found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-        self._address = found[0][0], found[0][4]
+        family, *_, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+        self._address = family, address
         self._listener.open()
         self._listener.watch(self._poll)
 
@@ -190,7 +190,7 @@ class Relay:
             server.setblocking(False)
             for sock, size in ((server, socket.SO_RCVBUF), (server, socket.SO_SNDBUF), (caller.sock, socket.SO_RCVBUF)):
                 sock.setsockopt(socket.SOL_SOCKET, size, BUFFER_BYTES)
-            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             keep_alive(server)
             code = server.connect_ex(address)
             if code not in (0, errno.EINPROGRESS):

@@ -21,9 +21,9 @@ KEEPALIVE_PROBES = 4
 UNACKNOWLEDGED_S = 10
 CONNECT_TIMEOUT_S = 5.0
 
-# Offsets in struct tcp_info of linux/tcp.h: the numbers of unanswered retransmissions and window probes, and the
-# milliseconds since the last acknowledgement.
-_RETRANSMITS, _PROBES, _LAST_ACK = 2, 3, 56
+# Of struct tcp_info of linux/tcp.h: the numbers of unanswered retransmissions and window probes, and the milliseconds
+# since the last acknowledgement.
+_TCP_INFO = struct.Struct("=2xBB52xI")
 _MIN_UNANSWERED = 2  # of either kind: a single packet may have been lost on the way
 
 
@@ -34,7 +34,7 @@ def keep_alive(sock: socket.socket, *, give_up: bool = False) -> None:
     `give_up` also ends the connection to a live peer that does not read that long. Servers that tolerate slow clients
     use `vanished` instead.
     """
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
     for option, value in (
         ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
         ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
@@ -53,12 +53,11 @@ def vanished(sock: socket.socket) -> bool:
     if not hasattr(socket, "TCP_INFO"):
         return False
     try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-        (milliseconds,) = struct.unpack_from("=I", info, _LAST_ACK)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        retransmits, probes, milliseconds = _TCP_INFO.unpack(info)
     except (OSError, struct.error):
         return False
-    unanswered: int = max(info[_RETRANSMITS], info[_PROBES])
-    return unanswered >= _MIN_UNANSWERED and milliseconds > UNACKNOWLEDGED_S * 1000
+    return bool(max(retransmits, probes) >= _MIN_UNANSWERED and milliseconds > UNACKNOWLEDGED_S * 1000)
 
 
 def connect(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> socket.socket:
@@ -69,7 +68,7 @@ def connect(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> socke
     """
     sock = socket.create_connection((host, port), timeout_s)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         keep_alive(sock, give_up=True)
     except OSError:
         sock.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from typing import Any
@@ -49,7 +48,7 @@ class Datagrams:
         self._refuse = refuse
         self._allow = allow
         self._limit = limit
-        family, _, _, _, address = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)[0]
+        (family, _, _, _, address), *_ = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
             _listen(self._socket, address, shared)
@@ -131,7 +130,7 @@ class UdpLink(Datagrams):
         self._answer_to: Any = None
         self._answered_before: Any = None
         self._heard_at = self._mixed_at = self._flooded_at = self._second_began = float("-inf")
-        self._taken = 0  # datagrams in this second
+        self._taken: int  # datagrams in this second
         self._clock = clock
         self._whole = whole
 
@@ -200,20 +199,19 @@ class UdpLink(Datagrams):
 def _listen(sock: socket.socket, address: Any, shared: bool) -> None:
     """Bind, and join the group if the address is a multicast group. Raises OSError."""
     host = address_of(address[0])
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, True)
     if shared or host.is_multicast or host == _EVERYBODY:  # each of those that listen gets a copy
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
     sock.setblocking(False)
     sock.bind(address)
     if not host.is_multicast:
         return
     if host.version == 4:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, host.packed + bytes(4))
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)  # else also groups that others joined
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, False)  # else also where only others joined it
     else:
-        interface = address[3] if len(address) > 2 else 0
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, host.packed + interface.to_bytes(4, sys.byteorder))
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, host.packed + struct.pack("=I", address[3]))
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, False)
 
 
 def _is_here(family: int, address: Any) -> bool:
@@ -227,7 +225,7 @@ def _is_here(family: int, address: Any) -> bool:
 
 
 def _close(sock: socket.socket) -> None:
-    if sock.fileno() >= 0:
+    if sock.fileno() != -1:
         _sending.discard(sock.getsockname()[1])
     sock.close()
 
@@ -236,12 +234,12 @@ class UdpSender:
     """Sends datagrams to a host, a broadcast address or a multicast group. Never waits. Raises OSError."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        family, _, _, _, address = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)[0]
+        (family, _, _, _, address), *_ = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
         self.port = str(endpoint)
         self.described = "UDP datagrams"
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, True)
             self._socket.setblocking(False)
             self._socket.connect(address)
         except OSError:

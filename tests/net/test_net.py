@@ -19,9 +19,9 @@ import pytest
 
 from fixgw.errors import DeviceError
 from fixgw.kit.complaints import Complaints
-from fixgw.net import access, tcp
+from fixgw.net import access, tcp, udp
 from fixgw.net.access import Address, Networks, address_of, network
-from fixgw.net.endpoint import Endpoint, parse
+from fixgw.net.endpoint import Endpoint, parse, scheme_of
 from fixgw.net.listener import PAUSE_S, Caller, Listener, claim
 from fixgw.net.udp import (
     MAX_DATAGRAM_BYTES,
@@ -57,11 +57,32 @@ def test_networks_are_parsed_as_intended(text: str, meant: str) -> None:
     assert network(text) == ip_network(meant)
 
 
-@pytest.mark.parametrize("text", ["", "tablet", "192.168.1.0/33", "192.168.1", "::ffff:127.0.0.0/64", "::ffff:0:0/95"])
-def test_an_invalid_network_is_refused_with_the_reason(text: str) -> None:
-    with pytest.raises(ValueError, match=r"\w"):
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "does not appear to be"),
+        ("tablet", "does not appear to be"),
+        ("192.168.1.0/33", "does not appear to be"),
+        ("192.168.1", "does not appear to be"),
+        ("::ffff:127.0.0.0/64", "mixes IPv4 and IPv6"),
+        ("::ffff:0:0/95", "mixes IPv4 and IPv6"),
+    ],
+)
+def test_an_invalid_network_is_refused_with_the_reason(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why) as refused:
         network(text)
-    assert [option for option, _ in access.problems("allow", ["::1", text])] == ["allow.1"]
+    assert [*access.problems("allow", ["::1", text])] == [("allow.1", str(refused.value))]
+
+
+@pytest.mark.parametrize(
+    ("host", "only_here"),
+    [
+        ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("::ffff:127.0.0.1", True), ("localhost", True),
+        ("", False), ("0.0.0.0", False), ("::", False), ("192.168.1.5", False), ("panel.local", False),
+    ],
+)  # fmt: skip
+def test_only_this_computer_reaches_what_listens_on_loopback(host: str, only_here: bool) -> None:
+    assert access.is_loopback(host) is only_here
 
 
 def test_clients_are_known_by_their_ipv4_address_on_any_socket() -> None:
@@ -94,19 +115,40 @@ LONG_NAME = ".".join(["x" * 63] * 3 + ["x" * 61])
 def test_an_endpoint_is_a_host_and_a_port(url: str, endpoint: Endpoint) -> None:
     assert parse(url) == endpoint
     assert parse(str(endpoint)) == endpoint
+    assert str(endpoint.address) == endpoint.host.partition("%")[0] or endpoint.address is None
+    assert (endpoint.address is None) is (endpoint.host in ("gps.local", "my_pi-2", LONG_NAME))
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("why", "urls"),
     [
-        "tcp://", "tcp://:80", "tcp://host", "tcp://host:", "tcp://host:0", "tcp://host:65536", "tcp://host:x",
-        "tcp://host:80/path", "tcp://host:80?x=1", "tcp://me@host:80", "tcp://300.1.2.3:80", "tcp://-x:80",
-        f"tcp://{LONG_NAME}x:80", "tcp://a..b:80", "tcp://a b:80", "tcp://[::x]:80", f"tcp://{'x' * 64}:80",
+        (
+            "only a host and a port may follow tcp://: write tcp://HOST:PORT",
+            ["tcp://host:80/path", "tcp://host:80?x=1", "tcp://me@host:80"],
+        ),
+        ("no host: write tcp://HOST:PORT", ["tcp://", "tcp://:80", "tcp://[]:80"]),
+        ("no port: write tcp://HOST:PORT", ["tcp://host", "tcp://host:"]),
+        (
+            "the port must be a number from 1 to 65535",
+            ["tcp://host:0", "tcp://host:65536", "tcp://host:x", "tcp://host:000080"],
+        ),
+        (
+            "is neither an address nor a host name",
+            [
+                "tcp://300.1.2.3:80", "tcp://-x:80", "tcp://a..b:80", "tcp://a b:80", "tcp://[::x]:80",
+                f"tcp://{LONG_NAME}x:80", f"tcp://{'x' * 64}:80", f"tcp://{LONG_NAME}..:80",
+            ],
+        ),
     ],
 )  # fmt: skip
-def test_an_invalid_endpoint_is_refused_with_the_reason(url: str) -> None:
-    with pytest.raises(ValueError, match=r"\w"):
-        parse(url)
+def test_an_invalid_endpoint_is_refused_with_the_reason(why: str, urls: list[str]) -> None:
+    for url in urls:
+        with pytest.raises(ValueError, match=why):
+            parse(url)
+
+
+def test_the_scheme_of_a_url_is_in_lower_case_and_a_device_has_none() -> None:
+    assert [scheme_of(text) for text in ("TCP://x:1", "udp://", "/dev/ttyS0", "COM3")] == ["tcp", "udp", "", ""]
 
 
 # -- listening ---------------------------------------------------------------------------------------------------------
@@ -170,7 +212,6 @@ def test_clients_are_limited_and_places_become_free(listening: Callable[..., Ser
     assert [server.connect() for _ in range(5)] == [True, True, True, False, False]
     server.leave()
     assert server.connect()
-    assert server.callers[-1].sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert not server.connect()
     assert server.listener.counts == {
         "clients": 4,
@@ -179,6 +220,99 @@ def test_clients_are_limited_and_places_become_free(listening: Callable[..., Ser
         "clients too many from one host": 0,
     }
     assert server.listener.refused == 3
+
+
+def test_an_admitted_connection_neither_waits_nor_outlives_its_peer(listening: Callable[..., Server]) -> None:
+    server = listening()
+    assert server.connect()
+    (caller,) = server.callers
+    assert str(caller) == f"127.0.0.1 port {server.clients[0].getsockname()[1]}"
+    assert caller.sock.gettimeout() == 0.0
+    assert caller.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert caller.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_buffer_for_sending_is_as_large_as_asked_for_or_as_the_system_likes(listening: Callable[..., Server]) -> None:
+    def size(server: Server) -> int:
+        assert server.connect()
+        return server.callers[0].sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+    assert size(listening(send_buffer=30_000)) == 60_000  # Linux doubles it, for its own needs
+    with socket.create_server(("127.0.0.1", 0)) as plain, socket.create_connection(plain.getsockname()):
+        with plain.accept()[0] as usual:
+            assert size(listening()) == usual.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+
+def test_refusals_are_logged_and_told_apart(
+    listening: Callable[..., Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = listening(most=2, most_per_host=1, allow=["127.0.0.1", "127.0.0.2", "127.0.0.3"])
+    for source in ("127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.4"):
+        server.connect(source)
+    assert caplog.messages == [
+        "127.0.0.1 turned away: it has 1 connections already",
+        "127.0.0.3 turned away: 2 clients are connected already",
+        "127.0.0.4 may not connect",
+    ]
+
+
+def test_what_is_wrong_with_one_connection_does_not_hold_up_the_next(
+    listening: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One comes from a host that is not allowed, one has hung up already, one is reset while we look at it."""
+    server = listening(allow=["127.0.0.1"])
+    real = server.listener._socket
+    assert real is not None
+    troubles: list[OSError | None] = [OSError(errno.ECONNABORTED, "aborted"), None, None, None]
+
+    class Hasty(socket.socket):
+        def accept(self) -> Any:
+            if troubles and (trouble := troubles.pop(0)):
+                raise trouble
+            return super().accept()
+
+    server.listener._socket = Hasty(fileno=real.detach())
+    kept_alive: list[socket.socket] = []
+
+    def keep_alive(sock: socket.socket) -> None:
+        kept_alive.append(sock)
+        if len(kept_alive) == 1:
+            raise OSError(errno.EINVAL, "reset")
+
+    monkeypatch.setattr("fixgw.net.listener.keep_alive", keep_alive)
+    there = "127.0.0.1", server.listener.port
+    for source in ("127.0.0.2", "127.0.0.1", "127.0.0.1"):
+        server.clients.append(socket.create_connection(there, source_address=(source, 0)))
+    server.callers += server.listener.accept()
+    assert [caller.port for caller in server.callers] == [server.clients[-1].getsockname()[1]]
+    assert [sock.fileno() == -1 for sock in kept_alive] == [True, False]
+    assert server.listener.counts["clients"] == 1
+
+
+def test_a_flood_of_callers_is_accepted_by_portions(
+    listening: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fixgw.net.listener.ACCEPTS", 2)
+    server = listening()
+    for _ in range(3):
+        server.clients.append(socket.create_connection(("127.0.0.1", server.listener.port)))
+    for admitted in (2, 1, 0):
+        before = len(server.callers)
+        server.callers += server.listener.accept()
+        assert len(server.callers) - before == admitted
+
+
+def test_a_closed_listener_accepts_nobody_and_its_port_is_free_at_once(listening: Callable[..., Server]) -> None:
+    """Although the system remembers the connections that it closed."""
+    server = listening()
+    server.connect()
+    server.leave()
+    server.listener.close()
+    assert [*server.listener.accept()] == []
+    with contextlib.closing(
+        Listener("127.0.0.1", server.listener.port, allow=[], most=1, complain=Complaints(LOG, server.clock))
+    ) as next_one:
+        next_one.open()
 
 
 def test_one_host_cannot_shut_out_the_others(listening: Callable[..., Server]) -> None:
@@ -231,14 +365,17 @@ def test_hosts_that_are_not_allowed_are_disconnected_at_once(listening: Callable
     assert server.listener.counts["clients not allowed"] == 1
 
 
-def test_without_descriptors_it_pauses_and_continues(listening: Callable[..., Server]) -> None:
+@pytest.mark.parametrize("lack", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_without_descriptors_or_memory_it_pauses_and_continues(
+    listening: Callable[..., Server], caplog: pytest.LogCaptureFixture, lack: int
+) -> None:
     server = listening()
     broke = True
 
     class Exhausted(socket.socket):
         def accept(self) -> Any:
             if broke:
-                raise OSError(errno.EMFILE, "Too many open files")
+                raise OSError(lack, "there is no more")
             return super().accept()
 
     real = server.listener._socket
@@ -248,10 +385,14 @@ def test_without_descriptors_it_pauses_and_continues(listening: Callable[..., Se
         assert server.poll.poll(5)
         assert not list(server.listener.accept())
         assert server.poll.poll(0) == [], "it would spin"
+        assert caplog.messages == ["cannot accept connections: there is no more"]
         broke = False
         server.listener.resume()
+        server.now += 0.9 * PAUSE_S
+        server.listener.resume()
         assert server.poll.poll(0) == []
-        server.now += PAUSE_S
+        server.now = 100.0 + PAUSE_S
+        server.listener.resume()
         server.listener.resume()
         assert server.poll.poll(5)
         server.callers += server.listener.accept()
@@ -262,8 +403,40 @@ def test_an_address_in_use_is_reported(listening: Callable[..., Server]) -> None
     server = listening()
     with pytest.raises(DeviceError, match=f"cannot listen on .* port {server.listener.port}"):
         Listener("127.0.0.1", server.listener.port, allow=[], most=1, complain=Complaints(LOG, server.clock)).open()
-    with pytest.raises(DeviceError, match=r"cannot listen on no\.such"):
-        Listener("no.such.host.invalid", 0, allow=[], most=1, complain=Complaints(LOG, server.clock)).open()
+    for host in ("no.such.host.invalid", "flügel.invalid"):
+        with pytest.raises(DeviceError, match=f"cannot listen on {host} port 0: "):
+            Listener(host, 0, allow=[], most=1, complain=Complaints(LOG, server.clock)).open()
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"), [("localhost", b"localhost"), ("", None), ("flügel.local", "flügel.local")]
+)
+def test_of_the_addresses_of_a_name_it_listens_on_the_first_of_ipv4(
+    monkeypatch: pytest.MonkeyPatch, host: str, asked: object
+) -> None:
+    """An ASCII name is looked up as bytes: a text loads the tables of international names, half a megabyte."""
+    entries = [
+        (family, socket.SOCK_STREAM, 6, "", address)
+        for family, address in (
+            (socket.AF_INET6, ("::1", 0, 0, 0)),
+            (socket.AF_INET, ("127.0.0.7", 0)),
+            (socket.AF_INET, ("127.0.0.8", 0)),
+        )
+    ]
+    names: list[object] = []
+
+    def getaddrinfo(name: object, *args: Any, **how: Any) -> list[Any]:
+        names.append(name)
+        return entries
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with contextlib.closing(
+        Listener(host, 0, allow=[], most=1, complain=Complaints(LOG, time.monotonic))
+    ) as listener:
+        listener.open()
+        assert listener._socket is not None
+        assert listener._socket.getsockname() == ("127.0.0.7", listener.port)
+    assert names == [asked]
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
@@ -302,14 +475,15 @@ def test_the_networks_of_this_computer_are_those_of_its_interfaces_with_an_addre
         "eth0": ("192.168.7.4", "255.255.255.0"),
         "down0": None,
         "ppp0": ("93.184.216.34", "255.255.0.0"),
-        "wlan0": ("10.1.2.3", "255.255.0.0"),
+        "wlan-of-15-char": ("10.1.2.3", "255.255.0.0"),
     }
 
     def ioctl(sock: socket.socket, what: int, request: bytes) -> bytes:
         has = interfaces[request.rstrip(b"\0").decode()]
         if has is None:
             raise OSError(errno.EADDRNOTAVAIL, "no address")
-        return request[:20] + socket.inet_aton(has[what == access.SIOCGIFNETMASK]) + request[24:]
+        wanted = {0x8915: 0, 0x891B: 1}[what]  # linux/sockios.h: SIOCGIFADDR, SIOCGIFNETMASK
+        return request[:20] + socket.inet_aton(has[wanted]) + request[24:]
 
     monkeypatch.setattr("fcntl.ioctl", ioctl)
     monkeypatch.setattr(socket, "if_nameindex", lambda: list(enumerate(interfaces, 1)))
@@ -329,8 +503,30 @@ def test_the_socket_options_notice_a_vanished_peer_within_15_seconds() -> None:
             )
         )  # fmt: skip
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert idle + interval * probes <= 13
-        assert 0 < unacknowledged <= 12_000
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert idle + interval * probes == 12
+        assert unacknowledged == 10_000
+
+
+def test_a_system_without_these_options_keeps_connections_alive_as_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
+    monkeypatch.delattr(socket, "TCP_INFO")
+    with socket.socket() as sock:
+        tcp.keep_alive(sock, give_up=True)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == tcp.KEEPALIVE_IDLE_S
+        assert tcp.vanished(sock) is False
+
+
+def test_a_connection_that_cannot_be_watched_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(sock: socket.socket, *, give_up: bool) -> None:
+        refused.append(sock)
+        raise OSError(errno.EINVAL, "no such option")
+
+    refused: list[socket.socket] = []
+    monkeypatch.setattr(tcp, "keep_alive", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(OSError, match="no such option"):
+        tcp.connect(*server.getsockname())
+    assert [sock.fileno() for sock in refused] == [-1]
 
 
 @pytest.mark.parametrize(
@@ -341,18 +537,47 @@ def test_a_peer_has_vanished_that_acknowledged_nothing_of_what_was_sent_twice(
     retransmits: int, probes: int, silent_ms: int, gone: bool
 ) -> None:
     class Unanswered(socket.socket):
-        def getsockopt(self, *asked: Any) -> Any:
-            return struct.pack("=4B52xI44x", 1, 0, retransmits, probes, silent_ms)  # tcp_info of linux/tcp.h
+        def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
+            return struct.pack("=4B52xI44x", 1, 0, retransmits, probes, silent_ms)[:size]  # tcp_info of linux/tcp.h
 
     with Unanswered() as sock:
         assert tcp.vanished(sock) is gone
 
 
-def test_a_link_says_whom_it_is_connected_to() -> None:
+def test_a_peer_of_which_the_system_tells_nothing_has_not_vanished() -> None:
+    class OldSystem(socket.socket):
+        def getsockopt(self, *asked: Any) -> Any:
+            return bytes(8)
+
+    with OldSystem() as sock:
+        assert tcp.vanished(sock) is False
+    assert tcp.vanished(sock) is False  # closed
+
+
+def test_a_link_is_a_line_to_and_from_a_server_and_never_waits() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with contextlib.closing(tcp.TcpLink(Endpoint("tcp", "localhost", port))) as link:
-            assert link.described == f"TCP connection to 127.0.0.1:{port}"
+        link = tcp.TcpLink(Endpoint("tcp", "localhost", port))
+        assert link.port == f"tcp://localhost:{port}"
+        assert link.described == f"TCP connection to 127.0.0.1:{port}"
+        with contextlib.closing(link), server.accept()[0] as other:
+            assert link.read(100) == b""
+            other.sendall(b"hello")
+            assert select.select([link], [], [], 5)[0]
+            assert (link.read(2), link.read(100)) == (b"he", b"llo")
+            assert link.write(b"answer") == 6
+            assert other.recv(100) == b"answer"
+            while link.write(bytes(1 << 20)):
+                pass
+            assert link.write(b"x") == 0
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+            while select.select([other], [], [], 0.01)[0]:
+                other.recv(1 << 20)
+            other.shutdown(socket.SHUT_WR)
+            assert select.select([link], [], [], 5)[0]
+            with pytest.raises(ConnectionError, match="the other end closed the connection"):
+                link.read(100)
+        assert link.fileno() == -1
 
 
 def test_the_system_does_not_drop_a_slow_client_of_a_server() -> None:
@@ -482,9 +707,9 @@ class Ear:
             sock.bind((source, 0))
             sock.sendto(data, ("127.0.0.1", self.endpoint.port))
 
-    def hear(self) -> bytes:
+    def hear(self, size: int = 4096) -> bytes:
         select.select([self.link], [], [], 5)
-        return self.link.read(4096)
+        return self.link.read(size)
 
 
 @pytest.fixture
@@ -496,17 +721,28 @@ def ear() -> Iterator[Ear]:
 
 def test_datagrams_arrive_as_bytes_in_order(ear: Ear) -> None:
     assert ear.link.read(4096) == b""
+    assert ear.link.port == f"udp://127.0.0.1:{ear.endpoint.port}"
+    assert ear.link.described == "UDP: no datagram yet"
     for data in (b"$GP", b"", b"RMC\r\n"):
         ear.say(data)
     assert ear.hear() == b"$GPRMC\r\n"
     assert ear.link.described == "UDP datagrams from 127.0.0.1"
     assert ear.link.write(b"x") == 0
+    ear.link.close()
+    ear.link.close()
+
+
+def test_what_has_arrived_is_read_as_far_as_there_is_room_for_the_longest_datagram(ear: Ear) -> None:
+    for data in (b"abc", b"defg", b"hi"):
+        ear.say(data)
+    assert ear.hear(MAX_DATAGRAM_BYTES + 3) == b"abcdefg"
+    assert ear.hear(MAX_DATAGRAM_BYTES) == b"hi"
 
 
 def test_datagrams_come_from_one_host_until_it_is_silent(ear: Ear) -> None:
-    ear.say(b"a", "127.0.0.2")
-    ear.say(b"b", "127.0.0.3")
-    assert ear.hear() == b"a"
+    for data, source in (b"a", "127.0.0.2"), (b"b", "127.0.0.3"), (b"c", "127.0.0.2"):
+        ear.say(data, source)
+    assert ear.hear() == b"ac"
     assert ear.refused == [("datagrams of other hosts", "127.0.0.3")]
     ear.now += SENDER_SILENT_S - 0.1
     ear.say(b"c", "127.0.0.2")
@@ -527,11 +763,18 @@ def test_a_flood_of_one_host_takes_no_more_than_its_share_of_each_second() -> No
             for _ in range(MAX_DATAGRAMS_PER_S + 20):
                 flood.sendto(b"x", ("127.0.0.1", ear.endpoint.port))
                 taken += len(ear.hear())
-            assert taken == MAX_DATAGRAMS_PER_S
+            assert taken == 1000
             assert ear.link.trouble == "more than 1000 datagrams a second: not all are read"
             ear.now += 1.0
         assert ear.refused == [("datagrams too many", "127.0.0.1")] * 40
-        ear.now += SENDER_SILENT_S
+        ear.now -= 1.0
+        for _ in range(10):
+            flood.sendto(b"x", ("127.0.0.1", ear.endpoint.port))
+        assert ear.hear() == b""
+        assert len(ear.refused) == 50, "what is too much does not wait for the next read"
+        ear.now += SENDER_SILENT_S - 0.1
+        assert ear.link.trouble
+        ear.now += 0.1
         assert ear.link.trouble == ""
 
 
@@ -566,6 +809,27 @@ def test_what_this_process_sends_itself_is_refused_and_does_not_keep_others_away
         assert ear.hear() == b"x"
 
 
+@pytest.mark.parametrize(
+    ("family", "address", "here"),
+    [
+        (socket.AF_INET, ("127.0.0.9", 4000), True),
+        (socket.AF_INET, ("192.0.2.1", 4000), False),
+        (socket.AF_INET6, ("::1", 4000, 0, 0), True),
+        (socket.AF_INET6, ("2001:db8::1", 4000, 0, 0), False),
+    ],
+)
+def test_a_host_with_a_port_like_ours_is_another_host(family: int, address: Any, here: bool) -> None:
+    assert udp._is_here(family, address) is here
+
+
+def test_a_datagram_that_cannot_be_sent_is_reported(ear: Ear) -> None:
+    assert ear.link.send(b"x" * 70_000, ("127.0.0.1", 4000)) is False
+    with contextlib.closing(UdpSender(Endpoint("udp", "127.0.0.1", 4000))) as sender:
+        assert (sender.port, sender.described) == ("udp://127.0.0.1:4000", "UDP datagrams")
+        with pytest.raises(DeviceError, match="^udp://127.0.0.1:4000: Message too long$"):
+            sender.send(b"x" * 70_000)
+
+
 def test_long_datagrams_are_refused_as_a_whole(ear: Ear) -> None:
     ear.say(b"x" * (MAX_DATAGRAM_BYTES + 1))
     ear.say(b"y" * MAX_DATAGRAM_BYTES)
@@ -585,6 +849,7 @@ def test_only_allowed_networks_are_heard_and_answered() -> None:
         assert ear.refused == [("datagrams not allowed", "127.0.0.3")]
         assert ear.link.write(b"answer") == 6
         assert friend.recv(100) == b"answer"
+        assert ear.link.write(b"x" * 70_000) == 0
 
 
 def test_datagrams_can_stay_whole() -> None:
@@ -595,13 +860,20 @@ def test_datagrams_can_stay_whole() -> None:
         assert [ear.hear(), ear.hear(), ear.link.read(4096)] == [b"first", b"second", b""]
 
 
-def test_several_can_listen_to_one_port_if_they_share_it() -> None:
-    endpoint = Endpoint("udp", "0.0.0.0", free_udp_port())
-    with contextlib.closing(Datagrams(endpoint, shared=True)), contextlib.closing(Datagrams(endpoint, shared=True)):
+@pytest.mark.parametrize(("host", "shared"), [("0.0.0.0", True), ("255.255.255.255", False)])
+def test_several_can_listen_to_one_port_if_they_share_it_or_for_broadcasts(host: str, shared: bool) -> None:
+    endpoint = Endpoint("udp", host, free_udp_port())
+    with contextlib.closing(Datagrams(endpoint, shared=shared)), contextlib.closing(Datagrams(endpoint, shared=shared)):
         pass
 
 
-def test_a_group_is_joined_on_every_interface() -> None:
+def test_a_port_that_is_not_shared_has_one_listener() -> None:
+    endpoint = Endpoint("udp", "0.0.0.0", free_udp_port())
+    with contextlib.closing(Datagrams(endpoint)), pytest.raises(OSError, match="in use"):
+        Datagrams(endpoint)
+
+
+def test_a_group_is_joined_on_every_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     group, port = "239.255.77.7", free_udp_port()
     with contextlib.closing(Datagrams(Endpoint("udp", "0.0.0.0", port), shared=True)) as link:
         link.join(group)
@@ -612,6 +884,11 @@ def test_a_group_is_joined_on_every_interface() -> None:
         assert [datagram for datagram, _, _ in link.receive()] == [b"here"]
         with pytest.raises(OSError, match="argument"):
             link.join("10.0.0.1")  # not a group
+        monkeypatch.setattr(socket, "if_nameindex", lambda: [(999_999, "gone0"), (1, "lo")])
+        link.join("239.255.77.8")  # one interface is enough
+        monkeypatch.setattr(socket, "if_nameindex", list)
+        with pytest.raises(OSError, match="there is no network interface"):
+            link.join(group)
 
 
 def test_a_flood_is_read_in_bounded_chunks(ear: Ear) -> None:
@@ -644,6 +921,49 @@ def test_a_group_is_joined_and_can_have_several_listeners() -> None:
         for link in (first, second):
             select.select([link], [], [], 5)
             assert link.read(4096) == b"hello"
+
+
+def test_a_group_is_not_heard_where_only_others_have_joined_it() -> None:
+    """Else what a driver hears would depend on what else runs here."""
+    group = Endpoint("udp", "239.255.77.2", free_udp_port())
+    loopback = socket.inet_aton("127.0.0.1")
+    with contextlib.ExitStack() as stack:
+        other, speaker = (stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
+        other.bind((group.host, group.port))
+        other.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group.host) + loopback)
+        try:
+            link = stack.enter_context(contextlib.closing(UdpLink(group)))
+            speaker.sendto(b"outside", (group.host, group.port))
+        except OSError as error:
+            pytest.skip(f"no multicast but on the loopback interface: {error}")
+        speaker.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, loopback)
+        speaker.sendto(b"inside", (group.host, group.port))
+        while other.recv(100) != b"inside":
+            pass
+        assert link.read(4096) == b"outside"
+
+
+def ipv6_interface() -> str:
+    """An interface with multicast of IPv6; skips the test if there is none."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as speaker:
+        for index, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):
+                speaker.sendto(b"?", ("ff02::77", 9, 0, index))
+                return name
+    pytest.skip("no multicast of IPv6 here")
+
+
+def test_a_group_of_ipv6_is_joined_on_its_interface() -> None:
+    interface = ipv6_interface()
+    endpoint = Endpoint("udp", f"ff02::77%{interface}", free_udp_port())
+    with contextlib.closing(UdpLink(endpoint)) as first, contextlib.closing(UdpLink(endpoint)) as second:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as speaker:
+            speaker.sendto(b"hello", ("ff02::77", endpoint.port, 0, socket.if_nametoindex(interface)))
+        for link in (first, second):
+            assert select.select([link], [], [], 5)[0]
+            assert link.read(4096) == b"hello"
+            assert link._socket.getsockopt(socket.IPPROTO_IPV6, 29) == 0  # IPV6_MULTICAST_ALL of linux/in6.h
 
 
 def test_a_sender_needs_no_listener() -> None:
