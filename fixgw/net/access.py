@@ -72,7 +72,7 @@ def _interfaces() -> Iterator[IPv4Interface]:
         from fcntl import ioctl
 
         for _, name in socket.if_nameindex():
-            request = struct.pack("256s", name.encode()[:15])
+            request = struct.pack("256s", name.encode())
             with contextlib.suppress(OSError):  # this interface has no address
                 address, mask = (
                     socket.inet_ntoa(ioctl(sock, what, request)[20:24]) for what in (SIOCGIFADDR, SIOCGIFNETMASK)

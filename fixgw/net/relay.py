@@ -6,7 +6,6 @@ Beside each direction's `BUFFER_BYTES` here, the system's buffers are as small.
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import socket
@@ -67,7 +66,6 @@ class _Lost(Exception):
     """The connection to one side is gone."""
 
     def __init__(self, end: _End, error: OSError) -> None:
-        super().__init__()
         self.side = end.side
         self.why = error.strerror or str(error)
 
@@ -108,13 +106,12 @@ class Relay:
         )
         self._target = target
         self._watcher = watcher
-        self._complain = complain
         self._clock = clock
         self._address: tuple[int, tuple[object, ...]] | None = None
         self._pairs: dict[int, _Pair] = {}  # by each of their descriptors
         self._poll = select.epoll()
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poll.register(self._wake_fd, select.EPOLLIN)
+        self._wakes, self._wake = socket.socketpair()
+        self._poll.register(self._wakes, select.EPOLLIN)
         self._numbers = 0
         self._stopping = False
 
@@ -141,7 +138,7 @@ class Relay:
         """Let `run` return. Any thread, and signal handlers, may call this."""
         self._stopping = True
         with suppress(OSError):
-            os.eventfd_write(self._wake_fd, 1)
+            self._wake.send(b"!")
 
     def run(self) -> None:
         """Pass bytes on until `stop`, then close all connections."""
@@ -149,11 +146,9 @@ class Relay:
         try:
             while not self._stopping:
                 callers = False
-                for fd, events in self._poll.poll(TICK_S):
-                    if fd == self._wake_fd:
-                        continue
+                for fd, _ in self._poll.poll(TICK_S):
                     if (pair := self._pairs.get(fd)) is not None:
-                        self._handle(pair, fd, events)
+                        self._handle(pair, fd)
                     else:
                         callers = True
                 if callers:  # last: a new client may get the descriptor of one that was dropped
@@ -170,10 +165,8 @@ class Relay:
         self._listener.close()
         for pair in set(self._pairs.values()):
             self._drop(pair, None, "the proxy ends")
-        if not self._poll.closed:
-            self._poll.close()
-            fd, self._wake_fd = self._wake_fd, -1
-            os.close(fd)
+        for waits in (self._poll, self._wakes, self._wake):
+            waits.close()
 
     # -- clients come and go -------------------------------------------------------------------------------------------
 
@@ -192,9 +185,8 @@ class Relay:
                 sock.setsockopt(socket.SOL_SOCKET, size, BUFFER_BYTES)
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             keep_alive(server)
-            code = server.connect_ex(address)
-            if code not in (0, errno.EINPROGRESS):
-                raise OSError(code, os.strerror(code))
+            with suppress(BlockingIOError):
+                server.connect(address)
         except OSError as error:
             if server is not None:
                 server.close()
@@ -210,8 +202,6 @@ class Relay:
     def _drop(self, pair: _Pair, by: Side | None, why: str, abort: bool = False) -> None:
         for end in (pair.client, pair.server):
             del self._pairs[end.sock.fileno()]
-            if end.events:
-                self._poll.unregister(end.sock)
             if abort:
                 with suppress(OSError):
                     end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
@@ -240,7 +230,7 @@ class Relay:
 
     # -- bytes ---------------------------------------------------------------------------------------------------------
 
-    def _handle(self, pair: _Pair, fd: int, events: int) -> None:
+    def _handle(self, pair: _Pair, fd: int) -> None:
         end = pair.client if pair.client.sock.fileno() == fd else pair.server
         try:
             if pair.connecting:
@@ -251,7 +241,9 @@ class Relay:
                 self._receive(pair, end)
                 for each in (pair.client, pair.server):
                     if pair.other(each).ended and not each.out and not each.shut:
-                        self._shut(each)
+                        each.shut = True
+                        with suppress(OSError):  # if it has gone, that will show
+                            each.sock.shutdown(socket.SHUT_WR)
         except _Lost as lost:
             self._drop(pair, lost.side, lost.why, abort=True)
             return
@@ -309,14 +301,6 @@ class Relay:
         if end.hung:
             end.hung = False
             self._watcher.hung(pair.number, end.took, end.side, 0)
-
-    def _shut(self, end: _End) -> None:
-        """Tell one side that nothing more will come. Raises `_Lost`."""
-        end.shut = True
-        try:
-            end.sock.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            raise _Lost(end, error) from error
 
     def _rearm(self, pair: _Pair) -> None:
         """Choose what to wait for on both sides."""

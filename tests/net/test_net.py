@@ -49,6 +49,7 @@ LOG = logging.getLogger("test")
         ("::1", "::1/128"),
         ("fe80::/10", "fe80::/10"),
         ("::ffff:127.0.0.0/104", "127.0.0.0/8"),
+        ("::ffff:127.1.2.3/104", "127.0.0.0/8"),
         ("::ffff:10.1.2.3", "10.1.2.3/32"),
         ("::ffff:0:0/96", "0.0.0.0/0"),
     ],
@@ -238,14 +239,15 @@ def test_a_buffer_for_sending_is_as_large_as_asked_for_or_as_the_system_likes(li
         return server.callers[0].sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
 
     assert size(listening(send_buffer=30_000)) == 60_000  # Linux doubles it, for its own needs
-    with socket.create_server(("127.0.0.1", 0)) as plain, socket.create_connection(plain.getsockname()):
-        with plain.accept()[0] as usual:
-            assert size(listening()) == usual.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as plain,
+        socket.create_connection(plain.getsockname()),
+        plain.accept()[0] as usual,
+    ):
+        assert size(listening()) == usual.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
 
 
-def test_refusals_are_logged_and_told_apart(
-    listening: Callable[..., Server], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_refusals_are_logged_and_told_apart(listening: Callable[..., Server], caplog: pytest.LogCaptureFixture) -> None:
     server = listening(most=2, most_per_host=1, allow=["127.0.0.1", "127.0.0.2", "127.0.0.3"])
     for source in ("127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.4"):
         server.connect(source)
@@ -408,9 +410,7 @@ def test_an_address_in_use_is_reported(listening: Callable[..., Server]) -> None
             Listener(host, 0, allow=[], most=1, complain=Complaints(LOG, server.clock)).open()
 
 
-@pytest.mark.parametrize(
-    ("host", "asked"), [("localhost", b"localhost"), ("", None), ("flügel.local", "flügel.local")]
-)
+@pytest.mark.parametrize(("host", "asked"), [("localhost", b"localhost"), ("", None), ("flügel.local", "flügel.local")])
 def test_of_the_addresses_of_a_name_it_listens_on_the_first_of_ipv4(
     monkeypatch: pytest.MonkeyPatch, host: str, asked: object
 ) -> None:
@@ -430,9 +430,7 @@ def test_of_the_addresses_of_a_name_it_listens_on_the_first_of_ipv4(
         return entries
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    with contextlib.closing(
-        Listener(host, 0, allow=[], most=1, complain=Complaints(LOG, time.monotonic))
-    ) as listener:
+    with contextlib.closing(Listener(host, 0, allow=[], most=1, complain=Complaints(LOG, time.monotonic))) as listener:
         listener.open()
         assert listener._socket is not None
         assert listener._socket.getsockname() == ("127.0.0.7", listener.port)
@@ -826,7 +824,7 @@ def test_a_datagram_that_cannot_be_sent_is_reported(ear: Ear) -> None:
     assert ear.link.send(b"x" * 70_000, ("127.0.0.1", 4000)) is False
     with contextlib.closing(UdpSender(Endpoint("udp", "127.0.0.1", 4000))) as sender:
         assert (sender.port, sender.described) == ("udp://127.0.0.1:4000", "UDP datagrams")
-        with pytest.raises(DeviceError, match="^udp://127.0.0.1:4000: Message too long$"):
+        with pytest.raises(DeviceError, match=r"^udp://127\.0\.0\.1:4000: Message too long$"):
             sender.send(b"x" * 70_000)
 
 

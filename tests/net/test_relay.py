@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from random import Random
 from typing import Any
 
@@ -38,22 +38,31 @@ class Notes:
 
     def __init__(self) -> None:
         self.events: list[tuple[object, ...]] = []
+        self.times: list[float] = []  # of all that was told
         self.heard: dict[Side, bytes] = {"client": b"", "server": b""}
 
     def opened(self, number: int, at: float, name: str) -> None:
-        self.events.append(("opened", number))
+        self._note(at, "opened", number, name)
 
     def reached(self, number: int, at: float) -> None:
-        self.events.append(("reached", number))
+        self._note(at, "reached", number)
 
     def passed(self, number: int, at: float, sender: Side, data: bytes) -> None:
         self.heard[sender] += data
+        self.times.append(at)
 
     def hung(self, number: int, at: float, side: Side, waiting: int) -> None:
-        self.events.append(("hung", number, side, waiting > 0))
+        self._note(at, "hung", number, side, waiting > 0)
 
     def closed(self, number: int, at: float, by: Side | None, why: str) -> None:
-        self.events.append(("closed", number, by, why))
+        self._note(at, "closed", number, by, why)
+
+    def _note(self, at: float, *event: object) -> None:
+        self.times.append(at)
+        self.events.append(event)
+
+    def of(self, kind: str) -> list[tuple[object, ...]]:
+        return sorted(event for event in self.events if event[0] == kind)
 
 
 class Bench:
@@ -62,20 +71,32 @@ class Bench:
     def __init__(self) -> None:
         self.gateway = socket.create_server(("127.0.0.1", 0))
         self.gateway.settimeout(PATIENCE_S)
+        self.now: float | None = None  # the time stands still, unless it is None
+        self.ticks = 0
         self.notes = Notes()
         self.open: list[socket.socket] = [self.gateway]
         self.relay = self.start()
 
-    def start(self, allow: tuple[str, ...] = LOOPBACK, clients: int = 100) -> Relay:
+    def start(
+        self, allow: tuple[str, ...] = LOOPBACK, clients: int = 100, target: tuple[str, int] | None = None
+    ) -> Relay:
         self.relay = Relay(
             "127.0.0.1",
             0,
-            self.gateway.getsockname(),
+            target or self.gateway.getsockname(),
             self.notes,
             Complaints(logging.getLogger("relay"), time.monotonic),
             allow=allow,
             clients=clients,
+            clock=self.clock,
         )
+        look_after = self.relay._look_after
+
+        def tick(now: float) -> None:
+            look_after(now)
+            self.ticks += 1
+
+        self.relay._look_after = tick  # type: ignore[method-assign]
         self.relay.open()
         self.thread = threading.Thread(target=self.relay.run)
         self.thread.start()
@@ -85,6 +106,15 @@ class Bench:
         self.relay.stop()
         self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
+
+    def clock(self) -> float:
+        return time.monotonic() if self.now is None else self.now
+
+    def wind(self, seconds: float) -> None:
+        """Let the time pass until the relay has looked after its connections, and stand still from then on."""
+        ticks = self.ticks
+        self.now = self.clock() + seconds
+        until(lambda: self.ticks > ticks)
 
     def connect(self) -> tuple[socket.socket, socket.socket]:
         """A client, and the gateway's end of its connection."""
@@ -112,6 +142,12 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HUNG_S", 0.05)
 
 
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay looks at its clock all the time."""
+    monkeypatch.setattr(module, "TICK_S", 0.001)
+
+
 def receive(sock: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size and (piece := sock.recv(size - len(data))):
@@ -134,6 +170,19 @@ def test_bytes_pass_unchanged_in_both_directions(bench: Bench) -> None:
         sending.join()
     until(lambda: min(map(len, bench.notes.heard.values())) == len(data))
     assert bench.notes.heard == {"client": data, "server": data}
+
+
+def test_a_connection_waits_for_no_more_bytes_and_holds_few(bench: Bench) -> None:
+    client, _ = bench.connect()
+    until(lambda: ("reached", 1) in bench.notes.events)
+    assert bench.notes.events[0] == ("opened", 1, f"127.0.0.1:{client.getsockname()[1]}")
+    (pair,) = set(bench.relay._pairs.values())
+    for end in pair.client, pair.server:
+        assert end.sock.gettimeout() == 0.0
+        assert end.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        for buffer in socket.SO_RCVBUF, socket.SO_SNDBUF:  # Linux doubles it, for its own needs
+            assert end.sock.getsockopt(socket.SOL_SOCKET, buffer) == 2 * BUFFER_BYTES
 
 
 def test_several_clients_have_a_connection_each(bench: Bench) -> None:
@@ -182,6 +231,129 @@ def test_without_a_gateway_the_client_is_closed(bench: Bench) -> None:
     until(lambda: ("closed", 1, "server", "cannot be reached: Connection refused") in bench.notes.events)
 
 
+@pytest.mark.parametrize("trouble", ["socket", "option"])
+def test_without_a_way_to_the_gateway_the_client_is_closed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    bench.stop()
+    bench.start(clients=1)
+    if trouble == "socket":
+        bench.relay._address = 9999, ()
+        why = "Address family not supported by protocol"
+    else:
+
+        def refuse(sock: socket.socket) -> None:
+            refused.append(sock)
+            raise OSError("no such option")
+
+        monkeypatch.setattr(module, "keep_alive", refuse)
+        why = "no such option"
+    refused: list[socket.socket] = []
+    for number in 1, 2:
+        with socket.create_connection(("127.0.0.1", bench.relay.port), PATIENCE_S) as client:
+            assert client.recv(10) == b""
+        until(lambda: bench.notes.events[-1] == ("closed", number, "server", f"cannot be reached: {why}"))  # noqa: B023
+    assert all(sock.fileno() == -1 for sock in refused)
+    assert not bench.relay._pairs
+
+
+def test_a_gateway_that_does_not_answer_is_given_five_seconds(bench: Bench) -> None:
+    bench.stop()
+    with socket.socket() as busy, ExitStack() as stack:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(0)
+        for _ in range(4):  # until the system takes no more
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(busy.getsockname())
+        bench.relay = bench.start(target=busy.getsockname())
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", bench.relay.port))) for _ in range(2)]
+        until(lambda: len(bench.notes.of("opened")) == 2)
+        bench.wind(4.5)
+        assert len(bench.notes.events) == 2
+        bench.wind(0.6)
+        why = "cannot be reached: no answer within 5 s"
+        assert bench.notes.of("closed") == [("closed", 1, "server", why), ("closed", 2, "server", why)]
+        for client in clients:
+            client.settimeout(PATIENCE_S)
+            with pytest.raises(ConnectionResetError):
+                client.recv(10)
+
+
+def fill(sender: socket.socket) -> int:
+    """Send until nothing more goes for a while. Returns how many bytes that were."""
+    sender.setblocking(False)
+    sent, still = 0, time.monotonic()
+    while time.monotonic() - still < 0.1:
+        try:
+            sent += sender.send(b"x" * 65536)
+            still = time.monotonic()
+        except BlockingIOError:
+            time.sleep(0.002)
+    return sent
+
+
+@pytest.mark.usefixtures("ticking")
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_side_that_takes_nothing_for_five_seconds_is_reported_once(bench: Bench, side: Side) -> None:
+    quiet, _ = bench.connect()
+    client, server = bench.connect()
+    bench.wind(60.0)  # nothing waits for anybody
+    sent = fill(server if side == "client" else client)
+    bench.wind(4.9)
+    assert not bench.notes.of("hung")
+    bench.wind(0.2)
+    bench.wind(60.0)
+    assert bench.notes.of("hung") == [("hung", 2, side, True)]
+    assert len(receive(client if side == "client" else server, sent)) == sent
+    until(lambda: len(bench.notes.of("hung")) == 2)
+    assert bench.notes.of("hung")[0] == ("hung", 2, side, False)
+    bench.wind(60.0)
+    assert len(bench.notes.of("hung")) == 2
+    assert bench.notes.times[-1] == (bench.now or 0.0) - 60.0
+    quiet.sendall(b"still here")
+
+
+@pytest.mark.usefixtures("ticking")
+def test_a_side_that_has_vanished_is_dropped_if_something_waits_for_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = [bench.connect() for _ in range(3)]
+    fill(ends[0][0])
+    fill(ends[1][1])
+    monkeypatch.setattr(module, "vanished", lambda sock: True)
+    bench.wind(1.0)
+    why = "vanished without closing the connection"
+    assert bench.notes.of("closed") == [("closed", 1, "server", why), ("closed", 2, "client", why)]
+    with pytest.raises(ConnectionResetError):
+        ends[0][0].recv(10)
+    ends[2][0].sendall(b"still here")
+    assert receive(ends[2][1], 10) == b"still here"
+
+
+@pytest.mark.usefixtures("ticking")
+def test_a_connection_of_which_one_side_has_gone_is_dropped_after_a_minute_of_silence(bench: Bench) -> None:
+    ends = [bench.connect() for _ in range(4)]
+    ends[0][0].shutdown(socket.SHUT_WR)
+    ends[1][1].shutdown(socket.SHUT_WR)
+    fill(ends[3][1])  # the last client reads nothing, but both sides are there
+    assert (ends[0][1].recv(1), ends[1][0].recv(1)) == (b"", b"")
+    bench.wind(30.0)
+    ends[1][0].sendall(b"not silent")
+    assert receive(ends[1][1], 10) == b"not silent"
+    bench.wind(29.5)
+    assert not bench.notes.of("closed")
+    bench.wind(1.0)
+    why = "one side has gone, and the other neither takes nor sends anything"
+    assert bench.notes.of("closed") == [("closed", 1, None, why)]
+    with pytest.raises(ConnectionResetError):
+        ends[0][0].recv(10)
+    bench.wind(30.0)
+    assert bench.notes.of("closed")[1:] == [("closed", 2, None, why)]
+    ends[2][0].sendall(b"still here")
+    assert receive(ends[2][1], 10) == b"still here"
+
+
 def test_a_client_that_has_left_makes_room_for_another(bench: Bench) -> None:
     bench.stop()
     bench.start(clients=1)
@@ -217,15 +389,7 @@ def test_others_may_not_connect(bench: Bench) -> None:
 @pytest.mark.usefixtures("hasty")
 def test_a_client_that_hangs_holds_up_the_gateway_and_no_memory(bench: Bench) -> None:
     client, server = bench.connect()
-    server.setblocking(False)
-    piece, sent = b"x" * 65536, 0
-    still = time.monotonic()
-    while time.monotonic() - still < 0.1:  # until nothing more goes for a while
-        try:
-            sent += server.send(piece)
-            still = time.monotonic()
-        except BlockingIOError:
-            time.sleep(0.002)
+    sent = fill(server)
     assert sent < 12 << 20  # the system's buffers; the relay has one piece
     until(lambda: ("hung", 1, "client", True) in bench.notes.events)
     (pair,) = set(bench.relay._pairs.values())
@@ -262,12 +426,14 @@ def test_a_client_that_hangs_is_dropped_when_the_gateway_has_gone(
 
 
 def test_a_name_that_does_not_exist_is_an_error() -> None:
-    relay = Relay(
-        "127.0.0.1", 0, ("no-such-host.invalid", 1), Notes(), Complaints(logging.getLogger("relay"), time.monotonic)
-    )
-    with pytest.raises(DeviceError, match=r"no-such-host\.invalid"):
-        relay.open()
-    relay.close()
+    for name in "no-such-host.invalid", "x" * 64 + ".invalid":  # the second is longer than the tables of names allow
+        relay = Relay("127.0.0.1", 0, (name, 1), Notes(), Complaints(logging.getLogger("relay"), time.monotonic))
+        with pytest.raises(DeviceError, match=rf"^{name}: .+"):
+            relay.open()
+        relay.close()
+        relay.close()
+        relay.stop()
+        assert relay._poll.closed
 
 
 def test_the_end_of_the_relay_ends_all_connections(bench: Bench) -> None:
@@ -275,5 +441,6 @@ def test_the_end_of_the_relay_ends_all_connections(bench: Bench) -> None:
     until(lambda: ("reached", 1) in bench.notes.events)
     bench.stop()
     assert client.recv(10) == server.recv(10) == b""
+    assert bench.notes.events[-1] == ("closed", 1, None, "the proxy ends")
     assert select.select([client], [], [], 0)[0]
     bench.start()
