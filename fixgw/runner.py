@@ -30,6 +30,7 @@ from fixgw.world import World
 
 SLOW_S = 1.0  # report a call that takes longer
 SILENT_S = 10.0  # a plugin that gives signs of life counts as hung after this long without one
+SURE_S = 2.0  # and is still silent so much later: after a hold-up of the process, nobody has given a sign for a while
 ANSWER_TIMEOUT_S = 0.5  # for one plugin's get_status or health
 MOST_THREADS = 256  # a plugin's collection with more members holds values, not threads
 THREADS_GRACE_S = 1.0  # a plugin's threads must end this soon after stop() has returned
@@ -145,6 +146,7 @@ class Runner:
         self.plugin: PluginBase | None = None
         self.hung: list[str] = []
         self._crash: tuple[PluginBase | None, str] = (None, "")
+        self._silent_at: float | None = None  # since when the plugin counts as hung; infinity: that is dealt with
         self._clock = clock
         self._poke = poke
         self._task: Task | None = None
@@ -209,10 +211,17 @@ class Runner:
             _alive[:] = [ref for ref in _alive if ref() not in (None, plugin)]
 
     def _release(self) -> None:
-        """Release the annunciate flags that the plugin holds, and withdraw its notices and commands."""
+        """Make old what the plugin wrote and would never age, release the annunciate flags that it holds, and withdraw
+        its notices and commands."""
+        plugin = self.plugin
+        if plugin is None or plugin.done_with is None:  # otherwise it has said its last word
+            self._disown("has failed" if self.state is State.FAILED else "has stopped")
         self.world.database.release(self.name, self.connection.source)
         self.world.notices.clear(self.name)
         self.world.withdraw(self.name)
+
+    def _disown(self, why: str) -> None:
+        self.world.database.disown(self.connection.source, f"{self.name} {why}")
 
     def _threads_left(self, plugin: PluginBase) -> list[threading.Thread]:
         """The threads of `plugin` that are still running `THREADS_GRACE_S` after its stop."""
@@ -265,8 +274,10 @@ class Runner:
                 self.log.info("%s is done: %s", self.name, plugin.done_with)
             elif reason := self._find_death():
                 self._fail(reason)
-            elif self.restarts and now - self.since > self.connection.restart_delay_max:
-                self._backoff.reset()
+            else:
+                self._look_for_life(now)
+                if self.restarts and now - self.since > self.connection.restart_delay_max:
+                    self._backoff.reset()
         elif self.state is State.STOPPING and task is not None:
             if task.finished or now - task.since > self.connection.stop_timeout:
                 self._end_stop(task)
@@ -294,6 +305,16 @@ class Runner:
             self._due = now + delay
             self._enter(State.WAITING, reason)
             self.log.info("restarting %s in %g s", self.name, delay)
+
+    def _look_for_life(self, now: float) -> None:
+        """Make old what a plugin that hangs wrote and would never age."""
+        if not self.signs_of_life(now):
+            self._silent_at = None
+        elif self._silent_at is None:
+            self._silent_at = now
+        elif now - self._silent_at > SURE_S:
+            self._silent_at = float("inf")
+            _Call(target=self._disown, args=("hangs",), name=f"{self.name}: disown", daemon=True).start()
 
     def _fail(self, reason: str, error: BaseException | None = None) -> None:
         self._enter(State.FAILED, reason)

@@ -317,6 +317,20 @@ class Database:
             for owner in item.annunciators.keys() & owners:
                 item.annunciate(False, owner=owner)
 
+    def disown(self, source: str, reason: str) -> None:
+        """Make old, for `reason`, what never ages and was last written by `source` or below it, which has ended.
+
+        Settings stay as they are, because nobody has to set them again. Calls the subscribers.
+        """
+        now, below = self.clock(), f"{source}/"
+        for item in self.items():
+            if item.tolerance or item.definition.setting:
+                continue
+            for reading in item.readings() if item.ranked else (item.said,):
+                ours = reading.source == source or reading.source.startswith(below)
+                if ours and reading.stamp <= now and not reading.flags & (OLD | FAIL):
+                    item.flag(OLD, OLD, reading.source, reason)
+
     def subscribe(
         self,
         key: str,

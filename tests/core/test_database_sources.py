@@ -584,3 +584,25 @@ def test_a_write_that_needs_no_ranking_leads_to_the_same_as_one_that_is_ranked(
         Item, "_note_since", lambda item, reading, note=Item._note_since: note(item, reading) or True
     ):
         assert quick == published()
+
+
+# -- a source that has ended -------------------------------------------------------------------------------------------
+
+
+def test_what_never_ages_becomes_old_when_its_source_has_ended() -> None:
+    keys = ("POWER", "MODE", "DOOR", "HATCH", "GEAR", "BARO", "IAS")
+    ranked = {"GEAR": ("gpio", "canfix")}
+    db = Database(
+        Definition(key=key, setting=key == "BARO", tolerance=1000 * (key == "IAS"), sources=ranked.get(key, ()))
+        for key in keys
+    )
+    for key in keys:
+        db.write(key, 1.0, {"MODE": "gpio/7", "DOOR": "gpiox"}.get(key, "gpio"))
+    db.write("HATCH", 1.0, "other")
+    db.write("GEAR", 0.0, "canfix")
+    db.disown("gpio", "gpio has failed")
+    assert {key for key in keys if db.read(key).old} == {"POWER", "MODE"}
+    assert db.read("POWER").reason(OLD) == "gpio has failed"
+    assert (db.read("GEAR").value, db.read("GEAR").source) == (0.0, "canfix")
+    db.write("POWER", 0.0, "gpio")
+    assert db.read("POWER").good

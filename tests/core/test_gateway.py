@@ -644,6 +644,7 @@ def test_a_hung_worker_is_reported_and_the_watchdog_is_not_fed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, short_path: Path
 ) -> None:
     monkeypatch.setattr("fixgw.runner.SILENT_S", 0.5)
+    monkeypatch.setattr("fixgw.runner.SURE_S", 0.2)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(short_path / "notify"))
         manager.settimeout(2.0)
@@ -653,8 +654,11 @@ def test_a_hung_worker_is_reported_and_the_watchdog_is_not_fed(
         heard = b""
         while b"WATCHDOG=1" not in heard:
             heard = manager.recv(4096)
+        lasting = bench.gateway.database.item("POWER_FAIL")
+        lasting.write(False, "a")
         made("deaf").asleep.set()
         bench.until(lambda: "no sign of life" in status.get_dict()["connections"]["a"]["health"])
+        bench.until(lambda: lasting.reading.reason(database.OLD) == "a hangs")
         manager.setblocking(False)
         try:  # pings sent before the hang was noticed
             while manager.recv(4096):

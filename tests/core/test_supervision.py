@@ -88,6 +88,7 @@ PLUGINS = {
                     self.go.wait()
                 if self.config.get("end"):
                     return
+                self.db_write("POWER_FAIL", False)
                 self.done("the calibration has been written")
 
             def stop(self):
@@ -230,13 +231,15 @@ def test_a_plugin_with_a_hung_subscriber_fails_by_name(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("how", ["removed", "crashed, restart", "crashed, ignore", "stopped"])
-def test_alert_logic_that_ends_lets_go_of_its_flags_and_notices(bench: Bench, how: str) -> None:
+def test_a_plugin_that_ends_lets_go_of_its_flags_notices_and_values(bench: Bench, how: str) -> None:
     on_failure = "ignore" if how == "crashed, ignore" else "restart"
     entry = f"load: yes, module: s_alerts, source: minder, restart_delay: 0.1, on_failure: {on_failure}"
     gateway = bench.start(f"connections: {{alerts: {{{entry}}}, a: {{load: yes, module: s_good}}}}")
     item = gateway.database.item("IAS")
     item.annunciate(True, "not theirs", "other")
     gateway.world.notices.put("other", "ias", "advisory", "not theirs")
+    lasting = gateway.database.item("POWER_FAIL")
+    lasting.write(False, "minder")
     bench.until(lambda: "minder" in item.annunciators and len(gateway.world.notices.all()) == 2)
     offered = gateway.world.offered("mind")
     assert offered is not None
@@ -251,6 +254,8 @@ def test_alert_logic_that_ends_lets_go_of_its_flags_and_notices(bench: Bench, ho
     assert item.annunciators == {"other": "not theirs"}
     bench.until(lambda: [n.owner for n in gateway.world.notices.all()] == ["other"])
     bench.until(lambda: gateway.world.offered("mind") is None)
+    bench.until(lambda: lasting.reading.old)
+    assert lasting.reading.reason(database.OLD) == f"alerts has {'failed' if 'crashed' in how else 'stopped'}"
     if how == "crashed, restart":
         bench.until(lambda: module("alerts").runs == 2)
         assert "minder" not in item.annunciators
@@ -368,6 +373,7 @@ def test_a_plugin_that_is_done_is_stopped_and_healthy(bench: Bench) -> None:
         "ok",
         0,
     )
+    assert gateway.database.read("POWER_FAIL").good  # its last word
     assert bench.stop() == EXIT_OK
 
 
