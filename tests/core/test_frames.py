@@ -15,7 +15,8 @@ from fixgw.frames import frames_of_threads
 
 def test_each_thread_is_there() -> None:
     frames = frames_of_threads()
-    assert set(frames) == {thread.ident for thread in threading.enumerate()}
+    missing = {thread.ident for thread in threading.enumerate()} - set(frames)
+    assert not missing  # a thread that pytest-xdist started in its own way is there, too
     mine = frames[threading.get_ident()]
     while mine.f_code is not test_each_thread_is_there.__code__:
         assert mine.f_back is not None
