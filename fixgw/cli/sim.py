@@ -369,10 +369,7 @@ def choose_scenario(args: argparse.Namespace) -> tuple[Scenario | None, str]:
 
     chosen = scenarios.everything()
     if args.scenario:
-        shipped = scenarios.shipped()
-        if args.scenario not in shipped and not Path(args.scenario).exists():
-            return None, f"no scenario {args.scenario!r}: give a file, or one of {', '.join(shipped)}"
-        chosen = scenarios.load(shipped.get(args.scenario, args.scenario))
+        chosen = scenarios.load(scenarios.find(args.scenario))
     if model := getattr(args, "model", None):
         chosen = chosen._replace(flight=msgspec.structs.replace(chosen.flight, model=model))
     if (seed := getattr(args, "seed", None)) is not None:

@@ -304,18 +304,19 @@ events:
         (18, "events[7]: expected one of fault, turn, press, switch, alarm, adapter, aircraft, set, expect, repeat, "),
         (19, "events[8]: expected one of fault, turn, press, switch, alarm, adapter, aircraft, set, expect, repeat, "),
         (20, "events[9]: 'air' has nothing to turn; only a panel has"),
+        (21, "events[10]: the scenario is over before 31 s"),
         (22, "events[11]: data: '0g' is not bytes in hex"),
         (23, "events[12].adapter: "),
     ]:
         assert [p for p in found if p.startswith(f"{line}: {words}")], f"{line}: {words} not in\n" + "\n".join(found)
-    assert len(found) == 20
+    assert len(found) == 21
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "expected a mapping with nodes:, got nothing"),
-        ("- air", "expected a mapping with nodes:, got a list of 1"),
+        ("", "expected a mapping with events:, got nothing"),
+        ("- air", "expected a mapping with events:, got a list of 1"),
         ("events: []\nnodes: 3", "nodes: expected mapping"),
         ("nodes: {}", "nodes: there are none"),
         ("nodes: [air]", "nodes: expected mapping"),

@@ -480,13 +480,13 @@ class Bed:
         return self.gateways[0]
 
     def scenario(self, what: str) -> Scenario:
-        """The scenario in the file with that name, the packaged one, or the text itself."""
+        """The scenario in the file with that name, the packaged one, or the text itself. Raises FixgwError."""
         if "\n" in what:
             self.directory.mkdir(parents=True, exist_ok=True)
             path = self.directory / "scenario.yaml"
             path.write_text(what)
         else:
-            path = scenarios.shipped().get(what) or self.beside / what
+            path = scenarios.find(what, self.beside)
         return scenarios.load(path)
 
     def fly(self, seconds: float) -> None:

@@ -55,6 +55,7 @@ from fixgw.hw_sim.scenario.forms import Flight as Flight
 from fixgw.hw_sim.scenario.forms import NodeOptions as NodeOptions
 from fixgw.hw_sim.scenario.forms import Scenario as Scenario
 from fixgw.hw_sim.scenario.forms import everything as everything
+from fixgw.hw_sim.scenario.forms import find as find
 from fixgw.hw_sim.scenario.forms import instruments as instruments
 from fixgw.hw_sim.scenario.forms import shipped as shipped
 from fixgw.hw_sim.scenario.play import Director as Director

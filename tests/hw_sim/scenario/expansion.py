@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from fixgw.configuration.options import problems
 from fixgw.configuration.reader import Positions, Reader
-from fixgw.errors import Problem, did_you_mean
+from fixgw.errors import FixgwError, Problem, did_you_mean
 from fixgw.hw_sim.scenario import forms
 from fixgw.hw_sim.scenario.forms import BLOCKS, FAULTS_OF, MAX_DEPTH, MAX_STEPS, Condition
 from fixgw.kit.expression import BadExpression, Expression
@@ -196,16 +196,15 @@ class Expansion:
     def _play(self, entry: Mapping[str, Any], here: Positions, label: str, block: Block) -> None:
         """Add the events of another file; nothing else of it counts."""
         name, where = entry["play"], here.at(["play"])
-        path = Path(block.file).parent / name
-        if not path.exists():
-            path = forms.shipped().get(name, path)
+        try:
+            path = forms.find(name, Path(block.file).parent)
+        except FixgwError as error:
+            self.found.append(where.problem(f"{label}: {error}"))
+            return
         real = os.path.realpath(path)
         if real in block.playing:
             loop = " -> ".join(os.path.basename(file) for file in (*block.playing, real))
             self.found.append(where.problem(f"{label}: it plays itself: {loop}"))
-            return
-        if not path.exists():
-            self.found.append(where.problem(f"{label}: no scenario {name!r}{did_you_mean(name, forms.shipped())}"))
             return
         if real not in self._files:
             value, at = self._files[real] = self.reader.read(path, where)

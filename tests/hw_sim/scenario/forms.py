@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from fixgw.errors import FixgwError, did_you_mean
 from fixgw.hw_sim import faults as wire
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.expect import Claim
@@ -407,3 +408,14 @@ def shipped() -> dict[str, Path]:
     """The packaged scenarios, by name."""
     folder = Path(str(resources.files("fixgw.hw_sim") / "scenarios"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find(name: str, folder: Path = Path()) -> Path:
+    """The file `name`, in `folder` if that is a relative path, or else the packaged scenario. Raises FixgwError."""
+    if (path := folder / name).exists():
+        return path
+    packaged = shipped()
+    if name in packaged:
+        return packaged[name]
+    meant = did_you_mean(name, packaged)
+    raise FixgwError(f"no scenario {name!r}{meant}: give a file, or one of {', '.join(packaged)}")

@@ -7,10 +7,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from fixgw.configuration.options import problems
+from fixgw.configuration.options import fitting, problems
 from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.errors import ConfigurationError, Problem, did_you_mean
 from fixgw.hw_sim.aircraft import Aircraft
@@ -49,6 +48,7 @@ from fixgw.hw_sim.scenario.forms import (
     moment,
 )
 from fixgw.kit.expression import BadExpression
+from fixgw.kit.options import convert
 
 #: The words of a step that say when it begins, and its name.
 TIMING = ("at", "after", "when", "whenever", "deadline", "name")
@@ -68,27 +68,24 @@ def load(path: Path | str, given: Mapping[str, Scalar] | None = None, seed: int 
 
 
 def declared(path: Path | str) -> dict[str, Parameter]:
-    """The parameters that a file declares. Raises `ConfigurationError`."""
+    """The parameters that a file declares, as far as they can be read: `load` reports what is wrong with them."""
     reader, value, at = _read(path)
     written = value.get("parameters") if isinstance(value, dict) else None
-    parameters = Parameters(written, at.at(["parameters"]), reader.problems)
-    if reader.problems:
-        raise ConfigurationError(reader.sorted_problems())
-    return parameters.all
+    return Parameters(written, at.at(["parameters"]), reader.problems).all
 
 
 def _read(path: Path | str) -> tuple[Reader, Any, Positions]:
     reader = Reader(path)
     value, at = reader.read(reader.main)
     if not isinstance(value, dict) and not reader.problems:
-        reader.report(at, f"expected a mapping with nodes:, got {described(value)}")
+        reader.report(at, f"expected a mapping with events:, got {described(value)}")
     return reader, value, at
 
 
 def _scenario(
     value: dict[str, Any], at: Positions, reader: Reader, given: Mapping[str, Scalar], seed: int | None
 ) -> Scenario | None:
-    """Build the scenario, or append every problem to those of the reader; None if its form is beyond recognition."""
+    """Build the scenario; None if there are problems, which are appended to those of the reader."""
     found = reader.problems
     known = Parameters(value.get("parameters"), at.at(["parameters"]), found)
     values = known.values(given, Positions(str(reader.main)), found, "")
@@ -102,10 +99,7 @@ def _scenario(
     expansion = Expansion(reader, devices, own_seed if seed is None and isinstance(own_seed, int) else seed)
     plain = expansion.substitute(plain, at, values)
     found += problems({**plain, **{key: value[key] for key in ("parameters", "events") if key in value}}, File, at)
-    try:
-        file = msgspec.convert(plain, File)
-    except msgspec.ValidationError:
-        file = None
+    file = convert(fitting(plain, File)[0], File)
     _check_nodes(plain.get("nodes"), at, found)
     start = plain.get("flight", {}).get("start") if isinstance(plain.get("flight"), dict) else None
     if isinstance(start, str):
@@ -113,17 +107,15 @@ def _scenario(
             moment(start)
         except ValueError:
             found.append(at.at(["flight", "start"]).problem(f"flight.start: {start!r} is not a date and time"))
-    if file is not None:
-        _check_wires(file, at, found)
+    _check_wires(file, at, found)
     block = Block(str(reader.main), values, names={}, playing=(str(reader.main.resolve()),))
     expansion.expand(value.get("events"), at.at(["events"]), "events", block)
     events = [_event(number, step, devices, found) for number, step in enumerate(expansion.steps)]
     _check_loops(expansion.steps, events, found)
-    duration = file.duration if file is not None else None
     for step, event in zip(expansion.steps, events, strict=True):
-        if event is not None and duration is not None and _starts_at(event) >= duration:
+        if event is not None and file.duration is not None and _starts_at(event) >= file.duration:
             found.append(step.place.problem(f"{step.label}: the scenario is over before {_starts_at(event):g} s"))
-    if file is None or found:
+    if found:
         return None
     return Scenario(
         {name: options or NodeOptions() for name, options in (file.nodes or dict.fromkeys(DEVICES)).items()},
