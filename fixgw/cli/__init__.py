@@ -26,6 +26,7 @@ from fixgw.errors import FixgwError, did_you_mean
 
 if TYPE_CHECKING:
     import threading
+    from types import FrameType
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -237,6 +238,19 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def address(text: str, default_port: int | None = None) -> tuple[str, int]:
+    """Parse ``HOST:PORT``, or ``HOST`` alone if there is a default. An IPv6 address is in brackets."""
+    from fixgw.net.endpoint import parse
+
+    bare = ":" not in text.rpartition("]")[2]
+    try:
+        endpoint = parse(f"tcp://{text}:{default_port}" if bare and default_port else f"tcp://{text}")
+    except ValueError as error:
+        words = str(error).replace("tcp://", "")
+        raise argparse.ArgumentTypeError(f"{text!r}: {words}") from None
+    return endpoint.host, endpoint.port
+
+
 def key_value(text: str) -> tuple[str, Any]:
     """Parse ``KEY=VALUE``; VALUE is JSON or, failing that, text."""
     import json
@@ -274,12 +288,19 @@ def span(text: str) -> float:
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Provide an event that Ctrl-C and SIGTERM set. On the main thread."""
+    """Provide an event that Ctrl-C and SIGTERM set, so that nothing is left behind. A second one ends it at once.
+    On the main thread."""
     import signal
     import threading
 
     over = threading.Event()
-    before = {s: signal.signal(s, lambda *_: over.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if over.is_set():
+            raise KeyboardInterrupt
+        over.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield over
     finally:

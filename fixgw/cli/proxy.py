@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fixgw.cli import EXIT_DONE, EXIT_FAILED, Subparsers, add_command, complain, seconds, stop_on_signal, text
+from fixgw.cli import EXIT_DONE, EXIT_FAILED, Subparsers, add_command, address, complain, seconds, stop_on_signal, text
 from fixgw.cli.narrate import GATHER_S as GATHERED_S
 from fixgw.cli.narrate import Narrator, summary_lines
 from fixgw.clock import now
@@ -23,7 +24,7 @@ from fixgw.errors import FixgwError
 from fixgw.kit.complaints import Complaints
 from fixgw.kit.raw import Event as LinkEvent
 from fixgw.kit.raw import Heard
-from fixgw.net import access, endpoint
+from fixgw.net import access
 from fixgw.net.relay import Relay, Side
 from fixgw.netfix.overheard import Conversation, Event, plain
 from fixgw.netfix.sentence import PORT
@@ -70,7 +71,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--to",
         metavar="HOST[:PORT]",
-        type=_target,
+        type=partial(address, default_port=PORT),
         default=("127.0.0.1", PORT),
         help=f"the gateway (default: 127.0.0.1:{PORT})",
     )
@@ -90,22 +91,9 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def _listening(word: str) -> tuple[str, int]:
-    host, colon, port = word.rpartition(":")
-    if port == "0":  # any free one
-        return _address(f"{host or '127.0.0.1'}:1")[0], 0
-    return _address(word if colon else f"127.0.0.1:{word}")
-
-
-def _target(word: str) -> tuple[str, int]:
-    return _address(word if ":" in word.rpartition("]")[2] else f"{word}:{PORT}")
-
-
-def _address(word: str) -> tuple[str, int]:
-    try:
-        parsed = endpoint.parse(f"tcp://{word}")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{word!r}: {error}") from None
-    return parsed.host, parsed.port
+    host, _, port = word.rpartition(":")
+    host = host or "127.0.0.1"
+    return (address(f"{host}:1")[0], 0) if port == "0" else address(f"{host}:{port}")  # 0: any free one
 
 
 def _network(word: str) -> str:

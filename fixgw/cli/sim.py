@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fixgw import loader
-from fixgw.cli import EXIT_DONE, Subparsers, add_command, complain, key_value, seconds, stop_on_signal
+from fixgw.cli import EXIT_DONE, Subparsers, add_command, address, complain, key_value, seconds, stop_on_signal
 from fixgw.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ def _add_network(kinds: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--to",
         metavar="HOST:PORT",
+        type=address,
         help="where to send what nobody asks for, also a broadcast address (default of\n"
         "instruments: the real one's port of this computer)",
     )
@@ -264,7 +265,6 @@ def run_serial(args: argparse.Namespace) -> int:
 def run_network(args: argparse.Namespace) -> int:
     """Fly until the end of `duration`, Ctrl-C or SIGTERM."""
     from fixgw.hw_sim.devices import instruments, network_instruments
-    from fixgw.net import endpoint
 
     programs = network_instruments()
     senders = {name: kind for name, kind in instruments().items() if kind.UDP_PORT}
@@ -277,24 +277,18 @@ def run_network(args: argparse.Namespace) -> int:
         return EXIT_DONE
     if args.instrument not in programs and args.instrument not in senders:
         return complain(f"no program {args.instrument!r}{did_you_mean(args.instrument, (*programs, *senders))}")
-    to = None
-    if args.to is not None:
-        try:
-            to = endpoint.parse(f"udp://{args.to}")
-        except ValueError as error:
-            return complain(f"--to: {error}")
     scenario, problem = choose_scenario(args)
     if scenario is None:
         return complain(problem)
     if args.instrument in senders:
-        return _send_datagrams(senders[args.instrument], (to.host, to.port) if to else None, scenario, args)
+        return _send_datagrams(senders[args.instrument], args.to, scenario, args)
     host = args.host or "127.0.0.1"
     try:
         program = programs[args.instrument](host, args.port)
     except (OSError, OverflowError) as error:
         return complain(f"cannot receive at {host} port {args.port or programs[args.instrument].PORT}: {error}")
-    if to is not None:
-        program.send_to((to.host, to.port))
+    if args.to is not None:
+        program.send_to(args.to)
     with stop_on_signal() as over:
         _run_program(program, scenario, args.duration, over)
     return EXIT_DONE
