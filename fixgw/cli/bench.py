@@ -5,18 +5,29 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from fixgw.cli import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Subparsers, add_command, complain, text
+from fixgw.cli import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    Subparsers,
+    add_command,
+    address,
+    complain,
+    stop_on_signal,
+    text,
+)
 from fixgw.cli.sim import print_event
 from fixgw.errors import FixgwError, counted, did_you_mean
+from fixgw.netfix.sentence import PORT
 
 if TYPE_CHECKING:
     from fixgw.cli.junit import Report
@@ -24,7 +35,6 @@ if TYPE_CHECKING:
     from fixgw.hw_sim.scenario import Scenario
 
 EXIT_CANNOT = EXIT_USAGE  # a file could not be run
-PORT = 3490
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -70,7 +80,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     where.add_argument(
         "--gateway",
         metavar="HOST[:PORT]",
-        type=_address,
+        type=partial(address, default_port=PORT),
         help="in real time, judge the gateway that runs there, by NetFIX",
     )
     where.add_argument(
@@ -118,45 +128,32 @@ def _setting(text: str) -> tuple[str, str]:
     return _pair(text, "NAME=VALUE")
 
 
-def _address(text: str) -> tuple[str, int]:
-    from fixgw.net.endpoint import parse
-
-    bare = ":" not in text.rpartition("]")[2]
-    try:
-        endpoint = parse(f"tcp://{text}:{PORT}" if bare else f"tcp://{text}")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error).replace("tcp://", "")) from None
-    return endpoint.host, endpoint.port
-
-
 def run_files(args: argparse.Namespace) -> int:
     """Run every file, print and write the results, and return the exit code."""
     _check_usage(args)
+    reports: list[Report] = []
     with ExitStack() as stack:
-        junit = None
         if args.junit is not None:  # now, not after an hour of flight
+            from fixgw.cli.junit import document
+
             try:
                 junit = stack.enter_context(open(args.junit, "wb"))
             except OSError as error:
                 complain(f"--junit: {args.junit}: {error.strerror}")
                 return EXIT_CANNOT
-        reports: list[Report] = []
+            stack.callback(lambda: junit.write(document(reports)))
         stack.enter_context(_quiet(args.verbose))
-        interrupted = stack.enter_context(_interruptible())
-        scenarios = _load(args)
-        if scenarios is None:
+        interrupted = stack.enter_context(stop_on_signal())
+        scenarios, troubled = _load(args)
+        if troubled:
+            complain("\n".join(report.trouble for report in troubled))
+            reports += troubled
             return EXIT_CANNOT
-        try:
-            for name, scenario in scenarios.items():
-                report = _run(name, scenario, args, interrupted)
-                if interrupted.is_set():
-                    return EXIT_INTERRUPTED
-                reports.append(report)
-        finally:
-            if junit is not None:
-                from fixgw.cli.junit import document
-
-                junit.write(document(reports))
+        for name, scenario in scenarios.items():
+            report = _run(name, scenario, args, interrupted)
+            if interrupted.is_set():
+                return EXIT_INTERRUPTED
+            reports.append(report)
     _summarize(reports)
     if any(report.trouble for report in reports):
         return EXIT_CANNOT
@@ -191,55 +188,27 @@ def _quiet(verbose: bool) -> Iterator[None]:
         logging.disable(before)
 
 
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Provide an event that Ctrl-C and SIGTERM set, so that nothing is left behind. A second one ends it at once."""
-    interrupted = threading.Event()
-
-    def take(number: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _load(args: argparse.Namespace) -> dict[str, Scenario] | None:
-    """The scenarios by file; None if there are problems, which are printed: those of all files at once."""
+def _load(args: argparse.Namespace) -> tuple[dict[str, Scenario], list[Report]]:
+    """The scenarios by file, and a report on each file that has problems; nothing is flown then."""
+    from fixgw.cli.junit import Report
     from fixgw.hw_sim import scenario as scenarios
 
-    shipped = scenarios.shipped()
     given = dict(args.given)
     known: set[str] = set()
     loaded: dict[str, Scenario] = {}
-    troubles: list[str] = []
+    troubled: list[Report] = []
     for name in dict.fromkeys(args.files):
-        if name not in shipped and not Path(name).exists():
-            meant = did_you_mean(name, shipped)
-            troubles.append(f"no scenario {name!r}{meant}: give a file, or one of {', '.join(shipped)}")
-            continue
-        path = Path(name) if Path(name).exists() else shipped[name]
         try:
+            path = scenarios.find(name)
             declared = scenarios.declared(path)
             known |= declared.keys()
-            mine = {name: value for name, value in given.items() if name in declared}
-            loaded[name] = scenarios.load(path, mine, args.seed)
+            loaded[name] = scenarios.load(path, {n: given[n] for n in given if n in declared}, args.seed)
         except FixgwError as error:
-            troubles.append(str(error))
-    if not troubles:
-        troubles += [f"--set: no parameter {name!r}{did_you_mean(name, known)}" for name in given if name not in known]
-    if troubles:
-        complain("\n".join(troubles))
-        return None
-    return loaded
+            troubled.append(Report(name, [], trouble=str(error)))
+    if not troubled and (unknown := [name for name in given if name not in known]):
+        words = "\n".join(f"--set: no parameter {name!r}{did_you_mean(name, known)}" for name in unknown)
+        troubled.append(Report("--set", [], trouble=words))
+    return loaded, troubled
 
 
 def _run(name: str, scenario: Scenario, args: argparse.Namespace, interrupted: threading.Event) -> Report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from os.path import splitext
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
@@ -66,8 +67,14 @@ def document(reports: Iterable[Report]) -> bytes:
 
 def _case(suite: ElementTree.Element, file: str, title: str, seconds: float) -> ElementTree.Element:
     return ElementTree.SubElement(
-        suite, "testcase", classname=_fit(PurePath(file).stem), name=_fit(title), time=f"{seconds:.3f}"
+        suite, "testcase", classname=_fit(_class_of(file)), name=_fit(title), time=f"{seconds:.3f}"
     )
+
+
+def _class_of(file: str) -> str:
+    """The path with dots, as pytest has it: readers know a case by its class and name, whatever its suite."""
+    path = PurePath(splitext(file)[0])
+    return ".".join(part for part in path.parts if part not in (path.anchor, ".."))
 
 
 def _fit(text: str) -> str:

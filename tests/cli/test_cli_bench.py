@@ -148,14 +148,30 @@ def test_parameters_are_set(cli: Cli, written: Callable[..., str]) -> None:
     )
 
 
-def test_the_problems_of_all_files_are_said_at_once(cli: Cli, written: Callable[..., str]) -> None:
+def test_the_problems_of_all_files_are_said_at_once(cli: Cli, written: Callable[..., str], tmp_path: Path) -> None:
     one = written("{at: 1, expect: {key: OILP1, flags: olf}}", "{at: 1, expct: x}")
-    other = written("{at: 1, node: ait, fault: deaf}", name="other")
-    code, out, err = cli("bench", "run", one, other, "gremlin")
+    head = f"{HEAD}duration: 9\nbit_rate: 3\nwires: {{gps: gsp}}\nparameters: {{psi: {{default: 1, min: 2}}}}\n"
+    other = written("{at: 1, node: ait, fault: deaf}", f"{{at: 10, {GOOD[8:]}", name="other", head=head)
+    good, junit = written(GOOD, name="good"), tmp_path / "out.xml"
+    code, out, err = cli("bench", "run", one, other, good, "gremlin", "--junit", str(junit))
     assert (code, out) == (2, "")
     lines = err.splitlines()
-    assert [line.partition(".yaml:")[2].partition(" ")[0] for line in lines[:3]] == ["5:41:", "6:5:", "5:19:"]
-    assert lines[3].startswith("no scenario 'gremlin' (did you mean 'gremlins'?): give a file, or one of cruise,")
+    places = [line.partition(".yaml:")[2].partition(" ")[0] for line in lines[:-1]]
+    assert places == ["5:41:", "6:5:", "5:11:", "6:14:", "7:19:", "9:19:", "10:5:"]
+    assert lines[-1].startswith("no scenario 'gremlin' (did you mean 'gremlins'?): give a file, or one of cruise,")
+    errors = [(suite.attrib["name"], str(suite.findtext("testcase/error"))) for suite in suites(junit)]
+    assert [name for name, _ in errors] == [one, other, "gremlin"]
+    assert "\n".join(text for _, text in errors) == err.removeprefix("fixgw: ").rstrip("\n")
+
+
+def test_build_servers_can_tell_all_results_apart(cli: Cli, written: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    junit = tmp_path / "out.xml"
+    files = [written(GOOD, GOOD), written(GOOD, name="other/made", head=HEAD.replace("engine", "../engine"))]
+    assert cli("bench", "run", *files, "--junit", str(junit)).code == 0
+    cases = [(c.attrib["classname"], c.attrib["name"]) for suite in suites(junit) for c in suite.iter("testcase")]
+    assert len({*cases}) == len(cases) == 5
+    assert cases[-1][0] == ".".join((*tmp_path.parts[1:], "other", "made"))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +270,7 @@ def test_results_may_contain_anything(tmp_path: Path) -> None:
             "x --device can=can0",
             "argument --device: 'can=can0' is not can=INTERFACE:CHANNEL, such as can=socketcan:can0",
         ),
-        ("x --gateway h:0", "argument --gateway: the port must be a number from 1 to 65535"),
+        ("x --gateway h:0", "argument --gateway: 'h:0': the port must be a number from 1 to 65535"),
         ("x --gateway h --config-file f", "argument --config-file: not allowed with argument --gateway"),
         ("x --set psi", "argument --set: 'psi' is not NAME=VALUE"),
         ("x --seed x", "argument --seed: invalid int value: 'x'"),

@@ -124,11 +124,10 @@ class Trial:
             self.watch.fail(now, f"{gone} at {now - self.watch.zero:.1f} s")
         self.watch.end(now)
         verdicts = []
-        times: Counter[tuple[str, str]] = Counter()
+        times: Counter[str] = Counter()
         for each in self.watch.expectations:
-            times[each.title, each.place] += 1
-            number = times[each.title, each.place]
-            title = each.title if number == 1 else f"{each.title} (time {number})"
+            times[each.title] += 1
+            title = f"{each.title} (time {times[each.title]})" if times[each.title] > 1 else each.title
             verdicts.append(Verdict(title, each.place, each.outcome == "met", each.words, each.took or 0.0))
         for event in self._play.not_begun():
             if event.kind == "expect":
