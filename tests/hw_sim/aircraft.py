@@ -505,6 +505,16 @@ class Aircraft:
         return values
 
 
+def misfit(value: object, like: Value) -> str:
+    """Why the aircraft cannot have `value` for a key whose values are like `like`, or an empty text."""
+    kind = type(like)
+    if kind in (bool, str):
+        return "" if type(value) is kind else f"is {'a text' if kind is str else 'true or false'}, not {value!r}"
+    if isinstance(value, int | float) and type(value) is not bool and (kind is float or float(value).is_integer()):
+        return ""
+    return f"is a {'whole number' if kind is int else 'number'}, not {value!r}"
+
+
 class Seen:
     """The aircraft as one instrument sees it, which holds some keys at other values."""
 

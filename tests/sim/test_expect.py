@@ -158,6 +158,8 @@ def test_words_that_mean_nothing_are_refused() -> None:
         HasFlags("ALT", ("olf",))
     with pytest.raises(ValueError, match=r"'rised' is nothing that an alert can be \(did you mean 'raised'\?\)"):
         AlertIs("oil", "rised")
+    with pytest.raises(ValueError, match=r"'warnig' is not a level \(did you mean 'warning'\?\)"):
+        AlertIs("oil", level="warnig")
     with pytest.raises(BadExpression):
         Holds("ALT >")
 
@@ -257,7 +259,7 @@ def test_no_other_key_changes(watch: Watch) -> None:
     watch.pass_to(1003.0)
     assert (expected.outcome, expected.words) == (
         "failed",
-        "ALT was old (1 ft): a change at 3 s, after it had been so for 3 s",
+        "ALT became old (1 ft) at 3 s, after it had been so for 3 s",
     )
     watch.pass_to(1010.0)
     assert alone.outcome == "met"

@@ -210,6 +210,7 @@ def test_a_scenario_that_takes_over_has_its_own_names_and_conditions(written: Wr
         ("{after: me, name: me, node: air, fault: deaf}", "4:5: events[1]: it waits for itself"),
         ("{at: 1, node: air, falt: deaf}", "4:5: events[1]: expected one of fault, "),
         ("{at: 1, node: air, falt: deaf}", "got none (did you mean 'fault'?)"),
+        ("{at: 1, nod: air, fault: deaf}", "expected either node: or instrument: (did you mean 'node'?)"),
         ("{at: , node: air, fault: deaf}", "4:5: events[1]: 'at' is missing"),
         ("{when: , node: air, fault: deaf}", "4:5: events[1]: 'at' is missing"),
         ("{at: , play: none}", "events[1]: no scenario 'none'"),

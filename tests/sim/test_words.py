@@ -62,6 +62,7 @@ def test_what_is_set_is_what_every_device_measures(gateway: StartGateway, expect
     del aircraft["OILP1"]
     expect("OILP1").between(float(flown) - 5, float(flown) + 5).by(3 * s)
     assert "did you mean" in failure(lambda: aircraft.__setitem__("OILPP1", 1.0), KeyError)
+    assert failure(lambda: aircraft.__setitem__("OILP1", "low"), TypeError) == "OILP1 is a number, not 'low'"
 
 
 def test_faults_have_the_names_of_scenarios(gateway: StartGateway, expect: Expect, fault: Fault) -> None:
@@ -74,12 +75,13 @@ def test_faults_have_the_names_of_scenarios(gateway: StartGateway, expect: Expec
     with fault("silent"):
         expect("OILP1").becomes_old(within=4 * s)
 
-    def begin(*args: Any) -> None:
-        with fault(*args):
+    def begin(*args: Any, **options: Any) -> None:
+        with fault(*args, **options):
             raise RuntimeError("it begins")
 
     assert "did you mean 'truncate'" in failure(lambda: begin("trunkate"), LookupError)
     assert "did you mean 'engine'" in failure(lambda: begin("drop", "engin"), LookupError)
+    assert "did you mean 'rate'" in failure(lambda: begin("drop", rat=0.5), LookupError)
 
 
 def test_no_other_key(
@@ -102,7 +104,7 @@ def test_no_other_key(
             aircraft["TACH1"] = 2000
             fly(2 * s)
 
-    assert failure(others).startswith("expected: no key changes but OIL*\nseen: TACH1 was ")
+    assert failure(others).startswith("expected: no key changes but OIL*\nseen: TACH1 became ")
 
 
 def test_the_latency_is_that_from_the_aircraft_to_the_database(
@@ -112,7 +114,8 @@ def test_the_latency_is_that_from_the_aircraft_to_the_database(
     expect("OILP1").becomes_good(within=3 * s)
     measured = latency("OILP1", 50, 60)
     assert 0.05 < measured.p50 <= measured.p99 <= measured.max < 0.4, measured
-    assert str(measured).startswith("p50 ")
+    assert str(measured) == repr(measured)
+    assert repr(measured).startswith("p50 ")
 
 
 # -- several gateways, and what they share -----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from fixgw.errors import did_you_mean
 from fixgw.kit.expression import Expression, Reference
@@ -34,6 +34,7 @@ __all__ = [
     "HasFlags",
     "Holds",
     "Is",
+    "Level",
     "Seen",
     "SeenAlert",
     "SourceIs",
@@ -47,6 +48,7 @@ EPSILON_S = 1e-6  # differences of clock readings are not exact
 UNUSABLE = OLD | BAD | FAIL
 
 Outcome = Literal["pending", "met", "failed"]
+Level = Literal["advisory", "caution", "warning"]
 
 #: What flags can be expected to be: "good" is neither old nor bad nor failed.
 FLAG_WORDS: Mapping[str, int] = {"good": UNUSABLE, **{name: flag for flag, name in FLAG_NAMES.items()}}
@@ -322,6 +324,8 @@ class AlertIs(Claim):
     def __post_init__(self) -> None:
         if self.state not in ALERT_WORDS:
             raise ValueError(f"{self.state!r} is nothing that an alert can be{did_you_mean(self.state, ALERT_WORDS)}")
+        if self.level not in ("", *get_args(Level)):
+            raise ValueError(f"{self.level!r} is not a level{did_you_mean(self.level, get_args(Level))}")
 
     def __str__(self) -> str:
         return f"alert {self.id} is {self.state}" + (f" as {self.level}" if self.level else "")
@@ -384,10 +388,9 @@ class Unchanged(Claim):
 
     def judge(self, view: View) -> tuple[bool, str]:
         changed = [key for key, seen in self.before.items() if view.readings.get(key, Seen(None)) != seen]
-        if not changed:
-            return True, "nothing changed"
-        words = ", ".join(map(view.words, changed[:3]))
-        return False, f"{words} and {len(changed) - 3} more changed" if len(changed) > 3 else f"{words}: a change"
+        words = [view.words(key).replace(f"{key} was ", f"{key} became ") for key in changed[:3]]
+        more = f", and {len(changed) - 3} more changed" if len(changed) > 3 else ""
+        return not changed, f"{', '.join(words)}{more}" or "nothing changed"
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, M
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fixgw import configuration, database, identity, loader
 from fixgw.configuration import Configuration
 from fixgw.database import Database, Reading, Value
-from fixgw.errors import did_you_mean
+from fixgw.errors import FixgwError, did_you_mean
 from fixgw.gateway import Gateway
 from fixgw.hw_sim import gpio, i2c
 from fixgw.hw_sim import scenario as scenarios
-from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.aircraft import Aircraft, misfit
 from fixgw.hw_sim.bench.base import PATIENCE_S, until
 from fixgw.hw_sim.bench.chips import numbers
 from fixgw.hw_sim.bench.expect import Claim, Expectation, Is, Unchanged, Watch, facts_of
@@ -52,6 +52,8 @@ from fixgw.hw_sim.wiring import Wiring
 from fixgw.netfix.client import Client
 from fixgw.plugin import PluginBase
 from fixgw.world import World
+
+T = TypeVar("T")
 
 NETFIX = "fixgw.plugins.netfix"
 LOOK_S = 0.01  # between two looks at a real gateway
@@ -378,18 +380,25 @@ class Airplane(MutableMapping[str, Value]):
         return len(self._all())
 
     def __setitem__(self, key: str, value: Value) -> None:
+        """Set it on every gateway's aircraft. Raises KeyError or TypeError if there is no such key or value."""
+        __tracebackhide__ = True
         self._holds[key] = value
         for tested in self._bed.gateways:
             self._hold(key, value, tested)
 
     def _hold(self, key: str, value: Value, tested: Tested) -> None:
+        __tracebackhide__ = True
         aircraft = tested.aircraft
-        if key not in aircraft.values() and key not in tested.db:
+        flown = aircraft.values()
+        if key in flown and (why := misfit(value, flown[key])):
+            raise TypeError(f"{key} {why}")
+        if key not in flown and key not in tested.db:
             raise KeyError(f"neither the aircraft nor the gateway has {key}{did_you_mean(key, [*tested.db])}")
         aircraft.holds = (*(hold for hold in aircraft.holds if hold[0] != key), (key, value))
 
     def hold_all(self, tested: Tested) -> None:
         """Let a new gateway's aircraft have what has been set."""
+        __tracebackhide__ = True
         for key, value in self._holds.items():
             self._hold(key, value, tested)
 
@@ -447,6 +456,7 @@ class Bed:
         `devices` are virtual devices by connection: a class of `fixgw.hw_sim.devices` or your own, or a function that
         makes the device from its line, or a `CanBus`. The connections find them wherever the options look for them.
         """
+        __tracebackhide__ = True
         place = self.directory / str(next(self._numbers))
         place.mkdir(parents=True)
         wiring = Wiring(place) if self.real else None
@@ -474,6 +484,7 @@ class Bed:
     @property
     def only(self) -> Tested:
         """The only gateway. Raises LookupError if there are several, or none yet."""
+        __tracebackhide__ = True
         if len(self.gateways) != 1:
             which = "say which, as in left.expect(...)" if self.gateways else "start one first, with gateway(...)"
             raise LookupError(f"there are {len(self.gateways)} gateways: {which}")
@@ -481,13 +492,14 @@ class Bed:
 
     def scenario(self, what: str) -> Scenario:
         """The scenario in the file with that name, the packaged one, or the text itself. Raises FixgwError."""
+        __tracebackhide__ = True
         if "\n" in what:
             self.directory.mkdir(parents=True, exist_ok=True)
             path = self.directory / "scenario.yaml"
             path.write_text(what)
         else:
-            path = scenarios.find(what, self.beside)
-        return scenarios.load(path)
+            path = _shortly(scenarios.find, what, self.beside)
+        return _shortly(scenarios.load, path)
 
     def fly(self, seconds: float) -> None:
         """Let so many seconds pass."""
@@ -513,6 +525,7 @@ class Bed:
         found = {n: device for tested in self.gateways for n, device in tested.devices.items()}
         if not name and len(found) == 1:
             return next(iter(found.values()))
+        __tracebackhide__ = True
         if name not in found:
             raise LookupError(f"there is no device {name!r}{did_you_mean(name, found)}: there is {', '.join(found)}")
         return found[name]
@@ -527,6 +540,10 @@ class Bed:
         faults: Mapping[str, Callable[..., Any]] = NODE_FAULTS if isinstance(device, Station) else FAULTS
         if name not in faults:
             raise LookupError(f"there is no fault {name!r}{did_you_mean(name, faults)}")
+        known = getattr(faults[name], "__match_args__", ())  # the fields of a dataclass
+        for option in options:
+            if option not in known:
+                raise LookupError(f"the fault {name} has no option {option!r}{did_you_mean(option, known)}")
         fault = faults[name](**options)
         device.begin(fault)
         try:
@@ -548,6 +565,7 @@ class Bed:
 
 def _load(config: Config, beside: Path, place: Path, there: Path, devices: Mapping[str, Device]) -> Configuration:
     """Load the configuration, with the devices where the wiring puts them: below `there`."""
+    __tracebackhide__ = True
     found = {name: _options(kind, str(there / name)) for name, kind in devices.items()}
     if isinstance(config, Mapping):
         main = dict(config) if "connections" in config else {"connections": config}
@@ -557,7 +575,7 @@ def _load(config: Config, beside: Path, place: Path, there: Path, devices: Mappi
         _require(devices, connections)
     else:
         file = beside / config
-    loaded = configuration.load(file, {"SIM": str(there)})
+    loaded = _shortly(configuration.load, file, {"SIM": str(there)})
     _require(devices, [connection.name for connection in loaded.connections])
 
     def here(name: str, module: str) -> dict[str, Any]:
@@ -569,7 +587,17 @@ def _load(config: Config, beside: Path, place: Path, there: Path, devices: Mappi
     )
 
 
+def _shortly(read: Callable[..., T], *what: Any) -> T:
+    """Read a file. A failure shows what is wrong with it, and not how it was read."""
+    __tracebackhide__ = True
+    try:
+        return read(*what)
+    except FixgwError as error:
+        raise error.with_traceback(None) from None
+
+
 def _require(devices: Iterable[str], connections: Collection[str]) -> None:
+    __tracebackhide__ = True
     for name in devices:
         if name not in connections:
             raise LookupError(f"there is no connection {name!r}{did_you_mean(name, connections)}")

@@ -84,6 +84,7 @@ class Keys(_When):
 
     def _claim(self) -> Claim:
         claims = self._claims
+        __tracebackhide__ = True
         if not claims:
             raise TypeError(f"{self} says nothing of them: add a word such as good()")
         (key, *others) = self._keys
@@ -212,7 +213,7 @@ class Latencies:
 
     seconds: Sequence[float]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"p50 {self.p50 * 1e3:.1f} ms, p99 {self.p99 * 1e3:.1f} ms, max {self.max * 1e3:.1f} ms"
 
     def share(self, part: float) -> float:

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from fixgw.errors import FixgwError, did_you_mean
 from fixgw.hw_sim import faults as wire
 from fixgw.hw_sim.aircraft import Aircraft
-from fixgw.hw_sim.bench.expect import Claim
+from fixgw.hw_sim.bench.expect import Claim, Level
 from fixgw.hw_sim.can.devices import DEVICES
 from fixgw.hw_sim.can.faults import FAULTS, Station
 from fixgw.hw_sim.can.nodes import BIT_RATES
@@ -197,9 +197,7 @@ class Expected(Struct, forbid_unknown_fields=True):
             "inhibited."
         ),
     ] = None
-    level: Annotated[Literal["advisory", "caution", "warning"] | None, Meta(description="The level of the alert.")] = (
-        None
-    )
+    level: Annotated[Level | None, Meta(description="The level of the alert.")] = None
     unchanged: Annotated[
         Texts | None, Meta(description="Keys or patterns whose values, flags and sources do not change: `for` a time.")
     ] = None

@@ -12,7 +12,7 @@ from msgspec import Struct
 from fixgw.configuration.options import fitting, problems
 from fixgw.configuration.reader import Positions, Reader, described
 from fixgw.errors import ConfigurationError, Problem, did_you_mean
-from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.aircraft import Aircraft, misfit
 from fixgw.hw_sim.bench.expect import (
     ALERT_WORDS,
     FLAG_WORDS,
@@ -207,8 +207,7 @@ def _event(number: int, step: Step, devices: Mapping[str, str], found: list[Prob
     kinds = [kind for kind in KINDS if kind in entry]
     if len(kinds) != 1:
         known = (*KINDS, *BLOCKS)
-        meant = [m for key in entry if key not in TIMING and (m := did_you_mean(str(key), known))]
-        got = " and ".join(kinds) or f"none{''.join(meant[:1])}"
+        got = " and ".join(kinds) or f"none{_meant(entry, known)}"
         found.append(at.problem(f"{name}: expected one of {', '.join(known)}, got {got}"))
         return None
     kind = kinds[0]
@@ -219,7 +218,8 @@ def _event(number: int, step: Step, devices: Mapping[str, str], found: list[Prob
         target = "aircraft"
     elif kind not in (*ALONE, "expect"):
         if len(targets) != 1:
-            found.append(at.problem(f"{name}: expected either node: or instrument:"))
+            meant = "" if targets else _meant(entry, FAULTS_OF)
+            found.append(at.problem(f"{name}: expected either node: or instrument:{meant}"))
             return None
         target = targets[0]
         whom = entry[target]
@@ -270,6 +270,12 @@ def _event(number: int, step: Step, devices: Mapping[str, str], found: list[Prob
     return event._replace(words=words, begin=partial(_expect, event._replace(words=words)))
 
 
+def _meant(entry: Mapping[str, Any], known: Iterable[str]) -> str:
+    """Which of the `known` words one of the event's probably is, as the end of a sentence."""
+    words = (str(key) for key in entry if key not in (*TIMING, *KINDS))
+    return next(filter(None, (did_you_mean(word, known) for word in words)), "")
+
+
 def _when(step: Step) -> str:
     """When an expectation begins, as the beginning of its words."""
     later = f"{step.at:g} s after " if step.at else "after "
@@ -299,12 +305,8 @@ def _unfit(entry: Mapping[str, Any], target: str) -> tuple[str, str] | None:
     key, value = entry["set"], entry["to"]
     if key not in _keys():
         return "set", f"the aircraft has no {key!r}{did_you_mean(key, _keys())}"
-    kind = type(_keys()[key])
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind in (int, float) and not (number and (kind is float or value == int(value))):
-        return "to", f"{key} is a {'whole number' if kind is int else 'number'}, not {value!r}"
-    if kind in (bool, str) and type(value) is not kind:
-        return "to", f"{key} is {'a text' if kind is str else 'true or false'}, not {value!r}"
+    if why := misfit(value, _keys()[key]):
+        return "to", f"{key} {why}"
     if target == "instrument" and entry["instrument"] not in instruments():
         return "instrument", "only instruments on serial lines can see a value of their own: set it for all"
     return None
