@@ -246,7 +246,7 @@ def address(text: str, default_port: int | None = None) -> tuple[str, int]:
     try:
         endpoint = parse(f"tcp://{text}:{default_port}" if bare and default_port else f"tcp://{text}")
     except ValueError as error:
-        words = str(error).replace("tcp://", "")
+        words = str(error).removeprefix("only a host and a port may follow tcp://: ").replace("tcp://", "")
         raise argparse.ArgumentTypeError(f"{text!r}: {words}") from None
     return endpoint.host, endpoint.port
 

@@ -191,6 +191,7 @@ def test_a_gateway_that_is_away_is_told(bench: Bench, cli: Cli, port: int) -> No
     ("argv", "words"),
     [
         (["--to", "1.2.3.4:x"], "the port must be a number"),
+        (["--to", "a:1:2"], "'a:1:2': write HOST:PORT"),
         (["--listen", "a b:1"], "neither an address nor a host name"),
         (["--allow", "10.0.0.0/99"], "10.0.0.0/99"),
         (["--record", "x.txt"], "the name of a recording ends with .mcap"),
