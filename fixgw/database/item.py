@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 MAX_SOURCES = 16  # kept for each item, besides the published one; more if they are ranked
 MAX_ANNUNCIATORS = 16  # owners of one item's annunciate flag
 MAX_TURNS = 2  # a value more full circles away from zero is not a direction
-GOOD = 2  # the level of a reading that is fresh, not bad and not failed
+DOUBTFUL = OLD | BAD | FAIL
+GOOD = 2  # the level of a reading that has none of these flags
+NOT_RANKED = -1  # that of a source without a rank
 LONGEST_OVERRIDE_S = 3600.0
 MAX_REDELIVERIES = 100  # rounds in which one writer delivers what was written during its delivery
 
@@ -328,9 +330,13 @@ class Item:
         with self._lock:
             self.writes += 1
             previous = self._reading
-            if source == previous.source and not (flags or check or previous.flags or old):
+            plain = not (flags or check or old)
+            if plain and source == previous.source and not previous.flags:
                 # If a ranked item has no flags, its best source is published and all its backups are live.
                 self._reading = reading = Reading(value, 0, self._clock(), source)
+            elif plain and (backup := self._others.get(source)) is not None and self._stays_behind(backup):
+                reading = Reading(value, 0, self._clock(), source)
+                self._keep_other(reading)
             else:
                 reading = self._compose(value, source, flags, reason, mask & WRITABLE, check, why)
                 if old:
@@ -579,6 +585,8 @@ class Item:
         keep = base.flags & ~OLD & ~base.checked
         if self.ranked:
             keep &= ~SECFAIL  # computed
+        if not (keep or flags or check or self.doubts):
+            return Reading(value, 0, self._clock(), source)
         reasons = {bit: text for bit, text in base.reasons if bit & keep}
         if flags is not None:
             keep = (keep & ~mask) | (flags & mask)
@@ -618,8 +626,7 @@ class Item:
             if rank is not None:
                 if rank == published_rank:
                     self._count_conflict(published, source)
-                # What is as good as before, and of lower rank than a good reading, changes nothing.
-                if (
+                if (  # see `_stays_behind`
                     changed
                     or published_rank is None
                     or rank <= published_rank
@@ -631,6 +638,18 @@ class Item:
                 never = self._never
                 self._never = Reading(reading.value, never.flags, NEVER, "", never.reasons)
                 self._rerank(self._never)
+
+    def _stays_behind(self, backup: Reading) -> bool:
+        """Whether another good reading of the source of `backup`, which is not published, changes nothing else: it is
+        as good as before, and of lower rank than a good reading. The caller holds the lock."""
+        if backup.flags or not self.ranked or self.doubts:
+            return False
+        published = self._said or self._reading
+        rank, published_rank = self.rank(backup.source), self.rank(published.source)
+        if rank is None or published_rank is None or rank <= published_rank or _level(published) < GOOD:
+            return False
+        now = self._clock()
+        return not (self._overdue(backup, now) or self._overdue(published, now))
 
     def _publish(self, reading: Reading) -> None:
         """Publish a source's reading or what overrides it, with the annunciate flag of its owners. The caller holds the
@@ -737,8 +756,9 @@ class Item:
         live = {rank for level, rank, _ in ranked if level}
         best, best_rank, back_at = current, current_rank, None
         if ranked:
-            top = max(level for level, _, _ in ranked)
-            if current_rank is None or _level(current) < top:
+            ours = NOT_RANKED if current_rank is None else _level(current)
+            top = ours if ours == GOOD else max(level for level, _, _ in ranked)
+            if ours < top:
                 _, best_rank, best = min((r for r in ranked if r[0] == top), key=lambda r: (r[1], -r[2].stamp))
             elif top:
                 for level, rank, reading in ranked:
@@ -777,11 +797,11 @@ class Item:
 
     def _overdue(self, reading: Reading, now: float) -> bool:
         """Whether `reading` is too old by the clock."""
-        return reading.stamp == NEVER or (self.tolerance > 0 and reading.stamp + self.tolerance <= now)
+        return reading.stamp + self.tolerance <= now if self.tolerance else reading.stamp == NEVER
 
     def _aged(self, reading: Reading, now: float) -> Reading:
-        if reading.flags & OLD or not self._overdue(reading, now):
-            return reading
+        if reading.flags & OLD or (reading.stamp + self.tolerance > now if self.tolerance else reading.stamp != NEVER):
+            return reading  # `_overdue`, without the call: every write of a ranked item looks at all its sources
         who = reading.source or "its source"
         return _flagged(reading, OLD, OLD, f"nothing from {who} within {self.definition.tolerance} ms")
 
@@ -1007,8 +1027,8 @@ def _annunciated(said: Reading, owners: dict[str, str]) -> Reading:
 
 def _level(reading: Reading) -> int:
     """The level of a source: 2 good, 1 bad but fresh and not failed, 0 old or failed."""
-    flags = reading.flags
-    return 0 if flags & (OLD | FAIL) else 1 if flags & BAD else GOOD
+    flags = reading.flags & DOUBTFUL
+    return GOOD if not flags else 1 if flags == BAD else 0
 
 
 def _flagged(reading: Reading, flags: int, mask: int, reason: str) -> Reading:
@@ -1016,9 +1036,11 @@ def _flagged(reading: Reading, flags: int, mask: int, reason: str) -> Reading:
     if not (reading.flags | flags) & mask:
         return reading
     wanted = (reading.flags & ~mask) | (flags & mask)
-    reasons = {bit: text for bit, text in reading.reasons if bit & wanted and not bit & mask}
-    reasons.update((bit, reason) for bit in FLAG_NAMES if bit & wanted & mask)
-    pairs = tuple((bit, reasons[bit]) for bit in FLAG_NAMES if bit & wanted)
+    if wanted & ~mask:
+        reasons = {bit: text for bit, text in reading.reasons if bit & wanted and not bit & mask}
+        pairs = tuple((bit, reason if bit & mask else reasons[bit]) for bit in FLAG_NAMES if bit & wanted)
+    else:
+        pairs = tuple([(bit, reason) for bit in FLAG_NAMES if bit & wanted]) if wanted else ()
     checked = reading.checked & ~mask
     if wanted == reading.flags and pairs == reading.reasons and checked == reading.checked:
         return reading
