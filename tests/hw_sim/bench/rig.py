@@ -127,6 +127,7 @@ class Rig:
         #: What was sent on all links, in both directions, latest last: what the gateway's recorders hear.
         self.sent: deque[Heard] = deque(maxlen=keep)
         self._hashes: dict[str, Any] = {}
+        self._noted: tuple[float, bytes] = (float("-inf"), b"")  # the time of the last note, and in words
         self._wires = {**self.scenario.wires, **(wires or {})}
         self._devices = dict(devices or {})
         self._tell = tell
@@ -373,9 +374,10 @@ class Rig:
         digest = self._hashes.get(link)
         if digest is None:
             digest = self._hashes[link] = blake2b(digest_size=16)
-        digest.update(f"{stamp - START_S:.6f} {direction} ".encode())
-        digest.update(data if isinstance(data, bytes) else _words(data).encode())
-        digest.update(b"\n")
+        if stamp != self._noted[0]:
+            self._noted = stamp, f"{stamp - START_S:.6f} ".encode()
+        words = data if isinstance(data, bytes) else _words(data).encode()
+        digest.update(b"%b%b %b\n" % (self._noted[1], direction.encode(), words))
 
 
 def _words(data: Any) -> str:
@@ -531,7 +533,7 @@ class _Adapter:
         self.jammed = self.mute = False
         self.overruns = 0
         self._flags = 0
-        self._frames: list[CanFrame] = []
+        self._frames: list[tuple[int, bytes, int]] = []  # identifier, data, flags
         self._node = segment.attach("adapter", self._received)
         self._end = end
         if end is not None:
@@ -556,7 +558,7 @@ class _Adapter:
     def flags(self, flags: int) -> None:
         self._flags = flags
         state = 0x30 if flags & PASSIVE else 0x0C if flags & WARNING else 0x40
-        self._frames.append(CanFrame(CONTROLLER, bytes((0, state, 0, 0, 0, 0, 0, 0)), ERROR, 0.0))
+        self._frames.append((CONTROLLER, bytes((0, state, 0, 0, 0, 0, 0, 0)), ERROR))
 
     def plug(self) -> None:
         if self._end is not None:
@@ -574,13 +576,13 @@ class _Adapter:
 
     def _received(self, frame: SimFrame) -> None:
         flags = EXTENDED * frame.extended | REMOTE * frame.remote | FD * frame.fd | BRS * frame.brs
-        self._frames.append(CanFrame(frame.arbitration_id, frame.data, flags, 0.0))
+        self._frames.append((frame.arbitration_id, frame.data, flags))
 
     def flush(self, now: float) -> None:
         """Pass on what has come since the last time."""
         frames, self._frames = self._frames, []
         if frames and self._end is not None:
-            self._end.hear([frame._replace(timestamp=now) for frame in frames])
+            self._end.hear([CanFrame(identifier, data, flags, now) for identifier, data, flags in frames])
 
     def take(self, frame: Any) -> bool:
         flags = frame.flags

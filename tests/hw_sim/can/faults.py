@@ -435,7 +435,7 @@ class Station:
         if frame.extended or frame.remote or frame.fd:
             return
         faults = self._faults
-        if not any(fault.deaf for fault in faults):
+        if not faults or not any(fault.deaf for fault in faults):
             self.node.received(frame.arbitration_id, frame.data)
             for fault in faults:
                 fault.received(frame.arbitration_id, frame.data)

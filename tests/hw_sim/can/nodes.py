@@ -132,6 +132,8 @@ class Number(Output):
         return raw, max(self._low, min(raw, self._high))
 
     def _alarming(self, value: float) -> bool:
+        if not self.limits:
+            return False
         margin = HYSTERESIS if self._annunciating else 0.0
         low, high = map(self.limits.get, self._alarms)
         return (low is not None and value < low + margin * abs(low)) or (
@@ -327,8 +329,10 @@ class VirtualNode:
         if now >= self._next_about:
             self._next_about = max(self._next_about + ABOUT_S, now)
             frames += self._about()
-        limits = [(output, meta) for output in self.outputs for meta in output.limits]
-        while limits and now >= self._next_limit:
+        while now >= self._next_limit:
+            limits = [(output, meta) for output in self.outputs for meta in output.limits]
+            if not limits:
+                break
             pause = self.memory.limits_every / len(limits)
             self._next_limit = max(self._next_limit + pause, now - pause)
             output, meta = limits[self._limit_at % len(limits)]

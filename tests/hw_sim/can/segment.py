@@ -121,11 +121,10 @@ class Segment:
             self._free = now
         while True:
             with self._work:
-                senders = [n for n in self._nodes if n._waiting and n.on]
-                if not senders:
+                winner = self._winner()
+                if winner is None:
                     self._free = now
                     return
-                winner = min(senders, key=lambda n: n._waiting[0].order())
                 if self.bitrate:
                     free = self._free + winner._waiting[0].bits() / self.bitrate
                     if free > now:
@@ -157,17 +156,23 @@ class Segment:
         with self._delivering:
             pass
 
+    def _winner(self) -> Node | None:
+        """The node that sends next; None if none has anything to send. The caller holds the lock."""
+        senders = [n for n in self._nodes if n._waiting and n.on]
+        if len(senders) < 2:
+            return senders[0] if senders else None
+        return min(senders, key=lambda n: n._waiting[0].order())
+
     def _run(self) -> None:
         free = time.monotonic()
         while True:
             with self._work:
-                senders = [n for n in self._nodes if n._waiting and n.on]
                 if self._stopping:
                     return
-                if not senders:
+                winner = self._winner()
+                if winner is None:
                     self._work.wait(1.0)
                     continue
-                winner = min(senders, key=lambda n: n._waiting[0].order())
                 frame = winner._waiting.popleft()
             if self.bitrate:
                 free = max(free, time.monotonic()) + frame.bits() / self.bitrate
