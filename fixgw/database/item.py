@@ -646,7 +646,9 @@ class Item:
             return False
         published = self._said or self._reading
         rank, published_rank = self.rank(backup.source), self.rank(published.source)
-        if rank is None or published_rank is None or rank <= published_rank or _level(published) < GOOD:
+        if rank is None:
+            return bool(published.source)
+        if published_rank is None or rank <= published_rank or _level(published) < GOOD:
             return False
         now = self._clock()
         return not (self._overdue(backup, now) or self._overdue(published, now))
@@ -729,7 +731,7 @@ class Item:
         if not level or self.rank(source) is None:
             return True
         now = self._clock()
-        before = _level(self._aged(self._base(source), now))
+        before = self._level_at(self._base(source), now)
         good, live = self._since.get(source, (NEVER, NEVER))
         if len(self._since) > 4 * MAX_SOURCES:
             self._since = {name: since for name, since in self._since.items() if name in self._others}
@@ -751,8 +753,7 @@ class Item:
         for other in self._others.values():
             rank = self.rank(other.source)
             if rank is not None:
-                reading = self._aged(other, now)
-                ranked.append((_level(reading), rank, reading))
+                ranked.append((self._level_at(other, now), rank, other))
         live = {rank for level, rank, _ in ranked if level}
         best, best_rank, back_at = current, current_rank, None
         if ranked:
@@ -771,6 +772,7 @@ class Item:
                             back_at = held_until if back_at is None else min(back_at, held_until)
                             continue
                     best, best_rank = reading, rank
+        best = self._aged(best, now)
         missing = [entry for rank, entry in enumerate(self.sources) if rank not in live and rank != (best_rank or 0)]
         if best.source != current.source:
             del self._others[best.source]
@@ -799,9 +801,15 @@ class Item:
         """Whether `reading` is too old by the clock."""
         return reading.stamp + self.tolerance <= now if self.tolerance else reading.stamp == NEVER
 
+    def _level_at(self, reading: Reading, now: float) -> int:
+        """The level of `reading` if it is old as soon as it is overdue."""
+        # This is `_overdue`, without the call: it is done for all sources of an item.
+        late = reading.stamp + self.tolerance <= now if self.tolerance else reading.stamp == NEVER
+        return 0 if late else _level(reading)
+
     def _aged(self, reading: Reading, now: float) -> Reading:
-        if reading.flags & OLD or (reading.stamp + self.tolerance > now if self.tolerance else reading.stamp != NEVER):
-            return reading  # `_overdue`, without the call: every write of a ranked item looks at all its sources
+        if reading.flags & OLD or not self._overdue(reading, now):
+            return reading
         who = reading.source or "its source"
         return _flagged(reading, OLD, OLD, f"nothing from {who} within {self.definition.tolerance} ms")
 
@@ -827,11 +835,16 @@ class Item:
                 if over:
                     self._said = None
             if self.ranked:
+                nothing_aged = current is (self._said or previous)
                 for name, reading in self._others.items():
-                    aged = self._others[name] = self._aged(reading, now)
+                    aged = self._aged(reading, now)
+                    if aged is not reading:
+                        self._others[name] = aged
+                        nothing_aged = False
                     if not aged.flags & OLD:
                         fresh.append(aged.stamp)
-                self._rerank(current)
+                if not (nothing_aged and override is None and self.rank(current.source) == 0):  # no better may be back
+                    self._rerank(current)
             else:
                 self._publish(current)
             if fresh and self.tolerance:

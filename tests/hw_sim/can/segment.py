@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 AHEAD_S = 0.002  # a paced bus may run this far ahead of the clock: no thread can sleep for just one frame
 
 
+Order = tuple[int, bool, int, bool]
+
+
 class SimFrame(NamedTuple):
     """A frame on the bus; a remote frame's `data` has the number of bytes that it requests."""
 
@@ -38,7 +41,7 @@ class SimFrame(NamedTuple):
     fd: bool = False
     brs: bool = False
 
-    def order(self) -> tuple[int, bool, int, bool]:
+    def order(self) -> Order:
         """The key of arbitration: the lowest wins the bus."""
         if self.extended:
             return self.arbitration_id >> 18, True, self.arbitration_id & 0x3FFFF, self.remote
@@ -63,7 +66,7 @@ class Node:
         #: A node that is off neither sends nor receives: silent, unpowered, or bus-off.
         self.on = True
         self.sent = self.received = self.dropped = self.errors = 0
-        self._waiting: deque[SimFrame] = deque()
+        self._waiting: deque[tuple[Order, SimFrame]] = deque()
 
     def send(self, frame: SimFrame) -> bool:
         """Send as soon as the bus is free; False if `depth` frames are already waiting, or the node is off."""
@@ -126,11 +129,11 @@ class Segment:
                     self._free = now
                     return
                 if self.bitrate:
-                    free = self._free + winner._waiting[0].bits() / self.bitrate
+                    free = self._free + winner._waiting[0][1].bits() / self.bitrate
                     if free > now:
                         return
                     self._free = free
-                frame = winner._waiting.popleft()
+                _, frame = winner._waiting.popleft()
             self._deliver(winner, frame)
 
     def __enter__(self) -> Segment:
@@ -146,7 +149,7 @@ class Segment:
             if not node.on or node not in self._nodes or len(node._waiting) >= node.depth:
                 node.dropped += 1
                 return False
-            node._waiting.append(frame)
+            node._waiting.append((frame.order(), frame))
             self._work.notify()
             return True
 
@@ -161,7 +164,7 @@ class Segment:
         senders = [n for n in self._nodes if n._waiting and n.on]
         if len(senders) < 2:
             return senders[0] if senders else None
-        return min(senders, key=lambda n: n._waiting[0].order())
+        return min(senders, key=lambda n: n._waiting[0][0])
 
     def _run(self) -> None:
         free = time.monotonic()
@@ -173,7 +176,7 @@ class Segment:
                 if winner is None:
                     self._work.wait(1.0)
                     continue
-                frame = winner._waiting.popleft()
+                _, frame = winner._waiting.popleft()
             if self.bitrate:
                 free = max(free, time.monotonic()) + frame.bits() / self.bitrate
                 if (ahead := free - time.monotonic()) > AHEAD_S:
