@@ -34,7 +34,6 @@ MAX_ANNUNCIATORS = 16  # owners of one item's annunciate flag
 MAX_TURNS = 2  # a value more full circles away from zero is not a direction
 DOUBTFUL = OLD | BAD | FAIL
 GOOD = 2  # the level of a reading that has none of these flags
-NOT_RANKED = -1  # that of a source without a rank
 LONGEST_OVERRIDE_S = 3600.0
 MAX_REDELIVERIES = 100  # rounds in which one writer delivers what was written during its delivery
 
@@ -757,9 +756,9 @@ class Item:
         live = {rank for level, rank, _ in ranked if level}
         best, best_rank, back_at = current, current_rank, None
         if ranked:
-            ours = NOT_RANKED if current_rank is None else _level(current)
-            top = ours if ours == GOOD else max(level for level, _, _ in ranked)
-            if ours < top:
+            ours = _level(current)
+            top = GOOD if ours == GOOD and current_rank is not None else max(level for level, _, _ in ranked)
+            if current_rank is None or ours < top:
                 _, best_rank, best = min((r for r in ranked if r[0] == top), key=lambda r: (r[1], -r[2].stamp))
             elif top:
                 for level, rank, reading in ranked:

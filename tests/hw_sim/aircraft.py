@@ -17,6 +17,7 @@ Not thread-safe: one thread steps and reads it.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
@@ -79,6 +80,11 @@ def track_and_distance(lat1: float, lon1: float, lat2: float, lon2: float) -> tu
 def signed(angle: float) -> float:
     """Normalise an angle in degrees to -180 <= angle < 180."""
     return (angle + 180.0) % 360.0 - 180.0
+
+
+def numbers(values: Mapping[str, Value]) -> dict[str, float]:
+    """The numbers among `values`, as floats; 1 is true."""
+    return {key: float(value) for key, value in values.items() if isinstance(value, (int, float))}
 
 
 class Leg(NamedTuple):
@@ -155,6 +161,7 @@ class Aircraft:
         self._gusts = dict.fromkeys(("bank", "climb", "speed"), 0.0)
         self._lagging: dict[str, float] = {}
         self._shown: dict[str, Value] = {}
+        self._numbers: dict[str, float] = {}
         self._shown_in: tuple[Any, ...] = ()
 
         self.lat, self.lon = 43.985, -88.557
@@ -393,10 +400,19 @@ class Aircraft:
 
     def values(self) -> dict[str, Value]:
         """Everything, by key, as perfect instruments would show it. Costs little if nothing has changed meanwhile."""
+        self._measure_anew()
+        return dict(self._shown)
+
+    def numbers(self) -> Mapping[str, float]:
+        """The numbers among the `values`, as floats; 1 is true. All instruments share it: do not change it."""
+        self._measure_anew()
+        return self._numbers
+
+    def _measure_anew(self) -> None:
         state = self._state()
         if state != self._shown_in:
             self._shown, self._shown_in = self.measure(), state
-        return dict(self._shown)
+            self._numbers = numbers(self._shown)
 
     def _state(self) -> tuple[Any, ...]:
         return (
@@ -527,6 +543,9 @@ class Seen:
 
     def values(self) -> dict[str, Value]:
         return {**self._aircraft.values(), **dict(self._holds)}
+
+    def numbers(self) -> Mapping[str, float]:
+        return numbers(self.values())
 
 
 def _limit(value: float, bound: float) -> float:

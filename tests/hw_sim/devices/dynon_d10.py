@@ -35,7 +35,7 @@ class D10(SerialInstrument):
     RATE = 20.0
 
     def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
-        v = {k: float(x) for k, x in aircraft.values().items() if isinstance(x, int | float)}
+        v = aircraft.numbers()
         pressure = self.rounds % 2
         height = v["PALT" if pressure else "ALT"] * FT
         other = v["VS"] / 60.0 * 10.0 if pressure else v["ROT"] * 10.0

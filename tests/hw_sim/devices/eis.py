@@ -44,7 +44,7 @@ class Eis(SerialInstrument):
         self.failed: set[str] = set()
 
     def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
-        values = {k: float(v) for k, v in aircraft.values().items() if isinstance(v, int | float)}
+        values = dict(aircraft.numbers())
         values.update(dict.fromkeys(self.failed, 0.0))
         if not self.air_data:
             values.update(IAS=0.0, ALT=0.0, VS=0.0)

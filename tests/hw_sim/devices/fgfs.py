@@ -24,7 +24,7 @@ SEPARATORS = {"newline": "\n", "cr": "\r", "crlf": "\r\n", "tab": "\t", "space":
 
 def properties(aircraft: Aircraft) -> dict[str, float]:
     """The property tree, in FlightGear's units."""
-    v = {key: float(value) for key, value in aircraft.values().items() if isinstance(value, int | float)}
+    v = aircraft.numbers()
     engine, instruments = "/engines/engine[0]/", "/instrumentation/"
     return {
         "/position/latitude-deg": v["LAT"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from fixgw.hw_sim.aircraft import FT, KNOT, Aircraft
+from fixgw.hw_sim.aircraft import FT, KNOT, Aircraft, numbers
 from fixgw.hw_sim.serial import Line, SerialInstrument
 
 
@@ -43,7 +43,7 @@ class G3x(SerialInstrument):
         self._values: dict[str, float] = {}
 
     def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
-        self._values = {k: float(v) for k, v in aircraft.values().items() if isinstance(v, int | float)}
+        self._values = dict(aircraft.numbers())
         self._values["BARO"] = aircraft.qnh
         frames = [self._attitude(aircraft), self._air_data(aircraft)]
         if self.rounds % 2 == 0:
@@ -157,7 +157,7 @@ class Gnx(SerialInstrument):
 
     def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
         values = aircraft.values()
-        v = {k: float(x) for k, x in values.items() if isinstance(x, int | float)}
+        v = numbers(values)
         variation, off = round(aircraft.variation * 10.0), round(v["XTRACK"] * 100.0)
         items = [
             f"z{round(v['TALT']):05}",

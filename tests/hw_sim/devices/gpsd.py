@@ -43,7 +43,7 @@ class Gpsd(SerialInstrument):
         """One epoch: TPV, and SKY."""
         if self.hung and self._last:
             return self._last
-        v = {key: float(value) for key, value in aircraft.values().items() if isinstance(value, int | float)}
+        v = aircraft.numbers()
         clock = aircraft.time.strftime("%Y-%m-%dT%H:%M:%S.") + f"{aircraft.time.microsecond // 1000:03}Z"
         tpv: dict[str, Any] = {"class": "TPV", "device": DEVICE, "mode": self.mode, "time": clock, "ept": 0.005}
         if self.status != 1:

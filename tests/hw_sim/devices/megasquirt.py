@@ -30,7 +30,7 @@ class Megasquirt(CanInstrument):
         self.base = base
 
     def frames(self, aircraft: Aircraft, now: float) -> list[SimFrame]:
-        v = {k: float(x) for k, x in aircraft.values().items() if isinstance(x, int | float)}
+        v = aircraft.numbers()
         outside, kilopascal = tenths_fahrenheit(v["OAT"]), INHG / 1000.0
         exhaust = [tenths_fahrenheit(v[f"EGT1{i}"]) for i in (1, 2, 3, 4)]
         groups = {

@@ -40,7 +40,7 @@ class Rdac(CanInstrument):
         self.failed: set[str] = set()
 
     def frames(self, aircraft: Aircraft, now: float) -> list[SimFrame]:
-        v = {k: float(x) for k, x in aircraft.values().items() if isinstance(x, int | float)}
+        v = aircraft.numbers()
         own = round(v["RAT"])
 
         def analog(key: str) -> int:

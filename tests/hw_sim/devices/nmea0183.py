@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection
 from datetime import datetime
 
-from fixgw.hw_sim.aircraft import FT, KNOT, NMI, Aircraft, Value, track_and_distance
+from fixgw.hw_sim.aircraft import FT, KNOT, NMI, Aircraft, Value, numbers, track_and_distance
 from fixgw.hw_sim.serial import Line, SerialInstrument
 
 SENTENCES = ("RMC", "VTG", "GGA", "GSA", "GSV", "GST", "ZDA")
@@ -35,7 +35,7 @@ def _angle(degrees: float, digits: int, positive: str, negative: str) -> str:
 
 def epoch(values: dict[str, Value], time: datetime, talker: str = "GP", fix: bool = True) -> list[str]:
     """The bodies of one epoch's sentences, from `values` in the units of the keys, at `time` (UTC)."""
-    v = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
+    v = numbers(values)
     clock = time.strftime("%H%M%S.") + f"{time.microsecond // 10_000:02}"
     visible, used = int(v["GPS_SATS_VISIBLE"]), int(v["GPS_SATS_TRACKED"])
     if fix:
@@ -81,7 +81,7 @@ def guidance(values: dict[str, Value], talker: str = "GP", guiding: bool = True)
             f"{talker}XTE,V,V,,,N,N",
             f"{talker}BOD,,T,,M,,",
         ]
-    v = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
+    v = numbers(values)
     variation = v["TRACK"] - v["TRACKM"]
     name = str(values["WPNAME"])[:6]
     place = f"{_angle(v['WPLAT'], 2, 'N', 'S')},{_angle(v['WPLON'], 3, 'E', 'W')}"

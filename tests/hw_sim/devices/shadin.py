@@ -24,7 +24,7 @@ class Shadin(SerialInstrument):
         self.failed: set[str] = set()
 
     def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
-        values = {k: float(v) for k, v in aircraft.values().items() if isinstance(v, int | float)}
+        values = dict(aircraft.numbers())
         values["BARO"] = aircraft.qnh
 
         def digits(key: str, pattern: str, unit: float = 1.0) -> str:

@@ -39,7 +39,7 @@ class SkyView(SerialInstrument):
         self._values: dict[str, float] = {}
 
     def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
-        v = self._values = {k: float(x) for k, x in aircraft.values().items() if isinstance(x, int | float)}
+        v = self._values = dict(aircraft.numbers())
         v["BARO"] = aircraft.qnh
         v["AOA"] *= 100.0 / STALL_ANGLE
         time = f"{aircraft.time:%H%M%S}{aircraft.time.microsecond * 16 // 1_000_000:02}"

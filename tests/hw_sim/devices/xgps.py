@@ -26,7 +26,7 @@ class Xgps(SerialInstrument):
         self.pitch_offset = 0.0
 
     def frames(self, aircraft: Aircraft, now: float) -> list[bytes]:
-        values = {key: float(value) for key, value in aircraft.values().items() if isinstance(value, int | float)}
+        values = aircraft.numbers()
         heading = (values["HEAD"] + aircraft.variation) % 360.0
         angles = heading, values["PITCH"] + self.pitch_offset, values["ROLL"], *[0.0] * 9
         lines = ["XATT" + ",".join([self.WHO, *(f"{angle:.1f}" for angle in angles)])]

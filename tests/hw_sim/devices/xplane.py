@@ -27,7 +27,7 @@ ENGINE = "sim/cockpit2/engine/indicators/"
 
 
 def datarefs(aircraft: Aircraft) -> dict[str, float]:
-    v = {key: float(value) for key, value in aircraft.values().items() if isinstance(value, int | float)}
+    v = aircraft.numbers()
     return {
         INDICATORS + "airspeed_kts_pilot": v["IAS"],
         INDICATORS + "altitude_ft_pilot": v["ALT"],
@@ -53,7 +53,7 @@ def datarefs(aircraft: Aircraft) -> dict[str, float]:
 
 
 def rows(aircraft: Aircraft) -> dict[int, list[float]]:
-    v = {key: float(value) for key, value in aircraft.values().items() if isinstance(value, int | float)}
+    v = aircraft.numbers()
     true = (v["HEAD"] + aircraft.variation) % 360.0
     return {
         3: [v["IAS"], v["CAS"], v["TAS"], v["GS"], NO_VALUE, v["IAS"] * 1.15078, v["TAS"] * 1.15078, v["GS"] * 1.15078],
@@ -168,7 +168,7 @@ class Xplane(NetworkInstrument):
 
 def position(aircraft: Aircraft) -> bytes:
     """An RPOS message."""
-    v = {key: float(value) for key, value in aircraft.values().items() if isinstance(value, int | float)}
+    v = aircraft.numbers()
     true = (v["HEAD"] + aircraft.variation) % 360.0
     track, speed = math.radians(v["TRACK"]), v["GS"] * KNOT
     place = struct.pack("<ddd", v["LONG"], v["LAT"], v["TALT"] * FT)
