@@ -330,12 +330,12 @@ class Item:
             self.writes += 1
             previous = self._reading
             plain = not (flags or check or old)
+            backup = self._others.get(source) if plain else None
             if plain and source == previous.source and not previous.flags:
                 # If a ranked item has no flags, its best source is published and all its backups are live.
                 self._reading = reading = Reading(value, 0, self._clock(), source)
-            elif plain and (backup := self._others.get(source)) is not None and self._stays_behind(backup):
-                reading = Reading(value, 0, self._clock(), source)
-                self._keep_other(reading)
+            elif backup is not None and (renewed := self._renew(backup, value)) is not None:
+                reading = renewed
             else:
                 reading = self._compose(value, source, flags, reason, mask & WRITABLE, check, why)
                 if old:
@@ -625,7 +625,7 @@ class Item:
             if rank is not None:
                 if rank == published_rank:
                     self._count_conflict(published, source)
-                if (  # see `_stays_behind`
+                if (  # see `_renew`
                     changed
                     or published_rank is None
                     or rank <= published_rank
@@ -638,19 +638,26 @@ class Item:
                 self._never = Reading(reading.value, never.flags, NEVER, "", never.reasons)
                 self._rerank(self._never)
 
-    def _stays_behind(self, backup: Reading) -> bool:
-        """Whether another good reading of the source of `backup`, which is not published, changes nothing else: it is
-        as good as before, and of lower rank than a good reading. The caller holds the lock."""
-        if backup.flags or not self.ranked or self.doubts:
-            return False
+    def _renew(self, backup: Reading, value: Value) -> Reading | None:
+        """Store another good value of the source of `backup`, which is not published. Returns None, and stores nothing,
+        unless that changes nothing else: the source was as good before, and is of lower rank than a good reading. The
+        caller holds the lock."""
         published = self._said or self._reading
-        rank, published_rank = self.rank(backup.source), self.rank(published.source)
-        if rank is None:
-            return bool(published.source)
-        if published_rank is None or rank <= published_rank or _level(published) < GOOD:
-            return False
+        if backup.flags or published.flags & DOUBTFUL or self.doubts or not self.ranked:
+            return None
+        try:
+            rank, published_rank = self._rank_of[backup.source], self._rank_of[published.source]
+        except KeyError:
+            return None
         now = self._clock()
-        return not (self._overdue(backup, now) or self._overdue(published, now))
+        if rank is not None:
+            if published_rank is None or rank <= published_rank:
+                return None
+            if self.tolerance and min(backup.stamp, published.stamp) + self.tolerance <= now:
+                return None
+        reading = Reading(value, 0, now, backup.source)
+        self._keep_other(reading)
+        return reading
 
     def _publish(self, reading: Reading) -> None:
         """Publish a source's reading or what overrides it, with the annunciate flag of its owners. The caller holds the

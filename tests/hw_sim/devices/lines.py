@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.checks import CCITT
 from fixgw.hw_sim.serial import Line, SerialInstrument
 
 TANK = 20.0  # gallons
@@ -45,12 +46,10 @@ READ_WITH: dict[str, Any] = {
 
 
 def crc16(data: bytes) -> int:
-    """CRC-16/CCITT-FALSE, bit by bit."""
+    """CRC-16/CCITT-FALSE."""
     crc = 0xFFFF
     for byte in data:
-        crc ^= byte << 8
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x1021 if crc & 0x8000 else crc << 1) & 0xFFFF
+        crc = CCITT[crc >> 8 ^ byte] ^ (crc << 8 & 0xFFFF)
     return crc
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fixgw.hw_sim.aircraft import FPM, FT, KNOT, Aircraft
+from fixgw.hw_sim.checks import REFLECTED
 from fixgw.hw_sim.serial import Line, SerialInstrument
 
 MANUAL, CRUISE, GUIDED = 0, 7, 15
@@ -31,12 +32,10 @@ EVERY = {30: 1, 33: 2, 24: 2, 74: 2, 29: 2, 26: 2, 36: 4, 1: 10, 193: 10, 0: 10}
 
 
 def crc(data: bytes) -> int:
-    """CRC-16/MCRF4XX, bit by bit."""
+    """CRC-16/MCRF4XX."""
     value = 0xFFFF
     for byte in data:
-        value ^= byte
-        for _ in range(8):
-            value = value >> 1 ^ (0x8408 if value & 1 else 0)
+        value = value >> 8 ^ REFLECTED[(value ^ byte) & 0xFF]
     return value
 
 

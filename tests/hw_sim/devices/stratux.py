@@ -10,29 +10,17 @@ import math
 from typing import NamedTuple
 
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.checks import CCITT
 from fixgw.hw_sim.serial import Line, SerialInstrument
 
 RATE_HZ = 10
-
-
-def _table() -> list[int]:
-    table = []
-    for n in range(256):
-        crc = n << 8
-        for _ in range(8):
-            crc = crc << 1 & 0xFFFF ^ (0x1021 if crc & 0x8000 else 0)
-        table.append(crc)
-    return table
-
-
-_CRC = _table()
 
 
 def sealed(message: bytes) -> bytes:
     """A message as it goes out: check sequence, stuffing, flags."""
     crc = 0
     for byte in message:
-        crc = _CRC[crc >> 8] ^ (crc << 8 & 0xFFFF) ^ byte
+        crc = CCITT[crc >> 8] ^ (crc << 8 & 0xFFFF) ^ byte
     out = bytearray(b"\x7e")
     for byte in (*message, crc & 0xFF, crc >> 8):
         out += bytes((0x7D, byte ^ 0x20)) if byte in (0x7D, 0x7E) else bytes((byte,))

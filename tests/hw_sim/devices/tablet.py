@@ -16,6 +16,7 @@ import socket
 from typing import Any, NamedTuple
 
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.checks import CCITT
 
 ANNOUNCE_EVERY_S = 5.0
 PATIENCE_S = 3.0
@@ -76,12 +77,7 @@ class Unstuffer:
     def _check(whole: list[int]) -> bytes | str:
         crc = 0
         for value in whole[:-2]:
-            # One step of the table-driven algorithm in the specification, without the table.
-            high, crc = crc >> 8, (crc << 8) & 0xFFFF
-            high <<= 8
-            for _ in range(8):
-                high = ((high << 1) ^ 0x1021 if high & 0x8000 else high << 1) & 0xFFFF
-            crc ^= high ^ value
+            crc = CCITT[crc >> 8] ^ (crc << 8 & 0xFFFF) ^ value
         sent = whole[-2] | whole[-1] << 8 if len(whole) > 2 else -1
         return bytes(whole[:-2]) if crc == sent else f"wrong check sequence: {bytes(whole).hex()}"
 
