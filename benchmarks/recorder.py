@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def fly(recording: bool, directory: str, seconds: float = SECONDS) -> tuple[list
         plugin = Plugin("recorder", {"directory": directory})
     plugin.log.setLevel(logging.ERROR)
     aircraft = Aircraft()
-    values: dict[str, Any] = {key: value for key, value in aircraft.values().items() if key in db}
+    values: Mapping[str, Any] = {key: value for key, value in aircraft.values().items() if key in db}
     for key, value in values.items():
         db.write(key, value, "aircraft", flags=0)
     if recording:

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
 from fixgw.configuration import Configuration
 from fixgw.hw_sim import scenario
-from fixgw.hw_sim.aircraft import Aircraft, Value
 from fixgw.hw_sim.bench.rig import Rig, demo_configuration
 
 from .judge import Finding, Judge, compare
@@ -68,7 +67,6 @@ def fly(plan: Plan, memory: bool = False) -> Judge:
     """Fly a plan and judge it; with `memory`, also what the product keeps."""
     threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
     rig = Rig(configuration_for(plan), scenario_for(plan), keep=0, step=plan.step)
-    _remember_values(rig.aircraft)
     judge = Judge(rig, plan, plan.seconds)
     try:
         with rig:
@@ -92,21 +90,6 @@ def fly(plan: Plan, memory: bool = False) -> Judge:
     if any(n > 0 for n in more):
         judge.find("memory", "gateway", f"{more[0]} threads and {more[1]} descriptors are left")
     return judge
-
-
-def _remember_values(aircraft: Aircraft) -> None:
-    """Let the aircraft work out its values once a step, however many devices ask for them."""
-    work_out = aircraft.values
-    known: tuple[Any, dict[str, Value]] = (None, {})
-
-    def values() -> dict[str, Value]:
-        nonlocal known
-        now = aircraft.time, aircraft.holds
-        if known[0] != now:
-            known = now, work_out()
-        return dict(known[1])
-
-    aircraft.values = values  # type: ignore[method-assign]
 
 
 def _kept() -> int:

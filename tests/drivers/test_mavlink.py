@@ -600,7 +600,7 @@ def test_the_virtual_autopilot_reports_the_aircraft(version: int) -> None:
     decoder = Decoder(Clock())
     updates = latest(decoder.feed(sent))
     assert decoder.counts["used"] == decoder.counts["received"] == 10
-    truth = aircraft.values() | {"HEAD": aircraft.heading}
+    truth = {**aircraft.values(), "HEAD": aircraft.heading}
     near = {"HEAD": 0.01, "TRACK": 0.3, "LAT": 1e-7, "LONG": 1e-7, "ALAT": 1e-3, "ROT": 0.05}
     checked = [key for key in updates if key in truth and key not in ("YAW", "GPS_SATS_VISIBLE", "CURRNT")]
     assert len(checked) >= 15

@@ -160,8 +160,9 @@ class Aircraft:
         self._began = self.time = start or datetime(2025, 7, 21, 15, 0, tzinfo=UTC)
         self._gusts = dict.fromkeys(("bank", "climb", "speed"), 0.0)
         self._lagging: dict[str, float] = {}
-        self._shown: dict[str, Value] = {}
-        self._numbers: dict[str, float] = {}
+        self._shown: Mapping[str, Value] = {}
+        self._numbers: Mapping[str, float] = {}
+        self._counted: Mapping[str, Value] = {}  # those among which these numbers are
         self._shown_in: tuple[Any, ...] = ()
 
         self.lat, self.lon = 43.985, -88.557
@@ -398,21 +399,20 @@ class Aircraft:
         """Seconds."""
         return (self.time - self._began).total_seconds()
 
-    def values(self) -> dict[str, Value]:
-        """Everything, by key, as perfect instruments would show it. Costs little if nothing has changed meanwhile."""
-        self._measure_anew()
-        return dict(self._shown)
-
-    def numbers(self) -> Mapping[str, float]:
-        """The numbers among the `values`, as floats; 1 is true. All instruments share it: do not change it."""
-        self._measure_anew()
-        return self._numbers
-
-    def _measure_anew(self) -> None:
+    def values(self) -> Mapping[str, Value]:
+        """Everything, by key, as perfect instruments would show it; replaced whole, do not change it. Costs little if
+        nothing has changed meanwhile."""
         state = self._state()
         if state != self._shown_in:
             self._shown, self._shown_in = self.measure(), state
-            self._numbers = numbers(self._shown)
+        return self._shown
+
+    def numbers(self) -> Mapping[str, float]:
+        """The numbers among the `values`, as floats; 1 is true. As they are, do not change them."""
+        values = self.values()
+        if values is not self._counted:
+            self._numbers, self._counted = numbers(values), values
+        return self._numbers
 
     def _state(self) -> tuple[Any, ...]:
         return (
@@ -541,7 +541,7 @@ class Seen:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._aircraft, name)
 
-    def values(self) -> dict[str, Value]:
+    def values(self) -> Mapping[str, Value]:
         return {**self._aircraft.values(), **dict(self._holds)}
 
     def numbers(self) -> Mapping[str, float]:

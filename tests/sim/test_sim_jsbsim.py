@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
@@ -29,7 +30,7 @@ NOON = datetime(2025, 7, 21, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def flown() -> tuple[Aircraft, list[dict[str, Any]]]:
+def flown() -> tuple[Aircraft, list[Mapping[str, Any]]]:
     """A minute of flight, and the values of each second."""
     aircraft = JsbsimAircraft(NOON)
     seconds = []
@@ -49,7 +50,7 @@ def test_the_same_steps_give_the_same_flight() -> None:
 
 
 def test_it_has_all_values_of_the_simple_one_within_the_ranges_of_the_items(
-    flown: tuple[Aircraft, list[dict[str, Any]]],
+    flown: tuple[Aircraft, list[Mapping[str, Any]]],
 ) -> None:
     _, seconds = flown
     db, simple = packaged_database(), Aircraft(NOON).values()
@@ -61,7 +62,7 @@ def test_it_has_all_values_of_the_simple_one_within_the_ranges_of_the_items(
             assert reading is None or reading.good, (key, value)
 
 
-def test_it_climbs_along_the_first_leg(flown: tuple[Aircraft, list[dict[str, Any]]]) -> None:
+def test_it_climbs_along_the_first_leg(flown: tuple[Aircraft, list[Mapping[str, Any]]]) -> None:
     _, seconds = flown
     first, last = seconds[0], seconds[-1]
     assert 200.0 < last["ALT"] - first["ALT"] < 700.0
@@ -72,7 +73,7 @@ def test_it_climbs_along_the_first_leg(flown: tuple[Aircraft, list[dict[str, Any
     assert seconds[-1]["FUELQT"] < seconds[0]["FUELQT"]
 
 
-def test_its_values_agree_with_each_other(flown: tuple[Aircraft, list[dict[str, Any]]]) -> None:
+def test_its_values_agree_with_each_other(flown: tuple[Aircraft, list[Mapping[str, Any]]]) -> None:
     _, seconds = flown
     for before, after in pairwise(seconds[10:]):
         north = (after["LAT"] - before["LAT"]) * 60.0 * 3600.0  # knots
@@ -83,7 +84,7 @@ def test_its_values_agree_with_each_other(flown: tuple[Aircraft, list[dict[str, 
     assert after["ALT"] == pytest.approx(after["TALT"], abs=30.0), "and standard"
 
 
-def test_fuel_can_be_set(flown: tuple[Aircraft, list[dict[str, Any]]]) -> None:
+def test_fuel_can_be_set(flown: tuple[Aircraft, list[Mapping[str, Any]]]) -> None:
     aircraft, _ = flown
     aircraft.fuel = [10.0, 12.0]
     aircraft.step(0.1)
@@ -105,7 +106,7 @@ def test_a_scenario_may_choose_it() -> None:
 
 
 @pytest.mark.slow
-def test_both_simulators_show_it(flown: tuple[Aircraft, list[dict[str, Any]]]) -> None:
+def test_both_simulators_show_it(flown: tuple[Aircraft, list[Mapping[str, Any]]]) -> None:
     """What the drivers decode is what the flight model says."""
     aircraft, _ = flown
     truth = aircraft.values()

@@ -8,7 +8,7 @@ lose the fix, send wrong checksums, or fall silent. Position errors, start-up an
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from fixgw.hw_sim.aircraft import FT, KNOT, NMI, Aircraft, Value, numbers, track_and_distance
@@ -33,7 +33,7 @@ def _angle(degrees: float, digits: int, positive: str, negative: str) -> str:
     return f"{whole:0{digits}}{rest / 1e5:08.5f},{positive if degrees >= 0 else negative}"
 
 
-def epoch(values: dict[str, Value], time: datetime, talker: str = "GP", fix: bool = True) -> list[str]:
+def epoch(values: Mapping[str, Value], time: datetime, talker: str = "GP", fix: bool = True) -> list[str]:
     """The bodies of one epoch's sentences, from `values` in the units of the keys, at `time` (UTC)."""
     v = numbers(values)
     clock = time.strftime("%H%M%S.") + f"{time.microsecond // 10_000:02}"
@@ -69,7 +69,7 @@ def epoch(values: dict[str, Value], time: datetime, talker: str = "GP", fix: boo
     return [*bodies, f"{talker}GST,{clock},{gst}", f"{talker}ZDA,{clock},{time:%d,%m,%Y},00,00"]
 
 
-def guidance(values: dict[str, Value], talker: str = "GP", guiding: bool = True) -> list[str]:
+def guidance(values: Mapping[str, Value], talker: str = "GP", guiding: bool = True) -> list[str]:
     """The bodies of a navigator's sentences on the leg, from `values` in the units of the keys.
 
     As with real ones, names have at most six characters, and the cross-track error at most 9.99 nmi.
