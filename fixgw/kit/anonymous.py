@@ -134,7 +134,7 @@ def _clean(match: re.Match[bytes], shift: Shift) -> bytes:
         fields = b",".join(blank(f) if len(f) > 1 and _LETTER.search(f) else f for f in fields.split(b","))
     elif kind == b"GSV":  # where satellites are seen says where one is
         parts = fields.split(b",")
-        fields = b",".join(blank(f) if n >= 3 and n % 4 in (0, 1) else f for n, f in enumerate(parts))
+        fields = b",".join([*parts[:4], *(blank(f) if n % 4 < 2 else f for n, f in enumerate(parts[4:]))])
     elif kind not in NAMELESS and not body.startswith(NAMELESS_BEGIN):
         fields = blank(fields)
     body = address + comma + fields

@@ -25,8 +25,26 @@ def test_a_change_to_another_stream_and_back_is_noticed() -> None:
     majority = Majority()
     majority.count(1000, 0)
     lines = next(n for n in range(1, 100) if not majority.count(0, 1))
-    assert lines < 25
+    assert lines == 23  # 20 frames count
     assert next(n for n in range(1, 100) if majority.count(1, 0)) < 25
+
+
+def test_a_third_of_good_frames_keeps_the_trust_and_half_of_them_wins_it() -> None:
+    majority = Majority()
+    assert majority.count(1, 0)
+    assert majority.count(0, 2)
+    assert not majority.count(0, 1)
+    assert not majority.count(1, 0)
+    assert majority.count(1, 0)
+
+
+def test_three_bad_frames_are_those_of_another_instrument() -> None:
+    majority = Majority()
+    assert not majority.foreign
+    majority.count(0, 2)
+    assert not majority.foreign
+    majority.count(0, 1)
+    assert majority.foreign
 
 
 def test_every_other_frame_may_be_damaged() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fixgw.kit.phases import PHASES, TRANSITIONS, Inputs, Phases
+from fixgw.kit.phases import PHASES, TRANSITIONS, Inputs, Phase, Phases
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "alerts.json").read_text())["phases"]
 
@@ -59,6 +59,63 @@ def test_a_tachometer_that_never_answers_does_not_leave_the_aircraft_off() -> No
     assert phases.step(11, Inputs(ias=45, gs=44)) == "ground"
     phases.step(12, Inputs(ias=45, gs=44))
     assert phases.step(13, Inputs(ias=45, gs=44)) == "takeoff"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "seconds", "holds", "edges"),
+    [
+        ("off", "ground", 1.0, {"rpm": 301.0}, [{"rpm": 300.0}]),
+        ("off", "ground", 1.0, {"ias": 40.1, "gs": 20.1}, [{"ias": 40.0}, {"gs": 20.0}, {"gs": None}]),
+        ("ground", "off", 5.0, {"rpm": 99.0}, [{"rpm": 100.0}, {"rpm": None}]),
+        ("ground", "takeoff", 1.0, {"ias": 40.1, "gs": 20.1}, [{"ias": 40.0}, {"gs": 20.0}]),
+        ("takeoff", "ground", 3.0, {"ias": 34.9}, [{"ias": 35.0}]),
+        ("air", "ground", 3.0, {"ias": 34.9}, [{"ias": 35.0}]),
+        ("air", "landing", 3.0, {"ias": 77.9, "climb": -0.1, "vs0": 60.0}, [{"ias": 78.0}, {"climb": 0.0}]),
+        ("air", "landing", 3.0, {"ias": 59.9, "climb": -0.1}, [{"ias": 60.0}, {"climb": None}]),
+        ("air", "landing", 3.0, {"ias": 90.0, "height": 199.9}, [{"height": 200.0}]),
+        ("landing", "ground", 3.0, {"ias": 34.9}, [{"ias": 35.0}]),
+        ("landing", "air", 5.0, {"ias": 70.1, "climb": 200.0, "vs0": 50.0}, [{"ias": 70.0}, {"climb": 199.9}]),
+        ("landing", "air", 60.0, {"ias": 70.1, "climb": 199.9, "vs0": 50.0}, [{"ias": 70.0}]),
+        ("landing", "air", 60.0, {"ias": 64.7}, [{"ias": 64.6}]),
+    ],
+)
+def test_a_change_needs_its_condition_for_its_time(
+    before: Phase, after: Phase, seconds: float, holds: dict[str, Any], edges: list[dict[str, Any]]
+) -> None:
+    def begun() -> Phases:
+        phases = Phases()
+        phases.step(0, Inputs(rpm=0.0, ias=0.0))
+        phases.phase = before
+        return phases
+
+    phases = begun()
+    assert phases.step(10, Inputs(**holds)) == before
+    assert phases.step(10 + seconds - 0.01, Inputs(**holds)) == before
+    assert phases.step(10 + seconds, Inputs(**holds)) == after
+    for edge in edges:
+        phases = begun()
+        phases.step(10, Inputs(**{**holds, **edge}))
+        assert phases.step(10 + seconds, Inputs(**{**holds, **edge})) == before, edge
+
+
+def test_the_first_step_decides_where_to_start() -> None:
+    for first, phase in (
+        (Inputs(rpm=300.0, ias=50.0), "off"),
+        (Inputs(rpm=300.1, ias=50.0), "ground"),
+        (Inputs(rpm=0.0, ias=50.1), "air"),
+        (Inputs(gs=50.1), "air"),
+    ):
+        assert Phases().step(0, first) == phase
+
+
+def test_take_off_by_height() -> None:
+    phases = Phases()
+    phases.step(0, Inputs(rpm=900, ias=0))
+    phases.step(10, Inputs(rpm=2600, ias=45, altitude=990.0))
+    assert phases.step(11, Inputs(rpm=2600, ias=50.1, altitude=1000.0)) == "takeoff"
+    assert phases.step(12, Inputs(rpm=2600, ias=50.1, altitude=1400.0)) == "takeoff"
+    assert phases.step(13, Inputs(rpm=2600, ias=50.0, altitude=1400.1)) == "takeoff"
+    assert phases.step(14, Inputs(rpm=2600, ias=50.1, altitude=1400.1)) == "air"
 
 
 def test_take_off_by_time() -> None:

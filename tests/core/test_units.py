@@ -95,6 +95,56 @@ def test_every_name_means_one_unit() -> None:
             assert known_unit(other.upper()) == name, other
 
 
+PAIRS = """
+°: deg, dps: deg/s, °C: degC, fahrenheit: degF, °C/min: degC/min, °F/min: degF/min, kelvin: K, radians: rad, kts: knots,
+mi/h: mph, kmh: km/h, mps: m/s, feet: ft, metres: m, kilometers: km, nm: nmi, miles: mi, fpm: ft/min, in hg: inHg,
+mbar: hPa, pascal: Pa, kilopascal: kPa, lb/in2: psi, us  gal: gal, liters: l, lbs: lb, kilograms: kg, gph: gal/hr,
+lph: l/h, pph: lb/h, 1/min: rpm, volts: V, amps: A, watts: W, hrs: h, minutes: min, sec: s, gs: g, percent: %,
+hertz: Hz, kilohertz: kHz, megahertz: MHz, warning level: level, pulse: pulses, %/100: fraction
+"""
+
+
+def test_what_people_write_is_understood() -> None:
+    words = dict(pair.split(": ") for pair in PAIRS.strip().replace(",\n", ", ").split(", "))
+    assert {word: known_unit(word) for word in words} == words
+    assert set(words.values()) == {name for name, others in SYNONYMS.items() if others}
+    assert known_unit("furlongs") is None
+
+
+@pytest.mark.parametrize(
+    ("unit", "wanted", "factor", "summand"),
+    [
+        ("degC", "degF", 1.8, 32.0),
+        ("degC", "K", 1.0, 273.15),
+        ("degC/min", "degF/min", 1.8, 0.0),
+        ("mph", "km/h", 1.609344, 0.0),
+        ("knots", "km/h", 1.852, 0.0),
+        ("m/s", "ft/min", 196.8503937, 0.0),
+        ("m/s", "km/h", 3.6, 0.0),
+        ("ft", "m", 0.3048, 0.0),
+        ("km", "m", 1000.0, 0.0),
+        ("nmi", "km", 1.852, 0.0),
+        ("mi", "ft", 5280.0, 0.0),
+        ("inHg", "hPa", 33.86389, 0.0),
+        ("bar", "kPa", 100.0, 0.0),
+        ("bar", "psi", 14.50377377, 0.0),
+        ("hPa", "Pa", 100.0, 0.0),
+        ("gal", "l", 3.785411784, 0.0),
+        ("gal/hr", "l/h", 3.785411784, 0.0),
+        ("lb", "kg", 0.45359237, 0.0),
+        ("rad", "deg", 57.29577951, 0.0),
+        ("fraction", "%", 100.0, 0.0),
+        ("h", "min", 60.0, 0.0),
+        ("min", "s", 60.0, 0.0),
+        ("MHz", "kHz", 1000.0, 0.0),
+        ("kHz", "Hz", 1000.0, 0.0),
+    ],
+)
+def test_conversions_go_both_ways(unit: str, wanted: str, factor: float, summand: float) -> None:
+    assert conversion(unit, wanted) == pytest.approx((factor, summand), rel=1e-9)
+    assert conversion(wanted, unit) == pytest.approx((1.0 / factor, -summand / factor), rel=1e-9)
+
+
 # -- what people prefer ------------------------------------------------------------------------------------------------
 
 

@@ -51,7 +51,9 @@ ROOMS = {
     ),
     "kit": Room(
         ("fixgw/kit/*.py",),
-        _tests("core", "*")
+        _tests("core", "candump", "complaints", "curve", "expression", "feeders", "lines", "majority", "options")
+        + _tests("core", "outward", "override", "phases", "place", "plugin_base", "publish", "rawreplay")
+        + _tests("core", "sources", "stepper", "traffic", "units")
         + _tests("plugins/compute", "*")
         + _tests("recording", "raw", "anonymous")
         + _tests("drivers", "nmea0183_out"),

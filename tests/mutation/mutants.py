@@ -34,6 +34,8 @@ OPERATORS = (
 )
 
 LOG_CALL = re.compile(r"[\w.]*\b_?log(ger)?\.(debug|info|warning|error|exception|critical|log)\(")
+#: Arguments of a class that only the type checker, the garbage collector or a debugger minds.
+MINOR = ("kw_only", "gc", "repr")
 #: Decorators that only tell the reader, or the type checker, something.
 SAYING = re.compile(r"@(\w+\.)?(override|overload|final|abstractmethod|runtime_checkable)\b")
 
@@ -162,8 +164,8 @@ def _parsed(node: Any, text: str) -> Any:
 
 def is_left_out(node: Any) -> bool:
     """Whether this is in an annotation (but not in what a call there says, as in ``Meta(ge=0)``), in a call of a log,
-    in an import for the type checker, in `__all__`, or a decorator that does nothing; or the `*` before named
-    parameters."""
+    in an import for the type checker, in `__all__`, one of the `MINOR` arguments, or a decorator that does nothing; or
+    the `*` before named parameters."""
     if node.type == "operator" and node.parent.type in ("parameters", "param"):
         return True
     if node.type in ("decorated", "decorators", "decorator"):
@@ -175,6 +177,8 @@ def is_left_out(node: Any) -> bool:
         return True
     for child, parent in _upwards(node):
         if parent.type == "expr_stmt" and parent.get_first_leaf().value == "__all__":
+            return True
+        if parent.type == "argument" and parent.get_first_leaf().value in MINOR:
             return True
         called |= child.type == "trailer" and child.children[0].value == "("
         if parent.type == "atom_expr" and LOG_CALL.match(parent.get_code().strip()):

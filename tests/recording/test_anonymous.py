@@ -102,6 +102,18 @@ def test_a_shift_keeps_away_from_the_poles() -> None:
             assert shift.lon
 
 
+def test_a_shift_is_neither_small_nor_out_of_the_way() -> None:
+    class Ends(Random):
+        def choice(self, seq: Any) -> Any:
+            choices.append(list(seq))
+            return seq[0]
+
+    choices: list[list[int]] = []
+    for latitude in (0.0, 50.4):
+        assert 20 <= Shift.random(Ends(), latitude).lon < 340
+    assert choices == [[*range(-40, -4), *range(5, 41)], [*range(10, 46), *range(55, 61)]]
+
+
 def test_pieces_are_cut_as_before() -> None:
     whole = seal("GPGLL,4354.0000,N,08843.2000,W,120000,A")
     pieces = [whole[:11], whole[11:25], whole[25:]]
