@@ -227,7 +227,7 @@ class Speaker:
             return _NIC_UNKNOWN, 0
         metres = feet / FEET_PER_METRE
         nacp = next((n for n, most in NACP_METRES.items() if metres < most), 0)
-        return next((n for n, most in _NIC_METRES.items() if metres * _CONTAINMENT < most), 1), nacp
+        return next((n for n, most in _NIC_METRES.items() if metres * _CONTAINMENT < most), 0), nacp
 
     def _call_sign(self) -> str:
         said = str(self._outward.value("ACID", math.inf) or "")

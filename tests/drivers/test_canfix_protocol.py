@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fixgw.drivers.canfix import protocol as cf
@@ -514,6 +515,54 @@ def test_meta_data_is_named_or_numbered_and_must_be_defined() -> None:
 )
 def test_messages_that_the_protocol_does_not_allow_are_refused(message: cf.Message) -> None:
     assert refused(message) == "range"
+
+
+ANY, BYTES = (0, 255), (0, 0xFFFF)  # a byte, and two of them
+SOURCE, SOME, ALL = {"source": (1, 255)}, {"destination": (1, 255)}, {"destination": ANY}
+DATA = b"\1\2\3\4\5\6\7\x08"
+
+
+@pytest.mark.parametrize(
+    ("message", "limits"),
+    [
+        (cf.update(IAS, 100, 12), {"node": (1, 255), "index": ANY}),
+        (cf.update(IAS, 100, 12, meta="Vne"), {"node": (1, 255), "index": ANY}),
+        (cf.NodeAlarm(1, 1), {"node": (1, 255), "code": BYTES, "data": (DATA[:0], DATA[:6])}),
+        (cf.TwoWay(1, False), {"channel": (0, 15), "response": (False, True), "data": (DATA[:0], DATA)}),
+        (cf.NodeIdentification(1, 5), SOURCE | ALL),
+        (cf.BitRateSet(1, 5, 2), SOURCE | ALL | {"code": (1, 4)}),
+        (cf.NodeIdSet(1, 5, 6), SOURCE | SOME | {"node": (1, 255)}),
+        (cf.DisableParameter(1, 5, 0x183), SOURCE | ALL | {"parameter_id": (0x100, 0x5FF)}),
+        (cf.EnableParameter(1, 5, 0x183), SOURCE | SOME | {"parameter_id": (0x100, 0x5FF)}),
+        (cf.NodeReport(1, 5), SOURCE | ALL),
+        (cf.UpdateFirmware(1, 5, 1, 1), SOURCE | SOME | {"version": BYTES, "channel": (0, 15)}),
+        (cf.TwoWayConnection(1, 5, 1, 1), SOURCE | SOME | {"channel": (0, 15), "type": BYTES}),
+        (cf.ConfigurationSet(1, 5, 1, b"x"), SOURCE | SOME | {"key": BYTES, "data": (DATA[:0], DATA[:4])}),
+        (cf.ConfigurationQuery(1, 5, 1), SOURCE | SOME | {"key": BYTES}),
+        (
+            cf.NodeIdentity(1, 5, 1, 1, 1),
+            SOURCE | SOME | {"device": ANY, "firmware": ANY, "specification": ANY, "model": (0, 0xFFFFFF)},
+        ),
+        (cf.Answer(1, 5, 9), SOURCE | SOME | {"error": ANY}),
+        (cf.Answer(1, 5, 10), SOURCE | SOME | {"data": (DATA[:0], DATA[:4])}),
+        (cf.NodeStatus(1, 300, b"x"), SOURCE | {"type": (256, 0xFFFF), "value": (DATA[:0], DATA[:5])}),
+        *((cf.NodeStatus(1, kind, 1), SOURCE | {"value": (0, 0xFFFFFFFF)}) for kind in (3, 4, 5, 6, 7, 8)),
+        *((cf.NodeStatus(1, kind, 1.0), {"value": (-3276.8, 3276.7)}) for kind in (1, 2)),
+        (cf.NodeStatus(1, 9, 1), {"value": BYTES}),
+        (cf.NodeDescription(1, 5, 1, b"abcd"), SOURCE | SOME | {"packet": BYTES}),
+        (cf.ParameterSet(1, IAS, 1, 100.0), SOURCE | {"index": ANY, "value": (0.0, 999.9)}),
+        (cf.ControlMessage(1, 200, b"x"), SOURCE | {"control": (20, 255), "data": (DATA[:0], DATA[:7])}),
+    ],
+    ids=lambda each: each.kind if isinstance(each, cf.Message) else "",
+)
+def test_what_the_protocol_allows_arrives_as_it_was_sent(
+    message: cf.Message, limits: dict[str, tuple[Any, Any]]
+) -> None:
+    for field, ends in limits.items():
+        for value in ends:
+            sent = msgspec.structs.replace(message, **{field: value})
+            frame = sent.encode()
+            assert CODEC.decode(frame.arbitration_id, frame.data) == sent
 
 
 def test_node_status_takes_numbers_or_bytes_according_to_its_type() -> None:

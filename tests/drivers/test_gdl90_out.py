@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.database import BAD, FAIL, Database
+from fixgw.database import BAD, FAIL, Database, Definition
 from fixgw.drivers.efb_text import parse
 from fixgw.drivers.gdl90 import Report, decode, encode, frame
 from fixgw.drivers.gdl90_out import FORGET_TABLET_S, LISTEN_AGAIN_S, MAX_TABLETS, UNREACHABLE_S, OutOptions, Plugin
-from fixgw.drivers.gdl90_out.protocol import UNASSIGNED, Turns, read_announcement
+from fixgw.drivers.gdl90_out.protocol import UNASSIGNED, Own, Speaker, Turns, read_announcement
 from fixgw.errors import DeviceError
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.base import OutwardBench, Subject, packaged_database
@@ -26,6 +26,7 @@ from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.tablet import Seen, Tablet
 from fixgw.kit import traffic
+from fixgw.kit.outward import Outward
 from fixgw.kit.traffic import Target
 from fixgw.world import World
 
@@ -123,6 +124,33 @@ def make() -> Iterator[Any]:
 def bench(make: Any) -> Bench:
     made: Bench = make()
     return made
+
+
+@pytest.mark.parametrize(
+    ("metres", "nic", "nacp"),
+    [
+        *[(2.9, 8, 11), (3.1, 8, 10), (9.9, 8, 10), (10.1, 8, 9), (29.9, 8, 9), (30.1, 8, 8), (74.0, 8, 8)],
+        *[(74.2, 7, 8), (92.5, 7, 8), (92.7, 7, 7), (148.1, 7, 7), (148.3, 6, 7), (444.4, 6, 6), (444.6, 5, 6)],
+        *[(740.7, 5, 5), (740.9, 4, 5), (1481.5, 4, 4), (1481.7, 3, 4), (2963.1, 3, 3), (2963.3, 2, 3)],
+        *[
+            (5926.3, 2, 2),
+            (5926.5, 1, 2),
+            (14815.9, 1, 1),
+            (14816.1, 0, 1),
+            (18519.0, 0, 1),
+            (18521.0, 0, 0),
+            (None, 6, 0),
+        ],
+    ],
+)
+def test_how_good_a_position_is(clock: Clock, metres: float | None, nic: int, nacp: int) -> None:
+    db = Database([Definition(key=key, type="float") for key in ("LAT", "LONG", "GPS_ACCURACY_HORIZ")], clock)
+    known = {"LAT": 48.0, "LONG": 11.0} | ({} if metres is None else {"GPS_ACCURACY_HORIZ": metres / 0.3048})
+    for key, value in known.items():
+        db.write(key, value, "gps", 0)
+    messages = Speaker(Outward(db.read, clock), clock, Own()).second()
+    (own,) = (said for message in messages if isinstance(said := decode(message), Report))
+    assert (own.nic, own.nacp) == (nic, nacp)
 
 
 # -- what the tablet shows ---------------------------------------------------------------------------------------------
@@ -339,6 +367,17 @@ def test_turns_forget_targets_that_are_gone(clock: Clock) -> None:
     for address in range(1000):
         assert list(turns.due([KLM._replace(address=address, placed_at=clock.now)]))
     assert len(turns._sent) == 1
+
+
+def test_a_target_has_a_turn_a_second_and_only_with_news(clock: Clock) -> None:
+    turns, began = Turns(clock, 1.0), clock.now
+    sent = []
+    for tenths in range(35):
+        clock.now = began + tenths / 8
+        placed_at = began + min(tenths, 20) / 8  # no news after the 20th
+        if list(turns.due([KLM._replace(placed_at=placed_at)])):
+            sent.append(tenths)
+    assert sent == [0, 8, 16, 24]
 
 
 # -- text --------------------------------------------------------------------------------------------------------------

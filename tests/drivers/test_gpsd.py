@@ -237,6 +237,18 @@ def test_silence_fails_everything_within_three_seconds_and_asks_why(clock: Clock
     assert client.trouble == ""
 
 
+def test_a_receiver_that_is_gone_loses_its_fix_at_once(client: Client) -> None:
+    client.feed(tpv(1))
+    for activated in ("2026-07-15T12:00:00.000Z", None):
+        assert client.feed(line(**{"class": "DEVICE", "path": DEVICE, "activated": activated})) == []
+    assert client.feed(line(**{"class": "DEVICE", "path": "/dev/other", "activated": 0})) == []
+    updates = client.feed(line(**{"class": "DEVICE", "path": DEVICE, "activated": 0}))
+    assert {"LAT", "LONG", "GPS_FIX_TYPE"} <= {update.key for update in updates}
+    assert {update.flags for update in updates} == {FAIL}
+    assert client.trouble == f"gpsd reports no position: its receiver {DEVICE} is gone"
+    assert last(client.feed(tpv(2, device="/dev/ttyUSB1")))["LAT"].flags == 0, "any receiver will do"
+
+
 def test_the_positions_of_a_poll_are_not_current(client: Client) -> None:
     assert client.feed(line(**{"class": "POLL", "active": 1, "tpv": [json.loads(FULL)]})) == []
 

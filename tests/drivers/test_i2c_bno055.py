@@ -173,6 +173,25 @@ def test_the_mountings_of_the_data_sheet() -> None:
     assert protocol.remap("x", "-x") is None
 
 
+def test_what_is_beyond_the_ranges_of_the_chip_is_refused() -> None:
+    def used(**changes: int) -> bool:
+        raw = {"force": 0, "heading": 0, "up": 981, **changes}
+        data = struct.pack("<3h6x3hh4x", raw["force"], 0, 981, 0, 0, 0, raw["heading"])
+        fused = struct.pack("<3hBBBBBBB", 0, 0, raw["up"], 0, 0xFF, 0, 0, 0, protocol.RUNNING, 0)
+        return Decoder("ndof").decode(data, fused) is not None
+
+    assert [used(heading=raw) for raw in (-1, 0, 5760, 5761)] == [False, True, True, False]
+    assert [used(force=raw) for raw in (-16182, -16180, 16180, 16182)] == [False, True, True, False]
+    assert [used(up=raw) for raw in (931, 932, 1029, 1030)] == [False, True, True, False]
+
+
+def test_every_status_that_the_data_sheet_lists_has_its_words() -> None:
+    for words in (protocol.ERRORS, protocol.REPLIES):
+        assert list(words) == list(range(1, 11))
+        assert len(set(words.values())) == 10
+    assert protocol.REPLIES[1] == "", "success"
+
+
 # -- the serial line ---------------------------------------------------------------------------------------------------
 
 

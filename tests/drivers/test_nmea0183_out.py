@@ -200,6 +200,9 @@ def test_the_date_comes_from_the_computer_only_if_its_clock_agrees_with_the_gps(
     bench.utc = datetime(2025, 12, 31, 23, 59, 58, tzinfo=UTC)
     bench.write(TIMEZ="00:00:01")
     assert bench.say("RMC").split(",")[9] == "010126"
+    for seconds, date in ((-11, ""), (-10, "010126"), (10, "010126"), (11, "")):
+        bench.utc = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+        assert bench.say("RMC").split(",")[9] == date
 
 
 # -- void sentences ----------------------------------------------------------------------------------------------------

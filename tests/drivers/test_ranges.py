@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from fixgw.drivers import gdl90
+from fixgw.drivers import dynon, gdl90
 from fixgw.drivers.dump1090 import protocol as dump1090
 from fixgw.drivers.dynon_d10 import protocol as dynon_d10
 from fixgw.drivers.eis import protocol as eis
@@ -552,6 +552,38 @@ def test_stratux() -> None:
     for head, tail in (("6501", 6), ("4c450101", 16)):
         for key, most in (("ROLL", 180.0), ("PITCH", 90.0)):
             check(partial(value, key, head, tail), key, Numbers(-10 * most, 10 * most, -most, most))
+
+
+# -- times ---------------------------------------------------------------------------------------------------------
+
+
+def test_how_long_a_silent_or_hung_device_is_believed() -> None:
+    """In seconds. What is here is how old a value may be that a pilot takes for good."""
+    assert {
+        "dump1090": dump1090.MAX_AGE_S,
+        "dynon": dynon.STUCK_AFTER_S,
+        "g3x": g3x.STUCK_AFTER_S,
+        "gpsd": (gpsd.SILENCE_S, gpsd.ASK_S, gpsd.LATE_S),
+        "i2c_bmp": i2c_bmp.AirData.MAX_GAP_S,
+        "mavlink": (mavlink.HEARTBEAT_LIMIT_S, mavlink.BETTER_LIMIT_S, mavlink.FROZEN_S, mavlink.STALE_TARGET_S),
+        "mavlink in ms": (mavlink.REBOOT_MS, mavlink.JUMP_MS, mavlink.LATE_MS, mavlink.DRIFT_MS_PER_S),
+        "mgl_rdac": mgl_rdac.COLD_JUNCTION_MAX_AGE_S,
+        "stratux": (stratux.HEARTBEAT_PATIENCE_S, stratux.POSITION_PATIENCE_S, stratux.STUCK_AFTER_S),
+        "stratux's attitude, height": (stratux.PREFERENCE_S, stratux.IDENTITY_PATIENCE_S),
+        "xgps": xgps.POSITION_PATIENCE_S,
+    } == {
+        "dump1090": 60.0,
+        "dynon": 5.0,
+        "g3x": 4.0,
+        "gpsd": (2.5, 2.0, 2.0),
+        "i2c_bmp": 2.0,
+        "mavlink": (5.0, 3.0, 2.0, 5),
+        "mavlink in ms": (1000, 5000, 1000, 1.0),
+        "mgl_rdac": 10.0,
+        "stratux": (3.0, 3.0, 5.0),
+        "stratux's attitude, height": (1.0, 2.5),
+        "xgps": 3.0,
+    }
 
 
 # -- what is refused as a whole ----------------------------------------------------------------------------------------

@@ -124,6 +124,21 @@ def test_beacon(vector: dict[str, Any]) -> None:
     assert beacon.is_simulator == (message["application"] == "X-Plane" and message["role"] == "master")
 
 
+def test_a_beacon_may_have_an_empty_name() -> None:
+    plain = b"BECN\0" + struct.pack("<BBiiIH", 1, 2, 1, 115501, 1, 49000)
+    assert protocol.read_beacon(plain) == protocol.Beacon(1, 2, 1, 115501, 1, 49000, "")
+    with pytest.raises(protocol.Refused):
+        protocol.read_beacon(plain[:-1])
+
+
+def test_a_place_that_is_left_alone_and_the_greatest_numbers() -> None:
+    _, *numbers = struct.unpack("<i8f", protocol.send_row(3, [None, 1.0, 3.4e38, 3.5e38])[5:])
+    assert numbers == pytest.approx([-999.0, 1.0, 3.4e38, *[-999.0] * 5])
+    for value in (-3.5e38, 3.5e38, 1.5):
+        sent = protocol.read_dataref(protocol.send_dataref("a", value)).value
+        assert sent == pytest.approx(max(-3.4e38, min(value, 3.4e38)))
+
+
 @pytest.mark.parametrize("vector", vectors("rpos"))
 def test_position(vector: dict[str, Any], clock: Clock) -> None:
     datagram, message = bytes.fromhex(vector["datagram"]), dict(vector["message"])
