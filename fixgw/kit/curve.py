@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta
@@ -244,7 +244,7 @@ def _thermistor(ntc: Thermistor) -> Callable[[float], float | None]:
     if ntc.r25 is not None and ntc.beta is not None:
         a, b, c = 1.0 / T25_K - math.log(ntc.r25) / ntc.beta, 1.0 / ntc.beta, 0.0
     else:
-        a, b, c = ntc.a or 0.0, ntc.b or 0.0, ntc.c or 0.0
+        a, b, c = cast("tuple[float, float, float]", (ntc.a, ntc.b, ntc.c))  # all three are given
 
     def celsius(ohms: float) -> float | None:
         log = math.log(ohms)

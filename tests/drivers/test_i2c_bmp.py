@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import msgspec
 import pytest
@@ -46,6 +47,58 @@ def test_bmp280_matches_the_example_of_the_data_sheet() -> None:
     celsius, pascals = Bmp280(BMP280_EXAMPLE).compensate(519888, 415148)
     assert celsius == pytest.approx(25.08, abs=0.005)
     assert pascals == pytest.approx(100653.27, abs=0.02)
+
+
+def bmp180_by_the_data_sheet(c: tuple[int, ...], ut: int, up: int, oss: int) -> tuple[int, int]:
+    ac1, ac2, ac3, ac4, ac5, ac6, b1, b2, _, mc, md = c
+    x1 = (ut - ac6) * ac5 >> 15
+    b5 = x1 + int((mc << 11) / (x1 + md))
+    b6 = b5 - 4000
+    x1, x2 = (b2 * (b6 * b6 >> 12)) >> 11, (ac2 * b6) >> 11
+    b3 = (((ac1 * 4 + x1 + x2) << oss) + 2) // 4
+    x1, x2 = (ac3 * b6) >> 13, (b1 * ((b6 * b6) >> 12)) >> 16
+    b4 = (ac4 * (((x1 + x2 + 2) >> 2) + 32768)) >> 15
+    p = int((up - b3) * (50000 >> oss) * 2 / b4)
+    x1, x2 = (((p >> 8) ** 2) * 3038) >> 16, (-7357 * p) >> 16
+    return (b5 + 8) >> 4, p + ((x1 + x2 + 3791) >> 4)
+
+
+def bmp280_by_the_data_sheet(c: tuple[int, ...], ut: int, up: int) -> tuple[float, float]:
+    t1, t2, t3, p1, p2, p3, p4, p5, p6, p7, p8, p9 = c
+    fine = (ut / 16384.0 - t1 / 1024.0) * t2
+    fine += (ut / 131072.0 - t1 / 8192.0) * (ut / 131072.0 - t1 / 8192.0) * t3
+    var1 = int(fine) / 2.0 - 64000.0
+    var2 = var1 * var1 * p6 / 32768.0
+    var2 = (var2 + var1 * p5 * 2.0) / 4.0 + p4 * 65536.0
+    var1 = (p3 * var1 * var1 / 524288.0 + p2 * var1) / 524288.0
+    p = (1048576.0 - up - var2 / 4096.0) * 6250.0 / ((1.0 + var1 / 32768.0) * p1)
+    return fine / 5120.0, p + (p9 * p * p / 2147483648.0 + p * p8 / 32768.0 + p7) / 16.0
+
+
+def bmp388_by_the_data_sheet(c: tuple[int, ...], ut: int, up: int) -> tuple[float, float]:
+    t1, t2, t3 = c[0] * 2.0**8, c[1] / 2.0**30, c[2] / 2.0**48
+    p1, p2 = (c[3] - 2.0**14) / 2.0**20, (c[4] - 2.0**14) / 2.0**29
+    p3, p4, p5, p6 = c[5] / 2.0**32, c[6] / 2.0**37, c[7] * 2.0**3, c[8] / 2.0**6
+    p7, p8, p9, p10, p11 = c[9] / 2.0**8, c[10] / 2.0**15, c[11] / 2.0**48, c[12] / 2.0**48, c[13] / 2.0**65
+    t = (ut - t1) * t2 + (ut - t1) ** 2 * t3
+    out1 = p5 + p6 * t + p7 * t**2 + p8 * t**3
+    out2 = up * (p1 + p2 * t + p3 * t**2 + p4 * t**3)
+    return t, out1 + out2 + up**2 * (p9 + p10 * t) + up**3 * p11
+
+
+def test_compensation_is_that_of_the_data_sheets_step_by_step() -> None:
+    c = struct.unpack(">hhhHHHhhhhh", BMP180_EXAMPLE)
+    for oss in range(4):
+        for ut, up in product(range(20_000, 36_000, 1501), range(18_000 << oss, 40_000 << oss, 1237 << oss)):
+            assert Bmp180(BMP180_EXAMPLE).compensate(ut, up, oss) == bmp180_by_the_data_sheet(c, ut, up, oss)
+    c = struct.unpack("<HhhHhhhhhhhh", BMP280_EXAMPLE)
+    for ut, up in product((400_000, 519_888, 600_000), (200_000, 415_148, 700_000)):
+        expected = bmp280_by_the_data_sheet(c, ut, up)
+        assert Bmp280(BMP280_EXAMPLE).compensate(ut, up) == pytest.approx(expected, rel=1e-12)
+    c = (27_000, 18_000, -100, 1000, -900, 120, 110, 25_000, 31_000, -99, 88, -7000, 77, -66)
+    chip = Bmp388(struct.pack(Bmp388.CALIBRATION[1], *c))
+    for ut, up in product((6_000_000, 8_500_000, 10_000_000), (5_000_000, 7_000_000, 12_000_000)):
+        assert chip.compensate(ut, up) == pytest.approx(bmp388_by_the_data_sheet(c, ut, up), rel=1e-12)
 
 
 def test_raw_bytes_are_assembled_in_the_order_of_the_chip() -> None:
