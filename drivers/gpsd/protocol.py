@@ -142,7 +142,7 @@ class _Lag:
     """How late reports are, according to their own times."""
 
     def __init__(self) -> None:
-        self._usual = 0.0
+        self._usual: float  # from the first report on
         self._last = float("inf")
 
     def late(self, now: float, stamp: float) -> float:

@@ -164,6 +164,7 @@ def test_invalid_curves_are_reported_at_their_position() -> None:
     assert "at least two points" in wrong(points=[[0, 0]])
     assert "must rise or fall throughout" in wrong(points=[[0, 0], [2, 1], [1, 2]])
     assert "repeated" in wrong(points=[[0, 0], [1, 1], [1, 2]])
+    assert "must rise or fall" in wrong(sender={"pull_up": 100, "ohms": [[0, 0], [2, 1], [1, 2]]})
     assert "r25 and beta, or a, b and c" in wrong(thermistor={"pull_up": 1000, "r25": 1000})
     assert "r25 and beta, or a, b and c" in wrong(thermistor={"pull_up": 1000, "r25": 1e3, "beta": 1.0, "a": 1.0})
     assert "greater than zero" in wrong(thermistor={"pull_up": 1000, "r25": 0, "beta": 3000})

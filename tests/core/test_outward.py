@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
+import msgspec
 import pytest
 
 from fixgw.database import FAIL, Database, Definition
 from fixgw.hw_sim.bench.clock import Clock
-from fixgw.kit.outward import Outward, Position
+from fixgw.kit.outward import MaxAge, Outward, Position
 
 KEYS = ("LAT", "LONG", "GS", "BARO")
 
@@ -22,7 +24,7 @@ def db(clock: Clock) -> Database:
 
 
 def outward(db: Database, clock: Clock, own: str = "out", simulated: bool = False) -> Outward:
-    return Outward(db.read, clock, lambda: own, 3.0, simulated)
+    return Outward(db.read, clock, lambda: own, simulated=simulated)
 
 
 def test_a_value_leaves_until_it_is_too_old(db: Database, clock: Clock) -> None:
@@ -33,6 +35,12 @@ def test_a_value_leaves_until_it_is_too_old(db: Database, clock: Clock) -> None:
     clock.now += 0.1
     assert (out.number("GS"), out.reading("GS")) == (None, None)
     assert (out.number("GS", 3.1 + 1e-6), out.lasting("GS")) == (100.0, 100.0)
+
+
+@pytest.mark.parametrize(("max_age", "fits"), [(0.0, False), (0.1, True), (60.0, True), (60.1, False)])
+def test_the_age_that_an_output_may_allow_is_limited(max_age: float, fits: bool) -> None:
+    with nullcontext() if fits else pytest.raises(msgspec.ValidationError):
+        msgspec.convert(max_age, MaxAge)
 
 
 def test_what_is_not_good_or_no_number_or_no_item_does_not_leave(db: Database, clock: Clock) -> None:

@@ -9,7 +9,24 @@ import pytest
 
 from fixgw import configuration
 from fixgw.errors import ConfigurationError
-from fixgw.kit.units import QUANTITIES, SYNONYMS, SYSTEMS, conversion, known_unit, preferences, preferred
+from fixgw.kit.units import (
+    FEET_PER_METRE,
+    INHG_PER_KPA,
+    KMH_PER_KNOT,
+    KNOTS_PER_KMH,
+    KNOTS_PER_MPH,
+    KNOTS_PER_MPS,
+    LITRES_PER_GALLON,
+    PASCALS_PER_INHG,
+    QUANTITIES,
+    SYNONYMS,
+    SYSTEMS,
+    ZERO_CELSIUS_K,
+    conversion,
+    known_unit,
+    preferences,
+    preferred,
+)
 
 
 def problems(directory: Path, text: str, definition: str = "") -> list[str]:
@@ -143,6 +160,15 @@ def test_what_people_write_is_understood() -> None:
 def test_conversions_go_both_ways(unit: str, wanted: str, factor: float, summand: float) -> None:
     assert conversion(unit, wanted) == pytest.approx((factor, summand), rel=1e-9)
     assert conversion(wanted, unit) == pytest.approx((1.0 / factor, -summand / factor), rel=1e-9)
+
+
+def test_constants_are_those_of_the_definitions() -> None:
+    assert pytest.approx(3.280839895) == FEET_PER_METRE
+    assert (KMH_PER_KNOT, LITRES_PER_GALLON, ZERO_CELSIUS_K) == (1.852, 3.785411784, 273.15)
+    assert pytest.approx(1.0) == KMH_PER_KNOT * KNOTS_PER_KMH
+    assert pytest.approx(3.6) == KNOTS_PER_MPS * KMH_PER_KNOT
+    assert pytest.approx(0.868976242) == KNOTS_PER_MPH
+    assert pytest.approx(1000.0, rel=1e-6) == PASCALS_PER_INHG * INHG_PER_KPA
 
 
 # -- what people prefer ------------------------------------------------------------------------------------------------

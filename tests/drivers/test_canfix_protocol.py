@@ -693,6 +693,7 @@ def test_descriptions_cost_bounded_memory() -> None:
 
 
 def test_text_that_cannot_be_sent_is_refused() -> None:
+    assert next(cf.split_description("x" * cf.MAX_DESCRIPTION_LENGTH, 1, 2)).text == b"xxxx"
     for text in ("é", "a\0b", "a\nb", "x" * 262144):
         with pytest.raises(BadValue):
             list(cf.split_description(text, 5, 1))

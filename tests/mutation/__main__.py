@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from .explained import is_explained
 from .mutants import Mutant, mutate, places
-from .sandbox import Reach, Sandbox
+from .sandbox import LOADING, Reach, Sandbox
 
 CLONE = Path(__file__).parents[2]
 IMPORT = re.compile(r"^(?:from (\S+) )?import (.+)$", re.MULTILINE)
@@ -171,12 +171,17 @@ def outcome(sandbox: Sandbox, room: str, mutant: Mutant) -> str:
 
 
 def tests_of(sandbox: Sandbox, files: list[str], mutant: Mutant) -> dict[str, float]:
-    """The tests that reach the lines of a mutant, with their times. Those are the tests that reach its file if no test
-    reaches the lines, which are run when the file is loaded."""
+    """The tests that reach the lines of a mutant, with their times. If the lines are run before the first test, when
+    files are loaded, those are all tests that reach its file."""
     near: dict[str, Reach] = {}
+    nearest: dict[str, Reach] = {}
     for file in files:
-        near |= {test: reach for test, reach in sandbox.reach(file).items() if mutant.file in reach.lines}
-    nearest = {test: reach for test, reach in near.items() if not mutant.lines.isdisjoint(reach.lines[mutant.file])}
+        reaches = sandbox.reach(file)
+        there = {test: reach for test, reach in reaches.items() if test != LOADING and mutant.file in reach.lines}
+        near |= there
+        if not mutant.lines.isdisjoint(reaches[LOADING].lines.get(mutant.file, [])):
+            nearest |= there
+        nearest |= {t: reach for t, reach in there.items() if not mutant.lines.isdisjoint(reach.lines[mutant.file])}
     left = LONGEST_S
     tests: dict[str, float] = {}
     for test, reach in sorted((nearest or near).items(), key=lambda item: item[1].seconds):

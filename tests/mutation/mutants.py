@@ -35,7 +35,7 @@ OPERATORS = (
 
 LOG_CALL = re.compile(r"[\w.]*\b_?log(ger)?\.(debug|info|warning|error|exception|critical|log)\(")
 #: Arguments of a class that only the type checker, the garbage collector or a debugger minds.
-MINOR = ("kw_only", "gc", "repr")
+MINOR = ("frozen", "kw_only", "gc", "repr")
 #: Decorators that only tell the reader, or the type checker, something.
 SAYING = re.compile(r"@(\w+\.)?(override|overload|final|abstractmethod|runtime_checkable)\b")
 

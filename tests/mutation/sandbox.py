@@ -29,6 +29,7 @@ STARTS_S = 20.0  # the longest time to load the code and collect the tests
 SLOWER = 5  # a test that takes so many times its usual time, and so many seconds, hangs
 MAPPING_LIMIT_S = 600.0  # for the tests of a file
 NEVER_COPIED = (".git", ".venv", "build", "dist", ".mypy_cache", ".ruff_cache", ".hypothesis", "*.egg-info")
+LOADING = ""  # in place of a test: what is run before the first one
 OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
@@ -82,11 +83,12 @@ class Sandbox:
             cached.unlink()
 
     def reach(self, tests: str) -> dict[str, Reach]:
-        """What each test of a file reaches. Those that are skipped, or fail as things are, are not among them.
+        """What each test of a file reaches, and `LOADING`. Tests that are skipped, or fail as things are, are not among
+        them.
 
         It is kept until the file, or one of those it reaches, changes.
         """
-        kept = self.build / "reach" / f"{tests.replace('/', '-')}.json"
+        kept = self.build / "reached" / f"{tests.replace('/', '-')}.json"
         if not kept.exists() or any(self._digest(f) != d for f, d in json.loads(kept.read_text())["files"].items()):
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.unlink(missing_ok=True)
@@ -172,7 +174,7 @@ class _Recorder:
         self._tests = tests
         self._into = into
         self._seconds: dict[str, float] = {}
-        self._passed: set[str] = set()
+        self._passed = {LOADING}
 
     def pytest_configure(self) -> None:
         code = [str(self._sandbox.root / part / "*") for part in ("fixgw", "drivers")]
@@ -203,6 +205,6 @@ class _Recorder:
                     reached[test].setdefault(file, []).append(line)
         kept: dict[str, Any] = {
             "files": {file: self._sandbox._digest(file) for file in files},
-            "tests": {test: (self._seconds[test], lines) for test, lines in reached.items()},
+            "tests": {test: (self._seconds.get(test, 0.0), lines) for test, lines in reached.items()},
         }
         self._into.write_text(json.dumps(kept))

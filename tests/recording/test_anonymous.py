@@ -92,6 +92,24 @@ def test_text_and_numbers_are_shifted_alike(lat: float, lon: float) -> None:
     assert back == pytest.approx(SHIFT.latitude(lat), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "after"),
+    [
+        *[("LAT", 44.0, 19.0), ("WPLAT", 44, 19.0), ("LONG", -88.0, 42.0), ("WPLON", 60.0, -170.0), ("LAT", -80, -90)],
+        *[
+            ("ACID", "N1", ""),
+            ("WPNAME", "HOME", ""),
+            ("ACID", 5, 5),
+            ("IAS", 100.0, 100.0),
+            ("TIMEZ", "12:00", "12:00"),
+        ],
+        *[("LAT", "44", "44"), ("LONG", True, True), ("LAT", None, None)],
+    ],
+)
+def test_values_of_items(key: str, value: Any, after: Any) -> None:
+    assert SHIFT.value(key, value) == after
+
+
 def test_a_shift_keeps_away_from_the_poles() -> None:
     random = Random(1)
     for latitude in (-75.0, 0.0, 44.0, 82.0):
