@@ -205,6 +205,7 @@ def test_other_components_and_other_vehicles_are_ignored() -> None:
     assert decoder.feed(heartbeat() + attitude(5))
     assert decoder.feed(attitude(6, component=100) + attitude(6, system=2) + heartbeat(system=2, armed=True)) == []
     assert "system 2" in decoder.trouble
+    assert decoder.counts["other vehicles"] == 1
     clock.now += 4.0
     decoder.feed(heartbeat(seq=1))
     clock.now += 2.0
@@ -247,7 +248,9 @@ def test_a_lost_vehicle_fails_what_it_said() -> None:
     clock = Clock()
     decoder = Decoder(clock)
     decoder.feed(heartbeat() + attitude(5))
-    clock.now += 5.1
+    clock.now += 5.0
+    assert decoder.tick() == []
+    clock.now += 0.1
     failed = latest(decoder.tick())
     assert {"MAVMODE", "MAVSTATE", "ROLL", "PITCH", "YAW", "ROT"} == failed.keys()
     assert {u.reason for u in failed.values()} == {protocol.LOST}
@@ -395,20 +398,44 @@ def test_what_the_estimator_does_not_trust_is_bad(flags: int, keys: str) -> None
     assert bool(decoder.trouble) is bool(keys)
 
 
-@pytest.mark.parametrize("variance", [1.5, math.nan])
-def test_measurements_that_contradict_the_estimate_are_bad(variance: float) -> None:
-    decoder = Decoder(Clock())
-    updates = latest(
-        decoder.feed(heartbeat() + frame("EKF_STATUS_REPORT", flags=0x33F, compass_variance=variance) + position(100))
-    )
-    assert updates["HEAD"].flags == BAD
-    assert updates["LAT"].flags == 0
-
-
 def sys_status(present: int, health: int) -> bytes:
     names = (f"onboard_control_sensors_{what}" for what in ("present", "enabled", "health"))
     fields: dict[str, Any] = dict(zip(names, (present, present, health), strict=True))
     return frame("SYS_STATUS", **fields)
+
+
+@pytest.mark.parametrize("variance", [1.0, 1.1, math.nan])
+@pytest.mark.parametrize(
+    ("field", "keys"),
+    [("velocity", "GS TRACK VS"), ("pos_horiz", "LAT LONG"), ("pos_vert", "TALT VS"), ("compass", "HEAD YAW")],
+)
+def test_measurements_that_contradict_the_estimate_are_bad(field: str, keys: str, variance: float) -> None:
+    flight = attitude(100) + position(100) + frame("VFR_HUD", groundspeed=50.0, climb=1.0)
+    doubt: dict[str, Any] = {f"{field}_variance": variance}
+    report = frame("EKF_STATUS_REPORT", flags=0x33F, **doubt)
+    updates = latest(Decoder(Clock()).feed(heartbeat() + report + flight))
+    assert {key for key, u in updates.items() if u.flags == BAD} == set(() if variance == 1.0 else keys.split())
+
+
+@pytest.mark.parametrize(
+    ("bit", "keys"),
+    [
+        (0x01, "ROLL PITCH YAW ROT HEAD"),
+        (0x02, "ROLL PITCH ALAT ALONG ANORM"),
+        (0x04, "HEAD YAW"),
+        (0x08, "AIRPRESS PALT VS TALT"),
+        (0x10, "IAS DIFFAIRPRESS"),
+        (0x20, "LAT LONG GS TRACK"),
+        (0x200000, "ROLL PITCH YAW ROT HEAD"),
+    ],
+)
+def test_what_a_sensor_measures_is_bad_while_it_is_not_healthy(bit: int, keys: str) -> None:
+    flight = attitude(100) + position(100) + frame("VFR_HUD", airspeed=50.0, groundspeed=50.0, climb=1.0)
+    flight += frame("SCALED_IMU", time_boot_ms=100, zacc=-1000)
+    flight += frame("SCALED_PRESSURE", time_boot_ms=100, press_abs=1000.0, press_diff=1.0)
+    every = 0x20003F
+    updates = latest(Decoder(Clock()).feed(heartbeat() + sys_status(every, every & ~bit) + flight))
+    assert {key for key, u in updates.items() if u.flags == BAD} == set(keys.split())
 
 
 def test_an_unhealthy_or_missing_airspeed_sensor_makes_the_airspeed_bad() -> None:
@@ -488,6 +515,26 @@ def test_when_the_better_of_two_messages_stops_the_other_is_used(key: str, bette
     assert latest(decoder.feed(heartbeat() + frame(other_name, **other_fields)))[key].flags == 0
 
 
+def test_batteries_and_engines_are_read_in_the_units_of_the_keys() -> None:
+    updates = latest(Decoder(Clock()).feed(data_of("battery.status") + data_of("efi") + data_of("nav_controller.v2")))
+    fields = VECTORS["nav_controller.v2"]["frames"][0]["fields"]
+    assert {key: update.value for key, update in updates.items()} == pytest.approx(
+        {
+            "VOLT": 4.150 + 4.148 + 4.151,
+            "CURRNT": 15.3,
+            "TACH1": 2412.0,
+            "MAP1": 78.5 / 3.386389,
+            "CHT11": 178.0,
+            "EGT11": 702.0,
+            "FUELF1": 380.0 * 60 / 3785.411784,
+            "XTRACK": fields["xtrack_error"] / 1852.0,
+        }
+    )
+    sick = latest(Decoder(Clock()).feed(frame("EFI_STATUS", health=0, rpm=2400.0)))
+    assert {update.flags for update in sick.values()} == {FAIL}
+    assert sick.keys() == {"TACH1", "MAP1", "CHT11", "EGT11", "FUELF1"}
+
+
 def test_a_second_battery_does_not_hide_the_first() -> None:
     decoder = Decoder(Clock())
     decoder.feed(heartbeat() + frame("BATTERY_STATUS", id=1))
@@ -548,7 +595,7 @@ def test_what_is_not_valid_of_a_target_is_not_zero() -> None:
     assert geometric.altitude_ft is None
     assert level is not None
     assert level.vertical_speed_fpm is None
-    assert report(tslc=20) is None
+    assert (report(tslc=5) is None, report(tslc=6) is None) == (False, True)
     nowhere = report(lat=0, lon=0)
     assert nowhere is not None
     assert nowhere.lat is nowhere.lon is None
