@@ -32,7 +32,7 @@ def adapt(item: Item, value: Any) -> Any:
         if value is None:
             return False
         return bool(value) if isinstance(value, Real) and value == value and value not in (inf, -inf) else value
-    if kind == "int" and not isinstance(value, (bool, int)):
+    if kind == "int":
         try:
             number = float(value)
         except (TypeError, ValueError, OverflowError):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fixgw import database
-from fixgw.database import BAD, OLD, Database, Definition, Reading
+from fixgw.database import BAD, NEVER, OLD, Database, Definition, Reading
 from fixgw.hw_sim.bench.clock import Clock
 
 INFINITY = float("inf")
@@ -327,6 +327,31 @@ def test_what_is_not_written_again_is_marked_within_the_promise(clock: Clock, to
     assert len(late) == 40
     assert min(late.values()) >= 0.0
     assert max(late.values()) <= promise + 1e-6
+
+
+@pytest.mark.parametrize("what", ["a write", "a stop"])
+def test_the_thread_does_not_sleep_over_what_happens_during_a_round(
+    db: Database, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Nothing wakes it then, because it is awake."""
+    slept: list[float] = []
+    monkeypatch.setattr(db._wake, "wait", slept.append)
+    look = db._next_look
+
+    def meanwhile() -> float:
+        at = look()
+        if what == "a stop":
+            db._stopping = True
+        else:
+            db.write("FAST", 1.0)
+        return at
+
+    db._age_once()
+    assert len(slept) == 1
+    monkeypatch.setattr(db, "_next_look", meanwhile)
+    db._wakes_at = NEVER
+    db._age_once()
+    assert len(slept) == 1
 
 
 # -- with the real clock and the real thread ---------------------------------------------------------------------------

@@ -149,9 +149,21 @@ def test_what_cannot_be_is_refused(oil: Item, db: Database) -> None:
         with pytest.raises(ValueError, match="at most 60 min"):
             oil.override(12, 0, WHO, "", seconds)
     assert db.overridden() == {}
-    assert oil.override(500, 0, WHO, "", 60.0).flags == BAD  # clamped, as a source's value would be
-    assert oil.reading.value == 200.0
+
+
+def test_it_is_clamped_and_says_so_as_a_source_s_value_would(oil: Item) -> None:
+    reading = oil.override(500, OLD, WHO, "a try-out", 60.0)
+    assert (reading.value, reading.flags) == (200.0, OLD | BAD)
+    assert (reading.reason(BAD), reading.reason(OLD)) == ("500.0 is above the range (200.0)", "a try-out")
+    assert oil.override(-1, BAD, WHO, "a try-out", 60.0).reason(BAD) == "a try-out"
+    assert oil.reading.value == 0.0
     assert not may_leave(oil.reading.source, "canfix")
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3600.0])
+def test_it_lasts_up_to_an_hour(oil: Item, seconds: float) -> None:
+    assert oil.override(12, 0, WHO, "", seconds).value == 12.0
+    assert oil.overridden == (oil.reading, seconds)
 
 
 def test_explain_shows_the_sources_beside_it(oil: Item) -> None:

@@ -42,7 +42,7 @@ ROOMS = {
     "core": Room(("fixgw/*.py",), _tests("core", "*") + _tests("service", "[!ds]*", "doctor", "service*")),
     "database": Room(
         ("fixgw/database/*.py",),
-        _tests("core", "database*", "batch", "annunciate", "claims", "override", "legacy_api")
+        _tests("core", "database*", "batch", "annunciate", "claims", "override", "legacy_api", "rawitem", "feeders")
         + _tests("plugins", "compare"),
     ),
     "configuration": Room(

@@ -1,0 +1,462 @@
+"""The life of one connection, on a clock that the test winds: limits, delays, and what people read about it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fixgw.configuration import Connection
+from fixgw.database import Database
+from fixgw.errors import DeviceError, PluginFail
+from fixgw.hw_sim.bench.clock import Clock
+from fixgw.plugin import PluginBase
+from fixgw.runner import Runner, State
+from fixgw.world import World
+
+
+class Scripted(PluginBase):
+    """Its `run`, `stop` and `health` do what the test says."""
+
+    def run(self) -> None:
+        self.config["does"]["run"](self)
+
+    def stop(self) -> None:
+        self.config["does"]["stop"](self)
+
+    def health(self) -> str:
+        return str(self.config["does"]["health"](self))
+
+
+class Plain(PluginBase):
+    pass
+
+
+class Bench:
+    """A connection, and what its plugin does."""
+
+    def __init__(self, clock: Clock, plugin: type[PluginBase] = Scripted, **settings: Any) -> None:
+        self.clock = clock
+        self.started: list[PluginBase] = []
+        self.stopped: list[PluginBase] = []
+        self.does: dict[str, Callable[[Any], Any]] = {
+            "run": self.started.append,
+            "stop": self.stopped.append,
+            "health": lambda plugin: "",
+        }
+        self.release = threading.Event()
+        self.blocked: set[str] = set()
+        options = {"does": self.does}
+        connection = Connection(name="gps", module="theirs", plugin=plugin, options=options, **settings)
+        self.runner = Runner(connection, World(Database(clock=clock), clock=clock), clock, lambda: None)
+
+    def block(self, what: str) -> None:
+        """From now on, `run` or `stop` returns only when the test ends or sets `release`."""
+        self.blocked.add(what)
+        self.does[what] = lambda plugin: self.release.wait(10)
+
+    def fail(self, what: str, error: BaseException) -> None:
+        def fail(plugin: PluginBase) -> None:
+            raise error
+
+        self.does[what] = fail
+
+    def after(self, seconds: float = 0.0) -> State:
+        """The state so many seconds later, when what is under way has ended, unless it blocks."""
+        self.clock.now += seconds
+        self.runner.tick()
+        return self.settle()
+
+    def settle(self) -> State:
+        task = self.runner._task
+        if task is not None:
+            task.thread.join(0.0 if task.kind in self.blocked and not self.release.is_set() else 5.0)
+            self.runner.tick()
+        return self.runner.state
+
+    def start(self) -> State:
+        self.runner.start()
+        return self.settle()
+
+    def die(self) -> State:
+        """It stops running, and is cleaned up."""
+        self.plugin.running = False
+        self.runner.tick()
+        assert self.runner.state is State.FAILED
+        return self.after()
+
+    @property
+    def plugin(self) -> PluginBase:
+        assert self.runner.plugin is not None
+        return self.runner.plugin
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return self.runner.report()
+
+
+@pytest.fixture
+def make(clock: Clock) -> Iterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def make(**settings: Any) -> Bench:
+        made.append(Bench(clock, **settings))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.release.set()
+        if bench.runner.state is not State.LOADED:
+            bench.runner.stop(5.0)
+
+
+@pytest.fixture
+def bench(make: Callable[..., Bench]) -> Bench:
+    return make()
+
+
+# -- starting ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_of_one_that_runs(bench: Bench) -> None:
+    assert bench.report["state"] == "loaded"
+    assert bench.report["health"] == "loaded"
+    assert bench.report["running"] is False
+    bench.start()
+    bench.clock.now += 12.3456
+    assert bench.report == {
+        "module": "theirs",
+        "state": "running",
+        "for": 12.346,
+        "running": True,
+        "health": "ok",
+        "reason": "",
+        "restarts": 0,
+        "next start in": None,
+        "status": {},
+    }
+
+
+def test_a_run_that_takes_long_is_reported_after_a_second_and_failed_after_its_limit(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.block("run")
+    bench.start()
+    assert bench.after(1.0) is State.STARTING
+    assert (bench.report["reason"], caplog.messages) == ("", [])
+    for _ in range(2):
+        assert bench.after(0.5) is State.STARTING
+    assert bench.report["reason"] == "run() is slow"
+    assert bench.report["health"] == "starting: run() is slow"
+    assert caplog.messages == ["run() of gps has not returned after 1 s"]
+    assert not bench.runner.settled
+    assert bench.after(3.0) is State.STARTING, "5 s are allowed"
+    assert bench.after(0.001) is State.FAILED
+    assert bench.report["reason"] == "run() has not returned within 5 s"
+    assert bench.report["running"] is False
+    assert caplog.messages[1:] == ["gps failed: run() has not returned within 5 s"]
+    assert bench.runner.settled
+
+
+def test_a_run_that_returns_after_all_is_welcome(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.block("run")
+    bench.start()
+    assert bench.after(5.1) is State.FAILED
+    assert bench.after(1.0) is State.FAILED, "while run() has not returned, nothing is started beside it"
+    bench.release.set()
+    assert bench.after() is State.RUNNING
+    assert caplog.messages[-1] == "run() of gps returned after all"
+    assert (bench.report["reason"], bench.report["health"], bench.report["running"]) == ("", "ok", True)
+    assert bench.runner.restarts == 0
+
+
+def test_each_start_is_watched_anew(make: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
+    bench = make(start_timeout=2.0)
+    bench.block("run")
+    bench.start()
+    bench.after(1.5)
+    bench.fail("run", DeviceError("no port"))
+    bench.release.set()
+    assert bench.after() is State.RUNNING
+    assert bench.die() is State.WAITING
+    bench.release.clear()
+    bench.block("run")
+    assert bench.after(1.0) is State.STARTING
+    bench.after(1.5)
+    assert caplog.messages.count("run() of gps has not returned after 1 s") == 2
+
+
+# -- failing and restarting --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DeviceError("no /dev/ttyUSB0"), "no /dev/ttyUSB0"),
+        (OSError(), "OSError"),
+        (ValueError("two\nlines"), "run() raised ValueError: two lines"),
+        (ZeroDivisionError(), "run() raised ZeroDivisionError"),
+        (SystemExit(3), "run() raised SystemExit: 3"),
+    ],
+)
+def test_the_reason_of_a_failure_is_one_line(make: Callable[..., Bench], error: BaseException, reason: str) -> None:
+    bench = make(on_failure="ignore")
+    bench.fail("run", error)
+    assert bench.start() is State.FAILED
+    assert (bench.report["reason"], bench.report["health"]) == (reason, f"failed: {reason}")
+    assert bench.after(1e6) is State.FAILED, "ignored"
+
+
+def test_a_defect_is_logged_with_its_traceback_and_a_missing_device_without(
+    make: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    for error in (ValueError("defect"), DeviceError("no port")):
+        bench = make(on_failure="ignore")
+        bench.fail("run", error)
+        bench.start()
+    assert [bool(record.exc_info) for record in caplog.records] == [True, False]
+
+
+def test_a_constructor_that_raises_is_named(clock: Clock) -> None:
+    class Broken(PluginBase):
+        def __post_init__(self) -> None:
+            raise ValueError("no name")
+
+    bench = Bench(clock, Broken, on_failure="ignore")
+    assert bench.start() is State.FAILED
+    assert bench.report["reason"] == "its constructor raised ValueError: no name"
+    assert bench.report["running"] is False
+
+
+def test_restarts_are_delayed_more_and_more_up_to_a_limit(make: Callable[..., Bench]) -> None:
+    bench = make(restart_delay=1.0, restart_delay_max=3.0)
+    bench.fail("run", DeviceError("no port"))
+    assert bench.start() is State.FAILED
+    for n, delay in enumerate((1.0, 2.0, 3.0, 3.0)):
+        assert bench.after() is State.WAITING
+        assert bench.report["next start in"] == delay
+        assert (bench.report["reason"], bench.report["restarts"]) == ("no port", n)
+        assert bench.after(delay - 0.25) is State.WAITING
+        assert bench.report["next start in"] == 0.2, "to a tenth of a second"
+        assert bench.after(0.25) is State.FAILED, "started at that time, and failed again"
+    assert bench.report["next start in"] is None
+    assert bench.runner.restarts == 4
+
+
+def test_the_delay_begins_anew_after_it_has_run_for_longer_than_the_longest_delay(make: Callable[..., Bench]) -> None:
+    bench = make(restart_delay=1.0, restart_delay_max=4.0)
+
+    def fails_after(seconds: float) -> float:
+        bench.after(seconds)
+        assert bench.die() is State.WAITING
+        delay = float(bench.report["next start in"])
+        assert bench.after(delay) is State.RUNNING
+        return delay
+
+    bench.start()
+    assert [fails_after(seconds) for seconds in (100.0, 4.0, 0.0, 4.1, 0.0)] == [1.0, 2.0, 4.0, 1.0, 2.0]
+    assert len(bench.started) == 6
+    assert len({id(plugin) for plugin in bench.started}) == 6, "a fresh plugin each time"
+
+
+def test_what_goes_wrong_in_the_clean_up_is_told_too(bench: Bench) -> None:
+    bench.fail("run", DeviceError("no port"))
+    bench.fail("stop", PluginFail("its thread is stuck"))
+    assert bench.start() is State.FAILED
+    assert bench.after() is State.WAITING
+    assert bench.report["reason"] == "no port; stop() raised PluginFail: its thread is stuck"
+    bench.does["stop"] = bench.stopped.append
+
+
+def test_a_stop_that_raises_after_a_failure_is_no_reason_to_keep_the_plugin(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.fail("run", DeviceError("no port"))
+    bench.fail("stop", AttributeError("port"))
+    bench.start()
+    assert bench.after() is State.WAITING
+    assert bench.report["reason"] == "no port"
+    assert "stop() of gps raised AttributeError('port') after the plugin had failed" in caplog.messages
+    assert bench.runner.plugin is None
+
+
+# -- dying -------------------------------------------------------------------------------------------------------------
+
+
+def test_one_that_has_stopped_running_tells_why_if_it_knows(bench: Bench) -> None:
+    bench.start()
+    bench.plugin.running = False
+    bench.does["health"] = lambda plugin: "its battery is empty"
+    bench.runner.tick()
+    assert (bench.runner.state, bench.runner.reason) == (State.FAILED, "its battery is empty")
+
+
+def test_a_thread_that_has_ended_is_a_failure_and_one_that_was_never_started_is_none(bench: Bench) -> None:
+    bench.start()
+    plugin: Any = bench.runner.plugin
+    plugin.later = threading.Thread(target=lambda: None)
+    assert bench.after() is State.RUNNING
+    plugin.thread = threading.Thread(target=lambda: bench.release.wait(10))
+    plugin.thread.start()
+    assert bench.after() is State.RUNNING
+    bench.release.set()
+    plugin.thread.join()
+    bench.runner.tick()
+    assert (bench.runner.state, bench.runner.reason) == (State.FAILED, "its thread ended")
+
+
+def test_a_crash_belongs_to_one_run(bench: Bench) -> None:
+    bench.start()
+    first = bench.plugin
+    bench.runner.crashed(first, "ValueError: x")
+    bench.runner.tick()
+    assert (bench.runner.state, bench.runner.reason) == (State.FAILED, "its thread died: ValueError: x")
+    bench.after()
+    assert bench.after(1.0) is State.RUNNING
+    bench.runner.crashed(first, "ValueError: told late")
+    assert bench.after() is State.RUNNING
+    bench.runner.gave_up(bench.plugin, "IAS", "their function")
+    bench.runner.tick()
+    assert bench.runner.reason == "it hangs: their function does not return after a change of IAS"
+
+
+def test_ten_seconds_without_a_sign_of_life_count_as_hung(bench: Bench) -> None:
+    bench.start()
+    plugin = bench.plugin
+    assert bench.runner.signs_of_life(bench.clock.now + 1e6) == "", "it has never given any"
+    plugin.alive = bench.clock.now
+    bench.clock.now += 10.0
+    assert bench.report["health"] == "ok"
+    bench.clock.now += 2.0
+    assert bench.report["health"] == "no sign of life for 12 s"
+    assert bench.runner.health_now() == "no sign of life for 12 s"
+    assert bench.after() is State.RUNNING, "reported, and left alone"
+    plugin.running = False
+    bench.runner.tick()
+    assert bench.runner.signs_of_life(bench.clock.now) == "", "what has failed is not hung"
+
+
+# -- being done --------------------------------------------------------------------------------------------------------
+
+
+def test_one_that_is_done_is_stopped_and_well(bench: Bench) -> None:
+    bench.start()
+    bench.plugin.done("all is sent")
+    bench.runner.tick()
+    assert bench.runner.state is State.STOPPING
+    assert bench.settle() is State.STOPPED
+    assert (bench.report["health"], bench.report["reason"]) == ("ok", "done: all is sent")
+    assert bench.runner.done
+    assert len(bench.stopped) == 1
+    assert bench.after(1e6) is State.STOPPED
+
+
+def test_one_that_is_done_but_does_not_stop_is_not_well(make: Callable[..., Bench]) -> None:
+    bench = make(stop_timeout=2.0)
+    bench.start()
+    bench.block("stop")
+    bench.plugin.done("all is sent")
+    assert bench.after() is State.STOPPING
+    assert bench.after(2.0) is State.STOPPING
+    assert bench.after(0.1) is State.STOPPED
+    assert bench.runner.hung == ["stop() has not returned"]
+    assert bench.report["health"] == "stopped: done: all is sent; stop() has not returned"
+    assert not bench.runner.done
+
+
+def test_a_stop_that_raises_when_it_is_done_is_told(bench: Bench) -> None:
+    bench.start()
+    bench.fail("stop", PluginFail("its thread is stuck"))
+    bench.plugin.done()
+    bench.runner.tick()
+    assert bench.settle() is State.STOPPED
+    assert bench.report["reason"] == "done: its work is done; stop() raised PluginFail: its thread is stuck"
+
+
+# -- stopping ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_in_any_state(make: Callable[..., Bench]) -> None:
+    def failed(bench: Bench) -> None:
+        bench.fail("run", DeviceError("no port"))
+        assert bench.start() is State.FAILED
+
+    def waiting(bench: Bench) -> None:
+        failed(bench)
+        assert bench.after() is State.WAITING
+
+    ways: list[tuple[Callable[[Bench], object], int]] = [
+        (lambda bench: None, 0),
+        (Bench.start, 1),
+        (failed, 1),
+        (waiting, 1),
+    ]
+    for reach, stops in ways:
+        bench = make()
+        reach(bench)
+        bench.runner.stop(5.0)
+        bench.runner.stop(5.0)
+        assert (bench.runner.state, bench.runner.hung) == (State.STOPPED, [])
+        assert len(bench.stopped) == stops
+        assert bench.report["health"] == "stopped"
+        assert bench.runner.plugin is None
+
+
+def test_what_does_not_stop_is_named(make: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
+    bench = make()
+    bench.start()
+    bench.block("stop")
+    bench.runner.stop(0.02)
+    assert bench.runner.hung == ["stop() has not returned within 0.02 s"]
+    assert bench.report["health"] == "stopped: stop() has not returned within 0.02 s"
+    assert caplog.messages == ["gps: stop() has not returned within 0.02 s"]
+
+    bench = make()
+    bench.block("run")
+    bench.start()
+    bench.runner.stop(0.02)
+    assert bench.runner.hung == ["run() has not returned"]
+
+    bench = make()
+    bench.fail("run", DeviceError("no port"))
+    bench.block("stop")
+    bench.start()
+    bench.after()
+    bench.runner.stop(0.02)
+    assert bench.runner.hung == ["stop() has not returned"], "it is not called a second time"
+
+    bench = make()
+    bench.start()
+    bench.fail("stop", PluginFail("its thread is stuck"))
+    bench.runner.stop(5.0)
+    assert bench.runner.hung == ["stop() raised PluginFail: its thread is stuck"]
+
+
+# -- asking ------------------------------------------------------------------------------------------------------------
+
+
+def test_only_plugins_that_may_block_are_asked_on_a_thread(clock: Clock, make: Callable[..., Bench]) -> None:
+    plain, scripted = Bench(clock, Plain), make()
+    asked: list[threading.Thread] = []
+
+    def health(plugin: PluginBase) -> str:
+        asked.append(threading.current_thread())
+        return "dry"
+
+    scripted.does["health"] = health
+    for bench in (plain, scripted):
+        bench.start()
+    assert plain.runner.health() == ""
+    assert plain.runner._health._thread is None, "a summary of fifty connections starts no threads"
+    assert scripted.runner.health() == "dry"
+    assert asked != [threading.current_thread()]
+    assert scripted.runner.health_now() == "dry"
+    assert asked[1:] == [threading.current_thread()]
+
+
+def test_a_defect_in_health_is_its_answer(bench: Bench) -> None:
+    bench.start()
+    bench.fail("health", ValueError("defect"))
+    assert bench.report["health"] == "health() raised ValueError('defect')"
