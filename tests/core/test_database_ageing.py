@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fixgw import database
-from fixgw.database import BAD, NEVER, OLD, Database, Definition, Reading
+from fixgw.database import BAD, NEVER, OLD, SECFAIL, Database, Definition, Reading
 from fixgw.hw_sim.bench.clock import Clock
 
 INFINITY = float("inf")
@@ -98,6 +98,7 @@ def test_a_rewrite_at_the_last_moment_postpones_ageing(db: Database, clock: Cloc
 
 
 def test_a_tolerance_of_zero_means_never(db: Database, clock: Clock) -> None:
+    assert [item.measured for item in db.items()] == [True, True, False, True]
     db.write("NEVER", 1.0)
     clock.now += 1e9
     assert db.age() == INFINITY
@@ -178,6 +179,16 @@ def test_an_overdue_source_gives_way_before_it_is_aged(db: Database, clock: Cloc
     clock.now += 0.5
     lat.write(48.5, "gps1")
     assert lat.reading.source == "gps2", "it must be good for the hold time first"
+
+
+def test_an_overdue_source_gives_way_to_a_backup_that_has_long_been_good(db: Database, clock: Clock) -> None:
+    lat = db.item("LAT")
+    lat.write(48.0, "gps1")
+    clock.now += 0.9
+    lat.write(49.0, "gps2")
+    clock.now += 0.2  # gps1 is overdue, but not yet aged
+    lat.write(49.1, "gps2")
+    assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (49.1, "gps2", SECFAIL)
 
 
 def test_reading_old_in_one_thread_while_another_writes(db: Database, clock: Clock) -> None:
