@@ -485,6 +485,12 @@ def test_nan_from_another_source_keeps_the_value_and_its_age(bench: Bench) -> No
 # -- limits and explain ------------------------------------------------------------------------------------------------
 
 
+def test_all_nodes_of_a_busy_bus_are_remembered_if_the_bus_is_ranked(bench: Bench, lat: Item) -> None:
+    names = [f"canfix/{n}" for n in range(3 * MAX_SOURCES)]
+    all_write(lat, **dict.fromkeys(names, 1))
+    assert {reading.source for reading in lat.readings()} == {*names}
+
+
 @pytest.mark.parametrize("key", ["LAT", "IAS"])
 def test_memory_is_bounded_for_many_sources(bench: Bench, key: str) -> None:
     item = bench.db.item(key)

@@ -69,6 +69,15 @@ def test_the_name_of_a_driver_as_a_plugin_finds_the_driver() -> None:
     assert loader.load_plugin("fixgw.plugins.nmea0183") is loader.load_plugin("fixgw.drivers.nmea0183")
 
 
+def test_a_module_of_the_plugin_path_may_be_named_like_ours_unless_another_hides_it(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    name = module(GUIDE)
+    assert loader.load_plugin(f"fixgw.plugins.{name}").__module__ == name
+    (tmp_path / "colorsys.py").write_text(GUIDE)  # Python's own comes first
+    assert reason("fixgw.plugins.colorsys").startswith("there is no module 'fixgw.plugins.colorsys'")
+
+
 def test_a_plugin_is_found_under_its_own_name() -> None:
     assert loader.load_plugin("fixgw.plugins.skel").__module__ == "fixgw.plugins.skel"
 

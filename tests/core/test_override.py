@@ -65,6 +65,7 @@ def test_it_ends_by_itself_and_does_not_age_before(oil: Item, db: Database, hear
     assert clock.now == start + 30.0
     assert (oil.reading.value, oil.reading.source) == (60.0, "eis")
     assert db.overridden() == {}
+    assert oil.write(61.0, "eis") is oil.said is oil.reading
 
 
 def test_a_value_that_never_ages_returns_in_time_too(db: Database, clock: Clock) -> None:

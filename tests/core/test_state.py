@@ -330,3 +330,21 @@ def test_unusable_state_gives_one_line_in_the_log(tmp_path: Path, caplog: pytest
     assert "is unusable" in caplog.text
     assert Keeper(tmp_path / "other.json", log).load() is None
     assert len(caplog.records) == 1
+
+
+def test_within_detached_nothing_is_loaded_or_saved(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    save(path, OLD)
+    elsewhere: list[Keeper] = []
+    with state.detached():
+        with state.detached():
+            pass
+        inside = Keeper(path, log)
+        thread = threading.Thread(target=lambda: elsewhere.append(Keeper(path, log)))
+        thread.start()
+        thread.join()
+    assert inside.load() is None
+    inside.keep(NEW)
+    assert inside.close()
+    assert (inside.saved, load(path)) == (0, OLD)
+    assert [keeper.load() for keeper in (*elsewhere, Keeper(path, log))] == [OLD, OLD], "another thread; and afterwards"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fixgw import doctor
+from fixgw.configuration import Configuration, Connection
 from fixgw.doctor import NO_INSTRUMENT, Machine, Result, Who, examine, look_at, user
 from fixgw.drivers.canfix import CanfixOptions
 from fixgw.drivers.canfix import Plugin as Canfix
@@ -21,7 +22,7 @@ from fixgw.drivers.links.can.bus import CanPlugin
 from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
 from fixgw.errors import FixgwError
-from fixgw.plugin import Device, Feeds, Finding
+from fixgw.plugin import Device, Feeds, Finding, PluginBase
 
 PILOT = Who("pilot", 1000, frozenset([1000, 54321]))
 NOON = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
@@ -313,7 +314,7 @@ def test_the_disk_is_checked(
 
 
 PLUGIN = """
-from fixgw.plugin import Device, Feeds, Finding, Options, PluginBase
+from fixgw.plugin import Device, Feeds, Finding, PluginBase, Options, PluginBase
 
 class Settings(Options, frozen=True, kw_only=True):
     port: str = ""
@@ -398,3 +399,161 @@ def test_a_configuration_without_instruments_is_reported(tmp_path: Path) -> None
     assert NO_INSTRUMENT in said("netfix: {module: fixgw.plugins.netfix}")
     assert NO_INSTRUMENT not in said("gps: {module: fixgw.drivers.nmea0183, port: /dev/ttyS0}")
     assert NO_INSTRUMENT not in said("gps: {module: fixgw.plugins.nmea0183, port: /dev/ttyS0}")  # by its old name
+
+
+# -- the running gateway -----------------------------------------------------------------------------------------------
+
+
+class Answering:
+    """A gateway that explains its keys, on a clock of its own: what it says first, and what it says later."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, before: dict[str, Any], after: dict[str, Any]) -> None:
+        self.now = 100.0
+        self._explanations = iter([*before.items(), *after.items()])
+        self._keys = [list(before), list(after)]
+        monkeypatch.setattr(doctor, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def list(self) -> list[str]:
+        return self._keys.pop(0)
+
+    def explain(self, key: str) -> dict[str, Any]:
+        expected, facts = next(self._explanations)
+        assert key == expected
+        return {"writes": 0, "source": "", "tolerance": 0.0, "flags": {}, "sources": [], **facts}
+
+
+def connections(directory: Path, *names: str) -> Configuration:
+    made = tuple(Connection(name=name, module="theirs", plugin=PluginBase, options={}) for name in names)
+    return Configuration(file=directory / "default.yaml", directory=directory, connections=made)
+
+
+def test_the_rates_of_keys_are_told_by_their_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before: dict[str, Any] = {
+        "IAS": {"source": "adc", "writes": 100, "tolerance": 2.0},
+        "ALT": {"source": "adc/1", "writes": 10, "tolerance": 0.5},
+        "VS": {"source": "adc", "writes": 5},
+        "TAS": {"source": "adcomputer", "writes": 5},
+    }
+    after: dict[str, Any] = {
+        "IAS": {"source": "adc", "writes": 140, "tolerance": 2.0},
+        "ALT": {"source": "adc/1", "writes": 14, "tolerance": 0.5},
+        "VS": {"source": "adc", "writes": 5},
+        "TAS": {"source": "adcomputer", "writes": 6},
+        "NEW": {"source": "adc", "writes": 6},
+    }
+    client: Any = Answering(monkeypatch, before, after)
+    found = list(doctor._keys(client, {}, connections(tmp_path, "adc", "gps"), {}, 4.0))
+    assert [(about, finding.level, finding.message) for about, finding in found] == [
+        (
+            "adc",
+            "ok",
+            "feeds 3 keys, 11 values a second; the slowest is ALT, 1 of 2 needed to stay fresh",
+        ),
+        ("adc", "warning", "written too seldom to stay fresh (values a second, of those needed): ALT 1 of 2"),
+    ]
+    assert client.now == 104.0
+
+
+def test_the_worst_flag_of_each_key_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flagged: dict[str, Any] = {
+        "A": {"old": "nothing from adc", "fail": "open"},
+        "B": {"fail": "open", "bad": "x"},
+        "C": {"old": "", "bad": "x"},
+        "D": {"bad": "ice", "secfail": "nothing from efis"},
+        "E": {"secfail": "nothing from efis"},
+        "F": {"annunciate": "high"},
+    }
+    explained = {key: {"source": "adc", "flags": flags, "tolerance": 1.0} for key, flags in flagged.items()}
+    client: Any = Answering(monkeypatch, explained, explained)
+    found = list(doctor._keys(client, {"connections": {"adc": {}}}, None, {}, 4.0))
+    assert [(finding.level, finding.message, finding.fix) for _, finding in found[:-2]] == [
+        ("problem", "A, B: fail: open", "fixgw explain A"),
+        ("problem", "C: old", "fixgw explain C"),
+        ("warning", "D: bad: ice", "fixgw explain D"),
+        ("warning", "E: secfail: nothing from efis", "fixgw explain E"),
+    ]
+    assert found[-1].finding.message.endswith("needed): F 0 of 1"), "those that are flagged are told already"
+
+
+def test_keys_that_are_mapped_but_come_from_elsewhere_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained: dict[str, Any] = {f"K{n}": {"tolerance": 1.0, "sources": [{"source": "efis"}]} for n in range(22)} | {
+        "ours": {"tolerance": 1.0, "sources": [{"source": "efis"}, {"source": "adc/2"}]},
+        "knob": {"sources": []},
+    }
+    client: Any = Answering(monkeypatch, explained, explained)
+    feeds = {"adc": [*explained, "K0", "no such key"]}
+    found = list(doctor._keys(client, {}, connections(tmp_path, "adc"), feeds, 0.0))
+    keys = ", ".join(f"K{n}" for n in range(20))
+    assert found == [("adc", ("warning", f"mapped, but never written: {keys} and 2 more", ""))]
+
+
+def test_what_a_running_gateway_reports_is_a_finding(tmp_path: Path) -> None:
+    def report(**facts: Any) -> dict[str, Any]:
+        return {"health": "ok", "restarts": 0, "status": {}, **facts}
+
+    bus = {"controller": "bus off", "error counters": "tx 255", "bus off": 1, "lost": 2, "error frames": 0}
+    tree: dict[str, Any] = {
+        "version": "2.0",
+        "health": "degraded",
+        "summary": "2 of 4 connections well",
+        "configuration": {"file": "/etc/fixgw/my own.yaml", "problems": ["the database definition changed"]},
+        "database": {"conflicts": {"IAS": "adc and efis (3 times)"}},
+        "connections": {
+            "adc": report(health="no data", restarts=1),
+            "can": report(restarts=2, status={"left": bus, "saving failed": 4, "controller": "active"}),
+            "odd": "unavailable",
+        },
+    }
+    found = [(about, *finding) for about, finding in doctor._gateway(tree, connections(tmp_path, "adc", "gps"))]
+    assert found == [
+        ("gateway", "warning", "version 2.0: 2 of 4 connections well", ""),
+        (
+            "gateway",
+            "warning",
+            "it runs another configuration: /etc/fixgw/my own.yaml",
+            "fixgw doctor '/etc/fixgw/my own.yaml'",
+        ),
+        ("gateway", "warning", "not yet applied: the database definition changed", ""),
+        ("gateway", "warning", "IAS is written by adc and efis (3 times): rank them, or remove one of them", ""),
+        ("gps", "warning", "it is configured, but the running gateway does not have it", "fixgw status"),
+        ("adc", "problem", "not well: no data", "fixgw status --verbose  # adc"),
+        ("adc", "warning", "restarted 1 time", ""),
+        ("can", "warning", "restarted 2 times", ""),
+        (
+            "can",
+            "problem",
+            "left: the controller is bus off (tx 255): check the wiring, the two 120 ohm resistors, and that all "
+            "devices use the same bit rate",
+            "",
+        ),
+        ("can", "warning", "left: bus off: 1", ""),
+        ("can", "warning", "left: lost: 2", ""),
+        ("can", "warning", "saving failed: 4", ""),
+    ]
+
+
+def test_a_running_gateway_that_is_well_gives_one_line(tmp_path: Path) -> None:
+    own = connections(tmp_path, "adc")
+    tree: dict[str, Any] = {
+        "version": "2.0",
+        "health": "ok",
+        "summary": "all well",
+        "configuration": {"file": str(tmp_path / "default.yaml"), "problems": []},
+        "connections": {"adc": {"health": "ok", "restarts": 0, "status": {"left": {"deep": {"bus off": 1}}}}},
+    }
+    for loaded in (own, None):
+        assert list(doctor._gateway(tree, loaded)) == [("gateway", ("ok", "version 2.0: all well", ""))]
+
+
+def test_only_a_gateway_that_is_installed_is_started_as_a_service(tree: Tree) -> None:
+    assert doctor._absent(tree.machine).fix == "fixgw run"
+    tree.write("/opt/fixgw/installed")
+    assert doctor._absent(tree.machine).fix == "sudo systemctl start fixgw"

@@ -368,6 +368,15 @@ def test_a_killed_upgrade_can_be_reverted(
     assert (tmp_path / "opt/fixgw/program").exists()
 
 
+def test_only_root_may_change_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    for uid in (1, 1000):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        with pytest.raises(install.Refused, match="sudo"):
+            install.need_root()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    install.need_root()
+
+
 def test_without_root_it_asks_for_sudo() -> None:
     """As user nobody, after the import, because nobody may not enter root's home, where this test may run."""
     become_nobody = "os.geteuid() or os.setuid(65534)"

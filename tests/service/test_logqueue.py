@@ -144,6 +144,45 @@ def test_the_level_and_filters_of_the_target_apply(slow: Slow, log: logging.Logg
     assert slow.written == ["said"]
 
 
+def test_a_handler_that_is_stuck_is_named_after_two_seconds(
+    slow: Slow, log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    handler = QueuedHandler(slow, size=1, clock=lambda: clock[0])
+    monkeypatch.setattr(logqueue, "_handlers", [handler, QueuedHandler(Slow())])
+    log.addHandler(handler)
+    assert (logqueue.trouble(), logqueue.dropped()) == ("", {})
+    slow.gate.clear()
+    log.warning("0")
+    assert slow.entered.wait(20)
+    clock[0] = 102.0
+    assert logqueue.trouble() == ""
+    clock[0] = 103.0
+    assert logqueue.trouble() == "the log is stuck: Slow has been writing one line for 3 s"
+    for number in range(1, 4):
+        log.warning("%d", number)
+    assert logqueue.trouble() == "the log is stuck: Slow has been writing one line for 3 s, 2 dropped"
+    assert logqueue.dropped() == {"Slow": 2}
+    assert not logqueue.finish(0.0)
+    slow.gate.set()
+    assert logqueue.finish(20)
+    assert (logqueue.trouble(), slow.written[-1]) == ("", "1")
+
+
+def test_loggers_that_share_a_handler_share_its_queue(log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    queues: list[QueuedHandler] = []
+    shared, own, other = Slow(), Slow(), logging.getLogger("test_logqueue.other")
+    log.handlers, other.handlers = [shared, own], [shared]
+    monkeypatch.setattr(logqueue, "_handlers", queues)
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root.manager, "loggerDict", {"a": log, "b": other})
+    logqueue.queue_all()
+    logqueue.queue_all()
+    assert [queue.target for queue in queues] == [shared, own]
+    assert (log.handlers, other.handlers) == (queues, queues[:1])
+    other.handlers = []
+
+
 @pytest.mark.slow
 def test_a_stopped_terminal_delays_no_one_and_sigterm_works(tmp_path: Path) -> None:
     (tmp_path / "noisy.py").write_text(
