@@ -185,6 +185,7 @@ class Plugin(CanPlugin[CanfixOptions]):
             self.clock,
             options.simulated,
         )
+        self.inputs.judge = self.outputs.judge
         self._open(self.node.bitrate or options.bitrate)
         if options.mapfile:
             self.inputs.doubt_start_values()

@@ -20,9 +20,13 @@ __all__ = ["Inputs", "Take"]
 
 #: Writes a received value to its keys: ``take(value, function code, node)``. Raises `BadValue`.
 Take = Callable[[Any, int, int], object]
+#: Decides about a node's value of a setting, by key, value and source: ``True`` if ours counts, ``False`` if the node's
+#: does, None if the node may not have heard of ours yet: its value has to wait.
+Judge = Callable[[str, Value, str], bool | None]
 #: The same for the data of a frame that carries the value.
 TakeData = Callable[[Data], object]
 Convert = Callable[[Any], Value]
+Write = Callable[[Any, str, int, str, int], object]
 Nodes = set[int]
 
 MASK = ANNUNCIATE | BAD | FAIL
@@ -62,6 +66,7 @@ class Inputs:
         self._ranked: list[Item] = []
         self._prefix = source + "/"
         self._me = digits_of(identity(database))
+        self.judge: Judge = lambda key, value, source: None
         self._names: dict[Topic, list[_Names]] = {}  # of the sources of measurements
         self._returning: dict[Topic, Nodes] = {}  # the nodes whose measurements have been here before
         self.returned = 0  # the number of such
@@ -77,13 +82,17 @@ class Inputs:
             of_parameter = any(name in rankings.get(key, ()) for key in entry.keys)
             stem = f"{source}/{name}" if of_parameter else source
             sources = self._name(entry, parameter, items, stem)
-            take = _take(entry, parameter, items, sources)
+            take = _take(entry, parameter, items, sources, self._writer(entry, parameter, items))
             self._add(self.values, entry, take)
             take_data = _take_data(entry, parameter, items, sources) or _read_and_take(parameter, take)
             self._add_direct(parameter, entry.index, take_data)
             if entry.nodespecific:
                 sources = self._name(entry, parameter, items, stem, SET)
-                self._add(self.sets, entry, _take(entry, parameter, items, sources))
+                self._add(
+                    self.sets,
+                    entry,
+                    _take(entry, parameter, items, sources, self._writer(entry, parameter, items, True)),
+                )
             if isinstance(entry, mapping.Input) and parameter.metas and items[0] is not None:
                 limits = _Limits(entry, parameter, items[0], found, self.heard)
                 self.metas.setdefault(parameter.identifier, {}).setdefault(entry.index, []).append(limits)
@@ -113,6 +122,27 @@ class Inputs:
         names = _Names(list(_sources(stem, tail)), stem, tail)
         self._names.setdefault((parameter.identifier, entry.index), []).append(names)
         return names.sources
+
+    def _writer(
+        self, entry: mapping.Entry, parameter: Parameter, items: list[Item | None], is_set: bool = False
+    ) -> Write:
+        """The function that writes a single value. `is_set`: of a Parameter Set message, which nobody repeats."""
+        item = next(item for item in items if item is not None)
+        if not item.definition.setting:
+            return item.write
+        scale = mapping.conversion(entry, parameter, item)[0] if isinstance(entry, mapping.Scaled) else 1.0
+        step = 0.0 if parameter.text or parameter.type == "FLOAT" else abs(scale) / parameter.divisor
+
+        def write(value: Any, source: str, flags: int, reason: str, mask: int) -> None:
+            ours = self.judge(item.key, value, source)
+            if ours:
+                return
+            if is_set:
+                item.write(value, source, flags, reason, mask)
+            else:
+                item.report(value, source, flags, reason, mask, step, wait=ours is None)
+
+        return write
 
     def _note_path(self, node: int, topic: Topic | None) -> None:
         """Name the gateways that the measurements of a node, or one of them, have passed through."""
@@ -224,7 +254,9 @@ def _sources(stem: str, tail: str = "") -> tuple[str, ...]:
     return tuple(f"{stem}/{node}{tail}" for node in range(256))
 
 
-def _take(entry: mapping.Received, parameter: Parameter, items: list[Item | None], sources: Sequence[str]) -> Take:
+def _take(
+    entry: mapping.Received, parameter: Parameter, items: list[Item | None], sources: Sequence[str], write: Write
+) -> Take:
     if isinstance(entry, mapping.Encoder):
         return _Encoder(entry, items, sources).take
     if isinstance(entry, mapping.Switches):
@@ -233,7 +265,6 @@ def _take(entry: mapping.Received, parameter: Parameter, items: list[Item | None
         return _Parts(parameter, items, sources).take
     item = next(item for item in items if item is not None)
     convert = make_converter(entry, parameter, item)
-    write = item.write
     if parameter.type == "FLOAT":
 
         def take_float(value: float, code: int, node: int) -> None:
@@ -258,7 +289,7 @@ def _take_data(
     """The shortest way, for a single whole number; None if there is none."""
     item = items[0]
     code = WIRE_CODES.get(parameter.type, "s")
-    if code in "sf" or item is None or not isinstance(entry, mapping.Input):
+    if code in "sf" or item is None or item.definition.setting or not isinstance(entry, mapping.Input):
         return None
     unpack = struct.Struct(f"<{VALUE_AT}x{code}").unpack_from
     write, divisor = item.write, parameter.divisor
@@ -308,16 +339,19 @@ class _Limits:
         self._convert = make_converter(entry, parameter, item) or (lambda value: value)
         self._item = item
         self._heard = heard
+        self._said: dict[tuple[int, str], Value] = {}  # by node and name: the last that it has said
 
     def take(self, message: cf.Meta) -> bool:
         name = self._names.get(message.meta)
         if name is None or message.failure:
             return False
         value = self._convert(message.value)
-        if self._item.aux[name] != value:
+        # What the node only repeats does not replace what somebody has set since.
+        if self._item.aux[name] != value and self._said.get((message.node, name)) != value:
             # Note it before writing: the write notifies an output of the same key, which must recognise its origin.
             self._heard[self._item.key, name] = value
             self._heard[self._item.key, name] = self._item.write_aux(name, value)
+        self._said[message.node, name] = value
         return True
 
 

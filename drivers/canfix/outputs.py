@@ -120,6 +120,11 @@ class Outputs:
         for output in self.outputs:
             output.reopened()
 
+    def judge(self, key: str, value: Value, source: str) -> bool | None:
+        """Whether our value of the setting `key` counts although a node sends this one; see `Output.judge`."""
+        verdicts = [output.judge(value, source) for output in self.outputs if output.judges(key)]
+        return True if True in verdicts else False if False in verdicts else None
+
     def note_unsent(self, identifier: int, data: bytes) -> None:
         """The bus has not sent this frame of ours. Takes no lock."""
         self._noted.append((identifier, data))
@@ -215,6 +220,10 @@ class Output:
     def troubles(self) -> list[str]:
         """Why the value, or meta data that was sent before, cannot be sent unchanged."""
         return list(filter(None, (self.trouble, *list(self._meta_troubles.values()))))
+
+    def judges(self, key: str) -> bool:
+        """Whether it sends the setting `key`, so that it may insist."""
+        return self.setting and not self._switches and any(item is not None and item.key == key for item in self._items)
 
     def open(self) -> None:
         for item in filter(None, self._items):
@@ -339,10 +348,7 @@ class Output:
             if not (is_set and self.entry.owner):
                 first = self._items[0]
                 if first is not None and self.setting and not self._switches:
-                    mine = self._contradicted(reading, is_set)
-                    if mine is not None:
-                        first.write(mine.value, mine.source, mine.flags & ~OLD)
-                        return
+                    self._take_over(reading, is_set)
                 if self.entry.on_change:
                     self._heard()
                 return  # it came from this bus
@@ -355,35 +361,54 @@ class Output:
                     self._insisted = 0
                 self._mine, self._mine_at, self._overruled = reading, NEVER, None
                 self._listen_until = float("-inf")
-            if self._all.clock() >= self._free_at:
-                self._send()
-            elif not self._waiting:
-                self._waiting = True
-                self._all.wake()
+            self._send_soon()
 
-    def _contradicted(self, reading: Reading, is_set: bool) -> Reading | None:
-        """Judge another node's value of a setting. Return our value if it wins, and must be sent again.
+    def _send_soon(self) -> None:
+        """Send, as soon as the rate limit allows. The caller holds the lock."""
+        if self._all.clock() >= self._free_at:
+            self._send()
+        elif not self._waiting:
+            self._waiting = True
+            self._all.wake()
+
+    def judge(self, value: Value, source: str) -> bool | None:
+        """Whether our value of a setting counts although a node sends this one. If so, ours is sent again.
+
+        None if we do not tell the node, because another gateway leads or because a node has disabled our output.
 
         All nodes receive the messages on the bus in the same order, but ours may have been sent before the other
         node's message, or not yet. So if two nodes set at the same instant, the value of the lower id wins. Our value
         also wins if it has not been sent yet, or if the owner has not confirmed it, up to INSISTENCE times.
         """
+        is_set = source.endswith(SET)
+        with self._lock:
+            self._owner_heard |= not is_set
+            if is_set and self.entry.owner:
+                return False
+            if not self._permitted:
+                return None
+            mine, now, theirs = self._mine, self._all.clock(), self._bytes(value)
+            if mine is None or theirs == self._bytes(mine.value):
+                return False
+            if not self.entry.owner and not is_set:  # the owner: it may not have heard us, or not yet
+                stays = self._insisted < (1 if self._bytes(mine.value) == self._sent_value else INSISTENCE)
+                otherwise = None
+            else:
+                crossed = now - self._mine_at < CROSSING_S and self._all.node.id < self._all.node_of(source)
+                stays = self._insisted < INSISTENCE and (self._mine_at == NEVER or crossed)
+                otherwise = False
+            if not stays:
+                return otherwise
+            self._insisted += 1
+            self._last = None
+            self._send_soon()
+            return True
+
+    def _take_over(self, reading: Reading, is_set: bool) -> None:
+        """Another node's value of a setting has been published."""
         with self._lock:
             mine, now = self._mine, self._all.clock()
             confirmed = mine is not None and self._bytes(reading.value) == self._bytes(mine.value)
-            if mine is not None and not confirmed and self._insisted < INSISTENCE:
-                if not self.entry.owner and not is_set:  # the owner: it may not have heard us, or not yet
-                    limit = 1 if self._bytes(mine.value) == self._sent_value else INSISTENCE
-                    stays = True
-                else:
-                    limit = INSISTENCE
-                    node = self._all.node_of(reading.source)
-                    unsent = self._mine_at == NEVER
-                    stays = unsent or (now - self._mine_at < CROSSING_S and self._all.node.id < node)
-                if stays and self._insisted < limit:
-                    self._insisted += 1
-                    self._last = None
-                    return mine
             if mine is not None and not confirmed:
                 self._overruled = now, self._sent, mine
             if not confirmed or (not is_set and not self.entry.owner):
@@ -399,12 +424,11 @@ class Output:
             if crossed and (self.entry.owner or is_set) and self._all.node.id > self._all.node_of(reading.source):
                 self._owed_at = now + CROSSING_S
                 self._all.wake()
-            return None
 
     def _bytes(self, value: Value) -> bytes | None:
         try:
             return self.parameter.write(self._convert(value), strict=False)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
 
     def _heard(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fixgw.database.reading import LONGEST_TEXT, PYTHON_TYPES, WIDEST, Definition, Reading
 from fixgw.errors import BadValue, UnknownKey
-from fixgw.kit.sources import OVERRIDE, START, mark_of
+from fixgw.kit.sources import KEPT, OVERRIDE, START, mark_of
 from fixgw.kit.update import (
     ANNUNCIATE,
     BAD,
@@ -36,6 +36,8 @@ DOUBTFUL = OLD | BAD | FAIL
 GOOD = 2  # the level of a reading that has none of these flags
 LONGEST_OVERRIDE_S = 3600.0
 MAX_REDELIVERIES = 100  # rounds in which one writer delivers what was written during its delivery
+SINGLE_PRECISION = 2.0**-23  # relative
+HEARSAY_S = 3.0  # a device that has been told a setting repeats the one before for so long at most
 
 ReadingCallback = Callable[[str, Reading], object]
 AuxCallback = Callable[[str, str, "Value | None"], object]
@@ -110,12 +112,14 @@ class Item:
         "_override",
         "_rank_of",
         "_reading",
+        "_report",
         "_said",
         "_shown",
         "_since",
         "_subscribers",
         "_subscriptions",
         "_telling",
+        "_waiting",
         "annunciators",
         "aux",
         "aux_sources",
@@ -175,6 +179,9 @@ class Item:
         self._overridden_until = NEVER
         #: If it is overridden, or the alert logic holds its flag: the reading that its source gives.
         self._said: Reading | None = None
+        #: A setting's published report, if nobody set that value: the report, and the last reading that was set.
+        self._report: tuple[Reading, Reading] | None = None
+        self._waiting: Reading | None = None  # the last report that waits
         self._rank_of: dict[str, int | None] = {}
         self._conflict: tuple[str, ...] = ()  # the two sources of the last conflict
         #: Ranked source -> since when it has been good, and since when it has been fresh and not failed.
@@ -224,6 +231,19 @@ class Item:
         """What is published instead of the reading of a source, and for how many seconds more; None if nothing is."""
         override = self._override
         return None if override is None else (override, max(0.0, self._overridden_until - self._clock()))
+
+    def said_and_set(self) -> tuple[Reading, Reading]:
+        """Of a setting: `said`, and the reading that somebody set last.
+
+        They are the same unless a device has `report`ed since, and nobody has turned that device's knob.
+        """
+        with self._lock:
+            said = self.said
+            return said, self._set_before(said)
+
+    def _set_before(self, said: Reading) -> Reading:
+        report = self._report
+        return report[1] if report is not None and _same_write(report[0], said) else said
 
     def aged(self, reading: Reading) -> Reading:
         """`reading`, which belongs to this item, as we may hand it out now: old if it is overdue."""
@@ -320,12 +340,7 @@ class Item:
             check = 0
             why = ""
         else:
-            try:
-                value, check, why = self._admit(value)
-            except BadValue:
-                with self._lock:
-                    self.refused += 1
-                raise
+            value, check, why = self._admit_or_count(value)
         with self._lock:
             self.writes += 1
             previous = self._reading
@@ -351,6 +366,98 @@ class Item:
             self._delivering = True
         self._deliver()
         return reading
+
+    def report(
+        self,
+        value: Any,
+        source: str = "",
+        flags: int | None = None,
+        reason: str = "",
+        mask: int = WRITABLE,
+        step: float = 0.0,
+        wait: bool = True,
+    ) -> Reading | None:
+        """`write` what a device says of itself, again and again. Returns None if that has to wait.
+
+        A device that repeats its setting sets nothing: somebody may have set another value since, of which the device
+        has not heard yet. So its report waits while the published reading is good and from another source, and
+
+        - was set less than `HEARSAY_S` ago, until then (a switch that has changed does not wait), or
+        - is younger than `HEARSAY_S`, and this device says the same as before.
+
+        Then the device's value is published, as it did not take what was set. Without `wait`, that happens at once, for
+        callers that tell the device themselves. `step` is the smallest difference that the device can express: a report
+        within it confirms the published value. The values of items that are not settings, and of ranked ones, are
+        simply written.
+        """
+        if not self.definition.setting or self.ranked:
+            return self.write(value, source, flags, reason, mask)
+        value, check, why = self._admit_or_count(value)
+        with self._lock:
+            previous, now = self._reading, self._clock()
+            said = self.said
+            was_set = self._set_before(said)
+            before = self._base_of_report(source, said)
+            if self._confirms(value, said.value, step):
+                value = said.value
+            reading = self._compose(value, source, flags, reason, mask & WRITABLE, check, why)
+            if self._waiting is not None and self._waiting.source == source:
+                self._waiting = None
+            changed = before is not None and before.value != reading.value
+            self.writes += 1
+            by_others = was_set.source not in (source, *START)
+            since_set = now - was_set.stamp if by_others else float("inf")
+            if wait and said.good and said.source not in (source, *START) and reading.value != said.value:
+                unheard = since_set < HEARSAY_S and (not changed or self.type != "bool")
+                if unheard or (not changed and now - said.stamp < HEARSAY_S):
+                    self._keep_other(reading)
+                    self._waiting = reading
+                    self._call_at(said.stamp + HEARSAY_S)
+                    return None
+            self._publish_report(reading, was_set, turned=changed and since_set >= HEARSAY_S)
+            if not self._must_deliver(previous):
+                return reading
+        self._deliver()
+        return reading
+
+    def _base_of_report(self, source: str, said: Reading) -> Reading | None:
+        """What the device said last. If it has said nothing: the setting that was kept across the restart."""
+        if said.source in (source, KEPT):
+            return said
+        return self._others.get(source)
+
+    def _confirms(self, value: Any, published: Any, step: float) -> bool:
+        difference = self._difference(value, published)
+        if difference is None:
+            return bool(value == published)
+        return bool(abs(difference) <= max(step / 2, abs(value) * SINGLE_PRECISION) * (1 + SINGLE_PRECISION))
+
+    def _publish_report(self, reading: Reading, was_set: Reading, turned: bool) -> None:
+        """Publish a device's report. `turned`: somebody set it at the device. The caller holds the lock."""
+        self._report = None if turned else (reading, was_set)
+        self._store(reading)
+        if self._due is None and self.tolerance:
+            self._schedule(reading)
+
+    def _end_waiting(self, now: float) -> None:
+        """Publish the report that waits, if its time has come. The caller holds the lock, and ages the item."""
+        waiting, said = self._waiting, self.said
+        if waiting is None:
+            return
+        was_set = self._set_before(said)
+        if not said.good or now >= said.stamp + HEARSAY_S:
+            self._waiting = None
+            self._publish_report(self._aged(waiting, now), was_set, turned=False)
+        elif said is was_set or now < waiting.stamp + HEARSAY_S:
+            self._call_at(said.stamp + HEARSAY_S)
+        else:
+            self._waiting = None  # another device goes on confirming what was set
+
+    def _call_at(self, due: float) -> None:
+        """Have the item examined at `due` or earlier. The caller holds the lock."""
+        if self._due is None or due < self._due:
+            self._due = due
+            self._database._schedule(self, due)
 
     def flag(self, flags: int, mask: int, source: str = "", reason: str = "") -> Reading:
         """Set the flags in `mask` to those in `flags`, without changing value and age. OLD may be among them.
@@ -459,9 +566,7 @@ class Item:
         due = self._overridden_until
         if self.tolerance:
             due = min(due, self._clock() + self.tolerance / 2)
-        if self._due is None or due < self._due:
-            self._due = due
-            self._database._schedule(self, due)
+        self._call_at(due)
 
     def doubt(self, doubts: Mapping[str, str]) -> None:
         """Take the readings of these sources for bad, for the reasons given, and those of others no longer.
@@ -545,6 +650,14 @@ class Item:
         finally:
             self._telling.discard(teller)
         return self.aux[name]
+
+    def _admit_or_count(self, value: Any) -> tuple[Value, int, str]:
+        try:
+            return self._admit(value)
+        except BadValue:
+            with self._lock:
+                self.refused += 1
+            raise
 
     def _admit(self, value: Any) -> tuple[Value, int, str]:
         """Check `value`. Returns the value to store, the flags that the checks set, and why. Raises `BadValue`."""
@@ -790,9 +903,8 @@ class Item:
         if best_rank is not None and _level(best):
             self._shown.add(best_rank)
         self._publish(_flagged(best, SECFAIL if missing else 0, SECFAIL, f"nothing from {', '.join(missing)}"))
-        if back_at is not None and (self._due is None or back_at < self._due):
-            self._due = back_at
-            self._database._schedule(self, back_at)
+        if back_at is not None:
+            self._call_at(back_at)
 
     def readings(self) -> list[Reading]:
         """The last reading of each source, the published one first."""
@@ -854,10 +966,8 @@ class Item:
             else:
                 self._publish(current)
             if fresh and self.tolerance:
-                due = min(fresh) + self.tolerance
-                if self._due is None or due < self._due:
-                    self._due = due
-                    self._database._schedule(self, due)
+                self._call_at(min(fresh) + self.tolerance)
+            self._end_waiting(now)
             if self._override is not None:
                 self._schedule_override()
             if self._reading is not previous and self._subscribers:
@@ -1042,6 +1152,11 @@ def _annunciated(said: Reading, owners: dict[str, str]) -> Reading:
     for owner, reason in owners.items():
         reasons.append(f"{reason} ({owner})" if reason and owner else reason or f"set by {owner or 'nobody'}")
     return _flagged(said, ANNUNCIATE, ANNUNCIATE, "; ".join(reasons))
+
+
+def _same_write(reading: Reading, other: Reading) -> bool:
+    """Whether both are of one write, whatever flags have been set since."""
+    return reading.stamp == other.stamp and reading.source == other.source and reading.value == other.value
 
 
 def _level(reading: Reading) -> int:

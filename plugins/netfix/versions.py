@@ -15,10 +15,10 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from fixgw.database import ANNUNCIATE, BAD, FAIL, INITIAL, NEVER, Database, Item, Reading, Value
+from fixgw.database import ANNUNCIATE, BAD, FAIL, NEVER, Database, Item, Reading, Value
 from fixgw.kit.sources import START, simulated, unmarked
 from fixgw.netfix import sentence
 from fixgw.netfix.sentence import NO_VERSION, Version
@@ -26,7 +26,8 @@ from fixgw.plugins.netfix.peer import Topic
 from fixgw.state import Keeper
 
 SAID = ANNUNCIATE | BAD | FAIL  # the flags that belong to a value
-MARGIN = 1000  # counts that may have been used and not saved before a kill
+STRIDE = 1 << 20  # from one setting's count to the next; those between are of devices' reports
+MARGIN = 1000 * STRIDE  # counts that may have been used and not saved before a kill
 REASON = "flagged by another gateway"
 MOST_LOOKS = 100  # at a value that is being written all the time: the next change is sent, too
 HIGHEST = 1 << 53  # more than a lifetime of counting; a greater count is an error
@@ -40,6 +41,27 @@ class _Setting(NamedTuple):
     flags: int
 
 
+class _Write(NamedTuple):
+    """One write of a value. For an aux value, without its time."""
+
+    value: Value | None
+    flags: int
+    stamp: float
+    source: str
+
+    @property
+    def words(self) -> tuple[Value | None, int]:
+        return self.value, self.flags
+
+
+class _Known(NamedTuple):
+    """What was set last and what was said last when we last looked, and the version of the latter."""
+
+    last_set: _Write
+    said: _Write
+    version: Version
+
+
 class Versions:
     """The versions of the settings and aux values of one database, whose gateway is `identity`. Any thread."""
 
@@ -47,7 +69,7 @@ class Versions:
         self._identity = identity
         self._lock = threading.Lock()
         self._count = 0
-        self._known: dict[Topic, tuple[Any, Version]] = {}  # the value, and its version
+        self._known: dict[Topic, _Known] = {}
         self._latest: dict[Topic, _Setting] = {}  # the newest that was set here or taken
         # Versions being written now, by topic and source: two links may deliver one version at the same instant.
         self._expected: dict[tuple[Topic, str], Version] = {}
@@ -123,8 +145,9 @@ class Versions:
             if written:
                 self._latest[topic] = _Setting(version, value, flags)
                 self._expected[topic, unmarked(source)] = version
-            else:
-                self._note(item, name, version)  # both gateways have the same value
+            else:  # both gateways have the same value
+                said, last_set = _look(item, name)
+                self._known[topic] = _Known(last_set, said, version)
         if not written:
             for passed_on in tuple(self.listeners):  # it is not written, but others must learn the version
                 passed_on(*topic)
@@ -151,8 +174,8 @@ class Versions:
                     if latest.version > version:
                         next = latest
                         self._expected[topic, unmarked(source)] = latest.version
-                    elif source == (item.aux_sources.get(name, "") if name else item.said.source):
-                        self._note(item, name, version)  # it has not been set again in the meantime
+                    elif source == (last_set := _look(item, name)[1]).source:
+                        self._known[topic] = _Known(last_set, last_set, version)  # it has not been set again meanwhile
             finally:
                 with self._lock:
                     if next.version == version:
@@ -163,39 +186,55 @@ class Versions:
     def _version(self, item: Item, name: str) -> Version:
         """The version of the current value; a new one if it is not from a gateway. The caller holds the lock."""
         topic = item.key, name
-        if name:
-            said: Any = item.aux[name]
-            source = item.aux_sources.get(name, "")
-            unsaid = source == INITIAL or (said is None and topic not in self._known)
-        else:
-            reading = item.said
-            said = (reading.stamp, *_words(reading))
-            source = reading.source
-            unsaid = source in START or reading.stamp == NEVER
-        if unsaid:
-            self._known.pop(topic, None)
-            self._latest.pop(topic, None)
-            return NO_VERSION
-        if (known := self._known.get(topic)) is not None and known[0] == said:
-            return known[1]
-        version = self._expected.get((topic, unmarked(source)), NO_VERSION)
-        if version == NO_VERSION:
-            self._see(self._count + 1)
-            version = self._count, self._identity
-            value, flags = (said, 0) if name else _words(reading)
-            self._latest[topic] = _Setting(version, value, flags)
-        self._known[topic] = said, version
-        return version
+        known = self._known.get(topic)
+        said, last_set = _look(item, name)
+        if last_set.source in START or (last_set.value is None and known is None) or last_set.stamp == NEVER:
+            if said == last_set:  # nobody has set it since the start
+                self._known.pop(topic, None)
+                self._latest.pop(topic, None)
+                return NO_VERSION
+            if known is None or known.last_set != last_set:
+                known = _Known(last_set, last_set, NO_VERSION)
+        elif known is None or known.last_set != last_set:
+            version = self._expected.get((topic, unmarked(last_set.source)), NO_VERSION)
+            if version == NO_VERSION:
+                if known is not None and known.version != NO_VERSION and known.said.words == last_set.words:
+                    version = self._again(item, name, known.version)
+                else:
+                    version = (self._count // STRIDE + 1) * STRIDE, self._identity
+                self._latest[topic] = _Setting(version, *last_set.words)
+            known = _Known(last_set, last_set, version)
+        if known.said != said:
+            version = known.version
+            if version == NO_VERSION or known.said.words != said.words:
+                version = version[0] + 1, self._identity
+            else:
+                version = self._again(item, name, version)
+            self._latest[topic] = _Setting(version, *said.words)
+            known = _Known(last_set, said, version)
+        self._known[topic] = known
+        self._see(known.version[0])
+        return known.version
 
-    def _note(self, item: Item, name: str, version: Version) -> None:
-        said: Any = item.aux[name] if name else (item.said.stamp, *_words(item.said))
-        self._known[item.key, name] = said, version
+    def _again(self, item: Item, name: str, version: Version) -> Version:
+        """The version of a value that has been written again: the same, unless the copies of other gateways age."""
+        return (version[0] + 1, self._identity) if item.tolerance and not name else version
 
     def _see(self, count: int) -> None:
         if count > self._count:
+            saves = count // STRIDE > self._count // STRIDE
             self._count = count
-            if self._keeper is not None:
+            if saves and self._keeper is not None:
                 self._keeper.keep(lambda: str(self._count).encode())
+
+
+def _look(item: Item, name: str) -> tuple[_Write, _Write]:
+    """What is said, and what was set last."""
+    if name:
+        write = _Write(item.aux[name], 0, 0.0, item.aux_sources.get(name, ""))
+        return write, write
+    said, last_set = (_Write(*_words(r), r.stamp, r.source) for r in item.said_and_set())
+    return said, last_set
 
 
 def _words(reading: Reading) -> tuple[Value, int]:

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import yaml
 
-from fixgw.database import INITIAL, KEPT, OLD, Database, Definition
+from fixgw.database import INITIAL, KEPT, OLD, Database, Definition, item
 from fixgw.drivers.canfix import Plugin, mapping, node, outputs
 from fixgw.drivers.canfix import protocol as cf
 from fixgw.drivers.canfix.inputs import Inputs
@@ -54,6 +54,7 @@ class Panel:
                 Definition(key="OILT1", min=-50, max=250, units="degC", tolerance=2000),
             ]
         )
+        self.db.start()
         if start is not None:
             self.db.write("BARO", start, INITIAL)
         path.write_text(text)
@@ -72,6 +73,7 @@ class Panel:
 
     def close(self) -> None:
         self.plugin.shutdown()
+        self.db.stop()
 
 
 Join = Callable[..., Panel]
@@ -82,8 +84,9 @@ def join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Join]:
     """Gateways, by node id and map."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setattr(can_bus.SharedBus, "poll_timeout", 0.05)
-    for module, name in ((outputs, "RETRY_S"), (outputs, "LISTEN_S"), (node, "REPORT_INTERVAL_S")):
-        monkeypatch.setattr(module, name, 0.4)  # a second each; the tests need not take so long
+    times = ((outputs, "RETRY_S"), (outputs, "LISTEN_S"), (node, "REPORT_INTERVAL_S"), (item, "HEARSAY_S"))
+    for module, name in times:
+        monkeypatch.setattr(module, name, 0.4)  # a second or more each; the tests need not take so long
     # Each gateway opens the bus itself, as on separate computers.
     monkeypatch.setattr(can_bus, "_key", lambda options: (id(options),))
     joined: list[Panel] = []
@@ -237,6 +240,7 @@ class Bare:
             World(self.db).quorum,
             lambda: self.now,
         )
+        self.inputs.judge = self.outputs.judge
         self.outputs.open()
 
     def send(self, frame: cf.Frame) -> bool:

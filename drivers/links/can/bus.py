@@ -256,10 +256,8 @@ class SharedBus(Poller):
         self.log.error("a driver on the bus failed: %s", tap.failure, exc_info=error)
         self.remove(tap)
         if tap.failed is not None:
-            try:
+            with suppress(Exception):
                 tap.failed(tap.failure)
-            except Exception:
-                self.log.exception("%r failed", tap.failed)
 
     # -- receiving: on the polling thread ------------------------------------------------------------------------------
 

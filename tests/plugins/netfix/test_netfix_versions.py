@@ -14,7 +14,7 @@ import pytest
 
 from fixgw.database import FAIL, INITIAL, KEPT, Database, Definition
 from fixgw.netfix.sentence import NO_VERSION, split_version, versioned
-from fixgw.plugins.netfix.versions import MOST_LOOKS, Versions, versions_of
+from fixgw.plugins.netfix.versions import MOST_LOOKS, STRIDE, Versions, versions_of
 
 pytestmark = pytest.mark.slow
 
@@ -197,18 +197,47 @@ def test_an_absurd_version_is_ignored(tmp_path: Path) -> None:
     assert not versions.take(item, "", "30.0", FAIL, "netfix/a", (7, "a"))
     assert (item.reading.fail, versions.of(item)) == (True, (7, "a"))
     item.write(31.0, "knob", 0)
-    assert versions.of(item) == versions.of(item) == (8, "here")
-    assert versions.take(item, "", "30.0", 0, "netfix/a", (8, "a")), "older by name"
-    assert not versions.take(item, "", "30.5", 0, "netfix/z", (8, "z")), "newer by name"
+    assert versions.of(item) == versions.of(item) == (STRIDE, "here")
+    assert versions.take(item, "", "30.0", 0, "netfix/a", (STRIDE, "a")), "older by name"
+    assert not versions.take(item, "", "30.5", 0, "netfix/z", (STRIDE, "z")), "newer by name"
     assert item.reading.value == 30.5
     versions.restore(tmp_path / "count", logging.getLogger())
     item.write(31.0, "knob")
-    assert versions.of(item) == (9, "here")
+    assert versions.of(item) == (2 * STRIDE, "here")
     versions.close()
     again = Versions("again")
     again.restore(tmp_path / "count", logging.getLogger())
-    assert again.of(item)[0] > 9
+    assert again.of(item)[0] > 2 * STRIDE
     again.close()
+
+
+def test_only_what_is_set_gets_a_count_that_beats_others() -> None:
+    now = 100.0
+    db = Database(
+        [Definition(key="BARO", setting=True), Definition(key="COURSE", setting=True, tolerance=2000)], lambda: now
+    )
+    versions = Versions("here")
+    baro, course = db.item("BARO"), db.item("COURSE")
+    baro.report(29.92, "can/1")
+    assert versions.of(baro) == (1, "here"), "what a device says first loses to all that is set"
+    for _ in range(3):
+        now += 5
+        baro.write(30.0, "panel", 0)
+        course.write(90.0, "gps", 0)
+        assert versions.of(baro) == (STRIDE, "here")
+    first = versions.of(course)
+    now += 1
+    course.write(90.0, "gps", 0)
+    assert versions.of(course) == (first[0] + 1, "here"), "others' copies must not become old"
+    now += 5
+    baro.report(30.0, "can/1")
+    assert versions.of(baro) == (STRIDE, "here")
+    baro.report(30.1, "can/1")
+    assert versions.of(baro)[0] // STRIDE > 1, "somebody has turned the knob of the device"
+    turned = versions.of(baro)
+    now += 1
+    baro.report(30.2, "can/1")
+    assert versions.of(baro)[0] // STRIDE > turned[0] // STRIDE
 
 
 def test_a_bus_between_the_same_gateways_makes_nothing_circulate(serve: Serve, wait_for: Wait) -> None:
@@ -262,7 +291,7 @@ def test_an_older_setting_that_is_written_late_does_not_stay() -> None:
     thread.join()
     assert (item.reading.value, versions.of(item)) == (30.0, (6, "b"))
     item.write(30.5, "panel", 0)
-    assert versions.of(item) == (7, "here")
+    assert versions.of(item) == (STRIDE, "here")
 
 
 def test_a_setting_of_the_panel_outlasts_an_older_one_that_is_written_late() -> None:
@@ -274,10 +303,10 @@ def test_a_setting_of_the_panel_outlasts_an_older_one_that_is_written_late() -> 
     thread.start()
     slow.held.wait()
     item.write(30.0, "panel", 0)
-    assert versions.of(item) == (6, "here")
+    assert versions.of(item) == (STRIDE, "here")
     slow.older.set()
     thread.join()
-    assert (item.reading.value, versions.of(item)) == (30.0, (6, "here"))
+    assert (item.reading.value, versions.of(item)) == (30.0, (STRIDE, "here"))
 
 
 def test_a_setting_that_is_written_all_the_time_does_not_hold_up_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
