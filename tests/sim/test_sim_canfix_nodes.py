@@ -721,3 +721,16 @@ def test_nodes_ignore_frames_for_others(frame: SimFrame) -> None:
 def test_options_of_faults_are_checked(fault: str, options: Any, wrong: str) -> None:
     with pytest.raises(ValueError, match=f"^{wrong}: "):
         FAULTS[fault](**options)
+
+
+@pytest.mark.parametrize("first", FAULTS)
+def test_any_two_faults_may_meet(first: str) -> None:
+    """A fault gets what another one has made of a frame: a frame without data, too short, or of another kind."""
+    for second in FAULTS:
+        station = Station(Controls())
+        for fault in (first, second):
+            station.begin(FAULTS[fault]())
+        for n in range(4):
+            for command in (b"\x00\x01", b"\x01\x01\x09", b"\x02\x01\x55", b"\x03\x01\x26\x02"):
+                station.received(SimFrame(NODE_SPECIFIC + US, command))
+            station.due(n / 2, VIEW)

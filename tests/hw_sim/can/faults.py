@@ -210,7 +210,9 @@ class OldLibrary(Each):
     """
 
     def spoil(self, frame: SimFrame) -> Iterable[SimFrame]:
-        if NODE_SPECIFIC < frame.arbitration_id < NODE_SPECIFIC + 256:
+        if (
+            NODE_SPECIFIC < frame.arbitration_id < NODE_SPECIFIC + 256 and frame.data
+        ):  # another fault may have emptied it
             control, *body = frame.data
             if control in (DISABLE, ENABLE):
                 return []
