@@ -208,18 +208,16 @@ class AirData:
 
     def _vertical_speed(self, altitude: float) -> Update:
         """The rate at which the altitude leaves its own delayed value, smoothed again: the lag is twice the time
-        constant."""
-        now, last = self._clock(), self._last
-        self._last = now
-        leap = abs(altitude - self._before)
-        self._before = altitude
+        constant. Between two pressures it climbs steadily, so a missing one does not change the rate of a climb."""
+        now, last, before = self._clock(), self._last, self._before
+        self._last, self._before = now, altitude
+        leap = abs(altitude - before)
         if now - last > self.MAX_GAP_S or leap > self.LEAP_FT + self.LEAP_FT_PER_S * (now - last):
             self._begin(altitude, now)
         elif (passed := now - last) > 0.0:
-            growth = math.expm1(passed / self._tau)
-            share = growth / (1.0 + growth)
-            self._slow += (altitude - self._slow) * share
-            # In a steady climb it lags by passed / growth seconds, which is the time constant if sampled often.
-            self._rate += (60.0 * (altitude - self._slow) * growth / passed - self._rate) * share
+            left = math.exp(-passed / self._tau)
+            lag = (altitude - before) * self._tau / passed  # in a steady climb at the rate since the last pressure
+            self._slow = altitude - lag + (self._slow - before + lag) * left
+            self._rate += (60.0 * (altitude - self._slow) / self._tau - self._rate) * (1.0 - left)
         settling = now - self._since < 4.0 * self._tau
         return Update("VS", self._rate, BAD if settling else 0, "settling" if settling else "")

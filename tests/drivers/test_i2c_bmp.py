@@ -192,19 +192,35 @@ def test_an_aircraft_on_the_ground_with_the_qnh_set_reads_its_elevation(clock: C
     assert values["ALT"].value == pytest.approx(aircraft.altitude, abs=3.0)
 
 
+def pressure_in_a_climb(seconds: float) -> float:
+    """From 3000 ft at 600 ft/min."""
+    altitude = 3000.0 + 10.0 * seconds
+    return 101325.0 * math.pow(1.0 - 0.0065 * altitude * 0.3048 / 288.15, 5.25588)
+
+
 def test_the_vertical_speed_of_a_steady_climb_settles_at_its_rate(clock: Clock) -> None:
     air = AirData(clock, 0.7)
-    altitude, flags = 3000.0, []
+    began, flags = clock.now, []
     for _ in range(400):
-        pascals = 101325.0 * (1 - 0.0065 * altitude * 0.3048 / 288.15) ** 5.25588
-        speed = updates(air, pascals)["VS"]
+        speed = updates(air, pressure_in_a_climb(clock.now - began))["VS"]
         flags.append(speed.flags)
         clock.now += 0.05
-        altitude += 600.0 / 60.0 * 0.05
     assert speed.value == pytest.approx(600.0, abs=1.0)
     assert flags[0] == BAD
     assert flags[-1] == 0
     assert speed.reason == ""
+
+
+@pytest.mark.parametrize("gap_s", [0.3, 0.9, 1.9])
+def test_missing_pressures_do_not_change_the_vertical_speed_of_a_steady_climb(clock: Clock, gap_s: float) -> None:
+    """The chip was unplugged for a moment, or its bus was busy."""
+    air = AirData(clock, 0.7)
+    began = clock.now
+    for n in range(300):
+        speed = updates(air, pressure_in_a_climb(clock.now - began))["VS"]
+        if n >= 200:
+            assert speed == Update("VS", pytest.approx(600.0, abs=1.0))
+        clock.now += gap_s if n == 220 else 0.05
 
 
 def test_the_vertical_speed_starts_afresh_after_a_gap(clock: Clock) -> None:
