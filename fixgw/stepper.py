@@ -209,7 +209,8 @@ class Stepper:
             for task in self.tasks.values():
                 if task.due < due and self._has_turns(task):
                     due = task.due
-            due = max(math.ceil(due * 1e6) / 1e6, self.clock.now + LEAST_S) if due < at else at
+            # In whole microseconds, so that a worker's instants do not depend on those of the others.
+            due = max(math.ceil(due * 1e6) / 1e6, round(self.clock.now + LEAST_S, 6)) if due < at else at
             if due >= at:
                 break
             self.set_clock(due)

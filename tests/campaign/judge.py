@@ -46,7 +46,6 @@ RESOLUTION: Mapping[str, float] = {
     "sim/bmp280 VS": 60.0,  # from the change of pressure, over some seconds
     "sim/bno055 ROT": 0.6,
     "sim/tp3 FUELQ1": 0.5,
-    "sim/panel FUELF1": 0.4,  # whole pulses in two seconds
     "ROLL": 0.11,
     "PITCH": 0.11,
     "ROT": 0.11,
@@ -94,6 +93,9 @@ NOT_COMPARED = (
     "GPS_SATS_VISIBLE",
     "GPS_ACCURACY_*",  # a device may tell a category, or a number of its own
 )
+#: What a driver concludes from what a receiver does not send may be different while a fault loses messages. GDL90 has no
+#: message for the kind of fix: a position without a geometric altitude is two-dimensional.
+CONCLUDED = {"sim/stratux GPS_FIX_TYPE": 2}
 #: Totals that have missed something stay bad until somebody writes them, and so does what follows from them. A rate of
 #: change needs its time again.
 SLOW = ("FUELUSED", "FUELREM", "ENDUR", "RANGE", "FUELDEST", "CHTROC11", "CHTROC12", "CHTROC13", "CHTROC14")
@@ -130,6 +132,7 @@ class Judge:
         self._end = seconds
         self._spans = [*spans(plan)]
         self._notice_s = {source_of(name): INSTRUMENTS[name].notice_s for name in plan.instruments}
+        self._last: dict[str, Reading] = {}
         self._live = {source_of(name) for name in plan.instruments if INSTRUMENTS[name].live}
         self._times: list[float] = []
         self._truth: list[Mapping[str, Value]] = []
@@ -153,6 +156,10 @@ class Judge:
             self.findings.append(Finding(rule, self._rig.now, key, words))
 
     def _note(self, key: str, reading: Reading) -> None:
+        before = self._last.get(key)
+        self._last[key] = reading
+        if before is not None and before.stamp == reading.stamp and before.flags ^ reading.flags == ANNUNCIATE:
+            return  # an alert, which follows other keys
         change = round(self._rig.stepper.now, 3), reading.value, reading.flags & ~ANNUNCIATE, reading.source
         self.changes[key].append(change)
 
@@ -228,7 +235,10 @@ class Judge:
         for span in mine:
             if span.effect == "late" and span.begin <= now <= span.end + item.tolerance + LAG_S + LATE_S:
                 since -= LATE_S
-            if span.effect == "stuck" and span.begin <= now <= span.end + item.tolerance + LAG_S:
+            going_on = span.begin <= now <= span.end + item.tolerance + LAG_S
+            if going_on and value == CONCLUDED.get(f"{reading.source} {key}"):
+                return
+            if span.effect == "stuck" and going_on:
                 return  # what it says was true once; `stale` says for how long that may last
         first = max(0, bisect_left(self._times, since) - 1)
         turn = item.definition.wrap

@@ -7,6 +7,7 @@ bounce. `fixgw sim panel` shows the panel on the terminal; in a scenario it is t
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from fixgw.hw_sim.aircraft import Aircraft
@@ -33,6 +34,7 @@ FLOW = 4
 K_FACTOR = 29_000.0
 
 BOUNCES = 3
+MAX_PULSES = 1000  # of one step; earlier ones are lost
 MAX_TURNS = 1000  # detents waiting to be turned; more are lost
 
 
@@ -46,7 +48,9 @@ class Panel:
         #: The detents by which each knob has been turned clockwise.
         self.turned = [0] * len(KNOBS)
         self._moves: tuple[deque[tuple[int, bool, int]], ...] = tuple(deque(maxlen=4 * MAX_TURNS) for _ in KNOBS)
-        self._flowed = 0.0  # gallons for which the transducer has not sent pulses yet
+        #: Whether somebody calls `pulse` when each of the `pulses` is due, so that `tick` sends none.
+        self.paced = False
+        self._flowed = 0.0  # pulses' worth of fuel since the transducer's last pulse: 0 to 1
         self._last: float | None = None
 
     # -- for hands -----------------------------------------------------------------------------------------------------
@@ -97,14 +101,24 @@ class Panel:
                 pin, close, by = moves.popleft()
                 (self.bank.press if close else self.bank.release)(pin)
                 self.turned[knob] += by
-        if self._last is not None:
-            self._flowed += float(aircraft.values()["FUELF1"]) * (now - self._last) / 3600.0
+        if not self.paced:  # what is due since the last tick, all at once
+            for _ in self.pulses(aircraft, 0.0 if self._last is None else now - self._last):
+                self.pulse()
         self._last = now
-        pulses = int(self._flowed * K_FACTOR)
-        self._flowed -= pulses / K_FACTOR
-        for _ in range(min(pulses, 1000)):
-            self.bank.drive(FLOW, False)
-            self.bank.drive(FLOW, True)
+
+    def pulses(self, aircraft: Aircraft, seconds: float) -> Iterator[float]:
+        """Yield when the transducer's pulses within the next `seconds` come, counted from now, at the present flow."""
+        hertz = float(aircraft.values()["FUELF1"]) * K_FACTOR / 3600.0
+        before = self._flowed
+        flowed = before + hertz * seconds
+        self._flowed = flowed % 1.0
+        for n in range(max(1, int(flowed) - MAX_PULSES + 1), int(flowed) + 1):
+            yield (n - before) / hertz
+
+    def pulse(self) -> None:
+        """Let the transducer send one."""
+        self.bank.drive(FLOW, False)
+        self.bank.drive(FLOW, True)
 
     def begin(self, fault: Fault) -> None:
         """Pins have no frames that could be corrupted; the only fault is an unplugged chip."""

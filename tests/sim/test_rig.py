@@ -117,6 +117,17 @@ def test_rigs_that_fly_by_turns_are_apart(tmp_path: Path) -> None:
         assert one.digest() == digest != two.digest()
 
 
+def test_the_fuel_flow_is_right_from_its_first_pulses_on() -> None:
+    """Each pulse of the transducer comes at its own time, and not with all others of a step."""
+    with Rig(keep=0, step=0.05) as rig:
+        rig.fly(4.0)
+        rig.bank.unplug()
+        rig.fly(0.5)
+        rig.bank.plug()
+        rig.fly_until(lambda: rig.db.read("FUELF1").good, 5.0)
+        assert rig.db.read("FUELF1").value == pytest.approx(rig.aircraft.values()["FUELF1"], abs=0.05)
+
+
 @pytest.mark.slow
 def test_every_driver_flies_the_same_in_two_processes(tmp_path: Path) -> None:
     """Whatever the order of sets is there."""

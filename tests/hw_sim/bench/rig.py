@@ -46,6 +46,7 @@ from fixgw.hw_sim.gpio import Bank
 from fixgw.hw_sim.i2c import Chip
 from fixgw.hw_sim.network import NetworkInstrument
 from fixgw.hw_sim.own import apart
+from fixgw.hw_sim.panel import Panel
 from fixgw.hw_sim.scenario import Play, Scenario
 from fixgw.hw_sim.serial import SerialInstrument
 from fixgw.hw_sim.wiring import Wiring
@@ -280,19 +281,27 @@ class Rig:
     def _advance(self, seconds: float) -> None:
         stepper = self.stepper
         lapse = seconds > FINE_S
-        at = START_S + round(self.now + seconds, 6)
+        at = round(START_S + self.now + seconds, 6)
+        pass_until = stepper.set_clock if lapse else stepper.pass_until
+        self._send_pulses(seconds, pass_until)
+        pass_until(at)
         if lapse:
-            stepper.set_clock(at)
             for device in self.named.values():
                 if isinstance(device, SerialInstrument):
                     device.lapse()
-        else:
-            stepper.pass_until(at)
         self.world.advance(seconds)
         self._deliver()
         stepper.settle()
         for hook in self.hooks:
             hook(self)
+
+    def _send_pulses(self, seconds: float, pass_until: Callable[[float], object]) -> None:
+        """Send the pulses of the panel's transducer within the next `seconds`, each at its time."""
+        panel, began = self.named.get("panel"), self.stepper.now
+        if isinstance(panel, Panel):
+            for after in panel.pulses(self.aircraft, seconds):
+                pass_until(round(began + after, 6))
+                panel.pulse()
 
     def _deliver(self) -> None:
         """Let the drivers take what the devices have sent."""
@@ -347,6 +356,8 @@ class Rig:
             chip = getattr(device, "device", device)
             if isinstance(chip, Chip):
                 chip.clock = self.chip_clock
+            if isinstance(device, Panel):
+                device.paced = True
         return world
 
     def _device_at(self, connection: Connection, link: str, place: str) -> str:
@@ -527,6 +538,8 @@ class _Line:
 
 class _Adapter:
     """A CAN adapter, like a `fixgw.hw_sim.can.slcan.VirtualSlcan`, without the protocol of its serial line."""
+
+    UNABLE = frozenset({"mute"})
 
     def __init__(self, end: _End | None, segment: Segment, name: str) -> None:
         self.path = f"{SIM}/{name}"
